@@ -1,0 +1,63 @@
+"""Every deliberate error, and the exit code the command line gives it.
+
+What a user can cause is raised as an `EpsgridError` with a message that says what was expected, what came, where it
+stands and how to mend it. What only we can cause is an `assert`.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit statuses of the `epsgrid` command; listed in its `--help`."""
+
+    OK = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    TRIALS_FAILED = 3
+    NO_BOUNDS = 4
+    STOPPED = 75
+    INTERRUPTED = 130
+
+
+class EpsgridError(Exception):
+    """Base of every error that a user can cause; `exit_code` is what the command line ends with."""
+
+    exit_code: ExitCode = ExitCode.USAGE
+
+
+class SpecError(EpsgridError):
+    """A spec that cannot be used: unreadable, not YAML, an unknown key, a value out of range."""
+
+
+class UnknownNameError(EpsgridError):
+    """A task, model, optimizer, grid or executor that does not exist; the message lists those that do."""
+
+
+class DataError(EpsgridError):
+    """Data that are missing, damaged or not what the task expects."""
+
+
+class StoreError(EpsgridError):
+    """A run folder that cannot be used: missing, of another spec, of a newer version, or not writable."""
+
+
+class CorruptRecordError(StoreError):
+    """A stored file that is truncated or altered; the message names it."""
+
+
+class ExecutionError(EpsgridError):
+    """Trials cannot be run as asked: no such device, no free slot, nothing to run on."""
+
+
+class NoBoundsError(EpsgridError):
+    """The probe ran, or could not run, and there are no bounds to report."""
+
+    exit_code = ExitCode.NO_BOUNDS
+
+
+class StoppedError(EpsgridError):
+    """Work was stopped on purpose by a signal; running the same command again continues it."""
+
+    exit_code = ExitCode.STOPPED
