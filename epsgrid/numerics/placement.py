@@ -1,0 +1,213 @@
+"""Where ε enters an optimizer's update, and the ε that a gradient magnitude becomes there.
+
+Bounds are measured as magnitudes b in units of √v̂, the denominator of Adam, or of what stands in its place. Optimizers
+add ε at different places, so the ε that weighs as much as b differs: this file is the only one that converts between
+the two. In every published rule we know the relation is a power law, ε = factor · b^exponent:
+
+    outside the root       √v̂ + ε                b = ε                     ε = b
+    before the correction  (√v + ε)/√(1 − β₂ᵗ)   b = ε / √(1 − β₂ᵗ)        ε = b · √(1 − β₂ᵗ)
+    inside the root        √(v̂ + ε)              b = √ε                    ε = b²
+    added to v in place    v ← v + ε             b = √(ε / (1 − β₂))       ε = b² · (1 − β₂)
+    in place and outside   the same, √v̂ + ε      b = √(ε / (1 − β₂)) + ε   ε ≈ b² · (1 − β₂)
+
+ε added in place weighs the same at every step t: what step i adds has decayed to ε · β₂^(t−i), the sum over i is
+ε · (1 − β₂ᵗ) / (1 − β₂), and the bias correction divides exactly by 1 − β₂ᵗ. Where the relation does depend on t it is
+stated for one t; t = ∞ is allowed and means the long run, when 1 − β₂ᵗ is 1.
+
+b is what an entry's denominator becomes where its gradients vanish: all of the denominator is then ε's doing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+_SUPERSCRIPT = {1: "", 2: "²"}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How ε enters a denominator; converts between ε and the magnitude b it is compared with.
+
+    A rule that none of the named constructors covers is stated directly:
+
+    >>> adadelta = Placement("inside the root, no bias correction", "√(v + ε)", exponent=2, compared_with="√v")
+    >>> adadelta.epsilon_from_magnitude(1e-3)
+    1e-06
+
+    Attributes:
+        where: the place in words, such as "outside the root".
+        symbol: the denominator as it is written in the update rule.
+        exponent: power of b in ε = factor · b^exponent; 1 or 2.
+        factor: factor in the same, > 0.
+        outer: weight of the same ε outside the root as well: b = √(ε / factor) + outer · ε; only with exponent 2.
+        compared_with: what b is a magnitude of.
+        factor_symbol: `factor` as a formula; empty where it is 1.
+        per_gradient: what `compared_with` is, at the step in question, if every gradient so far was 1 in magnitude: 1
+            for √v̂, √(1 − β₂ᵗ) for √v, √t for a sum. Optimizers that look at different things are compared by it.
+    """
+
+    where: str
+    symbol: str
+    exponent: int = 1
+    factor: float = 1.0
+    outer: float = 0.0
+    compared_with: str = "√v̂"
+    factor_symbol: str = ""
+    per_gradient: float = 1.0
+
+    def __post_init__(self) -> None:
+        assert self.exponent in _SUPERSCRIPT, self.exponent
+        assert not self.outer or self.exponent == 2, self.outer
+        if not (math.isfinite(self.factor) and self.factor > 0):
+            raise ValueError(f"placement {self.where!r}: factor must be positive and finite, got {self.factor!r}")
+
+    @classmethod
+    def outside(cls) -> Placement:
+        """Return the placement of Adam: the root of v̂, plus ε."""
+        return cls("outside the root", "√v̂ + ε")
+
+    @classmethod
+    def inside(cls) -> Placement:
+        """Return the placement under the root of v̂, such as optax's `eps_root`."""
+        return cls("inside the root", "√(v̂ + ε)", exponent=2)
+
+    @classmethod
+    def uncorrected(cls, beta2: float, step: float) -> Placement:
+        """Return the placement of RMSprop: as Adam's, but v is not corrected for starting at zero, so ε meets √v.
+
+        Args:
+            beta2: decay of v, in [0, 1).
+            step: count of steps t ≥ 1 at which √v is compared with √v̂ of other optimizers; may be infinite.
+
+        Raises:
+            ValueError: `beta2` or `step` is out of range.
+        """
+        size = _root_of_correction(beta2, step)
+        where = "outside the root, no bias correction"
+        return cls(where, "√v + ε", compared_with="√v", per_gradient=size)
+
+    @classmethod
+    def before_correction(cls, beta2: float, step: float) -> Placement:
+        """Return the placement of RAdam, Keras' Adam ("ε-hat") and fairseq's: ε is magnified by the correction.
+
+        By how much falls with the steps; at β₂ = 0.999 it is
+
+        >>> [round(Placement.before_correction(0.999, t).magnitude_from_epsilon(1), 2) for t in (1, 391, math.inf)]
+        [31.62, 1.76, 1.0]
+
+        Args:
+            beta2: decay of v, in [0, 1).
+            step: count of steps t ≥ 1 at which the conversion holds; may be infinite.
+
+        Raises:
+            ValueError: `beta2` or `step` is out of range.
+        """
+        return cls(
+            "outside the root, before bias correction",
+            "(√v + ε) / √(1 − β₂ᵗ)",
+            factor=_root_of_correction(beta2, step),
+            factor_symbol="√(1 − β₂ᵗ)",
+        )
+
+    @classmethod
+    def in_place(cls, beta2: float, outer: float = 0.0) -> Placement:
+        """Return the placement of AdaBelief, AdaMomentum and EAdam: ε is added to the stored v at every step.
+
+        Args:
+            beta2: decay of v, in [0, 1).
+            outer: weight of the same ε outside the root, which AdaBelief has too. It is smaller than the floor
+                √(ε / (1 − β₂)) by a factor √(ε · (1 − β₂)).
+
+        Raises:
+            ValueError: `beta2` lies outside [0, 1).
+        """
+        _check_beta2(beta2)
+        where, symbol = "added to v in place", "√v̂, v ← v + ε"
+        if outer:
+            where, symbol = f"{where} and outside the root", "√v̂ + ε, v ← v + ε"
+        return cls(where, symbol, exponent=2, factor=1 - beta2, outer=outer, factor_symbol="(1 − β₂)")
+
+    @property
+    def description(self) -> str:
+        """The place in words and symbols, for tables.
+
+        >>> Placement.outside().description
+        'outside the root: √v̂ + ε'
+        """
+        return f"{self.where}: {self.symbol}"
+
+    @property
+    def conversion(self) -> str:
+        """How a magnitude b becomes an ε, in numbers, for tables.
+
+        >>> Placement.in_place(0.999).conversion
+        'ε = 0.001 · b²'
+        """
+        return self._equation("" if self.factor == 1 else f"{self.factor:.4g}")
+
+    @property
+    def formula(self) -> str:
+        """How a magnitude b becomes an ε, in symbols, for tables.
+
+        >>> Placement.in_place(0.999).formula
+        'ε = (1 − β₂) · b²'
+        """
+        return self._equation(self.factor_symbol)
+
+    def _equation(self, factor: str) -> str:
+        equals = "≈" if self.outer else "="
+        return f"ε {equals} {factor}{' · ' if factor else ''}b{_SUPERSCRIPT[self.exponent]}"
+
+    def epsilon_from_magnitude(self, magnitude: float) -> float:
+        """Return the ε to give this optimizer so that it weighs as much as `magnitude` ≥ 0."""
+        if not self.outer:
+            return self.factor * magnitude**self.exponent
+        # With x = √ε: outer·x² + c·x = b, solved without cancellation.
+        c = 1 / math.sqrt(self.factor)
+        return float((2 * magnitude / (c + math.sqrt(c**2 + 4 * self.outer * magnitude))) ** 2)
+
+    def magnitude_from_epsilon(self, epsilon: float) -> float:
+        """Return the magnitude that this optimizer's `epsilon` ≥ 0 weighs as much as."""
+        return float((epsilon / self.factor) ** (1 / self.exponent)) + self.outer * epsilon
+
+
+def convert(epsilon: float, source: Placement, target: Placement) -> float:
+    """Return the ε that does in one optimizer what `epsilon` does in another.
+
+    Both then stand in the same proportion to the gradients: an entry whose gradients all have the magnitude that ε
+    weighs as much as in the one has so in the other. Where both correct the bias this is to say that entries without
+    gradient get the same denominator.
+
+    >>> f"{convert(1e-8, Placement.outside(), Placement.in_place(0.999)):.3g}"
+    '1e-19'
+
+    Args:
+        epsilon: ε of the optimizer that `source` describes, > 0.
+        source: where that ε enters.
+        target: where the ε to be found enters; both for the same step.
+
+    Raises:
+        ValueError: `epsilon` is not positive and finite, or an optimizer's denominator grows with every step and its
+            placement is stated for infinitely many.
+    """
+    if not (math.isfinite(epsilon) and epsilon > 0):
+        raise ValueError(f"epsilon must be positive and finite, got {epsilon!r}")
+    for placement in (source, target):
+        if math.isinf(placement.per_gradient):
+            raise ValueError(f"{placement.compared_with} grows with every step: say at which step to convert")
+    gradient = source.magnitude_from_epsilon(epsilon) / source.per_gradient
+    return target.epsilon_from_magnitude(gradient * target.per_gradient)
+
+
+def _root_of_correction(beta2: float, step: float) -> float:
+    """Return √(1 − β₂ᵗ), which is what √v is at step t under gradients of magnitude 1."""
+    _check_beta2(beta2)
+    if not step >= 1:
+        raise ValueError(f"step must be at least 1, got {step!r}")
+    return math.sqrt(1 - beta2**step)
+
+
+def _check_beta2(beta2: float) -> None:
+    if not 0 <= beta2 < 1:
+        raise ValueError(f"beta2 must lie in [0, 1), got {beta2!r}")

@@ -1,0 +1,61 @@
+"""Which ε a floating-point type can hold: below its smallest value ε is zero, and what ε was to prevent happens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class _Range:
+    """Smallest positive values of a type: with all bits of its mantissa, and at all."""
+
+    smallest_normal: float
+    smallest: float
+
+
+_RANGES = {
+    "float16": _Range(2.0**-14, 2.0**-24),
+    "bfloat16": _Range(2.0**-126, 2.0**-133),
+    "float32": _Range(2.0**-126, 2.0**-149),
+    "float64": _Range(2.0**-1022, 2.0**-1074),
+}
+
+DTYPES = tuple(_RANGES)
+"""The types known here, by torch's names."""
+
+
+def underflow_warning(epsilon: float, dtype: str = "float32") -> str | None:
+    """Return a line that warns of an ε too small for the type of the optimizer's state, or None.
+
+    >>> underflow_warning(1e-8, "float16")
+    'epsilon 1e-08 is 0 in float16, whose smallest value is 6e-08: where gradients vanish the update becomes 0/0; keep \
+the optimizer in float32, or use a larger epsilon'
+    >>> underflow_warning(1e-8, "bfloat16") is None
+    True
+
+    Args:
+        epsilon: ε as the optimizer adds it, > 0.
+        dtype: type of the tensor it is added to, one of `DTYPES`; with autocast that is float32 all the same.
+
+    Raises:
+        ValueError: `dtype` is another one.
+    """
+    if dtype not in _RANGES:
+        raise ValueError(f"unknown type {dtype!r}; expected one of: {', '.join(_RANGES)}")
+    limits = _RANGES[dtype]
+    if epsilon <= limits.smallest / 2:  # halfway rounds to even, which is zero
+        return (
+            f"epsilon {epsilon:.3g} is 0 in {dtype}, whose smallest value is {limits.smallest:.1g}: where gradients"
+            f" vanish the update becomes 0/0; keep the optimizer in {_wider(epsilon)}, or use a larger epsilon"
+        )
+    if epsilon < limits.smallest_normal:
+        return (
+            f"epsilon {epsilon:.3g} is below {limits.smallest_normal:.1g}, the smallest normal number of {dtype}: it"
+            " loses precision, and on devices that flush such numbers it is 0"
+        )
+    return None
+
+
+def _wider(epsilon: float) -> str:
+    """Return the narrowest type that holds an ε in full and is no half-precision one."""
+    return "float32" if epsilon >= _RANGES["float32"].smallest_normal else "float64"

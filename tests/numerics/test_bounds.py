@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epsgrid.errors import CorruptRecordError, NoBoundsError, StoreError
+from epsgrid.numerics.bounds import (
+    Bound,
+    EpsilonBounds,
+    LayerStatistics,
+    LayerStatus,
+    decade_of,
+    estimate_bounds,
+    high_rank,
+    low_rank,
+)
+from epsgrid.numerics.counting import measure
+from epsgrid.numerics.placement import Placement
+from tests.numerics import reference
+from tests.numerics.strategies import moments, ordinary
+
+OUTSIDE = Placement.outside()
+
+
+def layer(name: str, low: float, high: float, nonzero: int = 10) -> LayerStatistics:
+    return LayerStatistics(name, (nonzero,), nonzero, nonzero, low, high, None, LayerStatus.MEASURED)
+
+
+@given(st.lists(moments(st.one_of(ordinary, st.just(0.0)), min_size=1), min_size=1, max_size=4), st.floats(1, 1000))
+def test_bounds_equal_the_published_algorithm(layers: list[np.ndarray], scale: float) -> None:
+    layers = [np.append(v, np.float32(1e-6)) for v in layers]
+    measured = [measure(str(index), torch.from_numpy(v), scale) for index, v in enumerate(layers)]
+    bounds = estimate_bounds(measured, OUTSIDE, 0.02)
+    assert (bounds.low.magnitude, bounds.high.magnitude) == reference.published_bounds(layers, scale)
+    assert bounds.low.decade == pytest.approx(10 ** round(math.log10(bounds.low.magnitude)))
+
+
+def test_bounds_of_large_layers_equal_the_published_algorithm() -> None:
+    generator = np.random.default_rng(0)
+    layers = [
+        (generator.lognormal(-10, 4, size) * (generator.random(size) > 0.3)).astype(np.float32)
+        for size in (10, 512, 70_001, 200_000)
+    ]
+    scale = 1 / (1 - 0.999**391)
+    measured = [measure(str(index), torch.from_numpy(v), scale) for index, v in enumerate(layers)]
+    bounds = estimate_bounds(measured, OUTSIDE)
+    assert (bounds.low.magnitude, bounds.high.magnitude) == reference.published_bounds(layers, scale)
+
+
+def test_ranks_never_differ_from_the_authors_arithmetic() -> None:
+    """Their code writes (1 - 0.98) * n and 0.98 * n."""
+    for first in range(1, 10_000_001, 1_000_000):
+        n = np.arange(first, first + 1_000_000)
+        np.testing.assert_array_equal((0.02 * n).astype(np.int64), ((1 - 0.98) * n).astype(np.int64))
+        np.testing.assert_array_equal(((1 - 0.02) * n).astype(np.int64), (0.98 * n).astype(np.int64))
+
+
+@given(st.integers(1, 10**12), st.floats(1e-6, 0.4999))
+def test_ranks_exist_and_are_in_order(entries: int, tail_fraction: float) -> None:
+    assert 0 <= low_rank(entries, tail_fraction) <= high_rank(entries, tail_fraction) < entries
+
+
+def test_small_layers_give_their_minimum_and_maximum() -> None:
+    assert [low_rank(n, 0.02) for n in (1, 49, 50)] == [0, 0, 1]
+    assert [n - 1 - high_rank(n, 0.02) for n in (1, 49, 50, 51, 100)] == [0, 0, 0, 1, 1]
+
+
+def test_each_bound_names_the_layers_that_set_it() -> None:
+    bounds = estimate_bounds([layer("a", 2e-7, 1e-3, 7), layer("b", 1e-6, 3e-3), layer("c", 2e-7, 3e-3)], OUTSIDE)
+    assert bounds.low == Bound(2e-7, 2e-7, 1e-7, ("a", "c"), 7)
+    assert bounds.high == Bound(3e-3, 3e-3, 1e-3, ("b", "c"), 10)
+    assert bounds.decades == (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
+
+
+def test_magnitudes_are_converted_before_they_are_rounded() -> None:
+    """4e-3 rounds to 1e-2, whose square is 1e-4; but its square 1.6e-5 rounds to 1e-5."""
+    bounds = estimate_bounds([layer("a", 4e-3, 4e-3)], Placement.inside())
+    assert (bounds.low.magnitude, bounds.low.decade) == (4e-3, 1e-5)
+    assert bounds.decades == (1e-5,)
+    assert estimate_bounds([layer("a", 4e-3, 4e-3)], Placement.in_place(0.999)).low.decade == 1e-8
+
+
+def test_layers_that_are_not_measured_are_kept_and_skipped() -> None:
+    frozen = LayerStatistics.unmeasured("embedding", (3, 4), LayerStatus.FROZEN)
+    broken = measure("broken", torch.tensor([1.0, torch.nan, 1e-30]))
+    bounds = estimate_bounds([frozen, layer("a", 1e-5, 1e-3), broken], OUTSIDE)
+    assert bounds.skipped == (frozen, broken)
+    assert bounds.low.layers == bounds.high.layers == ("a",)
+    assert (frozen.entries, frozen.nonzero, frozen.histogram) == (12, 0, None)
+
+
+def test_no_measured_layer_gives_no_bounds_and_the_reasons() -> None:
+    layers = [
+        measure("fc.weight", torch.zeros(3)),
+        LayerStatistics.unmeasured("fc.bias", (1,), LayerStatus.NO_GRADIENT),
+    ]
+    with pytest.raises(
+        NoBoundsError, match=r"none of the 2 layers.*fc\.weight: all zero; fc\.bias: no gradient\); check"
+    ):
+        estimate_bounds(layers, OUTSIDE)
+
+
+def test_many_reasons_are_shortened() -> None:
+    layers = [LayerStatistics.unmeasured(f"layer{n}", (1,), LayerStatus.FROZEN) for n in range(30)]
+    with pytest.raises(NoBoundsError, match=r"layer7: frozen; and 22 more"):
+        estimate_bounds(layers, OUTSIDE)
+
+
+def test_no_layers_at_all_give_no_bounds() -> None:
+    with pytest.raises(NoBoundsError, match="the optimizer holds no parameters"):
+        estimate_bounds([], OUTSIDE)
+
+
+@pytest.mark.parametrize("exponent", range(-40, 10))
+def test_a_decade_is_the_float_that_one_types(exponent: int) -> None:
+    assert decade_of(1.01 * 10.0**exponent) == float(f"1e{exponent}")
+    assert repr(decade_of(1e-5)) == "1e-05"
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])
+def test_only_positive_finite_numbers_have_a_decade(value: float) -> None:
+    with pytest.raises(ValueError, match="only a positive finite number has a decade"):
+        decade_of(value)
+
+
+def some_bounds() -> EpsilonBounds:
+    layers = [
+        measure("a", torch.linspace(0, 1e-6, 200), 1.7),
+        measure("zero", torch.zeros(3, 2)),
+        LayerStatistics.unmeasured("frozen", (2, 2), LayerStatus.FROZEN),
+    ]
+    return estimate_bounds(layers, Placement.in_place(0.999), 0.05)
+
+
+def test_bounds_survive_json() -> None:
+    bounds = some_bounds()
+    assert EpsilonBounds.from_json(json.loads(json.dumps(bounds.to_json(), allow_nan=False))) == bounds
+
+
+def test_newer_bounds_are_refused() -> None:
+    with pytest.raises(StoreError, match="version 2, written by a newer epsgrid"):
+        EpsilonBounds.from_json({**some_bounds().to_json(), "version": 2})
+
+
+@pytest.mark.parametrize("document", [None, 3, [], {}, {"version": None}])
+def test_what_is_no_bounds_is_refused(document: Any) -> None:
+    with pytest.raises(CorruptRecordError, match="expected a set of bounds with a version"):
+        EpsilonBounds.from_json(document)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"low": 3}, "damaged bound: "),
+        ({"high": {"magnitude": 1.0}}, "damaged bound: KeyError: 'layers'"),
+        ({"layers": [{"name": "a"}]}, "damaged layer statistics: KeyError"),
+        ({"layers": 5}, "damaged bounds: TypeError"),
+        ({"colour": "red"}, "damaged bounds: TypeError.*colour"),
+    ],
+    ids=str,
+)
+def test_damaged_bounds_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(CorruptRecordError, match=message):
+        EpsilonBounds.from_json({**some_bounds().to_json(), **change})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("status", "tired"), ("low", None), ("histogram", {"version": 1}), ("extra", 1)]
+)
+def test_damaged_layer_statistics_are_refused(field: str, value: Any) -> None:
+    document = some_bounds().layers[0].to_json()
+    with pytest.raises(CorruptRecordError, match=r"damaged layer statistics|histogram with wrong fields"):
+        LayerStatistics.from_json({**document, field: value})

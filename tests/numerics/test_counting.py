@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epsgrid.errors import NoBoundsError
+from epsgrid.numerics import counting
+from epsgrid.numerics.bounds import LayerStatus
+from epsgrid.numerics.counting import count, measure, order_statistics
+from tests.numerics import reference
+from tests.numerics.strategies import any_moments, nonfinite
+
+TYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+DEVICES = [
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")),
+]
+
+
+def sample(entries: int = 150_000, seed: int = 0) -> torch.Tensor:
+    """Magnitudes over many decades, a tenth of them zeros, with ties."""
+    generator = torch.Generator().manual_seed(seed)
+    v = (6 * torch.randn(entries, generator=generator)).exp2() * torch.randn(entries, generator=generator).square()
+    v[: entries // 10] = 0
+    v[entries // 10 : entries // 5] = v[-1]
+    return v[torch.randperm(entries, generator=generator)]
+
+
+def as_numpy(v: torch.Tensor) -> np.ndarray:
+    return v.detach().cpu().double().numpy()
+
+
+def exact(v: torch.Tensor) -> list[float]:
+    values = as_numpy(v).ravel()
+    return np.sort(values[np.isfinite(values) & (values != 0)]).tolist()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("mantissa_bits", [0, 1, 5, 8])
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_counts_equal_binning_by_arithmetic(dtype: torch.dtype, mantissa_bits: int, device: str) -> None:
+    v = sample().to(device, dtype)
+    histogram = count(v, mantissa_bits=mantissa_bits)
+    np.testing.assert_array_equal(histogram.counts, reference.binned(as_numpy(v), mantissa_bits))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_order_statistics_equal_a_sort(dtype: torch.dtype, device: str) -> None:
+    v = sample().to(device, dtype)
+    ordered = exact(v)
+    ranks = [0, 1, 17, len(ordered) // 50, len(ordered) // 2, len(ordered) - 2, len(ordered) - 1, 0]
+    assert order_statistics(v, ranks) == [ordered[rank] for rank in ranks]
+
+
+@given(any_moments, st.data())
+def test_every_order_statistic_of_any_float32_equals_a_sort(v: np.ndarray, data: st.DataObject) -> None:
+    tensor = torch.from_numpy(v)
+    ordered = exact(tensor)
+    np.testing.assert_array_equal(count(tensor).counts, reference.binned(v, 5))
+    assert order_statistics(tensor, range(len(ordered)), count(tensor, scale=3.0)) == ordered
+
+
+@given(st.lists(st.one_of(st.floats(0, allow_infinity=True), nonfinite), max_size=60))
+def test_any_float64_is_counted_once_and_sorted(values: list[float]) -> None:
+    v = np.array(values, dtype=np.float64)
+    tensor = torch.from_numpy(v)
+    histogram = count(tensor)
+    np.testing.assert_array_equal(histogram.counts, reference.binned(v, 5))
+    assert histogram.total == v.size
+    assert histogram.below_range == ((v > 0) & (v < 2.0**-149)).sum()
+    assert histogram.above_range == ((v > np.finfo(np.float32).max) & (v < np.inf)).sum()
+    ordered = exact(tensor)
+    assert order_statistics(tensor, range(len(ordered))) == ordered
+
+
+@pytest.mark.parametrize("mantissa_bits", [1, 5])
+def test_a_float64_beside_a_bin_edge_stays_on_its_side(mantissa_bits: int) -> None:
+    """Rounding to the nearest float32 would carry the neighbours of an edge onto it."""
+    edges = reference.edges(mantissa_bits)[1:-1]
+    for v in (edges, np.nextafter(edges, 0), np.nextafter(edges, np.inf)):
+        histogram = count(torch.from_numpy(v), mantissa_bits=mantissa_bits)
+        np.testing.assert_array_equal(histogram.counts, reference.binned(v, mantissa_bits))
+
+
+def test_the_ends_of_float32_have_their_bins_and_infinity_has_none() -> None:
+    largest = torch.finfo(torch.float32).max
+    histogram = count(torch.tensor([2.0**-149, largest, torch.inf, torch.inf]))
+    assert (histogram.counts[1], histogram.counts[-1], histogram.infinite, histogram.nonzero) == (1, 1, 2, 2)
+
+
+def test_nan_of_every_kind_is_counted_apart() -> None:
+    bits = np.array([0x7F800001, 0x7FFFFFFF, 0xFF800001, 0xFFFFFFFF, 0x7FC00000], dtype=np.uint32)
+    histogram = count(torch.from_numpy(bits.view(np.float32)))
+    assert (histogram.nan, histogram.total) == (5, 5)
+
+
+def layouts() -> list[tuple[str, Callable[[torch.Tensor], torch.Tensor]]]:
+    return [
+        ("transposed", lambda v: v.view(300, 500).T),
+        ("channels last", lambda v: v.view(10, 30, 20, 25).to(memory_format=torch.channels_last)),
+        ("every third", lambda v: v[1::3]),
+        ("block", lambda v: v.view(300, 500)[7:200, 3:400]),
+        ("expanded", lambda v: v[:1000].unsqueeze(1).expand(1000, 7)),
+        ("scalar", lambda v: v[5]),
+        ("parameter", lambda v: torch.nn.Parameter(v.view(300, 500))),
+    ]
+
+
+@pytest.mark.parametrize("layout", [layout for _, layout in layouts()], ids=[name for name, _ in layouts()])
+def test_the_layout_in_memory_makes_no_difference(layout: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    v = layout(sample() + 2.0**-20)
+    plain = torch.tensor(v.tolist(), dtype=v.dtype)
+    assert count(v) == count(plain)
+    ranks = [0, v.numel() // 2, v.numel() - 1]
+    assert order_statistics(v, ranks) == [exact(plain)[rank] for rank in ranks]
+
+
+def test_dense_layouts_are_not_copied() -> None:
+    v = torch.rand(4, 3, 5, 5).to(memory_format=torch.channels_last)
+    assert counting._flat(v).data_ptr() == v.data_ptr()
+    assert counting._flat(v.permute(3, 0, 2, 1)).data_ptr() == v.data_ptr()
+
+
+def test_v_is_left_as_it_was() -> None:
+    v = sample(1000)
+    before = v.clone()
+    measure("layer", v)
+    assert torch.equal(v, before)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_chunks_make_no_difference(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    v = sample(999)
+    whole, middle = count(v), order_statistics(v, [400])
+    monkeypatch.setattr(counting, "_CPU_CHUNK", chunk)
+    assert count(v) == whole
+    assert order_statistics(v, [400]) == middle
+
+
+def test_more_than_2_to_the_24_equal_entries_are_counted() -> None:
+    """torch.histc counts float32 entries in float32 and stops at 16,777,216."""
+    entries = 2**24 + 3
+    v = torch.full((entries,), 0.25)
+    assert count(v).counts.max() == entries
+    assert order_statistics(v, [0, entries - 1]) == [0.25, 0.25]
+
+
+def test_negative_zero_is_a_zero() -> None:
+    histogram = count(torch.tensor([-0.0, 0.0, 1.0]))
+    assert (histogram.zeros, histogram.nonzero) == (2, 1)
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_negative_entries_are_refused(dtype: torch.dtype) -> None:
+    with pytest.raises(ValueError, match=r"has the negative entry -0\.5; check which tensor"):
+        count(torch.tensor([1.0, -0.0, torch.nan, -0.5], dtype=dtype))
+
+
+def test_the_negative_underflow_of_a_float64_is_refused() -> None:
+    with pytest.raises(ValueError, match="negative entry -1e-300"):
+        count(torch.tensor([-1e-300], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.complex64, torch.bool], ids=str)
+def test_other_types_are_refused(dtype: torch.dtype) -> None:
+    with pytest.raises(ValueError, match=r"cannot count entries of type torch\.\w+; expected one of: float32, float64"):
+        count(torch.zeros(3, dtype=dtype))
+
+
+@pytest.mark.parametrize("rank", [-1, 2])
+def test_a_rank_that_does_not_exist_is_refused(rank: int) -> None:
+    with pytest.raises(ValueError, match=f"rank {rank} does not exist among 2 finite non-zero entries"):
+        order_statistics(torch.tensor([0.0, 1.0, 2.0, torch.inf]), [rank])
+
+
+@pytest.mark.parametrize("entries", [1, 10, 49, 50, 51, 5000])
+def test_a_layer_is_measured_by_the_published_indices(entries: int) -> None:
+    v = sample(5000)[:entries] + 1e-6
+    layer = measure("weight", v.view(1, -1), scale=1.5)
+    ordered = reference.magnitudes(as_numpy(v), 1.5)
+    assert (layer.low, layer.high) == (ordered[int(0.02 * entries)], ordered[int(0.98 * entries)])
+    assert (layer.name, layer.shape, layer.entries, layer.nonzero) == ("weight", (1, entries), entries, entries)
+    assert layer.histogram == count(v, 1.5)
+    assert layer.status is LayerStatus.MEASURED
+
+
+@pytest.mark.parametrize(
+    ("values", "status"),
+    [
+        ([], LayerStatus.EMPTY),
+        ([0.0, -0.0], LayerStatus.ALL_ZERO),
+        ([1.0, torch.nan], LayerStatus.NON_FINITE),
+        ([0.0, torch.inf], LayerStatus.NON_FINITE),
+    ],
+)
+def test_a_layer_without_order_statistics_says_why(values: list[float], status: LayerStatus) -> None:
+    layer = measure("bias", torch.tensor(values))
+    assert (layer.status, layer.low, layer.high) == (status, None, None)
+    assert layer.histogram is not None and layer.histogram.total == len(values)
+
+
+@pytest.mark.parametrize("v", [torch.tensor([-1.0]), torch.tensor([1])], ids=["negative", "integer"])
+def test_what_is_no_second_moment_is_refused_by_name(v: torch.Tensor) -> None:
+    with pytest.raises(NoBoundsError, match=r"layer 'conv\.weight': (a second moment|cannot count)"):
+        measure("conv.weight", v)

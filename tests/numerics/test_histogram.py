@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import json
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epsgrid.errors import CorruptRecordError, StoreError
+from epsgrid.numerics.counting import count
+from epsgrid.numerics.histogram import LogHistogram, bin_count
+from tests.numerics import reference
+from tests.numerics.strategies import any_moments, moments, ordinary
+
+FRACTIONS = [0.0, 0.02, 0.25, 0.5, 0.75, 0.98, 1.0]
+
+
+def histogram_of(v: Any, scale: float = 1.0, mantissa_bits: int = 5) -> LogHistogram:
+    return count(torch.as_tensor(v, dtype=torch.float32), scale, mantissa_bits)
+
+
+@pytest.mark.parametrize("mantissa_bits", [0, 1, 5, 10])
+def test_edges_are_the_roots_of_the_binary_steps(mantissa_bits: int) -> None:
+    edges = histogram_of([], 0.3, mantissa_bits).edges()
+    np.testing.assert_array_equal(edges, np.sqrt(reference.edges(mantissa_bits) * 0.3))
+    assert len(edges) == bin_count(mantissa_bits)
+
+
+@given(any_moments)
+def test_counts_add_up(v: np.ndarray) -> None:
+    histogram = histogram_of(v)
+    assert histogram.total == v.size
+    assert histogram.zeros == (v == 0).sum()
+    assert histogram.nonfinite == (~np.isfinite(v)).sum()
+    assert histogram.nan == np.isnan(v).sum()
+    assert histogram.nonzero == len(reference.magnitudes(v))
+
+
+@given(any_moments, any_moments, any_moments)
+def test_merging_is_commutative_associative_and_counts_both(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> None:
+    x, y, z = map(histogram_of, (a, b, c))
+    assert x.merge(y) == y.merge(x) == histogram_of(np.concatenate([a, b]))
+    assert x.merge(y).merge(z) == x.merge(y.merge(z))
+
+
+@given(any_moments, st.integers(0, 5))
+def test_folding_equals_counting_with_coarser_bins(v: np.ndarray, mantissa_bits: int) -> None:
+    assert histogram_of(v).fold(mantissa_bits) == histogram_of(v, mantissa_bits=mantissa_bits)
+
+
+@given(any_moments)
+def test_a_histogram_survives_json_and_pickle(v: np.ndarray) -> None:
+    histogram = histogram_of(v, 1.75)
+    assert LogHistogram.from_json(json.loads(json.dumps(histogram.to_json()))) == histogram
+    assert pickle.loads(pickle.dumps(histogram)) == histogram  # noqa: S301
+
+
+@given(any_moments, st.lists(st.floats(0, 1), min_size=2, max_size=8))
+def test_quantiles_are_monotone(v: np.ndarray, fractions: list[float]) -> None:
+    histogram = histogram_of(v)
+    quantiles = [histogram.quantile(fraction) for fraction in sorted(fractions)]
+    assert quantiles == [None] * len(fractions) if not histogram.nonzero else quantiles == sorted(quantiles)
+
+
+@given(moments(ordinary, min_size=1), st.floats(1e-3, 1e3))
+def test_quantiles_are_within_a_128th_of_the_published_order_statistic(v: np.ndarray, scale: float) -> None:
+    exact = reference.magnitudes(v, scale)
+    for fraction in FRACTIONS:
+        truth = exact[min(int(fraction * len(exact)), len(exact) - 1)]
+        assert abs(histogram_of(v, scale).quantile(fraction) / truth - 1) < 1 / 128
+
+
+@pytest.mark.parametrize("exponent", [-126, -60, 0, 127])
+def test_the_accuracy_holds_at_both_ends_of_the_widest_bin(exponent: int) -> None:
+    lower = np.float32(2.0**exponent)
+    worst = 0.0
+    for v in (np.nextafter(lower, np.float32(np.inf)), lower * np.float32(1 + 1 / 32)):
+        worst = max(worst, abs(histogram_of([v]).median / np.sqrt(float(v)) - 1))
+    assert 0.0075 < worst < 1 / 128
+
+
+@given(moments(ordinary, min_size=1))
+def test_a_hundredfold_v_shifts_the_magnitudes_by_a_decade(v: np.ndarray) -> None:
+    for fraction in FRACTIONS:
+        before = histogram_of(v).quantile(fraction)
+        assert histogram_of(v, scale=100.0).quantile(fraction) == pytest.approx(10 * before, rel=1e-14)
+        assert histogram_of(100 * v).quantile(fraction) == pytest.approx(10 * before, rel=2 / 128)
+
+
+@given(any_moments, st.integers(0, 8160))
+def test_the_fraction_above_a_bin_edge_is_exact(v: np.ndarray, edge: int) -> None:
+    histogram = histogram_of(v)
+    magnitude = histogram.edges()[edge]
+    finite = np.isfinite(v).sum()
+    expected = (reference.magnitudes(v) > magnitude).sum() / finite if finite else None
+    assert histogram.fraction_above(magnitude) == expected
+
+
+@given(moments(min_size=1), st.floats(0, 2.0**64))
+def test_the_fraction_above_is_off_by_no_more_than_one_bin(v: np.ndarray, magnitude: float) -> None:
+    histogram = histogram_of(v)
+    edges = histogram.edges()
+    bin_ = np.searchsorted(edges, magnitude)
+    exact = (reference.magnitudes(v) > magnitude).mean() * histogram.nonzero / v.size if histogram.nonzero else 0
+    assert abs(histogram.fraction_above(magnitude) - exact) <= histogram.counts[bin_] / v.size + 1e-12
+
+
+def test_zeros_are_no_quantile_but_share_the_fraction() -> None:
+    histogram = histogram_of([0.0, 0.0, 0.0, 4.0])
+    assert histogram.median == pytest.approx(2.0, rel=0.008)
+    assert histogram.fraction_above(1.0) == 0.25
+
+
+def test_without_entries_there_is_nothing_to_say() -> None:
+    assert histogram_of([]).median is None
+    assert histogram_of([]).fraction_above(0.0) is None
+    assert histogram_of([0.0]).median is None
+    assert histogram_of([0.0]).fraction_above(0.0) == 0.0
+    assert histogram_of([np.nan]).fraction_above(0.0) is None
+
+
+def test_entries_outside_the_range_stand_at_its_ends() -> None:
+    histogram = count(torch.tensor([1e-300, 1e300], dtype=torch.float64), scale=4.0)
+    assert histogram.quantile(0) == 2 * 2.0**-74.5
+    assert histogram.quantile(1) == 2 * 2.0**64
+
+
+def test_a_rank_is_located_in_its_bin() -> None:
+    v = [0.0, 1e-300, 1.01, 1.02, 4.0, 1e300, np.inf]
+    histogram = count(torch.tensor(v, dtype=torch.float64))
+    assert [histogram.locate(rank) for rank in range(5)] == [(0, 0), (4065, 0), (4065, 1), (4128, 0), (8161, 0)]
+
+
+def test_counts_cannot_be_changed() -> None:
+    source = np.zeros(bin_count(5), dtype=np.int64)
+    histogram = LogHistogram(5, source)
+    source[0] = 1
+    assert histogram.total == 0
+    with pytest.raises(ValueError, match="read-only"):
+        histogram.counts[0] = 1
+
+
+def test_histograms_are_equal_and_hash_by_value() -> None:
+    assert histogram_of([1.0, 2.0]) == histogram_of([2.0, 1.0])
+    assert hash(histogram_of([1.0, 2.0])) == hash(histogram_of([2.0, 1.0]))
+    assert histogram_of([1.0]) != histogram_of([1.0], scale=2.0)
+    assert histogram_of([1.0]) != histogram_of([np.nan])
+
+
+def test_json_holds_occupied_bins_only() -> None:
+    document = histogram_of([0.0, 0.0, 1.0, 1.01, 1.05, 4.0]).to_json()
+    assert document["runs"] == [[0, 2], [4064, 1, 1, 1], [4128, 1]]
+    assert histogram_of([]).to_json()["runs"] == []
+
+
+@pytest.mark.parametrize("mantissa_bits", [-1, 11])
+def test_too_fine_or_negative_bins_are_refused(mantissa_bits: int) -> None:
+    with pytest.raises(ValueError, match=r"mantissa_bits must lie in 0\.\.10"):
+        LogHistogram(mantissa_bits, np.zeros(1, dtype=np.int64))
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, np.inf, np.nan])
+def test_a_scale_that_is_no_bias_correction_is_refused(scale: float) -> None:
+    with pytest.raises(ValueError, match="scale must be positive and finite"):
+        histogram_of([1.0], scale)
+
+
+@pytest.mark.parametrize("counts", [np.zeros(8193, dtype=np.int64), np.zeros(8161)], ids=["length", "type"])
+def test_counts_of_the_wrong_kind_are_refused(counts: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="counts must be 8161 integers at mantissa_bits=5, got"):
+        LogHistogram(5, counts)
+
+
+def test_negative_counts_are_refused() -> None:
+    with pytest.raises(ValueError, match="counts must not be negative"):
+        LogHistogram(5, np.zeros(8161, dtype=np.int64), nan=-1)
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.1, np.nan])
+def test_a_fraction_outside_0_to_1_is_refused(fraction: float) -> None:
+    with pytest.raises(ValueError, match=r"fraction must lie in \[0, 1\]"):
+        histogram_of([1.0]).quantile(fraction)
+
+
+def test_histograms_of_different_bins_are_not_merged() -> None:
+    with pytest.raises(ValueError, match="histograms of 5 and 1 mantissa bits; fold the finer one first"):
+        histogram_of([1.0]).merge(histogram_of([1.0], mantissa_bits=1))
+
+
+def test_histograms_of_different_corrections_are_not_merged() -> None:
+    with pytest.raises(ValueError, match=r"different scales, 1\.0 and 2\.0"):
+        histogram_of([1.0]).merge(histogram_of([1.0], scale=2.0))
+
+
+@pytest.mark.parametrize("mantissa_bits", [6, -1])
+def test_folding_to_finer_bins_is_refused(mantissa_bits: int) -> None:
+    with pytest.raises(ValueError, match=r"can only fold to 0\.\.5 mantissa bits"):
+        histogram_of([1.0]).fold(mantissa_bits)
+
+
+def test_a_newer_histogram_is_refused() -> None:
+    with pytest.raises(StoreError, match=r"histogram of version 2, written by a newer epsgrid.*please upgrade"):
+        LogHistogram.from_json({**histogram_of([1.0]).to_json(), "version": 2})
+
+
+@pytest.mark.parametrize("document", [None, [], "text", {}, {"version": "1"}, {"version": 0}])
+def test_what_is_no_histogram_is_refused(document: Any) -> None:
+    with pytest.raises(CorruptRecordError, match="expected a histogram with a version, got"):
+        LogHistogram.from_json(document)
+
+
+def test_missing_and_unknown_fields_are_named() -> None:
+    document = histogram_of([1.0]).to_json()
+    del document["nan"]
+    with pytest.raises(CorruptRecordError, match="wrong fields: colour, nan"):
+        LogHistogram.from_json({**document, "colour": 1})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("runs", [[8160, 1, 1]], r"run of 2 counts at bin 8160 does not fit bins 0\.\.8160"),
+        ("runs", [[5, 1], [5, 1]], r"run of 1 counts at bin 5 does not fit bins 6\.\.8160"),
+        ("runs", [[5]], "run of 0 counts"),
+        ("runs", [[5, -1]], "expected a count, got -1"),
+        ("runs", [[5, 1.5]], "expected a count, got 1.5"),
+        ("runs", 3, "damaged histogram"),
+        ("nan", True, "expected a count, got True"),
+        ("scale", "x", "damaged histogram"),
+        ("mantissa_bits", 99, "mantissa_bits must lie in"),
+    ],
+)
+def test_a_damaged_histogram_is_refused(field: str, value: Any, message: str) -> None:
+    with pytest.raises(CorruptRecordError, match=message):
+        LogHistogram.from_json({**histogram_of([1.0]).to_json(), field: value})

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from epsgrid.numerics.statistics import Interval, mean_and_sd, paired_difference, t_interval
+
+scores = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=20)
+
+
+@given(scores)
+def test_mean_and_deviation_equal_numpy(values: list[float]) -> None:
+    mean, sd = mean_and_sd(values)
+    assert mean == pytest.approx(np.mean(values), rel=1e-9, abs=1e-6)
+    assert sd == pytest.approx(np.std(values, ddof=1), rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95, 0.99])
+def test_the_interval_equals_scipys(level: float) -> None:
+    values = [0.912, 0.905, 0.921, 0.899]
+    low, high = stats.ttest_1samp(values, 0.0).confidence_interval(level)
+    interval = t_interval(values, level)
+    assert (interval.low, interval.high) == pytest.approx((low, high), rel=1e-12)
+    assert (interval.mean, interval.n, interval.level) == (pytest.approx(np.mean(values)), 4, level)
+
+
+def test_one_value_has_a_mean_and_no_interval() -> None:
+    assert mean_and_sd([2.5]) == (2.5, None)
+    assert t_interval([2.5]) == Interval(2.5, None, None, 1, 0.95)
+
+
+def test_equal_values_have_an_interval_of_no_width() -> None:
+    assert t_interval([2.0, 2.0, 2.0]) == Interval(2.0, 2.0, 2.0, 3, 0.95)
+
+
+@pytest.mark.parametrize(
+    ("values", "mean"),
+    [
+        ([1.0, math.inf], math.inf),
+        ([-math.inf, -math.inf], -math.inf),
+        ([math.inf, -math.inf], math.nan),
+        ([1.0, math.nan, math.inf], math.nan),
+    ],
+)
+def test_values_that_are_not_finite_leave_no_interval(values: list[float], mean: float) -> None:
+    interval = t_interval(values)
+    assert interval.mean == mean or (math.isnan(interval.mean) and math.isnan(mean))
+    assert (interval.low, interval.high) == (None, None)
+
+
+def test_the_paired_difference_uses_common_seeds_only() -> None:
+    a, b = {0: 5.0, 1: 6.0, 2: 9.0, 7: 100.0}, {2: 6.0, 1: 5.0, 0: 3.0, 8: -100.0}
+    assert paired_difference(a, b) == t_interval([2.0, 1.0, 3.0])
+
+
+def test_pairing_removes_what_seeds_share() -> None:
+    a, b = {seed: 10.0 * seed + 1 for seed in range(5)}, {seed: 10.0 * seed for seed in range(5)}
+    assert paired_difference(a, b) == Interval(1.0, 1.0, 1.0, 5, 0.95)
+
+
+def test_no_values_are_refused() -> None:
+    with pytest.raises(ValueError, match="no values to take a mean of"):
+        t_interval([])
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, math.nan])
+def test_a_level_outside_0_to_1_is_refused(level: float) -> None:
+    with pytest.raises(ValueError, match=r"level must lie in \(0, 1\)"):
+        t_interval([1.0, 2.0], level)
+
+
+def test_no_common_seed_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"no seed in common: \[0, 1\] and \[2\]"):
+        paired_difference({0: 1.0, 1: 1.0}, {2: 1.0})
