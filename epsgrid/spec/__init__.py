@@ -1,0 +1,25 @@
+"""WHAT WAS ASKED: one YAML file becomes one frozen, typed model.
+
+spec = load_spec("experiments/demo.yaml", overrides=["training.epochs=2"])
+
+reading     YAML text -> plain values with their places     (scalars: what a bare word is)
+overrides   `key=value` texts put into them
+checking    plain values -> model.Spec, or all that is wrong, with line and column
+writing     the effective spec as YAML
+trial       what of a spec makes a trial what it is, and the trial's id
+"""
+
+from epsgrid.spec.loading import load_spec, parse_spec, spec_from_json
+from epsgrid.spec.trial import differences, identity, trial_id, trial_identity
+from epsgrid.spec.writing import spec_to_yaml
+
+__all__ = [
+    "differences",
+    "identity",
+    "load_spec",
+    "parse_spec",
+    "spec_from_json",
+    "spec_to_yaml",
+    "trial_id",
+    "trial_identity",
+]

@@ -1,0 +1,138 @@
+"""The typed, frozen form of a spec: what was asked, with every default filled in.
+
+`task`, `model` and `optimizer` are plug-ins; each brings its own options class (`Options` in its file), so their
+fields differ from spec to spec. Everything else is the same for all specs and is defined here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
+
+PositiveFloat = Annotated[float, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class Frozen(BaseModel):
+    """A group of settings: unknown keys refused, NaN and infinity refused, unchangeable once made."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+
+class PluginOptions(Frozen):
+    """Options of one plug-in; `name` is the stem of its file, or a dotted path `package.module:NAME`.
+
+    `location_fields` are the options that say where something lies and cannot change a trial's numbers; they are left
+    out of a trial's identity.
+    """
+
+    location_fields: ClassVar[frozenset[str]] = frozenset()
+
+    name: str = Field(min_length=1)
+
+    def identity(self) -> dict[str, Any]:
+        """Return the options that can change a trial's numbers, as plain JSON values."""
+        return self.model_dump(mode="json", exclude=set(self.location_fields))
+
+
+class TaskOptions(PluginOptions):
+    """Options of a task: which data, which split, how the data are varied."""
+
+
+class ModelOptions(PluginOptions):
+    """Options of a model."""
+
+
+class OptimizerOptions(PluginOptions):
+    """Options of an optimizer, without learning rate and ε: those are what a sweep varies."""
+
+
+class Schedule(Frozen):
+    """When the learning rate falls: multiplied by `factor` at each milestone.
+
+    Milestones are fractions of the epochs, so a shorter run keeps the shape; the published recipe, ×0.1 at epoch 150
+    of 200, is the default.
+    """
+
+    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.75,)
+    factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+    @model_validator(mode="after")
+    def _milestones_rise(self) -> Schedule:
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError("milestones must rise from one to the next")
+        return self
+
+
+class Training(Frozen):
+    """How one trial trains; `clip_norm` bounds the norm of the whole gradient, before the optimizer sees it."""
+
+    epochs: Annotated[int, Field(ge=1)] = 200
+    batch_size: Annotated[int, Field(ge=1)] = 128
+    schedule: Schedule = Schedule()
+    clip_norm: PositiveFloat | None = None
+    selection: Literal["validation", "test"] = "validation"
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+
+class Probe(Frozen):
+    """How the gradient magnitudes of the first epoch are measured.
+
+    `update_weights: false` is the published method: the optimizer runs, the weights stay at their initial values. With
+    `true` the weights move at `learning_rate`.
+    """
+
+    epochs: Annotated[int, Field(ge=1)] = 1
+    batches: Annotated[int, Field(ge=1)] | None = None
+    update_weights: bool = False
+    learning_rate: PositiveFloat | None = None
+    tail_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _moving_needs_a_learning_rate(self) -> Probe:
+        if self.update_weights and self.learning_rate is None:
+            raise ValueError("update_weights: true needs probe.learning_rate, the rate at which the weights move")
+        if not self.update_weights and self.learning_rate is not None:
+            raise ValueError("learning_rate is only used with update_weights: true; remove one or set the other")
+        return self
+
+
+class Sweep(Frozen):
+    """Which grid to train; the ε values themselves come from the grid and the measured bounds."""
+
+    grid: Literal["narrowed", "conventional", "both"] = "both"
+    learning_rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
+    default_epsilon: PositiveFloat = 1e-8
+
+    @model_validator(mode="after")
+    def _values_are_distinct(self) -> Sweep:
+        for field in ("learning_rates", "seeds"):
+            values = getattr(self, field)
+            if len(set(values)) != len(values):
+                raise ValueError(f"{field} names a value twice: {list(values)}")
+        return self
+
+
+class Execution(Frozen):
+    """Where and how trials run; nothing here can change a trial's numbers beyond rounding."""
+
+    executor: str = "local"
+    workers: Annotated[int, Field(ge=1)] | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    retries: Annotated[int, Field(ge=0)] = 1
+
+
+class Spec(Frozen):
+    """One experiment: a task, a model and an optimizer; how to probe, train and sweep them."""
+
+    experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+    task: SerializeAsAny[TaskOptions]
+    model: SerializeAsAny[ModelOptions]
+    optimizer: SerializeAsAny[OptimizerOptions]
+    training: Training = Training()
+    probe: Probe = Probe()
+    sweep: Sweep
+    execution: Execution = Execution()

@@ -1,0 +1,90 @@
+"""Which settings make a trial what it is, and the id that stands for them.
+
+Two trials with the same id would give the same numbers, so the second is not run. Left out of the identity is what
+cannot change them: the experiment's name, where the data lie (`location_fields` of a task), how and where trials run,
+how the bounds were measured, and which grids ask for the trial.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from epsgrid.spec.model import Spec
+from epsgrid.spec.problems import shown
+
+_ID_DIGITS = 16
+_ABSENT = object()
+
+
+def identity(spec: Spec) -> dict[str, Any]:
+    """Return what all trials of a spec have in common and what can change their numbers, as plain JSON values."""
+    return {
+        "task": spec.task.identity(),
+        "model": spec.model.identity(),
+        "optimizer": spec.optimizer.identity(),
+        "training": spec.training.model_dump(mode="json"),
+    }
+
+
+def trial_identity(
+    spec: Spec, data_checksum: str, learning_rate: float, epsilon: float | None, seed: int
+) -> dict[str, Any]:
+    """Return everything that can change a trial's numbers, as plain JSON values.
+
+    Args:
+        spec: the experiment.
+        data_checksum: sha256 of the prepared data.
+        learning_rate: of this trial, > 0.
+        epsilon: of this trial, in the optimizer's own ε; None for an optimizer without one.
+        seed: of this trial.
+    """
+    return at_point(identity(spec), data_checksum, learning_rate, epsilon, seed)
+
+
+def at_point(
+    common: Mapping[str, Any], data_checksum: str, learning_rate: float, epsilon: float | None, seed: int
+) -> dict[str, Any]:
+    """Return the identity of one trial, given that of its spec; for many trials of one spec."""
+    return {
+        **common,
+        "data": data_checksum,
+        "learning_rate": float(learning_rate),
+        "epsilon": None if epsilon is None else float(epsilon),
+        "seed": seed,
+    }
+
+
+def trial_id(identity: Mapping[str, Any]) -> str:
+    """Return the id of a trial: 16 hex digits, the same on every platform and for every order of keys.
+
+    >>> trial_id({"seed": 0, "epsilon": 1e-8}) == trial_id({"epsilon": 1e-8, "seed": 0})
+    True
+    """
+    # Floats are written with the fewest digits that read back as the same float, which is the same everywhere.
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()[:_ID_DIGITS]
+
+
+def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """Name each field in which two identities differ; none where they are equal.
+
+    >>> differences({"training": {"epochs": 2}}, {"training": {"epochs": 3}})
+    ['training.epochs: 2 there, 3 asked']
+    """
+    return list(_differences(there, asked, ""))
+
+
+def _differences(there: Mapping[str, Any], asked: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for key in dict.fromkeys((*there, *asked)):
+        old, new = there.get(key, _ABSENT), asked.get(key, _ABSENT)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from _differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            yield f"{prefix}{key}: {_told(old)} there, {_told(new)} asked"
+
+
+def _told(value: Any) -> str:
+    return "not" if value is _ABSENT else shown(value)

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import epsgrid
+from epsgrid.errors import ExitCode, SpecError
+from epsgrid.spec import load_spec, parse_spec, spec_from_json
+from epsgrid.spec.loading import MAX_BYTES
+from tests.spec.fakes import MINIMAL
+
+ROOT = Path(epsgrid.__file__).parent.parent
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "spec.yaml"
+
+
+def test_a_file_and_its_text_give_equal_specs(path: Path) -> None:
+    path.write_text(MINIMAL)
+    assert load_spec(path) == load_spec(str(path)) == parse_spec(MINIMAL)
+    assert load_spec(path, ["training.epochs=2"]).training.epochs == 2
+
+
+@pytest.mark.parametrize("before", ["\ufeff", "# ε stands for itself\n", "---\n"])
+def test_what_may_stand_before_a_spec(path: Path, before: str) -> None:
+    path.write_text(before + MINIMAL, encoding="utf-8")
+    assert load_spec(path) == parse_spec(MINIMAL)
+
+
+def test_windows_line_ends(path: Path) -> None:
+    path.write_bytes(MINIMAL.replace("\n", "\r\n").encode())
+    assert load_spec(path) == parse_spec(MINIMAL)
+
+
+def test_a_missing_file(path: Path) -> None:
+    with pytest.raises(SpecError, match=r"spec\.yaml: cannot read the spec: No such file or directory"):
+        load_spec(path)
+
+
+def test_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=f"{tmp_path}: cannot read the spec: Is a directory"):
+        load_spec(tmp_path)
+
+
+def test_a_file_that_is_too_large(path: Path) -> None:
+    path.write_bytes(b"#" * (MAX_BYTES + 1))
+    with pytest.raises(SpecError, match=r"spec\.yaml: larger than 1,000,000 bytes; is this a spec\?"):
+        load_spec(path)
+
+
+@pytest.mark.parametrize("data", ["a: 1\nb: größe".encode("latin-1"), b"a: 1\n\xff\xfeb"])
+def test_a_file_that_is_not_utf_8(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+    with pytest.raises(SpecError, match=r"spec\.yaml: not UTF-8 \(byte 0x.. in line 2\); save it as UTF-8"):
+        load_spec(path)
+
+
+def test_errors_name_the_file_as_it_was_given(path: Path) -> None:
+    path.write_text(MINIMAL + "zzz: 1\n")
+    with pytest.raises(SpecError, match=f"^{path}:7:1: zzz: unknown key"):
+        load_spec(path)
+
+
+def test_a_bad_spec_is_a_usage_error() -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_spec("")
+    assert caught.value.exit_code == ExitCode.USAGE
+
+
+def test_a_stored_spec_comes_back() -> None:
+    spec = parse_spec(
+        MINIMAL, overrides=["model.layers=[{width: 3}]", "task.root=/data", "sweep.learning_rates=[1e-3, 0.1]"]
+    )
+    stored = json.loads(json.dumps(spec.model_dump(mode="json")))
+    assert spec_from_json(stored, "experiment.json") == spec
+
+
+def test_a_stored_spec_that_is_none() -> None:
+    stored = {**parse_spec(MINIMAL).model_dump(mode="json"), "training": {"epoch": 3}}
+    with pytest.raises(SpecError, match=r"^experiment\.json: training\.epoch: unknown key; did you mean 'epochs'\?"):
+        spec_from_json(stored, "experiment.json")
+
+
+@given(st.floats(min_value=5e-324, allow_infinity=False))
+def test_a_stored_float_comes_back_exactly(value: float) -> None:
+    stored = parse_spec(MINIMAL).model_dump(mode="json")
+    stored["sweep"]["default_epsilon"] = value
+    assert spec_from_json(json.loads(json.dumps(stored)), "s").sweep.default_epsilon == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        MINIMAL,
+        "{experiment: demo, task: digits, model: mlp, optimizer: adam, sweep: {learning_rates: [1e-3]}}",
+        "{experiment: demo, task: cifar10, model: vgg11, optimizer: sgdm, sweep: {learning_rates: [1e-3]}}",
+    ],
+)
+def test_loading_leaves_torch_alone(path: Path, text: str) -> None:
+    path.write_text(text)
+    program = (
+        "import sys; from epsgrid.spec import load_spec, spec_to_yaml; spec_to_yaml(load_spec(sys.argv[1]));"
+        "print(sorted({'torch', 'torchvision', 'typer', 'rich', 'numpy', 'scipy'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "torch" not in done.stdout

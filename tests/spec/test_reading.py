@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import pytest
+import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from epsgrid.errors import SpecError
+from epsgrid.spec.problems import Place
+from epsgrid.spec.reading import MAX_DEPTH, MAX_REPEATS, read, read_value
+
+_KEYS = st.text("abcxyz_", min_size=1, max_size=4)
+_LEAVES = st.one_of(
+    st.integers(),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.booleans(),
+    st.none(),
+    st.text("ab c", max_size=5),
+)
+_TREES = st.dictionaries(
+    _KEYS,
+    st.recursive(
+        _LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=3), max_leaves=8
+    ),
+    min_size=1,
+)
+
+
+@given(_TREES)
+def test_reads_what_the_library_writes(tree: dict[str, object]) -> None:
+    assert read(yaml.safe_dump(tree), "spec.yaml").values == tree
+
+
+def test_places_are_those_of_the_text() -> None:
+    document = read("a: 1\nb:\n  c: [2, 30]\n", "spec.yaml")
+    assert document.place_of_key(("b", "c")) == Place("spec.yaml", 3, 3)
+    assert document.place_of_value(("b", "c", 1)) == Place("spec.yaml", 3, 10)
+    assert document.place_of_value(("b",)) == Place("spec.yaml", 2, 1), "a block begins at its key"
+    assert document.place_of_value(("b", "d")) == Place("spec.yaml", 2, 1), "what is missing is looked for around it"
+
+
+def test_numbers_inside_lists() -> None:
+    assert read("a: [1e-8, 1E2, +1e3, .5e-3, 010]", "s").values == {"a": [1e-8, 100.0, 1000.0, 5e-4, "010"]}
+
+
+def test_quoted_numbers_stay_text() -> None:
+    assert read("a: '1e-8'\nb: \"12\"\nc: !!str 5", "s").values == {"a": "1e-8", "b": "12", "c": "5"}
+
+
+def test_anchors_and_merge_keys() -> None:
+    text = "a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\nc: *a\nd: {<<: [*a, {x: 8, z: 9}]}"
+    values = read(text, "s").values
+    assert values["b"] == {"x": 1, "y": 3}
+    assert values["c"] == {"x": 1, "y": 2}
+    assert values["d"] == {"x": 1, "y": 2, "z": 9}, "the first of several merged mappings wins"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: 1\nb: 2\na: 3", "s:3:1: a: repeated key; it stands first at s:1:1"),
+        ("a:\n  b: 1\n  'b': 1", "s:3:3: a.b: repeated key; it stands first at s:2:3"),
+        ("a: {<<: {b: 1}, <<: {c: 1}}", "s:1:17: a: repeated key <<; give one list"),
+        ("a: {<<: 3}", "s:1:9: a: <<: takes a mapping or a list of mappings"),
+        ("a: {1: 2}", "s:1:5: a: a key must be a plain name"),
+        ("a: {[b]: 2}", "s:1:5: a: a key must be a plain name"),
+        ("a: !!python/name:os.system ''", "s:1:4: a: the tag 'tag:yaml.org,2002:python/name:os.system' means nothing"),
+        ("a: !!set {b}", "s:1:4: a: the tag 'tag:yaml.org,2002:set' means nothing"),
+        ("a: !mine [b]", "s:1:4: a: the tag '!mine' means nothing"),
+        ("a: !!int 0x10", "s:1:4: a: cannot read '0x10': not a plain int"),
+        (f"a: {'9' * 500}", "s:1:4: a: cannot read '9+…: too many digits"),
+        ('a: "\\ud800"', r"s:1:4: a: half of a surrogate pair is no text: '\\ud800'"),
+        ('a: {"\\ud800": 1}', "s:1:5: a: half of a surrogate pair is no text"),
+    ],
+)
+def test_what_can_be_told_with_other_problems_is_kept(text: str, told: str) -> None:
+    (problem,) = read(text, "s").problems
+    with pytest.raises(AssertionError, match=told):
+        raise AssertionError(str(problem))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "^s: the spec is empty; it needs experiment"),
+        ("# only words\n", "^s: the spec is empty"),
+        ("---\n", "^s: the spec is empty"),
+        ("- a\n- b", r"^s:1:1: a spec is a mapping of keys to values, got \['a', 'b'\]"),
+        ("words", "^s:1:1: a spec is a mapping of keys to values, got 'words'"),
+        ("a: 1\n---\nb: 2", "^s:3:1: a second YAML document begins here"),
+        ("a: [1, 2", "^s:1:9: not valid YAML: while parsing a flow sequence expected ',' or ']'"),
+        ("a:\n\t- 1", "^s:2:1: not valid YAML: .*; indent with spaces"),
+        ("a: @b", "^s:1:4: not valid YAML: .*; put the text in quotes"),
+        ("a: *b", "^s:1:4: not valid YAML: found undefined alias 'b'"),
+        ("a: 1\nb: \x00", r"^s:2:4: not valid YAML: the character '\\x00' is not allowed"),
+        ('a: "\\Uffffffff"', r"^s: not valid YAML: "),
+        ("a: &a [*a]", "^s:1:4: it contains itself by way of an alias"),
+        ("a: &a {<<: *a}", "^s:1:4: it contains itself by way of an alias"),
+        ("a: " + "[" * MAX_DEPTH, f"^s:1:{MAX_DEPTH + 4}: not valid YAML: nested more than {MAX_DEPTH} deep"),
+    ],
+)
+def test_what_ends_the_reading(text: str, told: str) -> None:
+    with pytest.raises(SpecError, match=told):
+        read(text, "s")
+
+
+def test_a_billion_laughs() -> None:
+    lines = ["a0: &a0 [ha, ha]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30))]
+    with pytest.raises(SpecError, match=f"aliases repeat more than {MAX_REPEATS:,} values"):
+        read("\n".join(lines), "s")
+
+
+def test_a_billion_laughs_by_merging() -> None:
+    lines = ["a0: &a0 {x: ha}", *(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 30))]
+    with pytest.raises(SpecError, match=f"aliases repeat more than {MAX_REPEATS:,} values"):
+        read("\n".join(lines), "s")
+
+
+def test_depth_is_limited_along_aliases() -> None:
+    lines = ["a0: &a0 [x]", *(f"a{n}: &a{n} [*a{n - 1}]" for n in range(1, MAX_DEPTH + 1))]
+    with pytest.raises(SpecError, match=f"nested more than {MAX_DEPTH} deep"):
+        read("\n".join(lines), "s")
+
+
+def test_many_values_without_aliases_are_fine() -> None:
+    values = list(range(MAX_REPEATS // 2))
+    assert read(f"a: {values}", "s").values == {"a": values}
+
+
+@given(st.text())
+@example("%YAML 3.0\n---\na: 1")
+@example("a: !<tag:yaml.org,2002:null> 5")
+@example("? a\n: b")
+@example("\ufeffa: 1")
+def test_any_text_is_read_or_refused(text: str) -> None:
+    try:
+        document = read(text, "s")
+    except SpecError:
+        return
+    assert isinstance(document.values, dict)
+
+
+@given(st.text())
+def test_any_value_is_read_or_refused(text: str) -> None:
+    try:
+        read_value(text, "s")
+    except SpecError as error:
+        assert str(error).startswith("s: ")

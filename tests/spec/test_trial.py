@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epsgrid.spec import differences, identity, parse_spec, trial_id, trial_identity
+from epsgrid.spec.model import Spec
+from tests.spec.fakes import MINIMAL
+
+
+def spec(*overrides: str) -> Spec:
+    return parse_spec(MINIMAL, overrides=overrides)
+
+
+def id_of(asked: Spec, data: str = "abc", rate: float = 1e-3, epsilon: float | None = 1e-8, seed: int = 0) -> str:
+    return trial_id(trial_identity(asked, data, rate, epsilon, seed))
+
+
+def test_a_known_identity_and_its_id() -> None:
+    """The literal must never change: finished trials are found again by it."""
+    known = trial_identity(spec(), "abc", 1e-3, 1e-8, 0)
+    assert known == {
+        "task": {"name": "tests.spec.fakes:blobs", "label": "plain", "classes": 2, "shuffle": True},
+        "model": {"name": "tests.spec.fakes:net", "layers": [{"width": 8, "activation": "relu"}]},
+        "optimizer": {
+            "name": "tests.spec.fakes:adam_like",
+            "betas": [0.9, 0.999],
+            "weight_decay": 0.0,
+            "warmup": "auto",
+        },
+        "training": {
+            "epochs": 200,
+            "batch_size": 128,
+            "schedule": {"milestones": [0.75], "factor": 0.1},
+            "selection": "validation",
+            "precision": "float32",
+        },
+        "data": "abc",
+        "learning_rate": 0.001,
+        "epsilon": 1e-08,
+        "seed": 0,
+    }
+    assert trial_id(known) == "943bbda391b057f4"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "experiment=other",
+        "task.root=/somewhere",
+        "execution={executor: inline, workers: 3, device: cpu, retries: 0}",
+        "probe={batches: 3, seed: 7}",
+        "sweep={learning_rates: [1, 2], seeds: [9], grid: narrowed, default_epsilon: 1}",
+    ],
+)
+def test_what_cannot_change_a_trials_numbers_is_left_out(override: str) -> None:
+    assert id_of(spec(override)) == id_of(spec())
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "task.classes=3",
+        "model.layers=[]",
+        "optimizer.weight_decay=1e-4",
+        "training.epochs=3",
+        "training.batch_size=64",
+        "training.schedule.factor=1",
+        "training.selection=test",
+        "training.precision=bfloat16",
+    ],
+)
+def test_what_can_change_a_trials_numbers_changes_the_id(override: str) -> None:
+    assert id_of(spec(override)) != id_of(spec())
+
+
+def test_the_point_and_the_data_change_the_id() -> None:
+    ids = {
+        id_of(spec()),
+        id_of(spec(), data="abd"),
+        id_of(spec(), rate=2e-3),
+        id_of(spec(), epsilon=1e-7),
+        id_of(spec(), epsilon=None),
+        id_of(spec(), seed=1),
+    }
+    assert len(ids) == 6
+
+
+@pytest.mark.parametrize(("whole", "real"), [("optimizer.weight_decay=1", "optimizer.weight_decay=1.0")])
+def test_a_whole_number_for_a_float_is_the_same_trial(whole: str, real: str) -> None:
+    assert id_of(spec(whole)) == id_of(spec(real))
+    assert id_of(spec(), rate=1, epsilon=1) == id_of(spec(), rate=1.0, epsilon=1.0)
+
+
+@given(st.permutations(["task", "model", "optimizer", "training", "data", "learning_rate", "epsilon", "seed"]))
+def test_the_order_of_keys_does_not_matter(order: list[str]) -> None:
+    known = trial_identity(spec(), "abc", 1e-3, 1e-8, 0)
+    assert trial_id({key: known[key] for key in order}) == trial_id(known)
+
+
+def test_differences_name_every_field() -> None:
+    there = identity(spec())
+    asked = identity(spec("training.epochs=3", "optimizer.betas=[0.9, 0.98]", "task.label=no"))
+    assert differences(there, asked) == [
+        "task.label: 'plain' there, 'no' asked",
+        "optimizer.betas: [0.9, 0.999] there, [0.9, 0.98] asked",
+        "training.epochs: 200 there, 3 asked",
+    ]
+    assert differences(there, identity(spec("execution.workers=3"))) == []
+
+
+def test_differences_of_plugins_with_other_fields() -> None:
+    there = {"model": {"name": "mlp", "width": 64}}
+    asked = {"model": {"name": "vgg11", "dropout": 0.5}}
+    assert differences(there, asked) == [
+        "model.name: 'mlp' there, 'vgg11' asked",
+        "model.width: 64 there, not asked",
+        "model.dropout: not there, 0.5 asked",
+    ]
