@@ -1,0 +1,314 @@
+"""Write files so that a kill or a power cut leaves the old content or the new, never a part; read them with care.
+
+A file is written under a temporary name in its own folder, synced, renamed over the old one, and the folder is synced.
+A document is sealed with the sha256 of its own content, so that damage is seen. Stored JSON is strict: no NaN and no
+infinity (see `epsgrid.store.fields` for what stands in their place), no key order that matters.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from epsgrid.errors import CorruptRecordError, StoreError
+
+CHECKSUM = "checksum"
+_LINE_WIDTH = 110
+_TEMPORARY = ".tmp"
+_ADVICE = {
+    errno.ENOSPC: "the disk is full: free some space and run the same command again; what was stored before is intact",
+    errno.EDQUOT: "the disk quota is used up: free some space and run the same command again; what was stored before "
+    "is intact",
+    errno.EROFS: "the file system is read-only: choose another folder with --out",
+    errno.EACCES: "permission denied: check who owns the folder, or choose another with --out",
+    errno.EPERM: "operation not permitted: check who owns the folder, or choose another with --out",
+}
+
+
+@contextlib.contextmanager
+def store_errors(action: str, path: Path) -> Iterator[None]:
+    """Turn an OSError inside the block into a StoreError that names the path and says what to do.
+
+    Args:
+        action: what was tried, such as "write".
+        path: the file or folder it was tried on.
+    """
+    try:
+        yield
+    except OSError as error:
+        advice = _ADVICE.get(error.errno or 0, error.strerror or str(error))
+        raise StoreError(f"cannot {action} {path}: {advice}") from error
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and the missing ones above it, durably; one that exists is fine."""
+    if path.is_dir():
+        return
+    with store_errors("create the folder", path):
+        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+        for folder in missing:
+            _sync_folder(folder.parent)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file for writing that takes the place of `path` when the block ends without an error.
+
+    Folders that are missing are created. When the block or the disk fails, `path` is as it was and the temporary file
+    is removed; after a kill it stays behind until `remove_leftovers`.
+
+    Raises:
+        StoreError: the file could not be written; the message names it and says what to do.
+    """
+    make_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_TEMPORARY}")
+    try:
+        with store_errors("write", path):
+            with temporary.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            _sync_folder(path.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove the temporary files that killed writers of `path` left; for whoever alone may write it."""
+    with store_errors("tidy", path.parent):
+        for temporary in path.parent.glob(f".{path.name}.*{_TEMPORARY}"):
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole: afterwards it is there for good, or it is as it was and a StoreError says why."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole, as UTF-8; see `write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a JSON document whole, laid out for people; see `write_bytes`.
+
+    Raises:
+        ValueError: the document holds NaN or an infinity, which JSON has not.
+    """
+    write_text(path, readable_json(document) + "\n")
+
+
+def append_line(path: Path, text: str) -> None:
+    """Append one line and sync it; a half-written line that a kill left at the end is cut off first.
+
+    For one writer at a time: whoever holds the trial's lease.
+    """
+    assert "\n" not in text, "a line must not contain a line break"
+    make_folder(path.parent)
+    with store_errors("append to", path):
+        is_new = not path.exists()
+        with path.open("ab+") as file:
+            _mend_end(file)
+            file.write(text.encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        if is_new:
+            _sync_folder(path.parent)
+
+
+def read_text(path: Path) -> str:
+    """Return a text file's content.
+
+    Raises:
+        StoreError: it is missing or cannot be read.
+        CorruptRecordError: it is not UTF-8.
+    """
+    try:
+        with store_errors("read", path):
+            return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CorruptRecordError(f"{path} is damaged: not UTF-8 at byte {error.start}") from error
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        StoreError: it is missing or cannot be read.
+        CorruptRecordError: it is not strict JSON; the message names file, line and column.
+    """
+    return parse_json(read_text(path), str(path))
+
+
+def read_jsonl(path: Path) -> list[Any]:
+    """Return what the lines of a JSON-lines file hold; a missing file has none.
+
+    A last line that was only half written (a kill in the middle of `append_line`) is left out.
+
+    Raises:
+        CorruptRecordError: any other line is not strict JSON; the message names file and line.
+    """
+    return [parse_json(text, f"{path}:{number}") for number, text in enumerate(read_lines(path), start=1)]
+
+
+def read_lines(path: Path, limit: int | None = None) -> list[str]:
+    """Return the complete lines of a JSON-lines file, without line breaks; a missing file has none.
+
+    Args:
+        path: the file.
+        limit: how many lines to look at, from the first; None for all.
+
+    Raises:
+        CorruptRecordError: a line is not UTF-8; the message names file and line.
+    """
+    if not path.exists():
+        return []
+    with store_errors("read", path):
+        *lines, tail = path.read_bytes().split(b"\n")
+    if tail and _is_json(tail):
+        lines.append(tail)
+    texts = []
+    for number, line in enumerate(lines[:limit], start=1):
+        try:
+            texts.append(line.decode())
+        except UnicodeDecodeError as error:
+            raise CorruptRecordError(f"{path}:{number} is damaged: not UTF-8 at byte {error.start}") from error
+    return texts
+
+
+def parse_json(text: str, source: str) -> Any:
+    """Return what a text of strict JSON means; `source` is the place that an error names."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except ValueError as error:
+        raise CorruptRecordError(f"{source} is damaged: {error}; restore it from a copy, or remove it") from error
+
+
+def seal(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of a JSON document with the checksum of its content as the last entry.
+
+    >>> sealed = seal({"version": 1})
+    >>> unseal(sealed, "example") == {"version": 1}
+    True
+    """
+    assert CHECKSUM not in document, "already sealed"
+    return {**document, CHECKSUM: checksum(document)}
+
+
+def unseal(document: Mapping[str, Any], source: str | Path) -> dict[str, Any]:
+    """Return a sealed document without its checksum, after checking it.
+
+    Args:
+        document: what `seal` returned, stored and read again.
+        source: the place that an error names.
+
+    Raises:
+        CorruptRecordError: there is no checksum, or it is not that of the content.
+    """
+    content = {key: value for key, value in document.items() if key != CHECKSUM}
+    if CHECKSUM not in document:
+        raise CorruptRecordError(f"{source} is damaged: it has no checksum, so it is not a whole record of epsgrid")
+    if document[CHECKSUM] != checksum(content):
+        raise CorruptRecordError(
+            f"{source} is damaged or was edited: its content does not match its checksum; restore it from a copy, or "
+            "remove it to compute it anew"
+        )
+    return content
+
+
+def checksum(document: Mapping[str, Any]) -> str:
+    """Return the sha256, hex, of a document's canonical form: sorted keys, no spaces, shortest exact numbers.
+
+    >>> checksum({"a": 1, "b": (2.0,)}) == checksum({"b": [2.0], "a": 1})
+    True
+    """
+    as_read_back = json.loads(json.dumps(document, allow_nan=False))
+    canonical = json.dumps(as_read_back, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def compact_json(document: Any) -> str:
+    """Return strict JSON on one line.
+
+    >>> compact_json({"seed": 0})
+    '{"seed": 0}'
+    """
+    return json.dumps(document, ensure_ascii=False, allow_nan=False)
+
+
+def readable_json(document: Any, indent: int = 0) -> str:
+    """Return strict JSON laid out for people: what fits stands on one line, and so do lists of plain values.
+
+    >>> print(readable_json({"epsilons": [1e-08, 1e-07], "seed": 0}))
+    {"epsilons": [1e-08, 1e-07], "seed": 0}
+    """
+    flat = compact_json(document)
+    if indent + len(flat) <= _LINE_WIDTH or not _is_nested(document):
+        return flat
+    pad = " " * (indent + 2)
+    if isinstance(document, Mapping):
+        parts = [f"{pad}{json.dumps(key)}: {readable_json(document[key], indent + 2)}" for key in document]
+        return "{\n" + ",\n".join(parts) + "\n" + " " * indent + "}"
+    parts = [pad + readable_json(item, indent + 2) for item in document]
+    return "[\n" + ",\n".join(parts) + "\n" + " " * indent + "]"
+
+
+def _is_nested(document: Any) -> bool:
+    """Say whether laying the document out over several lines would help."""
+    if isinstance(document, Mapping):
+        return bool(document)
+    return isinstance(document, list | tuple) and any(isinstance(item, Mapping | list | tuple) for item in document)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _is_json(line: bytes) -> bool:
+    """Say whether a line is complete JSON: the beginning of an object never is, so a half-written one is not."""
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
+def _mend_end(file: BinaryIO) -> None:
+    """Make an appended file end with a whole line: finish one that lacks only its line break, cut a torn one."""
+    size = file.seek(0, os.SEEK_END)
+    if size == 0:
+        return
+    file.seek(size - 1)
+    if file.read(1) == b"\n":
+        return
+    file.seek(0)
+    tail = file.read().rpartition(b"\n")[2]
+    if _is_json(tail):
+        file.write(b"\n")
+    else:
+        file.truncate(size - len(tail))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` durable; a file system that cannot sync folders (EINVAL) does so by itself."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)

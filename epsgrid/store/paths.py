@@ -1,0 +1,112 @@
+"""Where everything of an experiment lies on disk; every path of the store is made here and nowhere else.
+
+Layout::
+
+    runs/NAME/                    ExperimentFolder
+      experiment.json             what was asked
+      bounds.json                 what the probe measured
+      grid.json                   which trials belong to which grid
+      report/                     pages and figures, made from the rest at any time
+      trials/ID/                  TrialFolder
+        spec.json                   all that can change the trial's numbers, and its id
+        metrics.jsonl               one line per finished epoch, appended
+        checkpoint.pt               where training goes on after an interruption
+        result.json                 present when the trial has finished, done or diverged
+        failure.json                present when the last attempt failed
+        log.txt                     what the trial printed
+        lease/                      who is at work on it, see `epsgrid.store.lease`
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class TrialFolder:
+    """The folder of one trial; nothing is created by looking at its paths."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """The trial's id: the folder's name."""
+        return self.path.name
+
+    @property
+    def spec_json(self) -> Path:
+        """All that can change the trial's numbers."""
+        return self.path / "spec.json"
+
+    @property
+    def metrics_jsonl(self) -> Path:
+        """One `EpochRecord` per line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where training goes on after an interruption."""
+        return self.path / "checkpoint.pt"
+
+    @property
+    def result_json(self) -> Path:
+        """The `TrialResult`; present means finished."""
+        return self.path / "result.json"
+
+    @property
+    def failure_json(self) -> Path:
+        """The `TrialFailure` of the last attempt."""
+        return self.path / "failure.json"
+
+    @property
+    def log(self) -> Path:
+        """What the trial printed."""
+        return self.path / "log.txt"
+
+    @property
+    def lease(self) -> Path:
+        """The folder that says who is at work on this trial."""
+        return self.path / "lease"
+
+
+@dataclass(frozen=True)
+class ExperimentFolder:
+    """The folder of one experiment; nothing is created by looking at its paths."""
+
+    root: Path
+
+    @property
+    def experiment_json(self) -> Path:
+        """The `ExperimentRecord`."""
+        return self.root / "experiment.json"
+
+    @property
+    def bounds_json(self) -> Path:
+        """The `ProbeRecord`."""
+        return self.root / "bounds.json"
+
+    @property
+    def grid_json(self) -> Path:
+        """The `GridRecord`."""
+        return self.root / "grid.json"
+
+    @property
+    def report_dir(self) -> Path:
+        """The report's pages and figures."""
+        return self.root / "report"
+
+    @property
+    def trials_dir(self) -> Path:
+        """The folder of the trials' folders."""
+        return self.root / "trials"
+
+    def trial(self, trial_id: str) -> TrialFolder:
+        """Return the folder of a trial, whether or not it exists yet."""
+        return TrialFolder(self.trials_dir / trial_id)
+
+    def trials(self) -> tuple[TrialFolder, ...]:
+        """Return the folders of all trials that have one, by id; empty when there is none."""
+        if not self.trials_dir.is_dir():
+            return ()
+        return tuple(TrialFolder(path) for path in sorted(self.trials_dir.iterdir()) if path.is_dir())

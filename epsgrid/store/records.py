@@ -1,0 +1,338 @@
+"""What is stored: frozen records of experiments, probes, grids, epochs, results and failures.
+
+Each record is a JSON object `{"version": 1, ...fields..., "checksum": sha256}`. Reading checks all three: a newer
+version is told as such, an unknown or missing field and a checksum that does not match are damage, and damage is
+named, never dropped. Scores of a diverged trial may be NaN or infinite; `epsgrid.store.fields` says how that is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, final
+
+from epsgrid.errors import CorruptRecordError, StoreError
+from epsgrid.store import atomic, fields
+
+if TYPE_CHECKING:
+    from epsgrid.numerics.bounds import EpsilonBounds
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """What all records share: how they become sealed JSON and come back."""
+
+    stored_as: ClassVar[str] = "record"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as a sealed JSON object."""
+        return atomic.seal({"version": VERSION, **fields.to_document(self)})
+
+    @classmethod
+    def from_json(cls, document: Any, source: str | Path = "<record>") -> Self:
+        """Return the record that a sealed JSON object holds.
+
+        Args:
+            document: what `to_json` returned, stored and read again.
+            source: the place that an error names.
+
+        Raises:
+            StoreError: a newer epsgrid wrote it.
+            CorruptRecordError: it is damaged, or no such record.
+        """
+        if not isinstance(document, Mapping):
+            raise CorruptRecordError(f"{source} is damaged: expected an object, got {type(document).__name__}")
+        _check_version(document, cls.stored_as, source)
+        content = atomic.unseal(document, source)
+        del content["version"]
+        return fields.from_document(cls, content, str(source))
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Return the record stored at `path`; raises as `from_json`, and StoreError when there is none."""
+        return cls.from_json(atomic.read_json(path), path)
+
+    def write(self, path: Path) -> None:
+        """Store the record whole at `path`; see `epsgrid.store.atomic`."""
+        atomic.write_json(path, self.to_json())
+
+    @property
+    def checksum(self) -> str:
+        """The checksum the record is sealed with, by which another record can refer to it."""
+        return str(self.to_json()[atomic.CHECKSUM])
+
+
+@final
+@dataclass(frozen=True)
+class Scores:
+    """Loss and metric on one split, each possibly NaN or infinite when training diverged."""
+
+    loss: float
+    metric: float
+
+
+@final
+@dataclass(frozen=True)
+class EpochRecord(Record):
+    """One finished epoch of a trial: a line of `metrics.jsonl`.
+
+    Attributes:
+        epoch: counted from 1.
+        train_loss: mean over the epoch's steps, as they were taken.
+        validation: scores on the validation split; None where the published protocol selects on the test split.
+        test: scores on the test split, where it was evaluated in this epoch.
+        learning_rate: the one the epoch was trained with.
+        seconds: wall time of the epoch, evaluation included.
+    """
+
+    stored_as: ClassVar[str] = "epoch"
+
+    epoch: int
+    train_loss: float
+    validation: Scores | None
+    test: Scores | None
+    learning_rate: float
+    seconds: float
+
+    @property
+    def selecting(self) -> Scores | None:
+        """The scores an epoch is chosen by: validation, or test in the published protocol."""
+        return self.validation if self.validation is not None else self.test
+
+
+@final
+@dataclass(frozen=True)
+class TrialResult(Record):
+    """How a finished trial came out.
+
+    Attributes:
+        id: the trial's id.
+        state: "done", or "diverged" when the loss became NaN or infinite: a result too.
+        identity: all that can change the trial's numbers; the id is its hash.
+        metric_name: what the task is judged by, such as "accuracy".
+        metric_direction: whether larger or smaller is better.
+        metric_unit: "%" where the metric is a fraction to be shown in percent, else "".
+        epochs_trained: whole epochs.
+        selected_epoch: the epoch with the best score on the split that selects, from 1; None when no epoch ended.
+        validation: scores at the selected epoch; None where the published protocol selects on the test split.
+        test: scores at the selected epoch.
+        last_validation: scores at the last whole epoch.
+        last_test: scores at the last whole epoch.
+        steps: optimizer steps taken.
+        seconds: wall time of training over all runs of the trial, interruptions left out.
+        device: where it ran, in words.
+        reason: why it diverged; None when done.
+        provenance: see `epsgrid.store.provenance`.
+    """
+
+    stored_as: ClassVar[str] = "trial result"
+
+    id: str
+    state: Literal["done", "diverged"]
+    identity: dict[str, Any]
+    metric_name: str
+    metric_direction: Literal["max", "min"]
+    metric_unit: Literal["%", ""]
+    epochs_trained: int
+    selected_epoch: int | None
+    validation: Scores | None
+    test: Scores | None
+    last_validation: Scores | None
+    last_test: Scores | None
+    steps: int
+    seconds: float
+    device: str
+    reason: str | None
+    provenance: dict[str, Any]
+
+    @property
+    def selecting(self) -> Scores | None:
+        """The scores a trial is chosen by: validation, or test in the published protocol; None when no epoch ended."""
+        return self.validation if self.validation is not None else self.test
+
+
+@final
+@dataclass(frozen=True)
+class TrialFailure(Record):
+    """Why the last attempt at a trial failed.
+
+    Attributes:
+        id: the trial's id.
+        error: one line.
+        trace: the traceback, or "" where a signal ended the process.
+        log: path of the trial's log.
+        attempts: how often it was tried so far.
+        ended: when, ISO 8601 in UTC.
+    """
+
+    stored_as: ClassVar[str] = "trial failure"
+
+    id: str
+    error: str
+    trace: str
+    log: str
+    attempts: int
+    ended: str
+
+
+@final
+@dataclass(frozen=True)
+class ProbeRecord(Record):
+    """What a probe measured: `bounds.json`.
+
+    Attributes:
+        identity: all that can change the bounds: spec, probe settings and the data's checksum.
+        bounds_json: the `EpsilonBounds` as JSON, histograms included; see `bounds`.
+        placement: where ε enters the optimizer's update, in words.
+        cost_seconds: wall time of the probe.
+        steps: batches it looked at.
+        batch_size: entries per batch.
+        data_description: what the data are, in one line.
+        provenance: see `epsgrid.store.provenance`.
+    """
+
+    stored_as: ClassVar[str] = "probe record"
+
+    identity: dict[str, Any]
+    bounds_json: dict[str, Any]
+    placement: str
+    cost_seconds: float
+    steps: int
+    batch_size: int
+    data_description: str
+    provenance: dict[str, Any]
+
+    def bounds(self) -> EpsilonBounds:
+        """Return the bounds, parsed; raises CorruptRecordError where they are not what this version writes."""
+        from epsgrid.numerics.bounds import EpsilonBounds  # imports numpy: only where it is needed
+
+        return EpsilonBounds.from_json(self.bounds_json)
+
+
+@final
+@dataclass(frozen=True)
+class GridCell:
+    """One point of a grid and the trial that stands for it.
+
+    Attributes:
+        id: the trial's id; it does not depend on the grid, so grids share trials.
+        learning_rate: as in the spec.
+        epsilon: in the optimizer's own ε; None for an optimizer that has none.
+        seed: as in the spec.
+        grids: the grids that ask for this point.
+    """
+
+    id: str
+    learning_rate: float
+    epsilon: float | None
+    seed: int
+    grids: tuple[str, ...]
+
+
+@final
+@dataclass(frozen=True)
+class GridRecord(Record):
+    """Which trials belong to which grid: `grid.json`.
+
+    Attributes:
+        optimizer: its name.
+        epsilons: the ε values of each grid, rising.
+        default_epsilon: the ε a reader would use without a search.
+        cells: all points, in the order in which they are trained.
+        bounds_checksum: that of the `ProbeRecord` a grid was made from; None where no grid needed one.
+    """
+
+    stored_as: ClassVar[str] = "grid record"
+
+    optimizer: str
+    epsilons: dict[str, tuple[float, ...]]
+    default_epsilon: float
+    cells: tuple[GridCell, ...]
+    bounds_checksum: str | None
+
+
+@final
+@dataclass(frozen=True)
+class ExperimentRecord(Record):
+    """What was asked: `experiment.json`.
+
+    Attributes:
+        name: the experiment's name.
+        spec: the effective spec as JSON, with every default filled in.
+        data_checksum: sha256 of the data.
+        data_description: what the data are, in one line.
+        created: when, ISO 8601 in UTC.
+        epsgrid_version: of the program that created it.
+    """
+
+    stored_as: ClassVar[str] = "experiment record"
+
+    name: str
+    spec: dict[str, Any]
+    data_checksum: str
+    data_description: str
+    created: str
+    epsgrid_version: str
+
+
+def append_epoch(path: Path, record: EpochRecord) -> None:
+    """Append an epoch to `metrics.jsonl` and sync it; for the holder of the trial's lease."""
+    atomic.append_line(path, atomic.compact_json(record.to_json()))
+
+
+def read_epochs(path: Path) -> tuple[EpochRecord, ...]:
+    """Return the epochs of `metrics.jsonl`, from the first on; none when there is no file.
+
+    A last line that was only half written is left out: that epoch is trained again.
+
+    Raises:
+        CorruptRecordError: another line is damaged, or the epochs are not 1, 2, 3, ...; names file and line.
+    """
+    return _epochs(path, atomic.read_lines(path))
+
+
+def truncate_epochs(path: Path, epochs: int) -> tuple[EpochRecord, ...]:
+    """Cut `metrics.jsonl` back to its first `epochs` epochs, those a checkpoint covers, and return them.
+
+    The file is replaced whole, so a kill leaves the old one or the new one. Lines after those are not looked at: they
+    are trained again.
+
+    Raises:
+        StoreError: the file has fewer epochs.
+        CorruptRecordError: one of those epochs is damaged; names file and line.
+    """
+    lines = atomic.read_lines(path, epochs)
+    if len(lines) < epochs:
+        raise StoreError(
+            f"{path} has {len(lines)} epochs, but the checkpoint beside it has seen {epochs}; remove the checkpoint to "
+            "train this trial from its beginning"
+        )
+    kept = _epochs(path, lines)
+    if path.exists():
+        atomic.write_text(path, "".join(f"{line}\n" for line in lines))
+    return kept
+
+
+def _epochs(path: Path, lines: list[str]) -> tuple[EpochRecord, ...]:
+    records = []
+    for number, line in enumerate(lines, start=1):
+        source = f"{path}:{number}"
+        record = EpochRecord.from_json(atomic.parse_json(line, source), source)
+        if record.epoch != number:
+            raise CorruptRecordError(f"{source} is damaged: expected epoch {number}, got epoch {record.epoch}")
+        records.append(record)
+    return tuple(records)
+
+
+def _check_version(document: Mapping[str, Any], stored_as: str, source: str | Path) -> None:
+    version = document.get("version")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise CorruptRecordError(f"{source} is not a {stored_as} of epsgrid: expected a version, got {version!r}")
+    if version > VERSION:
+        raise StoreError(
+            f"{source} was written by a newer epsgrid ({stored_as} version {version}, this one reads up to {VERSION}); "
+            "update epsgrid to read it"
+        )

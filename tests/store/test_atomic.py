@@ -1,0 +1,218 @@
+import errno
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epsgrid.errors import CorruptRecordError, StoreError
+from epsgrid.store import atomic
+
+_plain = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
+_documents = st.recursive(
+    _plain | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def _fail_with(code: int) -> Any:
+    def fail(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
+@given(_documents)
+def test_readable_json_means_the_same_document(document: Any) -> None:
+    assert json.loads(atomic.readable_json(document)) == document
+
+
+def test_readable_json_breaks_lines_only_where_it_helps() -> None:
+    numbers = list(range(100))
+    lines = atomic.readable_json({"numbers": numbers, "nested": [{"seed": 1}, {"name": "x" * 120}], "none": {}}).split("\n")
+    assert lines[0] == "{"
+    assert lines[1] == f'  "numbers": {json.dumps(numbers)},'
+    assert lines[2] == '  "nested": ['
+    assert lines[3] == '    {"seed": 1},'
+    assert lines[-2] == '  "none": {}'
+
+
+@given(st.dictionaries(st.text(max_size=5).filter(lambda key: key != "checksum"), _documents, max_size=4))
+def test_a_sealed_document_survives_being_stored(document: dict[str, Any]) -> None:
+    stored = json.loads(atomic.compact_json(atomic.seal(document)))
+    assert atomic.unseal(stored, "here") == document
+
+
+def test_the_seal_does_not_depend_on_the_order_of_keys_even_where_they_are_numbers() -> None:
+    assert atomic.checksum({"a": 1, "b": 2}) == atomic.checksum({"b": 2, "a": 1})
+    sealed = atomic.seal({"counts": {10: 1, 9: 2}})
+    assert atomic.unseal(json.loads(json.dumps(sealed)), "here") == {"counts": {"10": 1, "9": 2}}
+
+
+def test_a_changed_document_does_not_match_its_seal() -> None:
+    sealed = atomic.seal({"loss": 0.25})
+    with pytest.raises(CorruptRecordError, match=r"result\.json is damaged or was edited: .* does not match its checksum"):
+        atomic.unseal({**sealed, "loss": 0.5}, Path("result.json"))
+    with pytest.raises(CorruptRecordError, match=r"result\.json is damaged: it has no checksum"):
+        atomic.unseal({"loss": 0.25}, Path("result.json"))
+
+
+def test_writing_makes_folders_replaces_whole_and_leaves_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "file.json"
+    for value in (1, 2):
+        atomic.write_json(path, {"value": value})
+        assert atomic.read_json(path) == {"value": value}
+    assert os.listdir(path.parent) == ["file.json"]
+
+
+def test_a_written_file_is_readable_for_others(tmp_path: Path) -> None:
+    atomic.write_text(tmp_path / "file", "x")
+    (tmp_path / "plain").write_text("x")
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_what_json_has_not_is_never_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        atomic.write_json(tmp_path / "file.json", {"loss": math.nan})
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (errno.ENOSPC, "the disk is full: free some space"),
+        (errno.EDQUOT, "the disk quota is used up"),
+        (errno.EROFS, "the file system is read-only: choose another folder with --out"),
+        (errno.EACCES, "permission denied: check who owns the folder"),
+        (errno.EPERM, "operation not permitted"),
+        (errno.EIO, "Input/output error"),
+    ],
+)
+def test_a_disk_that_fails_is_told_and_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, words: str
+) -> None:
+    path = tmp_path / "file.json"
+    atomic.write_json(path, {"value": 1})
+    monkeypatch.setattr(atomic.os, "fsync", _fail_with(code))
+    with pytest.raises(StoreError, match=rf"cannot write .*file\.json: {words}"):
+        atomic.write_json(path, {"value": 2})
+    assert atomic.read_json(path) == {"value": 1}
+    assert os.listdir(tmp_path) == ["file.json"]
+
+
+def test_a_file_system_that_cannot_sync_folders_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync = os.fsync
+
+    def sync_files(descriptor: int) -> None:
+        if Path(f"/dev/fd/{descriptor}").is_dir():
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        sync(descriptor)
+
+    monkeypatch.setattr(atomic.os, "fsync", sync_files)
+    atomic.write_text(tmp_path / "file", "x")
+    assert atomic.read_text(tmp_path / "file") == "x"
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match=r"cannot create the folder .*file/sub"):
+        atomic.write_text(tmp_path / "file" / "sub" / "x", "x")
+
+
+def test_an_error_in_the_middle_of_writing_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    atomic.write_bytes(path, b"old")
+    with pytest.raises(RuntimeError, match="cannot serialise"), atomic.replacing(path) as file:
+        file.write(b"ne")
+        raise RuntimeError("cannot serialise")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["checkpoint.pt"]
+
+
+def test_only_the_leftovers_of_one_file_are_removed(tmp_path: Path) -> None:
+    for name in (".result.json.0a.tmp", ".checkpoint.pt.0b.tmp", "checkpoint.pt"):
+        (tmp_path / name).write_text("x")
+    atomic.remove_leftovers(tmp_path / "checkpoint.pt")
+    assert sorted(os.listdir(tmp_path)) == [".result.json.0a.tmp", "checkpoint.pt"]
+
+
+def test_a_killed_writer_leaves_a_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom epsgrid.store import atomic\nnumber = int(sys.argv[2])\n"
+        "while True:\n    number += 1\n"
+        "    atomic.write_json(Path(sys.argv[1]), atomic.seal({'number': number, 'bulk': ['x' * 100] * 3000}))\n"
+        "    print(number, flush=True)\n"
+    )
+    told = 0
+    for delay_s in (0.0, 0.013, 0.029):
+        with subprocess.Popen([sys.executable, "-c", program, path, str(told)], stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout is not None
+            told = int(writer.stdout.readline())
+            time.sleep(delay_s)
+            writer.send_signal(signal.SIGKILL)
+            told = int((writer.stdout.read().split() or [str(told)])[-1])
+        assert atomic.unseal(atomic.read_json(path), path)["number"] in (told, told + 1)
+
+
+def test_reading_says_what_is_wrong_and_where(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    with pytest.raises(StoreError, match=r"cannot read .*file\.json: .*No such file"):
+        atomic.read_json(path)
+    for content, words in [
+        (b'{"loss": 0.5', r"file\.json is damaged: .*line 1 column"),
+        (b'{"loss": NaN}', r"file\.json is damaged: NaN is not JSON"),
+        (b'{"loss": -Infinity}', r"file\.json is damaged: -Infinity is not JSON"),
+        (b'{"name": "\xff"}', r"file\.json is damaged: not UTF-8 at byte 10"),
+        (b"", r"file\.json is damaged"),
+    ]:
+        path.write_bytes(content)
+        with pytest.raises(CorruptRecordError, match=words):
+            atomic.read_json(path)
+
+
+def test_lines_are_read_back_as_appended(tmp_path: Path) -> None:
+    path = tmp_path / "sub" / "metrics.jsonl"
+    assert atomic.read_jsonl(path) == []
+    for number in range(3):
+        atomic.append_line(path, json.dumps({"epoch": number, "name": "ε"}))
+    assert atomic.read_jsonl(path) == [{"epoch": number, "name": "ε"} for number in range(3)]
+
+
+def test_a_line_cut_anywhere_is_left_out_and_mended_by_the_next(tmp_path: Path) -> None:
+    first, second, third = '{"epoch": 1}', '{"epoch": 2, "name": "ε"}', '{"epoch": 3}'
+    whole = f"{first}\n{second}\n".encode()
+    path = tmp_path / "metrics.jsonl"
+    for cut in range(len(whole) + 1):
+        path.write_bytes(whole[:cut])
+        complete = [json.loads(line) for line, end in ((first, 12), (second, len(whole) - 1)) if cut >= end]
+        assert atomic.read_jsonl(path) == complete
+        atomic.append_line(path, third)
+        assert atomic.read_jsonl(path) == [*complete, json.loads(third)]
+        assert path.read_bytes().endswith(b"}\n")
+
+
+def test_a_damaged_earlier_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"epoch": 1}\n{"epoch": \n{"epoch": 3}\n')
+    with pytest.raises(CorruptRecordError, match=r"metrics\.jsonl:2 is damaged"):
+        atomic.read_jsonl(path)
+    path.write_bytes(b'{"epoch": 1}\n{"x": "\xff"}\n')
+    with pytest.raises(CorruptRecordError, match=r"metrics\.jsonl:2 is damaged: not UTF-8"):
+        atomic.read_lines(path)
+    assert atomic.read_lines(path, limit=1) == ['{"epoch": 1}']
+
+
+def test_appending_to_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atomic.os, "fsync", _fail_with(errno.ENOSPC))
+    with pytest.raises(StoreError, match=r"cannot append to .*metrics\.jsonl: the disk is full"):
+        atomic.append_line(tmp_path / "metrics.jsonl", "{}")

@@ -1,0 +1,78 @@
+import json
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pytest
+
+from epsgrid.errors import CorruptRecordError
+from epsgrid.store import fields
+
+
+@dataclass(frozen=True)
+class Inner:
+    value: float
+
+
+@dataclass(frozen=True)
+class Outer:
+    name: str
+    count: int
+    is_new: bool
+    kind: Literal["a", "b"]
+    inner: Inner | None
+    items: tuple[Inner, ...]
+    named: dict[str, tuple[float, ...]]
+    free: dict[str, Any]
+
+
+SAMPLE = Outer("x", 3, True, "b", Inner(0.1), (Inner(1.0), Inner(2.5)), {"n": (1e-8, 1e-7)}, {"deep": [1, {"a": None}]})
+
+
+def _stored(record: Any) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(json.dumps(fields.to_document(record), allow_nan=False))
+    return document
+
+
+def test_a_dataclass_comes_back_equal() -> None:
+    assert fields.from_document(Outer, _stored(SAMPLE), "here") == SAMPLE
+
+
+@pytest.mark.parametrize(("value", "text"), [(math.nan, "nan"), (math.inf, "inf"), (-math.inf, "-inf")])
+def test_numbers_that_json_has_not_are_stored_as_words(value: float, text: str) -> None:
+    assert _stored(Inner(value)) == {"value": text}
+    back = fields.from_document(Inner, {"value": text}, "here").value
+    assert back == value or (math.isnan(back) and math.isnan(value))
+
+
+def test_a_whole_number_is_read_as_the_float_it_stands_for() -> None:
+    assert isinstance(fields.from_document(Inner, {"value": 3}, "here").value, float)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"name": 3}, "here: name: expected a text, got 3"),
+        ({"count": 1.5}, "here: count: expected a whole number, got 1.5"),
+        ({"count": True}, "here: count: expected a whole number, got True"),
+        ({"is_new": 1}, "here: is_new: expected true or false, got 1"),
+        ({"kind": "c"}, "here: kind: expected 'a' or 'b', got 'c'"),
+        ({"inner": 3}, "here: inner: expected an object, got 3"),
+        ({"inner": {"value": "much"}}, "here: inner: value: expected a number, .*, got 'much'"),
+        ({"inner": {"value": True}}, "here: inner: value: expected a number"),
+        ({"items": {}}, r"here: items: expected a list, got \{\}"),
+        ({"items": [{"value": 1.0}, {}]}, r"here: items\[1\]: missing field 'value'"),
+        ({"named": [1]}, "here: named: expected an object"),
+        ({"named": {"n": [1, "x"]}}, r"here: named\.n\[1\]: expected a number"),
+        ({"colour": "red"}, "here: unknown field 'colour'; known: name, count"),
+        ({"name": ["x" * 100]}, r"got \['x{50,}\.\.\."),
+    ],
+)
+def test_a_field_that_is_not_as_annotated_is_named(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(CorruptRecordError, match=words):
+        fields.from_document(Outer, {**_stored(SAMPLE), **change}, "here")
+
+
+def test_something_other_than_an_object_is_told() -> None:
+    with pytest.raises(CorruptRecordError, match=r"here: expected an object, got \[\]"):
+        fields.from_document(Inner, [], "here")

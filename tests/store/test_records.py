@@ -1,0 +1,184 @@
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from epsgrid.errors import CorruptRecordError, StoreError
+from epsgrid.numerics.bounds import Bound, EpsilonBounds
+from epsgrid.store import atomic, records
+from epsgrid.store.records import EpochRecord, Record, Scores, TrialResult, append_epoch, read_epochs
+from tests.store.samples import DIVERGED_EPOCH, EPOCH, PROBE, RECORDS, RESULT
+
+_RESULT_OF_VERSION_1 = """{
+  "version": 1,
+  "id": "0123456789abcdef",
+  "state": "done",
+  "identity": {"task": {"name": "digits"}, "epsilon": 1e-08, "seed": 0},
+  "metric_name": "accuracy",
+  "metric_direction": "max",
+  "metric_unit": "%",
+  "epochs_trained": 2,
+  "selected_epoch": 1,
+  "validation": {"loss": 0.5, "metric": 0.25},
+  "test": {"loss": 0.6, "metric": 0.2},
+  "last_validation": {"loss": 0.7, "metric": 0.1},
+  "last_test": null,
+  "steps": 20,
+  "seconds": 1.5,
+  "device": "cpu",
+  "reason": null,
+  "provenance": {"command": "epsgrid sweep", "git": null},
+  "checksum": "bda7fe683dc80a9f630326c30f67169ec237c23947ca01c110b7871014da7562"
+}
+"""
+
+
+def _resealed(record: Record, **changes: Any) -> dict[str, Any]:
+    content = atomic.unseal(record.to_json(), "here")
+    return atomic.seal({**content, **changes})
+
+
+def _epochs(count: int) -> list[EpochRecord]:
+    return [dataclasses.replace(EPOCH, epoch=number, train_loss=1 / number) for number in range(1, count + 1)]
+
+
+def _metrics(path: Path, count: int) -> Path:
+    for epoch in _epochs(count):
+        append_epoch(path, epoch)
+    return path
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
+class TestEveryRecord:
+    def test_comes_back_from_disk_equal(self, record: Record, tmp_path: Path) -> None:
+        path = tmp_path / "record.json"
+        record.write(path)
+        assert type(record).read(path) == record
+        assert json.loads(path.read_text())["checksum"] == record.checksum
+
+    def test_is_refused_where_a_newer_version_wrote_it(self, record: Record) -> None:
+        with pytest.raises(StoreError, match=r"x\.json was written by a newer epsgrid .*version 2.*update epsgrid"):
+            type(record).from_json(_resealed(record, version=2), "x.json")
+
+    def test_names_an_unknown_field(self, record: Record) -> None:
+        with pytest.raises(CorruptRecordError, match=r"x\.json: unknown field 'colour'"):
+            type(record).from_json(_resealed(record, colour="red"), "x.json")
+
+    def test_names_a_missing_field(self, record: Record) -> None:
+        first = dataclasses.fields(record)[0].name
+        content = {key: value for key, value in record.to_json().items() if key not in (first, "checksum")}
+        with pytest.raises(CorruptRecordError, match=rf"x\.json: missing field '{first}'"):
+            type(record).from_json(atomic.seal(content), "x.json")
+
+    def test_names_a_file_cut_anywhere(self, record: Record, tmp_path: Path) -> None:
+        path = tmp_path / "record.json"
+        record.write(path)
+        whole = path.read_bytes().rstrip()
+        for cut in range(0, len(whole), 7):
+            path.write_bytes(whole[:cut])
+            with pytest.raises(CorruptRecordError, match=r"record\.json is damaged"):
+                type(record).read(path)
+
+    def test_is_no_other_record(self, record: Record) -> None:
+        for other in RECORDS:
+            if type(other) is not type(record):
+                with pytest.raises(CorruptRecordError, match="unknown field"):
+                    type(record).from_json(other.to_json())
+
+
+def test_a_single_changed_digit_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    RESULT.write(path)
+    path.write_text(path.read_text().replace("0.25", "0.26"))
+    with pytest.raises(CorruptRecordError, match=r"result\.json is damaged or was edited"):
+        TrialResult.read(path)
+
+
+def test_a_result_of_version_1_stays_readable_and_is_still_written_so(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(_RESULT_OF_VERSION_1)
+    assert TrialResult.read(path) == RESULT
+    RESULT.write(path)
+    assert path.read_text() == _RESULT_OF_VERSION_1
+
+
+@pytest.mark.parametrize("document", [[], {}, {"version": "1"}, {"version": True}, {"version": 0}, "text", None])
+def test_what_is_no_record_is_told(document: Any) -> None:
+    with pytest.raises(CorruptRecordError, match=r"x\.json is (damaged: expected an object|not a trial result)"):
+        TrialResult.from_json(document, "x.json")
+
+
+def test_scores_of_a_diverged_trial_are_strict_json_and_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    append_epoch(path, DIVERGED_EPOCH)
+    stored = atomic.read_jsonl(path)[0]
+    assert stored["train_loss"] == "inf"
+    assert stored["validation"] == {"loss": "nan", "metric": "-inf"}
+    (back,) = read_epochs(path)
+    assert back.train_loss == math.inf
+    assert back.validation is not None
+    assert math.isnan(back.validation.loss)
+    assert back.validation.metric == -math.inf
+
+
+def test_validation_selects_where_it_was_looked_at_else_test() -> None:
+    scores = Scores(0.5, 0.25)
+    assert EPOCH.selecting == scores
+    assert dataclasses.replace(EPOCH, validation=None, test=scores).selecting == scores
+    assert RESULT.selecting == RESULT.validation
+    assert dataclasses.replace(RESULT, validation=None).selecting == RESULT.test
+    assert dataclasses.replace(RESULT, validation=None, test=None).selecting is None
+
+
+def test_a_probe_gives_its_bounds() -> None:
+    low, high = (Bound(10.0**k, 10.0**k, float(f"1e{k}"), ("fc1",), 100) for k in (-5, -3))
+    bounds = EpsilonBounds(low, high, 0.02, ())
+    record = dataclasses.replace(PROBE, bounds_json=bounds.to_json())
+    assert type(record).from_json(json.loads(json.dumps(record.to_json()))).bounds() == bounds
+    with pytest.raises(CorruptRecordError, match="damaged bound"):
+        dataclasses.replace(PROBE, bounds_json={"version": 1, "low": 3}).bounds()
+
+
+def test_epochs_come_back_in_order_and_a_half_written_one_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    assert read_epochs(path) == ()
+    _metrics(path, 3)
+    assert list(read_epochs(path)) == _epochs(3)
+    path.write_bytes(path.read_bytes()[:-30])
+    assert list(read_epochs(path)) == _epochs(2)
+
+
+def test_damage_in_an_earlier_epoch_is_named(tmp_path: Path) -> None:
+    path = _metrics(tmp_path / "metrics.jsonl", 3)
+    path.write_text(path.read_text().replace('"epoch": 2, "train_loss": 0.5', '"epoch": 2, "train_loss": 0.4'))
+    with pytest.raises(CorruptRecordError, match=r"metrics\.jsonl:2 is damaged or was edited"):
+        read_epochs(path)
+
+
+def test_a_missing_epoch_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    for epoch in (_epochs(3)[0], _epochs(3)[2]):
+        append_epoch(path, epoch)
+    with pytest.raises(CorruptRecordError, match=r"metrics\.jsonl:2 is damaged: expected epoch 2, got epoch 3"):
+        read_epochs(path)
+
+
+def test_epochs_after_the_checkpoint_are_cut_off(tmp_path: Path) -> None:
+    path = _metrics(tmp_path / "metrics.jsonl", 3)
+    with path.open("ab") as file:
+        file.write(b'not JSON\n\xff\n{"epoch": 4')
+    assert list(records.truncate_epochs(path, 2)) == _epochs(2)
+    assert list(read_epochs(path)) == _epochs(2)
+    append_epoch(path, _epochs(3)[2])
+    assert list(read_epochs(path)) == _epochs(3)
+
+
+def test_no_epoch_may_be_missing_that_the_checkpoint_has_seen(tmp_path: Path) -> None:
+    path = _metrics(tmp_path / "metrics.jsonl", 1)
+    with pytest.raises(StoreError, match=r"has 1 epochs, but the checkpoint beside it has seen 2; remove the checkpoint"):
+        records.truncate_epochs(path, 2)
+    assert records.truncate_epochs(tmp_path / "none.jsonl", 0) == ()
+    assert not (tmp_path / "none.jsonl").exists()
