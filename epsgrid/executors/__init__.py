@@ -1,0 +1,88 @@
+"""ONE FILE PER PLACE TO RUN: takes jobs, runs each in its own place, tells how each ended.
+
+A file `executors/NAME.py` defines `def run(jobs, work, *, slots, notify, stop) -> None`. Results travel through the
+store, never through return values; an executor knows only that a job is a call `work(job)` whose exit status says how
+it went. It knows nothing of training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+from epsgrid import plugins
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of work, small and picklable.
+
+    Attributes:
+        experiment: the experiment's folder, absolute.
+        trial: the trial's id.
+    """
+
+    experiment: str
+    trial: str
+
+
+class JobStatus(IntEnum):
+    """Exit statuses by which a job says how it went."""
+
+    FINISHED = 0
+    FAILED = 1
+    STOPPED = 75
+    HELD_ELSEWHERE = 76
+
+
+@dataclass(frozen=True)
+class JobStarted:
+    """A job has begun."""
+
+    job: Job
+
+
+@dataclass(frozen=True)
+class JobEnded:
+    """A job is over; `status` is its exit status, negative where a signal killed it (−9: SIGKILL)."""
+
+    job: Job
+    status: int
+
+
+JobEvent = JobStarted | JobEnded
+
+
+class StopRequest(Protocol):
+    """How much of a hurry there is; asked between jobs and while waiting."""
+
+    def level(self) -> int:
+        """Return 0: go on; 1: start nothing more and let running jobs save and end; 2: kill them."""
+        ...
+
+
+class ExecutorPlugin(Protocol):
+    """What a file of this folder provides; see the module's own words."""
+
+    def run(
+        self,
+        jobs: Sequence[Job],
+        work: Callable[[Job], int],
+        *,
+        slots: int,
+        notify: Callable[[JobEvent], None],
+        stop: StopRequest,
+    ) -> None:
+        """Run all jobs, at most `slots` at once, in order; return when all have ended or the stop is obeyed.
+
+        `work` is a module-level function. `notify` is called in the caller's thread.
+        """
+        ...
+
+
+def load(name: str) -> ExecutorPlugin:
+    """Return the executor plug-in called `name`."""
+    plugin: ExecutorPlugin = plugins.load("executors", name)
+    return plugin

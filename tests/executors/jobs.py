@@ -1,0 +1,92 @@
+"""What the tests of executors run; a job's `experiment` is a folder to leave notes in, its `trial` says what to do."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from epsgrid.executors import Job, JobEnded, JobEvent
+
+
+def note(job: Job, text: str) -> None:
+    """Leave a file named for the job and the word, whole from the moment it is there."""
+    path = Path(job.experiment) / f"{job.trial}.{text.partition(' ')[0]}"
+    path.with_suffix(".tmp").write_text(text)
+    path.with_suffix(".tmp").rename(path)
+
+
+def work(job: Job) -> int:
+    """Do what the first word of the trial's name says; end with the number that follows it."""
+    what, _, number = job.trial.partition("-")
+    note(job, f"began {os.getpid()}")
+    if what == "raise":
+        raise RuntimeError(f"job {number} fails")
+    if what == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "exit":
+        os._exit(int(number))
+    if what == "sleep":
+        time.sleep(600)
+    if what == "save":
+        _sleep_until_told()
+        note(job, "saved")
+        return 75
+    if what == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        note(job, "ready")
+        time.sleep(600)
+    if what == "short":
+        time.sleep(0.05)
+    note(job, "ended")
+    return int(number or 0) if what == "return" else 0
+
+
+def _sleep_until_told() -> None:
+    told = []
+    signal.signal(signal.SIGTERM, lambda *_: told.append(True))
+    while not told:
+        time.sleep(0.01)
+
+
+def facts(job: Job) -> int:
+    """Note what a job's process finds around itself."""
+    main = sys.modules["__main__"]
+    blocked = sorted(int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+    ignored = [signal.getsignal(number) == signal.SIG_IGN for number in (signal.SIGINT, signal.SIGTERM)]
+    threads = os.environ["OMP_NUM_THREADS"], os.environ["MKL_NUM_THREADS"]
+    note(job, f"facts {blocked} {ignored} {threads} {getattr(main, 'WAS_RUN_AGAIN', False)}")
+    return 0
+
+
+class Told:
+    """What an executor notified, in order; `running` is how many jobs were at once, at most."""
+
+    def __init__(self) -> None:
+        self.events: list[JobEvent] = []
+        self.most_at_once = 0
+
+    def __call__(self, event: JobEvent) -> None:
+        self.events.append(event)
+        ended = sum(isinstance(event, JobEnded) for event in self.events)
+        self.most_at_once = max(self.most_at_once, len(self.events) - 2 * ended)
+
+    @property
+    def started(self) -> list[str]:
+        return [event.job.trial for event in self.events if not isinstance(event, JobEnded)]
+
+    @property
+    def statuses(self) -> dict[str, int]:
+        return {event.job.trial: event.status for event in self.events if isinstance(event, JobEnded)}
+
+
+class StopWhen:
+    """A stop request whose level is the number of these files that exist."""
+
+    def __init__(self, *paths: Path) -> None:
+        self.paths = paths
+        self.asked: list[float] = []
+
+    def level(self) -> int:
+        self.asked.append(time.monotonic())
+        return sum(path.exists() for path in self.paths)

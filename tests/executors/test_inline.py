@@ -1,0 +1,20 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from epsgrid.executors import Job, inline
+from tests.executors.jobs import StopWhen, Told, work
+
+
+def test_it_is_this_process(tmp_path: Path) -> None:
+    inline.run([Job(str(tmp_path), "return-0")], work, slots=4, notify=Told(), stop=StopWhen())
+    assert (tmp_path / "return-0.began").read_text() == f"began {os.getpid()}"
+
+
+def test_ctrl_c_is_no_failure_of_the_job(tmp_path: Path) -> None:
+    def interrupted(_: Job) -> int:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        inline.run([Job(str(tmp_path), "x")], interrupted, slots=1, notify=Told(), stop=StopWhen())

@@ -1,0 +1,210 @@
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
+from pathlib import Path
+
+import pytest
+
+from epsgrid.errors import ExecutionError
+from epsgrid.executors import Job, local
+from tests.executors import jobs
+from tests.executors.jobs import StopWhen, Told, work
+
+PATIENCE_S = 60
+
+
+def _run(folder: Path, *trials: str, slots: int = 2, stop: StopWhen | None = None) -> Told:
+    told = Told()
+    local.run([Job(str(folder), trial) for trial in trials], work, slots=slots, notify=told, stop=stop or StopWhen())
+    return told
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.01)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def _pid(folder: Path, trial: str) -> int:
+    path = folder / f"{trial}.began"
+    _wait_for(path.exists)
+    return int(path.read_text().split()[1])
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@contextlib.contextmanager
+def _driver(folder: Path, *trials: str) -> Iterator["subprocess.Popen[str]"]:
+    """Run a command of its own process group, as a shell does."""
+    root = Path(__file__).parents[2]
+    command = [sys.executable, str(root / "tests" / "executors" / "driver.py"), str(folder), *trials]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True, cwd=folder
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_each_job_has_a_process_of_its_own_that_cannot_hurt_the_others(tmp_path: Path) -> None:
+    told = _run(tmp_path, "kill-1", "exit-200", "return-5", "short-1")
+    assert told.statuses == {"kill-1": -signal.SIGKILL, "exit-200": 200, "return-5": 5, "short-1": 0}
+    pids = {path.read_text() for path in tmp_path.glob("*.began")}
+    assert len(pids) == 4
+    assert f"began {os.getpid()}" not in pids
+
+
+def test_slots_are_filled(tmp_path: Path) -> None:
+    """The first two end only once both have begun, which is when the stop is asked for."""
+    stop = StopWhen(tmp_path / "save-2.began")
+    told = _run(tmp_path, "save-1", "save-2", "save-3", stop=stop)
+    assert told.started == ["save-1", "save-2"]
+    assert told.most_at_once == 2
+
+
+def test_the_first_stop_lets_running_jobs_save(tmp_path: Path) -> None:
+    told = _run(tmp_path, "save-1", "short-2", slots=1, stop=StopWhen(tmp_path / "save-1.began"))
+    assert told.statuses["save-1"] in (75, -signal.SIGTERM)  # told before it could listen
+    assert told.started == ["save-1"]
+
+
+def test_the_second_stop_kills(tmp_path: Path) -> None:
+    stop = StopWhen(tmp_path / "stubborn-1.began", tmp_path / "stubborn-1.ready")
+    told = _run(tmp_path, "stubborn-1", "stubborn-2", slots=1, stop=stop)
+    assert told.started == ["stubborn-1"]
+    assert told.statuses["stubborn-1"] in (-signal.SIGKILL, -signal.SIGTERM)
+
+
+def test_a_stop_that_comes_as_the_second_kills_at_once(tmp_path: Path) -> None:
+    ready = tmp_path / "stubborn-1.ready"
+    assert _run(tmp_path, "stubborn-1", stop=StopWhen(ready, ready)).statuses == {"stubborn-1": -signal.SIGKILL}
+
+
+def test_whatever_is_raised_running_jobs_are_killed_first(tmp_path: Path) -> None:
+    def notify(event: object) -> None:
+        if isinstance(event, local.JobEnded):
+            _pid(tmp_path, "sleep-1")
+            raise RuntimeError("cannot draw")
+
+    work_of = [Job(str(tmp_path), trial) for trial in ("sleep-1", "short-2")]
+    with pytest.raises(RuntimeError, match="cannot draw"):
+        local.run(work_of, work, slots=2, notify=notify, stop=StopWhen())
+    assert not _is_alive(_pid(tmp_path, "sleep-1"))
+
+
+def test_a_job_for_which_no_process_can_start_is_reported_and_the_others_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = local._started
+
+    def start_all_but_one(target: Callable[..., object], *arguments: object) -> object:
+        if arguments and arguments[1] == Job(str(tmp_path), "short-2"):
+            raise OSError(11, "Resource temporarily unavailable")
+        return start(target, *arguments)
+
+    monkeypatch.setattr(local, "_started", start_all_but_one)
+    assert _run(tmp_path, "short-1", "short-2", "short-3").statuses == {"short-1": 0, "short-2": 126, "short-3": 0}
+    assert "no process could be started for trial short-2: [Errno 11] Resource" in capsys.readouterr().err
+
+
+def test_a_server_that_dies_takes_its_jobs_along_and_is_replaced(tmp_path: Path) -> None:
+    class KillServerOnce(StopWhen):
+        def level(self) -> int:
+            if self.paths[0].exists() and not self.asked:
+                super().level()
+                os.kill(_parent(_pid(tmp_path, "sleep-1")), signal.SIGKILL)
+            return 0
+
+    told = _run(tmp_path, "sleep-1", "short-2", slots=1, stop=KillServerOnce(tmp_path / "sleep-1.began"))
+    assert told.statuses == {"sleep-1": 255, "short-2": 0}
+    _wait_for(lambda: not _is_alive(_pid(tmp_path, "sleep-1")))
+
+
+def test_a_server_that_cannot_import_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_preload.py").write_text("raise RuntimeError('broken on purpose')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    forkserver._forkserver._stop()
+    told = Told()
+    with pytest.raises(ExecutionError, match="could not import broken_preload; its own words are above"):
+        local.run([Job("x", "y")], work, slots=1, notify=told, stop=StopWhen(), preload=("broken_preload",))
+    assert told.events == []
+
+
+def test_a_stop_is_noticed_while_the_server_still_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    began = tmp_path / "began"
+    (tmp_path / "slow_preload.py").write_text(
+        f"import pathlib, time\npathlib.Path({str(began)!r}).touch()\ntime.sleep(0.5)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    forkserver._forkserver._stop()
+    told, stop = Told(), StopWhen(began)
+    local.run([Job(str(tmp_path), "short-1")], work, slots=1, notify=told, stop=stop, preload=("slow_preload",))
+    assert told.events == []
+    assert len(stop.asked) > 1
+
+
+def test_the_main_script_is_no_place_for_work() -> None:
+    def work(job: Job) -> int:
+        return 0
+
+    work.__module__ = "__main__"
+    with pytest.raises(AssertionError, match="the main script is not run again"):
+        local.run([], work, slots=1, notify=Told(), stop=StopWhen())
+
+
+def test_the_environment_is_left_as_it_was(tmp_path: Path) -> None:
+    before = dict(os.environ), sys.modules["__main__"], signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    _run(tmp_path, "return-0")
+    assert before == (dict(os.environ), sys.modules["__main__"], signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+
+def test_a_job_has_one_thread_its_signals_and_no_second_run_of_the_main_script(tmp_path: Path) -> None:
+    with _driver(tmp_path, "facts") as driver:
+        out, err = driver.communicate(timeout=PATIENCE_S)
+    assert (out, err) == ("{'facts': 0}\n", "")
+    assert (tmp_path / "facts.facts").read_text() == "facts [] [True, False] ('1', '1') False"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_leaves_the_decision_to_the_command(tmp_path: Path, number: signal.Signals) -> None:
+    """What a terminal does on Ctrl-C, and a batch system at its time limit."""
+    with _driver(tmp_path, "save-1", "save-2", "save-3") as driver:
+        for trial in ("save-1", "save-2"):
+            _pid(tmp_path, trial)
+        time.sleep(0.2)  # until they listen
+        os.killpg(driver.pid, number)
+        out, err = driver.communicate(timeout=PATIENCE_S)
+    assert (out, err, driver.returncode) == ("{'save-1': 75, 'save-2': 75}\n", "", 0)
+
+
+def test_a_killed_command_takes_jobs_and_server_along(tmp_path: Path) -> None:
+    with _driver(tmp_path, "sleep-1", "stubborn-2") as driver:
+        pids = [_pid(tmp_path, trial) for trial in ("sleep-1", "stubborn-2")]
+        pids.append(_parent(pids[0]))
+        assert all(_is_alive(pid) for pid in pids)
+        driver.kill()
+        _wait_for(lambda: not any(_is_alive(pid) for pid in pids))
+
+
+def test_one_way_to_leave_a_note_is_enough() -> None:
+    assert local.PRELOAD == ("epsgrid.worker",)
+    assert jobs.work is work
