@@ -1,0 +1,39 @@
+"""Multilayer perceptron: flatten, then dense layers with ReLU between them.
+
+    x: (batch, …) → flatten (batch, d) → [Linear → ReLU → Dropout] for each width of `hidden` → Linear (batch, outputs)
+
+Initial weights are torch's defaults for Linear. Dropout layers are there only where `dropout` > 0.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from epsgrid.spec.model import ModelOptions
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Options(ModelOptions):
+    """Widths of the hidden layers, none for softmax regression, and the dropout after each of them."""
+
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = (512, 256)
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:
+    """Build the perceptron for examples of any shape."""
+    from torch import nn
+
+    widths = (math.prod(inputs), *options.hidden)
+    layers: list[nn.Module] = [nn.Flatten()]
+    for before, after in pairwise(widths):
+        layers += [nn.Linear(before, after), nn.ReLU(inplace=True)]
+        if options.dropout:
+            layers.append(nn.Dropout(options.dropout))
+    return nn.Sequential(*layers, nn.Linear(widths[-1], outputs))

@@ -1,0 +1,82 @@
+"""VGG11 without batch norm, for CIFAR-10 as published with AdaBelief (classification_cifar10/models/vgg.py).
+
+Configuration A of Simonyan and Zisserman 2015, with a small classifier in place of the two layers of 4,096:
+
+    (batch, 3, 32, 32)
+    64 · pool · 128 · pool · 256 · 256 · pool · 512 · 512 · pool · 512 · 512 · pool      (batch, 512, 1, 1)
+    flatten · dropout · dense 512 · ReLU · dropout · dense 512 · ReLU · dense 10         (batch, 10)
+
+Convolutions are 3×3 with padding 1, each followed by ReLU; pools are 2×2. Their weights start from
+N(0, σ = √(2 / (k·k·out))) and their biases at zero; dense layers start from torch's defaults. 9,750,922 parameters for
+3×32×32 inputs and 10 classes; larger images leave more than one pixel, which the first dense layer takes in.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from epsgrid.models._images import require_images
+from epsgrid.spec.model import ModelOptions
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+_POOL = 0
+_WIDTHS = (64, _POOL, 128, _POOL, 256, 256, _POOL, 512, 512, _POOL, 512, 512, _POOL)
+_SHRINKS = 2 ** _WIDTHS.count(_POOL)
+
+
+class Options(ModelOptions):
+    """The dropout in front of the first two dense layers; the published one by default."""
+
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+
+
+def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:
+    """Build VGG11 for images of at least 32×32 pixels.
+
+    Raises:
+        SpecError: the task's examples are no images, or smaller ones.
+    """
+    from torch import nn
+
+    channels, height, width = require_images("vgg11", inputs, smallest=_SHRINKS)
+    pixels = (height // _SHRINKS) * (width // _SHRINKS)
+    return nn.Sequential(
+        *_convolutions(channels),
+        nn.Flatten(),
+        nn.Dropout(options.dropout),
+        nn.Linear(512 * pixels, 512),
+        nn.ReLU(inplace=True),
+        nn.Dropout(options.dropout),
+        nn.Linear(512, 512),
+        nn.ReLU(inplace=True),
+        nn.Linear(512, outputs),
+    )
+
+
+def _convolutions(channels: int) -> list[nn.Module]:
+    from torch import nn
+
+    layers: list[nn.Module] = []
+    for width in _WIDTHS:
+        if width == _POOL:
+            layers.append(nn.MaxPool2d(2))
+        else:
+            layers += [_convolution(channels, width), nn.ReLU(inplace=True)]
+            channels = width
+    return layers
+
+
+def _convolution(before: int, after: int) -> nn.Conv2d:
+    from torch import nn
+
+    layer = nn.Conv2d(before, after, kernel_size=3, padding=1)
+    nn.init.normal_(layer.weight, 0.0, math.sqrt(2 / (3 * 3 * after)))
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer

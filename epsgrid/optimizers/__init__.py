@@ -1,0 +1,114 @@
+"""ONE FILE PER OPTIMIZER: its options, how it is built, and where ε enters its update.
+
+A file `optimizers/NAME.py` defines
+
+    class Options(OptimizerOptions)   hyperparameters besides learning rate and ε, with their defaults
+    HAS_EPSILON: bool                 False: an ε-free reference such as SGD with momentum
+    def placement(options, step) -> Placement   how ε enters the denominator at that step
+    def build(parameters, options, learning_rate, epsilon) -> torch.optim.Optimizer
+    def second_moment(state, group) -> SecondMoment | None
+    PROBING_EPSILON: float            only where ε gets into what `second_moment` returns; see `probing_epsilon`
+
+`placement` gets the number of steps taken, since with some optimizers the weight of ε changes with it; bounds are
+converted at the step where they were measured. `math.inf` stands for the long run.
+
+`second_moment` gets one parameter's entry of `optimizer.state` and its parameter group, and returns the tensor v whose
+root ε is compared with, together with the factor that turns it into v̂; None while the optimizer has no gradient for
+that parameter. v is free of ε: an entry that never had a gradient is zero there, whatever ε. A file with
+`HAS_EPSILON = False` needs neither `placement` nor `second_moment`. Files import torch inside their functions only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from epsgrid import plugins
+from epsgrid.errors import NoBoundsError
+from epsgrid.numerics.placement import Placement
+from epsgrid.optimizers._unsupported import UNSUPPORTED as UNSUPPORTED
+from epsgrid.spec.model import OptimizerOptions
+
+if TYPE_CHECKING:
+    import torch
+
+_PROBING_EPSILON = 1e-8
+
+
+@dataclass(frozen=True)
+class SecondMoment:
+    """The adaptive denominator of one parameter tensor, before ε.
+
+    Attributes:
+        values: v, elementwise ≥ 0, the shape of the parameter. The optimizer's own tensor, not a copy, where it keeps
+            v; else computed. Where the denominator is no root but kept as it is, its exact square, in float64.
+        scale: the factor with v̂ = v · scale: 1/(1 − β₂ᵗ) where the rule corrects the bias before ε enters, else 1.
+    """
+
+    values: torch.Tensor
+    scale: float
+
+
+class OptimizerPlugin(Protocol):
+    """What a file of this folder provides; see the module's own words."""
+
+    Options: type[OptimizerOptions]
+    HAS_EPSILON: bool
+
+    def placement(self, options: Any, step: float) -> Placement:
+        """Return how ε enters this optimizer's denominator, with conversions from and to √v̂ units.
+
+        Args:
+            options: the optimizer's options.
+            step: number of steps taken, at least 1; may be infinite.
+        """
+        ...
+
+    def build(
+        self,
+        parameters: Iterable[torch.nn.Parameter],
+        options: Any,
+        learning_rate: float,
+        epsilon: float | None,
+    ) -> torch.optim.Optimizer:
+        """Build the optimizer; `epsilon` is None exactly where `HAS_EPSILON` is False.
+
+        Its step raises SpecError where a gradient is sparse.
+        """
+        ...
+
+    def second_moment(self, state: Mapping[str, Any], group: Mapping[str, Any]) -> SecondMoment | None:
+        """Return what ε is compared with for one parameter, or None while there is no state."""
+        ...
+
+
+def load(name: str) -> OptimizerPlugin:
+    """Return the optimizer plug-in called `name`."""
+    plugin: OptimizerPlugin = plugins.load("optimizers", name)
+    return plugin
+
+
+def require_epsilon(name: str) -> OptimizerPlugin:
+    """Return the optimizer plug-in called `name`, or say that a probe of it makes no sense.
+
+    Raises:
+        NoBoundsError: the optimizer has no ε to bound.
+    """
+    plugin = load(name)
+    if not plugin.HAS_EPSILON:
+        raise NoBoundsError(
+            f"optimizer {name!r} has no adaptive denominator and no epsilon: there is nothing to probe;"
+            " `epsgrid sweep` trains it as the epsilon-free reference"
+        )
+    return plugin
+
+
+def probing_epsilon(plugin: OptimizerPlugin) -> float:
+    """Return the ε to build an optimizer with while its second moment is measured.
+
+    With frozen weights v does not depend on ε, so any will do but zero, with which 0/0 would poison the weights
+    (NaN · 0 is NaN). An optimizer that stores ε in what is measured names an ε so small that it can be taken out
+    again without loss.
+    """
+    return float(getattr(plugin, "PROBING_EPSILON", _PROBING_EPSILON))

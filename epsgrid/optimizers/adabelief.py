@@ -1,0 +1,84 @@
+"""AdaBelief (Zhuang et al. 2020), by the rule of the authors' PyTorch code, which their experiments used.
+
+    g ← g + λ·θ                        λ: weight_decay; with decoupled_weight_decay instead θ ← θ − lr·λ·θ
+    m ← β₁·m + (1 − β₁)·g              m̂ = m / (1 − β₁ᵗ)
+    s ← β₂·s + (1 − β₂)·(g − m)² + ε   ŝ = s / (1 − β₂ᵗ)
+    θ ← θ − lr · m̂ / (√ŝ + ε)
+
+with rectify: true as RAdam does:
+
+    θ ← θ − lr · r · m̂ · √(1 − β₂ᵗ) / (√s + ε)    where ρₜ ≥ 5, with ρₜ and r of RAdam
+    θ ← θ − lr · m̂                                else
+
+ε enters **twice**: in place, where s keeps it and the average makes ε/(1 − β₂) of it, and outside the root. It is
+compared with √v̂, v being the average of (g − m)² alone. Where gradients vanish the denominator is √(ε/(1 − β₂)) + ε, so
+a bound b is ε ≈ b²·(1 − β₂), solved exactly here. The defaults of the pip package have changed: ε 1e-8, coupled decay
+and no rectification up to 0.0.5, with which the published runs on CIFAR-10 and Penn Treebank agree; ε 1e-16, decoupled
+and rectified since 0.1.0, as in the published transformer. Here both switches are off unless a spec says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field, model_validator
+
+from epsgrid.numerics.placement import Placement
+from epsgrid.optimizers._adam import corrected_second_moment
+from epsgrid.optimizers._dense import dense_only
+from epsgrid.optimizers._options import Decay, WeightDecay
+from epsgrid.optimizers._rectified import outer_weight, require_rectifiable
+from epsgrid.spec.model import OptimizerOptions
+
+if TYPE_CHECKING:
+    import torch
+
+HAS_EPSILON = True
+
+second_moment = corrected_second_moment
+
+Momentum = Annotated[float, Field(gt=0, lt=1)]
+"""β₁; at 0 the residual g − m, and with it the whole second moment, would be zero."""
+
+
+class Options(OptimizerOptions):
+    """AdaBelief's hyperparameters; those of the authors' code up to 0.0.5."""
+
+    betas: tuple[Momentum, Decay] = (0.9, 0.999)
+    weight_decay: WeightDecay = 0.0
+    decoupled_weight_decay: bool = False
+    rectify: bool = False
+
+    @model_validator(mode="after")
+    def _divides_at_some_time(self) -> Options:
+        if self.rectify:
+            require_rectifiable(self.betas[1])
+        return self
+
+
+def placement(options: Options, step: float) -> Placement:
+    """Return ε in place and outside the root; with `rectify` the latter weighs more in the first steps."""
+    beta2 = options.betas[1]
+    return Placement.in_place(beta2, outer=outer_weight(beta2, step, rectify=options.rectify))
+
+
+def build(
+    parameters: Iterable[torch.nn.Parameter], options: Options, learning_rate: float, epsilon: float | None
+) -> torch.optim.Optimizer:
+    """Build our own AdaBelief, on foreach operations."""
+    from epsgrid.optimizers._in_place import EpsilonInPlace
+
+    assert epsilon is not None
+    adabelief = EpsilonInPlace(
+        parameters,
+        lr=learning_rate,
+        betas=options.betas,
+        eps=epsilon,
+        weight_decay=options.weight_decay,
+        decoupled_weight_decay=options.decoupled_weight_decay,
+        squared="residual",
+        outside=True,
+        rectify=options.rectify,
+    )
+    return dense_only("adabelief", adabelief)

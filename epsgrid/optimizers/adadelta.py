@@ -1,0 +1,67 @@
+"""Adadelta (Zeiler 2012), as torch computes it.
+
+    g ← g + λ·θ                        λ: weight_decay, so it is part of v as well
+    v ← ρ·v + (1 − ρ)·g²               no bias correction
+    Δ = √(d + ε) / √(v + ε) · g
+    d ← ρ·d + (1 − ρ)·Δ²
+    θ ← θ − lr · Δ
+
+ε enters inside the root, and v is never corrected for starting at zero: it is compared with v, `square_avg`, and a
+bound b in √v units is ε = b². The same ε stands in the numerator, where it sets the size of the first steps: d starts
+at zero, so the first one is √ε · g / √(v + ε), and a larger ε also means larger steps. What bounds say about adaptivity
+holds for the denominator only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from epsgrid.numerics.placement import Placement
+from epsgrid.optimizers import SecondMoment
+from epsgrid.optimizers._dense import dense_only
+from epsgrid.optimizers._options import Decay, WeightDecay
+from epsgrid.spec.model import OptimizerOptions
+
+if TYPE_CHECKING:
+    import torch
+
+HAS_EPSILON = True
+
+
+class Options(OptimizerOptions):
+    """Adadelta's hyperparameters; torch's defaults."""
+
+    rho: Decay = 0.9
+    weight_decay: WeightDecay = 0.0
+
+
+def placement(options: Options, step: float) -> Placement:
+    """Return ε inside the root of the uncorrected v, whatever the options."""
+    return Placement(
+        "inside the root, no bias correction, and in the numerator",
+        "√(v + ε)",
+        exponent=2,
+        compared_with="√v",
+        per_gradient=Placement.uncorrected(options.rho, step).per_gradient,
+    )
+
+
+def build(
+    parameters: Iterable[torch.nn.Parameter], options: Options, learning_rate: float, epsilon: float | None
+) -> torch.optim.Optimizer:
+    """Build torch's Adadelta; it has no fused form, so torch chooses between its loop and foreach by device."""
+    import torch
+
+    assert epsilon is not None
+    adadelta = torch.optim.Adadelta(
+        parameters, lr=learning_rate, rho=options.rho, eps=epsilon, weight_decay=options.weight_decay
+    )
+    return dense_only("adadelta", adadelta)
+
+
+def second_moment(state: Mapping[str, Any], group: Mapping[str, Any]) -> SecondMoment | None:
+    """Return v uncorrected, as the rule uses it; None before the first step."""
+    if "square_avg" not in state:
+        return None
+    return SecondMoment(state["square_avg"], 1.0)

@@ -1,0 +1,65 @@
+"""Adagrad (Duchi, Hazan and Singer 2011), as torch computes it.
+
+    g ← g + λ·θ                        λ: weight_decay, so it is part of s as well
+    s ← s + g²                         a sum, not an average; starts at zero
+    θ ← θ − lr / (1 + (t − 1)·η) · g / (√s + ε)        η: lr_decay
+
+ε enters outside the root: it is compared with √s, s being `sum`, and a bound b in √s units is the ε to use: ε = b.
+√s grows with the steps, as √t under gradients of constant size, so bounds hold for the step at which they are measured:
+the end of the probe. Bounds after a whole training lie higher by the root of the ratio of the steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from epsgrid.numerics.placement import Placement
+from epsgrid.optimizers import SecondMoment
+from epsgrid.optimizers._dense import dense_only
+from epsgrid.optimizers._options import WeightDecay
+from epsgrid.spec.model import OptimizerOptions
+
+if TYPE_CHECKING:
+    import torch
+
+HAS_EPSILON = True
+
+
+class Options(OptimizerOptions):
+    """Adagrad's hyperparameters; torch's defaults."""
+
+    lr_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: WeightDecay = 0.0
+
+
+def placement(options: Options, step: float) -> Placement:
+    """Return ε outside the root of the sum, whatever the options."""
+    return Placement("outside the root", "√Σg² + ε", compared_with="√Σg²", per_gradient=math.sqrt(step))
+
+
+def build(
+    parameters: Iterable[torch.nn.Parameter], options: Options, learning_rate: float, epsilon: float | None
+) -> torch.optim.Optimizer:
+    """Build torch's Adagrad; fused exists on the CPU only, so torch chooses between its loop and foreach by device."""
+    import torch
+
+    assert epsilon is not None
+    adagrad = torch.optim.Adagrad(
+        parameters,
+        lr=learning_rate,
+        lr_decay=options.lr_decay,
+        eps=epsilon,
+        weight_decay=options.weight_decay,
+    )
+    return dense_only("adagrad", adagrad)
+
+
+def second_moment(state: Mapping[str, Any], group: Mapping[str, Any]) -> SecondMoment | None:
+    """Return the sum; None before the first gradient, though torch makes the tensor when it builds the optimizer."""
+    if "sum" not in state or not float(state["step"]):
+        return None
+    return SecondMoment(state["sum"], 1.0)

@@ -1,0 +1,66 @@
+"""Adamax (Kingma and Ba 2015, Algorithm 2), as torch computes it: Adam with the largest gradient for the root of v.
+
+    g ← g + λ·θ                        λ: weight_decay, so it is part of u as well
+    m ← β₁·m + (1 − β₁)·g              m̂ = m / (1 − β₁ᵗ)
+    u ← max(β₂·u, |g| + ε)             no bias correction
+    θ ← θ − lr · m̂ / u
+
+ε enters inside the maximum and is stored in u, `exp_inf`, which is a magnitude and not a square: the denominator lies
+between the u without ε and the same plus ε, and is ε where gradients vanish. So ε is compared with u, and a bound b in
+units of u is the ε to use: ε = b. (Keras adds ε to u instead and stores it without.)
+
+What is measured is u − ε. That is exact where the latest gradient set u, and where there never was one; else it is
+short by at most ε. A probe takes the smallest normal float32 for ε: it leaves every |g| above 4e-31 as it is, bit for
+bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from epsgrid.numerics.placement import Placement
+from epsgrid.optimizers import SecondMoment
+from epsgrid.optimizers._dense import dense_only
+from epsgrid.optimizers._options import Decay, WeightDecay
+from epsgrid.spec.model import OptimizerOptions
+
+if TYPE_CHECKING:
+    import torch
+
+HAS_EPSILON = True
+
+PROBING_EPSILON = 2.0**-126
+
+
+class Options(OptimizerOptions):
+    """Adamax's hyperparameters; torch's defaults."""
+
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    weight_decay: WeightDecay = 0.0
+
+
+def placement(options: Options, step: float) -> Placement:
+    """Return ε inside the maximum, whatever the options and the step."""
+    return Placement("inside the maximum", "u = max(β₂·u, |g| + ε)", compared_with="u")
+
+
+def build(
+    parameters: Iterable[torch.nn.Parameter], options: Options, learning_rate: float, epsilon: float | None
+) -> torch.optim.Optimizer:
+    """Build torch's Adamax; it has no fused form, so torch chooses between its loop and foreach by device."""
+    import torch
+
+    assert epsilon is not None
+    adamax = torch.optim.Adamax(
+        parameters, lr=learning_rate, betas=options.betas, eps=epsilon, weight_decay=options.weight_decay
+    )
+    return dense_only("adamax", adamax)
+
+
+def second_moment(state: Mapping[str, Any], group: Mapping[str, Any]) -> SecondMoment | None:
+    """Return (u − ε)² in float64, where the square of a float32 and the root of that are exact; None before a step."""
+    if "exp_inf" not in state:
+        return None
+    magnitudes = (state["exp_inf"] - group["eps"]).clamp_(min=0)
+    return SecondMoment(magnitudes.double().square_(), 1.0)

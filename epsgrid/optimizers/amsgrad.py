@@ -1,0 +1,65 @@
+"""AMSGrad (Reddi, Kale and Kumar 2018), as torch computes it: Adam whose second moment never falls.
+
+    g ← g + λ·θ                        λ: weight_decay, so it is part of v as well
+    m ← β₁·m + (1 − β₁)·g              m̂ = m / (1 − β₁ᵗ)
+    v ← β₂·v + (1 − β₂)·g²
+    w ← max(w, v)                      ŵ = w / (1 − β₂ᵗ)
+    θ ← θ − lr · m̂ / (√ŵ + ε)
+
+ε enters as in Adam, outside the root and after the bias correction, but meets the largest v so far: it is compared
+with √ŵ, w being `max_exp_avg_sq`, and a bound b in these units is the ε to use: ε = b. torch corrects w by the present
+step; optax corrects v before it takes the maximum, which differs in the first steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from epsgrid.numerics.placement import Placement
+from epsgrid.optimizers import SecondMoment
+from epsgrid.optimizers._adam import corrected
+from epsgrid.optimizers._dense import dense_only
+from epsgrid.optimizers._options import Decay, WeightDecay
+from epsgrid.spec.model import OptimizerOptions
+
+if TYPE_CHECKING:
+    import torch
+
+HAS_EPSILON = True
+
+
+class Options(OptimizerOptions):
+    """AMSGrad's hyperparameters; torch's defaults."""
+
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    weight_decay: WeightDecay = 0.0
+
+
+def placement(options: Options, step: float) -> Placement:
+    """Return ε outside the root of the largest v, after the bias correction, whatever the options and the step."""
+    return Placement("outside the root", "√(max v / (1 − β₂ᵗ)) + ε", compared_with="√v̂ of max v")
+
+
+def build(
+    parameters: Iterable[torch.nn.Parameter], options: Options, learning_rate: float, epsilon: float | None
+) -> torch.optim.Optimizer:
+    """Build torch's Adam with `amsgrad`; fused, which is the fastest on CPU and CUDA and keeps the same state."""
+    import torch
+
+    assert epsilon is not None
+    amsgrad = torch.optim.Adam(
+        parameters,
+        lr=learning_rate,
+        betas=options.betas,
+        eps=epsilon,
+        weight_decay=options.weight_decay,
+        amsgrad=True,
+        fused=True,
+    )
+    return dense_only("amsgrad", amsgrad)
+
+
+def second_moment(state: Mapping[str, Any], group: Mapping[str, Any]) -> SecondMoment | None:
+    """Return the largest v so far with the present factor 1 / (1 − β₂ᵗ); None before the first step."""
+    return corrected("max_exp_avg_sq", state, group)

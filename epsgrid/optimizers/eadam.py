@@ -1,0 +1,60 @@
+"""EAdam (Yuan and Gao 2020), by the rule of the authors' code: Adam with ε added to v in place.
+
+    g ← g + λ·θ                        λ: weight_decay, so it is part of v as well
+    m ← β₁·m + (1 − β₁)·g              m̂ = m / (1 − β₁ᵗ)
+    v ← β₂·v + (1 − β₂)·g² + ε         v̂ = v / (1 − β₂ᵗ)
+    θ ← θ − lr · m̂ / √v̂
+
+ε enters in place only: v keeps it, the average makes ε/(1 − β₂) of it, and there is none outside the root. It is
+compared with √v̂, v being the average of g² alone, and a bound b is ε = b²·(1 − β₂): what an ε of 1e-4 does in Adam, one
+of 1e-11 does here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from epsgrid.numerics.placement import Placement
+from epsgrid.optimizers._adam import corrected_second_moment
+from epsgrid.optimizers._dense import dense_only
+from epsgrid.optimizers._options import Decay, WeightDecay
+from epsgrid.spec.model import OptimizerOptions
+
+if TYPE_CHECKING:
+    import torch
+
+HAS_EPSILON = True
+
+second_moment = corrected_second_moment
+
+
+class Options(OptimizerOptions):
+    """EAdam's hyperparameters; the authors' defaults."""
+
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    weight_decay: WeightDecay = 0.0
+
+
+def placement(options: Options, step: float) -> Placement:
+    """Return ε in place, whatever the step."""
+    return Placement.in_place(options.betas[1])
+
+
+def build(
+    parameters: Iterable[torch.nn.Parameter], options: Options, learning_rate: float, epsilon: float | None
+) -> torch.optim.Optimizer:
+    """Build our own EAdam, on foreach operations."""
+    from epsgrid.optimizers._in_place import EpsilonInPlace
+
+    assert epsilon is not None
+    eadam = EpsilonInPlace(
+        parameters,
+        lr=learning_rate,
+        betas=options.betas,
+        eps=epsilon,
+        weight_decay=options.weight_decay,
+        decoupled_weight_decay=False,
+        squared="gradient",
+    )
+    return dense_only("eadam", eadam)

@@ -1,0 +1,64 @@
+"""NAdam (Dozat 2016), as torch computes it: Adam with Nesterov momentum.
+
+    g ← g + λ·θ                        λ: weight_decay; with decoupled_weight_decay instead θ ← θ − lr·λ·θ
+    μₜ = β₁·(1 − ½·0.96^(ψ·t))         ψ: momentum_decay; Πₜ = μ₁·μ₂·…·μₜ
+    m ← β₁·m + (1 − β₁)·g
+    v ← β₂·v + (1 − β₂)·g²             v̂ = v / (1 − β₂ᵗ)
+    θ ← θ − lr · [ μₜ₊₁·m / (1 − Πₜ₊₁) + (1 − μₜ)·g / (1 − Πₜ) ] / (√v̂ + ε)
+
+ε enters as in Adam, outside the root and after the bias correction: it is compared with √v̂, v being `exp_avg_sq`,
+and a bound b in √v̂ units is the ε to use: ε = b.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from epsgrid.numerics.placement import Placement
+from epsgrid.optimizers._adam import corrected_second_moment
+from epsgrid.optimizers._dense import dense_only
+from epsgrid.optimizers._options import Decay, WeightDecay
+from epsgrid.spec.model import OptimizerOptions
+
+if TYPE_CHECKING:
+    import torch
+
+HAS_EPSILON = True
+
+second_moment = corrected_second_moment
+
+
+class Options(OptimizerOptions):
+    """NAdam's hyperparameters; torch's defaults."""
+
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    weight_decay: WeightDecay = 0.0
+    decoupled_weight_decay: bool = False
+    momentum_decay: Annotated[float, Field(ge=0)] = 4e-3
+
+
+def placement(options: Options, step: float) -> Placement:
+    """Return ε outside the root, after the bias correction, whatever the options and the step."""
+    return Placement.outside()
+
+
+def build(
+    parameters: Iterable[torch.nn.Parameter], options: Options, learning_rate: float, epsilon: float | None
+) -> torch.optim.Optimizer:
+    """Build torch's NAdam; it has no fused form, so torch chooses between its loop and foreach by device."""
+    import torch
+
+    assert epsilon is not None
+    nadam = torch.optim.NAdam(
+        parameters,
+        lr=learning_rate,
+        betas=options.betas,
+        eps=epsilon,
+        weight_decay=options.weight_decay,
+        decoupled_weight_decay=options.decoupled_weight_decay,
+        momentum_decay=options.momentum_decay,
+    )
+    return dense_only("nadam", nadam)

@@ -1,0 +1,72 @@
+"""RAdam (Liu et al. 2020), as torch computes it: Adam that rectifies the variance of its first steps.
+
+    g ← g + λ·θ                        λ: weight_decay; with decoupled_weight_decay instead θ ← θ − lr·λ·θ
+    m ← β₁·m + (1 − β₁)·g              m̂ = m / (1 − β₁ᵗ)
+    v ← β₂·v + (1 − β₂)·g²
+    ρ∞ = 2/(1 − β₂) − 1                ρₜ = ρ∞ − 2t·β₂ᵗ / (1 − β₂ᵗ)
+    θ ← θ − lr · r · m̂ · √(1 − β₂ᵗ) / (√v + ε)    where ρₜ > 5, with r² = (ρₜ−4)(ρₜ−2)ρ∞ / ((ρ∞−4)(ρ∞−2)ρₜ)
+    θ ← θ − lr · m̂                                else: momentum without a denominator (t ≤ 5 at β₂ = 0.999)
+
+ε enters outside the root and **before** the bias correction, which magnifies it: the denominator is
+√v̂ + ε/√(1 − β₂ᵗ), v being `exp_avg_sq`, and a bound b in √v̂ units is ε = b·√(1 − β₂ᵗ). That depends on t: bounds are
+converted at the step at which they are measured, the end of the probe, where √v̂ has its measured size. After a few
+thousand steps at β₂ = 0.999 the factor is 1. v accumulates in the steps without a denominator too, so a probe of five
+steps measures it as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from pydantic import model_validator
+
+from epsgrid.numerics.placement import Placement
+from epsgrid.optimizers._adam import corrected_second_moment
+from epsgrid.optimizers._dense import dense_only
+from epsgrid.optimizers._options import Decay, WeightDecay
+from epsgrid.optimizers._rectified import require_rectifiable
+from epsgrid.spec.model import OptimizerOptions
+
+if TYPE_CHECKING:
+    import torch
+
+HAS_EPSILON = True
+
+second_moment = corrected_second_moment
+
+
+class Options(OptimizerOptions):
+    """RAdam's hyperparameters; torch's defaults."""
+
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    weight_decay: WeightDecay = 0.0
+    decoupled_weight_decay: bool = False
+
+    @model_validator(mode="after")
+    def _divides_at_some_time(self) -> Options:
+        require_rectifiable(self.betas[1])
+        return self
+
+
+def placement(options: Options, step: float) -> Placement:
+    """Return ε outside the root, before the bias correction at `step`."""
+    return Placement.before_correction(options.betas[1], step)
+
+
+def build(
+    parameters: Iterable[torch.nn.Parameter], options: Options, learning_rate: float, epsilon: float | None
+) -> torch.optim.Optimizer:
+    """Build torch's RAdam; it has no fused form, so torch chooses between its loop and foreach by device."""
+    import torch
+
+    assert epsilon is not None
+    radam = torch.optim.RAdam(
+        parameters,
+        lr=learning_rate,
+        betas=options.betas,
+        eps=epsilon,
+        weight_decay=options.weight_decay,
+        decoupled_weight_decay=options.decoupled_weight_decay,
+    )
+    return dense_only("radam", radam)

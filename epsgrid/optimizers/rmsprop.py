@@ -1,0 +1,87 @@
+"""RMSprop (Hinton 2012; centered: Graves 2013), as torch computes it.
+
+    g ← g + λ·θ                        λ: weight_decay, so it is part of v as well
+    v ← α·v + (1 − α)·g²               no bias correction
+    a ← α·a + (1 − α)·g                with centered: true only
+    θ ← θ − lr · g / (√v + ε)          with centered: √(v − a²) + ε
+                                       with momentum μ > 0:  b ← μ·b + g / (√v + ε),  θ ← θ − lr·b
+
+ε enters outside the root, and v is never corrected for starting at zero: ε is compared with √v itself, v being
+`square_avg`, or with √(v − a²), a being `grad_avg`; a bound b in these units is the ε to use: ε = b.
+
+The default α is 0.999, that of the published experiments (they pass Adam's β₂), and not torch's 0.99.
+
+v − a² is a difference: gradients that hardly vary leave rounding noise in it, below 3e-4 of their size. Where it falls
+below zero torch takes a root of it all the same and the weight becomes NaN; here it counts as zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import model_validator
+
+from epsgrid.numerics.placement import Placement
+from epsgrid.optimizers import SecondMoment
+from epsgrid.optimizers._dense import dense_only
+from epsgrid.optimizers._options import Decay, WeightDecay
+from epsgrid.spec.model import OptimizerOptions
+
+if TYPE_CHECKING:
+    import torch
+
+HAS_EPSILON = True
+
+
+class Options(OptimizerOptions):
+    """RMSprop's hyperparameters; α as published, the others torch's defaults."""
+
+    alpha: Decay = 0.999
+    momentum: Decay = 0.0
+    weight_decay: WeightDecay = 0.0
+    centered: bool = False
+
+    @model_validator(mode="after")
+    def _centered_needs_an_average(self) -> Options:
+        if self.centered and self.alpha == 0:
+            raise ValueError("centered: true needs alpha > 0: without an average v − a² is zero; set alpha")
+        return self
+
+
+def placement(options: Options, step: float) -> Placement:
+    """Return ε outside the root of the uncorrected v, or of its centered form."""
+    plain = Placement.uncorrected(options.alpha, step)
+    if not options.centered:
+        return plain
+    symbol, compared_with = "√(v − a²) + ε", "√(v − a²)"
+    return Placement(plain.where, symbol, compared_with=compared_with, per_gradient=plain.per_gradient)
+
+
+def build(
+    parameters: Iterable[torch.nn.Parameter], options: Options, learning_rate: float, epsilon: float | None
+) -> torch.optim.Optimizer:
+    """Build torch's RMSprop; it has no fused form, so torch chooses between its loop and foreach by device."""
+    import torch
+
+    assert epsilon is not None
+    rmsprop = torch.optim.RMSprop(
+        parameters,
+        lr=learning_rate,
+        alpha=options.alpha,
+        eps=epsilon,
+        weight_decay=options.weight_decay,
+        momentum=options.momentum,
+        centered=options.centered,
+    )
+    return dense_only("rmsprop", rmsprop)
+
+
+def second_moment(state: Mapping[str, Any], group: Mapping[str, Any]) -> SecondMoment | None:
+    """Return v uncorrected, as the rule uses it, or v − a² where it is centered; None before the first step."""
+    if "square_avg" not in state:
+        return None
+    v = state["square_avg"]
+    if group["centered"]:
+        v = v.addcmul(state["grad_avg"], state["grad_avg"], value=-1).clamp_(min=0)
+    return SecondMoment(v, 1.0)

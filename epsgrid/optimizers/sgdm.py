@@ -1,0 +1,56 @@
+"""Stochastic gradient descent with momentum, as torch computes it: the yardstick without any ε.
+
+    g ← g + λ·θ                        λ: weight_decay
+    b ← μ·b + g                        b = g at the first step; μ: momentum
+    θ ← θ − lr · b                     with nesterov: θ ← θ − lr · (g + μ·b)
+
+Nothing is divided by a second moment, so there is no ε to find and nothing to probe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from pydantic import model_validator
+
+from epsgrid.optimizers._dense import dense_only
+from epsgrid.optimizers._options import Decay, WeightDecay
+from epsgrid.spec.model import OptimizerOptions
+
+if TYPE_CHECKING:
+    import torch
+
+HAS_EPSILON = False
+
+
+class Options(OptimizerOptions):
+    """Hyperparameters of SGD; the published momentum, the others torch's defaults."""
+
+    momentum: Decay = 0.9
+    weight_decay: WeightDecay = 0.0
+    nesterov: bool = False
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Options:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov: true needs momentum > 0; set momentum, or remove nesterov")
+        return self
+
+
+def build(
+    parameters: Iterable[torch.nn.Parameter], options: Options, learning_rate: float, epsilon: float | None
+) -> torch.optim.Optimizer:
+    """Build torch's SGD, fused; `epsilon` is None."""
+    import torch
+
+    assert epsilon is None
+    sgd = torch.optim.SGD(
+        parameters,
+        lr=learning_rate,
+        momentum=options.momentum,
+        weight_decay=options.weight_decay,
+        nesterov=options.nesterov,
+        fused=True,
+    )
+    return dense_only("sgdm", sgd)

@@ -1,0 +1,119 @@
+"""ONE FILE PER TASK: data + loss + metric.
+
+A file `tasks/NAME.py` defines
+
+    class Options(TaskOptions)        which data, how split and varied, with defaults
+    def prepare(options) -> Any       decode the data once into the cache (or find them there); torch-free
+    def build(options, data, device) -> Task
+
+`prepare` runs once in the command's own process and returns something with a `checksum` (sha256, hex) of the data;
+workers call it again and get the mapped cache at once. Files import torch inside their functions only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from epsgrid import plugins
+from epsgrid.spec.model import TaskOptions
+
+if TYPE_CHECKING:
+    import torch
+
+Split = Literal["validation", "test"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a task is judged by.
+
+    Attributes:
+        name: key in the mapping that `Task.evaluate` returns, such as "accuracy".
+        direction: "max" where larger is better, else "min".
+        unit: "%" where the value is a fraction to be shown in percent, else "".
+    """
+
+    name: str
+    direction: Literal["max", "min"]
+    unit: Literal["%", ""]
+
+
+class PreparedData(Protocol):
+    """Decoded data, ready to be trained on."""
+
+    @property
+    def checksum(self) -> str:
+        """Sha256 of the data, hex: two copies that decode alike have the same."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """One line for the report: what the data are and, where they are a subset or generated, that they are."""
+        ...
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether examples are held out of the training data for choosing among trials."""
+        ...
+
+
+class Task(Protocol):
+    """A task bound to its data and a device."""
+
+    metric: Metric
+    inputs: tuple[int, ...]
+    outputs: int
+
+    def steps_per_epoch(self, batch_size: int, seed: int = 0, epoch: int = 0) -> int:
+        """Return the number of training batches in an epoch, counted from 0; for most tasks it is always the same."""
+        ...
+
+    def begin_epoch(self, model: torch.nn.Module, batch_size: int) -> None:
+        """Forget what the model carries from batch to batch, such as a recurrent state; for most tasks nothing.
+
+        Called once for a new model, before a checkpoint is loaded into it, and at the start of every epoch. What is
+        carried belongs to the model's persistent buffers, so that a checkpoint holds it.
+        """
+        ...
+
+    def learning_rate_scale(self, batch: Any) -> float:
+        """Return the factor by which a batch scales the learning rate: 1, except where batches differ in length."""
+        ...
+
+    def batches(self, seed: int, epoch: int, batch_size: int, first_step: int = 0) -> Iterator[Any]:
+        """Yield the batches of an epoch on the device, from `first_step` on.
+
+        Order and augmentation are a function of (seed, epoch, step) alone, so that every trial of a seed sees the same
+        batches and a resumed trial goes on exactly. torch's global generators are not touched.
+        """
+        ...
+
+    def loss(self, model: torch.nn.Module, batch: Any) -> torch.Tensor:
+        """Return the mean loss of a batch, a scalar with gradient."""
+        ...
+
+    def evaluate(self, model: torch.nn.Module, split: Split) -> Mapping[str, float]:
+        """Return `loss` and the metric on a whole split; `model` is in eval mode and gradients are off."""
+        ...
+
+
+class TaskPlugin(Protocol):
+    """What a file of this folder provides; see the module's own words."""
+
+    Options: type[TaskOptions]
+
+    def prepare(self, options: Any) -> PreparedData:
+        """Make the data ready, or raise DataError that says how to get them."""
+        ...
+
+    def build(self, options: Any, data: Any, device: torch.device) -> Task:
+        """Bind the task to its data and a device."""
+        ...
+
+
+def load(name: str) -> TaskPlugin:
+    """Return the task plug-in called `name`."""
+    plugin: TaskPlugin = plugins.load("tasks", name)
+    return plugin
