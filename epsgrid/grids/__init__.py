@@ -1,0 +1,27 @@
+"""ONE FILE PER STRATEGY: from bounds to the ε values that are trained.
+
+A file `grids/NAME.py` defines `NEEDS_BOUNDS: bool` and `def epsilons(bounds) -> tuple[float, ...]`, rising.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from epsgrid import plugins
+from epsgrid.numerics.bounds import EpsilonBounds
+
+
+class GridPlugin(Protocol):
+    """What a file of this folder provides; see the module's own words."""
+
+    NEEDS_BOUNDS: bool
+
+    def epsilons(self, bounds: EpsilonBounds | None) -> tuple[float, ...]:
+        """Return the grid's ε values in the optimizer's own ε, rising."""
+        ...
+
+
+def load(name: str) -> GridPlugin:
+    """Return the grid plug-in called `name`."""
+    plugin: GridPlugin = plugins.load("grids", name)
+    return plugin

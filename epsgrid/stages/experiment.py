@@ -1,0 +1,128 @@
+"""Open the folder an experiment lives in: make it, or find it and see that it is the same experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from epsgrid import __version__, tasks
+from epsgrid.errors import SpecError, StoreError
+from epsgrid.spec import differences, identity, load_spec, parse_spec, spec_from_json, spec_to_yaml
+from epsgrid.spec.model import Spec
+from epsgrid.store.latest import latest, remember
+from epsgrid.store.paths import ExperimentFolder
+from epsgrid.store.records import ExperimentRecord
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command was asked to act on.
+
+    Attributes:
+        spec: the effective spec, overrides applied.
+        folder: the experiment's folder; it need not exist yet.
+        runs_root: the folder that remembers the latest experiment.
+    """
+
+    spec: Spec
+    folder: ExperimentFolder
+    runs_root: Path
+
+
+def resolve(spec_path: Path | None, out: Path | None, overrides: Sequence[str], runs_root: Path) -> Asked:
+    """Find the spec and the folder that a command line means.
+
+    Args:
+        spec_path: a YAML file; None means the spec stored in `out`, or in the latest experiment.
+        out: the experiment's folder; None means `runs_root/EXPERIMENT`, or the latest.
+        overrides: `key=value` texts.
+        runs_root: where experiments live by default.
+
+    Raises:
+        SpecError: the spec or an override is not usable.
+        StoreError: there is no such experiment.
+    """
+    if spec_path is not None:
+        spec = load_spec(spec_path, overrides)
+        return Asked(spec, ExperimentFolder((out or runs_root / spec.experiment).absolute()), runs_root)
+    folder = find(out, runs_root)
+    record = read_experiment(folder)
+    source = str(folder.experiment_json)
+    spec = spec_from_json(record.spec, source)
+    if overrides:
+        spec = parse_spec(spec_to_yaml(spec), source, overrides)
+    return Asked(spec, folder, runs_root)
+
+
+def find(out: Path | None, runs_root: Path) -> ExperimentFolder:
+    """Return the folder of the experiment in `out`, or of the latest one under `runs_root`."""
+    return ExperimentFolder((out or latest(runs_root)).absolute())
+
+
+def read_experiment(folder: ExperimentFolder) -> ExperimentRecord:
+    """Return what the experiment was set up as.
+
+    Raises:
+        StoreError: there is none in this folder.
+    """
+    if not folder.experiment_json.exists():
+        raise StoreError(f"{folder.root}: no experiment here; `epsgrid probe SPEC` or `epsgrid sweep SPEC` starts one")
+    return ExperimentRecord.read(folder.experiment_json)
+
+
+def prepare_data(spec: Spec) -> tasks.PreparedData:
+    """Make the task's data ready and check that the spec's way of selecting is possible with them.
+
+    Raises:
+        DataError: the data are missing or damaged; the message says how to get them.
+        SpecError: selection on validation data, and the task keeps none.
+    """
+    data = tasks.load(spec.task.name).prepare(spec.task)
+    if spec.training.selection == "validation" and not data.has_validation:
+        raise SpecError(
+            "training.selection: validation needs validation data, and the task keeps none (task.validation: 0);"
+            " set task.validation, or training.selection=test for the published protocol"
+        )
+    return data
+
+
+def enter(asked: Asked, data: tasks.PreparedData) -> None:
+    """Create the experiment's folder, or check that it belongs to the same spec and data; make it the latest.
+
+    Learning rates, seeds, grids, probe settings and where to run may change from call to call; what would change a
+    trial's numbers may not.
+
+    Raises:
+        StoreError: the folder holds another experiment; the message names each field that differs.
+    """
+    folder = asked.folder
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    if folder.experiment_json.exists():
+        stored = read_experiment(folder)
+        _check_same(asked, stored, data)
+        created = stored.created
+    record = ExperimentRecord(
+        name=asked.spec.experiment,
+        spec=asked.spec.model_dump(mode="json"),
+        data_checksum=data.checksum,
+        data_description=data.description,
+        created=created,
+        epsgrid_version=__version__,
+    )
+    record.write(folder.experiment_json)
+    remember(folder.root, asked.runs_root)
+
+
+def _check_same(asked: Asked, stored: ExperimentRecord, data: tasks.PreparedData) -> None:
+    there = identity(spec_from_json(stored.spec, str(asked.folder.experiment_json)))
+    lines = differences(there, identity(asked.spec))
+    if stored.data_checksum != data.checksum:
+        lines.append(f"data: checksum {stored.data_checksum[:12]}… there, {data.checksum[:12]}… now")
+    if lines:
+        raise StoreError(
+            f"{asked.folder.root} holds another experiment:\n  "
+            + "\n  ".join(lines)
+            + "\nGive this one a folder of its own with --out DIR, or another `experiment:` name."
+        )

@@ -1,0 +1,100 @@
+"""The first stage: measure the gradient magnitudes of the first epoch and store the ε bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from epsgrid import optimizers, tasks
+from epsgrid.spec import identity
+from epsgrid.spec.model import Spec
+from epsgrid.stages.experiment import Asked, enter, prepare_data
+from epsgrid.store.paths import ExperimentFolder
+from epsgrid.store.provenance import provenance
+from epsgrid.store.records import ProbeRecord
+
+
+@dataclass(frozen=True)
+class ProbeReport:
+    """A stored probe, and whether it was measured just now."""
+
+    record: ProbeRecord
+    folder: ExperimentFolder
+    measured_now: bool
+
+
+def probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: Callable[[int, int], None]) -> ProbeReport:
+    """Measure and store the bounds of a spec, or return those already stored for exactly these settings.
+
+    Args:
+        asked: the spec and its folder.
+        command: the command line, for the record.
+        force: measure again even if stored bounds fit.
+        on_step: told the progress, as `on_step(done, of)`.
+
+    Raises:
+        NoBoundsError: the optimizer has no ε, or nothing could be measured.
+        DataError, StoreError: see `prepare_data` and `enter`.
+    """
+    optimizers.require_epsilon(asked.spec.optimizer.name)
+    data = prepare_data(asked.spec)
+    enter(asked, data)
+    settings = probe_identity(asked.spec, data.checksum)
+    if not force:
+        stored = read_probe(asked.folder)
+        if stored is not None and stored.identity == settings:
+            return ProbeReport(stored, asked.folder, measured_now=False)
+    record = _measure(asked.spec, data, settings, command, on_step)
+    record.write(asked.folder.bounds_json)
+    return ProbeReport(record, asked.folder, measured_now=True)
+
+
+def probe_identity(spec: Spec, data_checksum: str) -> dict[str, Any]:
+    """Return everything that can change what a probe of this spec finds."""
+    asked = identity(spec)
+    return {
+        "data": data_checksum,
+        "task": asked["task"],
+        "model": asked["model"],
+        "optimizer": asked["optimizer"],
+        "batch_size": spec.training.batch_size,
+        "precision": spec.training.precision,
+        "probe": spec.probe.model_dump(mode="json"),
+    }
+
+
+def read_probe(folder: ExperimentFolder) -> ProbeRecord | None:
+    """Return the stored probe, or None where there is none.
+
+    Raises:
+        CorruptRecordError: bounds.json is truncated or altered.
+    """
+    if not folder.bounds_json.exists():
+        return None
+    return ProbeRecord.read(folder.bounds_json)
+
+
+def _measure(
+    spec: Spec,
+    data: tasks.PreparedData,
+    settings: dict[str, Any],
+    command: Sequence[str],
+    on_step: Callable[[int, int], None],
+) -> ProbeRecord:
+    from epsgrid.trials.device import resolve_device  # torch, only now that there is something to run
+    from epsgrid.trials.probe import run_probe
+
+    device = resolve_device(spec.execution.device)
+    task = tasks.load(spec.task.name).build(spec.task, data, device)
+    outcome = run_probe(spec, task, device, on_step)
+    return ProbeRecord(
+        identity=settings,
+        bounds_json=outcome.bounds.to_json(),
+        placement=optimizers.load(spec.optimizer.name).placement(spec.optimizer, outcome.steps).description,
+        cost_seconds=outcome.seconds,
+        steps=outcome.steps,
+        batch_size=spec.training.batch_size,
+        data_description=data.description,
+        provenance=provenance(command),
+    )

@@ -1,0 +1,265 @@
+"""Train one grid point from its initial weights, or from where it was left, to its result."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from epsgrid import models, optimizers
+from epsgrid.errors import CorruptRecordError
+from epsgrid.spec.model import Spec
+from epsgrid.store.atomic import compact_json, write_text
+from epsgrid.store.paths import TrialFolder
+from epsgrid.store.records import EpochRecord, Scores, TrialResult, append_epoch
+from epsgrid.tasks import Metric, Split, Task
+from epsgrid.trials.checkpoint import Checkpoint, generator_states, load_checkpoint, restore_generators, save_checkpoint
+from epsgrid.trials.schedule import learning_rate_at
+from epsgrid.trials.seeding import seed_epoch, seed_weights
+from epsgrid.trials.step import take_step
+
+STEPS_BETWEEN_CHECKS = 25
+"""A loss that is no longer finite is noticed within this many steps; asking every step would stall a GPU."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One grid point of an experiment.
+
+    Attributes:
+        id: hash of `identity`.
+        identity: everything that can change the trial's numbers, as stored.
+        learning_rate: at the first epoch.
+        epsilon: the optimizer's ε; None for an optimizer without one.
+        seed: of initial weights, batch order, augmentation and dropout.
+    """
+
+    id: str
+    identity: Mapping[str, Any]
+    learning_rate: float
+    epsilon: float | None
+    seed: int
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: the trial was asked to stop and has saved itself
+    """The trial was asked to stop, has saved a checkpoint, and will go on from there."""
+
+
+class _Diverged(Exception):  # noqa: N818 - a result, not an error
+    """A loss is no longer finite; the message says which and when."""
+
+
+def run_trial(
+    spec: Spec,
+    trial: Trial,
+    task: Task,
+    folder: TrialFolder,
+    device: torch.device,
+    *,
+    should_stop: Callable[[], bool],
+    provenance: Mapping[str, Any],
+    warn: Callable[[str], None],
+) -> TrialResult:
+    """Train to the end and return the result; everything else is in the trial's folder.
+
+    Args:
+        spec: the experiment's spec.
+        trial: which grid point.
+        task: the spec's task, bound to its data on `device`.
+        folder: where metrics and checkpoints go.
+        device: where to train.
+        should_stop: asked before every step; True saves a checkpoint and raises `Interrupted`.
+        provenance: what to store about where the trial ran.
+        warn: told, in a line, of a checkpoint that could not be used.
+
+    Returns:
+        The result: `done`, or `diverged` where a loss stopped being finite.
+
+    Raises:
+        Interrupted: `should_stop` said so; the checkpoint is saved.
+        StoreError: the folder cannot be written.
+    """
+    run = _Run(spec, trial, task, folder, device)
+    run.resume(warn)
+    reason = None
+    try:
+        run.train(should_stop)
+    except _Diverged as diverged:
+        reason = str(diverged)
+    return _result(trial, run, reason, provenance)
+
+
+class _Run:
+    """The moving parts of a trial: model, optimizer, the place in the run, and the epochs done."""
+
+    def __init__(self, spec: Spec, trial: Trial, task: Task, folder: TrialFolder, device: torch.device) -> None:
+        self.spec, self.trial, self.task, self.folder, self.device = spec, trial, task, folder, device
+        seed_weights(trial.seed)
+        model = models.load(spec.model.name).build(spec.model, task.inputs, task.outputs)
+        self.model = model.to(device)
+        task.begin_epoch(self.model, spec.training.batch_size)
+        plugin = optimizers.load(spec.optimizer.name)
+        self.optimizer = plugin.build(self.model.parameters(), spec.optimizer, trial.learning_rate, trial.epsilon)
+        self.epoch = self.step = self.steps = 0
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self.records: list[EpochRecord] = []
+        self._seconds_before = 0.0
+        self._clock = time.perf_counter()
+        self._epoch_clock = self._clock
+
+    @property
+    def seconds(self) -> float:
+        return self._seconds_before + time.perf_counter() - self._clock
+
+    def resume(self, warn: Callable[[str], None]) -> None:
+        """Go to where the checkpoint stands; a damaged one is told and the trial starts over."""
+        try:
+            checkpoint = load_checkpoint(self.folder.checkpoint, self.trial.id)
+        except CorruptRecordError as error:
+            warn(f"{error}; starting this trial over")
+            checkpoint = None
+        if checkpoint is not None:
+            self._load(checkpoint)
+        _rewrite_metrics(self.folder, self.records)
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        self.model.load_state_dict(checkpoint.model)
+        self.optimizer.load_state_dict(checkpoint.optimizer)
+        self.epoch, self.step, self.steps = checkpoint.epoch, checkpoint.step, checkpoint.steps
+        self.loss_sum = checkpoint.loss_sum.to(self.device)
+        self.records = [EpochRecord.from_json(record, self.folder.checkpoint) for record in checkpoint.records]
+        self._seconds_before = checkpoint.seconds
+        restore_generators(checkpoint.generators, self.device)
+
+    def save(self) -> None:
+        """Save a checkpoint of this very moment."""
+        checkpoint = Checkpoint(
+            trial=self.trial.id,
+            epoch=self.epoch,
+            step=self.step,
+            steps=self.steps,
+            loss_sum=self.loss_sum,
+            model=self.model.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            generators=generator_states(self.device),
+            records=[record.to_json() for record in self.records],
+            seconds=self.seconds,
+        )
+        save_checkpoint(self.folder.checkpoint, checkpoint)
+
+    def train(self, should_stop: Callable[[], bool]) -> None:
+        """Train the epochs that are left."""
+        while self.epoch < self.spec.training.epochs:
+            self._epoch_clock = time.perf_counter()
+            rate = self._start_epoch()
+            for batch in self._batches(should_stop):
+                self._step(batch, rate)
+            self._end_epoch(rate)
+
+    def _start_epoch(self) -> float:
+        training = self.spec.training
+        if self.step == 0:
+            seed_epoch(self.trial.seed, self.epoch)
+            self.task.begin_epoch(self.model, training.batch_size)
+        self.model.train()
+        return learning_rate_at(self.trial.learning_rate, training.schedule, self.epoch, training.epochs)
+
+    def _batches(self, should_stop: Callable[[], bool]) -> Iterator[Any]:
+        batch_size = self.spec.training.batch_size
+        for batch in self.task.batches(self.trial.seed, self.epoch, batch_size, self.step):
+            if should_stop():
+                self.save()
+                raise Interrupted(f"stopped in epoch {self.epoch + 1} after {self.step} steps")
+            yield batch
+
+    def _step(self, batch: Any, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * self.task.learning_rate_scale(batch)
+        self.loss_sum += take_step(self.task, self.model, self.optimizer, batch, self.spec.training)
+        self.step += 1
+        self.steps += 1
+        if self.step % STEPS_BETWEEN_CHECKS == 0:
+            self._check(float(self.loss_sum))
+
+    def _check(self, loss_sum: float) -> None:
+        if not math.isfinite(loss_sum):
+            raise _Diverged(f"training loss no longer finite in epoch {self.epoch + 1} by step {self.step}")
+
+    def _end_epoch(self, rate: float) -> None:
+        loss_sum = float(self.loss_sum)
+        self._check(loss_sum)
+        record = self._evaluate(loss_sum / self.step, rate)
+        self.records.append(record)
+        append_epoch(self.folder.metrics_jsonl, record)
+        self.epoch, self.step = self.epoch + 1, 0
+        self.loss_sum = torch.zeros_like(self.loss_sum)
+        if record.selecting is None or not math.isfinite(record.selecting.loss):
+            raise _Diverged(f"{self.spec.training.selection} loss no longer finite after epoch {self.epoch}")
+        if self.epoch < self.spec.training.epochs:
+            self.save()
+
+    def _evaluate(self, train_loss: float, rate: float) -> EpochRecord:
+        """Score the epoch; the test split is only looked at where its score can be reported."""
+        on_test = self.spec.training.selection == "test"
+        is_last = self.epoch + 1 == self.spec.training.epochs
+        validation = None if on_test else self._scores("validation")
+        wanted = on_test or is_last or self._improves(validation)
+        test = self._scores("test") if wanted else None
+        seconds = time.perf_counter() - self._epoch_clock
+        return EpochRecord(self.epoch + 1, train_loss, validation, test, rate, seconds)
+
+    def _scores(self, split: Split) -> Scores:
+        self.model.eval()
+        with torch.inference_mode():
+            scores = self.task.evaluate(self.model, split)
+        return Scores(scores["loss"], scores[self.task.metric.name])
+
+    def _improves(self, scores: Scores | None) -> bool:
+        best = best_epoch(self.records, self.task.metric)
+        return best is None or _key(scores, self.task.metric) > _key(best.selecting, self.task.metric)
+
+
+def best_epoch(records: Sequence[EpochRecord], metric: Metric) -> EpochRecord | None:
+    """Return the epoch with the best score on the split that selects, the earliest of equals; None without epochs."""
+    return max(records, key=lambda record: _key(record.selecting, metric), default=None)
+
+
+def _key(scores: Scores | None, metric: Metric) -> float:
+    """Return a number that is larger for better scores; those of a diverged model are worst."""
+    if scores is None or not (math.isfinite(scores.loss) and math.isfinite(scores.metric)):
+        return -math.inf
+    return scores.metric if metric.direction == "max" else -scores.metric
+
+
+def _result(trial: Trial, run: _Run, reason: str | None, provenance: Mapping[str, Any]) -> TrialResult:
+    metric = run.task.metric
+    best = best_epoch(run.records, metric)
+    last = run.records[-1] if run.records else None
+    return TrialResult(
+        id=trial.id,
+        state="done" if reason is None else "diverged",
+        identity=dict(trial.identity),
+        metric_name=metric.name,
+        metric_direction=metric.direction,
+        metric_unit=metric.unit,
+        epochs_trained=run.epoch,
+        selected_epoch=best.epoch if best else None,
+        validation=best.validation if best else None,
+        test=best.test if best else None,
+        last_validation=last.validation if last else None,
+        last_test=last.test if last else None,
+        steps=run.steps,
+        seconds=run.seconds,
+        device=str(run.device),
+        reason=reason,
+        provenance=dict(provenance),
+    )
+
+
+def _rewrite_metrics(folder: TrialFolder, records: Sequence[EpochRecord]) -> None:
+    """Make metrics.jsonl say what the checkpoint says: a kill may have come between the two."""
+    write_text(folder.metrics_jsonl, "".join(f"{compact_json(record.to_json())}\n" for record in records))

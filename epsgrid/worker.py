@@ -1,0 +1,171 @@
+"""Run one stored trial: what executors start, also as `python -m epsgrid.worker EXPERIMENT_FOLDER TRIAL_ID`.
+
+The trial's settings are read from the store and its result is written there; the exit status only says how it went.
+Importing this module imports torch with everything that a trial needs, so that a fork of a process that has done so
+starts in milliseconds.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any, TextIO
+
+import torch
+import torch._dynamo  # the first optimizer would import it, 1.2 s: better once, in the parent of all workers
+
+from epsgrid import tasks
+from epsgrid.errors import EpsgridError
+from epsgrid.executors import Job, JobStatus
+from epsgrid.spec import spec_from_json
+from epsgrid.spec.model import Spec
+from epsgrid.store.atomic import read_json, unseal
+from epsgrid.store.lease import Lease
+from epsgrid.store.paths import ExperimentFolder, TrialFolder
+from epsgrid.store.provenance import provenance
+from epsgrid.store.records import ExperimentRecord, TrialFailure
+from epsgrid.trials.device import one_thread, resolve_device
+from epsgrid.trials.train import Interrupted, Trial, run_trial
+
+
+class _LeaseLost(Exception):  # noqa: N818 - not an error: somebody else is at work on the trial
+    """Another process has taken the trial over; nothing more may be written."""
+
+
+def run_job(job: Job) -> int:
+    """Run one trial of an experiment to its end.
+
+    Args:
+        job: the experiment's folder and the trial's id.
+
+    Returns:
+        0: a result is stored (`done` or `diverged`). 1: it failed; failure.json and log.txt say why. 75: it was asked
+        to stop and saved a checkpoint. 76: another living process holds the trial.
+    """
+    experiment = ExperimentFolder(Path(job.experiment))
+    folder = experiment.trial(job.trial)
+    if folder.result_json.exists():
+        return JobStatus.FINISHED
+    lease = Lease.take(folder.lease)
+    if lease is None:
+        return JobStatus.HELD_ELSEWHERE
+    try:
+        with folder.log.open("a", encoding="utf-8") as log, _stop_on_signal() as stopped, one_thread():
+            return _run_held(experiment, folder, lease, stopped, log)
+    finally:
+        lease.release()
+
+
+def _run_held(
+    experiment: ExperimentFolder, folder: TrialFolder, lease: Lease, stopped: Callable[[], bool], log: TextIO
+) -> int:
+    """Run the trial whose lease we hold; one that is lost on the way leaves everything to the new holder."""
+
+    def should_stop() -> bool:
+        if lease.lost():
+            raise _LeaseLost
+        return stopped()
+
+    def note(text: str) -> None:
+        log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
+        log.flush()
+
+    try:
+        spec, trial = _read_trial(experiment, folder)
+        note(f"start: lr {trial.learning_rate:g}, epsilon {trial.epsilon}, seed {trial.seed}")
+        device = resolve_device(spec.execution.device)
+        plugin = tasks.load(spec.task.name)
+        task = plugin.build(spec.task, plugin.prepare(spec.task), device)
+        where = provenance(["epsgrid.worker", str(experiment.root), folder.id])
+        result = run_trial(spec, trial, task, folder, device, should_stop=should_stop, provenance=where, warn=note)
+        if lease.lost(max_age_s=0):
+            raise _LeaseLost
+        result.write(folder.result_json)
+        folder.failure_json.unlink(missing_ok=True)
+        folder.checkpoint.unlink(missing_ok=True)
+        note(f"{result.state}{f': {result.reason}' if result.reason else ''}")
+    except _LeaseLost:
+        note("lease lost: this process was away for so long that another took the trial over")
+        return JobStatus.HELD_ELSEWHERE
+    except Interrupted as interrupted:
+        note(str(interrupted))
+        return JobStatus.STOPPED
+    except Exception as error:  # whatever went wrong in a trial is stored with it and must not end the sweep
+        note(traceback.format_exc())
+        _store_failure(folder, error)
+        return JobStatus.FAILED
+    return JobStatus.FINISHED
+
+
+def _read_trial(experiment: ExperimentFolder, folder: TrialFolder) -> tuple[Spec, Trial]:
+    record = ExperimentRecord.read(experiment.experiment_json)
+    identity = unseal(read_json(folder.spec_json), folder.spec_json)
+    trial = Trial(
+        id=folder.id,
+        identity=identity,
+        learning_rate=identity["learning_rate"],
+        epsilon=identity["epsilon"],
+        seed=identity["seed"],
+    )
+    return spec_from_json(record.spec, str(experiment.experiment_json)), trial
+
+
+def _store_failure(folder: TrialFolder, error: Exception) -> None:
+    """Keep what went wrong beside the trial; a folder that cannot even take that is left to the exit status."""
+    trace = str(error) if isinstance(error, EpsgridError) else traceback.format_exc()
+    earlier = folder.failure_json.exists()
+    failure = TrialFailure(
+        id=folder.id,
+        error=f"{type(error).__name__}: {error}".splitlines()[0],
+        trace=trace,
+        log=str(folder.log),
+        attempts=1 + (TrialFailure.read(folder.failure_json).attempts if earlier else 0),
+        ended=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    try:
+        failure.write(folder.failure_json)
+    except EpsgridError as unwritable:
+        print(f"trial {folder.id}: {failure.error}; and {unwritable}", file=sys.stderr)
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """Notice SIGTERM, SIGUSR1 and, unless ignored, SIGINT inside; handlers that were there are called as well."""
+    asked = threading.Event()
+    before: dict[int, Any] = {}
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        asked.set()
+        earlier = before[number]
+        if callable(earlier) and earlier is not signal.default_int_handler:
+            earlier(number, frame)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, handler)
+    try:
+        yield asked.is_set
+    finally:
+        for taken, earlier in before.items():
+            signal.signal(taken, earlier)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the trial that the command line names."""
+    if len(arguments) != 2:
+        print(__doc__, file=sys.stderr)
+        return 2
+    return run_job(Job(experiment=arguments[0], trial=arguments[1]))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from itertools import product
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epsgrid.grids import conventional
+from epsgrid.grids._plan import Plan, plan
+from epsgrid.spec import parse_spec, trial_id, trial_identity
+from epsgrid.spec.model import Spec
+from tests.grids.samples import bounds_between
+from tests.spec.fakes import MINIMAL
+
+BOTH = ("narrowed", "conventional")
+BOUNDS = bounds_between(1e-7, 1e-5)
+
+
+def spec(*overrides: str) -> Spec:
+    return parse_spec(MINIMAL, overrides=("sweep.learning_rates=[1e-3, 1e-2]", "sweep.seeds=[5, 3]", *overrides))
+
+
+def planned(*names: str, asked: Spec | None = None) -> Plan:
+    bounds = BOUNDS if "narrowed" in names else None
+    return plan(asked or spec(), "abc", bounds, names, has_epsilon=True)
+
+
+def test_grids_share_trials() -> None:
+    both = planned(*BOTH)
+    assert both.epsilons == {"narrowed": (1e-7, 1e-6, 1e-5), "conventional": conventional.EPSILONS}
+    assert len(both.trials) == 2 * 13 * 2
+    assert len({trial.id for trial in both.trials}) == len(both.trials)
+    belongs = {trial.epsilon: trial.grids for trial in both.trials}
+    assert belongs[1e-6] == ("narrowed", "conventional")
+    assert belongs[1e-8] == ("conventional",)
+
+
+def test_a_trial_has_the_same_id_whichever_grid_asks() -> None:
+    alone = {trial.id for trial in planned("narrowed").trials}
+    assert alone - {trial.id for trial in planned(*BOTH).trials} == set(), "1e-8 is in the conventional grid"
+
+
+def test_a_trial_carries_its_identity() -> None:
+    for trial in planned("narrowed").trials:
+        expected = trial_identity(spec(), "abc", trial.learning_rate, trial.epsilon, trial.seed)
+        assert trial.identity == expected
+        assert trial.id == trial_id(expected)
+
+
+def test_useful_trials_come_first() -> None:
+    trials = planned(*BOTH).trials
+    assert [trial.seed for trial in trials] == [5] * 26 + [3] * 26, "seeds in the order of the spec"
+    first = [(trial.epsilon, trial.learning_rate) for trial in trials[:7]]
+    narrowed = list(product((1e-7, 1e-6, 1e-5), (1e-3, 1e-2)))
+    assert first == [*narrowed, (1e-10, 1e-3)], "the narrowed grid before the rest, learning rates together"
+
+
+def test_the_default_is_a_grid_of_its_own_beside_the_narrowed_one() -> None:
+    only = planned("narrowed")
+    assert only.epsilons == {"narrowed": (1e-7, 1e-6, 1e-5), "default": (1e-8,)}
+    assert len(only.trials) == 2 * 4 * 2
+    assert {trial.epsilon for trial in only.trials if trial.grids == ("default",)} == {1e-8}
+
+
+def test_a_default_inside_the_narrowed_grid_costs_nothing_more() -> None:
+    only = planned("narrowed", asked=spec("sweep.default_epsilon=1e-6"))
+    assert len(only.trials) == 2 * 3 * 2
+    assert {trial.grids for trial in only.trials if trial.epsilon == 1e-6} == {("narrowed", "default")}
+
+
+def test_a_default_in_the_conventional_grid_needs_no_grid() -> None:
+    assert set(planned("conventional").epsilons) == {"conventional"}
+
+
+def test_a_default_between_the_decades_of_the_conventional_grid() -> None:
+    both = planned(*BOTH, asked=spec("sweep.default_epsilon=3e-8"))
+    assert both.epsilons["default"] == (3e-8,)
+    assert len(both.trials) == 2 * 14 * 2
+
+
+def test_an_optimizer_without_epsilon_is_the_reference() -> None:
+    reference = plan(spec(), "abc", None, BOTH, has_epsilon=False)
+    assert reference.epsilons == {"reference": ()}
+    points = [(trial.seed, trial.learning_rate, trial.epsilon, trial.grids) for trial in reference.trials]
+    assert points == [(seed, rate, None, ("reference",)) for seed in (5, 3) for rate in (1e-3, 1e-2)]
+
+
+def test_an_extended_sweep_keeps_the_trials_it_had() -> None:
+    small, large = (
+        planned(*BOTH),
+        planned(*BOTH, asked=spec("sweep.seeds=[5, 3, 9]", "sweep.learning_rates=[1e-3, 1e-2, 1]")),
+    )
+    assert {trial.id for trial in small.trials} < {trial.id for trial in large.trials}
+    assert len(large.trials) == 3 * 13 * 3
+
+
+@given(
+    st.lists(st.integers(0, 99), min_size=1, max_size=3, unique=True),
+    st.lists(st.sampled_from([1e-4, 1e-3, 1e-2, 0.1]), min_size=1, max_size=3, unique=True),
+    st.sampled_from([("narrowed",), ("conventional",), BOTH]),
+)
+def test_every_point_of_every_grid_is_planned_once(
+    seeds: list[int], rates: list[float], names: tuple[str, ...]
+) -> None:
+    asked = spec(f"sweep.seeds={seeds}", f"sweep.learning_rates={rates}")
+    result = planned(*names, asked=asked)
+    got = {(trial.seed, trial.learning_rate, trial.epsilon, grid) for trial in result.trials for grid in trial.grids}
+    wanted = {
+        (seed, rate, epsilon, grid)
+        for grid, epsilons in result.epsilons.items()
+        for seed, rate, epsilon in product(seeds, rates, epsilons)
+    }
+    assert got == wanted
+    assert len({trial.id for trial in result.trials}) == len(result.trials)
+
+
+def test_a_plan_of_ten_thousand_trials() -> None:
+    large = planned(*BOTH, asked=spec(f"sweep.seeds={list(range(770))}", "sweep.learning_rates=[1e-3]"))
+    assert len({trial.id for trial in large.trials}) == 10_010

@@ -1,0 +1,65 @@
+"""A tiny real experiment, ready to train in the test's own process."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from epsgrid import tasks
+from epsgrid.spec import parse_spec, trial_id, trial_identity
+from epsgrid.spec.model import Spec
+from epsgrid.store.paths import TrialFolder
+from epsgrid.store.records import TrialResult
+from epsgrid.trials.device import one_thread
+from epsgrid.trials.train import Trial, run_trial
+
+SPEC = """
+experiment: tiny
+task: digits
+model: {name: mlp, hidden: [16], dropout: 0.2}
+optimizer: {name: adam, weight_decay: 1e-4}
+training: {epochs: 3, batch_size: 64}
+sweep: {learning_rates: [1e-2], seeds: [0]}
+"""
+
+
+@dataclass
+class Setting:
+    """A spec with its task, and how to train a trial of it."""
+
+    spec: Spec
+    task: tasks.Task
+    checksum: str
+
+    def trial(self, learning_rate: float = 1e-2, epsilon: float | None = 1e-4, seed: int = 0) -> Trial:
+        identity = trial_identity(self.spec, self.checksum, learning_rate, epsilon, seed)
+        return Trial(trial_id(identity), identity, learning_rate, epsilon, seed)
+
+    def train(self, folder: Path, trial: Trial, should_stop=lambda: False) -> TrialResult:
+        with one_thread():
+            return run_trial(
+                self.spec,
+                trial,
+                self.task,
+                TrialFolder(folder),
+                torch.device("cpu"),
+                should_stop=should_stop,
+                provenance={},
+                warn=self.warnings.append,
+            )
+
+    def __post_init__(self) -> None:
+        self.warnings: list[str] = []
+
+
+def make_setting(*overrides: str) -> Setting:
+    spec = parse_spec(SPEC, overrides=overrides)
+    plugin = tasks.load(spec.task.name)
+    data = plugin.prepare(spec.task)
+    return Setting(spec, plugin.build(spec.task, data, torch.device("cpu")), data.checksum)
+
+
+@pytest.fixture
+def setting() -> Setting:
+    return make_setting()

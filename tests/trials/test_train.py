@@ -1,0 +1,160 @@
+import dataclasses
+import itertools
+
+import pytest
+import torch
+
+from epsgrid import models, optimizers
+from epsgrid.store.paths import TrialFolder
+from epsgrid.store.records import EpochRecord, Scores, read_epochs
+from epsgrid.tasks import Metric
+from epsgrid.trials.seeding import seed_epoch, seed_weights
+from epsgrid.trials.train import Interrupted, best_epoch
+from tests.trials.conftest import make_setting
+
+
+def without_times(result):
+    return dataclasses.replace(result, seconds=0.0)
+
+
+def curves(folder):
+    return [dataclasses.replace(epoch, seconds=0.0) for epoch in read_epochs(TrialFolder(folder).metrics_jsonl)]
+
+
+def stop_after(steps):
+    calls = itertools.count()
+    return lambda: next(calls) == steps
+
+
+def test_training_equals_a_plain_loop(setting, tmp_path):
+    result = setting.train(tmp_path / "trial", setting.trial())
+    seed_weights(0)
+    model = models.load("mlp").build(setting.spec.model, setting.task.inputs, setting.task.outputs)
+    optimizer = optimizers.load("adam").build(model.parameters(), setting.spec.optimizer, 1e-2, 1e-4)
+    losses, scores = [], []
+    for epoch in range(3):
+        optimizer.param_groups[0]["lr"] = 1e-2 if epoch < 2.25 else 1e-3
+        seed_epoch(0, epoch)
+        model.train()
+        total = 0.0
+        batches = list(setting.task.batches(0, epoch, 64))
+        for batch in batches:
+            optimizer.zero_grad()
+            loss = setting.task.loss(model, batch)
+            loss.backward()
+            optimizer.step()
+            total += loss.item()
+        losses.append(total / len(batches))
+        model.eval()
+        with torch.inference_mode():
+            scores.append(setting.task.evaluate(model, "validation")["accuracy"])
+    epochs = read_epochs(TrialFolder(tmp_path / "trial").metrics_jsonl)
+    assert [epoch.train_loss for epoch in epochs] == pytest.approx(losses, rel=1e-6)
+    assert [epoch.validation.metric for epoch in epochs] == scores
+    assert result.validation.metric == max(scores)
+    assert result.selected_epoch == 1 + scores.index(max(scores))
+
+
+@pytest.mark.parametrize("steps", [0, 1, 7, 16, 17, 30, 40])
+def test_a_stopped_trial_goes_on_bit_for_bit(setting, tmp_path, steps):
+    trial = setting.trial()
+    whole = setting.train(tmp_path / "whole", trial)
+    with pytest.raises(Interrupted, match="stopped in epoch"):
+        setting.train(tmp_path / "stopped", trial, stop_after(steps))
+    resumed = setting.train(tmp_path / "stopped", trial)
+    assert without_times(resumed) == without_times(whole)
+    assert curves(tmp_path / "stopped") == curves(tmp_path / "whole")
+
+
+def test_many_stops_change_nothing(setting, tmp_path):
+    trial = setting.trial()
+    whole = setting.train(tmp_path / "whole", trial)
+    for stops in itertools.count():
+        try:
+            result = setting.train(tmp_path / "stopped", trial, stop_after(9))
+            break
+        except Interrupted:
+            assert stops < 20
+    assert stops >= 4
+    assert without_times(result) == without_times(whole)
+
+
+def test_metrics_ahead_of_the_checkpoint_are_trained_again(setting, tmp_path):
+    trial, folder = setting.trial(), TrialFolder(tmp_path / "trial")
+    whole = setting.train(tmp_path / "whole", trial)
+    with pytest.raises(Interrupted):
+        setting.train(folder.path, trial, stop_after(20))
+    lines = folder.metrics_jsonl.read_text()
+    folder.metrics_jsonl.write_text(lines + '{"half a li')
+    assert without_times(setting.train(folder.path, trial)) == without_times(whole)
+    assert curves(folder.path) == curves(tmp_path / "whole")
+
+
+def test_a_damaged_checkpoint_is_told_and_the_trial_starts_over(setting, tmp_path):
+    trial, folder = setting.trial(), TrialFolder(tmp_path / "trial")
+    whole = setting.train(tmp_path / "whole", trial)
+    with pytest.raises(Interrupted):
+        setting.train(folder.path, trial, stop_after(20))
+    folder.checkpoint.write_bytes(folder.checkpoint.read_bytes()[:1000])
+    assert without_times(setting.train(folder.path, trial)) == without_times(whole)
+    assert len(setting.warnings) == 1
+    assert "unreadable checkpoint" in setting.warnings[0]
+    assert "starting this trial over" in setting.warnings[0]
+
+
+def test_a_checkpoint_of_another_trial_is_not_used(setting, tmp_path):
+    with pytest.raises(Interrupted):
+        setting.train(tmp_path, setting.trial(), stop_after(20))
+    setting.train(tmp_path, setting.trial(epsilon=1e-2))
+    assert "another trial" in setting.warnings[0]
+
+
+def test_a_diverged_trial_is_a_result_and_ends_early(tmp_path):
+    setting = make_setting("optimizer=sgdm", "training.epochs=50")
+    result = setting.train(tmp_path / "trial", setting.trial(learning_rate=1e30, epsilon=None))
+    assert result.state == "diverged"
+    assert "no longer finite in epoch" in result.reason
+    assert result.epochs_trained < 50
+
+
+def test_trials_of_a_seed_share_weights_and_batches(setting, tmp_path):
+    """With an ε so large that nothing moves, the first loss is the same at any learning rate."""
+    one = setting.train(tmp_path / "one", setting.trial(learning_rate=1e-3, epsilon=1e30))
+    two = setting.train(tmp_path / "two", setting.trial(learning_rate=1e-1, epsilon=1e30))
+    other = setting.train(tmp_path / "other", setting.trial(learning_rate=1e-1, epsilon=1e30, seed=1))
+    assert one.validation == two.validation
+    assert one.validation != other.validation
+
+
+def test_published_protocol_selects_on_test(tmp_path):
+    setting = make_setting("training.selection=test")
+    result = setting.train(tmp_path / "trial", setting.trial())
+    epochs = read_epochs(TrialFolder(tmp_path / "trial").metrics_jsonl)
+    assert result.validation is None
+    assert result.test.metric == max(epoch.test.metric for epoch in epochs)
+
+
+def test_test_split_is_scored_where_its_score_can_be_reported(setting, tmp_path):
+    result = setting.train(tmp_path / "trial", setting.trial())
+    epochs = read_epochs(TrialFolder(tmp_path / "trial").metrics_jsonl)
+    assert result.test == epochs[result.selected_epoch - 1].test
+    assert result.last_test == epochs[-1].test is not None
+
+
+@pytest.mark.parametrize(("direction", "best"), [("max", 2), ("min", 1)])
+def test_best_epoch_is_the_earliest_of_equals_and_never_a_diverged_one(direction, best):
+    nan = float("nan")
+    values = [(1.0, 0.2), (1.0, 0.5), (1.0, 0.5), (1.0, 0.2), (nan, 0.9), (nan, 0.0)]
+    records = [EpochRecord(n + 1, 1.0, Scores(*value), None, 0.1, 0.0) for n, value in enumerate(values)]
+    assert best_epoch(records, Metric("accuracy", direction, "%")).epoch == best
+
+
+def test_no_epoch_no_best():
+    assert best_epoch([], Metric("accuracy", "max", "%")) is None
+
+
+def test_bfloat16_trains(tmp_path):
+    setting = make_setting("training.precision=bfloat16", "training.epochs=2")
+    result = setting.train(tmp_path / "trial", setting.trial())
+    assert result.state == "done"
+    assert result.validation.metric > 0.5
