@@ -1,0 +1,31 @@
+"""FROM RECORDS TO PAGES: what an experiment's stored records say, as plain rows first and as text and pictures after.
+
+    load       read an experiment's folder                  -> StoredExperiment
+    cells      group trials by learning rate and ε          -> Cell
+    verdict    does the best ε lie inside the bounds?       -> Verdict
+    compare    narrowed, conventional and default ε         -> Comparison
+    render     the comparison as tables of text             -> Table
+    figures    the numbers of each figure, then its drawing -> SVG, PNG
+    files      the report's folder                          -> report.md, .json, .csv and figures
+
+Nothing here trains, measures or needs torch: a report can be made again at any time, also while trials are running,
+and equal records give equal bytes.
+"""
+
+from epsgrid.report.compare import compare
+from epsgrid.report.files import write_report
+from epsgrid.report.load import StoredExperiment, load_experiment
+from epsgrid.report.render import Table, headline, stamp, tables
+from epsgrid.report.rows import Comparison
+
+__all__ = [
+    "Comparison",
+    "StoredExperiment",
+    "Table",
+    "compare",
+    "headline",
+    "load_experiment",
+    "stamp",
+    "tables",
+    "write_report",
+]

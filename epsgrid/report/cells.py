@@ -1,0 +1,263 @@
+"""Group trials by learning rate and ε, and choose the best of a set of such cells.
+
+A cell is complete when every seed asked for has a result. Only complete cells can be chosen: one that is still running,
+or whose trials failed, could win or lose by the seeds it lacks. It is listed instead.
+
+Cells are chosen by the mean over seeds of the score that selects: validation, or test in the published protocol. A
+diverged trial is worse than any score. So a cell with fewer diverged seeds goes before one with more, whatever the
+means of the rest, and a cell that diverged on every seed cannot be chosen. Of equal cells the first is taken, in the
+order of rising learning rate and ε.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from epsgrid.errors import CorruptRecordError
+from epsgrid.numerics.statistics import mean_and_sd
+from epsgrid.report.load import StoredExperiment
+from epsgrid.report.words import Metric, count, power
+from epsgrid.store.records import GridCell, Scores
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """One trial, as far as a report needs it.
+
+    Attributes:
+        id: the trial's id.
+        seed: as in the spec.
+        state: "done", "diverged", "failed", "pending", "running" or "interrupted".
+        score: what it is selected by, at the selected epoch; finite, None unless done.
+        test: test metric at the selected epoch; finite, None unless done.
+        selected_epoch: from 1; None unless done.
+        seconds: what it cost; None without a result.
+        error: why it failed or diverged; None otherwise.
+    """
+
+    id: str
+    seed: int
+    state: str
+    score: float | None
+    test: float | None
+    selected_epoch: int | None
+    seconds: float | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean over seeds, sample standard deviation (None for one seed), and number of seeds."""
+
+    mean: float
+    sd: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How many trials there are, how they stand, and what they cost.
+
+    Attributes:
+        trials: all.
+        done: with a finite score.
+        diverged: with a loss or score that stopped being finite.
+        failed: ended by an error.
+        missing: without any end: pending, running or interrupted.
+        seconds: sum over the trials with a result.
+    """
+
+    trials: int
+    done: int
+    diverged: int
+    failed: int
+    missing: int
+    seconds: float
+
+    @property
+    def complete(self) -> bool:
+        """Whether every trial has a result."""
+        return self.done + self.diverged == self.trials
+
+
+@dataclass(frozen=True)
+class Cell:
+    """All seeds of one learning rate and ε.
+
+    Attributes:
+        learning_rate: as in the spec.
+        epsilon: the optimizer's own ε; None for an optimizer without one.
+        grids: the grids that ask for it.
+        inside: whether ε lies within the bounds' decades; None without bounds or ε.
+        tally: how its trials stand.
+        score: of the done seeds, on the split that selects; None without any.
+        test: likewise, the test metric at each trial's selected epoch.
+        trials: by seed.
+    """
+
+    learning_rate: float
+    epsilon: float | None
+    grids: tuple[str, ...]
+    inside: bool | None
+    tally: Tally
+    score: Spread | None
+    test: Spread | None
+    trials: tuple[TrialRow, ...]
+
+    @property
+    def words(self) -> str:
+        """The cell in words, such as "lr 1e-3, ε 1e-8"."""
+        rate = f"lr {power(self.learning_rate)}"
+        return rate if self.epsilon is None else f"{rate}, ε {power(self.epsilon)}"
+
+    def test_by_seed(self) -> dict[int, float]:
+        """Return the test metric of each done seed."""
+        return {trial.seed: trial.test for trial in self.trials if trial.test is not None}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best of a set of cells.
+
+    Attributes:
+        cell: the chosen cell; None where none can be chosen.
+        unknown: why there is none; None where there is one.
+        candidates: cells in the set.
+        incomplete: of these, cells that lack a result and so could not be chosen.
+    """
+
+    cell: Cell | None
+    unknown: str | None
+    candidates: int
+    incomplete: int
+
+    @property
+    def all_diverged(self) -> bool:
+        """Whether the set is complete and nothing in it trained."""
+        return self.cell is None and self.candidates > 0 and not self.incomplete
+
+
+def read_metric(stored: StoredExperiment) -> Metric | None:
+    """Return what the trials are judged by; None while no trial has a result.
+
+    Raises:
+        CorruptRecordError: the trials of this experiment are judged by different metrics.
+    """
+    metrics: dict[Metric, str] = {}
+    for trial, result in stored.results.items():
+        metrics.setdefault(Metric(result.metric_name, result.metric_direction, result.metric_unit), trial)
+    if len(metrics) > 1:
+        (one, first), (other, second) = list(metrics.items())[:2]
+        paths = [stored.folder.trial(trial).result_json for trial in (first, second)]
+        raise CorruptRecordError(
+            f"trials of one experiment are judged by different metrics: {one} in {paths[0]}, {other} in {paths[1]}; "
+            "remove the result that does not belong here"
+        )
+    return next(iter(metrics), None)
+
+
+def read_cells(stored: StoredExperiment, is_inside: Callable[[float], bool] | None) -> tuple[Cell, ...]:
+    """Return all cells of the grids, by rising learning rate and ε.
+
+    Args:
+        stored: the experiment.
+        is_inside: whether an ε lies within the bounds; None without bounds.
+    """
+    groups: dict[tuple[float, float | None], list[GridCell]] = {}
+    for cell in stored.grid.cells if stored.grid else ():
+        groups.setdefault((cell.learning_rate, cell.epsilon), []).append(cell)
+    ordered = sorted(groups.items(), key=lambda item: (item[0][0], item[0][1] or 0.0))
+    return tuple(_cell(stored, rate, epsilon, cells, is_inside) for (rate, epsilon), cells in ordered)
+
+
+def of_grid(name: str, cells: Iterable[Cell]) -> list[Cell]:
+    """Return the cells that a grid asks for."""
+    return [cell for cell in cells if name in cell.grids]
+
+
+def tally(trials: Iterable[TrialRow]) -> Tally:
+    """Count trials by state and add up what they cost; a trial given twice counts once."""
+    rows = {trial.id: trial for trial in trials}.values()
+    states = [trial.state for trial in rows]
+    done, diverged, failed = (states.count(state) for state in ("done", "diverged", "failed"))
+    seconds = math.fsum(trial.seconds for trial in rows if trial.seconds is not None)
+    return Tally(len(states), done, diverged, failed, len(states) - done - diverged - failed, seconds)
+
+
+def best(cells: Sequence[Cell], metric: Metric | None) -> Choice:
+    """Choose the best of some cells; the module's own words say how.
+
+    Args:
+        cells: a set, possibly empty.
+        metric: None while no trial has a result.
+    """
+    complete = [cell for cell in cells if cell.tally.complete]
+    incomplete = len(cells) - len(complete)
+    trained = [cell for cell in complete if cell.score is not None]
+    if metric is None or not trained:
+        return Choice(None, _why_none(len(cells), incomplete), len(cells), incomplete)
+    chosen = max(trained, key=lambda cell: _rank(cell, metric))
+    return Choice(chosen, None, len(cells), incomplete)
+
+
+def _rank(cell: Cell, metric: Metric) -> tuple[float, float]:
+    """Return what is larger for the better cell."""
+    assert cell.score is not None
+    return -cell.tally.diverged / cell.tally.trials, metric.sign * cell.score.mean
+
+
+def _why_none(cells: int, incomplete: int) -> str:
+    if not cells:
+        return "no cell was planned there"
+    if incomplete == cells:
+        return f"none of {count(cells, 'cell')} has a result for every seed"
+    if incomplete:
+        return f"every complete cell diverged, {incomplete} of {count(cells, 'cell')} incomplete"
+    return "every trial diverged"
+
+
+def _cell(
+    stored: StoredExperiment,
+    rate: float,
+    epsilon: float | None,
+    cells: Sequence[GridCell],
+    is_inside: Callable[[float], bool] | None,
+) -> Cell:
+    by_seed = {cell.seed: cell for cell in cells}
+    trials = tuple(_trial(stored, by_seed[seed]) for seed in sorted(by_seed))
+    return Cell(
+        learning_rate=rate,
+        epsilon=epsilon,
+        grids=tuple(dict.fromkeys(grid for cell in cells for grid in cell.grids)),
+        inside=None if is_inside is None or epsilon is None else is_inside(epsilon),
+        tally=tally(trials),
+        score=_spread(trial.score for trial in trials),
+        test=_spread(trial.test for trial in trials),
+        trials=trials,
+    )
+
+
+def _trial(stored: StoredExperiment, cell: GridCell) -> TrialRow:
+    result, state = stored.results.get(cell.id), stored.states[cell.id]
+    if result is None:
+        failure = stored.failures.get(cell.id)
+        return TrialRow(cell.id, cell.seed, state, None, None, None, None, failure.error if failure else None)
+    value = _finite(result.selecting)
+    if result.state == "diverged" or value is None:
+        reason = result.reason or "its score is not finite"
+        return TrialRow(cell.id, cell.seed, "diverged", None, None, None, result.seconds, reason)
+    test = _finite(result.test)
+    return TrialRow(cell.id, cell.seed, "done", value, test, result.selected_epoch, result.seconds, None)
+
+
+def _finite(scores: Scores | None) -> float | None:
+    return scores.metric if scores is not None and math.isfinite(scores.metric) else None
+
+
+def _spread(values: Iterable[float | None]) -> Spread | None:
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    return Spread(*mean_and_sd(known), len(known))

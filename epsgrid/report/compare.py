@@ -1,0 +1,187 @@
+"""Compare narrowed, conventional and default ε of one experiment.
+
+Differences and regrets are on the test metric, in its good direction, paired by seed; cells are chosen on the split
+that selects (see `epsgrid.report.cells`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from epsgrid.numerics.bounds import Bound, EpsilonBounds, decade_of, high_rank, low_rank
+from epsgrid.report.cells import Cell, Choice, TrialRow, best, of_grid, read_cells, read_metric, tally
+from epsgrid.report.conversion import adaptive_share, recovered_placement
+from epsgrid.report.load import StoredExperiment
+from epsgrid.report.notes import loose_ends, notes, obstacle, provenance
+from epsgrid.report.rows import (
+    CONVENTIONAL,
+    DEFAULT,
+    NARROWED,
+    TOLERANCE,
+    AdaptiveRow,
+    BestRow,
+    BoundRow,
+    BoundsRow,
+    Comparison,
+    Costs,
+    GridRow,
+    LayerRow,
+)
+from epsgrid.report.verdict import Difference, difference, judge, unknown_difference
+from epsgrid.report.words import Metric, count, power
+
+
+def compare(stored: StoredExperiment) -> Comparison:
+    """Compare the grids of an experiment.
+
+    Works at any time: what is not there yet is None, with the reason beside it.
+
+    Raises:
+        CorruptRecordError: records contradict each other; the message names them.
+    """
+    metric, cells = read_metric(stored), read_cells(stored, _insideness(stored.bounds))
+    grids = _grids(stored, cells)
+    rows = _best(stored, cells, metric)
+    choices = {row.name: row.choice for row in rows}
+    spec = stored.experiment.spec
+    return Comparison(
+        experiment=stored.experiment.name,
+        task=spec["task"]["name"],
+        model=spec["model"]["name"],
+        optimizer=spec["optimizer"]["name"],
+        data_description=stored.experiment.data_description,
+        selection=spec["training"]["selection"],
+        metric=metric,
+        verdict=judge(cells, metric, obstacle=obstacle(stored, cells)),
+        bounds=_bounds(stored),
+        grids=grids,
+        decades_ratio=_decades_ratio(grids),
+        best=rows,
+        regret=_difference(choices, CONVENTIONAL, NARROWED, metric),
+        gain_over_default=_difference(choices, NARROWED, DEFAULT, metric),
+        costs=_costs(stored, cells, grids),
+        adaptive=_adaptive(stored, cells),
+        cells=cells,
+        loose_ends=loose_ends(cells),
+        notes=notes(stored, cells, rows),
+        provenance=provenance(stored),
+    )
+
+
+def _insideness(bounds: EpsilonBounds | None) -> _Inside | None:
+    return None if bounds is None else _Inside(bounds.low.decade, bounds.high.decade)
+
+
+@dataclass(frozen=True)
+class _Inside:
+    """Whether an ε lies within the decades of the bounds, ends included."""
+
+    low: float
+    high: float
+
+    def __call__(self, epsilon: float) -> bool:
+        return self.low * (1 - TOLERANCE) <= epsilon <= self.high * (1 + TOLERANCE)
+
+
+def _grids(stored: StoredExperiment, cells: Sequence[Cell]) -> tuple[GridRow, ...]:
+    if stored.grid is None:
+        return ()
+    named = dict.fromkeys([*stored.grid.epsilons, *(name for cell in cells for name in cell.grids)])
+    return tuple(_grid(name, stored.grid.epsilons.get(name, ()), of_grid(name, cells)) for name in named)
+
+
+def _grid(name: str, epsilons: tuple[float, ...], cells: Sequence[Cell]) -> GridRow:
+    return GridRow(name, epsilons, len(set(map(decade_of, epsilons))), tally(_trials(cells)))
+
+
+def _trials(cells: Sequence[Cell]) -> list[TrialRow]:
+    return [trial for cell in cells for trial in cell.trials]
+
+
+def _decades_ratio(grids: Sequence[GridRow]) -> float | None:
+    decades = {row.name: row.decades for row in grids}
+    if not decades.get(NARROWED) or not decades.get(CONVENTIONAL):
+        return None
+    return decades[CONVENTIONAL] / decades[NARROWED]
+
+
+def _best(stored: StoredExperiment, cells: Sequence[Cell], metric: Metric | None) -> tuple[BestRow, ...]:
+    names = [row.name for row in _grids(stored, cells) if row.name != DEFAULT]
+    rows = [BestRow(name, best(of_grid(name, cells), metric), None) for name in names]
+    epsilons = sorted({cell.epsilon for cell in cells if cell.epsilon is not None})
+    if stored.grid is None or not epsilons:
+        return tuple(rows)
+    default = stored.grid.default_epsilon
+    nearest = min(epsilons, key=lambda epsilon: abs(math.log10(epsilon / default)))
+    is_default = math.isclose(nearest, default, rel_tol=TOLERANCE)
+    note = None if is_default else f"default ε {power(default)} is in no grid; the nearest is {power(nearest)}"
+    choice = best([cell for cell in cells if cell.epsilon == nearest], metric)
+    return (*rows, BestRow(DEFAULT, choice, note))
+
+
+def _difference(choices: dict[str, Choice], better: str, worse: str, metric: Metric | None) -> Difference:
+    for name in (better, worse):
+        if name not in choices:
+            return unknown_difference("no ε was swept" if name == DEFAULT else f"the {name} grid was not swept")
+    words = (_words(better), _words(worse))
+    return difference(choices[better], choices[worse], words, metric)
+
+
+def _words(name: str) -> str:
+    return "default ε" if name == DEFAULT else f"{name} grid"
+
+
+def _costs(stored: StoredExperiment, cells: Sequence[Cell], grids: Sequence[GridRow]) -> Costs:
+    probe = stored.probe.cost_seconds if stored.probe else None
+    shared = sum(cell.tally.trials for cell in cells if {NARROWED, CONVENTIONAL} <= set(cell.grids))
+    tallies = {row.name: row.tally for row in grids}
+    for name in (NARROWED, CONVENTIONAL):
+        if name not in tallies:
+            return Costs(probe, shared, None, None, f"the {name} grid was not swept")
+    narrowed, conventional = tallies[NARROWED], tallies[CONVENTIONAL]
+    saved = conventional.trials - narrowed.trials
+    for name, row in ((NARROWED, narrowed), (CONVENTIONAL, conventional)):
+        if not row.complete:
+            open_trials = f"{row.trials - row.done - row.diverged} of {count(row.trials, 'trial')}"
+            return Costs(probe, shared, saved, None, f"{open_trials} of the {name} grid have no result")
+    if probe is None:
+        return Costs(None, shared, saved, None, "the probe's record is missing")
+    return Costs(probe, shared, saved, conventional.seconds - narrowed.seconds - probe, None)
+
+
+def _adaptive(stored: StoredExperiment, cells: Sequence[Cell]) -> tuple[AdaptiveRow, ...]:
+    if stored.bounds is None or stored.probe is None:
+        return ()
+    placement = recovered_placement(stored.bounds, stored.probe.placement)
+    rows = []
+    for epsilon in sorted({cell.epsilon for cell in cells if cell.epsilon is not None}):
+        magnitude = placement.magnitude_from_epsilon(epsilon)
+        share = adaptive_share(stored.bounds, magnitude)
+        if share is not None:
+            rows.append(AdaptiveRow(epsilon, magnitude, share))
+    return tuple(rows)
+
+
+def _bounds(stored: StoredExperiment) -> BoundsRow | None:
+    bounds = stored.bounds
+    if bounds is None or stored.probe is None:
+        return None
+    tail = bounds.tail_fraction
+    return BoundsRow(
+        low=_bound(bounds.low, is_extreme=low_rank(bounds.low.entries, tail) == 0),
+        high=_bound(bounds.high, is_extreme=high_rank(bounds.high.entries, tail) == bounds.high.entries - 1),
+        decades=bounds.decades,
+        tail_fraction=tail,
+        placement=stored.probe.placement,
+        layers=tuple(
+            LayerRow(layer.name, layer.shape, layer.entries, layer.nonzero, layer.low, layer.high, layer.status.value)
+            for layer in bounds.layers
+        ),
+        skipped=tuple((layer.name, layer.status.value) for layer in bounds.skipped),
+    )
+
+
+def _bound(bound: Bound, *, is_extreme: bool) -> BoundRow:
+    return BoundRow(bound.magnitude, bound.epsilon, bound.decade, bound.layers, bound.entries, is_extreme)

@@ -1,0 +1,168 @@
+"""Draw the metric against ε: one line per learning rate, with the spread over seeds.
+
+Learning rates have an order, so their colours come from the viridis map, and each has a marker besides.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from epsgrid.report.cells import Spread
+from epsgrid.report.drawing import PURPLE, SKY, VERMILION, add_legend, fix_layout, log_axis, new_figure, style
+from epsgrid.report.figures import Curve, CurveNumbers, Point
+from epsgrid.report.rows import CONVENTIONAL, NARROWED
+from epsgrid.report.words import power
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_MARKERS = "osD^vPp*<>hd"
+_PANEL_INCH, _STRIP_ROW_INCH, _REST_INCH = 2.5, 0.15, 1.25
+_RINGS: dict[str, dict[str, Any]] = {
+    NARROWED: {"marker": "s", "ms": 10.5, "mec": VERMILION, "mew": 1.3},
+    CONVENTIONAL: {"marker": "o", "ms": 15.5, "mec": "black", "mew": 1.1},
+}
+"""The cell a grid chose; both rings fit round one marker."""
+
+
+def draw_curves(numbers: CurveNumbers) -> Figure:
+    """Draw a panel for the split that selects and one for test, and below them a strip of the diverged cells."""
+    with style():
+        splits = list(dict.fromkeys((numbers.selection, "test")))
+        diverged = [index for index, curve in enumerate(numbers.curves) if any(p.diverged for p in curve.points)]
+        heights = [_PANEL_INCH, _STRIP_ROW_INCH * (len(diverged) + 0.6)][: 2 if diverged else 1]
+        figure = new_figure(sum(heights) + _REST_INCH)
+        panels = figure.subplots(
+            len(heights), len(splits), sharex=True, sharey="row", squeeze=False, height_ratios=heights
+        )
+        for column, split in enumerate(splits):
+            _draw_metric(panels[0][column], numbers, split)
+            if diverged:
+                _draw_diverged(panels[1][column], numbers, diverged)
+            panels[-1][column].set_xlabel(f"ε of {numbers.optimizer}" if numbers.has_epsilon else "learning rate")
+        panels[0][0].set_ylabel(numbers.metric.label)
+        if diverged:
+            panels[1][0].set_ylabel("diverged", rotation=0, ha="right", va="center", fontsize=8)
+        add_legend(figure, _legend(numbers, any_diverged=bool(diverged)), columns=4)
+        return fix_layout(figure)
+
+
+def _draw_metric(axes: Axes, numbers: CurveNumbers, split: str) -> None:
+    axes.set_xscale("log")
+    log_axis(axes.xaxis)
+    _mark_epsilons(axes, numbers)
+    for index, curve in enumerate(numbers.curves):
+        _draw_curve(axes, numbers, curve, index, split)
+    means = [s.mean for curve in numbers.curves for p in curve.points if (s := _spread(p, numbers, split))]
+    if numbers.metric.direction == "min" and means and 0 < 3 * min(means) < max(means):
+        _log_scale(axes)
+    if not means:
+        axes.set_yticks([])
+        axes.text(0.5, 0.5, "no cell has a score", transform=axes.transAxes, ha="center", va="center")
+    axes.margins(y=0.1)
+    axes.set_title(f"{split} (selects)" if split == numbers.selection else f"{split} (at the selected epoch)")
+    axes.grid(axis="y", color="#dddddd", lw=0.6)
+    axes.set_axisbelow(True)
+
+
+def _log_scale(axes: Axes) -> None:
+    """Use a log scale with plain numbers at 1, 2 and 5 of each decade."""
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _draw_curve(axes: Axes, numbers: CurveNumbers, curve: Curve, index: int, split: str) -> None:
+    """Draw means and deviations; cells that lack a seed's score are hollow and not joined to the line."""
+    colour, marker = _look(index, len(numbers.curves))
+    factor, shift = numbers.metric.factor, _dodge(index, numbers)
+    line: list[tuple[float, float]] = []
+    for point in curve.points:
+        spread = _spread(point, numbers, split)
+        if spread is None:
+            continue
+        x, y, sd = point.x * shift, factor * spread.mean, factor * (spread.sd or 0.0)
+        is_whole = point.done == point.seeds
+        axes.errorbar([x], [y], yerr=[sd], ls="none", ecolor=colour, elinewidth=0.9, capsize=1.8, zorder=3)
+        axes.plot([x], [y], marker=marker, ms=5, mfc=colour if is_whole else "white", mec=colour, mew=1.1, zorder=4)
+        for grid in point.best_of:
+            if grid in _RINGS:
+                axes.plot([x], [y], ls="none", mfc="none", zorder=5, clip_on=False, **_RINGS[grid])
+        if is_whole:
+            line.append((x, y))
+    if line:
+        axes.plot(*zip(*line, strict=True), color=colour, lw=1.2, zorder=2)
+
+
+def _draw_diverged(axes: Axes, numbers: CurveNumbers, diverged: list[int]) -> None:
+    """Mark diverged cells, one row per learning rate that has any, so that no two marks meet."""
+    _mark_epsilons(axes, numbers)
+    for row, index in enumerate(diverged):
+        colour, _ = _look(index, len(numbers.curves))
+        for point in numbers.curves[index].points:
+            if point.diverged:
+                face = colour if point.diverged == point.seeds else "white"
+                axes.plot([point.x], [-row], ls="none", marker="X", ms=5.5, mec=colour, mew=0.9, mfc=face)
+    axes.set_ylim(-len(diverged) + 0.2, 0.8)
+    axes.tick_params(axis="y", length=0, labelleft=False)
+
+
+def _mark_epsilons(axes: Axes, numbers: CurveNumbers) -> None:
+    """Shade the decades of the bounds and mark the default ε."""
+    if numbers.band is not None:
+        low, high = numbers.band
+        axes.axvspan(low * 10**-0.3, high * 10**0.3, color=SKY, alpha=0.22, lw=0, zorder=0)
+    if numbers.default_epsilon is not None:
+        axes.axvline(numbers.default_epsilon, color=PURPLE, lw=1.4, ls=":", zorder=1)
+
+
+def _spread(point: Point, numbers: CurveNumbers, split: str) -> Spread | None:
+    return point.score if split == numbers.selection else point.test
+
+
+def _look(index: int, curves: int) -> tuple[Any, str]:
+    """Return colour and marker of a curve: dark to light with the learning rate."""
+    import matplotlib
+
+    position = 0.02 if curves == 1 else 0.02 + 0.84 * index / (curves - 1)
+    return matplotlib.colormaps["viridis"](position), _MARKERS[index % len(_MARKERS)]
+
+
+def _dodge(index: int, numbers: CurveNumbers) -> float:
+    """Return the factor that sets a curve's markers beside the others', at most a fifth of a decade off."""
+    curves = len(numbers.curves)
+    if curves == 1:
+        return 1.0
+    xs = [point.x for curve in numbers.curves for point in curve.points]
+    decades = min(0.4, 0.025 * math.log10(max(xs) / min(xs)))
+    return float(10 ** (decades * (index / (curves - 1) - 0.5)))
+
+
+def _legend(numbers: CurveNumbers, *, any_diverged: bool) -> list[tuple[Any, str]]:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    entries: list[tuple[Any, str]] = []
+    for index, curve in enumerate(numbers.curves):
+        colour, marker = _look(index, len(numbers.curves))
+        entries.append((Line2D([], [], color=colour, marker=marker, ms=5, lw=1.2), curve.label))
+    if numbers.band is not None:
+        entries.append((Patch(color=SKY, alpha=0.4, lw=0), "decades of the bounds"))
+    if numbers.default_epsilon is not None:
+        default = f"default ε, {power(numbers.default_epsilon)}"
+        entries.append((Line2D([], [], color=PURPLE, ls=":", lw=1.4), default))
+    points = [point for curve in numbers.curves for point in curve.points]
+    for grid, ring in _RINGS.items():
+        if any(grid in point.best_of for point in points):
+            small = {**ring, "ms": min(ring["ms"], 9.0)}
+            entries.append((Line2D([], [], ls="none", mfc="none", **small), f"best of the {grid} grid"))
+    if any(0 < point.done < point.seeds for point in points):
+        entries.append((Line2D([], [], ls="none", marker="o", ms=5, mfc="white", mec="black"), "some seeds lacking"))
+    if any_diverged:
+        entries.append((Line2D([], [], ls="none", marker="X", ms=5.5, color="black"), "diverged (hollow: some seeds)"))
+    return entries

@@ -1,0 +1,152 @@
+"""Read an experiment's folder into one frozen value, for everything a report says."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from epsgrid.errors import CorruptRecordError, StoreError
+from epsgrid.store.atomic import store_errors
+from epsgrid.store.paths import ExperimentFolder, TrialFolder
+from epsgrid.store.records import ExperimentRecord, GridRecord, ProbeRecord, Record, TrialFailure, TrialResult
+from epsgrid.store.state import trial_state
+
+if TYPE_CHECKING:
+    from epsgrid.numerics.bounds import EpsilonBounds
+
+_RecordT = TypeVar("_RecordT", bound=Record)
+_EndT = TypeVar("_EndT", TrialResult, TrialFailure)
+
+
+@dataclass(frozen=True)
+class StoredExperiment:
+    """Everything that is stored of an experiment, checked.
+
+    Attributes:
+        folder: where it was read.
+        experiment: what was asked.
+        probe: what the probe measured; None where it has not run.
+        bounds: the probe's bounds, parsed; None likewise.
+        grid: which trials belong to which grid; None where nothing was swept.
+        states: state of each trial of the grids by id; "pending" where nothing is stored.
+        results: by id, of the trials of the grids that are done or diverged.
+        failures: by id, of those that failed.
+        strays: ids of stored trials that no grid asks for (any more); they are not part of the report.
+    """
+
+    folder: ExperimentFolder
+    experiment: ExperimentRecord
+    probe: ProbeRecord | None
+    bounds: EpsilonBounds | None
+    grid: GridRecord | None
+    states: Mapping[str, str]
+    results: Mapping[str, TrialResult]
+    failures: Mapping[str, TrialFailure]
+    strays: tuple[str, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of trials in each state that occurs."""
+        return dict(sorted(Counter(self.states.values()).items()))
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What is not there yet, each by the name of its file and with the command that makes it."""
+        parts = []
+        if self.probe is None and not self._is_reference:
+            parts.append(f"{self.folder.bounds_json.name}: no bounds were measured; `epsgrid probe` does it")
+        if self.grid is None:
+            parts.append(f"{self.folder.grid_json.name}: no grid was swept; `epsgrid sweep` does it")
+        elif not self.results:
+            parts.append("result.json: no trial has finished; `epsgrid sweep` goes on with them")
+        return tuple(parts)
+
+    @property
+    def _is_reference(self) -> bool:
+        """Whether the optimizer has no ε, so that there is nothing to probe."""
+        return self.grid is not None and all(cell.epsilon is None for cell in self.grid.cells)
+
+
+def load_experiment(folder: ExperimentFolder) -> StoredExperiment:
+    """Read an experiment; parts that do not exist yet are None or empty.
+
+    Args:
+        folder: the experiment's folder.
+
+    Raises:
+        StoreError: there is no experiment, or a record cannot be read or is of a newer version.
+        CorruptRecordError: a record is damaged, or is not the one its place says; the message names the file.
+    """
+    if not folder.experiment_json.exists():
+        raise StoreError(f"{folder.root}: no experiment here; `epsgrid probe SPEC` or `epsgrid sweep SPEC` starts one")
+    probe = _read_if_there(ProbeRecord, folder.bounds_json)
+    grid = _read_if_there(GridRecord, folder.grid_json)
+    asked = tuple(dict.fromkeys(cell.id for cell in grid.cells)) if grid else ()
+    stored = _stored_trials(folder)
+    trials = {trial: _Trial.read(folder.trial(trial)) for trial in asked if trial in stored}
+    return StoredExperiment(
+        folder=folder,
+        experiment=ExperimentRecord.read(folder.experiment_json),
+        probe=probe,
+        bounds=_bounds(probe, folder.bounds_json),
+        grid=grid,
+        states={trial: trials[trial].state if trial in trials else "pending" for trial in asked},
+        results={trial: read.result for trial, read in trials.items() if read.result},
+        failures={trial: read.failure for trial, read in trials.items() if read.failure},
+        strays=tuple(sorted(stored - set(asked))),
+    )
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A trial's state, with the record that goes with it."""
+
+    state: str
+    result: TrialResult | None = None
+    failure: TrialFailure | None = None
+
+    @classmethod
+    def read(cls, folder: TrialFolder) -> _Trial:
+        """Read a trial; `result.json` is tried first, so that a finished one costs one look at the disk."""
+        result = _read_if_there(TrialResult, folder.result_json)
+        if result is None:
+            state = trial_state(folder)
+            if state == "failed":
+                return cls(state, failure=_same_id(TrialFailure.read(folder.failure_json), folder.failure_json))
+            if state not in ("done", "diverged"):
+                return cls(state)
+            result = TrialResult.read(folder.result_json)  # it finished between the two looks
+        return cls(result.state, result=_same_id(result, folder.result_json))
+
+
+def _same_id(record: _EndT, path: Path) -> _EndT:
+    """Refuse a record that was copied in from another trial: its numbers would be shown under wrong settings."""
+    if record.id != path.parent.name:
+        raise CorruptRecordError(f"{path} is of trial {record.id}, not {path.parent.name}; remove the file to retrain")
+    return record
+
+
+def _read_if_there(record_type: type[_RecordT], path: Path) -> _RecordT | None:
+    return record_type.read(path) if path.exists() else None
+
+
+def _bounds(probe: ProbeRecord | None, path: Path) -> EpsilonBounds | None:
+    """Return the probe's bounds; an error about them names the file they are in."""
+    try:
+        return None if probe is None else probe.bounds()
+    except CorruptRecordError as error:
+        raise CorruptRecordError(f"{path}: {error}; run `epsgrid probe --force` to measure again") from error
+    except StoreError as error:
+        raise StoreError(f"{path}: {error}") from error
+
+
+def _stored_trials(folder: ExperimentFolder) -> set[str]:
+    """Return the ids of the trials that have a folder, in one look at the disk."""
+    if not folder.trials_dir.is_dir():
+        return set()
+    with store_errors("list", folder.trials_dir), os.scandir(folder.trials_dir) as entries:
+        return {entry.name for entry in entries if entry.is_dir()}

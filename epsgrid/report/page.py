@@ -1,0 +1,62 @@
+"""The report as a page of Markdown: the verdict first, then what it rests on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from epsgrid.report.render import Table, cells_table, headline, layers_table, stamp, tables
+from epsgrid.report.rows import Comparison
+
+
+def page(comparison: Comparison, figures: Mapping[str, str]) -> str:
+    """Return the page.
+
+    Args:
+        comparison: what to show.
+        figures: caption of each figure that lies beside the page, by the stem of its files.
+    """
+    blocks = [
+        f"# {_escaped(f'{comparison.experiment}: {comparison.optimizer} on {comparison.task}')}",
+        _escaped(f"Model {comparison.model}. Data: {comparison.data_description}"),
+        f"> **{warning}**" if (warning := stamp(comparison)) else "",
+        f"**{_escaped(headline(comparison))}**",
+        _bullets("Read this first", comparison.notes),
+        *map(_table, tables(comparison)),
+        *(_figure(name, caption) for name, caption in figures.items()),
+        *(_table(table) for table in (cells_table(comparison), layers_table(comparison)) if table),
+        _bullets("Provenance", [f"{what}: {value}" for what, value in comparison.provenance]),
+    ]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _table(table: Table) -> str:
+    lines = [_line(table.columns), _line(["---"] * len(table.columns)), *map(_line, map(_escaped_all, table.rows))]
+    note = f"\n\n{_escaped(table.note[:1].upper() + table.note[1:])}." if table.note else ""
+    return f"## {table.title}\n\n" + "\n".join(lines) + note
+
+
+def _figure(name: str, caption: str) -> str:
+    return f"![{name}]({name}.svg)\n\n{caption} ([PNG]({name}.png))"
+
+
+def _bullets(title: str, texts: Sequence[str]) -> str:
+    return f"## {title}\n\n" + "\n".join(f"- {_escaped(text)}" for text in texts) if texts else ""
+
+
+def _line(texts: Sequence[str]) -> str:
+    return f"| {' | '.join(texts)} |"
+
+
+def _escaped_all(texts: Sequence[str]) -> list[str]:
+    return [_escaped(text) for text in texts]
+
+
+def _escaped(text: str) -> str:
+    """Keep names and messages from turning into markup: one line, and no character that Markdown would act on.
+
+    Commands in backticks stay as they are; so do underscores inside a word.
+    """
+    line = " ".join(text.split())
+    line = line if line.count("`") % 2 == 0 else line.replace("`", "'")
+    return re.sub(r"([\\*|<>\[\]]|(?<!\w)_|_(?!\w))", r"\\\1", line)

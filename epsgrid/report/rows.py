@@ -1,0 +1,208 @@
+"""The rows of a comparison: plain frozen data that turn into JSON as they are.
+
+Metrics stay in their stored unit, fractions where the unit is "%"; what is not known is None, with the reason
+beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from epsgrid.report.cells import Cell, Choice, Tally
+from epsgrid.report.verdict import Difference, Verdict
+from epsgrid.report.words import Metric
+from epsgrid.store import fields
+
+NARROWED, CONVENTIONAL, DEFAULT, REFERENCE = "narrowed", "conventional", "default", "reference"
+TOLERANCE = 1e-9
+"""Relative; ε values are powers of ten, so anything between rounding and a decade would do."""
+
+
+@dataclass(frozen=True)
+class BoundRow:
+    """One end of the ε range.
+
+    Attributes:
+        magnitude: in √v̂ units.
+        epsilon: the same as an ε of the optimizer, not rounded.
+        decade: the power of ten the grid uses.
+        layers: the layers that set it.
+        entries: non-zero entries of the first of them.
+        is_extreme: the layer is so small that its minimum or maximum stands in for the percentile.
+    """
+
+    magnitude: float
+    epsilon: float
+    decade: float
+    layers: tuple[str, ...]
+    entries: int
+    is_extreme: bool
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """What was measured on one parameter tensor; `low` and `high` in √v̂ units, None unless measured."""
+
+    name: str
+    shape: tuple[int, ...]
+    entries: int
+    nonzero: int
+    low: float | None
+    high: float | None
+    status: str
+
+
+@dataclass(frozen=True)
+class BoundsRow:
+    """The measured bounds.
+
+    Attributes:
+        low: lower end.
+        high: upper end.
+        decades: powers of ten from end to end.
+        tail_fraction: share of the non-zero entries beyond each end, per layer.
+        placement: where ε enters the optimizer's update.
+        layers: all layers.
+        skipped: layers that do not count, as (name, status).
+    """
+
+    low: BoundRow
+    high: BoundRow
+    decades: tuple[float, ...]
+    tail_fraction: float
+    placement: str
+    layers: tuple[LayerRow, ...]
+    skipped: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class GridRow:
+    """One grid.
+
+    Attributes:
+        name: such as "narrowed".
+        epsilons: its ε values, rising; empty for the ε-free reference.
+        decades: number of powers of ten among them.
+        tally: how its trials stand and what they cost.
+    """
+
+    name: str
+    epsilons: tuple[float, ...]
+    decades: int
+    tally: Tally
+
+
+@dataclass(frozen=True)
+class BestRow:
+    """The best cell of a grid, or of the default ε.
+
+    Attributes:
+        name: "narrowed", "conventional", "default" or "reference".
+        choice: the cell and how many there were to choose from.
+        note: what a reader must know about it; None otherwise.
+    """
+
+    name: str
+    choice: Choice
+    note: str | None
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What was saved by narrowing.
+
+    Attributes:
+        probe_seconds: cost of the probe; None where it has not run.
+        shared_trials: trials that belong to both grids; counted in both.
+        saved_trials: conventional − narrowed, may be negative; None unless both grids were planned.
+        saved_seconds: conventional − narrowed − probe, may be negative; None where that is not known yet.
+        unknown: why the seconds are not known; None where they are.
+    """
+
+    probe_seconds: float | None
+    shared_trials: int
+    saved_trials: int | None
+    saved_seconds: float | None
+    unknown: str | None
+
+
+@dataclass(frozen=True)
+class AdaptiveRow:
+    """Share of the measured entries with √v̂ above an ε: those whose step still adapts; the rest move as in SGD."""
+
+    epsilon: float
+    magnitude: float
+    share: float
+
+
+@dataclass(frozen=True)
+class TrialNote:
+    """A trial that did not end as it should: which cell, which seed, its state, and the error where there is one."""
+
+    id: str
+    cell: str
+    seed: int
+    state: str
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that a report says about one experiment.
+
+    Attributes:
+        experiment: its name.
+        task: name of the task.
+        model: name of the model.
+        optimizer: name of the optimizer.
+        data_description: what the data are, in one line.
+        selection: the split that selects: "validation", or "test" in the published protocol.
+        metric: None while no trial has a result.
+        verdict: does the best ε lie inside the bounds?
+        bounds: None where there are none.
+        grids: in the order of the record.
+        decades_ratio: decades of the conventional grid per decade of the narrowed one; None unless both were planned.
+        best: the best cell of each grid and of the default ε.
+        regret: conventional − narrowed: positive where the narrowed grid loses.
+        gain_over_default: narrowed − default: positive where the narrowed grid wins.
+        costs: trials and seconds.
+        adaptive: per swept ε, the share of entries that still adapt.
+        cells: all cells.
+        loose_ends: trials that failed, diverged or have no result.
+        notes: what else a reader must know, a sentence each.
+        provenance: where the numbers come from, as (what, value).
+    """
+
+    experiment: str
+    task: str
+    model: str
+    optimizer: str
+    data_description: str
+    selection: str
+    metric: Metric | None
+    verdict: Verdict
+    bounds: BoundsRow | None
+    grids: tuple[GridRow, ...]
+    decades_ratio: float | None
+    best: tuple[BestRow, ...]
+    regret: Difference
+    gain_over_default: Difference
+    costs: Costs
+    adaptive: tuple[AdaptiveRow, ...]
+    cells: tuple[Cell, ...]
+    loose_ends: tuple[TrialNote, ...]
+    notes: tuple[str, ...]
+    provenance: tuple[tuple[str, str], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the comparison as plain JSON values."""
+        return fields.to_document(self)
+
+    def grid(self, name: str) -> GridRow | None:
+        """Return a grid by its name, or None where it was not swept."""
+        return next((row for row in self.grids if row.name == name), None)
+
+    def best_of(self, name: str) -> BestRow | None:
+        """Return the best row of a name, or None where there is none."""
+        return next((row for row in self.best if row.name == name), None)

@@ -1,0 +1,149 @@
+"""Numbers as people read them: metrics, differences, ε, durations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+NOTHING = "–"
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What trials are judged by, as stored with each result.
+
+    Attributes:
+        name: such as "accuracy".
+        direction: whether larger or smaller is better.
+        unit: "%" where values are fractions to be shown in percent, else "".
+    """
+
+    name: str
+    direction: Literal["max", "min"]
+    unit: Literal["%", ""]
+
+    @property
+    def sign(self) -> float:
+        """Factor that makes larger better: −1 for a metric that should be small."""
+        return 1.0 if self.direction == "max" else -1.0
+
+    @property
+    def factor(self) -> float:
+        """Factor from the stored to the shown value."""
+        return 100.0 if self.unit == "%" else 1.0
+
+    @property
+    def difference_unit(self) -> str:
+        """Unit of a shown difference, with a leading space: percentage points have their own name."""
+        return " points" if self.unit == "%" else ""
+
+    @property
+    def label(self) -> str:
+        """Name and unit, for axes and column titles."""
+        return f"{self.name} / %" if self.unit else self.name
+
+
+def power(value: float | None) -> str:
+    """Write an ε, a learning rate or a magnitude: three digits, with an exponent where it is far from 1.
+
+    >>> power(1e-8), power(3e-4), power(0.1), power(100.0), power(None)
+    ('1e-8', '3e-4', '0.1', '100', '–')
+    """
+    if value is None:
+        return NOTHING
+    mantissa, exponent = f"{value:.2e}".split("e")
+    if -1 <= int(exponent) <= 2:
+        return f"{value:.3g}"
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def decade(value: float) -> str:
+    """Write a power of ten as axes show it; anything else as `power` does.
+
+    >>> decade(1e-8), decade(1.0), decade(3e-4)
+    ('10⁻⁸', '10⁰', '3e-4')
+    """
+    mantissa, exponent = f"{value:.2e}".split("e")
+    return power(value) if float(mantissa) != 1 else f"10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
+
+
+def powers(values: Iterable[float]) -> str:
+    """Write several ε or learning rates.
+
+    >>> powers([1e-8, 1e-7])
+    '1e-8, 1e-7'
+    """
+    return ", ".join(map(power, values)) or NOTHING
+
+
+def score(mean: float | None, sd: float | None, metric: Metric) -> str:
+    """Write a metric's mean and, where there is one, its standard deviation.
+
+    >>> score(0.9312, 0.0012, Metric("accuracy", "max", "%"))
+    '93.12 ± 0.12 %'
+    >>> score(84.2814, None, Metric("perplexity", "min", ""))
+    '84.28'
+    >>> score(84.2814, 0.3623, Metric("perplexity", "min", ""))
+    '84.28 ± 0.36'
+    """
+    if mean is None:
+        return NOTHING
+    shown, digits = mean * metric.factor, _decimals(mean, metric)
+    spread = "" if sd is None else f" ± {sd * metric.factor:.{digits}f}"
+    return f"{shown:.{digits}f}{spread}{' %' if metric.unit else ''}"
+
+
+def gain(value: float, metric: Metric) -> str:
+    """Write a difference with its sign, without a unit.
+
+    >>> gain(-0.0102, Metric("accuracy", "max", "%"))
+    '−1.02'
+    """
+    text = f"{abs(value) * metric.factor:.{_decimals(value, metric)}f}"
+    return f"{'−' if value < 0 else '+'}{text}" if float(text) else text
+
+
+def interval(low: float, high: float, metric: Metric) -> str:
+    """Write an interval of differences with its unit.
+
+    >>> interval(0.008, 0.0124, Metric("accuracy", "max", "%"))
+    '+0.80 to +1.24 points'
+    """
+    return f"{gain(low, metric)} to {gain(high, metric)}{metric.difference_unit}"
+
+
+def duration(seconds: float) -> str:
+    """Write a duration in the two largest units that matter.
+
+    >>> duration(0.25), duration(41.2), duration(125.0), duration(8000.0), duration(200000.0)
+    ('0.2 s', '41.2 s', '2 min 05 s', '2 h 13 min', '2 d 08 h')
+    """
+    if seconds < 0:
+        return f"−{duration(-seconds)}"
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    if (whole := round(seconds)) < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if (minutes := round(seconds / 60)) < 24 * 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    hours = round(seconds / 3600)
+    return f"{hours // 24} d {hours % 24:02d} h"
+
+
+def count(number: int, noun: str) -> str:
+    """Write a count with its noun.
+
+    >>> count(1, "seed"), count(3, "seed")
+    ('1 seed', '3 seeds')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _decimals(value: float, metric: Metric) -> int:
+    """Return how many decimals to show: two for percent, otherwise as many as four digits need, at most six."""
+    if metric.unit:
+        return 2
+    return 3 if value == 0 else min(max(3 - math.floor(math.log10(abs(value))), 0), 6)

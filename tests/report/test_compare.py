@@ -1,0 +1,229 @@
+"""The comparison's rows against known truth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from epsgrid.numerics.placement import Placement
+from epsgrid.report.compare import compare
+from epsgrid.report.load import load_experiment
+from epsgrid.store.records import GridCell, TrialResult
+from tests.report.simulate import Outcome, layer, measured, peaked, result, simulate, trial_id
+
+
+def test_the_bounds_name_their_layers(tmp_path: Path) -> None:
+    layers = [
+        layer("0.weight", (100, 50), -3.0, 0.3),
+        layer("0.bias", (10,), -2.0, 0.1),
+        measured("1.bias", (3,), np.zeros(3, dtype=np.float32)),
+    ]
+    row = compare(simulate(tmp_path, layers=layers)).bounds
+    assert row is not None
+    assert (row.low.layers, row.low.entries, row.low.is_extreme) == (("0.weight",), 5000, False)
+    assert (row.high.layers, row.high.entries, row.high.is_extreme) == (("0.bias",), 10, True)
+    assert row.skipped == (("1.bias", "all zero"),)
+    assert row.low.decade == row.decades[0] and row.high.decade == row.decades[-1]
+
+
+def test_decades_and_their_ratio(tmp_path: Path) -> None:
+    rows = compare(simulate(tmp_path))
+    assert {row.name: row.decades for row in rows.grids} == {"narrowed": 3, "conventional": 8}
+    assert rows.decades_ratio == pytest.approx(8 / 3)
+
+
+def test_each_grid_has_its_best_cell(tmp_path: Path) -> None:
+    rows = compare(simulate(tmp_path, peaked(best=1e-6)))
+    found = {row.name: row.choice.cell for row in rows.best}
+    assert {name: cell.epsilon for name, cell in found.items() if cell} == {
+        "narrowed": 1e-4,
+        "conventional": 1e-6,
+        "default": 1e-8,
+    }
+    assert all(cell is not None and cell.learning_rate == 1e-3 for cell in found.values())
+
+
+def test_regret_is_conventional_minus_narrowed_paired_by_seed(tmp_path: Path) -> None:
+    rows = compare(simulate(tmp_path, peaked(best=1e-6)))
+    cells = {(cell.learning_rate, cell.epsilon): cell.test_by_seed() for cell in rows.cells}
+    conventional, narrowed = cells[1e-3, 1e-6], cells[1e-3, 1e-4]
+    expected = stats.ttest_rel(list(conventional.values()), list(narrowed.values())).confidence_interval(0.95)
+    assert rows.regret.mean == pytest.approx(0.06, abs=0.005)
+    assert (rows.regret.low, rows.regret.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_regret_is_positive_where_narrowing_loses_whatever_the_direction(tmp_path: Path) -> None:
+    def perplexity(rate: float, epsilon: float | None, seed: int) -> Outcome:
+        score = 60 + 3 * abs(np.log10(epsilon or 1.0) + 8) + 0.1 * seed
+        return score, score
+
+    rows = compare(simulate(tmp_path, perplexity, metric=("perplexity", "min", "")))
+    assert rows.regret.mean == pytest.approx(12.0)
+    assert rows.gain_over_default.mean == pytest.approx(-12.0)
+
+
+def test_the_same_cell_has_no_regret(tmp_path: Path) -> None:
+    regret = compare(simulate(tmp_path)).regret
+    assert (regret.mean, regret.same_cell) == (0.0, True)
+
+
+def test_the_nearest_epsilon_stands_for_a_default_that_no_grid_has(tmp_path: Path) -> None:
+    row = compare(simulate(tmp_path, conventional=(1e-6, 1e-5))).best_of("default")
+    assert row is not None and row.choice.cell is not None
+    assert row.choice.cell.epsilon == 1e-6
+    assert row.note == "default ε 1e-8 is in no grid; the nearest is 1e-6"
+
+
+def test_a_default_grid_of_its_own_is_one_row(tmp_path: Path) -> None:
+    """A sweep of the narrowed grid alone trains the default ε as a grid called "default"."""
+    from epsgrid.store.records import GridRecord
+    from tests.report import simulate as simulation
+
+    stored = simulate(tmp_path, conventional=None)
+    assert stored.grid is not None
+    cells = simulation.cells({"default": (1e-8,)}, (1e-3, 1e-2), (0, 1, 2))
+    record = GridRecord(
+        "adam",
+        {**stored.grid.epsilons, "default": (1e-8,)},
+        1e-8,
+        (*stored.grid.cells, *cells),
+        stored.grid.bounds_checksum,
+    )
+    record.write(stored.folder.grid_json)
+    for cell in cells:
+        outcome = result(cell, (0.7, 0.7), metric=("accuracy", "max", "%"))
+        outcome.write(stored.folder.trial(cell.id).result_json)
+    rows = compare(load_experiment(stored.folder))
+    assert [row.name for row in rows.best] == ["narrowed", "default"]
+    assert rows.gain_over_default.mean == pytest.approx(0.19, abs=0.01)
+
+
+def test_costs_count_shared_trials_and_the_probe(tmp_path: Path) -> None:
+    costs = compare(simulate(tmp_path)).costs
+    assert (costs.shared_trials, costs.saved_trials, costs.probe_seconds) == (18, 30, 3.0)
+    assert costs.saved_seconds == pytest.approx(48 * 10.0 - 18 * 10.0 - 3.0)
+    assert costs.unknown is None
+
+
+def test_a_saving_may_be_negative(tmp_path: Path) -> None:
+    costs = compare(simulate(tmp_path, conventional=(1e-4, 1e-3))).costs
+    assert (costs.saved_trials, costs.saved_seconds) == (-6, pytest.approx(-63.0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"conventional": None}, "the conventional grid was not swept"),
+        ({"narrowed": None}, "the narrowed grid was not swept"),
+        ({"probe": False}, "the probe's record is missing"),
+        ({"sweep": False}, "the narrowed grid was not swept"),
+        ({"truth": lambda rate, epsilon, seed: "failed"}, "18 of 18 trials of the narrowed grid have no result"),
+    ],
+)
+def test_unknown_savings_say_why(tmp_path: Path, changes: dict[str, object], why: str) -> None:
+    costs = compare(simulate(tmp_path, **changes)).costs  # type: ignore[arg-type]
+    assert (costs.saved_seconds, costs.unknown) == (None, why)
+
+
+def test_unknown_differences_say_why(tmp_path: Path) -> None:
+    rows = compare(simulate(tmp_path / "a", conventional=None))
+    assert rows.regret.unknown == "the conventional grid was not swept"
+    rows = compare(simulate(tmp_path / "b", sweep=False))
+    assert rows.gain_over_default.unknown == "the narrowed grid was not swept"
+    rows = compare(simulate(tmp_path / "c", lambda rate, epsilon, seed: "diverged"))
+    assert rows.regret.unknown == "conventional grid: every trial diverged"
+    rows = compare(simulate(tmp_path / "d", reference=True, probe=False))
+    assert rows.gain_over_default.unknown == "the narrowed grid was not swept"
+
+
+def test_counts_of_trials_by_fate(tmp_path: Path) -> None:
+    def truth(rate: float, epsilon: float | None, seed: int) -> Outcome:
+        fates: dict[float | None, Outcome] = {1e-8: "diverged", 1e-7: "failed", 1e-6: "pending"}
+        return fates.get(epsilon) or peaked()(rate, epsilon, seed)
+
+    rows = compare(simulate(tmp_path, truth, rates=(1e-3,)))
+    tally = rows.grids[1].tally
+    assert (tally.trials, tally.done, tally.diverged, tally.failed, tally.missing) == (24, 15, 3, 3, 3)
+    assert tally.seconds == pytest.approx(180.0)
+    ends = {(end.cell, end.seed): (end.state, end.error) for end in rows.loose_ends}
+    assert len(ends) == 9
+    assert ends["lr 1e-3, ε 1e-8", 0] == ("diverged", "loss is NaN at epoch 2")
+    assert ends["lr 1e-3, ε 1e-7", 1] == ("failed", "RuntimeError: out of memory")
+    assert ends["lr 1e-3, ε 1e-6", 2] == ("pending", None)
+
+
+def test_the_adaptive_share_falls_with_epsilon(tmp_path: Path) -> None:
+    rows = compare(simulate(tmp_path, placement=Placement.in_place(0.999), conventional=(1e-16, 1e-10))).adaptive
+    shares = [row.share for row in rows]
+    assert shares == sorted(shares, reverse=True)
+    assert rows[0].magnitude == pytest.approx((1e-16 / 1e-3) ** 0.5)
+
+
+def test_notes_tell_what_a_reader_must_know(tmp_path: Path) -> None:
+    def notes(name: str, **changes: object) -> str:
+        return "\n".join(compare(simulate(tmp_path / name, **changes)).notes)  # type: ignore[arg-type]
+
+    assert "selected on the test split, as in the published protocol" in notes("a", selection="test")
+    assert "one seed only" in notes("b", seeds=(0,))
+    assert "reaches outside the conventional range, 1e-8 to 1e-3, with ε 1e-2" in notes("c", conventional=(1e-8, 1e-3))
+    assert "best learning rate of the narrowed grid is the smallest tried" in notes("d")
+    assert "best learning rate of the narrowed grid is the largest tried" in notes("e", rates=(1e-5, 1e-3))
+    assert "only one learning rate was tried, 1e-3" in notes("f", rates=(1e-3,))
+    assert "learning rate" not in notes("g", rates=(1e-4, 1e-3, 1e-2))
+    assert "the narrowed grid was made from earlier bounds" in notes("h", stale=True, narrowed=(1e-4,))
+    unfinished = notes("i", truth=lambda rate, epsilon, seed: "pending" if epsilon == 1e-3 else (0.5, 0.5))
+    assert "2 of 6 cells of the narrowed grid lack trials and could not be chosen" in unfinished
+
+
+def test_trials_of_unlike_origin_are_told(tmp_path: Path) -> None:
+    stored = simulate(tmp_path, rates=(1e-3,))
+    cell = GridCell(trial_id(1e-3, 1e-8, 0), 1e-3, 1e-8, 0, ("conventional",))
+    changes = {"device": "cuda: H200", "provenance": {"packages": {"torch": "2.12.0"}, "git": {"commit": "abc"}}}
+    other: TrialResult = result(cell, (0.5, 0.5), metric=("accuracy", "max", "%"), **changes)
+    other.write(stored.folder.trial(cell.id).result_json)
+    (stored.folder.trials_dir / "stray").mkdir()
+    rows = compare(load_experiment(stored.folder))
+    notes = "\n".join(rows.notes)
+    assert "different devices (cpu, cuda: H200)" in notes
+    assert "different versions of torch: 2.12.0, 2.13.0" in notes
+    assert "1 stored trial belong" in notes
+    assert dict(rows.provenance)["trials' git"] == "commit abc"
+
+
+def test_a_conventional_sweep_alone_is_never_stale(tmp_path: Path) -> None:
+    """A grid without the narrowed one keeps the checksum of whatever bounds there were."""
+    rows = compare(simulate(tmp_path, narrowed=None, stale=True))
+    assert rows.verdict.answer == "yes"
+
+
+def test_the_reference_has_a_best_cell_and_no_more(tmp_path: Path) -> None:
+    rows = compare(simulate(tmp_path, reference=True, probe=False, optimizer="sgdm"))
+    assert [row.name for row in rows.best] == ["reference"]
+    assert rows.best[0].choice.cell is not None
+    assert (rows.best[0].choice.cell.epsilon, rows.best[0].choice.cell.learning_rate) == (None, 1e-3)
+    assert (rows.decades_ratio, rows.adaptive) == (None, ())
+
+
+@pytest.mark.parametrize("changes", [{}, {"sweep": False}, {"probe": False}, {"reference": True}])
+def test_it_is_strict_json(tmp_path: Path, changes: dict[str, bool]) -> None:
+    document = compare(simulate(tmp_path, **changes)).to_json()  # type: ignore[arg-type]
+    assert json.loads(json.dumps(document, allow_nan=False)) == json.loads(json.dumps(document))
+
+
+def test_thousands_of_trials_are_read_once_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finished trial costs one look at its record, however often its cell is asked for."""
+    stored = simulate(tmp_path)
+    reads: list[Path] = []
+    original = TrialResult.read.__func__  # type: ignore[attr-defined]
+
+    def counting(cls: type[TrialResult], path: Path) -> TrialResult:
+        reads.append(path)
+        return original(cls, path)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(TrialResult, "read", classmethod(counting))
+    compare(load_experiment(stored.folder))
+    assert len(reads) == len(set(reads)) == 48

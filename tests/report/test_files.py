@@ -1,0 +1,258 @@
+"""The report's folder: what is in it, and that it can always be written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from epsgrid.errors import StoreError
+from epsgrid.report import StoredExperiment, compare, headline, stamp, write_report
+from epsgrid.report.page import page
+from epsgrid.report.render import cells_table, layers_table, tables
+from tests.report.simulate import Outcome, peaked, simulate
+
+SMALL = {"rates": (1e-3,), "seeds": (0, 1), "narrowed": (1e-3,), "conventional": (1e-8, 1e-3)}
+
+SNAPSHOT = """\
+# simulated: adam on digits
+
+Model mlp. Data: a subset of digits
+
+> **SUBSET DATA: the scores below do not compare with published ones.**
+
+**optimum inside: yes – best inside (lr 1e-3, ε 1e-3) 88.00 ± 1.41 %, best outside (lr 1e-3, ε 1e-8) 70.00 ± 1.41 %: \
+inside is better, 95 % interval of the difference +18.00 to +18.00 points over 2 seeds.**
+
+## Read this first
+
+- only one learning rate was tried, 1e-3
+
+## Best setting of each grid
+
+| grid | learning rate | ε | validation | test | seeds |
+| --- | --- | --- | --- | --- | --- |
+| narrowed | 1e-3 | 1e-3 | 90.00 ± 0.00 % | 88.00 ± 1.41 % | 2 |
+| conventional | 1e-3 | 1e-3 | 90.00 ± 0.00 % | 88.00 ± 1.41 % | 2 |
+| default ε | 1e-3 | 1e-8 | 75.00 ± 0.00 % | 70.00 ± 1.41 % | 2 |
+
+Accuracy, mean ± standard deviation over seeds, at each trial's best validation epoch; larger is better.
+
+## Differences, paired by seed
+
+| difference on test | mean | 95 % interval | seeds | meaning |
+| --- | --- | --- | --- | --- |
+| regret of the narrowed grid (conventional − narrowed) | 0.00 points | – | 2 | both chose the same setting |
+| gain over the default ε (narrowed − default) | +18.00 points | +18.00 to +18.00 points | 2 | narrowed wins |
+
+## Grids
+
+| grid | ε | decades | trials | done | diverged | failed | missing | training time |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| narrowed | 1e-3 | 1 | 2 | 2 | 0 | 0 | 0 | 20.0 s |
+| conventional | 1e-8, 1e-3 | 2 | 4 | 4 | 0 | 0 | 0 | 40.0 s |
+
+The conventional grid searches 2 × the decades of the narrowed one.
+
+## Cost
+
+| part | trials | time |
+| --- | --- | --- |
+| conventional grid | 4 | 40.0 s |
+| narrowed grid | 2 | 20.0 s |
+| probe | – | 3.0 s |
+| saved by narrowing | 2 | 17.0 s |
+
+Saved = conventional − narrowed − probe, each grid counted as if it were run alone; 2 trials belong to both grids and \
+were trained once.
+
+## Bounds
+
+| bound | √v̂ | ε | decade | set by | as | non-zero entries |
+| --- | --- | --- | --- | --- | --- | --- |
+| lower | 1.08e-4 | 1.08e-4 | 1e-4 | 0.weight | 2 % point | 5000 |
+| upper | 1e-2 | 1e-2 | 1e-2 | 0.bias | maximum: too few entries for a percentile | 10 |
+
+2 of 2 layers measured; ε enters outside the root: √v̂ + ε.
+
+## Entries whose step still adapts
+
+| ε | weighs as √v̂ | entries with √v̂ above |
+| --- | --- | --- |
+| 1e-8 | 1e-8 | 100.0 % |
+| 1e-3 | 1e-3 | 37.4 % |
+
+Measured by the probe, before training; zeros count as not adapting.
+
+![metric](metric.svg)
+
+Caption. ([PNG](metric.png))
+"""
+
+
+def written(stored: StoredExperiment) -> tuple[Path, ...]:
+    return write_report(stored).files
+
+
+def exact(rate: float, epsilon: float | None, seed: int) -> Outcome:
+    validation, test = {1e-3: (0.9, 0.87), 1e-8: (0.75, 0.69)}[epsilon or 0.0]
+    return validation, test + 0.02 * seed
+
+
+def test_the_page_says_the_verdict_first(tmp_path: Path) -> None:
+    comparison = compare(simulate(tmp_path, exact, data="a subset of digits", **SMALL))  # type: ignore[arg-type]
+    text = page(comparison, {"metric": "Caption."})
+    assert text.startswith(SNAPSHOT)
+    assert "\n## Cells\n" in text and "\n## Layers\n" in text and "\n## Provenance\n" in text
+
+
+def test_all_files_are_written(tmp_path: Path) -> None:
+    paths = written(simulate(tmp_path, exact, **SMALL))  # type: ignore[arg-type]
+    assert [path.name for path in paths] == [
+        "report.md",
+        "report.json",
+        "report.csv",
+        "histograms.svg",
+        "histograms.png",
+        "metric.svg",
+        "metric.png",
+    ]
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == sorted(path.name for path in paths)
+    assert paths[4].read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_document_is_versioned(tmp_path: Path) -> None:
+    paths = written(simulate(tmp_path, exact, **SMALL))  # type: ignore[arg-type]
+    document = json.loads(paths[1].read_text(encoding="utf-8"))
+    assert document["version"] == 1
+    assert document["verdict"]["answer"] == "yes"
+    assert document["costs"]["saved_trials"] == 2
+    assert len(document["cells"]) == 2
+
+
+def test_the_table_has_one_row_per_cell(tmp_path: Path) -> None:
+    def truth(rate: float, epsilon: float | None, seed: int) -> Outcome:
+        return "diverged" if epsilon == 1e-8 else exact(rate, epsilon, seed)
+
+    paths = written(simulate(tmp_path, truth, **SMALL))  # type: ignore[arg-type]
+    low, high = csv.DictReader(io.StringIO(paths[2].read_text(encoding="utf-8")))
+    assert (low["epsilon"], low["diverged"], low["test_mean"], low["inside_bounds"]) == ("1e-08", "2", "", "false")
+    assert (float(high["test_mean"]), float(high["test_sd"])) == pytest.approx((0.88, 0.02 / 2**0.5))
+    assert (high["grids"], high["best_of"], high["seconds"]) == (
+        "narrowed conventional",
+        "narrowed conventional",
+        "20.0",
+    )
+
+
+def test_equal_records_give_equal_bytes(tmp_path: Path) -> None:
+    stored = simulate(tmp_path, exact, **SMALL)  # type: ignore[arg-type]
+    first = {path: path.read_bytes() for path in written(stored)}
+    assert {path: path.read_bytes() for path in written(stored)} == first
+
+
+def test_figures_of_an_earlier_report_are_removed(tmp_path: Path) -> None:
+    write_report(simulate(tmp_path, exact, **SMALL))  # type: ignore[arg-type]
+    (tmp_path / "bounds.json").unlink()
+    paths = written(simulate(tmp_path, exact, probe=False, **SMALL))  # type: ignore[arg-type]
+    assert not (tmp_path / "report" / "histograms.svg").exists()
+    assert "histograms" not in paths[0].read_text(encoding="utf-8")
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    stored = simulate(tmp_path, sweep=False)
+    (tmp_path / "report").write_text("a file in the way")
+    with pytest.raises(StoreError, match="report"):
+        write_report(stored)
+
+
+def mostly_failed(rate: float, epsilon: float | None, seed: int) -> Outcome:
+    return "failed" if seed else peaked()(rate, epsilon, seed)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"truth": lambda rate, epsilon, seed: "pending"}, "no trial has finished"),
+        ({"truth": lambda rate, epsilon, seed: "diverged"}, "every trial diverged"),
+        ({"truth": mostly_failed}, "none of 6 cells has a result for every seed"),
+        ({"seeds": (0,)}, "one seed has no spread"),
+        ({"probe": False}, "no bounds were measured"),
+        ({"conventional": None}, "the conventional grid was not swept"),
+        ({"narrowed": None}, "the narrowed grid was not swept"),
+        ({"sweep": False}, "no grid was swept"),
+        ({"sweep": False, "probe": False}, "no bounds were measured"),
+        ({"reference": True, "probe": False, "optimizer": "sgdm"}, "sgdm has no ε"),
+        ({"reference": True, "probe": False, "truth": lambda rate, epsilon, seed: "diverged"}, "every trial diverged"),
+        ({"selection": "test"}, "selected on the test split"),
+    ],
+)
+def test_whatever_is_stored_there_is_a_clear_page(tmp_path: Path, changes: dict[str, object], says: str) -> None:
+    small = {"rates": (1e-3, 1e-2), "seeds": (0, 1), **changes}
+    paths = written(simulate(tmp_path, **small))  # type: ignore[arg-type]
+    text = paths[0].read_text(encoding="utf-8")
+    assert says in text
+    assert re.findall(r"\b(?:None|nan|inf)\b", text) == []
+
+
+@pytest.mark.parametrize("changes", [{}, {"selection": "test"}, {"sweep": False}, {"reference": True}])
+def test_every_row_of_a_table_fits_its_columns(tmp_path: Path, changes: dict[str, object]) -> None:
+    def truth(rate: float, epsilon: float | None, seed: int) -> Outcome:
+        return "failed" if epsilon in (1e-8, 1e-3) else peaked()(rate, epsilon, seed)
+
+    comparison = compare(simulate(tmp_path, truth, **changes))  # type: ignore[arg-type]
+    for table in (*tables(comparison), layers_table(comparison), cells_table(comparison)):
+        assert table is None or all(len(row) == len(table.columns) for row in table.rows), table
+
+
+def test_a_negative_saving_is_called_so(tmp_path: Path) -> None:
+    comparison = compare(simulate(tmp_path, conventional=(1e-8, 1e-3)))
+    costs = next(table for table in tables(comparison) if table.title == "Cost")
+    assert costs.rows[-1] == ("saved by narrowing", "−6", "−1 min 03 s")
+    assert costs.note is not None and "narrowing cost more than the conventional search" in costs.note
+
+
+def test_losing_and_winning_are_told_in_words(tmp_path: Path) -> None:
+    def told(name: str, best: float) -> list[str]:
+        comparison = compare(simulate(tmp_path / name, peaked(best=best)))
+        differences = next(table for table in tables(comparison) if table.title.startswith("Differences"))
+        return [row[-1] for row in differences.rows]
+
+    assert told("a", 1e-6) == ["narrowed loses", "no clear difference"]
+    assert told("b", 1e-7) == ["narrowed loses", "default wins"]
+    assert told("c", 1e-3) == ["both chose the same setting", "narrowed wins"]
+
+
+def test_many_loose_ends_are_shortened(tmp_path: Path) -> None:
+    comparison = compare(simulate(tmp_path, lambda rate, epsilon, seed: "failed"))
+    table = next(table for table in tables(comparison) if table.title == "Trials without a score")
+    assert (len(table.rows), table.note) == (20, "and 28 more trials: see report.json")
+
+
+def test_the_headline_is_one_sentence(tmp_path: Path) -> None:
+    comparison = compare(simulate(tmp_path, reference=True, probe=False, optimizer="sgdm"))
+    assert headline(comparison) == "optimum inside: cannot tell – sgdm has no ε, so there is nothing to bound."
+
+
+@pytest.mark.parametrize(
+    ("data", "begins"),
+    [
+        ("GENERATED images (no real data): 100 training", "GENERATED DATA"),
+        ("a subset of CIFAR-10: 5,000 of 50,000", "SUBSET DATA"),
+        ("a subset of GENERATED images", "SUBSET OF GENERATED DATA"),
+        ("CIFAR-10: 50,000 training images", None),
+    ],
+)
+def test_data_that_are_not_the_whole_are_stamped(tmp_path: Path, data: str, begins: str | None) -> None:
+    found = stamp(compare(simulate(tmp_path, sweep=False, data=data)))
+    assert found is None if begins is None else found is not None and found.startswith(begins)
+
+
+def test_names_and_errors_do_not_turn_into_markup(tmp_path: Path) -> None:
+    stored = simulate(tmp_path, sweep=False, data="a | b <script> *x* _y_ in_word `odd")
+    text = page(compare(stored), {})
+    assert r"a \| b \<script\> \*x\* \_y\_ in_word 'odd" in text

@@ -1,0 +1,105 @@
+"""Reading an experiment: what is missing is told, what is damaged is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from epsgrid.errors import CorruptRecordError, StoreError
+from epsgrid.report.load import load_experiment
+from epsgrid.store.paths import ExperimentFolder
+from tests.report.simulate import Outcome, simulate, trial_id
+
+
+def test_a_complete_experiment_is_read_whole(tmp_path: Path) -> None:
+    stored = simulate(tmp_path)
+    assert stored.counts == {"done": 48}
+    assert set(stored.results) == set(stored.states)
+    assert stored.bounds is not None
+    assert stored.bounds.decades == (1e-4, 1e-3, 1e-2)
+    assert stored.missing == ()
+    assert stored.strays == ()
+
+
+def test_states_come_with_their_records(tmp_path: Path) -> None:
+    def truth(rate: float, epsilon: float | None, seed: int) -> Outcome:
+        fate: dict[int, Outcome] = {0: "diverged", 1: "failed", 2: "pending"}
+        return fate[seed]
+
+    stored = simulate(tmp_path, truth, rates=(1e-3,), conventional=None, narrowed=(1e-3,))
+    assert stored.counts == {"diverged": 1, "failed": 1, "pending": 1}
+    assert stored.results[trial_id(1e-3, 1e-3, 0)].reason == "loss is NaN at epoch 2"
+    assert stored.failures[trial_id(1e-3, 1e-3, 1)].error == "RuntimeError: out of memory"
+
+
+def test_an_empty_folder_is_no_experiment(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no experiment here; `epsgrid probe SPEC`"):
+        load_experiment(ExperimentFolder(tmp_path))
+
+
+def test_missing_parts_are_told_by_name(tmp_path: Path) -> None:
+    stored = simulate(tmp_path / "a", probe=False, sweep=False)
+    assert [part.split(":")[0] for part in stored.missing] == ["bounds.json", "grid.json"]
+    unfinished = simulate(tmp_path / "b", lambda rate, epsilon, seed: "pending")
+    assert unfinished.missing == ("result.json: no trial has finished; `epsgrid sweep` goes on with them",)
+
+
+def test_an_optimizer_without_epsilon_misses_no_bounds(tmp_path: Path) -> None:
+    assert simulate(tmp_path, reference=True, probe=False, optimizer="sgdm").missing == ()
+
+
+@pytest.mark.parametrize("name", ["experiment.json", "bounds.json", "grid.json"])
+def test_a_damaged_record_is_named(tmp_path: Path, name: str) -> None:
+    simulate(tmp_path)
+    path = tmp_path / name
+    path.write_text(path.read_text(encoding="utf-8").replace('"version": 1', '"version": 1, "extra": 2', 1))
+    with pytest.raises(CorruptRecordError, match=f"{name} is damaged or was edited"):
+        load_experiment(ExperimentFolder(tmp_path))
+
+
+def test_a_damaged_result_is_named_and_not_dropped(tmp_path: Path) -> None:
+    stored = simulate(tmp_path)
+    path = stored.folder.trial(next(iter(stored.results))).result_json
+    path.write_text(path.read_text(encoding="utf-8")[:-40])
+    with pytest.raises(CorruptRecordError, match=path.parent.name):
+        load_experiment(stored.folder)
+
+
+def test_a_result_copied_from_another_trial_is_refused(tmp_path: Path) -> None:
+    stored = simulate(tmp_path)
+    first, second = list(stored.results)[:2]
+    text = stored.folder.trial(first).result_json.read_text(encoding="utf-8")
+    stored.folder.trial(second).result_json.write_text(text)
+    with pytest.raises(CorruptRecordError, match=f"is of trial {first}, not {second}; remove the file to retrain"):
+        load_experiment(stored.folder)
+
+
+def _reseal_bounds(folder: ExperimentFolder, **changes: object) -> None:
+    """Change the bounds inside a probe record and seal it again, as a faulty program would."""
+    from epsgrid.store.atomic import seal, unseal
+
+    document = unseal(json.loads(folder.bounds_json.read_text(encoding="utf-8")), "test")
+    document["bounds_json"].update(changes)
+    folder.bounds_json.write_text(json.dumps(seal(document)))
+
+
+def test_bounds_that_make_no_sense_name_their_file(tmp_path: Path) -> None:
+    stored = simulate(tmp_path)
+    _reseal_bounds(stored.folder, low={"magnitude": 1.0})
+    with pytest.raises(CorruptRecordError, match=r"bounds\.json: damaged bound.*epsgrid probe --force"):
+        load_experiment(stored.folder)
+
+
+def test_bounds_of_a_newer_version_name_their_file(tmp_path: Path) -> None:
+    stored = simulate(tmp_path)
+    _reseal_bounds(stored.folder, version=99)
+    with pytest.raises(StoreError, match=r"bounds\.json: .*version 99, written by a newer epsgrid"):
+        load_experiment(stored.folder)
+
+
+def test_trials_of_no_grid_are_strays(tmp_path: Path) -> None:
+    stored = simulate(tmp_path)
+    (stored.folder.trials_dir / "0000000000000000").mkdir()
+    assert load_experiment(stored.folder).strays == ("0000000000000000",)
