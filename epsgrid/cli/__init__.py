@@ -1,0 +1,1 @@
+"""TYPER AND RICH LIVE HERE and nowhere else: arguments, progress, tables, exit codes."""

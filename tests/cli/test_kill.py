@@ -1,0 +1,118 @@
+"""Kill a sweep for real and see that the next one finishes it as if nothing had happened."""
+
+import os
+import signal
+import time
+
+SPEC = """\
+experiment: tiny
+task: digits
+model: {name: mlp, hidden: [32]}
+optimizer: adam
+training: {epochs: 12, batch_size: 16}
+sweep:
+  grid: conventional
+  learning_rates: [1e-2]
+  seeds: [0]
+"""
+
+
+def checkpoints(shell):
+    return list(shell.folder.glob("runs/tiny/trials/*/checkpoint.pt"))
+
+
+def no_process_left(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def undisturbed(shell):
+    shell.run("sweep", "spec.yaml", "--out", "whole", "-q")
+    return shell.results("whole")
+
+
+def test_sigkill_in_the_middle_then_bit_identical_results(shell):
+    shell.write(SPEC)
+    whole = undisturbed(shell)
+    assert len(whole) == 13
+    for _ in range(2):
+        process = shell.start("sweep", "spec.yaml")
+        shell.wait_for(lambda: checkpoints(shell), process)
+        time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    before = set(shell.results())
+    assert len(before) < 13
+    resumed = shell.run("sweep", "spec.yaml")
+    assert "go on from a checkpoint" in resumed.stderr
+    assert shell.results() == whole
+    logs = [path.read_text() for path in shell.folder.glob("runs/tiny/trials/*/log.txt")]
+    assert all(log.count("done") == 1 for log in logs), "a trial was trained twice to the end"
+
+
+def test_workers_die_with_a_killed_command(shell):
+    shell.write(SPEC)
+    process = shell.start("sweep", "spec.yaml", "-o", "training.epochs=2000")
+    shell.wait_for(lambda: checkpoints(shell), process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    end = time.monotonic() + 20
+    while not no_process_left(process.pid):
+        assert time.monotonic() < end, "workers outlive the command"
+        time.sleep(0.05)
+    process.communicate()
+
+
+def test_ctrl_c_saves_says_how_to_resume_and_exits_130(shell):
+    shell.write(SPEC)
+    whole = undisturbed(shell)
+    process = shell.start("sweep", "spec.yaml")
+    shell.wait_for(lambda: checkpoints(shell), process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "running trials save themselves" in err
+    assert "the same command trains what is missing" in err
+    assert "Traceback" not in err
+    shell.run("sweep", "spec.yaml")
+    assert shell.results() == whole
+
+
+def test_sigterm_saves_and_exits_75(shell):
+    shell.write(SPEC)
+    process = shell.start("sweep", "spec.yaml")
+    shell.wait_for(lambda: checkpoints(shell), process)
+    os.kill(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 75, err
+    assert no_process_left(process.pid)
+
+
+def test_a_killed_worker_is_tried_again(shell):
+    shell.write(SPEC)
+    whole = undisturbed(shell)
+    process = shell.start("sweep", "spec.yaml", "--workers", "1")
+    shell.wait_for(lambda: checkpoints(shell), process)
+    leases = [path for path in shell.folder.glob("runs/tiny/trials/*/lease/*") if path.is_file()]
+    assert leases
+    import json
+
+    os.kill(json.loads(leases[0].read_text())["pid"], signal.SIGKILL)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert shell.results() == whole
+
+
+def test_two_sweeps_at_once_share_the_work(shell):
+    shell.write(SPEC)
+    whole = undisturbed(shell)
+    sweeps = [shell.start("sweep", "spec.yaml", "--workers", "1") for _ in range(2)]
+    for process in sweeps:
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+    assert shell.results() == whole
+    logs = [path.read_text() for path in shell.folder.glob("runs/tiny/trials/*/log.txt")]
+    assert sum(log.count("start:") for log in logs) == 13
