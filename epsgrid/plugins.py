@@ -74,12 +74,16 @@ def suggestion(name: str, valid: tuple[str, ...]) -> str:
 def nearest(name: str, valid: Iterable[str]) -> str | None:
     """Return the valid name that looks most like `name`, whatever the case; None where none is like it.
 
+    Of several that are alike, the one of the nearest length: two swapped letters are likelier than two forgotten ones.
+
     >>> nearest("ADAMW", ("adam", "adamw")), nearest("zzz", ("adam", "adamw"))
     ('adamw', None)
     """
     by_lower = {candidate.lower(): candidate for candidate in valid}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
-    return by_lower[close[0]] if close else None
+    close = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)
+    likeness = difflib.SequenceMatcher(None, name.lower(), close[0]).ratio() if close else 0.0
+    alike = difflib.get_close_matches(name.lower(), close, n=3, cutoff=max(0.5, likeness - 0.1))
+    return by_lower[min(alike, key=lambda candidate: abs(len(candidate) - len(name)))] if alike else None
 
 
 def _load_dotted(family: str, name: str) -> Any:

@@ -26,7 +26,7 @@ from epsgrid.errors import EpsgridError
 from epsgrid.executors import Job, JobStatus
 from epsgrid.spec import spec_from_json
 from epsgrid.spec.model import Spec
-from epsgrid.store.atomic import read_json, unseal
+from epsgrid.store.atomic import read_json, remove_leftovers, unseal
 from epsgrid.store.lease import Lease
 from epsgrid.store.paths import ExperimentFolder, TrialFolder
 from epsgrid.store.provenance import provenance
@@ -57,6 +57,7 @@ def run_job(job: Job) -> int:
     if lease is None:
         return JobStatus.HELD_ELSEWHERE
     try:
+        remove_leftovers(folder.checkpoint)
         with folder.log.open("a", encoding="utf-8") as log, _stop_on_signal() as stopped, one_thread():
             return _run_held(experiment, folder, lease, stopped, log)
     finally:

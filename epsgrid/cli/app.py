@@ -10,7 +10,7 @@ from typing import ParamSpec
 import typer
 
 from epsgrid import __version__
-from epsgrid.cli.commands import list_plugins, probe, report, show, sweep
+from epsgrid.cli.commands import convert, list_plugins, probe, report, show, sweep
 from epsgrid.errors import EpsgridError, ExitCode
 
 P = ParamSpec("P")
@@ -89,3 +89,4 @@ _command("sweep", sweep.sweep)
 _command("report", report.report)
 _command("show", show.show)
 _command("list", list_plugins.list_plugins)
+_command("convert", convert.convert)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from epsgrid.cli import tables
 from epsgrid.cli.console import err
 from epsgrid.errors import StoreError
+from epsgrid.report.words import duration
 from epsgrid.stages.sweep import SweepEvent, SweepPlan, TrialEnded, TrialStarted
 from epsgrid.store.records import EpochRecord, read_epochs
 
@@ -133,7 +134,7 @@ class _Board:
                 text += f", {self.ended['failed']} failed"
             elapsed = time.monotonic() - self.start
         if finished and left > 0:
-            text += f", about {tables.duration(elapsed / finished * left)} left"
+            text += f", about {duration(elapsed / finished * left)} left"
         return text
 
     def render(self) -> RenderableType:

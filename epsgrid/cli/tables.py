@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from epsgrid.cli.console import out
+from epsgrid.report.words import duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -72,7 +73,7 @@ def bounds_lines(record: ProbeRecord, bounds: EpsilonBounds) -> list[str]:
         f"ε bounds: {bounds.low.decade:.0e} … {bounds.high.decade:.0e}  ({len(bounds.decades)} decades)",
         f"  low   {_bound_line(bounds.low)}",
         f"  high  {_bound_line(bounds.high)}",
-        f"ε enters {record.placement}",
+        f"ε enters {record.placement.description}; {record.placement.conversion}",
     ]
     if bounds.skipped:
         lines.append("left out: " + "; ".join(f"{layer.name} ({layer.status})" for layer in bounds.skipped))
@@ -155,20 +156,6 @@ def summary_lines(summary: SweepSummary) -> list[str]:
     for failure in summary.failures:
         lines += [f"failed {failure.id}: {failure.error}", f"  log: {failure.log}"]
     return lines
-
-
-def duration(seconds: float) -> str:
-    """Return a time as people say it.
-
-    >>> duration(0.42), duration(75), duration(7300)
-    ('0.4 s', '1 min 15 s', '2 h 2 min')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def report_table(made: ReportTable) -> list[RenderableType]:

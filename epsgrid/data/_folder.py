@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,15 @@ from numpy.typing import NDArray
 from epsgrid.data._images import Images
 from epsgrid.errors import DataError
 
+if TYPE_CHECKING:
+    from PIL import Image
+
+T = TypeVar("T")
+
 _AT_ONCE = 250
+
+Fit = Callable[["Image.Image", tuple[int, int]], "Image.Image"]
+"""Brings an image to (width, height)."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +54,39 @@ def list_images(split: Path, classes: int) -> Listing:
     Raises:
         DataError: the split or a class is missing, or a class is empty or holds folders.
     """
-    if not split.is_dir():
-        raise DataError(f"no folder {split}: an image folder holds train/<class>/* and test/<class>/*")
-    names = sorted(path.name for path in split.iterdir() if path.is_dir() and not path.name.startswith("."))
+    names = class_names(split)
     if len(names) != classes:
         raise DataError(
             f"{split}: expected {classes} class folders, found {len(names)} ({', '.join(names) or 'none'});"
             " a class is missing, or another data set lies there"
         )
+    return list_classes((name, split / name) for name in names)
+
+
+def class_names(split: Path) -> list[str]:
+    """Return the names of a split's class folders, sorted; those that begin with a dot are passed over.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    if not split.is_dir():
+        raise DataError(f"no folder {split}: an image folder holds train/<class>/* and test/<class>/*")
+    return sorted(path.name for path in split.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def list_classes(folders: Iterable[tuple[str, Path]]) -> Listing:
+    """List the images of classes, each given as its name and the folder that holds its images and nothing else.
+
+    Raises:
+        DataError: a class is empty or holds folders.
+    """
     digest = hashlib.sha256()
+    names: list[str] = []
     files: list[str] = []
     labels: list[int] = []
-    for label, name in enumerate(names):
-        of_class = _list_class(split / name, digest)
+    for label, (name, folder) in enumerate(folders):
+        of_class = _list_class(folder, digest)
+        names.append(name)
         files += of_class
         labels += [label] * len(of_class)
     return Listing(tuple(files), tuple(labels), tuple(names), digest.hexdigest())
@@ -78,20 +107,32 @@ def _list_class(folder: Path, digest: hashlib._Hash) -> list[str]:
 
 
 def decode(listing: Listing, side: int) -> Images:
-    """Decode a split with PIL, in as many threads as there are cores.
+    """Decode a split of square images; raises as `decode_sized`.
 
     Args:
         listing: of the files.
         side: height and width every image must have, in pixels.
+    """
+    return decode_sized(listing, (side, side))
+
+
+def decode_sized(listing: Listing, size: tuple[int, int], fit: Fit | None = None) -> Images:
+    """Decode a split with PIL, in as many threads as there are cores; every image becomes colour.
+
+    Args:
+        listing: of the files.
+        size: width and height of the result, in pixels.
+        fit: brings an image of another size to this one; without it every image must have it.
 
     Raises:
         DataError: a file is no readable image or has another size; it is named.
     """
-    pixels = np.empty((len(listing.files), 3, side, side), np.uint8)
+    width, height = size
+    pixels = np.empty((len(listing.files), 3, height, width), np.uint8)
     starts = range(0, len(listing.files), _AT_ONCE)
     with ThreadPoolExecutor(_cores()) as threads:
         work = [
-            threads.submit(_decode_into, pixels[start : start + _AT_ONCE], listing.files[start : start + _AT_ONCE])
+            threads.submit(_decode_into, pixels[start : start + _AT_ONCE], listing.files[start : start + _AT_ONCE], fit)
             for start in starts
         ]
         try:
@@ -106,20 +147,36 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _decode_into(pixels: NDArray[np.uint8], files: Sequence[str]) -> None:
+def image_size(file: str) -> tuple[int, int]:
+    """Return width and height of one image; raises as `decode_sized`."""
+    return _opened(file, lambda image: image.size)
+
+
+def _decode_into(pixels: NDArray[np.uint8], files: Sequence[str], fit: Fit | None) -> None:
     for target, file in zip(pixels, files, strict=True):
-        target[:] = _decode(file, (target.shape[2], target.shape[1])).transpose(2, 0, 1)
+        target[:] = _decode(file, (target.shape[2], target.shape[1]), fit).transpose(2, 0, 1)
 
 
-def _decode(file: str, size: tuple[int, int]) -> NDArray[np.uint8]:
+def _decode(file: str, size: tuple[int, int], fit: Fit | None) -> NDArray[np.uint8]:
     """Decode one file into (height, width, 3)."""
+
+    def to_array(image: Image.Image) -> NDArray[np.uint8]:
+        if image.size == size:
+            return np.asarray(image.convert("RGB"))
+        if fit is None:
+            width, height = image.size
+            raise DataError(f"{file}: {width}×{height} pixels, expected {size[0]}×{size[1]}")
+        return np.asarray(fit(image.convert("RGB"), size))
+
+    return _opened(file, to_array)
+
+
+def _opened(file: str, read: Callable[[Image.Image], T]) -> T:
+    """Open a file and read it; whatever is wrong with it is told with its name."""
     from PIL import Image
 
     try:
         with Image.open(file) as image:
-            if image.size != size:
-                width, height = image.size
-                raise DataError(f"{file}: {width}×{height} pixels, expected {size[0]}×{size[1]}")
-            return np.asarray(image.convert("RGB"))
+            return read(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{file}: not a readable image ({error}); replace or remove it") from error

@@ -19,6 +19,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import types
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +37,10 @@ PRELOAD = ("epsgrid.worker",)
 CANNOT_START = 126
 """Status of a job for which no process could be started; why is on stderr."""
 
+SERVER_DIED = 255
+"""Status of a job whose end nobody saw, because the server died, as when memory ran out; the job is killed."""
+
+_STARTING = threading.Lock()  # what is changed while a process starts belongs to the whole of this one
 _POLL_S = 0.05
 _WATCH_S = 0.5
 _BLOCKED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -53,8 +58,8 @@ def run(
 ) -> None:
     """Run all jobs, at most `slots` at once; see `ExecutorPlugin.run`.
 
-    At stop level 1 running jobs get SIGTERM, at level 2 SIGKILL; the call returns when all have ended. If anything
-    be raised, such as by `notify`, running jobs are killed first. They also end when this process does, however it ends.
+    At stop level 1 running jobs get SIGTERM, at level 2 SIGKILL; the call returns when all have ended. If anything is
+    raised, by `notify` for one, running jobs are killed first. They also end when this process does, however it ends.
 
     Args:
         jobs: what to run, in order.
@@ -164,8 +169,16 @@ def _is_ready(preload: tuple[str, ...], stop: StopRequest) -> bool:
 
 def _started(target: Callable[..., object], *arguments: object) -> ForkServerProcess:
     """Return a started process; the server is started first where there is none, or it has died."""
-    process = multiprocessing.get_context("forkserver").Process(target=target, args=arguments, daemon=False)
-    with _server_environment(), _main_hidden(), _signals_blocked():
+    try:
+        return _started_once(target, arguments)
+    except ConnectionError:  # the server was just dying; by now that can be seen, and another takes its place
+        time.sleep(_POLL_S)
+        return _started_once(target, arguments)
+
+
+def _started_once(target: Callable[..., object], arguments: tuple[object, ...]) -> ForkServerProcess:
+    process = multiprocessing.get_context("forkserver").Process(target=target, args=arguments)
+    with _STARTING, _server_environment(), _main_hidden(), _signals_blocked():
         process.start()
     return process
 

@@ -20,6 +20,7 @@ and rectified since 0.1.0, as in the published transformer. Here both switches a
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, model_validator
@@ -60,7 +61,8 @@ class Options(OptimizerOptions):
 def placement(options: Options, step: float) -> Placement:
     """Return ε in place and outside the root; with `rectify` the latter weighs more in the first steps."""
     beta2 = options.betas[1]
-    return Placement.in_place(beta2, outer=outer_weight(beta2, step, rectify=options.rectify))
+    twice = Placement.in_place(beta2, outer=outer_weight(beta2, step, rectify=options.rectify))
+    return replace(twice, compared_with="√v̂ of (g − m)²")
 
 
 def build(

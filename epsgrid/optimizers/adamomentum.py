@@ -14,6 +14,7 @@ otherwise, and their runs on CIFAR and Penn Treebank do tell it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from epsgrid.numerics.placement import Placement
@@ -40,7 +41,7 @@ class Options(OptimizerOptions):
 
 def placement(options: Options, step: float) -> Placement:
     """Return ε in place, whatever the step."""
-    return Placement.in_place(options.betas[1])
+    return replace(Placement.in_place(options.betas[1]), compared_with="√v̂ of m²")
 
 
 def build(

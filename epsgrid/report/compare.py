@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from epsgrid.numerics.bounds import Bound, EpsilonBounds, decade_of, high_rank, low_rank
+from epsgrid.report.adaptive import adaptive_share
 from epsgrid.report.cells import Cell, Choice, TrialRow, best, of_grid, read_cells, read_metric, tally
-from epsgrid.report.conversion import adaptive_share, recovered_placement
 from epsgrid.report.load import StoredExperiment
 from epsgrid.report.notes import loose_ends, notes, obstacle, provenance
 from epsgrid.report.rows import (
@@ -154,7 +154,7 @@ def _costs(stored: StoredExperiment, cells: Sequence[Cell], grids: Sequence[Grid
 def _adaptive(stored: StoredExperiment, cells: Sequence[Cell]) -> tuple[AdaptiveRow, ...]:
     if stored.bounds is None or stored.probe is None:
         return ()
-    placement = recovered_placement(stored.bounds, stored.probe.placement)
+    placement = stored.probe.placement
     rows = []
     for epsilon in sorted({cell.epsilon for cell in cells if cell.epsilon is not None}):
         magnitude = placement.magnitude_from_epsilon(epsilon)
@@ -174,7 +174,7 @@ def _bounds(stored: StoredExperiment) -> BoundsRow | None:
         high=_bound(bounds.high, is_extreme=high_rank(bounds.high.entries, tail) == bounds.high.entries - 1),
         decades=bounds.decades,
         tail_fraction=tail,
-        placement=stored.probe.placement,
+        placement=stored.probe.placement.description,
         layers=tuple(
             LayerRow(layer.name, layer.shape, layer.entries, layer.nonzero, layer.low, layer.high, layer.status.value)
             for layer in bounds.layers

@@ -16,7 +16,6 @@ import numpy.typing as npt
 from epsgrid.numerics.bounds import EpsilonBounds, LayerStatistics
 from epsgrid.numerics.histogram import LogHistogram
 from epsgrid.report.cells import Cell, Spread
-from epsgrid.report.conversion import recovered_placement
 from epsgrid.report.load import StoredExperiment
 from epsgrid.report.rows import NARROWED, Comparison
 from epsgrid.report.words import Metric, power
@@ -163,7 +162,7 @@ def histogram_numbers(stored: StoredExperiment, comparison: Comparison) -> Histo
         high=bounds.high.magnitude,
         marks=marks,
         tail_fraction=bounds.tail_fraction,
-        placement=stored.probe.placement,
+        placement=stored.probe.placement.description,
         optimizer=comparison.optimizer,
     )
 
@@ -232,7 +231,7 @@ def _layer(layer: LayerStatistics, density: tuple[float, ...], bounds: EpsilonBo
 def _marks(stored: StoredExperiment, bounds: EpsilonBounds, comparison: Comparison) -> tuple[EpsilonMark, ...]:
     """Return the swept ε, or before a sweep the decades that a narrowed grid will have, and the default ε."""
     assert stored.probe is not None
-    placement = recovered_placement(bounds, stored.probe.placement)
+    placement = stored.probe.placement
     grids: dict[float, list[str]] = {}
     for row in comparison.grids:
         for epsilon in row.epsilons:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator, model_validator
 
 PositiveFloat = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -49,29 +49,41 @@ class OptimizerOptions(PluginOptions):
 
 
 class Schedule(Frozen):
-    """When the learning rate falls: multiplied by `factor` at each milestone.
+    """How the learning rate changes.
 
-    Milestones are fractions of the epochs, so a shorter run keeps the shape; the published recipe, ×0.1 at epoch 150
-    of 200, is the default.
+    `step`: it is multiplied by `factor` at each milestone. Milestones are fractions of the epochs, so a shorter run keeps
+    the shape; the published recipe, ×0.1 at epoch 150 of 200, is the default. `inverse_sqrt`: it rises linearly from 0
+    over `warmup_steps`, then falls with the inverse root of the step.
     """
 
+    kind: Literal["step", "inverse_sqrt"] = "step"
     milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.75,)
     factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    warmup_steps: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="after")
-    def _milestones_rise(self) -> Schedule:
+    def _fields_go_with_the_kind(self) -> Schedule:
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError("milestones must rise from one to the next")
+        if self.kind == "inverse_sqrt" and self.warmup_steps is None:
+            raise ValueError("kind: inverse_sqrt needs warmup_steps, such as 4000")
+        if self.kind == "step" and self.warmup_steps is not None:
+            raise ValueError("warmup_steps is only used with kind: inverse_sqrt; remove one or set the other")
         return self
 
 
 class Training(Frozen):
-    """How one trial trains; `clip_norm` bounds the norm of the whole gradient, before the optimizer sees it."""
+    """How one trial trains.
+
+    `clip_norm` bounds the norm of the whole gradient before the optimizer sees it. With `average_last: k` the model that
+    is scored in the end is the mean of the weights after each of the last k epochs; with 0 it is that of the best epoch.
+    """
 
     epochs: Annotated[int, Field(ge=1)] = 200
     batch_size: Annotated[int, Field(ge=1)] = 128
     schedule: Schedule = Schedule()
     clip_norm: PositiveFloat | None = None
+    average_last: Annotated[int, Field(ge=0)] = 0
     selection: Literal["validation", "test"] = "validation"
     precision: Literal["float32", "bfloat16"] = "float32"
 
@@ -136,3 +148,10 @@ class Spec(Frozen):
     probe: Probe = Probe()
     sweep: Sweep
     execution: Execution = Execution()
+
+    @field_validator("experiment")
+    @classmethod
+    def _name_is_free(cls, name: str) -> str:
+        if name == "latest":
+            raise ValueError("'latest' names the file that remembers the latest experiment; choose another name")
+        return name

@@ -91,7 +91,7 @@ def _measure(
     return ProbeRecord(
         identity=settings,
         bounds_json=outcome.bounds.to_json(),
-        placement=optimizers.load(spec.optimizer.name).placement(spec.optimizer, outcome.steps).description,
+        placement=optimizers.load(spec.optimizer.name).placement(spec.optimizer, outcome.steps),
         cost_seconds=outcome.seconds,
         steps=outcome.steps,
         batch_size=spec.training.batch_size,

@@ -6,13 +6,13 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from epsgrid import executors, grids, optimizers, plugins
-from epsgrid.errors import StoreError
+from epsgrid.errors import DataError, StoreError
 from epsgrid.executors import Job, JobEnded, JobEvent, JobStarted, JobStatus, StopRequest
 from epsgrid.grids._plan import Plan, PlannedTrial, plan
 from epsgrid.spec import differences
@@ -37,12 +37,14 @@ class SweepPlan:
         states: state of each trial by id; "pending" where nothing is stored.
         mean_seconds: mean cost of the finished trials; None while there is none.
         slots: trials that run at once.
+        unknown: what is not known yet, a sentence each; only a dry run leaves anything open.
     """
 
     plan: Plan
     states: dict[str, str]
     mean_seconds: float | None
     slots: int
+    unknown: tuple[str, ...] = ()
 
     def count(self, *states: str) -> int:
         """Return the number of trials in one of these states."""
@@ -109,13 +111,24 @@ class SweepSummary:
 
 
 def plan_sweep(asked: Asked, grid: GridChoice, workers: int | None) -> SweepPlan:
-    """Return what `sweep` would do, without writing anything or importing torch.
+    """Return what `sweep` would do, without writing into the experiment's folder or importing torch.
+
+    Where the data are not here yet, every trial counts as one to run; where the bounds are not measured yet, the
+    narrowed grid is left out. Both are told.
 
     Raises:
-        StoreError: the narrowed grid is asked for and there are no bounds for these settings.
+        StoreError: stored bounds were measured with other settings.
     """
-    data = prepare_data(asked.spec)
-    return _with_states(_plan(asked, _chosen(grid), data.checksum), asked, workers)
+    unknown, names, checksum = [], _chosen(grid), ""
+    try:
+        checksum = prepare_data(asked.spec).checksum
+    except DataError as error:
+        unknown.append(f"the data are not ready, so all trials count as to run: {error}")
+    if "narrowed" in names and read_probe(asked.folder) is None:
+        names = tuple(name for name in names if name != "narrowed")
+        unknown.append("the narrowed grid is known after `epsgrid probe`; it is left out here")
+    planned = _with_states(_plan(asked, names, checksum), asked, workers)
+    return replace(planned, unknown=tuple(unknown))
 
 
 def sweep(
@@ -205,8 +218,9 @@ class _Runner:
         folder = self.folder.trial(trial.id)
         if event.status != JobStatus.FINISHED and not self.stop.level():
             self.attempts[trial.id] += 1
-            if event.status < 0 and self.attempts[trial.id] > self.execution.retries:
-                _store_killed(folder, trial.id, event.status, self.attempts[trial.id])
+            told = event.status in (JobStatus.FAILED, JobStatus.STOPPED)
+            if not told and self.attempts[trial.id] > self.execution.retries:
+                _store_silent_end(folder, trial.id, event.status, self.attempts[trial.id])
         state = trial_state(folder)
         result = _result(folder) if state in ("done", "diverged") else None
         failure = _failure(self.folder, trial.id) if state == "failed" else None
@@ -309,9 +323,12 @@ def _failure(experiment: ExperimentFolder, trial: str) -> TrialFailure:
     return TrialFailure.read(path)
 
 
-def _store_killed(folder: TrialFolder, trial: str, status: int, attempts: int) -> None:
-    """Keep that a signal ended the trial's process: it could not say so itself."""
-    why = f"its process was killed by signal {-status}" + (" (often: out of memory)" if status == -9 else "")
+def _store_silent_end(folder: TrialFolder, trial: str, status: int, attempts: int) -> None:
+    """Keep that a trial's process ended without saying why, as one that a signal killed does."""
+    if status < 0:
+        why = f"its process was killed by signal {-status}" + (" (often: out of memory)" if status == -9 else "")
+    else:
+        why = f"its process ended with status {status} and told nothing; see the command's own messages"
     ended = datetime.now(UTC).isoformat(timespec="seconds")
     failure = TrialFailure(id=trial, error=why, trace="", log=str(folder.log), attempts=attempts, ended=ended)
     failure.write(folder.failure_json)

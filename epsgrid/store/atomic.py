@@ -153,23 +153,10 @@ def read_json(path: Path) -> Any:
     return parse_json(read_text(path), str(path))
 
 
-def read_jsonl(path: Path) -> list[Any]:
-    """Return what the lines of a JSON-lines file hold; a missing file has none.
-
-    A last line that was only half written (a kill in the middle of `append_line`) is left out.
-
-    Raises:
-        CorruptRecordError: any other line is not strict JSON; the message names file and line.
-    """
-    return [parse_json(text, f"{path}:{number}") for number, text in enumerate(read_lines(path), start=1)]
-
-
-def read_lines(path: Path, limit: int | None = None) -> list[str]:
+def read_lines(path: Path) -> list[str]:
     """Return the complete lines of a JSON-lines file, without line breaks; a missing file has none.
 
-    Args:
-        path: the file.
-        limit: how many lines to look at, from the first; None for all.
+    A half-written last line, all that a kill can leave, is left out.
 
     Raises:
         CorruptRecordError: a line is not UTF-8; the message names file and line.
@@ -181,7 +168,7 @@ def read_lines(path: Path, limit: int | None = None) -> list[str]:
     if tail and _is_json(tail):
         lines.append(tail)
     texts = []
-    for number, line in enumerate(lines[:limit], start=1):
+    for number, line in enumerate(lines, start=1):
         try:
             texts.append(line.decode())
         except UnicodeDecodeError as error:

@@ -2,12 +2,13 @@
 
 Numbers: a finite float is a JSON number in its shortest exact form. JSON has no NaN and no infinity, and a diverged
 trial has both, so a field annotated `float` stores them as the strings "nan", "inf" and "-inf" and reads them back as
-floats. Free-form values (annotated `Any`) are stored as they are and must be finite.
+floats. Inside free-form values (annotated `Any`) they are stored by the same rule, and stay words when read.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -39,13 +40,19 @@ def from_document(record_type: type[T], document: Any, source: str) -> T:
     """
     if not isinstance(document, Mapping):
         raise CorruptRecordError(f"{source}: expected an object, got {_shown(document)}")
-    hints = typing.get_type_hints(record_type)
+    hints = _hints(typing.cast(Any, record_type))
     names = [field.name for field in dataclasses.fields(record_type)]  # type: ignore[arg-type]
     if unknown := [key for key in document if key not in names]:
         raise CorruptRecordError(f"{source}: unknown field {', '.join(map(repr, unknown))}; known: {', '.join(names)}")
     if missing := [name for name in names if name not in document]:
         raise CorruptRecordError(f"{source}: missing field {', '.join(map(repr, missing))}")
     return record_type(**{name: _decode(hints[name], document[name], f"{source}: {name}") for name in names})
+
+
+@functools.cache
+def _hints(record_type: Any) -> dict[str, Any]:
+    """Return the resolved annotations of a record; resolving them for each of thousands of records would be slow."""
+    return typing.get_type_hints(record_type)
 
 
 def _encode(value: Any) -> Any:
@@ -56,7 +63,7 @@ def _encode(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_encode(item) for item in value]
     if isinstance(value, dict):
-        return {key: _encode(item) if dataclasses.is_dataclass(item) else item for key, item in value.items()}
+        return {key: _encode(item) for key, item in value.items()}
     return value
 
 

@@ -116,10 +116,11 @@ class Lease:
                 atomic.write_json(_file(self._folder, self._number), document)
 
     def _is_newest(self) -> bool:
-        """Look whether our claim is there and the newest; the number alone would not tell a trial that was made anew."""
+        """Look whether our claim is there and newest; its number alone would not tell of a trial that was made anew."""
         try:
             claim = _parse(_file(self._folder, self._number).read_bytes())
-            return claim is not None and claim.owner == self._claim.owner and max(_numbers(self._folder)) == self._number
+            is_ours = claim is not None and claim.owner == self._claim.owner
+            return is_ours and max(_numbers(self._folder)) == self._number
         except FileNotFoundError:
             return False
 

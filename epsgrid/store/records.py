@@ -8,11 +8,12 @@ named, never dropped. Scores of a diverged trial may be NaN or infinite; `epsgri
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, final
 
 from epsgrid.errors import CorruptRecordError, StoreError
+from epsgrid.numerics.placement import Placement
 from epsgrid.store import atomic, fields
 
 if TYPE_CHECKING:
@@ -68,10 +69,17 @@ class Record:
 @final
 @dataclass(frozen=True)
 class Scores:
-    """Loss and metric on one split, each possibly NaN or infinite when training diverged."""
+    """Scores on one split, each possibly NaN or infinite when training diverged.
+
+    Attributes:
+        loss: mean loss.
+        metric: what the task is judged by.
+        others: further scores by name, such as a second way to compute BLEU.
+    """
 
     loss: float
     metric: float
+    others: dict[str, float] = field(default_factory=dict)
 
 
 @final
@@ -116,11 +124,10 @@ class TrialResult(Record):
         metric_direction: whether larger or smaller is better.
         metric_unit: "%" where the metric is a fraction to be shown in percent, else "".
         epochs_trained: whole epochs.
-        selected_epoch: the epoch with the best score on the split that selects, from 1; None when no epoch ended.
-        validation: scores at the selected epoch; None where the published protocol selects on the test split.
-        test: scores at the selected epoch.
-        last_validation: scores at the last whole epoch.
-        last_test: scores at the last whole epoch.
+        selected_epoch: the epoch with the best score on the split that selects, from 1; None when no epoch ended, or
+            where the weights of several were averaged.
+        validation: scores of the selected weights; None where the published protocol selects on the test split.
+        test: scores of the selected weights; None when the trial diverged before they were taken.
         steps: optimizer steps taken.
         seconds: wall time of training over all runs of the trial, interruptions left out.
         device: where it ran, in words.
@@ -140,8 +147,6 @@ class TrialResult(Record):
     selected_epoch: int | None
     validation: Scores | None
     test: Scores | None
-    last_validation: Scores | None
-    last_test: Scores | None
     steps: int
     seconds: float
     device: str
@@ -186,7 +191,7 @@ class ProbeRecord(Record):
     Attributes:
         identity: all that can change the bounds: spec, probe settings and the data's checksum.
         bounds_json: the `EpsilonBounds` as JSON, histograms included; see `bounds`.
-        placement: where ε enters the optimizer's update, in words.
+        placement: where ε enters the optimizer's update, and how a magnitude becomes an ε there.
         cost_seconds: wall time of the probe.
         steps: batches it looked at.
         batch_size: entries per batch.
@@ -198,7 +203,7 @@ class ProbeRecord(Record):
 
     identity: dict[str, Any]
     bounds_json: dict[str, Any]
-    placement: str
+    placement: Placement
     cost_seconds: float
     steps: int
     batch_size: int
@@ -292,28 +297,6 @@ def read_epochs(path: Path) -> tuple[EpochRecord, ...]:
         CorruptRecordError: another line is damaged, or the epochs are not 1, 2, 3, ...; names file and line.
     """
     return _epochs(path, atomic.read_lines(path))
-
-
-def truncate_epochs(path: Path, epochs: int) -> tuple[EpochRecord, ...]:
-    """Cut `metrics.jsonl` back to its first `epochs` epochs, those a checkpoint covers, and return them.
-
-    The file is replaced whole, so a kill leaves the old one or the new one. Lines after those are not looked at: they
-    are trained again.
-
-    Raises:
-        StoreError: the file has fewer epochs.
-        CorruptRecordError: one of those epochs is damaged; names file and line.
-    """
-    lines = atomic.read_lines(path, epochs)
-    if len(lines) < epochs:
-        raise StoreError(
-            f"{path} has {len(lines)} epochs, but the checkpoint beside it has seen {epochs}; remove the checkpoint to "
-            "train this trial from its beginning"
-        )
-    kept = _epochs(path, lines)
-    if path.exists():
-        atomic.write_text(path, "".join(f"{line}\n" for line in lines))
-    return kept
 
 
 def _epochs(path: Path, lines: list[str]) -> tuple[EpochRecord, ...]:

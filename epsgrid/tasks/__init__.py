@@ -60,11 +60,19 @@ class PreparedData(Protocol):
 
 
 class Task(Protocol):
-    """A task bound to its data and a device."""
+    """A task bound to its data and a device.
+
+    Attributes:
+        metric: what it is judged by.
+        inputs: shape of one example, as the model plug-ins take it.
+        outputs: number of classes, or of words to predict.
+        notes: how scores are computed where the metric's name does not say it, such as the signature of a BLEU score.
+    """
 
     metric: Metric
     inputs: tuple[int, ...]
     outputs: int
+    notes: Mapping[str, str]
 
     def steps_per_epoch(self, batch_size: int, seed: int = 0, epoch: int = 0) -> int:
         """Return the number of training batches in an epoch, counted from 0; for most tasks it is always the same."""
@@ -95,7 +103,10 @@ class Task(Protocol):
         ...
 
     def evaluate(self, model: torch.nn.Module, split: Split) -> Mapping[str, float]:
-        """Return `loss` and the metric on a whole split; `model` is in eval mode and gradients are off."""
+        """Return `loss`, the metric and any further scores on a whole split; `model` is in eval mode, gradients are off.
+
+        The validation split is scored after every epoch, the test split once at the end.
+        """
         ...
 
 

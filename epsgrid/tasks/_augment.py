@@ -10,16 +10,19 @@ if TYPE_CHECKING:
 PADDING = 4
 
 
-def crop_and_flip(images: torch.Tensor, tops: torch.Tensor, lefts: torch.Tensor, flips: torch.Tensor) -> torch.Tensor:
+def crop_and_flip(
+    images: torch.Tensor, tops: torch.Tensor, lefts: torch.Tensor, flips: torch.Tensor, padding: int = PADDING
+) -> torch.Tensor:
     """Surround images with black, cut a piece of the old size out of each, and mirror some left to right.
 
     One gather, with no loop over images; on the CPU four times as fast as indexing by (row, column).
 
     Args:
         images: (n, channels, height, width), any type, on any device; black is 0.
-        tops: (n,), int64, first row of the piece, 0 … 2·`PADDING`; `PADDING` keeps the image where it is.
+        tops: (n,), int64, first row of the piece, 0 … 2·`padding`; `padding` keeps the image where it is.
         lefts: (n,), int64, first column likewise.
         flips: (n,), bool, whether the piece is mirrored.
+        padding: width of the black border, in pixels.
 
     Returns:
         A tensor like `images`.
@@ -27,7 +30,7 @@ def crop_and_flip(images: torch.Tensor, tops: torch.Tensor, lefts: torch.Tensor,
     import torch
 
     count, channels, height, width = images.shape
-    padded = torch.nn.functional.pad(images, (PADDING, PADDING, PADDING, PADDING))
+    padded = torch.nn.functional.pad(images, (padding, padding, padding, padding))
     row = torch.arange(height, device=images.device)
     column = torch.arange(width, device=images.device)
     rows = tops[:, None] + row

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from epsgrid.errors import SpecError
 from epsgrid.numerics.seeds import derive_seed
@@ -51,17 +51,22 @@ class ImageTask:
         pixels: how values become inputs.
         augment: whether training images are cropped at random and flipped.
         device: where batches are made; on CUDA the splits in use are kept there whole.
+        padding: black border around training images before they are cropped, in pixels.
     """
 
     metric = Metric("accuracy", "max", "%")
+    notes: ClassVar[Mapping[str, str]] = {}
 
-    def __init__(self, data: DividedImages, pixels: Pixels, augment: bool, device: torch.device) -> None:
+    def __init__(
+        self, data: DividedImages, pixels: Pixels, augment: bool, device: torch.device, padding: int = PADDING
+    ) -> None:
         import torch
 
         self.inputs: tuple[int, ...] = tuple(data.images.train.pixels.shape[1:])
         self.outputs = len(data.images.classes)
         self.has_validation = data.has_validation
         self._augment = augment
+        self._padding = padding
         self._device = device
         self._train = examples_on(device, data.images.train, data.train)
         self._held_out: dict[Split, Examples] = {
@@ -91,12 +96,13 @@ class ImageTask:
         steps = self.steps_per_epoch(batch_size)
         assert 0 <= first_step <= steps, (first_step, steps)
         order = _draw_order(len(self._train), seed, epoch).to(self._device)
-        variation = [part.to(self._device) for part in _draw_variation(len(self._train), seed, epoch)]
+        variation = [part.to(self._device) for part in _draw_variation(len(self._train), seed, epoch, self._padding)]
         for step in range(first_step, steps):
             here = slice(step * batch_size, (step + 1) * batch_size)
             images, labels = self._train.take(order[here])
             if self._augment:
-                images = crop_and_flip(images, *(part[here] for part in variation))
+                tops, lefts, flips = (part[here] for part in variation)
+                images = crop_and_flip(images, tops, lefts, flips, self._padding)
             yield ImageBatch(self._normalise(images), labels)
 
     def loss(self, model: torch.nn.Module, batch: ImageBatch) -> torch.Tensor:
@@ -146,12 +152,14 @@ def _draw_order(count: int, seed: int, epoch: int) -> torch.Tensor:
     return torch.randperm(count, generator=_generator("order", seed, epoch))
 
 
-def _draw_variation(count: int, seed: int, epoch: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _draw_variation(
+    count: int, seed: int, epoch: int, padding: int = PADDING
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Draw first row, first column and flip of each example of an epoch, in the order of visit: three of (count,)."""
     import torch
 
     generator = _generator("augmentation", seed, epoch)
-    tops, lefts = torch.randint(0, 2 * PADDING + 1, (2, count), generator=generator)
+    tops, lefts = torch.randint(0, 2 * padding + 1, (2, count), generator=generator)
     return tops, lefts, torch.randint(0, 2, (count,), generator=generator, dtype=torch.bool)
 
 

@@ -28,6 +28,8 @@ class Checkpoint:
         loss_sum: sum of the losses of those steps, float64 scalar.
         model: the model's state_dict.
         optimizer: the optimizer's state_dict.
+        kept: weights to score in the end, see `epsgrid.trials.keeping`; empty while there are none.
+        kept_epochs: how many epochs' weights are summed in `kept`.
         generators: states of torch's global generators, by device.
         records: the epochs done so far, as JSON objects.
         seconds: training time so far, over all runs of the trial.
@@ -40,6 +42,8 @@ class Checkpoint:
     loss_sum: torch.Tensor
     model: dict[str, Any]
     optimizer: dict[str, Any]
+    kept: dict[str, torch.Tensor]
+    kept_epochs: int
     generators: dict[str, torch.Tensor]
     records: list[dict[str, Any]]
     seconds: float

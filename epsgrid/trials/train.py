@@ -18,6 +18,7 @@ from epsgrid.store.paths import TrialFolder
 from epsgrid.store.records import EpochRecord, Scores, TrialResult, append_epoch
 from epsgrid.tasks import Metric, Split, Task
 from epsgrid.trials.checkpoint import Checkpoint, generator_states, load_checkpoint, restore_generators, save_checkpoint
+from epsgrid.trials.keeping import KeptWeights
 from epsgrid.trials.schedule import learning_rate_at
 from epsgrid.trials.seeding import seed_epoch, seed_weights
 from epsgrid.trials.step import take_step
@@ -105,8 +106,10 @@ class _Run:
         plugin = optimizers.load(spec.optimizer.name)
         self.optimizer = plugin.build(self.model.parameters(), spec.optimizer, trial.learning_rate, trial.epsilon)
         self.epoch = self.step = self.steps = 0
+        self.rate = trial.learning_rate
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.records: list[EpochRecord] = []
+        self.kept = KeptWeights()
         self._seconds_before = 0.0
         self._clock = time.perf_counter()
         self._epoch_clock = self._clock
@@ -132,6 +135,8 @@ class _Run:
         self.epoch, self.step, self.steps = checkpoint.epoch, checkpoint.step, checkpoint.steps
         self.loss_sum = checkpoint.loss_sum.to(self.device)
         self.records = [EpochRecord.from_json(record, self.folder.checkpoint) for record in checkpoint.records]
+        kept = {name: value.to(self.device) for name, value in checkpoint.kept.items()}
+        self.kept = KeptWeights(kept, checkpoint.kept_epochs)
         self._seconds_before = checkpoint.seconds
         restore_generators(checkpoint.generators, self.device)
 
@@ -145,6 +150,8 @@ class _Run:
             loss_sum=self.loss_sum,
             model=self.model.state_dict(),
             optimizer=self.optimizer.state_dict(),
+            kept=self.kept.total,
+            kept_epochs=self.kept.epochs,
             generators=generator_states(self.device),
             records=[record.to_json() for record in self.records],
             seconds=self.seconds,
@@ -155,18 +162,20 @@ class _Run:
         """Train the epochs that are left."""
         while self.epoch < self.spec.training.epochs:
             self._epoch_clock = time.perf_counter()
-            rate = self._start_epoch()
+            self._start_epoch()
             for batch in self._batches(should_stop):
-                self._step(batch, rate)
-            self._end_epoch(rate)
+                self._step(batch)
+            self._end_epoch()
 
-    def _start_epoch(self) -> float:
-        training = self.spec.training
+    def _start_epoch(self) -> None:
         if self.step == 0:
             seed_epoch(self.trial.seed, self.epoch)
-            self.task.begin_epoch(self.model, training.batch_size)
+            self.task.begin_epoch(self.model, self.spec.training.batch_size)
         self.model.train()
-        return learning_rate_at(self.trial.learning_rate, training.schedule, self.epoch, training.epochs)
+
+    def _learning_rate(self) -> float:
+        training = self.spec.training
+        return learning_rate_at(self.trial.learning_rate, training.schedule, self.epoch, training.epochs, self.steps)
 
     def _batches(self, should_stop: Callable[[], bool]) -> Iterator[Any]:
         batch_size = self.spec.training.batch_size
@@ -176,9 +185,10 @@ class _Run:
                 raise Interrupted(f"stopped in epoch {self.epoch + 1} after {self.step} steps")
             yield batch
 
-    def _step(self, batch: Any, rate: float) -> None:
+    def _step(self, batch: Any) -> None:
+        self.rate = self._learning_rate()
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * self.task.learning_rate_scale(batch)
+            group["lr"] = self.rate * self.task.learning_rate_scale(batch)
         self.loss_sum += take_step(self.task, self.model, self.optimizer, batch, self.spec.training)
         self.step += 1
         self.steps += 1
@@ -189,10 +199,11 @@ class _Run:
         if not math.isfinite(loss_sum):
             raise _Diverged(f"training loss no longer finite in epoch {self.epoch + 1} by step {self.step}")
 
-    def _end_epoch(self, rate: float) -> None:
+    def _end_epoch(self) -> None:
         loss_sum = float(self.loss_sum)
         self._check(loss_sum)
-        record = self._evaluate(loss_sum / self.step, rate)
+        record = self._evaluate(loss_sum / self.step)
+        self._keep(record)
         self.records.append(record)
         append_epoch(self.folder.metrics_jsonl, record)
         self.epoch, self.step = self.epoch + 1, 0
@@ -202,25 +213,31 @@ class _Run:
         if self.epoch < self.spec.training.epochs:
             self.save()
 
-    def _evaluate(self, train_loss: float, rate: float) -> EpochRecord:
-        """Score the epoch; the test split is only looked at where its score can be reported."""
-        on_test = self.spec.training.selection == "test"
-        is_last = self.epoch + 1 == self.spec.training.epochs
-        validation = None if on_test else self._scores("validation")
-        wanted = on_test or is_last or self._improves(validation)
-        test = self._scores("test") if wanted else None
+    def _evaluate(self, train_loss: float) -> EpochRecord:
+        """Score the epoch on the split that selects; the test split is left alone unless it is that one."""
+        selection = self.spec.training.selection
+        scores = self.scores(selection)
+        validation, test = (scores, None) if selection == "validation" else (None, scores)
         seconds = time.perf_counter() - self._epoch_clock
-        return EpochRecord(self.epoch + 1, train_loss, validation, test, rate, seconds)
+        return EpochRecord(self.epoch + 1, train_loss, validation, test, self.rate, seconds)
 
-    def _scores(self, split: Split) -> Scores:
+    def _keep(self, record: EpochRecord) -> None:
+        """Set the epoch's weights aside if they may be the ones that are scored in the end."""
+        training = self.spec.training
+        if training.average_last:
+            if self.epoch >= training.epochs - training.average_last:
+                self.kept.add(self.model)
+        elif training.selection == "validation":
+            best = best_epoch(self.records, self.task.metric)
+            if best is None or _key(record.selecting, self.task.metric) > _key(best.selecting, self.task.metric):
+                self.kept.replace(self.model)
+
+    def scores(self, split: Split) -> Scores:
+        """Score the model as it is on a whole split."""
         self.model.eval()
         with torch.inference_mode():
-            scores = self.task.evaluate(self.model, split)
-        return Scores(scores["loss"], scores[self.task.metric.name])
-
-    def _improves(self, scores: Scores | None) -> bool:
-        best = best_epoch(self.records, self.task.metric)
-        return best is None or _key(scores, self.task.metric) > _key(best.selecting, self.task.metric)
+            scores = dict(self.task.evaluate(self.model, split))
+        return Scores(scores.pop("loss"), scores.pop(self.task.metric.name), scores)
 
 
 def best_epoch(records: Sequence[EpochRecord], metric: Metric) -> EpochRecord | None:
@@ -235,10 +252,32 @@ def _key(scores: Scores | None, metric: Metric) -> float:
     return scores.metric if metric.direction == "max" else -scores.metric
 
 
+@dataclass(frozen=True)
+class _Selected:
+    """What a trial is judged by in the end."""
+
+    epoch: int | None = None
+    validation: Scores | None = None
+    test: Scores | None = None
+
+
+def _select(run: _Run, *, diverged: bool) -> _Selected:
+    """Score the test split, once, with the weights of the best epoch or the mean of the last ones."""
+    best = best_epoch(run.records, run.task.metric)
+    if best is None:
+        return _Selected()
+    on_validation = run.spec.training.selection == "validation"
+    if diverged or not run.kept.epochs:
+        return _Selected(best.epoch, best.validation, best.test)
+    run.kept.load_into(run.model)
+    if not run.spec.training.average_last:
+        return _Selected(best.epoch, best.validation, run.scores("test"))
+    return _Selected(None, run.scores("validation") if on_validation else None, run.scores("test"))
+
+
 def _result(trial: Trial, run: _Run, reason: str | None, provenance: Mapping[str, Any]) -> TrialResult:
     metric = run.task.metric
-    best = best_epoch(run.records, metric)
-    last = run.records[-1] if run.records else None
+    selected = _select(run, diverged=reason is not None)
     return TrialResult(
         id=trial.id,
         state="done" if reason is None else "diverged",
@@ -247,16 +286,14 @@ def _result(trial: Trial, run: _Run, reason: str | None, provenance: Mapping[str
         metric_direction=metric.direction,
         metric_unit=metric.unit,
         epochs_trained=run.epoch,
-        selected_epoch=best.epoch if best else None,
-        validation=best.validation if best else None,
-        test=best.test if best else None,
-        last_validation=last.validation if last else None,
-        last_test=last.test if last else None,
+        selected_epoch=selected.epoch,
+        validation=selected.validation,
+        test=selected.test,
         steps=run.steps,
         seconds=run.seconds,
         device=str(run.device),
         reason=reason,
-        provenance=dict(provenance),
+        provenance={**provenance, "scoring": dict(run.task.notes)},
     )
 
 

@@ -14,7 +14,10 @@ from tests.cli.conftest import SPEC
         (("task: digits", "task: digit"), ["spec.yaml:2:", "unknown task 'digit'", "did you mean 'digits'"]),
         (("name: mlp", "name: mpl"), ["spec.yaml:3:", "unknown model 'mpl'", "did you mean 'mlp'"]),
         (("optimizer: adam", "optimizer: adma"), ["spec.yaml:4:", "unknown optimizer 'adma'", "did you mean 'adam'"]),
-        (("experiment: tiny", "experiment: tiny\nexperiment: two"), ["spec.yaml:2:", "experiment", "twice"]),
+        (
+            ("experiment: tiny", "experiment: tiny\nexperiment: two"),
+            ["spec.yaml:2:", "experiment", "repeated key", "spec.yaml:1:"],
+        ),
         ((SPEC, ""), ["spec.yaml", "empty"]),
         ((SPEC, "- a\n- b\n"), ["spec.yaml", "mapping"]),
         ((SPEC, "a: [1"), ["spec.yaml:", "YAML"]),

@@ -40,13 +40,10 @@ def test_no_jobs_are_no_work(executor: ExecutorPlugin) -> None:
     assert told.events == []
 
 
-def test_a_job_that_raises_is_reported_and_the_others_finish(
-    executor: ExecutorPlugin, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_job_that_raises_is_reported_and_the_others_finish(executor: ExecutorPlugin, tmp_path: Path) -> None:
     told = Told()
     executor.run(_jobs(tmp_path, "short-1", "raise-2", "short-3"), work, slots=1, notify=told, stop=StopWhen())
     assert told.statuses == {"short-1": 0, "raise-2": JobStatus.FAILED, "short-3": 0}
-    assert "RuntimeError: job 2 fails" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("slots", [1, 3])

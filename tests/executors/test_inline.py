@@ -12,6 +12,13 @@ def test_it_is_this_process(tmp_path: Path) -> None:
     assert (tmp_path / "return-0.began").read_text() == f"began {os.getpid()}"
 
 
+def test_what_a_job_raises_is_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = Told()
+    inline.run([Job(str(tmp_path), "raise-2")], work, slots=1, notify=told, stop=StopWhen())
+    assert told.statuses == {"raise-2": 1}
+    assert "RuntimeError: job 2 fails" in capsys.readouterr().err
+
+
 def test_ctrl_c_is_no_failure_of_the_job(tmp_path: Path) -> None:
     def interrupted(_: Job) -> int:
         raise KeyboardInterrupt

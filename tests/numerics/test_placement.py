@@ -6,9 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epsgrid.numerics.placement import Placement
+from epsgrid.numerics.placement import Placement, convert
 
-PLACEMENTS = [Placement.outside(), Placement.inside(), Placement.in_place(0.999), Placement.in_place(0.0)]
+PLACEMENTS = [
+    Placement.outside(),
+    Placement.inside(),
+    Placement.in_place(0.999),
+    Placement.in_place(0.0),
+    Placement.in_place(0.999, outer=1.0),
+    Placement.in_place(0.9, outer=30.0),
+    Placement.before_correction(0.999, 391),
+    Placement.uncorrected(0.9, 3),
+]
 
 
 @pytest.mark.parametrize(
@@ -34,7 +43,19 @@ def test_the_in_place_floor_is_what_the_update_accumulates(steps: int) -> None:
     assert Placement.in_place(beta2).magnitude_from_epsilon(epsilon) == pytest.approx(corrected, rel=1e-9)
 
 
-@pytest.mark.parametrize("placement", PLACEMENTS, ids=lambda placement: placement.symbol)
+@pytest.mark.parametrize("epsilon", [1e-16, 1e-8, 1.0, 1e6])
+def test_an_epsilon_that_stands_twice_weighs_twice(epsilon: float) -> None:
+    magnitude = Placement.in_place(0.999, outer=1.0).magnitude_from_epsilon(epsilon)
+    assert magnitude == pytest.approx(math.sqrt(epsilon / 0.001) + epsilon, rel=1e-12)
+
+
+@pytest.mark.parametrize(("step", "inflation"), [(1, 31.6), (391, 1.76), (1101, 1.22), (3125, 1.02), (math.inf, 1.0)])
+def test_epsilon_before_the_correction_is_magnified_as_is_known(step: float, inflation: float) -> None:
+    weight = Placement.before_correction(0.999, step).magnitude_from_epsilon(1e-8)
+    assert weight == pytest.approx(1e-8 * inflation, rel=5e-3)
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS, ids=lambda placement: placement.description)
 @given(st.floats(1e-30, 1e10))
 def test_conversion_is_undone_by_its_inverse(placement: Placement, magnitude: float) -> None:
     epsilon = placement.epsilon_from_magnitude(magnitude)
@@ -48,6 +69,11 @@ def test_placements_explain_themselves() -> None:
         "added to v in place: √v̂, v ← v + ε",
     ]
     assert [placement.conversion for placement in PLACEMENTS[:3]] == ["ε = b", "ε = b²", "ε = 0.001 · b²"]
+    assert [placement.formula for placement in PLACEMENTS[:3]] == ["ε = b", "ε = b²", "ε = (1 − β₂) · b²"]
+    assert PLACEMENTS[4].description == "added to v in place and outside the root: √v̂ + ε, v ← v + ε"
+    assert PLACEMENTS[4].formula == "ε ≈ (1 − β₂) · b²"
+    assert PLACEMENTS[6].conversion == "ε = 0.569 · b"
+    assert PLACEMENTS[6].formula == "ε = √(1 − β₂ᵗ) · b"
 
 
 def test_placements_are_equal_by_value() -> None:
@@ -56,11 +82,51 @@ def test_placements_are_equal_by_value() -> None:
 
 @pytest.mark.parametrize("beta2", [-0.1, 1.0, math.nan])
 def test_beta2_out_of_range_is_refused(beta2: float) -> None:
-    with pytest.raises(ValueError, match=r"beta2 must lie in \[0, 1\), got"):
-        Placement.in_place(beta2)
+    for make in (Placement.in_place, lambda value: Placement.uncorrected(value, 1)):
+        with pytest.raises(ValueError, match=r"beta2 must lie in \[0, 1\), got"):
+            make(beta2)
+
+
+@pytest.mark.parametrize("step", [0, -3, math.nan])
+def test_a_step_before_the_first_is_refused(step: float) -> None:
+    with pytest.raises(ValueError, match="step must be at least 1, got"):
+        Placement.before_correction(0.999, step)
 
 
 @pytest.mark.parametrize("factor", [0.0, -1.0, math.inf, math.nan])
 def test_a_factor_that_cannot_be_undone_is_refused(factor: float) -> None:
     with pytest.raises(ValueError, match="factor must be positive and finite"):
         Placement("here", "√v", factor=factor)
+
+
+def test_converting_between_optimizers_keeps_the_denominator() -> None:
+    adam, in_place = Placement.outside(), Placement.in_place(0.999)
+    assert convert(1e-8, adam, in_place) == pytest.approx(1e-19)
+    assert convert(1e-16, in_place, adam) == pytest.approx(math.sqrt(1e-13))
+    assert convert(1e-4, adam, Placement.inside()) == pytest.approx(1e-8)
+
+
+def test_an_uncorrected_moment_is_compared_at_a_step() -> None:
+    """At step 1 √v is √(1 − β₂) of the gradient, and so must be the ε that is to weigh the same beside it."""
+    early, late = (Placement.uncorrected(0.999, step) for step in (1, math.inf))
+    assert convert(1e-8, Placement.outside(), early) == pytest.approx(1e-8 * math.sqrt(0.001))
+    assert convert(1e-8, Placement.outside(), late) == 1e-8
+    assert convert(1e-8, early, Placement.before_correction(0.999, 1)) == pytest.approx(1e-8)
+
+
+@pytest.mark.parametrize("source", PLACEMENTS, ids=lambda placement: placement.description)
+@pytest.mark.parametrize("target", PLACEMENTS, ids=lambda placement: placement.description)
+def test_converting_there_and_back_changes_nothing(source: Placement, target: Placement) -> None:
+    assert convert(convert(1e-5, source, target), target, source) == pytest.approx(1e-5, rel=1e-9)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, -1e-8, math.inf, math.nan])
+def test_only_a_positive_epsilon_is_converted(epsilon: float) -> None:
+    with pytest.raises(ValueError, match="epsilon must be positive and finite, got"):
+        convert(epsilon, Placement.outside(), Placement.inside())
+
+
+def test_a_sum_over_infinitely_many_steps_is_refused() -> None:
+    total = Placement("outside the root", "√Σg² + ε", compared_with="√Σg²", per_gradient=math.inf)
+    with pytest.raises(ValueError, match="√Σg² grows with every step: say at which step"):
+        convert(1e-8, Placement.outside(), total)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import numpy as np
@@ -11,74 +12,61 @@ import torch
 from pydantic import ValidationError
 
 from epsgrid import optimizers, plugins
+from epsgrid.errors import NoBoundsError, SpecError, UnknownNameError
+from epsgrid.optimizers import probing_epsilon
+from tests.optimizers.references import REFERENCES
 
 LEARNING_RATE = 0.01
 NAMES = plugins.names("optimizers")
 ADAPTIVE = [name for name in NAMES if optimizers.load(name).HAS_EPSILON]
-
-
-def adam(options: Any, epsilon: float | None, theta: np.ndarray, gradients: list[np.ndarray]) -> np.ndarray:
-    return _adam(options, epsilon, theta, gradients, coupled=options.weight_decay, decoupled=0.0)
-
-
-def adamw(options: Any, epsilon: float | None, theta: np.ndarray, gradients: list[np.ndarray]) -> np.ndarray:
-    return _adam(options, epsilon, theta, gradients, coupled=0.0, decoupled=options.weight_decay)
-
-
-def _adam(
-    options: Any,
-    epsilon: float | None,
-    theta: np.ndarray,
-    gradients: list[np.ndarray],
-    coupled: float,
-    decoupled: float,
-) -> np.ndarray:
-    beta1, beta2 = options.betas
-    m = v = np.zeros_like(theta)
-    for t, gradient in enumerate(gradients, 1):
-        g = gradient + coupled * theta
-        theta = theta - LEARNING_RATE * decoupled * theta
-        m = beta1 * m + (1 - beta1) * g
-        v = beta2 * v + (1 - beta2) * g**2
-        theta = theta - LEARNING_RATE * (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + epsilon)
-    return theta
-
-
-def rmsprop(options: Any, epsilon: float | None, theta: np.ndarray, gradients: list[np.ndarray]) -> np.ndarray:
-    v = buffer = np.zeros_like(theta)
-    for gradient in gradients:
-        g = gradient + options.weight_decay * theta
-        v = options.alpha * v + (1 - options.alpha) * g**2
-        buffer = options.momentum * buffer + g / (np.sqrt(v) + epsilon)
-        theta = theta - LEARNING_RATE * buffer
-    return theta
-
-
-def sgdm(options: Any, epsilon: float | None, theta: np.ndarray, gradients: list[np.ndarray]) -> np.ndarray:
-    assert epsilon is None
-    buffer = np.zeros_like(theta)
-    for gradient in gradients:
-        g = gradient + options.weight_decay * theta
-        buffer = options.momentum * buffer + g
-        theta = theta - LEARNING_RATE * (g + options.momentum * buffer if options.nesterov else buffer)
-    return theta
-
-
-REFERENCES = {"adam": adam, "adamw": adamw, "rmsprop": rmsprop, "sgdm": sgdm}
 OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "adabelief": [
+        {},
+        {"betas": (0.5, 0.9), "weight_decay": 0.1},
+        {"weight_decay": 0.1, "decoupled_weight_decay": True},
+        {"betas": (0.9, 0.9), "rectify": True},
+    ],
+    "adadelta": [{}, {"rho": 0.5, "weight_decay": 0.1}, {"rho": 0}],
+    "adagrad": [{}, {"lr_decay": 0.1, "weight_decay": 0.1}],
     "adam": [{}, {"betas": (0.5, 0.9), "weight_decay": 0.1}, {"betas": (0, 0)}],
+    "adamax": [{}, {"betas": (0.5, 0.9), "weight_decay": 0.1}],
+    "adamomentum": [
+        {},
+        {"betas": (0.5, 0.9), "weight_decay": 0.1},
+        {"weight_decay": 0.1, "decoupled_weight_decay": True},
+    ],
     "adamw": [{}, {"betas": (0.5, 0.9), "weight_decay": 0.1}, {"weight_decay": 0}],
-    "rmsprop": [{}, {"alpha": 0.9, "weight_decay": 0.1}, {"momentum": 0.5}],
+    "amsgrad": [{}, {"betas": (0.5, 0.9), "weight_decay": 0.1}, {"betas": (0.9, 0.1)}],
+    "eadam": [{}, {"betas": (0.5, 0.9), "weight_decay": 0.1}, {"betas": (0, 0)}],
+    "nadam": [
+        {},
+        {"betas": (0.5, 0.9), "weight_decay": 0.1, "momentum_decay": 0.1},
+        {"weight_decay": 0.1, "decoupled_weight_decay": True},
+    ],
+    "radam": [
+        {},
+        {"betas": (0.5, 0.9), "weight_decay": 0.1},
+        {"weight_decay": 0.1, "decoupled_weight_decay": True},
+    ],
+    "rmsprop": [
+        {},
+        {"alpha": 0.9, "weight_decay": 0.1},
+        {"momentum": 0.5},
+        {"centered": True},
+        {"centered": True, "momentum": 0.5, "alpha": 0.9},
+    ],
     "sgdm": [{}, {"momentum": 0.5, "weight_decay": 0.1, "nesterov": True}, {"momentum": 0}],
 }
 CASES = [(name, settings) for name in OPTIONS for settings in OPTIONS[name]]
+ADAPTIVE_CASES = [(name, settings) for name, settings in CASES if name in ADAPTIVE]
 
 
 def make(
-    name: str, parameters: list[torch.nn.Parameter], epsilon: float = 1e-3, rate: float = LEARNING_RATE, **kw: Any
-):  # type: ignore[no-untyped-def]
+    name: str, parameters: list[Any], epsilon: float = 1e-3, rate: float = LEARNING_RATE, **settings: Any
+) -> torch.optim.Optimizer:
     plugin = optimizers.load(name)
-    return plugin.build(parameters, plugin.Options(name=name, **kw), rate, epsilon if plugin.HAS_EPSILON else None)
+    epsilon_or_none = epsilon if plugin.HAS_EPSILON else None
+    return plugin.build(parameters, plugin.Options(name=name, **settings), rate, epsilon_or_none)
 
 
 def gradients(count: int, size: int = 37) -> list[np.ndarray]:
@@ -92,49 +80,142 @@ def run(optimizer: torch.optim.Optimizer, parameter: torch.nn.Parameter, given: 
         optimizer.step()
 
 
+def measured(name: str, optimizer: torch.optim.Optimizer, parameter: torch.nn.Parameter) -> torch.Tensor:
+    """Return the magnitudes ε is compared with, as the plug-in yields them, in float64."""
+    moment = optimizers.load(name).second_moment(optimizer.state[parameter], optimizer.param_groups[0])
+    assert moment is not None
+    assert moment.values.shape == parameter.shape
+    return (moment.values.double() * moment.scale).sqrt()
+
+
 def test_every_optimizer_has_a_reference() -> None:
     assert set(REFERENCES) == set(OPTIONS) == set(NAMES)
 
 
 @pytest.mark.parametrize(("name", "settings"), CASES)
-@pytest.mark.parametrize("steps", [1, 7])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-6)])
+@pytest.mark.parametrize("steps", [1, 9])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-11), (torch.float32, 5e-6)])
 def test_steps_equal_a_plain_float64_recomputation(
     name: str, settings: dict[str, Any], steps: int, dtype: torch.dtype, tolerance: float
 ) -> None:
+    if name == "nadam":
+        tolerance = max(tolerance, 1e-7)  # torch keeps the product of its momenta in float32
     plugin = optimizers.load(name)
     options = plugin.Options(name=name, **settings)
     start = np.linspace(-1, 1, 37)
     parameter = torch.nn.Parameter(torch.tensor(start, dtype=dtype))
     run(make(name, [parameter], **settings), parameter, gradients(steps))
-    expected = REFERENCES[name](options, 1e-3 if plugin.HAS_EPSILON else None, start, gradients(steps))
+    epsilon = 1e-3 if plugin.HAS_EPSILON else None
+    expected, _ = REFERENCES[name](options, epsilon, LEARNING_RATE, start, gradients(steps))
     torch.testing.assert_close(parameter.detach().double(), torch.from_numpy(expected), rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("name", ADAPTIVE)
-@pytest.mark.parametrize("steps", [1, 5])
-def test_second_moment_is_the_tensor_epsilon_is_added_to(name: str, steps: int) -> None:
-    """Two runs that differ in ε only: step · (√v̂ + ε) must be the same numerator in both, element by element."""
+def probe_gradients(steps: int) -> list[np.ndarray]:
+    """Gradients with what a probe meets: entries never used, used once, tiny, and large ones that vary."""
+    given = gradients(steps)
+    for step, gradient in enumerate(given):
+        gradient[:4] = 0
+        gradient[4:8] *= 1e-15
+        if step:
+            gradient[8:12] = 0
+    return given
+
+
+@pytest.mark.parametrize(("name", "settings"), ADAPTIVE_CASES)
+@pytest.mark.parametrize("steps", [1, 9])
+def test_a_probe_measures_what_the_rule_has_without_epsilon(name: str, settings: dict[str, Any], steps: int) -> None:
+    """Frozen weights, float32, the probe's own ε: measured is v as if there were no ε; what has no gradient is 0."""
     plugin = optimizers.load(name)
-    assert plugin.placement(plugin.Options(name=name)).where.startswith("outside the root")
-    numerators = []
-    for epsilon in (1e-1, 1e-5):
+    options = plugin.Options(name=name, **settings)
+    start = np.float32(np.linspace(-1, 1, 37))
+    start[:12] = 0  # decay adds nothing to these
+    parameter = torch.nn.Parameter(torch.from_numpy(start))
+    optimizer = make(name, [parameter], probing_epsilon(plugin), rate=0.0, **settings)
+    run(optimizer, parameter, probe_gradients(steps))
+    given = [gradient.astype(np.float32).astype(np.float64) for gradient in probe_gradients(steps)]
+    _, root = REFERENCES[name](options, 1.0, 0.0, start.astype(np.float64), given)
+    found = measured(name, optimizer, parameter).numpy()
+    assert not found[:4].any()
+    # A difference of squares, v − a², keeps what the larger of them rounds to.
+    tolerance = 3e-3 if settings.get("centered") else 3e-6
+    np.testing.assert_allclose(found, root, rtol=tolerance, atol=0)
+
+
+@pytest.mark.parametrize(("name", "settings"), ADAPTIVE_CASES)
+def test_the_probes_epsilon_changes_nothing_measured(name: str, settings: dict[str, Any]) -> None:
+    seen = []
+    for factor in (1.0, 64.0):
+        parameter = torch.nn.Parameter(torch.linspace(-1, 1, 37))
+        optimizer = make(name, [parameter], factor * probing_epsilon(optimizers.load(name)), rate=0.0, **settings)
+        run(optimizer, parameter, probe_gradients(5))
+        seen.append(measured(name, optimizer, parameter))
+    assert torch.equal(*seen)
+
+
+def steps_that_show_the_denominator(name: str, settings: dict[str, Any]) -> list[int]:
+    if name == "radam" or settings.get("rectify"):
+        return [9]  # the first ones have none
+    return [1] if settings.get("momentum") else [1, 9]  # a buffer of RMSprop keeps quotients of earlier steps
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "steps"),
+    [(*case, steps) for case in ADAPTIVE_CASES for steps in steps_that_show_the_denominator(*case)],
+)
+@pytest.mark.parametrize("size", [1e-10, 1.0])
+def test_a_bound_becomes_the_denominator_it_was_measured_as(
+    name: str, settings: dict[str, Any], size: float, steps: int
+) -> None:
+    """Bound → ε → denominator.
+
+    The numerator of a step does not depend on ε. Where ε is nothing the denominator is the magnitude r measured; where
+    ε is everything it must be the bound b that ε was made from: so r times the one step is b times the other.
+    """
+    settings = {**settings, "weight_decay": 0}
+    plugin = optimizers.load(name)
+    options = plugin.Options(name=name, **settings)
+    placement = plugin.placement(options, steps)
+    signs = np.where(np.arange(37) % 3, 1.0, -1.0)
+    given = [size * signs * (1 + 0.3 * (step % 2)) for step in range(steps)]
+    products = []
+    for weight in (1e-9, 1e6, 1e8):
+        epsilon = placement.epsilon_from_magnitude(weight * size)
         parameter = torch.nn.Parameter(torch.zeros(37, dtype=torch.float64))
-        optimizer = make(name, [parameter], epsilon)
-        run(optimizer, parameter, gradients(steps - 1))
+        optimizer = make(name, [parameter], epsilon, rate=size, **settings)
+        run(optimizer, parameter, given[:-1])
         before = parameter.detach().clone()
-        if name == "adamw":  # what is left of the step without the decoupled decay
-            before *= 1 - LEARNING_RATE * optimizer.param_groups[0]["weight_decay"]
-        run(optimizer, parameter, gradients(steps)[-1:])
-        moment = plugin.second_moment(optimizer.state[parameter], optimizer.param_groups[0])
-        assert moment is not None
-        magnitude = plugin.placement(plugin.Options(name=name)).magnitude_from_epsilon(epsilon)
-        numerators.append((before - parameter.detach()) * ((moment.values * moment.scale).sqrt() + magnitude))
-    assert numerators[0].abs().min() > 0
-    torch.testing.assert_close(*numerators, rtol=1e-6, atol=0)
+        numerator = _epsilon_in_the_numerator(name, optimizer, parameter, epsilon)
+        run(optimizer, parameter, given[-1:])
+        step = before - parameter.detach()
+        denominator = measured(name, optimizer, parameter) if weight < 1 else weight * size
+        products.append(step * denominator / numerator)
+    assert products[0].abs().min() > 0
+    torch.testing.assert_close(products[1], products[0], rtol=1e-5, atol=0)
+    torch.testing.assert_close(products[2], products[0], rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("name", ADAPTIVE)
+def _epsilon_in_the_numerator(
+    name: str, optimizer: torch.optim.Optimizer, parameter: torch.nn.Parameter, epsilon: float
+) -> Any:
+    """Return the part of the next step's numerator that depends on ε: there is one in Adadelta only."""
+    if name != "adadelta":
+        return 1.0
+    state = optimizer.state.get(parameter, {})
+    return (state["acc_delta"] + epsilon).sqrt() if state else math.sqrt(epsilon)
+
+
+@pytest.mark.parametrize(("name", "settings"), ADAPTIVE_CASES)
+def test_placements_tell_what_a_table_needs(name: str, settings: dict[str, Any]) -> None:
+    plugin = optimizers.load(name)
+    options = plugin.Options(name=name, **settings)
+    for step in (1, 391, math.inf):
+        placement = plugin.placement(options, step)
+        assert placement.where and placement.symbol and placement.compared_with and placement.formula
+        magnitude = placement.magnitude_from_epsilon(placement.epsilon_from_magnitude(1e-3))
+        assert magnitude == pytest.approx(1e-3, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", [name for name in ADAPTIVE if name != "adamax"])
 def test_second_moment_is_the_optimizers_own_tensor(name: str) -> None:
     plugin = optimizers.load(name)
     parameter = torch.nn.Parameter(torch.zeros(5, 7))
@@ -144,20 +225,51 @@ def test_second_moment_is_the_optimizers_own_tensor(name: str) -> None:
     optimizer.step()
     moment = plugin.second_moment(optimizer.state[parameter], optimizer.param_groups[0])
     assert moment is not None
-    assert moment.values.shape == parameter.shape
     assert any(moment.values is value for value in optimizer.state[parameter].values())
 
 
-@pytest.mark.parametrize(("name", "corrected"), [("adam", True), ("adamw", True), ("rmsprop", False)])
+def test_adamaxs_magnitudes_come_back_bit_for_bit() -> None:
+    """They are no squares: their squares are taken in float64, where those and their roots are exact."""
+    plugin = optimizers.load("adamax")
+    parameter = torch.nn.Parameter(torch.zeros(500))
+    optimizer = make("adamax", [parameter], probing_epsilon(plugin), rate=0.0)
+    given = torch.randn(500) * 10.0 ** torch.randint(-25, 10, (500,))
+    parameter.grad = given
+    optimizer.step()
+    assert torch.equal(measured("adamax", optimizer, parameter), given.abs().double())
+
+
+@pytest.mark.parametrize(
+    ("name", "corrected"),
+    [("adam", True), ("amsgrad", True), ("eadam", True), ("radam", True), ("rmsprop", False), ("adadelta", False)],
+)
 def test_constant_gradients_show_whether_the_bias_is_corrected(name: str, corrected: bool) -> None:
-    plugin = optimizers.load(name)
     parameter = torch.nn.Parameter(torch.zeros(3))
     optimizer = make(name, [parameter])
     run(optimizer, parameter, [np.full(3, 2.0)] * 4)
-    moment = plugin.second_moment(optimizer.state[parameter], optimizer.param_groups[0])
-    assert moment is not None
-    expected = 4.0 if corrected else 4.0 * (1 - 0.999**4)
-    torch.testing.assert_close(moment.values * moment.scale, torch.full((3,), expected), rtol=1e-5, atol=0)
+    decay = 0.9 if name == "adadelta" else 0.999
+    expected = 2.0 if corrected else 2.0 * math.sqrt(1 - decay**4)
+    expected_tensor = torch.full((3,), expected, dtype=torch.float64)
+    torch.testing.assert_close(measured(name, optimizer, parameter), expected_tensor, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        (name, settings)
+        for name, settings in ADAPTIVE_CASES
+        if name not in ("adabelief", "adamomentum") and not settings.get("centered")  # those square something else
+    ],
+)
+def test_constant_gradients_measure_what_the_placement_says(name: str, settings: dict[str, Any]) -> None:
+    """`per_gradient`: the size of what ε is compared with, under gradients that all are 1 in magnitude."""
+    plugin = optimizers.load(name)
+    parameter = torch.nn.Parameter(torch.zeros(3))
+    optimizer = make(name, [parameter], **settings, rate=0.0)
+    run(optimizer, parameter, [np.ones(3), -np.ones(3)] * 3)
+    size = plugin.placement(plugin.Options(name=name, **settings), 6).per_gradient
+    expected = torch.full((3,), size, dtype=torch.float64)
+    torch.testing.assert_close(measured(name, optimizer, parameter), expected, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -167,8 +279,8 @@ def test_probing_without_a_learning_rate_leaves_the_weights_bit_identical(name: 
     torch.manual_seed(0)
     parameters = [torch.nn.Parameter(torch.randn(11, 3)) for _ in range(3)]
     before = [parameter.detach().numpy().tobytes() for parameter in parameters]
-    optimizer = make(name, parameters, epsilon=1e-8, rate=0.0)
-    for _ in range(4):
+    optimizer = make(name, parameters, epsilon=probing_epsilon(plugin), rate=0.0)
+    for _ in range(7):
         parameters[0].grad = torch.randn(11, 3)
         parameters[1].grad = torch.zeros(11, 3)
         optimizer.step()
@@ -183,40 +295,72 @@ def test_probing_without_a_learning_rate_leaves_the_weights_bit_identical(name: 
 
 
 @pytest.mark.parametrize("name", ADAPTIVE)
-def test_zero_gradients_leave_zeros_in_the_second_moment(name: str) -> None:
-    plugin = optimizers.load(name)
-    parameter = torch.nn.Parameter(torch.ones(9))
+def test_zero_gradients_leave_zeros_in_the_second_moment_whatever_epsilon(name: str) -> None:
+    parameter = torch.nn.Parameter(torch.zeros(9))
     optimizer = make(name, [parameter])
     run(optimizer, parameter, [np.zeros(9)] * 3)
-    moment = plugin.second_moment(optimizer.state[parameter], optimizer.param_groups[0])
-    assert moment is not None
-    assert torch.equal(moment.values, torch.zeros(9))
+    assert torch.equal(measured(name, optimizer, parameter), torch.zeros(9, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("name", "settings"), CASES)
+def test_a_saved_state_goes_on_exactly(name: str, settings: dict[str, Any]) -> None:
+    whole = torch.nn.Parameter(torch.linspace(-1, 1, 37))
+    optimizer = make(name, [whole], **settings)
+    run(optimizer, whole, gradients(9)[:3])
+    resumed = torch.nn.Parameter(whole.detach().clone())
+    state = copy.deepcopy(optimizer.state_dict())
+    run(optimizer, whole, gradients(9)[3:])
+    again = make(name, [resumed], **settings)
+    again.load_state_dict(state)
+    run(again, resumed, gradients(9)[3:])
+    assert torch.equal(whole, resumed)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_saved_state_goes_on_exactly(name: str) -> None:
-    whole = torch.nn.Parameter(torch.linspace(-1, 1, 37))
-    optimizer = make(name, [whole])
-    run(optimizer, whole, gradients(6)[:3])
-    resumed = torch.nn.Parameter(whole.detach().clone())
-    state = copy.deepcopy(optimizer.state_dict())
-    run(optimizer, whole, gradients(6)[3:])
-    again = make(name, [resumed])
-    again.load_state_dict(state)
-    run(again, resumed, gradients(6)[3:])
-    assert torch.equal(whole, resumed)
+def test_every_group_has_its_own_learning_rate_at_every_step(name: str) -> None:
+    """Two groups at two rates that change are two optimizers at those rates."""
+    together = [torch.nn.Parameter(torch.ones(37)) for _ in range(2)]
+    apart = [torch.nn.Parameter(torch.ones(37)) for _ in range(2)]
+    both = make(name, [{"params": [parameter]} for parameter in together])
+    each = [make(name, [parameter]) for parameter in apart]
+    for rates in ((0.01, 0.1), (0.02, 0.003)):
+        for place, rate in enumerate(rates):
+            both.param_groups[place]["lr"] = each[place].param_groups[0]["lr"] = rate
+            together[place].grad = apart[place].grad = torch.tensor(gradients(3)[place], dtype=torch.float32)
+        both.step()
+        for optimizer in each:
+            optimizer.step()
+    assert torch.equal(together[0], apart[0]) and torch.equal(together[1], apart[1])
+    assert not torch.equal(together[0], together[1])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sparse_gradients_are_refused(name: str) -> None:
+    embedding = torch.nn.Embedding(5, 3, sparse=True)
+    optimizer = make(name, list(embedding.parameters()))
+    embedding(torch.tensor([1, 1])).sum().backward()
+    words = rf"optimizer '{name}' needs dense gradients, and a parameter of shape 5×3 has a sparse one.*sparse=False"
+    with pytest.raises(SpecError, match=words):
+        optimizer.step()
 
 
 @pytest.mark.parametrize(
     ("name", "settings", "words"),
     [
+        ("adabelief", {"betas": (0, 0.999)}, "greater than 0"),
+        ("adabelief", {"betas": (0.9, 0.5), "rectify": True}, "averages over at most 3 steps.*take more than 2/3"),
+        ("adadelta", {"rho": 1}, "less than 1"),
+        ("adagrad", {"lr_decay": -1}, "greater than or equal to 0"),
         ("adam", {"betas": (0.9, 1.0)}, "less than 1"),
         ("adam", {"betas": (-0.1, 0.9)}, "greater than or equal to 0"),
         ("adam", {"weight_decay": -1}, "greater than or equal to 0"),
         ("adam", {"eps": 1e-8}, "Extra inputs"),
+        ("adamomentum", {"rectify": True}, "Extra inputs"),
         ("adamw", {"betas": (0.9,)}, "Field required"),
+        ("nadam", {"momentum_decay": -1}, "greater than or equal to 0"),
+        ("radam", {"betas": (0.9, 2 / 3)}, "averages over at most 5 steps.*ε has no effect"),
         ("rmsprop", {"alpha": 1}, "less than 1"),
-        ("rmsprop", {"centered": True}, "Extra inputs"),
+        ("rmsprop", {"alpha": 0, "centered": True}, "centered: true needs alpha > 0"),
         ("sgdm", {"momentum": 1}, "less than 1"),
         ("sgdm", {"momentum": 0, "nesterov": True}, "nesterov: true needs momentum > 0"),
     ],
@@ -228,3 +372,37 @@ def test_options_out_of_range_are_refused(name: str, settings: dict[str, Any], w
 
 def test_rmsprop_decays_as_published_and_not_as_torch_does() -> None:
     assert optimizers.load("rmsprop").Options(name="rmsprop").model_dump()["alpha"] == 0.999
+
+
+def test_centered_rmsprop_counts_what_rounds_below_zero_as_zero() -> None:
+    """Gradients that never vary: v − a² is then all rounding, of either sign."""
+    plugin = optimizers.load("rmsprop")
+    v = torch.tensor([1.0, 4.0])
+    state = {"square_avg": v, "grad_avg": torch.tensor([1.0 + 2**-20, 1.0])}
+    moment = plugin.second_moment(state, {"centered": True})
+    assert moment is not None
+    assert moment.values.tolist() == [0.0, 3.0]
+    assert v.tolist() == [1.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("lion", "takes the sign of a momentum"),
+        ("Adafactor", "row and column sums"),
+        ("muon", "orthogonalizes"),
+        ("sparse_adam", "dense gradients"),
+    ],
+)
+def test_an_unsupported_optimizer_says_why(name: str, reason: str) -> None:
+    with pytest.raises(UnknownNameError, match=rf"optimizer '{name}' is not supported: .*{reason}.*\(supported: ada"):
+        optimizers.load(name)
+
+
+def test_no_reason_is_given_for_what_there_is() -> None:
+    assert not set(optimizers.UNSUPPORTED) & set(NAMES)
+
+
+def test_an_optimizer_without_epsilon_is_not_probed() -> None:
+    with pytest.raises(NoBoundsError, match="'sgdm' has no adaptive denominator"):
+        optimizers.require_epsilon("sgdm")

@@ -114,7 +114,7 @@ def probe_record(bounds: EpsilonBounds, placement: Placement, seconds: float = 3
     return ProbeRecord(
         identity={"probe": {"seed": 0}},
         bounds_json=bounds.to_json(),
-        placement=placement.description,
+        placement=placement,
         cost_seconds=seconds,
         steps=11,
         batch_size=128,
@@ -156,8 +156,6 @@ def result(
         "selected_epoch": 4,
         "validation": None if selection == "test" else scores[0],
         "test": scores[1],
-        "last_validation": None if selection == "test" else scores[0],
-        "last_test": scores[1],
         "steps": 55,
         "seconds": 10.0,
         "device": "cpu",

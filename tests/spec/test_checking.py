@@ -105,6 +105,8 @@ def test_one_problem_in_the_optimizer(optimizer: str, told: str) -> None:
             "spec.yaml:6:40: training.schedule.milestones.1: should be less",
         ),
         ("training: {schedule: {milestones: [.5, .5]}}", "spec.yaml:6:22: training.schedule: milestones must rise"),
+        ("training: {schedule: {kind: inverse_sqrt}}", "spec.yaml:6:22: training.schedule: kind: inverse_sqrt needs"),
+        ("training: {schedule: {warmup_steps: 4}}", "spec.yaml:6:22: training.schedule: warmup_steps is only used"),
         (
             "training: {selection: tets}",
             "spec.yaml:6:23: training.selection: expected 'validation' or 'test', got 'tets'; did",
@@ -244,3 +246,8 @@ sweep: {{seeds: [-1, 2]}}
 def test_long_values_are_shortened() -> None:
     (line,) = problems(MINIMAL + f"training: {{epochs: {'x' * 500}}}\n")
     assert len(line) < 200
+
+
+def test_the_name_of_the_pointer_file_is_no_experiment() -> None:
+    text = MINIMAL.replace(MINIMAL.splitlines()[0], "experiment: latest")
+    assert problems(text)[0].startswith("spec.yaml:1:13: experiment: 'latest' names the file that remembers")

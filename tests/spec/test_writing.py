@@ -37,8 +37,12 @@ training:
   epochs: 200
   batch_size: 128
   schedule:
+    kind: step
     milestones: [0.75]
     factor: 0.1
+    warmup_steps: null
+  clip_norm: null
+  average_last: 0
   selection: validation
   precision: float32
 probe:

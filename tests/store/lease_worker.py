@@ -1,4 +1,4 @@
-"""Be a process that takes leases: one line in, one line out; `take FOLDER AT` answers 1 or 0, and holds on to what it has.
+"""Be a process that takes leases and holds on to them: each line `FOLDER AT` is answered by 1 (taken) or 0.
 
 `AT` is the moment, in seconds of the system's clock, until which it waits in a loop, so that several take at once.
 """

@@ -2,6 +2,7 @@
 
 import math
 
+from epsgrid.numerics.placement import Placement
 from epsgrid.store.records import (
     EpochRecord,
     ExperimentRecord,
@@ -28,8 +29,6 @@ RESULT = TrialResult(
     selected_epoch=1,
     validation=Scores(0.5, 0.25),
     test=Scores(0.6, 0.2),
-    last_validation=Scores(0.7, 0.1),
-    last_test=None,
     steps=20,
     seconds=1.5,
     device="cpu",
@@ -42,7 +41,7 @@ FAILURE = TrialFailure(
 PROBE = ProbeRecord(
     identity={"data": "00"},
     bounds_json={"version": 1},
-    placement="outside the root",
+    placement=Placement.outside(),
     cost_seconds=1.0,
     steps=10,
     batch_size=128,

@@ -24,6 +24,10 @@ _documents = st.recursive(
 )
 
 
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def _fail_with(code: int) -> Any:
     def fail(*_: object) -> None:
         raise OSError(code, os.strerror(code))
@@ -38,7 +42,9 @@ def test_readable_json_means_the_same_document(document: Any) -> None:
 
 def test_readable_json_breaks_lines_only_where_it_helps() -> None:
     numbers = list(range(100))
-    lines = atomic.readable_json({"numbers": numbers, "nested": [{"seed": 1}, {"name": "x" * 120}], "none": {}}).split("\n")
+    lines = atomic.readable_json({"numbers": numbers, "nested": [{"seed": 1}, {"name": "x" * 120}], "none": {}}).split(
+        "\n"
+    )
     assert lines[0] == "{"
     assert lines[1] == f'  "numbers": {json.dumps(numbers)},'
     assert lines[2] == '  "nested": ['
@@ -60,7 +66,9 @@ def test_the_seal_does_not_depend_on_the_order_of_keys_even_where_they_are_numbe
 
 def test_a_changed_document_does_not_match_its_seal() -> None:
     sealed = atomic.seal({"loss": 0.25})
-    with pytest.raises(CorruptRecordError, match=r"result\.json is damaged or was edited: .* does not match its checksum"):
+    with pytest.raises(
+        CorruptRecordError, match=r"result\.json is damaged or was edited: .* does not match its checksum"
+    ):
         atomic.unseal({**sealed, "loss": 0.5}, Path("result.json"))
     with pytest.raises(CorruptRecordError, match=r"result\.json is damaged: it has no checksum"):
         atomic.unseal({"loss": 0.25}, Path("result.json"))
@@ -71,7 +79,7 @@ def test_writing_makes_folders_replaces_whole_and_leaves_nothing_else(tmp_path: 
     for value in (1, 2):
         atomic.write_json(path, {"value": value})
         assert atomic.read_json(path) == {"value": value}
-    assert os.listdir(path.parent) == ["file.json"]
+    assert _names(path.parent) == ["file.json"]
 
 
 def test_a_written_file_is_readable_for_others(tmp_path: Path) -> None:
@@ -83,7 +91,7 @@ def test_a_written_file_is_readable_for_others(tmp_path: Path) -> None:
 def test_what_json_has_not_is_never_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         atomic.write_json(tmp_path / "file.json", {"loss": math.nan})
-    assert os.listdir(tmp_path) == []
+    assert _names(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -106,7 +114,7 @@ def test_a_disk_that_fails_is_told_and_costs_nothing(
     with pytest.raises(StoreError, match=rf"cannot write .*file\.json: {words}"):
         atomic.write_json(path, {"value": 2})
     assert atomic.read_json(path) == {"value": 1}
-    assert os.listdir(tmp_path) == ["file.json"]
+    assert _names(tmp_path) == ["file.json"]
 
 
 def test_a_file_system_that_cannot_sync_folders_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,14 +143,14 @@ def test_an_error_in_the_middle_of_writing_leaves_the_old_file(tmp_path: Path) -
         file.write(b"ne")
         raise RuntimeError("cannot serialise")
     assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["checkpoint.pt"]
+    assert _names(tmp_path) == ["checkpoint.pt"]
 
 
 def test_only_the_leftovers_of_one_file_are_removed(tmp_path: Path) -> None:
     for name in (".result.json.0a.tmp", ".checkpoint.pt.0b.tmp", "checkpoint.pt"):
         (tmp_path / name).write_text("x")
     atomic.remove_leftovers(tmp_path / "checkpoint.pt")
-    assert sorted(os.listdir(tmp_path)) == [".result.json.0a.tmp", "checkpoint.pt"]
+    assert _names(tmp_path) == [".result.json.0a.tmp", "checkpoint.pt"]
 
 
 def test_a_killed_writer_leaves_a_whole_file(tmp_path: Path) -> None:
@@ -155,7 +163,9 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path: Path) -> None:
     )
     told = 0
     for delay_s in (0.0, 0.013, 0.029):
-        with subprocess.Popen([sys.executable, "-c", program, path, str(told)], stdout=subprocess.PIPE, text=True) as writer:
+        with subprocess.Popen(
+            [sys.executable, "-c", program, path, str(told)], stdout=subprocess.PIPE, text=True
+        ) as writer:
             assert writer.stdout is not None
             told = int(writer.stdout.readline())
             time.sleep(delay_s)
@@ -180,12 +190,16 @@ def test_reading_says_what_is_wrong_and_where(tmp_path: Path) -> None:
             atomic.read_json(path)
 
 
+def values(path: Path) -> list[object]:
+    return [json.loads(line) for line in atomic.read_lines(path)]
+
+
 def test_lines_are_read_back_as_appended(tmp_path: Path) -> None:
     path = tmp_path / "sub" / "metrics.jsonl"
-    assert atomic.read_jsonl(path) == []
+    assert values(path) == []
     for number in range(3):
         atomic.append_line(path, json.dumps({"epoch": number, "name": "ε"}))
-    assert atomic.read_jsonl(path) == [{"epoch": number, "name": "ε"} for number in range(3)]
+    assert values(path) == [{"epoch": number, "name": "ε"} for number in range(3)]
 
 
 def test_a_line_cut_anywhere_is_left_out_and_mended_by_the_next(tmp_path: Path) -> None:
@@ -195,21 +209,17 @@ def test_a_line_cut_anywhere_is_left_out_and_mended_by_the_next(tmp_path: Path) 
     for cut in range(len(whole) + 1):
         path.write_bytes(whole[:cut])
         complete = [json.loads(line) for line, end in ((first, 12), (second, len(whole) - 1)) if cut >= end]
-        assert atomic.read_jsonl(path) == complete
+        assert values(path) == complete
         atomic.append_line(path, third)
-        assert atomic.read_jsonl(path) == [*complete, json.loads(third)]
+        assert values(path) == [*complete, json.loads(third)]
         assert path.read_bytes().endswith(b"}\n")
 
 
 def test_a_damaged_earlier_line_is_named(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    path.write_bytes(b'{"epoch": 1}\n{"epoch": \n{"epoch": 3}\n')
-    with pytest.raises(CorruptRecordError, match=r"metrics\.jsonl:2 is damaged"):
-        atomic.read_jsonl(path)
     path.write_bytes(b'{"epoch": 1}\n{"x": "\xff"}\n')
     with pytest.raises(CorruptRecordError, match=r"metrics\.jsonl:2 is damaged: not UTF-8"):
         atomic.read_lines(path)
-    assert atomic.read_lines(path, limit=1) == ['{"epoch": 1}']
 
 
 def test_appending_to_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

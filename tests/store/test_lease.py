@@ -24,6 +24,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "trial" / "lease"
 
 
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def _claim(**changes: Any) -> dict[str, Any]:
     """Return the claim of a living process of this machine, with changes."""
     return {**dataclasses.asdict(lease_module._own_claim()), **changes}
@@ -85,7 +89,7 @@ def test_a_lease_is_held_by_one_until_released(folder: Path) -> None:
     lease.release()
     assert not is_held(folder)
     second = _take(folder)
-    assert os.listdir(folder) == ["2.json"]
+    assert _names(folder) == ["2.json"]
     assert lease.lost(max_age_s=0)
     second.release()
 
@@ -166,7 +170,9 @@ def test_a_process_of_another_user_is_alive(folder: Path, monkeypatch: pytest.Mo
     assert Lease.take(folder) is None
 
 
-def test_without_proc_the_name_of_the_host_and_the_heartbeat_decide(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_proc_the_name_of_the_host_and_the_heartbeat_decide(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def missing(*_: object, **__: object) -> str:
         raise FileNotFoundError
 
@@ -186,7 +192,7 @@ def test_clocks_that_differ_between_hosts_do_not_matter(folder: Path, monkeypatc
     _put_claim(folder, machine="elsewhere")
     monkeypatch.setattr(lease_module.time, "time", lambda: 1e9)
     assert Lease.take(folder) is None
-    assert sorted(os.listdir(folder)) == ["1.json"]
+    assert _names(folder) == ["1.json"]
 
 
 def test_where_nothing_may_be_written_our_own_clock_must_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,7 +275,7 @@ def test_a_lease_that_cannot_be_written_is_told_and_taken_back(folder: Path, mon
     monkeypatch.setattr(lease_module.json, "dumps", full)
     with pytest.raises(StoreError, match=r"cannot take the lease .*lease: the disk is full"):
         Lease.take(folder)
-    assert os.listdir(folder) == []
+    assert _names(folder) == []
 
 
 def _slow_taker(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None]) -> None:
@@ -307,7 +313,7 @@ def test_a_taker_that_slept_through_two_owners_does_not_win_beside_the_second(
     _slow_taker(monkeypatch, two_owners)
     assert Lease.take(folder) is None
     assert not second[0].lost(max_age_s=0)
-    assert os.listdir(folder) == ["3.json"]
+    assert _names(folder) == ["3.json"]
     second[0].release()
 
 

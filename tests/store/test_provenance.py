@@ -12,7 +12,9 @@ from epsgrid.store.provenance import provenance
 
 def _git(folder: Path, *arguments: str) -> str:
     who = ("-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
-    return subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        ["git", *who, *arguments], cwd=folder, check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def test_it_is_plain_json_and_says_where_and_how(tmp_path: Path) -> None:
@@ -50,7 +52,9 @@ def test_a_slow_or_missing_git_is_done_without(tmp_path: Path, monkeypatch: pyte
 
 
 def test_the_processor_has_a_name_also_without_linux_own_list(tmp_path: Path) -> None:
-    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Fast CPU @ 3 GHz\n\nmodel name\t: Fast CPU @ 3 GHz\n")
+    (tmp_path / "cpuinfo").write_text(
+        "processor\t: 0\nmodel name\t: Fast CPU @ 3 GHz\n\nmodel name\t: Fast CPU @ 3 GHz\n"
+    )
     assert module._cpu(tmp_path / "cpuinfo") == "Fast CPU @ 3 GHz"
     assert module._cpu(tmp_path / "missing")
 

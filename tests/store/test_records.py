@@ -8,7 +8,7 @@ import pytest
 
 from epsgrid.errors import CorruptRecordError, StoreError
 from epsgrid.numerics.bounds import Bound, EpsilonBounds
-from epsgrid.store import atomic, records
+from epsgrid.store import atomic
 from epsgrid.store.records import EpochRecord, Record, Scores, TrialResult, append_epoch, read_epochs
 from tests.store.samples import DIVERGED_EPOCH, EPOCH, PROBE, RECORDS, RESULT
 
@@ -22,16 +22,14 @@ _RESULT_OF_VERSION_1 = """{
   "metric_unit": "%",
   "epochs_trained": 2,
   "selected_epoch": 1,
-  "validation": {"loss": 0.5, "metric": 0.25},
-  "test": {"loss": 0.6, "metric": 0.2},
-  "last_validation": {"loss": 0.7, "metric": 0.1},
-  "last_test": null,
+  "validation": {"loss": 0.5, "metric": 0.25, "others": {}},
+  "test": {"loss": 0.6, "metric": 0.2, "others": {}},
   "steps": 20,
   "seconds": 1.5,
   "device": "cpu",
   "reason": null,
   "provenance": {"command": "epsgrid sweep", "git": null},
-  "checksum": "bda7fe683dc80a9f630326c30f67169ec237c23947ca01c110b7871014da7562"
+  "checksum": "ae0f188c7600ed124703978ffd950fd682b72320e638de18313649ac2698b946"
 }
 """
 
@@ -114,9 +112,9 @@ def test_what_is_no_record_is_told(document: Any) -> None:
 def test_scores_of_a_diverged_trial_are_strict_json_and_come_back(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     append_epoch(path, DIVERGED_EPOCH)
-    stored = atomic.read_jsonl(path)[0]
+    stored = json.loads(atomic.read_lines(path)[0])
     assert stored["train_loss"] == "inf"
-    assert stored["validation"] == {"loss": "nan", "metric": "-inf"}
+    assert stored["validation"] == {"loss": "nan", "metric": "-inf", "others": {}}
     (back,) = read_epochs(path)
     assert back.train_loss == math.inf
     assert back.validation is not None
@@ -164,21 +162,3 @@ def test_a_missing_epoch_is_named(tmp_path: Path) -> None:
         append_epoch(path, epoch)
     with pytest.raises(CorruptRecordError, match=r"metrics\.jsonl:2 is damaged: expected epoch 2, got epoch 3"):
         read_epochs(path)
-
-
-def test_epochs_after_the_checkpoint_are_cut_off(tmp_path: Path) -> None:
-    path = _metrics(tmp_path / "metrics.jsonl", 3)
-    with path.open("ab") as file:
-        file.write(b'not JSON\n\xff\n{"epoch": 4')
-    assert list(records.truncate_epochs(path, 2)) == _epochs(2)
-    assert list(read_epochs(path)) == _epochs(2)
-    append_epoch(path, _epochs(3)[2])
-    assert list(read_epochs(path)) == _epochs(3)
-
-
-def test_no_epoch_may_be_missing_that_the_checkpoint_has_seen(tmp_path: Path) -> None:
-    path = _metrics(tmp_path / "metrics.jsonl", 1)
-    with pytest.raises(StoreError, match=r"has 1 epochs, but the checkpoint beside it has seen 2; remove the checkpoint"):
-        records.truncate_epochs(path, 2)
-    assert records.truncate_epochs(tmp_path / "none.jsonl", 0) == ()
-    assert not (tmp_path / "none.jsonl").exists()

@@ -18,3 +18,9 @@ def test_every_milestone_multiplies_once_more():
 
 def test_a_single_epoch_keeps_the_base_rate():
     assert learning_rate_at(0.5, Schedule(), 0, 1) == 0.5
+
+
+def test_inverse_root_rises_to_the_base_and_falls_with_the_root():
+    schedule = Schedule(kind="inverse_sqrt", warmup_steps=4)
+    rates = [learning_rate_at(8.0, schedule, 0, 1, step) for step in (0, 1, 2, 3, 4, 15, 63)]
+    assert rates == pytest.approx([2, 4, 6, 8, 8 * (4 / 5) ** 0.5, 4, 2])

@@ -8,8 +8,9 @@ from epsgrid import models, optimizers
 from epsgrid.store.paths import TrialFolder
 from epsgrid.store.records import EpochRecord, Scores, read_epochs
 from epsgrid.tasks import Metric
+from epsgrid.trials.device import one_thread
 from epsgrid.trials.seeding import seed_epoch, seed_weights
-from epsgrid.trials.train import Interrupted, best_epoch
+from epsgrid.trials.train import Interrupted, _Run, best_epoch
 from tests.trials.conftest import make_setting
 
 
@@ -134,11 +135,47 @@ def test_published_protocol_selects_on_test(tmp_path):
     assert result.test.metric == max(epoch.test.metric for epoch in epochs)
 
 
-def test_test_split_is_scored_where_its_score_can_be_reported(setting, tmp_path):
-    result = setting.train(tmp_path / "trial", setting.trial())
-    epochs = read_epochs(TrialFolder(tmp_path / "trial").metrics_jsonl)
-    assert result.test == epochs[result.selected_epoch - 1].test
-    assert result.last_test == epochs[-1].test is not None
+def test_test_split_is_scored_once_with_the_best_weights(tmp_path, monkeypatch):
+    constant = ("training.schedule.milestones=[]", "model.dropout=0")
+    setting = make_setting("training.epochs=8", *constant)
+    splits, evaluate = [], type(setting.task).evaluate
+
+    def counted(task, model, split):
+        splits.append(split)
+        return evaluate(task, model, split)
+
+    monkeypatch.setattr(type(setting.task), "evaluate", counted)
+    result = setting.train(tmp_path / "trial", setting.trial(learning_rate=0.3, epsilon=1e-8))
+    assert splits == ["validation"] * 8 + ["test"]
+    monkeypatch.undo()
+    shorter = make_setting(f"training.epochs={result.selected_epoch}", *constant)
+    assert result.selected_epoch < 8, "the setting no longer shows a best epoch before the last"
+    last = shorter.train(tmp_path / "shorter", shorter.trial(learning_rate=0.3, epsilon=1e-8))
+    assert last.test == result.test
+
+
+def test_average_of_the_last_epochs_is_scored(tmp_path):
+    setting = make_setting("training.average_last=2")
+    whole = setting.train(tmp_path / "whole", setting.trial())
+    weights = []
+    for epochs in (2, 3):
+        run = _Run(
+            setting.spec, setting.trial(), setting.task, TrialFolder(tmp_path / str(epochs)), torch.device("cpu")
+        )
+        with one_thread():
+            while run.epoch < epochs:
+                run._start_epoch()
+                for batch in run._batches(lambda: False):
+                    run._step(batch)
+                run._end_epoch()
+        weights.append({name: value.double() for name, value in run.model.state_dict().items()})
+    run.model.load_state_dict({name: (value + weights[1][name]) / 2 for name, value in weights[0].items()})
+    assert whole.test == run.scores("test")
+    assert whole.validation == run.scores("validation")
+    assert whole.selected_epoch is None
+    with pytest.raises(Interrupted):
+        setting.train(tmp_path / "stopped", setting.trial(), stop_after(40))
+    assert without_times(setting.train(tmp_path / "stopped", setting.trial())) == without_times(whole)
 
 
 @pytest.mark.parametrize(("direction", "best"), [("max", 2), ("min", 1)])

@@ -47,7 +47,7 @@ def _document(found: ProbeReport) -> dict[str, Any]:
         "version": 1,
         "experiment": str(found.folder.root),
         "measured_now": found.measured_now,
-        "placement": record.placement,
+        "placement": {"description": record.placement.description, "conversion": record.placement.conversion},
         "steps": record.steps,
         "batch_size": record.batch_size,
         "seconds": record.cost_seconds,

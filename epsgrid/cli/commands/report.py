@@ -35,6 +35,8 @@ def report(
     if json:
         print_json({"version": 1, **written.comparison.to_json()})
         return
+    if stamp := render.stamp(written.comparison):
+        results().print(stamp, style="bold red")
     for note in written.comparison.notes:
         err().print(f"Note: {note}", style="yellow")
     for table in render.tables(written.comparison):

@@ -86,11 +86,13 @@ def _exit_code(summary: SweepSummary) -> ExitCode:
 
 def _show_plan(planned: SweepPlan, *, json: bool) -> None:
     from epsgrid.cli import tables
-    from epsgrid.cli.console import out, print_json
+    from epsgrid.cli.console import err, out, print_json
 
     if json:
         print_json(_plan_document(planned))
         return
+    for sentence in planned.unknown:
+        err().print(f"Note: {sentence}", style="yellow")
     out().print(tables.plan(planned))
     for line in tables.plan_lines(planned):
         out().print(line)
@@ -105,6 +107,7 @@ def _plan_document(planned: SweepPlan) -> dict[str, Any]:
         "to_run": planned.to_run,
         "workers": planned.slots,
         "estimated_seconds": planned.estimated_seconds,
+        "unknown": list(planned.unknown),
     }
 
 

@@ -1,0 +1,178 @@
+"""IWSLT14 German-English from the official archive, by the published recipe.
+
+Moses' tokenisation, lower case, pairs of 1 to 175 tokens with at most 1.5 times as many on one side; every 23rd pair
+is for validation; the five development and test sets of 2010 to 2012 together are for testing (fairseq,
+examples/translation/prepare-iwslt14.sh).
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tarfile
+import uuid
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from epsgrid.data._moses import clean, tokenizer
+from epsgrid.errors import DataError
+
+FOLDER = "iwslt14-de-en"
+"""Name of the prepared folder among the data folders."""
+
+ARCHIVE_URL = "https://dl.fbaipublicfiles.com/fairseq/data/iwslt14/de-en.tgz"
+"""Where the archive of the evaluation campaign is kept today."""
+
+COUNTS = (160_239, 7_283, 6_750)
+"""Training, validation and test pairs that the official archive gives."""
+
+_LANGUAGES = ("de", "en")
+_TEST_SETS = ("TED.dev2010", "TEDX.dev2012", "TED.tst2010", "TED.tst2011", "TED.tst2012")
+_MEMBERS = {
+    language: (f"train.tags.de-en.{language}", *(f"IWSLT14.{name}.de-en.{language}.xml" for name in _TEST_SETS))
+    for language in _LANGUAGES
+}
+_SKIPPED = ("<url>", "<talkid>", "<keywords>")
+_TITLES = re.compile(r"</?(?:title|description)>")
+_SEGMENT = re.compile(r'<seg id="[0-9]*">\s*')
+_SEGMENT_END = re.compile(r"\s*</seg>\s*")
+_RATIO, _SHORTEST, _LONGEST = 1.5, 1, 175
+_VALIDATION_EVERY = 23
+_LIMIT_BYTES = 2**30
+
+
+def prepare_archive(
+    archive: Path,
+    folder: Path,
+    counts: tuple[int, int, int] | None = COUNTS,
+    limit_bytes: int = _LIMIT_BYTES,
+    tell: Callable[[str], None] = lambda line: None,
+) -> tuple[int, int, int]:
+    """Make train|valid|test.{de,en} from the official archive.
+
+    Nothing is extracted: the twelve files needed are read out of the archive by name, wherever their folder is in it,
+    so that no name or link in it can reach outside. The folder is there whole or not at all.
+
+    Args:
+        archive: de-en.tgz, or any tar archive of the same layout.
+        folder: what to make; must not be there yet.
+        counts: training, validation and test pairs that must come out; None for an archive other than the official.
+        limit_bytes: most bytes that the archive may hold, unpacked.
+        tell: told, in a line, what is being done.
+
+    Returns:
+        How many training, validation and test pairs there are.
+
+    Raises:
+        DataError: the archive is damaged, too large, or lacks a file; other counts come out; `folder` is already there
+            or cannot be written.
+        ExecutionError: sacremoses is not installed.
+    """
+    if folder.exists():
+        raise DataError(f"{folder} is already there; remove it first, or name another folder")
+    tell(f"reading {archive}")
+    texts = _read_members(archive, limit_bytes)
+    tell("tokenising")
+    splits = _prepare(texts)
+    found = (len(splits["train"]), len(splits["valid"]), len(splits["test"]))
+    if not all(found):
+        raise DataError(f"{archive}: {_count(found)} pairs came out; each split needs some")
+    if counts is not None and found != counts:
+        raise DataError(
+            f"{archive}: {_count(found)} pairs came out, expected {_count(counts)} from the official archive of IWSLT14"
+            " German-English; is this another release of it, or sacremoses of another version?"
+        )
+    _write(folder, splits)
+    return found
+
+
+def _count(counts: Iterable[int]) -> str:
+    return " / ".join(f"{count:,}" for count in counts)
+
+
+def _read_members(archive: Path, limit_bytes: int) -> dict[str, list[str]]:
+    """Return the lines of every file that is needed, by name."""
+    wanted = {name for names in _MEMBERS.values() for name in names}
+    found: dict[str, list[str]] = {}
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                if tar.offset > limit_bytes or member.size > limit_bytes:
+                    raise DataError(f"{archive}: more than {limit_bytes:,} bytes unpacked; not the archive of IWSLT14")
+                name = member.name.rpartition("/")[2]
+                if member.isreg() and name in wanted:
+                    found[name] = _member_lines(archive, tar, member)
+    except FileNotFoundError as error:
+        raise DataError(f"no archive {archive}; the official one is at {ARCHIVE_URL}") from error
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{archive}: not a readable tar archive ({error}); get it again") from error
+    if missing := sorted(wanted - found.keys()):
+        raise DataError(f"{archive}: not the archive of IWSLT14 German-English; it lacks {', '.join(missing)}")
+    return found
+
+
+def _member_lines(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> list[str]:
+    file = tar.extractfile(member)
+    assert file is not None, member.name
+    try:
+        return file.read().decode("utf-8").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{archive}: {member.name} is not UTF-8 ({error})") from error
+
+
+_Pairs = list[tuple[str, str]]
+
+
+def _prepare(texts: dict[str, list[str]]) -> dict[str, _Pairs]:
+    sides = {language: _tokenize(language, texts) for language in _LANGUAGES}
+    training, testing = (_zip(*(sides[language][part] for language in _LANGUAGES)) for part in (0, 1))
+    cleaned = _lower(clean(training, _RATIO, _SHORTEST, _LONGEST))
+    return {
+        "train": [pair for number, pair in enumerate(cleaned, 1) if number % _VALIDATION_EVERY],
+        "valid": cleaned[_VALIDATION_EVERY - 1 :: _VALIDATION_EVERY],
+        "test": _lower(testing),
+    }
+
+
+def _tokenize(language: str, texts: dict[str, list[str]]) -> tuple[list[str], list[str]]:
+    """Return tokenised training lines and tokenised test lines of a language."""
+    tokenize = tokenizer(language)
+    training, *tests = _MEMBERS[language]
+    return (
+        [tokenize(_TITLES.sub("", line)) for line in texts[training] if not any(tag in line for tag in _SKIPPED)],
+        [tokenize(_segment(line)) for name in tests for line in texts[name] if "<seg id" in line],
+    )
+
+
+def _segment(line: str) -> str:
+    """Return the text of a segment of an XML file; the recipe makes its typographic apostrophes plain ones."""
+    return _SEGMENT_END.sub("", _SEGMENT.sub("", line)).replace("’", "'")
+
+
+def _zip(source: list[str], target: list[str]) -> _Pairs:
+    if len(source) != len(target):
+        raise DataError(
+            f"the archive's German has {len(source):,} lines, its English {len(target):,}; it is damaged, get it again"
+        )
+    return list(zip(source, target, strict=True))
+
+
+def _lower(pairs: _Pairs) -> _Pairs:
+    return [(source.lower(), target.lower()) for source, target in pairs]
+
+
+def _write(folder: Path, splits: dict[str, _Pairs]) -> None:
+    making = folder.parent / f".preparing-{uuid.uuid4().hex}"
+    try:
+        making.mkdir(parents=True)
+        for split, pairs in splits.items():
+            for language, lines in zip(_LANGUAGES, zip(*pairs, strict=True), strict=True):
+                (making / f"{split}.{language}").write_text(
+                    "".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n"
+                )
+        making.rename(folder)
+    except OSError as error:
+        raise DataError(f"cannot write {folder}: {error}; make room there, or name another folder") from error
+    finally:
+        shutil.rmtree(making, ignore_errors=True)

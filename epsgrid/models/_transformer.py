@@ -1,0 +1,279 @@
+"""The transformer's modules.
+
+Shapes: B sentences, S and T tokens of source and target, D width, H heads, V pieces of the target dictionary.
+While translating, R = B · beam rows of the decoder belong to B sentences, sentence by sentence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from epsgrid.models.transformer import Options
+
+PAD = 0
+"""Id of the filling behind a sentence, in both dictionaries; it is attended to by nothing and its embedding is zero."""
+
+
+class KeyValues(NamedTuple):
+    """What an attention looks at, each (B, H, tokens, D / H)."""
+
+    keys: Tensor
+    values: Tensor
+
+    def select(self, rows: Tensor) -> KeyValues:
+        """Return the given rows."""
+        return KeyValues(self.keys.index_select(0, rows), self.values.index_select(0, rows))
+
+    def append(self, more: KeyValues) -> KeyValues:
+        """Return these tokens followed by others."""
+        return KeyValues(torch.cat((self.keys, more.keys), 2), torch.cat((self.values, more.values), 2))
+
+
+class Memory(NamedTuple):
+    """The encoded source: `states` (B, S, D); `mask` (B, 1, 1, S), True at tokens, False at filling."""
+
+    states: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class DecoderState:
+    """Where the decoder stands after some target tokens, so that the next one costs one token's work.
+
+    Attributes:
+        memory: keys and values of the source, for each layer; B sentences.
+        mask: (B, 1, 1, S) of the source.
+        past: keys and values of the target so far, for each layer; R rows; None at the start.
+        length: target tokens so far.
+    """
+
+    memory: Sequence[KeyValues]
+    mask: Tensor
+    past: Sequence[KeyValues | None]
+    length: int
+
+    def select(self, sentences: Tensor | None, rows: Tensor) -> DecoderState:
+        """Return the state of some rows, for going on from them.
+
+        Args:
+            sentences: (B',), which to keep; None for all.
+            rows: (B' · beam,), the row that each new row continues.
+        """
+        past = [None if layer is None else layer.select(rows) for layer in self.past]
+        if sentences is None:
+            return replace(self, past=past)
+        memory = [layer.select(sentences) for layer in self.memory]
+        return replace(self, past=past, memory=memory, mask=self.mask.index_select(0, sentences))
+
+
+class Attention(nn.Module):
+    """Scaled dot-product attention with several heads."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__()
+        width = options.width
+        self.heads, self.dropout = options.heads, options.attention_dropout
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width, bias=options.key_bias)
+        self.value = nn.Linear(width, width)
+        self.out = _linear(width, width)
+        for layer in (self.query, self.key, self.value):
+            nn.init.xavier_uniform_(layer.weight, gain=1 / math.sqrt(2))  # as if the three were one matrix
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+    def look_at(self, states: Tensor) -> KeyValues:
+        """Return keys and values of (B, tokens, D)."""
+        return KeyValues(self._split(self.key(states)), self._split(self.value(states)))
+
+    def forward(self, x: Tensor, seen: KeyValues, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        """Attend from (B, T, D); `causal` lets token t see the first t + 1 only."""
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(
+            self._split(self.query(x)), seen.keys, seen.values, attn_mask=mask, dropout_p=dropout, is_causal=causal
+        )
+        return self.out(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+    def _split(self, states: Tensor) -> Tensor:
+        """(B, tokens, D) → (B, H, tokens, D / H)."""
+        return states.view(*states.shape[:2], self.heads, -1).transpose(1, 2)
+
+
+class FeedForward(nn.Module):
+    """Two dense layers with ReLU between them."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__()
+        self.widen = _linear(options.width, options.ffn)
+        self.narrow = _linear(options.ffn, options.width)
+        self.dropout = nn.Dropout(options.activation_dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, D) → (…, D)."""
+        return self.narrow(self.dropout(F.relu(self.widen(x))))  # type: ignore[no-any-return]
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__()
+        self.pre = options.norm == "pre"
+        self.attention, self.attention_norm = Attention(options), nn.LayerNorm(options.width)
+        self.feed_forward, self.feed_forward_norm = FeedForward(options), nn.LayerNorm(options.width)
+        self.dropout = nn.Dropout(options.dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(B, S, D) → (B, S, D)."""
+        h = self.attention_norm(x) if self.pre else x
+        x = x + self.dropout(self.attention(h, self.attention.look_at(h), mask))
+        x = x if self.pre else self.attention_norm(x)
+        h = self.feed_forward_norm(x) if self.pre else x
+        x = x + self.dropout(self.feed_forward(h))
+        return x if self.pre else self.feed_forward_norm(x)
+
+
+class DecoderLayer(nn.Module):
+    """Causal self-attention, attention to the memory, feed-forward."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__()
+        self.pre = options.norm == "pre"
+        self.attention, self.attention_norm = Attention(options), nn.LayerNorm(options.width)
+        self.cross, self.cross_norm = Attention(options), nn.LayerNorm(options.width)
+        self.feed_forward, self.feed_forward_norm = FeedForward(options), nn.LayerNorm(options.width)
+        self.dropout = nn.Dropout(options.dropout)
+
+    def forward(self, x: Tensor, memory: KeyValues, mask: Tensor, past: KeyValues | None) -> tuple[Tensor, KeyValues]:
+        """Go through the layer.
+
+        Args:
+            x: (R, T, D); T is 1 where there is a past.
+            memory: keys and values of B sentences, R a multiple of B.
+            mask: (B, 1, 1, S).
+            past: keys and values of the tokens before, R rows; None where `x` starts at the first token.
+
+        Returns:
+            (R, T, D), and keys and values of all tokens up to here.
+        """
+        h = self.attention_norm(x) if self.pre else x
+        seen = self.attention.look_at(h)
+        seen = seen if past is None else past.append(seen)
+        x = x + self.dropout(self.attention(h, seen, causal=past is None))
+        x = x if self.pre else self.attention_norm(x)
+        h = self.cross_norm(x) if self.pre else x
+        # The rows of a sentence look at the same memory: they become further tokens of one row, so it is not copied.
+        rows = h.reshape(len(mask), -1, h.shape[-1])
+        x = x + self.dropout(self.cross(rows, memory, mask).reshape(h.shape))
+        x = x if self.pre else self.cross_norm(x)
+        h = self.feed_forward_norm(x) if self.pre else x
+        x = x + self.dropout(self.feed_forward(h))
+        return (x if self.pre else self.feed_forward_norm(x)), seen
+
+
+class Transformer(nn.Module):
+    """Encoder and decoder; see `transformer.py` for the picture."""
+
+    positions: Tensor
+
+    def __init__(self, options: Options, source: int, target: int) -> None:
+        super().__init__()
+        self.max_length = options.max_length
+        self.scale = math.sqrt(options.width)
+        self.target_embedding = _embedding(target, options.width)
+        self.source_embedding = self.target_embedding if options.shared == "all" else _embedding(source, options.width)
+        self.encoder = nn.ModuleList(EncoderLayer(options) for _ in range(options.encoder_layers))
+        self.decoder = nn.ModuleList(DecoderLayer(options) for _ in range(options.decoder_layers))
+        pre = options.norm == "pre"
+        self.encoder_norm = nn.LayerNorm(options.width) if pre else nn.Identity()
+        self.decoder_norm = nn.LayerNorm(options.width) if pre else nn.Identity()
+        self.dropout = nn.Dropout(options.dropout)
+        self.register_buffer("positions", _sinusoids(options.max_length, options.width), persistent=False)
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        """Score every next token.
+
+        Args:
+            source: (B, S), ids, filled with PAD at the end of a row.
+            target: (B, T), ids, beginning with END, likewise filled.
+
+        Returns:
+            (B, T, V): scores of the token after each one, before softmax; those at filling mean nothing.
+        """
+        scores, _ = self._decode(target, self.begin(self.encode(source)))
+        return scores
+
+    def encode(self, source: Tensor) -> Memory:
+        """Encode (B, S) source ids."""
+        mask = (source != PAD)[:, None, None, :]
+        x = self._embed(self.source_embedding, source, 0)
+        for layer in self.encoder:
+            x = layer(x, mask)
+        return Memory(self.encoder_norm(x), mask)
+
+    def begin(self, memory: Memory) -> DecoderState:
+        """Return the state before the first target token."""
+        looked_at = [layer.cross.look_at(memory.states) for layer in self._decoder_layers()]
+        return DecoderState(looked_at, memory.mask, [None] * len(looked_at), 0)
+
+    def step(self, tokens: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        """Take one more token for each row.
+
+        Args:
+            tokens: (R,), the last target tokens.
+            state: after the tokens before.
+
+        Returns:
+            (R, V) scores of the next token, and the state after `tokens`.
+        """
+        scores, state = self._decode(tokens[:, None], state)
+        return scores[:, 0], state
+
+    def _decode(self, target: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        x = self._embed(self.target_embedding, target, state.length)
+        past: list[KeyValues | None] = []
+        for layer, memory, before in zip(self._decoder_layers(), state.memory, state.past, strict=True):
+            x, seen = layer(x, memory, state.mask, before)
+            past.append(seen)
+        scores = F.linear(self.decoder_norm(x), self.target_embedding.weight)
+        return scores, replace(state, past=past, length=state.length + target.shape[1])
+
+    def _decoder_layers(self) -> list[DecoderLayer]:
+        return [layer for layer in self.decoder if isinstance(layer, DecoderLayer)]
+
+    def _embed(self, embedding: nn.Embedding, tokens: Tensor, first: int) -> Tensor:
+        """(B, T) ids at positions `first`, `first` + 1, … → (B, T, D)."""
+        last = first + tokens.shape[1]
+        assert last <= self.max_length, (last, self.max_length)
+        return self.dropout(embedding(tokens) * self.scale + self.positions[first:last])  # type: ignore[no-any-return]
+
+
+def _linear(before: int, after: int) -> nn.Linear:
+    layer = nn.Linear(before, after)
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _embedding(pieces: int, width: int) -> nn.Embedding:
+    embedding = nn.Embedding(pieces, width, padding_idx=PAD)
+    nn.init.normal_(embedding.weight, 0.0, width**-0.5)
+    with torch.no_grad():
+        embedding.weight[PAD].zero_()
+    return embedding
+
+
+def _sinusoids(length: int, width: int) -> Tensor:
+    """Return (length, width): sines, then cosines, of positions at wavelengths from 2π to 10,000 · 2π."""
+    half = width // 2
+    frequencies = torch.exp(torch.arange(half) * (-math.log(10_000) / max(half - 1, 1)))
+    angles = torch.arange(length)[:, None] * frequencies
+    return torch.cat((angles.sin(), angles.cos()), dim=1)

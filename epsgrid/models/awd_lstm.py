@@ -1,0 +1,61 @@
+"""AWD-LSTM (Merity, Keskar and Socher 2018), the word language model published for Penn Treebank.
+
+    tokens → embedding → [LSTM]·layers → dense layer tied to the embedding        (time, batch) → (time, batch, words)
+
+Widths of the LSTMs: `embedding → hidden → … → hidden → embedding`, so that one layer is 400→400, two are 400→1150→400,
+three 400→1150→1150→400. With 10,000 words they have 5,293,200, 13,632,400 and 24,221,600 parameters.
+
+Regularised, in training only, as published:
+
+    weight drop       on each LSTM's hidden-to-hidden weights, one mask for the whole sequence
+    embedding         whole words dropped, one mask over the vocabulary for the whole batch
+    input, hidden,    locked ("variational") dropout: one mask for all time steps, behind the embedding, between layers
+    output            and in front of the dense layer
+    activation        α · mean(d²), d: output of the last layer after dropout            added to the training loss
+    temporal          β · mean((hₜ₊₁ − hₜ)²), h: the same before dropout                 added to the training loss
+
+Embedding weights start from U(−0.1, 0.1), the output bias at zero, LSTMs at torch's default.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from epsgrid.models._text import require_text
+from epsgrid.spec.model import ModelOptions
+
+if TYPE_CHECKING:
+    import torch
+
+Width = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Strength = Annotated[float, Field(ge=0)]
+
+
+class Options(ModelOptions):
+    """Widths, number of layers and strength of each regulariser; the published ones for Penn Treebank by default."""
+
+    embedding: Width = 400
+    hidden: Width = 1150
+    layers: Annotated[int, Field(ge=1)] = 3
+    weight_drop: Share = 0.5
+    embedding_dropout: Share = 0.1
+    input_dropout: Share = 0.4
+    hidden_dropout: Share = 0.25
+    output_dropout: Share = 0.4
+    activation_penalty: Strength = 2.0
+    temporal_penalty: Strength = 1.0
+
+
+def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:
+    """Build the model for a vocabulary of `outputs` words; `inputs` are () for text.
+
+    Raises:
+        SpecError: the task gives no text.
+    """
+    from epsgrid.models._lstm_awd import AwdLstm
+
+    require_text("awd_lstm", inputs)
+    return AwdLstm(options, outputs)

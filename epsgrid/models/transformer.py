@@ -1,0 +1,94 @@
+"""Transformer for translation (Vaswani et al. 2017), in the shape of fairseq's transformer_iwslt_de_en.
+
+    source tokens → embedding · √width + position → encoder layers ──────────┐ memory
+    target tokens → embedding · √width + position → decoder layers (attend to it) → scores over the target dictionary
+
+    encoder layer: self-attention, feed-forward (ReLU)
+    decoder layer: causal self-attention, attention to the memory, feed-forward
+
+Around each of these stands a residual connection: norm(x + dropout(f(x))) with `norm: post`, as published first, or
+x + dropout(f(norm(x))) with a last norm at the end of either stack with `norm: pre`. The decoder's embedding also
+gives the scores (`shared: decoder`), or one matrix serves source, target and scores (`shared: all`, which needs a
+joined dictionary). 39,469,056 parameters at the defaults and dictionaries of 8,848 and 6,632.
+
+Weights start as fairseq's: embeddings N(0, 1/√width), queries, keys and values together Xavier-uniform, all other
+matrices Xavier-uniform, biases zero.
+
+A bias of the keys shifts all scores of a query alike, which softmax does not see: its true gradient is zero, and what
+is left is rounding noise that would set a lower bound of ε by itself. The published model has these biases;
+`key_bias: false` leaves them out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from epsgrid.errors import SpecError
+from epsgrid.spec.model import ModelOptions
+
+if TYPE_CHECKING:
+    import torch
+
+Size = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Options(ModelOptions):
+    """Sizes, dropouts and the places of norms and shared embeddings; the published IWSLT14 model by default.
+
+    `attention_dropout` is of the attention's weights, `activation_dropout` behind the ReLU, `dropout` everywhere else.
+    `max_length` is the most tokens of a sentence, its end included.
+    """
+
+    encoder_layers: Size = 6
+    decoder_layers: Size = 6
+    width: Size = 512
+    ffn: Size = 1024
+    heads: Size = 4
+    dropout: Rate = 0.3
+    attention_dropout: Rate = 0.0
+    activation_dropout: Rate = 0.0
+    norm: Literal["post", "pre"] = "post"
+    shared: Literal["decoder", "all"] = "decoder"
+    key_bias: bool = True
+    max_length: Size = 1024
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Options:
+        if self.width % self.heads or self.width % 2:
+            raise ValueError(f"width: {self.width} must be even and a multiple of heads: {self.heads}")
+        return self
+
+
+def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:
+    """Build the transformer.
+
+    Args:
+        options: as above.
+        inputs: (size of the source dictionary, tokens of the longest sentence), as the translation task gives them.
+        outputs: size of the target dictionary.
+
+    Raises:
+        SpecError: the task does not translate, has longer sentences than `max_length`, or two dictionaries where one is
+            to be shared.
+    """
+    if len(inputs) != 2:
+        raise SpecError(
+            f"model transformer translates: it needs `task: translation`; this task gives examples {inputs}"
+        )
+    source, longest = inputs
+    if longest > options.max_length:
+        raise SpecError(
+            f"model.max_length: {options.max_length:,} tokens, but the task's longest sentence has {longest:,};"
+            " raise model.max_length, or remove such sentences from the data"
+        )
+    if options.shared == "all" and source != outputs:
+        raise SpecError(
+            f"model.shared: all needs one dictionary for both languages, the task's have {source:,} and {outputs:,}"
+            " pieces; set task.joined: true, or model.shared: decoder"
+        )
+    from epsgrid.models._transformer import Transformer
+
+    return Transformer(options, source, outputs)

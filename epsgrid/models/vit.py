@@ -1,0 +1,72 @@
+"""A small vision transformer (Dosovitskiy et al. 2021) for 32×32 images.
+
+    (batch, 3, 32, 32)
+    patches of 4×4, dense 192               (batch, 64, 192)            9,408
+    plus learnt positions · dropout         (batch, 64, 192)           12,288
+    6 layers                                (batch, 64, 192)    6 × 444,288
+    layer norm · mean over patches          (batch, 192)                  384
+    dense 10                                (batch, 10)                 1,930
+
+A layer is x + attention(norm(x)) with 3 heads, then x + dense(GELU(dense(norm(x)))) with 768 channels between.
+2,689,738 parameters in all. Width and heads are those of the smallest published one (ViT-Tiny, Touvron et al. 2021),
+the mean over patches in place of a class token is that of Beyer, Zhai and Kolesnikov 2022; depth and patch are our
+choice, so that it trains on 32×32 images. Queries, keys and values have no bias, which for keys would have no true
+gradient.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field, model_validator
+
+from epsgrid.errors import SpecError
+from epsgrid.models._images import require_images
+from epsgrid.spec.model import ModelOptions
+
+if TYPE_CHECKING:
+    import torch
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class Options(ModelOptions):
+    """Height and width of a patch, channels, layers, heads of attention, and dropout."""
+
+    patch: Count = 4
+    width: Count = 192
+    depth: Count = 6
+    heads: Count = 3
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Options:
+        if self.width % self.heads:
+            raise ValueError(f"width: {self.width} cannot be shared by {self.heads} heads; take a multiple of heads")
+        return self
+
+
+def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:
+    """Build the transformer for images that patches cover exactly.
+
+    Raises:
+        SpecError: the task's examples are no images, or patches do not fit into them.
+    """
+    from epsgrid.models._vit import VisionTransformer
+
+    channels, height, width = require_images("vit", inputs, smallest=options.patch)
+    if height % options.patch or width % options.patch:
+        raise SpecError(
+            f"model vit: patches of {options.patch}×{options.patch} do not cover images of {height}×{width} pixels;"
+            " set model.patch to a divisor of both, or resize the images"
+        )
+    return VisionTransformer(
+        channels,
+        (height // options.patch, width // options.patch),
+        options.patch,
+        outputs,
+        width=options.width,
+        depth=options.depth,
+        heads=options.heads,
+        dropout=options.dropout,
+    )

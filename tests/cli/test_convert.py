@@ -1,0 +1,68 @@
+"""`epsgrid convert` and the table of `epsgrid list optimizers`."""
+
+import json
+
+import pytest
+
+
+def test_the_result_alone_is_on_stdout(shell):
+    done = shell.run("convert", "1e-8", "--from", "adam", "--to", "adabelief", "--beta2", "0.999")
+    assert done.stdout == "1e-19\n"
+    assert "the same in the long run" in done.stderr
+    assert "adabelief: ε = 1e-19 added to v in place and outside the root" in done.stderr
+
+
+def test_a_step_says_how_much_a_correction_magnifies(shell):
+    done = shell.run("convert", "1e-7", "--from", "keras", "--to", "torch", "--step", "391")
+    assert float(done.stdout) == pytest.approx(1.758e-7, rel=1e-3)
+    assert "the same at step 391:" in done.stderr
+
+
+def test_without_a_target_all_are_listed(shell):
+    lines = shell.run("convert", "1e-8", "--from", "adam").stdout.splitlines()
+    found = {line.split()[0]: line.split()[1] for line in lines[1:]}
+    assert found["adam"] == "1e-08" and found["eadam"] == "1e-19" and found["keras-rmsprop"] == "1e-16"
+    assert next(line for line in lines if line.startswith("adagrad")).split()[1:3] == ["needs", "--step"]
+
+
+def test_json_holds_both_ends(shell):
+    done = shell.run(
+        "convert", "1e-8", "--from", "adam", "--to", "radam", "--step", "1", "--dtype", "float16", "--json"
+    )
+    document = json.loads(done.stdout)
+    assert document["version"] == 1
+    assert document["to"]["radam"]["epsilon"] == pytest.approx(1e-8 * 0.001**0.5)
+    assert document["step"] == 1
+    assert "is 0 in float16" in document["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["1e-8", "--from", "adma"], "unknown optimizer 'adma'; did you mean 'adam'?"),
+        (["1e-8", "--from", "lion"], "'lion' is not supported: it takes the sign"),
+        (["1e-8", "--from", "sgdm"], "'sgdm' has no adaptive denominator"),
+        (["0", "--from", "adam"], "epsilon must be positive and finite, got 0.0"),
+        (["1e-8", "--from", "adam", "--beta2", "1.5"], "adam: beta2 1.5: Input should be less than 1"),
+        (["1e-8", "--from", "keras", "--beta2", "-1"], "keras: beta2 -1.0: beta2 must lie in [0, 1)"),
+        (["1e-8", "--from", "radam", "--beta2", "0.5"], "radam: beta2 0.5: betas[1]: 0.5 averages over"),
+        (["1e-8", "--from", "adam", "--to", "adagrad"], "√Σg² grows with every step: say at which step"),
+        (["1e-8", "--from", "adam", "--dtype", "int8"], "--dtype: unknown type 'int8'"),
+    ],
+)
+def test_wrong_input_is_told(shell, arguments, words):
+    code = 4 if "sgdm" in arguments else 2
+    assert words in shell.run("convert", *arguments, expect=code).stderr
+
+
+def test_the_placement_table_names_every_optimizer(shell):
+    lines = shell.run("list", "optimizers").stdout.splitlines()
+    assert lines[0].split("  ")[0] == "optimizer"
+    rows = {line.split()[0]: line for line in lines[1:]}
+    assert "ε = (1 − β₂) · b²" in rows["eadam"] and "added to v in place" in rows["eadam"]
+    assert "√v̂ of (g − m)²" in rows["adabelief"]
+    assert rows["sgdm"].endswith("no ε")
+    document = json.loads(shell.run("list", "optimizers", "--json").stdout)
+    assert document["placements"]["rmsprop"]["compared_with"] == "√v"
+    assert document["placements"]["sgdm"] is None
+    assert set(document["placements"]) == set(document["optimizers"]) == set(rows)

@@ -1,0 +1,230 @@
+"""The official archive of IWSLT14: an archive of the same layout, and what can be wrong with one."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from epsgrid.data import translation
+from epsgrid.data._iwslt14 import prepare_archive
+from epsgrid.data._moses import clean, detokenizer, tokenizer
+from epsgrid.data._places import data_folders
+from epsgrid.errors import DataError
+
+TESTS = ("TED.dev2010", "TEDX.dev2012", "TED.tst2010", "TED.tst2011", "TED.tst2012")
+GOOD = [(f"Das ist Satz Nummer {n}, usw.", f"This is sentence number {n}, U.S.") for n in range(50)]
+
+
+def members(pairs: list[tuple[str, str]] = GOOD) -> dict[str, str]:
+    """Return the files of a small archive by name: 50 good training pairs, two test sentences in each set."""
+    files = {"de-en/README": "hello\n"}
+    for side, language in enumerate(("de", "en")):
+        head = [
+            "<url>http://www.ted.com/talks/x</url>",
+            "<keywords>talks, science</keywords>",
+            "<talkid>1</talkid>",
+            f"<title>{('Der Titel', 'The title')[side]}</title>",
+            f"<description>{('TED Vortrag', 'TED talk')[side]}</description>",
+        ]
+        files[f"de-en/train.tags.de-en.{language}"] = "".join(
+            f"{line}\n" for line in [*head, *(pair[side] for pair in pairs)]
+        )
+        for name in TESTS:
+            segments = [
+                f'<seg id="1"> {("Es ist’s", "It’s")[side]} {name} </seg>',
+                f'<seg id="2">{("Gut!", "Good!")[side]}</seg>',
+            ]
+            body = "\n".join(['<?xml version="1.0"?>', "<mteval>", "<doc>", *segments, "</doc>", "</mteval>"])
+            files[f"de-en/IWSLT14.{name}.de-en.{language}.xml"] = f"{body}\n"
+    return files
+
+
+def pack(path: Path, files: dict[str, str | bytes]) -> Path:
+    with tarfile.open(path, "w:gz") as tar:
+        for name, text in files.items():
+            content = text if isinstance(text, bytes) else text.encode()
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").split("\n")[:-1]
+
+
+def test_the_archive_becomes_a_folder_of_tokenised_pairs(tmp_path: Path) -> None:
+    told: list[str] = []
+    archive = pack(tmp_path / "de-en.tgz", members())
+    assert prepare_archive(archive, tmp_path / "out", counts=None, tell=told.append) == (50, 2, 10)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
+        f"{split}.{language}" for split in ("train", "valid", "test") for language in ("de", "en")
+    )
+    english = lines(tmp_path / "out" / "train.en")
+    assert english[:3] == ["the title", "ted talk", "this is sentence number 0 , u.s ."]
+    assert lines(tmp_path / "out" / "train.de")[2] == "das ist satz nummer 0 , usw ."
+    # the titles are pairs 1 and 2: pair 23 is sentence 20, pair 46 sentence 43
+    assert lines(tmp_path / "out" / "valid.en") == [f"this is sentence number {n} , u.s ." for n in (20, 43)]
+    assert "this is sentence number 20 , u.s ." not in english
+    test = lines(tmp_path / "out" / "test.en")
+    assert test[:2] == ["it &apos;s ted.dev2010", "good !"]
+    assert [line.split()[-1] for line in test[::2]] == [name.lower() for name in TESTS]
+    assert told == [f"reading {archive}", "tokenising"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["de-en.tgz", "out"]
+
+
+def test_the_folder_made_can_be_loaded(tmp_path: Path) -> None:
+    prepare_archive(pack(tmp_path / "de-en.tgz", members()), tmp_path / "out", counts=None)
+    corpus = translation.load(
+        str(tmp_path / "out"), ("de", "en"), translation.Encoding(80, False), {}, {"EPSGRID_CACHE": str(tmp_path)}
+    )
+    assert [len(pairs) for pairs in corpus.splits.values()] == [50, 2, 10]
+
+
+def test_pairs_of_unlike_lengths_are_dropped(tmp_path: Path) -> None:
+    bad = [("Ja.", "Yes, of course, it is so."), ("", "Nothing."), ("Wort " * 176, "Word " * 176)]
+    prepare_archive(pack(tmp_path / "de-en.tgz", members([*bad, *GOOD])), tmp_path / "out", counts=None)
+    assert lines(tmp_path / "out" / "train.en")[2] == "this is sentence number 0 , u.s ."
+
+
+def test_nothing_in_an_archive_can_reach_outside(tmp_path: Path) -> None:
+    files = members()
+    archive = tmp_path / "a" / "b" / "de-en.tgz"
+    archive.parent.mkdir(parents=True)
+    with tarfile.open(archive, "w") as tar:
+        link = tarfile.TarInfo("de-en/train.tags.de-en.de")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        for info, content in (
+            (link, b""),
+            (tarfile.TarInfo("../../evil"), b"x"),
+            (tarfile.TarInfo("/tmp/evil"), b"x"),
+            *((tarfile.TarInfo(name), text.encode()) for name, text in files.items()),
+        ):
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    assert prepare_archive(archive, tmp_path / "a" / "out", counts=None) == (50, 2, 10)
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_dir()) == [
+        "a",
+        "a/b",
+        "a/out",
+    ]
+    assert not list(tmp_path.rglob("*evil*"))
+
+
+def test_other_counts_than_the_official_ones_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"50 / 2 / 10 pairs came out, expected 160,239 / 7,283 / 6,750 .* IWSLT14"):
+        prepare_archive(pack(tmp_path / "de-en.tgz", members()), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def _without(name: str) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        pack(path, {key: text for key, text in members().items() if not key.endswith(name)})
+
+    return damage
+
+
+def _truncated(path: Path) -> None:
+    pack(path, members())
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def _no_archive(path: Path) -> None:
+    path.write_text("<html>404</html>" * 100)
+
+
+def _unequal(path: Path) -> None:
+    files = members()
+    files["de-en/train.tags.de-en.en"] += "One line more.\n"
+    pack(path, files)
+
+
+def _latin(path: Path) -> None:
+    pack(path, members() | {"de-en/train.tags.de-en.de": "Bäume\n".encode("latin-1")})
+
+
+def _short(path: Path) -> None:
+    pack(path, members(GOOD[:4]))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: None, r"no archive .*; the official one is at https://dl\.fbaipublicfiles\.com/"),
+        (_without("tst2011.de-en.de.xml"), r"it lacks IWSLT14\.TED\.tst2011\.de-en\.de\.xml"),
+        (_truncated, r"not a readable tar archive .*; get it again"),
+        (_no_archive, r"not a readable tar archive"),
+        (_unequal, r"German has 52 lines, its English 53"),
+        (_latin, r"train\.tags\.de-en\.de is not UTF-8"),
+        (_short, r"6 / 0 / 10 pairs came out; each split needs some"),
+    ],
+)
+def test_damaged_archives_are_told_and_leave_nothing(
+    tmp_path: Path, damage: Callable[[Path], None], message: str
+) -> None:
+    archive = tmp_path / "de-en.tgz"
+    damage(archive)
+    with pytest.raises(DataError, match=message):
+        prepare_archive(archive, tmp_path / "out", counts=None)
+    assert [path.name for path in tmp_path.iterdir() if path != archive] == []
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
+    archive = pack(tmp_path / "bomb.tgz", members() | {"de-en/zeros": b"\0" * 10_000_000})
+    with pytest.raises(DataError, match=r"more than 1,000,000 bytes unpacked"):
+        prepare_archive(archive, tmp_path / "out", counts=None, limit_bytes=1_000_000)
+
+
+def test_a_folder_that_is_there_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DataError, match=r"out is already there; remove it first"):
+        prepare_archive(pack(tmp_path / "de-en.tgz", members()), tmp_path / "out", counts=None)
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"cannot write .*file/out"):
+        prepare_archive(pack(tmp_path / "de-en.tgz", members()), tmp_path / "file" / "out", counts=None)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Moses
+
+
+@pytest.mark.parametrize(
+    ("line", "tokens"),
+    [
+        ("He's here, isn't he?", "He &apos;s here , isn &apos;t he ?"),
+        ("I saw Mr. Smith at 5 p.m.", "I saw Mr. Smith at 5 p.m ."),
+        ("Wait...", "Wait ..."),
+        ("a & b [c] | <d>", "a &amp; b &#91; c &#93; &#124; &lt; d &gt;"),
+        (".", "."),
+        ("  ", ""),
+    ],
+)
+def test_lines_are_tokenised_as_by_moses(line: str, tokens: str) -> None:
+    assert tokenizer("en")(line) == tokens
+
+
+def test_a_last_abbreviation_is_split_as_in_the_published_text() -> None:
+    """sacremoses keeps "usw." whole at the end of a line; the published text, by Moses' own tokeniser, has "usw ."."""
+    folder = next((place / "iwslt14-subset" for place in data_folders(os.environ)), None)
+    if folder is None or not folder.is_dir():
+        pytest.skip("the subset of IWSLT14 is not on this machine")
+    text = [line for split in ("train", "valid", "test") for line in lines(folder / f"{split}.de")]
+    published = [line for line in text if line.endswith(" usw .")]
+    assert len(published) > 5
+    assert not any(line.endswith("usw.") for line in text)
+    detokenise, tokenise = detokenizer("de"), tokenizer("de")
+    assert all(tokenise(detokenise(line)).endswith(" usw .") for line in published)
+
+
+def test_cleaning_keeps_what_fits() -> None:
+    kept = [("a b", "a  b c "), ("a", "b"), ("a b c d", "a b c d e f")]
+    dropped = [("a b", "a b c d"), ("", "b"), ("a " * 7, "b " * 7), ("x" * 1001, "b")]
+    assert clean([*kept, *dropped], ratio=1.5, shortest=1, longest=6) == [("a b", "a b c"), *kept[1:]]

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from epsgrid.data import _torchvision
+from epsgrid.data._torchvision import import_torchvision
+from epsgrid.errors import DataError
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("torchvision"), reason="torchvision not installed")
+def test_a_fresh_process_gets_torchvisions_data_sets_and_transforms() -> None:
+    code = (
+        "from epsgrid.data._torchvision import import_torchvision\n"
+        "torchvision = import_torchvision()\n"
+        "assert import_torchvision() is torchvision\n"
+        "from torchvision.transforms import v2\n"
+        "print(torchvision.datasets.CIFAR10.__name__, v2.CenterCrop(2).size)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("CIFAR10")
+
+
+def test_beside_a_healthy_torchvision_nothing_is_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy = ModuleType("torchvision")
+    monkeypatch.setitem(sys.modules, "torchvision", healthy)
+    monkeypatch.setattr(_torchvision, "_declarations", None)
+    assert import_torchvision() is healthy
+    assert _torchvision._declarations is None
+
+
+def test_missing_torchvision_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(DataError, match=r"pip install torchvision.*or use an image folder"):
+        import_torchvision()
+
+
+def test_another_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "torchvision.py").write_text("raise RuntimeError('something else')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name == "torchvision" or name.startswith("torchvision.")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(RuntimeError, match="something else"):
+        import_torchvision()

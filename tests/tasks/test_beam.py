@@ -1,0 +1,164 @@
+"""Beam search: against an exhaustive search, against a plain one sentence at a time, and its edges."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from epsgrid.tasks._beam import Search, Translation, beam_search
+
+PAD, END = 0, 1
+
+
+class Table:
+    """A toy decoder: log-probabilities looked up by sentence, position and last token; it remembers its sentences.
+
+    `table` is (sentences, positions, V, V), log-probabilities of the next token in the last axis.
+    """
+
+    def __init__(self, table: Tensor, beam: int) -> None:
+        self.table, self.position = table, 0
+        self.of_row = torch.arange(len(table)).repeat_interleave(beam)
+        self.history = torch.zeros(len(self.of_row), 0, dtype=torch.long)
+
+    def step(self, tokens: Tensor) -> Tensor:
+        self.history = torch.cat((self.history, tokens[:, None]), dim=1)
+        scores = self.table[self.of_row, self.position, tokens]
+        self.position += 1
+        return scores
+
+    def keep(self, sentences: Tensor | None, rows: Tensor) -> None:
+        self.of_row, self.history = self.of_row[rows], self.history[rows]
+
+
+def random_table(seed: int, sentences: int, positions: int, vocabulary: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (sentences, positions, vocabulary, vocabulary)
+    return torch.log_softmax(2 * torch.randn(shape, generator=generator, dtype=torch.float64), dim=-1)
+
+
+def score(table: Tensor, tokens: tuple[int, ...], penalty: float) -> float:
+    """Score one sentence's translation, its end included: log-probability / tokens^penalty."""
+    steps = itertools.pairwise((END, *tokens))
+    return sum(table[at, a, b].item() for at, (a, b) in enumerate(steps)) / len(tokens) ** penalty
+
+
+def exhaustive(table: Tensor, limit: int, penalty: float) -> Translation:
+    """Score every translation there is."""
+    words = range(2, table.shape[-1])
+    every = ((*body, END) for length in range(limit + 1) for body in itertools.product(words, repeat=length))
+    best = max(every, key=lambda tokens: score(table, tokens, penalty))
+    return Translation(list(best[:-1]), score(table, best, penalty))
+
+
+def plain(table: Tensor, limit: int, beam: int, penalty: float) -> Translation:
+    """Search one sentence with lists; the rules of fairseq in as few words as possible."""
+    live: list[tuple[float, tuple[int, ...]]] = [(0.0, (END,))]
+    finished: list[tuple[float, tuple[int, ...]]] = []
+    for position in range(limit + 1):
+        followers = [END] if position == limit else range(1, table.shape[-1])
+        candidates = [
+            (total + table[position, tokens[-1], token].item(), (*tokens, token))
+            for total, tokens in live
+            for token in followers
+        ]
+        candidates.sort(key=lambda candidate: -candidate[0])
+        ended = [candidate for candidate in candidates[:beam] if candidate[1][-1] == END]
+        finished += [(total / (len(tokens) - 1) ** penalty, tokens) for total, tokens in ended]
+        live = [candidate for candidate in candidates[: 2 * beam] if candidate[1][-1] != END][:beam]
+        if len(finished) >= beam:
+            break
+    best = max(finished)
+    return Translation(list(best[1][1:-1]), best[0])
+
+
+def search(beam: int, penalty: float = 1.0) -> Search:
+    return Search(beam, penalty, start=END, end=END, never=(PAD,))
+
+
+def assert_same(found: list[Translation], expected: list[Translation]) -> None:
+    assert [translation.tokens for translation in found] == [translation.tokens for translation in expected]
+    assert [t.score for t in found] == pytest.approx([t.score for t in expected], rel=1e-5)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.6, 1.0, 2.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_wide_beam_equals_an_exhaustive_search(seed: int, penalty: float) -> None:
+    """With 3 words and at most 3 of them there are 40 translations: a beam of 41 forgets none of them."""
+    limits = [3, 2, 3, 0]
+    table = random_table(seed, len(limits), 4, 5)
+    found = beam_search(Table(table, 41), torch.tensor(limits), search(41, penalty))
+    assert_same(found, [exhaustive(table[i], limit, penalty) for i, limit in enumerate(limits)])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    limits=st.lists(st.integers(0, 7), min_size=1, max_size=5),
+    beam=st.integers(1, 6),
+    vocabulary=st.integers(4, 9),
+    penalty=st.sampled_from([0.5, 1.0, 1.5]),
+)
+def test_a_batch_equals_a_plain_search_of_each_sentence(
+    seed: int, limits: list[int], beam: int, vocabulary: int, penalty: float
+) -> None:
+    table = random_table(seed, len(limits), 8, vocabulary)
+    found = beam_search(Table(table, beam), torch.tensor(limits), search(beam, penalty))
+    assert_same(found, [plain(table[i], limit, beam, penalty) for i, limit in enumerate(limits)])
+
+
+def test_rows_go_on_from_the_beam_they_continue() -> None:
+    """The decoder's own history must be the translation, whatever was reordered and dropped on the way."""
+    table = random_table(3, 4, 9, 6)
+    decoder = Table(table, 3)
+    seen: list[np.ndarray] = []
+    step = decoder.step
+
+    def spy(tokens: Tensor) -> Tensor:
+        scores = step(tokens)
+        seen.append(decoder.history.numpy().copy())
+        return scores
+
+    decoder.step = spy  # type: ignore[method-assign]
+    found = beam_search(decoder, torch.tensor([8, 3, 5, 8]), search(3))
+    prefixes = {tuple(row) for history in seen for row in history.tolist()}
+    assert all((END, *translation.tokens) in prefixes for translation in found)
+
+
+def test_a_beam_of_one_is_the_greedy_choice() -> None:
+    table = random_table(0, 1, 20, 6)
+    table[..., PAD] = -math.inf
+    token, tokens = END, []
+    for position in range(20):
+        token = int(table[0, position, token].argmax())
+        if token == END:
+            break
+        tokens.append(token)
+    assert beam_search(Table(table, 1), torch.tensor([19]), search(1))[0].tokens == tokens
+
+
+def test_what_may_never_occur_does_not() -> None:
+    table = torch.full((1, 6, 4, 4), math.log(0.05))
+    table[..., PAD] = math.log(0.85)
+    found = beam_search(Table(table, 4), torch.tensor([5]), search(4))
+    assert PAD not in found[0].tokens
+
+
+def test_at_the_limit_a_translation_ends_however_unlikely() -> None:
+    table = torch.full((2, 6, 3, 3), -50.0)
+    table[..., 2] = 0.0
+    found = beam_search(Table(table, 1), torch.tensor([3, 5]), search(1))
+    assert [translation.tokens for translation in found] == [[2] * 3, [2] * 5]
+
+
+def test_a_model_that_gives_nan_translates_to_nothing() -> None:
+    table = torch.full((2, 4, 5, 5), math.nan)
+    found = beam_search(Table(table, 2), torch.tensor([3, 1]), search(2))
+    assert found == [Translation([], -math.inf)] * 2

@@ -1,0 +1,181 @@
+"""The image tasks' files: their options, what they prepare, and that plug-ins are read without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from epsgrid import tasks
+from epsgrid.errors import DataError, SpecError
+from epsgrid.tasks import cifar10
+from tests.data.folders import write_folder
+
+REPOSITORY = Path(__file__).parents[2]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("EPSGRID_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("EPSGRID_DATA", raising=False)
+    return tmp_path / "cache"
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "cifar10": {"validation": 5},
+    "digits": {},
+    "images": {"validation": 5},
+    "synthetic": {"train": 40, "validation": 10, "test": 10},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_task_prepares_trains_and_scores(name: str, cache: Path) -> None:
+    folder = write_folder(cache / "data" / "cifar10-images")
+    plugin = tasks.load(name)
+    options = plugin.Options(name=name, **SETTINGS[name], **({"root": str(folder)} if name == "images" else {}))
+    data = plugin.prepare(options)
+    assert data.has_validation
+    assert len(data.checksum) == 64
+    assert data.checksum == plugin.prepare(options).checksum
+    task = plugin.build(options, data, CPU)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(task.outputs))
+    batch = next(task.batches(0, 0, 8))
+    assert batch.images.shape == (8, *task.inputs)
+    task.loss(model, batch).backward()  # type: ignore[no-untyped-call]
+    for split in ("validation", "test"):
+        assert set(task.evaluate(model.eval(), split)) == {"loss", "accuracy"}
+
+
+@pytest.mark.parametrize(("name", "settings"), [("digits", {}), ("synthetic", {"shape": (3, 8, 8), "train": 1000})])
+def test_inputs_are_about_normalised_and_can_be_learnt(name: str, settings: dict[str, Any]) -> None:
+    plugin = tasks.load(name)
+    options = plugin.Options(name=name, **settings)
+    task = plugin.build(options, plugin.prepare(options), CPU)
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(task.outputs))
+    images = torch.cat([batch.images for batch in task.batches(0, 0, 128)])
+    assert abs(images.mean().item()) < 0.2
+    assert abs(images.std().item() - 1) < 0.3
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for epoch in range(5):
+        for batch in task.batches(0, epoch, 32):
+            optimizer.zero_grad()
+            task.loss(model, batch).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    assert task.evaluate(model.eval(), "test")["accuracy"] > 0.7
+
+
+def test_plug_ins_are_read_and_images_prepared_without_torch(cache: Path) -> None:
+    write_folder(cache / "data" / "cifar10-images")
+    code = """
+import sys
+from epsgrid import plugins
+for family in ("optimizers", "models", "tasks", "data"):
+    for name in plugins.names(family):
+        plugins.load(family, name)
+assert not {"torch", "torchvision", "sklearn", "PIL"} & set(sys.modules)
+for name, settings in (("cifar10", {"validation": 5}), ("synthetic", {}), ("digits", {})):
+    task = plugins.load("tasks", name)
+    task.prepare(task.Options(name=name, **settings))
+    assert "torch" not in sys.modules, name
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_cifar10_is_as_published() -> None:
+    assert cifar10.PIXELS.mean == (0.4914, 0.4822, 0.4465)
+    assert cifar10.PIXELS.sd == (0.2023, 0.1994, 0.2010)
+    options = cifar10.Options(name="cifar10")
+    assert (options.validation, options.augment, options.download) == (5000, True, False)
+
+
+def test_where_cifar10_lies_is_no_part_of_a_trials_identity() -> None:
+    here = cifar10.Options(name="cifar10", root="/here", download=True)
+    assert here.identity() == cifar10.Options(name="cifar10").identity()
+    assert here.identity() != cifar10.Options(name="cifar10", validation=0).identity()
+
+
+def test_missing_cifar10_is_told() -> None:
+    with pytest.raises(DataError, match=r"CIFAR-10 not found: .* Either put its images.*or say `download: true`"):
+        cifar10.prepare(cifar10.Options(name="cifar10"))
+
+
+def test_too_few_images_for_the_default_validation_are_told(cache: Path) -> None:
+    write_folder(cache / "data" / "cifar10-images")
+    with pytest.raises(SpecError, match=r"task\.validation: 5,000 images held out leave nothing.*has 20 training"):
+        cifar10.prepare(cifar10.Options(name="cifar10"))
+
+
+def test_the_published_protocol_trains_on_everything(cache: Path) -> None:
+    write_folder(cache / "data" / "cifar10-images")
+    data = cifar10.prepare(cifar10.Options(name="cifar10", validation=0))
+    assert not data.has_validation
+    assert len(data.train) == 20
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("cifar10", {"validation": -1}, "greater than or equal to 0"),
+        ("cifar10", {"subset": {"train": 0}}, "greater than or equal to 1"),
+        ("cifar10", {"subset": {"trian": 5}}, "Extra inputs"),
+        ("cifar10", {"validation": 5, "subset": {"validation": 6}}, "6 is more than validation: 5"),
+        ("digits", {"validation": -1}, "greater than or equal to 0"),
+        ("images", {}, "Field required"),
+        ("images", {"root": ""}, "at least 1 character"),
+        ("images", {"root": ".", "size": 0}, "greater than or equal to 1"),
+        ("images", {"root": ".", "fit": "squeeze"}, "'center-crop' or 'resize'"),
+        ("images", {"root": ".", "mean": (0, 0, 0)}, "mean and std go together; state both"),
+        ("images", {"root": ".", "mean": (0, 0, 0), "std": (1, 0, 1)}, "greater than 0"),
+        ("images", {"root": ".", "padding": -1}, "greater than or equal to 0"),
+        ("synthetic", {"classes": 1}, "greater than or equal to 2"),
+        ("synthetic", {"noise": 1.5}, "less than or equal to 1"),
+        ("synthetic", {"shape": (3, 0, 4)}, "greater than or equal to 1"),
+        ("synthetic", {"train": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_options_out_of_range_are_refused(name: str, settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        tasks.load(name).Options(name=name, **settings)
+
+
+def images_task(folder: Path, **settings: Any) -> tuple[Any, Any]:
+    plugin = tasks.load("images")
+    options = plugin.Options(name="images", root=str(folder), **settings)
+    data = plugin.prepare(options)
+    return data, plugin.build(options, data, CPU)
+
+
+def test_an_image_folder_holds_out_a_tenth_and_pads_an_eighth(tmp_path: Path) -> None:
+    data, task = images_task(write_folder(tmp_path / "birds", train=4))
+    assert (len(data.train), len(data.validation), len(data.test)) == (36, 4, 10)
+    assert data.description.startswith("images of birds: 36 training, 4 validation (held out of training) and 10 test")
+    assert task._padding == 4
+    _, small = images_task(tmp_path / "birds", size=16)
+    assert small._padding == 2
+    assert small.inputs == (3, 16, 16)
+
+
+def test_an_image_folder_is_normalised_by_its_own_pixels_or_as_told(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, train=4)
+    _, computed = images_task(folder, augment=False, validation=0)
+    batch = next(computed.batches(0, 0, 40)).images
+    assert abs(batch.mean().item()) < 1e-3
+    assert abs(batch.std().item() - 1) < 1e-3
+    _, told = images_task(folder, augment=False, validation=0, mean=(0, 0, 0), std=(1, 1, 1))
+    batch = next(told.batches(0, 0, 40)).images
+    assert batch.min() == 0 and batch.max() == 1
+
+
+def test_where_an_image_folder_lies_is_no_part_of_a_trials_identity() -> None:
+    options = tasks.load("images").Options
+    assert options(name="images", root="/here").identity() == options(name="images", root="/there").identity()
+    assert options(name="images", root="/here").identity() != options(name="images", root="/here", size=9).identity()

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from epsgrid.data._images import Images
+from epsgrid.errors import SpecError
+from epsgrid.tasks import synthetic
+from epsgrid.tasks._augment import crop_and_flip
+from epsgrid.tasks._divide import DividedImages
+from epsgrid.tasks._examples import MappedExamples, ResidentExamples
+from epsgrid.tasks._images import EVALUATION_BATCH, ImageBatch, ImageTask, Pixels, _draw_order, _draw_variation
+
+CPU = torch.device("cpu")
+PIXELS = Pixels(white=255, mean=(0.4, 0.5), sd=(0.2, 0.25))
+
+
+def data(train: int = 50, validation: int = 7, test: int = 9) -> DividedImages:
+    options = synthetic.Options(
+        name="synthetic", shape=(2, 6, 5), classes=3, train=train, validation=validation, test=test
+    )
+    return synthetic.prepare(options)
+
+
+def task(augment: bool = True, **sizes: int) -> ImageTask:
+    return ImageTask(data(**sizes), PIXELS, augment, CPU)
+
+
+def same(one: list[ImageBatch], other: list[ImageBatch]) -> bool:
+    return len(one) == len(other) and all(
+        torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels) for a, b in zip(one, other, strict=True)
+    )
+
+
+@pytest.mark.parametrize(("batch_size", "steps"), [(1, 50), (8, 7), (10, 5), (50, 1), (64, 1)])
+def test_the_last_partial_batch_is_kept(batch_size: int, steps: int) -> None:
+    assert task().steps_per_epoch(batch_size) == steps
+    sizes = [len(batch.labels) for batch in task().batches(0, 0, batch_size)]
+    assert len(sizes) == steps
+    assert sum(sizes) == 50
+    assert set(sizes[:-1]) <= {batch_size}
+
+
+def test_all_of_cifar10_takes_391_steps_as_published() -> None:
+    pixels = np.zeros((50_000, 1, 1, 1), np.uint8)
+    examples = MappedExamples(Images(pixels, np.zeros(50_000, np.int64)), np.arange(50_000))
+    whole = task()
+    whole._train = examples
+    assert whole.steps_per_epoch(128) == 391
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31 - 1), st.integers(0, 300), st.integers(1, 60), st.data())
+def test_a_resumed_epoch_goes_on_exactly(seed: int, epoch: int, batch_size: int, draw: st.DataObject) -> None:
+    this = task()
+    first_step = draw.draw(st.integers(0, this.steps_per_epoch(batch_size)))
+    whole = list(this.batches(seed, epoch, batch_size))
+    assert same(list(this.batches(seed, epoch, batch_size, first_step)), whole[first_step:])
+
+
+def test_every_trial_of_a_seed_sees_the_same_batches_and_others_do_not() -> None:
+    first = list(task().batches(3, 2, 16))
+    torch.manual_seed(1)
+    assert same(list(task().batches(3, 2, 16)), first)
+    assert not same(list(task().batches(4, 2, 16)), first)
+    assert not same(list(task().batches(3, 3, 16)), first)
+
+
+def test_global_generators_are_not_touched() -> None:
+    torch.manual_seed(0)
+    np.random.seed(0)
+    states = torch.get_rng_state(), np.random.get_state()[1].tobytes()  # type: ignore[index, union-attr]
+    this = task()
+    list(this.batches(0, 0, 16))
+    this.evaluate(torch.nn.Flatten().eval(), "test")
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert np.random.get_state()[1].tobytes() == states[1]  # type: ignore[index, union-attr]
+
+
+def test_an_epoch_visits_every_training_image_once() -> None:
+    divided = data()
+    labels = torch.cat([batch.labels for batch in task(augment=False).batches(0, 0, 8)])
+    images = torch.cat([batch.images for batch in task(augment=False).batches(0, 0, 8)])
+    expected = torch.from_numpy(divided.images.train.pixels[divided.train]) / 255
+    expected = (expected - torch.tensor([0.4, 0.5])[:, None, None]) / torch.tensor([0.2, 0.25])[:, None, None]
+    order = _draw_order(50, 0, 0)
+    torch.testing.assert_close(images, expected[order])
+    assert torch.equal(labels, torch.from_numpy(divided.images.train.labels[divided.train])[order])
+    assert images.dtype == torch.float32
+    assert labels.dtype == torch.int64
+
+
+def test_augmentation_changes_training_images_as_drawn() -> None:
+    divided = data()
+    order = _draw_order(50, 5, 1)
+    pixels = torch.from_numpy(divided.images.train.pixels[divided.train])[order]
+    varied = crop_and_flip(pixels, *_draw_variation(50, 5, 1))
+    plain = ImageTask(divided, Pixels(1, (0,), (1,)), True, CPU)
+    images = torch.cat([batch.images for batch in plain.batches(5, 1, 16)])
+    assert torch.equal(images, varied.float())
+    assert not torch.equal(images, pixels.float())
+
+
+def test_crops_and_flips_are_drawn_evenly() -> None:
+    tops, lefts, flips = _draw_variation(90_000, 0, 0)
+    for shifts in (tops, lefts):
+        counts = torch.bincount(shifts, minlength=9)
+        assert len(counts) == 9
+        assert (counts - 10_000).abs().max() < 500
+    assert abs(flips.float().mean().item() - 0.5) < 0.01
+
+
+def test_examples_are_the_same_wherever_they_lie() -> None:
+    divided = data()
+    indices = torch.tensor([3, 0, 49])
+    mapped = MappedExamples(divided.images.train, divided.train)
+    resident = ResidentExamples(divided.images.train, divided.train, CPU)
+    assert len(mapped) == len(resident) == 50
+    assert all(torch.equal(a, b) for a, b in zip(mapped.take(indices), resident.take(indices), strict=True))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_batches_are_the_same_on_cuda() -> None:
+    on_cuda = ImageTask(data(), PIXELS, True, torch.device("cuda"))
+    for ours, theirs in zip(task().batches(0, 0, 16), on_cuda.batches(0, 0, 16), strict=True):
+        assert torch.equal(ours.images, theirs.images.cpu())
+        assert torch.equal(ours.labels, theirs.labels.cpu())
+
+
+def test_the_loss_is_the_mean_cross_entropy() -> None:
+    this = task()
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(60, 3))
+    batch = next(this.batches(0, 0, 16))
+    loss = this.loss(model, batch)
+    expected = -torch.log_softmax(model(batch.images), 1)[torch.arange(16), batch.labels].mean()
+    torch.testing.assert_close(loss, expected)
+    loss.backward()  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_scores_are_those_of_the_whole_split(split: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    this = task(augment=True, validation=23, test=31)
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(60, 3)).eval()
+    in_one = this.evaluate(model, split)  # type: ignore[arg-type]
+    monkeypatch.setattr("epsgrid.tasks._images.EVALUATION_BATCH", 10)
+    in_pieces = this.evaluate(model, split)  # type: ignore[arg-type]
+    images, labels = this._held_out[split].take(torch.arange(len(this._held_out[split])))  # type: ignore[index]
+    scores = model(this._normalise(images)).detach().double()
+    assert in_one["accuracy"] == in_pieces["accuracy"] == (scores.argmax(1) == labels).double().mean().item()
+    expected = torch.nn.functional.cross_entropy(scores, labels).item()
+    assert in_one["loss"] == pytest.approx(expected, rel=1e-6)
+    assert in_pieces["loss"] == pytest.approx(expected, rel=1e-6)
+    assert EVALUATION_BATCH > 10
+
+
+def test_a_model_that_gives_nan_has_a_nan_loss() -> None:
+    scores = task().evaluate(torch.nn.Sequential(torch.nn.Flatten(), Nan()).eval(), "test")
+    assert np.isnan(scores["loss"])
+
+
+class Nan(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, :3] * float("nan")
+
+
+def test_without_validation_images_there_is_no_validation_score() -> None:
+    this = task(validation=0)
+    assert not this.has_validation
+    with pytest.raises(SpecError, match=r"no images to validate on; .*training\.selection: test"):
+        this.evaluate(torch.nn.Flatten().eval(), "validation")
+
+
+def test_shapes_are_told() -> None:
+    this = task()
+    assert (this.inputs, this.outputs, this.has_validation) == ((2, 6, 5), 3, True)
+    assert (this.metric.name, this.metric.direction, this.metric.unit) == ("accuracy", "max", "%")

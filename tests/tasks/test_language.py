@@ -1,0 +1,344 @@
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from epsgrid import models
+from epsgrid.data import synthetic_text
+from epsgrid.data._corpus import make_corpus
+from epsgrid.errors import DataError, SpecError
+from epsgrid.tasks import Metric
+from epsgrid.tasks._language import (
+    Columns,
+    LanguageOptions,
+    LanguageTask,
+    TextBatch,
+    _padded_columns,
+    perplexity,
+)
+
+CPU = torch.device("cpu")
+
+
+def counting(train: int = 500, validation: int = 50, test: int = 30, **settings: Any) -> LanguageTask:
+    """Return a task on text whose words are their own places, so that batches can be read."""
+    splits = {"train": np.arange(train), "validation": np.arange(validation), "test": np.arange(test)}
+    words = tuple(map(str, range(max(train, validation, test))))
+    return LanguageTask(make_corpus(splits, words), LanguageOptions(name="text", **settings), CPU)
+
+
+def generated(words: int = 6, memory: int = 1, train: int = 4000, **settings: Any) -> LanguageTask:
+    corpus = synthetic_text.generate(words, memory, (train, 400, 400), seed=0)
+    return LanguageTask(corpus, LanguageOptions(name="text", **settings), CPU)
+
+
+def build(task: LanguageTask, name: str = "lstm", **settings: Any) -> torch.nn.Module:
+    torch.manual_seed(0)
+    plugin = models.load(name)
+    options = plugin.Options(name=name, **{"embedding": 8, "hidden": 16, "layers": 1, **settings})
+    return plugin.build(options, task.inputs, task.outputs)
+
+
+def same(one: list[TextBatch], other: list[TextBatch]) -> bool:
+    return len(one) == len(other) and all(
+        torch.equal(a.inputs, b.inputs) and torch.equal(a.targets, b.targets) for a, b in zip(one, other, strict=True)
+    )
+
+
+def test_what_the_loop_reads() -> None:
+    task = counting()
+    assert task.metric == Metric("perplexity", "min", "")
+    assert (task.inputs, task.outputs) == ((), 500)
+
+
+def test_batches_read_each_column_from_top_to_bottom() -> None:
+    task = counting(train=4 * 100 + 3)
+    batches = list(task.batches(0, 0, 4))
+    inputs = torch.cat([batch.inputs for batch in batches])
+    targets = torch.cat([batch.targets for batch in batches])
+    assert inputs.shape[1] == 4
+    assert len(inputs) in (99, 100)  # a single last row is left out
+    for column in range(4):
+        assert inputs[:, column].tolist() == list(range(100 * column, 100 * column + len(inputs)))
+    assert torch.equal(targets, inputs + 1)
+    assert inputs.dtype == targets.dtype == torch.int64
+
+
+def test_fixed_lengths() -> None:
+    task = counting(train=10 * 5 + 1, sequence_length=4, variable_length=False)
+    batches = list(task.batches(0, 0, 5))
+    assert [len(batch.inputs) for batch in batches] == [4, 4, 2]
+    assert task.steps_per_epoch(5) == 3
+    assert [task.learning_rate_scale(batch) for batch in batches] == [1.0, 1.0, 1.0]
+
+
+def test_a_single_last_row_is_left_out() -> None:
+    task = counting(train=9 * 5 + 1, sequence_length=4, variable_length=False)
+    assert [len(batch.inputs) for batch in task.batches(0, 0, 5)] == [4, 4]
+    assert task.steps_per_epoch(5) == 2
+
+
+def test_variable_lengths_are_the_published_mixture() -> None:
+    lengths = task_lengths(counting(), 20_000)
+    assert min(lengths) >= 5
+    short = [length for length in lengths if length < 52]
+    assert len(short) / len(lengths) == pytest.approx(0.05, abs=0.006)
+    assert np.mean(short) == pytest.approx(34.5, abs=0.6)  # cut to whole words: half a word less than 35
+    long = [length for length in lengths if length >= 52]
+    assert np.mean(long) == pytest.approx(69.5, abs=0.2)
+    assert np.std(long) == pytest.approx(5, abs=0.2)
+
+
+def task_lengths(task: LanguageTask, count: int, seed: int = 0, epoch: int = 0) -> list[int]:
+    drawn = task._lengths(seed, epoch)
+    return [next(drawn) for _ in range(count)]
+
+
+def test_lengths_depend_on_seed_and_epoch_alone() -> None:
+    one, other = counting(train=5000), counting(train=900)
+    assert task_lengths(one, 50) == task_lengths(other, 50)
+    assert task_lengths(one, 50) != task_lengths(one, 50, seed=1) != task_lengths(one, 50, epoch=1)
+    full, part = list(one.batches(3, 2, 2)), list(one.batches(3, 2, 7))
+    lengths = [len(batch.inputs) for batch in part]
+    assert lengths[:-1] == [len(batch.inputs) for batch in full][: len(lengths) - 1]
+
+
+def test_short_sequences_have_five_words_at_least() -> None:
+    lengths = task_lengths(counting(sequence_length=2), 300)
+    assert min(lengths) == 5
+    assert max(lengths) > 5
+
+
+def test_the_learning_rate_follows_the_length() -> None:
+    task = counting(train=5000)
+    batches = list(task.batches(0, 0, 4))
+    assert [task.learning_rate_scale(batch) for batch in batches] == [len(batch.inputs) / 70 for batch in batches]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31 - 1), st.integers(0, 300), st.integers(1, 20), st.data())
+def test_a_resumed_epoch_goes_on_exactly(seed: int, epoch: int, batch_size: int, draw: st.DataObject) -> None:
+    task = counting(train=1000, sequence_length=10)
+    whole = list(task.batches(seed, epoch, batch_size))
+    assert len(whole) == task.steps_per_epoch(batch_size, seed, epoch)
+    first_step = draw.draw(st.integers(0, len(whole)))
+    assert same(list(task.batches(seed, epoch, batch_size, first_step)), whole[first_step:])
+
+
+def test_torchs_generators_are_left_alone() -> None:
+    task, before = counting(), torch.get_rng_state()
+    list(task.batches(0, 0, 4))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_carried_state_makes_steps_one_long_pass() -> None:
+    """Losses of an epoch's steps, weights fixed, equal those of one pass over all columns."""
+    task = generated(sequence_length=10)
+    model = build(task).eval()
+    batches = list(task.batches(0, 0, 4))
+    task.begin_epoch(model, 4)
+    losses = [task.loss(model, batch).item() * batch.targets.numel() for batch in batches]
+    inputs, targets = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    logits = model(inputs, model.carried.zeros(4)).logits
+    whole = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
+    assert sum(losses) == pytest.approx(whole.item(), rel=1e-5)
+
+
+def test_gradients_stay_within_a_step() -> None:
+    task = generated(sequence_length=10)
+    model = build(task)
+    task.begin_epoch(model, 4)
+    first, second = list(task.batches(0, 0, 4))[:2]
+    task.loss(model, first).backward()
+    model.zero_grad()
+    state = model.carried.read()
+    assert any(tensor.any() for tensor in state)
+    task.loss(model, second).backward()
+    gradient = model.embedding.weight.grad.clone()
+    model.zero_grad()
+    model.carried.keep(state)
+    task.loss(model, second).backward()
+    assert torch.equal(model.embedding.weight.grad, gradient)
+
+
+def test_an_epoch_begins_with_zeros() -> None:
+    task = generated()
+    model = build(task)
+    task.begin_epoch(model, 4)
+    task.loss(model, next(iter(task.batches(0, 0, 4))))
+    assert any(tensor.any() for tensor in model.carried.read())
+    task.begin_epoch(model, 4)
+    assert not any(tensor.any() for tensor in model.carried.read())
+
+
+def test_the_models_penalty_is_in_the_training_loss_only() -> None:
+    task = generated()
+    dropouts = ("weight_drop", "embedding_dropout", "input_dropout", "hidden_dropout", "output_dropout")
+    model = build(task, "awd_lstm", **dict.fromkeys(dropouts, 0.0), activation_penalty=7.0)
+    batch = next(iter(task.batches(0, 0, 4)))
+    losses = []
+    for training in (True, False):
+        task.begin_epoch(model.train(training), 4)
+        losses.append(task.loss(model, batch).item())
+    penalty = model.train()(batch.inputs, model.carried.zeros(4)).penalty.item()
+    assert losses[0] == pytest.approx(losses[1] + penalty, rel=1e-5)
+    assert penalty > 0
+
+
+@pytest.mark.parametrize("columns", [1, 3, 10, 400, 1000])
+@pytest.mark.parametrize("name", ["lstm", "awd_lstm"])
+def test_evaluation_equals_word_by_word(name: str, columns: int) -> None:
+    """A slow reference: every word on its own, in double precision, the state handed on by hand."""
+    task = generated(evaluation_columns=Columns(validation=columns, test=columns))
+    model = build(task, name).eval()
+    ids = task._held_out["test"].tolist()
+    rows = -(-(len(ids) - 1) // columns)
+    with torch.inference_mode():
+        scores = task.evaluate(model, "test")
+        total, slow = 0.0, build(task, name).eval().double()
+        for place in range(len(ids) - 1):
+            if place % rows == 0:
+                state = tuple(tensor.double() for tensor in slow.carried.zeros(1))
+            output = slow(torch.tensor([[ids[place]]]), state)
+            state = output.state
+            total -= output.logits[0, 0].log_softmax(0)[ids[place + 1]].item()
+    assert scores["loss"] == pytest.approx(total / (len(ids) - 1), rel=1e-5)
+    assert scores["perplexity"] == pytest.approx(math.exp(total / (len(ids) - 1)), rel=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 60), st.integers(1, 70))
+def test_every_word_but_the_first_is_asked_for_once(count: int, most: int) -> None:
+    inputs, targets = _padded_columns(torch.arange(count), most)
+    assert inputs.shape == targets.shape
+    assert 1 <= inputs.shape[1] <= most
+    asked = targets != -100
+    assert sorted(targets[asked].tolist()) == list(range(1, count))
+    assert torch.equal(inputs[asked] + 1, targets[asked])
+    assert asked.any(dim=0).all()
+
+
+def test_long_text_is_scored_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = generated()
+    model = build(task).eval()
+    whole = task.evaluate(model, "validation")
+    monkeypatch.setattr("epsgrid.tasks._language.EVALUATED_AT_ONCE", 30)
+    assert task.evaluate(model, "validation") == pytest.approx(whole, rel=1e-6)
+
+
+def test_evaluation_leaves_the_carried_state_and_the_generators_alone() -> None:
+    task = generated()
+    model = build(task, "awd_lstm").train()
+    task.begin_epoch(model, 4)
+    task.loss(model, next(iter(task.batches(0, 0, 4))))
+    before = [tensor.clone() for tensor in model.carried.read()]
+    generator = torch.get_rng_state()
+    with torch.inference_mode():
+        task.evaluate(model.eval(), "validation")
+        task.evaluate(model, "test")
+    assert all(torch.equal(a, b) for a, b in zip(before, model.carried.read(), strict=True))
+    assert torch.equal(torch.get_rng_state(), generator)
+
+
+def train(task: LanguageTask, model: torch.nn.Module, epochs: int, rate: float) -> None:
+    optimizer = torch.optim.Adam(model.parameters(), rate)
+    for epoch in range(epochs):
+        task.begin_epoch(model.train(), 10)
+        for batch in task.batches(0, epoch, 10):
+            step(task, model, optimizer, batch, rate)
+
+
+def step(
+    task: LanguageTask, model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: TextBatch, rate: float
+) -> None:
+    optimizer.param_groups[0]["lr"] = rate * task.learning_rate_scale(batch)
+    optimizer.zero_grad()
+    task.loss(model, batch).backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 0.25)
+    optimizer.step()
+
+
+@pytest.mark.parametrize("memory", [1, 2])
+def test_training_approaches_the_best_possible_perplexity(memory: int) -> None:
+    """The chain's own perplexity on the same words is the bound; counting words alone stays far above it."""
+    task = generated(words=5, memory=memory, train=6000, sequence_length=20)
+    chain = synthetic_text.make_chain(5, memory, seed=0)
+    ids = task._held_out["test"].numpy()
+    best = chain.perplexity(ids)
+    shares = np.bincount(task._train.numpy()) / len(task._train)
+    counted = math.exp(-np.log(shares[ids]).mean())
+    model = build(task, hidden=24)
+    train(task, model, epochs=8, rate=2e-2)
+    with torch.inference_mode():
+        reached = task.evaluate(model.eval(), "test")["perplexity"]
+    assert best * 0.99 < reached < best * 1.06
+    assert counted > best * 1.3
+
+
+def test_a_stop_in_the_middle_of_an_epoch_changes_nothing() -> None:
+    """What the training loop does: build, begin_epoch, load, and go on at the step after the last."""
+    task = generated(train=2000, sequence_length=10)
+
+    def run(stop: int | None) -> torch.nn.Module:
+        model = build(task, "awd_lstm", layers=2)
+        optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+        task.begin_epoch(model.train(), 4)
+        for number, batch in enumerate(task.batches(0, 0, 4)):
+            step(task, model, optimizer, batch, 1e-2)
+            if number + 1 == stop:
+                return resume(model, optimizer, stop)
+        return model
+
+    def resume(stopped: torch.nn.Module, stopped_optimizer: torch.optim.Optimizer, first_step: int) -> torch.nn.Module:
+        saved = io.BytesIO()
+        document = {"model": stopped.state_dict(), "optimizer": stopped_optimizer.state_dict()}
+        torch.save({**document, "generator": torch.get_rng_state()}, saved)
+        saved.seek(0)
+        model = build(task, "awd_lstm", layers=2).train()
+        optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+        task.begin_epoch(model, 4)
+        loaded = torch.load(saved, weights_only=True)
+        model.load_state_dict(loaded["model"])
+        optimizer.load_state_dict(loaded["optimizer"])
+        torch.set_rng_state(loaded["generator"])
+        for batch in task.batches(0, 0, 4, first_step):
+            step(task, model, optimizer, batch, 1e-2)
+        return model
+
+    whole = run(None).state_dict()
+    for stop in (1, 13):
+        for name, value in run(stop).state_dict().items():
+            assert torch.equal(value, whole[name]), name
+
+
+def test_perplexity_of_a_diverged_model_is_a_number() -> None:
+    assert perplexity(1e6) == math.inf
+    assert perplexity(math.inf) == math.inf
+    assert math.isnan(perplexity(math.nan))
+    assert perplexity(math.log(7)) == pytest.approx(7)
+
+
+def test_text_too_short_for_the_batch_is_told() -> None:
+    task = counting(train=39)
+    with pytest.raises(DataError, match=r"39 training words are too few for 20 columns \(training\.batch_size\)"):
+        task.steps_per_epoch(20)
+    with pytest.raises(DataError, match="39 training words are too few for 30 columns"):
+        next(task.batches(0, 0, 30))
+    assert counting(train=41, sequence_length=5).steps_per_epoch(20) == 1
+
+
+def test_a_split_of_one_word_is_told() -> None:
+    with pytest.raises(DataError, match="a split has 1 words; at least two are needed"):
+        counting(test=1)
+
+
+def test_other_models_are_refused() -> None:
+    with pytest.raises(SpecError, match=r"a language task needs a language model, and Linear is none"):
+        counting().begin_epoch(torch.nn.Linear(1, 1), 4)

@@ -1,0 +1,308 @@
+"""The translation task: batches, loss, scores, and whole trials on generated text."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from epsgrid import models, tasks
+from epsgrid.data._parallel import END, PAD
+from epsgrid.errors import ExecutionError, SpecError
+from epsgrid.spec import parse_spec, trial_id, trial_identity
+from epsgrid.store.paths import TrialFolder
+from epsgrid.tasks import _translation, synthetic_translation, translation
+from epsgrid.tasks._bleu import bleu_scores
+from epsgrid.tasks._translation import TranslationTask
+from epsgrid.trials.device import one_thread
+from epsgrid.trials.train import Interrupted, Trial, run_trial
+
+CPU = torch.device("cpu")
+GENERATED = {"train": 120, "validation": 30, "test": 20, "vocabulary": 200}
+SMALL = {"encoder_layers": 1, "decoder_layers": 2, "width": 16, "ffn": 32, "heads": 2, "max_length": 60}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EPSGRID_CACHE", str(tmp_path_factory.mktemp("cache")))
+        with one_thread():
+            yield
+
+
+def make(**settings: Any) -> TranslationTask:
+    options = synthetic_translation.Options(**({"name": "synthetic_translation"} | GENERATED | settings))
+    return synthetic_translation.build(options, synthetic_translation.prepare(options), CPU)
+
+
+def small(task: TranslationTask, **settings: Any) -> torch.nn.Module:
+    torch.manual_seed(0)
+    plugin = models.load("transformer")
+    return plugin.build(plugin.Options(name="transformer", **(SMALL | settings)), task.inputs, task.outputs)
+
+
+@pytest.fixture(scope="module")
+def task(cache: None) -> TranslationTask:
+    return make()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Batches
+
+
+def test_batches_hold_each_sentence_once_with_the_target_shifted(task: TranslationTask) -> None:
+    data = task._data
+    expected = sorted(
+        data.train.target.tokens[a:b].tolist()
+        for a, b in zip(data.train.target.offsets[:-1], data.train.target.offsets[1:], strict=True)
+    )
+    found = []
+    for batch in task.batches(0, 0, 256):
+        assert max(batch.source.numel(), batch.after.numel()) <= 256
+        for source, before, after in zip(*batch, strict=True):
+            tokens = after[after != PAD].tolist()
+            assert tokens[-1] == END
+            assert before[before != PAD].tolist() == [END, *tokens[:-1]]
+            assert source[source != PAD].tolist()[-1] == END
+            found.append(tokens[:-1])
+    assert sorted(found) == expected
+
+
+def test_the_order_is_a_function_of_seed_and_epoch(task: TranslationTask) -> None:
+    def epoch(seed: int, epoch: int, first_step: int = 0) -> list[int]:
+        return [id(batch) for batch in task.batches(seed, epoch, 256, first_step)]
+
+    generator = torch.get_rng_state()
+    first = epoch(0, 0)
+    assert len(first) == len(set(first)) == task.steps_per_epoch(256) > 5
+    assert epoch(0, 0) == first
+    assert epoch(0, 0, 3) == first[3:]
+    assert epoch(0, 0, len(first)) == []
+    assert epoch(0, 1) != first and epoch(1, 0) != first
+    assert sorted(epoch(0, 1)) == sorted(first)
+    assert torch.equal(torch.get_rng_state(), generator)
+
+
+def test_a_batch_size_below_the_longest_sentence_is_refused(task: TranslationTask) -> None:
+    with pytest.raises(SpecError, match=r"training\.batch_size: 8, which this task counts in tokens"):
+        task.steps_per_epoch(8)
+
+
+def test_what_the_loop_asks_for_beyond_batches(task: TranslationTask) -> None:
+    model = small(task)
+    assert task.learning_rate_scale(next(task.batches(0, 0, 256))) == 1.0
+    task.begin_epoch(model, 256)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Loss and scores
+
+
+def test_the_loss_is_label_smoothed_cross_entropy_over_the_targets_tokens(task: TranslationTask) -> None:
+    model = small(task).eval()
+    batch = next(task.batches(0, 0, 256))
+    log_probabilities = torch.log_softmax(model(batch.source, batch.before), dim=-1)
+    total, count = 0.0, 0
+    for row, after in zip(log_probabilities, batch.after, strict=True):
+        for scores, token in zip(row, after, strict=True):
+            if token != PAD:
+                total -= 0.9 * scores[token].item() + 0.1 * scores.mean().item()
+                count += 1
+    assert task.loss(model, batch).item() == pytest.approx(total / count, rel=1e-5)
+
+
+def test_a_filled_batch_has_the_loss_of_its_sentences(task: TranslationTask) -> None:
+    model = small(task).eval()
+    batch = max(task.batches(0, 0, 256), key=lambda batch: int((batch.after == PAD).sum()))
+    assert (batch.after == PAD).any()
+    total, count = 0.0, 0
+    for source, before, after in zip(*batch, strict=True):
+        s, t = int((source != PAD).sum()), int((after != PAD).sum())
+        alone = type(batch)(source[None, :s], before[None, :t], after[None, :t])
+        total += task.loss(model, alone).item() * t
+        count += t
+    assert task.loss(model, batch).item() == pytest.approx(total / count, rel=1e-5)
+
+
+def test_the_score_of_a_split_is_that_of_its_sentences(task: TranslationTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small(task).eval()
+    scores = task.evaluate(model, "validation")
+    assert scores.keys() == {"loss", "perplexity"}
+    assert scores["perplexity"] == pytest.approx(math.exp(scores["loss"]))
+    monkeypatch.setattr(_translation, "EVALUATION_TOKENS", 1)
+    assert task.evaluate(model, "validation")["loss"] == pytest.approx(scores["loss"], rel=1e-5)
+    unsmoothed = make(label_smoothing=0.0, validation=1)
+    (only,) = unsmoothed._batches(unsmoothed._data.validation, 4096)
+    expected = unsmoothed.loss(model, only).item()
+    assert unsmoothed.evaluate(model, "validation")["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_bleu_is_of_the_test_split_unless_it_chooses(task: TranslationTask) -> None:
+    model = small(task).eval()
+    every = {"loss", "perplexity", "bleu", "bleu_13a"}
+    assert task.evaluate(model, "test").keys() == every
+    assert (task.metric.name, task.metric.direction) == ("perplexity", "min")
+    choosing = make(metric="bleu")
+    assert choosing.evaluate(model, "validation").keys() == every
+    assert (choosing.metric.name, choosing.metric.direction) == ("bleu", "max")
+    without = make(bleu=False)
+    assert without.evaluate(model, "test").keys() == {"loss", "perplexity"}
+    assert without.notes == {}
+
+
+def test_a_diverged_model_scores_nan_without_a_search(task: TranslationTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small(task).eval()
+    with torch.no_grad():
+        next(model.parameters()).fill_(math.nan)
+    monkeypatch.setattr(task, "translate", lambda *_: pytest.fail("searched"))
+    assert all(math.isnan(score) for score in task.evaluate(model, "test").values())
+
+
+def test_a_loss_beyond_all_floats_has_an_infinite_perplexity() -> None:
+    assert _translation._perplexity(1000.0) == math.inf
+    assert math.isnan(_translation._perplexity(math.nan))
+
+
+def test_translations_do_not_depend_on_their_batch(task: TranslationTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small(task).eval()
+    with torch.no_grad():  # a bias to the end, so that translations have different lengths
+        model.target_embedding.weight[END] *= 1.1
+    together = task.translate(model, "test")
+    assert len(together) == GENERATED["test"]
+    monkeypatch.setattr(_translation, "SEARCH_TOKENS", {"cpu": 1})
+    assert task.translate(model, "test") == together
+
+
+def test_translations_stay_within_their_limits() -> None:
+    task = make(longest_factor=0.0, longest_extra=2)
+    model = small(task).eval()
+    with torch.no_grad():
+        model.target_embedding.weight[END] = 0.0
+    assert all(len(line.split()) <= 2 for line in task.translate(model, "test"))
+
+
+def test_bleu_of_the_reference_is_100_and_of_nothing_0() -> None:
+    references = ["the house &apos;s door is old , i think .", "a second sentence is here ."]
+    assert bleu_scores(references, references, "en") == pytest.approx({"bleu": 100.0, "bleu_13a": 100.0})
+    assert bleu_scores(["", ""], references, "en") == {"bleu": 0.0, "bleu_13a": 0.0}
+    assert bleu_scores([line.upper() for line in references], references, "en")["bleu"] == pytest.approx(100.0)
+
+
+def test_tokenised_bleu_equals_a_plain_recomputation() -> None:
+    translations = ["the old house is red and blue .", "we see a big tree there now ."]
+    references = ["the old house is red .", "we see a tall tree there ."]
+    precisions = []
+    for n in range(1, 5):
+        matched = total = 0
+        for line, reference in zip(translations, references, strict=True):
+            ours, theirs = (
+                [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+                for words in (line.split(), reference.split())
+            )
+            matched += sum(min(ours.count(gram), theirs.count(gram)) for gram in set(ours))
+            total += len(ours)
+        precisions.append(matched / total)
+    expected = 100 * math.prod(precisions) ** 0.25  # longer than the reference: no brevity penalty
+    assert bleu_scores(translations, references, "en")["bleu"] == pytest.approx(expected)
+
+
+def test_the_signatures_say_how_bleu_was_computed(task: TranslationTask) -> None:
+    tokenised, plain = task.notes.values()
+    assert tokenised.startswith("nrefs:1|case:lc|eff:no|tok:none|smooth:exp|version:")
+    assert "|tok:13a|" in plain
+
+
+def test_without_sacrebleu_the_task_is_refused_before_it_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    with pytest.raises(ExecutionError, match=r"sacrebleu is needed .* pip install 'epsgrid\[translation\]'"):
+        make()
+    assert make(bleu=False).notes == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"source": "en"}, "source and target are both 'en'"),
+        ({"source": "../de"}, "String should match pattern"),
+        ({"metric": "bleu", "bleu": False}, "metric: bleu needs BLEU"),
+        ({"beam": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        translation.Options(name="translation", **settings)
+
+
+def test_where_the_text_lies_leaves_the_identity_alone() -> None:
+    here, there = (translation.Options(name="translation", root=root) for root in ("here", "there"))
+    assert here.identity() == there.identity()
+    assert here.identity()["beam"] == 5
+
+
+def test_text_in_a_folder_becomes_a_task(tmp_path: Path) -> None:
+    for split, lines in (("train", 40), ("valid", 3), ("test", 2)):
+        for language, words in (("fr", "un mot {} ."), ("en", "a word {} .")):
+            text = "".join(words.format(number) + "\n" for number in range(lines))
+            (tmp_path / f"{split}.{language}").write_text(text)
+    subset = {"train": 30, "test": 1}
+    options = translation.Options(
+        name="translation", root=str(tmp_path), source="fr", target="en", vocabulary=40, subset=subset
+    )
+    task = translation.build(options, translation.prepare(options), CPU)
+    assert task.steps_per_epoch(4096) == 1
+    assert len(task.translate(small(task).eval(), "test")) == 1
+    assert task.evaluate(small(task).eval(), "validation")["loss"] > 0
+
+
+def test_options_are_checked_without_torch() -> None:
+    names = "('tasks', 'translation'), ('tasks', 'synthetic_translation'), ('models', 'transformer')"
+    program = f"import sys\nfrom epsgrid import plugins\nfor family, name in ({names}): plugins.load(family, name)\n"
+    check = "assert not {'torch', 'sentencepiece', 'sacrebleu'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", program + check], check=True)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Whole trials
+
+SPEC = """
+experiment: translation
+task:
+  name: synthetic_translation
+  vocabulary: 200
+  train: 120
+  validation: 30
+  test: 20
+model: {name: transformer, encoder_layers: 1, decoder_layers: 1, width: 32, ffn: 32, heads: 2, dropout: 0.1, norm: pre}
+optimizer: {name: adam}
+training: {epochs: 3, batch_size: 256}
+sweep: {learning_rates: [1e-2], seeds: [0]}
+"""
+
+
+def run(folder: Path, should_stop: Any = lambda: False) -> Any:
+    spec = parse_spec(SPEC)
+    plugin = tasks.load(spec.task.name)
+    data = plugin.prepare(spec.task)
+    identity = trial_identity(spec, data.checksum, 1e-2, 1e-8, 0)
+    trial = Trial(trial_id(identity), identity, 1e-2, 1e-8, 0)
+    task = plugin.build(spec.task, data, CPU)
+    return run_trial(
+        spec, trial, task, TrialFolder(folder), CPU, should_stop=should_stop, provenance={}, warn=pytest.fail
+    )
+
+
+def test_a_trial_learns_and_an_interrupted_one_goes_on_exactly(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole")
+    assert whole.state == "done"
+    untrained = math.log(100)
+    assert whole.validation.loss < untrained - 1
+    asked = iter([False] * 7 + [True])
+    with pytest.raises(Interrupted):
+        run(tmp_path / "stopped", lambda: next(asked))
+    assert run(tmp_path / "stopped").validation == whole.validation

@@ -1,0 +1,69 @@
+"""Every spec in experiments/ can be read and planned, and every smoke version goes through the three stages."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from epsgrid.errors import DataError, EpsgridError
+from epsgrid.plugins import load
+from epsgrid.spec import load_spec, parse_spec, spec_to_yaml
+from tests.cli.conftest import Shell
+
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+SPECS = sorted(EXPERIMENTS.rglob("*.yaml"))
+SMOKE = sorted((EXPERIMENTS / "smoke").glob("*.yaml"))
+
+
+def named(path):
+    return path.relative_to(EXPERIMENTS).as_posix()
+
+
+@pytest.fixture
+def shell(tmp_path):
+    """Work in an empty folder, but with the data and the cache of this machine."""
+
+    class WithData(Shell):
+        def environment(self, **extra):
+            return {name: value for name, value in os.environ.items() if name != "EPSGRID_OUT"} | extra
+
+    return WithData(tmp_path)
+
+
+@pytest.mark.parametrize("path", SPECS, ids=named)
+def test_spec_is_read_and_says_what_it_is(path):
+    spec = load_spec(path)
+    assert parse_spec(spec_to_yaml(spec)) == spec
+    header = path.read_text().partition("experiment:")[0]
+    for word in ("Source:", "Command:", "Cost:", "Expected:"):
+        assert word in header, f"{path} does not open with its {word}"
+
+
+def test_experiment_names_are_distinct():
+    names = [load_spec(path).experiment for path in SPECS]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("path", [path for path in SPECS if path.parent.name == "paper"], ids=named)
+def test_published_recipe_is_planned(path, shell):
+    plan = json.loads(shell.run("sweep", str(path), "--dry-run", "--json").stdout)
+    spec = load_spec(path)
+    assert plan["trials"] >= len(spec.sweep.learning_rates) * len(spec.sweep.seeds)
+    assert not list(shell.folder.iterdir())
+
+
+@pytest.mark.parametrize("path", SMOKE, ids=named)
+def test_smoke_version_goes_through_the_three_stages(path, shell):
+    spec = load_spec(path)
+    try:
+        load("tasks", spec.task.name).prepare(spec.task)
+    except DataError as error:
+        pytest.skip(f"its data are not on this machine: {error}")
+    except EpsgridError as error:
+        pytest.fail(str(error))
+    shell.run("probe", str(path), "-q")
+    shell.run("sweep", "--grid", "narrowed", "-q")
+    document = json.loads(shell.run("report", "--json").stdout)
+    assert document["bounds"]["decades"]
+    assert document["best"]
