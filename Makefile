@@ -27,8 +27,8 @@ check: install ## Lint, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check ## Everything CI runs: check, then pytest
-	$(BIN)/python -m pytest
+test: check ## Everything CI runs: check, then pytest on all cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
 
 format: install ## Format and mend what can be mended
 	$(BIN)/ruff format .

@@ -25,13 +25,14 @@ def measure_layers(
 
     Args:
         optimizer: an optimizer that has stepped at least once.
-        named_parameters: what `model.named_parameters()` gives; a shared (tied) tensor appears once, under its first name.
+        named_parameters: what `model.named_parameters()` gives; a shared (tied) tensor appears once, under its first
+            name.
         plugin: knows where this optimizer keeps v.
         tail_fraction: the published 0.02: order statistics are taken at this fraction and at one minus it.
 
     Returns:
-        One entry per parameter. A parameter that is frozen, has no gradient, has no entries or only zeros is listed with
-        that status and sets no bound.
+        One entry per parameter. A parameter that is frozen, has no gradient, has no entries or only zeros is listed
+        with that status and sets no bound.
     """
     groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
     return tuple(

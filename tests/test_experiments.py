@@ -62,6 +62,7 @@ def test_smoke_version_goes_through_the_three_stages(path, shell):
         pytest.skip(f"its data are not on this machine: {error}")
     except EpsgridError as error:
         pytest.fail(str(error))
+    (shell.folder / "experiments").symlink_to(EXPERIMENTS)  # specs name data as seen from the repository's root
     shell.run("probe", str(path), "-q")
     shell.run("sweep", "--grid", "narrowed", "-q")
     document = json.loads(shell.run("report", "--json").stdout)

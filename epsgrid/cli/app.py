@@ -10,7 +10,7 @@ from typing import ParamSpec
 import typer
 
 from epsgrid import __version__
-from epsgrid.cli.commands import convert, list_plugins, probe, report, show, sweep
+from epsgrid.cli.commands import convert, data, list_plugins, probe, report, show, sweep
 from epsgrid.errors import EpsgridError, ExitCode
 
 P = ParamSpec("P")
@@ -26,15 +26,21 @@ _EPILOG = """Exit codes: 0 all trials done (a diverged trial is done) · 1 unexp
 3 finished, but some trials failed · 4 the probe could not give bounds · 75 stopped on purpose by a signal: run the \
 same command to continue · 130 Ctrl-C."""
 
-app = typer.Typer(
-    name="epsgrid",
-    help=_HELP,
-    epilog=_EPILOG,
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+
+def _group(name: str, about: str) -> typer.Typer:
+    return typer.Typer(
+        name=name,
+        help=about,
+        epilog=_EPILOG,
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+app = _group("epsgrid", _HELP)
+_data = _group("data", data.HELP)
 
 
 def run() -> int:
@@ -53,7 +59,7 @@ def run() -> int:
     return ExitCode.OK
 
 
-def _command(name: str, function: Callable[P, ExitCode | None]) -> None:
+def _command(name: str, function: Callable[P, ExitCode | None], group: typer.Typer = app) -> None:
     """Register a subcommand; a deliberate error becomes its message on stderr and its exit code."""
 
     @functools.wraps(function)
@@ -66,7 +72,7 @@ def _command(name: str, function: Callable[P, ExitCode | None]) -> None:
         if code:
             raise typer.Exit(int(code))
 
-    app.command(name, epilog=_EPILOG)(told)
+    group.command(name, epilog=_EPILOG)(told)
 
 
 def _print_version(wanted: bool) -> None:
@@ -90,3 +96,7 @@ _command("report", report.report)
 _command("show", show.show)
 _command("list", list_plugins.list_plugins)
 _command("convert", convert.convert)
+app.add_typer(_data)
+_command("list", data.list_data, _data)
+_command("fetch", data.fetch, _data)
+_command("check", data.check, _data)

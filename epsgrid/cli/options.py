@@ -17,7 +17,7 @@ OptionalSpecArgument = Annotated[
 OutOption = Annotated[
     Path | None,
     typer.Option(
-        "--out", metavar="DIR", envvar="EPSGRID_OUT", help="The experiment's folder.  [default: RUNS/EXPERIMENT]"
+        "--out", metavar="DIR", envvar="EPSGRID_OUT", help="The experiment's folder.  \\[default: RUNS/EXPERIMENT]"
     ),
 ]
 RunsOption = Annotated[

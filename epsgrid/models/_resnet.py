@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
@@ -40,20 +41,16 @@ def build_resnet(channels: int, outputs: int, width: int, blocks: Sequence[int])
         width: channels of the first stage; every further one doubles them and halves height and width.
         blocks: number of blocks of each stage.
     """
-    stages = []
+    parts: dict[str, nn.Module] = {
+        "stem": nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False),
+        "norm": nn.BatchNorm2d(width),
+        "relu": nn.ReLU(inplace=True),
+    }
     before = width
-    for stage, count in enumerate(blocks):
-        after = width * 2**stage
-        strides = [1 if stage == 0 else 2] + [1] * (count - 1)
-        members = [BasicBlock(before if index == 0 else after, after, stride) for index, stride in enumerate(strides)]
-        stages.append(nn.Sequential(*members))
+    for stage, count in enumerate(blocks, 1):
+        after = width * 2 ** (stage - 1)
+        first = BasicBlock(before, after, stride=1 if stage == 1 else 2)
+        parts[f"stage{stage}"] = nn.Sequential(first, *(BasicBlock(after, after, stride=1) for _ in range(count - 1)))
         before = after
-    return nn.Sequential(
-        nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False),
-        nn.BatchNorm2d(width),
-        nn.ReLU(inplace=True),
-        *stages,
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(before, outputs),
-    )
+    parts |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "dense": nn.Linear(before, outputs)}
+    return nn.Sequential(OrderedDict(parts))

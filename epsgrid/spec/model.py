@@ -51,9 +51,9 @@ class OptimizerOptions(PluginOptions):
 class Schedule(Frozen):
     """How the learning rate changes.
 
-    `step`: it is multiplied by `factor` at each milestone. Milestones are fractions of the epochs, so a shorter run keeps
-    the shape; the published recipe, ×0.1 at epoch 150 of 200, is the default. `inverse_sqrt`: it rises linearly from 0
-    over `warmup_steps`, then falls with the inverse root of the step.
+    `step`: it is multiplied by `factor` at each milestone. Milestones are fractions of the epochs, so a shorter run
+    keeps the shape; the published recipe, ×0.1 at epoch 150 of 200, is the default. `inverse_sqrt`: it rises linearly
+    from 0 over `warmup_steps`, then falls with the inverse root of the step.
     """
 
     kind: Literal["step", "inverse_sqrt"] = "step"
@@ -75,8 +75,9 @@ class Schedule(Frozen):
 class Training(Frozen):
     """How one trial trains.
 
-    `clip_norm` bounds the norm of the whole gradient before the optimizer sees it. With `average_last: k` the model that
-    is scored in the end is the mean of the weights after each of the last k epochs; with 0 it is that of the best epoch.
+    `clip_norm` bounds the norm of the whole gradient before the optimizer sees it. With `average_last: k` the model
+    that is scored in the end is the mean of the weights after each of the last k epochs; with 0 it is that of the best
+    epoch.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 200

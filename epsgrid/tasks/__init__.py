@@ -103,7 +103,7 @@ class Task(Protocol):
         ...
 
     def evaluate(self, model: torch.nn.Module, split: Split) -> Mapping[str, float]:
-        """Return `loss`, the metric and any further scores on a whole split; `model` is in eval mode, gradients are off.
+        """Return `loss`, the metric and any further scores on a whole split, for a model in eval mode.
 
         The validation split is scored after every epoch, the test split once at the end.
         """

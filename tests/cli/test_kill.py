@@ -1,5 +1,6 @@
 """Kill a sweep for real and see that the next one finishes it as if nothing had happened."""
 
+import json
 import os
 import signal
 import time
@@ -21,12 +22,16 @@ def checkpoints(shell):
     return list(shell.folder.glob("runs/tiny/trials/*/checkpoint.pt"))
 
 
-def no_process_left(group):
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return True
-    return False
+def wait_until_gone(group, timeout=20):
+    """Wait until no process of a group is left; the fork server needs a moment to see that its command is gone."""
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        assert time.monotonic() < end, "processes outlive the command"
+        time.sleep(0.05)
 
 
 def undisturbed(shell):
@@ -59,10 +64,7 @@ def test_workers_die_with_a_killed_command(shell):
     shell.wait_for(lambda: checkpoints(shell), process)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    end = time.monotonic() + 20
-    while not no_process_left(process.pid):
-        assert time.monotonic() < end, "workers outlive the command"
-        time.sleep(0.05)
+    wait_until_gone(process.pid)
     process.communicate()
 
 
@@ -88,7 +90,7 @@ def test_sigterm_saves_and_exits_75(shell):
     os.kill(process.pid, signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 75, err
-    assert no_process_left(process.pid)
+    wait_until_gone(process.pid)
 
 
 def test_a_killed_worker_is_tried_again(shell):
@@ -98,8 +100,6 @@ def test_a_killed_worker_is_tried_again(shell):
     shell.wait_for(lambda: checkpoints(shell), process)
     leases = [path for path in shell.folder.glob("runs/tiny/trials/*/lease/*") if path.is_file()]
     assert leases
-    import json
-
     os.kill(json.loads(leases[0].read_text())["pid"], signal.SIGKILL)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err

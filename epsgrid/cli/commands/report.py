@@ -39,7 +39,7 @@ def report(
         results().print(stamp, style="bold red")
     for note in written.comparison.notes:
         err().print(f"Note: {note}", style="yellow")
-    for table in render.tables(written.comparison):
+    for table in reversed(render.tables(written.comparison)):  # what matters most stands last, above the prompt
         for part in tables.report_table(table):
             results().print(part)
     results().print(render.headline(written.comparison), style="bold")

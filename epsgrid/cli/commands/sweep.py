@@ -34,12 +34,12 @@ def sweep(
     spec: OptionalSpecArgument = None,
     grid: Annotated[
         Grid | None,
-        typer.Option("--grid", help="Which ε values to train.  [default: the spec's sweep.grid]", show_default=False),
+        typer.Option("--grid", help="Which ε values to train.  \\[default: the spec's sweep.grid]", show_default=False),
     ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
-            "--workers", "-w", min=1, envvar="EPSGRID_WORKERS", help="Trials at once.  [default: one per core]"
+            "--workers", "-w", min=1, envvar="EPSGRID_WORKERS", help="Trials at once.  \\[default: one per core]"
         ),
     ] = None,
     out: OutOption = None,

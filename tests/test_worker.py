@@ -1,0 +1,87 @@
+import json
+
+import pytest
+
+from epsgrid.executors import Job, JobStatus
+from epsgrid.stages.experiment import resolve
+from epsgrid.stages.sweep import sweep
+from epsgrid.store.lease import Lease
+from epsgrid.store.records import TrialFailure, TrialResult
+from epsgrid.worker import main, run_job
+from tests.stages.conftest import SPEC, NeverStop
+
+
+@pytest.fixture
+def experiment(tmp_path, monkeypatch):
+    """An experiment whose trials are planned and stored, but not run."""
+    path = tmp_path / "spec.yaml"
+    path.write_text(SPEC)
+    asked = resolve(path, None, (), tmp_path / "runs")
+    with monkeypatch.context() as patched:
+        patched.setattr("epsgrid.executors.inline.run", lambda jobs, work, **options: None)
+        patched.setattr("epsgrid.stages.sweep._Runner._is_left", lambda runner, trial: False)
+        sweep(asked, "conventional", workers=1, fail_fast=False, notify=lambda event: None, stop=NeverStop())
+    return asked.folder
+
+
+@pytest.fixture
+def job(experiment):
+    return Job(str(experiment.root), experiment.trials()[0].id)
+
+
+def test_a_trial_is_run_to_its_result_and_cleans_up(experiment, job):
+    folder = experiment.trial(job.trial)
+    assert main([job.experiment, job.trial]) == JobStatus.FINISHED
+    result = TrialResult.read(folder.result_json)
+    assert result.id == job.trial
+    assert result.state == "done"
+    assert not folder.checkpoint.exists()
+    assert "start: lr 0.01" in folder.log.read_text()
+    assert run_job(job) == JobStatus.FINISHED
+    assert TrialResult.read(folder.result_json) == result
+
+
+def test_a_trial_that_somebody_holds_is_left_alone(experiment, job):
+    lease = Lease.take(experiment.trial(job.trial).lease)
+    try:
+        assert run_job(job) == JobStatus.HELD_ELSEWHERE
+    finally:
+        lease.release()
+    assert run_job(job) == JobStatus.FINISHED
+
+
+def test_a_failure_is_kept_with_its_trace_and_counted(experiment, job, monkeypatch):
+    folder = experiment.trial(job.trial)
+
+    def broken(*arguments):
+        raise RuntimeError("no such luck")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("epsgrid.models.mlp.build", broken)
+        assert run_job(job) == run_job(job) == JobStatus.FAILED
+    failure = TrialFailure.read(folder.failure_json)
+    assert failure.error == "RuntimeError: no such luck"
+    assert failure.attempts == 2
+    assert "in broken" in failure.trace
+    assert "no such luck" in folder.log.read_text()
+    assert run_job(job) == JobStatus.FINISHED
+    assert not folder.failure_json.exists()
+
+
+def test_a_damaged_trial_is_named(experiment, job):
+    folder = experiment.trial(job.trial)
+    document = json.loads(folder.spec_json.read_text())
+    folder.spec_json.write_text(json.dumps(document | {"seed": 5}))
+    assert run_job(job) == JobStatus.FAILED
+    assert str(folder.spec_json) in TrialFailure.read(folder.failure_json).error
+
+
+def test_a_lost_lease_leaves_everything_to_the_new_holder(experiment, job, monkeypatch):
+    monkeypatch.setattr(Lease, "lost", lambda lease, max_age_s=1.0: True)
+    assert run_job(job) == JobStatus.HELD_ELSEWHERE
+    assert not experiment.trial(job.trial).result_json.exists()
+
+
+def test_wrong_arguments_print_the_usage(capsys):
+    assert main([]) == 2
+    assert "EXPERIMENT_FOLDER TRIAL_ID" in capsys.readouterr().err
