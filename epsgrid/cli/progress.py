@@ -145,7 +145,7 @@ class _Board:
         if self.plan is None:
             return Text("preparing …")
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for column in ("trial", "lr", "epsilon", "seed", "epoch", "selecting metric", "time"):
+        for column in ("trial", "lr", "epsilon", "seed", "epoch", "score", "time"):
             table.add_column(column, justify="left" if column == "trial" else "right")
         with self.lock:
             running = list(self.running.values())
