@@ -22,9 +22,9 @@ import torch
 import torch._dynamo  # the first optimizer would import it, 1.2 s: better once, in the parent of all workers
 
 from epsgrid import tasks
-from epsgrid.errors import EpsgridError
+from epsgrid.errors import CorruptRecordError, EpsgridError
 from epsgrid.executors import Job, JobStatus
-from epsgrid.spec import spec_from_json
+from epsgrid.spec import spec_from_json, trial_id
 from epsgrid.spec.model import Spec
 from epsgrid.store.atomic import read_json, remove_leftovers, unseal
 from epsgrid.store.lease import Lease
@@ -108,6 +108,10 @@ def _run_held(
 def _read_trial(experiment: ExperimentFolder, folder: TrialFolder) -> tuple[Spec, Trial]:
     record = ExperimentRecord.read(experiment.experiment_json)
     identity = unseal(read_json(folder.spec_json), folder.spec_json)
+    if trial_id(identity) != folder.id:
+        raise CorruptRecordError(
+            f"{folder.spec_json} is of trial {trial_id(identity)}; remove the folder to plan it anew"
+        )
     trial = Trial(
         id=folder.id,
         identity=identity,

@@ -76,6 +76,13 @@ def test_a_damaged_trial_is_named(experiment, job):
     assert str(folder.spec_json) in TrialFailure.read(folder.failure_json).error
 
 
+def test_a_trial_in_the_folder_of_another_is_refused(experiment, job):
+    one, other = experiment.trials()[:2]
+    one.spec_json.write_bytes(other.spec_json.read_bytes())
+    assert run_job(job) == JobStatus.FAILED
+    assert f"is of trial {other.id}" in TrialFailure.read(one.failure_json).error
+
+
 def test_a_lost_lease_leaves_everything_to_the_new_holder(experiment, job, monkeypatch):
     monkeypatch.setattr(Lease, "lost", lambda lease, max_age_s=1.0: True)
     assert run_job(job) == JobStatus.HELD_ELSEWHERE
