@@ -24,7 +24,6 @@ from epsgrid import models, optimizers, tasks
 from epsgrid.observe import measure_layers
 from epsgrid.spec import load_spec
 from epsgrid.trials.device import resolve_device
-from epsgrid.trials.probe import PROBING_EPSILON
 from epsgrid.trials.seeding import seed_weights
 
 
@@ -79,7 +78,9 @@ class Run:
     def steps(self, learning_rate: float) -> None:
         """Take the steps at one learning rate, with a fresh optimizer."""
         parameters = self.model.parameters()
-        self.optimizer = self.plugin.build(parameters, self.spec.optimizer, learning_rate, PROBING_EPSILON)
+        epsilon = optimizers.probing_epsilon(self.plugin)
+        self.optimizer = self.plugin.build(parameters, self.spec.optimizer, learning_rate, epsilon)
+        self.task.begin_epoch(self.model, self.spec.training.batch_size)
         for _, batch in zip(range(self.batches), self.task.batches(0, 0, self.spec.training.batch_size), strict=False):
             self.optimizer.zero_grad(set_to_none=True)
             self.task.loss(self.model, batch).backward()
