@@ -55,9 +55,3 @@ class NoBoundsError(EpsgridError):
     """The probe ran, or could not run, and there are no bounds to report."""
 
     exit_code = ExitCode.NO_BOUNDS
-
-
-class StoppedError(EpsgridError):
-    """Work was stopped on purpose by a signal; running the same command again continues it."""
-
-    exit_code = ExitCode.STOPPED

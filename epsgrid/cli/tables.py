@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from epsgrid.cli.console import out
 from epsgrid.report.words import duration
+from epsgrid.store.state import FINISHED
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -94,7 +95,7 @@ def plan(planned: SweepPlan) -> Table:
     rows = []
     for name, epsilons in planned.plan.epsilons.items():
         members = [trial for trial in planned.plan.trials if name in trial.grids]
-        finished = sum(planned.states[trial.id] in ("done", "diverged") for trial in members)
+        finished = sum(planned.states[trial.id] in FINISHED for trial in members)
         shown = f"{epsilons[0]:.0e} … {epsilons[-1]:.0e}" if epsilons else "no epsilon"
         rows.append((name, shown, str(len(epsilons)), str(len(members)), str(finished), str(len(members) - finished)))
     return table(("grid", "epsilon", "values", "trials", "finished", "to run"), rows, left=2)

@@ -13,7 +13,7 @@ from epsgrid.errors import CorruptRecordError, StoreError
 from epsgrid.store.atomic import store_errors
 from epsgrid.store.paths import ExperimentFolder, TrialFolder
 from epsgrid.store.records import ExperimentRecord, GridRecord, ProbeRecord, Record, TrialFailure, TrialResult
-from epsgrid.store.state import trial_state
+from epsgrid.store.state import FINISHED, trial_state
 
 if TYPE_CHECKING:
     from epsgrid.numerics.bounds import EpsilonBounds
@@ -117,7 +117,7 @@ class _Trial:
             state = trial_state(folder)
             if state == "failed":
                 return cls(state, failure=_same_id(TrialFailure.read(folder.failure_json), folder.failure_json))
-            if state not in ("done", "diverged"):
+            if state not in FINISHED:
                 return cls(state)
             result = TrialResult.read(folder.result_json)  # it finished between the two looks
         return cls(result.state, result=_same_id(result, folder.result_json))

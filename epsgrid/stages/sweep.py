@@ -22,7 +22,7 @@ from epsgrid.stages.probe import probe_identity, read_probe
 from epsgrid.store.atomic import seal, write_json
 from epsgrid.store.paths import ExperimentFolder, TrialFolder
 from epsgrid.store.records import GridCell, GridRecord, ProbeRecord, TrialFailure, TrialResult
-from epsgrid.store.state import trial_state
+from epsgrid.store.state import FINISHED, trial_state
 
 GridChoice = Literal["narrowed", "conventional", "both"]
 _POLL_S = 0.5
@@ -53,7 +53,7 @@ class SweepPlan:
     @property
     def to_run(self) -> int:
         """Trials without a result."""
-        return len(self.states) - self.count("done", "diverged")
+        return len(self.states) - self.count(*FINISHED)
 
     @property
     def estimated_seconds(self) -> float | None:
@@ -107,7 +107,7 @@ class SweepSummary:
     @property
     def complete(self) -> bool:
         """Whether every trial has a result."""
-        return all(state in ("done", "diverged") for state in self.states.values())
+        return all(state in FINISHED for state in self.states.values())
 
 
 def plan_sweep(asked: Asked, grid: GridChoice, workers: int | None) -> SweepPlan:
@@ -124,7 +124,8 @@ def plan_sweep(asked: Asked, grid: GridChoice, workers: int | None) -> SweepPlan
         checksum = prepare_data(asked.spec).checksum
     except DataError as error:
         unknown.append(f"the data are not ready, so all trials count as to run: {error}")
-    if "narrowed" in names and read_probe(asked.folder) is None:
+    has_epsilon = optimizers.load(asked.spec.optimizer.name).HAS_EPSILON
+    if has_epsilon and "narrowed" in names and read_probe(asked.folder) is None:
         names = tuple(name for name in names if name != "narrowed")
         unknown.append("the narrowed grid is known after `epsgrid probe`; it is left out here")
     planned = _with_states(_plan(asked, names, checksum), asked, workers)
@@ -166,7 +167,7 @@ def sweep(
     todo = _with_states(planned, asked, workers)
     notify(todo)
     runner = _Runner(asked, planned, todo.slots, fail_fast, notify, stop)
-    runner.run([trial for trial in planned.trials if todo.states[trial.id] not in ("done", "diverged")])
+    runner.run([trial for trial in planned.trials if todo.states[trial.id] not in FINISHED])
     states = {trial.id: trial_state(asked.folder.trial(trial.id)) for trial in planned.trials}
     failures = tuple(_failure(asked.folder, trial) for trial, state in states.items() if state == "failed")
     return SweepSummary(asked.folder, states, failures, runner.trained, time.perf_counter() - start)
@@ -205,7 +206,7 @@ class _Runner:
 
     def _is_left(self, trial: PlannedTrial) -> bool:
         state = trial_state(self.folder.trial(trial.id))
-        return state not in ("done", "diverged") and self.attempts[trial.id] <= self.execution.retries
+        return state not in FINISHED and self.attempts[trial.id] <= self.execution.retries
 
     def _on_job(self, event: JobEvent) -> None:
         trial = self.trials[event.job.trial]
@@ -222,7 +223,7 @@ class _Runner:
             if not told and self.attempts[trial.id] > self.execution.retries:
                 _store_silent_end(folder, trial.id, event.status, self.attempts[trial.id])
         state = trial_state(folder)
-        result = _result(folder) if state in ("done", "diverged") else None
+        result = _result(folder) if state in FINISHED else None
         failure = _failure(self.folder, trial.id) if state == "failed" else None
         self.trained += result is not None
         if failure is not None and isinstance(self.stop, _StopOnFailure):

@@ -6,6 +6,9 @@ from epsgrid.store.lease import is_held
 from epsgrid.store.paths import TrialFolder
 from epsgrid.store.records import TrialResult
 
+FINISHED = ("done", "diverged")
+"""The states of a trial that has a result."""
+
 
 def trial_state(folder: TrialFolder) -> str:
     """Return the state of a trial.

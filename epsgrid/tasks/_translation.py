@@ -14,7 +14,6 @@ as the one in models/transformer.py does.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from epsgrid.data._parallel import END, PAD
+from epsgrid.numerics.seeds import derive_seed
 from epsgrid.spec.model import TaskOptions
 from epsgrid.tasks import Metric, Split
 from epsgrid.tasks._divide import Count
@@ -127,8 +127,7 @@ class TranslationTask:
 
         training = self._training(batch_size)
         assert 0 <= first_step <= len(training), (first_step, len(training))
-        digest = hashlib.sha256(f"order/{seed}/{epoch}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+        generator = torch.Generator().manual_seed(derive_seed("order", seed, epoch))
         for index in torch.randperm(len(training), generator=generator)[first_step:].tolist():
             yield training[index]
 

@@ -63,6 +63,12 @@ def test_dry_run_of_what_is_not_measured_or_not_here(spec_path, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_dry_run_of_an_optimizer_without_epsilon_asks_for_no_probe(spec_path, tmp_path):
+    planned = plan_sweep(resolve(spec_path, None, ["optimizer=sgdm"], tmp_path / "runs"), "both", None)
+    assert planned.to_run == 1
+    assert planned.unknown == ()
+
+
 def test_bounds_of_other_settings_are_refused(spec_path, asked, tmp_path):
     measure(asked)
     other = resolve(spec_path, None, ["probe.seed=9"], tmp_path / "runs")

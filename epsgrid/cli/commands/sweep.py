@@ -103,7 +103,7 @@ def _plan_document(planned: SweepPlan) -> dict[str, Any]:
         "version": 1,
         "grids": {name: list(values) for name, values in planned.plan.epsilons.items()},
         "trials": len(planned.states),
-        "finished": planned.count("done", "diverged"),
+        "finished": len(planned.states) - planned.to_run,
         "to_run": planned.to_run,
         "workers": planned.slots,
         "estimated_seconds": planned.estimated_seconds,
