@@ -113,9 +113,12 @@ class Probe(Frozen):
 
 
 class Sweep(Frozen):
-    """Which grid to train; the ε values themselves come from the grid and the measured bounds."""
+    """Which grid to train; the ε values themselves come from the grid and the measured bounds.
 
-    grid: Literal["narrowed", "conventional", "both"] = "both"
+    `default` trains `default_epsilon` alone, which every other grid holds or is compared with.
+    """
+
+    grid: Literal["narrowed", "conventional", "both", "default"] = "both"
     learning_rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
     default_epsilon: PositiveFloat = 1e-8

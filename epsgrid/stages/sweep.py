@@ -24,7 +24,7 @@ from epsgrid.store.paths import ExperimentFolder, TrialFolder
 from epsgrid.store.records import GridCell, GridRecord, ProbeRecord, TrialFailure, TrialResult
 from epsgrid.store.state import FINISHED, trial_state
 
-GridChoice = Literal["narrowed", "conventional", "both"]
+GridChoice = Literal["narrowed", "conventional", "both", "default"]
 _POLL_S = 0.5
 
 
@@ -249,7 +249,9 @@ def _work(job: Job) -> int:
 
 
 def _chosen(grid: GridChoice) -> tuple[str, ...]:
-    return ("narrowed", "conventional") if grid == "both" else (grid,)
+    """Return the names of the grids; the default ε needs no name, for `plan` adds it where no grid holds it."""
+    choices: dict[GridChoice, tuple[str, ...]] = {"both": ("narrowed", "conventional"), "default": ()}
+    return choices.get(grid, (grid,))
 
 
 def _plan(asked: Asked, names: Sequence[str], data_checksum: str) -> Plan:

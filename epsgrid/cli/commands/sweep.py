@@ -28,6 +28,7 @@ class Grid(StrEnum):
     narrowed = "narrowed"
     conventional = "conventional"
     both = "both"
+    default = "default"
 
 
 def sweep(

@@ -1,0 +1,49 @@
+"""Compute what a translation must beat: BLEU of the source copied as it stands, of the validation and test pairs.
+
+    python scripts/baseline_translation.py [--root FOLDER] [--source de] [--target en]
+
+Names, numbers and punctuation agree between languages, so copying scores above zero. The text is read as the task
+`translation` reads it, and scored as there: tokenised and lower-cased, and detokenised with sacrebleu's 13a.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from epsgrid.data import translation
+from epsgrid.data._bpe import join
+from epsgrid.data.translation import Encoding
+from epsgrid.errors import EpsgridError
+from epsgrid.tasks._bleu import PLAIN, TOKENISED, bleu_scores
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--root", default="iwslt14-subset", help="folder of the text, or its name among the data folders"
+    )
+    parser.add_argument("--source", default="de", help="ending of the source's files")
+    parser.add_argument("--target", default="en", help="ending of the target's files")
+    parser.add_argument(
+        "--vocabulary", type=int, default=2000, help="pieces of the encoding; they do not change the score"
+    )
+    arguments = parser.parse_args()
+    try:
+        languages = (arguments.source, arguments.target)
+        corpus = translation.load(arguments.root, languages, Encoding(arguments.vocabulary, joined=False), {})
+    except EpsgridError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    print(corpus.description)
+    print(f"{'split':<12}{'pairs':>8}{'tokenised':>12}{'13a':>8}")
+    for split, pairs in (("validation", corpus.validation), ("test", corpus.test)):
+        bounds = zip(pairs.source.offsets[:-1], pairs.source.offsets[1:], strict=True)
+        copied = [join([corpus.source_pieces[i] for i in pairs.source.tokens[start:end]]) for start, end in bounds]
+        scores = bleu_scores(copied, pairs.reference_lines(), arguments.target)
+        print(f"{split:<12}{len(copied):>8,}{scores[TOKENISED]:>12.2f}{scores[PLAIN]:>8.2f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
