@@ -55,3 +55,7 @@ class NoBoundsError(EpsgridError):
     """The probe ran, or could not run, and there are no bounds to report."""
 
     exit_code = ExitCode.NO_BOUNDS
+
+
+class ObservationError(EpsgridError):
+    """An optimizer that cannot be observed as asked: unknown, unnamed parameters, observed twice, no state yet."""

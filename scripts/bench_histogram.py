@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from epsgrid.numerics.bounds import TAIL_FRACTION, high_rank, low_rank
 from epsgrid.numerics.counting import count, order_statistics
+from epsgrid.numerics.magnitudes import TAIL_FRACTION, high_rank, low_rank
 
 ENTRIES_PER_TIMING = 200_000
 

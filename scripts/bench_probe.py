@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from epsgrid import models, optimizers, tasks
-from epsgrid.observe import measure_layers
+from epsgrid.observing.reading import measure_layers
 from epsgrid.spec import load_spec
 from epsgrid.trials.device import resolve_device
 from epsgrid.trials.seeding import seed_weights

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from epsgrid.grids._plan import PlannedTrial
-    from epsgrid.numerics.bounds import Bound, EpsilonBounds, LayerStatistics
+    from epsgrid.numerics.bounds import EpsilonBounds
+    from epsgrid.numerics.magnitudes import Bound, LayerStatistics
     from epsgrid.report.render import Table as ReportTable
     from epsgrid.stages.sweep import SweepPlan, SweepSummary, TrialEnded
     from epsgrid.store.records import EpochRecord, ProbeRecord, Scores

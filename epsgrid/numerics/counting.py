@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from epsgrid.errors import NoBoundsError
-from epsgrid.numerics.bounds import TAIL_FRACTION, LayerStatistics, LayerStatus, high_rank, low_rank
 from epsgrid.numerics.histogram import FLOAT32_MANTISSA_BITS, MANTISSA_BITS, LogHistogram, bin_count
+from epsgrid.numerics.magnitudes import TAIL_FRACTION, LayerStatistics, LayerStatus, high_rank, low_rank
 
 # A chunk's temporaries stay in a CPU's second-level cache; on a GPU a chunk only bounds the memory they take.
 _CPU_CHUNK = 1 << 16

@@ -13,8 +13,8 @@ A file `optimizers/NAME.py` defines
 converted at the step where they were measured. `math.inf` stands for the long run.
 
 `second_moment` gets one parameter's entry of `optimizer.state` and its parameter group, and returns the tensor v whose
-root ε is compared with, together with the factor that turns it into v̂; None while the optimizer has no gradient for
-that parameter. v is free of ε: an entry that never had a gradient is zero there, whatever ε. A file with
+root ε is compared with, together with what turns it into v̂; None while the optimizer has no gradient for that
+parameter. v is free of ε: an entry that never had a gradient is zero there, whatever ε. A file with
 `HAS_EPSILON = False` needs neither `placement` nor `second_moment`. Files import torch inside their functions only.
 """
 
@@ -36,18 +36,26 @@ if TYPE_CHECKING:
 _PROBING_EPSILON = 1e-8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SecondMoment:
     """The adaptive denominator of one parameter tensor, before ε.
 
     Attributes:
         values: v, elementwise ≥ 0, the shape of the parameter. The optimizer's own tensor, not a copy, where it keeps
             v; else computed. Where the denominator is no root but kept as it is, its exact square, in float64.
-        scale: the factor with v̂ = v · scale: 1/(1 − β₂ᵗ) where the rule corrects the bias before ε enters, else 1.
+        decay: β₂ in [0, 1) where the rule corrects the bias of v before ε enters; 0 where it does not.
+        step: t ≥ 1, the steps that v has seen; a scalar tensor where the optimizer keeps it on a device. Not looked at
+            where `decay` is 0.
     """
 
     values: torch.Tensor
-    scale: float
+    decay: float = 0.0
+    step: float | torch.Tensor = 1.0
+
+    @property
+    def scale(self) -> float:
+        """The factor with v̂ = v · scale: 1/(1 − β₂ᵗ); waits for the device where the step lies there."""
+        return 1 / (1 - self.decay ** float(self.step)) if self.decay else 1.0
 
 
 class OptimizerPlugin(Protocol):

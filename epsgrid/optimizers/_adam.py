@@ -9,10 +9,7 @@ from epsgrid.optimizers import SecondMoment
 
 
 def corrected_second_moment(state: Mapping[str, Any], group: Mapping[str, Any]) -> SecondMoment | None:
-    """Return v with the factor 1 / (1 − β₂ᵗ), computed in double precision; None before the first step.
-
-    With `fused=True` on CUDA the step count lies on the device: reading it waits for the device once.
-    """
+    """Return v with β₂ and the step, for v̂ = v / (1 − β₂ᵗ); None before the first step."""
     return corrected("exp_avg_sq", state, group)
 
 
@@ -21,4 +18,4 @@ def corrected(entry: str, state: Mapping[str, Any], group: Mapping[str, Any]) ->
     if entry not in state:
         return None
     _, beta2 = group["betas"]
-    return SecondMoment(state[entry], 1 / (1 - float(beta2) ** float(state["step"])))
+    return SecondMoment(state[entry], float(beta2), state["step"])

@@ -63,4 +63,4 @@ def second_moment(state: Mapping[str, Any], group: Mapping[str, Any]) -> SecondM
     if "exp_inf" not in state:
         return None
     magnitudes = (state["exp_inf"] - group["eps"]).clamp_(min=0)
-    return SecondMoment(magnitudes.double().square_(), 1.0)
+    return SecondMoment(magnitudes.double().square_())

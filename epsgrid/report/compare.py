@@ -10,7 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from epsgrid.numerics.bounds import Bound, EpsilonBounds, decade_of, high_rank, low_rank
+from epsgrid.numerics.bounds import EpsilonBounds
+from epsgrid.numerics.magnitudes import Bound, decade_of, high_rank, low_rank
 from epsgrid.report.adaptive import adaptive_share
 from epsgrid.report.cells import Cell, Choice, TrialRow, best, of_grid, read_cells, read_metric, tally
 from epsgrid.report.load import StoredExperiment

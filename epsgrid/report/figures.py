@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from epsgrid.numerics.bounds import EpsilonBounds, LayerStatistics
+from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.histogram import LogHistogram
+from epsgrid.numerics.magnitudes import LayerStatistics
 from epsgrid.report.cells import Cell, Spread
 from epsgrid.report.load import StoredExperiment
 from epsgrid.report.rows import NARROWED, Comparison

@@ -18,7 +18,7 @@ import torch
 
 from epsgrid import models, optimizers
 from epsgrid.numerics.bounds import EpsilonBounds, estimate_bounds
-from epsgrid.observe import measure_layers
+from epsgrid.observing.reading import measure_layers
 from epsgrid.spec.model import Spec
 from epsgrid.tasks import Task
 from epsgrid.trials.checkpoint import generator_states, restore_generators

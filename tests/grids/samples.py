@@ -1,6 +1,7 @@
 """Bounds to plan with."""
 
-from epsgrid.numerics.bounds import Bound, EpsilonBounds
+from epsgrid.numerics.bounds import EpsilonBounds
+from epsgrid.numerics.magnitudes import Bound
 
 
 def bounds_between(low: float, high: float) -> EpsilonBounds:

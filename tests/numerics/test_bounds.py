@@ -11,17 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epsgrid.errors import CorruptRecordError, NoBoundsError, StoreError
-from epsgrid.numerics.bounds import (
-    Bound,
-    EpsilonBounds,
-    LayerStatistics,
-    LayerStatus,
-    decade_of,
-    estimate_bounds,
-    high_rank,
-    low_rank,
-)
+from epsgrid.numerics.bounds import EpsilonBounds, estimate_bounds
 from epsgrid.numerics.counting import measure
+from epsgrid.numerics.magnitudes import Bound, LayerStatistics, LayerStatus, decade_of, high_rank, low_rank
 from epsgrid.numerics.placement import Placement
 from tests.numerics import reference
 from tests.numerics.strategies import moments, ordinary

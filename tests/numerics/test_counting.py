@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from epsgrid.errors import NoBoundsError
 from epsgrid.numerics import counting
-from epsgrid.numerics.bounds import LayerStatus
 from epsgrid.numerics.counting import count, measure, order_statistics
+from epsgrid.numerics.magnitudes import LayerStatus
 from tests.numerics import reference
 from tests.numerics.strategies import any_moments, nonfinite
 

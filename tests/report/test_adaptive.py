@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from epsgrid.numerics.bounds import LayerStatistics, LayerStatus, estimate_bounds
+from epsgrid.numerics.bounds import estimate_bounds
+from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus
 from epsgrid.numerics.placement import Placement
 from epsgrid.report.adaptive import adaptive_share
 from tests.report.simulate import measured

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from epsgrid.numerics.bounds import LayerStatistics
+from epsgrid.numerics.magnitudes import LayerStatistics
 from epsgrid.numerics.placement import Placement
 from epsgrid.report.compare import compare
 from epsgrid.report.draw_curves import draw_curves

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from epsgrid.errors import CorruptRecordError, StoreError
-from epsgrid.numerics.bounds import Bound, EpsilonBounds
+from epsgrid.numerics.bounds import EpsilonBounds
+from epsgrid.numerics.magnitudes import Bound
 from epsgrid.store import atomic
 from epsgrid.store.records import EpochRecord, Record, Scores, TrialResult, append_epoch, read_epochs
 from tests.store.samples import DIVERGED_EPOCH, EPOCH, PROBE, RECORDS, RESULT

@@ -6,7 +6,7 @@ import torch
 
 from epsgrid import models
 from epsgrid.errors import NoBoundsError
-from epsgrid.numerics.bounds import LayerStatus
+from epsgrid.numerics.magnitudes import LayerStatus
 from epsgrid.trials.probe import left_as_found, run_probe
 from epsgrid.trials.seeding import seed_epoch, seed_weights
 from tests.trials.conftest import make_setting

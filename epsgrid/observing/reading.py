@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 import torch
 
-from epsgrid.numerics.bounds import LayerStatistics, LayerStatus
 from epsgrid.numerics.counting import measure
+from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus
 from epsgrid.optimizers import OptimizerPlugin
 
 

@@ -1,0 +1,202 @@
+"""What is measured on each layer, and how an order statistic of it becomes a bound of ε.
+
+The published indices, the rounding to a power of ten and the choice of the extreme layer stand here; `bounds` puts them
+together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from epsgrid.errors import CorruptRecordError
+from epsgrid.numerics.histogram import LogHistogram
+from epsgrid.numerics.placement import Placement
+
+TAIL_FRACTION = 0.02
+OTHER = "other"
+
+_T = TypeVar("_T")
+
+
+class LayerStatus(StrEnum):
+    """Whether a layer counts for the bounds, and why not."""
+
+    MEASURED = "measured"
+    ALL_ZERO = "all zero"
+    EMPTY = "empty"
+    FROZEN = "frozen"
+    NO_GRADIENT = "no gradient"
+    NON_FINITE = "non-finite"
+
+
+@dataclass(frozen=True)
+class LayerStatistics:
+    """What was measured on one parameter tensor.
+
+    Attributes:
+        name: the parameter's name in its model.
+        shape: the parameter's shape.
+        entries: number of entries.
+        nonzero: number of finite entries other than zero.
+        low: exact lower order statistic, in √v̂ units; None unless measured.
+        high: exact upper order statistic, likewise.
+        histogram: counts of √v̂; None where there was nothing to count.
+        status: whether the layer counts for the bounds.
+        kind: what the parameter does, such as "convolution", "bias" or "embedding"; "other" where that is not known.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    entries: int
+    nonzero: int
+    low: float | None
+    high: float | None
+    histogram: LogHistogram | None
+    status: LayerStatus
+    kind: str = OTHER
+
+    def __post_init__(self) -> None:
+        measured = self.low is not None and self.high is not None
+        assert measured == (self.status is LayerStatus.MEASURED), self
+
+    @classmethod
+    def unmeasured(cls, name: str, shape: Sequence[int], status: LayerStatus, kind: str = OTHER) -> LayerStatistics:
+        """Return the statistics of a layer that has no second moment, such as a frozen one."""
+        assert status is not LayerStatus.MEASURED
+        return cls(name, tuple(shape), math.prod(shape), 0, None, None, None, status, kind)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        histogram = None if self.histogram is None else self.histogram.to_json()
+        return {
+            "name": self.name,
+            "shape": list(self.shape),
+            "entries": self.entries,
+            "nonzero": self.nonzero,
+            "low": self.low,
+            "high": self.high,
+            "histogram": histogram,
+            "status": self.status.value,
+            "kind": self.kind,
+        }
+
+    @classmethod
+    def from_json(cls, document: Any) -> LayerStatistics:
+        """Return the statistics that `to_json` wrote; raises as `EpsilonBounds.from_json`."""
+        return read_document("layer statistics", document, cls._from_json)
+
+    @classmethod
+    def _from_json(cls, document: Mapping[str, Any]) -> LayerStatistics:
+        fields = dict(document)
+        histogram = fields.pop("histogram")
+        return cls(
+            shape=tuple(fields.pop("shape")),
+            histogram=None if histogram is None else LogHistogram.from_json(histogram),
+            status=LayerStatus(fields.pop("status")),
+            **fields,
+        )
+
+
+@dataclass(frozen=True)
+class Bound:
+    """One end of the ε range.
+
+    Attributes:
+        magnitude: the order statistic that sets it, in √v̂ units.
+        epsilon: the same as an ε of the optimizer, not rounded.
+        decade: the power of ten nearest to `epsilon` on a log scale.
+        layers: names of the layers that set it; several where they tie.
+        entries: number of finite non-zero entries of the first of them.
+    """
+
+    magnitude: float
+    epsilon: float
+    decade: float
+    layers: tuple[str, ...]
+    entries: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "magnitude": self.magnitude,
+            "epsilon": self.epsilon,
+            "decade": self.decade,
+            "layers": list(self.layers),
+            "entries": self.entries,
+        }
+
+    @classmethod
+    def from_json(cls, document: Any) -> Bound:
+        """Return the bound that `to_json` wrote; raises as `EpsilonBounds.from_json`."""
+        return read_document("bound", document, lambda fields: cls(**{**fields, "layers": tuple(fields["layers"])}))
+
+
+def low_rank(entries: int, tail_fraction: float) -> int:
+    """Return the index, counted from 0 in rising order, of the lower order statistic.
+
+    The authors' code writes int((1 - 0.98) * n) where their text has 2 %: the floats differ, the indices never do (a
+    test compares them).
+
+    >>> low_rank(49, 0.02), low_rank(50, 0.02)
+    (0, 1)
+    """
+    return int(tail_fraction * entries)
+
+
+def high_rank(entries: int, tail_fraction: float) -> int:
+    """Return the index, counted from 0 in rising order, of the upper order statistic.
+
+    >>> high_rank(50, 0.02), high_rank(51, 0.02)
+    (49, 49)
+    """
+    return min(int((1 - tail_fraction) * entries), entries - 1)
+
+
+def decade_of(value: float) -> float:
+    """Return the power of ten nearest to a positive number on a log scale; halfway goes to the even exponent.
+
+    >>> decade_of(3.1e-5), decade_of(3.2e-5)
+    (1e-05, 0.0001)
+
+    Raises:
+        ValueError: `value` is not positive and finite.
+    """
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"only a positive finite number has a decade, got {value!r}")
+    return float(f"1e{round(math.log10(value))}")
+
+
+def bounds_of(layers: Sequence[LayerStatistics], placement: Placement) -> tuple[Bound, Bound] | None:
+    """Return the lower and the upper bound that some layers set; None where none of them is measured."""
+    measured = [layer for layer in layers if layer.status is LayerStatus.MEASURED]
+    if not measured:
+        return None
+    return (
+        _bound(measured, min, lambda layer: layer.low, placement),
+        _bound(measured, max, lambda layer: layer.high, placement),
+    )
+
+
+def _bound(
+    layers: Sequence[LayerStatistics],
+    extreme: Callable[[list[float]], float],
+    statistic: Callable[[LayerStatistics], float | None],
+    placement: Placement,
+) -> Bound:
+    magnitudes = [value for layer in layers if (value := statistic(layer)) is not None]
+    magnitude = extreme(magnitudes)
+    setters = [layer for layer, value in zip(layers, magnitudes, strict=True) if value == magnitude]
+    epsilon = placement.epsilon_from_magnitude(magnitude)
+    return Bound(magnitude, epsilon, decade_of(epsilon), tuple(layer.name for layer in setters), setters[0].nonzero)
+
+
+def read_document(what: str, document: Any, build: Callable[[Mapping[str, Any]], _T]) -> _T:
+    """Build from a document; whatever is wrong with its shape raises CorruptRecordError."""
+    try:
+        return build(document)
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CorruptRecordError(f"damaged {what}: {type(error).__name__}: {error}") from error
