@@ -51,6 +51,8 @@ def draw_curves(numbers: CurveNumbers) -> Figure:
 
 def _draw_metric(axes: Axes, numbers: CurveNumbers, split: str) -> None:
     axes.set_xscale("log")
+    if len(xs := {point.x for curve in numbers.curves for point in curve.points}) == 1:
+        axes.set_xlim(min(xs) / 10, max(xs) * 10)  # a single value has no range of its own
     log_axis(axes.xaxis)
     _mark_epsilons(axes, numbers)
     for index, curve in enumerate(numbers.curves):

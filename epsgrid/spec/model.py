@@ -93,15 +93,28 @@ class Probe(Frozen):
     """How the gradient magnitudes of the first epoch are measured.
 
     `update_weights: false` is the published method: the optimizer runs, the weights stay at their initial values. With
-    `true` the weights move at `learning_rate`.
+    `true` the weights move at `learning_rate`. `batches` looks at so many batches only; `batches: settled` stops when
+    the bounds have settled, at the latest after `epochs`.
+
+    What tells how far the bounds can be trusted: `seeds` probes in all, with other initial weights and batches;
+    `compare_weights` probes once more with the weights moving at this learning rate; `check_rounding` looks for tensors
+    whose gradients are only rounding noise. `beta2` shows, from the same gradients, which bounds other
+    decays of v would have. None of these changes the bounds themselves, which are those of the first seed.
+
+    `every` keeps the histograms of every so many steps; left out, some sixty of them.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 1
-    batches: Annotated[int, Field(ge=1)] | None = None
+    batches: Annotated[int, Field(ge=1)] | Literal["settled"] | None = None
     update_weights: bool = False
     learning_rate: PositiveFloat | None = None
     tail_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
     seed: Seed = 0
+    seeds: Annotated[int, Field(ge=1)] = 1
+    compare_weights: PositiveFloat | None = None
+    check_rounding: bool = True
+    beta2: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = ()
+    every: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="after")
     def _moving_needs_a_learning_rate(self) -> Probe:
@@ -109,7 +122,18 @@ class Probe(Frozen):
             raise ValueError("update_weights: true needs probe.learning_rate, the rate at which the weights move")
         if not self.update_weights and self.learning_rate is not None:
             raise ValueError("learning_rate is only used with update_weights: true; remove one or set the other")
+        if self.update_weights and self.compare_weights is not None:
+            raise ValueError("compare_weights compares frozen weights with moving ones; remove update_weights: true")
         return self
+
+
+class Observe(Frozen):
+    """How often a trial's gradient magnitudes are kept: after every epoch, every so many steps, or never (null).
+
+    Looking does not change a trial's numbers, so this is no part of its identity.
+    """
+
+    every: Annotated[int, Field(ge=1)] | Literal["epoch"] | None = "epoch"
 
 
 class Sweep(Frozen):
@@ -150,6 +174,7 @@ class Spec(Frozen):
     optimizer: SerializeAsAny[OptimizerOptions]
     training: Training = Training()
     probe: Probe = Probe()
+    observe: Observe = Observe()
     sweep: Sweep
     execution: Execution = Execution()
 

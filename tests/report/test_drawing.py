@@ -125,6 +125,14 @@ def test_curves_without_epsilon_are_legible(tmp_path: Path) -> None:
     assert_legible(figure)
 
 
+def test_a_single_epsilon_can_be_drawn(tmp_path: Path) -> None:
+    """`--grid default` sweeps one ε; the axis then had no width and matplotlib divided by zero."""
+    figure = curve_figure(tmp_path, conventional=None, narrowed=(1e-8,), probe=False)
+    low, high = figure.axes[0].get_xlim()
+    assert low < 1e-8 < high
+    assert_legible(figure)
+
+
 def test_only_diverged_trials_can_be_drawn(tmp_path: Path) -> None:
     figure = curve_figure(tmp_path, truth=lambda rate, epsilon, seed: "diverged")
     assert "no cell has a score" in {text.get_text() for text in figure.axes[0].texts}

@@ -52,6 +52,13 @@ probe:
   learning_rate: null
   tail_fraction: 0.02
   seed: 0
+  seeds: 1
+  compare_weights: null
+  check_rounding: true
+  beta2: []
+  every: null
+observe:
+  every: epoch
 sweep:
   grid: both
   learning_rates: [0.001]
