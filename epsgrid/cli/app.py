@@ -10,7 +10,7 @@ from typing import ParamSpec
 import typer
 
 from epsgrid import __version__
-from epsgrid.cli.commands import convert, data, list_plugins, probe, report, show, sweep
+from epsgrid.cli.commands import anew, convert, data, list_plugins, probe, report, show, status, sweep
 from epsgrid.errors import EpsgridError, ExitCode
 
 P = ParamSpec("P")
@@ -93,6 +93,9 @@ def _main(
 _command("probe", probe.probe)
 _command("sweep", sweep.sweep)
 _command("report", report.report)
+_command("status", status.status)
+_command("retry", anew.retry)
+_command("forget", anew.forget)
 _command("show", show.show)
 _command("list", list_plugins.list_plugins)
 _command("convert", convert.convert)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from epsgrid.stages.probe import probe_identity, read_probe
 from epsgrid.store.atomic import seal, write_json
 from epsgrid.store.paths import ExperimentFolder, TrialFolder
 from epsgrid.store.records import GridCell, GridRecord, ProbeRecord, TrialFailure, TrialResult
-from epsgrid.store.state import FINISHED, trial_state
+from epsgrid.store.state import FINISHED, glance, trial_state
 
 GridChoice = Literal["narrowed", "conventional", "both", "default"]
 _POLL_S = 0.5
@@ -110,6 +110,20 @@ class SweepSummary:
         return all(state in FINISHED for state in self.states.values())
 
 
+def swept(folder: ExperimentFolder) -> GridChoice:
+    """Return the grids that were swept here so far.
+
+    Raises:
+        StoreError: none was.
+    """
+    if not folder.grid_json.exists():
+        raise StoreError(f"{folder.root}: nothing was swept here yet; `epsgrid sweep` does it")
+    names = GridRecord.read(folder.grid_json).epsilons
+    if "narrowed" in names:
+        return "both" if "conventional" in names else "narrowed"
+    return "conventional" if "conventional" in names else "default"
+
+
 def plan_sweep(asked: Asked, grid: GridChoice, workers: int | None) -> SweepPlan:
     """Return what `sweep` would do, without writing into the experiment's folder or importing torch.
 
@@ -140,6 +154,7 @@ def sweep(
     fail_fast: bool,
     notify: Callable[[SweepEvent], None],
     stop: StopRequest,
+    only: Collection[str] | None = None,
 ) -> SweepSummary:
     """Train the trials that have no result yet; those that failed earlier are tried again.
 
@@ -150,6 +165,7 @@ def sweep(
         fail_fast: start nothing more after the first failure.
         notify: told the plan, then each trial's start and end.
         stop: asked whether to stop.
+        only: ids of the trials to train; None for all that have no result.
 
     Returns:
         The states of all trials at the end, whether or not the sweep was stopped.
@@ -160,7 +176,7 @@ def sweep(
     """
     start = time.perf_counter()
     data = prepare_data(asked.spec)
-    planned = _plan(asked, _chosen(grid), data.checksum)
+    planned = _only(_plan(asked, _chosen(grid), data.checksum), only)
     enter(asked, data)
     _store_grids(asked, _chosen(grid), data.checksum)
     _store_trials(asked.folder, planned)
@@ -262,6 +278,12 @@ def _plan(asked: Asked, names: Sequence[str], data_checksum: str) -> Plan:
     return plan(spec, data_checksum, bounds, names, has_epsilon=has_epsilon)
 
 
+def _only(planned: Plan, ids: Collection[str] | None) -> Plan:
+    if ids is None:
+        return planned
+    return replace(planned, trials=tuple(trial for trial in planned.trials if trial.id in ids))
+
+
 def _probe(asked: Asked, data_checksum: str) -> ProbeRecord:
     """Return the stored probe of exactly these settings."""
     record = read_probe(asked.folder)
@@ -278,8 +300,9 @@ def _probe(asked: Asked, data_checksum: str) -> ProbeRecord:
 
 
 def _with_states(planned: Plan, asked: Asked, workers: int | None) -> SweepPlan:
-    states = {trial.id: trial_state(asked.folder.trial(trial.id)) for trial in planned.trials}
-    done = [_result(asked.folder.trial(trial)).seconds for trial, state in states.items() if state == "done"]
+    seen = {trial.id: glance(asked.folder.trial(trial.id)) for trial in planned.trials}
+    states = {trial: found.state for trial, found in seen.items()}
+    done = [found.seconds for found in seen.values() if found.state == "done" and found.seconds is not None]
     mean = sum(done) / len(done) if done else None
     return SweepPlan(planned, states, mean, workers or asked.spec.execution.workers or default_slots(asked.spec))
 

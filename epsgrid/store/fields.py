@@ -12,7 +12,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 from epsgrid.errors import CorruptRecordError
@@ -38,21 +38,10 @@ def from_document(record_type: type[T], document: Any, source: str) -> T:
     Raises:
         CorruptRecordError: a field is missing, unknown or of another type; the message names place and field.
     """
-    if not isinstance(document, Mapping):
-        raise CorruptRecordError(f"{source}: expected an object, got {_shown(document)}")
-    hints = _hints(typing.cast(Any, record_type))
-    names = [field.name for field in dataclasses.fields(record_type)]  # type: ignore[arg-type]
-    if unknown := [key for key in document if key not in names]:
-        raise CorruptRecordError(f"{source}: unknown field {', '.join(map(repr, unknown))}; known: {', '.join(names)}")
-    if missing := [name for name in names if name not in document]:
-        raise CorruptRecordError(f"{source}: missing field {', '.join(map(repr, missing))}")
-    return record_type(**{name: _decode(hints[name], document[name], f"{source}: {name}") for name in names})
-
-
-@functools.cache
-def _hints(record_type: Any) -> dict[str, Any]:
-    """Return the resolved annotations of a record; resolving them for each of thousands of records would be slow."""
-    return typing.get_type_hints(record_type)
+    try:
+        return typing.cast(T, _decoder(typing.cast(Any, record_type))(document))
+    except _MismatchError as mismatch:
+        raise CorruptRecordError(f"{source}: {mismatch}") from None
 
 
 def _encode(value: Any) -> Any:
@@ -67,46 +56,115 @@ def _encode(value: Any) -> Any:
     return value
 
 
-def _decode(hint: Any, value: Any, place: str) -> Any:
-    """Return `value` as what the annotation `hint` asks for, or name the place where it is something else."""
+class _MismatchError(Exception):
+    """A value is not what its annotation asks for; each container it lies in puts its own place in front."""
+
+    def __init__(self, what: str) -> None:
+        self.places: list[str] = []
+        self.what = what
+
+    def __str__(self) -> str:
+        path = "".join(reversed(self.places)).removeprefix(".")
+        return f"{path}: {self.what}" if path else self.what
+
+
+_Decoder = Callable[[Any], Any]
+
+
+@functools.cache
+def _decoder(hint: Any) -> _Decoder:
+    """Return the function that decodes values of an annotation: made once, for thousands of records are read."""
     if hint is Any:
-        return value
+        return lambda value: value
     if dataclasses.is_dataclass(hint):
-        return from_document(typing.cast(type[Any], hint), value, place)
+        return _record_decoder(hint)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
-        return _decode_optional(arguments, value, place)
+        (wanted,) = (_decoder(argument) for argument in arguments if argument is not type(None))
+        return lambda value: None if value is None else wanted(value)
     if origin is Literal:
-        return _checked(value in arguments, value, " or ".join(map(repr, arguments)), place)
+        expected = " or ".join(map(repr, arguments))
+        return lambda value: _checked(value in arguments, value, expected)
     if origin is tuple:
-        _checked(isinstance(value, list), value, "a list", place)
-        return tuple(_decode(arguments[0], item, f"{place}[{i}]") for i, item in enumerate(value))
+        return _tuple_decoder(_decoder(arguments[0]))
     if origin is dict:
-        _checked(isinstance(value, Mapping), value, "an object", place)
-        return {key: _decode(arguments[1], item, f"{place}.{key}") for key, item in value.items()}
-    return _decode_plain(hint, value, place)
+        return _dict_decoder(_decoder(arguments[1]))
+    return _PLAIN[hint]
 
 
-def _decode_optional(arguments: tuple[Any, ...], value: Any, place: str) -> Any:
-    (wanted,) = (argument for argument in arguments if argument is not type(None))
-    return None if value is None else _decode(wanted, value, place)
+def _record_decoder(record_type: Any) -> _Decoder:
+    hints = typing.get_type_hints(record_type)
+    decoders = {field.name: _decoder(hints[field.name]) for field in dataclasses.fields(record_type)}
+
+    def decode(document: Any) -> Any:
+        _checked(isinstance(document, Mapping), document, "an object")
+        if document.keys() != decoders.keys():
+            raise _MismatchError(_wrong_fields(document, tuple(decoders)))
+        return record_type(**_decode_items(decoders.__getitem__, document))
+
+    return decode
 
 
-def _decode_plain(hint: Any, value: Any, place: str) -> Any:
-    if hint is float:
-        if isinstance(value, str) and value in _NON_FINITE:
-            return _NON_FINITE[value]
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return float(_checked(is_number, value, 'a number, "nan", "inf" or "-inf"', place))
-    if hint is int:
-        return _checked(isinstance(value, int) and not isinstance(value, bool), value, "a whole number", place)
-    assert hint in (str, bool), f"{place}: no rule for {hint}"
-    return _checked(isinstance(value, hint), value, "a text" if hint is str else "true or false", place)
+def _wrong_fields(document: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    if unknown := [key for key in document if key not in names]:
+        return f"unknown field {', '.join(map(repr, unknown))}; known: {', '.join(names)}"
+    return f"missing field {', '.join(repr(name) for name in names if name not in document)}"
 
 
-def _checked(is_right: bool, value: Any, expected: str, place: str) -> Any:
+def _dict_decoder(decode_value: _Decoder) -> _Decoder:
+    def decode(value: Any) -> Any:
+        _checked(isinstance(value, Mapping), value, "an object")
+        return _decode_items(lambda key: decode_value, value)
+
+    return decode
+
+
+def _decode_items(decoder_of: Callable[[str], _Decoder], document: Mapping[str, Any]) -> dict[str, Any]:
+    decoded, key = {}, ""
+    try:
+        for key, value in document.items():
+            decoded[key] = decoder_of(key)(value)
+    except _MismatchError as mismatch:
+        mismatch.places.append(f".{key}")
+        raise
+    return decoded
+
+
+def _tuple_decoder(decode_item: _Decoder) -> _Decoder:
+    def decode(value: Any) -> Any:
+        _checked(isinstance(value, list), value, "a list")
+        decoded: list[Any] = []
+        try:
+            for item in value:
+                decoded.append(decode_item(item))  # noqa: PERF401 - their number tells where it failed
+        except _MismatchError as mismatch:
+            mismatch.places.append(f"[{len(decoded)}]")
+            raise
+        return tuple(decoded)
+
+    return decode
+
+
+def _decode_float(value: Any) -> float:
+    if type(value) is float:
+        return value
+    if isinstance(value, str) and value in _NON_FINITE:
+        return _NON_FINITE[value]
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(_checked(is_number, value, 'a number, "nan", "inf" or "-inf"'))
+
+
+_PLAIN: dict[Any, _Decoder] = {
+    float: _decode_float,
+    int: lambda value: _checked(isinstance(value, int) and not isinstance(value, bool), value, "a whole number"),
+    str: lambda value: _checked(isinstance(value, str), value, "a text"),
+    bool: lambda value: _checked(isinstance(value, bool), value, "true or false"),
+}
+
+
+def _checked(is_right: bool, value: Any, expected: str) -> Any:
     if not is_right:
-        raise CorruptRecordError(f"{place}: expected {expected}, got {_shown(value)}")
+        raise _MismatchError(f"expected {expected}, got {_shown(value)}")
     return value
 
 

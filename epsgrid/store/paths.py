@@ -5,16 +5,19 @@ Layout::
     runs/NAME/                    ExperimentFolder
       experiment.json             what was asked
       bounds.json                 what the probe measured
+      observations.jsonl          what was observed over the probe's steps: a header, then one line per snapshot
       grid.json                   which trials belong to which grid
       report/                     pages and figures, made from the rest at any time
       trials/ID/                  TrialFolder
         spec.json                   all that can change the trial's numbers, and its id
         metrics.jsonl               one line per finished epoch, appended
+        observations.jsonl          what was observed over training, where the spec asks for it; appended
         checkpoint.pt               where training goes on after an interruption
         result.json                 present when the trial has finished, done or diverged
         failure.json                present when the last attempt failed
         log.txt                     what the trial printed
         lease/                      who is at work on it, see `epsgrid.store.lease`
+      aside/ID-N/                 trials that were asked for anew: what they were before
 """
 
 from __future__ import annotations
@@ -43,6 +46,11 @@ class TrialFolder:
     def metrics_jsonl(self) -> Path:
         """One `EpochRecord` per line."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def observations_jsonl(self) -> Path:
+        """The gradient magnitudes over training, see `epsgrid.store.observations`."""
+        return self.path / "observations.jsonl"
 
     @property
     def checkpoint(self) -> Path:
@@ -87,6 +95,11 @@ class ExperimentFolder:
         return self.root / "bounds.json"
 
     @property
+    def observations_jsonl(self) -> Path:
+        """The gradient magnitudes over the probe's steps, see `epsgrid.store.observations`."""
+        return self.root / "observations.jsonl"
+
+    @property
     def grid_json(self) -> Path:
         """The `GridRecord`."""
         return self.root / "grid.json"
@@ -100,6 +113,11 @@ class ExperimentFolder:
     def trials_dir(self) -> Path:
         """The folder of the trials' folders."""
         return self.root / "trials"
+
+    @property
+    def aside_dir(self) -> Path:
+        """The folder of trials that were set aside to be trained anew."""
+        return self.root / "aside"
 
     def trial(self, trial_id: str) -> TrialFolder:
         """Return the folder of a trial, whether or not it exists yet."""

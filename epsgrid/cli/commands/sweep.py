@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +20,8 @@ from epsgrid.cli.options import (
 from epsgrid.errors import ExitCode
 
 if TYPE_CHECKING:
-    from epsgrid.stages.sweep import SweepPlan, SweepSummary
+    from epsgrid.stages.experiment import Asked
+    from epsgrid.stages.sweep import GridChoice, SweepPlan, SweepSummary
 
 
 class Grid(StrEnum):
@@ -60,20 +62,36 @@ def sweep(
     Run it again at any time: finished trials are not repeated, interrupted ones go on exactly where they were, failed
     ones are tried again. Several sweeps may share one folder.
     """
-    from epsgrid.cli.console import err, print_json
-    from epsgrid.cli.progress import sweep_shown
-    from epsgrid.cli.signals import Stop
     from epsgrid.stages import experiment
     from epsgrid.stages import sweep as stage
 
     asked = experiment.resolve(spec, out, override or (), runs)
-    choice = grid.value if grid else asked.spec.sweep.grid
+    choice: GridChoice = grid.value if grid else asked.spec.sweep.grid
     if dry_run:
         _show_plan(stage.plan_sweep(asked, choice, workers), json=json)
         return None
+    return train(asked, choice, workers=workers, fail_fast=fail_fast, json=json, quiet=quiet)
+
+
+def train(
+    asked: Asked,
+    choice: GridChoice,
+    *,
+    workers: int | None,
+    fail_fast: bool,
+    json: bool,
+    quiet: bool,
+    only: Collection[str] | None = None,
+) -> ExitCode | None:
+    """Sweep with its progress shown, print how it ended, and return the command's exit code."""
+    from epsgrid.cli.console import err, print_json
+    from epsgrid.cli.progress import sweep_shown
+    from epsgrid.cli.signals import Stop
+    from epsgrid.stages import sweep as stage
+
     say = lambda text: err().print(text)  # noqa: E731
     with Stop(say) as stop, sweep_shown(asked.folder, quiet=quiet) as notify:
-        summary = stage.sweep(asked, choice, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop)
+        summary = stage.sweep(asked, choice, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop, only=only)
     if json:
         print_json(_summary_document(summary))
     else:

@@ -1,0 +1,77 @@
+"""`epsgrid retry WHICH...` and `epsgrid forget WHICH...`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from epsgrid.cli.options import RUNS, JsonOption, OutOption, QuietOption, RunsOption
+from epsgrid.errors import ExitCode
+
+WhichArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="WHICH...", help="failed, diverged, interrupted, or ids of trials; the beginning of an id will do."
+    ),
+]
+
+
+def retry(
+    which: WhichArgument,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers", "-w", min=1, envvar="EPSGRID_WORKERS", help="Trials at once.  \\[default: one per core]"
+        ),
+    ] = None,
+    out: OutOption = None,
+    runs: RunsOption = RUNS,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> ExitCode | None:
+    """Train chosen trials of the latest experiment again, and no others.
+
+    Trials that failed or were interrupted go on from their checkpoint. Trials that have a result, diverged or done, are
+    set aside whole, in the experiment's folder aside/, and start over.
+    """
+    from epsgrid.cli.commands.sweep import train
+    from epsgrid.cli.console import err
+    from epsgrid.stages import anew, experiment
+    from epsgrid.stages.sweep import swept
+
+    asked = experiment.resolve(None, out, (), runs)
+    ids = anew.chosen(asked.folder, which)
+    if not ids and not json:
+        err().print(f"Nothing to do: no trial is {' or '.join(which)}.")
+        return None
+    for place in anew.start_over(asked.folder, ids):
+        err().print(f"set aside: {place}", style="dim")
+    return train(asked, swept(asked.folder), workers=workers, fail_fast=False, json=json, quiet=quiet, only=ids)
+
+
+def forget(
+    which: WhichArgument,
+    out: OutOption = None,
+    runs: RunsOption = RUNS,
+    json: JsonOption = False,
+) -> None:
+    """Set chosen trials of the latest experiment aside, so that the next sweep trains them anew.
+
+    What was stored of them moves to the experiment's folder aside/ and can be moved back; nothing is deleted.
+    """
+    from epsgrid.cli.console import err, print_json
+    from epsgrid.cli.console import out as results
+    from epsgrid.stages import anew, experiment
+
+    folder = experiment.find(out, runs)
+    places = anew.set_all_aside(folder, anew.chosen(folder, which))
+    if json:
+        print_json({"version": 1, "experiment": str(folder.root), "aside": [str(place) for place in places]})
+        return
+    for place in places:
+        results().print(f"set aside: {place}")
+    if not places:
+        err().print("Nothing to do: nothing is stored of these trials.")
+    else:
+        err().print("Next: epsgrid sweep (trains them anew)", style="dim")

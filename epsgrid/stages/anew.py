@@ -1,0 +1,65 @@
+"""Train chosen trials again: those that failed go on where they were, others are set aside and start over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from epsgrid.errors import StoreError
+from epsgrid.plugins import nearest
+from epsgrid.store.aside import set_aside
+from epsgrid.store.paths import ExperimentFolder
+from epsgrid.store.records import GridRecord
+from epsgrid.store.state import trial_state
+
+BY_STATE = ("failed", "diverged", "interrupted")
+"""The states by which trials can be named together."""
+
+_LEAST_PREFIX = 4
+
+
+def chosen(folder: ExperimentFolder, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the ids of the trials that are meant.
+
+    Args:
+        folder: the experiment's folder.
+        names: each a state of `BY_STATE`, which means all trials in it, or a trial's id, or at least four digits with
+            which only one id begins.
+
+    Raises:
+        StoreError: nothing was swept here, or a name means no trial or several.
+    """
+    if not folder.grid_json.exists():
+        raise StoreError(f"{folder.root}: nothing was swept here yet; `epsgrid sweep` does it")
+    ids = [cell.id for cell in GridRecord.read(folder.grid_json).cells]
+    states = {trial: trial_state(folder.trial(trial)) for trial in ids} if set(names) & set(BY_STATE) else {}
+    found = []
+    for name in names:
+        found += [trial for trial, state in states.items() if state == name] if name in BY_STATE else [_one(ids, name)]
+    return tuple(dict.fromkeys(found))
+
+
+def _one(ids: Sequence[str], name: str) -> str:
+    fitting = [trial for trial in ids if trial == name or (len(name) >= _LEAST_PREFIX and trial.startswith(name))]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise StoreError(f"{name!r} is the beginning of several trials: {', '.join(fitting)}; give more digits")
+    close = nearest(name, (*BY_STATE, *ids))
+    hint = f"; did you mean {close!r}?" if close else f"; expected {', '.join(BY_STATE)} or a trial's id"
+    raise StoreError(f"no trial {name!r} here{hint} `epsgrid status --trials` lists all ids")
+
+
+def set_all_aside(folder: ExperimentFolder, ids: Sequence[str]) -> tuple[Path, ...]:
+    """Move the trials' folders to `aside/`, those that have one; return where they lie now.
+
+    Raises:
+        StoreError: somebody is at work on one of them; those before it have been moved.
+    """
+    return tuple(set_aside(folder, trial) for trial in ids if folder.trial(trial).path.is_dir())
+
+
+def start_over(folder: ExperimentFolder, ids: Sequence[str]) -> tuple[Path, ...]:
+    """Set aside those of some trials that have a result; the others go on from where they were."""
+    finished = [trial for trial in ids if folder.trial(trial).result_json.exists()]
+    return set_all_aside(folder, finished)
