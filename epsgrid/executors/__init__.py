@@ -1,8 +1,8 @@
 """ONE FILE PER PLACE TO RUN: takes jobs, runs each in its own place, tells how each ended.
 
-A file `executors/NAME.py` defines `def run(jobs, work, *, slots, notify, stop) -> None`. Results travel through the
-store, never through return values; an executor knows only that a job is a call `work(job)` whose exit status says how
-it went. It knows nothing of training.
+A file `executors/NAME.py` defines `def run(jobs, work, *, slots, notify, stop, execution) -> None`. Results travel
+through the store, never through return values; an executor knows only that a job is a call `work(job)` whose exit
+status says how it went. It knows nothing of training.
 """
 
 from __future__ import annotations
@@ -13,6 +13,10 @@ from enum import IntEnum
 from typing import Protocol
 
 from epsgrid import plugins
+from epsgrid.spec.model import Execution
+
+NO_SETTINGS = Execution()
+"""What an executor runs with where a spec says nothing of it."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +78,12 @@ class ExecutorPlugin(Protocol):
         slots: int,
         notify: Callable[[JobEvent], None],
         stop: StopRequest,
+        execution: Execution = NO_SETTINGS,
     ) -> None:
         """Run all jobs, at most `slots` at once, in order; return when all have ended or the stop is obeyed.
 
-        `work` is a module-level function. `notify` is called in the caller's thread.
+        `work` is a module-level function. `notify` is called in the caller's thread. `execution` holds the spec's
+        settings of the executors; each takes its own.
         """
         ...
 

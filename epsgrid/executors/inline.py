@@ -6,7 +6,8 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from epsgrid.executors import Job, JobEnded, JobEvent, JobStarted, JobStatus, StopRequest
+from epsgrid.executors import NO_SETTINGS, Job, JobEnded, JobEvent, JobStarted, JobStatus, StopRequest
+from epsgrid.spec.model import Execution
 
 
 def run(
@@ -16,6 +17,7 @@ def run(
     slots: int,
     notify: Callable[[JobEvent], None],
     stop: StopRequest,
+    execution: Execution = NO_SETTINGS,
 ) -> None:
     """Run all jobs in order; see `ExecutorPlugin.run`.
 

@@ -29,7 +29,8 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from epsgrid.errors import ExecutionError
-from epsgrid.executors import Job, JobEnded, JobEvent, JobStarted, StopRequest
+from epsgrid.executors import NO_SETTINGS, Job, JobEnded, JobEvent, JobStarted, StopRequest
+from epsgrid.spec.model import Execution
 
 PRELOAD = ("epsgrid.worker",)
 """Imported once, by the server; one that is missing is left to each job's process to import or to do without."""
@@ -54,6 +55,7 @@ def run(
     slots: int,
     notify: Callable[[JobEvent], None],
     stop: StopRequest,
+    execution: Execution = NO_SETTINGS,
     preload: tuple[str, ...] = PRELOAD,
 ) -> None:
     """Run all jobs, at most `slots` at once; see `ExecutorPlugin.run`.
@@ -67,6 +69,7 @@ def run(
         slots: at least 1.
         notify: called in the caller's thread.
         stop: asked about 20 times a second.
+        execution: of no use here.
         preload: modules that the server imports; only the first call of a process decides, for the server stays.
 
     Raises:

@@ -156,6 +156,38 @@ class Sweep(Frozen):
         return self
 
 
+class Ray(Frozen):
+    """How trials run with `executor: ray`.
+
+    `address` is that of a running cluster, such as "10.0.0.1:6379"; without it a cluster is started on this machine for
+    the time of the sweep. `cpus` and `gpus` are what one trial takes; `gpus: 0.25` packs four trials on one GPU.
+    """
+
+    address: str | None = None
+    cpus: PositiveFloat = 1.0
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Slurm(Frozen):
+    """How trials run with `executor: slurm`: what each task of the job array asks Slurm for.
+
+    `time` and `memory` are in Slurm's own notation, such as "2:00:00" and "16G". `signal_s` is how long before the time
+    limit a trial is told to save itself, so that it is queued again. `directives` are further `#SBATCH` options, each a
+    text such as "--constraint=a100"; `setup` are shell lines run before a trial, such as "module load cuda".
+    """
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    time: str | None = None
+    memory: str | None = None
+    cpus: Annotated[int, Field(ge=1)] = 1
+    gpus: Annotated[int, Field(ge=0)] = 0
+    signal_s: Annotated[int, Field(ge=1)] = 120
+    directives: tuple[str, ...] = ()
+    setup: tuple[str, ...] = ()
+
+
 class Execution(Frozen):
     """Where and how trials run; nothing here can change a trial's numbers beyond rounding."""
 
@@ -163,6 +195,8 @@ class Execution(Frozen):
     workers: Annotated[int, Field(ge=1)] | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     retries: Annotated[int, Field(ge=0)] = 1
+    ray: Ray = Ray()
+    slurm: Slurm = Slurm()
 
 
 class Spec(Frozen):

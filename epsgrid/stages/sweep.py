@@ -215,7 +215,9 @@ class _Runner:
             ready = [trial for trial in left if trial_state(self.folder.trial(trial.id)) != "running"]
             if ready:
                 jobs = [Job(str(self.folder.root), trial.id) for trial in ready]
-                executor.run(jobs, _work, slots=self.slots, notify=self._on_job, stop=self.stop)
+                executor.run(
+                    jobs, _work, slots=self.slots, notify=self._on_job, stop=self.stop, execution=self.execution
+                )
             else:
                 time.sleep(_POLL_S)  # another sweep on this folder holds all that is left
             left = [trial for trial in left if self._is_left(trial)]

@@ -69,6 +69,21 @@ execution:
   workers: null
   device: auto
   retries: 1
+  ray:
+    address: null
+    cpus: 1.0
+    gpus: 0.0
+  slurm:
+    partition: null
+    account: null
+    qos: null
+    time: null
+    memory: null
+    cpus: 1
+    gpus: 0
+    signal_s: 120
+    directives: []
+    setup: []
 """
     )
 
