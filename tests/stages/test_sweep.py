@@ -77,7 +77,7 @@ def test_bounds_of_other_settings_are_refused(spec_path, asked, tmp_path):
 
 
 def ending_with(status):
-    def execute(jobs, work, *, slots, notify, stop):
+    def execute(jobs, work, *, slots, notify, stop, execution):
         for job in jobs:
             if stop.level():
                 return
