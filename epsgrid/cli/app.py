@@ -10,7 +10,8 @@ from typing import ParamSpec
 import typer
 
 from epsgrid import __version__
-from epsgrid.cli.commands import anew, convert, data, list_plugins, probe, report, show, status, sweep
+from epsgrid.cli.commands import anew, convert, data, list_plugins, probe, report, selftest, show, status, sweep
+from epsgrid.cli.plain import use_plain_words
 from epsgrid.errors import EpsgridError, ExitCode
 
 P = ParamSpec("P")
@@ -45,6 +46,7 @@ _data = _group("data", data.HELP)
 
 def run() -> int:
     """Run the command line of this process and return its exit status."""
+    use_plain_words()
     try:
         app()
     except SystemExit as end:
@@ -96,6 +98,7 @@ _command("report", report.report)
 _command("status", status.status)
 _command("retry", anew.retry)
 _command("forget", anew.forget)
+_command("selftest", selftest.selftest)
 _command("show", show.show)
 _command("list", list_plugins.list_plugins)
 _command("convert", convert.convert)

@@ -1,82 +1,60 @@
 """How far the bounds of a probe can be trusted: what they would be had something been chosen differently.
 
 A probe states its reliability. Each choice that the published rule makes (the 2 %, one epoch, one seed, frozen weights,
-every tensor whatever its size) is made differently once, and the bounds that come out are kept as a `Variant`. From
-these, from the `Course` of the bounds over the probe's steps and from the tensors whose gradients are only rounding
-noise follows a verdict with its reasons.
+every tensor whatever its size) is made differently once, and the bounds that come out are kept as a `Variant`
+(`epsgrid.numerics.variants`). From these, from the `Course` of the bounds over the probe's steps
+(`epsgrid.numerics.course`) and from the tensors whose gradients are only rounding noise follows a verdict with its
+reasons, by the rules in `epsgrid.numerics.rules`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from epsgrid.numerics.magnitudes import Bound, read_document
+from epsgrid.numerics.course import Course, course_of, has_settled, settled_after
+from epsgrid.numerics.magnitudes import read_document
+from epsgrid.numerics.placement import Placement
+from epsgrid.numerics.rules import Evidence, Finding, Severity, findings
+from epsgrid.numerics.variants import (
+    ROUNDING_NOISE,
+    Variant,
+    VariantKind,
+    kind_variants,
+    tail_variants,
+    without,
+    without_small,
+)
+
+if TYPE_CHECKING:
+    from epsgrid.numerics.bounds import EpsilonBounds
+
+__all__ = [
+    "ROUNDING_NOISE",
+    "Course",
+    "Reliability",
+    "Variant",
+    "VariantKind",
+    "Verdict",
+    "course_of",
+    "has_settled",
+    "judge",
+    "kind_variants",
+    "settled_after",
+    "tail_variants",
+    "without",
+    "without_small",
+]
 
 Verdict = Literal["firm", "soft", "not to be trusted"]
-VariantKind = Literal["tail", "seed", "weights", "without", "kind", "betas"]
 
-
-@dataclass(frozen=True)
-class Variant:
-    """The bounds as they come out where one choice is made differently.
-
-    Attributes:
-        kind: which choice. "tail": another tail fraction; "seed": other initial weights and batches; "weights": moving
-            instead of frozen, or the reverse; "without": layers or entries left out; "kind": one kind of layer alone;
-            "betas": another decay of v or m.
-        label: the choice in words, such as "5 %", "seed 1", "moving at lr 0.001", "rounding noise", "convolution" or
-            "β₂ = 0.99".
-        low: lower end.
-        high: upper end.
-    """
-
-    kind: VariantKind
-    label: str
-    low: Bound
-    high: Bound
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return {"kind": self.kind, "label": self.label, "low": self.low.to_json(), "high": self.high.to_json()}
-
-    @classmethod
-    def from_json(cls, document: Any) -> Variant:
-        """Return the variant that `to_json` wrote; raises CorruptRecordError where it is no such document."""
-        return read_document(
-            "variant",
-            document,
-            lambda fields: cls(
-                **{**fields, "low": Bound.from_json(fields["low"]), "high": Bound.from_json(fields["high"])}
-            ),
-        )
-
-
-@dataclass(frozen=True)
-class Course:
-    """The bounds after some of a probe's steps, as they would have been had it ended there.
-
-    Attributes:
-        steps: numbers of steps taken, rising; the last is the probe's own.
-        low: lower ends, in the optimizer's ε, not rounded; one for each of `steps`, off by at most a bin's width.
-        high: upper ends, likewise.
-    """
-
-    steps: tuple[int, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return {"steps": list(self.steps), "low": list(self.low), "high": list(self.high)}
-
-    @classmethod
-    def from_json(cls, document: Any) -> Course:
-        """Return the course that `to_json` wrote; raises CorruptRecordError where it is no such document."""
-        return read_document(
-            "course", document, lambda fields: cls(**{name: tuple(values) for name, values in fields.items()})
-        )
+_VERDICTS: dict[Severity, Verdict] = {
+    Severity.SUPPORTS: "firm",
+    Severity.MENTIONED: "firm",
+    Severity.SOFT: "soft",
+    Severity.DISTRUST: "not to be trusted",
+}
 
 
 @dataclass(frozen=True)
@@ -131,3 +109,55 @@ class Reliability:
             noise=dict(document["noise"]),
             noise_checked=document["noise_checked"],
         )
+
+
+def judge(
+    bounds: EpsilonBounds,
+    placement: Placement,
+    variants: Sequence[Variant],
+    course: Course | None,
+    noise: Mapping[str, float],
+    noise_checked: bool,
+    steps: int,
+) -> Reliability:
+    """Judge how far a probe's bounds can be trusted, by the rules in `epsgrid.numerics.rules`.
+
+    Args:
+        bounds: as the probe estimated them.
+        placement: where the optimizer adds its ε.
+        variants: the bounds under other choices, as far as they were measured. The one without rounding noise
+            (labelled `ROUNDING_NOISE`) and the one without small layers are built from the layers where they are not
+            among them; the former then leaves out whole layers.
+        course: the bounds over the probe's steps; None where they were not followed.
+        noise: share of rounding noise by name of layer; layers without any are left out.
+        noise_checked: whether rounding noise was looked for.
+        steps: steps that the probe took.
+
+    Returns:
+        The verdict of the worst finding. Its reasons are the findings that lower it, the worst first, then what was
+        not looked at or is merely worth knowing; of a firm verdict first what it rests on.
+    """
+    known = (*variants, *_left_out(bounds, placement, variants, noise))
+    found = findings(Evidence(bounds, known, course, noise, noise_checked, steps))
+    worst = max(finding.severity for finding in found)
+    return Reliability(_VERDICTS[worst], _reasons(found, worst), known, course, dict(noise), noise_checked)
+
+
+def _left_out(
+    bounds: EpsilonBounds, placement: Placement, variants: Sequence[Variant], noise: Mapping[str, float]
+) -> list[Variant]:
+    """Return the variants without noise and without small layers that are not among those given."""
+    given = {variant.label for variant in variants if variant.kind == "without"}
+    built = (
+        without(bounds.layers, placement, noise, ROUNDING_NOISE),
+        without_small(bounds.layers, placement, bounds.tail_fraction),
+    )
+    return [variant for variant in built if variant is not None and variant.label not in given]
+
+
+def _reasons(found: Sequence[Finding], worst: Severity) -> tuple[str, ...]:
+    """Return the sentences to be told, in their order."""
+    order = [Severity.DISTRUST, Severity.SOFT, Severity.MENTIONED]
+    if worst <= Severity.MENTIONED:
+        order.insert(0, Severity.SUPPORTS)
+    return tuple(finding.sentence for severity in order for finding in found if finding.severity is severity)

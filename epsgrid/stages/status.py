@@ -117,7 +117,7 @@ def _running(folder: ExperimentFolder, cell: GridCell, epochs: int) -> RunningTr
         done = read_epochs(trial.metrics_jsonl)
     except StoreError:  # being rewritten at this moment
         done = ()
-    return RunningTrial(cell, holder(trial.lease) or "", len(done), epochs, done[-1] if done else None)
+    return RunningTrial(cell, str(holder(trial.lease) or ""), len(done), epochs, done[-1] if done else None)
 
 
 def _failures(folder: ExperimentFolder, cells: Sequence[GridCell]) -> list[TrialFailure]:

@@ -141,14 +141,25 @@ def is_held(path: Path, stale_s: float = STALE_S) -> bool:
         return newest > 0 and _is_live(path, newest, stale_s)
 
 
-def holder(path: Path) -> str | None:
-    """Return who took the lease last and has not given it back, as "host, process 123"; None where nobody does."""
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lease: a process of a machine, as it calls itself."""
+
+    host: str
+    pid: int
+
+    def __str__(self) -> str:
+        return f"{self.host}, process {self.pid}"
+
+
+def holder(path: Path) -> Holder | None:
+    """Return who took the lease last and has not given it back, dead or alive; None where nobody has."""
     try:
         newest = max(_numbers(path), default=0)
         claim = _parse(_file(path, newest).read_bytes())
     except FileNotFoundError:
         return None
-    return None if claim is None or claim.released else f"{claim.host}, process {claim.pid}"
+    return None if claim is None or claim.released else Holder(claim.host, claim.pid)
 
 
 def _file(folder: Path, number: int) -> Path:

@@ -162,6 +162,7 @@ def test_average_of_the_last_epochs_is_scored(tmp_path):
         run = _Run(
             setting.spec, setting.trial(), setting.task, TrialFolder(tmp_path / str(epochs)), torch.device("cpu")
         )
+        run.resume(setting.warnings.append)
         with one_thread():
             while run.epoch < epochs:
                 run._start_epoch()

@@ -1,0 +1,125 @@
+"""How the bounds of a probe went over its steps, and whether they have settled."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from epsgrid.numerics.magnitudes import TAIL_FRACTION, decade_of, read_document
+from epsgrid.numerics.placement import Placement
+from epsgrid.numerics.series import Series
+
+End = Literal["low", "high"]
+
+LEAST_STEPS = 16
+"""Fewer steps never count as settled: v then rests on a handful of batches."""
+
+LARGEST_DRIFT = 0.1
+"""Decades that a settled end may still move over the last half of the steps."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """The bounds after some of a probe's steps, as they would have been had it ended there.
+
+    Attributes:
+        steps: numbers of steps taken, rising; the last is the probe's own.
+        low: lower ends, in the optimizer's ε, not rounded; one for each of `steps`, off by at most a bin's width.
+        high: upper ends, likewise.
+    """
+
+    steps: tuple[int, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        assert len(self.steps) == len(self.low) == len(self.high), "steps, low and high differ in number"
+
+    def second_half(self) -> Course | None:
+        """Return what follows the last step up to half the steps, that step included; None where none was followed."""
+        before = [index for index, step in enumerate(self.steps) if 2 * step <= self.steps[-1]]
+        if not before:
+            return None
+        return Course(self.steps[before[-1] :], self.low[before[-1] :], self.high[before[-1] :])
+
+    def end(self, name: End) -> tuple[float, ...]:
+        """Return the lower or the upper ends."""
+        return self.low if name == "low" else self.high
+
+    def drift(self, name: End) -> float:
+        """Return by how many decades an end has moved from the first to the last of the steps; positive is up."""
+        end = self.end(name)
+        return math.log10(end[-1]) - math.log10(end[0])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {"steps": list(self.steps), "low": list(self.low), "high": list(self.high)}
+
+    @classmethod
+    def from_json(cls, document: Any) -> Course:
+        """Return the course that `to_json` wrote; raises CorruptRecordError where it is no such document."""
+        return read_document(
+            "course", document, lambda fields: cls(**{name: tuple(values) for name, values in fields.items()})
+        )
+
+
+def settled_after(course: Course) -> int | None:
+    """Return the first step from which on both ends keep their final decade; None where nothing was followed.
+
+    It is the last step itself where a decade changed there.
+
+    >>> settled_after(Course((1, 2, 3, 4), (1e-8, 1e-7, 1.2e-7, 1e-7), (1e-3, 1e-3, 1e-3, 1e-3)))
+    2
+    """
+    decades = _decades(course)
+    if not decades:
+        return None
+    changes = [index for index, there in enumerate(decades) if there != decades[-1]]
+    return course.steps[changes[-1] + 1 if changes else 0]
+
+
+def has_settled(course: Course, *, least_steps: int = LEAST_STEPS, largest_drift: float = LARGEST_DRIFT) -> bool:
+    """Say whether the bounds have settled, so that a probe may stop early.
+
+    The rule: after t steps, t at least `least_steps`, both ends have had their decade ever since step t/2, and have
+    moved by less than `largest_drift` decades from t/2 to t. For t/2 stands the last step followed up to it; without
+    any the bounds have not settled.
+    """
+    half = course.second_half()
+    if half is None or half.steps[-1] < least_steps:
+        return False
+    drifts = (abs(half.drift("low")), abs(half.drift("high")))
+    return len(set(_decades(half))) == 1 and max(drifts) < largest_drift
+
+
+def course_of(
+    series: Series,
+    placement: Placement | Callable[[int], Placement],
+    tail_fraction: float = TAIL_FRACTION,
+    *,
+    leave_out: Collection[str] = (),
+) -> Course:
+    """Return how the bounds went over the steps of a series.
+
+    Args:
+        series: what was observed; its percentiles must include the tail's.
+        placement: where the optimizer adds its ε; a function of the step where that changes with it.
+        tail_fraction: as in `Series.bounds_over_time`.
+        leave_out: names of layers that set no bound, such as those of rounding noise.
+
+    Raises:
+        ValueError: as `Series.bounds_over_time`.
+    """
+    rows = series.bounds_over_time(tail_fraction, leave_out=leave_out)
+    at = placement if callable(placement) else lambda step: placement
+    return Course(
+        steps=tuple(step for step, _, _ in rows),
+        low=tuple(at(step).epsilon_from_magnitude(low) for step, low, _ in rows),
+        high=tuple(at(step).epsilon_from_magnitude(high) for step, _, high in rows),
+    )
+
+
+def _decades(course: Course) -> list[tuple[float, float]]:
+    return [(decade_of(low), decade_of(high)) for low, high in zip(course.low, course.high, strict=True)]

@@ -1,0 +1,223 @@
+"""Which ε one would choose without any sweep: point estimates from the histograms of a probe.
+
+The bounds say between which decades the best ε lies, not where. Each estimate here is a formula with an idea behind it
+of what a good ε does. Whether the idea holds on a task is for the report to say, beside the swept optimum.
+
+All are computed as magnitudes b, in √v̂ units, and then turned into the optimizer's own ε. They look at the finite
+entries other than zero: where v is zero so is the update, whatever ε. Layers that set no bound have no vote either. At
+a magnitude b an entry with √v̂ < b mostly follows SGD, one with √v̂ > b is mostly adapted.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, decade_of, read_document
+from epsgrid.numerics.placement import Placement
+
+_NAMES_IN_A_MESSAGE = 8
+
+
+@dataclass(frozen=True)
+class PointEstimate:
+    """One ε, chosen by a formula.
+
+    Attributes:
+        name: of the formula, one word.
+        formula: in symbols; b is the magnitude.
+        epsilon: in the optimizer's own ε, not rounded.
+        decade: the power of ten nearest to it on a log scale.
+        magnitude: b, in √v̂ units.
+    """
+
+    name: str
+    formula: str
+    epsilon: float
+    decade: float
+    magnitude: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "name": self.name,
+            "formula": self.formula,
+            "epsilon": self.epsilon,
+            "decade": self.decade,
+            "magnitude": self.magnitude,
+        }
+
+    @classmethod
+    def from_json(cls, document: Any) -> PointEstimate:
+        """Return what `to_json` wrote; raises CorruptRecordError where it is no such document."""
+        return read_document("point estimate", document, lambda fields: cls(**fields))
+
+
+def middle(layers: Sequence[LayerStatistics]) -> float:
+    """Return b = √(b_low · b_high): the middle of the bounds on a log scale.
+
+    Idea: with nothing known but the range, its middle loses least in the worst case. It hangs on two entries, so that
+    one odd layer moves it.
+
+    Args:
+        layers: measured ones, at least one; exact order statistics.
+    """
+    low = min(layer.low for layer in layers if layer.low is not None)
+    return math.sqrt(low) * math.sqrt(upper(layers))  # the product of two small magnitudes might vanish
+
+
+def median(layers: Sequence[LayerStatistics]) -> float:
+    """Return b = the median of √v̂ over the entries of all layers: one entry, one vote.
+
+    Idea: half of all weights are adapted, half follow SGD. Large layers decide.
+
+    Args:
+        layers: measured ones, at least one, with histograms of any scales.
+
+    Returns:
+        Of n entries the one at index ⌊n / 2⌋ in rising order, as the midpoint of its bin: within 0.8 %.
+    """
+    return _half_of_votes([_Votes.of(layer, entries_per_vote=1) for layer in layers])
+
+
+def balanced(layers: Sequence[LayerStatistics]) -> float:
+    """Return the b at which the mean over layers of the adapted share, that of entries with √v̂ > b, falls to one half.
+
+    Idea: as `median`, but each layer has one vote, spread evenly over its entries, for a layer does not matter to the
+    function it computes by its number of entries.
+
+    Args:
+        layers: as in `median`.
+
+    Returns:
+        The least magnitude of an entry above which less than half of the votes lie; within 0.8 %.
+    """
+    return _half_of_votes([_Votes.of(layer, entries_per_vote=layer.nonzero) for layer in layers])
+
+
+def layers_mean(layers: Sequence[LayerStatistics]) -> float:
+    """Return b = the geometric mean over layers of their medians of √v̂: one layer, one vote.
+
+    Idea: ε in proportion to what is typical of a layer, where "typical" is on a log scale, on which layers differ by
+    decades. Unlike `balanced` it also listens to how far off the other half of the layers is.
+
+    Args:
+        layers: as in `median`.
+    """
+    return math.exp(math.fsum(math.log(median([layer])) for layer in layers) / len(layers))
+
+
+def upper(layers: Sequence[LayerStatistics]) -> float:
+    """Return b = b_high, the upper bound: next to nothing is adapted.
+
+    Idea: the least ε at which, in every layer, all entries but the tail's 2 % mostly follow SGD with momentum. Tuned
+    image classification is said to end up there.
+
+    Args:
+        layers: measured ones, at least one; exact order statistics.
+    """
+    return max(layer.high for layer in layers if layer.high is not None)
+
+
+FORMULAS: dict[str, tuple[str, Callable[[Sequence[LayerStatistics]], float]]] = {
+    "middle": ("b = √(b_low · b_high)", middle),
+    "median": ("b = median of √v̂ over all entries", median),
+    "layers": ("b = geometric mean over layers of median √v̂", layers_mean),
+    "balanced": ("b with mean over layers of P(√v̂ > b) = 1/2", balanced),
+    "upper": ("b = b_high", upper),
+}
+"""Formula in symbols and function, by name of the estimate."""
+
+
+def point_estimates(
+    layers: Sequence[LayerStatistics], placement: Placement, leave_out: Collection[str] = ()
+) -> tuple[PointEstimate, ...]:
+    """Return an ε by each formula in `FORMULAS`.
+
+    Args:
+        layers: of a probe, with histograms; those that are not measured have no say.
+        placement: where the optimizer adds its ε.
+        leave_out: names of layers without a say, such as those whose gradients are only rounding noise.
+
+    Returns:
+        The estimates in the order of `FORMULAS`; none where no layer is left.
+
+    Raises:
+        ValueError: `leave_out` names a layer that there is not.
+    """
+    _check_known(leave_out, [layer.name for layer in layers])
+    chosen = [layer for layer in layers if layer.status is LayerStatus.MEASURED and layer.name not in leave_out]
+    if not chosen:
+        return ()
+    return tuple(
+        _estimate(name, formula, magnitude(chosen), placement) for name, (formula, magnitude) in FORMULAS.items()
+    )
+
+
+def _estimate(name: str, formula: str, magnitude: float, placement: Placement) -> PointEstimate:
+    epsilon = placement.epsilon_from_magnitude(magnitude)
+    return PointEstimate(name, formula, epsilon, decade_of(epsilon), magnitude)
+
+
+def _check_known(asked: Collection[str], known: Sequence[str]) -> None:
+    if unknown := [name for name in asked if name not in known]:
+        more = f" and {len(known) - _NAMES_IN_A_MESSAGE} more" if len(known) > _NAMES_IN_A_MESSAGE else ""
+        raise ValueError(
+            f"cannot leave out {unknown[0]!r}: no such layer; there are {', '.join(known[:_NAMES_IN_A_MESSAGE])}{more}"
+        )
+
+
+@dataclass(frozen=True)
+class _Votes:
+    """The entries of a layer by magnitude, and how many of them make one vote.
+
+    Attributes:
+        magnitudes: rising.
+        below: number of entries up to each magnitude.
+        entries_per_vote: > 0.
+    """
+
+    magnitudes: npt.NDArray[np.float64]
+    below: npt.NDArray[np.int64]
+    entries_per_vote: int
+
+    @classmethod
+    def of(cls, layer: LayerStatistics, entries_per_vote: int) -> _Votes:
+        """Return the votes of a measured layer's finite non-zero entries, each at its bin's midpoint."""
+        assert layer.histogram is not None, f"layer {layer.name!r} is measured but has no histogram"
+        histogram = layer.histogram
+        edges = histogram.edges()
+        magnitudes = np.concatenate(
+            [[math.sqrt(2.0**-149 * histogram.scale)], (edges[1:] + edges[:-1]) / 2, edges[-1:]]
+        )
+        counts = np.concatenate([[histogram.below_range], histogram.counts[1:], [histogram.above_range]])
+        occupied = counts > 0
+        return cls(magnitudes[occupied], np.cumsum(counts[occupied]), entries_per_vote)
+
+    @property
+    def total(self) -> Fraction:
+        """The votes of the layer."""
+        return Fraction(int(self.below[-1]), self.entries_per_vote)
+
+    def above(self, magnitude: float) -> Fraction:
+        """Return the votes above a magnitude."""
+        index = int(np.searchsorted(self.magnitudes, magnitude, side="right"))
+        up_to = int(self.below[index - 1]) if index else 0
+        return self.total - Fraction(up_to, self.entries_per_vote)
+
+
+def _half_of_votes(layers: Sequence[_Votes]) -> float:
+    """Return the least magnitude above which less than half of the votes lie; exact, whatever the layers' scales."""
+    everything = sum(layer.total for layer in layers)
+    magnitudes = np.unique(np.concatenate([layer.magnitudes for layer in layers]))
+    index = bisect.bisect_left(
+        magnitudes, True, key=lambda magnitude: 2 * sum(layer.above(magnitude) for layer in layers) < everything
+    )
+    return float(magnitudes[index])

@@ -1,0 +1,223 @@
+"""Point estimates of ε against plain numpy on the entries themselves."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epsgrid.errors import CorruptRecordError
+from epsgrid.numerics.bounds import estimate_bounds
+from epsgrid.numerics.counting import measure
+from epsgrid.numerics.estimates import FORMULAS, PointEstimate, point_estimates
+from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, decade_of
+from epsgrid.numerics.placement import Placement
+from tests.numerics import reference
+from tests.numerics.strategies import moments, ordinary
+
+OUTSIDE = Placement.outside()
+BIN = 1 / 128
+
+arrays_and_scales = st.lists(
+    st.tuples(moments(st.one_of(ordinary, st.just(0.0)), min_size=1), st.sampled_from([0.3, 1.0, 3.0856])),
+    min_size=1,
+    max_size=4,
+).map(lambda layers: [(np.append(v, np.float32(1e-6)), scale) for v, scale in layers])
+Layers = list[tuple[np.ndarray, float]]
+
+
+def measured(layers: Layers) -> list[LayerStatistics]:
+    return [measure(str(n), torch.from_numpy(v), scale) for n, (v, scale) in enumerate(layers)]
+
+
+def magnitudes_of(layers: Layers) -> dict[str, float]:
+    return {estimate.name: estimate.magnitude for estimate in point_estimates(measured(layers), OUTSIDE)}
+
+
+def by_numpy(layers: Layers) -> dict[str, float]:
+    """The formulas on the sorted entries, a loop at a time."""
+    entries = [reference.magnitudes(v, scale) for v, scale in layers]
+    low = min(of[int(0.02 * len(of))] for of in entries)
+    high = max(of[int(0.98 * len(of))] for of in entries)
+    pooled = np.sort(np.concatenate(entries))
+    medians = [of[len(of) // 2] for of in entries]
+    return {
+        "middle": 10 ** ((math.log10(low) + math.log10(high)) / 2),
+        "median": pooled[len(pooled) // 2],
+        "layers": np.exp(np.mean(np.log(medians))),
+        "balanced": next(b for b in pooled if 2 * sum((of > b).mean() for of in entries) < len(entries) - 1e-9),
+        "upper": high,
+    }
+
+
+def random_layers(seed: int = 0) -> Layers:
+    generator = np.random.default_rng(seed)
+    sizes, scales = (10, 513, 70_001, 3000), (1.0, 3.0856, 3.0856, 1.5)
+    return [
+        (generator.lognormal(centre, 3, size).astype(np.float32), scale)
+        for centre, size, scale in zip((-2, -20, -12, -16), sizes, scales, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_estimates_are_the_formulas_on_all_entries(seed: int) -> None:
+    layers = random_layers(seed)
+    found, exact = magnitudes_of(layers), by_numpy(layers)
+    assert list(found) == list(exact) == list(FORMULAS)
+    for name, magnitude in exact.items():
+        assert found[name] == pytest.approx(magnitude, rel=1e-12 if name in ("middle", "upper") else BIN), name
+    assert len({decade_of(magnitude) for magnitude in found.values()}) > 2
+
+
+@given(arrays_and_scales)
+def test_estimates_of_any_entries_are_those_of_numpy(layers: Layers) -> None:
+    found, exact = magnitudes_of(layers), by_numpy(layers)
+    for name in ("middle", "median", "layers", "upper"):
+        assert found[name] == pytest.approx(exact[name], rel=BIN), name
+
+
+@given(arrays_and_scales)
+def test_above_the_balanced_one_lies_less_than_half_and_just_below_it_no_less(layers: Layers) -> None:
+    """The same entries at their bins' midpoints, so that ties are ties."""
+    magnitude = magnitudes_of(layers)["balanced"]
+    layers_binned = [layer.histogram for layer in measured(layers)]
+    above, from_it_on = (
+        sum(1 - _share_up_to(of, magnitude, strictly=strictly) for of in layers_binned) for strictly in (False, True)
+    )
+    assert above < len(layers) / 2 + 1e-9
+    assert from_it_on >= len(layers) / 2 - 1e-9
+
+
+def _share_up_to(histogram: Any, magnitude: float, *, strictly: bool) -> float:
+    edges = histogram.edges()
+    midpoints, counts = (edges[1:] + edges[:-1]) / 2, histogram.counts[1:]
+    up_to = midpoints < magnitude if strictly else midpoints <= magnitude
+    return float(counts[up_to].sum() / counts.sum())
+
+
+def test_of_one_layer_median_balanced_and_layers_agree() -> None:
+    found = magnitudes_of(random_layers()[2:3])
+    histogram = measured(random_layers()[2:3])[0].histogram
+    assert histogram is not None
+    assert found["median"] == found["balanced"] == histogram.median
+    assert found["layers"] == pytest.approx(histogram.median)
+
+
+def test_layers_of_one_scale_have_the_median_of_their_merged_histogram() -> None:
+    layers = [(v, 2.0) for v, _ in random_layers()]
+    merged = None
+    for layer in measured(layers):
+        assert layer.histogram is not None
+        merged = layer.histogram if merged is None else merged.merge(layer.histogram)
+    assert merged is not None
+    assert magnitudes_of(layers)["median"] == merged.median
+
+
+def test_each_entry_or_each_layer_has_a_vote() -> None:
+    """One large layer at 1e-6 against two small ones at 1e-2."""
+    values = ((1e-6, 1000), (1e-2, 10), (1e-2, 10))
+    found = magnitudes_of([(np.full(size, value**2, dtype=np.float32), 1.0) for value, size in values])
+    assert found["median"] == pytest.approx(1e-6, rel=BIN)
+    assert found["balanced"] == pytest.approx(1e-2, rel=BIN)
+    assert found["layers"] == pytest.approx(1e-6 ** (1 / 3) * 1e-2 ** (2 / 3), rel=BIN)
+    assert found["middle"] == pytest.approx(1e-4, rel=1e-6)
+    assert found["upper"] == pytest.approx(1e-2, rel=1e-6)
+
+
+@given(arrays_and_scales)
+def test_estimates_lie_within_the_extremes_of_the_entries(layers: Layers) -> None:
+    entries = np.concatenate([reference.magnitudes(v, scale) for v, scale in layers])
+    for name, magnitude in magnitudes_of(layers).items():
+        assert entries.min() * (1 - BIN) <= magnitude <= entries.max() * (1 + BIN), name
+
+
+@given(arrays_and_scales)
+def test_a_tenfold_magnitude_moves_every_estimate_by_a_decade(layers: Layers) -> None:
+    once, tenfold = magnitudes_of(layers), magnitudes_of([(v, 100 * scale) for v, scale in layers])
+    for name, magnitude in once.items():
+        assert tenfold[name] == pytest.approx(10 * magnitude), name
+
+
+@given(arrays_and_scales, st.floats(1, 1e6))
+def test_larger_magnitudes_never_lower_an_estimate(layers: Layers, factor: float) -> None:
+    """One layer grows, the others stay."""
+    grown = [(layers[0][0], layers[0][1] * factor), *layers[1:]]
+    before, after = magnitudes_of(layers), magnitudes_of(grown)
+    for name, magnitude in before.items():
+        assert after[name] >= magnitude * (1 - 1e-9), name
+
+
+@given(arrays_and_scales)
+def test_estimates_do_not_depend_on_the_order_of_layers(layers: Layers) -> None:
+    assert magnitudes_of(layers[::-1]) == pytest.approx(magnitudes_of(layers))
+
+
+def test_magnitudes_become_the_optimizers_own_epsilon() -> None:
+    layers = measured(random_layers())
+    for placement in (OUTSIDE, Placement.inside(), Placement.in_place(0.999, outer=1.0)):
+        for estimate in point_estimates(layers, placement):
+            assert estimate.epsilon == placement.epsilon_from_magnitude(estimate.magnitude)
+            assert estimate.decade == decade_of(estimate.epsilon)
+    upper = point_estimates(layers, Placement.inside())[-1]
+    assert (upper.name, upper.epsilon) == ("upper", estimate_bounds(layers, Placement.inside()).high.epsilon)
+
+
+def test_layers_that_set_no_bound_or_are_left_out_have_no_say() -> None:
+    layers = random_layers()
+    expected = point_estimates(
+        [replace(of, name=name) for of, name in zip(measured(layers[1:]), "abc", strict=True)], OUTSIDE
+    )
+    noise, *rest = measured(layers)
+    others = [
+        LayerStatistics.unmeasured("frozen", (3,), LayerStatus.FROZEN),
+        measure("zeros", torch.zeros(3)),
+        measure("broken", torch.tensor([1.0, math.nan])),
+    ]
+    assert point_estimates([noise, *others, *rest], OUTSIDE, leave_out=["0", "frozen"]) == expected
+    assert point_estimates([noise, *others, *rest], OUTSIDE) != expected
+
+
+def test_without_layers_there_are_no_estimates() -> None:
+    assert point_estimates([], OUTSIDE) == ()
+    assert point_estimates(measured(random_layers()[:1]), OUTSIDE, leave_out=["0"]) == ()
+    assert point_estimates([measure("zeros", torch.zeros(3))], OUTSIDE) == ()
+
+
+def test_a_layer_that_is_not_there_cannot_be_left_out() -> None:
+    with pytest.raises(ValueError, match=r"cannot leave out 'fc': no such layer; there are 0, 1, 2, 3$"):
+        point_estimates(measured(random_layers()), OUTSIDE, leave_out=["0", "fc"])
+    many = measured([(np.ones(1, dtype=np.float32), 1.0)] * 12)
+    with pytest.raises(ValueError, match=r"there are 0, 1, 2, 3, 4, 5, 6, 7 and 4 more$"):
+        point_estimates(many, OUTSIDE, leave_out=["fc"])
+
+
+def test_entries_beyond_float32_have_their_votes() -> None:
+    layer = measure("a", torch.tensor([1e-300, 1e-300, 1e-300, 1.0, 1e300], dtype=torch.float64))
+    found = {estimate.name: estimate.magnitude for estimate in point_estimates([layer], OUTSIDE)}
+    assert found["median"] == 2.0**-74.5
+    assert found["upper"] == 1e150
+
+
+def test_an_estimate_survives_json() -> None:
+    for estimate in point_estimates(measured(random_layers()), OUTSIDE):
+        assert PointEstimate.from_json(json.loads(json.dumps(estimate.to_json()))) == estimate
+
+
+@pytest.mark.parametrize("document", [None, [], {}, {"name": "middle"}])
+def test_what_is_no_estimate_is_refused(document: Any) -> None:
+    with pytest.raises(CorruptRecordError, match="damaged point estimate: TypeError"):
+        PointEstimate.from_json(document)
+
+
+def test_every_formula_says_what_it_is_and_why() -> None:
+    for symbols, function in FORMULAS.values():
+        assert symbols.startswith("b ")
+        assert function.__doc__ is not None
+        assert "Idea: " in function.__doc__

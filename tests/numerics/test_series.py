@@ -1,0 +1,386 @@
+"""Snapshots over time, against plain numpy on the entries that they were counted from."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epsgrid.errors import CorruptRecordError, StoreError
+from epsgrid.numerics.bounds import estimate_bounds
+from epsgrid.numerics.counting import count, measure
+from epsgrid.numerics.histogram import LogHistogram
+from epsgrid.numerics.magnitudes import LayerStatus
+from epsgrid.numerics.placement import Placement
+from epsgrid.numerics.series import FRACTIONS, Ends, LayerSnapshot, Series, Snapshot, drift
+from tests.numerics import reference
+from tests.numerics.strategies import any_moments, moments, ordinary
+
+SCALES = [0.5, 1.0, 1 / (1 - 0.999**391)]
+scales = st.sampled_from(SCALES)
+
+
+def layer_of(v: Any, scale: float = 1.0, histogram: bool = True) -> LayerSnapshot:
+    """A layer as an observer sees it."""
+    counted = count(torch.as_tensor(v), scale)
+    quantiles = [counted.quantile(fraction) for fraction in FRACTIONS]
+    return LayerSnapshot(
+        scale,
+        counted.zeros,
+        counted.nonzero,
+        counted.nonfinite,
+        tuple(value for value in quantiles if value is not None),
+        counted.fold(1) if histogram else None,
+    )
+
+
+def series_of(steps: list[list[np.ndarray | None]], scale: float = 1.0, **changes: Any) -> Series:
+    """A series of layers "0", "1", ..., with steps 10, 20, ... of five to the epoch."""
+    count = len(steps[0])
+    snapshots = tuple(
+        Snapshot(10 * n, n / 5, 1e-3, tuple(None if v is None else layer_of(v, scale) for v in layers))
+        for n, layers in enumerate(steps, start=1)
+    )
+    names = tuple(map(str, range(count)))
+    series = Series(names, ("other",) * count, (0,) * count, FRACTIONS, snapshots)
+    return replace(series, **changes)
+
+
+def random_layers(steps: int, sizes: tuple[int, ...] = (10, 300, 2000), seed: int = 0) -> list[list[np.ndarray | None]]:
+    generator = np.random.default_rng(seed)
+    return [
+        [(generator.lognormal(-10, 4, size) * (generator.random(size) > 0.2)).astype(np.float32) for size in sizes]
+        for _ in range(steps)
+    ]
+
+
+@given(st.lists(any_moments, min_size=1, max_size=4), scales, st.booleans())
+def test_a_snapshot_reads_back_exactly(layers: list[np.ndarray], scale: float, histogram: bool) -> None:
+    snapshot = Snapshot(3, 0.5, 1e-8, (None, *(layer_of(v, scale, histogram) for v in layers)))
+    assert Snapshot.from_json(json.loads(json.dumps(snapshot.to_json(), allow_nan=False))) == snapshot
+
+
+@given(st.integers(1, 8160), st.floats(1e-3, 1e3))
+def test_every_percentile_is_stored_as_the_number_of_its_bin(bin_: int, scale: float) -> None:
+    counts = np.zeros(8161, dtype=np.int64)
+    counts[bin_] = 1
+    histogram = LogHistogram(5, counts, scale)
+    layer = LayerSnapshot(scale, 0, 1, 0, (histogram.quantile(0.5),))
+    assert layer.to_json()[4] == [bin_]
+    assert LayerSnapshot.from_json(layer.to_json()) == layer
+
+
+def test_what_is_no_midpoint_is_stored_as_it_is() -> None:
+    outside = count(torch.tensor([1e-300, 1e300], dtype=torch.float64), 2.0)
+    values = (outside.quantile(0.0), 1e-5, outside.quantile(1.0))
+    layer = LayerSnapshot(2.0, 0, 2, 0, values, outside.fold(1))
+    assert layer.to_json()[4] == list(values)
+    assert LayerSnapshot.from_json(json.loads(json.dumps(layer.to_json()))) == layer
+
+
+def test_a_series_survives_json() -> None:
+    series = series_of(random_layers(3), kinds=("bias", "dense", "dense"), entries=(10, 300, 2000))
+    assert Series.from_json(json.loads(json.dumps(series.to_json(), allow_nan=False))) == series
+
+
+def test_an_empty_series_has_nothing_to_say() -> None:
+    series = Series(("a",), ("bias",), (3,), FRACTIONS, ())
+    assert Series.from_json(json.loads(json.dumps(series.to_json()))) == series
+    assert series.at(0.5).shape == (0, 1)
+    assert series.over_time("a", 0.5) == series.adaptable() == series.bounds_over_time() == []
+    assert series.step_at(1) is None
+    assert series.thinned(2) == series
+
+
+@given(
+    st.lists(st.lists(moments(st.one_of(ordinary, st.just(0.0))), min_size=3, max_size=3), min_size=1, max_size=3),
+    scales,
+    st.sampled_from([0.01, 0.02, 0.05]),
+)
+def test_bounds_are_those_of_the_estimate_at_each_step(
+    steps: list[list[np.ndarray | None]], scale: float, tail_fraction: float
+) -> None:
+    """Against the exact order statistics of `estimate_bounds`, within a bin's 0.8 %."""
+    for layers in steps:
+        layers.append(np.array([1e-6], dtype=np.float32))
+    found = series_of(steps, scale).bounds_over_time(tail_fraction)
+    assert [step for step, _, _ in found] == [10 * n for n in range(1, len(steps) + 1)]
+    for layers, (_, low, high) in zip(steps, found, strict=True):
+        measured = [measure(str(n), torch.from_numpy(v), scale, tail_fraction) for n, v in enumerate(layers)]
+        bounds = estimate_bounds(measured, Placement.outside(), tail_fraction)
+        assert low == pytest.approx(bounds.low.magnitude, rel=1 / 128)
+        assert high == pytest.approx(bounds.high.magnitude, rel=1 / 128)
+
+
+def test_bounds_are_the_extremes_of_the_published_percentiles() -> None:
+    layers = random_layers(1, (60, 500))[0]
+    ((_, low, high),) = series_of([layers]).bounds_over_time()
+    published = reference.published_bounds([v for v in layers if v is not None], 1.0)
+    assert (low, high) == (pytest.approx(published[0], rel=1 / 128), pytest.approx(published[1], rel=1 / 128))
+
+
+def test_layers_without_state_zeros_and_broken_ones_set_no_bound() -> None:
+    """As in `estimate_bounds`, which leaves a layer with a NaN out altogether."""
+    broken = np.array([1e-30, np.nan, 1e30], dtype=np.float32)
+    one = np.full(3, 4.0, dtype=np.float32)
+    series = series_of([[None, np.zeros(2, np.float32), broken, one], [None, np.zeros(2, np.float32), broken, None]])
+    assert measure("2", torch.from_numpy(broken)).status is LayerStatus.NON_FINITE
+    ((step, low, high),) = series.bounds_over_time()
+    assert step == 10
+    assert (low, high) == (pytest.approx(2, rel=0.008), pytest.approx(2, rel=0.008))
+
+
+def test_the_layers_that_set_the_ends_are_named_at_each_step() -> None:
+    def value(magnitude: float) -> np.ndarray:
+        return np.full(2, magnitude**2, dtype=np.float32)
+
+    series = series_of([[value(1e-3), value(1e-5), value(1e-5)], [value(1e-6), value(1e-5), value(1e-2)]])
+    first, second = series.ends_over_time()
+    assert isinstance(first, Ends)
+    assert (first.low_layers, first.high_layers) == (("1", "2"), ("0",))
+    assert (second.low_layers, second.high_layers) == (("0",), ("2",))
+
+
+def test_bounds_can_be_those_of_some_layers() -> None:
+    series = series_of(random_layers(2), kinds=("bias", "dense", "bias"))
+    alone = [replace(series_of([[layers[n]] for layers in random_layers(2)])).bounds_over_time() for n in range(3)]
+    assert series.bounds_over_time(names=["1"]) == series.bounds_over_time(kinds=["dense"]) == alone[1]
+    assert series.bounds_over_time(leave_out=["0", "2"]) == alone[1]
+    assert series.bounds_over_time(kinds=["bias"], names=["1", "2"]) == alone[2]
+    assert series.bounds_over_time(leave_out=["0", "1", "2"]) == []
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda s: s.bounds_over_time(0.1), r"no percentile at fraction 0\.1; it holds those at 0\.01, 0\.02, 0\.05"),
+        (lambda s: s.over_time("0", 0.3), r"no percentile at fraction 0\.3; it holds those at .*0\.98, 0\.99$"),
+        (lambda s: s.at(0.021), r"no percentile at fraction 0\.021"),
+        (lambda s: s.over_time("fc", 0.5), r"no layer 'fc'; it has 0, 1, 2$"),
+        (lambda s: s.adaptable("fc"), r"no layer 'fc'"),
+        (lambda s: s.bounds_over_time(names=["fc"]), r"no layer 'fc'"),
+        (lambda s: s.bounds_over_time(leave_out=["fc"]), r"no layer 'fc'"),
+        (lambda s: s.bounds_over_time(kinds=["bios"]), r"no kind 'bios'; it has other$"),
+        (lambda s: s.thinned(1), r"count must be at least 2, got 1"),
+    ],
+)
+def test_what_a_series_does_not_hold_is_told(ask: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ask(series_of(random_layers(2)))
+
+
+def test_many_layers_are_not_all_listed() -> None:
+    with pytest.raises(ValueError, match=r"it has 0, 1, 2, 3, 4, 5, 6, 7 and 4 more"):
+        series_of(random_layers(1, (2,) * 12)).over_time("fc", 0.5)
+
+
+def test_percentiles_over_time_are_those_of_the_entries() -> None:
+    steps = random_layers(3)
+    steps[1][0] = None
+    steps[2][0] = np.zeros(3, dtype=np.float32)
+    series = series_of(steps, 2.0)
+    table = series.at(0.75)
+    assert table.shape == (3, 3)
+    for row, layers in enumerate(steps):
+        for column, v in enumerate(layers):
+            exact = reference.magnitudes(v, 2.0) if v is not None else np.array([])
+            if exact.size:
+                assert table[row, column] == pytest.approx(exact[int(0.75 * exact.size)], rel=1 / 128)
+            else:
+                assert np.isnan(table[row, column])
+    assert series.over_time("0", 0.75) == [(10, table[0, 0])]
+    assert series.over_time("2", 1 - 0.25) == [(10 * n, table[n - 1, 2]) for n in (1, 2, 3)]
+
+
+@given(st.lists(any_moments, min_size=1, max_size=3), scales, st.floats(1e-20, 1e20))
+def test_the_adaptable_share_is_within_the_bin_of_the_magnitude(
+    layers: list[np.ndarray], scale: float, magnitude: float
+) -> None:
+    series = series_of([list(layers)], scale)
+    finite = np.concatenate([v[np.isfinite(v)] for v in layers])
+    shares = series.adaptable(magnitude=magnitude)
+    if not finite.size:
+        assert shares == []
+        return
+    roots = np.sqrt(finite.astype(np.float64) * scale)
+    edges = np.sqrt(reference.edges(1) * scale)
+    around = np.searchsorted(edges, roots) == np.searchsorted(edges, magnitude)
+    ((step, share),) = shares
+    assert step == 10
+    assert abs(share - (roots > magnitude).mean()) <= around.mean() + 1e-9
+
+
+@pytest.mark.parametrize("exponent", [-30, -3, 0, 5])
+def test_the_adaptable_share_is_exact_at_edges_of_bins(exponent: int) -> None:
+    v = (np.array([0, 0, 0.5, 0.9, 1.0, 1.0001, 2.0, 3.0]) * 2.0**exponent).astype(np.float32)
+    assert series_of([[v]]).adaptable("0", math.sqrt(2.0**exponent)) == [(10, 3 / 8)]
+
+
+def test_the_adaptable_share_hardly_errs_within_a_bin() -> None:
+    """Folded bins are a fifth of a magnitude wide; within one the entries count as spread evenly."""
+    v = np.random.default_rng(0).lognormal(-10, 2, 20_000).astype(np.float32)
+    series = series_of([[v]])
+    for magnitude in np.geomspace(1e-4, 1, 40):
+        ((_, share),) = series.adaptable("0", float(magnitude))
+        assert share == pytest.approx((np.sqrt(v) > magnitude).mean(), abs=0.005)
+
+
+def test_entries_beyond_float32_are_adaptable_too() -> None:
+    v = np.array([1e-300, 1e-300, 1.0, 1e300])
+    series = series_of([[v]])
+    assert series.adaptable(magnitude=1e-20) == [(10, 0.5)]
+    assert series.adaptable(magnitude=1e-30) == [(10, 1.0)]  # they stand at the least float32
+    assert series.adaptable(magnitude=10.0) == [(10, 0.25)]
+    assert series.adaptable(magnitude=1e30) == [(10, 0.0)]
+
+
+def test_the_share_of_all_layers_pools_their_entries() -> None:
+    steps = random_layers(2)
+    for layers in steps:
+        layers.append(None)
+    series = series_of(steps)
+    alone = [dict(series.adaptable(str(n), 1e-3)) for n in range(3)]
+    for (step, share), layers in zip(series.adaptable(magnitude=1e-3), steps, strict=True):
+        sizes = [len(v) for v in layers if v is not None]
+        expected = sum(shares[step] * size for shares, size in zip(alone, sizes, strict=True)) / sum(sizes)
+        assert share == pytest.approx(expected)
+    assert series.adaptable("3") == []
+
+
+def test_without_a_magnitude_each_snapshot_is_asked_at_its_own_threshold() -> None:
+    v = np.array([1e-8, 1e-4, 1.0], dtype=np.float32)
+    series = series_of([[v], [v], [v], [v]])
+    thresholds = (1e-3, None, 1e-1, 10.0)
+    snapshots = [replace(s, threshold=t) for s, t in zip(series.snapshots, thresholds, strict=True)]
+    snapshots[3] = replace(snapshots[3], layers=(layer_of(v, histogram=False),))
+    series = replace(series, snapshots=tuple(snapshots))
+    assert series.adaptable() == [(10, pytest.approx(2 / 3)), (30, pytest.approx(1 / 3))]
+
+
+@given(st.lists(moments(ordinary, min_size=1), min_size=1, max_size=3), st.lists(st.floats(1e-25, 1e25), min_size=2))
+def test_the_adaptable_share_falls_as_the_magnitude_grows(layers: list[np.ndarray], magnitudes: list[float]) -> None:
+    series = series_of([list(layers)])
+    shares = [series.adaptable(magnitude=magnitude)[0][1] for magnitude in sorted(magnitudes)]
+    assert all(a >= b - 1e-12 for a, b in itertools.pairwise(shares))
+    assert all(0 <= share <= 1 for share in shares)
+
+
+@given(st.lists(moments(ordinary, min_size=1), min_size=1, max_size=3))
+def test_a_tenfold_magnitude_moves_bounds_by_a_decade(layers: list[np.ndarray]) -> None:
+    once, tenfold = (series_of([list(layers)], scale).bounds_over_time() for scale in (1.0, 100.0))
+    assert tenfold[0][1:] == (pytest.approx(10 * once[0][1]), pytest.approx(10 * once[0][2]))
+
+
+def test_drift_is_the_logarithm_against_the_reference() -> None:
+    rows = [(10, 1e-6, 1e-3), (20, 2e-6, 1e-3), (30, 1e-7, 1e-1)]
+    found = drift(rows, 20)
+    for (step, low, high), (step_then, low_then, high_then) in zip(found, rows, strict=True):
+        assert step == step_then
+        assert low == pytest.approx(math.log10(low_then / 2e-6))
+        assert high == pytest.approx(math.log10(high_then / 1e-3))
+    assert drift(rows, 29) == found
+    assert drift(rows, 10) != found
+    assert found[1] == (20, 0.0, 0.0)
+
+
+def test_drift_needs_a_reference() -> None:
+    with pytest.raises(ValueError, match="no bounds up to the reference step 9; the first is at step 10"):
+        drift([(10, 1.0, 1.0)], 9)
+    with pytest.raises(ValueError, match="no bounds up to the reference step 9; there are none at all"):
+        drift([], 9)
+
+
+def test_the_reference_of_an_epoch_is_its_last_snapshot() -> None:
+    series = series_of(random_layers(12, (3,)))
+    assert [series.step_at(epoch) for epoch in (0.1, 0.2, 1, 1.3, 99)] == [None, 10, 50, 60, 120]
+    unknown = replace(series, snapshots=tuple(replace(s, epoch=None) for s in series.snapshots))
+    assert unknown.step_at(1) is None
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 11, 12, 50])
+def test_a_thinned_series_keeps_its_ends_and_is_spread_evenly(count: int) -> None:
+    series = series_of(random_layers(12, (2,)))
+    steps = series.thinned(count).steps
+    assert len(steps) == min(count, 12)
+    assert (steps[0], steps[-1]) == (10, 120)
+    gaps = np.diff(steps)
+    assert gaps.max() - gaps.min() <= 10
+
+
+@pytest.mark.parametrize("document", [None, 3, [], {}, {"version": "1"}])
+def test_what_is_no_series_is_refused(document: Any) -> None:
+    with pytest.raises(CorruptRecordError, match="expected a series with a version"):
+        Series.from_json(document)
+
+
+def test_a_newer_series_is_refused() -> None:
+    with pytest.raises(StoreError, match="series of version 2, written by a newer epsgrid"):
+        Series.from_json({**series_of(random_layers(1)).to_json(), "version": 2})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"names": ["a"]}, "damaged series: AssertionError: names, kinds and entries differ"),
+        ({"fractions": [0.5, 0.2]}, "damaged series: AssertionError: fractions do not rise"),
+        ({"fractions": [0.2, 0.5]}, "damaged series: AssertionError: .9. quantiles at step 10"),
+        ({"colour": "red"}, "damaged series: TypeError"),
+        ({"snapshots": 3}, "damaged series: TypeError"),
+        ({"snapshots": [{}]}, "damaged snapshot: KeyError: 'layers'"),
+        ({"snapshots": [{"step": 1, "epoch": None, "threshold": None, "layers": []}]}, "0 layers at step 1"),
+        ({"snapshots": [{"step": 1.5, "epoch": None, "threshold": None, "layers": []}]}, "expected a count, got 1.5"),
+        ({"snapshots": [{"step": 1, "epoch": "x", "threshold": None, "layers": []}]}, "expected a number, got 'x'"),
+    ],
+    ids=str,
+)
+def test_a_damaged_series_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(CorruptRecordError, match=message):
+        Series.from_json({**series_of(random_layers(1)).to_json(), **change})
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (0, "x", "expected a number, got 'x'"),
+        (1, -1, "expected a count, got -1"),
+        (2, True, "expected a count, got True"),
+        (2, 0, "quantiles of 0 entries"),
+        (4, [0], "bin 0 does not exist at 5 mantissa bits"),
+        (4, [8161], "bin 8161 does not exist"),
+        (4, ["x"], "expected a count, got 'x'"),
+        (5, [1, 0, 0, 0, []], "damaged layer snapshot: ValueError"),
+        (5, [1, 0, 0, 0, 0, [[5]]], "damaged histogram: run of 0 counts"),
+        (5, [99, 0, 0, 0, 0, []], "mantissa_bits must lie in"),
+    ],
+)
+def test_a_damaged_layer_is_refused(place: int, value: Any, message: str) -> None:
+    document = layer_of(np.array([1.0], dtype=np.float32)).to_json()
+    document[place] = value
+    with pytest.raises(CorruptRecordError, match=message):
+        LayerSnapshot.from_json(document)
+
+
+@pytest.mark.parametrize("document", [None, [], {"scale": 1.0}, [1.0]])
+def test_what_is_no_layer_is_refused(document: Any) -> None:
+    with pytest.raises(CorruptRecordError, match="damaged layer snapshot"):
+        LayerSnapshot.from_json(document)
+
+
+def test_snapshots_must_be_in_order() -> None:
+    series = series_of(random_layers(2))
+    with pytest.raises(AssertionError, match="steps do not rise"):
+        replace(series, snapshots=series.snapshots[::-1])
+
+
+def test_a_histogram_of_another_scale_is_a_mistake() -> None:
+    layer = layer_of(np.array([1.0], dtype=np.float32), 2.0)
+    with pytest.raises(AssertionError, match="histogram of another scale"):
+        replace(layer, scale=1.0)

@@ -1,0 +1,223 @@
+"""observations.jsonl: what is written comes back, what is damaged is named, what is behind a checkpoint goes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from epsgrid.errors import CorruptRecordError, StoreError
+from epsgrid.numerics.histogram import LogHistogram, bin_count
+from epsgrid.numerics.series import FRACTIONS, LayerSnapshot, Series, Snapshot
+from epsgrid.store import atomic, observations
+
+VGG11 = [3, 64, 128, 256, 256, 512, 512, 512, 512]
+
+
+def _layer(generator: np.random.Generator, entries: int, scale: float) -> LayerSnapshot:
+    """A layer whose v is spread over some ten decades, as those of a real network are."""
+    log2_v = generator.normal(-30, 4, min(entries, 20_000))
+    bins = np.clip(np.ceil((log2_v + 127) * 32), 1, bin_count(5) - 1).astype(int)
+    counts = np.bincount(bins, minlength=bin_count(5)) * (entries // len(bins))
+    histogram = LogHistogram(5, counts, scale)
+    quantiles = tuple(value for f in FRACTIONS if (value := histogram.quantile(f)) is not None)
+    return LayerSnapshot(scale, 0, histogram.nonzero, 0, quantiles, histogram.fold(1))
+
+
+def _series(snapshots: int, sizes: tuple[int, ...] = (10, 500)) -> Series:
+    generator = np.random.default_rng(0)
+    taken = tuple(
+        Snapshot(100 * n, n / 2, 1e-8, (None, *(_layer(generator, size, 1 / (1 - 0.999**n)) for size in sizes)))
+        for n in range(1, snapshots + 1)
+    )
+    names = tuple(f"layer{n}.weight" for n in range(len(sizes) + 1))
+    return Series(names, ("dense",) * len(names), (5, *sizes), FRACTIONS, taken)
+
+
+def _written(tmp_path: Path, snapshots: int = 4) -> tuple[Path, Series]:
+    path, series = tmp_path / "run" / "observations.jsonl", _series(snapshots)
+    observations.write(path, series)
+    return path, series
+
+
+def _first(series: Series, count: int) -> Series:
+    return replace(series, snapshots=series.snapshots[:count])
+
+
+def _change_line(path: Path, number: int, **changes: Any) -> None:
+    """Change fields of a line and seal it again."""
+    lines = path.read_text().splitlines()
+    document = {**json.loads(lines[number - 1]), **changes}
+    del document["checksum"]
+    lines[number - 1] = json.dumps(atomic.seal(document))
+    path.write_text("".join(f"{line}\n" for line in lines))
+
+
+def test_a_series_comes_back_exactly(tmp_path: Path) -> None:
+    path, series = _written(tmp_path)
+    assert observations.read(path) == series
+
+
+def test_appended_snapshots_come_back_as_if_written_at_once(tmp_path: Path) -> None:
+    at_once, series = _written(tmp_path)
+    path = tmp_path / "appended.jsonl"
+    observations.write(path, _first(series, 0))
+    assert observations.read(path) == _first(series, 0)
+    for snapshot in series.snapshots:
+        observations.append(path, snapshot)
+    assert observations.read(path) == series
+    assert path.read_bytes() == at_once.read_bytes()
+
+
+def test_what_is_not_known_and_what_is_infinite_come_back(tmp_path: Path) -> None:
+    path, series = _written(tmp_path, 1)
+    snapshot = replace(series.snapshots[0], step=200, epoch=None, threshold=math.inf)
+    observations.append(path, snapshot)
+    back = observations.read(path)
+    assert back is not None
+    assert back.snapshots == (*series.snapshots, snapshot)
+
+
+def test_without_a_file_nothing_was_observed(tmp_path: Path) -> None:
+    assert observations.read(tmp_path / "observations.jsonl") is None
+
+
+def test_a_snapshot_needs_a_header_before_it(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="write a series first"):
+        observations.append(tmp_path / "observations.jsonl", _series(1).snapshots[0])
+
+
+def test_a_half_written_last_line_is_left_out_and_overwritten(tmp_path: Path) -> None:
+    path, series = _written(tmp_path)
+    whole = path.read_bytes()
+    last = whole[:-1].rindex(b"\n") + 1
+    for cut in (*range(last, len(whole) - 1, 97), len(whole) - 2):
+        path.write_bytes(whole[:cut])
+        assert observations.read(path) == _first(series, 3)
+    observations.append(path, series.snapshots[3])
+    assert path.read_bytes() == whole
+
+
+def test_a_last_line_that_lacks_only_its_break_counts(tmp_path: Path) -> None:
+    path, series = _written(tmp_path)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert observations.read(path) == series
+
+
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_damage_in_any_other_line_is_named(tmp_path: Path, number: int) -> None:
+    path, _ = _written(tmp_path)
+    lines = path.read_text().splitlines(keepends=True)
+    where = lines[number - 1].index("0")
+    lines[number - 1] = lines[number - 1][:where] + "1" + lines[number - 1][where + 1 :]
+    path.write_text("".join(lines))
+    with pytest.raises(CorruptRecordError, match=rf"observations\.jsonl:{number} is damaged or was edited"):
+        observations.read(path)
+
+
+def test_a_torn_line_in_the_middle_is_named(tmp_path: Path) -> None:
+    path, _ = _written(tmp_path)
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:2], lines[2][:50] + "\n", *lines[3:]]))
+    with pytest.raises(CorruptRecordError, match=r"observations\.jsonl:3 is damaged"):
+        observations.read(path)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"version":1,"na'])
+@pytest.mark.parametrize("use", [observations.read, lambda path: observations.keep_until(path, 5)])
+def test_a_file_without_a_header_is_told(tmp_path: Path, content: bytes, use: Any) -> None:
+    path = tmp_path / "observations.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(CorruptRecordError, match=r"observations\.jsonl is damaged: it has no header"):
+        use(path)
+
+
+@pytest.mark.parametrize(("number", "what"), [(1, "header of observations"), (3, "snapshot")])
+def test_a_newer_line_is_refused(tmp_path: Path, number: int, what: str) -> None:
+    path, _ = _written(tmp_path)
+    _change_line(path, number, version=2)
+    with pytest.raises(StoreError, match=rf"jsonl:{number} was written by a newer epsgrid \({what} version 2"):
+        observations.read(path)
+
+
+@pytest.mark.parametrize(
+    ("number", "changes", "message"),
+    [
+        (1, {"names": ["a"]}, r"jsonl:1 is damaged: names, kinds and entries differ in number"),
+        (1, {"fractions": "x"}, r"jsonl:1: fractions: expected a list"),
+        (3, {"step": 100}, r"jsonl:3 is damaged: expected a step after 100, got step 100"),
+        (3, {"step": 1.5}, r"jsonl:3: step: expected a whole number"),
+        (3, {"layers": [None]}, r"jsonl:3 is damaged: 1 layers at step 200"),
+        (3, {"layers": 3}, r"jsonl:3 is damaged: damaged snapshot"),
+        (3, {"layers": [[1.0, 0, 1, 0, [4000], None], None, None]}, r"jsonl:3 is damaged: .1. quantiles at step 200"),
+        (3, {"colour": "red"}, r"jsonl:3: unknown field 'colour'"),
+    ],
+    ids=str,
+)
+def test_a_line_that_does_not_fit_is_named(tmp_path: Path, number: int, changes: dict[str, Any], message: str) -> None:
+    path, _ = _written(tmp_path)
+    _change_line(path, number, **changes)
+    with pytest.raises(CorruptRecordError, match=message):
+        observations.read(path)
+
+
+@pytest.mark.parametrize(("step", "kept"), [(0, 0), (99, 0), (100, 1), (250, 2), (400, 4), (10_000, 4)])
+def test_what_lies_behind_a_checkpoint_is_dropped_once_and_for_all(tmp_path: Path, step: int, kept: int) -> None:
+    path, series = _written(tmp_path)
+    before = path.read_bytes()
+    for _ in range(2):
+        observations.keep_until(path, step)
+        assert observations.read(path) == _first(series, kept)
+        assert before.startswith(path.read_bytes())
+    for snapshot in series.snapshots[kept:]:
+        observations.append(path, snapshot)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_nothing_is_rewritten_where_there_is_nothing_to_drop(tmp_path: Path) -> None:
+    path, _ = _written(tmp_path)
+    file_before = path.stat().st_ino
+    observations.keep_until(path, 400)
+    assert path.stat().st_ino == file_before
+
+
+def test_a_half_written_line_goes_too(tmp_path: Path) -> None:
+    path, series = _written(tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
+    observations.keep_until(path, 400)
+    assert observations.read(path) == _first(series, 3)
+    assert path.read_bytes().endswith(b"}\n")
+
+
+def test_damage_behind_the_checkpoint_is_dropped_with_the_rest_and_before_it_named(tmp_path: Path) -> None:
+    path, series = _written(tmp_path)
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:4], "{}\n"]))
+    observations.keep_until(path, 200)
+    assert observations.read(path) == _first(series, 2)
+    path.write_text("".join([*lines[:2], "{}\n", *lines[3:]]))
+    with pytest.raises(CorruptRecordError, match=r"jsonl:3 "):
+        observations.keep_until(path, 200)
+
+
+def test_a_file_that_is_not_there_stays_so(tmp_path: Path) -> None:
+    observations.keep_until(tmp_path / "observations.jsonl", 5)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_long_training_of_a_large_network_takes_a_few_megabytes(tmp_path: Path) -> None:
+    """VGG11 with batch norm: 34 tensors, 9.2 million entries; measured on ten of 200 snapshots."""
+    sizes = [size for a, b in itertools.pairwise(VGG11) for size in (9 * a * b, b, b, b)] + [5120, 10]
+    assert (len(sizes), sum(sizes)) == (34, 9_231_114)
+    path, series = tmp_path / "observations.jsonl", _series(10, tuple(sizes))
+    observations.write(path, series)
+    assert observations.read(path) == series
+    assert 200 * path.stat().st_size / 10 < 3e6

@@ -1,0 +1,146 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from epsgrid.store import observations
+from epsgrid.store.paths import TrialFolder
+from epsgrid.trials.train import Interrupted
+from tests.trials.conftest import make_setting
+
+
+def kept(folder):
+    return observations.read(TrialFolder(folder).observations_jsonl)
+
+
+def test_every_epoch_is_kept_by_default(setting, tmp_path):
+    result = setting.train(tmp_path, setting.trial())
+    series = kept(tmp_path)
+    per_epoch = result.steps // 3
+    assert [(shot.step, shot.epoch) for shot in series.snapshots] == [(per_epoch * k, float(k)) for k in (1, 2, 3)]
+    assert series.kinds == ("dense", "bias", "dense", "bias")
+    assert all(shot.threshold == pytest.approx(1e-4) for shot in series.snapshots)
+
+
+def test_every_so_many_steps(tmp_path):
+    setting = make_setting("observe.every=7")
+    result = setting.train(tmp_path, setting.trial())
+    shots = kept(tmp_path).snapshots
+    assert [shot.step for shot in shots] == list(range(7, result.steps + 1, 7))
+    assert [shot.epoch for shot in shots] == [pytest.approx(3 * shot.step / result.steps) for shot in shots]
+
+
+def test_never(tmp_path):
+    setting = make_setting("observe.every=null")
+    setting.train(tmp_path, setting.trial())
+    assert kept(tmp_path) is None
+
+
+def test_an_optimizer_without_epsilon_is_not_observed(tmp_path):
+    setting = make_setting("optimizer={name: sgdm}")
+    setting.train(tmp_path, setting.trial(epsilon=None))
+    assert kept(tmp_path) is None
+
+
+def test_looking_changes_no_number(tmp_path):
+    results = []
+    for every in ("null", "1", "epoch"):
+        setting = make_setting(f"observe.every={every}")
+        results.append(setting.train(tmp_path / every, setting.trial()))
+    assert len({(r.validation.loss, r.test.loss, r.id) for r in results}) == 1
+
+
+@pytest.mark.parametrize("every", ["epoch", "5"])
+@pytest.mark.parametrize("stops", [[3], [1, 20, 40, 41]])
+def test_a_trial_that_was_stopped_leaves_the_same_file(tmp_path, every, stops):
+    setting = make_setting(f"observe.every={every}")
+    setting.train(tmp_path / "whole", setting.trial())
+    asked = 0
+
+    def should_stop():
+        nonlocal asked
+        asked += 1
+        return asked in stops
+
+    while True:
+        try:
+            setting.train(tmp_path / "parts", setting.trial(), should_stop)
+            break
+        except Interrupted:
+            pass
+    whole, parts = (TrialFolder(tmp_path / name).observations_jsonl.read_bytes() for name in ("whole", "parts"))
+    assert whole == parts
+    assert asked > max(stops)
+
+
+def test_what_was_kept_behind_the_checkpoint_is_measured_again(tmp_path):
+    """A kill may come between a snapshot and the checkpoint after it."""
+    setting = make_setting("observe.every=1")
+    with pytest.raises(Interrupted):
+        setting.train(tmp_path, setting.trial(), iter([False] * 9 + [True]).__next__)
+    path = TrialFolder(tmp_path).observations_jsonl
+    series = observations.read(path)
+    assert series.snapshots[-1].step == 9
+    checkpoint = TrialFolder(tmp_path).checkpoint.read_bytes()
+    with pytest.raises(Interrupted):
+        setting.train(tmp_path, setting.trial(), iter([False] * 4 + [True]).__next__)
+    assert observations.read(path).snapshots[-1].step == 13
+    TrialFolder(tmp_path).checkpoint.write_bytes(checkpoint)  # as if the kill had come before the second one
+    setting.train(tmp_path, setting.trial())
+    other = tmp_path / "undisturbed"
+    setting.train(other, setting.trial())
+    assert path.read_bytes() == TrialFolder(other).observations_jsonl.read_bytes()
+
+
+def test_a_damaged_file_is_told_and_the_trial_goes_on(tmp_path):
+    setting = make_setting("observe.every=1")
+    with pytest.raises(Interrupted):
+        setting.train(tmp_path, setting.trial(), iter([False] * 9 + [True]).__next__)
+    path = TrialFolder(tmp_path).observations_jsonl
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:3], lines[3].replace('"step":3', '"step":4'), *lines[4:]]))
+    result = setting.train(tmp_path, setting.trial())
+    assert any("starting these observations over" in warning for warning in setting.warnings)
+    assert [shot.step for shot in kept(tmp_path).snapshots] == list(range(10, result.steps + 1))
+
+
+def test_a_snapshot_is_what_the_optimizer_holds(tmp_path):
+    """The last snapshot against v of a training written out by hand."""
+    setting = make_setting("observe.every=epoch", "training.epochs=1", "optimizer.weight_decay=0")
+    trial = setting.trial()
+    result = setting.train(tmp_path, trial)
+    (shot,) = kept(tmp_path).snapshots
+    names = kept(tmp_path).names
+    moments = by_hand(setting, trial)
+    for name, layer in zip(names, shot.layers, strict=True):
+        magnitudes = np.sort(np.sqrt(moments[name][moments[name] > 0] / (1 - 0.999**result.steps)))
+        middle = magnitudes[min(int(0.5 * len(magnitudes)), len(magnitudes) - 1)]
+        median = layer.quantiles[kept(tmp_path).fractions.index(0.5)]
+        assert median == pytest.approx(middle, rel=0.01)
+        assert (layer.zeros, layer.nonzero) == (int((moments[name] == 0).sum()), len(magnitudes))
+        assert math.isclose(layer.scale, 1 / (1 - 0.999**result.steps), rel_tol=1e-6)
+
+
+def by_hand(setting, trial):
+    from epsgrid import models
+    from epsgrid.trials.seeding import seed_epoch, seed_weights
+
+    seed_weights(trial.seed)
+    model = models.load("mlp").build(setting.spec.model, setting.task.inputs, setting.task.outputs)
+    setting.task.begin_epoch(model, 64)
+    first = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    second = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    seed_epoch(trial.seed, 0)
+    model.train()
+    for t, batch in enumerate(setting.task.batches(trial.seed, 0, 64), start=1):
+        model.zero_grad()
+        setting.task.loss(model, batch).backward()
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                g = parameter.grad
+                first[name] = 0.9 * first[name] + 0.1 * g
+                second[name] = 0.999 * second[name] + 0.001 * g * g
+                root = (second[name] / (1 - 0.999**t)).sqrt()
+                parameter -= trial.learning_rate * first[name] / (1 - 0.9**t) / (root + trial.epsilon)
+    return {name: v.numpy().astype(float) for name, v in second.items()}
