@@ -7,14 +7,62 @@ The flow, in words used everywhere with one meaning:
     spec/        what was asked: one YAML file, one frozen typed model
     numerics/    the mathematics: histograms, exact order statistics, bounds, where ε sits, statistics
     optimizers/  tasks/  models/  data/  grids/  executors/    plug-ins, one file each
-    observe.py   read what an optimizer's ε is compared with
+    observing/   read what an optimizer's ε is compared with, in any training
+    integrations/  the same as callbacks of Lightning and of the Trainer
     store/       what came back: plain files, written atomically
     trials/      one training run, and the probe's run
     report/      from records to tables and figures
     stages/      the flow: probe, sweep, report
     cli/         the command line
+
+For a training loop of your own, `epsgrid.observe` and `epsgrid.probe` are all there is to know. The names below are
+imported when they are first used, so that `import epsgrid` costs nothing and brings no torch.
 """
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from epsgrid.numerics.bounds import EpsilonBounds as EpsilonBounds
+    from epsgrid.numerics.histogram import LogHistogram as LogHistogram
+    from epsgrid.numerics.placement import Placement as Placement
+    from epsgrid.observing.adapters import register as register_optimizer
+    from epsgrid.observing.frozen import probe as probe
+    from epsgrid.observing.observer import observe as observe
+    from epsgrid.optimizers import SecondMoment as SecondMoment
+
 __version__ = "0.1.0"
+
+_PUBLIC = {
+    "EpsilonBounds": ("epsgrid.numerics.bounds", "EpsilonBounds"),
+    "LogHistogram": ("epsgrid.numerics.histogram", "LogHistogram"),
+    "Placement": ("epsgrid.numerics.placement", "Placement"),
+    "SecondMoment": ("epsgrid.optimizers", "SecondMoment"),
+    "observe": ("epsgrid.observing.observer", "observe"),
+    "probe": ("epsgrid.observing.frozen", "probe"),
+    "register_optimizer": ("epsgrid.observing.adapters", "register"),
+}
+"""Where each public name is found."""
+
+__all__ = [
+    "EpsilonBounds",
+    "LogHistogram",
+    "Placement",
+    "SecondMoment",
+    "observe",
+    "probe",
+    "register_optimizer",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _PUBLIC[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})

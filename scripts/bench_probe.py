@@ -21,6 +21,8 @@ from pathlib import Path
 import torch
 
 from epsgrid import models, optimizers, tasks
+from epsgrid.observing.adapters import from_plugin
+from epsgrid.observing.layers import named_layers
 from epsgrid.observing.reading import measure_layers
 from epsgrid.spec import load_spec
 from epsgrid.trials.device import resolve_device
@@ -89,7 +91,9 @@ class Run:
     def look(self) -> None:
         """Measure histograms and exact order statistics of every layer."""
         assert self.optimizer is not None
-        measure_layers(self.optimizer, self.model.named_parameters(), self.plugin, self.spec.probe.tail_fraction)
+        layers = named_layers(self.optimizer, model=self.model)
+        adapter = from_plugin(self.plugin, self.spec.optimizer)
+        measure_layers(self.optimizer, layers, adapter, self.spec.probe.tail_fraction)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,17 @@ def test_the_spec_in_it_is_one():
     (block,) = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
     spec = parse_spec(block, "README.md")
     assert spec.experiment == "my-cnn"
+
+
+def test_its_python_prints_what_it_says(tmp_path: Path):
+    blocks = re.findall(r"```python\n(.*?)```\n\nprints\n\n```text\n(.*?)```", TEXT, re.DOTALL)
+    assert blocks
+    for code, printed in blocks:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == printed
 
 
 def test_its_make_targets_exist():

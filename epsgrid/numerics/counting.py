@@ -11,22 +11,16 @@ Entries are taken in the order in which they lie in memory, so a dense v of any 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from epsgrid.errors import NoBoundsError
-from epsgrid.numerics.histogram import FLOAT32_MANTISSA_BITS, MANTISSA_BITS, LogHistogram, bin_count
+from epsgrid.numerics._entries import Columns, chunks, columns_of, flat
+from epsgrid.numerics.histogram import MANTISSA_BITS, LogHistogram
 from epsgrid.numerics.magnitudes import TAIL_FRACTION, LayerStatistics, LayerStatus, high_rank, low_rank
-
-# A chunk's temporaries stay in a CPU's second-level cache; on a GPU a chunk only bounds the memory they take.
-_CPU_CHUNK = 1 << 16
-_CUDA_CHUNK = 1 << 24
-
-_MAGNITUDE_MASK = 0x7FFFFFFF
-_LEAST_FLOAT32 = 2.0**-149
-_LARGEST_FLOAT32 = (2 - 2.0**-23) * 2.0**127
-_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+from epsgrid.numerics.tables import Counter, entries_in_bin
 
 _RADIX_BITS = 11
 
@@ -46,24 +40,7 @@ def count(v: torch.Tensor, scale: float = 1.0, mantissa_bits: int = MANTISSA_BIT
     Raises:
         ValueError: an entry is negative, the type is another one, or `scale` or `mantissa_bits` is out of range.
     """
-    flat = _flat(v)
-    bins = bin_count(mantissa_bits)
-    table = torch.zeros(_slot_count(mantissa_bits), dtype=torch.int64, device=flat.device)
-    for chunk in _chunks(flat):
-        table += torch.bincount(_slots(chunk, mantissa_bits), minlength=table.numel())
-    counts = table.cpu()
-    # The last bin has received the infinities too, if any: nothing lies between them and the largest float32.
-    infinite = int(torch.isinf(flat).sum()) if counts[bins - 1] else 0
-    counts[bins - 1] -= infinite
-    return LogHistogram(
-        mantissa_bits,
-        counts[:bins].numpy(),
-        scale,
-        nan=int(counts[bins:-2].sum()),
-        infinite=infinite,
-        below_range=int(counts[-2]),
-        above_range=int(counts[-1]),
-    )
+    return Counter((), mantissa_bits).count([v]).histogram(0, scale)
 
 
 def order_statistics(v: torch.Tensor, ranks: Sequence[int], histogram: LogHistogram | None = None) -> list[float]:
@@ -84,10 +61,9 @@ def order_statistics(v: torch.Tensor, ranks: Sequence[int], histogram: LogHistog
     for rank in ranks:
         if not 0 <= rank < histogram.nonzero:
             raise ValueError(f"rank {rank} does not exist among {histogram.nonzero} finite non-zero entries")
-    flat = _flat(v)
-    located = [_locate(histogram, rank) for rank in ranks]
-    members = _members(flat, histogram.mantissa_bits, {slot for slot, _ in located})
-    return [_select(members[slot], rank) for slot, rank in located]
+    located = [histogram.locate(rank) for rank in ranks]
+    members = _members(v, histogram, {group for group, _ in located})
+    return [_select(members[group], rank) for group, rank in located]
 
 
 def measure(name: str, v: torch.Tensor, scale: float = 1.0, tail_fraction: float = TAIL_FRACTION) -> LayerStatistics:
@@ -127,80 +103,23 @@ def _status(histogram: LogHistogram) -> LayerStatus:
     return LayerStatus.MEASURED if histogram.nonzero else LayerStatus.ALL_ZERO
 
 
-def _flat(v: torch.Tensor) -> torch.Tensor:
-    """Return the entries as one axis in the order they lie in memory: a view of any dense tensor, else a copy."""
-    if v.dtype not in _DTYPES:
-        valid = ", ".join(str(dtype).removeprefix("torch.") for dtype in _DTYPES)
-        raise ValueError(f"cannot count entries of type {v.dtype}; expected one of: {valid}")
-    v = v.detach()
-    return v.permute(sorted(range(v.dim()), key=v.stride, reverse=True)).reshape(-1)
+def _members(v: torch.Tensor, histogram: LogHistogram, wanted: set[int]) -> dict[int, torch.Tensor]:
+    """Return the entries in each of a few bins, as integers that sort like them; bins as `LogHistogram.locate` says."""
+    members = {group: entries_in_bin(v, histogram, group) for group in wanted}
+    found = {group: _keys(entries) for group, entries in members.items() if entries is not None}
+    left = wanted - set(found)
+    return {**found, **_members_in_torch(flat(v), histogram, left)} if left else found
 
 
-def _chunks(flat: torch.Tensor) -> Iterator[torch.Tensor]:
-    size = _CPU_CHUNK if flat.device.type == "cpu" else _CUDA_CHUNK
-    for start in range(0, flat.numel(), size):
-        yield flat[start : start + size]
-
-
-def _slot_count(mantissa_bits: int) -> int:
-    """Number of `_slots`: bins and NaN, as many as there are leading bits, then below and above float32's range."""
-    return (1 << (mantissa_bits + 8)) + 3
-
-
-def _slots(chunk: torch.Tensor, mantissa_bits: int) -> torch.Tensor:
-    """Return each entry's slot in the table of `count`, int32: its bin, or for what has no bin a slot behind them.
-
-    Infinities share the last bin; NaN fall behind it, for that is where their bits are.
-    """
-    bits = _float32_bits_rounded_up(chunk)
-    slots = ((bits - 1) >> (FLOAT32_MANTISSA_BITS - mantissa_bits)) + 1  # ⌈bits / 2^s⌉ without overflow
-    if chunk.dtype == torch.float64:
-        last = _slot_count(mantissa_bits) - 1
-        slots.masked_fill_((chunk > 0) & (chunk < _LEAST_FLOAT32), last - 1)
-        slots.masked_fill_((chunk > _LARGEST_FLOAT32) & (chunk < torch.inf), last)
-    return slots
-
-
-def _float32_bits_rounded_up(chunk: torch.Tensor) -> torch.Tensor:
-    """Return the bits of the least float32s ≥ the entries, without sign.
-
-    Bin edges are float32s and bins are closed above, so a float64 lies in the same bin as the float32 above it.
-    """
-    single = chunk.to(torch.float32)
-    bits = single.view(torch.int32)
-    if bits.amin() < 0:
-        _refuse_negative(chunk)
-        bits = bits & _MAGNITUDE_MASK
-    if chunk.dtype == torch.float64:
-        bits = bits + (single.double() < chunk)
-    return bits
-
-
-def _refuse_negative(chunk: torch.Tensor) -> None:
-    """Raise if an entry is below zero; −0.0 and a NaN with its sign set are not."""
-    negative = chunk[chunk < 0]
-    if negative.numel():
-        raise ValueError(
-            f"a second moment is a mean of squares, yet it has the negative entry {negative[0].item():.6g}; "
-            "check which tensor the optimizer's second_moment returns"
-        )
-
-
-def _locate(histogram: LogHistogram, rank: int) -> tuple[int, int]:
-    """Return the slot that holds a rank among the finite non-zero entries, and the rank within it."""
-    group, rest = histogram.locate(rank)
-    last = _slot_count(histogram.mantissa_bits) - 1
-    return {0: last - 1, len(histogram.counts): last}.get(group, group), rest
-
-
-def _members(flat: torch.Tensor, mantissa_bits: int, wanted: set[int]) -> dict[int, torch.Tensor]:
-    """Return the entries in each of a few slots, as integers that sort like them."""
-    found: dict[int, list[torch.Tensor]] = {slot: [] for slot in wanted}
-    for chunk in _chunks(flat):
-        keys, slots = _keys(chunk), _slots(chunk, mantissa_bits)
-        for slot in wanted:
-            found[slot].append(_where_equal(keys, slots, slot))
-    return {slot: torch.cat(pieces) for slot, pieces in found.items()}
+def _members_in_torch(entries: torch.Tensor, histogram: LogHistogram, wanted: set[int]) -> dict[int, torch.Tensor]:
+    columns = Columns(histogram.mantissa_bits)
+    outside = {0: columns.below, len(histogram.counts): columns.above}
+    found: dict[int, list[torch.Tensor]] = {group: [] for group in wanted}
+    for chunk in chunks(entries):
+        keys, places = _keys(chunk), columns_of(chunk, histogram.mantissa_bits)
+        for group, pieces in found.items():
+            pieces.append(keys[places == outside.get(group, columns.zeros + group)])
+    return {group: torch.cat(pieces) for group, pieces in found.items()}
 
 
 def _keys(values: torch.Tensor) -> torch.Tensor:
@@ -208,15 +127,14 @@ def _keys(values: torch.Tensor) -> torch.Tensor:
     return values.view(torch.int64) if values.dtype == torch.float64 else values.to(torch.float32).view(torch.int32)
 
 
-def _where_equal(keys: torch.Tensor, slots: torch.Tensor, slot: int) -> torch.Tensor:
-    """Return the keys in a slot; on a CPU by numpy, whose comparison and selection take a seventh of torch's time."""
-    if keys.device.type == "cpu":
-        return torch.from_numpy(keys.numpy()[slots.numpy() == slot])
-    return keys[slots == slot]
-
-
 def _select(keys: torch.Tensor, rank: int) -> float:
-    """Return the value whose key has a rank among positive keys, by binning the leading bits in which they differ."""
+    """Return the value whose key has a rank among positive keys."""
+    key = int(np.partition(keys.numpy(), rank)[rank]) if keys.is_cpu else _select_by_radix(keys, rank)
+    return float(torch.tensor(key, dtype=keys.dtype).view(_value_type(keys)))
+
+
+def _select_by_radix(keys: torch.Tensor, rank: int) -> int:
+    """Do it by binning the leading bits in which the keys differ, on any device."""
     least, largest = (int(bound) for bound in keys.aminmax())
     while least < largest:
         digits = (keys - least) >> max((largest - least).bit_length() - _RADIX_BITS, 0)
@@ -225,7 +143,7 @@ def _select(keys: torch.Tensor, rank: int) -> float:
         rank -= int(ends[digit - 1]) if digit else 0
         keys = keys[digits == digit]
         least, largest = (int(bound) for bound in keys.aminmax())
-    return float(torch.tensor(least, dtype=keys.dtype).view(_value_type(keys)))
+    return least
 
 
 def _value_type(keys: torch.Tensor) -> torch.dtype:

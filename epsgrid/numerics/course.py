@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from epsgrid.numerics.series import Series
 
 End = Literal["low", "high"]
 
-LEAST_STEPS = 16
+LEAST_STEPS = 32
 """Fewer steps never count as settled: v then rests on a handful of batches."""
 
 LARGEST_DRIFT = 0.1
@@ -39,7 +40,11 @@ class Course:
 
     def second_half(self) -> Course | None:
         """Return what follows the last step up to half the steps, that step included; None where none was followed."""
-        before = [index for index, step in enumerate(self.steps) if 2 * step <= self.steps[-1]]
+        return self.since(2)
+
+    def since(self, part: int) -> Course | None:
+        """Return what follows the last step up to 1/part of the steps, that step included; None likewise."""
+        before = [index for index, step in enumerate(self.steps) if part * step <= self.steps[-1]]
         if not before:
             return None
         return Course(self.steps[before[-1] :], self.low[before[-1] :], self.high[before[-1] :])
@@ -83,15 +88,17 @@ def settled_after(course: Course) -> int | None:
 def has_settled(course: Course, *, least_steps: int = LEAST_STEPS, largest_drift: float = LARGEST_DRIFT) -> bool:
     """Say whether the bounds have settled, so that a probe may stop early.
 
-    The rule: after t steps, t at least `least_steps`, both ends have had their decade ever since step t/2, and have
-    moved by less than `largest_drift` decades from t/2 to t. For t/2 stands the last step followed up to it; without
-    any the bounds have not settled.
+    The rule: after t steps, t at least `least_steps`, both ends have had their decade ever since step t/4, and have
+    moved by less than `largest_drift` decades from t/4 to t/2 and from t/2 to t. For t/4 and t/2 stand the last steps
+    followed up to them; without any the bounds have not settled. (Half of the steps are not enough: with small batches
+    the lower end may stand still while the steps double, and then rise by two decades.)
     """
-    half = course.second_half()
-    if half is None or half.steps[-1] < least_steps:
+    quarter, half = course.since(4), course.since(2)
+    if quarter is None or half is None or half.steps[-1] < least_steps:
         return False
-    drifts = (abs(half.drift("low")), abs(half.drift("high")))
-    return len(set(_decades(half))) == 1 and max(drifts) < largest_drift
+    logs = [[math.log10(end[place]) for place in (0, -len(half.steps), -1)] for end in (quarter.low, quarter.high)]
+    drifts = [abs(after - before) for log in logs for before, after in itertools.pairwise(log)]
+    return len(set(_decades(quarter))) == 1 and max(drifts) < largest_drift
 
 
 def course_of(

@@ -6,53 +6,207 @@ entries of each parameter tensor, taken from the optimizer's own state, not reco
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
-from epsgrid.numerics.counting import measure
-from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus
-from epsgrid.optimizers import OptimizerPlugin
+from epsgrid.errors import NoBoundsError, ObservationError
+from epsgrid.numerics import counting
+from epsgrid.numerics.bounds import EpsilonBounds, estimate_bounds
+from epsgrid.numerics.histogram import LogHistogram
+from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, bounds_of
+from epsgrid.numerics.placement import Placement
+from epsgrid.numerics.series import FRACTIONS, STORED_MANTISSA_BITS, LayerSnapshot
+from epsgrid.observing.adapters import Adapter, epsilon_in
+from epsgrid.observing.layers import Layer, shape_in_words
+from epsgrid.optimizers import SecondMoment
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The second moment of one layer as it stands now.
+
+    Attributes:
+        layer: which.
+        status: FROZEN or NO_GRADIENT where there is none; else MEASURED, whatever its entries are.
+        values: v, this process's part of it; None where there is none.
+        scale: v̂ = v · scale.
+        step: the steps that the parameter has taken, at least 1.
+        placement: where ε enters at that step; None where there is no second moment.
+    """
+
+    layer: Layer
+    status: LayerStatus
+    values: torch.Tensor | None = None
+    scale: float = 1.0
+    step: float = 1.0
+    placement: Placement | None = None
+
+    @property
+    def epsilon(self) -> float | None:
+        """The ε that the layer is trained with; None where its group has no "eps"."""
+        return epsilon_of(self.layer)
+
+
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the part of a tensor that lies in this process, as a plain one: of a DTensor its shard."""
+    if type(tensor) is torch.Tensor and not tensor.requires_grad:
+        return tensor
+    to_local = getattr(tensor, "to_local", None)
+    here: torch.Tensor = tensor if to_local is None else to_local()
+    return here.detach()
+
+
+def read(optimizer: torch.optim.Optimizer, layers: Sequence[Layer], adapter: Adapter) -> tuple[Reading, ...]:
+    """Read the second moments of some layers; waits for the device only where the steps lie there.
+
+    Raises:
+        ObservationError: a second moment has another shape than its parameter.
+    """
+    return tuple(_read(layer, optimizer.state.get(layer.parameter, {}), adapter) for layer in layers)
+
+
+def _read(layer: Layer, state: Mapping[str, Any], adapter: Adapter) -> Reading:
+    if layer.group is None or not layer.parameter.requires_grad:
+        return Reading(layer, LayerStatus.FROZEN)
+    moment = adapter.second_moment(state, layer.group)
+    # A fused optimizer whose first steps a scaler makes it skip has a state and has taken no step.
+    if moment is None or (moment.decay and not float(moment.step)):
+        return Reading(layer, LayerStatus.NO_GRADIENT)
+    if moment.values.shape != layer.parameter.shape:
+        raise ObservationError(
+            f"layer {layer.name!r}: its second moment has the shape {shape_in_words(moment.values)}, and the parameter"
+            f" {shape_in_words(layer.parameter)}: was the optimizer's state loaded from a checkpoint of another model?"
+        )
+    step = _steps_taken(moment, state, layer.group)
+    placement = adapter.placement(layer.group, step)
+    return Reading(layer, LayerStatus.MEASURED, local(moment.values), moment.scale, step, placement)
+
+
+def epsilon_of(layer: Layer) -> float | None:
+    """Return the ε that a layer is trained with; None where its parameter group has no "eps"."""
+    return None if layer.group is None else epsilon_in(layer.group)
+
+
+def _steps_taken(moment: SecondMoment, state: Mapping[str, Any], group: Mapping[str, Any]) -> float:
+    """Return the steps a parameter has taken; a rule without bias correction tells them beside v, if at all."""
+    step = moment.step if moment.decay else state.get("step", group.get("step", moment.step))
+    return max(1.0, float(step))
 
 
 def measure_layers(
-    optimizer: torch.optim.Optimizer,
-    named_parameters: Iterable[tuple[str, torch.nn.Parameter]],
-    plugin: OptimizerPlugin,
-    tail_fraction: float,
+    optimizer: torch.optim.Optimizer, layers: Sequence[Layer], adapter: Adapter, tail_fraction: float
 ) -> tuple[LayerStatistics, ...]:
-    """Measure √v̂ of every parameter, in the order of `named_parameters`.
+    """Measure √v̂ of every layer.
 
     Args:
         optimizer: an optimizer that has stepped at least once.
-        named_parameters: what `model.named_parameters()` gives; a shared (tied) tensor appears once, under its first
-            name.
-        plugin: knows where this optimizer keeps v.
+        layers: of that optimizer, from `named_layers`.
+        adapter: knows where this optimizer keeps v.
         tail_fraction: the published 0.02: order statistics are taken at this fraction and at one minus it.
 
     Returns:
-        One entry per parameter. A parameter that is frozen, has no gradient, has no entries or only zeros is listed
-        with that status and sets no bound.
+        One entry per layer, in the same order. A parameter that is frozen, has no gradient, has no entries or only
+        zeros is listed with that status and sets no bound.
+
+    Raises:
+        ObservationError: a second moment has a negative entry, or another shape than its parameter.
     """
-    groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
-    return tuple(
-        _measure_parameter(name, parameter, optimizer, groups.get(id(parameter)), plugin, tail_fraction)
-        for name, parameter in named_parameters
+    return tuple(measure_reading(reading, tail_fraction) for reading in read(optimizer, layers, adapter))
+
+
+def measure_reading(reading: Reading, tail_fraction: float) -> LayerStatistics:
+    """Measure √v̂ of one layer as it was read; see `measure_layers`."""
+    layer = reading.layer
+    if reading.values is None:
+        return LayerStatistics.unmeasured(layer.name, tuple(layer.parameter.shape), reading.status, layer.kind)
+    try:
+        statistics = counting.measure(layer.name, reading.values, reading.scale, tail_fraction)
+    except NoBoundsError as error:
+        raise ObservationError(str(error)) from error
+    return replace(statistics, kind=layer.kind)
+
+
+def bounds_of_readings(
+    readings: Sequence[Reading], statistics: Sequence[LayerStatistics], tail_fraction: float
+) -> EpsilonBounds:
+    """Estimate the ε range; each layer's magnitudes become an ε where its own group places it.
+
+    Args:
+        readings: of the layers.
+        statistics: of the same layers.
+        tail_fraction: the tail that they were measured with.
+
+    Raises:
+        NoBoundsError: no layer was measured.
+    """
+    by_placement: dict[tuple[float, float, float], tuple[Placement, list[LayerStatistics]]] = {}
+    for reading, measured in zip(readings, statistics, strict=True):
+        if reading.placement is not None:
+            place = reading.placement
+            key = (place.exponent, place.factor, place.outer)
+            by_placement.setdefault(key, (place, []))[1].append(measured)
+    ranges = [ends for place, layers in by_placement.values() if (ends := bounds_of(layers, place)) is not None]
+    if len(ranges) < 2:
+        placement = next((place for place, _ in by_placement.values()), Placement.outside())
+        return estimate_bounds(statistics, placement, tail_fraction)
+    low = min((low for low, _ in ranges), key=lambda bound: bound.epsilon)
+    high = max((high for _, high in ranges), key=lambda bound: bound.epsilon)
+    return EpsilonBounds(low, high, tail_fraction, tuple(statistics))
+
+
+def threshold_of(readings: Sequence[Reading]) -> float | None:
+    """Return the magnitude that the ε of training weighs as much as; None where groups differ in it or state none.
+
+    Where a placement changes with the steps, the layer of a group that has taken most of them tells.
+    """
+    latest: dict[int, Reading] = {}
+    for reading in readings:
+        if reading.placement is not None:
+            known = latest.setdefault(id(reading.layer.group), reading)
+            latest[id(reading.layer.group)] = max(known, reading, key=lambda each: each.step)
+    return common(
+        None if each.epsilon is None or each.placement is None else each.placement.magnitude_from_epsilon(each.epsilon)
+        for each in latest.values()
     )
 
 
-def _measure_parameter(
-    name: str,
-    parameter: torch.nn.Parameter,
-    optimizer: torch.optim.Optimizer,
-    group: dict[str, object] | None,
-    plugin: OptimizerPlugin,
-    tail_fraction: float,
-) -> LayerStatistics:
-    shape = tuple(parameter.shape)
-    if group is None or not parameter.requires_grad:
-        return LayerStatistics.unmeasured(name, shape, LayerStatus.FROZEN)
-    moment = plugin.second_moment(optimizer.state.get(parameter, {}), group)
-    if moment is None:
-        return LayerStatistics.unmeasured(name, shape, LayerStatus.NO_GRADIENT)
-    return measure(name, moment.values, moment.scale, tail_fraction)
+def common(values: Iterable[float | None]) -> float | None:
+    """Return what all of some values are; None where they differ, one is None, or there are none."""
+    different = set(values)
+    return different.pop() if len(different) == 1 else None
+
+
+def histogram_of(reading: Reading) -> LogHistogram:
+    """Count √v̂ of a layer that has a second moment.
+
+    Raises:
+        ObservationError: it has a negative entry, or is of a type that is not counted.
+    """
+    assert reading.values is not None
+    try:
+        return counting.count(reading.values, reading.scale)
+    except ValueError as error:
+        raise ObservationError(f"layer {reading.layer.name!r}: {error}") from error
+
+
+def layer_snapshot(reading: Reading) -> LayerSnapshot | None:
+    """Return the percentiles of a layer and its coarser histogram; None where it has no second moment.
+
+    Raises:
+        ObservationError: as `histogram_of`.
+    """
+    if reading.values is None:
+        return None
+    fine = histogram_of(reading)
+    quantiles = (fine.quantile(fraction) for fraction in FRACTIONS)
+    return LayerSnapshot(
+        scale=fine.scale,
+        zeros=fine.zeros,
+        nonzero=fine.nonzero,
+        nonfinite=fine.nonfinite,
+        quantiles=tuple(value for value in quantiles if value is not None),
+        histogram=fine.fold(STORED_MANTISSA_BITS),
+    )

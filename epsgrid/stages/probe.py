@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from epsgrid import optimizers, tasks
 from epsgrid.spec import identity
 from epsgrid.spec.model import Spec
 from epsgrid.stages.experiment import Asked, enter, prepare_data
+from epsgrid.store import observations
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.provenance import provenance
 from epsgrid.store.records import ProbeRecord
+
+if TYPE_CHECKING:
+    from epsgrid.numerics.series import Series
+
+_SETTING_BOUNDS = ("epochs", "batches", "update_weights", "learning_rate", "tail_fraction", "seed")
+"""The fields of a spec's `probe` that the bounds depend on; the others tell how far these can be trusted."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,8 @@ def probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: Callabl
         stored = read_probe(asked.folder)
         if stored is not None and stored.identity == settings:
             return ProbeReport(stored, asked.folder, measured_now=False)
-    record = _measure(asked.spec, data, settings, command, on_step)
+    record, series = _measure(asked.spec, data, settings, command, on_step)
+    observations.write(asked.folder.observations_jsonl, series)
     record.write(asked.folder.bounds_json)
     return ProbeReport(record, asked.folder, measured_now=True)
 
@@ -62,6 +70,12 @@ def probe_identity(spec: Spec, data_checksum: str) -> dict[str, Any]:
         "precision": spec.training.precision,
         "probe": spec.probe.model_dump(mode="json"),
     }
+
+
+def bounds_identity(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return, of a probe's identity, what can change the bounds themselves, and not only what is known of them."""
+    probe = {field: settings["probe"].get(field) for field in _SETTING_BOUNDS}
+    return {**settings, "probe": probe}
 
 
 def read_probe(folder: ExperimentFolder) -> ProbeRecord | None:
@@ -81,14 +95,14 @@ def _measure(
     settings: dict[str, Any],
     command: Sequence[str],
     on_step: Callable[[int, int], None],
-) -> ProbeRecord:
+) -> tuple[ProbeRecord, Series]:
     from epsgrid.trials.device import resolve_device  # torch, only now that there is something to run
     from epsgrid.trials.probe import run_probe
 
     device = resolve_device(spec.execution.device)
     task = tasks.load(spec.task.name).build(spec.task, data, device)
     outcome = run_probe(spec, task, device, on_step)
-    return ProbeRecord(
+    record = ProbeRecord(
         identity=settings,
         bounds_json=outcome.bounds.to_json(),
         placement=optimizers.load(spec.optimizer.name).placement(spec.optimizer, outcome.steps),
@@ -98,3 +112,4 @@ def _measure(
         data_description=data.description,
         provenance=provenance(command),
     )
+    return record, outcome.series

@@ -18,7 +18,7 @@ from epsgrid.grids._plan import Plan, PlannedTrial, plan
 from epsgrid.spec import differences
 from epsgrid.spec.model import Spec
 from epsgrid.stages.experiment import Asked, enter, prepare_data
-from epsgrid.stages.probe import probe_identity, read_probe
+from epsgrid.stages.probe import bounds_identity, probe_identity, read_probe
 from epsgrid.store.atomic import seal, write_json
 from epsgrid.store.paths import ExperimentFolder, TrialFolder
 from epsgrid.store.records import GridCell, GridRecord, ProbeRecord, TrialFailure, TrialResult
@@ -294,7 +294,8 @@ def _probe(asked: Asked, data_checksum: str) -> ProbeRecord:
         raise StoreError(
             f"{path} is missing, and the narrowed grid needs measured bounds; run `epsgrid probe SPEC` first"
         )
-    lines = differences(record.identity, probe_identity(asked.spec, data_checksum))
+    asked_for = bounds_identity(probe_identity(asked.spec, data_checksum))
+    lines = differences(bounds_identity(record.identity), asked_for)
     if lines:
         listed = "\n  ".join(lines)
         raise StoreError(f"{path} was measured with other settings:\n  {listed}\nRun `epsgrid probe` with these again.")

@@ -49,21 +49,6 @@ class Checkpoint:
     seconds: float
 
 
-def generator_states(device: torch.device) -> dict[str, torch.Tensor]:
-    """Return the states of torch's global generators that a trial on `device` draws from."""
-    states = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return states
-
-
-def restore_generators(states: dict[str, torch.Tensor], device: torch.device) -> None:
-    """Put back what `generator_states` returned."""
-    torch.set_rng_state(states["cpu"])
-    if device.type == "cuda" and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"], device)
-
-
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write the checkpoint so that the file is always either the old or the new one, whole.
 

@@ -1,29 +1,36 @@
-"""The probe's run: one epoch of gradients through the real optimizer, weights frozen, then one look at its state.
+"""The probes of a spec: the one that sets the bounds, and those that tell how far they can be trusted.
 
 The published method (arXiv 2311.11532 and its research code) accumulates v over the first epoch without moving the
 weights: every gradient is taken at the random initialisation, in training mode, with coupled weight decay added as the
-optimizer sees it. Here the real optimizer runs with learning rate 0, so no optimizer is written twice.
+optimizer sees it. `epsgrid.observing.probing` does that, for any loop; here it is given the task's batches, in the
+order and with the random numbers that a trial of the probe's seed has in its first epoch.
+
+Other seeds, and moving weights where frozen ones set the bounds, are probed with as many steps, and only compared.
 """
 
 from __future__ import annotations
 
-import copy
-import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from epsgrid import models, optimizers
-from epsgrid.numerics.bounds import EpsilonBounds, estimate_bounds
-from epsgrid.observing.reading import measure_layers
+from epsgrid.numerics.bounds import EpsilonBounds
+from epsgrid.numerics.reliability import Variant, VariantKind
+from epsgrid.numerics.series import Series
+from epsgrid.observing.adapters import from_plugin
+from epsgrid.observing.probing import Probing
+from epsgrid.observing.restoring import left_as_found
 from epsgrid.spec.model import Spec
 from epsgrid.tasks import Task
-from epsgrid.trials.checkpoint import generator_states, restore_generators
 from epsgrid.trials.seeding import seed_epoch, seed_weights
-from epsgrid.trials.step import take_step
+
+STORED_SNAPSHOTS = 64
+"""Snapshots of a probe that are stored where the spec does not say how many."""
 
 
 @dataclass(frozen=True)
@@ -31,83 +38,179 @@ class ProbeOutcome:
     """What a probe found and what it cost.
 
     Attributes:
-        bounds: the estimate, with every layer's histogram.
-        steps: gradients accumulated.
-        seconds: wall time.
+        bounds: the estimate, with every layer's histogram and with its reliability.
+        series: snapshots over the steps.
+        steps: gradients accumulated for the bounds.
+        seconds: wall time, of all probes together.
     """
 
     bounds: EpsilonBounds
+    series: Series
     steps: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """One probe of several.
+
+    Attributes:
+        seed: of the initial weights and of the batches.
+        rate: the learning rate at which the weights move; None: they are frozen.
+        kind: what it is compared for; None for the one that sets the bounds.
+        label: in words, for a comparison.
+    """
+
+    seed: int
+    rate: float | None
+    kind: VariantKind | None = None
+    label: str = ""
 
 
 def run_probe(
     spec: Spec, task: Task, device: torch.device, on_step: Callable[[int, int], None] = lambda step, steps: None
 ) -> ProbeOutcome:
-    """Probe a spec: draw the model's initial weights, accumulate v over the first epoch, measure, estimate.
+    """Probe a spec: draw the model's initial weights, accumulate v over the first epoch, measure, estimate, judge.
 
     Args:
         spec: the experiment's spec.
         task: the spec's task, bound to its data on `device`.
         device: where to run.
-        on_step: called as `on_step(done, of)` after every step.
+        on_step: called as `on_step(done, of)` after every step, over all probes; `of` falls where the bounds settle
+            early.
 
     Raises:
         NoBoundsError: the optimizer has no ε, or no layer could be measured.
+        ObservationError: bounds are asked to settle at a tail fraction that is not followed, or `beta2` of an
+            optimizer that has none.
     """
-    plugin = optimizers.require_epsilon(spec.optimizer.name)
+    optimizers.require_epsilon(spec.optimizer.name)
     start = time.perf_counter()
-    seed_weights(spec.probe.seed)
-    model = models.load(spec.model.name).build(spec.model, task.inputs, task.outputs).to(device)
-    epsilon = optimizers.probing_epsilon(plugin)
-    task.begin_epoch(model, spec.training.batch_size)
-    optimizer = plugin.build(model.parameters(), spec.optimizer, spec.probe.learning_rate or 0.0, epsilon)
-    with left_as_found(model, device):
-        steps = _accumulate(spec, task, model, optimizer, on_step)
-        layers = measure_layers(optimizer, model.named_parameters(), plugin, spec.probe.tail_fraction)
-    placement = plugin.placement(spec.optimizer, steps)
-    bounds = estimate_bounds(layers, placement, spec.probe.tail_fraction)
-    return ProbeOutcome(bounds, steps, time.perf_counter() - start)
+    limit, main, *others = _steps(spec, task), *_plans(spec)
+    progress = _Progress(on_step, limit, 1 + len(others))
+    with _probing(spec, task, device, main) as probing:
+        for batch in _batches(spec, task, probing, main.seed, limit):
+            probing.step(batch)
+            progress.step()
+            if spec.probe.batches == "settled" and probing.settled():
+                break
+        progress.settle(probing.steps)
+        variants = [_compare(spec, task, device, plan, probing.steps, progress) for plan in others]
+        bounds = probing.probing.bounds([variant for variant in variants if variant is not None])
+        series = probing.probing.series()
+    kept = series if spec.probe.every is not None else series.thinned(STORED_SNAPSHOTS)
+    return ProbeOutcome(bounds, kept, probing.steps, time.perf_counter() - start)
+
+
+def _plans(spec: Spec) -> list[_Plan]:
+    """Return all probes of a spec, the one that sets the bounds first."""
+    probe = spec.probe
+    rate = probe.learning_rate if probe.update_weights else None
+    plans = [_Plan(probe.seed, rate)]
+    plans += [_Plan(probe.seed + n, rate, "seed", f"seed {probe.seed + n}") for n in range(1, probe.seeds)]
+    if probe.compare_weights is not None:
+        moving = probe.compare_weights
+        plans.append(_Plan(probe.seed, moving, "weights", f"moving at lr {moving:g}"))
+    return plans
+
+
+def _steps(spec: Spec, task: Task) -> int:
+    """Return the most steps of one probe."""
+    probe, batch_size = spec.probe, spec.training.batch_size
+    steps = sum(task.steps_per_epoch(batch_size, probe.seed, epoch) for epoch in range(probe.epochs))
+    return min(steps, probe.batches) if isinstance(probe.batches, int) else steps
+
+
+class _Progress:
+    """Steps done over all probes, of those still expected."""
+
+    def __init__(self, on_step: Callable[[int, int], None], steps: int, probes: int) -> None:
+        self._on_step, self._done, self._steps, self._probes = on_step, 0, steps, probes
+
+    def step(self) -> None:
+        self._done += 1
+        self._on_step(self._done, self._steps * self._probes)
+
+    def settle(self, steps: int) -> None:
+        """Take note of how many steps the first probe took: the others take as many."""
+        self._steps = steps
+
+
+class _Run:
+    """A probe under way with its model and optimizer."""
+
+    def __init__(
+        self, task: Task, model: torch.nn.Module, optimizer: torch.optim.Optimizer, probing: Probing, plan: _Plan
+    ) -> None:
+        self.model, self.probing = model, probing
+        self._task, self._optimizer, self._rate = task, optimizer, plan.rate or 0.0
+
+    @property
+    def steps(self) -> int:
+        return self.probing.steps
+
+    def settled(self) -> bool:
+        return self.probing.settled()
+
+    def step(self, batch: Any) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._rate * self._task.learning_rate_scale(batch)
+        self.probing.step(batch)
 
 
 @contextmanager
-def left_as_found(model: torch.nn.Module, device: torch.device) -> Iterator[None]:
-    """Put weights, buffers, gradients, training mode and torch's global generators back afterwards."""
-    weights = copy.deepcopy(model.state_dict())
-    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
-    modes = {name: module.training for name, module in model.named_modules()}
-    generators = generator_states(device)
-    try:
-        yield
-    finally:
-        model.load_state_dict(weights)
-        for name, parameter in model.named_parameters():
-            parameter.grad = gradients[name]
-        for name, module in model.named_modules():
-            module.training = modes[name]
-        restore_generators(generators, device)
+def _probing(spec: Spec, task: Task, device: torch.device, plan: _Plan) -> Iterator[_Run]:
+    """Build model and optimizer for a probe; the model and torch's generators are put back in the end."""
+    training, probe = spec.training, spec.probe
+    plugin = optimizers.load(spec.optimizer.name)
+    seed_weights(plan.seed)
+    model = models.load(spec.model.name).build(spec.model, task.inputs, task.outputs).to(device)
+    task.begin_epoch(model, training.batch_size)
+    epsilon = optimizers.probing_epsilon(plugin)
+    optimizer = plugin.build(model.parameters(), spec.optimizer, plan.rate or 0.0, epsilon)
+
+    def loss(model: torch.nn.Module, batch: Any) -> torch.Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bfloat16"):
+            return task.loss(model, batch)
+
+    is_main = plan.kind is None
+    with left_as_found(model):
+        probing = Probing(
+            model,
+            optimizer,
+            loss,
+            clip_norm=training.clip_norm,
+            tail_fraction=probe.tail_fraction,
+            update_weights=plan.rate is not None,
+            check_rounding=probe.check_rounding and is_main,
+            betas=probe.beta2 if is_main else (),
+            every=probe.every or 1,
+            adapter=from_plugin(plugin, spec.optimizer),
+        )
+        with probing:
+            yield _Run(task, model, optimizer, probing, plan)
 
 
-def _accumulate(
-    spec: Spec,
-    task: Task,
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    on_step: Callable[[int, int], None],
-) -> int:
-    """Run the optimizer over the probe's batches, as `spec.probe` says; return the number of steps."""
-    probe, batch_size = spec.probe, spec.training.batch_size
-    in_epochs = [task.steps_per_epoch(batch_size, probe.seed, epoch) for epoch in range(probe.epochs)]
-    steps = min(sum(in_epochs), probe.batches or sum(in_epochs))
-    model.train()
-    done = 0
-    for epoch in range(probe.epochs):
-        seed_epoch(probe.seed, epoch)
-        task.begin_epoch(model, batch_size)
-        for batch in itertools.islice(task.batches(probe.seed, epoch, batch_size), steps - done):
-            for group in optimizer.param_groups:
-                group["lr"] = (probe.learning_rate or 0.0) * task.learning_rate_scale(batch)
-            take_step(task, model, optimizer, batch, spec.training)
-            done += 1
-            on_step(done, steps)
-    return done
+def _batches(spec: Spec, task: Task, run: _Run, seed: int, limit: int) -> Iterator[Any]:
+    """Yield the batches of the first epochs as a trial of the seed sees them, with its random numbers."""
+    batch_size, given = spec.training.batch_size, 0
+    for epoch in range(spec.probe.epochs):
+        seed_epoch(seed, epoch)
+        task.begin_epoch(run.model, batch_size)
+        for batch in task.batches(seed, epoch, batch_size):
+            if given == limit:
+                return
+            given += 1
+            yield batch
+
+
+def _compare(
+    spec: Spec, task: Task, device: torch.device, plan: _Plan, steps: int, progress: _Progress
+) -> Variant | None:
+    """Return the bounds of another probe; None where none of its layers could be measured."""
+    assert plan.kind is not None
+    with _probing(spec, task, device, plan) as run:
+        for batch in _batches(spec, task, run, plan.seed, steps):
+            run.step(batch)
+            progress.step()
+        return run.probing.variant(plan.kind, plan.label)

@@ -12,13 +12,15 @@ import torch
 
 from epsgrid import models, optimizers
 from epsgrid.errors import CorruptRecordError
+from epsgrid.observing.restoring import generator_states, restore_generators
 from epsgrid.spec.model import Spec
 from epsgrid.store.atomic import compact_json, write_text
 from epsgrid.store.paths import TrialFolder
 from epsgrid.store.records import EpochRecord, Scores, TrialResult, append_epoch
 from epsgrid.tasks import Metric, Split, Task
-from epsgrid.trials.checkpoint import Checkpoint, generator_states, load_checkpoint, restore_generators, save_checkpoint
+from epsgrid.trials.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from epsgrid.trials.keeping import KeptWeights
+from epsgrid.trials.observations import Observations
 from epsgrid.trials.schedule import learning_rate_at
 from epsgrid.trials.seeding import seed_epoch, seed_weights
 from epsgrid.trials.step import take_step
@@ -105,7 +107,9 @@ class _Run:
         task.begin_epoch(self.model, spec.training.batch_size)
         plugin = optimizers.load(spec.optimizer.name)
         self.optimizer = plugin.build(self.model.parameters(), spec.optimizer, trial.learning_rate, trial.epsilon)
+        self.observations = Observations(spec, folder, self.model, self.optimizer)
         self.epoch = self.step = self.steps = 0
+        self.epoch_steps = 1
         self.rate = trial.learning_rate
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.records: list[EpochRecord] = []
@@ -128,6 +132,7 @@ class _Run:
         if checkpoint is not None:
             self._load(checkpoint)
         _rewrite_metrics(self.folder, self.records)
+        self.observations.start(self.steps, warn)
 
     def _load(self, checkpoint: Checkpoint) -> None:
         self.model.load_state_dict(checkpoint.model)
@@ -160,9 +165,11 @@ class _Run:
 
     def train(self, should_stop: Callable[[], bool]) -> None:
         """Train the epochs that are left."""
-        while self.epoch < self.spec.training.epochs:
+        training = self.spec.training
+        while self.epoch < training.epochs:
             self._epoch_clock = time.perf_counter()
             self._start_epoch()
+            self.epoch_steps = self.task.steps_per_epoch(training.batch_size, self.trial.seed, self.epoch)
             for batch in self._batches(should_stop):
                 self._step(batch)
             self._end_epoch()
@@ -192,6 +199,7 @@ class _Run:
         self.loss_sum += take_step(self.task, self.model, self.optimizer, batch, self.spec.training)
         self.step += 1
         self.steps += 1
+        self.observations.after_step(self.steps, self.epoch + self.step / self.epoch_steps)
         if self.step % STEPS_BETWEEN_CHECKS == 0:
             self._check(float(self.loss_sum))
 
@@ -207,6 +215,7 @@ class _Run:
         self.records.append(record)
         append_epoch(self.folder.metrics_jsonl, record)
         self.epoch, self.step = self.epoch + 1, 0
+        self.observations.after_epoch(self.epoch)
         self.loss_sum = torch.zeros_like(self.loss_sum)
         if record.selecting is None or not math.isfinite(record.selecting.loss):
             raise _Diverged(f"{self.spec.training.selection} loss no longer finite after epoch {self.epoch}")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epsgrid.errors import NoBoundsError
-from epsgrid.numerics import counting
+from epsgrid.numerics import _entries, counting, tables
 from epsgrid.numerics.counting import count, measure, order_statistics
 from epsgrid.numerics.magnitudes import LayerStatus
 from tests.numerics import reference
@@ -20,6 +20,14 @@ DEVICES = [
     "cpu",
     pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")),
 ]
+
+
+@pytest.fixture(params=["compiled", "torch"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Count by compiled code, then in plain torch, which is what counts on other devices."""
+    if request.param == "torch":
+        monkeypatch.setattr(tables, "_kernel", lambda: None)
+    return str(request.param)
 
 
 def sample(entries: int = 150_000, seed: int = 0) -> torch.Tensor:
@@ -51,7 +59,7 @@ def test_counts_equal_binning_by_arithmetic(dtype: torch.dtype, mantissa_bits: i
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
-def test_order_statistics_equal_a_sort(dtype: torch.dtype, device: str) -> None:
+def test_order_statistics_equal_a_sort(dtype: torch.dtype, device: str, way: str) -> None:
     v = sample().to(device, dtype)
     ordered = exact(v)
     ranks = [0, 1, 17, len(ordered) // 50, len(ordered) // 2, len(ordered) - 2, len(ordered) - 1, 0]
@@ -77,6 +85,36 @@ def test_any_float64_is_counted_once_and_sorted(values: list[float]) -> None:
     assert histogram.above_range == ((v > np.finfo(np.float32).max) & (v < np.inf)).sum()
     ordered = exact(tensor)
     assert order_statistics(tensor, range(len(ordered))) == ordered
+
+
+@pytest.mark.parametrize("mantissa_bits", [0, 1, 5, 10])
+def test_order_statistics_of_other_bins_equal_a_sort_too(mantissa_bits: int, way: str) -> None:
+    v = sample(10_000).double() * 1e30
+    v[:5] = torch.tensor([1e-300, 1e-46, 1e39, 1e300, torch.inf])
+    ordered = exact(v)
+    ranks = [0, 1, 2, len(ordered) // 3, len(ordered) - 3, len(ordered) - 2, len(ordered) - 1]
+    histogram = count(v, mantissa_bits=mantissa_bits)
+    assert order_statistics(v, ranks, histogram) == [ordered[rank] for rank in ranks]
+
+
+def test_order_statistics_at_the_end_of_float32_leave_infinity_out(way: str) -> None:
+    v = torch.tensor([torch.inf, 3.4e38, 1.0, 3.39e38, torch.inf, 2.0**-149, 0.0])
+    assert order_statistics(v, range(4)) == exact(v)
+
+
+def test_a_histogram_of_another_tensor_is_refused() -> None:
+    """Compiled code writes what it finds into memory: there must be no more of it than there is room for."""
+    v = torch.full((5000,), 0.25)
+    fewer = count(torch.cat([v[:100], torch.ones(4900)]))
+    with pytest.raises(ValueError, match=r"has 5000 entries and 100 by the histogram: it is not that of this tensor"):
+        order_statistics(v, [0], fewer)
+
+
+@given(st.lists(st.integers(1, 2**31 - 1), min_size=1, max_size=60), st.data())
+def test_selecting_by_radix_equals_a_sort(keys: list[int], data: st.DataObject) -> None:
+    rank = data.draw(st.integers(0, len(keys) - 1))
+    for dtype in (torch.int32, torch.int64):
+        assert counting._select_by_radix(torch.tensor(keys, dtype=dtype), rank) == sorted(keys)[rank]
 
 
 @pytest.mark.parametrize("mantissa_bits", [1, 5])
@@ -123,8 +161,8 @@ def test_the_layout_in_memory_makes_no_difference(layout: Callable[[torch.Tensor
 
 def test_dense_layouts_are_not_copied() -> None:
     v = torch.rand(4, 3, 5, 5).to(memory_format=torch.channels_last)
-    assert counting._flat(v).data_ptr() == v.data_ptr()
-    assert counting._flat(v.permute(3, 0, 2, 1)).data_ptr() == v.data_ptr()
+    assert _entries.flat(v).data_ptr() == v.data_ptr()
+    assert _entries.flat(v.permute(3, 0, 2, 1)).data_ptr() == v.data_ptr()
 
 
 def test_v_is_left_as_it_was() -> None:
@@ -136,9 +174,10 @@ def test_v_is_left_as_it_was() -> None:
 
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
 def test_chunks_make_no_difference(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_kernel", lambda: None)
     v = sample(999)
     whole, middle = count(v), order_statistics(v, [400])
-    monkeypatch.setattr(counting, "_CPU_CHUNK", chunk)
+    monkeypatch.setattr(_entries, "CPU_CHUNK", chunk)
     assert count(v) == whole
     assert order_statistics(v, [400]) == middle
 

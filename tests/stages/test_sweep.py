@@ -123,3 +123,13 @@ def test_a_stop_leaves_the_rest_pending(asked):
 
 def test_slots_are_the_cores_of_this_process(asked):
     assert sweep_stage.default_slots(asked.spec) == len(os.sched_getaffinity(0))
+
+
+def test_what_only_tells_how_far_bounds_can_be_trusted_may_change(asked, spec_path, tmp_path):
+    measure(asked)
+    more = resolve(spec_path, None, ["probe.seeds=2", "probe.every=3"], tmp_path / "runs")
+    assert run(more, "narrowed")[0].complete
+    assert measure(more).measured_now, "asked for more, the probe does not answer with less"
+    other = resolve(spec_path, None, ["probe.batches=2"], tmp_path / "runs")
+    with pytest.raises(StoreError, match=r"probe\.batches: null there, 2 asked"):
+        run(other, "narrowed")

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from epsgrid import models
-from epsgrid.errors import NoBoundsError
+from epsgrid.errors import NoBoundsError, ObservationError
 from epsgrid.numerics.magnitudes import LayerStatus
-from epsgrid.trials.probe import left_as_found, run_probe
+from epsgrid.trials.probe import run_probe
 from epsgrid.trials.seeding import seed_epoch, seed_weights
 from tests.trials.conftest import make_setting
 
@@ -113,25 +113,6 @@ def test_layers_without_moments_are_listed(setting, monkeypatch):
     }
 
 
-def test_model_is_left_as_found():
-    model = torch.nn.Sequential(
-        torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4), torch.nn.Dropout(), torch.nn.Linear(4, 2)
-    )
-    model[1].eval()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    random = torch.get_rng_state()
-    with left_as_found(model, CPU):
-        model.train()
-        model(torch.randn(8, 4)).sum().backward()
-        with torch.no_grad():
-            model[0].weight += 1
-    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-    assert all(parameter.grad is None for parameter in model.parameters())
-    assert model.training
-    assert not model[1].training
-    assert torch.equal(random, torch.get_rng_state())
-
-
 def test_weights_do_not_move_while_probing(setting, monkeypatch):
     built = []
     original = models.load("mlp").build
@@ -144,3 +125,93 @@ def test_weights_do_not_move_while_probing(setting, monkeypatch):
     run_probe(setting.spec, setting.task, CPU, look)
     for weights in seen[1:]:
         assert all(torch.equal(a, b) for a, b in zip(weights, seen[0], strict=True))
+
+
+def variants(outcome, kind):
+    return {variant.label: variant for variant in outcome.bounds.reliability.of_kind(kind)}
+
+
+def test_further_seeds_are_whole_probes_of_their_own_and_set_nothing():
+    alone = run_probe(make_setting().spec, make_setting().task, CPU)
+    several = make_setting("probe.seeds=3")
+    outcome = run_probe(several.spec, several.task, CPU)
+    assert (outcome.bounds.low, outcome.bounds.high) == (alone.bounds.low, alone.bounds.high)
+    seeds = variants(outcome, "seed")
+    assert list(seeds) == ["seed 1", "seed 2"]
+    for seed, label in ((1, "seed 1"), (2, "seed 2")):
+        other = make_setting(f"probe.seed={seed}")
+        own = run_probe(other.spec, other.task, CPU).bounds
+        assert (seeds[label].low, seeds[label].high) == (own.low, own.high)
+
+
+def test_frozen_weights_are_compared_with_moving_ones():
+    compared = make_setting("probe.compare_weights=1e-2")
+    moving = make_setting("probe.update_weights=true", "probe.learning_rate=1e-2")
+    (variant,) = run_probe(compared.spec, compared.task, CPU).bounds.reliability.of_kind("weights")
+    own = run_probe(moving.spec, moving.task, CPU).bounds
+    assert variant.label == "moving at lr 0.01"
+    assert (variant.low, variant.high) == (own.low, own.high)
+
+
+def test_other_decays_equal_a_probe_with_them():
+    setting = make_setting("probe.beta2=[0.9,0.99]")
+    found = variants(run_probe(setting.spec, setting.task, CPU), "betas")
+    assert list(found) == ["β₂ = 0.9", "β₂ = 0.99"]
+    for beta2, label in ((0.9, "β₂ = 0.9"), (0.99, "β₂ = 0.99")):
+        other = make_setting(f"optimizer.betas=[0.9,{beta2}]")
+        own = run_probe(other.spec, other.task, CPU).bounds
+        assert found[label].high.magnitude == pytest.approx(own.high.magnitude, rel=1e-6)
+        assert found[label].low.magnitude == pytest.approx(own.low.magnitude, rel=1e-6)
+
+
+def test_a_probe_that_may_settle_stops_early_at_the_same_decades():
+    wide = ("model.hidden=[64]", "probe.epochs=8")
+    setting, early = make_setting(*wide), make_setting(*wide, "probe.batches=settled")
+    whole = run_probe(setting.spec, setting.task, CPU)
+    outcome = run_probe(early.spec, early.task, CPU)
+    assert 32 <= outcome.steps < whole.steps
+    assert outcome.bounds.decades == whole.bounds.decades
+    limited = make_setting(*wide, f"probe.batches={outcome.steps}")
+    same = run_probe(limited.spec, limited.task, CPU).bounds
+    assert (same.low, same.high) == (outcome.bounds.low, outcome.bounds.high)
+
+
+def test_a_probe_that_never_settles_looks_at_all_batches():
+    """With two images a batch the lower bound stands still for a dozen steps, long before it rises two decades."""
+    early = make_setting("training.batch_size=2", "probe.batches=settled")
+    outcome = run_probe(early.spec, early.task, CPU)
+    assert outcome.steps == early.task.steps_per_epoch(2)
+    course = outcome.bounds.reliability.course
+    assert outcome.bounds.low.decade / course.low[0] > 100
+
+
+def test_the_course_ends_at_the_bounds_and_is_what_shorter_probes_find():
+    setting = make_setting()
+    outcome = run_probe(setting.spec, setting.task, CPU)
+    course = outcome.bounds.reliability.course
+    assert course.steps == tuple(range(1, outcome.steps + 1))
+    assert course.high[-1] == pytest.approx(outcome.bounds.high.epsilon, rel=0.01)
+    short = make_setting("probe.batches=9")
+    own = run_probe(short.spec, short.task, CPU).bounds
+    assert course.low[8] == pytest.approx(own.low.epsilon, rel=0.01)
+    assert course.high[8] == pytest.approx(own.high.epsilon, rel=0.01)
+
+
+def test_snapshots_of_every_so_many_steps_are_kept():
+    setting = make_setting("probe.every=5")
+    outcome = run_probe(setting.spec, setting.task, CPU)
+    assert [shot.step for shot in outcome.series.snapshots] == list(range(5, outcome.steps + 1, 5))
+    assert outcome.series.names == tuple(layer.name for layer in outcome.bounds.layers)
+
+
+def test_progress_counts_the_steps_of_all_probes():
+    setting = make_setting("probe.seeds=2", "probe.compare_weights=0.01", "probe.batches=4")
+    seen = []
+    run_probe(setting.spec, setting.task, CPU, lambda done, of: seen.append((done, of)))
+    assert seen == [(n, 12) for n in range(1, 13)]
+
+
+def test_betas_of_an_optimizer_without_decay_are_refused():
+    setting = make_setting("optimizer=adagrad", "probe.beta2=[0.9]")
+    with pytest.raises(ObservationError, match="decay"):
+        run_probe(setting.spec, setting.task, CPU)

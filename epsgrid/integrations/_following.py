@@ -1,0 +1,192 @@
+"""What the callbacks have in common: observers of a training's optimizers, and the bounds kept after its first epochs.
+
+A callback must never be what ends a training. Where something cannot be observed at all that is said before the first
+step, by an error; whatever goes wrong later is a warning, and the training goes on.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import torch
+
+from epsgrid.data._torchvision import import_torchvision
+from epsgrid.errors import DataError, EpsgridError, ObservationError
+from epsgrid.integrations.loggers import PREFIX
+from epsgrid.numerics.bounds import EpsilonBounds
+from epsgrid.numerics.series import Series
+from epsgrid.observing.distributed import gathered_bounds, gathered_series
+from epsgrid.observing.observer import Observer, observe
+
+_VERSION = 1
+
+_T = TypeVar("_T")
+
+
+def mend_torchvision() -> None:
+    """Import torchvision, if there is one, in the way that works beside any torch; frameworks import it too."""
+    if importlib.util.find_spec("torchvision"):
+        with suppress(DataError):
+            import_torchvision()
+
+
+def check_whole(**arguments: object) -> None:
+    """Raise ObservationError unless all arguments are whole numbers from 1 on."""
+    for name, value in arguments.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ObservationError(f"{name} must be a whole number, at least 1, got {value!r}")
+
+
+class Following:
+    """Observers of one training's optimizers, from its start to its end.
+
+    Attributes:
+        every: count after every so many steps.
+        probe_epochs: epochs after which the bounds are kept.
+        observers: of the optimizers that can be observed; they answer after the training as well.
+        kept: the bounds after `probe_epochs`, of each observer; None where there are none. Empty until then.
+    """
+
+    def __init__(self, every: int, probe_epochs: int) -> None:
+        check_whole(every=every, probe_epochs=probe_epochs)
+        self.every, self.probe_epochs = every, probe_epochs
+        self.observers: tuple[Observer, ...] = ()
+        self.kept: tuple[EpsilonBounds | None, ...] = ()
+        self._open = False
+        self._steps: tuple[int, ...] = ()
+        self._told: set[str] = set()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether optimizers are being observed."""
+        return self._open
+
+    @property
+    def bounds(self) -> EpsilonBounds | None:
+        """The kept bounds of the only optimizer; None until they are kept.
+
+        Raises:
+            ObservationError: there are several optimizers.
+        """
+        if len(self.kept) > 1:
+            raise ObservationError(f"{len(self.kept)} optimizers are observed: their bounds are all_bounds[0], …")
+        return self.kept[0] if self.kept else None
+
+    def attach(self, optimizers: Sequence[Any], model: torch.nn.Module, steps: int) -> None:
+        """Observe a training's optimizers from now on.
+
+        Args:
+            optimizers: those of the training, or wrappers around them.
+            model: names their parameters.
+            steps: that the training has taken; more than none where it is resumed.
+
+        Raises:
+            ObservationError: none of them can be observed; one that cannot, among others, is warned of.
+        """
+        self.detach()
+        if not steps:
+            self.kept = self._steps = ()
+        observers, problems = [], []
+        for optimizer in optimizers:
+            try:
+                observers.append(observe(optimizer, model=model, every=self.every))
+            except ObservationError as error:
+                problems.append(str(error))
+        if not observers:
+            raise ObservationError(problems[0] if problems else "this training has no optimizer to observe")
+        for problem in problems:
+            self._warn(problem)
+        self.observers, self._open = tuple(observers), True
+        self._count_on_from(steps)
+
+    def detach(self) -> None:
+        """Stop observing, if it has begun."""
+        if self._open:
+            self._open = False
+            for observer in self.observers:
+                observer.close()
+
+    def keep_bounds(self, epochs: float) -> list[str]:
+        """Keep the bounds as they are now, once; return what to print about them.
+
+        In a distributed job a collective: over all ranks, on all ranks.
+
+        Args:
+            epochs: done.
+        """
+        if self.kept or not any(observer.step for observer in self.observers):
+            return []
+        self.kept = tuple(self._try(gathered_bounds, observer) for observer in self.observers)
+        pairs = zip(self.observers, self.kept, strict=True)
+        return [_in_words(observer, bounds, epochs) for observer, bounds in pairs if bounds is not None]
+
+    def series(self, step: int, epoch: float | None) -> list[tuple[str, Series]]:
+        """Count now; return for each optimizer the prefix of its names and a series of one snapshot.
+
+        In a distributed job a collective, as `keep_bounds`.
+
+        Args:
+            step: the training's own number of this step, which stands in the snapshots.
+            epoch: epochs done.
+        """
+        found = []
+        for number, observer in enumerate(self.observers):
+            series = self._try(gathered_series, observer, epoch) if observer.step else None
+            if series is not None:
+                prefix = PREFIX if len(self.observers) == 1 else f"{PREFIX}.{number}"
+                found.append((prefix, replace(series, snapshots=(replace(series.snapshots[0], step=step),))))
+        return found
+
+    def to_json(self) -> str:
+        """Return what a checkpoint has to hold, as text."""
+        kept = [None if bounds is None else bounds.to_json() for bounds in self.kept]
+        steps = [observer.step for observer in self.observers]
+        return json.dumps({"version": _VERSION, "kept": kept, "steps": steps})
+
+    def load_json(self, text: str) -> None:
+        """Take over what a checkpoint holds; what cannot be read is warned of and left."""
+        try:
+            document = json.loads(text)
+            kept = [None if bounds is None else EpsilonBounds.from_json(bounds) for bounds in document["kept"]]
+            self.kept, self._steps = tuple(kept), tuple(int(step) for step in document["steps"])
+        except (EpsgridError, KeyError, TypeError, ValueError) as error:
+            self._warn(f"the bounds in the checkpoint cannot be read and are measured anew if need be: {error}")
+
+    def _count_on_from(self, steps: int) -> None:
+        """Number the steps of a resumed training as if it had never ended."""
+        before = self._steps
+        if len(before) != len(self.observers):
+            before = (steps,) if len(self.observers) == 1 else ()
+        for observer, step in zip(self.observers, before, strict=False):
+            observer.step = step
+
+    def _try(self, ask: Callable[..., _T], *arguments: Any) -> _T | None:
+        try:
+            return ask(*arguments)
+        except EpsgridError as error:
+            self._warn(str(error))
+            return None
+
+    def _warn(self, message: str) -> None:
+        """Warn of the same thing once."""
+        if message not in self._told:
+            self._told.add(message)
+            warnings.warn(f"epsgrid: {message}", RuntimeWarning, stacklevel=2)
+
+
+def _in_words(observer: Observer, bounds: EpsilonBounds, epochs: float) -> str:
+    """Say bounds on one line, with the layers that set them."""
+    low, high = bounds.low, bounds.high
+    used = sorted({group["eps"] for group in observer.optimizer.param_groups if "eps" in group})
+    return (
+        f"epsgrid: after {observer.step} steps, {epochs:.3g} epoch{'' if epochs == 1 else 's'}, the bounds of ε for"
+        f" {type(observer.optimizer).__name__} are {low.decade:.0e} to {high.decade:.0e}"
+        f" (set by {low.layers[0]}, {low.entries} entries, and {high.layers[0]}, {high.entries} entries)"
+        + (f"; it trains with {', '.join(f'{epsilon:.3g}' for epsilon in used)}" if used else "")
+    )

@@ -1,0 +1,234 @@
+"""A callback for the Trainer of transformers: the bounds of ε after the first epoch, and √v̂ among a training's curves.
+
+    from epsgrid.integrations.transformers import EpsilonCallback
+
+    epsilon = EpsilonCallback()
+    trainer = Trainer(model, arguments, train_dataset=examples, callbacks=[epsilon])
+    trainer.train()
+    epsilon.bounds.low.decade, epsilon.bounds.high.decade
+
+It changes nothing: the weights are the same, bit for bit. At the trainer's own logging steps, bounds and adaptable
+fraction are added to what it logs, and so stand in `trainer.state.log_history`. A callback that is given as above comes
+after those that report to TensorBoard, MLflow and the like. To have the numbers there too, let
+
+    epsilon = follow(trainer)
+
+put it before them; TensorBoard and MLflow then get each layer's percentiles and histograms as well. Or give
+`tensorboard=` a folder or a SummaryWriter to write to.
+
+In a distributed job all ranks count together (see `observing.distributed`). Imported before `transformers`, this module
+also mends a torchvision that cannot be imported beside a torch without CUDA, which the Trainer would stumble over.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from epsgrid.errors import ExecutionError, ObservationError
+from epsgrid.integrations._following import Following, mend_torchvision
+from epsgrid.integrations.loggers import (
+    MlflowRun,
+    import_mlflow,
+    open_tensorboard,
+    scalars_of_all,
+    scalars_of_layers,
+    write_mlflow,
+    write_tensorboard,
+)
+from epsgrid.numerics.bounds import EpsilonBounds
+from epsgrid.numerics.series import Series
+from epsgrid.observing.observer import Observer
+
+
+def _import_callbacks() -> Any:
+    try:
+        return importlib.import_module("transformers.trainer_callback")
+    except ImportError as error:
+        raise ExecutionError(
+            f"transformers cannot be imported ({error}); `pip install 'epsgrid[transformers]'`"
+        ) from error
+
+
+mend_torchvision()
+if TYPE_CHECKING:
+    _Callback = object
+else:
+    _callbacks = _import_callbacks()
+
+    class _Callback(_callbacks.TrainerCallback, _callbacks.ExportableState):
+        """A callback whose state the trainer puts in its checkpoints."""
+
+
+def follow(trainer: Any, every: int = 1, probe_epochs: int = 1) -> EpsilonCallback:
+    """Add a callback to a trainer, in front of those that report, so that they report its numbers.
+
+    Args:
+        trainer: a Trainer that has not begun to train.
+        every: as of `EpsilonCallback`.
+        probe_epochs: likewise.
+
+    Raises:
+        ObservationError: the trainer has such a callback already, or an argument is out of range.
+    """
+    callbacks = trainer.callback_handler.callbacks
+    if any(isinstance(callback, EpsilonCallback) for callback in callbacks):
+        raise ObservationError("this trainer has an EpsilonCallback already: remove_callback(EpsilonCallback) first")
+    callback = EpsilonCallback(every, probe_epochs)
+    callback.reporters = tuple(callbacks)
+    callbacks.insert(0, callback)
+    return callback
+
+
+class EpsilonCallback(_Callback):
+    """Observes the optimizer of `Trainer.train` and keeps its bounds after the first epoch.
+
+    A checkpoint holds the kept bounds, so a resumed training has them too, with or without
+    `restore_callback_states_from_checkpoint` (which makes a new callback: look at the trainer's, not at yours). A
+    training resumed beyond `probe_epochs` from a checkpoint without them gets none.
+
+    After a training that ended by an exception, which the Trainer tells no callback of, `close` stops observing; the
+    next `train` does so by itself.
+
+    Attributes:
+        reporters: callbacks whose TensorBoard writer or MLflow run gets each layer's numbers; see `follow`.
+
+    Args:
+        every: count after every so many optimizer steps.
+        probe_epochs: epochs after which the bounds are kept and printed.
+        tensorboard: a folder, or a SummaryWriter, to write to at the trainer's logging steps; None: not.
+
+    Raises:
+        ObservationError: an argument is out of range. In `Trainer.train`, before the first step: the optimizer cannot
+            be observed.
+    """
+
+    def __init__(self, every: int = 1, probe_epochs: int = 1, tensorboard: Any = None) -> None:
+        super().__init__()
+        self._following = Following(every, probe_epochs)
+        self._tensorboard = tensorboard
+        self._writer: Any = None
+        self._keeps = False
+        self.reporters: tuple[Any, ...] = ()
+
+    @property
+    def bounds(self) -> EpsilonBounds | None:
+        """The bounds after `probe_epochs`; None before."""
+        return self._following.bounds
+
+    @property
+    def observer(self) -> Observer | None:
+        """The observer of the latest training, with histograms and their course; it answers after it as well."""
+        return self._following.observers[0] if self._following.observers else None
+
+    def close(self) -> None:
+        """Stop observing, if it has begun, and close the files that this callback has opened."""
+        self._following.detach()
+        if self._writer is not None and self._writer is not self._tensorboard:
+            self._writer.close()
+        self._writer = None
+
+    # What the trainer calls
+
+    def on_train_begin(
+        self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **_: Any
+    ) -> None:
+        """Observe from here on: the optimizer exists, and a checkpoint, if any, is loaded."""
+        self.close()
+        if state.global_step:
+            self._restore(state)
+        self._keeps = (state.epoch or 0) < self._following.probe_epochs
+        self._begin(state, model, optimizer)
+
+    def on_step_begin(
+        self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **_: Any
+    ) -> None:
+        """Observe an optimizer that was made late."""
+        if not self._following.is_open:
+            self._begin(state, model, optimizer)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        """Add to what the trainer logs of its training, and write what it has no place for."""
+        if not logs or "loss" not in logs or not self._following.is_open:
+            return
+        for prefix, series in self._following.series(state.global_step, state.epoch):
+            (row,) = scalars_of_all(series, prefix).values()
+            logs.update(row)
+            if state.log_history:
+                state.log_history[-1].update(row)
+            if state.is_world_process_zero:
+                self._write(series, prefix)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Keep the bounds, once the epochs of the probe are done."""
+        # The trainer adds fractions of an epoch.
+        if state.epoch > self._following.probe_epochs - 1e-6:
+            self._keep(state)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Keep the bounds of a training that was shorter than the probe, and stop observing."""
+        self._keep(state)
+        self.close()
+
+    # What a checkpoint holds
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint has to hold, as the trainer wants it."""
+        folder = str(self._tensorboard) if isinstance(self._tensorboard, str | Path) else None
+        arguments = {
+            "every": self._following.every,
+            "probe_epochs": self._following.probe_epochs,
+            "tensorboard": folder,
+        }
+        return {"args": arguments, "attributes": {"kept": self.kept}}
+
+    @property
+    def kept(self) -> str:
+        """The kept bounds as JSON; set by the trainer, to what a checkpoint holds."""
+        return self._following.to_json()
+
+    @kept.setter
+    def kept(self, text: str) -> None:
+        self._following.load_json(text)
+
+    def _restore(self, state: Any) -> None:
+        """Take over what the loaded checkpoint holds, which the trainer itself does only when asked to."""
+        stored = state.stateful_callbacks.get(type(self).__name__)
+        for entry in stored if isinstance(stored, list) else [stored]:
+            if entry:
+                self.kept = entry["attributes"]["kept"]
+
+    # Helpers
+
+    def _begin(self, state: Any, model: torch.nn.Module, optimizer: Any) -> None:
+        if optimizer is None:
+            return
+        self._following.attach([optimizer], model, state.global_step)
+        if self._tensorboard is not None and state.is_world_process_zero:
+            is_folder = isinstance(self._tensorboard, str | Path)
+            self._writer = open_tensorboard(self._tensorboard) if is_folder else self._tensorboard
+
+    def _keep(self, state: Any) -> None:
+        lines = self._following.keep_bounds(state.epoch) if self._keeps else []
+        for line in lines if state.is_world_process_zero else ():
+            print(line)
+
+    def _write(self, series: Series, prefix: str) -> None:
+        """Write each layer's numbers and histograms; the trainer's reporters write the others themselves."""
+        if self._writer is not None:
+            write_tensorboard(series, self._writer, prefix)
+        for reporter in self.reporters:
+            writer = getattr(reporter, "tb_writer", None)
+            if writer is not None:
+                write_tensorboard(series, writer, prefix, scalars_of_layers)
+            elif type(reporter).__name__ == "MLflowCallback" and (run := _active_run()) is not None:
+                write_mlflow(series, run, prefix, scalars_of_layers)
+
+
+def _active_run() -> MlflowRun | None:
+    mlflow = import_mlflow()
+    run = mlflow.active_run()
+    return None if run is None else MlflowRun(mlflow.MlflowClient(), run.info.run_id)

@@ -1,0 +1,405 @@
+"""The counting of `tables`, compiled: one call counts any number of tensors where they lie in memory.
+
+The bits of an entry become the index of a counter by one addition and one shift (see `histogram` for the bins), and
+that is all that is done for an entry: a processor increments about one counter a cycle, and whatever is added to the
+loop shows. Hence
+
+* neighbours are counted in four tables in turn, which are added up in the end: an increment of the counter that the
+  entry before has just incremented would wait for it;
+* nothing is asked of an entry. A sign makes its index one of an upper half of the tables, where nobody looks; infinity
+  is among the largest float32s; NaN has bins of its own. When the counts of a tensor do not add up to its number of
+  entries, or its last bin is not empty, a second reading says exactly what else there was.
+
+Importing this file imports numba, half a second, and compiles, some seconds; what was compiled is kept beside this file
+or in the user's cache folder, and later processes read it in some tenths of a second. Any number of processes may do
+so at once: numba replaces its files atomically, and a function has a single signature, so that none can be taken for
+another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, TypeVar, cast
+
+import numba.extending
+import numpy as np
+from numba.core import cgutils
+
+FLOAT32, BFLOAT16, FLOAT16, FLOAT64 = range(4)
+PRIVATE_TABLES = 4
+
+BLOCK = 64
+_MARGIN = 2
+_ALONE = 4096
+"""So few entries are counted in one table: adding up and clearing four takes as long as their waiting at worst."""
+
+nb: Any = numba
+"""What is compiled is typed by numba, which knows more types than Python does."""
+
+if nb.config.DISABLE_JIT:
+    raise ImportError("NUMBA_DISABLE_JIT is set")
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_u2, _u4, _u8 = np.uint16, np.uint32, np.uint64
+"""Numba counts an index that might be negative from the end, at the price of a comparison: all of ours are unsigned."""
+
+
+def row_width(mantissa_bits: int) -> int:
+    """Return the length of a row, in whole blocks: zeros, bins, above, below, infinities, NaN."""
+    return -(-((255 << mantissa_bits) + 5) // BLOCK) * BLOCK
+
+
+def private_width(mantissa_bits: int) -> int:
+    """Return the length of a private table: the leading bits of every float32, signs included."""
+    return (1 << (mantissa_bits + 9)) + 1
+
+
+def _inner(function: _F) -> _F:
+    """Compile for compiled callers only, which spares the wrappers that Python would call."""
+    return cast(_F, nb.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)(function))
+
+
+def _take_for_pointer(_context: Any, _address: Any) -> Any:
+    """Return what numba needs in order to take an address for a pointer: the types, and the instruction."""
+
+    def generate(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
+
+    return nb.types.voidptr(nb.types.int64), generate
+
+
+_pointer: Any = nb.extending.intrinsic(_take_for_pointer)
+
+
+@_inner
+def _leading(bits: Any, mantissa_bits: Any) -> Any:
+    """Return ⌈bits / 2^s⌉, the bin of a float32's bits; with its sign, 2^(m + 8) more or that very number."""
+    shift = _u8(23 - mantissa_bits)
+    return (_u8(bits) + ((_u8(1) << shift) - _u8(1))) >> shift
+
+
+def _slot_of_float32(entry: Any, mantissa_bits: Any) -> Any:
+    return _leading(entry, mantissa_bits)
+
+
+def _slot_of_bfloat16(entry: Any, mantissa_bits: Any) -> Any:
+    return _leading(_u4(entry) << _u4(16), mantissa_bits)
+
+
+def _slot_of_float16(entry: Any, mantissa_bits: Any) -> Any:
+    """As a float32: the exponent's bias grows by 112; what is denormal here, x · 2⁻²⁴ for an integer x, is not there.
+
+    x becomes a float32 before it is scaled, by its exponent: in float32 arithmetic a denormal may count as zero, where
+    torch.set_flush_denormal says so. Nothing branches, for half of a float16 v may be denormal.
+    """
+    bits = _u4(_u2(entry))
+    beyond = _u4(bits >= _u4(0x7C00))  # infinity and NaN, whose exponent is the largest, and what has a sign
+    normal = (bits << _u4(13)) + (_u4(1) + beyond) * _u4(112 << 23)
+    denormal = _u4(np.float32(bits).view(np.uint32)) - _u4(bits != _u4(0)) * _u4(24 << 23)
+    return _leading(denormal if bits < _u4(0x0400) else normal, mantissa_bits)
+
+
+def _slot_of_float64(entry: Any, mantissa_bits: Any) -> Any:
+    """Bin edges are float32s and bins are closed above: the bin is that of the least float32 ≥ the entry."""
+    bits = entry
+    if _u8(0x3810000000000000) <= bits <= _u8(0x47EFFFFFE0000000):  # from 2⁻¹²⁶ to the largest float32
+        shift = _u8(52 - mantissa_bits)
+        return (bits - _u8(896 << 52) + ((_u8(1) << shift) - _u8(1))) >> shift
+    if bits == _u8(0):
+        return _u8(0)
+    if _u8(0x36A0000000000000) <= bits < _u8(0x3810000000000000):  # from 2⁻¹⁴⁹: float32s, and bins, equally spaced
+        steps = _u8(bits).view(np.float64) * np.float64(_u8(1) << _u8(mantissa_bits)) * 2.0**126
+        return _u8(np.ceil(steps))
+    return _u8(1) << _u8(mantissa_bits + 8)  # outside
+
+
+_SLOTS = {
+    nb.types.uint32: _slot_of_float32,
+    nb.types.uint16: _slot_of_bfloat16,
+    nb.types.int16: _slot_of_float16,
+    nb.types.uint64: _slot_of_float64,
+}
+
+
+def _slot_of(entry: Any, mantissa_bits: Any) -> Any:
+    """Return the slot of an entry; its integer type says what it is."""
+    return _SLOTS[nb.typeof(entry)](entry, mantissa_bits)
+
+
+def _choose_slot_of(entry: Any, mantissa_bits: Any) -> Any:
+    return _SLOTS[entry]
+
+
+nb.extending.overload(_slot_of)(_choose_slot_of)
+
+
+@_inner
+def _tally(source: Any, mantissa_bits: Any, a: Any, b: Any, c: Any, d: Any) -> None:
+    """Count each entry in one of four tables, which may be one."""
+    quads = _u8(source.size // 4)
+    for quad in range(quads):
+        i = quad * _u8(4)
+        a[_slot_of(source[i], mantissa_bits)] += 1
+        b[_slot_of(source[i + _u8(1)], mantissa_bits)] += 1
+        c[_slot_of(source[i + _u8(2)], mantissa_bits)] += 1
+        d[_slot_of(source[i + _u8(3)], mantissa_bits)] += 1
+    for rest in range(quads * _u8(4), _u8(source.size)):
+        a[_slot_of(source[rest], mantissa_bits)] += 1
+
+
+@_inner
+def _tally_tensor(address: Any, entries: Any, kind: Any, mantissa_bits: Any, a: Any, b: Any, c: Any, d: Any) -> None:
+    pointer, shape = _pointer(address), (entries,)
+    if kind == FLOAT32:
+        _tally(nb.carray(pointer, shape, np.uint32), mantissa_bits, a, b, c, d)
+    elif kind == BFLOAT16:
+        _tally(nb.carray(pointer, shape, np.uint16), mantissa_bits, a, b, c, d)
+    elif kind == FLOAT16:
+        _tally(nb.carray(pointer, shape, np.int16), mantissa_bits, a, b, c, d)
+    else:
+        _tally(nb.carray(pointer, shape, np.uint64), mantissa_bits, a, b, c, d)
+
+
+@_inner
+def _move(private: Any, tables: Any, first: Any, last: Any, row: Any, sums: Any) -> Any:
+    """Move blocks of counts from the first one or all four private tables to a row; return how many were counted."""
+    a, b, c, d = private[0], private[1], private[2], private[3]
+    moved = np.int64(0)
+    for block in range(_u8(first), _u8(last)):
+        start = block * _u8(BLOCK)
+        total = _u4(0)
+        for i in range(start, start + _u8(BLOCK)):
+            count = _u4(a[i])
+            a[i] = 0
+            if tables > 1:
+                count = _u4(count + _u4(_u4(b[i]) + _u4(_u4(c[i]) + _u4(d[i]))))
+                b[i] = c[i] = d[i] = 0
+            row[i] = count
+            total = _u4(total + count)
+        sums[block] = total
+        moved += np.int64(total)
+    return moved
+
+
+@_inner
+def _look_again(address: Any, entries: Any, kind: Any, row: Any, bins: Any) -> Any:
+    """Put right what `_tally` cannot tell apart; return the index of the first entry below zero, or -1.
+
+    −0.0 is a zero, and a NaN with its sign set is a NaN. All types are read as float64s are laid out: sign, then
+    exponent, then mantissa, from the highest bit down.
+    """
+    pointer, shape = _pointer(address), (entries,)
+    singles = nb.carray(pointer, shape, np.uint32)
+    halves = nb.carray(pointer, shape, np.uint16)
+    doubles = nb.carray(pointer, shape, np.uint64)
+    sign = _u8(1 << 63)
+    infinity = _u8(0x7C00 << 48) if kind == FLOAT16 else _u8(0x7F80 << 48)
+    least, largest = _u8(0), infinity
+    if kind == FLOAT64:
+        infinity, least, largest = _u8(0x7FF0 << 48), _u8(0x36A0 << 48), _u8(0x47EFFFFFE0000000)
+    row[bins:] = 0
+    negative = -1
+    for i in range(entries):
+        if kind == FLOAT32:
+            bits = _u8(singles[i]) << _u8(32)
+        elif kind == FLOAT64:
+            bits = doubles[i]
+        else:
+            bits = _u8(halves[i]) << _u8(48)
+        magnitude = bits & (sign - _u8(1))
+        if magnitude > infinity:
+            row[bins + 3] += 1
+        elif bits == sign:
+            row[0] += 1
+        elif bits > sign:
+            negative = i if negative < 0 else negative
+        elif bits == infinity:
+            row[bins + 2] += 1
+        elif bits > largest:
+            row[bins] += 1
+        elif _u8(0) < bits < least:
+            row[bins + 1] += 1
+    if kind != FLOAT64:
+        row[bins - 1] -= row[bins + 2]
+    return negative
+
+
+@_inner
+def _move_all(private: Any, tables: Any, entries: Any, row: Any, sums: Any, span: Any) -> Any:
+    """Move a tensor's counts to its row; return how many of its entries were counted.
+
+    v changes little from step to step, so that its counts are sought where they were, and a little beyond. They are
+    all there if they add up to the number of entries; if not, everything is moved.
+    """
+    first, last = max(span[0] - _MARGIN, 1), min(span[1] + _MARGIN, sums.size)
+    moved = _move(private, tables, 0, 1, row, sums) + _move(private, tables, first, last, row, sums)
+    if moved != entries:
+        moved += _move(private, tables, 1, first, row, sums) + _move(private, tables, last, sums.size, row, sums)
+        first, last = 1, sums.size
+    _shrink(sums, first, last, span)
+    return moved
+
+
+@_inner
+def _shrink(sums: Any, first: Any, last: Any, span: Any) -> None:
+    """Let the span be the blocks between two that are not empty; block 0, which has the zeros, is no part of it."""
+    while first < last and sums[first] == 0:
+        first += 1
+    while first < last and sums[last - 1] == 0:
+        last -= 1
+    span[0], span[1] = first, last
+
+
+@_inner
+def _count_tensor(
+    address: Any, entries: Any, kind: Any, mantissa_bits: Any, private: Any, row: Any, sums: Any, span: Any
+) -> Any:
+    """Fill a row as `count_tensors` says; return the index of the first negative entry, or -1."""
+    bins = (255 << mantissa_bits) + 1
+    tables = 1 if entries < _ALONE else PRIVATE_TABLES
+    a = b = c = d = private[0]
+    if tables > 1:
+        b, c, d = private[1], private[2], private[3]
+    _tally_tensor(address, entries, kind, mantissa_bits, a, b, c, d)
+    moved = _move_all(private, tables, entries, row, sums, span)
+    unclear = moved != entries
+    for slot in range(_u8(bins - 1), _u8(row.size)):
+        unclear |= row[slot] != 0
+    if not unclear:
+        return -1
+    negative = _look_again(address, entries, kind, row, bins)
+    for block in range(_u8(sums.size)):
+        sums[block] = 0
+        for i in range(block * _u8(BLOCK), (block + _u8(1)) * _u8(BLOCK)):
+            sums[block] += row[i]
+    _shrink(sums, 1, sums.size, span)
+    return negative
+
+
+@_inner
+def _locate(row: Any, sums: Any, span: Any, below: Any, rank: Any) -> Any:
+    """Return the slot of the entry at a rank among the finite non-zero ones: 0 below float32's range, then the bins."""
+    if rank < below:
+        return _u8(0)
+    rank += row[0] - below  # slot 0 holds the zeros, which the sums contain
+    block = _u8(0)
+    if rank >= sums[0]:
+        rank -= sums[0]
+        block = _u8(span[0])
+    while rank >= sums[block]:
+        rank -= sums[block]
+        block += _u8(1)
+    slot = block * _u8(BLOCK)
+    while rank >= row[slot]:
+        rank -= row[slot]
+        slot += _u8(1)
+    return slot
+
+
+def _count_tensors(
+    tensors: Any,
+    mantissa_bits: Any,
+    private: Any,
+    rows: Any,
+    spans: Any,
+    sums: Any,
+    fractions: Any,
+    quantiles: Any,
+    totals: Any,
+) -> Any:
+    """Count tensors' entries; a row holds zeros, bins, then above and below float32's range, infinities and NaN.
+
+    Args:
+        tensors: int64 (L, 3): address, number of entries (below 2³¹), and type of each.
+        mantissa_bits: m, 0 to 10.
+        private: int32 (4, `private_width`), zeros at first, and left so as far as a row goes; nobody looks behind it.
+        rows: int32 (L, `row_width`), zeros or what an earlier call left, overwritten.
+        spans: int64 (L, 2), likewise: the blocks of the row that are not empty.
+        sums: int64 (`row_width` / `BLOCK`,), overwritten.
+        fractions: float64 (Q,).
+        quantiles: int32 (L, Q), overwritten with the slot of the entry at each fraction of the finite non-zero ones in
+            rising order: 0 below float32's range, the bin, or one more than the last above the range; -1 without any.
+        totals: int64 (L, 3), overwritten with the numbers of zeros, of finite other entries, of NaN and infinities.
+
+    Returns:
+        (-1, -1), or the first tensor with a negative entry and that entry's index in memory; nothing is counted on.
+    """
+    bins = (255 << mantissa_bits) + 1
+    for layer in range(tensors.shape[0]):
+        address, entries, kind = tensors[layer, 0], tensors[layer, 1], tensors[layer, 2]
+        row, span = rows[layer], spans[layer]
+        negative = _count_tensor(address, entries, kind, mantissa_bits, private, row, sums, span)
+        if negative >= 0:
+            return layer, negative
+        totals[layer, 0], totals[layer, 2] = row[0], row[bins + 2] + row[bins + 3]
+        totals[layer, 1] = n = entries - totals[layer, 0] - totals[layer, 2]
+        for i in range(fractions.size):
+            rank = min(np.int64(fractions[i] * n), n - 1)
+            quantiles[layer, i] = _locate(row, sums, span, row[bins + 1], rank) if n else -1
+    return -1, -1
+
+
+@_inner
+def _copy_members(source: Any, found: Any, mantissa_bits: Any, wanted: Any) -> Any:
+    members = _u8(0)
+    for i in range(_u8(source.size)):
+        if _slot_of(source[i], mantissa_bits) == wanted:
+            if members < _u8(found.size):
+                found[members] = source[i]
+            members += _u8(1)
+    return members
+
+
+def _collect(
+    address: Any, entries: Any, kind: Any, mantissa_bits: Any, slot: Any, found_address: Any, room: Any
+) -> Any:
+    """Copy the entries of a bin that is neither the first nor the last, in the order in which they lie in memory.
+
+    Args:
+        address: of the tensor.
+        entries: how many it has.
+        kind: their type.
+        mantissa_bits: m, 0 to 10.
+        slot: the bin.
+        found_address: of a tensor of the same type, overwritten.
+        room: how many entries that has.
+
+    Returns:
+        How many entries of the bin there are; those for which there is no room are not copied.
+    """
+    source, found, wanted = _pointer(address), _pointer(found_address), _u8(slot)
+    size, found_size = (entries,), (room,)
+    if kind == FLOAT32:
+        singles, found_singles = nb.carray(source, size, np.uint32), nb.carray(found, found_size, np.uint32)
+        return _copy_members(singles, found_singles, mantissa_bits, wanted)
+    if kind == BFLOAT16:
+        brains, found_brains = nb.carray(source, size, np.uint16), nb.carray(found, found_size, np.uint16)
+        return _copy_members(brains, found_brains, mantissa_bits, wanted)
+    if kind == FLOAT16:
+        halves, found_halves = nb.carray(source, size, np.int16), nb.carray(found, found_size, np.int16)
+        return _copy_members(halves, found_halves, mantissa_bits, wanted)
+    doubles, found_doubles = nb.carray(source, size, np.uint64), nb.carray(found, found_size, np.uint64)
+    return _copy_members(doubles, found_doubles, mantissa_bits, wanted)
+
+
+def _compile(signature: str, function: _F) -> _F:
+    """Compile, or read what was compiled; where it cannot be kept or read, compile for this process alone."""
+    try:
+        return cast(_F, nb.njit(signature, nogil=True, cache=True)(function))
+    except Exception:  # no folder to write, a full disk, a damaged file
+        return cast(_F, nb.njit(signature, nogil=True)(function))
+
+
+count_tensors = _compile(
+    "UniTuple(int64, 2)(int64[:, ::1], int64, int32[:, ::1], int32[:, ::1], int64[:, ::1], int64[::1],"
+    " float64[::1], int32[:, ::1], int64[:, ::1])",
+    _count_tensors,
+)
+
+
+@cache
+def collector() -> Any:
+    """Return `_collect`, compiled when it is first asked for."""
+    return _compile("int64(int64, int64, int64, int64, int64, int64, int64)", _collect)

@@ -1,0 +1,219 @@
+"""Where an optimizer keeps the second moment that its ε is compared with: torch's optimizers, ours, and yours.
+
+An adapter is two functions of a parameter group: one finds v of a parameter in the optimizer's state, the other says
+where ε enters. Those of the optimizers we know come from the files of `epsgrid.optimizers`, so nothing is stated twice;
+any other optimizer is made known by `register`, mostly in one line:
+
+    def second_moment(state, group):
+        return epsgrid.SecondMoment(state["v"], group["betas"][1], state["step"]) if state else None
+
+    epsgrid.register_optimizer(MyAdam, second_moment)
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch.utils.weak import WeakIdKeyDictionary
+
+from epsgrid import optimizers
+from epsgrid.errors import ObservationError
+from epsgrid.numerics.placement import Placement
+from epsgrid.optimizers import UNSUPPORTED, OptimizerPlugin, SecondMoment
+from epsgrid.optimizers._in_place import EpsilonInPlace
+
+State = Mapping[str, Any]
+Group = Mapping[str, Any]
+
+_PLACING = ("betas", "rho", "alpha", "centered", "rectify")
+"""The options of our optimizers that their placements depend on; torch's groups have them under the same names."""
+
+_REASONS = {
+    **UNSUPPORTED,
+    "sgd": "it divides by no second moment, so it has no epsilon",
+}
+
+_HELD_AS = ("optimizer", "optim")
+"""What wrappers call the optimizer they hold; the second is ZeroRedundancyOptimizer's."""
+
+_HOW_TO_REGISTER = (
+    "make it known with epsgrid.register_optimizer({name}, lambda state, group:"
+    ' epsgrid.SecondMoment(state["exp_avg_sq"], group["betas"][1], state["step"]) if state else None),'
+    " with the names under which it keeps them"
+)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What has to be known of an optimizer to observe it.
+
+    Attributes:
+        name: for messages.
+        second_moment: v of one parameter from its entry of `optimizer.state` (empty before its first step) and its
+            group; None while there is none. It must not wait for a device.
+        placement: where ε enters, from the group and the number of steps the parameter has taken.
+    """
+
+    name: str
+    second_moment: Callable[[State, Group], SecondMoment | None]
+    placement: Callable[[Group, float], Placement]
+
+
+def adapter_for(optimizer: torch.optim.Optimizer) -> Adapter:
+    """Return the adapter of an optimizer's class, or of the nearest of its base classes that has one.
+
+    Raises:
+        ObservationError: the optimizer has no second moment of each weight, or its class is not known.
+    """
+    real = unwrap(optimizer)
+    for base in type(real).__mro__:
+        if base in _ADAPTERS:
+            return _ADAPTERS[base]
+        reason = _REASONS.get(base.__name__.lower())
+        if reason is not None:
+            raise ObservationError(f"{type(real).__name__} cannot be observed: {reason}")
+    name = type(real).__name__
+    known = ", ".join(sorted(known.__name__ for known in _ADAPTERS))
+    raise ObservationError(
+        f"{name} is an optimizer that epsgrid does not know (it knows {known}): {_HOW_TO_REGISTER.format(name=name)}"
+    )
+
+
+def register(
+    optimizer_class: type[torch.optim.Optimizer],
+    second_moment: Callable[[State, Group], SecondMoment | None],
+    placement: Placement | Callable[[Group, float], Placement] = Placement.outside(),  # noqa: B008 - frozen
+) -> None:
+    """Make a class of optimizers known to `observe`, with its subclasses.
+
+    Args:
+        optimizer_class: a subclass of torch.optim.Optimizer; registered again, the latest counts.
+        second_moment: gets `optimizer.state` of one parameter (empty before its first step) and its group, and returns
+            v, or None while there is none.
+        placement: where ε enters; a function of the group and the number of steps where it depends on them.
+
+    Raises:
+        ObservationError: `optimizer_class` is no class of optimizers.
+    """
+    if not (isinstance(optimizer_class, type) and issubclass(optimizer_class, torch.optim.Optimizer)):
+        raise ObservationError(f"expected a subclass of torch.optim.Optimizer to register, got {optimizer_class!r}")
+    name = optimizer_class.__name__
+    place = (lambda group, step: placement) if isinstance(placement, Placement) else placement
+    _ADAPTERS[optimizer_class] = Adapter(name, _checked(name, second_moment), place)
+
+
+def from_plugin(plugin: OptimizerPlugin, options: Any) -> Adapter:
+    """Return the adapter of an optimizer that a file of `epsgrid.optimizers`, or one like it, has built."""
+    return Adapter(options.name, plugin.second_moment, lambda group, step: plugin.placement(options, step))
+
+
+def unwrap(optimizer: Any) -> torch.optim.Optimizer:
+    """Return the optimizer that does the steps: wrappers, such as Lightning's and Accelerate's, hold it.
+
+    Raises:
+        ObservationError: it is no optimizer of torch's kind.
+    """
+    seen: set[int] = set()
+    while id(optimizer) not in seen:
+        seen.add(id(optimizer))
+        for name in _HELD_AS:
+            inner = getattr(optimizer, name, None)
+            if isinstance(inner, torch.optim.Optimizer) or hasattr(inner, "param_groups"):
+                optimizer = inner
+                break
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise ObservationError(f"expected a torch.optim.Optimizer, got {type(optimizer).__name__}")
+    return optimizer
+
+
+def plain(group: Group) -> Group:
+    """Return a parameter group whose betas are numbers; they may be tensors, which are read once for each change."""
+    for beta in group.get("betas", ()):
+        if isinstance(beta, torch.Tensor):
+            return {**group, "betas": tuple(_number(beta) for beta in group["betas"])}
+    return group
+
+
+def epsilon_in(group: Group) -> float | None:
+    """Return the ε of a parameter group; None where it has no "eps"."""
+    epsilon = group.get("eps")
+    return epsilon if epsilon is None or type(epsilon) is float else _number(epsilon)
+
+
+_READ: MutableMapping[torch.Tensor, tuple[int, float]] = WeakIdKeyDictionary()
+"""Numbers read from tensors, with the version of the tensor that was read."""
+
+
+def _number(value: Any) -> float:
+    """Return a number; one that lies on a device is waited for only when it has changed."""
+    if not isinstance(value, torch.Tensor):
+        return float(value)
+    known = _READ.get(value)
+    if known is None or known[0] != value._version:
+        known = _READ[value] = (value._version, float(value))
+    return known[1]
+
+
+def _checked(
+    name: str, second_moment: Callable[[State, Group], SecondMoment | None]
+) -> Callable[[State, Group], SecondMoment | None]:
+    """Return a registered function that says what is wrong with what it returns."""
+
+    def checked(state: State, group: Group) -> SecondMoment | None:
+        moment = second_moment(state, group)
+        if moment is not None and not isinstance(moment, SecondMoment):
+            raise ObservationError(
+                f"second_moment registered for {name} must return an epsgrid.SecondMoment or None,"
+                f" got {type(moment).__name__}"
+            )
+        return moment
+
+    return checked
+
+
+@functools.cache
+def _plugin(name: str) -> OptimizerPlugin:
+    return optimizers.load(name)
+
+
+def _of_plugins(name: str, choose: Callable[[Group], str]) -> Adapter:
+    """Return the adapter of a class that does the work of one or several of our optimizer files, by group."""
+
+    def second_moment(state: State, group: Group) -> SecondMoment | None:
+        return _plugin(choose(group)).second_moment(state, plain(group))
+
+    def placement(group: Group, step: float) -> Placement:
+        chosen, plain_group = choose(group), plain(group)
+        plugin = _plugin(chosen)
+        fields = {key: plain_group[key] for key in _PLACING if key in plugin.Options.model_fields}
+        try:
+            return plugin.placement(plugin.Options(name=chosen, **fields), step)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise ObservationError(f"{name} with {fields} has no epsilon to bound: {reason}") from error
+
+    return Adapter(name, second_moment, placement)
+
+
+def _adam_or_amsgrad(group: Group) -> str:
+    return "amsgrad" if group["amsgrad"] else "adam"
+
+
+_IN_PLACE = {"gradient": "eadam", "momentum": "adamomentum", "residual": "adabelief"}
+
+_ADAPTERS: dict[type, Adapter] = {
+    torch.optim.Adadelta: _of_plugins("Adadelta", lambda group: "adadelta"),
+    torch.optim.Adagrad: _of_plugins("Adagrad", lambda group: "adagrad"),
+    torch.optim.Adam: _of_plugins("Adam", _adam_or_amsgrad),
+    torch.optim.AdamW: _of_plugins("AdamW", _adam_or_amsgrad),
+    torch.optim.Adamax: _of_plugins("Adamax", lambda group: "adamax"),
+    torch.optim.NAdam: _of_plugins("NAdam", lambda group: "nadam"),
+    torch.optim.RAdam: _of_plugins("RAdam", lambda group: "radam"),
+    torch.optim.RMSprop: _of_plugins("RMSprop", lambda group: "rmsprop"),
+    EpsilonInPlace: _of_plugins("EpsilonInPlace", lambda group: _IN_PLACE[group["squared"]]),
+}

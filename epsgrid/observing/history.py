@@ -1,0 +1,262 @@
+"""What an observer keeps of the steps it sees: percentiles of up to 512 and histograms of up to 64, however many pass.
+
+A row holds the bins of the percentiles as the counting left them, on the device where it counted: nothing is converted
+and nothing waited for while training goes on. When the rows are full every other one is dropped, and from then on only
+every other step is kept; so a run of any length is covered evenly, by steps whose distance is a power of two.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from epsgrid.numerics.histogram import LogHistogram, bin_count
+from epsgrid.numerics.series import STORED_MANTISSA_BITS, LayerSnapshot, Series
+from epsgrid.numerics.tables import Counted, Counter, NegativeEntryError, magnitudes_of
+
+MAX_ROWS = 512
+MAX_HISTOGRAMS = 64
+# One of each is left for the latest step, which mostly is none of the evenly spaced ones.
+_KEPT_ROWS = MAX_ROWS - 1
+_KEPT_HISTOGRAMS = MAX_HISTOGRAMS - 1
+
+_STEPS_BETWEEN_HISTOGRAMS = 8
+"""At least: folding a histogram takes about as long as counting a small layer."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Observation:
+    """What was true at an observed step, beside the counts; tensors may lie on a device.
+
+    Attributes:
+        call: number of the step, from 1, skipped ones included.
+        skipped: how many steps so far the optimizer was made to skip on its device, where nobody can tell at once.
+        left_out: not zero where this step was one of them; None where the optimizer skips none.
+        indexes: of the layers that have a second moment, L of them.
+        decays: β₂ of each, 0 where the bias of v is not corrected.
+        steps: that each has taken.
+        epsilons: ε of each parameter group, None where it has none.
+    """
+
+    call: int
+    skipped: int | torch.Tensor
+    left_out: torch.Tensor | None
+    indexes: tuple[int, ...]
+    decays: tuple[float, ...]
+    steps: torch.Tensor | array[float]
+    epsilons: tuple[float | None, ...]
+
+    @property
+    def taken(self) -> bool:
+        """Whether the step was really taken."""
+        return self.left_out is None or not float(self.left_out)
+
+    @property
+    def step(self) -> int:
+        """Number of steps that were really taken, this one included."""
+        return self.call - int(self.skipped)
+
+    @property
+    def steps_taken(self) -> tuple[float, ...]:
+        """The steps that each layer has taken."""
+        return tuple(self.steps.tolist())
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """The factor of each layer with v̂ = v · scale."""
+        pairs = zip(self.decays, self.steps_taken, strict=True)
+        return tuple(1 / (1 - decay**step) if decay and step else 1.0 for decay, step in pairs)
+
+
+@dataclass(eq=False, slots=True)
+class Row:
+    """What is kept of an observed step.
+
+    Attributes:
+        number: of the observed steps, from 0.
+        observation: what else was true.
+        bins: (L, Q), the bins of the percentiles.
+        totals: (L, 3), zeros, finite others, NaN and infinities.
+        folded: histograms of v; None where they are not kept.
+    """
+
+    number: int
+    observation: Observation
+    bins: torch.Tensor | npt.NDArray[np.int16]
+    totals: torch.Tensor | npt.NDArray[np.int64]
+    folded: tuple[Packed, ...] | Counted | None = None
+
+    def fetch(self) -> None:
+        """Bring everything to the host, where it stays and takes less room; waits for the device."""
+        if isinstance(self.bins, torch.Tensor):
+            self.bins = self.bins.cpu().numpy().astype(np.int16)  # 8,162 slots at m = 5
+        if isinstance(self.totals, torch.Tensor):
+            self.totals = self.totals.cpu().numpy().copy()
+        if isinstance(self.folded, Counted):
+            self.folded = _packed(self.folded, self.observation)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Packed:
+    """A folded histogram without its empty ends.
+
+    Attributes:
+        first: bin of the first count.
+        counts: from there to the last bin that is not empty.
+        apart: NaN, infinite, below and above float32's range.
+    """
+
+    first: int
+    counts: npt.NDArray[np.int64]
+    apart: tuple[int, int, int, int]
+
+    @classmethod
+    def of(cls, histogram: LogHistogram) -> Packed:
+        """Fold and pack a histogram."""
+        folded = histogram.fold(STORED_MANTISSA_BITS)
+        occupied = np.flatnonzero(folded.counts)
+        first, end = (int(occupied[0]), int(occupied[-1]) + 1) if occupied.size else (0, 0)
+        kept = folded.counts[first:end]
+        narrow = np.int32 if kept.max(initial=0) <= np.iinfo(np.int32).max else np.int64
+        return cls(first, kept.astype(narrow), (folded.nan, folded.infinite, folded.below_range, folded.above_range))
+
+    def unpacked(self, scale: float) -> LogHistogram:
+        """Return the histogram, of v · scale."""
+        counts = np.zeros(bin_count(STORED_MANTISSA_BITS), dtype=np.int64)
+        counts[self.first : self.first + self.counts.size] = self.counts
+        return LogHistogram(STORED_MANTISSA_BITS, counts, scale, *self.apart)
+
+
+class History:
+    """The kept rows, oldest first.
+
+    Args:
+        every: optimizer steps from one observed step to the next.
+    """
+
+    def __init__(self, every: int = 1) -> None:
+        self._rows: list[Row] = []
+        self._observed = self._histograms = 0
+        self._row_stride = self._histogram_stride = 1
+        while self._histogram_stride * every < _STEPS_BETWEEN_HISTOGRAMS:
+            self._histogram_stride *= 2
+
+    def add(
+        self, observation: Observation, counted: Counted, totals: torch.Tensor, values: Sequence[torch.Tensor]
+    ) -> None:
+        """Keep an observed step, if it is one of those to keep; waits for no device.
+
+        Args:
+            observation: what was true at that step.
+            counted: the counts, m = 5.
+            totals: of `counted`.
+            values: what was counted.
+        """
+        number, self._observed = self._observed, self._observed + 1
+        if number % self._row_stride == 0 and len(self._rows) == _KEPT_ROWS:
+            self._thin_rows()
+        if number % self._row_stride:
+            return
+        row = Row(number, observation, counted.quantile_bins(), totals)
+        if totals.is_cpu:
+            row.fetch()
+        self._rows.append(row)
+        if number % self._histogram_stride == 0 and self._histograms == _KEPT_HISTOGRAMS:
+            self._thin_histograms()
+        if number % self._histogram_stride == 0:
+            # On a device counting again is what does not wait; with coarser bins it is the same as folding.
+            on_host = all(v.is_cpu for v in values)
+            row.folded = _packed(counted, observation) if on_host else Counter((), STORED_MANTISSA_BITS).count(values)
+            self._histograms += 1
+
+    def keep_until(self, step: int) -> None:
+        """Forget what was observed after a step: training goes on from there again."""
+        self._rows = [row for row in self._rows if row.observation.step <= step]
+        self._observed = self._rows[-1].number + 1 if self._rows else 0
+        self._histograms = sum(row.folded is not None for row in self._rows)
+
+    def rows(self, latest: tuple[Observation, Counted] | None = None) -> list[Row]:
+        """Return the rows of steps that were really taken, rising; waits for the device.
+
+        Args:
+            latest: the step observed last, to be added where it is none of the kept ones.
+        """
+        rows = [row for row in self._rows if row.observation.taken]
+        if latest is not None and latest[0].taken:
+            observation, counted = latest
+            if rows and rows[-1].observation is observation:
+                del rows[-1]
+            folded = _packed(counted, observation)
+            rows.append(Row(self._observed, observation, counted.quantile_bins(), counted.totals(), folded))
+        for row in rows:
+            row.fetch()
+        return rows
+
+    def _thin_rows(self) -> None:
+        self._row_stride *= 2
+        self._rows = [row for row in self._rows if row.number % self._row_stride == 0]
+
+    def _thin_histograms(self) -> None:
+        self._histogram_stride *= 2
+        for row in self._rows:
+            if row.number % self._histogram_stride:
+                row.folded = None
+        self._histograms = sum(row.folded is not None for row in self._rows)
+
+
+class Histograms(Mapping[str, LogHistogram]):
+    """Histograms by name of layer, and how they came to be.
+
+    Attributes:
+        history: percentiles, and some coarser histograms, of the steps so far.
+    """
+
+    def __init__(self, latest: Mapping[str, LogHistogram], history: Series) -> None:
+        self._latest = dict(latest)
+        self.history = history
+
+    def __getitem__(self, name: str) -> LogHistogram:
+        return self._latest[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._latest)
+
+    def __len__(self) -> int:
+        return len(self._latest)
+
+
+def layer_snapshots(row: Row, layers: int) -> tuple[LayerSnapshot | None, ...]:
+    """Return what a row that was fetched says of each of a number of layers."""
+    assert isinstance(row.bins, np.ndarray) and not isinstance(row.folded, Counted)
+    scales = row.observation.scales
+    quantiles = magnitudes_of(row.bins.astype(np.int64), np.array(scales)[:, np.newaxis]).tolist()
+    found: list[LayerSnapshot | None] = [None] * layers
+    for place, (index, scale) in enumerate(zip(row.observation.indexes, scales, strict=True)):
+        zeros, nonzero, nonfinite = row.totals[place].tolist()
+        histogram = None if row.folded is None else row.folded[place].unpacked(scale)
+        magnitudes = tuple(quantiles[place]) if nonzero else ()
+        found[index] = LayerSnapshot(scale, zeros, nonzero, nonfinite, magnitudes, histogram)
+    return tuple(found)
+
+
+def histogram_in(counted: Counted, observation: Observation, place: int, scale: float) -> LogHistogram:
+    """Return the histogram of one of the layers observed; waits for the device.
+
+    Raises:
+        NegativeEntryError: it has negative entries; `layer` is its index among all layers.
+    """
+    try:
+        return counted.histogram(place, scale)
+    except NegativeEntryError as error:
+        error.layer = observation.indexes[place]
+        raise
+
+
+def _packed(counted: Counted, observation: Observation) -> tuple[Packed, ...]:
+    places = range(len(observation.indexes))
+    return tuple(Packed.of(histogram_in(counted, observation, place, 1.0)) for place in places)

@@ -1,0 +1,282 @@
+"""Watch an optimizer train: after its steps, count √v̂ of every layer; everything else is worked out when asked.
+
+An observer hooks `optimizer.step` and reads; it changes nothing, draws no random number and, where the state lies on a
+CUDA device, waits for nothing. The weights of a training are the same, bit for bit, with it and without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+from weakref import WeakSet
+
+import torch
+from torch import nn
+
+from epsgrid.errors import ObservationError
+from epsgrid.numerics.bounds import EpsilonBounds
+from epsgrid.numerics.magnitudes import TAIL_FRACTION, LayerStatistics
+from epsgrid.numerics.series import FRACTIONS, Series, Snapshot
+from epsgrid.numerics.tables import NegativeEntryError
+from epsgrid.observing.adapters import Adapter, adapter_for, unwrap
+from epsgrid.observing.history import Histograms, Observation, Row, histogram_in, layer_snapshots
+from epsgrid.observing.layers import Layer, NamedParameters, named_layers
+from epsgrid.observing.reading import (
+    Reading,
+    bounds_of_readings,
+    common,
+    histogram_of,
+    layer_snapshot,
+    local,
+    measure_reading,
+    read,
+    threshold_of,
+)
+from epsgrid.observing.roster import Roster
+from epsgrid.observing.shares import AdaptableFraction, adaptable_fraction
+from epsgrid.observing.watch import Watch
+
+_OPEN: WeakSet[torch.optim.Optimizer] = WeakSet()
+"""The optimizers that are being observed."""
+
+
+def observe(
+    optimizer: Any,
+    named_parameters: NamedParameters | None = None,
+    *,
+    model: nn.Module | None = None,
+    every: int | None = 1,
+    tail_fraction: float = TAIL_FRACTION,
+) -> Observer:
+    """Observe an optimizer from now on, until the observer is closed.
+
+    >>> model = torch.nn.Linear(3, 2)
+    >>> optimizer = torch.optim.Adam(model.parameters())
+    >>> with observe(optimizer, model=model) as observer:
+    ...     for _ in range(5):
+    ...         model(torch.ones(1, 3)).sum().backward()
+    ...         optimizer.step()
+    >>> observer.step, list(observer.histograms())
+    (5, ['weight', 'bias'])
+    >>> observer.adaptable_fraction(epsilon=1e-8).total
+    1.0
+
+    Args:
+        optimizer: of torch's kind, or a wrapper of Lightning's or Accelerate's around one. Another optimizer of the
+            same training is observed by an observer of its own.
+        named_parameters: what `model.named_parameters()` gives. May be left out where `model` is given, or where the
+            optimizer was built from named parameters.
+        model: tells what kind of layer each parameter belongs to, and the names.
+        every: count after every so many steps, at least 1; None: never, only when asked.
+        tail_fraction: share of the non-zero entries beyond each order statistic of the bounds, in (0, 0.5).
+
+    Raises:
+        ObservationError: the optimizer has no second moment or is not known, is being observed, or holds a parameter
+            without a name; or `every` or `tail_fraction` is out of range.
+    """
+    real = unwrap(optimizer)
+    adapter = adapter_for(real)
+    layers = named_layers(real, named_parameters, model)
+    return Observer(real, layers, adapter, every, tail_fraction, model=model)
+
+
+class Observer:
+    """Watches one optimizer; `observe` makes it, and `close` or the end of a `with` block ends it.
+
+    A step that a GradScaler skips, because gradients overflowed, is none. A step that the optimizer takes inside a
+    captured CUDA graph is seen by no hook: call `after_step` after each replay.
+
+    Attributes:
+        optimizer: the optimizer whose steps are counted.
+        adapter: knows where it keeps v.
+        every: steps from one count to the next; None where steps are not counted.
+        tail_fraction: share of the non-zero entries beyond each order statistic of the bounds.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        layers: Sequence[Layer],
+        adapter: Adapter,
+        every: int | None = 1,
+        tail_fraction: float = TAIL_FRACTION,
+        *,
+        model: nn.Module | None = None,
+    ) -> None:
+        if not 0 < tail_fraction < 0.5:
+            raise ObservationError(f"tail_fraction must lie between 0 and 0.5, got {tail_fraction!r}")
+        if optimizer in _OPEN:
+            name = type(optimizer).__name__
+            raise ObservationError(f"this {name} is being observed already; use that observer, or close() it first")
+        self.optimizer, self.adapter, self.every, self.tail_fraction = optimizer, adapter, every, tail_fraction
+        self._roster = Roster(optimizer, layers, model)
+        self._watch = Watch(optimizer, adapter, self._roster, every)
+        hook = torch.compiler.disable(self._watch.on_step)  # type: ignore[no-untyped-call]
+        self._handle = optimizer.register_step_post_hook(hook)
+        self._closed = False
+        _OPEN.add(optimizer)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers observed, frozen ones included."""
+        self._roster.refresh()
+        return tuple(self._roster.layers)
+
+    @property
+    def step(self) -> int:
+        """Steps seen so far. Set it after loading a checkpoint to go on from there: what was seen later is dropped."""
+        return self._watch.step
+
+    @step.setter
+    def step(self, steps: int) -> None:
+        self._watch.go_back(steps)
+
+    @property
+    def nonfinite(self) -> int:
+        """Entries that were NaN or infinite at an observed step; each counts once, however long it stays so."""
+        self._watch.nonfinite.tell(self._roster.layers)
+        return self._watch.nonfinite.number
+
+    def bounds(self) -> EpsilonBounds:
+        """Estimate the ε range from the state as it stands now, with exact order statistics; also when closed.
+
+        Raises:
+            ObservationError: the optimizer has no state yet, or one that cannot be read.
+            NoBoundsError: it has a state, and no layer has finite non-zero entries only.
+        """
+        readings = self._readings()
+        statistics = [measure_reading(reading, self.tail_fraction) for reading in readings]
+        return bounds_of_readings(readings, statistics, self.tail_fraction)
+
+    def statistics(self) -> tuple[LayerStatistics, ...]:
+        """Measure every layer as its state stands now; a layer that has none is listed with the reason.
+
+        Raises:
+            ObservationError: the state cannot be read.
+        """
+        readings = read(self.optimizer, self.layers, self.adapter)
+        return tuple(measure_reading(reading, self.tail_fraction) for reading in readings)
+
+    def histograms(self) -> Histograms:
+        """Return the histograms of the latest observed step, or of the state as it stands where there was none.
+
+        Raises:
+            ObservationError: the optimizer has no state yet, or one that cannot be read.
+        """
+        if self._watch.latest is None:
+            readings = [reading for reading in self._readings() if reading.values is not None]
+            return Histograms({reading.layer.name: histogram_of(reading) for reading in readings}, self.series())
+        observation, counted = self._watch.latest
+        names = [self._roster.layers[index].name for index in observation.indexes]
+        with self._naming_the_layer():
+            latest = {
+                name: histogram_in(counted, observation, place, scale)
+                for place, (name, scale) in enumerate(zip(names, observation.scales, strict=True))
+            }
+        return Histograms(latest, self.series())
+
+    def series(self) -> Series:
+        """Return what was kept of the observed steps: percentiles of at most 512, histograms of at most 64 of them."""
+        layers = self.layers
+        self._watch.nonfinite.tell(layers)
+        with self._naming_the_layer():
+            rows = self._watch.history.rows(self._watch.latest)
+        return Series(
+            names=tuple(layer.name for layer in layers),
+            kinds=tuple(layer.kind for layer in layers),
+            entries=tuple(local(layer.parameter).numel() for layer in layers),
+            fractions=FRACTIONS,
+            snapshots=tuple(self._snapshot_of(row) for row in rows),
+        )
+
+    def adaptable_fraction(self, epsilon: float | None = None) -> AdaptableFraction:
+        """Return the share of the entries with √v̂ above ε, of each layer and of all, exactly, as they stand now.
+
+        Args:
+            epsilon: ≥ 0, in the optimizer's own units; None for the ε that each layer is trained with.
+
+        Raises:
+            ObservationError: there is no state yet, or `epsilon` is negative, or None and a parameter group has no
+                "eps".
+        """
+        return adaptable_fraction(self._readings(), epsilon)
+
+    def snapshot(self, epoch: float | None = None) -> Snapshot:
+        """Count every layer now, with a coarser histogram of each; the series does not get it.
+
+        Args:
+            epoch: epochs done, to be noted with it.
+
+        Raises:
+            ObservationError: the optimizer has no state yet, or one that cannot be read.
+        """
+        readings = self._readings()
+        return Snapshot(self.step, epoch, threshold_of(readings), tuple(map(layer_snapshot, readings)))
+
+    def after_step(self) -> None:
+        """Count a step that no hook has seen, such as the replay of a CUDA graph that holds one."""
+        self._watch.after_step()
+
+    def close(self) -> None:
+        """Stop observing; what was seen can still be asked for, and the state as it then stands.
+
+        Raises:
+            ObservationError: it is closed already.
+        """
+        if self._closed:
+            raise ObservationError(f"this observer of {type(self.optimizer).__name__} is closed already")
+        self._closed = True
+        self._handle.remove()
+        _OPEN.discard(self.optimizer)
+
+    def __enter__(self) -> Observer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._closed:
+            self.close()
+
+    @contextmanager
+    def _naming_the_layer(self) -> Iterator[None]:
+        """Turn what is only found when counts are fetched from a device into an error that names the layer."""
+        try:
+            yield
+        except NegativeEntryError as error:
+            raise ObservationError(f"layer {self._roster.layers[error.layer].name!r}: {error}") from error
+
+    def _readings(self) -> tuple[Reading, ...]:
+        """Read all layers; refuse where there is nothing to read yet."""
+        readings = read(self.optimizer, self.layers, self.adapter)
+        self._watch.nonfinite.tell(self._roster.layers)
+        if not self.step and all(reading.values is None for reading in readings):
+            name = type(self.optimizer).__name__
+            raise ObservationError(f"the state of this {name} is not built yet; ask after its first step")
+        return readings
+
+    def _snapshot_of(self, row: Row) -> Snapshot:
+        layers = layer_snapshots(row, len(self._roster.layers))
+        return Snapshot(row.observation.step, None, self._threshold_at(row.observation), layers)
+
+    def _threshold_at(self, observation: Observation) -> float | None:
+        """Return the magnitude that ε weighed as much as at an observed step, as `threshold_of` has it.
+
+        Of what a placement depends on, ε and the steps are those of that time; the betas are taken to be the present
+        ones.
+        """
+        most: dict[int, float] = {}
+        numbers = {id(group): number for number, group in enumerate(self._roster.groups)}
+        for index, steps in zip(observation.indexes, observation.steps_taken, strict=True):
+            number = numbers.get(id(self._roster.layers[index].group))
+            if number is not None:
+                most[number] = max(steps, most.get(number, 1.0))
+        return common(self._threshold(number, steps, observation) for number, steps in most.items())
+
+    def _threshold(self, number: int, steps: float, observation: Observation) -> float | None:
+        epsilon = observation.epsilons[number] if number < len(observation.epsilons) else None
+        if epsilon is None:
+            return None
+        return self.adapter.placement(self._roster.groups[number], steps).magnitude_from_epsilon(epsilon)

@@ -1,0 +1,520 @@
+"""The real Lightning, at its smallest: a fit takes a fraction of a second, the import several."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import importlib
+import importlib.util
+import json
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import epsgrid
+from epsgrid.errors import DataError, ExecutionError, ObservationError
+from epsgrid.integrations import _following
+from epsgrid.integrations.loggers import import_mlflow
+from epsgrid.numerics.series import Series
+
+pytestmark = [
+    pytest.mark.skipif(not importlib.util.find_spec("lightning"), reason="lightning not installed"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec"),
+]
+
+EXAMPLES, BATCH, EPOCH = 48, 8, 6
+RANK_ZERO = "lightning.pytorch.utilities.rank_zero"
+
+
+@functools.cache
+def real() -> SimpleNamespace:
+    """Import what is tested, and Lightning after it; third parties' warnings at import are their own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        own = importlib.import_module("epsgrid.integrations.lightning")
+        pl = importlib.import_module("lightning.pytorch")
+        return SimpleNamespace(own=own, pl=pl, loggers=importlib.import_module("lightning.pytorch.loggers"))
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+
+
+def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=1e-2)
+
+
+def module(make: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] = adam, scale: float = 1.0) -> Any:
+    class Module(real().pl.LightningModule):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = network()
+
+        def training_step(self, batch: list[torch.Tensor], _: int) -> torch.Tensor:
+            inputs, targets = batch
+            return nn.functional.cross_entropy(self.net(inputs), targets) * scale
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return make(self.net.parameters())
+
+    return Module()
+
+
+def data() -> torch.utils.data.TensorDataset:
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(EXAMPLES, 8, generator=generator)
+    return torch.utils.data.TensorDataset(inputs, torch.randint(3, (EXAMPLES,), generator=generator))
+
+
+def batches() -> Any:
+    return torch.utils.data.DataLoader(data(), batch_size=BATCH)
+
+
+def trainer_of(package: Any, callbacks: list[Any], folder: Path, **options: Any) -> Any:
+    quiet = {
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+        "logger": False,
+    }
+    return package.Trainer(
+        **{
+            "max_epochs": 1,
+            "accelerator": "cpu",
+            "default_root_dir": folder,
+            **quiet,
+            **options,
+            "callbacks": callbacks,
+        }
+    )
+
+
+def fit(callback: Any, folder: Path, trained: Any = None, **options: Any) -> Any:
+    """Fit a module, the small one unless another is given; return the trainer."""
+    trainer = trainer_of(real().pl, [callback] if callback else [], folder, **options)
+    trainer.fit(trained or module(), batches())
+    return trainer
+
+
+def bounds_by_hand(epochs: int = 1, order: Sequence[int] = range(EPOCH)) -> Any:
+    """Train without Lightning, on batches in some order; return the bounds and the weights."""
+    all_batches = list(batches())
+    net = network()
+    optimizer = adam(net.parameters())
+    with epsgrid.observe(optimizer, [(f"net.{name}", each) for name, each in net.named_parameters()]) as observer:
+        for _ in range(epochs):
+            for inputs, targets in (all_batches[number] for number in order):
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(net(inputs), targets).backward()
+                optimizer.step()
+    return observer.bounds(), net.state_dict()
+
+
+# Bounds and weights
+
+
+def test_bounds_are_those_of_a_loop_by_hand(tmp_path: Path) -> None:
+    callback = real().own.EpsilonCallback()
+    fit(callback, tmp_path, max_epochs=3)
+    expected, _ = bounds_by_hand()
+    assert (callback.bounds.low, callback.bounds.high) == (expected.low, expected.high)
+    assert callback.bounds.layers == expected.layers
+    (observer,) = callback.observers
+    assert observer.step == 3 * EPOCH
+    assert observer.series().steps == tuple(range(1, 3 * EPOCH + 1))
+
+
+def test_weights_are_the_same_with_and_without(tmp_path: Path) -> None:
+    with_it, without = module(), module()
+    logger = real().loggers.CSVLogger(tmp_path)
+    fit(real().own.EpsilonCallback(), tmp_path, with_it, max_epochs=2, logger=logger, log_every_n_steps=1)
+    fit(None, tmp_path, without, max_epochs=2)
+    _, by_hand = bounds_by_hand(epochs=2)
+    for name, weights in without.net.state_dict().items():
+        assert torch.equal(with_it.net.state_dict()[name], weights)
+        assert torch.equal(by_hand[name], weights)
+
+
+def test_bounds_are_told_once_and_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    callback = real().own.EpsilonCallback()
+    with caplog.at_level(logging.INFO, RANK_ZERO):
+        fit(callback, tmp_path, max_epochs=2)
+    (told,) = [record.message for record in caplog.records if record.message.startswith("epsgrid")]
+    low, high = callback.bounds.low, callback.bounds.high
+    assert told == (
+        f"epsgrid: after {EPOCH} steps, 1 epoch, the bounds of ε for Adam are {low.decade:.0e} to {high.decade:.0e}"
+        f" (set by {low.layers[0]}, {low.entries} entries, and {high.layers[0]}, {high.entries} entries);"
+        " it trains with 1e-08"
+    )
+
+
+def test_several_probe_epochs(tmp_path: Path) -> None:
+    callback = real().own.EpsilonCallback(probe_epochs=2)
+    fit(callback, tmp_path, max_epochs=3)
+    expected, _ = bounds_by_hand(epochs=2)
+    assert callback.bounds.layers == expected.layers
+
+
+def test_a_training_shorter_than_the_probe_has_bounds_too(tmp_path: Path) -> None:
+    callback = real().own.EpsilonCallback(probe_epochs=9)
+    fit(callback, tmp_path, max_epochs=2)
+    expected, _ = bounds_by_hand(epochs=2)
+    assert callback.bounds.layers == expected.layers
+
+
+def test_accumulated_gradients_are_one_step(tmp_path: Path) -> None:
+    callback = real().own.EpsilonCallback()
+    fit(callback, tmp_path, accumulate_grad_batches=3)
+    assert callback.observers[0].step == EPOCH // 3
+
+
+def test_a_second_fit_is_observed_anew(tmp_path: Path) -> None:
+    callback = real().own.EpsilonCallback()
+    trained = module()
+    fit(callback, tmp_path, trained)
+    first = callback.bounds
+    fit(callback, tmp_path, trained)
+    assert callback.bounds is not first
+    assert callback.observers[0].step == EPOCH
+
+
+# Loggers
+
+
+def test_every_logger_gets_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("tensorboard", "mlflow"):
+        pytest.importorskip(package)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    address = (tmp_path / "mlruns").as_uri()
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)  # the logger sets it, and it is put back afterwards
+    mlflow = import_mlflow()
+    to_csv = real().loggers.CSVLogger(tmp_path, name="csv")
+    to_tensorboard = real().loggers.TensorBoardLogger(tmp_path, name="tensorboard")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        to_mlflow = real().loggers.MLFlowLogger("mine", tracking_uri=address)
+        callback = real().own.EpsilonCallback()
+        fit(callback, tmp_path, logger=[to_csv, to_tensorboard, to_mlflow], log_every_n_steps=2)
+
+    with (Path(to_csv.log_dir) / "metrics.csv").open() as file:
+        rows = {int(row["step"]): row for row in csv.DictReader(file)}
+    assert list(rows) == [2, 4, 6]
+    series = callback.observers[0].series()
+    low = {step: low for step, low, _ in series.bounds_over_time()}
+    assert {step: float(row["epsgrid/low"]) for step, row in rows.items()} == {step: low[step] for step in rows}
+    assert float(rows[4]["epsgrid_p50/net.0.bias"]) == dict(series.over_time("net.0.bias", 0.5))[4]
+    assert float(rows[6]["epsgrid/adaptable"]) == callback.observers[0].adaptable_fraction().total
+
+    events = EventAccumulator(to_tensorboard.log_dir, size_guidance={"histograms": 0})
+    events.Reload()
+    assert {event.step: event.value for event in events.Scalars("epsgrid/low")} == pytest.approx(
+        {step: low[step] for step in rows}
+    )
+    histograms = events.Histograms("epsgrid_magnitudes/net.0.weight")
+    assert [event.step for event in histograms] == [2, 4, 6]
+    assert histograms[0].histogram_value.num == 16 * 8
+
+    client = mlflow.MlflowClient(tracking_uri=address)
+    history = client.get_metric_history(to_mlflow.run_id, "epsgrid/low")
+    assert {metric.step: metric.value for metric in history} == {step: low[step] for step in rows}
+    path = client.download_artifacts(to_mlflow.run_id, "epsgrid/step-00000004.json")
+    (snapshot,) = Series.from_json(json.loads(Path(path).read_text())).snapshots
+    assert (snapshot.step, snapshot.epoch) == (4, pytest.approx(4 / EPOCH))
+
+
+@pytest.mark.parametrize(("log_every", "steps"), [(None, [3, 6]), (2, [2, 4, 6]), (4, [4]), (7, [])])
+def test_numbers_come_when_asked(tmp_path: Path, log_every: int | None, steps: list[int]) -> None:
+    logged: list[int] = []
+
+    class Logger(real().loggers.logger.DummyLogger):  # type: ignore[misc]
+        def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+            logged.extend([step] if "epsgrid/low" in metrics else [])
+
+    fit(real().own.EpsilonCallback(log_every=log_every), tmp_path, logger=Logger(), log_every_n_steps=3)
+    assert logged == steps
+
+
+# Optimizers
+
+
+def adversaries(first: Any, second: Any) -> Any:
+    """Two optimizers, stepped by hand, the second every other time."""
+
+    class Adversaries(real().pl.LightningModule):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+            self.one, self.other = network(), network()
+
+        def training_step(self, batch: list[torch.Tensor], number: int) -> None:
+            inputs, targets = batch
+            for net, optimizer in zip((self.one, self.other), self.optimizers(), strict=True):
+                if net is self.one or number % 2:
+                    optimizer.zero_grad()
+                    self.manual_backward(nn.functional.cross_entropy(net(inputs), targets))
+                    optimizer.step()
+
+        def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+            return [first(self.one.parameters()), second(self.other.parameters())]
+
+    return Adversaries()
+
+
+def test_several_optimizers_stepped_by_hand(tmp_path: Path) -> None:
+    callback = real().own.EpsilonCallback()
+    logger = real().loggers.CSVLogger(tmp_path)
+    fit(callback, tmp_path, adversaries(adam, torch.optim.RMSprop), logger=logger, log_every_n_steps=3)
+    one, other = callback.observers
+    assert (one.step, other.step) == (EPOCH, EPOCH // 2)
+    expected, _ = bounds_by_hand()
+    assert callback.all_bounds[0].low.magnitude == expected.low.magnitude
+    assert callback.all_bounds[1] == other.bounds()
+    with pytest.raises(ObservationError, match=r"2 optimizers are observed: .*all_bounds\[0\]"):
+        _ = callback.bounds
+    with (Path(logger.log_dir) / "metrics.csv").open() as file:
+        names = next(csv.reader(file))
+    assert {"epsgrid.0/low", "epsgrid.1/low", "epsgrid.0_p2/one.0.bias", "epsgrid.1_p2/other.0.bias"} <= set(names)
+
+
+def test_an_optimizer_that_cannot_be_observed_is_left_out(tmp_path: Path) -> None:
+    callback = real().own.EpsilonCallback()
+    with pytest.warns(RuntimeWarning, match="SGD cannot be observed: it divides by no second moment"):
+        fit(callback, tmp_path, adversaries(adam, functools.partial(torch.optim.SGD, lr=1e-2)))
+    assert len(callback.observers) == 1
+    assert callback.bounds is not None
+
+
+def test_an_only_optimizer_that_cannot_be_observed_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    trained = module(functools.partial(torch.optim.SGD, lr=1e-2))
+    before = {name: weights.clone() for name, weights in trained.state_dict().items()}
+    with pytest.raises(ObservationError, match="SGD cannot be observed"):
+        fit(real().own.EpsilonCallback(), tmp_path, trained)
+    assert all(torch.equal(weights, before[name]) for name, weights in trained.state_dict().items())
+
+
+# What goes wrong
+
+
+def test_an_exception_ends_the_observing(tmp_path: Path) -> None:
+    class Stop(real().pl.Callback):  # type: ignore[misc]
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            if trainer.global_step == 8:
+                raise RuntimeError("enough")
+
+    callback = real().own.EpsilonCallback()
+    trainer = trainer_of(real().pl, [callback, Stop()], tmp_path, max_epochs=2)
+    with pytest.raises(RuntimeError, match="enough"):
+        trainer.fit(module(), batches())
+    expected, _ = bounds_by_hand()
+    assert callback.bounds.layers == expected.layers
+    (observer,) = callback.observers
+    assert observer.step == 8
+    with pytest.raises(ObservationError, match="closed already"):
+        observer.close()
+    with epsgrid.observe(observer.optimizer, [(layer.name, layer.parameter) for layer in observer.layers]):
+        pass
+
+
+def test_bounds_that_cannot_be_had_do_not_end_the_training(tmp_path: Path) -> None:
+    callback = real().own.EpsilonCallback()
+    with pytest.warns(RuntimeWarning, match="epsgrid: no bounds: none of the 4 layers has finite non-zero"):
+        trainer = fit(callback, tmp_path, module(scale=0.0), max_epochs=2)
+    assert trainer.global_step == 2 * EPOCH
+    assert callback.bounds is None
+
+
+@pytest.mark.parametrize("name", ["every", "log_every", "probe_epochs"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, True])
+def test_arguments_out_of_range(name: str, value: object) -> None:
+    with pytest.raises(ObservationError, match=f"{name} must be a whole number, at least 1, got {value!r}"):
+        real().own.EpsilonCallback(**{name: value})
+
+
+# Checkpoints
+
+
+def checkpoint(folder: Path, callback: Any, **options: Any) -> Path:
+    trainer = fit(callback, folder, **options)
+    trainer.save_checkpoint(folder / "it.ckpt")
+    return folder / "it.ckpt"
+
+
+def resume(callback: Any, path: Path, epochs: int) -> Any:
+    trainer = trainer_of(real().pl, [callback], path.parent, max_epochs=epochs)
+    trainer.fit(module(), batches(), ckpt_path=path, weights_only=True)
+    return trainer
+
+
+def test_a_resumed_training_has_the_bounds_of_the_first_epoch(tmp_path: Path) -> None:
+    first, second = real().own.EpsilonCallback(), real().own.EpsilonCallback()
+    resume(second, checkpoint(tmp_path, first), epochs=3)
+    assert second.bounds == first.bounds
+    assert second.observers[0].step == 3 * EPOCH
+    assert second.observers[0].series().steps[0] == EPOCH + 1
+
+
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")
+def test_a_training_resumed_within_the_first_epoch_probes_it_to_its_end(tmp_path: Path) -> None:
+    class Save(real().pl.Callback):  # type: ignore[misc]
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            if trainer.global_step == 2:
+                trainer.save_checkpoint(tmp_path / "it.ckpt")
+
+    callback = real().own.EpsilonCallback()
+    trainer_of(real().pl, [callback, Save()], tmp_path).fit(module(), batches())
+    resumed = real().own.EpsilonCallback()
+    resume(resumed, tmp_path / "it.ckpt", epochs=2)
+    expected, _ = bounds_by_hand(order=[0, 1, 0, 1, 2, 3])  # Lightning does not wind an ordinary loader forward
+    assert resumed.bounds.layers == expected.layers
+    assert resumed.observers[0].series().steps[0] == 3
+
+
+def test_a_training_resumed_beyond_the_probe_without_bounds_has_none(tmp_path: Path) -> None:
+    late = real().own.EpsilonCallback()
+    resume(late, checkpoint(tmp_path, None), epochs=2)
+    assert late.bounds is None
+    assert late.observers[0].step == 2 * EPOCH
+
+
+def test_several_optimizers_go_on_counting_where_they_were(tmp_path: Path) -> None:
+    first = real().own.EpsilonCallback()
+    path = checkpoint(tmp_path, first, trained=adversaries(adam, adam))
+    second = real().own.EpsilonCallback()
+    trainer = trainer_of(real().pl, [second], tmp_path, max_epochs=2)
+    trainer.fit(adversaries(adam, adam), batches(), ckpt_path=path, weights_only=True)
+    assert [observer.step for observer in second.observers] == [2 * EPOCH, EPOCH]
+    assert second.all_bounds == first.all_bounds
+
+
+@pytest.mark.parametrize("text", ["", "{}", "null", '{"version": 1, "kept": [{"version": 1}], "steps": [1]}'])
+def test_what_a_checkpoint_holds_may_be_damaged(text: str) -> None:
+    callback = real().own.EpsilonCallback()
+    with pytest.warns(RuntimeWarning, match="the bounds in the checkpoint cannot be read"):
+        callback.load_state_dict({"epsgrid": text})
+    assert callback.bounds is None
+
+
+# The two packages
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("pytorch_lightning"), reason="pytorch_lightning not installed")
+def test_the_trainer_of_the_other_package_takes_it_too(tmp_path: Path) -> None:
+    other = importlib.import_module("pytorch_lightning")
+
+    class Module(other.LightningModule):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = network()
+
+        def training_step(self, batch: list[torch.Tensor], _: int) -> torch.Tensor:
+            return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return adam(self.net.parameters())
+
+    callback = real().own.EpsilonCallback()
+    trainer_of(other, [callback], tmp_path).fit(Module(), batches())
+    expected, _ = bounds_by_hand()
+    assert callback.bounds.layers == expected.layers
+
+
+@pytest.mark.parametrize(
+    ("imported", "chosen"),
+    [
+        ({"lightning.pytorch"}, "lightning.pytorch"),
+        ({"pytorch_lightning"}, "pytorch_lightning"),
+        ({"lightning.pytorch", "pytorch_lightning"}, "lightning.pytorch"),
+        (set(), "lightning.pytorch"),
+    ],
+)
+def test_the_base_is_of_the_package_in_use(imported: set[str], chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = real().own
+    monkeypatch.setattr(own, "sys", SimpleNamespace(modules=dict.fromkeys(imported)))
+    monkeypatch.setattr(own, "importlib", SimpleNamespace(import_module=lambda name: name))
+    assert own._import_package() == chosen
+
+
+def test_without_either_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = real().own
+    for name in ("lightning.pytorch", "pytorch_lightning"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ExecutionError, match=r"Lightning cannot be imported .*pip install 'epsgrid\[lightning\]'"):
+        own._import_package()
+
+
+# The README's example
+
+
+def test_the_readmes_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """The statements of the README, with quieter options; its output is this one."""
+    from sklearn.datasets import load_digits
+    from torch.utils.data import DataLoader, TensorDataset
+
+    monkeypatch.chdir(tmp_path)
+    lightning, EpsilonCallback = real().pl, real().own.EpsilonCallback  # noqa: N806 - as it is imported there
+
+    class Classifier(lightning.LightningModule):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+
+        def training_step(self, batch: list[torch.Tensor], _: int) -> torch.Tensor:
+            return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.Adam(self.parameters())
+
+    torch.manual_seed(0)
+    pixels, digits = load_digits(return_X_y=True)
+    data = TensorDataset(torch.tensor(pixels / 16).float(), torch.tensor(digits))
+    epsilon = EpsilonCallback()
+    logger = real().loggers.CSVLogger(tmp_path)
+    trainer = trainer_of(lightning, [epsilon], tmp_path, max_epochs=3, logger=logger, log_every_n_steps=10)
+    with caplog.at_level(logging.INFO, RANK_ZERO):
+        trainer.fit(Classifier(), DataLoader(data, batch_size=64, shuffle=True))
+
+    (told,) = [record.message for record in caplog.records if record.message.startswith("epsgrid")]
+    assert re.fullmatch(
+        r"epsgrid: after 29 steps, 1 epoch, the bounds of ε for Adam are 1e-05 to 1e-01 \(set by net.0.weight, \d+"
+        r" entries, and net.2.bias, 10 entries\); it trains with 1e-08",
+        told,
+    )
+    assert epsilon.bounds.decades == (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+    assert epsilon.observers[0].adaptable_fraction(1e-4).total == pytest.approx(0.81, abs=0.02)
+
+
+# What both callbacks share
+
+
+def test_a_training_without_an_optimizer_is_refused() -> None:
+    with pytest.raises(ObservationError, match="this training has no optimizer to observe"):
+        _following.Following(1, 1).attach([], network(), 0)
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_torchvision_that_cannot_be_imported_is_no_hindrance(
+    installed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def broken() -> None:
+        asked.append(True)
+        raise DataError("no such module")
+
+    monkeypatch.setattr(_following, "import_torchvision", broken)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: installed or None)
+    _following.mend_torchvision()
+    assert bool(asked) is installed

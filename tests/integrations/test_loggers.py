@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import epsgrid
+from epsgrid.errors import ExecutionError
+from epsgrid.integrations import loggers
+from epsgrid.integrations.loggers import (
+    buckets,
+    open_mlflow,
+    open_tensorboard,
+    scalars,
+    scalars_of_all,
+    scalars_of_layers,
+    write_mlflow,
+    write_tensorboard,
+)
+from epsgrid.numerics.counting import count
+from epsgrid.numerics.series import Series
+
+needs_tensorboard = pytest.mark.skipif(not importlib.util.find_spec("tensorboard"), reason="tensorboard not installed")
+needs_mlflow = pytest.mark.skipif(not importlib.util.find_spec("mlflow"), reason="mlflow not installed")
+
+LAYERS = ("0.weight", "0.bias", "2.weight", "2.bias")
+STEPS = 3
+
+
+@pytest.fixture
+def trained() -> tuple[Series, dict[int, dict[str, np.ndarray[Any, Any]]]]:
+    """A series, and √v̂ of every layer at every step, read by hand."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 40), nn.ReLU(), nn.Linear(40, 2))
+    optimizer = torch.optim.Adam(model.parameters(), eps=1e-3)
+    by_hand: dict[int, dict[str, np.ndarray[Any, Any]]] = {}
+    snapshots = []
+    with epsgrid.observe(optimizer, model=model) as observer:
+        for step in range(1, STEPS + 1):
+            optimizer.zero_grad()
+            model(torch.randn(5, 6)).square().mean().backward()
+            optimizer.step()
+            snapshots.append(observer.snapshot())
+            by_hand[step] = {
+                name: (optimizer.state[parameter]["exp_avg_sq"].double() / (1 - 0.999**step)).sqrt().numpy().ravel()
+                for name, parameter in model.named_parameters()
+            }
+    return replace(observer.series(), snapshots=tuple(snapshots)), by_hand
+
+
+def test_scalars_are_those_of_the_entries(trained: Any) -> None:
+    series, by_hand = trained
+    rows = scalars(series)
+    assert list(rows) == list(by_hand)
+    for step, layers in by_hand.items():
+        row = rows[step]
+        ends = []
+        for name, entries in layers.items():
+            nonzero = np.sort(entries[entries != 0])
+            at = {share: nonzero[min(int(share / 100 * len(nonzero)), len(nonzero) - 1)] for share in (2, 50, 98)}
+            for share, magnitude in at.items():
+                assert row[f"epsgrid_p{share}/{name}"] == pytest.approx(magnitude, rel=0.008)
+            ends.append((at[2], at[98]))
+            assert row[f"epsgrid_adaptable/{name}"] == pytest.approx(np.mean(entries > 1e-3), abs=0.1)
+        assert row["epsgrid/low"] == pytest.approx(min(low for low, _ in ends), rel=0.008)
+        assert row["epsgrid/high"] == pytest.approx(max(high for _, high in ends), rel=0.008)
+        assert row["epsgrid/threshold"] == pytest.approx(1e-3)
+        everything = np.concatenate(list(layers.values()))
+        assert row["epsgrid/adaptable"] == pytest.approx(np.mean(everything > 1e-3), abs=0.05)
+        assert 0 < row["epsgrid/adaptable"] < 1
+
+
+def test_scalars_of_all_and_of_layers_are_the_two_halves(trained: Any) -> None:
+    series, _ = trained
+    of_all, of_layers, both = scalars_of_all(series, "x"), scalars_of_layers(series, "x"), scalars(series, "x")
+    assert set(of_all[1]) == {"x/low", "x/high", "x/threshold", "x/adaptable"}
+    assert set(of_layers[1]) == {f"x_{what}/{name}" for name in LAYERS for what in ("adaptable", "p2", "p50", "p98")}
+    assert both == {step: of_all[step] | of_layers[step] for step in both}
+
+
+def test_layers_without_entries_give_no_scalars() -> None:
+    model = nn.Linear(3, 2)
+    model.bias.requires_grad_(False)
+    optimizer = torch.optim.Adam([model.weight])
+    with epsgrid.observe(optimizer, model=model) as observer:
+        (model(torch.zeros(1, 3)) * 0).sum().backward()
+        optimizer.step()
+    (row,) = scalars(replace(observer.series(), snapshots=(observer.snapshot(),))).values()
+    assert row == {"epsgrid/threshold": 1e-8, "epsgrid/adaptable": 0.0, "epsgrid_adaptable/weight": 0.0}
+
+
+# Buckets
+
+
+@pytest.mark.parametrize("mantissa_bits", [1, 5])
+def test_buckets_hold_the_entries_between_their_edges(mantissa_bits: int) -> None:
+    v = 10 ** (torch.rand(500, generator=torch.Generator().manual_seed(0)) * 20 - 12)
+    v[:50] = 0
+    limits, counts = buckets(count(v, 2.0).fold(mantissa_bits))
+    roots = np.log10(np.sqrt(v[v > 0].double().numpy() * 2.0))
+    expected = Counter(np.searchsorted(limits, roots, side="left").tolist())
+    assert counts.tolist() == [expected[place] for place in range(1, len(limits))]
+    assert counts[0] and counts[-1]
+    assert np.all(np.diff(limits) > 0)
+
+
+def test_buckets_end_at_finite_edges() -> None:
+    """The first bin begins at zero, which has no logarithm; what lies beyond float32 lies in the first and last."""
+    v = torch.tensor([1e-300, 2.0**-149, 1.0, 1e300], dtype=torch.float64)
+    limits, counts = buckets(count(v).fold(1))
+    assert np.all(np.isfinite(limits))
+    assert limits[0] == pytest.approx(math.log10(2.0**-74.5))
+    assert (counts[0], counts[-1], counts.sum()) == (2, 1, 4)
+
+
+# TensorBoard
+
+
+@needs_tensorboard
+def test_event_files_can_be_read_back(trained: Any, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    series, by_hand = trained
+    writer = open_tensorboard(tmp_path)
+    write_tensorboard(series, writer)
+    writer.close()
+    events = EventAccumulator(str(tmp_path), size_guidance={"scalars": 0, "histograms": 0})
+    events.Reload()
+    for step, row in scalars(series).items():
+        for name, value in row.items():
+            read = {event.step: event.value for event in events.Scalars(name)}
+            assert read[step] == pytest.approx(value, rel=1e-6)
+    for name in LAYERS:
+        for event in events.Histograms(f"epsgrid_magnitudes/{name}"):
+            entries = by_hand[event.step][name]
+            logarithms = np.log10(entries[entries > 0])
+            histogram = event.histogram_value
+            assert histogram.num == len(logarithms) == sum(histogram.bucket)
+            assert histogram.min <= logarithms.min() and logarithms.max() <= histogram.max
+            assert histogram.sum / histogram.num == pytest.approx(logarithms.mean(), abs=0.05)
+            assert histogram.sum_squares / histogram.num == pytest.approx((logarithms**2).mean(), rel=0.05)
+            places = np.searchsorted([histogram.min, *histogram.bucket_limit], logarithms, side="left")
+            assert Counter(places.tolist()) == {
+                place: number for place, number in enumerate(map(int, histogram.bucket), start=1) if number
+            }
+
+
+@pytest.mark.parametrize(("module", "extra"), [("torch.utils.tensorboard", "tensorboard"), ("mlflow", "mlflow")])
+def test_what_is_not_installed_is_named_with_its_extra(
+    module: str, extra: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    opening = {"tensorboard": open_tensorboard, "mlflow": open_mlflow}[extra]
+    with pytest.raises(ExecutionError, match=rf"{extra} cannot be imported .*pip install 'epsgrid\[{extra}\]'"):
+        opening(tmp_path)
+
+
+# MLflow
+
+
+@needs_mlflow
+@pytest.mark.filterwarnings("ignore::FutureWarning:mlflow", "ignore::DeprecationWarning:mlflow")
+def test_a_local_folder_holds_metrics_and_series(trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
+    series, _ = trained
+    run = open_mlflow(tmp_path / "runs", "mine", run_name="first")
+    write_mlflow(series, run)
+    run.end()
+    for name, value in scalars(series)[STEPS].items():
+        history = run.client.get_metric_history(run.run_id, name)
+        assert {metric.step for metric in history} == set(range(1, STEPS + 1))
+        assert history[-1].value == value
+    (artifact,) = [each for each in run.client.list_artifacts(run.run_id, "epsgrid") if f"{STEPS:08d}" in each.path]
+    text = Path(run.client.download_artifacts(run.run_id, artifact.path)).read_text()
+    read = Series.from_json(json.loads(text))
+    assert read.snapshots == series.snapshots[-1:]
+    assert read.names == LAYERS
+    stored = run.client.get_run(run.run_id)
+    assert (stored.info.status, stored.info.run_name) == ("FINISHED", "first")
+
+
+@needs_mlflow
+@pytest.mark.filterwarnings("ignore::FutureWarning:mlflow", "ignore::DeprecationWarning:mlflow")
+def test_an_experiment_that_exists_gets_another_run(tmp_path: Path) -> None:
+    runs = [open_mlflow(tmp_path, "mine") for _ in range(2)]
+    assert runs[0].run_id != runs[1].run_id
+    first, second = (run.client.get_run(run.run_id).info.experiment_id for run in runs)
+    assert first == second
+
+
+def test_metrics_go_in_batches_under_names_that_mlflow_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mlflow")
+    batches: list[list[Any]] = []
+
+    class Client:
+        def log_batch(self, run_id: str, metrics: list[Any]) -> None:
+            batches.append(metrics)
+
+    row = {f"epsgrid_p2/layer {number}(α)": float(number) for number in range(1500)}
+    loggers._log_metrics(loggers.MlflowRun(Client(), "run"), row, 7)
+    assert [len(batch) for batch in batches] == [1000, 500]
+    last = batches[-1][-1]
+    assert (last.key, last.value, last.step) == ("epsgrid_p2/layer 1499___", 1499.0, 7)
+
+
+def test_telemetry_is_off_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "false")
+    monkeypatch.delenv("DO_NOT_TRACK", raising=False)
+    loggers.import_mlflow()
+    assert loggers.os.environ["MLFLOW_DISABLE_TELEMETRY"] == "false"
+    assert loggers.os.environ["DO_NOT_TRACK"] == "true"

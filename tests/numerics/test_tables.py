@@ -1,0 +1,448 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epsgrid.numerics import _compiled, _entries, tables
+from epsgrid.numerics.counting import count
+from epsgrid.numerics.histogram import LogHistogram
+from epsgrid.numerics.tables import Counted, Counter, NegativeEntryError, magnitudes_of
+from tests.numerics import reference
+from tests.numerics.strategies import any_moments, nonfinite
+
+FRACTIONS = (0.0, 0.01, 0.02, 0.25, 0.5, 0.98, 0.999, 1.0)
+TYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+WAYS = ["compiled", "torch"]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA"))]
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Count by compiled code, then in plain torch, which is what counts on other devices."""
+    if request.param == "torch":
+        monkeypatch.setattr(tables, "_kernel", lambda: None)
+    yield request.param
+
+
+def both_ways(values: Sequence[torch.Tensor], mantissa_bits: int = 5) -> list[Counted]:
+    with pytest.MonkeyPatch.context() as patch:
+        compiled = Counter(FRACTIONS, mantissa_bits).count(values)
+        patch.setattr(tables, "_kernel", lambda: None)
+        return [compiled, Counter(FRACTIONS, mantissa_bits).count(values)]
+
+
+def sample(entries: int, seed: int = 0, shift: float = 0.0) -> torch.Tensor:
+    """Magnitudes over many decades, a tenth of them zeros."""
+    generator = torch.Generator().manual_seed(seed)
+    v = (6 * torch.randn(entries, generator=generator) + shift).exp2()
+    return v * (torch.rand(entries, generator=generator) > 0.1)
+
+
+def as_numpy(v: torch.Tensor) -> np.ndarray:
+    return v.detach().cpu().double().numpy().ravel()
+
+
+def expected_slots(v: np.ndarray, mantissa_bits: int) -> list[int]:
+    """By a sort and a search."""
+    ordered = np.sort(v[np.isfinite(v) & (v != 0)])
+    if not ordered.size:
+        return [-1] * len(FRACTIONS)
+    edges = reference.edges(mantissa_bits)
+    slots = []
+    for fraction in FRACTIONS:
+        entry = ordered[min(int(fraction * ordered.size), ordered.size - 1)]
+        if entry < 2.0**-149:
+            slots.append(0)
+        elif entry > float(np.finfo(np.float32).max):
+            slots.append(len(edges))
+        else:
+            slots.append(int(np.searchsorted(edges, entry, side="left")))
+    return slots
+
+
+def check(counted: Counted, values: Sequence[torch.Tensor], mantissa_bits: int = 5) -> None:
+    """Compare all that was counted with plain numpy."""
+    bins, totals = counted.quantile_bins(), counted.totals()
+    assert (bins.dtype, tuple(bins.shape)) == (torch.int32, (len(values), len(FRACTIONS)))
+    assert (totals.dtype, tuple(totals.shape)) == (torch.int64, (len(values), 3))
+    for layer, tensor in enumerate(values):
+        v = as_numpy(tensor)
+        finite = v[np.isfinite(v)]
+        zeros = int((finite == 0).sum())
+        assert totals[layer].tolist() == [zeros, finite.size - zeros, v.size - finite.size]
+        assert bins[layer].tolist() == expected_slots(v, mantissa_bits)
+        histogram = counted.histogram(layer, 2.5)
+        np.testing.assert_array_equal(histogram.counts, reference.binned(v, mantissa_bits))
+        assert (histogram.nan, histogram.infinite) == (np.isnan(v).sum(), np.isinf(v).sum())
+        assert histogram.below_range == ((v > 0) & (v < 2.0**-149)).sum()
+        assert histogram.above_range == ((v > np.finfo(np.float32).max) & (v < np.inf)).sum()
+        assert (histogram.total, histogram.scale) == (v.size, 2.5)
+
+
+@pytest.mark.parametrize("mantissa_bits", [0, 1, 2, 5, 6, 10])
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_every_type_is_counted_as_numpy_does(dtype: torch.dtype, mantissa_bits: int, way: str) -> None:
+    values = [sample(n, seed=n).to(dtype) for n in (1, 2, 3, 5, 257, 4095, 4096, 4099)]
+    check(Counter(FRACTIONS, mantissa_bits).count(values), values, mantissa_bits)
+
+
+def test_tensors_of_all_types_may_be_mixed(way: str) -> None:
+    values = [sample(5000 - 37 * n, seed=n).to(dtype) for n, dtype in enumerate(TYPES * 2)]
+    check(Counter(FRACTIONS).count(values), values)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_every_number_of_16_bits_is_counted_as_numpy_does(dtype: torch.dtype, way: str) -> None:
+    """Zeros, denormals, infinity, NaN of either sign; twice over in one table, and once each in four."""
+    everything = torch.arange(-(1 << 15), 1 << 15, dtype=torch.int32).to(torch.int16).view(dtype)
+    allowed = everything[~(everything < 0)]
+    values = [allowed, *allowed.split(3000), allowed[:0x400]]
+    check(Counter(FRACTIONS).count(values), values)
+
+
+@given(st.lists(any_moments, max_size=4))
+def test_any_float32s_are_counted_as_numpy_does(arrays: list[np.ndarray]) -> None:
+    values = [torch.from_numpy(array) for array in arrays]
+    for counted in both_ways(values):
+        check(counted, values)
+
+
+@given(st.lists(st.one_of(st.floats(0, allow_infinity=True), st.floats(0, 1e-37), nonfinite), max_size=60))
+def test_any_float64s_are_counted_as_numpy_does(entries: list[float]) -> None:
+    values = [torch.tensor(entries, dtype=torch.float64)]
+    for counted in both_ways(values):
+        check(counted, values)
+
+
+@pytest.mark.parametrize("mantissa_bits", [1, 5])
+def test_a_float64_beside_a_bin_edge_stays_on_its_side(mantissa_bits: int, way: str) -> None:
+    edges = reference.edges(mantissa_bits)[1:-1]
+    values = [torch.from_numpy(v) for v in (edges, np.nextafter(edges, 0), np.nextafter(edges, np.inf))]
+    check(Counter(FRACTIONS, mantissa_bits).count(values), values, mantissa_bits)
+
+
+def special() -> list[torch.Tensor]:
+    payloads = np.array([0x7F800001, 0x7FFFFFFF, 0xFF800001, 0xFFFFFFFF, 0x7FC00000], dtype=np.uint32)
+    return [
+        torch.zeros(5000),
+        -torch.zeros(5000),
+        torch.full((9000,), 0.25),
+        torch.full((9000,), 2.0**-149),
+        torch.tensor([2.0**-149, 2.0**-127, 2.0**-126, torch.finfo(torch.float32).max, torch.inf, torch.inf]),
+        torch.from_numpy(np.tile(payloads.view(np.float32), 1001)),
+        torch.full((5001,), torch.inf),
+        torch.cat([torch.full((5000,), torch.nan), -torch.zeros(3), torch.full((2,), 3.0), torch.zeros(2)]),
+        torch.tensor([]),
+        torch.tensor(3.0),
+        torch.tensor(torch.nan, dtype=torch.float64),
+        torch.full((4321,), 1e-300, dtype=torch.float64),
+        torch.tensor([1e300, 1e39, 1.0, 1e-46, 0.0, -0.0], dtype=torch.float64),
+    ]
+
+
+@pytest.mark.parametrize("mantissa_bits", [0, 1, 5])
+def test_what_is_special_has_its_place(mantissa_bits: int, way: str) -> None:
+    check(Counter(FRACTIONS, mantissa_bits).count(special()), special(), mantissa_bits)
+
+
+def test_a_counter_forgets_what_it_counted_before(way: str) -> None:
+    """Its tables are reused: nothing may be left where the entries of an earlier call were."""
+    counter = Counter(FRACTIONS)
+    rng = np.random.default_rng(0)
+    for call in range(12):
+        values = [sample(6000, seed=call, shift=rng.uniform(-100, 100)), special()[call], sample(100, seed=call)]
+        check(counter.count(values), values)
+
+
+def test_a_counter_takes_other_tensors_than_before(way: str) -> None:
+    counter = Counter(FRACTIONS)
+    for entries in ([3, 5000], [5000, 3, 70], [9], [], [4096] * 5):
+        values = [sample(n, seed=n) for n in entries]
+        check(counter.count(values), values)
+
+
+def layouts() -> list[tuple[str, Callable[[torch.Tensor], torch.Tensor]]]:
+    return [
+        ("transposed", lambda v: v.view(300, 500).T),
+        ("channels last", lambda v: v.view(10, 30, 20, 25).to(memory_format=torch.channels_last)),
+        ("every third", lambda v: v[1::3]),
+        ("block", lambda v: v.view(300, 500)[7:200, 3:400]),
+        ("offset", lambda v: v[7:]),
+        ("expanded", lambda v: v[:1000].unsqueeze(1).expand(1000, 7)),
+        ("parameter", lambda v: torch.nn.Parameter(v.view(300, 500).T)),
+        ("no entries", lambda v: v.view(300, 500)[:, :0].T),
+    ]
+
+
+@pytest.mark.parametrize("layout", [layout for _, layout in layouts()], ids=[name for name, _ in layouts()])
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_the_layout_in_memory_makes_no_difference(
+    layout: Callable[[torch.Tensor], torch.Tensor], dtype: torch.dtype, way: str
+) -> None:
+    values = [layout(sample(150_000).to(dtype)), sample(9)]
+    check(Counter(FRACTIONS).count(values), values)
+
+
+def test_dense_layouts_are_read_where_they_are() -> None:
+    dense = torch.rand(4, 3, 5, 5).to(memory_format=torch.channels_last).permute(3, 0, 2, 1)
+    counter = Counter(FRACTIONS)
+    counter.count([dense])
+    ((_, rows),) = counter._groups
+    assert rows._tensors[0, 0] == dense.data_ptr()
+
+
+def test_tensors_are_left_as_they_were(way: str) -> None:
+    values = [each for each in special() if each.dtype == torch.float32]
+    before = [v.clone() for v in values]
+    Counter(FRACTIONS).count(values)
+    for v, old in zip(values, before, strict=True):
+        assert torch.equal(v.view(torch.int32), old.view(torch.int32))
+
+
+def test_what_was_read_stays_when_more_is_counted(way: str) -> None:
+    counter = Counter(FRACTIONS)
+    first = [sample(500), torch.zeros(3)]
+    counted = counter.count(first)
+    bins, totals, histogram = counted.quantile_bins(), counted.totals(), counted.histogram(0, 1.0)
+    counter.count([sample(500, shift=30), torch.ones(3)])
+    assert bins.tolist() == [expected_slots(as_numpy(v), 5) for v in first]
+    assert totals[1].tolist() == [3, 0, 0]
+    np.testing.assert_array_equal(histogram.counts, reference.binned(as_numpy(first[0]), 5))
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_chunks_make_no_difference(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_kernel", lambda: None)
+    monkeypatch.setattr(_entries, "CPU_CHUNK", chunk)
+    values = [sample(n, seed=n) for n in (999, 1000, 1)]
+    check(Counter(FRACTIONS).count(values), values)
+
+
+def test_histograms_are_those_of_count(way: str) -> None:
+    values = special()
+    counted = Counter(()).count(values)
+    for layer, v in enumerate(values):
+        assert counted.histogram(layer, 0.5) == count(v, 0.5)
+
+
+def test_more_entries_than_32_bits_can_count_go_to_wider_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And so are counted apart from the others: the answers keep the order of the tensors all the same."""
+    monkeypatch.setattr(tables, "_INT32_LIMIT", 1000)
+    values = [sample(999, seed=1), sample(1000, seed=2), sample(5, seed=3), sample(3000, seed=4)]
+    counter = Counter(FRACTIONS)
+    check(counter.count(values), values)
+    (_, narrow), (places, wide) = counter._groups
+    assert (narrow._rows.dtype, wide._table.dtype, places) == (np.int32, torch.int64, [1, 3])
+    values[3][7] = -1
+    with pytest.raises(NegativeEntryError, match="negative entry -1") as caught:
+        counter.count(values)
+    assert caught.value.layer == 3
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_tensors_on_several_devices_are_counted_together(device: str) -> None:
+    values = [sample(999, seed=1), sample(5000, seed=2).to(device), sample(5, seed=3)]
+    counted = Counter(FRACTIONS).count(values)
+    check(counted, values)
+    assert counted.totals().device.type == "cpu"
+
+
+def test_nothing_is_read_back_from_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tensor on the device "meta" has no entries at all: whatever asked for one would fail."""
+    values = [torch.empty(70_000, device="meta"), torch.empty(3, 5, dtype=torch.float64, device="meta").T]
+    counted = Counter(FRACTIONS).count(values)
+    assert counted.quantile_bins().is_meta and counted.totals().is_meta
+    with pytest.raises(NotImplementedError, match="meta"):
+        counted.histogram(0, 1.0)
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_a_negative_entry_is_refused_and_named(dtype: torch.dtype, way: str) -> None:
+    counter = Counter(FRACTIONS)
+    values = [torch.ones(3, dtype=dtype), torch.tensor([[1.0, -0.0, torch.nan], [-0.5, 2, -3]], dtype=dtype).T]
+    with pytest.raises(NegativeEntryError, match=r"has the negative entry -0\.5; check which tensor") as caught:
+        counter.count(values)
+    assert caught.value.layer == 1
+    values[1] = torch.ones(3, dtype=dtype)
+    check(counter.count(values), values)
+
+
+@pytest.mark.parametrize("entry", [-1e-300, -1e300, -torch.inf, -(2.0**-149)])
+def test_every_negative_float64_is_refused(entry: float, way: str) -> None:
+    values = [torch.cat([torch.ones(6000, dtype=torch.float64), torch.tensor([entry], dtype=torch.float64)])]
+    with pytest.raises(NegativeEntryError, match="negative entry -"):
+        Counter(FRACTIONS).count(values)
+
+
+def test_a_device_cannot_raise_but_tells_of_negative_entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_kernel", lambda: None)
+    monkeypatch.setattr(tables._TorchRows, "_refuse_negative", lambda *_: None)
+    counted = Counter(FRACTIONS).count([torch.ones(2), torch.tensor([1.0, -1.0, -torch.inf, torch.nan])])
+    assert counted.totals().tolist() == [[0, 2, 0], [0, 1, 3]]
+    with pytest.raises(NegativeEntryError, match="has negative entries; check which tensor") as caught:
+        counted.histogram(1, 1.0)
+    assert caught.value.layer == 1
+    assert counted.histogram(0, 1.0).total == 2
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.complex64, torch.bool], ids=str)
+def test_other_types_are_refused(dtype: torch.dtype, way: str) -> None:
+    with pytest.raises(ValueError, match=r"cannot count entries of type torch\.\w+; expected one of: float32, float64"):
+        Counter(FRACTIONS).count([torch.zeros(3), torch.zeros(3, dtype=dtype)])
+
+
+def test_a_tensor_without_memory_is_refused() -> None:
+    class Shell(torch.Tensor):
+        def data_ptr(self) -> int:
+            return 0
+
+    with pytest.raises(ValueError, match="cannot count a Shell without memory of its own: pass plain tensors"):
+        Counter(FRACTIONS).count([torch.ones(3).as_subclass(Shell)])
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.5, float("nan")])
+def test_a_fraction_outside_0_to_1_is_refused(fraction: float) -> None:
+    with pytest.raises(ValueError, match=r"fractions must lie in \[0, 1\], got"):
+        Counter([0.5, fraction])
+
+
+def test_too_fine_bins_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"mantissa_bits must lie in 0\.\.10, got 11"):
+        Counter([0.5], mantissa_bits=11)
+
+
+def test_a_layer_that_was_not_counted_is_refused(way: str) -> None:
+    counted = Counter(FRACTIONS).count([torch.ones(3)])
+    with pytest.raises(IndexError, match="layer 1 does not exist among 1 tensors counted"):
+        counted.histogram(1, 1.0)
+
+
+@pytest.mark.parametrize("mantissa_bits", [0, 5])
+@pytest.mark.parametrize("scale", [1.0, 1000.0, 0.3])
+def test_magnitudes_are_those_of_a_histogram(scale: float, mantissa_bits: int) -> None:
+    bins = len(LogHistogram(mantissa_bits, reference.binned(np.ones(1), mantissa_bits)).counts)
+    slots = np.arange(bins + 1)
+    for slot, magnitude in zip(
+        slots[:: 1 + bins // 200], magnitudes_of(slots, scale, mantissa_bits)[:: 1 + bins // 200], strict=True
+    ):
+        counts = np.zeros(bins, dtype=np.int64)
+        below = above = 0
+        if slot == 0:
+            below = 1
+        elif slot == bins:
+            above = 1
+        else:
+            counts[slot] = 1
+        histogram = LogHistogram(mantissa_bits, counts, scale, below_range=below, above_range=above)
+        assert histogram.quantile(0.5) == magnitude
+    assert np.isnan(magnitudes_of(np.array([-1]), scale, mantissa_bits)).all()
+
+
+def test_each_layer_may_have_a_scale_of_its_own() -> None:
+    slots = np.array([[100, 4000, -1], [8160, 8161, 0]], dtype=np.int32)
+    found = magnitudes_of(slots, np.array([[2.0], [3.0]]))
+    np.testing.assert_array_equal(found, [magnitudes_of(slots[0], 2.0), magnitudes_of(slots[1], 3.0)])
+
+
+def test_denormals_count_even_where_arithmetic_would_flush_them() -> None:
+    values = [
+        torch.tensor([2.0**-149, 2.0**-130, 1.0]),
+        torch.tensor([2.0**-24, 2.0**-15, 1.0], dtype=torch.float16),
+        torch.tensor([2.0**-133, 1.0], dtype=torch.bfloat16),
+        torch.tensor([2.0**-149, 2.0**-130, 1e-310, 1.0], dtype=torch.float64),
+    ]
+    counter, expected = Counter(FRACTIONS), Counter(FRACTIONS).count(values)
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot flush denormals")
+    try:
+        counted = counter.count(values)
+    finally:
+        torch.set_flush_denormal(False)
+    for layer in range(len(values)):
+        assert counted.histogram(layer, 1.0) == expected.histogram(layer, 1.0)
+
+
+def test_counters_of_several_threads_do_not_disturb_each_other() -> None:
+    """The compiled call leaves Python's lock to others."""
+
+    def work(seed: int) -> None:
+        counter = Counter(FRACTIONS)
+        for call in range(5):
+            values = [sample(20_000, seed=10 * seed + call), sample(30, seed=seed)]
+            check(counter.count(values), values)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(8)))
+
+
+def test_tables_take_some_tens_of_kilobytes_a_layer() -> None:
+    counter = Counter(FRACTIONS)
+    counter.count([torch.ones(10_000)] * 100)
+    ((_, rows),) = counter._groups
+    arrays = [value for value in vars(rows).values() if isinstance(value, np.ndarray)]
+    assert sum(array.nbytes for array in arrays) < 100 * 40_000
+
+
+class NoFolderToWrite:
+    """Stands for numba where it can compile but not keep what it compiled."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def njit(self, signature: str, nogil: bool, cache: bool = False) -> Callable[[Any], Any]:
+        if cache:
+            raise self.error
+        return lambda function: (function, signature, nogil)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("cannot cache function"), OSError("disk full"), EOFError("damaged")])
+def test_where_nothing_can_be_kept_each_process_compiles(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_compiled, "nb", NoFolderToWrite(error))
+    compiled: Any = _compiled._compile("int64(int64)", abs)
+    assert compiled == (abs, "int64(int64)", True)
+
+
+def run(program: str) -> str:
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_numba_is_imported_when_something_is_counted() -> None:
+    program = """
+import sys, torch
+from epsgrid.numerics.tables import Counter
+counter = Counter([0.5])
+assert "numba" not in sys.modules
+counter.count([torch.ones(3)])
+assert "numba" in sys.modules
+"""
+    run(program)
+
+
+def test_without_numba_plain_torch_counts_and_says_so() -> None:
+    program = """
+import sys, warnings
+sys.modules["numba"] = None
+import torch
+from epsgrid.numerics.tables import Counter, compiled
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    assert not compiled()
+    counted = Counter([0.5]).count([torch.tensor([0.0, 4.0, 9.0])])
+print(*[warning.message for warning in caught])
+print(counted.totals().tolist())
+"""
+    said = run(program)
+    assert "numba cannot compile the counting of gradient magnitudes (ModuleNotFoundError" in said
+    assert said.count("plain torch counts instead") == 1
+    assert "[[1, 2, 0]]" in said

@@ -1,0 +1,250 @@
+"""One rank of a job that `test_distributed` starts: `python -m tests.observing.distributed_worker RANK WORLD FOLDER`.
+
+Every scenario named for the world's size is run in turn; `FOLDER/SCENARIO-RANK.pt` holds what this rank got from it,
+and, from the first rank, the whole of v, put together by torch.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+import epsgrid
+from epsgrid.errors import EpsgridError
+from epsgrid.observing.distributed import gathered_bounds, gathered_series, gathered_statistics
+from epsgrid.observing.observer import Observer
+
+Named = Iterable[tuple[str, torch.Tensor]]
+
+STEPS = 3
+
+
+def small_model() -> nn.Module:
+    """Build the same weights on every rank and in the test; the last layers have fewer rows than ranks."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(7, 5), nn.ReLU(), nn.Linear(5, 3), nn.ReLU(), nn.Linear(3, 1))
+
+
+def batches(rank: int = 0) -> list[torch.Tensor]:
+    """Return a rank's inputs; rank 0's are also those of the one process it is compared with."""
+    generator = torch.Generator().manual_seed(rank)
+    return [torch.randn(4, 7, generator=generator) for _ in range(STEPS)]
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, inputs: Iterable[torch.Tensor]) -> None:
+    for batch in inputs:
+        optimizer.zero_grad()
+        model(batch).square().mean().backward()
+        optimizer.step()
+
+
+def assigned(shapes: dict[str, tuple[int, ...]], dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
+    """Return gradients over thirty decades with zeros and ties, the same everywhere."""
+    generator = torch.Generator().manual_seed(7)
+    gradients = {}
+    for name, shape in shapes.items():
+        gradient = 10 ** (30 * torch.rand(shape, generator=generator, dtype=torch.float64) - 15)
+        gradient[torch.rand(shape, generator=generator) < 0.2] = 0
+        gradient[torch.rand(shape, generator=generator) < 0.2] = 1e-3
+        gradients[name] = gradient.to(dtype)
+    return gradients
+
+
+def adam_on(parameters: dict[str, nn.Parameter], gradients: dict[str, torch.Tensor]) -> tuple[Observer, Any]:
+    optimizer = torch.optim.Adam(parameters.values(), foreach=False)
+    observer = epsgrid.observe(optimizer, parameters.items())
+    for name, parameter in parameters.items():
+        parameter.grad = gradients[name]
+    optimizer.step()
+    return observer, optimizer
+
+
+def answers(observer: Observer, group: dist.ProcessGroup | None = None) -> dict[str, Any]:
+    """Return what the three functions give as plain JSON."""
+    return {
+        "statistics": [layer.to_json() for layer in gathered_statistics(observer, group)],
+        "bounds": gathered_bounds(observer, group).to_json(),
+        "series": gathered_series(observer, 0.5, group).to_json(),
+        "local": [layer.to_json() for layer in observer.statistics()],
+    }
+
+
+def error_of(observer: Observer, group: dist.ProcessGroup | None = None) -> dict[str, Any]:
+    try:
+        gathered_bounds(observer, group)
+    except EpsgridError as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    return {"error": ""}
+
+
+def whole(optimizer: torch.optim.Optimizer, named: Named) -> dict[str, torch.Tensor]:
+    """Return v of every parameter in full; torch puts shards together, a collective."""
+    found = {}
+    for name, parameter in named:
+        v = optimizer.state[parameter]["exp_avg_sq"]
+        found[name] = v.full_tensor() if hasattr(v, "full_tensor") else v
+    return found
+
+
+# Two ranks
+
+
+def ddp(rank: int) -> dict[str, Any]:
+    """Every rank has its own batches and the same v."""
+    model = DistributedDataParallel(small_model())
+    optimizer = torch.optim.AdamW(model.parameters())
+    observer = epsgrid.observe(optimizer, model=model)
+    train(model, optimizer, batches(rank))
+    return {**answers(observer), "v": whole(optimizer, model.module.named_parameters())}
+
+
+def fsdp2(rank: int) -> dict[str, Any]:
+    """Same batches on both ranks: halves of a sum of equals are exact, so v is that of one process."""
+    model = small_model()
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    for module in (model[0], model[2], model):
+        fully_shard(module, mesh=mesh)
+    return sharded(model)
+
+
+def hsdp(rank: int) -> dict[str, Any]:
+    """Replicated over one mesh dimension, cut along the other."""
+    model = small_model()
+    fully_shard(model, mesh=init_device_mesh("cpu", (2, dist.get_world_size() // 2), mesh_dim_names=("dp", "shard")))
+    return sharded(model)
+
+
+def sharded(model: nn.Module) -> dict[str, Any]:
+    optimizer = torch.optim.Adam(model.parameters())
+    observer = epsgrid.observe(optimizer, model=model)
+    train(model, optimizer, batches())
+    return {**answers(observer), "v": whole(optimizer, model.named_parameters())}
+
+
+def zero(rank: int) -> dict[str, Any]:
+    """Each rank's inner optimizer has the state of its own parameters."""
+    from torch.distributed.optim import ZeroRedundancyOptimizer  # warns where it is imported, of torch.jit
+
+    model = DistributedDataParallel(small_model())
+    optimizer = ZeroRedundancyOptimizer(model.parameters(), torch.optim.Adam)
+    observer = epsgrid.observe(optimizer, model=model)
+    train(model, optimizer, batches())
+    return answers(observer)
+
+
+def apart(rank: int) -> dict[str, Any]:
+    """Replicas that have lost each other."""
+    model = small_model()
+    optimizer = torch.optim.Adam(model.parameters())
+    observer = epsgrid.observe(optimizer, model=model)
+    train(model, optimizer, batches(rank))
+    return error_of(observer)
+
+
+def out_of_step(rank: int) -> dict[str, Any]:
+    """Replicas at different steps."""
+    model = small_model()
+    optimizer = torch.optim.Adam(model.parameters())
+    observer = epsgrid.observe(optimizer, model=model)
+    train(model, optimizer, batches()[: 1 + rank])
+    return error_of(observer)
+
+
+def unreadable(rank: int) -> dict[str, Any]:
+    """A negative second moment on the second rank alone."""
+    model = small_model()
+    optimizer = torch.optim.Adam(model.parameters())
+    observer = epsgrid.observe(optimizer, model=model)
+    train(model, optimizer, batches())
+    if rank == 1:
+        optimizer.state[model[2].weight]["exp_avg_sq"].neg_()
+    return error_of(observer)
+
+
+def unbuilt(rank: int) -> dict[str, Any]:
+    """No step taken yet."""
+    model = small_model()
+    return error_of(epsgrid.observe(torch.optim.Adam(model.parameters()), model=model))
+
+
+def flattened(rank: int) -> dict[str, Any]:
+    """The older FSDP, whose parts do not say where they belong."""
+    model = FullyShardedDataParallel(small_model(), use_orig_params=True, device_id=torch.device("cpu"))
+    optimizer = torch.optim.Adam(model.parameters())
+    observer = epsgrid.observe(optimizer, model=model)
+    train(model, optimizer, batches())
+    return error_of(observer)
+
+
+# Three ranks
+
+UNEVEN = {"rows": (7, 5), "few rows": (2, 3), "columns": (4, 8), "copies": (3, 3), "scalar": (1,)}
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
+
+
+def uneven(rank: int, dtype: torch.dtype) -> dict[str, Any]:
+    """Shards of unequal size along either dimension, one rank without any entry, and copies."""
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    along = {"columns": Shard(1), "copies": Replicate()}
+    gradients = {
+        name: distribute_tensor(gradient, mesh, [along.get(name, Shard(0))])
+        for name, gradient in assigned(UNEVEN, dtype).items()
+    }
+    parameters = {name: nn.Parameter(torch.zeros_like(gradient)) for name, gradient in gradients.items()}
+    observer, optimizer = adam_on(parameters, gradients)
+    return {**answers(observer), "v": whole(optimizer, parameters.items())}
+
+
+def stages(rank: int) -> dict[str, Any]:
+    """Each rank has a layer of its own beside one that all have; the last rank's own is all zero."""
+    gradients = assigned({"shared": (6, 2), f"stage {rank}": (5 + rank, 3)})
+    if rank == 2:
+        gradients["stage 2"].zero_()
+    parameters = {name: nn.Parameter(torch.zeros_like(gradient)) for name, gradient in gradients.items()}
+    observer, optimizer = adam_on(parameters, gradients)
+    return {**answers(observer), "v": whole(optimizer, parameters.items())}
+
+
+def lacking(rank: int) -> dict[str, Any]:
+    """Shards of three ranks, gathered over two of them; the third does not belong to the group."""
+    gradient = distribute_tensor(torch.ones(6, 2), init_device_mesh("cpu", (3,)), [Shard(0)])
+    observer, _ = adam_on({"weight": nn.Parameter(torch.zeros_like(gradient))}, {"weight": gradient})
+    return error_of(observer, dist.new_group([0, 1]))
+
+
+SCENARIOS: dict[int, dict[str, Callable[[int], dict[str, Any]]]] = {
+    2: {each.__name__: each for each in (ddp, fsdp2, hsdp, zero, apart, out_of_step, unreadable, unbuilt, flattened)},
+    3: {
+        **{f"uneven {name}": lambda rank, dtype=dtype: uneven(rank, dtype) for name, dtype in DTYPES.items()},
+        "stages": stages,
+        "lacking": lacking,
+    },
+}
+
+
+def main() -> None:
+    rank, world, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=world, timeout=timedelta(minutes=5)
+    )
+    for name, scenario in SCENARIOS[world].items():
+        torch.save(scenario(rank), folder / f"{name}-{rank}.pt")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

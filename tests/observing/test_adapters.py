@@ -1,0 +1,271 @@
+"""Where optimizers keep v and add ε: those of torch, ours, subclasses, registered ones, and those that have none."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import epsgrid
+from epsgrid import optimizers, plugins
+from epsgrid.errors import ObservationError
+from epsgrid.observing import adapters
+from epsgrid.observing.adapters import adapter_for, from_plugin, register, unwrap
+from epsgrid.optimizers import SecondMoment
+from tests.observing.samples import OPTIMIZERS, mlp, squares, train
+
+TORCHS = [
+    value
+    for value in vars(torch.optim).values()
+    if isinstance(value, type) and issubclass(value, torch.optim.Optimizer) and value is not torch.optim.Optimizer
+]
+WITHOUT = {"SGD", "Rprop", "LBFGS", "ASGD", "Adafactor", "Muon", "SparseAdam"}
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a test register classes that later tests do not see."""
+    monkeypatch.setattr(adapters, "_ADAPTERS", dict(adapters._ADAPTERS))
+
+
+class Own(torch.optim.Optimizer):
+    """An optimizer that nobody knows: v beside its state's own names, ε under the root."""
+
+    def __init__(self, params: Any, lr: float = 0.01, keep: float = 0.9, eps: float = 1e-6) -> None:
+        super().__init__(params, {"lr": lr, "keep": keep, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if not state:
+                    state.update(seen=0, second=torch.zeros_like(parameter))
+                state["seen"] += 1
+                state["second"].lerp_(parameter.grad.square(), 1 - group["keep"])
+                v = state["second"] / (1 - group["keep"] ** state["seen"])
+                parameter.sub_(group["lr"] * parameter.grad / (v + group["eps"]).sqrt())
+
+
+def second_moment(state: Any, group: Any) -> SecondMoment | None:
+    return SecondMoment(state["second"], group["keep"], state["seen"]) if state else None
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_v_is_what_the_rule_of_each_optimizer_says(name: str) -> None:
+    model = mlp()
+    optimizer = OPTIMIZERS[name](model.parameters())
+    adapter, group = adapter_for(optimizer), optimizer.param_groups[0]
+    first = next(model.parameters())
+    assert adapter.second_moment(optimizer.state.get(first, {}), group) is None
+    train(model, optimizer, 7)
+    for parameter in model.parameters():
+        moment = adapter.second_moment(optimizer.state[parameter], group)
+        v, factor = squares(optimizer, parameter)
+        assert moment is not None
+        assert v.max() > 0
+        # Of a difference of squares numpy and torch round the product differently.
+        tolerance = 1e-6 * np.abs(v).max() if name == "rmsprop-centered" else 0
+        np.testing.assert_allclose(moment.values.double().numpy(), v, rtol=0, atol=tolerance)
+        assert moment.scale == factor
+
+
+@pytest.mark.parametrize(
+    ("name", "epsilon", "magnitude"),
+    [
+        ("adam", 1e-3, 1e-3),
+        ("adam-tensors", 1e-3, 1e-3),
+        ("amsgrad", 1e-3, 1e-3),
+        ("radam", 1e-3, 1e-3 / math.sqrt(1 - 0.99**7)),
+        ("rmsprop", 1e-3, 1e-3),
+        ("rmsprop-centered", 1e-3, 1e-3),
+        ("adagrad", 1e-3, 1e-3),
+        ("adamax", 1e-3, 1e-3),
+        ("adadelta", 1e-6, 1e-3),
+        ("eadam", 1e-8, 1e-3),
+        ("adamomentum", 1e-8, 1e-3),
+        ("adabelief", 1e-8, 1e-3 + 1e-8),
+        ("adabelief-rectified", 1e-8, 1e-3 + 1e-8 / math.sqrt(1 - 0.99**7)),
+    ],
+)
+def test_epsilon_is_placed_by_the_groups_own_settings(name: str, epsilon: float, magnitude: float) -> None:
+    optimizer = OPTIMIZERS[name](mlp().parameters())
+    placement = adapter_for(optimizer).placement(optimizer.param_groups[0], 7)
+    assert placement.magnitude_from_epsilon(epsilon) == pytest.approx(magnitude, rel=1e-7)
+
+
+def test_groups_of_one_optimizer_may_have_settings_of_their_own() -> None:
+    first, second = torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.Adam(
+        [{"params": [first], "amsgrad": True}, {"params": [second], "betas": (0.9, 0.5)}], betas=(0.9, 0.8)
+    )
+    for size in (2.0, 1.0):
+        first.grad = second.grad = torch.full((3,), size)
+        optimizer.step()
+    adapter = adapter_for(optimizer)
+    moments = [adapter.second_moment(optimizer.state[group["params"][0]], group) for group in optimizer.param_groups]
+    assert moments[0] is not None and moments[1] is not None
+    assert moments[0].values is optimizer.state[first]["max_exp_avg_sq"]
+    assert moments[1].values is optimizer.state[second]["exp_avg_sq"]
+    assert (moments[0].decay, moments[1].decay) == (0.8, 0.5)
+
+
+@pytest.mark.parametrize("cls", TORCHS, ids=lambda cls: cls.__name__)
+def test_every_optimizer_of_torch_is_observed_or_refused_with_a_reason(cls: type[torch.optim.Optimizer]) -> None:
+    settings = {"lr": 0.1} if cls.__name__ == "SGD" else {}
+    optimizer = cls([torch.nn.Parameter(torch.ones(2, 2))], **settings)  # type: ignore[arg-type]
+    if cls.__name__ not in WITHOUT:
+        assert adapter_for(optimizer).name == cls.__name__
+        return
+    with pytest.raises(ObservationError, match=f"^{cls.__name__} cannot be observed: it .*"):
+        adapter_for(optimizer)
+
+
+def test_all_our_own_optimizers_are_observed() -> None:
+    for name in plugins.names("optimizers"):
+        plugin = optimizers.load(name)
+        epsilon = 1e-8 if plugin.HAS_EPSILON else None
+        optimizer = plugin.build([torch.nn.Parameter(torch.ones(2))], plugin.Options(name=name), 0.1, epsilon)
+        if plugin.HAS_EPSILON:
+            group = optimizer.param_groups[0]
+            expected = plugin.placement(plugin.Options(name=name, **_shared(plugin, group)), 7)
+            assert adapter_for(optimizer).placement(group, 7) == expected
+        else:
+            with pytest.raises(ObservationError, match="SGD cannot be observed: it divides by no second moment"):
+                adapter_for(optimizer)
+
+
+def _shared(plugin: Any, group: dict[str, Any]) -> dict[str, Any]:
+    return {key: group[key] for key in plugin.Options.model_fields if key in group}
+
+
+def test_a_subclass_is_observed_as_its_base(registry: None) -> None:
+    class Sub(torch.optim.AdamW):
+        pass
+
+    assert adapter_for(Sub([torch.nn.Parameter(torch.ones(2))])).name == "AdamW"
+
+
+def test_a_registered_class_comes_before_its_bases(registry: None) -> None:
+    class Sub(torch.optim.SGD):
+        pass
+
+    optimizer = Sub([torch.nn.Parameter(torch.ones(2))], lr=0.1)
+    with pytest.raises(ObservationError, match="Sub cannot be observed: it divides by no second moment"):
+        adapter_for(optimizer)
+    register(Sub, second_moment)
+    assert adapter_for(optimizer).name == "Sub"
+
+
+def test_an_unknown_class_is_told_how_to_register_and_then_works(registry: None) -> None:
+    parameter = torch.nn.Parameter(torch.ones(4))
+    optimizer = Own([parameter])
+    words = r"Own is an optimizer that epsgrid does not know \(it knows Adadelta, .*RMSprop\).*register_optimizer\(Own"
+    with pytest.raises(ObservationError, match=words):
+        adapter_for(optimizer)
+    epsgrid.register_optimizer(Own, second_moment, epsgrid.Placement.inside())
+    adapter = adapter_for(optimizer)
+    assert adapter.second_moment({}, optimizer.param_groups[0]) is None
+    for size in (1.0, 3.0):
+        parameter.grad = torch.full((4,), size)
+        optimizer.step()
+    moment = adapter.second_moment(optimizer.state[parameter], optimizer.param_groups[0])
+    assert moment is not None
+    assert float(moment.values[0]) * moment.scale == pytest.approx((0.09 + 0.9) / (1 - 0.81))
+    assert adapter.placement(optimizer.param_groups[0], 2).epsilon_from_magnitude(1e-3) == pytest.approx(1e-6)
+
+
+def test_a_placement_may_depend_on_group_and_step(registry: None) -> None:
+    register(Own, second_moment, lambda group, step: epsgrid.Placement.before_correction(group["keep"], step))
+    optimizer = Own([torch.nn.Parameter(torch.ones(4))])
+    placement = adapter_for(optimizer).placement(optimizer.param_groups[0], 2)
+    assert placement.epsilon_from_magnitude(1.0) == pytest.approx(math.sqrt(1 - 0.81))
+
+
+def test_a_second_moment_of_the_wrong_type_is_told(registry: None) -> None:
+    register(Own, lambda state, group: torch.ones(4))  # type: ignore[arg-type, return-value]
+    optimizer = Own([torch.nn.Parameter(torch.ones(4))])
+    words = r"second_moment registered for Own must return an epsgrid\.SecondMoment or None, got Tensor"
+    with pytest.raises(ObservationError, match=words):
+        adapter_for(optimizer).second_moment({}, optimizer.param_groups[0])
+
+
+@pytest.mark.parametrize("what", [torch.nn.Linear, "Adam", 3])
+def test_only_classes_of_optimizers_can_be_registered(what: Any) -> None:
+    with pytest.raises(ObservationError, match=r"expected a subclass of torch\.optim\.Optimizer to register, got "):
+        register(what, second_moment)
+
+
+def test_an_optimizer_that_never_divides_is_told() -> None:
+    optimizer = torch.optim.RAdam([torch.nn.Parameter(torch.ones(2))], betas=(0.9, 0.5))
+    with pytest.raises(ObservationError, match=r"RAdam with .*0\.5.* has no epsilon to bound: .*over at most 3 steps"):
+        adapter_for(optimizer).placement(optimizer.param_groups[0], 3)
+
+
+def test_a_plugin_from_elsewhere_needs_no_registration() -> None:
+    plugin = optimizers.load("adadelta")
+    adapter = from_plugin(plugin, plugin.Options(name="adadelta", rho=0.5))
+    assert adapter.name == "adadelta"
+    assert adapter.placement({}, 4).per_gradient == pytest.approx(math.sqrt(1 - 0.5**4))
+    assert adapter.second_moment({}, {}) is None
+
+
+class Wrapper:
+    """As Lightning's: no optimizer itself."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self.optimizer = optimizer
+
+    @property
+    def param_groups(self) -> Any:
+        return self.optimizer.param_groups
+
+
+class Accelerated(torch.optim.Optimizer):
+    """As Accelerate's: a subclass that is never initialised."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self.optimizer = optimizer
+
+
+class Sharded(torch.optim.Adam):
+    """As ZeroRedundancyOptimizer: holds the real one under another name."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self.optim = optimizer
+
+
+def test_wrappers_are_taken_off() -> None:
+    real = torch.optim.Adam([torch.nn.Parameter(torch.ones(2))])
+    assert unwrap(real) is real
+    assert unwrap(Wrapper(Accelerated(real))) is real
+    assert unwrap(Sharded(real)) is real
+    assert adapter_for(Wrapper(real)).name == "Adam"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("what", [None, torch.nn.Linear(1, 1), Wrapper(None)])
+def test_what_is_no_optimizer_is_refused(what: Any) -> None:
+    with pytest.raises(ObservationError, match=r"expected a torch\.optim\.Optimizer, got (NoneType|Linear|Wrapper)"):
+        unwrap(what)
+
+
+def test_betas_that_are_tensors_are_read_once_for_each_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    beta2 = torch.tensor(0.5, dtype=torch.float64)
+    group = {"betas": (0.9, beta2), "amsgrad": False}
+    reads = []
+    monkeypatch.setattr(torch.Tensor, "__float__", lambda self: reads.append(1) or self.item())
+    state = {"exp_avg_sq": torch.ones(2), "step": torch.tensor(3.0)}
+    adapter = adapters._ADAPTERS[torch.optim.Adam]
+    for _ in range(4):
+        moment = adapter.second_moment(state, group)
+        assert moment is not None and moment.decay == 0.5
+    assert len(reads) == 1
+    beta2.fill_(0.25)
+    moment = adapter.second_moment(state, group)
+    assert moment is not None and moment.decay == 0.25
+    assert len(reads) == 2

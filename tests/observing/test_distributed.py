@@ -1,0 +1,287 @@
+"""Jobs of two and three real processes over gloo; every scenario is in `distributed_worker`."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Partial
+
+import epsgrid
+from epsgrid.errors import ObservationError
+from epsgrid.numerics.bounds import EpsilonBounds
+from epsgrid.numerics.counting import count
+from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus
+from epsgrid.numerics.series import Series
+from epsgrid.observing import distributed
+from epsgrid.observing.collective import Query, order_statistics, summed_histogram, table_of
+from epsgrid.observing.distributed import gathered_bounds, gathered_series, gathered_statistics
+from epsgrid.observing.layers import Layer
+from epsgrid.observing.observer import Observer
+from tests.observing import distributed_worker as worker
+
+REPOSITORY = Path(__file__).parents[2]
+PATIENCE_S = 240  # a job takes seconds; on a machine that does much else, minutes
+
+Answers = list[dict[str, Any]]
+
+
+def run_job(world: int, folder: Path) -> dict[str, Answers]:
+    """Run all scenarios of a world's size; return what each rank got, by scenario."""
+    command = [sys.executable, "-m", "tests.observing.distributed_worker"]
+    ranks = [
+        subprocess.Popen(
+            [*command, str(rank), str(world), str(folder)], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True
+        )
+        for rank in range(world)
+    ]
+    try:
+        wait_for_all(ranks)
+    finally:
+        for rank in ranks:
+            rank.kill()
+        told = [rank.communicate()[1] for rank in ranks]
+    assert all(rank.returncode == 0 for rank in ranks), "\n".join(told)
+    return {
+        name: [torch.load(folder / f"{name}-{rank}.pt") for rank in range(world)] for name in worker.SCENARIOS[world]
+    }
+
+
+def wait_for_all(ranks: list[subprocess.Popen[str]]) -> None:
+    """Wait until every rank has ended, or one of them has failed: the others would wait for it."""
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end and any(rank.poll() is None for rank in ranks):
+        if any(rank.poll() for rank in ranks):
+            return
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answers]:
+    return run_job(2, tmp_path_factory.mktemp("two"))
+
+
+@pytest.fixture(scope="module")
+def of_three(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answers]:
+    return run_job(3, tmp_path_factory.mktemp("three"))
+
+
+def statistics_in(answer: Mapping[str, Any], which: str = "statistics") -> dict[str, LayerStatistics]:
+    return {layer["name"]: LayerStatistics.from_json(layer) for layer in answer[which]}
+
+
+def one_process(inputs: list[torch.Tensor]) -> Observer:
+    model = worker.small_model()
+    optimizer = torch.optim.Adam(model.parameters())
+    observer = epsgrid.observe(optimizer, model=model)
+    worker.train(model, optimizer, inputs)
+    observer.close()
+    return observer
+
+
+def by_sorting(v: torch.Tensor, scale: float) -> tuple[float, float]:
+    """The published rule in plain numpy."""
+    entries = np.sort(v.double().numpy(), axis=None)
+    entries = entries[entries != 0]
+    n = len(entries)
+    return tuple(math.sqrt(entries[index] * scale) for index in (int(0.02 * n), min(int(0.98 * n), n - 1)))
+
+
+def assert_found_by_sorting(answer: Mapping[str, Any], v: Mapping[str, torch.Tensor]) -> None:
+    """Compare counts and order statistics of each layer, and the bounds of all, with those of the whole v."""
+    statistics = statistics_in(answer)
+    for name, entries in v.items():
+        layer = statistics[name]
+        assert layer.histogram is not None
+        assert layer.histogram == count(entries, layer.histogram.scale)
+        assert (layer.entries, layer.shape) == (entries.numel(), tuple(entries.shape))
+        assert (layer.low, layer.high) == by_sorting(entries, layer.histogram.scale)
+    ends = [by_sorting(entries, statistics[name].histogram.scale) for name, entries in v.items()]
+    bounds = EpsilonBounds.from_json(answer["bounds"])
+    assert bounds.low.magnitude == min(low for low, _ in ends)
+    assert bounds.high.magnitude == max(high for _, high in ends)
+    assert bounds.layers == tuple(statistics.values())
+
+
+# Two ranks
+
+
+@pytest.mark.parametrize("scenario", ["ddp", "fsdp2", "hsdp"])
+def test_every_rank_gets_what_a_sort_of_the_whole_gives(of_two: dict[str, Answers], scenario: str) -> None:
+    first, second = of_two[scenario]
+    assert_found_by_sorting(first, first["v"])
+    for what in ("statistics", "bounds", "series"):
+        assert first[what] == second[what]
+
+
+@pytest.mark.parametrize("scenario", ["fsdp2", "hsdp", "zero"])
+def test_the_result_is_that_of_one_process(of_two: dict[str, Answers], scenario: str) -> None:
+    alone = one_process(worker.batches())
+    for answer in of_two[scenario]:
+        assert statistics_in(answer) == {layer.name: layer for layer in alone.statistics()}
+        bounds = EpsilonBounds.from_json(answer["bounds"])
+        assert (bounds.low, bounds.high) == (alone.bounds().low, alone.bounds().high)
+
+
+def test_replicas_count_once(of_two: dict[str, Answers]) -> None:
+    for answer in of_two["ddp"]:
+        assert answer["statistics"] == answer["local"]
+        assert sum(layer.entries for layer in statistics_in(answer).values()) == 5 * 7 + 5 + 3 * 5 + 3 + 3 + 1
+
+
+def test_shards_are_really_apart(of_two: dict[str, Answers]) -> None:
+    """Else the other tests of shards would show nothing."""
+    first, second = (statistics_in(answer, "local") for answer in of_two["fsdp2"])
+    assert [first[name].entries for name in ("0.weight", "2.weight", "4.bias")] == [21, 10, 1]
+    assert [second[name].entries for name in ("0.weight", "2.weight", "4.bias")] == [14, 5, 0]
+
+
+def test_a_zero_redundancy_optimizer_has_each_layer_on_one_rank(of_two: dict[str, Answers]) -> None:
+    first, second = (
+        {name for name, layer in statistics_in(answer, "local").items() if layer.status is LayerStatus.MEASURED}
+        for answer in of_two["zero"]
+    )
+    assert first and second and not first & second
+
+
+@pytest.mark.parametrize("scenario", ["ddp", "fsdp2", "zero"])
+def test_a_series_of_one_snapshot_holds_the_same_counts(of_two: dict[str, Answers], scenario: str) -> None:
+    answer = of_two[scenario][0]
+    series, statistics = Series.from_json(answer["series"]), statistics_in(answer)
+    (snapshot,) = series.snapshots
+    assert (snapshot.step, snapshot.epoch, snapshot.threshold) == (worker.STEPS, 0.5, 1e-8)
+    assert series.names == tuple(statistics)
+    assert series.kinds == tuple(layer.kind for layer in statistics.values())
+    for layer, whole in zip(snapshot.layers, statistics.values(), strict=True):
+        assert layer is not None and layer.histogram is not None and whole.histogram is not None
+        assert layer.histogram == whole.histogram.fold(layer.histogram.mantissa_bits)
+        assert layer.quantiles == tuple(whole.histogram.quantile(fraction) for fraction in series.fractions)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "words"),
+    [
+        ("apart", "layer '0.weight': ranks 0 and 1 hold second moments that are not of one tensor"),
+        ("out_of_step", "ranks 0 and 1 hold second moments that are not of one tensor, or not at the same step"),
+        ("unreadable", "rank 1: layer '2.weight': a second moment is a mean of squares"),
+        ("unbuilt", "not built yet on any rank"),
+        ("flattened", "flattened by FullyShardedDataParallel.*fully_shard"),
+    ],
+)
+def test_what_is_wrong_on_one_rank_is_told_on_all(of_two: dict[str, Answers], scenario: str, words: str) -> None:
+    for answer in of_two[scenario]:
+        with pytest.raises(ObservationError, match=words):
+            raise ObservationError(answer["error"])
+        assert answer["error"].startswith("ObservationError")
+
+
+# Three ranks
+
+
+@pytest.mark.parametrize("dtype", worker.DTYPES)
+def test_uneven_and_empty_shards(of_three: dict[str, Answers], dtype: str) -> None:
+    answers = of_three[f"uneven {dtype}"]
+    assert_found_by_sorting(answers[0], answers[0]["v"])
+    assert answers[0]["statistics"] == answers[1]["statistics"] == answers[2]["statistics"]
+    held = [[layer.entries for layer in statistics_in(answer, "local").values()] for answer in answers]
+    assert held == [[15, 3, 12, 9, 1], [15, 3, 12, 9, 0], [5, 0, 8, 9, 0]]
+
+
+def test_layers_of_different_ranks_are_all_there(of_three: dict[str, Answers]) -> None:
+    answers = of_three["stages"]
+    v = {name: entries for answer in answers[:2] for name, entries in answer["v"].items()}
+    found = statistics_in(answers[2])
+    assert list(found) == ["shared", "stage 0", "stage 1", "stage 2"]
+    assert found["stage 2"].status is LayerStatus.ALL_ZERO
+    assert {name: (layer.low, layer.high) for name, layer in found.items() if name in v} == {
+        name: by_sorting(entries, found[name].histogram.scale) for name, entries in v.items()
+    }
+    assert answers[0]["statistics"] == answers[1]["statistics"] == answers[2]["statistics"]
+
+
+def test_a_group_that_lacks_a_part_is_refused(of_three: dict[str, Answers]) -> None:
+    first, second, outside = (answer["error"] for answer in of_three["lacking"])
+    with pytest.raises(ObservationError, match=r"the 2 ranks that know it hold 8 of its 12 entries; gather over all"):
+        raise ObservationError(first)
+    assert first == second
+    with pytest.raises(ObservationError, match="does not belong to the process group"):
+        raise ObservationError(outside)
+
+
+# One process
+
+
+def test_outside_a_job_it_is_the_observers_own() -> None:
+    observer = one_process(worker.batches())
+    assert gathered_bounds(observer) == observer.bounds()
+    assert gathered_statistics(observer) == observer.statistics()
+    series = gathered_series(observer, 0.25)
+    assert series.snapshots == (observer.snapshot(0.25),)
+    assert series.names == observer.series().names
+
+
+@contextmanager
+def job_of_one(folder: Path) -> Iterator[None]:
+    dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def test_a_job_of_one_process_gathers_nothing(tmp_path: Path) -> None:
+    observer = one_process(worker.batches())
+    with job_of_one(tmp_path):
+        assert gathered_bounds(observer) == observer.bounds()
+
+
+def test_partial_sums_are_refused(tmp_path: Path) -> None:
+    with job_of_one(tmp_path):
+        part = DTensor.from_local(torch.ones(2), init_device_mesh("cpu", (1,)), [Partial()])
+        with pytest.raises(ObservationError, match="layer 'weight' is a partial sum on each rank"):
+            distributed._place(Layer("weight", part, None))
+
+
+ENTRIES = st.lists(
+    st.one_of(st.just(0.0), st.floats(0, allow_nan=False, allow_infinity=False), st.floats(1e-9, 1e-8)),
+    min_size=1,
+    max_size=60,
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(entries=ENTRIES, dtype=st.sampled_from([torch.float64, torch.float32, torch.bfloat16, torch.float16]))
+@example(entries=[5e-324, 2.0**-149, 1e-40, 1.0, 3.4028234663852886e38, 1e39, 1.7e308], dtype=torch.float64)
+@example(entries=[2.0**-149, 2.0**-126, 3.4028234663852886e38], dtype=torch.float32)
+@example(entries=[0.5] * 50, dtype=torch.float32)
+def test_every_rank_of_any_entries_is_selected_exactly(
+    tmp_path_factory: pytest.TempPathFactory, entries: list[float], dtype: torch.dtype
+) -> None:
+    v = torch.tensor(entries, dtype=torch.float64).to(dtype)
+    v = v[torch.isfinite(v)]
+    expected = np.sort(v.double().numpy())
+    expected = expected[expected != 0]
+    histogram = count(v)
+    queries = [Query(v, dtype == torch.float64, histogram, rank) for rank in range(len(expected))]
+    with job_of_one(tmp_path_factory.mktemp("job")):
+        assert order_statistics(queries, None) == expected.tolist()
+
+
+def test_tables_add_up_to_the_counts_of_all() -> None:
+    first = torch.tensor([0.0, 1e-3, 1e-50, math.nan, 1e60], dtype=torch.float64)
+    second = torch.tensor([1e-3, 2.0, math.inf, 0.0], dtype=torch.float64)
+    added = table_of(count(first)) + table_of(None) + table_of(count(second))
+    assert summed_histogram(added, 2.0) == count(torch.cat([first, second]), 2.0)

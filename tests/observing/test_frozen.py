@@ -1,0 +1,767 @@
+"""The probe finds what a plain computation finds, and leaves everything as it was."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import epsgrid
+from epsgrid.errors import NoBoundsError, ObservationError
+from epsgrid.numerics.magnitudes import LayerStatus
+from epsgrid.numerics.reliability import has_settled
+from epsgrid.observing import adapters, probing
+from epsgrid.observing.frozen import probe
+from epsgrid.observing.probing import Probing
+from epsgrid.observing.shadows import Shadows
+from epsgrid.optimizers import SecondMoment
+from epsgrid.optimizers._in_place import EpsilonInPlace
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 20), nn.BatchNorm1d(20), nn.Tanh(), nn.Dropout(0.2), nn.Linear(20, 4))
+
+
+def make_batches(count=12):
+    torch.manual_seed(1)
+    return [(torch.randn(16, 6), torch.randint(4, (16,))) for _ in range(count)]
+
+
+def loss_fn(model, batch):
+    return F.cross_entropy(model(batch[0]), batch[1])
+
+
+def in_place(squared):
+    def build(parameters):
+        return EpsilonInPlace(
+            parameters,
+            lr=1e-2,
+            betas=(0.9, 0.99),
+            eps=1e-3,
+            weight_decay=1e-2,
+            decoupled_weight_decay=False,
+            squared=squared,
+        )
+
+    return build
+
+
+OPTIMIZERS = {
+    "adam": torch.optim.Adam,
+    "decay": lambda p: torch.optim.Adam(p, weight_decay=0.1),
+    "amsgrad": lambda p: torch.optim.Adam(p, amsgrad=True),
+    "fused": lambda p: torch.optim.Adam(p, fused=True),
+    "foreach": lambda p: torch.optim.Adam(p, foreach=True),
+    "rate in a tensor": lambda p: torch.optim.Adam(p, lr=torch.tensor(0.1)),
+    "no epsilon": lambda p: torch.optim.Adam(p, eps=0.0),
+    "adamw": lambda p: torch.optim.AdamW(p, weight_decay=0.5),
+    "adamax": lambda p: torch.optim.Adamax(p, eps=0.1),
+    "nadam": torch.optim.NAdam,
+    "radam": torch.optim.RAdam,
+    "rmsprop": lambda p: torch.optim.RMSprop(p, momentum=0.9, centered=True),
+    "adadelta": torch.optim.Adadelta,
+    "adagrad": lambda p: torch.optim.Adagrad(p, initial_accumulator_value=0.1),
+    "adabelief": in_place("residual"),
+    "adamomentum": in_place("momentum"),
+    "eadam": in_place("gradient"),
+}
+
+
+def plain_probe(model, build, batches, *, accumulate=1, clip=None, tail=0.02, rate=0.0, decimals=None):
+    """Step a new optimizer of the same kind on a copy, read its v with its own adapter, sort.
+
+    Returns:
+        (least lower, greatest upper order statistic) in √v̂ units.
+    """
+    model = copy.deepcopy(model).train()
+    optimizer = build(model.parameters())
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+        if isinstance(optimizer, torch.optim.Adamax):
+            group["eps"] = 2.0**-126
+        elif not group["eps"]:
+            group["eps"] = 1e-8
+    for start in range(0, len(batches), accumulate):
+        group = batches[start : start + accumulate]
+        optimizer.zero_grad()
+        for batch in group:
+            (loss_fn(model, batch) / len(group)).backward()
+        if clip is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), clip)
+        optimizer.step()
+    return sorted_ends(optimizer, tail)
+
+
+def sorted_ends(optimizer, tail=0.02):
+    adapter = adapters.adapter_for(optimizer)
+    lows, highs = [], []
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            moment = adapter.second_moment(optimizer.state[parameter], group)
+            values = np.sort(moment.values.double().numpy().ravel())
+            values = np.sqrt(values[values > 0] * moment.scale)
+            lows.append(values[int(tail * len(values))])
+            highs.append(values[min(int((1 - tail) * len(values)), len(values) - 1)])
+    return min(lows), max(highs)
+
+
+def ends(bounds):
+    return bounds.low.magnitude, bounds.high.magnitude
+
+
+def run(model, optimizer, batches, **options):
+    """Probe with the generators where the plain computation starts."""
+    torch.manual_seed(5)
+    return probe(model, optimizer, batches, loss_fn, **options)
+
+
+def plainly(*arguments, **options):
+    torch.manual_seed(5)
+    return plain_probe(*arguments, **options)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_it_equals_the_plain_computation(name):
+    model, batches, build = network(), make_batches(), OPTIMIZERS[name]
+    bounds = run(model, build(model.parameters()), batches)
+    assert ends(bounds) == plainly(model, build, batches)
+    assert bounds.reliability is not None
+
+
+def test_and_one_by_hand_in_numpy():
+    model, batches = nn.Linear(6, 4), make_batches()
+    optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.99), weight_decay=0.1)
+    moments = {name: np.zeros(tuple(p.shape)) for name, p in model.named_parameters()}
+    for batch in batches:
+        model.zero_grad()
+        loss_fn(model, batch).backward()
+        for name, p in model.named_parameters():
+            gradient = (p.grad + 0.1 * p.detach()).double().numpy()
+            moments[name] = 0.99 * moments[name] + 0.01 * gradient**2
+    model.zero_grad()
+    roots = [np.sqrt(np.sort(v.ravel()) / (1 - 0.99 ** len(batches))) for v in moments.values()]
+    bounds = probe(model, optimizer, batches, loss_fn)
+    assert bounds.low.epsilon == pytest.approx(min(v[int(0.02 * len(v))] for v in roots), rel=1e-5)
+    assert bounds.high.epsilon == pytest.approx(max(v[int(0.98 * len(v))] for v in roots), rel=1e-5)
+
+
+def test_the_state_that_an_optimizer_has_does_not_matter():
+    for name in ("adam", "adagrad", "adadelta", "adamomentum"):
+        model, batches, build = network(), make_batches(), OPTIMIZERS[name]
+        trained = build(model.parameters())
+        for batch in make_batches(3):
+            loss_fn(model, batch).backward()
+            trained.step()
+        assert run(model, trained, batches) == run(model, build(model.parameters()), batches)
+
+
+@pytest.mark.parametrize("options", [{"accumulate": 2}, {"accumulate": 5}, {"clip_norm": 1e-2}, {"tail_fraction": 0.1}])
+def test_accumulation_clipping_and_tails(options):
+    model, batches, build = network(), make_batches(), OPTIMIZERS["adam"]
+    bounds = run(model, build(model.parameters()), batches, **options)
+    names = {"clip_norm": "clip", "tail_fraction": "tail"}
+    expected = plainly(model, build, batches, **{names.get(name, name): value for name, value in options.items()})
+    assert ends(bounds) == expected
+    assert expected != plainly(model, build, batches)
+
+
+def test_epochs_steps_and_progress():
+    model, batches, build = network(), make_batches(), OPTIMIZERS["adam"]
+    seen = []
+    bounds = run(model, build(model.parameters()), batches, epochs=2, steps=20, on_step=seen.append)
+    assert seen == list(range(1, 21))
+    assert ends(bounds) == plainly(model, build, (batches * 2)[:20])
+    assert bounds.reliability.course.steps == tuple(range(1, 21))
+
+
+def test_moving_weights():
+    model, batches, build = network(), make_batches(), lambda p: torch.optim.Adam(p, lr=0.05, weight_decay=0.1)
+    optimizer = build(model.parameters())
+    bounds = run(model, optimizer, batches, update_weights=True, betas=[0.5])
+    assert ends(bounds) == plainly(model, build, batches, rate=0.05)
+    assert ends(bounds) != plainly(model, build, batches)
+    (variant,) = bounds.reliability.of_kind("betas")
+    moved = copy.deepcopy(model)
+    trained = build(moved.parameters())
+    shadows = Shadows(trained, [0.5], model=moved)
+    torch.manual_seed(5)
+    for batch in batches:
+        trained.zero_grad()
+        loss_fn(moved, batch).backward()
+        trained.step()
+    assert shadows.variants() == (variant,)
+    assert optimizer.param_groups[0]["lr"] == 0.05
+    assert not optimizer.state
+
+
+def test_a_generator_lasts_for_an_epoch():
+    model, batches = network(), make_batches()
+    optimizer = torch.optim.Adam(model.parameters())
+    assert run(model, optimizer, iter(batches)) == run(model, optimizer, batches)
+    with pytest.raises(ObservationError, match=r"used up after epoch 1 of 3: .* a list or a DataLoader"):
+        probe(model, optimizer, iter(batches), loss_fn, epochs=3)
+
+
+def test_other_betas_from_the_same_gradients():
+    def build(beta1, beta2):
+        return lambda p: torch.optim.Adam(p, betas=(beta1, beta2), weight_decay=0.1)
+
+    model, batches = network(), make_batches()
+    bounds = run(model, build(0.9, 0.999)(model.parameters()), batches, betas=[0.9, (0.5, 0.99)])
+    variants = bounds.reliability.of_kind("betas")
+    assert [variant.label for variant in variants] == ["β₂ = 0.9", "β₁ = 0.5, β₂ = 0.99"]
+    assert ends(variants[0]) == plainly(model, build(0.9, 0.9), batches)
+    assert ends(variants[1]) == plainly(model, build(0.5, 0.99), batches)
+    assert ends(bounds) == plainly(model, build(0.9, 0.999), batches)
+
+
+def test_other_tails_are_exact():
+    model, batches, build = network(), make_batches(), OPTIMIZERS["adam"]
+    bounds = run(model, build(model.parameters()), batches)
+    tails = {variant.label: ends(variant) for variant in bounds.reliability.of_kind("tail")}
+    assert tails == {
+        "1 %": plainly(model, build, batches, tail=0.01),
+        "5 %": plainly(model, build, batches, tail=0.05),
+    }
+
+
+def test_rounding_noise_is_found_and_left_out():
+    model, batches = network(), make_batches()
+    optimizer = torch.optim.Adam(model.parameters())
+    bounds = run(model, optimizer, batches)
+    reliability = bounds.reliability
+    assert reliability.noise_checked
+    assert reliability.noise == {"0.bias": 1.0}
+    assert bounds.low.layers == ("0.bias",)
+    (without,) = [variant for variant in reliability.of_kind("without") if variant.label == "rounding noise"]
+    others = {layer.name: layer.low for layer in bounds.layers if layer.name != "0.bias"}
+    assert without.low.magnitude == min(others.values())
+    assert without.high == bounds.high
+    assert without.low.magnitude > 1e3 * bounds.low.magnitude
+    assert reliability.verdict == "not to be trusted"
+
+
+class Attends(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention, self.last = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.last(self.attention(x, x, x)[0].mean(1))
+
+
+def test_noise_within_a_tensor():
+    torch.manual_seed(0)
+    model = Attends()
+    batches = [(torch.randn(8, 5, 8), torch.randint(4, (8,))) for _ in range(12)]
+    bounds = run(model, torch.optim.Adam(model.parameters()), batches)
+    assert bounds.reliability.noise == {"attention.in_proj_bias": pytest.approx(1 / 3)}
+    assert bounds.low.layers == ("attention.in_proj_bias",)
+    (without,) = [v for v in bounds.reliability.of_kind("without") if v.label == "rounding noise"]
+    assert without.low.magnitude > 1e3 * bounds.low.magnitude
+
+
+def test_the_check_draws_nothing_and_may_be_left_out():
+    model, batches = network(), make_batches()
+    optimizer = torch.optim.Adam(model.parameters())
+    checked, unchecked = (run(model, optimizer, batches, check_rounding=check) for check in (True, False))
+    assert (checked.low, checked.high, checked.layers) == (unchecked.low, unchecked.high, unchecked.layers)
+    assert not unchecked.reliability.noise_checked
+
+
+def test_why_noise_could_not_be_told_is_a_reason():
+    model = nn.Linear(6, 4).double()
+    batches = [(x.double(), y) for x, y in make_batches()]
+    bounds = probe(model, torch.optim.Adam(model.parameters()), batches, loss_fn)
+    assert not bounds.reliability.noise_checked
+    assert (
+        "rounding noise could not be told from gradients: the model computes in float64"
+        in (bounds.reliability.reasons[-1])
+    )
+
+
+def test_stopping_when_settled():
+    model, batches = nn.Linear(6, 4), make_batches(200)
+    seen = []
+    bounds = probe(
+        model, torch.optim.Adam(model.parameters()), batches, loss_fn, stop_when_settled=True, on_step=seen.append
+    )
+    assert 16 <= seen[-1] < 100
+    assert has_settled(bounds.reliability.course)
+    assert bounds.reliability.course.steps[-1] == seen[-1]
+
+
+def test_bounds_settle_without_the_noise_too(monkeypatch):
+    asked = []
+
+    def settled(course):
+        asked.append(course.low[-1])
+        return course.low[-1] < 1e-6  # the noise does, the true gradients do not
+
+    monkeypatch.setattr(probing, "has_settled", settled)
+    model, seen = network(), []
+    run(model, torch.optim.Adam(model.parameters()), make_batches(), stop_when_settled=True, on_step=seen.append)
+    assert seen[-1] == 12
+    assert {low < 1e-6 for low in asked} == {True, False}
+
+
+def test_noise_alone_may_settle_and_nothing_never_does():
+    class BiasOnly(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bias, self.norm = nn.Parameter(torch.zeros(4)), nn.BatchNorm1d(4, affine=False)
+
+        def forward(self, x):
+            return self.norm(x[:, :4] + self.bias)
+
+    model, seen = BiasOnly(), []
+    optimizer = torch.optim.Adam(model.parameters())
+    bounds = probe(model, optimizer, make_batches(200), loss_fn, stop_when_settled=True, on_step=seen.append)
+    assert bounds.reliability.noise == {"bias": 1.0}
+    assert seen[-1] < 200
+    seen.clear()
+    with pytest.raises(NoBoundsError):
+        probe(
+            model,
+            optimizer,
+            make_batches(20),
+            lambda m, b: 0 * m.bias.sum(),
+            stop_when_settled=True,
+            on_step=seen.append,
+        )
+    assert seen[-1] == 20
+
+
+def test_settling_is_followed_for_some_tails_only():
+    model = nn.Linear(6, 4)
+    optimizer = torch.optim.Adam(model.parameters())
+    with pytest.raises(ObservationError, match=r"tail fractions 0.01, 0.02, 0.05, .*not for 0.03"):
+        probe(model, optimizer, make_batches(), loss_fn, tail_fraction=0.03, stop_when_settled=True)
+    assert probe(model, optimizer, make_batches(), loss_fn, tail_fraction=0.03).reliability.course is None
+
+
+def test_a_long_course_ends_with_the_probe():
+    model = nn.Linear(6, 4)
+    course = probe(model, torch.optim.Adam(model.parameters()), make_batches(602), loss_fn).reliability.course
+    assert len(course.steps) <= 513
+    assert course.steps[-1] == 602
+    assert list(course.steps) == sorted(set(course.steps))
+
+
+# Everything is left as found
+
+
+class Carries(nn.Module):
+    """Carries a state from batch to batch in a buffer that it replaces, and normalises."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm, self.drop = nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.5)
+        self.last = nn.Linear(8, 4)
+        self.register_buffer("carried", torch.randn(16, 8))
+
+    def forward(self, x):
+        h = self.drop(self.norm(self.first(x))) + self.carried
+        self.carried = h.detach()
+        return self.last(h)
+
+
+def found(model, optimizer):
+    """Return everything that must not change: identities and bits."""
+
+    def bits(value):
+        return (id(value), value.detach().numpy().tobytes()) if isinstance(value, torch.Tensor) else value
+
+    return {
+        "parameters": {name: (bits(p), p.requires_grad) for name, p in model.named_parameters()},
+        "gradients": {name: None if p.grad is None else bits(p.grad) for name, p in model.named_parameters()},
+        "buffers": {name: bits(b) for name, b in model.named_buffers()},
+        "modes": {name: module.training for name, module in model.named_modules()},
+        "state": {id(p): {k: bits(v) for k, v in state.items()} for p, state in optimizer.state.items()},
+        "groups": [
+            (id(group), {k: bits(v) for k, v in group.items() if k != "params"}, list(map(id, group["params"])))
+            for group in optimizer.param_groups
+        ],
+        "random": torch.get_rng_state().numpy().tobytes(),
+    }
+
+
+class FailingError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", ["adam", "rate in a tensor", "adagrad", "adamax", "adamomentum"])
+@pytest.mark.parametrize("error", [None, FailingError, KeyboardInterrupt])
+@pytest.mark.parametrize("moving", [False, True])
+def test_everything_is_left_as_found(name, error, moving):
+    torch.manual_seed(0)
+    model, batches = Carries(), make_batches(6)
+    optimizer = OPTIMIZERS[name](model.parameters())
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    for batch in make_batches(2):
+        optimizer.zero_grad()
+        loss_fn(model, batch).backward()
+        optimizer.step()
+        schedule.step()
+    model.norm.eval()
+    model.first.bias.requires_grad_(False)
+    with torch.no_grad():
+        model.last.weight[0, 0] = -0.0
+    before, schedule_before = found(model, optimizer), copy.deepcopy(schedule.state_dict())
+    calls = []
+
+    def loss(model, batch):
+        calls.append(1)
+        if error is not None and len(calls) == 5:
+            raise error("in the loss")
+        return loss_fn(model, batch)
+
+    def called():
+        return probe(model, optimizer, batches, loss, update_weights=moving, check_rounding=False, betas=BETAS[name])
+
+    if error is None:
+        called()
+    else:
+        with pytest.raises(error, match="in the loss"):
+            called()
+    assert found(model, optimizer) == before
+    assert schedule.state_dict() == schedule_before
+
+
+BETAS = {"adam": [0.9], "rate in a tensor": [(0.5, 0.9)], "adagrad": [], "adamax": [0.9], "adamomentum": [0.9]}
+
+
+def test_training_goes_on_as_if_nothing_had_been():
+    def train(probed):
+        torch.manual_seed(0)
+        model = Carries()
+        optimizer = torch.optim.Adam(model.parameters(), weight_decay=1e-2)
+        for step, batch in enumerate(make_batches()):
+            if probed and step == 6:
+                probe(model, optimizer, make_batches(), loss_fn, betas=[0.9]) if step == 6 else None
+            optimizer.zero_grad()
+            torch.manual_seed(step)
+            loss_fn(model, batch).backward()
+            optimizer.step()
+        return [parameter.detach().numpy().tobytes() for parameter in model.parameters()]
+
+    assert train(True) == train(False)
+
+
+def test_modes():
+    seen = []
+
+    def loss(model, batch):
+        seen.append([module.training for module in model])
+        return loss_fn(model, batch)
+
+    model = network().eval()
+    optimizer = torch.optim.Adam(model.parameters())
+    probe(model, optimizer, make_batches(2), loss, check_rounding=False)
+    assert all(all(modes) for modes in seen)
+    model.train()
+    model[1].eval()
+    seen.clear()
+    probe(model, optimizer, make_batches(2), loss, check_rounding=False)
+    assert seen == [[True, False, True, True, True]] * 2
+    assert not model[1].training
+
+
+def test_hooks_of_the_optimizer_are_not_called():
+    model, called = network(), []
+    optimizer = torch.optim.Adam(model.parameters())
+    optimizer.register_step_pre_hook(lambda *_: called.append("pre"))
+    optimizer.register_step_post_hook(lambda *_: called.append("post"))
+    probe(model, optimizer, make_batches(2), loss_fn)
+    assert called == []
+
+
+def test_an_optimizer_under_observation_can_be_probed():
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters())
+    with epsgrid.observe(optimizer, model=model) as observer:
+        probe(model, optimizer, make_batches(2), loss_fn)
+        probe(model, optimizer, make_batches(2), loss_fn)
+    assert observer.step == 0
+
+
+def test_no_grad_around_the_call_does_not_matter():
+    model, batches = network(), make_batches()
+    optimizer = torch.optim.Adam(model.parameters())
+    with torch.no_grad():
+        inside = run(model, optimizer, batches)
+    assert inside == run(model, optimizer, batches)
+
+
+# Models and optimizers of many kinds
+
+
+class IgnoresRate(torch.optim.Optimizer):
+    """Moves by a step of its own, whatever the learning rate."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, {"lr": 1.0})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                state = self.state[parameter]
+                v = state.setdefault("v", torch.zeros_like(parameter))
+                v.mul_(0.9).addcmul_(parameter.grad, parameter.grad, value=0.1)
+                parameter.sub_(parameter.grad.sign())
+
+
+@pytest.fixture
+def ignores_rate(monkeypatch):
+    monkeypatch.setattr(adapters, "_ADAPTERS", dict(adapters._ADAPTERS))
+    epsgrid.register_optimizer(
+        IgnoresRate, lambda state, group: SecondMoment(state["v"]) if state else None, epsgrid.Placement.outside()
+    )
+
+
+def test_weights_do_not_move_even_if_an_optimizer_ignores_its_rate(ignores_rate):
+    model, batches = nn.Linear(6, 4), make_batches()
+    seen = []
+
+    def loss(model, batch):
+        seen.append(model.weight.detach().numpy().tobytes())
+        return loss_fn(model, batch)
+
+    bounds = probe(model, IgnoresRate(model.parameters()), batches, loss, check_rounding=False)
+    assert len(set(seen)) == 1
+    v = torch.zeros_like(model.weight)
+    for batch in batches:
+        gradient = torch.autograd.grad(loss_fn(model, batch), model.weight)[0]
+        v.mul_(0.9).addcmul_(gradient, gradient, value=0.1)
+    assert bounds.layers[0].low == math.sqrt(v.double().min())
+
+
+def test_a_loss_with_parameters_of_its_own():
+    model, batches = network(), make_batches()
+    temperature = nn.Parameter(torch.tensor(2.0))
+    temperature.grad = gradient = torch.tensor(7.0)
+
+    def loss(model, batch):
+        return F.cross_entropy(model(batch[0]) * temperature, batch[1])
+
+    names = [*model.named_parameters(), ("loss.temperature", temperature)]
+    optimizer = torch.optim.Adam([parameter for _, parameter in names])
+    bounds = probe(model, optimizer, batches, loss, named_parameters=names)
+    assert bounds.layers[-1].name == "loss.temperature"
+    assert bounds.layers[-1].status is LayerStatus.MEASURED
+    assert temperature.grad is gradient
+    assert bounds.reliability.noise == {"0.bias": 1.0}
+    with pytest.raises(ObservationError, match="not among the"):
+        probe(model, optimizer, batches, loss)
+
+
+def test_groups_with_other_betas_and_frozen_parts():
+    model, batches = network(), make_batches()
+    model[4].bias.requires_grad_(False)
+
+    def build(parameters):
+        first, second, third, fourth, fifth = [p for p in parameters if p.requires_grad]
+        return torch.optim.Adam(
+            [{"params": [first, second], "betas": (0.9, 0.5)}, {"params": [third, fourth, fifth], "weight_decay": 0.1}]
+        )
+
+    bounds = run(model, build(model.parameters()), batches)
+    assert ends(bounds) == plainly(model, build, batches)
+    assert [layer.name for layer in bounds.skipped] == ["4.bias"]
+
+
+def test_tied_weights_and_mappings_as_batches():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding, self.out = nn.Embedding(11, 5), nn.Linear(5, 11, bias=False)
+            self.out.weight = self.embedding.weight
+
+        def forward(self, ids):
+            return self.out(self.embedding(ids))
+
+    model = Tied()
+    batches = [{"ids": torch.randint(11, (6, 3)), "labels": torch.randint(11, (6, 3))} for _ in range(12)]
+
+    def loss(model, batch):
+        return F.cross_entropy(model(batch["ids"]).flatten(0, 1), batch["labels"].flatten())
+
+    bounds = probe(model, torch.optim.Adam(model.parameters()), batches, loss)
+    assert [layer.name for layer in bounds.layers] == ["embedding.weight"]
+    assert bounds.reliability.noise_checked
+
+
+def test_compiled_models():
+    model, batches, build = network(), make_batches(), OPTIMIZERS["adam"]
+    compiled = torch.compile(model, backend="eager")
+    bounds = run(compiled, build(compiled.parameters()), batches)
+    assert ends(bounds) == plainly(model, build, batches)
+    assert bounds.reliability.noise == {"0.bias": 1.0}
+    assert [layer.name for layer in bounds.layers] == [name for name, _ in model.named_parameters()]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_types(dtype):
+    model = network().to(dtype)
+    batches = [(x.to(dtype), y) for x, y in make_batches()]
+    build = OPTIMIZERS["adam"]
+    assert ends(run(model, build(model.parameters()), batches)) == plainly(model, build, batches)
+
+
+def test_wrapped_optimizers():
+    class Wrapper:
+        def __init__(self, optimizer):
+            self.optimizer = optimizer
+
+    model, batches = network(), make_batches()
+    optimizer = torch.optim.Adam(model.parameters())
+    assert run(model, Wrapper(optimizer), batches) == run(model, optimizer, batches)
+
+
+# Bad input
+
+
+def test_no_batches():
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters())
+    with pytest.raises(ObservationError, match="no batches: a probe needs at least one"):
+        probe(model, optimizer, [], loss_fn)
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda m, b: loss_fn(m, b).item(), "must return the loss as a tensor, got float"),
+        (lambda m, b: m(b[0]), "must return a scalar, got shape 16×4"),
+        (lambda m, b: loss_fn(m, b).detach(), "the loss has no gradient"),
+        (lambda m, b: torch.zeros(()), "the loss has no gradient"),
+    ],
+)
+def test_losses_that_are_none(loss, message):
+    model = network()
+    with pytest.raises(ObservationError, match=message):
+        probe(model, torch.optim.Adam(model.parameters()), make_batches(), loss)
+
+
+def test_a_whole_training_step_as_loss():
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters())
+    before = found(model, optimizer)["parameters"]
+
+    def step(model, batch):
+        optimizer.zero_grad()
+        loss_fn(model, batch).backward()
+        optimizer.step()
+        return loss_fn(model, batch)
+
+    with pytest.raises(ObservationError, match=r"loss_fn has moved the weights of '0\.weight'"):
+        probe(model, optimizer, make_batches(), step)
+    assert found(model, optimizer)["parameters"] == before
+
+
+def test_losses_that_are_not_finite():
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters())
+    with (
+        pytest.warns(RuntimeWarning, match="264 NaN or infinite entries"),
+        pytest.raises(NoBoundsError, match="none of the 6 layers has finite"),
+    ):
+        probe(model, optimizer, make_batches(), lambda m, b: loss_fn(m, b) * math.nan)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "epochs must be a whole number, at least 1, got 0"),
+        ({"steps": 0}, "steps must be"),
+        ({"accumulate": 1.5}, "accumulate must be"),
+        ({"epochs": True}, "epochs must be"),
+        ({"clip_norm": 0.0}, "clip_norm must be positive, got 0.0"),
+        ({"clip_norm": math.nan}, "clip_norm must be positive"),
+        ({"tail_fraction": 0.5}, "tail_fraction must lie between 0 and 0.5, got 0.5"),
+        ({"betas": [1.0]}, r"β₂ = 1: a decay must lie in \[0, 1\)"),
+    ],
+)
+def test_arguments_out_of_range(options, message):
+    model = network()
+    with pytest.raises(ObservationError, match=message):
+        probe(model, torch.optim.Adam(model.parameters()), make_batches(), loss_fn, **options)
+
+
+def test_optimizers_that_cannot_be_probed():
+    model = network()
+    with pytest.raises(ObservationError, match="SGD cannot be observed"):
+        probe(model, torch.optim.SGD(model.parameters(), lr=0.1), make_batches(), loss_fn)
+
+
+def test_sparse_gradients():
+    model = nn.Sequential(nn.Embedding(5, 4, sparse=True), nn.Flatten(), nn.Linear(8, 4))
+    batches = [(torch.randint(5, (3, 2)), torch.randint(4, (3,)))]
+    with pytest.raises(ObservationError, match=r"layer '0\.weight' has a sparse gradient"):
+        probe(model, torch.optim.Adam(model.parameters()), batches, loss_fn, check_rounding=False)
+
+
+def test_shards(monkeypatch):
+    model = network()
+    monkeypatch.setattr(probing, "local", lambda tensor: tensor[:1])
+    with pytest.raises(ObservationError, match=r"only a part of '0\.weight'.*gathered_bounds"):
+        probe(model, torch.optim.Adam(model.parameters()), make_batches(), loss_fn)
+
+
+# Loops of one's own
+
+
+@pytest.mark.parametrize("rate", [1.0, torch.tensor(1.0)])
+def test_probing_takes_the_rates_of_each_step(rate):
+    model, batches = network(), make_batches()
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+    moving = copy.deepcopy(model)
+    reference = torch.optim.Adam(moving.parameters())
+    torch.manual_seed(5)
+    with Probing(model, optimizer, loss_fn, update_weights=True) as under_way:
+        for step, batch in enumerate(batches):
+            optimizer.param_groups[0]["lr"] = rate * 0.01 * step
+            under_way.step(batch)
+        bounds = under_way.bounds()
+    torch.manual_seed(5)
+    for step, batch in enumerate(batches):
+        reference.param_groups[0]["lr"] = rate * 0.01 * step
+        reference.zero_grad()
+        loss_fn(moving, batch).backward()
+        reference.step()
+    assert ends(bounds) == sorted_ends(reference)
+    assert under_way.steps == len(batches)
+    assert under_way.series().steps == tuple(range(1, len(batches) + 1))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), moving.parameters(), strict=True))
+
+
+def test_other_probes_are_told_and_compared():
+    model, batches = network(), make_batches()
+
+    def probed(seed, others=()):
+        torch.manual_seed(seed)
+        optimizer = torch.optim.Adam(model.parameters())
+        with Probing(model, optimizer, loss_fn, check_rounding=False, every=5) as under_way:
+            for batch in batches:
+                under_way.step(batch)
+            return under_way.bounds(others), under_way.variant("seed", f"seed {seed}")
+
+    bounds, same = probed(5)
+    assert ends(bounds) == ends(same)
+    assert bounds.reliability.course.steps == (5, 10, 12)
+    _, other = probed(6)
+    assert ends(other) != ends(same)
+    bounds, _ = probed(5, [other])
+    assert bounds.reliability.of_kind("seed") == (other,)
+
+
+def test_probing_before_a_step():
+    model = network()
+    under_way = Probing(model, torch.optim.Adam(model.parameters()), loss_fn)
+    with pytest.raises(ObservationError, match="no batches"):
+        under_way.bounds()

@@ -1,0 +1,181 @@
+"""What is kept of many observed steps: evenly spaced rows, few histograms, little memory."""
+
+from __future__ import annotations
+
+import tracemalloc
+from array import array
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from epsgrid.numerics import counting
+from epsgrid.numerics.series import FRACTIONS
+from epsgrid.numerics.tables import Counter
+from epsgrid.observing.history import MAX_HISTOGRAMS, MAX_ROWS, History, Observation, Packed, Row, layer_snapshots
+
+
+class Watched:
+    """Adds steps to a history: counts of tensors that change with the step."""
+
+    def __init__(self, every: int = 1, entries: tuple[int, ...] = (5, 3)) -> None:
+        self.history, self.counter, self.every = History(every), Counter(FRACTIONS), every
+        self.entries = entries
+        self.latest: Any = None
+
+    def values(self, call: int) -> list[torch.Tensor]:
+        generator = torch.Generator().manual_seed(call)
+        return [torch.rand(size, generator=generator) * 10.0**-call for size in self.entries]
+
+    def step(self, call: int, **changes: Any) -> None:
+        fields: dict[str, Any] = {
+            "call": call,
+            "skipped": 0,
+            "left_out": None,
+            "indexes": tuple(range(len(self.entries))),
+            "decays": (0.5,) * len(self.entries),
+            "steps": array("d", [call] * len(self.entries)),
+            "epsilons": (1e-8,),
+        }
+        observation = Observation(**{**fields, **changes})
+        values = self.values(call % 30)
+        counted = self.counter.count(values)
+        self.latest = (observation, counted)
+        self.history.add(observation, counted, counted.totals(), values)
+
+    def run(self, steps: int) -> list[Row]:
+        for call in range(self.every, steps + 1, self.every):
+            self.step(call)
+        return self.history.rows(self.latest)
+
+
+def steps(rows: list[Row]) -> list[int]:
+    return [row.observation.step for row in rows]
+
+
+@pytest.mark.parametrize("count", [1, 2, 8, 100, 511, 512, 513, 1024, 1025, 5000])
+def test_rows_and_histograms_stay_few_and_evenly_spaced_and_the_latest_is_there(count: int) -> None:
+    rows = Watched(entries=(2,)).run(count)
+    found = steps(rows)
+    assert len(rows) <= MAX_ROWS == 512
+    assert found[0] == 1 and found[-1] == count
+    spaced = np.diff(found[:-1])
+    assert len(rows) == count or set(spaced) == {2 ** int(np.log2(spaced[0]))}
+    assert len(rows) >= min(count, MAX_ROWS // 2)
+    histograms = [row.observation.step for row in rows if row.folded is not None]
+    assert len(histograms) <= MAX_HISTOGRAMS == 64
+    assert len(histograms) >= min(count // 8, MAX_HISTOGRAMS // 2)
+    assert histograms[0] == 1 and histograms[-1] == count
+    assert len(set(np.diff(histograms[:-1]))) <= 1
+
+
+@pytest.mark.parametrize(("every", "spacing"), [(1, 8), (2, 8), (3, 12), (8, 8), (50, 50)])
+def test_histograms_are_at_least_eight_steps_apart(every: int, spacing: int) -> None:
+    rows = Watched(every, (2,)).run(10 * spacing)
+    with_histogram = [row.observation.step for row in rows if row.folded is not None]
+    assert set(np.diff(with_histogram[:-1])) == {spacing}
+
+
+def test_rows_say_what_counting_would_have_said() -> None:
+    watched = Watched()
+    rows = watched.run(20)
+    assert steps(rows) == list(range(1, 21))
+    for row in rows:
+        call = row.observation.step
+        for found, v in zip(layer_snapshots(row, 2), watched.values(call), strict=True):
+            expected = counting.count(v, 1 / (1 - 0.5**call))
+            assert found is not None
+            assert found.scale == expected.scale
+            assert found.quantiles == tuple(expected.quantile(fraction) for fraction in FRACTIONS)
+            assert (found.zeros, found.nonzero, found.nonfinite) == (0, len(v), 0)
+            if call in (1, 9, 17, 20):
+                assert found.histogram == expected.fold(1)
+            else:
+                assert found.histogram is None
+
+
+def test_layers_that_were_not_there_are_none() -> None:
+    watched = Watched(entries=(5,))
+    watched.step(1, indexes=(2,))
+    (row,) = watched.history.rows()
+    found = layer_snapshots(row, 4)
+    assert [each is None for each in found] == [True, True, False, True]
+
+
+def test_a_layer_of_zeros_has_no_quantiles() -> None:
+    watched = Watched(entries=(0,))
+    (row,) = watched.run(1)
+    (found,) = layer_snapshots(row, 1)
+    assert found is not None and found.quantiles == () and found.nonzero == 0
+
+
+def test_steps_that_were_skipped_on_a_device_are_left_out() -> None:
+    """Whether a step was skipped lies on the device: it is only looked at when rows are asked for."""
+    watched = Watched()
+    skipped = torch.zeros(1)
+    for call, left_out in enumerate([0.0, 1.0, 0.0, 0.0, 1.0], 1):
+        skipped = skipped + left_out
+        watched.step(call, skipped=skipped, left_out=torch.tensor([left_out]))
+    rows = watched.history.rows(watched.latest)
+    assert [row.observation.call for row in rows] == [1, 3, 4]
+    assert steps(rows) == [1, 2, 3]
+
+
+def test_what_came_after_a_step_is_forgotten_and_can_be_observed_again() -> None:
+    watched = Watched()
+    watched.run(20)
+    watched.history.keep_until(9)
+    assert steps(watched.history.rows()) == list(range(1, 10))
+    for call in range(10, 14):
+        watched.step(call)
+    assert steps(watched.history.rows(watched.latest)) == list(range(1, 14))
+    watched.history.keep_until(0)
+    assert watched.history.rows() == []
+
+
+def test_a_run_that_goes_back_again_and_again_keeps_few_rows() -> None:
+    watched, start = Watched(entries=(2,)), 0
+    for _ in range(5):
+        for call in range(start + 1, 1200):
+            watched.step(call)
+        watched.history.keep_until(start := 700)
+    found = steps(watched.history.rows())
+    assert found == sorted(set(found))
+    assert found[-1] <= 700
+    assert 150 < len(found) <= MAX_ROWS
+
+
+@pytest.mark.parametrize("values", [[], [0.0], [1.0, 0.0, 1e-30, float("nan"), float("inf")], [1e-310, 1e300]])
+def test_packed_histograms_come_back_exactly(values: list[float]) -> None:
+    histogram = counting.count(torch.tensor(values, dtype=torch.float64))
+    assert Packed.of(histogram).unpacked(2.5) == counting.count(torch.tensor(values, dtype=torch.float64), 2.5).fold(1)
+
+
+def test_a_layer_takes_less_than_a_hundred_kilobytes_however_long_the_run() -> None:
+    """With entries over sixteen decades of √v̂, more than real layers have, and where the rows are fullest."""
+    few, many = (_bytes_at_the_fullest(layers) for layers in (2, 12))
+    assert (many - few) / 10 < 100_000
+    assert few - 2 * (many - few) / 10 < 500_000  # what there is once for all layers
+
+
+def _bytes_at_the_fullest(layers: int) -> int:
+    watched = Watched(entries=(2000,) * layers)
+    spread = torch.logspace(-32, 0, 2000)
+    watched.values = lambda call: [spread] * layers  # type: ignore[method-assign]
+    watched.step(0)  # what is made once and kept
+    tracemalloc.start()
+    try:
+        watched.history = History()
+        for call in range(1, 512):
+            watched.step(call)
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_state_of_no_step_has_no_correction() -> None:
+    """A fused optimizer whose first step was skipped on its device; the row is left out later, and nothing divides."""
+    observation = Observation(1, 0, torch.ones(1), (0, 1), (0.5, 0.5), torch.tensor([0.0, 1.0]), (None,))
+    assert observation.scales == (1.0, 2.0)
+    assert not observation.taken

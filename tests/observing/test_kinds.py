@@ -1,0 +1,200 @@
+"""Kinds of layers: from the modules of real architectures, and guessed from names and shapes alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from epsgrid import models, plugins
+from epsgrid.observing.kinds import KINDS, kinds_of
+
+
+class MyRMSNorm(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(8))
+
+
+class CausalSelfAttention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.c_attn, self.norm = nn.Linear(8, 24), nn.LayerNorm(8)
+
+
+class Conv1D(nn.Module):
+    """As in the transformers package: a dense layer, whatever its name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(8, 24)), nn.Parameter(torch.ones(24))
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.mha = nn.MultiheadAttention(8, 2, kdim=4, add_bias_kv=True)
+        self.attention = CausalSelfAttention()
+        self.norm = MyRMSNorm()
+        self.widen = Conv1D()
+        self.pos_embedding = nn.Parameter(torch.zeros(1, 5, 8))
+        self.scale = nn.Parameter(torch.ones(()))
+        self.free = nn.Parameter(torch.ones(8, 8))
+
+
+EXPECTED = {
+    "pos_embedding": "embedding",
+    "scale": "other",
+    "free": "other",
+    "mha.q_proj_weight": "attention",
+    "mha.k_proj_weight": "attention",
+    "mha.v_proj_weight": "attention",
+    "mha.in_proj_bias": "bias",
+    "mha.bias_k": "bias",
+    "mha.bias_v": "bias",
+    "mha.out_proj.weight": "attention",
+    "mha.out_proj.bias": "bias",
+    "attention.c_attn.weight": "attention",
+    "attention.c_attn.bias": "bias",
+    "attention.norm.weight": "normalisation",
+    "attention.norm.bias": "normalisation",
+    "norm.weight": "normalisation",
+    "widen.weight": "dense",
+    "widen.bias": "bias",
+}
+
+
+def kinds(model: nn.Module) -> dict[str, str]:
+    return kinds_of(dict(model.named_parameters()), model)
+
+
+def guessed(model: nn.Module) -> dict[str, str]:
+    return kinds_of(dict(model.named_parameters()))
+
+
+def test_modules_tell_the_kinds_of_their_parameters() -> None:
+    assert kinds(Block()) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        (nn.Linear(3, 2), ["dense", "bias"]),
+        (nn.Bilinear(3, 2, 4), ["dense", "bias"]),
+        (nn.LazyLinear(2), ["dense", "bias"]),
+        (nn.Conv1d(3, 2, 1), ["convolution", "bias"]),
+        (nn.ConvTranspose3d(3, 2, 1), ["convolution", "bias"]),
+        (nn.BatchNorm3d(3), ["normalisation"] * 2),
+        (nn.SyncBatchNorm(3), ["normalisation"] * 2),
+        (nn.InstanceNorm2d(3, affine=True), ["normalisation"] * 2),
+        (nn.GroupNorm(1, 3), ["normalisation"] * 2),
+        (nn.LayerNorm(3), ["normalisation"] * 2),
+        (nn.RMSNorm(3), ["normalisation"]),
+        (nn.Embedding(3, 2), ["embedding"]),
+        (nn.EmbeddingBag(3, 2), ["embedding"]),
+        (nn.LSTM(3, 2, bidirectional=True, proj_size=1), (["recurrent"] * 2 + ["bias"] * 2 + ["recurrent"]) * 2),
+        (nn.GRUCell(3, 2), ["recurrent"] * 2 + ["bias"] * 2),
+        (nn.RNN(3, 2), ["recurrent"] * 2 + ["bias"] * 2),
+        (nn.PReLU(), ["other"]),
+    ],
+    ids=lambda case: type(case).__name__,
+)
+def test_torchs_own_modules(module: nn.Module, expected: list[str]) -> None:
+    if not isinstance(module, nn.LazyLinear):
+        assert list(kinds(module).values()) == expected
+        assert list(kinds(nn.Sequential(module)).values()) == expected
+    else:
+        found = kinds_of({"weight": module.weight, "bias": module.bias}, module)
+        assert list(found.values()) == expected
+
+
+def test_a_parametrized_weight_is_what_it_was_before() -> None:
+    plain = nn.Sequential(nn.Conv2d(3, 2, 3), nn.LSTM(2, 3))
+    nn.utils.parametrizations.weight_norm(plain[0])
+    nn.utils.parametrizations.weight_norm(plain[1], "weight_hh_l0")
+    found = kinds(plain)
+    assert found["0.parametrizations.weight.original0"] == "convolution"
+    assert found["1.parametrizations.weight_hh_l0.original1"] == "recurrent"
+    assert found["0.bias"] == found["1.bias_ih_l0"] == "bias"
+
+
+def test_a_tied_weight_is_what_its_first_module_makes_of_it() -> None:
+    model = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 9))
+    model[1].weight = model[0].weight
+    assert kinds(model) == {"0.weight": "embedding", "1.bias": "bias"}
+
+
+def test_modules_that_hold_each_other_are_walked_once() -> None:
+    model = Block()
+    model.attention.back = model
+    assert kinds(model) == EXPECTED
+
+
+OF_OURS = {
+    "alexnet": {"convolution", "dense", "bias"},
+    "awd_lstm": {"embedding", "recurrent", "bias"},
+    "densenet121": {"convolution", "normalisation", "dense", "bias"},
+    "lstm": {"embedding", "recurrent", "dense", "bias"},
+    "mlp": {"dense", "bias"},
+    "resnet34": {"convolution", "normalisation", "dense", "bias"},
+    "transformer": {"embedding", "attention", "normalisation", "dense", "bias"},
+    "vgg11": {"convolution", "dense", "bias"},
+    "vit": {"convolution", "embedding", "attention", "normalisation", "dense", "bias"},
+}
+INPUTS: dict[str, tuple[int, ...]] = {"awd_lstm": (), "lstm": (), "transformer": (30, 50)}
+
+
+@pytest.mark.parametrize("name", plugins.names("models"))
+def test_every_parameter_of_our_models_has_a_kind(name: str) -> None:
+    plugin = models.load(name)
+    model = plugin.build(plugin.Options(name=name), INPUTS.get(name, (3, 32, 32)), 50)
+    assert set(kinds(model).values()) == OF_OURS[name] <= set(KINDS)
+
+
+def test_a_models_own_attention_and_recurrence_are_told() -> None:
+    plugin = models.load("transformer")
+    transformer = kinds(plugin.build(plugin.Options(name="transformer"), (30, 50), 50))
+    assert transformer["decoder.0.cross.query.weight"] == "attention"
+    assert transformer["decoder.0.feed_forward.widen.weight"] == "dense"
+    assert transformer["decoder.0.cross_norm.bias"] == "normalisation"
+    plugin = models.load("awd_lstm")
+    assert kinds(plugin.build(plugin.Options(name="awd_lstm"), (), 50))["layers.1.raw.weight_hh_l0"] == "recurrent"
+
+
+@pytest.mark.parametrize("name", ["alexnet", "densenet121", "mlp", "resnet34", "vgg11", "vit", "lstm", "awd_lstm"])
+def test_names_and_shapes_tell_the_same_of_most_models(name: str) -> None:
+    plugin = models.load(name)
+    model = plugin.build(plugin.Options(name=name), INPUTS.get(name, (3, 32, 32)), 50)
+    assert guessed(model) == kinds(model)
+
+
+def test_without_a_model_nothing_is_guessed_that_names_do_not_tell() -> None:
+    names = {
+        "weight": (3, 2),
+        "bias": (3,),
+        "0.weight": (8, 3, 3, 3),
+        "0.bias": (8,),
+        "1.weight": (8,),
+        "1.bias": (8,),
+        "layers.0.input_layernorm.weight": (8,),
+        "layers.0.self_attn.q_proj.weight": (8, 8),
+        "layers.0.self_attn.q_proj.bias": (8,),
+        "transformer.wte.weight": (50, 8),
+        "transformer.ln_f.weight": (8,),
+        "rnn.weight_ih_l0_reverse": (32, 8),
+        "rnn.bias_hh_l0": (32,),
+        "pos_embed": (1, 5, 8),
+        "gate": (8, 8),
+        "temperature": (),
+        "act.weight": (1,),
+    }
+    expected = [
+        *("dense", "bias", "convolution", "bias", "normalisation", "normalisation", "normalisation", "attention"),
+        *("bias", "embedding", "normalisation", "recurrent", "bias", "embedding", "other", "other", "other"),
+    ]
+    found = kinds_of({name: torch.empty(shape) for name, shape in names.items()})
+    assert list(found.values()) == expected
+
+
+def test_parameters_that_the_model_does_not_hold_are_guessed() -> None:
+    assert kinds_of({"weight": torch.empty(3, 2)}, nn.Linear(2, 3)) == {"weight": "dense"}

@@ -1,0 +1,772 @@
+"""Observing a training: it changes nothing, sees every step once, and says what numpy says."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import math
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import epsgrid
+from epsgrid.errors import NoBoundsError, ObservationError
+from epsgrid.numerics import counting
+from epsgrid.numerics.magnitudes import LayerStatus
+from epsgrid.numerics.series import FRACTIONS
+from epsgrid.observing import adapters
+from epsgrid.observing.observer import Observer, observe
+from epsgrid.optimizers import SecondMoment
+from tests.numerics.reference import published_bounds
+from tests.observing.samples import OPTIMIZERS, batches, mlp, squares, train
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a test register classes that later tests do not see."""
+    monkeypatch.setattr(adapters, "_ADAPTERS", dict(adapters._ADAPTERS))
+
+
+def observed(steps: int = 0, name: str = "adam", **keywords: Any) -> tuple[nn.Module, torch.optim.Optimizer, Observer]:
+    model = mlp()
+    optimizer = OPTIMIZERS[name](model.parameters())
+    observer = observe(optimizer, model=model, **keywords)
+    train(model, optimizer, steps)
+    return model, optimizer, observer
+
+
+def v_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, np.ndarray]:
+    """v̂ of every layer, in float64."""
+    return {name: math.prod(squares(optimizer, each)) for name, each in model.named_parameters()}  # type: ignore[misc]
+
+
+def steps(observer: Observer) -> tuple[int, ...]:
+    return observer.series().steps
+
+
+# It changes nothing
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_training_is_bit_identical_with_and_without_an_observer(name: str) -> None:
+    """Weights, the optimizer's state and the global generator, which dropout draws from."""
+    found = []
+    for watched in (False, True):
+        model = mlp()
+        optimizer = OPTIMIZERS[name](model.parameters())
+        observer = observe(optimizer, model=model) if watched else None
+        train(model, optimizer, 20)
+        if observer is not None:
+            assert observer.step == 20
+            observer.bounds(), observer.histograms(), observer.adaptable_fraction(), observer.snapshot()
+            train(model, optimizer, 3, start=20)
+            observer.close()
+        else:
+            train(model, optimizer, 3, start=20)
+        state = [optimizer.state[parameter] for parameter in model.parameters()]
+        found.append([list(model.parameters()), state, torch.get_rng_state()])
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
+
+
+def test_an_observer_hooks_the_end_of_step_and_nothing_else() -> None:
+    model, optimizer, observer = observed()
+    assert len(optimizer._optimizer_step_post_hooks) == 1
+    assert not optimizer._optimizer_step_pre_hooks and not optimizer._optimizer_state_dict_pre_hooks
+    assert not any(module._forward_hooks or module._backward_hooks for module in model.modules())
+    assert all(parameter._backward_hooks is None for parameter in model.parameters())
+    observer.close()
+    assert not optimizer._optimizer_step_post_hooks
+
+
+def test_an_observed_optimizer_can_be_copied_and_the_copy_is_not_observed() -> None:
+    _, optimizer, observer = observed(2)
+    twin = copy.deepcopy(optimizer)
+    twin.step()
+    assert observer.step == 2
+    observe(twin, [(str(place), each) for place, each in enumerate(twin.param_groups[0]["params"])]).close()
+
+
+def test_optimizer_and_observer_are_freed_with_the_training() -> None:
+    model, optimizer, observer = observed(2)
+    gone = weakref.ref(optimizer), weakref.ref(observer)
+    del model, optimizer, observer
+    gc.collect()
+    assert [reference() for reference in gone] == [None, None]
+
+
+# It says what numpy says
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_bounds_are_those_of_a_sort_also_after_closing(name: str) -> None:
+    model, optimizer, observer = observed(8, name)
+    layers = [squares(optimizer, parameter) for parameter in model.parameters()]
+    low, high = published_bounds([v for v, _ in layers], layers[0][1])
+    bounds = observer.bounds()
+    tolerance = 1e-3 if name == "rmsprop-centered" else 1e-15  # of a difference of squares, see samples.squares
+    assert bounds.low.magnitude == pytest.approx(low, rel=tolerance)
+    assert bounds.high.magnitude == pytest.approx(high, rel=tolerance)
+    placement = observer.adapter.placement(optimizer.param_groups[0], 8)
+    assert bounds.low.epsilon == placement.epsilon_from_magnitude(bounds.low.magnitude)
+    assert bounds.layers == observer.statistics()
+    observer.close()
+    train(model, optimizer, 1, start=8)
+    assert observer.bounds() != bounds
+    assert observer.step == 8
+
+
+def test_another_tail_gives_other_order_statistics() -> None:
+    model, optimizer, observer = observed(4, tail_fraction=0.1)
+    ordered = [np.sort(np.sqrt(v), axis=None) for v in v_of(model, optimizer).values()]
+    bounds = observer.bounds()
+    assert bounds.tail_fraction == 0.1
+    assert bounds.low.magnitude == min(each[int(0.1 * len(each))] for each in ordered)
+    assert bounds.high.magnitude == max(each[int(0.9 * len(each))] for each in ordered)
+
+
+def test_histograms_count_every_entry_of_the_latest_observed_step() -> None:
+    model, optimizer, observer = observed(6, every=3)
+    expected = {
+        name: counting.count(optimizer.state[parameter]["exp_avg_sq"], 1 / (1 - 0.99**6.0))
+        for name, parameter in model.named_parameters()
+    }
+    train(model, optimizer, 2, start=6)
+    histograms = observer.histograms()
+    assert dict(histograms) == expected
+    assert list(histograms) == [name for name, _ in model.named_parameters()]
+    assert len(histograms) == len(expected) and histograms["4.bias"].total == 3
+    assert histograms.history == observer.series()
+    with pytest.raises(KeyError):
+        histograms["no such layer"]
+
+
+def test_histograms_of_a_state_that_no_observed_step_has_made_are_counted_when_asked_for() -> None:
+    model, optimizer, observer = observed(2, every=3)
+    assert dict(observer.histograms()) == {
+        name: counting.count(optimizer.state[parameter]["exp_avg_sq"], 1 / (1 - 0.99**2.0))
+        for name, parameter in model.named_parameters()
+    }
+    assert observer.histograms().history.snapshots == ()
+
+
+def test_the_series_has_the_percentiles_of_every_observed_step() -> None:
+    model, optimizer, observer = observed(name="radam", every=2)
+    expected = []
+    for step in range(1, 9):
+        train(model, optimizer, 1, start=step)
+        expected.append(v_of(model, optimizer))
+    series = observer.series()
+    assert series.names == tuple(name for name, _ in model.named_parameters())
+    assert series.kinds == ("dense", "bias", "normalisation", "normalisation", "dense", "bias")
+    assert series.entries == tuple(parameter.numel() for parameter in model.parameters())
+    assert series.steps == (2, 4, 6, 8)
+    assert series.fractions == FRACTIONS
+    for snapshot in series.snapshots:
+        for layer, v in zip(snapshot.layers, expected[snapshot.step - 1].values(), strict=True):
+            ordered = np.sort(np.sqrt(v[v > 0]), axis=None)
+            picked = [ordered[min(int(fraction * len(ordered)), len(ordered) - 1)] for fraction in FRACTIONS]
+            assert layer is not None
+            np.testing.assert_allclose(layer.quantiles, picked, rtol=1 / 128)
+            assert (layer.zeros, layer.nonzero, layer.nonfinite) == (v.size - len(ordered), len(ordered), 0)
+        assert snapshot.threshold == pytest.approx(1e-8 / math.sqrt(1 - 0.99**snapshot.step))
+
+
+def test_a_threshold_is_that_of_the_epsilon_of_its_time() -> None:
+    model, optimizer, observer = observed(1)
+    for group in optimizer.param_groups:
+        group["eps"] = 1e-4
+    train(model, optimizer, 1)
+    assert [snapshot.threshold for snapshot in observer.series().snapshots] == [1e-8, 1e-4]
+    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))], "eps": 1e-3})
+    optimizer.param_groups[1]["params"][0].grad = torch.ones(2)
+    optimizer.step()
+    assert [snapshot.threshold for snapshot in observer.series().snapshots] == [1e-8, 1e-4, None]
+    assert observer.snapshot().threshold is None
+
+
+def test_a_snapshot_counts_now_and_is_not_kept() -> None:
+    model, optimizer, observer = observed(5, every=None)
+    snapshot = observer.snapshot(epoch=0.5)
+    assert (snapshot.step, snapshot.epoch, snapshot.threshold) == (5, 0.5, 1e-8)
+    for layer, parameter in zip(snapshot.layers, model.parameters(), strict=True):
+        fine = counting.count(optimizer.state[parameter]["exp_avg_sq"], 1 / (1 - 0.99**5.0))
+        assert layer is not None and layer.histogram == fine.fold(1)
+        assert layer.quantiles == tuple(fine.quantile(fraction) for fraction in FRACTIONS)
+        assert layer.zeros == fine.zeros
+    assert observer.series().snapshots == ()
+
+
+def test_an_observed_step_and_a_snapshot_of_it_are_the_same() -> None:
+    _, _, observer = observed(1)
+    assert observer.series().snapshots == (observer.snapshot(),)
+
+
+@pytest.mark.parametrize(("name", "epsilon"), [("adam", 1e-3), ("eadam", 1e-8), ("adadelta", 1e-6), ("adam", None)])
+def test_the_adaptable_fraction_is_exact(name: str, epsilon: float | None) -> None:
+    model, optimizer, observer = observed(8, name)
+    placement = observer.adapter.placement(optimizer.param_groups[0], 8)
+    magnitude = placement.magnitude_from_epsilon(1e-8 if epsilon is None else epsilon)
+    above = {layer: np.sqrt(v) > magnitude for layer, v in v_of(model, optimizer).items()}
+    found = observer.adaptable_fraction(epsilon)
+    assert found.layers == {layer: np.count_nonzero(mask) / mask.size for layer, mask in above.items()}
+    assert found.total == np.concatenate([mask.ravel() for mask in above.values()]).mean()
+
+
+# It sees every step once, whatever happens between
+
+
+def test_every_says_after_which_steps_to_count() -> None:
+    _, _, observer = observed(10, every=4)
+    assert observer.step == 10 and steps(observer) == (4, 8)
+    _, _, observer = observed(10, every=None)
+    assert observer.step == 10 and steps(observer) == ()
+
+
+def test_accumulated_clipped_and_zeroed_gradients_are_one_step() -> None:
+    model, optimizer, observer = observed()
+    for number, batch in enumerate(batches(12)):
+        model(batch).square().mean().backward()
+        if number % 4 == 3:
+            nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=number % 8 == 3)
+    assert observer.step == 3 and steps(observer) == (1, 2, 3)
+    low, high = published_bounds(list(v_of(model, optimizer).values()), 1.0)
+    assert (observer.bounds().low.magnitude, observer.bounds().high.magnitude) == (low, high)
+
+
+def test_a_closure_is_called_as_often_as_without_an_observer() -> None:
+    model, optimizer, observer = observed()
+    calls = []
+
+    def closure() -> float:
+        calls.append(1)
+        optimizer.zero_grad()
+        loss = model(batches(1)[0]).square().mean()
+        loss.backward()
+        return float(loss.detach())
+
+    optimizer.step(closure)
+    assert len(calls) == observer.step == 1
+
+
+@pytest.mark.parametrize("name", ["adam", "adam-fused", "adam-loop"])
+def test_a_step_that_the_grad_scaler_skips_is_none(name: str) -> None:
+    """A fused optimizer's step is called and skips by itself; another's is not called."""
+    model, optimizer, observer = observed(name=name)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    for number, batch in enumerate(batches(6)):
+        optimizer.zero_grad()
+        scaler.scale(model(batch).square().mean()).backward()
+        if number in (1, 4):
+            model[0].weight.grad[0, 0] = torch.inf
+        scaler.step(optimizer)
+        scaler.update()
+    state = optimizer.state[model[0].weight]
+    assert float(state["step"]) == 4
+    assert observer.step == 4 and steps(observer) == (1, 2, 3, 4)
+    beta2 = optimizer.param_groups[0]["betas"][1]
+    expected = counting.count(state["exp_avg_sq"], 1 / (1 - beta2**4.0))
+    assert observer.histograms()["0.weight"] == expected
+    assert observer.nonfinite == 0
+
+
+def test_a_first_step_that_is_skipped_leaves_nothing_to_look_at() -> None:
+    """A scaler begins so high that the first steps overflow; a fused optimizer then has a state of no step."""
+    model, optimizer, observer = observed(name="adam-fused")
+    scaler = torch.amp.GradScaler("cpu")
+    scaler.scale(model(batches(1)[0]).square().mean() * 1e38).backward()
+    scaler.step(optimizer)
+    assert float(optimizer.state[model[0].weight]["step"]) == 0
+    assert observer.step == 0 and steps(observer) == ()
+    with pytest.raises(ObservationError, match="is not built yet"):
+        observer.histograms()
+    assert {layer.status for layer in observer.statistics()} == {LayerStatus.NO_GRADIENT}
+
+
+def test_a_step_skipped_on_a_device_is_found_out_when_asked() -> None:
+    """Whether a fused optimizer skipped lies on its device, so nobody looks while training goes on."""
+
+    class OnDevice(torch.Tensor):
+        is_cpu = False
+
+    _, optimizer, observer = observed(1)
+    for found_inf in (0.0, 1.0, 0.0, 1.0):
+        optimizer.found_inf = torch.tensor([found_inf]).as_subclass(OnDevice)  # type: ignore[attr-defined]
+        observer.after_step()
+        del optimizer.found_inf
+    assert observer.step == 3
+    assert steps(observer) == (1, 2, 3)
+    assert set(observer.histograms()) == {layer.name for layer in observer.layers}
+
+
+@pytest.mark.parametrize(
+    ("base", "settings"),
+    [
+        (torch.optim.Adam, {}),
+        (torch.optim.Adam, {"fused": True}),
+        (torch.optim.Adamax, {}),
+        (torch.optim.RMSprop, {"centered": True}),
+    ],
+)
+def test_an_optimizer_that_calls_its_bases_step_is_seen_once_a_step(
+    base: type[torch.optim.Optimizer], settings: dict[str, Any]
+) -> None:
+    """torch runs the hooks for each of the two; only one of them follows an update."""
+
+    class Sub(base):  # type: ignore[misc, valid-type]
+        def step(self, closure: Any = None) -> Any:
+            return super().step(closure)
+
+    base([nn.Parameter(torch.ones(1))])  # type: ignore[call-arg] # from now on its own step runs hooks
+    model = mlp()
+    optimizer = Sub(model.parameters(), **settings)
+    fired: list[int] = []
+    optimizer.register_step_post_hook(lambda *_: fired.append(1))
+    observer = observe(optimizer, model=model)
+    train(model, optimizer, 3)
+    assert len(fired) == 6
+    assert observer.step == 3 and steps(observer) == (1, 2, 3)
+
+
+def test_a_differentiable_optimizer_is_observed() -> None:
+    weight = torch.ones(3, requires_grad=True)
+    parameter = weight.clone()
+    parameter.retain_grad()
+    optimizer = torch.optim.Adam([parameter], differentiable=True)
+    observer = observe(optimizer, [("w", parameter)])
+    for _ in range(2):
+        parameter.grad = torch.full((3,), 2.0)
+        optimizer.step()
+    assert observer.bounds().low.magnitude == pytest.approx(2)
+    assert steps(observer) == (1, 2)
+
+
+def test_a_step_that_no_hook_sees_can_be_counted_by_hand() -> None:
+    model, optimizer, observer = observed()
+    unhooked = torch.optim.Adam.step.__wrapped__  # type: ignore[attr-defined]
+    for _ in range(2):
+        model(batches(1)[0]).square().mean().backward()
+        unhooked(optimizer)
+        observer.after_step()
+    assert observer.step == 2 and steps(observer) == (1, 2)
+
+
+def test_a_step_that_is_only_recorded_into_a_cuda_graph_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, optimizer, observer = observed(1)
+    monkeypatch.setattr(observer._roster, "on_cuda", True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    train(model, optimizer, 1)
+    assert observer.step == 1
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    train(model, optimizer, 1)
+    assert observer.step == 2
+
+
+def test_a_compiled_model_is_observed_under_its_own_names() -> None:
+    model = mlp()
+    compiled = torch.compile(model, backend="eager")
+    optimizer = OPTIMIZERS["adam"](compiled.parameters())
+    observer = observe(optimizer, compiled.named_parameters(), model=compiled)
+    train(compiled, optimizer, 3)
+    assert steps(observer) == (1, 2, 3)
+    assert list(observer.histograms()) == [name for name, _ in model.named_parameters()]
+    assert observer.series().kinds[2] == "normalisation"
+
+
+def test_a_compiled_step_is_observed() -> None:
+    model, optimizer, observer = observed()
+    step = torch.compile(optimizer.step, backend="eager")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, about profiling
+        for batch in batches(3):
+            optimizer.zero_grad()
+            model(batch).square().mean().backward()
+            step()
+    assert steps(observer) == (1, 2, 3)
+
+
+def test_a_loaded_state_goes_on_under_the_same_names() -> None:
+    model, optimizer, observer = observed(3)
+    state = copy.deepcopy(optimizer.state_dict())
+    train(model, optimizer, 2, start=3)
+    optimizer.load_state_dict(state)
+    train(model, optimizer, 1, start=5)
+    assert steps(observer) == (1, 2, 3, 4, 5, 6)
+    assert float(optimizer.state[model[0].weight]["step"]) == 4
+    layer = observer.series().snapshots[-1].layers[0]
+    assert layer is not None and layer.scale == 1 / (1 - 0.99**4.0)
+    assert observer.layers[0].group is optimizer.param_groups[0]
+
+
+def test_a_resumed_training_is_numbered_from_its_checkpoint() -> None:
+    model, optimizer, observer = observed(5)
+    observer.step = 3
+    assert steps(observer) == (1, 2, 3)
+    train(model, optimizer, 2)
+    assert observer.step == 5 and steps(observer) == (1, 2, 3, 4, 5)
+    _, _, observer = observed()
+    observer.step = 1000
+    train(*observed_parts(observer), 1)
+    assert steps(observer) == (1001,)
+
+
+def observed_parts(observer: Observer) -> tuple[nn.Module, torch.optim.Optimizer]:
+    parameters = {layer.name.replace(".", "_"): layer.parameter for layer in observer.layers}
+
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            for name, parameter in parameters.items():
+                self.register_parameter(name, parameter)  # type: ignore[arg-type]
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.stack([each.sum() for each in self.parameters()]) * x.mean()
+
+    return Whole(), observer.optimizer
+
+
+def test_layers_added_later_are_listed_from_then_on() -> None:
+    model = mlp()
+    optimizer = torch.optim.Adam(model[0].parameters())
+    observer = observe(optimizer, model=model)
+    train(model, optimizer, 1)
+    optimizer.add_param_group({"params": list(model[4].parameters()), "betas": (0.9, 0.5)})
+    train(model, optimizer, 1)
+    series = observer.series()
+    assert series.names == ("0.weight", "0.bias", "4.weight", "4.bias")
+    assert [layer is None for layer in series.snapshots[0].layers] == [False, False, True, True]
+    assert [layer is None for layer in series.snapshots[1].layers] == [False] * 4
+    added = series.snapshots[1].layers[2]
+    assert added is not None and added.scale == 1 / (1 - 0.5)
+    assert set(observer.histograms()) == set(series.names)
+
+
+def test_a_parameter_without_a_name_that_is_added_later_is_listed_by_its_place() -> None:
+    _, optimizer, observer = observed()
+    extra = nn.Parameter(torch.ones(3))
+    optimizer.add_param_group({"params": [extra]})
+    extra.grad = torch.ones(3)
+    optimizer.step()
+    assert list(observer.histograms()) == ["group 1, parameter 0"]
+
+
+def test_layers_used_later_are_counted_from_then_on() -> None:
+    model = nn.ModuleList([nn.Linear(6, 2), nn.Linear(6, 2)])
+    optimizer = torch.optim.Adam(model.parameters())
+    observer = observe(optimizer, model=model)
+    for step in range(3):
+        optimizer.zero_grad()
+        model[step // 2](batches(1)[0]).square().mean().backward()
+        optimizer.step()
+    statuses = {layer.name: layer.status for layer in observer.statistics()}
+    assert set(statuses.values()) == {LayerStatus.MEASURED}
+    snapshots = observer.series().snapshots
+    assert [layer is None for layer in snapshots[1].layers] == [False, False, True, True]
+    scales = [layer.scale for layer in snapshots[2].layers if layer is not None]
+    # Without a gradient the first layer takes no third step.
+    assert scales == [1 / (1 - 0.999**2.0)] * 2 + [1 / (1 - 0.999**1.0)] * 2
+
+
+def test_frozen_and_idle_layers_are_listed_and_left_out() -> None:
+    model = mlp()
+    model[0].requires_grad_(False)
+    optimizer = torch.optim.Adam(model.parameters())
+    observer = observe(optimizer, model=model)
+    assert all(layer.status is not LayerStatus.MEASURED for layer in observer.statistics())
+    train(model, optimizer, 2)
+    statuses = [layer.status for layer in observer.bounds().layers]
+    assert statuses == [LayerStatus.FROZEN] * 2 + [LayerStatus.MEASURED] * 4
+    assert set(observer.histograms()) == {"2.weight", "2.bias", "4.weight", "4.bias"}
+    assert observer.series().snapshots[0].layers[:2] == (None, None)
+    model[2].requires_grad_(False)  # training goes on without it: its v stands still and is no longer compared
+    train(model, optimizer, 1)
+    assert set(observer.histograms()) == {"4.weight", "4.bias"}
+    assert [layer.status for layer in observer.statistics()][2:4] == [LayerStatus.FROZEN] * 2
+
+
+def test_two_optimizers_are_observed_each_by_its_own_observer() -> None:
+    model = mlp()
+    first, second = torch.optim.Adam(model[:3].parameters()), torch.optim.RMSprop(model[4].parameters())
+    observers = [observe(optimizer, model.named_parameters()) for optimizer in (first, second)]
+    for batch in batches(4):
+        model(batch).square().mean().backward()
+        first.step()
+        second.step()
+    assert [observer.step for observer in observers] == [4, 4]
+    assert [list(observer.histograms()) for observer in observers] == [
+        ["0.weight", "0.bias", "2.weight", "2.bias"],
+        ["4.weight", "4.bias"],
+    ]
+
+
+def test_wrappers_of_optimizer_and_model_are_looked_through() -> None:
+    class Wrapper:
+        def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+            self.optimizer = optimizer
+
+        @property
+        def param_groups(self) -> Any:
+            return self.optimizer.param_groups
+
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters())
+    observer = observe(Wrapper(optimizer), nn.DataParallel(model).named_parameters())
+    train(model, optimizer, 1)
+    assert observer.optimizer is optimizer
+    assert next(iter(observer.histograms())) == "0.weight"
+
+
+def test_sixteen_bit_and_double_parameters_are_observed() -> None:
+    for dtype in (torch.bfloat16, torch.float64):
+        model = mlp(dtype)
+        optimizer = torch.optim.AdamW(model.parameters(), foreach=True)
+        observer = observe(optimizer, model=model)
+        train(model, optimizer, 2)
+        low, high = published_bounds(
+            [optimizer.state[each]["exp_avg_sq"].double().numpy() for each in model.parameters()], 1 / (1 - 0.999**2.0)
+        )
+        assert (observer.bounds().low.magnitude, observer.bounds().high.magnitude) == (low, high)
+        assert observer.histograms()["0.weight"].total == 240
+
+
+class Elsewhere(torch.optim.Optimizer):
+    """Keeps everything on the device of its parameters, as fused and capturable optimizers do."""
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params, {"betas": (0.9, 0.99), "eps": 1e-8})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                state = self.state[parameter]
+                if not state:
+                    state.update(step=torch.zeros((), device=parameter.device), exp_avg_sq=torch.zeros_like(parameter))
+                state["step"] += 1
+                state["exp_avg_sq"].lerp_(parameter.square(), 1 - group["betas"][1])
+
+
+def adams(state: Any, group: Any) -> SecondMoment | None:
+    return SecondMoment(state["exp_avg_sq"], group["betas"][1], state["step"]) if state else None
+
+
+def test_nothing_waits_for_a_device_after_a_step(registry: None) -> None:
+    """On the meta device there are no values: whoever looks at one, as waiting for a device means, gets an error."""
+    epsgrid.register_optimizer(Elsewhere, adams)
+    parameters = [nn.Parameter(torch.ones(4, 3, device="meta")), nn.Parameter(torch.ones(7, device="meta"))]
+    optimizer = Elsewhere(parameters)
+    observer = observe(optimizer, [("a", parameters[0]), ("b", parameters[1])])
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        float(torch.ones((), device="meta"))
+    for _ in range(40):
+        optimizer.step()
+    assert observer.step == 40
+
+
+# Bad input
+
+
+@pytest.mark.parametrize("every", [0, -1, 1.0, True, "1"])
+def test_every_must_be_a_positive_whole_number(every: Any) -> None:
+    with pytest.raises(ObservationError, match=f"every must be a whole number of steps, at least 1, got {every!r}"):
+        observed(every=every)
+
+
+@pytest.mark.parametrize("tail", [0, 0.5, -0.1, float("nan")])
+def test_the_tail_must_be_less_than_half(tail: float) -> None:
+    with pytest.raises(ObservationError, match=r"tail_fraction must lie between 0 and 0\.5, got"):
+        observed(tail_fraction=tail)
+
+
+def test_an_optimizer_without_a_second_moment_is_refused() -> None:
+    model = mlp()
+    with pytest.raises(ObservationError, match="SGD cannot be observed: it divides by no second moment"):
+        observe(torch.optim.SGD(model.parameters(), lr=0.1), model=model)
+
+
+def test_unnamed_parameters_are_refused() -> None:
+    model = mlp()
+    with pytest.raises(ObservationError, match=r"unnamed parameters: group 0 of Adam has no names; give"):
+        observe(torch.optim.Adam(model.parameters()))
+
+
+def test_an_optimizer_is_observed_by_one_observer_at_a_time() -> None:
+    model, optimizer, observer = observed()
+    with pytest.raises(ObservationError, match=r"this Adam is being observed already; use that observer, or close\(\)"):
+        observe(optimizer, model=model)
+    observer.close()
+    observe(optimizer, model=model).close()
+
+
+def test_an_observer_is_closed_once() -> None:
+    _, _, observer = observed()
+    observer.close()
+    with pytest.raises(ObservationError, match="this observer of Adam is closed already"):
+        observer.close()
+
+
+def test_a_with_block_closes_unless_that_was_done() -> None:
+    model, optimizer, _ = observed_and_closed()
+    with observe(optimizer, model=model) as observer:
+        train(model, optimizer, 1)
+    train(model, optimizer, 1)
+    assert observer.step == 1
+    with observe(optimizer, model=model) as observer:
+        observer.close()
+    with pytest.raises(ZeroDivisionError), observe(optimizer, model=model):
+        raise ZeroDivisionError
+    observe(optimizer, model=model)
+
+
+def observed_and_closed() -> tuple[nn.Module, torch.optim.Optimizer, Observer]:
+    model, optimizer, observer = observed()
+    observer.close()
+    return model, optimizer, observer
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [Observer.bounds, Observer.histograms, Observer.adaptable_fraction, Observer.snapshot],
+    ids=lambda f: f.__name__,
+)
+@pytest.mark.parametrize("name", ["adam", "adagrad"])
+def test_asking_before_the_first_step_is_told(ask: Callable[[Observer], Any], name: str) -> None:
+    _, _, observer = observed(name=name)
+    with pytest.raises(ObservationError, match=r"the state of this Ada\w+ is not built yet; ask after its first step"):
+        ask(observer)
+    assert observer.series().snapshots == ()
+
+
+def test_no_bounds_where_no_gradient_was_ever_there() -> None:
+    _, optimizer, observer = observed()
+    optimizer.step()
+    with pytest.raises(NoBoundsError, match=r"none of the 6 layers .*0\.weight: no gradient"):
+        observer.bounds()
+
+
+def test_a_state_that_was_there_before_can_be_asked_about() -> None:
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters())
+    train(model, optimizer, 2)
+    observer = observe(optimizer, model=model)
+    assert observer.bounds().low.magnitude == published_bounds(list(v_of(model, optimizer).values()), 1.0)[0]
+
+
+def test_a_state_of_another_model_is_told_by_name() -> None:
+    other = nn.Sequential(nn.Linear(5, 40), nn.LayerNorm(40), nn.Linear(40, 3))
+    theirs = torch.optim.Adam(other.parameters())
+    other(torch.ones(1, 5)).sum().backward()
+    theirs.step()
+    _, optimizer, observer = observed()
+    optimizer.load_state_dict(theirs.state_dict())
+    for ask in (observer.bounds, observer.statistics, observer.adaptable_fraction, observer.snapshot):
+        with pytest.raises(
+            ObservationError, match=r"layer '0\.weight': .* shape 40×5, and the parameter 40×6: was the"
+        ):
+            ask()
+
+
+def spoilt(state: Any, group: Any) -> SecondMoment | None:
+    return SecondMoment(state["exp_avg"], 0.0) if state else None
+
+
+def test_a_negative_second_moment_is_told_by_name_at_the_first_step(registry: None) -> None:
+    class Sub(torch.optim.Adam):
+        pass
+
+    epsgrid.register_optimizer(Sub, spoilt)
+    model = mlp()
+    optimizer = Sub(model.parameters())
+    observe(optimizer, model=model)
+    with pytest.raises(ObservationError, match=r"layer '0\.weight': .* yet it has the negative entry -.*check which"):
+        train(model, optimizer, 1)
+
+
+def test_a_negative_entry_on_a_device_is_told_by_name_when_asked(registry: None, monkeypatch: Any) -> None:
+    """There it is only found when counts are fetched."""
+    from epsgrid.numerics import tables
+
+    _, _, observer = observed(2)
+
+    def histogram(self: Any, layer: int, scale: float = 1.0) -> Any:
+        raise tables.NegativeEntryError(layer)
+
+    monkeypatch.setattr(tables.Counted, "histogram", histogram)
+    for ask in (observer.histograms, observer.series):
+        with pytest.raises(ObservationError, match=r"layer '0\.weight': .* it has negative entries; check which"):
+            ask()
+
+
+def test_entries_of_a_type_that_is_not_counted_are_told_by_name(registry: None) -> None:
+    class Sub(torch.optim.Adam):
+        pass
+
+    epsgrid.register_optimizer(Sub, lambda state, group: SecondMoment(state["exp_avg"].int()) if state else None)
+    model = mlp()
+    optimizer = Sub(model.parameters())
+    observe(optimizer, model=model)
+    with pytest.raises(ObservationError, match=r"layer '0\.weight': cannot count entries of type torch\.int32"):
+        train(model, optimizer, 1)
+
+
+@pytest.fixture
+def diverged() -> Iterator[tuple[nn.Module, torch.optim.Optimizer, Observer]]:
+    model, optimizer, observer = observed(2)
+    model(batches(1)[0]).square().mean().backward()
+    model[0].weight.grad[0, :2] = torch.nan
+    model[0].weight.grad[0, 2] = torch.inf
+    model[4].bias.grad[1] = torch.inf
+    with pytest.warns(RuntimeWarning, match=r"layer '0\.weight' and 1 more layers has 4 NaN or infinite entries"):
+        optimizer.step()
+    yield model, optimizer, observer
+
+
+def test_nonfinite_entries_are_counted_and_told_once_and_training_goes_on(diverged: Any) -> None:
+    model, optimizer, observer = diverged
+    assert observer.nonfinite == 4
+    optimizer.step()  # no second warning, which would be an error here
+    assert observer.nonfinite == 4 and observer.step == 4
+    statuses = {layer.name: layer.status for layer in observer.statistics()}
+    assert statuses["0.weight"] is statuses["4.bias"] is LayerStatus.NON_FINITE
+    assert statuses["0.bias"] is LayerStatus.MEASURED
+    assert observer.histograms()["0.weight"].nonfinite == 3
+    assert [layer.nonfinite for layer in observer.series().snapshots[-1].layers if layer] == [3, 0, 0, 0, 0, 1]
+    finite = optimizer.state[model[0].weight]["exp_avg_sq"].isfinite().sum()
+    assert 0 < observer.adaptable_fraction().layers["0.weight"] <= 1 and finite == 237
+    assert "0.weight" not in (*observer.bounds().low.layers, *observer.bounds().high.layers)
+
+
+def test_nonfinite_entries_on_a_device_are_told_when_something_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    from epsgrid.observing.nonfinite import NonfiniteEntries
+
+    class OnDevice(torch.Tensor):
+        is_cpu = False
+
+    model = mlp()
+    layers = observe(torch.optim.Adam(model.parameters()), model=model).layers
+    entries = NonfiniteEntries()
+    for counts in ([0, 0], [2, 0], [1, 5]):
+        entries.look((0, 3), torch.tensor([[9, 9, count] for count in counts]).as_subclass(OnDevice), layers)
+    assert entries.number == 7
+    with pytest.warns(RuntimeWarning, match=r"layer '0\.weight' and 1 more layers has 7 NaN or infinite"):
+        entries.tell(layers)
+    entries.tell(layers)
+
+
+def test_the_example_of_the_docstring() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.Adam(model.parameters())
+    with epsgrid.observe(optimizer, model=model) as observer:
+        for _ in range(5):
+            model(torch.ones(1, 3)).sum().backward()
+            optimizer.step()
+    assert (observer.step, list(observer.histograms())) == (5, ["weight", "bias"])
+    assert observer.adaptable_fraction(epsilon=1e-8).total == 1.0

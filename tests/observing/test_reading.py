@@ -1,0 +1,251 @@
+"""What is read from an optimizer's state now: exact order statistics, statuses, bounds over groups that differ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from epsgrid.errors import NoBoundsError, ObservationError
+from epsgrid.numerics.magnitudes import LayerStatus
+from epsgrid.observing.adapters import adapter_for
+from epsgrid.observing.layers import Layer, named_layers
+from epsgrid.observing.reading import (
+    Reading,
+    bounds_of_readings,
+    epsilon_of,
+    histogram_of,
+    local,
+    measure_layers,
+    measure_reading,
+    read,
+    threshold_of,
+)
+from tests.observing.samples import OPTIMIZERS, mlp, squares, train
+
+LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "contiguous": lambda v: v,
+    "channels last": lambda v: v.to(memory_format=torch.channels_last),
+    "transposed": lambda v: v.transpose(0, 1).contiguous().transpose(0, 1),
+    "expanded": lambda v: v[:1].expand_as(v),
+    "strided": lambda v: v.repeat_interleave(2, dim=3)[..., ::2],
+}
+
+
+def expected(v: np.ndarray, scale: float, tail: float = 0.02) -> tuple[float, float]:
+    """The published order statistics, by a sort."""
+    ordered = np.sort(np.sqrt(v[v != 0].astype(np.float64) * scale), axis=None)
+    n = len(ordered)
+    return ordered[int(tail * n)], ordered[min(int((1 - tail) * n), n - 1)]
+
+
+def readings_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Reading, ...]:
+    return read(optimizer, named_layers(optimizer, model=model), adapter_for(optimizer))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_order_statistics_equal_a_sort_for_every_optimizer(name: str) -> None:
+    model = mlp()
+    optimizer = OPTIMIZERS[name](model.parameters())
+    train(model, optimizer, 6)
+    layers = named_layers(optimizer, model=model)
+    measured = measure_layers(optimizer, layers, adapter_for(optimizer), 0.02)
+    assert [layer.name for layer in measured] == [name for name, _ in model.named_parameters()]
+    for layer, parameter in zip(measured, model.parameters(), strict=True):
+        v, scale = squares(optimizer, parameter)
+        # Of a difference of squares numpy and torch round the product differently.
+        tolerance = 1e-3 if name == "rmsprop-centered" else 0
+        np.testing.assert_allclose((layer.low, layer.high), expected(v, scale), rtol=tolerance)
+        assert layer.shape == tuple(parameter.shape)
+        assert layer.histogram is not None and layer.histogram.total == parameter.numel()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_order_statistics_equal_a_sort_for_every_type_and_layout(layout: str, dtype: torch.dtype) -> None:
+    draws = torch.randn(6, 5, 7, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    v = LAYOUTS[layout]((draws.square() * 10**draws).to(dtype))
+    parameter = nn.Parameter(torch.zeros(6, 5, 7, 4, dtype=dtype))
+    optimizer = torch.optim.Adam([parameter], betas=(0.9, 0.99))
+    optimizer.state[parameter] = {"exp_avg_sq": v, "step": torch.tensor(3.0)}
+    (measured,) = measure_layers(optimizer, named_layers(optimizer, [("w", parameter)]), adapter_for(optimizer), 0.1)
+    assert (measured.low, measured.high) == expected(v.double().numpy(), 1 / (1 - 0.99**3.0), 0.1)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_parameters_of_other_types_train_and_are_measured(dtype: torch.dtype) -> None:
+    model = mlp(dtype)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    train(model, optimizer, 3)
+    for reading in readings_of(model, optimizer):
+        assert reading.values is not None and reading.values.dtype == dtype
+        measured = measure_reading(reading, 0.02)
+        assert (measured.low, measured.high) == expected(reading.values.double().numpy(), 1 / (1 - 0.999**3.0))
+
+
+def test_layers_without_a_second_moment_are_listed_with_the_reason() -> None:
+    model = nn.ModuleDict({name: nn.Linear(3, 2, bias=False) for name in ("used", "frozen", "outside", "idle", "zero")})
+    model["frozen"].requires_grad_(False)
+    model["outside"].requires_grad_(False)
+    optimizer = torch.optim.Adam([model[name].weight for name in ("used", "frozen", "idle", "zero")])
+    model["used"].weight.grad, model["zero"].weight.grad = torch.ones(2, 3), torch.zeros(2, 3)
+    optimizer.step()
+    layers = named_layers(optimizer, model=model)
+    statistics = measure_layers(optimizer, layers, adapter_for(optimizer), 0.02)
+    assert {layer.name.split(".")[0]: layer.status for layer in statistics} == {
+        "used": LayerStatus.MEASURED,
+        "frozen": LayerStatus.FROZEN,
+        "outside": LayerStatus.FROZEN,
+        "idle": LayerStatus.NO_GRADIENT,
+        "zero": LayerStatus.ALL_ZERO,
+    }
+    assert all(layer.kind == "dense" and layer.entries == 6 for layer in statistics)
+
+
+def test_an_adagrad_that_has_not_stepped_has_no_second_moment_though_it_has_a_state() -> None:
+    parameter = nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.Adagrad([parameter], initial_accumulator_value=1.0)
+    (reading,) = read(optimizer, named_layers(optimizer, [("a", parameter)]), adapter_for(optimizer))
+    assert reading.status is LayerStatus.NO_GRADIENT
+
+
+def test_an_empty_parameter_is_listed_as_empty() -> None:
+    parameter = nn.Parameter(torch.ones(0, 3))
+    optimizer = torch.optim.Adam([parameter])
+    parameter.grad = torch.ones(0, 3)
+    optimizer.step()
+    (reading,) = read(optimizer, named_layers(optimizer, [("a", parameter)]), adapter_for(optimizer))
+    assert measure_reading(reading, 0.02).status is LayerStatus.EMPTY
+
+
+def test_a_state_of_another_model_is_told_by_name() -> None:
+    model, other = nn.Linear(3, 2), nn.Linear(4, 2)
+    optimizer, theirs = (torch.optim.Adam(each.parameters()) for each in (model, other))
+    other(torch.ones(1, 4)).sum().backward()
+    theirs.step()
+    optimizer.load_state_dict(theirs.state_dict())
+    words = r"layer 'weight': its second moment has the shape 2×4, and the parameter 2×3: was the .* of another model\?"
+    with pytest.raises(ObservationError, match=words):
+        readings_of(model, optimizer)
+
+
+def negative() -> Reading:
+    layer = Layer("spoilt", nn.Parameter(torch.zeros(3)), {"eps": 1e-8})
+    return Reading(layer, LayerStatus.MEASURED, torch.tensor([1.0, -0.5, 0.0]))
+
+
+@pytest.mark.parametrize("ask", [histogram_of, lambda reading: measure_reading(reading, 0.02)])
+def test_a_negative_second_moment_is_told_by_name(ask: Callable[[Reading], Any]) -> None:
+    with pytest.raises(ObservationError, match=r"layer 'spoilt': .*negative entry -0\.5; check which tensor"):
+        ask(negative())
+
+
+def test_each_group_converts_with_its_own_placement() -> None:
+    """Two in-place groups with their own β₂: an ε of one is a hundred times as heavy as of the other."""
+    first, second = nn.Parameter(torch.ones(60)), nn.Parameter(torch.ones(60))
+    build = OPTIMIZERS["eadam"]
+    optimizer = build([{"params": [first], "betas": (0.9, 0.9)}, {"params": [second], "betas": (0.9, 0.999)}])
+    first.grad, second.grad = torch.linspace(1, 2, 60), torch.linspace(3, 4, 60)
+    optimizer.step()
+    readings = read(optimizer, named_layers(optimizer, [("a", first), ("b", second)]), adapter_for(optimizer))
+    statistics = [measure_reading(reading, 0.02) for reading in readings]
+    bounds = bounds_of_readings(readings, statistics, 0.02)
+    epsilons = {}
+    for layer, beta2 in zip(statistics, (0.9, 0.999), strict=True):
+        assert layer.low is not None and layer.high is not None
+        epsilons[layer.name] = (layer.low**2 * (1 - beta2), layer.high**2 * (1 - beta2))
+    assert bounds.low.layers == ("b",) and bounds.high.layers == ("a",)  # by magnitude it is the other way round
+    assert bounds.low.epsilon == pytest.approx(epsilons["b"][0])
+    assert bounds.high.epsilon == pytest.approx(epsilons["a"][1])
+    assert bounds.low.magnitude == statistics[1].low
+    assert bounds.layers == tuple(statistics)
+
+
+def test_groups_that_differ_only_in_what_no_conversion_needs_are_one() -> None:
+    model = mlp()
+    parameters = list(model.parameters())
+    optimizer = torch.optim.Adam([{"params": parameters[:3]}, {"params": parameters[3:], "betas": (0.5, 0.9)}], lr=0.01)
+    train(model, optimizer, 4)
+    readings = readings_of(model, optimizer)
+    bounds = bounds_of_readings(readings, [measure_reading(reading, 0.02) for reading in readings], 0.02)
+    found = [expected(*squares(optimizer, parameter)) for parameter in parameters]
+    assert bounds.low.magnitude == bounds.low.epsilon == min(low for low, _ in found)
+    assert bounds.high.magnitude == max(high for _, high in found)
+
+
+def test_no_bounds_without_a_measured_layer() -> None:
+    parameter = nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.Adam([parameter])
+    parameter.grad = torch.zeros(3)
+    optimizer.step()
+    readings = read(optimizer, named_layers(optimizer, [("a", parameter)]), adapter_for(optimizer))
+    with pytest.raises(NoBoundsError, match="none of the 1 layers has finite non-zero second moments"):
+        bounds_of_readings(readings, [measure_reading(reading, 0.02) for reading in readings], 0.02)
+
+
+def radam_of(*groups: dict[str, Any]) -> tuple[torch.optim.Optimizer, tuple[Reading, ...]]:
+    parameters = [nn.Parameter(torch.ones(3)) for _ in groups]
+    optimizer = torch.optim.RAdam(
+        [{"params": [parameter], **group} for parameter, group in zip(parameters, groups, strict=True)],
+        betas=(0.9, 0.99),
+    )
+    for step in range(4):
+        for place, parameter in enumerate(parameters):
+            parameter.grad = torch.ones(3) if place <= step else None
+        optimizer.step()
+    names = [(str(place), parameter) for place, parameter in enumerate(parameters)]
+    return optimizer, read(optimizer, named_layers(optimizer, names), adapter_for(optimizer))
+
+
+def test_the_threshold_is_the_magnitude_of_the_optimizers_own_epsilon() -> None:
+    _, readings = radam_of({"eps": 1e-6})
+    assert threshold_of(readings) == pytest.approx(1e-6 / math.sqrt(1 - 0.99**4))
+
+
+def test_groups_that_differ_in_epsilon_have_no_common_threshold() -> None:
+    _, readings = radam_of({"eps": 1e-6}, {"eps": 1e-7})
+    assert threshold_of(readings) is None
+    _, readings = radam_of({"eps": 1e-6}, {"eps": 1e-6})  # the second one has taken a step less
+    assert threshold_of(readings) is None
+    assert threshold_of(readings[:1]) is not None
+    assert threshold_of(()) is None
+
+
+def test_a_layer_that_began_later_does_not_change_its_groups_threshold() -> None:
+    first, late = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.RAdam([late, first], eps=1e-6, betas=(0.9, 0.99))
+    for step in range(5):
+        first.grad, late.grad = torch.ones(3), torch.ones(3) if step == 4 else None
+        optimizer.step()
+    readings = read(optimizer, named_layers(optimizer, [("late", late), ("first", first)]), adapter_for(optimizer))
+    assert [reading.step for reading in readings] == [1, 5]
+    assert threshold_of(readings) == pytest.approx(1e-6 / math.sqrt(1 - 0.99**5))
+
+
+def test_epsilon_may_be_missing_or_a_tensor() -> None:
+    parameter = nn.Parameter(torch.ones(3))
+    assert epsilon_of(Layer("a", parameter, None)) is None
+    assert epsilon_of(Layer("a", parameter, {})) is None
+    assert epsilon_of(Layer("a", parameter, {"eps": torch.tensor(0.5)})) == 0.5
+    assert threshold_of([Reading(Layer("a", parameter, {}), LayerStatus.MEASURED)]) is None
+
+
+def test_a_plain_tensor_is_its_own_local_part_and_others_are_detached() -> None:
+    plain = torch.ones(3)
+    assert local(plain) is plain
+    graph = nn.Parameter(torch.ones(3)) * 2
+    assert not local(graph).requires_grad
+    assert type(local(nn.Parameter(plain))) is torch.Tensor
+
+
+def test_of_a_sharded_tensor_the_shard_is_read() -> None:
+    class Sharded(torch.Tensor):
+        def to_local(self) -> torch.Tensor:
+            return torch.full((2,), 7.0)
+
+    assert torch.equal(local(torch.ones(8).as_subclass(Sharded)), torch.full((2,), 7.0))

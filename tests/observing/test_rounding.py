@@ -1,0 +1,448 @@
+"""Rounding noise is found where the mathematics says that a gradient is zero, and nowhere else."""
+
+import dataclasses
+import math
+from collections import OrderedDict, namedtuple
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from epsgrid import models, tasks
+from epsgrid.numerics.counting import measure
+from epsgrid.numerics.magnitudes import LayerStatus
+from epsgrid.observing import rounding
+from epsgrid.observing.rounding import noise_share, rounding_noise, without_noise
+from epsgrid.spec import parse_spec
+
+CPU = torch.device("cpu")
+
+
+def cross_entropy(model, batch):
+    return F.cross_entropy(model(batch[0]), batch[1])
+
+
+def images(count=6, size=10):
+    return torch.randn(count, 3, size, size), torch.randint(10, (count,))
+
+
+def small_convolutions(dropout=0.5):
+    return nn.Sequential(
+        OrderedDict(
+            first=nn.Conv2d(3, 6, 3),
+            first_norm=nn.BatchNorm2d(6),
+            relu=nn.ReLU(),
+            second=nn.Conv2d(6, 8, 3),
+            second_norm=nn.BatchNorm2d(8),
+            dropout=nn.Dropout(dropout),
+            flatten=nn.Flatten(),
+            last=nn.Linear(8 * 36, 10),
+        )
+    )
+
+
+class Attends(nn.Module):
+    """Self-attention over embedded words, by torch's module; its dropout is functional inside."""
+
+    def __init__(self, dropout=0.3):
+        super().__init__()
+        self.embedding = nn.Embedding(30, 8)
+        self.attention = nn.MultiheadAttention(8, 2, dropout=dropout, batch_first=True)
+        self.last = nn.Linear(8, 10)
+        nn.init.normal_(self.attention.in_proj_bias, std=0.1)
+
+    def forward(self, words):
+        x = self.embedding(words)
+        return self.last(self.attention(x, x, x, need_weights=False)[0].mean(1))
+
+
+def names(found):
+    return set(found.masks)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+def test_biases_before_batch_norm_are_noise():
+    found = rounding_noise(small_convolutions(), cross_entropy, images())
+    assert found.checked
+    assert found.reason == ""
+    assert names(found) == {"first.bias", "second.bias"}
+    assert all(mask.all() and mask.dtype == torch.bool for mask in found.masks.values())
+
+
+@pytest.mark.parametrize("norm", [nn.GroupNorm(6, 6), nn.InstanceNorm2d(6)])
+def test_so_are_those_before_norms_of_single_channels(norm):
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), norm, nn.ReLU(), nn.Flatten(), nn.Linear(6 * 64, 10))
+    assert names(rounding_noise(model, cross_entropy, images())) == {"0.bias"}
+
+
+def test_a_third_of_an_attentions_bias_is_noise():
+    model = Attends()
+    batch = torch.randint(30, (8, 6)), torch.randint(10, (8,))
+    found = rounding_noise(model, cross_entropy, batch)
+    assert names(found) == {"attention.in_proj_bias"}
+    query, key, value = found.masks["attention.in_proj_bias"].view(3, 8)
+    assert (query.any(), key.all(), value.any()) == (False, True, False)
+    assert found.parameters["attention.in_proj_bias"] is model.attention.in_proj_bias
+
+
+def text_task(name, model, batch_size):
+    spec = parse_spec(
+        f"experiment: t\ntask: {name}\nmodel: {model}\noptimizer: adam\nsweep: {{learning_rates: [0.001]}}"
+    )
+    plugin = tasks.load(name)
+    task = plugin.build(spec.task, plugin.prepare(spec.task), CPU)
+    built = models.load(spec.model.name).build(spec.model, task.inputs, task.outputs).train()
+    task.begin_epoch(built, batch_size)
+    return built, task.loss, next(iter(task.batches(0, 0, batch_size)))
+
+
+@pytest.mark.parametrize("key_bias", [True, False])
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_our_transformers_key_biases(key_bias, norm):
+    options = "width: 16, ffn: 16, heads: 2, encoder_layers: 1, decoder_layers: 1, attention_dropout: 0.1"
+    model, loss, batch = text_task(
+        "synthetic_translation",
+        f"{{name: transformer, {options}, norm: {norm}, key_bias: {str(key_bias).lower()}}}",
+        256,
+    )
+    places = ["encoder.0.attention", "decoder.0.attention", "decoder.0.cross"]
+    found = rounding_noise(model, loss, batch)
+    assert found.checked
+    assert names(found) == ({f"{place}.key.bias" for place in places} if key_bias else set())
+    assert all(mask.all() for mask in found.masks.values())
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["{name: lstm, embedding: 12, hidden: 16}", "{name: awd_lstm, embedding: 12, hidden: 16, layers: 2}"],
+)
+def test_recurrent_models_have_none_and_keep_their_state(model):
+    built, loss, batch = text_task("synthetic_text", model, 4)
+    loss(built, batch).backward()  # a state that is not zero is now carried
+    before = {name: (id(value), value.clone()) for name, value in built.named_buffers()}
+    found = rounding_noise(built, loss, batch)
+    assert found.checked, found.reason
+    assert names(found) == set()
+    for name, value in built.named_buffers():
+        assert id(value) == before[name][0]
+        assert torch.equal(value, before[name][1]), name
+
+
+@pytest.mark.parametrize("name", ["vgg11", "vit"])
+def test_our_image_models_have_none(name):
+    spec = parse_spec(
+        f"experiment: t\ntask: cifar10\nmodel: {name}\noptimizer: adam\nsweep: {{learning_rates: [0.001]}}"
+    )
+    model = models.load(name).build(spec.model, (3, 32, 32), 10)
+    found = rounding_noise(model, cross_entropy, images(2, 32))
+    assert found.checked, found.reason
+    assert names(found) == set()
+
+
+def test_exact_zeros_are_no_noise():
+    model = nn.Sequential(nn.Linear(5, 40), nn.ReLU(), nn.Linear(40, 10))
+    with torch.no_grad():
+        model[0].bias[:20] = -100  # dead for every input
+    found = rounding_noise(model, cross_entropy, (torch.randn(6, 5), torch.randint(10, (6,))))
+    assert found.checked
+    assert names(found) == set()
+
+
+def test_label_smoothing_and_penalties_are_no_noise():
+    def loss(model, batch):
+        smoothed = F.cross_entropy(model(batch[0]), batch[1], label_smoothing=0.1)
+        return smoothed + 1e-4 * sum(p.square().sum() for p in model.parameters())
+
+    model = nn.Sequential(nn.Linear(5, 40), nn.Tanh(), nn.LayerNorm(40), nn.Linear(40, 10))
+    assert names(rounding_noise(model, loss, (torch.randn(6, 5), torch.randint(10, (6,))))) == set()
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "noise"),
+    [
+        (lambda p: torch.optim.Adam(p), True),
+        (lambda p: torch.optim.Adam(p, weight_decay=1e-3), False),
+        (lambda p: torch.optim.AdamW(p, weight_decay=1e-1), True),
+        (lambda p: torch.optim.Adam(p, fused=True), True),
+        (lambda p: torch.optim.Adagrad(p), True),
+        (lambda p: torch.optim.Adamax(p), True),
+        (lambda p: torch.optim.RMSprop(p, centered=True), True),
+        (lambda p: torch.optim.Adadelta(p, weight_decay=1e-3), False),
+    ],
+)
+def test_coupled_weight_decay_is_a_gradient_of_its_own(optimizer, noise):
+    model = small_convolutions()
+    built = optimizer(model.parameters())
+    found = rounding_noise(model, cross_entropy, images(), built)
+    assert found.checked, found.reason
+    assert names(found) == ({"first.bias", "second.bias"} if noise else set())
+    assert not any("exp_avg" in state for state in built.state.values())
+
+
+def test_decay_of_biases_that_are_zero_leaves_noise():
+    model = small_convolutions()
+    nn.init.zeros_(model.second.bias)
+    optimizer = torch.optim.Adam(model.parameters(), weight_decay=1e-3)
+    assert names(rounding_noise(model, cross_entropy, images(), optimizer)) == {"second.bias"}
+
+
+def test_entries_that_happen_to_be_zero_in_a_layer_of_noise_are_noise():
+    own, peak = torch.tensor([1e-9, 0.0, 3e-9]), torch.tensor([1e-17, 0.0, 1e-18], dtype=torch.float64)
+    assert rounding._mask(own, peak, random=False).tolist() == [True, True, True]
+
+
+def test_entries_that_happen_to_be_zero_beside_true_ones():
+    own = torch.tensor([1e-9, 0.0, 0.0, 0.0, 1e-3, 1e-3])
+    peak = torch.tensor([1e-17, 1e-18, 0.0, 1e-6, 1e-3, 0.0], dtype=torch.float64)
+    assert rounding._mask(own, peak, random=False).tolist() == [True, True, False, False, False, True]
+    assert rounding._mask(own, peak, random=True).tolist() == [True, False, False, False, False, False]
+
+
+def test_a_share_that_chance_may_make_is_passed_over():
+    own, peak = torch.ones(1000), torch.ones(1000, dtype=torch.float64)
+    peak[:9] = 1e-5
+    assert rounding._mask(own, peak, random=False) is None
+    peak[:11] = 1e-5
+    assert int(rounding._mask(own, peak, random=False).sum()) == 11
+
+
+class Random(nn.Module):
+    """Draws masks by itself, others in float64 than in float32; the first bias is before a norm."""
+
+    def __init__(self, share):
+        super().__init__()
+        self.first, self.norm = nn.Linear(12, 64), nn.BatchNorm1d(64)
+        self.second, self.last = nn.Linear(64, 64), nn.Linear(64, 10)
+        self.share = share
+
+    def forward(self, x):
+        for layer in (lambda x: self.norm(self.first(x)), self.second):
+            x = F.gelu(layer(x))
+            if x.dtype == torch.float32:
+                torch.rand(1)
+            x = x * (torch.rand_like(x) >= self.share)
+        return self.last(x)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+@pytest.mark.parametrize("seed", range(4))
+def test_masks_that_differ_between_precisions_mark_nothing_falsely(share, seed):
+    torch.manual_seed(seed)
+    model = Random(share)
+    found = rounding_noise(model, cross_entropy, (torch.randn(32, 12), torch.randint(10, (32,))))
+    assert names(found) == {"first.bias"}
+    assert found.masks["first.bias"].all()
+
+
+def test_float64_starts_with_the_same_generator_states():
+    def loss(model, batch):
+        states.append((batch[0].dtype, torch.get_rng_state().numpy().tobytes()))
+        return cross_entropy(model, batch)
+
+    states: list[Any] = []
+    assert rounding_noise(Random(0.5), loss, (torch.randn(32, 12), torch.randint(10, (32,)))).checked
+    assert [dtype for dtype, _ in states] == [torch.float32, *[torch.float64] * 3]
+    assert states[0][1] == states[1][1]
+    assert len({state for _, state in states[1:]}) == 3
+    states.clear()
+    assert rounding_noise(small_convolutions(), loss, images()).checked
+    assert [dtype for dtype, _ in states] == [torch.float32, torch.float64]
+
+
+def test_that_takes_several_draws(monkeypatch):
+    monkeypatch.setattr(rounding, "_DRAWS", 1)
+    monkeypatch.setattr(rounding, "LEAST_SHARE", 0.0)
+    found = rounding_noise(Random(0.5), cross_entropy, (torch.randn(32, 12), torch.randint(10, (32,))))
+    assert "second.weight" in found.masks
+
+
+def test_bfloat16_models_can_be_checked():
+    model = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.Tanh(), nn.Linear(16, 10)).bfloat16()
+    batch = torch.randn(32, 6).bfloat16(), torch.randint(10, (32,))
+    found = rounding_noise(model, cross_entropy, batch)
+    assert found.checked, found.reason
+    assert names(found) == {"0.bias"}
+
+
+def test_autocast_in_the_loss_leaves_float64_alone():
+    def loss(model, batch):
+        with torch.autocast("cpu", torch.bfloat16):
+            return cross_entropy(model, batch)
+
+    found = rounding_noise(small_convolutions(), loss, images())
+    assert found.checked, found.reason
+    assert {"first.bias", "second.bias"} <= names(found)
+    assert not found.masks.get("last.weight", torch.zeros(1)).all()
+
+
+class MakesTensors(nn.Module):
+    """Makes its first hidden state in the default type, as many recurrent models do."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.last = nn.GRUCell(5, 6), nn.Linear(6, 10)
+
+    def forward(self, x):
+        return self.last(self.cell(x, torch.zeros(len(x), 6)))
+
+
+def test_tensors_that_a_model_makes_are_float64_too():
+    found = rounding_noise(MakesTensors(), cross_entropy, (torch.randn(4, 5), torch.randint(10, (4,))))
+    assert found.checked, found.reason
+    assert torch.get_default_dtype() == torch.float32
+
+
+Pair = namedtuple("Pair", ["x", "y"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    x: torch.Tensor
+    y: torch.Tensor
+    note: Any = "text"
+
+
+class UserMapping(dict):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("wrap", "get"),
+    [
+        (lambda x, y: (x, y), lambda b: b),
+        (lambda x, y: [x, y], lambda b: b),
+        (lambda x, y: Pair(x, y), lambda b: (b.x, b.y)),
+        (lambda x, y: Frozen(x, y), lambda b: (b.x, b.y)),
+        (lambda x, y: {"x": x, "more": {"y": [y]}, "count": 3}, lambda b: (b["x"], b["more"]["y"][0])),
+        (lambda x, y: UserMapping(x=x, y=y), lambda b: (b["x"], b["y"])),
+    ],
+)
+def test_batches_of_any_structure(wrap, get):
+    def loss(model, batch):
+        seen.append(type(batch))
+        x, y = get(batch)
+        x.mul_(2)  # what is done to the batch in place stays without effect
+        return cross_entropy(model, (x, y))
+
+    seen: list[type] = []
+    x, y = images()
+    batch, before = wrap(x, y), x.clone()
+    found = rounding_noise(small_convolutions(), loss, batch)
+    assert found.checked, found.reason
+    assert names(found) == {"first.bias", "second.bias"}
+    assert torch.equal(x, before)
+    assert x.dtype == torch.float32
+    assert set(seen) == {type(batch)}
+
+
+def snapshot(model):
+    return {
+        **{name: (id(p), p.detach().clone(), id(p.grad)) for name, p in model.named_parameters()},
+        **{name: (id(b), b.clone(), 0) for name, b in model.named_buffers()},
+    }
+
+
+def test_nothing_is_changed():
+    model = small_convolutions()
+    model.first_norm.eval()
+    cross_entropy(model, images()).backward()
+    gradients = [parameter.grad.clone() for parameter in model.parameters()]
+    before, random = snapshot(model), torch.get_rng_state()
+    modes = [module.training for module in model.modules()]
+    assert rounding_noise(model, cross_entropy, images()).checked
+    # images() has drawn: go back to compare what the check alone has drawn
+    torch.set_rng_state(random)
+    batch = images()
+    random = torch.get_rng_state()
+    assert rounding_noise(model, cross_entropy, batch).checked
+    assert torch.equal(torch.get_rng_state(), random)
+    after = snapshot(model)
+    for name, (identity, value, gradient) in before.items():
+        assert after[name][0] == identity
+        assert torch.equal(after[name][1], value), name
+        assert after[name][2] == gradient
+    assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), gradients, strict=True))
+    assert [module.training for module in model.modules()] == modes
+
+
+def test_a_loss_that_uses_another_model_is_told_and_does_no_harm():
+    model = small_convolutions()
+    before = snapshot(model)
+    found = rounding_noise(model, lambda _, batch: cross_entropy(model, batch), images())
+    assert not found.checked
+    assert "does not depend on the model that it is given" in found.reason
+    for name, (identity, value, _) in snapshot(model).items():
+        assert before[name][0] == identity
+        assert torch.equal(before[name][1], value), name
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+class RefusesFloat64(nn.Linear):
+    def forward(self, x):
+        return F.linear(x, self.weight.float(), torch.zeros(10)) if x.dtype == torch.float32 else self.lookup[x]
+
+
+class CannotBeCopied(nn.Linear):
+    def __deepcopy__(self, memo):
+        raise TypeError("holds a file that cannot be copied")
+
+
+@pytest.mark.parametrize(
+    ("model", "loss", "reason"),
+    [
+        (lambda: RefusesFloat64(5, 10), cross_entropy, "AttributeError: .*lookup"),
+        (lambda: CannotBeCopied(5, 10), cross_entropy, "TypeError: holds a file that cannot be copied"),
+        (lambda: nn.Linear(5, 10).double(), cross_entropy, "computes in float64 already"),
+        (lambda: nn.Linear(5, 10), lambda m, b: cross_entropy(m, b) * math.nan, "the loss is not finite: nan"),
+        (lambda: nn.Linear(5, 10), lambda m, b: cross_entropy(m, b).item(), "no scalar with a gradient"),
+        (lambda: nn.Linear(5, 10), lambda m, b: m(b[0]), "no scalar with a gradient"),
+        (lambda: nn.LazyLinear(10), cross_entropy, "lazy parameters"),
+    ],
+)
+def test_where_it_cannot_be_told_the_reason_is_given(model, loss, reason):
+    import re
+
+    found = rounding_noise(model(), loss, (torch.randn(4, 5), torch.randint(10, (4,))))
+    assert not found.checked
+    assert re.search(reason, found.reason)
+    assert found.masks == {}
+
+
+def test_wrappers_are_looked_through():
+    model = nn.DataParallel(small_convolutions())
+    assert names(rounding_noise(model, cross_entropy, images())) == {"first.bias", "second.bias"}
+
+
+def test_measuring_without_noise():
+    torch.manual_seed(3)
+    v = torch.rand(40, 30) ** 4
+    mask = torch.zeros(40, 30, dtype=torch.bool)
+    mask[7] = True
+    v[mask] *= 1e-16
+    v[3, :5] = 0
+    layer = measure("layer", v, 2.0)
+    rest = without_noise(layer, v, 2.0, mask, 0.02)
+    values = np.sqrt(np.sort(v[~mask & (v > 0)].double().numpy()) * 2)
+    assert rest.low == values[int(0.02 * len(values))]
+    assert rest.high == values[int(0.98 * len(values))]
+    assert (rest.shape, rest.entries, rest.nonzero) == ((40, 30), 1170, 1165)
+    assert rest.low > 1e3 * layer.low
+    assert noise_share(layer, rest) == pytest.approx(30 / 1195)
+
+
+def test_a_layer_of_noise_alone_sets_no_bound():
+    v = torch.full((8,), 1e-18)
+    layer = measure("bias", v)
+    rest = without_noise(layer, v, 1.0, torch.ones(8, dtype=torch.bool), 0.02)
+    assert rest.status is LayerStatus.EMPTY
+    assert rest.low is None
+    assert noise_share(layer, rest) == 1
+    zeros = measure("bias", torch.zeros(8))
+    assert noise_share(zeros, zeros) == 0
