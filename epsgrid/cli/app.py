@@ -10,7 +10,19 @@ from typing import ParamSpec
 import typer
 
 from epsgrid import __version__
-from epsgrid.cli.commands import anew, convert, data, list_plugins, probe, report, selftest, show, status, sweep
+from epsgrid.cli.commands import (
+    anew,
+    convert,
+    data,
+    inspect,
+    list_plugins,
+    probe,
+    report,
+    selftest,
+    show,
+    status,
+    sweep,
+)
 from epsgrid.cli.plain import use_plain_words
 from epsgrid.errors import EpsgridError, ExitCode
 
@@ -95,6 +107,7 @@ def _main(
 _command("probe", probe.probe)
 _command("sweep", sweep.sweep)
 _command("report", report.report)
+_command("inspect", inspect.inspect)
 _command("status", status.status)
 _command("retry", anew.retry)
 _command("forget", anew.forget)

@@ -7,6 +7,8 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from epsgrid.cli.plain import can_write
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -35,6 +37,6 @@ def _console(*, stderr: bool) -> Console:
 
 
 def print_json(document: dict[str, Any]) -> None:
-    """Write one JSON document to stdout and nothing else."""
-    json.dump(document, sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
+    """Write one JSON document to stdout and nothing else; in ASCII where stdout has no more."""
+    json.dump(document, sys.stdout, indent=2, ensure_ascii=not can_write(sys.stdout), allow_nan=False)
     sys.stdout.write("\n")

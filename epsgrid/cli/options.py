@@ -31,6 +31,9 @@ OverrideOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+AllLayersOption = Annotated[
+    bool, typer.Option("--all-layers", help="List every layer; a terminal shows 40 of many otherwise.")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")]
 
 RUNS = Path("runs")

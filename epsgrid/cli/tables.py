@@ -14,81 +14,36 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from epsgrid.grids._plan import PlannedTrial
-    from epsgrid.numerics.bounds import EpsilonBounds
-    from epsgrid.numerics.magnitudes import Bound, LayerStatistics
-    from epsgrid.report.render import Table as ReportTable
+    from epsgrid.report.table import Table as ReportTable
     from epsgrid.stages.sweep import SweepPlan, SweepSummary, TrialEnded
-    from epsgrid.store.records import EpochRecord, ProbeRecord, Scores
+    from epsgrid.store.records import EpochRecord, Scores
 
-_NAMES_SHOWN = 3
+_TITLE_STYLES = {
+    "Reliability: firm": "bold green",
+    "Reliability: soft": "bold yellow",
+    "Reliability: not to be trusted": "bold red",
+}
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None, left: int = 1) -> Table:
-    """Return a table whose first `left` columns are text and the others numbers."""
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1, last: int = 0) -> Table:
+    """Return a table whose first `left` and last `last` columns are text and the others numbers."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     terminal = out().is_terminal
     made = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
         box=box.SIMPLE_HEAD if terminal else None,
         pad_edge=False,
         show_edge=False,
         header_style="bold",
     )
     for index, column in enumerate(columns):
-        made.add_column(column, justify="left" if index < left else "right", overflow="fold")
+        is_text = index < left or index >= len(columns) - last
+        made.add_column(Text(column), justify="left" if is_text else "right", overflow="fold")
     for row in rows:
         made.add_row(*(Text(cell) for cell in row))
     return made
-
-
-def layers(bounds: EpsilonBounds) -> Table:
-    """Return the table of a probe: one row per layer, the layers that set a bound marked."""
-    rows = [(*_layer_row(layer), _mark(layer.name, bounds)) for layer in bounds.layers]
-    low, high = f"{bounds.tail_fraction:.3g}", f"{1 - bounds.tail_fraction:.3g}"
-    columns = ("layer", "shape", "entries", "non-zero", f"√v̂ at {low}", "median", f"at {high}", "sets")
-    return table(columns, rows, left=2)
-
-
-def _layer_row(layer: LayerStatistics) -> tuple[str, ...]:
-    shape = "×".join(map(str, layer.shape)) or "scalar"
-    head = (layer.name, shape, f"{layer.entries:,}", f"{layer.nonzero:,}")
-    if layer.low is None or layer.high is None:
-        return (*head, str(layer.status), "", "")
-    median = layer.histogram.quantile(0.5) if layer.histogram is not None else None
-    return (*head, f"{layer.low:.3g}", f"{median:.3g}" if median is not None else "", f"{layer.high:.3g}")
-
-
-def _mark(name: str, bounds: EpsilonBounds) -> str:
-    ends = [end for end, bound in (("low", bounds.low), ("high", bounds.high)) if name in bound.layers]
-    return ", ".join(ends)
-
-
-def bounds_lines(record: ProbeRecord, bounds: EpsilonBounds) -> list[str]:
-    """Return the lines under a probe's table: the bounds, who sets them, what was left out, what it cost."""
-    lines = [
-        "",
-        f"ε bounds: {bounds.low.decade:.0e} … {bounds.high.decade:.0e}  ({len(bounds.decades)} decades)",
-        f"  low   {_bound_line(bounds.low)}",
-        f"  high  {_bound_line(bounds.high)}",
-        f"ε enters {record.placement.description}; {record.placement.conversion}",
-    ]
-    if bounds.skipped:
-        lines.append("left out: " + "; ".join(f"{layer.name} ({layer.status})" for layer in bounds.skipped))
-    data = f"{record.steps} batches of {record.batch_size}; {record.data_description}"
-    return [*lines, f"{data}; {duration(record.cost_seconds)}"]
-
-
-def _bound_line(bound: Bound) -> str:
-    names = ", ".join(bound.layers[:_NAMES_SHOWN])
-    if len(bound.layers) > _NAMES_SHOWN:
-        names += f" and {len(bound.layers) - _NAMES_SHOWN} more"
-    entries = f"{bound.entries:,} non-zero {'entry' if bound.entries == 1 else 'entries'}"
-    return f"ε = {bound.epsilon:.3g} from √v̂ = {bound.magnitude:.3g}, set by {names} ({entries})"
 
 
 def plan(planned: SweepPlan) -> Table:
@@ -161,10 +116,13 @@ def summary_lines(summary: SweepSummary) -> list[str]:
 
 
 def report_table(made: ReportTable) -> list[RenderableType]:
-    """Return a table of the report, its note below it and an empty line."""
+    """Return a table of the report: title, points, rows, the note below them and an empty line."""
     from rich.text import Text
 
-    parts: list[RenderableType] = [table(made.columns, made.rows, title=made.title)]
+    parts: list[RenderableType] = [Text(made.title, style=_TITLE_STYLES.get(made.title, "bold"))]
+    parts += [Text(f"  • {point}") for point in made.points]
+    if made.rows:
+        parts.append(table(made.columns, made.rows, left=made.texts))
     if made.note:
         parts.append(Text(made.note, style="dim"))
     return [*parts, Text()]

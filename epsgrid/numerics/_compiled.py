@@ -279,6 +279,15 @@ def _count_tensor(
 
 
 @_inner
+def _everything(sums: Any, span: Any) -> Any:
+    """Return what a row holds: the number of entries, unless somebody wrote to the tensor while it was counted."""
+    total = sums[0]
+    for block in range(_u8(span[0]), _u8(span[1])):
+        total += sums[block]
+    return total
+
+
+@_inner
 def _locate(row: Any, sums: Any, span: Any, below: Any, rank: Any) -> Any:
     """Return the slot of the entry at a rank among the finite non-zero ones: 0 below float32's range, then the bins."""
     if rank < below:
@@ -334,7 +343,7 @@ def _count_tensors(
         if negative >= 0:
             return layer, negative
         totals[layer, 0], totals[layer, 2] = row[0], row[bins + 2] + row[bins + 3]
-        totals[layer, 1] = n = entries - totals[layer, 0] - totals[layer, 2]
+        totals[layer, 1] = n = _everything(sums, span) - totals[layer, 0] - totals[layer, 2]
         for i in range(fractions.size):
             rank = min(np.int64(fractions[i] * n), n - 1)
             quantiles[layer, i] = _locate(row, sums, span, row[bins + 1], rank) if n else -1

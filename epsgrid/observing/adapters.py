@@ -95,7 +95,8 @@ def register(
         optimizer_class: a subclass of torch.optim.Optimizer; registered again, the latest counts.
         second_moment: gets `optimizer.state` of one parameter (empty before its first step) and its group, and returns
             v, or None while there is none.
-        placement: where ε enters; a function of the group and the number of steps where it depends on them.
+        placement: where ε enters; a function of the group and the number of steps where it depends on them. Both
+            functions get betas as numbers, also where the optimizer has tensors.
 
     Raises:
         ObservationError: `optimizer_class` is no class of optimizers.
@@ -104,7 +105,9 @@ def register(
         raise ObservationError(f"expected a subclass of torch.optim.Optimizer to register, got {optimizer_class!r}")
     name = optimizer_class.__name__
     place = (lambda group, step: placement) if isinstance(placement, Placement) else placement
-    _ADAPTERS[optimizer_class] = Adapter(name, _checked(name, second_moment), place)
+    _ADAPTERS[optimizer_class] = Adapter(
+        name, _checked(name, second_moment), lambda group, step: place(plain(group), step)
+    )
 
 
 def from_plugin(plugin: OptimizerPlugin, options: Any) -> Adapter:
@@ -165,7 +168,7 @@ def _checked(
     """Return a registered function that says what is wrong with what it returns."""
 
     def checked(state: State, group: Group) -> SecondMoment | None:
-        moment = second_moment(state, group)
+        moment = second_moment(state, plain(group))
         if moment is not None and not isinstance(moment, SecondMoment):
             raise ObservationError(
                 f"second_moment registered for {name} must return an epsgrid.SecondMoment or None,"

@@ -3,9 +3,11 @@
     load       read an experiment's folder                  -> StoredExperiment
     cells      group trials by learning rate and ε          -> Cell
     verdict    does the best ε lie inside the bounds?       -> Verdict
+    trust      how far the bounds can be trusted            -> ReliabilityRow, KindRow
     compare    narrowed, conventional and default ε         -> Comparison
+    observed   what was seen of a trial while it trained    -> Observed
     render     the comparison as tables of text             -> Table
-    figures    the numbers of each figure, then its drawing -> SVG, PNG
+    figures    the numbers of each figure, then its drawing -> SVG, PNG; over time: over_time, bands, adaptable
     files      the report's folder                          -> report.md, .json, .csv and figures
 
 Nothing here trains, measures or needs torch: a report can be made again at any time, also while trials are running,
@@ -15,8 +17,9 @@ and equal records give equal bytes.
 from epsgrid.report.compare import compare
 from epsgrid.report.files import write_report
 from epsgrid.report.load import StoredExperiment, load_experiment
-from epsgrid.report.render import Table, headline, stamp, tables
+from epsgrid.report.render import headline, stamp, tables
 from epsgrid.report.rows import Comparison
+from epsgrid.report.table import Table
 
 __all__ = [
     "Comparison",

@@ -233,8 +233,8 @@ def _cell(
         grids=tuple(dict.fromkeys(grid for cell in cells for grid in cell.grids)),
         inside=None if is_inside is None or epsilon is None else is_inside(epsilon),
         tally=tally(trials),
-        score=_spread(trial.score for trial in trials),
-        test=_spread(trial.test for trial in trials),
+        score=spread_of(trial.score for trial in trials),
+        test=spread_of(trial.test for trial in trials),
         trials=trials,
     )
 
@@ -256,7 +256,8 @@ def _finite(scores: Scores | None) -> float | None:
     return scores.metric if scores is not None and math.isfinite(scores.metric) else None
 
 
-def _spread(values: Iterable[float | None]) -> Spread | None:
+def spread_of(values: Iterable[float | None]) -> Spread | None:
+    """Return mean and standard deviation of the values that are known; None where none is."""
     known = [value for value in values if value is not None]
     if not known:
         return None

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from epsgrid.numerics.bounds import EpsilonBounds
+from epsgrid.numerics.estimates import PointEstimate
 from epsgrid.numerics.magnitudes import Bound, decade_of, high_rank, low_rank
+from epsgrid.numerics.placement import Placement
 from epsgrid.report.adaptive import adaptive_share
-from epsgrid.report.cells import Cell, Choice, TrialRow, best, of_grid, read_cells, read_metric, tally
+from epsgrid.report.cells import Cell, Choice, TrialRow, best, of_grid, read_cells, read_metric, spread_of, tally
 from epsgrid.report.load import StoredExperiment
-from epsgrid.report.notes import loose_ends, notes, obstacle, provenance
+from epsgrid.report.notes import loose_ends, notes, obstacle, provenance, scoring
 from epsgrid.report.rows import (
     CONVENTIONAL,
     DEFAULT,
@@ -27,11 +29,15 @@ from epsgrid.report.rows import (
     BoundsRow,
     Comparison,
     Costs,
+    EstimateRow,
     GridRow,
     LayerRow,
+    OtherRow,
 )
+from epsgrid.report.trust import estimates, kind_rows, reliability_row
 from epsgrid.report.verdict import Difference, difference, judge, unknown_difference
 from epsgrid.report.words import Metric, count, power
+from epsgrid.store.records import Scores
 
 
 def compare(stored: StoredExperiment) -> Comparison:
@@ -44,7 +50,7 @@ def compare(stored: StoredExperiment) -> Comparison:
     """
     metric, cells = read_metric(stored), read_cells(stored, _insideness(stored.bounds))
     grids = _grids(stored, cells)
-    rows = _best(stored, cells, metric)
+    rows = tuple(replace(row, others=_others(stored, row.choice.cell)) for row in _best(stored, cells, metric))
     choices = {row.name: row.choice for row in rows}
     spec = stored.experiment.spec
     return Comparison(
@@ -57,6 +63,11 @@ def compare(stored: StoredExperiment) -> Comparison:
         metric=metric,
         verdict=judge(cells, metric, obstacle=obstacle(stored, cells)),
         bounds=_bounds(stored),
+        reliability=reliability_row(stored.bounds) if stored.bounds else None,
+        kinds=kind_rows(stored.bounds, stored.probe.placement) if stored.bounds and stored.probe else (),
+        estimates=estimate_rows(stored.bounds, stored.probe.placement, cells, metric)
+        if stored.bounds and stored.probe
+        else (),
         grids=grids,
         decades_ratio=_decades_ratio(grids),
         best=rows,
@@ -64,9 +75,11 @@ def compare(stored: StoredExperiment) -> Comparison:
         gain_over_default=_difference(choices, NARROWED, DEFAULT, metric),
         costs=_costs(stored, cells, grids),
         adaptive=_adaptive(stored, cells),
+        observed=(),
         cells=cells,
         loose_ends=loose_ends(cells),
         notes=notes(stored, cells, rows),
+        scoring=scoring(stored),
         provenance=provenance(stored),
     )
 
@@ -120,6 +133,59 @@ def _best(stored: StoredExperiment, cells: Sequence[Cell], metric: Metric | None
     note = None if is_default else f"default ε {power(default)} is in no grid; the nearest is {power(nearest)}"
     choice = best([cell for cell in cells if cell.epsilon == nearest], metric)
     return (*rows, BestRow(DEFAULT, choice, note))
+
+
+def _others(stored: StoredExperiment, cell: Cell | None) -> tuple[OtherRow, ...]:
+    """Return what else the trials of a cell were scored by, over its done seeds."""
+    done = [stored.results[trial.id] for trial in cell.trials if trial.state == "done"] if cell else []
+    names = dict.fromkeys(name for result in done for name in _other_scores(result.selecting))
+    return tuple(
+        OtherRow(
+            name,
+            spread_of(_other_scores(result.selecting).get(name) for result in done),
+            spread_of(_other_scores(result.test).get(name) for result in done),
+        )
+        for name in names
+    )
+
+
+def _other_scores(scores: Scores | None) -> dict[str, float]:
+    return {name: value for name, value in scores.others.items() if math.isfinite(value)} if scores else {}
+
+
+def estimate_rows(
+    bounds: EpsilonBounds, placement: Placement, cells: Sequence[Cell] = (), metric: Metric | None = None
+) -> tuple[EstimateRow, ...]:
+    """Return the point estimates of ε, each with what its decade lost against the best swept setting.
+
+    Args:
+        bounds: with their layers.
+        placement: where the optimizer adds its ε.
+        cells: what was swept; none before a sweep.
+        metric: None while no trial has a result.
+    """
+    swept = [cell for cell in cells if cell.epsilon is not None]
+    return tuple(_estimate(found, swept, metric) for found in estimates(bounds, placement))
+
+
+def _estimate(found: PointEstimate, swept: Sequence[Cell], metric: Metric | None) -> EstimateRow:
+    there = [cell for cell in swept if math.isclose(cell.epsilon or 0.0, found.decade, rel_tol=TOLERANCE)]
+    choice = best(there, metric)
+    regret = (
+        difference(best(swept, metric), choice, ("best swept setting", f"ε {power(found.decade)}"), metric)
+        if there
+        else unknown_difference(f"ε {power(found.decade)} was not trained")
+    )
+    return EstimateRow(
+        name=found.name,
+        formula=found.formula,
+        epsilon=found.epsilon,
+        decade=found.decade,
+        is_trained=bool(there),
+        learning_rate=choice.cell.learning_rate if choice.cell else None,
+        test=choice.cell.test if choice.cell else None,
+        regret=regret,
+    )
 
 
 def _difference(choices: dict[str, Choice], better: str, worse: str, metric: Metric | None) -> Difference:
@@ -177,7 +243,16 @@ def _bounds(stored: StoredExperiment) -> BoundsRow | None:
         tail_fraction=tail,
         placement=stored.probe.placement.description,
         layers=tuple(
-            LayerRow(layer.name, layer.shape, layer.entries, layer.nonzero, layer.low, layer.high, layer.status.value)
+            LayerRow(
+                name=layer.name,
+                shape=layer.shape,
+                entries=layer.entries,
+                nonzero=layer.nonzero,
+                low=layer.low,
+                high=layer.high,
+                status=layer.status.value,
+                kind=layer.kind,
+            )
             for layer in bounds.layers
         ),
         skipped=tuple((layer.name, layer.status.value) for layer in bounds.skipped),

@@ -18,9 +18,12 @@ from epsgrid.report.drawing import (
     VERMILION,
     WIDTH_INCH,
     add_legend,
+    elided,
     fix_layout,
     log_axis,
     new_figure,
+    rows_that_fit,
+    short_count,
     style,
 )
 from epsgrid.report.figures import EpsilonMark, HistogramNumbers, LayerDensity
@@ -32,8 +35,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _POOLED_INCH, _REST_INCH = 1.9, 1.6
-_LABEL_INCH = 0.13
-"""Least distance of two layers' names, in 7 point type."""
 _HEADER_INCH = 0.2
 """Height of the row of column titles."""
 _RIDGE_INCH = 0.11
@@ -62,13 +63,8 @@ def draw_histograms(numbers: HistogramNumbers) -> Figure:
 
 def labelled_rows(layers: Sequence[LayerDensity], rows_inch: float) -> list[int]:
     """Return the rows whose names fit without touching: those that set a bound first, then evenly spaced ones."""
-    least = math.ceil(_LABEL_INCH / _row_inch(len(layers), rows_inch) - 1e-9)
     setters = [row for row, layer in enumerate(layers) if layer.sets_low or layer.sets_high]
-    chosen: list[int] = []
-    for row in [*setters, *range(0, len(layers), least)]:
-        if all(abs(row - other) >= least for other in chosen):
-            chosen.append(row)
-    return sorted(chosen)
+    return rows_that_fit(len(layers), _row_inch(len(layers), rows_inch), setters)
 
 
 def _rows_inch(layers: int) -> float:
@@ -109,7 +105,7 @@ def _draw_rows(axes: Axes, numbers: HistogramNumbers, rows_inch: float) -> None:
     axes.set_xlabel(r"gradient magnitude $\sqrt{\hat v}$")
     labelled = labelled_rows(layers, rows_inch)
     places = [0.5 * header, *(-row - 0.55 for row in labelled)]
-    axes.set_yticks(places, ["layer", *(_elided(layers[row].name) for row in labelled)])
+    axes.set_yticks(places, ["layer", *(elided(layers[row].name) for row in labelled)])
     axes.tick_params(axis="y", length=0, labelsize=7)
     _colour_names(axes, [layers[row] for row in labelled])
     sizes = axes.secondary_yaxis("right")
@@ -159,9 +155,9 @@ def _colour(layer: LayerDensity) -> str:
 def _size(layer: LayerDensity) -> str:
     """Say how many entries a row stands for, and what of them it cannot show."""
     if layer.status != "measured":
-        return f"{_thousands(layer.entries)}, {layer.status}"
+        return f"{short_count(layer.entries)}, {layer.status}"
     zeros = f", {100 * layer.zero_share:.0f} % zero" if layer.zero_share >= 0.005 else ""
-    return f"{_thousands(layer.entries)}{zeros}"
+    return f"{short_count(layer.entries)}{zeros}"
 
 
 def _mark_epsilons(axes: Axes, numbers: HistogramNumbers) -> None:
@@ -225,17 +221,3 @@ def _legend(numbers: HistogramNumbers, rows_inch: float) -> list[tuple[Any, str]
 
 def _linear(logs: Sequence[float]) -> list[float]:
     return [10**value for value in logs]
-
-
-def _thousands(number: int) -> str:
-    """Write a count short: 640, 12k, 2.36M."""
-    for size, suffix in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if number >= size:
-            return f"{number / size:.3g}{suffix}"
-    return str(number)
-
-
-def _elided(name: str, width: int = 34) -> str:
-    """Shorten a long name in the middle, where names of layers differ least."""
-    half = (width - 1) // 2
-    return name if len(name) <= width else f"{name[:half]}…{name[-half:]}"

@@ -7,6 +7,7 @@ those of Okabe and Ito. matplotlib is imported inside the functions, and without
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 BLUE, SKY, VERMILION, PURPLE, GREY = "#0072B2", "#56B4E9", "#D55E00", "#CC79A7", "#777777"
 WIDTH_INCH = 7.2
 PNG_DPI = 200
+LABEL_INCH = 0.13
+"""Least distance of two names one below the other, in 7 point type."""
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
@@ -70,6 +73,41 @@ def log_axis(axis: Axis) -> None:
 
     axis.set_major_formatter(FuncFormatter(lambda value, _: decade(value)))
     axis.set_minor_locator(NullLocator())
+
+
+def rows_that_fit(rows: int, row_inch: float, first: Sequence[int] = (), least_inch: float = LABEL_INCH) -> list[int]:
+    """Return the rows whose names fit without touching: some that come first, then evenly spaced ones.
+
+    Args:
+        rows: how many there are.
+        row_inch: height of each.
+        first: rows to name before any other.
+        least_inch: least distance of two names.
+    """
+    least = math.ceil(least_inch / row_inch - 1e-9)
+    chosen: list[int] = []
+    for row in [*first, *range(0, rows, least)]:
+        if all(abs(row - other) >= least for other in chosen):
+            chosen.append(row)
+    return sorted(chosen)
+
+
+def elided(name: str, width: int = 34) -> str:
+    """Shorten a long name in the middle, where names of layers differ least."""
+    half = (width - 1) // 2
+    return name if len(name) <= width else f"{name[:half]}…{name[-half:]}"
+
+
+def short_count(number: int) -> str:
+    """Write a count short.
+
+    >>> short_count(640), short_count(12_000), short_count(2_359_296)
+    ('640', '12k', '2.36M')
+    """
+    for size, suffix in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{suffix}"
+    return str(number)
 
 
 def fix_layout(figure: Figure) -> Figure:

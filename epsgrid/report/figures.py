@@ -14,16 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from epsgrid.numerics.bounds import EpsilonBounds
-from epsgrid.numerics.histogram import LogHistogram
 from epsgrid.numerics.magnitudes import LayerStatistics
+from epsgrid.report.binning import GREATEST, LEAST, counts_between, log_edges
 from epsgrid.report.cells import Cell, Spread
 from epsgrid.report.load import StoredExperiment
 from epsgrid.report.rows import NARROWED, Comparison
 from epsgrid.report.words import Metric, power
 
 BINS_PER_DECADE = 10
-_LEAST, _GREATEST = -24, 21
-"""Decades that hold the root of every float32, √1.4e-45 to √3.4e38, times any bias correction."""
 _HIDDEN_TAIL = 0.001
 """Share of a layer's smallest entries that may lie left of the picture: a few denormals would stretch it by decades."""
 
@@ -150,13 +148,14 @@ def histogram_numbers(stored: StoredExperiment, comparison: Comparison) -> Histo
     bounds = stored.bounds
     if bounds is None or stored.probe is None:
         return None
-    counts = [_counts(layer.histogram) for layer in bounds.layers]
+    edges = log_edges(BINS_PER_DECADE)
+    counts = [counts_between(layer.histogram, edges) for layer in bounds.layers]
     marks = _marks(stored, bounds, comparison)
     first, last = _visible(bounds, [mark.magnitude for mark in marks])
-    shown = slice((first - _LEAST) * BINS_PER_DECADE, (last - _LEAST) * BINS_PER_DECADE)
+    shown = slice((first - LEAST) * BINS_PER_DECADE, (last - LEAST) * BINS_PER_DECADE)
     rows = zip(bounds.layers, counts, strict=True)
     return HistogramNumbers(
-        edges=tuple(_edges()[shown.start : shown.stop + 1].tolist()),
+        edges=tuple(edges[shown.start : shown.stop + 1].tolist()),
         pooled=_density(np.sum(counts, axis=0), shown),
         layers=tuple(_layer(layer, _density(count, shown), bounds) for layer, count in rows),
         low=bounds.low.magnitude,
@@ -184,29 +183,6 @@ def curve_numbers(stored: StoredExperiment, comparison: Comparison) -> CurveNumb
         default_epsilon=stored.grid.default_epsilon if has_epsilon else None,
         optimizer=comparison.optimizer,
     )
-
-
-def _edges() -> npt.NDArray[np.float64]:
-    """Return the edges of all bins of the figure, log10 of √v̂."""
-    return np.arange(_LEAST * BINS_PER_DECADE, _GREATEST * BINS_PER_DECADE + 1) / BINS_PER_DECADE
-
-
-def _counts(histogram: LogHistogram | None) -> npt.NDArray[np.float64]:
-    """Return the non-zero entries per bin of the figure, each bin of the histogram spread evenly over its decades.
-
-    Layers may differ in bin width and bias correction; on common edges they can be added up. No entry is lost.
-    """
-    if histogram is None:
-        return np.zeros(len(_edges()) - 1)
-    edges = histogram.edges()
-    logs = np.log10(np.concatenate([[edges[1] / 2], edges[1:]]))  # bin 1 reaches down to zero: draw half an octave
-    below, above = histogram.below_range, histogram.above_range
-    cumulative = np.concatenate([[0], np.cumsum(histogram.counts[1:])])
-    inner = np.interp(_edges(), logs, cumulative)
-    counts: npt.NDArray[np.float64] = np.diff(inner)
-    counts[0] += inner[0] + below
-    counts[-1] += cumulative[-1] - inner[-1] + above
-    return counts
 
 
 def _density(counts: npt.NDArray[np.float64], shown: slice) -> tuple[float, ...]:
@@ -252,7 +228,7 @@ def _visible(bounds: EpsilonBounds, magnitudes: Sequence[float]) -> tuple[int, i
     histograms = [layer.histogram for layer in bounds.layers if layer.histogram]
     ends = [end for h in histograms for end in (h.quantile(_HIDDEN_TAIL), h.quantile(1.0)) if end]
     logs = [math.log10(value) for value in (*ends, *magnitudes, bounds.low.magnitude, bounds.high.magnitude)]
-    return max(math.floor(min(logs) - 0.1), _LEAST), min(math.ceil(max(logs) + 0.1), _GREATEST)
+    return max(math.floor(min(logs) - 0.1), LEAST), min(math.ceil(max(logs) + 0.1), GREATEST)
 
 
 def _curves(cells: Sequence[Cell], comparison: Comparison) -> tuple[Curve, ...]:

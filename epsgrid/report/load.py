@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from epsgrid.errors import CorruptRecordError, StoreError
+from epsgrid.store import observations
 from epsgrid.store.atomic import store_errors
 from epsgrid.store.paths import ExperimentFolder, TrialFolder
 from epsgrid.store.records import ExperimentRecord, GridRecord, ProbeRecord, Record, TrialFailure, TrialResult
@@ -17,6 +18,7 @@ from epsgrid.store.state import FINISHED, trial_state
 
 if TYPE_CHECKING:
     from epsgrid.numerics.bounds import EpsilonBounds
+    from epsgrid.numerics.series import Series
 
 _RecordT = TypeVar("_RecordT", bound=Record)
 _EndT = TypeVar("_EndT", TrialResult, TrialFailure)
@@ -92,13 +94,25 @@ def load_experiment(folder: ExperimentFolder) -> StoredExperiment:
         folder=folder,
         experiment=ExperimentRecord.read(folder.experiment_json),
         probe=probe,
-        bounds=_bounds(probe, folder.bounds_json),
+        bounds=parsed_bounds(probe, folder.bounds_json),
         grid=grid,
         states={trial: trials[trial].state if trial in trials else "pending" for trial in asked},
         results={trial: read.result for trial, read in trials.items() if read.result},
         failures={trial: read.failure for trial, read in trials.items() if read.failure},
         strays=tuple(sorted(stored - set(asked))),
     )
+
+
+def load_observations(stored: StoredExperiment, trial: str) -> Series | None:
+    """Return what was observed while a trial trained; None where nothing was.
+
+    These files are large, so that only those of the few trials that are shown are read.
+
+    Raises:
+        StoreError: a newer version of epsgrid wrote it.
+        CorruptRecordError: it is damaged; the message names the file.
+    """
+    return observations.read(stored.folder.trial(trial).observations_jsonl)
 
 
 @dataclass(frozen=True)
@@ -134,8 +148,8 @@ def _read_if_there(record_type: type[_RecordT], path: Path) -> _RecordT | None:
     return record_type.read(path) if path.exists() else None
 
 
-def _bounds(probe: ProbeRecord | None, path: Path) -> EpsilonBounds | None:
-    """Return the probe's bounds; an error about them names the file they are in."""
+def parsed_bounds(probe: ProbeRecord | None, path: Path) -> EpsilonBounds | None:
+    """Return a probe's bounds; an error about them names the file they are in."""
     try:
         return None if probe is None else probe.bounds()
     except CorruptRecordError as error:

@@ -150,6 +150,15 @@ def provenance(stored: StoredExperiment) -> tuple[tuple[str, str], ...]:
     return tuple((what, value) for what, value in rows if value)
 
 
+def scoring(stored: StoredExperiment) -> tuple[tuple[str, str], ...]:
+    """Return how scores were computed, as (what, how): the signatures that the trials keep; all of them where mixed."""
+    found: dict[str, set[str]] = {}
+    for result in stored.results.values():
+        for what, how in (result.provenance.get("scoring") or {}).items():
+            found.setdefault(what, set()).add(_flat(how))
+    return tuple((what, " or ".join(sorted(hows))) for what, hows in sorted(found.items()))
+
+
 def _devices(stored: StoredExperiment) -> list[str]:
     return sorted({result.device for result in stored.results.values()})
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from epsgrid.report.render import Table, cells_table, headline, layers_table, stamp, tables
+from epsgrid.report.render import cells_table, headline, stamp, tables
+from epsgrid.report.render_bounds import layers_table
 from epsgrid.report.rows import Comparison
+from epsgrid.report.table import Table
 
 
 def page(comparison: Comparison, figures: Mapping[str, str]) -> str:
@@ -24,16 +26,20 @@ def page(comparison: Comparison, figures: Mapping[str, str]) -> str:
         _bullets("Read this first", comparison.notes),
         *map(_table, tables(comparison)),
         *(_figure(name, caption) for name, caption in figures.items()),
-        *(_table(table) for table in (cells_table(comparison), layers_table(comparison)) if table),
+        _table(cells) if (cells := cells_table(comparison)) else "",
+        _table(layers_table(comparison.bounds)) if comparison.bounds else "",
         _bullets("Provenance", [f"{what}: {value}" for what, value in comparison.provenance]),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
 def _table(table: Table) -> str:
+    """Return a table with its title, the points above it and the note below; one without rows has no lines."""
+    points = "\n".join(f"- {_escaped(point)}" for point in table.points)
     lines = [_line(table.columns), _line(["---"] * len(table.columns)), *map(_line, map(_escaped_all, table.rows))]
-    note = f"\n\n{_escaped(table.note[:1].upper() + table.note[1:])}." if table.note else ""
-    return f"## {table.title}\n\n" + "\n".join(lines) + note
+    note = f"{_escaped(table.note[:1].upper() + table.note[1:])}." if table.note else ""
+    parts = (f"## {table.title}", points, "\n".join(lines) if table.rows else "", note)
+    return "\n\n".join(part for part in parts if part)
 
 
 def _figure(name: str, caption: str) -> str:

@@ -1,39 +1,28 @@
 """The comparison as tables of text, for the command line and the page alike.
 
-A table is generic: the command line draws it with Rich or plainly, the page in Markdown.
+What the probe found is in `render_bounds`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 from epsgrid.report.cells import Cell, Spread
-from epsgrid.report.rows import CONVENTIONAL, DEFAULT, NARROWED, BestRow, BoundRow, BoundsRow, Comparison, GridRow
+from epsgrid.report.render_bounds import (
+    adaptive_table,
+    bounds_table,
+    estimates_table,
+    kinds_table,
+    observed_table,
+    reliability_table,
+)
+from epsgrid.report.rows import CONVENTIONAL, DEFAULT, NARROWED, BestRow, Comparison, GridRow, OtherRow
+from epsgrid.report.table import Table
 from epsgrid.report.verdict import Difference
-from epsgrid.report.words import NOTHING, count, duration, gain, interval, power, powers, score
+from epsgrid.report.words import NOTHING, Metric, count, duration, gain, interval, power, powers, score
 
 _NOT_THE_FULL_DATA = re.compile(r"\b(?:SUBSET|GENERATED|SYNTHETIC|SIMULATED|ARTIFICIAL)\b")
-_LAYERS_IN_A_CELL = 3
 _LOOSE_ENDS_SHOWN = 20
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of text.
-
-    Attributes:
-        title: what it shows.
-        columns: their titles.
-        rows: a text for each column.
-        note: what to read below it; None where there is nothing to say.
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str | None = None
 
 
 def headline(comparison: Comparison) -> str:
@@ -53,41 +42,19 @@ def tables(comparison: Comparison) -> tuple[Table, ...]:
     """Return the tables of a comparison that have something to show, in reading order; without layers and cells."""
     made = (
         _best_table(comparison),
+        _others_table(comparison),
         _differences_table(comparison),
         _grids_table(comparison),
         _costs_table(comparison),
-        _bounds_table(comparison),
-        _adaptive_table(comparison),
+        bounds_table(comparison.bounds) if comparison.bounds else None,
+        reliability_table(comparison.reliability) if comparison.reliability else None,
+        kinds_table(comparison.kinds),
+        estimates_table(comparison.estimates, comparison.metric),
+        adaptive_table(comparison.adaptive),
+        observed_table(comparison.observed),
         _loose_ends_table(comparison),
     )
     return tuple(table for table in made if table is not None)
-
-
-def layers_table(comparison: Comparison) -> Table | None:
-    """Return what was measured on each layer; None without bounds."""
-    if comparison.bounds is None:
-        return None
-    setters = {
-        **dict.fromkeys(comparison.bounds.low.layers, "low"),
-        **dict.fromkeys(comparison.bounds.high.layers, "high"),
-    }
-    both = set(comparison.bounds.low.layers) & set(comparison.bounds.high.layers)
-    rows = tuple(
-        (
-            layer.name,
-            " × ".join(map(str, layer.shape)) or "scalar",
-            f"{layer.entries}",
-            _percent(layer.nonzero / layer.entries) if layer.entries else NOTHING,
-            power(layer.low),
-            power(layer.high),
-            layer.status,
-            "low, high" if layer.name in both else setters.get(layer.name, ""),
-        )
-        for layer in comparison.bounds.layers
-    )
-    low, high = _percentiles(comparison.bounds)
-    columns = ("layer", "shape", "entries", "non-zero", f"{low} of √v̂", f"{high} of √v̂", "status", "sets")
-    return Table("Layers", columns, rows)
 
 
 def cells_table(comparison: Comparison) -> Table | None:
@@ -127,7 +94,8 @@ def _best_table(comparison: Comparison) -> Table | None:
     unknown = [f"{_grid_words(row.name)}: {row.choice.unknown}" for row in comparison.best if row.choice.unknown]
     notes = [*unknown, *(row.note for row in comparison.best if row.note)]
     columns = ("grid", "learning rate", "ε", *_score_columns(comparison), "seeds")
-    note = "; ".join(filter(None, [_metric_note(comparison), *notes])) or None
+    scoring = [] if _has_others(comparison) else _scoring_words(comparison)
+    note = "; ".join(filter(None, [_metric_note(comparison), *notes, *scoring])) or None
     return Table("Best setting of each grid", columns, rows, note)
 
 
@@ -138,6 +106,33 @@ def _best_row(row: BestRow, comparison: Comparison) -> tuple[str, ...]:
         return (name, *[NOTHING] * (len(_score_columns(comparison)) + 3))
     seeds = str(cell.tally.done) + (f" ({cell.tally.diverged} diverged)" if cell.tally.diverged else "")
     return (name, power(cell.learning_rate), power(cell.epsilon), *_scores(cell, comparison), seeds)
+
+
+def _others_table(comparison: Comparison) -> Table | None:
+    """Return the scores that are kept beside the metric, at the chosen settings."""
+    if not _has_others(comparison):
+        return None
+    rows = tuple(
+        (_grid_words(row.name), other.name, *_other_scores(other, comparison))
+        for row in comparison.best
+        for other in row.others
+    )
+    note = "; ".join(["at the same epochs and seeds as the metric", *_scoring_words(comparison)])
+    return Table("Further scores at the best settings", ("grid", "score", *_score_columns(comparison)), rows, note)
+
+
+def _has_others(comparison: Comparison) -> bool:
+    return any(row.others for row in comparison.best)
+
+
+def _other_scores(other: OtherRow, comparison: Comparison) -> tuple[str, ...]:
+    spreads = (other.selecting, other.test) if comparison.selection != "test" else (other.test,)
+    plain = Metric(other.name, "max", "")
+    return tuple(score(spread.mean, spread.sd, plain) if spread else NOTHING for spread in spreads)
+
+
+def _scoring_words(comparison: Comparison) -> list[str]:
+    return [f"{what}: {how}" for what, how in comparison.scoring]
 
 
 def _differences_table(comparison: Comparison) -> Table | None:
@@ -213,35 +208,6 @@ def _costs_note(comparison: Comparison) -> str | None:
     return "; ".join(parts) or None
 
 
-def _bounds_table(comparison: Comparison) -> Table | None:
-    bounds = comparison.bounds
-    if bounds is None:
-        return None
-    low, high = _percentiles(bounds)
-    rows = (_bound_row("lower", bounds.low, low, "minimum"), _bound_row("upper", bounds.high, high, "maximum"))
-    columns = ("bound", "√v̂", "ε", "decade", "set by", "as", "non-zero entries")
-    measured = len(bounds.layers) - len(bounds.skipped)
-    note = f"{measured} of {count(len(bounds.layers), 'layer')} measured"
-    if bounds.skipped:
-        note += f", skipped: {_shortened([f'{name} ({status})' for name, status in bounds.skipped])}"
-    note += f"; ε enters {bounds.placement}"
-    return Table("Bounds", columns, rows, note)
-
-
-def _bound_row(name: str, bound: BoundRow, percentile: str, extreme: str) -> tuple[str, ...]:
-    used = f"{extreme}: too few entries for a percentile" if bound.is_extreme else percentile
-    values = power(bound.magnitude), power(bound.epsilon), power(bound.decade)
-    return (name, *values, _shortened(bound.layers), used, str(bound.entries))
-
-
-def _adaptive_table(comparison: Comparison) -> Table | None:
-    if not comparison.adaptive:
-        return None
-    rows = tuple((power(row.epsilon), power(row.magnitude), _percent(row.share)) for row in comparison.adaptive)
-    note = "measured by the probe, before training; zeros count as not adapting"
-    return Table("Entries whose step still adapts", ("ε", "weighs as √v̂", "entries with √v̂ above"), rows, note)
-
-
 def _loose_ends_table(comparison: Comparison) -> Table | None:
     if not comparison.loose_ends:
         return None
@@ -261,29 +227,14 @@ def _metric_note(comparison: Comparison) -> str | None:
     return f"{metric.name}, mean ± standard deviation over seeds, at each trial's {epoch}; {order}"
 
 
-def _percentiles(bounds: BoundsRow) -> tuple[str, str]:
-    low, high = (f"{100 * share:.3g} %" for share in (bounds.tail_fraction, 1 - bounds.tail_fraction))
-    return f"{low} point", f"{high} point"
-
-
 def _spread(spread: Spread | None, comparison: Comparison) -> str:
     if spread is None or comparison.metric is None:
         return NOTHING
     return score(spread.mean, spread.sd, comparison.metric)
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
 def _signed(number: int | None) -> str:
     return NOTHING if number is None else str(number).replace("-", "−")
-
-
-def _shortened(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_LAYERS_IN_A_CELL])
-    hidden = len(names) - _LAYERS_IN_A_CELL
-    return f"{shown} and {hidden} more" if hidden > 0 else shown
 
 
 def _grid_words(name: str) -> str:

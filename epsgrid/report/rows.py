@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from epsgrid.report.cells import Cell, Choice, Tally
+from epsgrid.report.cells import Cell, Choice, Spread, Tally
+from epsgrid.report.trust import KindRow, ReliabilityRow
 from epsgrid.report.verdict import Difference, Verdict
 from epsgrid.report.words import Metric
 from epsgrid.store import fields
@@ -51,6 +52,7 @@ class LayerRow:
     low: float | None
     high: float | None
     status: str
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,21 @@ class GridRow:
 
 
 @dataclass(frozen=True)
+class OtherRow:
+    """A score kept beside the metric, such as a second way to compute BLEU, over the done seeds of a cell.
+
+    Attributes:
+        name: of the score.
+        selecting: on the split that selects; None where no seed has a finite one.
+        test: on the test split, likewise.
+    """
+
+    name: str
+    selecting: Spread | None
+    test: Spread | None
+
+
+@dataclass(frozen=True)
 class BestRow:
     """The best cell of a grid, or of the default ε.
 
@@ -101,11 +118,38 @@ class BestRow:
         name: "narrowed", "conventional", "default" or "reference".
         choice: the cell and how many there were to choose from.
         note: what a reader must know about it; None otherwise.
+        others: what else its trials were scored by.
     """
 
     name: str
     choice: Choice
     note: str | None
+    others: tuple[OtherRow, ...] = ()
+
+
+@dataclass(frozen=True)
+class EstimateRow:
+    """An ε estimated from the probe alone, and what it loses against the swept optimum.
+
+    Attributes:
+        name: of the estimate.
+        formula: how it is computed.
+        epsilon: the optimizer's own ε, not rounded.
+        decade: the power of ten nearest to it.
+        is_trained: whether that decade is part of a grid.
+        learning_rate: the one that is best there; None where nothing can be chosen.
+        test: the test metric there; None likewise.
+        regret: best swept − there, on test: positive where the estimate loses.
+    """
+
+    name: str
+    formula: str
+    epsilon: float
+    decade: float
+    is_trained: bool
+    learning_rate: float | None
+    test: Spread | None
+    regret: Difference
 
 
 @dataclass(frozen=True)
@@ -137,6 +181,38 @@ class AdaptiveRow:
 
 
 @dataclass(frozen=True)
+class ObservedRow:
+    """What the snapshots of one trial say, from the first to the last.
+
+    Attributes:
+        name: whose trial it is: "narrowed" or "default".
+        id: of the trial.
+        cell: its setting in words.
+        seed: as in the spec.
+        snapshots: how many were kept.
+        first: epochs done at the first; None where not known.
+        last: likewise, at the last.
+        adaptable_first: share of the entries with √v̂ above the trial's ε at the first, in [0, 1]; None if not kept.
+        adaptable_last: likewise, at the last.
+        low_moved: decades by which the published rule's lower bound lies above that of the probe at the last snapshot;
+            negative below; None where nothing was probed or could be measured.
+        high_moved: likewise, the upper bound.
+    """
+
+    name: str
+    id: str
+    cell: str
+    seed: int
+    snapshots: int
+    first: float | None
+    last: float | None
+    adaptable_first: float | None
+    adaptable_last: float | None
+    low_moved: float | None
+    high_moved: float | None
+
+
+@dataclass(frozen=True)
 class TrialNote:
     """A trial that did not end as it should: which cell, which seed, its state, and the error where there is one."""
 
@@ -161,6 +237,9 @@ class Comparison:
         metric: None while no trial has a result.
         verdict: does the best ε lie inside the bounds?
         bounds: None where there are none.
+        reliability: how far the bounds can be trusted; None where that was not looked at.
+        kinds: the bounds of each kind of layer; empty where kinds are not known.
+        estimates: ε without a sweep; empty without bounds.
         grids: in the order of the record.
         decades_ratio: decades of the conventional grid per decade of the narrowed one; None unless both were planned.
         best: the best cell of each grid and of the default ε.
@@ -168,9 +247,11 @@ class Comparison:
         gain_over_default: narrowed − default: positive where the narrowed grid wins.
         costs: trials and seconds.
         adaptive: per swept ε, the share of entries that still adapt.
+        observed: what was seen of the gradient magnitudes during training; empty where nothing was kept.
         cells: all cells.
         loose_ends: trials that failed, diverged or have no result.
         notes: what else a reader must know, a sentence each.
+        scoring: how scores were computed where their names do not say it, as (what, how).
         provenance: where the numbers come from, as (what, value).
     """
 
@@ -183,6 +264,9 @@ class Comparison:
     metric: Metric | None
     verdict: Verdict
     bounds: BoundsRow | None
+    reliability: ReliabilityRow | None
+    kinds: tuple[KindRow, ...]
+    estimates: tuple[EstimateRow, ...]
     grids: tuple[GridRow, ...]
     decades_ratio: float | None
     best: tuple[BestRow, ...]
@@ -190,9 +274,11 @@ class Comparison:
     gain_over_default: Difference
     costs: Costs
     adaptive: tuple[AdaptiveRow, ...]
+    observed: tuple[ObservedRow, ...]
     cells: tuple[Cell, ...]
     loose_ends: tuple[TrialNote, ...]
     notes: tuple[str, ...]
+    scoring: tuple[tuple[str, str], ...]
     provenance: tuple[tuple[str, str], ...]
 
     def to_json(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ def in_terminal(shell, *arguments, **environment):
     """Run the command on a pseudo-terminal and return what it showed."""
     leader, follower = pty.openpty()
     command = [sys.executable, "-m", "epsgrid", *arguments]
-    environment = shell.environment(TERM="xterm-256color", COLUMNS="120", **environment)
+    environment = shell.environment(**{"TERM": "xterm-256color", "COLUMNS": "120", **environment})
     process = subprocess.Popen(
         command, cwd=shell.folder, env=environment, stdin=follower, stdout=follower, stderr=follower
     )
@@ -84,6 +84,7 @@ def test_live_view_in_a_terminal(shell):
         ["probe", "--help"],
         ["sweep", "--help"],
         ["report", "--help"],
+        ["inspect", "--help"],
         ["--version"],
         ["list"],
         ["show", "spec.yaml"],
@@ -103,7 +104,7 @@ def test_help_names_exit_codes_and_every_option_has_help(shell):
     text = shell.run("--help").stdout
     for word in ("0 all trials done", "2 usage", "3 finished", "4 the probe", "75 stopped", "130 Ctrl-C"):
         assert word in " ".join(text.split())
-    for command in ("probe", "sweep", "report", "show", "list"):
+    for command in ("probe", "sweep", "report", "inspect", "show", "list"):
         assert command in text
         shell.run(command, "--help")
 

@@ -187,6 +187,24 @@ def test_a_placement_may_depend_on_group_and_step(registry: None) -> None:
     assert placement.epsilon_from_magnitude(1.0) == pytest.approx(math.sqrt(1 - 0.81))
 
 
+def test_registered_functions_get_numbers_for_betas_that_are_tensors(registry: None) -> None:
+    class Sub(torch.optim.Adam):
+        pass
+
+    def moment(state: Any, group: Any) -> SecondMoment | None:
+        return SecondMoment(state["exp_avg_sq"], group["betas"][1], state["step"]) if state else None
+
+    register(Sub, moment, lambda group, step: epsgrid.Placement.in_place(group["betas"][1]))
+    parameter = torch.nn.Parameter(torch.ones(2))
+    optimizer = Sub([parameter], lr=torch.tensor(0.1), betas=(torch.tensor(0.5), torch.tensor(0.75)), foreach=False)
+    parameter.grad = torch.ones(2)
+    optimizer.step()
+    group = optimizer.param_groups[0]
+    found = adapter_for(optimizer).second_moment(optimizer.state[parameter], group)
+    assert found is not None and type(found.decay) is float and found.scale == 4
+    assert adapter_for(optimizer).placement(group, 1).epsilon_from_magnitude(2.0) == 1
+
+
 def test_a_second_moment_of_the_wrong_type_is_told(registry: None) -> None:
     register(Own, lambda state, group: torch.ones(4))  # type: ignore[arg-type, return-value]
     optimizer = Own([torch.nn.Parameter(torch.ones(4))])

@@ -116,6 +116,8 @@ def test_a_parametrized_weight_is_what_it_was_before() -> None:
     assert found["0.parametrizations.weight.original0"] == "convolution"
     assert found["1.parametrizations.weight_hh_l0.original1"] == "recurrent"
     assert found["0.bias"] == found["1.bias_ih_l0"] == "bias"
+    nn.utils.parametrize.register_parametrization(plain[0], "bias", nn.Identity())
+    assert kinds(plain)["0.parametrizations.bias.original"] == "bias"
 
 
 def test_a_tied_weight_is_what_its_first_module_makes_of_it() -> None:

@@ -13,7 +13,8 @@ import pytest
 from epsgrid.errors import StoreError
 from epsgrid.report import StoredExperiment, compare, headline, stamp, write_report
 from epsgrid.report.page import page
-from epsgrid.report.render import cells_table, layers_table, tables
+from epsgrid.report.render import cells_table, tables
+from epsgrid.report.render_bounds import layers_table
 from tests.report.simulate import Outcome, peaked, simulate
 
 SMALL = {"rates": (1e-3,), "seeds": (0, 1), "narrowed": (1e-3,), "conventional": (1e-8, 1e-3)}
@@ -78,7 +79,8 @@ were trained once.
 | upper | 1e-2 | 1e-2 | 1e-2 | 0.bias | maximum: too few entries for a percentile | 10 |
 
 2 of 2 layers measured; ε enters outside the root: √v̂ + ε.
-
+"""
+AFTER_THE_ESTIMATES = """\
 ## Entries whose step still adapts
 
 | ε | weighs as √v̂ | entries with √v̂ above |
@@ -107,6 +109,9 @@ def test_the_page_says_the_verdict_first(tmp_path: Path) -> None:
     comparison = compare(simulate(tmp_path, exact, data="a subset of digits", **SMALL))  # type: ignore[arg-type]
     text = page(comparison, {"metric": "Caption."})
     assert text.startswith(SNAPSHOT)
+    estimates, after = text.removeprefix(SNAPSHOT).split("## Entries whose", 1)
+    assert estimates.startswith("\n## Point estimates of ε, without a sweep\n\n| estimate | formula | ε | decade |")
+    assert ("## Entries whose" + after).startswith(AFTER_THE_ESTIMATES)
     assert "\n## Cells\n" in text and "\n## Layers\n" in text and "\n## Provenance\n" in text
 
 
@@ -205,7 +210,8 @@ def test_every_row_of_a_table_fits_its_columns(tmp_path: Path, changes: dict[str
         return "failed" if epsilon in (1e-8, 1e-3) else peaked()(rate, epsilon, seed)
 
     comparison = compare(simulate(tmp_path, truth, **changes))  # type: ignore[arg-type]
-    for table in (*tables(comparison), layers_table(comparison), cells_table(comparison)):
+    layers = layers_table(comparison.bounds) if comparison.bounds else None
+    for table in (*tables(comparison), layers, cells_table(comparison)):
         assert table is None or all(len(row) == len(table.columns) for row in table.rows), table
 
 

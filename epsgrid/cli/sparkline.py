@@ -1,0 +1,147 @@
+"""Histograms and courses as a line of text: one character per bin, on an axis that all lines of a table share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from epsgrid.numerics.histogram import LogHistogram
+
+_TAIL = 0.001
+"""Share of the smallest entries that may lie left of the axis: a few denormals would stretch it by decades."""
+
+
+@dataclass(frozen=True)
+class Glyphs:
+    """The characters of a sparkline.
+
+    Attributes:
+        levels: from the least to the greatest; what is nothing at all is a blank.
+        tick: marks a decade.
+        unknown: stands where a course has no value.
+        left: left end of a span.
+        between: the inside of a span.
+        right: right end of a span.
+    """
+
+    levels: str
+    tick: str
+    unknown: str
+    left: str
+    between: str
+    right: str
+
+
+BLOCKS = Glyphs("▁▂▃▄▅▆▇█", "│", "·", "├", "─", "┤")
+ASCII = Glyphs(".:-=+*#@", "|", "?", "[", "-", "]")
+
+
+def glyphs_for(encoding: str | None) -> Glyphs:
+    """Return block characters where an encoding has them, else plain ones."""
+    try:
+        "".join((BLOCKS.levels, BLOCKS.tick, BLOCKS.unknown, BLOCKS.left, BLOCKS.between, BLOCKS.right)).encode(
+            encoding or "ascii"
+        )
+    except (LookupError, UnicodeEncodeError):
+        return ASCII
+    return BLOCKS
+
+
+def bars(heights: Sequence[float], glyphs: Glyphs = BLOCKS) -> str:
+    """Draw heights ≥ 0 as bars, the highest of them full; whatever is above zero has a bar.
+
+    >>> bars([0, 1, 4, 8, 4, 0.01])
+    ' ▁▄█▄▁'
+    """
+    top = max(heights, default=0.0)
+    return "".join(_bar(height / top, glyphs) if height > 0 else " " for height in heights)
+
+
+def shares(values: Sequence[float | None], width: int, glyphs: Glyphs = BLOCKS) -> str:
+    """Draw shares in [0, 1] over time, thinned evenly to `width` characters; the first and the last stay.
+
+    >>> shares([1.0, 0.5, None, 0.0], 8)
+    '█▄·▁'
+    """
+    if len(values) > width:
+        last = len(values) - 1
+        values = [values[round(column * last / (width - 1))] if width > 1 else values[last] for column in range(width)]
+    return "".join(glyphs.unknown if value is None else _bar(value, glyphs) for value in values)
+
+
+def _bar(height: float, glyphs: Glyphs) -> str:
+    levels = glyphs.levels
+    return levels[min(max(math.ceil(height * len(levels)) - 1, 0), len(levels) - 1)]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A log axis of √v̂ in characters.
+
+    Attributes:
+        first: left end, log10 of √v̂: a whole decade.
+        last: right end, likewise.
+        width: in characters.
+        glyphs: what to draw with.
+    """
+
+    first: int
+    last: int
+    width: int
+    glyphs: Glyphs = BLOCKS
+
+    @classmethod
+    def of(
+        cls,
+        histograms: Iterable[LogHistogram | None],
+        width: int,
+        glyphs: Glyphs = BLOCKS,
+        magnitudes: Iterable[float] = (),
+    ) -> Axis:
+        """Return the axis that holds nearly all entries of some histograms, and some magnitudes > 0 besides."""
+        ends = [end for h in histograms if h is not None for end in (h.quantile(_TAIL), h.quantile(1.0)) if end]
+        logs = [math.log10(value) for value in (*ends, *magnitudes)] or [-8.0, 0.0]
+        first, last = math.floor(min(logs)), math.ceil(max(logs))
+        return cls(first, max(last, first + 1), width, glyphs)
+
+    def header(self) -> str:
+        """Return the marks of the decades: as many as fit, each beginning where its decade does.
+
+        >>> Axis(-6, 0, 18).header()
+        '│1e-6 │1e-4 │1e-2 '
+        """
+        decades = self.last - self.first
+        longest = 2 + max(len(f"1e{self.first}"), len(f"1e{self.last}"))
+        every = next(n for n in range(1, decades + 2) if n == decades + 1 or self.width * n >= longest * decades)
+        line = ""
+        for decade in range(self.first, self.last, every):
+            mark = f"{self.glyphs.tick}1e{decade}"
+            marked = line.ljust(self._column(decade)) + mark
+            line = marked if len(marked) <= self.width else line
+        return line.ljust(self.width)
+
+    def line(self, *histograms: LogHistogram | None) -> str:
+        """Draw the non-zero entries of histograms together; those beyond an end of the axis stand at that end."""
+        import numpy as np
+
+        from epsgrid.report.binning import pooled
+
+        edges = np.linspace(self.first, self.last, self.width + 1)
+        return bars(pooled(histograms, edges).tolist(), self.glyphs)
+
+    def span(self, low: float, high: float) -> str:
+        """Draw the range between two magnitudes, such as the bounds; one character where both fall into one.
+
+        >>> Axis(-6, 0, 18).span(1e-4, 1e-2)
+        '      ├─────┤     '
+        """
+        left, right = (min(max(self._column(math.log10(end)), 0), self.width - 1) for end in (low, high))
+        inside = self.glyphs.left + self.glyphs.between * (right - left - 1) + self.glyphs.right
+        return (" " * left + (inside if right > left else self.glyphs.tick)).ljust(self.width)
+
+    def _column(self, log10_magnitude: float) -> int:
+        """Return the character in which a magnitude lies."""
+        return math.floor((log10_magnitude - self.first) / (self.last - self.first) * self.width + 1e-9)

@@ -1,0 +1,192 @@
+"""What the probe found as tables of text: bounds, reliability, kinds of layers, point estimates, layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from epsgrid.report.rows import NARROWED, AdaptiveRow, BoundRow, BoundsRow, EstimateRow, ObservedRow
+from epsgrid.report.table import Table, percent, shortened
+from epsgrid.report.trust import KindRow, ReliabilityRow, VariantRow
+from epsgrid.report.words import NOTHING, Metric, count, gain, interval, power, score
+
+_NOISE_SHOWN = 6
+
+
+def bounds_table(bounds: BoundsRow) -> Table:
+    """Return both bounds with the layers that set them."""
+    low, high = percentiles(bounds.tail_fraction)
+    rows = (_bound_row("lower", bounds.low, low, "minimum"), _bound_row("upper", bounds.high, high, "maximum"))
+    columns = ("bound", "√v̂", "ε", "decade", "set by", "as", "non-zero entries")
+    measured = len(bounds.layers) - len(bounds.skipped)
+    note = f"{measured} of {count(len(bounds.layers), 'layer')} measured"
+    if bounds.skipped:
+        note += f", skipped: {shortened([f'{name} ({status})' for name, status in bounds.skipped])}"
+    note += f"; ε enters {bounds.placement}"
+    return Table("Bounds", columns, rows, note)
+
+
+def _bound_row(name: str, bound: BoundRow, percentile: str, extreme: str) -> tuple[str, ...]:
+    used = f"{extreme}: too few entries for a percentile" if bound.is_extreme else percentile
+    values = power(bound.magnitude), power(bound.epsilon), power(bound.decade)
+    return (name, *values, shortened(bound.layers), used, str(bound.entries))
+
+
+def reliability_table(found: ReliabilityRow) -> Table:
+    """Return the verdict with its reasons, and the bounds as other choices give them."""
+    points = [*found.reasons]
+    if found.noise:
+        names = [f"{row.layer} ({percent(row.share)} of its entries)" for row in found.noise]
+        points.append(f"only rounding noise: {shortened(names, _NOISE_SHOWN)}")
+    notes = []
+    if found.settled_after is not None:
+        notes.append(f"decades settled after {found.settled_after} of {found.steps} batches")
+    if found.variants:
+        notes.append("moved by: decades from the bounds as measured, before rounding")
+    columns = ("choice", "low", "high", "decades", "moved by (low, high)")
+    rows = tuple(map(_variant_row, found.variants))
+    return Table(f"Reliability: {found.verdict}", columns, rows, "; ".join(notes) or None, tuple(points))
+
+
+def _variant_row(row: VariantRow) -> tuple[str, ...]:
+    moved = f"{signed_decades(row.low_moved)}, {signed_decades(row.high_moved)}" if row.kind else NOTHING
+    return row.choice, power(row.low), power(row.high), str(row.decades), moved
+
+
+def signed_decades(decades: float | None) -> str:
+    """Write a number of decades with its sign.
+
+    >>> signed_decades(-1.04), signed_decades(0.02), signed_decades(0.3)
+    ('−1.0', '0', '+0.3')
+    """
+    if decades is None:
+        return NOTHING
+    text = f"{abs(decades):.1f}"
+    return "0" if not float(text) else f"{'−' if decades < 0 else '+'}{text}"
+
+
+def kinds_table(kinds: Sequence[KindRow]) -> Table | None:
+    """Return the bounds that each kind of layer would set alone; None where kinds are not known."""
+    if not kinds:
+        return None
+    rows = tuple(
+        (
+            row.kind,
+            str(row.layers),
+            f"{row.entries:,}",
+            power(row.low),
+            power(row.high),
+            row.low_layer if row.low_layer == row.high_layer else f"{row.low_layer}, {row.high_layer}",
+        )
+        for row in kinds
+    )
+    columns = ("kind of layer", "layers", "non-zero entries", "lower ε", "upper ε", "set by")
+    return Table("Bounds of each kind of layer", columns, rows)
+
+
+def estimates_table(estimates: Sequence[EstimateRow], metric: Metric | None) -> Table | None:
+    """Return the point estimates of ε, and what they lose where their decade was trained.
+
+    Args:
+        estimates: None of them gives no table.
+        metric: None while no trial has a result; the scores are then left out.
+    """
+    if not estimates:
+        return None
+    title = "Point estimates of ε, without a sweep"
+    meaning = "the magnitude b, in √v̂ units, becomes the ε that the optimizer takes"
+    columns: tuple[str, ...] = ("estimate", "formula", "ε", "decade")
+    rows = [(row.name, row.formula, power(row.epsilon), power(row.decade)) for row in estimates]
+    if metric is None:
+        return Table(title, columns, tuple(rows), meaning, texts=2)
+    columns = (*columns, "learning rate", "test", "regret on test", "95 % interval")
+    scored = tuple((*row, *_regret(estimate, metric)) for row, estimate in zip(rows, estimates, strict=True))
+    note = f"{meaning}; regret: best swept setting − the estimate's decade at its best learning rate"
+    unknown = dict.fromkeys(row.regret.unknown for row in estimates if row.is_trained and row.regret.unknown)
+    return Table(title, columns, scored, "; ".join([note, *unknown]), texts=2)
+
+
+def _regret(row: EstimateRow, metric: Metric) -> tuple[str, ...]:
+    if not row.is_trained:
+        return NOTHING, NOTHING, "not trained", NOTHING
+    shown = score(row.test.mean, row.test.sd, metric) if row.test else NOTHING
+    gap = row.regret
+    if gap.mean is None:
+        return power(row.learning_rate), shown, "not known", NOTHING
+    mean = f"{gain(gap.mean, metric)}{metric.difference_unit}"
+    if gap.same_cell:
+        return power(row.learning_rate), shown, f"{mean}: the best swept", NOTHING
+    ends = NOTHING if gap.low is None or gap.high is None else interval(gap.low, gap.high, metric)
+    return power(row.learning_rate), shown, mean, ends
+
+
+def adaptive_table(rows: Sequence[AdaptiveRow]) -> Table | None:
+    """Return, per swept ε, the share of entries that still adapt; None without any."""
+    if not rows:
+        return None
+    texts = tuple((power(row.epsilon), power(row.magnitude), percent(row.share)) for row in rows)
+    note = "measured by the probe, before training; zeros count as not adapting"
+    return Table("Entries whose step still adapts", ("ε", "weighs as √v̂", "entries with √v̂ above"), texts, note)
+
+
+def observed_table(rows: Sequence[ObservedRow]) -> Table | None:
+    """Return what was seen during training; None where nothing was kept."""
+    if not rows:
+        return None
+    texts = tuple(
+        (
+            f"best of the {row.name} grid" if row.name == NARROWED else f"{row.name} ε",
+            f"{row.cell}, seed {row.seed}",
+            str(row.snapshots),
+            percent(row.adaptable_first) if row.adaptable_first is not None else NOTHING,
+            percent(row.adaptable_last) if row.adaptable_last is not None else NOTHING,
+            signed_decades(row.low_moved),
+            signed_decades(row.high_moved),
+        )
+        for row in rows
+    )
+    columns = (
+        "setting",
+        "trial",
+        "snapshots",
+        "adapting at first",
+        "at last",
+        "lower bound moved",
+        "upper bound moved",
+    )
+    note = (
+        "adapting: entries with √v̂ above the trial's own ε, at the first and the last snapshot; moved: by how many "
+        "decades the bounds of the last snapshot differ from the probe's"
+    )
+    return Table("During training", columns, texts, note)
+
+
+def layers_table(bounds: BoundsRow) -> Table:
+    """Return what was measured on each layer; with its kind, where kinds are known."""
+    has_kinds = any(layer.kind != "other" for layer in bounds.layers)
+    rows = tuple(
+        (
+            layer.name,
+            *([layer.kind] if has_kinds else []),
+            " × ".join(map(str, layer.shape)) or "scalar",
+            f"{layer.entries}",
+            percent(layer.nonzero / layer.entries) if layer.entries else NOTHING,
+            power(layer.low),
+            power(layer.high),
+            layer.status,
+            ", ".join(end for end, bound in (("low", bounds.low), ("high", bounds.high)) if layer.name in bound.layers),
+        )
+        for layer in bounds.layers
+    )
+    low, high = percentiles(bounds.tail_fraction)
+    head = ("layer", "kind", "shape") if has_kinds else ("layer", "shape")
+    return Table("Layers", (*head, "entries", "non-zero", f"{low} of √v̂", f"{high} of √v̂", "status", "sets"), rows)
+
+
+def percentiles(tail_fraction: float) -> tuple[str, str]:
+    """Return what the order statistics of a tail are called.
+
+    >>> percentiles(0.02)
+    ('2 % point', '98 % point')
+    """
+    low, high = (f"{100 * share:.3g} %" for share in (tail_fraction, 1 - tail_fraction))
+    return f"{low} point", f"{high} point"

@@ -1,0 +1,125 @@
+"""Sparklines against plain counting, their common axis, and what is drawn where blocks cannot be written."""
+
+from __future__ import annotations
+
+import doctest
+
+import numpy as np
+import pytest
+
+from epsgrid.cli import plain, sparkline
+from epsgrid.cli.sparkline import ASCII, BLOCKS, Axis, bars, glyphs_for, shares
+from tests.report.kept import counted
+
+
+def test_its_examples_run() -> None:
+    found = doctest.testmod(sparkline)
+    assert found.attempted and not found.failed
+
+
+def levels(line: str) -> np.ndarray:
+    """The height of each character: 0 for a blank, 1 to 8 for blocks."""
+    return np.array([(" " + BLOCKS.levels).index(character) for character in line])
+
+
+def test_a_line_is_the_histogram_of_the_entries() -> None:
+    """Against NumPy's own histogram on the same edges; bins of the histogram are ten times finer than characters."""
+    roots = 10 ** np.random.default_rng(0).normal(-3, 0.5, 20_000)
+    axis = Axis(-6, 0, 24)
+    expected, _ = np.histogram(np.log10(roots), bins=np.linspace(-6, 0, 25))
+    drawn = levels(axis.line(counted(roots)))
+    assert np.abs(drawn - np.ceil(8 * expected / expected.max())).max() <= 1
+    assert drawn.max() == 8
+    assert (drawn[expected > 20] > 0).all()
+
+
+def test_several_histograms_are_drawn_together() -> None:
+    low, high = (10 ** np.random.default_rng(0).normal(mean, 0.2, 1000) for mean in (-4, -2))
+    axis = Axis(-6, 0, 24)
+    assert axis.line(counted(low), counted(high), None) == axis.line(counted(np.concatenate([low, high])))
+
+
+def test_zeros_and_nothing_are_blank() -> None:
+    axis = Axis(-6, 0, 12)
+    assert axis.line(counted(np.zeros(5))) == axis.line(None) == axis.line() == " " * 12
+
+
+def test_entries_beyond_the_axis_stand_at_its_ends() -> None:
+    drawn = levels(Axis(-6, 0, 12).line(counted(np.array([1e-9, 1e-9, 1e3]))))
+    assert drawn.tolist() == [8, *[0] * 10, 4]
+
+
+def test_the_axis_holds_all_entries_and_magnitudes_in_whole_decades() -> None:
+    axis = Axis.of([counted(np.array([3e-5, 2e-4])), None], 20, magnitudes=[0.5])
+    assert (axis.first, axis.last) == (-5, 0)
+
+
+def test_a_few_denormals_do_not_stretch_the_axis() -> None:
+    roots = np.full(100_000, 1e-3)
+    roots[:10] = 1e-22
+    assert Axis.of([counted(roots)], 20).first >= -4
+
+
+def test_an_axis_of_nothing_can_be_drawn() -> None:
+    assert len(Axis.of([], 20).header()) == 20
+
+
+@pytest.mark.parametrize("width", [8, 16, 24, 40, 56])
+@pytest.mark.parametrize(("first", "last"), [(-3, -2), (-7, 0), (-24, 21), (-1, 2)])
+def test_marks_begin_where_their_decade_does(width: int, first: int, last: int) -> None:
+    header = Axis(first, last, width).header()
+    assert len(header) == width
+    for place in [place for place, character in enumerate(header) if character == BLOCKS.tick]:
+        decade = int(header[place:].split("1e")[1].split()[0].split(BLOCKS.tick)[0])
+        assert place == int((decade - first) / (last - first) * width + 1e-9)
+    marks = header.replace(BLOCKS.tick, " ").split()
+    assert all(mark.startswith("1e") and first <= int(mark[2:]) < last for mark in marks)
+    assert marks or width < 10
+
+
+def test_a_span_reaches_from_one_magnitude_to_the_other() -> None:
+    assert Axis(-4, 0, 8).span(1e-3, 0.5) == "  ├────┤"
+    assert Axis(-4, 0, 8).span(1e-3, 1.1e-3) == "  │     "
+    assert Axis(-4, 0, 8).span(1e-9, 1e9) == "├──────┤"
+
+
+def test_bars_of_nothing() -> None:
+    assert (bars([]), bars([0.0, 0.0])) == ("", "  ")
+
+
+def test_shares_keep_first_and_last() -> None:
+    falling = [1 - place / 99 for place in range(100)]
+    line = shares(falling, 10)
+    assert len(line) == 10
+    assert (line[0], line[-1]) == (BLOCKS.levels[-1], BLOCKS.levels[0])
+    assert levels(line).tolist() == sorted(levels(line), reverse=True)
+    assert shares([0.2, 0.9], 1) == shares([0.9], 1)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "glyphs"),
+    [("utf-8", BLOCKS), ("ascii", ASCII), ("latin-1", ASCII), (None, ASCII), ("no-such-encoding", ASCII)],
+)
+def test_plain_characters_where_blocks_cannot_be_written(encoding: str | None, glyphs: sparkline.Glyphs) -> None:
+    assert glyphs_for(encoding) is glyphs
+
+
+def test_ascii_has_as_many_levels() -> None:
+    assert len(ASCII.levels) == len(BLOCKS.levels)
+    "".join((ASCII.levels, ASCII.tick, ASCII.unknown, ASCII.left, ASCII.between, ASCII.right)).encode("ascii")
+
+
+def test_what_an_encoding_lacks_is_written_in_other_words(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "out"
+    with path.open("w", encoding="ascii") as stream:
+        monkeypatch.setattr("sys.stdout", stream)
+        plain.use_plain_words()
+        stream.write("ε = 1e-8 ± √v̂ 語")
+    assert path.read_text() == "eps = 1e-8 +- sqrt v^ ?"
+
+
+def test_a_stream_that_can_write_everything_is_left_alone(tmp_path, monkeypatch) -> None:
+    with (tmp_path / "out").open("w", encoding="utf-8") as stream:
+        monkeypatch.setattr("sys.stdout", stream)
+        plain.use_plain_words()
+        assert stream.errors == "strict"

@@ -1,0 +1,199 @@
+"""The numbers of what happens over time, against sorting the same entries in NumPy."""
+
+from __future__ import annotations
+
+import doctest
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from epsgrid.numerics.course import Course
+from epsgrid.report import draw_adaptable, drawing, over_time, render_bounds, table
+from epsgrid.report.adaptable import adaptable_by_kind, adaptable_numbers
+from epsgrid.report.bands import BAND_FRACTIONS, band_numbers, layer_band, pooled_band
+from epsgrid.report.over_time import course_numbers, drift, evenly, kinds_of, time_of, time_unit, with_histograms
+from tests.report.kept import SMALL, MadeUp, falling, probed, series, trusted
+
+
+@pytest.mark.parametrize("module", [over_time, draw_adaptable, drawing, render_bounds, table])
+def test_their_examples_run(module: object) -> None:
+    found = doctest.testmod(module)  # type: ignore[arg-type]
+    assert found.attempted and not found.failed
+
+
+def roots_of(name: str, place: int, snapshots: int = 9) -> np.ndarray:
+    layer = next(layer for layer in SMALL if layer.name == name)
+    return layer.roots(place / (snapshots - 1))
+
+
+def published(roots: np.ndarray, fraction: float) -> float:
+    """The entry at the published index of the sorted non-zero entries."""
+    ordered = np.sort(roots[roots > 0])
+    return float(ordered[min(int(fraction * len(ordered)), len(ordered) - 1)])
+
+
+def test_a_layers_band_holds_its_percentiles() -> None:
+    band = layer_band(series(), "head.weight")
+    assert band is not None
+    assert (band.layers, band.entries, band.times) == (1, 1000, tuple(range(1, 10)))
+    for fraction, magnitudes in zip(BAND_FRACTIONS, band.magnitudes, strict=True):
+        expected = [published(roots_of("head.weight", place), fraction) for place in range(9)]
+        assert magnitudes == pytest.approx(expected, rel=0.008)
+
+
+def test_a_pooled_band_holds_the_percentiles_of_all_entries_together() -> None:
+    """Within the width of a stored bin; against pooling the entries themselves."""
+    band = pooled_band(series(), "weights", [0, 2])
+    assert band is not None
+    assert (band.title, band.layers, band.entries) == ("weights", 2, 5000)
+    for fraction, magnitudes in zip(BAND_FRACTIONS, band.magnitudes, strict=True):
+        together = [np.concatenate([roots_of("conv.weight", p), roots_of("head.weight", p)]) for p in range(9)]
+        assert magnitudes == pytest.approx([published(roots, fraction) for roots in together], rel=0.2)
+
+
+def test_percentiles_never_cross() -> None:
+    for band in band_numbers(series(), None, optimizer="adam").bands:  # type: ignore[union-attr]
+        for lower, upper in pairwise(band.magnitudes):
+            assert all(a <= b for a, b in zip(lower, upper, strict=True))
+
+
+def test_there_is_one_band_for_each_kind_or_one_for_a_layer() -> None:
+    bounds = probed()
+    numbers = band_numbers(series(), bounds, optimizer="adam", epsilon=1e-3)
+    assert numbers is not None
+    assert [(band.title, band.layers) for band in numbers.bands] == [("convolution", 1), ("bias", 2), ("dense", 1)]
+    assert (numbers.low, numbers.high) == (bounds.low.magnitude, bounds.high.magnitude)
+    assert numbers.thresholds == tuple((float(epoch), 1e-3) for epoch in range(1, 10))
+    alone = band_numbers(series(), None, optimizer="adam", layer="conv.bias")
+    assert alone is not None
+    assert [band.title for band in alone.bands] == ["conv.bias"]
+    assert (alone.low, alone.high, alone.thresholds) == (None, None, ())
+
+
+def test_an_unknown_layer_has_no_band() -> None:
+    with pytest.raises(ValueError, match="no layer 'nowhere'"):
+        band_numbers(series(), None, optimizer="adam", layer="nowhere")
+
+
+def test_snapshots_without_histograms_have_percentiles_only() -> None:
+    kept = series(histograms=lambda index: index % 2 == 0)
+    assert [snapshot.step for snapshot in with_histograms(kept)] == [10, 30, 50, 70, 90]
+    alone, together = layer_band(kept, "conv.weight"), pooled_band(kept, "all", range(4))
+    assert alone is not None and together is not None
+    assert (len(alone.times), together.times) == (9, (1.0, 3.0, 5.0, 7.0, 9.0))
+    shares = adaptable_numbers(kept, optimizer="adam")
+    assert shares is not None and shares.times == together.times
+
+
+def test_where_nothing_was_kept_nothing_is_shown() -> None:
+    empty = series(snapshots=0)
+    bare = series(histograms=lambda index: False)
+    stateless = series(stateless=[layer.name for layer in SMALL])
+    for kept in (empty, bare, stateless):
+        assert band_numbers(kept, None, optimizer="adam") is None
+        assert adaptable_numbers(kept, optimizer="adam") is None
+    assert adaptable_numbers(series(threshold=None), optimizer="adam") is None
+    assert adaptable_by_kind(series(threshold=None)) == {}
+    assert drift(stateless, None) == ()
+
+
+def share_above(names: list[str], place: int, magnitude: float) -> float:
+    entries = np.concatenate([roots_of(name, place) for name in names])
+    return float((entries > magnitude).mean())
+
+
+def test_adaptable_shares_are_those_of_the_entries_zeros_included() -> None:
+    numbers = adaptable_numbers(series(), optimizer="adam", epsilon=1e-3)
+    assert numbers is not None
+    for row in numbers.rows:
+        expected = [share_above([row.layer], place, 1e-3) for place in range(9)]
+        assert row.shares == pytest.approx(expected, abs=0.06)
+    everything = [layer.name for layer in SMALL]
+    expected = [share_above(everything, place, 1e-3) for place in range(9)]
+    assert numbers.total == pytest.approx(expected, abs=0.03)
+    by_kind = adaptable_by_kind(series())
+    expected = [share_above(["conv.bias", "head.bias"], place, 1e-3) for place in range(9)]
+    assert by_kind["bias"] == pytest.approx(expected, abs=0.06)
+
+
+def test_another_magnitude_may_be_asked_for() -> None:
+    numbers = adaptable_numbers(series(threshold=None), optimizer="adam", magnitude=1e-4)
+    assert numbers is not None
+    assert numbers.total[0] == pytest.approx(share_above([layer.name for layer in SMALL], 0, 1e-4), abs=0.03)
+
+
+def test_layers_of_a_kind_stand_together_in_the_map() -> None:
+    numbers = adaptable_numbers(series(), optimizer="adam")
+    assert numbers is not None
+    assert [row.layer for row in numbers.rows] == ["conv.weight", "conv.bias", "head.bias", "head.weight"]
+    assert kinds_of(series()) == {"convolution": (0,), "bias": (1, 3), "dense": (2,)}
+
+
+def test_a_layer_without_state_has_no_share() -> None:
+    numbers = adaptable_numbers(series(stateless=["head.bias"]), optimizer="adam")
+    assert numbers is not None
+    shares = {row.layer: row.shares for row in numbers.rows}
+    assert shares["head.bias"] == (None,) * 9
+    assert None not in shares["conv.bias"]
+
+
+def test_drift_is_the_published_rule_at_every_snapshot() -> None:
+    bounds = probed()
+    rows = drift(series(), bounds)
+    assert [row.step for row in rows] == list(range(10, 100, 10))
+    for place, row in enumerate(rows):
+        lows = {layer.name: published(roots_of(layer.name, place), 0.02) for layer in SMALL}
+        highs = {layer.name: published(roots_of(layer.name, place), 0.98) for layer in SMALL}
+        assert row.low == pytest.approx(min(lows.values()), rel=0.008)
+        assert row.high == pytest.approx(max(highs.values()), rel=0.008)
+        assert min(lows, key=lows.__getitem__) in row.low_layers
+        assert max(highs, key=highs.__getitem__) in row.high_layers
+        assert row.low_moved == pytest.approx(math.log10(min(lows.values()) / bounds.low.magnitude), abs=0.004)
+        assert row.high_moved == pytest.approx(math.log10(max(highs.values()) / bounds.high.magnitude), abs=0.004)
+        assert row.threshold == 1e-3
+
+
+def test_drift_needs_no_probe_but_the_percentiles_of_the_tail() -> None:
+    assert drift(series(), None)[0].low_moved is None
+    assert drift(series(), replace(probed(), tail_fraction=0.03)) == ()
+
+
+def test_time_is_in_epochs_only_where_all_snapshots_know_theirs() -> None:
+    kept = series()
+    assert time_unit(kept) == "epoch"
+    assert [time_of(snapshot, "epoch") for snapshot in kept.snapshots] == list(range(1, 10))
+    first, *others = kept.snapshots
+    mixed = replace(kept, snapshots=(replace(first, epoch=None), *others))
+    assert time_unit(mixed) == "step"
+    assert [time_of(snapshot, "step") for snapshot in mixed.snapshots] == list(range(10, 100, 10))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 100])
+def test_moments_are_spread_evenly(count: int) -> None:
+    moments = evenly(range(37), count)
+    assert len(moments) == min(count, 37)
+    assert moments[-1] == 36 and (count == 1 or moments[0] == 0)
+    steps = np.diff(moments)
+    assert not len(steps) or steps.max() - steps.min() <= 1
+
+
+def test_the_course_of_the_bounds_is_that_of_the_probe() -> None:
+    bounds = probed()
+    assert course_numbers(bounds, "adam") is None
+    numbers = course_numbers(replace(bounds, reliability=trusted(bounds)), "adam")
+    assert numbers is not None
+    assert (numbers.steps, numbers.settled_after) == ((1, 2, 4, 8, 16), 4)
+    assert (numbers.low_decade, numbers.high_decade) == (bounds.low.decade, bounds.high.decade)
+    empty = replace(trusted(bounds), course=Course((), (), ()))
+    assert course_numbers(replace(bounds, reliability=empty), "adam") is None
+
+
+def test_a_band_of_many_layers_takes_no_layers_order() -> None:
+    layers = [MadeUp(str(place), "dense", 50, falling(-3 - place / 10)) for place in range(20)]
+    kept = series(layers, snapshots=3)
+    forward, backward = (pooled_band(kept, "all", order) for order in (range(20), range(19, -1, -1)))
+    assert forward is not None and backward is not None
+    assert np.array(forward.magnitudes) == pytest.approx(np.array(backward.magnitudes))
