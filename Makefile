@@ -28,7 +28,7 @@ check: install ## Lint, types and the direction of imports
 	$(BIN)/lint-imports
 
 test: check ## Everything CI runs: check, then pytest on all cores
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadgroup
 
 format: install ## Format and mend what can be mended
 	$(BIN)/ruff format .

@@ -26,6 +26,7 @@ from epsgrid.store.state import FINISHED, glance, trial_state
 
 GridChoice = Literal["narrowed", "conventional", "both", "default"]
 _POLL_S = 0.5
+_CLUSTER_SLOTS = 64
 
 
 @dataclass(frozen=True)
@@ -311,7 +312,13 @@ def _with_states(planned: Plan, asked: Asked, workers: int | None) -> SweepPlan:
 
 
 def default_slots(spec: Spec) -> int:
-    """Return how many trials run at once unless asked otherwise: one per core, or one where a GPU trains."""
+    """Return how many trials run at once unless asked otherwise.
+
+    That is one per core, one where a GPU trains, and `_CLUSTER_SLOTS` where other machines than this one do.
+    """
+    execution = spec.execution
+    if execution.executor == "slurm" or (execution.executor == "ray" and execution.ray.address is not None):
+        return _CLUSTER_SLOTS
     if spec.execution.device != "cpu" and Path("/dev/nvidia0").exists():
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -8,6 +8,7 @@ Layout::
       observations.jsonl          what was observed over the probe's steps: a header, then one line per snapshot
       grid.json                   which trials belong to which grid
       report/                     pages and figures, made from the rest at any time
+      slurm/N/                    a job array: its script, which trial each task trains, what the tasks printed
       trials/ID/                  TrialFolder
         spec.json                   all that can change the trial's numbers, and its id
         metrics.jsonl               one line per finished epoch, appended
@@ -108,6 +109,11 @@ class ExperimentFolder:
     def report_dir(self) -> Path:
         """The report's pages and figures."""
         return self.root / "report"
+
+    @property
+    def slurm_dir(self) -> Path:
+        """The folder of the job arrays' folders, see `epsgrid.executors.slurm`."""
+        return self.root / "slurm"
 
     @property
     def trials_dir(self) -> Path:

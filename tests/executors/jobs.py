@@ -4,9 +4,12 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from epsgrid.executors import Job, JobEnded, JobEvent
+
+PATIENCE_S = 60
 
 
 def note(job: Job, text: str) -> None:
@@ -32,12 +35,20 @@ def work(job: Job) -> int:
         _sleep_until_told()
         note(job, "saved")
         return 75
+    if what == "resume":
+        if (Path(job.experiment) / f"{job.trial}.saved").exists():
+            return 0
+        _sleep_until_told()
+        note(job, "saved")
+        return 75
     if what == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         note(job, "ready")
         time.sleep(600)
     if what == "short":
         time.sleep(0.05)
+    if what == "long":
+        time.sleep(2)
     note(job, "ended")
     return int(number or 0) if what == "return" else 0
 
@@ -57,6 +68,43 @@ def facts(job: Job) -> int:
     threads = os.environ["OMP_NUM_THREADS"], os.environ["MKL_NUM_THREADS"]
     note(job, f"facts {blocked} {ignored} {threads} {getattr(main, 'WAS_RUN_AGAIN', False)}")
     return 0
+
+
+def places(job: Job) -> int:
+    """Note what a job's process is given, and stay for a moment."""
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
+    note(job, f"began {os.getpid()}")
+    note(job, f"places gpus={gpus} home={os.environ.get('HOME')} threads={os.environ['OMP_NUM_THREADS']}")
+    time.sleep(0.3)
+    return 0
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until something is so; fail when it takes too long."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    """Say whether a process runs; a zombie does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def pid_of(folder: Path, trial: str) -> int:
+    """Return the process of a job, once it has begun."""
+    path = folder / f"{trial}.began"
+    wait_for(path.exists)
+    return int(path.read_text().split()[1])
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 class Told:

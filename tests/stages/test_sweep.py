@@ -8,7 +8,7 @@ from epsgrid.executors import JobEnded, JobStarted
 from epsgrid.stages import probe as probe_stage
 from epsgrid.stages import sweep as sweep_stage
 from epsgrid.stages.experiment import resolve
-from epsgrid.stages.sweep import SweepPlan, TrialEnded, TrialStarted, plan_sweep, sweep
+from epsgrid.stages.sweep import SweepPlan, TrialEnded, TrialStarted, default_slots, plan_sweep, sweep
 from epsgrid.store.records import GridRecord
 from tests.stages.conftest import NeverStop
 
@@ -133,3 +133,12 @@ def test_what_only_tells_how_far_bounds_can_be_trusted_may_change(asked, spec_pa
     other = resolve(spec_path, None, ["probe.batches=2"], tmp_path / "runs")
     with pytest.raises(StoreError, match=r"probe\.batches: null there, 2 asked"):
         run(other, "narrowed")
+
+
+def test_a_cluster_is_not_limited_to_the_cores_of_this_machine(spec_path, tmp_path):
+    def slots(*overrides):
+        return default_slots(resolve(spec_path, None, [*overrides, "execution.device=cpu"], tmp_path / "runs").spec)
+
+    here = len(os.sched_getaffinity(0))
+    assert slots() == slots("execution.executor=local") == slots("execution.executor=ray") == here
+    assert slots("execution.executor=slurm") == slots("execution={executor: ray, ray: {address: h:1}}") == 64

@@ -1,0 +1,350 @@
+"""Ray itself, on this machine: a cluster that stays, a node that comes and goes, clusters of a command's own."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from epsgrid.errors import ExecutionError
+from epsgrid.executors import Job, JobEnded, _ray_cluster, ray
+from epsgrid.spec.model import Execution, Ray
+from tests.executors.conftest import RayCluster
+from tests.executors.jobs import (
+    PATIENCE_S,
+    StopWhen,
+    Told,
+    is_alive,
+    parent_of,
+    pid_of,
+    places,
+    wait_for,
+    work,
+)
+
+pytestmark = pytest.mark.xdist_group("ray")
+
+
+def _jobs(folder: Path, *trials: str) -> list[Job]:
+    return [Job(str(folder), trial) for trial in trials]
+
+
+def _slot_of(folder: Path, trial: str) -> int:
+    """Return the worker process of the slot that runs a job: the parent of the server that forked it."""
+    return parent_of(parent_of(pid_of(folder, trial)))
+
+
+def test_each_job_has_a_process_of_its_own_that_cannot_hurt_the_others(ray_cluster: RayCluster, tmp_path: Path) -> None:
+    told = Told()
+    jobs = _jobs(tmp_path, "kill-1", "exit-200", "return-5", "short-1")
+    ray_cluster.run(jobs, work, slots=2, notify=told, stop=StopWhen())
+    assert told.statuses == {"kill-1": -signal.SIGKILL, "exit-200": 200, "return-5": 5, "short-1": 0}
+    assert len({path.read_text() for path in tmp_path.glob("*.began")}) == 4
+
+
+def test_what_a_job_raises_is_on_stderr(
+    ray_cluster: RayCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ray_cluster.run(_jobs(tmp_path, "raise-2"), work, slots=1, notify=Told(), stop=StopWhen())
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "trial raise-2: Process" in err
+    assert err.endswith("RuntimeError: job 2 fails\n")
+
+
+def test_the_first_stop_lets_running_jobs_save(ray_cluster: RayCluster, tmp_path: Path) -> None:
+    told, stop = Told(), StopWhen(tmp_path / "save-1.began")
+    ray_cluster.run(_jobs(tmp_path, "save-1", "short-2"), work, slots=1, notify=told, stop=stop)
+    assert told.started == ["save-1"]
+    assert told.statuses["save-1"] in (75, -signal.SIGTERM)  # told before it could listen
+
+
+def test_the_second_stop_kills(ray_cluster: RayCluster, tmp_path: Path) -> None:
+    ready = tmp_path / "stubborn-1.ready"
+    told = Told()
+    ray_cluster.run(_jobs(tmp_path, "stubborn-1"), work, slots=1, notify=told, stop=StopWhen(ready, ready))
+    assert told.statuses == {"stubborn-1": -signal.SIGKILL}
+
+
+def test_a_slot_that_is_killed_takes_its_job_along_and_is_replaced(
+    ray_cluster: RayCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class KillSlotOnce(StopWhen):
+        def level(self) -> int:
+            if self.paths[0].exists() and not self.asked:
+                super().level()
+                os.kill(_slot_of(tmp_path, "sleep-1"), signal.SIGKILL)
+            return 0
+
+    before = set(Path(tempfile.gettempdir()).glob("epsgrid-*"))
+    told, stop = Told(), KillSlotOnce(tmp_path / "sleep-1.began")
+    ray_cluster.run(_jobs(tmp_path, "sleep-1", "short-2"), work, slots=1, notify=told, stop=stop)
+    assert told.statuses == {"sleep-1": ray.SLOT_LOST, "short-2": 0}
+    assert "trial sleep-1: its worker or node was lost (" in capsys.readouterr().err
+    wait_for(lambda: not is_alive(pid_of(tmp_path, "sleep-1")))
+    assert set(Path(tempfile.gettempdir()).glob("epsgrid-slot-*")) <= before
+
+
+def test_whatever_is_raised_running_jobs_are_killed(ray_cluster: RayCluster, tmp_path: Path) -> None:
+    def notify(event: object) -> None:
+        if isinstance(event, JobEnded):
+            pid_of(tmp_path, "sleep-1")
+            raise RuntimeError("cannot draw")
+
+    with pytest.raises(RuntimeError, match="cannot draw"):
+        ray_cluster.run(_jobs(tmp_path, "sleep-1", "short-2"), work, slots=2, notify=notify, stop=StopWhen())
+    wait_for(lambda: not is_alive(pid_of(tmp_path, "sleep-1")))
+
+
+def test_a_node_that_is_lost_in_the_middle(ray_cluster: RayCluster, tmp_path: Path) -> None:
+    """Six slots on two nodes; one node is killed with all that runs there. Every job ends, the lost ones as killed."""
+    node = ray_cluster.add_node(num_cpus=2)
+    there, trials = [], [f"long-{number}" for number in range(10)]
+
+    class KillNodeOnce(StopWhen):
+        def level(self) -> int:
+            on_node = [trial for trial in running() if _raylet_of(tmp_path, trial) == raylet]
+            if on_node and not there:
+                there.extend(on_node)
+                ray_cluster.cluster.remove_node(node, allow_graceful=False)
+            return 0
+
+    def running() -> set[str]:
+        begun = {path.stem for path in tmp_path.glob("*.began")}
+        return begun - {path.stem for path in tmp_path.glob("*.ended")}
+
+    raylet = node.all_processes["raylet"][0].process.pid
+    told = Told()
+    ray_cluster.run(_jobs(tmp_path, *trials), work, slots=6, notify=told, stop=KillNodeOnce())
+    assert there, "nothing ran on the second node"
+    assert set(told.statuses) == set(trials)
+    lost = {trial for trial, status in told.statuses.items() if status == ray.SLOT_LOST}
+    assert lost
+    assert all(status == 0 for trial, status in told.statuses.items() if trial not in lost)
+
+    again = Told()  # what the sweep does with them: elsewhere they run to their end
+    ray_cluster.run(_jobs(tmp_path, *sorted(lost)), work, slots=6, notify=again, stop=StopWhen())
+    assert again.statuses == dict.fromkeys(lost, 0)
+
+
+def _raylet_of(folder: Path, trial: str) -> int | None:
+    """Return the node's own process under which a job runs; None when it is over already."""
+    try:
+        return parent_of(_slot_of(folder, trial))
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def test_gpus_are_shared_by_fractions(ray_cluster: RayCluster, tmp_path: Path) -> None:
+    told, trials = Told(), [f"x-{number}" for number in range(4)]
+    ray_cluster.run(_jobs(tmp_path, *trials), places, slots=4, notify=told, stop=StopWhen(), gpus=0.5)
+    assert told.statuses == dict.fromkeys(trials, 0)
+    assert told.most_at_once == 2
+    assert all("gpus=0 " in (tmp_path / f"{trial}.places").read_text() for trial in trials)
+
+
+def test_without_a_gpu_asked_for_none_is_seen_and_that_is_told(
+    ray_cluster: RayCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ray_cluster.run(_jobs(tmp_path, "x"), places, slots=1, notify=Told(), stop=StopWhen())
+    assert "gpus= " in (tmp_path / "x.places").read_text()
+    assert "trials take no GPU, though the Ray cluster has some" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("takes", "words"),
+    [
+        ({"gpus": 2}, r"what a trial takes: 1 CPU and 2 GPU\. Its nodes: .*4 CPU and 1 GPU\. Change"),
+        ({"cpus": 100}, "what a trial takes: 100 CPU and 0 GPU"),
+        ({"gpus": 1.5}, r"gpus: 1\.5 is neither at most 1 nor a whole number"),
+    ],
+)
+def test_what_no_node_has_is_refused_at_once(ray_cluster: RayCluster, takes: dict[str, float], words: str) -> None:
+    with pytest.raises(ExecutionError, match=words):
+        ray_cluster.run([Job("x", "y")], work, slots=1, notify=Told(), stop=StopWhen(), **takes)
+
+
+def test_nodes_that_are_gone_have_nothing() -> None:
+    nodes = [{"Alive": False, "Resources": {"CPU": 64.0}}]
+    with pytest.raises(ExecutionError, match="Its nodes: none"):
+        ray.require_room(nodes, Ray())
+
+
+def test_slots_that_cannot_run_trials_are_told(ray_cluster: RayCluster) -> None:
+    with pytest.raises(ExecutionError, match=r"cannot run trials: .* could not import tests\.executors\.broken"):
+        ray_cluster.run(
+            [Job("x", "y")], work, slots=1, notify=Told(), stop=StopWhen(), preload=("tests.executors.broken",)
+        )
+
+
+class CannotBeMade:
+    def __init__(self, environment: object, preload: object) -> None:
+        raise ModuleNotFoundError("No module named 'epsgrid'")
+
+    def ready(self) -> None:
+        """Never called."""
+
+
+class DiesAtOnce:
+    def __init__(self, environment: object, preload: object) -> None:
+        """Nothing to do."""
+
+    def ready(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("slot", "words"), [(CannotBeMade, "No module named 'epsgrid'"), (DiesAtOnce, "The actor died unexpectedly")]
+)
+def test_slots_that_cannot_start_are_told(
+    ray_cluster: RayCluster, monkeypatch: pytest.MonkeyPatch, slot: type, words: str
+) -> None:
+    monkeypatch.setattr(ray, "Slot", slot)
+    monkeypatch.setattr(ray, "_MOST_LOST_STARTS", 1)
+    with pytest.raises(ExecutionError, match=f"(?s)slots cannot start on the Ray cluster.*{words}"):
+        ray_cluster.run([Job("x", "y")], work, slots=1, notify=Told(), stop=StopWhen())
+
+
+def test_waiting_for_room_is_told_once(
+    ray_cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another program holds all processors until it is told that we wait."""
+    import ray as real
+
+    monkeypatch.setattr(ray, "_LOOK_AGAIN_S", 0.2)
+
+    class Other:
+        def ready(self) -> None: ...
+
+    class GiveBackWhenTold(StopWhen):
+        def level(self) -> int:
+            super().level()
+            told.append(capsys.readouterr().err)
+            if "waiting for room" in "".join(told) and others:
+                real.kill(others.pop())
+            return 0
+
+    told: list[str] = []
+    real.init(address=ray_cluster.address, log_to_driver=False)
+    try:
+        others = [real.remote(num_cpus=4)(Other).remote()]
+        real.get(others[0].ready.remote())
+        seen = Told()
+        ray_cluster.run(_jobs(tmp_path, "short-1"), work, slots=1, notify=seen, stop=GiveBackWhenTold())
+        assert real.is_initialized(), "what was connected before stays so"
+    finally:
+        real.shutdown()
+    assert seen.statuses == {"short-1": 0}
+    assert "".join(told).count("a trial takes 1 CPU and 0 GPU; free are 0 CPU and 1 GPU") == 1
+
+
+def test_nobody_at_the_address() -> None:
+    pytest.importorskip("ray", reason="the package ray is not installed")
+    with pytest.raises(ExecutionError, match=r"no Ray cluster could be joined at 127\.0\.0\.1:1 \(.*refused"):
+        ray.run(
+            [Job("x", "y")],
+            work,
+            slots=1,
+            notify=Told(),
+            stop=StopWhen(),
+            execution=Execution(ray=Ray(address="127.0.0.1:1")),
+        )
+
+
+def test_ray_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ExecutionError, match=r"needs the package ray .*`pip install 'epsgrid\[ray\]'` brings it"):
+        ray.run([Job("x", "y")], work, slots=1, notify=Told(), stop=StopWhen())
+
+
+def test_a_cluster_that_cannot_start_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="the package ray is not installed")
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho no room for shared memory >&2\nexit 3\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(ExecutionError, match=r"could be started on this machine; Ray's own words:\nno room for shared"):
+        ray.run([Job("x", "y")], work, slots=1, notify=Told(), stop=StopWhen())
+
+
+def test_a_stop_while_a_cluster_starts(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="the package ray is not installed")
+
+    class StopLater(StopWhen):
+        def level(self) -> int:
+            super().level()
+            return int(len(self.asked) > 2)
+
+    told = Told()
+    ray.run(_jobs(tmp_path, "short-1"), work, slots=1, notify=told, stop=StopLater())
+    assert told.events == []
+
+
+def test_the_folder_of_a_cluster_is_short_enough_for_sockets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 60)
+    long.mkdir()
+    monkeypatch.setattr(_ray_cluster.tempfile, "tempdir", str(long))
+    with _ray_cluster._short_folder() as folder:
+        assert len(str(folder)) <= _ray_cluster._LONGEST_FOLDER
+        assert folder.is_dir()
+    assert not folder.exists()
+    assert list(long.iterdir()) == []
+
+
+@contextlib.contextmanager
+def _driver(folder: Path, *trials: str) -> Iterator["subprocess.Popen[str]"]:
+    """Run a command with a cluster of its own, in a process group of its own, as a shell does."""
+    pytest.importorskip("ray", reason="the package ray is not installed")
+    root = Path(__file__).parents[2]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment = {**kept, "PYTHONPATH": str(root), "HOME": str(folder / "home")}
+    command = [sys.executable, str(root / "tests" / "executors" / "ray_driver.py"), str(folder), *trials]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True, cwd=folder
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_cluster_of_its_own_is_quiet_leaves_home_alone_and_lets_jobs_save_on_a_signal_to_the_group(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "home").mkdir()
+    with _driver(tmp_path, "save-1", "save-2", "save-3") as driver:
+        head = _head_of(_slot_of(tmp_path, "save-1"))
+        pid_of(tmp_path, "save-2")
+        environment = Path(f"/proc/{pid_of(tmp_path, 'save-1')}/environ").read_bytes().split(b"\0")
+        assert f"HOME={tmp_path / 'home'}".encode() in environment
+        time.sleep(0.3)  # until they listen
+        os.killpg(driver.pid, signal.SIGTERM)
+        out, err = driver.communicate(timeout=PATIENCE_S)
+    assert (err, driver.returncode) == ("", 0)
+    assert out in ("{'save-1': 75, 'save-2': 75}\n", "{'save-2': 75, 'save-1': 75}\n")
+    assert not is_alive(head)
+    assert list((tmp_path / "home").iterdir()) == []
+
+
+def test_a_killed_command_takes_its_cluster_and_jobs_along(tmp_path: Path) -> None:
+    with _driver(tmp_path, "sleep-1") as driver:
+        pids = [pid_of(tmp_path, "sleep-1"), _slot_of(tmp_path, "sleep-1")]
+        pids += [parent_of(pids[1]), _head_of(pids[1])]
+        assert all(is_alive(pid) for pid in pids)
+        folder = Path(Path(f"/proc/{pids[-1]}/cmdline").read_bytes().split(b"\0")[-2].decode())
+        assert folder.is_dir()
+        driver.kill()
+        wait_for(lambda: not any(is_alive(pid) for pid in pids))
+    assert not folder.exists()
+
+
+def _head_of(slot: int) -> int:
+    """Return the process that a cluster belongs to: the parent of the node's own."""
+    return parent_of(parent_of(slot))

@@ -1,0 +1,369 @@
+"""Scripts and job arrays, with a stand-in for Slurm's commands that really runs the scripts; see `fake_slurm`."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from epsgrid.errors import CorruptRecordError, ExecutionError, StoreError
+from epsgrid.executors import Job, JobStatus, _slurm_queue, _slurm_task, slurm
+from epsgrid.executors._slurm_array import Array, read_all
+from epsgrid.executors._slurm_script import script
+from epsgrid.spec.model import Execution, Slurm
+from epsgrid.store.atomic import read_json, seal, unseal, write_json
+from tests.executors import fake_slurm
+from tests.executors.jobs import StopWhen, Told, facts, is_alive, pid_of, wait_for, work
+
+
+def _run(folder: Path, *trials: str, slots: int = 2, stop: StopWhen | None = None, **settings: object) -> Told:
+    told = Told()
+    slurm.run(
+        [Job(str(folder), trial) for trial in trials],
+        work,
+        slots=slots,
+        notify=told,
+        stop=stop or StopWhen(),
+        execution=Execution(slurm=Slurm(**settings)),
+    )
+    return told
+
+
+def _array(folder: Path, *trials: str) -> Array:
+    return Array.create(folder / "slurm", "tests.executors.jobs:work", tuple(Job(str(folder), it) for it in trials))
+
+
+def _script(folder: Path, slots: int = 2, environment: dict[str, str] | None = None, **settings: object) -> str:
+    return script(_array(folder, "a", "b", "c"), Slurm(**settings), slots, environment or {})
+
+
+# --- the script
+
+
+def test_the_script_asks_for_what_the_spec_says(tmp_path: Path) -> None:
+    text = _script(
+        tmp_path / "100 % #1",
+        partition="gpu",
+        account="me",
+        qos="long",
+        time="2:00:00",
+        memory="16G",
+        cpus=4,
+        gpus=1,
+        signal_s=300,
+        directives=("--constraint=a100", '--comment="two words"'),
+        setup=("module load cuda", "umask 002"),
+    )
+    path = tmp_path / "script.sh"
+    path.write_text(text)
+    found = fake_slurm.options_of(path)
+    assert found.pop("--job-name").startswith("epsgrid-")
+    assert found == {
+        "--array": "0-2%2",
+        "--chdir": str(Path.cwd()),
+        "--output": f"{tmp_path}/100 %% #1/slurm/1/%a.log",
+        "--open-mode": "append",
+        "--requeue": "",
+        "--signal": "B:USR1@300",
+        "--nodes": "1",
+        "--ntasks": "1",
+        "--cpus-per-task": "4",
+        "--gres": "gpu:1",
+        "--partition": "gpu",
+        "--account": "me",
+        "--qos": "long",
+        "--time": "2:00:00",
+        "--mem": "16G",
+        "--constraint": "a100",
+        "--comment": "two words",
+    }
+    assert "\n\nmodule load cuda\numask 002\nexport " in text
+    assert text.endswith(f"-m epsgrid.executors._slurm_task '{tmp_path}/100 % #1/slurm/1'\n")
+    subprocess.run(["bash", "-n", str(path)], check=True)
+
+
+def test_what_a_spec_leaves_open_is_left_to_the_site(tmp_path: Path) -> None:
+    text = _script(tmp_path)
+    assert not any(option in text for option in ("--partition", "--account", "--qos", "--time", "--mem", "--gres"))
+
+
+@pytest.mark.parametrize("value", ["gpu\n#SBATCH --uid=0", 'gpu" --uid=0', "gpu\\", "", "gpu\x00"])
+@pytest.mark.parametrize("field", ["partition", "account", "qos", "time", "memory"])
+def test_values_that_could_become_more_than_a_value_are_refused(tmp_path: Path, field: str, value: str) -> None:
+    with pytest.raises(ExecutionError, match=rf"execution\.slurm\.{field}: .* cannot be written into a Slurm script"):
+        _script(tmp_path, **{field: value})
+
+
+def test_values_that_only_look_dangerous_are_quoted(tmp_path: Path) -> None:
+    (tmp_path / "script.sh").write_text(_script(tmp_path, partition="a b#c;d'e$(f)"))
+    assert fake_slurm.options_of(tmp_path / "script.sh")["--partition"] == "a b#c;d'e$(f)"
+
+
+@pytest.mark.parametrize(
+    ("directive", "words"),
+    [
+        ("--constraint=a100\nrm -r /", "expected an option on one line, such as --constraint=a100, not '--constraint"),
+        ("constraint=a100", "expected an option on one line"),
+        ("hetjob", "expected an option on one line"),
+        ("--array=0-9", "--array is set by epsgrid itself; leave it out here"),
+        ("-a 0-9", "-a is set by epsgrid itself"),
+        ("--no-requeue", "--no-requeue is set by epsgrid itself"),
+        ("--ntasks=2", "--ntasks is set by epsgrid itself: a trial is one process"),
+        ("--time=5", r"--time is set by execution\.slurm\.time"),
+        ("-p gpu", r"-p is set by execution\.slurm\.partition"),
+    ],
+)
+def test_directives_that_are_none_or_not_the_users_to_set(tmp_path: Path, directive: str, words: str) -> None:
+    with pytest.raises(ExecutionError, match=words):
+        _script(tmp_path, directives=(directive,))
+
+
+def test_a_folder_that_no_script_can_name_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ExecutionError, match=r"the experiment's folder: .* cannot be written into a Slurm script"):
+        _script(tmp_path / 'say "hello"')
+
+
+def test_the_environment_that_trials_need_is_in_the_script(tmp_path: Path) -> None:
+    text = _script(tmp_path, environment={"EPSGRID_CACHE": "/data/it's here; rm *", "SECRET_TOKEN": "x"})
+    assert "SECRET_TOKEN" not in text
+    exports = "".join(line + "\n" for line in text.splitlines() if line.startswith("export "))
+    shown = subprocess.run(
+        ["bash", "-c", exports + 'echo "$EPSGRID_CACHE"'], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout == "/data/it's here; rm *\n"
+
+
+# --- submitting
+
+
+def test_slurm_that_is_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ExecutionError, match="PATH has no sbatch, squeue, scancel; run it where jobs are submitted"):
+        _run(tmp_path, "short-1")
+    assert not (tmp_path / "slurm").exists()
+
+
+def test_sbatch_that_refuses_is_quoted(queue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_SLURM_REFUSE", "invalid partition specified: nope")
+    with pytest.raises(ExecutionError, match=r"(?s)sbatch refused the job array: .*specified: nope.*script\.sh"):
+        _run(tmp_path, "short-1", partition="nope")
+
+
+def test_long_lists_become_several_arrays_one_after_another(
+    queue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurm, "MOST_TASKS", 2)
+    trials = [f"return-{number}" for number in range(5)]
+    told = _run(tmp_path, *trials)
+    assert told.statuses == {f"return-{number}": number for number in range(5)}
+    assert [array.trials for array in read_all(tmp_path / "slurm")] == [
+        ("return-0", "return-1"),
+        ("return-2", "return-3"),
+        ("return-4",),
+    ]
+
+
+def test_the_number_of_the_array_is_written_down(queue: Path, tmp_path: Path) -> None:
+    _run(tmp_path, "return-0")
+    assert (tmp_path / "slurm" / "1" / "job_id").read_text() == "100\n"
+
+
+# --- running
+
+
+def test_a_job_has_one_thread_and_its_signals_and_what_it_prints_is_kept(queue: Path, tmp_path: Path) -> None:
+    told = Told()
+    slurm.run([Job(str(tmp_path), "facts")], facts, slots=1, notify=told, stop=StopWhen())
+    assert told.statuses == {"facts": 0}
+    assert (tmp_path / "facts.facts").read_text() == "facts [] [False, False] ('1', '1') False"
+
+
+def test_how_a_job_went_wrong_is_in_its_log_and_that_is_told(
+    queue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(tmp_path, "raise-2").statuses == {"raise-2": 1}
+    log = tmp_path / "slurm" / "1" / "0.log"
+    assert f"trial raise-2: ended with status 1; what it printed is in {log}\n" in capsys.readouterr().err
+    assert "RuntimeError: job 2 fails" in log.read_text()
+
+
+def test_the_first_stop_cancels_what_waits_and_lets_running_jobs_save(queue: Path, tmp_path: Path) -> None:
+    told = _run(tmp_path, "save-1", "short-2", slots=1, stop=StopWhen(tmp_path / "save-1.began"))
+    assert told.started == ["save-1"]
+    assert told.statuses["save-1"] in (75, -signal.SIGTERM)  # told before it could listen
+    wait_for(lambda: fake_slurm.state(queue / "100", 1) == "CA")
+    assert not (tmp_path / "short-2.began").exists()
+
+
+def test_the_second_stop_kills(queue: Path, tmp_path: Path) -> None:
+    ready = tmp_path / "stubborn-1.ready"
+    told = _run(tmp_path, "stubborn-1", "short-2", slots=1, stop=StopWhen(ready, ready))
+    assert told.statuses == {"stubborn-1": slurm.KILLED}
+    assert told.started == ["stubborn-1"]
+    wait_for(lambda: not is_alive(pid_of(tmp_path, "stubborn-1")))
+
+
+def test_a_stop_that_slurm_does_not_take_says_what_to_call(
+    queue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class StopWithoutSlurm(StopWhen):
+        def level(self) -> int:
+            if (tmp_path / "sleep-1.began").exists():
+                (queue / "down").touch()
+                return 2
+            return 0
+
+    assert _run(tmp_path, "sleep-1", stop=StopWithoutSlurm()).statuses == {}
+    assert "to end the trials, call `scancel 100`" in capsys.readouterr().err
+
+
+def test_near_its_time_limit_a_task_saves_itself_is_queued_again_and_goes_on(
+    queue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_SLURM_LIMIT_S", "4")
+    told = _run(tmp_path, "resume-1", "short-2", slots=1)
+    assert told.statuses == {"resume-1": 0, "short-2": 0}
+    assert told.started == ["resume-1", "short-2"], "told once, though it ran twice"
+    assert (tmp_path / "resume-1.saved").exists()
+
+
+def test_a_task_that_cannot_be_queued_again_ends_as_stopped(
+    queue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_SLURM_LIMIT_S", "4")
+    scontrol = tmp_path / "commands" / "scontrol"
+    scontrol.write_text("#!/bin/sh\nexit 1\n")
+    assert _run(tmp_path, "resume-1").statuses == {"resume-1": 75}
+    assert "scontrol did not put the task back into the queue" in (tmp_path / "slurm" / "1" / "0.log").read_text()
+
+
+def test_tasks_that_go_without_a_word_are_noticed(
+    queue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One ran, one waited; their node failed, or somebody cancelled them."""
+
+    class LoseThem(StopWhen):
+        def level(self) -> int:
+            if (tmp_path / "sleep-1.began").exists():
+                (queue / "100" / "lose").touch()
+            return 0
+
+    told = _run(tmp_path, "sleep-1", "short-2", slots=1, stop=LoseThem())
+    assert told.statuses == {"sleep-1": slurm.VANISHED, "short-2": slurm.VANISHED}
+    assert "trial sleep-1: its task left Slurm's queue without a word: cancelled, out of" in capsys.readouterr().err
+
+
+def test_a_queue_that_does_not_answer_is_told_once_and_ends_are_seen_all_the_same(
+    queue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class DownAfterStart(StopWhen):
+        def level(self) -> int:
+            if (tmp_path / "long-1.began").exists():
+                (queue / "down").touch()
+            return 0
+
+    assert _run(tmp_path, "long-1", stop=DownAfterStart()).statuses == {"long-1": 0}
+    assert capsys.readouterr().err.count("squeue does not answer; trials go on") == 1
+
+
+# --- a command that dies, and the next one
+
+
+def _driver(folder: Path, *trials: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, str(Path(__file__).parent / "slurm_driver.py"), str(folder), *trials]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder, start_new_session=True)
+
+
+def test_what_a_killed_command_left_in_the_queue_is_not_submitted_again(
+    queue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trials = ["short-1", "resume-2", "resume-3", "short-4"]
+    with _driver(tmp_path, *trials) as driver:
+        pids = [pid_of(tmp_path, "resume-2"), pid_of(tmp_path, "resume-3")]
+        os.killpg(driver.pid, signal.SIGKILL)
+    assert all(is_alive(pid) for pid in pids), "the array goes on"
+    time.sleep(0.3)  # until they listen
+
+    class SaveThem(StopWhen):
+        def level(self) -> int:
+            super().level()
+            if len(self.asked) == 2:  # they are watched by now
+                for pid in pids:
+                    os.kill(pid, signal.SIGTERM)
+            return 0
+
+    told = _run(tmp_path, *trials[1:], "short-5", stop=SaveThem())
+    assert told.statuses == {"resume-2": 75, "resume-3": 75, "short-4": 0, "short-5": 0}
+    assert "3 trials are in Slurm's queue already; they are not submitted again" in capsys.readouterr().err
+    assert [array.trials for array in read_all(tmp_path / "slurm")] == [tuple(trials), ("short-5",)]
+
+
+def test_nothing_is_submitted_while_it_is_not_known_what_is_queued(queue: Path, tmp_path: Path) -> None:
+    _run(tmp_path, "return-0")
+    (queue / "down").touch()
+    with pytest.raises(ExecutionError, match=r"squeue does not answer, so what is still queued of .* is not known"):
+        _run(tmp_path, "return-0")
+
+
+def test_a_damaged_list_of_trials_is_named(tmp_path: Path) -> None:
+    array = _array(tmp_path, "a")
+    path = array.folder / "array.json"
+    assert Array.read(array.folder) == array
+    write_json(path, seal({**unseal(read_json(path), path), "version": 2}))
+    with pytest.raises(StoreError, match=r"array\.json is of version 2, this epsgrid reads 1; update epsgrid"):
+        Array.read(array.folder)
+    path.write_text(path.read_text().replace("version", "Version"))
+    with pytest.raises(CorruptRecordError, match=r"array\.json"):
+        read_all(tmp_path / "slurm")
+
+
+# --- a task by itself
+
+
+class Answers:
+    """Stands in for what runs a task's trial: gives these statuses, one per call."""
+
+    any = False
+
+    def __init__(self, *statuses: int) -> None:
+        self.statuses = list(statuses)
+
+    def run(self, work: object, job: object) -> int:
+        return self.statuses.pop(0)
+
+
+def test_a_task_of_a_failed_node_waits_until_the_lease_taken_there_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_slurm_task, "_TRY_AGAIN_S", 0.0)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    held = JobStatus.HELD_ELSEWHERE
+    assert _slurm_task._run(Answers(held, held, 0), work, Job("x", "y")) == 0
+    monkeypatch.setattr(_slurm_task, "STALE_S", -1.0)
+    assert _slurm_task._run(Answers(held, 0), work, Job("x", "y")) == held
+    monkeypatch.delenv("SLURM_RESTART_COUNT")
+    monkeypatch.undo()
+    assert _slurm_task._run(Answers(held, 0), work, Job("x", "y")) == held, "another sweep is at work on it"
+
+
+def test_a_task_that_is_told_to_stop_before_its_trial_begins_starts_none(tmp_path: Path) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        told = _slurm_task._Told()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        wait_for(lambda: told.any)
+        assert told.run(work, Job(str(tmp_path), "short-1")) == JobStatus.STOPPED
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert told.time_is_up
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_command_that_cannot_be_run_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert _slurm_queue.look(["x"]) is None
+    assert not _slurm_queue.requeue("1_2")
+    with pytest.raises(ExecutionError, match="sbatch refused the job array: it did not answer"):
+        _slurm_queue.submit(tmp_path / "script.sh")
