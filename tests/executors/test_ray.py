@@ -160,7 +160,7 @@ def test_without_a_gpu_asked_for_none_is_seen_and_that_is_told(
 @pytest.mark.parametrize(
     ("takes", "words"),
     [
-        ({"gpus": 2}, r"what a trial takes: 1 CPU and 2 GPU\. Its nodes: .*4 CPU and 1 GPU\. Change"),
+        ({"gpus": 2}, r"what a trial takes: 1 CPU and 2 GPU\. Its nodes: .*4 CPU and 1 GPU.*\. Change"),
         ({"cpus": 100}, "what a trial takes: 100 CPU and 0 GPU"),
         ({"gpus": 1.5}, r"gpus: 1\.5 is neither at most 1 nor a whole number"),
     ],
