@@ -35,5 +35,9 @@ AllLayersOption = Annotated[
     bool, typer.Option("--all-layers", help="List every layer; a terminal shows 40 of many otherwise.")
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option("--workers", "-w", min=1, envvar="EPSGRID_WORKERS", help="Trials at once.  \\[default: one per core]"),
+]
 
 RUNS = Path("runs")

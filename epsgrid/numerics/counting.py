@@ -86,21 +86,13 @@ def measure(name: str, v: torch.Tensor, scale: float = 1.0, tail_fraction: float
         histogram = count(v, scale)
     except ValueError as error:
         raise NoBoundsError(f"layer {name!r}: {error}") from error
-    status = _status(histogram)
+    status = LayerStatus.of(histogram)
     low = high = None
     if status is LayerStatus.MEASURED:
         n = histogram.nonzero
         ranks = (low_rank(n, tail_fraction), high_rank(n, tail_fraction))
         low, high = (math.sqrt(value * scale) for value in order_statistics(v, ranks, histogram))
     return LayerStatistics(name, tuple(v.shape), v.numel(), histogram.nonzero, low, high, histogram, status)
-
-
-def _status(histogram: LogHistogram) -> LayerStatus:
-    if not histogram.total:
-        return LayerStatus.EMPTY
-    if histogram.nonfinite:
-        return LayerStatus.NON_FINITE
-    return LayerStatus.MEASURED if histogram.nonzero else LayerStatus.ALL_ZERO
 
 
 def _members(v: torch.Tensor, histogram: LogHistogram, wanted: set[int]) -> dict[int, torch.Tensor]:

@@ -32,6 +32,15 @@ class LayerStatus(StrEnum):
     NO_GRADIENT = "no gradient"
     NON_FINITE = "non-finite"
 
+    @classmethod
+    def of(cls, histogram: LogHistogram) -> LayerStatus:
+        """Return what a layer's counts say: a single NaN or infinity makes it non-finite."""
+        if not histogram.total:
+            return cls.EMPTY
+        if histogram.nonfinite:
+            return cls.NON_FINITE
+        return cls.MEASURED if histogram.nonzero else cls.ALL_ZERO
+
 
 @dataclass(frozen=True)
 class LayerStatistics:

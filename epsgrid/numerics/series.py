@@ -49,6 +49,19 @@ class LayerSnapshot:
     quantiles: tuple[float, ...]
     histogram: LogHistogram | None = None
 
+    @classmethod
+    def of(cls, histogram: LogHistogram) -> LayerSnapshot:
+        """Return the snapshot of a layer, at `FRACTIONS`, from the counts of all its entries."""
+        quantiles = (histogram.quantile(fraction) for fraction in FRACTIONS)
+        return cls(
+            scale=histogram.scale,
+            zeros=histogram.zeros,
+            nonzero=histogram.nonzero,
+            nonfinite=histogram.nonfinite,
+            quantiles=tuple(value for value in quantiles if value is not None),
+            histogram=histogram.fold(STORED_MANTISSA_BITS),
+        )
+
     def __post_init__(self) -> None:
         assert bool(self.quantiles) == bool(self.nonzero), f"{len(self.quantiles)} quantiles of {self.nonzero} entries"
         assert self.histogram is None or self.histogram.scale == self.scale, "histogram of another scale"

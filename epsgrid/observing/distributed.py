@@ -30,7 +30,7 @@ from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.histogram import LogHistogram
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, high_rank, low_rank
 from epsgrid.numerics.placement import Placement
-from epsgrid.numerics.series import FRACTIONS, STORED_MANTISSA_BITS, LayerSnapshot, Series, Snapshot
+from epsgrid.numerics.series import FRACTIONS, LayerSnapshot, Series, Snapshot
 from epsgrid.observing.collective import Group, Query, all_reduced, order_statistics, summed_histogram, table_of
 from epsgrid.observing.layers import Layer
 from epsgrid.observing.observer import Observer
@@ -108,7 +108,8 @@ def gathered_series(observer: Observer, epoch: float | None = None, group: Group
     if not spans_ranks(group):
         return replace(observer.series(), snapshots=(observer.snapshot(epoch),))
     layers, threshold = _gather(observer, group)
-    found = tuple(_layer_snapshot(layer.histogram) for layer in layers)
+    histograms = (layer.histogram for layer in layers)
+    found = tuple(None if histogram is None else LayerSnapshot.of(histogram) for histogram in histograms)
     return Series(
         names=tuple(layer.piece.name for layer in layers),
         kinds=tuple(layer.piece.kind for layer in layers),
@@ -347,25 +348,4 @@ def _measured(layer: _Layer, found: Iterator[float]) -> LayerStatistics:
 
 
 def _status(layer: _Layer) -> LayerStatus:
-    histogram = layer.histogram
-    if histogram is None:
-        return layer.piece.status
-    if not histogram.total:
-        return LayerStatus.EMPTY
-    if histogram.nonfinite:
-        return LayerStatus.NON_FINITE
-    return LayerStatus.MEASURED if histogram.nonzero else LayerStatus.ALL_ZERO
-
-
-def _layer_snapshot(histogram: LogHistogram | None) -> LayerSnapshot | None:
-    if histogram is None:
-        return None
-    quantiles = [histogram.quantile(fraction) for fraction in FRACTIONS]
-    return LayerSnapshot(
-        histogram.scale,
-        histogram.zeros,
-        histogram.nonzero,
-        histogram.nonfinite,
-        tuple(value for value in quantiles if value is not None),
-        histogram.fold(STORED_MANTISSA_BITS),
-    )
+    return layer.piece.status if layer.histogram is None else LayerStatus.of(layer.histogram)

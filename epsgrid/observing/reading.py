@@ -18,7 +18,7 @@ from epsgrid.numerics.bounds import EpsilonBounds, estimate_bounds
 from epsgrid.numerics.histogram import LogHistogram
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, bounds_of
 from epsgrid.numerics.placement import Placement
-from epsgrid.numerics.series import FRACTIONS, STORED_MANTISSA_BITS, LayerSnapshot
+from epsgrid.numerics.series import LayerSnapshot
 from epsgrid.observing.adapters import Adapter, epsilon_in
 from epsgrid.observing.layers import Layer, shape_in_words
 from epsgrid.optimizers import SecondMoment
@@ -198,15 +198,4 @@ def layer_snapshot(reading: Reading) -> LayerSnapshot | None:
     Raises:
         ObservationError: as `histogram_of`.
     """
-    if reading.values is None:
-        return None
-    fine = histogram_of(reading)
-    quantiles = (fine.quantile(fraction) for fraction in FRACTIONS)
-    return LayerSnapshot(
-        scale=fine.scale,
-        zeros=fine.zeros,
-        nonzero=fine.nonzero,
-        nonfinite=fine.nonfinite,
-        quantiles=tuple(value for value in quantiles if value is not None),
-        histogram=fine.fold(STORED_MANTISSA_BITS),
-    )
+    return None if reading.values is None else LayerSnapshot.of(histogram_of(reading))

@@ -88,16 +88,17 @@ def run_probe(
     start = time.perf_counter()
     limit, main, *others = _steps(spec, task), *_plans(spec)
     progress = _Progress(on_step, limit, 1 + len(others))
-    with _probing(spec, task, device, main) as probing:
-        for batch in _batches(spec, task, probing, main.seed, limit):
-            probing.step(batch)
+    with _probing(spec, task, device, main) as run:
+        probing = run.probing
+        for batch in _batches(spec, task, run, main.seed, limit):
+            run.step(batch)
             progress.step()
             if spec.probe.batches == "settled" and probing.settled():
                 break
         progress.settle(probing.steps)
         variants = [_compare(spec, task, device, plan, probing.steps, progress) for plan in others]
-        bounds = probing.probing.bounds([variant for variant in variants if variant is not None])
-        series = probing.probing.series()
+        bounds = probing.bounds([variant for variant in variants if variant is not None])
+        series = probing.series()
     kept = series if spec.probe.every is not None else series.thinned(STORED_SNAPSHOTS)
     return ProbeOutcome(bounds, kept, probing.steps, time.perf_counter() - start)
 
@@ -144,13 +145,6 @@ class _Run:
     ) -> None:
         self.model, self.probing = model, probing
         self._task, self._optimizer, self._rate = task, optimizer, plan.rate or 0.0
-
-    @property
-    def steps(self) -> int:
-        return self.probing.steps
-
-    def settled(self) -> bool:
-        return self.probing.settled()
 
     def step(self, batch: Any) -> None:
         for group in self._optimizer.param_groups:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from epsgrid.cli.options import RUNS, JsonOption, OutOption, QuietOption, RunsOption
+from epsgrid.cli.options import RUNS, JsonOption, OutOption, QuietOption, RunsOption, WorkersOption
 from epsgrid.errors import ExitCode
 
 WhichArgument = Annotated[
@@ -19,12 +19,7 @@ WhichArgument = Annotated[
 
 def retry(
     which: WhichArgument,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers", "-w", min=1, envvar="EPSGRID_WORKERS", help="Trials at once.  \\[default: one per core]"
-        ),
-    ] = None,
+    workers: WorkersOption = None,
     out: OutOption = None,
     runs: RunsOption = RUNS,
     json: JsonOption = False,

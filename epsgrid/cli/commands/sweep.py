@@ -16,6 +16,7 @@ from epsgrid.cli.options import (
     OverrideOption,
     QuietOption,
     RunsOption,
+    WorkersOption,
 )
 from epsgrid.errors import ExitCode
 
@@ -39,12 +40,7 @@ def sweep(
         Grid | None,
         typer.Option("--grid", help="Which ε values to train.  \\[default: the spec's sweep.grid]", show_default=False),
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers", "-w", min=1, envvar="EPSGRID_WORKERS", help="Trials at once.  \\[default: one per core]"
-        ),
-    ] = None,
+    workers: WorkersOption = None,
     out: OutOption = None,
     runs: RunsOption = RUNS,
     override: OverrideOption = None,
