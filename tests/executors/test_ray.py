@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,13 +81,13 @@ def test_a_slot_that_is_killed_takes_its_job_along_and_is_replaced(
                 os.kill(_slot_of(tmp_path, "sleep-1"), signal.SIGKILL)
             return 0
 
-    before = set(Path(tempfile.gettempdir()).glob("epsgrid-*"))
+    before = set(ray_cluster.temporary.glob("epsgrid-slot-*"))
     told, stop = Told(), KillSlotOnce(tmp_path / "sleep-1.began")
     ray_cluster.run(_jobs(tmp_path, "sleep-1", "short-2"), work, slots=1, notify=told, stop=stop)
     assert told.statuses == {"sleep-1": ray.SLOT_LOST, "short-2": 0}
     assert "trial sleep-1: its worker or node was lost (" in capsys.readouterr().err
     wait_for(lambda: not is_alive(pid_of(tmp_path, "sleep-1")))
-    assert set(Path(tempfile.gettempdir()).glob("epsgrid-slot-*")) <= before
+    assert set(ray_cluster.temporary.glob("epsgrid-slot-*")) <= before
 
 
 def test_whatever_is_raised_running_jobs_are_killed(ray_cluster: RayCluster, tmp_path: Path) -> None:
