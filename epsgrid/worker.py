@@ -24,7 +24,6 @@ import torch._dynamo  # the first optimizer would import it, 1.2 s: better once,
 from epsgrid import tasks
 from epsgrid.errors import CorruptRecordError, EpsgridError
 from epsgrid.executors import Job, JobStatus
-from epsgrid.numerics import tables
 from epsgrid.spec import spec_from_json, trial_id
 from epsgrid.spec.model import Spec
 from epsgrid.store.atomic import read_json, remove_leftovers, unseal
@@ -34,8 +33,6 @@ from epsgrid.store.provenance import provenance
 from epsgrid.store.records import ExperimentRecord, TrialFailure
 from epsgrid.trials.device import one_thread, resolve_device
 from epsgrid.trials.train import Interrupted, Trial, run_trial
-
-tables.compiled()  # likewise: to load the compiled counting takes 0.9 s
 
 
 class _LeaseLost(Exception):  # noqa: N818 - not an error: somebody else is at work on the trial

@@ -1,7 +1,7 @@
 """Count the entries of many tensors at once, again and again, without waiting for the device they lie on.
 
 `counting` counts one tensor and gives a histogram. A `Counter` counts all layers of a model after every step: it keeps
-its tables, on a CPU it makes a single compiled call for all tensors (see `_compiled`), on any other device it only
+its tables, on a CPU it makes a single compiled call for all tensors (see `compiled`), on any other device it only
 queues work, and what is read from the tables, percentiles and totals, is worked out where they lie.
 
 >>> import torch
@@ -15,6 +15,7 @@ queues work, and what is read from the tables, percentiles and totals, is worked
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Sequence
 from functools import cache
@@ -49,7 +50,12 @@ class NegativeEntryError(ValueError):
 
 
 def compiled() -> bool:
-    """Say whether tensors on a CPU are counted by compiled code; the first call compiles it, or reads it from disk."""
+    """Load the compiled counting at once, rather than when it is worth it; say whether it could be.
+
+    Until then tensors on a CPU are counted in plain torch, with the same result. It is loaded as soon as a process has
+    spent as long on that as loading takes: who looks once an epoch, or at a few batches, never waits for it.
+    """
+    _patience.is_over = True
     return _kernel() is not None
 
 
@@ -253,8 +259,34 @@ def _host(v: torch.Tensor) -> _Host | None:
     return v.device, torch.int32 if v.numel() < _INT32_LIMIT else torch.int64
 
 
-@cache
+class _Patience:
+    """Whether enough was counted in plain torch, on a CPU, that the compiled counting is worth loading.
+
+    Waiting until as much was lost as loading costs is never worse than twice the best that could have been done.
+    """
+
+    _SECONDS = 1.0
+    """What loading takes, about."""
+
+    def __init__(self) -> None:
+        self.is_over = False
+        self._spent = 0.0
+
+    def spend(self, seconds: float) -> None:
+        self._spent += seconds
+        self.is_over = self.is_over or self._spent > self._SECONDS
+
+
+_patience = _Patience()
+
+
 def _kernel() -> ModuleType | None:
+    """Return the compiled counting; None until it is worth loading, and where it cannot be loaded."""
+    return _load() if _patience.is_over else None
+
+
+@cache
+def _load() -> ModuleType | None:
     """Import the compiled counting, which compiles it; None, with a warning, where that cannot be done."""
     try:
         from epsgrid.numerics import _compiled
@@ -357,11 +389,13 @@ class _TorchRows:
         self._fractions = torch.from_numpy(fractions).to(device)
 
     def count(self, values: Sequence[torch.Tensor]) -> None:
+        began = time.perf_counter()
         self._table.zero_()
         for row, v in zip(self._rows, values, strict=True):
             for chunk in chunks(flat(v)):
                 row.scatter_add_(0, columns_of(chunk, self._mantissa_bits), self._ones[: chunk.numel()])
         if self._table.is_cpu:
+            _patience.spend(time.perf_counter() - began)
             self._refuse_negative(values)
 
     def _refuse_negative(self, values: Sequence[torch.Tensor]) -> None:

@@ -27,6 +27,8 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Count by compiled code, then in plain torch, which is what counts on other devices."""
     if request.param == "torch":
         monkeypatch.setattr(tables, "_kernel", lambda: None)
+    else:
+        assert tables.compiled()
     return str(request.param)
 
 

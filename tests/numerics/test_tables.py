@@ -30,10 +30,13 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
     """Count by compiled code, then in plain torch, which is what counts on other devices."""
     if request.param == "torch":
         monkeypatch.setattr(tables, "_kernel", lambda: None)
+    else:
+        assert tables.compiled()
     yield request.param
 
 
 def both_ways(values: Sequence[torch.Tensor], mantissa_bits: int = 5) -> list[Counted]:
+    assert tables.compiled()
     with pytest.MonkeyPatch.context() as patch:
         compiled = Counter(FRACTIONS, mantissa_bits).count(values)
         patch.setattr(tables, "_kernel", lambda: None)
@@ -417,16 +420,24 @@ def run(program: str) -> str:
     return done.stdout
 
 
-def test_numba_is_imported_when_something_is_counted() -> None:
+def test_numba_is_imported_when_counting_has_taken_as_long_as_importing_it() -> None:
     program = """
 import sys, torch
-from epsgrid.numerics.tables import Counter
-counter = Counter([0.5])
+from epsgrid.numerics import tables
+counter, v = tables.Counter([0.5]), [torch.arange(1.0, 1000.0)]
+first = counter.count(v).quantile_bins()
 assert "numba" not in sys.modules
-counter.count([torch.ones(3)])
+tables._Patience._SECONDS = 0.0
+counter.count(v)
+assert "numba" not in sys.modules, "it is loaded when the next count begins"
+assert torch.equal(counter.count(v).quantile_bins(), first)
 assert "numba" in sys.modules
 """
     run(program)
+
+
+def test_numba_is_imported_when_asked_for() -> None:
+    run("import sys; from epsgrid.numerics import tables; assert tables.compiled() and 'numba' in sys.modules")
 
 
 def test_without_numba_plain_torch_counts_and_says_so() -> None:

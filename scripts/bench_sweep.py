@@ -1,0 +1,253 @@
+"""Measure a sweep against a plain script, Ray Tune and Optuna on the same grid, side by side: run on demand.
+
+    python scripts/bench_sweep.py --cases empty seconds minute --rounds 2
+
+The ways, each started as a command of its own and timed from outside, start-up included:
+
+    plain     scripts/plain_cifar.py once per grid point, one after another, torch's threads on all cores
+    ray       the same training function by Ray Tune, one trial per core, one torch thread each
+    optuna    the same training function by Optuna's grid sampler, one job per core, one torch thread each
+    epsgrid   `epsgrid sweep`, as it is: isolated processes, resumable, gradient magnitudes kept after every epoch
+
+The cases, all on real CIFAR-10:
+
+    empty     128 images, one epoch: what a trial costs besides training
+    seconds   an MLP on 5,000 images, 2 epochs
+    minute    VGG11 on 4,000 images, 2 epochs
+
+Ways take turns within a round, so that other load on the machine hits them alike; printed are medians over rounds.
+Ray Tune and Optuna are left out, and said to be, where they are not installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import itertools
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Case:
+    """A grid: learning rates times seeds, at the default ε."""
+
+    name: str
+    model: str
+    images: int
+    epochs: int
+    rates: tuple[float, ...]
+    seeds: tuple[int, ...]
+
+    @property
+    def points(self) -> list[dict[str, Any]]:
+        """One per trial, as keywords of `plain_cifar.train`."""
+        common = {"model": self.model, "images": self.images, "epochs": self.epochs, "eps": 1e-8}
+        return [{**common, "lr": rate, "seed": seed} for seed, rate in itertools.product(self.seeds, self.rates)]
+
+
+CASES = (
+    Case("empty", "mlp", 128, 1, (1e-4, 3e-4, 1e-3, 3e-3), (0, 1, 2)),
+    Case("seconds", "mlp", 5_000, 2, (1e-4, 3e-4, 1e-3, 3e-3), (0, 1, 2)),
+    Case("minute", "vgg11", 4_000, 2, (3e-4, 1e-3), (0, 1)),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one way on one case: wall seconds, and the best test accuracy of each trial, in [0, 1]."""
+
+    seconds: float
+    accuracies: tuple[float, ...]
+
+
+def prepare(folder: Path) -> None:
+    """Write the images as the plain script wants them, shuffled: the first few are a fair part of all classes."""
+    from epsgrid.data import cifar10
+    from epsgrid.errors import DataError
+
+    try:
+        found = cifar10.load()
+    except DataError as error:
+        raise SystemExit(str(error)) from None
+    for name, split in {"train": found.train, "test": found.test}.items():
+        order = np.random.default_rng(0).permutation(len(split.labels))
+        np.save(folder / f"{name}_images.npy", np.moveaxis(split.pixels[order], 1, -1).copy())
+        np.save(folder / f"{name}_labels.npy", split.labels[order])
+
+
+def by_plain(case: Case, data: Path, folder: Path) -> tuple[float, ...]:
+    accuracies = []
+    for point in case.points:
+        options = [part for name, value in point.items() for part in (f"--{name}", str(value))]
+        command = [sys.executable, str(HERE / "plain_cifar.py"), "--data", str(data), *options]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        accuracies.append(float(json.loads(done.stdout)["accuracy"]))
+    return tuple(accuracies)
+
+
+def by_program(way: str) -> Callable[[Case, Path, Path], tuple[float, ...]]:
+    """Return what runs this script again as the program of one way."""
+
+    def run(case: Case, data: Path, folder: Path) -> tuple[float, ...]:
+        command = [sys.executable, str(Path(__file__)), "--as", way, "--cases", case.name, "--data", str(data)]
+        done = subprocess.run([*command, "--folder", str(folder)], check=True, capture_output=True, text=True)
+        return tuple(json.loads(done.stdout.splitlines()[-1]))
+
+    return run
+
+
+def be_ray(case: Case, data: Path, folder: Path) -> list[float]:
+    """Be the program that tunes with Ray."""
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(HERE), "RAY_AIR_NEW_OUTPUT": "0"}
+    import ray
+    from ray import tune
+
+    ray.init(num_cpus=CORES, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
+
+    def one(config: dict[str, Any]) -> None:
+        import plain_cifar
+        import torch
+
+        torch.set_num_threads(1)
+        tune.report({"accuracy": plain_cifar.train(data=str(data), **config["point"])})
+
+    tuner = tune.Tuner(
+        tune.with_resources(one, {"cpu": 1}),
+        param_space={"point": tune.grid_search(case.points)},
+        run_config=tune.RunConfig(storage_path=str(folder), verbose=0),
+    )
+    return [float(result.metrics["accuracy"]) for result in tuner.fit()]
+
+
+def be_optuna(case: Case, data: Path, folder: Path) -> list[float]:
+    """Be the program that tunes with Optuna."""
+    import optuna
+    import plain_cifar
+    import torch
+
+    torch.set_num_threads(1)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    numbers = list(range(len(case.points)))
+
+    def objective(trial: Any) -> float:
+        return plain_cifar.train(data=str(data), **case.points[trial.suggest_categorical("point", numbers)])
+
+    sampler = optuna.samplers.GridSampler({"point": numbers})
+    study = optuna.create_study(sampler=sampler, direction="maximize")
+    study.optimize(objective, n_trials=len(numbers), n_jobs=CORES)
+    return [float(trial.value) for trial in study.trials if trial.value is not None]
+
+
+def by_epsgrid(case: Case, data: Path, folder: Path) -> tuple[float, ...]:
+    spec = {
+        "experiment": case.name,
+        "task": {
+            "name": "cifar10",
+            "validation": 0,
+            "augment": True,
+            "subset": {"train": case.images, "test": max(100, case.images // 5)},
+        },
+        "model": case.model,
+        "optimizer": {"name": "adam", "weight_decay": 5e-4},
+        "training": {"epochs": case.epochs, "batch_size": 128, "selection": "test"},
+        "sweep": {"grid": "default", "learning_rates": list(case.rates), "seeds": list(case.seeds)},
+    }
+    path = folder / "spec.yaml"
+    path.write_text(json.dumps(spec))  # JSON is YAML
+    command = [sys.executable, "-m", "epsgrid", "sweep", str(path), "--runs", str(folder / "runs"), "--quiet"]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    results = sorted((folder / "runs").glob("*/trials/*/result.json"))
+    return tuple(json.loads(result.read_text())["test"]["metric"] for result in results)
+
+
+WAYS: dict[str, Callable[[Case, Path, Path], tuple[float, ...]]] = {
+    "plain": by_plain,
+    "ray": by_program("ray"),
+    "optuna": by_program("optuna"),
+    "epsgrid": by_epsgrid,
+}
+
+
+def measure(case: Case, way: str, data: Path) -> Outcome:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        began = time.perf_counter()
+        accuracies = WAYS[way](case, data, Path(folder))
+        seconds = time.perf_counter() - began
+    assert len(accuracies) == len(case.points), (way, len(accuracies))
+    return Outcome(seconds, accuracies)
+
+
+def row(case: Case, way: str, outcomes: Sequence[Outcome], plain: float) -> str:
+    seconds = statistics.median(outcome.seconds for outcome in outcomes)
+    last = outcomes[-1].accuracies
+    spread = f"{100 * statistics.fmean(last):.1f} (best {100 * max(last):.1f})"
+    count = len(case.points)
+    cells = (
+        case.name,
+        way,
+        str(count),
+        f"{seconds:.1f}",
+        f"{min(o.seconds for o in outcomes):.1f} to {max(o.seconds for o in outcomes):.1f}",
+        f"{3600 * count / seconds:.0f}",
+        f"{plain / seconds:.2f}",
+        f"{seconds * CORES / count:.2f}",
+        spread,
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+HEADER = (
+    "| case | way | trials | wall s, median | range | trials an hour | times plain | core seconds a trial "
+    "| mean test accuracy % |\n"
+    "| --- | --- | ---: | ---: | --- | ---: | ---: | ---: | --- |"
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", nargs="+", choices=[case.name for case in CASES], default=["empty", "seconds"])
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--as", dest="role", choices=("ray", "optuna"), help=argparse.SUPPRESS)
+    parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    cases = [case for case in CASES if case.name in asked.cases]
+    if asked.role:
+        print(json.dumps({"ray": be_ray, "optuna": be_optuna}[asked.role](cases[0], asked.data, asked.folder)))
+        return
+    ways = [way for way in asked.ways if way not in ("ray", "optuna") or importlib.util.find_spec(way)]
+    for way in sorted({*asked.ways} - {*ways}):
+        print(f"{way} is not installed: left out", file=sys.stderr)
+    with tempfile.TemporaryDirectory(prefix="bench-data-") as folder:
+        prepare(Path(folder))
+        print(f"{platform.platform()}, {CORES} cores, Python {platform.python_version()}, {asked.rounds} rounds\n")
+        print(HEADER, flush=True)
+        for case in cases:
+            outcomes: dict[str, list[Outcome]] = {way: [] for way in ways}
+            for number in range(asked.rounds):
+                for way in ways[number % len(ways) :] + ways[: number % len(ways)]:
+                    outcomes[way].append(measure(case, way, Path(folder)))
+            plain = statistics.median(o.seconds for o in outcomes.get("plain", outcomes[ways[0]]))
+            for way in ways:
+                print(row(case, way, outcomes[way], plain), flush=True)
+
+
+if __name__ == "__main__":
+    main()
