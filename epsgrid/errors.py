@@ -57,5 +57,9 @@ class NoBoundsError(EpsgridError):
     exit_code = ExitCode.NO_BOUNDS
 
 
+class ScalingError(EpsgridError):
+    """Settings that cannot be carried to another batch size: too large a ratio, or an optimizer without a rule."""
+
+
 class ObservationError(EpsgridError):
     """An optimizer that cannot be observed as asked: unknown, unnamed parameters, observed twice, no state yet."""

@@ -8,6 +8,7 @@ A file `optimizers/NAME.py` defines
     def build(parameters, options, learning_rate, epsilon) -> torch.optim.Optimizer
     def second_moment(state, group) -> SecondMoment | None
     PROBING_EPSILON: float            only where ε gets into what `second_moment` returns; see `probing_epsilon`
+    SCALING: Scaling | NoScaling      what moves with the batch size, or why no rule is derived for it
 
 `placement` gets the number of steps taken, since with some optimizers the weight of ε changes with it; bounds are
 converted at the step where they were measured. `math.inf` stands for the long run.
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from epsgrid import plugins
 from epsgrid.errors import NoBoundsError
 from epsgrid.numerics.placement import Placement
+from epsgrid.numerics.scaling import NoScaling, Scaling
 from epsgrid.optimizers._unsupported import UNSUPPORTED as UNSUPPORTED
 from epsgrid.spec.model import OptimizerOptions
 
@@ -63,6 +65,7 @@ class OptimizerPlugin(Protocol):
 
     Options: type[OptimizerOptions]
     HAS_EPSILON: bool
+    SCALING: Scaling | NoScaling
 
     def placement(self, options: Any, step: float) -> Placement:
         """Return how ε enters this optimizer's denominator, with conversions from and to √v̂ units.

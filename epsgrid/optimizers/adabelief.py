@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field, model_validator
 
 from epsgrid.numerics.placement import Placement
+from epsgrid.numerics.scaling import Scaling
 from epsgrid.optimizers._adam import corrected_second_moment
 from epsgrid.optimizers._dense import dense_only
 from epsgrid.optimizers._options import Decay, WeightDecay
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
     import torch
 
 HAS_EPSILON = True
+
+SCALING = Scaling(
+    epsilon="in place", decays=("betas",), decoupled="decoupled_weight_decay", requires={"rectify": False}
+)
 
 second_moment = corrected_second_moment
 

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from epsgrid.numerics.placement import Placement
+from epsgrid.numerics.scaling import NoScaling
 from epsgrid.optimizers import SecondMoment
 from epsgrid.optimizers._dense import dense_only
 from epsgrid.optimizers._options import Decay, WeightDecay
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     import torch
 
 HAS_EPSILON = True
+
+SCALING = NoScaling("it sets the size of its steps by a second average, with ε in it, and not by the learning rate")
 
 
 class Options(OptimizerOptions):

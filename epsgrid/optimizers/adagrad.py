@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from epsgrid.numerics.placement import Placement
+from epsgrid.numerics.scaling import NoScaling
 from epsgrid.optimizers import SecondMoment
 from epsgrid.optimizers._dense import dense_only
 from epsgrid.optimizers._options import WeightDecay
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     import torch
 
 HAS_EPSILON = True
+
+SCALING = NoScaling("its second moment is a sum that grows with the steps, and no average with a decay")
 
 
 class Options(OptimizerOptions):

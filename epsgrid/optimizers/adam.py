@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from epsgrid.numerics.placement import Placement
+from epsgrid.numerics.scaling import Scaling
 from epsgrid.optimizers._adam import corrected_second_moment
 from epsgrid.optimizers._dense import dense_only
 from epsgrid.optimizers._options import Decay, WeightDecay
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     import torch
 
 HAS_EPSILON = True
+
+SCALING = Scaling(epsilon="outside", decays=("betas",))
 
 second_moment = corrected_second_moment
 

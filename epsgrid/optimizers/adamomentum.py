@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from epsgrid.numerics.placement import Placement
+from epsgrid.numerics.scaling import NoScaling
 from epsgrid.optimizers._adam import corrected_second_moment
 from epsgrid.optimizers._dense import dense_only
 from epsgrid.optimizers._options import Decay, WeightDecay
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
     import torch
 
 HAS_EPSILON = True
+
+SCALING = NoScaling(
+    "its v averages the square of the momentum, which the rule leaves as large as it is, while the rule needs √v̂ to"
+    " fall as the noise of a gradient does"
+)
 
 second_moment = corrected_second_moment
 

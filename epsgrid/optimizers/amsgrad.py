@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from epsgrid.numerics.placement import Placement
+from epsgrid.numerics.scaling import NoScaling
 from epsgrid.optimizers import SecondMoment
 from epsgrid.optimizers._adam import corrected
 from epsgrid.optimizers._dense import dense_only
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     import torch
 
 HAS_EPSILON = True
+
+SCALING = NoScaling("its second moment is the largest so far, which keeps what noise there was in v")
 
 
 class Options(OptimizerOptions):

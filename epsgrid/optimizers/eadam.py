@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from epsgrid.numerics.placement import Placement
+from epsgrid.numerics.scaling import Scaling
 from epsgrid.optimizers._adam import corrected_second_moment
 from epsgrid.optimizers._dense import dense_only
 from epsgrid.optimizers._options import Decay, WeightDecay
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     import torch
 
 HAS_EPSILON = True
+
+SCALING = Scaling(epsilon="in place", decays=("betas",))
 
 second_moment = corrected_second_moment
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from epsgrid.numerics.placement import Placement
+from epsgrid.numerics.scaling import NoScaling
 from epsgrid.optimizers._adam import corrected_second_moment
 from epsgrid.optimizers._dense import dense_only
 from epsgrid.optimizers._options import Decay, WeightDecay
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     import torch
 
 HAS_EPSILON = True
+
+SCALING = NoScaling("its momentum follows a course of its own, counted in steps")
 
 second_moment = corrected_second_moment
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from pydantic import model_validator
 
 from epsgrid.numerics.placement import Placement
+from epsgrid.numerics.scaling import NoScaling
 from epsgrid.optimizers._adam import corrected_second_moment
 from epsgrid.optimizers._dense import dense_only
 from epsgrid.optimizers._options import Decay, WeightDecay
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     import torch
 
 HAS_EPSILON = True
+
+SCALING = NoScaling("its first steps do not divide by √v̂, and how many these are does not move with the batch")
 
 second_moment = corrected_second_moment
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import model_validator
 
 from epsgrid.numerics.placement import Placement
+from epsgrid.numerics.scaling import Scaling
 from epsgrid.optimizers import SecondMoment
 from epsgrid.optimizers._dense import dense_only
 from epsgrid.optimizers._options import Decay, WeightDecay
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     import torch
 
 HAS_EPSILON = True
+
+SCALING = Scaling(epsilon="outside", decays=("alpha",), requires={"momentum": 0.0, "centered": False})
 
 
 class Options(OptimizerOptions):

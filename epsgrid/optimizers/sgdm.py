@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import model_validator
 
+from epsgrid.numerics.scaling import NoScaling
 from epsgrid.optimizers._dense import dense_only
 from epsgrid.optimizers._options import Decay, WeightDecay
 from epsgrid.spec.model import OptimizerOptions
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import torch
 
 HAS_EPSILON = False
+
+SCALING = NoScaling("it divides by no second moment; its rule is the linear one")
 
 
 class Options(OptimizerOptions):

@@ -1,0 +1,304 @@
+"""Carry an optimizer's settings to another batch size: the square-root rule, and what it is compared with.
+
+Malladi, Lyu, Panigrahi and Arora (2022, arXiv 2205.10287) approximate Adam and RMSprop by stochastic differential
+equations. A gradient is g = ∇f + σ·z with noise z of a fixed covariance, and σ ∝ 1/√B with the batch size B. With the
+learning rate η, a step is worth the time η², and the equations hold nothing but
+
+    σ₀ = σ·η        ε₀ = ε·η        c₁ = (1 − β₁)/η²        c₂ = (1 − β₂)/η²
+
+so whatever leaves these four as they are leaves the whole course of training as it is, as long as the noise outweighs
+the gradient, which is what the equations assume. Let κ be the new batch size divided by the old one; σ becomes σ/√κ,
+and at the same number of epochs there are κ times fewer steps, each worth κ times the time:
+
+    lr' = lr·√κ        1 − βᵢ' = κ·(1 − βᵢ)        ε' = ε/√κ                    (their Definitions 5.2 and 5.3)
+
+The rest follows from the same four constants, and is ours:
+
+    ε inside the root, √(v + ε)       it is a square:                                       ε' = ε/κ
+    ε added to v in place             v's floor is ε/(1 − β₂), and has to fall by κ:        ε' = ε
+    decoupled decay θ ← θ − lr·λ·θ    lr·λ·steps stays:                                     λ' = λ·√κ
+    decay inside the gradient         is part of ∇f:                                        λ' = λ
+    a bound on the gradient's norm    the norm is the noise's:                              bound' = bound/√κ
+    counts of steps, as a warm-up     stay the same in epochs:                              n' = n/κ
+
+A decay cannot be negative, so the rule ends where κ·(1 − β) = 1. The form that never ends keeps the half-life of an
+average in epochs exactly, β' = β^κ; it agrees with the rule for small κ·(1 − β), and c₁, c₂ are then kept in the limit
+only.
+
+The linear rule, lr' = lr·κ and nothing else, is that of plain stochastic gradient descent, for comparison.
+
+Settings are taken for the decimals they are written as and results are rounded once: 0.999 with κ = 2 gives 0.998,
+where floating point gives 0.9979999999999998.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, Literal, get_args
+
+from epsgrid.errors import ScalingError
+
+Rule = Literal["sqrt", "sqrt-keep-epsilon", "linear", "none"]
+"""`sqrt-keep-epsilon` is the square-root rule with ε forgotten, to see what that costs."""
+
+RULES: tuple[Rule, ...] = get_args(Rule)
+
+EpsilonPlace = Literal["outside", "inside", "in place"]
+Number = int | float | Fraction
+
+_ROOT_BITS = 256
+_ROUNDING = Fraction(1, 2**53)
+"""What a decay near 1 may be off by: one that was carried down is carried up again to where it began, as far as 0."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What the square-root rule moves in an optimizer; its file declares it.
+
+    Attributes:
+        epsilon: whether ε is added outside the root, inside it, or to v in place.
+        decays: the options that hold decays of running averages, such as ("betas",); of several the last is that of v.
+        decoupled: whether `weight_decay` is kept out of the gradient; or the name of the option that says so.
+        requires: the option values that the rule was derived for.
+    """
+
+    epsilon: EpsilonPlace
+    decays: tuple[str, ...]
+    decoupled: bool | str = False
+    requires: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NoScaling:
+    """An optimizer that the square-root rule was not derived for.
+
+    Attributes:
+        why: what stands in the way, as the second half of a sentence.
+    """
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Constants:
+    """All that the stochastic differential equations know of an optimizer's settings.
+
+    Attributes:
+        noise: σ₀ = σ·η.
+        epsilon: ε₀ = ε·η.
+        decays: cᵢ = (1 − βᵢ)/η².
+    """
+
+    noise: float
+    epsilon: float
+    decays: tuple[float, ...]
+
+
+def constants(learning_rate: Number, decays: Iterable[Number], epsilon: Number, noise: Number) -> Constants:
+    """Return σ₀, ε₀ and the cᵢ, each rounded once.
+
+    >>> constants(1e-3, (0.9, 0.999), 1e-8, 1.0)
+    Constants(noise=0.001, epsilon=1e-11, decays=(100000.0, 1000.0))
+
+    Args:
+        learning_rate: η > 0.
+        decays: βᵢ in [0, 1).
+        epsilon: ε ≥ 0, added outside the root.
+        noise: σ, standard deviation of a gradient's noise for a covariance of one.
+    """
+    rate = exactly(learning_rate)
+    speeds = tuple(float((1 - exactly(beta)) / rate**2) for beta in decays)
+    return Constants(float(exactly(noise) * rate), float(exactly(epsilon) * rate), speeds)
+
+
+def exactly(number: Number) -> Fraction:
+    """Return a number as a fraction; a float counts as the shortest decimal that stands for it.
+
+    >>> exactly(0.001)
+    Fraction(1, 1000)
+    """
+    return Fraction(repr(float(number))) if isinstance(number, float) else Fraction(number)
+
+
+def root(number: Number) -> Fraction:
+    """Return a square root: exact where it is rational, else to some 77 digits.
+
+    >>> root(Fraction(1, 4))
+    Fraction(1, 2)
+    """
+    value = exactly(number)
+    over, under = math.isqrt(value.numerator), math.isqrt(value.denominator)
+    if over**2 == value.numerator and under**2 == value.denominator:
+        return Fraction(over, under)
+    shift = 2 * _ROOT_BITS
+    return Fraction(math.isqrt((value.numerator << shift) // value.denominator), 1 << _ROOT_BITS)
+
+
+def scaled_learning_rate(learning_rate: Number, kappa: Number, rule: Rule = "sqrt") -> float:
+    """Return the learning rate at κ times the batch size.
+
+    >>> scaled_learning_rate(3e-4, 4), scaled_learning_rate(3e-4, 4, "linear"), scaled_learning_rate(3e-4, 4, "none")
+    (0.0006, 0.0012, 0.0003)
+
+    Args:
+        learning_rate: > 0.
+        kappa: κ > 0.
+        rule: which rule.
+    """
+    return float(exactly(learning_rate) * _rate_factor(_checked(kappa), rule))
+
+
+def scaled_decay(beta: Number, kappa: Number, rule: Rule = "sqrt", *, half_life: bool = False) -> float:
+    """Return the decay of a running average at κ times the batch size.
+
+    >>> scaled_decay(0.9, 4), round(scaled_decay(0.9, 16, half_life=True), 4), scaled_decay(0.9, 4, "linear")
+    (0.6, 0.1853, 0.9)
+
+    Args:
+        beta: in [0, 1).
+        kappa: κ > 0.
+        rule: which rule; the linear one and none leave decays as they are.
+        half_life: take β^κ.
+
+    Raises:
+        ScalingError: κ·(1 − β) > 1; the message has the largest κ.
+    """
+    ratio = _checked(kappa)
+    if not is_square_root(rule):
+        return float(beta)
+    if half_life:
+        return float(float(beta) ** float(ratio))
+    left_out = 1 - exactly(beta)
+    if ratio * left_out > 1 + ratio * _ROUNDING:
+        raise ScalingError(
+            f"κ = {_told(ratio)} is too much for a decay of {float(beta):g}: κ·(1 − β) = {_told(ratio * left_out)}"
+            f" is more than 1, so the average would have to forget more than it holds; the largest κ is"
+            f" {_told(1 / left_out)}"
+        )
+    return max(0.0, float(1 - ratio * left_out))
+
+
+def largest_batch(batch_size: int, decays: Iterable[Number]) -> int | None:
+    """Return the largest batch size that the square-root rule reaches from another; None where there is no decay.
+
+    >>> largest_batch(128, (0.9, 0.999))
+    1280
+    """
+    ends = [Fraction(batch_size) / max(1 - exactly(beta) - _ROUNDING, _ROUNDING) for beta in decays]
+    return int(min(ends)) if ends else None
+
+
+def largest_kappa(decays: Iterable[Number]) -> float:
+    """Return the largest κ that the square-root rule allows; infinite without decays.
+
+    >>> largest_kappa((0.9, 0.999))
+    10.0
+    """
+    return min((float(1 / (1 - exactly(beta))) for beta in decays), default=math.inf)
+
+
+def scaled_epsilon(
+    epsilon: Number,
+    kappa: Number,
+    rule: Rule = "sqrt",
+    *,
+    place: EpsilonPlace = "outside",
+    decay: Number | None = None,
+    half_life: bool = False,
+) -> float:
+    """Return ε at κ times the batch size.
+
+    >>> [scaled_epsilon(1e-8, 4, place=place) for place in ("outside", "inside", "in place")]
+    [5e-09, 2.5e-09, 1e-08]
+
+    Args:
+        epsilon: ≥ 0, in the optimizer's own ε.
+        kappa: κ > 0.
+        rule: which rule; all but "sqrt" leave ε as it is.
+        place: where the optimizer adds it.
+        decay: β₂; needed for an ε in place with `half_life`, where 1 − β₂ does not grow by exactly κ.
+        half_life: the decays are scaled in the half-life form.
+    """
+    ratio = _checked(kappa)
+    if rule != "sqrt":
+        return float(epsilon)
+    value = exactly(epsilon)
+    if place == "outside":
+        return float(value / root(ratio))
+    if place == "inside":
+        return float(value / ratio)
+    if not half_life:
+        return float(epsilon)
+    assert decay is not None
+    grown = -math.expm1(float(ratio) * math.log(float(decay))) if decay else 1.0
+    return float(epsilon) * grown / float(ratio * (1 - exactly(decay)))
+
+
+def scaled_magnitude(magnitude: Number, kappa: Number) -> float:
+    """Return what a magnitude √v̂ or a gradient's norm becomes at κ times the batch size where noise dominates.
+
+    >>> scaled_magnitude(0.02, 4)
+    0.01
+    """
+    return float(exactly(magnitude) / root(_checked(kappa)))
+
+
+def scaled_weight_decay(weight_decay: Number, kappa: Number, rule: Rule = "sqrt", *, decoupled: bool) -> float:
+    """Return the weight decay with which lr·λ·steps stays; one inside the gradient is left as it is.
+
+    Under the linear rule lr·steps stays already, and with no rule nothing is scaled.
+
+    >>> scaled_weight_decay(0.01, 4, decoupled=True), scaled_weight_decay(0.01, 4, decoupled=False)
+    (0.02, 0.01)
+    """
+    ratio = _checked(kappa)
+    return float(exactly(weight_decay) * (root(ratio) if decoupled and is_square_root(rule) else 1))
+
+
+def scaled_steps(steps: int, kappa: Number) -> int:
+    """Return the count of steps that takes as many epochs, to the nearest whole number, and at least one.
+
+    >>> scaled_steps(4000, 3), scaled_steps(1, 8)
+    (1333, 1)
+    """
+    return max(1, round(steps / _checked(kappa)))
+
+
+def svag_weights(l: int) -> tuple[float, float]:  # noqa: E741 - its name in the papers
+    """Return the weights (1 ± √(2l² − 1))/2 of the two minibatches of an SVAG step; see `epsgrid.trials.svag`.
+
+    Their sum is 1 and the sum of their squares l²: the combined gradient has the same mean and l times the noise, which
+    is that of a batch l² times smaller.
+
+    >>> svag_weights(1), svag_weights(5)
+    ((1.0, 0.0), (4.0, -3.0))
+
+    Args:
+        l: at least 1.
+    """
+    spread = math.sqrt(2 * l**2 - 1)
+    return (1 + spread) / 2, (1 - spread) / 2
+
+
+def is_square_root(rule: Rule) -> bool:
+    """Return whether a rule scales learning rate and decays by the square-root rule."""
+    return rule in ("sqrt", "sqrt-keep-epsilon")
+
+
+def _rate_factor(kappa: Fraction, rule: Rule) -> Fraction:
+    if is_square_root(rule):
+        return root(kappa)
+    return kappa if rule == "linear" else Fraction(1)
+
+
+def _checked(kappa: Number) -> Fraction:
+    if not (math.isfinite(kappa) and kappa > 0):
+        raise ScalingError(f"κ, the new batch size over the old one, must be positive and finite, got {kappa!r}")
+    return exactly(kappa)
+
+
+def _told(number: Fraction) -> str:
+    return f"{float(number):.6g}"

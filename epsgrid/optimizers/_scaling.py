@@ -1,0 +1,140 @@
+"""An optimizer's options and its ε at another batch size, by what the optimizer's file declares in `SCALING`."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from epsgrid import optimizers, plugins
+from epsgrid.errors import ScalingError
+from epsgrid.numerics import scaling
+from epsgrid.numerics.scaling import NoScaling, Number, Rule, Scaling
+from epsgrid.spec.model import OptimizerOptions
+from epsgrid.spec.problems import shown
+
+AnyOptions = TypeVar("AnyOptions", bound=OptimizerOptions)
+
+_UNDECLARED = NoScaling("its file says nothing of it (SCALING)")
+
+
+def scaling_of(options: OptimizerOptions) -> Scaling:
+    """Return what the square-root rule moves in an optimizer, or say that the rule was not derived for it.
+
+    Args:
+        options: the optimizer's options, with its name.
+
+    Raises:
+        ScalingError: no rule is derived for this optimizer, which the message says why and of which ones it is; or not
+            for one of these options.
+    """
+    found = getattr(optimizers.load(options.name), "SCALING", _UNDECLARED)
+    if isinstance(found, NoScaling):
+        raise ScalingError(
+            f"optimizer.name: the square-root rule is not derived for {options.name!r}: {found.why};"
+            f" it is derived for: {', '.join(scalable())}"
+        )
+    assert isinstance(found, Scaling), found
+    for field, value in found.requires.items():
+        if getattr(options, field) != value:
+            raise ScalingError(
+                f"optimizer.{field}: the square-root rule is derived for {options.name!r} with {field}: {shown(value)}"
+                f" only, got {shown(getattr(options, field))}; change it, or take another rule"
+            )
+    return found
+
+
+def scalable() -> tuple[str, ...]:
+    """Return the names of our optimizers that the square-root rule is derived for."""
+    return tuple(name for name in plugins.names("optimizers") if isinstance(optimizers.load(name).SCALING, Scaling))
+
+
+def decays_of(options: OptimizerOptions) -> tuple[float, ...]:
+    """Return the decays of an optimizer's averages, that of v last.
+
+    Raises:
+        ScalingError: see `scaling_of`.
+    """
+    values = (getattr(options, field) for field in scaling_of(options).decays)
+    return tuple(beta for value in values for beta in (value if isinstance(value, tuple) else (value,)))
+
+
+def is_decoupled(options: OptimizerOptions) -> bool:
+    """Return whether the weight decay is kept out of the gradient.
+
+    Raises:
+        ScalingError: see `scaling_of`.
+    """
+    switch = scaling_of(options).decoupled
+    return bool(getattr(options, switch)) if isinstance(switch, str) else switch
+
+
+def scaled_options(options: AnyOptions, kappa: Number, *, half_life: bool = False) -> AnyOptions:
+    """Return an optimizer's options at κ times the batch size, by the square-root rule.
+
+    Args:
+        options: at the base batch size.
+        kappa: the new batch size over the old one, > 0.
+        half_life: scale decays as β^κ.
+
+    Raises:
+        ScalingError: the rule is not derived for the optimizer, κ is more than it allows, or the optimizer refuses the
+            decays that come out.
+    """
+    moved = scaling_of(options)
+    values = options.model_dump()
+    for field in moved.decays:
+        values[field] = _each(values[field], lambda beta: scaling.scaled_decay(beta, kappa, half_life=half_life))
+    if is_decoupled(options):
+        values["weight_decay"] = scaling.scaled_weight_decay(values["weight_decay"], kappa, decoupled=True)
+    try:
+        return type(options).model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, ("optimizer", *first["loc"])))
+        raise ScalingError(
+            f"{field}: the square-root rule with κ = {float(kappa):.6g} makes it {first['input']!r}, which"
+            f" {options.name!r} refuses: {first['msg']}; take a smaller κ, or the half-life form β^κ"
+        ) from error
+
+
+def scaled_epsilon(
+    options: OptimizerOptions, epsilon: float, kappa: Number, rule: Rule = "sqrt", *, half_life: bool = False
+) -> float:
+    """Return an optimizer's ε at κ times the batch size; only "sqrt" moves it.
+
+    Args:
+        options: at the base batch size.
+        epsilon: likewise, in the optimizer's own ε.
+        kappa: the new batch size over the old one, > 0.
+        rule: which rule.
+        half_life: the decays are scaled as β^κ.
+
+    Raises:
+        ScalingError: the square-root rule is not derived for the optimizer.
+    """
+    if not scaling.is_square_root(rule):
+        return epsilon
+    place, decay = scaling_of(options).epsilon, decays_of(options)[-1]
+    return scaling.scaled_epsilon(epsilon, kappa, rule, place=place, decay=decay, half_life=half_life)
+
+
+def require_reach(options: OptimizerOptions, base: int, batch_size: int, *, half_life: bool = False) -> None:
+    """Refuse a batch size that the square-root rule does not reach from `base`; the half-life form reaches all.
+
+    Raises:
+        ScalingError: κ·(1 − β) is more than 1; the message has the largest κ and batch size. Or see `scaling_of`.
+    """
+    decays = decays_of(options)
+    most = scaling.largest_batch(base, decays)
+    if not half_life and most is not None and batch_size > most:
+        raise ScalingError(
+            f"training.batch_size: from {base:,} to {batch_size:,} is κ = {batch_size / base:.6g}, and with a decay of"
+            f" {min(decays):g} the square-root rule ends at κ = {scaling.largest_kappa(decays):.6g}, a batch of"
+            f" {most:,}: κ·(1 − β) may not be more than 1. Begin at a larger base batch, or take the half-life form"
+            " β^κ, which has no end (--half-life)"
+        )
+
+
+def _each(value: Any, scaled: Any) -> Any:
+    return tuple(map(scaled, value)) if isinstance(value, tuple) else scaled(value)

@@ -1,0 +1,171 @@
+"""SVAG: train along the stochastic differential equation that an adaptive optimizer approximates.
+
+Li, Malladi and Arora (2021, arXiv 2102.12470) for SGD; Malladi et al. (2022, arXiv 2205.10287) for RMSprop and Adam,
+which is what stands here, by the rule of their code. Each step draws two independent minibatches of the spec's size and
+descends the combined loss
+
+    w₊·L₁ + w₋·L₂        w± = (1 ± √(2l² − 1)) / 2        w₊ + w₋ = 1, w₊² + w₋² = l²
+
+in one backward pass: the gradient has the same mean and l times the noise. That is the noise of a batch l² times
+smaller, so everything else is that of the square-root rule with κ = 1/l² (see `epsgrid.numerics.scaling`): lr/l,
+(1 − β)/l², ε·l, or ε·l² inside the root and ε itself in place, decoupled weight decay over l, a bound on the gradient's
+norm times l, counts of steps times l². As l grows the training converges to the equation's, in which a plain step is
+worth the time η² and one of these η²/l²; where l makes no difference, the equation describes the plain training.
+
+An epoch of the spec therefore takes l² times its steps, N/B·l² of them, each of which uses two minibatches: l² passes
+over the data for the first ones and l² for the second ones, each pass in an order of its own. (The published code takes
+both from one pass, N/2B·l² steps, half the time; trainings compared at equal epochs there are not so at equal time.)
+
+With l = 1 the second minibatch has no weight. It is left out, no number is changed, and the training is the plain one,
+bit for bit; the trial is the same, too, and has the same id.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import torch
+
+from epsgrid.numerics import scaling
+from epsgrid.numerics.seeds import derive_seed
+from epsgrid.optimizers import _scaling as optimizer_scaling
+from epsgrid.spec.model import Spec, Training
+from epsgrid.tasks import Task
+
+
+class Pair(NamedTuple):
+    """Two independent minibatches and their weights in the loss."""
+
+    first: Any
+    second: Any
+    weights: tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the steps of a trial are taken with.
+
+    Attributes:
+        spec: with the optimizer's options, schedule and clipping of the finer steps.
+        learning_rate: likewise.
+        epsilon: likewise; None for an optimizer without one.
+    """
+
+    spec: Spec
+    learning_rate: float
+    epsilon: float | None
+
+
+def settings(spec: Spec, learning_rate: float, epsilon: float | None) -> Settings:
+    """Return what a trial's steps are taken with: what was asked for, or that for steps worth 1/l² of the time.
+
+    Args:
+        spec: as asked.
+        learning_rate: of the trial.
+        epsilon: of the trial.
+
+    Raises:
+        ScalingError: the optimizer has no square-root rule.
+    """
+    l = factor(spec.training)  # noqa: E741
+    if l == 1:
+        return Settings(spec, learning_rate, epsilon)
+    kappa = Fraction(1, l**2)
+    options = optimizer_scaling.scaled_options(spec.optimizer, kappa)
+    if epsilon is not None:
+        epsilon = optimizer_scaling.scaled_epsilon(spec.optimizer, epsilon, kappa)
+    every = spec.observe.every
+    if isinstance(every, int):
+        every = scaling.scaled_steps(every, kappa)
+    finer = spec.model_copy(
+        update={
+            "optimizer": options,
+            "training": _training(spec.training, kappa),
+            "observe": spec.observe.model_copy(update={"every": every}),
+        }
+    )
+    return Settings(finer, scaling.scaled_learning_rate(learning_rate, kappa), epsilon)
+
+
+def _training(training: Training, kappa: Fraction) -> Training:
+    schedule, clip_norm = training.schedule, training.clip_norm
+    if schedule.warmup_steps is not None:
+        steps = scaling.scaled_steps(schedule.warmup_steps, kappa)
+        schedule = schedule.model_copy(update={"warmup_steps": steps})
+    if clip_norm is not None:
+        clip_norm = scaling.scaled_magnitude(clip_norm, kappa)
+    return training.model_copy(update={"schedule": schedule, "clip_norm": clip_norm})
+
+
+def factor(training: Training) -> int:
+    """Return l; 1 for plain training."""
+    return 1 if training.svag is None else training.svag.l
+
+
+def steps_in_epoch(task: Task, training: Training, seed: int, epoch: int) -> int:
+    """Return the number of steps in an epoch of the spec, counted from 0: l² times those of plain training."""
+    return sum(task.steps_per_epoch(training.batch_size, seed, each) for each in _passes(training, epoch))
+
+
+def batches(task: Task, training: Training, seed: int, epoch: int, first_step: int = 0) -> Iterator[Any]:
+    """Yield the batches of an epoch, or pairs of them, from `first_step` on.
+
+    The second ones are those of another seed, derived from the trial's.
+    """
+    l, size = factor(training), training.batch_size  # noqa: E741
+    both, other = scaling.svag_weights(l), derive_seed("svag", seed)
+    for each in _passes(training, epoch):
+        steps = task.steps_per_epoch(size, seed, each)
+        skipped = min(first_step, steps)
+        first_step -= skipped
+        first = task.batches(seed, each, size, skipped)
+        if l == 1:
+            yield from first
+        else:
+            second = task.batches(other, each, size, skipped)
+            yield from (Pair(*pair, both) for pair in zip(first, second, strict=True))
+
+
+def _passes(training: Training, epoch: int) -> range:
+    """Return the passes over the data that an epoch consists of, counted over the whole training."""
+    passes = factor(training) ** 2
+    return range(epoch * passes, (epoch + 1) * passes)
+
+
+def losses(task: Task, model: torch.nn.Module, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the loss to descend, with gradient, and the one to report.
+
+    They differ for a pair, whose combined loss is l times noisier: reported is the mean of both.
+    """
+    if not isinstance(batch, Pair):
+        loss = task.loss(model, batch)
+        return loss, loss.detach()
+    first, second = task.loss(model, batch.first), task.loss(model, batch.second)
+    plus, minus = batch.weights
+    return plus * first + minus * second, (first.detach() + second.detach()) / 2
+
+
+def learning_rate_scale(task: Task, batch: Any) -> float:
+    """Return the task's factor on the learning rate; both batches of a pair have the same."""
+    return task.learning_rate_scale(batch.first if isinstance(batch, Pair) else batch)
+
+
+def caveats(model: torch.nn.Module, training: Training) -> tuple[str, ...]:
+    """Return what of a model SVAG cannot treat as gradient noise, a sentence each; nothing for plain training."""
+    if factor(training) == 1:
+        return ()
+    found = []
+    if any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+        found.append(
+            "SVAG and batch norm: each of the two minibatches is normalised by itself, so noise in the normalisation"
+            f" is not made {factor(training)} times larger, and the running averages take two updates a step"
+        )
+    if any(isinstance(module, torch.nn.modules.dropout._DropoutNd) and module.p > 0 for module in model.modules()):
+        found.append(
+            "SVAG and dropout: the two minibatches get masks of their own, so the noise of dropout is made"
+            f" {factor(training)} times larger with that of the data"
+        )
+    return tuple(found)

@@ -1,0 +1,213 @@
+"""Carry specs and bounds to another batch size."""
+
+from itertools import pairwise
+from types import SimpleNamespace
+
+import pytest
+
+from epsgrid import optimizers, plugins
+from epsgrid.errors import ScalingError
+from epsgrid.numerics.scaling import NoScaling, Scaling
+from epsgrid.optimizers._scaling import scalable
+from epsgrid.spec import parse_spec, spec_to_yaml
+from epsgrid.stages.experiment import Asked
+from epsgrid.stages.probe import probe
+from epsgrid.stages.scale import annotated_yaml, renamed, require_fitting, scaled_epsilon, scaled_spec, unchecked_size
+from epsgrid.stages.scale_bounds import carried_bounds
+
+SPEC = """
+experiment: base
+task: digits
+model: {name: mlp, hidden: [8]}
+optimizer: {name: adam, weight_decay: 1e-4}
+training:
+  epochs: 5
+  batch_size: 64
+  clip_norm: 0.5
+  schedule: {kind: inverse_sqrt, warmup_steps: 50}
+probe: {batches: 10, every: 5, compare_weights: 1e-3}
+observe: {every: 8}
+sweep: {learning_rates: [1e-3, 3e-3], default_epsilon: 1e-8}
+"""
+
+
+def spec(*overrides: str):
+    return parse_spec(SPEC, overrides=overrides)
+
+
+def moved(scaled) -> dict:
+    return {change.path: change.after for change in scaled.changes}
+
+
+def test_the_square_root_rule_moves_every_number_that_it_should():
+    scaled = scaled_spec(spec(), 256)
+    assert scaled.kappa == 4.0
+    assert moved(scaled) == {
+        "optimizer.betas": [0.6, 0.996],
+        "training.batch_size": 256,
+        "training.schedule.warmup_steps": 12,
+        "training.clip_norm": 0.25,
+        "probe.batches": 2,
+        "probe.every": 1,
+        "probe.compare_weights": 2e-3,
+        "observe.every": 2,
+        "sweep.learning_rates": [2e-3, 6e-3],
+        "sweep.default_epsilon": 5e-9,
+    }
+    assert scaled.spec.optimizer.betas == (0.6, 0.996)
+    assert scaled.spec.sweep.learning_rates == (2e-3, 6e-3)
+    warmup = next(change for change in scaled.changes if change.path.endswith("warmup_steps"))
+    assert (warmup.before, warmup.why) == (50, "as many epochs: over κ (12.5, rounded)")
+    assert any("assumed: the noise of a gradient outweighs its mean" in note for note in scaled.notes)
+    assert any("weight_decay is part of the gradient and stays" in note for note in scaled.notes)
+
+
+@pytest.mark.parametrize(
+    ("rule", "rates", "epsilon", "betas"),
+    [
+        ("sqrt-keep-epsilon", [2e-3, 6e-3], 1e-8, (0.6, 0.996)),
+        ("linear", [4e-3, 12e-3], 1e-8, (0.9, 0.999)),
+        ("none", [1e-3, 3e-3], 1e-8, (0.9, 0.999)),
+    ],
+)
+def test_the_other_rules(rule, rates, epsilon, betas):
+    scaled = scaled_spec(spec(), 256, rule)
+    assert list(scaled.spec.sweep.learning_rates) == rates
+    assert scaled.spec.sweep.default_epsilon == epsilon
+    assert scaled.spec.optimizer.betas == betas
+    assert scaled.spec.training.schedule.warmup_steps == 12
+    assert scaled.spec.training.epochs == 5
+
+
+def test_the_same_batch_changes_nothing():
+    scaled = scaled_spec(spec(), 64)
+    assert scaled.changes == () and scaled.spec == spec() and renamed(scaled) == scaled
+
+
+def test_decoupled_decay_keeps_lr_times_decay_times_steps():
+    before, scaled = spec("optimizer=adamw"), scaled_spec(spec("optimizer=adamw"), 256).spec
+    kept = before.sweep.learning_rates[0] * before.optimizer.weight_decay * 400
+    assert scaled.sweep.learning_rates[0] * scaled.optimizer.weight_decay * 100 == pytest.approx(kept, rel=1e-14)
+    coupled = "optimizer={name: adabelief, weight_decay: 1e-2, decoupled_weight_decay: false}"
+    assert scaled_spec(spec(coupled), 256).spec.optimizer.weight_decay == 1e-2
+    assert scaled_spec(spec(coupled.replace("false", "true")), 256).spec.optimizer.weight_decay == 2e-2
+
+
+def test_an_epsilon_in_place_stays_and_the_floor_it_gives_falls():
+    for name in ("eadam", "adabelief"):
+        scaled = scaled_spec(spec(f"optimizer={name}"), 256)
+        assert "sweep.default_epsilon" not in moved(scaled)
+        assert any("added to v in place" in note and "ε stays as it is" in note for note in scaled.notes)
+        assert scaled_epsilon(spec(f"optimizer={name}"), 1e-16, 4, "sqrt") == 1e-16
+        floors = [
+            optimizers.load(name).placement(asked.optimizer, 100).magnitude_from_epsilon(1e-16)
+            for asked in (spec(f"optimizer={name}"), scaled.spec)
+        ]
+        assert floors[1] == pytest.approx(floors[0] / 2, rel=1e-6)
+    assert scaled_epsilon(spec(), 1e-8, 4, "sqrt") == 5e-9
+    assert scaled_epsilon(spec("optimizer=rmsprop"), 1e-8, 0.25, "sqrt") == 2e-8
+    assert scaled_epsilon(spec("optimizer=nadam"), 1e-8, 4, "linear") == 1e-8
+
+
+@pytest.mark.parametrize("name", scalable())
+@pytest.mark.parametrize("batch", [1, 48])
+def test_a_spec_that_was_scaled_down_and_up_again_is_the_same(name, batch):
+    """κ = 1/64 has an exact root; of 3/4 the root is rounded twice, so the last digit may be another."""
+    base = spec(f"optimizer={{name: {name}, weight_decay: 0.01}}")
+    back = scaled_spec(scaled_spec(base, batch).spec, 64).spec
+    if batch == 1:
+        assert back == base
+    for value, expected in zip(numbers(back), numbers(base), strict=True):
+        assert value == pytest.approx(expected, rel=1e-13)
+
+
+def numbers(asked) -> list:
+    found = [field for field in asked.optimizer.model_dump().values() if isinstance(field, float | tuple)]
+    return [*found, asked.sweep.learning_rates, asked.sweep.default_epsilon, asked.training.clip_norm]
+
+
+def test_every_optimizer_says_what_its_scaling_is():
+    names = plugins.names("optimizers")
+    assert all(isinstance(optimizers.load(name).SCALING, Scaling | NoScaling) for name in names)
+    assert scalable() == ("adabelief", "adam", "adamw", "eadam", "rmsprop")
+    for name in scalable():
+        options, declared = optimizers.load(name).Options(name=name), optimizers.load(name).SCALING
+        assert all(hasattr(options, field) for field in (*declared.decays, *declared.requires, "weight_decay"))
+        in_place = "in place" in optimizers.load(name).placement(options, 1).where
+        assert (declared.epsilon == "in place") == in_place
+
+
+@pytest.mark.parametrize(
+    ("override", "batch", "words"),
+    [
+        ("optimizer=nadam", 128, r"not derived for 'nadam': its momentum .* derived for: adabelief, adam, adamw"),
+        ("optimizer=sgdm", 128, "its rule is the linear one"),
+        ("optimizer=adamomentum", 128, "averages the square of the momentum"),
+        ("optimizer={name: rmsprop, momentum: 0.9}", 128, "optimizer.momentum: .* with momentum: 0.0 only, got 0.9"),
+        ("optimizer={name: adabelief, rectify: true}", 128, "optimizer.rectify: .* got true"),
+        ("optimizer=adam", 1024, r"from 64 to 1,024 is κ = 16, .* ends at κ = 10, a batch of 640: .*--half-life"),
+        ("optimizer=adabelief", 640, r"optimizer.betas.0: .* κ = 10 makes it 0.0, which 'adabelief' refuses"),
+        ("optimizer=tests.spec.fakes:adam_like", 128, r"its file says nothing of it \(SCALING\)"),
+        ("optimizer=adam", 0, "batch size: expected a whole number of at least 1, got 0"),
+    ],
+)
+def test_what_cannot_be_scaled_is_told(override, batch, words):
+    with pytest.raises(ScalingError, match=words):
+        scaled_spec(spec(override), batch)
+
+
+def test_the_half_life_form_reaches_any_batch():
+    scaled = scaled_spec(spec(), 1024, half_life=True).spec
+    assert scaled.optimizer.betas == pytest.approx((0.9**16, 0.999**16))
+    assert scaled.sweep.default_epsilon == 2.5e-9
+
+
+def test_an_optimizer_without_a_rule_scales_by_the_linear_one():
+    assert moved(scaled_spec(spec("optimizer=sgdm"), 128, "linear"))["sweep.learning_rates"] == [2e-3, 6e-3]
+
+
+def test_the_yaml_reads_back_and_has_a_comment_above_each_number():
+    scaled = renamed(scaled_spec(spec(), 256))
+    text = annotated_yaml(scaled)
+    assert parse_spec(text) == scaled.spec
+    assert scaled.spec.experiment == "base-batch-256"
+    lines = text.splitlines()
+    for change in scaled.changes:
+        key = change.path.rpartition(".")[2]
+        above = [one for one, two in pairwise(lines) if two.lstrip().startswith(f"{key}:")]
+        assert sum(line.lstrip().startswith("#") for line in above) >= 1, change
+    assert "  # [0.9, 0.999] → [0.6, 0.996]: it spans as many epochs: 1 − β times κ" in lines
+    assert lines[0] == "# Carried to a batch of 256 by epsgrid scale: κ = 4, rule: sqrt."
+    plain = [line for line in lines if not line.lstrip().startswith("#")]
+    assert plain == spec_to_yaml(scaled.spec).splitlines()
+
+
+def test_a_batch_larger_than_the_data_is_refused():
+    with pytest.raises(ScalingError, match=r"training.batch_size: 2,000 is more than there is to train on: 1,077 in"):
+        unchecked_size(spec("training.batch_size=2000"))
+    assert unchecked_size(spec()) is None
+    assert unchecked_size(spec("task={name: images, root: /nowhere}")).startswith("not checked whether a batch fits")
+    require_fitting(spec(), SimpleNamespace())
+
+
+def test_bounds_fall_with_the_noise_and_epsilon_follows_its_place(asked: Asked):
+    record = probe(asked, [], force=False, on_step=lambda done, of: None).record
+    carried = carried_bounds(record, 1024)
+    assert (carried.base, carried.kappa, carried.optimizer) == (256, 4.0, "adam")
+    for end, bound in ((carried.low, record.bounds().low), (carried.high, record.bounds().high)):
+        assert end.measured == bound
+        assert end.carried.magnitude == pytest.approx(bound.magnitude / 2, rel=1e-14)
+        assert end.carried.epsilon == end.carried.magnitude
+        assert end.carried.layers == bound.layers
+    assert "outweighs its mean" in carried.notes[0]
+    in_place = dict(record.identity, optimizer=optimizers.load("eadam").Options(name="eadam").model_dump(mode="json"))
+    eadam = type(record)(**{**vars(record), "identity": in_place})
+    low = carried_bounds(eadam, 1024).low.carried
+    assert low.epsilon == pytest.approx(0.001 * record.bounds().low.magnitude ** 2)
+    assert carried_bounds(eadam, 1024, "none").low.carried.epsilon == pytest.approx(low.epsilon / 4)
+    for batch, words in ((0, "at least 1, got 0"), (4096, "ends at κ = 10, a batch of 2,560")):
+        with pytest.raises(ScalingError, match=words):
+            carried_bounds(record, batch)
+    nadam = dict(record.identity, optimizer={"name": "nadam"})
+    with pytest.raises(ScalingError, match="not derived for 'nadam'"):
+        carried_bounds(type(record)(**{**vars(record), "identity": nadam}), 512)
