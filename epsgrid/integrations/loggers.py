@@ -22,21 +22,24 @@ from __future__ import annotations
 
 import importlib
 import math
-import os
-import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from epsgrid.errors import ExecutionError
 from epsgrid.numerics.histogram import LogHistogram
 from epsgrid.numerics.magnitudes import TAIL_FRACTION
 from epsgrid.numerics.series import Series
+from epsgrid.observing.trackers import MlflowRun as MlflowRun
+from epsgrid.observing.trackers import import_mlflow as import_mlflow
+from epsgrid.observing.trackers import metric_name as metric_name
+from epsgrid.observing.trackers import mlflow_client as mlflow_client
+from epsgrid.observing.trackers import mlflow_experiment as mlflow_experiment
+from epsgrid.observing.trackers import open_tensorboard as open_tensorboard
 
 PREFIX = "epsgrid"
 
@@ -46,8 +49,6 @@ Choose = Callable[[Series, str], dict[int, dict[str, float]]]
 _LEAST_FLOAT32 = 2.0**-149
 _SHOWN = {"p2": TAIL_FRACTION, "p50": 0.5, "p98": 1 - TAIL_FRACTION}
 _METRICS_IN_A_BATCH = 1000
-_NOT_IN_A_METRIC = re.compile(r"[^0-9A-Za-z_\-. :/]")
-_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 
 
 def scalars(series: Series, prefix: str = PREFIX) -> dict[int, dict[str, float]]:
@@ -87,19 +88,6 @@ def scalars_of_layers(series: Series, prefix: str = PREFIX) -> dict[int, dict[st
 
 
 # TensorBoard
-
-
-def open_tensorboard(folder: str | Path) -> Any:
-    """Return a SummaryWriter on a folder; whoever opens it closes it.
-
-    Raises:
-        ExecutionError: tensorboard is not installed.
-    """
-    try:
-        tensorboard = importlib.import_module("torch.utils.tensorboard")
-    except ImportError as error:
-        raise _not_installed("tensorboard", error) from error
-    return tensorboard.SummaryWriter(str(folder))
 
 
 def write_tensorboard(series: Series, writer: Any, prefix: str = PREFIX, choose: Choose = scalars) -> None:
@@ -165,23 +153,6 @@ def _histograms(series: Series) -> Iterator[tuple[int, str, LogHistogram]]:
 # MLflow
 
 
-@dataclass(frozen=True)
-class MlflowRun:
-    """A run of MLflow to write to.
-
-    Attributes:
-        client: an MlflowClient.
-        run_id: the run's.
-    """
-
-    client: Any
-    run_id: str
-
-    def end(self) -> None:
-        """Mark the run as finished."""
-        self.client.set_terminated(self.run_id)
-
-
 def open_mlflow(where: str | Path, experiment: str = PREFIX, run_name: str | None = None) -> MlflowRun:
     """Begin a run, without a network where `where` is a folder; whoever opens it ends it.
 
@@ -195,29 +166,8 @@ def open_mlflow(where: str | Path, experiment: str = PREFIX, run_name: str | Non
     Raises:
         ExecutionError: mlflow is not installed.
     """
-    mlflow = import_mlflow()
-    if "://" not in str(where):
-        where = Path(where).absolute().as_uri()
-    if str(where).startswith("file:"):
-        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-    client = mlflow.MlflowClient(tracking_uri=str(where))
-    found = client.get_experiment_by_name(experiment)
-    experiment_id = client.create_experiment(experiment) if found is None else found.experiment_id
-    return MlflowRun(client, client.create_run(experiment_id, run_name=run_name).info.run_id)
-
-
-def import_mlflow() -> Any:
-    """Return the module mlflow; its telemetry is off unless the environment says otherwise.
-
-    Raises:
-        ExecutionError: it is not installed.
-    """
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
-    try:
-        return importlib.import_module("mlflow")
-    except ImportError as error:
-        raise _not_installed("mlflow", error) from error
+    client = mlflow_client(where)
+    return MlflowRun(client, client.create_run(mlflow_experiment(client, experiment), run_name=run_name).info.run_id)
 
 
 def write_mlflow(series: Series, run: MlflowRun, prefix: str = PREFIX, choose: Choose = scalars) -> None:
@@ -246,10 +196,6 @@ def write_mlflow_histograms(series: Series, run: MlflowRun, prefix: str = PREFIX
 def _log_metrics(run: MlflowRun, row: dict[str, float], step: int) -> None:
     entities = importlib.import_module("mlflow.entities")
     now = int(time.time() * 1000)
-    metrics = [entities.Metric(_NOT_IN_A_METRIC.sub("_", name), value, now, step) for name, value in row.items()]
+    metrics = [entities.Metric(metric_name(name), value, now, step) for name, value in row.items()]
     for start in range(0, len(metrics), _METRICS_IN_A_BATCH):
         run.client.log_batch(run.run_id, metrics=metrics[start : start + _METRICS_IN_A_BATCH])
-
-
-def _not_installed(extra: str, error: ImportError) -> ExecutionError:
-    return ExecutionError(f"{extra} cannot be imported ({error}); `pip install 'epsgrid[{extra}]'`")

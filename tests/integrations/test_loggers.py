@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import os
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -218,5 +219,5 @@ def test_telemetry_is_off_unless_the_environment_says_otherwise(monkeypatch: pyt
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "false")
     monkeypatch.delenv("DO_NOT_TRACK", raising=False)
     loggers.import_mlflow()
-    assert loggers.os.environ["MLFLOW_DISABLE_TELEMETRY"] == "false"
-    assert loggers.os.environ["DO_NOT_TRACK"] == "true"
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "false"
+    assert os.environ["DO_NOT_TRACK"] == "true"

@@ -1,0 +1,208 @@
+"""The search space that measured bounds make: ε and learning rate, each as a range and as a grid.
+
+The grid of ε holds the decades from bound to bound, as the narrowed grid does, and the range reaches from the first to
+the last of them. Where both bounds lie in one decade the range is what rounds to it. The learning rates are those of
+the run's own spec: nothing was measured about them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from epsgrid.errors import SpecError
+from epsgrid.exporters._target import Target
+from epsgrid.numerics.bounds import EpsilonBounds
+from epsgrid.numerics.magnitudes import decade_of
+from epsgrid.store.records import ExperimentRecord, ProbeRecord
+
+Kind = Literal["log-uniform", "grid"]
+
+KINDS: tuple[Kind, ...] = ("log-uniform", "grid")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
+_HALF_A_DECADE = math.sqrt(10)
+_LONGEST_LINE = 400
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One number to search.
+
+    Attributes:
+        name: what the user's training calls it; letters, digits and underscores, with dots between parts.
+        low: least value, > 0.
+        high: greatest value, ≥ `low`; equal to it where there is but one.
+        values: the grid, rising; all within the range.
+    """
+
+    name: str
+    low: float
+    high: float
+    values: tuple[float, ...]
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether there is but one value, and so nothing to search."""
+        return self.low == self.high
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {"low": self.low, "high": self.high, "values": list(self.values)}
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is handed over.
+
+    Attributes:
+        kind: whether the range or the grid is wanted.
+        epsilon: in the ε of `target`.
+        learning_rate: of the run's spec.
+        target: whose ε it is.
+        measured: where the bounds come from, as plain JSON values.
+        header: the same as lines of text to go on top of a file, without line ends.
+    """
+
+    kind: Kind
+    epsilon: Dimension
+    learning_rate: Dimension
+    target: Target
+    measured: dict[str, Any]
+    header: tuple[str, ...]
+
+    @property
+    def dimensions(self) -> tuple[Dimension, Dimension]:
+        """ε first, then the learning rate."""
+        return self.epsilon, self.learning_rate
+
+    @property
+    def comment(self) -> str:
+        """The header as comment lines of Python and YAML."""
+        return "".join(f"# {line}".rstrip() + "\n" for line in self.header)
+
+
+def space_of(
+    experiment: ExperimentRecord,
+    probe: ProbeRecord,
+    bounds: EpsilonBounds,
+    kind: Kind,
+    target: Target,
+    *,
+    epsilon_name: str = "eps",
+    learning_rate_name: str = "lr",
+) -> Space:
+    """Return the space that a run's bounds make.
+
+    Args:
+        experiment: the run's.
+        probe: the run's.
+        bounds: the probe's, parsed.
+        kind: what is wanted.
+        target: whose ε.
+        epsilon_name: what the user's training calls ε.
+        learning_rate_name: what it calls the learning rate.
+
+    Raises:
+        SpecError: a name is not one, or both are the same.
+    """
+    _check_names(epsilon_name, learning_rate_name)
+    rates = tuple(sorted(map(float, experiment.spec["sweep"]["learning_rates"])))
+    measured = _measured(experiment, probe, bounds)
+    epsilon = _epsilon_dimension(epsilon_name, target.epsilon(bounds.low), target.epsilon(bounds.high))
+    return Space(
+        kind=kind,
+        epsilon=epsilon,
+        learning_rate=Dimension(learning_rate_name, rates[0], rates[-1], rates),
+        target=target,
+        measured=measured,
+        header=tuple(map(_one_line, (*_header(measured, epsilon, target), _rates_words(experiment)))),
+    )
+
+
+def _epsilon_dimension(name: str, low: float, high: float) -> Dimension:
+    first, last = (round(math.log10(decade_of(end))) for end in (low, high))
+    values = tuple(float(f"1e{exponent}") for exponent in range(first, last + 1))
+    if len(values) > 1:
+        return Dimension(name, values[0], values[-1], values)
+    return Dimension(name, values[0] / _HALF_A_DECADE, values[0] * _HALF_A_DECADE, values)
+
+
+def _check_names(*names: str) -> None:
+    for name in names:
+        if not _NAME.match(name):
+            raise SpecError(
+                f"{name!r} cannot name a hyperparameter: letters, digits and underscores, not a digit first, with dots "
+                "between parts, such as optimizer.eps"
+            )
+    if len(set(names)) < len(names):
+        raise SpecError(f"ε and the learning rate are both called {names[0]!r}; give them two names")
+
+
+def _measured(experiment: ExperimentRecord, probe: ProbeRecord, bounds: EpsilonBounds) -> dict[str, Any]:
+    spec, came_from = experiment.spec, probe.provenance
+    trust = bounds.reliability
+    return {
+        "run": experiment.name,
+        "task": spec["task"]["name"],
+        "model": spec["model"]["name"],
+        "optimizer": spec["optimizer"]["name"],
+        "data": probe.data_description,
+        "data_checksum": experiment.data_checksum,
+        "date": came_from.get("started") or experiment.created,
+        "command": came_from.get("command"),
+        "epsgrid": (came_from.get("packages") or {}).get("epsgrid") or experiment.epsgrid_version,
+        "git": came_from.get("git"),
+        "steps": probe.steps,
+        "batch_size": probe.batch_size,
+        "low": bounds.low.to_json(),
+        "high": bounds.high.to_json(),
+        "reliability": None if trust is None else {"verdict": trust.verdict, "reasons": list(trust.reasons)},
+    }
+
+
+def _header(measured: dict[str, Any], epsilon: Dimension, target: Target) -> list[str]:
+    """Return where the numbers come from, line by line; the date is the record's, so equal records give equal lines."""
+    ends = [
+        f"{end['magnitude']:.3g} ({_named(end['layers'])}, {end['entries']:,} entries)"
+        for end in (measured["low"], measured["high"])
+    ]
+    lines = [
+        f"Search space of ε for {target.name}, measured by epsgrid {measured['epsgrid']}.",
+        f"run: {measured['run']} (task {measured['task']}, model {measured['model']}, optimizer"
+        f" {measured['optimizer']}, batch size {measured['batch_size']})",
+        f"data: {measured['data']}",
+        f"measured: {measured['date']}, {measured['steps']} steps{_commit(measured['git'])}",
+        f"magnitudes: {target.compared_with} from {ends[0]} to {ends[1]}",
+        f"ε: {epsilon.values[0]:g} to {epsilon.values[-1]:g}, as {target.name} takes it ({target.description})",
+    ]
+    if target.converted:
+        lines.append(f"converted from the ε of {measured['optimizer']}: {target.converted}")
+    trust = measured["reliability"]
+    lines.append(f"reliability: {trust['verdict'] if trust else 'not looked at'}")
+    return lines + [f"  {reason}" for reason in (trust["reasons"] if trust else ())]
+
+
+def _rates_words(experiment: ExperimentRecord) -> str:
+    words = "learning rates: those of the run's spec; nothing was measured about them"
+    if experiment.spec["sweep"].get("lr_mode") == "effective":
+        words += "; the run itself raises them with ε (sweep.lr_mode: effective), which this space does not"
+    return words
+
+
+def _named(layers: list[str]) -> str:
+    return layers[0] if len(layers) == 1 else f"{layers[0]} and {len(layers) - 1} more"
+
+
+def _commit(git: dict[str, Any] | None) -> str:
+    if not git or not git.get("commit"):
+        return ""
+    return f", commit {str(git['commit'])[:12]}{' with changes' if git.get('changed') else ''}"
+
+
+def _one_line(text: str) -> str:
+    """Return a text that cannot leave its comment: no line ends of any kind, no control characters, not endless."""
+    kept = "".join(" " if unicodedata.category(each) in ("Cc", "Cf", "Zl", "Zp", "Cs") else each for each in text)
+    return kept if len(kept) <= _LONGEST_LINE else f"{kept[: _LONGEST_LINE - 1]}…"

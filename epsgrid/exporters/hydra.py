@@ -1,0 +1,46 @@
+"""Hydra: a configuration that makes a run a sweep, of its own sweeper for a grid, of the Optuna plug-in for a range.
+
+The parameters stand under `hydra.sweeper.params`, which sweepers read since Hydra 1.2; the file's package is the global
+one, so that it may lie in any group of the user's configuration. Hydra's own sweeper knows lists of values alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from epsgrid.exporters._space import Dimension, Space
+
+
+def export(space: Space) -> str:
+    """Return the configuration, with the same as words of a command line in a comment."""
+    grid = space.kind == "grid"
+    params = {each.name: _sweep(each, grid=grid) for each in space.dimensions}
+    config: dict[str, Any] = {} if grid else {"defaults": [{"override /hydra/sweeper": "optuna"}]}
+    config["hydra"] = {"mode": "MULTIRUN", "sweeper": {"params": params}}
+    words = [] if grid else ["hydra/sweeper=optuna"]
+    words += [f"'{name}={sweep}'" for name, sweep in params.items()]
+    advice = [
+        "Save it as conf/sweep/epsilon.yaml, then: python train.py +sweep=epsilon",
+        f"The same without a file: python train.py --multirun {' '.join(words)}",
+        f"{space.epsilon.name} and {space.learning_rate.name} must be fields of your configuration.",
+    ]
+    if not grid:
+        advice.append("Needs the plug-in: pip install hydra-optuna-sweeper")
+    lines = "".join(f"# {line}\n" for line in advice)
+    return "# @package _global_\n" + space.comment + "#\n" + lines + yaml.safe_dump(config, sort_keys=False, width=1000)
+
+
+def usage(space: Space) -> str:
+    """Return what to do with the file."""
+    return "save it as conf/sweep/epsilon.yaml, then: python train.py +sweep=epsilon"
+
+
+def _sweep(dimension: Dimension, *, grid: bool) -> str | float:
+    """Return what Hydra's grammar of overrides has for a dimension."""
+    if grid:
+        return f"choice({', '.join(map(repr, dimension.values))})"
+    if dimension.is_fixed:
+        return dimension.low
+    return f"tag(log, interval({dimension.low!r}, {dimension.high!r}))"
