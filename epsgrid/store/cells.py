@@ -1,0 +1,39 @@
+"""All trials that an experiment asks for: those of its grids, and those that carry a setting to other batch sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from epsgrid.store.paths import ExperimentFolder
+from epsgrid.store.records import BatchesRecord, GridCell, GridRecord
+
+
+def asked_cells(folder: ExperimentFolder) -> tuple[GridCell, ...]:
+    """Return all trials, each once, those of the grids first; none where nothing was swept.
+
+    A batch size with its rule counts as a grid, named as in "batch 256, sqrt". A trial that is both has all names.
+
+    Raises:
+        CorruptRecordError: a record is damaged.
+        StoreError: a newer epsgrid wrote one.
+    """
+    grids = GridRecord.read(folder.grid_json).cells if folder.grid_json.exists() else ()
+    batches = batch_cells(BatchesRecord.read(folder.batches_json)) if folder.batches_json.exists() else ()
+    return _merged((*grids, *batches))
+
+
+def batch_cells(record: BatchesRecord) -> tuple[GridCell, ...]:
+    """Return the trials of a record of batch sizes, each once, as those of a grid."""
+    return _merged(
+        GridCell(cell.id, cell.learning_rate, cell.epsilon, cell.seed, (f"batch {cell.batch_size}, {cell.rule}",))
+        for cell in record.cells
+    )
+
+
+def _merged(cells: Iterable[GridCell]) -> tuple[GridCell, ...]:
+    found: dict[str, GridCell] = {}
+    for cell in cells:
+        known = found.setdefault(cell.id, cell)
+        found[cell.id] = replace(known, grids=tuple(dict.fromkeys((*known.grids, *cell.grids))))
+    return tuple(found.values())

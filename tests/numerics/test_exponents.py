@@ -1,0 +1,128 @@
+"""The exponent of magnitudes against batch size: against scipy and plain least squares, and on data of known law."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from epsgrid.numerics.exponents import BAND, carrying_error, fit_exponent, regime_of
+
+SIZES = (32, 64, 128, 256, 512)
+
+
+def noisy(rng: np.random.Generator, exponent: float, seeds: int, sd: float, sizes=SIZES):
+    """Magnitudes that follow a power law up to independent log-normal scatter; each seed has its own level."""
+    return {
+        seed: {size: math.exp(level) * size**exponent * math.exp(sd * rng.standard_normal()) for size in sizes}
+        for seed, level in enumerate(rng.standard_normal(seeds))
+    }
+
+
+def test_one_seed_is_the_ordinary_line_of_scipy():
+    found = noisy(np.random.default_rng(0), -0.4, 1, 0.1)
+    ours = fit_exponent(found, level=0.9)
+    theirs = stats.linregress(np.log(SIZES), np.log(list(found[0].values())))
+    assert ours.value == pytest.approx(theirs.slope, rel=1e-12)
+    half_width = stats.t.ppf(0.95, len(SIZES) - 2) * theirs.stderr
+    assert (ours.low, ours.high) == pytest.approx((theirs.slope - half_width, theirs.slope + half_width), rel=1e-10)
+    assert (ours.sizes, ours.seeds, ours.level) == (5, 1, 0.9)
+
+
+def test_several_seeds_are_least_squares_with_a_dummy_for_each_also_where_a_size_is_missing():
+    found = noisy(np.random.default_rng(1), -0.5, 3, 0.05)
+    del found[1][64], found[2][512]
+    points = [(seed, size, value) for seed, values in found.items() for size, value in values.items()]
+    design = np.array([[math.log(size), *(float(seed == each) for each in range(3))] for seed, size, _ in points])
+    target = np.array([math.log(value) for *_, value in points])
+    solution, residual, *_ = np.linalg.lstsq(design, target, rcond=None)
+    freedom = len(points) - 4
+    error = math.sqrt(residual[0] / freedom * np.linalg.inv(design.T @ design)[0, 0])
+    ours = fit_exponent(found)
+    assert ours.value == pytest.approx(solution[0], rel=1e-10)
+    assert ours.high - ours.value == pytest.approx(stats.t.ppf(0.975, freedom) * error, rel=1e-8)
+
+
+def test_two_sizes_of_several_seeds_are_the_paired_t_interval():
+    found = noisy(np.random.default_rng(2), -0.3, 4, 0.1, sizes=(64, 256))
+    slopes = [math.log(values[256] / values[64]) / math.log(4) for values in found.values()]
+    low, high = stats.t.interval(0.95, 3, np.mean(slopes), stats.sem(slopes))
+    ours = fit_exponent(found)
+    assert (ours.value, ours.low, ours.high) == pytest.approx((np.mean(slopes), low, high), rel=1e-10)
+
+
+def test_two_sizes_and_one_seed_have_no_interval_and_decide_nothing():
+    found = fit_exponent({0: {32: 1.0, 128: 0.5}})
+    assert found.value == pytest.approx(-0.5)
+    assert (found.low, found.high, found.regime) == (None, None, "undecided")
+
+
+def test_seeds_with_one_size_say_nothing():
+    assert fit_exponent({0: {32: 1.0}, 1: {}}) is None
+    assert fit_exponent({}) is None
+    assert fit_exponent({0: {32: 1.0, 128: 0.5}, 1: {32: 7.0}}).seeds == 1
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say():
+    rng = np.random.default_rng(3)
+    fits = [fit_exponent(noisy(rng, -0.5, 2, 0.1, sizes=(32, 128, 512))) for _ in range(800)]
+    covered = np.mean([fit.low <= -0.5 <= fit.high for fit in fits])
+    assert covered == pytest.approx(0.95, abs=4 * math.sqrt(0.95 * 0.05 / 800))
+
+
+def test_gradients_of_known_signal_and_noise_are_told_apart():
+    """Simulated second moments of examples' gradients: mean s, variance σ²; B of them averaged, t steps of Adam."""
+    rng = np.random.default_rng(4)
+
+    def percentiles(signal: float, sigma: float) -> dict[int, dict[int, float]]:
+        found: dict[int, dict[int, float]] = {}
+        for seed in range(3):
+            means = signal * np.exp(0.3 * rng.standard_normal(4000))
+            for size in (32, 128, 512):
+                gradients = means + sigma / math.sqrt(size) * rng.standard_normal((40, 4000))
+                weights = 0.999 ** np.arange(39, -1, -1)
+                v = (weights[:, None] * gradients**2).sum(0) / weights.sum()
+                found.setdefault(seed, {})[size] = float(np.median(np.sqrt(v)))
+        return found
+
+    assert fit_exponent(percentiles(1e-6, 1.0)).regime == "noise-dominated"
+    assert fit_exponent(percentiles(1.0, 1e-3)).regime == "signal-dominated"
+    both = fit_exponent(percentiles(0.1, 1.0))
+    assert -0.5 < both.value < -0.1
+    assert both.regime in ("in between", "undecided")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "regime"),
+    [
+        (-0.5 - BAND, -0.5 + BAND, "noise-dominated"),
+        (-BAND, BAND, "signal-dominated"),
+        (-0.45, -0.35, "in between"),
+        (-0.2, -0.05, "in between"),
+        (-0.8, -0.65, "neither"),
+        (0.15, 0.3, "neither"),
+        (-0.65, -0.45, "undecided"),
+        (-0.3, 0.02, "undecided"),
+        (None, None, "undecided"),
+    ],
+)
+def test_regimes(low, high, regime):
+    assert regime_of(low, high) == regime
+
+
+def test_carrying_is_right_for_noise_and_wrong_by_the_whole_factor_for_signal():
+    assert carrying_error(0.2, 0.05, 16.0) == pytest.approx(0.0, abs=1e-12)
+    assert carrying_error(0.2, 0.2, 16.0) == pytest.approx(-math.log10(4))
+
+
+@pytest.mark.parametrize("magnitudes", [{32: 1.0, 64: 0.0}, {32: math.nan, 64: 1.0}, {0: 1.0, 64: 1.0}])
+def test_what_has_no_logarithm_is_refused(magnitudes):
+    with pytest.raises(ValueError, match="only positive finite batch sizes and magnitudes"):
+        fit_exponent({0: magnitudes})
+
+
+def test_a_level_outside_0_and_1_is_refused():
+    with pytest.raises(ValueError, match=r"level must lie in \(0, 1\)"):
+        fit_exponent({}, level=1.0)

@@ -1,0 +1,197 @@
+"""Bounds at several batch sizes, of layers whose law is known: exponents, misses, verdict, figure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from epsgrid.numerics.bounds import EpsilonBounds, estimate_bounds
+from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus
+from epsgrid.numerics.placement import Placement
+from epsgrid.report.batch_exponents import ENDS, MeasuredBatches, exponent_rows, layer_curves, read_batches
+from epsgrid.report.batch_figure import magnitude_numbers
+from epsgrid.report.draw_magnitudes import draw_magnitudes
+from epsgrid.report.drawing import to_svg
+from epsgrid.report.render_exponents import exponent_tables
+from epsgrid.store.paths import ExperimentFolder
+from epsgrid.store.records import BatchBoundsRecord
+from tests.report.simulate import measured, probe_record
+from tests.report.test_drawing import assert_legible
+
+BASE, SIZES, SEEDS = 64, (16, 64, 256), (0, 1, 2)
+Law = Callable[[int], float]
+NOISE: Law = lambda size: (size / BASE) ** -0.5  # noqa: E731
+SIGNAL: Law = lambda size: 1.0  # noqa: E731
+QUARTER: Law = lambda size: (size / BASE) ** -0.25  # noqa: E731
+
+
+def layer(name: str, kind: str, middle: float, law: Law, size: int, seed: int, scatter: float) -> LayerStatistics:
+    """A layer of 500 entries over a decade and a half whose magnitudes follow a law, up to a scatter per probe."""
+    rng = np.random.default_rng([seed, size, len(name)])
+    level = 1 + 0.2 * np.random.default_rng(seed).random()
+    roots = middle * level * law(size) * 10 ** np.linspace(-0.75, 0.75, 500) * 10 ** (scatter * rng.standard_normal())
+    found = measured(name, (500,), (roots**2).astype(np.float32))
+    return LayerStatistics(**{**vars(found), "kind": kind})
+
+
+def batches(
+    low: Law = NOISE,
+    high: Law = NOISE,
+    *,
+    sizes: tuple[int, ...] = SIZES,
+    seeds: tuple[int, ...] = SEEDS,
+    scatter: float = 0.005,
+    placements: dict[int, Placement] | None = None,
+    **changes: object,
+) -> MeasuredBatches:
+    """Two layers, of which the first sets the lower and the second the upper bound."""
+    placements = placements or dict.fromkeys(sizes, Placement.outside())
+    bounds: dict[tuple[int, int], EpsilonBounds] = {}
+    for size in sizes:
+        for seed in seeds:
+            layers = [
+                layer("low.weight", "dense", 1e-5, low, size, seed, scatter),
+                layer("high.bias", "bias", 1e-1, high, size, seed, scatter),
+                LayerStatistics.unmeasured("frozen.weight", (3,), LayerStatus.FROZEN, "dense"),
+            ]
+            bounds[size, seed] = estimate_bounds(layers, placements[size])
+    record = BatchBoundsRecord(BASE, sizes, seeds, None)
+    steps = {size: 8192 // size for size in sizes}
+    made = MeasuredBatches(record, bounds, placements, steps, "adam", clipped=False)
+    return MeasuredBatches(**{**vars(made), **changes})
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "answer"),
+    [
+        (NOISE, NOISE, "safe"),
+        (NOISE, SIGNAL, "safe for the lower bound only"),
+        (QUARTER, NOISE, "safe for the upper bound only"),
+        (QUARTER, SIGNAL, "not safe"),
+    ],
+)
+def test_the_verdict_follows_the_laws_of_the_bounds(low, high, answer):
+    rows = exponent_rows(batches(low, high))
+    assert rows.answer == answer
+    assert rows.low.value == pytest.approx(math.log(low(256)) / math.log(4), abs=0.02)
+    assert rows.high.value == pytest.approx(math.log(high(256)) / math.log(4), abs=0.02)
+    assert "between batch 16 and 256" in rows.verdict
+
+
+def test_much_scatter_or_no_interval_cannot_tell():
+    assert exponent_rows(batches(scatter=0.5)).answer == "cannot tell"
+    rows = exponent_rows(batches(sizes=(64, 256), seeds=(0,)))
+    assert rows.answer == "cannot tell"
+    assert any("two sizes and one seed leave no interval" in note for note in rows.notes)
+
+
+def test_layers_and_kinds_have_their_own_exponents_and_an_unmeasured_one_has_none():
+    rows = exponent_rows(batches(NOISE, SIGNAL))
+    noise, signal, frozen = rows.layers
+    assert [noise.median.regime, signal.median.regime] == ["noise-dominated", "signal-dominated"]
+    assert (frozen.low, frozen.median, frozen.high, frozen.miss) == (None, None, None, None)
+    assert noise.miss < 0.02
+    assert signal.miss == pytest.approx(math.log10(2), abs=0.02), "√4 too low or too high"
+    assert [(row.name, row.layers, row.low.regime) for row in rows.kinds] == [
+        ("dense", 1, "noise-dominated"),
+        ("bias", 1, "signal-dominated"),
+    ]
+    assert "by kind of layer safe: dense, not safe: bias" in rows.verdict
+    assert "in their median 1 of 2 layers are noise-dominated, 1 signal-dominated" in rows.verdict
+
+
+def test_misses_are_those_of_carrying_by_hand():
+    found = batches(NOISE, SIGNAL)
+    rows = exponent_rows(found)
+    for row in rows.sizes:
+        if row.batch_size == BASE:
+            assert (row.low_miss, row.high_miss) == (None, None)
+            continue
+        by_hand = [
+            np.log10(found.bounds[BASE, seed].high.magnitude / math.sqrt(row.batch_size / BASE))
+            - np.log10(found.bounds[row.batch_size, seed].high.magnitude)
+            for seed in SEEDS
+        ]
+        assert row.high_miss.mean == pytest.approx(np.mean(by_hand), abs=1e-9)
+        assert row.carried_high == pytest.approx(found.bounds[BASE, 0].high.epsilon / math.sqrt(row.batch_size / BASE))
+        assert row.kappa == row.batch_size / BASE
+
+
+def test_an_epsilon_in_place_is_carried_to_itself_with_its_decay():
+    """ε = (1 − β₂)·b²: b² falls by κ, and 1 − β₂ rises by it."""
+    placements = {size: Placement.in_place(1 - 0.001 * size / BASE) for size in SIZES}
+    rows = exponent_rows(batches(placements=placements))
+    assert [row.carried_low for row in rows.sizes] == pytest.approx([rows.sizes[1].low] * 3, rel=1e-6)
+
+
+def test_a_batch_that_is_much_of_the_data_few_gradients_and_clipping_are_told():
+    found = batches(steps={16: 64, 64: 16, 256: 4}, clipped=True)
+    found = MeasuredBatches(**{**vars(found), "record": BatchBoundsRecord(BASE, SIZES, SEEDS, 1024)})
+    notes = " ".join(exponent_rows(found).notes)
+    assert "batch 256 is 25 % of the data: drawn without replacement, its noise is 13 % smaller" in notes
+    assert "mean square of only 4 gradients" in notes
+    assert "gradients are clipped" in notes
+    assert "gradient" not in " ".join(exponent_rows(batches()).notes)
+
+
+def test_a_layer_that_is_rounding_noise_is_marked():
+    from tests.report.kept import trusted
+
+    found = batches()
+    bounds = dict(found.bounds)
+    own = bounds[BASE, 0]
+    reliability = trusted(own)
+    marked = type(reliability)(**{**vars(reliability), "noise": {"low.weight": 1.0}})
+    bounds[BASE, 0] = type(own)(**{**vars(own), "reliability": marked})
+    rows = exponent_rows(MeasuredBatches(**{**vars(found), "bounds": bounds}))
+    assert [row.is_rounding_noise for row in rows.layers] == [True, False, False]
+    assert exponent_tables(rows)[-1].rows[0][0] == "low.weight (rounding noise)"
+
+
+def test_records_on_disk_are_read_back_whole(tmp_path):
+    folder = ExperimentFolder(tmp_path)
+    assert read_batches(folder, "adam", clipped=False) is None
+    found = batches(sizes=(64, 256), seeds=(0,))
+    for (size, seed), bounds in found.bounds.items():
+        probe_record(bounds, Placement.outside()).write(folder.batch_probe(size, seed))
+    found.record.write(folder.batch_bounds_json)
+    read = read_batches(folder, "adam", clipped=False)
+    assert read.bounds == found.bounds
+    assert read.steps == {64: 11, 256: 11}
+
+
+def test_tables_show_bounds_kinds_and_layers():
+    sizes, kinds, layers = exponent_tables(exponent_rows(batches(NOISE, SIGNAL)))
+    assert [row[0] for row in sizes.rows] == ["16", "64 (spec)", "256"]
+    assert sizes.rows[1][5:7] == ("–", "–")
+    assert sizes.points[0].startswith("carrying by 1/√κ is safe between batch 16 and 256 for the lower bound only")
+    assert [row[0] for row in kinds.rows] == ["dense", "bias"]
+    assert layers.rows[2][3:] == ("–", "–", "–", "–", "–")
+    for table in (sizes, kinds, layers):
+        assert all(len(row) == len(table.columns) for row in table.rows)
+
+
+def test_the_figure_holds_geometric_means_of_every_layer_and_end(tmp_path: Path):
+    found = batches(NOISE, QUARTER)
+    numbers = magnitude_numbers(found)
+    assert [panel.end for panel in numbers.panels] == list(ENDS)
+    curves = layer_curves(found)
+    for panel in numbers.panels:
+        assert [line.name for line in panel.lines] == ["low.weight", "high.bias"]
+        for line in panel.lines:
+            by_hand = [
+                np.exp(np.mean([np.log(curves[line.name][panel.end][seed][size]) for seed in SEEDS])) for size in SIZES
+            ]
+            assert line.magnitudes == pytest.approx(by_hand)
+    assert [panel.bound is None for panel in numbers.panels] == [False, True, False]
+    assert to_svg(draw_magnitudes(numbers)) == to_svg(draw_magnitudes(numbers))
+
+
+def test_the_figure_is_legible_with_many_sizes():
+    assert_legible(draw_magnitudes(magnitude_numbers(batches(NOISE, SIGNAL))))
+    sizes = (8, 16, 32, 48, 64, 128, 256, 1024)
+    assert_legible(draw_magnitudes(magnitude_numbers(batches(NOISE, SIGNAL, sizes=sizes, seeds=(0,)))))

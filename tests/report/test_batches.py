@@ -1,0 +1,193 @@
+"""One setting at several batch sizes: gaps, curves and what forgetting ε costs, on simulated trials of known truth."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from epsgrid.report.batch_curves import batch_curve_numbers, described
+from epsgrid.report.batches import batches_row, mean_course, trained_batches, widest_gap
+from epsgrid.report.compare import compare
+from epsgrid.report.draw_batch_curves import draw_batch_curves
+from epsgrid.report.drawing import to_svg
+from epsgrid.report.load import StoredExperiment, load_experiment
+from epsgrid.report.render import tables
+from epsgrid.report.render_batches import batches_tables
+from epsgrid.report.words import Metric
+from epsgrid.store.paths import ExperimentFolder
+from epsgrid.store.records import BatchCell, BatchesRecord, EpochRecord, GridCell, Scores, TrialFailure, append_epoch
+from tests.report.simulate import result, simulate
+from tests.report.test_drawing import assert_legible
+
+SEEDS, EPOCHS = (0, 1, 2), 4
+PLACES = {
+    (64, "base"): 0.90,
+    (16, "sqrt"): 0.895,
+    (256, "sqrt"): 0.899,
+    (16, "linear"): 0.85,
+    (256, "linear"): 0.80,
+    (256, "sqrt-keep-epsilon"): 0.88,
+}
+ACCURACY = Metric("accuracy", "max", "%")
+
+
+def score(place: tuple[int, str], seed: int, epoch: int = EPOCHS) -> float:
+    """Of a seed at an epoch: seeds differ, alike everywhere but for a little; curves rise and differ most at first."""
+    common = 0.01 * np.random.default_rng(seed).standard_normal()
+    own = 0.001 * np.random.default_rng([seed, place[0], len(place[1])]).standard_normal()
+    late = 0.3 * (EPOCHS - epoch) / EPOCHS * (1 + (PLACES[64, "base"] - PLACES[place]))
+    return PLACES[place] + common + own - late
+
+
+def batched(root: Path, metric: tuple[str, str, str] = ("accuracy", "max", "%"), **outcomes: str) -> StoredExperiment:
+    """A small sweep, and beside it trials at other batch sizes; `outcomes` says what became of some, by id."""
+    simulate(root, narrowed=(1e-3,), conventional=(1e-8, 1e-3), rates=(1e-3,), seeds=SEEDS)
+    folder, cells = ExperimentFolder(root), []
+    for place in PLACES:
+        for seed in SEEDS:
+            cell = BatchCell(f"b{place[0]}{place[1]}{seed}", *place, 1e-3 * math.sqrt(place[0] / 64), 1e-3, seed)
+            cells.append(cell)
+            _store(folder, cell, metric, outcomes.get(cell.id.replace("-", "_"), "done"))
+    record = BatchesRecord(
+        base_batch_size=64,
+        learning_rate=1e-3,
+        epsilon=1e-3,
+        origin="as asked for",
+        cells=tuple(cells),
+        changes={"batch 256, sqrt": "optimizer.betas [0.6, 0.996]"},
+        skipped={"batch 4096, sqrt": "κ = 64 is too much"},
+    )
+    record.write(folder.batches_json)
+    return load_experiment(folder)
+
+
+def _store(folder: ExperimentFolder, cell: BatchCell, metric: tuple[str, str, str], outcome: str) -> None:
+    trial, place = folder.trial(cell.id), (cell.batch_size, cell.rule)
+    if outcome == "failed":
+        TrialFailure(cell.id, "RuntimeError: no", "", str(trial.log), 1, "2026-11-22T00:00:00").write(
+            trial.failure_json
+        )
+        return
+    as_cell = GridCell(cell.id, cell.learning_rate, cell.epsilon, cell.seed, ())
+    last = score(place, cell.seed)
+    ended = result(as_cell, "diverged" if outcome == "diverged" else (last, last - 0.01), metric=metric)
+    ended.write(trial.result_json)
+    for epoch in range(1, EPOCHS + 1):
+        scores = Scores(0.5, score(place, cell.seed, epoch))
+        append_epoch(trial.metrics_jsonl, EpochRecord(epoch, 0.5, scores, None, 1e-3, 1.0))
+
+
+def test_gaps_are_paired_by_seed_against_the_base(tmp_path):
+    trained = trained_batches(batched(tmp_path))
+    assert [(row.batch_size, row.rule) for row in trained.rows] == list(PLACES)
+    for row in trained.rows[1:]:
+        place = (row.batch_size, row.rule)
+        gaps = [score(place, seed) - score((64, "base"), seed) for seed in SEEDS]
+        low, high = stats.t.interval(0.95, len(SEEDS) - 1, np.mean(gaps), stats.sem(gaps))
+        assert (row.gap.mean, row.gap.low, row.gap.high) == pytest.approx((np.mean(gaps), low, high))
+    assert trained.rows[0].gap.mean == 0.0
+
+
+def test_the_widest_gap_is_looked_for_along_the_whole_curve(tmp_path):
+    trained = trained_batches(batched(tmp_path))
+    row = next(row for row in trained.rows if (row.batch_size, row.rule) == (256, "linear"))
+    by_hand = [
+        np.mean([score((256, "linear"), seed, epoch) - score((64, "base"), seed, epoch) for seed in SEEDS])
+        for epoch in range(1, EPOCHS + 1)
+    ]
+    assert row.widest.epoch == 1 + int(np.argmax(np.abs(by_hand)))
+    assert row.widest.gap == pytest.approx(by_hand[row.widest.epoch - 1])
+
+
+def test_rules_are_judged_by_their_worst_batch_size(tmp_path):
+    sqrt, linear, keep = trained_batches(batched(tmp_path)).rules
+    assert [rule.rule for rule in (sqrt, linear, keep)] == ["sqrt", "linear", "sqrt-keep-epsilon"]
+    assert (sqrt.gap_at, linear.gap_at) == (16, 256)
+    assert abs(sqrt.gap) < 0.01 < 0.09 < abs(linear.gap)
+    assert sqrt.sizes == (16, 256)
+
+
+def test_forgetting_epsilon_is_the_paired_difference_of_the_two_square_root_rules(tmp_path):
+    (row,) = trained_batches(batched(tmp_path)).forgetting
+    by_hand = [score((256, "sqrt"), seed) - score((256, "sqrt-keep-epsilon"), seed) for seed in SEEDS]
+    assert row.batch_size == 256
+    assert row.gain.mean == pytest.approx(np.mean(by_hand))
+
+
+def test_a_small_metric_is_turned_so_that_a_gap_above_zero_is_better(tmp_path):
+    stored = batched(tmp_path, metric=("perplexity", "min", ""))
+    # The grid's own trials are accuracies; those of the batch sizes are read apart from them.
+    row = next(row for row in trained_batches(stored).rows if (row.batch_size, row.rule) == (256, "linear"))
+    assert row.gap.mean > 0.09
+    assert row.widest.gap > 0
+
+
+def test_the_grids_report_is_the_same_with_and_without_trials_at_other_batch_sizes(tmp_path):
+    with_batches = compare(batched(tmp_path / "with"))
+    without = compare(simulate(tmp_path / "without", narrowed=(1e-3,), conventional=(1e-8, 1e-3), rates=(1e-3,)))
+    assert without.batches is None
+    for field in ("verdict", "grids", "best", "regret", "cells", "notes", "loose_ends"):
+        assert getattr(with_batches, field) == getattr(without, field), field
+    assert not any("belong to no grid" in note for note in with_batches.notes)
+
+
+def test_diverged_and_failed_trials_are_told_and_leave_the_rest(tmp_path):
+    trained = trained_batches(batched(tmp_path, b256linear1="diverged", b16sqrt0="failed"))
+    rows = {(row.batch_size, row.rule): row for row in trained.rows}
+    assert "diverged on 1 of 3 seeds" in rows[256, "linear"].gap.unknown
+    assert rows[16, "sqrt"].gap.n == 2
+    table = batches_tables(batches_row(load_experiment(ExperimentFolder(tmp_path))))[-1]
+    assert any("2/3 (1 diverged)" in row for row in table.rows)
+    assert any("linear: furthest" in point and "1 trials diverged" in point for point in table.points)
+
+
+def test_the_table_says_what_was_carried_how(tmp_path):
+    comparison = compare(batched(tmp_path))
+    (table,) = [each for each in tables(comparison) if each.title == "Batch sizes: one setting at each"]
+    assert all(len(row) == len(table.columns) for row in table.rows)
+    assert table.rows[0][:4] == ("base", "64", "1e-3", "1e-3")
+    assert table.rows[0][-3:] == ("–", "–", "–")
+    assert table.rows[2][0] == "sqrt: optimizer.betas [0.6, 0.996]"
+    gain = np.mean([score((256, "sqrt"), seed) - score((256, "sqrt-keep-epsilon"), seed) for seed in SEEDS])
+    words = f"ε moved along against ε kept, batch 256: +{100 * gain:.2f} points on test, 95 % interval +"
+    assert any(point.startswith(words) for point in table.points)
+    assert "batch 4096, sqrt was left out: κ = 64 is too much." in table.points
+    assert comparison.to_json()["batches"]["trained"]["rows"][1]["rule"] == "sqrt"
+
+
+def test_nothing_is_shown_before_a_trial_has_a_result(tmp_path):
+    stored = batched(tmp_path)
+    for trial in stored.folder.trials():
+        trial.result_json.unlink(missing_ok=True)
+    assert trained_batches(load_experiment(stored.folder)) is None
+    assert batches_row(load_experiment(stored.folder)) is None
+
+
+def test_epochs_that_a_seed_has_not_reached_do_not_count_for_a_gap():
+    there, base = {0: {1: 0.5, 2: 0.9}, 1: {1: 0.5}}, {0: {1: 0.4, 2: 0.1}, 1: {1: 0.4}}
+    assert widest_gap(there, base, ACCURACY).epoch == 1
+    assert widest_gap(there, {2: {1: 0.4}}, ACCURACY) is None
+    assert mean_course(there)[1].n == 2
+    assert mean_course(there)[2].n == 1
+
+
+def test_the_figure_has_a_panel_for_each_rule_and_is_legible(tmp_path):
+    stored = batched(tmp_path)
+    numbers = batch_curve_numbers(stored, trained_batches(stored))
+    assert [(panel.rule, [curve.batch_size for curve in panel.curves]) for panel in numbers.panels] == [
+        ("sqrt", [16, 256]),
+        ("linear", [16, 256]),
+        ("sqrt-keep-epsilon", [256]),
+    ]
+    epoch, spread = numbers.panels[1].curves[1].points[0]
+    values = [score((256, "linear"), seed, 1) for seed in SEEDS]
+    assert (epoch, spread.mean, spread.sd) == (1, pytest.approx(np.mean(values)), pytest.approx(np.std(values, ddof=1)))
+    assert "the base, batch 64: 90." in described(numbers)
+    figure = draw_batch_curves(numbers)
+    assert_legible(figure)
+    assert to_svg(draw_batch_curves(numbers)) == to_svg(figure)
+    assert batch_curve_numbers(stored, None) is None
