@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,9 +30,12 @@ from epsgrid.store.atomic import read_json, remove_leftovers, unseal
 from epsgrid.store.lease import Lease
 from epsgrid.store.paths import ExperimentFolder, TrialFolder
 from epsgrid.store.provenance import provenance
+from epsgrid.store.pruning import is_asked, note_pruned
 from epsgrid.store.records import ExperimentRecord, TrialFailure
+from epsgrid.trials.adopting import adopt
+from epsgrid.trials.checkpoint import is_kept
 from epsgrid.trials.device import one_thread, resolve_device
-from epsgrid.trials.train import Interrupted, Trial, run_trial
+from epsgrid.trials.train import Interrupted, Pruned, Trial, run_trial
 
 
 class _LeaseLost(Exception):  # noqa: N818 - not an error: somebody else is at work on the trial
@@ -46,8 +49,9 @@ def run_job(job: Job) -> int:
         job: the experiment's folder and the trial's id.
 
     Returns:
-        0: a result is stored (`done` or `diverged`). 1: it failed; failure.json and log.txt say why. 75: it was asked
-        to stop and saved a checkpoint. 76: another living process holds the trial.
+        0: a result is stored (`done` or `diverged`), or it was asked to end early and has. 1: it failed; failure.json
+        and log.txt say why. 75: it was asked to stop and saved a checkpoint. 76: another living process holds the
+        trial.
     """
     experiment = ExperimentFolder(Path(job.experiment))
     folder = experiment.trial(job.trial)
@@ -79,18 +83,29 @@ def _run_held(
         log.flush()
 
     try:
-        spec, trial = _read_trial(experiment, folder)
+        spec, trial, earlier = _read_trial(experiment, folder)
         note(f"start: lr {trial.learning_rate:g}, epsilon {trial.epsilon}, seed {trial.seed}")
+        adopt(experiment, folder, trial.identity, earlier, note)
         device = resolve_device(spec.execution.device)
         plugin = tasks.load(spec.task.name)
         task = plugin.build(spec.task, plugin.prepare(spec.task), device)
         where = provenance(["epsgrid.worker", str(experiment.root), folder.id])
-        result = run_trial(spec, trial, task, folder, device, should_stop=should_stop, provenance=where, warn=note)
+        result = run_trial(
+            spec,
+            trial,
+            task,
+            folder,
+            device,
+            should_stop=should_stop,
+            provenance=where,
+            warn=note,
+            should_prune=lambda: is_asked(folder),
+        )
         if lease.lost(max_age_s=0):
             raise _LeaseLost
         result.write(folder.result_json)
         folder.failure_json.unlink(missing_ok=True)
-        folder.checkpoint.unlink(missing_ok=True)
+        _drop_checkpoint(folder, spec.execution.keep_checkpoints)
         note(f"{result.state}{f': {result.reason}' if result.reason else ''}")
     except _LeaseLost:
         note("lease lost: this process was away for so long that another took the trial over")
@@ -98,6 +113,12 @@ def _run_held(
     except Interrupted as interrupted:
         note(str(interrupted))
         return JobStatus.STOPPED
+    except Pruned as pruned:
+        if lease.lost(max_age_s=0):
+            note("lease lost while being pruned")
+            return JobStatus.HELD_ELSEWHERE
+        note(note_pruned(folder, pruned.epochs).words)
+        folder.failure_json.unlink(missing_ok=True)
     except Exception as error:  # whatever went wrong in a trial is stored with it and must not end the sweep
         note(traceback.format_exc())
         _store_failure(folder, error)
@@ -105,7 +126,12 @@ def _run_held(
     return JobStatus.FINISHED
 
 
-def _read_trial(experiment: ExperimentFolder, folder: TrialFolder) -> tuple[Spec, Trial]:
+def _read_trial(experiment: ExperimentFolder, folder: TrialFolder) -> tuple[Spec, Trial, tuple[Mapping[str, Any], ...]]:
+    """Return the spec, the trial, and the trainings that trials here had before.
+
+    Training and optimizer are the trial's own: the experiment may have been given more epochs since the trial was
+    planned, and a trial at another batch size has other decays.
+    """
     record = ExperimentRecord.read(experiment.experiment_json)
     identity = unseal(read_json(folder.spec_json), folder.spec_json)
     if trial_id(identity) != folder.id:
@@ -119,7 +145,15 @@ def _read_trial(experiment: ExperimentFolder, folder: TrialFolder) -> tuple[Spec
         epsilon=identity["epsilon"],
         seed=identity["seed"],
     )
-    return spec_from_json(record.spec, str(experiment.experiment_json)), trial
+    own = {"optimizer": identity["optimizer"], "training": identity["training"]}
+    spec = spec_from_json({**record.spec, **own}, str(experiment.experiment_json))
+    return spec, trial, record.earlier
+
+
+def _drop_checkpoint(folder: TrialFolder, choice: str) -> None:
+    """Remove the checkpoint of a finished trial, unless it is to be kept for a longer one."""
+    if folder.checkpoint.exists() and not is_kept(choice, folder.checkpoint.stat().st_size):
+        folder.checkpoint.unlink(missing_ok=True)
 
 
 def _store_failure(folder: TrialFolder, error: Exception) -> None:

@@ -35,10 +35,16 @@ def test_a_trial_is_run_to_its_result_and_cleans_up(experiment, job):
     result = TrialResult.read(folder.result_json)
     assert result.id == job.trial
     assert result.state == "done"
-    assert not folder.checkpoint.exists()
+    assert folder.checkpoint.exists(), "a small one is kept, for a trial of more epochs"
     assert "start: lr 0.01" in folder.log.read_text()
     assert run_job(job) == JobStatus.FINISHED
     assert TrialResult.read(folder.result_json) == result
+
+
+def test_a_large_checkpoint_goes_when_the_result_is_there(experiment, job, monkeypatch):
+    monkeypatch.setattr("epsgrid.trials.checkpoint._SMALL_BYTES", 100)
+    assert run_job(job) == JobStatus.FINISHED
+    assert not experiment.trial(job.trial).checkpoint.exists()
 
 
 def test_a_trial_that_somebody_holds_is_left_alone(experiment, job):

@@ -72,6 +72,26 @@ def shares(values: Sequence[float | None], width: int, glyphs: Glyphs = BLOCKS) 
     return "".join(glyphs.unknown if value is None else _bar(value, glyphs) for value in values)
 
 
+def curve(values: Sequence[float], width: int, glyphs: Glyphs = BLOCKS) -> str:
+    """Draw a course from its least value to its greatest, thinned evenly to `width` characters.
+
+    A value that is not finite is drawn as unknown; a course that does not move as half full.
+
+    >>> curve([0.1, 0.5, 0.7, 0.8, 0.9], 8)
+    '▁▄▆▇█'
+    >>> curve([3.0, 3.0], 8), curve([], 8)
+    ('▄▄', '')
+    """
+    finite = [value for value in values if math.isfinite(value)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    heights = [_share(value, low, high) if math.isfinite(value) else None for value in values]
+    return shares(heights, width, glyphs)
+
+
+def _share(value: float, low: float, high: float) -> float:
+    return (value - low) / (high - low) if high > low else 0.5
+
+
 def _bar(height: float, glyphs: Glyphs) -> str:
     levels = glyphs.levels
     return levels[min(max(math.ceil(height * len(levels)) - 1, 0), len(levels) - 1)]

@@ -7,7 +7,7 @@ status says how it went. It knows nothing of training.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
@@ -86,6 +86,15 @@ class ExecutorPlugin(Protocol):
         settings of the executors; each takes its own.
         """
         ...
+
+
+def in_hand(executor: ExecutorPlugin, jobs: Sequence[Job]) -> frozenset[Job]:
+    """Return those of some jobs that an executor can watch although another command started them.
+
+    An executor whose jobs outlive the command has a function `in_hand(jobs)` that says so; the others have none.
+    """
+    asked: Callable[[Sequence[Job]], Collection[Job]] = getattr(executor, "in_hand", lambda jobs: ())
+    return frozenset(asked(jobs)) if jobs else frozenset()
 
 
 def load(name: str) -> ExecutorPlugin:

@@ -94,6 +94,14 @@ def run(
         queued = {}
 
 
+def in_hand(jobs: Sequence[Job]) -> frozenset[Job]:
+    """Return those of some jobs that an earlier command submitted and that Slurm has still; `run` watches them."""
+    if not jobs:
+        return frozenset()
+    _slurm_queue.require_slurm()
+    return frozenset(_queued(ExperimentFolder(Path(jobs[0].experiment)).slurm_dir, jobs))
+
+
 @dataclass(frozen=True)
 class _Task:
     """One job in Slurm's hands: its array, Slurm's number of that, its index."""

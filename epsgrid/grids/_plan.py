@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from epsgrid import grids
+from epsgrid.errors import SpecError
+from epsgrid.grids._rates import EffectiveRates
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.spec.model import Spec
 from epsgrid.spec.trial import at_point, identity, trial_id
@@ -30,7 +32,8 @@ class PlannedTrial:
     Attributes:
         id: hash of `identity`.
         identity: everything that can change the trial's numbers, as plain JSON values; not to be written to.
-        learning_rate: of the spec.
+        learning_rate: the one to train with.
+        grid_rate: the one of the spec that it stands for; another only with `sweep.lr_mode: effective`.
         epsilon: in the optimizer's own ε; None for an optimizer without one.
         seed: of the spec.
         grids: the grids that ask for this point, in the order they were named.
@@ -39,6 +42,7 @@ class PlannedTrial:
     id: str
     identity: Mapping[str, Any]
     learning_rate: float
+    grid_rate: float
     epsilon: float | None
     seed: int
     grids: tuple[str, ...]
@@ -58,7 +62,13 @@ class Plan:
 
 
 def plan(
-    spec: Spec, data_checksum: str, bounds: EpsilonBounds | None, names: Sequence[str], *, has_epsilon: bool
+    spec: Spec,
+    data_checksum: str,
+    bounds: EpsilonBounds | None,
+    names: Sequence[str],
+    *,
+    has_epsilon: bool,
+    rates: EffectiveRates | None = None,
 ) -> Plan:
     """Return all trials that the grids ask for, each distinct one once.
 
@@ -72,12 +82,17 @@ def plan(
         bounds: measured for this spec; None where no grid needs them.
         names: the grids asked for; not looked at where the optimizer has no ε.
         has_epsilon: whether the spec's optimizer has an ε.
+        rates: turn the learning rates of the spec into those to train with; None leaves them.
+
+    Raises:
+        SpecError: two learning rates become the same one.
     """
     asked = _asked(spec.sweep.default_epsilon, bounds, names) if has_epsilon else {REFERENCE: (None,)}
     common = identity(spec)
     trials = tuple(
-        _trial(common, data_checksum, point, belongs_to) for point, belongs_to in _points(spec, asked).items()
+        _trial(common, data_checksum, point, belongs_to, rates) for point, belongs_to in _points(spec, asked).items()
     )
+    _require_distinct(trials)
     shown = {name: tuple(value for value in values if value is not None) for name, values in asked.items()}
     return Plan(shown, trials)
 
@@ -106,7 +121,25 @@ def _in_order(spec: Spec, asked: Mapping[str, tuple[float | None, ...]]) -> Iter
                     yield name, (seed, epsilon, learning_rate)
 
 
-def _trial(common: Mapping[str, Any], data_checksum: str, point: _Point, belongs_to: tuple[str, ...]) -> PlannedTrial:
-    seed, epsilon, learning_rate = point
+def _trial(
+    common: Mapping[str, Any],
+    data_checksum: str,
+    point: _Point,
+    belongs_to: tuple[str, ...],
+    rates: EffectiveRates | None,
+) -> PlannedTrial:
+    seed, epsilon, grid_rate = point
+    learning_rate = grid_rate if rates is None else rates.trained(grid_rate, epsilon)
     trial_settings = at_point(common, data_checksum, learning_rate, epsilon, seed)
-    return PlannedTrial(trial_id(trial_settings), trial_settings, learning_rate, epsilon, seed, belongs_to)
+    return PlannedTrial(trial_id(trial_settings), trial_settings, learning_rate, grid_rate, epsilon, seed, belongs_to)
+
+
+def _require_distinct(trials: Sequence[PlannedTrial]) -> None:
+    by_id: dict[str, PlannedTrial] = {}
+    for trial in trials:
+        same = by_id.setdefault(trial.id, trial)
+        if same is not trial:
+            raise SpecError(
+                f"sweep.learning_rates: with lr_mode: effective, which rounds to three digits, {same.grid_rate:g} and"
+                f" {trial.grid_rate:g} both become {trial.learning_rate:g} at ε = {trial.epsilon:g}; leave one out"
+            )

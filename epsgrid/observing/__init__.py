@@ -25,4 +25,6 @@ The probe, which looks before training:
     shadows.py       the bounds under other betas from the same gradients
     understudy.py    second optimizers with a state of their own
     restoring.py     leave a model as it was found
+
+Beside both: trackers.py opens TensorBoard, MLflow and W&B, for whoever writes curves there.
 """

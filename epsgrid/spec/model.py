@@ -37,7 +37,12 @@ class PluginOptions(Frozen):
 
 
 class TaskOptions(PluginOptions):
-    """Options of a task: which data, which split, how the data are varied."""
+    """Options of a task: which data, which split, how the data are varied.
+
+    `carries_state` says that a model of the task carries a state from batch to batch, so that batches have an order.
+    """
+
+    carries_state: ClassVar[bool] = False
 
 
 class ModelOptions(PluginOptions):
@@ -72,12 +77,22 @@ class Schedule(Frozen):
         return self
 
 
+class Svag(Frozen):
+    """Take steps that are worth 1/l² of the time, with l times the noise, to see the optimizer's continuous course.
+
+    Each step combines two independent minibatches; an epoch takes l² times the steps and uses 2·l² times the data.
+    """
+
+    l: Annotated[int, Field(ge=1)]  # noqa: E741 - its name in the papers
+
+
 class Training(Frozen):
     """How one trial trains.
 
     `clip_norm` bounds the norm of the whole gradient before the optimizer sees it. With `average_last: k` the model
     that is scored in the end is the mean of the weights after each of the last k epochs; with 0 it is that of the best
-    epoch.
+    epoch. `svag: {l: 4}` follows the stochastic differential equation of the optimizer more closely; `l: 1` is plain
+    training.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 200
@@ -87,6 +102,15 @@ class Training(Frozen):
     average_last: Annotated[int, Field(ge=0)] = 0
     selection: Literal["validation", "test"] = "validation"
     precision: Literal["float32", "bfloat16"] = "float32"
+    svag: Svag | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """Return what can change a trial's numbers, as plain JSON values.
+
+        SVAG with l = 1 changes nothing and is left out, so that trials keep the ids they had before there was SVAG.
+        """
+        plain = self.svag is None or self.svag.l == 1
+        return self.model_dump(mode="json", exclude={"svag"} if plain else None)
 
 
 class Probe(Frozen):
@@ -102,6 +126,9 @@ class Probe(Frozen):
     decays of v would have. None of these changes the bounds themselves, which are those of the first seed.
 
     `every` keeps the histograms of every so many steps; left out, some sixty of them.
+
+    `batch_sizes` measures the bounds at these batch sizes as well, to see how they move with it; the bounds of the spec
+    stay those of its own batch size.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 1
@@ -115,6 +142,7 @@ class Probe(Frozen):
     check_rounding: bool = True
     beta2: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = ()
     every: Annotated[int, Field(ge=1)] | None = None
+    batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = ()
 
     @model_validator(mode="after")
     def _moving_needs_a_learning_rate(self) -> Probe:
@@ -124,6 +152,11 @@ class Probe(Frozen):
             raise ValueError("learning_rate is only used with update_weights: true; remove one or set the other")
         if self.update_weights and self.compare_weights is not None:
             raise ValueError("compare_weights compares frozen weights with moving ones; remove update_weights: true")
+        if self.update_weights and self.batch_sizes:
+            raise ValueError(
+                "batch_sizes compares gradients at the same weights, and weights that move are others at every batch"
+                " size; remove update_weights: true"
+            )
         return self
 
 
@@ -136,16 +169,47 @@ class Observe(Frozen):
     every: Annotated[int, Field(ge=1)] | Literal["epoch"] | None = "epoch"
 
 
+class Prune(Frozen):
+    """Which trials end early because they fall behind others; see `epsgrid.stages.pruning`.
+
+    No trial ends before `first_epoch`. `successive_halving` keeps one of `reduction_factor` trials at that epoch, at
+    `reduction_factor` times it, and so on, without waiting for the others; `hyperband` does so in brackets that begin
+    later and later; `median` ends a trial whose best score so far is worse than the median of the finished ones at the
+    same epoch, once there are `startup_trials` of these. Left out, they are 3 and 5.
+    """
+
+    method: Literal["successive_halving", "hyperband", "median"] = "successive_halving"
+    first_epoch: Annotated[int, Field(ge=1)] = 1
+    reduction_factor: Annotated[int, Field(ge=2)] | None = None
+    startup_trials: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _fields_go_with_the_method(self) -> Prune:
+        if self.method == "median" and self.reduction_factor is not None:
+            raise ValueError("reduction_factor is not used with method: median; remove one or set the other")
+        if self.method != "median" and self.startup_trials is not None:
+            raise ValueError("startup_trials is only used with method: median; remove one or set the other")
+        return self
+
+
 class Sweep(Frozen):
     """Which grid to train; the ε values themselves come from the grid and the measured bounds.
 
     `default` trains `default_epsilon` alone, which every other grid holds or is compared with.
+
+    `lr_mode: effective` is fair to large ε, where a step is about the learning rate / ε: each trial trains with
+    lr · (m50 + m(ε)) / m50, which keeps lr / (m50 + m(ε)) at what it is for an ε of next to nothing. m50 is the median
+    magnitude of the probe, m(ε) that at which ε weighs as much; the product is rounded to three digits.
+
+    `prune` ends trials early. Without it the comparison of the grids is exact, which is the default.
     """
 
     grid: Literal["narrowed", "conventional", "both", "default"] = "both"
     learning_rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+    lr_mode: Literal["fixed", "effective"] = "fixed"
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
     default_epsilon: PositiveFloat = 1e-8
+    prune: Prune | None = None
 
     @model_validator(mode="after")
     def _values_are_distinct(self) -> Sweep:
@@ -188,13 +252,32 @@ class Slurm(Frozen):
     setup: tuple[str, ...] = ()
 
 
+class Log(Frozen):
+    """Where the trials' curves are written besides the store; each needs the extra of its name, as `epsgrid[mlflow]`.
+
+    `tensorboard` and `mlflow`: true for a folder of that name in the experiment's, or a folder; for `mlflow` also the
+    address of a server. `wandb: offline` writes files into the experiment's folder, for `wandb sync`; `online` sends
+    them.
+    """
+
+    tensorboard: bool | Annotated[str, Field(min_length=1)] = False
+    mlflow: bool | Annotated[str, Field(min_length=1)] = False
+    wandb: Literal["offline", "online"] | None = None
+
+
 class Execution(Frozen):
-    """Where and how trials run; nothing here can change a trial's numbers beyond rounding."""
+    """Where and how trials run; nothing here can change a trial's numbers beyond rounding.
+
+    `keep_checkpoints` says which finished trials keep their last state, from which one of more epochs goes on: `small`,
+    those of at most a megabyte; `all`, which takes four to five times the model's size for each trial; or `none`.
+    """
 
     executor: str = "local"
     workers: Annotated[int, Field(ge=1)] | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     retries: Annotated[int, Field(ge=0)] = 1
+    keep_checkpoints: Literal["small", "all", "none"] = "small"
+    log: Log = Log()
     ray: Ray = Ray()
     slurm: Slurm = Slurm()
 
@@ -211,6 +294,15 @@ class Spec(Frozen):
     observe: Observe = Observe()
     sweep: Sweep
     execution: Execution = Execution()
+
+    @model_validator(mode="after")
+    def _svag_needs_independent_batches(self) -> Spec:
+        if self.training.svag is not None and self.training.svag.l > 1 and self.task.carries_state:
+            raise ValueError(
+                f"training.svag combines independent minibatches, and a model of the task {self.task.name!r} carries a"
+                " state from one batch to the next; remove svag, or take a task whose batches have no order"
+            )
+        return self
 
     @field_validator("experiment")
     @classmethod

@@ -16,7 +16,8 @@ from epsgrid.spec.model import Spec
 from epsgrid.spec.problems import shown
 
 _ID_DIGITS = 16
-_ABSENT = object()
+ABSENT = object()
+"""Stands for the value of a field that is not there."""
 
 
 def identity(spec: Spec) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def identity(spec: Spec) -> dict[str, Any]:
         "task": spec.task.identity(),
         "model": spec.model.identity(),
         "optimizer": spec.optimizer.identity(),
-        "training": spec.training.model_dump(mode="json"),
+        "training": spec.training.identity(),
     }
 
 
@@ -74,17 +75,22 @@ def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]
     >>> differences({"training": {"epochs": 2}}, {"training": {"epochs": 3}})
     ['training.epochs: 2 there, 3 asked']
     """
-    return list(_differences(there, asked, ""))
+    return [f"{field}: {_told(old)} there, {_told(new)} asked" for field, old, new in changes(there, asked)]
 
 
-def _differences(there: Mapping[str, Any], asked: Mapping[str, Any], prefix: str) -> Iterator[str]:
+def changes(there: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield each field in which two nested mappings differ, with both values; `ABSENT` where one lacks it.
+
+    >>> list(changes({"training": {"epochs": 2}, "seed": 0}, {"training": {"epochs": 3}, "seed": 0}))
+    [('training.epochs', 2, 3)]
+    """
     for key in dict.fromkeys((*there, *asked)):
-        old, new = there.get(key, _ABSENT), asked.get(key, _ABSENT)
+        old, new = there.get(key, ABSENT), asked.get(key, ABSENT)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            yield from _differences(old, new, f"{prefix}{key}.")
+            yield from changes(old, new, f"{prefix}{key}.")
         elif old != new:
-            yield f"{prefix}{key}: {_told(old)} there, {_told(new)} asked"
+            yield f"{prefix}{key}", old, new
 
 
 def _told(value: Any) -> str:
-    return "not" if value is _ABSENT else shown(value)
+    return "not" if value is ABSENT else shown(value)

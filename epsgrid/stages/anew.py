@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from epsgrid.errors import StoreError
+from epsgrid.executors import StopRequest
+from epsgrid.grids._plan import Plan
 from epsgrid.plugins import nearest
+from epsgrid.stages.batch_sweep import planned_again
+from epsgrid.stages.experiment import Asked, enter, prepare_data
+from epsgrid.stages.sweep import SweepEvent, SweepSummary, plan_sweep, swept, train_planned
 from epsgrid.store.aside import set_aside
+from epsgrid.store.cells import asked_cells
 from epsgrid.store.paths import ExperimentFolder
-from epsgrid.store.records import GridRecord
+from epsgrid.store.pruning import spare
 from epsgrid.store.state import trial_state
 
-BY_STATE = ("failed", "diverged", "interrupted")
+BY_STATE = ("failed", "diverged", "pruned", "interrupted")
 """The states by which trials can be named together."""
 
 _LEAST_PREFIX = 4
@@ -29,9 +35,9 @@ def chosen(folder: ExperimentFolder, names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         StoreError: nothing was swept here, or a name means no trial or several.
     """
-    if not folder.grid_json.exists():
+    ids = [cell.id for cell in asked_cells(folder)]
+    if not ids:
         raise StoreError(f"{folder.root}: nothing was swept here yet; `epsgrid sweep` does it")
-    ids = [cell.id for cell in GridRecord.read(folder.grid_json).cells]
     states = {trial: trial_state(folder.trial(trial)) for trial in ids} if set(names) & set(BY_STATE) else {}
     found = []
     for name in names:
@@ -60,6 +66,28 @@ def set_all_aside(folder: ExperimentFolder, ids: Sequence[str]) -> tuple[Path, .
 
 
 def start_over(folder: ExperimentFolder, ids: Sequence[str]) -> tuple[Path, ...]:
-    """Set aside those of some trials that have a result; the others go on from where they were."""
+    """Set aside those of some trials that have a result; the others go on from where they were, to their end."""
+    for trial in ids:
+        spare(folder.trial(trial))
     finished = [trial for trial in ids if folder.trial(trial).result_json.exists()]
     return set_all_aside(folder, finished)
+
+
+def train_again(
+    asked: Asked,
+    ids: Sequence[str],
+    *,
+    workers: int | None,
+    notify: Callable[[SweepEvent], None],
+    stop: StopRequest,
+) -> SweepSummary:
+    """Train chosen trials, of grids and of other batch sizes, and no others; arguments and result as of `sweep`.
+
+    Raises:
+        StoreError, DataError: as `sweep`.
+    """
+    enter(asked, prepare_data(asked.spec))
+    of_grids = plan_sweep(asked, swept(asked.folder), workers).plan.trials if asked.folder.grid_json.exists() else ()
+    trials = {trial.id: trial for trial in (*planned_again(asked), *of_grids) if trial.id in ids}
+    chosen = Plan({}, tuple(trials[trial] for trial in ids if trial in trials))
+    return train_planned(asked, chosen, workers=workers, fail_fast=False, notify=notify, stop=stop)

@@ -6,14 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from epsgrid import __version__, tasks
-from epsgrid.errors import SpecError, StoreError
+from epsgrid.errors import ScalingError, SpecError, StoreError
+from epsgrid.optimizers._scaling import scaling_of
 from epsgrid.spec import differences, identity, load_spec, parse_spec, spec_from_json, spec_to_yaml
 from epsgrid.spec.model import Spec
+from epsgrid.stages.extension import earlier_trainings
 from epsgrid.store.latest import latest, remember
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import ExperimentRecord
+from epsgrid.trials.extending import extends
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,9 @@ def prepare_data(spec: Spec) -> tasks.PreparedData:
     Raises:
         DataError: the data are missing or damaged; the message says how to get them.
         SpecError: selection on validation data, and the task keeps none.
+        ScalingError: SVAG with an optimizer that has no rule for it.
     """
+    _check_svag(spec)
     data = tasks.load(spec.task.name).prepare(spec.task)
     if spec.training.selection == "validation" and not data.has_validation:
         raise SpecError(
@@ -88,21 +94,32 @@ def prepare_data(spec: Spec) -> tasks.PreparedData:
     return data
 
 
+def _check_svag(spec: Spec) -> None:
+    """Refuse an optimizer whose steps cannot be made finer, before any trial is."""
+    if spec.training.svag is None or spec.training.svag.l == 1:
+        return
+    try:
+        scaling_of(spec.optimizer)
+    except ScalingError as error:
+        raise ScalingError(f"training.svag takes finer steps by the square-root rule. {error}") from error
+
+
 def enter(asked: Asked, data: tasks.PreparedData) -> None:
     """Create the experiment's folder, or check that it belongs to the same spec and data; make it the latest.
 
     Learning rates, seeds, grids, probe settings and where to run may change from call to call; what would change a
-    trial's numbers may not.
+    trial's numbers may not, but that more epochs may be asked for: see `epsgrid.stages.extension`.
 
     Raises:
         StoreError: the folder holds another experiment; the message names each field that differs.
     """
     folder = asked.folder
     created = datetime.now(UTC).isoformat(timespec="seconds")
+    earlier: tuple[dict[str, Any], ...] = ()
     if folder.experiment_json.exists():
         stored = read_experiment(folder)
         _check_same(asked, stored, data)
-        created = stored.created
+        created, earlier = stored.created, earlier_trainings(asked.spec, stored)
     record = ExperimentRecord(
         name=asked.spec.experiment,
         spec=asked.spec.model_dump(mode="json"),
@@ -110,14 +127,17 @@ def enter(asked: Asked, data: tasks.PreparedData) -> None:
         data_description=data.description,
         created=created,
         epsgrid_version=__version__,
+        earlier=earlier,
     )
     record.write(folder.experiment_json)
     remember(folder.root, asked.runs_root)
 
 
 def _check_same(asked: Asked, stored: ExperimentRecord, data: tasks.PreparedData) -> None:
-    there = identity(spec_from_json(stored.spec, str(asked.folder.experiment_json)))
-    lines = differences(there, identity(asked.spec))
+    there = spec_from_json(stored.spec, str(asked.folder.experiment_json))
+    lines = differences(identity(there), identity(asked.spec))
+    if extends(there.training, asked.spec.training) and all(line.startswith("training.") for line in lines):
+        lines = []
     if stored.data_checksum != data.checksum:
         lines.append(f"data: checksum {stored.data_checksum[:12]}… there, {data.checksum[:12]}… now")
     if lines:

@@ -68,7 +68,7 @@ def probe_identity(spec: Spec, data_checksum: str) -> dict[str, Any]:
         "optimizer": asked["optimizer"],
         "batch_size": spec.training.batch_size,
         "precision": spec.training.precision,
-        "probe": spec.probe.model_dump(mode="json"),
+        "probe": spec.probe.model_dump(mode="json", exclude={"batch_sizes"}),  # those have records of their own
     }
 
 

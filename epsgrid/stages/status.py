@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from epsgrid.errors import StoreError
 from epsgrid.spec import spec_from_json
 from epsgrid.stages.experiment import read_experiment
+from epsgrid.store.cells import asked_cells
 from epsgrid.store.lease import holder
 from epsgrid.store.paths import ExperimentFolder
-from epsgrid.store.records import EpochRecord, GridCell, GridRecord, TrialFailure, read_epochs
-from epsgrid.store.state import FINISHED, STATES, Glance, glance
+from epsgrid.store.records import EpochRecord, GridCell, TrialFailure, read_epochs
+from epsgrid.store.state import FINISHED, PRUNED, STATES, Glance, glance
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,14 @@ class Status:
         name: the experiment's name.
         probed: whether bounds are stored.
         states: number of trials by state, every state named.
-        grids: the same for each grid; grids share trials, so their sums may exceed the whole.
+        grids: the same for each grid, and for each batch size with its rule; they share trials, so that their sums may
+            exceed the whole.
         running: the trials under way.
         failures: why the failed trials failed.
         cells: every trial and its state, in the order of training.
         trained_seconds: training time of all finished trials together.
-        left_seconds: training time that the trials without a result will take, one after another; None while none has
-            been timed.
+        left_seconds: training time that the trials without a result will take, one after another, pruned ones left
+            out; None while none has been timed.
     """
 
     folder: ExperimentFolder
@@ -73,18 +75,24 @@ class Status:
         """Trials that have a result."""
         return sum(self.states[state] for state in FINISHED)
 
+    @property
+    def missing(self) -> int:
+        """Trials without a result, but those that were pruned."""
+        return self.total - self.finished - self.states[PRUNED]
+
 
 def status(folder: ExperimentFolder) -> Status:
-    """Look at all trials of the grids that were swept here; nothing is written.
+    """Look at all trials of the grids and batch sizes that were swept here; nothing is written.
 
     Raises:
         StoreError: there is no experiment in this folder.
         CorruptRecordError: a stored file is damaged; the message names it.
     """
     experiment = read_experiment(folder)
-    cells = GridRecord.read(folder.grid_json).cells if folder.grid_json.exists() else ()
+    cells = asked_cells(folder)
     seen = {cell.id: glance(folder.trial(cell.id)) for cell in cells}
     seconds = [found.seconds for found in seen.values() if found.seconds is not None]
+    pruned = sum(found.state == PRUNED for found in seen.values())
     by_state = {state: [cell for cell in cells if seen[cell.id].state == state] for state in ("running", "failed")}
     epochs = spec_from_json(experiment.spec, str(folder.experiment_json)).training.epochs if by_state["running"] else 0
     return Status(
@@ -97,7 +105,7 @@ def status(folder: ExperimentFolder) -> Status:
         failures=tuple(_failures(folder, by_state["failed"])),
         cells=tuple((cell, seen[cell.id].state) for cell in cells),
         trained_seconds=sum(seconds),
-        left_seconds=sum(seconds) / len(seconds) * (len(cells) - len(seconds)) if seconds else None,
+        left_seconds=sum(seconds) / len(seconds) * (len(cells) - len(seconds) - pruned) if seconds else None,
     )
 
 

@@ -208,7 +208,7 @@ def unseal(document: Mapping[str, Any], source: str | Path) -> dict[str, Any]:
     content = {key: value for key, value in document.items() if key != CHECKSUM}
     if CHECKSUM not in document:
         raise CorruptRecordError(f"{source} is damaged: it has no checksum, so it is not a whole record of epsgrid")
-    if document[CHECKSUM] != checksum(content):
+    if document[CHECKSUM] != _canonical_checksum(content):  # what was read is as it reads back
         raise CorruptRecordError(
             f"{source} is damaged or was edited: its content does not match its checksum; restore it from a copy, or "
             "remove it to compute it anew"
@@ -222,7 +222,10 @@ def checksum(document: Mapping[str, Any]) -> str:
     >>> checksum({"a": 1, "b": (2.0,)}) == checksum({"b": [2.0], "a": 1})
     True
     """
-    as_read_back = json.loads(json.dumps(document, allow_nan=False))
+    return _canonical_checksum(json.loads(json.dumps(document, allow_nan=False)))
+
+
+def _canonical_checksum(as_read_back: Mapping[str, Any]) -> str:
     canonical = json.dumps(as_read_back, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -12,7 +12,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, TypeVar
 
 from epsgrid.errors import CorruptRecordError
@@ -34,6 +34,8 @@ def from_document(record_type: type[T], document: Any, source: str) -> T:
             `tuple[X, ...]`, `dict[str, X]` and other such dataclasses.
         document: what was read.
         source: the place that an error names.
+
+    A field that has a default may be missing: records that were stored before it existed have it so.
 
     Raises:
         CorruptRecordError: a field is missing, unknown or of another type; the message names place and field.
@@ -95,20 +97,25 @@ def _decoder(hint: Any) -> _Decoder:
 def _record_decoder(record_type: Any) -> _Decoder:
     hints = typing.get_type_hints(record_type)
     decoders = {field.name: _decoder(hints[field.name]) for field in dataclasses.fields(record_type)}
+    needed = {field.name for field in dataclasses.fields(record_type) if not _has_default(field)}
 
     def decode(document: Any) -> Any:
         _checked(isinstance(document, Mapping), document, "an object")
-        if document.keys() != decoders.keys():
-            raise _MismatchError(_wrong_fields(document, tuple(decoders)))
+        if document.keys() != decoders.keys() and not needed <= document.keys() <= decoders.keys():
+            raise _MismatchError(_wrong_fields(document, tuple(decoders), needed))
         return record_type(**_decode_items(decoders.__getitem__, document))
 
     return decode
 
 
-def _wrong_fields(document: Mapping[str, Any], names: tuple[str, ...]) -> str:
+def _has_default(field: dataclasses.Field[Any]) -> bool:
+    return not (field.default is field.default_factory is dataclasses.MISSING)
+
+
+def _wrong_fields(document: Mapping[str, Any], names: tuple[str, ...], needed: Collection[str]) -> str:
     if unknown := [key for key in document if key not in names]:
         return f"unknown field {', '.join(map(repr, unknown))}; known: {', '.join(names)}"
-    return f"missing field {', '.join(repr(name) for name in names if name not in document)}"
+    return f"missing field {', '.join(repr(name) for name in names if name in needed and name not in document)}"
 
 
 def _dict_decoder(decode_value: _Decoder) -> _Decoder:

@@ -7,6 +7,10 @@ Layout::
       bounds.json                 what the probe measured
       observations.jsonl          what was observed over the probe's steps: a header, then one line per snapshot
       grid.json                   which trials belong to which grid
+      batch_bounds.json           at which batch sizes bounds were measured as well
+      probes/                     what was measured there: batch-SIZE-seed-SEED.json, each as bounds.json
+      batches.json                which trials carry a setting to which batch size by which rule
+      confirm.json                which trials train the winners on fresh seeds
       report/                     pages and figures, made from the rest at any time
       slurm/N/                    a job array: its script, which trial each task trains, what the tasks printed
       trials/ID/                  TrialFolder
@@ -16,6 +20,7 @@ Layout::
         checkpoint.pt               where training goes on after an interruption
         result.json                 present when the trial has finished, done or diverged
         failure.json                present when the last attempt failed
+        prune.json                  that it is to end early, has, or is not to be asked to, see `epsgrid.store.pruning`
         log.txt                     what the trial printed
         lease/                      who is at work on it, see `epsgrid.store.lease`
       aside/ID-N/                 trials that were asked for anew: what they were before
@@ -37,6 +42,11 @@ class TrialFolder:
     def id(self) -> str:
         """The trial's id: the folder's name."""
         return self.path.name
+
+    @property
+    def experiment(self) -> ExperimentFolder:
+        """The folder of the experiment that the trial is part of."""
+        return ExperimentFolder(self.path.parent.parent)
 
     @property
     def spec_json(self) -> Path:
@@ -67,6 +77,11 @@ class TrialFolder:
     def failure_json(self) -> Path:
         """The `TrialFailure` of the last attempt."""
         return self.path / "failure.json"
+
+    @property
+    def prune_json(self) -> Path:
+        """The `Pruning`; present where the trial was asked to end early."""
+        return self.path / "prune.json"
 
     @property
     def log(self) -> Path:
@@ -104,6 +119,25 @@ class ExperimentFolder:
     def grid_json(self) -> Path:
         """The `GridRecord`."""
         return self.root / "grid.json"
+
+    @property
+    def batch_bounds_json(self) -> Path:
+        """The `BatchBoundsRecord`."""
+        return self.root / "batch_bounds.json"
+
+    def batch_probe(self, batch_size: int, seed: int) -> Path:
+        """Return where the `ProbeRecord` of a batch size and a seed lies."""
+        return self.root / "probes" / f"batch-{batch_size}-seed-{seed}.json"
+
+    @property
+    def batches_json(self) -> Path:
+        """The `BatchesRecord`."""
+        return self.root / "batches.json"
+
+    @property
+    def confirm_json(self) -> Path:
+        """The `ConfirmRecord`."""
+        return self.root / "confirm.json"
 
     @property
     def report_dir(self) -> Path:

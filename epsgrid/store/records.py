@@ -94,6 +94,7 @@ class EpochRecord(Record):
         test: scores on the test split, where it was evaluated in this epoch.
         learning_rate: the one the epoch was trained with.
         seconds: wall time of the epoch, evaluation included.
+        metric_direction: whether larger or smaller scores are better; None in files of earlier versions.
     """
 
     stored_as: ClassVar[str] = "epoch"
@@ -104,6 +105,7 @@ class EpochRecord(Record):
     test: Scores | None
     learning_rate: float
     seconds: float
+    metric_direction: Literal["max", "min"] | None = None
 
     @property
     def selecting(self) -> Scores | None:
@@ -224,10 +226,12 @@ class GridCell:
 
     Attributes:
         id: the trial's id; it does not depend on the grid, so grids share trials.
-        learning_rate: as in the spec.
+        learning_rate: the one the trial is trained with.
         epsilon: in the optimizer's own ε; None for an optimizer that has none.
         seed: as in the spec.
         grids: the grids that ask for this point.
+        asked_rate: the learning rate of the spec that it stands for, where `sweep.lr_mode` makes it another; None
+            where it is the same.
     """
 
     id: str
@@ -235,6 +239,12 @@ class GridCell:
     epsilon: float | None
     seed: int
     grids: tuple[str, ...]
+    asked_rate: float | None = None
+
+    @property
+    def grid_rate(self) -> float:
+        """The learning rate as in the spec, by which cells are grouped."""
+        return self.learning_rate if self.asked_rate is None else self.asked_rate
 
 
 @final
@@ -261,6 +271,102 @@ class GridRecord(Record):
 
 @final
 @dataclass(frozen=True)
+class BatchBoundsRecord(Record):
+    """At which batch sizes bounds were measured, beside those of the spec's own: `batch_bounds.json`.
+
+    What was measured are the `ProbeRecord`s of each size and seed, see `ExperimentFolder.batch_probe`.
+
+    Attributes:
+        base_batch_size: the spec's own.
+        batch_sizes: all of them, the base among them, rising.
+        seeds: of initial weights and batches; each size was probed with each. The first is that of the spec's bounds.
+        examples: number of training examples; None where a batch is not made of examples.
+    """
+
+    stored_as: ClassVar[str] = "record of bounds at several batch sizes"
+
+    base_batch_size: int
+    batch_sizes: tuple[int, ...]
+    seeds: tuple[int, ...]
+    examples: int | None
+
+
+@final
+@dataclass(frozen=True)
+class BatchCell:
+    """One trial at one batch size, with its settings as a rule carried them there.
+
+    Attributes:
+        id: the trial's id.
+        batch_size: that it trains with.
+        rule: the scaling rule, or "base" for the setting that was carried.
+        learning_rate: as carried.
+        epsilon: likewise, in the optimizer's own ε; None for an optimizer that has none.
+        seed: as in the spec.
+    """
+
+    id: str
+    batch_size: int
+    rule: str
+    learning_rate: float
+    epsilon: float | None
+    seed: int
+
+
+@final
+@dataclass(frozen=True)
+class BatchesRecord(Record):
+    """Which trials carry one setting to which batch size by which rule: `batches.json`.
+
+    Attributes:
+        base_batch_size: where the setting comes from.
+        learning_rate: of the setting.
+        epsilon: likewise; None for an optimizer that has none.
+        origin: how the setting was chosen, in words.
+        cells: all trials, those of the setting itself first.
+        changes: for each "RULE at SIZE", what the rule changed beside learning rate and ε, in words.
+        skipped: for each "RULE at SIZE" that the rule does not reach, why.
+    """
+
+    stored_as: ClassVar[str] = "record of trials at several batch sizes"
+
+    base_batch_size: int
+    learning_rate: float
+    epsilon: float | None
+    origin: str
+    cells: tuple[BatchCell, ...]
+    changes: dict[str, str]
+    skipped: dict[str, str]
+
+
+@final
+@dataclass(frozen=True)
+class ConfirmRecord(Record):
+    """Which trials train the winners of a sweep on seeds that chose nothing: `confirm.json`.
+
+    Attributes:
+        optimizer: its name.
+        seeds: the fresh ones, rising.
+        cells: one for each winner and fresh seed; their `grids` name what chose them: grids, or "default".
+        selection: the split that chose them.
+        selection_seeds: the seeds that chose them.
+        chosen_from: for each of these names, the number of cells it was chosen from.
+        grid_checksum: that of the `GridRecord` they were chosen from.
+    """
+
+    stored_as: ClassVar[str] = "record of trials on fresh seeds"
+
+    optimizer: str
+    seeds: tuple[int, ...]
+    cells: tuple[GridCell, ...]
+    selection: str
+    selection_seeds: tuple[int, ...]
+    chosen_from: dict[str, int]
+    grid_checksum: str
+
+
+@final
+@dataclass(frozen=True)
 class ExperimentRecord(Record):
     """What was asked: `experiment.json`.
 
@@ -271,6 +377,7 @@ class ExperimentRecord(Record):
         data_description: what the data are, in one line.
         created: when, ISO 8601 in UTC.
         epsgrid_version: of the program that created it.
+        earlier: the `training` of trials here before it was made longer, oldest first, as in their identities.
     """
 
     stored_as: ClassVar[str] = "experiment record"
@@ -281,6 +388,7 @@ class ExperimentRecord(Record):
     data_description: str
     created: str
     epsgrid_version: str
+    earlier: tuple[dict[str, Any], ...] = ()
 
 
 def append_epoch(path: Path, record: EpochRecord) -> None:

@@ -7,12 +7,16 @@ from typing import NamedTuple
 
 from epsgrid.store.lease import is_held
 from epsgrid.store.paths import TrialFolder
+from epsgrid.store.pruning import read_pruning
 from epsgrid.store.records import VERSION, TrialResult
 
 FINISHED = ("done", "diverged")
 """The states of a trial that has a result."""
 
-STATES = ("pending", "running", "interrupted", "failed", *FINISHED)
+PRUNED = "pruned"
+"""The state of a trial that was ended early because it fell behind: it has no result, and none is missing."""
+
+STATES = ("pending", "running", "interrupted", "failed", PRUNED, *FINISHED)
 """All states of a trial."""
 
 
@@ -44,7 +48,8 @@ def glance(folder: TrialFolder) -> Glance:
 
     Returns:
         "done" or "diverged": there is a result. "running": a living process holds the lease. "failed": the last attempt
-        failed. "interrupted": it was begun and can go on. "pending": nothing is stored yet.
+        failed. "pruned": it was ended early, and can go on. "interrupted": it was begun and can go on. "pending":
+        nothing is stored yet.
 
     Raises:
         CorruptRecordError: the result is damaged; the message names it.
@@ -60,6 +65,8 @@ def glance(folder: TrialFolder) -> Glance:
         return finished
     if folder.failure_json.exists():
         return Glance("failed")
+    if (pruning := read_pruning(folder)) is not None and pruning.state == PRUNED:
+        return Glance(PRUNED)
     begun = folder.checkpoint.exists() or (folder.metrics_jsonl.exists() and folder.metrics_jsonl.stat().st_size > 0)
     return Glance("interrupted" if begun else "pending")
 

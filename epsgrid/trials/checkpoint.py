@@ -14,6 +14,7 @@ from epsgrid.errors import CorruptRecordError
 from epsgrid.store.atomic import write_bytes
 
 _FORMAT = 1
+_SMALL_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,24 @@ class Checkpoint:
     generators: dict[str, torch.Tensor]
     records: list[dict[str, Any]]
     seconds: float
+
+
+def is_kept(choice: str, size: int) -> bool:
+    """Say whether a finished trial keeps a checkpoint of so many bytes.
+
+    Args:
+        choice: `execution.keep_checkpoints` of the spec.
+        size: of the file, or of the tensors in it.
+    """
+    return choice == "all" or (choice == "small" and size <= _SMALL_BYTES)
+
+
+def tensor_bytes(state: Any) -> int:
+    """Return the size of all tensors in a state_dict, however nested."""
+    if isinstance(state, torch.Tensor):
+        return state.numel() * state.element_size()
+    values = state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else ()
+    return sum(map(tensor_bytes, values))
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

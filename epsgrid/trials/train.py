@@ -18,8 +18,10 @@ from epsgrid.store.atomic import compact_json, write_text
 from epsgrid.store.paths import TrialFolder
 from epsgrid.store.records import EpochRecord, Scores, TrialResult, append_epoch
 from epsgrid.tasks import Metric, Split, Task
-from epsgrid.trials.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from epsgrid.trials import svag
+from epsgrid.trials.checkpoint import Checkpoint, is_kept, load_checkpoint, save_checkpoint, tensor_bytes
 from epsgrid.trials.keeping import KeptWeights
+from epsgrid.trials.logging import Trackers
 from epsgrid.trials.observations import Observations
 from epsgrid.trials.schedule import learning_rate_at
 from epsgrid.trials.seeding import seed_epoch, seed_weights
@@ -52,6 +54,17 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the trial was asked 
     """The trial was asked to stop, has saved a checkpoint, and will go on from there."""
 
 
+class Pruned(Exception):  # noqa: N818 - not an error: the trial fell behind and was asked to end
+    """The trial was asked to end early; its checkpoint is of `epochs` whole epochs."""
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__(f"pruned after epoch {epochs}")
+        self.epochs = epochs
+
+
+_LEFT: dict[type[BaseException], str] = {Interrupted: "interrupted", Pruned: "pruned"}
+
+
 class _Diverged(Exception):  # noqa: N818 - a result, not an error
     """A loss is no longer finite; the message says which and when."""
 
@@ -66,6 +79,7 @@ def run_trial(
     should_stop: Callable[[], bool],
     provenance: Mapping[str, Any],
     warn: Callable[[str], None],
+    should_prune: Callable[[], bool] = lambda: False,
 ) -> TrialResult:
     """Train to the end and return the result; everything else is in the trial's folder.
 
@@ -78,42 +92,62 @@ def run_trial(
         should_stop: asked before every step; True saves a checkpoint and raises `Interrupted`.
         provenance: what to store about where the trial ran.
         warn: told, in a line, of a checkpoint that could not be used.
+        should_prune: asked after every epoch but the last; True raises `Pruned`, the checkpoint being saved.
 
     Returns:
         The result: `done`, or `diverged` where a loss stopped being finite.
 
     Raises:
         Interrupted: `should_stop` said so; the checkpoint is saved.
+        Pruned: `should_prune` said so.
         StoreError: the folder cannot be written.
     """
     run = _Run(spec, trial, task, folder, device)
     run.resume(warn)
-    reason = None
+    for caveat in run.caveats:
+        warn(f"note: {caveat}")
+    run.trackers = Trackers(spec.execution.log, folder.experiment, trial.id, trial.identity, warn)
+    run.trackers.start(run.records)
     try:
-        run.train(should_stop)
+        result = _result(trial, run, _reason(run, should_stop, should_prune), provenance)
+    except BaseException as left:
+        run.trackers.end(_LEFT.get(type(left), "failed"))
+        raise
+    run.trackers.end(result.state, result)
+    return result
+
+
+def _reason(run: _Run, should_stop: Callable[[], bool], should_prune: Callable[[], bool]) -> str | None:
+    """Train to the end; return why it diverged, None where it did not."""
+    try:
+        run.train(should_stop, should_prune)
     except _Diverged as diverged:
-        reason = str(diverged)
-    return _result(trial, run, reason, provenance)
+        return str(diverged)
+    return None
 
 
 class _Run:
     """The moving parts of a trial: model, optimizer, the place in the run, and the epochs done."""
 
     def __init__(self, spec: Spec, trial: Trial, task: Task, folder: TrialFolder, device: torch.device) -> None:
-        self.spec, self.trial, self.task, self.folder, self.device = spec, trial, task, folder, device
+        steps = svag.settings(spec, trial.learning_rate, trial.epsilon)
+        self.spec, self.trial, self.task, self.folder, self.device = steps.spec, trial, task, folder, device
         seed_weights(trial.seed)
         model = models.load(spec.model.name).build(spec.model, task.inputs, task.outputs)
         self.model = model.to(device)
         task.begin_epoch(self.model, spec.training.batch_size)
         plugin = optimizers.load(spec.optimizer.name)
-        self.optimizer = plugin.build(self.model.parameters(), spec.optimizer, trial.learning_rate, trial.epsilon)
-        self.observations = Observations(spec, folder, self.model, self.optimizer)
+        parameters, options = self.model.parameters(), self.spec.optimizer
+        self.optimizer = plugin.build(parameters, options, steps.learning_rate, steps.epsilon)
+        self.observations = Observations(self.spec, folder, self.model, self.optimizer)
         self.epoch = self.step = self.steps = 0
         self.epoch_steps = 1
-        self.rate = trial.learning_rate
+        self.rate = self.highest_rate = steps.learning_rate
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.records: list[EpochRecord] = []
         self.kept = KeptWeights()
+        self.trackers: Trackers | None = None
+        self.caveats = list(svag.caveats(self.model, spec.training))
         self._seconds_before = 0.0
         self._clock = time.perf_counter()
         self._epoch_clock = self._clock
@@ -163,13 +197,15 @@ class _Run:
         )
         save_checkpoint(self.folder.checkpoint, checkpoint)
 
-    def train(self, should_stop: Callable[[], bool]) -> None:
+    def train(self, should_stop: Callable[[], bool], should_prune: Callable[[], bool]) -> None:
         """Train the epochs that are left."""
         training = self.spec.training
         while self.epoch < training.epochs:
+            if self.epoch and not self.step and should_prune():
+                raise Pruned(self.epoch)
             self._epoch_clock = time.perf_counter()
             self._start_epoch()
-            self.epoch_steps = self.task.steps_per_epoch(training.batch_size, self.trial.seed, self.epoch)
+            self.epoch_steps = svag.steps_in_epoch(self.task, training, self.trial.seed, self.epoch)
             for batch in self._batches(should_stop):
                 self._step(batch)
             self._end_epoch()
@@ -182,11 +218,10 @@ class _Run:
 
     def _learning_rate(self) -> float:
         training = self.spec.training
-        return learning_rate_at(self.trial.learning_rate, training.schedule, self.epoch, training.epochs, self.steps)
+        return learning_rate_at(self.highest_rate, training.schedule, self.epoch, training.epochs, self.steps)
 
     def _batches(self, should_stop: Callable[[], bool]) -> Iterator[Any]:
-        batch_size = self.spec.training.batch_size
-        for batch in self.task.batches(self.trial.seed, self.epoch, batch_size, self.step):
+        for batch in svag.batches(self.task, self.spec.training, self.trial.seed, self.epoch, self.step):
             if should_stop():
                 self.save()
                 raise Interrupted(f"stopped in epoch {self.epoch + 1} after {self.step} steps")
@@ -195,7 +230,7 @@ class _Run:
     def _step(self, batch: Any) -> None:
         self.rate = self._learning_rate()
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * self.task.learning_rate_scale(batch)
+            group["lr"] = self.rate * svag.learning_rate_scale(self.task, batch)
         self.loss_sum += take_step(self.task, self.model, self.optimizer, batch, self.spec.training)
         self.step += 1
         self.steps += 1
@@ -214,13 +249,20 @@ class _Run:
         self._keep(record)
         self.records.append(record)
         append_epoch(self.folder.metrics_jsonl, record)
+        if self.trackers is not None:
+            self.trackers.epoch(record)
         self.epoch, self.step = self.epoch + 1, 0
         self.observations.after_epoch(self.epoch)
         self.loss_sum = torch.zeros_like(self.loss_sum)
         if record.selecting is None or not math.isfinite(record.selecting.loss):
             raise _Diverged(f"{self.spec.training.selection} loss no longer finite after epoch {self.epoch}")
-        if self.epoch < self.spec.training.epochs:
+        if self.epoch < self.spec.training.epochs or self._keeps_last():
             self.save()
+
+    def _keeps_last(self) -> bool:
+        """Say whether the state after the last epoch is kept, from which a longer trial can go on."""
+        size = tensor_bytes([self.model.state_dict(), self.optimizer.state_dict(), self.kept.total])
+        return is_kept(self.spec.execution.keep_checkpoints, size)
 
     def _evaluate(self, train_loss: float) -> EpochRecord:
         """Score the epoch on the split that selects; the test split is left alone unless it is that one."""
@@ -228,7 +270,8 @@ class _Run:
         scores = self.scores(selection)
         validation, test = (scores, None) if selection == "validation" else (None, scores)
         seconds = time.perf_counter() - self._epoch_clock
-        return EpochRecord(self.epoch + 1, train_loss, validation, test, self.rate, seconds)
+        direction = self.task.metric.direction
+        return EpochRecord(self.epoch + 1, train_loss, validation, test, self.rate, seconds, direction)
 
     def _keep(self, record: EpochRecord) -> None:
         """Set the epoch's weights aside if they may be the ones that are scored in the end."""
@@ -302,7 +345,7 @@ def _result(trial: Trial, run: _Run, reason: str | None, provenance: Mapping[str
         seconds=run.seconds,
         device=str(run.device),
         reason=reason,
-        provenance={**provenance, "scoring": dict(run.task.notes)},
+        provenance={**provenance, "scoring": dict(run.task.notes), **({"svag": run.caveats} if run.caveats else {})},
     )
 
 

@@ -296,6 +296,9 @@ def test_what_a_killed_command_left_in_the_queue_is_not_submitted_again(
                     os.kill(pid, signal.SIGTERM)
             return 0
 
+    jobs = [Job(str(tmp_path), trial) for trial in (*trials[1:], "short-5")]
+    assert slurm.in_hand(jobs) == frozenset(jobs[:3]), "a sweep may hand these to `run`, though somebody holds them"
+    assert slurm.in_hand([]) == frozenset()
     told = _run(tmp_path, *trials[1:], "short-5", stop=SaveThem())
     assert told.statuses == {"resume-2": 75, "resume-3": 75, "short-4": 0, "short-5": 0}
     assert "3 trials are in Slurm's queue already; they are not submitted again" in capsys.readouterr().err

@@ -45,6 +45,7 @@ training:
   average_last: 0
   selection: validation
   precision: float32
+  svag: null
 probe:
   epochs: 1
   batches: null
@@ -57,18 +58,26 @@ probe:
   check_rounding: true
   beta2: []
   every: null
+  batch_sizes: []
 observe:
   every: epoch
 sweep:
   grid: both
   learning_rates: [0.001]
+  lr_mode: fixed
   seeds: [0, 1, 2]
   default_epsilon: 1.0e-08
+  prune: null
 execution:
   executor: local
   workers: null
   device: auto
   retries: 1
+  keep_checkpoints: small
+  log:
+    tensorboard: false
+    mlflow: false
+    wandb: null
   ray:
     address: null
     cpus: 1.0

@@ -38,7 +38,7 @@ def test_trials_are_chosen_by_state_by_id_and_by_its_beginning(asked, ids):
 def test_a_wrong_name_is_told_with_the_nearest(asked, ids):
     with pytest.raises(StoreError, match="no trial 'divergd' here; did you mean 'diverged'"):
         chosen(asked.folder, ["divergd"])
-    with pytest.raises(StoreError, match="no trial 'zzzzzzzz' here; expected failed, diverged, interrupted or"):
+    with pytest.raises(StoreError, match="no trial 'zzzzzzzz' here; expected failed, diverged, pruned, interrupted or"):
         chosen(asked.folder, ["zzzzzzzz"])
 
 

@@ -3,12 +3,17 @@ import signal
 
 import pytest
 
-from epsgrid.errors import StoreError
+from epsgrid import executors
+from epsgrid.errors import SpecError, StoreError
 from epsgrid.executors import JobEnded, JobStarted
+from epsgrid.report.compare import compare
+from epsgrid.report.load import load_experiment
+from epsgrid.report.render import cells_table, tables
 from epsgrid.stages import probe as probe_stage
 from epsgrid.stages import sweep as sweep_stage
 from epsgrid.stages.experiment import resolve
-from epsgrid.stages.sweep import SweepPlan, TrialEnded, TrialStarted, default_slots, plan_sweep, sweep
+from epsgrid.stages.sweep import SweepPlan, TrialEnded, TrialStarted, default_slots, on_ray, plan_sweep, sweep
+from epsgrid.store.lease import Lease
 from epsgrid.store.records import GridRecord
 from tests.stages.conftest import NeverStop
 
@@ -142,3 +147,70 @@ def test_a_cluster_is_not_limited_to_the_cores_of_this_machine(spec_path, tmp_pa
     here = len(os.sched_getaffinity(0))
     assert slots() == slots("execution.executor=local") == slots("execution.executor=ray") == here
     assert slots("execution.executor=slurm") == slots("execution={executor: ray, ray: {address: h:1}}") == 64
+
+
+def test_an_address_runs_the_trials_on_a_ray_cluster(spec_path, tmp_path):
+    asked = resolve(spec_path, None, ["execution.executor=local", "execution.ray.gpus=0.25"], tmp_path / "runs")
+    execution = on_ray(asked, "10.0.0.1:6379").spec.execution
+    assert (execution.executor, execution.ray.address, execution.ray.gpus) == ("ray", "10.0.0.1:6379", 0.25)
+    assert on_ray(asked, "[::1]:6379").spec.execution.ray.address == "[::1]:6379"
+    for wrong in ("10.0.0.1", ":6379", "host:port", "a b:1", "http://host:1"):
+        with pytest.raises(SpecError, match="expected HOST:PORT of a Ray cluster's head"):
+            on_ray(asked, wrong)
+    slurm = resolve(spec_path, None, ["execution.executor=slurm"], tmp_path / "runs")
+    with pytest.raises(SpecError, match=r"--address joins a Ray cluster, but execution\.executor is 'slurm'"):
+        on_ray(slurm, "10.0.0.1:6379")
+
+
+@pytest.mark.parametrize("grid", ["conventional", "default", "narrowed"])
+def test_effective_rates_need_a_probe(spec_path, tmp_path, grid):
+    asked = resolve(spec_path, None, ["sweep.lr_mode=effective"], tmp_path / "runs")
+    with pytest.raises(StoreError, match=r"bounds\.json is missing, and .* needs .* run `epsgrid probe SPEC` first"):
+        run(asked, grid)
+    assert "learning rates to train with are known after `epsgrid probe`" in plan_sweep(asked, grid, None).unknown[-1]
+
+
+def test_both_modes_share_what_they_can_and_the_report_goes_by_the_grids_rates(spec_path, tmp_path):
+    asked = resolve(spec_path, None, [], tmp_path / "runs")
+    measure(asked)
+    fixed, _ = run(asked, "conventional")
+    effective = resolve(spec_path, None, ["sweep.lr_mode=effective"], tmp_path / "runs")
+    again, _ = run(effective, "conventional")
+    cells = GridRecord.read(asked.folder.grid_json).cells
+    unscaled = [cell for cell in cells if cell.asked_rate is None]
+    assert {cell.id for cell in unscaled} == {cell.id for cell in cells} & set(fixed.states)
+    assert {1e-10, 1e-9, 1e-8} <= {cell.epsilon for cell in unscaled}
+    assert again.trained == 13 - len(unscaled)
+    assert {cell.grid_rate for cell in cells} == {1e-2}
+    found = compare(load_experiment(asked.folder))
+    assert {cell.learning_rate for cell in found.cells} == {1e-2}
+    largest = next(cell for cell in found.cells if cell.epsilon == 100)
+    assert largest.trained_rate > 1e2 and largest.words.startswith("lr 1e-2 trained at ")
+    table = cells_table(found)
+    assert table.columns[:2] == ("learning rate", "trained at")
+    assert all(len(row) == len(made.columns) for made in (table, *tables(found)) for row in made.rows)
+    assert any("learning rates are effective ones" in note for note in found.notes)
+
+
+def test_trials_that_an_earlier_command_left_to_the_executor_are_watched(asked, monkeypatch):
+    """As after the death of a command whose Slurm tasks go on; what others hold is waited for."""
+    planned = plan_sweep(asked, "conventional", None).plan.trials
+    leases = [Lease.take(asked.folder.trial(trial.id).lease) for trial in planned[:2]]
+    inline, handed, asked_for = executors.load("inline"), [], []
+
+    class Cluster:
+        def in_hand(self, jobs):
+            asked_for.append([job.trial for job in jobs])
+            return {job for job in jobs if job.trial == planned[0].id}
+
+        def run(self, jobs, work, **options):
+            handed.append([job.trial for job in jobs])
+            for lease in leases:
+                lease.release()
+            inline.run(jobs, work, **options)
+
+    monkeypatch.setattr("epsgrid.executors.load", lambda name: Cluster())
+    summary, _ = run(asked)
+    assert summary.counts == {"done": 13}
+    assert handed == [[trial.id for trial in planned if trial is not planned[1]], [planned[1].id]]
+    assert asked_for == [[planned[0].id, planned[1].id]]

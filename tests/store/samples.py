@@ -3,7 +3,12 @@
 import math
 
 from epsgrid.numerics.placement import Placement
+from epsgrid.store.pruning import Pruning
 from epsgrid.store.records import (
+    BatchBoundsRecord,
+    BatchCell,
+    BatchesRecord,
+    ConfirmRecord,
     EpochRecord,
     ExperimentRecord,
     GridCell,
@@ -66,7 +71,35 @@ EXPERIMENT = ExperimentRecord(
     created="2026-01-01T00:00:00+00:00",
     epsgrid_version="0.1.0",
 )
-RECORDS: tuple[Record, ...] = (EPOCH, RESULT, FAILURE, PROBE, GRID, EXPERIMENT)
+BATCH_BOUNDS = BatchBoundsRecord(base_batch_size=128, batch_sizes=(32, 128), seeds=(0, 1), examples=None)
+BATCHES = BatchesRecord(
+    base_batch_size=128,
+    learning_rate=1e-3,
+    epsilon=None,
+    origin="asked for",
+    cells=(BatchCell("ab", 128, "base", 1e-3, None, 0), BatchCell("cd", 512, "sqrt", 2e-3, 5e-9, 1)),
+    changes={"sqrt at 512": "optimizer.betas [0.6, 0.996]"},
+    skipped={"sqrt at 4096": "κ = 32 is too much"},
+)
+CONFIRM = ConfirmRecord(
+    optimizer="adam",
+    seeds=(10000, 10001),
+    cells=(GridCell("ab", 1e-3, 1e-05, 10000, ("narrowed", "default")),),
+    selection="validation",
+    selection_seeds=(0, 1, 2),
+    chosen_from={"narrowed": 10, "default": 2},
+    grid_checksum="00",
+)
+PRUNING = Pruning(
+    id="ab",
+    state="pruned",
+    judged_epoch=2,
+    epochs_trained=3,
+    epochs=10,
+    why="slow",
+    when="2026-01-01T00:00:00+00:00",
+)
+RECORDS: tuple[Record, ...] = (EPOCH, RESULT, FAILURE, PROBE, GRID, EXPERIMENT, BATCH_BOUNDS, BATCHES, CONFIRM, PRUNING)
 DIVERGED_EPOCH = EpochRecord(
     epoch=1,
     train_loss=math.inf,

@@ -73,6 +73,23 @@ def test_a_field_that_is_not_as_annotated_is_named(change: dict[str, Any], words
         fields.from_document(Outer, {**_stored(SAMPLE), **change}, "here")
 
 
+@dataclass(frozen=True)
+class Grown:
+    """A record that got a field after some were stored."""
+
+    value: float
+    added: int | None = None
+
+
+def test_what_was_stored_before_a_field_existed_has_its_default() -> None:
+    assert fields.from_document(Grown, {"value": 1.0}, "here") == Grown(1.0)
+    assert fields.from_document(Grown, _stored(Grown(1.0, 3)), "here") == Grown(1.0, 3)
+    with pytest.raises(CorruptRecordError, match=r"here: missing field 'value'$"):
+        fields.from_document(Grown, {"added": 3}, "here")
+    with pytest.raises(CorruptRecordError, match="here: unknown field 'colour'"):
+        fields.from_document(Grown, {"value": 1.0, "colour": "red"}, "here")
+
+
 def test_something_other_than_an_object_is_told() -> None:
     with pytest.raises(CorruptRecordError, match=r"here: expected an object, got \[\]"):
         fields.from_document(Inner, [], "here")

@@ -10,7 +10,16 @@ from epsgrid.errors import CorruptRecordError, StoreError
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.magnitudes import Bound
 from epsgrid.store import atomic
-from epsgrid.store.records import EpochRecord, Record, Scores, TrialResult, append_epoch, read_epochs
+from epsgrid.store.records import (
+    EpochRecord,
+    GridCell,
+    GridRecord,
+    Record,
+    Scores,
+    TrialResult,
+    append_epoch,
+    read_epochs,
+)
 from tests.store.samples import DIVERGED_EPOCH, EPOCH, PROBE, RECORDS, RESULT
 
 _RESULT_OF_VERSION_1 = """{
@@ -31,6 +40,18 @@ _RESULT_OF_VERSION_1 = """{
   "reason": null,
   "provenance": {"command": "epsgrid sweep", "git": null},
   "checksum": "ae0f188c7600ed124703978ffd950fd682b72320e638de18313649ac2698b946"
+}
+"""
+
+
+_GRID_BEFORE_RATES = """{
+  "version": 1,
+  "optimizer": "adam",
+  "epsilons": {"conventional": [1e-08]},
+  "default_epsilon": 1e-08,
+  "cells": [{"id": "ab", "learning_rate": 0.001, "epsilon": 1e-08, "seed": 0, "grids": ["conventional"]}],
+  "bounds_checksum": null,
+  "checksum": "88b7e4d77ed703d272ee511f90ddfeafae2a711f7b792a8152939f28e7a791e6"
 }
 """
 
@@ -163,3 +184,11 @@ def test_a_missing_epoch_is_named(tmp_path: Path) -> None:
         append_epoch(path, epoch)
     with pytest.raises(CorruptRecordError, match=r"metrics\.jsonl:2 is damaged: expected epoch 2, got epoch 3"):
         read_epochs(path)
+
+
+def test_a_grid_that_was_stored_before_trained_rates_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "grid.json"
+    path.write_text(_GRID_BEFORE_RATES)
+    (cell,) = GridRecord.read(path).cells
+    assert (cell.learning_rate, cell.grid_rate, cell.asked_rate) == (1e-3, 1e-3, None)
+    assert GridCell("ab", 0.5, 1.0, 0, (), asked_rate=0.1).grid_rate == 0.1

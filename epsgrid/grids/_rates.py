@@ -1,0 +1,71 @@
+"""The learning rate that a point of a grid is trained with.
+
+Of an entry whose magnitude is m an optimizer moves the weight by lr · (its momentum) / (m + m(ε)), with m(ε) the
+magnitude that ε weighs as much as. Where m(ε) is large that is about lr / m(ε): a learning rate that is right for
+ε = 1e-8 moves next to nothing at ε = 1, and a grid of fixed learning rates says of large ε only that they would need
+larger ones. Effective rates hold lr / (m50 + m(ε)) at the value that it has for an ε of next to nothing, lr / m50, for
+the entry of median magnitude m50:
+
+    trained lr = lr · (m50 + m(ε)) / m50
+
+The trained rate is rounded to three digits, so that a probe that was measured again, elsewhere, and differs in the last
+bits gives the same trials; a factor that is 1 to three digits leaves the learning rate as it is, all digits of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from epsgrid.errors import NoBoundsError
+from epsgrid.numerics import estimates
+from epsgrid.numerics.bounds import EpsilonBounds
+from epsgrid.numerics.magnitudes import LayerStatus
+from epsgrid.numerics.placement import Placement
+
+
+@dataclass(frozen=True)
+class EffectiveRates:
+    """Learning rates that keep the step of the median entry whatever the ε.
+
+    Attributes:
+        median: m50, the median magnitude over the entries of all measured layers, > 0.
+        placement: where the optimizer adds its ε; in the same unit.
+    """
+
+    median: float
+    placement: Placement
+
+    @classmethod
+    def of(cls, bounds: EpsilonBounds, placement: Placement) -> EffectiveRates:
+        """Return those of a probe.
+
+        Args:
+            bounds: with the histograms of their layers.
+            placement: where the optimizer adds its ε.
+
+        Raises:
+            NoBoundsError: no layer was measured.
+        """
+        measured = [layer for layer in bounds.layers if layer.status is LayerStatus.MEASURED]
+        if not measured:
+            raise NoBoundsError(
+                "sweep.lr_mode: effective needs the probe's median magnitude, and no layer was measured"
+            )
+        return cls(estimates.median(measured), placement)
+
+    def trained(self, learning_rate: float, epsilon: float | None) -> float:
+        """Return the learning rate to train with at an ε; the same one for an optimizer without.
+
+        >>> rates = EffectiveRates(1e-3, Placement.outside())
+        >>> rates.trained(0.01, 1e-8), rates.trained(0.01, 1e-3), rates.trained(0.01, 1.0)
+        (0.01, 0.02, 10.0)
+        """
+        if epsilon is None:
+            return learning_rate
+        factor = (self.median + self.placement.magnitude_from_epsilon(epsilon)) / self.median
+        return learning_rate if _rounded(factor) == 1.0 else _rounded(learning_rate * factor)
+
+
+def _rounded(value: float) -> float:
+    """Return a number to three significant digits."""
+    return float(f"{value:.3g}")

@@ -1,0 +1,97 @@
+"""Effective learning rates: lr / (m50 + m(ε)) stays what it is for an ε of next to nothing."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epsgrid.errors import NoBoundsError, SpecError
+from epsgrid.grids._plan import plan
+from epsgrid.grids._rates import EffectiveRates
+from epsgrid.numerics.bounds import estimate_bounds
+from epsgrid.numerics.placement import Placement
+from epsgrid.spec import parse_spec
+from tests.grids.samples import bounds_between
+from tests.report.simulate import layer, two_layers
+from tests.spec.fakes import MINIMAL
+
+BOUNDS = estimate_bounds(two_layers(), Placement.outside())
+FIXED = parse_spec(MINIMAL, overrides=("sweep.learning_rates=[1e-3, 1e-2]", "sweep.seeds=[0]"))
+
+
+def planned(rates: EffectiveRates | None, *overrides: str):
+    spec = parse_spec(MINIMAL, overrides=("sweep.learning_rates=[1e-3, 1e-2]", "sweep.seeds=[0]", *overrides))
+    return plan(spec, "abc", None, ("conventional",), has_epsilon=True, rates=rates).trials
+
+
+def test_the_median_is_that_of_all_entries() -> None:
+    """Both layers of the sample are known magnitude by magnitude."""
+    entries = np.sort(np.concatenate([10 ** np.linspace(-4, -2.4, 5000), 10 ** np.linspace(-2.3, -2.0, 10)]))
+    rates = EffectiveRates.of(BOUNDS, Placement.outside())
+    assert rates.median == pytest.approx(entries[len(entries) // 2], rel=0.008)
+
+
+@pytest.mark.parametrize(
+    ("placement", "magnitude"),
+    [
+        (Placement.outside(), lambda epsilon: epsilon),
+        (Placement.inside(), math.sqrt),
+        (Placement.in_place(0.999), lambda epsilon: math.sqrt(epsilon / 0.001)),
+    ],
+)
+def test_trained_rates_equal_a_plain_recomputation(placement, magnitude) -> None:
+    rates = EffectiveRates.of(BOUNDS, placement)
+    for trial in planned(rates):
+        wanted = trial.grid_rate * (rates.median + magnitude(trial.epsilon)) / rates.median
+        assert trial.learning_rate == pytest.approx(wanted, rel=0.005), "three digits"
+        assert trial.learning_rate == float(f"{trial.learning_rate:.2e}")
+        assert trial.identity["learning_rate"] == trial.learning_rate
+        held = trial.learning_rate / (rates.median + magnitude(trial.epsilon))
+        assert held == pytest.approx(trial.grid_rate / rates.median, rel=0.005)
+    assert {trial.grid_rate for trial in planned(rates)} == {1e-3, 1e-2}
+
+
+def test_small_epsilons_share_their_trials_with_the_fixed_mode() -> None:
+    fixed, effective = planned(None), planned(EffectiveRates.of(BOUNDS, Placement.outside()))
+    shared = {trial.id for trial in fixed} & {trial.id for trial in effective}
+    assert {trial.epsilon for trial in fixed if trial.id in shared} == {1e-10, 1e-9, 1e-8, 1e-7, 1e-6}
+    assert all(trial.learning_rate == trial.grid_rate for trial in fixed)
+
+
+def test_a_probe_measured_again_gives_the_same_trials() -> None:
+    one, other = (EffectiveRates(median, Placement.outside()) for median in (6.3e-4, 6.3e-4 * (1 + 1e-9)))
+    assert [trial.id for trial in planned(one)] == [trial.id for trial in planned(other)]
+
+
+def test_all_digits_of_a_learning_rate_stay_where_epsilon_does_not_matter() -> None:
+    rates = EffectiveRates(1e-3, Placement.outside())
+    assert rates.trained(0.0012345, 1e-8) == 0.0012345
+    assert rates.trained(0.0012345, 1e-3) == 0.00247
+    assert rates.trained(0.0012345, None) == 0.0012345
+
+
+@given(st.floats(1e-6, 1.0), st.floats(1e-12, 1e3), st.floats(1e-12, 1e3))
+def test_a_larger_epsilon_never_has_a_smaller_rate(rate: float, one: float, other: float) -> None:
+    rates = EffectiveRates(3e-4, Placement.outside())
+    small, large = sorted((one, other))
+    assert rates.trained(rate, small) <= rates.trained(rate, large) * 1.01, "but for rounding"
+
+
+def test_rates_that_rounding_makes_equal_are_told() -> None:
+    rates = EffectiveRates(1e-3, Placement.outside())
+    with pytest.raises(SpecError, match=r"0\.02001 and 0\.02002 both become 0\.0202 at ε = 1e-05"):
+        planned(rates, "sweep.learning_rates=[0.02001, 0.02002]")
+    assert len(planned(None, "sweep.learning_rates=[0.02001, 0.02002]")) == 26
+
+
+def test_without_a_measured_layer_there_is_no_median() -> None:
+    with pytest.raises(NoBoundsError, match="no layer was measured"):
+        EffectiveRates.of(bounds_between(1e-7, 1e-5), Placement.outside())
+
+
+def test_a_layer_that_is_all_zero_has_no_say() -> None:
+    dead = layer("dead", (30, 30), -3, zero_share=1.0)
+    with_dead = estimate_bounds([*two_layers(), dead], Placement.outside())
+    assert EffectiveRates.of(with_dead, Placement.outside()) == EffectiveRates.of(BOUNDS, Placement.outside())
