@@ -7,8 +7,10 @@
     compare    narrowed, conventional and default ε         -> Comparison
     observed   what was seen of a trial while it trained    -> Observed
     render     the comparison as tables of text             -> Table
-    figures    the numbers of each figure, then its drawing -> SVG, PNG; over time: over_time, bands, adaptable
-    files      the report's folder                          -> report.md, .json, .csv and figures
+    pictures   the numbers of each figure, then its drawing -> SVG, and for a paper PNG and PDF
+    inline     a figure as a piece of a page, light or dark -> a piece of HTML
+    html       sections of text, tables and figures         -> one page
+    files      the report's folder                          -> report.html, .md, .json, .csv and figures
 
 Nothing here trains, measures or needs torch: a report can be made again at any time, also while trials are running,
 and equal records give equal bytes.

@@ -14,12 +14,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from epsgrid.errors import CorruptRecordError
 from epsgrid.numerics.statistics import mean_and_sd
 from epsgrid.report.load import StoredExperiment
 from epsgrid.report.words import Metric, count, power
-from epsgrid.store.records import GridCell, Scores
+from epsgrid.store.pruning import read_pruning
+from epsgrid.store.records import GridCell, Scores, TrialResult
+from epsgrid.store.state import PRUNED
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,13 @@ class TrialRow:
     Attributes:
         id: the trial's id.
         seed: as in the spec.
-        state: "done", "diverged", "failed", "pending", "running" or "interrupted".
+        state: "done", "diverged", "failed", "pruned", "pending", "running" or "interrupted".
         score: what it is selected by, at the selected epoch; finite, None unless done.
         test: test metric at the selected epoch; finite, None unless done.
         selected_epoch: from 1; None unless done.
         seconds: what it cost; None without a result.
-        error: why it failed or diverged; None otherwise.
+        error: why it failed, diverged or was pruned; None otherwise.
+        started: when its last run began, in seconds since 1970; None without a result, or where that is not known.
     """
 
     id: str
@@ -45,6 +49,7 @@ class TrialRow:
     selected_epoch: int | None
     seconds: float | None
     error: str | None
+    started: float | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,10 @@ class Tally:
         diverged: with a loss or score that stopped being finite.
         failed: ended by an error.
         missing: without any end: pending, running or interrupted.
-        seconds: sum over the trials with a result.
+        pruned: ended early because they fell behind.
+        seconds: of training, summed over the trials with a result: the time their devices were busy.
+        wall_seconds: how long at least one of them was training, by their own clocks; an interrupted trial counts from
+            its last start. None where one does not say when it began.
     """
 
     trials: int
@@ -75,6 +83,8 @@ class Tally:
     failed: int
     missing: int
     seconds: float
+    wall_seconds: float | None = None
+    pruned: int = 0
 
     @property
     def complete(self) -> bool:
@@ -88,6 +98,7 @@ class Cell:
 
     Attributes:
         learning_rate: as in the spec.
+        trained_rate: the one its trials were trained with; another only with `sweep.lr_mode: effective`.
         epsilon: the optimizer's own ε; None for an optimizer without one.
         grids: the grids that ask for it.
         inside: whether ε lies within the bounds' decades; None without bounds or ε.
@@ -98,6 +109,7 @@ class Cell:
     """
 
     learning_rate: float
+    trained_rate: float
     epsilon: float | None
     grids: tuple[str, ...]
     inside: bool | None
@@ -110,7 +122,14 @@ class Cell:
     def words(self) -> str:
         """The cell in words, such as "lr 1e-3, ε 1e-8"."""
         rate = f"lr {power(self.learning_rate)}"
+        if self.is_rescaled:
+            rate += f" trained at {power(self.trained_rate)}"
         return rate if self.epsilon is None else f"{rate}, ε {power(self.epsilon)}"
+
+    @property
+    def is_rescaled(self) -> bool:
+        """Whether its trials were trained with another learning rate than the spec's."""
+        return self.trained_rate != self.learning_rate
 
     def test_by_seed(self) -> dict[int, float]:
         """Return the test metric of each done seed."""
@@ -167,7 +186,7 @@ def read_cells(stored: StoredExperiment, is_inside: Callable[[float], bool] | No
     """
     groups: dict[tuple[float, float | None], list[GridCell]] = {}
     for cell in stored.grid.cells if stored.grid else ():
-        groups.setdefault((cell.learning_rate, cell.epsilon), []).append(cell)
+        groups.setdefault((cell.grid_rate, cell.epsilon), []).append(cell)
     ordered = sorted(groups.items(), key=lambda item: (item[0][0], item[0][1] or 0.0))
     return tuple(_cell(stored, rate, epsilon, cells, is_inside) for (rate, epsilon), cells in ordered)
 
@@ -181,9 +200,32 @@ def tally(trials: Iterable[TrialRow]) -> Tally:
     """Count trials by state and add up what they cost; a trial given twice counts once."""
     rows = {trial.id: trial for trial in trials}.values()
     states = [trial.state for trial in rows]
-    done, diverged, failed = (states.count(state) for state in ("done", "diverged", "failed"))
+    done, diverged, failed, pruned = (states.count(state) for state in ("done", "diverged", "failed", PRUNED))
     seconds = math.fsum(trial.seconds for trial in rows if trial.seconds is not None)
-    return Tally(len(states), done, diverged, failed, len(states) - done - diverged - failed, seconds)
+    runs = [(trial.started, trial.seconds) for trial in rows if trial.seconds is not None]
+    missing = len(states) - done - diverged - failed - pruned
+    return Tally(len(states), done, diverged, failed, missing, seconds, busy(runs), pruned)
+
+
+def busy(runs: Iterable[tuple[float | None, float]]) -> float | None:
+    """Return for how many seconds at least one of some runs was under way; None where a start is not known.
+
+    >>> busy([(0.0, 10.0), (5.0, 10.0), (20.0, 1.0)])
+    16.0
+
+    Args:
+        runs: start, in seconds since any moment, and duration in seconds.
+    """
+    known: list[tuple[float, float]] = []
+    for start, seconds in runs:
+        if start is None:
+            return None
+        known.append((start, start + seconds))
+    total, until = 0.0, -math.inf
+    for start, end in sorted(known):
+        total += max(end - max(start, until), 0.0)
+        until = max(until, end)
+    return total
 
 
 def best(cells: Sequence[Cell], metric: Metric | None) -> Choice:
@@ -229,6 +271,7 @@ def _cell(
     trials = tuple(_trial(stored, by_seed[seed]) for seed in sorted(by_seed))
     return Cell(
         learning_rate=rate,
+        trained_rate=cells[0].learning_rate,
         epsilon=epsilon,
         grids=tuple(dict.fromkeys(grid for cell in cells for grid in cell.grids)),
         inside=None if is_inside is None or epsilon is None else is_inside(epsilon),
@@ -243,13 +286,23 @@ def _trial(stored: StoredExperiment, cell: GridCell) -> TrialRow:
     result, state = stored.results.get(cell.id), stored.states[cell.id]
     if result is None:
         failure = stored.failures.get(cell.id)
-        return TrialRow(cell.id, cell.seed, state, None, None, None, None, failure.error if failure else None)
+        pruning = read_pruning(stored.folder.trial(cell.id)) if state == PRUNED else None
+        why = failure.error if failure else pruning.words if pruning else None
+        return TrialRow(cell.id, cell.seed, state, None, None, None, None, why)
     value = _finite(result.selecting)
     if result.state == "diverged" or value is None:
         reason = result.reason or "its score is not finite"
-        return TrialRow(cell.id, cell.seed, "diverged", None, None, None, result.seconds, reason)
-    test = _finite(result.test)
-    return TrialRow(cell.id, cell.seed, "done", value, test, result.selected_epoch, result.seconds, None)
+        return TrialRow(cell.id, cell.seed, "diverged", None, None, None, result.seconds, reason, _started(result))
+    test, epoch = _finite(result.test), result.selected_epoch
+    return TrialRow(cell.id, cell.seed, "done", value, test, epoch, result.seconds, None, _started(result))
+
+
+def _started(result: TrialResult) -> float | None:
+    """Return when a trial's last run began; None where its record does not say so."""
+    try:
+        return datetime.fromisoformat(result.provenance["started"]).timestamp()
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _finite(scores: Scores | None) -> float | None:

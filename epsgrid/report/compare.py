@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.estimates import PointEstimate
 from epsgrid.numerics.magnitudes import Bound, decade_of, high_rank, low_rank
 from epsgrid.numerics.placement import Placement
 from epsgrid.report.adaptive import adaptive_share
-from epsgrid.report.cells import Cell, Choice, TrialRow, best, of_grid, read_cells, read_metric, spread_of, tally
+from epsgrid.report.batches import batches_row
+from epsgrid.report.best import best_rows
+from epsgrid.report.cells import Cell, Choice, best, of_grid, read_cells, read_metric, tally
+from epsgrid.report.confirm import confirmation
 from epsgrid.report.load import StoredExperiment
 from epsgrid.report.notes import loose_ends, notes, obstacle, provenance, scoring
 from epsgrid.report.rows import (
@@ -24,7 +27,6 @@ from epsgrid.report.rows import (
     NARROWED,
     TOLERANCE,
     AdaptiveRow,
-    BestRow,
     BoundRow,
     BoundsRow,
     Comparison,
@@ -32,12 +34,11 @@ from epsgrid.report.rows import (
     EstimateRow,
     GridRow,
     LayerRow,
-    OtherRow,
 )
+from epsgrid.report.spent import trials_of, unknown_saving
 from epsgrid.report.trust import estimates, kind_rows, reliability_row
 from epsgrid.report.verdict import Difference, difference, judge, unknown_difference
-from epsgrid.report.words import Metric, count, power
-from epsgrid.store.records import Scores
+from epsgrid.report.words import Metric, power
 
 
 def compare(stored: StoredExperiment) -> Comparison:
@@ -50,7 +51,8 @@ def compare(stored: StoredExperiment) -> Comparison:
     """
     metric, cells = read_metric(stored), read_cells(stored, _insideness(stored.bounds))
     grids = _grids(stored, cells)
-    rows = tuple(replace(row, others=_others(stored, row.choice.cell)) for row in _best(stored, cells, metric))
+    estimated = _estimates(stored, cells, metric)
+    rows = best_rows(stored, cells, [row.name for row in grids], estimated, metric)
     choices = {row.name: row.choice for row in rows}
     spec = stored.experiment.spec
     return Comparison(
@@ -65,14 +67,13 @@ def compare(stored: StoredExperiment) -> Comparison:
         bounds=_bounds(stored),
         reliability=reliability_row(stored.bounds) if stored.bounds else None,
         kinds=kind_rows(stored.bounds, stored.probe.placement) if stored.bounds and stored.probe else (),
-        estimates=estimate_rows(stored.bounds, stored.probe.placement, cells, metric)
-        if stored.bounds and stored.probe
-        else (),
+        estimates=estimated,
         grids=grids,
         decades_ratio=_decades_ratio(grids),
         best=rows,
         regret=_difference(choices, CONVENTIONAL, NARROWED, metric),
         gain_over_default=_difference(choices, NARROWED, DEFAULT, metric),
+        confirmed=confirmation(stored, cells, rows, metric),
         costs=_costs(stored, cells, grids),
         adaptive=_adaptive(stored, cells),
         observed=(),
@@ -81,6 +82,7 @@ def compare(stored: StoredExperiment) -> Comparison:
         notes=notes(stored, cells, rows),
         scoring=scoring(stored),
         provenance=provenance(stored),
+        batches=batches_row(stored),
     )
 
 
@@ -107,11 +109,7 @@ def _grids(stored: StoredExperiment, cells: Sequence[Cell]) -> tuple[GridRow, ..
 
 
 def _grid(name: str, epsilons: tuple[float, ...], cells: Sequence[Cell]) -> GridRow:
-    return GridRow(name, epsilons, len(set(map(decade_of, epsilons))), tally(_trials(cells)))
-
-
-def _trials(cells: Sequence[Cell]) -> list[TrialRow]:
-    return [trial for cell in cells for trial in cell.trials]
+    return GridRow(name, epsilons, len(set(map(decade_of, epsilons))), tally(trials_of(cells)))
 
 
 def _decades_ratio(grids: Sequence[GridRow]) -> float | None:
@@ -121,36 +119,10 @@ def _decades_ratio(grids: Sequence[GridRow]) -> float | None:
     return decades[CONVENTIONAL] / decades[NARROWED]
 
 
-def _best(stored: StoredExperiment, cells: Sequence[Cell], metric: Metric | None) -> tuple[BestRow, ...]:
-    names = [row.name for row in _grids(stored, cells) if row.name != DEFAULT]
-    rows = [BestRow(name, best(of_grid(name, cells), metric), None) for name in names]
-    epsilons = sorted({cell.epsilon for cell in cells if cell.epsilon is not None})
-    if stored.grid is None or not epsilons:
-        return tuple(rows)
-    default = stored.grid.default_epsilon
-    nearest = min(epsilons, key=lambda epsilon: abs(math.log10(epsilon / default)))
-    is_default = math.isclose(nearest, default, rel_tol=TOLERANCE)
-    note = None if is_default else f"default ε {power(default)} is in no grid; the nearest is {power(nearest)}"
-    choice = best([cell for cell in cells if cell.epsilon == nearest], metric)
-    return (*rows, BestRow(DEFAULT, choice, note))
-
-
-def _others(stored: StoredExperiment, cell: Cell | None) -> tuple[OtherRow, ...]:
-    """Return what else the trials of a cell were scored by, over its done seeds."""
-    done = [stored.results[trial.id] for trial in cell.trials if trial.state == "done"] if cell else []
-    names = dict.fromkeys(name for result in done for name in _other_scores(result.selecting))
-    return tuple(
-        OtherRow(
-            name,
-            spread_of(_other_scores(result.selecting).get(name) for result in done),
-            spread_of(_other_scores(result.test).get(name) for result in done),
-        )
-        for name in names
-    )
-
-
-def _other_scores(scores: Scores | None) -> dict[str, float]:
-    return {name: value for name, value in scores.others.items() if math.isfinite(value)} if scores else {}
+def _estimates(stored: StoredExperiment, cells: Sequence[Cell], metric: Metric | None) -> tuple[EstimateRow, ...]:
+    if stored.bounds is None or stored.probe is None:
+        return ()
+    return estimate_rows(stored.bounds, stored.probe.placement, cells, metric)
 
 
 def estimate_rows(
@@ -204,15 +176,14 @@ def _costs(stored: StoredExperiment, cells: Sequence[Cell], grids: Sequence[Grid
     probe = stored.probe.cost_seconds if stored.probe else None
     shared = sum(cell.tally.trials for cell in cells if {NARROWED, CONVENTIONAL} <= set(cell.grids))
     tallies = {row.name: row.tally for row in grids}
-    for name in (NARROWED, CONVENTIONAL):
-        if name not in tallies:
-            return Costs(probe, shared, None, None, f"the {name} grid was not swept")
+    parts = [(f"{name} grid", tallies.get(name)) for name in (NARROWED, CONVENTIONAL)]
+    unknown = unknown_saving(parts)
+    if NARROWED not in tallies or CONVENTIONAL not in tallies:
+        return Costs(probe, shared, None, None, unknown)
     narrowed, conventional = tallies[NARROWED], tallies[CONVENTIONAL]
     saved = conventional.trials - narrowed.trials
-    for name, row in ((NARROWED, narrowed), (CONVENTIONAL, conventional)):
-        if not row.complete:
-            open_trials = f"{row.trials - row.done - row.diverged} of {count(row.trials, 'trial')}"
-            return Costs(probe, shared, saved, None, f"{open_trials} of the {name} grid have no result")
+    if unknown is not None:
+        return Costs(probe, shared, saved, None, unknown)
     if probe is None:
         return Costs(None, shared, saved, None, "the probe's record is missing")
     return Costs(probe, shared, saved, conventional.seconds - narrowed.seconds - probe, None)

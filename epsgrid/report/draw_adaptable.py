@@ -148,6 +148,4 @@ def _draw_scale(figure: Figure, mesh: Any, numbers: AdaptableNumbers) -> None:
     scale.set_ticks(list(ticks), labels=list(ticks.values()))
     scale.ax.tick_params(labelsize=7.5, length=2)
     epsilon = "" if numbers.epsilon is None else f" = {power(numbers.epsilon)}"
-    scale.set_label(
-        rf"share of entries with $\sqrt{{\hat v}}$ above the ε{epsilon} of {numbers.optimizer}; grey: no state"
-    )
+    scale.set_label(f"share of entries with √v̂ above the ε{epsilon} of {numbers.optimizer}; grey: no state")

@@ -90,7 +90,7 @@ def _name_axes(panels: Sequence[Axes], columns: int, numbers: BandNumbers) -> No
     lowest_row = (len(panels) - 1) // columns
     for place, axes in enumerate(panels):
         if place % columns == 0:
-            axes.set_ylabel(r"$\sqrt{\hat v}$")
+            axes.set_ylabel("√v̂")
         if place // columns == lowest_row:
             axes.set_xlabel(numbers.unit)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))

@@ -9,10 +9,10 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from epsgrid.report.cells import Spread
-from epsgrid.report.drawing import PURPLE, SKY, VERMILION, add_legend, fix_layout, log_axis, new_figure, style
+from epsgrid.report.drawing import PURPLE, SKY, VERMILION, add_legend, fix_layout, hover, log_axis, new_figure, style
 from epsgrid.report.figures import Curve, CurveNumbers, Point
 from epsgrid.report.rows import CONVENTIONAL, NARROWED
-from epsgrid.report.words import power
+from epsgrid.report.words import count, power, score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,22 +83,39 @@ def _draw_curve(axes: Axes, numbers: CurveNumbers, curve: Curve, index: int, spl
     """Draw means and deviations; cells that lack a seed's score are hollow and not joined to the line."""
     colour, marker = _look(index, len(numbers.curves))
     factor, shift = numbers.metric.factor, _dodge(index, numbers)
-    line: list[tuple[float, float]] = []
-    for point in curve.points:
-        spread = _spread(point, numbers, split)
-        if spread is None:
-            continue
-        x, y, sd = point.x * shift, factor * spread.mean, factor * (spread.sd or 0.0)
-        is_whole = point.done == point.seeds
-        axes.errorbar([x], [y], yerr=[sd], ls="none", ecolor=colour, elinewidth=0.9, capsize=1.8, zorder=3)
-        axes.plot([x], [y], marker=marker, ms=5, mfc=colour if is_whole else "white", mec=colour, mew=1.1, zorder=4)
+    drawn = [(point, spread) for point in curve.points if (spread := _spread(point, numbers, split)) is not None]
+    if not drawn:
+        return
+    places = {point: (point.x * shift, factor * spread.mean) for point, spread in drawn}
+    deviations = [factor * (spread.sd or 0.0) for _, spread in drawn]
+    xs, ys = zip(*places.values(), strict=True)
+    axes.errorbar(xs, ys, yerr=deviations, ls="none", ecolor=colour, elinewidth=0.9, capsize=1.8, zorder=3)
+    for is_whole, face in ((True, colour), (False, "white")):
+        if shown := [(p, spread) for p, spread in drawn if (p.done == p.seeds) is is_whole]:
+            own = zip(*(places[point] for point, _ in shown), strict=True)
+            (marks,) = axes.plot(*own, ls="none", marker=marker, ms=5, mfc=face, mec=colour, mew=1.1, zorder=4)
+            hover(marks, *(_words(curve, point, spread, numbers, split) for point, spread in shown))
+    for point, place in places.items():
         for grid in point.best_of:
             if grid in _RINGS:
-                axes.plot([x], [y], ls="none", mfc="none", zorder=5, clip_on=False, **_RINGS[grid])
-        if is_whole:
-            line.append((x, y))
-    if line:
+                axes.plot(*place, ls="none", mfc="none", zorder=5, clip_on=False, **_RINGS[grid])
+    if line := [place for point, place in places.items() if point.done == point.seeds]:
         axes.plot(*zip(*line, strict=True), color=colour, lw=1.2, zorder=2)
+
+
+def _diverged_words(curve: Curve, point: Point, numbers: CurveNumbers) -> str:
+    return f"{_where(curve, point, numbers)}: {point.diverged} of {count(point.seeds, 'seed')} diverged"
+
+
+def _where(curve: Curve, point: Point, numbers: CurveNumbers) -> str:
+    return f"{curve.label}, {'ε' if numbers.has_epsilon else 'lr'} {power(point.x)}"
+
+
+def _words(curve: Curve, point: Point, spread: Spread, numbers: CurveNumbers, split: str) -> str:
+    """Say in words what a marker stands for."""
+    where = _where(curve, point, numbers)
+    diverged = f", {point.diverged} diverged" if point.diverged else ""
+    return f"{where}: {score(spread.mean, spread.sd, numbers.metric)} on {split}, {count(spread.n, 'seed')}{diverged}"
 
 
 def _draw_diverged(axes: Axes, numbers: CurveNumbers, diverged: list[int]) -> None:
@@ -106,10 +123,12 @@ def _draw_diverged(axes: Axes, numbers: CurveNumbers, diverged: list[int]) -> No
     _mark_epsilons(axes, numbers)
     for row, index in enumerate(diverged):
         colour, _ = _look(index, len(numbers.curves))
-        for point in numbers.curves[index].points:
-            if point.diverged:
-                face = colour if point.diverged == point.seeds else "white"
-                axes.plot([point.x], [-row], ls="none", marker="X", ms=5.5, mec=colour, mew=0.9, mfc=face)
+        for is_whole, face in ((True, colour), (False, "white")):
+            points = [p for p in numbers.curves[index].points if p.diverged and (p.diverged == p.seeds) is is_whole]
+            if points:
+                xs, ys = [point.x for point in points], [-row] * len(points)
+                (marks,) = axes.plot(xs, ys, ls="none", marker="X", ms=5.5, mec=colour, mew=0.9, mfc=face)
+                hover(marks, *(_diverged_words(numbers.curves[index], point, numbers) for point in points))
     axes.set_ylim(-len(diverged) + 0.2, 0.8)
     axes.tick_params(axis="y", length=0, labelleft=False)
 

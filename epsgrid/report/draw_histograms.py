@@ -16,10 +16,12 @@ from epsgrid.report.drawing import (
     PURPLE,
     SKY,
     VERMILION,
+    VERMILION_TEXT,
     WIDTH_INCH,
     add_legend,
     elided,
     fix_layout,
+    hover,
     log_axis,
     new_figure,
     rows_that_fit,
@@ -32,11 +34,13 @@ from epsgrid.report.words import decade, power
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 _POOLED_INCH, _REST_INCH = 1.9, 1.6
 _HEADER_INCH = 0.2
 """Height of the row of column titles."""
+_SLATE = "#707d8a"
 _RIDGE_INCH = 0.11
 """Least height of a row that is drawn as a ridge."""
 
@@ -102,7 +106,7 @@ def _draw_rows(axes: Axes, numbers: HistogramNumbers, rows_inch: float) -> None:
     header = _HEADER_INCH / row_inch
     axes.set_ylim(-len(layers) - 0.03 / row_inch, header)
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel(r"gradient magnitude $\sqrt{\hat v}$")
+    axes.set_xlabel("gradient magnitude √v̂")
     labelled = labelled_rows(layers, rows_inch)
     places = [0.5 * header, *(-row - 0.55 for row in labelled)]
     axes.set_yticks(places, ["layer", *(elided(layers[row].name) for row in labelled)])
@@ -116,11 +120,19 @@ def _draw_rows(axes: Axes, numbers: HistogramNumbers, rows_inch: float) -> None:
 
 
 def _draw_shades(axes: Axes, numbers: HistogramNumbers) -> None:
-    """Draw one row of pixels per layer, black at its peak; nothing where it has no entries."""
+    """Draw one row of pixels per layer, darkest at its peak; nothing where it has no entries."""
     blank = [math.nan] * (len(numbers.edges) - 1)
     shades = [_shades(layer.density) if layer.density else blank for layer in numbers.layers]
     heights = [-float(row) for row in range(len(shades) + 1)]
-    axes.pcolormesh(_linear(numbers.edges), heights, shades, cmap="Greys", vmin=-0.1, vmax=1, rasterized=True)
+    edges = _linear(numbers.edges)
+    axes.pcolormesh(edges, heights, shades, cmap=_slate(), vmin=0, vmax=1, rasterized=True)
+
+
+def _slate() -> Colormap:
+    """Return shades of one colour from nearly transparent to opaque, which show on white paper and on black."""
+    from matplotlib.colors import LinearSegmentedColormap, to_rgba
+
+    return LinearSegmentedColormap.from_list("slate", [to_rgba(_SLATE, 0.1), to_rgba(_SLATE, 1.0)])
 
 
 def _shades(density: Sequence[float]) -> list[float]:
@@ -133,7 +145,9 @@ def _draw_ridge(axes: Axes, numbers: HistogramNumbers, layer: LayerDensity, base
     if not layer.density:
         return
     heights = [base + 0.86 * value / max(layer.density) for value in layer.density]
-    axes.stairs(heights, _linear(numbers.edges), baseline=base, fill=True, color=_colour(layer), alpha=0.75, lw=0)
+    edges = _linear(numbers.edges)
+    ridge = axes.stairs(heights, edges, baseline=base, fill=True, color=_colour(layer), alpha=0.75, lw=0)
+    hover(ridge, f"{layer.name}: {layer.entries:,} entries, {power(layer.low)} to {power(layer.high)}")
     ends = [end for end in (layer.low, layer.high) if end is not None]
     axes.plot(ends, [base + 0.1] * len(ends), ls="none", marker="|", color="black", ms=3.5, mew=0.9)
 
@@ -144,7 +158,7 @@ def _colour_names(axes: Axes, layers: Sequence[LayerDensity]) -> None:
     for name, layer in zip(names, layers, strict=True):
         name.set_parse_math(False)
         if layer.sets_low or layer.sets_high:
-            name.set_color(_colour(layer))
+            name.set_color(VERMILION_TEXT if layer.sets_high else BLUE)
             name.set_fontweight("bold")
 
 

@@ -1,30 +1,40 @@
 """What drawings share: style, colours, and how a figure becomes bytes.
 
 Figures are for print: colour-blind-safe, legible at two columns' width, and the same bytes every time. Colours are
-those of Okabe and Ito. matplotlib is imported inside the functions, and without pyplot, so that no display is needed.
+those of Okabe and Ito; `epsgrid.report.inline` makes figures fit for a page, light or dark. matplotlib is imported
+inside the functions, and without pyplot, so that no display is needed.
 """
 
 from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from xml.sax.saxutils import escape, unescape
 
 from epsgrid.report.words import decade
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-BLUE, SKY, VERMILION, PURPLE, GREY = "#0072B2", "#56B4E9", "#D55E00", "#CC79A7", "#777777"
+BLUE, SKY, VERMILION, PURPLE, GREY = "#0072B2", "#56B4E9", "#D55E00", "#CC79A7", "#707070"
+VERMILION_TEXT = "#B24E00"
+"""Vermilion dark enough to be read on white: 5 to 1."""
 WIDTH_INCH = 7.2
 PNG_DPI = 200
 LABEL_INCH = 0.13
 """Least distance of two names one below the other, in 7 point type."""
+_TYPEFACE, _STAND_INS = "DejaVu Sans", "Verdana, Arial, sans-serif"
+_VALUE, _KEPT, _BETWEEN = "value", "kept", "\u2016"
+_NAMED = re.compile(rf"""<g id=(?P<quote>["'])(?P<class>{_VALUE}|{_KEPT}):(?P<text>.*?)(?P=quote)>""")
+_MARKER = re.compile(r"(<use [^>]*)/>")
 _STYLE: Any = {
-    "font.family": "DejaVu Sans",
+    "font.family": _TYPEFACE,
     "font.size": 8.5,
     "axes.labelsize": 9,
     "axes.titlesize": 9,
@@ -36,7 +46,8 @@ _STYLE: Any = {
     "legend.fontsize": 8,
     "legend.frameon": False,
     "svg.hashsalt": "epsgrid",
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
 }
 
 
@@ -110,25 +121,91 @@ def short_count(number: int) -> str:
     return str(number)
 
 
+def hover(artist: Artist, *texts: str, keep: bool = False) -> None:
+    """Show a text where a pointer rests on something drawn: as a `<title>` in SVG.
+
+    Args:
+        artist: what is drawn.
+        texts: in plain words; one for the whole, or several, one for each marker of a line.
+        keep: its colours stay as they are on dark pages, see `keep_colours`.
+    """
+    artist.set_gid(f"{_KEPT if keep else _VALUE}:{_BETWEEN.join(texts)}")
+
+
+def keep_colours(artist: Artist) -> None:
+    """Let something drawn keep its colours on dark pages: where these are a scale, or stand on such a colour."""
+    artist.set_gid(f"{_KEPT}:")
+
+
 def fix_layout(figure: Figure) -> Figure:
     """Lay a finished figure out once and for all, so that saving it twice does not do it twice."""
-    figure.draw_without_rendering()
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.execute(figure)
     figure.set_layout_engine("none")
     return figure
 
 
 def to_svg(figure: Figure) -> bytes:
-    """Return a figure as SVG, without a date: equal numbers give equal bytes."""
-    return _saved(figure, format="svg", dpi=PNG_DPI, metadata={"Date": None, "Creator": None})
+    """Return a figure as SVG, without a date: equal numbers give equal bytes.
+
+    Texts stay texts, so that they can be searched, read aloud and edited; where the typeface that the figure was laid
+    out with is missing, others that are no wider stand in.
+    """
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    with style(), _resolution(figure), io.BytesIO() as buffer:
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(buffer, metadata={"Date": None, "Creator": None})
+        text = buffer.getvalue().decode()
+    text = text.replace(f"'{_TYPEFACE}'", f"'{_TYPEFACE}', {_STAND_INS}")
+    return _with_titles(text).encode()
 
 
 def to_png(figure: Figure) -> bytes:
     """Return a figure as PNG, likewise."""
-    return _saved(figure, format="png", dpi=PNG_DPI, metadata={"Software": None})
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-
-def _saved(figure: Figure, **options: Any) -> bytes:
-    with style():
-        buffer = io.BytesIO()
-        figure.savefig(buffer, facecolor="white", **options)
+    with style(), _resolution(figure), io.BytesIO() as buffer:
+        canvas: Any = FigureCanvasAgg(figure)
+        canvas.print_png(buffer, metadata={"Software": None})
         return buffer.getvalue()
+
+
+def to_pdf(figure: Figure) -> bytes:
+    """Return a figure as PDF for a paper, likewise, with its typeface embedded as outlines that journals accept."""
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+
+    with style(), _resolution(figure), io.BytesIO() as buffer:
+        canvas: Any = FigureCanvasPdf(figure)
+        canvas.print_pdf(buffer, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+        return buffer.getvalue()
+
+
+@contextmanager
+def _resolution(figure: Figure) -> Iterator[None]:
+    """Save with our resolution; `savefig` would, too, but draws everything twice to find out what it knows."""
+    before, figure.dpi = figure.dpi, PNG_DPI
+    try:
+        yield
+    finally:
+        figure.dpi = before
+
+
+def _with_titles(svg: str) -> str:
+    """Turn the ids that `hover` and `keep_colours` left into classes and titles."""
+    for found in reversed(list(_NAMED.finditer(svg))):
+        before, after = svg[: found.start()], svg[found.end() :]
+        texts = unescape(found["text"], {"&quot;": '"', "&apos;": "'"}).split(_BETWEEN)
+        titles = [f"<title>{escape(text)}</title>" for text in texts if text]
+        group = f'<g class="{found["class"]}">'
+        if len(titles) == 1:
+            group += titles.pop()
+        svg = before + group + _with_one_each(after, titles)
+    return svg
+
+
+def _with_one_each(svg: str, titles: Sequence[str]) -> str:
+    """Give the first markers their titles."""
+    rest = iter(titles)
+    return _MARKER.sub(lambda use: f"{use[1]}>{next(rest)}</use>", svg, count=len(titles)) if titles else svg

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,7 +13,16 @@ from epsgrid.errors import CorruptRecordError, StoreError
 from epsgrid.store import observations
 from epsgrid.store.atomic import store_errors
 from epsgrid.store.paths import ExperimentFolder, TrialFolder
-from epsgrid.store.records import ExperimentRecord, GridRecord, ProbeRecord, Record, TrialFailure, TrialResult
+from epsgrid.store.records import (
+    BatchesRecord,
+    ConfirmRecord,
+    ExperimentRecord,
+    GridRecord,
+    ProbeRecord,
+    Record,
+    TrialFailure,
+    TrialResult,
+)
 from epsgrid.store.state import FINISHED, trial_state
 
 if TYPE_CHECKING:
@@ -37,7 +46,10 @@ class StoredExperiment:
         states: state of each trial of the grids by id; "pending" where nothing is stored.
         results: by id, of the trials of the grids that are done or diverged.
         failures: by id, of those that failed.
-        strays: ids of stored trials that no grid asks for (any more); they are not part of the report.
+        strays: ids of stored trials that nothing asks for (any more); they are not part of the report.
+        batches: which trials carry one setting to other batch sizes; None where that was not asked for. Those that
+            belong to no grid are not among `states`, `results` and `failures`; see `of_trials`.
+        confirm: which trials train the winners on fresh seeds, likewise.
     """
 
     folder: ExperimentFolder
@@ -49,6 +61,8 @@ class StoredExperiment:
     results: Mapping[str, TrialResult]
     failures: Mapping[str, TrialFailure]
     strays: tuple[str, ...]
+    batches: BatchesRecord | None = None
+    confirm: ConfirmRecord | None = None
 
     @property
     def counts(self) -> dict[str, int]:
@@ -87,19 +101,47 @@ def load_experiment(folder: ExperimentFolder) -> StoredExperiment:
         raise StoreError(f"{folder.root}: no experiment here; `epsgrid probe SPEC` or `epsgrid sweep SPEC` starts one")
     probe = _read_if_there(ProbeRecord, folder.bounds_json)
     grid = _read_if_there(GridRecord, folder.grid_json)
+    batches = _read_if_there(BatchesRecord, folder.batches_json)
+    confirm = _read_if_there(ConfirmRecord, folder.confirm_json)
     asked = tuple(dict.fromkeys(cell.id for cell in grid.cells)) if grid else ()
     stored = _stored_trials(folder)
-    trials = {trial: _Trial.read(folder.trial(trial)) for trial in asked if trial in stored}
+    elsewhere = {cell.id for record in (batches, confirm) if record for cell in record.cells}
+    states, results, failures = _read_trials(folder, asked, stored)
     return StoredExperiment(
         folder=folder,
         experiment=ExperimentRecord.read(folder.experiment_json),
         probe=probe,
         bounds=parsed_bounds(probe, folder.bounds_json),
         grid=grid,
-        states={trial: trials[trial].state if trial in trials else "pending" for trial in asked},
-        results={trial: read.result for trial, read in trials.items() if read.result},
-        failures={trial: read.failure for trial, read in trials.items() if read.failure},
-        strays=tuple(sorted(stored - set(asked))),
+        states=states,
+        results=results,
+        failures=failures,
+        strays=tuple(sorted(stored - set(asked) - elsewhere)),
+        batches=batches,
+        confirm=confirm,
+    )
+
+
+def of_trials(stored: StoredExperiment, grid: GridRecord) -> StoredExperiment:
+    """Return an experiment as if it had swept another grid: with the states, results and failures of its trials.
+
+    Raises:
+        StoreError, CorruptRecordError: as `load_experiment`.
+    """
+    asked = tuple(dict.fromkeys(cell.id for cell in grid.cells))
+    states, results, failures = _read_trials(stored.folder, asked, _stored_trials(stored.folder))
+    return replace(stored, grid=grid, states=states, results=results, failures=failures)
+
+
+def _read_trials(
+    folder: ExperimentFolder, asked: Sequence[str], stored: Collection[str]
+) -> tuple[dict[str, str], dict[str, TrialResult], dict[str, TrialFailure]]:
+    """Return states, results and failures of trials, by id."""
+    trials = {trial: _Trial.read(folder.trial(trial)) for trial in asked if trial in stored}
+    return (
+        {trial: trials[trial].state if trial in trials else "pending" for trial in asked},
+        {trial: read.result for trial, read in trials.items() if read.result},
+        {trial: read.failure for trial, read in trials.items() if read.failure},
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from epsgrid.report.cells import Cell, of_grid
 from epsgrid.report.load import StoredExperiment
-from epsgrid.report.rows import CONVENTIONAL, DEFAULT, NARROWED, TOLERANCE, BestRow, TrialNote
+from epsgrid.report.rows import CONVENTIONAL, NARROWED, TOLERANCE, BestRow, TrialNote
 from epsgrid.report.words import count, power, powers
 
 
@@ -52,9 +52,12 @@ def notes(stored: StoredExperiment, cells: Sequence[Cell], rows: Sequence[BestRo
         _selection_note(stored),
         _stale_note(stored),
         _reach_note(stored),
-        *(_edge_note(row, cells) for row in rows if row.name != DEFAULT),
+        _rates_note(cells),
+        *(_edge_note(row, cells) for row in rows if row.is_grid),
         *_incomplete_notes(rows),
+        _pruned_note(cells),
         _seeds_note(cells),
+        *_svag_notes(stored),
         *_mixture_notes(stored),
         _strays_note(stored),
     )
@@ -90,6 +93,15 @@ def _reach_note(stored: StoredExperiment) -> str | None:
     return f"the narrowed grid reaches outside the conventional range, {reach}, with ε {powers(beyond)}"
 
 
+def _rates_note(cells: Sequence[Cell]) -> str | None:
+    if not any(cell.is_rescaled for cell in cells):
+        return None
+    return (
+        "learning rates are effective ones: each trial was trained at lr · (m50 + m(ε)) / m50, which keeps the step of "
+        "the entry of median magnitude m50 whatever the ε; tables and figures go by the grid's own lr"
+    )
+
+
 def _edge_note(row: BestRow, cells: Sequence[Cell]) -> str | None:
     """Say where the best learning rate is the smallest or largest tried: a better one may lie beyond."""
     rates = sorted({cell.learning_rate for cell in of_grid(row.name, cells)})
@@ -106,8 +118,18 @@ def _incomplete_notes(rows: Sequence[BestRow]) -> list[str]:
         f"{row.choice.incomplete} of {count(row.choice.candidates, 'cell')} of the {row.name} grid lack trials and "
         "could not be chosen"
         for row in rows
-        if row.choice.incomplete and row.name != DEFAULT
+        if row.choice.incomplete and row.is_grid
     ]
+
+
+def _pruned_note(cells: Sequence[Cell]) -> str | None:
+    pruned = len({trial.id for cell in cells for trial in cell.trials if trial.state == "pruned"})
+    if not pruned:
+        return None
+    return (
+        f"{count(pruned, 'trial')} pruned: cells that lack them could not be chosen, so the best is best among the "
+        "others only and the comparison is not exact; `epsgrid retry pruned` trains them to their end"
+    )
 
 
 def _seeds_note(cells: Sequence[Cell]) -> str | None:
@@ -127,6 +149,20 @@ def _mixture_notes(stored: StoredExperiment) -> list[str]:
     return notes
 
 
+def _svag_notes(stored: StoredExperiment) -> list[str]:
+    """Say that trials took finer steps, and what in their model that does not reach, as they found it themselves."""
+    svag = stored.experiment.spec["training"].get("svag")
+    if svag is None or svag["l"] == 1:
+        return []
+    factor = svag["l"]
+    told = {caveat for result in stored.results.values() for caveat in result.provenance.get("svag", ())}
+    return [
+        f"trained by SVAG with l = {factor}: an epoch has {factor**2} times the steps, taken with the learning rate"
+        f" over {factor}; learning rates and ε are those of the spec",
+        *sorted(told),
+    ]
+
+
 def _strays_note(stored: StoredExperiment) -> str | None:
     if not stored.strays:
         return None
@@ -141,6 +177,8 @@ def provenance(stored: StoredExperiment) -> tuple[tuple[str, str], ...]:
         ("created by epsgrid", experiment.epsgrid_version),
         ("data checksum", experiment.data_checksum),
         *((f"probe {what}", _flat(value)) for what, value in (stored.probe.provenance if stored.probe else {}).items()),
+        ("seeds", ", ".join(map(str, sorted({cell.seed for cell in stored.grid.cells} if stored.grid else ())))),
+        ("trials' command", _first(_distinct(stored, "command"))),
         ("trials on", ", ".join(_devices(stored))),
         ("trials' hosts", ", ".join(_distinct(stored, "host"))),
         ("trials' processors", ", ".join(_distinct(stored, "cpu"))),
@@ -170,6 +208,11 @@ def _packages(stored: StoredExperiment, package: str) -> list[str]:
 
 def _distinct(stored: StoredExperiment, key: str) -> list[str]:
     return sorted({text for result in stored.results.values() if (text := _flat(result.provenance.get(key)))})
+
+
+def _first(texts: Sequence[str]) -> str:
+    """Write the first of several texts, and how many more there are."""
+    return texts[0] + (f" and {len(texts) - 1} more" if len(texts) > 1 else "") if texts else ""
 
 
 def _flat(value: Any) -> str:

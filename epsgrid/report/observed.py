@@ -61,7 +61,8 @@ def observed_row(each: Observed, stored: StoredExperiment, optimizer: str) -> Ob
     """Return what the snapshots of a trial say in numbers."""
     snapshots = each.series.snapshots
     shares = adaptable_numbers(each.series, optimizer=optimizer)
-    moved = drift(each.series, stored.bounds)[-1:] if stored.bounds else ()
+    drifts = drift(each.series, stored.bounds) if stored.bounds else ()
+    moved, ends = drifts[-1:], [end for row in drifts for end in (row.low_moved, row.high_moved) if end is not None]
     return ObservedRow(
         name=each.name,
         id=each.trial.id,
@@ -74,4 +75,5 @@ def observed_row(each: Observed, stored: StoredExperiment, optimizer: str) -> Ob
         adaptable_last=shares.total[-1] if shares else None,
         low_moved=moved[0].low_moved if moved else None,
         high_moved=moved[0].high_moved if moved else None,
+        most_moved=max(map(abs, ends), default=None),
     )

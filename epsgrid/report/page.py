@@ -3,37 +3,53 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from epsgrid.report.render import cells_table, headline, stamp, tables
 from epsgrid.report.render_bounds import layers_table
+from epsgrid.report.rendered import RenderedFigure
 from epsgrid.report.rows import Comparison
 from epsgrid.report.table import Table
 
 
-def page(comparison: Comparison, figures: Mapping[str, str]) -> str:
+def page(comparison: Comparison, figures: Sequence[RenderedFigure]) -> str:
     """Return the page.
 
     Args:
         comparison: what to show.
-        figures: caption of each figure that lies beside the page, by the stem of its files.
+        figures: those that lie beside the page.
     """
     blocks = [
-        f"# {_escaped(f'{comparison.experiment}: {comparison.optimizer} on {comparison.task}')}",
+        heading(f"{comparison.experiment}: {comparison.optimizer} on {comparison.task}"),
         _escaped(f"Model {comparison.model}. Data: {comparison.data_description}"),
         f"> **{warning}**" if (warning := stamp(comparison)) else "",
-        f"**{_escaped(headline(comparison))}**",
-        _bullets("Read this first", comparison.notes),
-        *map(_table, tables(comparison)),
-        *(_figure(name, caption) for name, caption in figures.items()),
-        _table(cells) if (cells := cells_table(comparison)) else "",
-        _table(layers_table(comparison.bounds)) if comparison.bounds else "",
-        _bullets("Provenance", [f"{what}: {value}" for what, value in comparison.provenance]),
+        bold(headline(comparison)),
+        bullets("Read this first", comparison.notes),
+        *map(table_block, tables(comparison)),
+        *map(_figure, figures),
+        table_block(cells) if (cells := cells_table(comparison)) else "",
+        table_block(layers_table(comparison.bounds)) if comparison.bounds else "",
+        bullets("Provenance", [f"{what}: {value}" for what, value in comparison.provenance]),
     ]
+    return joined(blocks)
+
+
+def joined(blocks: Sequence[str]) -> str:
+    """Return a page of blocks; empty ones are left out."""
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def _table(table: Table) -> str:
+def heading(text: str) -> str:
+    """Return the title of a page."""
+    return f"# {_escaped(text)}"
+
+
+def bold(text: str) -> str:
+    """Return a sentence that stands out."""
+    return f"**{_escaped(text)}**"
+
+
+def table_block(table: Table) -> str:
     """Return a table with its title, the points above it and the note below; one without rows has no lines."""
     points = "\n".join(f"- {_escaped(point)}" for point in table.points)
     lines = [_line(table.columns), _line(["---"] * len(table.columns)), *map(_line, map(_escaped_all, table.rows))]
@@ -42,11 +58,14 @@ def _table(table: Table) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _figure(name: str, caption: str) -> str:
-    return f"![{name}]({name}.svg)\n\n{caption} ([PNG]({name}.png))"
+def _figure(figure: RenderedFigure) -> str:
+    others = [f"[{suffix.upper()}]({figure.name}.{suffix})" for suffix in figure.files() if suffix != "svg"]
+    links = f" ({', '.join(others)})" if others else ""
+    return f"![{_escaped(figure.heading)}]({figure.name}.svg)\n\n{_escaped(figure.caption)}{links}"
 
 
-def _bullets(title: str, texts: Sequence[str]) -> str:
+def bullets(title: str, texts: Sequence[str]) -> str:
+    """Return a list under a heading; nothing without texts."""
     return f"## {title}\n\n" + "\n".join(f"- {_escaped(text)}" for text in texts) if texts else ""
 
 

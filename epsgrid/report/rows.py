@@ -7,15 +7,23 @@ beside it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from epsgrid.numerics.statistics import Interval
+from epsgrid.report.batches import BatchesRow
 from epsgrid.report.cells import Cell, Choice, Spread, Tally
+from epsgrid.report.spent import CostRow
 from epsgrid.report.trust import KindRow, ReliabilityRow
 from epsgrid.report.verdict import Difference, Verdict
 from epsgrid.report.words import Metric
 from epsgrid.store import fields
 
+if TYPE_CHECKING:
+    from epsgrid.report.claims import ClaimRow
+    from epsgrid.report.confirm import Confirmation
+
 NARROWED, CONVENTIONAL, DEFAULT, REFERENCE = "narrowed", "conventional", "default", "reference"
+BOUNDARY, ESTIMATE = "boundary", "estimate"
 TOLERANCE = 1e-9
 """Relative; ε values are powers of ten, so anything between rounding and a decade would do."""
 
@@ -112,19 +120,38 @@ class OtherRow:
 
 @dataclass(frozen=True)
 class BestRow:
-    """The best cell of a grid, or of the default ε.
+    """The best cell of one way to search: a grid, the default ε, the two ends of the bounds, or a point estimate.
 
     Attributes:
-        name: "narrowed", "conventional", "default" or "reference".
+        name: "narrowed", "conventional", "reference", "default", "boundary" or "estimate".
         choice: the cell and how many there were to choose from.
         note: what a reader must know about it; None otherwise.
         others: what else its trials were scored by.
+        label: the point estimates that name this ε; "" for the other ways.
+        interval: of the mean test metric over the seeds; None without a score.
+        regret: best swept setting − this one, on test: positive where this way of searching loses; None until compared.
+        cost: what the search takes by itself; None likewise.
     """
 
     name: str
     choice: Choice
     note: str | None
     others: tuple[OtherRow, ...] = ()
+    label: str = ""
+    interval: Interval | None = None
+    regret: Difference | None = None
+    cost: CostRow | None = None
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether the way to search is a grid that was swept."""
+        return self.name not in (DEFAULT, BOUNDARY, ESTIMATE)
+
+    @property
+    def words(self) -> str:
+        """The way to search, in words."""
+        named = {DEFAULT: "default ε", BOUNDARY: "bounds' two ends", ESTIMATE: f"estimate: {self.label}"}
+        return named.get(self.name, self.name)
 
 
 @dataclass(frozen=True)
@@ -197,6 +224,7 @@ class ObservedRow:
         low_moved: decades by which the published rule's lower bound lies above that of the probe at the last snapshot;
             negative below; None where nothing was probed or could be measured.
         high_moved: likewise, the upper bound.
+        most_moved: decades by which either bound was farthest from the probe's at any snapshot; None likewise.
     """
 
     name: str
@@ -210,6 +238,7 @@ class ObservedRow:
     adaptable_last: float | None
     low_moved: float | None
     high_moved: float | None
+    most_moved: float | None = None
 
 
 @dataclass(frozen=True)
@@ -242,9 +271,10 @@ class Comparison:
         estimates: ε without a sweep; empty without bounds.
         grids: in the order of the record.
         decades_ratio: decades of the conventional grid per decade of the narrowed one; None unless both were planned.
-        best: the best cell of each grid and of the default ε.
+        best: the best cell of each grid, of the default ε, of the two ends of the bounds and of the point estimates.
         regret: conventional − narrowed: positive where the narrowed grid loses.
         gain_over_default: narrowed − default: positive where the narrowed grid wins.
+        confirmed: the winners on fresh seeds; None where that was not asked for.
         costs: trials and seconds.
         adaptive: per swept ε, the share of entries that still adapt.
         observed: what was seen of the gradient magnitudes during training; empty where nothing was kept.
@@ -253,6 +283,8 @@ class Comparison:
         notes: what else a reader must know, a sentence each.
         scoring: how scores were computed where their names do not say it, as (what, how).
         provenance: where the numbers come from, as (what, value).
+        batches: what is known of other batch sizes; None where nothing is.
+        claims: what the experiment says about the paper's claims; filled in together with `observed`.
     """
 
     experiment: str
@@ -272,6 +304,7 @@ class Comparison:
     best: tuple[BestRow, ...]
     regret: Difference
     gain_over_default: Difference
+    confirmed: Confirmation | None
     costs: Costs
     adaptive: tuple[AdaptiveRow, ...]
     observed: tuple[ObservedRow, ...]
@@ -280,6 +313,8 @@ class Comparison:
     notes: tuple[str, ...]
     scoring: tuple[tuple[str, str], ...]
     provenance: tuple[tuple[str, str], ...]
+    batches: BatchesRow | None = None
+    claims: tuple[ClaimRow, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the comparison as plain JSON values."""

@@ -115,6 +115,17 @@ def interval(low: float, high: float, metric: Metric) -> str:
     return f"{gain(low, metric)} to {gain(high, metric)}{metric.difference_unit}"
 
 
+def score_interval(low: float, high: float, metric: Metric) -> str:
+    """Write an interval of scores with its unit.
+
+    >>> score_interval(0.9312, 0.9412, Metric("accuracy", "max", "%"))
+    '93.12 to 94.12 %'
+    """
+    digits = max(_decimals(low, metric), _decimals(high, metric))
+    ends = [f"{end * metric.factor:.{digits}f}".replace("-", "−") for end in (low, high)]
+    return f"{' to '.join(ends)}{' %' if metric.unit else ''}"
+
+
 def duration(seconds: float) -> str:
     """Write a duration in the two largest units that matter.
 

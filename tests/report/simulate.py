@@ -154,7 +154,11 @@ def result(
         "seconds": 10.0,
         "device": "cpu",
         "reason": "loss is NaN at epoch 2" if diverged else None,
-        "provenance": {"packages": {"epsgrid": "0.1.0", "torch": "2.13.0"}, "host": "node1"},
+        "provenance": {
+            "packages": {"epsgrid": "0.1.0", "torch": "2.13.0"},
+            "host": "node1",
+            "started": f"2026-11-22T00:00:{10 * cell.seed % 60:02d}+00:00",
+        },
     }
     return TrialResult(**{**fields, **changes})
 

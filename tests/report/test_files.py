@@ -15,6 +15,7 @@ from epsgrid.report import StoredExperiment, compare, headline, stamp, write_rep
 from epsgrid.report.page import page
 from epsgrid.report.render import cells_table, tables
 from epsgrid.report.render_bounds import layers_table
+from epsgrid.report.rendered import RenderedFigure
 from tests.report.simulate import Outcome, peaked, simulate
 
 SMALL = {"rates": (1e-3,), "seeds": (0, 1), "narrowed": (1e-3,), "conventional": (1e-8, 1e-3)}
@@ -27,7 +28,7 @@ Model mlp. Data: a subset of digits
 > **SUBSET DATA: the scores below do not compare with published ones.**
 
 **optimum inside: yes – best inside (lr 1e-3, ε 1e-3) 88.00 ± 1.41 %, best outside (lr 1e-3, ε 1e-8) 70.00 ± 1.41 %: \
-inside is better, 95 % interval of the difference +18.00 to +18.00 points over 2 seeds.**
+inside is better, 95 % interval of the difference +9.02 to +26.98 points over 2 seeds.**
 
 ## Read this first
 
@@ -35,20 +36,34 @@ inside is better, 95 % interval of the difference +18.00 to +18.00 points over 2
 
 ## Best setting of each grid
 
-| grid | learning rate | ε | validation | test | seeds |
-| --- | --- | --- | --- | --- | --- |
-| narrowed | 1e-3 | 1e-3 | 90.00 ± 0.00 % | 88.00 ± 1.41 % | 2 |
-| conventional | 1e-3 | 1e-3 | 90.00 ± 0.00 % | 88.00 ± 1.41 % | 2 |
-| default ε | 1e-3 | 1e-8 | 75.00 ± 0.00 % | 70.00 ± 1.41 % | 2 |
+| search | learning rate | ε | validation | test | 95 % interval | seeds |
+| --- | --- | --- | --- | --- | --- | --- |
+| narrowed | 1e-3 | 1e-3 | 90.00 ± 0.00 % | 88.00 ± 1.41 % | 75.29 to 100.71 % | 2 |
+| conventional | 1e-3 | 1e-3 | 90.00 ± 0.00 % | 88.00 ± 1.41 % | 75.29 to 100.71 % | 2 |
+| default ε | 1e-3 | 1e-8 | 75.00 ± 0.00 % | 70.00 ± 1.41 % | 57.29 to 82.71 % | 2 |
+| estimate: middle, median, layers | 1e-3 | 1e-3 | 90.00 ± 0.00 % | 88.00 ± 1.41 % | 75.29 to 100.71 % | 2 |
 
-Accuracy, mean ± standard deviation over seeds, at each trial's best validation epoch; larger is better.
+Accuracy, mean ± standard deviation over seeds, at each trial's best validation epoch; larger is better; interval: of \
+the mean on test, Student's t.
 
 ## Differences, paired by seed
 
 | difference on test | mean | 95 % interval | seeds | meaning |
 | --- | --- | --- | --- | --- |
 | regret of the narrowed grid (conventional − narrowed) | 0.00 points | – | 2 | both chose the same setting |
-| gain over the default ε (narrowed − default) | +18.00 points | +18.00 to +18.00 points | 2 | narrowed wins |
+| gain over the default ε (narrowed − default) | +18.00 points | +9.02 to +26.98 points | 2 | narrowed wins |
+
+## Regret of each search
+
+| search | regret on test | 95 % interval | seeds | meaning |
+| --- | --- | --- | --- | --- |
+| narrowed | 0.00 points | – | 2 | the best of all |
+| conventional | 0.00 points | – | 2 | the best of all |
+| default ε | +18.00 points | +9.02 to +26.98 points | 2 | loses |
+| estimate: middle, median, layers | 0.00 points | – | 2 | the best of all |
+
+Regret: best swept setting − the best of this search, paired by seed; the best of all was chosen by the validation \
+scores, so that another may win on test.
 
 ## Grids
 
@@ -61,15 +76,16 @@ The conventional grid searches 2 × the decades of the narrowed one.
 
 ## Cost
 
-| part | trials | time |
-| --- | --- | --- |
-| conventional grid | 4 | 40.0 s |
-| narrowed grid | 2 | 20.0 s |
-| probe | – | 3.0 s |
-| saved by narrowing | 2 | 17.0 s |
+| search | trials | training time | wall time | probe | trials saved | time saved |
+| --- | --- | --- | --- | --- | --- | --- |
+| narrowed | 2 | 20.0 s | 20.0 s | 3.0 s | 2 | 17.0 s |
+| conventional | 4 | 40.0 s | 20.0 s | – | 0 | 0.0 s |
+| default ε | 2 | 20.0 s | 20.0 s | – | 2 | 20.0 s |
+| estimate: middle, median, layers | 2 | 20.0 s | 20.0 s | 3.0 s | 2 | 17.0 s |
 
-Saved = conventional − narrowed − probe, each grid counted as if it were run alone; 2 trials belong to both grids and \
-were trained once.
+Each search as if it were run alone; training time: of all its trials together; wall time: while at least one of them \
+was training, with as many at once as there were; saved: against the conventional grid, the probe counted; 2 trials \
+belong to both grids and were trained once.
 
 ## Bounds
 
@@ -90,7 +106,7 @@ AFTER_THE_ESTIMATES = """\
 
 Measured by the probe, before training; zeros count as not adapting.
 
-![metric](metric.svg)
+![Accuracy against ε](metric.svg)
 
 Caption. ([PNG](metric.png))
 """
@@ -100,6 +116,10 @@ def written(stored: StoredExperiment) -> tuple[Path, ...]:
     return write_report(stored).files
 
 
+def text_of(paths: tuple[Path, ...], name: str) -> str:
+    return next(path for path in paths if path.name == name).read_text(encoding="utf-8")
+
+
 def exact(rate: float, epsilon: float | None, seed: int) -> Outcome:
     validation, test = {1e-3: (0.9, 0.87), 1e-8: (0.75, 0.69)}[epsilon or 0.0]
     return validation, test + 0.02 * seed
@@ -107,7 +127,7 @@ def exact(rate: float, epsilon: float | None, seed: int) -> Outcome:
 
 def test_the_page_says_the_verdict_first(tmp_path: Path) -> None:
     comparison = compare(simulate(tmp_path, exact, data="a subset of digits", **SMALL))  # type: ignore[arg-type]
-    text = page(comparison, {"metric": "Caption."})
+    text = page(comparison, [RenderedFigure("metric", "Caption.", b"", "Accuracy against ε", png=b"")])
     assert text.startswith(SNAPSHOT)
     estimates, after = text.removeprefix(SNAPSHOT).split("## Entries whose", 1)
     assert estimates.startswith("\n## Point estimates of ε, without a sweep\n\n| estimate | formula | ε | decade |")
@@ -117,22 +137,31 @@ def test_the_page_says_the_verdict_first(tmp_path: Path) -> None:
 
 def test_all_files_are_written(tmp_path: Path) -> None:
     paths = written(simulate(tmp_path, exact, **SMALL))  # type: ignore[arg-type]
-    assert [path.name for path in paths] == [
-        "report.md",
-        "report.json",
-        "report.csv",
+    pages = ["report.html", "report.md", "report.json", "report.csv", "report.tex"]
+    figures = ["metric", "ledger", "histograms", "fractions"]
+    assert [path.name for path in paths] == [*pages, *(f"{name}.svg" for name in figures)]
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == sorted(path.name for path in paths)
+
+
+def test_a_paper_gets_its_formats_too_and_a_later_report_takes_them_away(tmp_path: Path) -> None:
+    stored = simulate(tmp_path, sweep=False)
+    paths = write_report(stored, paper=True).files
+    assert [path.name for path in paths if path.stem == "histograms"] == [
         "histograms.svg",
         "histograms.png",
-        "metric.svg",
-        "metric.png",
+        "histograms.pdf",
     ]
-    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == sorted(path.name for path in paths)
-    assert paths[4].read_bytes().startswith(b"\x89PNG")
+    content = {path.suffix: path.read_bytes() for path in paths if path.stem == "histograms"}
+    assert content[".png"].startswith(b"\x89PNG") and content[".pdf"].startswith(b"%PDF")
+    assert "[PNG](histograms.png), [PDF](histograms.pdf)" in text_of(paths, "report.md")
+    assert {path.read_bytes() for path in write_report(stored, paper=True).files} >= set(content.values())
+    assert not [path for path in written(stored) if path.suffix in (".png", ".pdf")]
+    assert not (tmp_path / "report" / "histograms.pdf").exists()
 
 
 def test_the_document_is_versioned(tmp_path: Path) -> None:
     paths = written(simulate(tmp_path, exact, **SMALL))  # type: ignore[arg-type]
-    document = json.loads(paths[1].read_text(encoding="utf-8"))
+    document = json.loads(text_of(paths, "report.json"))
     assert document["version"] == 1
     assert document["verdict"]["answer"] == "yes"
     assert document["costs"]["saved_trials"] == 2
@@ -144,12 +173,12 @@ def test_the_table_has_one_row_per_cell(tmp_path: Path) -> None:
         return "diverged" if epsilon == 1e-8 else exact(rate, epsilon, seed)
 
     paths = written(simulate(tmp_path, truth, **SMALL))  # type: ignore[arg-type]
-    low, high = csv.DictReader(io.StringIO(paths[2].read_text(encoding="utf-8")))
+    low, high = csv.DictReader(io.StringIO(text_of(paths, "report.csv")))
     assert (low["epsilon"], low["diverged"], low["test_mean"], low["inside_bounds"]) == ("1e-08", "2", "", "false")
     assert (float(high["test_mean"]), float(high["test_sd"])) == pytest.approx((0.88, 0.02 / 2**0.5))
     assert (high["grids"], high["best_of"], high["seconds"]) == (
         "narrowed conventional",
-        "narrowed conventional",
+        "narrowed conventional estimate",
         "20.0",
     )
 
@@ -165,7 +194,7 @@ def test_figures_of_an_earlier_report_are_removed(tmp_path: Path) -> None:
     (tmp_path / "bounds.json").unlink()
     paths = written(simulate(tmp_path, exact, probe=False, **SMALL))  # type: ignore[arg-type]
     assert not (tmp_path / "report" / "histograms.svg").exists()
-    assert "histograms" not in paths[0].read_text(encoding="utf-8")
+    assert "histograms" not in text_of(paths, "report.md") + text_of(paths, "report.html")
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -199,9 +228,10 @@ def mostly_failed(rate: float, epsilon: float | None, seed: int) -> Outcome:
 def test_whatever_is_stored_there_is_a_clear_page(tmp_path: Path, changes: dict[str, object], says: str) -> None:
     small = {"rates": (1e-3, 1e-2), "seeds": (0, 1), **changes}
     paths = written(simulate(tmp_path, **small))  # type: ignore[arg-type]
-    text = paths[0].read_text(encoding="utf-8")
-    assert says in text
-    assert re.findall(r"\b(?:None|nan|inf)\b", text) == []
+    for name in ("report.html", "report.md"):
+        text = text_of(paths, name)
+        assert says in text
+        assert re.findall(r"\b(?:None|nan|inf)\b", text) == []
 
 
 @pytest.mark.parametrize("changes", [{}, {"selection": "test"}, {"sweep": False}, {"reference": True}])
@@ -218,7 +248,7 @@ def test_every_row_of_a_table_fits_its_columns(tmp_path: Path, changes: dict[str
 def test_a_negative_saving_is_called_so(tmp_path: Path) -> None:
     comparison = compare(simulate(tmp_path, conventional=(1e-8, 1e-3)))
     costs = next(table for table in tables(comparison) if table.title == "Cost")
-    assert costs.rows[-1] == ("saved by narrowing", "−6", "−1 min 03 s")
+    assert costs.rows[0] == ("narrowed", "18", "3 min 00 s", "30.0 s", "3.0 s", "−6", "−1 min 03 s")
     assert costs.note is not None and "narrowing cost more than the conventional search" in costs.note
 
 
@@ -260,5 +290,5 @@ def test_data_that_are_not_the_whole_are_stamped(tmp_path: Path, data: str, begi
 
 def test_names_and_errors_do_not_turn_into_markup(tmp_path: Path) -> None:
     stored = simulate(tmp_path, sweep=False, data="a | b <script> *x* _y_ in_word `odd")
-    text = page(compare(stored), {})
+    text = page(compare(stored), [])
     assert r"a \| b \<script\> \*x\* \_y\_ in_word 'odd" in text

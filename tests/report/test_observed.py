@@ -21,12 +21,13 @@ from tests.report.kept import probed, series, trusted
 from tests.report.simulate import probe_record, simulate, trial_id
 
 SMALL = {"rates": (1e-3,), "seeds": (0, 1), "narrowed": (1e-4, 1e-3), "conventional": (1e-8, 1e-3)}
-FIGURES = ["histograms", "course", "metric", "bands", "adaptable", "bands-default", "adaptable-default"]
+SEARCH = ["metric", "ledger", "histograms", "course", "fractions"]
+TRAINING = ["bands", "adaptable", "bands-default", "adaptable-default"]
 
 
-def watched(tmp_path: Path, seeds: dict[float, int]) -> StoredExperiment:
+def watched(tmp_path: Path, seeds: dict[float, int], **changes: object) -> StoredExperiment:
     """An experiment whose probe was followed, with snapshots of one seed of some ε."""
-    stored = simulate(tmp_path, **SMALL)  # type: ignore[arg-type]
+    stored = simulate(tmp_path, **{**SMALL, **changes})  # type: ignore[arg-type]
     bounds = probed()
     probe_record(replace(bounds, reliability=trusted(bounds)), Placement.outside()).write(stored.folder.bounds_json)
     for epsilon, seed in seeds.items():
@@ -46,11 +47,11 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> WrittenReport:
 
 
 def test_figures_of_the_best_narrowed_setting_and_the_default(written: WrittenReport) -> None:
-    assert figures(written.files) == FIGURES
-    text = written.files[0].read_text(encoding="utf-8")
-    assert "![bands](bands.svg)\n\nPercentiles of √v̂ while lr 1e-3, ε 1e-3, seed 0 trained" in text
+    assert figures(written.files) == [*SEARCH, *TRAINING]
+    text = written.files[1].read_text(encoding="utf-8")
+    assert "(bands.svg)\n\nPercentiles of √v̂ while lr 1e-3, ε 1e-3, seed 0 trained" in text
     assert "while lr 1e-3, ε 1e-8, seed 0 trained" in text
-    assert "![course](course.svg)" in text
+    assert "![How the bounds settled](course.svg)" in text
 
 
 def test_what_was_seen_becomes_numbers(written: WrittenReport) -> None:
@@ -64,7 +65,7 @@ def test_what_was_seen_becomes_numbers(written: WrittenReport) -> None:
     assert default.adaptable_last == pytest.approx(0.98, abs=0.01)  # all but the zeros
     assert tuned.low_moved == pytest.approx(-1.5, abs=0.05)
     assert tuned.high_moved == pytest.approx(-0.5, abs=0.05)
-    document = json.loads(written.files[1].read_text(encoding="utf-8"))
+    document = json.loads(written.files[2].read_text(encoding="utf-8"))
     assert [row["name"] for row in document["observed"]] == ["narrowed", "default"]
     table = next(table for table in tables(written.comparison) if table.title == "During training")
     assert [row[0] for row in table.rows] == ["best of the narrowed grid", "default ε"]
@@ -74,26 +75,26 @@ def test_what_was_seen_becomes_numbers(written: WrittenReport) -> None:
 def test_the_first_seed_that_was_observed_is_shown(tmp_path: Path) -> None:
     written = write_report(watched(tmp_path, {1e-3: 1}))
     assert [row.seed for row in written.comparison.observed] == [1]
-    assert figures(written.files) == FIGURES[:5]
+    assert figures(written.files) == [*SEARCH, *TRAINING[:2]]
 
 
 def test_without_snapshots_there_is_nothing_of_training(tmp_path: Path) -> None:
     written = write_report(watched(tmp_path, {}))
-    assert figures(written.files) == ["histograms", "course", "metric"]
-    assert "During training" not in written.files[0].read_text(encoding="utf-8")
+    assert figures(written.files) == SEARCH
+    assert "During training" not in written.files[1].read_text(encoding="utf-8")
 
 
 def test_a_file_without_snapshots_counts_as_none(tmp_path: Path) -> None:
     stored = watched(tmp_path, {})
     path = stored.folder.trial(trial_id(1e-3, 1e-3, 0)).observations_jsonl
     observations.write(path, series(snapshots=0))
-    assert figures(write_report(stored).files) == ["histograms", "course", "metric"]
+    assert figures(write_report(stored).files) == SEARCH
 
 
 def test_figures_of_snapshots_that_are_gone_are_removed(tmp_path: Path) -> None:
     stored = watched(tmp_path, {})
     stored.folder.report_dir.mkdir()
-    for name in FIGURES:
+    for name in [*SEARCH, *TRAINING]:
         (stored.folder.report_dir / f"{name}.svg").write_text("of an earlier report")
     written = write_report(stored)
     there = {path.name for path in stored.folder.report_dir.iterdir()}
@@ -128,7 +129,7 @@ def scored(tmp_path: Path, signature: str | None = "nrefs:1|tok:13a", **changes:
 def test_further_scores_are_shown_at_the_best_settings(tmp_path: Path) -> None:
     comparison = compare(scored(tmp_path))
     table = next(table for table in tables(comparison) if table.title.startswith("Further scores"))
-    assert table.columns == ("grid", "score", "validation", "test")
+    assert table.columns == ("search", "score", "validation", "test")
     assert table.rows[:2] == (
         ("narrowed", "perplexity", "12.50 ± 0.00", "–"),
         ("narrowed", "bleu_13a", "28.00 ± 0.00", "28.50 ± 0.71"),
@@ -148,7 +149,7 @@ def test_further_scores_are_in_the_document(tmp_path: Path) -> None:
 def test_selection_on_test_shows_one_column_of_further_scores(tmp_path: Path) -> None:
     comparison = compare(scored(tmp_path, selection="test"))
     table = next(table for table in tables(comparison) if table.title.startswith("Further scores"))
-    assert table.columns == ("grid", "score", "test")
+    assert table.columns == ("search", "score", "test")
     assert ("narrowed", "bleu_13a", "28.50 ± 0.71") in table.rows
 
 

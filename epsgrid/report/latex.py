@@ -1,0 +1,120 @@
+"""Tables for a paper, in LaTeX with booktabs, for a document to take in with its `input` command.
+
+Every text is escaped, and the symbols that tables use are turned into LaTeX's own, so that the file needs no package
+but booktabs, whichever engine reads it.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from epsgrid.report.render import stamp
+from epsgrid.report.render_searches import best_table, costs_table, regrets_table
+from epsgrid.report.rows import Comparison
+from epsgrid.report.table import Table
+
+_HEAD = "% Written by epsgrid report. Needs \\usepackage{booktabs}."
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+    "ε": r"$\varepsilon$",
+    "β": r"$\beta$",
+    "κ": r"$\kappa$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "·": r"$\cdot$",
+    "−": r"$-$",
+    "–": "--",
+    "…": r"\ldots{}",
+    "→": r"$\rightarrow$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "√": r"$\surd$",
+    "²": r"$^2$",
+    "’": "'",
+}
+_ROOT = re.compile("√v̂")
+_EXPONENT = re.compile(r"(?<![\w.])(\d(?:\.\d+)?)e(-?\d+)(?![\w.])")
+
+
+def latex_tables(comparison: Comparison) -> str:
+    """Return the tables of a comparison that a paper would show: best settings, what each search loses, and costs."""
+    tables = (best_table(comparison), regrets_table(comparison), costs_table(comparison))
+    title = f"{comparison.optimizer} on {comparison.task}, {comparison.model}"
+    notes = [stamp(comparison) or ""]
+    return latex_file([table for table in tables if table is not None], title, notes)
+
+
+def latex_file(tables: list[Table], title: str, notes: list[str]) -> str:
+    """Return a file of tables, each captioned with the title, its own title and what to read below it.
+
+    Args:
+        tables: may be none; the file says so then.
+        title: what all of them are about.
+        notes: what stands in every caption, such as that data are a subset; empty ones are left out.
+    """
+    blocks = [_table(table, title, [note for note in notes if note]) for table in tables]
+    return "\n\n".join([_HEAD, *(blocks or ["% There is nothing to show yet."])]) + "\n"
+
+
+def latex_table(table: Table) -> str:
+    """Return the rows of a table as a `tabular`."""
+    columns = "l" * table.texts + "r" * (len(table.columns) - table.texts)
+    lines = [_line(table.columns), r"\midrule", *map(_line, table.rows)]
+    return "\n".join([rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *lines, r"\bottomrule", r"\end{tabular}"])
+
+
+def _table(table: Table, title: str, notes: list[str]) -> str:
+    sentences = [f"{title}: {table.title[:1].lower()}{table.title[1:]}", *notes, *([table.note] if table.note else [])]
+    caption = " ".join(f"{escaped(text[:1].upper() + text[1:]).rstrip('.')}." for text in sentences)
+    return "\n".join(
+        [r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", r"\small", latex_table(table), r"\end{table}"]
+    )
+
+
+def _line(texts: tuple[str, ...]) -> str:
+    return " & ".join(map(escaped, texts)) + r" \\"
+
+
+def escaped(text: str) -> str:
+    r"""Return a text as LaTeX prints it as it is.
+
+    >>> print(escaped("93.1 ± 0.2 % at ε 1e-8"))
+    93.1 $\pm$ 0.2 \% at $\varepsilon$ $10^{-8}$
+    """
+    marked = _EXPONENT.sub(_power, _ROOT.sub("\0v\1", " ".join(text.split())))
+    return "".join(_letter(letter) for letter in marked).replace("\0v\1", r"$\sqrt{\hat v}$").replace("\2", "$")
+
+
+def _power(found: re.Match[str]) -> str:
+    """Return a number such as 1e-8 as a power of ten, in marks that the escaping leaves alone."""
+    factor = "" if found[1] == "1" else f"{found[1]}\3"
+    return f"\2{factor}10\4{found[2]}\5\2"
+
+
+_MARKS = {"\3": r"\cdot ", "\4": "^{", "\5": "}"}
+
+
+def _letter(letter: str) -> str:
+    """Return one character; a letter that LaTeX may not know is spelled without its accents, or left out."""
+    if letter in _MARKS:
+        return _MARKS[letter]
+    if letter in _SPECIAL:
+        return _SPECIAL[letter]
+    if letter.isascii():
+        return letter
+    plain = "".join(part for part in unicodedata.normalize("NFKD", letter) if part.isascii())
+    return "".join(_SPECIAL.get(part, part) for part in plain) or "?"

@@ -1,0 +1,143 @@
+"""What each way to search finds, loses and costs, against known truth and the obvious computation."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from epsgrid.report.cells import busy
+from epsgrid.report.compare import compare
+from epsgrid.report.render import tables
+from epsgrid.report.rows import BestRow, Comparison
+from tests.report.simulate import Outcome, peaked, simulate
+
+
+def row(comparison: Comparison, name: str) -> BestRow:
+    found = comparison.best_of(name)
+    assert found is not None
+    return found
+
+
+def told(comparison: Comparison, title: str) -> dict[str, tuple[str, ...]]:
+    """A table's rows by their first column."""
+    table = next(table for table in tables(comparison) if table.title == title)
+    return {row[0]: row[1:] for row in table.rows}
+
+
+@pytest.mark.parametrize(("best", "chosen"), [(1e-6, 1e-4), (1e-1, 1e-2)])
+def test_the_two_ends_are_chosen_between_by_validation(tmp_path: Path, best: float, chosen: float) -> None:
+    cell = row(compare(simulate(tmp_path, peaked(best=best))), "boundary").choice.cell
+    assert cell is not None and cell.epsilon == chosen
+
+
+def test_an_end_that_no_grid_holds_is_told(tmp_path: Path) -> None:
+    comparison = compare(simulate(tmp_path / "a", narrowed=None, conventional=(1e-8, 1e-4, 1e-3)))
+    assert row(comparison, "boundary").note == "of the two ends, ε 1e-2 was not trained"
+    comparison = compare(simulate(tmp_path / "b", narrowed=None, conventional=(1e-8, 1e-3)))
+    assert comparison.best_of("boundary") is None
+
+
+def test_the_interval_is_of_the_mean_on_test(tmp_path: Path) -> None:
+    found = row(compare(simulate(tmp_path)), "narrowed")
+    assert found.choice.cell is not None and found.interval is not None
+    scores = list(found.choice.cell.test_by_seed().values())
+    expected = stats.ttest_1samp(scores, 0.0).confidence_interval(0.95)
+    assert (found.interval.low, found.interval.high) == pytest.approx((expected.low, expected.high))
+    assert found.interval.method == "t"
+
+
+def test_many_seeds_are_resampled_and_few_are_not(tmp_path: Path) -> None:
+    small = {"rates": (1e-3,), "narrowed": (1e-3,), "conventional": (1e-8, 1e-3)}
+    comparison = compare(simulate(tmp_path, seeds=tuple(range(8)), **small))  # type: ignore[arg-type]
+    narrowed, default = row(comparison, "narrowed"), row(comparison, "default")
+    assert narrowed.interval is not None and narrowed.interval.method == "BCa"
+    assert default.regret is not None and default.regret.method == "BCa"
+    table = next(table for table in tables(comparison) if table.title.startswith("Best setting"))
+    assert table.note is not None and "interval: of the mean on test, BCa bootstrap over the seeds" in table.note
+
+
+def test_one_seed_has_no_interval(tmp_path: Path) -> None:
+    comparison = compare(simulate(tmp_path, seeds=(0,)))
+    assert told(comparison, "Best setting of each grid")["narrowed"][-2:] == ("–", "1")
+    assert told(comparison, "Regret of each search")["default ε"][-1] == "one seed: no interval"
+
+
+def test_regret_is_against_the_best_of_all_and_paired(tmp_path: Path) -> None:
+    comparison = compare(simulate(tmp_path, peaked(best=1e-6)))
+    by_cell = {(cell.learning_rate, cell.epsilon): cell.test_by_seed() for cell in comparison.cells}
+    best, ours = by_cell[1e-3, 1e-6], by_cell[1e-3, 1e-4]
+    expected = stats.ttest_rel(list(best.values()), list(ours.values())).confidence_interval(0.95)
+    regret = row(comparison, "boundary").regret
+    assert regret is not None
+    assert (regret.low, regret.high) == pytest.approx((expected.low, expected.high))
+    regrets = told(comparison, "Regret of each search")
+    assert regrets["conventional"][-1] == "the best of all"
+    assert regrets["bounds' two ends"][-1] == regrets["narrowed"][-1] == "loses"
+
+
+def test_each_search_is_charged_for_what_it_needs_alone(tmp_path: Path) -> None:
+    comparison = compare(simulate(tmp_path))
+    costs = {found.name: found.cost for found in comparison.best}
+    spent = {name: (cost.trials, cost.device_seconds, cost.probe_seconds) for name, cost in costs.items() if cost}
+    assert spent == {
+        "narrowed": (18, 180.0, 3.0),
+        "conventional": (48, 480.0, 0.0),
+        "default": (6, 60.0, 0.0),
+        "boundary": (12, 120.0, 3.0),
+        "estimate": (6, 60.0, 3.0),
+    }
+    saved = {name: (cost.saved_trials, cost.saved_seconds) for name, cost in costs.items() if cost}
+    assert saved["narrowed"] == (30, pytest.approx(297.0))
+    assert saved["conventional"] == (0, 0.0)
+    assert saved["default"] == (42, 420.0)
+    assert saved["boundary"] == (36, pytest.approx(357.0))
+
+
+def test_a_saving_that_is_not_known_says_why(tmp_path: Path) -> None:
+    def truth(rate: float, epsilon: float | None, seed: int) -> Outcome:
+        return "pending" if epsilon == 1e-8 else peaked()(rate, epsilon, seed)
+
+    cost = row(compare(simulate(tmp_path / "a", truth)), "narrowed").cost
+    assert cost is not None
+    assert (cost.saved_seconds, cost.unknown) == (None, "6 of 48 trials of the conventional grid have no result")
+    cost = row(compare(simulate(tmp_path / "b", conventional=None)), "narrowed").cost
+    assert cost is not None
+    assert (cost.saved_trials, cost.unknown) == (None, "the conventional grid was not swept")
+
+
+def test_wall_time_is_while_any_trial_was_running(tmp_path: Path) -> None:
+    """In the simulation trials take 10 s, and those of a seed start together, 10 s after those of the one before."""
+    cost = row(compare(simulate(tmp_path, seeds=(0, 1, 2))), "conventional").cost
+    assert cost is not None and (cost.device_seconds, cost.wall_seconds) == (480.0, 30.0)
+
+
+def test_busy_time_equals_counting_seconds() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        runs = [(float(start), float(length)) for start, length in rng.integers(0, 30, (6, 2))]
+        seconds = {second for start, length in runs for second in range(int(start), int(start + length))}
+        assert busy(runs) == len(seconds)
+    assert busy([]) == 0.0
+    assert busy([(0.0, 5.0), (None, 1.0)]) is None
+
+
+def test_the_reference_has_no_regret_table(tmp_path: Path) -> None:
+    comparison = compare(simulate(tmp_path, reference=True, probe=False, optimizer="sgdm"))
+    assert "Regret of each search" not in [table.title for table in tables(comparison)]
+    assert told(comparison, "Cost")["reference"][:2] == ("6", "1 min 00 s")
+
+
+def test_a_probe_alone_has_a_cost(tmp_path: Path) -> None:
+    assert told(compare(simulate(tmp_path, sweep=False)), "Cost") == {
+        "probe alone": ("0", "–", "–", "3.0 s", "–", "–"),
+    }
+
+
+def test_the_best_rows_come_grids_first(tmp_path: Path) -> None:
+    names = [found.name for found in compare(simulate(tmp_path)).best]
+    order = ["narrowed", "conventional", "default", "boundary", "estimate"]
+    assert all(order.index(one) <= order.index(other) for one, other in pairwise(names))

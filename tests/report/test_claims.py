@@ -1,0 +1,190 @@
+"""Each answer to each claim, from experiments of known truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from epsgrid.report.claims import STATEMENTS, ClaimRow, claims
+from epsgrid.report.judged import Run, run_of
+from epsgrid.report.render_claims import claims_table, tally_table
+from epsgrid.report.rows import ObservedRow
+from epsgrid.report.whole import whole
+from tests.report.simulate import Outcome, Truth, peaked, simulate
+
+DECADES = tuple(float(f"1e{k}") for k in range(-10, 2))
+PERPLEXITY = ("perplexity", "min", "")
+
+
+def run(root: Path, truth: Truth | None = None, name: str | None = None, **changes: object) -> Run:
+    """A simulated experiment; its layers lie around 1e-3, between 1e-4 and 1e-2."""
+    settings = {"rates": (1e-3,), "conventional": DECADES, **changes}
+    stored = simulate(root, truth, **settings)  # type: ignore[arg-type]
+    return run_of(stored, whole(stored)[0], name)
+
+
+def found(name: str, *runs: Run) -> ClaimRow:
+    (row,) = (row for row in claims(runs) if row.claim == name)
+    return row
+
+
+def curve(score: Callable[[float], float], noise: float = 0.001) -> Truth:
+    """The same score on both splits, a function of log10 ε, with noise that depends on seed and ε."""
+
+    def truth(rate: float, epsilon: float | None, seed: int) -> Outcome:
+        decade = np.log10(epsilon or 1.0)
+        value = score(decade) + noise * np.random.default_rng([seed, round(50 + decade)]).standard_normal()
+        return value, value
+
+    return truth
+
+
+def test_the_range_follows_the_verdict(tmp_path: Path) -> None:
+    assert found("range", run(tmp_path / "a")).answer == "reproduced"
+    assert found("range", run(tmp_path / "b", peaked(best=1e-8))).answer == "not reproduced"
+    row = found("range", run(tmp_path / "c", seeds=(0,)))
+    assert (row.answer, "one seed has no spread" in row.numbers) == ("undecided", True)
+
+
+def test_twice_as_narrow_is_counted_in_decades(tmp_path: Path) -> None:
+    row = found("narrower", run(tmp_path / "a"))
+    assert row.answer == "reproduced" and row.numbers.startswith("12 decades against 3: 4 times narrower")
+    assert found("narrower", run(tmp_path / "b", conventional=DECADES[:5])).answer == "not reproduced"
+    assert found("narrower", run(tmp_path / "c", conventional=None)).answer == "undecided"
+
+
+def flat_top(decade: float) -> float:
+    """As good as it gets from ε = 1 on, where no entry adapts; worse below."""
+    return 0.9 if decade >= 0 else 0.9 + 0.03 * decade
+
+
+def reference(root: Path, score: float, **changes: object) -> Run:
+    return run(root, curve(lambda _: score), "sgdm", reference=True, probe=False, optimizer="sgdm", **changes)
+
+
+@pytest.mark.parametrize(("sgdm", "answer"), [(0.9, "reproduced"), (0.8, "not reproduced")])
+def test_like_sgd_needs_few_adapting_entries_and_an_equal_metric(tmp_path: Path, sgdm: float, answer: str) -> None:
+    tuned = run(tmp_path / "a", curve(flat_top))
+    row = found("sgd", tuned, reference(tmp_path / "b", sgdm))
+    assert (row.answer, row.run) == (answer, "simulated")
+    assert row.numbers.startswith("0.0 % of the entries adapt, by the probe, at the best setting, lr 1e-3, ε")
+    assert "margin ±1.00 points" in row.numbers
+
+
+def test_like_sgd_is_undecided_without_a_reference_of_the_same_setting(tmp_path: Path) -> None:
+    tuned = run(tmp_path / "a", curve(flat_top))
+    assert "no run of sgdm on the same task" in found("sgd", tuned).numbers
+    other = replace(reference(tmp_path / "b", 0.9), setting="of another model")
+    assert found("sgd", tuned, other).answer == "undecided"
+
+
+def test_like_sgd_is_undecided_where_seeds_differ_too_much(tmp_path: Path) -> None:
+    tuned = run(tmp_path / "a", curve(flat_top))
+    noisy = run(tmp_path / "b", curve(lambda _: 0.9, noise=0.05), reference=True, probe=False, optimizer="sgdm")
+    row = found("sgd", tuned, noisy)
+    assert (row.answer, "neither within nor beyond" in row.numbers) == ("undecided", True)
+
+
+def test_like_sgd_is_refuted_where_adapting_entries_win(tmp_path: Path) -> None:
+    row = found("sgd", run(tmp_path / "a"))
+    assert row.answer == "not reproduced" and "ε at which hardly any entry adapts are worse" in row.numbers
+    equal = found("sgd", run(tmp_path / "b", curve(lambda decade: 0.9 - 0.0001 * abs(decade + 3), noise=0.01)))
+    assert (equal.answer, "may be as good" in equal.numbers) == ("undecided", True)
+
+
+@pytest.mark.parametrize(("best", "answer"), [(-8, "reproduced"), (-1, "not reproduced")])
+def test_full_adaptability_compares_small_epsilon_with_the_rest(tmp_path: Path, best: int, answer: str) -> None:
+    truth = curve(lambda decade: 80 + 5 * abs(decade - best), noise=0.1)
+    row = found("adaptable", run(tmp_path, truth, metric=PERPLEXITY))
+    assert row.answer == answer
+    assert "best with at least 95.0 % adapting: lr 1e-3, ε 1e-" in row.numbers
+
+
+def test_full_adaptability_is_undecided_on_a_plateau(tmp_path: Path) -> None:
+    row = found("adaptable", run(tmp_path, curve(lambda _: 80, noise=1.0), metric=PERPLEXITY))
+    assert row.answer == "undecided"
+
+
+def test_claims_about_a_kind_of_task_are_not_asked_of_another(tmp_path: Path) -> None:
+    names = [row.claim for row in claims([run(tmp_path / "a"), run(tmp_path / "b", metric=PERPLEXITY)])]
+    assert (names.count("sgd"), names.count("adaptable"), names.count("range")) == (1, 1, 2)
+
+
+@pytest.mark.parametrize(("moved", "answer"), [(0.6, "reproduced"), (2.5, "not reproduced")])
+def test_epoch_1_is_representative_while_bounds_move_little(tmp_path: Path, moved: float, answer: str) -> None:
+    before = run(tmp_path)
+    seen = ObservedRow("narrowed", "ab", "lr 1e-3, ε 1e-3", 0, 9, 1.0, 9.0, 0.9, 0.1, -0.1, 0.2, most_moved=moved)
+    row = found("epoch-1", replace(before, comparison=replace(before.comparison, observed=(seen,))))
+    assert row.answer == answer and f"moved {moved} decades" in row.numbers and "over 9 epochs" in row.numbers
+    assert found("epoch-1", before).answer == "undecided"
+
+
+def step(width: float) -> Callable[[float], float]:
+    """A step at ε = 10^-2.5 from 0.9 to 0.1, from 10 to 90 % over so many decades."""
+    return lambda decade: 0.1 + 0.8 / (1 + np.exp((decade + 2.5) * 2 * np.log(9) / width))
+
+
+@pytest.mark.parametrize(("width", "answer"), [(1.0, "reproduced"), (4.0, "not reproduced")])
+def test_abrupt_is_a_narrow_step(tmp_path: Path, width: float, answer: str) -> None:
+    row = found("abrupt", run(tmp_path, curve(step(width))))
+    assert row.answer == answer
+    fitted = float(row.numbers.split("within ")[1].split()[0])
+    assert fitted == pytest.approx(width, rel=0.1 if width > 1 else 0.6)  # sharper than the ε lie apart
+
+
+def test_abrupt_looks_at_the_larger_side_of_a_peak(tmp_path: Path) -> None:
+    def peak(decade: float) -> float:
+        return step(0.8)(decade) - 0.05 * max(-4 - decade, 0.0) ** 0.5
+
+    row = found("abrupt", run(tmp_path, curve(peak)))
+    assert row.numbers.startswith(("above the best ε", "whole curve"))
+    assert row.answer == "reproduced"
+
+
+def test_abrupt_is_undecided_where_no_step_can_be_seen(tmp_path: Path) -> None:
+    assert "the curve is flat" in found("abrupt", run(tmp_path / "a", curve(lambda _: 0.9, noise=0.02))).numbers
+    few = found("abrupt", run(tmp_path / "b", narrowed=None, conventional=DECADES[:5]))
+    assert (few.answer, "too few to fit a step" in few.numbers) == ("undecided", True)
+    waves = found("abrupt", run(tmp_path / "c", curve(lambda decade: 0.5 + 0.3 * np.sin(3 * decade))))
+    assert (waves.answer, "no single step describes the curve" in waves.numbers) == ("undecided", True)
+
+
+def on_task(found: Run, task: str) -> Run:
+    return replace(found, comparison=replace(found.comparison, task=task))
+
+
+@pytest.mark.parametrize(("best", "answer"), [(1e-8, "reproduced"), (1e-3, "not reproduced"), (1e-5, "undecided")])
+def test_the_optimum_varies_where_even_rivals_lie_apart(tmp_path: Path, best: float, answer: str) -> None:
+    one = on_task(run(tmp_path / "a", peaked(best=1e-3, noise=0.001)), "images")
+    noise = 0.03 if answer == "undecided" else 0.001
+    other = on_task(run(tmp_path / "b", curve(lambda d: 0.9 - 0.03 * abs(d - np.log10(best)), noise)), "text")
+    row = found("varies", one, other)
+    assert row.answer == answer
+    assert "images (adam): ε 1e-3" in row.numbers
+
+
+def test_the_optimum_of_one_task_alone_varies_from_nothing(tmp_path: Path) -> None:
+    one, other = run(tmp_path / "a"), run(tmp_path / "b", peaked(best=1e-8))
+    assert "needs two tasks" in found("varies", one, other).numbers
+    assert "varies" not in [row.claim for row in claims([one])]
+
+
+def test_before_anything_has_finished_all_is_undecided(tmp_path: Path) -> None:
+    rows = claims([run(tmp_path, lambda rate, epsilon, seed: "pending", narrowed=None)])
+    assert {row.answer for row in rows} == {"undecided"}
+    assert claims([run(tmp_path / "r", reference=True, probe=False, optimizer="sgdm")]) == ()
+
+
+def test_the_tables_count_and_list(tmp_path: Path) -> None:
+    rows = claims([run(tmp_path / "a", name="first"), run(tmp_path / "b", peaked(best=1e-8), name="second")])
+    listed, counted = claims_table(rows), tally_table(rows)
+    assert listed is not None and counted is not None
+    assert listed.rows[0][:3] == (STATEMENTS["range"], "reproduced", "first")
+    assert counted.rows[0] == (STATEMENTS["range"], "1", "1", "0")
+    alone = claims_table(rows[:1])
+    assert alone is not None and alone.columns == ("claim", "found", "numbers")
+    assert claims_table(()) is None and tally_table(()) is None

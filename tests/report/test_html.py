@@ -1,0 +1,184 @@
+"""The page: escaped, complete in itself, and under a policy that forbids everything else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html.parser
+import itertools
+import re
+
+import pytest
+
+from epsgrid.report.html import LONG_TABLE, Section, html_page
+from epsgrid.report.rendered import RenderedFigure
+from epsgrid.report.table import Table
+from tests.report.test_inline import drawn
+
+VOID = {"meta", "br", "img", "link", "hr", "input"}
+
+
+class Outline(html.parser.HTMLParser):
+    """What a page is made of, read by Python's own parser."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.open: list[str] = []
+        self.feed(page)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes another element"
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    def ids(self) -> list[str]:
+        return [value for _, attributes in self.tags if (value := attributes.get("id"))]
+
+
+def page(*sections: Section, **changes: object) -> str:
+    arguments: dict[str, object] = {
+        "title": "demo: adam on digits",
+        "headline": "The best ε lies inside.",
+        "answer": "yes",
+        "stamp": None,
+        "facts": [("What to use now", "lr 1e-3, ε 1e-8")],
+        "sections": sections,
+    }
+    return html_page(**{**arguments, **changes})  # type: ignore[arg-type]
+
+
+def table(rows: int = 2, title: str = "Best") -> Table:
+    return Table(title, ("grid", "ε", "seeds"), tuple((f"row {i}", f"1e-{i}", "3") for i in range(rows)), "a note")
+
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)> \"'` & `code</code><script>`"
+
+
+def test_whatever_is_said_cannot_become_markup() -> None:
+    everything = Section(
+        HOSTILE,
+        (Table(HOSTILE, (HOSTILE, "b"), ((HOSTILE, HOSTILE),), HOSTILE, (HOSTILE,)),),
+        (RenderedFigure(f"{HOSTILE}", HOSTILE, drawn(), HOSTILE, HOSTILE),),
+        (HOSTILE,),
+    )
+    changes = {"title": HOSTILE, "headline": HOSTILE, "answer": HOSTILE, "stamp": HOSTILE, "notes": [HOSTILE]}
+    outline = Outline(page(everything, facts=[(HOSTILE, HOSTILE)], **changes))
+    tags = {tag for tag, _ in outline.tags}
+    assert not tags & {"script", "img"}
+    assert not any(name.startswith("on") for _, attributes in outline.tags for name in attributes)
+    assert "".join(outline.texts).count("<script>alert(1)</script>") >= 10
+
+
+def test_the_policy_allows_the_one_style_sheet_and_nothing_else() -> None:
+    text = page(Section("Result", (table(),), (RenderedFigure("metric", "c", drawn()),)))
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
+    style = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    assert policy is not None and len(style) == 1
+    checksum = base64.b64encode(hashlib.sha256(style[0].encode()).digest()).decode()
+    rules = dict(rule.split(" ", 1) for rule in policy[1].replace("&#39;", "'").split("; "))
+    assert rules == {
+        "default-src": "'none'",
+        "style-src": f"'sha256-{checksum}'",
+        "img-src": "data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    assert " style=" not in text and "<script" not in text and "<link" not in text
+
+
+def test_nothing_is_fetched() -> None:
+    outline = Outline(page(Section("Result", (), (RenderedFigure("metric", "c", drawn()),))))
+    addresses = [
+        value for _, each in outline.tags for name in ("src", "href", "xlink:href") if (value := each.get(name))
+    ]
+    assert addresses and all(value.startswith(("#", "data:image/png")) for value in addresses)
+    assert "url(http" not in page() and "@import" not in page()
+
+
+def test_every_colour_of_a_figure_is_defined_for_light_and_dark() -> None:
+    text = page(Section("Result", (), (RenderedFigure("metric", "c", drawn("#440154")),)))
+    light, dark = text.split("prefers-color-scheme: dark", 1)
+    used = set(re.findall(r"var\((--k-[0-9a-f]{6})\)", text))
+    assert "--k-440154" in used
+    for name in used:
+        assert f"{name}: #" in light and f"{name}: #" in dark
+    assert "--k-440154: #440154" in light and "--k-440154: #440154" not in dark
+
+
+def test_headings_and_names_are_in_order() -> None:
+    figures = (RenderedFigure("metric", "c", drawn()), RenderedFigure("map", "c", drawn(), "The map"))
+    outline = Outline(
+        page(Section("Main"), Section("Cost"), Section("Cost", figures=figures), Section("ε"), notes=["a note"])
+    )
+    levels = [int(tag[1]) for tag, _ in outline.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    assert len(outline.ids()) == len(set(outline.ids()))
+    links = [each["href"] for tag, each in outline.tags if tag == "a"]
+    assert links == ["#main", "#main-2", "#cost", "#cost-2", "#part"]
+    assert {link[1:] for link in links if link} <= set(outline.ids())
+    named = [each["aria-labelledby"] for _, each in outline.tags if each.get("aria-labelledby")]
+    assert set(named) <= set(outline.ids())
+
+
+def test_two_figures_of_one_name_do_not_share_ids() -> None:
+    sections = [Section(title, figures=(RenderedFigure("metric", "c", drawn()),)) for title in ("run 1", "run 2")]
+    ids = Outline(page(*sections)).ids()
+    assert len(ids) == len(set(ids))
+
+
+def test_numbers_stand_at_the_right_and_words_at_the_left() -> None:
+    rows = (("a", "97.4 ± 0.3 %", "1 min 30 s", "3.weight", "–"), ("b", "–", "0.2 s", "5.bias", "both chose the same"))
+    text = page(Section("Result", (Table("t", ("grid", "test", "time", "layer", "why"), rows),)))
+    head = re.search(r"<thead>(.*?)</thead>", text)
+    assert head is not None
+    assert re.findall(r'class="(\w)"', head[1]) == ["s", "n", "n", "s", "s"]
+
+
+def test_a_table_has_a_caption_and_says_what_its_heads_are_of() -> None:
+    text = page(Section("Result", (table(),)))
+    assert "<caption>Best</caption>" in text and "A note." in text
+    assert text.count('scope="col"') == 3 and text.count('scope="row"') == 2
+    assert text.count('role="region" aria-label="Best" tabindex="0"') == 1
+
+
+@pytest.mark.parametrize(("rows", "folded"), [(LONG_TABLE - 1, False), (LONG_TABLE, True)])
+def test_long_tables_are_folded(rows: int, folded: bool) -> None:
+    assert ("<details>" in page(Section("All", (table(rows),)))) is folded
+
+
+def test_a_table_of_points_alone_has_no_lines() -> None:
+    text = page(Section("Result", (Table("Reliability", (), (), points=("one seed",)),)))
+    assert "<table>" not in text
+    assert "<h3>Reliability</h3>\n<ul>\n<li>One seed.</li>" in text
+
+
+def test_the_stamp_stands_before_everything() -> None:
+    text = page(Section("Result"), stamp="SUBSET DATA")
+    assert text.index("SUBSET DATA") < text.index("<h1>")
+    assert 'role="note"' not in page()
+
+
+def test_equal_arguments_give_equal_pages() -> None:
+    section = Section("Result", (table(),), (RenderedFigure("metric", "c", drawn()),))
+    assert page(section) == page(section)
+
+
+def test_an_answer_has_its_tone() -> None:
+    tones = {
+        answer: re.search(r'class="card (\w+)"', page(answer=answer)) for answer in ("yes", "no", "cannot tell", None)
+    }
+    assert [found[1] for found in tones.values() if found] == ["good", "bad", "open", "open"]
+    assert 'class="answer"' not in page(answer=None)
