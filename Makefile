@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format clean
+.PHONY: help install demo gallery results test check format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,19 @@ demo: install ## Probe, sweep and report on bundled handwritten digits
 	$(BIN)/epsgrid probe experiments/demo.yaml
 	$(BIN)/epsgrid sweep
 	$(BIN)/epsgrid report
+
+gallery: install ## The experiments of experiments/gallery on real data, then their reports: about an hour on two cores
+	set -e; for name in cifar10-mlp-adam ptb-lstm-adam iwslt14-subset-transformer-adamw; do \
+	  $(BIN)/epsgrid probe experiments/gallery/$$name.yaml; \
+	  $(BIN)/epsgrid sweep experiments/gallery/$$name.yaml; \
+	done
+	$(BIN)/epsgrid sweep experiments/gallery/cifar10-mlp-sgdm.yaml
+	$(BIN)/python scripts/make_results.py runs/gallery-*/
+
+RUNS ?= runs/*/
+
+results: install ## Reports of all experiments in RUNS, with a page that leads to them: runs/gallery
+	$(BIN)/python scripts/make_results.py $(RUNS)
 
 check: install ## Lint, types and the direction of imports
 	$(BIN)/ruff check .

@@ -14,10 +14,13 @@ from epsgrid.cli.commands import (
     anew,
     convert,
     data,
+    diff,
+    export,
     inspect,
     list_plugins,
     probe,
     report,
+    scale,
     selftest,
     show,
     status,
@@ -54,6 +57,7 @@ def _group(name: str, about: str) -> typer.Typer:
 
 app = _group("epsgrid", _HELP)
 _data = _group("data", data.HELP)
+_export = _group("export", export.HELP)
 
 
 def run() -> int:
@@ -108,6 +112,7 @@ _command("probe", probe.probe)
 _command("sweep", sweep.sweep)
 _command("report", report.report)
 _command("inspect", inspect.inspect)
+_command("diff", diff.diff)
 _command("status", status.status)
 _command("retry", anew.retry)
 _command("forget", anew.forget)
@@ -115,6 +120,9 @@ _command("selftest", selftest.selftest)
 _command("show", show.show)
 _command("list", list_plugins.list_plugins)
 _command("convert", convert.convert)
+_command("scale", scale.scale)
+app.add_typer(_export)
+_command("bounds", export.export_bounds, _export)
 app.add_typer(_data)
 _command("list", data.list_data, _data)
 _command("fetch", data.fetch, _data)

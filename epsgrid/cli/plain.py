@@ -11,6 +11,8 @@ _WORDS = {
     "ε": "eps",
     "β": "beta",
     "α": "alpha",
+    "κ": "kappa",
+    "λ": "lambda",
     "√": "sqrt ",
     "Σ": "sum ",
     "∞": "infinity",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from epsgrid.cli.console import out
 from epsgrid.report.words import duration
-from epsgrid.store.state import FINISHED
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from epsgrid.grids._plan import PlannedTrial
     from epsgrid.report.table import Table as ReportTable
     from epsgrid.stages.sweep import SweepPlan, SweepSummary, TrialEnded
-    from epsgrid.store.records import EpochRecord, Scores
+    from epsgrid.store.records import EpochRecord, Scores, TrialResult
 
 _TITLE_STYLES = {
     "Reliability: firm": "bold green",
@@ -51,7 +51,7 @@ def plan(planned: SweepPlan) -> Table:
     rows = []
     for name, epsilons in planned.plan.epsilons.items():
         members = [trial for trial in planned.plan.trials if name in trial.grids]
-        finished = sum(planned.states[trial.id] in FINISHED for trial in members)
+        finished = sum(planned.states[trial.id] in planned.settled for trial in members)
         shown = f"{epsilons[0]:.0e} … {epsilons[-1]:.0e}" if epsilons else "no epsilon"
         rows.append((name, shown, str(len(epsilons)), str(len(members)), str(finished), str(len(members) - finished)))
     return table(("grid", "epsilon", "values", "trials", "finished", "to run"), rows, left=2)
@@ -61,15 +61,20 @@ def plan_lines(planned: SweepPlan) -> list[str]:
     """Return the lines that say what a sweep will do."""
     total, to_run = len(planned.states), planned.to_run
     workers = f"{planned.slots} worker{'s' * (planned.slots > 1)}"
-    line = f"{total} trials: {total - to_run} finished, {to_run} to run on {workers}"
+    pruned = planned.count("pruned") if "pruned" in planned.settled else 0
+    line = f"{total} trials: {total - to_run - pruned} finished, {to_run} to run on {workers}"
     interrupted, failed = planned.count("interrupted"), planned.count("failed")
+    if pruned:
+        line += f"; {pruned} were pruned and are left so"
+    elif planned.count("pruned"):
+        line += f"; {planned.count('pruned')} of them were pruned and are trained to their end"
     if interrupted:
         line += f"; {interrupted} of them go on from a checkpoint"
     if failed:
         line += f"; {failed} of them failed before and are tried again"
     if planned.estimated_seconds:
         line += f"; about {duration(planned.estimated_seconds)}"
-    return [line]
+    return [line, *planned.extending]
 
 
 def trial_label(trial: PlannedTrial) -> str:
@@ -86,6 +91,8 @@ def ended_lines(event: TrialEnded) -> list[str]:
         scores = scores_text(event.result.selecting, event.result.metric_name, event.result.metric_unit)
         why = f": {event.result.reason}" if event.result.reason else f": {split} {scores}"
         return [f"{label}{why} in {duration(event.result.seconds)}"]
+    if event.pruning is not None:
+        return [f"{label} after epoch {event.pruning.epochs_trained} of {event.pruning.epochs}: {event.pruning.why}"]
     if event.failure is not None:
         return [f"{label}: {event.failure.error}", f"  log: {event.failure.log}"]
     return [label]
@@ -98,12 +105,64 @@ def scores_text(scores: Scores | None, name: str, unit: str) -> str:
     return f"{name} {100 * scores.metric:.2f} %" if unit == "%" else f"{name} {scores.metric:.4g}"
 
 
-def running_row(trial: PlannedTrial, last: EpochRecord | None, seconds: float) -> tuple[str, ...]:
-    """Return a row of the live table."""
-    metric = f"{last.selecting.metric:.4g}" if last is not None and last.selecting is not None else ""
-    epoch = str(last.epoch) if last is not None else ""
-    epsilon = "" if trial.epsilon is None else f"{trial.epsilon:.0e}"
-    return (trial.id, f"{trial.learning_rate:g}", epsilon, str(trial.seed), epoch, metric, duration(seconds))
+RUNNING_COLUMNS = ("trial", "lr", "epsilon", "seed", "epoch", "score", "curve", "time", "left")
+
+
+def running_row(trial: PlannedTrial, epochs: Sequence[EpochRecord], curve: str, seconds: float) -> tuple[str, ...]:
+    """Return a row of the live table, of `RUNNING_COLUMNS`.
+
+    Args:
+        trial: which.
+        epochs: those it has trained.
+        curve: their scores as a line of text.
+        seconds: since it was started or went on.
+    """
+    of = trial.identity["training"]["epochs"]
+    last = epochs[-1].selecting if epochs else None
+    metric = f"{last.metric:.4g}" if last is not None else ""
+    left = sum(epoch.seconds for epoch in epochs) / len(epochs) * (of - len(epochs)) if epochs else None
+    return (
+        trial.id,
+        f"{trial.learning_rate:g}",
+        "" if trial.epsilon is None else f"{trial.epsilon:.0e}",
+        str(trial.seed),
+        f"{len(epochs)}/{of}",
+        metric,
+        curve,
+        duration(seconds),
+        "" if left is None else duration(left),
+    )
+
+
+BEST_COLUMNS = ("best so far", "lr", "score", "trials")
+
+
+def best_rows(results: Sequence[tuple[PlannedTrial, TrialResult]]) -> list[tuple[str, ...]]:
+    """Return, for each ε that has a score, the best single trial so far; rising in ε, of `BEST_COLUMNS`.
+
+    Args:
+        results: trials that are done or diverged; a diverged one counts as a trial and is never best.
+    """
+    by_epsilon: dict[float, list[tuple[PlannedTrial, TrialResult]]] = {}
+    for trial, result in results:
+        by_epsilon.setdefault(trial.epsilon or 0.0, []).append((trial, result))
+    return [_best_row(epsilon, by_epsilon[epsilon]) for epsilon in sorted(by_epsilon)]
+
+
+def _best_row(epsilon: float, results: Sequence[tuple[PlannedTrial, TrialResult]]) -> tuple[str, ...]:
+    name = f"epsilon {epsilon:.0e}" if epsilon else "no epsilon"
+    scored = [(trial, result, scores.metric) for trial, result in results if (scores := _finite(result)) is not None]
+    if not scored:
+        return (name, "", "diverged", str(len(results)))
+    sign = 1 if scored[0][1].metric_direction == "max" else -1
+    trial, result, _ = max(scored, key=lambda entry: sign * entry[2])
+    score = scores_text(result.selecting, result.metric_name, result.metric_unit)
+    return (name, f"{trial.grid_rate:g}", score, str(len(results)))
+
+
+def _finite(result: TrialResult) -> Scores | None:
+    scores = result.selecting if result.state == "done" else None
+    return scores if scores is not None and math.isfinite(scores.metric) else None
 
 
 def summary_lines(summary: SweepSummary) -> list[str]:

@@ -59,6 +59,8 @@ class LanguageOptions(TaskOptions):
     about that many. `evaluation_columns` can change scores a little: a column begins without anything read before.
     """
 
+    carries_state: ClassVar[bool] = True
+
     sequence_length: Words = 70
     variable_length: bool = True
     evaluation_columns: Columns = Columns()

@@ -16,10 +16,10 @@ def test_probe_sweep_report_end_to_end(shell):
     assert "done" in sweep.stderr
     report = shell.run("report")
     assert "optimum inside" in report.stdout.lower()
-    assert report.stdout.strip().endswith("report.md")
+    assert report.stdout.strip().endswith("report.html")
     folder = shell.folder / "runs/tiny/report"
     names = {path.name for path in folder.iterdir()}
-    assert {"report.md", "report.json", "report.csv"} <= names
+    assert {"report.html", "report.md", "report.json", "report.csv"} <= names
     assert any(name.endswith(".svg") for name in names)
 
 
@@ -148,3 +148,11 @@ def test_a_truncated_record_is_named_never_dropped(shell, name):
     else:
         refused = shell.run(command, expect=2)
     assert str(victim) in refused.stderr
+
+
+def test_flags_of_a_sweep_that_stand_for_fields_of_the_spec(shell):
+    shell.write()
+    refused = shell.run("sweep", "spec.yaml", "--address", "10.0.0.1:6379", "-o", "execution.executor=slurm", expect=2)
+    assert "--address joins a Ray cluster, but execution.executor is 'slurm'" in refused.stderr
+    planned = shell.run("sweep", "spec.yaml", "--lr-mode", "effective", "--grid", "default", "--dry-run", "--json")
+    assert "learning rates to train with are known after `epsgrid probe`" in json.loads(planned.stdout)["unknown"][0]

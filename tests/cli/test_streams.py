@@ -89,6 +89,7 @@ def test_live_view_in_a_terminal(shell):
         ["list"],
         ["show", "spec.yaml"],
         ["sweep", "spec.yaml", "--dry-run", "--grid", "conventional"],
+        ["scale", "spec.yaml", "--batch-size", "128"],
     ],
 )
 def test_starts_without_torch(shell, command):

@@ -12,7 +12,8 @@ from epsgrid.errors import ExitCode
 WhichArgument = Annotated[
     list[str],
     typer.Argument(
-        metavar="WHICH...", help="failed, diverged, interrupted, or ids of trials; the beginning of an id will do."
+        metavar="WHICH...",
+        help="failed, diverged, pruned, interrupted, or ids of trials; the beginning of an id will do.",
     ),
 ]
 
@@ -27,13 +28,12 @@ def retry(
 ) -> ExitCode | None:
     """Train chosen trials of the latest experiment again, and no others.
 
-    Trials that failed or were interrupted go on from their checkpoint. Trials that have a result, diverged or done, are
-    set aside whole, in the experiment's folder aside/, and start over.
+    Trials that failed, were interrupted or pruned go on from their checkpoint, pruned ones to their end. Trials that
+    have a result, diverged or done, are set aside whole, in the experiment's folder aside/, and start over.
     """
-    from epsgrid.cli.commands.sweep import train
+    from epsgrid.cli.commands.sweep import shown
     from epsgrid.cli.console import err
     from epsgrid.stages import anew, experiment
-    from epsgrid.stages.sweep import swept
 
     asked = experiment.resolve(None, out, (), runs)
     ids = anew.chosen(asked.folder, which)
@@ -42,7 +42,8 @@ def retry(
         return None
     for place in anew.start_over(asked.folder, ids):
         err().print(f"set aside: {place}", style="dim")
-    return train(asked, swept(asked.folder), workers=workers, fail_fast=False, json=json, quiet=quiet, only=ids)
+    again = lambda notify, stop: anew.train_again(asked, ids, workers=workers, notify=notify, stop=stop)  # noqa: E731
+    return shown(asked, again, json=json, quiet=quiet)
 
 
 def forget(

@@ -19,6 +19,9 @@ from epsgrid.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from epsgrid.report.batch_exponents import ExponentRows, MeasuredBatches
+    from epsgrid.stages.batch_probe import BatchProbeReport
+    from epsgrid.stages.experiment import Asked
     from epsgrid.stages.probe import ProbeReport
 
 
@@ -69,6 +72,15 @@ def probe(
         str | None,
         typer.Option("--beta2", metavar="LIST", help="Also give the bounds that other β₂ would have, as 0.9,0.99."),
     ] = None,
+    batch_sizes: Annotated[
+        str | None,
+        typer.Option(
+            "--batch-sizes",
+            metavar="LIST",
+            help="Also measure at these batch sizes, as 32,128,512, and say whether bounds may be carried between them."
+            "  \\[spec: probe.batch_sizes, none]",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Measure again even if stored bounds fit this spec.")] = False,
     all_layers: AllLayersOption = False,
     json: JsonOption = False,
@@ -84,6 +96,7 @@ def probe(
     from epsgrid.cli.progress import steps_shown
     from epsgrid.stages import experiment
     from epsgrid.stages import probe as stage
+    from epsgrid.stages.batch_sizes import parse_sizes
 
     shortcuts = overrides(
         epochs=epochs,
@@ -94,14 +107,37 @@ def probe(
         compare_weights=compare_weights,
         every=every,
         beta2=None if beta2 is None else f"[{beta2}]",
+        batch_sizes=None if batch_sizes is None else str(list(parse_sizes(batch_sizes))),
     )
     asked = experiment.resolve(spec, out, [*(override or ()), *shortcuts], runs)
+    if asked.spec.probe.batch_sizes:
+        _at_batch_sizes(asked, force=force, all_layers=all_layers, json=json, quiet=quiet)
+        return
     with steps_shown(f"probe {asked.spec.experiment}", quiet=quiet) as on_step:
         found = stage.probe(asked, sys.argv, force=force, on_step=on_step)
     if json:
         print_json(_document(found))
     else:
         _print(found, all_layers=all_layers)
+
+
+def _at_batch_sizes(asked: Asked, *, force: bool, all_layers: bool, json: bool, quiet: bool) -> None:
+    """Probe at several batch sizes, and print the bounds of the spec and how they move."""
+    from epsgrid.cli.console import print_json
+    from epsgrid.cli.progress import steps_shown
+    from epsgrid.report.batch_exponents import exponent_rows, read_batches
+    from epsgrid.stages.batch_probe import batch_probe
+
+    spec = asked.spec
+    with steps_shown(f"probe {spec.experiment} at {len(spec.probe.batch_sizes)} batch sizes", quiet=quiet) as on_step:
+        found = batch_probe(asked, sys.argv, force=force, on_step=on_step)
+    measured = read_batches(found.folder, spec.optimizer.name, clipped=spec.training.clip_norm is not None)
+    assert measured is not None
+    rows = exponent_rows(measured)
+    if json:
+        print_json(_batch_document(found, rows, measured))
+    else:
+        _print_batches(found, rows, all_layers=all_layers)
 
 
 def overrides(**options: str | float | bool | None) -> list[str]:
@@ -139,9 +175,55 @@ def _document(found: ProbeReport) -> dict[str, Any]:
     }
 
 
-def _print(found: ProbeReport, *, all_layers: bool) -> None:
+def _batch_document(found: BatchProbeReport, rows: ExponentRows, measured: MeasuredBatches) -> dict[str, Any]:
+    from epsgrid.report.batch_figure import magnitude_numbers
+    from epsgrid.store.fields import to_document
+
+    batches = to_document(rows) | {
+        "measured_now": found.measured,
+        "already_measured": found.reused,
+        "magnitudes": to_document(magnitude_numbers(measured)),
+    }
+    return {**_document(found.base), "batches": batches}
+
+
+def _print_batches(found: BatchProbeReport, rows: ExponentRows, *, all_layers: bool) -> None:
+    from dataclasses import replace
+
     from epsgrid.cli import magnitude_tables
     from epsgrid.cli.console import err, out
+    from epsgrid.cli.tables import report_table
+    from epsgrid.report.render_exponents import exponent_tables
+
+    _print_bounds(found.base, all_layers=all_layers)
+    out().print()
+    for table in exponent_tables(rows):
+        names = [row[0] for row in table.rows]
+        kept = magnitude_tables.shown_rows(names, (), all_layers=all_layers)
+        for part in report_table(replace(table, rows=tuple(table.rows[row] for row in kept))):
+            out().print(part)
+        for line in magnitude_tables.hidden_line(len(kept), len(names)):
+            out().print(line)
+    err().print(
+        f"{found.measured} probes measured, {found.reused} already there (--force measures again):"
+        f" {found.folder.batch_bounds_json}",
+        style="dim",
+    )
+    err().print("Next: epsgrid report (draws them), or epsgrid sweep --batch-sizes (trains there)", style="dim")
+
+
+def _print(found: ProbeReport, *, all_layers: bool) -> None:
+    from epsgrid.cli.console import err
+
+    _print_bounds(found, all_layers=all_layers)
+    state = "measured" if found.measured_now else "already measured (--force measures again)"
+    err().print(f"Bounds {state}: {found.folder.bounds_json}", style="dim")
+    err().print("Next: epsgrid sweep", style="dim")
+
+
+def _print_bounds(found: ProbeReport, *, all_layers: bool) -> None:
+    from epsgrid.cli import magnitude_tables
+    from epsgrid.cli.console import out
 
     bounds = found.record.bounds()
     for part in magnitude_tables.layers(bounds, all_layers=all_layers):
@@ -150,6 +232,3 @@ def _print(found: ProbeReport, *, all_layers: bool) -> None:
         out().print(line)
     for part in magnitude_tables.trust_parts(found.record, bounds):
         out().print(part)
-    state = "measured" if found.measured_now else "already measured (--force measures again)"
-    err().print(f"Bounds {state}: {found.folder.bounds_json}", style="dim")
-    err().print("Next: epsgrid sweep", style="dim")

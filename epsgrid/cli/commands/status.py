@@ -101,7 +101,9 @@ def _next(seen: Status) -> str:
         return "epsgrid sweep" if seen.probed else "epsgrid probe SPEC"
     if seen.states["failed"]:
         return "epsgrid retry failed"
-    return "epsgrid report" if seen.finished == seen.total else "epsgrid sweep (trains what is missing)"
+    if seen.missing:
+        return "epsgrid sweep (trains what is missing)"
+    return "epsgrid report" + (", or epsgrid retry pruned" if seen.states["pruned"] else "")
 
 
 def _document(seen: Status, *, trials: bool) -> dict[str, Any]:

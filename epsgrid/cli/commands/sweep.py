@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Callable, Collection
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,8 +22,10 @@ from epsgrid.cli.options import (
 from epsgrid.errors import ExitCode
 
 if TYPE_CHECKING:
+    from epsgrid.executors import StopRequest
+    from epsgrid.stages.batch_sweep import BatchRequest
     from epsgrid.stages.experiment import Asked
-    from epsgrid.stages.sweep import GridChoice, SweepPlan, SweepSummary
+    from epsgrid.stages.sweep import GridChoice, SweepEvent, SweepPlan, SweepSummary
 
 
 class Grid(StrEnum):
@@ -34,13 +37,37 @@ class Grid(StrEnum):
     default = "default"
 
 
+class LrMode(StrEnum):
+    """The choices of --lr-mode."""
+
+    fixed = "fixed"
+    effective = "effective"
+
+
 def sweep(
     spec: OptionalSpecArgument = None,
     grid: Annotated[
         Grid | None,
         typer.Option("--grid", help="Which ε values to train.  \\[default: the spec's sweep.grid]", show_default=False),
     ] = None,
+    lr_mode: Annotated[
+        LrMode | None,
+        typer.Option(
+            "--lr-mode",
+            help="fixed: train with the grid's learning rates. effective: with those that keep the step where ε is "
+            "large.  \\[default: the spec's sweep.lr_mode]",
+            show_default=False,
+        ),
+    ] = None,
     workers: WorkersOption = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address",
+            metavar="HOST:PORT",
+            help="Run the trials on the Ray cluster there: short for -o execution.executor=ray and its ray.address.",
+        ),
+    ] = None,
     out: OutOption = None,
     runs: RunsOption = RUNS,
     override: OverrideOption = None,
@@ -50,6 +77,47 @@ def sweep(
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast/--keep-going", help="Start nothing more after the first failed trial.")
     ] = False,
+    batch_sizes: Annotated[
+        str | None,
+        typer.Option(
+            "--batch-sizes",
+            metavar="LIST",
+            help="Instead of a grid, train one setting at these batch sizes, as 64,256, carried by each of --rules.",
+        ),
+    ] = None,
+    rules: Annotated[
+        str | None,
+        typer.Option(
+            "--rules",
+            metavar="LIST",
+            help="With --batch-sizes: some of sqrt, sqrt-keep-epsilon, linear, none.  \\[default: sqrt,linear,none]",
+        ),
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            "--learning-rate",
+            metavar="LR",
+            help="With --batch-sizes: of the setting that is carried.  \\[default: the best of the narrowed grid]",
+        ),
+    ] = None,
+    epsilon: Annotated[
+        float | None,
+        typer.Option("--epsilon", metavar="EPS", help="With --batch-sizes: likewise, the optimizer's own ε."),
+    ] = None,
+    half_life: Annotated[
+        bool,
+        typer.Option("--half-life", help="With --batch-sizes: scale decays as β^κ, which has no largest batch size."),
+    ] = False,
+    confirm: Annotated[
+        int | None,
+        typer.Option(
+            "--confirm",
+            metavar="N",
+            min=1,
+            help="Instead of a grid, train each grid's winner and the default ε on N seeds that chose nothing.",
+        ),
+    ] = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> ExitCode | None:
@@ -57,11 +125,27 @@ def sweep(
 
     Run it again at any time: finished trials are not repeated, interrupted ones go on exactly where they were, failed
     ones are tried again. Several sweeps may share one folder.
+
+    With --batch-sizes it trains one setting at several batch sizes instead, carried there by each scaling rule, at the
+    same number of epochs and with the same seeds; `report` shows which rule keeps the course of training. With
+    --confirm it trains the winners of the sweep again, on fresh seeds, and `report` shows what is left of their lead.
     """
     from epsgrid.stages import experiment
     from epsgrid.stages import sweep as stage
 
-    asked = experiment.resolve(spec, out, override or (), runs)
+    flags = [f"sweep.lr_mode={lr_mode.value}"] if lr_mode else []
+    asked = experiment.resolve(spec, out, [*(override or ()), *flags], runs)
+    if address is not None:
+        asked = stage.on_ray(asked, address)
+    if confirm is not None:
+        _refuse_with_confirm(grid, batch_sizes)
+        return _confirm(asked, confirm, workers=workers, dry_run=dry_run, fail_fast=fail_fast, json=json, quiet=quiet)
+    if batch_sizes is not None:
+        request = _request(batch_sizes, rules, learning_rate, epsilon, half_life=half_life, grid=grid)
+        return _over_batches(
+            asked, request, workers=workers, dry_run=dry_run, fail_fast=fail_fast, json=json, quiet=quiet
+        )
+    _need_batch_sizes(rules=rules, learning_rate=learning_rate, epsilon=epsilon, half_life=half_life or None)
     choice: GridChoice = grid.value if grid else asked.spec.sweep.grid
     if dry_run:
         _show_plan(stage.plan_sweep(asked, choice, workers), json=json)
@@ -80,14 +164,122 @@ def train(
     only: Collection[str] | None = None,
 ) -> ExitCode | None:
     """Sweep with its progress shown, print how it ended, and return the command's exit code."""
+    from epsgrid.stages import sweep as stage
+
+    return shown(
+        asked,
+        lambda notify, stop: stage.sweep(
+            asked, choice, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop, only=only
+        ),
+        json=json,
+        quiet=quiet,
+    )
+
+
+def _over_batches(
+    asked: Asked,
+    request: BatchRequest,
+    *,
+    workers: int | None,
+    dry_run: bool,
+    fail_fast: bool,
+    json: bool,
+    quiet: bool,
+) -> ExitCode | None:
+    """Carry a setting to several batch sizes and train it there, or show what that would be."""
+    from epsgrid.cli.console import err
+    from epsgrid.stages import batch_sweep as stage
+
+    planned = stage.plan_batches(asked, request)
+    if dry_run:
+        _show_plan(stage.with_trial_states(asked, planned, workers), json=json)
+        return None
+    for sentence in planned.notes if not quiet else ():
+        err().print(f"Note: {sentence}", style="yellow")
+    return shown(
+        asked,
+        lambda notify, stop: stage.sweep_batches(
+            asked, planned, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop
+        ),
+        json=json,
+        quiet=quiet,
+    )
+
+
+def _refuse_with_confirm(grid: Grid | None, batch_sizes: str | None) -> None:
+    """Refuse what asks for other trials than those of the winners."""
+    from epsgrid.errors import SpecError
+
+    for name, value in (("--grid", grid), ("--batch-sizes", batch_sizes)):
+        if value is not None:
+            raise SpecError(f"--confirm and {name}: the one trains the winners of what was swept; ask for one of them")
+
+
+def _confirm(
+    asked: Asked, seeds: int, *, workers: int | None, dry_run: bool, fail_fast: bool, json: bool, quiet: bool
+) -> ExitCode | None:
+    """Train the winners on fresh seeds, or show what that would be."""
+    from epsgrid.cli.console import err
+    from epsgrid.stages import confirm as stage
+
+    planned = stage.plan_confirm(asked, seeds)
+    if dry_run:
+        _show_plan(stage.with_trial_states(asked, planned, workers), json=json)
+        return None
+    for sentence in planned.notes if not quiet else ():
+        err().print(f"Note: {sentence}", style="yellow")
+    return shown(
+        asked,
+        lambda notify, stop: stage.confirm(
+            asked, planned, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop
+        ),
+        json=json,
+        quiet=quiet,
+    )
+
+
+def _request(
+    sizes: str, rules: str | None, learning_rate: float | None, epsilon: float | None, *, half_life: bool, grid: Any
+) -> BatchRequest:
+    """Return what the options of --batch-sizes ask for."""
+    from epsgrid.errors import SpecError
+    from epsgrid.stages.batch_sizes import parse_sizes
+    from epsgrid.stages.batch_sweep import BatchRequest, parse_rules
+
+    if grid is not None:
+        raise SpecError("--grid and --batch-sizes: the one trains a grid, the other one setting; ask for one of them")
+    for name, value in (("--learning-rate", learning_rate), ("--epsilon", epsilon)):
+        if value is not None and not 0 < value < math.inf:
+            raise SpecError(f"{name}: expected a positive finite number, got {value:g}")
+    return BatchRequest(
+        parse_sizes(sizes), parse_rules(rules or "sqrt,linear,none"), learning_rate, epsilon, half_life=half_life
+    )
+
+
+def _need_batch_sizes(**options: Any) -> None:
+    """Refuse options that say nothing without --batch-sizes."""
+    from epsgrid.errors import SpecError
+
+    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]
+    if given:
+        raise SpecError(f"{' and '.join(given)}: only used with --batch-sizes; a grid's values come from the spec")
+
+
+def shown(
+    asked: Asked,
+    work: Callable[[Callable[[SweepEvent], None], StopRequest], SweepSummary],
+    *,
+    json: bool,
+    quiet: bool,
+) -> ExitCode | None:
+    """Sweep with its progress shown, print how it ended, and return the command's exit code."""
     from epsgrid.cli.console import err, print_json
     from epsgrid.cli.progress import sweep_shown
     from epsgrid.cli.signals import Stop
-    from epsgrid.stages import sweep as stage
 
     say = lambda text: err().print(text)  # noqa: E731
     with Stop(say) as stop, sweep_shown(asked.folder, quiet=quiet) as notify:
-        summary = stage.sweep(asked, choice, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop, only=only)
+        summary = work(notify, stop)
     if json:
         print_json(_summary_document(summary))
     else:
@@ -122,6 +314,7 @@ def _plan_document(planned: SweepPlan) -> dict[str, Any]:
         "to_run": planned.to_run,
         "workers": planned.slots,
         "estimated_seconds": planned.estimated_seconds,
+        "extending": list(planned.extending),
         "unknown": list(planned.unknown),
     }
 

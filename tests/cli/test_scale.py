@@ -1,0 +1,97 @@
+"""`epsgrid scale`, in the test's own process: torch is not needed for it."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from epsgrid.cli.app import app
+from epsgrid.spec import load_spec
+
+SPEC = """\
+experiment: tiny
+task: digits
+model: {name: mlp, hidden: [16]}
+optimizer: adam
+training: {epochs: 2, batch_size: 64}
+sweep: {learning_rates: [1e-2], seeds: [0, 1]}
+"""
+
+
+@pytest.fixture
+def scale(tmp_path, monkeypatch):
+    monkeypatch.setenv("EPSGRID_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "spec.yaml").write_text(SPEC)
+
+    def run(*arguments: str, expect: int = 0):
+        done = CliRunner().invoke(app, ["scale", *arguments])
+        assert done.exit_code == expect, done.output
+        return done
+
+    return run
+
+
+def test_the_yaml_alone_is_on_stdout(scale, tmp_path):
+    done = scale("spec.yaml", "--batch-size", "256")
+    (tmp_path / "out.yaml").write_text(done.stdout, encoding="utf-8")
+    scaled = load_spec(tmp_path / "out.yaml")
+    assert (scaled.training.batch_size, scaled.optimizer.betas) == (256, (0.6, 0.996))
+    assert scaled.experiment == "tiny-batch-256"
+    assert "# 1e-08 → 5e-09: outside the root" in done.stdout
+
+
+def test_a_file_is_not_overwritten_unless_forced(scale, tmp_path):
+    done = scale("spec.yaml", "--batch-size", "128", "-o", "out.yaml")
+    assert done.stdout == ""
+    assert "sweep.learning_rates: [0.01] → [0.0141421356237" in done.stderr
+    assert "Next: epsgrid probe out.yaml" in done.stderr
+    kept = (tmp_path / "out.yaml").read_text()
+    assert (
+        "out.yaml is there already; --force"
+        in scale("spec.yaml", "--batch-size", "256", "-o", "out.yaml", expect=2).stderr
+    )
+    assert (tmp_path / "out.yaml").read_text() == kept
+    scale("spec.yaml", "--batch-size", "256", "-o", "out.yaml", "--force")
+    assert load_spec(tmp_path / "out.yaml").training.batch_size == 256
+
+
+def test_json_is_one_document(scale):
+    document = json.loads(scale("spec.yaml", "--batch-size", "1024", "--half-life", "--json").stdout)
+    assert (document["version"], document["kappa"], document["rule"]) == (1, 16.0, "sqrt")
+    paths = [change["path"] for change in document["changes"]]
+    assert paths == [
+        "experiment",
+        "optimizer.betas",
+        "training.batch_size",
+        "sweep.learning_rates",
+        "sweep.default_epsilon",
+    ]
+    assert document["spec"]["training"]["batch_size"] == 1024
+
+
+def test_data_that_are_not_here_are_told_and_the_rest_is_done(scale):
+    done = scale("spec.yaml", "--override", "task={name: images, root: /nowhere}", "--batch-size", "128")
+    assert "note: not checked whether a batch fits into the training data" in done.stderr
+    assert "batch_size: 128" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["spec.yaml", "--batch-size", "1024"], "ends at κ = 10, a batch of 640"),
+        (["spec.yaml", "--batch-size", "12.5"], "Invalid value for '--batch-size'"),
+        (["spec.yaml", "--batch-size", "0"], "Invalid value for '--batch-size'"),
+        (["spec.yaml", "--batch-size", "5000", "--rule", "none"], "5,000 is more than there is to train on: 1,077"),
+        (["spec.yaml", "--batch-size", "128", "--override", "optimizer=nadam"], "not derived for 'nadam'"),
+        (["spec.yaml", "--batch-size", "128", "-o", "optimizer.betas=[0.9,0.99]"], "did you mean --override?"),
+        (["spec.yaml", "--batch-size", "128", "--rule", "linear", "--half-life"], "--half-life is a form of"),
+        (["--batch-size", "128"], "expected a SPEC to scale or --bounds FILE"),
+        (["spec.yaml", "--bounds", "b.json", "--batch-size", "128"], "one of the two"),
+        (["--bounds", "b.json", "--batch-size", "128", "-o", "x.yaml"], "-o and --override are for a SPEC"),
+        (["--bounds", "b.json", "--batch-size", "128"], "b.json"),
+        (["--bounds", "spec.yaml", "--batch-size", "128"], "spec.yaml is damaged"),
+    ],
+)
+def test_wrong_input_is_told(scale, arguments, words):
+    assert words in scale(*arguments, expect=2).stderr
