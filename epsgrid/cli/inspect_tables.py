@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from epsgrid.numerics.histogram import LogHistogram
     from epsgrid.numerics.series import Series, Snapshot
-    from epsgrid.report.adaptable import AdaptableNumbers
+    from epsgrid.report.numbers.adaptable import AdaptableNumbers
     from epsgrid.stages.inspect import Inspected
 
 TIMES_SHOWN = 8
@@ -52,7 +52,7 @@ def _short(snapshot: Snapshot) -> str:
 
 def chosen(series: Series, steps: Sequence[int]) -> tuple[Snapshot, ...]:
     """Return the snapshots whose histograms are shown: those nearest to some steps, or first, middle and last."""
-    from epsgrid.report.over_time import evenly, with_histograms
+    from epsgrid.report.numbers.over_time import evenly, with_histograms
 
     held = with_histograms(series)
     if not steps or not held:
@@ -87,7 +87,7 @@ def layers(seen: Inspected, steps: Sequence[int], *, all_layers: bool) -> list[R
 
 def _fitted(columns: list[Column], snapshots: tuple[Snapshot, ...]) -> tuple[list[Column], tuple[Snapshot, ...], int]:
     """Make room: histograms go, the last one excepted, before what tells how many entries adapt does."""
-    from epsgrid.report.over_time import evenly
+    from epsgrid.report.numbers.over_time import evenly
 
     wanted = sum(column.keep >= _WANTED for column in columns)
     for count in range(len(snapshots), 0, -1):
@@ -117,7 +117,7 @@ def _adaptable_columns(seen: Inspected, rows: Sequence[int]) -> list[Column]:
 
 def adaptable(seen: Inspected) -> AdaptableNumbers | None:
     """Return the adaptable shares of a trial at its own ε; None of a probe, or where nothing was kept."""
-    from epsgrid.report.adaptable import adaptable_numbers
+    from epsgrid.report.numbers.adaptable import adaptable_numbers
 
     if seen.series is None or seen.trial is None:
         return None
@@ -126,8 +126,8 @@ def adaptable(seen: Inspected) -> AdaptableNumbers | None:
 
 def percentiles(seen: Inspected) -> list[RenderableType]:
     """Return the percentiles of all layers' entries together, at some times."""
-    from epsgrid.report.bands import BAND_FRACTIONS, pooled_band
-    from epsgrid.report.over_time import time_of, time_unit
+    from epsgrid.report.numbers.bands import BAND_FRACTIONS, pooled_band
+    from epsgrid.report.numbers.over_time import time_of, time_unit
 
     places = [BAND_FRACTIONS.index(fraction) for fraction in _PERCENTILES]
 
@@ -148,8 +148,8 @@ def percentiles(seen: Inspected) -> list[RenderableType]:
 
 def bounds_over_time(seen: Inspected) -> list[RenderableType]:
     """Return what the published rule gives at some times, next to the bounds of epoch 1."""
-    from epsgrid.report.over_time import drift
-    from epsgrid.report.render_bounds import signed_decades
+    from epsgrid.report.numbers.over_time import drift
+    from epsgrid.report.text.bounds import signed_decades
 
     assert seen.series is not None
     moved = drift(seen.series, seen.bounds)
@@ -184,9 +184,9 @@ def _place(threshold: float | None, low: float, high: float) -> str:
 
 def kinds(seen: Inspected) -> list[RenderableType]:
     """Return one row per kind of layer: its median at first and last, and how many of its entries adapt."""
-    from epsgrid.report.adaptable import adaptable_by_kind
-    from epsgrid.report.bands import pooled_band
-    from epsgrid.report.over_time import kinds_of
+    from epsgrid.report.numbers.adaptable import adaptable_by_kind
+    from epsgrid.report.numbers.bands import pooled_band
+    from epsgrid.report.numbers.over_time import kinds_of
 
     assert seen.series is not None
     found = kinds_of(seen.series)
@@ -222,7 +222,7 @@ def _share(share: float | None) -> str:
 
 def layer(seen: Inspected, name: str, steps: Sequence[int]) -> list[RenderableType]:
     """Return one layer in detail: at some times its histogram, its percentiles and what is not in them."""
-    from epsgrid.report.bands import BAND_FRACTIONS
+    from epsgrid.report.numbers.bands import BAND_FRACTIONS
 
     assert seen.series is not None
     series, index = seen.series, seen.series.names.index(name)
@@ -265,7 +265,7 @@ def observed_lines(seen: Inspected) -> list[str]:
 
 def _setters(seen: Inspected) -> tuple[str, ...]:
     """Return the layers that set the bounds of epoch 1, or where nothing was probed, of the last snapshot."""
-    from epsgrid.report.over_time import drift
+    from epsgrid.report.numbers.over_time import drift
 
     if seen.bounds is not None:
         return (*seen.bounds.low.layers, *seen.bounds.high.layers)
@@ -291,7 +291,7 @@ def _epoch(epoch: float | None) -> str:
 
 
 def _some(moments: Sequence[_T]) -> tuple[_T, ...]:
-    from epsgrid.report.over_time import evenly
+    from epsgrid.report.numbers.over_time import evenly
 
     return evenly(moments, TIMES_SHOWN)
 

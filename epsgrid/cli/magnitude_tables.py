@@ -116,7 +116,7 @@ def _bound_line(bound: Bound) -> str:
 def trust_parts(record: ProbeRecord, bounds: EpsilonBounds) -> list[RenderableType]:
     """Return the bounds of each kind of layer, how far they can be trusted, and ε without a sweep."""
     from epsgrid.report.compare import estimate_rows
-    from epsgrid.report.render_bounds import estimates_table, kinds_table, reliability_table
+    from epsgrid.report.text.bounds import estimates_table, kinds_table, reliability_table
     from epsgrid.report.trust import kind_rows, reliability_row
 
     found = reliability_row(bounds)

@@ -19,8 +19,8 @@ from epsgrid.report.cells import Spread
 from epsgrid.report.claims import ClaimRow, claims
 from epsgrid.report.judged import Run, run_of
 from epsgrid.report.load import load_experiment
-from epsgrid.report.render import stamp
 from epsgrid.report.rows import CONVENTIONAL, DEFAULT, NARROWED, REFERENCE, Comparison
+from epsgrid.report.text.render import stamp
 from epsgrid.report.verdict import Difference
 from epsgrid.report.whole import whole
 from epsgrid.report.words import Metric

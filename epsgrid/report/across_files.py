@@ -17,11 +17,11 @@ from typing import Any
 
 from epsgrid.errors import StoreError
 from epsgrid.report.across import Across, AcrossRow, Best, relative
-from epsgrid.report.html import Section, html_page
-from epsgrid.report.latex import latex_file
-from epsgrid.report.page import bold, bullets, heading, joined, table_block
-from epsgrid.report.render_across import across_headline, across_tables
+from epsgrid.report.html.page import Section, html_page
 from epsgrid.report.table import Table
+from epsgrid.report.text.across import across_headline, across_tables
+from epsgrid.report.text.latex import latex_file
+from epsgrid.report.text.page import bold, bullets, heading, joined, table_block
 from epsgrid.report.words import count
 from epsgrid.store.atomic import readable_json, write_bytes
 from epsgrid.store.paths import ExperimentFolder

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from epsgrid.numerics.series import Series
-from epsgrid.report.adaptable import adaptable_numbers
 from epsgrid.report.cells import Cell, TrialRow
 from epsgrid.report.load import StoredExperiment, load_observations
-from epsgrid.report.over_time import drift
+from epsgrid.report.numbers.adaptable import adaptable_numbers
+from epsgrid.report.numbers.over_time import drift
 from epsgrid.report.rows import DEFAULT, NARROWED, BestRow, ObservedRow
 
 

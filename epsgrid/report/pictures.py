@@ -8,32 +8,32 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from epsgrid.report import alts
-from epsgrid.report.adaptable import adaptable_numbers
-from epsgrid.report.bands import band_numbers
-from epsgrid.report.batch_curves import batch_curve_numbers, described
-from epsgrid.report.batch_figure import magnitude_numbers
 from epsgrid.report.batches import measured_batches
-from epsgrid.report.draw_adaptable import draw_adaptable
-from epsgrid.report.draw_bands import draw_bands
-from epsgrid.report.draw_batch_curves import draw_batch_curves
-from epsgrid.report.draw_course import draw_course
-from epsgrid.report.draw_curves import draw_curves
-from epsgrid.report.draw_fractions import draw_fractions
-from epsgrid.report.draw_histograms import draw_histograms
-from epsgrid.report.draw_learning import draw_learning
-from epsgrid.report.draw_ledger import draw_ledger
-from epsgrid.report.draw_magnitudes import draw_magnitudes
-from epsgrid.report.draw_map import draw_map
-from epsgrid.report.drawing import to_pdf, to_png, to_svg
-from epsgrid.report.figures import curve_numbers, histogram_numbers
-from epsgrid.report.fractions import fraction_numbers
-from epsgrid.report.learning import learning_numbers
-from epsgrid.report.ledger import ledger_numbers
+from epsgrid.report.drawing import alts
+from epsgrid.report.drawing.adaptable import draw_adaptable
+from epsgrid.report.drawing.bands import draw_bands
+from epsgrid.report.drawing.batch_curves import draw_batch_curves
+from epsgrid.report.drawing.course import draw_course
+from epsgrid.report.drawing.curves import draw_curves
+from epsgrid.report.drawing.fractions import draw_fractions
+from epsgrid.report.drawing.histograms import draw_histograms
+from epsgrid.report.drawing.learning import draw_learning
+from epsgrid.report.drawing.ledger import draw_ledger
+from epsgrid.report.drawing.magnitudes import draw_magnitudes
+from epsgrid.report.drawing.map import draw_map
+from epsgrid.report.drawing.style import to_pdf, to_png, to_svg
 from epsgrid.report.load import StoredExperiment
-from epsgrid.report.maps import map_numbers
+from epsgrid.report.numbers.adaptable import adaptable_numbers
+from epsgrid.report.numbers.bands import band_numbers
+from epsgrid.report.numbers.batch_curves import batch_curve_numbers, described
+from epsgrid.report.numbers.batch_figure import magnitude_numbers
+from epsgrid.report.numbers.figures import curve_numbers, histogram_numbers
+from epsgrid.report.numbers.fractions import fraction_numbers
+from epsgrid.report.numbers.learning import learning_numbers
+from epsgrid.report.numbers.ledger import ledger_numbers
+from epsgrid.report.numbers.maps import map_numbers
+from epsgrid.report.numbers.over_time import course_numbers
 from epsgrid.report.observed import Observed
-from epsgrid.report.over_time import course_numbers
 from epsgrid.report.rendered import RenderedFigure
 from epsgrid.report.rows import DEFAULT, Comparison
 

@@ -151,7 +151,7 @@ def write_figures(seen: Inspected, folder: Path, layer: str | None) -> tuple[Pat
     Raises:
         StoreError: the folder cannot be written.
     """
-    from epsgrid.report.drawing import to_png, to_svg
+    from epsgrid.report.drawing.style import to_png, to_svg
     from epsgrid.store.atomic import write_bytes
 
     of = seen.trial.cell.id if seen.trial else "probe"
@@ -165,12 +165,12 @@ def write_figures(seen: Inspected, folder: Path, layer: str | None) -> tuple[Pat
 
 def _figures(seen: Inspected, layer: str | None) -> Iterator[tuple[str, Figure]]:
     """Yield name and drawing of each figure that has something to show."""
-    from epsgrid.report.adaptable import adaptable_numbers
-    from epsgrid.report.bands import band_numbers
-    from epsgrid.report.draw_adaptable import draw_adaptable
-    from epsgrid.report.draw_bands import draw_bands
-    from epsgrid.report.draw_course import draw_course
-    from epsgrid.report.over_time import course_numbers
+    from epsgrid.report.drawing.adaptable import draw_adaptable
+    from epsgrid.report.drawing.bands import draw_bands
+    from epsgrid.report.drawing.course import draw_course
+    from epsgrid.report.numbers.adaptable import adaptable_numbers
+    from epsgrid.report.numbers.bands import band_numbers
+    from epsgrid.report.numbers.over_time import course_numbers
 
     course = course_numbers(seen.bounds, seen.optimizer) if seen.bounds and not seen.trial else None
     if course is not None:

@@ -14,7 +14,7 @@ from epsgrid.errors import StoreError
 from epsgrid.report.across import Across, across
 from epsgrid.report.across_files import across_csv, write_across
 from epsgrid.report.compare import compare
-from epsgrid.report.render_across import across_headline, across_tables
+from epsgrid.report.text.across import across_headline, across_tables
 from epsgrid.stages.report import is_one, report_across
 from tests.report.simulate import peaked, simulate
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from epsgrid.report.batch_curves import batch_curve_numbers, described
 from epsgrid.report.batches import batches_row, mean_course, trained_batches, widest_gap
 from epsgrid.report.compare import compare
-from epsgrid.report.draw_batch_curves import draw_batch_curves
-from epsgrid.report.drawing import to_svg
+from epsgrid.report.drawing.batch_curves import draw_batch_curves
+from epsgrid.report.drawing.style import to_svg
 from epsgrid.report.load import StoredExperiment, load_experiment
-from epsgrid.report.render import tables
-from epsgrid.report.render_batches import batches_tables
+from epsgrid.report.numbers.batch_curves import batch_curve_numbers, described
+from epsgrid.report.text.batches import batches_tables
+from epsgrid.report.text.render import tables
 from epsgrid.report.words import Metric
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import BatchCell, BatchesRecord, EpochRecord, GridCell, Scores, TrialFailure, append_epoch

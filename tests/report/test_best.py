@@ -11,8 +11,8 @@ from scipy import stats
 
 from epsgrid.report.cells import busy
 from epsgrid.report.compare import compare
-from epsgrid.report.render import tables
 from epsgrid.report.rows import BestRow, Comparison
+from epsgrid.report.text.render import tables
 from tests.report.simulate import Outcome, peaked, simulate
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from epsgrid.report import write_report
-from epsgrid.report.html import Section, html_page
+from epsgrid.report.html.page import Section, html_page
 from epsgrid.report.table import Table
 from tests.report.simulate import Outcome, peaked
 from tests.report.test_learning import with_epochs

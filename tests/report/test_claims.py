@@ -11,8 +11,8 @@ import pytest
 
 from epsgrid.report.claims import STATEMENTS, ClaimRow, claims
 from epsgrid.report.judged import Run, run_of
-from epsgrid.report.render_claims import claims_table, tally_table
 from epsgrid.report.rows import ObservedRow
+from epsgrid.report.text.claims import claims_table, tally_table
 from epsgrid.report.whole import whole
 from tests.report.simulate import Outcome, Truth, peaked, simulate
 

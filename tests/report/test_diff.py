@@ -17,7 +17,7 @@ from epsgrid.numerics.reliability import Reliability
 from epsgrid.report.diff import diff
 from epsgrid.report.diff_rows import Change, Diff, LayerMove
 from epsgrid.report.load import StoredExperiment
-from epsgrid.report.render_diff import headline, tables
+from epsgrid.report.text.diff import headline, tables
 from epsgrid.report.words import Metric
 from epsgrid.store import fields
 from tests.report.simulate import measured, peaked, simulate, two_layers

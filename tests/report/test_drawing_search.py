@@ -10,14 +10,14 @@ import pytest
 from matplotlib.figure import Figure
 
 from epsgrid.report.compare import compare
-from epsgrid.report.draw_fractions import draw_fractions
-from epsgrid.report.draw_learning import draw_learning
-from epsgrid.report.draw_ledger import draw_ledger
-from epsgrid.report.draw_map import draw_map
-from epsgrid.report.drawing import to_svg
-from epsgrid.report.fractions import FractionCurve, FractionMark, FractionNumbers, fraction_numbers
-from epsgrid.report.ledger import LedgerBar, LedgerNumbers, LedgerPart
-from epsgrid.report.maps import map_numbers
+from epsgrid.report.drawing.fractions import draw_fractions
+from epsgrid.report.drawing.learning import draw_learning
+from epsgrid.report.drawing.ledger import draw_ledger
+from epsgrid.report.drawing.map import draw_map
+from epsgrid.report.drawing.style import to_svg
+from epsgrid.report.numbers.fractions import FractionCurve, FractionMark, FractionNumbers, fraction_numbers
+from epsgrid.report.numbers.ledger import LedgerBar, LedgerNumbers, LedgerPart
+from epsgrid.report.numbers.maps import map_numbers
 from tests.report.simulate import Outcome, peaked, simulate
 from tests.report.test_drawing import WIDE, assert_legible, diverging, perplexity
 from tests.report.test_learning import best_at, numbers_of, with_epochs

@@ -9,7 +9,13 @@ import pytest
 
 from epsgrid.numerics.placement import Placement
 from epsgrid.report.compare import compare
-from epsgrid.report.figures import BINS_PER_DECADE, CurveNumbers, HistogramNumbers, curve_numbers, histogram_numbers
+from epsgrid.report.numbers.figures import (
+    BINS_PER_DECADE,
+    CurveNumbers,
+    HistogramNumbers,
+    curve_numbers,
+    histogram_numbers,
+)
 from tests.report.simulate import Outcome, layer, measured, peaked, simulate
 
 

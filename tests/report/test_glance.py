@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from epsgrid.report.compare import compare
-from epsgrid.report.glance import answer_in_words, at_a_glance
+from epsgrid.report.html.glance import answer_in_words, at_a_glance
 from epsgrid.report.rows import Comparison
 from tests.report.simulate import Outcome, peaked, simulate
 

@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from epsgrid.report.drawing import fix_layout, hover, keep_colours, new_figure, style, to_svg
-from epsgrid.report.inline import inlined, variable
+from epsgrid.report.drawing.style import fix_layout, hover, keep_colours, new_figure, style, to_svg
+from epsgrid.report.html.inline import inlined, variable
 
 
 def drawn(colour: str = "#0072B2") -> bytes:

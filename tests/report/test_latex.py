@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from epsgrid.report.compare import compare
-from epsgrid.report.latex import escaped, latex_file, latex_table, latex_tables
 from epsgrid.report.table import Table
+from epsgrid.report.text.latex import escaped, latex_file, latex_table, latex_tables
 from tests.report.simulate import simulate
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from epsgrid.report.compare import compare
-from epsgrid.report.draw_ledger import unit_for
-from epsgrid.report.draw_map import inside, words_of
-from epsgrid.report.ledger import LedgerNumbers, ledger_numbers
-from epsgrid.report.maps import MapNumbers, map_numbers
+from epsgrid.report.drawing.ledger import unit_for
+from epsgrid.report.drawing.map import inside, words_of
+from epsgrid.report.numbers.ledger import LedgerNumbers, ledger_numbers
+from epsgrid.report.numbers.maps import MapNumbers, map_numbers
 from tests.report.simulate import Outcome, peaked, simulate
 
 

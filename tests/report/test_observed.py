@@ -13,8 +13,8 @@ from epsgrid.numerics.placement import Placement
 from epsgrid.report import StoredExperiment, compare, write_report
 from epsgrid.report.files import WrittenReport
 from epsgrid.report.load import load_experiment
-from epsgrid.report.page import page
-from epsgrid.report.render import tables
+from epsgrid.report.text.page import page
+from epsgrid.report.text.render import tables
 from epsgrid.store import observations
 from epsgrid.store.records import Scores
 from tests.report.kept import probed, series, trusted

@@ -11,10 +11,22 @@ import numpy as np
 import pytest
 
 from epsgrid.numerics.course import Course
-from epsgrid.report import draw_adaptable, drawing, over_time, render_bounds, table
-from epsgrid.report.adaptable import adaptable_by_kind, adaptable_numbers
-from epsgrid.report.bands import BAND_FRACTIONS, band_numbers, layer_band, pooled_band
-from epsgrid.report.over_time import course_numbers, drift, evenly, kinds_of, time_of, time_unit, with_histograms
+from epsgrid.report import table
+from epsgrid.report.drawing import adaptable as draw_adaptable
+from epsgrid.report.drawing import style as drawing
+from epsgrid.report.numbers import over_time
+from epsgrid.report.numbers.adaptable import adaptable_by_kind, adaptable_numbers
+from epsgrid.report.numbers.bands import BAND_FRACTIONS, band_numbers, layer_band, pooled_band
+from epsgrid.report.numbers.over_time import (
+    course_numbers,
+    drift,
+    evenly,
+    kinds_of,
+    time_of,
+    time_unit,
+    with_histograms,
+)
+from epsgrid.report.text import bounds as render_bounds
 from tests.report.kept import SMALL, MadeUp, falling, probed, series, trusted
 
 

@@ -6,8 +6,8 @@ import colorsys
 
 import pytest
 
-from epsgrid.report.drawing import BLUE, PURPLE, SKY, VERMILION, VERMILION_TEXT
-from epsgrid.report.shades import DARK_PAPER, LEAST_CONTRAST, contrast, on_dark
+from epsgrid.report.drawing.style import BLUE, PURPLE, SKY, VERMILION, VERMILION_TEXT
+from epsgrid.report.html.shades import DARK_PAPER, LEAST_CONTRAST, contrast, on_dark
 
 GREYS = ("#000000", "#444444", "#707070", "#868686", "#b5b5b5", "#d9d9d9", "#ffffff")
 COLOURS = (BLUE, SKY, VERMILION, PURPLE, "#440154", "#21918c", "#fde725", "#009e73")

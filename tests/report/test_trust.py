@@ -14,10 +14,10 @@ from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.reliability import Verdict
 from epsgrid.report.compare import Comparison, compare, estimate_rows
 from epsgrid.report.load import load_experiment
-from epsgrid.report.page import page
-from epsgrid.report.render import tables
-from epsgrid.report.render_bounds import estimates_table, kinds_table, layers_table, reliability_table
 from epsgrid.report.table import Table
+from epsgrid.report.text.bounds import estimates_table, kinds_table, layers_table, reliability_table
+from epsgrid.report.text.page import page
+from epsgrid.report.text.render import tables
 from epsgrid.report.trust import estimates, kind_rows, reliability_row
 from tests.report import simulate
 from tests.report.kept import SMALL, probed, trusted

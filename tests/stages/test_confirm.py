@@ -10,7 +10,7 @@ import pytest
 from epsgrid.errors import StoreError
 from epsgrid.report.compare import compare
 from epsgrid.report.load import load_experiment
-from epsgrid.report.render import tables
+from epsgrid.report.text.render import tables
 from epsgrid.stages.confirm import FIRST_FRESH_SEED, confirm, plan_confirm, with_trial_states
 from epsgrid.stages.experiment import Asked, enter, prepare_data, resolve
 from epsgrid.stages.sweep import SweepSummary, sweep

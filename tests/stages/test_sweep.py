@@ -8,7 +8,7 @@ from epsgrid.errors import SpecError, StoreError
 from epsgrid.executors import JobEnded, JobStarted
 from epsgrid.report.compare import compare
 from epsgrid.report.load import load_experiment
-from epsgrid.report.render import cells_table, tables
+from epsgrid.report.text.render import cells_table, tables
 from epsgrid.stages import probe as probe_stage
 from epsgrid.stages import sweep as sweep_stage
 from epsgrid.stages.experiment import resolve

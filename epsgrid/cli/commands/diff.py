@@ -23,7 +23,7 @@ def diff(
     """
     from epsgrid.cli.console import err, out, print_json
     from epsgrid.cli.tables import report_table
-    from epsgrid.report import render_diff
+    from epsgrid.report.text import diff as render_diff
     from epsgrid.stages import diff as stage
     from epsgrid.stages.inspect import find_run
     from epsgrid.store.fields import to_document

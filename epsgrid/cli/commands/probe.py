@@ -176,7 +176,7 @@ def _document(found: ProbeReport) -> dict[str, Any]:
 
 
 def _batch_document(found: BatchProbeReport, rows: ExponentRows, measured: MeasuredBatches) -> dict[str, Any]:
-    from epsgrid.report.batch_figure import magnitude_numbers
+    from epsgrid.report.numbers.batch_figure import magnitude_numbers
     from epsgrid.store.fields import to_document
 
     batches = to_document(rows) | {
@@ -193,7 +193,7 @@ def _print_batches(found: BatchProbeReport, rows: ExponentRows, *, all_layers: b
     from epsgrid.cli import magnitude_tables
     from epsgrid.cli.console import err, out
     from epsgrid.cli.tables import report_table
-    from epsgrid.report.render_exponents import exponent_tables
+    from epsgrid.report.text.exponents import exponent_tables
 
     _print_bounds(found.base, all_layers=all_layers)
     out().print()

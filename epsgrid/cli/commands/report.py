@@ -40,7 +40,7 @@ def report(
     from epsgrid.cli import tables
     from epsgrid.cli.console import err, print_json
     from epsgrid.cli.console import out as results
-    from epsgrid.report import render
+    from epsgrid.report.text import render
     from epsgrid.stages import experiment
     from epsgrid.stages import report as stage
 
@@ -76,7 +76,7 @@ def _report_across(
     from epsgrid.cli.console import err, print_json
     from epsgrid.cli.console import out as results
     from epsgrid.errors import SpecError
-    from epsgrid.report.render_across import across_headline, across_tables
+    from epsgrid.report.text.across import across_headline, across_tables
     from epsgrid.stages import report as stage
 
     for name, is_given in (("--mlflow", mlflow is not None), ("--paper", paper)):

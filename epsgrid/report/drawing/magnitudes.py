@@ -6,8 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from epsgrid.numerics.exponents import NOISE
-from epsgrid.report.batch_figure import MagnitudeNumbers, MagnitudePanel
-from epsgrid.report.drawing import (
+from epsgrid.report.drawing.style import (
     BLUE,
     GREY,
     PURPLE,
@@ -19,7 +18,8 @@ from epsgrid.report.drawing import (
     new_figure,
     style,
 )
-from epsgrid.report.render_bounds import percentiles
+from epsgrid.report.numbers.batch_figure import MagnitudeNumbers, MagnitudePanel
+from epsgrid.report.text.bounds import percentiles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

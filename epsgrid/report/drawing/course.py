@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from epsgrid.report.drawing import BLUE, GREY, VERMILION, add_legend, fix_layout, log_axis, new_figure, style
-from epsgrid.report.over_time import CourseNumbers
+from epsgrid.report.drawing.style import BLUE, GREY, VERMILION, add_legend, fix_layout, log_axis, new_figure, style
+from epsgrid.report.numbers.over_time import CourseNumbers
 from epsgrid.report.words import count, power
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from epsgrid.report.cells import Spread
-from epsgrid.report.drawing import BLUE, PURPLE, VERMILION, add_legend, fix_layout, hover, new_figure, style
-from epsgrid.report.learning import LearningCurve, LearningNumbers
+from epsgrid.report.drawing.style import BLUE, PURPLE, VERMILION, add_legend, fix_layout, hover, new_figure, style
+from epsgrid.report.numbers.learning import LearningCurve, LearningNumbers
 from epsgrid.report.rows import CONVENTIONAL, DEFAULT, NARROWED
 from epsgrid.report.words import count, score
 

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
-from epsgrid.report.inline import Inlined, inlined, variable
+from epsgrid.report.html.inline import Inlined, inlined, variable
+from epsgrid.report.html.shades import on_dark
 from epsgrid.report.rendered import RenderedFigure
-from epsgrid.report.shades import on_dark
 from epsgrid.report.table import Table
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("epsgrid.report"),
+        loader=PackageLoader("epsgrid.report.html"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

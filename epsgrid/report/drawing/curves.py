@@ -9,8 +9,18 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from epsgrid.report.cells import Spread
-from epsgrid.report.drawing import PURPLE, SKY, VERMILION, add_legend, fix_layout, hover, log_axis, new_figure, style
-from epsgrid.report.figures import Curve, CurveNumbers, Point
+from epsgrid.report.drawing.style import (
+    PURPLE,
+    SKY,
+    VERMILION,
+    add_legend,
+    fix_layout,
+    hover,
+    log_axis,
+    new_figure,
+    style,
+)
+from epsgrid.report.numbers.figures import Curve, CurveNumbers, Point
 from epsgrid.report.rows import CONVENTIONAL, NARROWED
 from epsgrid.report.words import count, power, score
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from epsgrid.report.render import stamp
-from epsgrid.report.render_searches import best_table, costs_table, regrets_table
 from epsgrid.report.rows import Comparison
 from epsgrid.report.table import Table
+from epsgrid.report.text.render import stamp
+from epsgrid.report.text.searches import best_table, costs_table, regrets_table
 
 _HEAD = "% Written by epsgrid report. Needs \\usepackage{booktabs}."
 _SPECIAL = {

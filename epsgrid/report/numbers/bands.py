@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.histogram import LogHistogram
 from epsgrid.numerics.series import LayerSnapshot, Series
-from epsgrid.report.binning import log_edges, pooled, quantile_of
-from epsgrid.report.over_time import TimeUnit, kinds_of, time_of, time_unit, with_histograms
+from epsgrid.report.numbers.binning import log_edges, pooled, quantile_of
+from epsgrid.report.numbers.over_time import TimeUnit, kinds_of, time_of, time_unit, with_histograms
 
 BAND_FRACTIONS = (0.02, 0.05, 0.25, 0.5, 0.75, 0.95, 0.98)
 """Percentiles of a band, symmetric about the median; the outermost are the published ones."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from epsgrid.report.batch_curves import BatchCurve, BatchCurveNumbers, RulePanel
-from epsgrid.report.drawing import add_legend, fix_layout, new_figure, style
+from epsgrid.report.drawing.style import add_legend, fix_layout, new_figure, style
+from epsgrid.report.numbers.batch_curves import BatchCurve, BatchCurveNumbers, RulePanel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

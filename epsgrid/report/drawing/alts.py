@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from epsgrid.report.adaptable import AdaptableNumbers
-from epsgrid.report.bands import Band, BandNumbers
-from epsgrid.report.figures import Curve, CurveNumbers, HistogramNumbers
-from epsgrid.report.fractions import FractionNumbers
-from epsgrid.report.learning import LearningNumbers
-from epsgrid.report.ledger import LedgerNumbers
-from epsgrid.report.maps import MapNumbers
-from epsgrid.report.over_time import CourseNumbers
+from epsgrid.report.numbers.adaptable import AdaptableNumbers
+from epsgrid.report.numbers.bands import Band, BandNumbers
+from epsgrid.report.numbers.figures import Curve, CurveNumbers, HistogramNumbers
+from epsgrid.report.numbers.fractions import FractionNumbers
+from epsgrid.report.numbers.learning import LearningNumbers
+from epsgrid.report.numbers.ledger import LedgerNumbers
+from epsgrid.report.numbers.maps import MapNumbers
+from epsgrid.report.numbers.over_time import CourseNumbers
 from epsgrid.report.rows import DEFAULT
 from epsgrid.report.table import percent, shortened
 from epsgrid.report.words import count, duration, power, powers, score

@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 
 from epsgrid.report.cells import Cell
-from epsgrid.report.render_batches import batches_tables
-from epsgrid.report.render_bounds import (
+from epsgrid.report.rows import CONVENTIONAL, DEFAULT, NARROWED, Comparison, GridRow
+from epsgrid.report.table import Table
+from epsgrid.report.text.batches import batches_tables
+from epsgrid.report.text.bounds import (
     adaptive_table,
     bounds_table,
     estimates_table,
@@ -17,9 +19,9 @@ from epsgrid.report.render_bounds import (
     observed_table,
     reliability_table,
 )
-from epsgrid.report.render_claims import claims_table
-from epsgrid.report.render_confirm import confirmed_tables
-from epsgrid.report.render_searches import (
+from epsgrid.report.text.claims import claims_table
+from epsgrid.report.text.confirm import confirmed_tables
+from epsgrid.report.text.searches import (
     best_table,
     costs_table,
     differences_table,
@@ -31,8 +33,6 @@ from epsgrid.report.render_searches import (
     trained,
     trained_column,
 )
-from epsgrid.report.rows import CONVENTIONAL, DEFAULT, NARROWED, Comparison, GridRow
-from epsgrid.report.table import Table
 from epsgrid.report.words import count, duration, power, powers
 
 _NOT_THE_FULL_DATA = re.compile(r"\b(?:SUBSET|GENERATED|SYNTHETIC|SIMULATED|ARTIFICIAL)\b")

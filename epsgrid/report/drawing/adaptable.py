@@ -11,8 +11,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from epsgrid.report.adaptable import AdaptableNumbers
-from epsgrid.report.drawing import GREY, LABEL_INCH, elided, fix_layout, new_figure, rows_that_fit, style
+from epsgrid.report.drawing.style import GREY, LABEL_INCH, elided, fix_layout, new_figure, rows_that_fit, style
+from epsgrid.report.numbers.adaptable import AdaptableNumbers
 from epsgrid.report.words import power
 
 if TYPE_CHECKING:

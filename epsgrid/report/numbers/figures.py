@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.magnitudes import LayerStatistics
-from epsgrid.report.binning import GREATEST, LEAST, counts_between, log_edges
 from epsgrid.report.cells import Cell, Spread
 from epsgrid.report.load import StoredExperiment
+from epsgrid.report.numbers.binning import GREATEST, LEAST, counts_between, log_edges
 from epsgrid.report.rows import NARROWED, Comparison
 from epsgrid.report.words import Metric, power
 

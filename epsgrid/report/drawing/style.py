@@ -1,7 +1,7 @@
 """What drawings share: style, colours, and how a figure becomes bytes.
 
 Figures are for print: colour-blind-safe, legible at two columns' width, and the same bytes every time. Colours are
-those of Okabe and Ito; `epsgrid.report.inline` makes figures fit for a page, light or dark. matplotlib is imported
+those of Okabe and Ito; `epsgrid.report.html.inline` makes figures fit for a page, light or dark. matplotlib is imported
 inside the functions, and without pyplot, so that no display is needed.
 """
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from epsgrid.numerics.magnitudes import LayerStatistics
-from epsgrid.report.binning import counts_between, log_edges
 from epsgrid.report.load import StoredExperiment
+from epsgrid.report.numbers.binning import counts_between, log_edges
 from epsgrid.report.rows import Comparison
 
 BINS_PER_DECADE = 10

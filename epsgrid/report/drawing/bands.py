@@ -9,8 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from epsgrid.report.bands import BAND_FRACTIONS, Band, BandNumbers
-from epsgrid.report.drawing import (
+from epsgrid.report.drawing.style import (
     BLUE,
     PURPLE,
     VERMILION,
@@ -22,6 +21,7 @@ from epsgrid.report.drawing import (
     short_count,
     style,
 )
+from epsgrid.report.numbers.bands import BAND_FRACTIONS, Band, BandNumbers
 from epsgrid.report.words import count, power
 
 if TYPE_CHECKING:

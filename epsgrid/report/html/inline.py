@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from epsgrid.report.shades import INK
+from epsgrid.report.html.shades import INK
 
 _SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 _COLOUR = re.compile(r"#[0-9a-f]{6}\Z")

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from epsgrid.report.drawing import (
+from epsgrid.report.drawing.style import (
     BLUE,
     GREY,
     PURPLE,
@@ -28,7 +28,7 @@ from epsgrid.report.drawing import (
     short_count,
     style,
 )
-from epsgrid.report.figures import EpsilonMark, HistogramNumbers, LayerDensity
+from epsgrid.report.numbers.figures import EpsilonMark, HistogramNumbers, LayerDensity
 from epsgrid.report.rows import CONVENTIONAL, DEFAULT, NARROWED
 from epsgrid.report.words import decade, power
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from epsgrid.numerics.series import Series
-from epsgrid.report.over_time import TimeUnit, kinds_of, time_of, time_unit, with_histograms
+from epsgrid.report.numbers.over_time import TimeUnit, kinds_of, time_of, time_unit, with_histograms
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from epsgrid.report.batch_exponents import ExponentRows, Fitted, Miss, MovesRow, SizeRow, exponent
-from epsgrid.report.render_bounds import percentiles
 from epsgrid.report.table import Table
+from epsgrid.report.text.bounds import percentiles
 from epsgrid.report.words import NOTHING, power
 
 

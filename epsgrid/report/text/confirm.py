@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from epsgrid.report.confirm import ConfirmedRow
-from epsgrid.report.render_searches import differences_table, interval_words, spread_words
 from epsgrid.report.rows import DEFAULT, Comparison
 from epsgrid.report.table import Table
+from epsgrid.report.text.searches import differences_table, interval_words, spread_words
 from epsgrid.report.words import count, power
 
 _COLUMNS = (

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from epsgrid.report.glance import answer_in_words, at_a_glance
-from epsgrid.report.html import Section, html_page
-from epsgrid.report.render import cells_table, stamp, tables
-from epsgrid.report.render_bounds import layers_table
+from epsgrid.report.html.glance import answer_in_words, at_a_glance
+from epsgrid.report.html.page import Section, html_page
 from epsgrid.report.rendered import RenderedFigure
 from epsgrid.report.rows import Comparison
 from epsgrid.report.table import Table
+from epsgrid.report.text.bounds import layers_table
+from epsgrid.report.text.render import cells_table, stamp, tables
 
 
 @dataclass(frozen=True)

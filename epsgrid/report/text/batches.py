@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from epsgrid.report.batches import BASE, BatchesRow, CurveGap, RuleRow, TrainedBatches, TrainedRow
-from epsgrid.report.render_exponents import exponent_tables
 from epsgrid.report.table import Table
+from epsgrid.report.text.exponents import exponent_tables
 from epsgrid.report.verdict import Difference
 from epsgrid.report.words import NOTHING, Metric, gain, interval, power, score
 

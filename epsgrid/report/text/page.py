@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from epsgrid.report.render import cells_table, headline, stamp, tables
-from epsgrid.report.render_bounds import layers_table
 from epsgrid.report.rendered import RenderedFigure
 from epsgrid.report.rows import Comparison
 from epsgrid.report.table import Table
+from epsgrid.report.text.bounds import layers_table
+from epsgrid.report.text.render import cells_table, headline, stamp, tables
 
 
 def page(comparison: Comparison, figures: Sequence[RenderedFigure]) -> str:

@@ -1,6 +1,6 @@
 """Draw the map of learning rates and ε: a tile for each cell, shaded by its score, with the narrowed band outlined.
 
-Tiles keep their colours on dark pages, see `epsgrid.report.inline`: their order from dark to light is the message.
+Tiles keep their colours on dark pages, see `epsgrid.report.html.inline`: their order from dark to light is the message.
 Where tiles are large enough the score is written into them.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from epsgrid.report.drawing import (
+from epsgrid.report.drawing.style import (
     GREY,
     VERMILION_TEXT,
     WIDTH_INCH,
@@ -20,7 +20,7 @@ from epsgrid.report.drawing import (
     new_figure,
     style,
 )
-from epsgrid.report.maps import MapCell, MapNumbers
+from epsgrid.report.numbers.maps import MapCell, MapNumbers
 from epsgrid.report.rows import CONVENTIONAL, NARROWED
 from epsgrid.report.words import count, decade, power, score
 

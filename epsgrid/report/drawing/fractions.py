@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from epsgrid.report.drawing import (
+from epsgrid.report.drawing.style import (
     BLUE,
     GREY,
     PURPLE,
@@ -19,7 +19,7 @@ from epsgrid.report.drawing import (
     new_figure,
     style,
 )
-from epsgrid.report.fractions import FractionMark, FractionNumbers
+from epsgrid.report.numbers.fractions import FractionMark, FractionNumbers
 from epsgrid.report.rows import CONVENTIONAL, NARROWED
 from epsgrid.report.table import percent
 from epsgrid.report.words import power

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from epsgrid.report.drawing import BLUE, GREY, VERMILION, add_legend, fix_layout, hover, new_figure, style
-from epsgrid.report.ledger import LedgerBar, LedgerNumbers, LedgerPart
+from epsgrid.report.drawing.style import BLUE, GREY, VERMILION, add_legend, fix_layout, hover, new_figure, style
+from epsgrid.report.numbers.ledger import LedgerBar, LedgerNumbers, LedgerPart
 from epsgrid.report.words import count, duration
 
 if TYPE_CHECKING:

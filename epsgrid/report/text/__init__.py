@@ -1,0 +1,1 @@
+"""TEXT: the comparison as tables for a terminal, Markdown and LaTeX alike."""
