@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from epsgrid.grids._plan import PlannedTrial
     from epsgrid.report.table import Table as ReportTable
-    from epsgrid.stages.sweep import SweepPlan, SweepSummary, TrialEnded
+    from epsgrid.stages.running import SweepPlan, SweepSummary, TrialEnded
     from epsgrid.store.records import EpochRecord, Scores, TrialResult
 
 _TITLE_STYLES = {

@@ -11,7 +11,8 @@ from epsgrid.grids._plan import Plan
 from epsgrid.plugins import nearest
 from epsgrid.stages.batch_sweep import planned_again
 from epsgrid.stages.experiment import Asked, enter, prepare_data
-from epsgrid.stages.sweep import SweepEvent, SweepSummary, plan_sweep, swept, train_planned
+from epsgrid.stages.running import SweepEvent, SweepSummary, train_planned
+from epsgrid.stages.sweep import plan_sweep, swept
 from epsgrid.store.aside import set_aside
 from epsgrid.store.cells import asked_cells
 from epsgrid.store.paths import ExperimentFolder

@@ -23,8 +23,8 @@ from epsgrid.spec.model import Spec
 from epsgrid.spec.trial import trial_id, trial_identity
 from epsgrid.stages.batch_sizes import with_base
 from epsgrid.stages.experiment import Asked, enter, prepare_data
+from epsgrid.stages.running import SweepEvent, SweepPlan, SweepSummary, train_planned, with_states
 from epsgrid.stages.scale import Scaled, scaled_spec
-from epsgrid.stages.sweep import SweepEvent, SweepPlan, SweepSummary, train_planned, with_states
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import BatchCell, BatchesRecord
 

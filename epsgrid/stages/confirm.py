@@ -21,7 +21,7 @@ from epsgrid.report.rows import DEFAULT, BestRow, Comparison
 from epsgrid.report.words import count
 from epsgrid.spec.trial import trial_id, trial_identity
 from epsgrid.stages.experiment import Asked, enter, prepare_data
-from epsgrid.stages.sweep import SweepEvent, SweepPlan, SweepSummary, train_planned, with_states
+from epsgrid.stages.running import SweepEvent, SweepPlan, SweepSummary, train_planned, with_states
 from epsgrid.store.records import ConfirmRecord, GridCell
 
 FIRST_FRESH_SEED = 10_000

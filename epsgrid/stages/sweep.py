@@ -2,128 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import re
-import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
-from epsgrid import executors, grids, optimizers, plugins
+from epsgrid import grids, optimizers, plugins
 from epsgrid.errors import DataError, SpecError, StoreError
-from epsgrid.executors import ExecutorPlugin, Job, JobEnded, JobEvent, JobStarted, JobStatus, StopRequest
+from epsgrid.executors import StopRequest
 from epsgrid.grids._plan import Plan, PlannedTrial, plan
 from epsgrid.grids._rates import EffectiveRates
-from epsgrid.observing.trackers import require_installed
 from epsgrid.spec import differences
-from epsgrid.spec.model import Spec
 from epsgrid.stages.experiment import Asked, enter, prepare_data
-from epsgrid.stages.extension import extending
 from epsgrid.stages.probe import bounds_identity, probe_identity, read_probe
-from epsgrid.stages.pruning import Watch, import_optuna
-from epsgrid.store.atomic import seal, write_json
-from epsgrid.store.paths import ExperimentFolder, TrialFolder
-from epsgrid.store.pruning import Pruning, read_pruning, spare
-from epsgrid.store.records import GridCell, GridRecord, ProbeRecord, TrialFailure, TrialResult
-from epsgrid.store.state import FINISHED, PRUNED, glance, trial_state
+from epsgrid.stages.pruning import import_optuna
+from epsgrid.stages.running import SweepEvent, SweepPlan, SweepSummary, train_planned, with_states
+from epsgrid.store.paths import ExperimentFolder
+from epsgrid.store.records import GridCell, GridRecord, ProbeRecord
 
 GridChoice = Literal["narrowed", "conventional", "both", "default"]
-_POLL_S = 0.5
-_CLUSTER_SLOTS = 64
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):[0-9]{1,5}")
-
-
-@dataclass(frozen=True)
-class SweepPlan:
-    """What a sweep would do, by trial.
-
-    Attributes:
-        plan: all cells of the grids.
-        states: state of each trial by id; "pending" where nothing is stored.
-        mean_seconds: mean cost of the finished trials; None while there is none.
-        slots: trials that run at once.
-        extending: which trials go on from shorter ones and which start anew although there are such, a sentence each.
-        unknown: what is not known yet, a sentence each; only a dry run leaves anything open.
-        settled: the states in which a trial is left as it is.
-    """
-
-    plan: Plan
-    states: dict[str, str]
-    mean_seconds: float | None
-    slots: int
-    extending: tuple[str, ...] = ()
-    unknown: tuple[str, ...] = ()
-    settled: tuple[str, ...] = FINISHED
-
-    def count(self, *states: str) -> int:
-        """Return the number of trials in one of these states."""
-        return sum(state in states for state in self.states.values())
-
-    @property
-    def to_run(self) -> int:
-        """Trials without a result, but those that were pruned and are left so."""
-        return len(self.states) - self.count(*self.settled)
-
-    @property
-    def estimated_seconds(self) -> float | None:
-        """Wall time that the trials without a result will take; None while no trial has been timed."""
-        return None if self.mean_seconds is None else self.mean_seconds * self.to_run / self.slots
-
-
-@dataclass(frozen=True)
-class TrialStarted:
-    """A trial has begun, or goes on from its checkpoint."""
-
-    trial: PlannedTrial
-
-
-@dataclass(frozen=True)
-class TrialEnded:
-    """A trial has ended: `done` or `diverged` with its result, `failed` or `pruned` with why, or `interrupted`."""
-
-    trial: PlannedTrial
-    state: str
-    result: TrialResult | None
-    failure: TrialFailure | None
-    pruning: Pruning | None = None
-
-
-SweepEvent = SweepPlan | TrialStarted | TrialEnded
-
-
-@dataclass(frozen=True)
-class SweepSummary:
-    """How a sweep ended.
-
-    Attributes:
-        folder: the experiment's folder.
-        states: state of each trial by id.
-        failures: of the trials that failed.
-        trained: trials that got their result in this call.
-        seconds: wall time of this call.
-        settled: the states in which a trial is left as it is.
-    """
-
-    folder: ExperimentFolder
-    states: dict[str, str]
-    failures: tuple[TrialFailure, ...]
-    trained: int
-    seconds: float
-    settled: tuple[str, ...] = FINISHED
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Number of trials by state."""
-        return dict(sorted(Counter(self.states.values()).items()))
-
-    @property
-    def complete(self) -> bool:
-        """Whether every trial has a result, or was pruned and is left so."""
-        return all(state in self.settled for state in self.states.values())
 
 
 def swept(folder: ExperimentFolder) -> GridChoice:
@@ -231,139 +129,6 @@ def sweep(
     return train_planned(asked, planned, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop)
 
 
-def train_planned(
-    asked: Asked,
-    planned: Plan,
-    *,
-    workers: int | None,
-    fail_fast: bool,
-    notify: Callable[[SweepEvent], None],
-    stop: StopRequest,
-) -> SweepSummary:
-    """Train the trials of a plan that have no result yet; arguments and result as of `sweep`."""
-    start = time.perf_counter()
-    log = asked.spec.execution.log
-    require_installed(name for name in ("tensorboard", "mlflow", "wandb") if getattr(log, name))
-    _store_trials(asked.folder, planned)
-    todo = with_states(planned, asked, workers)
-    notify(todo)
-    runner = _Runner(asked, planned, todo.slots, fail_fast, notify, stop)
-    left = [trial for trial in planned.trials if todo.states[trial.id] not in todo.settled]
-    if asked.spec.sweep.prune is None:
-        for trial in left:
-            spare(asked.folder.trial(trial.id))
-    with runner.watching(todo.states):
-        runner.run(left)
-    states = {trial.id: trial_state(asked.folder.trial(trial.id)) for trial in planned.trials}
-    failures = tuple(_failure(asked.folder, trial) for trial, state in states.items() if state == "failed")
-    return SweepSummary(asked.folder, states, failures, runner.trained, time.perf_counter() - start, todo.settled)
-
-
-class _Runner:
-    """Hands trials to the executor until each has a result, was tried often enough, or the sweep is stopped."""
-
-    def __init__(
-        self,
-        asked: Asked,
-        planned: Plan,
-        slots: int,
-        fail_fast: bool,
-        notify: Callable[[SweepEvent], None],
-        stop: StopRequest,
-    ) -> None:
-        self.folder, self.slots, self.notify = asked.folder, slots, notify
-        self.execution = asked.spec.execution
-        self.stop = _StopOnFailure(stop) if fail_fast else stop
-        self.trials = {trial.id: trial for trial in planned.trials}
-        self.attempts: Counter[str] = Counter()
-        self.asked_about: set[Job] = set()
-        self.trained = 0
-        self.settled = _settled(asked.spec)
-        prune = asked.spec.sweep.prune
-        self.watch = Watch(self.folder, prune, asked.spec.training.epochs) if prune is not None else None
-
-    @contextmanager
-    def watching(self, states: Mapping[str, str]) -> Iterator[None]:
-        """Follow the trials and end those early that fall behind, where the spec wants it; `states` were before."""
-        if self.watch is None:
-            yield
-            return
-        self.watch.learn(states)
-        with self.watch.looking():
-            yield
-
-    def run(self, trials: Sequence[PlannedTrial]) -> None:
-        executor = executors.load(self.execution.executor)
-        left = list(trials)
-        while left and not self.stop.level():
-            jobs = self._ready(executor, left)
-            if jobs:
-                executor.run(
-                    jobs, _work, slots=self.slots, notify=self._on_job, stop=self.stop, execution=self.execution
-                )
-            else:
-                time.sleep(_POLL_S)  # another sweep on this folder holds all that is left
-            left = [trial for trial in left if self._is_left(trial)]
-
-    def _ready(self, executor: ExecutorPlugin, left: Sequence[PlannedTrial]) -> list[Job]:
-        """Return the jobs that nobody is at work on, and those that an earlier command left to the executor.
-
-        The latter are asked for once: to look into a cluster's queue is not for every half second.
-        """
-        jobs = [Job(str(self.folder.root), trial.id) for trial in left]
-        running = {job for job in jobs if trial_state(self.folder.trial(job.trial)) == "running"}
-        watched = executors.in_hand(executor, [job for job in jobs if job in running - self.asked_about])
-        self.asked_about |= running
-        return [job for job in jobs if job not in running or job in watched]
-
-    def _is_left(self, trial: PlannedTrial) -> bool:
-        state = trial_state(self.folder.trial(trial.id))
-        return state not in self.settled and self.attempts[trial.id] <= self.execution.retries
-
-    def _on_job(self, event: JobEvent) -> None:
-        trial = self.trials[event.job.trial]
-        if isinstance(event, JobStarted):
-            if self.watch is not None:
-                self.watch.start(trial.id)
-            self.notify(TrialStarted(trial))
-        elif event.status != JobStatus.HELD_ELSEWHERE:
-            self._on_end(trial, event)
-
-    def _on_end(self, trial: PlannedTrial, event: JobEnded) -> None:
-        folder = self.folder.trial(trial.id)
-        if event.status != JobStatus.FINISHED and not self.stop.level():
-            self.attempts[trial.id] += 1
-            told = event.status in (JobStatus.FAILED, JobStatus.STOPPED)
-            if not told and self.attempts[trial.id] > self.execution.retries:
-                _store_silent_end(folder, trial.id, event.status, self.attempts[trial.id])
-        state = trial_state(folder)
-        if self.watch is not None:
-            self.watch.end(trial.id, state)
-        result = _result(folder) if state in FINISHED else None
-        failure = _failure(self.folder, trial.id) if state == "failed" else None
-        self.trained += result is not None
-        if failure is not None and isinstance(self.stop, _StopOnFailure):
-            self.stop.failed = True
-        self.notify(TrialEnded(trial, state, result, failure, read_pruning(folder) if state == PRUNED else None))
-
-
-class _StopOnFailure:
-    """A stop request that also starts nothing more once a trial has failed."""
-
-    def __init__(self, stop: StopRequest) -> None:
-        self.stop, self.failed = stop, False
-
-    def level(self) -> int:
-        return max(self.stop.level(), int(self.failed))
-
-
-def _work(job: Job) -> int:
-    """Run a job; torch is imported where the job runs, not where it is planned."""
-    from epsgrid.worker import run_job
-
-    return run_job(job)
-
-
 def _with_sweep(asked: Asked, **changes: Any) -> Asked:
     return replace(asked, spec=asked.spec.model_copy(update={"sweep": asked.spec.sweep.model_copy(update=changes)}))
 
@@ -408,41 +173,6 @@ def _probe(asked: Asked, data_checksum: str, need: str) -> ProbeRecord:
     return record
 
 
-def with_states(planned: Plan, asked: Asked, workers: int | None) -> SweepPlan:
-    """Return a plan with what is stored of its trials; `workers` as of `sweep`."""
-    seen = {trial.id: glance(asked.folder.trial(trial.id)) for trial in planned.trials}
-    states = {trial: found.state for trial, found in seen.items()}
-    done = [found.seconds for found in seen.values() if found.state == "done" and found.seconds is not None]
-    mean = sum(done) / len(done) if done else None
-    slots = workers or asked.spec.execution.workers or default_slots(asked.spec)
-    return SweepPlan(
-        planned,
-        states,
-        mean,
-        slots,
-        extending(asked.spec, asked.folder, planned.trials, states),
-        settled=_settled(asked.spec),
-    )
-
-
-def _settled(spec: Spec) -> tuple[str, ...]:
-    """Return the states in which a trial is left as it is."""
-    return FINISHED if spec.sweep.prune is None else (*FINISHED, PRUNED)
-
-
-def default_slots(spec: Spec) -> int:
-    """Return how many trials run at once unless asked otherwise.
-
-    That is one per core, one where a GPU trains, and `_CLUSTER_SLOTS` where other machines than this one do.
-    """
-    execution = spec.execution
-    if execution.executor == "slurm" or (execution.executor == "ray" and execution.ray.address is not None):
-        return _CLUSTER_SLOTS
-    if spec.execution.device != "cpu" and Path("/dev/nvidia0").exists():
-        return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _store_grids(asked: Asked, names: Sequence[str], data_checksum: str) -> None:
     """Write down which trials belong to which grid: those of this call, and those swept here before."""
     before = GridRecord.read(asked.folder.grid_json).epsilons if asked.folder.grid_json.exists() else {}
@@ -462,31 +192,3 @@ def _store_grids(asked: Asked, names: Sequence[str], data_checksum: str) -> None
 def _cell(trial: PlannedTrial) -> GridCell:
     asked_rate = None if trial.grid_rate == trial.learning_rate else trial.grid_rate
     return GridCell(trial.id, trial.learning_rate, trial.epsilon, trial.seed, trial.grids, asked_rate)
-
-
-def _store_trials(folder: ExperimentFolder, planned: Plan) -> None:
-    """Write down each trial's settings, before anything runs."""
-    for trial in planned.trials:
-        path = folder.trial(trial.id).spec_json
-        if not path.exists():
-            write_json(path, seal(trial.identity))
-
-
-def _result(folder: TrialFolder) -> TrialResult:
-    return TrialResult.read(folder.result_json)
-
-
-def _failure(experiment: ExperimentFolder, trial: str) -> TrialFailure:
-    path = experiment.trial(trial).failure_json
-    return TrialFailure.read(path)
-
-
-def _store_silent_end(folder: TrialFolder, trial: str, status: int, attempts: int) -> None:
-    """Keep that a trial's process ended without saying why, as one that a signal killed does."""
-    if status < 0:
-        why = f"its process was killed by signal {-status}" + (" (often: out of memory)" if status == -9 else "")
-    else:
-        why = f"its process ended with status {status} and told nothing; see the command's own messages"
-    ended = datetime.now(UTC).isoformat(timespec="seconds")
-    failure = TrialFailure(id=trial, error=why, trace="", log=str(folder.log), attempts=attempts, ended=ended)
-    failure.write(folder.failure_json)

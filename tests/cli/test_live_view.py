@@ -9,7 +9,7 @@ import pytest
 from epsgrid.cli import progress, tables
 from epsgrid.cli.sparkline import ASCII, curve
 from epsgrid.grids._plan import Plan, PlannedTrial
-from epsgrid.stages.sweep import SweepPlan, TrialEnded, TrialStarted
+from epsgrid.stages.running import SweepPlan, TrialEnded, TrialStarted
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.pruning import Pruning
 from epsgrid.store.records import EpochRecord, Scores, append_epoch

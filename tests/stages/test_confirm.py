@@ -13,7 +13,8 @@ from epsgrid.report.load import load_experiment
 from epsgrid.report.text.render import tables
 from epsgrid.stages.confirm import FIRST_FRESH_SEED, confirm, plan_confirm, with_trial_states
 from epsgrid.stages.experiment import Asked, enter, prepare_data, resolve
-from epsgrid.stages.sweep import SweepSummary, sweep
+from epsgrid.stages.running import SweepSummary
+from epsgrid.stages.sweep import sweep
 from epsgrid.store.records import ConfirmRecord, GridRecord
 from tests.stages.conftest import NeverStop
 

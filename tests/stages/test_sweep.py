@@ -10,9 +10,9 @@ from epsgrid.report.compare import compare
 from epsgrid.report.load import load_experiment
 from epsgrid.report.text.render import cells_table, tables
 from epsgrid.stages import probe as probe_stage
-from epsgrid.stages import sweep as sweep_stage
 from epsgrid.stages.experiment import resolve
-from epsgrid.stages.sweep import SweepPlan, TrialEnded, TrialStarted, default_slots, on_ray, plan_sweep, sweep
+from epsgrid.stages.running import SweepPlan, TrialEnded, TrialStarted, default_slots
+from epsgrid.stages.sweep import on_ray, plan_sweep, sweep
 from epsgrid.store.lease import Lease
 from epsgrid.store.records import GridRecord
 from tests.stages.conftest import NeverStop
@@ -127,7 +127,7 @@ def test_a_stop_leaves_the_rest_pending(asked):
 
 
 def test_slots_are_the_cores_of_this_process(asked):
-    assert sweep_stage.default_slots(asked.spec) == len(os.sched_getaffinity(0))
+    assert default_slots(asked.spec) == len(os.sched_getaffinity(0))
 
 
 def test_what_only_tells_how_far_bounds_can_be_trusted_may_change(asked, spec_path, tmp_path):

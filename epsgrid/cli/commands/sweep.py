@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from epsgrid.executors import StopRequest
     from epsgrid.stages.batch_sweep import BatchRequest
     from epsgrid.stages.experiment import Asked
-    from epsgrid.stages.sweep import GridChoice, SweepEvent, SweepPlan, SweepSummary
+    from epsgrid.stages.running import SweepEvent, SweepPlan, SweepSummary
+    from epsgrid.stages.sweep import GridChoice
 
 
 class Grid(StrEnum):
