@@ -12,6 +12,8 @@ from epsgrid.cli.commands import sweep
 from epsgrid.errors import SpecError
 from tests.cli.conftest import SPEC, Shell
 
+pytestmark = pytest.mark.xdist_group("batches")  # what its fixtures made is made once
+
 CARRIED = ("--batch-sizes", "256", "--rules", "sqrt,none", "--learning-rate", "1e-2", "--epsilon", "1e-3")
 
 

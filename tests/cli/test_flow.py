@@ -4,6 +4,11 @@ import json
 
 import pytest
 
+from tests.cli.conftest import SPEC
+
+DEFAULT = ("--grid", "default")
+"""One trial for each learning rate and seed: enough wherever the grid itself is not what is looked at."""
+
 
 def test_probe_sweep_report_end_to_end(shell):
     shell.write()
@@ -24,7 +29,7 @@ def test_probe_sweep_report_end_to_end(shell):
 
 
 def test_the_second_sweep_does_nothing(shell):
-    shell.write()
+    shell.write(SPEC.replace("[0, 1]", "[0]"))
     shell.run("probe", "spec.yaml", "-q")
     first = json.loads(shell.run("sweep", "--json", "-q").stdout)
     results = shell.results()
@@ -38,21 +43,21 @@ def test_the_second_sweep_does_nothing(shell):
 
 def test_extending_the_grid_costs_only_the_new_cells(shell):
     shell.write()
-    shell.run("sweep", "spec.yaml", "--grid", "conventional", "-q")
-    more = json.loads(
-        shell.run("sweep", "spec.yaml", "--grid", "conventional", "-q", "--json", "-o", "sweep.seeds=[0,1,2]").stdout
-    )
-    assert more["trained_now"] == 13
-    assert more["states"] == {"done": 39}
+    shell.run("sweep", "spec.yaml", *DEFAULT, "-q")
+    more = json.loads(shell.run("sweep", "spec.yaml", *DEFAULT, "-q", "--json", "-o", "sweep.seeds=[0,1,2]").stdout)
+    assert more["trained_now"] == 1
+    assert more["states"] == {"done": 3}
 
 
 def test_inline_and_local_executors_give_identical_results(shell):
     shell.write()
     for executor in ("inline", "local"):
-        arguments = ("-o", f"execution.executor={executor}", "-o", "sweep.seeds=[0]", "--out", executor)
-        shell.run("sweep", "spec.yaml", "--grid", "conventional", "-q", *arguments)
+        rates = ("-o", "sweep.learning_rates=[1e-2,1e-3]")
+        shell.run(
+            "sweep", "spec.yaml", *DEFAULT, "-q", *rates, "-o", f"execution.executor={executor}", "--out", executor
+        )
     inline, local = shell.results("inline"), shell.results("local")
-    assert len(inline) == 13
+    assert len(inline) == 4
     assert inline == local
 
 
@@ -117,10 +122,10 @@ def test_failed_trials_are_reported_and_the_others_finish(shell):
         "        return inner.build(options, inputs, outputs)\n"
     )
     shell.write()
-    run = ["sweep", "spec.yaml", "--grid", "conventional", "--json", "-o", "sweep.seeds=[0,1,2,3]"]
+    run = ["sweep", "spec.yaml", *DEFAULT, "--json", "-o", "sweep.seeds=[0,1,2,3,4,5]"]
     broken = shell.run(*run, "-o", "model={name: 'broken:flaky', hidden: [16]}", expect=3, PYTHONPATH=str(shell.folder))
     document = json.loads(broken.stdout)
-    assert document["states"]["failed"] + document["states"]["done"] == 52
+    assert document["states"]["failed"] + document["states"]["done"] == 6
     assert document["states"]["failed"] and document["states"]["done"]
     assert all("odd seeds are not welcome" in failure["error"] for failure in document["failures"])
     assert "odd seeds" in broken.stderr
@@ -128,23 +133,21 @@ def test_failed_trials_are_reported_and_the_others_finish(shell):
         "attempts" in (shell.folder / "runs/tiny/trials" / document["failures"][0]["id"] / "failure.json").read_text()
     )
     (shell.folder / "broken.py").write_text("from epsgrid.models import mlp as flaky\n")
-    mended = json.loads(
-        shell.run("sweep", "--grid", "conventional", "--json", "-q", PYTHONPATH=str(shell.folder)).stdout
-    )
-    assert mended["states"] == {"done": 52}
+    mended = json.loads(shell.run("sweep", *DEFAULT, "--json", "-q", PYTHONPATH=str(shell.folder)).stdout)
+    assert mended["states"] == {"done": 6}
     assert mended["trained_now"] == document["states"]["failed"]
 
 
 @pytest.mark.parametrize("name", ["spec.json", "result.json"])
 def test_a_truncated_record_is_named_never_dropped(shell, name):
     shell.write()
-    shell.run("sweep", "spec.yaml", "--grid", "conventional", "-q", "-o", "sweep.seeds=[0]", "-o", "training.epochs=1")
+    shell.run("sweep", "spec.yaml", *DEFAULT, "-q", "-o", "training.epochs=1")
     victim = sorted(shell.folder.glob(f"runs/tiny/trials/*/{name}"))[0]
     victim.write_text(victim.read_text()[:200])
     command = "report" if name == "result.json" else "sweep"
     if name == "spec.json":
         (victim.parent / "result.json").unlink()
-        refused = shell.run(command, "--grid", "conventional", expect=3)
+        refused = shell.run(command, *DEFAULT, expect=3)
     else:
         refused = shell.run(command, expect=2)
     assert str(victim) in refused.stderr

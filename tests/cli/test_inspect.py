@@ -19,6 +19,8 @@ from tests.cli.test_streams import in_terminal
 from tests.report.kept import SMALL, MadeUp, falling, probed, series, trusted
 from tests.report.simulate import probe_record, simulate, trial_id
 
+pytestmark = pytest.mark.xdist_group("inspect")  # what its fixtures made is made once
+
 TUNED = trial_id(1e-3, 1e-3, 0)
 MANY = [MadeUp(f"block{i}.weight", "dense", 60, falling(-3 - i / 50)) for i in range(60)]
 

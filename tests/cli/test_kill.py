@@ -5,6 +5,13 @@ import os
 import signal
 import time
 
+import pytest
+
+from tests.cli.conftest import Shell
+
+pytestmark = pytest.mark.xdist_group("kill")
+
+TRIALS = 6
 SPEC = """\
 experiment: tiny
 task: digits
@@ -12,9 +19,9 @@ model: {name: mlp, hidden: [32]}
 optimizer: adam
 training: {epochs: 12, batch_size: 16}
 sweep:
-  grid: conventional
-  learning_rates: [1e-2]
-  seeds: [0]
+  grid: default
+  learning_rates: [3e-2, 1e-2, 3e-3]
+  seeds: [0, 1]
 """
 
 
@@ -34,15 +41,19 @@ def wait_until_gone(group, timeout=20):
         time.sleep(0.05)
 
 
-def undisturbed(shell):
-    shell.run("sweep", "spec.yaml", "--out", "whole", "-q")
-    return shell.results("whole")
-
-
-def test_sigkill_in_the_middle_then_bit_identical_results(shell):
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The results of a sweep that nothing disturbed."""
+    shell = Shell(tmp_path_factory.mktemp("undisturbed"))
     shell.write(SPEC)
-    whole = undisturbed(shell)
-    assert len(whole) == 13
+    shell.run("sweep", "spec.yaml", "-q")
+    results = shell.results()
+    assert len(results) == TRIALS
+    return results
+
+
+def test_sigkill_in_the_middle_then_bit_identical_results(shell, whole):
+    shell.write(SPEC)
     for _ in range(2):
         process = shell.start("sweep", "spec.yaml")
         shell.wait_for(lambda: checkpoints(shell), process)
@@ -50,7 +61,7 @@ def test_sigkill_in_the_middle_then_bit_identical_results(shell):
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
     before = set(shell.results())
-    assert len(before) < 13
+    assert len(before) < TRIALS
     resumed = shell.run("sweep", "spec.yaml")
     assert "go on from a checkpoint" in resumed.stderr
     assert shell.results() == whole
@@ -68,9 +79,8 @@ def test_workers_die_with_a_killed_command(shell):
     process.communicate()
 
 
-def test_ctrl_c_saves_says_how_to_resume_and_exits_130(shell):
+def test_ctrl_c_saves_says_how_to_resume_and_exits_130(shell, whole):
     shell.write(SPEC)
-    whole = undisturbed(shell)
     process = shell.start("sweep", "spec.yaml")
     shell.wait_for(lambda: checkpoints(shell), process)
     os.killpg(process.pid, signal.SIGINT)
@@ -93,9 +103,8 @@ def test_sigterm_saves_and_exits_75(shell):
     wait_until_gone(process.pid)
 
 
-def test_a_killed_worker_is_tried_again(shell):
+def test_a_killed_worker_is_tried_again(shell, whole):
     shell.write(SPEC)
-    whole = undisturbed(shell)
     process = shell.start("sweep", "spec.yaml", "--workers", "1")
     shell.wait_for(lambda: checkpoints(shell), process)
     leases = [path for path in shell.folder.glob("runs/tiny/trials/*/lease/*") if path.is_file()]
@@ -106,13 +115,12 @@ def test_a_killed_worker_is_tried_again(shell):
     assert shell.results() == whole
 
 
-def test_two_sweeps_at_once_share_the_work(shell):
+def test_two_sweeps_at_once_share_the_work(shell, whole):
     shell.write(SPEC)
-    whole = undisturbed(shell)
     sweeps = [shell.start("sweep", "spec.yaml", "--workers", "1") for _ in range(2)]
     for process in sweeps:
         _, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
     assert shell.results() == whole
     logs = [path.read_text() for path in shell.folder.glob("runs/tiny/trials/*/log.txt")]
-    assert sum(log.count("start:") for log in logs) == 13
+    assert sum(log.count("start:") for log in logs) == TRIALS

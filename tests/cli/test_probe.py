@@ -17,6 +17,8 @@ from tests.cli.conftest import Shell
 from tests.cli.test_streams import in_terminal
 from tests.report.kept import SMALL, probed, trusted
 
+pytestmark = pytest.mark.xdist_group("probe")  # what its fixtures made is made once
+
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:

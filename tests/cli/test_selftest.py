@@ -7,6 +7,8 @@ from epsgrid.stages import selftest as stage
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import Scores, TrialResult
 
+pytestmark = pytest.mark.xdist_group("selftest")  # what its fixtures made is made once
+
 
 def test_kills_leave_no_trace(shell):
     done = shell.run("selftest", "--kill", "--kills", "4", "--dir", "here", "--json")

@@ -4,6 +4,8 @@ import pytest
 
 from tests.cli.conftest import Shell
 
+pytestmark = pytest.mark.xdist_group("status")  # what its fixtures made is made once
+
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory):

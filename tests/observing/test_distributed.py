@@ -33,6 +33,8 @@ from epsgrid.observing.layers import Layer
 from epsgrid.observing.observer import Observer
 from tests.observing import distributed_worker as worker
 
+pytestmark = pytest.mark.xdist_group("distributed")  # what its fixtures made is made once
+
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE_S = 240  # a job takes seconds; on a machine that does much else, minutes
 

@@ -19,6 +19,8 @@ from tests.report.simulate import Outcome, peaked
 from tests.report.test_learning import with_epochs
 from tests.report.test_observed import watched
 
+pytestmark = pytest.mark.xdist_group("browser")  # what its fixtures made is made once
+
 sync_api = pytest.importorskip("playwright.sync_api")
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")

@@ -30,7 +30,7 @@ def test_a_finished_experiment_says_all(tmp_path: Path) -> None:
     assert at_a_glance(comparison) == (
         ("Which ε range", "1e-4 to 1e-2, 3 decades; the conventional grid has 8"),
         ("What to use now", "lr 1e-3, ε 1e-3: 89.50 ± 0.71 % on test"),
-        ("How sure", "best inside − best outside: +6.00 to +6.00 points on test (95 %, 2 seeds)"),
+        ("How sure", "best inside − best outside: +1.51 to +10.49 points on test (95 %, 2 seeds)"),
         ("Against the default ε", "+15.00 points on test (95 %: +15.00 to +15.00 points)"),
         (
             "What it cost",
