@@ -40,8 +40,11 @@ check: install ## Lint, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# One more than cores: many tests wait for processes that they started.
+TESTERS := $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
+
 test: check ## Everything CI runs: check, then pytest on all cores
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadgroup
 
 format: install ## Format and mend what can be mended
 	$(BIN)/ruff format .

@@ -31,7 +31,7 @@ def test_a_finished_experiment_says_all(tmp_path: Path) -> None:
         ("Which ε range", "1e-4 to 1e-2, 3 decades; the conventional grid has 8"),
         ("What to use now", "lr 1e-3, ε 1e-3: 89.50 ± 0.71 % on test"),
         ("How sure", "best inside − best outside: +1.51 to +10.49 points on test (95 %, 2 seeds)"),
-        ("Against the default ε", "+15.00 points on test (95 %: +15.00 to +15.00 points)"),
+        ("Against the default ε", "+15.00 points on test (95 %: +10.51 to +19.49 points)"),
         (
             "What it cost",
             "probe 3.0 s + narrowed grid 2 min 00 s, 12 trials; saved 3 min 17 s (20 trials) against the conventional "
