@@ -13,7 +13,7 @@ install: $(VENV)/.installed ## Create .venv with epsgrid and its tools
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable ".[dev]" --constraint constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]" --constraint constraints.txt
 	@touch $@
 
 demo: install ## Probe, sweep and report on bundled handwritten digits
