@@ -9,7 +9,7 @@ from epsgrid.errors import StoreError
 from epsgrid.executors import StopRequest
 from epsgrid.grids._plan import Plan
 from epsgrid.plugins import nearest
-from epsgrid.stages.batch_sweep import planned_again
+from epsgrid.stages import batch_sweep, confirm
 from epsgrid.stages.experiment import Asked, enter, prepare_data
 from epsgrid.stages.running import SweepEvent, SweepSummary, train_planned
 from epsgrid.stages.sweep import plan_sweep, swept
@@ -82,13 +82,16 @@ def train_again(
     notify: Callable[[SweepEvent], None],
     stop: StopRequest,
 ) -> SweepSummary:
-    """Train chosen trials, of grids and of other batch sizes, and no others; arguments and result as of `sweep`.
+    """Train chosen trials and no others; arguments and result as of `sweep`.
+
+    They may be of the grids, of winners on fresh seeds, and of other batch sizes.
 
     Raises:
         StoreError, DataError: as `sweep`.
     """
     enter(asked, prepare_data(asked.spec))
     of_grids = plan_sweep(asked, swept(asked.folder), workers).plan.trials if asked.folder.grid_json.exists() else ()
-    trials = {trial.id: trial for trial in (*planned_again(asked), *of_grids) if trial.id in ids}
+    elsewhere = (*batch_sweep.planned_again(asked), *confirm.planned_again(asked))
+    trials = {trial.id: trial for trial in (*elsewhere, *of_grids) if trial.id in ids}
     chosen = Plan({}, tuple(trials[trial] for trial in ids if trial in trials))
     return train_planned(asked, chosen, workers=workers, fail_fast=False, notify=notify, stop=stop)

@@ -104,6 +104,15 @@ def confirm(
     )
 
 
+def planned_again(asked: Asked) -> tuple[PlannedTrial, ...]:
+    """Return the trials that were planned here for winners on fresh seeds; none where there are none."""
+    if not asked.folder.confirm_json.exists():
+        return ()
+    cells = ConfirmRecord.read(asked.folder.confirm_json).cells
+    checksum = prepare_data(asked.spec).checksum
+    return tuple(_planned(asked, checksum, cell) for cell in cells)
+
+
 _Winners = Mapping[tuple[float, float | None], tuple[Cell, tuple[str, ...]]]
 
 
@@ -144,15 +153,22 @@ def _plan(asked: Asked, winners: _Winners, seeds: tuple[int, ...]) -> Plan:
 
 
 def _trial(asked: Asked, checksum: str, cell: Cell, names: tuple[str, ...], seed: int) -> PlannedTrial:
-    settings = trial_identity(asked.spec, checksum, cell.trained_rate, cell.epsilon, seed)
+    rate = cell.trained_rate
+    asked_rate = None if cell.learning_rate == rate else cell.learning_rate
+    return _planned(asked, checksum, GridCell("", rate, cell.epsilon, seed, names, asked_rate))
+
+
+def _planned(asked: Asked, checksum: str, cell: GridCell) -> PlannedTrial:
+    """Return the trial of a cell, whose id is not looked at."""
+    settings = trial_identity(asked.spec, checksum, cell.learning_rate, cell.epsilon, cell.seed)
     return PlannedTrial(
         id=trial_id(settings),
         identity=settings,
-        learning_rate=cell.trained_rate,
-        grid_rate=cell.learning_rate,
+        learning_rate=cell.learning_rate,
+        grid_rate=cell.grid_rate,
         epsilon=cell.epsilon,
-        seed=seed,
-        grids=names,
+        seed=cell.seed,
+        grids=cell.grids,
     )
 
 

@@ -1,4 +1,4 @@
-"""All trials that an experiment asks for: those of its grids, and those that carry a setting to other batch sizes."""
+"""All trials that an experiment asks for: of its grids, of winners on fresh seeds, and of other batch sizes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from epsgrid.store.paths import ExperimentFolder
-from epsgrid.store.records import BatchesRecord, GridCell, GridRecord
+from epsgrid.store.records import BatchesRecord, ConfirmRecord, GridCell, GridRecord
 
 
 def asked_cells(folder: ExperimentFolder) -> tuple[GridCell, ...]:
     """Return all trials, each once, those of the grids first; none where nothing was swept.
 
-    A batch size with its rule counts as a grid, named as in "batch 256, sqrt". A trial that is both has all names.
+    A batch size with its rule counts as a grid, named as in "batch 256, sqrt"; so does a winner on fresh seeds, as in
+    "narrowed, confirmed". A trial that is several has all names.
 
     Raises:
         CorruptRecordError: a record is damaged.
@@ -20,7 +21,8 @@ def asked_cells(folder: ExperimentFolder) -> tuple[GridCell, ...]:
     """
     grids = GridRecord.read(folder.grid_json).cells if folder.grid_json.exists() else ()
     batches = batch_cells(BatchesRecord.read(folder.batches_json)) if folder.batches_json.exists() else ()
-    return _merged((*grids, *batches))
+    fresh = confirm_cells(ConfirmRecord.read(folder.confirm_json)) if folder.confirm_json.exists() else ()
+    return _merged((*grids, *fresh, *batches))
 
 
 def batch_cells(record: BatchesRecord) -> tuple[GridCell, ...]:
@@ -29,6 +31,11 @@ def batch_cells(record: BatchesRecord) -> tuple[GridCell, ...]:
         GridCell(cell.id, cell.learning_rate, cell.epsilon, cell.seed, (f"batch {cell.batch_size}, {cell.rule}",))
         for cell in record.cells
     )
+
+
+def confirm_cells(record: ConfirmRecord) -> tuple[GridCell, ...]:
+    """Return the trials of a record of winners on fresh seeds, as those of a grid."""
+    return tuple(replace(cell, grids=tuple(f"{name}, confirmed" for name in cell.grids)) for cell in record.cells)
 
 
 def _merged(cells: Iterable[GridCell]) -> tuple[GridCell, ...]:

@@ -11,11 +11,13 @@ from epsgrid.errors import StoreError
 from epsgrid.report.compare import compare
 from epsgrid.report.load import load_experiment
 from epsgrid.report.text.render import tables
+from epsgrid.stages import anew
 from epsgrid.stages.confirm import FIRST_FRESH_SEED, confirm, plan_confirm, with_trial_states
 from epsgrid.stages.experiment import Asked, enter, prepare_data, resolve
 from epsgrid.stages.running import SweepSummary
+from epsgrid.stages.status import status
 from epsgrid.stages.sweep import sweep
-from epsgrid.store.records import ConfirmRecord, GridRecord
+from epsgrid.store.records import ConfirmRecord, GridRecord, TrialResult
 from tests.stages.conftest import NeverStop
 
 
@@ -57,6 +59,22 @@ def test_winners_are_trained_on_fresh_seeds_and_more_seeds_add_only_theirs(asked
     more = asked.spec.sweep.model_copy(update={"seeds": (0, FIRST_FRESH_SEED)})
     planned = plan_confirm(replace(asked, spec=asked.spec.model_copy(update={"sweep": more})), 2)
     assert planned.record.seeds == (FIRST_FRESH_SEED + 1, FIRST_FRESH_SEED + 2), "a seed of the spec is not fresh"
+
+
+def test_trials_on_fresh_seeds_are_counted_and_trained_again_like_others(asked: Asked) -> None:
+    confirmed(swept(asked), 1)
+    record = ConfirmRecord.read(asked.folder.confirm_json)
+    victim = record.cells[0].id
+    found = status(asked.folder)
+    assert found.states["done"] == found.total == 15
+    assert found.grids["default, confirmed"]["done"] == 1
+    assert anew.chosen(asked.folder, [victim]) == (victim,)
+    before = TrialResult.read(asked.folder.trial(victim).result_json)
+    anew.start_over(asked.folder, [victim])
+    assert not asked.folder.trial(victim).result_json.exists()
+    done = anew.train_again(asked, [victim], workers=1, notify=lambda event: None, stop=NeverStop())
+    assert (done.trained, done.states) == (1, {victim: "done"})
+    assert TrialResult.read(asked.folder.trial(victim).result_json).test == before.test
 
 
 def test_without_a_sweep_there_is_no_winner(asked: Asked) -> None:
