@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from epsgrid.report.compare import compare
+from epsgrid.report.confirm import Confirmation, ConfirmedRow
 from epsgrid.report.html.glance import answer_in_words, at_a_glance
 from epsgrid.report.rows import Comparison
+from epsgrid.report.verdict import unknown_difference
 from tests.report.simulate import Outcome, peaked, simulate
 
 SMALL = {"rates": (1e-3, 1e-2), "seeds": (0, 1)}
@@ -38,6 +41,19 @@ def test_a_finished_experiment_says_all(tmp_path: Path) -> None:
             "search",
         ),
     )
+
+
+@pytest.mark.parametrize(("is_current", "end"), [(True, ""), (False, "; another setting wins now")])
+def test_a_winner_on_fresh_seeds_is_said(is_current: bool, end: str, tmp_path: Path) -> None:
+    comparison = compared(tmp_path, truth=exact)
+    assert "On fresh seeds" not in dict(at_a_glance(comparison))
+    narrowed = comparison.best_of("narrowed")
+    assert narrowed is not None and narrowed.choice.cell is not None
+    row = ConfirmedRow("narrowed", narrowed.choice.cell, 6, None, None, is_current)
+    unknown = unknown_difference("not asked for")
+    confirmed = replace(comparison, confirmed=Confirmation((10_000, 10_001), (row,), unknown, unknown, ()))
+    fact = "lr 1e-3, ε 1e-3: 89.50 ± 0.71 % on test (2 seeds)"
+    assert dict(at_a_glance(confirmed))["On fresh seeds"] == fact + end
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What to know at a glance, for the card on top of the page: the answer, and five facts in a line each."""
+"""What to know at a glance, for the card on top of the page: the answer, and a few facts in a line each."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ def _facts(comparison: Comparison) -> Iterator[tuple[str, str]]:
     yield "How sure", _sure(comparison)
     if (gained := _gained(comparison)) is not None:
         yield "Against the default ε", gained
+    if (fresh := _on_fresh_seeds(comparison)) is not None:
+        yield "On fresh seeds", fresh
     if (cost := _cost(comparison)) is not None:
         yield "What it cost", cost
 
@@ -115,6 +117,20 @@ def _gained(comparison: Comparison) -> str | None:
     if gap.low is None or gap.high is None:
         return f"{mean}, one seed"
     return f"{mean} ({100 * gap.level:.0f} %: {interval(gap.low, gap.high, metric)})"
+
+
+def _on_fresh_seeds(comparison: Comparison) -> str | None:
+    """Return what the winner scored on seeds that did not choose it; None where that was not asked for."""
+    confirmed, metric = comparison.confirmed, comparison.metric
+    if confirmed is None or metric is None:
+        return None
+    rows = {row.name: row for row in confirmed.rows}
+    row = next((rows[name] for name in (NARROWED, CONVENTIONAL, DEFAULT) if name in rows), None)
+    if row is None or row.cell.test is None:
+        return None
+    seeds = count(row.cell.tally.done, "seed")
+    text = f"{row.cell.words}: {score(row.cell.test.mean, row.cell.test.sd, metric)} on test ({seeds})"
+    return text if row.is_current else f"{text}; another setting wins now"
 
 
 def _cost(comparison: Comparison) -> str | None:
