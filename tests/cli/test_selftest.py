@@ -1,32 +1,50 @@
+"""`epsgrid selftest`: what it finds, and that it could find something."""
+
 import json
 from dataclasses import replace
 
 import pytest
 
+from epsgrid.cli.commands import selftest as command
+from epsgrid.errors import ExitCode
 from epsgrid.stages import selftest as stage
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import Scores, TrialResult
+from tests.cli.conftest import Shell
 
 pytestmark = pytest.mark.xdist_group("selftest")  # what its fixtures made is made once
 
 
-def test_kills_leave_no_trace(shell):
-    done = shell.run("selftest", "--kill", "--kills", "4", "--dir", "here", "--json")
-    found = json.loads(done.stdout)
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """What the command says of two sweeps, the second one under kills, and where it keeps them."""
+    shell = Shell(tmp_path_factory.mktemp("selftest"))
+    document = json.loads(shell.run("selftest", "--kill", "--kills", "4", "--dir", "here", "--keep", "--json").stdout)
+    return document | {"folder": shell.folder / document["folder"]}
+
+
+@pytest.fixture
+def sweeps(found):
+    return found["folder"]
+
+
+def test_kills_leave_no_trace(found):
     assert found["passed"], found
     assert found["trials"] == 13
     assert found["worker_kills"] + found["driver_kills"] >= 1
-    assert list((shell.folder / "here").iterdir()) == [], "its folders are removed where all went well"
 
 
-@pytest.fixture(scope="module")
-def sweeps(tmp_path_factory):
-    """Two folders with the same sweep of one seed, undisturbed both."""
-    folder = tmp_path_factory.mktemp("selftest")
-    found = stage.selftest(folder, trials=1, kills=0, seed=0, say=lambda text: None)
-    assert found.passed
-    assert (found.worker_kills, found.driver_kills) == (0, 0)
-    return folder
+@pytest.mark.parametrize(("differing", "is_kept"), [((), False), (("0123456789abcdef",), True)])
+def test_its_folders_are_removed_where_all_went_well(differing, is_kept, tmp_path, monkeypatch, capsys):
+    def selftest(folder, **_):
+        (folder / "whole").mkdir()
+        return stage.SelfTest(13, 1, 0, differing, (), 1.0, 1.0)
+
+    monkeypatch.setattr(stage, "selftest", selftest)
+    code = command.selftest(kill=True, folder=tmp_path, trials=13, kills=1, seed=0, keep=False, json=True, quiet=True)
+    assert json.loads(capsys.readouterr().out)["passed"] is not is_kept
+    assert bool(list(tmp_path.iterdir())) is is_kept
+    assert code == (ExitCode.UNEXPECTED if is_kept else None)
 
 
 def test_a_result_that_differs_is_found(sweeps):
