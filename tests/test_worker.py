@@ -19,7 +19,7 @@ def experiment(tmp_path, monkeypatch):
     asked = resolve(path, None, (), tmp_path / "runs")
     with monkeypatch.context() as patched:
         patched.setattr("epsgrid.executors.inline.run", lambda jobs, work, **options: None)
-        patched.setattr("epsgrid.stages.sweep._Runner._is_left", lambda runner, trial: False)
+        patched.setattr("epsgrid.stages.running._Runner._is_left", lambda runner, trial: False)
         sweep(asked, "conventional", workers=1, fail_fast=False, notify=lambda event: None, stop=NeverStop())
     return asked.folder
 

@@ -1,10 +1,14 @@
 """Run the real command in a process of its own."""
 
+import atexit
+import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +27,20 @@ sweep:
 """
 
 
+@functools.cache
+def shared_cache() -> str:
+    """Return a cache folder for all commands of this process's tests: to decode the digits takes seconds each time."""
+    folder = tempfile.mkdtemp(prefix="epsgrid-tests-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 @dataclass
 class Shell:
-    """A folder to work in, and the command."""
+    """A folder to work in, and the command; with a cache folder in it, or the one that most tests share."""
 
     folder: Path
+    has_own_cache: bool = False
 
     def write(self, text: str = SPEC, name: str = "spec.yaml") -> Path:
         path = self.folder / name
@@ -38,7 +51,8 @@ class Shell:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("EPSGRID_")}
         for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
             kept.pop(name, None)
-        return kept | {"EPSGRID_CACHE": str(self.folder / "cache"), "PYTHONWARNINGS": "error::ResourceWarning"} | extra
+        cache = str(self.folder / "cache") if self.has_own_cache else shared_cache()
+        return kept | {"EPSGRID_CACHE": cache, "PYTHONWARNINGS": "error::ResourceWarning"} | extra
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen:
         return subprocess.Popen(

@@ -22,6 +22,11 @@ OFFLINE = {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1
 """Every connection goes to a port of this machine where nobody listens."""
 
 
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path, has_own_cache=True)
+
+
 def test_list_tells_what_is_here(shell: Shell) -> None:
     place = shell.folder / "own" / "ptb"
     place.mkdir(parents=True)
