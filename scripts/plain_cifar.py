@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def train(
     tests = DataLoader(testing, batch_size=100, num_workers=loader_workers)
     net = {"mlp": mlp, "vgg11": vgg11}[model]()
     optimizer = torch.optim.Adam(net.parameters(), lr=lr, eps=eps, weight_decay=5e-4)
-    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [max(1, int(0.75 * epochs))], gamma=0.1)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [max(1, math.ceil(0.75 * epochs))], gamma=0.1)
     loss_function, best = nn.CrossEntropyLoss(), 0.0
     for _ in range(epochs):
         net.train()
