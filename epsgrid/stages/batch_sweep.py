@@ -222,8 +222,7 @@ def _best(folder: ExperimentFolder, *, has_epsilon: bool) -> Setting | None:
 
 def _unpruned(asked: Asked) -> Asked:
     """Return the same without pruning: a curve that ends early cannot be compared with the others."""
-    whole = asked.spec.sweep.model_copy(update={"prune": None})
-    return replace(asked, spec=asked.spec.model_copy(update={"sweep": whole}))
+    return asked.with_sweep(prune=None)
 
 
 def _data(asked: Asked) -> tuple[tasks.PreparedData | None, list[str]]:

@@ -98,9 +98,8 @@ def confirm(
     """
     enter(asked, prepare_data(asked.spec))
     planned.record.write(asked.folder.confirm_json)
-    whole = asked.spec.model_copy(update={"sweep": asked.spec.sweep.model_copy(update={"prune": None})})
     return train_planned(
-        replace(asked, spec=whole), planned.plan, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop
+        asked.with_sweep(prune=None), planned.plan, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,11 @@ class Asked:
     spec: Spec
     folder: ExperimentFolder
     runs_root: Path
+
+    def with_sweep(self, **changes: Any) -> Asked:
+        """Return the same with other values of some fields of the spec's `sweep`."""
+        sweep = self.spec.sweep.model_copy(update=changes)
+        return replace(self, spec=self.spec.model_copy(update={"sweep": sweep}))
 
 
 def resolve(spec_path: Path | None, out: Path | None, overrides: Sequence[str], runs_root: Path) -> Asked:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 from epsgrid import grids, optimizers, plugins
 from epsgrid.errors import DataError, SpecError, StoreError
@@ -83,7 +83,7 @@ def plan_sweep(asked: Asked, grid: GridChoice, workers: int | None) -> SweepPlan
         names = tuple(name for name in names if name != "narrowed")
         unknown.append("the narrowed grid is known after `epsgrid probe`; it is left out here")
     if is_unprobed and asked.spec.sweep.lr_mode == "effective":
-        asked = _with_sweep(asked, lr_mode="fixed")
+        asked = asked.with_sweep(lr_mode="fixed")
         unknown.append("the learning rates to train with are known after `epsgrid probe`; here they are the spec's")
     planned = with_states(_plan(asked, names, checksum), asked, workers)
     return replace(planned, unknown=tuple(unknown))
@@ -127,10 +127,6 @@ def sweep(
     enter(asked, data)
     _store_grids(asked, _chosen(grid), data.checksum)
     return train_planned(asked, planned, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop)
-
-
-def _with_sweep(asked: Asked, **changes: Any) -> Asked:
-    return replace(asked, spec=asked.spec.model_copy(update={"sweep": asked.spec.sweep.model_copy(update=changes)}))
 
 
 def _chosen(grid: GridChoice) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -162,16 +162,13 @@ def train(
     fail_fast: bool,
     json: bool,
     quiet: bool,
-    only: Collection[str] | None = None,
 ) -> ExitCode | None:
     """Sweep with its progress shown, print how it ended, and return the command's exit code."""
     from epsgrid.stages import sweep as stage
 
     return shown(
         asked,
-        lambda notify, stop: stage.sweep(
-            asked, choice, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop, only=only
-        ),
+        lambda notify, stop: stage.sweep(asked, choice, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop),
         json=json,
         quiet=quiet,
     )
@@ -188,23 +185,41 @@ def _over_batches(
     quiet: bool,
 ) -> ExitCode | None:
     """Carry a setting to several batch sizes and train it there, or show what that would be."""
-    from epsgrid.cli.console import err
     from epsgrid.stages import batch_sweep as stage
 
     planned = stage.plan_batches(asked, request)
-    if dry_run:
-        _show_plan(stage.with_trial_states(asked, planned, workers), json=json)
-        return None
-    for sentence in planned.notes if not quiet else ():
-        err().print(f"Note: {sentence}", style="yellow")
-    return shown(
+    return _planned(
         asked,
+        planned.notes,
+        lambda: stage.with_trial_states(asked, planned, workers),
         lambda notify, stop: stage.sweep_batches(
             asked, planned, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop
         ),
+        dry_run=dry_run,
         json=json,
         quiet=quiet,
     )
+
+
+def _planned(
+    asked: Asked,
+    notes: Sequence[str],
+    states: Callable[[], SweepPlan],
+    work: Callable[[Callable[[SweepEvent], None], StopRequest], SweepSummary],
+    *,
+    dry_run: bool,
+    json: bool,
+    quiet: bool,
+) -> ExitCode | None:
+    """Train what is planned already, its notes told first; or show what that would be."""
+    from epsgrid.cli.console import err
+
+    if dry_run:
+        _show_plan(states(), json=json)
+        return None
+    for sentence in notes if not quiet else ():
+        err().print(f"Note: {sentence}", style="yellow")
+    return shown(asked, work, json=json, quiet=quiet)
 
 
 def _refuse_with_confirm(grid: Grid | None, batch_sizes: str | None) -> None:
@@ -220,20 +235,17 @@ def _confirm(
     asked: Asked, seeds: int, *, workers: int | None, dry_run: bool, fail_fast: bool, json: bool, quiet: bool
 ) -> ExitCode | None:
     """Train the winners on fresh seeds, or show what that would be."""
-    from epsgrid.cli.console import err
     from epsgrid.stages import confirm as stage
 
     planned = stage.plan_confirm(asked, seeds)
-    if dry_run:
-        _show_plan(stage.with_trial_states(asked, planned, workers), json=json)
-        return None
-    for sentence in planned.notes if not quiet else ():
-        err().print(f"Note: {sentence}", style="yellow")
-    return shown(
+    return _planned(
         asked,
+        planned.notes,
+        lambda: stage.with_trial_states(asked, planned, workers),
         lambda notify, stop: stage.confirm(
             asked, planned, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop
         ),
+        dry_run=dry_run,
         json=json,
         quiet=quiet,
     )
