@@ -8,6 +8,8 @@ The ways, each started as a command of its own and timed from outside, start-up 
     ray       the same training function by Ray Tune, one trial per core, one torch thread each
     optuna    the same training function by Optuna's grid sampler, one job per core, one torch thread each
     epsgrid   `epsgrid sweep`, as it is: isolated processes, resumable, gradient magnitudes kept after every epoch
+    plain-bfloat16, epsgrid-bfloat16
+              the same with autocast to bfloat16, which pays where convolutions are what takes the time
 
 The cases, all on real CIFAR-10:
 
@@ -35,7 +37,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -76,6 +78,11 @@ class Outcome:
     accuracies: tuple[float, ...]
 
 
+Precision = Literal["float32", "bfloat16"]
+Way = Callable[[Case, Path, Path], tuple[float, ...]]
+"""Trains a case's points, data and a folder for files being given; returns the best test accuracy of each."""
+
+
 def prepare(folder: Path) -> None:
     """Write the images as the plain script wants them, shuffled: the first few are a fair part of all classes."""
     from epsgrid.data import cifar10
@@ -91,17 +98,22 @@ def prepare(folder: Path) -> None:
         np.save(folder / f"{name}_labels.npy", split.labels[order])
 
 
-def by_plain(case: Case, data: Path, folder: Path) -> tuple[float, ...]:
-    accuracies = []
-    for point in case.points:
-        options = [part for name, value in point.items() for part in (f"--{name}", str(value))]
-        command = [sys.executable, str(HERE / "plain_cifar.py"), "--data", str(data), *options]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        accuracies.append(float(json.loads(done.stdout)["accuracy"]))
-    return tuple(accuracies)
+def by_plain(precision: Precision) -> Way:
+    def run(case: Case, data: Path, folder: Path) -> tuple[float, ...]:
+        accuracies = []
+        for point in case.points:
+            options = [part for name, value in point.items() for part in (f"--{name}", str(value))]
+            if precision == "bfloat16":
+                options.append("--bfloat16")
+            command = [sys.executable, str(HERE / "plain_cifar.py"), "--data", str(data), *options]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            accuracies.append(float(json.loads(done.stdout)["accuracy"]))
+        return tuple(accuracies)
+
+    return run
 
 
-def by_program(way: str) -> Callable[[Case, Path, Path], tuple[float, ...]]:
+def by_program(way: str) -> Way:
     """Return what runs this script again as the program of one way."""
 
     def run(case: Case, data: Path, folder: Path) -> tuple[float, ...]:
@@ -154,33 +166,38 @@ def be_optuna(case: Case, data: Path, folder: Path) -> list[float]:
     return [float(trial.value) for trial in study.trials if trial.value is not None]
 
 
-def by_epsgrid(case: Case, data: Path, folder: Path) -> tuple[float, ...]:
-    spec = {
-        "experiment": case.name,
-        "task": {
-            "name": "cifar10",
-            "validation": 0,
-            "augment": True,
-            "subset": {"train": case.images, "test": max(100, case.images // 5)},
-        },
-        "model": case.model,
-        "optimizer": {"name": "adam", "weight_decay": 5e-4},
-        "training": {"epochs": case.epochs, "batch_size": 128, "selection": "test"},
-        "sweep": {"grid": "default", "learning_rates": list(case.rates), "seeds": list(case.seeds)},
-    }
-    path = folder / "spec.yaml"
-    path.write_text(json.dumps(spec))  # JSON is YAML
-    command = [sys.executable, "-m", "epsgrid", "sweep", str(path), "--runs", str(folder / "runs"), "--quiet"]
-    subprocess.run(command, check=True, capture_output=True, text=True)
-    results = sorted((folder / "runs").glob("*/trials/*/result.json"))
-    return tuple(json.loads(result.read_text())["test"]["metric"] for result in results)
+def by_epsgrid(precision: Precision) -> Way:
+    def run(case: Case, data: Path, folder: Path) -> tuple[float, ...]:
+        spec = {
+            "experiment": case.name,
+            "task": {
+                "name": "cifar10",
+                "validation": 0,
+                "augment": True,
+                "subset": {"train": case.images, "test": max(100, case.images // 5)},
+            },
+            "model": case.model,
+            "optimizer": {"name": "adam", "weight_decay": 5e-4},
+            "training": {"epochs": case.epochs, "batch_size": 128, "selection": "test", "precision": precision},
+            "sweep": {"grid": "default", "learning_rates": list(case.rates), "seeds": list(case.seeds)},
+        }
+        path = folder / "spec.yaml"
+        path.write_text(json.dumps(spec))  # JSON is YAML
+        command = [sys.executable, "-m", "epsgrid", "sweep", str(path), "--runs", str(folder / "runs"), "--quiet"]
+        subprocess.run(command, check=True, capture_output=True, text=True)
+        results = sorted((folder / "runs").glob("*/trials/*/result.json"))
+        return tuple(json.loads(result.read_text())["test"]["metric"] for result in results)
+
+    return run
 
 
-WAYS: dict[str, Callable[[Case, Path, Path], tuple[float, ...]]] = {
-    "plain": by_plain,
+WAYS: dict[str, Way] = {
+    "plain": by_plain("float32"),
     "ray": by_program("ray"),
     "optuna": by_program("optuna"),
-    "epsgrid": by_epsgrid,
+    "epsgrid": by_epsgrid("float32"),
+    "plain-bfloat16": by_plain("bfloat16"),
+    "epsgrid-bfloat16": by_epsgrid("bfloat16"),
 }
 
 
@@ -222,7 +239,7 @@ HEADER = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=[case.name for case in CASES], default=["empty", "seconds"])
-    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS)[:4])
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--as", dest="role", choices=("ray", "optuna"), help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)

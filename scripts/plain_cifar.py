@@ -69,7 +69,16 @@ def vgg11() -> nn.Module:
 
 
 def train(
-    *, data: str, model: str, images: int, epochs: int, lr: float, eps: float, seed: int, loader_workers: int = 2
+    *,
+    data: str,
+    model: str,
+    images: int,
+    epochs: int,
+    lr: float,
+    eps: float,
+    seed: int,
+    loader_workers: int = 2,
+    bfloat16: bool = False,
 ) -> float:
     """Return the best test accuracy over the epochs, in [0, 1]."""
     torch.manual_seed(seed)
@@ -87,7 +96,8 @@ def train(
         net.train()
         for inputs, labels in batches:
             optimizer.zero_grad()
-            loss = loss_function(net(inputs), labels)
+            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+                loss = loss_function(net(inputs), labels)
             loss.backward()
             optimizer.step()
         scheduler.step()
@@ -110,6 +120,7 @@ def main() -> None:
     parser.add_argument("--eps", type=float, default=1e-8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--loader-workers", type=int, default=2)
+    parser.add_argument("--bfloat16", action="store_true", help="autocast, as training.precision: bfloat16 does")
     print(json.dumps({"accuracy": train(**vars(parser.parse_args()))}))
 
 

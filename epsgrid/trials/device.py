@@ -1,4 +1,7 @@
-"""Choose the device, and bind torch to one thread so that results do not depend on the executor."""
+"""Choose the device, lay models and states out on it, and bind torch to one thread.
+
+One thread, always, so that results do not depend on the executor.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,28 @@ def resolve_device(asked: Literal["auto", "cpu", "cuda"]) -> torch.device:
             f" (torch {torch.__version__}); use `-o execution.device=cpu`, or install a CUDA build of torch"
         )
     return torch.device("cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def place(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+    """Move a model to a device, the weights of its convolutions laid out channels last, and return it.
+
+    Convolutions take the layout of their weights: a step of a narrow ResNet34 costs a third less on a CPU, one of
+    DenseNet121 a fifth, and tensor cores want it so. Models without convolutions stay as they are.
+    """
+    return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def lay_out_state(optimizer: torch.optim.Optimizer) -> None:
+    """Give every tensor of an optimizer's state the memory layout of its parameter, which one just loaded may not have.
+
+    torch's fused CPU kernels walk through parameter, gradient and state side by side in memory, whatever their strides
+    say: with two layouts the moments of one weight would update another.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            belongs = isinstance(value, torch.Tensor) and value.shape == parameter.shape
+            if belongs and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from epsgrid.observing.probing import Probing
 from epsgrid.observing.restoring import left_as_found
 from epsgrid.spec.model import Spec
 from epsgrid.tasks import Task
+from epsgrid.trials.device import place
 from epsgrid.trials.seeding import seed_epoch, seed_weights
 
 STORED_SNAPSHOTS = 64
@@ -158,7 +159,7 @@ def _probing(spec: Spec, task: Task, device: torch.device, plan: _Plan) -> Itera
     training, probe = spec.training, spec.probe
     plugin = optimizers.load(spec.optimizer.name)
     seed_weights(plan.seed)
-    model = models.load(spec.model.name).build(spec.model, task.inputs, task.outputs).to(device)
+    model = place(models.load(spec.model.name).build(spec.model, task.inputs, task.outputs), device)
     task.begin_epoch(model, training.batch_size)
     epsilon = optimizers.probing_epsilon(plugin)
     optimizer = plugin.build(model.parameters(), spec.optimizer, plan.rate or 0.0, epsilon)

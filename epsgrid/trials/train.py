@@ -20,6 +20,7 @@ from epsgrid.store.records import EpochRecord, Scores, TrialResult, append_epoch
 from epsgrid.tasks import Metric, Split, Task
 from epsgrid.trials import svag
 from epsgrid.trials.checkpoint import Checkpoint, is_kept, load_checkpoint, save_checkpoint, tensor_bytes
+from epsgrid.trials.device import lay_out_state, place
 from epsgrid.trials.keeping import KeptWeights
 from epsgrid.trials.logging import Trackers
 from epsgrid.trials.observations import Observations
@@ -134,7 +135,7 @@ class _Run:
         self.spec, self.trial, self.task, self.folder, self.device = steps.spec, trial, task, folder, device
         seed_weights(trial.seed)
         model = models.load(spec.model.name).build(spec.model, task.inputs, task.outputs)
-        self.model = model.to(device)
+        self.model = place(model, device)
         task.begin_epoch(self.model, spec.training.batch_size)
         plugin = optimizers.load(spec.optimizer.name)
         parameters, options = self.model.parameters(), self.spec.optimizer
@@ -171,6 +172,7 @@ class _Run:
     def _load(self, checkpoint: Checkpoint) -> None:
         self.model.load_state_dict(checkpoint.model)
         self.optimizer.load_state_dict(checkpoint.optimizer)
+        lay_out_state(self.optimizer)
         self.epoch, self.step, self.steps = checkpoint.epoch, checkpoint.step, checkpoint.steps
         self.loss_sum = checkpoint.loss_sum.to(self.device)
         self.records = [EpochRecord.from_json(record, self.folder.checkpoint) for record in checkpoint.records]
