@@ -1,10 +1,12 @@
-"""What `probe --batch-sizes` and `sweep --batch-sizes` ask of batch sizes: whole, several, and none above the data."""
+"""What is asked of batch sizes: whole numbers, several to compare, and none above the data."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from epsgrid import tasks
+from epsgrid.data._corpus import Corpus
+from epsgrid.data._parallel import ParallelCorpus
 from epsgrid.errors import SpecError
 from epsgrid.tasks._divide import DividedImages
 
@@ -41,13 +43,36 @@ def with_base(sizes: Sequence[int], base: int, data: tasks.PreparedData | None) 
             f"batch sizes: only {base}, which is the spec's own training.batch_size: there is nothing to compare it"
             f" with; name others, as in --batch-sizes {max(1, base // 4)},{4 * base}"
         )
-    examples = None if data is None else training_examples(data)
-    if examples is not None and found[-1] > examples:
-        raise SpecError(
-            f"batch sizes: {found[-1]:,} is larger than the data, which are {examples:,} training examples; the largest"
-            " batch there is holds all of them"
-        )
+    excess = None if data is None else too_large(found[-1], data)
+    if excess is not None:
+        raise SpecError(f"batch sizes: {excess}")
     return found
+
+
+def too_large(batch_size: int, data: object) -> str | None:
+    """Return that a batch is larger than the training data, in words; None where it is not or nobody can say.
+
+    Args:
+        batch_size: in what the task counts batches in: examples, columns of text, or tokens.
+        data: what the task prepared.
+    """
+    largest = _largest_batch(data)
+    if largest is None or batch_size <= largest[0]:
+        return None
+    count, unit = largest
+    return f"{batch_size:,} is larger than the data: the largest batch there is holds all {count:,} {unit}"
+
+
+def _largest_batch(data: object) -> tuple[int, str] | None:
+    """Return the size of a batch of everything, and of what it is so many; None for data of an unknown kind."""
+    if isinstance(data, DividedImages):
+        return len(data.train), "training examples"
+    if isinstance(data, Corpus):
+        return (len(data.train) - 1) // 2, f"columns of two words that {len(data.train):,} training words make"
+    if isinstance(data, ParallelCorpus):
+        longest = max(data.train.source.longest, data.train.target.longest)
+        return len(data.train) * longest, f"tokens of {len(data.train):,} training pairs, filling counted"
+    return None
 
 
 def training_examples(data: tasks.PreparedData) -> int | None:

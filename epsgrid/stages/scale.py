@@ -14,6 +14,7 @@ from epsgrid.optimizers import _scaling as optimizer_scaling
 from epsgrid.spec import spec_from_json, spec_to_yaml
 from epsgrid.spec.model import Spec
 from epsgrid.spec.problems import shown
+from epsgrid.stages.batch_sizes import too_large
 
 _LONGEST_NAME = 80
 
@@ -105,12 +106,9 @@ def require_fitting(spec: Spec, data: object) -> None:
     Raises:
         ScalingError: the batch is larger.
     """
-    there, asked = training_size(data), spec.training.batch_size
-    if there is not None and asked > there:
-        raise ScalingError(
-            f"training.batch_size: {asked:,} is more than there is to train on: {there:,} in"
-            f" {getattr(data, 'description', 'the data')}; the largest batch is all of them"
-        )
+    excess = too_large(spec.training.batch_size, data)
+    if excess is not None:
+        raise ScalingError(f"training.batch_size: {excess}")
 
 
 def unchecked_size(spec: Spec) -> str | None:
@@ -131,14 +129,6 @@ def unchecked_size(spec: Spec) -> str | None:
         return f"not checked whether a batch fits into the training data: {error}"
     require_fitting(spec, data)
     return None
-
-
-def training_size(data: object) -> int | None:
-    """Return how many examples, or words, prepared data have for training; None where they do not say."""
-    try:
-        return len(data.train)  # type: ignore[attr-defined]
-    except (AttributeError, TypeError):
-        return None
 
 
 @dataclass(frozen=True)

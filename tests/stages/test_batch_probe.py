@@ -112,7 +112,7 @@ def test_the_spec_s_own_bounds_stay_those_of_its_batch_size_and_do_not_depend_on
     ("overrides", "words"),
     [
         (["probe.batch_sizes=[256]"], r"only 256, which is the spec's own .* as in --batch-sizes 64,1024"),
-        (["probe.batch_sizes=[2048]"], r"2,048 is larger than the data, which are 1,077 training examples"),
+        (["probe.batch_sizes=[2048]"], r"2,048 is larger than the data: .* holds all 1,077 training examples"),
     ],
 )
 def test_sizes_that_cannot_be_compared_are_told_before_anything_runs(asking, overrides, words):
