@@ -27,7 +27,7 @@ from epsgrid.observing.probing import Probing
 from epsgrid.observing.restoring import left_as_found
 from epsgrid.spec.model import Spec
 from epsgrid.tasks import Task
-from epsgrid.trials.device import place
+from epsgrid.trials.device import keep_freed_memory, place
 from epsgrid.trials.seeding import seed_epoch, seed_weights
 
 STORED_SNAPSHOTS = 64
@@ -86,6 +86,7 @@ def run_probe(
             optimizer that has none.
     """
     optimizers.require_epsilon(spec.optimizer.name)
+    keep_freed_memory()
     start = time.perf_counter()
     limit, main, *others = _steps(spec, task), *_plans(spec)
     progress = _Progress(on_step, limit, 1 + len(others))
