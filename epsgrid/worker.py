@@ -7,6 +7,7 @@ starts in milliseconds.
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import sys
 import threading
@@ -34,8 +35,15 @@ from epsgrid.store.pruning import is_asked, note_pruned
 from epsgrid.store.records import ExperimentRecord, TrialFailure
 from epsgrid.trials.adopting import adopt
 from epsgrid.trials.checkpoint import is_kept
-from epsgrid.trials.device import one_thread, resolve_device
+from epsgrid.trials.device import keep_freed_memory, one_thread, resolve_device
+from epsgrid.trials.memory import peak_memory, ran_out
 from epsgrid.trials.train import Interrupted, Pruned, Trial, run_trial
+
+_FAILED = {
+    None: JobStatus.FAILED,
+    "machine": JobStatus.OUT_OF_MEMORY,
+    "device": JobStatus.DEVICE_OUT_OF_MEMORY,
+}
 
 
 class _LeaseLost(Exception):  # noqa: N818 - not an error: somebody else is at work on the trial
@@ -60,6 +68,7 @@ def run_job(job: Job) -> int:
     lease = Lease.take(folder.lease)
     if lease is None:
         return JobStatus.HELD_ELSEWHERE
+    keep_freed_memory()
     try:
         remove_leftovers(folder.checkpoint)
         with folder.log.open("a", encoding="utf-8") as log, _stop_on_signal() as stopped, one_thread():
@@ -103,7 +112,7 @@ def _run_held(
         )
         if lease.lost(max_age_s=0):
             raise _LeaseLost
-        result.write(folder.result_json)
+        dataclasses.replace(result, provenance={**result.provenance, **peak_memory(device)}).write(folder.result_json)
         folder.failure_json.unlink(missing_ok=True)
         _drop_checkpoint(folder, spec.execution.keep_checkpoints)
         note(f"{result.state}{f': {result.reason}' if result.reason else ''}")
@@ -122,7 +131,7 @@ def _run_held(
     except Exception as error:  # whatever went wrong in a trial is stored with it and must not end the sweep
         note(traceback.format_exc())
         _store_failure(folder, error)
-        return JobStatus.FAILED
+        return _FAILED[ran_out(error)]
     return JobStatus.FINISHED
 
 

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+import torch
 
 from epsgrid.executors import Job, JobStatus
 from epsgrid.stages.experiment import resolve
@@ -72,6 +73,22 @@ def test_a_failure_is_kept_with_its_trace_and_counted(experiment, job, monkeypat
     assert "no such luck" in folder.log.read_text()
     assert run_job(job) == JobStatus.FINISHED
     assert not folder.failure_json.exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (MemoryError("no room"), JobStatus.OUT_OF_MEMORY),
+        (torch.OutOfMemoryError("CUDA out of memory."), JobStatus.DEVICE_OUT_OF_MEMORY),
+    ],
+)
+def test_a_want_of_memory_is_told_by_the_status(experiment, job, monkeypatch, error, status):
+    def too_large(*arguments):
+        raise error
+
+    monkeypatch.setattr("epsgrid.models.mlp.build", too_large)
+    assert run_job(job) == status
+    assert TrialFailure.read(experiment.trial(job.trial).failure_json).error == f"{type(error).__name__}: {error}"
 
 
 def test_a_damaged_trial_is_named(experiment, job):

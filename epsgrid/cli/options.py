@@ -37,7 +37,13 @@ AllLayersOption = Annotated[
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")]
 WorkersOption = Annotated[
     int | None,
-    typer.Option("--workers", "-w", min=1, envvar="EPSGRID_WORKERS", help="Trials at once.  \\[default: one per core]"),
+    typer.Option(
+        "--workers",
+        "-w",
+        min=1,
+        envvar="EPSGRID_WORKERS",
+        help="Trials at once.  \\[default: one per core or GPU slot]",
+    ),
 ]
 
 RUNS = Path("runs")

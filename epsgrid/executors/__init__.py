@@ -8,7 +8,7 @@ status says how it went. It knows nothing of training.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
 
@@ -19,6 +19,14 @@ NO_SETTINGS = Execution()
 """What an executor runs with where a spec says nothing of it."""
 
 
+class Alone(IntEnum):
+    """What a job has for itself while it runs: the last resort of one for which memory ran out beside others."""
+
+    NO = 0
+    ON_DEVICE = 1
+    ON_MACHINE = 2
+
+
 @dataclass(frozen=True)
 class Job:
     """One piece of work, small and picklable.
@@ -26,19 +34,28 @@ class Job:
     Attributes:
         experiment: the experiment's folder, absolute.
         trial: the trial's id.
+        alone: what it needs for itself. A job is the same job with or without.
     """
 
     experiment: str
     trial: str
+    alone: Alone = field(default=Alone.NO, compare=False)
 
 
 class JobStatus(IntEnum):
-    """Exit statuses by which a job says how it went."""
+    """Exit statuses by which a job says how it went; the last one says the executor of a job that cannot itself.
+
+    OUT_OF_MEMORY is of the machine's memory, DEVICE_OUT_OF_MEMORY of a CUDA device's; either job has said so itself, as
+    one that failed. KILLED_FOR_MEMORY: the system ended it to get memory back.
+    """
 
     FINISHED = 0
     FAILED = 1
     STOPPED = 75
     HELD_ELSEWHERE = 76
+    OUT_OF_MEMORY = 77
+    DEVICE_OUT_OF_MEMORY = 78
+    KILLED_FOR_MEMORY = 79
 
 
 @dataclass(frozen=True)
@@ -81,6 +98,9 @@ class ExecutorPlugin(Protocol):
         execution: Execution = NO_SETTINGS,
     ) -> None:
         """Run all jobs, at most `slots` at once, in order; return when all have ended or the stop is obeyed.
+
+        A job that is to be alone has no other job of this call beside it: on its CUDA device, or where it has none or
+        wants so, on its machine.
 
         `work` is a module-level function. `notify` is called in the caller's thread. `execution` holds the spec's
         settings of the executors; each takes its own.

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import IO
 
 from epsgrid.executors import Job, JobEnded, JobEvent, JobStatus, local
+from epsgrid.spec.model import Execution
 
 _TAIL_BYTES = 4000
+_AS_IT_IS = Execution(device="cpu")  # Ray has chosen the device, and a trial sees what its slot sees
 _TELL_NOTHING = (JobStatus.FINISHED, JobStatus.STOPPED, JobStatus.HELD_ELSEWHERE)
 
 
@@ -46,7 +48,7 @@ class Slot:
         with tempfile.NamedTemporaryFile(prefix="epsgrid-slot-", delete=False) as errors:
             try:
                 told = functools.partial(_run_told, work, errors.name)
-                local.run([job], told, slots=1, notify=notify, stop=self, preload=self._preload)
+                local.run([job], told, slots=1, notify=notify, stop=self, execution=_AS_IT_IS, preload=self._preload)
             finally:
                 Path(errors.name).unlink(missing_ok=True)
             status = ended[0] if ended else JobStatus.STOPPED  # told to stop before it began

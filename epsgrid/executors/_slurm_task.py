@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from epsgrid.executors import Job, JobStatus, _slurm_queue
+from epsgrid.executors._memory import oom_kills, seen_status
 from epsgrid.executors._slurm_array import Array
 from epsgrid.store.lease import STALE_S
 
@@ -48,6 +49,7 @@ class _Told:
 
         Signals wait while the child starts: what comes meanwhile must find it, and find it ready.
         """
+        kills_before = oom_kills()
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             if self.any:
@@ -60,7 +62,7 @@ class _Told:
         child.join()
         self.child = None
         assert child.exitcode is not None
-        return child.exitcode
+        return seen_status(child.exitcode, kills_before)
 
 
 def main(arguments: list[str]) -> int:

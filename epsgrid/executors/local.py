@@ -1,8 +1,8 @@
 """Run jobs on this machine, each in a process of its own: what one does to memory or to itself cannot hurt another.
 
 Processes are forked from a server that has imported everything heavy once, so one costs milliseconds instead of the
-seconds that importing torch takes. The server never touches CUDA, so that its children may. Three things about it are
-arranged here because multiprocessing does not:
+seconds that importing torch takes. The server never touches CUDA, so that its children may, each with the device that
+was chosen for it; see `_places`. Three things about it are arranged here because multiprocessing does not:
 
 * Threads: the server is started with one thread per numerical library, before any of them is loaded.
 * Signals: Ctrl-C and SIGTERM to a whole process group must not tear the server or a job's process down behind the
@@ -22,14 +22,17 @@ import threading
 import time
 import types
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from epsgrid.errors import ExecutionError
-from epsgrid.executors import NO_SETTINGS, Job, JobEnded, JobEvent, JobStarted, StopRequest
+from epsgrid.executors import NO_SETTINGS, Job, JobEnded, JobEvent, JobStarted, StopRequest, _devices
+from epsgrid.executors._memory import oom_kills, seen_status
+from epsgrid.executors._places import Place, Places
 from epsgrid.spec.model import Execution
 
 PRELOAD = ("epsgrid.worker",)
@@ -45,6 +48,7 @@ _STARTING = threading.Lock()  # what is changed while a process starts belongs t
 _POLL_S = 0.05
 _WATCH_S = 0.5
 _BLOCKED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_NO_CUDA_CALL = "PYTORCH_NVML_BASED_CUDA_CHECK"  # with it, torch tells whether there is CUDA without a call of CUDA
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
@@ -69,7 +73,8 @@ def run(
         slots: at least 1.
         notify: called in the caller's thread.
         stop: asked about 20 times a second.
-        execution: of no use here.
+        execution: its `device` says whether trials train on CUDA devices. Jobs are then spread over those that are
+            visible, and each sees its own alone.
         preload: modules that the server imports; only the first call of a process decides, for the server stays.
 
     Raises:
@@ -78,16 +83,29 @@ def run(
     assert slots >= 1, "a job needs a slot"
     assert work.__module__ != "__main__", "the main script is not run again in a job's process"
     if jobs and _is_ready(preload, stop):
-        with contextlib.closing(_Pool(work, slots, notify)) as pool:
+        devices = _devices.training(execution, os.environ)
+        with contextlib.closing(_Pool(work, devices, slots, notify)) as pool:
             pool.run(jobs, stop)
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A job that runs: where, and how many processes the system had killed for memory before it began."""
+
+    job: Job
+    place: Place
+    kills_before: int | None
 
 
 class _Pool:
     """The processes of running jobs, and what was asked of them."""
 
-    def __init__(self, work: Callable[[Job], int], slots: int, notify: Callable[[JobEvent], None]) -> None:
-        self.work, self.slots, self.notify = work, slots, notify
-        self.running: dict[ForkServerProcess, Job] = {}
+    def __init__(
+        self, work: Callable[[Job], int], devices: Sequence[str], slots: int, notify: Callable[[JobEvent], None]
+    ) -> None:
+        self.work, self.notify = work, notify
+        self.running: dict[ForkServerProcess, _Running] = {}
+        self.places = Places(devices, slots, self._pids, os.environ)
         self.level = 0
 
     def run(self, jobs: Sequence[Job], stop: StopRequest) -> None:
@@ -96,8 +114,8 @@ class _Pool:
             self._obey(stop.level())
             if self.level:
                 waiting.clear()
-            if waiting and len(self.running) < self.slots:
-                self._start(waiting.popleft())
+            if waiting and (place := self.places.take(waiting[0])) is not None:
+                self._start(waiting.popleft(), place)
                 continue
             if not self.running:
                 return
@@ -120,25 +138,37 @@ class _Pool:
                 else:
                     process.kill()
 
-    def _start(self, job: Job) -> None:
+    def _pids(self) -> list[int]:
+        return [process.pid for process in self.running if process.pid is not None]
+
+    def _start(self, job: Job, place: Place) -> None:
         self.notify(JobStarted(job))
+        kills_before = oom_kills()
         try:
-            process = _started(_run_job, self.work, job)
+            process = _started(_run_job, self.work, job, _variables(place.device))
         except (OSError, EOFError) as error:
             print(
                 f"no process could be started for trial {job.trial}: {error or 'the fork server died'}", file=sys.stderr
             )
+            self.places.leave(job, place)
             self.notify(JobEnded(job, CANNOT_START))
         else:
-            self.running[process] = job
+            self.running[process] = _Running(job, place, kills_before)
 
     def _reap(self, timeout_s: float) -> None:
         wait([process.sentinel for process in self.running], timeout_s)
         for process in [process for process in self.running if process.exitcode is not None]:
-            job, status = self.running.pop(process), process.exitcode
+            ended, status = self.running.pop(process), process.exitcode
             process.close()
             assert status is not None
-            self.notify(JobEnded(job, status))
+            self.places.leave(ended.job, ended.place)
+            self.notify(JobEnded(ended.job, seen_status(status, ended.kills_before)))
+
+
+def _variables(device: str | None) -> dict[str, str | None]:
+    """Return the variables of a job's environment that are not those of the server; None for one to remove."""
+    chosen = {} if device is None else {_devices.VISIBLE: device}
+    return {_NO_CUDA_CALL: os.environ.get(_NO_CUDA_CALL), **chosen}
 
 
 def _is_ready(preload: tuple[str, ...], stop: StopRequest) -> bool:
@@ -147,7 +177,7 @@ def _is_ready(preload: tuple[str, ...], stop: StopRequest) -> bool:
     The first process can only be forked when the imports, seconds of them, are done; to wait for it in a thread keeps
     this one free to notice a stop.
     """
-    forkserver.set_forkserver_preload(list(preload))
+    forkserver.set_forkserver_preload([*preload, __name__])  # this module too, which every process needs
     errors: list[Exception] = []
 
     def start_one() -> None:
@@ -188,9 +218,13 @@ def _started_once(target: Callable[..., object], arguments: tuple[object, ...]) 
 
 @contextlib.contextmanager
 def _server_environment() -> Iterator[None]:
-    """Set what the server inherits: one thread per library, and our own module path instead of the current folder."""
+    """Set what the server inherits: one thread per library, and our own module path instead of the current folder.
+
+    Whatever it imports may ask torch whether there is CUDA; the answer must not come from CUDA itself, which would then
+    fail in every child, or show all of them the same devices.
+    """
     path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
-    wanted = {**dict.fromkeys(_ONE_THREAD, "1"), "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+    wanted = {**dict.fromkeys(_ONE_THREAD, "1"), "PYTHONPATH": path, "PYTHONSAFEPATH": "1", _NO_CUDA_CALL: "1"}
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:
@@ -225,8 +259,13 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _run_job(work: Callable[[Job], int], job: Job) -> None:
-    """Be a job's process."""
+def _run_job(work: Callable[[Job], int], job: Job, variables: Mapping[str, str | None]) -> None:
+    """Be a job's process; no call of CUDA has been made in it yet, so that it sees the devices it is told."""
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED)
     threading.Thread(target=_die_with_the_command, name="watch the command", daemon=True).start()

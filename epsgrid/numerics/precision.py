@@ -23,6 +23,8 @@ _RANGES = {
 DTYPES = tuple(_RANGES)
 """The types known here, by torch's names."""
 
+_SHORT = {"fp16": "float16", "half": "float16", "bf16": "bfloat16", "fp32": "float32", "fp64": "float64"}
+
 
 def underflow_warning(epsilon: float, dtype: str = "float32") -> str | None:
     """Return a line that warns of an ε too small for the type of the optimizer's state, or None.
@@ -35,11 +37,13 @@ the optimizer in float32, or use a larger epsilon'
 
     Args:
         epsilon: ε as the optimizer adds it, > 0.
-        dtype: type of the tensor it is added to, one of `DTYPES`; with autocast that is float32 all the same.
+        dtype: type of the tensor it is added to, one of `DTYPES` or short for one, such as fp16; with autocast that is
+            float32 all the same.
 
     Raises:
         ValueError: `dtype` is another one.
     """
+    dtype = _SHORT.get(dtype, dtype)
     if dtype not in _RANGES:
         raise ValueError(f"unknown type {dtype!r}; expected one of: {', '.join(_RANGES)}")
     limits = _RANGES[dtype]

@@ -224,12 +224,13 @@ class Ray(Frozen):
     """How trials run with `executor: ray`.
 
     `address` is that of a running cluster, such as "10.0.0.1:6379"; without it a cluster is started on this machine for
-    the time of the sweep. `cpus` and `gpus` are what one trial takes; `gpus: 0.25` packs four trials on one GPU.
+    the time of the sweep. `cpus` and `gpus` are what one trial takes; `gpus: 0.25` packs four trials on one GPU. Left
+    out, `gpus` is 1 / `execution.trials_per_device` where the cluster has GPUs and `execution.device` is not cpu.
     """
 
     address: str | None = None
     cpus: PositiveFloat = 1.0
-    gpus: Annotated[float, Field(ge=0)] = 0.0
+    gpus: Annotated[float, Field(ge=0)] | None = None
 
 
 class Slurm(Frozen):
@@ -268,6 +269,11 @@ class Log(Frozen):
 class Execution(Frozen):
     """Where and how trials run; nothing here can change a trial's numbers beyond rounding.
 
+    `workers` is how many trials run at once: left out, as many as there is room for. On this machine that is one for
+    each processor, or, where CUDA trains, `trials_per_device` on each device that CUDA_VISIBLE_DEVICES shows; more
+    workers than that are not used. A trial that runs out of memory is one of its `retries` and has its device, or the
+    machine, for itself then.
+
     `keep_checkpoints` says which finished trials keep their last state, from which one of more epochs goes on: `small`,
     those of at most a megabyte; `all`, which takes four to five times the model's size for each trial; or `none`.
     """
@@ -275,6 +281,7 @@ class Execution(Frozen):
     executor: str = "local"
     workers: Annotated[int, Field(ge=1)] | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    trials_per_device: Annotated[int, Field(ge=1)] = 1
     retries: Annotated[int, Field(ge=0)] = 1
     keep_checkpoints: Literal["small", "all", "none"] = "small"
     log: Log = Log()

@@ -7,15 +7,26 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from epsgrid import executors
-from epsgrid.executors import ExecutorPlugin, Job, JobEnded, JobEvent, JobStarted, JobStatus, StopRequest
+from epsgrid.executors import (
+    Alone,
+    ExecutorPlugin,
+    Job,
+    JobEnded,
+    JobEvent,
+    JobStarted,
+    JobStatus,
+    StopRequest,
+    _devices,
+)
 from epsgrid.grids._plan import Plan, PlannedTrial
+from epsgrid.numerics.precision import underflow_warning
 from epsgrid.observing.trackers import require_installed
-from epsgrid.spec.model import Spec
+from epsgrid.spec.model import Execution, Spec
+from epsgrid.stages import out_of_memory
 from epsgrid.stages.experiment import Asked
 from epsgrid.stages.extension import extending
 from epsgrid.stages.pruning import Watch
@@ -27,6 +38,7 @@ from epsgrid.store.state import FINISHED, PRUNED, glance, trial_state
 
 _POLL_S = 0.5
 _CLUSTER_SLOTS = 64
+_TOLD = (JobStatus.FAILED, JobStatus.STOPPED, JobStatus.OUT_OF_MEMORY, JobStatus.DEVICE_OUT_OF_MEMORY)
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,12 @@ class SweepPlan:
     def to_run(self) -> int:
         """Trials without a result, but those that were pruned and are left so."""
         return len(self.states) - self.count(*self.settled)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is to be said of values of ε that float32, in which every optimizer here keeps v, cannot hold."""
+        values = sorted({epsilon for epsilons in self.plan.epsilons.values() for epsilon in epsilons})
+        return tuple(line for line in map(underflow_warning, values) if line is not None)
 
     @property
     def estimated_seconds(self) -> float | None:
@@ -163,6 +181,7 @@ class _Runner:
         self.stop = _StopOnFailure(stop) if fail_fast else stop
         self.trials = {trial.id: trial for trial in planned.trials}
         self.attempts: Counter[str] = Counter()
+        self.alone: dict[str, Alone] = {}
         self.asked_about: set[Job] = set()
         self.trained = 0
         self.settled = _settled(asked.spec)
@@ -195,9 +214,11 @@ class _Runner:
     def _ready(self, executor: ExecutorPlugin, left: Sequence[PlannedTrial]) -> list[Job]:
         """Return the jobs that nobody is at work on, and those that an earlier command left to the executor.
 
-        The latter are asked for once: to look into a cluster's queue is not for every half second.
+        The latter are asked for once: to look into a cluster's queue is not for every half second. Jobs that are to be
+        alone come last, so that no slot stays empty for one while others wait.
         """
-        jobs = [Job(str(self.folder.root), trial.id) for trial in left]
+        jobs = [Job(str(self.folder.root), trial.id, self.alone.get(trial.id, Alone.NO)) for trial in left]
+        jobs.sort(key=lambda job: job.alone)
         running = {job for job in jobs if trial_state(self.folder.trial(job.trial)) == "running"}
         watched = executors.in_hand(executor, [job for job in jobs if job in running - self.asked_about])
         self.asked_about |= running
@@ -220,8 +241,13 @@ class _Runner:
         folder = self.folder.trial(trial.id)
         if event.status != JobStatus.FINISHED and not self.stop.level():
             self.attempts[trial.id] += 1
-            told = event.status in (JobStatus.FAILED, JobStatus.STOPPED)
-            if not told and self.attempts[trial.id] > self.execution.retries:
+            again = self.attempts[trial.id] <= self.execution.retries
+            if event.status in out_of_memory.NEEDS:
+                needs = out_of_memory.NEEDS[JobStatus(event.status)]
+                self.alone[trial.id] = max(needs, event.job.alone)
+                why = out_of_memory.words(event, self.execution, again=again)
+                _store_out_of_memory(folder, trial.id, event.status, why, self.attempts[trial.id])
+            elif event.status not in _TOLD and not again:
                 _store_silent_end(folder, trial.id, event.status, self.attempts[trial.id])
         state = trial_state(folder)
         if self.watch is not None:
@@ -257,7 +283,7 @@ def with_states(planned: Plan, asked: Asked, workers: int | None) -> SweepPlan:
     states = {trial: found.state for trial, found in seen.items()}
     done = [found.seconds for found in seen.values() if found.state == "done" and found.seconds is not None]
     mean = sum(done) / len(done) if done else None
-    slots = workers or asked.spec.execution.workers or default_slots(asked.spec)
+    slots = slots_of(asked.spec, workers)
     return SweepPlan(
         planned,
         states,
@@ -273,17 +299,37 @@ def _settled(spec: Spec) -> tuple[str, ...]:
     return FINISHED if spec.sweep.prune is None else (*FINISHED, PRUNED)
 
 
-def default_slots(spec: Spec) -> int:
-    """Return how many trials run at once unless asked otherwise.
+def slots_of(spec: Spec, workers: int | None = None) -> int:
+    """Return how many trials run at once.
 
-    That is one per core, one where a GPU trains, and `_CLUSTER_SLOTS` where other machines than this one do.
+    Args:
+        spec: where CUDA devices of this machine train, they have room for `execution.trials_per_device` each, and more
+            workers are not used.
+        workers: how many are asked for; None means those of the spec, or without any one per processor, as many as the
+            CUDA devices have room for, and `_CLUSTER_SLOTS` where other machines than this one train.
     """
     execution = spec.execution
+    asked = workers or execution.workers
     if execution.executor == "slurm" or (execution.executor == "ray" and execution.ray.address is not None):
-        return _CLUSTER_SLOTS
-    if spec.execution.device != "cpu" and Path("/dev/nvidia0").exists():
+        return asked or _CLUSTER_SLOTS
+    room = _room_on_devices(execution)
+    if room is None:
+        return asked or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return min(asked or room, room)
+
+
+def _room_on_devices(execution: Execution) -> int | None:
+    """Return how many trials this machine's CUDA devices have room for; None where they are not used."""
+    if execution.executor == "ray" and execution.ray.gpus == 0:
+        return None
+    devices = len(_devices.training(execution, os.environ))
+    if not devices:
+        return None
+    if execution.executor == "inline":
         return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if execution.executor == "ray" and execution.ray.gpus is not None:
+        return max(1, int(devices / execution.ray.gpus))
+    return devices * execution.trials_per_device
 
 
 def _store_trials(folder: ExperimentFolder, planned: Plan) -> None:
@@ -303,12 +349,26 @@ def _failure(experiment: ExperimentFolder, trial: str) -> TrialFailure:
     return TrialFailure.read(path)
 
 
+def _store_out_of_memory(folder: TrialFolder, trial: str, status: int, why: str, attempts: int) -> None:
+    """Keep what follows from a trial's want of memory, with the trial's own words where it had any."""
+    if status == JobStatus.KILLED_FOR_MEMORY:
+        _store_end(folder, trial, f"{why}; the system ended its process", attempts)
+    elif folder.failure_json.exists():
+        failure = TrialFailure.read(folder.failure_json)
+        replace(failure, error=f"{why} ({failure.error})").write(folder.failure_json)
+
+
 def _store_silent_end(folder: TrialFolder, trial: str, status: int, attempts: int) -> None:
     """Keep that a trial's process ended without saying why, as one that a signal killed does."""
     if status < 0:
         why = f"its process was killed by signal {-status}" + (" (often: out of memory)" if status == -9 else "")
     else:
         why = f"its process ended with status {status} and told nothing; see the command's own messages"
+    _store_end(folder, trial, why, attempts)
+
+
+def _store_end(folder: TrialFolder, trial: str, why: str, attempts: int) -> None:
+    """Keep why a trial's process ended, which could not do so itself."""
     ended = datetime.now(UTC).isoformat(timespec="seconds")
     failure = TrialFailure(id=trial, error=why, trace="", log=str(folder.log), attempts=attempts, ended=ended)
     failure.write(folder.failure_json)

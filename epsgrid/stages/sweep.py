@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -13,6 +13,7 @@ from epsgrid.executors import StopRequest
 from epsgrid.grids._plan import Plan, PlannedTrial, plan
 from epsgrid.grids._rates import EffectiveRates
 from epsgrid.spec import differences
+from epsgrid.spec.model import Spec
 from epsgrid.stages.experiment import Asked, enter, prepare_data
 from epsgrid.stages.probe import bounds_identity, probe_identity, read_probe
 from epsgrid.stages.pruning import import_optuna
@@ -64,7 +65,7 @@ def on_ray(asked: Asked, address: str) -> Asked:
 
 
 def plan_sweep(asked: Asked, grid: GridChoice, workers: int | None) -> SweepPlan:
-    """Return what `sweep` would do, without writing into the experiment's folder or importing torch.
+    """Return what `sweep` would do, without writing into the experiment's folder, downloading or importing torch.
 
     Where the data are not here yet, every trial counts as one to run; where the bounds are not measured yet, the
     narrowed grid is left out, and effective learning rates are taken to be the spec's. All of it is told.
@@ -74,7 +75,7 @@ def plan_sweep(asked: Asked, grid: GridChoice, workers: int | None) -> SweepPlan
     """
     unknown, names, checksum = [], _chosen(grid), ""
     try:
-        checksum = prepare_data(asked.spec).checksum
+        checksum = prepare_data(_offline(asked.spec)).checksum
     except DataError as error:
         unknown.append(f"the data are not ready, so all trials count as to run: {error}")
     has_epsilon = optimizers.load(asked.spec.optimizer.name).HAS_EPSILON
@@ -97,7 +98,6 @@ def sweep(
     fail_fast: bool,
     notify: Callable[[SweepEvent], None],
     stop: StopRequest,
-    only: Collection[str] | None = None,
 ) -> SweepSummary:
     """Train the trials that have no result yet; those that failed earlier are tried again.
 
@@ -106,11 +106,10 @@ def sweep(
     Args:
         asked: the spec and its folder.
         grid: which grids to train.
-        workers: trials at once; None means as the spec says, or one per core.
+        workers: trials at once; None means as the spec says, or one per core or GPU slot.
         fail_fast: start nothing more after the first failure.
         notify: told the plan, then each trial's start and end.
         stop: asked whether to stop.
-        only: ids of the trials to train; None for all that have no result.
 
     Returns:
         The states of all trials at the end, whether or not the sweep was stopped.
@@ -123,10 +122,17 @@ def sweep(
     if asked.spec.sweep.prune is not None:
         import_optuna()
     data = prepare_data(asked.spec)
-    planned = _only(_plan(asked, _chosen(grid), data.checksum), only)
+    planned = _plan(asked, _chosen(grid), data.checksum)
     enter(asked, data)
     _store_grids(asked, _chosen(grid), data.checksum)
     return train_planned(asked, planned, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop)
+
+
+def _offline(spec: Spec) -> Spec:
+    """Return the spec with its data to be found here and not downloaded."""
+    if not getattr(spec.task, "download", False):
+        return spec
+    return spec.model_copy(update={"task": spec.task.model_copy(update={"download": False})})
 
 
 def _chosen(grid: GridChoice) -> tuple[str, ...]:
@@ -147,12 +153,6 @@ def _plan(asked: Asked, names: Sequence[str], data_checksum: str) -> Plan:
     bounds = probe.bounds()
     rates = EffectiveRates.of(bounds, probe.placement) if spec.sweep.lr_mode == "effective" else None
     return plan(spec, data_checksum, bounds, names, has_epsilon=has_epsilon, rates=rates)
-
-
-def _only(planned: Plan, ids: Collection[str] | None) -> Plan:
-    if ids is None:
-        return planned
-    return replace(planned, trials=tuple(trial for trial in planned.trials if trial.id in ids))
 
 
 def _probe(asked: Asked, data_checksum: str, need: str) -> ProbeRecord:

@@ -14,7 +14,7 @@ import torch
 
 from epsgrid.errors import ExecutionError
 
-_NEVER_HAND_BACK = ((-3, 2**30), (-1, 2**31 - 1), (-2, 0))
+_KEEP = ((-3, 2**27), (-1, 2**31 - 1), (-2, 0))
 """Of glibc's mallopt: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD, in bytes."""
 
 
@@ -58,14 +58,14 @@ def keep_freed_memory() -> bool:
     """Let this process keep the memory that it frees, for the next tensor of that size; return whether it can.
 
     The C library hands a large block back to the system when it is freed, and the system clears every page of the next
-    one: half of a step of a language model with 10,000 words, a twentieth of one of VGG11. What is kept is at most the
-    most that was ever in use, and fragments of it. Other C libraries than glibc are left as they are.
+    one: half of a step of a language model with 10,000 words, a twentieth of one of VGG11. Blocks of more than 128 MiB
+    are handed back as ever, or what is kept would come to gigabytes. Other C libraries than glibc are left as they are.
     """
     try:
         tune = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    return all(tune(setting, value) == 1 for setting, value in _NEVER_HAND_BACK)
+    return all(tune(setting, value) == 1 for setting, value in _KEEP)
 
 
 @contextmanager

@@ -55,9 +55,12 @@ class RayCluster:
                 node_ip_address="127.0.0.1", include_dashboard=False, object_store_memory=80 * 2**20, **resources
             )
 
-    def run(self, *arguments: Any, cpus: float = 1, gpus: float = 0, **options: Any) -> None:
+    def run(
+        self, *arguments: Any, cpus: float = 1, gpus: float | None = 0, trials_per_device: int = 1, **options: Any
+    ) -> None:
         """Run jobs on it, as the executor plug-in does."""
-        execution = Execution(ray=Ray(address=self.address, cpus=cpus, gpus=gpus))
+        settings = Ray(address=self.address, cpus=cpus, gpus=gpus)
+        execution = Execution(ray=settings, trials_per_device=trials_per_device)
         ray.run(*arguments, **{"execution": execution, "preload": LIGHT, **options})
 
 

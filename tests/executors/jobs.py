@@ -79,6 +79,20 @@ def places(job: Job) -> int:
     return 0
 
 
+def stay(job: Job) -> int:
+    """Note from when to when a job ran, which devices it saw, and how torch was told to look for CUDA.
+
+    The first word of the trial's name is how many must have begun before it ends.
+    """
+    began = time.monotonic()
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("PYTORCH_NVML_BASED_CUDA_CHECK")
+    note(job, "began")
+    wait_for(lambda: len(list(Path(job.experiment).glob("*.began"))) >= int(job.trial.partition("-")[0]))
+    time.sleep(0.05)
+    note(job, f"stay {began} {time.monotonic()} {seen[0]} {seen[1]}")
+    return 0
+
+
 def wait_for(condition: Callable[[], bool]) -> None:
     """Wait until something is so; fail when it takes too long."""
     deadline = time.monotonic() + PATIENCE_S

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from epsgrid.errors import ExecutionError
-from epsgrid.executors import Job, local
-from tests.executors.jobs import StopWhen, Told, work
+from epsgrid.executors import Alone, Job, JobEnded, JobEvent, JobStatus, _memory, local
+from epsgrid.spec.model import Execution
+from tests.executors.fake_gpus import UUIDS, install
+from tests.executors.jobs import StopWhen, Told, stay, work
 
 PATIENCE_S = 60
 
@@ -217,3 +219,71 @@ def test_a_killed_command_takes_jobs_and_server_along(tmp_path: Path) -> None:
         assert all(_is_alive(pid) for pid in pids)
         driver.kill()
         _wait_for(lambda: not any(_is_alive(pid) for pid in pids))
+
+
+def _stay(folder: Path, *jobs: Job, slots: int) -> dict[str, tuple[float, float, str]]:
+    """Run jobs where CUDA trains; return of each when it began, when it ended, and which devices it saw."""
+    told, execution = Told(), Execution(device="cuda")
+    local.run(jobs, stay, slots=slots, notify=told, stop=StopWhen(), execution=execution)
+    assert set(told.statuses.values()) == {0}
+    found = {}
+    for job in jobs:
+        _, began, ended, device, check = (folder / f"{job.trial}.stay").read_text().split()
+        assert check == "None", "how torch looks for CUDA is changed in the server only"
+        found[job.trial] = float(began), float(ended), device
+    return found
+
+
+def _most_at_once(stays: list[tuple[float, float, str]]) -> int:
+    return max(sum(other[0] <= one[0] < other[1] for other in stays) for one in stays)
+
+
+def test_each_job_sees_the_one_device_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two devices, two jobs on each: in turn, and never more than that."""
+    install(tmp_path, monkeypatch, 2)
+    found = _stay(tmp_path, *(Job(str(tmp_path), f"4-{number}") for number in range(8)), slots=4)
+    assert [found[f"4-{number}"][2] for number in range(4)] == [UUIDS[0], UUIDS[1]] * 2
+    by_device = {uuid: [each for each in found.values() if each[2] == uuid] for uuid in UUIDS[:2]}
+    assert sum(map(len, by_device.values())) == 8
+    assert all(_most_at_once(stays) == 2 for stays in by_device.values())
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
+def test_devices_are_those_that_the_environment_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, monkeypatch, 3)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,0,-1,1")
+    found = _stay(tmp_path, *(Job(str(tmp_path), f"2-{number}") for number in range(2)), slots=2)
+    assert [found["2-0"][2], found["2-1"][2]] == ["2", "0"]
+
+
+def test_a_job_that_is_to_be_alone_has_its_device_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, monkeypatch, 2)
+    jobs = [Job(str(tmp_path), f"4-{number}") for number in range(4)]
+    alone = [Job(str(tmp_path), f"6-alone-{number}", Alone.ON_DEVICE) for number in range(2)]
+    last = Job(str(tmp_path), "0-last", Alone.ON_MACHINE)
+    found = _stay(tmp_path, *jobs, *alone, last, slots=4)
+    for job in alone:
+        began, ended, device = found[job.trial]
+        beside = [each for trial, each in found.items() if each[2] == device and trial != job.trial]
+        assert all(other[1] <= began or ended <= other[0] for other in beside)
+    assert [found[job.trial][2] for job in alone] in ([UUIDS[0], UUIDS[1]], [UUIDS[1], UUIDS[0]]), "one on each"
+    assert found["0-last"][0] >= max(each[1] for trial, each in found.items() if trial != "0-last")
+
+
+def test_a_job_that_the_system_killed_for_its_memory_is_told_from_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "vmstat").write_text("oom_kill 3\n")
+    monkeypatch.setattr(_memory, "_PROC", tmp_path)
+    told, jobs = Told(), [Job(str(tmp_path), trial) for trial in ("kill-1", "kill-2")]
+
+    def notify(event: JobEvent) -> None:
+        told(event)
+        if isinstance(event, JobEnded):
+            (tmp_path / "vmstat").write_text("oom_kill 4\n")  # before the second begins, after the first has ended
+
+    local.run(jobs, work, slots=1, notify=notify, stop=StopWhen())
+    assert told.statuses == {"kill-1": -signal.SIGKILL, "kill-2": -signal.SIGKILL}
+    monkeypatch.setattr(local, "oom_kills", lambda: 3)  # as if it had gone up while the jobs ran
+    local.run(jobs, work, slots=1, notify=notify, stop=StopWhen())
+    assert told.statuses == dict.fromkeys(("kill-1", "kill-2"), JobStatus.KILLED_FOR_MEMORY)

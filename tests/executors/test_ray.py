@@ -8,11 +8,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from epsgrid.errors import ExecutionError
-from epsgrid.executors import Job, JobEnded, _ray_cluster, ray
+from epsgrid.executors import Alone, Job, JobEnded, JobStarted, _ray_cluster, ray
 from epsgrid.spec.model import Execution, Ray
 from tests.executors.conftest import RayCluster
 from tests.executors.jobs import (
@@ -148,12 +149,64 @@ def test_gpus_are_shared_by_fractions(ray_cluster: RayCluster, tmp_path: Path) -
     assert all("gpus=0 " in (tmp_path / f"{trial}.places").read_text() for trial in trials)
 
 
-def test_without_a_gpu_asked_for_none_is_seen_and_that_is_told(
-    ray_cluster: RayCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_unless_told_otherwise_trials_share_gpus_and_one_that_is_to_be_alone_does_not(
+    ray_cluster: RayCluster, tmp_path: Path
 ) -> None:
-    ray_cluster.run(_jobs(tmp_path, "x"), places, slots=1, notify=Told(), stop=StopWhen())
+    """One GPU, made up: three would fit on it, and the last waits until it is whole again."""
+    told, trials = Told(), ["x-0", "x-1", "x-2"]
+    jobs = [*_jobs(tmp_path, *trials), Job(str(tmp_path), "alone", Alone.ON_DEVICE)]
+    ray_cluster.run(jobs, places, slots=4, notify=told, stop=StopWhen(), gpus=None, trials_per_device=3)
+    assert told.statuses == dict.fromkeys((*trials, "alone"), 0)
+    assert told.most_at_once == 3
+    assert isinstance(told.events[-2], JobStarted) and told.started[-1] == "alone"
+    assert all("gpus=0 " in (tmp_path / f"{trial}.places").read_text() for trial in (*trials, "alone"))
+
+
+def test_no_gpu_taken_means_that_none_is_seen(ray_cluster: RayCluster, tmp_path: Path) -> None:
+    ray_cluster.run(_jobs(tmp_path, "x"), places, slots=1, notify=Told(), stop=StopWhen(), gpus=0)
     assert "gpus= " in (tmp_path / "x.places").read_text()
-    assert "trials take no GPU, though the Ray cluster has some" in capsys.readouterr().err
+
+
+def _nodes(*resources: dict[str, float]) -> list[dict[str, object]]:
+    lost = {"Alive": False, "Resources": {"CPU": 256.0, "GPU": 8.0}}
+    return [lost, *({"Alive": True, "Resources": each} for each in resources)]
+
+
+GPU_NODES = _nodes({"CPU": 16.0, "GPU": 2.0}, {"CPU": 64.0, "GPU": 1.0}, {"CPU": 96.0})
+CPU_NODES = _nodes({"CPU": 16.0}, {"CPU": 64.0})
+
+
+@pytest.mark.parametrize(
+    ("settings", "nodes", "alone", "cpus", "gpus"),
+    [
+        ({}, GPU_NODES, Alone.NO, 1, 1),
+        ({"trials_per_device": 4}, GPU_NODES, Alone.NO, 1, 0.25),
+        ({"trials_per_device": 4}, GPU_NODES, Alone.ON_DEVICE, 1, 1),
+        ({"trials_per_device": 4}, GPU_NODES, Alone.ON_MACHINE, 64, 1),
+        ({"trials_per_device": 4}, CPU_NODES, Alone.NO, 1, 0),
+        ({"trials_per_device": 4}, CPU_NODES, Alone.ON_DEVICE, 64, 0),
+        ({"trials_per_device": 4, "device": "cuda"}, CPU_NODES, Alone.NO, 1, 0.25),
+        ({"trials_per_device": 4, "device": "cpu"}, GPU_NODES, Alone.NO, 1, 0),
+        ({"device": "cpu"}, GPU_NODES, Alone.ON_MACHINE, 96, 0),
+        ({"ray": Ray(gpus=0.5, cpus=2)}, GPU_NODES, Alone.NO, 2, 0.5),
+        ({"ray": Ray(gpus=0.5, cpus=2), "trials_per_device": 4}, GPU_NODES, Alone.ON_DEVICE, 2, 1),
+        ({"ray": Ray(gpus=2)}, GPU_NODES, Alone.ON_MACHINE, 16, 2),
+        ({"ray": Ray(gpus=0)}, GPU_NODES, Alone.NO, 1, 0),
+        ({"ray": Ray(cpus=32)}, [], Alone.ON_MACHINE, 32, 0),
+    ],
+)
+def test_what_a_trial_takes(
+    settings: dict[str, Any], nodes: list[dict[str, Any]], alone: Alone, cpus: float, gpus: float
+) -> None:
+    assert ray.what_one_takes(Execution(**settings), nodes, alone) == ray.Takes(cpus, gpus)
+
+
+@pytest.mark.parametrize("trials", range(1, 65))
+def test_so_many_trials_fit_on_a_gpu_as_the_spec_wants(trials: int) -> None:
+    """As Ray counts, in whole ten-thousandths."""
+    gpus = ray.what_one_takes(Execution(trials_per_device=trials), GPU_NODES, Alone.NO).gpus
+    assert gpus > 0
+    assert 10_000 // round(10_000 * gpus) >= trials
 
 
 @pytest.mark.parametrize(
@@ -172,7 +225,7 @@ def test_what_no_node_has_is_refused_at_once(ray_cluster: RayCluster, takes: dic
 def test_nodes_that_are_gone_have_nothing() -> None:
     nodes = [{"Alive": False, "Resources": {"CPU": 64.0}}]
     with pytest.raises(ExecutionError, match="Its nodes: none"):
-        ray.require_room(nodes, Ray())
+        ray.require_room(nodes, ray.Takes(1, 0))
 
 
 def test_slots_that_cannot_run_trials_are_told(ray_cluster: RayCluster) -> None:

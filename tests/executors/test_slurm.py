@@ -6,11 +6,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from epsgrid.errors import CorruptRecordError, ExecutionError, StoreError
-from epsgrid.executors import Job, JobStatus, _slurm_queue, _slurm_task, slurm
+from epsgrid.executors import Job, JobStatus, _memory, _slurm_queue, _slurm_task, slurm
 from epsgrid.executors._slurm_array import Array, read_all
 from epsgrid.executors._slurm_script import script
 from epsgrid.spec.model import Execution, Slurm
@@ -363,6 +364,20 @@ def test_a_task_that_is_told_to_stop_before_its_trial_begins_starts_none(tmp_pat
             signal.signal(number, handler)
     assert told.time_is_up
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("kills", "status"), [([3, 3], -signal.SIGKILL), ([3, 4], JobStatus.KILLED_FOR_MEMORY)])
+def test_a_trial_that_was_killed_for_its_memory_is_told_from_others(
+    monkeypatch: pytest.MonkeyPatch, kills: list[int], status: int
+) -> None:
+    child = SimpleNamespace(start=lambda: None, join=lambda: None, exitcode=-signal.SIGKILL)
+    made = SimpleNamespace(Process=lambda target, args: child)
+    monkeypatch.setattr(_slurm_task.multiprocessing, "get_context", lambda kind: made)
+    counts = iter(kills)
+    monkeypatch.setattr(_slurm_task, "oom_kills", lambda: next(counts))
+    monkeypatch.setattr(_memory, "oom_kills", lambda: next(counts))
+    monkeypatch.setattr(_slurm_task.signal, "signal", lambda number, handler: None)
+    assert _slurm_task._Told().run(work, Job("x", "y")) == status
 
 
 def test_a_command_that_cannot_be_run_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,7 @@ def test_a_known_identity_and_its_id() -> None:
     [
         "experiment=other",
         "task.root=/somewhere",
-        "execution={executor: inline, workers: 3, device: cpu, retries: 0}",
+        "execution={executor: inline, workers: 3, device: cpu, trials_per_device: 4, retries: 0}",
         "probe={batches: 3, seed: 7}",
         "sweep={learning_rates: [1, 2], seeds: [9], grid: narrowed, default_epsilon: 1}",
     ],

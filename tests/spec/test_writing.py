@@ -72,6 +72,7 @@ execution:
   executor: local
   workers: null
   device: auto
+  trials_per_device: 1
   retries: 1
   keep_checkpoints: small
   log:
@@ -81,7 +82,7 @@ execution:
   ray:
     address: null
     cpus: 1.0
-    gpus: 0.0
+    gpus: null
   slurm:
     partition: null
     account: null

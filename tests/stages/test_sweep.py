@@ -4,14 +4,16 @@ import signal
 import pytest
 
 from epsgrid import executors
+from epsgrid.cli.tables import plan_lines
 from epsgrid.errors import SpecError, StoreError
 from epsgrid.executors import JobEnded, JobStarted
+from epsgrid.numerics.precision import underflow_warning
 from epsgrid.report.compare import compare
 from epsgrid.report.load import load_experiment
 from epsgrid.report.text.render import cells_table, tables
 from epsgrid.stages import probe as probe_stage
 from epsgrid.stages.experiment import resolve
-from epsgrid.stages.running import SweepPlan, TrialEnded, TrialStarted, default_slots
+from epsgrid.stages.running import SweepPlan, TrialEnded, TrialStarted, slots_of
 from epsgrid.stages.sweep import on_ray, plan_sweep, sweep
 from epsgrid.store.lease import Lease
 from epsgrid.store.records import GridRecord
@@ -66,6 +68,15 @@ def test_dry_run_of_what_is_not_measured_or_not_here(spec_path, tmp_path):
     assert planned.to_run == 13
     assert "the data are not ready" in planned.unknown[0]
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_downloads_nothing(spec_path, tmp_path, monkeypatch):
+    """`download: true` made it fetch 170 MB, to say how many trials there are."""
+    monkeypatch.setattr("epsgrid.data.cifar10._download", lambda *_: pytest.fail("downloaded"))
+    asked = resolve(spec_path, None, ["task={name: cifar10, root: nowhere, download: true}"], tmp_path / "runs")
+    planned = plan_sweep(asked, "conventional", None)
+    assert planned.to_run == 13
+    assert "the data are not ready, so all trials count as to run: CIFAR-10 not found" in planned.unknown[0]
 
 
 def test_dry_run_of_an_optimizer_without_epsilon_asks_for_no_probe(spec_path, tmp_path):
@@ -127,7 +138,7 @@ def test_a_stop_leaves_the_rest_pending(asked):
 
 
 def test_slots_are_the_cores_of_this_process(asked):
-    assert default_slots(asked.spec) == len(os.sched_getaffinity(0))
+    assert slots_of(asked.spec) == len(os.sched_getaffinity(0))
 
 
 def test_what_only_tells_how_far_bounds_can_be_trusted_may_change(asked, spec_path, tmp_path):
@@ -142,7 +153,7 @@ def test_what_only_tells_how_far_bounds_can_be_trusted_may_change(asked, spec_pa
 
 def test_a_cluster_is_not_limited_to_the_cores_of_this_machine(spec_path, tmp_path):
     def slots(*overrides):
-        return default_slots(resolve(spec_path, None, [*overrides, "execution.device=cpu"], tmp_path / "runs").spec)
+        return slots_of(resolve(spec_path, None, [*overrides, "execution.device=cpu"], tmp_path / "runs").spec)
 
     here = len(os.sched_getaffinity(0))
     assert slots() == slots("execution.executor=local") == slots("execution.executor=ray") == here
@@ -214,3 +225,12 @@ def test_trials_that_an_earlier_command_left_to_the_executor_are_watched(asked, 
     assert summary.counts == {"done": 13}
     assert handed == [[trial.id for trial in planned if trial is not planned[1]], [planned[1].id]]
     assert asked_for == [[planned[0].id, planned[1].id]]
+
+
+def test_an_epsilon_that_float32_cannot_hold_is_warned_of_before_it_is_trained(asked):
+    """It was trained in silence, and divided 0 by 0 wherever a gradient vanished."""
+    tiny = asked.with_sweep(default_epsilon=1e-50)
+    planned = plan_sweep(tiny, "default", 1)
+    assert planned.warnings == (underflow_warning(1e-50),)
+    assert plan_lines(planned)[1:] == [f"warning: {underflow_warning(1e-50)}"]
+    assert plan_sweep(asked, "conventional", 1).warnings == ()

@@ -1,0 +1,159 @@
+"""Trials for which memory runs out, with a stand-in for the place where they run: this process, one after another."""
+
+import pytest
+
+from epsgrid.executors import Alone, Job, JobEnded, JobStarted, JobStatus
+from epsgrid.spec.model import Execution
+from epsgrid.stages.experiment import resolve
+from epsgrid.stages.out_of_memory import words
+from epsgrid.stages.running import TrialEnded, slots_of
+from epsgrid.stages.sweep import plan_sweep, sweep
+from epsgrid.store.records import TrialFailure
+from tests.executors.fake_gpus import install
+from tests.stages.conftest import NeverStop
+
+
+def _asking(spec_path, *overrides):
+    """Ask for five trials."""
+    given = ["execution.executor=local", "sweep.seeds=[0,1,2,3,4]", *overrides]
+    return resolve(spec_path, None, given, spec_path.parent / "runs")
+
+
+class Cramped:
+    """Has memory for a trial that is alone, and not for the third and fifth that come beside others."""
+
+    def __init__(self, folder, status, enough=True):
+        self.folder, self.status, self.enough = folder, status, enough
+        self.calls = []
+
+    def run(self, jobs, work, *, slots, notify, stop, execution):
+        self.calls.append([(job.trial, job.alone) for job in jobs])
+        first = len(self.calls) == 1
+        for number, job in enumerate(jobs):
+            if stop.level():
+                return
+            fits = number not in (2, 4) if first else job.alone == self.needs and self.enough
+            notify(JobStarted(job))
+            notify(JobEnded(job, work(job) if fits else self.fail(job)))
+
+    @property
+    def needs(self):
+        return Alone.ON_DEVICE if self.status == JobStatus.DEVICE_OUT_OF_MEMORY else Alone.ON_MACHINE
+
+    def fail(self, job):
+        """End as a trial's process does: it says why, unless it was killed."""
+        folder = self.folder.trial(job.trial)
+        if self.status != JobStatus.KILLED_FOR_MEMORY:
+            before = TrialFailure.read(folder.failure_json).attempts if folder.failure_json.exists() else 0
+            told = "OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB."
+            TrialFailure(job.trial, told, "a trace", str(folder.log), before + 1, "now").write(folder.failure_json)
+        return self.status
+
+
+def _run(asked, monkeypatch, status, **options):
+    events, place = [], Cramped(asked.folder, status, **options)
+    monkeypatch.setattr("epsgrid.executors.load", lambda name: place)
+    summary = sweep(asked, "default", workers=4, fail_fast=False, notify=events.append, stop=NeverStop())
+    return summary, [event for event in events if isinstance(event, TrialEnded)], place
+
+
+@pytest.mark.parametrize(
+    ("status", "what"),
+    [
+        (JobStatus.DEVICE_OUT_OF_MEMORY, "of the CUDA device"),
+        (JobStatus.OUT_OF_MEMORY, "of the machine"),
+        (JobStatus.KILLED_FOR_MEMORY, "of the machine"),
+    ],
+)
+def test_a_trial_that_ran_out_of_memory_is_tried_again_alone(spec_path, monkeypatch, status, what):
+    asked = _asking(spec_path)
+    summary, ended, place = _run(asked, monkeypatch, status)
+    assert summary.counts == {"done": 5}
+    first, second = place.calls
+    assert {alone for _, alone in first} == {Alone.NO}
+    assert second == [(first[2][0], place.needs), (first[4][0], place.needs)]
+    told = [event.failure.error for event in ended if event.failure is not None]
+    assert len(told) == 2
+    assert all(error.startswith(f"out of memory {what}; it is tried again alone") for error in told)
+    assert not asked.folder.trial(first[2][0]).failure_json.exists()
+
+
+@pytest.mark.parametrize("status", [JobStatus.DEVICE_OUT_OF_MEMORY, JobStatus.KILLED_FOR_MEMORY])
+def test_one_that_does_not_fit_alone_either_ends_with_what_to_do(spec_path, monkeypatch, status):
+    summary, _, place = _run(_asking(spec_path), monkeypatch, status, enough=False)
+    assert summary.counts == {"done": 3, "failed": 2}
+    assert len(place.calls) == 2
+    for failure in summary.failures:
+        assert ", though it ran alone: it needs a smaller training.batch_size or model, or more memory" in failure.error
+        assert f"`epsgrid retry {failure.id}`" in failure.error
+        assert failure.attempts == 2
+        assert ("CUDA out of memory. Tried" in failure.error) == (status == JobStatus.DEVICE_OUT_OF_MEMORY)
+
+
+def test_without_retries_it_is_told_how_to_have_it_alone(spec_path, monkeypatch):
+    asked = _asking(spec_path, "execution.retries=0")
+    summary, _, place = _run(asked, monkeypatch, JobStatus.DEVICE_OUT_OF_MEMORY)
+    assert len(place.calls) == 1
+    for failure in summary.failures:
+        assert f"no retry was left: `epsgrid retry {failure.id} --workers 1` trains it alone" in failure.error
+        assert "a smaller execution.trials_per_device leaves more for each" in failure.error
+
+
+@pytest.mark.parametrize(
+    ("executor", "status", "expected"),
+    [
+        ("local", JobStatus.OUT_OF_MEMORY, "a smaller execution.workers leaves more"),
+        ("inline", JobStatus.OUT_OF_MEMORY, "though it ran alone"),
+        ("slurm", JobStatus.KILLED_FOR_MEMORY, "of the machine: ask for more with execution.slurm.memory"),
+        ("slurm", JobStatus.DEVICE_OUT_OF_MEMORY, "though it ran alone: it needs a smaller training.batch_size"),
+    ],
+)
+def test_what_helps_depends_on_the_place(executor, status, expected):
+    event = JobEnded(Job("folder", "abcd"), status)
+    assert expected in words(event, Execution(executor=executor), again=False)
+
+
+def test_the_device_is_not_enough_where_the_machine_ran_out():
+    event = JobEnded(Job("folder", "abcd", Alone.ON_DEVICE), JobStatus.OUT_OF_MEMORY)
+    assert words(event, Execution(), again=True) == "out of memory of the machine; it is tried again alone"
+    event = JobEnded(Job("folder", "abcd", Alone.ON_MACHINE), JobStatus.DEVICE_OUT_OF_MEMORY)
+    assert "though it ran alone; it is tried again" in words(event, Execution(), again=True)
+
+
+def test_jobs_are_the_same_with_or_without_company():
+    """An executor finds again by its job what an earlier command left to it."""
+    alone, other = Job("folder", "abcd", Alone.ON_DEVICE), Job("folder", "abcd")
+    assert alone == other
+    assert len({alone, other}) == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "workers", "slots"),
+    [
+        ((), None, 2),
+        (("execution.trials_per_device=3",), None, 6),
+        (("execution.trials_per_device=3",), 4, 4),
+        (("execution.trials_per_device=3", "execution.workers=5"), None, 5),
+        (("execution.trials_per_device=3",), 64, 6),
+        (("execution.executor=ray", "execution.trials_per_device=3"), None, 6),
+        (("execution.executor=ray", "execution.ray.gpus=0.25"), None, 8),
+        (("execution.executor=ray", "execution.ray.gpus=2"), None, 1),
+        (("execution.executor=ray", "execution.ray.address=h:1"), 9, 9),
+        (("execution.executor=slurm",), None, 64),
+        (("execution.executor=inline", "execution.trials_per_device=3"), None, 1),
+    ],
+)
+def test_slots_are_what_the_devices_have_room_for(spec_path, tmp_path, monkeypatch, overrides, workers, slots):
+    install(tmp_path, monkeypatch, 2)
+    given = ["execution.device=cuda", "execution.executor=local", *overrides]
+    asked = resolve(spec_path, None, given, tmp_path / "runs")
+    assert slots_of(asked.spec, workers) == slots
+    assert plan_sweep(asked, "conventional", workers).slots == slots
+
+
+def test_devices_do_not_count_where_processors_train(spec_path, tmp_path, monkeypatch):
+    install(tmp_path, monkeypatch, 2)
+    asked = resolve(spec_path, None, ["execution.device=cpu", "execution.executor=local"], tmp_path / "runs")
+    assert slots_of(asked.spec, 7) == 7
+    on_ray = resolve(spec_path, None, ["execution={executor: ray, device: cuda, ray: {gpus: 0}}"], tmp_path / "runs")
+    assert slots_of(on_ray.spec, 7) == 7
