@@ -117,7 +117,7 @@ def _lines(text: bytes, place: str) -> Iterator[list[str]]:
     if not text.strip():
         raise DataError(f"{place} is empty: it must hold text, one sentence a line")
     try:
-        decoded = text.decode()
+        decoded = text.decode("utf-8-sig")  # without the mark that editors on Windows put in front
     except UnicodeDecodeError as error:
         raise DataError(f"{place}: not UTF-8 at byte {error.start}; convert it, or fetch it again") from error
     for number, line in enumerate(decoded.removesuffix("\n").split("\n"), start=1):

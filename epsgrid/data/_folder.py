@@ -23,6 +23,9 @@ T = TypeVar("T")
 
 _AT_ONCE = 250
 
+_DEEP = ("I", "F")
+"""How PIL's names of more than 8 bits per channel begin; its conversion to colour would cut their values off."""
+
 Fit = Callable[["Image.Image", tuple[int, int]], "Image.Image"]
 """Brings an image to (width, height)."""
 
@@ -78,7 +81,7 @@ def list_classes(folders: Iterable[tuple[str, Path]]) -> Listing:
     """List the images of classes, each given as its name and the folder that holds its images and nothing else.
 
     Raises:
-        DataError: a class is empty or holds folders.
+        DataError: a class is empty, holds folders, or cannot be read.
     """
     digest = hashlib.sha256()
     names: list[str] = []
@@ -94,14 +97,22 @@ def list_classes(folders: Iterable[tuple[str, Path]]) -> Listing:
 
 def _list_class(folder: Path, digest: hashlib._Hash) -> list[str]:
     """List a class by name, and feed name, size and time of change of each file to the digest."""
-    with os.scandir(folder) as entries:
-        found = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror}); a folder of images is expected there") from error
     if not found:
         raise DataError(f"{folder}: no images in it; every class needs some in train and in test")
     for entry in found:
         if entry.is_dir():
             raise DataError(f"{entry.path}: a folder where images are expected; move its files up, or remove it")
-        status = entry.stat()
+        try:
+            status = entry.stat()
+        except OSError as error:
+            raise DataError(
+                f"{entry.path}: cannot be read ({error.strerror}), as where a link leads nowhere; replace or remove it"
+            ) from error
         digest.update(f"{folder.name}/{entry.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return [entry.path for entry in found]
 
@@ -125,10 +136,10 @@ def decode_sized(listing: Listing, size: tuple[int, int], fit: Fit | None = None
         fit: brings an image of another size to this one; without it every image must have it.
 
     Raises:
-        DataError: a file is no readable image or has another size; it is named.
+        DataError: a file is no readable image, has another size, or more than 8 bits per channel, and is named; or all
+            of them do not fit into memory.
     """
-    width, height = size
-    pixels = np.empty((len(listing.files), 3, height, width), np.uint8)
+    pixels = _room_for(len(listing.files), size)
     starts = range(0, len(listing.files), _AT_ONCE)
     with ThreadPoolExecutor(_cores()) as threads:
         work = [
@@ -141,6 +152,19 @@ def decode_sized(listing: Listing, size: tuple[int, int], fit: Fit | None = None
         finally:
             threads.shutdown(cancel_futures=True)
     return Images(pixels, np.array(listing.labels, np.int64))
+
+
+def _room_for(count: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return an array for (count, 3, height, width) pixels."""
+    width, height = size
+    try:
+        return np.empty((count, 3, height, width), np.uint8)
+    except MemoryError as error:
+        gigabytes = count * 3 * height * width / 1e9
+        raise DataError(
+            f"{count:,} images of {width}×{height} pixels need {gigabytes:,.0f} GB of memory, which this machine has"
+            " not; bring them to a smaller size"
+        ) from error
 
 
 def _cores() -> int:
@@ -161,6 +185,8 @@ def _decode(file: str, size: tuple[int, int], fit: Fit | None) -> NDArray[np.uin
     """Decode one file into (height, width, 3)."""
 
     def to_array(image: Image.Image) -> NDArray[np.uint8]:
+        if image.mode.startswith(_DEEP):
+            raise DataError(f"{file}: more than 8 bits per channel (PIL's mode {image.mode}); convert it to 8")
         if image.size == size:
             return np.asarray(image.convert("RGB"))
         if fit is None:

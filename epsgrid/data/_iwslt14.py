@@ -68,8 +68,7 @@ def fetch(folder: Path, fetcher: Fetcher) -> bool:
     require("sacremoses", "translation")
     archive = folder / ARCHIVE.name
     fetched = fetcher.get({archive: ARCHIVE})
-    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-    fetcher.say(f"no checksum of the archive is published; what comes out is counted. Its SHA-256: {digest}")
+    fetcher.say(f"no checksum of the archive is published; what comes out is counted. Its SHA-256: {_sha256(archive)}")
     try:
         prepare_archive(archive, folder / FOLDER, COUNTS, tell=fetcher.say)
     except DataError as error:
@@ -77,6 +76,14 @@ def fetch(folder: Path, fetcher: Fetcher) -> bool:
     if fetched:
         archive.unlink(missing_ok=True)
     return True
+
+
+def _sha256(archive: Path) -> str:
+    try:
+        with archive.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{archive}: cannot be read ({error.strerror}); the archive is expected there") from error
 
 
 def check(place: Path) -> Iterator[Finding]:
@@ -136,7 +143,8 @@ def prepare_archive(
     if counts is not None and found != counts:
         raise DataError(
             f"{archive}: {_count(found)} pairs came out, expected {_count(counts)} from the official archive of IWSLT14"
-            " German-English; is this another release of it, or sacremoses of another version?"
+            " German-English; is this another release of it, or sacremoses of another version? To take it all the same:"
+            f" epsgrid data prepare {archive} FOLDER --any-counts"
         )
     _write(folder, splits)
     return found

@@ -56,7 +56,7 @@ def load(root: str | None = None, download: bool = False, environment: Mapping[s
     another.
 
     Args:
-        root: an image folder, or a folder that is or holds torchvision's copy.
+        root: an image folder, or a folder that holds one as `cifar10-images`, or that is or holds torchvision's copy.
         download: let torchvision download its copy where none is found.
         environment: variables that name the folders.
 
@@ -130,8 +130,8 @@ def _find(root: str | None, environment: Mapping[str, str]) -> Path | None:
     folder = Path(root).expanduser().absolute()
     if folder.name == _BATCHES and folder.is_dir():
         return folder
-    if (folder / _BATCHES).is_dir():
-        return folder / _BATCHES
+    if held := find((folder,)):
+        return held
     return folder if (folder / "train").is_dir() or (folder / "test").is_dir() else None
 
 

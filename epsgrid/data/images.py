@@ -1,8 +1,8 @@
 """Any folder of labelled images: train/<class>/* and test/<class>/*, in any format PIL reads.
 
-`val` or `validation` will do where there is no `test`. Tiny-ImageNet is read as its archive unpacks: 200 folders
-train/<class>/images/*, and val/images/* with their classes in val/val_annotations.txt; its own test images have no
-labels, so the 10,000 of val are the test images, as in the published experiments.
+`val` or `validation` will do where there is no `test`, or where its images are not by class. Tiny-ImageNet is read as
+its archive unpacks: 200 folders train/<class>/images/*, and val/images/* with their classes in val/val_annotations.txt;
+its own test images have no labels, so the 10,000 of val are the test images, as in the published experiments.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def load(
             has another size than the first one and `size` is None.
     """
     folder = Path(root).expanduser().absolute()
-    train, test = _list_train(folder / "train"), _list_test(folder)
+    train = _list_train(folder / "train")
+    test = _list_test(folder, set(train.classes))
     if train.classes != test.classes:
         test = _same_classes(folder, train, test)
     key = hashlib.sha256(
@@ -104,20 +105,33 @@ def _images_of(folder: Path) -> Path:
     return folder / "images" if (folder / "images").is_dir() else folder
 
 
-def _list_test(folder: Path) -> Listing:
-    if (folder / "val" / _ANNOTATIONS).is_file():
+def _list_test(folder: Path, classes: set[str]) -> Listing:
+    """List the test images: of the splits by class the first that has any of the training images' classes.
+
+    So a `test` whose images have no labels, as data sets of competitions have it, does not stand before a `val`.
+    """
+    if (folder / "val" / _ANNOTATIONS).is_file() and (folder / "val" / "images").is_dir():
         return _list_annotated(folder / "val")
-    for name in _TESTS:
-        if (folder / name).is_dir():
-            return list_classes((each, _images_of(folder / name / each)) for each in class_names(folder / name))
-    raise DataError(f"{folder}: found none of the folders {', '.join(_TESTS)}, which hold images to test on by class")
+    splits = [folder / name for name in _TESTS if (folder / name).is_dir()]
+    if not splits:
+        raise DataError(
+            f"{folder}: found none of the folders {', '.join(_TESTS)}, which hold images to test on by class"
+        )
+    for split in splits:
+        names = class_names(split)
+        if classes & set(names):
+            return list_classes((each, _images_of(split / each)) for each in names)
+    raise DataError(
+        f"{' and '.join(map(str, splits))}: no folder of a training class such as {min(classes)!r};"
+        f" the images to test on lie in {splits[0]}/<class>/*"
+    )
 
 
 def _list_annotated(split: Path) -> Listing:
     """List Tiny-ImageNet's val: one folder of images, and a file whose lines begin with name and class."""
     annotations = split / _ANNOTATIONS
     pairs = []
-    for number, line in enumerate(annotations.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(_read_lines(annotations), 1):
         name, *rest = line.split("\t")
         if not rest:
             raise DataError(f"{annotations}:{number}: expected a file name and its class between tabs, got {line!r}")
@@ -135,6 +149,16 @@ def _list_annotated(split: Path) -> Listing:
     signature = hashlib.sha256(f"{everything.signature} {pairs}".encode()).hexdigest()
     files = tuple(present[name] for _, name in pairs)
     return Listing(files, tuple(number_of[label] for label, _ in pairs), classes, signature)
+
+
+def _read_lines(file: Path) -> list[str]:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: cannot be read ({error}); unpack the archive again") from error
+    if not lines:
+        raise DataError(f"{file}: an empty file; it must name images and their classes, a line each")
+    return lines
 
 
 def _same_classes(folder: Path, train: Listing, test: Listing) -> Listing:

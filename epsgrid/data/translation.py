@@ -170,7 +170,7 @@ def _text(folder: Path, split: str, languages: Sequence[str], contents: Sequence
 def _lines(path: Path, content: bytes) -> list[str]:
     """Return the lines, without spaces at their ends."""
     try:
-        lines = content.decode("utf-8").removesuffix("\n").split("\n")
+        lines = content.decode("utf-8-sig").removesuffix("\n").split("\n")  # without the mark of editors on Windows
     except UnicodeDecodeError as error:
         number = content.count(b"\n", 0, error.start) + 1
         raise DataError(f"{path}:{number}: not UTF-8 ({error.reason}); convert the file to UTF-8") from error

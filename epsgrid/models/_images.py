@@ -17,9 +17,10 @@ def require_images(model: str, inputs: tuple[int, ...], smallest: int) -> tuple[
         SpecError: `inputs` is no image, or one smaller than that.
     """
     if len(inputs) != 3 or min(inputs[1:]) < smallest:
+        other = ", or `model: {name: mlp}`, which takes images of any size" if len(inputs) == 3 else " or another model"
         raise SpecError(
             f"model {model} needs images of at least {smallest}×{smallest} pixels, as (channels, height, width);"
-            f" this task gives {inputs}; take another task, or `model: {{name: mlp}}`, which takes any shape"
+            f" this task gives {inputs}; take another task{other}"
         )
     channels, height, width = inputs
     return channels, height, width

@@ -172,6 +172,10 @@ class Placement:
         return float((epsilon / self.factor) ** (1 / self.exponent)) + self.outer * epsilon
 
 
+class OutOfRangeError(ValueError):
+    """No double is the ε that was asked for."""
+
+
 def convert(epsilon: float, source: Placement, target: Placement) -> float:
     """Return the ε that does in one optimizer what `epsilon` does in another.
 
@@ -188,6 +192,7 @@ def convert(epsilon: float, source: Placement, target: Placement) -> float:
         target: where the ε to be found enters; both for the same step.
 
     Raises:
+        OutOfRangeError: what `epsilon` becomes lies outside the range of double precision.
         ValueError: `epsilon` is not positive and finite, or an optimizer's denominator grows with every step and its
             placement is stated for infinitely many.
     """
@@ -197,7 +202,16 @@ def convert(epsilon: float, source: Placement, target: Placement) -> float:
         if math.isinf(placement.per_gradient):
             raise ValueError(f"{placement.compared_with} grows with every step: say at which step to convert")
     gradient = source.magnitude_from_epsilon(epsilon) / source.per_gradient
-    return target.epsilon_from_magnitude(gradient * target.per_gradient)
+    try:
+        found = target.epsilon_from_magnitude(gradient * target.per_gradient)
+    except OverflowError:
+        found = math.inf
+    if not 0 < found < math.inf:
+        raise OutOfRangeError(
+            f"epsilon {epsilon!r}, {source.description}, has no counterpart {target.description}:"
+            " it would lie outside the range of double precision, 5e-324 to 1.8e+308"
+        )
+    return found
 
 
 def _root_of_correction(beta2: float, step: float) -> float:

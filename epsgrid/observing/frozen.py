@@ -22,6 +22,7 @@ from epsgrid.observing.layers import NamedParameters
 from epsgrid.observing.probing import Probing, parameters_of
 from epsgrid.observing.recomputing import Loss
 from epsgrid.observing.restoring import left_as_found
+from epsgrid.observing.underflow import warn_of_underflow
 from epsgrid.observing.understudy import Betas
 
 
@@ -91,6 +92,7 @@ def probe(
     """
     _check_counts(epochs=epochs, steps=steps, accumulate=accumulate)
     real = unwrap(optimizer)
+    warn_of_underflow(real)
     with left_as_found(model, parameters_of(real)):
         probing = Probing(
             model,

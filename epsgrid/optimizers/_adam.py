@@ -18,4 +18,4 @@ def corrected(entry: str, state: Mapping[str, Any], group: Mapping[str, Any]) ->
     if entry not in state:
         return None
     _, beta2 = group["betas"]
-    return SecondMoment(state[entry], float(beta2), state["step"])
+    return SecondMoment(state[entry], float(beta2), state["step"], lasting=True)

@@ -14,7 +14,7 @@ from epsgrid.stages.experiment import Asked, enter, prepare_data
 from epsgrid.stages.running import SweepEvent, SweepSummary, train_planned
 from epsgrid.stages.sweep import plan_sweep, swept
 from epsgrid.store.aside import set_aside
-from epsgrid.store.cells import asked_cells
+from epsgrid.store.cells import asked_cells, meant
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.pruning import spare
 from epsgrid.store.state import trial_state
@@ -47,7 +47,7 @@ def chosen(folder: ExperimentFolder, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _one(ids: Sequence[str], name: str) -> str:
-    fitting = [trial for trial in ids if trial == name or (len(name) >= _LEAST_PREFIX and trial.startswith(name))]
+    fitting = meant(ids, name, least=_LEAST_PREFIX)
     if len(fitting) == 1:
         return fitting[0]
     if fitting:

@@ -1,12 +1,13 @@
-"""The data sets: which are here, fetch one, check one. Nothing is ever fetched by another command."""
+"""The data sets: which are here, fetch, check or prepare one. Nothing is ever fetched by another command."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from epsgrid.data import _iwslt14
 from epsgrid.data._catalogue import CATALOGUE, DataSet, named
 from epsgrid.data._fetch import Fetcher, Finding
 from epsgrid.data._places import data_folders
@@ -36,6 +37,16 @@ class Fetched:
     place: Path
     fetched_now: bool
     looked_for: bool
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A folder of parallel text and the pairs of each split."""
+
+    place: Path
+    train: int
+    valid: int
+    test: int
 
 
 @dataclass(frozen=True)
@@ -109,6 +120,27 @@ def check_data(name: str, folder: Path | None, environment: Mapping[str, str] = 
             f" `epsgrid data fetch {name}` gets it ({data.download_mb} MB), --dir names another folder"
         )
     return Checked(data, place, tuple(data.check(place)))
+
+
+def prepare_iwslt14(
+    archive: Path, folder: Path, *, any_counts: bool = False, tell: Callable[[str], None] = lambda line: None
+) -> Prepared:
+    """Make a folder of parallel text from an archive of IWSLT14 German-English, wherever either lies.
+
+    Args:
+        archive: the official one, or one of the same layout.
+        folder: what to make; must not be there yet.
+        any_counts: take other numbers of pairs than the official archive gives.
+        tell: told, in a line, what is being done.
+
+    Raises:
+        DataError: the archive is damaged or lacks a file, other counts come out, or the folder is there already or
+            cannot be written.
+        ExecutionError: sacremoses is not installed.
+    """
+    place = folder.expanduser().absolute()
+    counts = None if any_counts else _iwslt14.COUNTS
+    return Prepared(place, *_iwslt14.prepare_archive(archive.expanduser(), place, counts, tell=tell))
 
 
 def _folders(folder: Path | None, environment: Mapping[str, str]) -> tuple[Path, ...]:

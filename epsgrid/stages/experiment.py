@@ -14,7 +14,7 @@ from epsgrid.optimizers._scaling import scaling_of
 from epsgrid.spec import differences, identity, load_spec, parse_spec, spec_from_json, spec_to_yaml
 from epsgrid.spec.model import Spec
 from epsgrid.stages.extension import earlier_trainings
-from epsgrid.store.latest import latest, remember
+from epsgrid.store.latest import find, remember
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import ExperimentRecord
 from epsgrid.trials.extending import extends
@@ -63,11 +63,6 @@ def resolve(spec_path: Path | None, out: Path | None, overrides: Sequence[str], 
     if overrides:
         spec = parse_spec(spec_to_yaml(spec), source, overrides)
     return Asked(spec, folder, runs_root)
-
-
-def find(out: Path | None, runs_root: Path) -> ExperimentFolder:
-    """Return the folder of the experiment in `out`, or of the latest one under `runs_root`."""
-    return ExperimentFolder((out or latest(runs_root)).absolute())
 
 
 def read_experiment(folder: ExperimentFolder) -> ExperimentRecord:

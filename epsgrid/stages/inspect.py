@@ -16,6 +16,7 @@ from epsgrid.report.words import power
 from epsgrid.stages.experiment import read_experiment
 from epsgrid.stages.probe import read_probe
 from epsgrid.store import observations
+from epsgrid.store.cells import meant
 from epsgrid.store.latest import latest
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import ExperimentRecord, GridCell, GridRecord, ProbeRecord
@@ -213,11 +214,11 @@ def _chosen(folder: ExperimentFolder, cells: tuple[GridCell, ...], name: str) ->
     """Return the one trial whose id begins with a name."""
     if not cells:
         raise StoreError(f"{folder.root}: nothing was swept here yet; `epsgrid sweep` does it")
-    fitting = [cell for cell in cells if cell.id == name] or [cell for cell in cells if cell.id.startswith(name)]
+    by_id = {cell.id: cell for cell in cells}
+    fitting = meant(tuple(by_id), name)
     if len(fitting) == 1:
-        return InspectedTrial(fitting[0], trial_state(folder.trial(fitting[0].id)))
-    by_id = {cell.id: cell for cell in fitting or cells}
-    close = [by_id[found] for found in difflib.get_close_matches(name, by_id, n=_SHOWN, cutoff=0.0)]
+        return InspectedTrial(by_id[fitting[0]], trial_state(folder.trial(fitting[0])))
+    close = [by_id[found] for found in difflib.get_close_matches(name, fitting or by_id, n=_SHOWN, cutoff=0.0)]
     what = f"{len(fitting)} trials begin with" if fitting else "no trial begins with"
     raise StoreError(f"{folder.root}: {what} {name!r}; {'they are' if fitting else 'closest'}:\n  {_listed(close)}")
 

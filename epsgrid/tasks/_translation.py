@@ -14,6 +14,7 @@ as the one in models/transformer.py does.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from epsgrid.data._parallel import END, PAD
+from epsgrid.errors import SpecError
 from epsgrid.numerics.seeds import derive_seed
 from epsgrid.spec.model import TaskOptions
 from epsgrid.tasks import Metric, Split
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
     from epsgrid.data._parallel import Pairs, ParallelCorpus, Sentences
     from epsgrid.data.translation import Encoding
+
+_SEARCHED = ("encode", "begin", "step", "max_length")
+"""What a model has besides its call, so that it can be searched."""
 
 EVALUATION_TOKENS = 4096
 """Tokens at a time when a split is scored; it bounds memory and does not depend on the spec."""
@@ -119,7 +124,24 @@ class TranslationTask:
         return 1.0
 
     def begin_epoch(self, model: torch.nn.Module, batch_size: int) -> None:
-        """Do nothing: nothing is carried from batch to batch."""
+        """See that the model fits: nothing is carried from batch to batch.
+
+        Raises:
+            SpecError: the model does not translate; or it has one embedding for two dictionaries, which can be told by
+                its shape only where they differ in size.
+        """
+        if not _translates(model, searched=self._options.bleu):
+            raise SpecError(
+                f"a translation task needs a model that translates, and {type(model).__name__} is none;"
+                " use `model: transformer`"
+            )
+        source = getattr(model, "source_embedding", None)
+        shares = source is not None and source is getattr(model, "target_embedding", None)
+        if shares and self._data.source_pieces != self._data.target_pieces:
+            raise SpecError(
+                "model.shared: all needs one dictionary for both languages, the task's are two;"
+                " set task.joined: true, or model.shared: decoder"
+            )
 
     def batches(self, seed: int, epoch: int, batch_size: int, first_step: int = 0) -> Iterator[TranslationBatch]:
         """Yield the batches of an epoch, from `first_step` on, in an order drawn from (seed, epoch)."""
@@ -253,6 +275,15 @@ class TranslationTask:
         decoder = Stepping(model, model.encode(self._filled(source, rows)))
         found = beam_search(decoder, decoder.tensor(limits.clip(max=model.max_length - 1)), search)
         return [translation.tokens for translation in found]
+
+
+def _translates(model: torch.nn.Module, *, searched: bool) -> bool:
+    """Return whether a model takes source and target and, where it is searched, gives what the search needs."""
+    try:
+        inspect.signature(model.forward).bind(None, None)
+    except TypeError:
+        return False
+    return not searched or all(hasattr(model, name) for name in _SEARCHED)
 
 
 def _perplexity(loss: float) -> float:

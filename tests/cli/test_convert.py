@@ -25,6 +25,14 @@ def test_without_a_target_all_are_listed(shell):
     assert next(line for line in lines if line.startswith("adagrad")).split()[1:3] == ["needs", "--step"]
 
 
+def test_among_all_targets_one_that_no_float_can_hold_is_left_open(shell):
+    lines = shell.run("convert", "1e-170", "--from", "adam", "--dtype", "float64").stdout.splitlines()
+    found = {line.split()[0]: line.split()[1:4] for line in lines[1:]}
+    assert found["eadam"] == ["out", "of", "range"] and found["nadam"][0] == "1e-170"
+    words = shell.run("convert", "1e-170", "--from", "adam", "--to", "eadam", expect=2).stderr
+    assert "epsilon 1e-170, outside the root: √v̂ + ε, has no counterpart added to v in place" in words
+
+
 def test_json_holds_both_ends(shell):
     done = shell.run(
         "convert", "1e-8", "--from", "adam", "--to", "radam", "--step", "1", "--dtype", "float16", "--json"

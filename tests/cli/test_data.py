@@ -1,4 +1,4 @@
-"""`epsgrid data list|fetch|check`, as a user types them; no test leaves this machine."""
+"""`epsgrid data list|fetch|check|prepare`, as a user types them; no test leaves this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from rich.console import Console
 
 from epsgrid.cli.commands.data import _shown
 from epsgrid.data.ptb import FILES, MIRROR
+from epsgrid.errors import DataError
+from epsgrid.stages.data import Prepared, prepare_iwslt14
 from tests.cli.conftest import Shell
+from tests.data.test_iwslt14 import members, pack
 
 REAL = Path.home() / ".cache" / "epsgrid" / "data"
 needs_ptb = pytest.mark.skipif(not (REAL / "ptb").is_dir(), reason=f"Penn Treebank is not in {REAL}")
@@ -88,6 +91,23 @@ def test_check_says_what_is_wrong(shell: Shell) -> None:
 def test_an_unknown_name_gets_a_suggestion(shell: Shell, command: str) -> None:
     error = shell.run("data", command, "cifar", expect=2).stderr
     assert error.splitlines()[-1].startswith("error: unknown data set 'cifar'; did you mean 'cifar10'?")
+
+
+def test_an_archive_anywhere_is_prepared(shell: Shell) -> None:
+    archive = pack(shell.folder / "mine.tgz", members())
+    made = shell.run("data", "prepare", str(archive), "text", "--any-counts")
+    assert made.stdout == f"50 training, 2 validation and 10 test pairs in {shell.folder / 'text'}\n"
+    assert f"task.root: {shell.folder / 'text'}" in made.stderr
+    assert len((shell.folder / "text" / "train.de").read_text().splitlines()) == 50
+
+
+def test_an_archive_of_other_counts_is_prepared_only_when_asked(tmp_path: Path) -> None:
+    archive = pack(tmp_path / "mine.tgz", members())
+    with pytest.raises(DataError, match=r"50 / 2 / 10 pairs came out, expected 160,239 / 7,283 / 6,750"):
+        prepare_iwslt14(archive, tmp_path / "text")
+    assert not (tmp_path / "text").exists()
+    made = prepare_iwslt14(archive, tmp_path / "text", any_counts=True)
+    assert made == Prepared(tmp_path / "text", 50, 2, 10)
 
 
 @pytest.mark.parametrize("arguments", [["data", "list"], ["data", "check", "ptb"], ["data", "--help"]])

@@ -76,6 +76,12 @@ def test_missing_data_are_told_with_both_ways_to_get_them(tmp_path: Path, enviro
     assert f"`download: true` under task: and torchvision downloads it (170 MB) to {folder}" in str(caught.value)
 
 
+def test_a_root_may_hold_the_image_folder_under_its_usual_name(tmp_path: Path, environment: dict[str, str]) -> None:
+    """Where the message of a failed download into `task.root` tells to put the images; they were not found there."""
+    write_folder(tmp_path / "mine" / "cifar10-images")
+    assert len(cifar10.load(str(tmp_path / "mine"), environment=environment).test) == 10
+
+
 def test_a_root_without_data_is_told(tmp_path: Path, environment: dict[str, str]) -> None:
     write_folder(tmp_path / "cache" / "data" / "cifar10-images")  # is not fallen back to
     with pytest.raises(DataError, match=r"task\.root .*nowhere holds neither its images nor torchvision's copy"):

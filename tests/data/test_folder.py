@@ -110,3 +110,30 @@ def test_an_image_of_another_size_is_named(tmp_path: Path) -> None:
     Image.fromarray(draw(0, side=64)[:48]).save(root / "train" / "deer" / "1.png")
     with pytest.raises(DataError, match=r"deer.1\.png: 64×48 pixels, expected 32×32"):
         decode(list_images(root / "train", 10), 32)
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
+    """The traceback of a FileNotFoundError came instead."""
+    write_folder(tmp_path)
+    (tmp_path / "train" / "bird" / "9.png").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(
+        DataError, match=r"bird/9\.png: cannot be read \(No such file .*\), as where a link leads nowhere"
+    ):
+        list_images(tmp_path / "train", 10)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_more_than_8_bits_are_not_cut_off(tmp_path: Path, dtype: type) -> None:
+    """PIL's conversion to colour makes every value above 255 white; a class of such images would be blank."""
+    write_folder(tmp_path)
+    place = tmp_path / "train" / "cat" / "0.tiff"
+    Image.fromarray(np.full((32, 32), 20_000, dtype)).save(place)
+    with pytest.raises(DataError, match=r"cat/0\.tiff: more than 8 bits per channel .*; convert it to 8"):
+        decode(list_images(tmp_path / "train", 10), 32)
+
+
+def test_images_beyond_all_memory_are_told(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    words = r"20 images of 10000000×10000000 pixels need 6,000,000 GB of memory.*bring them to a smaller size"
+    with pytest.raises(DataError, match=words):
+        decode(list_images(tmp_path / "train", 10), 10_000_000)

@@ -133,6 +133,37 @@ def test_tiny_imagenets_annotations_must_fit(tiny_imagenet: Path, environment: d
         images.load(str(tiny_imagenet), environment=environment)
 
 
+def test_tiny_imagenets_annotations_must_be_readable(tiny_imagenet: Path, environment: dict[str, str]) -> None:
+    annotations = tiny_imagenet / "val" / "val_annotations.txt"
+    text = annotations.read_text()
+    annotations.write_bytes(b"val_0.JPEG\t\xff\n")
+    with pytest.raises(DataError, match=r"val_annotations\.txt: cannot be read \(.*utf-8.*unpack the archive again"):
+        images.load(str(tiny_imagenet), environment=environment)
+    annotations.write_text("")
+    with pytest.raises(DataError, match=r"val_annotations\.txt: an empty file"):
+        images.load(str(tiny_imagenet), environment=environment)
+    annotations.write_text(text)
+    (tiny_imagenet / "val" / "images").rename(tiny_imagenet / "val" / "pictures")
+    with pytest.raises(DataError, match=r"no folder of a training class such as 'n01'"):
+        images.load(str(tiny_imagenet), environment=environment)
+
+
+def test_test_images_lie_in_folders_by_class(folder: Path, environment: dict[str, str]) -> None:
+    """Without one there was nothing to score a trained model on, which was found out when all had been trained."""
+    (folder / "test").rename(folder / "elsewhere")
+    save(folder / "test" / "0.png", 1)
+    with pytest.raises(DataError, match=r"test: no folder of a training class such as 'crow'; .* lie in .*/<class>/\*"):
+        images.load(str(folder), environment=environment)
+
+
+def test_test_images_without_labels_do_not_stand_before_val(folder: Path, environment: dict[str, str]) -> None:
+    """As in ImageNet and in Tiny-ImageNet with its val sorted by class: a test/images that nobody labelled."""
+    (folder / "test").rename(folder / "val")
+    save(folder / "test" / "images" / "0.png", 1)
+    (folder / "val" / "val_annotations.txt").write_text("0.png\tcrow\n")  # left behind when it was sorted
+    assert images.load(str(folder), environment=environment).test.labels.tolist() == [0, 1]
+
+
 def test_a_missing_part_is_told(folder: Path, environment: dict[str, str]) -> None:
     (folder / "test").rename(folder / "heldout")
     with pytest.raises(DataError, match="found none of the folders test, val, validation"):

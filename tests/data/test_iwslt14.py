@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from epsgrid.data import translation
-from epsgrid.data._iwslt14 import prepare_archive
+from epsgrid.data._fetch import Fetcher
+from epsgrid.data._iwslt14 import fetch, prepare_archive
 from epsgrid.data._moses import clean, detokenizer, tokenizer
 from epsgrid.data._places import data_folders
 from epsgrid.errors import DataError
@@ -178,6 +179,14 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
     archive = pack(tmp_path / "bomb.tgz", members() | {"de-en/zeros": b"\0" * 10_000_000})
     with pytest.raises(DataError, match=r"more than 1,000,000 bytes unpacked"):
         prepare_archive(archive, tmp_path / "out", counts=None, limit_bytes=1_000_000)
+
+
+def test_a_folder_in_the_archives_place_is_told(tmp_path: Path) -> None:
+    (tmp_path / "de-en.tgz").mkdir()
+    with pytest.raises(
+        DataError, match=r"de-en\.tgz: cannot be read \(Is a directory\); the archive is expected there"
+    ):
+        fetch(tmp_path, Fetcher())
 
 
 def test_a_folder_that_is_there_is_left_alone(tmp_path: Path) -> None:

@@ -180,6 +180,12 @@ def test_an_empty_line_is_the_end_of_a_sentence() -> None:
     assert encode(texts, NAMES).train.tolist() == [0, 1, 1, 2, 1]
 
 
+def test_the_mark_that_windows_puts_in_front_is_no_part_of_a_word() -> None:
+    """The first word of such a file was another one, "\\ufeffa"."""
+    texts = {"train": b"\xef\xbb\xbfa b\n", "validation": b"\xef\xbb\xbfb\n", "test": b"a\n"}
+    assert encode(texts, NAMES).words == ("a", "b", "<eos>")
+
+
 def test_a_last_line_without_line_feed_counts() -> None:
     texts = {"train": b"a\nb", "validation": b"a", "test": b"b\n"}
     assert encode(texts, NAMES).train.tolist() == [0, 1, 2, 1]

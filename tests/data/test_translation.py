@@ -195,6 +195,8 @@ def test_lines_end_at_newlines_only_and_lose_spaces_at_their_ends(tmp_path: Path
     folder = write(tmp_path / "text")
     (folder / "test.en").write_bytes("the\u2028old tree . \r\n".encode())
     assert load(folder, environment).test.reference_lines() == ["the\u2028old tree ."]
+    (folder / "test.en").write_bytes(b"\xef\xbb\xbfthe tree\n")
+    assert load(folder, environment).test.reference_lines() == ["the tree"]
 
 
 def test_a_smaller_subset_is_part_of_a_larger_one(tmp_path: Path, environment: dict[str, str]) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epsgrid.numerics.placement import Placement, convert
+from epsgrid.numerics.placement import OutOfRangeError, Placement, convert
 
 PLACEMENTS = [
     Placement.outside(),
@@ -124,6 +124,14 @@ def test_converting_there_and_back_changes_nothing(source: Placement, target: Pl
 def test_only_a_positive_epsilon_is_converted(epsilon: float) -> None:
     with pytest.raises(ValueError, match="epsilon must be positive and finite, got"):
         convert(epsilon, Placement.outside(), Placement.inside())
+
+
+@pytest.mark.parametrize("epsilon", [1e-200, 1e308])
+def test_what_no_float_can_hold_is_refused(epsilon: float) -> None:
+    """A square that underflows was given out as an ε of 0, one that overflows as infinity or NaN."""
+    for target in (Placement.inside(), Placement.in_place(0.999, outer=1.0), Placement.in_place(0.999)):
+        with pytest.raises(OutOfRangeError, match=r"outside the root: .* has no counterpart .* double precision"):
+            convert(epsilon, Placement.outside(), target)
 
 
 def test_a_sum_over_infinitely_many_steps_is_refused() -> None:

@@ -1,11 +1,12 @@
 import pytest
 
 from epsgrid.errors import StoreError
-from epsgrid.stages.anew import chosen, set_all_aside, start_over
+from epsgrid.stages.anew import chosen, set_all_aside, start_over, train_again
 from epsgrid.stages.status import status
 from epsgrid.stages.sweep import swept
 from epsgrid.store.lease import Lease
 from epsgrid.store.records import GridRecord, TrialFailure, TrialResult
+from tests.stages.conftest import NeverStop
 from tests.stages.test_status import train
 
 
@@ -90,7 +91,7 @@ def test_retrying_starts_finished_trials_over_and_leaves_failed_ones_where_they_
 
 def test_a_sweep_of_chosen_trials_trains_no_others(asked, ids):
     set_all_aside(asked.folder, ids[:3])
-    summary = train(asked, only={ids[0]})
+    summary = train_again(asked, [ids[0]], workers=1, notify=lambda event: None, stop=NeverStop())
     assert (summary.trained, summary.counts) == (1, {"done": 1})
     assert status(asked.folder).states["pending"] == 2
     assert len(status(asked.folder).cells) == 13, "the record of the grid still holds all trials"

@@ -1,7 +1,8 @@
 import pytest
 
 from epsgrid.errors import SpecError, StoreError
-from epsgrid.stages.experiment import enter, find, prepare_data, read_experiment, resolve
+from epsgrid.stages.experiment import enter, prepare_data, read_experiment, resolve
+from epsgrid.store.latest import find
 
 
 def test_a_spec_lives_under_the_runs_folder_unless_told_otherwise(spec_path, tmp_path):

@@ -100,6 +100,42 @@ def test_what_the_loop_asks_for_beyond_batches(task: TranslationTask) -> None:
     task.begin_epoch(model, 256)
 
 
+@pytest.mark.parametrize("bleu", [True, False])
+def test_a_model_that_does_not_translate_is_refused(bleu: bool) -> None:
+    """It failed in the first batch, by a TypeError of torch's."""
+    task = make(bleu=bleu)
+    plugin = models.load("mlp")
+    model = plugin.build(plugin.Options(name="mlp"), task.inputs, task.outputs)
+    with pytest.raises(SpecError, match=r"needs a model that translates, and Sequential is none; use `model: transf"):
+        task.begin_epoch(model, 256)
+
+
+def test_a_model_without_a_search_will_do_where_there_is_no_bleu() -> None:
+    class Plain(torch.nn.Module):
+        def forward(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            return source + target
+
+    make(bleu=False).begin_epoch(Plain(), 256)
+    with pytest.raises(SpecError, match="Plain is none"):
+        make(bleu=True).begin_epoch(Plain(), 256)
+
+
+def test_two_dictionaries_of_one_size_are_two_all_the_same(task: TranslationTask) -> None:
+    """A shared embedding was refused by the dictionaries' sizes alone, which are now and then equal."""
+    with pytest.raises(SpecError, match=r"model\.shared: all needs one dictionary .* set task\.joined: true"):
+        task.begin_epoch(_of_one_size(task, shared="all"), 256)
+    task.begin_epoch(_of_one_size(task, shared="decoder"), 256)
+    joined = make(joined=True)
+    joined.begin_epoch(small(joined, shared="all"), 256)
+
+
+def _of_one_size(task: TranslationTask, **settings: Any) -> torch.nn.Module:
+    """Build a model as for a task whose two dictionaries happen to be equally long."""
+    plugin = models.load("transformer")
+    options = plugin.Options(name="transformer", **(SMALL | settings))
+    return plugin.build(options, (task.outputs, task.inputs[1]), task.outputs)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Loss and scores
 

@@ -58,9 +58,10 @@ def forget(
     """
     from epsgrid.cli.console import err, print_json
     from epsgrid.cli.console import out as results
-    from epsgrid.stages import anew, experiment
+    from epsgrid.stages import anew
+    from epsgrid.store.latest import find
 
-    folder = experiment.find(out, runs)
+    folder = find(out, runs)
     places = anew.set_all_aside(folder, anew.chosen(folder, which))
     if json:
         print_json({"version": 1, "experiment": str(folder.root), "aside": [str(place) for place in places]})

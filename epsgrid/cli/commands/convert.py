@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Weighed(NamedTuple):
-    """An optimizer's name, where it puts ε, and the ε; None where that depends on a step nobody named."""
+    """An optimizer's name, where it puts ε, and the ε; None where it needs a step, or no float can hold it."""
 
     name: str
     placement: Placement
@@ -74,14 +74,18 @@ def convert(
 
 
 def _converted(given: Weighed, target: Placement, *, single: bool) -> float | None:
-    """Convert; among all targets, one that cannot be converted to without a step is left open."""
-    from epsgrid.numerics.placement import convert
+    """Convert; among all targets, one that needs a step, or lies outside of double precision, is left open."""
+    from epsgrid.numerics.placement import OutOfRangeError, convert
 
     assert given.epsilon is not None
     if not single and math.isinf(target.per_gradient):
         return None
     try:
         return convert(given.epsilon, given.placement, target)
+    except OutOfRangeError as error:
+        if not single:
+            return None
+        raise SpecError(str(error)) from error
     except ValueError as error:
         raise SpecError(f"{error}; give --step" if "step" in str(error) else str(error)) from error
 
@@ -112,7 +116,8 @@ def _print_all(found: Sequence[Weighed]) -> None:
 
     rows = [("optimizer", "ε", "where it enters")]
     for name, placement, epsilon in found:
-        rows.append((name, "needs --step" if epsilon is None else f"{epsilon:.6g}", placement.description))
+        open_for = "needs --step" if math.isinf(placement.per_gradient) else "out of range"
+        rows.append((name, open_for if epsilon is None else f"{epsilon:.6g}", placement.description))
     for line in columns(rows):
         print(line)
 

@@ -1,4 +1,4 @@
-"""`epsgrid data list|fetch|check`."""
+"""`epsgrid data list|fetch|check|prepare`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from epsgrid.errors import ExitCode
 if TYPE_CHECKING:
     from epsgrid.stages.data import Checked, Fetched, Found
 
-HELP = "List, fetch and check data sets. Nothing is fetched unless you ask for it here, or in a spec."
+HELP = "List, fetch, check and prepare data sets. Nothing is fetched unless you ask for it here, or in a spec."
 
 _MEGA = 1_000_000
 
@@ -100,6 +100,33 @@ def check(name: NameArgument, folder: DirOption = None, json: JsonOption = False
     else:
         _print_checked(checked)
     return ExitCode.OK if checked.whole else ExitCode.USAGE
+
+
+def prepare(
+    archive: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="The official de-en.tgz, or one of its layout.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What to make; must not be there yet.")],
+    any_counts: Annotated[
+        bool, typer.Option("--any-counts", help="Take other numbers of pairs than the official archive gives.")
+    ] = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Prepare IWSLT14 German-English from its archive: tokenise, clean, split and count, as published.
+
+    `data fetch iwslt14` does the same with the archive it fetches. Nothing is unpacked outside of FOLDER, which is
+    there whole or not at all.
+    """
+    from epsgrid.cli.console import err, print_json
+    from epsgrid.stages import data as stage
+
+    with _shown(quiet=quiet) as (say, _):
+        made = stage.prepare_iwslt14(archive, folder, any_counts=any_counts, tell=say)
+    if json:
+        pairs = {"train": made.train, "valid": made.valid, "test": made.test}
+        print_json({"version": 1, "place": str(made.place), "pairs": pairs})
+        return
+    print(f"{made.train:,} training, {made.valid:,} validation and {made.test:,} test pairs in {made.place}")
+    err().print(f"Tasks find it with task.root: {made.place}", style="dim", markup=False)
 
 
 def _listed(found: Found) -> dict[str, Any]:

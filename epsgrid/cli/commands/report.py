@@ -41,13 +41,13 @@ def report(
     from epsgrid.cli.console import err, print_json
     from epsgrid.cli.console import out as results
     from epsgrid.report.text import render
-    from epsgrid.stages import experiment
     from epsgrid.stages import report as stage
+    from epsgrid.store.latest import find
 
     if run and not stage.is_one(run):
         _report_across(run, out, mlflow=mlflow, paper=paper, json=json, quiet=quiet)
         return
-    folder = experiment.find(run[0] if run else out, runs)
+    folder = find(run[0] if run else out, runs)
     written = stage.report(folder, paper=paper)
     if mlflow is not None:
         log_to_mlflow(folder, written, mlflow)

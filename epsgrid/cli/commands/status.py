@@ -36,10 +36,10 @@ def status(
     Reads the folder only, so it may be asked anywhere and at any time, also while sweeps are at work on it.
     """
     from epsgrid.cli.console import print_json
-    from epsgrid.stages import experiment
     from epsgrid.stages import status as stage
+    from epsgrid.store.latest import find
 
-    folder = experiment.find(run or out, runs)
+    folder = find(run or out, runs)
     if json:
         print_json(_document(stage.status(folder), trials=trials))
     elif watch:

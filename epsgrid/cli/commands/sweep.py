@@ -329,6 +329,7 @@ def _plan_document(planned: SweepPlan) -> dict[str, Any]:
         "estimated_seconds": planned.estimated_seconds,
         "extending": list(planned.extending),
         "unknown": list(planned.unknown),
+        "warnings": list(planned.warnings),
     }
 
 
