@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from epsgrid.numerics.scaling import scaled_magnitude
-from epsgrid.numerics.statistics import LEVEL
+from epsgrid.numerics.statistics import LEVEL, t_quantile
 
 NOISE = -0.5
 SIGNAL = 0.0
@@ -91,10 +91,8 @@ def fit_exponent(magnitudes: Mapping[int, Mapping[int, float]], level: float = L
     freedom = len(centred) - len(lines) - 1
     if freedom < 1:
         return Exponent(slope, None, None, sizes, len(lines), level)
-    from scipy.special import stdtrit  # of scipy.stats, which takes a second to import
-
     residual = math.fsum((y - slope * x) ** 2 for x, y in centred)
-    half_width = float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(residual / freedom / spread)
+    half_width = t_quantile((1 + level) / 2, freedom) * math.sqrt(residual / freedom / spread)
     return Exponent(slope, slope - half_width, slope + half_width, sizes, len(lines), level)
 
 

@@ -18,7 +18,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import NormalDist, fmean, stdev
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ ENOUGH_TO_RESAMPLE = 8
 """Values from which on `mean_interval` resamples them; `scripts/check_statistics.py` shows why not fewer."""
 _RESAMPLES = 9_999
 _RESAMPLED_AT_ONCE = 1_000_000
+_MOST_STEPS = 200
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,40 @@ def t_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
 def t_quantile(probability: float, degrees: int) -> float:
     """Return the quantile of Student's t with so many degrees of freedom.
 
+    By Newton's steps from the normal quantile, which lies nearer to 0: from there on the distribution function is
+    concave, so that no step overshoots. scipy's agrees to twelve digits at the levels in use, but takes a fifth of a
+    second to import, and every report needs it.
+
     >>> round(t_quantile(0.975, 2), 3)
     4.303
-    """
-    from scipy.special import stdtrit  # what scipy.stats uses too, which takes a second to import
 
-    return float(stdtrit(degrees, probability))
+    Args:
+        probability: in (0, 1).
+        degrees: 1 or more.
+    """
+    if probability < 0.5:
+        return -t_quantile(1 - probability, degrees)
+    inside, t = 2 * probability - 1, NormalDist().inv_cdf(probability)
+    scale = math.exp(math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2)) / math.sqrt(degrees * math.pi)
+    for _ in range(_MOST_STEPS):
+        density = scale * (1 + t * t / degrees) ** (-(degrees + 1) / 2)
+        step = (inside - _t_within(t, degrees)) / (2 * density)
+        t += step
+        if step <= 1e-15 * t:  # or below 0, by rounding
+            break
+    return t
+
+
+def _t_within(t: float, degrees: int) -> float:
+    """Return the probability that Student's t lies between −t and t (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
+    angle = math.atan(t / math.sqrt(degrees))
+    cosine, terms = math.cos(angle), []
+    term = cosine if degrees % 2 else 1.0
+    for power in range(3 if degrees % 2 else 2, degrees + 1, 2):
+        terms.append(term)
+        term *= cosine * cosine * (power - 1) / power
+    total = math.sin(angle) * math.fsum(terms)
+    return 2 / math.pi * (angle + total) if degrees % 2 else total
 
 
 def bootstrap_interval(
@@ -121,7 +150,6 @@ def bootstrap_interval(
         ValueError: there are no values, or `level` lies outside (0, 1).
     """
     import numpy as np
-    from scipy.special import ndtr, ndtri
 
     mean, sd = _checked(values, level)
     n = len(values)
@@ -130,11 +158,12 @@ def bootstrap_interval(
         return Interval(mean, end, end, n, level, "BCa")
     means = _resampled_means(np.asarray(values, dtype=np.float64), resamples, seed)
     below = (np.count_nonzero(means < mean) + 0.5 * np.count_nonzero(means == mean)) / resamples
-    bias = ndtri(min(max(below, 1 / resamples), 1 - 1 / resamples))
+    normal = NormalDist()
+    bias = normal.inv_cdf(min(max(below, 1 / resamples), 1 - 1 / resamples))
     acceleration = _skewness(values, mean) / (6 * math.sqrt(n))
-    tail = -math.sqrt(n / (n - 1)) * t_quantile((1 + level) / 2, n - 1) if expand else ndtri((1 - level) / 2)
+    tail = -math.sqrt(n / (n - 1)) * t_quantile((1 + level) / 2, n - 1) if expand else normal.inv_cdf((1 - level) / 2)
     shifted = [bias + (bias + z) / max(1 - acceleration * (bias + z), 0.1) for z in (tail, -tail)]
-    low, high = np.quantile(means, [float(ndtr(z)) for z in shifted])
+    low, high = np.quantile(means, [normal.cdf(z) for z in shifted])
     return Interval(mean, float(low), float(high), n, level, "BCa")
 
 

@@ -14,11 +14,11 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from epsgrid.errors import StoreError
 from epsgrid.report.across import Across, AcrossRow, Best, relative
 from epsgrid.report.html.page import Section, html_page
-from epsgrid.report.table import Table
 from epsgrid.report.text.across import across_headline, across_tables
 from epsgrid.report.text.latex import latex_file
 from epsgrid.report.text.page import bold, bullets, heading, joined, table_block
@@ -64,18 +64,20 @@ def _stamp(found: Across) -> str | None:
 
 
 def _html(found: Across, folder: Path) -> str:
-    tables = across_tables(found)
+    tables, headline = across_tables(found), across_headline(found)
+    per_experiment = len(found.rows) + 1
+    sections = [Section(table.title, (table,), is_open=len(table.rows) <= per_experiment) for table in tables]
     facts = [("How many", count(len(found.rows), "experiment"))]
     ratios = [row.decades_ratio for row in found.rows if row.decades_ratio is not None]
     if ratios:
         facts.append(("Narrower, at worst", f"{min(ratios):.3g} times"))
     return html_page(
         title=TITLE,
-        headline=across_headline(found),
+        headline=f"{headline[:1].upper()}{headline[1:]}",
         answer=None,
         stamp=_stamp(found),
         facts=facts,
-        sections=[Section(table.title, (table,)) for table in (*tables, *_pages(found, folder))],
+        sections=[*sections, *_pages(found, folder)],
         notes=found.warnings,
     )
 
@@ -93,9 +95,9 @@ def _markdown(found: Across, folder: Path) -> str:
     return joined(blocks)
 
 
-def _pages(found: Across, folder: Path) -> tuple[Table, ...]:
-    rows = tuple((row.run, relative(row.page, folder)) for row in found.rows if row.page is not None)
-    return (Table("Reports of the experiments", ("run", "page"), rows, texts=2),) if rows else ()
+def _pages(found: Across, folder: Path) -> tuple[Section, ...]:
+    links = tuple((row.run, quote(relative(row.page, folder))) for row in found.rows if row.page is not None)
+    return (Section("Reports of the experiments", links=links),) if links else ()
 
 
 def across_csv(found: Across) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 _NAMES_IN_A_CELL = 3
+_NUMBER = re.compile(r"[-−+]?\d[\d.,]*(?:e[-−+]?\d+)?%?(?:/\d+)?(?<!,)\Z")
+_UNITS = {"%", "±", "to", "points", "s", "min", "h", "d", "×", "–"}
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,19 @@ class Table:
     note: str | None = None
     points: tuple[str, ...] = ()
     texts: int = 1
+
+    def is_of_numbers(self, column: int) -> bool:
+        """Whether a column holds nothing but numbers, so that it is set flush right."""
+        return column >= self.texts and all(is_number(row[column]) for row in self.rows)
+
+
+def is_number(text: str) -> bool:
+    """Say whether a text is nothing but numbers and units, or nothing at all.
+
+    >>> [is_number(text) for text in ("1e-8", "97.41 ± 0.32 %", "1 min 30 s", "–", "3.weight", "1e-8, 1e-7")]
+    [True, True, True, True, False, False]
+    """
+    return all(word in _UNITS or _NUMBER.match(word) for word in text.split())
 
 
 def percent(share: float) -> str:

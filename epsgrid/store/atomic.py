@@ -21,6 +21,7 @@ from epsgrid.errors import CorruptRecordError, StoreError
 
 CHECKSUM = "checksum"
 _LINE_WIDTH = 110
+_COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _TEMPORARY = ".tmp"
 _ADVICE = {
     errno.ENOSPC: "the disk is full: free some space and run the same command again; what was stored before is intact",
@@ -236,7 +237,7 @@ def compact_json(document: Any) -> str:
     >>> compact_json({"seed": 0})
     '{"seed": 0}'
     """
-    return json.dumps(document, ensure_ascii=False, allow_nan=False)
+    return _COMPACT.encode(document)
 
 
 def readable_json(document: Any, indent: int = 0) -> str:
@@ -245,8 +246,9 @@ def readable_json(document: Any, indent: int = 0) -> str:
     >>> print(readable_json({"epsilons": [1e-08, 1e-07], "seed": 0}))
     {"epsilons": [1e-08, 1e-07], "seed": 0}
     """
-    flat = compact_json(document)
-    if indent + len(flat) <= _LINE_WIDTH or not _is_nested(document):
+    if not _is_nested(document):
+        return compact_json(document)
+    if _least_width(document) <= _LINE_WIDTH - indent and len(flat := compact_json(document)) <= _LINE_WIDTH - indent:
         return flat
     pad = " " * (indent + 2)
     if isinstance(document, Mapping):
@@ -261,6 +263,11 @@ def _is_nested(document: Any) -> bool:
     if isinstance(document, Mapping):
         return bool(document)
     return isinstance(document, list | tuple) and any(isinstance(item, Mapping | list | tuple) for item in document)
+
+
+def _least_width(document: Mapping[str, Any] | list[Any] | tuple[Any, ...]) -> int:
+    """Return how many characters the document takes on a line at the least, without writing it: `"": 0, ` or `0, `."""
+    return len(document) * (7 if isinstance(document, Mapping) else 3)
 
 
 def _refuse_constant(name: str) -> None:

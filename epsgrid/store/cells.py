@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from epsgrid.store.paths import ExperimentFolder
@@ -23,6 +23,22 @@ def asked_cells(folder: ExperimentFolder) -> tuple[GridCell, ...]:
     batches = batch_cells(BatchesRecord.read(folder.batches_json)) if folder.batches_json.exists() else ()
     fresh = confirm_cells(ConfirmRecord.read(folder.confirm_json)) if folder.confirm_json.exists() else ()
     return _merged((*grids, *fresh, *batches))
+
+
+def meant(ids: Sequence[str], name: str, *, least: int = 0) -> tuple[str, ...]:
+    """Return the trials that a name means: the one that has it as its id, or all whose ids begin with it.
+
+    >>> meant(["0a1f", "0a2e", "0a"], "0a"), meant(["0a1f", "0a2e"], "0a"), meant(["0a1f"], "0a", least=4)
+    (('0a',), ('0a1f', '0a2e'), ())
+
+    Args:
+        ids: of all trials.
+        name: what a user wrote.
+        least: digits that a beginning must have, to be taken for one.
+    """
+    if name in ids:
+        return (name,)
+    return tuple(trial for trial in ids if len(name) >= least and trial.startswith(name))
 
 
 def batch_cells(record: BatchesRecord) -> tuple[GridCell, ...]:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -102,9 +104,24 @@ def test_no_common_seed_is_refused() -> None:
 SKEWED = np.random.default_rng(3).exponential(size=12).tolist()
 
 
-@pytest.mark.parametrize(("probability", "degrees"), [(0.975, 1), (0.975, 2), (0.9, 7), (0.995, 99)])
-def test_the_quantile_equals_scipys(probability: float, degrees: int) -> None:
-    assert t_quantile(probability, degrees) == pytest.approx(stats.t.ppf(probability, degrees), rel=1e-12)
+@pytest.mark.parametrize("probability", [0.5, 0.55, 0.75, 0.9, 0.975, 0.995, 0.9995, 0.1, 0.025])
+def test_the_quantile_equals_scipys(probability: float) -> None:
+    degrees = [*range(1, 41), 99, 100, 999, 9999]
+    ours = [t_quantile(probability, each) for each in degrees]
+    assert ours == pytest.approx(stats.t.ppf(probability, degrees), rel=1e-11, abs=1e-15)
+
+
+def test_intervals_need_no_scipy_which_takes_long_to_import() -> None:
+    code = (
+        "import sys; from epsgrid.numerics.statistics import mean_interval\n"
+        "mean_interval([0.1, 0.3, 0.2]), mean_interval([0.1 * k * k for k in range(9)])\n"
+        "assert 'scipy' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_far_out_the_quantile_is_right_to_what_a_probability_near_1_can_say() -> None:
+    assert t_quantile(1 - 1e-9, 1) == pytest.approx(stats.t.ppf(1 - 1e-9, 1), rel=1e-6)
 
 
 @pytest.mark.parametrize("values", [SKEWED, [0.9, 0.8, 0.95, 0.85, 0.7, 0.91, 0.93, 0.97]])

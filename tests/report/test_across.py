@@ -117,6 +117,17 @@ def test_the_page_in_markdown(runs: Path) -> None:
     assert text.endswith("## Reports of the experiments\n\n- [inside](../inside/report/report.html)\n")
 
 
+def test_the_page_for_people_shows_all_experiments_at_once_and_links_to_their_pages(tmp_path: Path) -> None:
+    names = [f"run {number}" for number in range(31)]
+    for name in names:
+        simulate(tmp_path / name, probe=False, reference=True, rates=(1e-3,), seeds=(0,))
+    (tmp_path / names[0] / "report").mkdir()
+    (tmp_path / names[0] / "report" / "report.html").write_text("its page")
+    text = write_across(at(tmp_path, *names), tmp_path / "report").files[0].read_text(encoding="utf-8")
+    assert "<details>" not in text
+    assert '<a href="../run%200/report/report.html">run 0</a>' in text
+
+
 MARKDOWN = """\
 # Experiments side by side
 
@@ -124,10 +135,10 @@ MARKDOWN = """\
 
 ## Experiments
 
-| run | task | model | optimizer | bounds of ε | decades | conventional | narrower | optimum inside |
+| run | task | model | optimizer | optimum inside | bounds of ε | decades | conventional | narrower |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |
-| inside | digits | mlp | adam | 1e-4 to 1e-2 | 3 | 8 | 2.67 × | yes |
-| outside | digits | mlp | adamw | 1e-4 to 1e-2 | 3 | 8 | 2.67 × | no |
+| inside | digits | mlp | adam | yes | 1e-4 to 1e-2 | 3 | 8 | 2.67 × |
+| outside | digits | mlp | adamw | no | 1e-4 to 1e-2 | 3 | 8 | 2.67 × |
 | plain | digits | mlp | sgdm | – | – | – | – | – |
 
 Decades: of the narrowed grid; narrower: conventional over narrowed.

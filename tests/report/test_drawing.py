@@ -125,6 +125,13 @@ def test_curves_without_epsilon_are_legible(tmp_path: Path) -> None:
     assert_legible(figure)
 
 
+def test_learning_rates_that_are_no_powers_of_ten_are_named_on_the_axis(tmp_path: Path) -> None:
+    rates = (3e-3, 1e-2, 3e-2)
+    figure = curve_figure(tmp_path, reference=True, probe=False, optimizer="sgdm", rates=rates)
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["3e-3", "1e-2", "3e-2"]
+    assert_legible(figure)
+
+
 def test_a_single_epsilon_can_be_drawn(tmp_path: Path) -> None:
     """`--grid default` sweeps one ε; the axis then had no width and matplotlib divided by zero."""
     figure = curve_figure(tmp_path, conventional=None, narrowed=(1e-8,), probe=False)

@@ -147,6 +147,10 @@ def test_cells_meet_half_way_between_times() -> None:
     assert time_edges([1.0, 3.0, 4.0]) == [0.0, 2.0, 3.5, 4.5]
 
 
+def test_no_cell_reaches_before_the_start() -> None:
+    assert time_edges([7.0, 73.0, 140.0]) == [0.0, 40.0, 106.5, 173.5]
+
+
 @pytest.mark.parametrize("places", [[0.0], [0.0, 0.1, 0.2, 0.3], [1.0, 5.0, 5.1, 9.0], [0.5, 1.0, 1.4, 1.5, 30.0]])
 def test_names_are_pushed_apart_and_keep_their_order(places: list[float]) -> None:
     moved = pushed_apart(places, 1.0)

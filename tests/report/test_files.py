@@ -91,7 +91,7 @@ belong to both grids and were trained once.
 
 | bound | √v̂ | ε | decade | set by | as | non-zero entries |
 | --- | --- | --- | --- | --- | --- | --- |
-| lower | 1.08e-4 | 1.08e-4 | 1e-4 | 0.weight | 2 % point | 5000 |
+| lower | 1.08e-4 | 1.08e-4 | 1e-4 | 0.weight | 2 % point | 5,000 |
 | upper | 1e-2 | 1e-2 | 1e-2 | 0.bias | maximum: too few entries for a percentile | 10 |
 
 2 of 2 layers measured; ε enters outside the root: √v̂ + ε.

@@ -32,7 +32,7 @@ def test_a_finished_experiment_says_all(tmp_path: Path) -> None:
     assert answer_in_words(comparison) == "The best ε lies inside the measured bounds."
     assert at_a_glance(comparison) == (
         ("Which ε range", "1e-4 to 1e-2, 3 decades; the conventional grid has 8"),
-        ("What to use now", "lr 1e-3, ε 1e-3: 89.50 ± 0.71 % on test"),
+        ("What to use now", "lr 1e-3, ε 1e-3: accuracy 89.50 ± 0.71 % on test"),
         ("How sure", "best inside − best outside: +1.51 to +10.49 points on test (95 %, 2 seeds)"),
         ("Against the default ε", "+15.00 points on test (95 %: +10.51 to +19.49 points)"),
         (
@@ -104,4 +104,4 @@ def test_the_best_setting_is_that_of_all_grids_and_a_diverged_seed_counts_agains
         return (0.8, 0.8) if epsilon == 1e-8 else (0.7, 0.7)
 
     facts = dict(at_a_glance(compared(tmp_path, truth=truth)))
-    assert facts["What to use now"].startswith("lr 1e-3, ε 1e-8: 80.00")
+    assert facts["What to use now"].startswith("lr 1e-3, ε 1e-8: accuracy 80.00")

@@ -159,6 +159,21 @@ def test_long_tables_are_folded(rows: int, folded: bool) -> None:
     assert ("<details>" in page(Section("All", (table(rows),)))) is folded
 
 
+def test_a_long_table_that_the_page_is_about_stands_open() -> None:
+    assert "<details>" not in page(Section("All", (table(LONG_TABLE),), is_open=True))
+
+
+def test_a_title_that_heads_the_section_already_is_not_shown_twice() -> None:
+    text = page(Section("Best", (table(), table())))
+    assert text.count('<caption class="unseen">Best</caption>') == text.count("<caption>Best</caption>") == 1
+
+
+def test_links_lead_to_other_pages_and_are_escaped() -> None:
+    text = page(Section("Reports", links=(('a"<b', "../a%20b/report.html"), ("c", 'x"onclick="y'))))
+    assert '<li><a href="../a%20b/report.html">a&#34;&lt;b</a></li>' in text
+    assert 'onclick="' not in text
+
+
 def test_a_table_of_points_alone_has_no_lines() -> None:
     text = page(Section("Result", (Table("Reliability", (), (), points=("one seed",)),)))
     assert "<table>" not in text

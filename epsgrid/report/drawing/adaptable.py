@@ -40,13 +40,15 @@ def draw_adaptable(numbers: AdaptableNumbers) -> Figure:
 def time_edges(times: Sequence[float]) -> list[float]:
     """Return the edges of cells around rising times: half way between neighbours, and as far beyond both ends.
 
+    Nothing lies before time 0.
+
     >>> time_edges([1, 2, 4])
     [0.5, 1.5, 3.0, 5.0]
     """
     if len(times) == 1:
         return [times[0] - 0.5, times[0] + 0.5]
     inner = [(a + b) / 2 for a, b in itertools.pairwise(times)]
-    return [2 * times[0] - inner[0], *inner, 2 * times[-1] - inner[-1]]
+    return [max(2 * times[0] - inner[0], min(times[0], 0.0)), *inner, 2 * times[-1] - inner[-1]]
 
 
 def groups(kinds: Sequence[str]) -> list[tuple[str, int, int]]:

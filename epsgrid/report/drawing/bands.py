@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from epsgrid.report.drawing.axes import log_axis
 from epsgrid.report.drawing.style import (
     BLUE,
     PURPLE,
@@ -16,7 +17,6 @@ from epsgrid.report.drawing.style import (
     add_legend,
     elided,
     fix_layout,
-    log_axis,
     new_figure,
     short_count,
     style,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from epsgrid.report.drawing.axes import value_lines
 from epsgrid.report.drawing.style import add_legend, fix_layout, new_figure, style
 from epsgrid.report.numbers.batch_curves import BatchCurve, BatchCurveNumbers, RulePanel
 
@@ -47,8 +48,7 @@ def _draw_panel(axes: Axes, panel: RulePanel, numbers: BatchCurveNumbers) -> Non
         _draw_curve(axes, numbers.base, "black", "", numbers)
     axes.set_title(panel.rule)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    axes.grid(axis="y", color="#dddddd", lw=0.6)
-    axes.set_axisbelow(True)
+    value_lines(axes)
 
 
 def _draw_curve(axes: Axes, curve: BatchCurve, colour: Any, marker: str, numbers: BatchCurveNumbers) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from epsgrid.report.drawing.style import BLUE, GREY, VERMILION, add_legend, fix_layout, log_axis, new_figure, style
+from epsgrid.report.drawing.axes import log_axis, value_lines
+from epsgrid.report.drawing.style import BLUE, GREY, VERMILION, add_legend, fix_layout, new_figure, style
 from epsgrid.report.numbers.over_time import CourseNumbers
 from epsgrid.report.words import count, power
 
@@ -44,8 +45,7 @@ def _scale(axes: Axes, numbers: CourseNumbers) -> None:
     axes.set_ylim(min(shown) / _HALF_A_DECADE / 1.1, max(shown) * _HALF_A_DECADE * 1.1)
     axes.yaxis.set_major_locator(LogLocator(numticks=20))
     log_axis(axes.yaxis)
-    axes.grid(axis="y", color="#dddddd", lw=0.6)
-    axes.set_axisbelow(True)
+    value_lines(axes)
     axes.set_ylabel(f"ε of {numbers.optimizer}")
     axes.set_xlabel("steps of the probe")
     if numbers.steps[-1] >= 20 * numbers.steps[0]:

@@ -9,14 +9,13 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from epsgrid.report.cells import Spread
+from epsgrid.report.drawing.axes import decades_entry, log_axis, log_values, shade_decades, value_lines
 from epsgrid.report.drawing.style import (
     PURPLE,
-    SKY,
     VERMILION,
     add_legend,
     fix_layout,
     hover,
-    log_axis,
     new_figure,
     style,
 )
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MARKERS = "osD^vPp*<>hd"
+_MOST_RATES = 6
+"""Learning rates that can all be named on an axis."""
 _PANEL_INCH, _STRIP_ROW_INCH, _REST_INCH = 2.5, 0.15, 1.25
 _RINGS: dict[str, dict[str, Any]] = {
     NARROWED: {"marker": "s", "ms": 10.5, "mec": VERMILION, "mew": 1.3},
@@ -64,29 +65,20 @@ def _draw_metric(axes: Axes, numbers: CurveNumbers, split: str) -> None:
     if len(xs := {point.x for curve in numbers.curves for point in curve.points}) == 1:
         axes.set_xlim(min(xs) / 10, max(xs) * 10)  # a single value has no range of its own
     log_axis(axes.xaxis)
+    if not numbers.has_epsilon and len(xs) <= _MOST_RATES:
+        axes.set_xticks(sorted(xs), [power(x) for x in sorted(xs)])  # they need not be powers of ten
     _mark_epsilons(axes, numbers)
     for index, curve in enumerate(numbers.curves):
         _draw_curve(axes, numbers, curve, index, split)
     means = [s.mean for curve in numbers.curves for p in curve.points if (s := _spread(p, numbers, split))]
     if numbers.metric.direction == "min" and means and 0 < 3 * min(means) < max(means):
-        _log_scale(axes)
+        log_values(axes)
     if not means:
         axes.set_yticks([])
         axes.text(0.5, 0.5, "no cell has a score", transform=axes.transAxes, ha="center", va="center")
     axes.margins(y=0.1)
     axes.set_title(f"{split} (selects)" if split == numbers.selection else f"{split} (at the selected epoch)")
-    axes.grid(axis="y", color="#dddddd", lw=0.6)
-    axes.set_axisbelow(True)
-
-
-def _log_scale(axes: Axes) -> None:
-    """Use a log scale with plain numbers at 1, 2 and 5 of each decade."""
-    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
-
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
-    axes.yaxis.set_minor_locator(NullLocator())
+    value_lines(axes)
 
 
 def _draw_curve(axes: Axes, numbers: CurveNumbers, curve: Curve, index: int, split: str) -> None:
@@ -99,7 +91,7 @@ def _draw_curve(axes: Axes, numbers: CurveNumbers, curve: Curve, index: int, spl
     places = {point: (point.x * shift, factor * spread.mean) for point, spread in drawn}
     deviations = [factor * (spread.sd or 0.0) for _, spread in drawn]
     xs, ys = zip(*places.values(), strict=True)
-    axes.errorbar(xs, ys, yerr=deviations, ls="none", ecolor=colour, elinewidth=0.9, capsize=1.8, zorder=3)
+    axes.errorbar(xs, ys, yerr=deviations, fmt="none", ecolor=colour, elinewidth=0.9, capsize=1.8, zorder=3)
     for is_whole, face in ((True, colour), (False, "white")):
         if shown := [(p, spread) for p, spread in drawn if (p.done == p.seeds) is is_whole]:
             own = zip(*(places[point] for point, _ in shown), strict=True)
@@ -146,8 +138,7 @@ def _draw_diverged(axes: Axes, numbers: CurveNumbers, diverged: list[int]) -> No
 def _mark_epsilons(axes: Axes, numbers: CurveNumbers) -> None:
     """Shade the decades of the bounds and mark the default ε."""
     if numbers.band is not None:
-        low, high = numbers.band
-        axes.axvspan(low * 10**-0.3, high * 10**0.3, color=SKY, alpha=0.22, lw=0, zorder=0)
+        shade_decades(axes, *numbers.band, margin=0.3)
     if numbers.default_epsilon is not None:
         axes.axvline(numbers.default_epsilon, color=PURPLE, lw=1.4, ls=":", zorder=1)
 
@@ -176,14 +167,13 @@ def _dodge(index: int, numbers: CurveNumbers) -> float:
 
 def _legend(numbers: CurveNumbers, *, any_diverged: bool) -> list[tuple[Any, str]]:
     from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
 
     entries: list[tuple[Any, str]] = []
     for index, curve in enumerate(numbers.curves):
         colour, marker = _look(index, len(numbers.curves))
         entries.append((Line2D([], [], color=colour, marker=marker, ms=5, lw=1.2), curve.label))
     if numbers.band is not None:
-        entries.append((Patch(color=SKY, alpha=0.4, lw=0), "decades of the bounds"))
+        entries.append(decades_entry())
     if numbers.default_epsilon is not None:
         default = f"default ε, {power(numbers.default_epsilon)}"
         entries.append((Line2D([], [], color=PURPLE, ls=":", lw=1.4), default))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from epsgrid.report.drawing.axes import decades_entry, log_axis, shade_decades, value_lines
 from epsgrid.report.drawing.style import (
     BLUE,
     GREY,
@@ -15,7 +15,6 @@ from epsgrid.report.drawing.style import (
     add_legend,
     fix_layout,
     hover,
-    log_axis,
     new_figure,
     style,
 )
@@ -38,8 +37,7 @@ def draw_fractions(numbers: FractionNumbers) -> Figure:
     with style():
         figure = new_figure(_HEIGHT_INCH)
         axes = figure.subplots()
-        low, high = numbers.band
-        axes.axvspan(low / math.sqrt(10), high * math.sqrt(10), color=SKY, alpha=0.22, lw=0, zorder=0)
+        shade_decades(axes, *numbers.band, margin=0.5)
         for index, kind in enumerate(numbers.kinds):
             line = axes.plot(numbers.epsilons, _percent(kind.shares), **_look(index))
             hover(line[0], f"{kind.title}: {kind.entries:,} entries")
@@ -64,8 +62,7 @@ def _scale(axes: Axes, numbers: FractionNumbers) -> None:
     log_axis(axes.xaxis)
     axes.set_ylim(-3, 103)
     axes.set_yticks([0, 25, 50, 75, 100], ["0 %", "25 %", "50 %", "75 %", "100 %"])
-    axes.grid(axis="y", color="#dddddd", lw=0.6)
-    axes.set_axisbelow(True)
+    value_lines(axes)
     axes.set_xlabel(f"ε of {numbers.optimizer}")
     axes.set_ylabel("entries with √v̂ above ε")
 
@@ -87,13 +84,12 @@ def _mark(mark: FractionMark) -> dict[str, Any]:
 
 def _legend(numbers: FractionNumbers) -> list[tuple[Any, str]]:
     from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
 
     entries: list[tuple[Any, str]] = [(Line2D([], [], color="black", lw=1.5), numbers.total.title)]
     for index, kind in enumerate(numbers.kinds):
         look = _look(index)
         entries.append((Line2D([], [], color=look["color"], ls=look["ls"], lw=1.1), kind.title))
-    entries.append((Patch(color=SKY, alpha=0.4, lw=0), "decades of the bounds"))
+    entries.append(decades_entry())
     for grids, label in (((NARROWED,), "ε of the narrowed grid"), ((CONVENTIONAL,), "other swept ε")):
         if any(_mark(mark) == _mark(FractionMark(1.0, 0.0, grids)) for mark in numbers.marks):
             entries.append((Line2D([], [], ls="none", **_mark(FractionMark(1.0, 0.0, grids))), label))

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from epsgrid.report.drawing.axes import log_axis
 from epsgrid.report.drawing.style import (
     BLUE,
     GREY,
@@ -22,7 +23,6 @@ from epsgrid.report.drawing.style import (
     elided,
     fix_layout,
     hover,
-    log_axis,
     new_figure,
     rows_that_fit,
     short_count,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
+    from matplotlib.patches import StepPatch
 
 _POOLED_INCH, _REST_INCH = 1.9, 1.6
 _HEADER_INCH = 0.2
@@ -87,9 +88,10 @@ def _has_ridges(numbers: HistogramNumbers, rows_inch: float) -> bool:
 
 def _draw_pooled(axes: Axes, numbers: HistogramNumbers) -> None:
     if numbers.pooled:
-        axes.stairs(numbers.pooled, _linear(numbers.edges), fill=True, color=GREY, alpha=0.55, lw=0)
-        axes.stairs(numbers.pooled, _linear(numbers.edges), color="black", lw=0.9)
-    axes.set_ylim(bottom=0)
+        edges = _linear(numbers.edges)
+        _draw_steps(axes, numbers.pooled, edges, fill=True, color=GREY, alpha=0.55, lw=0)
+        _draw_steps(axes, numbers.pooled, edges, color="black", lw=0.9)
+    axes.set_ylim(0, 1.05 * max(numbers.pooled, default=0.95))
     axes.set_ylabel("share per decade,\nall layers")
     axes.tick_params(labelbottom=False)
 
@@ -145,11 +147,20 @@ def _draw_ridge(axes: Axes, numbers: HistogramNumbers, layer: LayerDensity, base
     if not layer.density:
         return
     heights = [base + 0.86 * value / max(layer.density) for value in layer.density]
-    edges = _linear(numbers.edges)
-    ridge = axes.stairs(heights, edges, baseline=base, fill=True, color=_colour(layer), alpha=0.75, lw=0)
+    edges, colour = _linear(numbers.edges), _colour(layer)
+    ridge = _draw_steps(axes, heights, edges, baseline=base, fill=True, color=colour, alpha=0.75, lw=0)
     hover(ridge, f"{layer.name}: {layer.entries:,} entries, {power(layer.low)} to {power(layer.high)}")
     ends = [end for end in (layer.low, layer.high) if end is not None]
     axes.plot(ends, [base + 0.1] * len(ends), ls="none", marker="|", color="black", ms=3.5, mew=0.9)
+
+
+def _draw_steps(axes: Axes, heights: Sequence[float], edges: Sequence[float], **look: Any) -> StepPatch:
+    """Draw steps as `Axes.stairs` does, without its search of every corner for limits, which are set here anyway."""
+    from matplotlib.patches import StepPatch
+
+    steps = StepPatch(heights, edges, **{"baseline": 0.0, "fill": False, **look})
+    axes.add_artist(steps)
+    return steps
 
 
 def _colour_names(axes: Axes, layers: Sequence[LayerDensity]) -> None:

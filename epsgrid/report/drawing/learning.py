@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from epsgrid.report.cells import Spread
+from epsgrid.report.drawing.axes import log_values, value_lines
 from epsgrid.report.drawing.style import BLUE, PURPLE, VERMILION, add_legend, fix_layout, hover, new_figure, style
 from epsgrid.report.numbers.learning import LearningCurve, LearningNumbers
 from epsgrid.report.rows import CONVENTIONAL, DEFAULT, NARROWED
@@ -80,22 +81,18 @@ def _value(spread: Spread, numbers: LearningNumbers) -> str:
 
 def _scale(axes: Axes) -> None:
     """Number the epochs, and use a log axis where values range over more than a decade."""
-    from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
+    from matplotlib.ticker import MaxNLocator
 
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.margins(x=0.04, y=0.08)
     values = [float(y) for line in axes.lines for y in np.asarray(line.get_ydata(), dtype=float)]
     if values and 0 < 10 * min(values) < max(values):
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
-        axes.yaxis.set_minor_locator(NullLocator())
+        log_values(axes)
     if not values:
         axes.set_yticks([])
         axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", va="center")
-    axes.grid(axis="y", color="#dddddd", lw=0.6)
-    axes.set_axisbelow(True)
+    value_lines(axes)
 
 
 def _look(curve: LearningCurve) -> dict[str, Any]:

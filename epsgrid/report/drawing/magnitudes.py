@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from epsgrid.numerics.exponents import NOISE
+from epsgrid.report.drawing.axes import log_axis
 from epsgrid.report.drawing.style import (
     BLUE,
     GREY,
@@ -14,7 +15,6 @@ from epsgrid.report.drawing.style import (
     VERMILION,
     add_legend,
     fix_layout,
-    log_axis,
     new_figure,
     style,
 )

@@ -7,19 +7,16 @@ inside the functions, and without pyplot, so that no display is needed.
 
 from __future__ import annotations
 
+import html
 import io
 import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from xml.sax.saxutils import escape, unescape
-
-from epsgrid.report.words import decade
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 BLUE, SKY, VERMILION, PURPLE, GREY = "#0072B2", "#56B4E9", "#D55E00", "#CC79A7", "#707070"
@@ -76,14 +73,6 @@ def add_legend(figure: Figure, entries: Sequence[tuple[Any, str]], columns: int)
     """Put a legend of (handle, label) pairs below everything, where it can cover nothing."""
     handles, labels = zip(*entries, strict=True)
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, columnspacing=1.6, handlelength=1.8)
-
-
-def log_axis(axis: Axis) -> None:
-    """Mark the decades of an axis that has a log scale, in plain text, and nothing between them."""
-    from matplotlib.ticker import FuncFormatter, NullLocator
-
-    axis.set_major_formatter(FuncFormatter(lambda value, _: decade(value)))
-    axis.set_minor_locator(NullLocator())
 
 
 def rows_that_fit(rows: int, row_inch: float, first: Sequence[int] = (), least_inch: float = LABEL_INCH) -> list[int]:
@@ -196,8 +185,8 @@ def _with_titles(svg: str) -> str:
     """Turn the ids that `hover` and `keep_colours` left into classes and titles."""
     for found in reversed(list(_NAMED.finditer(svg))):
         before, after = svg[: found.start()], svg[found.end() :]
-        texts = unescape(found["text"], {"&quot;": '"', "&apos;": "'"}).split(_BETWEEN)
-        titles = [f"<title>{escape(text)}</title>" for text in texts if text]
+        texts = html.unescape(found["text"]).split(_BETWEEN)
+        titles = [f"<title>{html.escape(text, quote=False)}</title>" for text in texts if text]
         group = f'<g class="{found["class"]}">'
         if len(titles) == 1:
             group += titles.pop()

@@ -66,12 +66,9 @@ def _advice(comparison: Comparison) -> str:
     """Return the best setting found, or what to do to find one."""
     row = best_row(comparison)
     if row is not None and row.choice.cell is not None and comparison.metric is not None:
-        cell = row.choice.cell
-        spread = cell.test or cell.score
-        reached = (
-            f": {score(spread.mean, spread.sd, comparison.metric)} {'on test' if cell.test else ''}" if spread else ""
-        )
-        return f"{cell.words}{reached.rstrip()}"
+        cell, metric = row.choice.cell, comparison.metric
+        spread, split = cell.test or cell.score, " on test" if cell.test else ""
+        return f"{cell.words}: {metric.name} {score(spread.mean, spread.sd, metric)}{split}" if spread else cell.words
     if comparison.bounds is None:
         return (
             "Run `epsgrid probe` to measure the range of ε" if comparison.grids == () else "No setting can be named yet"

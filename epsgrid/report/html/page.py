@@ -34,8 +34,6 @@ _OWN_NAMES = ("main", "contents", "answer", "notes")
 _TONES = {"yes": "good", "no": "bad"}
 _CODE = re.compile(r"`([^`]+)`")
 _POWER = re.compile(r"(?<![\w.-])[-+]?\d[\d.]*e-\d+(?![\w-])")
-_NUMBER = re.compile(r"[-−+]?\d[\d.,]*(?:e[-−+]?\d+)?%?(?:/\d+)?(?<!,)\Z")
-_UNITS = {"%", "±", "to", "points", "s", "min", "h", "d", "×", "–"}
 _SHORT = 36
 """Characters up to which a text in a table stays in one line."""
 
@@ -46,15 +44,20 @@ class Section:
 
     Attributes:
         title: the heading; an entry of the table of contents.
-        tables: below the text; one of `LONG_TABLE` rows or more is folded.
+        tables: below the text; one of `LONG_TABLE` rows or more is folded. One that has the section's title does not
+            repeat it.
         figures: below the tables.
         text: paragraphs; what stands in `backticks` is set as code.
+        links: other pages, as (name, address relative to this one).
+        is_open: whether long tables stand open, too: where they are what the page is about.
     """
 
     title: str
     tables: tuple[Table, ...] = ()
     figures: tuple[RenderedFigure, ...] = ()
     text: tuple[str, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+    is_open: bool = False
 
 
 @dataclass(frozen=True)
@@ -188,19 +191,9 @@ def _column_classes(table: Table) -> list[str]:
 
 
 def _column_class(table: Table, column: int) -> str:
-    texts = [row[column] for row in table.rows]
-    if column >= table.texts and all(map(_is_number, texts)):
+    if table.is_of_numbers(column):
         return "n"
-    return "s" if max(map(len, texts), default=0) <= _SHORT else "t"
-
-
-def _is_number(text: str) -> bool:
-    """Say whether a text is nothing but numbers and units, or nothing at all.
-
-    >>> [_is_number(text) for text in ("1e-8", "97.41 ± 0.32 %", "1 min 30 s", "–", "3.weight", "1e-8, 1e-7")]
-    [True, True, True, True, False, False]
-    """
-    return all(word in _UNITS or _NUMBER.match(word) for word in text.split())
+    return "s" if max((len(row[column]) for row in table.rows), default=0) <= _SHORT else "t"
 
 
 @cache

@@ -209,17 +209,13 @@ def _marks(stored: StoredExperiment, bounds: EpsilonBounds, comparison: Comparis
     """Return the swept ε, or before a sweep the decades that a narrowed grid will have, and the default ε."""
     assert stored.probe is not None
     placement = stored.probe.placement
-    grids: dict[float, list[str]] = {}
-    for row in comparison.grids:
-        for epsilon in row.epsilons:
-            grids.setdefault(epsilon, []).append(row.name)
+    grids = {epsilon: comparison.sweeping(epsilon) for row in comparison.grids for epsilon in row.epsilons}
     if not grids:
-        grids = {epsilon: [NARROWED] for epsilon in bounds.decades}
+        grids = dict.fromkeys(bounds.decades, (NARROWED,))
     if stored.grid is not None:
-        grids.setdefault(stored.grid.default_epsilon, [])
+        grids.setdefault(stored.grid.default_epsilon, ())
     return tuple(
-        EpsilonMark(epsilon, placement.magnitude_from_epsilon(epsilon), tuple(grids[epsilon]))
-        for epsilon in sorted(grids)
+        EpsilonMark(epsilon, placement.magnitude_from_epsilon(epsilon), grids[epsilon]) for epsilon in sorted(grids)
     )
 
 

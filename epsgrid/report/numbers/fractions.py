@@ -75,14 +75,13 @@ def fraction_numbers(stored: StoredExperiment, comparison: Comparison) -> Fracti
     swept = [(row.epsilon, row.share) for row in comparison.adaptive]
     shown = _shown(edges, total, [probe.placement.magnitude_from_epsilon(epsilon) for epsilon, _ in swept])
     kinds = dict.fromkeys(layer.kind for layer in layers)
-    grids = {epsilon: tuple(row.name for row in comparison.grids if epsilon in row.epsilons) for epsilon, _ in swept}
     return FractionNumbers(
         epsilons=tuple(epsilon_of(float(10**edge)) for edge in edges[shown]),
         total=_curve("all layers", layers, shown, edges),
         kinds=tuple(_curve(kind, [own for own in layers if own.kind == kind], shown, edges) for kind in kinds)
         if len(kinds) > 1
         else (),
-        marks=tuple(FractionMark(epsilon, share, grids[epsilon]) for epsilon, share in swept),
+        marks=tuple(FractionMark(epsilon, share, comparison.sweeping(epsilon)) for epsilon, share in swept),
         band=(bounds.low.decade, bounds.high.decade),
         fall=(epsilon_of(_falls_to(0.9, total, edges)), epsilon_of(_falls_to(0.1, total, edges))),
         optimizer=comparison.optimizer,

@@ -42,14 +42,14 @@ def _ranges_table(found: Across) -> Table | None:
         "task",
         "model",
         "optimizer",
+        "optimum inside",
         "bounds of ε",
         "decades",
         "conventional",
         "narrower",
-        "optimum inside",
     )
     return Table(
-        "Experiments", columns, rows, "decades: of the narrowed grid; narrower: conventional over narrowed", texts=4
+        "Experiments", columns, rows, "decades: of the narrowed grid; narrower: conventional over narrowed", texts=5
     )
 
 
@@ -61,7 +61,7 @@ def _range(row: AcrossRow) -> tuple[str, ...]:
     bounds = NOTHING if row.low is None else f"{power(row.low)} to {power(row.high)}"
     ratio = NOTHING if row.decades_ratio is None else f"{row.decades_ratio:.3g} ×"
     answer = NOTHING if row.reference is not None else row.answer
-    return bounds, _number(row.decades_narrowed), _number(row.decades_conventional), ratio, answer
+    return answer, bounds, _number(row.decades_narrowed), _number(row.decades_conventional), ratio
 
 
 def _best_table(found: Across) -> Table | None:

@@ -28,7 +28,7 @@ def bounds_table(bounds: BoundsRow) -> Table:
 def _bound_row(name: str, bound: BoundRow, percentile: str, extreme: str) -> tuple[str, ...]:
     used = f"{extreme}: too few entries for a percentile" if bound.is_extreme else percentile
     values = power(bound.magnitude), power(bound.epsilon), power(bound.decade)
-    return (name, *values, shortened(bound.layers), used, str(bound.entries))
+    return (name, *values, shortened(bound.layers), used, f"{bound.entries:,}")
 
 
 def reliability_table(found: ReliabilityRow) -> Table:
@@ -168,7 +168,7 @@ def layers_table(bounds: BoundsRow) -> Table:
             layer.name,
             *([layer.kind] if has_kinds else []),
             " × ".join(map(str, layer.shape)) or "scalar",
-            f"{layer.entries}",
+            f"{layer.entries:,}",
             percent(layer.nonzero / layer.entries) if layer.entries else NOTHING,
             power(layer.low),
             power(layer.high),

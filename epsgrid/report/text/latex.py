@@ -1,16 +1,19 @@
 """Tables for a paper, in LaTeX with booktabs, for a document to take in with its `input` command.
 
 Every text is escaped, and the symbols that tables use are turned into LaTeX's own, so that the file needs no package
-but booktabs, whichever engine reads it.
+but booktabs, whichever engine reads it. Tables are `table*`, which in a document of two columns take both.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from epsgrid.report.rows import Comparison
 from epsgrid.report.table import Table
+from epsgrid.report.text.latex_columns import Layout, layout, pages
 from epsgrid.report.text.render import stamp
 from epsgrid.report.text.searches import best_table, costs_table, regrets_table
 
@@ -66,27 +69,47 @@ def latex_file(tables: list[Table], title: str, notes: list[str]) -> str:
         title: what all of them are about.
         notes: what stands in every caption, such as that data are a subset; empty ones are left out.
     """
-    blocks = [_table(table, title, [note for note in notes if note]) for table in tables]
+    blocks = [block for table in tables for block in _tables(table, title, [note for note in notes if note])]
     return "\n\n".join([_HEAD, *(blocks or ["% There is nothing to show yet."])]) + "\n"
 
 
-def latex_table(table: Table) -> str:
-    """Return the rows of a table as a `tabular`."""
-    columns = "l" * table.texts + "r" * (len(table.columns) - table.texts)
-    lines = [_line(table.columns), r"\midrule", *map(_line, table.rows)]
-    return "\n".join([rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *lines, r"\bottomrule", r"\end{tabular}"])
+def latex_table(table: Table, how: Layout | None = None) -> str:
+    """Return the rows of a table as a `tabular`, whose columns share the line if a layout says so."""
+    numbers = [table.is_of_numbers(column) for column in range(len(table.columns))]
+    if how is None or not how.shares:
+        columns = "".join("r" if flush else "l" for flush in numbers)
+        head, *body = [_line(map(escaped, texts)) for texts in (table.columns, *table.rows)]
+    else:
+        free = rf"\dimexpr\linewidth-{2 * len(how.shares)}\tabcolsep\relax"
+        columns = "".join(rf"p{{{share:.3f}{free}}}" for share in how.shares)
+        head, *body = [_broken_line(texts, numbers) for texts in (table.columns, *table.rows)]
+    lines = [r"\toprule", head, r"\midrule", *body, r"\bottomrule"]
+    return "\n".join([rf"\begin{{tabular}}{{{columns}}}", *lines, r"\end{tabular}"])
 
 
-def _table(table: Table, title: str, notes: list[str]) -> str:
-    sentences = [f"{title}: {table.title[:1].lower()}{table.title[1:]}", *notes, *([table.note] if table.note else [])]
-    caption = " ".join(f"{escaped(text[:1].upper() + text[1:]).rstrip('.')}." for text in sentences)
-    return "\n".join(
-        [r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", r"\small", latex_table(table), r"\end{table}"]
-    )
+def _tables(table: Table, title: str, notes: list[str]) -> Iterator[str]:
+    """Yield a table for each page that it takes."""
+    how, what = layout(table), f"{title}: {table.title[:1].lower()}{table.title[1:]}"
+    for part, rows in enumerate(pages(table, how)):
+        below = [table.note] if table.note and not part else []
+        sentences = [f"{what}, continued" if part else what, *notes, *below]
+        caption = " ".join(f"{escaped(text[:1].upper() + text[1:]).rstrip('.')}." for text in sentences)
+        head = [r"\begin{table*}", r"\centering", rf"\caption{{{caption}}}"]
+        look = rf"{how.size}\setlength{{\tabcolsep}}{{{how.gap_pt:g}pt}}"
+        yield "\n".join([*head, look, latex_table(replace(table, rows=rows), how), r"\end{table*}"])
 
 
-def _line(texts: tuple[str, ...]) -> str:
-    return " & ".join(map(escaped, texts)) + r" \\"
+def _line(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _broken_line(texts: Sequence[str], numbers: Sequence[bool]) -> str:
+    """Return a row whose cells may be broken, but not before a unit; its end is one that the last cell knows."""
+    cells = []
+    for text, flush in zip(texts, numbers, strict=True):
+        tied = escaped(text).replace(r" $\pm$ ", r"~$\pm$~").replace(r" \%", r"~\%")
+        cells.append(rf"\{'raggedleft' if flush else 'raggedright'} {tied}")
+    return " & ".join(cells) + r" \tabularnewline"
 
 
 def escaped(text: str) -> str:
