@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from epsgrid.numerics.step import Step, fit_step
 from epsgrid.report.cells import Cell, Choice, best
 from epsgrid.report.judged import Finding, Run, undecided
-from epsgrid.report.rows import NARROWED, REFERENCE, TOLERANCE, Comparison
+from epsgrid.report.rows import NARROWED, REFERENCE, TOLERANCE, AdaptiveRow, Comparison
 from epsgrid.report.table import percent
 from epsgrid.report.verdict import Difference, difference
 from epsgrid.report.words import Metric, gain, interval, power
@@ -102,9 +102,9 @@ def full_adaptability(run: Run, runs: Sequence[Run]) -> Finding | None:
         return undecided("no trial has finished")
     if comparison.metric.name == "accuracy":
         return None
-    shares = [(cell, _probed_share(cell, comparison)) for cell in comparison.cells]
-    full = [cell for cell, share in shares if share is not None and share >= NEAR_ONE]
-    rest = [cell for cell, share in shares if share is not None and share < NEAR_ONE]
+    probed = [(cell, _probed(cell, comparison)) for cell in comparison.cells]
+    full = [cell for cell, row in probed if row is not None and row.of_moving >= NEAR_ONE]
+    rest = [cell for cell, row in probed if row is not None and row.of_moving < NEAR_ONE]
     if not full or not rest:
         return undecided(
             "needs ε at which nearly all entries adapt, and others: with the probe and the conventional grid"
@@ -114,8 +114,8 @@ def full_adaptability(run: Run, runs: Sequence[Run]) -> Finding | None:
     if gap.mean is None or ours.cell is None or theirs.cell is None:
         return undecided(f"{gap.unknown}")
     words = (
-        f"best with at least {percent(NEAR_ONE)} adapting: {ours.cell.words}; best of the rest: {theirs.cell.words}; "
-        f"difference {_ends(gap, comparison)}"
+        f"best with at least {percent(NEAR_ONE)} of the non-zero entries adapting: {ours.cell.words}; best of the"
+        f" rest: {theirs.cell.words}; difference {_ends(gap, comparison)}"
     )
     if gap.low is not None and gap.low > 0 and not theirs.incomplete:
         return Finding("reproduced", words)
@@ -193,15 +193,16 @@ def _share(cell: Cell, comparison: Comparison) -> tuple[float | None, str]:
     for row in comparison.observed:
         if row.name == NARROWED and row.cell == cell.words and row.adaptable_last is not None:
             return row.adaptable_last, f"{percent(row.adaptable_last)} of the entries adapt at the end of training"
-    share = _probed_share(cell, comparison)
-    return share, "" if share is None else f"{percent(share)} of the entries adapt, by the probe,"
+    row = _probed(cell, comparison)
+    return (None, "") if row is None else (row.share, f"{percent(row.share)} of the entries adapt, by the probe,")
 
 
-def _probed_share(cell: Cell, comparison: Comparison) -> float | None:
+def _probed(cell: Cell, comparison: Comparison) -> AdaptiveRow | None:
+    """Return what the probe says of the entries that adapt at a cell's ε."""
     if cell.epsilon is None:
         return None
     rows = (row for row in comparison.adaptive if math.isclose(row.epsilon, cell.epsilon or 0.0, rel_tol=TOLERANCE))
-    return next((row.share for row in rows), None)
+    return next(rows, None)
 
 
 def _ends(gap: Difference, comparison: Comparison) -> str:

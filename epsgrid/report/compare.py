@@ -193,12 +193,13 @@ def _adaptive(stored: StoredExperiment, cells: Sequence[Cell]) -> tuple[Adaptive
     if stored.bounds is None or stored.probe is None:
         return ()
     placement = stored.probe.placement
+    moving = adaptive_share(stored.bounds, 0.0)
     rows = []
     for epsilon in sorted({cell.epsilon for cell in cells if cell.epsilon is not None}):
         magnitude = placement.magnitude_from_epsilon(epsilon)
         share = adaptive_share(stored.bounds, magnitude)
-        if share is not None:
-            rows.append(AdaptiveRow(epsilon, magnitude, share))
+        if share is not None and moving:
+            rows.append(AdaptiveRow(epsilon, magnitude, share, share / moving))
     return tuple(rows)
 
 

@@ -200,11 +200,19 @@ class Costs:
 
 @dataclass(frozen=True)
 class AdaptiveRow:
-    """Share of the measured entries with √v̂ above an ε: those whose step still adapts; the rest move as in SGD."""
+    """Share of the measured entries with √v̂ above an ε: those whose step still adapts; the rest move as in SGD.
+
+    Attributes:
+        epsilon: the optimizer's own.
+        magnitude: what it is in units of √v̂.
+        share: of all entries.
+        of_moving: of those that are not zero; a zero, as of a word that was never read, adapts at no ε and never moves.
+    """
 
     epsilon: float
     magnitude: float
     share: float
+    of_moving: float
 
 
 @dataclass(frozen=True)

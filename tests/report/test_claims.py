@@ -14,7 +14,7 @@ from epsgrid.report.judged import Run, run_of
 from epsgrid.report.rows import ObservedRow
 from epsgrid.report.text.claims import claims_table, tally_table
 from epsgrid.report.whole import whole
-from tests.report.simulate import Outcome, Truth, peaked, simulate
+from tests.report.simulate import Outcome, Truth, measured, peaked, simulate
 
 DECADES = tuple(float(f"1e{k}") for k in range(-10, 2))
 PERPLEXITY = ("perplexity", "min", "")
@@ -101,7 +101,15 @@ def test_full_adaptability_compares_small_epsilon_with_the_rest(tmp_path: Path, 
     truth = curve(lambda decade: 80 + 5 * abs(decade - best), noise=0.1)
     row = found("adaptable", run(tmp_path, truth, metric=PERPLEXITY))
     assert row.answer == answer
-    assert "best with at least 95.0 % adapting: lr 1e-3, ε 1e-" in row.numbers
+    assert "best with at least 95.0 % of the non-zero entries adapting: lr 1e-3, ε 1e-" in row.numbers
+
+
+def test_full_adaptability_is_of_the_entries_that_are_not_zero(tmp_path: Path) -> None:
+    """As in an embedding: of a word that was never read, no ε makes anything adapt."""
+    v = np.concatenate([np.zeros(900), np.geomspace(1e-4, 1e-2, 100) ** 2]).astype(np.float32)
+    truth = curve(lambda decade: 80 + 5 * abs(decade + 8), noise=0.1)
+    row = found("adaptable", run(tmp_path, truth, metric=PERPLEXITY, layers=[measured("embedding", (1000,), v)]))
+    assert row.answer == "reproduced"
 
 
 def test_full_adaptability_is_undecided_on_a_plateau(tmp_path: Path) -> None:
