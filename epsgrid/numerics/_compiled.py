@@ -6,6 +6,7 @@ loop shows. Hence
 
 * neighbours are counted in four tables in turn, which are added up in the end: an increment of the counter that the
   entry before has just incremented would wait for it;
+* float32s are read in pairs, for which one addition serves;
 * nothing is asked of an entry. A sign makes its index one of an upper half of the tables, where nobody looks; infinity
   is among the largest float32s; NaN has bins of its own. When the counts of a tensor do not add up to its number of
   entries, or its last bin is not empty, a second reading says exactly what else there was.
@@ -26,8 +27,15 @@ import numba.extending
 import numpy as np
 from numba.core import cgutils
 
+from epsgrid.numerics.recounting import ALL_FINITE, NOT_ALL_FINITE
+
 FLOAT32, BFLOAT16, FLOAT16, FLOAT64 = range(4)
 PRIVATE_TABLES = 4
+
+LAYERS, MANTISSA_BITS, FRACTIONS, ENTRY, PLACE, ADVANCE = range(6)
+TENSORS, NUMBERS, PRIVATE, ROWS, SPANS, SUMS, FRACTION, QUANTILES, TOTALS, NOTED = range(6, 16)
+SHEET = 16
+"""The places on the sheet that `count_tensors` gets, numbers and then addresses, and how many there are."""
 
 BLOCK = 64
 _MARGIN = 2
@@ -150,10 +158,63 @@ def _tally(source: Any, mantissa_bits: Any, a: Any, b: Any, c: Any, d: Any) -> N
 
 
 @_inner
+def _tally_pairs(pairs: Any, mantissa_bits: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """Count float32s that are read two at a time; return whether one of them has its sign set.
+
+    The largest bits with a sign overflow in the addition, and its neighbour or zero would be taken for what they are
+    not: then nothing that was counted is worth anything.
+    """
+    shift = _u8(23 - mantissa_bits)
+    up = (_u8(1) << shift) - _u8(1)
+    up |= up << _u8(32)
+    signs = _u8(0)
+    fours = _u8(pairs.size // 4)
+    for four in range(fours):
+        i = four * _u8(4)
+        first, second, third, fourth = pairs[i], pairs[i + _u8(1)], pairs[i + _u8(2)], pairs[i + _u8(3)]
+        signs |= (first | second) | (third | fourth)
+        first, second, third, fourth = first + up, second + up, third + up, fourth + up
+        a[_u8(_u4(first)) >> shift] += 1
+        b[first >> (shift + _u8(32))] += 1
+        c[_u8(_u4(second)) >> shift] += 1
+        d[second >> (shift + _u8(32))] += 1
+        a[_u8(_u4(third)) >> shift] += 1
+        b[third >> (shift + _u8(32))] += 1
+        c[_u8(_u4(fourth)) >> shift] += 1
+        d[fourth >> (shift + _u8(32))] += 1
+    for rest in range(fours * _u8(4), _u8(pairs.size)):
+        signs |= pairs[rest]
+        a[_u8(_u4(pairs[rest] + up)) >> shift] += 1
+        b[(pairs[rest] + up) >> (shift + _u8(32))] += 1
+    return signs & _u8(0x8000000080000000) != _u8(0)
+
+
+@_inner
+def _tally_float32s(address: Any, entries: Any, mantissa_bits: Any, a: Any, b: Any, c: Any, d: Any) -> None:
+    """Count float32s in pairs, and all again one by one where that cannot be relied on."""
+    before = min((address >> 2) & 1, entries)  # a pair lies at a multiple of eight bytes
+    pairs = (entries - before) >> 1
+    whole, signed = before + 2 * pairs, False
+    if pairs > 0:
+        source = nb.carray(_pointer(address + 4 * before), (pairs,), np.uint64)
+        signed = _tally_pairs(source, mantissa_bits, a, b, c, d)
+    singles = nb.carray(_pointer(address), (entries,), np.uint32)
+    if signed:
+        for slot in range(_u8(a.size)):
+            a[slot] = b[slot] = c[slot] = d[slot] = 0
+        _tally(singles, mantissa_bits, a, b, c, d)
+        return
+    if before > 0:
+        a[_leading(singles[_u8(0)], mantissa_bits)] += 1
+    if whole < entries:
+        a[_leading(singles[_u8(whole)], mantissa_bits)] += 1
+
+
+@_inner
 def _tally_tensor(address: Any, entries: Any, kind: Any, mantissa_bits: Any, a: Any, b: Any, c: Any, d: Any) -> None:
     pointer, shape = _pointer(address), (entries,)
     if kind == FLOAT32:
-        _tally(nb.carray(pointer, shape, np.uint32), mantissa_bits, a, b, c, d)
+        _tally_float32s(address, entries, mantissa_bits, a, b, c, d)
     elif kind == BFLOAT16:
         _tally(nb.carray(pointer, shape, np.uint16), mantissa_bits, a, b, c, d)
     elif kind == FLOAT16:
@@ -307,47 +368,77 @@ def _locate(row: Any, sums: Any, span: Any, below: Any, rank: Any) -> Any:
     return slot
 
 
-def _count_tensors(
-    tensors: Any,
-    mantissa_bits: Any,
-    private: Any,
-    rows: Any,
-    spans: Any,
-    sums: Any,
-    fractions: Any,
-    quantiles: Any,
-    totals: Any,
-) -> Any:
+@_inner
+def _note(numbers: Any, noted: Any) -> None:
+    """Write down the numbers that lie at some addresses."""
+    for i in range(noted.size):
+        if numbers[i, 1] == FLOAT32:
+            noted[i] = nb.carray(_pointer(numbers[i, 0]), (1,), np.float32)[0]
+        else:
+            noted[i] = nb.carray(_pointer(numbers[i, 0]), (1,), np.float64)[0]
+
+
+def _count_tensors(sheet: Any) -> Any:
     """Count tensors' entries; a row holds zeros, bins, then above and below float32's range, infinities and NaN.
 
+    All it works with stands on one sheet, for each argument of a compiled function takes time to hand over.
+
     Args:
-        tensors: int64 (L, 3): address, number of entries (below 2³¹), and type of each.
-        mantissa_bits: m, 0 to 10.
-        private: int32 (4, `private_width`), zeros at first, and left so as far as a row goes; nobody looks behind it.
-        rows: int32 (L, `row_width`), zeros or what an earlier call left, overwritten.
-        spans: int64 (L, 2), likewise: the blocks of the row that are not empty.
-        sums: int64 (`row_width` / `BLOCK`,), overwritten.
-        fractions: float64 (Q,).
-        quantiles: int32 (L, Q), overwritten with the slot of the entry at each fraction of the finite non-zero ones in
-            rising order: 0 below float32's range, the bin, or one more than the last above the range; -1 without any.
-        totals: int64 (L, 3), overwritten with the numbers of zeros, of finite other entries, of NaN and infinities.
+        sheet: int64 (`SHEET`,). First come L, m (0 to 10), Q, a place for an answer, the number P of earlier answers to
+            leave alone, and how much that grows by this one; then the addresses of
+
+            tensors: int64 (L, 3): address, number of entries (below 2³¹), and type of each.
+            numbers: int64 (L, 2): address and type, float32 or float64, of a number to be noted with each; may be 0.
+            private: int32 (4, `private_width`), zeros at first, and left so as far as a row goes; nobody looks behind.
+            rows: int32 (L, `row_width`), zeros or what an earlier call left, overwritten.
+            spans: int64 (L, 2), likewise: the blocks of the row that are not empty.
+            sums: int64 (`row_width` / `BLOCK`,), overwritten.
+            fractions: float64 (Q,).
+            quantiles: int32 (more than P, L, Q), written at P with the slot of the entry at each fraction of the finite
+                non-zero ones in rising order: 0 below float32's range, the bin, or one more than the last above the
+                range; -1 without any.
+            totals: int64 (more than P, L, 3), at P the numbers of zeros, of finite other entries, of NaN and
+                infinities.
+            noted: float64 (more than P, L), at P the numbers; untouched where there are none.
 
     Returns:
-        (-1, -1), or the first tensor with a negative entry and that entry's index in memory; nothing is counted on.
+        `ALL_FINITE` or `NOT_ALL_FINITE`; else the first tensor with a negative entry, whose index in memory is written
+        on the sheet; nothing is counted on.
     """
+    layers, mantissa_bits = sheet[LAYERS], sheet[MANTISSA_BITS]
     bins = (255 << mantissa_bits) + 1
-    for layer in range(tensors.shape[0]):
+    width = -(-(bins + 4) // BLOCK) * BLOCK
+    tensors = nb.carray(_pointer(sheet[TENSORS]), (layers, 3), np.int64)
+    private = nb.carray(_pointer(sheet[PRIVATE]), (PRIVATE_TABLES, (1 << (mantissa_bits + 9)) + 1), np.int32)
+    rows = nb.carray(_pointer(sheet[ROWS]), (layers, width), np.int32)
+    spans = nb.carray(_pointer(sheet[SPANS]), (layers, 2), np.int64)
+    sums = nb.carray(_pointer(sheet[SUMS]), (width // BLOCK,), np.int64)
+    fractions = nb.carray(_pointer(sheet[FRACTION]), (sheet[FRACTIONS],), np.float64)
+    answer = sheet[PLACE] * layers
+    quantiles = nb.carray(
+        _pointer(sheet[QUANTILES] + 4 * answer * sheet[FRACTIONS]), (layers, sheet[FRACTIONS]), np.int32
+    )
+    totals = nb.carray(_pointer(sheet[TOTALS] + 24 * answer), (layers, 3), np.int64)
+    found = ALL_FINITE
+    for layer in range(layers):
         address, entries, kind = tensors[layer, 0], tensors[layer, 1], tensors[layer, 2]
         row, span = rows[layer], spans[layer]
         negative = _count_tensor(address, entries, kind, mantissa_bits, private, row, sums, span)
         if negative >= 0:
-            return layer, negative
+            sheet[ENTRY] = negative
+            return layer
         totals[layer, 0], totals[layer, 2] = row[0], row[bins + 2] + row[bins + 3]
         totals[layer, 1] = n = _everything(sums, span) - totals[layer, 0] - totals[layer, 2]
+        if totals[layer, 2]:
+            found = NOT_ALL_FINITE
         for i in range(fractions.size):
             rank = min(np.int64(fractions[i] * n), n - 1)
             quantiles[layer, i] = _locate(row, sums, span, row[bins + 1], rank) if n else -1
-    return -1, -1
+    if sheet[NUMBERS]:
+        numbers = nb.carray(_pointer(sheet[NUMBERS]), (layers, 2), np.int64)
+        _note(numbers, nb.carray(_pointer(sheet[NOTED] + 8 * answer), (layers,), np.float64))
+    sheet[PLACE] += sheet[ADVANCE]
+    return found
 
 
 @_inner
@@ -401,11 +492,7 @@ def _compile(signature: str, function: _F) -> _F:
         return cast(_F, nb.njit(signature, nogil=True)(function))
 
 
-count_tensors = _compile(
-    "UniTuple(int64, 2)(int64[:, ::1], int64, int32[:, ::1], int32[:, ::1], int64[:, ::1], int64[::1],"
-    " float64[::1], int32[:, ::1], int64[:, ::1])",
-    _count_tensors,
-)
+count_tensors = _compile("int64(int64[::1])", _count_tensors)
 
 
 @cache

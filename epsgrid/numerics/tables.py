@@ -28,6 +28,7 @@ import torch
 
 from epsgrid.numerics._entries import Columns, check_type, chunk_size, chunks, columns_of, flat
 from epsgrid.numerics.histogram import FLOAT32_MANTISSA_BITS, MANTISSA_BITS, LogHistogram, bin_count
+from epsgrid.numerics.recounting import Answers, Call, Recount
 
 _INT32_LIMIT = 1 << 31
 """Tensors with so many entries are counted in plain torch, in tables of twice the width."""
@@ -111,6 +112,23 @@ class Counter:
                 raise
         return Counted(self._groups, len(values), self._fractions.size)
 
+    def recount(self, values: Sequence[torch.Tensor], numbers: Sequence[torch.Tensor]) -> Recount | None:
+        """Return what counts the same tensors again with less work in Python.
+
+        Args:
+            values: what `count` was called with last.
+            numbers: a scalar for each tensor, float32 or float64, on the CPU, to be noted whenever it is counted.
+
+        Returns:
+            None where compiled code does not count them all, and in the memory that is theirs.
+        """
+        if len(self._groups) != 1:
+            return None
+        (_, rows), *_ = self._groups
+        if not isinstance(rows, _CompiledRows) or not rows.reads(values):
+            return None
+        return rows.recount(values, numbers, Counted(self._groups, len(values), self._fractions.size))
+
     def _arrange(self, hosts: Sequence[_Host | None]) -> list[tuple[list[int], _Rows]]:
         """Return tables for the tensors that are counted together, and which tensors these are."""
         places: dict[_Host | None, list[int]] = {}
@@ -171,6 +189,27 @@ class Counted:
                     raise NegativeEntryError(layer) from None
         raise IndexError(f"layer {layer} does not exist among {self._layers} tensors counted")
 
+    def folded(self, layer: int, mantissa_bits: int) -> tuple[int, npt.NDArray[np.int64], tuple[int, int, int, int]]:
+        """Return the counts of one tensor over coarser bins, from the first bin that is not empty to the last.
+
+        Args:
+            layer: which tensor, from 0.
+            mantissa_bits: m of the coarser bins, at most that of the counter.
+
+        Returns:
+            The first of these bins, the counts of all of them, and how many entries are NaN, infinite, below and above
+            float32's range: those of `histogram(layer).fold(mantissa_bits)`, in less time.
+
+        Raises:
+            NegativeEntryError: the tensor has negative entries.
+        """
+        for places, rows in self._groups:
+            if layer in places and isinstance(rows, _CompiledRows):
+                return rows.folded(places.index(layer), mantissa_bits)
+        histogram = self.histogram(layer).fold(mantissa_bits)
+        apart = (histogram.nan, histogram.infinite, histogram.below_range, histogram.above_range)
+        return *_trimmed(0, histogram.counts), apart
+
     def _gather(self, parts: list[torch.Tensor], columns: int, dtype: torch.dtype) -> torch.Tensor:
         """Return the rows of all groups in the order of the tensors."""
         if len(parts) == 1:
@@ -179,6 +218,14 @@ class Counted:
         for (places, _), part in zip(self._groups, parts, strict=True):
             whole[places] = part.cpu()
         return whole
+
+
+def _trimmed(first: int, counts: npt.NDArray[np.int64]) -> tuple[int, npt.NDArray[np.int64]]:
+    """Return counts without their empty ends, and the bin they now begin with; `first` is that of the first count."""
+    occupied = counts.nonzero()[0]
+    if not occupied.size:
+        return 0, counts[:0]
+    return first + int(occupied[0]), counts[occupied[0] : occupied[-1] + 1]
 
 
 def entries_in_bin(v: torch.Tensor, histogram: LogHistogram, number: int) -> torch.Tensor | None:
@@ -317,7 +364,7 @@ class _CompiledRows:
         width = kernel.row_width(mantissa_bits)
         self._kernel, self._mantissa_bits = kernel, mantissa_bits
         self._kinds = _kinds(kernel)
-        self._described: list[tuple[int, int, int]] = []
+        self.described: list[tuple[int, int, int]] = []
         self._tensors = np.zeros((layers, 3), dtype=np.int64)
         self._private = np.zeros((kernel.PRIVATE_TABLES, kernel.private_width(mantissa_bits)), dtype=np.int32)
         self._rows = np.zeros((layers, width), dtype=np.int32)
@@ -326,23 +373,52 @@ class _CompiledRows:
         self._fractions = fractions
         self._quantiles = np.zeros((layers, fractions.size), dtype=np.int32)
         self._totals = np.zeros((layers, 3), dtype=np.int64)
+        places = {
+            kernel.TENSORS: self._tensors,
+            kernel.PRIVATE: self._private,
+            kernel.ROWS: self._rows,
+            kernel.SPANS: self._spans,
+            kernel.SUMS: self._sums,
+            kernel.FRACTION: self._fractions,
+            kernel.QUANTILES: self._quantiles,
+            kernel.TOTALS: self._totals,
+        }
+        self._sheet = np.zeros(kernel.SHEET, dtype=np.int64)
+        self._sheet[[kernel.LAYERS, kernel.MANTISSA_BITS, kernel.FRACTIONS]] = layers, mantissa_bits, fractions.size
+        for place, array in places.items():
+            self._sheet[place] = array.ctypes.data
 
     def count(self, values: Sequence[torch.Tensor]) -> None:
         dense = [v if v.is_contiguous() else flat(v) for v in values]
         self._describe(dense)
-        layer, entry = self._kernel.count_tensors(
-            self._tensors,
-            self._mantissa_bits,
-            self._private,
-            self._rows,
-            self._spans,
-            self._sums,
-            self._fractions,
-            self._quantiles,
-            self._totals,
-        )
-        if layer >= 0:
-            raise NegativeEntryError(layer, flat(values[layer])[entry].item())
+        found = self._kernel.count_tensors(self._sheet)
+        if found >= 0:
+            raise NegativeEntryError(found, flat(values[found])[self._sheet[self._kernel.ENTRY]].item())
+
+    def reads(self, values: Sequence[torch.Tensor]) -> bool:
+        """Tell whether the tensors described last are these, and not copies of some of them."""
+        return [v.data_ptr() for v in values] == [address for address, _, _ in self.described]
+
+    def recount(self, values: Sequence[torch.Tensor], numbers: Sequence[torch.Tensor], counted: Counted) -> Recount:
+        """Return what counts the tensors described last again, in the same tables."""
+        kernel, sheet, answers = self._kernel, self._sheet.copy(), Answers.room(len(values), self._fractions.size)
+        places = [(number.data_ptr(), self._kinds[number.dtype]) for number in numbers]
+        noted = np.array(places, dtype=np.int64).reshape(-1, 2)
+        arrays: dict[int, npt.NDArray[Any]] = {
+            kernel.NUMBERS: noted,
+            kernel.QUANTILES: answers.bins,
+            kernel.TOTALS: answers.totals,
+            kernel.NOTED: answers.numbers,
+        }
+        for place, array in arrays.items():
+            sheet[place] = array.ctypes.data
+        sheet[kernel.ADVANCE] = 1
+        call = Call(kernel.count_tensors, sheet, kernel.PLACE, noted, answers)
+        return Recount(self, values, numbers, counted, call)
+
+    def show(self, bins: npt.NDArray[np.int32], totals: npt.NDArray[np.int64]) -> None:
+        """Let `Counted` tell these percentiles and totals, of the counts that stand in the rows."""
+        self._quantiles[:], self._totals[:] = bins, totals
 
     def _describe(self, dense: Sequence[torch.Tensor]) -> None:
         try:
@@ -351,12 +427,12 @@ class _CompiledRows:
             for v in dense:
                 check_type(v)
             raise
-        if described != self._described:
+        if described != self.described:
             for v, (address, entries, _) in zip(dense, described, strict=True):
                 if entries and not address:
                     raise ValueError(f"cannot count a {type(v).__name__} without memory of its own: pass plain tensors")
             self._tensors[:] = described
-            self._described = described
+            self.described = described
 
     def quantile_bins(self) -> torch.Tensor:
         return torch.from_numpy(self._quantiles.copy())
@@ -368,6 +444,20 @@ class _CompiledRows:
         row, bins = self._rows[layer], bin_count(self._mantissa_bits)
         above, below, infinite, nan = (int(number) for number in row[bins : bins + 4])
         return LogHistogram(self._mantissa_bits, row[:bins], scale, nan, infinite, below, above)
+
+    def folded(self, layer: int, mantissa_bits: int) -> tuple[int, npt.NDArray[np.int64], tuple[int, int, int, int]]:
+        row, bins = self._rows[layer], bin_count(self._mantissa_bits)
+        above, below, infinite, nan = row[bins : bins + 4].tolist()
+        size = 1 << (self._mantissa_bits - mantissa_bits)  # fine bins, from 1, in a coarse one
+        start, end = (min(self._kernel.BLOCK * block, bins) - 1 for block in self._spans[layer].tolist())
+        if row[1 : self._kernel.BLOCK].any():  # the first block is no part of the span
+            start, end = 0, max(end, self._kernel.BLOCK - 1)
+        first, last = start // size, -(-end // size)
+        counts = row[1 + first * size : 1 + last * size].reshape(-1, size).sum(axis=1, dtype=np.int64)
+        if row[0]:
+            counts = np.concatenate([row[:1].astype(np.int64), np.zeros(first, np.int64), counts])
+            first = -1
+        return *_trimmed(first + 1, counts), (nan, infinite, below, above)
 
 
 class _TorchRows:

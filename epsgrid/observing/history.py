@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,8 @@ MAX_HISTOGRAMS = 64
 # One of each is left for the latest step, which mostly is none of the evenly spaced ones.
 _KEPT_ROWS = MAX_ROWS - 1
 _KEPT_HISTOGRAMS = MAX_HISTOGRAMS - 1
+
+_LARGEST_INT32 = np.iinfo(np.int32).max
 
 _STEPS_BETWEEN_HISTOGRAMS = 8
 """At least: folding a histogram takes about as long as counting a small layer."""
@@ -116,14 +119,11 @@ class Packed:
     apart: tuple[int, int, int, int]
 
     @classmethod
-    def of(cls, histogram: LogHistogram) -> Packed:
-        """Fold and pack a histogram."""
-        folded = histogram.fold(STORED_MANTISSA_BITS)
-        occupied = np.flatnonzero(folded.counts)
-        first, end = (int(occupied[0]), int(occupied[-1]) + 1) if occupied.size else (0, 0)
-        kept = folded.counts[first:end]
-        narrow = np.int32 if kept.max(initial=0) <= np.iinfo(np.int32).max else np.int64
-        return cls(first, kept.astype(narrow), (folded.nan, folded.infinite, folded.below_range, folded.above_range))
+    def of(cls, counted: Counted, place: int) -> Packed:
+        """Fold and pack the counts of one tensor."""
+        first, counts, apart = counted.folded(place, STORED_MANTISSA_BITS)
+        narrow = np.int32 if counts.max(initial=0) <= _LARGEST_INT32 else np.int64
+        return cls(first, counts.astype(narrow), apart)
 
     def unpacked(self, scale: float) -> LogHistogram:
         """Return the histogram, of v · scale."""
@@ -146,6 +146,15 @@ class History:
         while self._histogram_stride * every < _STEPS_BETWEEN_HISTOGRAMS:
             self._histogram_stride *= 2
 
+    @property
+    def keeps_next(self) -> bool:
+        """Whether the next observed step is one of those to keep; where it is not, `pass_by` is enough."""
+        return self._observed % self._row_stride == 0
+
+    def pass_by(self) -> None:
+        """Take note of an observed step that is not kept."""
+        self._observed += 1
+
     def add(
         self, observation: Observation, counted: Counted, totals: torch.Tensor, values: Sequence[torch.Tensor]
     ) -> None:
@@ -157,22 +166,56 @@ class History:
             totals: of `counted`.
             values: what was counted.
         """
-        number, self._observed = self._observed, self._observed + 1
-        if number % self._row_stride == 0 and len(self._rows) == _KEPT_ROWS:
-            self._thin_rows()
-        if number % self._row_stride:
+        number = self._number()
+        if number is None:
             return
         row = Row(number, observation, counted.quantile_bins(), totals)
         if totals.is_cpu:
             row.fetch()
         self._rows.append(row)
-        if number % self._histogram_stride == 0 and self._histograms == _KEPT_HISTOGRAMS:
-            self._thin_histograms()
-        if number % self._histogram_stride == 0:
+        if self._takes_histogram(number):
             # On a device counting again is what does not wait; with coarser bins it is the same as folding.
             on_host = all(v.is_cpu for v in values)
             row.folded = _packed(counted, observation) if on_host else Counter((), STORED_MANTISSA_BITS).count(values)
-            self._histograms += 1
+
+    def add_counts(
+        self, observation: Observation, bins: npt.NDArray[np.int32], totals: npt.NDArray[np.int64], counted: Counted
+    ) -> None:
+        """Do the same where the counts of several steps were taken from a CPU at once.
+
+        Args:
+            observation: what was true at a step.
+            bins: (L, Q), of that step.
+            totals: (L, 3), of that step.
+            counted: the counts of the last of them; no other is one whose histograms are kept, see `until_histogram`.
+        """
+        number = self._number()
+        if number is None:
+            return
+        row = Row(number, observation, bins.astype(np.int16), totals)
+        self._rows.append(row)
+        if self._takes_histogram(number):
+            row.folded = _packed(counted, observation)
+
+    @property
+    def until_histogram(self) -> int:
+        """How many more steps will have been observed when histograms are kept again."""
+        return -self._observed % self._histogram_stride + 1
+
+    def _number(self) -> int | None:
+        """Return the number of the step now observed, after making room for it; None where it is not kept."""
+        number, self._observed = self._observed, self._observed + 1
+        if number % self._row_stride == 0 and len(self._rows) == _KEPT_ROWS:
+            self._thin_rows()
+        return None if number % self._row_stride else number
+
+    def _takes_histogram(self, number: int) -> bool:
+        """Tell whether histograms of a step that is kept are kept too, after making room for them."""
+        if number % self._histogram_stride == 0 and self._histograms == _KEPT_HISTOGRAMS:
+            self._thin_histograms()
+        kept = number % self._histogram_stride == 0
+        self._histograms += kept
+        return kept
 
     def keep_until(self, step: int) -> None:
         """Forget what was observed after a step: training goes on from there again."""
@@ -250,13 +293,20 @@ def histogram_in(counted: Counted, observation: Observation, place: int, scale: 
     Raises:
         NegativeEntryError: it has negative entries; `layer` is its index among all layers.
     """
-    try:
+    with _index_among_all(observation):
         return counted.histogram(place, scale)
-    except NegativeEntryError as error:
-        error.layer = observation.indexes[place]
-        raise
 
 
 def _packed(counted: Counted, observation: Observation) -> tuple[Packed, ...]:
-    places = range(len(observation.indexes))
-    return tuple(Packed.of(histogram_in(counted, observation, place, 1.0)) for place in places)
+    with _index_among_all(observation):
+        return tuple(Packed.of(counted, place) for place in range(len(observation.indexes)))
+
+
+@contextmanager
+def _index_among_all(observation: Observation) -> Iterator[None]:
+    """Let an error tell a layer's index among all layers, rather than among those observed."""
+    try:
+        yield
+    except NegativeEntryError as error:
+        error.layer = observation.indexes[error.layer]
+        raise

@@ -6,7 +6,7 @@ CUDA device, waits for nothing. The weights of a training are the same, bit for 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -36,6 +36,7 @@ from epsgrid.observing.reading import (
 )
 from epsgrid.observing.roster import Roster
 from epsgrid.observing.shares import AdaptableFraction, adaptable_fraction
+from epsgrid.observing.underflow import warn_of_underflow
 from epsgrid.observing.watch import Watch
 
 _OPEN: WeakSet[torch.optim.Optimizer] = WeakSet()
@@ -79,7 +80,25 @@ def observe(
     real = unwrap(optimizer)
     adapter = adapter_for(real)
     layers = named_layers(real, named_parameters, model)
+    warn_of_underflow(real)
     return Observer(real, layers, adapter, every, tail_fraction, model=model)
+
+
+def _hook(watch: Watch) -> Callable[[torch.optim.Optimizer, Any, Any], None]:
+    """Return what an optimizer calls after its steps; where the step is being compiled, it is left out of that.
+
+    Leaving it out always would be simpler, and would cost more than most of what an observer does.
+    """
+    on_step = watch.on_step
+    apart = torch.compiler.disable(on_step)  # type: ignore[no-untyped-call]
+
+    def hook(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        if torch.compiler.is_dynamo_compiling():
+            apart(optimizer, args, kwargs)
+        else:
+            on_step(optimizer, args, kwargs)
+
+    return hook
 
 
 class Observer:
@@ -113,8 +132,7 @@ class Observer:
         self.optimizer, self.adapter, self.every, self.tail_fraction = optimizer, adapter, every, tail_fraction
         self._roster = Roster(optimizer, layers, model)
         self._watch = Watch(optimizer, adapter, self._roster, every)
-        hook = torch.compiler.disable(self._watch.on_step)  # type: ignore[no-untyped-call]
-        self._handle = optimizer.register_step_post_hook(hook)
+        self._handle = optimizer.register_step_post_hook(_hook(self._watch))
         self._closed = False
         _OPEN.add(optimizer)
 
@@ -165,10 +183,11 @@ class Observer:
         Raises:
             ObservationError: the optimizer has no state yet, or one that cannot be read.
         """
-        if self._watch.latest is None:
+        latest_step = self._watch.latest
+        if latest_step is None:
             readings = [reading for reading in self._readings() if reading.values is not None]
             return Histograms({reading.layer.name: histogram_of(reading) for reading in readings}, self.series())
-        observation, counted = self._watch.latest
+        observation, counted = latest_step
         names = [self._roster.layers[index].name for index in observation.indexes]
         with self._naming_the_layer():
             latest = {
@@ -182,7 +201,7 @@ class Observer:
         layers = self.layers
         self._watch.nonfinite.tell(layers)
         with self._naming_the_layer():
-            rows = self._watch.history.rows(self._watch.latest)
+            rows = self._watch.rows()
         return Series(
             names=tuple(layer.name for layer in layers),
             kinds=tuple(layer.kind for layer in layers),
@@ -229,6 +248,7 @@ class Observer:
             raise ObservationError(f"this observer of {type(self.optimizer).__name__} is closed already")
         self._closed = True
         self._handle.remove()
+        self._watch.stop()
         _OPEN.discard(self.optimizer)
 
     def __enter__(self) -> Observer:

@@ -148,8 +148,8 @@ def test_a_run_that_goes_back_again_and_again_keeps_few_rows() -> None:
 
 @pytest.mark.parametrize("values", [[], [0.0], [1.0, 0.0, 1e-30, float("nan"), float("inf")], [1e-310, 1e300]])
 def test_packed_histograms_come_back_exactly(values: list[float]) -> None:
-    histogram = counting.count(torch.tensor(values, dtype=torch.float64))
-    assert Packed.of(histogram).unpacked(2.5) == counting.count(torch.tensor(values, dtype=torch.float64), 2.5).fold(1)
+    v = torch.tensor(values, dtype=torch.float64)
+    assert Packed.of(Counter(()).count([v]), 0).unpacked(2.5) == counting.count(v, 2.5).fold(1)
 
 
 def test_a_layer_takes_less_than_a_hundred_kilobytes_however_long_the_run() -> None:

@@ -695,10 +695,11 @@ def test_a_negative_entry_on_a_device_is_told_by_name_when_asked(registry: None,
 
     _, _, observer = observed(2)
 
-    def histogram(self: Any, layer: int, scale: float = 1.0) -> Any:
+    def refuse(self: Any, layer: int, scale: float = 1.0) -> Any:
         raise tables.NegativeEntryError(layer)
 
-    monkeypatch.setattr(tables.Counted, "histogram", histogram)
+    monkeypatch.setattr(tables.Counted, "histogram", refuse)
+    monkeypatch.setattr(tables.Counted, "folded", refuse)
     for ask in (observer.histograms, observer.series):
         with pytest.raises(ObservationError, match=r"layer '0\.weight': .* it has negative entries; check which"):
             ask()
