@@ -193,8 +193,10 @@ def _share(cell: Cell, comparison: Comparison) -> tuple[float | None, str]:
     for row in comparison.observed:
         if row.name == NARROWED and row.cell == cell.words and row.adaptable_last is not None:
             return row.adaptable_last, f"{percent(row.adaptable_last)} of the entries adapt at the end of training"
-    row = _probed(cell, comparison)
-    return (None, "") if row is None else (row.share, f"{percent(row.share)} of the entries adapt, by the probe,")
+    probed = _probed(cell, comparison)
+    return (
+        (None, "") if probed is None else (probed.share, f"{percent(probed.share)} of the entries adapt, by the probe,")
+    )
 
 
 def _probed(cell: Cell, comparison: Comparison) -> AdaptiveRow | None:
