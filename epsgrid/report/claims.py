@@ -66,9 +66,10 @@ def claims(runs: Sequence[Run]) -> tuple[ClaimRow, ...]:
 
     Args:
         runs: those of an optimizer with ε are judged; the others are what they are compared with. A claim about one
-            kind of task has no row for a run of another kind.
+            kind of task has no row for a run of another kind, and none for a run that has only been carried to other
+            batch sizes.
     """
-    judged = [run for run in runs if not run.is_reference]
+    judged = [run for run in runs if not run.is_reference and not _only_carried(run.comparison)]
     rows: list[ClaimRow] = []
     for name, judge in _JUDGES.items():
         found = [(run, judge(run, runs)) for run in judged]
@@ -76,6 +77,10 @@ def claims(runs: Sequence[Run]) -> tuple[ClaimRow, ...]:
     if len(judged) > 1:
         rows.append(_row("varies", _varies(judged), ", ".join(run.name for run in judged)))
     return tuple(rows)
+
+
+def _only_carried(comparison: Comparison) -> bool:
+    return not comparison.cells and comparison.batches is not None and comparison.batches.trained is not None
 
 
 def _row(name: str, found: Finding, run: str) -> ClaimRow:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 from scipy import stats
 
 from epsgrid.report.batches import batches_row, mean_course, trained_batches, widest_gap
+from epsgrid.report.claims import claims
 from epsgrid.report.compare import compare
 from epsgrid.report.drawing.batch_curves import draw_batch_curves
 from epsgrid.report.drawing.style import to_svg
+from epsgrid.report.judged import run_of
 from epsgrid.report.load import StoredExperiment, load_experiment
 from epsgrid.report.numbers.batch_curves import batch_curve_numbers, described
 from epsgrid.report.text.batches import batches_tables
@@ -133,6 +136,15 @@ def test_the_grids_report_is_the_same_with_and_without_trials_at_other_batch_siz
     for field in ("verdict", "grids", "best", "regret", "cells", "notes", "loose_ends"):
         assert getattr(with_batches, field) == getattr(without, field), field
     assert not any("belong to no grid" in note for note in with_batches.notes)
+
+
+def test_an_experiment_of_batch_sizes_alone_is_not_asked_for_the_claims_about_grids(tmp_path):
+    swept = compare(batched(tmp_path))
+    assert claims([run_of(load_experiment(ExperimentFolder(tmp_path)), swept)])
+    alone = replace(swept, cells=(), grids=())
+    assert claims([run_of(load_experiment(ExperimentFolder(tmp_path)), alone)]) == ()
+    never = replace(alone, batches=None)
+    assert claims([run_of(load_experiment(ExperimentFolder(tmp_path)), never)])
 
 
 def test_diverged_and_failed_trials_are_told_and_leave_the_rest(tmp_path):
