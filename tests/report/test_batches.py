@@ -141,7 +141,7 @@ def test_the_grids_report_is_the_same_with_and_without_trials_at_other_batch_siz
 def test_an_experiment_of_batch_sizes_alone_is_not_asked_for_the_claims_about_grids(tmp_path):
     swept = compare(batched(tmp_path))
     assert claims([run_of(load_experiment(ExperimentFolder(tmp_path)), swept)])
-    alone = replace(swept, cells=(), grids=())
+    alone = replace(swept, cells=())
     assert claims([run_of(load_experiment(ExperimentFolder(tmp_path)), alone)]) == ()
     never = replace(alone, batches=None)
     assert claims([run_of(load_experiment(ExperimentFolder(tmp_path)), never)])
