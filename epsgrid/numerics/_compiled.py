@@ -15,6 +15,9 @@ Importing this file imports numba, half a second, and compiles, some seconds; wh
 or in the user's cache folder, and later processes read it in some tenths of a second. Any number of processes may do
 so at once: numba replaces its files atomically, and a function has a single signature, so that none can be taken for
 another.
+
+All that is compiled stands in this one file, for numba takes what it has kept to be good as long as the file of the
+function that is called has not changed, whatever other files that function needs.
 """
 
 from __future__ import annotations

@@ -17,8 +17,9 @@ import numpy.typing as npt
 import torch
 
 from epsgrid.numerics.histogram import LogHistogram, bin_count
+from epsgrid.numerics.rows import NegativeEntryError
 from epsgrid.numerics.series import STORED_MANTISSA_BITS, LayerSnapshot, Series
-from epsgrid.numerics.tables import Counted, Counter, NegativeEntryError, magnitudes_of
+from epsgrid.numerics.tables import Counted, Counter, magnitudes_of
 
 MAX_ROWS = 512
 MAX_HISTOGRAMS = 64

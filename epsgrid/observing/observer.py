@@ -18,8 +18,8 @@ from torch import nn
 from epsgrid.errors import ObservationError
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.magnitudes import TAIL_FRACTION, LayerStatistics
+from epsgrid.numerics.rows import NegativeEntryError
 from epsgrid.numerics.series import FRACTIONS, Series, Snapshot
-from epsgrid.numerics.tables import NegativeEntryError
 from epsgrid.observing.adapters import Adapter, adapter_for, unwrap
 from epsgrid.observing.history import Histograms, Observation, Row, histogram_in, layer_snapshots
 from epsgrid.observing.layers import Layer, NamedParameters, named_layers

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epsgrid.errors import NoBoundsError
-from epsgrid.numerics import _entries, counting, tables
+from epsgrid.numerics import _entries, counting, jit
 from epsgrid.numerics.counting import count, measure, order_statistics
 from epsgrid.numerics.magnitudes import LayerStatus
 from tests.numerics import reference
@@ -26,9 +26,9 @@ DEVICES = [
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Count by compiled code, then in plain torch, which is what counts on other devices."""
     if request.param == "torch":
-        monkeypatch.setattr(tables, "_kernel", lambda: None)
+        monkeypatch.setattr(jit, "kernel", lambda: None)
     else:
-        assert tables.compiled()
+        assert jit.compiled()
     return str(request.param)
 
 
@@ -176,7 +176,7 @@ def test_v_is_left_as_it_was() -> None:
 
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
 def test_chunks_make_no_difference(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "_kernel", lambda: None)
+    monkeypatch.setattr(jit, "kernel", lambda: None)
     v = sample(999)
     whole, middle = count(v), order_statistics(v, [400])
     monkeypatch.setattr(_entries, "CPU_CHUNK", chunk)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from epsgrid.numerics import tables
+from epsgrid.numerics import jit, tables
 from epsgrid.numerics.recounting import ALL_FINITE, NOT_ALL_FINITE, ROOM, Recount
 from epsgrid.numerics.tables import Counter
 
@@ -22,7 +22,7 @@ def sample(entries: int, seed: int = 0) -> torch.Tensor:
 
 def ready(values: list[torch.Tensor]) -> tuple[Counter, Recount, list[torch.Tensor]]:
     """Count once, so that it can be done again; the numbers are of both types."""
-    assert tables.compiled()
+    assert jit.compiled()
     counter = Counter(FRACTIONS)
     counter.count(values)
     numbers = [torch.tensor(0.0, dtype=(torch.float32, torch.float64)[place % 2]) for place in range(len(values))]
@@ -121,7 +121,7 @@ def test_a_counter_that_counted_others_in_between_does_not_count_these_again() -
 
 
 def test_what_compiled_code_does_not_count_where_it_lies_is_not_counted_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert tables.compiled()
+    assert jit.compiled()
     copied = [torch.ones(8)[::2]]
     counter, numbers = Counter(FRACTIONS), [torch.zeros(())]
     counter.count(copied)
@@ -131,14 +131,14 @@ def test_what_compiled_code_does_not_count_where_it_lies_is_not_counted_again(mo
         several = [torch.ones(3), torch.ones(10)]
         counter.count(several)
         assert counter.recount(several, numbers * 2) is None
-    monkeypatch.setattr(tables, "_kernel", lambda: None)
+    monkeypatch.setattr(jit, "kernel", lambda: None)
     counter.count([torch.ones(3)])
     assert counter.recount([torch.ones(3)], numbers) is None
 
 
 @pytest.mark.parametrize("mantissa_bits", [0, 1, 4, 5])
 def test_folded_counts_are_those_of_the_folded_histogram(mantissa_bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert tables.compiled()
+    assert jit.compiled()
     highest = torch.finfo(torch.float32).max
     values = [
         sample(9000),
@@ -148,7 +148,7 @@ def test_folded_counts_are_those_of_the_folded_histogram(mantissa_bits: int, mon
         torch.tensor([1e-310, 1e300, 1.0], dtype=torch.float64),
     ]
     compiled = Counter(()).count(values)
-    monkeypatch.setattr(tables, "_kernel", lambda: None)
+    monkeypatch.setattr(jit, "kernel", lambda: None)
     for counted in (compiled, Counter(()).count(values)):
         for layer, v in enumerate(values):
             expected = Counter(()).count([v]).histogram(0).fold(mantissa_bits)

@@ -12,10 +12,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epsgrid.numerics import _compiled, _entries, tables
+from epsgrid.numerics import _compiled, _entries, jit, tables
 from epsgrid.numerics.counting import count
 from epsgrid.numerics.histogram import LogHistogram
-from epsgrid.numerics.tables import Counted, Counter, NegativeEntryError, magnitudes_of
+from epsgrid.numerics.rows import NegativeEntryError
+from epsgrid.numerics.tables import Counted, Counter, magnitudes_of
+from epsgrid.numerics.torch_rows import TorchRows
 from tests.numerics import reference
 from tests.numerics.strategies import any_moments, nonfinite
 
@@ -29,17 +31,17 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.i
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Count by compiled code, then in plain torch, which is what counts on other devices."""
     if request.param == "torch":
-        monkeypatch.setattr(tables, "_kernel", lambda: None)
+        monkeypatch.setattr(jit, "kernel", lambda: None)
     else:
-        assert tables.compiled()
+        assert jit.compiled()
     yield request.param
 
 
 def both_ways(values: Sequence[torch.Tensor], mantissa_bits: int = 5) -> list[Counted]:
-    assert tables.compiled()
+    assert jit.compiled()
     with pytest.MonkeyPatch.context() as patch:
         compiled = Counter(FRACTIONS, mantissa_bits).count(values)
-        patch.setattr(tables, "_kernel", lambda: None)
+        patch.setattr(jit, "kernel", lambda: None)
         return [compiled, Counter(FRACTIONS, mantissa_bits).count(values)]
 
 
@@ -224,7 +226,7 @@ def test_what_was_read_stays_when_more_is_counted(way: str) -> None:
 
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
 def test_chunks_make_no_difference(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "_kernel", lambda: None)
+    monkeypatch.setattr(jit, "kernel", lambda: None)
     monkeypatch.setattr(_entries, "CPU_CHUNK", chunk)
     values = [sample(n, seed=n) for n in (999, 1000, 1)]
     check(Counter(FRACTIONS).count(values), values)
@@ -287,8 +289,8 @@ def test_every_negative_float64_is_refused(entry: float, way: str) -> None:
 
 
 def test_a_device_cannot_raise_but_tells_of_negative_entries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "_kernel", lambda: None)
-    monkeypatch.setattr(tables._TorchRows, "_refuse_negative", lambda *_: None)
+    monkeypatch.setattr(jit, "kernel", lambda: None)
+    monkeypatch.setattr(TorchRows, "_refuse_negative", lambda *_: None)
     counted = Counter(FRACTIONS).count([torch.ones(2), torch.tensor([1.0, -1.0, -torch.inf, torch.nan])])
     assert counted.totals().tolist() == [[0, 2, 0], [0, 1, 3]]
     with pytest.raises(NegativeEntryError, match="has negative entries; check which tensor") as caught:
@@ -423,11 +425,11 @@ def run(program: str) -> str:
 def test_numba_is_imported_when_counting_has_taken_as_long_as_importing_it() -> None:
     program = """
 import sys, torch
-from epsgrid.numerics import tables
+from epsgrid.numerics import jit, tables
 counter, v = tables.Counter([0.5]), [torch.arange(1.0, 1000.0)]
 first = counter.count(v).quantile_bins()
 assert "numba" not in sys.modules
-tables._Patience._SECONDS = 0.0
+jit.Patience._SECONDS = 0.0
 counter.count(v)
 assert "numba" not in sys.modules, "it is loaded when the next count begins"
 assert torch.equal(counter.count(v).quantile_bins(), first)
@@ -437,7 +439,7 @@ assert "numba" in sys.modules
 
 
 def test_numba_is_imported_when_asked_for() -> None:
-    run("import sys; from epsgrid.numerics import tables; assert tables.compiled() and 'numba' in sys.modules")
+    run("import sys; from epsgrid.numerics import jit; assert jit.compiled() and 'numba' in sys.modules")
 
 
 def test_without_numba_plain_torch_counts_and_says_so() -> None:
@@ -445,7 +447,8 @@ def test_without_numba_plain_torch_counts_and_says_so() -> None:
 import sys, warnings
 sys.modules["numba"] = None
 import torch
-from epsgrid.numerics.tables import Counter, compiled
+from epsgrid.numerics.jit import compiled
+from epsgrid.numerics.tables import Counter
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     assert not compiled()

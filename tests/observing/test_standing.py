@@ -13,7 +13,7 @@ from torch import nn
 
 import epsgrid
 from epsgrid.errors import ObservationError
-from epsgrid.numerics import tables
+from epsgrid.numerics import jit
 from epsgrid.observing import adapters, watch
 from epsgrid.observing.observer import Observer, observe
 from epsgrid.observing.standing import Standing, _Read
@@ -30,7 +30,7 @@ AS_TENSORS = {"adam-tensors"}
 @pytest.fixture(autouse=True)
 def compiled() -> None:
     """Only what compiled code counts is counted the short way."""
-    assert tables.compiled()
+    assert jit.compiled()
 
 
 def observed(

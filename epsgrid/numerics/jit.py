@@ -1,0 +1,60 @@
+"""Load the compiled counting, `_compiled`, once it is worth the time that takes."""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+from types import ModuleType
+
+
+def compiled() -> bool:
+    """Load the compiled counting at once, rather than when it is worth it; say whether it could be.
+
+    Until then tensors on a CPU are counted in plain torch, with the same result. It is loaded as soon as a process has
+    spent as long on that as loading takes: who looks once an epoch, or at a few batches, never waits for it.
+    """
+    patience.is_over = True
+    return kernel() is not None
+
+
+class Patience:
+    """Whether enough was counted in plain torch, on a CPU, that the compiled counting is worth loading.
+
+    Waiting until as much was lost as loading costs is never worse than twice the best that could have been done.
+    """
+
+    _SECONDS = 1.0
+    """What loading takes, about."""
+
+    def __init__(self) -> None:
+        self.is_over = False
+        self._spent = 0.0
+
+    def spend(self, seconds: float) -> None:
+        """Note that counting in plain torch took so long."""
+        self._spent += seconds
+        self.is_over = self.is_over or self._spent > self._SECONDS
+
+
+patience = Patience()
+
+
+def kernel() -> ModuleType | None:
+    """Return the compiled counting; None until it is worth loading, and where it cannot be loaded."""
+    return _load() if patience.is_over else None
+
+
+@cache
+def _load() -> ModuleType | None:
+    """Import the compiled counting, which compiles it; None, with a warning, where that cannot be done."""
+    try:
+        from epsgrid.numerics import _compiled
+    except Exception as error:
+        warnings.warn(
+            f"numba cannot compile the counting of gradient magnitudes ({type(error).__name__}: {error}); "
+            "plain torch counts instead, exactly as well but several times slower",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+    return _compiled
