@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from epsgrid.numerics.reliability import Verdict
 from epsgrid.report.compare import compare
 from epsgrid.report.confirm import Confirmation, ConfirmedRow
 from epsgrid.report.html.glance import answer_in_words, at_a_glance
 from epsgrid.report.rows import Comparison
+from epsgrid.report.trust import ReliabilityRow
 from epsgrid.report.verdict import unknown_difference
 from tests.report.simulate import Outcome, peaked, simulate
 
@@ -105,3 +107,17 @@ def test_the_best_setting_is_that_of_all_grids_and_a_diverged_seed_counts_agains
 
     facts = dict(at_a_glance(compared(tmp_path, truth=truth)))
     assert facts["What to use now"].startswith("lr 1e-3, ε 1e-8: accuracy 80.00")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "end"),
+    [
+        ("firm", "; the bounds themselves are firm"),
+        ("soft", "; the bounds themselves are soft: seeds differ"),
+        ("not to be trusted", "; the bounds themselves are not to be trusted: seeds differ"),
+    ],
+)
+def test_bounds_that_are_not_firm_say_why(verdict: Verdict, end: str, tmp_path: Path) -> None:
+    trust = ReliabilityRow(verdict, ("seeds differ", "few steps"), (), None, None, (), False)
+    comparison = replace(compared(tmp_path, truth=exact), reliability=trust)
+    assert dict(at_a_glance(comparison))["How sure"].endswith(end)

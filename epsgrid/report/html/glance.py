@@ -50,16 +50,18 @@ def _range(comparison: Comparison) -> str:
 
 
 def _sure(comparison: Comparison) -> str:
-    """Return what the verdict rests on, and whether the bounds can be trusted."""
+    """Return what the verdict rests on, and whether the bounds can be trusted; if not, for what reason above all."""
     gap, metric = comparison.verdict.difference, comparison.metric
     if comparison.verdict.answer != "cannot tell" and gap and metric and gap.low is not None and gap.high is not None:
         ends = interval(gap.low, gap.high, metric)
         text = f"best inside − best outside: {ends} on test ({100 * gap.level:.0f} %, {count(gap.n, 'seed')})"
     else:
         text = comparison.verdict.reason
-    if comparison.reliability is not None:
-        text += f"; the bounds themselves are {comparison.reliability.verdict}"
-    return text
+    trust = comparison.reliability
+    if trust is None:
+        return text
+    why = f": {trust.reasons[0]}" if trust.verdict != "firm" and trust.reasons else ""
+    return f"{text}; the bounds themselves are {trust.verdict}{why}"
 
 
 def _advice(comparison: Comparison) -> str:
