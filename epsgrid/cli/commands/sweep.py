@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -140,12 +141,10 @@ def sweep(
         asked = stage.on_ray(asked, address)
     if confirm is not None:
         _refuse_with_confirm(grid, batch_sizes)
-        return _confirm(asked, confirm, workers=workers, dry_run=dry_run, fail_fast=fail_fast, json=json, quiet=quiet)
+        return _confirm(asked, confirm, _How(workers, dry_run, fail_fast, json, quiet))
     if batch_sizes is not None:
         request = _request(batch_sizes, rules, learning_rate, epsilon, half_life=half_life, grid=grid)
-        return _over_batches(
-            asked, request, workers=workers, dry_run=dry_run, fail_fast=fail_fast, json=json, quiet=quiet
-        )
+        return _over_batches(asked, request, _How(workers, dry_run, fail_fast, json, quiet))
     _need_batch_sizes(rules=rules, learning_rate=learning_rate, epsilon=epsilon, half_life=half_life or None)
     choice: GridChoice = grid.value if grid else asked.spec.sweep.grid
     if dry_run:
@@ -174,31 +173,41 @@ def train(
     )
 
 
-def _over_batches(
-    asked: Asked,
-    request: BatchRequest,
-    *,
-    workers: int | None,
-    dry_run: bool,
-    fail_fast: bool,
-    json: bool,
-    quiet: bool,
-) -> ExitCode | None:
+@dataclass(frozen=True)
+class _How:
+    """The options that say how trials are trained and shown, whichever they are."""
+
+    workers: int | None
+    dry_run: bool
+    fail_fast: bool
+    json: bool
+    quiet: bool
+
+
+def _over_batches(asked: Asked, request: BatchRequest, how: _How) -> ExitCode | None:
     """Carry a setting to several batch sizes and train it there, or show what that would be."""
     from epsgrid.stages import batch_sweep as stage
 
     planned = stage.plan_batches(asked, request)
-    return _planned(
-        asked,
-        planned.notes,
-        lambda: stage.with_trial_states(asked, planned, workers),
-        lambda notify, stop: stage.sweep_batches(
-            asked, planned, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop
-        ),
-        dry_run=dry_run,
-        json=json,
-        quiet=quiet,
-    )
+
+    def work(notify: Callable[[SweepEvent], None], stop: StopRequest) -> SweepSummary:
+        return stage.sweep_batches(
+            asked, planned, workers=how.workers, fail_fast=how.fail_fast, notify=notify, stop=stop
+        )
+
+    return _planned(asked, planned.notes, lambda: stage.with_trial_states(asked, planned, how.workers), work, how)
+
+
+def _confirm(asked: Asked, seeds: int, how: _How) -> ExitCode | None:
+    """Train the winners on fresh seeds, or show what that would be."""
+    from epsgrid.stages import confirm as stage
+
+    planned = stage.plan_confirm(asked, seeds)
+
+    def work(notify: Callable[[SweepEvent], None], stop: StopRequest) -> SweepSummary:
+        return stage.confirm(asked, planned, workers=how.workers, fail_fast=how.fail_fast, notify=notify, stop=stop)
+
+    return _planned(asked, planned.notes, lambda: stage.with_trial_states(asked, planned, how.workers), work, how)
 
 
 def _planned(
@@ -206,20 +215,17 @@ def _planned(
     notes: Sequence[str],
     states: Callable[[], SweepPlan],
     work: Callable[[Callable[[SweepEvent], None], StopRequest], SweepSummary],
-    *,
-    dry_run: bool,
-    json: bool,
-    quiet: bool,
+    how: _How,
 ) -> ExitCode | None:
     """Train what is planned already, its notes told first; or show what that would be."""
     from epsgrid.cli.console import err
 
-    if dry_run:
-        _show_plan(states(), json=json)
+    if how.dry_run:
+        _show_plan(states(), json=how.json)
         return None
-    for sentence in notes if not quiet else ():
+    for sentence in notes if not how.quiet else ():
         err().print(f"Note: {sentence}", style="yellow")
-    return shown(asked, work, json=json, quiet=quiet)
+    return shown(asked, work, json=how.json, quiet=how.quiet)
 
 
 def _refuse_with_confirm(grid: Grid | None, batch_sizes: str | None) -> None:
@@ -229,26 +235,6 @@ def _refuse_with_confirm(grid: Grid | None, batch_sizes: str | None) -> None:
     for name, value in (("--grid", grid), ("--batch-sizes", batch_sizes)):
         if value is not None:
             raise SpecError(f"--confirm and {name}: the one trains the winners of what was swept; ask for one of them")
-
-
-def _confirm(
-    asked: Asked, seeds: int, *, workers: int | None, dry_run: bool, fail_fast: bool, json: bool, quiet: bool
-) -> ExitCode | None:
-    """Train the winners on fresh seeds, or show what that would be."""
-    from epsgrid.stages import confirm as stage
-
-    planned = stage.plan_confirm(asked, seeds)
-    return _planned(
-        asked,
-        planned.notes,
-        lambda: stage.with_trial_states(asked, planned, workers),
-        lambda notify, stop: stage.confirm(
-            asked, planned, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop
-        ),
-        dry_run=dry_run,
-        json=json,
-        quiet=quiet,
-    )
 
 
 def _request(
