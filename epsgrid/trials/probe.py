@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from epsgrid import models, optimizers
+from epsgrid import optimizers
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.reliability import Variant, VariantKind
 from epsgrid.numerics.series import Series
@@ -27,8 +27,9 @@ from epsgrid.observing.probing import Probing
 from epsgrid.observing.restoring import left_as_found
 from epsgrid.spec.model import Spec
 from epsgrid.tasks import Task
-from epsgrid.trials.device import keep_freed_memory, place
-from epsgrid.trials.seeding import seed_epoch, seed_weights
+from epsgrid.trials.building import build_model
+from epsgrid.trials.device import keep_freed_memory
+from epsgrid.trials.seeding import seed_epoch
 
 STORED_SNAPSHOTS = 64
 """Snapshots of a probe that are stored where the spec does not say how many."""
@@ -159,9 +160,7 @@ def _probing(spec: Spec, task: Task, device: torch.device, plan: _Plan) -> Itera
     """Build model and optimizer for a probe; the model and torch's generators are put back in the end."""
     training, probe = spec.training, spec.probe
     plugin = optimizers.load(spec.optimizer.name)
-    seed_weights(plan.seed)
-    model = place(models.load(spec.model.name).build(spec.model, task.inputs, task.outputs), device)
-    task.begin_epoch(model, training.batch_size)
+    model = build_model(spec, task, plan.seed, device)
     epsilon = optimizers.probing_epsilon(plugin)
     optimizer = plugin.build(model.parameters(), spec.optimizer, plan.rate or 0.0, epsilon)
 

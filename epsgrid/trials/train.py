@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from epsgrid import models, optimizers
+from epsgrid import optimizers
 from epsgrid.errors import CorruptRecordError
 from epsgrid.observing.restoring import generator_states, restore_generators
 from epsgrid.spec.model import Spec
@@ -19,13 +19,14 @@ from epsgrid.store.paths import TrialFolder
 from epsgrid.store.records import EpochRecord, Scores, TrialResult, append_epoch
 from epsgrid.tasks import Metric, Split, Task
 from epsgrid.trials import svag
+from epsgrid.trials.building import build_model
 from epsgrid.trials.checkpoint import Checkpoint, is_kept, load_checkpoint, save_checkpoint, tensor_bytes
-from epsgrid.trials.device import lay_out_state, place
+from epsgrid.trials.device import lay_out_state
 from epsgrid.trials.keeping import KeptWeights
 from epsgrid.trials.logging import Trackers
 from epsgrid.trials.observations import Observations
 from epsgrid.trials.schedule import learning_rate_at
-from epsgrid.trials.seeding import seed_epoch, seed_weights
+from epsgrid.trials.seeding import seed_epoch
 from epsgrid.trials.step import take_step
 
 STEPS_BETWEEN_CHECKS = 25
@@ -133,10 +134,7 @@ class _Run:
     def __init__(self, spec: Spec, trial: Trial, task: Task, folder: TrialFolder, device: torch.device) -> None:
         steps = svag.settings(spec, trial.learning_rate, trial.epsilon)
         self.spec, self.trial, self.task, self.folder, self.device = steps.spec, trial, task, folder, device
-        seed_weights(trial.seed)
-        model = models.load(spec.model.name).build(spec.model, task.inputs, task.outputs)
-        self.model = place(model, device)
-        task.begin_epoch(self.model, spec.training.batch_size)
+        self.model = build_model(spec, task, trial.seed, device)
         plugin = optimizers.load(spec.optimizer.name)
         parameters, options = self.model.parameters(), self.spec.optimizer
         self.optimizer = plugin.build(parameters, options, steps.learning_rate, steps.epsilon)
