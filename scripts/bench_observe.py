@@ -8,7 +8,7 @@ Trained, on random data and one thread, are
     vgg11    VGG11 for CIFAR-10, batch 128
     lstm     two layers of 650, 10,000 words, 19.8 million parameters, 20 columns of 35 words
 
-all with torch's Adam as a trial would build it. Every round times a training step (forward, backward, optimizer), and
+all with torch's Adam as it builds it by default. Every round times a training step (forward, backward, optimizer), and
 then each way to look at √v̂ of all layers, right after an optimizer's step as in training, so that caches are as warm as
 they would be there. Ways take turns, so that other load on the machine hits them alike, and a way that has used up its
 share of the time is left out of later rounds. What is measured is the processor time of the process, without what it

@@ -16,6 +16,9 @@ The cases, all on real CIFAR-10:
     empty     128 images, one epoch: what a trial costs besides training
     seconds   an MLP on 5,000 images, 2 epochs
     minute    VGG11 on 4,000 images, 2 epochs
+    residual  a ResNet34 of width 16 on 4,000 images, 2 epochs
+    gpu-vgg11, gpu-resnet34
+              the published models on all images, 2 epochs; for a CUDA device, not for Ray Tune and Optuna
 
 Ways take turns within a round, so that other load on the machine hits them alike; printed are medians over rounds.
 Ray Tune and Optuna are left out, and said to be, where they are not installed.
@@ -44,6 +47,9 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
+TRIALS_PER_DEVICE = 4
+"""Of epsgrid, where there is a CUDA device."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -67,6 +73,9 @@ CASES = (
     Case("empty", "mlp", 128, 1, (1e-4, 3e-4, 1e-3, 3e-3), (0, 1, 2)),
     Case("seconds", "mlp", 5_000, 2, (1e-4, 3e-4, 1e-3, 3e-3), (0, 1, 2)),
     Case("minute", "vgg11", 4_000, 2, (3e-4, 1e-3), (0, 1)),
+    Case("residual", "resnet34-16", 4_000, 2, (3e-4, 1e-3), (0, 1)),
+    Case("gpu-vgg11", "vgg11", 50_000, 2, (1e-4, 3e-4, 1e-3, 3e-3), (0, 1)),
+    Case("gpu-resnet34", "resnet34", 50_000, 2, (1e-4, 3e-4, 1e-3, 3e-3), (0, 1)),
 )
 
 
@@ -176,10 +185,11 @@ def by_epsgrid(precision: Precision) -> Way:
                 "augment": True,
                 "subset": {"train": case.images, "test": max(100, case.images // 5)},
             },
-            "model": case.model,
+            "model": {"resnet34-16": {"name": "resnet34", "width": 16}}.get(case.model, case.model),
             "optimizer": {"name": "adam", "weight_decay": 5e-4},
             "training": {"epochs": case.epochs, "batch_size": 128, "selection": "test", "precision": precision},
             "sweep": {"grid": "default", "learning_rates": list(case.rates), "seeds": list(case.seeds)},
+            "execution": {"trials_per_device": TRIALS_PER_DEVICE},
         }
         path = folder / "spec.yaml"
         path.write_text(json.dumps(spec))  # JSON is YAML

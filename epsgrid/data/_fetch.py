@@ -6,11 +6,12 @@ So an interrupted fetch leaves whole files only, and the next one goes on with t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,12 +99,13 @@ class Fetcher:
     def _get(self, remote: Remote, place: Path) -> None:
         making = place.parent / f".fetching-{uuid.uuid4().hex}"
         self.say(f"fetching {self._url(remote)}")
-        try:
-            making.mkdir(parents=True)
-            self._retrieve(remote, making)
-            (making / remote.name).replace(place)
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
+        with _new_folders_gone_if_empty(place.parent):
+            try:
+                making.mkdir(parents=True)
+                self._retrieve(remote, making)
+                (making / remote.name).replace(place)
+            finally:
+                shutil.rmtree(making, ignore_errors=True)
 
     def _retrieve(self, remote: Remote, folder: Path) -> None:
         """Let pooch fetch a file into `folder`, check it, and try again if need be."""
@@ -136,6 +138,18 @@ class Fetcher:
             known = f"MD5 {remote.md5}" if remote.md5 else "no checksum is published"
             lines.append(f"  {self._url(remote)} -> {place} ({known})")
         return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def _new_folders_gone_if_empty(folder: Path) -> Iterator[None]:
+    """Remove a folder, and those above it, at the end if they did not exist before and nothing came into them."""
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        yield
+    finally:
+        for each in new:
+            with contextlib.suppress(OSError):
+                each.rmdir()
 
 
 def md5_problem(file: Path, md5: str | None) -> str | None:

@@ -103,11 +103,12 @@ def test_a_failed_fetch_leaves_nothing_and_says_what_to_do(
         serving({"one.txt": [answer]}) as served,
         pytest.raises(DataError, match=rf"http://127\.0\.0\.1:\d+/one\.txt: {words}") as caught,
     ):
-        get(tmp_path, served.url, ONE)
+        get(tmp_path / "made" / "for it", served.url, ONE)
     assert served.asked == ["one.txt"] * attempts
-    assert names(tmp_path) == []
+    assert names(tmp_path) == [], "not even the folders that were made for it"
     assert "get what is missing elsewhere, put it here, and run the same command again" in str(caught.value)
-    assert f"{served.url}/one.txt -> {tmp_path / 'one.txt'} (MD5 {ONE.md5})" in str(caught.value)
+    place = tmp_path / "made" / "for it" / "one.txt"
+    assert f"{served.url}/one.txt -> {place} (MD5 {ONE.md5})" in str(caught.value)
 
 
 def test_without_a_network_all_that_is_missing_is_named(tmp_path: Path) -> None:
