@@ -97,7 +97,8 @@ def _run_held(
         adopt(experiment, folder, trial.identity, earlier, note)
         device = resolve_device(spec.execution.device)
         plugin = tasks.load(spec.task.name)
-        task = plugin.build(spec.task, plugin.prepare(spec.task), device)
+        data = tasks.of_trial(plugin, spec.task, trial.identity["data"])
+        task = plugin.build(spec.task, data, device)
         where = provenance(["epsgrid.worker", str(experiment.root), folder.id])
         result = run_trial(
             spec,

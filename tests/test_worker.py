@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from epsgrid.stages.experiment import resolve
 from epsgrid.stages.sweep import sweep
 from epsgrid.store.lease import Lease
 from epsgrid.store.records import TrialFailure, TrialResult
+from epsgrid.tasks import digits
 from epsgrid.worker import main, run_job
 from tests.stages.conftest import SPEC, NeverStop
 
@@ -115,3 +117,13 @@ def test_a_lost_lease_leaves_everything_to_the_new_holder(experiment, job, monke
 def test_wrong_arguments_print_the_usage(capsys):
     assert main([]) == 2
     assert "EXPERIMENT_FOLDER TRIAL_ID" in capsys.readouterr().err
+
+
+def test_a_trial_is_not_trained_on_other_data_than_it_was_planned_with(experiment, job, monkeypatch):
+    prepared = digits.prepare(digits.Options(name="digits"))
+    other = replace(prepared, images=replace(prepared.images, checksum="0" * 64))
+    monkeypatch.setattr(digits, "prepare", lambda options: other)
+    assert run_job(job) == JobStatus.FAILED
+    failure = TrialFailure.read(experiment.trial(job.trial).failure_json)
+    assert "not those that this trial was planned with: their checksum is 000000000000…" in failure.error
+    assert not experiment.trial(job.trial).result_json.exists()

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -64,11 +65,26 @@ def cached_arrays(folder: Path, make: Callable[[], Arrays]) -> Arrays:
     return published
 
 
-def _open(folder: Path) -> Arrays | None:
-    """Map the arrays of a folder, or return None where it is missing, damaged or of another version."""
+def kept_with(parent: Path, names: str, about: Mapping[str, Any]) -> Arrays | None:
+    """Return the arrays of some folder in `parent` that says this about itself; None where none does.
+
+    Args:
+        parent: has the folders.
+        names: pattern of their names.
+        about: some of what `Arrays.about` must hold.
+    """
+    for folder in sorted(parent.glob(names)):
+        found = _open(folder, about)
+        if found is not None:
+            return found
+    return None
+
+
+def _open(folder: Path, about: Mapping[str, Any] = MappingProxyType({})) -> Arrays | None:
+    """Map the arrays of a folder; None where it is missing, damaged, of another version or about something else."""
     try:
         document = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
-        if document["version"] != _VERSION:
+        if document["version"] != _VERSION or not about.items() <= document["about"].items():
             return None
         arrays = {name: _map(folder / f"{name}.npy", shape) for name, shape in document["shapes"].items()}
         return Arrays(arrays, document["about"])

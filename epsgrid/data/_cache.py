@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from epsgrid.data._arrays import Arrays, cached_arrays
+from epsgrid.data._arrays import Arrays, cached_arrays, kept_with
 from epsgrid.data._images import Images, ImageSet
+from epsgrid.data._places import arrays_folder
 
 
 def cached(folder: Path, make: Callable[[], ImageSet]) -> ImageSet:
@@ -22,7 +24,25 @@ def cached(folder: Path, make: Callable[[], ImageSet]) -> ImageSet:
     Raises:
         DataError: the folder cannot be written; also whatever `make` raises.
     """
-    kept = cached_arrays(folder, lambda: _to_arrays(make()))
+    return _from_arrays(cached_arrays(folder, lambda: _to_arrays(make())))
+
+
+def known(kind: str, checksum: str, environment: Mapping[str, str] = os.environ) -> ImageSet | None:
+    """Return an image set that was decoded before, mapped; None where it is kept no more.
+
+    Its source is asked nothing: to see that none of 60,000 files has changed takes a third of a second, and on a file
+    server minutes.
+
+    Args:
+        kind: with which the names of its folders begin, such as "cifar10".
+        checksum: of the set.
+        environment: variables that name the cache folder.
+    """
+    kept = kept_with(arrays_folder(environment), f"{kind}-*", {"checksum": checksum})
+    return None if kept is None else _from_arrays(kept)
+
+
+def _from_arrays(kept: Arrays) -> ImageSet:
     arrays, about = kept.arrays, kept.about
     return ImageSet(
         Images(arrays["train_pixels"], arrays["train_labels"]),

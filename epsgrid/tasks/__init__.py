@@ -6,8 +6,12 @@ A file `tasks/NAME.py` defines
     def prepare(options) -> Any       decode the data once into the cache (or find them there); torch-free
     def build(options, data, device) -> Task
 
+and, where `prepare` takes its time to see that what it made before is still good,
+
+    def find(options, checksum) -> Any | None    what `prepare` made of the data with this checksum, unless it is gone
+
 `prepare` runs once in the command's own process and returns something with a `checksum` (sha256, hex) of the data;
-workers call it again and get the mapped cache at once. Files import torch inside their functions only.
+each trial calls `of_trial`, which sees that it gets those very data. Files import torch inside their functions only.
 """
 
 from __future__ import annotations
@@ -17,12 +21,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from epsgrid import plugins
+from epsgrid.errors import DataError
 from epsgrid.spec.model import TaskOptions
 
 if TYPE_CHECKING:
     import torch
 
 Split = Literal["validation", "test"]
+
+_SHOWN = 12
+"""So many digits of a checksum are shown."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +130,31 @@ class TaskPlugin(Protocol):
     def build(self, options: Any, data: Any, device: torch.device) -> Task:
         """Bind the task to its data and a device."""
         ...
+
+
+def of_trial(plugin: TaskPlugin, options: Any, checksum: str) -> PreparedData:
+    """Return the data that a trial was planned with.
+
+    Args:
+        plugin: of the task.
+        options: of the task.
+        checksum: of those data.
+
+    Raises:
+        DataError: the data are others by now, or this machine has others.
+    """
+    find = getattr(plugin, "find", None)
+    found: PreparedData | None = None if find is None else find(options, checksum)
+    if found is not None:
+        return found
+    data = plugin.prepare(options)
+    if data.checksum != checksum:
+        raise DataError(
+            f"the data are not those that this trial was planned with: their checksum is {data.checksum[:_SHOWN]}…,"
+            f" planned were {checksum[:_SHOWN]}…. They were changed since, or this machine has others; put those back,"
+            " or sweep with the new ones into another folder (--out)"
+        )
+    return data
 
 
 def load(name: str) -> TaskPlugin:

@@ -57,6 +57,14 @@ def prepare(options: Options) -> DividedImages:
     return divide(cifar10.load(options.root, options.download), options.validation, options.subset)
 
 
+def find(options: Options, checksum: str) -> DividedImages | None:
+    """Return the data of this checksum as they were decoded before; None where they have to be prepared."""
+    from epsgrid.data._cache import known
+
+    found = known("cifar10", checksum)
+    return None if found is None else divide(found, options.validation, options.subset)
+
+
 def build(options: Options, data: DividedImages, device: torch.device) -> ImageTask:
     """Bind the task to its data and a device."""
     return ImageTask(data, PIXELS, options.augment, device)

@@ -20,6 +20,8 @@ from epsgrid.tasks._images import ImageTask, Pixels
 if TYPE_CHECKING:
     import torch
 
+    from epsgrid.data._images import ImageSet
+
 _WHITE = 255
 _PADDING_SHARE = 8
 _VALIDATION_SHARE = 10
@@ -66,10 +68,22 @@ def prepare(options: Options) -> DividedImages:
     from epsgrid.data import images
 
     found = images.load(options.root, options.size, options.fit)
-    held_out = len(found.train) // _VALIDATION_SHARE if options.validation is None else options.validation
     if options.mean is None:
         images.mean_and_sd(found)  # here, once, and not in every worker
-    return divide(found, held_out, options.subset)
+    return _divided(options, found)
+
+
+def find(options: Options, checksum: str) -> DividedImages | None:
+    """Return the data of this checksum as they were decoded before; None where they have to be prepared."""
+    from epsgrid.data._cache import known
+
+    found = known("images", checksum)
+    return None if found is None else _divided(options, found)
+
+
+def _divided(options: Options, images: ImageSet) -> DividedImages:
+    held_out = len(images.train) // _VALIDATION_SHARE if options.validation is None else options.validation
+    return divide(images, held_out, options.subset)
 
 
 def build(options: Options, data: DividedImages, device: torch.device) -> ImageTask:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -179,3 +180,33 @@ def test_where_an_image_folder_lies_is_no_part_of_a_trials_identity() -> None:
     options = tasks.load("images").Options
     assert options(name="images", root="/here").identity() == options(name="images", root="/there").identity()
     assert options(name="images", root="/here").identity() != options(name="images", root="/here", size=9).identity()
+
+
+@pytest.mark.parametrize("name", ["cifar10", "images"])
+def test_a_trial_gets_the_data_it_was_planned_with_whatever_became_of_their_source(name: str, cache: Path) -> None:
+    folder = write_folder(cache / "data" / "cifar10-images")
+    plugin = tasks.load(name)
+    options = plugin.Options(name=name, **SETTINGS[name], **({"root": str(folder)} if name == "images" else {}))
+    planned: Any = plugin.prepare(options)
+    next(folder.glob("train/*/*")).unlink()
+    assert plugin.prepare(options).checksum != planned.checksum
+    found: Any = tasks.of_trial(plugin, options, planned.checksum)
+    assert found.checksum == planned.checksum
+    assert found.train.tolist() == planned.train.tolist()
+    assert (found.images.train.pixels == planned.images.train.pixels).all()
+
+
+@pytest.mark.parametrize("name", ["cifar10", "images"])
+def test_a_trial_does_not_get_other_data_than_it_was_planned_with(name: str, cache: Path) -> None:
+    folder = write_folder(cache / "data" / "cifar10-images")
+    plugin = tasks.load(name)
+    options = plugin.Options(name=name, **SETTINGS[name], **({"root": str(folder)} if name == "images" else {}))
+    planned = plugin.prepare(options).checksum
+    assert tasks.of_trial(plugin, options, planned).checksum == planned
+    shutil.rmtree(cache / "arrays")
+    assert tasks.of_trial(plugin, options, planned).checksum == planned, "made anew of the same images"
+    next(folder.glob("train/*/*")).unlink()
+    shutil.rmtree(cache / "arrays")
+    words = rf"not those that this trial was planned with: their checksum is \w+…, planned were {planned[:12]}…"
+    with pytest.raises(DataError, match=words):
+        tasks.of_trial(plugin, options, planned)
