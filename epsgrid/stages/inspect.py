@@ -16,10 +16,10 @@ from epsgrid.report.words import power
 from epsgrid.stages.experiment import read_experiment
 from epsgrid.stages.probe import read_probe
 from epsgrid.store import observations
-from epsgrid.store.cells import meant
+from epsgrid.store.cells import meant, stored_cells
 from epsgrid.store.latest import latest
 from epsgrid.store.paths import ExperimentFolder
-from epsgrid.store.records import ExperimentRecord, GridCell, GridRecord, ProbeRecord
+from epsgrid.store.records import ExperimentRecord, GridCell, ProbeRecord
 from epsgrid.store.state import trial_state
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ class InspectedTrial:
     @property
     def words(self) -> str:
         """The trial in words."""
-        return f"{self.cell.id}: {setting(self.cell)}, {self.state}"
+        left_behind = "" if self.cell.grids else ", of a grid that was swept before"
+        return f"{self.cell.id}: {setting(self.cell)}, {self.state}{left_behind}"
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def inspect(folder: ExperimentFolder, trial: str | None) -> Inspected:
         CorruptRecordError: a stored file is damaged; the message names it.
     """
     experiment, probe = read_experiment(folder), read_probe(folder)
-    cells = GridRecord.read(folder.grid_json).cells if folder.grid_json.exists() else ()
+    cells = stored_cells(folder)
     observed = tuple(cell for cell in cells if folder.trial(cell.id).observations_jsonl.exists())
     chosen = None if trial is None else _chosen(folder, cells, trial)
     if chosen is None:

@@ -1,11 +1,12 @@
-"""All trials that an experiment asks for: of its grids, of winners on fresh seeds, and of other batch sizes."""
+"""All trials of an experiment: of its grids, of winners on fresh seeds, of other batch sizes, and of grids it had."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from epsgrid.store.paths import ExperimentFolder
+from epsgrid.store.atomic import read_json, unseal
+from epsgrid.store.paths import ExperimentFolder, TrialFolder
 from epsgrid.store.records import BatchesRecord, ConfirmRecord, GridCell, GridRecord
 
 
@@ -23,6 +24,26 @@ def asked_cells(folder: ExperimentFolder) -> tuple[GridCell, ...]:
     batches = batch_cells(BatchesRecord.read(folder.batches_json)) if folder.batches_json.exists() else ()
     fresh = confirm_cells(ConfirmRecord.read(folder.confirm_json)) if folder.confirm_json.exists() else ()
     return _merged((*grids, *fresh, *batches))
+
+
+def stored_cells(folder: ExperimentFolder) -> tuple[GridCell, ...]:
+    """Return all trials that there are: those that are asked for, then those that no grid asks for any more, by id.
+
+    A grid that was swept again, with another `sweep.default_epsilon` for one, leaves what was trained for the old one.
+
+    Raises:
+        CorruptRecordError: a record is damaged.
+        StoreError: a newer epsgrid wrote one.
+    """
+    asked = asked_cells(folder)
+    known = {cell.id for cell in asked}
+    others = [trial for trial in folder.trials() if trial.id not in known and trial.spec_json.exists()]
+    return (*asked, *map(_left_behind, others))
+
+
+def _left_behind(trial: TrialFolder) -> GridCell:
+    identity = unseal(read_json(trial.spec_json), trial.spec_json)
+    return GridCell(trial.id, identity["learning_rate"], identity["epsilon"], identity["seed"], grids=())
 
 
 def meant(ids: Sequence[str], name: str, *, least: int = 0) -> tuple[str, ...]:
@@ -58,5 +79,6 @@ def _merged(cells: Iterable[GridCell]) -> tuple[GridCell, ...]:
     found: dict[str, GridCell] = {}
     for cell in cells:
         known = found.setdefault(cell.id, cell)
-        found[cell.id] = replace(known, grids=tuple(dict.fromkeys((*known.grids, *cell.grids))))
+        if known is not cell:
+            found[cell.id] = replace(known, grids=tuple(dict.fromkeys((*known.grids, *cell.grids))))
     return tuple(found.values())

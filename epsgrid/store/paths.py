@@ -29,6 +29,7 @@ Layout::
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 
@@ -149,9 +150,9 @@ class ExperimentFolder:
         """The folder of the job arrays' folders, see `epsgrid.executors.slurm`."""
         return self.root / "slurm"
 
-    @property
+    @cached_property
     def trials_dir(self) -> Path:
-        """The folder of the trials' folders."""
+        """The folder of the trials' folders; kept, for it is asked for thousands of trials."""
         return self.root / "trials"
 
     @property

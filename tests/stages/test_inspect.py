@@ -11,8 +11,11 @@ from epsgrid.errors import CorruptRecordError, StoreError, UnknownNameError
 from epsgrid.numerics.placement import Placement
 from epsgrid.stages.inspect import Inspected, check_layer, find_run, inspect, write_figures
 from epsgrid.store import observations
+from epsgrid.store.atomic import seal, write_json
+from epsgrid.store.cells import asked_cells, stored_cells
 from epsgrid.store.latest import remember
 from epsgrid.store.paths import ExperimentFolder
+from epsgrid.store.records import GridCell, GridRecord
 from tests.report.kept import probed, series, trusted
 from tests.report.simulate import probe_record, simulate, trial_id
 
@@ -45,6 +48,19 @@ def test_a_trial_is_named_by_its_id_or_the_beginning_of_it(folder: ExperimentFol
     assert (seen.trial.cell.id, seen.trial.state, seen.epsilon) == (TUNED, "done", 1e-3)
     assert seen.trial.words == f"{TUNED}: lr 1e-3, ε 1e-3, seed 0, done"
     assert seen.series == series()
+
+
+def test_a_trial_is_found_that_no_grid_asks_for_any_more(folder: ExperimentFolder) -> None:
+    record = GridRecord.read(folder.grid_json)
+    asked = tuple(cell for cell in record.cells if cell.id != TUNED)
+    replace(record, cells=asked).write(folder.grid_json)
+    write_json(folder.trial(TUNED).spec_json, seal({"learning_rate": 1e-3, "epsilon": 1e-3, "seed": 0}))
+    assert stored_cells(folder) == (*asked_cells(folder), GridCell(TUNED, 1e-3, 1e-3, 0, ()))
+    seen = inspect(folder, TUNED[:6])
+    assert seen.trial is not None
+    assert seen.trial.words == f"{TUNED}: lr 1e-3, ε 1e-3, seed 0, done, of a grid that was swept before"
+    assert seen.series == series()
+    assert [cell.id for cell in seen.observed] == [TUNED]
 
 
 def test_an_unknown_trial_is_told_with_the_closest(folder: ExperimentFolder) -> None:
