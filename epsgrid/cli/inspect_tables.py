@@ -171,7 +171,7 @@ def bounds_over_time(seen: Inspected) -> list[RenderableType]:
         del columns[6]
     columns, _ = fitted(columns, 0)
     title = "Bounds over time, by the published rule"
-    note = "moved: decades from the bounds of epoch 1" if seen.bounds else "nothing was probed to compare with"
+    note = "moved: decades from the bounds of the probe" if seen.bounds else "nothing was probed to compare with"
     return [*_titled(title), in_columns(columns), _dim(note)]
 
 
