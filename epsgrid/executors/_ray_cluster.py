@@ -39,6 +39,7 @@ _NO_USAGE_REPORTS = {
     "RAY_USAGE_STATS_PROMPT_ENABLED": "0",
     "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9/",
 }
+_PRINTS = "_worker_logs_enabled"
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # for Ray that means: this machine alone, so 127.0.0.1
 
 
@@ -103,9 +104,29 @@ def _connected(ray: ModuleType, address: str) -> Iterator[None]:
         except Exception as error:  # Ray raises what its many parts raise
             raise _not_joined(address, error) from error
     try:
-        yield
+        with _only_our_words(ray):
+            yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _only_our_words(ray: ModuleType) -> Iterator[None]:
+    """Keep Ray from printing to stderr what its daemons write, pages of it where a node is lost: we say so in a line.
+
+    `log_to_driver=False` is about what workers print, and leaves these. Where a version of Ray has no such switch, it
+    prints.
+    """
+    worker = ray._private.worker
+    before = getattr(worker, _PRINTS, None)
+    if before is None:
+        yield
+        return
+    setattr(worker, _PRINTS, False)
+    try:
+        yield
+    finally:
+        setattr(worker, _PRINTS, before)
 
 
 def _require_answer(address: str) -> None:

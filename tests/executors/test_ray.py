@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -400,3 +401,20 @@ def test_a_killed_command_takes_its_cluster_and_jobs_along(tmp_path: Path) -> No
 def _head_of(slot: int) -> int:
     """Return the process that a cluster belongs to: the parent of the node's own."""
     return parent_of(parent_of(slot))
+
+
+def test_what_rays_daemons_write_is_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("ray", reason="the package ray is not installed")
+    module = _ray_cluster.import_ray()
+    said = {"is_err": True, "pid": "raylet", "ip": "127.0.0.1", "job": None, "lines": ["state-dump"]}
+    with _ray_cluster._only_our_words(module):
+        module._private.worker.print_worker_logs(said, sys.stderr)
+    assert capsys.readouterr().err == ""
+    module._private.worker.print_worker_logs(said, sys.stderr)
+    assert "state-dump" in capsys.readouterr().err, "as it was before"
+
+
+def test_a_ray_that_cannot_be_kept_quiet_prints() -> None:
+    worker = types.SimpleNamespace()
+    with _ray_cluster._only_our_words(types.SimpleNamespace(_private=types.SimpleNamespace(worker=worker))):  # type: ignore[arg-type]
+        assert not vars(worker)
