@@ -1,19 +1,21 @@
 """Measure what histograms of every layer at every step cost, as a share of a training step: run on demand.
 
     python scripts/bench_observe.py --models mlp vgg11 lstm --seconds 60
+    python scripts/bench_observe.py --models vgg11 --device cuda
 
-Trained, on random data and one thread, are
+Trained, on random data and one thread, or on a CUDA device, are
 
     mlp      784-256-10, batch 128
     vgg11    VGG11 for CIFAR-10, batch 128
     lstm     two layers of 650, 10,000 words, 19.8 million parameters, 20 columns of 35 words
 
-all with torch's Adam as it builds it by default. Every round times a training step (forward, backward, optimizer), and
-then each way to look at √v̂ of all layers, right after an optimizer's step as in training, so that caches are as warm as
-they would be there. Ways take turns, so that other load on the machine hits them alike, and a way that has used up its
-share of the time is left out of later rounds. What is measured is the processor time of the process, without what it
-waits for its turn on a busy machine; what load adds to it, by emptying caches, is least in the least times, of which
-the shares are those. "One read of v" is the limit that no way can pass.
+all with torch's Adam as it is built by default. Each way to look at √v̂ of all layers is timed after every training step
+(forward, backward, optimizer) of a stretch of training, so that caches are as warm or cold as they are in training with
+that way. Ways take turns by the tenth of a second, or by the step where one takes longer, so that other load on the
+machine hits them alike, and a way that has used up its share of the time is left out of later rounds. What is measured
+is the processor time of the process, without what it waits for its turn on a busy machine; what load adds to it, by
+emptying caches, is least in the least times, of which the shares are those. On a CUDA device it is the time until the
+device has done what was asked of it. "One read of v" is the limit that no way can pass.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ from epsgrid.models.vgg11 import Options as VggOptions
 from epsgrid.numerics import jit
 from epsgrid.numerics.series import FRACTIONS
 from epsgrid.numerics.tables import Counter
+from epsgrid.trials.device import place
 
 STEP = "a training step"
 OBSERVER = "observer, every=1"
@@ -50,6 +53,7 @@ SORT = "sqrt + torch.sort (as published)"
 READ = "one read of v (sum)"
 ADAM = "the optimizer's step itself, fused"
 WORDS, COLUMNS, LENGTH = 10_000, 20, 35
+STRETCH_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -61,15 +65,15 @@ class Training:
     loss: Callable[[], torch.Tensor]
 
 
-def classifier(name: str, options: Any, shape: tuple[int, ...]) -> Training:
-    model = models.load(name).build(options, shape, 10)
-    inputs, labels = torch.randn(128, *shape), torch.randint(10, (128,))
+def classifier(name: str, options: Any, shape: tuple[int, ...], device: torch.device) -> Training:
+    model = place(models.load(name).build(options, shape, 10), device)
+    inputs, labels = torch.randn(128, *shape, device=device), torch.randint(10, (128,), device=device)
     return Training(name, model, lambda: functional.cross_entropy(model(inputs), labels))
 
 
-def language_model() -> Training:
-    model: Any = models.load("lstm").build(LstmOptions(name="lstm", embedding=650, hidden=650), (), WORDS)
-    tokens = torch.randint(WORDS, (LENGTH + 1, COLUMNS))
+def language_model(device: torch.device) -> Training:
+    model: Any = models.load("lstm").build(LstmOptions(name="lstm", embedding=650, hidden=650), (), WORDS).to(device)
+    tokens = torch.randint(WORDS, (LENGTH + 1, COLUMNS), device=device)
     state = model.carried.zeros(COLUMNS)
 
     def loss() -> torch.Tensor:
@@ -79,9 +83,9 @@ def language_model() -> Training:
     return Training("lstm", model, loss)
 
 
-TRAININGS: dict[str, Callable[[], Training]] = {
-    "mlp": lambda: classifier("mlp", MlpOptions(name="mlp", hidden=(256,)), (1, 28, 28)),
-    "vgg11": lambda: classifier("vgg11", VggOptions(name="vgg11"), (3, 32, 32)),
+TRAININGS: dict[str, Callable[[torch.device], Training]] = {
+    "mlp": lambda device: classifier("mlp", MlpOptions(name="mlp", hidden=(256,)), (1, 28, 28), device),
+    "vgg11": lambda device: classifier("vgg11", VggOptions(name="vgg11"), (3, 32, 32), device),
     "lstm": language_model,
 }
 
@@ -129,13 +133,19 @@ def ways_to_look(training: Training, optimizer: torch.optim.Optimizer) -> dict[s
     }
 
 
-def timed(call: Callable[[], object]) -> float:
-    start = time.process_time()
+def timed(call: Callable[[], object], device: torch.device) -> float:
+    if device.type == "cpu":
+        start = time.process_time()
+        call()
+        return time.process_time() - start
+    torch.cuda.synchronize(device)
+    start = time.perf_counter()
     call()
-    return time.process_time() - start
+    torch.cuda.synchronize(device)
+    return time.perf_counter() - start
 
 
-def bench(training: Training, seconds: float) -> None:
+def bench(training: Training, seconds: float, device: torch.device) -> None:
     optimizer = torch.optim.Adam(training.model.parameters(), lr=1e-5)
 
     def step() -> None:
@@ -149,13 +159,13 @@ def bench(training: Training, seconds: float) -> None:
     times: dict[str, list[float]] = {name: [] for name in (STEP, *ways)}
     for way in ways.values():
         way()
+    stretch = max(1, round(STRETCH_S / timed(step, device)))
     deadline = time.perf_counter() + seconds
     while time.perf_counter() < deadline:
-        times[STEP].append(timed(step))
         for name, way in ways.items():
-            if sum(times[name]) < seconds / len(times):
-                optimizer.step()
-                times[name].append(timed(way))
+            for _ in range(stretch if sum(times[name]) < seconds / len(times) else 0):
+                times[STEP].append(timed(step, device))
+                times[name].append(timed(way, device))
     report(training, times)
 
 
@@ -189,13 +199,17 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=list(TRAININGS), default=list(TRAININGS))
     parser.add_argument("--seconds", type=float, default=60, help="time for each model")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and data")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     arguments = parser.parse_args()
+    device = torch.device(arguments.device)
     torch.set_num_threads(1)
+    if device.type == "cuda":
+        print(torch.cuda.get_device_name(device))
     print(f"{processor()}; {platform.platform()}; torch {torch.__version__}, numpy {np.__version__}; one thread")
     print("compiled counting" if jit.compiled() else "no compiled counting: see the warning")
     for name in arguments.models:
         torch.manual_seed(arguments.seed)
-        bench(TRAININGS[name](), arguments.seconds)
+        bench(TRAININGS[name](device), arguments.seconds, device)
 
 
 if __name__ == "__main__":
