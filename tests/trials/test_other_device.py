@@ -19,8 +19,11 @@ from torch.utils._pytree import tree_leaves
 
 import epsgrid
 from epsgrid import optimizers, plugins, tasks
+from epsgrid.observing.probing import Probing
+from epsgrid.observing.understudy import StandIns
 from epsgrid.spec import parse_spec
 from epsgrid.spec.model import Spec
+from epsgrid.tasks import Task
 from epsgrid.trials.building import build_model
 from epsgrid.trials.step import take_step
 
@@ -66,8 +69,8 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def train(name: str, *overrides: str, watched: bool = False) -> list[torch.Tensor]:
-    """Take the first steps of a smoke version on the device; return their losses."""
+def prepare(name: str, *overrides: str) -> tuple[Spec, Task, torch.nn.Module, torch.optim.Optimizer]:
+    """Build what a smoke version trains, on the device."""
     file = REPOSITORY / "experiments" / "smoke" / f"{name}.yaml"
     spec: Spec = parse_spec(file.read_text(), overrides=overrides)
     task_plugin, plugin = tasks.load(spec.task.name), optimizers.load(spec.optimizer.name)
@@ -75,7 +78,12 @@ def train(name: str, *overrides: str, watched: bool = False) -> list[torch.Tenso
     model = build_model(spec, task, 0, DEVICE)
     assert {tensor.device for tensor in (*model.parameters(), *model.buffers())} == {DEVICE}
     epsilon = 1e-8 if plugin.HAS_EPSILON else None
-    optimizer = plugin.build(model.parameters(), spec.optimizer, 1e-3, epsilon)
+    return spec, task, model, plugin.build(model.parameters(), spec.optimizer, 1e-3, epsilon)
+
+
+def train(name: str, *overrides: str, watched: bool = False) -> list[torch.Tensor]:
+    """Take the first steps of a smoke version; return their losses."""
+    spec, task, model, optimizer = prepare(name, *overrides)
     with epsgrid.observe(optimizer, model=model) if watched else contextlib.nullcontext():
         batches = task.batches(0, 0, spec.training.batch_size)
         return [take_step(task, model.train(), optimizer, next(batches), spec.training) for _ in range(STEPS)]
@@ -94,6 +102,18 @@ def test_a_step_of_every_optimizer_stays_on_the_device(name: str) -> None:
 
 def test_counting_at_every_step_waits_for_nothing() -> None:
     assert len(train("digits-mlp-adam", watched=True)) == STEPS
+
+
+@pytest.mark.parametrize("name", ["digits-mlp-adam", "ptb-stand-in", "translation-stand-in"])
+def test_a_probe_waits_for_nothing_but_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[StandIns] = []  # whether the loss has moved the weights: after the first step
+    monkeypatch.setattr(StandIns, "moved", lambda standing_in: asked.append(standing_in))
+    spec, task, model, optimizer = prepare(name)
+    batches = task.batches(0, 0, spec.training.batch_size)
+    with Probing(model, optimizer, task.loss, clip_norm=1.0, betas=(0.9, 0.99)) as probing:
+        for _ in range(STEPS):
+            probing.step(next(batches))
+    assert (probing.steps, len(asked)) == (STEPS, 1)
 
 
 @pytest.mark.parametrize(
