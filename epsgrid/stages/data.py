@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from epsgrid.data import _iwslt14
 from epsgrid.data._catalogue import CATALOGUE, DataSet, named
 from epsgrid.data._fetch import Fetcher, Finding
-from epsgrid.data._places import data_folders
+from epsgrid.data._places import arrays_folder, data_folders
 from epsgrid.errors import DataError
 
 
@@ -20,6 +21,14 @@ class Found:
 
     data: DataSet
     place: Path | None
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The folder of what was decoded, for all data sets and every state that a folder of images has been in."""
+
+    place: Path
+    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,17 @@ def list_data(environment: Mapping[str, str] = os.environ) -> list[Found]:
     """Look for every data set of the catalogue where tasks look for it."""
     folders = data_folders(environment)
     return [Found(data, data.find(folders)) for data in CATALOGUE]
+
+
+def decoded(environment: Mapping[str, str] = os.environ) -> Decoded:
+    """Look how much of what tasks have decoded is kept; what another process removes meanwhile counts as nothing."""
+    place = arrays_folder(environment)
+    sizes = []
+    for folder, _, names in os.walk(place):
+        for name in names:
+            with contextlib.suppress(OSError):
+                sizes.append((Path(folder) / name).stat().st_size)
+    return Decoded(place, sum(sizes))
 
 
 def fetch_data(

@@ -41,7 +41,13 @@ def test_list_tells_what_is_here(shell: Shell) -> None:
     assert str(place) in rows[2]
     assert "forbids passing it on" in rows[2]
     assert "Next: epsgrid data fetch cifar10" in listed.stderr
+    assert "Decoded before" not in listed.stderr
+    arrays = shell.folder / "cache" / "arrays" / "images-0"
+    arrays.mkdir(parents=True)
+    (arrays / "train_pixels.npy").write_bytes(bytes(2_400_000))
+    assert f"Decoded before: 2 MB in {arrays.parent}; delete it" in shell.run("data", "list").stderr.replace("\n", " ")
     document = json.loads(shell.run("data", "list", "--json").stdout)
+    assert document["decoded"] == {"place": str(arrays.parent), "bytes": 2_400_000}
     assert document["version"] == 1
     assert document["data"]["ptb"]["place"] is None
     assert document["data"]["ptb"]["files"][0] == {"url": f"{MIRROR}/ptb.train.txt", "md5": FILES["train"].md5}

@@ -47,9 +47,10 @@ def list_data(json: JsonOption = False) -> None:
     from epsgrid.cli.console import err, print_json
     from epsgrid.stages import data as stage
 
-    found = stage.list_data()
+    found, kept = stage.list_data(), stage.decoded()
     if json:
-        print_json({"version": 1, "data": {each.data.name: _listed(each) for each in found}})
+        cache = {"place": str(kept.place), "bytes": kept.size_bytes}
+        print_json({"version": 1, "data": {each.data.name: _listed(each) for each in found}, "decoded": cache})
         return
     rows = [("data set", "tasks", "size", "here", "licence")]
     for each in found:
@@ -60,6 +61,9 @@ def list_data(json: JsonOption = False) -> None:
     err().print(
         "Other tasks need nothing fetched: they generate their data, come with them, or read yours.", style="dim"
     )
+    if kept.size_bytes:
+        size = f"{max(1, round(kept.size_bytes / _MEGA)):,} MB"
+        err().print(f"Decoded before: {size} in {kept.place}; delete it at any time, it is made again.", style="dim")
     missing = [each.data.name for each in found if each.place is None]
     err().print(f"Next: epsgrid data {f'fetch {missing[0]}' if missing else 'check NAME'}", style="dim")
 
