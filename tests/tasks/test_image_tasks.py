@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from epsgrid import tasks
 from epsgrid.errors import DataError, SpecError
-from epsgrid.tasks import cifar10
+from epsgrid.tasks import TaskPlugin, cifar10
 from tests.data.folders import write_folder
 
 REPOSITORY = Path(__file__).parents[2]
@@ -36,11 +36,17 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-def test_every_task_prepares_trains_and_scores(name: str, cache: Path) -> None:
+def on_disk(name: str, cache: Path) -> tuple[Path, TaskPlugin, Any]:
+    """Write images where CIFAR-10 is looked for; return their folder, a task's file, and its options."""
     folder = write_folder(cache / "data" / "cifar10-images")
     plugin = tasks.load(name)
-    options = plugin.Options(name=name, **SETTINGS[name], **({"root": str(folder)} if name == "images" else {}))
+    root = {"root": str(folder)} if name == "images" else {}
+    return folder, plugin, plugin.Options(name=name, **SETTINGS[name], **root)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_task_prepares_trains_and_scores(name: str, cache: Path) -> None:
+    _, plugin, options = on_disk(name, cache)
     data = plugin.prepare(options)
     assert data.has_validation
     assert len(data.checksum) == 64
@@ -184,9 +190,7 @@ def test_where_an_image_folder_lies_is_no_part_of_a_trials_identity() -> None:
 
 @pytest.mark.parametrize("name", ["cifar10", "images"])
 def test_a_trial_gets_the_data_it_was_planned_with_whatever_became_of_their_source(name: str, cache: Path) -> None:
-    folder = write_folder(cache / "data" / "cifar10-images")
-    plugin = tasks.load(name)
-    options = plugin.Options(name=name, **SETTINGS[name], **({"root": str(folder)} if name == "images" else {}))
+    folder, plugin, options = on_disk(name, cache)
     planned: Any = plugin.prepare(options)
     next(folder.glob("train/*/*")).unlink()
     assert plugin.prepare(options).checksum != planned.checksum
@@ -198,9 +202,7 @@ def test_a_trial_gets_the_data_it_was_planned_with_whatever_became_of_their_sour
 
 @pytest.mark.parametrize("name", ["cifar10", "images"])
 def test_a_trial_does_not_get_other_data_than_it_was_planned_with(name: str, cache: Path) -> None:
-    folder = write_folder(cache / "data" / "cifar10-images")
-    plugin = tasks.load(name)
-    options = plugin.Options(name=name, **SETTINGS[name], **({"root": str(folder)} if name == "images" else {}))
+    folder, plugin, options = on_disk(name, cache)
     planned = plugin.prepare(options).checksum
     assert tasks.of_trial(plugin, options, planned).checksum == planned
     shutil.rmtree(cache / "arrays")

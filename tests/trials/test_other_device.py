@@ -36,6 +36,9 @@ SPECS = {
     "resnet34": ("synthetic-resnet34", ()),
     "densenet121": ("synthetic-densenet121", ()),
     "vit": ("synthetic-vit", ()),
+    "vgg11": ("synthetic-resnet34", ("model=vgg11", "task.shape=[3, 32, 32]")),
+    "alexnet": ("synthetic-resnet34", ("model=alexnet", "task.shape=[3, 32, 32]")),
+    "mlp": ("digits-mlp-adam", ()),
     "clipped": ("synthetic-vit", ("training.clip_norm=0.25",)),
     "svag": ("digits-mlp-adam", ("training.svag={l: 2}",)),
     "image folder": ("images-mlp", (f"task.root={REPOSITORY}/experiments/smoke/generated-shapes",)),
@@ -90,9 +93,13 @@ def train(name: str, *overrides: str, watched: bool = False) -> list[torch.Tenso
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_a_step_of_every_task_and_model_stays_on_the_device(name: str) -> None:
+def test_a_step_of_every_model_and_kind_of_task_stays_on_the_device(name: str) -> None:
     file, overrides = SPECS[name]
     assert [loss.device for loss in train(file, *overrides)] == [DEVICE] * STEPS
+
+
+def test_no_model_is_left_out() -> None:
+    assert set(plugins.names("models")) <= set(SPECS)
 
 
 @pytest.mark.parametrize("name", plugins.names("optimizers"))
