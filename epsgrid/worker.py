@@ -95,7 +95,7 @@ def _run_held(
         spec, trial, earlier = _read_trial(experiment, folder)
         note(f"start: lr {trial.learning_rate:g}, epsilon {trial.epsilon}, seed {trial.seed}")
         adopt(experiment, folder, trial.identity, earlier, note)
-        device = resolve_device(spec.execution.device)
+        device = resolve_device(spec.execution.device, spec.training.precision)
         plugin = tasks.load(spec.task.name)
         data = tasks.of_trial(plugin, spec.task, trial.identity["data"])
         task = plugin.build(spec.task, data, device)

@@ -164,7 +164,7 @@ def _measure_all(
     from epsgrid.trials.device import resolve_device  # torch, only now that there is something to run
     from epsgrid.trials.probe import run_probe
 
-    device = resolve_device(asked.spec.execution.device)
+    device = resolve_device(asked.spec.execution.device, asked.spec.training.precision)
     task = tasks.load(asked.spec.task.name).build(asked.spec.task, data, device)
     for place, (point, spec) in enumerate(specs.items()):
         outcome = run_probe(spec, task, device, _Share(on_step, place, len(specs)))

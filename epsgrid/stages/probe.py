@@ -99,7 +99,7 @@ def _measure(
     from epsgrid.trials.device import resolve_device  # torch, only now that there is something to run
     from epsgrid.trials.probe import run_probe
 
-    device = resolve_device(spec.execution.device)
+    device = resolve_device(spec.execution.device, spec.training.precision)
     task = tasks.load(spec.task.name).build(spec.task, data, device)
     outcome = run_probe(spec, task, device, on_step)
     record = ProbeRecord(

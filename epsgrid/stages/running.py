@@ -278,7 +278,12 @@ def _work(job: Job) -> int:
 
 
 def with_states(planned: Plan, asked: Asked, workers: int | None) -> SweepPlan:
-    """Return a plan with what is stored of its trials; `workers` as of `sweep`."""
+    """Return a plan with what is stored of its trials; `workers` as of `sweep`.
+
+    Raises:
+        ExecutionError: trials train on this machine, which does not compute in `training.precision`.
+    """
+    _require_precision(asked.spec)
     seen = {trial.id: glance(asked.folder.trial(trial.id)) for trial in planned.trials}
     states = {trial: found.state for trial, found in seen.items()}
     done = [found.seconds for found in seen.values() if found.state == "done" and found.seconds is not None]
@@ -292,6 +297,18 @@ def with_states(planned: Plan, asked: Asked, workers: int | None) -> SweepPlan:
         extending(asked.spec, asked.folder, planned.trials, states),
         settled=_settled(asked.spec),
     )
+
+
+def _require_precision(spec: Spec) -> None:
+    """Refuse a precision that this machine does not compute in; trials elsewhere find that out there.
+
+    Raises:
+        ExecutionError: it is refused.
+    """
+    if spec.training.precision != "float32" and spec.execution.executor in ("inline", "local"):
+        from epsgrid.trials.device import resolve_device  # torch, only where there is something to find out
+
+        resolve_device(spec.execution.device, spec.training.precision)
 
 
 def _settled(spec: Spec) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ One thread, always, so that results do not depend on the executor.
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -18,27 +19,89 @@ _KEEP = ((-3, 2**27), (-1, 2**31 - 1), (-2, 0))
 """Of glibc's mallopt: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD, in bytes."""
 
 
-def resolve_device(asked: Literal["auto", "cpu", "cuda"]) -> torch.device:
+def resolve_device(asked: Literal["auto", "cpu", "cuda"], precision: str = "float32") -> torch.device:
     """Return the device to train on; `auto` is CUDA where there is one.
 
     Raises:
-        ExecutionError: CUDA was asked for and this torch or this machine has none.
+        ExecutionError: CUDA was asked for and this torch or this machine has none, or the device does not compute in
+            the precision.
     """
     if asked == "cuda" and not torch.cuda.is_available():
         raise ExecutionError(
             "execution.device: cuda was asked for, but torch sees no CUDA device here"
             f" (torch {torch.__version__}); use `-o execution.device=cpu`, or install a CUDA build of torch"
         )
-    return torch.device("cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu")
+    if precision == "bfloat16" and not computes_in_bfloat16(device):
+        raise ExecutionError(
+            f"training.precision: bfloat16 was asked for, but {describe(device)} does not compute in it: steps would"
+            " take several times as long as in float32, and LSTMs fail; use `-o training.precision=float32`, or a"
+            " processor with AVX-512, or a GPU that computes in bfloat16"
+        )
+    return device
+
+
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Return whether a device multiplies matrices in bfloat16 itself; oneDNN decides so for processors.
+
+    Where it does not, torch falls back on loops that take about ten times as long as float32, or raises.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(has_onednn and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def describe(device: torch.device) -> str:
+    """Return what a device is called, such as "this processor (AVX2)" or a GPU's name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"this processor ({torch.backends.cpu.get_cpu_capability()})"
 
 
 def place(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
-    """Move a model to a device, the weights of its convolutions laid out channels last, and return it.
+    """Move a model to a device, the weights of its convolutions over images laid out channels last, and return it.
 
     Convolutions take the layout of their weights: a step of a narrow ResNet34 costs a third less on a CPU, one of
-    DenseNet121 a fifth, and tensor cores want it so. Models without convolutions stay as they are.
+    DenseNet121 a fifth, and tensor cores want it so. Models without convolutions stay as they are. On a CPU, so do
+    convolutions that torch gets wrong in this layout, and their inputs are put into the usual one.
     """
-    return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    model = model.to(device)
+    usual = set()
+    if device.type == "cpu":
+        for module in filter(_overflows_channels_last, model.modules()):
+            module.register_forward_pre_hook(_in_usual_layout)
+            usual |= set(module.parameters())
+    for tensor in itertools.chain(model.parameters(), model.buffers()):
+        if tensor.dim() == 4 and tensor not in usual:
+            tensor.data = tensor.data.to(memory_format=torch.channels_last)
+    return model
+
+
+def _overflows_channels_last(module: torch.nn.Module) -> bool:
+    """Return whether the backward pass of a module may write past its buffer where tensors are channels last.
+
+    It does in torch 2.13.0 on processors with AVX2 and without AVX-512, in one thread, where a 1×1 convolution has a
+    stride and fewer than 8 input channels: oneDNN's kernel writes whole vectors of 8. Processes abort, or other
+    tensors are overwritten without a word. `tests/trials/strided_convolutions.py` shows it in plain torch and tells
+    which others are free of it; once every torch that epsgrid supports is, this function and its hook can go.
+    """
+    return (
+        isinstance(module, torch.nn.Conv2d)
+        and module.kernel_size == (1, 1)
+        and max(module.stride) > 1
+        and module.in_channels < 8
+    )
+
+
+def _in_usual_layout(_module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """Return the images of a convolution in the usual layout, also where one channel makes them count as either."""
+    return tuple(
+        images.clone(memory_format=torch.contiguous_format)
+        if not images.is_contiguous() or images.is_contiguous(memory_format=torch.channels_last)
+        else images
+        for images in inputs
+    )
 
 
 def lay_out_state(optimizer: torch.optim.Optimizer) -> None:

@@ -74,3 +74,23 @@ def test_the_placement_table_names_every_optimizer(shell):
     assert document["placements"]["rmsprop"]["compared_with"] == "√v"
     assert document["placements"]["sgdm"] is None
     assert set(document["placements"]) == set(document["optimizers"]) == set(rows)
+
+
+def test_the_machine_is_listed_with_what_it_trains_in(shell):
+    document = json.loads(shell.run("list", "machine", "--json").stdout)
+    assert document["devices"][0]["device"] == "cpu"
+    header, processor = shell.run("list", "machine", ONEDNN_MAX_CPU_ISA="SSE41").stdout.splitlines()[:2]
+    assert f"torch {document['torch']}" in header and processor.endswith("  float32")
+
+
+@pytest.mark.parametrize(
+    "command", [("probe",), ("sweep", "--grid", "default"), ("sweep", "--grid", "default", "--dry-run")]
+)
+def test_bfloat16_is_refused_before_anything_runs(shell, command):
+    """A processor without AVX-512 took ten times as long, or failed each trial of an LSTM."""
+    shell.write()
+    stage, *options = command
+    setting = ("-o", "training.precision=bfloat16", "-o", "execution.device=cpu")
+    refused = shell.run(stage, "spec.yaml", *options, *setting, expect=2, ONEDNN_MAX_CPU_ISA="SSE41").stderr
+    assert "does not compute in it" in refused and "training.precision=float32" in refused
+    assert not list(shell.folder.glob("runs/*/trials/*/failure.json"))

@@ -20,13 +20,14 @@ class Family(StrEnum):
     optimizers = "optimizers"
     grids = "grids"
     executors = "executors"
+    machine = "machine"
 
 
 def list_plugins(
     family: Annotated[Family | None, typer.Argument(help="List only these.", show_default=False)] = None,
     json: JsonOption = False,
 ) -> None:
-    """List the names a spec may use: tasks, models, optimizers, grids, executors.
+    """List the names a spec may use: tasks, models, optimizers, grids, executors; or what this machine trains on.
 
     Of optimizers asked for alone it tells where each puts its ε, what ε is compared with there, and the ε that a bound
     b becomes.
@@ -34,7 +35,10 @@ def list_plugins(
     from epsgrid import plugins
     from epsgrid.cli.console import print_json
 
-    families = [family] if family else list(Family)
+    if family is Family.machine:
+        _list_machine(json)
+        return
+    families = [family] if family else [each for each in Family if each is not Family.machine]
     found = {each.value: {name: _summary(each.value, name) for name in plugins.names(each.value)} for each in families}
     placements = _placements() if family is Family.optimizers else {}
     if json:
@@ -48,6 +52,26 @@ def list_plugins(
         width = max((len(name) for name in entries), default=0)
         for name, summary in entries.items():
             print(f"  {name:<{width}}  {summary}")
+
+
+def _list_machine(json: bool) -> None:
+    """Print what this machine's processors and CUDA devices can train in; the one listing that imports torch."""
+    import torch
+
+    from epsgrid.cli.columns import columns
+    from epsgrid.cli.console import print_json
+    from epsgrid.trials.device import computes_in_bfloat16, describe
+
+    devices = [torch.device("cpu"), *(torch.device("cuda", index) for index in range(torch.cuda.device_count()))]
+    rows = [(str(device), describe(device), computes_in_bfloat16(device)) for device in devices]
+    if json:
+        listed = [{"device": name, "description": words, "bfloat16": fast} for name, words, fast in rows]
+        print_json({"version": 1, "torch": torch.__version__, "devices": listed})
+        return
+    precisions = [("device", f"seen by torch {torch.__version__}", "training.precision")]
+    precisions += [(name, words, "float32, bfloat16" if fast else "float32") for name, words, fast in rows]
+    for line in columns(precisions):
+        print(line)
 
 
 def _placements() -> dict[str, dict[str, str] | None]:
