@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from epsgrid import codec
 from epsgrid.errors import EpsgridError
 from epsgrid.report.cells import Spread
 from epsgrid.report.claims import ClaimRow, claims
@@ -24,7 +25,6 @@ from epsgrid.report.text.render import stamp
 from epsgrid.report.verdict import Difference
 from epsgrid.report.whole import whole
 from epsgrid.report.words import Metric
-from epsgrid.store import fields
 from epsgrid.store.paths import ExperimentFolder
 
 PAGES = ("report.html", "report.md")
@@ -132,7 +132,7 @@ class Across:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain JSON values."""
-        return fields.to_document(self)
+        return codec.to_document(self)
 
     def answers(self) -> Counter[str]:
         """Return how often each answer was given, by the experiments of an optimizer with ε."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from epsgrid import codec
 from epsgrid.numerics.statistics import Interval
 from epsgrid.report.batches import BatchesRow
 from epsgrid.report.cells import Cell, Choice, Spread, Tally
@@ -16,7 +17,6 @@ from epsgrid.report.spent import CostRow
 from epsgrid.report.trust import KindRow, ReliabilityRow
 from epsgrid.report.verdict import Difference, Verdict
 from epsgrid.report.words import Metric
-from epsgrid.store import fields
 
 if TYPE_CHECKING:
     from epsgrid.report.claims import ClaimRow
@@ -326,7 +326,7 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """Return the comparison as plain JSON values."""
-        return fields.to_document(self)
+        return codec.to_document(self)
 
     def grid(self, name: str) -> GridRow | None:
         """Return a grid by its name, or None where it was not swept."""

@@ -2,7 +2,7 @@
 
 A file is written under a temporary name in its own folder, synced, renamed over the old one, and the folder is synced.
 A document is sealed with the sha256 of its own content, so that damage is seen. Stored JSON is strict: no NaN and no
-infinity (see `epsgrid.store.fields` for what stands in their place), no key order that matters.
+infinity (see `epsgrid.codec` for what stands in their place), no key order that matters.
 """
 
 from __future__ import annotations

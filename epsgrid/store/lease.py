@@ -28,8 +28,9 @@ from functools import cache
 from pathlib import Path
 from typing import Self
 
+from epsgrid import codec
 from epsgrid.errors import CorruptRecordError
-from epsgrid.store import atomic, fields
+from epsgrid.store import atomic
 
 HEARTBEAT_S = 10.0
 STALE_S = 60.0
@@ -204,7 +205,7 @@ def _is_live(folder: Path, number: int, stale_s: float) -> bool:
 def _parse(content: bytes) -> _Claim | None:
     """Return the claim, or None for one that is not written yet, or by another version: its age decides."""
     try:
-        return fields.from_document(_Claim, json.loads(content), "claim")
+        return codec.from_document(_Claim, json.loads(content), "claim")
     except (ValueError, CorruptRecordError):
         return None
 

@@ -2,7 +2,7 @@
 
 Each record is a JSON object `{"version": 1, ...fields..., "checksum": sha256}`. Reading checks all three: a newer
 version is told as such, an unknown or missing field and a checksum that does not match are damage, and damage is
-named, never dropped. Scores of a diverged trial may be NaN or infinite; `epsgrid.store.fields` says how that is stored.
+named, never dropped. Scores of a diverged trial may be NaN or infinite; `epsgrid.codec` says how that is stored.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, final
 
+from epsgrid import codec
 from epsgrid.errors import CorruptRecordError, StoreError
 from epsgrid.numerics.placement import Placement
-from epsgrid.store import atomic, fields
+from epsgrid.store import atomic
 
 if TYPE_CHECKING:
     from epsgrid.numerics.bounds import EpsilonBounds
@@ -30,7 +31,7 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as a sealed JSON object."""
-        return atomic.seal({"version": VERSION, **fields.to_document(self)})
+        return atomic.seal({"version": VERSION, **codec.to_document(self)})
 
     @classmethod
     def from_json(cls, document: Any, source: str | Path = "<record>") -> Self:
@@ -49,7 +50,7 @@ class Record:
         _check_version(document, cls.stored_as, source)
         content = atomic.unseal(document, source)
         del content["version"]
-        return fields.from_document(cls, content, str(source))
+        return codec.from_document(cls, content, str(source))
 
     @classmethod
     def read(cls, path: Path) -> Self:

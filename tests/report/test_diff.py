@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from epsgrid import codec
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.reliability import Reliability
 from epsgrid.report.diff import diff
@@ -19,7 +20,6 @@ from epsgrid.report.diff_rows import Change, Diff, LayerMove
 from epsgrid.report.load import StoredExperiment
 from epsgrid.report.text.diff import headline, tables
 from epsgrid.report.words import Metric
-from epsgrid.store import fields
 from tests.report.simulate import measured, peaked, simulate, two_layers
 
 Make = Callable[..., StoredExperiment]
@@ -219,7 +219,7 @@ def test_half_finished_runs_can_be_compared_both_ways(make: Make, state: dict[st
     whole, part = make(), make(**state)
     for found in (diff(whole, part), diff(part, whole)):
         assert found.differing
-        assert fields.to_document(found)
+        assert codec.to_document(found)
         assert text(found)
     assert diff(part, part).differing == ()
 

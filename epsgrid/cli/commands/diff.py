@@ -23,10 +23,10 @@ def diff(
     """
     from epsgrid.cli.console import err, out, print_json
     from epsgrid.cli.tables import report_table
+    from epsgrid.codec import to_document
     from epsgrid.report.text import diff as render_diff
     from epsgrid.stages import diff as stage
     from epsgrid.stages.inspect import find_run
-    from epsgrid.store.fields import to_document
 
     found = stage.diff(find_run(a, runs), find_run(b, runs))
     if json:

@@ -94,8 +94,8 @@ def _next(seen: Inspected) -> str:
 
 
 def _document(seen: Inspected, layer: str | None, written: tuple[Path, ...]) -> dict[str, Any]:
+    from epsgrid.codec import to_document
     from epsgrid.report.numbers.over_time import drift
-    from epsgrid.store.fields import to_document
 
     series, bounds = seen.series, seen.bounds
     ends = None if bounds is None else {"low": bounds.low.to_json(), "high": bounds.high.to_json()}

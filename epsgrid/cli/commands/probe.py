@@ -152,9 +152,9 @@ def overrides(**options: str | float | bool | None) -> list[str]:
 
 
 def _document(found: ProbeReport) -> dict[str, Any]:
+    from epsgrid.codec import to_document
     from epsgrid.report.compare import estimate_rows
     from epsgrid.report.trust import kind_rows, reliability_row
-    from epsgrid.store.fields import to_document
 
     record, bounds = found.record, found.record.bounds()
     reliability = reliability_row(bounds)
@@ -176,8 +176,8 @@ def _document(found: ProbeReport) -> dict[str, Any]:
 
 
 def _batch_document(found: BatchProbeReport, rows: ExponentRows, measured: MeasuredBatches) -> dict[str, Any]:
+    from epsgrid.codec import to_document
     from epsgrid.report.numbers.batch_figure import magnitude_numbers
-    from epsgrid.store.fields import to_document
 
     batches = to_document(rows) | {
         "measured_now": found.measured,

@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 import pytest
 
+from epsgrid import codec
 from epsgrid.errors import CorruptRecordError
-from epsgrid.store import fields
 
 
 @dataclass(frozen=True)
@@ -30,23 +30,23 @@ SAMPLE = Outer("x", 3, True, "b", Inner(0.1), (Inner(1.0), Inner(2.5)), {"n": (1
 
 
 def _stored(record: Any) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(json.dumps(fields.to_document(record), allow_nan=False))
+    document: dict[str, Any] = json.loads(json.dumps(codec.to_document(record), allow_nan=False))
     return document
 
 
 def test_a_dataclass_comes_back_equal() -> None:
-    assert fields.from_document(Outer, _stored(SAMPLE), "here") == SAMPLE
+    assert codec.from_document(Outer, _stored(SAMPLE), "here") == SAMPLE
 
 
 @pytest.mark.parametrize(("value", "text"), [(math.nan, "nan"), (math.inf, "inf"), (-math.inf, "-inf")])
 def test_numbers_that_json_has_not_are_stored_as_words(value: float, text: str) -> None:
     assert _stored(Inner(value)) == {"value": text}
-    back = fields.from_document(Inner, {"value": text}, "here").value
+    back = codec.from_document(Inner, {"value": text}, "here").value
     assert back == value or (math.isnan(back) and math.isnan(value))
 
 
 def test_a_whole_number_is_read_as_the_float_it_stands_for() -> None:
-    assert isinstance(fields.from_document(Inner, {"value": 3}, "here").value, float)
+    assert isinstance(codec.from_document(Inner, {"value": 3}, "here").value, float)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_whole_number_is_read_as_the_float_it_stands_for() -> None:
 )
 def test_a_field_that_is_not_as_annotated_is_named(change: dict[str, Any], words: str) -> None:
     with pytest.raises(CorruptRecordError, match=words):
-        fields.from_document(Outer, {**_stored(SAMPLE), **change}, "here")
+        codec.from_document(Outer, {**_stored(SAMPLE), **change}, "here")
 
 
 @dataclass(frozen=True)
@@ -82,14 +82,14 @@ class Grown:
 
 
 def test_what_was_stored_before_a_field_existed_has_its_default() -> None:
-    assert fields.from_document(Grown, {"value": 1.0}, "here") == Grown(1.0)
-    assert fields.from_document(Grown, _stored(Grown(1.0, 3)), "here") == Grown(1.0, 3)
+    assert codec.from_document(Grown, {"value": 1.0}, "here") == Grown(1.0)
+    assert codec.from_document(Grown, _stored(Grown(1.0, 3)), "here") == Grown(1.0, 3)
     with pytest.raises(CorruptRecordError, match=r"here: missing field 'value'$"):
-        fields.from_document(Grown, {"added": 3}, "here")
+        codec.from_document(Grown, {"added": 3}, "here")
     with pytest.raises(CorruptRecordError, match="here: unknown field 'colour'"):
-        fields.from_document(Grown, {"value": 1.0, "colour": "red"}, "here")
+        codec.from_document(Grown, {"value": 1.0, "colour": "red"}, "here")
 
 
 def test_something_other_than_an_object_is_told() -> None:
     with pytest.raises(CorruptRecordError, match=r"here: expected an object, got \[\]"):
-        fields.from_document(Inner, [], "here")
+        codec.from_document(Inner, [], "here")
