@@ -64,7 +64,7 @@ def test_a_package_that_is_not_installed_has_no_version() -> None:
 
 
 def test_the_store_imports_nothing_heavy() -> None:
-    modules = "atomic fields latest lease paths provenance records state"
+    modules = "atomic latest lease paths provenance records state"
     program = "".join(f"import epsgrid.store.{name}\n" for name in modules.split()) + (
         "import sys\nfrom epsgrid.store.provenance import provenance\nprovenance([])\n"
         "print({'torch', 'numpy', 'pydantic', 'typer', 'rich'} & set(sys.modules))"
