@@ -17,7 +17,7 @@ from epsgrid.numerics.exponents import Exponent, Regime, carrying_error, fit_exp
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, decade_of
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.scaling import scaled_magnitude
-from epsgrid.numerics.statistics import t_interval
+from epsgrid.numerics.statistics import mean_interval
 from epsgrid.report.load import parsed_bounds
 from epsgrid.report.trust import MOSTLY
 from epsgrid.report.words import count
@@ -276,7 +276,7 @@ def _misses(curve: Curve, base: int, size: int) -> list[float]:
 def _miss(curve: Curve, base: int, size: int) -> Miss | None:
     if size == base:
         return None
-    found = t_interval(_misses(curve, base, size))
+    found = mean_interval(_misses(curve, base, size))
     return Miss(found.mean, found.low, found.high)
 
 
