@@ -451,7 +451,7 @@ def print_row(*cells: object) -> None:
 
 
 def distance(base: Algorithm, kappa: int, rule: Rule, losses: Sequence[Estimate], paths: int, seed: int) -> Estimate:
-    """Return the greatest distance between the losses of two optimizers at equal times, with its standard error there."""
+    """Return the greatest distance between two optimizers' losses at equal times, with its standard error there."""
     every = EVERY // kappa
     records = range(every, FINE_STEPS // kappa + 1, every)
     other = sampled(base.at(kappa, rule), records, paths, [seed, kappa])

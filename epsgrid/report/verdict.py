@@ -3,7 +3,8 @@
 Compared are I, the best trained cell inside the bounds' decades, and O, the best cell of the conventional grid outside
 them. Both are chosen on the split that selects, and differ by their test metric, seed by seed. The 95 % interval of the
 difference decides (Student's t): entirely on I's side is a yes, entirely on O's side a no. A curve that is flat, or too
-few seeds, leaves zero inside the interval: that is no yes. A yes also needs every cell outside to be complete, since a missing one might be the best; a no likewise needs every cell inside.
+few seeds, leaves zero inside the interval: that is no yes. A yes also needs every cell outside to be complete, since a
+missing one might be the best; a no likewise needs every cell inside.
 
 Divergence is the worst result. Where nothing outside trained on any seed, and I trained on all of at least two, the
 answer is yes without an interval; and the other way round.
