@@ -9,6 +9,7 @@ queues work, and what is read from the tables, percentiles and totals, is worked
 >>> counted = counter.count([torch.tensor([0.0, 1e-8, 4e-8]), torch.zeros(2)])
 >>> counted.totals().tolist()                       # zeros, finite others, NaN or infinite
 [[1, 2, 0], [2, 0, 0]]
+>>> from epsgrid.numerics.histogram import magnitudes_of
 >>> magnitudes_of(counted.quantile_bins().numpy(), scale=1.0).round(6).tolist()
 [[9.9e-05, 0.000199], [nan, nan]]
 """
@@ -16,7 +17,6 @@ queues work, and what is read from the tables, percentiles and totals, is worked
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ import torch
 from epsgrid.numerics import jit
 from epsgrid.numerics._entries import flat
 from epsgrid.numerics.compiled_rows import CompiledRows, kinds
-from epsgrid.numerics.histogram import FLOAT32_MANTISSA_BITS, MANTISSA_BITS, LogHistogram, bin_count
+from epsgrid.numerics.histogram import MANTISSA_BITS, LogHistogram, bin_count
 from epsgrid.numerics.recounting import Recount
 from epsgrid.numerics.rows import NegativeEntryError, Rows, trimmed
 from epsgrid.numerics.torch_rows import TorchRows
@@ -219,35 +219,6 @@ def entries_in_bin(v: torch.Tensor, histogram: LogHistogram, number: int) -> tor
     if here != room:
         raise ValueError(f"bin {number} has {here} entries and {room} by the histogram: it is not that of this tensor")
     return found
-
-
-def magnitudes_of(
-    bins: npt.NDArray[np.integer[Any]], scale: npt.ArrayLike = 1.0, mantissa_bits: int = MANTISSA_BITS
-) -> npt.NDArray[np.float64]:
-    """Return the magnitudes that stand for slots, in √v̂ units: the same numbers as `LogHistogram.quantile`.
-
-    Args:
-        bins: slots of `Counted.quantile_bins`, of any shape.
-        scale: v̂ = v · scale, > 0; a number, or an array that broadcasts against `bins`, such as (L, 1).
-        mantissa_bits: m of the counter.
-
-    Returns:
-        The midpoint of each bin, the ends of float32's range for slots outside it, NaN for -1.
-    """
-    last = bin_count(mantissa_bits) - 1
-    scale = np.asarray(scale, dtype=np.float64)
-    upper, lower = (np.sqrt(_edge(np.clip(bins - down, 0, last), mantissa_bits) * scale) for down in (0, 1))
-    found = (upper + lower) / 2
-    found = np.where(bins == 0, np.sqrt(2.0**-149 * scale), found)
-    found = np.where(bins > last, upper, found)
-    return np.where(bins < 0, np.nan, found)
-
-
-def _edge(bins: npt.NDArray[np.integer[Any]], mantissa_bits: int) -> npt.NDArray[np.float64]:
-    """Return the upper edges of bins in units of v: the float32s whose bits are multiples of 2^s."""
-    bits = bins.astype(np.uint32) << (FLOAT32_MANTISSA_BITS - mantissa_bits)
-    edges = bits.view(np.float32).astype(np.float64)
-    return np.where(np.isinf(edges), 2.0**128, edges)
 
 
 _Host = tuple[torch.device, torch.dtype]

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from epsgrid.numerics import _compiled, _entries, jit, tables
 from epsgrid.numerics.counting import count
-from epsgrid.numerics.histogram import LogHistogram
+from epsgrid.numerics.histogram import LogHistogram, magnitudes_of
 from epsgrid.numerics.rows import NegativeEntryError
-from epsgrid.numerics.tables import Counted, Counter, magnitudes_of
+from epsgrid.numerics.tables import Counted, Counter
 from epsgrid.numerics.torch_rows import TorchRows
 from tests.numerics import reference
 from tests.numerics.strategies import any_moments, nonfinite

@@ -1,4 +1,4 @@
-"""How the bounds of a probe went over its steps, and whether they have settled."""
+"""The bounds over the steps of a probe, and whether they have settled."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import itertools
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from epsgrid.numerics.magnitudes import TAIL_FRACTION, decade_of, read_document
+from epsgrid.numerics.magnitudes import TAIL_FRACTION, decade_of
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.series import Series
 
@@ -22,13 +22,13 @@ LARGEST_DRIFT = 0.1
 
 
 @dataclass(frozen=True)
-class Course:
-    """The bounds after some of a probe's steps, as they would have been had it ended there.
+class Trajectory:
+    """The bounds after some of a probe's steps: those of a probe that ends there.
 
     Attributes:
         steps: numbers of steps taken, rising; the last is the probe's own.
         low: lower ends, in the optimizer's ε, not rounded; one for each of `steps`, off by at most a bin's width.
-        high: upper ends, likewise.
+        high: upper ends, like `low`.
     """
 
     steps: tuple[int, ...]
@@ -38,80 +38,68 @@ class Course:
     def __post_init__(self) -> None:
         assert len(self.steps) == len(self.low) == len(self.high), "steps, low and high differ in number"
 
-    def second_half(self) -> Course | None:
-        """Return what follows the last step up to half the steps, that step included; None where none was followed."""
-        return self.since(2)
+    @property
+    def decades(self) -> list[tuple[float, float]]:
+        """The powers of ten nearest to both ends, at each step."""
+        return [(decade_of(low), decade_of(high)) for low, high in zip(self.low, self.high, strict=True)]
 
-    def since(self, part: int) -> Course | None:
-        """Return what follows the last step up to 1/part of the steps, that step included; None likewise."""
+    def since(self, part: int) -> Trajectory | None:
+        """Return the trajectory from the last step up to 1/part of all steps on; None where there is no such step."""
         before = [index for index, step in enumerate(self.steps) if part * step <= self.steps[-1]]
         if not before:
             return None
-        return Course(self.steps[before[-1] :], self.low[before[-1] :], self.high[before[-1] :])
+        return Trajectory(self.steps[before[-1] :], self.low[before[-1] :], self.high[before[-1] :])
 
-    def end(self, name: End) -> tuple[float, ...]:
-        """Return the lower or the upper ends."""
-        return self.low if name == "low" else self.high
-
-    def drift(self, name: End) -> float:
+    def drift(self, end: End) -> float:
         """Return by how many decades an end has moved from the first to the last of the steps; positive is up."""
-        end = self.end(name)
-        return math.log10(end[-1]) - math.log10(end[0])
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return {"steps": list(self.steps), "low": list(self.low), "high": list(self.high)}
-
-    @classmethod
-    def from_json(cls, document: Any) -> Course:
-        """Return the course that `to_json` wrote; raises CorruptRecordError where it is no such document."""
-        return read_document(
-            "course", document, lambda fields: cls(**{name: tuple(values) for name, values in fields.items()})
-        )
+        values = getattr(self, end)
+        return math.log10(values[-1]) - math.log10(values[0])
 
 
-def settled_after(course: Course) -> int | None:
-    """Return the first step from which on both ends keep their final decade; None where nothing was followed.
+def settled_after(trajectory: Trajectory) -> int | None:
+    """Return the first step from which on both ends keep their final decade; None without steps.
 
     It is the last step itself where a decade changed there.
 
-    >>> settled_after(Course((1, 2, 3, 4), (1e-8, 1e-7, 1.2e-7, 1e-7), (1e-3, 1e-3, 1e-3, 1e-3)))
+    >>> settled_after(Trajectory((1, 2, 3, 4), (1e-8, 1e-7, 1.2e-7, 1e-7), (1e-3, 1e-3, 1e-3, 1e-3)))
     2
     """
-    decades = _decades(course)
+    decades = trajectory.decades
     if not decades:
         return None
     changes = [index for index, there in enumerate(decades) if there != decades[-1]]
-    return course.steps[changes[-1] + 1 if changes else 0]
+    return trajectory.steps[changes[-1] + 1 if changes else 0]
 
 
-def has_settled(course: Course, *, least_steps: int = LEAST_STEPS, largest_drift: float = LARGEST_DRIFT) -> bool:
-    """Say whether the bounds have settled, so that a probe may stop early.
+def has_settled(
+    trajectory: Trajectory, *, least_steps: int = LEAST_STEPS, largest_drift: float = LARGEST_DRIFT
+) -> bool:
+    """Return whether the bounds have settled, so that a probe may stop early.
 
     The rule: after t steps, t at least `least_steps`, both ends have had their decade ever since step t/4, and have
     moved by less than `largest_drift` decades from t/4 to t/2 and from t/2 to t. For t/4 and t/2 stand the last steps
-    followed up to them; without any the bounds have not settled. (Half of the steps are not enough: with small batches
+    recorded up to them; without any the bounds have not settled. (Half of the steps are not enough: with small batches
     the lower end may stand still while the steps double, and then rise by two decades.)
     """
-    quarter, half = course.since(4), course.since(2)
+    quarter, half = trajectory.since(4), trajectory.since(2)
     if quarter is None or half is None or half.steps[-1] < least_steps:
         return False
     logs = [[math.log10(end[place]) for place in (0, -len(half.steps), -1)] for end in (quarter.low, quarter.high)]
     drifts = [abs(after - before) for log in logs for before, after in itertools.pairwise(log)]
-    return len(set(_decades(quarter))) == 1 and max(drifts) < largest_drift
+    return len(set(quarter.decades)) == 1 and max(drifts) < largest_drift
 
 
-def course_of(
+def trajectory_of(
     series: Series,
     placement: Placement | Callable[[int], Placement],
     tail_fraction: float = TAIL_FRACTION,
     *,
     leave_out: Collection[str] = (),
-) -> Course:
-    """Return how the bounds went over the steps of a series.
+) -> Trajectory:
+    """Return the bounds over the steps of a series.
 
     Args:
-        series: what was observed; its percentiles must include the tail's.
+        series: snapshots of the layers; their percentiles must include the tail's.
         placement: where the optimizer adds its ε; a function of the step where that changes with it.
         tail_fraction: as in `Series.bounds_over_time`.
         leave_out: names of layers that set no bound, such as those of rounding noise.
@@ -121,12 +109,8 @@ def course_of(
     """
     rows = series.bounds_over_time(tail_fraction, leave_out=leave_out)
     at = placement if callable(placement) else lambda step: placement
-    return Course(
+    return Trajectory(
         steps=tuple(step for step, _, _ in rows),
         low=tuple(at(step).epsilon_from_magnitude(low) for step, low, _ in rows),
         high=tuple(at(step).epsilon_from_magnitude(high) for step, _, high in rows),
     )
-
-
-def _decades(course: Course) -> list[tuple[float, float]]:
-    return [(decade_of(low), decade_of(high)) for low, high in zip(course.low, course.high, strict=True)]
