@@ -17,24 +17,22 @@ below zero torch takes a root of it all the same and the weight becomes NaN; her
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import model_validator
 
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.scaling import Scaling
 from epsgrid.optimizers import SecondMoment
-from epsgrid.optimizers._dense import dense_only
-from epsgrid.optimizers._options import Decay, WeightDecay
+from epsgrid.optimizers._shared import Decay, WeightDecay, builder
 from epsgrid.spec.model import OptimizerOptions
-
-if TYPE_CHECKING:
-    import torch
 
 HAS_EPSILON = True
 
 SCALING = Scaling(epsilon="outside", decays=("alpha",), requires={"momentum": 0.0, "centered": False})
+
+build = builder("torch.optim:RMSprop")
 
 
 class Options(OptimizerOptions):
@@ -59,25 +57,6 @@ def placement(options: Options, step: float) -> Placement:
         return plain
     symbol, compared_with = "√(v − a²) + ε", "√(v − a²)"
     return Placement(plain.where, symbol, compared_with=compared_with, per_gradient=plain.per_gradient)
-
-
-def build(
-    parameters: Iterable[torch.nn.Parameter], options: Options, learning_rate: float, epsilon: float | None
-) -> torch.optim.Optimizer:
-    """Build torch's RMSprop; it has no fused form, so torch chooses between its loop and foreach by device."""
-    import torch
-
-    assert epsilon is not None
-    rmsprop = torch.optim.RMSprop(
-        parameters,
-        lr=learning_rate,
-        alpha=options.alpha,
-        eps=epsilon,
-        weight_decay=options.weight_decay,
-        momentum=options.momentum,
-        centered=options.centered,
-    )
-    return dense_only("rmsprop", rmsprop)
 
 
 def second_moment(state: Mapping[str, Any], group: Mapping[str, Any]) -> SecondMoment | None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from epsgrid import optimizers
-from epsgrid.optimizers._rectified import rectification
+from epsgrid.optimizers._in_place import rectification
 
 SHAPES = [(3, 4), (5,), (), (2, 3, 2), (0,)]
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
