@@ -6,8 +6,7 @@ from pydantic import ValidationError
 
 from epsgrid import optimizers, plugins
 from epsgrid.errors import SpecError, UnknownNameError
-from epsgrid.numerics.frameworks import FRAMEWORKS
-from epsgrid.numerics.placement import Placement
+from epsgrid.numerics.placement import FRAMEWORKS, Placement
 
 ALIASES = {
     "fairseq": "fairseq-adam",
