@@ -299,5 +299,5 @@ FRAMEWORKS = {
         "tf-keras-adam": ("tf_keras/optimizers/adam.py", 1e-7, 0.999, Placement.before_correction),
     }.items()
 }
-"""By name, `FRAMEWORK-OPTIMIZER`; `-eps-root` is optax's second ε, with the other one left at zero. The rules of torch are
-in the files of `epsgrid.optimizers`."""
+"""By name, `FRAMEWORK-OPTIMIZER`; `-eps-root` is optax's second ε, with the other one left at zero. torch has its
+rules in the files of `epsgrid.optimizers`."""

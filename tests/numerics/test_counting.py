@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epsgrid.errors import NoBoundsError
-from epsgrid.numerics import _entries, counting, jit
+from epsgrid.numerics import counting, jit, rows
 from epsgrid.numerics.counting import count, measure, order_statistics
 from epsgrid.numerics.magnitudes import LayerStatus
 from tests.numerics import reference
@@ -163,8 +163,8 @@ def test_the_layout_in_memory_makes_no_difference(layout: Callable[[torch.Tensor
 
 def test_dense_layouts_are_not_copied() -> None:
     v = torch.rand(4, 3, 5, 5).to(memory_format=torch.channels_last)
-    assert _entries.flat(v).data_ptr() == v.data_ptr()
-    assert _entries.flat(v.permute(3, 0, 2, 1)).data_ptr() == v.data_ptr()
+    assert rows.flat(v).data_ptr() == v.data_ptr()
+    assert rows.flat(v.permute(3, 0, 2, 1)).data_ptr() == v.data_ptr()
 
 
 def test_v_is_left_as_it_was() -> None:
@@ -179,7 +179,7 @@ def test_chunks_make_no_difference(chunk: int, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(jit, "kernel", lambda: None)
     v = sample(999)
     whole, middle = count(v), order_statistics(v, [400])
-    monkeypatch.setattr(_entries, "CPU_CHUNK", chunk)
+    monkeypatch.setattr(rows, "CPU_CHUNK", chunk)
     assert count(v) == whole
     assert order_statistics(v, [400]) == middle
 
@@ -210,7 +210,7 @@ def test_the_negative_underflow_of_a_float64_is_refused() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.complex64, torch.bool], ids=str)
 def test_other_types_are_refused(dtype: torch.dtype) -> None:
-    with pytest.raises(ValueError, match=r"cannot count entries of type torch\.\w+; expected one of: float32, float64"):
+    with pytest.raises(ValueError, match=r"type torch\.\w+; expected one of: float32, bfloat16"):
         count(torch.zeros(3, dtype=dtype))
 
 
