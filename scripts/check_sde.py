@@ -13,7 +13,7 @@ The equation's moments are exact, those of the algorithms are sampled, with stan
     python scripts/check_sde.py [--paths 20000]
 
 The model: f(x) = ½·xᵀHx, gradients g = Hx + σ·z with z of a known covariance Σ. Time is t = k·η², and with σ₀, ε₀, c₁,
-c₂ of `epsgrid.numerics.scaling` the equations of Malladi et al. (2022, arXiv 2205.10287) are
+c₂ of `constants` the equations of Malladi et al. (2022, arXiv 2205.10287) are
 
     RMSprop   dx = −P⁻¹·(Hx dt + σ₀·Σ^½ dW)           P = σ₀·√u + ε₀
     Adam      dx = −(√γ₂/γ₁)·P⁻¹·m dt                  P = σ₀·√u + ε₀·√γ₂      γᵢ = 1 − exp(−cᵢ·t)
@@ -41,7 +41,7 @@ from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 
 from epsgrid.numerics import scaling
-from epsgrid.numerics.scaling import RULES, Constants, Number, Rule
+from epsgrid.numerics.scaling import RULES, Number, Rule
 
 Array = NDArray[np.float64]
 
@@ -77,6 +77,14 @@ class Quadratic:
         return np.asarray(((x @ self.hessian) * x).sum(-1) / 2)
 
 
+class Constants(NamedTuple):
+    """All that the equations depend on: σ₀ = σ·η, ε₀ = ε·η, and the cᵢ = (1 − βᵢ)/η²."""
+
+    noise: float
+    epsilon: float
+    decays: tuple[float, ...]
+
+
 @dataclass(frozen=True)
 class Algorithm:
     """The settings of RMSprop or Adam and the noise of the gradients it gets.
@@ -96,7 +104,8 @@ class Algorithm:
     @property
     def constants(self) -> Constants:
         """The constants of its equation."""
-        return scaling.constants(self.learning_rate, self.decays, self.epsilon, self.noise)
+        eta = self.learning_rate
+        return Constants(self.noise * eta, self.epsilon * eta, tuple((1 - beta) / eta**2 for beta in self.decays))
 
     def at(self, kappa: Number, rule: Rule = "sqrt") -> Algorithm:
         """Return the algorithm at κ times the batch size: its noise is 1/√κ, its settings are scaled by a rule."""

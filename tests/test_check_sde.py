@@ -13,8 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from epsgrid.numerics.scaling import Constants
-
 _PATH = Path(__file__).parent.parent / "scripts" / "check_sde.py"
 _SPEC = importlib.util.spec_from_file_location("check_sde", _PATH)
 assert _SPEC is not None and _SPEC.loader is not None
@@ -22,7 +20,7 @@ sde = importlib.util.module_from_spec(_SPEC)
 sys.modules["check_sde"] = sde  # its dataclasses look their module up
 _SPEC.loader.exec_module(sde)
 
-PLANE = sde.PROBLEM
+PLANE, Constants = sde.PROBLEM, sde.Constants
 RMSPROP = Constants(noise=1.0, epsilon=0.1, decays=(1.0,))
 ADAM = Constants(noise=1.0, epsilon=0.1, decays=(4.0, 1.0))
 BOTH = pytest.mark.parametrize("equation", [RMSPROP, ADAM], ids=["rmsprop", "adam"])

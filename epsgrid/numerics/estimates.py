@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-import numpy.typing as npt
 
 from epsgrid.numerics.histogram import magnitudes_of
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, decade_of
@@ -69,7 +68,7 @@ def median(layers: Sequence[LayerStatistics]) -> float:
     Returns:
         Of n entries the one at index ⌊n / 2⌋ in rising order, as the midpoint of its bin: within 0.8 %.
     """
-    return _half_of_votes([_Votes.of(layer, entries_per_vote=1) for layer in layers])
+    return _half_of_votes(layers, per_layer=False)
 
 
 def balanced(layers: Sequence[LayerStatistics]) -> float:
@@ -84,7 +83,7 @@ def balanced(layers: Sequence[LayerStatistics]) -> float:
     Returns:
         The least magnitude of an entry above which less than half of the votes lie; within 0.8 %.
     """
-    return _half_of_votes([_Votes.of(layer, entries_per_vote=layer.nonzero) for layer in layers])
+    return _half_of_votes(layers, per_layer=True)
 
 
 def layers_mean(layers: Sequence[LayerStatistics]) -> float:
@@ -152,46 +151,29 @@ def point_estimates(
     return tuple(estimates)
 
 
-@dataclass(frozen=True)
-class _Votes:
-    """The entries of a layer by magnitude, and how many of them make one vote.
+def _half_of_votes(layers: Sequence[LayerStatistics], *, per_layer: bool) -> float:
+    """Return the least magnitude above which less than half of the votes lie; exact, whatever the layers' scales.
 
-    Attributes:
-        magnitudes: rising.
-        below: number of entries up to each magnitude.
-        entries_per_vote: > 0.
+    Args:
+        layers: measured ones; their finite non-zero entries vote, each at its bin's midpoint.
+        per_layer: each layer has one vote, rather than each entry.
     """
-
-    magnitudes: npt.NDArray[np.float64]
-    below: npt.NDArray[np.int64]
-    entries_per_vote: int
-
-    @classmethod
-    def of(cls, layer: LayerStatistics, entries_per_vote: int) -> _Votes:
-        """Return the votes of a measured layer's finite non-zero entries, each at its bin's midpoint."""
+    tables = []
+    for layer in layers:
         histogram = layer.histogram
         assert histogram is not None, f"layer {layer.name!r} is measured but has no histogram"
         slots = np.flatnonzero(histogram.nonzero_counts)
         magnitudes = magnitudes_of(slots, histogram.scale, histogram.mantissa_bits)
-        return cls(magnitudes, np.cumsum(histogram.nonzero_counts[slots]), entries_per_vote)
+        tables.append((magnitudes, np.cumsum(histogram.nonzero_counts[slots])))
 
-    @property
-    def total(self) -> Fraction:
-        """The votes of the layer."""
-        return Fraction(int(self.below[-1]), self.entries_per_vote)
+    def is_beyond_half(magnitude: float) -> bool:
+        above = everything = Fraction(0)
+        for magnitudes, ends in tables:
+            total, index = int(ends[-1]), int(np.searchsorted(magnitudes, magnitude, side="right"))
+            up_to = int(ends[index - 1]) if index else 0
+            above += Fraction(total - up_to, total if per_layer else 1)
+            everything += 1 if per_layer else total
+        return 2 * above < everything
 
-    def above(self, magnitude: float) -> Fraction:
-        """Return the votes above a magnitude."""
-        index = int(np.searchsorted(self.magnitudes, magnitude, side="right"))
-        up_to = int(self.below[index - 1]) if index else 0
-        return self.total - Fraction(up_to, self.entries_per_vote)
-
-
-def _half_of_votes(layers: Sequence[_Votes]) -> float:
-    """Return the least magnitude above which less than half of the votes lie; exact, whatever the layers' scales."""
-    everything = sum(layer.total for layer in layers)
-    magnitudes = np.unique(np.concatenate([layer.magnitudes for layer in layers]))
-    index = bisect.bisect_left(
-        magnitudes, True, key=lambda magnitude: 2 * sum(layer.above(magnitude) for layer in layers) < everything
-    )
-    return float(magnitudes[index])
+    candidates = np.unique(np.concatenate([magnitudes for magnitudes, _ in tables]))
+    return float(candidates[bisect.bisect_left(candidates, True, key=is_beyond_half)])

@@ -23,7 +23,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 _SUPERSCRIPT = {1: "", 2: "²"}
 
@@ -230,28 +229,8 @@ def _check_beta2(beta2: float) -> None:
         raise ValueError(f"beta2 must lie in [0, 1), got {beta2!r}")
 
 
-class FrameworkOptimizer(NamedTuple):
-    """An optimizer of another framework, as its source has it.
-
-    Attributes:
-        source: the file that its rule was read in.
-        default_epsilon: the framework's default ε.
-        default_beta2: the framework's default decay of v; nan where v is a sum.
-        place: returns the placement, given β₂ and the step t ≥ 1, which may be infinite.
-    """
-
-    source: str
-    default_epsilon: float
-    default_beta2: float
-    place: Callable[[float, float], Placement]
-
-
 def _outside(beta2: float, step: float) -> Placement:
     return Placement.outside()
-
-
-def _inside(beta2: float, step: float) -> Placement:
-    return Placement.inside()
 
 
 def _inside_uncorrected(beta2: float, step: float) -> Placement:
@@ -264,40 +243,31 @@ def _inside_sum(beta2: float, step: float) -> Placement:
     return Placement("inside the root", "√(Σg² + ε)", exponent=2, compared_with="√Σg²", per_gradient=math.sqrt(step))
 
 
-_KERAS, _OPTAX = "keras/src/optimizers", "optax/_src/transform.py"
-
-FRAMEWORKS = {
-    name: FrameworkOptimizer(*entry)
-    for name, entry in {
-        "fairseq-adam": ("fairseq/optim/adam.py", 1e-8, 0.999, Placement.before_correction),
-        "keras-adadelta": (f"{_KERAS}/adadelta.py", 1e-7, 0.95, _inside_uncorrected),
-        "keras-adagrad": (f"{_KERAS}/adagrad.py", 1e-7, math.nan, _inside_sum),
-        "keras-adam": (f"{_KERAS}/adam.py", 1e-7, 0.999, Placement.before_correction),
-        "keras-adamax": (
-            f"{_KERAS}/adamax.py",
-            1e-7,
-            0.999,
-            lambda beta2, step: Placement("outside the maximum", "u + ε", compared_with="u"),
-        ),
-        "keras-lamb": (f"{_KERAS}/lamb.py", 1e-7, 0.999, _outside),
-        "keras-nadam": (f"{_KERAS}/nadam.py", 1e-7, 0.999, _outside),
-        "keras-rmsprop": (f"{_KERAS}/rmsprop.py", 1e-7, 0.9, _inside_uncorrected),
-        "optax-adabelief": (_OPTAX, 1e-16, 0.999, _outside),
-        "optax-adabelief-eps-root": (_OPTAX, 1e-16, 0.999, lambda beta2, step: Placement.in_place(beta2)),
-        "optax-adadelta": (_OPTAX, 1e-6, 0.9, _inside_uncorrected),
-        "optax-adagrad": (_OPTAX, 1e-7, math.nan, _inside_sum),
-        "optax-adam": (_OPTAX, 1e-8, 0.999, _outside),
-        "optax-adam-eps-root": (_OPTAX, 0.0, 0.999, _inside),
-        "optax-adamax": (
-            _OPTAX,
-            1e-8,
-            0.999,
-            lambda beta2, step: Placement("inside the maximum", "u = max(β₂·u, |g| + ε)", compared_with="u"),
-        ),
-        "optax-radam": (_OPTAX, 1e-8, 0.999, _outside),
-        "optax-rmsprop": (_OPTAX, 1e-8, 0.9, _inside_uncorrected),
-        "tf-keras-adam": ("tf_keras/optimizers/adam.py", 1e-7, 0.999, Placement.before_correction),
-    }.items()
+FRAMEWORKS: dict[str, tuple[float, Callable[[float, float], Placement]]] = {
+    "fairseq-adam": (0.999, Placement.before_correction),  # fairseq/optim/adam.py
+    "keras-adadelta": (0.95, _inside_uncorrected),  # here and below keras/src/optimizers/
+    "keras-adagrad": (math.nan, _inside_sum),
+    "keras-adam": (0.999, Placement.before_correction),
+    "keras-adamax": (0.999, lambda beta2, step: Placement("outside the maximum", "u + ε", compared_with="u")),
+    "keras-lamb": (0.999, _outside),
+    "keras-nadam": (0.999, _outside),
+    "keras-rmsprop": (0.9, _inside_uncorrected),
+    "optax-adabelief": (0.999, _outside),  # here and below optax/_src/transform.py
+    "optax-adabelief-eps-root": (0.999, lambda beta2, step: Placement.in_place(beta2)),
+    "optax-adadelta": (0.9, _inside_uncorrected),
+    "optax-adagrad": (math.nan, _inside_sum),
+    "optax-adam": (0.999, _outside),
+    "optax-adam-eps-root": (0.999, lambda beta2, step: Placement.inside()),
+    "optax-adamax": (
+        0.999,
+        lambda beta2, step: Placement("inside the maximum", "u = max(β₂·u, |g| + ε)", compared_with="u"),
+    ),
+    "optax-radam": (0.999, _outside),
+    "optax-rmsprop": (0.9, _inside_uncorrected),
+    "tf-keras-adam": (0.999, Placement.before_correction),  # tf_keras/optimizers/adam.py
 }
-"""By name, `FRAMEWORK-OPTIMIZER`; `-eps-root` is optax's second ε, with the other one left at zero. torch has its
-rules in the files of `epsgrid.optimizers`."""
+"""The default β₂ (nan where v is a sum) and the placement, given β₂ and the step t ≥ 1, which may be infinite.
+
+By name, `FRAMEWORK-OPTIMIZER`, each as in the source beside it; `-eps-root` is optax's second ε, with the other one
+left at zero. The rules of torch are in the files of `epsgrid.optimizers`.
+"""

@@ -82,38 +82,6 @@ class NoScaling:
     why: str
 
 
-@dataclass(frozen=True)
-class Constants:
-    """The constants of the stochastic differential equations, which determine the training.
-
-    Attributes:
-        noise: σ₀ = σ·η.
-        epsilon: ε₀ = ε·η.
-        decays: cᵢ = (1 − βᵢ)/η².
-    """
-
-    noise: float
-    epsilon: float
-    decays: tuple[float, ...]
-
-
-def constants(learning_rate: Number, decays: Iterable[Number], epsilon: Number, noise: Number) -> Constants:
-    """Return σ₀, ε₀ and the cᵢ, each rounded once.
-
-    >>> constants(1e-3, (0.9, 0.999), 1e-8, 1.0)
-    Constants(noise=0.001, epsilon=1e-11, decays=(100000.0, 1000.0))
-
-    Args:
-        learning_rate: η > 0.
-        decays: βᵢ in [0, 1).
-        epsilon: ε ≥ 0, added outside the root.
-        noise: σ, standard deviation of a gradient's noise for a covariance of one.
-    """
-    rate = exactly(learning_rate)
-    speeds = tuple(float((1 - exactly(beta)) / rate**2) for beta in decays)
-    return Constants(float(exactly(noise) * rate), float(exactly(epsilon) * rate), speeds)
-
-
 def exactly(number: Number) -> Fraction:
     """Return a number as a fraction; a float counts as the shortest decimal that stands for it.
 

@@ -48,16 +48,11 @@ class SecondMoment:
         decay: β₂ in [0, 1) where the rule corrects the bias of v before ε enters; 0 where it does not.
         step: t ≥ 1, the steps that v has seen; a scalar tensor where the optimizer keeps it on a device. Not looked at
             where `decay` is 0.
-        lasting: whether nothing but a count of steps would be new if one asked again, as long as the state holds the
-            same tensors and the group the same numbers, whatever its learning rate and β₁: then the optimizer need not
-            be asked after every step. Only with the optimizer's own tensor, and with `step` as the state has it under
-            that name where `decay` is not 0.
     """
 
     values: torch.Tensor
     decay: float = 0.0
     step: float | torch.Tensor = 1.0
-    lasting: bool = False
 
     @property
     def scale(self) -> float:

@@ -42,7 +42,8 @@ def placement_of(name: str, beta2: float | None, step: float) -> Placement:
     variant = FRAMEWORKS.get(canonical)
     try:
         if variant is not None:
-            return variant.place(variant.default_beta2 if beta2 is None else beta2, step)
+            default_beta2, place = variant
+            return place(default_beta2 if beta2 is None else beta2, step)
         if canonical not in plugins.names("optimizers") and canonical not in optimizers.UNSUPPORTED:
             valid = (*convertible(), *ALIASES)
             raise UnknownNameError(f"unknown optimizer {name!r}{plugins.suggestion(name, valid)}")

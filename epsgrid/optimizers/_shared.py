@@ -77,7 +77,7 @@ def corrected_second_moment(
     """Return v with β₂ and the step, for v̂ = v / (1 − β₂ᵗ); None before the first step."""
     if entry not in state:
         return None
-    return SecondMoment(state[entry], float(group["betas"][1]), state["step"], lasting=True)
+    return SecondMoment(state[entry], float(group["betas"][1]), state["step"])
 
 
 def longest_average(beta2: float) -> float:

@@ -52,4 +52,4 @@ def second_moment(state: Mapping[str, Any], group: Mapping[str, Any]) -> SecondM
     """Return v uncorrected, as the rule uses it; None before the first step."""
     if "square_avg" not in state:
         return None
-    return SecondMoment(state["square_avg"], lasting=True)
+    return SecondMoment(state["square_avg"])

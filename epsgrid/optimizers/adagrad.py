@@ -46,4 +46,4 @@ def second_moment(state: Mapping[str, Any], group: Mapping[str, Any]) -> SecondM
     """Return the sum; None before the first gradient, though torch makes the tensor when it builds the optimizer."""
     if "sum" not in state or not float(state["step"]):
         return None
-    return SecondMoment(state["sum"], lasting=True)
+    return SecondMoment(state["sum"])

@@ -66,4 +66,4 @@ def second_moment(state: Mapping[str, Any], group: Mapping[str, Any]) -> SecondM
     v = state["square_avg"]
     if group["centered"]:
         v = v.addcmul(state["grad_avg"], state["grad_avg"], value=-1).clamp_(min=0)
-    return SecondMoment(v, lasting=not group["centered"])
+    return SecondMoment(v)
