@@ -100,16 +100,6 @@ def _share_up_to(histogram: Any, magnitude: float, *, strictly: bool) -> float:
     return float(counts[up_to].sum() / counts.sum())
 
 
-def test_layers_of_one_scale_have_the_median_of_their_merged_histogram() -> None:
-    layers = [(v, 2.0) for v, _ in random_layers()]
-    merged = None
-    for layer in measured(layers):
-        assert layer.histogram is not None
-        merged = layer.histogram if merged is None else merged.merge(layer.histogram)
-    assert merged is not None
-    assert magnitudes_of(layers)["median"] == merged.median
-
-
 def test_each_entry_or_each_layer_has_a_vote() -> None:
     """One large layer at 1e-6 against two small ones at 1e-2."""
     values = ((1e-6, 1000), (1e-2, 10), (1e-2, 10))
@@ -126,15 +116,6 @@ def test_a_tenfold_magnitude_moves_every_estimate_by_a_decade(layers: Layers) ->
     once, tenfold = magnitudes_of(layers), magnitudes_of([(v, 100 * scale) for v, scale in layers])
     for name, magnitude in once.items():
         assert tenfold[name] == pytest.approx(10 * magnitude), name
-
-
-@given(arrays_and_scales, st.floats(1, 1e6))
-def test_larger_magnitudes_never_lower_an_estimate(layers: Layers, factor: float) -> None:
-    """One layer grows, the others stay."""
-    grown = [(layers[0][0], layers[0][1] * factor), *layers[1:]]
-    before, after = magnitudes_of(layers), magnitudes_of(grown)
-    for name, magnitude in before.items():
-        assert after[name] >= magnitude * (1 - 1e-9), name
 
 
 def test_magnitudes_become_the_optimizers_own_epsilon() -> None:

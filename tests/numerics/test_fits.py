@@ -62,18 +62,6 @@ def test_two_sizes_of_several_seeds_are_the_paired_t_interval():
     assert (ours.value, ours.low, ours.high) == pytest.approx((np.mean(slopes), low, high), rel=1e-10)
 
 
-def test_two_sizes_and_one_seed_have_no_interval_and_decide_nothing():
-    found = fit_exponent({0: {32: 1.0, 128: 0.5}})
-    assert found.value == pytest.approx(-0.5)
-    assert (found.low, found.high, found.regime) == (None, None, "undecided")
-
-
-def test_seeds_with_one_size_say_nothing():
-    assert fit_exponent({0: {32: 1.0}, 1: {}}) is None
-    assert fit_exponent({}) is None
-    assert fit_exponent({0: {32: 1.0, 128: 0.5}, 1: {32: 7.0}}).seeds == 1
-
-
 def test_intervals_cover_the_truth_as_often_as_they_say():
     rng = np.random.default_rng(3)
     fits = [fit_exponent(noisy(rng, -0.5, 2, 0.1, sizes=(32, 128, 512))) for _ in range(400)]
@@ -126,6 +114,13 @@ def test_scaling_is_right_for_noise_and_wrong_by_the_whole_factor_for_signal():
     assert scaling_error(0.2, 0.2, 16.0) == pytest.approx(-math.log10(4))
 
 
+def test_few_points_have_no_interval_or_no_exponent():
+    found = fit_exponent({0: {32: 1.0, 128: 0.5}, 1: {32: 7.0}})
+    assert (found.value, found.seeds) == (pytest.approx(-0.5), 1)
+    assert (found.low, found.high, found.regime) == (None, None, "undecided")
+    assert fit_exponent({0: {32: 1.0}, 1: {}}) is None
+
+
 @pytest.mark.parametrize("magnitudes", [{32: 1.0, 64: 0.0}, {32: math.nan, 64: 1.0}, {0: 1.0, 64: 1.0}])
 def test_what_has_no_logarithm_is_refused(magnitudes):
     with pytest.raises(ValueError, match="only positive finite batch sizes and magnitudes"):
@@ -137,10 +132,6 @@ X = np.arange(-10.0, 3.0)
 
 def logistic(x: np.ndarray, before: float, after: float, centre: float, width: float) -> np.ndarray:
     return before + (after - before) / (1 + np.exp(-(x - centre) * WIDTH_PER_SCALE / width))
-
-
-def test_the_width_is_from_10_to_90_percent() -> None:
-    assert logistic(np.array([-1.5, 1.5]), 0.0, 1.0, 0.0, 3.0) == pytest.approx([0.1, 0.9])
 
 
 @pytest.mark.parametrize(
@@ -183,18 +174,6 @@ def test_a_jump_between_two_points_has_no_least_width() -> None:
     assert -3 <= found.centre_low <= -2.5 <= found.centre_high <= -2
 
 
-def test_a_straight_line_is_no_narrow_step() -> None:
-    found = fit_step(X.tolist(), (0.1 * X + 0.001 * np.cos(3 * X)).tolist())
-    assert found is not None and found.width_low > 8
-
-
 @pytest.mark.parametrize("y", [[1.0, 2.0, 3.0, 4.0], [0.5] * 9])
 def test_too_few_or_equal_points_have_none(y: list[float]) -> None:
     assert fit_step(list(map(float, range(len(y)))), y) is None
-
-
-def test_points_may_come_in_any_order() -> None:
-    y, order = logistic(X, 0.9, 0.2, -3.3, 3.0), np.random.default_rng(0).permutation(len(X))
-    one, other = fit_step(X.tolist(), y.tolist()), fit_step(X[order].tolist(), y[order].tolist())
-    assert one is not None and other is not None
-    assert math.isclose(one.centre, other.centre) and math.isclose(one.width, other.width)
