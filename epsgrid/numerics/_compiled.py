@@ -23,7 +23,6 @@ that is called has not changed, whatever other files that function needs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any, TypeVar, cast
 
 import numba.extending
@@ -410,49 +409,6 @@ def _count_tensors(arguments: Any) -> Any:
     return -1
 
 
-@_inner
-def _copy_members(source: Any, found: Any, mantissa_bits: Any, wanted: Any) -> Any:
-    members = _u8(0)
-    for i in range(_u8(source.size)):
-        if _slot_of(source[i], mantissa_bits) == wanted:
-            if members < _u8(found.size):
-                found[members] = source[i]
-            members += _u8(1)
-    return members
-
-
-def _collect(
-    address: Any, entries: Any, kind: Any, mantissa_bits: Any, slot: Any, found_address: Any, room: Any
-) -> Any:
-    """Copy the entries of a bin that is neither the first nor the last, in the order in which they lie in memory.
-
-    Args:
-        address: of the tensor.
-        entries: their number.
-        kind: their type.
-        mantissa_bits: m, 0 to 10.
-        slot: the bin.
-        found_address: of a tensor of the same type, overwritten.
-        room: how many entries that tensor holds.
-
-    Returns:
-        The number of entries of the bin; those for which there is no room are not copied.
-    """
-    source, found, wanted = _pointer(address), _pointer(found_address), _u8(slot)
-    size, found_size = (entries,), (room,)
-    if kind == FLOAT32:
-        singles, found_singles = nb.carray(source, size, np.uint32), nb.carray(found, found_size, np.uint32)
-        return _copy_members(singles, found_singles, mantissa_bits, wanted)
-    if kind == BFLOAT16:
-        brains, found_brains = nb.carray(source, size, np.uint16), nb.carray(found, found_size, np.uint16)
-        return _copy_members(brains, found_brains, mantissa_bits, wanted)
-    if kind == FLOAT16:
-        halves, found_halves = nb.carray(source, size, np.int16), nb.carray(found, found_size, np.int16)
-        return _copy_members(halves, found_halves, mantissa_bits, wanted)
-    doubles, found_doubles = nb.carray(source, size, np.uint64), nb.carray(found, found_size, np.uint64)
-    return _copy_members(doubles, found_doubles, mantissa_bits, wanted)
-
-
 def _compile(signature: str, function: _F) -> _F:
     """Compile, or read the compiled code; where it cannot be kept or read, compile for this process alone."""
     try:
@@ -462,9 +418,3 @@ def _compile(signature: str, function: _F) -> _F:
 
 
 count_tensors = _compile("int64(int64[::1])", _count_tensors)
-
-
-@cache
-def collector() -> Any:
-    """Return `_collect`, compiled when it is first asked for."""
-    return _compile("int64(int64, int64, int64, int64, int64, int64, int64)", _collect)

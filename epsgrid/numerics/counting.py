@@ -2,8 +2,8 @@
 
 A float32's bits, read as an integer, sort like the number itself. So a histogram is one pass of integer operations
 (see `histogram` for the bins), and the r-th smallest entry is found by looking only at the bin that holds rank r:
-those few entries are binned again by their remaining bits, until one value is left. That is equal to a sort, bit for
-bit, and takes time linear in the number of entries whatever their ties.
+those few entries are partitioned on a CPU, and elsewhere binned again by their remaining bits, until one value is
+left. That is equal to a sort, bit for bit, and takes time linear in the number of entries whatever their ties.
 
 Entries are taken in the order in which they lie in memory, so a dense v of any layout is read where it is.
 """
@@ -17,11 +17,10 @@ import numpy as np
 import torch
 
 from epsgrid.errors import NoBoundsError
-from epsgrid.numerics import jit
-from epsgrid.numerics.histogram import MANTISSA_BITS, LogHistogram
+from epsgrid.numerics.histogram import MANTISSA_BITS, LogHistogram, key_range
 from epsgrid.numerics.magnitudes import TAIL_FRACTION, LayerStatistics, LayerStatus, high_rank, low_rank
-from epsgrid.numerics.rows import Columns, chunks, columns_of, entries_in_bin, flat
-from epsgrid.numerics.tables import Counter, host_of
+from epsgrid.numerics.rows import chunks, flat
+from epsgrid.numerics.tables import Counter
 
 _RADIX_BITS = 11
 
@@ -98,26 +97,25 @@ def measure(name: str, v: torch.Tensor, scale: float = 1.0, tail_fraction: float
 
 def _members(v: torch.Tensor, histogram: LogHistogram, wanted: set[int]) -> dict[int, torch.Tensor]:
     """Return the entries in each of a few slots of `LogHistogram.locate`, as integers that sort like them."""
-    kernel, last = jit.kernel(), len(histogram.counts) - 1
-    is_compiled = kernel is not None and host_of(v) is None
-    found = {
-        slot: _keys(entries_in_bin(kernel, v, histogram, slot))
-        for slot in wanted
-        if kernel is not None and is_compiled and 0 < slot < last
-    }
-    columns = Columns(histogram.mantissa_bits)
-    outside = {0: columns.below, last + 1: columns.above}
-    pieces: dict[int, list[torch.Tensor]] = {slot: [] for slot in wanted - set(found)}
-    for chunk in chunks(flat(v)) if pieces else ():
-        keys, places = _keys(chunk), columns_of(chunk, histogram.mantissa_bits)
-        for slot, of_slot in pieces.items():
-            of_slot.append(keys[places == outside.get(slot, columns.zeros + slot)])
-    return {**found, **{slot: torch.cat(of_slot) for slot, of_slot in pieces.items()}}
-
-
-def _keys(values: torch.Tensor) -> torch.Tensor:
-    """Return integers that sort like values ≥ 0; without a copy of float32 and float64."""
-    return values.view(torch.int64) if values.dtype == torch.float64 else values.to(torch.float32).view(torch.int32)
+    wide = v.dtype == torch.float64
+    ranges = {slot: key_range(slot, histogram.mantissa_bits, wide=wide) for slot in wanted}
+    pieces: dict[int, list[torch.Tensor]] = {slot: [] for slot in wanted}
+    for chunk in chunks(flat(v)):
+        keys = chunk.view(torch.int64) if wide else chunk.to(torch.float32).view(torch.int32)
+        for slot, (low, high) in ranges.items():
+            if keys.is_cpu:  # NumPy selects five times as fast; one unsigned comparison does for both ends
+                unsigned = keys.numpy().view(np.uint64 if wide else np.uint32)
+                found = unsigned[unsigned - unsigned.dtype.type(low + 1) < unsigned.dtype.type(high - low)]
+                pieces[slot].append(torch.from_numpy(found.view(keys.numpy().dtype)))
+            else:
+                pieces[slot].append(keys[(keys > low) & (keys <= high)])
+    members = {slot: torch.cat(of_slot) for slot, of_slot in pieces.items()}
+    for slot, keys in members.items():
+        expected = int(histogram.nonzero_counts[slot])
+        if keys.numel() != expected:
+            found_here = f"bin {slot} has {keys.numel()} entries and {expected} by the histogram"
+            raise ValueError(f"{found_here}: it is not that of this tensor")
+    return members
 
 
 def _select(keys: torch.Tensor, rank: int) -> float:

@@ -64,6 +64,27 @@ def bin_edges(mantissa_bits: int) -> npt.NDArray[np.float64]:
     return edges
 
 
+def key_range(slot: int, mantissa_bits: int, *, wide: bool) -> tuple[int, int]:
+    """Return the bits, read as integers, of the entries in a slot, as (low, high]: they sort as the entries do.
+
+    Args:
+        slot: a bin from 1 on; 0 for entries below float32's range, `bin_count` for those above it.
+        mantissa_bits: m of the bins.
+        wide: the bits of float64s, rather than those of float32s.
+    """
+    edges, largest = bin_edges(mantissa_bits), float(np.finfo(np.float32).max)
+    below = math.nextafter(LEAST_FLOAT32, 0) if wide else 0.0
+    if slot == 0:
+        low, high = 0.0, below
+    elif slot == len(edges):
+        low, high = largest, float(np.finfo(np.float64).max) if wide else largest
+    else:
+        low, high = max(float(edges[slot - 1]), below), min(float(edges[slot]), largest)
+    floats, integers = (np.float64, np.int64) if wide else (np.float32, np.int32)
+    first, last = np.array([low, high], dtype=floats).view(integers).tolist()
+    return first, last
+
+
 def magnitudes_of(
     slots: npt.NDArray[np.integer[Any]], scale: npt.ArrayLike = 1.0, mantissa_bits: int = MANTISSA_BITS
 ) -> npt.NDArray[np.float64]:

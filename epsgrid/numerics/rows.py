@@ -274,27 +274,6 @@ class CompiledRows:
 _KINDS = {dtype: kind for kind, dtype in enumerate(DTYPES)}
 
 
-def entries_in_bin(kernel: ModuleType, v: torch.Tensor, histogram: LogHistogram, number: int) -> torch.Tensor:
-    """Return the entries in one bin, in the order they lie in memory.
-
-    Args:
-        kernel: the compiled counting.
-        v: a tensor on a CPU that was counted.
-        histogram: its counts.
-        number: of the bin, neither the first nor the last, where entries of several kinds come together.
-
-    Raises:
-        ValueError: the histogram is not that of `v`.
-    """
-    entries = flat(v)
-    found = torch.empty(int(histogram.counts[number]), dtype=v.dtype)
-    kind, fineness, room = _KINDS[v.dtype], histogram.mantissa_bits, found.numel()
-    here = kernel.collector()(entries.data_ptr(), entries.numel(), kind, fineness, number, found.data_ptr(), room)
-    if here != room:
-        raise ValueError(f"bin {number} has {here} entries and {room} by the histogram: it is not that of this tensor")
-    return found
-
-
 def _trimmed(first: int, counts: npt.NDArray[np.int64]) -> tuple[int, npt.NDArray[np.int64]]:
     """Return the bin of the first count that is not 0, and the counts from there to the last one."""
     occupied = counts.nonzero()[0]

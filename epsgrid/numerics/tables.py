@@ -32,7 +32,7 @@ _Host = tuple[torch.device, torch.dtype] | None
 _Group = tuple[list[int], TorchRows | CompiledRows]
 
 
-def host_of(v: torch.Tensor) -> _Host:
+def _host_of(v: torch.Tensor) -> _Host:
     """Return the device that counts a tensor in plain torch and the type of its table; None where compiled code does.
 
     Tensors with the same answer are counted together.
@@ -82,7 +82,7 @@ class Counter:
             NegativeEntryError: a tensor on a CPU has a negative entry; for those elsewhere `Counted` raises it.
             ValueError: entries of some other type.
         """
-        hosts = [host_of(v) for v in values]
+        hosts = [_host_of(v) for v in values]
         if hosts != self._hosts:
             places: dict[_Host, list[int]] = {}
             for place, host in enumerate(hosts):
