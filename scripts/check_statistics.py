@@ -112,8 +112,8 @@ def main() -> None:
     for best, cost in cases:
         where = "inside" if best in INSIDE else "outside"
         named = "all equally good" if best is None else f"best {where}, a decade costs {cost:g} units"
-        told = [verdicts(best, cost, seeds, options.repeats) for seeds in options.seeds]
-        print(f"{named:<44}" + "".join(f"{_shown(rates):>16}" for rates in told), flush=True)
+        answers = [verdicts(best, cost, seeds, options.repeats) for seeds in options.seeds]
+        print(f"{named:<44}" + "".join(f"{_shown(rates):>16}" for rates in answers), flush=True)
     print(f"\n{time.perf_counter() - start:.0f} s")
 
 

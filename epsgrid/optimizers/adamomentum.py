@@ -7,8 +7,8 @@
 
 v averages the square of the momentum, not of the gradient. ε enters in place only: v keeps it, the average makes
 ε/(1 − β₂) of it, and there is none outside the root. It is compared with √v̂, v being the average of m² alone, and a
-bound b is ε = b²·(1 − β₂). The authors' ε is 1e-16, a floor of 3e-7; their code decouples the decay unless told
-otherwise, and their runs on CIFAR and Penn Treebank do tell it.
+bound b is ε = b²·(1 − β₂). The authors' ε is 1e-16, a floor of 3e-7; their code decouples the decay by
+default, and couples it in their runs on CIFAR and Penn Treebank.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from epsgrid.optimizers._shared import AdamOptions, builder, corrected_second_mo
 
 HAS_EPSILON = True
 
-SCALING = NoScaling("its momentum follows a course of its own, counted in steps")
+SCALING = NoScaling("its momentum follows a schedule that counts steps")
 
 build = builder("torch.optim:NAdam")
 second_moment = corrected_second_moment
