@@ -167,82 +167,77 @@ def test_layers_that_are_not_finite_are_named(names: tuple[str, ...]) -> None:
     assert found.reasons[0] == f"{' and '.join(names)} {verbs} no bound"
 
 
-class TestRoundingNoise:
-    def test_that_sets_an_end_a_decade_off_is_low(self) -> None:
-        found = judged(bounds_from(*FOUR, layer("conv.bias", 2e-12, 1e-9)), noise={"conv.bias": 1.0})
-        assert found.verdict == "low"
-        assert found.reasons == (
-            "the lower bound is set by rounding noise, in conv.bias; without it the bound would be 1e-7, 5 decades "
-            "higher",
-        )
-        (left_out,) = found.of_kind("without")
-        assert (left_out.label, left_out.low.layers, left_out.low.epsilon) == (ROUNDING_NOISE, ("a",), 2e-7)
-
-    def test_that_sets_an_end_within_its_decade_is_mentioned(self) -> None:
-        found = judged(bounds_from(*FOUR, layer("conv.bias", 1e-7, 1e-5)), noise={"conv.bias": 1.0})
-        assert found.verdict == "high"
-        assert found.reasons[-1] == (
-            "the lower bound is set by rounding noise, in conv.bias, but keeps its decade without it"
-        )
-
-    def test_that_sets_no_end_is_mentioned(self) -> None:
-        names = [f"conv{n}.bias" for n in range(5)]
-        found = judged(
-            bounds_from(*FOUR, *(layer(name, 1e-6, 1e-5) for name in names)), noise=dict.fromkeys(names, 1.0)
-        )
-        assert found.verdict == "high"
-        assert found.reasons[-1] == (
-            "rounding noise, in conv0.bias, conv1.bias, conv2.bias and 2 more, sets neither bound"
-        )
-
-    def test_in_all_layers_leaves_no_bounds(self) -> None:
-        found = judged(noise=dict.fromkeys("abcd", 1.0))
-        assert found.verdict == "low"
-        assert found.reasons[0] == ("the lower bound is set by rounding noise, in a; without it there are no bounds")
-
-    def test_is_left_out_as_a_given_variant_says(self) -> None:
-        """Of a layer only part may be noise: a variant that leaves out entries knows more than the layers' names."""
-        given = variant("without", ROUNDING_NOISE, low=1e-6)
-        found = judged(variants=[*all_alike(bounds_from()), given], noise={"a": 0.3})
-        assert found.of_kind("without") == (given,)
-        assert "the bound would be 1e-6, one decade higher" in found.reasons[0]
+SMALL = "without layers of fewer than 50 entries it would be"
+NOISE = "the lower bound is set by rounding noise, in"
 
 
-class TestSmallLayers:
-    def test_that_set_an_end_alone_are_named_with_what_it_would_be(self) -> None:
-        found = judged(bounds_from(*FOUR, layer("28.bias", 1e-5, 2e-2, 10)))
-        assert found.verdict == "medium"
-        assert found.reasons == (
-            "the upper bound is set by 28.bias alone, 10 non-zero entries; without layers of fewer than 50 entries it "
-            "would be 1e-3, one decade lower",
-        )
+@pytest.mark.parametrize(
+    ("added", "noise", "verdict", "reason"),
+    [
+        ([("n", 2e-12, 1e-9)], {"n": 1.0}, "low", f"{NOISE} n; without it the bound would be 1e-7, 5 decades higher"),
+        ([("n", 1e-7, 1e-5)], {"n": 0.3}, "high", f"{NOISE} n, but keeps its decade without it"),
+        ([], dict.fromkeys("abcd", 1.0), "low", f"{NOISE} a; without it there are no bounds"),
+        (
+            [(f"n{k}", 1e-6, 1e-5) for k in range(5)],
+            {f"n{k}": 1.0 for k in range(5)},
+            "high",
+            "rounding noise, in n0, n1, n2 and 2 more, sets neither bound",
+        ),
+        (
+            [("s", 1e-5, 2e-2, 10)],
+            {},
+            "medium",
+            f"the upper bound is set by s alone, 10 non-zero entries; {SMALL} 1e-3, one decade lower",
+        ),
+        (
+            [("s", 1e-5, 2e-2, 49)],
+            {},
+            "medium",
+            f"the upper bound is set by s alone, 49 non-zero entries; {SMALL} 1e-3",
+        ),
+        ([("s", 1e-5, 2e-2, 50)], {}, "high", "the upper bound is set by s alone, 50 non-zero entries"),
+        (
+            [("s", 1e-5, 2.5e-3, 1)],
+            {},
+            "high",
+            "the upper bound is set by s alone, 1 non-zero entry, but keeps its decade without layers of fewer than 50",
+        ),
+        (
+            [("s", 1e-9, 1e-5, 5), ("t", 1e-9, 1e-5, 7)],
+            {},
+            "medium",
+            f"the lower bound is set by s and t, 5 non-zero entries; {SMALL} 1e-7, 2 decades higher",
+        ),
+    ],
+)
+def test_noise_and_small_layers_that_set_an_end(
+    added: list[Any], noise: dict[str, float], verdict: str, reason: str
+) -> None:
+    found = judged(bounds_from(*FOUR, *(layer(*each) for each in added)), noise=noise)
+    assert found.verdict == verdict
+    assert any(each.startswith(reason) for each in found.reasons), found.reasons
 
-    def test_of_fifty_entries_are_none(self) -> None:
-        assert judged(bounds_from(*FOUR, layer("28.bias", 1e-5, 2e-2, 50))).verdict == "high"
-        assert judged(bounds_from(*FOUR, layer("28.bias", 1e-5, 2e-2, 49))).verdict == "medium"
 
-    def test_that_a_large_layer_agrees_with_are_mentioned(self) -> None:
-        found = judged(bounds_from(*FOUR, layer("28.bias", 1e-5, 2.5e-3, 1)))
-        assert found.verdict == "high"
-        assert found.reasons[-1] == (
-            "the upper bound is set by 28.bias alone, 1 non-zero entry, but keeps its decade without layers of fewer "
-            "than 50 entries"
-        )
+def test_noise_is_left_out_by_layers_unless_a_variant_left_out_entries() -> None:
+    (left_out,) = judged(bounds_from(*FOUR, layer("n", 2e-12, 1e-9)), noise={"n": 1.0}).of_kind("without")
+    assert (left_out.label, left_out.low.layers, left_out.low.epsilon) == (ROUNDING_NOISE, ("a",), 2e-7)
+    given = variant("without", ROUNDING_NOISE, low=1e-6)
+    found = judged(variants=[*all_alike(bounds_from()), given], noise={"a": 0.3})
+    assert found.of_kind("without") == (given,)
+    assert "the bound would be 1e-6, one decade higher" in found.reasons[0]
 
-    def test_alone_are_medium(self) -> None:
-        found = judged(bounds_from(*(replace(of, nonzero=49) for of in FOUR)))
-        assert found.verdict == "medium"
-        assert found.reasons == ("all layers have fewer than 50 non-zero entries: each bound is one entry's",)
 
-    def test_are_fewer_with_a_larger_tail(self) -> None:
-        bounds = estimate_bounds((*FOUR, layer("28.bias", 1e-5, 2e-2, 20)), OUTSIDE, 0.05)
-        assert judged(bounds).verdict == "high"
-        bounds = estimate_bounds((*FOUR, layer("28.bias", 1e-5, 2e-2, 19)), OUTSIDE, 0.05)
-        assert "without layers of fewer than 20 entries" in judged(bounds).reasons[0]
+def test_small_layers_depend_on_the_tail_and_may_be_all() -> None:
+    found = judged(bounds_from(*(replace(of, nonzero=49) for of in FOUR)))
+    assert found.verdict == "medium"
+    assert found.reasons == ("all layers have fewer than 50 non-zero entries: each bound is one entry's",)
+    for entries, verdict in ((20, "high"), (19, "medium")):
+        bounds = estimate_bounds((*FOUR, layer("s", 1e-5, 2e-2, entries)), OUTSIDE, 0.05)
+        assert judged(bounds).verdict == verdict
 
 
 @pytest.mark.parametrize(("count", "verdict"), [(1, "medium"), (2, "medium"), (3, "high")])
-def test_few_layers_are_medium(count: int, verdict: str) -> None:
+def test_three_layers_are_needed(count: int, verdict: str) -> None:
     found = judged(bounds_from(*FOUR[:count], LayerStatistics.unmeasured("x", (3,), LayerStatus.FROZEN)), variants=())
     assert found.verdict == verdict
     assert (f"only {count} layer{'s' * (count > 1)} measured, fewer than 3" in found.reasons) == (verdict == "medium")
@@ -252,55 +247,42 @@ def test_few_layers_are_medium(count: int, verdict: str) -> None:
     ("epsilon", "other"),
     [(3.2e-3, "1e-3"), (3.1e-3, "1e-2"), (2.9e-3, "1e-2"), (3.5e-3, "1e-3"), (2.7e-3, None), (3.6e-3, None)],
 )
-def test_an_end_near_where_rounding_turns_is_medium(epsilon: float, other: str | None) -> None:
+def test_an_end_near_where_rounding_turns(epsilon: float, other: str | None) -> None:
     found = judged(bounds_from(*FOUR, layer("e", 1e-5, epsilon)), variants=())
     distance = abs(math.log10(epsilon) + 2.5)
     assert (distance < 0.05) == (other is not None)
     assert found.verdict == ("medium" if other else "high")
-    if other:
-        assert f"the upper bound, {epsilon:.3g}, lies {distance:.2f} decades from where rounding turns to {other}" in (
-            found.reasons
-        )
+    near = f"the upper bound, {epsilon:.3g}, lies {distance:.2f} decades from where rounding turns to {other}"
+    assert (near in found.reasons) == (other is not None)
 
 
-class TestSettling:
-    def test_a_decade_that_changed_in_the_second_half_is_medium(self) -> None:
-        found = judged(trajectory=moving(low=[2e-8, 1e-7]))
-        assert found.verdict == "medium"
-        assert found.reasons == ("the lower bound has not settled: at step 39 of 40 it was 1e-8, one decade lower",)
+@pytest.mark.parametrize(
+    ("low", "high", "verdict", "reason"),
+    [
+        ([2e-8, 1e-7], [], "medium", "the lower bound has not settled: at step 39 of 40 it was 1e-8, one decade lower"),
+        ([], [1e-1, *[1e-3] * 3], "low", "the upper bound has not settled: at step 37 of 40 it was 1e-1, 2 decades"),
+        ([1e-9, 1e-9, 1e-8, 1e-7], [], "low", "the lower bound has not settled: at step 38 of 40 it was 1e-9, 2 dec"),
+        ([1e-8, *[1e-7] * 20], [], "medium", "the lower bound has not settled: at step 20 of 40 it was 1e-8"),
+        ([1e-8, *[1e-7] * 21], [], "high", "both bounds keep their decade from step 20 of 40 on"),
+        ([], [1.3e-3], "medium", "the upper bound still drifts up, by 0.11 decades from step 20 to 40"),
+        ([], [1e-3 / 1.3], "medium", "the upper bound still drifts down, by 0.11 decades from step 20 to 40"),
+        ([], [1.24e-3], "high", "both bounds keep their decade from step 1 of 40 on"),
+    ],
+)
+def test_settling_in_the_second_half(low: list[float], high: list[float], verdict: str, reason: str) -> None:
+    """At half time itself, step 20 of 40, the decade must be the final one."""
+    found = judged(trajectory=moving(low, high))
+    assert found.verdict == verdict
+    assert any(each.startswith(reason) for each in found.reasons), found.reasons
 
-    def test_a_decade_that_changed_by_more_than_one_is_low(self) -> None:
-        found = judged(trajectory=moving(high=[1e-1] + [1e-3] * 3))
-        assert found.verdict == "low"
-        assert found.reasons == ("the upper bound has not settled: at step 37 of 40 it was 1e-1, 2 decades higher",)
 
-    def test_the_farthest_and_then_the_last_change_is_told(self) -> None:
-        found = judged(trajectory=moving(low=[1e-9, 1e-9, 1e-8, 1e-7]))
-        assert "at step 38 of 40 it was 1e-9, 2 decades lower" in found.reasons[0]
-
-    @pytest.mark.parametrize(("changed_at", "verdict"), [(19, "high"), (20, "medium"), (21, "medium")])
-    def test_what_happens_before_half_time_does_not_matter(self, changed_at: int, verdict: str) -> None:
-        """At half time itself, step 20 of 40, the decade must be the final one."""
-        low = tuple(1e-8 if step == changed_at else 1e-7 for step in STILL.steps)
-        assert judged(trajectory=replace(STILL, low=low)).verdict == verdict
-
-    @pytest.mark.parametrize(
-        ("factor", "verdict"), [(1.24, "high"), (1.3, "medium"), (1 / 1.24, "high"), (1 / 1.3, "medium")]
-    )
-    def test_drift_within_a_decade_is_medium_above_a_tenth(self, factor: float, verdict: str) -> None:
-        found = judged(trajectory=moving(high=[1e-3 * factor]))
-        assert found.verdict == verdict
-        if verdict == "medium":
-            way = "up" if factor > 1 else "down"
-            assert found.reasons == (f"the upper bound still drifts {way}, by 0.11 decades from step 20 to 40",)
-
-    @pytest.mark.parametrize(
-        "trajectory", [None, Trajectory((40,), (1e-7,), (1e-3,)), Trajectory((30, 40), (1e-9,) * 2, (1.0,) * 2)]
-    )
-    def test_without_a_first_half_nothing_is_known(self, trajectory: Trajectory | None) -> None:
-        found = judged(trajectory=trajectory)
-        assert found.verdict == "high"
-        assert found.reasons[-1] == "it was not checked how the bounds settle over the steps"
+@pytest.mark.parametrize(
+    "trajectory", [None, Trajectory((40,), (1e-7,), (1e-3,)), Trajectory((30, 40), (1e-9,) * 2, (1.0,) * 2)]
+)
+def test_without_a_first_half_settling_is_not_checked(trajectory: Trajectory | None) -> None:
+    found = judged(trajectory=trajectory)
+    assert found.verdict == "high"
+    assert found.reasons[-1] == "it was not checked how the bounds settle over the steps"
 
 
 decades = st.integers(-9, -7).map(lambda exponent: 10.0**exponent)
