@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from epsgrid.numerics.histogram import LogHistogram, bin_count
+from epsgrid.numerics.histogram import LogHistogram, bin_count, magnitudes_of
 from epsgrid.numerics.rows import NegativeEntryError
 from epsgrid.numerics.series import STORED_MANTISSA_BITS, LayerSnapshot, Series
-from epsgrid.numerics.tables import Counted, Counter, magnitudes_of
+from epsgrid.numerics.tables import Counted, Counter
 
 MAX_ROWS = 512
 MAX_HISTOGRAMS = 64

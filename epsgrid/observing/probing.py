@@ -14,16 +14,10 @@ from epsgrid.errors import NoBoundsError, ObservationError
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.magnitudes import TAIL_FRACTION, LayerStatistics
 from epsgrid.numerics.placement import Placement
-from epsgrid.numerics.reliability import (
-    ROUNDING_NOISE,
-    Course,
-    Variant,
-    VariantKind,
-    course_of,
-    has_settled,
-    judge,
-)
+from epsgrid.numerics.reliability import judge
 from epsgrid.numerics.series import FRACTIONS, Series
+from epsgrid.numerics.trajectory import Trajectory, has_settled, trajectory_of
+from epsgrid.numerics.variants import ROUNDING_NOISE, Variant, VariantKind
 from epsgrid.observing.adapters import Adapter, adapter_for
 from epsgrid.observing.layers import Layer, NamedParameters, named_layers
 from epsgrid.observing.observer import Observer
@@ -127,7 +121,7 @@ class Probing:
         """Return the percentiles and histograms over the steps, as an observer keeps them."""
         return self._observer.series()
 
-    def course(self) -> Course | None:
+    def course(self) -> Trajectory | None:
         """Return the bounds over the steps; None where the tail fraction is none of those that are followed."""
         return self._course() if self._tail_fraction in FRACTIONS else None
 
@@ -153,9 +147,9 @@ class Probing:
         others = self._course(noisy) if noisy else None
         return others is None or not others.steps or has_settled(others)
 
-    def _course(self, leave_out: Sequence[str] = ()) -> Course:
+    def _course(self, leave_out: Sequence[str] = ()) -> Trajectory:
         group = next((layer.group for layer in self._layers if layer.group is not None), {})
-        return course_of(
+        return trajectory_of(
             self.series(),
             lambda step: self._adapter.placement(group, step),
             self._tail_fraction,
@@ -269,12 +263,12 @@ class Probing:
             variants += _variant("betas", label(betas), readings, measured, self._tail_fraction)
         return variants
 
-    def _course_up_to(self, bounds: EpsilonBounds) -> Course | None:
+    def _course_up_to(self, bounds: EpsilonBounds) -> Trajectory | None:
         """Return the course, ended by the bounds themselves where its last step is an earlier one."""
         course = self.course()
         if course is None or (course.steps and course.steps[-1] == self.steps):
             return course
-        return Course(
+        return Trajectory(
             (*course.steps, self.steps), (*course.low, bounds.low.epsilon), (*course.high, bounds.high.epsilon)
         )
 

@@ -18,7 +18,7 @@ from torch import nn
 from epsgrid.errors import ObservationError
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.magnitudes import TAIL_FRACTION, LayerStatistics
-from epsgrid.numerics.reliability import Variant
+from epsgrid.numerics.variants import Variant
 from epsgrid.observing.adapters import adapter_for, unwrap
 from epsgrid.observing.layers import Layer, NamedParameters, named_layers
 from epsgrid.observing.reading import Reading, bounds_of_readings, measure_reading, read

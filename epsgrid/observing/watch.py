@@ -2,10 +2,6 @@
 
 All of it is quick, and where the state lies on a device nothing waits for it: steps, percentiles and the scaler's
 verdict on a step stay there until somebody asks.
-
-As long as nothing but numbers has changed since the step before (see `standing`), a step on a CPU is one compiled call,
-and what is kept of it is worked out for several steps at once: when histograms are due, when something changes or is
-asked, or after `ROOM` steps.
 """
 
 from __future__ import annotations
@@ -18,7 +14,6 @@ import torch
 
 from epsgrid.errors import ObservationError
 from epsgrid.numerics.magnitudes import LayerStatus
-from epsgrid.numerics.recounting import ALL_FINITE, ROOM
 from epsgrid.numerics.series import FRACTIONS
 from epsgrid.numerics.tables import Counted, Counter
 from epsgrid.observing.adapters import Adapter, epsilon_in
@@ -26,7 +21,6 @@ from epsgrid.observing.history import History, Observation, Row
 from epsgrid.observing.nonfinite import NonfiniteEntries
 from epsgrid.observing.reading import Reading, histogram_of, local
 from epsgrid.observing.roster import Roster
-from epsgrid.observing.standing import Standing, standing_of
 from epsgrid.optimizers import SecondMoment
 
 _NO_STATE: Mapping[str, Any] = {}
@@ -48,8 +42,6 @@ class Watch:
         self._latest: tuple[Observation, Counted] | None = None
         self._optimizer, self._adapter, self._every = optimizer, adapter, every
         self._counter = Counter(FRACTIONS)
-        self._standing: Standing | None = None
-        self._until_taken = self._observed_at = 0
         self._constants: tuple[tuple[int, ...], tuple[float, ...], tuple[float | None, ...]] = ((), (), ())
         self._calls = 0
         self._skipped: int | torch.Tensor = 0
@@ -65,7 +57,6 @@ class Watch:
     @property
     def latest(self) -> tuple[Observation, Counted] | None:
         """The step observed last, with its counts; None before the first."""
-        self._take()
         return self._latest
 
     def rows(self) -> list[Row]:
@@ -73,12 +64,10 @@ class Watch:
         return self.history.rows(self.latest)
 
     def stop(self) -> None:
-        """Let go of the optimizer's tensors, for no more steps will be observed."""
-        self._let_go()
+        """Do nothing: no tensors of the optimizer are held."""
 
     def go_back(self, step: int) -> None:
         """Go on counting from a step; what was observed after it is forgotten."""
-        self._let_go()
         self._calls, self._skipped = step, 0
         self.history.keep_until(step)
         self._latest = None
@@ -101,12 +90,10 @@ class Watch:
             return
         self._calls += 1
         if found_inf is not None:
-            self._let_go()  # what waits was observed when fewer steps were skipped
             self._skipped = self._skipped + (found_inf != 0)
         if self._every is None or self._calls % self._every:
             return
-        if not self._observe_again():
-            self._observe(found_inf)
+        self._observe(found_inf)
 
     def _has_moved(self) -> bool:
         """Tell whether the optimizer's state was written since the last call.
@@ -126,7 +113,6 @@ class Watch:
 
     def _observe(self, left_out: torch.Tensor | None) -> None:
         """Count the state as it stands, and keep what there is to keep."""
-        self._let_go()
         moments = self._moments()
         if not moments:
             return
@@ -146,52 +132,6 @@ class Watch:
         self._latest = observation, counted
         self.history.add(observation, counted, totals, values)
         self.nonfinite.look(indexes, totals, self.roster.layers)
-        self._standing = standing_of(self._optimizer, self.roster, moments, values, self._counter)
-        self._until_taken = min(ROOM, self.history.until_histogram)
-
-    def _observe_again(self) -> bool:
-        """Do the same where all that there is to count, and all that is kept beside, is what it was; else return False.
-
-        What is kept comes later, for many steps at a time: while the answers of the compiled call wait, nothing but the
-        number of the step is noted.
-        """
-        standing = self._standing
-        if standing is None or not standing.holds():
-            return False
-        found = standing.count()
-        if found >= 0:
-            return False  # a negative entry, which `_observe` will meet and name
-        self._observed_at = self._calls
-        if found == ALL_FINITE and standing.recount.waiting < self._until_taken:
-            return True
-        self._take()
-        if found != ALL_FINITE:
-            self.nonfinite.look(self._constants[0], standing.recount.counted.totals(), self.roster.layers)
-        return True
-
-    def _take(self) -> None:
-        """Keep what there is to keep of the steps whose answers wait."""
-        standing = self._standing
-        if standing is None or not standing.recount.waiting:
-            return
-        answers, counted = standing.recount.take(), standing.recount.counted
-        indexes, decays, epsilons = self._constants
-        every, count = self._every or 1, len(answers.bins)
-        for place, steps in enumerate(answers.numbers):
-            call = self._observed_at - (count - 1 - place) * every
-            if self.history.keeps_next or place == count - 1:
-                taken = array("d", steps)
-                observation = Observation(call, self._skipped, None, indexes, decays, taken, epsilons)
-                self.history.add_counts(observation, answers.bins[place], answers.totals[place], counted)
-                self._latest = observation, counted
-            else:
-                self.history.pass_by()
-        self._until_taken = min(ROOM, self.history.until_histogram)
-
-    def _let_go(self) -> None:
-        """Keep what waits, and forget what the next steps would have been compared with."""
-        self._take()
-        self._standing = None
 
     def _moments(self) -> list[tuple[int, SecondMoment]]:
         """Return the second moments that there are, with the places of their layers."""

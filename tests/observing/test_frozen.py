@@ -12,7 +12,7 @@ from torch import nn
 import epsgrid
 from epsgrid.errors import NoBoundsError, ObservationError
 from epsgrid.numerics.magnitudes import LayerStatus
-from epsgrid.numerics.reliability import has_settled
+from epsgrid.numerics.trajectory import has_settled
 from epsgrid.observing import adapters, probing
 from epsgrid.observing.frozen import probe
 from epsgrid.observing.probing import Probing
@@ -242,7 +242,7 @@ def test_rounding_noise_is_found_and_left_out():
     assert without.low.magnitude == min(others.values())
     assert without.high == bounds.high
     assert without.low.magnitude > 1e3 * bounds.low.magnitude
-    assert reliability.verdict == "not to be trusted"
+    assert reliability.verdict == "low"
 
 
 class Attends(nn.Module):

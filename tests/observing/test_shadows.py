@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from epsgrid.errors import NoBoundsError, ObservationError
-from epsgrid.numerics.reliability import Variant
+from epsgrid.numerics.variants import Variant
 from epsgrid.observing import adapters
 from epsgrid.observing.shadows import Shadows
 from epsgrid.observing.understudy import StandIns, Understudy, label
