@@ -1,6 +1,6 @@
 """Find a plug-in by the stem of its file.
 
-A plug-in family is a folder of this package: `optimizers`, `tasks`, `models`, `grids`, `executors`, `data`. The file
+A plug-in family is a folder of this package: `optimizers`, `tasks`, `models`, `grids`, `exporters`. The file
 `optimizers/adam.py` is what a spec calls `optimizer: {name: adam}`; files that begin with an underscore are helpers.
 A dotted path `package.module:NAME` names an object outside the package that has the same attributes as such a file.
 No file of a family imports torch when it is imported itself: names and options can be checked without it.

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from epsgrid.data import ptb
 from epsgrid.data._corpus import EOS
 from epsgrid.errors import EpsgridError
+from epsgrid.tasks import ptb
 
 Ids = NDArray[np.int64]
 Shares = NDArray[np.float64]
@@ -34,7 +34,8 @@ def main() -> int:
     parser.add_argument("--unchecked", action="store_true", help="accept any text, as `checked: false` does")
     arguments = parser.parse_args()
     try:
-        corpus = ptb.load(str(arguments.root) if arguments.root else None, checked=not arguments.unchecked)
+        root = str(arguments.root) if arguments.root else None
+        corpus = ptb.prepare(ptb.Options(name="ptb", root=root, checked=not arguments.unchecked))
     except EpsgridError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -11,10 +11,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from epsgrid.data import translation
-from epsgrid.data._bpe import join
-from epsgrid.data.translation import Encoding
+from epsgrid.data._parallel import join
 from epsgrid.errors import EpsgridError
+from epsgrid.tasks import translation
 from epsgrid.tasks._bleu import PLAIN, TOKENISED, bleu_scores
 
 
@@ -30,16 +29,15 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     try:
-        languages = (arguments.source, arguments.target)
-        corpus = translation.load(arguments.root, languages, Encoding(arguments.vocabulary, joined=False), {})
+        settings = {key: getattr(arguments, key) for key in ("root", "source", "target", "vocabulary")}
+        corpus = translation.prepare(translation.Options(name="translation", **settings))
     except EpsgridError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     print(corpus.description)
     print(f"{'split':<12}{'pairs':>8}{'tokenised':>12}{'13a':>8}")
     for split, pairs in (("validation", corpus.validation), ("test", corpus.test)):
-        bounds = zip(pairs.source.offsets[:-1], pairs.source.offsets[1:], strict=True)
-        copied = [join([corpus.source_pieces[i] for i in pairs.source.tokens[start:end]]) for start, end in bounds]
+        copied = [join([corpus.source_pieces[i] for i in pairs.source[row]]) for row in range(len(pairs))]
         scores = bleu_scores(copied, pairs.reference_lines(), arguments.target)
         print(f"{split:<12}{len(copied):>8,}{scores[TOKENISED]:>12.2f}{scores[PLAIN]:>8.2f}")
     return 0

@@ -94,11 +94,11 @@ Way = Callable[[Case, Path, Path], tuple[float, ...]]
 
 def prepare(folder: Path) -> None:
     """Write the images as the plain script wants them, shuffled: the first few are a fair part of all classes."""
-    from epsgrid.data import cifar10
     from epsgrid.errors import DataError
+    from epsgrid.tasks import cifar10
 
     try:
-        found = cifar10.load()
+        found = cifar10.prepare(cifar10.Options(name="cifar10")).images
     except DataError as error:
         raise SystemExit(str(error)) from None
     for name, split in {"train": found.train, "test": found.test}.items():

@@ -1,6 +1,25 @@
-"""ONE FILE PER DATASET: where it lies, how it is fetched and decoded; the only place that imports torchvision.
+"""What tasks share to get their data: caches, downloads, image folders, text and parallel text.
 
-A file `data/NAME.py` defines a `load(…)` that returns the decoded data, such as an `ImageSet` of `_images.py`. What
-takes long to decode is decoded once into arrays in the cache, which every process maps read-only. Files import neither
-torch nor torchvision when they are imported themselves.
+What belongs to a single task stands in that task's own file. No module here imports torch when it is imported.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from epsgrid.errors import ExecutionError
+
+
+def require(package: str, extra: str) -> Any:
+    """Import a package that comes with the optional extra `epsgrid[extra]`.
+
+    Raises:
+        ExecutionError: the package is not installed; the message says how to install it.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise ExecutionError(
+            f"the package {package} is needed here and cannot be imported ({error}); pip install 'epsgrid[{extra}]'"
+        ) from error

@@ -1,64 +1,154 @@
-"""Decode once, map for ever: image sets kept as arrays that all processes of a machine share."""
+"""The folders of data sets and caches, and arrays that are computed once and mapped by every process afterwards.
+
+Arrays are stored as .npy files in a folder of their own. The folder is written under a temporary name and then renamed,
+so it is either complete or missing, even if several processes make it at the same time. A damaged folder is replaced.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Callable, Mapping
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import IO, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from epsgrid.data._arrays import Arrays, cached_arrays, kept_with
-from epsgrid.data._images import Images, ImageSet
-from epsgrid.data._places import arrays_folder
+from epsgrid.errors import DataError
+
+_VERSION = 1
+_ABOUT = "about.json"
 
 
-def cached(folder: Path, make: Callable[[], ImageSet]) -> ImageSet:
-    """Return the image set kept in `folder`, with its arrays mapped read-only; make and keep it first if need be.
+def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder for everything that can be downloaded or computed again.
+
+    It is `$EPSGRID_CACHE`, or `epsgrid` in `$XDG_CACHE_HOME`, or `~/.cache/epsgrid`. Empty variables count as unset.
+
+    >>> cache_folder({"EPSGRID_CACHE": "/scratch/eps"}).as_posix()
+    '/scratch/eps'
+    """
+    if own := environment.get("EPSGRID_CACHE"):
+        return Path(own).expanduser().absolute()
+    if shared := environment.get("XDG_CACHE_HOME"):
+        return Path(shared).expanduser().absolute() / "epsgrid"
+    return Path.home() / ".cache" / "epsgrid"
+
+
+def arrays_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder of the decoded arrays; it may be deleted at any time."""
+    return cache_folder(environment) / "arrays"
+
+
+def keyed_folder(kind: str, key: str) -> Path:
+    """Return the folder for arrays of one kind, named after a hash of everything that they are made from."""
+    return arrays_folder() / f"{kind}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+
+
+def data_folders(environment: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
+    """Return the folders in which data sets are looked for, in this order: `$EPSGRID_DATA`, `data` in the cache."""
+    own = environment.get("EPSGRID_DATA")
+    cached = cache_folder(environment) / "data"
+    return (Path(own).expanduser().absolute(), cached) if own else (cached,)
+
+
+@dataclass(frozen=True, eq=False)
+class Arrays:
+    """The contents of a folder.
+
+    Attributes:
+        arrays: by name, which is the stem of a file.
+        about: anything else, as plain JSON values.
+    """
+
+    arrays: Mapping[str, NDArray[Any]]
+    about: Mapping[str, Any]
+
+
+def cached_arrays(folder: Path, make: Callable[[], Arrays]) -> Arrays:
+    """Return the arrays stored in `folder`, mapped read-only; compute and store them first if necessary.
 
     Args:
-        folder: named after what the arrays are made from, so that other data have another folder.
-        make: decodes the data; called only when the folder is missing or damaged.
+        folder: named after everything that the arrays are made from, so that other contents have another folder.
+        make: computes them; called only when the folder is missing or damaged.
 
     Raises:
-        DataError: the folder cannot be written; also whatever `make` raises.
+        DataError: the folder cannot be written; errors of `make` are passed on.
     """
-    return _from_arrays(cached_arrays(folder, lambda: _to_arrays(make())))
+    found = _open(folder)
+    if found is not None:
+        return found
+    made = make()
+    try:
+        _write(folder, made)
+    except OSError as error:
+        raise DataError(
+            f"cannot write prepared data into {folder.parent}: {error};"
+            " make room there, or name another folder in the environment variable EPSGRID_CACHE"
+        ) from error
+    written = _open(folder)
+    if written is None:
+        raise DataError(f"prepared data in {folder} cannot be read back; delete that folder and run the command again")
+    return written
 
 
-def known(kind: str, checksum: str, environment: Mapping[str, str] = os.environ) -> ImageSet | None:
-    """Return an image set that was decoded before, mapped; None where it is kept no more.
-
-    Its source is asked nothing: to see that none of 60,000 files has changed takes a third of a second, and on a file
-    server minutes.
-
-    Args:
-        kind: with which the names of its folders begin, such as "cifar10".
-        checksum: of the set.
-        environment: variables that name the cache folder.
-    """
-    kept = kept_with(arrays_folder(environment), f"{kind}-*", {"checksum": checksum})
-    return None if kept is None else _from_arrays(kept)
+def find_cached(kind: str, about: Mapping[str, Any]) -> Arrays | None:
+    """Return arrays of one kind whose `about` contains the given values; None if no folder has them."""
+    folders = (_open(folder, about) for folder in sorted(arrays_folder().glob(f"{kind}-*")))
+    return next((found for found in folders if found is not None), None)
 
 
-def _from_arrays(kept: Arrays) -> ImageSet:
-    arrays, about = kept.arrays, kept.about
-    return ImageSet(
-        Images(arrays["train_pixels"], arrays["train_labels"]),
-        Images(arrays["test_pixels"], arrays["test_labels"]),
-        tuple(about["classes"]),
-        about["checksum"],
-        about["description"],
-    )
+def _open(folder: Path, about: Mapping[str, Any] = MappingProxyType({})) -> Arrays | None:
+    """Map the arrays of a folder; return None if it is missing, damaged, of another version or about something else."""
+    try:
+        document = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+        if document["version"] != _VERSION or not about.items() <= document["about"].items():
+            return None
+        arrays = {}
+        for name, shape in document["shapes"].items():
+            mode: Any = "r" if 0 not in shape else None  # an empty array cannot be mapped
+            # a plain ndarray is faster to index than np.memmap
+            arrays[name] = np.asarray(np.load(folder / f"{name}.npy", mmap_mode=mode, allow_pickle=False))
+            if list(arrays[name].shape) != shape:
+                return None
+        return Arrays(arrays, document["about"])
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
-def _to_arrays(images: ImageSet) -> Arrays:
-    arrays: dict[str, NDArray[Any]] = {
-        "train_pixels": images.train.pixels,
-        "train_labels": images.train.labels,
-        "test_pixels": images.test.pixels,
-        "test_labels": images.test.labels,
-    }
-    about = {"classes": images.classes, "checksum": images.checksum, "description": images.description}
-    return Arrays(arrays, about)
+def _write(folder: Path, made: Arrays) -> None:
+    temporary = folder.parent / f".making-{uuid.uuid4().hex}"
+    try:
+        temporary.mkdir(parents=True)
+        for name, array in made.arrays.items():
+            with _flushed(temporary / f"{name}.npy") as file:
+                np.save(file, array, allow_pickle=False)
+        shapes = {name: list(array.shape) for name, array in made.arrays.items()}
+        document = {"version": _VERSION, "shapes": shapes, "about": dict(made.about)}
+        with _flushed(temporary / _ABOUT) as file:
+            file.write(json.dumps(document, ensure_ascii=False).encode())
+        if _open(folder) is None:
+            shutil.rmtree(folder, ignore_errors=True)  # damaged; processes that have mapped it keep their arrays
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if _open(folder) is None:  # otherwise another process was faster
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _flushed(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for writing and force it to disk: a renamed folder must not hold empty files after a power cut."""
+    with path.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())

@@ -3,6 +3,10 @@
 Moses' tokenisation, lower case, pairs of 1 to 175 tokens with at most 1.5 times as many on one side; every 23rd pair
 is for validation; the five development and test sets of 2010 to 2012 together are for testing (fairseq,
 examples/translation/prepare-iwslt14.sh).
+
+The tokeniser is sacremoses with one correction: Moses' own tokenizer.perl always splits the full stop off the last
+word of a line ("usw ." even though "usw." is a known abbreviation); sacremoses follows an older one that did not. The
+published text has it split.
 """
 
 from __future__ import annotations
@@ -16,19 +20,15 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from epsgrid.data._extra import require
+from epsgrid.data import require
 from epsgrid.data._fetch import Fetcher, Finding, Remote
-from epsgrid.data._moses import clean, tokenizer
 from epsgrid.errors import DataError
 
 FOLDER = "iwslt14-de-en"
 """Name of the prepared folder among the data folders."""
 
-ARCHIVE_URL = "https://dl.fbaipublicfiles.com/fairseq/data/iwslt14/de-en.tgz"
-"""Where the archive of the evaluation campaign is kept today."""
-
-ARCHIVE = Remote(ARCHIVE_URL, None)
-"""Its owners publish no checksum: what comes out of it is counted."""
+ARCHIVE = Remote("https://dl.fbaipublicfiles.com/fairseq/data/iwslt14/de-en.tgz", None)
+"""Where the archive of the evaluation campaign is today. Its owners publish no checksum: its pairs are counted."""
 
 COUNTS = (160_239, 7_283, 6_750)
 """Training, validation and test pairs that the official archive gives."""
@@ -43,18 +43,22 @@ _SKIPPED = ("<url>", "<talkid>", "<keywords>")
 _TITLES = re.compile(r"</?(?:title|description)>")
 _SEGMENT = re.compile(r'<seg id="[0-9]*">\s*')
 _SEGMENT_END = re.compile(r"\s*</seg>\s*")
-_RATIO, _SHORTEST, _LONGEST = 1.5, 1, 175
+_LAST_STOP = re.compile(r"(?:^|(?<=\s))(\S*[^\s.])\.$")
+_LENGTH_RATIO, _LONGEST_LINE, _LONGEST_WORD = 1.5, 175, 1000
 _VALIDATION_EVERY = 23
 _LIMIT_BYTES = 2**30
+"""Most bytes that an archive may hold, unpacked."""
+
+_Pairs = list[tuple[str, str]]
 
 
 def find(folders: Sequence[Path]) -> Path | None:
-    """Return the prepared folder in the first of the folders that has it; None where none has."""
+    """Return the prepared folder in the first of the folders that has it; None if none has it."""
     return next((folder / FOLDER for folder in folders if (folder / FOLDER).is_dir()), None)
 
 
 def fetch(folder: Path, fetcher: Fetcher) -> bool:
-    """Make the prepared folder in a folder, unless it is there; an archive that lies there is used.
+    """Make the prepared folder in a folder, unless it is there; an archive that is already there is used.
 
     Returns:
         Whether anything had to be done.
@@ -68,9 +72,14 @@ def fetch(folder: Path, fetcher: Fetcher) -> bool:
     require("sacremoses", "translation")
     archive = folder / ARCHIVE.name
     fetched = fetcher.get({archive: ARCHIVE})
-    fetcher.say(f"no checksum of the archive is published; what comes out is counted. Its SHA-256: {_sha256(archive)}")
     try:
-        prepare_archive(archive, folder / FOLDER, COUNTS, tell=fetcher.say)
+        with archive.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{archive}: cannot be read ({error.strerror}); the archive is expected there") from error
+    fetcher.say(f"no checksum of the archive is published; what comes out is counted. Its SHA-256: {sha256}")
+    try:
+        prepare_archive(archive, folder / FOLDER, COUNTS, say=fetcher.say)
     except DataError as error:
         raise DataError(f"{error}\n{archive} is kept; remove it to have it fetched again") from error
     if fetched:
@@ -78,71 +87,74 @@ def fetch(folder: Path, fetcher: Fetcher) -> bool:
     return True
 
 
-def _sha256(archive: Path) -> str:
-    try:
-        with archive.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{archive}: cannot be read ({error.strerror}); the archive is expected there") from error
-
-
 def check(place: Path) -> Iterator[Finding]:
-    """Look through a prepared folder: lines of each file, none of them empty. It has no published checksum."""
+    """Check a prepared folder: count the lines of each file, none of which may be empty; no checksum is published."""
     for split, expected in zip(("train", "valid", "test"), COUNTS, strict=True):
         for language in _LANGUAGES:
-            yield _check_lines(place / f"{split}.{language}", expected)
-
-
-def _check_lines(file: Path, expected: int) -> Finding:
-    try:
-        lines = file.read_bytes().removesuffix(b"\n").split(b"\n")
-    except OSError as error:
-        return Finding(file.name, f"cannot be read ({error.strerror or error})")
-    if len(lines) != expected:
-        return Finding(file.name, f"{len(lines):,} lines, expected {expected:,}")
-    empty = next((number for number, line in enumerate(lines, 1) if not line.strip()), None)
-    return Finding(f"{file.name}: {expected:,} lines", f"line {empty:,} is empty" if empty else None)
+            file = place / f"{split}.{language}"
+            try:
+                lines = file.read_bytes().removesuffix(b"\n").split(b"\n")
+            except OSError as error:
+                yield Finding(file.name, f"cannot be read ({error.strerror or error})")
+                continue
+            if len(lines) != expected:
+                yield Finding(file.name, f"{len(lines):,} lines, expected {expected:,}")
+                continue
+            empty = next((number for number, line in enumerate(lines, 1) if not line.strip()), None)
+            yield Finding(f"{file.name}: {expected:,} lines", f"line {empty:,} is empty" if empty else None)
 
 
 def prepare_archive(
     archive: Path,
     folder: Path,
     counts: tuple[int, int, int] | None = COUNTS,
-    limit_bytes: int = _LIMIT_BYTES,
-    tell: Callable[[str], None] = lambda line: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> tuple[int, int, int]:
     """Make train|valid|test.{de,en} from the official archive.
 
-    Nothing is extracted: the twelve files needed are read out of the archive by name, wherever their folder is in it,
-    so that no name or link in it can reach outside. The folder is there whole or not at all.
+    Nothing is extracted: the twelve files needed are read from the archive by name, in whatever folder they are, so
+    that no name or link in it can reach outside. The new folder is either complete or missing.
 
     Args:
         archive: de-en.tgz, or any tar archive of the same layout.
-        folder: what to make; must not be there yet.
+        folder: the folder to make; must not exist yet.
         counts: training, validation and test pairs that must come out; None for an archive other than the official.
-        limit_bytes: most bytes that the archive may hold, unpacked.
-        tell: told, in a line, what is being done.
+        say: called with a line about what is being done.
 
     Returns:
-        How many training, validation and test pairs there are.
+        Numbers of training, validation and test pairs.
 
     Raises:
-        DataError: the archive is damaged, too large, or lacks a file; other counts come out; `folder` is already there
-            or cannot be written.
+        DataError: the archive is damaged, too large, or lacks a file; other counts come out; `folder` already exists or
+            cannot be written.
         ExecutionError: sacremoses is not installed.
     """
     if folder.exists():
         raise DataError(f"{folder} is already there; remove it first, or name another folder")
-    tell(f"reading {archive}")
-    texts = _read_members(archive, limit_bytes)
-    tell("tokenising")
-    splits = _prepare(texts)
+    say(f"reading {archive}")
+    texts = _read_members(archive)
+    say("tokenising")
+    train, test = {}, {}
+    for language in _LANGUAGES:
+        tokenize = tokenizer(language)
+        training, *tests = _MEMBERS[language]
+        train[language] = [
+            tokenize(_TITLES.sub("", line)) for line in texts[training] if not any(tag in line for tag in _SKIPPED)
+        ]
+        test[language] = [tokenize(_segment(line)) for name in tests for line in texts[name] if "<seg id" in line]
+    cleaned = _lower(clean(_paired(train)))
+    splits = {
+        "train": [pair for number, pair in enumerate(cleaned, 1) if number % _VALIDATION_EVERY],
+        "valid": cleaned[_VALIDATION_EVERY - 1 :: _VALIDATION_EVERY],
+        "test": _lower(_paired(test)),
+    }
     found = (len(splits["train"]), len(splits["valid"]), len(splits["test"]))
+    shown, official = (" / ".join(f"{count:,}" for count in each) for each in (found, counts or ()))
     if not all(found):
-        raise DataError(f"{archive}: {_count(found)} pairs came out; each split needs some")
+        raise DataError(f"{archive}: {shown} pairs came out; each split needs some")
     if counts is not None and found != counts:
         raise DataError(
-            f"{archive}: {_count(found)} pairs came out, expected {_count(counts)} from the official archive of IWSLT14"
+            f"{archive}: {shown} pairs came out, expected {official} from the official archive of IWSLT14"
             " German-English; is this another release of it, or sacremoses of another version? To take it all the same:"
             f" epsgrid data prepare {archive} FOLDER --any-counts"
         )
@@ -150,24 +162,24 @@ def prepare_archive(
     return found
 
 
-def _count(counts: Iterable[int]) -> str:
-    return " / ".join(f"{count:,}" for count in counts)
-
-
-def _read_members(archive: Path, limit_bytes: int) -> dict[str, list[str]]:
+def _read_members(archive: Path) -> dict[str, list[str]]:
     """Return the lines of every file that is needed, by name."""
     wanted = {name for names in _MEMBERS.values() for name in names}
     found: dict[str, list[str]] = {}
     try:
         with tarfile.open(archive) as tar:
             for member in tar:
-                if tar.offset > limit_bytes or member.size > limit_bytes:
-                    raise DataError(f"{archive}: more than {limit_bytes:,} bytes unpacked; not the archive of IWSLT14")
+                if tar.offset > _LIMIT_BYTES or member.size > _LIMIT_BYTES:
+                    raise DataError(f"{archive}: more than {_LIMIT_BYTES:,} bytes unpacked; not the archive of IWSLT14")
                 name = member.name.rpartition("/")[2]
                 if member.isreg() and name in wanted:
-                    found[name] = _member_lines(archive, tar, member)
+                    file = tar.extractfile(member)
+                    assert file is not None, member.name
+                    found[name] = file.read().decode("utf-8").removesuffix("\n").split("\n")
     except FileNotFoundError as error:
-        raise DataError(f"no archive {archive}; the official one is at {ARCHIVE_URL}") from error
+        raise DataError(f"no archive {archive}; the official one is at {ARCHIVE.url}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{archive}: {member.name} is not UTF-8 ({error})") from error
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise DataError(f"{archive}: not a readable tar archive ({error}); get it again") from error
     if missing := sorted(wanted - found.keys()):
@@ -175,45 +187,13 @@ def _read_members(archive: Path, limit_bytes: int) -> dict[str, list[str]]:
     return found
 
 
-def _member_lines(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> list[str]:
-    file = tar.extractfile(member)
-    assert file is not None, member.name
-    try:
-        return file.read().decode("utf-8").removesuffix("\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{archive}: {member.name} is not UTF-8 ({error})") from error
-
-
-_Pairs = list[tuple[str, str]]
-
-
-def _prepare(texts: dict[str, list[str]]) -> dict[str, _Pairs]:
-    sides = {language: _tokenize(language, texts) for language in _LANGUAGES}
-    training, testing = (_zip(*(sides[language][part] for language in _LANGUAGES)) for part in (0, 1))
-    cleaned = _lower(clean(training, _RATIO, _SHORTEST, _LONGEST))
-    return {
-        "train": [pair for number, pair in enumerate(cleaned, 1) if number % _VALIDATION_EVERY],
-        "valid": cleaned[_VALIDATION_EVERY - 1 :: _VALIDATION_EVERY],
-        "test": _lower(testing),
-    }
-
-
-def _tokenize(language: str, texts: dict[str, list[str]]) -> tuple[list[str], list[str]]:
-    """Return tokenised training lines and tokenised test lines of a language."""
-    tokenize = tokenizer(language)
-    training, *tests = _MEMBERS[language]
-    return (
-        [tokenize(_TITLES.sub("", line)) for line in texts[training] if not any(tag in line for tag in _SKIPPED)],
-        [tokenize(_segment(line)) for name in tests for line in texts[name] if "<seg id" in line],
-    )
-
-
 def _segment(line: str) -> str:
-    """Return the text of a segment of an XML file; the recipe makes its typographic apostrophes plain ones."""
+    """Return the text of a segment of an XML file; the recipe replaces its typographic apostrophes by plain ones."""
     return _SEGMENT_END.sub("", _SEGMENT.sub("", line)).replace("’", "'")
 
 
-def _zip(source: list[str], target: list[str]) -> _Pairs:
+def _paired(lines: dict[str, list[str]]) -> _Pairs:
+    source, target = (lines[language] for language in _LANGUAGES)
     if len(source) != len(target):
         raise DataError(
             f"the archive's German has {len(source):,} lines, its English {len(target):,}; it is damaged, get it again"
@@ -226,16 +206,50 @@ def _lower(pairs: _Pairs) -> _Pairs:
 
 
 def _write(folder: Path, splits: dict[str, _Pairs]) -> None:
-    making = folder.parent / f".preparing-{uuid.uuid4().hex}"
+    temporary = folder.parent / f".preparing-{uuid.uuid4().hex}"
     try:
-        making.mkdir(parents=True)
+        temporary.mkdir(parents=True)
         for split, pairs in splits.items():
             for language, lines in zip(_LANGUAGES, zip(*pairs, strict=True), strict=True):
-                (making / f"{split}.{language}").write_text(
-                    "".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n"
-                )
-        making.rename(folder)
+                text = "".join(f"{line}\n" for line in lines)
+                (temporary / f"{split}.{language}").write_text(text, encoding="utf-8", newline="\n")
+        temporary.rename(folder)
     except OSError as error:
         raise DataError(f"cannot write {folder}: {error}; make room there, or name another folder") from error
     finally:
-        shutil.rmtree(making, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def tokenizer(language: str) -> Callable[[str], str]:
+    """Return a function that splits a line into tokens with one space between them, XML characters escaped.
+
+    >>> tokenizer("de")("Häuser, Bäume usw.")
+    'Häuser , Bäume usw .'
+    """
+    moses = require("sacremoses", "translation").MosesTokenizer(language)
+
+    def tokenize(line: str) -> str:
+        tokens: str = moses.tokenize(line, return_str=True, escape=True)
+        return _LAST_STOP.sub(r"\1 .", tokens)
+
+    return tokenize
+
+
+def clean(pairs: Iterable[tuple[str, str]]) -> _Pairs:
+    """Keep pairs of similar lengths, as Moses' clean-corpus-n.perl does with the recipe's limits.
+
+    Args:
+        pairs: tokenised lines.
+
+    Returns:
+        The pairs in which both lines have 1 to 175 tokens, neither has more than 1.5 times as many as the other, and no
+        word is longer than 1,000 characters; in their order, with single spaces between tokens.
+    """
+    kept = []
+    for pair in pairs:
+        left, right = (" ".join(line.split()) for line in pair)
+        shorter, longer = sorted((len(left.split()), len(right.split())))
+        fits = shorter >= 1 and longer <= min(_LONGEST_LINE, _LENGTH_RATIO * shorter)
+        if fits and max(map(len, f"{left} {right}".split())) <= _LONGEST_WORD:
+            kept.append((left, right))
+    return kept

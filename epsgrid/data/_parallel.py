@@ -1,21 +1,51 @@
-"""Encoded parallel text: token ids of sentence pairs, the same for every source."""
+"""Parallel text as token ids: joint byte-pair encoding, dictionaries, and the encoded corpus, kept in the cache.
+
+The recipe is the published one of IWSLT14 German-English (fairseq, examples/translation/prepare-iwslt14.sh): one
+byte-pair encoding is learnt from both languages of the training text, and each language has a dictionary of the pieces
+that occur in its training text. Sennrich et al. 2016 count the merges (10,000 in the published recipe); sentencepiece
+counts the whole vocabulary, single characters included. The text is not normalised, pieces never cross a space, and
+the pieces of a line joined together are the line.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import metadata
+from itertools import chain
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from epsgrid.data._arrays import Arrays
+from epsgrid.data import require
+from epsgrid.data._cache import Arrays, cached_arrays, keyed_folder
+from epsgrid.data._iwslt14 import COUNTS
+from epsgrid.errors import SpecError
 
 PAD, END, UNKNOWN = 0, 1, 2
-"""The first ids of every dictionary: filling, end of a sentence (it also starts the target), an unknown piece."""
+"""The first ids of every dictionary: padding, end of a sentence (it also starts the target), an unknown piece."""
 
 SPECIAL = ("<pad>", "</s>", "<unk>")
+
+SPACE = "▁"
+"""Stands in a piece for the space before a word."""
+
+BPE_UNKNOWN = 0
+"""Id that sentencepiece gives to characters that the training text does not have."""
+
+_RECIPE = 1
+"""Part of the cache key; raise it whenever the same text would be encoded differently."""
+
+_LONGEST_PIECE = 64
+_LONGEST_LINE_BYTES = 1 << 24
+_TOO_MANY = re.compile(r"Vocabulary size too high .*<= (\d+)")
+_TOO_FEW = re.compile(r"smaller than required_chars\. \d+ vs (\d+)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +63,9 @@ class Sentences:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    def __getitem__(self, index: int) -> NDArray[np.int32]:
+        return self.tokens[self.offsets[index] : self.offsets[index + 1]]
+
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each sentence, END included: (n,)."""
@@ -40,7 +73,7 @@ class Sentences:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest sentence, END included; 0 where there is none."""
+        """Tokens of the longest sentence, END included; 0 if there is none."""
         return int(self.lengths.max(initial=0))
 
 
@@ -49,9 +82,9 @@ class Pairs:
     """One split.
 
     Attributes:
-        source: what is translated.
-        target: its translation, encoded.
-        references: (bytes,), uint8: the translations as text, a line each, UTF-8; empty for training pairs.
+        source: the sentences to translate.
+        target: their translations, encoded.
+        references: (bytes,), uint8: the translations as text, one a line, UTF-8; empty for training pairs.
     """
 
     source: Sentences
@@ -69,15 +102,15 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class ParallelCorpus:
-    """A corpus ready for training: what the translation task's `prepare` returns.
+    """A corpus ready for training, as `prepare` of a translation task returns it.
 
     Attributes:
         train: pairs to learn from.
         validation: pairs to choose by.
         test: pairs to report on.
         source_pieces: the source dictionary, by id.
-        target_pieces: the target dictionary, by id; the same as the source's where they are joined.
-        bpe: sentencepiece's model, with which further text can be cut alike.
+        target_pieces: the target dictionary, by id; equal to the source's if they are joined.
+        bpe: sentencepiece's model, which encodes further text in the same way.
         languages: codes of source and target.
         checksum: sha256 of everything that is trained on or compared with, hex.
         description: one line for the report.
@@ -100,70 +133,206 @@ class ParallelCorpus:
 
     @property
     def has_validation(self) -> bool:
-        """Whether there are pairs to choose among trials by; always so."""
+        """True: every corpus has validation pairs."""
         return True
 
 
-def join_sentences(sentences: Sequence[NDArray[np.int32]]) -> Sentences:
-    """Lay sentences out one after another."""
-    offsets = np.zeros(len(sentences) + 1, np.int64)
-    np.cumsum([len(sentence) for sentence in sentences], out=offsets[1:])
-    return Sentences(np.concatenate([np.empty(0, np.int32), *sentences]), offsets)
+@dataclass(frozen=True)
+class ParallelText:
+    """Lines of a split; line i of `target` translates line i of `source`.
+
+    Attributes:
+        available: number of pairs that the lines were chosen from.
+    """
+
+    source: list[str]
+    target: list[str]
+    available: int
 
 
-def to_arrays(corpus: ParallelCorpus) -> Arrays:
-    """Return the corpus as named arrays and plain values, to be kept in the cache."""
-    arrays = dict(_arrays(corpus.splits))
-    arrays["bpe"] = np.frombuffer(corpus.bpe, np.uint8)
-    about = {
-        "source_pieces": list(corpus.source_pieces),
-        "target_pieces": list(corpus.target_pieces),
-        "languages": list(corpus.languages),
-        "checksum": corpus.checksum,
-        "description": corpus.description,
-    }
-    return Arrays(arrays, about)
+def encoded_corpus(
+    texts: Callable[[], dict[str, ParallelText]],
+    key: Sequence[str | int | None],
+    name: str,
+    languages: tuple[str, str],
+    *,
+    vocabulary: int,
+    joined: bool,
+) -> ParallelCorpus:
+    """Encode the text of three splits, or map from the cache what was encoded before.
 
+    Args:
+        texts: returns the text of train, validation and test; called only if it is not in the cache.
+        key: everything that the text depends on.
+        name: of the text, for the description.
+        languages: codes of source and target.
+        vocabulary: number of pieces of the joint byte-pair encoding.
+        joined: whether there is one dictionary with the pieces of both languages.
 
-def from_arrays(kept: Arrays) -> ParallelCorpus:
-    """Return the corpus that `to_arrays` was given."""
-    arrays, about = kept.arrays, kept.about
-    train, validation, test = (
-        Pairs(
-            Sentences(arrays[f"{split}_source"], arrays[f"{split}_source_offsets"]),
-            Sentences(arrays[f"{split}_target"], arrays[f"{split}_target_offsets"]),
-            arrays[f"{split}_references"],
-        )
-        for split in ("train", "validation", "test")
-    )
-    source, target = about["languages"]
+    Raises:
+        DataError: the cache cannot be written; errors of `texts` are passed on.
+        SpecError: a vocabulary that this text cannot give.
+        ExecutionError: sentencepiece is not installed.
+    """
+    try:
+        version = metadata.version("sentencepiece")  # the ids depend on it
+    except metadata.PackageNotFoundError:
+        version = "none"
+    folder = keyed_folder("translation", json.dumps([_RECIPE, version, name, vocabulary, joined, *key]))
+    kept = cached_arrays(folder, lambda: _encode(texts(), name, languages, vocabulary, joined))
+    about = kept.about
+    splits = {split: _pairs(split, kept.arrays) for split in ("train", "validation", "test")}
     return ParallelCorpus(
-        train,
-        validation,
-        test,
-        tuple(about["source_pieces"]),
-        tuple(about["target_pieces"]),
-        arrays["bpe"].tobytes(),
-        (source, target),
-        about["checksum"],
-        about["description"],
+        **splits,
+        source_pieces=tuple(about["source_pieces"]),
+        target_pieces=tuple(about["target_pieces"]),
+        bpe=kept.arrays["bpe"].tobytes(),
+        languages=(about["languages"][0], about["languages"][1]),
+        checksum=about["checksum"],
+        description=about["description"],
     )
 
 
-def checksum(splits: dict[str, Pairs], *dictionaries: Sequence[str]) -> str:
-    """Return sha256 over token ids, references and dictionaries, hex; the same on every machine."""
+def _pairs(split: str, arrays: Mapping[str, NDArray[Any]]) -> Pairs:
+    source, target = (
+        Sentences(arrays[f"{split}_{side}"], arrays[f"{split}_{side}_offsets"]) for side in ("source", "target")
+    )
+    return Pairs(source, target, arrays[f"{split}_references"])
+
+
+def _encode(
+    texts: dict[str, ParallelText], name: str, languages: tuple[str, str], vocabulary: int, joined: bool
+) -> Arrays:
+    model = train_bpe(texts["train"].source + texts["train"].target, vocabulary)
+    processor = _processor(model)
+    pieces = [processor.id_to_piece(index) for index in range(processor.get_piece_size())]
+    sides = {
+        side: {split: encode(model, getattr(text, side)) for split, text in texts.items()}
+        for side in ("source", "target")
+    }
+    used = {  # sorted ids of the pieces that occur in the training text, without the one for unknown characters
+        side: np.setdiff1d(_flat(lines["train"]), [BPE_UNKNOWN]) for side, lines in sides.items()
+    }
+    if joined:
+        used = dict.fromkeys(used, np.union1d(*used.values()))
+    arrays: dict[str, NDArray[Any]] = {}
+    for split, text in texts.items():
+        for side, lines in sides.items():
+            table = np.full(len(pieces), UNKNOWN, np.int32)  # from sentencepiece's ids to those of the dictionary
+            table[used[side]] = np.arange(len(SPECIAL), len(SPECIAL) + len(used[side]))
+            arrays[f"{split}_{side}"] = table[_flat(lines[split])]
+            arrays[f"{split}_{side}_offsets"] = np.cumsum([0, *map(len, lines[split])], dtype=np.int64)
+        references = "" if split == "train" else "\n".join(text.target)
+        arrays[f"{split}_references"] = np.frombuffer(references.encode(), np.uint8)
+    dictionaries = {f"{side}_pieces": [*SPECIAL, *(pieces[i] for i in ids)] for side, ids in used.items()}
+    about = {
+        **dictionaries,
+        "languages": list(languages),
+        "checksum": _checksum(arrays, dictionaries.values()),
+        "description": _describe(texts, name, languages, vocabulary, joined, list(map(len, dictionaries.values()))),
+    }
+    return Arrays({**arrays, "bpe": np.frombuffer(model, np.uint8)}, about)
+
+
+def _flat(lines: Iterable[Iterable[int]]) -> NDArray[np.int64]:
+    return np.fromiter(chain.from_iterable(lines), np.int64)
+
+
+def _checksum(arrays: Mapping[str, NDArray[Any]], dictionaries: Iterable[Sequence[str]]) -> str:
+    """Return sha256 over token ids, references and dictionaries, hex; it is the same on every machine."""
     digest = hashlib.sha256("\n\n".join("\n".join(pieces) for pieces in dictionaries).encode())
-    for name, array in _arrays(splits).items():
-        little_endian = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    for name, array in arrays.items():
         digest.update(f"\0{name} {array.shape}\0".encode())
-        digest.update(little_endian.data)
+        digest.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
     return digest.hexdigest()
 
 
-def _arrays(splits: dict[str, Pairs]) -> dict[str, NDArray[np.generic]]:
-    arrays: dict[str, NDArray[np.generic]] = {}
-    for name, pairs in splits.items():
-        arrays[f"{name}_source"], arrays[f"{name}_source_offsets"] = pairs.source.tokens, pairs.source.offsets
-        arrays[f"{name}_target"], arrays[f"{name}_target_offsets"] = pairs.target.tokens, pairs.target.offsets
-        arrays[f"{name}_references"] = pairs.references
-    return arrays
+def _describe(
+    texts: dict[str, ParallelText],
+    name: str,
+    languages: tuple[str, str],
+    vocabulary: int,
+    joined: bool,
+    sizes: list[int],
+) -> str:
+    """Return the line for the report.
+
+    Such as "IWSLT14, de → en: 160,239 training, 7,283 validation and 6,750 test pairs; joint BPE of 10,000 pieces, …".
+    """
+    kept = {split: len(text.source) for split, text in texts.items()}
+    counts = {
+        split: f"{kept[split]:,} of {text.available:,}" if kept[split] < text.available else f"{text.available:,}"
+        for split, text in texts.items()
+    }
+    subset = "a subset of " if any(kept[split] < text.available for split, text in texts.items()) else ""
+    official = tuple(text.available for text in texts.values()) == COUNTS and languages == ("de", "en")
+    shared = f"one dictionary of {sizes[0]:,}" if joined else f"dictionaries of {sizes[0]:,} and {sizes[1]:,}"
+    return (
+        f"{subset}{'IWSLT14' if official else name}, {languages[0]} → {languages[1]}: {counts['train']} training,"
+        f" {counts['validation']} validation and {counts['test']} test pairs;"
+        f" joint BPE of {vocabulary:,} pieces, {shared}"
+    )
+
+
+def train_bpe(lines: Sequence[str], vocabulary: int) -> bytes:
+    """Learn byte-pair encoding from lines of text.
+
+    Args:
+        lines: the training text, none of them empty.
+        vocabulary: number of pieces, single characters and the one for unknown characters included.
+
+    Returns:
+        sentencepiece's model; equal arguments give equal bytes.
+
+    Raises:
+        SpecError: so many pieces cannot be learnt from this text, or it has more different characters; the message says
+            how many pieces are possible.
+    """
+    model = io.BytesIO()
+    try:
+        require("sentencepiece", "translation").SentencePieceTrainer.train(
+            sentence_iterator=iter(lines),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=vocabulary,
+            character_coverage=1.0,
+            normalization_rule_name="identity",
+            split_by_unicode_script=False,
+            split_by_number=False,
+            max_sentencepiece_length=_LONGEST_PIECE,
+            max_sentence_length=_LONGEST_LINE_BYTES,
+            num_threads=1,
+            unk_id=BPE_UNKNOWN,
+            bos_id=-1,
+            eos_id=-1,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        asked = f"task.vocabulary: {vocabulary:,} pieces"
+        if found := _TOO_MANY.search(str(error)):
+            reason = f"cannot be learnt from so little text; ask for at most {int(found[1]):,}, or give more text"
+        elif found := _TOO_FEW.search(str(error)):
+            reason = f"are fewer than the text has different characters; ask for at least {int(found[1]):,}"
+        else:
+            reason = f"could not be learnt from the training text: {error}"
+        raise SpecError(f"{asked} {reason}") from error
+    return model.getvalue()
+
+
+def encode(model: bytes, lines: Sequence[str]) -> list[list[int]]:
+    """Cut lines into pieces and return the ids of each line's pieces."""
+    ids: list[list[int]] = _processor(model).encode(list(lines))
+    return ids
+
+
+def _processor(model: bytes) -> Any:
+    return require("sentencepiece", "translation").SentencePieceProcessor(model_proto=model)
+
+
+def join(parts: Sequence[str]) -> str:
+    """Join pieces to text.
+
+    >>> join(["▁und", "▁augen", "licht"])
+    'und augenlicht'
+    """
+    return "".join(parts).replace(SPACE, " ").strip()

@@ -6,7 +6,8 @@ A file `models/NAME.py` defines
     def build(options, inputs, outputs) -> torch.nn.Module
 
 where `inputs` is the shape of one example without the batch axis, such as (3, 32, 32), and `outputs` is the number of
-classes. Initial weights are drawn from torch's global generator. Files import torch inside their functions only.
+classes. Initial weights are drawn from torch's global generator. Options are read without torch, so these files import
+it inside functions only; a file with modules of its own defines them in a cached function.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from epsgrid import plugins
+from epsgrid.errors import SpecError
 from epsgrid.spec.model import ModelOptions
 
 if TYPE_CHECKING:
@@ -21,12 +23,12 @@ if TYPE_CHECKING:
 
 
 class ModelPlugin(Protocol):
-    """What a file of this folder provides; see the module's own words."""
+    """The contents of a file of this folder; see the docstring of the package."""
 
     Options: type[ModelOptions]
 
     def build(self, options: Any, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:
-        """Build the model with freshly drawn weights, on the CPU, in float32."""
+        """Build the model with newly drawn weights, on the CPU, in float32."""
         ...
 
 
@@ -34,3 +36,37 @@ def load(name: str) -> ModelPlugin:
     """Return the model plug-in called `name`."""
     plugin: ModelPlugin = plugins.load("models", name)
     return plugin
+
+
+def require_images(model: str, inputs: tuple[int, ...], smallest: int) -> tuple[int, int, int]:
+    """Return `inputs` as (channels, height, width).
+
+    Args:
+        model: name for the error message.
+        inputs: shape of one example, without the batch axis.
+        smallest: least height and width in pixels that the model's strides reduce to at least one pixel.
+
+    Raises:
+        SpecError: `inputs` is not the shape of an image, or of a smaller one.
+    """
+    if len(inputs) != 3 or min(inputs[1:]) < smallest:
+        other = ", or `model: {name: mlp}`, which takes images of any size" if len(inputs) == 3 else " or another model"
+        raise SpecError(
+            f"model {model} needs images of at least {smallest}×{smallest} pixels, as (channels, height, width);"
+            f" this task gives {inputs}; take another task{other}"
+        )
+    channels, height, width = inputs
+    return channels, height, width
+
+
+def require_text(model: str, inputs: tuple[int, ...]) -> None:
+    """Check that examples are word ids: a single id has no axes, so `inputs` of a language task are ().
+
+    Raises:
+        SpecError: `inputs` are anything else.
+    """
+    if inputs != ():
+        raise SpecError(
+            f"model {model} reads text, and this task gives examples of shape {inputs};"
+            " take a language task such as `ptb`, or another model"
+        )

@@ -1,4 +1,4 @@
-"""The transformer's modules.
+"""The modules of `transformer`; its `Options` are in the plug-in's file, so that they are read without torch.
 
 Shapes: B sentences, S and T tokens of source and target, D width, H heads, V pieces of the target dictionary.
 While translating, R = B · beam rows of the decoder belong to B sentences, sentence by sentence.
@@ -7,23 +7,20 @@ While translating, R = B · beam rows of the decoder belong to B sentences, sent
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import OrderedDict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from epsgrid.models.transformer import Options
-
 PAD = 0
-"""Id of the filling behind a sentence, in both dictionaries; it is attended to by nothing and its embedding is zero."""
+"""Id of the padding behind a sentence, in both dictionaries; nothing attends to it and its embedding is zero."""
 
 
 class KeyValues(NamedTuple):
-    """What an attention looks at, each (B, H, tokens, D / H)."""
+    """Keys and values of an attention, each (B, H, tokens, D / H)."""
 
     keys: Tensor
     values: Tensor
@@ -32,13 +29,9 @@ class KeyValues(NamedTuple):
         """Return the given rows."""
         return KeyValues(self.keys.index_select(0, rows), self.values.index_select(0, rows))
 
-    def append(self, more: KeyValues) -> KeyValues:
-        """Return these tokens followed by others."""
-        return KeyValues(torch.cat((self.keys, more.keys), 2), torch.cat((self.values, more.values), 2))
-
 
 class Memory(NamedTuple):
-    """The encoded source: `states` (B, S, D); `mask` (B, 1, 1, S), True at tokens, False at filling."""
+    """The encoded source: `states` (B, S, D); `mask` (B, 1, 1, S), True at tokens, False at padding."""
 
     states: Tensor
     mask: Tensor
@@ -46,7 +39,7 @@ class Memory(NamedTuple):
 
 @dataclass(frozen=True)
 class DecoderState:
-    """Where the decoder stands after some target tokens, so that the next one costs one token's work.
+    """The state of the decoder after some target tokens, so that the next one costs the work of one token.
 
     Attributes:
         memory: keys and values of the source, for each layer; B sentences.
@@ -55,13 +48,13 @@ class DecoderState:
         length: target tokens so far.
     """
 
-    memory: Sequence[KeyValues]
+    memory: list[KeyValues]
     mask: Tensor
-    past: Sequence[KeyValues | None]
+    past: list[KeyValues | None]
     length: int
 
     def select(self, sentences: Tensor | None, rows: Tensor) -> DecoderState:
-        """Return the state of some rows, for going on from them.
+        """Return the state of some rows, to continue from them.
 
         Args:
             sentences: (B',), which to keep; None for all.
@@ -77,7 +70,7 @@ class DecoderState:
 class Attention(nn.Module):
     """Scaled dot-product attention with several heads."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Any) -> None:
         super().__init__()
         width = options.width
         self.heads, self.dropout = options.heads, options.attention_dropout
@@ -95,7 +88,7 @@ class Attention(nn.Module):
         return KeyValues(self._split(self.key(states)), self._split(self.value(states)))
 
     def forward(self, x: Tensor, seen: KeyValues, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-        """Attend from (B, T, D); `causal` lets token t see the first t + 1 only."""
+        """(B, T, D) → (B, T, D); with `causal` token t sees the first t + 1 only."""
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(
             self._split(self.query(x)), seen.keys, seen.values, attn_mask=mask, dropout_p=dropout, is_causal=causal
@@ -107,28 +100,14 @@ class Attention(nn.Module):
         return states.view(*states.shape[:2], self.heads, -1).transpose(1, 2)
 
 
-class FeedForward(nn.Module):
-    """Two dense layers with ReLU between them."""
-
-    def __init__(self, options: Options) -> None:
-        super().__init__()
-        self.widen = _linear(options.width, options.ffn)
-        self.narrow = _linear(options.ffn, options.width)
-        self.dropout = nn.Dropout(options.activation_dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(…, D) → (…, D)."""
-        return self.narrow(self.dropout(F.relu(self.widen(x))))  # type: ignore[no-any-return]
-
-
 class EncoderLayer(nn.Module):
     """Self-attention and feed-forward."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Any) -> None:
         super().__init__()
         self.pre = options.norm == "pre"
         self.attention, self.attention_norm = Attention(options), nn.LayerNorm(options.width)
-        self.feed_forward, self.feed_forward_norm = FeedForward(options), nn.LayerNorm(options.width)
+        self.feed_forward, self.feed_forward_norm = _feed_forward(options), nn.LayerNorm(options.width)
         self.dropout = nn.Dropout(options.dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -144,29 +123,30 @@ class EncoderLayer(nn.Module):
 class DecoderLayer(nn.Module):
     """Causal self-attention, attention to the memory, feed-forward."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Any) -> None:
         super().__init__()
         self.pre = options.norm == "pre"
         self.attention, self.attention_norm = Attention(options), nn.LayerNorm(options.width)
         self.cross, self.cross_norm = Attention(options), nn.LayerNorm(options.width)
-        self.feed_forward, self.feed_forward_norm = FeedForward(options), nn.LayerNorm(options.width)
+        self.feed_forward, self.feed_forward_norm = _feed_forward(options), nn.LayerNorm(options.width)
         self.dropout = nn.Dropout(options.dropout)
 
     def forward(self, x: Tensor, memory: KeyValues, mask: Tensor, past: KeyValues | None) -> tuple[Tensor, KeyValues]:
-        """Go through the layer.
+        """Apply the layer.
 
         Args:
-            x: (R, T, D); T is 1 where there is a past.
+            x: (R, T, D); T is 1 if there is a past.
             memory: keys and values of B sentences, R a multiple of B.
             mask: (B, 1, 1, S).
-            past: keys and values of the tokens before, R rows; None where `x` starts at the first token.
+            past: keys and values of the tokens before, R rows; None if `x` starts at the first token.
 
         Returns:
             (R, T, D), and keys and values of all tokens up to here.
         """
         h = self.attention_norm(x) if self.pre else x
         seen = self.attention.look_at(h)
-        seen = seen if past is None else past.append(seen)
+        if past is not None:
+            seen = KeyValues(torch.cat((past.keys, seen.keys), 2), torch.cat((past.values, seen.values), 2))
         x = x + self.dropout(self.attention(h, seen, causal=past is None))
         x = x if self.pre else self.attention_norm(x)
         h = self.cross_norm(x) if self.pre else x
@@ -180,33 +160,36 @@ class DecoderLayer(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Encoder and decoder; see `transformer.py` for the picture."""
+    """Encoder and decoder; `source` and `target` are the sizes of the dictionaries."""
 
     positions: Tensor
 
-    def __init__(self, options: Options, source: int, target: int) -> None:
+    def __init__(self, options: Any, source: int, target: int) -> None:
         super().__init__()
+        width = options.width
         self.max_length = options.max_length
-        self.scale = math.sqrt(options.width)
-        self.target_embedding = _embedding(target, options.width)
-        self.source_embedding = self.target_embedding if options.shared == "all" else _embedding(source, options.width)
+        self.scale = math.sqrt(width)
+        self.target_embedding = _embedding(target, width)
+        self.source_embedding = self.target_embedding if options.shared == "all" else _embedding(source, width)
         self.encoder = nn.ModuleList(EncoderLayer(options) for _ in range(options.encoder_layers))
         self.decoder = nn.ModuleList(DecoderLayer(options) for _ in range(options.decoder_layers))
-        pre = options.norm == "pre"
-        self.encoder_norm = nn.LayerNorm(options.width) if pre else nn.Identity()
-        self.decoder_norm = nn.LayerNorm(options.width) if pre else nn.Identity()
+        self.encoder_norm = nn.LayerNorm(width) if options.norm == "pre" else nn.Identity()
+        self.decoder_norm = nn.LayerNorm(width) if options.norm == "pre" else nn.Identity()
         self.dropout = nn.Dropout(options.dropout)
-        self.register_buffer("positions", _sinusoids(options.max_length, options.width), persistent=False)
+        # sines, then cosines, at wavelengths from 2π to 10,000 · 2π: (max_length, D)
+        frequencies = torch.exp(torch.arange(width // 2) * (-math.log(10_000) / max(width // 2 - 1, 1)))
+        angles = torch.arange(options.max_length)[:, None] * frequencies
+        self.register_buffer("positions", torch.cat((angles.sin(), angles.cos()), dim=1), persistent=False)
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """Score every next token.
 
         Args:
             source: (B, S), ids, filled with PAD at the end of a row.
-            target: (B, T), ids, beginning with END, likewise filled.
+            target: (B, T), ids, beginning with END, filled with PAD at the end of a row.
 
         Returns:
-            (B, T, V): scores of the token after each one, before softmax; those at filling mean nothing.
+            (B, T, V): scores of the token after each one, before softmax; those at padding mean nothing.
         """
         scores, _ = self._decode(target, self.begin(self.encode(source)))
         return scores
@@ -225,15 +208,7 @@ class Transformer(nn.Module):
         return DecoderState(looked_at, memory.mask, [None] * len(looked_at), 0)
 
     def step(self, tokens: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
-        """Take one more token for each row.
-
-        Args:
-            tokens: (R,), the last target tokens.
-            state: after the tokens before.
-
-        Returns:
-            (R, V) scores of the next token, and the state after `tokens`.
-        """
+        """Take (R,) further target tokens and return (R, V) scores of the next ones, and the state after `tokens`."""
         scores, state = self._decode(tokens[:, None], state)
         return scores[:, 0], state
 
@@ -263,17 +238,15 @@ def _linear(before: int, after: int) -> nn.Linear:
     return layer
 
 
+def _feed_forward(options: Any) -> nn.Sequential:
+    widen = _linear(options.width, options.ffn)
+    parts = {"widen": widen, "relu": nn.ReLU(), "dropout": nn.Dropout(options.activation_dropout)}
+    return nn.Sequential(OrderedDict(parts | {"narrow": _linear(options.ffn, options.width)}))
+
+
 def _embedding(pieces: int, width: int) -> nn.Embedding:
     embedding = nn.Embedding(pieces, width, padding_idx=PAD)
     nn.init.normal_(embedding.weight, 0.0, width**-0.5)
     with torch.no_grad():
         embedding.weight[PAD].zero_()
     return embedding
-
-
-def _sinusoids(length: int, width: int) -> Tensor:
-    """Return (length, width): sines, then cosines, of positions at wavelengths from 2π to 10,000 · 2π."""
-    half = width // 2
-    frequencies = torch.exp(torch.arange(half) * (-math.log(10_000) / max(half - 1, 1)))
-    angles = torch.arange(length)[:, None] * frequencies
-    return torch.cat((angles.sin(), angles.cos()), dim=1)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from epsgrid.models._images import require_images
+from epsgrid.models import require_images
 from epsgrid.spec.model import ModelOptions
 
 if TYPE_CHECKING:
@@ -43,11 +43,13 @@ def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.M
     """Build AlexNet for images of at least 15×15 pixels.
 
     Raises:
-        SpecError: the task's examples are no images, or smaller ones.
+        SpecError: the task's examples are not images, or smaller ones.
     """
     from torch import nn
 
     channels, height, width = require_images("alexnet", inputs, smallest=_SMALLEST)
+    # the stride of 2 rounds up, three pools round down
+    rows, columns = ((pixels + 1) // 2 // 8 for pixels in (height, width))
     return nn.Sequential(
         nn.Conv2d(channels, 64, kernel_size=3, stride=2, padding=1),
         nn.ReLU(inplace=True),
@@ -64,15 +66,10 @@ def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.M
         nn.MaxPool2d(2),
         nn.Flatten(),
         nn.Dropout(options.dropout),
-        nn.Linear(256 * _left(height) * _left(width), 4096),
+        nn.Linear(256 * rows * columns, 4096),
         nn.ReLU(inplace=True),
         nn.Dropout(options.dropout),
         nn.Linear(4096, 4096),
         nn.ReLU(inplace=True),
         nn.Linear(4096, outputs),
     )
-
-
-def _left(pixels: int) -> int:
-    """Return what the stride of 2 (rounding up) and three pools (rounding down) leave of a height or width."""
-    return (pixels + 1) // 2 // 8

@@ -2,31 +2,37 @@
 
     tokens → embedding → dropout → [LSTM → dropout]·layers → dense layer          (time, batch) → (time, batch, words)
 
-Dropout is drawn anew at every time step and never touches recurrent connections. With `tied: true` the dense layer
+Dropout is drawn again at every time step and never touches recurrent connections. With `tied: true` the dense layer
 shares the embedding's weights, which needs `embedding` and `hidden` of one width. Embedding and dense weights start
 from U(−0.1, 0.1), the dense bias at zero, LSTMs at torch's default.
+
+Shapes: T time steps, B batch, E embedding, H hidden, V words of the vocabulary.
 """
 
 from __future__ import annotations
 
+from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, model_validator
 
-from epsgrid.models._text import require_text
+from epsgrid.models import require_text
 from epsgrid.spec.model import ModelOptions
 
 if TYPE_CHECKING:
     import torch
 
-Width = Annotated[int, Field(ge=1)]
+    from epsgrid.models._language import LanguageOutput, State
+
+_Width = Annotated[int, Field(ge=1)]
 
 
 class Options(ModelOptions):
     """Widths, number of layers, dropout and tying; the widths and layers of Zaremba's small model by default."""
 
-    embedding: Width = 200
-    hidden: Width = 200
+    embedding: _Width = 200
+    hidden: _Width = 200
     layers: Annotated[int, Field(ge=1)] = 2
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     tied: bool = False
@@ -47,7 +53,47 @@ def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.M
     Raises:
         SpecError: the task gives no text.
     """
-    from epsgrid.models._lstm_plain import PlainLstm
-
     require_text("lstm", inputs)
-    return PlainLstm(options, outputs)
+    return _model_class()(options, outputs)
+
+
+@cache
+def _model_class() -> type[torch.nn.Module]:
+    import torch
+    from torch import nn
+
+    from epsgrid.models._language import CarriedState, LanguageOutput
+
+    class PlainLstm(nn.Module):
+        """The language model.
+
+        Layers are LSTMs of their own, not one LSTM of several layers: cuDNN's dropout between layers keeps a random
+        state that no checkpoint holds.
+        """
+
+        def __init__(self, options: Options, words: int) -> None:
+            super().__init__()
+            widths = [options.embedding, *[options.hidden] * options.layers]
+            self.embedding = nn.Embedding(words, options.embedding)
+            self.dropout = nn.Dropout(options.dropout)
+            self.layers = nn.ModuleList(nn.LSTM(before, after) for before, after in pairwise(widths))
+            self.decoder = nn.Linear(options.hidden, words)
+            if options.tied:
+                self.decoder.weight = self.embedding.weight
+            self.carried = CarriedState(widths[1:])
+            nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+            nn.init.uniform_(self.decoder.weight, -0.1, 0.1)
+            nn.init.zeros_(self.decoder.bias)
+
+        def forward(self, tokens: torch.Tensor, state: State) -> LanguageOutput:
+            """Read (T, B) word ids, beginning with `state`."""
+            x = self.dropout(self.embedding(tokens))  # (T, B, E)
+            after: list[torch.Tensor] = []
+            for number, layer in enumerate(self.layers):
+                x, new = layer(x, (state[2 * number], state[2 * number + 1]))  # (T, B, H)
+                x = self.dropout(x)
+                after += new
+            logits = self.decoder(x)  # (T, B, V)
+            return LanguageOutput(logits, logits.new_zeros((), dtype=torch.float32), tuple(after))
+
+    return PlainLstm

@@ -14,8 +14,8 @@ joined dictionary). 39,469,056 parameters at the defaults and dictionaries of 8,
 Weights start as fairseq's: embeddings N(0, 1/√width), queries, keys and values together Xavier-uniform, all other
 matrices Xavier-uniform, biases zero.
 
-A bias of the keys shifts all scores of a query alike, which softmax does not see: its true gradient is zero, and what
-is left is rounding noise that would set a lower bound of ε by itself. The published model has these biases;
+A bias of the keys shifts all scores of a query alike, which softmax does not see: its true gradient is zero, and its
+computed one is rounding noise that would set a lower bound of ε by itself. The published model has these biases;
 `key_bias: false` leaves them out.
 """
 
@@ -31,29 +31,29 @@ from epsgrid.spec.model import ModelOptions
 if TYPE_CHECKING:
     import torch
 
-Size = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(ge=0, lt=1)]
+_Size = Annotated[int, Field(ge=1)]
+_Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Options(ModelOptions):
     """Sizes, dropouts and the places of norms and shared embeddings; the published IWSLT14 model by default.
 
-    `attention_dropout` is of the attention's weights, `activation_dropout` behind the ReLU, `dropout` everywhere else.
-    `max_length` is the most tokens of a sentence, its end included.
+    `attention_dropout` is that of the attention's weights, `activation_dropout` that behind the ReLU, `dropout` that
+    everywhere else. A sentence may have `max_length` tokens, its end included.
     """
 
-    encoder_layers: Size = 6
-    decoder_layers: Size = 6
-    width: Size = 512
-    ffn: Size = 1024
-    heads: Size = 4
-    dropout: Rate = 0.3
-    attention_dropout: Rate = 0.0
-    activation_dropout: Rate = 0.0
+    encoder_layers: _Size = 6
+    decoder_layers: _Size = 6
+    width: _Size = 512
+    ffn: _Size = 1024
+    heads: _Size = 4
+    dropout: _Rate = 0.3
+    attention_dropout: _Rate = 0.0
+    activation_dropout: _Rate = 0.0
     norm: Literal["post", "pre"] = "post"
     shared: Literal["decoder", "all"] = "decoder"
     key_bias: bool = True
-    max_length: Size = 1024
+    max_length: _Size = 1024
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Options:
@@ -63,16 +63,11 @@ class Options(ModelOptions):
 
 
 def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:
-    """Build the transformer.
-
-    Args:
-        options: as above.
-        inputs: (size of the source dictionary, tokens of the longest sentence), as the translation task gives them.
-        outputs: size of the target dictionary.
+    """Build the transformer for dictionaries of `inputs[0]` and `outputs` pieces, sentences of up to `inputs[1]` tokens.
 
     Raises:
-        SpecError: the task does not translate, has longer sentences than `max_length`, or two dictionaries where one is
-            to be shared.
+        SpecError: the task does not translate, has longer sentences than `max_length`, or two dictionaries although one
+            is to be shared.
     """
     if len(inputs) != 2:
         raise SpecError(

@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from epsgrid.models._images import require_images
+from epsgrid.models import require_images
 from epsgrid.spec.model import ModelOptions
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
 _POOL = 0
 _WIDTHS = (64, _POOL, 128, _POOL, 256, 256, _POOL, 512, 512, _POOL, 512, 512, _POOL)
@@ -40,43 +39,30 @@ def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.M
     """Build VGG11 for images of at least 32×32 pixels.
 
     Raises:
-        SpecError: the task's examples are no images, or smaller ones.
+        SpecError: the task's examples are not images, or smaller ones.
     """
     from torch import nn
 
     channels, height, width = require_images("vgg11", inputs, smallest=_SHRINKS)
-    pixels = (height // _SHRINKS) * (width // _SHRINKS)
+    layers: list[nn.Module] = []
+    for after in _WIDTHS:
+        if after == _POOL:
+            layers.append(nn.MaxPool2d(2))
+            continue
+        layer = nn.Conv2d(channels, after, kernel_size=3, padding=1)
+        nn.init.normal_(layer.weight, 0.0, math.sqrt(2 / (3 * 3 * after)))
+        assert layer.bias is not None
+        nn.init.zeros_(layer.bias)
+        layers += [layer, nn.ReLU(inplace=True)]
+        channels = after
     return nn.Sequential(
-        *_convolutions(channels),
+        *layers,
         nn.Flatten(),
         nn.Dropout(options.dropout),
-        nn.Linear(512 * pixels, 512),
+        nn.Linear(512 * (height // _SHRINKS) * (width // _SHRINKS), 512),
         nn.ReLU(inplace=True),
         nn.Dropout(options.dropout),
         nn.Linear(512, 512),
         nn.ReLU(inplace=True),
         nn.Linear(512, outputs),
     )
-
-
-def _convolutions(channels: int) -> list[nn.Module]:
-    from torch import nn
-
-    layers: list[nn.Module] = []
-    for width in _WIDTHS:
-        if width == _POOL:
-            layers.append(nn.MaxPool2d(2))
-        else:
-            layers += [_convolution(channels, width), nn.ReLU(inplace=True)]
-            channels = width
-    return layers
-
-
-def _convolution(before: int, after: int) -> nn.Conv2d:
-    from torch import nn
-
-    layer = nn.Conv2d(before, after, kernel_size=3, padding=1)
-    nn.init.normal_(layer.weight, 0.0, math.sqrt(2 / (3 * 3 * after)))
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
-    return layer

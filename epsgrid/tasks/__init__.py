@@ -2,16 +2,17 @@
 
 A file `tasks/NAME.py` defines
 
-    class Options(TaskOptions)        which data, how split and varied, with defaults
-    def prepare(options) -> Any       decode the data once into the cache (or find them there); torch-free
+    class Options(TaskOptions)        which data, how they are split and varied, with defaults
+    def prepare(options) -> Any       decode the data once into the cache, or map what is there; does not need torch
     def build(options, data, device) -> Task
 
-and, where `prepare` takes its time to see that what it made before is still good,
+and, if `prepare` needs time to check that its cached data still match their source,
 
-    def find(options, checksum) -> Any | None    what `prepare` made of the data with this checksum, unless it is gone
+    def find(options, checksum) -> Any | None    the cached data with this checksum, if they are still there
 
-`prepare` runs once in the command's own process and returns something with a `checksum` (sha256, hex) of the data;
-each trial calls `of_trial`, which sees that it gets those very data. Files import torch inside their functions only.
+`prepare` runs once in the process of the command and returns an object with a `checksum` (sha256, hex) of the data;
+each trial calls `of_trial`, which makes sure that the trial gets the same data. Files import torch inside functions
+only. What several tasks share is in files that begin with an underscore, and in `epsgrid.data`.
 """
 
 from __future__ import annotations
@@ -29,18 +30,18 @@ if TYPE_CHECKING:
 
 Split = Literal["validation", "test"]
 
-_SHOWN = 12
-"""So many digits of a checksum are shown."""
+_SHOWN_DIGITS = 12
+"""Digits of a checksum that messages show."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """What a task is judged by.
+    """The score that a task is judged by.
 
     Attributes:
         name: key in the mapping that `Task.evaluate` returns, such as "accuracy".
-        direction: "max" where larger is better, else "min".
-        unit: "%" where the value is a fraction to be shown in percent, else "".
+        direction: "max" if larger is better, else "min".
+        unit: "%" if the value is a fraction to be shown in percent, else "".
     """
 
     name: str
@@ -49,16 +50,16 @@ class Metric:
 
 
 class PreparedData(Protocol):
-    """Decoded data, ready to be trained on."""
+    """Decoded data, ready for training."""
 
     @property
     def checksum(self) -> str:
-        """Sha256 of the data, hex: two copies that decode alike have the same."""
+        """Sha256 of the data, hex: two copies that decode to the same have the same."""
         ...
 
     @property
     def description(self) -> str:
-        """One line for the report: what the data are and, where they are a subset or generated, that they are."""
+        """One line for the report: what the data are, and that they are a subset or generated, if they are."""
         ...
 
     @property
@@ -71,10 +72,10 @@ class Task(Protocol):
     """A task bound to its data and a device.
 
     Attributes:
-        metric: what it is judged by.
+        metric: the score that it is judged by.
         inputs: shape of one example, as the model plug-ins take it.
         outputs: number of classes, or of words to predict.
-        notes: how scores are computed where the metric's name does not say it, such as the signature of a BLEU score.
+        notes: how scores are computed if the metric's name does not say it, such as the signature of a BLEU score.
     """
 
     metric: Metric
@@ -87,22 +88,22 @@ class Task(Protocol):
         ...
 
     def begin_epoch(self, model: torch.nn.Module, batch_size: int) -> None:
-        """Forget what the model carries from batch to batch, such as a recurrent state; for most tasks nothing.
+        """Reset what the model carries from batch to batch, such as a recurrent state; for most tasks nothing.
 
-        Called once for a new model, before a checkpoint is loaded into it, and at the start of every epoch. What is
-        carried belongs to the model's persistent buffers, so that a checkpoint holds it.
+        Called once for a new model, before a checkpoint is loaded into it, and at the start of every epoch. A carried
+        state belongs to the model's persistent buffers, so that a checkpoint holds it.
         """
         ...
 
     def learning_rate_scale(self, batch: Any) -> float:
-        """Return the factor by which a batch scales the learning rate: 1, except where batches differ in length."""
+        """Return the factor by which a batch scales the learning rate: 1, unless batches differ in length."""
         ...
 
     def batches(self, seed: int, epoch: int, batch_size: int, first_step: int = 0) -> Iterator[Any]:
         """Yield the batches of an epoch on the device, from `first_step` on.
 
         Order and augmentation are a function of (seed, epoch, step) alone, so that every trial of a seed sees the same
-        batches and a resumed trial goes on exactly. torch's global generators are not touched.
+        batches and a resumed trial continues exactly. torch's global generators are not used.
         """
         ...
 
@@ -119,12 +120,12 @@ class Task(Protocol):
 
 
 class TaskPlugin(Protocol):
-    """What a file of this folder provides; see the module's own words."""
+    """The contents of a file of this folder; see the docstring of the package."""
 
     Options: type[TaskOptions]
 
     def prepare(self, options: Any) -> PreparedData:
-        """Make the data ready, or raise DataError that says how to get them."""
+        """Prepare the data, or raise a DataError that says how to get them."""
         ...
 
     def build(self, options: Any, data: Any, device: torch.device) -> Task:
@@ -138,10 +139,10 @@ def of_trial(plugin: TaskPlugin, options: Any, checksum: str) -> PreparedData:
     Args:
         plugin: of the task.
         options: of the task.
-        checksum: of those data.
+        checksum: of the data.
 
     Raises:
-        DataError: the data are others by now, or this machine has others.
+        DataError: the data have changed since, or this machine has others.
     """
     find = getattr(plugin, "find", None)
     found: PreparedData | None = None if find is None else find(options, checksum)
@@ -150,9 +151,9 @@ def of_trial(plugin: TaskPlugin, options: Any, checksum: str) -> PreparedData:
     data = plugin.prepare(options)
     if data.checksum != checksum:
         raise DataError(
-            f"the data are not those that this trial was planned with: their checksum is {data.checksum[:_SHOWN]}…,"
-            f" planned were {checksum[:_SHOWN]}…. They were changed since, or this machine has others; put those back,"
-            " or sweep with the new ones into another folder (--out)"
+            "the data are not those that this trial was planned with: their checksum is"
+            f" {data.checksum[:_SHOWN_DIGITS]}…, planned were {checksum[:_SHOWN_DIGITS]}…. They were changed since, or"
+            " this machine has others; put those back, or sweep with the new ones into another folder (--out)"
         )
     return data
 

@@ -1,17 +1,16 @@
 """BLEU by sacrebleu, on tokenised and on plain text, with the signatures that say how it was computed.
 
 The published figures of IWSLT14 compare tokenised, lower-cased text: `tok:none`. sacrebleu's own tokenisation, `13a`,
-is for plain text: both sides are detokenised by sacremoses for it, and are still in lower case, so it is not the score
-of a cased reference either. Both are on sacrebleu's scale of 0 to 100.
+is for plain text: both sides are detokenised by sacremoses for it. They stay in lower case, so it is not the score of a
+cased reference either. Both are on sacrebleu's scale of 0 to 100.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from epsgrid.data._extra import require
-from epsgrid.data._moses import detokenizer
+from epsgrid.data import require
 
 TOKENISED, PLAIN = "bleu", "bleu_13a"
 
@@ -21,7 +20,7 @@ def bleu_scores(translations: Sequence[str], references: Sequence[str], language
 
     Args:
         translations: tokenised lines; an empty one counts as a translation without words.
-        references: tokenised lines, as many.
+        references: tokenised lines, one for each translation.
         language: of both, for the detokeniser.
 
     Returns:
@@ -44,7 +43,7 @@ def bleu_signatures() -> dict[str, str]:
     signatures = {}
     for name, tokenisation in ((TOKENISED, "none"), (PLAIN, "13a")):
         metric = _metric(tokenisation)
-        _score(metric, ["a"], ["a"])  # the signature counts the references, so it wants to have seen some
+        _score(metric, ["a"], ["a"])  # the signature holds the number of references, so it needs to have seen some
         signatures[name] = metric.get_signature().format()
     return signatures
 
@@ -56,3 +55,18 @@ def _metric(tokenisation: str) -> Any:
 
 def _score(metric: Any, translations: Sequence[str], references: Sequence[str]) -> float:
     return float(metric.corpus_score(list(translations), [list(references)]).score)
+
+
+def detokenizer(language: str) -> Callable[[str], str]:
+    """Return a function that joins the tokens of a line to plain text, as Moses does.
+
+    >>> detokenizer("en")("it &apos;s here , isn &apos;t it ?")
+    "it's here, isn't it?"
+    """
+    moses = require("sacremoses", "translation").MosesDetokenizer(language)
+
+    def detokenize(line: str) -> str:
+        text: str = moses.detokenize(line.split(" "))
+        return text
+
+    return detokenize

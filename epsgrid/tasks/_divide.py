@@ -1,42 +1,27 @@
-"""Divide a data set into training, validation and test images; fixed, stratified, the same for all trials."""
+"""Divide an image set into training, validation and test images: fixed, stratified, the same for all trials."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field
+import numpy as np
+from numpy.typing import NDArray
 
+from epsgrid.data._images import ImageSet
 from epsgrid.errors import SpecError
-from epsgrid.spec.model import Frozen
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from epsgrid.data._images import ImageSet
+from epsgrid.tasks._options import Subset
 
 _SPLIT_SEED = 0
-
-Count = Annotated[int, Field(ge=1)]
-
-
-class Subset(Frozen):
-    """How many images of each split to use, chosen once, with the classes balanced; all where nothing is said."""
-
-    train: Count | None = None
-    validation: Count | None = None
-    test: Count | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class DividedImages:
-    """A data set divided into training, validation and test images: what an image task's `prepare` returns.
+    """A divided image set, as `prepare` of an image task returns it.
 
     Attributes:
         images: the data set.
         train: indices into `images.train`.
-        validation: likewise, none of them in `train`; may be empty.
+        validation: further indices into `images.train`; may be empty.
         test: indices into `images.test`.
         description: one line for the report.
     """
@@ -67,9 +52,6 @@ def divide(images: ImageSet, validation: int, subset: Subset | None = None) -> D
     Raises:
         SpecError: more images are asked for than there are.
     """
-    from epsgrid.data._split import balanced_order
-
-    subset = subset or Subset()
     if validation >= len(images.train):
         raise SpecError(
             f"task.validation: {validation:,} images held out leave nothing to train on: {images.description}"
@@ -81,34 +63,43 @@ def divide(images: ImageSet, validation: int, subset: Subset | None = None) -> D
         "validation": order[:validation],
         "test": balanced_order(images.test.labels, _SPLIT_SEED),
     }
-    kept = {split: _keep(split, indices, getattr(subset, split)) for split, indices in whole.items()}
-    return DividedImages(images, **kept, description=_describe(images, whole, kept))
-
-
-def _keep(split: str, indices: NDArray[np.int64], count: int | None) -> NDArray[np.int64]:
-    if count is not None and count > len(indices):
-        raise SpecError(
-            f"task.subset.{split}: {count:,} images asked for, there are {len(indices):,};"
-            " ask for fewer, or leave it out"
-        )
-    return indices[:count]
-
-
-def _describe(images: ImageSet, whole: dict[str, NDArray[np.int64]], kept: dict[str, NDArray[np.int64]]) -> str:
-    """Return the line for the report.
-
-    Such as "CIFAR-10: 45,000 training, 5,000 validation (held out of training) and 10,000 test images, 3×32×32".
-    """
-
-    def count(split: str) -> str:
-        of = f" of {len(whole[split]):,}" if len(kept[split]) < len(whole[split]) else ""
-        return f"{len(kept[split]):,}{of}"
-
-    held_out = (
-        f"{count('validation')} validation (held out of training)" if len(kept["validation"]) else "no validation"
-    )
-    subset = "a subset of " if any(len(kept[split]) < len(whole[split]) for split in whole) else ""
+    kept = {}
+    shown = {}
+    for split, indices in whole.items():
+        count = getattr(subset, split, None)
+        if count is not None and count > len(indices):
+            raise SpecError(
+                f"task.subset.{split}: {count:,} images asked for, there are {len(indices):,};"
+                " ask for fewer, or leave it out"
+            )
+        kept[split] = indices[:count]
+        of = f" of {len(indices):,}" if len(kept[split]) < len(indices) else ""
+        shown[split] = f"{len(kept[split]):,}{of}"
+    subset_of = "a subset of " if any(len(kept[split]) < len(whole[split]) for split in whole) else ""
+    held_out = f"{shown['validation']} validation (held out of training)" if validation else "no validation"
     shape = "×".join(map(str, images.train.pixels.shape[1:]))
-    return (
-        f"{subset}{images.description}: {count('train')} training, {held_out} and {count('test')} test images, {shape}"
-    )
+    counts = f"{shown['train']} training, {held_out} and {shown['test']} test images"
+    description = f"{subset_of}{images.description}: {counts}, {shape}"
+    return DividedImages(images, **kept, description=description)
+
+
+def balanced_order(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Return a random order of the examples in which every stretch holds the classes in nearly their proportions.
+
+    Its first n examples are therefore a stratified sample, and so is the rest. The random numbers are those of numpy's
+    RandomState, which never change (NEP 19), unlike those of its successor: the split of a data set does not depend on
+    the version of numpy.
+
+    Args:
+        labels: (n,), class of each example.
+        seed: of the order.
+
+    Returns:
+        (n,), a permutation of 0 … n − 1.
+    """
+    shuffled = np.random.RandomState(seed).permutation(len(labels))
+    place = np.empty(len(labels))  # position of an example within its class: (rank + ½) / size of the class
+    for label in np.unique(labels):
+        of_class = np.flatnonzero(labels[shuffled] == label)
+        place[of_class] = (np.arange(len(of_class)) + 0.5) / len(of_class)
+    return shuffled[np.argsort(place, kind="stable")].astype(np.int64)

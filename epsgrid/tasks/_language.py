@@ -1,4 +1,4 @@
-"""What the language tasks share: a text in columns, read in stretches of varying length, judged by perplexity.
+"""Language modelling: a text in columns, read in stretches of varying length, judged by perplexity.
 
 Training text is cut into `batch_size` columns of equal length, read side by side from top to bottom, so that the state
 a model carries from one stretch to the next is that of the words just before it (truncated backpropagation through
@@ -11,63 +11,31 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
-from pydantic import Field
+import torch
+from torch.nn import functional as F
 
+from epsgrid.data._corpus import Corpus
 from epsgrid.errors import DataError
-from epsgrid.spec.model import Frozen, TaskOptions
+from epsgrid.models._language import as_language_model
 from epsgrid.tasks import Metric, Split
+from epsgrid.tasks._options import LanguageOptions
 
-if TYPE_CHECKING:
-    import torch
-    from numpy.typing import NDArray
-
-    from epsgrid.data._corpus import Corpus
-
-EVALUATED_AT_ONCE = 2000
-"""Words at a time when a split is scored; it bounds memory."""
+_EVALUATED_AT_ONCE = 2000
+"""Words at a time when a split is scored; it limits memory."""
 
 _FULL_SHARE = 0.95
 _LENGTH_SD = 5.0
 _LEAST_LENGTH = 5
 
-Count = Annotated[int, Field(ge=1)]
-Words = Annotated[int, Field(ge=2)]
-
-
-class Columns(Frozen):
-    """How many columns a split is cut into to be scored; as published, one for the test text."""
-
-    validation: Count = 10
-    test: Count = 1
-
-
-class Subset(Frozen):
-    """How many words of each split to use, from its beginning; all where nothing is said."""
-
-    train: Words | None = None
-    validation: Words | None = None
-    test: Words | None = None
-
-
-class LanguageOptions(TaskOptions):
-    """How text is read.
-
-    `sequence_length` is the number of words gradients go back through: exactly that many, or with `variable_length`
-    about that many. `evaluation_columns` can change scores a little: a column begins without anything read before.
-    """
-
-    carries_state: ClassVar[bool] = True
-
-    sequence_length: Words = 70
-    variable_length: bool = True
-    evaluation_columns: Columns = Columns()
+_NO_WORD = -100
+"""Target at places that ask for no answer; cross-entropy ignores it."""
 
 
 class TextBatch(NamedTuple):
-    """A stretch of every column, on the device: `inputs` (time, batch), int64; `targets` likewise, one word later."""
+    """A stretch of every column, on the device: `inputs` (time, batch), int64; `targets`, the same one word later."""
 
     inputs: torch.Tensor
     targets: torch.Tensor
@@ -79,7 +47,10 @@ class LanguageTask:
     Args:
         corpus: the text.
         options: how it is read.
-        device: where the text is kept, whole.
+        device: where the text is kept as a whole.
+
+    Raises:
+        DataError: a split has less than two words.
     """
 
     metric = Metric("perplexity", "min", "")
@@ -87,22 +58,22 @@ class LanguageTask:
     inputs: tuple[int, ...] = ()
 
     def __init__(self, corpus: Corpus, options: LanguageOptions, device: torch.device) -> None:
+        least = min(map(len, corpus.splits.values()))
+        if least < 2:
+            raise DataError(f"a split has {least} words; at least two are needed, one to read and one to predict")
         self.outputs = len(corpus.words)
         self._options = options
-        self._train = _on(device, corpus.train)
-        self._held_out: dict[Split, torch.Tensor] = {
-            "validation": _on(device, corpus.validation),
-            "test": _on(device, corpus.test),
-        }
+        # int64 is what embedding and cross-entropy take
+        ids = {name: torch.from_numpy(each.astype(np.int64)).to(device) for name, each in corpus.splits.items()}
+        self._train = ids["train"]
+        self._held_out: dict[Split, torch.Tensor] = {"validation": ids["validation"], "test": ids["test"]}
 
     def begin_epoch(self, model: torch.nn.Module, batch_size: int) -> None:
-        """Forget what was read: every epoch, and a model that was just built, begins with a state of zeros.
+        """Set the carried state to zeros, for every epoch and for a model that was just built.
 
         Raises:
             SpecError: the model is no language model.
         """
-        from epsgrid.models._language import as_language_model
-
         as_language_model(model).carried.reset(batch_size)
 
     def steps_per_epoch(self, batch_size: int, seed: int = 0, epoch: int = 0) -> int:
@@ -112,7 +83,7 @@ class LanguageTask:
     def batches(self, seed: int, epoch: int, batch_size: int, first_step: int = 0) -> Iterator[TextBatch]:
         """Yield the stretches of an epoch in reading order, from `first_step` on.
 
-        Up to `batch_size` words at the end of the text that fill no row are left out.
+        Up to `batch_size` words at the end of the text that do not fill a row are left out.
 
         Raises:
             DataError: the text is too short for so many columns.
@@ -120,20 +91,17 @@ class LanguageTask:
         rows = self._rows(batch_size)
         stretches = self._stretches(seed, epoch, rows)
         assert 0 <= first_step <= len(stretches), (first_step, len(stretches))
-        inputs, targets = _columns(self._train[: rows * batch_size + 1], batch_size)
+        ids = self._train[: rows * batch_size + 1]
+        inputs, targets = (part.view(batch_size, -1).t().contiguous() for part in (ids[:-1], ids[1:]))
         for start, end in stretches[first_step:]:
             yield TextBatch(inputs[start:end], targets[start:end])
 
     def learning_rate_scale(self, batch: TextBatch) -> float:
-        """Return the factor on the learning rate of a step: its length / `sequence_length`; 1 where that is fixed."""
+        """Return the factor on the learning rate of a step: its length / `sequence_length`; 1 if that is fixed."""
         return len(batch.inputs) / self._options.sequence_length if self._options.variable_length else 1.0
 
     def loss(self, model: torch.nn.Module, batch: TextBatch) -> torch.Tensor:
-        """Return the mean cross-entropy of a stretch, plus the model's penalty; the model's carried state moves on."""
-        from torch.nn import functional as F
-
-        from epsgrid.models._language import as_language_model
-
+        """Return the mean cross-entropy of a stretch, plus the model's penalty, and update the carried state."""
         reader = as_language_model(model)
         state = reader.carried.read()
         assert state[0].shape[1] == batch.inputs.shape[1], "begin_epoch comes before an epoch's first step"
@@ -145,25 +113,23 @@ class LanguageTask:
         """Return mean cross-entropy, in nats per word, and perplexity over every word of a split but its first.
 
         Columns overlap by one word, so that no word is left out between them; each begins with a state of zeros. The
-        state carried in training stays as it is.
+        state carried in training is not changed.
 
         Args:
             model: in eval mode.
             split: "validation" or "test".
         """
-        import torch
-
-        from epsgrid.models._language import as_language_model
-
         assert not model.training
         reader = as_language_model(model)
-        inputs, targets = _padded_columns(self._held_out[split], getattr(self._options.evaluation_columns, split))
+        inputs, targets = padded_columns(self._held_out[split], getattr(self._options.evaluation_columns, split))
         state = reader.carried.zeros(inputs.shape[1])
         total = torch.zeros((), dtype=torch.float64, device=inputs.device)
+        at_once = max(1, _EVALUATED_AT_ONCE // inputs.shape[1])
         with torch.inference_mode():
-            for here in _pieces(len(inputs), max(1, EVALUATED_AT_ONCE // inputs.shape[1])):
+            for start in range(0, len(inputs), at_once):
+                here = slice(start, start + at_once)
                 logits, _, state = reader(inputs[here], state)
-                total += torch.nn.functional.cross_entropy(
+                total += F.cross_entropy(
                     logits.flatten(0, 1).float(), targets[here].flatten(), ignore_index=_NO_WORD, reduction="sum"
                 )
         loss = total.item() / (len(self._held_out[split]) - 1)
@@ -191,7 +157,8 @@ class LanguageTask:
 
     def _lengths(self, seed: int, epoch: int) -> Iterator[int]:
         full = self._options.sequence_length
-        random = np.random.RandomState(_seed_words("lengths", seed, epoch))
+        digest = hashlib.sha256(f"lengths/{seed}/{epoch}".encode()).digest()
+        random = np.random.RandomState(np.frombuffer(digest, "<u4").astype(np.uint32))
         while True:
             if not self._options.variable_length:
                 yield full
@@ -200,11 +167,8 @@ class LanguageTask:
             yield max(_LEAST_LENGTH, int(random.normal(centre, _LENGTH_SD)))
 
 
-_NO_WORD = -100
-
-
 def perplexity(loss: float) -> float:
-    """Return e to the power of a loss in nats per word; infinity where that is too large for a float.
+    """Return e to the power of a loss in nats; infinity if that is too large for a float, NaN for NaN.
 
     >>> perplexity(0.0), perplexity(1000.0)
     (1.0, inf)
@@ -215,36 +179,20 @@ def perplexity(loss: float) -> float:
         return math.inf
 
 
-def _pieces(rows: int, most: int) -> Iterator[slice]:
-    return (slice(start, start + most) for start in range(0, rows, most))
+def padded_columns(ids: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cut any number of words into at most `most` columns; the places left over in the last ones ask for no answer.
 
+    Args:
+        ids: (n,), word ids.
+        most: columns.
 
-def _on(device: torch.device, ids: NDArray[np.generic]) -> torch.Tensor:
-    """Copy word ids to a device as int64, which embedding and cross-entropy take."""
-    import torch
-
-    if len(ids) < 2:
-        raise DataError(f"a split has {len(ids)} words; at least two are needed, one to read and one to predict")
-    return torch.from_numpy(ids.astype(np.int64)).to(device)
-
-
-def _columns(ids: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cut rows · count + 1 words into columns: inputs and targets of (rows, count)."""
-    return ids[:-1].view(count, -1).t().contiguous(), ids[1:].view(count, -1).t().contiguous()
-
-
-def _padded_columns(ids: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cut any number of words into at most `most` columns; what is missing in the last ones asks for no answer."""
+    Returns:
+        Inputs and targets, (rows, columns) each.
+    """
     rows = -(-(len(ids) - 1) // most)
     count = -(-(len(ids) - 1) // rows)
-    missing = rows * count - (len(ids) - 1)
     inputs = ids.new_zeros(rows * count)
     targets = ids.new_full((rows * count,), _NO_WORD)
-    inputs[: len(inputs) - missing] = ids[:-1]
-    targets[: len(targets) - missing] = ids[1:]
+    inputs[: len(ids) - 1] = ids[:-1]
+    targets[: len(ids) - 1] = ids[1:]
     return inputs.view(count, rows).t().contiguous(), targets.view(count, rows).t().contiguous()
-
-
-def _seed_words(purpose: str, seed: int, epoch: int) -> NDArray[np.uint32]:
-    """Return a seed of its own for each purpose, seed and epoch."""
-    return np.frombuffer(hashlib.sha256(f"{purpose}/{seed}/{epoch}".encode()).digest(), "<u4").astype(np.uint32)

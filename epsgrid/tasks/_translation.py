@@ -1,15 +1,15 @@
-"""What the translation tasks share: label-smoothed cross-entropy, perplexity, and BLEU of a beam search.
+"""Translation: label-smoothed cross-entropy, perplexity, and BLEU of a beam search.
 
-`training.batch_size` counts tokens: a batch holds as many sentence pairs of like lengths as stay, filling included,
-within it on either side. Which pairs share a batch is fixed; a trial's seed and the epoch decide the order of batches.
+`training.batch_size` counts tokens: a batch holds as many sentence pairs of similar lengths as keep each side, padding
+included, within it. Which pairs share a batch is fixed; a trial's seed and the epoch decide the order of batches.
 
 Trials are chosen by perplexity on the validation split, exp of the mean −log p of a token, without label smoothing, in
 pieces of the task's own vocabulary: perplexities of different vocabularies cannot be compared. BLEU comes from a beam
-search over the whole split, which takes longer than the perplexity by far: it is computed for the test split, and with
+search over the whole split, which takes much longer than the perplexity: it is computed for the test split, and with
 `metric: bleu` for the validation split, too.
 
-A model is called as model(source, target) → scores and for the search gives `encode`, `begin`, `step` and `max_length`,
-as the one in models/transformer.py does.
+A model is called as model(source, target) → scores and for the search has `encode`, `begin`, `step` and `max_length`,
+like the one in models/transformer.py.
 """
 
 from __future__ import annotations
@@ -17,62 +17,31 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from pydantic import Field, model_validator
+import numpy as np
+import torch
+from numpy.typing import NDArray
 
-from epsgrid.data._parallel import END, PAD
+from epsgrid.data._parallel import END, PAD, Pairs, ParallelCorpus, Sentences, join
 from epsgrid.errors import SpecError
 from epsgrid.numerics.seeds import derive_seed
-from epsgrid.spec.model import TaskOptions
 from epsgrid.tasks import Metric, Split
-from epsgrid.tasks._divide import Count
-
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-    from numpy.typing import NDArray
-
-    from epsgrid.data._parallel import Pairs, ParallelCorpus, Sentences
-    from epsgrid.data.translation import Encoding
+from epsgrid.tasks._beam import ModelDecoder, Search, beam_search
+from epsgrid.tasks._bleu import PLAIN, TOKENISED, bleu_scores, bleu_signatures
+from epsgrid.tasks._language import perplexity
+from epsgrid.tasks._options import TranslationOptions
 
 _SEARCHED = ("encode", "begin", "step", "max_length")
-"""What a model has besides its call, so that it can be searched."""
+"""Attributes of a model that can be searched."""
 
-EVALUATION_TOKENS = 4096
-"""Tokens at a time when a split is scored; it bounds memory and does not depend on the spec."""
+_EVALUATED_AT_ONCE = 4096
+"""Tokens at a time when a split is scored; it limits memory and does not depend on the spec."""
 
-SEARCH_TOKENS = {"cpu": 2048, "cuda": 16384}
+_SEARCHED_AT_ONCE = {"cpu": 2048, "cuda": 16384}
 """Source tokens at a time when a split is translated, by kind of device."""
 
-
-class TranslationOptions(TaskOptions):
-    """How text is encoded, the loss, and how translations are searched and judged; the published recipe by default.
-
-    A translation has at most `longest_factor` times the tokens of its source plus `longest_extra`.
-    """
-
-    vocabulary: Annotated[int, Field(ge=2)] = 10_000
-    joined: bool = False
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    metric: Literal["perplexity", "bleu"] = "perplexity"
-    bleu: bool = True
-    beam: Count = 5
-    length_penalty: Annotated[float, Field(ge=0)] = 1.0
-    longest_factor: Annotated[float, Field(ge=0)] = 1.2
-    longest_extra: Annotated[int, Field(ge=0)] = 10
-
-    @model_validator(mode="after")
-    def _metric_is_computed(self) -> TranslationOptions:
-        if self.metric == "bleu" and not self.bleu:
-            raise ValueError("metric: bleu needs BLEU; leave out bleu: false, or choose by metric: perplexity")
-        return self
-
-    def encoding(self) -> Encoding:
-        """Return how text becomes ids."""
-        from epsgrid.data.translation import Encoding
-
-        return Encoding(self.vocabulary, self.joined)
+_TIES_SEED = 0
 
 
 class TranslationBatch(NamedTuple):
@@ -81,7 +50,7 @@ class TranslationBatch(NamedTuple):
     Attributes:
         source: (n, S), each row ends with END.
         before: (n, T), the target, shifted: each row begins with END.
-        after: (n, T), what follows each of those tokens: the target and END.
+        after: (n, T), the token after each of those: the target and END.
     """
 
     source: torch.Tensor
@@ -96,16 +65,18 @@ class TranslationTask:
         inputs: (size of the source dictionary, tokens of the longest sentence of either language).
         outputs: size of the target dictionary.
         notes: how scores were computed, for the record: sacrebleu's signatures.
-    """
 
-    has_validation = True
+    Raises:
+        ExecutionError: BLEU is asked for and a package for it is not installed.
+    """
 
     def __init__(self, options: TranslationOptions, data: ParallelCorpus, device: torch.device) -> None:
         self.metric = Metric("bleu", "max", "") if options.metric == "bleu" else Metric("perplexity", "min", "")
         sides = [side for pairs in data.splits.values() for side in (pairs.source, pairs.target)]
         self.inputs: tuple[int, ...] = (len(data.source_pieces), max(side.longest for side in sides))
         self.outputs = len(data.target_pieces)
-        self.notes: dict[str, str] = self._signatures() if options.bleu else {}
+        signatures = bleu_signatures() if options.bleu else {}
+        self.notes = {f"sacrebleu signature of {name}": signature for name, signature in signatures.items()}
         self._options = options
         self._data = data
         self._device = device
@@ -124,13 +95,18 @@ class TranslationTask:
         return 1.0
 
     def begin_epoch(self, model: torch.nn.Module, batch_size: int) -> None:
-        """See that the model fits: nothing is carried from batch to batch.
+        """Check that the model fits the task; nothing is carried from batch to batch.
 
         Raises:
-            SpecError: the model does not translate; or it has one embedding for two dictionaries, which can be told by
-                its shape only where they differ in size.
+            SpecError: the model does not translate; or it has one embedding for two dictionaries, which its shape shows
+                only if their sizes differ.
         """
-        if not _translates(model, searched=self._options.bleu):
+        try:
+            inspect.signature(model.forward).bind(None, None)
+            translates = not self._options.bleu or all(hasattr(model, name) for name in _SEARCHED)
+        except TypeError:
+            translates = False
+        if not translates:
             raise SpecError(
                 f"a translation task needs a model that translates, and {type(model).__name__} is none;"
                 " use `model: transformer`"
@@ -145,8 +121,6 @@ class TranslationTask:
 
     def batches(self, seed: int, epoch: int, batch_size: int, first_step: int = 0) -> Iterator[TranslationBatch]:
         """Yield the batches of an epoch, from `first_step` on, in an order drawn from (seed, epoch)."""
-        import torch
-
         training = self._training(batch_size)
         assert 0 <= first_step <= len(training), (first_step, len(training))
         generator = torch.Generator().manual_seed(derive_seed("order", seed, epoch))
@@ -155,8 +129,6 @@ class TranslationTask:
 
     def loss(self, model: torch.nn.Module, batch: TranslationBatch) -> torch.Tensor:
         """Return the label-smoothed cross-entropy, mean over the target's tokens."""
-        import torch
-
         scores = model(batch.source, batch.before)
         return torch.nn.functional.cross_entropy(
             scores.flatten(0, 1),
@@ -173,17 +145,26 @@ class TranslationTask:
             split: "validation" or "test".
 
         Returns:
-            `loss`, the mean −log p of a token in nats, and `perplexity`, its exp. Where BLEU is computed: `bleu` of the
-            tokenised and `bleu_13a` of the detokenised translations, 0 to 100; both NaN where the loss is not finite.
+            `loss`, the mean −log p of a token in nats, and `perplexity`, its exp. If BLEU is computed: `bleu` of the
+            tokenised and `bleu_13a` of the detokenised translations, 0 to 100; both NaN if the loss is not finite.
         """
-        import torch
-
         assert not model.training
+        pairs = self._data.splits[split]
+        total = torch.zeros((), dtype=torch.float64, device=self._device)
         with torch.inference_mode():
-            loss = self._mean_loss(model, self._data.splits[split])
-        scores = {"loss": loss, "perplexity": _perplexity(loss)}
+            for batch in self._batches(pairs, max(_EVALUATED_AT_ONCE, self.inputs[1])):
+                logits = model(batch.source, batch.before).float()
+                total += torch.nn.functional.cross_entropy(
+                    logits.flatten(0, 1), batch.after.flatten(), ignore_index=PAD, reduction="sum"
+                )
+        loss = total.item() / int(pairs.target.lengths.sum())
+        scores = {"loss": loss, "perplexity": perplexity(loss)}
         if self._options.bleu and (split == "test" or self.metric.name == "bleu"):
-            scores |= self._bleu(model, split, math.isfinite(loss))
+            if math.isfinite(loss):
+                translations = self.translate(model, split)
+                scores |= bleu_scores(translations, pairs.reference_lines(), self._data.languages[1])
+            else:
+                scores |= {TOKENISED: math.nan, PLAIN: math.nan}
         return scores
 
     def translate(self, model: torch.nn.Module, split: Split) -> list[str]:
@@ -196,110 +177,92 @@ class TranslationTask:
         Returns:
             The translations, tokenised, in the order of the split.
         """
-        import torch
-
-        from epsgrid.data._bpe import join
-
         assert not model.training
         found: dict[int, list[int]] = {}
         source = self._data.splits[split].source
+        # batches of similar lengths, the longest first, so that memory runs out at once or never
+        order = np.argsort(-source.lengths, kind="stable")
+        at_once = _SEARCHED_AT_ONCE.get(self._device.type, _EVALUATED_AT_ONCE)
         with torch.inference_mode():
-            for rows in _by_length(source.lengths, SEARCH_TOKENS.get(self._device.type, EVALUATION_TOKENS)):
-                found |= zip(rows.tolist(), self._search(model, source, rows), strict=True)
+            while len(order):
+                size = max(1, at_once // int(source.lengths[order[0]]))
+                found |= zip(order[:size].tolist(), self._search(model, source, order[:size]), strict=True)
+                order = order[size:]
         pieces = self._data.target_pieces
         return [join([pieces[token] for token in found[row]]) for row in range(len(source))]
 
+    def _search(self, model: Any, source: Sentences, rows: NDArray[np.int64]) -> list[list[int]]:
+        """Return the tokens of the best translation of each of some sentences."""
+        options = self._options
+        limits = (source.lengths[rows] * options.longest_factor).astype(int) + options.longest_extra
+        search = Search(options.beam, options.length_penalty, start=END, end=END, never=(PAD,))
+        decoder = ModelDecoder(model, model.encode(self._padded(source, rows)))
+        most = torch.from_numpy(limits.clip(max=model.max_length - 1)).to(self._device)
+        return [translation.tokens for translation in beam_search(decoder, most, search)]
+
     def _training(self, tokens: int) -> list[TranslationBatch]:
-        """Make the training batches, once; they stay on the device, some 100 MB of them for all of IWSLT14."""
+        """Make the training batches, once; they stay on the device, about 100 MB for all of IWSLT14."""
         if tokens not in self._packed:
             self._packed = {tokens: self._batches(self._data.train, tokens)}
         return self._packed[tokens]
 
     def _batches(self, pairs: Pairs, tokens: int) -> list[TranslationBatch]:
-        from epsgrid.tasks._packing import pack
+        batches = []
+        for rows in pack(pairs.source.lengths, pairs.target.lengths, tokens):
+            after = self._padded(pairs.target, rows)
+            before = after.roll(1, dims=1)
+            before[before == END] = PAD  # the end of a shorter sentence has moved one place behind it
+            before[:, 0] = END
+            batches.append(TranslationBatch(self._padded(pairs.source, rows), before, after))
+        return batches
 
-        return [self._batch(pairs, rows) for rows in pack(pairs.source.lengths, pairs.target.lengths, tokens)]
-
-    def _batch(self, pairs: Pairs, rows: NDArray[np.int64]) -> TranslationBatch:
-        after = self._filled(pairs.target, rows)
-        before = after.roll(1, dims=1)
-        before[before == END] = PAD  # what stood at the end of a sentence now stands behind it
-        before[:, 0] = END
-        return TranslationBatch(self._filled(pairs.source, rows), before, after)
-
-    def _filled(self, sentences: Sentences, rows: NDArray[np.int64]) -> torch.Tensor:
+    def _padded(self, sentences: Sentences, rows: NDArray[np.int64]) -> torch.Tensor:
         """Return sentences as (n, tokens of the longest), each with END and then PAD behind it, on the device."""
-        import numpy as np
-        import torch
-
         lengths = sentences.lengths[rows]
-        filled = np.full((len(rows), lengths.max()), PAD, np.int64)
-        for place, row, length in zip(filled, rows, lengths, strict=True):
-            place[: length - 1] = sentences.tokens[sentences.offsets[row] : sentences.offsets[row + 1]]
+        padded = np.full((len(rows), lengths.max()), PAD, np.int64)
+        for place, row, length in zip(padded, rows, lengths, strict=True):
+            place[: length - 1] = sentences[row]
             place[length - 1] = END
-        return torch.from_numpy(filled).to(self._device)
-
-    def _mean_loss(self, model: torch.nn.Module, pairs: Pairs) -> float:
-        import torch
-
-        total = torch.zeros((), dtype=torch.float64, device=self._device)
-        for batch in self._batches(pairs, max(EVALUATION_TOKENS, self.inputs[1])):
-            scores = model(batch.source, batch.before).float()
-            total += torch.nn.functional.cross_entropy(
-                scores.flatten(0, 1), batch.after.flatten(), ignore_index=PAD, reduction="sum"
-            )
-        return total.item() / int(pairs.target.lengths.sum())
-
-    def _bleu(self, model: torch.nn.Module, split: Split, finite: bool) -> dict[str, float]:
-        from epsgrid.tasks._bleu import PLAIN, TOKENISED, bleu_scores
-
-        if not finite:
-            return {TOKENISED: math.nan, PLAIN: math.nan}
-        references = self._data.splits[split].reference_lines()
-        return bleu_scores(self.translate(model, split), references, self._data.languages[1])
-
-    def _signatures(self) -> dict[str, str]:
-        from epsgrid.tasks._bleu import bleu_signatures
-
-        return {f"sacrebleu signature of {name}": signature for name, signature in bleu_signatures().items()}
-
-    def _search(self, model: Any, source: Sentences, rows: NDArray[np.int64]) -> list[list[int]]:
-        """Return the tokens of the best translation of each of some sentences."""
-        from epsgrid.tasks._beam import Search, beam_search
-        from epsgrid.tasks._stepping import Stepping
-
-        options = self._options
-        lengths = source.lengths[rows]
-        limits = (lengths * options.longest_factor).astype(int) + options.longest_extra
-        search = Search(options.beam, options.length_penalty, start=END, end=END, never=(PAD,))
-        decoder = Stepping(model, model.encode(self._filled(source, rows)))
-        found = beam_search(decoder, decoder.tensor(limits.clip(max=model.max_length - 1)), search)
-        return [translation.tokens for translation in found]
+        return torch.from_numpy(padded).to(self._device)
 
 
-def _translates(model: torch.nn.Module, *, searched: bool) -> bool:
-    """Return whether a model takes source and target and, where it is searched, gives what the search needs."""
-    try:
-        inspect.signature(model.forward).bind(None, None)
-    except TypeError:
-        return False
-    return not searched or all(hasattr(model, name) for name in _SEARCHED)
+def pack(
+    source: NDArray[np.int64], target: NDArray[np.int64], tokens: int, multiple: int = 8
+) -> list[NDArray[np.int64]]:
+    """Pack pairs into batches as fairseq does, whose published runs had 1,101 batches of 4,096 tokens.
 
+    Pairs are sorted by length of the source, then of the target, with equal ones in a fixed random order. A batch takes
+    pair after pair as long as their number times the longest side of any is at most `tokens`; then it gives back what
+    exceeds a multiple of `multiple` pairs, if it has more than that.
 
-def _perplexity(loss: float) -> float:
-    """Return exp(loss); infinity where that has no float, NaN for NaN."""
-    try:
-        return math.exp(loss)
-    except OverflowError:
-        return math.inf
+    Args:
+        source: (n,), tokens of each source, its end included.
+        target: (n,), tokens of each target, its end included.
+        tokens: most tokens of a batch on either side, padding included; `training.batch_size` of a spec.
+        multiple: batches of at least this many pairs hold a multiple of it.
 
+    Returns:
+        The pairs of each batch, as indices; each pair is in one batch.
 
-def _by_length(lengths: NDArray[np.int64], tokens: int) -> Iterator[NDArray[np.int64]]:
-    """Yield the sentences in batches of like lengths, longest first, so that memory runs out at once or never."""
-    import numpy as np
-
-    order = np.argsort(-lengths, kind="stable")
-    while len(order):
-        size = max(1, tokens // int(lengths[order[0]]))
-        yield order[:size]
-        order = order[size:]
+    Raises:
+        SpecError: a single sentence has more than `tokens`.
+    """
+    longer = np.maximum(source, target)
+    if longer.max(initial=0) > tokens:
+        raise SpecError(
+            f"training.batch_size: {tokens:,}, which this task counts in tokens, is less than the longest sentence has,"
+            f" {int(longer.max()):,}; the published recipe has 4096"
+        )
+    ties = np.random.RandomState(_TIES_SEED).permutation(len(source))
+    order = np.lexsort((ties, target, source))
+    batches: list[NDArray[np.int64]] = []
+    first, longest = 0, 0
+    for last, length in enumerate(longer[order].tolist()):
+        size = last - first
+        if (size + 1) * max(longest, length) > tokens:
+            taken = max(size // multiple * multiple, size % multiple)
+            batches.append(order[first : first + taken])
+            first += taken
+            longest = int(longer[order[first:last]].max(initial=0))
+        longest = max(longest, length)
+    return [*batches, order[first:]]

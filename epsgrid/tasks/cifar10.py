@@ -3,28 +3,77 @@
 Images are cut to 32×32 after padding with 4 black pixels, flipped half of the time, and normalised with the published
 mean and deviation; cross-entropy; accuracy. The published protocol trains on all 50,000 images and watches the test
 set: `validation: 0` with `training.selection: test`. By default 5,000 are held out to choose among trials.
+
+The data (Krizhevsky 2009) are 50,000 training and 10,000 test images of 32×32 pixels in ten classes. They are read from
+an image folder, `train/<class>/*` and `test/<class>/*` in any format PIL reads, or from torchvision's copy,
+`cifar-10-batches-py`, which is downloaded only when asked for. Class folders sorted by name are the classes in their
+official order.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar
+import shutil
+import sys
+import tarfile
+import uuid
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+import numpy as np
 from pydantic import Field, model_validator
 
+from epsgrid.data._cache import data_folders, keyed_folder
+from epsgrid.data._fetch import DataSet, Fetcher, Finding, Remote, md5_problem
+from epsgrid.data._images import (
+    Images,
+    ImageSet,
+    Listing,
+    cached_images,
+    class_names,
+    decode,
+    find_images,
+    image_set,
+    list_images,
+)
+from epsgrid.data._torchvision import import_torchvision
+from epsgrid.errors import DataError
 from epsgrid.spec.model import TaskOptions
-from epsgrid.tasks._divide import DividedImages, Subset, divide
-from epsgrid.tasks._images import ImageTask, Pixels
+from epsgrid.tasks._divide import DividedImages, divide
+from epsgrid.tasks._options import Subset
 
 if TYPE_CHECKING:
     import torch
 
-PIXELS = Pixels(white=255, mean=(0.4914, 0.4822, 0.4465), sd=(0.2023, 0.1994, 0.2010))
+    from epsgrid.tasks._images import ImageTask
+
+MEAN, SD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+SIZES = (50_000, 10_000)
+_SIDE = 32
+_CLASSES = 10
+_FOLDER = "cifar10-images"
+_BATCHES = "cifar-10-batches-py"
+
+ARCHIVE = Remote("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a")
+"""The archive on its author's own page, as torchvision knows it."""
+
+BATCHES = {
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+    "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
+}
+"""MD5 of the files in torchvision's copy, as in torchvision; here they can be checked without importing torch."""
 
 
 class Options(TaskOptions):
     """Where CIFAR-10 lies, how many images are held out, and how training images are varied.
 
-    `root` and `download` say where the data come from and leave a trial's identity alone: its checksum speaks for them.
+    `root` and `download` say where the data come from and are no part of a trial's identity; the checksum is.
     """
 
     location_fields: ClassVar[frozenset[str]] = frozenset({"root", "download"})
@@ -46,25 +95,172 @@ class Options(TaskOptions):
 
 
 def prepare(options: Options) -> DividedImages:
-    """Find and decode CIFAR-10, or map what was decoded before.
+    """Find CIFAR-10, decode it once, and return it mapped from the cache.
+
+    It is looked for in `root` alone if that is given: an image folder, or a folder that holds one as `cifar10-images`,
+    or that is or holds torchvision's copy. Otherwise as `cifar10-images` and `cifar-10-batches-py` in `$EPSGRID_DATA`
+    and in `data` of the cache folder. It is decoded again only if name, size or modification time of a file differ.
 
     Raises:
-        DataError: the data are missing, and how to get them; or damaged.
+        DataError: the data are missing, and how to get them; or damaged or incomplete.
         SpecError: more images are asked for than there are.
     """
-    from epsgrid.data import cifar10
-
-    return divide(cifar10.load(options.root, options.download), options.validation, options.subset)
+    root = Path(options.root).expanduser().absolute() if options.root else None
+    if root is None:
+        place = _find(data_folders())
+    elif root.name == _BATCHES and root.is_dir():
+        place = root
+    else:
+        place = _find((root,))
+        if place is None and ((root / "train").is_dir() or (root / "test").is_dir()):
+            place = root
+    if place is None and options.download:
+        folder = root or data_folders()[0]
+        fetch(folder, Fetcher(say=lambda line: print(line, file=sys.stderr)))
+        place = folder / _BATCHES
+    if place is None:
+        raise DataError(_how_to_get(root))
+    images = _from_batches(place) if place.name == _BATCHES else _from_folder(place)
+    return divide(images, options.validation, options.subset)
 
 
 def find(options: Options, checksum: str) -> DividedImages | None:
-    """Return the data of this checksum as they were decoded before; None where they have to be prepared."""
-    from epsgrid.data._cache import known
-
-    found = known("cifar10", checksum)
+    """Return the cached data with this checksum; None if they have to be prepared."""
+    found = find_images("cifar10", checksum)
     return None if found is None else divide(found, options.validation, options.subset)
 
 
 def build(options: Options, data: DividedImages, device: torch.device) -> ImageTask:
     """Bind the task to its data and a device."""
-    return ImageTask(data, PIXELS, options.augment, device)
+    from epsgrid.tasks._images import ImageTask
+
+    return ImageTask(data, device, white=255, mean=MEAN, sd=SD, augment=options.augment)
+
+
+def fetch(folder: Path, fetcher: Fetcher) -> bool:
+    """Put torchvision's copy into a folder, unless CIFAR-10 is there; an archive that is already there is used.
+
+    Returns:
+        Whether anything had to be done.
+
+    Raises:
+        DataError: the archive cannot be fetched, and how to get it by hand; or it cannot be unpacked.
+    """
+    if _find((folder,)) is not None:
+        return False
+    archive = folder / ARCHIVE.name
+    fetched = fetcher.get({archive: ARCHIVE})
+    fetcher.say(f"unpacking {archive}")
+    temporary, target = folder / f".unpacking-{uuid.uuid4().hex}", folder / _BATCHES
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(temporary, filter="data")  # refuses what would get outside of the folder
+        (temporary / _BATCHES).rename(target)
+    except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
+        if not target.is_dir():  # otherwise another process was faster
+            raise DataError(
+                f"{archive} cannot be unpacked: {error}; make room there, or remove it to have it fetched again"
+            ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    if fetched:
+        archive.unlink(missing_ok=True)
+    return True
+
+
+def _find(folders: Sequence[Path]) -> Path | None:
+    """Return the image folder or torchvision's copy in the first of the folders that has one; else None."""
+    places = [folder / name for folder in folders for name in (_FOLDER, _BATCHES)]
+    return next((place for place in places if place.is_dir()), None)
+
+
+def _check(place: Path) -> Iterator[Finding]:
+    """Check what was found: checksums of torchvision's copy, or counts and every image of an image folder."""
+    if place.name == _BATCHES:
+        for name, md5 in BATCHES.items():
+            yield Finding(name, md5_problem(place / name, md5))
+        return
+    for name, size in zip(("train", "test"), SIZES, strict=True):
+        try:
+            listing = _list_split(place / name)
+            decode(listing, (_SIDE, _SIDE))
+        except DataError as error:
+            yield Finding(name, str(error))
+            continue
+        counts = [listing.labels.count(label) for label in range(_CLASSES)]
+        wrong = [f"{a} has {n:,}" for a, n in zip(listing.classes, counts, strict=True) if n * _CLASSES != size]
+        problem = f"every class has {size // _CLASSES:,} images, but {', '.join(wrong)}" if wrong else None
+        yield Finding(f"{name}: {len(listing.files):,} images, all readable", problem)
+
+
+DATA_SET = DataSet(
+    "cifar10",
+    contents="60,000 images of 32×32 pixels in ten classes",
+    files=(ARCHIVE,),
+    download_mb=170,
+    licence="none stated; its author asks to cite Krizhevsky 2009",
+    tasks=("cifar10",),
+    find=_find,
+    fetch=fetch,
+    check=_check,
+)
+
+
+def _how_to_get(root: Path | None) -> str:
+    first = data_folders()[0]
+    place = root or first / _FOLDER
+    named = f"task.root {root} holds" if root else f"{' and '.join(map(str, data_folders()))} hold"
+    return (
+        f"CIFAR-10 not found: {named} neither its images nor torchvision's copy. Either put its images, 32×32, in"
+        f" {place} as train/<class>/* and test/<class>/*{'' if root else ' (or name their folder in task.root)'};"
+        f" or say `download: true` under task: and torchvision's copy is downloaded (170 MB) to"
+        f" {(root or first) / _BATCHES}, as `epsgrid data fetch cifar10` does"
+    )
+
+
+def _list_split(split: Path) -> Listing:
+    names = class_names(split)
+    if len(names) != _CLASSES:
+        raise DataError(
+            f"{split}: expected {_CLASSES} class folders, found {len(names)} ({', '.join(names) or 'none'});"
+            " a class is missing, or another data set lies there"
+        )
+    return list_images((name, split / name) for name in names)
+
+
+def _from_folder(folder: Path) -> ImageSet:
+    train, test = (_list_split(folder / split) for split in ("train", "test"))
+    if train.classes != test.classes:
+        differing = ", ".join(sorted(set(train.classes) ^ set(test.classes)))
+        raise DataError(f"{folder}: train and test must have the same class folders; only one of them has: {differing}")
+    size = (_SIDE, _SIDE)
+    key = f"{folder}\0{train.signature}\0{test.signature}"
+    return cached_images(
+        keyed_folder("cifar10", key), lambda: _described(decode(train, size), decode(test, size), train.classes)
+    )
+
+
+def _from_batches(folder: Path) -> ImageSet:
+    def read() -> ImageSet:
+        dataset = import_torchvision().datasets.CIFAR10
+        try:
+            train, test = (dataset(str(folder.parent), train=train) for train in (True, False))
+        except (OSError, RuntimeError) as error:
+            raise DataError(
+                f"{folder}: torchvision's copy of CIFAR-10 is incomplete or damaged ({error});"
+                " delete that folder and say `download: true` under task:, or use an image folder"
+            ) from error
+        return _described(images(train), images(test), tuple(train.classes))
+
+    def images(dataset: Any) -> Images:
+        pixels = np.ascontiguousarray(dataset.data.transpose(0, 3, 1, 2))
+        return Images(pixels, np.array(dataset.targets, np.int64))
+
+    files = sorted((path.name, path.stat()) for path in folder.iterdir() if path.is_file())
+    signature = "\n".join(f"{name} {status.st_size} {status.st_mtime_ns}" for name, status in files)
+    return cached_images(keyed_folder("cifar10", f"{folder}\0{signature}"), read)
+
+
+def _described(train: Images, test: Images, classes: tuple[str, ...]) -> ImageSet:
+    whole = (len(train), len(test)) == SIZES
+    return image_set(train, test, classes, "CIFAR-10" if whole else "CIFAR-10 (a subset of its 60,000 images)")

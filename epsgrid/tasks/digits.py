@@ -1,22 +1,32 @@
 """Handwritten digits, 8×8 grey pixels, bundled with scikit-learn: a real task that trains in seconds on a CPU.
 
-Cross-entropy; accuracy; no augmentation. Mean and deviation are those of all pixels of the 1,797 images.
+Cross-entropy; accuracy; no augmentation. Mean and deviation are those of all pixels of the 1,797 images, whose values
+are 0 to 16.
+
+They are the test part of the UCI set "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak 1998) and are not
+divided there: a fixed fifth of every class is set aside for testing here.
 """
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 from pydantic import Field
 
+from epsgrid.data._cache import keyed_folder
+from epsgrid.data._images import Images, ImageSet, cached_images, image_set
 from epsgrid.spec.model import TaskOptions
-from epsgrid.tasks._divide import DividedImages, divide
-from epsgrid.tasks._images import ImageTask, Pixels
+from epsgrid.tasks._divide import DividedImages, balanced_order, divide
 
 if TYPE_CHECKING:
     import torch
 
-PIXELS = Pixels(white=16, mean=(0.3053,), sd=(0.3760,))
+    from epsgrid.tasks._images import ImageTask
+
+_TEST_SIZE = 360
+_TEST_SEED = 0
 
 
 class Options(TaskOptions):
@@ -26,17 +36,34 @@ class Options(TaskOptions):
 
 
 def prepare(options: Options) -> DividedImages:
-    """Read the digits, or map what was read before.
+    """Read the digits, or map them from the cache, so that only the first process needs time to import scikit-learn.
 
     Raises:
         DataError: the cache cannot be written.
         SpecError: `validation` leaves nothing to train on.
     """
-    from epsgrid.data import digits
-
-    return divide(digits.load(), options.validation)
+    folder = keyed_folder("digits", f"scikit-learn {version('scikit-learn')}")
+    return divide(cached_images(folder, _read), options.validation)
 
 
 def build(options: Options, data: DividedImages, device: torch.device) -> ImageTask:
     """Bind the task to its data and a device."""
-    return ImageTask(data, PIXELS, augment=False, device=device)
+    from epsgrid.tasks._images import ImageTask
+
+    return ImageTask(data, device, white=16, mean=(0.3053,), sd=(0.3760,), augment=False)
+
+
+def _read() -> ImageSet:
+    from sklearn.datasets import load_digits
+
+    bundle = load_digits()
+    pixels = bundle.images.astype(np.uint8)[:, np.newaxis]
+    labels = bundle.target.astype(np.int64)
+    order = balanced_order(labels, _TEST_SEED)
+    test, train = order[:_TEST_SIZE], order[_TEST_SIZE:]
+    return image_set(
+        Images(pixels[train], labels[train]),
+        Images(pixels[test], labels[test]),
+        tuple(str(name) for name in bundle.target_names),
+        "scikit-learn's handwritten digits",
+    )

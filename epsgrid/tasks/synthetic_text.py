@@ -1,18 +1,30 @@
-"""Generated text with a known best perplexity, for trying things out and for tests; nothing learnt about the world."""
+"""Generated text with a known best perplexity, for trying things out and for tests; nothing learnt about the world.
+
+Each word is drawn from a distribution that depends only on the word `memory` places before it, so with `memory: 1` a
+model of word pairs is perfect, and with more a model must remember words. No model can be better in the long run than
+the chain itself, whose perplexity on the words drawn is computed with them.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from epsgrid.data._corpus import SPLITS, Corpus, make_corpus
 from epsgrid.spec.model import Seed
-from epsgrid.tasks._language import LanguageOptions, LanguageTask, Words
+from epsgrid.tasks._options import LanguageOptions, Words
 
 if TYPE_CHECKING:
     import torch
 
-    from epsgrid.data._corpus import Corpus
+    from epsgrid.tasks._language import LanguageTask
+
+_CONCENTRATION = 0.2
+"""Of the Dirichlet draw of each word's successors: small, so that a few of them take most of the probability."""
 
 
 class Options(LanguageOptions):
@@ -34,13 +46,51 @@ class Options(LanguageOptions):
 
 
 def prepare(options: Options) -> Corpus:
-    """Generate the text; nothing is kept, as reading it back would hardly be faster."""
-    from epsgrid.data import synthetic_text
-
+    """Generate the text; nothing is cached, because reading it would hardly be faster."""
+    chain = make_chain(options.words, options.memory, options.data_seed)
     sizes = (options.train, options.validation, options.test)
-    return synthetic_text.generate(options.words, options.memory, sizes, options.data_seed)
+    ids = chain.draw(sum(sizes), np.random.RandomState([options.data_seed, 1]))
+    splits = dict(zip(SPLITS, np.split(ids, np.cumsum(sizes)[:-1]), strict=True))
+    best = chain.perplexity(splits["test"])
+    corpus = make_corpus(splits, tuple(f"word{number}" for number in range(options.words)))
+    return corpus.described(f"GENERATED text (no real data; best possible test perplexity about {best:.2f})")
 
 
 def build(options: Options, data: Corpus, device: torch.device) -> LanguageTask:
     """Bind the task to its data and a device."""
+    from epsgrid.tasks._language import LanguageTask
+
     return LanguageTask(data, options, device)
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """The Markov chain that draws the words.
+
+    Attributes:
+        transition: (words, words), row i holds the probabilities of the word `memory` places after word i.
+        memory: how far back a word depends on another.
+    """
+
+    transition: NDArray[np.float64]
+    memory: int
+
+    def draw(self, count: int, random: np.random.RandomState) -> NDArray[np.int64]:
+        """Draw `count` words; the first `memory` ones uniformly."""
+        limits = self.transition.cumsum(axis=1)
+        words = len(limits)
+        ids = random.randint(0, words, count)
+        for place, share in enumerate(random.uniform(size=count)[self.memory :], start=self.memory):
+            ids[place] = min(np.searchsorted(limits[ids[place - self.memory]], share, side="right"), words - 1)
+        return ids
+
+    def perplexity(self, ids: NDArray[Any]) -> float:
+        """Return the chain's own perplexity on words it drew, all but the first `memory` of them."""
+        probabilities = self.transition[ids[: -self.memory], ids[self.memory :]]
+        return float(np.exp(-np.log(probabilities).mean()))
+
+
+def make_chain(words: int, memory: int, seed: int) -> Chain:
+    """Draw a chain over `words` words."""
+    random = np.random.RandomState(seed)
+    return Chain(random.dirichlet(np.full(words, _CONCENTRATION), size=words), memory)

@@ -2,37 +2,60 @@
 
 The text is a folder of train|valid|test.de and .en, tokenised, a sentence a line (`root`). The published recipe: joint
 byte-pair encoding of 10,000 with a dictionary for each language, 4,096 tokens a batch, label smoothing 0.1, beam 5.
+`epsgrid data fetch iwslt14` makes the folder from the official archive.
 """
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
+import numpy as np
 from pydantic import Field, model_validator
 
-from epsgrid.tasks._divide import Subset
-from epsgrid.tasks._translation import TranslationOptions, TranslationTask
+from epsgrid.data import _iwslt14
+from epsgrid.data._cache import data_folders
+from epsgrid.data._fetch import DataSet
+from epsgrid.data._parallel import ParallelCorpus, ParallelText, encoded_corpus
+from epsgrid.errors import DataError, SpecError
+from epsgrid.tasks._options import Subset, TranslationOptions
 
 if TYPE_CHECKING:
     import torch
 
-    from epsgrid.data._parallel import ParallelCorpus
+    from epsgrid.tasks._translation import TranslationTask
 
-Language = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
+_Language = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
+
+_FILES = {"train": "train", "validation": "valid", "test": "test"}
+_SUBSET_SEED = 0
+
+DATA_SET = DataSet(
+    "iwslt14",
+    contents="German-English transcripts of TED talks, 174,272 pairs",
+    files=(_iwslt14.ARCHIVE,),
+    download_mb=19,
+    licence="TED's: Creative Commons BY-NC-ND",
+    tasks=("translation",),
+    find=_iwslt14.find,
+    fetch=_iwslt14.fetch,
+    check=_iwslt14.check,
+)
 
 
 class Options(TranslationOptions):
     """Where the text lies and which languages, as the endings of its files; how it is encoded, searched and judged.
 
-    `root` is a folder, or the name of one among the data folders; it says where the text lies and leaves a trial's
-    identity alone: the text's checksum speaks for it.
+    `root` is a folder, or the name of one in the data folders. It is no part of a trial's identity; the checksum of the
+    text is. A smaller `subset` is part of a larger one.
     """
 
     location_fields: ClassVar[frozenset[str]] = frozenset({"root"})
 
     root: str | None = None
-    source: Language = "de"
-    target: Language = "en"
+    source: _Language = "de"
+    target: _Language = "en"
     subset: Subset = Subset()
 
     @model_validator(mode="after")
@@ -43,17 +66,35 @@ class Options(TranslationOptions):
 
 
 def prepare(options: Options) -> ParallelCorpus:
-    """Find and encode the text, or map what was encoded before.
+    """Read the text of a folder and encode it, or map from the cache what was encoded before from the same text.
 
     Raises:
-        DataError: text is missing or damaged, and how to mend it.
-        SpecError: a vocabulary or subset that the text cannot give.
+        DataError: the folder or a file is missing, the two languages have different numbers of lines, a line is empty
+            or not UTF-8; the message says where.
+        SpecError: more pairs are asked for than there are, or a vocabulary that this text cannot give.
         ExecutionError: a package of the extra `translation` is not installed.
     """
-    from epsgrid.data import translation
+    folder = _find(options.root)
+    languages = (options.source, options.target)
+    contents = {split: [_read(folder, name, language) for language in languages] for split, name in _FILES.items()}
+    digests = [hashlib.sha256(text).hexdigest() for pair in contents.values() for text in pair]
+    counts = options.subset.model_dump()
 
-    languages, counts = (options.source, options.target), options.subset.model_dump()
-    return translation.load(options.root, languages, options.encoding(), counts)
+    def texts() -> dict[str, ParallelText]:
+        found = {}
+        for split, pair in contents.items():
+            paths = [folder / f"{_FILES[split]}.{language}" for language in languages]
+            found[split] = _text(split, paths, pair, counts[split])
+        return found
+
+    return encoded_corpus(
+        texts,
+        ["files", *languages, *digests, *(counts[split] for split in _FILES)],
+        folder.name,
+        languages,
+        vocabulary=options.vocabulary,
+        joined=options.joined,
+    )
 
 
 def build(options: Options, data: ParallelCorpus, device: torch.device) -> TranslationTask:
@@ -62,4 +103,71 @@ def build(options: Options, data: ParallelCorpus, device: torch.device) -> Trans
     Raises:
         ExecutionError: BLEU is asked for and a package for it is not installed.
     """
+    from epsgrid.tasks._translation import TranslationTask
+
     return TranslationTask(options, data, device)
+
+
+def _find(root: str | None) -> Path:
+    places = [folder / (root or _iwslt14.FOLDER) for folder in data_folders()]
+    if root is not None:
+        places.insert(0, Path(root).expanduser().absolute())
+    found = next((place for place in places if place.is_dir()), None)
+    if found is None:
+        raise DataError(
+            f"no parallel text: none of these folders is there: {', '.join(map(str, dict.fromkeys(places)))}."
+            " Put tokenised text there as train, valid and test, each with one file per language such as train.de and"
+            " train.en, or name another folder in task.root; for IWSLT14, `epsgrid data fetch iwslt14` makes that"
+            " folder from the official archive"
+        )
+    return found
+
+
+def _read(folder: Path, name: str, language: str) -> bytes:
+    try:
+        return (folder / f"{name}.{language}").read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{folder}: no file {name}.{language}; a folder of parallel text holds train, valid and test, each with one"
+            " file per language, whose endings are task.source and task.target"
+        ) from error
+    except OSError as error:
+        raise DataError(f"{folder / name}.{language} cannot be read: {error}") from error
+
+
+def _text(split: str, paths: list[Path], contents: list[bytes], count: int | None) -> ParallelText:
+    """Decode and check a split, and choose `count` pairs of it: a fixed random choice, in the order of the files."""
+    source, target = map(_lines, paths, contents)
+    size = len(source)
+    if size != len(target):
+        raise DataError(
+            f"{paths[0]} has {size:,} lines and {paths[1]} {len(target):,}; they must have the same number, for a line"
+            " is the translation of the line with the same number"
+        )
+    if count is None:
+        return ParallelText(source, target, size)
+    if count > size:
+        raise SpecError(
+            f"task.subset.{split}: {count:,} pairs asked for, there are {size:,}; ask for fewer, or leave it out"
+        )
+    chosen = np.sort(np.random.RandomState(_SUBSET_SEED).permutation(size)[:count])
+    return ParallelText([source[i] for i in chosen], [target[i] for i in chosen], size)
+
+
+def _lines(path: Path, content: bytes) -> list[str]:
+    """Return the lines of a file, without spaces at their ends."""
+    try:
+        # without the byte order mark of Windows editors
+        lines = content.decode("utf-8-sig").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}:{number}: not UTF-8 ({error.reason}); convert the file to UTF-8") from error
+    if not content.strip():
+        raise DataError(f"{path}: an empty file; it must hold a sentence a line")
+    lines = [line.strip() for line in lines]
+    if not all(lines):
+        raise DataError(
+            f"{path}:{lines.index('') + 1}: an empty line ({lines.count('')} in this file);"
+            " remove it here and its counterpart in the other language"
+        )
+    return lines

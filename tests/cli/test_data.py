@@ -13,9 +13,9 @@ import pytest
 from rich.console import Console
 
 from epsgrid.cli.commands.data import _shown
-from epsgrid.data.ptb import FILES, MIRROR
 from epsgrid.errors import DataError
 from epsgrid.stages.data import Prepared, prepare_iwslt14
+from epsgrid.tasks.ptb import FILES, MIRROR
 from tests.cli.conftest import Shell
 from tests.data.test_iwslt14 import members, pack
 

@@ -72,7 +72,7 @@ def test_dry_run_of_what_is_not_measured_or_not_here(spec_path, tmp_path):
 
 def test_a_dry_run_downloads_nothing(spec_path, tmp_path, monkeypatch):
     """`download: true` made it fetch 170 MB, to say how many trials there are."""
-    monkeypatch.setattr("epsgrid.data.cifar10._download", lambda *_: pytest.fail("downloaded"))
+    monkeypatch.setattr("epsgrid.tasks.cifar10.fetch", lambda *_: pytest.fail("downloaded"))
     asked = resolve(spec_path, None, ["task={name: cifar10, root: nowhere, download: true}"], tmp_path / "runs")
     planned = plan_sweep(asked, "conventional", None)
     assert planned.to_run == 13

@@ -22,7 +22,7 @@ _MEGA = 1_000_000
 
 
 def _names() -> list[str]:
-    from epsgrid.data._catalogue import CATALOGUE
+    from epsgrid.stages.data import CATALOGUE
 
     return [data.name for data in CATALOGUE]
 

@@ -1,0 +1,75 @@
+"""Options that several tasks share; importing them imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from epsgrid.spec.model import Frozen, TaskOptions
+
+Count = Annotated[int, Field(ge=1)]
+Words = Annotated[int, Field(ge=2)]
+
+
+class Subset(Frozen):
+    """How many images or sentence pairs of each split to use, chosen once; None uses all.
+
+    Images are chosen with the classes balanced.
+    """
+
+    train: Count | None = None
+    validation: Count | None = None
+    test: Count | None = None
+
+
+class WordSubset(Frozen):
+    """How many words of each split to use, from its beginning; None uses all."""
+
+    train: Words | None = None
+    validation: Words | None = None
+    test: Words | None = None
+
+
+class Columns(Frozen):
+    """How many columns a split is cut into for scoring; as published, one for the test text."""
+
+    validation: Count = 10
+    test: Count = 1
+
+
+class LanguageOptions(TaskOptions):
+    """How text is read.
+
+    `sequence_length` is the number of words that gradients go back through: exactly, or with `variable_length` on
+    average. `evaluation_columns` can change scores a little: a column begins without anything read before.
+    """
+
+    carries_state: ClassVar[bool] = True
+
+    sequence_length: Words = 70
+    variable_length: bool = True
+    evaluation_columns: Columns = Columns()
+
+
+class TranslationOptions(TaskOptions):
+    """How text is encoded, the loss, and how translations are searched and judged; the published recipe by default.
+
+    A translation has at most `longest_factor` times the tokens of its source plus `longest_extra`.
+    """
+
+    vocabulary: Annotated[int, Field(ge=2)] = 10_000
+    joined: bool = False
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    metric: Literal["perplexity", "bleu"] = "perplexity"
+    bleu: bool = True
+    beam: Count = 5
+    length_penalty: Annotated[float, Field(ge=0)] = 1.0
+    longest_factor: Annotated[float, Field(ge=0)] = 1.2
+    longest_extra: Annotated[int, Field(ge=0)] = 10
+
+    @model_validator(mode="after")
+    def _metric_is_computed(self) -> TranslationOptions:
+        if self.metric == "bleu" and not self.bleu:
+            raise ValueError("metric: bleu needs BLEU; leave out bleu: false, or choose by metric: perplexity")
+        return self
