@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,17 +35,14 @@ class Corpus:
         description: one line for the report.
     """
 
+    has_validation: ClassVar[bool] = True
+
     train: NDArray[Any]
     validation: NDArray[Any]
     test: NDArray[Any]
     words: tuple[str, ...]
     checksum: str
     description: str
-
-    @property
-    def has_validation(self) -> bool:
-        """True: every corpus has a validation split."""
-        return True
 
     @property
     def splits(self) -> dict[str, NDArray[Any]]:

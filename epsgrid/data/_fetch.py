@@ -78,13 +78,11 @@ class Fetcher:
         say: called with a line about what is being done.
         on_bytes: called with the progress of a file, as `on_bytes(name, done, of)`; `of` is 0 if its size is unknown.
         retries: how often a failed transfer is repeated, after 1, 2, 3, … seconds.
-        base_url: where files are looked for by their names instead of at their own addresses.
     """
 
     say: Callable[[str], None] = lambda line: None
     on_bytes: Callable[[str, int, int], None] = lambda name, done, of: None
     retries: int = 3
-    base_url: str | None = None
 
     def get(self, wanted: Mapping[Path, Remote]) -> bool:
         """Download the files that are not in their place.
@@ -107,17 +105,14 @@ class Fetcher:
             try:
                 self._download(remote, place)
             except (OSError, ValueError) as error:  # the errors of requests are OSErrors
-                lines = [f"{self._url(remote)}: {_reason(error, place)}"]
+                lines = [f"{remote.url}: {_reason(error, place)}"]
                 lines.append("To do it by hand, get what is missing elsewhere, put it here, and run the command again:")
                 for left, other in missing.items():
                     if not left.exists():
                         known = f"MD5 {other.md5}" if other.md5 else "no checksum is published"
-                        lines.append(f"  {self._url(other)} -> {left} ({known})")
+                        lines.append(f"  {other.url} -> {left} ({known})")
                 raise DataError("\n".join(lines)) from error
         return bool(missing)
-
-    def _url(self, remote: Remote) -> str:
-        return f"{self.base_url.rstrip('/')}/{remote.name}" if self.base_url else remote.url
 
     def _download(self, remote: Remote, place: Path) -> None:
         import pooch
@@ -131,7 +126,7 @@ class Fetcher:
 
         pooch.get_logger().setLevel("ERROR")  # `say` reports instead
         registry = {place.name: remote.md5 and f"md5:{remote.md5}"}
-        urls = {place.name: self._url(remote)}
+        urls = {place.name: remote.url}
         store = pooch.create(place.parent, "", registry=registry, urls=urls, retry_if_failed=self.retries)
         store.fetch(place.name, downloader=download)
 

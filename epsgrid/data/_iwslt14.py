@@ -227,12 +227,7 @@ def tokenizer(language: str) -> Callable[[str], str]:
     'Häuser , Bäume usw .'
     """
     moses = require("sacremoses", "translation").MosesTokenizer(language)
-
-    def tokenize(line: str) -> str:
-        tokens: str = moses.tokenize(line, return_str=True, escape=True)
-        return _LAST_STOP.sub(r"\1 .", tokens)
-
-    return tokenize
+    return lambda line: _LAST_STOP.sub(r"\1 .", moses.tokenize(line, return_str=True, escape=True))
 
 
 def clean(pairs: Iterable[tuple[str, str]]) -> _Pairs:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
 from itertools import chain
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,18 +110,18 @@ class ParallelCorpus:
         test: pairs to report on.
         source_pieces: the source dictionary, by id.
         target_pieces: the target dictionary, by id; equal to the source's if they are joined.
-        bpe: sentencepiece's model, which encodes further text in the same way.
         languages: codes of source and target.
         checksum: sha256 of everything that is trained on or compared with, hex.
         description: one line for the report.
     """
+
+    has_validation: ClassVar[bool] = True
 
     train: Pairs
     validation: Pairs
     test: Pairs
     source_pieces: tuple[str, ...]
     target_pieces: tuple[str, ...]
-    bpe: bytes
     languages: tuple[str, str]
     checksum: str
     description: str
@@ -130,11 +130,6 @@ class ParallelCorpus:
     def splits(self) -> dict[str, Pairs]:
         """The splits by name."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
-
-    @property
-    def has_validation(self) -> bool:
-        """True: every corpus has validation pairs."""
-        return True
 
 
 @dataclass(frozen=True)
@@ -186,7 +181,6 @@ def encoded_corpus(
         **splits,
         source_pieces=tuple(about["source_pieces"]),
         target_pieces=tuple(about["target_pieces"]),
-        bpe=kept.arrays["bpe"].tobytes(),
         languages=(about["languages"][0], about["languages"][1]),
         checksum=about["checksum"],
         description=about["description"],
@@ -231,7 +225,7 @@ def _encode(
         "checksum": _checksum(arrays, dictionaries.values()),
         "description": _describe(texts, name, languages, vocabulary, joined, list(map(len, dictionaries.values()))),
     }
-    return Arrays({**arrays, "bpe": np.frombuffer(model, np.uint8)}, about)
+    return Arrays(arrays, about)
 
 
 def _flat(lines: Iterable[Iterable[int]]) -> NDArray[np.int64]:

@@ -63,7 +63,7 @@ class Options(ModelOptions):
 
 
 def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:
-    """Build the transformer for dictionaries of `inputs[0]` and `outputs` pieces, sentences of up to `inputs[1]` tokens.
+    """Build the transformer for dictionaries of `inputs[0]` and `outputs` pieces, sentences of `inputs[1]` tokens.
 
     Raises:
         SpecError: the task does not translate, has longer sentences than `max_length`, or two dictionaries although one

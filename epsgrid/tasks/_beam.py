@@ -13,29 +13,17 @@ Shapes: n sentences, R = n · beam rows of the decoder, V tokens of the dictiona
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 
-class Decoder(Protocol):
-    """Gives scores token by token and can be put back to any row."""
-
-    def step(self, tokens: Tensor) -> Tensor:
-        """Take (R,) tokens and return (R, V): log-probabilities of the next ones."""
-        ...
-
-    def keep(self, sentences: Tensor | None, rows: Tensor) -> None:
-        """Keep some sentences, None for all, and let each row continue from what was row `rows[i]`."""
-        ...
-
-
-class ModelDecoder:
-    """Decoder of a translation model.
+class Decoder:
+    """A translation model that gives scores token by token and can be put back to any row.
 
     Args:
-        model: with `begin(memory)` and `step(tokens, state)`, as models/transformer.py has them.
+        model: with `begin(memory)` and `step(tokens, state)`, like the one of models/transformer.py.
         memory: the encoded sources.
     """
 
@@ -54,25 +42,6 @@ class ModelDecoder:
 
 
 @dataclass(frozen=True)
-class Search:
-    """Settings of a search.
-
-    Attributes:
-        beam: number of unfinished translations kept, at least 1.
-        length_penalty: exponent of the length; larger favours longer translations.
-        start: token that every translation begins with.
-        end: token that finishes a translation.
-        never: tokens that may not occur in a translation, such as the padding.
-    """
-
-    beam: int
-    length_penalty: float
-    start: int
-    end: int
-    never: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class Translation:
     """A translation without start and end, and its score; no tokens and −inf if no translation has a probability."""
 
@@ -80,42 +49,47 @@ class Translation:
     score: float
 
 
-def beam_search(decoder: Decoder, limits: Tensor, search: Search) -> list[Translation]:
+def beam_search(
+    decoder: Decoder, limits: Tensor, beam: int, length_penalty: float, end: int, never: int
+) -> list[Translation]:
     """Find a translation for each sentence.
 
     Args:
         decoder: at its start, with `beam` rows for each sentence.
         limits: (n,), int64, most tokens of each translation, without the end; on the decoder's device.
-        search: settings.
+        beam: number of unfinished translations kept, at least 1.
+        length_penalty: exponent of the length; larger favours longer translations.
+        end: token that finishes a translation; it is also the one before the first.
+        never: token that may not occur in a translation: the padding.
 
     Returns:
         n translations.
     """
-    beam, device = search.beam, limits.device
+    device = limits.device
     best = _Best(limits)
     sentences = torch.arange(len(limits), device=device)  # those that are not done
     scores = torch.full((len(limits), beam), -torch.inf, device=device)
     scores[:, 0] = 0.0  # all rows are equal before the first token: only one may be continued
     finished = torch.zeros_like(sentences)
     prefixes = limits.new_empty(len(limits), beam, 0)
-    tokens = limits.new_full((len(limits) * beam,), search.start)
+    tokens = limits.new_full((len(limits) * beam,), end)
     for length in range(1, int(limits.max()) + 2):
         at_limit = limits[sentences] < length
         log_probabilities = decoder.step(tokens).float().view(len(sentences), beam, -1)  # (n, beam, V)
         vocabulary = log_probabilities.shape[2]
         forbidden = torch.zeros(vocabulary, dtype=torch.bool, device=device)
-        forbidden[list(search.never)] = True
+        forbidden[never] = True
         not_end = torch.ones_like(forbidden)
-        not_end[search.end] = False
+        not_end[end] = False
         log_probabilities = log_probabilities.masked_fill(forbidden | (at_limit[:, None, None] & not_end), -torch.inf)
         # the best 2 · beam continuations of each sentence, best first: score, beam that is continued, token
         top, places = (scores[:, :, None] + log_probabilities).flatten(1).topk(2 * beam, dim=1)
         parents, followers = places // vocabulary, places % vocabulary
-        ended = (followers == search.end) & top.isfinite()
+        ended = (followers == end) & top.isfinite()
         ending = ended[:, :beam].any(1).nonzero().squeeze(1)
         if len(ending):
             first = ended[ending, :beam].int().argmax(1)  # the best of those that end
-            penalised = top[ending, first] / length**search.length_penalty
+            penalised = top[ending, first] / length**length_penalty
             best.offer(sentences[ending], penalised, prefixes[ending, parents[ending, first]])
         finished += ended[:, :beam].sum(1)
         going_on = ((finished < beam) & ~at_limit).nonzero().squeeze(1)

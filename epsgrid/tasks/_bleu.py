@@ -64,9 +64,4 @@ def detokenizer(language: str) -> Callable[[str], str]:
     "it's here, isn't it?"
     """
     moses = require("sacremoses", "translation").MosesDetokenizer(language)
-
-    def detokenize(line: str) -> str:
-        text: str = moses.detokenize(line.split(" "))
-        return text
-
-    return detokenize
+    return lambda line: str(moses.detokenize(line.split(" ")))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import ClassVar, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -45,7 +45,6 @@ class ImageTask:
     """
 
     metric = Metric("accuracy", "max", "%")
-    notes: ClassVar[Mapping[str, str]] = {}
 
     def __init__(
         self,
@@ -58,16 +57,17 @@ class ImageTask:
         augment: bool,
         padding: int = PADDING,
     ) -> None:
+        self.notes: Mapping[str, str] = {}
         self.inputs: tuple[int, ...] = tuple(data.images.train.pixels.shape[1:])
         self.outputs = len(data.images.classes)
         self._augment = augment
         self._padding = padding
         self._device = device
-        examples = _MappedExamples if device.type == "cpu" else _ResidentExamples
-        self._train: _Examples = examples(data.images.train, data.train, device)
-        self._held_out: dict[Split, _Examples] = {
-            "validation": examples(data.images.train, data.validation, device),
-            "test": examples(data.images.test, data.test, device),
+        resident = device.type != "cpu"
+        self._train = Examples(data.images.train, data.train, device, resident=resident)
+        self._held_out: dict[Split, Examples] = {
+            "validation": Examples(data.images.train, data.validation, device, resident=resident),
+            "test": Examples(data.images.test, data.test, device, resident=resident),
         }
         self._mean = torch.tensor([white * each for each in mean], device=device)[:, None, None]
         self._sd = torch.tensor([white * each for each in sd], device=device)[:, None, None]
@@ -137,43 +137,29 @@ class ImageTask:
         return images.float().sub_(self._mean).div_(self._sd)
 
 
-class _Examples(Protocol):
-    """The used examples of a split, by index from 0."""
+class Examples:
+    """The used examples of a split, by index from 0.
 
-    def __len__(self) -> int: ...
+    They are read batch by batch from mapped arrays, which all processes of a machine share, or with `resident` kept on
+    the device as a whole.
+    """
 
-    def take(self, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return pixels, uint8, and labels of the examples at `indices`, a tensor on the task's device."""
-        ...
-
-
-class _MappedExamples:
-    """Examples read batch by batch from mapped arrays, which all processes of a machine share; for the CPU."""
-
-    def __init__(self, images: Images, chosen: NDArray[np.int64], device: torch.device) -> None:
-        self._images = images
+    def __init__(self, images: Images, chosen: NDArray[np.int64], device: torch.device, *, resident: bool) -> None:
+        self._arrays = (images.pixels, images.labels)
         self._chosen = chosen
+        self._tensors = [torch.from_numpy(part[chosen]).to(device) for part in self._arrays] if resident else None
 
     def __len__(self) -> int:
         return len(self._chosen)
 
     def take(self, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        places = self._chosen[indices.numpy()]
-        return torch.from_numpy(self._images.pixels[places]), torch.from_numpy(self._images.labels[places])
-
-
-class _ResidentExamples:
-    """Examples that are on the device as a whole."""
-
-    def __init__(self, images: Images, chosen: NDArray[np.int64], device: torch.device) -> None:
-        self._pixels = torch.from_numpy(images.pixels[chosen]).to(device)
-        self._labels = torch.from_numpy(images.labels[chosen]).to(device)
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    def take(self, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self._pixels[indices], self._labels[indices]
+        """Return pixels, uint8, and labels of the examples at `indices`, a tensor on the task's device."""
+        if self._tensors is None:
+            places = self._chosen[indices.numpy()]
+            pixels, labels = (torch.from_numpy(part[places]) for part in self._arrays)
+        else:
+            pixels, labels = (part[indices] for part in self._tensors)
+        return pixels, labels
 
 
 def draw_order(count: int, seed: int, epoch: int) -> torch.Tensor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -54,13 +54,13 @@ class LanguageTask:
     """
 
     metric = Metric("perplexity", "min", "")
-    notes: ClassVar[Mapping[str, str]] = {}
-    inputs: tuple[int, ...] = ()
 
     def __init__(self, corpus: Corpus, options: LanguageOptions, device: torch.device) -> None:
         least = min(map(len, corpus.splits.values()))
         if least < 2:
             raise DataError(f"a split has {least} words; at least two are needed, one to read and one to predict")
+        self.notes: Mapping[str, str] = {}
+        self.inputs: tuple[int, ...] = ()
         self.outputs = len(corpus.words)
         self._options = options
         # int64 is what embedding and cross-entropy take

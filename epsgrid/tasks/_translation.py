@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +27,7 @@ from epsgrid.data._parallel import END, PAD, Pairs, ParallelCorpus, Sentences, j
 from epsgrid.errors import SpecError
 from epsgrid.numerics.seeds import derive_seed
 from epsgrid.tasks import Metric, Split
-from epsgrid.tasks._beam import ModelDecoder, Search, beam_search
+from epsgrid.tasks._beam import Decoder, beam_search
 from epsgrid.tasks._bleu import PLAIN, TOKENISED, bleu_scores, bleu_signatures
 from epsgrid.tasks._language import perplexity
 from epsgrid.tasks._options import TranslationOptions
@@ -76,7 +76,9 @@ class TranslationTask:
         self.inputs: tuple[int, ...] = (len(data.source_pieces), max(side.longest for side in sides))
         self.outputs = len(data.target_pieces)
         signatures = bleu_signatures() if options.bleu else {}
-        self.notes = {f"sacrebleu signature of {name}": signature for name, signature in signatures.items()}
+        self.notes: Mapping[str, str] = {
+            f"sacrebleu signature of {name}": signature for name, signature in signatures.items()
+        }
         self._options = options
         self._data = data
         self._device = device
@@ -195,10 +197,10 @@ class TranslationTask:
         """Return the tokens of the best translation of each of some sentences."""
         options = self._options
         limits = (source.lengths[rows] * options.longest_factor).astype(int) + options.longest_extra
-        search = Search(options.beam, options.length_penalty, start=END, end=END, never=(PAD,))
-        decoder = ModelDecoder(model, model.encode(self._padded(source, rows)))
         most = torch.from_numpy(limits.clip(max=model.max_length - 1)).to(self._device)
-        return [translation.tokens for translation in beam_search(decoder, most, search)]
+        decoder = Decoder(model, model.encode(self._padded(source, rows)))
+        found = beam_search(decoder, most, options.beam, options.length_penalty, end=END, never=PAD)
+        return [translation.tokens for translation in found]
 
     def _training(self, tokens: int) -> list[TranslationBatch]:
         """Make the training batches, once; they stay on the device, about 100 MB for all of IWSLT14."""

@@ -40,13 +40,12 @@ from epsgrid.data._images import (
 from epsgrid.data._torchvision import import_torchvision
 from epsgrid.errors import DataError
 from epsgrid.spec.model import TaskOptions
+from epsgrid.tasks import Task
 from epsgrid.tasks._divide import DividedImages, divide
 from epsgrid.tasks._options import Subset
 
 if TYPE_CHECKING:
     import torch
-
-    from epsgrid.tasks._images import ImageTask
 
 MEAN, SD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 SIZES = (50_000, 10_000)
@@ -130,7 +129,7 @@ def find(options: Options, checksum: str) -> DividedImages | None:
     return None if found is None else divide(found, options.validation, options.subset)
 
 
-def build(options: Options, data: DividedImages, device: torch.device) -> ImageTask:
+def build(options: Options, data: DividedImages, device: torch.device) -> Task:
     """Bind the task to its data and a device."""
     from epsgrid.tasks._images import ImageTask
 

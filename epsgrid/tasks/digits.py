@@ -18,12 +18,11 @@ from pydantic import Field
 from epsgrid.data._cache import keyed_folder
 from epsgrid.data._images import Images, ImageSet, cached_images, image_set
 from epsgrid.spec.model import TaskOptions
+from epsgrid.tasks import Task
 from epsgrid.tasks._divide import DividedImages, balanced_order, divide
 
 if TYPE_CHECKING:
     import torch
-
-    from epsgrid.tasks._images import ImageTask
 
 _TEST_SIZE = 360
 _TEST_SEED = 0
@@ -46,7 +45,7 @@ def prepare(options: Options) -> DividedImages:
     return divide(cached_images(folder, _read), options.validation)
 
 
-def build(options: Options, data: DividedImages, device: torch.device) -> ImageTask:
+def build(options: Options, data: DividedImages, device: torch.device) -> Task:
     """Bind the task to its data and a device."""
     from epsgrid.tasks._images import ImageTask
 

@@ -35,14 +35,13 @@ from epsgrid.data._images import (
 )
 from epsgrid.errors import DataError
 from epsgrid.spec.model import PositiveFloat, TaskOptions
+from epsgrid.tasks import Task
 from epsgrid.tasks._divide import DividedImages, divide
 from epsgrid.tasks._options import Subset
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
-
-    from epsgrid.tasks._images import ImageTask
 
 _PADDING_FRACTION = 8
 _VALIDATION_FRACTION = 10
@@ -118,7 +117,7 @@ def find(options: Options, checksum: str) -> DividedImages | None:
     return None if found is None else _divided(options, found)
 
 
-def build(options: Options, data: DividedImages, device: torch.device) -> ImageTask:
+def build(options: Options, data: DividedImages, device: torch.device) -> Task:
     """Bind the task to its data and a device."""
     from epsgrid.tasks._images import ImageTask
 

@@ -15,13 +15,12 @@ from pydantic import Field
 
 from epsgrid.data._images import Images, ImageSet, image_set
 from epsgrid.spec.model import Seed, TaskOptions
+from epsgrid.tasks import Task
 from epsgrid.tasks._divide import DividedImages, divide
 from epsgrid.tasks._options import Count
 
 if TYPE_CHECKING:
     import torch
-
-    from epsgrid.tasks._images import ImageTask
 
 _BLOCKS = 4
 
@@ -44,7 +43,7 @@ def prepare(options: Options) -> DividedImages:
     return divide(generate(options), options.validation)
 
 
-def build(options: Options, data: DividedImages, device: torch.device) -> ImageTask:
+def build(options: Options, data: DividedImages, device: torch.device) -> Task:
     """Bind the task to its data and a device."""
     from epsgrid.tasks._images import ImageTask
 

@@ -58,13 +58,9 @@ def test_vgg11_convolutions_start_as_published() -> None:
         assert layer.bias is not None and not layer.bias.any()
 
 
-def test_vgg11_takes_larger_images() -> None:
-    model = build("vgg11", (3, 64, 96), 200).eval()
-    assert model(torch.zeros(1, 3, 64, 96)).shape == (1, 200)
-
-
 def test_alexnet_has_the_documented_size_and_the_originals_dropout() -> None:
-    model = build("alexnet")
+    with torch.device("meta"):
+        model = build("alexnet")
     assert [parameter.numel() for parameter in model.parameters() if parameter.ndim > 1] == [
         3 * 9 * 64,
         64 * 9 * 192,
@@ -79,12 +75,14 @@ def test_alexnet_has_the_documented_size_and_the_originals_dropout() -> None:
     assert layers(model)[-7:] == ["Dropout", "Linear", "ReLU", "Dropout", "Linear", "ReLU", "Linear"]
 
 
-@pytest.mark.parametrize("side", [15, 16, 31, 33, 64])
-def test_alexnet_counts_the_pixels_its_strides_leave(side: int) -> None:
-    convolutions = build("alexnet", (1, side, side))[:14]  # type: ignore[index]
-    model = build("alexnet", (1, side, side))
-    first_dense = next(layer for layer in model.children() if isinstance(layer, torch.nn.Linear))
-    assert convolutions(torch.zeros(1, 1, side, side)).shape == (1, first_dense.in_features)
+@pytest.mark.parametrize("name", ["alexnet", "vgg11"])
+@pytest.mark.parametrize("shape", [(15, 15), (16, 31), (33, 64), (64, 96)])
+def test_the_first_dense_layer_takes_the_pixels_that_strides_leave(name: str, shape: tuple[int, int]) -> None:
+    if name == "vgg11" and min(shape) < 32:
+        pytest.skip("vgg11 needs 32 pixels")
+    with torch.device("meta"):
+        model = build(name, (1, *shape), 200).eval()
+        assert model(torch.zeros(1, 1, *shape)).shape == (1, 200)
 
 
 def test_mlp_has_the_asked_for_layers() -> None:
@@ -135,21 +133,17 @@ def test_residual_and_dense_networks_take_other_images(
 
 def test_a_residual_block_starts_from_its_input() -> None:
     """With the second norm's weight at zero nothing is added: the block passes on what came in, above zero."""
-    from epsgrid.models._resnet import BasicBlock
-
-    block = BasicBlock(4, 4, stride=1).eval()
+    block = build("resnet34", width=4).stage1[0].eval()  # type: ignore[union-attr, index, operator]
     torch.nn.init.zeros_(block.norm2.weight)
     images = torch.randn(2, 4, 5, 5)
     assert torch.equal(block(images), images.relu())
 
 
 def test_a_dense_layer_keeps_what_came_in() -> None:
-    from epsgrid.models._densenet import DenseLayer
-
     images = torch.randn(2, 4, 5, 5)
-    result = DenseLayer(4, 3).eval()(images)
-    assert result.shape == (2, 7, 5, 5)
-    assert torch.equal(result[:, 3:], images)
+    result = build("densenet121", growth=2).block1[0].eval()(images)  # type: ignore[union-attr, index, operator]
+    assert result.shape == (2, 6, 5, 5)
+    assert torch.equal(result[:, 2:], images)
 
 
 def test_vit_has_the_documented_size() -> None:
@@ -170,10 +164,8 @@ def test_vit_without_positions_does_not_see_the_order_of_patches() -> None:
 
 
 def test_vits_attention_is_that_of_the_definition() -> None:
-    from epsgrid.models._vit import Attention
-
     torch.manual_seed(0)
-    attention = Attention(12, heads=3)
+    attention = build("vit", width=12, depth=1).layers[0].attention  # type: ignore[union-attr, index]
     x = torch.randn(2, 5, 12)
     query, key, value = attention.inputs(x).chunk(3, -1)
     gathered = []

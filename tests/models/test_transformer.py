@@ -12,11 +12,11 @@ from torch import nn
 
 from epsgrid import models
 from epsgrid.data import _parallel
+from epsgrid.data._parallel import END
 from epsgrid.errors import SpecError
-from epsgrid.models._transformer import PAD, Attention, DecoderLayer, EncoderLayer, FeedForward, Transformer
+from epsgrid.models._transformer import PAD, Attention, DecoderLayer, EncoderLayer, Transformer
 from epsgrid.models.transformer import Options
 
-END = _parallel.END
 SMALL = {"encoder_layers": 2, "decoder_layers": 3, "width": 16, "ffn": 24, "heads": 4, "max_length": 40}
 
 
@@ -96,7 +96,6 @@ def _copy(ours: EncoderLayer | DecoderLayer, theirs: nn.Module, attentions: dict
             state[f"{their_name}.in_proj_{kind}"] = torch.cat(parts)
             state[f"{their_name}.out_proj.{kind}"] = getattr(attention.out, kind)
             state[f"norm{number}.{kind}"] = getattr(getattr(ours, f"{name}_norm"), kind)
-    assert isinstance(ours.feed_forward, FeedForward)
     for kind in ("weight", "bias"):
         state[f"linear1.{kind}"] = getattr(ours.feed_forward.widen, kind)
         state[f"linear2.{kind}"] = getattr(ours.feed_forward.narrow, kind)

@@ -1,3 +1,5 @@
+"""The language models: sizes, agreement with torch's own LSTM, dropouts, penalties, and the carried state."""
+
 from __future__ import annotations
 
 import copy
@@ -11,44 +13,42 @@ from torch.nn import functional as F
 
 from epsgrid import models
 from epsgrid.errors import SpecError
-from epsgrid.models._language import CarriedState, as_language_model
-from epsgrid.models._lstm_awd import AwdLstm, WeightDropLstm, locked_dropout
+from epsgrid.models._language import CarriedState, WeightDropLstm, as_language_model, locked_dropout
 from epsgrid.trials.device import computes_in_bfloat16
 
-NO_DROPOUT = {
-    "weight_drop": 0.0,
-    "embedding_dropout": 0.0,
-    "input_dropout": 0.0,
-    "hidden_dropout": 0.0,
-    "output_dropout": 0.0,
-}
+DROPOUTS = ("weight_drop", "embedding_dropout", "input_dropout", "hidden_dropout", "output_dropout")
+NO_DROPOUT = dict.fromkeys(DROPOUTS, 0.0)
 
 
-def build(words: int = 11, **settings: Any) -> AwdLstm:
+def build(name: str = "awd_lstm", words: int = 11, **settings: Any) -> torch.nn.Module:
     torch.manual_seed(0)
-    plugin = models.load("awd_lstm")
+    plugin = models.load(name)
     settings = {"embedding": 6, "hidden": 9, "layers": 3, **settings}
-    model = plugin.build(plugin.Options(name="awd_lstm", **settings), (), words)
-    assert isinstance(model, AwdLstm)
-    return model
+    return plugin.build(plugin.Options(name=name, **settings), (), words)
 
 
 def tokens(time: int = 7, batch: int = 4, words: int = 11) -> torch.Tensor:
     return torch.randint(0, words, (time, batch), generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize(("layers", "parameters"), [(1, 5_293_200), (2, 13_632_400), (3, 24_221_600)])
-def test_parameter_counts_are_the_published_ones(layers: int, parameters: int) -> None:
-    plugin = models.load("awd_lstm")
+def zaremba() -> int:
+    return 2 * 10_000 * 200 + 10_000 + 2 * (4 * 200 * (200 + 200) + 2 * 4 * 200)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "parameters"),
+    [
+        ("awd_lstm", {"layers": 1}, 5_293_200),
+        ("awd_lstm", {"layers": 2}, 13_632_400),
+        ("awd_lstm", {"layers": 3}, 24_221_600),
+        ("lstm", {}, zaremba()),
+    ],
+)
+def test_parameter_counts_are_the_published_ones(name: str, settings: dict[str, int], parameters: int) -> None:
+    plugin = models.load(name)
     with torch.device("meta"):
-        model = plugin.build(plugin.Options(name="awd_lstm", layers=layers), (), 10_000)
+        model = plugin.build(plugin.Options(name=name, **settings), (), 10_000)
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
-
-
-def test_widths_are_the_published_ones() -> None:
-    shapes = [(layer.raw.input_size, layer.raw.hidden_size) for layer in build(layers=3).layers]
-    assert shapes == [(6, 9), (9, 9), (9, 6)]
-    assert [(layer.raw.input_size, layer.raw.hidden_size) for layer in build(layers=1).layers] == [(6, 6)]
 
 
 def test_initial_weights() -> None:
@@ -59,19 +59,43 @@ def test_initial_weights() -> None:
     assert not model.bias.any()
 
 
-def test_input_and_output_embedding_are_one_tensor() -> None:
+def test_input_and_output_embedding_of_awd_lstm_are_one_tensor() -> None:
     model = build(**NO_DROPOUT, layers=1)
-    names = [name for name, _ in model.named_parameters()]
-    assert names.count("embedding.weight") == 1
+    assert [name for name, _ in model.named_parameters()].count("embedding.weight") == 1
     output = model.eval()(tokens(), model.carried.zeros(4))
-    rows = model.embedding(tokens())
-    states, _ = model.layers[0].raw(rows)
+    states, _ = model.layers[0].raw(model.embedding(tokens()))
     assert torch.allclose(output.logits, states @ model.embedding.weight.T + model.bias, atol=1e-6)
 
 
-@pytest.mark.parametrize("layers", [1, 2, 3])
-def test_reading_in_pieces_equals_one_long_pass(layers: int) -> None:
-    model = build(layers=layers).eval()
+def test_tied_weights_of_lstm_are_one_tensor_and_need_one_width() -> None:
+    model = build("lstm", tied=True, hidden=6)
+    assert model.decoder.weight is model.embedding.weight
+    assert model.embedding.weight.abs().max() <= 0.1
+    assert sum(name.endswith("weight") for name, _ in model.named_parameters()) == 1
+    with pytest.raises(ValidationError, match=r"tied: true needs embedding and hidden of one width, got 6 and 7"):
+        build("lstm", tied=True, hidden=7)
+
+
+def test_lstm_equals_torchs_own_lstm_of_several_layers() -> None:
+    model = build("lstm", hidden=5, layers=2).eval()
+    reference = torch.nn.LSTM(6, 5, num_layers=2)
+    weights = {
+        f"{name.removesuffix('_l0')}_l{number}": value
+        for number, layer in enumerate(model.layers)
+        for name, value in layer.state_dict().items()
+    }
+    reference.load_state_dict(weights)
+    output = model(tokens(), model.carried.zeros(4))
+    states, (hidden, cell) = reference(model.embedding(tokens()))
+    assert torch.allclose(output.logits, model.decoder(states), atol=1e-6)
+    assert torch.allclose(torch.cat(output.state[0::2]), hidden, atol=1e-6)
+    assert torch.allclose(torch.cat(output.state[1::2]), cell, atol=1e-6)
+    assert output.penalty == 0
+
+
+@pytest.mark.parametrize(("name", "layers"), [("awd_lstm", 1), ("awd_lstm", 3), ("lstm", 2)])
+def test_reading_in_pieces_equals_one_long_pass(name: str, layers: int) -> None:
+    model = build(name, layers=layers).eval()
     text = tokens(time=20)
     whole = model(text, model.carried.zeros(4))
     state, pieces = model.carried.zeros(4), []
@@ -129,14 +153,12 @@ def written_out(
     return torch.stack(outputs), (hidden, cell)
 
 
-def test_weights_are_dropped_in_training_only_and_anew_each_time() -> None:
+def test_weights_are_dropped_in_training_only_and_again_each_time() -> None:
     layer = WeightDropLstm(5, 6, 0.5)
     x, state = torch.randn(4, 2, 5), torch.randn(1, 2, 6)
     before = copy.deepcopy(layer.state_dict())
-    one, two = layer.train()(x, state, state)[0], layer(x, state, state)[0]
-    assert not torch.equal(one, two)
-    reference = layer.raw(x, (state, state))[0]
-    assert torch.equal(layer.eval()(x, state, state)[0], reference)
+    assert not torch.equal(layer.train()(x, state, state)[0], layer(x, state, state)[0])
+    assert torch.equal(layer.eval()(x, state, state)[0], layer.raw(x, (state, state))[0])
     assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
 
 
@@ -163,26 +185,25 @@ def test_a_locked_mask_is_one_for_all_time_steps_and_another_for_each_text() -> 
 def test_a_dropped_word_is_zero_wherever_it_stands() -> None:
     model = build(words=200, embedding_dropout=0.5).train()
     text = tokens(time=40, batch=8, words=200)
-    rows = model._embed(text)
+    rows = model.embed(text)
     is_zero = (rows == 0).all(dim=2)
     plain = model.embedding(text)
     assert torch.allclose(rows[~is_zero], 2 * plain[~is_zero])
     kept = {word: set(is_zero[text == word].tolist()) for word in text.unique().tolist()}
     assert all(len(fates) == 1 for fates in kept.values())
     assert 0.3 < sum(True in fates for fates in kept.values()) / len(kept) < 0.7
-    assert torch.equal(model.eval()._embed(text), plain)
+    assert torch.equal(model.eval().embed(text), plain)
 
 
 @pytest.mark.parametrize(
-    "option", ["weight_drop", "embedding_dropout", "input_dropout", "hidden_dropout", "output_dropout"]
+    ("name", "settings"),
+    [*(("awd_lstm", {**NO_DROPOUT, option: 0.5}) for option in DROPOUTS), ("lstm", {"dropout": 0.5})],
 )
-def test_each_dropout_acts_in_training_and_not_in_evaluation(option: str) -> None:
-    model = build(**{**NO_DROPOUT, option: 0.5})
+def test_each_dropout_acts_in_training_and_not_in_evaluation(name: str, settings: dict[str, float]) -> None:
+    model = build(name, **settings)
     state = model.carried.zeros(4)
-    one, two = model.train()(tokens(), state).logits, model(tokens(), state).logits
-    assert not torch.allclose(one, two)
-    model.eval()
-    assert torch.equal(model(tokens(), state).logits, model(tokens(), state).logits)
+    assert not torch.allclose(model.train()(tokens(), state).logits, model(tokens(), state).logits)
+    assert torch.equal(model.eval()(tokens(), state).logits, model(tokens(), state).logits)
 
 
 def test_hidden_dropout_is_between_layers_only() -> None:
@@ -202,13 +223,9 @@ def test_penalty_is_the_published_formula() -> None:
     dropped = locked_dropout(raw, 0.5)
     expected = 3.0 * (dropped**2).mean() + 5.0 * ((raw[1:] - raw[:-1]) ** 2).mean()
     assert penalty.item() == pytest.approx(expected.item(), rel=1e-5)
-    for name, gradient in zip(
-        ("embedding.weight", "layers.0.raw.weight_hh_l0"),
-        torch.autograd.grad(penalty, [model.embedding.weight, model.layers[0].raw.weight_hh_l0], retain_graph=True),
-        strict=True,
-    ):
-        (reference,) = torch.autograd.grad(expected, [model.get_parameter(name)], retain_graph=True)
-        assert torch.allclose(gradient, reference, atol=1e-6)
+    weights = [model.embedding.weight, model.layers[0].raw.weight_hh_l0]
+    pairs = zip(torch.autograd.grad(penalty, weights), torch.autograd.grad(expected, weights), strict=True)
+    assert all(torch.allclose(gradient, reference, atol=1e-6) for gradient, reference in pairs)
 
 
 def test_a_single_word_has_no_temporal_penalty() -> None:
@@ -242,20 +259,18 @@ def test_the_carried_state_is_saved_and_loaded_whatever_the_batch_size() -> None
     model.carried.keep(model(tokens(), model.carried.read()).state)
     file = io.BytesIO()
     torch.save(model.state_dict(), file)
-    file.seek(0)
     for batch_size in (0, 4, 5):
         other = build()
         other.carried.reset(batch_size)
-        other.load_state_dict(torch.load(file, weights_only=True))
         file.seek(0)
+        other.load_state_dict(torch.load(file, weights_only=True))
         for there, here in zip(other.carried.read(), model.carried.read(), strict=True):
             assert torch.equal(there, here)
 
 
 def test_a_state_of_another_width_does_not_load() -> None:
-    wide, narrow = CarriedState([5]), CarriedState([4])
     with pytest.raises(RuntimeError, match="size mismatch for hidden0"):
-        narrow.load_state_dict(wide.state_dict())
+        CarriedState([4]).load_state_dict(CarriedState([5]).state_dict())
 
 
 def test_reset_forgets() -> None:
@@ -266,18 +281,14 @@ def test_reset_forgets() -> None:
     assert not any(tensor.any() for tensor in state.read())
 
 
-def test_language_models_are_told_from_others() -> None:
+def test_other_models_and_other_tasks_are_refused() -> None:
     assert as_language_model(build()) is not None
     with pytest.raises(SpecError, match=r"needs a language model, and Linear is none; use `model: awd_lstm`"):
         as_language_model(torch.nn.Linear(2, 2))
-
-
-def test_images_cannot_be_read() -> None:
-    plugin = models.load("awd_lstm")
-    with pytest.raises(
-        SpecError, match=r"model awd_lstm reads text, and this task gives examples of shape \(3, 32, 32\)"
-    ):
-        plugin.build(plugin.Options(name="awd_lstm"), (3, 32, 32), 10)
+    for name, inputs in (("awd_lstm", (3, 32, 32)), ("lstm", (64,))):
+        plugin = models.load(name)
+        with pytest.raises(SpecError, match=rf"model {name} reads text, and this task gives examples of shape \("):
+            plugin.build(plugin.Options(name=name), inputs, 10)
 
 
 @pytest.mark.parametrize(
