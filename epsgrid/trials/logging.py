@@ -1,7 +1,7 @@
-"""Write a trial's curve to TensorBoard, MLflow or Weights & Biases as well, where the spec wants it.
+"""Write a trial's curve to TensorBoard, MLflow or Weights & Biases as well, where the spec asks for it.
 
-The store alone counts: what goes wrong with a tracker is noted once in the trial's log, and that tracker is left alone
-from then on. A trial that goes on after an interruption goes on in the same place.
+Only the store counts: an error of a tracker is noted in the trial's log, and the tracker is not used any more. A trial
+that goes on after an interruption goes on in the same TensorBoard folder or run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 
 
 class _Tracker(Protocol):
-    """One place that curves are written to; any method may raise."""
+    """A tracker of one trial; any method may raise."""
 
     def epoch(self, row: Mapping[str, float], epoch: int) -> None: ...
 
@@ -69,7 +69,7 @@ class Trackers:
             self._guarded(name, tracker.epoch, row, record.epoch)
 
     def end(self, state: str, result: TrialResult | None = None) -> None:
-        """Write how the trial came out, or that it was left for now, and close the trackers."""
+        """Write the trial's result, or that it was interrupted, and close the trackers."""
         row = _result_row(result) if result is not None else {}
         for name, tracker in list(self._open.items()):
             self._guarded(name, tracker.end, row, state)
@@ -163,7 +163,7 @@ def _settings(trial: str, identity: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _name(settings: Mapping[str, Any]) -> str:
-    """Return what a trial is called there: its settings, and enough of its id to tell it from others."""
+    """Return a trial's name in a tracker: its settings, and enough of its id to tell it from others."""
     epsilon = "" if settings["epsilon"] is None else f"-eps{settings['epsilon']:g}"
     return f"lr{settings['learning_rate']:g}{epsilon}-seed{settings['seed']}-{settings['trial'][:6]}"
 

@@ -11,7 +11,7 @@ WAS_RUN_AGAIN = True
 
 if __name__ == "__main__":
     folder, *trials = sys.argv[1:]
-    told = jobs.Told()
+    recorder = jobs.Recorder()
     stop = jobs.StopWhen(Path(folder) / "stop")
     signal.signal(signal.SIGINT, lambda *_: (Path(folder) / "stop").touch())
     signal.signal(signal.SIGTERM, lambda *_: (Path(folder) / "stop").touch())
@@ -20,8 +20,8 @@ if __name__ == "__main__":
         [Job(folder, trial) for trial in trials],
         function,
         slots=2,
-        notify=told,
+        notify=recorder,
         stop=stop,
         preload=("tests.executors.jobs",),
     )
-    print(told.statuses)
+    print(recorder.statuses)

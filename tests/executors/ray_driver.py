@@ -9,14 +9,14 @@ from tests.executors import jobs
 
 if __name__ == "__main__":
     folder, *trials = sys.argv[1:]
-    told = jobs.Told()
+    recorder = jobs.Recorder()
     signal.signal(signal.SIGTERM, lambda *_: (Path(folder) / "stop").touch())
     ray.run(
         [Job(folder, trial) for trial in trials],
         jobs.work,
         slots=2,
-        notify=told,
+        notify=recorder,
         stop=jobs.StopWhen(Path(folder) / "stop"),
         preload=("no_such_module",),
     )
-    print(told.statuses)
+    print(recorder.statuses)

@@ -7,6 +7,6 @@ from tests.executors import jobs
 
 if __name__ == "__main__":
     folder, *trials = sys.argv[1:]
-    told = jobs.Told()
-    slurm.run([Job(folder, trial) for trial in trials], jobs.work, slots=2, notify=told, stop=jobs.StopWhen())
-    print(told.statuses)
+    recorder = jobs.Recorder()
+    slurm.run([Job(folder, trial) for trial in trials], jobs.work, slots=2, notify=recorder, stop=jobs.StopWhen())
+    print(recorder.statuses)

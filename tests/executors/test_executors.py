@@ -12,7 +12,7 @@ from epsgrid.executors import ExecutorPlugin, Job, JobStatus
 from epsgrid.stages.experiment import resolve
 from epsgrid.stages.sweep import sweep
 from epsgrid.store.records import TrialResult, read_epochs
-from tests.executors.jobs import StopWhen, Told, work
+from tests.executors.jobs import Recorder, StopWhen, work
 from tests.stages.conftest import SPEC, NeverStop
 
 
@@ -27,56 +27,56 @@ def test_all_files_are_known() -> None:
 
 
 def test_all_jobs_end_with_their_own_status(executor: ExecutorPlugin, tmp_path: Path) -> None:
-    told = Told()
-    executor.run(_jobs(tmp_path, "return-0", "return-3", "return-75"), work, slots=2, notify=told, stop=StopWhen())
-    assert told.statuses == {"return-0": 0, "return-3": 3, "return-75": 75}
+    recorder = Recorder()
+    executor.run(_jobs(tmp_path, "return-0", "return-3", "return-75"), work, slots=2, notify=recorder, stop=StopWhen())
+    assert recorder.statuses == {"return-0": 0, "return-3": 3, "return-75": 75}
     assert len(list(tmp_path.glob("*.ended"))) == 3
 
 
 def test_no_jobs_are_no_work(executor: ExecutorPlugin) -> None:
-    told = Told()
-    executor.run([], work, slots=1, notify=told, stop=StopWhen())
-    assert told.events == []
+    recorder = Recorder()
+    executor.run([], work, slots=1, notify=recorder, stop=StopWhen())
+    assert recorder.events == []
 
 
 def test_a_job_that_raises_is_reported_and_the_others_finish(executor: ExecutorPlugin, tmp_path: Path) -> None:
-    told = Told()
-    executor.run(_jobs(tmp_path, "short-1", "raise-2", "short-3"), work, slots=1, notify=told, stop=StopWhen())
-    assert told.statuses == {"short-1": 0, "raise-2": JobStatus.FAILED, "short-3": 0}
+    recorder = Recorder()
+    executor.run(_jobs(tmp_path, "short-1", "raise-2", "short-3"), work, slots=1, notify=recorder, stop=StopWhen())
+    assert recorder.statuses == {"short-1": 0, "raise-2": JobStatus.FAILED, "short-3": 0}
 
 
 def test_a_job_that_is_killed_is_reported_and_the_others_finish(executor: ExecutorPlugin, tmp_path: Path) -> None:
     if executor is executors.load("inline"):
         pytest.skip("an inline job is this very process")
-    told = Told()
-    executor.run(_jobs(tmp_path, "short-1", "kill-2", "short-3"), work, slots=1, notify=told, stop=StopWhen())
-    assert told.statuses == {"short-1": 0, "kill-2": -signal.SIGKILL, "short-3": 0}
+    recorder = Recorder()
+    executor.run(_jobs(tmp_path, "short-1", "kill-2", "short-3"), work, slots=1, notify=recorder, stop=StopWhen())
+    assert recorder.statuses == {"short-1": 0, "kill-2": -signal.SIGKILL, "short-3": 0}
 
 
 @pytest.mark.parametrize("slots", [1, 3])
 def test_jobs_begin_in_order_and_never_more_than_slots_at_once(
     executor: ExecutorPlugin, tmp_path: Path, slots: int
 ) -> None:
-    told, trials = Told(), [f"short-{number}" for number in range(7)]
-    executor.run(_jobs(tmp_path, *trials), work, slots=slots, notify=told, stop=StopWhen())
+    recorder, trials = Recorder(), [f"short-{number}" for number in range(7)]
+    executor.run(_jobs(tmp_path, *trials), work, slots=slots, notify=recorder, stop=StopWhen())
     if executor is executors.load("slurm"):  # it starts them in order, and cannot see which is quicker to begin
-        assert sorted(told.started) == trials
+        assert sorted(recorder.started) == trials
     else:
-        assert told.started == trials
-    assert 1 <= told.most_at_once <= slots
+        assert recorder.started == trials
+    assert 1 <= recorder.most_at_once <= slots
 
 
 def test_a_stop_asked_for_before_the_first_job_starts_none(executor: ExecutorPlugin, tmp_path: Path) -> None:
-    told = Told()
-    executor.run(_jobs(tmp_path, "short-1"), work, slots=1, notify=told, stop=StopWhen(tmp_path))
-    assert told.events == []
+    recorder = Recorder()
+    executor.run(_jobs(tmp_path, "short-1"), work, slots=1, notify=recorder, stop=StopWhen(tmp_path))
+    assert recorder.events == []
 
 
 def test_a_stop_starts_nothing_more(executor: ExecutorPlugin, tmp_path: Path) -> None:
-    told, stop = Told(), StopWhen(tmp_path / "long-1.began")
-    executor.run(_jobs(tmp_path, "long-1", "short-2", "short-3"), work, slots=1, notify=told, stop=stop)
-    assert told.started == ["long-1"]
-    assert list(told.statuses) == ["long-1"]
+    recorder, stop = Recorder(), StopWhen(tmp_path / "long-1.began")
+    executor.run(_jobs(tmp_path, "long-1", "short-2", "short-3"), work, slots=1, notify=recorder, stop=stop)
+    assert recorder.started == ["long-1"]
+    assert list(recorder.statuses) == ["long-1"]
 
 
 def test_what_notify_raises_comes_through(executor: ExecutorPlugin, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from epsgrid import models, optimizers
 from epsgrid.store.paths import TrialFolder
 from epsgrid.store.records import EpochRecord, Scores, read_epochs
 from epsgrid.tasks import Metric
+from epsgrid.trials.building import seed_epoch, seed_weights
 from epsgrid.trials.device import computes_in_bfloat16, one_thread
-from epsgrid.trials.seeding import seed_epoch, seed_weights
 from epsgrid.trials.train import Interrupted, _Run, best_epoch
 from tests.trials.conftest import make_setting
 
@@ -91,7 +91,7 @@ def test_metrics_ahead_of_the_checkpoint_are_trained_again(setting, tmp_path):
     assert curves(folder.path) == curves(tmp_path / "whole")
 
 
-def test_a_damaged_checkpoint_is_told_and_the_trial_starts_over(setting, tmp_path):
+def test_a_damaged_checkpoint_is_reported_and_the_trial_starts_over(setting, tmp_path):
     trial, folder = setting.trial(), TrialFolder(tmp_path / "trial")
     whole = setting.train(tmp_path / "whole", trial)
     with pytest.raises(Interrupted):
@@ -165,10 +165,7 @@ def test_average_of_the_last_epochs_is_scored(tmp_path):
         run.resume(setting.warnings.append)
         with one_thread():
             while run.epoch < epochs:
-                run._start_epoch()
-                for batch in run._batches(lambda: False):
-                    run._step(batch)
-                run._end_epoch()
+                run.train_epoch(lambda: False)
         weights.append({name: value.double() for name, value in run.model.state_dict().items()})
     run.model.load_state_dict({name: (value + weights[1][name]) / 2 for name, value in weights[0].items()})
     assert whole.test == run.scores("test")

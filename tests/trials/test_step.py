@@ -1,23 +1,16 @@
 import pytest
 
 from epsgrid.spec.model import Schedule
-from epsgrid.trials.schedule import learning_rate_at
-
-
-def test_published_schedule_falls_once_at_epoch_150_of_200():
-    rates = [learning_rate_at(1e-3, Schedule(), epoch, 200) for epoch in range(200)]
-    assert rates[:150] == [1e-3] * 150
-    assert rates[150:] == pytest.approx([1e-4] * 50)
+from epsgrid.trials.step import learning_rate_at
 
 
 def test_every_milestone_multiplies_once_more():
     schedule = Schedule(milestones=(0.3, 0.6, 0.8), factor=0.2)
     rates = [learning_rate_at(1.0, schedule, epoch, 10) for epoch in range(10)]
     assert rates == pytest.approx([1, 1, 1, 0.2, 0.2, 0.2, 0.04, 0.04, 0.008, 0.008])
-
-
-def test_a_single_epoch_keeps_the_base_rate():
-    assert learning_rate_at(0.5, Schedule(), 0, 1) == 0.5
+    published = [learning_rate_at(1e-3, Schedule(), epoch, 200) for epoch in range(200)]
+    assert published == pytest.approx([1e-3] * 150 + [1e-4] * 50)
+    assert learning_rate_at(0.5, Schedule(), 0, 1) == 0.5, "a single epoch keeps the base rate"
 
 
 def test_inverse_root_rises_to_the_base_and_falls_with_the_root():
