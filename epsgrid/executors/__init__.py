@@ -18,7 +18,7 @@ DEFAULT_EXECUTION = Execution()
 
 
 class Exclusive(IntEnum):
-    """What a job has for itself while it runs; a trial that ran out of memory beside others is tried again so."""
+    """What a job has for itself; a trial that ran out of memory beside others has it when it is tried again."""
 
     NO = 0
     DEVICE = 1
@@ -27,13 +27,7 @@ class Exclusive(IntEnum):
 
 @dataclass(frozen=True)
 class Job:
-    """One piece of work, small and picklable.
-
-    Attributes:
-        experiment: the experiment's folder, absolute.
-        trial: the trial's id.
-        exclusive: what it needs for itself. Two jobs that differ only in this are equal.
-    """
+    """A trial's id and its experiment's absolute folder. Two jobs that differ only in `exclusive` are equal."""
 
     experiment: str
     trial: str
@@ -79,7 +73,7 @@ JobEvent = JobStarted | JobEnded
 
 
 class StopRequest(Protocol):
-    """Whether to stop; executors ask between jobs and several times a second while they wait."""
+    """Whether to stop; executors ask about 10 times a second, and between jobs."""
 
     def level(self) -> int:
         """Return 0: go on; 1: start no more jobs, let running ones save and end; 2: kill running jobs."""
@@ -99,15 +93,15 @@ class ExecutorPlugin(Protocol):
         stop: StopRequest,
         execution: Execution = DEFAULT_EXECUTION,
     ) -> None:
-        """Run all jobs; return when all have ended, or a stop was asked for and the running ones have ended.
+        """Run all jobs; return when all have ended, or after a stop when the running ones have.
 
         Args:
-            jobs: the jobs, started in this order. An exclusive job has no other job of this call on its CUDA device; on
-                its machine where it uses no CUDA device or asks for the machine.
+            jobs: started in this order. Beside an exclusive job no other job of this call runs on its CUDA device, or
+                where it has none or asks for the machine, on its machine.
             work: a function of an importable module, never of the main script; its return value is the exit status.
             slots: jobs at once, at least 1.
             notify: called in the caller's thread. If it raises, running jobs are killed and the error passes on.
-            stop: asked about 10 times a second.
+            stop: whether to stop.
             execution: the spec's settings; each executor reads its own.
 
         Raises:

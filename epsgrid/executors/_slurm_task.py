@@ -12,7 +12,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from multiprocessing.context import ForkProcess
 from pathlib import Path
@@ -22,9 +21,7 @@ from epsgrid.executors import Job, JobStatus, slurm
 from epsgrid.executors._process import end_with_parents, job_status, oom_kills
 from epsgrid.executors._slurm_script import Array
 from epsgrid.store.atomic import write_text
-from epsgrid.store.lease import STALE_S
 
-_TRY_AGAIN_S = 5.0
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 _SAVED = (JobStatus.STOPPED, -signal.SIGTERM)  # with a checkpoint, or before there was anything to save
 
@@ -73,24 +70,13 @@ def main(arguments: list[str]) -> int:
     write_text(folder / f"{index}.started", "")
     module, _, function = array.work.partition(":")
     work: Callable[[Job], int] = getattr(importlib.import_module(module), function)
-    status = _run(signals, work, Job(array.experiment, array.trials[int(index)]))
+    status = signals.run(work, Job(array.experiment, array.trials[int(index)]))
     if signals.time_is_up and status in _SAVED:
-        if slurm.call("scontrol", "requeue", f"{os.environ['SLURM_ARRAY_JOB_ID']}_{index}") is not None:
+        if not slurm.call("scontrol", "requeue", f"{os.environ['SLURM_ARRAY_JOB_ID']}_{index}").returncode:
             return JobStatus.STOPPED
         print("the time limit is near, and scontrol did not queue the task again", file=sys.stderr)
     write_text(folder / f"{index}.ended", str(status))
     return status if status >= 0 else 128 - status
-
-
-def _run(signals: _Signals, work: Callable[[Job], int], job: Job) -> int:
-    """Run the job. Where it runs again because its node failed, wait until the lease taken there counts as stale."""
-    status = signals.run(work, job)
-    deadline = time.monotonic() + STALE_S + 2 * _TRY_AGAIN_S
-    runs_again = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
-    while status == JobStatus.HELD_ELSEWHERE and runs_again and not signals.any and time.monotonic() < deadline:
-        time.sleep(_TRY_AGAIN_S)
-        status = signals.run(work, job)
-    return status
 
 
 def _run_job(work: Callable[[Job], int], job: Job) -> None:

@@ -38,9 +38,6 @@ PRELOAD = ("epsgrid.worker",)
 CANNOT_START = 126
 """Status of a job for which no process could be started; the reason is on stderr."""
 
-SERVER_DIED = 255
-"""Status of a job whose end nobody saw because the server died; the job is killed."""
-
 _STARTING = threading.Lock()  # what is changed while a process starts belongs to the whole of this one
 _POLL_S = 0.05
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)

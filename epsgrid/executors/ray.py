@@ -3,17 +3,12 @@
 Each slot is an actor that holds the resources of one trial (`execution.ray.cpus`, `gpus`) and gets one trial after
 another. Actors and not tasks: a task's worker would import torch for every trial, could not be asked to save, and could
 not say when it really began. Ray's own retries are off, since a sweep has its own: the trial of a lost worker or node
-is reported as killed, and another slot is made where there is room.
+is reported as killed, and another slot is made where there is room. An exclusive trial takes whole GPUs, or all
+processors of the largest node, and runs after the other trials of the same call.
 
-Ray reserves fractions of a GPU and does not watch its memory. An exclusive trial takes whole GPUs, or all processors of
-the largest node, and runs after the other trials of the same call.
-
-All state is in the store. The experiment's folder must be the same on every node, as must epsgrid and the data. When
-this process dies, Ray ends its slots, and the same command goes on from the checkpoints. When the cluster's head dies,
-Ray ends this process within a minute. A trial whose holder was lost with its node is skipped until its lease is stale,
-a minute at most.
-
-Without an address a cluster is made on this machine for the time of the call; see `_ray_cluster`.
+All state is in the store. The experiment's folder, epsgrid and the data must be the same on every node. When this
+process dies, Ray ends its slots, and the same command goes on from the checkpoints. When the cluster's head dies, Ray
+ends this process within a minute. A trial whose holder was lost with its node waits until its lease is stale, a minute.
 """
 
 from __future__ import annotations
@@ -72,20 +67,20 @@ def run(
 ) -> None:
     """Run all jobs, at most `slots` at once and as many as the cluster has room for; see `ExecutorPlugin.run`.
 
-    `work` is of a module that every node can import; each slot imports the modules of `preload` once for all its
-    trials. At stop level 1 running jobs get SIGTERM, at level 2 SIGKILL.
+    Every node must be able to import the module of `work`. Each slot imports the modules of `preload` once. At stop
+    level 1 running jobs get SIGTERM, at level 2 SIGKILL.
 
     Raises:
         ExecutionError: Ray is not installed, no cluster can be joined or started, no node has the resources of a trial,
             or slots cannot start there.
     """
-    assert slots >= 1, "a job needs a slot"
-    assert work.__module__ != "__main__", "the main script is not run again in a job's process"
     if not jobs or stop.level():
         return
     slots = min(slots, len(jobs))
     with _ray_cluster.joined(execution.ray, slots, stop) as ray:
-        for exclusive in Exclusive if ray is not None else ():
+        if ray is None:
+            return
+        for exclusive in Exclusive:
             some = [job for job in jobs if job.exclusive == exclusive]
             if some and not stop.level():
                 needs = needed_resources(execution, ray.nodes(), exclusive)
@@ -96,14 +91,14 @@ def run(
 
 @dataclass(frozen=True)
 class Resources:
-    """What one trial takes of a node."""
+    """Processors and GPUs of a trial, a node or a cluster."""
 
     cpus: float
     gpus: float
 
     @classmethod
     def of(cls, resources: Mapping[str, float]) -> Self:
-        """Return what Ray calls CPU and GPU in the resources of a node or of the cluster."""
+        """Return the resources that Ray calls CPU and GPU."""
         return cls(resources.get("CPU", 0), resources.get("GPU", 0))
 
     def __str__(self) -> str:
@@ -154,11 +149,7 @@ def require_room(nodes: Sequence[Mapping[str, Any]], needs: Resources) -> None:
 
 
 class Slot:
-    """An actor that runs one trial at a time, in a process of its own on the actor's node.
-
-    Trials are forked from a server that belongs to the slot and has imported everything heavy. What kills a trial
-    therefore does not kill the slot, and the next trial starts in milliseconds. The class knows nothing of Ray.
-    """
+    """An actor that runs one trial at a time, as `local` does, in a process of its own on the actor's node."""
 
     def __init__(self, preload: tuple[str, ...], *, uses_gpus: bool) -> None:
         """Prepare this process's environment, which trials inherit."""
@@ -201,10 +192,7 @@ class Slot:
 
 
 def _run_logged(work: Callable[[Job], int], errors: str, job: Job) -> int:
-    """Run a job with stderr in a file, for that of a slot is on another machine.
-
-    The file loses its name as soon as both processes have it open, so that none is left should the slot be killed.
-    """
+    """Run a job with stderr in a file, which loses its name at once so that none is left should the slot be killed."""
     os.dup2(os.open(errors, os.O_WRONLY | os.O_APPEND), 2)
     Path(errors).unlink()
     return work(job)

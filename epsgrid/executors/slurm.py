@@ -10,11 +10,11 @@ the queue. On a stop, waiting tasks are cancelled and running ones save themselv
 command dies, the array goes on: the same command finds what is still queued by the array's name, watches it, and
 submits the rest only.
 
-Limits: an array takes at most 1,000 tasks, and longer lists are submitted one array after another. A task that was
-cancelled by hand counts as failed and is tried again, since the queue does not say why it left. Two commands that watch
-one array share its end: a stop of either stops it. Tasks that an earlier command queued run with the settings that it
-had. Each task starts Python and imports torch, some seconds, so it is for trials of minutes. The tests run the scripts
-with a stand-in for Slurm's commands; Slurm itself was tried by hand, version 22.05 on one node.
+Limits: longer lists than `MOST_TASKS` are submitted one array after another. A task that was cancelled by hand counts
+as failed and is tried again, since the queue does not say why it left. A stop of one of two commands that watch an
+array stops it for both. Tasks that an earlier command queued keep its settings. Each task imports torch for some
+seconds, so it is for trials of minutes. The tests run the scripts with a stand-in for Slurm's commands; Slurm itself
+was tried by hand, version 22.05 on one node.
 """
 
 from __future__ import annotations
@@ -82,8 +82,6 @@ def run(
             sbatch refused it.
         StoreError: the experiment's folder cannot be written.
     """
-    assert slots >= 1, "a job needs a slot"
-    assert work.__module__ != "__main__", "the main script is not run again in a job's process"
     if not jobs or stop.level():
         return
     queued = _queued(jobs)
@@ -101,10 +99,6 @@ def already_submitted(jobs: Sequence[Job]) -> frozenset[Job]:
     return frozenset(_queued(jobs))
 
 
-def _slurm_dir(jobs: Sequence[Job]) -> Path:
-    return ExperimentFolder(Path(jobs[0].experiment)).slurm_dir
-
-
 def _queued(jobs: Sequence[Job]) -> dict[Job, _Task]:
     """Return the jobs that an earlier call submitted and that are not over, each with its task."""
     if missing := [command for command in _COMMANDS if shutil.which(command) is None]:
@@ -112,7 +106,7 @@ def _queued(jobs: Sequence[Job]) -> dict[Job, _Task]:
             f"execution.executor: slurm needs Slurm's commands, and PATH has no {', '.join(missing)};"
             " run it where jobs are submitted, such as a login node, or use `-o execution.executor=local`"
         )
-    slurm_dir = _slurm_dir(jobs)
+    slurm_dir = ExperimentFolder(Path(jobs[0].experiment)).slurm_dir
     arrays = {}
     for path in slurm_dir.glob("*/array.json"):
         array = Array.read(path)
@@ -138,14 +132,14 @@ def _submitted(jobs: Sequence[Job], work: Callable[[Job], int], slots: int, sett
         return {}
     name, function = f"epsgrid-{secrets.token_hex(6)}", f"{work.__module__}:{work.__qualname__}"
     array = Array(name, function, jobs[0].experiment, tuple(job.trial for job in jobs))
-    folder = _slurm_dir(jobs) / name
+    folder = ExperimentFolder(Path(jobs[0].experiment)).slurm_dir / name
     make_folder(folder)
     array.write(folder / "array.json")
     path = folder / "script.sh"
     write_text(path, script(array, folder, settings, slots, os.environ))
-    done = _call("sbatch", "--parsable", str(path))
-    if done is None or done.returncode:
-        reason = "it did not answer" if done is None else done.stderr.strip() or f"status {done.returncode}"
+    done = call("sbatch", "--parsable", str(path))
+    if done.returncode:
+        reason = done.stderr.strip() or f"status {done.returncode}"
         raise ExecutionError(
             f"sbatch refused the job array: {reason}\nThe script is {path}; execution.slurm holds what it asks for"
         )
@@ -230,12 +224,12 @@ class _Watch:
         """Cancel the waiting tasks, and let the running ones save (level 1) or kill them (2)."""
         job_ids = sorted({task.job_id for task in self.left.values()})
         if self.level == 1:
-            _call("scancel", "--quiet", "--state=PENDING", *job_ids)
+            call("scancel", "--quiet", "--state=PENDING", *job_ids)
             # To the batch script alone, which is the task itself and which Slurm would leave out otherwise.
-            _call("scancel", "--quiet", "--batch", "--signal=TERM", *job_ids)
+            call("scancel", "--quiet", "--batch", "--signal=TERM", *job_ids)
             return
-        _call("scancel", "--quiet", "--signal=KILL", *job_ids)
-        if call("scancel", "--quiet", *job_ids) is None:
+        call("scancel", "--quiet", "--signal=KILL", *job_ids)
+        if call("scancel", "--quiet", *job_ids).returncode:
             print(f"scancel failed; to end the trials, call `scancel {' '.join(job_ids)}`", file=sys.stderr)
             self.left.clear()
 
@@ -245,23 +239,17 @@ def queue(names: Iterable[str]) -> dict[tuple[str, int], str] | None:
 
     None where squeue does not answer. A task that is just ending is still in the queue.
     """
-    answer = call("squeue", "--noheader", "--array", f"--name={','.join(names)}", "--format=%F|%K|%j")
-    if answer is None:
-        return None
-    rows = (line.strip().split("|", 2) for line in answer.splitlines() if line.strip())
-    return {(name, int(index)): job_id for job_id, index, name in rows if index.isdecimal()}
+    done = call("squeue", "--noheader", "--array", f"--name={','.join(names)}", "--format=%F|%K|%j")
+    rows = (line.strip().split("|", 2) for line in done.stdout.splitlines() if line.strip())
+    found = {(name, int(index)): job_id for job_id, index, name in rows if index.isdecimal()}
+    return None if done.returncode else found
 
 
-def call(*command: str) -> str | None:
-    """Return the output of one of Slurm's commands; None where it fails, cannot be run or does not answer."""
-    done = _call(*command)
-    return None if done is None or done.returncode else done.stdout
-
-
-def _call(*command: str) -> subprocess.CompletedProcess[str] | None:
+def call(*command: str) -> subprocess.CompletedProcess[str]:
+    """Run one of Slurm's commands; where it cannot be run or does not answer, the status is not 0 either."""
     try:
         return subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=_ANSWER_S, stdin=subprocess.DEVNULL
         )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return subprocess.CompletedProcess(command, 1, "", f"it did not answer ({error})")

@@ -13,7 +13,7 @@ import torch
 from epsgrid import optimizers
 from epsgrid.errors import CorruptRecordError
 from epsgrid.observing.restoring import generator_states, restore_generators
-from epsgrid.spec.model import Spec
+from epsgrid.spec.model import Schedule, Spec, Training
 from epsgrid.store.atomic import compact_json, write_text
 from epsgrid.store.paths import TrialFolder
 from epsgrid.store.records import EpochRecord, Scores, TrialResult, append_epoch
@@ -24,7 +24,6 @@ from epsgrid.trials.checkpoint import Checkpoint, KeptWeights, load_checkpoint, 
 from epsgrid.trials.device import lay_out_state
 from epsgrid.trials.logging import Trackers
 from epsgrid.trials.observations import Observations
-from epsgrid.trials.step import learning_rate_at, take_step
 
 STEPS_BETWEEN_CHECKS = 25
 """A loss that is no longer finite is noticed within this many steps; asking every step would stall a GPU."""
@@ -258,6 +257,51 @@ class _Run:
         with torch.inference_mode():
             scores = dict(self.task.evaluate(self.model, split))
         return Scores(scores.pop("loss"), scores.pop(self.task.metric.name), scores)
+
+
+def learning_rate_at(base: float, schedule: Schedule, epoch: int, epochs: int, step: int = 0) -> float:
+    """Return the learning rate of a step.
+
+    Args:
+        base: the rate of the first epoch of a step schedule; the highest rate, after the warm-up, of an inverse root.
+        schedule: which rule, with its settings.
+        epoch: counted from 0.
+        epochs: length of the whole run.
+        step: number of optimizer steps taken before, over all epochs.
+
+    Returns:
+        Step schedule: `base` times the factor once for every milestone reached; with the published ×0.1 at 150 of 200,
+        epoch 149 still has the base rate and epoch 150 a tenth of it. Inverse root (fairseq's recipe, warm-up from 0):
+        `base` · min(t / w, √(w / t)) at step t = 1, 2, … with a warm-up of w steps.
+
+    >>> learning_rate_at(1.0, Schedule(), 149, 200), learning_rate_at(1.0, Schedule(), 150, 200)
+    (1.0, 0.1)
+    """
+    if schedule.kind == "inverse_sqrt":
+        now, warmup = step + 1, schedule.warmup_steps
+        assert warmup is not None
+        return float(base * min(now / warmup, (warmup / now) ** 0.5))
+    reached = sum(epoch >= milestone * epochs - 1e-9 for milestone in schedule.milestones)
+    return float(base * schedule.factor**reached)
+
+
+def take_step(
+    task: Task, model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: Any, training: Training
+) -> torch.Tensor:
+    """Compute the loss of a batch, or of a pair, and its gradient, clip it if the spec says so, and step the optimizer.
+
+    Returns:
+        The loss, a scalar without gradient, still on the device: nothing waits for it.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    device = next(model.parameters()).device
+    with torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bfloat16"):
+        loss, reported = svag.losses(task, model, batch)
+    loss.backward()  # type: ignore[no-untyped-call]
+    if training.clip_norm is not None:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm)
+    optimizer.step()
+    return reported
 
 
 def best_epoch(records: Sequence[EpochRecord], metric: Metric) -> EpochRecord | None:

@@ -12,10 +12,7 @@ from epsgrid import executors
 from epsgrid.executors import ExecutorPlugin, Job, local, ray, slurm
 from epsgrid.spec.model import Execution, Ray
 from tests.executors import fake_slurm
-from tests.executors.jobs import Recorder, StopWhen, is_alive, wait_for, work
-
-LIGHT = ("tests.executors.jobs",)
-"""What servers of trials import in these tests: no torch, so that starting one takes no seconds."""
+from tests.executors.jobs import LIGHT, Recorder, StopWhen, is_alive, wait_for, work
 
 
 @pytest.fixture(scope="package", autouse=True)

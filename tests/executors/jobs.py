@@ -1,15 +1,20 @@
 """What the tests of executors run; a job's `experiment` is a folder to leave notes in, its `trial` says what to do."""
 
+import contextlib
 import os
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from epsgrid.executors import Job, JobEnded, JobEvent
 
 PATIENCE_S = 60
+
+LIGHT = ("tests.executors.jobs",)
+"""What servers of trials import in these tests: no torch, so that starting one takes no seconds."""
 
 
 def note(job: Job, text: str) -> None:
@@ -119,6 +124,28 @@ def pid_of(folder: Path, trial: str) -> int:
 
 def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@contextlib.contextmanager
+def driver(
+    executor: str, folder: Path, *trials: str, environment: Mapping[str, str] = os.environ
+) -> Iterator["subprocess.Popen[str]"]:
+    """Run a command of its own process group, as a shell does; see `driver.py`."""
+    command = [sys.executable, str(Path(__file__).parent / "driver.py"), executor, str(folder), *trials]
+    root, pipe = str(Path(__file__).parents[2]), subprocess.PIPE
+    with subprocess.Popen(
+        command,
+        env={**environment, "PYTHONPATH": root},
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        start_new_session=True,
+        cwd=folder,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 class Recorder:

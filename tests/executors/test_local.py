@@ -1,23 +1,32 @@
-import contextlib
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
 
 from epsgrid.errors import ExecutionError
-from epsgrid.executors import Exclusive, Job, JobEnded, JobStatus, _process, local
+from epsgrid.executors import Exclusive, Job, JobStatus, _process, local
 from epsgrid.executors.local import Slots
 from epsgrid.spec.model import Execution
 from tests.executors.fake_gpus import UUIDS, install
-from tests.executors.jobs import PATIENCE_S, Recorder, StopWhen, is_alive, parent_of, pid_of, stay, wait_for, work
+from tests.executors.jobs import (
+    PATIENCE_S,
+    Recorder,
+    StopWhen,
+    driver,
+    is_alive,
+    parent_of,
+    pid_of,
+    stay,
+    wait_for,
+    work,
+)
 
 
 def _run(folder: Path, *trials: str, slots: int = 2, stop: StopWhen | None = None) -> Recorder:
@@ -27,33 +36,9 @@ def _run(folder: Path, *trials: str, slots: int = 2, stop: StopWhen | None = Non
     return recorder
 
 
-@contextlib.contextmanager
-def _driver(folder: Path, *trials: str) -> Iterator["subprocess.Popen[str]"]:
-    """Run a command of its own process group, as a shell does."""
-    root = Path(__file__).parents[2]
-    command = [sys.executable, str(root / "tests" / "executors" / "driver.py"), str(folder), *trials]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        command, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True, cwd=folder
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def test_each_job_has_a_process_of_its_own_that_cannot_hurt_the_others(tmp_path: Path) -> None:
-    recorder = _run(tmp_path, "kill-1", "exit-200", "return-5", "short-1")
-    assert recorder.statuses == {"kill-1": -signal.SIGKILL, "exit-200": 200, "return-5": 5, "short-1": 0}
-    pids = {path.read_text() for path in tmp_path.glob("*.began")}
-    assert len(pids) == 4
-    assert f"began {os.getpid()}" not in pids
-
-
 def test_what_a_job_raises_is_on_stderr(tmp_path: Path) -> None:
-    with _driver(tmp_path, "raise-2") as driver:
-        out, err = driver.communicate(timeout=PATIENCE_S)
+    with driver("local", tmp_path, "raise-2") as command:
+        out, err = command.communicate(timeout=PATIENCE_S)
     assert out == "{'raise-2': 1}\n"
     assert "RuntimeError: job 2 fails" in err
 
@@ -64,36 +49,6 @@ def test_slots_are_filled(tmp_path: Path) -> None:
     recorder = _run(tmp_path, "save-1", "save-2", "save-3", stop=stop)
     assert recorder.started == ["save-1", "save-2"]
     assert recorder.most_at_once == 2
-
-
-def test_the_first_stop_lets_running_jobs_save(tmp_path: Path) -> None:
-    recorder = _run(tmp_path, "save-1", "short-2", slots=1, stop=StopWhen(tmp_path / "save-1.began"))
-    assert recorder.statuses["save-1"] in (75, -signal.SIGTERM)  # asked before it could listen
-    assert recorder.started == ["save-1"]
-
-
-def test_the_second_stop_kills(tmp_path: Path) -> None:
-    stop = StopWhen(tmp_path / "stubborn-1.began", tmp_path / "stubborn-1.ready")
-    recorder = _run(tmp_path, "stubborn-1", "stubborn-2", slots=1, stop=stop)
-    assert recorder.started == ["stubborn-1"]
-    assert recorder.statuses["stubborn-1"] in (-signal.SIGKILL, -signal.SIGTERM)
-
-
-def test_a_stop_that_comes_as_the_second_kills_at_once(tmp_path: Path) -> None:
-    ready = tmp_path / "stubborn-1.ready"
-    assert _run(tmp_path, "stubborn-1", stop=StopWhen(ready, ready)).statuses == {"stubborn-1": -signal.SIGKILL}
-
-
-def test_whatever_is_raised_running_jobs_are_killed_first(tmp_path: Path) -> None:
-    def notify(event: object) -> None:
-        if isinstance(event, JobEnded):
-            pid_of(tmp_path, "sleep-1")
-            raise RuntimeError("cannot draw")
-
-    jobs = [Job(str(tmp_path), trial) for trial in ("sleep-1", "short-2")]
-    with pytest.raises(RuntimeError, match="cannot draw"):
-        local.run(jobs, work, slots=2, notify=notify, stop=StopWhen())
-    assert not is_alive(pid_of(tmp_path, "sleep-1"))
 
 
 def test_a_job_for_which_no_process_can_start_is_reported_and_the_others_run(
@@ -121,7 +76,7 @@ def test_a_server_that_dies_takes_its_jobs_along_and_is_replaced(tmp_path: Path)
             return 0
 
     recorder = _run(tmp_path, "sleep-1", "short-2", slots=1, stop=KillServerOnce(tmp_path / "sleep-1.began"))
-    assert recorder.statuses == {"sleep-1": local.SERVER_DIED, "short-2": 0}
+    assert recorder.statuses == {"sleep-1": 255, "short-2": 0}
     wait_for(lambda: not is_alive(pid_of(tmp_path, "sleep-1")))
 
 
@@ -157,8 +112,8 @@ def test_the_environment_is_left_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_job_has_one_thread_its_signals_and_no_second_run_of_the_main_script(tmp_path: Path) -> None:
-    with _driver(tmp_path, "facts") as driver:
-        out, err = driver.communicate(timeout=PATIENCE_S)
+    with driver("local", tmp_path, "facts") as command:
+        out, err = command.communicate(timeout=PATIENCE_S)
     assert (out, err) == ("{'facts': 0}\n", "")
     assert (tmp_path / "facts.facts").read_text() == "facts [] [True, False] ('1', '1') False"
 
@@ -166,22 +121,22 @@ def test_a_job_has_one_thread_its_signals_and_no_second_run_of_the_main_script(t
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_whole_group_leaves_the_decision_to_the_command(tmp_path: Path, number: signal.Signals) -> None:
     """What a terminal does on Ctrl-C, and a batch system at its time limit."""
-    with _driver(tmp_path, "save-1", "save-2", "save-3") as driver:
+    with driver("local", tmp_path, "save-1", "save-2", "save-3") as command:
         for trial in ("save-1", "save-2"):
             pid_of(tmp_path, trial)
         time.sleep(0.2)  # until they listen
-        os.killpg(driver.pid, number)
-        out, err = driver.communicate(timeout=PATIENCE_S)
-    assert (err, driver.returncode) == ("", 0)
+        os.killpg(command.pid, number)
+        out, err = command.communicate(timeout=PATIENCE_S)
+    assert (err, command.returncode) == ("", 0)
     assert out in ("{'save-1': 75, 'save-2': 75}\n", "{'save-2': 75, 'save-1': 75}\n")
 
 
 def test_a_killed_command_takes_jobs_and_server_along(tmp_path: Path) -> None:
-    with _driver(tmp_path, "sleep-1", "stubborn-2") as driver:
+    with driver("local", tmp_path, "sleep-1", "stubborn-2") as command:
         pids = [pid_of(tmp_path, trial) for trial in ("sleep-1", "stubborn-2")]
         pids.append(parent_of(pids[0]))
         assert all(is_alive(pid) for pid in pids)
-        driver.kill()
+        command.kill()
         wait_for(lambda: not any(is_alive(pid) for pid in pids))
 
 

@@ -1,26 +1,24 @@
 """Ray itself, on this machine: a cluster that stays, a node that comes and goes, clusters of a command's own."""
 
-import contextlib
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from epsgrid.errors import ExecutionError
-from epsgrid.executors import Exclusive, Job, JobEnded, JobStarted, ray
+from epsgrid.executors import Exclusive, Job, JobStarted, ray
 from epsgrid.spec.model import Execution, Ray
 from tests.executors.conftest import RayCluster
 from tests.executors.jobs import (
     PATIENCE_S,
     Recorder,
     StopWhen,
+    driver,
     is_alive,
     parent_of,
     pid_of,
@@ -41,14 +39,6 @@ def _slot_of(folder: Path, trial: str) -> int:
     return parent_of(parent_of(pid_of(folder, trial)))
 
 
-def test_each_job_has_a_process_of_its_own_that_cannot_hurt_the_others(ray_cluster: RayCluster, tmp_path: Path) -> None:
-    recorder = Recorder()
-    jobs = _jobs(tmp_path, "kill-1", "exit-200", "return-5", "short-1")
-    ray_cluster.run(jobs, work, slots=2, notify=recorder, stop=StopWhen())
-    assert recorder.statuses == {"kill-1": -signal.SIGKILL, "exit-200": 200, "return-5": 5, "short-1": 0}
-    assert len({path.read_text() for path in tmp_path.glob("*.began")}) == 4
-
-
 def test_what_a_job_raises_is_on_stderr(
     ray_cluster: RayCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -57,20 +47,6 @@ def test_what_a_job_raises_is_on_stderr(
     assert out == ""
     assert "trial raise-2: Process" in err
     assert err.endswith("RuntimeError: job 2 fails\n")
-
-
-def test_the_first_stop_lets_running_jobs_save(ray_cluster: RayCluster, tmp_path: Path) -> None:
-    recorder, stop = Recorder(), StopWhen(tmp_path / "save-1.began")
-    ray_cluster.run(_jobs(tmp_path, "save-1", "short-2"), work, slots=1, notify=recorder, stop=stop)
-    assert recorder.started == ["save-1"]
-    assert recorder.statuses["save-1"] in (75, -signal.SIGTERM)  # asked before it could listen
-
-
-def test_the_second_stop_kills(ray_cluster: RayCluster, tmp_path: Path) -> None:
-    ready = tmp_path / "stubborn-1.ready"
-    recorder = Recorder()
-    ray_cluster.run(_jobs(tmp_path, "stubborn-1"), work, slots=1, notify=recorder, stop=StopWhen(ready, ready))
-    assert recorder.statuses == {"stubborn-1": -signal.SIGKILL}
 
 
 def test_a_slot_that_is_killed_takes_its_job_along_and_is_replaced(
@@ -90,17 +66,6 @@ def test_a_slot_that_is_killed_takes_its_job_along_and_is_replaced(
     assert "trial sleep-1: its worker or node was lost (" in capsys.readouterr().err
     wait_for(lambda: not is_alive(pid_of(tmp_path, "sleep-1")))
     assert set(ray_cluster.temporary.glob("epsgrid-slot-*")) <= before
-
-
-def test_whatever_is_raised_running_jobs_are_killed(ray_cluster: RayCluster, tmp_path: Path) -> None:
-    def notify(event: object) -> None:
-        if isinstance(event, JobEnded):
-            pid_of(tmp_path, "sleep-1")
-            raise RuntimeError("cannot draw")
-
-    with pytest.raises(RuntimeError, match="cannot draw"):
-        ray_cluster.run(_jobs(tmp_path, "sleep-1", "short-2"), work, slots=2, notify=notify, stop=StopWhen())
-    wait_for(lambda: not is_alive(pid_of(tmp_path, "sleep-1")))
 
 
 def test_a_node_that_is_lost_in_the_middle(ray_cluster: RayCluster, tmp_path: Path) -> None:
@@ -339,50 +304,39 @@ def test_a_stop_while_a_cluster_starts(tmp_path: Path) -> None:
     assert recorder.events == []
 
 
-@contextlib.contextmanager
-def _driver(folder: Path, *trials: str) -> Iterator["subprocess.Popen[str]"]:
-    """Run a command with a cluster of its own, in a process group of its own, as a shell does."""
-    pytest.importorskip("ray", reason="the package ray is not installed")
-    root = Path(__file__).parents[2]
+def _environment(home: Path) -> dict[str, str]:
+    """Return the environment of a command that makes its own cluster."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    environment = {**kept, "PYTHONPATH": str(root), "HOME": str(folder / "home")}
-    command = [sys.executable, str(root / "tests" / "executors" / "ray_driver.py"), str(folder), *trials]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        command, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True, cwd=folder
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    return {**kept, "HOME": str(home)}
 
 
 def test_a_cluster_of_its_own_is_quiet_leaves_home_alone_and_lets_jobs_save_on_a_signal_to_the_group(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "home").mkdir()
-    with _driver(tmp_path, "save-1", "save-2", "save-3") as driver:
+    home = tmp_path / "home"
+    with driver("ray", tmp_path, "save-1", "save-2", "save-3", environment=_environment(home)) as command:
         head = _head_of(_slot_of(tmp_path, "save-1"))
         pid_of(tmp_path, "save-2")
         environment = Path(f"/proc/{pid_of(tmp_path, 'save-1')}/environ").read_bytes().split(b"\0")
         assert f"HOME={tmp_path / 'home'}".encode() in environment
         time.sleep(0.3)  # until they listen
-        os.killpg(driver.pid, signal.SIGTERM)
-        out, err = driver.communicate(timeout=PATIENCE_S)
-    assert (err, driver.returncode) == ("", 0)
+        os.killpg(command.pid, signal.SIGTERM)
+        out, err = command.communicate(timeout=PATIENCE_S)
+    assert (err, command.returncode) == ("", 0)
     assert out in ("{'save-1': 75, 'save-2': 75}\n", "{'save-2': 75, 'save-1': 75}\n")
     assert not is_alive(head)
     assert list((tmp_path / "home").iterdir()) == []
 
 
 def test_a_killed_command_takes_its_cluster_and_jobs_along(tmp_path: Path) -> None:
-    with _driver(tmp_path, "sleep-1") as driver:
+    with driver("ray", tmp_path, "sleep-1", environment=_environment(tmp_path)) as command:
         pids = [pid_of(tmp_path, "sleep-1"), _slot_of(tmp_path, "sleep-1")]
         pids += [parent_of(pids[1]), _head_of(pids[1])]
         assert all(is_alive(pid) for pid in pids)
         folder = Path(Path(f"/proc/{pids[-1]}/cmdline").read_bytes().split(b"\0")[-2].decode())
         assert folder.is_dir()
-        driver.kill()
+        command.kill()
         wait_for(lambda: not any(is_alive(pid) for pid in pids))
     assert not folder.exists()
 
