@@ -1,6 +1,7 @@
 import errno
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,21 +13,19 @@ from epsgrid.store.lease import Lease
 from epsgrid.store.records import TrialFailure, TrialResult
 from epsgrid.tasks import digits
 from epsgrid.worker import failure_status, main, run_job
-from tests.stages.conftest import SPEC, NeverStop
+from tests.stages.conftest import SPEC
 
 TOO_MUCH = 2**50
 
 
 @pytest.fixture
-def experiment(tmp_path, monkeypatch):
+def experiment(tmp_path):
     """An experiment whose trials are planned and stored, but not run."""
     path = tmp_path / "spec.yaml"
     path.write_text(SPEC)
     asked = resolve(path, None, (), tmp_path / "runs")
-    with monkeypatch.context() as patched:
-        patched.setattr("epsgrid.executors.inline.run", lambda jobs, work, **options: None)
-        patched.setattr("epsgrid.stages.running._Runner._is_left", lambda runner, trial: False)
-        sweep(asked, "conventional", workers=1, fail_fast=False, notify=lambda event: None, stop=NeverStop())
+    stop = SimpleNamespace(level=lambda: 1)
+    sweep(asked, "conventional", workers=1, fail_fast=False, notify=lambda event: None, stop=stop)
     return asked.folder
 
 

@@ -101,7 +101,9 @@ def _connected(ray: ModuleType, address: str) -> Iterator[None]:
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     handlers = {number: signal.getsignal(number) for number in numbers}
     try:
-        _require_listener(address)
+        host, _, port = address.rpartition(":")
+        if host and port.isdecimal() and "/" not in host:  # Ray would try for minutes to reach HOST:PORT
+            socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises many types
         raise ExecutionError(
@@ -118,13 +120,6 @@ def _connected(ray: ModuleType, address: str) -> Iterator[None]:
             yield
     finally:
         ray.shutdown()
-
-
-def _require_listener(address: str) -> None:
-    """Raise OSError where nobody listens at HOST:PORT, which Ray would try to reach for minutes."""
-    host, _, port = address.rpartition(":")
-    if host and port.isdecimal() and "/" not in host:
-        socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S).close()
 
 
 @contextlib.contextmanager

@@ -13,7 +13,6 @@ ends this process within a minute. A trial whose holder was lost with its node w
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 import os
@@ -85,8 +84,11 @@ def run(
             if some and not stop.level():
                 needs = needed_resources(execution, ray.nodes(), exclusive)
                 require_room(ray.nodes(), needs)
-                with contextlib.closing(_Pool(ray, work, needs, min(slots, len(some)), preload, notify)) as pool:
+                pool = _Pool(ray, work, needs, min(slots, len(some)), preload, notify)
+                try:
                     pool.run(some, stop)
+                finally:
+                    pool.end_slots(and_running=True)  # none is left, unless something was raised
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,7 @@ def _run_logged(work: Callable[[Job], int], errors: str, job: Job) -> int:
 
 
 class _Pool:
-    """The slots of a cluster that were asked for, by what they are doing."""
+    """The slots of a cluster, by what they are doing."""
 
     def __init__(
         self,
@@ -214,9 +216,10 @@ class _Pool:
         # `Slot.stop` needs the second of the two threads.
         options = {"num_cpus": needs.cpus, "num_gpus": needs.gpus, "max_concurrency": 2, "max_restarts": 0}
         self.make = functools.partial(ray.remote(**options)(Slot).remote, preload, uses_gpus=bool(needs.gpus))
-        self.starting: dict[Any, Any] = {}  # reference of the call `ready` -> slot
         self.idle: list[Any] = []
-        self.running: dict[Any, tuple[Any, Job]] = {}  # reference of the call `run` -> slot, job
+        self.calls: dict[
+            Any, tuple[Any, Job | None]
+        ] = {}  # reference of a call -> its slot, and the job; None: `ready`
         self.level = self.lost_starts = 0
         self.checked, self.has_warned = time.monotonic(), False
 
@@ -225,44 +228,44 @@ class _Pool:
         while True:
             if (level := stop.level()) > self.level:
                 self.level = level
-                for slot, _ in self.running.values():
-                    slot.stop.remote(level)
+                for slot, job in self.calls.values():
+                    if job is not None:
+                        slot.stop.remote(level)
             if self.level:
                 waiting.clear()
             while waiting and self.idle:
                 slot, job = self.idle.pop(), waiting.popleft()
                 self.notify(JobStarted(job))
-                self.running[slot.run.remote(self.work, job)] = slot, job
+                self.calls[slot.run.remote(self.work, job)] = slot, job
             if not waiting:
-                self._end_unused()
-            if not waiting and not self.running:
-                return
-            while len(self.starting) + len(self.running) < min(self.slots, len(waiting) + len(self.running)):
+                self.end_slots(and_running=False)
+                if not self.calls:
+                    return
+            for _ in range(min(self.slots, len(waiting) + self._running()) - len(self.calls)):
                 slot = self.make()
-                self.starting[slot.ready.remote()] = slot
+                self.calls[slot.ready.remote()] = slot, None
             self._wait()
 
-    def close(self) -> None:
-        """End all slots, and with them the jobs that still run: none does, unless something was raised."""
-        for slot, _ in self.running.values():
+    def end_slots(self, *, and_running: bool) -> None:
+        """End the slots that have no job, or all of them."""
+        ended = {call: slot for call, (slot, job) in self.calls.items() if job is None or and_running}
+        for slot in (*self.idle, *ended.values()):
             self.ray.kill(slot)
-        self._end_unused()
-
-    def _end_unused(self) -> None:
-        for slot in (*self.starting.values(), *self.idle):
-            self.ray.kill(slot)
-        self.starting.clear()
         self.idle.clear()
+        self.calls = {call: rest for call, rest in self.calls.items() if call not in ended}
+
+    def _running(self) -> int:
+        return sum(job is not None for _, job in self.calls.values())
 
     def _wait(self) -> None:
         """Wait a moment for slots to start and jobs to end; check now and then that slots can start at all."""
-        ready, _ = self.ray.wait([*self.starting, *self.running], num_returns=1, timeout=_POLL_S)
-        for call in ready:
-            if call in self.starting:
-                self._on_ready(call, self.starting.pop(call))
+        for call in self.ray.wait([*self.calls], num_returns=1, timeout=_POLL_S)[0]:
+            slot, job = self.calls.pop(call)
+            if job is None:
+                self._on_ready(call, slot)
             else:
-                self._on_end(call, *self.running.pop(call))
-        if self.running or self.idle:
+                self._on_end(call, slot, job)
+        if self.idle or self._running():
             self.checked = time.monotonic()
         elif time.monotonic() - self.checked > _CHECK_S:
             self.checked = time.monotonic()

@@ -226,7 +226,9 @@ class _Runner:
                 executor.run(jobs, _work, slots=self.slots, notify=self._on_job, stop=self, execution=execution)
             else:
                 time.sleep(_POLL_S)  # another sweep on this folder holds all trials that are left
-            left = [trial for trial in left if self._is_left(trial)]
+            states = {trial.id: trial_state(self.folder.trial(trial.id)) for trial in left}
+            retries = execution.retries
+            left = [one for one in left if states[one.id] not in self.settled and self.attempts[one.id] <= retries]
 
     def _ready(self, executor: ExecutorPlugin, left: Sequence[PlannedTrial]) -> list[Job]:
         """Return the jobs that nobody holds, and those that an earlier command submitted to the executor.
@@ -241,21 +243,15 @@ class _Runner:
         self.asked_about |= held
         return [job for job in jobs if job not in held or job in submitted]
 
-    def _is_left(self, trial: PlannedTrial) -> bool:
-        state = trial_state(self.folder.trial(trial.id))
-        return state not in self.settled and self.attempts[trial.id] <= self.execution.retries
-
     def _on_job(self, event: JobEvent) -> None:
-        trial = self.trials[event.job.trial]
+        trial, folder = self.trials[event.job.trial], self.folder.trial(event.job.trial)
         if isinstance(event, JobStarted):
             if self.watch is not None:
                 self.watch.start(trial.id)
             self.notify(TrialStarted(trial))
-        elif event.status != JobStatus.HELD_ELSEWHERE:
-            self._on_end(trial, event)
-
-    def _on_end(self, trial: PlannedTrial, event: JobEnded) -> None:
-        folder = self.folder.trial(trial.id)
+            return
+        if event.status == JobStatus.HELD_ELSEWHERE:
+            return
         if event.status != JobStatus.FINISHED and not self.level():
             self.attempts[trial.id] += 1
             self._note_failure(folder, event)
