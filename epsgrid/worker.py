@@ -1,18 +1,19 @@
-"""Run one stored trial: what executors start, also as `python -m epsgrid.worker EXPERIMENT_FOLDER TRIAL_ID`.
+"""Run one stored trial; executors call `run_job`, people `python -m epsgrid.worker EXPERIMENT_FOLDER TRIAL_ID`.
 
 The trial's settings are read from the store and its result is written there; the exit status only says how it went.
-Importing this module imports torch with everything that a trial needs, so that a fork of a process that has done so
+Importing this module imports torch and everything else that a trial needs, so that a fork of a process that has done so
 starts in milliseconds.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import errno
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,17 +34,11 @@ from epsgrid.store.paths import ExperimentFolder, TrialFolder
 from epsgrid.store.provenance import provenance
 from epsgrid.store.pruning import is_asked, note_pruned
 from epsgrid.store.records import ExperimentRecord, TrialFailure
-from epsgrid.trials.adopting import adopt
-from epsgrid.trials.checkpoint import is_kept
 from epsgrid.trials.device import keep_freed_memory, one_thread, resolve_device
-from epsgrid.trials.memory import peak_memory, ran_out
 from epsgrid.trials.train import Interrupted, Pruned, Trial, run_trial
 
-_FAILED = {
-    None: JobStatus.FAILED,
-    "machine": JobStatus.OUT_OF_MEMORY,
-    "device": JobStatus.DEVICE_OUT_OF_MEMORY,
-}
+_DEVICE_ERRORS = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+_MACHINE_ERROR = "can't allocate memory"  # of torch's allocator for processors, whose error is a RuntimeError
 
 
 class _LeaseLost(Exception):  # noqa: N818 - not an error: somebody else is at work on the trial
@@ -53,13 +48,10 @@ class _LeaseLost(Exception):  # noqa: N818 - not an error: somebody else is at w
 def run_job(job: Job) -> int:
     """Run one trial of an experiment to its end.
 
-    Args:
-        job: the experiment's folder and the trial's id.
-
     Returns:
-        0: a result is stored (`done` or `diverged`), or it was asked to end early and has. 1: it failed; failure.json
-        and log.txt say why. 75: it was asked to stop and saved a checkpoint. 76: another living process holds the
-        trial.
+        A `JobStatus`. FINISHED: a result is stored (`done` or `diverged`), or the trial was pruned. FAILED and the two
+        OUT_OF_MEMORY: failure.json and log.txt say why. STOPPED: it was asked to stop and saved a checkpoint.
+        HELD_ELSEWHERE: another living process holds the trial.
     """
     experiment = ExperimentFolder(Path(job.experiment))
     folder = experiment.trial(job.trial)
@@ -80,7 +72,7 @@ def run_job(job: Job) -> int:
 def _run_held(
     experiment: ExperimentFolder, folder: TrialFolder, lease: Lease, stopped: Callable[[], bool], log: TextIO
 ) -> int:
-    """Run the trial whose lease we hold; one that is lost on the way leaves everything to the new holder."""
+    """Run the trial whose lease we hold; where the lease is lost on the way, leave everything to the new holder."""
 
     def should_stop() -> bool:
         if lease.lost():
@@ -92,14 +84,12 @@ def _run_held(
         log.flush()
 
     try:
-        spec, trial, earlier = _read_trial(experiment, folder)
+        spec, trial = _read_trial(experiment, folder)
         note(f"start: lr {trial.learning_rate:g}, epsilon {trial.epsilon}, seed {trial.seed}")
-        adopt(experiment, folder, trial.identity, earlier, note)
         device = resolve_device(spec.execution.device, spec.training.precision)
         plugin = tasks.load(spec.task.name)
         data = tasks.of_trial(plugin, spec.task, trial.identity["data"])
         task = plugin.build(spec.task, data, device)
-        where = provenance(["epsgrid.worker", str(experiment.root), folder.id])
         result = run_trial(
             spec,
             trial,
@@ -107,15 +97,18 @@ def _run_held(
             folder,
             device,
             should_stop=should_stop,
-            provenance=where,
+            provenance=provenance(["epsgrid.worker", str(experiment.root), folder.id]),
             warn=note,
             should_prune=lambda: is_asked(folder),
         )
         if lease.lost(max_age_s=0):
             raise _LeaseLost
-        dataclasses.replace(result, provenance={**result.provenance, **peak_memory(device)}).write(folder.result_json)
+        if device.type == "cuda":  # what torch held; CUDA itself takes some hundred megabytes more
+            peak = {"cuda_peak_bytes": torch.cuda.max_memory_reserved(device)}
+            result = dataclasses.replace(result, provenance={**result.provenance, **peak})
+        result.write(folder.result_json)
         folder.failure_json.unlink(missing_ok=True)
-        _drop_checkpoint(folder, spec.execution.keep_checkpoints)
+        folder.checkpoint.unlink(missing_ok=True)
         note(f"{result.state}{f': {result.reason}' if result.reason else ''}")
     except _LeaseLost:
         note("lease lost: this process was away for so long that another took the trial over")
@@ -132,21 +125,17 @@ def _run_held(
     except Exception as error:  # whatever went wrong in a trial is stored with it and must not end the sweep
         note(traceback.format_exc())
         _store_failure(folder, error)
-        return _FAILED[ran_out(error)]
+        return failure_status(error)
     return JobStatus.FINISHED
 
 
-def _read_trial(experiment: ExperimentFolder, folder: TrialFolder) -> tuple[Spec, Trial, tuple[Mapping[str, Any], ...]]:
-    """Return the spec, the trial, and the trainings that trials here had before.
-
-    Training and optimizer are the trial's own: the experiment may have been given more epochs since the trial was
-    planned, and a trial at another batch size has other decays.
-    """
+def _read_trial(experiment: ExperimentFolder, folder: TrialFolder) -> tuple[Spec, Trial]:
+    """Return the spec and the trial; training and optimizer are the trial's own, which differ at other batch sizes."""
     record = ExperimentRecord.read(experiment.experiment_json)
     identity = unseal(read_json(folder.spec_json), folder.spec_json)
     if trial_id(identity) != folder.id:
         raise CorruptRecordError(
-            f"{folder.spec_json} is of trial {trial_id(identity)}; remove the folder to plan it anew"
+            f"{folder.spec_json} is of trial {trial_id(identity)}; remove the folder to plan it again"
         )
     trial = Trial(
         id=folder.id,
@@ -156,18 +145,29 @@ def _read_trial(experiment: ExperimentFolder, folder: TrialFolder) -> tuple[Spec
         seed=identity["seed"],
     )
     own = {"optimizer": identity["optimizer"], "training": identity["training"]}
-    spec = spec_from_json({**record.spec, **own}, str(experiment.experiment_json))
-    return spec, trial, record.earlier
+    return spec_from_json({**record.spec, **own}, str(experiment.experiment_json)), trial
 
 
-def _drop_checkpoint(folder: TrialFolder, choice: str) -> None:
-    """Remove the checkpoint of a finished trial, unless it is to be kept for a longer one."""
-    if folder.checkpoint.exists() and not is_kept(choice, folder.checkpoint.stat().st_size):
-        folder.checkpoint.unlink(missing_ok=True)
+def failure_status(error: BaseException) -> JobStatus:
+    """Return the status of a trial that failed: whether it, or an error it came from, says that memory ran out.
+
+    >>> failure_status(MemoryError()).name, failure_status(torch.OutOfMemoryError("CUDA out of memory.")).name
+    ('OUT_OF_MEMORY', 'DEVICE_OUT_OF_MEMORY')
+    """
+    seen: list[BaseException] = []
+    while error not in seen:
+        seen.append(error)
+        text = str(error) if isinstance(error, RuntimeError) else ""
+        if isinstance(error, torch.OutOfMemoryError) or any(words in text for words in _DEVICE_ERRORS):
+            return JobStatus.DEVICE_OUT_OF_MEMORY
+        if isinstance(error, MemoryError) or _MACHINE_ERROR in text or getattr(error, "errno", 0) == errno.ENOMEM:
+            return JobStatus.OUT_OF_MEMORY
+        error = error.__cause__ or error.__context__ or error
+    return JobStatus.FAILED
 
 
 def _store_failure(folder: TrialFolder, error: Exception) -> None:
-    """Keep what went wrong beside the trial; a folder that cannot even take that is left to the exit status."""
+    """Store what went wrong beside the trial; where that cannot be written either, the exit status must do."""
     trace = str(error) if isinstance(error, EpsgridError) else traceback.format_exc()
     earlier = folder.failure_json.exists()
     failure = TrialFailure(

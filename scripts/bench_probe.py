@@ -25,8 +25,8 @@ from epsgrid.observing.adapters import from_plugin
 from epsgrid.observing.layers import named_layers
 from epsgrid.observing.reading import measure_layers
 from epsgrid.spec import load_spec
+from epsgrid.trials.building import seed_weights
 from epsgrid.trials.device import resolve_device
-from epsgrid.trials.seeding import seed_weights
 
 
 def main() -> None:

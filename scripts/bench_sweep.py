@@ -6,7 +6,8 @@ The ways, each started as a command of its own and timed from outside, start-up 
 
     plain     scripts/plain_cifar.py once per grid point, one after another, torch's threads on all cores
     ray       the same training function by Ray Tune, one trial per core, one torch thread each
-    optuna    the same training function by Optuna's grid sampler, one job per core, one torch thread each
+    optuna    the same training function by Optuna's grid sampler, one job per core, one torch thread each, and no
+              loader processes: its jobs are threads, and a process forked beside other threads can hang
     epsgrid   `epsgrid sweep`, as it is: isolated processes, resumable, gradient magnitudes kept after every epoch
     plain-bfloat16, epsgrid-bfloat16
               the same with autocast to bfloat16, which pays where convolutions are what takes the time
@@ -21,7 +22,8 @@ The cases, all on real CIFAR-10:
               the published models on all images, 2 epochs; for a CUDA device, not for Ray Tune and Optuna
 
 Ways take turns within a round, so that other load on the machine hits them alike; printed are medians over rounds.
-Ray Tune and Optuna are left out, and said to be, where they are not installed.
+Ray Tune and Optuna are left out, with a message, where they are not installed. A way that takes longer than --limit on
+a case is ended and reported.
 """
 
 from __future__ import annotations
@@ -30,8 +32,10 @@ import argparse
 import importlib.util
 import itertools
 import json
+import math
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -45,6 +49,7 @@ from typing import Any, Literal
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
+LIMIT_S = 3600.0
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 TRIALS_PER_DEVICE = 4
@@ -87,9 +92,12 @@ class Outcome:
     accuracies: tuple[float, ...]
 
 
+NONE = Outcome(math.nan, (math.nan,))
+"""Of a way that did not end."""
+
 Precision = Literal["float32", "bfloat16"]
-Way = Callable[[Case, Path, Path], tuple[float, ...]]
-"""Trains a case's points, data and a folder for files being given; returns the best test accuracy of each."""
+Way = Callable[[Case, Path, Path, float], tuple[float, ...]]
+"""Trains a case's points, given data, a folder for files and a deadline; returns the best test accuracy of each."""
 
 
 def prepare(folder: Path) -> None:
@@ -107,16 +115,32 @@ def prepare(folder: Path) -> None:
         np.save(folder / f"{name}_labels.npy", split.labels[order])
 
 
+def output_of(command: Sequence[str], deadline: float) -> str:
+    """Return what a command prints; kill it with all its processes at the deadline.
+
+    Raises:
+        subprocess.TimeoutExpired: the deadline has passed.
+    """
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        try:
+            printed, _ = process.communicate(timeout=max(0.0, deadline - time.monotonic()))
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return printed
+
+
 def by_plain(precision: Precision) -> Way:
-    def run(case: Case, data: Path, folder: Path) -> tuple[float, ...]:
+    def run(case: Case, data: Path, folder: Path, deadline: float) -> tuple[float, ...]:
         accuracies = []
         for point in case.points:
             options = [part for name, value in point.items() for part in (f"--{name}", str(value))]
             if precision == "bfloat16":
                 options.append("--bfloat16")
             command = [sys.executable, str(HERE / "plain_cifar.py"), "--data", str(data), *options]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            accuracies.append(float(json.loads(done.stdout)["accuracy"]))
+            accuracies.append(float(json.loads(output_of(command, deadline))["accuracy"]))
         return tuple(accuracies)
 
     return run
@@ -125,10 +149,9 @@ def by_plain(precision: Precision) -> Way:
 def by_program(way: str) -> Way:
     """Return what runs this script again as the program of one way."""
 
-    def run(case: Case, data: Path, folder: Path) -> tuple[float, ...]:
+    def run(case: Case, data: Path, folder: Path, deadline: float) -> tuple[float, ...]:
         command = [sys.executable, str(Path(__file__)), "--as", way, "--cases", case.name, "--data", str(data)]
-        done = subprocess.run([*command, "--folder", str(folder)], check=True, capture_output=True, text=True)
-        return tuple(json.loads(done.stdout.splitlines()[-1]))
+        return tuple(json.loads(output_of([*command, "--folder", str(folder)], deadline).splitlines()[-1]))
 
     return run
 
@@ -167,7 +190,8 @@ def be_optuna(case: Case, data: Path, folder: Path) -> list[float]:
     numbers = list(range(len(case.points)))
 
     def objective(trial: Any) -> float:
-        return plain_cifar.train(data=str(data), **case.points[trial.suggest_categorical("point", numbers)])
+        point = case.points[trial.suggest_categorical("point", numbers)]
+        return plain_cifar.train(data=str(data), loader_workers=0, **point)
 
     sampler = optuna.samplers.GridSampler({"point": numbers})
     study = optuna.create_study(sampler=sampler, direction="maximize")
@@ -176,7 +200,7 @@ def be_optuna(case: Case, data: Path, folder: Path) -> list[float]:
 
 
 def by_epsgrid(precision: Precision) -> Way:
-    def run(case: Case, data: Path, folder: Path) -> tuple[float, ...]:
+    def run(case: Case, data: Path, folder: Path, deadline: float) -> tuple[float, ...]:
         spec = {
             "experiment": case.name,
             "task": {
@@ -194,7 +218,7 @@ def by_epsgrid(precision: Precision) -> Way:
         path = folder / "spec.yaml"
         path.write_text(json.dumps(spec))  # JSON is YAML
         command = [sys.executable, "-m", "epsgrid", "sweep", str(path), "--runs", str(folder / "runs"), "--quiet"]
-        subprocess.run(command, check=True, capture_output=True, text=True)
+        output_of(command, deadline)
         results = sorted((folder / "runs").glob("*/trials/*/result.json"))
         return tuple(json.loads(result.read_text())["test"]["metric"] for result in results)
 
@@ -211,10 +235,14 @@ WAYS: dict[str, Way] = {
 }
 
 
-def measure(case: Case, way: str, data: Path) -> Outcome:
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+def measure(case: Case, way: str, data: Path, limit_s: float) -> Outcome | None:
+    """Return how a way did on a case; None where it did not end within the limit."""
+    with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
         began = time.perf_counter()
-        accuracies = WAYS[way](case, data, Path(folder))
+        try:
+            accuracies = WAYS[way](case, data, Path(folder), time.monotonic() + limit_s)
+        except subprocess.TimeoutExpired:
+            return None
         seconds = time.perf_counter() - began
     assert len(accuracies) == len(case.points), (way, len(accuracies))
     return Outcome(seconds, accuracies)
@@ -254,6 +282,7 @@ def main() -> None:
     parser.add_argument("--as", dest="role", choices=("ray", "optuna"), help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds that a way may take on a case")
     asked = parser.parse_args()
     cases = [case for case in CASES if case.name in asked.cases]
     if asked.role:
@@ -270,10 +299,13 @@ def main() -> None:
             outcomes: dict[str, list[Outcome]] = {way: [] for way in ways}
             for number in range(asked.rounds):
                 for way in ways[number % len(ways) :] + ways[: number % len(ways)]:
-                    outcomes[way].append(measure(case, way, Path(folder)))
-            plain = statistics.median(o.seconds for o in outcomes.get("plain", outcomes[ways[0]]))
+                    if (outcome := measure(case, way, Path(folder), asked.limit)) is not None:
+                        outcomes[way].append(outcome)
+                    else:
+                        print(f"{case.name}: {way} did not end within {asked.limit:g} s", file=sys.stderr)
+            plain = statistics.median(o.seconds for o in outcomes.get("plain") or outcomes[ways[0]] or [NONE])
             for way in ways:
-                print(row(case, way, outcomes[way], plain), flush=True)
+                print(row(case, way, outcomes[way] or [NONE], plain), flush=True)
 
 
 if __name__ == "__main__":

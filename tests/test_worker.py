@@ -1,5 +1,7 @@
+import errno
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,20 +12,20 @@ from epsgrid.stages.sweep import sweep
 from epsgrid.store.lease import Lease
 from epsgrid.store.records import TrialFailure, TrialResult
 from epsgrid.tasks import digits
-from epsgrid.worker import main, run_job
-from tests.stages.conftest import SPEC, NeverStop
+from epsgrid.worker import failure_status, main, run_job
+from tests.stages.conftest import SPEC
+
+TOO_MUCH = 2**50
 
 
 @pytest.fixture
-def experiment(tmp_path, monkeypatch):
+def experiment(tmp_path):
     """An experiment whose trials are planned and stored, but not run."""
     path = tmp_path / "spec.yaml"
     path.write_text(SPEC)
     asked = resolve(path, None, (), tmp_path / "runs")
-    with monkeypatch.context() as patched:
-        patched.setattr("epsgrid.executors.inline.run", lambda jobs, work, **options: None)
-        patched.setattr("epsgrid.stages.running._Runner._is_left", lambda runner, trial: False)
-        sweep(asked, "conventional", workers=1, fail_fast=False, notify=lambda event: None, stop=NeverStop())
+    stop = SimpleNamespace(level=lambda: 1)
+    sweep(asked, "conventional", workers=1, fail_fast=False, notify=lambda event: None, stop=stop)
     return asked.folder
 
 
@@ -38,16 +40,10 @@ def test_a_trial_is_run_to_its_result_and_cleans_up(experiment, job):
     result = TrialResult.read(folder.result_json)
     assert result.id == job.trial
     assert result.state == "done"
-    assert folder.checkpoint.exists(), "a small one is kept, for a trial of more epochs"
+    assert not folder.checkpoint.exists()
     assert "start: lr 0.01" in folder.log.read_text()
     assert run_job(job) == JobStatus.FINISHED
     assert TrialResult.read(folder.result_json) == result
-
-
-def test_a_large_checkpoint_goes_when_the_result_is_there(experiment, job, monkeypatch):
-    monkeypatch.setattr("epsgrid.trials.checkpoint._SMALL_BYTES", 100)
-    assert run_job(job) == JobStatus.FINISHED
-    assert not experiment.trial(job.trial).checkpoint.exists()
 
 
 def test_a_trial_that_somebody_holds_is_left_alone(experiment, job):
@@ -77,20 +73,55 @@ def test_a_failure_is_kept_with_its_trace_and_counted(experiment, job, monkeypat
     assert not folder.failure_json.exists()
 
 
+def raised(make):
+    """Return the error that a call raises."""
+    try:
+        make()
+    except BaseException as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def hidden():
+    try:
+        torch.empty(TOO_MUCH)
+    except RuntimeError as error:
+        raise ValueError("something else") from error
+
+
+def endless():
+    error, other = ValueError("one"), ValueError("two")
+    error.__cause__, other.__cause__ = other, error
+    raise error
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (MemoryError("no room"), JobStatus.OUT_OF_MEMORY),
-        (torch.OutOfMemoryError("CUDA out of memory."), JobStatus.DEVICE_OUT_OF_MEMORY),
+        (raised(lambda: torch.empty(TOO_MUCH)), JobStatus.OUT_OF_MEMORY),
+        (raised(lambda: bytearray(TOO_MUCH)), JobStatus.OUT_OF_MEMORY),
+        (raised(hidden), JobStatus.OUT_OF_MEMORY),
+        (raised(endless), JobStatus.FAILED),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), JobStatus.DEVICE_OUT_OF_MEMORY),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be"), JobStatus.DEVICE_OUT_OF_MEMORY),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), JobStatus.DEVICE_OUT_OF_MEMORY),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), JobStatus.OUT_OF_MEMORY),
+        (OSError(errno.ENOSPC, "No space left on device"), JobStatus.FAILED),
+        (ValueError("CUDA error: out of memory"), JobStatus.FAILED),
+        (RuntimeError("CUDA error: device-side assert triggered"), JobStatus.FAILED),
     ],
 )
-def test_a_want_of_memory_is_told_by_the_status(experiment, job, monkeypatch, error, status):
+def test_errors_about_memory_have_statuses_of_their_own(error, status):
+    assert failure_status(error) == status
+
+
+def test_a_trial_that_runs_out_of_memory_ends_with_that_status(experiment, job, monkeypatch):
     def too_large(*arguments):
-        raise error
+        raise MemoryError("no room")
 
     monkeypatch.setattr("epsgrid.models.mlp.build", too_large)
-    assert run_job(job) == status
-    assert TrialFailure.read(experiment.trial(job.trial).failure_json).error == f"{type(error).__name__}: {error}"
+    assert run_job(job) == JobStatus.OUT_OF_MEMORY
+    assert TrialFailure.read(experiment.trial(job.trial).failure_json).error == "MemoryError: no room"
 
 
 def test_a_damaged_trial_is_named(experiment, job):

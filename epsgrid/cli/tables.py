@@ -74,7 +74,7 @@ def plan_lines(planned: SweepPlan) -> list[str]:
         line += f"; {failed} of them failed before and are tried again"
     if planned.estimated_seconds:
         line += f"; about {duration(planned.estimated_seconds)}"
-    return [line, *planned.extending, *(f"warning: {text}" for text in planned.warnings)]
+    return [line, *(f"warning: {text}" for text in planned.warnings)]
 
 
 def trial_label(trial: PlannedTrial) -> str:

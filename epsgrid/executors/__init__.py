@@ -1,8 +1,7 @@
-"""ONE FILE PER PLACE TO RUN: takes jobs, runs each in its own place, tells how each ended.
+"""Run trials, one file per place to run: this process, this machine, a Ray cluster, a Slurm cluster.
 
-A file `executors/NAME.py` defines `def run(jobs, work, *, slots, notify, stop, execution) -> None`. Results travel
-through the store, never through return values; an executor knows only that a job is a call `work(job)` whose exit
-status says how it went. It knows nothing of training.
+A file `executors/NAME.py` defines `run`, as `ExecutorPlugin` describes it. An executor knows nothing of training: a job
+is a call `work(job)` whose exit status says how it went. Results travel through the store, never through return values.
 """
 
 from __future__ import annotations
@@ -15,38 +14,31 @@ from typing import Protocol
 from epsgrid import plugins
 from epsgrid.spec.model import Execution
 
-NO_SETTINGS = Execution()
-"""What an executor runs with where a spec says nothing of it."""
+DEFAULT_EXECUTION = Execution()
 
 
-class Alone(IntEnum):
-    """What a job has for itself while it runs: the last resort of one for which memory ran out beside others."""
+class Exclusive(IntEnum):
+    """What a job has for itself; a trial that ran out of memory beside others has it when it is tried again."""
 
     NO = 0
-    ON_DEVICE = 1
-    ON_MACHINE = 2
+    DEVICE = 1
+    MACHINE = 2
 
 
 @dataclass(frozen=True)
 class Job:
-    """One piece of work, small and picklable.
-
-    Attributes:
-        experiment: the experiment's folder, absolute.
-        trial: the trial's id.
-        alone: what it needs for itself. A job is the same job with or without.
-    """
+    """A trial's id and its experiment's absolute folder. Two jobs that differ only in `exclusive` are equal."""
 
     experiment: str
     trial: str
-    alone: Alone = field(default=Alone.NO, compare=False)
+    exclusive: Exclusive = field(default=Exclusive.NO, compare=False)
 
 
 class JobStatus(IntEnum):
-    """Exit statuses by which a job says how it went; the last one says the executor of a job that cannot itself.
+    """Exit statuses of jobs.
 
-    OUT_OF_MEMORY is of the machine's memory, DEVICE_OUT_OF_MEMORY of a CUDA device's; either job has said so itself, as
-    one that failed. KILLED_FOR_MEMORY: the system ended it to get memory back.
+    OUT_OF_MEMORY means the machine's memory, DEVICE_OUT_OF_MEMORY that of a CUDA device; the job has stored the failure
+    itself. KILLED_FOR_MEMORY is set by an executor: the system killed the job to get memory back.
     """
 
     FINISHED = 0
@@ -56,6 +48,10 @@ class JobStatus(IntEnum):
     OUT_OF_MEMORY = 77
     DEVICE_OUT_OF_MEMORY = 78
     KILLED_FOR_MEMORY = 79
+
+
+EXPECTED = (JobStatus.FINISHED, JobStatus.STOPPED, JobStatus.HELD_ELSEWHERE)
+"""The statuses of jobs with which nothing went wrong."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +73,15 @@ JobEvent = JobStarted | JobEnded
 
 
 class StopRequest(Protocol):
-    """How much of a hurry there is; asked between jobs and while waiting."""
+    """Whether to stop; executors ask about 10 times a second, and between jobs."""
 
     def level(self) -> int:
-        """Return 0: go on; 1: start nothing more and let running jobs save and end; 2: kill them."""
+        """Return 0: go on; 1: start no more jobs, let running ones save and end; 2: kill running jobs."""
         ...
 
 
 class ExecutorPlugin(Protocol):
-    """What a file of this folder provides; see the module's own words."""
+    """The function that each file of this folder defines."""
 
     def run(
         self,
@@ -95,26 +91,33 @@ class ExecutorPlugin(Protocol):
         slots: int,
         notify: Callable[[JobEvent], None],
         stop: StopRequest,
-        execution: Execution = NO_SETTINGS,
+        execution: Execution = DEFAULT_EXECUTION,
     ) -> None:
-        """Run all jobs, at most `slots` at once, in order; return when all have ended or the stop is obeyed.
+        """Run all jobs; return when all have ended, or after a stop when the running ones have.
 
-        A job that is to be alone has no other job of this call beside it: on its CUDA device, or where it has none or
-        wants so, on its machine.
+        Args:
+            jobs: started in this order. Beside an exclusive job no other job of this call runs on its CUDA device, or
+                where it has none or asks for the machine, on its machine.
+            work: a function of an importable module, never of the main script; its return value is the exit status.
+            slots: jobs at once, at least 1.
+            notify: called in the caller's thread. If it raises, running jobs are killed and the error passes on.
+            stop: whether to stop.
+            execution: the spec's settings; each executor reads its own.
 
-        `work` is a module-level function. `notify` is called in the caller's thread. `execution` holds the spec's
-        settings of the executors; each takes its own.
+        Raises:
+            ExecutionError: jobs cannot be run here; the message says what is missing.
         """
         ...
 
 
-def in_hand(executor: ExecutorPlugin, jobs: Sequence[Job]) -> frozenset[Job]:
-    """Return those of some jobs that an executor can watch although another command started them.
+def already_submitted(executor: ExecutorPlugin, jobs: Sequence[Job]) -> frozenset[Job]:
+    """Return the jobs that an earlier command submitted and that still wait or run.
 
-    An executor whose jobs outlive the command has a function `in_hand(jobs)` that says so; the others have none.
+    Only an executor whose jobs outlive the command defines a function `already_submitted(jobs)`; `run` watches these
+    jobs instead of starting them.
     """
-    asked: Callable[[Sequence[Job]], Collection[Job]] = getattr(executor, "in_hand", lambda jobs: ())
-    return frozenset(asked(jobs)) if jobs else frozenset()
+    find: Callable[[Sequence[Job]], Collection[Job]] = getattr(executor, "already_submitted", lambda jobs: ())
+    return frozenset(find(jobs)) if jobs else frozenset()
 
 
 def load(name: str) -> ExecutorPlugin:

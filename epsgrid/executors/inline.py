@@ -1,4 +1,4 @@
-"""Run jobs in this very process, one after another: the simplest place to run, and the one to debug in."""
+"""Run jobs in this process, one after another: the simplest executor, and the one to debug in."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from epsgrid.executors import NO_SETTINGS, Job, JobEnded, JobEvent, JobStarted, JobStatus, StopRequest
+from epsgrid.executors import DEFAULT_EXECUTION, Job, JobEnded, JobEvent, JobStarted, JobStatus, StopRequest
 from epsgrid.spec.model import Execution
 
 
@@ -17,23 +17,20 @@ def run(
     slots: int,
     notify: Callable[[JobEvent], None],
     stop: StopRequest,
-    execution: Execution = NO_SETTINGS,
+    execution: Execution = DEFAULT_EXECUTION,
 ) -> None:
     """Run all jobs in order; see `ExecutorPlugin.run`.
 
-    `slots` is of no use here: there is one. A job that raises ends with `JobStatus.FAILED` and its traceback on stderr.
-    A stop is noticed between jobs; a job that is running notices signals by itself, and nothing kills it.
+    `slots` and `execution` are not used. A job that raises ends with `JobStatus.FAILED` and its traceback on stderr. A
+    stop is noticed between jobs; a running job notices signals itself, and nothing kills it.
     """
     for job in jobs:
         if stop.level():
             return
         notify(JobStarted(job))
-        notify(JobEnded(job, _status(work, job)))
-
-
-def _status(work: Callable[[Job], int], job: Job) -> int:
-    try:
-        return work(job)
-    except Exception:  # one failed job must not end the others
-        traceback.print_exc(file=sys.stderr)
-        return JobStatus.FAILED
+        try:
+            status = work(job)
+        except Exception:  # one failed job must not end the others
+            traceback.print_exc(file=sys.stderr)
+            status = JobStatus.FAILED
+        notify(JobEnded(job, status))

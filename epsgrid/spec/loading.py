@@ -54,6 +54,10 @@ def spec_from_json(values: Mapping[str, Any], source: str) -> Spec:
     Raises:
         SpecError: they are no spec, or its plug-ins are not there.
     """
+    execution = values.get("execution")
+    if isinstance(execution, Mapping):  # earlier versions stored a key that is gone
+        kept = {key: value for key, value in execution.items() if key != "keep_checkpoints"}
+        values = {**values, "execution": kept}
     return check(apply(Document(source, dict(values)), ()))
 
 

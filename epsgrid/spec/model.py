@@ -273,9 +273,6 @@ class Execution(Frozen):
     each processor, or, where CUDA trains, `trials_per_device` on each device that CUDA_VISIBLE_DEVICES shows; more
     workers than that are not used. A trial that runs out of memory is one of its `retries` and has its device, or the
     machine, for itself then.
-
-    `keep_checkpoints` says which finished trials keep their last state, from which one of more epochs goes on: `small`,
-    those of at most a megabyte; `all`, which takes four to five times the model's size for each trial; or `none`.
     """
 
     executor: str = "local"
@@ -283,7 +280,6 @@ class Execution(Frozen):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     trials_per_device: Annotated[int, Field(ge=1)] = 1
     retries: Annotated[int, Field(ge=0)] = 1
-    keep_checkpoints: Literal["small", "all", "none"] = "small"
     log: Log = Log()
     ray: Ray = Ray()
     slurm: Slurm = Slurm()

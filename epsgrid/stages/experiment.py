@@ -13,11 +13,9 @@ from epsgrid.errors import ScalingError, SpecError, StoreError
 from epsgrid.optimizers._scaling import scaling_of
 from epsgrid.spec import differences, identity, load_spec, parse_spec, spec_from_json, spec_to_yaml
 from epsgrid.spec.model import Spec
-from epsgrid.stages.extension import earlier_trainings
 from epsgrid.store.latest import find, remember
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import ExperimentRecord
-from epsgrid.trials.extending import extends
 
 
 @dataclass(frozen=True)
@@ -108,18 +106,17 @@ def enter(asked: Asked, data: tasks.PreparedData) -> None:
     """Create the experiment's folder, or check that it belongs to the same spec and data; make it the latest.
 
     Learning rates, seeds, grids, probe settings and where to run may change from call to call; what would change a
-    trial's numbers may not, but that more epochs may be asked for: see `epsgrid.stages.extension`.
+    trial's numbers may not.
 
     Raises:
         StoreError: the folder holds another experiment; the message names each field that differs.
     """
     folder = asked.folder
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    earlier: tuple[dict[str, Any], ...] = ()
     if folder.experiment_json.exists():
         stored = read_experiment(folder)
         _check_same(asked, stored, data)
-        created, earlier = stored.created, earlier_trainings(asked.spec, stored)
+        created = stored.created
     record = ExperimentRecord(
         name=asked.spec.experiment,
         spec=asked.spec.model_dump(mode="json"),
@@ -127,7 +124,6 @@ def enter(asked: Asked, data: tasks.PreparedData) -> None:
         data_description=data.description,
         created=created,
         epsgrid_version=__version__,
-        earlier=earlier,
     )
     record.write(folder.experiment_json)
     remember(folder.root, asked.runs_root)
@@ -136,13 +132,11 @@ def enter(asked: Asked, data: tasks.PreparedData) -> None:
 def _check_same(asked: Asked, stored: ExperimentRecord, data: tasks.PreparedData) -> None:
     there = spec_from_json(stored.spec, str(asked.folder.experiment_json))
     lines = differences(identity(there), identity(asked.spec))
-    if extends(there.training, asked.spec.training) and all(line.startswith("training.") for line in lines):
-        lines = []
     if stored.data_checksum != data.checksum:
         lines.append(f"data: checksum {stored.data_checksum[:12]}… there, {data.checksum[:12]}… now")
     if lines:
-        raise StoreError(
-            f"{asked.folder.root} holds another experiment:\n  "
-            + "\n  ".join(lines)
-            + "\nGive this one a folder of its own with --out DIR, or another `experiment:` name."
-        )
+        advice = "Give this one a folder of its own with --out DIR, or another `experiment:` name."
+        if there.training.epochs != asked.spec.training.epochs:
+            advice += " Trials of other epochs are other trials, and are trained from their beginning."
+        listed = "\n  ".join(lines)
+        raise StoreError(f"{asked.folder.root} holds another experiment:\n  {listed}\n{advice}")

@@ -1,10 +1,10 @@
-"""End trials early that fall behind the others: which ones is for Optuna's pruners to say.
+"""End trials early that fall behind the others, as decided by Optuna's pruners.
 
-The command that runs trials looks at the scores that they append after every epoch, hands them to a pruner by Optuna's
+The command that runs trials reads the scores that they append after every epoch, gives them to a pruner by Optuna's
 ask-and-tell, and asks a trial that falls behind to end, through a file in its folder. The trial itself compares
 nothing: it looks for that file after each epoch, and the numbers of a trial that goes on are those it would have
-without any of this. All is in the store: when the command dies, trials go on, and the next command learns what there is
-from their files. Two commands on one folder judge what each of them runs, and may only ask too often.
+without any of this. All is in the store: when the command dies, trials go on, and the next command learns from their
+files. Two commands on one folder judge their own trials each, and may at worst ask too often.
 
 What a trial is compared with depends on which others have come how far, so a sweep that prunes is not repeatable to the
 trial. Trials compete whatever their learning rate, ε and seed.
@@ -17,7 +17,7 @@ import math
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
 from epsgrid.errors import CorruptRecordError, ExecutionError, StoreError
@@ -28,17 +28,15 @@ from epsgrid.store.records import EpochRecord, read_epochs
 from epsgrid.store.state import FINISHED, PRUNED
 
 _LOOK_S = 0.5
-_WORDS = {
+_REASONS = {
     "median": "worse than the median of the finished trials after epoch {epoch}",
     "successive_halving": "not among the best by successive halving after epoch {epoch}",
     "hyperband": "not among the best of its bracket by Hyperband after epoch {epoch}",
 }
 
-Direction = Literal["max", "min"]
-
 
 def import_optuna() -> Any:
-    """Return the package optuna, told to be quiet.
+    """Return the package optuna, with its messages off.
 
     Raises:
         ExecutionError: it is not installed.
@@ -54,26 +52,31 @@ def import_optuna() -> Any:
 
 
 class Judge:
-    """Says which trials fall behind, from their scores epoch by epoch."""
+    """Decides which trials fall behind, from their scores epoch by epoch."""
 
-    def __init__(self, prune: Prune, epochs: int, direction: Direction) -> None:
+    def __init__(self, prune: Prune, epochs: int, direction: Literal["max", "min"]) -> None:
         self._optuna = import_optuna()
+        pruners, factor = self._optuna.pruners, prune.reduction_factor or 3
+        if prune.method == "median":
+            pruner = pruners.MedianPruner(prune.startup_trials or 5, n_warmup_steps=prune.first_epoch)
+        elif prune.method == "hyperband":
+            pruner = pruners.HyperbandPruner(prune.first_epoch, max(epochs, prune.first_epoch), factor)
+        else:
+            pruner = pruners.SuccessiveHalvingPruner(prune.first_epoch, factor)
         self._study = self._optuna.create_study(
             direction="maximize" if direction == "max" else "minimize",
             sampler=self._optuna.samplers.RandomSampler(seed=0),
-            pruner=_pruner(self._optuna, prune, epochs),
+            pruner=pruner,
             study_name="epsgrid",
         )
         self._trials: dict[str, Any] = {}
         self._seen: dict[str, int] = {}
 
     def follow(self, trial: str, scores: Sequence[float]) -> int | None:
-        """Take in how a trial stands.
+        """Report the scores of a trial's epochs so far.
 
-        Args:
-            trial: its id.
-            scores: of all its epochs so far; those that were told before are passed over, and those that are not finite
-                are left to the trial itself, which ends by them.
+        Scores that were reported before are skipped, and those that are not finite are left to the trial itself, which
+        ends by them.
 
         Returns:
             The first new epoch, from 1, at which it fell behind; None where it did not.
@@ -90,26 +93,15 @@ class Judge:
         return None
 
     def end(self, trial: str, scores: Sequence[float], *, pruned: bool) -> None:
-        """Take in that a trial is over; what it has scored by then others are compared with."""
+        """Report that a trial is over; others are compared with its scores."""
         while self.follow(trial, scores) is not None:
             pass  # it is over: whether it fell behind matters no more
         asked, finite = self._trials[trial], [score for score in scores if math.isfinite(score)]
         states = self._optuna.trial.TrialState
-        if pruned:
-            self._study.tell(asked, state=states.PRUNED)
-        elif finite:
+        if finite and not pruned:
             self._study.tell(asked, finite[-1])
         else:
-            self._study.tell(asked, state=states.FAIL)
-
-
-def _pruner(optuna: Any, prune: Prune, epochs: int) -> Any:
-    if prune.method == "median":
-        return optuna.pruners.MedianPruner(prune.startup_trials or 5, n_warmup_steps=prune.first_epoch)
-    factor = prune.reduction_factor or 3
-    if prune.method == "hyperband":
-        return optuna.pruners.HyperbandPruner(prune.first_epoch, max(epochs, prune.first_epoch), factor)
-    return optuna.pruners.SuccessiveHalvingPruner(prune.first_epoch, factor)
+            self._study.tell(asked, state=states.PRUNED if pruned else states.FAIL)
 
 
 class Watch:
@@ -120,10 +112,9 @@ class Watch:
         self._folder, self._prune, self._epochs = folder, prune, epochs
         self._judge: Judge | None = None
         self._running: set[str] = set()
-        self._waiting: list[tuple[str, bool]] = []  # trials that are over and not told to the judge yet
+        self._ended: list[tuple[str, bool]] = []  # trials that are over and not reported to the judge yet
         self._sizes: dict[str, int] = {}
         self._lock = threading.Lock()
-        self._warned = False
 
     def learn(self, states: Mapping[str, str]) -> None:
         """Take in the trials that were over before; their states by id."""
@@ -142,30 +133,33 @@ class Watch:
         with self._lock:
             self._running.discard(trial)
             if state in (*FINISHED, PRUNED):
-                self._waiting.append((trial, state == PRUNED))
+                self._ended.append((trial, state == PRUNED))
 
     def look(self) -> list[str]:
         """Look at all trials once; return those that were asked to end."""
         with self._lock:
-            waiting, self._waiting = self._waiting, []
+            ended, self._ended = self._ended, []
             running = sorted(self._running)
-        for trial, pruned in waiting:
-            epochs = self._read(trial)
-            if judge := self._judge_for(epochs):
-                judge.end(trial, _scores(epochs), pruned=pruned)
-        return [trial for trial in running if self._is_behind(trial)]
+        for trial, pruned in ended:
+            scores, judge = self._read(trial)
+            if judge is not None:
+                judge.end(trial, scores, pruned=pruned)
+        return [trial for trial in running if self._ask_if_behind(trial)]
 
     @contextmanager
     def looking(self) -> Iterator[None]:
         """Look every half second while inside, in a thread of its own."""
-        over = threading.Event()
+        over, reported = threading.Event(), False
 
         def watch() -> None:
+            nonlocal reported
             while not over.wait(_LOOK_S):
                 try:
                     self.look()
                 except Exception as error:  # nothing that goes wrong here may end a sweep
-                    self._warn(error)
+                    if not reported:
+                        print(f"pruning: {type(error).__name__}: {error}; trials go on", file=sys.stderr)
+                    reported = True
 
         thread = threading.Thread(target=watch, name="pruning", daemon=True)
         thread.start()
@@ -175,43 +169,32 @@ class Watch:
             over.set()
             thread.join()
 
-    def _is_behind(self, trial: str) -> bool:
-        if not self._has_changed(trial):
-            return False
-        epochs = self._read(trial)
-        judge = self._judge_for(epochs)
-        epoch = judge.follow(trial, _scores(epochs)) if judge is not None else None
-        if epoch is None or len(epochs) >= self._epochs:
-            return False
-        return ask(self._folder.trial(trial), epoch, self._epochs, _WORDS[self._prune.method].format(epoch=epoch))
-
-    def _has_changed(self, trial: str) -> bool:
-        """Say whether a trial's scores are others than at the last look; what is parsed anew costs the most."""
+    def _ask_if_behind(self, trial: str) -> bool:
+        folder = self._folder.trial(trial)
         try:
-            found = self._folder.trial(trial).metrics_jsonl.stat()
+            size = folder.metrics_jsonl.stat().st_size
         except OSError:
             return False
-        seen, self._sizes[trial] = self._sizes.get(trial), found.st_size
-        return found.st_size != seen
+        seen, self._sizes[trial] = self._sizes.get(trial), size
+        if size == seen:  # to parse the file is what costs the most
+            return False
+        scores, judge = self._read(trial)
+        epoch = judge.follow(trial, scores) if judge is not None else None
+        if epoch is None or len(scores) >= self._epochs:
+            return False
+        return ask(folder, epoch, self._epochs, _REASONS[self._prune.method].format(epoch=epoch))
 
-    def _judge_for(self, epochs: Sequence[EpochRecord]) -> Judge | None:
-        """Return the judge, made when the first score tells whether larger or smaller is better."""
+    def _read(self, trial: str) -> tuple[list[float], Judge | None]:
+        """Return a trial's scores by epoch, and the judge.
+
+        The judge is made when the first score tells whether larger or smaller is better; files of earlier versions do
+        not, and get None.
+        """
+        epochs: tuple[EpochRecord, ...] = ()
+        with suppress(CorruptRecordError, StoreError):  # being rewritten, or damaged, which the trial itself reports
+            epochs = read_epochs(self._folder.trial(trial).metrics_jsonl)
         direction = epochs[0].metric_direction if epochs else None
         if self._judge is None and direction is not None:
             self._judge = Judge(self._prune, self._epochs, direction)
-        return self._judge if direction is not None else None
-
-    def _read(self, trial: str) -> tuple[EpochRecord, ...]:
-        try:
-            return read_epochs(self._folder.trial(trial).metrics_jsonl)
-        except (CorruptRecordError, StoreError):  # being rewritten, or damaged: the trial itself will tell
-            return ()
-
-    def _warn(self, error: Exception) -> None:
-        if not self._warned:
-            self._warned = True
-            print(f"pruning: {type(error).__name__}: {error}; trials go on", file=sys.stderr)
-
-
-def _scores(epochs: Sequence[EpochRecord]) -> list[float]:
-    return [epoch.selecting.metric if epoch.selecting is not None else math.nan for epoch in epochs]
+        scores = [epoch.selecting.metric if epoch.selecting is not None else math.nan for epoch in epochs]
+        return scores, self._judge if direction is not None else None

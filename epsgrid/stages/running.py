@@ -1,18 +1,18 @@
-"""Train planned trials: what every kind of sweep shares, from the plan to how each of its trials ended."""
+"""Train the trials of a plan: the one place that does, whatever made the plan."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from epsgrid import executors
 from epsgrid.executors import (
-    Alone,
+    Exclusive,
     ExecutorPlugin,
     Job,
     JobEnded,
@@ -26,9 +26,7 @@ from epsgrid.grids._plan import Plan, PlannedTrial
 from epsgrid.numerics.precision import underflow_warning
 from epsgrid.observing.trackers import require_installed
 from epsgrid.spec.model import Execution, Spec
-from epsgrid.stages import out_of_memory
 from epsgrid.stages.experiment import Asked
-from epsgrid.stages.extension import extending
 from epsgrid.stages.pruning import Watch
 from epsgrid.store.atomic import seal, write_json
 from epsgrid.store.paths import ExperimentFolder, TrialFolder
@@ -38,20 +36,25 @@ from epsgrid.store.state import FINISHED, PRUNED, glance, trial_state
 
 _POLL_S = 0.5
 _CLUSTER_SLOTS = 64
-_TOLD = (JobStatus.FAILED, JobStatus.STOPPED, JobStatus.OUT_OF_MEMORY, JobStatus.DEVICE_OUT_OF_MEMORY)
+_STORED_BY_TRIAL = (JobStatus.FAILED, JobStatus.OUT_OF_MEMORY, JobStatus.DEVICE_OUT_OF_MEMORY)
+_NEEDS = {
+    JobStatus.OUT_OF_MEMORY: Exclusive.MACHINE,
+    JobStatus.KILLED_FOR_MEMORY: Exclusive.MACHINE,
+    JobStatus.DEVICE_OUT_OF_MEMORY: Exclusive.DEVICE,
+}
+"""For a job that ran out of memory, what it has for itself when it is tried again."""
 
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """What a sweep would do, by trial.
+    """What a sweep is going to do.
 
     Attributes:
-        plan: all cells of the grids.
+        plan: the trials.
         states: state of each trial by id; "pending" where nothing is stored.
         mean_seconds: mean cost of the finished trials; None while there is none.
         slots: trials that run at once.
-        extending: which trials go on from shorter ones and which start anew although there are such, a sentence each.
-        unknown: what is not known yet, a sentence each; only a dry run leaves anything open.
+        unknown: a sentence for each thing that is not known yet; only a dry run leaves anything open.
         settled: the states in which a trial is left as it is.
     """
 
@@ -59,7 +62,6 @@ class SweepPlan:
     states: dict[str, str]
     mean_seconds: float | None
     slots: int
-    extending: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     settled: tuple[str, ...] = FINISHED
 
@@ -69,18 +71,18 @@ class SweepPlan:
 
     @property
     def to_run(self) -> int:
-        """Trials without a result, but those that were pruned and are left so."""
+        """Number of trials that are not settled."""
         return len(self.states) - self.count(*self.settled)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is to be said of values of ε that float32, in which every optimizer here keeps v, cannot hold."""
+        """A sentence for each ε that float32, in which every optimizer here keeps v, cannot hold."""
         values = sorted({epsilon for epsilons in self.plan.epsilons.values() for epsilon in epsilons})
         return tuple(line for line in map(underflow_warning, values) if line is not None)
 
     @property
     def estimated_seconds(self) -> float | None:
-        """Wall time that the trials without a result will take; None while no trial has been timed."""
+        """Wall time of the trials to run; None while no trial has been timed."""
         return None if self.mean_seconds is None else self.mean_seconds * self.to_run / self.slots
 
 
@@ -113,7 +115,7 @@ class SweepSummary:
         folder: the experiment's folder.
         states: state of each trial by id.
         failures: of the trials that failed.
-        trained: trials that got their result in this call.
+        trained: number of trials that got their result in this call.
         seconds: wall time of this call.
         settled: the states in which a trial is left as it is.
     """
@@ -145,23 +147,48 @@ def train_planned(
     notify: Callable[[SweepEvent], None],
     stop: StopRequest,
 ) -> SweepSummary:
-    """Train the trials of a plan that have no result yet; arguments and result as of `sweep`."""
+    """Train the trials of a plan that have no result yet; trials that failed earlier are tried again.
+
+    Trials that were pruned earlier are left so while the spec prunes, and trained to their end where it does not.
+
+    Args:
+        asked: the spec and its folder, which must exist.
+        planned: the trials, in the order in which to train them.
+        workers: trials at once; None means as the spec says, see `slots_of`.
+        fail_fast: start nothing more after the first failure.
+        notify: called with the `SweepPlan`, then with each trial's start and end.
+        stop: asked whether to stop.
+
+    Returns:
+        The states of all trials at the end, whether or not the sweep was stopped.
+
+    Raises:
+        StoreError: the folder cannot be written.
+        ExecutionError: trials cannot be run as the spec says, or a package that it asks for is not installed.
+    """
     start = time.perf_counter()
-    log = asked.spec.execution.log
-    require_installed(name for name in ("tensorboard", "mlflow", "wandb") if getattr(log, name))
-    _store_trials(asked.folder, planned)
+    spec, folder = asked.spec, asked.folder
+    require_installed(name for name in ("tensorboard", "mlflow", "wandb") if getattr(spec.execution.log, name))
+    for trial in planned.trials:  # every trial's settings are stored before anything runs
+        path = folder.trial(trial.id).spec_json
+        if not path.exists():
+            write_json(path, seal(trial.identity))
     todo = with_states(planned, asked, workers)
     notify(todo)
-    runner = _Runner(asked, planned, todo.slots, fail_fast, notify, stop)
     left = [trial for trial in planned.trials if todo.states[trial.id] not in todo.settled]
-    if asked.spec.sweep.prune is None:
+    watch = None
+    if spec.sweep.prune is not None:
+        watch = Watch(folder, spec.sweep.prune, spec.training.epochs)
+        watch.learn(todo.states)
+    else:
         for trial in left:
-            spare(asked.folder.trial(trial.id))
-    with runner.watching(todo.states):
+            spare(folder.trial(trial.id))
+    runner = _Runner(asked, todo, fail_fast, notify, stop, watch)
+    with nullcontext() if watch is None else watch.looking():
         runner.run(left)
-    states = {trial.id: trial_state(asked.folder.trial(trial.id)) for trial in planned.trials}
-    failures = tuple(_failure(asked.folder, trial) for trial, state in states.items() if state == "failed")
-    return SweepSummary(asked.folder, states, failures, runner.trained, time.perf_counter() - start, todo.settled)
+    states = {trial.id: trial_state(folder.trial(trial.id)) for trial in planned.trials}
+    failures = tuple(_failure(folder.trial(trial)) for trial, state in states.items() if state == "failed")
+    return SweepSummary(folder, states, failures, runner.trained, time.perf_counter() - start, todo.settled)
 
 
 class _Runner:
@@ -170,104 +197,124 @@ class _Runner:
     def __init__(
         self,
         asked: Asked,
-        planned: Plan,
-        slots: int,
+        todo: SweepPlan,
         fail_fast: bool,
         notify: Callable[[SweepEvent], None],
         stop: StopRequest,
+        watch: Watch | None,
     ) -> None:
-        self.folder, self.slots, self.notify = asked.folder, slots, notify
-        self.execution = asked.spec.execution
-        self.stop = _StopOnFailure(stop) if fail_fast else stop
-        self.trials = {trial.id: trial for trial in planned.trials}
+        self.folder, self.execution = asked.folder, asked.spec.execution
+        self.trials = {trial.id: trial for trial in todo.plan.trials}
+        self.slots, self.settled = todo.slots, todo.settled
+        self.notify, self.watch = notify, watch
+        self.requested, self.fail_fast, self.has_failed = stop, fail_fast, False
         self.attempts: Counter[str] = Counter()
-        self.alone: dict[str, Alone] = {}
+        self.exclusive: dict[str, Exclusive] = {}
         self.asked_about: set[Job] = set()
         self.trained = 0
-        self.settled = _settled(asked.spec)
-        prune = asked.spec.sweep.prune
-        self.watch = Watch(self.folder, prune, asked.spec.training.epochs) if prune is not None else None
 
-    @contextmanager
-    def watching(self, states: Mapping[str, str]) -> Iterator[None]:
-        """Follow the trials and end those early that fall behind, where the spec wants it; `states` were before."""
-        if self.watch is None:
-            yield
-            return
-        self.watch.learn(states)
-        with self.watch.looking():
-            yield
+    def level(self) -> int:
+        """Return the stop level; `executors` ask. With `fail_fast` a failure counts as a stop."""
+        return max(self.requested.level(), int(self.fail_fast and self.has_failed))
 
     def run(self, trials: Sequence[PlannedTrial]) -> None:
-        executor = executors.load(self.execution.executor)
+        executor, execution = executors.load(self.execution.executor), self.execution
         left = list(trials)
-        while left and not self.stop.level():
+        while left and not self.level():
             jobs = self._ready(executor, left)
             if jobs:
-                executor.run(
-                    jobs, _work, slots=self.slots, notify=self._on_job, stop=self.stop, execution=self.execution
-                )
+                executor.run(jobs, _work, slots=self.slots, notify=self._on_job, stop=self, execution=execution)
             else:
-                time.sleep(_POLL_S)  # another sweep on this folder holds all that is left
-            left = [trial for trial in left if self._is_left(trial)]
+                time.sleep(_POLL_S)  # another sweep on this folder holds all trials that are left
+            states = {trial.id: trial_state(self.folder.trial(trial.id)) for trial in left}
+            retries = execution.retries
+            left = [one for one in left if states[one.id] not in self.settled and self.attempts[one.id] <= retries]
 
     def _ready(self, executor: ExecutorPlugin, left: Sequence[PlannedTrial]) -> list[Job]:
-        """Return the jobs that nobody is at work on, and those that an earlier command left to the executor.
+        """Return the jobs that nobody holds, and those that an earlier command submitted to the executor.
 
-        The latter are asked for once: to look into a cluster's queue is not for every half second. Jobs that are to be
-        alone come last, so that no slot stays empty for one while others wait.
+        The executor is asked about each of the latter once: a cluster's queue is not for every half second. Exclusive
+        jobs come last, so that no slot stays empty for one while others wait.
         """
-        jobs = [Job(str(self.folder.root), trial.id, self.alone.get(trial.id, Alone.NO)) for trial in left]
-        jobs.sort(key=lambda job: job.alone)
-        running = {job for job in jobs if trial_state(self.folder.trial(job.trial)) == "running"}
-        watched = executors.in_hand(executor, [job for job in jobs if job in running - self.asked_about])
-        self.asked_about |= running
-        return [job for job in jobs if job not in running or job in watched]
-
-    def _is_left(self, trial: PlannedTrial) -> bool:
-        state = trial_state(self.folder.trial(trial.id))
-        return state not in self.settled and self.attempts[trial.id] <= self.execution.retries
+        jobs = [Job(str(self.folder.root), trial.id, self.exclusive.get(trial.id, Exclusive.NO)) for trial in left]
+        jobs.sort(key=lambda job: job.exclusive)
+        held = {job for job in jobs if trial_state(self.folder.trial(job.trial)) == "running"}
+        submitted = executors.already_submitted(executor, [job for job in jobs if job in held - self.asked_about])
+        self.asked_about |= held
+        return [job for job in jobs if job not in held or job in submitted]
 
     def _on_job(self, event: JobEvent) -> None:
-        trial = self.trials[event.job.trial]
+        trial, folder = self.trials[event.job.trial], self.folder.trial(event.job.trial)
         if isinstance(event, JobStarted):
             if self.watch is not None:
                 self.watch.start(trial.id)
             self.notify(TrialStarted(trial))
-        elif event.status != JobStatus.HELD_ELSEWHERE:
-            self._on_end(trial, event)
-
-    def _on_end(self, trial: PlannedTrial, event: JobEnded) -> None:
-        folder = self.folder.trial(trial.id)
-        if event.status != JobStatus.FINISHED and not self.stop.level():
+            return
+        if event.status == JobStatus.HELD_ELSEWHERE:
+            return
+        if event.status != JobStatus.FINISHED and not self.level():
             self.attempts[trial.id] += 1
-            again = self.attempts[trial.id] <= self.execution.retries
-            if event.status in out_of_memory.NEEDS:
-                needs = out_of_memory.NEEDS[JobStatus(event.status)]
-                self.alone[trial.id] = max(needs, event.job.alone)
-                why = out_of_memory.words(event, self.execution, again=again)
-                _store_out_of_memory(folder, trial.id, event.status, why, self.attempts[trial.id])
-            elif event.status not in _TOLD and not again:
-                _store_silent_end(folder, trial.id, event.status, self.attempts[trial.id])
+            self._note_failure(folder, event)
         state = trial_state(folder)
         if self.watch is not None:
             self.watch.end(trial.id, state)
-        result = _result(folder) if state in FINISHED else None
-        failure = _failure(self.folder, trial.id) if state == "failed" else None
+        result = TrialResult.read(folder.result_json) if state in FINISHED else None
+        failure = _failure(folder) if state == "failed" else None
         self.trained += result is not None
-        if failure is not None and isinstance(self.stop, _StopOnFailure):
-            self.stop.failed = True
+        self.has_failed = self.has_failed or failure is not None
         self.notify(TrialEnded(trial, state, result, failure, read_pruning(folder) if state == PRUNED else None))
 
+    def _note_failure(self, folder: TrialFolder, event: JobEnded) -> None:
+        """Store why a trial failed where it could not do so itself; decide whether it is exclusive when tried again."""
+        attempts = self.attempts[folder.id]
+        is_tried_again = attempts <= self.execution.retries
+        if event.status in _NEEDS:
+            self.exclusive[folder.id] = max(_NEEDS[JobStatus(event.status)], event.job.exclusive)
+            error = out_of_memory_message(event, self.execution, is_tried_again=is_tried_again)
+            if event.status in _STORED_BY_TRIAL:
+                if folder.failure_json.exists():
+                    failure = _failure(folder)
+                    replace(failure, error=f"{error} ({failure.error})").write(folder.failure_json)
+                return
+            error += "; the system ended its process"
+        elif is_tried_again or event.status in (*_STORED_BY_TRIAL, JobStatus.STOPPED):
+            return
+        elif event.status < 0:
+            hint = " (often: out of memory)" if event.status == -9 else ""
+            error = f"its process was killed by signal {-event.status}{hint}"
+        else:
+            error = f"its process ended with status {event.status} and stored no reason; see the command's own messages"
+        ended = datetime.now(UTC).isoformat(timespec="seconds")
+        failure = TrialFailure(folder.id, error, trace="", log=str(folder.log), attempts=attempts, ended=ended)
+        failure.write(folder.failure_json)
 
-class _StopOnFailure:
-    """A stop request that also starts nothing more once a trial has failed."""
 
-    def __init__(self, stop: StopRequest) -> None:
-        self.stop, self.failed = stop, False
+def out_of_memory_message(event: JobEnded, execution: Execution, *, is_tried_again: bool) -> str:
+    """Return a message about a job that ran out of memory: what happens next, or what the user can do.
 
-    def level(self) -> int:
-        return max(self.stop.level(), int(self.failed))
+    Args:
+        event: the job's end.
+        execution: how the spec runs trials.
+        is_tried_again: whether retries are left.
+    """
+    needs, trial = _NEEDS[JobStatus(event.status)], event.job.trial
+    on_device = needs == Exclusive.DEVICE
+    what = f"out of memory of the {'CUDA device' if on_device else 'machine'}"
+    was_alone = event.job.exclusive >= needs or execution.executor in ("inline", "slurm")  # there a trial always is
+    if is_tried_again:
+        return f"{what}{', though it ran alone; it is tried again' if was_alone else '; it is tried again alone'}"
+    if execution.executor == "slurm" and not on_device:
+        return f"{what}: ask for more with execution.slurm.memory, or take a smaller training.batch_size"
+    if was_alone:
+        return (
+            f"{what}, though it ran alone: it needs a smaller training.batch_size or model, or more memory, and then"
+            f" `epsgrid retry {trial}`"
+        )
+    return (
+        f"{what} beside other trials, and no retry was left: `epsgrid retry {trial} --workers 1` trains it alone; a"
+        f" smaller execution.{'trials_per_device' if on_device else 'workers'} leaves more for each,"
+        " execution.retries tries again"
+    )
 
 
 def _work(job: Job) -> int:
@@ -277,43 +324,27 @@ def _work(job: Job) -> int:
     return run_job(job)
 
 
+def _failure(folder: TrialFolder) -> TrialFailure:
+    return TrialFailure.read(folder.failure_json)
+
+
 def with_states(planned: Plan, asked: Asked, workers: int | None) -> SweepPlan:
-    """Return a plan with what is stored of its trials; `workers` as of `sweep`.
+    """Return a plan with the stored states of its trials; `workers` as in `train_planned`.
 
     Raises:
         ExecutionError: trials train on this machine, which does not compute in `training.precision`.
     """
-    _require_precision(asked.spec)
-    seen = {trial.id: glance(asked.folder.trial(trial.id)) for trial in planned.trials}
-    states = {trial: found.state for trial, found in seen.items()}
-    done = [found.seconds for found in seen.values() if found.state == "done" and found.seconds is not None]
-    mean = sum(done) / len(done) if done else None
-    slots = slots_of(asked.spec, workers)
-    return SweepPlan(
-        planned,
-        states,
-        mean,
-        slots,
-        extending(asked.spec, asked.folder, planned.trials, states),
-        settled=_settled(asked.spec),
-    )
-
-
-def _require_precision(spec: Spec) -> None:
-    """Refuse a precision that this machine does not compute in; trials elsewhere find that out there.
-
-    Raises:
-        ExecutionError: it is refused.
-    """
+    spec = asked.spec
     if spec.training.precision != "float32" and spec.execution.executor in ("inline", "local"):
         from epsgrid.trials.device import resolve_device  # torch, only where there is something to find out
 
         resolve_device(spec.execution.device, spec.training.precision)
-
-
-def _settled(spec: Spec) -> tuple[str, ...]:
-    """Return the states in which a trial is left as it is."""
-    return FINISHED if spec.sweep.prune is None else (*FINISHED, PRUNED)
+    found = {trial.id: glance(asked.folder.trial(trial.id)) for trial in planned.trials}
+    states = {trial: one.state for trial, one in found.items()}
+    done = [one.seconds for one in found.values() if one.state == "done" and one.seconds is not None]
+    mean = sum(done) / len(done) if done else None
+    settled = FINISHED if spec.sweep.prune is None else (*FINISHED, PRUNED)
+    return SweepPlan(planned, states, mean, slots_of(spec, workers), settled=settled)
 
 
 def slots_of(spec: Spec, workers: int | None = None) -> int:
@@ -323,69 +354,18 @@ def slots_of(spec: Spec, workers: int | None = None) -> int:
         spec: where CUDA devices of this machine train, they have room for `execution.trials_per_device` each, and more
             workers are not used.
         workers: how many are asked for; None means those of the spec, or without any one per processor, as many as the
-            CUDA devices have room for, and `_CLUSTER_SLOTS` where other machines than this one train.
+            CUDA devices have room for, and 64 where other machines than this one train.
     """
     execution = spec.execution
-    asked = workers or execution.workers
-    if execution.executor == "slurm" or (execution.executor == "ray" and execution.ray.address is not None):
+    asked, executor, gpus = workers or execution.workers, execution.executor, execution.ray.gpus
+    if executor == "slurm" or (executor == "ray" and execution.ray.address is not None):
         return asked or _CLUSTER_SLOTS
-    room = _room_on_devices(execution)
-    if room is None:
-        return asked or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    return min(asked or room, room)
-
-
-def _room_on_devices(execution: Execution) -> int | None:
-    """Return how many trials this machine's CUDA devices have room for; None where they are not used."""
-    if execution.executor == "ray" and execution.ray.gpus == 0:
-        return None
-    devices = len(_devices.training(execution, os.environ))
+    devices = 0 if executor == "ray" and gpus == 0 else len(_devices.training_devices(execution, os.environ))
     if not devices:
-        return None
-    if execution.executor == "inline":
-        return 1
-    if execution.executor == "ray" and execution.ray.gpus is not None:
-        return max(1, int(devices / execution.ray.gpus))
-    return devices * execution.trials_per_device
-
-
-def _store_trials(folder: ExperimentFolder, planned: Plan) -> None:
-    """Write down each trial's settings, before anything runs."""
-    for trial in planned.trials:
-        path = folder.trial(trial.id).spec_json
-        if not path.exists():
-            write_json(path, seal(trial.identity))
-
-
-def _result(folder: TrialFolder) -> TrialResult:
-    return TrialResult.read(folder.result_json)
-
-
-def _failure(experiment: ExperimentFolder, trial: str) -> TrialFailure:
-    path = experiment.trial(trial).failure_json
-    return TrialFailure.read(path)
-
-
-def _store_out_of_memory(folder: TrialFolder, trial: str, status: int, why: str, attempts: int) -> None:
-    """Keep what follows from a trial's want of memory, with the trial's own words where it had any."""
-    if status == JobStatus.KILLED_FOR_MEMORY:
-        _store_end(folder, trial, f"{why}; the system ended its process", attempts)
-    elif folder.failure_json.exists():
-        failure = TrialFailure.read(folder.failure_json)
-        replace(failure, error=f"{why} ({failure.error})").write(folder.failure_json)
-
-
-def _store_silent_end(folder: TrialFolder, trial: str, status: int, attempts: int) -> None:
-    """Keep that a trial's process ended without saying why, as one that a signal killed does."""
-    if status < 0:
-        why = f"its process was killed by signal {-status}" + (" (often: out of memory)" if status == -9 else "")
-    else:
-        why = f"its process ended with status {status} and told nothing; see the command's own messages"
-    _store_end(folder, trial, why, attempts)
-
-
-def _store_end(folder: TrialFolder, trial: str, why: str, attempts: int) -> None:
-    """Keep why a trial's process ended, which could not do so itself."""
-    ended = datetime.now(UTC).isoformat(timespec="seconds")
-    failure = TrialFailure(id=trial, error=why, trace="", log=str(folder.log), attempts=attempts, ended=ended)
-    failure.write(folder.failure_json)
+        return asked or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    room = devices * execution.trials_per_device
+    if executor == "inline":
+        room = 1
+    elif executor == "ray" and gpus is not None:
+        room = max(1, int(devices / gpus))
+    return min(asked or room, room)

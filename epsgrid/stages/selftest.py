@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ _DEADLINE_S = 3600.0
 
 @dataclass(frozen=True)
 class SelfTest:
-    """How the test came out.
+    """The outcome of the test.
 
     Attributes:
         trials: number of trials in the sweep.
@@ -73,15 +74,15 @@ class SelfTest:
         return not (self.differing or self.repeated)
 
 
-def selftest(folder: Path, *, trials: int, kills: int, seed: int, say: Callable[[str], None]) -> SelfTest:
+def selftest(folder: Path, *, trials: int, kills: int, seed: int, report: Callable[[str], None]) -> SelfTest:
     """Run a sweep undisturbed and one with kills, and compare them.
 
     Args:
         folder: an empty folder on the file system to be tested.
-        trials: at least so many trials; rounded up to a multiple of 13.
+        trials: the least number of trials; rounded up to a multiple of 13.
         kills: SIGKILLs to send at random moments; fewer if all trials have ended before.
         seed: of the random moments and victims.
-        say: told the progress, a line each.
+        report: called with lines about the progress.
 
     Raises:
         ExecutionError: the sweep does not run here even undisturbed, or never ended.
@@ -89,14 +90,14 @@ def selftest(folder: Path, *, trials: int, kills: int, seed: int, say: Callable[
     seeds = list(range(-(-trials // _CELLS_PER_SEED)))
     spec = folder / "selftest.yaml"
     spec.write_text(_SPEC.format(seeds=seeds), encoding="utf-8")
-    say(f"undisturbed sweep of {_CELLS_PER_SEED * len(seeds)} trials")
+    report(f"undisturbed sweep of {_CELLS_PER_SEED * len(seeds)} trials")
     start = time.perf_counter()
     process = _start(spec, folder / "whole")
     if process.wait():
         raise ExecutionError(f"the sweep ends with status {process.returncode} here even undisturbed: see {folder}")
     middle = time.perf_counter()
-    say(f"the same sweep with {kills} kills")
-    worker_kills, driver_kills = _Killer(spec, folder / "killed", kills, random.Random(seed), say).run()
+    report(f"the same sweep with {kills} kills")
+    worker_kills, driver_kills = _run_with_kills(spec, folder / "killed", kills, random.Random(seed), report)
     end = time.perf_counter()
     whole, killed = ExperimentFolder(folder / "whole"), ExperimentFolder(folder / "killed")
     ids = [trial.id for trial in whole.trials()]
@@ -111,45 +112,34 @@ def selftest(folder: Path, *, trials: int, kills: int, seed: int, say: Callable[
     )
 
 
-class _Killer:
-    """Gives the command again and again, and kills it or its workers, until the sweep is complete."""
+def _run_with_kills(
+    spec: Path, out: Path, kills: int, rng: random.Random, report: Callable[[str], None]
+) -> tuple[int, int]:
+    """Give the command again and again until the sweep is complete, and kill it or its workers at random moments.
 
-    def __init__(self, spec: Path, out: Path, kills: int, rng: random.Random, say: Callable[[str], None]) -> None:
-        self.spec, self.out, self.kills, self.rng, self.say = spec, out, kills, rng, say
-        self.worker_kills = self.driver_kills = 0
-
-    def run(self) -> tuple[int, int]:
-        deadline = time.monotonic() + _DEADLINE_S
-        process = _start(self.spec, self.out)
-        while True:
-            if process.poll() == 0:
-                return self.worker_kills, self.driver_kills
-            if process.poll() is not None:
-                process = _start(self.spec, self.out)
-            if time.monotonic() > deadline:
-                _kill(process.pid)
-                raise ExecutionError(f"the sweep in {self.out} has not ended within {_DEADLINE_S / 60:.0f} minutes")
-            time.sleep(self.rng.uniform(0.01, _LONGEST_WAIT_S))
-            if self.worker_kills + self.driver_kills < self.kills:
-                self._strike(process)
-
-    def _strike(self, process: subprocess.Popen[bytes]) -> None:
-        """Kill a worker, or now and then the driver; nothing before the first trial has begun."""
-        workers = self._workers()
-        if not workers:
-            return
-        if self.rng.random() < _DRIVER_SHARE:
-            self.driver_kills += _kill(process.pid)
+    Nothing is killed before the first trial has begun. Returns the numbers of killed workers and drivers.
+    """
+    deadline, killed = time.monotonic() + _DEADLINE_S, Counter[str]()
+    process = _start(spec, out)
+    while process.poll() != 0:
+        if process.poll() is not None:
+            process = _start(spec, out)
+        if time.monotonic() > deadline:
+            process.kill()
+            raise ExecutionError(f"the sweep in {out} has not ended within {_DEADLINE_S / 60:.0f} minutes")
+        time.sleep(rng.uniform(0.01, _LONGEST_WAIT_S))
+        running = [trial for trial in ExperimentFolder(out).trials() if trial_state(trial) == "running"]
+        workers = [found.pid for trial in running if (found := holder(trial.lease)) is not None]
+        if killed.total() >= kills or not workers:
+            continue
+        is_driver = rng.random() < _DRIVER_SHARE
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(process.pid if is_driver else rng.choice(workers), signal.SIGKILL)
+            killed["driver" if is_driver else "worker"] += 1
+        if is_driver:
             process.wait()
-        else:
-            self.worker_kills += _kill(self.rng.choice(workers))
-        self.say(f"killed {self.worker_kills} workers, {self.driver_kills} drivers")
-
-    def _workers(self) -> list[int]:
-        found = [
-            holder(trial.lease) for trial in ExperimentFolder(self.out).trials() if trial_state(trial) == "running"
-        ]
-        return [each.pid for each in found if each is not None]
+        report(f"killed {killed['worker']} workers, {killed['driver']} drivers")
+    return killed["worker"], killed["driver"]
 
 
 def _start(spec: Path, out: Path) -> subprocess.Popen[bytes]:
@@ -159,15 +149,8 @@ def _start(spec: Path, out: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
-def _kill(pid: int) -> bool:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, signal.SIGKILL)
-        return True
-    return False
-
-
 def _numbers(trial: TrialFolder) -> tuple[Any, ...] | None:
-    """Return all that a trial has computed, without times and places; None where it has no result."""
+    """Return everything that a trial has computed, without times and places; None where it has no result."""
     if not trial.result_json.exists():
         return None
     result = TrialResult.read(trial.result_json)

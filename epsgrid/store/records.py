@@ -25,9 +25,13 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Record:
-    """What all records share: how they become sealed JSON and come back."""
+    """What all records share: how they become sealed JSON and come back.
+
+    `retired` names fields that earlier versions of epsgrid stored; they are read over.
+    """
 
     stored_as: ClassVar[str] = "record"
+    retired: ClassVar[frozenset[str]] = frozenset()
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as a sealed JSON object."""
@@ -49,7 +53,7 @@ class Record:
             raise CorruptRecordError(f"{source} is damaged: expected an object, got {type(document).__name__}")
         _check_version(document, cls.stored_as, source)
         content = atomic.unseal(document, source)
-        del content["version"]
+        content = {name: value for name, value in content.items() if name != "version" and name not in cls.retired}
         return codec.from_document(cls, content, str(source))
 
     @classmethod
@@ -378,10 +382,10 @@ class ExperimentRecord(Record):
         data_description: what the data are, in one line.
         created: when, ISO 8601 in UTC.
         epsgrid_version: of the program that created it.
-        earlier: the `training` of trials here before it was made longer, oldest first, as in their identities.
     """
 
     stored_as: ClassVar[str] = "experiment record"
+    retired: ClassVar[frozenset[str]] = frozenset({"earlier"})
 
     name: str
     spec: dict[str, Any]
@@ -389,7 +393,6 @@ class ExperimentRecord(Record):
     data_description: str
     created: str
     epsgrid_version: str
-    earlier: tuple[dict[str, Any], ...] = ()
 
 
 def append_epoch(path: Path, record: EpochRecord) -> None:

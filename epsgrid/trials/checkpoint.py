@@ -1,10 +1,10 @@
-"""Save and load the exact state of a running trial, without pickled code."""
+"""Save and load the exact state of a running trial, without pickled code; and the weights that it keeps aside."""
 
 from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +14,59 @@ from epsgrid.errors import CorruptRecordError
 from epsgrid.store.atomic import write_bytes
 
 _FORMAT = 1
-_SMALL_BYTES = 2**20
+
+
+@dataclass
+class KeptWeights:
+    """Weights kept aside while training goes on, to be scored in the end.
+
+    Attributes:
+        total: sum of state_dicts by name; floating tensors in float64 where several are summed.
+        epochs: how many epochs' weights are in the sum.
+    """
+
+    total: dict[str, torch.Tensor] = field(default_factory=dict)
+    epochs: int = 0
+
+    def replace(self, model: torch.nn.Module) -> None:
+        """Keep the model's present weights instead of those kept so far."""
+        self.total = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        self.epochs = 1
+
+    def add(self, model: torch.nn.Module) -> None:
+        """Add the model's present weights to the sum; of a tensor of integers the latest is kept."""
+        for name, value in model.state_dict().items():
+            if value.is_floating_point():
+                before = self.total.get(name, torch.zeros((), dtype=torch.float64, device=value.device))
+                self.total[name] = before + value.detach().double()
+            else:
+                self.total[name] = value.detach().clone()
+        self.epochs += 1
+
+    def load_into(self, model: torch.nn.Module) -> None:
+        """Give the model the mean of the kept weights."""
+        assert self.epochs
+        means = {
+            name: value / self.epochs if value.is_floating_point() and self.epochs > 1 else value
+            for name, value in self.total.items()
+        }
+        model.load_state_dict(means)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a trial stands between two steps.
+    """The state of a trial between two steps.
 
     Attributes:
         trial: id of the trial it belongs to.
-        epoch: the epoch under way, from 0; `step` of its steps are done.
+        epoch: the epoch under way, from 0.
         step: steps done in that epoch.
         steps: steps done in all.
-        loss_sum: sum of the losses of those steps, float64 scalar.
+        loss_sum: sum of the losses of that epoch's steps, float64 scalar.
         model: the model's state_dict.
         optimizer: the optimizer's state_dict.
-        kept: weights to score in the end, see `epsgrid.trials.keeping`; empty while there are none.
-        kept_epochs: how many epochs' weights are summed in `kept`.
+        kept: `KeptWeights.total`.
+        kept_epochs: `KeptWeights.epochs`.
         generators: states of torch's global generators, by device.
         records: the epochs done so far, as JSON objects.
         seconds: training time so far, over all runs of the trial.
@@ -48,24 +84,6 @@ class Checkpoint:
     generators: dict[str, torch.Tensor]
     records: list[dict[str, Any]]
     seconds: float
-
-
-def is_kept(choice: str, size: int) -> bool:
-    """Say whether a finished trial keeps a checkpoint of so many bytes.
-
-    Args:
-        choice: `execution.keep_checkpoints` of the spec.
-        size: of the file, or of the tensors in it.
-    """
-    return choice == "all" or (choice == "small" and size <= _SMALL_BYTES)
-
-
-def tensor_bytes(state: Any) -> int:
-    """Return the size of all tensors in a state_dict, however nested."""
-    if isinstance(state, torch.Tensor):
-        return state.numel() * state.element_size()
-    values = state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else ()
-    return sum(map(tensor_bytes, values))
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -90,14 +108,12 @@ def load_checkpoint(path: Path, trial: str) -> Checkpoint | None:
         return None
     try:
         document = torch.load(path, map_location="cpu", weights_only=True)
-        if document.pop("format") != _FORMAT or document["trial"] != trial:
-            raise CorruptRecordError(
-                f"{path}: a checkpoint of another trial or format; delete it to start this one over"
-            )
-        return Checkpoint(**{**document, "records": json.loads(document["records"])})
-    except CorruptRecordError:
-        raise
+        is_ours = document.pop("format") == _FORMAT and document["trial"] == trial
+        checkpoint = Checkpoint(**{**document, "records": json.loads(document["records"])})
     except Exception as error:  # torch.load raises many kinds for damaged files
         raise CorruptRecordError(
             f"{path}: unreadable checkpoint ({type(error).__name__}); delete it to start this trial over"
         ) from error
+    if not is_ours:
+        raise CorruptRecordError(f"{path}: a checkpoint of another trial or format; delete it to start this one over")
+    return checkpoint

@@ -27,9 +27,8 @@ from epsgrid.observing.probing import Probing
 from epsgrid.observing.restoring import left_as_found
 from epsgrid.spec.model import Spec
 from epsgrid.tasks import Task
-from epsgrid.trials.building import build_model
+from epsgrid.trials.building import build_model, seed_epoch
 from epsgrid.trials.device import keep_freed_memory
-from epsgrid.trials.seeding import seed_epoch
 
 STORED_SNAPSHOTS = 64
 """Snapshots of a probe that are stored where the spec does not say how many."""

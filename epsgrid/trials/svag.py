@@ -46,12 +46,12 @@ class Pair(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What the steps of a trial are taken with.
+    """The settings with which a trial's steps are taken.
 
     Attributes:
         spec: with the optimizer's options, schedule and clipping of the finer steps.
-        learning_rate: likewise.
-        epsilon: likewise; None for an optimizer without one.
+        learning_rate: of the finer steps.
+        epsilon: of the finer steps; None for an optimizer without one.
     """
 
     spec: Spec
@@ -60,7 +60,7 @@ class Settings:
 
 
 def settings(spec: Spec, learning_rate: float, epsilon: float | None) -> Settings:
-    """Return what a trial's steps are taken with: what was asked for, or that for steps worth 1/l² of the time.
+    """Return the settings of a trial's steps: those of the spec, or with SVAG those of steps worth 1/l² of the time.
 
     Args:
         spec: as asked.
@@ -154,7 +154,7 @@ def learning_rate_scale(task: Task, batch: Any) -> float:
 
 
 def caveats(model: torch.nn.Module, training: Training) -> tuple[str, ...]:
-    """Return what of a model SVAG cannot treat as gradient noise, a sentence each; nothing for plain training."""
+    """Return a sentence for each part of a model that SVAG cannot treat as gradient noise; none for plain training."""
     if factor(training) == 1:
         return ()
     found = []

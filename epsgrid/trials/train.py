@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,21 +13,17 @@ import torch
 from epsgrid import optimizers
 from epsgrid.errors import CorruptRecordError
 from epsgrid.observing.restoring import generator_states, restore_generators
-from epsgrid.spec.model import Spec
+from epsgrid.spec.model import Schedule, Spec, Training
 from epsgrid.store.atomic import compact_json, write_text
 from epsgrid.store.paths import TrialFolder
 from epsgrid.store.records import EpochRecord, Scores, TrialResult, append_epoch
 from epsgrid.tasks import Metric, Split, Task
 from epsgrid.trials import svag
-from epsgrid.trials.building import build_model
-from epsgrid.trials.checkpoint import Checkpoint, is_kept, load_checkpoint, save_checkpoint, tensor_bytes
+from epsgrid.trials.building import build_model, seed_epoch
+from epsgrid.trials.checkpoint import Checkpoint, KeptWeights, load_checkpoint, save_checkpoint
 from epsgrid.trials.device import lay_out_state
-from epsgrid.trials.keeping import KeptWeights
 from epsgrid.trials.logging import Trackers
 from epsgrid.trials.observations import Observations
-from epsgrid.trials.schedule import learning_rate_at
-from epsgrid.trials.seeding import seed_epoch
-from epsgrid.trials.step import take_step
 
 STEPS_BETWEEN_CHECKS = 25
 """A loss that is no longer finite is noticed within this many steps; asking every step would stall a GPU."""
@@ -64,9 +60,6 @@ class Pruned(Exception):  # noqa: N818 - not an error: the trial fell behind and
         self.epochs = epochs
 
 
-_LEFT: dict[type[BaseException], str] = {Interrupted: "interrupted", Pruned: "pruned"}
-
-
 class _Diverged(Exception):  # noqa: N818 - a result, not an error
     """A loss is no longer finite; the message says which and when."""
 
@@ -93,15 +86,15 @@ def run_trial(
         device: where to train.
         should_stop: asked before every step; True saves a checkpoint and raises `Interrupted`.
         provenance: what to store about where the trial ran.
-        warn: told, in a line, of a checkpoint that could not be used.
+        warn: called with a line about a checkpoint that cannot be used, or what SVAG cannot treat.
         should_prune: asked after every epoch but the last; True raises `Pruned`, the checkpoint being saved.
 
     Returns:
         The result: `done`, or `diverged` where a loss stopped being finite.
 
     Raises:
-        Interrupted: `should_stop` said so; the checkpoint is saved.
-        Pruned: `should_prune` said so.
+        Interrupted: `should_stop` returned True; the checkpoint is saved.
+        Pruned: `should_prune` returned True.
         StoreError: the folder cannot be written.
     """
     run = _Run(spec, trial, task, folder, device)
@@ -111,21 +104,18 @@ def run_trial(
     run.trackers = Trackers(spec.execution.log, folder.experiment, trial.id, trial.identity, warn)
     run.trackers.start(run.records)
     try:
-        result = _result(trial, run, _reason(run, should_stop, should_prune), provenance)
+        try:
+            run.train(should_stop, should_prune)
+            reason = None
+        except _Diverged as diverged:
+            reason = str(diverged)
+        result = _result(trial, run, reason, provenance)
     except BaseException as left:
-        run.trackers.end(_LEFT.get(type(left), "failed"))
+        states: dict[type[BaseException], str] = {Interrupted: "interrupted", Pruned: "pruned"}
+        run.trackers.end(states.get(type(left), "failed"))
         raise
     run.trackers.end(result.state, result)
     return result
-
-
-def _reason(run: _Run, should_stop: Callable[[], bool], should_prune: Callable[[], bool]) -> str | None:
-    """Train to the end; return why it diverged, None where it did not."""
-    try:
-        run.train(should_stop, should_prune)
-    except _Diverged as diverged:
-        return str(diverged)
-    return None
 
 
 class _Run:
@@ -140,8 +130,7 @@ class _Run:
         self.optimizer = plugin.build(parameters, options, steps.learning_rate, steps.epsilon)
         self.observations = Observations(self.spec, folder, self.model, self.optimizer)
         self.epoch = self.step = self.steps = 0
-        self.epoch_steps = 1
-        self.rate = self.highest_rate = steps.learning_rate
+        self.highest_rate = steps.learning_rate
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.records: list[EpochRecord] = []
         self.kept = KeptWeights()
@@ -149,14 +138,13 @@ class _Run:
         self.caveats = list(svag.caveats(self.model, spec.training))
         self._seconds_before = 0.0
         self._clock = time.perf_counter()
-        self._epoch_clock = self._clock
 
     @property
     def seconds(self) -> float:
         return self._seconds_before + time.perf_counter() - self._clock
 
     def resume(self, warn: Callable[[str], None]) -> None:
-        """Go to where the checkpoint stands; a damaged one is told and the trial starts over."""
+        """Go to where the checkpoint stands; where it is damaged, warn and start the trial over."""
         try:
             checkpoint = load_checkpoint(self.folder.checkpoint, self.trial.id)
         except CorruptRecordError as error:
@@ -164,7 +152,9 @@ class _Run:
             checkpoint = None
         if checkpoint is not None:
             self._load(checkpoint)
-        _rewrite_metrics(self.folder, self.records)
+        # A kill may have come between the writing of metrics and checkpoint: the checkpoint counts.
+        lines = [f"{compact_json(record.to_json())}\n" for record in self.records]
+        write_text(self.folder.metrics_jsonl, "".join(lines))
         self.observations.start(self.steps, warn)
 
     def _load(self, checkpoint: Checkpoint) -> None:
@@ -198,55 +188,57 @@ class _Run:
         save_checkpoint(self.folder.checkpoint, checkpoint)
 
     def train(self, should_stop: Callable[[], bool], should_prune: Callable[[], bool]) -> None:
-        """Train the epochs that are left."""
-        training = self.spec.training
-        while self.epoch < training.epochs:
+        """Train the remaining epochs."""
+        while self.epoch < self.spec.training.epochs:
             if self.epoch and not self.step and should_prune():
                 raise Pruned(self.epoch)
-            self._epoch_clock = time.perf_counter()
-            self._start_epoch()
-            self.epoch_steps = svag.steps_in_epoch(self.task, training, self.trial.seed, self.epoch)
-            for batch in self._batches(should_stop):
-                self._step(batch)
-            self._end_epoch()
+            self.train_epoch(should_stop)
 
-    def _start_epoch(self) -> None:
+    def train_epoch(self, should_stop: Callable[[], bool]) -> None:
+        """Train the rest of the epoch under way, score it, and save a checkpoint unless it was the last."""
+        start = time.perf_counter()
+        task, training, seed = self.task, self.spec.training, self.trial.seed
         if self.step == 0:
-            seed_epoch(self.trial.seed, self.epoch)
-            self.task.begin_epoch(self.model, self.spec.training.batch_size)
+            seed_epoch(seed, self.epoch)
+            task.begin_epoch(self.model, training.batch_size)
         self.model.train()
-
-    def _learning_rate(self) -> float:
-        training = self.spec.training
-        return learning_rate_at(self.highest_rate, training.schedule, self.epoch, training.epochs, self.steps)
-
-    def _batches(self, should_stop: Callable[[], bool]) -> Iterator[Any]:
-        for batch in svag.batches(self.task, self.spec.training, self.trial.seed, self.epoch, self.step):
+        rate, epoch_steps = self.highest_rate, svag.steps_in_epoch(task, training, seed, self.epoch)
+        for batch in svag.batches(task, training, seed, self.epoch, self.step):
             if should_stop():
                 self.save()
                 raise Interrupted(f"stopped in epoch {self.epoch + 1} after {self.step} steps")
-            yield batch
+            rate = learning_rate_at(self.highest_rate, training.schedule, self.epoch, training.epochs, self.steps)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate * svag.learning_rate_scale(task, batch)
+            self.loss_sum += take_step(task, self.model, self.optimizer, batch, training)
+            self.step += 1
+            self.steps += 1
+            self.observations.after_step(self.steps, self.epoch + self.step / epoch_steps)
+            if self.step % STEPS_BETWEEN_CHECKS == 0:
+                self._checked_loss_sum()
+        train_loss = self._checked_loss_sum() / self.step
+        self._end_epoch(train_loss, rate, start)
 
-    def _step(self, batch: Any) -> None:
-        self.rate = self._learning_rate()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * svag.learning_rate_scale(self.task, batch)
-        self.loss_sum += take_step(self.task, self.model, self.optimizer, batch, self.spec.training)
-        self.step += 1
-        self.steps += 1
-        self.observations.after_step(self.steps, self.epoch + self.step / self.epoch_steps)
-        if self.step % STEPS_BETWEEN_CHECKS == 0:
-            self._check(float(self.loss_sum))
-
-    def _check(self, loss_sum: float) -> None:
+    def _checked_loss_sum(self) -> float:
+        loss_sum = float(self.loss_sum)
         if not math.isfinite(loss_sum):
             raise _Diverged(f"training loss no longer finite in epoch {self.epoch + 1} by step {self.step}")
+        return loss_sum
 
-    def _end_epoch(self) -> None:
-        loss_sum = float(self.loss_sum)
-        self._check(loss_sum)
-        record = self._evaluate(loss_sum / self.step)
-        self._keep(record)
+    def _end_epoch(self, train_loss: float, rate: float, start: float) -> None:
+        """Score the epoch on the split that selects; the test split is left alone unless it is that one."""
+        training, metric = self.spec.training, self.task.metric
+        scores = self.scores(training.selection)
+        validation, test = (scores, None) if training.selection == "validation" else (None, scores)
+        seconds = time.perf_counter() - start
+        record = EpochRecord(self.epoch + 1, train_loss, validation, test, rate, seconds, metric.direction)
+        if training.average_last:
+            if self.epoch >= training.epochs - training.average_last:
+                self.kept.add(self.model)
+        elif training.selection == "validation":
+            best = best_epoch(self.records, metric)
+            if best is None or _key(record.selecting, metric) > _key(best.selecting, metric):
+                self.kept.replace(self.model)
         self.records.append(record)
         append_epoch(self.folder.metrics_jsonl, record)
         if self.trackers is not None:
@@ -254,35 +246,10 @@ class _Run:
         self.epoch, self.step = self.epoch + 1, 0
         self.observations.after_epoch(self.epoch)
         self.loss_sum = torch.zeros_like(self.loss_sum)
-        if record.selecting is None or not math.isfinite(record.selecting.loss):
-            raise _Diverged(f"{self.spec.training.selection} loss no longer finite after epoch {self.epoch}")
-        if self.epoch < self.spec.training.epochs or self._keeps_last():
+        if not math.isfinite(scores.loss):
+            raise _Diverged(f"{training.selection} loss no longer finite after epoch {self.epoch}")
+        if self.epoch < training.epochs:
             self.save()
-
-    def _keeps_last(self) -> bool:
-        """Say whether the state after the last epoch is kept, from which a longer trial can go on."""
-        size = tensor_bytes([self.model.state_dict(), self.optimizer.state_dict(), self.kept.total])
-        return is_kept(self.spec.execution.keep_checkpoints, size)
-
-    def _evaluate(self, train_loss: float) -> EpochRecord:
-        """Score the epoch on the split that selects; the test split is left alone unless it is that one."""
-        selection = self.spec.training.selection
-        scores = self.scores(selection)
-        validation, test = (scores, None) if selection == "validation" else (None, scores)
-        seconds = time.perf_counter() - self._epoch_clock
-        direction = self.task.metric.direction
-        return EpochRecord(self.epoch + 1, train_loss, validation, test, self.rate, seconds, direction)
-
-    def _keep(self, record: EpochRecord) -> None:
-        """Set the epoch's weights aside if they may be the ones that are scored in the end."""
-        training = self.spec.training
-        if training.average_last:
-            if self.epoch >= training.epochs - training.average_last:
-                self.kept.add(self.model)
-        elif training.selection == "validation":
-            best = best_epoch(self.records, self.task.metric)
-            if best is None or _key(record.selecting, self.task.metric) > _key(best.selecting, self.task.metric):
-                self.kept.replace(self.model)
 
     def scores(self, split: Split) -> Scores:
         """Score the model as it is on a whole split."""
@@ -290,6 +257,51 @@ class _Run:
         with torch.inference_mode():
             scores = dict(self.task.evaluate(self.model, split))
         return Scores(scores.pop("loss"), scores.pop(self.task.metric.name), scores)
+
+
+def learning_rate_at(base: float, schedule: Schedule, epoch: int, epochs: int, step: int = 0) -> float:
+    """Return the learning rate of a step.
+
+    Args:
+        base: the rate of the first epoch of a step schedule; the highest rate, after the warm-up, of an inverse root.
+        schedule: which rule, with its settings.
+        epoch: counted from 0.
+        epochs: length of the whole run.
+        step: number of optimizer steps taken before, over all epochs.
+
+    Returns:
+        Step schedule: `base` times the factor once for every milestone reached; with the published ×0.1 at 150 of 200,
+        epoch 149 still has the base rate and epoch 150 a tenth of it. Inverse root (fairseq's recipe, warm-up from 0):
+        `base` · min(t / w, √(w / t)) at step t = 1, 2, … with a warm-up of w steps.
+
+    >>> learning_rate_at(1.0, Schedule(), 149, 200), learning_rate_at(1.0, Schedule(), 150, 200)
+    (1.0, 0.1)
+    """
+    if schedule.kind == "inverse_sqrt":
+        now, warmup = step + 1, schedule.warmup_steps
+        assert warmup is not None
+        return float(base * min(now / warmup, (warmup / now) ** 0.5))
+    reached = sum(epoch >= milestone * epochs - 1e-9 for milestone in schedule.milestones)
+    return float(base * schedule.factor**reached)
+
+
+def take_step(
+    task: Task, model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: Any, training: Training
+) -> torch.Tensor:
+    """Compute the loss of a batch, or of a pair, and its gradient, clip it if the spec says so, and step the optimizer.
+
+    Returns:
+        The loss, a scalar without gradient, still on the device: nothing waits for it.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    device = next(model.parameters()).device
+    with torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bfloat16"):
+        loss, reported = svag.losses(task, model, batch)
+    loss.backward()  # type: ignore[no-untyped-call]
+    if training.clip_norm is not None:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm)
+    optimizer.step()
+    return reported
 
 
 def best_epoch(records: Sequence[EpochRecord], metric: Metric) -> EpochRecord | None:
@@ -304,32 +316,17 @@ def _key(scores: Scores | None, metric: Metric) -> float:
     return scores.metric if metric.direction == "max" else -scores.metric
 
 
-@dataclass(frozen=True)
-class _Selected:
-    """What a trial is judged by in the end."""
-
-    epoch: int | None = None
-    validation: Scores | None = None
-    test: Scores | None = None
-
-
-def _select(run: _Run, *, diverged: bool) -> _Selected:
-    """Score the test split, once, with the weights of the best epoch or the mean of the last ones."""
-    best = best_epoch(run.records, run.task.metric)
-    if best is None:
-        return _Selected()
-    on_validation = run.spec.training.selection == "validation"
-    if diverged or not run.kept.epochs:
-        return _Selected(best.epoch, best.validation, best.test)
-    run.kept.load_into(run.model)
-    if not run.spec.training.average_last:
-        return _Selected(best.epoch, best.validation, run.scores("test"))
-    return _Selected(None, run.scores("validation") if on_validation else None, run.scores("test"))
-
-
 def _result(trial: Trial, run: _Run, reason: str | None, provenance: Mapping[str, Any]) -> TrialResult:
-    metric = run.task.metric
-    selected = _select(run, diverged=reason is not None)
+    """Score the test split, once, with the weights of the best epoch or the mean of the last ones."""
+    training, metric = run.spec.training, run.task.metric
+    best = best_epoch(run.records, metric)
+    epoch, validation, test = (None, None, None) if best is None else (best.epoch, best.validation, best.test)
+    if best is not None and reason is None and run.kept.epochs:
+        run.kept.load_into(run.model)
+        if training.average_last:
+            epoch = None
+            validation = run.scores("validation") if training.selection == "validation" else None
+        test = run.scores("test")
     return TrialResult(
         id=trial.id,
         state="done" if reason is None else "diverged",
@@ -338,17 +335,12 @@ def _result(trial: Trial, run: _Run, reason: str | None, provenance: Mapping[str
         metric_direction=metric.direction,
         metric_unit=metric.unit,
         epochs_trained=run.epoch,
-        selected_epoch=selected.epoch,
-        validation=selected.validation,
-        test=selected.test,
+        selected_epoch=epoch,
+        validation=validation,
+        test=test,
         steps=run.steps,
         seconds=run.seconds,
         device=str(run.device),
         reason=reason,
         provenance={**provenance, "scoring": dict(run.task.notes), **({"svag": run.caveats} if run.caveats else {})},
     )
-
-
-def _rewrite_metrics(folder: TrialFolder, records: Sequence[EpochRecord]) -> None:
-    """Make metrics.jsonl say what the checkpoint says: a kill may have come between the two."""
-    write_text(folder.metrics_jsonl, "".join(f"{compact_json(record.to_json())}\n" for record in records))

@@ -12,10 +12,7 @@ from epsgrid import executors
 from epsgrid.executors import ExecutorPlugin, Job, local, ray, slurm
 from epsgrid.spec.model import Execution, Ray
 from tests.executors import fake_slurm
-from tests.executors.jobs import StopWhen, Told, is_alive, wait_for, work
-
-LIGHT = ("tests.executors.jobs",)
-"""What servers of trials import in these tests: no torch, so that starting one takes no seconds."""
+from tests.executors.jobs import LIGHT, Recorder, StopWhen, is_alive, wait_for, work
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -23,7 +20,7 @@ def light_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A fork server that has not imported torch, for these tests only."""
     folder = str(tmp_path_factory.mktemp("light_server"))
     forkserver._forkserver._stop()
-    local.run([Job(folder, "return")], work, slots=1, notify=Told(), stop=StopWhen(), preload=LIGHT)
+    local.run([Job(folder, "return")], work, slots=1, notify=Recorder(), stop=StopWhen(), preload=LIGHT)
     yield
     forkserver._forkserver._stop()
 
@@ -88,9 +85,8 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
     monkeypatch.setenv("FAKE_SLURM", str(folder))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    for name, seconds in {"_POLL_S": 0.02, "_LOOK_S": 0.2, "_LOOK_LATER_S": 0.2, "_LOOK_WHEN_STOPPING_S": 0.2}.items():
+    for name, seconds in {"_POLL_S": 0.02, "_ASK_S": 0.2, "_ASK_WHEN_STOPPING_S": 0.2, "_VANISHED_S": 1.0}.items():
         monkeypatch.setattr(slurm, name, seconds)
-    monkeypatch.setattr(slurm, "_VANISHED_S", 1.0)
     yield folder
     for array in folder.glob("[0-9]*"):
         (array / "lose").touch()

@@ -1,27 +1,26 @@
-"""Be a command that runs jobs: `driver.py FOLDER TRIAL...`; a main script that must not be run again by its jobs."""
+"""Be a command that runs jobs: `driver.py EXECUTOR FOLDER TRIAL...`; a main script that its jobs must not run again."""
 
 import signal
 import sys
 from pathlib import Path
 
-from epsgrid.executors import Job, local
+from epsgrid import executors
+from epsgrid.executors import Job
 from tests.executors import jobs
 
 WAS_RUN_AGAIN = True
 
 if __name__ == "__main__":
-    folder, *trials = sys.argv[1:]
-    told = jobs.Told()
-    stop = jobs.StopWhen(Path(folder) / "stop")
-    signal.signal(signal.SIGINT, lambda *_: (Path(folder) / "stop").touch())
-    signal.signal(signal.SIGTERM, lambda *_: (Path(folder) / "stop").touch())
-    function = jobs.facts if trials == ["facts"] else jobs.work
-    local.run(
+    executor, folder, *trials = sys.argv[1:]
+    recorder = jobs.Recorder()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: (Path(folder) / "stop").touch())
+    executors.load(executor).run(
         [Job(folder, trial) for trial in trials],
-        function,
+        jobs.facts if trials == ["facts"] else jobs.work,
         slots=2,
-        notify=told,
-        stop=stop,
-        preload=("tests.executors.jobs",),
+        notify=recorder,
+        stop=jobs.StopWhen(Path(folder) / "stop"),
+        **({} if executor == "slurm" else {"preload": jobs.LIGHT}),
     )
-    print(told.statuses)
+    print(recorder.statuses)

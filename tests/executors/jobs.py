@@ -1,15 +1,20 @@
 """What the tests of executors run; a job's `experiment` is a folder to leave notes in, its `trial` says what to do."""
 
+import contextlib
 import os
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from epsgrid.executors import Job, JobEnded, JobEvent
 
 PATIENCE_S = 60
+
+LIGHT = ("tests.executors.jobs",)
+"""What servers of trials import in these tests: no torch, so that starting one takes no seconds."""
 
 
 def note(job: Job, text: str) -> None:
@@ -32,13 +37,13 @@ def work(job: Job) -> int:
     if what == "sleep":
         time.sleep(600)
     if what == "save":
-        _sleep_until_told()
+        _sleep_until_asked()
         note(job, "saved")
         return 75
     if what == "resume":
         if (Path(job.experiment) / f"{job.trial}.saved").exists():
             return 0
-        _sleep_until_told()
+        _sleep_until_asked()
         note(job, "saved")
         return 75
     if what == "stubborn":
@@ -53,10 +58,10 @@ def work(job: Job) -> int:
     return int(number or 0) if what == "return" else 0
 
 
-def _sleep_until_told() -> None:
-    told = []
-    signal.signal(signal.SIGTERM, lambda *_: told.append(True))
-    while not told:
+def _sleep_until_asked() -> None:
+    asked = []
+    signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
+    while not asked:
         time.sleep(0.01)
 
 
@@ -71,7 +76,7 @@ def facts(job: Job) -> int:
 
 
 def places(job: Job) -> int:
-    """Note what a job's process is given, and stay for a moment."""
+    """Note the environment of a job's process, and stay for a moment."""
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
     note(job, f"began {os.getpid()}")
     note(job, f"places gpus={gpus} home={os.environ.get('HOME')} threads={os.environ['OMP_NUM_THREADS']}")
@@ -80,7 +85,7 @@ def places(job: Job) -> int:
 
 
 def stay(job: Job) -> int:
-    """Note from when to when a job ran, which devices it saw, and how torch was told to look for CUDA.
+    """Note from when to when a job ran, which devices it saw, and how torch was set to look for CUDA.
 
     The first word of the trial's name is how many must have begun before it ends.
     """
@@ -121,8 +126,30 @@ def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-class Told:
-    """What an executor notified, in order; `running` is how many jobs were at once, at most."""
+@contextlib.contextmanager
+def driver(
+    executor: str, folder: Path, *trials: str, environment: Mapping[str, str] = os.environ
+) -> Iterator["subprocess.Popen[str]"]:
+    """Run a command of its own process group, as a shell does; see `driver.py`."""
+    command = [sys.executable, str(Path(__file__).parent / "driver.py"), executor, str(folder), *trials]
+    root, pipe = str(Path(__file__).parents[2]), subprocess.PIPE
+    with subprocess.Popen(
+        command,
+        env={**environment, "PYTHONPATH": root},
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        start_new_session=True,
+        cwd=folder,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+class Recorder:
+    """The events of an executor, in order; `most_at_once` is how many jobs ran at once, at most."""
 
     def __init__(self) -> None:
         self.events: list[JobEvent] = []

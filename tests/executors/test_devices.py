@@ -1,15 +1,12 @@
-"""Devices told without CUDA: a stand-in for nvidia-smi says what machines with GPUs would say."""
+"""Devices found without CUDA; a stand-in for nvidia-smi answers as machines with GPUs would."""
 
 from pathlib import Path
 
 import pytest
 
 from epsgrid.executors import _devices
-from epsgrid.executors._devices import Memory
 from epsgrid.spec.model import Execution
 from tests.executors.fake_gpus import UUIDS, FakeGpus, install
-
-MIB = 2**20
 
 
 @pytest.fixture
@@ -67,14 +64,14 @@ def test_without_the_tool_device_files_are_counted(tmp_path: Path, monkeypatch: 
 
 def test_a_tool_that_does_not_answer_is_given_up(gpus: FakeGpus, monkeypatch: pytest.MonkeyPatch) -> None:
     (gpus.folder / "nvidia-smi").write_text("#!/bin/sh\nexec sleep 60\n")
-    monkeypatch.setattr(_devices, "_ANSWER_S", 0.05)
+    monkeypatch.setattr(_devices, "_TIMEOUT_S", 0.05)
     assert _devices.visible({}) == ()
 
 
 def test_devices_are_used_where_trials_can(gpus: FakeGpus, monkeypatch: pytest.MonkeyPatch) -> None:
     def training(device: str, version: str) -> int:
         monkeypatch.setattr(_devices.metadata, "version", lambda package: version)
-        return len(_devices.training(Execution(device=device), {}))  # type: ignore[arg-type]
+        return len(_devices.training_devices(Execution(device=device), {}))  # type: ignore[arg-type]
 
     assert training("auto", "2.13.0+cu130") == training("auto", "2.13.0") == training("cuda", "2.13.0+cpu") == 3
     assert training("auto", "2.13.0+cpu") == training("cpu", "2.13.0") == 0
@@ -83,29 +80,4 @@ def test_devices_are_used_where_trials_can(gpus: FakeGpus, monkeypatch: pytest.M
         raise _devices.metadata.PackageNotFoundError
 
     monkeypatch.setattr(_devices.metadata, "version", not_installed)
-    assert len(_devices.training(Execution(), {})) == 3
-
-
-def test_memory_is_told_by_name(gpus: FakeGpus) -> None:
-    gpus.memory(
-        f"0, {UUIDS[0]}, NVIDIA H200, 1024, 143771",
-        f"1, {UUIDS[1]}, NVIDIA H200, [N/A], [N/A]",
-        f"2, {UUIDS[2]}, NVIDIA H200, 0, 143771",
-    )
-    first, third = Memory(1024 * MIB, 143771 * MIB), Memory(0, 143771 * MIB)
-    assert _devices.memory(UUIDS, {}) == {UUIDS[0]: first, UUIDS[2]: third}
-    assert _devices.memory(["2", "GPU-aaaa", "MIG-x"], {}) == {"2": third, "GPU-aaaa": first}
-
-
-def test_numbers_are_not_trusted_where_cuda_may_count_otherwise(gpus: FakeGpus) -> None:
-    gpus.memory(f"0, {UUIDS[0]}, NVIDIA T400, 1, 4096", f"1, {UUIDS[1]}, NVIDIA H200, 2, 143771")
-    assert _devices.memory(["0", "1"], {}) == {}
-    assert _devices.memory(["1"], {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}) == {"1": Memory(2 * MIB, 143771 * MIB)}
-    assert _devices.memory([UUIDS[1]], {}) == {UUIDS[1]: Memory(2 * MIB, 143771 * MIB)}
-
-
-@pytest.mark.parametrize("answer", [None, "", "Unable to determine the device handle\n"])
-def test_a_tool_that_fails_tells_no_memory(gpus: FakeGpus, answer: str | None) -> None:
-    if answer is not None:
-        (gpus.folder / "memory").write_text(answer)
-    assert _devices.memory(UUIDS, {}) == {}
+    assert len(_devices.training_devices(Execution(), {})) == 3

@@ -1,26 +1,24 @@
 """Ray itself, on this machine: a cluster that stays, a node that comes and goes, clusters of a command's own."""
 
-import contextlib
 import os
 import signal
-import subprocess
 import sys
+import tempfile
 import time
-import types
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from epsgrid.errors import ExecutionError
-from epsgrid.executors import Alone, Job, JobEnded, JobStarted, _ray_cluster, ray
+from epsgrid.executors import Exclusive, Job, JobStarted, ray
 from epsgrid.spec.model import Execution, Ray
 from tests.executors.conftest import RayCluster
 from tests.executors.jobs import (
     PATIENCE_S,
+    Recorder,
     StopWhen,
-    Told,
+    driver,
     is_alive,
     parent_of,
     pid_of,
@@ -41,36 +39,14 @@ def _slot_of(folder: Path, trial: str) -> int:
     return parent_of(parent_of(pid_of(folder, trial)))
 
 
-def test_each_job_has_a_process_of_its_own_that_cannot_hurt_the_others(ray_cluster: RayCluster, tmp_path: Path) -> None:
-    told = Told()
-    jobs = _jobs(tmp_path, "kill-1", "exit-200", "return-5", "short-1")
-    ray_cluster.run(jobs, work, slots=2, notify=told, stop=StopWhen())
-    assert told.statuses == {"kill-1": -signal.SIGKILL, "exit-200": 200, "return-5": 5, "short-1": 0}
-    assert len({path.read_text() for path in tmp_path.glob("*.began")}) == 4
-
-
 def test_what_a_job_raises_is_on_stderr(
     ray_cluster: RayCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ray_cluster.run(_jobs(tmp_path, "raise-2"), work, slots=1, notify=Told(), stop=StopWhen())
+    ray_cluster.run(_jobs(tmp_path, "raise-2"), work, slots=1, notify=Recorder(), stop=StopWhen())
     out, err = capsys.readouterr()
     assert out == ""
     assert "trial raise-2: Process" in err
     assert err.endswith("RuntimeError: job 2 fails\n")
-
-
-def test_the_first_stop_lets_running_jobs_save(ray_cluster: RayCluster, tmp_path: Path) -> None:
-    told, stop = Told(), StopWhen(tmp_path / "save-1.began")
-    ray_cluster.run(_jobs(tmp_path, "save-1", "short-2"), work, slots=1, notify=told, stop=stop)
-    assert told.started == ["save-1"]
-    assert told.statuses["save-1"] in (75, -signal.SIGTERM)  # told before it could listen
-
-
-def test_the_second_stop_kills(ray_cluster: RayCluster, tmp_path: Path) -> None:
-    ready = tmp_path / "stubborn-1.ready"
-    told = Told()
-    ray_cluster.run(_jobs(tmp_path, "stubborn-1"), work, slots=1, notify=told, stop=StopWhen(ready, ready))
-    assert told.statuses == {"stubborn-1": -signal.SIGKILL}
 
 
 def test_a_slot_that_is_killed_takes_its_job_along_and_is_replaced(
@@ -84,23 +60,12 @@ def test_a_slot_that_is_killed_takes_its_job_along_and_is_replaced(
             return 0
 
     before = set(ray_cluster.temporary.glob("epsgrid-slot-*"))
-    told, stop = Told(), KillSlotOnce(tmp_path / "sleep-1.began")
-    ray_cluster.run(_jobs(tmp_path, "sleep-1", "short-2"), work, slots=1, notify=told, stop=stop)
-    assert told.statuses == {"sleep-1": ray.SLOT_LOST, "short-2": 0}
+    recorder, stop = Recorder(), KillSlotOnce(tmp_path / "sleep-1.began")
+    ray_cluster.run(_jobs(tmp_path, "sleep-1", "short-2"), work, slots=1, notify=recorder, stop=stop)
+    assert recorder.statuses == {"sleep-1": ray.SLOT_LOST, "short-2": 0}
     assert "trial sleep-1: its worker or node was lost (" in capsys.readouterr().err
     wait_for(lambda: not is_alive(pid_of(tmp_path, "sleep-1")))
     assert set(ray_cluster.temporary.glob("epsgrid-slot-*")) <= before
-
-
-def test_whatever_is_raised_running_jobs_are_killed(ray_cluster: RayCluster, tmp_path: Path) -> None:
-    def notify(event: object) -> None:
-        if isinstance(event, JobEnded):
-            pid_of(tmp_path, "sleep-1")
-            raise RuntimeError("cannot draw")
-
-    with pytest.raises(RuntimeError, match="cannot draw"):
-        ray_cluster.run(_jobs(tmp_path, "sleep-1", "short-2"), work, slots=2, notify=notify, stop=StopWhen())
-    wait_for(lambda: not is_alive(pid_of(tmp_path, "sleep-1")))
 
 
 def test_a_node_that_is_lost_in_the_middle(ray_cluster: RayCluster, tmp_path: Path) -> None:
@@ -121,15 +86,15 @@ def test_a_node_that_is_lost_in_the_middle(ray_cluster: RayCluster, tmp_path: Pa
         return begun - {path.stem for path in tmp_path.glob("*.ended")}
 
     raylet = node.all_processes["raylet"][0].process.pid
-    told = Told()
-    ray_cluster.run(_jobs(tmp_path, *trials), work, slots=6, notify=told, stop=KillNodeOnce())
+    recorder = Recorder()
+    ray_cluster.run(_jobs(tmp_path, *trials), work, slots=6, notify=recorder, stop=KillNodeOnce())
     assert there, "nothing ran on the second node"
-    assert set(told.statuses) == set(trials)
-    lost = {trial for trial, status in told.statuses.items() if status == ray.SLOT_LOST}
+    assert set(recorder.statuses) == set(trials)
+    lost = {trial for trial, status in recorder.statuses.items() if status == ray.SLOT_LOST}
     assert lost
-    assert all(status == 0 for trial, status in told.statuses.items() if trial not in lost)
+    assert all(status == 0 for trial, status in recorder.statuses.items() if trial not in lost)
 
-    again = Told()  # what the sweep does with them: elsewhere they run to their end
+    again = Recorder()  # what the sweep does with them: elsewhere they run to their end
     ray_cluster.run(_jobs(tmp_path, *sorted(lost)), work, slots=6, notify=again, stop=StopWhen())
     assert again.statuses == dict.fromkeys(lost, 0)
 
@@ -143,28 +108,26 @@ def _raylet_of(folder: Path, trial: str) -> int | None:
 
 
 def test_gpus_are_shared_by_fractions(ray_cluster: RayCluster, tmp_path: Path) -> None:
-    told, trials = Told(), [f"x-{number}" for number in range(4)]
-    ray_cluster.run(_jobs(tmp_path, *trials), places, slots=4, notify=told, stop=StopWhen(), gpus=0.5)
-    assert told.statuses == dict.fromkeys(trials, 0)
-    assert told.most_at_once == 2
+    recorder, trials = Recorder(), [f"x-{number}" for number in range(4)]
+    ray_cluster.run(_jobs(tmp_path, *trials), places, slots=4, notify=recorder, stop=StopWhen(), gpus=0.5)
+    assert recorder.statuses == dict.fromkeys(trials, 0)
+    assert recorder.most_at_once == 2
     assert all("gpus=0 " in (tmp_path / f"{trial}.places").read_text() for trial in trials)
 
 
-def test_unless_told_otherwise_trials_share_gpus_and_one_that_is_to_be_alone_does_not(
-    ray_cluster: RayCluster, tmp_path: Path
-) -> None:
+def test_trials_share_gpus_by_default_and_an_exclusive_one_does_not(ray_cluster: RayCluster, tmp_path: Path) -> None:
     """One GPU, made up: three would fit on it, and the last waits until it is whole again."""
-    told, trials = Told(), ["x-0", "x-1", "x-2"]
-    jobs = [*_jobs(tmp_path, *trials), Job(str(tmp_path), "alone", Alone.ON_DEVICE)]
-    ray_cluster.run(jobs, places, slots=4, notify=told, stop=StopWhen(), gpus=None, trials_per_device=3)
-    assert told.statuses == dict.fromkeys((*trials, "alone"), 0)
-    assert told.most_at_once == 3
-    assert isinstance(told.events[-2], JobStarted) and told.started[-1] == "alone"
+    recorder, trials = Recorder(), ["x-0", "x-1", "x-2"]
+    jobs = [*_jobs(tmp_path, *trials), Job(str(tmp_path), "alone", Exclusive.DEVICE)]
+    ray_cluster.run(jobs, places, slots=4, notify=recorder, stop=StopWhen(), gpus=None, trials_per_device=3)
+    assert recorder.statuses == dict.fromkeys((*trials, "alone"), 0)
+    assert recorder.most_at_once == 3
+    assert isinstance(recorder.events[-2], JobStarted) and recorder.started[-1] == "alone"
     assert all("gpus=0 " in (tmp_path / f"{trial}.places").read_text() for trial in (*trials, "alone"))
 
 
 def test_no_gpu_taken_means_that_none_is_seen(ray_cluster: RayCluster, tmp_path: Path) -> None:
-    ray_cluster.run(_jobs(tmp_path, "x"), places, slots=1, notify=Told(), stop=StopWhen(), gpus=0)
+    ray_cluster.run(_jobs(tmp_path, "x"), places, slots=1, notify=Recorder(), stop=StopWhen(), gpus=0)
     assert "gpus= " in (tmp_path / "x.places").read_text()
 
 
@@ -178,34 +141,34 @@ CPU_NODES = _nodes({"CPU": 16.0}, {"CPU": 64.0})
 
 
 @pytest.mark.parametrize(
-    ("settings", "nodes", "alone", "cpus", "gpus"),
+    ("settings", "nodes", "exclusive", "cpus", "gpus"),
     [
-        ({}, GPU_NODES, Alone.NO, 1, 1),
-        ({"trials_per_device": 4}, GPU_NODES, Alone.NO, 1, 0.25),
-        ({"trials_per_device": 4}, GPU_NODES, Alone.ON_DEVICE, 1, 1),
-        ({"trials_per_device": 4}, GPU_NODES, Alone.ON_MACHINE, 64, 1),
-        ({"trials_per_device": 4}, CPU_NODES, Alone.NO, 1, 0),
-        ({"trials_per_device": 4}, CPU_NODES, Alone.ON_DEVICE, 64, 0),
-        ({"trials_per_device": 4, "device": "cuda"}, CPU_NODES, Alone.NO, 1, 0.25),
-        ({"trials_per_device": 4, "device": "cpu"}, GPU_NODES, Alone.NO, 1, 0),
-        ({"device": "cpu"}, GPU_NODES, Alone.ON_MACHINE, 96, 0),
-        ({"ray": Ray(gpus=0.5, cpus=2)}, GPU_NODES, Alone.NO, 2, 0.5),
-        ({"ray": Ray(gpus=0.5, cpus=2), "trials_per_device": 4}, GPU_NODES, Alone.ON_DEVICE, 2, 1),
-        ({"ray": Ray(gpus=2)}, GPU_NODES, Alone.ON_MACHINE, 16, 2),
-        ({"ray": Ray(gpus=0)}, GPU_NODES, Alone.NO, 1, 0),
-        ({"ray": Ray(cpus=32)}, [], Alone.ON_MACHINE, 32, 0),
+        ({}, GPU_NODES, Exclusive.NO, 1, 1),
+        ({"trials_per_device": 4}, GPU_NODES, Exclusive.NO, 1, 0.25),
+        ({"trials_per_device": 4}, GPU_NODES, Exclusive.DEVICE, 1, 1),
+        ({"trials_per_device": 4}, GPU_NODES, Exclusive.MACHINE, 64, 1),
+        ({"trials_per_device": 4}, CPU_NODES, Exclusive.NO, 1, 0),
+        ({"trials_per_device": 4}, CPU_NODES, Exclusive.DEVICE, 64, 0),
+        ({"trials_per_device": 4, "device": "cuda"}, CPU_NODES, Exclusive.NO, 1, 0.25),
+        ({"trials_per_device": 4, "device": "cpu"}, GPU_NODES, Exclusive.NO, 1, 0),
+        ({"device": "cpu"}, GPU_NODES, Exclusive.MACHINE, 96, 0),
+        ({"ray": Ray(gpus=0.5, cpus=2)}, GPU_NODES, Exclusive.NO, 2, 0.5),
+        ({"ray": Ray(gpus=0.5, cpus=2), "trials_per_device": 4}, GPU_NODES, Exclusive.DEVICE, 2, 1),
+        ({"ray": Ray(gpus=2)}, GPU_NODES, Exclusive.MACHINE, 16, 2),
+        ({"ray": Ray(gpus=0)}, GPU_NODES, Exclusive.NO, 1, 0),
+        ({"ray": Ray(cpus=32)}, [], Exclusive.MACHINE, 32, 0),
     ],
 )
 def test_what_a_trial_takes(
-    settings: dict[str, Any], nodes: list[dict[str, Any]], alone: Alone, cpus: float, gpus: float
+    settings: dict[str, Any], nodes: list[dict[str, Any]], exclusive: Exclusive, cpus: float, gpus: float
 ) -> None:
-    assert ray.what_one_takes(Execution(**settings), nodes, alone) == ray.Takes(cpus, gpus)
+    assert ray.needed_resources(Execution(**settings), nodes, exclusive) == ray.Resources(cpus, gpus)
 
 
 @pytest.mark.parametrize("trials", range(1, 65))
 def test_so_many_trials_fit_on_a_gpu_as_the_spec_wants(trials: int) -> None:
     """As Ray counts, in whole ten-thousandths."""
-    gpus = ray.what_one_takes(Execution(trials_per_device=trials), GPU_NODES, Alone.NO).gpus
+    gpus = ray.needed_resources(Execution(trials_per_device=trials), GPU_NODES, Exclusive.NO).gpus
     assert gpus > 0
     assert 10_000 // round(10_000 * gpus) >= trials
 
@@ -220,24 +183,24 @@ def test_so_many_trials_fit_on_a_gpu_as_the_spec_wants(trials: int) -> None:
 )
 def test_what_no_node_has_is_refused_at_once(ray_cluster: RayCluster, takes: dict[str, float], words: str) -> None:
     with pytest.raises(ExecutionError, match=words):
-        ray_cluster.run([Job("x", "y")], work, slots=1, notify=Told(), stop=StopWhen(), **takes)
+        ray_cluster.run([Job("x", "y")], work, slots=1, notify=Recorder(), stop=StopWhen(), **takes)
 
 
 def test_nodes_that_are_gone_have_nothing() -> None:
     nodes = [{"Alive": False, "Resources": {"CPU": 64.0}}]
     with pytest.raises(ExecutionError, match="Its nodes: none"):
-        ray.require_room(nodes, ray.Takes(1, 0))
+        ray.require_room(nodes, ray.Resources(1, 0))
 
 
-def test_slots_that_cannot_run_trials_are_told(ray_cluster: RayCluster) -> None:
+def test_slots_that_cannot_run_trials_are_reported(ray_cluster: RayCluster) -> None:
     with pytest.raises(ExecutionError, match=r"cannot run trials: .* could not import tests\.executors\.broken"):
         ray_cluster.run(
-            [Job("x", "y")], work, slots=1, notify=Told(), stop=StopWhen(), preload=("tests.executors.broken",)
+            [Job("x", "y")], work, slots=1, notify=Recorder(), stop=StopWhen(), preload=("tests.executors.broken",)
         )
 
 
 class CannotBeMade:
-    def __init__(self, environment: object, preload: object) -> None:
+    def __init__(self, preload: object, *, uses_gpus: bool) -> None:
         raise ModuleNotFoundError("No module named 'epsgrid'")
 
     def ready(self) -> None:
@@ -245,7 +208,7 @@ class CannotBeMade:
 
 
 class DiesAtOnce:
-    def __init__(self, environment: object, preload: object) -> None:
+    def __init__(self, preload: object, *, uses_gpus: bool) -> None:
         """Nothing to do."""
 
     def ready(self) -> None:
@@ -255,46 +218,46 @@ class DiesAtOnce:
 @pytest.mark.parametrize(
     ("slot", "words"), [(CannotBeMade, "No module named 'epsgrid'"), (DiesAtOnce, "The actor died unexpectedly")]
 )
-def test_slots_that_cannot_start_are_told(
+def test_slots_that_cannot_start_are_reported(
     ray_cluster: RayCluster, monkeypatch: pytest.MonkeyPatch, slot: type, words: str
 ) -> None:
     monkeypatch.setattr(ray, "Slot", slot)
-    monkeypatch.setattr(ray, "_MOST_LOST_STARTS", 1)
+    monkeypatch.setattr(ray, "_MAX_LOST_STARTS", 1)
     with pytest.raises(ExecutionError, match=f"(?s)slots cannot start on the Ray cluster.*{words}"):
-        ray_cluster.run([Job("x", "y")], work, slots=1, notify=Told(), stop=StopWhen())
+        ray_cluster.run([Job("x", "y")], work, slots=1, notify=Recorder(), stop=StopWhen())
 
 
-def test_waiting_for_room_is_told_once(
+def test_waiting_for_room_is_reported_once(
     ray_cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Another program holds all processors until it is told that we wait."""
+    """Another program holds all processors until it hears that we wait."""
     import ray as real
 
-    monkeypatch.setattr(ray, "_LOOK_AGAIN_S", 0.2)
+    monkeypatch.setattr(ray, "_CHECK_S", 0.2)
 
     class Other:
         def ready(self) -> None: ...
 
-    class GiveBackWhenTold(StopWhen):
+    class GiveBackWhenReported(StopWhen):
         def level(self) -> int:
             super().level()
-            told.append(capsys.readouterr().err)
-            if "waiting for room" in "".join(told) and others:
+            printed.append(capsys.readouterr().err)
+            if "waiting for room" in "".join(printed) and others:
                 real.kill(others.pop())
             return 0
 
-    told: list[str] = []
+    printed: list[str] = []
     real.init(address=ray_cluster.address, log_to_driver=False)
     try:
         others = [real.remote(num_cpus=4)(Other).remote()]
         real.get(others[0].ready.remote())
-        seen = Told()
-        ray_cluster.run(_jobs(tmp_path, "short-1"), work, slots=1, notify=seen, stop=GiveBackWhenTold())
+        recorder = Recorder()
+        ray_cluster.run(_jobs(tmp_path, "short-1"), work, slots=1, notify=recorder, stop=GiveBackWhenReported())
         assert real.is_initialized(), "what was connected before stays so"
     finally:
         real.shutdown()
-    assert seen.statuses == {"short-1": 0}
-    assert "".join(told).count("a trial takes 1 CPU and 0 GPU; free are 0 CPU and 1 GPU") == 1
+    assert recorder.statuses == {"short-1": 0}
+    assert "".join(printed).count("a trial takes 1 CPU and 0 GPU; free are 0 CPU and 1 GPU") == 1
 
 
 def test_nobody_at_the_address() -> None:
@@ -304,7 +267,7 @@ def test_nobody_at_the_address() -> None:
             [Job("x", "y")],
             work,
             slots=1,
-            notify=Told(),
+            notify=Recorder(),
             stop=StopWhen(),
             execution=Execution(ray=Ray(address="127.0.0.1:1")),
         )
@@ -313,17 +276,19 @@ def test_nobody_at_the_address() -> None:
 def test_ray_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ExecutionError, match=r"needs the package ray .*`pip install 'epsgrid\[ray\]'` brings it"):
-        ray.run([Job("x", "y")], work, slots=1, notify=Told(), stop=StopWhen())
+        ray.run([Job("x", "y")], work, slots=1, notify=Recorder(), stop=StopWhen())
 
 
-def test_a_cluster_that_cannot_start_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_cluster_that_cannot_start_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="the package ray is not installed")
     python = tmp_path / "python"
-    python.write_text("#!/bin/sh\necho no room for shared memory >&2\nexit 3\n")
+    python.write_text("#!/bin/sh\necho no room for shared memory in $4 >&2\nexit 3\n")
     python.chmod(0o755)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("x" * 60)))  # too long for Ray's sockets
     monkeypatch.setattr(sys, "executable", str(python))
-    with pytest.raises(ExecutionError, match=r"could be started on this machine; Ray's own words:\nno room for shared"):
-        ray.run([Job("x", "y")], work, slots=1, notify=Told(), stop=StopWhen())
+    expected = r"could be started on this machine; Ray reports:\nno room for shared memory in /tmp/epsgrid-ray-"
+    with pytest.raises(ExecutionError, match=expected):
+        ray.run([Job("x", "y")], work, slots=1, notify=Recorder(), stop=StopWhen())
 
 
 def test_a_stop_while_a_cluster_starts(tmp_path: Path) -> None:
@@ -334,66 +299,44 @@ def test_a_stop_while_a_cluster_starts(tmp_path: Path) -> None:
             super().level()
             return int(len(self.asked) > 2)
 
-    told = Told()
-    ray.run(_jobs(tmp_path, "short-1"), work, slots=1, notify=told, stop=StopLater())
-    assert told.events == []
+    recorder = Recorder()
+    ray.run(_jobs(tmp_path, "short-1"), work, slots=1, notify=recorder, stop=StopLater())
+    assert recorder.events == []
 
 
-def test_the_folder_of_a_cluster_is_short_enough_for_sockets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    long = tmp_path / ("x" * 60)
-    long.mkdir()
-    monkeypatch.setattr(_ray_cluster.tempfile, "tempdir", str(long))
-    with _ray_cluster._short_folder() as folder:
-        assert len(str(folder)) <= _ray_cluster._LONGEST_FOLDER
-        assert folder.is_dir()
-    assert not folder.exists()
-    assert list(long.iterdir()) == []
-
-
-@contextlib.contextmanager
-def _driver(folder: Path, *trials: str) -> Iterator["subprocess.Popen[str]"]:
-    """Run a command with a cluster of its own, in a process group of its own, as a shell does."""
-    pytest.importorskip("ray", reason="the package ray is not installed")
-    root = Path(__file__).parents[2]
+def _environment(home: Path) -> dict[str, str]:
+    """Return the environment of a command that makes its own cluster."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    environment = {**kept, "PYTHONPATH": str(root), "HOME": str(folder / "home")}
-    command = [sys.executable, str(root / "tests" / "executors" / "ray_driver.py"), str(folder), *trials]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        command, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True, cwd=folder
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    return {**kept, "HOME": str(home)}
 
 
 def test_a_cluster_of_its_own_is_quiet_leaves_home_alone_and_lets_jobs_save_on_a_signal_to_the_group(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "home").mkdir()
-    with _driver(tmp_path, "save-1", "save-2", "save-3") as driver:
+    home = tmp_path / "home"
+    with driver("ray", tmp_path, "save-1", "save-2", "save-3", environment=_environment(home)) as command:
         head = _head_of(_slot_of(tmp_path, "save-1"))
         pid_of(tmp_path, "save-2")
         environment = Path(f"/proc/{pid_of(tmp_path, 'save-1')}/environ").read_bytes().split(b"\0")
         assert f"HOME={tmp_path / 'home'}".encode() in environment
         time.sleep(0.3)  # until they listen
-        os.killpg(driver.pid, signal.SIGTERM)
-        out, err = driver.communicate(timeout=PATIENCE_S)
-    assert (err, driver.returncode) == ("", 0)
+        os.killpg(command.pid, signal.SIGTERM)
+        out, err = command.communicate(timeout=PATIENCE_S)
+    assert (err, command.returncode) == ("", 0)
     assert out in ("{'save-1': 75, 'save-2': 75}\n", "{'save-2': 75, 'save-1': 75}\n")
     assert not is_alive(head)
     assert list((tmp_path / "home").iterdir()) == []
 
 
 def test_a_killed_command_takes_its_cluster_and_jobs_along(tmp_path: Path) -> None:
-    with _driver(tmp_path, "sleep-1") as driver:
+    with driver("ray", tmp_path, "sleep-1", environment=_environment(tmp_path)) as command:
         pids = [pid_of(tmp_path, "sleep-1"), _slot_of(tmp_path, "sleep-1")]
         pids += [parent_of(pids[1]), _head_of(pids[1])]
         assert all(is_alive(pid) for pid in pids)
         folder = Path(Path(f"/proc/{pids[-1]}/cmdline").read_bytes().split(b"\0")[-2].decode())
         assert folder.is_dir()
-        driver.kill()
+        command.kill()
         wait_for(lambda: not any(is_alive(pid) for pid in pids))
     assert not folder.exists()
 
@@ -403,18 +346,17 @@ def _head_of(slot: int) -> int:
     return parent_of(parent_of(slot))
 
 
-def test_what_rays_daemons_write_is_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("ray", reason="the package ray is not installed")
-    module = _ray_cluster.import_ray()
-    said = {"is_err": True, "pid": "raylet", "ip": "127.0.0.1", "job": None, "lines": ["state-dump"]}
-    with _ray_cluster._only_our_words(module):
-        module._private.worker.print_worker_logs(said, sys.stderr)
+def test_what_rays_daemons_write_is_not_printed(
+    ray_cluster: RayCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import ray as real
+
+    message = {"is_err": True, "pid": "raylet", "ip": "127.0.0.1", "job": None, "lines": ["state-dump"]}
+
+    def notify(event: object) -> None:
+        real._private.worker.print_worker_logs(message, sys.stderr)
+
+    ray_cluster.run(_jobs(tmp_path, "short-1"), work, slots=1, notify=notify, stop=StopWhen())
     assert capsys.readouterr().err == ""
-    module._private.worker.print_worker_logs(said, sys.stderr)
+    real._private.worker.print_worker_logs(message, sys.stderr)
     assert "state-dump" in capsys.readouterr().err, "as it was before"
-
-
-def test_a_ray_that_cannot_be_kept_quiet_prints() -> None:
-    worker = types.SimpleNamespace()
-    with _ray_cluster._only_our_words(types.SimpleNamespace(_private=types.SimpleNamespace(worker=worker))):  # type: ignore[arg-type]
-        assert not vars(worker)

@@ -3,42 +3,48 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from epsgrid.errors import CorruptRecordError, ExecutionError, StoreError
-from epsgrid.executors import Job, JobStatus, _memory, _slurm_queue, _slurm_task, slurm
-from epsgrid.executors._slurm_array import Array, read_all
-from epsgrid.executors._slurm_script import script
+from epsgrid.errors import CorruptRecordError, ExecutionError
+from epsgrid.executors import Job, JobStatus, _process, _slurm_task, slurm
+from epsgrid.executors._slurm_script import Array, script
 from epsgrid.spec.model import Execution, Slurm
-from epsgrid.store.atomic import read_json, seal, unseal, write_json
 from tests.executors import fake_slurm
-from tests.executors.jobs import StopWhen, Told, facts, is_alive, pid_of, wait_for, work
+from tests.executors.jobs import Recorder, StopWhen, driver, facts, is_alive, pid_of, wait_for, work
 
 
-def _run(folder: Path, *trials: str, slots: int = 2, stop: StopWhen | None = None, **settings: object) -> Told:
-    told = Told()
+def _run(folder: Path, *trials: str, slots: int = 2, stop: StopWhen | None = None, **settings: object) -> Recorder:
+    recorder = Recorder()
     slurm.run(
         [Job(str(folder), trial) for trial in trials],
         work,
         slots=slots,
-        notify=told,
+        notify=recorder,
         stop=stop or StopWhen(),
         execution=Execution(slurm=Slurm(**settings)),
     )
-    return told
+    return recorder
 
 
-def _array(folder: Path, *trials: str) -> Array:
-    return Array.create(folder / "slurm", "tests.executors.jobs:work", tuple(Job(str(folder), it) for it in trials))
+def _script(folder: Path, environment: dict[str, str] | None = None, **settings: object) -> str:
+    array = Array("epsgrid-1", "tests.executors.jobs:work", str(folder), ("a", "b", "c"))
+    return script(array, folder / "slurm" / "1", Slurm(**settings), 2, environment or {})
 
 
-def _script(folder: Path, slots: int = 2, environment: dict[str, str] | None = None, **settings: object) -> str:
-    return script(_array(folder, "a", "b", "c"), Slurm(**settings), slots, environment or {})
+def _arrays(folder: Path) -> list[tuple[str, ...]]:
+    """Return the trials of the arrays of an experiment, oldest first."""
+    paths = sorted(folder.glob("slurm/*/array.json"), key=lambda path: path.stat().st_mtime_ns)
+    return [Array.read(path).trials for path in paths]
+
+
+def _file(folder: Path, name: str) -> Path:
+    """Return a file of the one array of an experiment."""
+    (path,) = folder.glob(f"slurm/*/{name}")
+    return path
 
 
 # --- the script
@@ -61,8 +67,8 @@ def test_the_script_asks_for_what_the_spec_says(tmp_path: Path) -> None:
     path = tmp_path / "script.sh"
     path.write_text(text)
     found = fake_slurm.options_of(path)
-    assert found.pop("--job-name").startswith("epsgrid-")
     assert found == {
+        "--job-name": "epsgrid-1",
         "--array": "0-2%2",
         "--chdir": str(Path.cwd()),
         "--output": f"{tmp_path}/100 %% #1/slurm/1/%a.log",
@@ -158,27 +164,19 @@ def test_long_lists_become_several_arrays_one_after_another(
 ) -> None:
     monkeypatch.setattr(slurm, "MOST_TASKS", 2)
     trials = [f"return-{number}" for number in range(5)]
-    told = _run(tmp_path, *trials)
-    assert told.statuses == {f"return-{number}": number for number in range(5)}
-    assert [array.trials for array in read_all(tmp_path / "slurm")] == [
-        ("return-0", "return-1"),
-        ("return-2", "return-3"),
-        ("return-4",),
-    ]
-
-
-def test_the_number_of_the_array_is_written_down(queue: Path, tmp_path: Path) -> None:
-    _run(tmp_path, "return-0")
-    assert (tmp_path / "slurm" / "1" / "job_id").read_text() == "100\n"
+    recorder = _run(tmp_path, *trials)
+    assert recorder.statuses == {f"return-{number}": number for number in range(5)}
+    assert _arrays(tmp_path) == [("return-0", "return-1"), ("return-2", "return-3"), ("return-4",)]
+    assert sorted(path.read_text() for path in tmp_path.glob("slurm/*/job_id")) == ["100\n", "101\n", "102\n"]
 
 
 # --- running
 
 
 def test_a_job_has_one_thread_and_its_signals_and_what_it_prints_is_kept(queue: Path, tmp_path: Path) -> None:
-    told = Told()
-    slurm.run([Job(str(tmp_path), "facts")], facts, slots=1, notify=told, stop=StopWhen())
-    assert told.statuses == {"facts": 0}
+    recorder = Recorder()
+    slurm.run([Job(str(tmp_path), "facts")], facts, slots=1, notify=recorder, stop=StopWhen())
+    assert recorder.statuses == {"facts": 0}
     ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN  # as in a background job, from which tasks inherit it
     assert (tmp_path / "facts.facts").read_text() == f"facts [] [{ignored}, False] ('1', '1') False"
 
@@ -187,25 +185,16 @@ def test_how_a_job_went_wrong_is_in_its_log_and_that_is_told(
     queue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _run(tmp_path, "raise-2").statuses == {"raise-2": 1}
-    log = tmp_path / "slurm" / "1" / "0.log"
-    assert f"trial raise-2: ended with status 1; what it printed is in {log}\n" in capsys.readouterr().err
+    log = _file(tmp_path, "0.log")
+    assert f"trial raise-2: ended with status 1; its output is in {log}\n" in capsys.readouterr().err
     assert "RuntimeError: job 2 fails" in log.read_text()
 
 
-def test_the_first_stop_cancels_what_waits_and_lets_running_jobs_save(queue: Path, tmp_path: Path) -> None:
-    told = _run(tmp_path, "save-1", "short-2", slots=1, stop=StopWhen(tmp_path / "save-1.began"))
-    assert told.started == ["save-1"]
-    assert told.statuses["save-1"] in (75, -signal.SIGTERM)  # told before it could listen
+def test_a_stop_cancels_what_waits(queue: Path, tmp_path: Path) -> None:
+    recorder = _run(tmp_path, "save-1", "short-2", slots=1, stop=StopWhen(tmp_path / "save-1.began"))
+    assert recorder.started == ["save-1"]
     wait_for(lambda: fake_slurm.state(queue / "100", 1) == "CA")
     assert not (tmp_path / "short-2.began").exists()
-
-
-def test_the_second_stop_kills(queue: Path, tmp_path: Path) -> None:
-    ready = tmp_path / "stubborn-1.ready"
-    told = _run(tmp_path, "stubborn-1", "short-2", slots=1, stop=StopWhen(ready, ready))
-    assert told.statuses == {"stubborn-1": slurm.KILLED}
-    assert told.started == ["stubborn-1"]
-    wait_for(lambda: not is_alive(pid_of(tmp_path, "stubborn-1")))
 
 
 def test_a_stop_that_slurm_does_not_take_says_what_to_call(
@@ -226,9 +215,9 @@ def test_near_its_time_limit_a_task_saves_itself_is_queued_again_and_goes_on(
     queue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_SLURM_LIMIT_S", "4")
-    told = _run(tmp_path, "resume-1", "short-2", slots=1)
-    assert told.statuses == {"resume-1": 0, "short-2": 0}
-    assert told.started == ["resume-1", "short-2"], "told once, though it ran twice"
+    recorder = _run(tmp_path, "resume-1", "short-2", slots=1)
+    assert recorder.statuses == {"resume-1": 0, "short-2": 0}
+    assert recorder.started == ["resume-1", "short-2"], "reported once, though it ran twice"
     assert (tmp_path / "resume-1.saved").exists()
 
 
@@ -239,7 +228,7 @@ def test_a_task_that_cannot_be_queued_again_ends_as_stopped(
     scontrol = tmp_path / "commands" / "scontrol"
     scontrol.write_text("#!/bin/sh\nexit 1\n")
     assert _run(tmp_path, "resume-1").statuses == {"resume-1": 75}
-    assert "scontrol did not put the task back into the queue" in (tmp_path / "slurm" / "1" / "0.log").read_text()
+    assert "scontrol did not queue the task again" in _file(tmp_path, "0.log").read_text()
 
 
 def test_tasks_that_go_without_a_word_are_noticed(
@@ -253,9 +242,9 @@ def test_tasks_that_go_without_a_word_are_noticed(
                 (queue / "100" / "lose").touch()
             return 0
 
-    told = _run(tmp_path, "sleep-1", "short-2", slots=1, stop=LoseThem())
-    assert told.statuses == {"sleep-1": slurm.VANISHED, "short-2": slurm.VANISHED}
-    assert "trial sleep-1: its task left Slurm's queue without a word: cancelled, out of" in capsys.readouterr().err
+    recorder = _run(tmp_path, "sleep-1", "short-2", slots=1, stop=LoseThem())
+    assert recorder.statuses == {"sleep-1": slurm.VANISHED, "short-2": slurm.VANISHED}
+    assert "trial sleep-1: its task left Slurm's queue early: cancelled, out of" in capsys.readouterr().err
 
 
 def test_a_queue_that_does_not_answer_is_told_once_and_ends_are_seen_all_the_same(
@@ -274,18 +263,13 @@ def test_a_queue_that_does_not_answer_is_told_once_and_ends_are_seen_all_the_sam
 # --- a command that dies, and the next one
 
 
-def _driver(folder: Path, *trials: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, str(Path(__file__).parent / "slurm_driver.py"), str(folder), *trials]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder, start_new_session=True)
-
-
 def test_what_a_killed_command_left_in_the_queue_is_not_submitted_again(
     queue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trials = ["short-1", "resume-2", "resume-3", "short-4"]
-    with _driver(tmp_path, *trials) as driver:
+    with driver("slurm", tmp_path, *trials) as command:
         pids = [pid_of(tmp_path, "resume-2"), pid_of(tmp_path, "resume-3")]
-        os.killpg(driver.pid, signal.SIGKILL)
+        os.killpg(command.pid, signal.SIGKILL)
     assert all(is_alive(pid) for pid in pids), "the array goes on"
     time.sleep(0.3)  # until they listen
 
@@ -298,12 +282,11 @@ def test_what_a_killed_command_left_in_the_queue_is_not_submitted_again(
             return 0
 
     jobs = [Job(str(tmp_path), trial) for trial in (*trials[1:], "short-5")]
-    assert slurm.in_hand(jobs) == frozenset(jobs[:3]), "a sweep may hand these to `run`, though somebody holds them"
-    assert slurm.in_hand([]) == frozenset()
-    told = _run(tmp_path, *trials[1:], "short-5", stop=SaveThem())
-    assert told.statuses == {"resume-2": 75, "resume-3": 75, "short-4": 0, "short-5": 0}
+    assert slurm.already_submitted(jobs) == frozenset(jobs[:3]), "though somebody holds them"
+    recorder = _run(tmp_path, *trials[1:], "short-5", stop=SaveThem())
+    assert recorder.statuses == {"resume-2": 75, "resume-3": 75, "short-4": 0, "short-5": 0}
     assert "3 trials are in Slurm's queue already; they are not submitted again" in capsys.readouterr().err
-    assert [array.trials for array in read_all(tmp_path / "slurm")] == [tuple(trials), ("short-5",)]
+    assert _arrays(tmp_path) == [tuple(trials), ("short-5",)]
 
 
 def test_nothing_is_submitted_while_it_is_not_known_what_is_queued(queue: Path, tmp_path: Path) -> None:
@@ -313,56 +296,28 @@ def test_nothing_is_submitted_while_it_is_not_known_what_is_queued(queue: Path, 
         _run(tmp_path, "return-0")
 
 
-def test_a_damaged_list_of_trials_is_named(tmp_path: Path) -> None:
-    array = _array(tmp_path, "a")
-    path = array.folder / "array.json"
-    assert Array.read(array.folder) == array
-    write_json(path, seal({**unseal(read_json(path), path), "version": 2}))
-    with pytest.raises(StoreError, match=r"array\.json is of version 2, this epsgrid reads 1; update epsgrid"):
-        Array.read(array.folder)
-    path.write_text(path.read_text().replace("version", "Version"))
+def test_a_damaged_list_of_trials_is_named(queue: Path, tmp_path: Path) -> None:
+    _run(tmp_path, "return-0")
+    path = _file(tmp_path, "array.json")
+    path.write_text(path.read_text().replace("return-0", "return-1"))
     with pytest.raises(CorruptRecordError, match=r"array\.json"):
-        read_all(tmp_path / "slurm")
+        _run(tmp_path, "return-0")
 
 
 # --- a task by itself
 
 
-class Answers:
-    """Stands in for what runs a task's trial: gives these statuses, one per call."""
-
-    any = False
-
-    def __init__(self, *statuses: int) -> None:
-        self.statuses = list(statuses)
-
-    def run(self, work: object, job: object) -> int:
-        return self.statuses.pop(0)
-
-
-def test_a_task_of_a_failed_node_waits_until_the_lease_taken_there_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_slurm_task, "_TRY_AGAIN_S", 0.0)
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    held = JobStatus.HELD_ELSEWHERE
-    assert _slurm_task._run(Answers(held, held, 0), work, Job("x", "y")) == 0
-    monkeypatch.setattr(_slurm_task, "STALE_S", -1.0)
-    assert _slurm_task._run(Answers(held, 0), work, Job("x", "y")) == held
-    monkeypatch.delenv("SLURM_RESTART_COUNT")
-    monkeypatch.undo()
-    assert _slurm_task._run(Answers(held, 0), work, Job("x", "y")) == held, "another sweep is at work on it"
-
-
-def test_a_task_that_is_told_to_stop_before_its_trial_begins_starts_none(tmp_path: Path) -> None:
+def test_a_task_that_is_asked_to_stop_before_its_trial_begins_starts_none(tmp_path: Path) -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
     try:
-        told = _slurm_task._Told()
+        signals = _slurm_task._Signals()
         os.kill(os.getpid(), signal.SIGUSR1)
-        wait_for(lambda: told.any)
-        assert told.run(work, Job(str(tmp_path), "short-1")) == JobStatus.STOPPED
+        wait_for(lambda: signals.any)
+        assert signals.run(work, Job(str(tmp_path), "short-1")) == JobStatus.STOPPED
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    assert told.time_is_up
+    assert signals.time_is_up
     assert list(tmp_path.iterdir()) == []
 
 
@@ -375,14 +330,12 @@ def test_a_trial_that_was_killed_for_its_memory_is_told_from_others(
     monkeypatch.setattr(_slurm_task.multiprocessing, "get_context", lambda kind: made)
     counts = iter(kills)
     monkeypatch.setattr(_slurm_task, "oom_kills", lambda: next(counts))
-    monkeypatch.setattr(_memory, "oom_kills", lambda: next(counts))
+    monkeypatch.setattr(_process, "oom_kills", lambda: next(counts))
     monkeypatch.setattr(_slurm_task.signal, "signal", lambda number, handler: None)
-    assert _slurm_task._Told().run(work, Job("x", "y")) == status
+    assert _slurm_task._Signals().run(work, Job("x", "y")) == status
 
 
 def test_a_command_that_cannot_be_run_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert _slurm_queue.look(["x"]) is None
-    assert not _slurm_queue.requeue("1_2")
-    with pytest.raises(ExecutionError, match="sbatch refused the job array: it did not answer"):
-        _slurm_queue.submit(tmp_path / "script.sh")
+    assert slurm.queue(["x"]) is None
+    assert slurm.call("scontrol", "requeue", "1_2").returncode

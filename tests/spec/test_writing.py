@@ -74,7 +74,6 @@ execution:
   device: auto
   trials_per_device: 1
   retries: 1
-  keep_checkpoints: small
   log:
     tensorboard: false
     mlflow: false

@@ -2,6 +2,7 @@ import pytest
 
 from epsgrid.errors import SpecError, StoreError
 from epsgrid.stages.experiment import enter, prepare_data, read_experiment, resolve
+from epsgrid.store.atomic import read_json, seal, unseal, write_json
 from epsgrid.store.latest import find
 
 
@@ -43,12 +44,30 @@ def test_what_cannot_change_numbers_may_change_and_is_stored(spec_path, asked, t
     assert stored.created == created
 
 
+def test_a_folder_of_an_earlier_version_opens(asked, tmp_path):
+    """It holds what was stored for more epochs from the checkpoints of shorter trials."""
+    enter(asked, prepare_data(asked.spec))
+    path = asked.folder.experiment_json
+    document = unseal(read_json(path), path) | {"earlier": [{"epochs": 1}]}
+    document["spec"]["execution"]["keep_checkpoints"] = "small"
+    write_json(path, seal(document))
+    again = resolve(None, None, (), tmp_path / "runs")
+    assert again.spec == asked.spec
+    enter(again, prepare_data(again.spec))
+    assert "earlier" not in path.read_text()
+
+
 def test_another_experiment_in_the_folder_is_explained_field_by_field(spec_path, asked, tmp_path):
     enter(asked, prepare_data(asked.spec))
     other = resolve(spec_path, None, ["training.epochs=7", "optimizer=rmsprop"], tmp_path / "runs")
     with pytest.raises(StoreError, match="holds another experiment") as caught:
         enter(other, prepare_data(other.spec))
-    for words in ("training.epochs: 1 there, 7 asked", "optimizer.name: 'adam' there, 'rmsprop' asked", "--out DIR"):
+    for words in (
+        "training.epochs: 1 there, 7 asked",
+        "optimizer.name: 'adam' there, 'rmsprop' asked",
+        "--out DIR",
+        "from their beginning",
+    ):
         assert words in str(caught.value)
 
 

@@ -2,11 +2,10 @@
 
 import pytest
 
-from epsgrid.executors import Alone, Job, JobEnded, JobStarted, JobStatus
+from epsgrid.executors import Exclusive, Job, JobEnded, JobStarted, JobStatus
 from epsgrid.spec.model import Execution
 from epsgrid.stages.experiment import resolve
-from epsgrid.stages.out_of_memory import words
-from epsgrid.stages.running import TrialEnded, slots_of
+from epsgrid.stages.running import TrialEnded, out_of_memory_message, slots_of
 from epsgrid.stages.sweep import plan_sweep, sweep
 from epsgrid.store.records import TrialFailure
 from tests.executors.fake_gpus import install
@@ -27,26 +26,26 @@ class Cramped:
         self.calls = []
 
     def run(self, jobs, work, *, slots, notify, stop, execution):
-        self.calls.append([(job.trial, job.alone) for job in jobs])
+        self.calls.append([(job.trial, job.exclusive) for job in jobs])
         first = len(self.calls) == 1
         for number, job in enumerate(jobs):
             if stop.level():
                 return
-            fits = number not in (2, 4) if first else job.alone == self.needs and self.enough
+            fits = number not in (2, 4) if first else job.exclusive == self.needs and self.enough
             notify(JobStarted(job))
             notify(JobEnded(job, work(job) if fits else self.fail(job)))
 
     @property
     def needs(self):
-        return Alone.ON_DEVICE if self.status == JobStatus.DEVICE_OUT_OF_MEMORY else Alone.ON_MACHINE
+        return Exclusive.DEVICE if self.status == JobStatus.DEVICE_OUT_OF_MEMORY else Exclusive.MACHINE
 
     def fail(self, job):
         """End as a trial's process does: it says why, unless it was killed."""
         folder = self.folder.trial(job.trial)
         if self.status != JobStatus.KILLED_FOR_MEMORY:
             before = TrialFailure.read(folder.failure_json).attempts if folder.failure_json.exists() else 0
-            told = "OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB."
-            TrialFailure(job.trial, told, "a trace", str(folder.log), before + 1, "now").write(folder.failure_json)
+            error = "OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB."
+            TrialFailure(job.trial, error, "a trace", str(folder.log), before + 1, "now").write(folder.failure_json)
         return self.status
 
 
@@ -70,11 +69,11 @@ def test_a_trial_that_ran_out_of_memory_is_tried_again_alone(spec_path, monkeypa
     summary, ended, place = _run(asked, monkeypatch, status)
     assert summary.counts == {"done": 5}
     first, second = place.calls
-    assert {alone for _, alone in first} == {Alone.NO}
+    assert {exclusive for _, exclusive in first} == {Exclusive.NO}
     assert second == [(first[2][0], place.needs), (first[4][0], place.needs)]
-    told = [event.failure.error for event in ended if event.failure is not None]
-    assert len(told) == 2
-    assert all(error.startswith(f"out of memory {what}; it is tried again alone") for error in told)
+    errors = [event.failure.error for event in ended if event.failure is not None]
+    assert len(errors) == 2
+    assert all(error.startswith(f"out of memory {what}; it is tried again alone") for error in errors)
     assert not asked.folder.trial(first[2][0]).failure_json.exists()
 
 
@@ -110,21 +109,22 @@ def test_without_retries_it_is_told_how_to_have_it_alone(spec_path, monkeypatch)
 )
 def test_what_helps_depends_on_the_place(executor, status, expected):
     event = JobEnded(Job("folder", "abcd"), status)
-    assert expected in words(event, Execution(executor=executor), again=False)
+    assert expected in out_of_memory_message(event, Execution(executor=executor), is_tried_again=False)
 
 
 def test_the_device_is_not_enough_where_the_machine_ran_out():
-    event = JobEnded(Job("folder", "abcd", Alone.ON_DEVICE), JobStatus.OUT_OF_MEMORY)
-    assert words(event, Execution(), again=True) == "out of memory of the machine; it is tried again alone"
-    event = JobEnded(Job("folder", "abcd", Alone.ON_MACHINE), JobStatus.DEVICE_OUT_OF_MEMORY)
-    assert "though it ran alone; it is tried again" in words(event, Execution(), again=True)
+    event = JobEnded(Job("folder", "abcd", Exclusive.DEVICE), JobStatus.OUT_OF_MEMORY)
+    assert (
+        out_of_memory_message(event, Execution(), is_tried_again=True)
+        == "out of memory of the machine; it is tried again alone"
+    )
+    event = JobEnded(Job("folder", "abcd", Exclusive.MACHINE), JobStatus.DEVICE_OUT_OF_MEMORY)
+    assert "though it ran alone; it is tried again" in out_of_memory_message(event, Execution(), is_tried_again=True)
 
 
 def test_jobs_are_the_same_with_or_without_company():
     """An executor finds again by its job what an earlier command left to it."""
-    alone, other = Job("folder", "abcd", Alone.ON_DEVICE), Job("folder", "abcd")
-    assert alone == other
-    assert len({alone, other}) == 1
+    assert len({Job("folder", "abcd", Exclusive.DEVICE), Job("folder", "abcd")}) == 1
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,6 @@ def test_running_failed_and_missing_trials_are_told_apart(asked):
     for folder in (first, second, third):
         folder.result_json.unlink()
         folder.metrics_jsonl.unlink()
-        folder.checkpoint.unlink()
     TrialFailure(second.id, "ValueError: no", "", str(second.log), 1, "2026-01-01T00:00:00+00:00").write(
         second.failure_json
     )

@@ -105,7 +105,7 @@ def ending_with(status):
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [(-signal.SIGKILL, "killed by signal 9 (often: out of memory)"), (255, "ended with status 255 and told nothing")],
+    [(-signal.SIGKILL, "killed by signal 9 (often: out of memory)"), (255, "ended with status 255 and stored no reason")],
 )
 def test_a_process_that_ends_without_a_word_becomes_a_failure_after_its_retries(asked, monkeypatch, status, words):
     monkeypatch.setattr("epsgrid.executors.inline.run", ending_with(status))
@@ -210,7 +210,7 @@ def test_trials_that_an_earlier_command_left_to_the_executor_are_watched(asked, 
     inline, handed, asked_for = executors.load("inline"), [], []
 
     class Cluster:
-        def in_hand(self, jobs):
+        def already_submitted(self, jobs):
             asked_for.append([job.trial for job in jobs])
             return {job for job in jobs if job.trial == planned[0].id}
 

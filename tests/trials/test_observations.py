@@ -124,7 +124,7 @@ def test_a_snapshot_is_what_the_optimizer_holds(tmp_path):
 
 def by_hand(setting, trial):
     from epsgrid import models
-    from epsgrid.trials.seeding import seed_epoch, seed_weights
+    from epsgrid.trials.building import seed_epoch, seed_weights
 
     seed_weights(trial.seed)
     model = models.load("mlp").build(setting.spec.model, setting.task.inputs, setting.task.outputs)

@@ -25,7 +25,7 @@ from epsgrid.spec import parse_spec
 from epsgrid.spec.model import Spec
 from epsgrid.tasks import Task
 from epsgrid.trials.building import build_model
-from epsgrid.trials.step import take_step
+from epsgrid.trials.train import take_step
 
 REPOSITORY = Path(__file__).parents[2]
 DEVICE = torch.device("meta")

@@ -7,8 +7,8 @@ import torch
 from epsgrid import models
 from epsgrid.errors import NoBoundsError, ObservationError
 from epsgrid.numerics.magnitudes import LayerStatus
+from epsgrid.trials.building import seed_epoch, seed_weights
 from epsgrid.trials.probe import run_probe
-from epsgrid.trials.seeding import seed_epoch, seed_weights
 from tests.trials.conftest import make_setting
 
 CPU = torch.device("cpu")

@@ -1,6 +1,5 @@
 """SVAG as a trial option, against a plain loop, an enumeration of all pairs, and plain training."""
 
-import dataclasses
 import itertools
 import math
 from types import SimpleNamespace
@@ -16,20 +15,12 @@ from epsgrid.stages.experiment import prepare_data
 from epsgrid.store.paths import TrialFolder
 from epsgrid.store.records import read_epochs
 from epsgrid.trials import svag
-from epsgrid.trials.seeding import seed_epoch, seed_weights
+from epsgrid.trials.building import seed_epoch, seed_weights
 from epsgrid.trials.train import Interrupted
 from tests.trials.conftest import make_setting
+from tests.trials.test_train import stop_after, without_times
 
 SHORT = ("training.epochs=2", "training.batch_size=256")
-
-
-def without_times(result):
-    return dataclasses.replace(result, seconds=0.0)
-
-
-def stop_after(steps):
-    calls = itertools.count()
-    return lambda: next(calls) == steps
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3, 8])
@@ -67,8 +58,8 @@ def test_the_combined_gradient_has_the_mean_and_l_times_the_noise(factor):
 
 def test_the_loss_reported_is_the_mean_of_both():
     task = SimpleNamespace(loss=lambda model, batch: torch.tensor(batch, requires_grad=True))
-    descended, told = svag.losses(task, None, svag.Pair(1.0, 3.0, svag_weights(5)))
-    assert (descended.item(), told.item(), told.requires_grad) == (4 * 1.0 - 3 * 3.0, 2.0, False)
+    descended, reported = svag.losses(task, None, svag.Pair(1.0, 3.0, svag_weights(5)))
+    assert (descended.item(), reported.item(), reported.requires_grad) == (4 * 1.0 - 3 * 3.0, 2.0, False)
 
 
 def test_both_streams_see_all_examples_l_squared_times_in_orders_of_their_own():

@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from epsgrid import models, optimizers
+from epsgrid.spec.model import Schedule
 from epsgrid.store.paths import TrialFolder
 from epsgrid.store.records import EpochRecord, Scores, read_epochs
 from epsgrid.tasks import Metric
+from epsgrid.trials.building import seed_epoch, seed_weights
 from epsgrid.trials.device import computes_in_bfloat16, one_thread
-from epsgrid.trials.seeding import seed_epoch, seed_weights
-from epsgrid.trials.train import Interrupted, _Run, best_epoch
+from epsgrid.trials.train import Interrupted, _Run, best_epoch, learning_rate_at
 from tests.trials.conftest import make_setting
 
 
@@ -91,7 +92,7 @@ def test_metrics_ahead_of_the_checkpoint_are_trained_again(setting, tmp_path):
     assert curves(folder.path) == curves(tmp_path / "whole")
 
 
-def test_a_damaged_checkpoint_is_told_and_the_trial_starts_over(setting, tmp_path):
+def test_a_damaged_checkpoint_is_reported_and_the_trial_starts_over(setting, tmp_path):
     trial, folder = setting.trial(), TrialFolder(tmp_path / "trial")
     whole = setting.train(tmp_path / "whole", trial)
     with pytest.raises(Interrupted):
@@ -165,10 +166,7 @@ def test_average_of_the_last_epochs_is_scored(tmp_path):
         run.resume(setting.warnings.append)
         with one_thread():
             while run.epoch < epochs:
-                run._start_epoch()
-                for batch in run._batches(lambda: False):
-                    run._step(batch)
-                run._end_epoch()
+                run.train_epoch(lambda: False)
         weights.append({name: value.double() for name, value in run.model.state_dict().items()})
     run.model.load_state_dict({name: (value + weights[1][name]) / 2 for name, value in weights[0].items()})
     assert whole.test == run.scores("test")
@@ -198,3 +196,18 @@ def test_bfloat16_trains(tmp_path):
     result = setting.train(tmp_path / "trial", setting.trial())
     assert result.state == "done"
     assert result.validation.metric > 0.5
+
+
+def test_every_milestone_multiplies_once_more():
+    schedule = Schedule(milestones=(0.3, 0.6, 0.8), factor=0.2)
+    rates = [learning_rate_at(1.0, schedule, epoch, 10) for epoch in range(10)]
+    assert rates == pytest.approx([1, 1, 1, 0.2, 0.2, 0.2, 0.04, 0.04, 0.008, 0.008])
+    published = [learning_rate_at(1e-3, Schedule(), epoch, 200) for epoch in range(200)]
+    assert published == pytest.approx([1e-3] * 150 + [1e-4] * 50)
+    assert learning_rate_at(0.5, Schedule(), 0, 1) == 0.5, "a single epoch keeps the base rate"
+
+
+def test_inverse_root_rises_to_the_base_and_falls_with_the_root():
+    schedule = Schedule(kind="inverse_sqrt", warmup_steps=4)
+    rates = [learning_rate_at(8.0, schedule, 0, 1, step) for step in (0, 1, 2, 3, 4, 15, 63)]
+    assert rates == pytest.approx([2, 4, 6, 8, 8 * (4 / 5) ** 0.5, 4, 2])

@@ -40,8 +40,8 @@ def selftest(
 
     folder.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="epsgrid-selftest-", dir=folder))
-    say = (lambda text: None) if quiet else (lambda text: err().print(text, style="dim"))
-    found = stage.selftest(work, trials=trials, kills=kills if kill else 0, seed=seed, say=say)
+    report = (lambda text: None) if quiet else (lambda text: err().print(text, style="dim"))
+    found = stage.selftest(work, trials=trials, kills=kills if kill else 0, seed=seed, report=report)
     if json:
         print_json(_document(found, work))
     else:

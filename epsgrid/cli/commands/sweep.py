@@ -313,7 +313,6 @@ def _plan_document(planned: SweepPlan) -> dict[str, Any]:
         "to_run": planned.to_run,
         "workers": planned.slots,
         "estimated_seconds": planned.estimated_seconds,
-        "extending": list(planned.extending),
         "unknown": list(planned.unknown),
         "warnings": list(planned.warnings),
     }
