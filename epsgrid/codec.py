@@ -17,13 +17,23 @@ from typing import Any, Literal, TypeVar
 
 from epsgrid.errors import CorruptRecordError
 
+NEVER = types.MappingProxyType({"stored": "never"})
+"""Metadata of a dataclass field that is not stored; it needs a default."""
+UNLESS_DEFAULT = types.MappingProxyType({"stored": "unless default"})
+"""Metadata of a dataclass field that is left out where it has its default."""
+
 T = TypeVar("T")
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 def to_document(record: Any) -> dict[str, Any]:
     """Return the fields of a dataclass instance as JSON values, in the order of the class."""
-    return {field.name: _encode(getattr(record, field.name)) for field in dataclasses.fields(record)}
+    values = ((field, getattr(record, field.name)) for field in dataclasses.fields(record))
+    return {
+        field.name: _encode(value)
+        for field, value in values
+        if not field.metadata or (field.metadata == UNLESS_DEFAULT and value != field.default)
+    }
 
 
 def from_document(record_type: type[T], document: Any, source: str) -> T:
@@ -96,8 +106,9 @@ def _decoder(hint: Any) -> _Decoder:
 
 def _record_decoder(record_type: Any) -> _Decoder:
     hints = typing.get_type_hints(record_type)
-    decoders = {field.name: _decoder(hints[field.name]) for field in dataclasses.fields(record_type)}
-    needed = {field.name for field in dataclasses.fields(record_type) if not _has_default(field)}
+    fields = [field for field in dataclasses.fields(record_type) if field.metadata != NEVER]
+    decoders = {field.name: _decoder(hints[field.name]) for field in fields}
+    needed = {field.name for field in fields if not _has_default(field)}
 
     def decode(document: Any) -> Any:
         _checked(isinstance(document, Mapping), document, "an object")

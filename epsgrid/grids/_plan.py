@@ -17,35 +17,12 @@ from epsgrid.errors import SpecError
 from epsgrid.grids._rates import EffectiveRates
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.spec.model import Spec
-from epsgrid.spec.trial import at_point, identity, trial_id
+from epsgrid.spec.trial import Trial, at_point, identity
 
 DEFAULT = "default"
 REFERENCE = "reference"
 
 _Point = tuple[int, float | None, float]
-
-
-@dataclass(frozen=True)
-class PlannedTrial:
-    """One point to train.
-
-    Attributes:
-        id: hash of `identity`.
-        identity: everything that can change the trial's numbers, as plain JSON values; not to be written to.
-        learning_rate: the one to train with.
-        grid_rate: the one of the spec that it stands for; another only with `sweep.lr_mode: effective`.
-        epsilon: in the optimizer's own ε; None for an optimizer without one.
-        seed: of the spec.
-        grids: the grids that ask for this point, in the order they were named.
-    """
-
-    id: str
-    identity: Mapping[str, Any]
-    learning_rate: float
-    grid_rate: float
-    epsilon: float | None
-    seed: int
-    grids: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -58,7 +35,7 @@ class Plan:
     """
 
     epsilons: Mapping[str, tuple[float, ...]]
-    trials: tuple[PlannedTrial, ...]
+    trials: tuple[Trial, ...]
 
 
 def plan(
@@ -127,15 +104,14 @@ def _trial(
     point: _Point,
     belongs_to: tuple[str, ...],
     rates: EffectiveRates | None,
-) -> PlannedTrial:
+) -> Trial:
     seed, epsilon, grid_rate = point
     learning_rate = grid_rate if rates is None else rates.trained(grid_rate, epsilon)
-    trial_settings = at_point(common, data_checksum, learning_rate, epsilon, seed)
-    return PlannedTrial(trial_id(trial_settings), trial_settings, learning_rate, grid_rate, epsilon, seed, belongs_to)
+    return Trial.of(at_point(common, data_checksum, learning_rate, epsilon, seed), belongs_to, grid_rate)
 
 
-def _require_distinct(trials: Sequence[PlannedTrial]) -> None:
-    by_id: dict[str, PlannedTrial] = {}
+def _require_distinct(trials: Sequence[Trial]) -> None:
+    by_id: dict[str, Trial] = {}
     for trial in trials:
         same = by_id.setdefault(trial.id, trial)
         if same is not trial:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from epsgrid.grids._plan import PlannedTrial
 from epsgrid.report.words import count
 from epsgrid.spec import identity, spec_from_json, trial_id
 from epsgrid.spec.model import Spec, Training
+from epsgrid.spec.trial import Trial
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import ExperimentRecord
 from epsgrid.trials.extending import longest_first, why_anew
@@ -26,7 +26,7 @@ def earlier_trainings(spec: Spec, stored: ExperimentRecord) -> tuple[dict[str, A
 
 
 def extending(
-    spec: Spec, folder: ExperimentFolder, trials: Sequence[PlannedTrial], states: Mapping[str, str]
+    spec: Spec, folder: ExperimentFolder, trials: Sequence[Trial], states: Mapping[str, str]
 ) -> tuple[str, ...]:
     """Say what becomes of the trials that were trained for fewer epochs; nothing where there are none.
 
@@ -50,7 +50,7 @@ def extending(
     return tuple(lines)
 
 
-def _id(trial: PlannedTrial, settings: Mapping[str, Any]) -> str:
+def _id(trial: Trial, settings: Mapping[str, Any]) -> str:
     return trial_id({**trial.identity, "training": settings})
 
 

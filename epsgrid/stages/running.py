@@ -22,10 +22,11 @@ from epsgrid.executors import (
     StopRequest,
     _devices,
 )
-from epsgrid.grids._plan import Plan, PlannedTrial
+from epsgrid.grids._plan import Plan
 from epsgrid.numerics.precision import underflow_warning
 from epsgrid.observing.trackers import require_installed
 from epsgrid.spec.model import Execution, Spec
+from epsgrid.spec.trial import Trial
 from epsgrid.stages import out_of_memory
 from epsgrid.stages.experiment import Asked
 from epsgrid.stages.extension import extending
@@ -88,14 +89,14 @@ class SweepPlan:
 class TrialStarted:
     """A trial has begun, or goes on from its checkpoint."""
 
-    trial: PlannedTrial
+    trial: Trial
 
 
 @dataclass(frozen=True)
 class TrialEnded:
     """A trial has ended: `done` or `diverged` with its result, `failed` or `pruned` with why, or `interrupted`."""
 
-    trial: PlannedTrial
+    trial: Trial
     state: str
     result: TrialResult | None
     failure: TrialFailure | None
@@ -198,7 +199,7 @@ class _Runner:
         with self.watch.looking():
             yield
 
-    def run(self, trials: Sequence[PlannedTrial]) -> None:
+    def run(self, trials: Sequence[Trial]) -> None:
         executor = executors.load(self.execution.executor)
         left = list(trials)
         while left and not self.stop.level():
@@ -211,7 +212,7 @@ class _Runner:
                 time.sleep(_POLL_S)  # another sweep on this folder holds all that is left
             left = [trial for trial in left if self._is_left(trial)]
 
-    def _ready(self, executor: ExecutorPlugin, left: Sequence[PlannedTrial]) -> list[Job]:
+    def _ready(self, executor: ExecutorPlugin, left: Sequence[Trial]) -> list[Job]:
         """Return the jobs that nobody is at work on, and those that an earlier command left to the executor.
 
         The latter are asked for once: to look into a cluster's queue is not for every half second. Jobs that are to be
@@ -224,7 +225,7 @@ class _Runner:
         self.asked_about |= running
         return [job for job in jobs if job not in running or job in watched]
 
-    def _is_left(self, trial: PlannedTrial) -> bool:
+    def _is_left(self, trial: Trial) -> bool:
         state = trial_state(self.folder.trial(trial.id))
         return state not in self.settled and self.attempts[trial.id] <= self.execution.retries
 
@@ -237,7 +238,7 @@ class _Runner:
         elif event.status != JobStatus.HELD_ELSEWHERE:
             self._on_end(trial, event)
 
-    def _on_end(self, trial: PlannedTrial, event: JobEnded) -> None:
+    def _on_end(self, trial: Trial, event: JobEnded) -> None:
         folder = self.folder.trial(trial.id)
         if event.status != JobStatus.FINISHED and not self.stop.level():
             self.attempts[trial.id] += 1

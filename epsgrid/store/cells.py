@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from epsgrid.spec.trial import Trial
 from epsgrid.store.atomic import read_json, unseal
 from epsgrid.store.paths import ExperimentFolder, TrialFolder
-from epsgrid.store.records import BatchesRecord, ConfirmRecord, GridCell, GridRecord
+from epsgrid.store.records import BatchesRecord, ConfirmRecord, GridRecord
 
 
-def asked_cells(folder: ExperimentFolder) -> tuple[GridCell, ...]:
+def asked_cells(folder: ExperimentFolder) -> tuple[Trial, ...]:
     """Return all trials, each once, those of the grids first; none where nothing was swept.
 
     A batch size with its rule counts as a grid, named as in "batch 256, sqrt"; so does a winner on fresh seeds, as in
@@ -26,7 +27,7 @@ def asked_cells(folder: ExperimentFolder) -> tuple[GridCell, ...]:
     return _merged((*grids, *fresh, *batches))
 
 
-def stored_cells(folder: ExperimentFolder) -> tuple[GridCell, ...]:
+def stored_cells(folder: ExperimentFolder) -> tuple[Trial, ...]:
     """Return all trials that there are: those that are asked for, then those that no grid asks for any more, by id.
 
     A grid that was swept again, with another `sweep.default_epsilon` for one, leaves what was trained for the old one.
@@ -41,9 +42,9 @@ def stored_cells(folder: ExperimentFolder) -> tuple[GridCell, ...]:
     return (*asked, *map(_left_behind, others))
 
 
-def _left_behind(trial: TrialFolder) -> GridCell:
+def _left_behind(trial: TrialFolder) -> Trial:
     identity = unseal(read_json(trial.spec_json), trial.spec_json)
-    return GridCell(trial.id, identity["learning_rate"], identity["epsilon"], identity["seed"], grids=())
+    return Trial(trial.id, identity["learning_rate"], identity["epsilon"], identity["seed"])
 
 
 def meant(ids: Sequence[str], name: str, *, least: int = 0) -> tuple[str, ...]:
@@ -62,21 +63,18 @@ def meant(ids: Sequence[str], name: str, *, least: int = 0) -> tuple[str, ...]:
     return tuple(trial for trial in ids if len(name) >= least and trial.startswith(name))
 
 
-def batch_cells(record: BatchesRecord) -> tuple[GridCell, ...]:
+def batch_cells(record: BatchesRecord) -> tuple[Trial, ...]:
     """Return the trials of a record of batch sizes, each once, as those of a grid."""
-    return _merged(
-        GridCell(cell.id, cell.learning_rate, cell.epsilon, cell.seed, (f"batch {cell.batch_size}, {cell.rule}",))
-        for cell in record.cells
-    )
+    return _merged(replace(cell, grids=(f"batch {cell.batch_size}, {cell.rule}",)) for cell in record.cells)
 
 
-def confirm_cells(record: ConfirmRecord) -> tuple[GridCell, ...]:
+def confirm_cells(record: ConfirmRecord) -> tuple[Trial, ...]:
     """Return the trials of a record of winners on fresh seeds, as those of a grid."""
     return tuple(replace(cell, grids=tuple(f"{name}, confirmed" for name in cell.grids)) for cell in record.cells)
 
 
-def _merged(cells: Iterable[GridCell]) -> tuple[GridCell, ...]:
-    found: dict[str, GridCell] = {}
+def _merged(cells: Iterable[Trial]) -> tuple[Trial, ...]:
+    found: dict[str, Trial] = {}
     for cell in cells:
         known = found.setdefault(cell.id, cell)
         if known is not cell:

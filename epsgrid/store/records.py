@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, final
 from epsgrid import codec
 from epsgrid.errors import CorruptRecordError, StoreError
 from epsgrid.numerics.placement import Placement
+from epsgrid.spec.trial import Trial
 from epsgrid.store import atomic
 
 if TYPE_CHECKING:
@@ -222,34 +223,6 @@ class ProbeRecord(Record):
 
 @final
 @dataclass(frozen=True)
-class GridCell:
-    """One point of a grid and the trial that stands for it.
-
-    Attributes:
-        id: the trial's id; it does not depend on the grid, so grids share trials.
-        learning_rate: the one the trial is trained with.
-        epsilon: in the optimizer's own ε; None for an optimizer that has none.
-        seed: as in the spec.
-        grids: the grids that ask for this point.
-        asked_rate: the learning rate of the spec that it stands for, where `sweep.lr_mode` makes it another; None
-            where it is the same.
-    """
-
-    id: str
-    learning_rate: float
-    epsilon: float | None
-    seed: int
-    grids: tuple[str, ...]
-    asked_rate: float | None = None
-
-    @property
-    def grid_rate(self) -> float:
-        """The learning rate as in the spec, by which cells are grouped."""
-        return self.learning_rate if self.asked_rate is None else self.asked_rate
-
-
-@final
-@dataclass(frozen=True)
 class GridRecord(Record):
     """Which trials belong to which grid: `grid.json`.
 
@@ -266,7 +239,7 @@ class GridRecord(Record):
     optimizer: str
     epsilons: dict[str, tuple[float, ...]]
     default_epsilon: float
-    cells: tuple[GridCell, ...]
+    cells: tuple[Trial, ...]
     bounds_checksum: str | None
 
 
@@ -294,28 +267,6 @@ class BatchBoundsRecord(Record):
 
 @final
 @dataclass(frozen=True)
-class BatchCell:
-    """One trial at one batch size, with its settings as a rule carried them there.
-
-    Attributes:
-        id: the trial's id.
-        batch_size: that it trains with.
-        rule: the scaling rule, or "base" for the setting that was carried.
-        learning_rate: as carried.
-        epsilon: likewise, in the optimizer's own ε; None for an optimizer that has none.
-        seed: as in the spec.
-    """
-
-    id: str
-    batch_size: int
-    rule: str
-    learning_rate: float
-    epsilon: float | None
-    seed: int
-
-
-@final
-@dataclass(frozen=True)
 class BatchesRecord(Record):
     """Which trials carry one setting to which batch size by which rule: `batches.json`.
 
@@ -335,7 +286,7 @@ class BatchesRecord(Record):
     learning_rate: float
     epsilon: float | None
     origin: str
-    cells: tuple[BatchCell, ...]
+    cells: tuple[Trial, ...]
     changes: dict[str, str]
     skipped: dict[str, str]
 
@@ -359,7 +310,7 @@ class ConfirmRecord(Record):
 
     optimizer: str
     seeds: tuple[int, ...]
-    cells: tuple[GridCell, ...]
+    cells: tuple[Trial, ...]
     selection: str
     selection_seeds: tuple[int, ...]
     chosen_from: dict[str, int]

@@ -14,6 +14,7 @@ from epsgrid import optimizers
 from epsgrid.errors import CorruptRecordError
 from epsgrid.observing.restoring import generator_states, restore_generators
 from epsgrid.spec.model import Spec
+from epsgrid.spec.trial import Trial
 from epsgrid.store.atomic import compact_json, write_text
 from epsgrid.store.paths import TrialFolder
 from epsgrid.store.records import EpochRecord, Scores, TrialResult, append_epoch
@@ -31,25 +32,6 @@ from epsgrid.trials.step import take_step
 
 STEPS_BETWEEN_CHECKS = 25
 """A loss that is no longer finite is noticed within this many steps; asking every step would stall a GPU."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One grid point of an experiment.
-
-    Attributes:
-        id: hash of `identity`.
-        identity: everything that can change the trial's numbers, as stored.
-        learning_rate: at the first epoch.
-        epsilon: the optimizer's ε; None for an optimizer without one.
-        seed: of initial weights, batch order, augmentation and dropout.
-    """
-
-    id: str
-    identity: Mapping[str, Any]
-    learning_rate: float
-    epsilon: float | None
-    seed: int
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the trial was asked to stop and has saved itself
