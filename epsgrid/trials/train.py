@@ -13,6 +13,7 @@ import torch
 from epsgrid import optimizers
 from epsgrid.errors import CorruptRecordError
 from epsgrid.observing.restoring import generator_states, restore_generators
+from epsgrid.observing.trackers import Trackers
 from epsgrid.spec.model import Spec
 from epsgrid.spec.trial import Trial
 from epsgrid.store.atomic import compact_json, write_text
@@ -24,7 +25,6 @@ from epsgrid.trials.building import build_model
 from epsgrid.trials.checkpoint import Checkpoint, is_kept, load_checkpoint, save_checkpoint, tensor_bytes
 from epsgrid.trials.device import lay_out_state
 from epsgrid.trials.keeping import KeptWeights
-from epsgrid.trials.logging import Trackers
 from epsgrid.trials.observations import Observations
 from epsgrid.trials.schedule import learning_rate_at
 from epsgrid.trials.seeding import seed_epoch
