@@ -1,8 +1,8 @@
-"""Which settings make a trial what it is, and the id that stands for them.
+"""A trial, the settings that identify it, and their hash: its id.
 
-Two trials with the same id would give the same numbers, so the second is not run. Left out of the identity is what
-cannot change them: the experiment's name, where the data lie (`location_fields` of a task), how and where trials run,
-how the bounds were measured, and which grids ask for the trial.
+Two trials with the same id would give the same numbers, so the second is not run. The identity leaves out what cannot
+change them: the experiment's name, where the data lie (`location_fields` of a task), how and where trials run, how the
+bounds were measured, and which grids ask for the trial.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any, Self
 
 from epsgrid import codec
 from epsgrid.spec.model import Spec
-from epsgrid.spec.problems import shown
+from epsgrid.spec.reading import shown
 
 _ID_DIGITS = 16
 ABSENT = object()
-"""Stands for the value of a field that is not there."""
+"""The value of a field that one of two mappings lacks."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Trial:
 
 
 def identity(spec: Spec) -> dict[str, Any]:
-    """Return what all trials of a spec have in common and what can change their numbers, as plain JSON values."""
+    """Return the settings that all trials of a spec share and that can change their numbers, as plain JSON values."""
     return {
         "task": spec.task.identity(),
         "model": spec.model.identity(),
@@ -125,7 +125,11 @@ def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]
     >>> differences({"training": {"epochs": 2}}, {"training": {"epochs": 3}})
     ['training.epochs: 2 there, 3 asked']
     """
-    return [f"{field}: {_told(old)} there, {_told(new)} asked" for field, old, new in changes(there, asked)]
+
+    def text(value: Any) -> str:
+        return "not" if value is ABSENT else shown(value)
+
+    return [f"{field}: {text(old)} there, {text(new)} asked" for field, old, new in changes(there, asked)]
 
 
 def changes(there: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -140,7 +144,3 @@ def changes(there: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = ""
             yield from changes(old, new, f"{prefix}{key}.")
         elif old != new:
             yield f"{prefix}{key}", old, new
-
-
-def _told(value: Any) -> str:
-    return "not" if value is ABSENT else shown(value)
