@@ -2,7 +2,7 @@
 
 Numbers: a finite float is a JSON number in its shortest exact form. JSON has no NaN and no infinity, and a diverged
 trial has both, so a field annotated `float` stores them as the strings "nan", "inf" and "-inf" and reads them back as
-floats. Inside free-form values (annotated `Any`) they are stored by the same rule, and stay words when read.
+floats. Inside free-form values (annotated `Any`) they are stored by the same rule, and stay words when they are read.
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ def from_document(record_type: type[T], document: Any, source: str) -> T:
     Args:
         record_type: a dataclass whose annotations are among: bool, int, float, str, Any, `X | None`, Literal,
             `tuple[X, ...]`, `dict[str, X]` and other such dataclasses.
-        document: what was read.
+        document: parsed JSON.
         source: the place that an error names.
 
-    A field that has a default may be missing: records that were stored before it existed have it so.
+    A field that has a default may be missing, as it is in records that were stored before the field existed. Fields
+    that existed once, named by a class attribute `FORMER_FIELDS`, are ignored.
 
     Raises:
         CorruptRecordError: a field is missing, unknown or of another type; the message names place and field.
@@ -85,7 +86,7 @@ _Decoder = Callable[[Any], Any]
 
 @functools.cache
 def _decoder(hint: Any) -> _Decoder:
-    """Return the function that decodes values of an annotation: made once, for thousands of records are read."""
+    """Return the function that decodes values of an annotation; cached, for thousands of records are read."""
     if hint is Any:
         return lambda value: value
     if dataclasses.is_dataclass(hint):
@@ -110,8 +111,12 @@ def _record_decoder(record_type: Any) -> _Decoder:
     decoders = {field.name: _decoder(hints[field.name]) for field in fields}
     needed = {field.name for field in fields if not _has_default(field)}
 
+    former = frozenset(getattr(record_type, "FORMER_FIELDS", ()))
+
     def decode(document: Any) -> Any:
         _checked(isinstance(document, Mapping), document, "an object")
+        if former and not former.isdisjoint(document):
+            document = {key: value for key, value in document.items() if key not in former}
         if document.keys() != decoders.keys() and not needed <= document.keys() <= decoders.keys():
             raise _MismatchError(_wrong_fields(document, tuple(decoders), needed))
         return record_type(**_decode_items(decoders.__getitem__, document))
@@ -154,7 +159,7 @@ def _tuple_decoder(decode_item: _Decoder) -> _Decoder:
         decoded: list[Any] = []
         try:
             for item in value:
-                decoded.append(decode_item(item))  # noqa: PERF401 - their number tells where it failed
+                decoded.append(decode_item(item))  # noqa: PERF401 - their number says where it failed
         except _MismatchError as mismatch:
             mismatch.places.append(f"[{len(decoded)}]")
             raise

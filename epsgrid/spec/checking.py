@@ -90,10 +90,10 @@ def _problem(document: Document, checker: type[Spec], detail: ErrorDetails) -> P
     path: FieldPath = ()
     value = document.values
     for part in detail["loc"]:  # which also names the branches of unions
-        if (isinstance(value, dict) and part in value) or (isinstance(value, list) and part in range(len(value))):
-            path, value = (*path, part), value[part]
-        else:
+        is_index = isinstance(value, list) and isinstance(part, int) and part < len(value)
+        if not is_index and not (isinstance(value, dict) and part in value):
             break
+        path, value = (*path, part), value[part]
     if detail["type"] == "missing":
         path = (*path, detail["loc"][-1])
         what = "entry of the list" if isinstance(path[-1], int) else "key"

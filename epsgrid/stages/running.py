@@ -33,9 +33,9 @@ from epsgrid.stages.extension import extending
 from epsgrid.stages.pruning import Watch
 from epsgrid.store.atomic import seal, write_json
 from epsgrid.store.paths import ExperimentFolder, TrialFolder
-from epsgrid.store.pruning import Pruning, read_pruning, spare
+from epsgrid.store.pruning import Pruning, read_pruning, unprune
 from epsgrid.store.records import TrialFailure, TrialResult
-from epsgrid.store.state import FINISHED, PRUNED, glance, trial_state
+from epsgrid.store.state import FINISHED, PRUNED, summary, trial_state
 
 _POLL_S = 0.5
 _CLUSTER_SLOTS = 64
@@ -157,7 +157,7 @@ def train_planned(
     left = [trial for trial in planned.trials if todo.states[trial.id] not in todo.settled]
     if asked.spec.sweep.prune is None:
         for trial in left:
-            spare(asked.folder.trial(trial.id))
+            unprune(asked.folder.trial(trial.id))
     with runner.watching(todo.states):
         runner.run(left)
     states = {trial.id: trial_state(asked.folder.trial(trial.id)) for trial in planned.trials}
@@ -285,7 +285,7 @@ def with_states(planned: Plan, asked: Asked, workers: int | None) -> SweepPlan:
         ExecutionError: trials train on this machine, which does not compute in `training.precision`.
     """
     _require_precision(asked.spec)
-    seen = {trial.id: glance(asked.folder.trial(trial.id)) for trial in planned.trials}
+    seen = {trial.id: summary(asked.folder.trial(trial.id)) for trial in planned.trials}
     states = {trial: found.state for trial, found in seen.items()}
     done = [found.seconds for found in seen.values() if found.state == "done" and found.seconds is not None]
     mean = sum(done) / len(done) if done else None

@@ -14,7 +14,7 @@ from epsgrid.store.cells import asked_cells
 from epsgrid.store.lease import holder
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import EpochRecord, TrialFailure, read_epochs
-from epsgrid.store.state import FINISHED, PRUNED, STATES, Glance, glance
+from epsgrid.store.state import FINISHED, PRUNED, STATES, Summary, summary
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def status(folder: ExperimentFolder) -> Status:
     """
     experiment = read_experiment(folder)
     cells = asked_cells(folder)
-    seen = {cell.id: glance(folder.trial(cell.id)) for cell in cells}
+    seen = {cell.id: summary(folder.trial(cell.id)) for cell in cells}
     seconds = [found.seconds for found in seen.values() if found.seconds is not None]
     pruned = sum(found.state == PRUNED for found in seen.values())
     by_state = {state: [cell for cell in cells if seen[cell.id].state == state] for state in ("running", "failed")}
@@ -110,12 +110,12 @@ def status(folder: ExperimentFolder) -> Status:
     )
 
 
-def _counted(seen: Iterable[Glance]) -> dict[str, int]:
+def _counted(seen: Iterable[Summary]) -> dict[str, int]:
     counts = Counter(found.state for found in seen)
     return {state: counts[state] for state in STATES}
 
 
-def _by_grid(cells: Sequence[Trial], seen: Mapping[str, Glance]) -> dict[str, dict[str, int]]:
+def _by_grid(cells: Sequence[Trial], seen: Mapping[str, Summary]) -> dict[str, dict[str, int]]:
     names = dict.fromkeys(name for cell in cells for name in cell.grids)
     return {name: _counted([seen[cell.id] for cell in cells if name in cell.grids]) for name in names}
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from epsgrid import codec
 from epsgrid.errors import CorruptRecordError, StoreError
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.magnitudes import Bound
@@ -205,4 +204,3 @@ def test_a_grid_that_was_stored_before_trained_rates_is_read(tmp_path: Path) -> 
 def test_batches_that_were_stored_without_grids_are_read() -> None:
     (cell,) = BatchesRecord.from_json(atomic.seal(json.loads(_BATCHES_BEFORE_TRIALS))).cells
     assert cell == Trial("ab", 1e-3, None, 0, batch_size=128, rule="base")
-    assert "identity" not in codec.to_document(Trial.of({"learning_rate": 1.0, "epsilon": None, "seed": 0}))
