@@ -5,7 +5,7 @@ field. `from_json` raises CorruptRecordError for what it cannot read.
 
 Numbers: a finite float is a JSON number in its shortest exact form. JSON has no NaN and no infinity, and a diverged
 trial has both, so a field annotated `float` stores them as the strings "nan", "inf" and "-inf" and reads them back as
-floats. Inside free-form values (annotated `Any`) they are stored by the same rule, and stay words when read.
+floats. Inside free-form values (annotated `Any`) they are stored by the same rule, and stay words when they are read.
 """
 
 from __future__ import annotations
@@ -21,13 +21,23 @@ from typing import Any, Literal, TypeVar
 
 from epsgrid.errors import CorruptRecordError
 
+NEVER = types.MappingProxyType({"stored": "never"})
+"""Metadata of a dataclass field that is not stored; it needs a default."""
+UNLESS_DEFAULT = types.MappingProxyType({"stored": "unless default"})
+"""Metadata of a dataclass field that is left out where it has its default."""
+
 T = TypeVar("T")
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 def to_document(record: Any) -> dict[str, Any]:
     """Return the fields of a dataclass instance as JSON values, in the order of the class."""
-    return {field.name: _encode(getattr(record, field.name)) for field in dataclasses.fields(record)}
+    values = ((field, getattr(record, field.name)) for field in dataclasses.fields(record))
+    return {
+        field.name: _encode(value)
+        for field, value in values
+        if not field.metadata or (field.metadata == UNLESS_DEFAULT and value != field.default)
+    }
 
 
 def from_document(record_type: type[T], document: Any, source: str) -> T:
@@ -40,7 +50,8 @@ def from_document(record_type: type[T], document: Any, source: str) -> T:
         document: what was read.
         source: the place that an error names.
 
-    A field that has a default may be missing: records that were stored before it existed have it so.
+    A field that has a default may be missing, as it is in records that were stored before the field existed. Fields
+    that existed once, named by a class attribute `FORMER_FIELDS`, are ignored.
 
     Raises:
         CorruptRecordError: a field is missing, unknown or of another type; the message names place and field.
@@ -84,7 +95,7 @@ _Decoder = Callable[[Any], Any]
 
 @functools.cache
 def _decoder(hint: Any) -> _Decoder:
-    """Return the function that decodes values of an annotation: made once, for thousands of records are read."""
+    """Return the function that decodes values of an annotation; cached, for thousands of records are read."""
     if hint is Any:
         return lambda value: value
     if hasattr(hint, "from_json"):
@@ -121,11 +132,16 @@ def _own_form_decoder(hint: Any) -> _Decoder:
 @functools.cache
 def _record_decoder(record_type: Any) -> _Decoder:
     hints = typing.get_type_hints(record_type)
-    decoders = {field.name: _decoder(hints[field.name]) for field in dataclasses.fields(record_type)}
-    needed = {field.name for field in dataclasses.fields(record_type) if not _has_default(field)}
+    fields = [field for field in dataclasses.fields(record_type) if field.metadata != NEVER]
+    decoders = {field.name: _decoder(hints[field.name]) for field in fields}
+    needed = {field.name for field in fields if not _has_default(field)}
+
+    former = frozenset(getattr(record_type, "FORMER_FIELDS", ()))
 
     def decode(document: Any) -> Any:
         _checked(isinstance(document, Mapping), document, "an object")
+        if former and not former.isdisjoint(document):
+            document = {key: value for key, value in document.items() if key not in former}
         if document.keys() != decoders.keys() and not needed <= document.keys() <= decoders.keys():
             raise _MismatchError(_wrong_fields(document, tuple(decoders), needed))
         fields = _decode_items(decoders.__getitem__, document)
@@ -172,7 +188,7 @@ def _tuple_decoder(decode_item: _Decoder) -> _Decoder:
         decoded: list[Any] = []
         try:
             for item in value:
-                decoded.append(decode_item(item))  # noqa: PERF401 - their number tells where it failed
+                decoded.append(decode_item(item))  # noqa: PERF401 - their number says where it failed
         except _MismatchError as mismatch:
             mismatch.places.append(f"[{len(decoded)}]")
             raise

@@ -26,8 +26,9 @@ import torch._dynamo  # the first optimizer would import it, 1.2 s: better once,
 from epsgrid import tasks
 from epsgrid.errors import CorruptRecordError, EpsgridError
 from epsgrid.executors import Job, JobStatus
-from epsgrid.spec import spec_from_json, trial_id
+from epsgrid.spec import spec_from_json
 from epsgrid.spec.model import Spec
+from epsgrid.spec.trial import Trial
 from epsgrid.store.atomic import read_json, remove_leftovers, unseal
 from epsgrid.store.lease import Lease
 from epsgrid.store.paths import ExperimentFolder, TrialFolder
@@ -35,7 +36,7 @@ from epsgrid.store.provenance import provenance
 from epsgrid.store.pruning import is_asked, note_pruned
 from epsgrid.store.records import ExperimentRecord, TrialFailure
 from epsgrid.trials.device import keep_freed_memory, one_thread, resolve_device
-from epsgrid.trials.train import Interrupted, Pruned, Trial, run_trial
+from epsgrid.trials.train import Interrupted, Pruned, run_trial
 
 _DEVICE_ERRORS = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 _MACHINE_ERROR = "can't allocate memory"  # of torch's allocator for processors, whose error is a RuntimeError
@@ -133,17 +134,9 @@ def _read_trial(experiment: ExperimentFolder, folder: TrialFolder) -> tuple[Spec
     """Return the spec and the trial; training and optimizer are the trial's own, which differ at other batch sizes."""
     record = ExperimentRecord.read(experiment.experiment_json)
     identity = unseal(read_json(folder.spec_json), folder.spec_json)
-    if trial_id(identity) != folder.id:
-        raise CorruptRecordError(
-            f"{folder.spec_json} is of trial {trial_id(identity)}; remove the folder to plan it again"
-        )
-    trial = Trial(
-        id=folder.id,
-        identity=identity,
-        learning_rate=identity["learning_rate"],
-        epsilon=identity["epsilon"],
-        seed=identity["seed"],
-    )
+    trial = Trial.of(identity)
+    if trial.id != folder.id:
+        raise CorruptRecordError(f"{folder.spec_json} is of trial {trial.id}; remove the folder to plan it again")
     own = {"optimizer": identity["optimizer"], "training": identity["training"]}
     return spec_from_json({**record.spec, **own}, str(experiment.experiment_json)), trial
 

@@ -30,11 +30,11 @@ from epsgrid.numerics.bounds import estimate_bounds
 from epsgrid.numerics.histogram import MANTISSA_BITS, LogHistogram, bin_count
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, high_rank, low_rank
 from epsgrid.numerics.placement import Placement
+from epsgrid.spec.trial import Trial
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.provenance import provenance
 from epsgrid.store.records import (
     ExperimentRecord,
-    GridCell,
     GridRecord,
     ProbeRecord,
     Scores,
@@ -82,7 +82,7 @@ def layer(index: int) -> LayerStatistics:
     )
 
 
-def grid_cells(trials: int) -> list[GridCell]:
+def grid_cells(trials: int) -> list[Trial]:
     """Return the cells of both grids, so many in all."""
     narrowed = {epsilon for epsilon in CONVENTIONAL if 1e-5 <= epsilon <= 1e-2}
     points = ((rate, epsilon, seed) for seed in range(trials) for rate in RATES for epsilon in CONVENTIONAL)
@@ -92,11 +92,11 @@ def grid_cells(trials: int) -> list[GridCell]:
             break
         trial = hashlib.sha256(f"{rate!r} {epsilon!r} {seed}".encode()).hexdigest()[:16]
         grids = ("narrowed", "conventional") if epsilon in narrowed else ("conventional",)
-        cells.append(GridCell(trial, rate, epsilon, seed, grids))
+        cells.append(Trial(trial, rate, epsilon, seed, grids))
     return cells
 
 
-def result(cell: GridCell, origin: dict[str, object]) -> TrialResult:
+def result(cell: Trial, origin: dict[str, object]) -> TrialResult:
     """Make up how a trial came out: best at ε = 1e-3 and lr 1e-3, diverged where lr is large and ε small."""
     assert cell.epsilon is not None
     noise = random.Random(f"{cell.learning_rate} {cell.epsilon} {cell.seed}").gauss(0, 0.004)

@@ -1,7 +1,7 @@
 import json
 import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 import pytest
 
@@ -88,6 +88,25 @@ def test_what_was_stored_before_a_field_existed_has_its_default() -> None:
         codec.from_document(Grown, {"added": 3}, "here")
     with pytest.raises(CorruptRecordError, match="here: unknown field 'colour'"):
         codec.from_document(Grown, {"value": 1.0, "colour": "red"}, "here")
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """A record that lost a field, and has one that is not stored and one that is stored where it is set."""
+
+    FORMER_FIELDS: ClassVar[tuple[str, ...]] = ("colour",)
+
+    value: float
+    rule: str = field(default="", metadata=codec.UNLESS_DEFAULT)
+    cached: tuple[int, ...] = field(default=(), metadata=codec.NEVER)
+
+
+def test_fields_that_are_not_always_stored() -> None:
+    assert _stored(Shrunk(1.0, cached=(1,))) == {"value": 1.0}
+    assert _stored(Shrunk(1.0, "sqrt")) == {"value": 1.0, "rule": "sqrt"}
+    assert codec.from_document(Shrunk, {"value": 1.0, "rule": "sqrt", "colour": 3}, "here") == Shrunk(1.0, "sqrt")
+    with pytest.raises(CorruptRecordError, match="here: unknown field 'cached'; known: value, rule"):
+        codec.from_document(Shrunk, {"value": 1.0, "cached": [1]}, "here")
 
 
 def test_something_other_than_an_object_is_told() -> None:

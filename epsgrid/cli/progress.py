@@ -22,7 +22,7 @@ from epsgrid.store.state import FINISHED
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from epsgrid.grids._plan import PlannedTrial
+    from epsgrid.spec.trial import Trial
     from epsgrid.store.paths import ExperimentFolder
 
 _REFRESHES_PER_S = 2
@@ -93,7 +93,7 @@ def sweep_shown(folder: ExperimentFolder, *, quiet: bool) -> Iterator[Callable[[
 class _Running:
     """A trial under way."""
 
-    trial: PlannedTrial
+    trial: Trial
     since: float
     seen: tuple[int, int] = (0, 0)  # size and time of the file that `epochs` was read from
     epochs: tuple[EpochRecord, ...] = ()

@@ -11,8 +11,8 @@ from epsgrid.store.state import STATES
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from epsgrid.spec.trial import Trial
     from epsgrid.stages.status import Status
-    from epsgrid.store.records import GridCell
 
 
 def lines(seen: Status) -> list[str]:
@@ -62,6 +62,6 @@ def trials(seen: Status) -> Table:
     return table(("trial", "lr", "epsilon", "seed", "state", "grids"), rows)
 
 
-def _cell(cell: GridCell) -> tuple[str, ...]:
+def _cell(cell: Trial) -> tuple[str, ...]:
     epsilon = "" if cell.epsilon is None else f"{cell.epsilon:.0e}"
     return (cell.id, f"{cell.learning_rate:g}", epsilon, str(cell.seed))

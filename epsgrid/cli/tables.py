@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from epsgrid.grids._plan import PlannedTrial
     from epsgrid.report.table import Table as ReportTable
+    from epsgrid.spec.trial import Trial
     from epsgrid.stages.running import SweepPlan, SweepSummary, TrialEnded
     from epsgrid.store.records import EpochRecord, Scores, TrialResult
 
@@ -77,7 +77,7 @@ def plan_lines(planned: SweepPlan) -> list[str]:
     return [line, *(f"warning: {text}" for text in planned.warnings)]
 
 
-def trial_label(trial: PlannedTrial) -> str:
+def trial_label(trial: Trial) -> str:
     """Return how a trial is called in a line: id and settings."""
     epsilon = "" if trial.epsilon is None else f" epsilon {trial.epsilon:.0e}"
     return f"{trial.id} lr {trial.learning_rate:g}{epsilon} seed {trial.seed}"
@@ -108,7 +108,7 @@ def scores_text(scores: Scores | None, name: str, unit: str) -> str:
 RUNNING_COLUMNS = ("trial", "lr", "epsilon", "seed", "epoch", "score", "curve", "time", "left")
 
 
-def running_row(trial: PlannedTrial, epochs: Sequence[EpochRecord], curve: str, seconds: float) -> tuple[str, ...]:
+def running_row(trial: Trial, epochs: Sequence[EpochRecord], curve: str, seconds: float) -> tuple[str, ...]:
     """Return a row of the live table, of `RUNNING_COLUMNS`.
 
     Args:
@@ -137,19 +137,19 @@ def running_row(trial: PlannedTrial, epochs: Sequence[EpochRecord], curve: str, 
 BEST_COLUMNS = ("best so far", "lr", "score", "trials")
 
 
-def best_rows(results: Sequence[tuple[PlannedTrial, TrialResult]]) -> list[tuple[str, ...]]:
+def best_rows(results: Sequence[tuple[Trial, TrialResult]]) -> list[tuple[str, ...]]:
     """Return, for each ε that has a score, the best single trial so far; rising in ε, of `BEST_COLUMNS`.
 
     Args:
         results: trials that are done or diverged; a diverged one counts as a trial and is never best.
     """
-    by_epsilon: dict[float, list[tuple[PlannedTrial, TrialResult]]] = {}
+    by_epsilon: dict[float, list[tuple[Trial, TrialResult]]] = {}
     for trial, result in results:
         by_epsilon.setdefault(trial.epsilon or 0.0, []).append((trial, result))
     return [_best_row(epsilon, by_epsilon[epsilon]) for epsilon in sorted(by_epsilon)]
 
 
-def _best_row(epsilon: float, results: Sequence[tuple[PlannedTrial, TrialResult]]) -> tuple[str, ...]:
+def _best_row(epsilon: float, results: Sequence[tuple[Trial, TrialResult]]) -> tuple[str, ...]:
     name = f"epsilon {epsilon:.0e}" if epsilon else "no epsilon"
     scored = [(trial, result, scores.metric) for trial, result in results if (scores := _finite(result)) is not None]
     if not scored:

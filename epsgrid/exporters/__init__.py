@@ -1,13 +1,13 @@
-"""ONE FILE PER TOOL: measured bounds of ε handed over to another search tool, as code or configuration for it.
+"""ONE FILE PER TOOL: measured bounds of ε as code or configuration of another search tool.
 
-A file `exporters/NAME.py` is what `epsgrid export bounds --to NAME` calls; it defines
+A file `exporters/NAME.py` is used by `epsgrid export bounds --to NAME`; it defines
 
+    USAGE: str                          one line: what to do with the file
     def export(space: Space) -> str     the whole text of the file that the tool reads, `Space.header` on top
-    def usage(space: Space) -> str      what to do with that file, in one line
 
-A `Space` (`epsgrid.exporters._space`) holds finite positive numbers and names that are free of anything a language
-could misread, so that a file only has to write numbers so that its tool reads them as numbers. Files do not import
-their tools: what they write is for another environment.
+A `Space` (`epsgrid.exporters._space`) holds finite positive numbers and names that no language can misread, so that a
+file only has to write numbers so that its tool reads them as numbers. Files do not import their tools: the text is for
+another environment.
 """
 
 from __future__ import annotations
@@ -19,14 +19,12 @@ from epsgrid.exporters._space import Space
 
 
 class ExporterPlugin(Protocol):
-    """What a file of this folder provides; see the module's own words."""
+    """What a file of this folder provides."""
+
+    USAGE: str
 
     def export(self, space: Space) -> str:
         """Return the text of the file for the tool; equal spaces give equal texts."""
-        ...
-
-    def usage(self, space: Space) -> str:
-        """Return what to do with the file, in one line."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The search space that measured bounds make: ε and learning rate, each as a range and as a grid.
+"""The search space of measured bounds: ε and learning rate, each as a range and as a grid.
 
 The grid of ε holds the decades from bound to bound, as the narrowed grid does, and the range reaches from the first to
 the last of them. Where both bounds lie in one decade the range is what rounds to it. The learning rates are those of
@@ -15,14 +15,13 @@ from typing import Any, Literal
 
 from epsgrid.codec import to_document
 from epsgrid.errors import SpecError
-from epsgrid.exporters._target import Target
 from epsgrid.numerics.bounds import EpsilonBounds
-from epsgrid.numerics.magnitudes import decade_of
+from epsgrid.numerics.magnitudes import Bound, decade_of
+from epsgrid.numerics.placement import Placement, convert
 from epsgrid.store.records import ExperimentRecord, ProbeRecord
 
 Kind = Literal["log-uniform", "grid"]
 
-KINDS: tuple[Kind, ...] = ("log-uniform", "grid")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
 _HALF_A_DECADE = math.sqrt(10)
 _LONGEST_LINE = 400
@@ -49,14 +48,31 @@ class Dimension:
         """Whether there is but one value, and so nothing to search."""
         return self.low == self.high
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return {"low": self.low, "high": self.high, "values": list(self.values)}
+
+@dataclass(frozen=True)
+class Target:
+    """Whose ε is exported: that of the run's optimizer, or that of another one that it is converted for.
+
+    Attributes:
+        name: of the optimizer, such as "adam" or "keras-adam".
+        placement: where it adds its ε, at the step of the measurement.
+        source: where the run's optimizer does.
+        converted: how the one becomes the other, in words; None where they are the same optimizer.
+    """
+
+    name: str
+    placement: Placement
+    source: Placement
+    converted: str | None = None
+
+    def epsilon(self, bound: Bound) -> float:
+        """Return a bound as an ε of the target, not rounded."""
+        return bound.epsilon if self.converted is None else convert(bound.epsilon, self.source, self.placement)
 
 
 @dataclass(frozen=True)
 class Space:
-    """What is handed over.
+    """The search space that is exported.
 
     Attributes:
         kind: whether the range or the grid is wanted.
@@ -95,13 +111,13 @@ def space_of(
     epsilon_name: str = "eps",
     learning_rate_name: str = "lr",
 ) -> Space:
-    """Return the space that a run's bounds make.
+    """Return the search space of a run's bounds.
 
     Args:
         experiment: the run's.
         probe: the run's.
         bounds: the probe's, parsed.
-        kind: what is wanted.
+        kind: the range or the grid.
         target: whose ε.
         epsilon_name: what the user's training calls ε.
         learning_rate_name: what it calls the learning rate.
@@ -109,7 +125,14 @@ def space_of(
     Raises:
         SpecError: a name is not one, or both are the same.
     """
-    _check_names(epsilon_name, learning_rate_name)
+    for name in (epsilon_name, learning_rate_name):
+        if not _NAME.match(name):
+            raise SpecError(
+                f"{name!r} cannot name a hyperparameter: letters, digits and underscores, not a digit first, with dots "
+                "between parts, such as optimizer.eps"
+            )
+    if epsilon_name == learning_rate_name:
+        raise SpecError(f"ε and the learning rate are both called {epsilon_name!r}; give them two names")
     rates = tuple(sorted(map(float, experiment.spec["sweep"]["learning_rates"])))
     measured = _measured(experiment, probe, bounds)
     epsilon = _epsilon_dimension(epsilon_name, target.epsilon(bounds.low), target.epsilon(bounds.high))
@@ -119,7 +142,7 @@ def space_of(
         learning_rate=Dimension(learning_rate_name, rates[0], rates[-1], rates),
         target=target,
         measured=measured,
-        header=tuple(map(_one_line, (*_header(measured, epsilon, target), _rates_words(experiment)))),
+        header=tuple(map(_one_line, _header(experiment, measured, epsilon, target))),
     )
 
 
@@ -129,17 +152,6 @@ def _epsilon_dimension(name: str, low: float, high: float) -> Dimension:
     if len(values) > 1:
         return Dimension(name, values[0], values[-1], values)
     return Dimension(name, values[0] / _HALF_A_DECADE, values[0] * _HALF_A_DECADE, values)
-
-
-def _check_names(*names: str) -> None:
-    for name in names:
-        if not _NAME.match(name):
-            raise SpecError(
-                f"{name!r} cannot name a hyperparameter: letters, digits and underscores, not a digit first, with dots "
-                "between parts, such as optimizer.eps"
-            )
-    if len(set(names)) < len(names):
-        raise SpecError(f"ε and the learning rate are both called {names[0]!r}; give them two names")
 
 
 def _measured(experiment: ExperimentRecord, probe: ProbeRecord, bounds: EpsilonBounds) -> dict[str, Any]:
@@ -164,46 +176,38 @@ def _measured(experiment: ExperimentRecord, probe: ProbeRecord, bounds: EpsilonB
     }
 
 
-def _header(measured: dict[str, Any], epsilon: Dimension, target: Target) -> list[str]:
+def _header(experiment: ExperimentRecord, measured: dict[str, Any], epsilon: Dimension, target: Target) -> list[str]:
     """Return where the numbers come from, line by line; the date is the record's, so equal records give equal lines."""
-    ends = [
-        f"{end['magnitude']:.3g} ({_named(end['layers'])}, {end['entries']:,} entries)"
-        for end in (measured["low"], measured["high"])
-    ]
+    ends = []
+    for end in (measured["low"], measured["high"]):
+        first, *others = end["layers"]
+        layers = f"{first} and {len(others)} more" if others else first
+        ends.append(f"{end['magnitude']:.3g} ({layers}, {end['entries']:,} entries)")
+    commit, git = "", measured["git"]
+    if git and git.get("commit"):
+        commit = f", commit {str(git['commit'])[:12]}{' with changes' if git.get('changed') else ''}"
     lines = [
         f"Search space of ε for {target.name}, measured by epsgrid {measured['epsgrid']}.",
         f"run: {measured['run']} (task {measured['task']}, model {measured['model']}, optimizer"
         f" {measured['optimizer']}, batch size {measured['batch_size']})",
         f"data: {measured['data']}",
-        f"measured: {measured['date']}, {measured['steps']} steps{_commit(measured['git'])}",
-        f"magnitudes: {target.compared_with} from {ends[0]} to {ends[1]}",
-        f"ε: {epsilon.values[0]:g} to {epsilon.values[-1]:g}, as {target.name} takes it ({target.description})",
+        f"measured: {measured['date']}, {measured['steps']} steps{commit}",
+        f"magnitudes: {target.source.compared_with} from {ends[0]} to {ends[1]}",
+        f"ε: {epsilon.values[0]:g} to {epsilon.values[-1]:g}, as {target.name} takes it"
+        f" ({target.placement.description})",
     ]
     if target.converted:
         lines.append(f"converted from the ε of {measured['optimizer']}: {target.converted}")
     trust = measured["reliability"]
     lines.append(f"reliability: {trust['verdict'] if trust else 'not looked at'}")
-    return lines + [f"  {reason}" for reason in (trust["reasons"] if trust else ())]
-
-
-def _rates_words(experiment: ExperimentRecord) -> str:
-    words = "learning rates: those of the run's spec; nothing was measured about them"
+    lines += [f"  {reason}" for reason in (trust["reasons"] if trust else ())]
+    rates = "learning rates: those of the run's spec; nothing was measured about them"
     if experiment.spec["sweep"].get("lr_mode") == "effective":
-        words += "; the run itself raises them with ε (sweep.lr_mode: effective), which this space does not"
-    return words
-
-
-def _named(layers: list[str]) -> str:
-    return layers[0] if len(layers) == 1 else f"{layers[0]} and {len(layers) - 1} more"
-
-
-def _commit(git: dict[str, Any] | None) -> str:
-    if not git or not git.get("commit"):
-        return ""
-    return f", commit {str(git['commit'])[:12]}{' with changes' if git.get('changed') else ''}"
+        rates += "; the run itself raises them with ε (sweep.lr_mode: effective), which this space does not"
+    return [*lines, rates]
 
 
 def _one_line(text: str) -> str:
-    """Return a text that cannot leave its comment: no line ends of any kind, no control characters, not endless."""
+    """Return a text that cannot leave its comment: without line ends and control characters, and shortened."""
     kept = "".join(" " if unicodedata.category(each) in ("Cc", "Cf", "Zl", "Zp", "Cs") else each for each in text)
     return kept if len(kept) <= _LONGEST_LINE else f"{kept[: _LONGEST_LINE - 1]}…"

@@ -12,6 +12,8 @@ import yaml
 
 from epsgrid.exporters._space import Dimension, Space
 
+USAGE = "save it as conf/sweep/epsilon.yaml, then: python train.py +sweep=epsilon"
+
 
 def export(space: Space) -> str:
     """Return the configuration, with the same as words of a command line in a comment."""
@@ -30,11 +32,6 @@ def export(space: Space) -> str:
         advice.append("Needs the plug-in: pip install hydra-optuna-sweeper")
     lines = "".join(f"# {line}\n" for line in advice)
     return "# @package _global_\n" + space.comment + "#\n" + lines + yaml.safe_dump(config, sort_keys=False, width=1000)
-
-
-def usage(space: Space) -> str:
-    """Return what to do with the file."""
-    return "save it as conf/sweep/epsilon.yaml, then: python train.py +sweep=epsilon"
 
 
 def _sweep(dimension: Dimension, *, grid: bool) -> str | float:

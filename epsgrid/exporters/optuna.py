@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from epsgrid.exporters._space import Dimension, Space
 
+USAGE = "save it as a module and call suggest(trial) in your objective"
+
 _RANGE = '''{comment}
 import optuna
 
@@ -48,11 +50,6 @@ def export(space: Space) -> str:
         return _GRID.format(comment=space.comment, values=values, points=points)
     suggestions = "".join(f'        "{each.name}": {_suggestion(each)},\n' for each in space.dimensions)
     return _RANGE.format(comment=space.comment, suggestions=suggestions)
-
-
-def usage(space: Space) -> str:
-    """Return what to do with the file."""
-    return "save it as a module and call suggest(trial) in your objective"
 
 
 def _suggestion(dimension: Dimension) -> str:

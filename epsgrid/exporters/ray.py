@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from epsgrid.exporters._space import Dimension, Space
 
+USAGE = "save it as a module and give PARAM_SPACE to tune.Tuner"
+
 _MODULE = """{comment}
 from ray import tune
 
@@ -21,11 +23,6 @@ def export(space: Space) -> str:
     dimensions = "".join(f'    "{each.name}": {_domain(each, grid=grid)},\n' for each in space.dimensions)
     # A grid is visited whole for each sample.
     return _MODULE.format(comment=space.comment, dimensions=dimensions, samples=1 if grid else 30)
-
-
-def usage(space: Space) -> str:
-    """Return what to do with the file."""
-    return "save it as a module and give PARAM_SPACE to tune.Tuner"
 
 
 def _domain(dimension: Dimension, *, grid: bool) -> str:

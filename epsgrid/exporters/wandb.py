@@ -8,6 +8,8 @@ import yaml
 
 from epsgrid.exporters._space import Dimension, Space
 
+USAGE = "set program in it, then: wandb sweep FILE"
+
 
 def export(space: Space) -> str:
     """Return the configuration of a sweep; `program` is the user's to change."""
@@ -24,11 +26,6 @@ def export(space: Space) -> str:
     lines = "".join(f"# {line}\n" for line in advice)
     # The library writes 1e-08 as 1.0e-08: without the point, YAML 1.1 would have it a text.
     return space.comment + "#\n" + lines + yaml.safe_dump(config, sort_keys=False)
-
-
-def usage(space: Space) -> str:
-    """Return what to do with the file."""
-    return "set program in it, then: wandb sweep FILE"
 
 
 def _parameter(dimension: Dimension, *, grid: bool) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from epsgrid.numerics.bounds import EpsilonBounds
 
 
 class GridPlugin(Protocol):
-    """What a file of this folder provides; see the module's own words."""
+    """What a file of this folder provides."""
 
     NEEDS_BOUNDS: bool
 

@@ -1,56 +1,31 @@
-"""From a spec, its data and the bounds to all trials of a sweep.
+"""Make the plan of a sweep: from a spec, its data and the bounds to all trials.
 
-The grids share trials: a point that two of them ask for is trained once. Trials are ordered so that what is useful
-comes early. All points of the first seed come before any of the second, so a sweep that is stopped holds a complete,
-if noisy, picture; within a seed the grids follow each other as they were named, the narrowed one first where both are
-asked for; within a grid ε rises, and at each ε all learning rates come in the order of the spec.
+The grids share trials: a point that two of them ask for is trained once. Trials are ordered so that useful results come
+early. All points of the first seed come before any of the second, so a sweep that is stopped has a complete, if noisy,
+picture; within a seed the grids follow each other as they were named, the narrowed one first where both are asked for;
+within a grid ε rises, and at each ε all learning rates come in the order of the spec.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from epsgrid import grids
 from epsgrid.errors import SpecError
 from epsgrid.grids._rates import EffectiveRates
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.spec.model import Spec
-from epsgrid.spec.trial import at_point, identity, trial_id
+from epsgrid.spec.trial import Trial, at_point, identity
 
 DEFAULT = "default"
 REFERENCE = "reference"
 
-_Point = tuple[int, float | None, float]
-
-
-@dataclass(frozen=True)
-class PlannedTrial:
-    """One point to train.
-
-    Attributes:
-        id: hash of `identity`.
-        identity: everything that can change the trial's numbers, as plain JSON values; not to be written to.
-        learning_rate: the one to train with.
-        grid_rate: the one of the spec that it stands for; another only with `sweep.lr_mode: effective`.
-        epsilon: in the optimizer's own ε; None for an optimizer without one.
-        seed: of the spec.
-        grids: the grids that ask for this point, in the order they were named.
-    """
-
-    id: str
-    identity: Mapping[str, Any]
-    learning_rate: float
-    grid_rate: float
-    epsilon: float | None
-    seed: int
-    grids: tuple[str, ...]
-
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep trains.
+    """The trials of a sweep.
 
     Attributes:
         epsilons: the ε values of each grid, rising; empty for the reference of an optimizer without ε.
@@ -58,7 +33,7 @@ class Plan:
     """
 
     epsilons: Mapping[str, tuple[float, ...]]
-    trials: tuple[PlannedTrial, ...]
+    trials: tuple[Trial, ...]
 
 
 def plan(
@@ -80,66 +55,33 @@ def plan(
         spec: what to train.
         data_checksum: sha256 of the prepared data.
         bounds: measured for this spec; None where no grid needs them.
-        names: the grids asked for; not looked at where the optimizer has no ε.
+        names: the grids asked for; ignored where the optimizer has no ε.
         has_epsilon: whether the spec's optimizer has an ε.
-        rates: turn the learning rates of the spec into those to train with; None leaves them.
+        rates: the learning rates to train with in place of those of the spec; None keeps these.
 
     Raises:
         SpecError: two learning rates become the same one.
     """
-    asked = _asked(spec.sweep.default_epsilon, bounds, names) if has_epsilon else {REFERENCE: (None,)}
-    common = identity(spec)
-    trials = tuple(
-        _trial(common, data_checksum, point, belongs_to, rates) for point, belongs_to in _points(spec, asked).items()
-    )
-    _require_distinct(trials)
-    shown = {name: tuple(value for value in values if value is not None) for name, values in asked.items()}
-    return Plan(shown, trials)
-
-
-def _asked(
-    default: float, bounds: EpsilonBounds | None, names: Sequence[str]
-) -> Mapping[str, tuple[float | None, ...]]:
-    """Return the ε values of each grid."""
-    asked: dict[str, tuple[float | None, ...]] = {name: grids.load(name).epsilons(bounds) for name in names}
-    return asked if default in asked.get("conventional", ()) else {**asked, DEFAULT: (default,)}
-
-
-def _points(spec: Spec, asked: Mapping[str, tuple[float | None, ...]]) -> Mapping[_Point, tuple[str, ...]]:
-    """Return the grids of each point, the points in the order of training."""
-    points: dict[_Point, tuple[str, ...]] = {}
-    for name, point in _in_order(spec, asked):
-        points[point] = (*points.get(point, ()), name)
-    return points
-
-
-def _in_order(spec: Spec, asked: Mapping[str, tuple[float | None, ...]]) -> Iterator[tuple[str, _Point]]:
+    asked: dict[str, tuple[float | None, ...]] = {REFERENCE: (None,)}
+    if has_epsilon:
+        asked = {name: grids.load(name).epsilons(bounds) for name in names}
+        if spec.sweep.default_epsilon not in asked.get("conventional", ()):
+            asked[DEFAULT] = (spec.sweep.default_epsilon,)
+    belongs_to: dict[tuple[int, float | None, float], tuple[str, ...]] = {}
     for seed in spec.sweep.seeds:
         for name, epsilons in asked.items():
-            for epsilon in epsilons:
-                for learning_rate in spec.sweep.learning_rates:
-                    yield name, (seed, epsilon, learning_rate)
-
-
-def _trial(
-    common: Mapping[str, Any],
-    data_checksum: str,
-    point: _Point,
-    belongs_to: tuple[str, ...],
-    rates: EffectiveRates | None,
-) -> PlannedTrial:
-    seed, epsilon, grid_rate = point
-    learning_rate = grid_rate if rates is None else rates.trained(grid_rate, epsilon)
-    trial_settings = at_point(common, data_checksum, learning_rate, epsilon, seed)
-    return PlannedTrial(trial_id(trial_settings), trial_settings, learning_rate, grid_rate, epsilon, seed, belongs_to)
-
-
-def _require_distinct(trials: Sequence[PlannedTrial]) -> None:
-    by_id: dict[str, PlannedTrial] = {}
-    for trial in trials:
-        same = by_id.setdefault(trial.id, trial)
+            for point in itertools.product((seed,), epsilons, spec.sweep.learning_rates):
+                belongs_to[point] = (*belongs_to.get(point, ()), name)
+    common = identity(spec)
+    trials: dict[str, Trial] = {}
+    for (seed, epsilon, grid_rate), of_grids in belongs_to.items():
+        learning_rate = grid_rate if rates is None else rates.trained(grid_rate, epsilon)
+        trial = Trial.of(at_point(common, data_checksum, learning_rate, epsilon, seed), of_grids, grid_rate)
+        same = trials.setdefault(trial.id, trial)
         if same is not trial:
             raise SpecError(
                 f"sweep.learning_rates: with lr_mode: effective, which rounds to three digits, {same.grid_rate:g} and"
-                f" {trial.grid_rate:g} both become {trial.learning_rate:g} at ε = {trial.epsilon:g}; leave one out"
+                f" {grid_rate:g} both become {learning_rate:g} at ε = {epsilon:g}; leave one out"
             )
+    shown = {name: tuple(value for value in values if value is not None) for name, values in asked.items()}
+    return Plan(shown, tuple(trials.values()))

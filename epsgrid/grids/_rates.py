@@ -1,10 +1,10 @@
 """The learning rate that a point of a grid is trained with.
 
 Of an entry whose magnitude is m an optimizer moves the weight by lr · (its momentum) / (m + m(ε)), with m(ε) the
-magnitude that ε weighs as much as. Where m(ε) is large that is about lr / m(ε): a learning rate that is right for
-ε = 1e-8 moves next to nothing at ε = 1, and a grid of fixed learning rates says of large ε only that they would need
-larger ones. Effective rates hold lr / (m50 + m(ε)) at the value that it has for an ε of next to nothing, lr / m50, for
-the entry of median magnitude m50:
+magnitude at which ε has the same weight. Where m(ε) is large that is about lr / m(ε): a learning rate that is right for
+ε = 1e-8 hardly moves the weights at ε = 1, and a grid of fixed learning rates shows of large ε only that they need
+larger ones. Effective rates hold lr / (m50 + m(ε)) at its value for a tiny ε, lr / m50, for the entry of median
+magnitude m50:
 
     trained lr = lr · (m50 + m(ε)) / m50
 
@@ -37,10 +37,10 @@ class EffectiveRates:
 
     @classmethod
     def of(cls, bounds: EpsilonBounds, placement: Placement) -> EffectiveRates:
-        """Return those of a probe.
+        """Return the rates of a probe.
 
         Args:
-            bounds: with the histograms of their layers.
+            bounds: of the probe, with the histograms of their layers.
             placement: where the optimizer adds its ε.
 
         Raises:

@@ -1,7 +1,7 @@
 """What the callbacks have in common: observers of a training's optimizers, and the bounds kept after its first epochs.
 
-A callback must never be what ends a training. Where something cannot be observed at all that is said before the first
-step, by an error; whatever goes wrong later is a warning, and the training goes on.
+A callback must never be what ends a training. If nothing can be observed, an error says so before the first step;
+whatever goes wrong later is a warning, and the training goes on.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ import torch
 
 from epsgrid.data._torchvision import import_torchvision
 from epsgrid.errors import DataError, EpsgridError, ObservationError
-from epsgrid.integrations.loggers import PREFIX
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.series import Series
 from epsgrid.observing.distributed import gathered_bounds, gathered_series
 from epsgrid.observing.observer import Observer, observe
+from epsgrid.observing.trackers import PREFIX
 
 _VERSION = 1
 
 _T = TypeVar("_T")
 
 
-def mend_torchvision() -> None:
+def repair_torchvision() -> None:
     """Import torchvision, if there is one, in the way that works beside any torch; frameworks import it too."""
     if importlib.util.find_spec("torchvision"):
         with suppress(DataError):
@@ -51,6 +51,7 @@ class Following:
         probe_epochs: epochs after which the bounds are kept.
         observers: of the optimizers that can be observed; they answer after the training as well.
         kept: the bounds after `probe_epochs`, of each observer; None where there are none. Empty until then.
+        is_open: whether optimizers are being observed.
     """
 
     def __init__(self, every: int, probe_epochs: int) -> None:
@@ -58,14 +59,9 @@ class Following:
         self.every, self.probe_epochs = every, probe_epochs
         self.observers: tuple[Observer, ...] = ()
         self.kept: tuple[EpsilonBounds | None, ...] = ()
-        self._open = False
+        self.is_open = self._is_probing = False
         self._steps: tuple[int, ...] = ()
-        self._told: set[str] = set()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether optimizers are being observed."""
-        return self._open
+        self._warned: set[str] = set()
 
     @property
     def bounds(self) -> EpsilonBounds | None:
@@ -78,16 +74,17 @@ class Following:
             raise ObservationError(f"{len(self.kept)} optimizers are observed: their bounds are all_bounds[0], …")
         return self.kept[0] if self.kept else None
 
-    def attach(self, optimizers: Sequence[Any], model: torch.nn.Module, steps: int) -> None:
+    def attach(self, optimizers: Sequence[Any], model: torch.nn.Module, steps: int, epochs: float) -> None:
         """Observe a training's optimizers from now on.
 
         Args:
             optimizers: those of the training, or wrappers around them.
             model: names their parameters.
-            steps: that the training has taken; more than none where it is resumed.
+            steps: number of steps that the training has taken; more than none where it is resumed.
+            epochs: number of epochs that it has trained.
 
         Raises:
-            ObservationError: none of them can be observed; one that cannot, among others, is warned of.
+            ObservationError: none of them can be observed; a single one that cannot causes a warning.
         """
         self.detach()
         if not steps:
@@ -102,38 +99,46 @@ class Following:
             raise ObservationError(problems[0] if problems else "this training has no optimizer to observe")
         for problem in problems:
             self._warn(problem)
-        self.observers, self._open = tuple(observers), True
-        self._count_on_from(steps)
+        self.observers, self.is_open, self._is_probing = tuple(observers), True, epochs < self.probe_epochs
+        # Number the steps of a resumed training as if it had never ended.
+        before = self._steps
+        if len(before) != len(observers):
+            before = (steps,) if len(observers) == 1 else ()
+        for observer, step in zip(observers, before, strict=False):
+            observer.step = step
 
     def detach(self) -> None:
         """Stop observing, if it has begun."""
-        if self._open:
-            self._open = False
+        if self.is_open:
+            self.is_open = False
             for observer in self.observers:
                 observer.close()
 
     def keep_bounds(self, epochs: float) -> list[str]:
-        """Keep the bounds as they are now, once; return what to print about them.
+        """Keep the bounds as they are now, once; return lines to print about them.
 
-        In a distributed job a collective: over all ranks, on all ranks.
+        A training resumed beyond `probe_epochs` keeps none. In a distributed job this is a collective over all ranks.
 
         Args:
-            epochs: done.
+            epochs: number of epochs trained.
         """
-        if self.kept or not any(observer.step for observer in self.observers):
+        if not self._is_probing or self.kept or not any(observer.step for observer in self.observers):
             return []
         self.kept = tuple(self._try(gathered_bounds, observer) for observer in self.observers)
-        pairs = zip(self.observers, self.kept, strict=True)
-        return [_in_words(observer, bounds, epochs) for observer, bounds in pairs if bounds is not None]
+        return [
+            _describe(observer, bounds, epochs)
+            for observer, bounds in zip(self.observers, self.kept, strict=True)
+            if bounds is not None
+        ]
 
     def series(self, step: int, epoch: float | None) -> list[tuple[str, Series]]:
         """Count now; return for each optimizer the prefix of its names and a series of one snapshot.
 
-        In a distributed job a collective, as `keep_bounds`.
+        In a distributed job this is a collective over all ranks.
 
         Args:
-            step: the training's own number of this step, which stands in the snapshots.
-            epoch: epochs done.
+            step: the training's own number of this step, which the snapshots get.
+            epoch: number of epochs trained.
         """
         found = []
         for number, observer in enumerate(self.observers):
@@ -144,27 +149,19 @@ class Following:
         return found
 
     def to_json(self) -> str:
-        """Return what a checkpoint has to hold, as text."""
+        """Return the text that a checkpoint has to hold."""
         kept = [None if bounds is None else bounds.to_json() for bounds in self.kept]
         steps = [observer.step for observer in self.observers]
         return json.dumps({"version": _VERSION, "kept": kept, "steps": steps})
 
     def load_json(self, text: str) -> None:
-        """Take over what a checkpoint holds; what cannot be read is warned of and left."""
+        """Load the text of a checkpoint; one that cannot be read causes a warning and is ignored."""
         try:
             document = json.loads(text)
             kept = [None if bounds is None else EpsilonBounds.from_json(bounds) for bounds in document["kept"]]
             self.kept, self._steps = tuple(kept), tuple(int(step) for step in document["steps"])
         except (EpsgridError, KeyError, TypeError, ValueError) as error:
-            self._warn(f"the bounds in the checkpoint cannot be read and are measured anew if need be: {error}")
-
-    def _count_on_from(self, steps: int) -> None:
-        """Number the steps of a resumed training as if it had never ended."""
-        before = self._steps
-        if len(before) != len(self.observers):
-            before = (steps,) if len(self.observers) == 1 else ()
-        for observer, step in zip(self.observers, before, strict=False):
-            observer.step = step
+            self._warn(f"the bounds in the checkpoint cannot be read and are measured again if need be: {error}")
 
     def _try(self, ask: Callable[..., _T], *arguments: Any) -> _T | None:
         try:
@@ -175,13 +172,13 @@ class Following:
 
     def _warn(self, message: str) -> None:
         """Warn of the same thing once."""
-        if message not in self._told:
-            self._told.add(message)
+        if message not in self._warned:
+            self._warned.add(message)
             warnings.warn(f"epsgrid: {message}", RuntimeWarning, stacklevel=2)
 
 
-def _in_words(observer: Observer, bounds: EpsilonBounds, epochs: float) -> str:
-    """Say bounds on one line, with the layers that set them."""
+def _describe(observer: Observer, bounds: EpsilonBounds, epochs: float) -> str:
+    """Return the bounds on one line, with the layers that set them."""
     low, high = bounds.low, bounds.high
     used = sorted({group["eps"] for group in observer.optimizer.param_groups if "eps" in group})
     return (

@@ -8,12 +8,12 @@
     epsilon.bounds.low.decade, epsilon.bounds.high.decade
 
 It observes every optimizer of the training, in automatic and in manual optimization, and changes nothing: the weights
-are the same, bit for bit. Every logger gets the scalars of `integrations.loggers`; TensorBoard and MLflow get the
+are the same, bit for bit. Every logger gets the scalars of `observing.trackers`; TensorBoard and MLflow get the
 histograms as well. In a distributed job all ranks count together (see `observing.distributed`).
 
 There are two packages with the same trainer, `lightning` and `pytorch_lightning`, each with a Callback of its own. The
 one that was imported first is the base, `lightning` where neither or both were; given in a list, as above, the callback
-works with the trainer of either. Imported before them, this module also mends a torchvision that cannot be imported
+works with the trainer of either. Imported before them, this module also repairs a torchvision that cannot be imported
 beside a torch without CUDA, which both of them would stumble over.
 """
 
@@ -26,22 +26,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from epsgrid.errors import ExecutionError
-from epsgrid.integrations._following import Following, check_whole, mend_torchvision
-from epsgrid.integrations.loggers import (
-    MlflowRun,
-    scalars,
-    write_mlflow_histograms,
-    write_tensorboard_histograms,
-)
+from epsgrid.integrations._following import Following, check_whole, repair_torchvision
 from epsgrid.numerics.bounds import EpsilonBounds
-from epsgrid.numerics.series import Series
 from epsgrid.observing.observer import Observer
+from epsgrid.observing.trackers import Mlflow, Tensorboard, scalars
 
 _STATE = "epsgrid"
 
 
 def _import_package() -> str:
-    """Return the name of the package whose trainer is used, imported."""
+    """Import the package whose trainer is used and return its name."""
     names = ["lightning.pytorch", "pytorch_lightning"]
     if names[1] in sys.modules and names[0] not in sys.modules:
         names.reverse()
@@ -56,7 +50,7 @@ def _import_package() -> str:
     raise ExecutionError(f"Lightning cannot be imported ({'; '.join(errors)}); `pip install 'epsgrid[lightning]'`")
 
 
-mend_torchvision()
+repair_torchvision()
 _PACKAGE = _import_package()
 if TYPE_CHECKING:
     _Callback = object
@@ -71,9 +65,10 @@ class EpsilonCallback(_Callback):
     from a checkpoint without them gets none.
 
     Args:
-        every: count after every so many optimizer steps.
-        log_every: give the loggers numbers after so many optimizer steps; None: the trainer's `log_every_n_steps`.
-        probe_epochs: epochs after which the bounds are kept, and told in the log.
+        every: number of optimizer steps from one count to the next.
+        log_every: number of optimizer steps from one row for the loggers to the next; None takes the trainer's
+            `log_every_n_steps`.
+        probe_epochs: epochs after which the bounds are kept and logged.
 
     Raises:
         ObservationError: an argument is out of range. In `Trainer.fit`, before the first step: no optimizer of the
@@ -86,7 +81,6 @@ class EpsilonCallback(_Callback):
             check_whole(log_every=log_every)
         self._following = Following(every, probe_epochs)
         self._log_every = log_every
-        self._keeps = False
         self._logged = 0
 
     @property
@@ -105,19 +99,18 @@ class EpsilonCallback(_Callback):
 
     @property
     def observers(self) -> tuple[Observer, ...]:
-        """The observers of the latest fit, with histograms and their course; they answer after it as well."""
+        """The observers of the latest fit, with histograms and their trajectory; they answer after it as well."""
         return self._following.observers
 
     def on_train_start(self, trainer: Any, pl_module: torch.nn.Module) -> None:
         """Observe from here on: optimizers exist, and a checkpoint, if any, is loaded."""
-        self._following.attach(trainer.optimizers, pl_module, trainer.global_step)
-        self._keeps = trainer.current_epoch < self._following.probe_epochs
+        self._following.attach(trainer.optimizers, pl_module, trainer.global_step, trainer.current_epoch)
         self._logged = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: torch.nn.Module, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Give the loggers numbers, where it is time."""
+        """Give the loggers a row after every `log_every` steps."""
         every = self._log_every or trainer.log_every_n_steps
         # Steps of several optimizers are counted together and may pass over a multiple.
         if not (trainer.loggers and every and trainer.global_step // every > self._logged // every):
@@ -125,45 +118,39 @@ class EpsilonCallback(_Callback):
         self._logged = trainer.global_step
         epoch = trainer.current_epoch + (batch_idx + 1) / trainer.num_training_batches
         for prefix, series in self._following.series(trainer.global_step, epoch):
-            if trainer.is_global_zero:
-                _log(trainer, series, prefix)
+            for logger in trainer.loggers if trainer.is_global_zero else ():
+                for step, row in scalars(series, prefix).items():
+                    logger.log_metrics(row, step=step)
+                # TensorBoard and MLflow, which take histograms as well, are known by the object they write with.
+                writer = getattr(logger, "experiment", None)
+                if hasattr(writer, "add_histogram_raw"):
+                    Tensorboard(writer).log_histograms(series, prefix)
+                elif hasattr(writer, "log_dict") and hasattr(logger, "run_id"):
+                    Mlflow(writer, logger.run_id).log_histograms(series, prefix)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: torch.nn.Module) -> None:
         """Keep the bounds, once the epochs of the probe are done."""
-        if self._keeps and trainer.current_epoch + 1 == self._following.probe_epochs:
+        if trainer.current_epoch + 1 == self._following.probe_epochs:
             self._keep(trainer.current_epoch + 1)
 
     def on_train_end(self, trainer: Any, pl_module: torch.nn.Module) -> None:
         """Keep the bounds of a training that was shorter than the probe, and stop observing."""
-        if self._keeps:
-            self._keep(trainer.current_epoch)
+        self._keep(trainer.current_epoch)
         self._following.detach()
 
     def on_exception(self, trainer: Any, pl_module: torch.nn.Module, exception: BaseException) -> None:
-        """Stop observing; what was seen stays."""
+        """Stop observing; the observers still answer."""
         self._following.detach()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint has to hold."""
+        """Return the kept bounds for a checkpoint."""
         return {_STATE: self._following.to_json()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what a checkpoint holds."""
+        """Take the kept bounds from a checkpoint."""
         self._following.load_json(state_dict.get(_STATE, ""))
 
     def _keep(self, epochs: float) -> None:
-        tell = importlib.import_module(f"{_PACKAGE}.utilities.rank_zero").rank_zero_info
+        log = importlib.import_module(f"{_PACKAGE}.utilities.rank_zero").rank_zero_info
         for line in self._following.keep_bounds(epochs):
-            tell(line)
-
-
-def _log(trainer: Any, series: Series, prefix: str) -> None:
-    """Give every logger the scalars, and histograms to those that take them, known by what they write with."""
-    for logger in trainer.loggers:
-        for step, row in scalars(series, prefix).items():
-            logger.log_metrics(row, step=step)
-        writer = getattr(logger, "experiment", None)
-        if hasattr(writer, "add_histogram_raw"):
-            write_tensorboard_histograms(series, writer, prefix)
-        elif hasattr(writer, "log_dict") and hasattr(logger, "run_id"):
-            write_mlflow_histograms(series, MlflowRun(writer, logger.run_id), prefix)
+            log(line)

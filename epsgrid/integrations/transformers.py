@@ -17,7 +17,7 @@ put it before them; TensorBoard and MLflow then get each layer's percentiles and
 `tensorboard=` a folder or a SummaryWriter to write to.
 
 In a distributed job all ranks count together (see `observing.distributed`). Imported before `transformers`, this module
-also mends a torchvision that cannot be imported beside a torch without CUDA, which the Trainer would stumble over.
+also repairs a torchvision that cannot be imported beside a torch without CUDA, which the Trainer would stumble over.
 """
 
 from __future__ import annotations
@@ -29,19 +29,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from epsgrid.errors import ExecutionError, ObservationError
-from epsgrid.integrations._following import Following, mend_torchvision
-from epsgrid.integrations.loggers import (
-    MlflowRun,
-    import_mlflow,
-    open_tensorboard,
+from epsgrid.integrations._following import Following, repair_torchvision
+from epsgrid.numerics.bounds import EpsilonBounds
+from epsgrid.observing.observer import Observer
+from epsgrid.observing.trackers import (
+    Mlflow,
+    Tensorboard,
+    import_tracker,
     scalars_of_all,
     scalars_of_layers,
-    write_mlflow,
-    write_tensorboard,
+    write_series,
 )
-from epsgrid.numerics.bounds import EpsilonBounds
-from epsgrid.numerics.series import Series
-from epsgrid.observing.observer import Observer
 
 
 def _import_callbacks() -> Any:
@@ -53,7 +51,7 @@ def _import_callbacks() -> Any:
         ) from error
 
 
-mend_torchvision()
+repair_torchvision()
 if TYPE_CHECKING:
     _Callback = object
 else:
@@ -68,8 +66,8 @@ def follow(trainer: Any, every: int = 1, probe_epochs: int = 1) -> EpsilonCallba
 
     Args:
         trainer: a Trainer that has not begun to train.
-        every: as of `EpsilonCallback`.
-        probe_epochs: likewise.
+        every: see `EpsilonCallback`.
+        probe_epochs: see `EpsilonCallback`.
 
     Raises:
         ObservationError: the trainer has such a callback already, or an argument is out of range.
@@ -90,14 +88,14 @@ class EpsilonCallback(_Callback):
     `restore_callback_states_from_checkpoint` (which makes a new callback: look at the trainer's, not at yours). A
     training resumed beyond `probe_epochs` from a checkpoint without them gets none.
 
-    After a training that ended by an exception, which the Trainer tells no callback of, `close` stops observing; the
-    next `train` does so by itself.
+    The Trainer does not report an exception to its callbacks: after one, `close` stops observing; the next `train` does
+    so by itself.
 
     Attributes:
         reporters: callbacks whose TensorBoard writer or MLflow run gets each layer's numbers; see `follow`.
 
     Args:
-        every: count after every so many optimizer steps.
+        every: number of optimizer steps from one count to the next.
         probe_epochs: epochs after which the bounds are kept and printed.
         tensorboard: a folder, or a SummaryWriter, to write to at the trainer's logging steps; None: not.
 
@@ -110,8 +108,7 @@ class EpsilonCallback(_Callback):
         super().__init__()
         self._following = Following(every, probe_epochs)
         self._tensorboard = tensorboard
-        self._writer: Any = None
-        self._keeps = False
+        self._writer: Tensorboard | None = None
         self.reporters: tuple[Any, ...] = ()
 
     @property
@@ -121,17 +118,15 @@ class EpsilonCallback(_Callback):
 
     @property
     def observer(self) -> Observer | None:
-        """The observer of the latest training, with histograms and their course; it answers after it as well."""
+        """The observer of the latest training, with histograms and their trajectory; it answers after it as well."""
         return self._following.observers[0] if self._following.observers else None
 
     def close(self) -> None:
         """Stop observing, if it has begun, and close the files that this callback has opened."""
         self._following.detach()
-        if self._writer is not None and self._writer is not self._tensorboard:
-            self._writer.close()
+        if self._writer is not None and isinstance(self._tensorboard, str | Path):
+            self._writer.end()
         self._writer = None
-
-    # What the trainer calls
 
     def on_train_begin(
         self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **_: Any
@@ -139,8 +134,11 @@ class EpsilonCallback(_Callback):
         """Observe from here on: the optimizer exists, and a checkpoint, if any, is loaded."""
         self.close()
         if state.global_step:
-            self._restore(state)
-        self._keeps = (state.epoch or 0) < self._following.probe_epochs
+            # The trainer itself restores a callback's state only when it is asked to.
+            stored = state.stateful_callbacks.get(type(self).__name__)
+            for entry in stored if isinstance(stored, list) else [stored]:
+                if entry:
+                    self.kept = entry["attributes"]["kept"]
         self._begin(state, model, optimizer)
 
     def on_step_begin(
@@ -151,7 +149,7 @@ class EpsilonCallback(_Callback):
             self._begin(state, model, optimizer)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        """Add to what the trainer logs of its training, and write what it has no place for."""
+        """Add to the numbers that the trainer logs, and write those of each layer elsewhere."""
         if not logs or "loss" not in logs or not self._following.is_open:
             return
         for prefix, series in self._following.series(state.global_step, state.epoch):
@@ -159,8 +157,19 @@ class EpsilonCallback(_Callback):
             logs.update(row)
             if state.log_history:
                 state.log_history[-1].update(row)
-            if state.is_world_process_zero:
-                self._write(series, prefix)
+            if not state.is_world_process_zero:
+                continue
+            if self._writer is not None:
+                write_series(series, self._writer, prefix)
+            for reporter in self.reporters:  # they write the numbers of all layers themselves
+                writer = getattr(reporter, "tb_writer", None)
+                if writer is not None:
+                    write_series(series, Tensorboard(writer), prefix, scalars_of_layers)
+                elif type(reporter).__name__ == "MLflowCallback":
+                    mlflow = import_tracker("mlflow")
+                    if (run := mlflow.active_run()) is not None:
+                        tracker = Mlflow(mlflow.MlflowClient(), run.info.run_id)
+                        write_series(series, tracker, prefix, scalars_of_layers)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Keep the bounds, once the epochs of the probe are done."""
@@ -173,10 +182,8 @@ class EpsilonCallback(_Callback):
         self._keep(state)
         self.close()
 
-    # What a checkpoint holds
-
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint has to hold, as the trainer wants it."""
+        """Return the arguments and the kept bounds for a checkpoint, in the form that the trainer wants."""
         folder = str(self._tensorboard) if isinstance(self._tensorboard, str | Path) else None
         arguments = {
             "every": self._following.every,
@@ -187,48 +194,22 @@ class EpsilonCallback(_Callback):
 
     @property
     def kept(self) -> str:
-        """The kept bounds as JSON; set by the trainer, to what a checkpoint holds."""
+        """The kept bounds as JSON; the trainer sets it from a checkpoint."""
         return self._following.to_json()
 
     @kept.setter
     def kept(self, text: str) -> None:
         self._following.load_json(text)
 
-    def _restore(self, state: Any) -> None:
-        """Take over what the loaded checkpoint holds, which the trainer itself does only when asked to."""
-        stored = state.stateful_callbacks.get(type(self).__name__)
-        for entry in stored if isinstance(stored, list) else [stored]:
-            if entry:
-                self.kept = entry["attributes"]["kept"]
-
-    # Helpers
-
     def _begin(self, state: Any, model: torch.nn.Module, optimizer: Any) -> None:
         if optimizer is None:
             return
-        self._following.attach([optimizer], model, state.global_step)
+        self._following.attach([optimizer], model, state.global_step, state.epoch or 0)
         if self._tensorboard is not None and state.is_world_process_zero:
             is_folder = isinstance(self._tensorboard, str | Path)
-            self._writer = open_tensorboard(self._tensorboard) if is_folder else self._tensorboard
+            self._writer = Tensorboard.open(self._tensorboard) if is_folder else Tensorboard(self._tensorboard)
 
     def _keep(self, state: Any) -> None:
-        lines = self._following.keep_bounds(state.epoch) if self._keeps else []
-        for line in lines if state.is_world_process_zero else ():
-            print(line)
-
-    def _write(self, series: Series, prefix: str) -> None:
-        """Write each layer's numbers and histograms; the trainer's reporters write the others themselves."""
-        if self._writer is not None:
-            write_tensorboard(series, self._writer, prefix)
-        for reporter in self.reporters:
-            writer = getattr(reporter, "tb_writer", None)
-            if writer is not None:
-                write_tensorboard(series, writer, prefix, scalars_of_layers)
-            elif type(reporter).__name__ == "MLflowCallback" and (run := _active_run()) is not None:
-                write_mlflow(series, run, prefix, scalars_of_layers)
-
-
-def _active_run() -> MlflowRun | None:
-    mlflow = import_mlflow()
-    run = mlflow.active_run()
-    return None if run is None else MlflowRun(mlflow.MlflowClient(), run.info.run_id)
+        for line in self._following.keep_bounds(state.epoch):
+            if state.is_world_process_zero:
+                print(line)

@@ -26,5 +26,5 @@ The probe, which looks before training:
     understudy.py    second optimizers with a state of their own
     restoring.py     leave a model as it was found
 
-Beside both: trackers.py opens TensorBoard, MLflow and W&B, for whoever writes curves there.
+Beside both: trackers.py writes curves to TensorBoard, MLflow and W&B.
 """

@@ -1,149 +1,398 @@
-"""Open the trackers that curves can be written to: TensorBoard, MLflow and Weights & Biases.
+"""Write curves to TensorBoard, MLflow and Weights & Biases: the scores of a trial, or an observed `Series`.
 
-None is needed until it is opened; each is an extra of its name. MLflow's and W&B's own telemetry stay off unless the
-environment says otherwise, and W&B talks to no network unless it is asked to.
+    tracker = Tensorboard.open("runs/mine")                  # or Mlflow.open("mlruns", "mine")
+    write_series(observer.series(), tracker)
+    tracker.end()
+
+The scalars of a series are in √v̂ units: `epsgrid/low` and `epsgrid/high`, the bounds by the published rule, within
+0.8 %; `epsgrid/threshold`, the magnitude at which the optimizer's own ε has the same weight; `epsgrid/adaptable`, the
+share of the entries above it; and by layer `epsgrid_adaptable/NAME` and the percentiles `epsgrid_p2/NAME`,
+`epsgrid_p50/NAME`, `epsgrid_p98/NAME`. Histograms are of log10 √v̂, in the bins in which they were counted; zeros, which
+have no logarithm, are left out.
+
+No tracker is needed until it is opened; each is an extra of its name. The telemetry of MLflow and W&B stays off unless
+the environment says otherwise, and W&B uses no network unless it is asked to.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from epsgrid.errors import ExecutionError
+from epsgrid.spec.model import Log
+from epsgrid.store.paths import ExperimentFolder
+from epsgrid.store.records import EpochRecord, Scores, TrialResult
 
-_NOT_IN_A_METRIC = re.compile(r"[^0-9A-Za-z_\-. :/]")
-_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-_WANDB_QUIET = {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false", "WANDB_DISABLE_GIT": "true"}
+if TYPE_CHECKING:  # they need numpy, which `epsgrid sweep --dry-run` does without
+    import numpy as np
+    import numpy.typing as npt
 
+    from epsgrid.numerics.histogram import LogHistogram
+    from epsgrid.numerics.series import Series
 
-def open_tensorboard(folder: str | Path, purge_step: int | None = None) -> Any:
-    """Return a SummaryWriter on a folder; whoever opens it closes it.
+PREFIX = "epsgrid"
+ID_TAG = "epsgrid.trial"
+"""Tag of an MLflow run by which it is found again."""
 
-    Args:
-        folder: made where it does not exist; earlier files in it stay.
-        purge_step: what was written there from this step on is shown no more; None keeps all.
+_QUIET = {
+    "mlflow": {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
+    "wandb": {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false", "WANDB_DISABLE_GIT": "true"},
+}
+_MLFLOW_STATUS = {"done": "FINISHED", "diverged": "FINISHED", "failed": "FAILED"}
+_NOT_IN_AN_MLFLOW_METRIC = re.compile(r"[^0-9A-Za-z_\-. :/]")
+_METRICS_IN_A_BATCH = 1000
+_LEAST_FLOAT32 = 2.0**-149
 
-    Raises:
-        ExecutionError: tensorboard is not installed.
-    """
-    try:
-        tensorboard = importlib.import_module("torch.utils.tensorboard")
-    except ImportError as error:
-        raise not_installed("tensorboard", error) from error
-    return tensorboard.SummaryWriter(str(folder), purge_step=purge_step)
-
-
-@dataclass(frozen=True)
-class MlflowRun:
-    """A run of MLflow to write to.
-
-    Attributes:
-        client: an MlflowClient.
-        run_id: the run's.
-    """
-
-    client: Any
-    run_id: str
-
-    def end(self) -> None:
-        """Mark the run as finished."""
-        self.client.set_terminated(self.run_id)
-
-
-def mlflow_client(where: str | Path) -> Any:
-    """Return an MlflowClient, without a network where `where` is a folder.
-
-    Args:
-        where: a folder, or a tracking address such as "sqlite:///mlflow.db", which MLflow's own extras may be needed
-            for. A folder is asked for by allowing it in the environment (MLFLOW_ALLOW_FILE_STORE), unless that says
-            something already: newer versions refuse it otherwise.
-
-    Raises:
-        ExecutionError: mlflow is not installed.
-    """
-    mlflow = import_mlflow()
-    if "://" not in str(where):
-        where = Path(where).absolute().as_uri()
-    if str(where).startswith("file:"):
-        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-    return mlflow.MlflowClient(tracking_uri=str(where))
-
-
-def mlflow_experiment(client: Any, name: str) -> str:
-    """Return the id of an experiment of MLflow, made where it does not exist."""
-    found = client.get_experiment_by_name(name)
-    return str(client.create_experiment(name) if found is None else found.experiment_id)
-
-
-def import_mlflow() -> Any:
-    """Return the module mlflow; its telemetry is off unless the environment says otherwise.
-
-    Raises:
-        ExecutionError: it is not installed.
-    """
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
-    try:
-        return importlib.import_module("mlflow")
-    except ImportError as error:
-        raise not_installed("mlflow", error) from error
-
-
-def metric_name(name: str) -> str:
-    """Return a name that MLflow allows for a metric."""
-    return _NOT_IN_A_METRIC.sub("_", name)
-
-
-def open_wandb(
-    folder: Path, project: str, run_id: str, name: str, settings: dict[str, Any], mode: Literal["offline", "online"]
-) -> Any:
-    """Begin a run of Weights & Biases, or go on with it; whoever opens it finishes it.
-
-    Args:
-        folder: where its files go.
-        project: name of the project.
-        run_id: the run's; the same one goes on.
-        name: what the run is called.
-        settings: shown beside it.
-        mode: "offline" writes files only, which `wandb sync` uploads when somebody wants it.
-
-    Raises:
-        ExecutionError: wandb is not installed.
-    """
-    for variable, value in _WANDB_QUIET.items():
-        os.environ.setdefault(variable, value)
-    try:
-        wandb = importlib.import_module("wandb")
-    except ImportError as error:
-        raise not_installed("wandb", error) from error
-    folder.mkdir(parents=True, exist_ok=True)
-    return wandb.init(
-        dir=str(folder),
-        project=project,
-        id=run_id,
-        name=name,
-        config=settings,
-        mode=mode,
-        resume="allow" if mode == "online" else None,
-    )
+_T = TypeVar("_T")
 
 
 def require_installed(names: Iterable[str]) -> None:
-    """See that trackers can be imported, without importing them.
+    """Check that trackers can be imported, without importing them.
 
     Raises:
         ExecutionError: one cannot.
     """
     for name in names:
         if importlib.util.find_spec(name) is None:
-            raise not_installed(name, ModuleNotFoundError(f"No module named {name!r}"))
+            raise _not_installed(name, ModuleNotFoundError(f"No module named {name!r}"))
 
 
-def not_installed(extra: str, error: ImportError) -> ExecutionError:
-    """Return the error that says how to install a tracker."""
+def import_tracker(extra: str, module: str | None = None) -> Any:
+    """Import the package of a tracker, with its telemetry off unless the environment says otherwise.
+
+    Args:
+        extra: of epsgrid that installs it.
+        module: where it is not named as the extra.
+
+    Raises:
+        ExecutionError: it is not installed.
+    """
+    for name, value in _QUIET.get(extra, {}).items():
+        os.environ.setdefault(name, value)
+    try:
+        return importlib.import_module(module or extra)
+    except ImportError as error:
+        raise _not_installed(extra, error) from error
+
+
+def _not_installed(extra: str, error: ImportError) -> ExecutionError:
     return ExecutionError(f"{extra} cannot be imported ({error}); `pip install 'epsgrid[{extra}]'`")
+
+
+class Tensorboard:
+    """Event files of TensorBoard, written by a SummaryWriter of torch or of tensorboardX."""
+
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
+
+    @classmethod
+    def open(cls, folder: str | Path, purge_step: int | None = None, settings: Mapping[str, Any] | None = None) -> Self:
+        """Begin to write into a folder.
+
+        Args:
+            folder: made where it does not exist; earlier files in it stay.
+            purge_step: what was written there from this step on is shown no more; None keeps all.
+            settings: shown as a text; None for none.
+
+        Raises:
+            ExecutionError: tensorboard is not installed.
+        """
+        tensorboard = import_tracker("tensorboard", "torch.utils.tensorboard")
+        made = cls(tensorboard.SummaryWriter(str(folder), purge_step=purge_step))
+        if settings:
+            made._writer.add_text("settings", "  \n".join(f"{name}: {value}" for name, value in settings.items()))
+        return made
+
+    def log(self, row: Mapping[str, float], step: int | None = None) -> None:
+        """Write numbers by name."""
+        for name, value in row.items():
+            self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+
+    def log_histograms(self, series: Series, prefix: str = PREFIX) -> None:
+        """Write the histograms of a series, as `PREFIX_magnitudes/NAME`."""
+        for snapshot in series.snapshots:
+            for name, layer in zip(series.names, snapshot.layers, strict=True):
+                if layer is None or not layer.nonzero or layer.histogram is None:
+                    continue
+                limits, counts = buckets(layer.histogram)
+                middles = (limits[1:] + limits[:-1]) / 2
+                self._writer.add_histogram_raw(
+                    f"{prefix}_magnitudes/{name}",
+                    min=limits[0],
+                    max=limits[-1],
+                    num=int(counts.sum()),
+                    sum=float(counts @ middles),
+                    sum_squares=float(counts @ middles**2),
+                    bucket_limits=limits[1:].tolist(),
+                    bucket_counts=counts.tolist(),
+                    global_step=snapshot.step,
+                )
+        self._writer.flush()
+
+    def end(self, state: str = "done", row: Mapping[str, float] | None = None) -> None:
+        """Write final numbers and close the files."""
+        self.log(row or {})
+        self._writer.close()
+
+
+class Mlflow:
+    """A run of MLflow, written by an MlflowClient."""
+
+    def __init__(self, client: Any, run_id: str) -> None:
+        self.client, self.run_id = client, run_id
+
+    @classmethod
+    def open(
+        cls,
+        where: str | Path,
+        experiment: str = PREFIX,
+        run_name: str | None = None,
+        *,
+        key: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Begin a run, or go on with one; without a network where `where` is a folder.
+
+        Args:
+            where: a folder, or a tracking address such as "sqlite:///mlflow.db", which MLflow's own extras may be
+                needed for. A folder is allowed in the environment (MLFLOW_ALLOW_FILE_STORE), unless that says something
+                already: newer versions of MLflow refuse it otherwise.
+            experiment: name of the experiment, made where it does not exist.
+            run_name: name of the run; None lets MLflow choose.
+            key: goes on with the run that was opened with this key, if there is one; None always begins a run.
+            settings: parameters of a new run.
+
+        Raises:
+            ExecutionError: mlflow is not installed.
+        """
+        mlflow = import_tracker("mlflow")
+        if "://" not in str(where):
+            where = Path(where).absolute().as_uri()
+        if str(where).startswith("file:"):
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+        client = mlflow.MlflowClient(tracking_uri=str(where))
+        known = client.get_experiment_by_name(experiment)
+        place = client.create_experiment(experiment) if known is None else known.experiment_id
+        if key is not None and (found := client.search_runs([place], f"tags.`{ID_TAG}` = '{key}'")):
+            client.update_run(found[0].info.run_id, status="RUNNING")
+            return cls(client, found[0].info.run_id)
+        tags = {} if key is None else {ID_TAG: key}
+        run = cls(client, client.create_run(place, run_name=run_name, tags=tags).info.run_id)
+        for name, value in (settings or {}).items():
+            client.log_param(run.run_id, name, value)
+        return run
+
+    def log(self, row: Mapping[str, float], step: int = 0) -> None:
+        """Write numbers by name; characters that MLflow does not allow in a name become underscores."""
+        entities, now = importlib.import_module("mlflow.entities"), int(time.time() * 1000)
+        metrics = [
+            entities.Metric(_NOT_IN_AN_MLFLOW_METRIC.sub("_", name), value, now, step) for name, value in row.items()
+        ]
+        for start in range(0, len(metrics), _METRICS_IN_A_BATCH):
+            self.client.log_batch(self.run_id, metrics=metrics[start : start + _METRICS_IN_A_BATCH])
+
+    def log_histograms(self, series: Series, prefix: str = PREFIX) -> None:
+        """Write each snapshot of a series as a JSON artifact, `PREFIX/step-00000010.json`; see `Series.from_json`."""
+        for snapshot in series.snapshots:
+            document = replace(series, snapshots=(snapshot,)).to_json()
+            self.client.log_dict(self.run_id, document, f"{prefix}/step-{snapshot.step:08d}.json")
+
+    def end(self, state: str = "done", row: Mapping[str, float] | None = None) -> None:
+        """Write final numbers and mark the run as ended."""
+        self.log(row or {})
+        self.client.set_tag(self.run_id, "epsgrid.state", state)
+        self.client.set_terminated(self.run_id, _MLFLOW_STATUS.get(state, "KILLED"))
+
+
+class _Wandb:
+    """A run of Weights & Biases, whose id is that of the trial."""
+
+    def __init__(
+        self, folder: Path, project: str, name: str, settings: Mapping[str, Any], mode: Literal["offline", "online"]
+    ) -> None:
+        wandb = import_tracker("wandb")
+        folder.mkdir(parents=True, exist_ok=True)
+        self._run = wandb.init(
+            dir=str(folder),
+            project=project,
+            id=settings["trial"],
+            name=name,
+            config=dict(settings),
+            mode=mode,
+            resume="allow" if mode == "online" else None,
+        )
+
+    def log(self, row: Mapping[str, float], step: int) -> None:
+        self._run.log({**row, "epoch": step}, step=step)
+
+    def end(self, state: str, row: Mapping[str, float]) -> None:
+        self._run.summary.update({**row, "state": state})
+        self._run.finish()
+
+
+class Trackers:
+    """The trackers of one trial, as `execution.log` asks for them.
+
+    The store alone counts: an error of a tracker is reported once in the trial's log, and that tracker is not used any
+    more. A trial that goes on after an interruption goes on in the same place.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        experiment: ExperimentFolder,
+        trial: str,
+        identity: Mapping[str, Any],
+        warn: Callable[[str], None],
+    ) -> None:
+        self._log, self._root, self._warn = log, experiment.root, warn
+        self._settings = {
+            "trial": trial,
+            **{name: identity[name] for name in ("learning_rate", "epsilon", "seed")},
+            "optimizer": identity["optimizer"]["name"],
+            "epochs": identity["training"]["epochs"],
+        }
+        epsilon = "" if identity["epsilon"] is None else f"-eps{identity['epsilon']:g}"
+        # The beginning of the id tells apart trials that differ in other settings.
+        self._name = f"lr{identity['learning_rate']:g}{epsilon}-seed{identity['seed']}-{trial[:6]}"
+        self._open: dict[str, Tensorboard | Mlflow | _Wandb] = {}
+
+    def start(self, records: Sequence[EpochRecord]) -> None:
+        """Open the trackers of a trial that has trained some epochs already, or none."""
+        for name in ("tensorboard", "mlflow", "wandb"):
+            if getattr(self._log, name):
+                opened = self._guarded(name, getattr(self, f"_open_{name}"), len(records))
+                if opened is not None:
+                    self._open[name] = opened
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Write an epoch."""
+        row = {"train/loss": record.train_loss, "learning_rate": record.learning_rate, "seconds": record.seconds}
+        row |= _scores("validation", record.validation) | _scores("test", record.test)
+        for name, tracker in list(self._open.items()):
+            self._guarded(name, tracker.log, _finite(row), record.epoch)
+
+    def end(self, state: str, result: TrialResult | None = None) -> None:
+        """Write how the trial ended, or that it was interrupted, and close the trackers."""
+        row = {}
+        if result is not None:
+            row = _scores("result/validation", result.validation) | _scores("result/test", result.test)
+        for name, tracker in list(self._open.items()):
+            self._guarded(name, tracker.end, state, _finite(row))
+        self._open.clear()
+
+    def _open_tensorboard(self, epochs: int) -> Tensorboard:
+        asked = self._log.tensorboard
+        folder = (Path(asked) if isinstance(asked, str) else self._root / "tensorboard") / self._name
+        return Tensorboard.open(folder, epochs + 1 if epochs else None, None if epochs else self._settings)
+
+    def _open_mlflow(self, epochs: int) -> Mlflow:
+        asked = self._log.mlflow
+        where = asked if isinstance(asked, str) else self._root / "mlflow"
+        return Mlflow.open(where, self._root.name, self._name, key=self._settings["trial"], settings=self._settings)
+
+    def _open_wandb(self, epochs: int) -> _Wandb:
+        assert self._log.wandb is not None
+        return _Wandb(self._root / "wandb", self._root.name, self._name, self._settings, self._log.wandb)
+
+    def _guarded(self, name: str, call: Callable[..., _T], *arguments: Any) -> _T | None:
+        try:
+            return call(*arguments)
+        except Exception as error:  # a tracker must never be what ends a trial
+            self._open.pop(name, None)
+            self._warn(f"{name}: {type(error).__name__}: {error}; this trial is not logged there any more")
+            return None
+
+
+def _scores(split: str, scores: Scores | None) -> dict[str, float]:
+    return {} if scores is None else {f"{split}/loss": scores.loss, f"{split}/metric": scores.metric}
+
+
+def _finite(row: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in row.items() if math.isfinite(value)}
+
+
+def scalars(series: Series, prefix: str = PREFIX) -> dict[int, dict[str, float]]:
+    """Return the curves of a series, named as in the module's description, by step.
+
+    Args:
+        series: of snapshots that hold histograms; of those without, the shares are left out.
+        prefix: takes the place of "epsgrid" in the names.
+    """
+    of_layers = scalars_of_layers(series, prefix)
+    return {step: row | of_layers[step] for step, row in scalars_of_all(series, prefix).items()}
+
+
+def scalars_of_all(series: Series, prefix: str = PREFIX) -> dict[int, dict[str, float]]:
+    """Return those of `scalars` that concern all layers together."""
+    rows: dict[int, dict[str, float]] = {step: {} for step in series.steps}
+    for step, low, high in series.bounds_over_time():
+        rows[step] |= {f"{prefix}/low": low, f"{prefix}/high": high}
+    for snapshot in series.snapshots:
+        if snapshot.threshold is not None:
+            rows[snapshot.step][f"{prefix}/threshold"] = snapshot.threshold
+    for step, share in series.adaptable():
+        rows[step][f"{prefix}/adaptable"] = share
+    return rows
+
+
+def scalars_of_layers(series: Series, prefix: str = PREFIX) -> dict[int, dict[str, float]]:
+    """Return those of `scalars` that concern one layer each."""
+    from epsgrid.numerics.magnitudes import TAIL_FRACTION
+
+    rows: dict[int, dict[str, float]] = {step: {} for step in series.steps}
+    for name in series.names:
+        for step, share in series.adaptable(name):
+            rows[step][f"{prefix}_adaptable/{name}"] = share
+        for label, fraction in (("p2", TAIL_FRACTION), ("p50", 0.5), ("p98", 1 - TAIL_FRACTION)):
+            for step, magnitude in series.over_time(name, fraction):
+                rows[step][f"{prefix}_{label}/{name}"] = magnitude
+    return rows
+
+
+def write_series(
+    series: Series,
+    tracker: Tensorboard | Mlflow,
+    prefix: str = PREFIX,
+    choose: Callable[[Series, str], dict[int, dict[str, float]]] = scalars,
+) -> None:
+    """Write a series as scalars and histograms.
+
+    Args:
+        series: such as `Observer.series` returns.
+        tracker: where to.
+        prefix: takes the place of "epsgrid" in the names.
+        choose: `scalars_of_layers` leaves out the scalars of all layers together.
+    """
+    for step, row in choose(series, prefix).items():
+        tracker.log(row, step)
+    tracker.log_histograms(series, prefix)
+
+
+def buckets(histogram: LogHistogram) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Return edges in log10 √v̂, shape (n + 1,), and the counts between them, shape (n,), of the non-zero entries.
+
+    They reach from the first to the last occupied bin. Entries beyond float32's range lie in its first and last bin.
+
+    Args:
+        histogram: with at least one finite non-zero entry.
+    """
+    import numpy as np
+
+    counts = histogram.counts[1:].copy()
+    counts[0] += histogram.below_range
+    counts[-1] += histogram.above_range
+    first, last = np.flatnonzero(counts)[[0, -1]]
+    edges = histogram.edges()[first : last + 2]
+    # The first bin of all begins at zero, which has no logarithm; its entries are the least float32 and larger.
+    edges[0] = max(edges[0], math.sqrt(_LEAST_FLOAT32 * histogram.scale))
+    return np.log10(edges), counts[first : last + 1]

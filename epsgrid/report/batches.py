@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from epsgrid.report.batch_exponents import ExponentRows, MeasuredBatches, exponent_rows, read_batches
 from epsgrid.report.cells import Cell, Choice, Spread, read_cells, read_metric, spread_of
 from epsgrid.report.load import StoredExperiment, of_trials
 from epsgrid.report.verdict import Difference, difference
 from epsgrid.report.words import Metric
-from epsgrid.store.records import BatchCell, BatchesRecord, GridCell, GridRecord, read_epochs
+from epsgrid.spec.trial import Trial
+from epsgrid.store.records import BatchesRecord, GridRecord, read_epochs
 
 BASE = "base"
 WITH_EPSILON, WITHOUT_EPSILON = "sqrt", "sqrt-keep-epsilon"
@@ -192,7 +193,7 @@ def batch_cells(stored: StoredExperiment) -> dict[tuple[int, str], Cell]:
     """Return the cell of each (batch size, rule): the base first, then rule by rule with rising batch size."""
     record = stored.batches
     assert record is not None
-    groups: dict[tuple[int, str], list[BatchCell]] = {}
+    groups: dict[tuple[int, str], list[Trial]] = {}
     for cell in record.cells:
         groups.setdefault((cell.batch_size, cell.rule), []).append(cell)
     order = [rule for rule in dict.fromkeys(cell.rule for cell in record.cells) if rule != BASE]
@@ -241,12 +242,9 @@ def mean_course(of_seeds: Course) -> dict[int, Spread]:
     return {epoch: spread for epoch, spread in spreads.items() if spread is not None}
 
 
-def _as_grid(record: BatchesRecord, cells: Sequence[BatchCell]) -> GridRecord:
+def _as_grid(record: BatchesRecord, cells: Sequence[Trial]) -> GridRecord:
     """Return trials at some place as a grid of one cell, to be read as any other."""
-    as_cells = tuple(
-        GridCell(cell.id, cell.learning_rate, cell.epsilon, cell.seed, (f"batch {cell.batch_size}, {cell.rule}",))
-        for cell in cells
-    )
+    as_cells = tuple(replace(cell, grids=(f"batch {cell.batch_size}, {cell.rule}",)) for cell in cells)
     return GridRecord("", {}, record.epsilon or 0.0, as_cells, None)
 
 

@@ -20,8 +20,9 @@ from epsgrid.errors import CorruptRecordError
 from epsgrid.numerics.statistics import mean_and_sd
 from epsgrid.report.load import StoredExperiment
 from epsgrid.report.words import Metric, count, power
+from epsgrid.spec.trial import Trial
 from epsgrid.store.pruning import read_pruning
-from epsgrid.store.records import GridCell, Scores, TrialResult
+from epsgrid.store.records import Scores, TrialResult
 from epsgrid.store.state import PRUNED
 
 
@@ -184,7 +185,7 @@ def read_cells(stored: StoredExperiment, is_inside: Callable[[float], bool] | No
         stored: the experiment.
         is_inside: whether an ε lies within the bounds; None without bounds.
     """
-    groups: dict[tuple[float, float | None], list[GridCell]] = {}
+    groups: dict[tuple[float, float | None], list[Trial]] = {}
     for cell in stored.grid.cells if stored.grid else ():
         groups.setdefault((cell.grid_rate, cell.epsilon), []).append(cell)
     ordered = sorted(groups.items(), key=lambda item: (item[0][0], item[0][1] or 0.0))
@@ -264,7 +265,7 @@ def _cell(
     stored: StoredExperiment,
     rate: float,
     epsilon: float | None,
-    cells: Sequence[GridCell],
+    cells: Sequence[Trial],
     is_inside: Callable[[float], bool] | None,
 ) -> Cell:
     by_seed = {cell.seed: cell for cell in cells}
@@ -282,7 +283,7 @@ def _cell(
     )
 
 
-def _trial(stored: StoredExperiment, cell: GridCell) -> TrialRow:
+def _trial(stored: StoredExperiment, cell: Trial) -> TrialRow:
     result, state = stored.results.get(cell.id), stored.states[cell.id]
     if result is None:
         failure = stored.failures.get(cell.id)

@@ -2,11 +2,11 @@
 
 spec = load_spec("experiments/demo.yaml", overrides=["training.epochs=2"])
 
-reading     YAML text -> plain values with their places     (scalars: what a bare word is)
-overrides   `key=value` texts put into them
-checking    plain values -> model.Spec, or all that is wrong, with line and column
+reading     YAML text -> plain values with their places
+loading     the ways to load a spec; overrides
+checking    plain values -> model.Spec, or all problems, with line and column
 writing     the effective spec as YAML
-trial       what of a spec makes a trial what it is, and the trial's id
+trial       a trial, its identity and its id
 """
 
 from epsgrid.spec.loading import load_spec, parse_spec, spec_from_json

@@ -1,4 +1,4 @@
-"""Load a spec: a file, a text or a stored one."""
+"""Load a spec: a file, a text or a stored one; put overrides into it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from epsgrid.spec.checking import check
-from epsgrid.spec.document import Document
 from epsgrid.spec.model import Spec
-from epsgrid.spec.overrides import apply
-from epsgrid.spec.problems import Place, Problem, ProblemsError
-from epsgrid.spec.reading import read
+from epsgrid.spec.reading import Document, FieldPath, Place, Problem, ProblemsError, dotted, read, read_value, shown
 
 MAX_BYTES = 1_000_000
 
@@ -21,27 +18,54 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
 
     Args:
         path: the file.
-        overrides: `key=value` texts with dotted keys, the last one winning.
+        overrides: `key=value` texts; see `parse_spec`.
 
     Raises:
-        SpecError: the file cannot be read or what it says cannot be used; every problem is told, one per line, with
-            line, column and dotted field.
+        SpecError: the file cannot be read or used; the message has a line for each problem, with line, column and
+            dotted field.
     """
-    return parse_spec(_text_of(Path(path)), str(path), overrides)
+
+    def refused(message: str) -> ProblemsError:
+        return ProblemsError(Problem(Place(str(path)), "", message))
+
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise refused(f"cannot read the spec: {error.strerror or error}") from error
+    if len(data) > MAX_BYTES:
+        raise refused(f"larger than {MAX_BYTES:,} bytes; is this a spec?")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise refused(f"not UTF-8 (byte 0x{data[error.start]:02x} in line {line}); save it as UTF-8") from error
+    return parse_spec(text, str(path), overrides)
 
 
 def parse_spec(text: str, source: str = "<spec>", overrides: Sequence[str] = ()) -> Spec:
-    """Return the spec that a YAML text states.
+    """Return the spec of a YAML text.
 
     Args:
         text: YAML.
-        source: what messages call it.
-        overrides: as for `load_spec`.
+        source: its name in messages.
+        overrides: `key=value` texts, the last one winning. A key is dotted, and an index names an entry of a list:
+            `sweep.seeds.0=5`. The value is YAML, as in the file: `optimizer.betas=[0.9, 0.98]`. A whole section may be
+            replaced: `model=mlp`.
 
     Raises:
-        SpecError: as for `load_spec`.
+        SpecError: see `load_spec`.
     """
-    return check(apply(read(text, source), overrides))
+    document = read(text, source)
+    _expand(document)
+    for override in overrides:
+        place = Place(f"-o {override}")
+        try:
+            _override(document, override, place)
+        except ProblemsError as error:
+            document.problems += error.problems
+        _expand(document)
+    return check(document)
 
 
 def spec_from_json(values: Mapping[str, Any], source: str) -> Spec:
@@ -58,22 +82,51 @@ def spec_from_json(values: Mapping[str, Any], source: str) -> Spec:
     if isinstance(execution, Mapping):  # earlier versions stored a key that is gone
         kept = {key: value for key, value in execution.items() if key != "keep_checkpoints"}
         values = {**values, "execution": kept}
-    return check(apply(Document(source, dict(values)), ()))
+    return check(Document(source, dict(values)))
 
 
-def _text_of(path: Path) -> str:
+def _expand(document: Document) -> None:
+    """Write out the short form of plug-in sections: `model: mlp` is `model: {name: mlp}`."""
+    for section in ("task", "model", "optimizer"):
+        name = document.values.get(section)
+        if isinstance(name, str):
+            document.values[section] = {"name": name}
+            place = document.place_of_value((section,))
+            document.marks[section, "name"] = (place, place)
+
+
+def _override(document: Document, override: str, place: Place) -> None:
+    """Put one override into a document."""
+
     def refused(message: str) -> ProblemsError:
-        return ProblemsError(Problem(Place(str(path)), "", message))
+        return ProblemsError(Problem(place, dotted(path), message))
 
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise refused(f"cannot read the spec: {error.strerror or error}") from error
-    if len(data) > MAX_BYTES:
-        raise refused(f"larger than {MAX_BYTES:,} bytes; is this a spec?")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise refused(f"not UTF-8 (byte 0x{data[error.start]:02x} in line {line}); save it as UTF-8") from error
+    path: FieldPath = ()
+    key, equals, text = override.partition("=")
+    keys = [part.strip() for part in key.split(".")]
+    if not equals or not all(keys):
+        what = "a dotted key is missing" if equals else "there is no value"
+        raise refused(f"{what}; an override is key=value, such as training.epochs=2")
+    value = read_value(text, place.source)
+    document.problems += value.problems
+    inside = outer = document.values
+    for part in keys:
+        step: str | int = part
+        outer = inside
+        if isinstance(outer, list):
+            if not (part.isascii() and part.isdecimal()):
+                raise refused(f"is a list: expected an index, counted from 0, got {part!r}")
+            if len(part) > len(str(len(outer))) or int(part) >= len(outer):
+                raise refused(f"there is no entry {part}: it has {len(outer)}, counted from 0")
+            step = int(part)
+            inside = outer[step]
+        elif isinstance(outer, dict):
+            inside = outer.setdefault(part, {})
+        else:
+            raise refused(f"is {shown(outer)} and has no keys; set it as a whole")
+        path = (*path, step)
+        document.marks.setdefault(path, (place, place))
+    outer[path[-1]] = value.values
+    # Values inside the new one have the place of the override.
+    document.marks = {there: mark for there, mark in document.marks.items() if there[: len(path)] != path}
+    document.marks[path] = (place, place)

@@ -1,23 +1,130 @@
-"""Read YAML text into plain values with their places.
+"""Read YAML text into plain values with their places in the text.
 
-The library's parser is used, its construction of values is not: it keeps the last of two equal keys without a word and
-follows YAML 1.1 in what a bare word is. Anchors, aliases and merge keys work as usual, within limits.
+PyYAML parses the text; the values are made here, because PyYAML keeps the last of two equal keys without a word and
+follows YAML 1.1, where `1e-8` is text, `no` is false, `010` is 8, `1_000` is 1000 and `1:30` is 90. Here a number is a
+decimal number, with or without exponent; true and false are spelled so; everything else is text. Anchors, aliases and
+merge keys work as usual, within limits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
-from epsgrid.spec import scalars
-from epsgrid.spec.document import Document, Mark
-from epsgrid.spec.problems import FieldPath, Place, Problem, ProblemsError, dotted, shown
+from epsgrid.errors import SpecError
 
 MAX_DEPTH = 50
-MAX_REPEATS = 10_000
+MAX_VALUES = 20_000
+_SHOWN = 60
+
+FieldPath = tuple[str | int, ...]
+
+_TAG = "tag:yaml.org,2002:"
+TEXT_TAG, LIST_TAG, _MAPPING_TAG, _MERGE_TAG = (f"{_TAG}{kind}" for kind in ("str", "seq", "map", "merge"))
+
+_WHOLE = r"(?:0|[1-9][0-9]*)"
+_DECIMAL = rf"[-+]?(?:{_WHOLE}(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+_WORDS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "null": (r"~|null|Null|NULL|", lambda word: None),
+    "bool": (r"true|True|TRUE|false|False|FALSE", lambda word: word.lower() == "true"),
+    "int": (rf"[-+]?{_WHOLE}", int),
+    "float": (
+        rf"{_DECIMAL}|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        lambda word: float(re.sub(r"\.([in])", r"\1", word.lower())),
+    ),
+}
+"""Bare words that are not text: by kind, a pattern of the whole word and a function that returns its value."""
+
+
+def add_bare_words(yaml_class: type[yaml.resolver.BaseResolver]) -> None:
+    """Make a loader or dumper of PyYAML take the same bare words as a spec for numbers, truth values and null."""
+    for kind, (pattern, _) in _WORDS.items():
+        yaml_class.add_implicit_resolver(_TAG + kind, re.compile(rf"(?:{pattern})\Z"), None)
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - so the library declares it
+
+
+add_bare_words(_Loader)
+_Loader.add_implicit_resolver(_MERGE_TAG, re.compile(r"<<\Z"), None)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place in a file, or an override.
+
+    Attributes:
+        source: the file, or the override as it was typed.
+        line: counted from 1; None where there is only one.
+        column: counted from 1; None where there is no line.
+    """
+
+    source: str
+    line: int | None = None
+    column: int | None = None
+
+    def __str__(self) -> str:
+        return self.source if self.line is None else f"{self.source}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        place: where it is.
+        field: the dotted field; empty where it concerns the whole.
+        message: what was expected, what came, how to correct it.
+    """
+
+    place: Place
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (str(self.place), self.field, self.message) if part)
+
+
+class ProblemsError(SpecError):
+    """All problems of a spec, a line each: in the order of the file, then those of overrides."""
+
+    def __init__(self, *problems: Problem) -> None:
+        self.problems = problems
+        ordered = sorted(problems, key=lambda problem: (problem.place.line or 0, problem.place.column or 0))
+        ordered.sort(key=lambda problem: problem.place.source.startswith("-o "))
+        super().__init__("\n".join(dict.fromkeys(map(str, ordered))))
+
+
+@dataclass
+class Document:
+    """A spec between reading and checking.
+
+    Attributes:
+        source: the file's name, for what has no place of its own.
+        values: plain JSON values.
+        marks: the places of key and value by path; none for values that no text stands behind.
+        problems: found so far.
+    """
+
+    source: str
+    values: Any
+    marks: dict[FieldPath, tuple[Place, Place]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def place_of_value(self, path: FieldPath) -> Place:
+        """Return where a value is; for one that is missing, the key under which it should be."""
+        return self.marks[path][1] if path in self.marks else self.place_of_key(path)
+
+    def place_of_key(self, path: FieldPath) -> Place:
+        """Return where a key is; for one that is missing, the nearest key around it."""
+        around = (self.marks.get(path[:length]) for length in range(len(path), 0, -1))
+        return next((mark[0] for mark in around if mark is not None), Place(self.source))
 
 
 def read(text: str, source: str) -> Document:
@@ -28,14 +135,10 @@ def read(text: str, source: str) -> Document:
         source: the file's name, for messages.
 
     Raises:
-        ProblemsError: not YAML, not one mapping, nested or repeated beyond measure. Repeated keys and unreadable values
-            are kept in the document's problems instead, so that they can be told with all others.
+        ProblemsError: not YAML, not one mapping, nested or repeated too much. Repeated keys and unreadable values are
+            kept in the document's problems instead, to be reported with all others.
     """
-
-    def place(mark: yaml.Mark) -> Place:
-        return Place(source, mark.line + 1, mark.column + 1)
-
-    document = _read(text, source, place)
+    document = _read(text, source, lambda mark: Place(source, mark.line + 1, mark.column + 1))
     if document.values is None:
         raise ProblemsError(Problem(Place(source), "", "the spec is empty; it needs experiment, task, model, …"))
     if not isinstance(document.values, dict):
@@ -48,174 +151,167 @@ def read_value(text: str, source: str) -> Document:
     """Read one value, such as the right-hand side of an override; its places are all `source`.
 
     Raises:
-        ProblemsError: as `read`, except that any value will do.
+        ProblemsError: see `read`, except that any value will do.
     """
     return _read(text, source, lambda mark: Place(source))
 
 
 def _read(text: str, source: str, place: Callable[[yaml.Mark], Place]) -> Document:
-    root = _compose(text, source, place)
-    builder = _Builder(source, place)
-    values = None if root is None else builder.value(root, ())
-    return Document(source, values, builder.marks, tuple(builder.problems))
+    def refused(where: Place, message: str) -> ProblemsError:
+        return ProblemsError(Problem(where, "", message))
 
-
-def _compose(text: str, source: str, place: Callable[[yaml.Mark], Place]) -> yaml.Node | None:
-    """Return the root of the only YAML document in a text."""
     try:
         nodes = yaml.compose_all(text, Loader=_Loader)
-        first, second = next(nodes, None), next(nodes, None)
+        root, second = next(nodes, None), next(nodes, None)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        where = Place(source) if mark is None else place(mark)
-        raise ProblemsError(Problem(where, "", f"not valid YAML: {_said(error)}")) from error
+        said = " ".join(str(part) for part in (error.context, error.problem) if part)
+        hint = "; put the text in quotes" if "cannot start any token" in said else ""
+        hint = "; indent with spaces" if "'\\t'" in said else hint
+        raise refused(Place(source) if mark is None else place(mark), f"not valid YAML: {said}{hint}") from error
     except yaml.reader.ReaderError as error:
-        where = place(_mark_at(text, error.position))
+        before = text[: error.position]
+        mark = yaml.Mark("", error.position, before.count("\n"), len(before) - before.rfind("\n") - 1, None, 0)
         message = f"not valid YAML: the character {chr(error.character)!r} is not allowed"
-        raise ProblemsError(Problem(where, "", message)) from error
+        raise refused(place(mark), message) from error
     except (ValueError, OverflowError) as error:  # from an escape such as "\Uffffffff"
-        raise ProblemsError(Problem(Place(source), "", f"not valid YAML: {error}")) from error
+        raise refused(Place(source), f"not valid YAML: {error}") from error
+    except RecursionError as error:
+        raise refused(Place(source), f"nested more than {MAX_DEPTH} deep") from error
     if second is not None:
-        raise ProblemsError(
-            Problem(place(second.start_mark), "", "a second YAML document begins here; a spec is one document")
-        )
-    return first
+        raise refused(place(second.start_mark), "a second YAML document begins here; a spec is one document")
+    builder = _Builder(Document(source, None), place)
+    builder.document.values = None if root is None else builder.value(root, (), root, 0)
+    return builder.document
 
-
-def _said(error: yaml.MarkedYAMLError) -> str:
-    hint = "; indent with spaces" if "'\\t'" in str(error.problem) else ""
-    hint = "; put the text in quotes" if "cannot start any token" in str(error.problem) and not hint else hint
-    return " ".join(str(part) for part in (error.context, error.problem) if part) + hint
-
-
-def _mark_at(text: str, position: int) -> yaml.Mark:
-    before = text[:position]
-    line, column = before.count("\n"), position - (before.rfind("\n") + 1)
-    return yaml.Mark("", position, line, column, None, 0)
-
-
-class _Loader(yaml.SafeLoader):
-    """Knows our bare words only, and stops at a depth nobody needs."""
-
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - so the library declares it
-    _depth = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
-            raise yaml.composer.ComposerError(None, None, f"nested more than {MAX_DEPTH} deep", self.get_mark())
-        node = super().compose_node(parent, index)
-        self._depth -= 1
-        return node
-
-
-for _rule in scalars.RULES:
-    _Loader.add_implicit_resolver(_rule.tag, _rule.pattern, None)
-_Loader.add_implicit_resolver(scalars.MERGE_TAG, scalars.MERGE, None)
 
 _Entries = dict[str, tuple[yaml.Node, yaml.Node]]
 
 
 class _Builder:
-    """Turns nodes into plain values; keeps their places and what is wrong with them."""
+    """Turns nodes into plain values; keeps their places and problems in a document."""
 
-    def __init__(self, source: str, place: Callable[[yaml.Mark], Place]) -> None:
-        self.source, self.place = source, place
-        self.marks: dict[FieldPath, Mark] = {}
-        self.problems: list[Problem] = []
-        self._open: list[yaml.Node] = []
-        self._seen: set[int] = set()
-        self._repeats = 0
+    def __init__(self, document: Document, place: Callable[[yaml.Mark], Place]) -> None:
+        self.document, self._place, self._count = document, place, 0
 
-    def value(self, node: yaml.Node, path: FieldPath, key: yaml.Node | None = None) -> Any:
-        with self._inside(node):
-            self._mark(node, path, key)
-            if isinstance(node, yaml.ScalarNode):
-                return self._scalar(node, path)
-            if isinstance(node, yaml.SequenceNode):
-                self._check_tag(node, path, scalars.LIST_TAG)
-                return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
-            assert isinstance(node, yaml.MappingNode), node
-            entries = self._entries(node, path)
-            return {name: self.value(item, (*path, name), key) for name, (key, item) in entries.items()}
-
-    def _mark(self, node: yaml.Node, path: FieldPath, key: yaml.Node | None) -> None:
-        at_key = self.place((key or node).start_mark)
+    def value(self, node: yaml.Node, path: FieldPath, key: yaml.Node, depth: int) -> Any:
+        self._limit(node, depth)
+        at_key = self._place(key.start_mark)
         is_block = isinstance(node, yaml.CollectionNode) and not node.flow_style
-        self.marks[path] = Mark(at_key, at_key if is_block else self.place(node.start_mark))
-
-    def _scalar(self, node: yaml.ScalarNode, path: FieldPath) -> scalars.Scalar:
-        rule = next((rule for rule in scalars.RULES if rule.tag == node.tag), None)
-        if rule is None:
-            self._check_tag(node, path, scalars.TEXT_TAG)
+        self.document.marks[path] = (at_key, at_key if is_block else self._place(node.start_mark))
+        if isinstance(node, yaml.SequenceNode):
+            self._check_tag(node, path, LIST_TAG)
+            return [self.value(item, (*path, index), item, depth + 1) for index, item in enumerate(node.value)]
+        if isinstance(node, yaml.MappingNode):
+            entries = self._entries(node, path, depth)
+            return {name: self.value(item, (*path, name), key, depth + 1) for name, (key, item) in entries.items()}
+        kind = node.tag.removeprefix(_TAG)
+        if kind not in _WORDS:
+            self._check_tag(node, path, TEXT_TAG)
             return self._text(node, path)
+        pattern, convert = _WORDS[kind]
         try:
-            return rule.read(node.value)
+            if not re.fullmatch(pattern, node.value):  # such as `!!int 0x10`
+                raise ValueError(f"not a plain {kind}")
+            return convert(node.value)
         except ValueError as error:
-            self._tell(node, path, f"cannot read {shown(node.value)}: {error}")
-            return None
+            return self._report(node, path, f"cannot read {shown(node.value)}: {error}")
 
-    def _text(self, node: yaml.Node, path: FieldPath) -> str:
-        text = str(node.value)
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            self._tell(node, path, f"half of a surrogate pair is no text: {node.value!a}")
-            return "?"
-        return text
-
-    def _entries(self, node: yaml.MappingNode, path: FieldPath) -> _Entries:
-        """Return a mapping's keys and values, merged ones last."""
-        self._check_tag(node, path, scalars.MAPPING_TAG)
+    def _entries(self, node: yaml.MappingNode, path: FieldPath, depth: int) -> _Entries:
+        """Return a mapping's keys and values by name; its own keys win over merged ones, early merges over late."""
+        self._check_tag(node, path, _MAPPING_TAG)
         entries: _Entries = {}
-        merges: list[tuple[yaml.Node, yaml.Node]] = []
         for key, item in node.value:
-            if key.tag == scalars.MERGE_TAG:
-                merges.append((key, item))
-            elif key.tag != scalars.TEXT_TAG:
-                self._tell(key, path, "a key must be a plain name; put a number or a word like null in quotes")
+            if key.tag not in (TEXT_TAG, _MERGE_TAG):
+                self._report(key, path, "a key must be a plain name; put a number or a word like null in quotes")
             elif (name := self._text(key, path)) in entries:
-                first = self.place(entries[name][0].start_mark)
-                self._tell(key, (*path, name), f"repeated key; it stands first at {first}")
+                first = self._place(entries[name][0].start_mark)
+                self._report(key, (*path, name), f"repeated key; it stands first at {first}")
             else:
                 entries[name] = (key, item)
-        for key, _ in merges[1:]:
-            self._tell(key, path, "repeated key <<; give one list: <<: [*first, *second]")
-        for _, item in merges[:1]:
-            entries = {**self._merged(item, path), **entries}
-        return entries
+        merged: _Entries = {}
+        if "<<" in entries and entries["<<"][0].tag == _MERGE_TAG:
+            _, item = entries.pop("<<")
+            for source in reversed(item.value) if isinstance(item, yaml.SequenceNode) else [item]:
+                if isinstance(source, yaml.MappingNode):
+                    self._limit(source, depth + 1)
+                    merged |= self._entries(source, path, depth + 1)
+                else:
+                    self._report(source, path, "<<: takes a mapping or a list of mappings")
+        return {**merged, **entries}
 
-    def _merged(self, node: yaml.Node, path: FieldPath) -> _Entries:
-        with self._inside(node):
-            if isinstance(node, yaml.MappingNode):
-                return self._entries(node, path)
-            if isinstance(node, yaml.SequenceNode):
-                merged: _Entries = {}
-                for item in node.value:
-                    merged = {**self._merged(item, path), **merged}
-                return merged
-        self._tell(node, path, "<<: takes a mapping or a list of mappings")
-        return {}
+    def _text(self, node: yaml.Node, path: FieldPath) -> str:
+        try:
+            node.value.encode()
+        except UnicodeEncodeError:
+            self._report(node, path, f"half of a surrogate pair is no text: {node.value!a}")
+            return "?"
+        return str(node.value)
 
-    @contextmanager
-    def _inside(self, node: yaml.Node) -> Iterator[None]:
-        """Refuse what contains itself, is too deep, or multiplies by aliases; such a spec is not read further."""
-        self._repeats += id(node) in self._seen
-        self._seen.add(id(node))
-        problem = ""
-        if any(node is outer for outer in self._open):
-            problem = "it contains itself by way of an alias"
-        elif len(self._open) >= MAX_DEPTH:
-            problem = f"nested more than {MAX_DEPTH} deep"
-        elif self._repeats > MAX_REPEATS:
-            problem = f"aliases repeat more than {MAX_REPEATS:,} values"
+    def _limit(self, node: yaml.Node, depth: int) -> None:
+        """Refuse what is nested too deep, as is what contains itself, or is multiplied by aliases."""
+        self._count += 1
+        problem = f"nested more than {MAX_DEPTH} deep, or it contains itself by an alias" if depth > MAX_DEPTH else ""
+        if self._count > MAX_VALUES:
+            problem = f"more than {MAX_VALUES:,} values, aliases counted"
         if problem:
-            raise ProblemsError(Problem(self.place(node.start_mark), "", problem))
-        self._open.append(node)
-        yield
-        self._open.pop()
+            raise ProblemsError(Problem(self._place(node.start_mark), "", problem))
 
     def _check_tag(self, node: yaml.Node, path: FieldPath, expected: str) -> None:
         if node.tag != expected:
-            self._tell(node, path, f"the tag {shown(node.tag)} means nothing in a spec; remove it")
+            self._report(node, path, f"the tag {shown(node.tag)} means nothing in a spec; remove it")
 
-    def _tell(self, node: yaml.Node, path: FieldPath, message: str) -> None:
-        self.problems.append(Problem(self.place(node.start_mark), dotted(path), message))
+    def _report(self, node: yaml.Node, path: FieldPath, message: str) -> None:
+        self.document.problems.append(Problem(self._place(node.start_mark), dotted(path), message))
+
+
+def dotted(path: FieldPath) -> str:
+    """Return a field's name as it is written in messages and overrides.
+
+    >>> dotted(("sweep", "seeds", 0))
+    'sweep.seeds.0'
+    """
+    return ".".join(map(str, path))
+
+
+def shown(value: Any) -> str:
+    """Return a value as it would be written in a spec, shortened; text is in quotes.
+
+    >>> shown([1e-8, None, "no"])
+    "[1e-08, null, 'no']"
+    """
+
+    def flow(value: Any) -> str:
+        if isinstance(value, str):
+            return repr(value)
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{key}: {flow(item)}" for key, item in value.items()) + "}"
+        if isinstance(value, list | tuple):
+            return f"[{', '.join(map(flow, value))}]"
+        return json.dumps(value)
+
+    text = flow(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+
+
+def why_not_a_number(text: str) -> str:
+    """Return how to write a text as the number it was probably meant to be; empty where we cannot tell.
+
+    >>> why_not_a_number("010")
+    'a number has no leading zeros: write 10'
+    """
+    bare = text.replace("_", "")
+    stripped = re.sub(r"^([-+]?)0+(?=[0-9])", r"\1", bare)
+    if re.fullmatch(_DECIMAL, text):
+        return "it is in quotes: remove them"
+    if re.fullmatch(_DECIMAL, bare):
+        return f"a number has no underscores: write {bare}"
+    if re.fullmatch(_DECIMAL, stripped):
+        return f"a number has no leading zeros: write {stripped}"
+    if re.fullmatch(r"[-+]?0[xXoObB][0-9a-fA-F]+", text):
+        return "numbers are decimal"
+    if re.fullmatch(r"[-+]?[0-9]+(:[0-9]+)+(\.[0-9]*)?", text):
+        return "numbers are decimal; there is no 1:30 for 90"
+    if re.fullmatch(r"[-+]?[0-9]+,[0-9]+", text):
+        return "the decimal sign is a point"
+    return ""

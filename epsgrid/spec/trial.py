@@ -1,8 +1,8 @@
-"""Which settings make a trial what it is, and the id that stands for them.
+"""A trial, the settings that identify it, and their hash: its id.
 
-Two trials with the same id would give the same numbers, so the second is not run. Left out of the identity is what
-cannot change them: the experiment's name, where the data lie (`location_fields` of a task), how and where trials run,
-how the bounds were measured, and which grids ask for the trial.
+Two trials with the same id would give the same numbers, so the second is not run. The identity leaves out what cannot
+change them: the experiment's name, where the data lie (`location_fields` of a task), how and where trials run, how the
+bounds were measured, and which grids ask for the trial.
 """
 
 from __future__ import annotations
@@ -10,18 +10,68 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 
+from epsgrid import codec
 from epsgrid.spec.model import Spec
-from epsgrid.spec.problems import shown
+from epsgrid.spec.reading import shown
 
 _ID_DIGITS = 16
 ABSENT = object()
-"""Stands for the value of a field that is not there."""
+"""The value of a field that one of two mappings lacks."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training run of an experiment: a point of a grid, a winner on a fresh seed, or a setting at a batch size.
+
+    Attributes:
+        id: hash of the identity; it does not depend on the grid, so grids share trials.
+        learning_rate: the one to train with.
+        epsilon: in the optimizer's own ε; None for an optimizer without one.
+        seed: of initial weights, batch order, augmentation and dropout.
+        grids: the grids that ask for this trial, in the order they were named.
+        asked_rate: the learning rate of the spec that it stands for, where `sweep.lr_mode` makes it another; None
+            where it is the same.
+        batch_size: that of a trial at several batch sizes; 0 for a trial at the spec's own.
+        rule: the scaling rule of a trial at several batch sizes, "base" for the setting that was scaled; else "".
+        identity: everything that can change the trial's numbers, as plain JSON values, not to be written to. It is
+            stored in the trial's own folder alone, so it is empty in what is read from elsewhere.
+    """
+
+    id: str
+    learning_rate: float
+    epsilon: float | None
+    seed: int
+    grids: tuple[str, ...] = ()
+    asked_rate: float | None = None
+    batch_size: int = field(default=0, metadata=codec.UNLESS_DEFAULT)
+    rule: str = field(default="", metadata=codec.UNLESS_DEFAULT)
+    identity: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False, metadata=codec.NEVER)
+
+    @classmethod
+    def of(cls, identity: Mapping[str, Any], grids: tuple[str, ...] = (), grid_rate: float | None = None) -> Self:
+        """Return the trial of an identity.
+
+        Args:
+            identity: see `trial_identity`.
+            grids: the grids that ask for it.
+            grid_rate: the learning rate of the spec that it stands for; None where it is that of the identity.
+        """
+        rate = identity["learning_rate"]
+        asked_rate = None if grid_rate == rate else grid_rate
+        own_id = trial_id(identity)
+        return cls(own_id, rate, identity["epsilon"], identity["seed"], grids, asked_rate, identity=identity)
+
+    @property
+    def grid_rate(self) -> float:
+        """The learning rate as in the spec, by which trials are grouped."""
+        return self.learning_rate if self.asked_rate is None else self.asked_rate
 
 
 def identity(spec: Spec) -> dict[str, Any]:
-    """Return what all trials of a spec have in common and what can change their numbers, as plain JSON values."""
+    """Return the settings that all trials of a spec share and that can change their numbers, as plain JSON values."""
     return {
         "task": spec.task.identity(),
         "model": spec.model.identity(),
@@ -75,7 +125,11 @@ def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]
     >>> differences({"training": {"epochs": 2}}, {"training": {"epochs": 3}})
     ['training.epochs: 2 there, 3 asked']
     """
-    return [f"{field}: {_told(old)} there, {_told(new)} asked" for field, old, new in changes(there, asked)]
+
+    def text(value: Any) -> str:
+        return "not" if value is ABSENT else shown(value)
+
+    return [f"{field}: {text(old)} there, {text(new)} asked" for field, old, new in changes(there, asked)]
 
 
 def changes(there: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -90,7 +144,3 @@ def changes(there: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = ""
             yield from changes(old, new, f"{prefix}{key}.")
         elif old != new:
             yield f"{prefix}{key}", old, new
-
-
-def _told(value: Any) -> str:
-    return "not" if value is ABSENT else shown(value)

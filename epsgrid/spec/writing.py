@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from epsgrid.spec import scalars
 from epsgrid.spec.model import Spec
+from epsgrid.spec.reading import LIST_TAG, TEXT_TAG, add_bare_words
 
 _WIDTH = 100
 _KEY = re.compile(r"( *)([A-Za-z_][A-Za-z0-9_]*):(?: |$)")
@@ -19,8 +19,8 @@ _KEY = re.compile(r"( *)([A-Za-z_][A-Za-z0-9_]*):(?: |$)")
 def spec_to_yaml(spec: Spec, comments: Mapping[str, str] | None = None, heading: Sequence[str] = ()) -> str:
     """Return the spec with every default filled in, as YAML, in the order of its fields.
 
-    Numbers are written so that any YAML reader takes them for numbers (`1.0e-08`), and texts that some reader would
-    take for something else are in quotes. Parsing the result gives an equal spec.
+    Numbers are written so that any YAML reader takes them for numbers (`1.0e-08`), and texts that a reader could take
+    for something else are in quotes. Parsing the result gives an equal spec.
 
     Args:
         spec: the spec.
@@ -58,15 +58,14 @@ class _Dumper(yaml.SafeDumper):
 
 def _represent_list(dumper: yaml.SafeDumper, items: list[Any]) -> yaml.Node:
     on_one_line = not any(isinstance(item, dict | list) for item in items)
-    return dumper.represent_sequence(scalars.LIST_TAG, items, flow_style=on_one_line)
+    return dumper.represent_sequence(LIST_TAG, items, flow_style=on_one_line)
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
     # The library writes a next-line character (U+0085) unescaped, and then reads it back as a space.
-    return dumper.represent_scalar(scalars.TEXT_TAG, text, style=None if text.isprintable() else '"')
+    return dumper.represent_scalar(TEXT_TAG, text, style=None if text.isprintable() else '"')
 
 
 _Dumper.add_representer(list, _represent_list)
 _Dumper.add_representer(str, _represent_text)
-for _rule in scalars.RULES:
-    _Dumper.add_implicit_resolver(_rule.tag, _rule.pattern, None)
+add_bare_words(_Dumper)

@@ -13,10 +13,9 @@ from epsgrid.stages import batch_sweep, confirm
 from epsgrid.stages.experiment import Asked, enter, prepare_data
 from epsgrid.stages.running import SweepEvent, SweepSummary, train_planned
 from epsgrid.stages.sweep import plan_sweep, swept
-from epsgrid.store.aside import set_aside
-from epsgrid.store.cells import asked_cells, meant
+from epsgrid.store.cells import archive, asked_cells, meant
 from epsgrid.store.paths import ExperimentFolder
-from epsgrid.store.pruning import spare
+from epsgrid.store.pruning import unprune
 from epsgrid.store.state import trial_state
 
 BY_STATE = ("failed", "diverged", "pruned", "interrupted")
@@ -58,18 +57,18 @@ def _one(ids: Sequence[str], name: str) -> str:
 
 
 def set_all_aside(folder: ExperimentFolder, ids: Sequence[str]) -> tuple[Path, ...]:
-    """Move the trials' folders to `aside/`, those that have one; return where they lie now.
+    """Move the trials' folders to `archive/`, those that have one; return where they lie now.
 
     Raises:
         StoreError: somebody is at work on one of them; those before it have been moved.
     """
-    return tuple(set_aside(folder, trial) for trial in ids if folder.trial(trial).path.is_dir())
+    return tuple(archive(folder, trial) for trial in ids if folder.trial(trial).path.is_dir())
 
 
 def start_over(folder: ExperimentFolder, ids: Sequence[str]) -> tuple[Path, ...]:
     """Set aside those of some trials that have a result; the others go on from where they were, to their end."""
     for trial in ids:
-        spare(folder.trial(trial))
+        unprune(folder.trial(trial))
     finished = [trial for trial in ids if folder.trial(trial).result_json.exists()]
     return set_all_aside(folder, finished)
 

@@ -13,20 +13,20 @@ from dataclasses import dataclass, replace
 from epsgrid import optimizers, tasks
 from epsgrid.errors import DataError, ScalingError, SpecError
 from epsgrid.executors import StopRequest
-from epsgrid.grids._plan import REFERENCE, Plan, PlannedTrial
+from epsgrid.grids._plan import REFERENCE, Plan
 from epsgrid.numerics.scaling import RULES, Rule, is_square_root
 from epsgrid.report.cells import Choice, best, of_grid, read_cells, read_metric
 from epsgrid.report.load import load_experiment
 from epsgrid.report.rows import NARROWED
 from epsgrid.report.words import power
 from epsgrid.spec.model import Spec
-from epsgrid.spec.trial import trial_id, trial_identity
+from epsgrid.spec.trial import Trial, trial_identity
 from epsgrid.stages.batch_sizes import with_base
 from epsgrid.stages.experiment import Asked, enter, prepare_data
 from epsgrid.stages.running import SweepEvent, SweepPlan, SweepSummary, train_planned, with_states
 from epsgrid.stages.scale import Scaled, scaled_spec
 from epsgrid.store.paths import ExperimentFolder
-from epsgrid.store.records import BatchCell, BatchesRecord
+from epsgrid.store.records import BatchesRecord
 
 BASE = "base"
 """The rule of the cells of the setting itself."""
@@ -160,7 +160,7 @@ def sweep_batches(
     return train_planned(_unpruned(asked), planned.plan, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop)
 
 
-def planned_again(asked: Asked) -> tuple[PlannedTrial, ...]:
+def planned_again(asked: Asked) -> tuple[Trial, ...]:
     """Return the trials that were planned here for other batch sizes; none where there are none."""
     if not asked.folder.batches_json.exists():
         return ()
@@ -169,7 +169,7 @@ def planned_again(asked: Asked) -> tuple[PlannedTrial, ...]:
     setting = Setting(record.learning_rate, record.epsilon, record.origin)
     sizes = tuple(sorted({cell.batch_size for cell in record.cells}))
     checksum = prepare_data(asked.spec).checksum
-    trials: dict[str, PlannedTrial] = {}
+    trials: dict[str, Trial] = {}
     for half_life in (False, True):
         rules = tuple(rule for rule in RULES if _name(rule, half_life=half_life) in names)
         places, _ = _places(asked.spec, setting, sizes, BatchRequest(sizes, rules, half_life=half_life))
@@ -271,34 +271,23 @@ def _place(scaled: Scaled, size: int, name: str, *, has_epsilon: bool) -> _Place
     return _Place(size, name, scaled.spec, sweep.learning_rates[0], epsilon, ", ".join(changes))
 
 
-def _trials(spec: Spec, places: Sequence[_Place], checksum: str) -> tuple[Plan, tuple[BatchCell, ...]]:
+def _trials(spec: Spec, places: Sequence[_Place], checksum: str) -> tuple[Plan, tuple[Trial, ...]]:
     """Return the trials, each distinct one once, seed by seed, and the cells they stand for."""
-    trials: dict[str, PlannedTrial] = {}
+    trials: dict[str, Trial] = {}
     cells = []
     for trial, place in _in_order(spec, places, checksum):
         known = trials.get(trial.id, trial)
         trials[trial.id] = replace(known, grids=tuple(dict.fromkeys((*known.grids, place.label))))
-        cells.append(BatchCell(trial.id, place.batch_size, place.rule, place.learning_rate, place.epsilon, trial.seed))
+        cells.append(replace(trial, batch_size=place.batch_size, rule=place.rule))
     epsilons = {place.label: () if place.epsilon is None else (place.epsilon,) for place in places}
     return Plan(epsilons, tuple(trials.values())), tuple(cells)
 
 
-def _in_order(spec: Spec, places: Sequence[_Place], checksum: str) -> Iterator[tuple[PlannedTrial, _Place]]:
+def _in_order(spec: Spec, places: Sequence[_Place], checksum: str) -> Iterator[tuple[Trial, _Place]]:
     for seed in spec.sweep.seeds:
         for place in places:
             settings = trial_identity(place.spec, checksum, place.learning_rate, place.epsilon, seed)
-            yield (
-                PlannedTrial(
-                    id=trial_id(settings),
-                    identity=settings,
-                    learning_rate=place.learning_rate,
-                    grid_rate=place.learning_rate,
-                    epsilon=place.epsilon,
-                    seed=seed,
-                    grids=(place.label,),
-                ),
-                place,
-            )
+            yield Trial.of(settings, (place.label,)), place
 
 
 def _joined(record: BatchesRecord, folder: ExperimentFolder) -> BatchesRecord:

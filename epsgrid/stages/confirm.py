@@ -13,16 +13,16 @@ from dataclasses import dataclass, replace
 
 from epsgrid.errors import StoreError
 from epsgrid.executors import StopRequest
-from epsgrid.grids._plan import Plan, PlannedTrial
+from epsgrid.grids._plan import Plan
 from epsgrid.report.cells import Cell
 from epsgrid.report.compare import compare
 from epsgrid.report.load import StoredExperiment, load_experiment
 from epsgrid.report.rows import DEFAULT, BestRow, Comparison
 from epsgrid.report.words import count
-from epsgrid.spec.trial import trial_id, trial_identity
+from epsgrid.spec.trial import Trial, trial_identity
 from epsgrid.stages.experiment import Asked, enter, prepare_data
 from epsgrid.stages.running import SweepEvent, SweepPlan, SweepSummary, train_planned, with_states
-from epsgrid.store.records import ConfirmRecord, GridCell
+from epsgrid.store.records import ConfirmRecord
 
 FIRST_FRESH_SEED = 10_000
 
@@ -63,7 +63,7 @@ def plan_confirm(asked: Asked, seeds: int) -> ConfirmPlan:
     record = ConfirmRecord(
         optimizer=asked.spec.optimizer.name,
         seeds=fresh,
-        cells=tuple(_stored_cell(trial) for trial in planned.trials),
+        cells=planned.trials,
         selection=comparison.selection,
         selection_seeds=tuple(used),
         chosen_from={name: choice.candidates for name, choice in chosen.items()},
@@ -103,13 +103,20 @@ def confirm(
     )
 
 
-def planned_again(asked: Asked) -> tuple[PlannedTrial, ...]:
+def planned_again(asked: Asked) -> tuple[Trial, ...]:
     """Return the trials that were planned here for winners on fresh seeds; none where there are none."""
     if not asked.folder.confirm_json.exists():
         return ()
     cells = ConfirmRecord.read(asked.folder.confirm_json).cells
     checksum = prepare_data(asked.spec).checksum
-    return tuple(_planned(asked, checksum, cell) for cell in cells)
+    return tuple(
+        Trial.of(
+            trial_identity(asked.spec, checksum, cell.learning_rate, cell.epsilon, cell.seed),
+            cell.grids,
+            cell.grid_rate,
+        )
+        for cell in cells
+    )
 
 
 _Winners = Mapping[tuple[float, float | None], tuple[Cell, tuple[str, ...]]]
@@ -151,29 +158,9 @@ def _plan(asked: Asked, winners: _Winners, seeds: tuple[int, ...]) -> Plan:
     return Plan(epsilons, tuple(trials))
 
 
-def _trial(asked: Asked, checksum: str, cell: Cell, names: tuple[str, ...], seed: int) -> PlannedTrial:
-    rate = cell.trained_rate
-    asked_rate = None if cell.learning_rate == rate else cell.learning_rate
-    return _planned(asked, checksum, GridCell("", rate, cell.epsilon, seed, names, asked_rate))
-
-
-def _planned(asked: Asked, checksum: str, cell: GridCell) -> PlannedTrial:
-    """Return the trial of a cell, whose id is not looked at."""
-    settings = trial_identity(asked.spec, checksum, cell.learning_rate, cell.epsilon, cell.seed)
-    return PlannedTrial(
-        id=trial_id(settings),
-        identity=settings,
-        learning_rate=cell.learning_rate,
-        grid_rate=cell.grid_rate,
-        epsilon=cell.epsilon,
-        seed=cell.seed,
-        grids=cell.grids,
-    )
-
-
-def _stored_cell(trial: PlannedTrial) -> GridCell:
-    asked_rate = None if trial.grid_rate == trial.learning_rate else trial.grid_rate
-    return GridCell(trial.id, trial.learning_rate, trial.epsilon, trial.seed, trial.grids, asked_rate)
+def _trial(asked: Asked, checksum: str, cell: Cell, names: tuple[str, ...], seed: int) -> Trial:
+    settings = trial_identity(asked.spec, checksum, cell.trained_rate, cell.epsilon, seed)
+    return Trial.of(settings, names, cell.learning_rate)
 
 
 def _checksum(stored: StoredExperiment) -> str:

@@ -67,4 +67,4 @@ def export_bounds(
         epsilon_name=epsilon_name,
         learning_rate_name=learning_rate_name,
     )
-    return Exported(space, exporter.export(space), exporter.usage(space))
+    return Exported(space, exporter.export(space), exporter.USAGE)

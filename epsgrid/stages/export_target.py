@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from epsgrid.errors import UnknownNameError
-from epsgrid.exporters._target import Target
+from epsgrid.exporters._space import Target
 from epsgrid.numerics.placement import FRAMEWORKS
 from epsgrid.optimizers._conversion import placement_of
 from epsgrid.store.records import ProbeRecord

@@ -13,13 +13,14 @@ from epsgrid.errors import StoreError, UnknownNameError
 from epsgrid.plugins import nearest
 from epsgrid.report.load import parsed_bounds
 from epsgrid.report.words import power
+from epsgrid.spec.trial import Trial
 from epsgrid.stages.experiment import read_experiment
 from epsgrid.stages.probe import read_probe
 from epsgrid.store import observations
 from epsgrid.store.cells import meant, stored_cells
 from epsgrid.store.latest import latest
 from epsgrid.store.paths import ExperimentFolder
-from epsgrid.store.records import ExperimentRecord, GridCell, ProbeRecord
+from epsgrid.store.records import ExperimentRecord, ProbeRecord
 from epsgrid.store.state import trial_state
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class InspectedTrial:
         state: such as "done".
     """
 
-    cell: GridCell
+    cell: Trial
     state: str
 
     @property
@@ -74,7 +75,7 @@ class Inspected:
     bounds: EpsilonBounds | None
     trial: InspectedTrial | None
     series: Series | None
-    observed: tuple[GridCell, ...]
+    observed: tuple[Trial, ...]
 
     @property
     def optimizer(self) -> str:
@@ -205,13 +206,13 @@ def check_layer(seen: Inspected, name: str) -> None:
     raise UnknownNameError(f"the model has no layer {name!r}{hint}{more}")
 
 
-def setting(cell: GridCell) -> str:
+def setting(cell: Trial) -> str:
     """Return a trial's setting in words."""
     epsilon = "" if cell.epsilon is None else f", ε {power(cell.epsilon)}"
     return f"lr {power(cell.learning_rate)}{epsilon}, seed {cell.seed}"
 
 
-def _chosen(folder: ExperimentFolder, cells: tuple[GridCell, ...], name: str) -> InspectedTrial:
+def _chosen(folder: ExperimentFolder, cells: tuple[Trial, ...], name: str) -> InspectedTrial:
     """Return the one trial whose id begins with a name."""
     if not cells:
         raise StoreError(f"{folder.root}: nothing was swept here yet; `epsgrid sweep` does it")
@@ -224,7 +225,7 @@ def _chosen(folder: ExperimentFolder, cells: tuple[GridCell, ...], name: str) ->
     raise StoreError(f"{folder.root}: {what} {name!r}; {'they are' if fitting else 'closest'}:\n  {_listed(close)}")
 
 
-def _also(observed: tuple[GridCell, ...]) -> str:
+def _also(observed: tuple[Trial, ...]) -> str:
     """Say which trials can be looked at instead."""
     if not observed:
         return ""
@@ -232,5 +233,5 @@ def _also(observed: tuple[GridCell, ...]) -> str:
     return f"\ntrials that kept them:\n  {_listed(observed[:_SHOWN])}{more}"
 
 
-def _listed(cells: tuple[GridCell, ...] | list[GridCell]) -> str:
+def _listed(cells: tuple[Trial, ...] | list[Trial]) -> str:
     return "\n  ".join(f"{cell.id}  {setting(cell)}" for cell in cells)

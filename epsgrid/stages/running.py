@@ -22,17 +22,18 @@ from epsgrid.executors import (
     StopRequest,
     _devices,
 )
-from epsgrid.grids._plan import Plan, PlannedTrial
+from epsgrid.grids._plan import Plan
 from epsgrid.numerics.precision import underflow_warning
 from epsgrid.observing.trackers import require_installed
 from epsgrid.spec.model import Execution, Spec
+from epsgrid.spec.trial import Trial
 from epsgrid.stages.experiment import Asked
 from epsgrid.stages.pruning import Watch
 from epsgrid.store.atomic import seal, write_json
 from epsgrid.store.paths import ExperimentFolder, TrialFolder
-from epsgrid.store.pruning import Pruning, read_pruning, spare
+from epsgrid.store.pruning import Pruning, read_pruning, unprune
 from epsgrid.store.records import TrialFailure, TrialResult
-from epsgrid.store.state import FINISHED, PRUNED, glance, trial_state
+from epsgrid.store.state import FINISHED, PRUNED, summary, trial_state
 
 _POLL_S = 0.5
 _CLUSTER_SLOTS = 64
@@ -90,14 +91,14 @@ class SweepPlan:
 class TrialStarted:
     """A trial has begun, or goes on from its checkpoint."""
 
-    trial: PlannedTrial
+    trial: Trial
 
 
 @dataclass(frozen=True)
 class TrialEnded:
     """A trial has ended: `done` or `diverged` with its result, `failed` or `pruned` with why, or `interrupted`."""
 
-    trial: PlannedTrial
+    trial: Trial
     state: str
     result: TrialResult | None
     failure: TrialFailure | None
@@ -182,7 +183,7 @@ def train_planned(
         watch.learn(todo.states)
     else:
         for trial in left:
-            spare(folder.trial(trial.id))
+            unprune(folder.trial(trial.id))
     runner = _Runner(asked, todo, fail_fast, notify, stop, watch)
     with nullcontext() if watch is None else watch.looking():
         runner.run(left)
@@ -217,7 +218,7 @@ class _Runner:
         """Return the stop level; `executors` ask. With `fail_fast` a failure counts as a stop."""
         return max(self.requested.level(), int(self.fail_fast and self.has_failed))
 
-    def run(self, trials: Sequence[PlannedTrial]) -> None:
+    def run(self, trials: Sequence[Trial]) -> None:
         executor, execution = executors.load(self.execution.executor), self.execution
         left = list(trials)
         while left and not self.level():
@@ -230,7 +231,7 @@ class _Runner:
             retries = execution.retries
             left = [one for one in left if states[one.id] not in self.settled and self.attempts[one.id] <= retries]
 
-    def _ready(self, executor: ExecutorPlugin, left: Sequence[PlannedTrial]) -> list[Job]:
+    def _ready(self, executor: ExecutorPlugin, left: Sequence[Trial]) -> list[Job]:
         """Return the jobs that nobody holds, and those that an earlier command submitted to the executor.
 
         The executor is asked about each of the latter once: a cluster's queue is not for every half second. Exclusive
@@ -339,7 +340,7 @@ def with_states(planned: Plan, asked: Asked, workers: int | None) -> SweepPlan:
         from epsgrid.trials.device import resolve_device  # torch, only where there is something to find out
 
         resolve_device(spec.execution.device, spec.training.precision)
-    found = {trial.id: glance(asked.folder.trial(trial.id)) for trial in planned.trials}
+    found = {trial.id: summary(asked.folder.trial(trial.id)) for trial in planned.trials}
     states = {trial: one.state for trial, one in found.items()}
     done = [one.seconds for one in found.values() if one.state == "done" and one.seconds is not None]
     mean = sum(done) / len(done) if done else None

@@ -13,7 +13,7 @@ from epsgrid.numerics.scaling import Rule
 from epsgrid.optimizers import _scaling as optimizer_scaling
 from epsgrid.spec import spec_from_json, spec_to_yaml
 from epsgrid.spec.model import Spec
-from epsgrid.spec.problems import shown
+from epsgrid.spec.reading import shown
 from epsgrid.stages.batch_sizes import too_large
 
 _LONGEST_NAME = 80

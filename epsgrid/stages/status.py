@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from epsgrid.errors import StoreError
 from epsgrid.spec import spec_from_json
+from epsgrid.spec.trial import Trial
 from epsgrid.stages.experiment import read_experiment
 from epsgrid.store.cells import asked_cells
 from epsgrid.store.lease import holder
 from epsgrid.store.paths import ExperimentFolder
-from epsgrid.store.records import EpochRecord, GridCell, TrialFailure, read_epochs
-from epsgrid.store.state import FINISHED, PRUNED, STATES, Glance, glance
+from epsgrid.store.records import EpochRecord, TrialFailure, read_epochs
+from epsgrid.store.state import FINISHED, PRUNED, STATES, Summary, summary
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class RunningTrial:
         last: the latest epoch; None before the first has ended.
     """
 
-    cell: GridCell
+    cell: Trial
     host: str
     epoch: int
     epochs: int
@@ -61,7 +62,7 @@ class Status:
     grids: Mapping[str, Mapping[str, int]]
     running: tuple[RunningTrial, ...]
     failures: tuple[TrialFailure, ...]
-    cells: tuple[tuple[GridCell, str], ...]
+    cells: tuple[tuple[Trial, str], ...]
     trained_seconds: float
     left_seconds: float | None
 
@@ -90,7 +91,7 @@ def status(folder: ExperimentFolder) -> Status:
     """
     experiment = read_experiment(folder)
     cells = asked_cells(folder)
-    seen = {cell.id: glance(folder.trial(cell.id)) for cell in cells}
+    seen = {cell.id: summary(folder.trial(cell.id)) for cell in cells}
     seconds = [found.seconds for found in seen.values() if found.seconds is not None]
     pruned = sum(found.state == PRUNED for found in seen.values())
     by_state = {state: [cell for cell in cells if seen[cell.id].state == state] for state in ("running", "failed")}
@@ -109,17 +110,17 @@ def status(folder: ExperimentFolder) -> Status:
     )
 
 
-def _counted(seen: Iterable[Glance]) -> dict[str, int]:
+def _counted(seen: Iterable[Summary]) -> dict[str, int]:
     counts = Counter(found.state for found in seen)
     return {state: counts[state] for state in STATES}
 
 
-def _by_grid(cells: Sequence[GridCell], seen: Mapping[str, Glance]) -> dict[str, dict[str, int]]:
+def _by_grid(cells: Sequence[Trial], seen: Mapping[str, Summary]) -> dict[str, dict[str, int]]:
     names = dict.fromkeys(name for cell in cells for name in cell.grids)
     return {name: _counted([seen[cell.id] for cell in cells if name in cell.grids]) for name in names}
 
 
-def _running(folder: ExperimentFolder, cell: GridCell, epochs: int) -> RunningTrial:
+def _running(folder: ExperimentFolder, cell: Trial, epochs: int) -> RunningTrial:
     trial = folder.trial(cell.id)
     try:
         done = read_epochs(trial.metrics_jsonl)
@@ -128,6 +129,6 @@ def _running(folder: ExperimentFolder, cell: GridCell, epochs: int) -> RunningTr
     return RunningTrial(cell, str(holder(trial.lease) or ""), len(done), epochs, done[-1] if done else None)
 
 
-def _failures(folder: ExperimentFolder, cells: Sequence[GridCell]) -> list[TrialFailure]:
+def _failures(folder: ExperimentFolder, cells: Sequence[Trial]) -> list[TrialFailure]:
     paths = [folder.trial(cell.id).failure_json for cell in cells]
     return [TrialFailure.read(path) for path in paths if path.exists()]  # one may have been tried again since

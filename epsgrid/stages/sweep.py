@@ -10,7 +10,7 @@ from typing import Literal
 from epsgrid import grids, optimizers, plugins
 from epsgrid.errors import DataError, SpecError, StoreError
 from epsgrid.executors import StopRequest
-from epsgrid.grids._plan import Plan, PlannedTrial, plan
+from epsgrid.grids._plan import Plan, plan
 from epsgrid.grids._rates import EffectiveRates
 from epsgrid.spec import differences
 from epsgrid.spec.model import Spec
@@ -19,7 +19,7 @@ from epsgrid.stages.probe import bounds_identity, probe_identity, read_probe
 from epsgrid.stages.pruning import import_optuna
 from epsgrid.stages.running import SweepEvent, SweepPlan, SweepSummary, train_planned, with_states
 from epsgrid.store.paths import ExperimentFolder
-from epsgrid.store.records import GridCell, GridRecord, ProbeRecord
+from epsgrid.store.records import GridRecord, ProbeRecord
 
 GridChoice = Literal["narrowed", "conventional", "both", "default"]
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):[0-9]{1,5}")
@@ -179,12 +179,7 @@ def _store_grids(asked: Asked, names: Sequence[str], data_checksum: str) -> None
         optimizer=asked.spec.optimizer.name,
         epsilons=dict(planned.epsilons),
         default_epsilon=asked.spec.sweep.default_epsilon,
-        cells=tuple(map(_cell, planned.trials)),
+        cells=planned.trials,
         bounds_checksum=probe.checksum if probe is not None else None,
     )
     record.write(asked.folder.grid_json)
-
-
-def _cell(trial: PlannedTrial) -> GridCell:
-    asked_rate = None if trial.grid_rate == trial.learning_rate else trial.grid_rate
-    return GridCell(trial.id, trial.learning_rate, trial.epsilon, trial.seed, trial.grids, asked_rate)

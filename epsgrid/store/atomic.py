@@ -1,8 +1,8 @@
-"""Write files so that a kill or a power cut leaves the old content or the new, never a part; read them with care.
+"""Write files so that a kill or a power cut leaves the old content or the new, never a part; read and check them.
 
 A file is written under a temporary name in its own folder, synced, renamed over the old one, and the folder is synced.
-A document is sealed with the sha256 of its own content, so that damage is seen. Stored JSON is strict: no NaN and no
-infinity (see `epsgrid.codec` for what stands in their place), no key order that matters.
+A document is sealed with the sha256 of its own content, so that damage is noticed. Stored JSON is strict: no NaN and no
+infinity (`epsgrid.codec` stores them as words), and the order of keys does not matter.
 """
 
 from __future__ import annotations
@@ -15,18 +15,16 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from epsgrid.errors import CorruptRecordError, StoreError
 
 CHECKSUM = "checksum"
 _LINE_WIDTH = 110
-_COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
-_TEMPORARY = ".tmp"
+_FULL = "free some space and run the same command again; what was stored before is intact"
 _ADVICE = {
-    errno.ENOSPC: "the disk is full: free some space and run the same command again; what was stored before is intact",
-    errno.EDQUOT: "the disk quota is used up: free some space and run the same command again; what was stored before "
-    "is intact",
+    errno.ENOSPC: f"the disk is full: {_FULL}",
+    errno.EDQUOT: f"the disk quota is used up: {_FULL}",
     errno.EROFS: "the file system is read-only: choose another folder with --out",
     errno.EACCES: "permission denied: check who owns the folder, or choose another with --out",
     errno.EPERM: "operation not permitted: check who owns the folder, or choose another with --out",
@@ -38,8 +36,8 @@ def store_errors(action: str, path: Path) -> Iterator[None]:
     """Turn an OSError inside the block into a StoreError that names the path and says what to do.
 
     Args:
-        action: what was tried, such as "write".
-        path: the file or folder it was tried on.
+        action: a verb for the message, such as "write".
+        path: the file or folder.
     """
     try:
         yield
@@ -59,22 +57,21 @@ def make_folder(path: Path) -> None:
             _sync_folder(folder.parent)
 
 
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file for writing that takes the place of `path` when the block ends without an error.
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole, and create the folders that are missing.
 
-    Folders that are missing are created. When the block or the disk fails, `path` is as it was and the temporary file
-    is removed; after a kill it stays behind until `remove_leftovers`.
+    When the disk fails, `path` is as it was and the temporary file is removed; after a kill the temporary file stays
+    until `remove_leftovers`.
 
     Raises:
         StoreError: the file could not be written; the message names it and says what to do.
     """
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_TEMPORARY}")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with store_errors("write", path):
             with temporary.open("xb") as file:
-                yield file
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -86,16 +83,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove the temporary files that killed writers of `path` left; for whoever alone may write it."""
+    """Remove the temporary files of killed writers of `path`; only for the process that alone may write it."""
     with store_errors("tidy", path.parent):
-        for temporary in path.parent.glob(f".{path.name}.*{_TEMPORARY}"):
+        for temporary in path.parent.glob(f".{path.name}.*.tmp"):
             temporary.unlink(missing_ok=True)
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole: afterwards it is there for good, or it is as it was and a StoreError says why."""
-    with replacing(path) as file:
-        file.write(content)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -115,14 +106,22 @@ def write_json(path: Path, document: Any) -> None:
 def append_line(path: Path, text: str) -> None:
     """Append one line and sync it; a half-written line that a kill left at the end is cut off first.
 
-    For one writer at a time: whoever holds the trial's lease.
+    For one writer at a time: the holder of the trial's lease.
     """
     assert "\n" not in text, "a line must not contain a line break"
     make_folder(path.parent)
     with store_errors("append to", path):
         is_new = not path.exists()
         with path.open("ab+") as file:
-            _mend_end(file)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - 1, 0))
+            if file.read(1) not in (b"", b"\n"):
+                file.seek(0)
+                tail = file.read().rpartition(b"\n")[2]
+                if _is_json(tail):  # only the line break is missing
+                    file.write(b"\n")
+                else:
+                    file.truncate(size - len(tail))
             file.write(text.encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
@@ -145,7 +144,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Return what a JSON file holds.
+    """Return the document of a JSON file.
 
     Raises:
         StoreError: it is missing or cannot be read.
@@ -178,9 +177,13 @@ def read_lines(path: Path) -> list[str]:
 
 
 def parse_json(text: str, source: str) -> Any:
-    """Return what a text of strict JSON means; `source` is the place that an error names."""
+    """Return the document of a text of strict JSON; `source` is the place that an error names."""
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is not JSON")
+
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=refuse)
     except ValueError as error:
         raise CorruptRecordError(f"{source} is damaged: {error}; restore it from a copy, or remove it") from error
 
@@ -193,14 +196,14 @@ def seal(document: Mapping[str, Any]) -> dict[str, Any]:
     True
     """
     assert CHECKSUM not in document, "already sealed"
-    return {**document, CHECKSUM: checksum(document)}
+    return {**document, CHECKSUM: _checksum(json.loads(json.dumps(document, allow_nan=False)))}
 
 
 def unseal(document: Mapping[str, Any], source: str | Path) -> dict[str, Any]:
     """Return a sealed document without its checksum, after checking it.
 
     Args:
-        document: what `seal` returned, stored and read again.
+        document: a result of `seal`, stored and read again.
         source: the place that an error names.
 
     Raises:
@@ -209,24 +212,16 @@ def unseal(document: Mapping[str, Any], source: str | Path) -> dict[str, Any]:
     content = {key: value for key, value in document.items() if key != CHECKSUM}
     if CHECKSUM not in document:
         raise CorruptRecordError(f"{source} is damaged: it has no checksum, so it is not a whole record of epsgrid")
-    if document[CHECKSUM] != _canonical_checksum(content):  # what was read is as it reads back
+    if document[CHECKSUM] != _checksum(content):
         raise CorruptRecordError(
             f"{source} is damaged or was edited: its content does not match its checksum; restore it from a copy, or "
-            "remove it to compute it anew"
+            "remove it to compute it again"
         )
     return content
 
 
-def checksum(document: Mapping[str, Any]) -> str:
-    """Return the sha256, hex, of a document's canonical form: sorted keys, no spaces, shortest exact numbers.
-
-    >>> checksum({"a": 1, "b": (2.0,)}) == checksum({"b": [2.0], "a": 1})
-    True
-    """
-    return _canonical_checksum(json.loads(json.dumps(document, allow_nan=False)))
-
-
-def _canonical_checksum(as_read_back: Mapping[str, Any]) -> str:
+def _checksum(as_read_back: Mapping[str, Any]) -> str:
+    """Return the sha256, hex, of a document's canonical form: sorted keys, no spaces, shortest exact numbers."""
     canonical = json.dumps(as_read_back, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -237,41 +232,26 @@ def compact_json(document: Any) -> str:
     >>> compact_json({"seed": 0})
     '{"seed": 0}'
     """
-    return _COMPACT.encode(document)
+    return json.dumps(document, ensure_ascii=False, allow_nan=False)
 
 
 def readable_json(document: Any, indent: int = 0) -> str:
-    """Return strict JSON laid out for people: what fits stands on one line, and so do lists of plain values.
+    """Return strict JSON laid out for people: what fits is on one line, and so are lists of plain values.
 
     >>> print(readable_json({"epsilons": [1e-08, 1e-07], "seed": 0}))
     {"epsilons": [1e-08, 1e-07], "seed": 0}
     """
-    if not _is_nested(document):
-        return compact_json(document)
-    if _least_width(document) <= _LINE_WIDTH - indent and len(flat := compact_json(document)) <= _LINE_WIDTH - indent:
+    flat = compact_json(document)
+    if len(flat) <= _LINE_WIDTH - indent:
         return flat
     pad = " " * (indent + 2)
     if isinstance(document, Mapping):
         parts = [f"{pad}{json.dumps(key)}: {readable_json(document[key], indent + 2)}" for key in document]
         return "{\n" + ",\n".join(parts) + "\n" + " " * indent + "}"
-    parts = [pad + readable_json(item, indent + 2) for item in document]
-    return "[\n" + ",\n".join(parts) + "\n" + " " * indent + "]"
-
-
-def _is_nested(document: Any) -> bool:
-    """Say whether laying the document out over several lines would help."""
-    if isinstance(document, Mapping):
-        return bool(document)
-    return isinstance(document, list | tuple) and any(isinstance(item, Mapping | list | tuple) for item in document)
-
-
-def _least_width(document: Mapping[str, Any] | list[Any] | tuple[Any, ...]) -> int:
-    """Return how many characters the document takes on a line at the least, without writing it: `"": 0, ` or `0, `."""
-    return len(document) * (7 if isinstance(document, Mapping) else 3)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
+    if isinstance(document, list | tuple) and any(isinstance(item, Mapping | list | tuple) for item in document):
+        parts = [pad + readable_json(item, indent + 2) for item in document]
+        return "[\n" + ",\n".join(parts) + "\n" + " " * indent + "]"
+    return flat
 
 
 def _is_json(line: bytes) -> bool:
@@ -281,22 +261,6 @@ def _is_json(line: bytes) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _mend_end(file: BinaryIO) -> None:
-    """Make an appended file end with a whole line: finish one that lacks only its line break, cut a torn one."""
-    size = file.seek(0, os.SEEK_END)
-    if size == 0:
-        return
-    file.seek(size - 1)
-    if file.read(1) == b"\n":
-        return
-    file.seek(0)
-    tail = file.read().rpartition(b"\n")[2]
-    if _is_json(tail):
-        file.write(b"\n")
-    else:
-        file.truncate(size - len(tail))
 
 
 def _sync_folder(folder: Path) -> None:

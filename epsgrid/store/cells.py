@@ -1,16 +1,21 @@
-"""All trials of an experiment: of its grids, of winners on fresh seeds, of other batch sizes, and of grids it had."""
+"""The trials of an experiment: those of its grids, fresh seeds and batch sizes, and those of earlier grids."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
-from epsgrid.store.atomic import read_json, unseal
+from epsgrid.errors import StoreError
+from epsgrid.spec.trial import Trial
+from epsgrid.store.atomic import make_folder, read_json, store_errors, unseal
+from epsgrid.store.lease import Lease
 from epsgrid.store.paths import ExperimentFolder, TrialFolder
-from epsgrid.store.records import BatchesRecord, ConfirmRecord, GridCell, GridRecord
+from epsgrid.store.records import BatchesRecord, ConfirmRecord, GridRecord
 
 
-def asked_cells(folder: ExperimentFolder) -> tuple[GridCell, ...]:
+def asked_cells(folder: ExperimentFolder) -> tuple[Trial, ...]:
     """Return all trials, each once, those of the grids first; none where nothing was swept.
 
     A batch size with its rule counts as a grid, named as in "batch 256, sqrt"; so does a winner on fresh seeds, as in
@@ -26,10 +31,10 @@ def asked_cells(folder: ExperimentFolder) -> tuple[GridCell, ...]:
     return _merged((*grids, *fresh, *batches))
 
 
-def stored_cells(folder: ExperimentFolder) -> tuple[GridCell, ...]:
-    """Return all trials that there are: those that are asked for, then those that no grid asks for any more, by id.
+def stored_cells(folder: ExperimentFolder) -> tuple[Trial, ...]:
+    """Return the trials that are asked for, then by id those that have a folder and are not asked for any more.
 
-    A grid that was swept again, with another `sweep.default_epsilon` for one, leaves what was trained for the old one.
+    A sweep of another grid, such as one with another `sweep.default_epsilon`, leaves the trials of the old grid.
 
     Raises:
         CorruptRecordError: a record is damaged.
@@ -37,48 +42,74 @@ def stored_cells(folder: ExperimentFolder) -> tuple[GridCell, ...]:
     """
     asked = asked_cells(folder)
     known = {cell.id for cell in asked}
-    others = [trial for trial in folder.trials() if trial.id not in known and trial.spec_json.exists()]
-    return (*asked, *map(_left_behind, others))
 
+    def read(trial: TrialFolder) -> Trial:
+        identity = unseal(read_json(trial.spec_json), trial.spec_json)
+        return Trial(trial.id, identity["learning_rate"], identity["epsilon"], identity["seed"])
 
-def _left_behind(trial: TrialFolder) -> GridCell:
-    identity = unseal(read_json(trial.spec_json), trial.spec_json)
-    return GridCell(trial.id, identity["learning_rate"], identity["epsilon"], identity["seed"], grids=())
+    return (*asked, *(read(trial) for trial in folder.trials() if trial.id not in known and trial.spec_json.exists()))
 
 
 def meant(ids: Sequence[str], name: str, *, least: int = 0) -> tuple[str, ...]:
-    """Return the trials that a name means: the one that has it as its id, or all whose ids begin with it.
+    """Return the trials of a name: the one that has it as its id, or all whose ids begin with it.
 
     >>> meant(["0a1f", "0a2e", "0a"], "0a"), meant(["0a1f", "0a2e"], "0a"), meant(["0a1f"], "0a", least=4)
     (('0a',), ('0a1f', '0a2e'), ())
 
     Args:
         ids: of all trials.
-        name: what a user wrote.
-        least: digits that a beginning must have, to be taken for one.
+        name: as a user wrote it.
+        least: number of digits that the beginning of an id must have.
     """
     if name in ids:
         return (name,)
     return tuple(trial for trial in ids if len(name) >= least and trial.startswith(name))
 
 
-def batch_cells(record: BatchesRecord) -> tuple[GridCell, ...]:
+def batch_cells(record: BatchesRecord) -> tuple[Trial, ...]:
     """Return the trials of a record of batch sizes, each once, as those of a grid."""
-    return _merged(
-        GridCell(cell.id, cell.learning_rate, cell.epsilon, cell.seed, (f"batch {cell.batch_size}, {cell.rule}",))
-        for cell in record.cells
-    )
+    return _merged(replace(cell, grids=(f"batch {cell.batch_size}, {cell.rule}",)) for cell in record.cells)
 
 
-def confirm_cells(record: ConfirmRecord) -> tuple[GridCell, ...]:
+def confirm_cells(record: ConfirmRecord) -> tuple[Trial, ...]:
     """Return the trials of a record of winners on fresh seeds, as those of a grid."""
     return tuple(replace(cell, grids=tuple(f"{name}, confirmed" for name in cell.grids)) for cell in record.cells)
 
 
-def _merged(cells: Iterable[GridCell]) -> tuple[GridCell, ...]:
-    found: dict[str, GridCell] = {}
+def _merged(cells: Iterable[Trial]) -> tuple[Trial, ...]:
+    found: dict[str, Trial] = {}
     for cell in cells:
         known = found.setdefault(cell.id, cell)
         if known is not cell:
             found[cell.id] = replace(known, grids=tuple(dict.fromkeys((*known.grids, *cell.grids))))
     return tuple(found.values())
+
+
+def archive(experiment: ExperimentFolder, trial_id: str) -> Path:
+    """Move a trial's folder out of the way, whole, so that it is trained again; nothing is deleted.
+
+    Args:
+        experiment: the experiment's folder.
+        trial_id: of a trial that has a folder.
+
+    Returns:
+        The new place of the folder: `archive/ID-1`, or the next number that is free.
+
+    Raises:
+        StoreError: there is no such trial, a process trains it, or the folder cannot be written.
+    """
+    folder = experiment.trial(trial_id)
+    if not folder.path.is_dir():
+        raise StoreError(f"{folder.path}: no such trial")
+    lease = Lease.take(folder.lease)
+    if lease is None:
+        raise StoreError(f"trial {trial_id} is being trained; stop its sweep first, or wait until it has ended")
+    try:
+        make_folder(experiment.archive_dir)
+        places = (experiment.archive_dir / f"{trial_id}-{number}" for number in itertools.count(1))
+        target = next(place for place in places if not place.exists())
+        with store_errors("archive a trial", folder.path):
+            folder.path.rename(target)
+    finally:
+        lease.release()
+    return target

@@ -23,8 +23,7 @@ def remember(folder: Path, runs_root: Path) -> None:
         raise StoreError(
             f"{pointer} is a folder, but the name is kept for the file that remembers the latest experiment"
         )
-    text = str(folder.relative_to(root)) if folder.is_relative_to(root) else str(folder)
-    atomic.write_text(pointer, text + "\n")
+    atomic.write_text(pointer, f"{folder.relative_to(root) if folder.is_relative_to(root) else folder}\n")
 
 
 def latest(runs_root: Path) -> Path:

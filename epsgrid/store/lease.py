@@ -1,14 +1,14 @@
-"""Who is at work on a trial: a lease that one process holds at a time, on one machine or many, NFS included.
+"""A lease on a trial that one process holds at a time, on one machine or many, NFS included.
 
 The lease is a folder of numbered claims, `1.json`, `2.json`, ...; the newest counts. To take the lease is to create the
 file of the next number exclusively, which the file system grants once, and only after the newest claim was found
-released or its holder dead. That finding never turns wrong again, numbers are never used twice (the newest file is
-kept for ever, released or not), and whoever created a number that is not the newest has come too late and gives up. So
-two takers cannot both win, whatever the moment at which either is slow or killed. No flock: NFS may not have it.
+released or its holder dead. A released claim stays released and a dead holder dead, numbers are never used twice (the
+newest file is never removed), and whoever created a number that is not the newest has come too late and gives up. So
+two takers cannot both win, however slow either is and wherever it is killed. No flock: NFS may not have it.
 
 A holder on this machine is alive while its process is: same pid and same start time, no zombie. A holder elsewhere is
-alive while it touches its claim; age is told by the file system's own clock, so the clocks of the hosts do not matter.
-A holder that was stopped for so long that another took over finds out by `lost`.
+alive while it touches its claim; the age of a claim is measured by the file system's own clock, so the clocks of the
+hosts do not matter. A holder that was stopped for so long that another took over finds out by `lost`.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _LOOK_AGAIN_S = 1.0
 
 
 @dataclass(frozen=True)
-class _Claim:
-    """What a claim's file says: for people `host` and `created`, for takers the rest."""
+class Claim:
+    """The content of a claim's file: `host` and `created` are for people, the rest for takers."""
 
     owner: str
     host: str
@@ -49,12 +49,16 @@ class _Claim:
     created: str
     released: bool
 
+    def __str__(self) -> str:
+        return f"{self.host}, process {self.pid}"
+
 
 class Lease:
     """A lease this process holds; made by `take`, ended by `release` or with the process."""
 
-    def __init__(self, folder: Path, number: int, claim: _Claim, heartbeat_s: float) -> None:
+    def __init__(self, folder: Path, number: int, claim: Claim, heartbeat_s: float) -> None:
         self._folder, self._number, self._claim = folder, number, claim
+        self._file = folder / f"{number}.json"
         self._is_lost, self._looked = False, time.monotonic()
         self._ended = threading.Event()
         self._heart = threading.Thread(target=self._beat, args=(heartbeat_s,), name="lease heartbeat", daemon=True)
@@ -82,18 +86,18 @@ class Lease:
             if newest and _is_live(path, newest, stale_s):
                 return None
             claim = _own_claim()
-            if not _create(_file(path, newest + 1), claim):
+            if not _create(path / f"{newest + 1}.json", claim):
                 return None
             if max(_numbers(path)) != newest + 1:
-                _file(path, newest + 1).unlink(missing_ok=True)
+                (path / f"{newest + 1}.json").unlink(missing_ok=True)
                 return None
             for number in _numbers(path):
                 if number <= newest:
-                    _file(path, number).unlink(missing_ok=True)
+                    (path / f"{number}.json").unlink(missing_ok=True)
         return cls(path, newest + 1, claim, heartbeat_s)
 
     def lost(self, max_age_s: float = _LOOK_AGAIN_S) -> bool:
-        """Say whether another process has taken over, or the trial was removed; then nothing more may be written.
+        """Return whether another process has taken over, or the trial was removed; then nothing more may be written.
 
         Args:
             max_age_s: how old the answer may be, so that it can be asked before every step; 0 looks at the disk, as is
@@ -101,7 +105,13 @@ class Lease:
         """
         if not self._is_lost and time.monotonic() - self._looked >= max_age_s:
             with contextlib.suppress(OSError):  # the disk does not answer: then we do not know of any loss
-                self._is_lost = not self._is_newest()
+                try:
+                    # A trial that was removed and planned again may have a claim of the same number.
+                    claim = _parse(self._file.read_bytes())
+                    is_ours = claim is not None and claim.owner == self._claim.owner
+                    self._is_lost = not is_ours or max(_numbers(self._folder)) != self._number
+                except FileNotFoundError:
+                    self._is_lost = True
                 self._looked = time.monotonic()
         return self._is_lost
 
@@ -114,26 +124,17 @@ class Lease:
         if not self.lost(max_age_s=0):
             with contextlib.suppress(Exception):  # an unwritable folder: the claim dies with this process anyway
                 document = dataclasses.asdict(dataclasses.replace(self._claim, released=True))
-                atomic.write_json(_file(self._folder, self._number), document)
-
-    def _is_newest(self) -> bool:
-        """Look whether our claim is there and newest; its number alone would not tell of a trial that was made anew."""
-        try:
-            claim = _parse(_file(self._folder, self._number).read_bytes())
-            is_ours = claim is not None and claim.owner == self._claim.owner
-            return is_ours and max(_numbers(self._folder)) == self._number
-        except FileNotFoundError:
-            return False
+                atomic.write_json(self._file, document)
 
     def _beat(self, heartbeat_s: float) -> None:
-        """Touch the claim until the end; the server sets the time, so it is the file system's."""
+        """Touch the claim until it is released; the file system sets the time."""
         while not self._ended.wait(heartbeat_s):
             with contextlib.suppress(OSError):  # a server that is away for a while, or a claim that is gone: see `lost`
-                os.utime(_file(self._folder, self._number))
+                os.utime(self._file)
 
 
 def is_held(path: Path, stale_s: float = STALE_S) -> bool:
-    """Say whether somebody alive holds the lease in the folder `path`; nothing is written but the clock's probe."""
+    """Return whether a living process holds the lease in the folder `path`."""
     try:
         newest = max(_numbers(path), default=0)
     except FileNotFoundError:
@@ -142,29 +143,13 @@ def is_held(path: Path, stale_s: float = STALE_S) -> bool:
         return newest > 0 and _is_live(path, newest, stale_s)
 
 
-@dataclass(frozen=True)
-class Holder:
-    """Who holds a lease: a process of a machine, as it calls itself."""
-
-    host: str
-    pid: int
-
-    def __str__(self) -> str:
-        return f"{self.host}, process {self.pid}"
-
-
-def holder(path: Path) -> Holder | None:
-    """Return who took the lease last and has not given it back, dead or alive; None where nobody has."""
+def holder(path: Path) -> Claim | None:
+    """Return the latest claim, of a process dead or alive; None where there is none or it was released."""
     try:
-        newest = max(_numbers(path), default=0)
-        claim = _parse(_file(path, newest).read_bytes())
+        claim = _parse((path / f"{max(_numbers(path), default=0)}.json").read_bytes())
     except FileNotFoundError:
         return None
-    return None if claim is None or claim.released else Holder(claim.host, claim.pid)
-
-
-def _file(folder: Path, number: int) -> Path:
-    return folder / f"{number}.json"
+    return None if claim is None or claim.released else claim
 
 
 def _numbers(folder: Path) -> list[int]:
@@ -172,15 +157,13 @@ def _numbers(folder: Path) -> list[int]:
     return [int(stem) for stem in stems if stem.isdecimal()]
 
 
-def _create(path: Path, claim: _Claim) -> bool:
-    """Create the claim's file if there is none; say whether we did."""
+def _create(path: Path, claim: Claim) -> bool:
+    """Create the claim's file if there is none; return whether we did."""
     try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        with path.open("xb") as file:
+            file.write(json.dumps(dataclasses.asdict(claim)).encode())
     except FileExistsError:
         return False
-    try:
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
-            file.write(json.dumps(dataclasses.asdict(claim)).encode())
     except BaseException:
         path.unlink(missing_ok=True)
         raise
@@ -188,9 +171,9 @@ def _create(path: Path, claim: _Claim) -> bool:
 
 
 def _is_live(folder: Path, number: int, stale_s: float) -> bool:
-    """Say whether the holder of a claim may still be at work; a claim that just vanished was taken over: it is."""
+    """Return whether the holder of a claim may be alive; a claim that just vanished was taken over, so it may."""
     try:
-        with _file(folder, number).open("rb") as file:  # to open asks an NFS server anew
+        with (folder / f"{number}.json").open("rb") as file:  # opening asks an NFS server again
             content = file.read()
             touched = os.fstat(file.fileno()).st_mtime
     except FileNotFoundError:
@@ -202,16 +185,16 @@ def _is_live(folder: Path, number: int, stale_s: float) -> bool:
     return abs(_clock(folder) - touched) <= stale_s if is_running is None else is_running
 
 
-def _parse(content: bytes) -> _Claim | None:
-    """Return the claim, or None for one that is not written yet, or by another version: its age decides."""
+def _parse(content: bytes) -> Claim | None:
+    """Return the claim; None for one that is not written yet, or by another version: then its age decides."""
     try:
-        return codec.from_document(_Claim, json.loads(content), "claim")
+        return codec.from_document(Claim, json.loads(content), "claim")
     except (ValueError, CorruptRecordError):
         return None
 
 
-def _own_claim() -> _Claim:
-    return _Claim(
+def _own_claim() -> Claim:
+    return Claim(
         owner=uuid.uuid4().hex,
         host=socket.gethostname(),
         machine=_machine(),
@@ -222,8 +205,8 @@ def _own_claim() -> _Claim:
     )
 
 
-def _is_running(claim: _Claim) -> bool | None:
-    """Say whether the process of a claim made on this machine lives; None when that cannot be told from outside."""
+def _is_running(claim: Claim) -> bool | None:
+    """Return whether the process of a claim made on this machine lives; None when the system does not say."""
     try:
         os.kill(claim.pid, 0)
     except ProcessLookupError:
@@ -248,7 +231,7 @@ def _process_start(pid: int) -> str | None:
 
 @cache
 def _machine() -> str:
-    """Return what tells apart two machines, two boots of one, and containers that count pids by themselves."""
+    """Return a name that differs between machines, boots of a machine, and containers that count pids by themselves."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115 - not a path
@@ -257,7 +240,7 @@ def _machine() -> str:
 
 
 def _clock(folder: Path) -> float:
-    """Return the time by the clock of the file system that holds `folder`, or ours where we may not write there."""
+    """Return the time of the clock of `folder`'s file system, or of ours where we may not write there."""
     probe = folder / f".clock.{uuid.uuid4().hex}"
     try:
         probe.touch(exist_ok=False)

@@ -1,4 +1,4 @@
-"""Where everything of an experiment lies on disk; every path of the store is made here and nowhere else.
+"""The paths of an experiment on disk; every path of the store is made here and nowhere else.
 
 Layout::
 
@@ -17,13 +17,13 @@ Layout::
         spec.json                   all that can change the trial's numbers, and its id
         metrics.jsonl               one line per finished epoch, appended
         observations.jsonl          what was observed over training, where the spec asks for it; appended
-        checkpoint.pt               where training goes on after an interruption
+        checkpoint.pt               the state from which training goes on after an interruption
         result.json                 present when the trial has finished, done or diverged
         failure.json                present when the last attempt failed
-        prune.json                  that it is to end early, has, or is not to be asked to, see `epsgrid.store.pruning`
+        prune.json                  present when the trial was asked to end early, see `epsgrid.store.pruning`
         log.txt                     what the trial printed
-        lease/                      who is at work on it, see `epsgrid.store.lease`
-      aside/ID-N/                 trials that were asked for anew: what they were before
+        lease/                      who trains it, see `epsgrid.store.lease`
+      archive/ID-N/               trials that were trained again: what they were before
 """
 
 from __future__ import annotations
@@ -33,11 +33,31 @@ from functools import cached_property
 from pathlib import Path
 
 
+class _Inside:
+    """The path of a file or folder inside a folder; nothing is created by looking at it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, folder: TrialFolder | ExperimentFolder, owner: object) -> Path:
+        return (folder.path if isinstance(folder, TrialFolder) else folder.root) / self._name
+
+
 @dataclass(frozen=True)
 class TrialFolder:
-    """The folder of one trial; nothing is created by looking at its paths."""
+    """The folder of one trial; the files are described above."""
 
     path: Path
+
+    spec_json = _Inside("spec.json")
+    metrics_jsonl = _Inside("metrics.jsonl")
+    observations_jsonl = _Inside("observations.jsonl")
+    checkpoint = _Inside("checkpoint.pt")
+    result_json = _Inside("result.json")
+    failure_json = _Inside("failure.json")
+    prune_json = _Inside("prune.json")
+    log = _Inside("log.txt")
+    lease = _Inside("lease")
 
     @property
     def id(self) -> str:
@@ -49,116 +69,32 @@ class TrialFolder:
         """The folder of the experiment that the trial is part of."""
         return ExperimentFolder(self.path.parent.parent)
 
-    @property
-    def spec_json(self) -> Path:
-        """All that can change the trial's numbers."""
-        return self.path / "spec.json"
-
-    @property
-    def metrics_jsonl(self) -> Path:
-        """One `EpochRecord` per line."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def observations_jsonl(self) -> Path:
-        """The gradient magnitudes over training, see `epsgrid.store.observations`."""
-        return self.path / "observations.jsonl"
-
-    @property
-    def checkpoint(self) -> Path:
-        """Where training goes on after an interruption."""
-        return self.path / "checkpoint.pt"
-
-    @property
-    def result_json(self) -> Path:
-        """The `TrialResult`; present means finished."""
-        return self.path / "result.json"
-
-    @property
-    def failure_json(self) -> Path:
-        """The `TrialFailure` of the last attempt."""
-        return self.path / "failure.json"
-
-    @property
-    def prune_json(self) -> Path:
-        """The `Pruning`; present where the trial was asked to end early."""
-        return self.path / "prune.json"
-
-    @property
-    def log(self) -> Path:
-        """What the trial printed."""
-        return self.path / "log.txt"
-
-    @property
-    def lease(self) -> Path:
-        """The folder that says who is at work on this trial."""
-        return self.path / "lease"
-
 
 @dataclass(frozen=True)
 class ExperimentFolder:
-    """The folder of one experiment; nothing is created by looking at its paths."""
+    """The folder of one experiment; the files are described above."""
 
     root: Path
 
-    @property
-    def experiment_json(self) -> Path:
-        """The `ExperimentRecord`."""
-        return self.root / "experiment.json"
-
-    @property
-    def bounds_json(self) -> Path:
-        """The `ProbeRecord`."""
-        return self.root / "bounds.json"
-
-    @property
-    def observations_jsonl(self) -> Path:
-        """The gradient magnitudes over the probe's steps, see `epsgrid.store.observations`."""
-        return self.root / "observations.jsonl"
-
-    @property
-    def grid_json(self) -> Path:
-        """The `GridRecord`."""
-        return self.root / "grid.json"
-
-    @property
-    def batch_bounds_json(self) -> Path:
-        """The `BatchBoundsRecord`."""
-        return self.root / "batch_bounds.json"
-
-    def batch_probe(self, batch_size: int, seed: int) -> Path:
-        """Return where the `ProbeRecord` of a batch size and a seed lies."""
-        return self.root / "probes" / f"batch-{batch_size}-seed-{seed}.json"
-
-    @property
-    def batches_json(self) -> Path:
-        """The `BatchesRecord`."""
-        return self.root / "batches.json"
-
-    @property
-    def confirm_json(self) -> Path:
-        """The `ConfirmRecord`."""
-        return self.root / "confirm.json"
-
-    @property
-    def report_dir(self) -> Path:
-        """The report's pages and figures."""
-        return self.root / "report"
-
-    @property
-    def slurm_dir(self) -> Path:
-        """The folder of the job arrays' folders, see `epsgrid.executors.slurm`."""
-        return self.root / "slurm"
+    experiment_json = _Inside("experiment.json")
+    bounds_json = _Inside("bounds.json")
+    observations_jsonl = _Inside("observations.jsonl")
+    grid_json = _Inside("grid.json")
+    batch_bounds_json = _Inside("batch_bounds.json")
+    batches_json = _Inside("batches.json")
+    confirm_json = _Inside("confirm.json")
+    report_dir = _Inside("report")
+    slurm_dir = _Inside("slurm")
+    archive_dir = _Inside("archive")
 
     @cached_property
     def trials_dir(self) -> Path:
-        """The folder of the trials' folders; kept, for it is asked for thousands of trials."""
+        """The folder of the trials' folders; cached, for it is needed for thousands of trials."""
         return self.root / "trials"
 
-    @property
-    def aside_dir(self) -> Path:
-        """The folder of trials that were set aside to be trained anew."""
-        return self.root / "aside"
+    def batch_probe(self, batch_size: int, seed: int) -> Path:
+        """Return the path of the `ProbeRecord` of a batch size and a seed."""
+        return self.root / "probes" / f"batch-{batch_size}-seed-{seed}.json"
 
     def trial(self, trial_id: str) -> TrialFolder:
         """Return the folder of a trial, whether or not it exists yet."""

@@ -1,4 +1,4 @@
-"""Where a record comes from: command, versions, hardware and git commit, so that a number can be traced."""
+"""The origin of a record: command, versions, hardware and git commit, so that a number can be traced."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _GIT_TIMEOUT_S = 5
 
 
 def provenance(command: Sequence[str], folder: Path | None = None) -> dict[str, Any]:
-    """Return what to store about how a record came about, as plain JSON values; nothing heavy is imported.
+    """Return the origin of a record, as plain JSON values; nothing heavy is imported.
 
     Args:
         command: the command line, word by word.
-        folder: whose git commit to note; None means the current folder.
+        folder: its git commit is noted; None means the current folder.
 
     Returns:
         command, started (ISO 8601, UTC), packages (versions; None for one not installed), python, platform, cpu, cores
@@ -60,19 +60,19 @@ def _cpu(cpuinfo: Path) -> str:
 
 def _git(folder: Path) -> dict[str, Any] | None:
     """Return commit and whether tracked files differ from it, or None without git, repository or commit."""
-    commit = _git_says(folder, "rev-parse", "HEAD")
+
+    def ask(*arguments: str) -> str | None:
+        command = ["git", "-C", str(folder), "--no-optional-locks", *arguments]
+        try:
+            answer = subprocess.run(
+                command, capture_output=True, text=True, timeout=_GIT_TIMEOUT_S, stdin=subprocess.DEVNULL
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return answer.stdout.strip() if answer.returncode == 0 else None
+
+    commit = ask("rev-parse", "HEAD")
     if commit is None:
         return None
-    changes = _git_says(folder, "status", "--porcelain", "--untracked-files=no")
+    changes = ask("status", "--porcelain", "--untracked-files=no")
     return {"commit": commit, "changed": None if changes is None else bool(changes)}
-
-
-def _git_says(folder: Path, *arguments: str) -> str | None:
-    command = ["git", "-C", str(folder), "--no-optional-locks", *arguments]
-    try:
-        answer = subprocess.run(
-            command, capture_output=True, text=True, timeout=_GIT_TIMEOUT_S, stdin=subprocess.DEVNULL
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() if answer.returncode == 0 else None

@@ -1,8 +1,8 @@
-"""What is stored: frozen records of experiments, probes, grids, epochs, results and failures.
+"""The stored records: experiments, probes, grids, epochs, results and failures.
 
 Each record is a JSON object `{"version": 1, ...fields..., "checksum": sha256}`. Reading checks all three: a newer
-version is told as such, an unknown or missing field and a checksum that does not match are damage, and damage is
-named, never dropped. Scores of a diverged trial may be NaN or infinite; `epsgrid.codec` says how that is stored.
+version is refused as such, an unknown or missing field and a checksum that does not match are damage, and damage is
+reported, never dropped. Scores of a diverged trial may be NaN or infinite; `epsgrid.codec` says how that is stored.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, final
 from epsgrid import codec
 from epsgrid.errors import CorruptRecordError, StoreError
 from epsgrid.numerics.placement import Placement
+from epsgrid.spec.trial import Trial
 from epsgrid.store import atomic
 
 if TYPE_CHECKING:
@@ -25,13 +26,9 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Record:
-    """What all records share: how they become sealed JSON and come back.
-
-    `retired` names fields that earlier versions of epsgrid stored; they are read over.
-    """
+    """Base of all records: to sealed JSON and back."""
 
     stored_as: ClassVar[str] = "record"
-    retired: ClassVar[frozenset[str]] = frozenset()
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as a sealed JSON object."""
@@ -42,7 +39,7 @@ class Record:
         """Return the record that a sealed JSON object holds.
 
         Args:
-            document: what `to_json` returned, stored and read again.
+            document: a result of `to_json`, stored and read again.
             source: the place that an error names.
 
         Raises:
@@ -51,9 +48,18 @@ class Record:
         """
         if not isinstance(document, Mapping):
             raise CorruptRecordError(f"{source} is damaged: expected an object, got {type(document).__name__}")
-        _check_version(document, cls.stored_as, source)
+        version = document.get("version")
+        if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+            raise CorruptRecordError(
+                f"{source} is not a {cls.stored_as} of epsgrid: expected a version, got {version!r}"
+            )
+        if version > VERSION:
+            raise StoreError(
+                f"{source} was written by a newer epsgrid ({cls.stored_as} version {version}, this one reads up to"
+                f" {VERSION}); update epsgrid to read it"
+            )
         content = atomic.unseal(document, source)
-        content = {name: value for name, value in content.items() if name != "version" and name not in cls.retired}
+        content = {name: value for name, value in content.items() if name != "version"}
         return codec.from_document(cls, content, str(source))
 
     @classmethod
@@ -78,7 +84,7 @@ class Scores:
 
     Attributes:
         loss: mean loss.
-        metric: what the task is judged by.
+        metric: the task's metric.
         others: further scores by name, such as a second way to compute BLEU.
     """
 
@@ -114,20 +120,20 @@ class EpochRecord(Record):
 
     @property
     def selecting(self) -> Scores | None:
-        """The scores an epoch is chosen by: validation, or test in the published protocol."""
+        """The scores by which an epoch is chosen: validation, or test in the published protocol."""
         return self.validation if self.validation is not None else self.test
 
 
 @final
 @dataclass(frozen=True)
 class TrialResult(Record):
-    """How a finished trial came out.
+    """The result of a finished trial.
 
     Attributes:
         id: the trial's id.
         state: "done", or "diverged" when the loss became NaN or infinite: a result too.
         identity: all that can change the trial's numbers; the id is its hash.
-        metric_name: what the task is judged by, such as "accuracy".
+        metric_name: of the task's metric, such as "accuracy".
         metric_direction: whether larger or smaller is better.
         metric_unit: "%" where the metric is a fraction to be shown in percent, else "".
         epochs_trained: whole epochs.
@@ -137,7 +143,7 @@ class TrialResult(Record):
         test: scores of the selected weights; None when the trial diverged before they were taken.
         steps: optimizer steps taken.
         seconds: wall time of training over all runs of the trial, interruptions left out.
-        device: where it ran, in words.
+        device: on which it ran.
         reason: why it diverged; None when done.
         provenance: see `epsgrid.store.provenance`.
     """
@@ -162,7 +168,7 @@ class TrialResult(Record):
 
     @property
     def selecting(self) -> Scores | None:
-        """The scores a trial is chosen by: validation, or test in the published protocol; None when no epoch ended."""
+        """The scores by which a trial is chosen: validation, or test in the published protocol; None without epochs."""
         return self.validation if self.validation is not None else self.test
 
 
@@ -176,7 +182,7 @@ class TrialFailure(Record):
         error: one line.
         trace: the traceback, or "" where a signal ended the process.
         log: path of the trial's log.
-        attempts: how often it was tried so far.
+        attempts: number of attempts so far.
         ended: when, ISO 8601 in UTC.
     """
 
@@ -193,16 +199,16 @@ class TrialFailure(Record):
 @final
 @dataclass(frozen=True)
 class ProbeRecord(Record):
-    """What a probe measured: `bounds.json`.
+    """The result of a probe: `bounds.json`.
 
     Attributes:
         identity: all that can change the bounds: spec, probe settings and the data's checksum.
         bounds_json: the `EpsilonBounds` as JSON, histograms included; see `bounds`.
         placement: where ε enters the optimizer's update, and how a magnitude becomes an ε there.
         cost_seconds: wall time of the probe.
-        steps: batches it looked at.
+        steps: number of batches.
         batch_size: entries per batch.
-        data_description: what the data are, in one line.
+        data_description: one line about the data.
         provenance: see `epsgrid.store.provenance`.
     """
 
@@ -218,38 +224,10 @@ class ProbeRecord(Record):
     provenance: dict[str, Any]
 
     def bounds(self) -> EpsilonBounds:
-        """Return the bounds, parsed; raises CorruptRecordError where they are not what this version writes."""
+        """Return the bounds, parsed; raises CorruptRecordError where they are damaged."""
         from epsgrid.numerics.bounds import EpsilonBounds  # imports numpy: only where it is needed
 
         return EpsilonBounds.from_json(self.bounds_json)
-
-
-@final
-@dataclass(frozen=True)
-class GridCell:
-    """One point of a grid and the trial that stands for it.
-
-    Attributes:
-        id: the trial's id; it does not depend on the grid, so grids share trials.
-        learning_rate: the one the trial is trained with.
-        epsilon: in the optimizer's own ε; None for an optimizer that has none.
-        seed: as in the spec.
-        grids: the grids that ask for this point.
-        asked_rate: the learning rate of the spec that it stands for, where `sweep.lr_mode` makes it another; None
-            where it is the same.
-    """
-
-    id: str
-    learning_rate: float
-    epsilon: float | None
-    seed: int
-    grids: tuple[str, ...]
-    asked_rate: float | None = None
-
-    @property
-    def grid_rate(self) -> float:
-        """The learning rate as in the spec, by which cells are grouped."""
-        return self.learning_rate if self.asked_rate is None else self.asked_rate
 
 
 @final
@@ -270,16 +248,16 @@ class GridRecord(Record):
     optimizer: str
     epsilons: dict[str, tuple[float, ...]]
     default_epsilon: float
-    cells: tuple[GridCell, ...]
+    cells: tuple[Trial, ...]
     bounds_checksum: str | None
 
 
 @final
 @dataclass(frozen=True)
 class BatchBoundsRecord(Record):
-    """At which batch sizes bounds were measured, beside those of the spec's own: `batch_bounds.json`.
+    """The batch sizes at which bounds were measured, beside the spec's own: `batch_bounds.json`.
 
-    What was measured are the `ProbeRecord`s of each size and seed, see `ExperimentFolder.batch_probe`.
+    Each size and seed has a `ProbeRecord`, see `ExperimentFolder.batch_probe`.
 
     Attributes:
         base_batch_size: the spec's own.
@@ -298,39 +276,17 @@ class BatchBoundsRecord(Record):
 
 @final
 @dataclass(frozen=True)
-class BatchCell:
-    """One trial at one batch size, with its settings as a rule carried them there.
-
-    Attributes:
-        id: the trial's id.
-        batch_size: that it trains with.
-        rule: the scaling rule, or "base" for the setting that was carried.
-        learning_rate: as carried.
-        epsilon: likewise, in the optimizer's own ε; None for an optimizer that has none.
-        seed: as in the spec.
-    """
-
-    id: str
-    batch_size: int
-    rule: str
-    learning_rate: float
-    epsilon: float | None
-    seed: int
-
-
-@final
-@dataclass(frozen=True)
 class BatchesRecord(Record):
-    """Which trials carry one setting to which batch size by which rule: `batches.json`.
+    """The trials that scale one setting to other batch sizes: `batches.json`.
 
     Attributes:
         base_batch_size: where the setting comes from.
         learning_rate: of the setting.
-        epsilon: likewise; None for an optimizer that has none.
+        epsilon: of the setting; None for an optimizer that has none.
         origin: how the setting was chosen, in words.
         cells: all trials, those of the setting itself first.
-        changes: for each "RULE at SIZE", what the rule changed beside learning rate and ε, in words.
-        skipped: for each "RULE at SIZE" that the rule does not reach, why.
+        changes: for each "RULE at SIZE", what the rule changed beside learning rate and ε.
+        skipped: for each "RULE at SIZE" that the rule cannot scale to, the reason.
     """
 
     stored_as: ClassVar[str] = "record of trials at several batch sizes"
@@ -339,7 +295,7 @@ class BatchesRecord(Record):
     learning_rate: float
     epsilon: float | None
     origin: str
-    cells: tuple[BatchCell, ...]
+    cells: tuple[Trial, ...]
     changes: dict[str, str]
     skipped: dict[str, str]
 
@@ -347,7 +303,7 @@ class BatchesRecord(Record):
 @final
 @dataclass(frozen=True)
 class ConfirmRecord(Record):
-    """Which trials train the winners of a sweep on seeds that chose nothing: `confirm.json`.
+    """The trials that train the winners of a sweep on fresh seeds, which chose nothing: `confirm.json`.
 
     Attributes:
         optimizer: its name.
@@ -363,7 +319,7 @@ class ConfirmRecord(Record):
 
     optimizer: str
     seeds: tuple[int, ...]
-    cells: tuple[GridCell, ...]
+    cells: tuple[Trial, ...]
     selection: str
     selection_seeds: tuple[int, ...]
     chosen_from: dict[str, int]
@@ -373,19 +329,19 @@ class ConfirmRecord(Record):
 @final
 @dataclass(frozen=True)
 class ExperimentRecord(Record):
-    """What was asked: `experiment.json`.
+    """The experiment as it was asked for: `experiment.json`.
 
     Attributes:
         name: the experiment's name.
         spec: the effective spec as JSON, with every default filled in.
         data_checksum: sha256 of the data.
-        data_description: what the data are, in one line.
+        data_description: one line about the data.
         created: when, ISO 8601 in UTC.
         epsgrid_version: of the program that created it.
     """
 
     stored_as: ClassVar[str] = "experiment record"
-    retired: ClassVar[frozenset[str]] = frozenset({"earlier"})
+    FORMER_FIELDS: ClassVar[tuple[str, ...]] = ("earlier",)
 
     name: str
     spec: dict[str, Any]
@@ -408,26 +364,11 @@ def read_epochs(path: Path) -> tuple[EpochRecord, ...]:
     Raises:
         CorruptRecordError: another line is damaged, or the epochs are not 1, 2, 3, ...; names file and line.
     """
-    return _epochs(path, atomic.read_lines(path))
-
-
-def _epochs(path: Path, lines: list[str]) -> tuple[EpochRecord, ...]:
     records = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(atomic.read_lines(path), start=1):
         source = f"{path}:{number}"
         record = EpochRecord.from_json(atomic.parse_json(line, source), source)
         if record.epoch != number:
             raise CorruptRecordError(f"{source} is damaged: expected epoch {number}, got epoch {record.epoch}")
         records.append(record)
     return tuple(records)
-
-
-def _check_version(document: Mapping[str, Any], stored_as: str, source: str | Path) -> None:
-    version = document.get("version")
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise CorruptRecordError(f"{source} is not a {stored_as} of epsgrid: expected a version, got {version!r}")
-    if version > VERSION:
-        raise StoreError(
-            f"{source} was written by a newer epsgrid ({stored_as} version {version}, this one reads up to {VERSION}); "
-            "update epsgrid to read it"
-        )

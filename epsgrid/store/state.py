@@ -1,4 +1,4 @@
-"""The state of a trial, told by its files alone."""
+"""The state of a trial, as its files say."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ STATES = ("pending", "running", "interrupted", "failed", PRUNED, *FINISHED)
 """All states of a trial."""
 
 
-class Glance(NamedTuple):
-    """What a look at a trial's folder tells.
+class Summary(NamedTuple):
+    """The state of a trial and its cost.
 
     Attributes:
         state: one of `STATES`.
@@ -33,15 +33,15 @@ class Glance(NamedTuple):
 
 
 def trial_state(folder: TrialFolder) -> str:
-    """Return the state of a trial; see `glance`."""
-    return glance(folder).state
+    """Return the state of a trial; see `summary`."""
+    return summary(folder).state
 
 
-def glance(folder: TrialFolder) -> Glance:
-    """Return the state of a trial, and what it cost if it has a result.
+def summary(folder: TrialFolder) -> Summary:
+    """Return the state of a trial, and its cost if it has a result.
 
     A result is parsed and not verified, which takes a third of the time: sweeps of thousands of trials are planned from
-    this. Whoever uses its scores reads it as a record.
+    this. To use its scores, read it as a record.
 
     Args:
         folder: the trial's folder; it need not exist.
@@ -55,31 +55,31 @@ def glance(folder: TrialFolder) -> Glance:
         CorruptRecordError: the result is damaged; the message names it.
         StoreError: a newer version of epsgrid wrote it.
     """
-    finished = _finished(folder)
+    finished, is_running = _finished(folder), False
+    if finished is None:
+        is_running = is_held(folder.lease)
+        finished = _finished(folder)  # it may have come just before the lease was released
     if finished is not None:
         return finished
-    if is_held(folder.lease):
-        # Looked for again: the result may have come just before the lease was given back.
-        return _finished(folder) or Glance("running")
-    if (finished := _finished(folder)) is not None:
-        return finished
+    if is_running:
+        return Summary("running")
     if folder.failure_json.exists():
-        return Glance("failed")
+        return Summary("failed")
     if (pruning := read_pruning(folder)) is not None and pruning.state == PRUNED:
-        return Glance(PRUNED)
+        return Summary(PRUNED)
     begun = folder.checkpoint.exists() or (folder.metrics_jsonl.exists() and folder.metrics_jsonl.stat().st_size > 0)
-    return Glance("interrupted" if begun else "pending")
+    return Summary("interrupted" if begun else "pending")
 
 
-def _finished(folder: TrialFolder) -> Glance | None:
+def _finished(folder: TrialFolder) -> Summary | None:
     path = folder.result_json
     try:
         document = json.loads(path.read_bytes())
         if document["version"] == VERSION and document["state"] in FINISHED:
-            return Glance(document["state"], float(document["seconds"]))
+            return Summary(document["state"], float(document["seconds"]))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError):
         pass
-    result = TrialResult.read(path)  # tells what is wrong with it
-    return Glance(result.state, result.seconds)
+    result = TrialResult.read(path)  # raises an error that says what is wrong with it
+    return Summary(result.state, result.seconds)

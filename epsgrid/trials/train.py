@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,7 +12,9 @@ import torch
 from epsgrid import optimizers
 from epsgrid.errors import CorruptRecordError
 from epsgrid.observing.restoring import generator_states, restore_generators
+from epsgrid.observing.trackers import Trackers
 from epsgrid.spec.model import Schedule, Spec, Training
+from epsgrid.spec.trial import Trial
 from epsgrid.store.atomic import compact_json, write_text
 from epsgrid.store.paths import TrialFolder
 from epsgrid.store.records import EpochRecord, Scores, TrialResult, append_epoch
@@ -22,30 +23,10 @@ from epsgrid.trials import svag
 from epsgrid.trials.building import build_model, seed_epoch
 from epsgrid.trials.checkpoint import Checkpoint, KeptWeights, load_checkpoint, save_checkpoint
 from epsgrid.trials.device import lay_out_state
-from epsgrid.trials.logging import Trackers
 from epsgrid.trials.observations import Observations
 
 STEPS_BETWEEN_CHECKS = 25
 """A loss that is no longer finite is noticed within this many steps; asking every step would stall a GPU."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One grid point of an experiment.
-
-    Attributes:
-        id: hash of `identity`.
-        identity: everything that can change the trial's numbers, as stored.
-        learning_rate: at the first epoch.
-        epsilon: the optimizer's ε; None for an optimizer without one.
-        seed: of initial weights, batch order, augmentation and dropout.
-    """
-
-    id: str
-    identity: Mapping[str, Any]
-    learning_rate: float
-    epsilon: float | None
-    seed: int
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the trial was asked to stop and has saved itself

@@ -8,7 +8,8 @@ import pytest
 
 from epsgrid.cli import progress, tables
 from epsgrid.cli.sparkline import ASCII, curve
-from epsgrid.grids._plan import Plan, PlannedTrial
+from epsgrid.grids._plan import Plan
+from epsgrid.spec.trial import Trial
 from epsgrid.stages.running import SweepPlan, TrialEnded, TrialStarted
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.pruning import Pruning
@@ -17,7 +18,7 @@ from tests.store.samples import RESULT
 
 
 def planned(trial, epsilon=1e-8, rate=0.01):
-    return PlannedTrial(trial, {"training": {"epochs": 10}}, rate, rate, epsilon, 0, ("conventional",))
+    return Trial(trial, rate, epsilon, 0, ("conventional",), identity={"training": {"epochs": 10}})
 
 
 def result(trial, metric, state="done", direction="max"):

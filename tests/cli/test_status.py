@@ -38,11 +38,11 @@ def test_status_does_not_import_torch(shell):
 
 def test_forget_then_retry(shell):
     trial = json.loads(shell.run("status", "--json", "--trials").stdout)["all"][0]["id"]
-    assert f"aside/{trial}-1" in shell.run("forget", trial[:10]).stdout
+    assert f"archive/{trial}-1" in shell.run("forget", trial[:10]).stdout
     assert "1 pending" in shell.run("status").stdout
     assert "1 trained now" in shell.run("retry", trial, "--quiet").stdout
     again = shell.run("retry", trial, "--quiet")
-    assert f"aside/{trial}-2" in again.stderr
+    assert f"archive/{trial}-2" in again.stderr
     assert "1 trained now" in again.stdout
     assert "Nothing to do: no trial is failed." in shell.run("retry", "failed").stderr
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from epsgrid.data._arrays import Arrays, cached_arrays
 
 from epsgrid.data import _arrays
-from epsgrid.data._arrays import Arrays, cached_arrays
 from epsgrid.errors import DataError
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from epsgrid.data._folder import list_images
 from PIL import Image
 
 from epsgrid.data import cifar10
-from epsgrid.data._folder import list_images
 from epsgrid.data._torchvision import import_torchvision
 from epsgrid.errors import DataError
 from tests.data.folders import CLASSES, draw, write_batches, write_folder

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from epsgrid.data._folder import decode, list_images
 from PIL import Image
 
-from epsgrid.data._folder import decode, list_images
 from epsgrid.errors import DataError
 from tests.data.folders import CLASSES, draw, write_folder
 

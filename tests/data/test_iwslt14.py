@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from epsgrid.data._moses import clean, detokenizer, tokenizer
+from epsgrid.data._places import data_folders
 
 from epsgrid.data import translation
 from epsgrid.data._fetch import Fetcher
 from epsgrid.data._iwslt14 import fetch, prepare_archive
-from epsgrid.data._moses import clean, detokenizer, tokenizer
-from epsgrid.data._places import data_folders
 from epsgrid.errors import DataError
 
 TESTS = ("TED.dev2010", "TEDX.dev2012", "TED.tst2010", "TED.tst2011", "TED.tst2012")

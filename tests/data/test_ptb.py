@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from epsgrid.data.ptb import Original
 
 from epsgrid.data import ptb
 from epsgrid.data._corpus import Corpus, cached, encode, make_corpus
-from epsgrid.data.ptb import Original
 from epsgrid.errors import DataError, SpecError
 
 REAL = Path.home() / ".cache" / "epsgrid" / "data" / "ptb"

@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from epsgrid.data._split import balanced_order
 from hypothesis import given
 from hypothesis import strategies as st
-
-from epsgrid.data._split import balanced_order
 
 label_lists = st.lists(st.integers(0, 4), min_size=1, max_size=80)
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from epsgrid.data.synthetic import generate
 
 from epsgrid.data._images import ImageSet
-from epsgrid.data.synthetic import generate
 
 
 def small(shape: tuple[int, int, int] = (1, 8, 8), noise: float = 0.3, seed: int = 0) -> ImageSet:

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-
 from epsgrid.data.synthetic_text import generate, make_chain
 
 

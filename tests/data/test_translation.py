@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from epsgrid.data.translation import Encoding
 
 from epsgrid.data import _bpe, _toy_language, translation
 from epsgrid.data._parallel import END, PAD, SPECIAL, UNKNOWN, ParallelCorpus, Sentences
-from epsgrid.data.translation import Encoding
 from epsgrid.errors import DataError, ExecutionError, SpecError
 
 SMALL = Encoding(vocabulary=60, joined=False)

@@ -194,7 +194,7 @@ def test_equal_records_give_equal_texts_with_the_provenance_on_top(tool: str) ->
     text = written(tool, made("grid"))
     assert text == written(tool, made("grid")) and text.endswith("\n")
     assert "8x8 digits: 1,797 images" in text and "2026-11-22T00:00:00+00:00" in text and REASONS[0] in text
-    assert exporters.load(tool).usage(made("grid"))
+    assert exporters.load(tool).USAGE
 
 
 def test_an_unknown_tool_is_told() -> None:

@@ -23,8 +23,8 @@ from torch import nn
 import epsgrid
 from epsgrid.errors import DataError, ExecutionError, ObservationError
 from epsgrid.integrations import _following
-from epsgrid.integrations.loggers import import_mlflow
 from epsgrid.numerics.series import Series
+from epsgrid.observing.trackers import import_tracker
 
 pytestmark = [
     pytest.mark.skipif(not importlib.util.find_spec("lightning"), reason="lightning not installed"),
@@ -200,7 +200,7 @@ def test_every_logger_gets_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     address = (tmp_path / "mlruns").as_uri()
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)  # the logger sets it, and it is put back afterwards
-    mlflow = import_mlflow()
+    mlflow = import_tracker("mlflow")
     to_csv = real().loggers.CSVLogger(tmp_path, name="csv")
     to_tensorboard = real().loggers.TensorBoardLogger(tmp_path, name="tensorboard")
     with warnings.catch_warnings():
@@ -501,7 +501,7 @@ def test_the_readmes_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
 
 def test_a_training_without_an_optimizer_is_refused() -> None:
     with pytest.raises(ObservationError, match="this training has no optimizer to observe"):
-        _following.Following(1, 1).attach([], network(), 0)
+        _following.Following(1, 1).attach([], network(), 0, 0)
 
 
 @pytest.mark.parametrize("installed", [True, False])
@@ -516,5 +516,5 @@ def test_a_torchvision_that_cannot_be_imported_is_no_hindrance(
 
     monkeypatch.setattr(_following, "import_torchvision", broken)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: installed or None)
-    _following.mend_torchvision()
+    _following.repair_torchvision()
     assert bool(asked) is installed

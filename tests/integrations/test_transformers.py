@@ -20,9 +20,9 @@ from torch import nn
 
 import epsgrid
 from epsgrid.errors import ExecutionError, ObservationError
-from epsgrid.integrations.loggers import import_mlflow
 from epsgrid.numerics.magnitudes import decade_of
 from epsgrid.numerics.series import Series
+from epsgrid.observing.trackers import import_tracker
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("transformers"), reason="transformers not installed")
 
@@ -187,7 +187,7 @@ def test_reporters_get_numbers_and_histograms(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "events"))
-    mlflow = import_mlflow()
+    mlflow = import_tracker("mlflow")
     mlflow.set_tracking_uri(address)  # another test may have set it for the whole process
     trainer = trainer_of(tmp_path, [], report_to=["tensorboard", "mlflow"])
     callback = real().own.follow(trainer)

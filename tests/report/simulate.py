@@ -14,10 +14,10 @@ from epsgrid.numerics.histogram import MANTISSA_BITS, LogHistogram, bin_count
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, high_rank, low_rank
 from epsgrid.numerics.placement import Placement
 from epsgrid.report.load import StoredExperiment, load_experiment
+from epsgrid.spec.trial import Trial
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import (
     ExperimentRecord,
-    GridCell,
     GridRecord,
     ProbeRecord,
     Scores,
@@ -121,7 +121,7 @@ def trial_id(rate: float, epsilon: float | None, seed: int) -> str:
     return hashlib.sha256(f"{rate!r} {epsilon!r} {seed}".encode()).hexdigest()[:16]
 
 
-def cells(grids: Mapping[str, Sequence[float | None]], rates: Sequence[float], seeds: Sequence[int]) -> list[GridCell]:
+def cells(grids: Mapping[str, Sequence[float | None]], rates: Sequence[float], seeds: Sequence[int]) -> list[Trial]:
     """The cells of some grids; a point that several ask for is one cell."""
     asked: dict[tuple[float, float | None, int], list[str]] = {}
     for grid, epsilons in grids.items():
@@ -129,11 +129,11 @@ def cells(grids: Mapping[str, Sequence[float | None]], rates: Sequence[float], s
             for epsilon in epsilons:
                 for seed in seeds:
                     asked.setdefault((rate, epsilon, seed), []).append(grid)
-    return [GridCell(trial_id(*point), *point, tuple(names)) for point, names in asked.items()]
+    return [Trial(trial_id(*point), *point, tuple(names)) for point, names in asked.items()]
 
 
 def result(
-    cell: GridCell, outcome: Outcome, *, metric: tuple[str, str, str], selection: str = "validation", **changes: Any
+    cell: Trial, outcome: Outcome, *, metric: tuple[str, str, str], selection: str = "validation", **changes: Any
 ) -> TrialResult:
     """The record of one trial; a diverged one keeps scores of an early epoch, which must not count."""
     diverged = outcome == "diverged"
@@ -206,7 +206,7 @@ def simulate(
 
 
 def _store(
-    folder: ExperimentFolder, cell: GridCell, outcome: Outcome, metric: tuple[str, str, str], selection: str
+    folder: ExperimentFolder, cell: Trial, outcome: Outcome, metric: tuple[str, str, str], selection: str
 ) -> None:
     trial = folder.trial(cell.id)
     if outcome == "failed":

@@ -21,8 +21,9 @@ from epsgrid.report.numbers.batch_curves import batch_curve_numbers, described
 from epsgrid.report.text.batches import batches_tables
 from epsgrid.report.text.render import tables
 from epsgrid.report.words import Metric
+from epsgrid.spec.trial import Trial
 from epsgrid.store.paths import ExperimentFolder
-from epsgrid.store.records import BatchCell, BatchesRecord, EpochRecord, GridCell, Scores, TrialFailure, append_epoch
+from epsgrid.store.records import BatchesRecord, EpochRecord, Scores, TrialFailure, append_epoch
 from tests.report.simulate import result, simulate
 from tests.report.test_drawing import assert_legible
 
@@ -52,7 +53,8 @@ def batched(root: Path, metric: tuple[str, str, str] = ("accuracy", "max", "%"),
     folder, cells = ExperimentFolder(root), []
     for place in PLACES:
         for seed in SEEDS:
-            cell = BatchCell(f"b{place[0]}{place[1]}{seed}", *place, 1e-3 * math.sqrt(place[0] / 64), 1e-3, seed)
+            trial = Trial(f"b{place[0]}{place[1]}{seed}", 1e-3 * math.sqrt(place[0] / 64), 1e-3, seed)
+            cell = replace(trial, batch_size=place[0], rule=place[1])
             cells.append(cell)
             _store(folder, cell, metric, outcomes.get(cell.id.replace("-", "_"), "done"))
     record = BatchesRecord(
@@ -68,16 +70,15 @@ def batched(root: Path, metric: tuple[str, str, str] = ("accuracy", "max", "%"),
     return load_experiment(folder)
 
 
-def _store(folder: ExperimentFolder, cell: BatchCell, metric: tuple[str, str, str], outcome: str) -> None:
+def _store(folder: ExperimentFolder, cell: Trial, metric: tuple[str, str, str], outcome: str) -> None:
     trial, place = folder.trial(cell.id), (cell.batch_size, cell.rule)
     if outcome == "failed":
         TrialFailure(cell.id, "RuntimeError: no", "", str(trial.log), 1, "2026-11-22T00:00:00").write(
             trial.failure_json
         )
         return
-    as_cell = GridCell(cell.id, cell.learning_rate, cell.epsilon, cell.seed, ())
     last = score(place, cell.seed)
-    ended = result(as_cell, "diverged" if outcome == "diverged" else (last, last - 0.01), metric=metric)
+    ended = result(cell, "diverged" if outcome == "diverged" else (last, last - 0.01), metric=metric)
     ended.write(trial.result_json)
     for epoch in range(1, EPOCHS + 1):
         scores = Scores(0.5, score(place, cell.seed, epoch))

@@ -12,7 +12,8 @@ from scipy import stats
 from epsgrid.numerics.placement import Placement
 from epsgrid.report.compare import compare
 from epsgrid.report.load import load_experiment
-from epsgrid.store.records import GridCell, TrialResult
+from epsgrid.spec.trial import Trial
+from epsgrid.store.records import TrialResult
 from tests.report.simulate import Outcome, layer, measured, peaked, result, simulate, trial_id
 
 
@@ -184,7 +185,7 @@ def test_notes_tell_what_a_reader_must_know(tmp_path: Path) -> None:
 
 def test_trials_of_unlike_origin_are_told(tmp_path: Path) -> None:
     stored = simulate(tmp_path, rates=(1e-3,))
-    cell = GridCell(trial_id(1e-3, 1e-8, 0), 1e-3, 1e-8, 0, ("conventional",))
+    cell = Trial(trial_id(1e-3, 1e-8, 0), 1e-3, 1e-8, 0, ("conventional",))
     changes = {"device": "cuda: H200", "provenance": {"packages": {"torch": "2.12.0"}, "git": {"commit": "abc"}}}
     other: TrialResult = result(cell, (0.5, 0.5), metric=("accuracy", "max", "%"), **changes)
     other.write(stored.folder.trial(cell.id).result_json)

@@ -14,7 +14,8 @@ from epsgrid.report.confirm import Confirmation
 from epsgrid.report.load import load_experiment
 from epsgrid.report.rows import Comparison
 from epsgrid.report.text.confirm import confirmed_tables
-from epsgrid.store.records import ConfirmRecord, GridCell
+from epsgrid.spec.trial import Trial
+from epsgrid.store.records import ConfirmRecord
 from tests.report.simulate import Outcome, Truth, peaked, result, simulate, trial_id
 
 ACCURACY = ("accuracy", "max", "%")
@@ -31,7 +32,7 @@ def confirm(
     """Simulate a sweep, then winners on fresh seeds whose outcomes come from the same truth."""
     stored = simulate(root, truth, rates=(1e-3,), **changes)  # type: ignore[arg-type]
     cells = tuple(
-        GridCell(trial_id(1e-3, epsilon, seed), 1e-3, epsilon, seed, names)
+        Trial(trial_id(1e-3, epsilon, seed), 1e-3, epsilon, seed, names)
         for epsilon, names in (winners or WINNERS).items()
         for seed in seeds
     )

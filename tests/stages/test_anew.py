@@ -56,7 +56,7 @@ def test_what_is_set_aside_is_kept_whole_and_trained_anew_to_the_same_bits(asked
     folder = asked.folder.trial(ids[0])
     before = {path.name: path.read_bytes() for path in folder.path.iterdir() if path.is_file()}
     (place,) = set_all_aside(asked.folder, [ids[0]])
-    assert place == asked.folder.aside_dir / f"{ids[0]}-1"
+    assert place == asked.folder.archive_dir / f"{ids[0]}-1"
     assert {path.name: path.read_bytes() for path in place.iterdir() if path.is_file()} == before
     assert status(asked.folder).states["pending"] == 1
     summary = train(asked, grid=swept(asked.folder))

@@ -9,13 +9,14 @@ import pytest
 
 from epsgrid.errors import CorruptRecordError, StoreError, UnknownNameError
 from epsgrid.numerics.placement import Placement
+from epsgrid.spec.trial import Trial
 from epsgrid.stages.inspect import Inspected, check_layer, find_run, inspect, write_figures
 from epsgrid.store import observations
 from epsgrid.store.atomic import seal, write_json
 from epsgrid.store.cells import asked_cells, stored_cells
 from epsgrid.store.latest import remember
 from epsgrid.store.paths import ExperimentFolder
-from epsgrid.store.records import GridCell, GridRecord
+from epsgrid.store.records import GridRecord
 from tests.report.kept import probed, series, trusted
 from tests.report.simulate import probe_record, simulate, trial_id
 
@@ -55,7 +56,7 @@ def test_a_trial_is_found_that_no_grid_asks_for_any_more(folder: ExperimentFolde
     asked = tuple(cell for cell in record.cells if cell.id != TUNED)
     replace(record, cells=asked).write(folder.grid_json)
     write_json(folder.trial(TUNED).spec_json, seal({"learning_rate": 1e-3, "epsilon": 1e-3, "seed": 0}))
-    assert stored_cells(folder) == (*asked_cells(folder), GridCell(TUNED, 1e-3, 1e-3, 0, ()))
+    assert stored_cells(folder) == (*asked_cells(folder), Trial(TUNED, 1e-3, 1e-3, 0, ()))
     seen = inspect(folder, TUNED[:6])
     assert seen.trial is not None
     assert seen.trial.words == f"{TUNED}: lr 1e-3, ε 1e-3, seed 0, done, of a grid that was swept before"

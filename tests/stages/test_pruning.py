@@ -19,7 +19,7 @@ from epsgrid.stages.pruning import Judge, Watch
 from epsgrid.stages.status import status
 from epsgrid.stages.sweep import plan_sweep
 from epsgrid.store.paths import ExperimentFolder
-from epsgrid.store.pruning import ask, is_asked, note_pruned, read_pruning, spare
+from epsgrid.store.pruning import ask, is_asked, note_pruned, read_pruning, unprune
 from epsgrid.store.records import EpochRecord, Scores, TrialResult, append_epoch, read_epochs
 from epsgrid.store.state import trial_state
 from tests.stages.conftest import NeverStop
@@ -115,13 +115,13 @@ def test_without_optuna_it_says_what_to_install(spec_path, tmp_path, monkeypatch
 def test_a_trial_is_asked_once_and_spared_for_good(tmp_path):
     folder = ExperimentFolder(tmp_path).trial("ab")
     assert not is_asked(folder)
-    spare(folder)
+    unprune(folder)
     assert not folder.prune_json.exists(), "nothing was asked of it"
     assert ask(folder, 2, 10, "slow") and not ask(folder, 3, 10, "slower")
     assert is_asked(folder) and trial_state(folder) == "pending"
     assert note_pruned(folder, 3).words == "pruned after epoch 3 of 10: slow"
     assert trial_state(folder) == "pruned"
-    spare(folder)
+    unprune(folder)
     assert not is_asked(folder) and not ask(folder, 4, 10, "slow") and trial_state(folder) == "pending"
 
 
@@ -141,7 +141,7 @@ def test_the_watch_asks_the_running_trial_that_falls_behind(tmp_path, direction)
     for trial, scores in {"best": CURVES["t8"], "behind": CURVES["t0"][:3], "spared": CURVES["t0"][:3]}.items():
         write_epochs(folder, trial, [sign * score for score in scores], direction)
     ask(folder.trial("spared"), 1, 8, "slow")
-    spare(folder.trial("spared"))
+    unprune(folder.trial("spared"))
     watch = Watch(folder, Prune(method="median", startup_trials=1), 8)
     watch.learn({"best": "done", "absent": "pending"})
     for trial in ("behind", "spared", "without-epochs"):

@@ -3,15 +3,14 @@
 import math
 
 from epsgrid.numerics.placement import Placement
+from epsgrid.spec.trial import Trial
 from epsgrid.store.pruning import Pruning
 from epsgrid.store.records import (
     BatchBoundsRecord,
-    BatchCell,
     BatchesRecord,
     ConfirmRecord,
     EpochRecord,
     ExperimentRecord,
-    GridCell,
     GridRecord,
     ProbeRecord,
     Record,
@@ -58,8 +57,8 @@ GRID = GridRecord(
     epsilons={"narrowed": (1e-05, 1e-04), "conventional": (1e-08,)},
     default_epsilon=1e-08,
     cells=(
-        GridCell("ab", 1e-3, 1e-05, 0, ("narrowed",)),
-        GridCell("cd", 1e-3, None, 1, ("narrowed", "conventional")),
+        Trial("ab", 1e-3, 1e-05, 0, ("narrowed",)),
+        Trial("cd", 1e-3, None, 1, ("narrowed", "conventional")),
     ),
     bounds_checksum=None,
 )
@@ -77,14 +76,17 @@ BATCHES = BatchesRecord(
     learning_rate=1e-3,
     epsilon=None,
     origin="asked for",
-    cells=(BatchCell("ab", 128, "base", 1e-3, None, 0), BatchCell("cd", 512, "sqrt", 2e-3, 5e-9, 1)),
+    cells=(
+        Trial("ab", 1e-3, None, 0, batch_size=128, rule="base"),
+        Trial("cd", 2e-3, 5e-9, 1, batch_size=512, rule="sqrt"),
+    ),
     changes={"sqrt at 512": "optimizer.betas [0.6, 0.996]"},
     skipped={"sqrt at 4096": "κ = 32 is too much"},
 )
 CONFIRM = ConfirmRecord(
     optimizer="adam",
     seeds=(10000, 10001),
-    cells=(GridCell("ab", 1e-3, 1e-05, 10000, ("narrowed", "default")),),
+    cells=(Trial("ab", 1e-3, 1e-05, 10000, ("narrowed", "default")),),
     selection="validation",
     selection_seeds=(0, 1, 2),
     chosen_from={"narrowed": 10, "default": 2},

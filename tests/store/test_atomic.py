@@ -59,7 +59,7 @@ def test_a_sealed_document_survives_being_stored(document: dict[str, Any]) -> No
 
 
 def test_the_seal_does_not_depend_on_the_order_of_keys_even_where_they_are_numbers() -> None:
-    assert atomic.checksum({"a": 1, "b": 2}) == atomic.checksum({"b": 2, "a": 1})
+    assert atomic.seal({"a": 1, "b": (2.0,)})["checksum"] == atomic.seal({"b": [2.0], "a": 1})["checksum"]
     sealed = atomic.seal({"counts": {10: 1, 9: 2}})
     assert atomic.unseal(json.loads(json.dumps(sealed)), "here") == {"counts": {"10": 1, "9": 2}}
 
@@ -134,16 +134,6 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StoreError, match=r"cannot create the folder .*file/sub"):
         atomic.write_text(tmp_path / "file" / "sub" / "x", "x")
-
-
-def test_an_error_in_the_middle_of_writing_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "checkpoint.pt"
-    atomic.write_bytes(path, b"old")
-    with pytest.raises(RuntimeError, match="cannot serialise"), atomic.replacing(path) as file:
-        file.write(b"ne")
-        raise RuntimeError("cannot serialise")
-    assert path.read_bytes() == b"old"
-    assert _names(tmp_path) == ["checkpoint.pt"]
 
 
 def test_only_the_leftovers_of_one_file_are_removed(tmp_path: Path) -> None:

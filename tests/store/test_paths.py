@@ -9,7 +9,7 @@ def test_every_path_lies_inside_the_experiment_and_is_its_own(tmp_path: Path) ->
     paths = [folder.experiment_json, folder.bounds_json, folder.grid_json, folder.report_dir, folder.trials_dir]
     paths += [trial.spec_json, trial.metrics_jsonl, trial.checkpoint, trial.result_json, trial.failure_json]
     paths += [trial.log, trial.lease, folder.observations_jsonl, trial.observations_jsonl]
-    paths += [folder.slurm_dir, folder.aside_dir]
+    paths += [folder.slurm_dir, folder.archive_dir]
     assert len(set(paths)) == len(paths)
     assert all(path.is_relative_to(folder.root) for path in paths)
     assert not folder.root.exists()

@@ -9,10 +9,11 @@ import pytest
 from epsgrid.errors import CorruptRecordError, StoreError
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.magnitudes import Bound
+from epsgrid.spec.trial import Trial
 from epsgrid.store import atomic
 from epsgrid.store.records import (
+    BatchesRecord,
     EpochRecord,
-    GridCell,
     GridRecord,
     Record,
     Scores,
@@ -54,6 +55,12 @@ _GRID_BEFORE_RATES = """{
   "checksum": "88b7e4d77ed703d272ee511f90ddfeafae2a711f7b792a8152939f28e7a791e6"
 }
 """
+
+_BATCHES_BEFORE_TRIALS = """{
+  "version": 1, "base_batch_size": 128, "learning_rate": 0.001, "epsilon": null, "origin": "as asked for",
+  "cells": [{"id": "ab", "batch_size": 128, "rule": "base", "learning_rate": 0.001, "epsilon": null, "seed": 0}],
+  "changes": {}, "skipped": {}
+}"""
 
 
 def _resealed(record: Record, **changes: Any) -> dict[str, Any]:
@@ -191,4 +198,9 @@ def test_a_grid_that_was_stored_before_trained_rates_is_read(tmp_path: Path) -> 
     path.write_text(_GRID_BEFORE_RATES)
     (cell,) = GridRecord.read(path).cells
     assert (cell.learning_rate, cell.grid_rate, cell.asked_rate) == (1e-3, 1e-3, None)
-    assert GridCell("ab", 0.5, 1.0, 0, (), asked_rate=0.1).grid_rate == 0.1
+    assert Trial("ab", 0.5, 1.0, 0, (), asked_rate=0.1).grid_rate == 0.1
+
+
+def test_batches_that_were_stored_without_grids_are_read() -> None:
+    (cell,) = BatchesRecord.from_json(atomic.seal(json.loads(_BATCHES_BEFORE_TRIALS))).cells
+    assert cell == Trial("ab", 1e-3, None, 0, batch_size=128, rule="base")

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 import torch
+from epsgrid.tasks._augment import PADDING, crop_and_flip
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from epsgrid.tasks._augment import PADDING, crop_and_flip
 
 
 def one_by_one(

@@ -3,15 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from epsgrid.tasks._augment import crop_and_flip
+from epsgrid.tasks._examples import MappedExamples, ResidentExamples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epsgrid.data._images import Images
 from epsgrid.errors import SpecError
 from epsgrid.tasks import synthetic
-from epsgrid.tasks._augment import crop_and_flip
 from epsgrid.tasks._divide import DividedImages
-from epsgrid.tasks._examples import MappedExamples, ResidentExamples
 from epsgrid.tasks._images import EVALUATION_BATCH, ImageBatch, ImageTask, Pixels, _draw_order, _draw_variation
 
 CPU = torch.device("cpu")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from epsgrid.tasks._packing import pack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epsgrid.errors import SpecError
-from epsgrid.tasks._packing import pack
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=120)
 

@@ -15,13 +15,14 @@ from pydantic import ValidationError
 from epsgrid import models, tasks
 from epsgrid.data._parallel import END, PAD
 from epsgrid.errors import ExecutionError, SpecError
-from epsgrid.spec import parse_spec, trial_id, trial_identity
+from epsgrid.spec import parse_spec, trial_identity
+from epsgrid.spec.trial import Trial
 from epsgrid.store.paths import TrialFolder
 from epsgrid.tasks import _translation, synthetic_translation, translation
 from epsgrid.tasks._bleu import bleu_scores
 from epsgrid.tasks._translation import TranslationTask
 from epsgrid.trials.device import one_thread
-from epsgrid.trials.train import Interrupted, Trial, run_trial
+from epsgrid.trials.train import Interrupted, run_trial
 
 CPU = torch.device("cpu")
 GENERATED = {"train": 120, "validation": 30, "test": 20, "vocabulary": 200}
@@ -326,7 +327,7 @@ def run(folder: Path, should_stop: Any = lambda: False) -> Any:
     plugin = tasks.load(spec.task.name)
     data = plugin.prepare(spec.task)
     identity = trial_identity(spec, data.checksum, 1e-2, 1e-8, 0)
-    trial = Trial(trial_id(identity), identity, 1e-2, 1e-8, 0)
+    trial = Trial.of(identity)
     task = plugin.build(spec.task, data, CPU)
     return run_trial(
         spec, trial, task, TrialFolder(folder), CPU, should_stop=should_stop, provenance={}, warn=pytest.fail

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from epsgrid import tasks
-from epsgrid.spec import parse_spec, trial_id, trial_identity
+from epsgrid.spec import parse_spec, trial_identity
 from epsgrid.spec.model import Spec
+from epsgrid.spec.trial import Trial
 from epsgrid.store.paths import TrialFolder
 from epsgrid.store.records import TrialResult
 from epsgrid.trials.device import one_thread
-from epsgrid.trials.train import Trial, run_trial
+from epsgrid.trials.train import run_trial
 
 SPEC = """
 experiment: tiny
@@ -34,7 +35,7 @@ class Setting:
 
     def trial(self, learning_rate: float = 1e-2, epsilon: float | None = 1e-4, seed: int = 0) -> Trial:
         identity = trial_identity(self.spec, self.checksum, learning_rate, epsilon, seed)
-        return Trial(trial_id(identity), identity, learning_rate, epsilon, seed)
+        return Trial.of(identity)
 
     def train(self, folder: Path, trial: Trial, should_stop=lambda: False) -> TrialResult:
         with one_thread():

@@ -29,7 +29,7 @@ def retry(
     """Train chosen trials of the latest experiment again, and no others.
 
     Trials that failed, were interrupted or pruned go on from their checkpoint, pruned ones to their end. Trials that
-    have a result, diverged or done, are set aside whole, in the experiment's folder aside/, and start over.
+    have a result, diverged or done, are set aside whole, in the experiment's folder archive/, and start over.
     """
     from epsgrid.cli.commands.sweep import shown
     from epsgrid.cli.console import err
@@ -54,7 +54,7 @@ def forget(
 ) -> None:
     """Set chosen trials of the latest experiment aside, so that the next sweep trains them anew.
 
-    What was stored of them moves to the experiment's folder aside/ and can be moved back; nothing is deleted.
+    What was stored of them moves to the experiment's folder archive/ and can be moved back; nothing is deleted.
     """
     from epsgrid.cli.console import err, print_json
     from epsgrid.cli.console import out as results

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from epsgrid.cli.options import RUNS, JsonOption, OutOption, QuietOption, RunsOption
-from epsgrid.cli.to_mlflow import MlflowOption, log_to_mlflow
 
 
 def report(
@@ -22,7 +21,6 @@ def report(
     ] = None,
     out: OutOption = None,
     runs: RunsOption = RUNS,
-    mlflow: MlflowOption = None,
     paper: Annotated[
         bool, typer.Option("--paper", help="Also write the figures as PDF and PNG, for a paper; takes longer.")
     ] = False,
@@ -45,12 +43,10 @@ def report(
     from epsgrid.store.latest import find
 
     if run and not stage.is_one(run):
-        _report_across(run, out, mlflow=mlflow, paper=paper, json=json, quiet=quiet)
+        _report_across(run, out, paper=paper, json=json, quiet=quiet)
         return
     folder = find(run[0] if run else out, runs)
     written = stage.report(folder, paper=paper)
-    if mlflow is not None:
-        log_to_mlflow(folder, written, mlflow)
     if json:
         print_json({"version": 1, **written.comparison.to_json()})
         return
@@ -68,9 +64,7 @@ def report(
     results().print(f"Report: {page}")
 
 
-def _report_across(
-    runs: list[Path], out: Path | None, *, mlflow: str | None, paper: bool, json: bool, quiet: bool
-) -> None:
+def _report_across(runs: list[Path], out: Path | None, *, paper: bool, json: bool, quiet: bool) -> None:
     """Write and print the page over several experiments."""
     from epsgrid.cli import tables
     from epsgrid.cli.console import err, print_json
@@ -79,9 +73,8 @@ def _report_across(
     from epsgrid.report.text.across import across_headline, across_tables
     from epsgrid.stages import report as stage
 
-    for name, is_given in (("--mlflow", mlflow is not None), ("--paper", paper)):
-        if is_given:
-            raise SpecError(f"{name} is for the report of one experiment; name one folder")
+    if paper:
+        raise SpecError("--paper is for the report of one experiment; name one folder")
     written = stage.report_across(runs, out)
     if json:
         print_json({"version": 1, **written.found.to_json()})

@@ -9,7 +9,7 @@ from epsgrid.report.diff_rows import BoundChange, Change, CostChange, Diff, Laye
 from epsgrid.report.table import Table, shortened
 from epsgrid.report.verdict import Difference
 from epsgrid.report.words import NOTHING, Metric, count, duration, gain, interval, power, score
-from epsgrid.spec.problems import shown
+from epsgrid.spec.reading import shown
 
 _GRIDS = {"default": "default ε"}
 

@@ -17,19 +17,18 @@ from torch import nn
 
 import epsgrid
 from epsgrid.errors import ExecutionError
-from epsgrid.integrations import loggers
-from epsgrid.integrations.loggers import (
+from epsgrid.numerics.counting import count
+from epsgrid.numerics.series import Series
+from epsgrid.observing.trackers import (
+    Mlflow,
+    Tensorboard,
     buckets,
-    open_mlflow,
-    open_tensorboard,
+    import_tracker,
     scalars,
     scalars_of_all,
     scalars_of_layers,
-    write_mlflow,
-    write_tensorboard,
+    write_series,
 )
-from epsgrid.numerics.counting import count
-from epsgrid.numerics.series import Series
 
 needs_tensorboard = pytest.mark.skipif(not importlib.util.find_spec("tensorboard"), reason="tensorboard not installed")
 needs_mlflow = pytest.mark.skipif(not importlib.util.find_spec("mlflow"), reason="mlflow not installed")
@@ -132,9 +131,9 @@ def test_event_files_can_be_read_back(trained: Any, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     series, by_hand = trained
-    writer = open_tensorboard(tmp_path)
-    write_tensorboard(series, writer)
-    writer.close()
+    tracker = Tensorboard.open(tmp_path)
+    write_series(series, tracker)
+    tracker.end()
     events = EventAccumulator(str(tmp_path), size_guidance={"scalars": 0, "histograms": 0})
     events.Reload()
     for step, row in scalars(series).items():
@@ -161,7 +160,7 @@ def test_what_is_not_installed_is_named_with_its_extra(
     module: str, extra: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    opening = {"tensorboard": open_tensorboard, "mlflow": open_mlflow}[extra]
+    opening = {"tensorboard": Tensorboard.open, "mlflow": Mlflow.open}[extra]
     with pytest.raises(ExecutionError, match=rf"{extra} cannot be imported .*pip install 'epsgrid\[{extra}\]'"):
         opening(tmp_path)
 
@@ -174,8 +173,8 @@ def test_what_is_not_installed_is_named_with_its_extra(
 def test_a_local_folder_holds_metrics_and_series(trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
     series, _ = trained
-    run = open_mlflow(tmp_path / "runs", "mine", run_name="first")
-    write_mlflow(series, run)
+    run = Mlflow.open(tmp_path / "runs", "mine", run_name="first")
+    write_series(series, run)
     run.end()
     for name, value in scalars(series)[STEPS].items():
         history = run.client.get_metric_history(run.run_id, name)
@@ -193,7 +192,7 @@ def test_a_local_folder_holds_metrics_and_series(trained: Any, tmp_path: Path, m
 @needs_mlflow
 @pytest.mark.filterwarnings("ignore::FutureWarning:mlflow", "ignore::DeprecationWarning:mlflow")
 def test_an_experiment_that_exists_gets_another_run(tmp_path: Path) -> None:
-    runs = [open_mlflow(tmp_path, "mine") for _ in range(2)]
+    runs = [Mlflow.open(tmp_path, "mine") for _ in range(2)]
     assert runs[0].run_id != runs[1].run_id
     first, second = (run.client.get_run(run.run_id).info.experiment_id for run in runs)
     assert first == second
@@ -208,7 +207,7 @@ def test_metrics_go_in_batches_under_names_that_mlflow_allows(monkeypatch: pytes
             batches.append(metrics)
 
     row = {f"epsgrid_p2/layer {number}(α)": float(number) for number in range(1500)}
-    loggers._log_metrics(loggers.MlflowRun(Client(), "run"), row, 7)
+    Mlflow(Client(), "run").log(row, 7)
     assert [len(batch) for batch in batches] == [1000, 500]
     last = batches[-1][-1]
     assert (last.key, last.value, last.step) == ("epsgrid_p2/layer 1499___", 1499.0, 7)
@@ -218,6 +217,6 @@ def test_telemetry_is_off_unless_the_environment_says_otherwise(monkeypatch: pyt
     pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "false")
     monkeypatch.delenv("DO_NOT_TRACK", raising=False)
-    loggers.import_mlflow()
+    import_tracker("mlflow")
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "false"
     assert os.environ["DO_NOT_TRACK"] == "true"

@@ -8,7 +8,6 @@ import pytest
 from epsgrid.observing import trackers
 from epsgrid.store.paths import ExperimentFolder, TrialFolder
 from epsgrid.store.records import read_epochs
-from epsgrid.trials.logging import ID_TAG
 from epsgrid.trials.train import Interrupted, Pruned
 from tests.trials.conftest import make_setting
 from tests.trials.test_train import stop_after, without_times
@@ -55,9 +54,9 @@ def test_mlflow_holds_one_run_for_a_trial_with_its_settings(experiment):
         train(experiment, log, stop=stop_after(20))
     setting, folder, _ = train(experiment, log)
     assert setting.warnings == []
-    client = trackers.mlflow_client(experiment.root / "mlflow")
-    (run,) = client.search_runs([trackers.mlflow_experiment(client, "mine")])
-    assert (run.data.tags[ID_TAG], run.data.tags["epsgrid.state"]) == (folder.id, "done")
+    client = trackers.Mlflow.open(experiment.root / "mlflow", "other").client
+    (run,) = client.search_runs([client.get_experiment_by_name("mine").experiment_id])
+    assert (run.data.tags[trackers.ID_TAG], run.data.tags["epsgrid.state"]) == (folder.id, "done")
     assert (run.info.status, run.data.params["learning_rate"], run.data.params["epsilon"]) == (
         "FINISHED",
         "0.01",
