@@ -50,8 +50,8 @@ _CHILD = """
 import json, resource, sys, time
 from pathlib import Path
 start = time.process_time()
-from epsgrid.report.load import load_experiment
 from epsgrid.report.files import write_report
+from epsgrid.selection.load import load_experiment
 from epsgrid.store.paths import ExperimentFolder
 parts = {"imports": time.process_time() - start}
 start = time.process_time()

@@ -18,9 +18,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from epsgrid.errors import EpsgridError
-from epsgrid.report.rows import CONVENTIONAL, DEFAULT, NARROWED, Comparison
+from epsgrid.report.rows import Comparison
 from epsgrid.report.text.render import headline, stamp
-from epsgrid.report.words import NOTHING, duration, power, score
+from epsgrid.selection.cells import CONVENTIONAL, DEFAULT, NARROWED
+from epsgrid.selection.formatting import NOTHING, duration, power, score
 from epsgrid.stages.report import report
 from epsgrid.store.atomic import write_text
 from epsgrid.store.paths import ExperimentFolder

@@ -31,8 +31,8 @@ def log_to_mlflow(folder: ExperimentFolder, written: WrittenReport, where: str) 
     """
     from epsgrid.cli.console import err
     from epsgrid.integrations.mlflow_runs import log_experiment
-    from epsgrid.report.load import load_experiment
     from epsgrid.report.text.render import headline
+    from epsgrid.selection.load import load_experiment
 
     logged = log_experiment(load_experiment(folder), written.files, where, headline(written.comparison))
     err().print(f"MLflow: experiment {logged.experiment} in {where}: {logged.words}")

@@ -13,8 +13,8 @@ from typing import Any
 
 from epsgrid.integrations import loggers
 from epsgrid.numerics.bounds import EpsilonBounds
-from epsgrid.report.load import StoredExperiment
-from epsgrid.report.words import power
+from epsgrid.selection.formatting import power
+from epsgrid.selection.load import StoredExperiment
 from epsgrid.store.records import EpochRecord, GridCell, Scores, TrialFailure, TrialResult, read_epochs
 
 REPORT = "report"

@@ -21,8 +21,8 @@ from typing import Any
 from epsgrid.errors import ExecutionError
 from epsgrid.integrations import loggers
 from epsgrid.integrations._mlflow_content import REPORT, Measurement, Run, histograms, report_run, trial_run
-from epsgrid.report.load import StoredExperiment
-from epsgrid.report.words import count
+from epsgrid.selection.formatting import count
+from epsgrid.selection.load import StoredExperiment
 from epsgrid.store import observations
 from epsgrid.store.records import GridCell, TrialFailure, TrialResult
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from epsgrid.grids._plan import PlannedTrial
-from epsgrid.report.words import count
+from epsgrid.selection.formatting import count
 from epsgrid.spec import identity, spec_from_json, trial_id
 from epsgrid.spec.model import Spec, Training
 from epsgrid.store.paths import ExperimentFolder

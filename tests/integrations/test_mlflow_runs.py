@@ -17,7 +17,7 @@ from epsgrid.integrations._mlflow_content import REPORT, histograms
 from epsgrid.integrations.mlflow_runs import log_experiment
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus
 from epsgrid.numerics.series import FRACTIONS, LayerSnapshot, Series, Snapshot
-from epsgrid.report.load import StoredExperiment, load_experiment
+from epsgrid.selection.load import StoredExperiment, load_experiment
 from epsgrid.store import observations
 from epsgrid.store.records import EpochRecord, Scores, append_epoch
 from tests.report.simulate import simulate, two_layers

@@ -8,7 +8,7 @@ import pytest
 from epsgrid.numerics.bounds import estimate_bounds
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus
 from epsgrid.numerics.placement import Placement
-from epsgrid.report.adaptive import adaptive_share
+from epsgrid.report.compare import adaptive_share
 from tests.report.simulate import measured
 
 

@@ -11,7 +11,7 @@ from scipy import stats
 
 from epsgrid.numerics.placement import Placement
 from epsgrid.report.compare import compare
-from epsgrid.report.load import load_experiment
+from epsgrid.selection.load import load_experiment
 from epsgrid.store.records import GridCell, TrialResult
 from tests.report.simulate import Outcome, layer, measured, peaked, result, simulate, trial_id
 

@@ -10,11 +10,11 @@ import pytest
 
 from epsgrid.errors import CorruptRecordError
 from epsgrid.numerics.placement import Placement
-from epsgrid.report import StoredExperiment, compare, write_report
-from epsgrid.report.files import WrittenReport
-from epsgrid.report.load import load_experiment
+from epsgrid.report.compare import compare
+from epsgrid.report.files import WrittenReport, write_report
 from epsgrid.report.text.page import page
 from epsgrid.report.text.render import tables
+from epsgrid.selection.load import StoredExperiment, load_experiment
 from epsgrid.store import observations
 from epsgrid.store.records import Scores
 from tests.report.kept import probed, series, trusted

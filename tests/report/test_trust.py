@@ -12,13 +12,14 @@ from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.estimates import FORMULAS
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.reliability import Verdict
-from epsgrid.report.compare import Comparison, compare, estimate_rows
-from epsgrid.report.load import load_experiment
+from epsgrid.report.compare import compare, estimate_rows
+from epsgrid.report.rows import Comparison
 from epsgrid.report.table import Table
 from epsgrid.report.text.bounds import estimates_table, kinds_table, layers_table, reliability_table
 from epsgrid.report.text.page import page
 from epsgrid.report.text.render import tables
 from epsgrid.report.trust import estimates, kind_rows, reliability_row
+from epsgrid.selection.load import load_experiment
 from tests.report import simulate
 from tests.report.kept import SMALL, probed, trusted
 from tests.report.simulate import Outcome, peaked
@@ -101,7 +102,7 @@ def test_kinds_that_nobody_knows_are_not_listed() -> None:
 
 def row_of(bounds: EpsilonBounds):  # type: ignore[no-untyped-def]
     from epsgrid.report.compare import _bounds
-    from epsgrid.report.load import StoredExperiment
+    from epsgrid.selection.load import StoredExperiment
 
     record = simulate.probe_record(bounds, ADAM)
     stored = StoredExperiment(None, None, record, bounds, None, {}, {}, {}, ())  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from epsgrid.errors import CorruptRecordError, StoreError
-from epsgrid.report.load import load_experiment
+from epsgrid.selection.load import load_experiment
 from epsgrid.store.paths import ExperimentFolder
 from tests.report.simulate import Outcome, simulate, trial_id
 

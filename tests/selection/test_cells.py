@@ -8,8 +8,8 @@ from statistics import mean, stdev
 import pytest
 
 from epsgrid.errors import CorruptRecordError
-from epsgrid.report.cells import Cell, Choice, best, read_cells, read_metric, tally
-from epsgrid.report.words import Metric
+from epsgrid.selection.cells import Cell, Choice, best, read_cells, read_metric, tally
+from epsgrid.selection.formatting import Metric
 from epsgrid.store.records import Scores, TrialResult
 from tests.report.simulate import Outcome, Truth, cells, result, simulate
 
@@ -128,7 +128,7 @@ def test_the_metric_is_read_from_the_results(tmp_path: Path) -> None:
 
 
 def test_trials_judged_by_different_metrics_are_refused(tmp_path: Path) -> None:
-    from epsgrid.report.load import load_experiment
+    from epsgrid.selection.load import load_experiment
 
     stored = simulate(tmp_path)
     (cell, *_) = cells({"conventional": (1e-8,)}, (1e-3,), (0,))

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from epsgrid.report.compare import compare
-from epsgrid.report.verdict import Verdict
+from epsgrid.selection.verdict import Verdict
 from tests.report.simulate import Outcome, Truth, layer, measured, peaked, simulate
 
 INSIDE, OUTSIDE = 1e-3, 1e-6
