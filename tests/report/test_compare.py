@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from epsgrid.numerics.bounds import estimate_bounds
+from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus
 from epsgrid.numerics.placement import Placement
-from epsgrid.report.compare import compare
+from epsgrid.report.compare import adaptive_share, compare
+from epsgrid.report.notes import svag_notes
 from epsgrid.selection.load import load_experiment
 from epsgrid.store.records import GridCell, TrialResult
 from tests.report.simulate import Outcome, layer, measured, peaked, result, simulate, trial_id
@@ -24,8 +28,11 @@ def test_the_bounds_name_their_layers(tmp_path: Path) -> None:
     ]
     row = compare(simulate(tmp_path, layers=layers)).bounds
     assert row is not None
-    assert (row.low.layers, row.low.entries, row.low.is_extreme) == (("0.weight",), 5000, False)
-    assert (row.high.layers, row.high.entries, row.high.is_extreme) == (("0.bias",), 10, True)
+    assert (row.low.layers, row.low.entries, row.low_is_minimum) == (("0.weight",), 5000, False)
+    assert (row.high.layers, row.high.entries, row.high_is_maximum) == (("0.bias",), 10, True)
+    document = row.to_json()
+    assert (document["low"]["is_extreme"], document["high"]["is_extreme"]) == (False, True)
+    assert list(document["layers"][0]) == ["name", "shape", "entries", "nonzero", "low", "high", "status", "kind"]
     assert row.skipped == (("1.bias", "all zero"),)
     assert row.low.decade == row.decades[0] and row.high.decade == row.decades[-1]
 
@@ -159,6 +166,18 @@ def test_counts_of_trials_by_fate(tmp_path: Path) -> None:
     assert ends["lr 1e-3, ε 1e-6", 2] == ("pending", None)
 
 
+def test_the_adaptive_share_counts_entries_of_all_layers_zeros_included() -> None:
+    layers = [
+        measured("a", (4,), np.array([0.0, 1e-8, 1e-4, 1e-2], dtype=np.float32)),
+        measured("b", (2,), np.array([1e-2, 1e-2], dtype=np.float32)),
+        LayerStatistics.unmeasured("c", (5,), LayerStatus.FROZEN),
+    ]
+    bounds = estimate_bounds(layers, Placement.outside())
+    assert adaptive_share(bounds, 1e-3) == pytest.approx(4 / 6)
+    assert adaptive_share(bounds, 0.0) == pytest.approx(5 / 6)
+    assert adaptive_share(bounds, 1.0) == 0.0
+
+
 def test_the_adaptive_share_falls_with_epsilon(tmp_path: Path) -> None:
     rows = compare(simulate(tmp_path, placement=Placement.in_place(0.999), conventional=(1e-16, 1e-10))).adaptive
     shares = [row.share for row in rows]
@@ -180,6 +199,18 @@ def test_notes_tell_what_a_reader_must_know(tmp_path: Path) -> None:
     assert "the narrowed grid was made from earlier bounds" in notes("h", stale=True, narrowed=(1e-4,))
     unfinished = notes("i", truth=lambda rate, epsilon, seed: "pending" if epsilon == 1e-3 else (0.5, 0.5))
     assert "2 of 6 cells of the narrowed grid lack trials and could not be chosen" in unfinished
+
+
+def test_svag_and_its_caveats_are_told_once() -> None:
+    def of(training: dict[str, object], *caveats: list[str]) -> list[str]:
+        results = {str(n): SimpleNamespace(provenance={"svag": own} if own else {}) for n, own in enumerate(caveats)}
+        experiment = SimpleNamespace(spec={"training": training})
+        return svag_notes(SimpleNamespace(experiment=experiment, results=results))  # type: ignore[arg-type]
+
+    first, *caveats = of({"svag": {"l": 4}}, ["batch norm: …"], ["batch norm: …"], [])
+    assert first.startswith("trained by SVAG with l = 4: an epoch has 16 times the steps, taken with the learning rate")
+    assert caveats == ["batch norm: …"]
+    assert of({"epochs": 2}) == of({"svag": None}) == of({"svag": {"l": 1}}, []) == []
 
 
 def test_trials_of_unlike_origin_are_told(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.estimates import FORMULAS
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.reliability import Verdict
-from epsgrid.report.compare import compare, estimate_rows
+from epsgrid.report.compare import bounds_row, compare, estimate_rows
 from epsgrid.report.rows import Comparison
 from epsgrid.report.table import Table
 from epsgrid.report.text.bounds import estimates_table, kinds_table, layers_table, reliability_table
@@ -53,7 +53,7 @@ def test_a_row_tells_what_each_choice_does_to_the_bounds() -> None:
     measured, other = by_choice["as measured"], by_choice["seed 1"]
     assert (measured.low, measured.high, measured.decades) == (1e-5, 0.1, 5)
     assert (other.low, other.decades, other.low_moved, other.high_moved) == pytest.approx((1e-4, 4, 1.0, 0.0))
-    assert [(noise.layer, noise.share) for noise in row.noise] == [("conv.bias", 1.0)]
+    assert row.to_json()["noise"] == [{"layer": "conv.bias", "share": 1.0}]
 
 
 def test_without_variants_there_is_no_row_of_the_bounds_alone() -> None:
@@ -97,20 +97,11 @@ def test_kinds_that_nobody_knows_are_not_listed() -> None:
     bounds = probed([replace(layer, kind="other") for layer in SMALL])
     assert kind_rows(bounds, ADAM) == ()
     assert kinds_table(()) is None
-    assert "kind" not in layers_table(row_of(bounds)).columns
-
-
-def row_of(bounds: EpsilonBounds):  # type: ignore[no-untyped-def]
-    from epsgrid.report.compare import _bounds
-    from epsgrid.selection.load import StoredExperiment
-
-    record = simulate.probe_record(bounds, ADAM)
-    stored = StoredExperiment(None, None, record, bounds, None, {}, {}, {}, ())  # type: ignore[arg-type]
-    return _bounds(stored)
+    assert "kind" not in layers_table(bounds_row(bounds, ADAM)).columns
 
 
 def test_layers_are_listed_with_their_kinds_where_they_are_known() -> None:
-    table = layers_table(row_of(probed()))
+    table = layers_table(bounds_row(probed(), ADAM))
     assert table.columns[:3] == ("layer", "kind", "shape")
     assert table.rows[0][:2] == ("conv.weight", "convolution")
 

@@ -10,6 +10,7 @@ import pytest
 from epsgrid.errors import CorruptRecordError
 from epsgrid.selection.cells import Cell, Choice, best, read_cells, read_metric, tally
 from epsgrid.selection.formatting import Metric
+from epsgrid.selection.load import load_experiment
 from epsgrid.store.records import Scores, TrialResult
 from tests.report.simulate import Outcome, Truth, cells, result, simulate
 
@@ -26,7 +27,7 @@ def by_epsilon(fates: Fates) -> Truth:
 def cells_of(tmp_path: Path, fates: Fates) -> tuple[Cell, ...]:
     epsilons = tuple(fates)
     stored = simulate(tmp_path, by_epsilon(fates), narrowed=None, conventional=epsilons, rates=(1e-3,))
-    return read_cells(stored, lambda epsilon: epsilon >= 1e-4)
+    return read_cells(stored, stored.bounds)
 
 
 def chosen(choice: Choice) -> float | None:
@@ -110,14 +111,14 @@ def test_no_cells_at_all() -> None:
 
 def test_a_done_trial_with_a_score_that_is_not_finite_counts_as_diverged(tmp_path: Path) -> None:
     stored = simulate(tmp_path, lambda rate, epsilon, seed: (float("nan"), 0.5), rates=(1e-3,), seeds=(0,))
-    cell = read_cells(stored, None)[0]
+    cell = read_cells(stored)[0]
     assert (cell.tally.diverged, cell.score, cell.inside) == (1, None, None)
     assert cell.trials[0].error == "its score is not finite"
 
 
 def test_a_trial_given_twice_counts_once(tmp_path: Path) -> None:
     stored = simulate(tmp_path)
-    trials = [trial for cell in read_cells(stored, None) for trial in cell.trials]
+    trials = [trial for cell in read_cells(stored) for trial in cell.trials]
     total = tally([*trials, *trials])
     assert (total.trials, total.seconds) == (48, 480.0)
 
@@ -128,8 +129,6 @@ def test_the_metric_is_read_from_the_results(tmp_path: Path) -> None:
 
 
 def test_trials_judged_by_different_metrics_are_refused(tmp_path: Path) -> None:
-    from epsgrid.selection.load import load_experiment
-
     stored = simulate(tmp_path)
     (cell, *_) = cells({"conventional": (1e-8,)}, (1e-3,), (0,))
     other: TrialResult = result(cell, (80.0, 80.0), metric=("perplexity", "min", ""))
@@ -140,6 +139,6 @@ def test_trials_judged_by_different_metrics_are_refused(tmp_path: Path) -> None:
 
 def test_selection_on_test_uses_the_test_score(tmp_path: Path) -> None:
     stored = simulate(tmp_path, selection="test", rates=(1e-3,))
-    cell = read_cells(stored, None)[0]
+    cell = read_cells(stored)[0]
     assert cell.score == cell.test
     assert Scores(0.5, 0.5) not in [stored.results[cell.trials[0].id].validation]
