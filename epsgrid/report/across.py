@@ -129,7 +129,10 @@ def across(folders: Sequence[Path]) -> Across:
     """
     found: list[tuple[AcrossRow, Run]] = []
     skipped = []
-    for path, name in _names(folders).items():
+    names = {path: path.absolute().name for path in folders}
+    counts = Counter(names.values())
+    for path, own_name in names.items():
+        name = own_name if counts[own_name] == 1 else str(path)
         try:
             stored = load_experiment(ExperimentFolder(path.absolute()))
             if stored.grid is None:
@@ -143,13 +146,6 @@ def across(folders: Sequence[Path]) -> Across:
     found.sort(key=lambda pair: (pair[0].task, pair[0].model, pair[0].optimizer, pair[0].run))
     rows = tuple(row for row, _ in found)
     return Across(rows, claims([run for _, run in found]), tuple(_warnings(rows)), tuple(skipped))
-
-
-def _names(folders: Sequence[Path]) -> dict[Path, str]:
-    """Return a name for each folder: its own, or its path where two share theirs."""
-    names = {path: path.absolute().name for path in folders}
-    counts = Counter(names.values())
-    return {path: name if counts[name] == 1 else str(path) for path, name in names.items()}
 
 
 def _row(comparison: Comparison, path: Path, name: str) -> AcrossRow:

@@ -75,15 +75,11 @@ class SizeRow:
     """The bounds at one batch size, and the errors of the spec's own bounds scaled there by 1/√κ of their magnitude.
 
     Attributes:
-        batch_size: of the probes.
-        steps: that they took.
+        batch_size, steps: of the probes.
         kappa: the batch size over the spec's own.
-        low: lower bound of the first seed, ε of the optimizer, not rounded.
-        high: upper bound of the first seed, ε of the optimizer, not rounded.
-        low_decade: the power of ten a grid takes for the lower bound.
-        high_decade: the power of ten a grid takes for the upper bound.
-        low_miss: scaling error of the lower bound, in decades of the magnitude; None at the spec's own size.
-        high_miss: scaling error of the upper bound, in decades of the magnitude; None at the spec's own size.
+        low, high: bounds of the first seed, ε of the optimizer, not rounded.
+        low_decade, high_decade: the powers of ten a grid takes for them.
+        low_miss, high_miss: scaling errors, in decades of the magnitude; None at the spec's own size.
     """
 
     batch_size: int
@@ -102,12 +98,8 @@ class MovesRow:
     """How the percentiles of a layer move with the batch size.
 
     Attributes:
-        name: of the layer.
-        kind: of the layer.
-        entries: of the layer.
-        low: exponent of the low tail; None where it was not measured at two sizes.
-        median: exponent of the median; None where it was not measured at two sizes.
-        high: exponent of the high tail; None where it was not measured at two sizes.
+        name, kind, entries: of the layer.
+        low, median, high: exponents of low tail, median and high tail; None where not measured at two sizes.
         is_rounding_noise: most of it is rounding noise.
     """
 
@@ -129,8 +121,7 @@ class ExponentRows:
         sizes: rows of all sizes, rising.
         seeds: number of seeds that each size was probed with.
         tail_fraction: of the bounds.
-        low: exponent of the lower bound.
-        high: exponent of the upper bound.
+        low, high: exponents of the bounds.
         layers: one row each, in the model's order.
         answer: whether the bounds may be scaled by 1/√κ.
         verdict: the answer with its reasons, one sentence without full stop.
@@ -191,7 +182,13 @@ def exponent_rows(measured: MeasuredBatches) -> ExponentRows:
         ends = [_fitted(curves[layer.name][end]) for end in ENDS]
         is_noise = noise.get(layer.name, 0.0) >= MOSTLY
         layers.append(MovesRow(layer.name, layer.kind, layer.entries, ends[0], ends[1], ends[2], is_noise))
-    answer = _answer(low, high)
+    answer: Answer = "cannot tell" if low.regime == high.regime == "undecided" else "not safe"
+    if low.regime == high.regime == "noise-dominated":
+        answer = "safe"
+    elif low.regime == "noise-dominated":
+        answer = "safe for the lower bound only"
+    elif high.regime == "noise-dominated":
+        answer = "safe for the upper bound only"
     return ExponentRows(
         base_batch_size=base,
         sizes=sizes,
@@ -256,16 +253,6 @@ def _size_row(measured: MeasuredBatches, size: int, low_curve: Curve, high_curve
         low_miss=misses[0],
         high_miss=misses[1],
     )
-
-
-def _answer(low: Fitted, high: Fitted) -> Answer:
-    regimes = (low.regime, high.regime)
-    follows = [regime == "noise-dominated" for regime in regimes]
-    if all(follows):
-        return "safe"
-    if any(follows):
-        return "safe for the lower bound only" if follows[0] else "safe for the upper bound only"
-    return "cannot tell" if set(regimes) == {"undecided"} else "not safe"
 
 
 def _verdict(answer: Answer, low: Fitted, high: Fitted, sizes: Sequence[SizeRow], layers: Sequence[MovesRow]) -> str:

@@ -133,7 +133,10 @@ def abruptness(comparison: Comparison) -> Judgement:
     means, sds = [test.mean for _, test in scores], [test.sd for _, test in scores if test.sd is not None]
     if max(means) - min(means) <= 2 * max(sds, default=0.0):
         return undecided("the curve is flat: its range is within the spread of the seeds")
-    side, step = _fitted([(math.log10(epsilon), _value(test.mean, metric)) for epsilon, test in scores])
+    if metric.direction == "min" and not metric.unit and min(means) > 0:  # a perplexity counts on a log scale
+        means = [math.log10(mean) for mean in means]
+    epsilons = [math.log10(epsilon) for epsilon, _ in scores]
+    side, step = _fitted([(x, metric.sign * y) for x, y in zip(epsilons, means, strict=True)])
     if step is None or step.explained < _ONE_STEP:
         share = "none could be fitted" if step is None else f"R² = {step.explained:.2f}"
         return undecided(f"no single step describes the curve ({share})")
@@ -168,12 +171,6 @@ def _fitted(points: Sequence[tuple[float, float]]) -> tuple[str, Step | None]:
 
 def _fit(points: Sequence[tuple[float, float]]) -> Step | None:
     return fit_step([x for x, _ in points], [y for _, y in points])
-
-
-def _value(mean: float, metric: Metric) -> float:
-    """Return a mean test score, larger for better; on a log scale where it is a perplexity."""
-    is_logarithmic = metric.direction == "min" and not metric.unit and mean > 0
-    return metric.sign * (math.log10(mean) if is_logarithmic else mean)
 
 
 def _share(cell: Cell, comparison: Comparison) -> tuple[float | None, str]:

@@ -46,7 +46,12 @@ def claims(runs: Sequence[Run]) -> tuple[ClaimRow, ...]:
             kind of task has no row for a run of another kind, and none for a run that has trials at other batch sizes
             only.
     """
-    judged = [run for run in runs if not run.is_reference and not _has_only_batches(run.comparison)]
+    judged = [
+        run
+        for run in runs
+        if not run.is_reference
+        and (run.comparison.cells or run.comparison.batches is None or run.comparison.batches.trained is None)
+    ]
     judgements = [
         *(("range", run.name, _range(run.comparison)) for run in judged),
         *(("narrower", run.name, _narrower(run.comparison)) for run in judged),
@@ -62,10 +67,6 @@ def claims(runs: Sequence[Run]) -> tuple[ClaimRow, ...]:
         for claim, run, found in judgements
         if found is not None
     )
-
-
-def _has_only_batches(comparison: Comparison) -> bool:
-    return not comparison.cells and comparison.batches is not None and comparison.batches.trained is not None
 
 
 def _range(comparison: Comparison) -> Judgement:

@@ -46,7 +46,16 @@ def compare(stored: StoredExperiment) -> Comparison:
         CorruptRecordError: records contradict each other; the message names them.
     """
     metric, cells = read_metric(stored), read_cells(stored, stored.bounds)
-    grids = tuple(_grid(name, stored, cells) for name in grid_names(stored, cells))
+    planned = stored.grid.epsilons if stored.grid else {}
+    grids = tuple(
+        GridRow(
+            name=name,
+            epsilons=planned.get(name, ()),
+            decades=len({decade_of(epsilon) for epsilon in planned.get(name, ())}),
+            tally=tally_cells(of_grid(name, cells)),
+        )
+        for name in grid_names(stored, cells)
+    )
     bounds, placement = stored.bounds, stored.probe.placement if stored.probe else None
     estimated = estimate_rows(bounds, placement, cells, metric) if bounds and placement else ()
     rows = best_rows(stored, cells, metric, [(row.name, row.decade) for row in estimated])
@@ -156,11 +165,6 @@ def _adaptive_rows(bounds: EpsilonBounds, placement: Placement, cells: Sequence[
         if share is not None and moving:
             rows.append(AdaptiveRow(epsilon, magnitude, share, share / moving))
     return tuple(rows)
-
-
-def _grid(name: str, stored: StoredExperiment, cells: Sequence[Cell]) -> GridRow:
-    epsilons = stored.grid.epsilons.get(name, ()) if stored.grid else ()
-    return GridRow(name, epsilons, len(set(map(decade_of, epsilons))), tally_cells(of_grid(name, cells)))
 
 
 def _difference(choices: dict[str, Choice], better: str, worse: str, metric: Metric | None) -> Difference:

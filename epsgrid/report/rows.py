@@ -26,8 +26,7 @@ class BoundsRow:
     """The measured bounds.
 
     Attributes:
-        low: lower end.
-        high: upper end.
+        low, high: the ends.
         decades: powers of ten from end to end.
         tail_fraction: share of the non-zero entries beyond each end, per layer.
         placement: where ε enters the optimizer's update.
@@ -68,10 +67,8 @@ class GridRow:
     """One grid.
 
     Attributes:
-        name: such as "narrowed".
         epsilons: its ε values, rising; empty for the ε-free reference.
         decades: number of powers of ten among them.
-        tally: the states of its trials and what they cost.
     """
 
     name: str
@@ -85,13 +82,9 @@ class EstimateRow:
     """An ε estimated from the probe alone, and what it loses against the swept optimum.
 
     Attributes:
-        name: of the estimate.
-        formula: how it is computed.
-        epsilon: the optimizer's own ε, not rounded.
-        decade: the power of ten nearest to it.
+        name, formula, epsilon, decade: as in `PointEstimate`.
         is_trained: whether that decade is part of a grid.
-        learning_rate: the one that is best there; None where nothing can be chosen.
-        test: the test metric there; None where nothing can be chosen.
+        learning_rate, test: the best one at that decade, and the test metric; None where nothing can be chosen.
         regret: best swept − there, on test: positive where the estimate loses.
     """
 
@@ -129,8 +122,7 @@ class AdaptiveRow:
     """Share of the measured entries with √v̂ above an ε: those whose step still adapts; the rest move as in SGD.
 
     Attributes:
-        epsilon: the optimizer's own.
-        magnitude: what it is in units of √v̂.
+        epsilon, magnitude: in the optimizer's own ε and in units of √v̂.
         share: of all entries.
         of_moving: of those that are not zero; a zero, as of a word never read, adapts at no ε and never moves.
     """
@@ -147,17 +139,12 @@ class ObservedRow:
 
     Attributes:
         name: whose trial it is: "narrowed" or "default".
-        id: of the trial.
-        cell: label of its setting.
-        seed: as in the spec.
+        id, cell, seed: of the trial; the cell is its label.
         snapshots: how many were kept.
-        first: epochs done at the first; None where not known.
-        last: epochs done at the last; None where not known.
-        adaptable_first: share of the entries with √v̂ above the trial's ε at the first, in [0, 1]; None if not kept.
-        adaptable_last: the same share at the last; None if not kept.
-        low_moved: decades by which the published rule's lower bound lies above that of the probe at the last snapshot;
-            negative below; None where nothing was probed or could be measured.
-        high_moved: the same of the upper bound.
+        first, last: epochs done at the first and the last snapshot; None where not known.
+        adaptable_first, adaptable_last: share of the entries with √v̂ above the trial's ε there; None if not kept.
+        low_moved, high_moved: decades by which the published rule's bounds lie above those of the probe at the last
+            snapshot; negative below; None where nothing was probed or could be measured.
         most_moved: decades by which either bound was farthest from the probe's at any snapshot; None where no snapshot
             has bounds.
     """
@@ -193,7 +180,7 @@ class ConfirmedRow:
 
     Attributes:
         name: of the winner: a grid, or "default".
-        cell: its setting, with its trials on the fresh seeds alone.
+        cell: with its trials on the fresh seeds alone.
         chosen_from: number of cells it was chosen from.
         when_chosen: test metric on the seeds that chose it; None where that is not there any more.
         interval: of the mean test metric on the fresh seeds; None without a score.
@@ -215,8 +202,7 @@ class Confirmation:
     Attributes:
         seeds: the fresh ones.
         rows: a row for each winner.
-        regret: conventional − narrowed, on fresh seeds alone.
-        gain_over_default: narrowed − default, on fresh seeds alone.
+        regret, gain_over_default: conventional − narrowed and narrowed − default, on fresh seeds alone.
         notes: what a reader must know, a sentence each.
     """
 
@@ -232,9 +218,7 @@ class ClaimRow:
     """What one run, or all of them together, say about a claim.
 
     Attributes:
-        claim: its short name.
-        statement: what is claimed.
-        answer: "reproduced", "not reproduced" or "undecided".
+        claim, statement: short name of the claim, and what is claimed.
         numbers: what the answer rests on, or why there is none.
         run: whose numbers they are; several where they were compared.
     """
@@ -251,10 +235,7 @@ class Comparison:
     """All that a report says about one experiment.
 
     Attributes:
-        experiment: its name.
-        task: name of the task.
-        model: name of the model.
-        optimizer: name of the optimizer.
+        experiment, task, model, optimizer: their names.
         data_description: what the data are, in one line.
         selection: the split that selects: "validation", or "test" in the published protocol.
         metric: None while no trial has a result.

@@ -37,11 +37,9 @@ class VariantRow:
     Attributes:
         kind: which choice, as in `Variant.kind`; "" for the bounds as they were measured.
         choice: a label of the choice.
-        low: lower end, the power of ten.
-        high: upper end, the power of ten.
-        decades: powers of ten from end to end.
-        low_moved: decades by which the unrounded lower end lies above that of the bounds; negative below.
-        high_moved: the same of the upper end.
+        low, high: the ends as powers of ten.
+        decades: number of powers of ten from end to end.
+        low_moved, high_moved: decades by which the unrounded ends lie above those of the bounds; negative below.
     """
 
     kind: str
@@ -62,9 +60,8 @@ class ReliabilityRow:
         reasons: why, a sentence each.
         variants: the bounds as they were measured, then those under other choices; without those of single kinds of
             layer, which are `KindRow`s.
-        settled_after: steps of the probe after which the decades of the bounds were those of the end; None where they
-            were not followed.
-        steps: steps of the probe; None where they were not followed.
+        settled_after, steps: steps of the probe after which the decades of the bounds were those of the end, and all
+            its steps; None where they were not followed.
         noise: share of rounding noise among the non-zero entries, by layer; layers without any are left out.
         noise_checked: whether rounding noise was looked for and could be told.
     """
@@ -91,10 +88,8 @@ class KindRow:
         kind: such as "convolution".
         layers: number of layers of that kind that were measured.
         entries: their finite non-zero entries together.
-        low: lower end, ε of the optimizer, not rounded.
-        high: upper end, ε of the optimizer, not rounded.
-        low_layer: the layer that sets the lower end, the first where they tie.
-        high_layer: the layer that sets the upper end, the first where they tie.
+        low, high: the ends, ε of the optimizer, not rounded.
+        low_layer, high_layer: the layers that set them, the first where they tie.
     """
 
     kind: str

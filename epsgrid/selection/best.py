@@ -41,8 +41,7 @@ class OtherRow:
 
     Attributes:
         name: of the score.
-        selecting: on the split that selects; None where no seed has a finite one.
-        test: on the test split; None where no seed has a finite one.
+        selecting, test: on the split that selects and on the test split; None where no seed has a finite one.
     """
 
     name: str

@@ -38,11 +38,8 @@ class TrialRow:
     """One trial with its scores.
 
     Attributes:
-        id: the trial's id.
-        seed: as in the spec.
         state: "done", "diverged", "failed", "pruned", "pending", "running" or "interrupted".
-        score: what it is selected by, at the selected epoch; finite, None unless done.
-        test: test metric at the selected epoch; finite, None unless done.
+        score, test: what it is selected by, and the test metric, at the selected epoch; finite, None unless done.
         selected_epoch: from 1; None unless done.
         seconds: what it cost; None without a result.
         error: why it failed, diverged or was pruned; None otherwise.

@@ -15,8 +15,7 @@ class Difference:
 
     Attributes:
         mean: in the metric's good direction, in its stored unit; None where it is not known.
-        low: lower end of the interval; None with fewer than two common seeds.
-        high: upper end; None with fewer than two common seeds.
+        low, high: ends of the interval; None with fewer than two common seeds.
         n: common seeds.
         level: of the interval, in (0, 1).
         same_cell: both are the same cell, so that the difference is zero by definition.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from epsgrid.errors import CorruptRecordError, StoreError
 from epsgrid.store.atomic import store_errors
-from epsgrid.store.paths import ExperimentFolder, TrialFolder
+from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import (
     BatchesRecord,
     ConfirmRecord,
@@ -135,28 +135,23 @@ def parsed_bounds(probe: ProbeRecord | None, path: Path) -> EpsilonBounds | None
 
 def _read_trials(folder: ExperimentFolder, asked: Sequence[str], stored: Collection[str]) -> _Trials:
     """Read the trials asked for that have a folder, each once."""
-    states, results, failures = dict.fromkeys(asked, "pending"), {}, {}
+    states = dict.fromkeys(asked, "pending")
+    results, failures = {}, {}
     for trial in asked:
-        if trial in stored:
-            states[trial], end = _read_trial(folder.trial(trial))
-            if isinstance(end, TrialResult):
-                results[trial] = end
-            elif end is not None:
-                failures[trial] = end
+        if trial not in stored:
+            continue
+        place = folder.trial(trial)
+        result = _read_if_there(TrialResult, place.result_json)  # first: a finished trial costs one look at the disk
+        if result is None:
+            states[trial] = trial_state(place)
+            if states[trial] == "failed":
+                failures[trial] = _same_id(TrialFailure.read(place.failure_json), place.failure_json)
+            elif states[trial] in FINISHED:  # it finished between the two looks
+                result = TrialResult.read(place.result_json)
+        if result is not None:
+            results[trial] = _same_id(result, place.result_json)
+            states[trial] = result.state
     return states, results, failures
-
-
-def _read_trial(folder: TrialFolder) -> tuple[str, TrialResult | TrialFailure | None]:
-    """Read a trial; `result.json` is tried first, so that a finished one costs one look at the disk."""
-    result = _read_if_there(TrialResult, folder.result_json)
-    if result is None:
-        state = trial_state(folder)
-        if state == "failed":
-            return state, _same_id(TrialFailure.read(folder.failure_json), folder.failure_json)
-        if state not in FINISHED:
-            return state, None
-        result = TrialResult.read(folder.result_json)  # it finished between the two looks
-    return result.state, _same_id(result, folder.result_json)
 
 
 def _same_id(record: _EndT, path: Path) -> _EndT:

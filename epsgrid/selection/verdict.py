@@ -28,10 +28,9 @@ class Verdict:
     """Whether the best ε lies inside the bounds.
 
     Attributes:
-        answer: "yes", "no" or "cannot tell".
         reason: why, in one sentence without full stop.
-        inside: label of the best cell inside the bounds; None where there is none.
-        outside: label of the best conventional cell outside; None where there is none.
+        inside, outside: labels of the best cell inside the bounds and of the best conventional one outside; None where
+            there is none.
         difference: inside − outside; None where the two cannot be compared.
     """
 
@@ -73,7 +72,15 @@ def judge(cells: Sequence[Cell], metric: Metric | None, *, obstacle: str | None)
     else:
         verdict = _by_difference(ours, theirs, metric)
     labels = [choice.cell.words if choice.cell else None for choice in (ours, theirs)]
-    return _if_nothing_is_missing(replace(verdict, inside=labels[0], outside=labels[1]), ours, theirs)
+    verdict = replace(verdict, inside=labels[0], outside=labels[1])
+    side, where = (theirs, "outside") if verdict.answer == "yes" else (ours, "inside")
+    if verdict.answer == "cannot tell" or not side.incomplete:
+        return verdict
+    reason = (  # a missing trial could turn the answer
+        f"{side.incomplete} of {count(side.candidates, 'cell')} {where} the bounds lack trials and might hold the best;"
+        f" so far the answer would be {verdict.answer}: {verdict.reason}"
+    )
+    return replace(verdict, answer="cannot tell", reason=reason)
 
 
 def _one_sided(answer: Answer, trained: Cell, diverged: str) -> Verdict:
@@ -110,16 +117,3 @@ def _by_difference(ours: Choice, theirs: Choice, metric: Metric | None) -> Verdi
     else:
         why = f"{mean} needs more than {count(gap.n, 'seed')} to tell from chance"
     return Verdict("cannot tell", f"{inside}, {outside}: {why}, {ends}", difference=gap)
-
-
-def _if_nothing_is_missing(verdict: Verdict, ours: Choice, theirs: Choice) -> Verdict:
-    """Take back an answer that a missing trial could turn."""
-    side, where = (theirs, "outside") if verdict.answer == "yes" else (ours, "inside")
-    if verdict.answer == "cannot tell" or not side.incomplete:
-        return verdict
-    cells = f"{side.incomplete} of {count(side.candidates, 'cell')}"
-    reason = (
-        f"{cells} {where} the bounds lack trials and might hold the best; so far"
-        f" the answer would be {verdict.answer}: {verdict.reason}"
-    )
-    return replace(verdict, answer="cannot tell", reason=reason)
