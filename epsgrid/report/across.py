@@ -29,7 +29,7 @@ from epsgrid.store.paths import ExperimentFolder
 
 @dataclass(frozen=True)
 class Best:
-    """The best setting of a grid or of the default ε: in words, and its test metric; None where none can be chosen."""
+    """The best setting of a grid or of the default ε: its label, its ε, and its test metric."""
 
     setting: str
     epsilon: float | None

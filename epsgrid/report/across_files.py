@@ -93,7 +93,7 @@ def _html(found: Across, pages: Mapping[str, str], stamp: str | None) -> str:
 
 
 def _markdown(found: Across, pages: Mapping[str, str], stamp: str | None) -> str:
-    """Return the same in Markdown; arguments as of `_html`."""
+    """Return the page in Markdown; the arguments are those of `_html`."""
     blocks = [
         heading(_TITLE),
         f"> **{stamp}**" if stamp else "",

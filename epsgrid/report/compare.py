@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from epsgrid.numerics.bounds import EpsilonBounds
+from epsgrid.numerics.estimates import point_estimates
 from epsgrid.numerics.magnitudes import decade_of
 from epsgrid.numerics.placement import Placement
 from epsgrid.report.batches import batches_row
 from epsgrid.report.confirm import confirmation
 from epsgrid.report.notes import loose_ends, notes, obstacle, provenance, scoring
 from epsgrid.report.rows import AdaptiveRow, BoundsRow, Comparison, Costs, EstimateRow, GridRow
-from epsgrid.report.trust import estimates, kind_rows, reliability_row
+from epsgrid.report.trust import MOSTLY, kind_rows, reliability_row
 from epsgrid.selection.best import best_rows, grid_names
 from epsgrid.selection.cells import (
     CONVENTIONAL,
@@ -112,6 +113,8 @@ def estimate_rows(
 ) -> tuple[EstimateRow, ...]:
     """Return the point estimates of ε, each with what its decade lost against the best swept setting.
 
+    Layers that are mostly rounding noise have no say.
+
     Args:
         bounds: with their layers.
         placement: where the optimizer adds its ε.
@@ -119,8 +122,9 @@ def estimate_rows(
         metric: None while no trial has a result.
     """
     top = best([cell for cell in cells if cell.epsilon is not None], metric)
+    noise = bounds.reliability.noise if bounds.reliability else {}
     rows = []
-    for found in estimates(bounds, placement):
+    for found in point_estimates(bounds.layers, placement, [layer for layer in noise if noise[layer] >= MOSTLY]):
         there = at_epsilon(found.decade, cells)
         choice, label = best(there, metric), f"ε {power(found.decade)}"
         if there:

@@ -13,13 +13,12 @@ from typing import Any
 from epsgrid import codec
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.course import settled_after
-from epsgrid.numerics.estimates import PointEstimate, point_estimates
 from epsgrid.numerics.magnitudes import OTHER, LayerStatus, bounds_of
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.reliability import Verdict
 
 MOSTLY = 0.5
-"""Share of rounding noise from which on a layer has no say in a point estimate."""
+"""Share of rounding noise from which on a layer counts as nothing else, and has no say in a point estimate."""
 _CHOICES = {
     "tail": "tail of {}",
     "seed": "{}",
@@ -155,14 +154,3 @@ def kind_rows(bounds: EpsilonBounds, placement: Placement) -> tuple[KindRow, ...
         nonzero = sum(layer.nonzero for layer in layers)
         rows.append(KindRow(kind, len(layers), nonzero, low.epsilon, high.epsilon, low.layers[0], high.layers[0]))
     return tuple(rows)
-
-
-def estimates(bounds: EpsilonBounds, placement: Placement) -> tuple[PointEstimate, ...]:
-    """Return ε as it would be chosen without a sweep; layers that are mostly rounding noise have no say.
-
-    Args:
-        bounds: with their layers.
-        placement: where the optimizer adds its ε.
-    """
-    noise = bounds.reliability.noise if bounds.reliability else {}
-    return point_estimates(bounds.layers, placement, [layer for layer, share in noise.items() if share >= MOSTLY])

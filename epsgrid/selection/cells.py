@@ -309,7 +309,7 @@ def best(cells: Sequence[Cell], metric: Metric | None) -> Choice:
 
 
 def rank(cell: Cell, metric: Metric) -> tuple[float, float]:
-    """Return what is larger for the better of two cells; the cell has a score."""
+    """Return a key that is larger for the better of two cells; the cell must have a score."""
     assert cell.score is not None
     return -cell.tally.diverged / cell.tally.trials, metric.sign * cell.score.mean
 
