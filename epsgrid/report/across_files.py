@@ -28,7 +28,7 @@ from epsgrid.selection.formatting import count
 from epsgrid.store.atomic import readable_json, write_bytes
 from epsgrid.store.paths import ExperimentFolder
 
-VERSION = 1
+_VERSION = 1
 _TITLE, _PAGES = "Experiments side by side", "Reports of the experiments"
 _PARTIAL = "PART OF THE DATA OR MADE-UP DATA in some rows: their scores do not compare with published ones."
 
@@ -54,7 +54,7 @@ def write_across(found: Across, folder: Path) -> WrittenAcross:
     contents = {
         "index.html": _html(found, pages, stamp),
         "index.md": _markdown(found, pages, stamp),
-        "index.json": readable_json({"version": VERSION, **found.to_json()}) + "\n",
+        "index.json": readable_json({"version": _VERSION, **found.to_json()}) + "\n",
         "index.csv": across_csv(found),
         "index.tex": latex_file(list(across_tables(found)[:2]), _TITLE, [stamp or ""]),
     }

@@ -17,11 +17,11 @@ from epsgrid.selection.cells import NARROWED, REFERENCE, TOLERANCE, Cell, Choice
 from epsgrid.selection.difference import Difference, difference
 from epsgrid.selection.formatting import Metric, gain, interval, power
 
-NEAR_ZERO, NEAR_ONE = 0.05, 0.95
+_NEAR_ZERO, _NEAR_ONE = 0.05, 0.95
 """Shares of adaptable entries that count as none and as all."""
-EQUAL_POINTS, EQUAL_SHARE = 0.01, 0.02
+_EQUAL_POINTS, _EQUAL_SHARE = 0.01, 0.02
 """Metrics closer than a percentage point, or than 2 % of a metric without a unit, count as equal within noise."""
-ABRUPT_DECADES = 2.0
+_ABRUPT_DECADES = 2.0
 """Width of the change, from 10 to 90 % of the way, up to which it counts as abrupt."""
 _ONE_STEP = 0.9
 """Share of a curve's variance that one step must explain to describe it."""
@@ -46,9 +46,9 @@ def like_sgd(run: Run, runs: Sequence[Run]) -> Judgement | None:
     if share is None:
         return undecided("the share of adaptable entries is not known: no probe")
     where = f"{source} at the best setting, {tuned.cell.words}"
-    if share > NEAR_ZERO:
+    if share > _NEAR_ZERO:
         few = [
-            cell for cell in comparison.cells if (own := _share(cell, comparison)[0]) is not None and own <= NEAR_ZERO
+            cell for cell in comparison.cells if (own := _share(cell, comparison)[0]) is not None and own <= _NEAR_ZERO
         ]
         if not few:
             return undecided(f"{where}; no ε was swept at which hardly any entry adapts")
@@ -75,7 +75,7 @@ def _equal(tuned: Choice, reference: Run, metric: Metric, where: str) -> Judgeme
     if gap.low is None or gap.high is None:
         return undecided(f"{where}; against {reference.name}: {gap.unknown or 'one common seed has no spread'}")
     score = row.choice.cell.test.mean if row.choice.cell.test else 0.0
-    margin = EQUAL_POINTS if metric.unit else EQUAL_SHARE * abs(score)
+    margin = _EQUAL_POINTS if metric.unit else _EQUAL_SHARE * abs(score)
     ends = f"{where}; tuned − sgdm ({reference.name}) {interval(gap.low, gap.high, metric)}"
     allowed = f"margin ±{gain(margin, metric).lstrip('+')}{metric.difference_unit}"
     if -margin <= gap.low and gap.high <= margin:
@@ -97,8 +97,8 @@ def full_adaptability(comparison: Comparison) -> Judgement | None:
     if metric.name == "accuracy":
         return None
     probed = [(cell, _probed(cell, comparison)) for cell in comparison.cells]
-    full = [cell for cell, row in probed if row is not None and row.of_moving >= NEAR_ONE]
-    rest = [cell for cell, row in probed if row is not None and row.of_moving < NEAR_ONE]
+    full = [cell for cell, row in probed if row is not None and row.of_moving >= _NEAR_ONE]
+    rest = [cell for cell, row in probed if row is not None and row.of_moving < _NEAR_ONE]
     if not full or not rest:
         return undecided(
             "needs ε at which nearly all entries adapt, and others: with the probe and the conventional grid"
@@ -108,7 +108,7 @@ def full_adaptability(comparison: Comparison) -> Judgement | None:
     if gap.mean is None or ours.cell is None or theirs.cell is None:
         return undecided(f"{gap.unknown}")
     numbers = (
-        f"best with at least {percent(NEAR_ONE)} of the non-zero entries adapting: {ours.cell.words}; best of the"
+        f"best with at least {percent(_NEAR_ONE)} of the non-zero entries adapting: {ours.cell.words}; best of the"
         f" rest: {theirs.cell.words}; difference {_ends(gap, metric)}"
     )
     if gap.low is not None and gap.low > 0 and not theirs.incomplete:
@@ -146,9 +146,9 @@ def abruptness(comparison: Comparison) -> Judgement:
         f"{side}: half-way at ε {power(10**step.centre)} ({places}), 10 to 90 % within {step.width:.1f} decades "
         f"({widths}), R² = {step.explained:.2f}, lr {power(top.learning_rate)}"
     )
-    if step.width_high <= ABRUPT_DECADES:
+    if step.width_high <= _ABRUPT_DECADES:
         return Judgement("reproduced", numbers)
-    if step.width_low > ABRUPT_DECADES:
+    if step.width_low > _ABRUPT_DECADES:
         return Judgement("not reproduced", numbers)
     return undecided(numbers)
 

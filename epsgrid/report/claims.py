@@ -20,11 +20,11 @@ from epsgrid.selection.cells import CONVENTIONAL, NARROWED, at_epsilon, best
 from epsgrid.selection.difference import difference
 from epsgrid.selection.formatting import power
 
-NARROWER = 2.0
+_NARROWER = 2.0
 """Decades of the conventional grid per decade of the narrowed one, from which on it counts as two times narrower."""
-REPRESENTATIVE_DECADES = 1.0
+_REPRESENTATIVE_DECADES = 1.0
 """How far bounds may move over a training for those of epoch 1 to stay representative."""
-APART_DECADES = 2.0
+_APART_DECADES = 2.0
 """Between best ε of two tasks, from which on they differ by orders of magnitude."""
 
 STATEMENTS = {
@@ -83,7 +83,7 @@ def _narrower(comparison: Comparison) -> Judgement:
     decades = {row.name: row.decades for row in comparison.grids}
     ends = f"{decades[CONVENTIONAL]} decades against {decades[NARROWED]}"
     numbers = f"{ends}: {ratio:.3g} times narrower; the conventional range is this program's own choice"
-    return Judgement("reproduced" if ratio >= NARROWER else "not reproduced", numbers)
+    return Judgement("reproduced" if ratio >= _NARROWER else "not reproduced", numbers)
 
 
 def _epoch_1(comparison: Comparison) -> Judgement:
@@ -95,7 +95,7 @@ def _epoch_1(comparison: Comparison) -> Judgement:
     decades, row = max(moved, key=lambda pair: pair[0])
     until = "" if row.last is None else f" over {row.last:g} epochs"
     numbers = f"a bound moved {decades:.1f} decades from the probe's at most{until} ({row.cell})"
-    return Judgement("reproduced" if decades <= REPRESENTATIVE_DECADES else "not reproduced", numbers)
+    return Judgement("reproduced" if decades <= _REPRESENTATIVE_DECADES else "not reproduced", numbers)
 
 
 @dataclass(frozen=True)
@@ -124,10 +124,10 @@ def _varies(runs: Sequence[Run]) -> Judgement:
         low, high = sorted(found.plausible for found in pair)
         at_least.append(max(math.log10(high[0] / low[-1]), 0.0))
         at_most.append(math.log10(max(*low, *high) / min(*low, *high)))
-    if max(at_least) >= APART_DECADES:
+    if max(at_least) >= _APART_DECADES:
         return Judgement("reproduced", f"{max(at_least):.0f} decades lie between what is plausible: {shown}")
-    if max(at_most) < APART_DECADES:
-        numbers = f"less than {APART_DECADES:g} decades apart, whatever is plausible: {shown}"
+    if max(at_most) < _APART_DECADES:
+        numbers = f"less than {_APART_DECADES:g} decades apart, whatever is plausible: {shown}"
         return Judgement("not reproduced", numbers)
     return undecided(f"what is plausible overlaps or lies too close together: {shown}")
 

@@ -13,11 +13,11 @@ def batches_tables(batches: BatchesRow | None) -> tuple[Table, ...]:
     """Return the tables of bounds and trials at other batch sizes; none where there are none."""
     if batches is None:
         return ()
-    trained = () if batches.trained is None else (trained_table(batches.trained),)
+    trained = () if batches.trained is None else (_trained_table(batches.trained),)
     return (*(exponent_tables(batches.exponents) if batches.exponents else ()), *trained)
 
 
-def trained_table(trained: TrainedBatches) -> Table:
+def _trained_table(trained: TrainedBatches) -> Table:
     """Return one row per rule and batch size, below what forgetting ε costs."""
     scores = tuple(dict.fromkeys((trained.selection, "test")))
     columns = ("rule", "batch", "learning rate", "ε", "seeds", *scores, "gap on test", "95 % interval")

@@ -10,10 +10,10 @@ from epsgrid.selection.formatting import NOTHING, power
 
 def exponent_tables(rows: ExponentRows) -> tuple[Table, ...]:
     """Return the bounds at each size, and the exponents of every layer."""
-    return sizes_table(rows), layers_table(rows)
+    return _sizes_table(rows), _layers_table(rows)
 
 
-def sizes_table(rows: ExponentRows) -> Table:
+def _sizes_table(rows: ExponentRows) -> Table:
     """Return the bounds at each size and the errors of scaling, below the verdict."""
     columns = ("batch", "κ", "steps", "lower ε", "decade", "scaling error", "upper ε", "decade", "scaling error")
     note = (
@@ -34,7 +34,7 @@ def sizes_table(rows: ExponentRows) -> Table:
     return Table("Batch sizes: the bounds at each", columns, texts, note, points)
 
 
-def layers_table(rows: ExponentRows) -> Table:
+def _layers_table(rows: ExponentRows) -> Table:
     """Return the exponents of every layer."""
     low, high = percentiles(rows.tail_fraction)
     texts = tuple(
