@@ -2,10 +2,10 @@
 
     python scripts/bench_report.py --trials 1000 10000
 
-The stores are made up, through the store's own records: a model of 22 tensors that was probed, ten learning rates, ten
-ε and as many seeds as it takes, with some trials diverged and a few failed. Shown are wall and processor time of the
-command `epsgrid report`, the least of several runs, and then the processor time of its parts and its greatest memory in
-a process that does the same and tells whether torch was imported.
+The stores are simulated, through the store's own records: a model of 22 tensors that was probed, ten learning rates,
+ten ε and as many seeds as needed, with some trials diverged and a few failed. Printed are wall and processor time of
+the command `epsgrid report`, the least of several runs; then the processor time of its parts, its peak memory and
+whether torch was imported, in a process that makes the same report.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ _CHILD = """
 import json, resource, sys, time
 from pathlib import Path
 start = time.process_time()
-from epsgrid.report.load import load_experiment
 from epsgrid.report.files import write_report
+from epsgrid.selection.load import load_experiment
 from epsgrid.store.paths import ExperimentFolder
 parts = {"imports": time.process_time() - start}
 start = time.process_time()
@@ -67,7 +67,7 @@ print(json.dumps({"parts": parts, "torch": "torch" in sys.modules, "bytes": size
 
 
 def layer(index: int) -> LayerStatistics:
-    """Make up a tensor: weights of 200,000 entries and biases of 64 in turn, their √v̂ spread log-normally."""
+    """Simulate a tensor: weights of 200,000 entries and biases of 64 in turn, their √v̂ spread log-normally."""
     entries = 64 if index % 2 else 200_000
     median, sd = -3.0 - 0.05 * index, 0.3 if index % 2 else 0.8
     v = (10 ** np.random.default_rng(index).normal(median, sd, entries)).astype(np.float32) ** 2
@@ -83,7 +83,7 @@ def layer(index: int) -> LayerStatistics:
 
 
 def grid_cells(trials: int) -> list[Trial]:
-    """Return the cells of both grids, so many in all."""
+    """Return the cells of both grids, as many as there are trials."""
     narrowed = {epsilon for epsilon in CONVENTIONAL if 1e-5 <= epsilon <= 1e-2}
     points = ((rate, epsilon, seed) for seed in range(trials) for rate in RATES for epsilon in CONVENTIONAL)
     cells = []
@@ -97,7 +97,7 @@ def grid_cells(trials: int) -> list[Trial]:
 
 
 def result(cell: Trial, origin: dict[str, object]) -> TrialResult:
-    """Make up how a trial came out: best at ε = 1e-3 and lr 1e-3, diverged where lr is large and ε small."""
+    """Simulate the result of a trial: best at ε = 1e-3 and lr 1e-3, diverged where lr is large and ε small."""
     assert cell.epsilon is not None
     noise = random.Random(f"{cell.learning_rate} {cell.epsilon} {cell.seed}").gauss(0, 0.004)
     away = abs(math.log10(cell.epsilon) + 3) * 0.02 + abs(math.log10(cell.learning_rate) + 3) * 0.03
@@ -123,7 +123,7 @@ def result(cell: Trial, origin: dict[str, object]) -> TrialResult:
 
 
 def store(folder: ExperimentFolder, trials: int) -> None:
-    """Write an experiment of so many trials; nothing is synced, for nothing is to survive."""
+    """Write an experiment with a number of trials; nothing is synced to disk, since nothing has to survive."""
     os.fsync = lambda descriptor: None
     placement = Placement.outside()
     bounds = estimate_bounds([layer(index) for index in range(LAYERS)], placement)
@@ -165,10 +165,10 @@ def command(folder: Path) -> tuple[float, float]:
 
 
 def parts_of(folder: Path) -> dict[str, Any]:
-    """Return what a process that makes the report tells of itself."""
+    """Return what a process that makes the report prints about itself."""
     done = subprocess.run([sys.executable, "-c", _CHILD, str(folder)], capture_output=True, text=True, check=True)
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    parts: dict[str, Any] = json.loads(done.stdout)
+    return parts
 
 
 def main() -> None:
@@ -187,11 +187,13 @@ def main() -> None:
                 print(f"{trials:,} trials stored in {process_time() - start:.1f} s of processor time")
             times = [command(folder.root) for _ in range(options.repeats)]
             wall, busy = (min(each) for each in zip(*times, strict=True))
-            told = parts_of(folder.root)
+            child = parts_of(folder.root)
             wanted = f" (wanted: {WANTED_S[trials]:g} s)" if trials in WANTED_S else ""
             print(f"{trials:,} trials: {wall:.2f} s wall{wanted}, {busy:.2f} s processor time")
-            print("  " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in told["parts"].items()))
-            print(f"  torch imported: {told['torch']}; {told['bytes']:,} bytes written; {told['memory']:,} kB memory")
+            print("  " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in child["parts"].items()))
+            print(
+                f"  torch imported: {child['torch']}; {child['bytes']:,} bytes written; {child['memory']:,} kB memory"
+            )
 
 
 if __name__ == "__main__":

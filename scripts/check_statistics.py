@@ -24,9 +24,9 @@ import numpy as np
 import numpy.typing as npt
 
 from epsgrid.numerics.statistics import mean_interval
-from epsgrid.report.cells import Cell, TrialRow, spread_of, tally
-from epsgrid.report.verdict import judge
-from epsgrid.report.words import Metric
+from epsgrid.selection.cells import Cell, TrialRow, spread_of, tally
+from epsgrid.selection.formatting import Metric
+from epsgrid.selection.verdict import judge
 
 METRIC = Metric("score", "max", "")
 DECADES = tuple(range(-10, 3))

@@ -18,9 +18,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from epsgrid.errors import EpsgridError
-from epsgrid.report.rows import CONVENTIONAL, DEFAULT, NARROWED, Comparison
+from epsgrid.report.rows import Comparison
 from epsgrid.report.text.render import headline, stamp
-from epsgrid.report.words import NOTHING, duration, power, score
+from epsgrid.selection.cells import CONVENTIONAL, DEFAULT, NARROWED
+from epsgrid.selection.formatting import NOTHING, duration, power, score
 from epsgrid.stages.report import report
 from epsgrid.store.atomic import write_text
 from epsgrid.store.paths import ExperimentFolder
@@ -118,7 +119,7 @@ def result_of(folder: Path, out: Path) -> Result:
 
 
 def row_of(comparison: Comparison) -> tuple[str, ...]:
-    """Return what the table says of an experiment, a text for each of `COLUMNS`."""
+    """Return a row of the table, a text for each of `COLUMNS`."""
     bounds, trust = comparison.bounds, comparison.reliability
     ratio = comparison.decades_ratio
     return (
@@ -139,7 +140,7 @@ def row_of(comparison: Comparison) -> tuple[str, ...]:
 
 
 def best_of(comparison: Comparison, name: str) -> tuple[str, str]:
-    """Return the best setting of a grid, and its test score, in words."""
+    """Return the best setting of a grid and its test score as texts."""
     row = comparison.best_of(name)
     cell = row.choice.cell if row else None
     if cell is None or cell.test is None or comparison.metric is None:
@@ -148,7 +149,7 @@ def best_of(comparison: Comparison, name: str) -> tuple[str, str]:
 
 
 def trials_of(comparison: Comparison) -> str:
-    """Return how many trials have a result, and of how many."""
+    """Return the number of trials with a result, and of all trials where that is more."""
     states = [trial.state for cell in comparison.cells for trial in cell.trials]
     ended = sum(state in ("done", "diverged") for state in states)
     return str(ended) if ended == len(states) else f"{ended} of {len(states)}"
@@ -176,7 +177,7 @@ def _cell(text: str) -> str:
 
 
 def index(results: Sequence[Result]) -> str:
-    """Return the page that leads to the reports; it needs nothing beside them."""
+    """Return the page that links to the reports; it needs no other file."""
     head = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in COLUMNS)
     rows = "\n".join(_html_row(result) for result in results)
     verdicts = "\n".join(_html_verdict(result) for result in results)

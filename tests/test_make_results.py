@@ -13,7 +13,7 @@ import pytest
 
 from epsgrid.report.compare import compare
 from epsgrid.report.files import WrittenReport
-from epsgrid.report.load import load_experiment
+from epsgrid.selection.load import load_experiment
 from epsgrid.store.paths import ExperimentFolder
 from tests.report.simulate import simulate
 

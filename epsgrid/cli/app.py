@@ -14,7 +14,6 @@ from epsgrid.cli.commands import (
     anew,
     convert,
     data,
-    diff,
     export,
     inspect,
     list_plugins,
@@ -112,7 +111,6 @@ _command("probe", probe.probe)
 _command("sweep", sweep.sweep)
 _command("report", report.report)
 _command("inspect", inspect.inspect)
-_command("diff", diff.diff)
 _command("status", status.status)
 _command("retry", anew.retry)
 _command("forget", anew.forget)

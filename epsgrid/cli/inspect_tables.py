@@ -10,7 +10,7 @@ from epsgrid.cli.magnitude_tables import hidden_line, shown_rows
 from epsgrid.cli.sparkline import Axis, shares
 from epsgrid.cli.tables import table
 from epsgrid.report.table import percent, shortened
-from epsgrid.report.words import NOTHING, power
+from epsgrid.selection.formatting import NOTHING, power
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -9,7 +9,7 @@ from epsgrid.cli.console import out
 from epsgrid.cli.fitting import TOGETHER, Column, fitted, glyphs, in_columns, names_column
 from epsgrid.cli.sparkline import Axis
 from epsgrid.cli.tables import report_table
-from epsgrid.report.words import duration
+from epsgrid.selection.formatting import duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from epsgrid.cli import sparkline, tables
 from epsgrid.cli.console import err
 from epsgrid.errors import StoreError
-from epsgrid.report.words import duration
+from epsgrid.selection.formatting import duration
 from epsgrid.stages.running import SweepEvent, SweepPlan, TrialEnded, TrialStarted
 from epsgrid.store.records import EpochRecord, TrialResult, read_epochs
 from epsgrid.store.state import FINISHED

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from epsgrid.cli.tables import table
-from epsgrid.report.words import duration
+from epsgrid.selection.formatting import duration
 from epsgrid.store.state import STATES
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from epsgrid.cli.console import out
-from epsgrid.report.words import duration
+from epsgrid.selection.formatting import duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

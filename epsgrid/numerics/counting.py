@@ -105,7 +105,8 @@ def _members(v: torch.Tensor, histogram: LogHistogram, wanted: set[int]) -> dict
         for slot, (low, high) in ranges.items():
             if keys.is_cpu:  # NumPy selects five times as fast; one unsigned comparison does for both ends
                 unsigned = keys.numpy().view(np.uint64 if wide else np.uint32)
-                found = unsigned[unsigned - unsigned.dtype.type(low + 1) < unsigned.dtype.type(high - low)]
+                first, count = unsigned.dtype.type(low + 1), unsigned.dtype.type(high - low)
+                found = unsigned[np.less(np.subtract(unsigned, first), count)]
                 pieces[slot].append(torch.from_numpy(found.view(keys.numpy().dtype)))
             else:
                 pieces[slot].append(keys[(keys > low) & (keys <= high)])

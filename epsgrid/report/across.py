@@ -1,38 +1,35 @@
 """Several experiments side by side: a row for each, what they say together of the claims, and what does not compare.
 
-A folder that holds no experiment, one that was not swept, or one whose records are damaged is told and does not stop
-the rest. Rows of the same task are only comparable where data, metric and the way to select are the same: where they
-are not, a warning says so.
+A folder that holds no experiment, one that was not swept, or one whose records are damaged is listed with the reason
+and does not stop the rest. Rows of the same task are only comparable where data, metric and the way to select are the
+same: where they are not, a warning says so.
 """
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from epsgrid import codec
 from epsgrid.errors import EpsgridError
-from epsgrid.report.cells import Spread
-from epsgrid.report.claims import ClaimRow, claims
-from epsgrid.report.judged import Run, run_of
-from epsgrid.report.load import load_experiment
-from epsgrid.report.rows import CONVENTIONAL, DEFAULT, NARROWED, REFERENCE, Comparison
+from epsgrid.report.claims import claims
+from epsgrid.report.judgement import Run, run_of
+from epsgrid.report.rows import ClaimRow, Comparison
 from epsgrid.report.text.render import stamp
-from epsgrid.report.verdict import Difference
 from epsgrid.report.whole import whole
-from epsgrid.report.words import Metric
+from epsgrid.selection.cells import CONVENTIONAL, DEFAULT, NARROWED, REFERENCE, Spread
+from epsgrid.selection.difference import Difference
+from epsgrid.selection.formatting import Metric
+from epsgrid.selection.load import load_experiment
 from epsgrid.store.paths import ExperimentFolder
-
-PAGES = ("report.html", "report.md")
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best setting of a grid or of the default ε: in words, and its test metric; None where none can be chosen."""
+    """The best setting of a grid or of the default ε: its label, its ε, and its test metric."""
 
     setting: str
     epsilon: float | None
@@ -45,33 +42,18 @@ class AcrossRow:
 
     Attributes:
         run: name of its folder.
-        folder: where it lies.
-        task: name of the task.
-        model: name of the model.
-        optimizer: name of the optimizer.
-        data: what the data are, in one line.
+        folder: its path.
+        task, model, optimizer, selection, metric, decades_ratio, regret, gain_over_default: as in its `Comparison`.
+        data: the description of the data.
         is_partial: whether they are part of the data, or made up.
-        selection: the split that selects.
-        metric: what it is judged by; None while no trial has a result.
-        answer: is the optimum inside: "yes", "no" or "cannot tell".
-        reason: why.
-        low: lower end of the bounds, the power of ten; None without bounds.
-        high: upper end, likewise.
-        decades_narrowed: of the narrowed grid; None where it was not swept.
-        decades_conventional: likewise.
-        decades_ratio: conventional over narrowed; None unless both were swept.
-        narrowed: best setting; None where there is none.
-        conventional: likewise.
-        default: likewise.
-        reference: likewise, of an optimizer without ε.
-        regret: conventional − narrowed on test.
-        gain_over_default: narrowed − default on test.
+        answer, reason: of its verdict.
+        low, high: the powers of ten at the ends of the bounds; None without bounds.
+        decades_narrowed, decades_conventional: of the grids; None where they were not swept.
+        narrowed, conventional, default, reference: best settings; None where there is none.
         trials: all, each once.
-        unfinished: of these, without a result.
+        unfinished: trials without a result.
         device_seconds: of training, all trials together.
-        probe_seconds: of the probe; None where there is none.
-        saved_trials: by narrowing; None unless both grids were swept.
-        saved_seconds: likewise, the probe counted; None where it is not known.
+        probe_seconds, saved_trials, saved_seconds: as in the comparison's `Costs`.
         page: its own page; None where none was written.
     """
 
@@ -145,50 +127,32 @@ def across(folders: Sequence[Path]) -> Across:
     Args:
         folders: of the experiments; any of them may be none.
     """
-    rows, runs, skipped, names = [], [], [], _names(folders)
-    for path in dict.fromkeys(folders):
+    found: list[tuple[AcrossRow, Run]] = []
+    skipped = []
+    names = {path: path.absolute().name for path in folders}
+    counts = Counter(names.values())
+    for path, own_name in names.items():
+        name = own_name if counts[own_name] == 1 else str(path)
         try:
-            found = _read(path, names[path])
+            stored = load_experiment(ExperimentFolder(path.absolute()))
+            if stored.grid is None:
+                skipped.append(Skipped(str(path), "nothing was swept here yet; `epsgrid sweep` does it"))
+                continue
+            comparison, _ = whole(stored)
         except EpsgridError as error:
             skipped.append(Skipped(str(path), str(error).removeprefix(f"{path.absolute()}: ")))
             continue
-        if isinstance(found, str):
-            skipped.append(Skipped(str(path), found))
-            continue
-        rows.append(found[0])
-        runs.append(found[1])
-    ordered = sorted(zip(rows, runs, strict=True), key=lambda pair: (*_place(pair[0]), pair[0].run))
-    return Across(
-        rows=tuple(row for row, _ in ordered),
-        claims=claims([run for _, run in ordered]),
-        warnings=tuple(_warnings([row for row, _ in ordered])),
-        skipped=tuple(skipped),
-    )
-
-
-def _place(row: AcrossRow) -> tuple[str, str, str]:
-    return row.task, row.model, row.optimizer
-
-
-def _names(folders: Iterable[Path]) -> dict[Path, str]:
-    """Return a name for each folder: its own, or its path where two share theirs."""
-    paths = list(dict.fromkeys(folders))
-    counts = Counter(path.absolute().name for path in paths)
-    return {path: path.absolute().name if counts[path.absolute().name] == 1 else str(path) for path in paths}
-
-
-def _read(path: Path, name: str) -> tuple[AcrossRow, Run] | str:
-    """Return an experiment's row and what claims need of it, or why it has none."""
-    stored = load_experiment(ExperimentFolder(path.absolute()))
-    if stored.grid is None:
-        return "nothing was swept here yet; `epsgrid sweep` does it"
-    comparison, _ = whole(stored)
-    return _row(comparison, path, name), run_of(stored, comparison, name)
+        found.append((_row(comparison, path, name), run_of(stored, comparison, name)))
+    found.sort(key=lambda pair: (pair[0].task, pair[0].model, pair[0].optimizer, pair[0].run))
+    rows = tuple(row for row, _ in found)
+    return Across(rows, claims([run for _, run in found]), tuple(_warnings(rows)), tuple(skipped))
 
 
 def _row(comparison: Comparison, path: Path, name: str) -> AcrossRow:
     trials = {trial.id: trial for cell in comparison.cells for trial in cell.trials}.values()
     grids = {row.name: row.decades for row in comparison.grids}
+    folder = ExperimentFolder(path.absolute()).report_dir
+    pages = (folder / page for page in ("report.html", "report.md"))
     return AcrossRow(
         run=name,
         folder=str(path),
@@ -218,7 +182,7 @@ def _row(comparison: Comparison, path: Path, name: str) -> AcrossRow:
         probe_seconds=comparison.costs.probe_seconds,
         saved_trials=comparison.costs.saved_trials,
         saved_seconds=comparison.costs.saved_seconds,
-        page=_page(path),
+        page=next((str(page) for page in pages if page.is_file()), None),
     )
 
 
@@ -229,36 +193,24 @@ def _best(name: str, comparison: Comparison) -> Best | None:
     return Best(row.choice.cell.words, row.choice.cell.epsilon, row.choice.cell.test)
 
 
-def _page(path: Path) -> str | None:
-    folder = ExperimentFolder(path.absolute()).report_dir
-    return next((str(folder / name) for name in PAGES if (folder / name).is_file()), None)
-
-
-def _warnings(rows: Sequence[AcrossRow]) -> Iterable[str]:
-    """Say which rows do not compare."""
+def _warnings(rows: Sequence[AcrossRow]) -> Iterator[str]:
+    """Yield which rows do not compare."""
     partial = [row.run for row in rows if row.is_partial]
     if partial and len(partial) < len(rows):
         yield f"on part of the data, or on made-up data, and so not to be set beside the others: {_listed(partial)}"
     for task in dict.fromkeys(row.task for row in rows):
         own = [row for row in rows if row.task == task]
-        yield from _mixed(task, "different data", own, lambda row: row.data)
-        judged = [row for row in own if row.metric is not None]
-        yield from _mixed(task, "different metrics", judged, lambda row: row.metric.name if row.metric else "")
-        yield from _mixed(task, "different splits that select", own, lambda row: row.selection)
-
-
-def _mixed(task: str, what: str, rows: Sequence[AcrossRow], key: Callable[[AcrossRow], str]) -> Iterable[str]:
-    values = list(dict.fromkeys(map(key, rows)))
-    if len(values) > 1:
-        parts = [f"{value} ({_listed([row.run for row in rows if key(row) == value])})" for value in values]
-        yield f"{task} was run with {what}, so these rows do not compare: {'; '.join(parts)}"
+        for what, values in (
+            ("different data", {row.run: row.data for row in own}),
+            ("different metrics", {row.run: row.metric.name for row in own if row.metric is not None}),
+            ("different splits that select", {row.run: row.selection for row in own}),
+        ):
+            runs = {value: [run for run in values if values[run] == value] for value in dict.fromkeys(values.values())}
+            if len(runs) > 1:
+                parts = "; ".join(f"{value} ({_listed(names)})" for value, names in runs.items())
+                yield f"{task} was run with {what}, so these rows do not compare: {parts}"
 
 
 def _listed(names: Sequence[str], shown: int = 4) -> str:
     hidden = len(names) - shown
     return ", ".join(names[:shown]) + (f" and {hidden} more" if hidden > 0 else "")
-
-
-def relative(page: str, folder: Path) -> str:
-    """Return the address of a page, seen from a folder."""
-    return Path(os.path.relpath(page, folder.absolute())).as_posix()

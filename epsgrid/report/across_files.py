@@ -11,23 +11,25 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from epsgrid.errors import StoreError
-from epsgrid.report.across import Across, AcrossRow, Best, relative
+from epsgrid.report.across import Across, AcrossRow
 from epsgrid.report.html.page import Section, html_page
 from epsgrid.report.text.across import across_headline, across_tables
 from epsgrid.report.text.latex import latex_file
 from epsgrid.report.text.page import bold, bullets, heading, joined, table_block
-from epsgrid.report.words import count
+from epsgrid.selection.formatting import count
 from epsgrid.store.atomic import readable_json, write_bytes
 from epsgrid.store.paths import ExperimentFolder
 
-VERSION = 1
-TITLE = "Experiments side by side"
+_VERSION = 1
+_TITLE, _PAGES = "Experiments side by side", "Reports of the experiments"
 _PARTIAL = "PART OF THE DATA OR MADE-UP DATA in some rows: their scores do not compare with published ones."
 
 
@@ -47,129 +49,88 @@ def write_across(found: Across, folder: Path) -> WrittenAcross:
     """
     if ExperimentFolder(folder).experiment_json.exists():
         raise StoreError(f"{folder} is the folder of an experiment; name another for the page with --out DIR")
+    stamp = _PARTIAL if any(row.is_partial for row in found.rows) else None
+    pages = {row.run: Path(os.path.relpath(row.page, folder.absolute())).as_posix() for row in found.rows if row.page}
     contents = {
-        "index.html": _html(found, folder),
-        "index.md": _markdown(found, folder),
-        "index.json": readable_json({"version": VERSION, **found.to_json()}) + "\n",
+        "index.html": _html(found, pages, stamp),
+        "index.md": _markdown(found, pages, stamp),
+        "index.json": readable_json({"version": _VERSION, **found.to_json()}) + "\n",
         "index.csv": across_csv(found),
-        "index.tex": latex_file(list(across_tables(found)[:2]), TITLE, [_stamp(found) or ""]),
+        "index.tex": latex_file(list(across_tables(found)[:2]), _TITLE, [stamp or ""]),
     }
     for name, content in contents.items():
         write_bytes(folder / name, content.encode())
     return WrittenAcross(found, tuple(folder / name for name in contents))
 
 
-def _stamp(found: Across) -> str | None:
-    return _PARTIAL if any(row.is_partial for row in found.rows) else None
+def _html(found: Across, pages: Mapping[str, str], stamp: str | None) -> str:
+    """Return the page.
 
-
-def _html(found: Across, folder: Path) -> str:
-    tables, headline = across_tables(found), across_headline(found)
-    per_experiment = len(found.rows) + 1
-    sections = [Section(table.title, (table,), is_open=len(table.rows) <= per_experiment) for table in tables]
+    Args:
+        found: what it says.
+        pages: address of each run's own page, as seen from the folder.
+        stamp: warning about part of the data; None without.
+    """
+    headline = across_headline(found)
+    sections = [
+        Section(table.title, (table,), is_open=len(table.rows) <= len(found.rows) + 1) for table in across_tables(found)
+    ]
+    if pages:
+        sections.append(Section(_PAGES, links=tuple((run, quote(page)) for run, page in pages.items())))
     facts = [("How many", count(len(found.rows), "experiment"))]
     ratios = [row.decades_ratio for row in found.rows if row.decades_ratio is not None]
     if ratios:
         facts.append(("Narrower, at worst", f"{min(ratios):.3g} times"))
     return html_page(
-        title=TITLE,
+        title=_TITLE,
         headline=f"{headline[:1].upper()}{headline[1:]}",
         answer=None,
-        stamp=_stamp(found),
+        stamp=stamp,
         facts=facts,
-        sections=[*sections, *_pages(found, folder)],
+        sections=sections,
         notes=found.warnings,
     )
 
 
-def _markdown(found: Across, folder: Path) -> str:
-    links = [f"- [{row.run}]({relative(row.page, folder)})" for row in found.rows if row.page is not None]
+def _markdown(found: Across, pages: Mapping[str, str], stamp: str | None) -> str:
+    """Return the page in Markdown; the arguments are those of `_html`."""
     blocks = [
-        heading(TITLE),
-        f"> **{stamp}**" if (stamp := _stamp(found)) else "",
+        heading(_TITLE),
+        f"> **{stamp}**" if stamp else "",
         bold(across_headline(found)),
         bullets("Read this first", found.warnings),
         *map(table_block, across_tables(found)),
-        "\n".join(["## Reports of the experiments", "", *links]) if links else "",
+        "\n".join([f"## {_PAGES}", "", *(f"- [{run}]({page})" for run, page in pages.items())]) if pages else "",
     ]
     return joined(blocks)
 
 
-def _pages(found: Across, folder: Path) -> tuple[Section, ...]:
-    links = tuple((row.run, quote(relative(row.page, folder))) for row in found.rows if row.page is not None)
-    return (Section("Reports of the experiments", links=links),) if links else ()
-
-
 def across_csv(found: Across) -> str:
-    """Return one row per experiment as CSV; metrics in their stored unit, empty where not known."""
+    """Return one row per experiment as CSV, "" without any; metrics in their stored unit, empty where not known."""
+    rows = [_csv_row(row) for row in found.rows]
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(_CSV_COLUMNS), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(dict(zip(_CSV_COLUMNS, _values(row), strict=True)) for row in found.rows)
+    if rows:
+        writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
     return buffer.getvalue()
 
 
-_CSV_COLUMNS = (
-    "run",
-    "task",
-    "model",
-    "optimizer",
-    "partial_data",
-    "selection",
-    "metric",
-    "answer",
-    "low",
-    "high",
-    "decades_narrowed",
-    "decades_conventional",
-    "decades_ratio",
-    *(
-        f"{name}_{what}"
-        for name in ("narrowed", "conventional", "default")
-        for what in ("epsilon", "test", "sd", "seeds")
-    ),
-    "reference_test",
-    *(f"{name}{end}" for name in ("regret", "gain_over_default") for end in ("", "_low", "_high")),
-    "trials",
-    "unfinished",
-    "device_seconds",
-    "probe_seconds",
-    "saved_trials",
-    "saved_seconds",
-)
-
-
-def _values(row: AcrossRow) -> list[Any]:
-    bests = [value for best in (row.narrowed, row.conventional, row.default) for value in _best(best)]
-    gaps = [value for gap in (row.regret, row.gain_over_default) for value in (gap.mean, gap.low, gap.high)]
-    return [
-        row.run,
-        row.task,
-        row.model,
-        row.optimizer,
-        str(row.is_partial).lower(),
-        row.selection,
-        row.metric.name if row.metric else None,
-        row.answer,
-        row.low,
-        row.high,
-        row.decades_narrowed,
-        row.decades_conventional,
-        row.decades_ratio,
-        *bests,
-        _best(row.reference)[1],
-        *gaps,
-        row.trials,
-        row.unfinished,
-        row.device_seconds,
-        row.probe_seconds,
-        row.saved_trials,
-        row.saved_seconds,
-    ]
-
-
-def _best(best: Best | None) -> tuple[Any, ...]:
-    if best is None:
-        return (None, None, None, None)
-    test = best.test
-    return (best.epsilon, *((test.mean, test.sd, test.n) if test else (None, None, None)))
+def _csv_row(row: AcrossRow) -> dict[str, Any]:
+    values: dict[str, Any] = {name: getattr(row, name) for name in ("run", "task", "model", "optimizer")}
+    values["partial_data"] = str(row.is_partial).lower()
+    values["selection"] = row.selection
+    values["metric"] = row.metric.name if row.metric else None
+    values |= {name: getattr(row, name) for name in ("answer", "low", "high")}
+    values |= {f"decades_{name}": getattr(row, f"decades_{name}") for name in ("narrowed", "conventional", "ratio")}
+    for name, best in (("narrowed", row.narrowed), ("conventional", row.conventional), ("default", row.default)):
+        test = best.test if best else None
+        values[f"{name}_epsilon"] = best.epsilon if best else None
+        values |= {f"{name}_test": None, f"{name}_sd": None, f"{name}_seeds": None}
+        if test is not None:
+            values |= {f"{name}_test": test.mean, f"{name}_sd": test.sd, f"{name}_seeds": test.n}
+    values["reference_test"] = row.reference.test.mean if row.reference and row.reference.test else None
+    for name, gap in (("regret", row.regret), ("gain_over_default", row.gain_over_default)):
+        values |= {name: gap.mean, f"{name}_low": gap.low, f"{name}_high": gap.high}
+    spent = ("trials", "unfinished", "device_seconds", "probe_seconds", "saved_trials", "saved_seconds")
+    return values | {name: getattr(row, name) for name in spent}

@@ -19,14 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from epsgrid.report.cells import Cell, Spread
 from epsgrid.report.html.experiment_page import experiment_page
-from epsgrid.report.load import StoredExperiment
 from epsgrid.report.pictures import FIGURES, render_figures
 from epsgrid.report.rows import Comparison
 from epsgrid.report.text.latex import latex_tables
 from epsgrid.report.text.page import page
 from epsgrid.report.whole import whole
+from epsgrid.selection.cells import Cell, Spread
+from epsgrid.selection.load import StoredExperiment
 from epsgrid.store.atomic import readable_json, store_errors, write_bytes
 
 VERSION = 1

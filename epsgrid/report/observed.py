@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from epsgrid.numerics.series import Series
-from epsgrid.report.cells import Cell, TrialRow
-from epsgrid.report.load import StoredExperiment, load_observations
 from epsgrid.report.numbers.adaptable import adaptable_numbers
 from epsgrid.report.numbers.over_time import drift
-from epsgrid.report.rows import DEFAULT, NARROWED, BestRow, ObservedRow
+from epsgrid.report.rows import ObservedRow
+from epsgrid.selection.best import BestRow
+from epsgrid.selection.cells import DEFAULT, NARROWED, Cell, TrialRow
+from epsgrid.selection.load import StoredExperiment
+from epsgrid.store import observations
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Observed:
     Attributes:
         name: whose trial it is: "narrowed" or "default".
         cell: its setting.
-        trial: itself.
+        trial: its scores.
         series: its snapshots; at least one.
     """
 
@@ -31,30 +33,30 @@ class Observed:
 
 
 def observed(stored: StoredExperiment, rows: Sequence[BestRow]) -> tuple[Observed, ...]:
-    """Return the trials to show; a setting that is chosen twice is shown once.
+    """Return the trials to show, of each setting the first seed that was observed.
+
+    A setting that is chosen twice is shown once. The files are large, so only those of the trials shown are read.
 
     Args:
         stored: the experiment.
         rows: the best settings.
 
     Raises:
-        CorruptRecordError: the observations of one of these trials are damaged.
+        StoreError: a newer version of epsgrid wrote the observations of one of these trials.
+        CorruptRecordError: they are damaged; the message names the file.
     """
     found: list[Observed] = []
     for name in (NARROWED, DEFAULT):
         cell = next((row.choice.cell for row in rows if row.name == name), None)
-        if cell is not None and all(cell is not other.cell for other in found):
-            found += _of_cell(stored, name, cell)
+        if cell is None or any(cell is other.cell for other in found):
+            continue
+        for trial in cell.trials:
+            path = stored.folder.trial(trial.id).observations_jsonl
+            series = observations.read(path) if trial.state == "done" else None
+            if series is not None and series.snapshots:
+                found.append(Observed(name, cell, trial, series))
+                break
     return tuple(found)
-
-
-def _of_cell(stored: StoredExperiment, name: str, cell: Cell) -> list[Observed]:
-    """Return the cell's first seed that was observed; none where none was."""
-    for trial in cell.trials:
-        series = load_observations(stored, trial.id) if trial.state == "done" else None
-        if series is not None and series.snapshots:
-            return [Observed(name, cell, trial, series)]
-    return []
 
 
 def observed_row(each: Observed, stored: StoredExperiment, optimizer: str) -> ObservedRow:
@@ -62,7 +64,7 @@ def observed_row(each: Observed, stored: StoredExperiment, optimizer: str) -> Ob
     snapshots = each.series.snapshots
     shares = adaptable_numbers(each.series, optimizer=optimizer)
     drifts = drift(each.series, stored.bounds) if stored.bounds else ()
-    moved, ends = drifts[-1:], [end for row in drifts for end in (row.low_moved, row.high_moved) if end is not None]
+    ends = [end for row in drifts for end in (row.low_moved, row.high_moved) if end is not None]
     return ObservedRow(
         name=each.name,
         id=each.trial.id,
@@ -73,7 +75,7 @@ def observed_row(each: Observed, stored: StoredExperiment, optimizer: str) -> Ob
         last=snapshots[-1].epoch,
         adaptable_first=shares.total[0] if shares else None,
         adaptable_last=shares.total[-1] if shares else None,
-        low_moved=moved[0].low_moved if moved else None,
-        high_moved=moved[0].high_moved if moved else None,
+        low_moved=drifts[-1].low_moved if drifts else None,
+        high_moved=drifts[-1].high_moved if drifts else None,
         most_moved=max(map(abs, ends), default=None),
     )

@@ -12,7 +12,6 @@ from epsgrid.report.batches import measured_batches
 from epsgrid.report.drawing import alts
 from epsgrid.report.drawing.adaptable import draw_adaptable
 from epsgrid.report.drawing.bands import draw_bands
-from epsgrid.report.drawing.batch_curves import draw_batch_curves
 from epsgrid.report.drawing.course import draw_course
 from epsgrid.report.drawing.curves import draw_curves
 from epsgrid.report.drawing.fractions import draw_fractions
@@ -22,10 +21,8 @@ from epsgrid.report.drawing.ledger import draw_ledger
 from epsgrid.report.drawing.magnitudes import draw_magnitudes
 from epsgrid.report.drawing.map import draw_map
 from epsgrid.report.drawing.style import to_pdf, to_png, to_svg
-from epsgrid.report.load import StoredExperiment
 from epsgrid.report.numbers.adaptable import adaptable_numbers
 from epsgrid.report.numbers.bands import band_numbers
-from epsgrid.report.numbers.batch_curves import batch_curve_numbers, described
 from epsgrid.report.numbers.batch_figure import magnitude_numbers
 from epsgrid.report.numbers.figures import curve_numbers, histogram_numbers
 from epsgrid.report.numbers.fractions import fraction_numbers
@@ -35,7 +32,9 @@ from epsgrid.report.numbers.maps import map_numbers
 from epsgrid.report.numbers.over_time import course_numbers
 from epsgrid.report.observed import Observed
 from epsgrid.report.rendered import RenderedFigure
-from epsgrid.report.rows import DEFAULT, Comparison
+from epsgrid.report.rows import Comparison
+from epsgrid.selection.cells import DEFAULT
+from epsgrid.selection.load import StoredExperiment
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
 _OF_DEFAULT = f"-{DEFAULT}"
 FIGURES = (
     *("metric", "map", "learning", "ledger", "histograms", "course", "fractions"),
-    *("batch-magnitudes", "batch-curves"),
+    "batch-magnitudes",
     *("bands", "adaptable", f"bands{_OF_DEFAULT}", f"adaptable{_OF_DEFAULT}"),
 )
 """Names of all figures a report may have."""
@@ -76,10 +75,6 @@ _LEDGER_CAPTION = "Each search as if it were run alone: trials that belong to bo
 _BATCH_MAGNITUDES_CAPTION = (
     "Percentiles of each layer's √v̂ over an epoch, against the batch size. From the spec's batch size on, dashed: "
     "where nothing but noise would take them; dotted: nothing but signal."
-)
-_BATCH_CURVES_CAPTION = (
-    "Mean over seeds, shaded by the standard deviation, at equal epochs: where a rule keeps the course of training, "
-    "its curves lie on that of the base."
 )
 _BANDS_CAPTION = (
     "Percentiles of √v̂ while {} trained, all layers of a kind together; zeros are left out. The bounds are the probe's."
@@ -178,10 +173,6 @@ def _of_batches(stored: StoredExperiment, comparison: Comparison) -> Iterator[_P
         numbers, title = magnitude_numbers(measured), "Gradient magnitudes against batch size"
         alt = comparison.batches.exponents.verdict if comparison.batches.exponents else ""
         yield _Picture("batch-magnitudes", title, _BATCH_MAGNITUDES_CAPTION, alt, lambda: draw_magnitudes(numbers))
-    curves = batch_curve_numbers(stored, comparison.batches.trained)
-    if curves is not None:
-        alt, title = described(curves), "One setting at several batch sizes, epoch by epoch"
-        yield _Picture("batch-curves", title, _BATCH_CURVES_CAPTION, alt, lambda: draw_batch_curves(curves))
 
 
 def _of_training(each: Observed, stored: StoredExperiment, optimizer: str) -> Iterator[_Picture]:

@@ -7,60 +7,18 @@ beside it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 from epsgrid import codec
+from epsgrid.numerics.magnitudes import Bound, LayerStatistics, high_rank, low_rank
 from epsgrid.numerics.statistics import Interval
 from epsgrid.report.batches import BatchesRow
-from epsgrid.report.cells import Cell, Choice, Spread, Tally
-from epsgrid.report.spent import CostRow
 from epsgrid.report.trust import KindRow, ReliabilityRow
-from epsgrid.report.verdict import Difference, Verdict
-from epsgrid.report.words import Metric
-
-if TYPE_CHECKING:
-    from epsgrid.report.claims import ClaimRow
-    from epsgrid.report.confirm import Confirmation
-
-NARROWED, CONVENTIONAL, DEFAULT, REFERENCE = "narrowed", "conventional", "default", "reference"
-BOUNDARY, ESTIMATE = "boundary", "estimate"
-TOLERANCE = 1e-9
-"""Relative; ε values are powers of ten, so anything between rounding and a decade would do."""
-
-
-@dataclass(frozen=True)
-class BoundRow:
-    """One end of the ε range.
-
-    Attributes:
-        magnitude: in √v̂ units.
-        epsilon: the same as an ε of the optimizer, not rounded.
-        decade: the power of ten the grid uses.
-        layers: the layers that set it.
-        entries: non-zero entries of the first of them.
-        is_extreme: the layer is so small that its minimum or maximum stands in for the percentile.
-    """
-
-    magnitude: float
-    epsilon: float
-    decade: float
-    layers: tuple[str, ...]
-    entries: int
-    is_extreme: bool
-
-
-@dataclass(frozen=True)
-class LayerRow:
-    """What was measured on one parameter tensor; `low` and `high` in √v̂ units, None unless measured."""
-
-    name: str
-    shape: tuple[int, ...]
-    entries: int
-    nonzero: int
-    low: float | None
-    high: float | None
-    status: str
-    kind: str
+from epsgrid.selection.best import BestRow
+from epsgrid.selection.cells import Cell, Spread, Tally
+from epsgrid.selection.difference import Difference
+from epsgrid.selection.formatting import Metric
+from epsgrid.selection.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -68,22 +26,40 @@ class BoundsRow:
     """The measured bounds.
 
     Attributes:
-        low: lower end.
-        high: upper end.
+        low, high: the ends.
         decades: powers of ten from end to end.
         tail_fraction: share of the non-zero entries beyond each end, per layer.
         placement: where ε enters the optimizer's update.
-        layers: all layers.
+        layers: all layers, without their histograms.
         skipped: layers that do not count, as (name, status).
     """
 
-    low: BoundRow
-    high: BoundRow
+    low: Bound
+    high: Bound
     decades: tuple[float, ...]
     tail_fraction: float
     placement: str
-    layers: tuple[LayerRow, ...]
+    layers: tuple[LayerStatistics, ...]
     skipped: tuple[tuple[str, str], ...]
+
+    @property
+    def low_is_minimum(self) -> bool:
+        """Whether the layer that sets the lower end is so small that its minimum stands in for the percentile."""
+        return low_rank(self.low.entries, self.tail_fraction) == 0
+
+    @property
+    def high_is_maximum(self) -> bool:
+        """Whether the layer that sets the upper end is so small that its maximum stands in for the percentile."""
+        return high_rank(self.high.entries, self.tail_fraction) == self.high.entries - 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the bounds as plain JSON values."""
+        document = codec.to_document(self)
+        document["low"]["is_extreme"] = self.low_is_minimum
+        document["high"]["is_extreme"] = self.high_is_maximum
+        for layer in document["layers"]:
+            del layer["histogram"]
+        return document
 
 
 @dataclass(frozen=True)
@@ -91,10 +67,8 @@ class GridRow:
     """One grid.
 
     Attributes:
-        name: such as "narrowed".
         epsilons: its ε values, rising; empty for the ε-free reference.
         decades: number of powers of ten among them.
-        tally: how its trials stand and what they cost.
     """
 
     name: str
@@ -104,68 +78,13 @@ class GridRow:
 
 
 @dataclass(frozen=True)
-class OtherRow:
-    """A score kept beside the metric, such as a second way to compute BLEU, over the done seeds of a cell.
-
-    Attributes:
-        name: of the score.
-        selecting: on the split that selects; None where no seed has a finite one.
-        test: on the test split, likewise.
-    """
-
-    name: str
-    selecting: Spread | None
-    test: Spread | None
-
-
-@dataclass(frozen=True)
-class BestRow:
-    """The best cell of one way to search: a grid, the default ε, the two ends of the bounds, or a point estimate.
-
-    Attributes:
-        name: "narrowed", "conventional", "reference", "default", "boundary" or "estimate".
-        choice: the cell and how many there were to choose from.
-        note: what a reader must know about it; None otherwise.
-        others: what else its trials were scored by.
-        label: the point estimates that name this ε; "" for the other ways.
-        interval: of the mean test metric over the seeds; None without a score.
-        regret: best swept setting − this one, on test: positive where this way of searching loses; None until compared.
-        cost: what the search takes by itself; None likewise.
-    """
-
-    name: str
-    choice: Choice
-    note: str | None
-    others: tuple[OtherRow, ...] = ()
-    label: str = ""
-    interval: Interval | None = None
-    regret: Difference | None = None
-    cost: CostRow | None = None
-
-    @property
-    def is_grid(self) -> bool:
-        """Whether the way to search is a grid that was swept."""
-        return self.name not in (DEFAULT, BOUNDARY, ESTIMATE)
-
-    @property
-    def words(self) -> str:
-        """The way to search, in words."""
-        named = {DEFAULT: "default ε", BOUNDARY: "bounds' two ends", ESTIMATE: f"estimate: {self.label}"}
-        return named.get(self.name, self.name)
-
-
-@dataclass(frozen=True)
 class EstimateRow:
     """An ε estimated from the probe alone, and what it loses against the swept optimum.
 
     Attributes:
-        name: of the estimate.
-        formula: how it is computed.
-        epsilon: the optimizer's own ε, not rounded.
-        decade: the power of ten nearest to it.
+        name, formula, epsilon, decade: as in `PointEstimate`.
         is_trained: whether that decade is part of a grid.
-        learning_rate: the one that is best there; None where nothing can be chosen.
-        test: the test metric there; None likewise.
+        learning_rate, test: the best one at that decade, and the test metric; None where nothing can be chosen.
         regret: best swept − there, on test: positive where the estimate loses.
     """
 
@@ -203,10 +122,9 @@ class AdaptiveRow:
     """Share of the measured entries with √v̂ above an ε: those whose step still adapts; the rest move as in SGD.
 
     Attributes:
-        epsilon: the optimizer's own.
-        magnitude: what it is in units of √v̂.
+        epsilon, magnitude: in the optimizer's own ε and in units of √v̂.
         share: of all entries.
-        of_moving: of those that are not zero; a zero, as of a word that was never read, adapts at no ε and never moves.
+        of_moving: of those that are not zero; a zero, as of a word never read, adapts at no ε and never moves.
     """
 
     epsilon: float
@@ -221,18 +139,14 @@ class ObservedRow:
 
     Attributes:
         name: whose trial it is: "narrowed" or "default".
-        id: of the trial.
-        cell: its setting in words.
-        seed: as in the spec.
+        id, cell, seed: of the trial; the cell is its label.
         snapshots: how many were kept.
-        first: epochs done at the first; None where not known.
-        last: likewise, at the last.
-        adaptable_first: share of the entries with √v̂ above the trial's ε at the first, in [0, 1]; None if not kept.
-        adaptable_last: likewise, at the last.
-        low_moved: decades by which the published rule's lower bound lies above that of the probe at the last snapshot;
-            negative below; None where nothing was probed or could be measured.
-        high_moved: likewise, the upper bound.
-        most_moved: decades by which either bound was farthest from the probe's at any snapshot; None likewise.
+        first, last: epochs done at the first and the last snapshot; None where not known.
+        adaptable_first, adaptable_last: share of the entries with √v̂ above the trial's ε there; None if not kept.
+        low_moved, high_moved: decades by which the published rule's bounds lie above those of the probe at the last
+            snapshot; negative below; None where nothing was probed or could be measured.
+        most_moved: decades by which either bound was farthest from the probe's at any snapshot; None where no snapshot
+            has bounds.
     """
 
     name: str
@@ -261,18 +175,71 @@ class TrialNote:
 
 
 @dataclass(frozen=True)
+class ConfirmedRow:
+    """A winner on fresh seeds.
+
+    Attributes:
+        name: of the winner: a grid, or "default".
+        cell: with its trials on the fresh seeds alone.
+        chosen_from: number of cells it was chosen from.
+        when_chosen: test metric on the seeds that chose it; None where that is not there any more.
+        interval: of the mean test metric on the fresh seeds; None without a score.
+        is_current: whether the stored results would choose the same setting now.
+    """
+
+    name: str
+    cell: Cell
+    chosen_from: int
+    when_chosen: Spread | None
+    interval: Interval | None
+    is_current: bool
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """The winners compared on fresh seeds.
+
+    Attributes:
+        seeds: the fresh ones.
+        rows: a row for each winner.
+        regret, gain_over_default: conventional − narrowed and narrowed − default, on fresh seeds alone.
+        notes: what a reader must know, a sentence each.
+    """
+
+    seeds: tuple[int, ...]
+    rows: tuple[ConfirmedRow, ...]
+    regret: Difference
+    gain_over_default: Difference
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ClaimRow:
+    """What one run, or all of them together, say about a claim.
+
+    Attributes:
+        claim, statement: short name of the claim, and what is claimed.
+        numbers: what the answer rests on, or why there is none.
+        run: whose numbers they are; several where they were compared.
+    """
+
+    claim: str
+    statement: str
+    answer: Literal["reproduced", "not reproduced", "undecided"]
+    numbers: str
+    run: str
+
+
+@dataclass(frozen=True)
 class Comparison:
     """All that a report says about one experiment.
 
     Attributes:
-        experiment: its name.
-        task: name of the task.
-        model: name of the model.
-        optimizer: name of the optimizer.
+        experiment, task, model, optimizer: their names.
         data_description: what the data are, in one line.
         selection: the split that selects: "validation", or "test" in the published protocol.
         metric: None while no trial has a result.
-        verdict: does the best ε lie inside the bounds?
+        verdict: whether the best ε lies inside the bounds.
         bounds: None where there are none.
         reliability: how far the bounds can be trusted; None where that was not looked at.
         kinds: the bounds of each kind of layer; empty where kinds are not known.
@@ -285,13 +252,13 @@ class Comparison:
         confirmed: the winners on fresh seeds; None where that was not asked for.
         costs: trials and seconds.
         adaptive: per swept ε, the share of entries that still adapt.
-        observed: what was seen of the gradient magnitudes during training; empty where nothing was kept.
+        observed: the gradient magnitudes during training; empty where none were kept.
         cells: all cells.
         loose_ends: trials that failed, diverged or have no result.
         notes: what else a reader must know, a sentence each.
         scoring: how scores were computed where their names do not say it, as (what, how).
         provenance: where the numbers come from, as (what, value).
-        batches: what is known of other batch sizes; None where nothing is.
+        batches: bounds and trials at other batch sizes; None where there are none.
         claims: what the experiment says about the paper's claims; filled in together with `observed`.
     """
 
@@ -326,7 +293,9 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """Return the comparison as plain JSON values."""
-        return codec.to_document(self)
+        bounds = None if self.bounds is None else self.bounds.to_json()
+        reliability = None if self.reliability is None else self.reliability.to_json()
+        return {**codec.to_document(self), "bounds": bounds, "reliability": reliability}
 
     def grid(self, name: str) -> GridRow | None:
         """Return a grid by its name, or None where it was not swept."""

@@ -1,24 +1,23 @@
 """How far the bounds can be trusted and what they are for each kind of layer, as rows.
 
-What the rows say was worked out and stored by the probe; here it is only put into an order a reader can follow.
+The probe has computed and stored all of it; here it is put into an order that a reader can follow.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from epsgrid.numerics.bounds import EpsilonBounds, Reliability, Verdict
-from epsgrid.numerics.estimates import PointEstimate, point_estimates
-from epsgrid.numerics.magnitudes import OTHER, Bound, LayerStatus, bounds_of
+from epsgrid import codec
+from epsgrid.numerics.bounds import EpsilonBounds, Verdict
+from epsgrid.numerics.magnitudes import OTHER, LayerStatus, bounds_of
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.trajectory import settled_after
-from epsgrid.numerics.variants import Variant
 
-AS_MEASURED = "as measured"
 MOSTLY = 0.5
-"""Share of rounding noise from which on a layer has no say in a point estimate."""
-
+"""Share of rounding noise from which on a layer counts as nothing else, and has no say in a point estimate."""
 _CHOICES = {
     "tail": "tail of {}",
     "seed": "{}",
@@ -35,12 +34,10 @@ class VariantRow:
 
     Attributes:
         kind: which choice, as in `Variant.kind`; "" for the bounds as they were measured.
-        choice: the choice in words.
-        low: lower end, the power of ten.
-        high: upper end, likewise.
-        decades: powers of ten from end to end.
-        low_moved: decades by which the unrounded lower end lies above that of the bounds; negative below.
-        high_moved: likewise, the upper end.
+        choice: a label of the choice.
+        low, high: the ends as powers of ten.
+        decades: number of powers of ten from end to end.
+        low_moved, high_moved: decades by which the unrounded ends lie above those of the bounds; negative below.
     """
 
     kind: str
@@ -53,14 +50,6 @@ class VariantRow:
 
 
 @dataclass(frozen=True)
-class NoiseRow:
-    """A layer with entries whose gradient is only rounding noise, and which share of its non-zero entries they are."""
-
-    layer: str
-    share: float
-
-
-@dataclass(frozen=True)
 class ReliabilityRow:
     """How far the bounds can be trusted.
 
@@ -69,11 +58,10 @@ class ReliabilityRow:
         reasons: why, a sentence each.
         variants: the bounds as they were measured, then those under other choices; without those of single kinds of
             layer, which are `KindRow`s.
-        settled_after: steps of the probe after which the decades of the bounds were those of the end; None where they
-            were not followed.
-        steps: steps of the probe; None likewise.
-        noise: the layers with rounding noise.
-        noise_checked: whether it was looked for and could be told.
+        settled_after, steps: steps of the probe after which the decades of the bounds were those of the end, and all
+            its steps; None where they were not followed.
+        noise: share of rounding noise among the non-zero entries, by layer; layers without any are left out.
+        noise_checked: whether rounding noise was looked for and could be told.
     """
 
     verdict: Verdict
@@ -81,8 +69,13 @@ class ReliabilityRow:
     variants: tuple[VariantRow, ...]
     settled_after: int | None
     steps: int | None
-    noise: tuple[NoiseRow, ...]
+    noise: Mapping[str, float]
     noise_checked: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as plain JSON values."""
+        noise = [{"layer": layer, "share": share} for layer, share in self.noise.items()]
+        return {**codec.to_document(self), "noise": noise}
 
 
 @dataclass(frozen=True)
@@ -93,10 +86,8 @@ class KindRow:
         kind: such as "convolution".
         layers: number of layers of that kind that were measured.
         entries: their finite non-zero entries together.
-        low: lower end, ε of the optimizer, not rounded.
-        high: upper end, likewise.
-        low_layer: the layer that sets it, the first where they tie.
-        high_layer: likewise.
+        low, high: the ends, ε of the optimizer, not rounded.
+        low_layer, high_layer: the layers that set them, the first where they tie.
     """
 
     kind: str
@@ -113,13 +104,31 @@ def reliability_row(bounds: EpsilonBounds) -> ReliabilityRow | None:
     found = bounds.reliability
     if found is None:
         return None
+    choices = [("", "as measured", bounds.low, bounds.high)]
+    choices += [
+        (variant.kind, _CHOICES[variant.kind].format(variant.label), variant.low, variant.high)
+        for variant in found.variants
+        if variant.kind != "kind"
+    ]
+    variants = tuple(
+        VariantRow(
+            kind=kind,
+            choice=choice,
+            low=low.decade,
+            high=high.decade,
+            decades=round(math.log10(high.decade / low.decade)) + 1,
+            low_moved=math.log10(low.epsilon / bounds.low.epsilon),
+            high_moved=math.log10(high.epsilon / bounds.high.epsilon),
+        )
+        for kind, choice, low, high in choices
+    )
     return ReliabilityRow(
         verdict=found.verdict,
         reasons=found.reasons,
-        variants=_variants(bounds, found),
+        variants=variants if len(variants) > 1 else (),
         settled_after=settled_after(found.course) if found.course else None,
         steps=found.course.steps[-1] if found.course and found.course.steps else None,
-        noise=tuple(NoiseRow(layer, share) for layer, share in found.noise.items()),
+        noise=found.noise,
         noise_checked=found.noise_checked,
     )
 
@@ -131,51 +140,16 @@ def kind_rows(bounds: EpsilonBounds, placement: Placement) -> tuple[KindRow, ...
         bounds: with their layers.
         placement: where the optimizer adds its ε.
     """
-    kinds = dict.fromkeys(layer.kind for layer in bounds.layers if layer.status is LayerStatus.MEASURED)
+    measured = [layer for layer in bounds.layers if layer.status is LayerStatus.MEASURED]
+    kinds = dict.fromkeys(layer.kind for layer in measured)
     if not set(kinds) - {OTHER}:
         return ()
-    return tuple(_kind_row(kind, bounds, placement) for kind in kinds)
-
-
-def _kind_row(kind: str, bounds: EpsilonBounds, placement: Placement) -> KindRow:
-    layers = [layer for layer in bounds.layers if layer.kind == kind and layer.status is LayerStatus.MEASURED]
-    ends = bounds_of(layers, placement)
-    assert ends is not None
-    low, high = ends
-    nonzero = sum(layer.nonzero for layer in layers)
-    return KindRow(kind, len(layers), nonzero, low.epsilon, high.epsilon, low.layers[0], high.layers[0])
-
-
-def _variants(bounds: EpsilonBounds, found: Reliability) -> tuple[VariantRow, ...]:
-    variants = [variant for variant in found.variants if variant.kind != "kind"]
-    if not variants:
-        return ()
-    return (_variant_row("", AS_MEASURED, bounds.low, bounds.high, bounds), *(_varied(v, bounds) for v in variants))
-
-
-def _varied(variant: Variant, bounds: EpsilonBounds) -> VariantRow:
-    choice = _CHOICES[variant.kind].format(variant.label)
-    return _variant_row(variant.kind, choice, variant.low, variant.high, bounds)
-
-
-def _variant_row(kind: str, choice: str, low: Bound, high: Bound, bounds: EpsilonBounds) -> VariantRow:
-    return VariantRow(
-        kind=kind,
-        choice=choice,
-        low=low.decade,
-        high=high.decade,
-        decades=round(math.log10(high.decade / low.decade)) + 1,
-        low_moved=math.log10(low.epsilon / bounds.low.epsilon),
-        high_moved=math.log10(high.epsilon / bounds.high.epsilon),
-    )
-
-
-def estimates(bounds: EpsilonBounds, placement: Placement) -> tuple[PointEstimate, ...]:
-    """Return ε as it would be chosen without a sweep; layers that are mostly rounding noise have no say.
-
-    Args:
-        bounds: with their layers.
-        placement: where the optimizer adds its ε.
-    """
-    noise = bounds.reliability.noise if bounds.reliability else {}
-    return point_estimates(bounds.layers, placement, [layer for layer, share in noise.items() if share >= MOSTLY])
+    rows = []
+    for kind in kinds:
+        layers = [layer for layer in measured if layer.kind == kind]
+        ends = bounds_of(layers, placement)
+        assert ends is not None
+        low, high = ends
+        nonzero = sum(layer.nonzero for layer in layers)
+        rows.append(KindRow(kind, len(layers), nonzero, low.epsilon, high.epsilon, low.layers[0], high.layers[0]))
+    return tuple(rows)

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from epsgrid.report.claims import claims
 from epsgrid.report.compare import compare
-from epsgrid.report.judged import run_of
-from epsgrid.report.load import StoredExperiment
+from epsgrid.report.judgement import run_of
 from epsgrid.report.observed import Observed, observed, observed_row
 from epsgrid.report.rows import Comparison
+from epsgrid.selection.load import StoredExperiment
 
 
 def whole(stored: StoredExperiment) -> tuple[Comparison, tuple[Observed, ...]]:

@@ -15,10 +15,9 @@ from epsgrid.errors import DataError, ScalingError, SpecError
 from epsgrid.executors import StopRequest
 from epsgrid.grids._plan import REFERENCE, Plan
 from epsgrid.numerics.scaling import RULES, Rule, is_square_root
-from epsgrid.report.cells import Choice, best, of_grid, read_cells, read_metric
-from epsgrid.report.load import load_experiment
-from epsgrid.report.rows import NARROWED
-from epsgrid.report.words import power
+from epsgrid.selection.cells import NARROWED, Choice, best, of_grid, read_cells, read_metric
+from epsgrid.selection.formatting import power
+from epsgrid.selection.load import load_experiment
 from epsgrid.spec.model import Spec
 from epsgrid.spec.trial import Trial, trial_identity
 from epsgrid.stages.batch_sizes import with_base
@@ -213,7 +212,7 @@ def _best(folder: ExperimentFolder, *, has_epsilon: bool) -> Setting | None:
         return None
     stored = load_experiment(folder)
     grid = NARROWED if has_epsilon else REFERENCE
-    choice: Choice = best(of_grid(grid, read_cells(stored, None)), read_metric(stored))
+    choice: Choice = best(of_grid(grid, read_cells(stored)), read_metric(stored))
     if choice.cell is None:
         return None
     lacking = f", of which {choice.incomplete} cells lack trials" if choice.incomplete else ""

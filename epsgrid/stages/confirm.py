@@ -8,17 +8,16 @@ the new ones are trained.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from epsgrid.errors import StoreError
 from epsgrid.executors import StopRequest
 from epsgrid.grids._plan import Plan
-from epsgrid.report.cells import Cell
-from epsgrid.report.compare import compare
-from epsgrid.report.load import StoredExperiment, load_experiment
-from epsgrid.report.rows import DEFAULT, BestRow, Comparison
-from epsgrid.report.words import count
+from epsgrid.selection.best import BestRow, best_rows
+from epsgrid.selection.cells import DEFAULT, Cell, read_cells, read_metric
+from epsgrid.selection.formatting import count
+from epsgrid.selection.load import StoredExperiment, load_experiment
 from epsgrid.spec.trial import Trial, trial_identity
 from epsgrid.stages.experiment import Asked, enter, prepare_data
 from epsgrid.stages.running import SweepEvent, SweepPlan, SweepSummary, train_planned, with_states
@@ -54,17 +53,18 @@ def plan_confirm(asked: Asked, seeds: int) -> ConfirmPlan:
         DataError: the data are missing or damaged.
     """
     stored = load_experiment(asked.folder)
-    comparison = compare(stored)
-    winners = _winners(comparison)
-    used = sorted({trial.seed for cell in comparison.cells for trial in cell.trials})
+    cells = read_cells(stored)
+    rows = [row for row in best_rows(stored, cells, read_metric(stored)) if row.is_grid or row.name == DEFAULT]
+    winners = _winners(rows)
+    used = sorted({trial.seed for cell in cells for trial in cell.trials})
     fresh = _fresh(seeds, {*used, *asked.spec.sweep.seeds})
     planned = _plan(asked, winners, fresh)
-    chosen = {row.name: row.choice for row in comparison.best if row.name in _names(winners)}
+    chosen = {row.name: row.choice for row in rows if row.name in _names(winners)}
     record = ConfirmRecord(
         optimizer=asked.spec.optimizer.name,
         seeds=fresh,
         cells=planned.trials,
-        selection=comparison.selection,
+        selection=stored.experiment.spec["training"]["selection"],
         selection_seeds=tuple(used),
         chosen_from={name: choice.candidates for name, choice in chosen.items()},
         grid_checksum=_checksum(stored),
@@ -122,9 +122,8 @@ def planned_again(asked: Asked) -> tuple[Trial, ...]:
 _Winners = Mapping[tuple[float, float | None], tuple[Cell, tuple[str, ...]]]
 
 
-def _winners(comparison: Comparison) -> _Winners:
+def _winners(rows: Sequence[BestRow]) -> _Winners:
     """Return the chosen cells by their place, each with the names of what chose it."""
-    rows = [row for row in comparison.best if row.is_grid or row.name == DEFAULT]
     found: dict[tuple[float, float | None], tuple[Cell, tuple[str, ...]]] = {}
     for row in rows:
         if (cell := row.choice.cell) is not None:
@@ -135,7 +134,7 @@ def _winners(comparison: Comparison) -> _Winners:
     return found
 
 
-def _why_none(rows: list[BestRow]) -> str:
+def _why_none(rows: Sequence[BestRow]) -> str:
     reasons = dict.fromkeys(f"{row.words}: {row.choice.unknown}" for row in rows)
     return "; ".join(reasons) or "nothing was swept here yet; `epsgrid sweep` does it"
 

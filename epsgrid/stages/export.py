@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from epsgrid import exporters
 from epsgrid.errors import StoreError
 from epsgrid.exporters._space import Kind, Space, space_of
-from epsgrid.report.load import parsed_bounds
+from epsgrid.selection.load import parsed_bounds
 from epsgrid.stages.experiment import read_experiment
 from epsgrid.stages.export_target import target_of
 from epsgrid.stages.probe import read_probe

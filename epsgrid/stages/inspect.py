@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from epsgrid.errors import StoreError, UnknownNameError
 from epsgrid.plugins import nearest
-from epsgrid.report.load import parsed_bounds
-from epsgrid.report.words import power
+from epsgrid.selection.formatting import power
+from epsgrid.selection.load import parsed_bounds
 from epsgrid.spec.trial import Trial
 from epsgrid.stages.experiment import read_experiment
 from epsgrid.stages.probe import read_probe

@@ -8,7 +8,7 @@ from pathlib import Path
 from epsgrid.report.across import across
 from epsgrid.report.across_files import WrittenAcross, write_across
 from epsgrid.report.files import WrittenReport, write_report
-from epsgrid.report.load import load_experiment
+from epsgrid.selection.load import load_experiment
 from epsgrid.store.paths import ExperimentFolder
 
 

@@ -13,7 +13,7 @@ from epsgrid.numerics.bounds import EpsilonBounds, estimate_bounds
 from epsgrid.numerics.histogram import MANTISSA_BITS, LogHistogram, bin_count
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, high_rank, low_rank
 from epsgrid.numerics.placement import Placement
-from epsgrid.report.load import StoredExperiment, load_experiment
+from epsgrid.selection.load import StoredExperiment, load_experiment
 from epsgrid.spec.trial import Trial
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import (

@@ -1,9 +1,10 @@
-"""Bounds at several batch sizes, of layers whose law is known: exponents, misses, verdict, figure."""
+"""Bounds at several batch sizes, of layers whose law is known: exponents, scaling errors, verdict, figure."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from epsgrid.report.numbers.batch_figure import magnitude_numbers
 from epsgrid.report.text.exponents import exponent_tables
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import BatchBoundsRecord
+from tests.report.kept import trusted
 from tests.report.simulate import measured, probe_record
 from tests.report.test_drawing import assert_legible
 
@@ -35,7 +37,7 @@ def layer(name: str, kind: str, middle: float, law: Law, size: int, seed: int, s
     level = 1 + 0.2 * np.random.default_rng(seed).random()
     roots = middle * level * law(size) * 10 ** np.linspace(-0.75, 0.75, 500) * 10 ** (scatter * rng.standard_normal())
     found = measured(name, (500,), (roots**2).astype(np.float32))
-    return LayerStatistics(**{**vars(found), "kind": kind})
+    return replace(found, kind=kind)
 
 
 def batches(
@@ -45,11 +47,9 @@ def batches(
     sizes: tuple[int, ...] = SIZES,
     seeds: tuple[int, ...] = SEEDS,
     scatter: float = 0.005,
-    placements: dict[int, Placement] | None = None,
     **changes: object,
 ) -> MeasuredBatches:
     """Two layers, of which the first sets the lower and the second the upper bound."""
-    placements = placements or dict.fromkeys(sizes, Placement.outside())
     bounds: dict[tuple[int, int], EpsilonBounds] = {}
     for size in sizes:
         for seed in seeds:
@@ -58,11 +58,10 @@ def batches(
                 layer("high.bias", "bias", 1e-1, high, size, seed, scatter),
                 LayerStatistics.unmeasured("frozen.weight", (3,), LayerStatus.FROZEN, "dense"),
             ]
-            bounds[size, seed] = estimate_bounds(layers, placements[size])
+            bounds[size, seed] = estimate_bounds(layers, Placement.outside())
     record = BatchBoundsRecord(BASE, sizes, seeds, None)
     steps = {size: 8192 // size for size in sizes}
-    made = MeasuredBatches(record, bounds, placements, steps, "adam", clipped=False)
-    return MeasuredBatches(**{**vars(made), **changes})
+    return replace(MeasuredBatches(record, bounds, steps, "adam", clipped=False), **changes)
 
 
 @pytest.mark.parametrize(
@@ -89,22 +88,15 @@ def test_much_scatter_or_no_interval_cannot_tell():
     assert any("two sizes and one seed leave no interval" in note for note in rows.notes)
 
 
-def test_layers_and_kinds_have_their_own_exponents_and_an_unmeasured_one_has_none():
+def test_layers_have_their_own_exponents_and_an_unmeasured_one_has_none():
     rows = exponent_rows(batches(NOISE, SIGNAL))
     noise, signal, frozen = rows.layers
     assert [noise.median.regime, signal.median.regime] == ["noise-dominated", "signal-dominated"]
-    assert (frozen.low, frozen.median, frozen.high, frozen.miss) == (None, None, None, None)
-    assert noise.miss < 0.02
-    assert signal.miss == pytest.approx(math.log10(2), abs=0.02), "√4 too low or too high"
-    assert [(row.name, row.layers, row.low.regime) for row in rows.kinds] == [
-        ("dense", 1, "noise-dominated"),
-        ("bias", 1, "signal-dominated"),
-    ]
-    assert "by kind of layer safe: dense, not safe: bias" in rows.verdict
+    assert (frozen.low, frozen.median, frozen.high) == (None, None, None)
     assert "in their median 1 of 2 layers are noise-dominated, 1 signal-dominated" in rows.verdict
 
 
-def test_misses_are_those_of_carrying_by_hand():
+def test_scaling_errors_are_those_computed_by_hand():
     found = batches(NOISE, SIGNAL)
     rows = exponent_rows(found)
     for row in rows.sizes:
@@ -117,20 +109,12 @@ def test_misses_are_those_of_carrying_by_hand():
             for seed in SEEDS
         ]
         assert row.high_miss.mean == pytest.approx(np.mean(by_hand), abs=1e-9)
-        assert row.carried_high == pytest.approx(found.bounds[BASE, 0].high.epsilon / math.sqrt(row.batch_size / BASE))
         assert row.kappa == row.batch_size / BASE
-
-
-def test_an_epsilon_in_place_is_carried_to_itself_with_its_decay():
-    """ε = (1 − β₂)·b²: b² falls by κ, and 1 − β₂ rises by it."""
-    placements = {size: Placement.in_place(1 - 0.001 * size / BASE) for size in SIZES}
-    rows = exponent_rows(batches(placements=placements))
-    assert [row.carried_low for row in rows.sizes] == pytest.approx([rows.sizes[1].low] * 3, rel=1e-6)
 
 
 def test_a_batch_that_is_much_of_the_data_few_gradients_and_clipping_are_told():
     found = batches(steps={16: 64, 64: 16, 256: 4}, clipped=True)
-    found = MeasuredBatches(**{**vars(found), "record": BatchBoundsRecord(BASE, SIZES, SEEDS, 1024)})
+    found = replace(found, record=BatchBoundsRecord(BASE, SIZES, SEEDS, 1024))
     notes = " ".join(exponent_rows(found).notes)
     assert "batch 256 is 25 % of the data: drawn without replacement, its noise is 13 % smaller" in notes
     assert "mean square of only 4 gradients" in notes
@@ -139,15 +123,10 @@ def test_a_batch_that_is_much_of_the_data_few_gradients_and_clipping_are_told():
 
 
 def test_a_layer_that_is_rounding_noise_is_marked():
-    from tests.report.kept import trusted
-
     found = batches()
-    bounds = dict(found.bounds)
-    own = bounds[BASE, 0]
-    reliability = trusted(own)
-    marked = type(reliability)(**{**vars(reliability), "noise": {"low.weight": 1.0}})
-    bounds[BASE, 0] = type(own)(**{**vars(own), "reliability": marked})
-    rows = exponent_rows(MeasuredBatches(**{**vars(found), "bounds": bounds}))
+    own = found.bounds[BASE, 0]
+    marked = replace(own, reliability=replace(trusted(own), noise={"low.weight": 1.0}))
+    rows = exponent_rows(replace(found, bounds={**found.bounds, (BASE, 0): marked}))
     assert [row.is_rounding_noise for row in rows.layers] == [True, False, False]
     assert exponent_tables(rows)[-1].rows[0][0] == "low.weight (rounding noise)"
 
@@ -164,14 +143,13 @@ def test_records_on_disk_are_read_back_whole(tmp_path):
     assert read.steps == {64: 11, 256: 11}
 
 
-def test_tables_show_bounds_kinds_and_layers():
-    sizes, kinds, layers = exponent_tables(exponent_rows(batches(NOISE, SIGNAL)))
+def test_tables_show_bounds_and_layers():
+    sizes, layers = exponent_tables(exponent_rows(batches(NOISE, SIGNAL)))
     assert [row[0] for row in sizes.rows] == ["16", "64 (spec)", "256"]
-    assert sizes.rows[1][5:7] == ("–", "–")
-    assert sizes.points[0].startswith("carrying by 1/√κ is safe between batch 16 and 256 for the lower bound only")
-    assert [row[0] for row in kinds.rows] == ["dense", "bias"]
-    assert layers.rows[2][3:] == ("–", "–", "–", "–", "–")
-    for table in (sizes, kinds, layers):
+    assert sizes.rows[1][5] == sizes.rows[1][8] == "–"
+    assert sizes.points[0].startswith("scaling bounds by 1/√κ between batch 16 and 256: safe for the lower bound only;")
+    assert layers.rows[2][3:] == ("–", "–", "–", "–")
+    for table in (sizes, layers):
         assert all(len(row) == len(table.columns) for row in table.rows)
 
 

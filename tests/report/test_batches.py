@@ -1,4 +1,4 @@
-"""One setting at several batch sizes: gaps, curves and what forgetting ε costs, on simulated trials of known truth."""
+"""One setting at several batch sizes: gaps and what forgetting ε costs, on simulated trials of known truth."""
 
 from __future__ import annotations
 
@@ -10,24 +10,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from epsgrid.report.batches import batches_row, mean_course, trained_batches, widest_gap
+from epsgrid.report.batches import batches_row, trained_batches
 from epsgrid.report.claims import claims
 from epsgrid.report.compare import compare
-from epsgrid.report.drawing.batch_curves import draw_batch_curves
-from epsgrid.report.drawing.style import to_svg
-from epsgrid.report.judged import run_of
-from epsgrid.report.load import StoredExperiment, load_experiment
-from epsgrid.report.numbers.batch_curves import batch_curve_numbers, described
-from epsgrid.report.text.batches import batches_tables
+from epsgrid.report.judgement import run_of
 from epsgrid.report.text.render import tables
-from epsgrid.report.words import Metric
+from epsgrid.selection.load import StoredExperiment, load_experiment
 from epsgrid.spec.trial import Trial
 from epsgrid.store.paths import ExperimentFolder
-from epsgrid.store.records import BatchesRecord, EpochRecord, Scores, TrialFailure, append_epoch
+from epsgrid.store.records import BatchesRecord, TrialFailure
 from tests.report.simulate import result, simulate
-from tests.report.test_drawing import assert_legible
 
-SEEDS, EPOCHS = (0, 1, 2), 4
+SEEDS = (0, 1, 2)
 PLACES = {
     (64, "base"): 0.90,
     (16, "sqrt"): 0.895,
@@ -36,15 +30,13 @@ PLACES = {
     (256, "linear"): 0.80,
     (256, "sqrt-keep-epsilon"): 0.88,
 }
-ACCURACY = Metric("accuracy", "max", "%")
 
 
-def score(place: tuple[int, str], seed: int, epoch: int = EPOCHS) -> float:
-    """Of a seed at an epoch: seeds differ, alike everywhere but for a little; curves rise and differ most at first."""
+def score(place: tuple[int, str], seed: int) -> float:
+    """Of a seed: seeds differ, alike everywhere but for a little."""
     common = 0.01 * np.random.default_rng(seed).standard_normal()
     own = 0.001 * np.random.default_rng([seed, place[0], len(place[1])]).standard_normal()
-    late = 0.3 * (EPOCHS - epoch) / EPOCHS * (1 + (PLACES[64, "base"] - PLACES[place]))
-    return PLACES[place] + common + own - late
+    return PLACES[place] + common + own
 
 
 def batched(root: Path, metric: tuple[str, str, str] = ("accuracy", "max", "%"), **outcomes: str) -> StoredExperiment:
@@ -80,9 +72,6 @@ def _store(folder: ExperimentFolder, cell: Trial, metric: tuple[str, str, str], 
     last = score(place, cell.seed)
     ended = result(cell, "diverged" if outcome == "diverged" else (last, last - 0.01), metric=metric)
     ended.write(trial.result_json)
-    for epoch in range(1, EPOCHS + 1):
-        scores = Scores(0.5, score(place, cell.seed, epoch))
-        append_epoch(trial.metrics_jsonl, EpochRecord(epoch, 0.5, scores, None, 1e-3, 1.0))
 
 
 def test_gaps_are_paired_by_seed_against_the_base(tmp_path):
@@ -94,25 +83,6 @@ def test_gaps_are_paired_by_seed_against_the_base(tmp_path):
         low, high = stats.t.interval(0.95, len(SEEDS) - 1, np.mean(gaps), stats.sem(gaps))
         assert (row.gap.mean, row.gap.low, row.gap.high) == pytest.approx((np.mean(gaps), low, high))
     assert trained.rows[0].gap.mean == 0.0
-
-
-def test_the_widest_gap_is_looked_for_along_the_whole_curve(tmp_path):
-    trained = trained_batches(batched(tmp_path))
-    row = next(row for row in trained.rows if (row.batch_size, row.rule) == (256, "linear"))
-    by_hand = [
-        np.mean([score((256, "linear"), seed, epoch) - score((64, "base"), seed, epoch) for seed in SEEDS])
-        for epoch in range(1, EPOCHS + 1)
-    ]
-    assert row.widest.epoch == 1 + int(np.argmax(np.abs(by_hand)))
-    assert row.widest.gap == pytest.approx(by_hand[row.widest.epoch - 1])
-
-
-def test_rules_are_judged_by_their_worst_batch_size(tmp_path):
-    sqrt, linear, keep = trained_batches(batched(tmp_path)).rules
-    assert [rule.rule for rule in (sqrt, linear, keep)] == ["sqrt", "linear", "sqrt-keep-epsilon"]
-    assert (sqrt.gap_at, linear.gap_at) == (16, 256)
-    assert abs(sqrt.gap) < 0.01 < 0.09 < abs(linear.gap)
-    assert sqrt.sizes == (16, 256)
 
 
 def test_forgetting_epsilon_is_the_paired_difference_of_the_two_square_root_rules(tmp_path):
@@ -127,7 +97,6 @@ def test_a_small_metric_is_turned_so_that_a_gap_above_zero_is_better(tmp_path):
     # The grid's own trials are accuracies; those of the batch sizes are read apart from them.
     row = next(row for row in trained_batches(stored).rows if (row.batch_size, row.rule) == (256, "linear"))
     assert row.gap.mean > 0.09
-    assert row.widest.gap > 0
 
 
 def test_the_grids_report_is_the_same_with_and_without_trials_at_other_batch_sizes(tmp_path):
@@ -149,13 +118,13 @@ def test_an_experiment_of_batch_sizes_alone_is_not_asked_for_the_claims_about_gr
 
 
 def test_diverged_and_failed_trials_are_told_and_leave_the_rest(tmp_path):
-    trained = trained_batches(batched(tmp_path, b256linear1="diverged", b16sqrt0="failed"))
+    stored = batched(tmp_path, b256linear1="diverged", b16sqrt0="failed")
+    trained = trained_batches(stored)
     rows = {(row.batch_size, row.rule): row for row in trained.rows}
     assert "diverged on 1 of 3 seeds" in rows[256, "linear"].gap.unknown
     assert rows[16, "sqrt"].gap.n == 2
-    table = batches_tables(batches_row(load_experiment(ExperimentFolder(tmp_path))))[-1]
+    (table,) = [each for each in tables(compare(stored)) if each.title == "Batch sizes: one setting at each"]
     assert any("2/3 (1 diverged)" in row for row in table.rows)
-    assert any("linear: furthest" in point and "1 trials diverged" in point for point in table.points)
 
 
 def test_the_table_says_what_was_carried_how(tmp_path):
@@ -163,7 +132,7 @@ def test_the_table_says_what_was_carried_how(tmp_path):
     (table,) = [each for each in tables(comparison) if each.title == "Batch sizes: one setting at each"]
     assert all(len(row) == len(table.columns) for row in table.rows)
     assert table.rows[0][:4] == ("base", "64", "1e-3", "1e-3")
-    assert table.rows[0][-3:] == ("–", "–", "–")
+    assert table.rows[0][-2:] == ("–", "–")
     assert table.rows[2][0] == "sqrt: optimizer.betas [0.6, 0.996]"
     gain = np.mean([score((256, "sqrt"), seed) - score((256, "sqrt-keep-epsilon"), seed) for seed in SEEDS])
     words = f"ε moved along against ε kept, batch 256: +{100 * gain:.2f} points on test, 95 % interval +"
@@ -178,29 +147,3 @@ def test_nothing_is_shown_before_a_trial_has_a_result(tmp_path):
         trial.result_json.unlink(missing_ok=True)
     assert trained_batches(load_experiment(stored.folder)) is None
     assert batches_row(load_experiment(stored.folder)) is None
-
-
-def test_epochs_that_a_seed_has_not_reached_do_not_count_for_a_gap():
-    there, base = {0: {1: 0.5, 2: 0.9}, 1: {1: 0.5}}, {0: {1: 0.4, 2: 0.1}, 1: {1: 0.4}}
-    assert widest_gap(there, base, ACCURACY).epoch == 1
-    assert widest_gap(there, {2: {1: 0.4}}, ACCURACY) is None
-    assert mean_course(there)[1].n == 2
-    assert mean_course(there)[2].n == 1
-
-
-def test_the_figure_has_a_panel_for_each_rule_and_is_legible(tmp_path):
-    stored = batched(tmp_path)
-    numbers = batch_curve_numbers(stored, trained_batches(stored))
-    assert [(panel.rule, [curve.batch_size for curve in panel.curves]) for panel in numbers.panels] == [
-        ("sqrt", [16, 256]),
-        ("linear", [16, 256]),
-        ("sqrt-keep-epsilon", [256]),
-    ]
-    epoch, spread = numbers.panels[1].curves[1].points[0]
-    values = [score((256, "linear"), seed, 1) for seed in SEEDS]
-    assert (epoch, spread.mean, spread.sd) == (1, pytest.approx(np.mean(values)), pytest.approx(np.std(values, ddof=1)))
-    assert "the base, batch 64: 90." in described(numbers)
-    figure = draw_batch_curves(numbers)
-    assert_legible(figure)
-    assert to_svg(draw_batch_curves(numbers)) == to_svg(figure)
-    assert batch_curve_numbers(stored, None) is None

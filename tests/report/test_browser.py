@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from epsgrid.report import write_report
+from epsgrid.report.files import write_report
 from epsgrid.report.html.page import Section, html_page
 from epsgrid.report.table import Table
 from tests.report.simulate import Outcome, peaked

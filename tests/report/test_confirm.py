@@ -10,10 +10,9 @@ import pytest
 from scipy import stats
 
 from epsgrid.report.compare import compare
-from epsgrid.report.confirm import Confirmation
-from epsgrid.report.load import load_experiment
-from epsgrid.report.rows import Comparison
+from epsgrid.report.rows import Comparison, Confirmation
 from epsgrid.report.text.confirm import confirmed_tables
+from epsgrid.selection.load import load_experiment
 from epsgrid.spec.trial import Trial
 from epsgrid.store.records import ConfirmRecord
 from tests.report.simulate import Outcome, Truth, peaked, result, simulate, trial_id

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from epsgrid.errors import StoreError
-from epsgrid.report import StoredExperiment, compare, headline, stamp, write_report
+from epsgrid.report.compare import compare
+from epsgrid.report.files import write_report
 from epsgrid.report.rendered import RenderedFigure
 from epsgrid.report.text.bounds import layers_table
 from epsgrid.report.text.page import page
-from epsgrid.report.text.render import cells_table, tables
+from epsgrid.report.text.render import cells_table, headline, stamp, tables
+from epsgrid.selection.load import StoredExperiment
 from tests.report.simulate import Outcome, peaked, simulate
 
 SMALL = {"rates": (1e-3,), "seeds": (0, 1), "narrowed": (1e-3,), "conventional": (1e-8, 1e-3)}

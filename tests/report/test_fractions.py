@@ -11,8 +11,8 @@ import pytest
 from epsgrid.numerics.bounds import estimate_bounds
 from epsgrid.numerics.placement import Placement
 from epsgrid.report.compare import compare
-from epsgrid.report.load import load_experiment
 from epsgrid.report.numbers.fractions import FractionNumbers, fraction_numbers
+from epsgrid.selection.load import load_experiment
 from tests.report.simulate import layer, measured, probe_record, simulate
 
 ROOTS = {

@@ -10,11 +10,10 @@ import pytest
 
 from epsgrid.numerics.bounds import Verdict
 from epsgrid.report.compare import compare
-from epsgrid.report.confirm import Confirmation, ConfirmedRow
 from epsgrid.report.html.glance import answer_in_words, at_a_glance
-from epsgrid.report.rows import Comparison
+from epsgrid.report.rows import Comparison, Confirmation, ConfirmedRow
 from epsgrid.report.trust import ReliabilityRow
-from epsgrid.report.verdict import unknown_difference
+from epsgrid.selection.difference import unknown_difference
 from tests.report.simulate import Outcome, peaked, simulate
 
 SMALL = {"rates": (1e-3, 1e-2), "seeds": (0, 1)}

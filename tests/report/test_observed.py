@@ -10,11 +10,11 @@ import pytest
 
 from epsgrid.errors import CorruptRecordError
 from epsgrid.numerics.placement import Placement
-from epsgrid.report import StoredExperiment, compare, write_report
-from epsgrid.report.files import WrittenReport
-from epsgrid.report.load import load_experiment
+from epsgrid.report.compare import compare
+from epsgrid.report.files import WrittenReport, write_report
 from epsgrid.report.text.page import page
 from epsgrid.report.text.render import tables
+from epsgrid.selection.load import StoredExperiment, load_experiment
 from epsgrid.store import observations
 from epsgrid.store.records import Scores
 from tests.report.kept import probed, series, trusted
@@ -79,27 +79,16 @@ def test_the_first_seed_that_was_observed_is_shown(tmp_path: Path) -> None:
 
 
 def test_without_snapshots_there_is_nothing_of_training(tmp_path: Path) -> None:
-    written = write_report(watched(tmp_path, {}))
-    assert figures(written.files) == SEARCH
-    assert "During training" not in written.files[1].read_text(encoding="utf-8")
-
-
-def test_a_file_without_snapshots_counts_as_none(tmp_path: Path) -> None:
     stored = watched(tmp_path, {})
-    path = stored.folder.trial(trial_id(1e-3, 1e-3, 0)).observations_jsonl
-    observations.write(path, series(snapshots=0))
-    assert figures(write_report(stored).files) == SEARCH
-
-
-def test_figures_of_snapshots_that_are_gone_are_removed(tmp_path: Path) -> None:
-    stored = watched(tmp_path, {})
+    observations.write(stored.folder.trial(trial_id(1e-3, 1e-3, 0)).observations_jsonl, series(snapshots=0))
     stored.folder.report_dir.mkdir()
     for name in [*SEARCH, *TRAINING]:
         (stored.folder.report_dir / f"{name}.svg").write_text("of an earlier report")
     written = write_report(stored)
-    there = {path.name for path in stored.folder.report_dir.iterdir()}
-    assert there == {path.name for path in written.files}
-    assert "bands.svg" not in there
+    assert figures(written.files) == SEARCH
+    assert {path.name for path in stored.folder.report_dir.iterdir()} == {path.name for path in written.files}
+    assert "During training" not in written.files[1].read_text(encoding="utf-8")
+    assert not [table for table in tables(written.comparison) if table.title.startswith("Further scores")]
 
 
 def test_damaged_snapshots_are_named_and_not_dropped(tmp_path: Path) -> None:
@@ -126,7 +115,7 @@ def scored(tmp_path: Path, signature: str | None = "nrefs:1|tok:13a", **changes:
     return load_experiment(stored.folder)
 
 
-def test_further_scores_are_shown_at_the_best_settings(tmp_path: Path) -> None:
+def test_further_scores_are_shown_at_the_best_settings_and_stored(tmp_path: Path) -> None:
     comparison = compare(scored(tmp_path))
     table = next(table for table in tables(comparison) if table.title.startswith("Further scores"))
     assert table.columns == ("search", "score", "validation", "test")
@@ -137,29 +126,10 @@ def test_further_scores_are_shown_at_the_best_settings(tmp_path: Path) -> None:
     assert table.note == ("at the same epochs and seeds as the metric; sacrebleu signature of bleu: nrefs:1|tok:13a")
     assert "| narrowed | bleu\\_13a |" in page(comparison, {}) or "| narrowed | bleu_13a |" in page(comparison, {})
     assert r"Sacrebleu" not in table.note and r"nrefs:1\|tok:13a" in page(comparison, {})
-
-
-def test_further_scores_are_in_the_document(tmp_path: Path) -> None:
-    document = json.loads(json.dumps(compare(scored(tmp_path)).to_json(), allow_nan=False))
+    document = json.loads(json.dumps(comparison.to_json(), allow_nan=False))
     (perplexity, bleu) = document["best"][0]["others"]
     assert (perplexity["name"], perplexity["test"], bleu["test"]["mean"]) == ("perplexity", None, 28.5)
     assert document["scoring"] == [["sacrebleu signature of bleu", "nrefs:1|tok:13a"]]
-
-
-def test_selection_on_test_shows_one_column_of_further_scores(tmp_path: Path) -> None:
-    comparison = compare(scored(tmp_path, selection="test"))
-    table = next(table for table in tables(comparison) if table.title.startswith("Further scores"))
-    assert table.columns == ("search", "score", "test")
-    assert ("narrowed", "bleu_13a", "28.50 ± 0.71") in table.rows
-
-
-def test_signatures_without_further_scores_stand_below_the_metric(tmp_path: Path) -> None:
-    stored = simulate(tmp_path, **SMALL)  # type: ignore[arg-type]
-    trial, result = next(iter(stored.results.items()))
-    changed = replace(result, provenance={**result.provenance, "scoring": {"how": "one way"}})
-    changed.write(stored.folder.trial(trial).result_json)
-    best = tables(compare(load_experiment(stored.folder)))[0]
-    assert best.note is not None and best.note.endswith("; how: one way")
 
 
 def test_different_signatures_are_all_told(tmp_path: Path) -> None:
@@ -169,9 +139,3 @@ def test_different_signatures_are_all_told(tmp_path: Path) -> None:
     replace(result, provenance={**result.provenance, "scoring": mixed}).write(stored.folder.trial(trial).result_json)
     comparison = compare(load_experiment(stored.folder))
     assert comparison.scoring == (("sacrebleu signature of bleu", "nrefs:1|tok:13a or nrefs:1|tok:none"),)
-
-
-def test_without_further_scores_there_is_no_table(tmp_path: Path) -> None:
-    comparison = compare(simulate(tmp_path, **SMALL))  # type: ignore[arg-type]
-    assert not [table for table in tables(comparison) if table.title.startswith("Further scores")]
-    assert comparison.scoring == ()

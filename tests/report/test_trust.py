@@ -5,19 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from epsgrid.numerics.bounds import EpsilonBounds, Verdict
 from epsgrid.numerics.estimates import FORMULAS
 from epsgrid.numerics.placement import Placement
-from epsgrid.report.compare import Comparison, compare, estimate_rows
-from epsgrid.report.load import load_experiment
-from epsgrid.report.table import Table
+from epsgrid.report.compare import bounds_row, compare, estimate_rows
+from epsgrid.report.rows import Comparison
 from epsgrid.report.text.bounds import estimates_table, kinds_table, layers_table, reliability_table
 from epsgrid.report.text.page import page
 from epsgrid.report.text.render import tables
-from epsgrid.report.trust import estimates, kind_rows, reliability_row
+from epsgrid.report.trust import kind_rows, reliability_row
+from epsgrid.selection.load import load_experiment
 from tests.report import simulate
 from tests.report.kept import SMALL, probed, trusted
 from tests.report.simulate import Outcome, peaked
@@ -28,10 +27,6 @@ ADAM = Placement.outside()
 def with_reliability(verdict: Verdict = "medium") -> EpsilonBounds:
     bounds = probed()
     return replace(bounds, reliability=trusted(bounds, verdict))
-
-
-def test_what_was_not_looked_at_gives_no_row() -> None:
-    assert reliability_row(probed()) is None
 
 
 def test_a_row_tells_what_each_choice_does_to_the_bounds() -> None:
@@ -51,11 +46,12 @@ def test_a_row_tells_what_each_choice_does_to_the_bounds() -> None:
     measured, other = by_choice["as measured"], by_choice["seed 1"]
     assert (measured.low, measured.high, measured.decades) == (1e-5, 0.1, 5)
     assert (other.low, other.decades, other.low_moved, other.high_moved) == pytest.approx((1e-4, 4, 1.0, 0.0))
-    assert [(noise.layer, noise.share) for noise in row.noise] == [("conv.bias", 1.0)]
+    assert row.to_json()["noise"] == [{"layer": "conv.bias", "share": 1.0}]
 
 
 def test_without_variants_there_is_no_row_of_the_bounds_alone() -> None:
     bounds = probed()
+    assert reliability_row(bounds) is None
     row = reliability_row(replace(bounds, reliability=replace(trusted(bounds), variants=(), course=None, noise={})))
     assert row is not None and row.variants == ()
     table = reliability_table(row)
@@ -95,20 +91,8 @@ def test_kinds_that_nobody_knows_are_not_listed() -> None:
     bounds = probed([replace(layer, kind="other") for layer in SMALL])
     assert kind_rows(bounds, ADAM) == ()
     assert kinds_table(()) is None
-    assert "kind" not in layers_table(row_of(bounds)).columns
-
-
-def row_of(bounds: EpsilonBounds):  # type: ignore[no-untyped-def]
-    from epsgrid.report.compare import _bounds
-    from epsgrid.report.load import StoredExperiment
-
-    record = simulate.probe_record(bounds, ADAM)
-    stored = StoredExperiment(None, None, record, bounds, None, {}, {}, {}, ())  # type: ignore[arg-type]
-    return _bounds(stored)
-
-
-def test_layers_are_listed_with_their_kinds_where_they_are_known() -> None:
-    table = layers_table(row_of(probed()))
+    assert "kind" not in layers_table(bounds_row(bounds, ADAM)).columns
+    table = layers_table(bounds_row(probed(), ADAM))
     assert table.columns[:3] == ("layer", "kind", "shape")
     assert table.rows[0][:2] == ("conv.weight", "convolution")
 
@@ -116,12 +100,12 @@ def test_layers_are_listed_with_their_kinds_where_they_are_known() -> None:
 def test_layers_of_rounding_noise_have_no_say_in_the_estimates() -> None:
     bounds = probed()
     noisy = replace(bounds, reliability=replace(trusted(bounds), noise={"head.weight": 1.0, "conv.bias": 0.1}))
-    found = {estimate.name: estimate.epsilon for estimate in estimates(noisy, ADAM)}
-    plain = {estimate.name: estimate.epsilon for estimate in estimates(bounds, ADAM)}
+    found = {estimate.name: estimate.epsilon for estimate in estimate_rows(noisy, ADAM)}
+    plain = {estimate.name: estimate.epsilon for estimate in estimate_rows(bounds, ADAM)}
     assert list(found) == list(FORMULAS)
     assert found["middle"] > plain["middle"]  # head.weight set the lower bound
     without = probed([layer for layer in SMALL if layer.name != "head.weight"])
-    assert found == {estimate.name: estimate.epsilon for estimate in estimates(without, ADAM)}
+    assert found == {estimate.name: estimate.epsilon for estimate in estimate_rows(without, ADAM)}
 
 
 def simulated(tmp_path: Path, bounds: EpsilonBounds, **changes: object) -> Comparison:
@@ -139,17 +123,6 @@ def test_the_regret_of_an_estimate_is_what_its_decade_loses(tmp_path: Path) -> N
     assert middle.regret.mean == pytest.approx(0.03, abs=0.004)
     assert middle.regret.low is not None and middle.regret.low > 0
     assert (upper.decade, upper.regret.mean) == (0.1, pytest.approx(0.03, abs=0.004))
-
-
-def test_regret_is_positive_where_the_estimate_loses_whatever_the_direction(tmp_path: Path) -> None:
-    def perplexity(rate: float, epsilon: float | None, seed: int) -> Outcome:
-        score = 60 + 3 * abs(np.log10(epsilon or 1.0) + 2) + 0.1 * seed
-        return score, score
-
-    rows = simulated(tmp_path, probed(), truth=perplexity, metric=("perplexity", "min", "")).estimates
-    found = {row.name: (row.decade, row.regret.mean) for row in rows}
-    assert found["middle"] == (1e-3, pytest.approx(3.0))
-    assert found["upper"] == (0.1, pytest.approx(3.0))
 
 
 def test_the_best_swept_setting_has_no_regret(tmp_path: Path) -> None:
@@ -193,12 +166,8 @@ def test_the_page_and_the_document_hold_all_of_it(tmp_path: Path) -> None:
     assert "\n- with seed 1 the lower bound would be 1e-4, one decade higher\n" in text
     assert "\n| seed 1 | 1e-4 | 0.1 | 4 | +1.0, 0 |\n" in text
     assert "\n| convolution | 1 | 4,000 |" in text
+    assert all(len(row) == len(table.columns) for table in tables(comparison) for row in table.rows)
     document = comparison.to_json()
     assert document["reliability"]["verdict"] == "medium"
     assert [row["kind"] for row in document["kinds"]] == ["convolution", "bias", "dense"]
     assert {row["name"] for row in document["estimates"]} == set(FORMULAS)
-
-
-def test_every_row_fits_its_columns(tmp_path: Path) -> None:
-    made: tuple[Table, ...] = tables(simulated(tmp_path, with_reliability()))
-    assert all(len(row) == len(table.columns) for table in made for row in table.rows)

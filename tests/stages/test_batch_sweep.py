@@ -3,7 +3,7 @@
 import pytest
 
 from epsgrid.errors import ScalingError, SpecError
-from epsgrid.report.load import load_experiment
+from epsgrid.selection.load import load_experiment
 from epsgrid.spec.trial import trial_id, trial_identity
 from epsgrid.stages import anew
 from epsgrid.stages import sweep as sweep_stage

@@ -9,8 +9,8 @@ import pytest
 
 from epsgrid.errors import StoreError
 from epsgrid.report.compare import compare
-from epsgrid.report.load import load_experiment
 from epsgrid.report.text.render import tables
+from epsgrid.selection.load import load_experiment
 from epsgrid.stages import anew
 from epsgrid.stages.confirm import FIRST_FRESH_SEED, confirm, plan_confirm, with_trial_states
 from epsgrid.stages.experiment import Asked, enter, prepare_data, resolve

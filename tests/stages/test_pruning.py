@@ -9,8 +9,8 @@ import pytest
 
 from epsgrid.errors import ExecutionError, SpecError
 from epsgrid.report.compare import compare
-from epsgrid.report.load import load_experiment
 from epsgrid.report.text.render import tables
+from epsgrid.selection.load import load_experiment
 from epsgrid.spec.model import Prune
 from epsgrid.stages import pruning as module
 from epsgrid.stages.anew import chosen, start_over, train_again

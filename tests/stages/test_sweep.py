@@ -9,8 +9,8 @@ from epsgrid.errors import SpecError, StoreError
 from epsgrid.executors import JobEnded, JobStarted
 from epsgrid.numerics.precision import underflow_warning
 from epsgrid.report.compare import compare
-from epsgrid.report.load import load_experiment
 from epsgrid.report.text.render import cells_table, tables
+from epsgrid.selection.load import load_experiment
 from epsgrid.stages import probe as probe_stage
 from epsgrid.stages.experiment import resolve
 from epsgrid.stages.running import SweepPlan, TrialEnded, TrialStarted, slots_of

@@ -169,7 +169,7 @@ def _document(found: ProbeReport) -> dict[str, Any]:
         "seconds": record.cost_seconds,
         "data": record.data_description,
         "bounds": record.bounds_json,
-        "reliability": None if reliability is None else to_document(reliability),
+        "reliability": None if reliability is None else reliability.to_json(),
         "kinds": [to_document(row) for row in kind_rows(bounds, record.placement)],
         "estimates": [{key: getattr(row, key) for key in keys} for row in estimate_rows(bounds, record.placement)],
     }

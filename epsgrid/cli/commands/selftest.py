@@ -59,7 +59,7 @@ def _document(found: SelfTest, work: Path) -> dict[str, Any]:
 
 def _print(found: SelfTest) -> None:
     from epsgrid.cli.console import out
-    from epsgrid.report.words import duration
+    from epsgrid.selection.formatting import duration
 
     out().print(
         f"{found.trials} trials; {found.worker_kills} workers and {found.driver_kills} drivers killed;"

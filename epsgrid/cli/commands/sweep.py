@@ -129,7 +129,7 @@ def sweep(
     ones are tried again. Several sweeps may share one folder.
 
     With --batch-sizes it trains one setting at several batch sizes instead, carried there by each scaling rule, at the
-    same number of epochs and with the same seeds; `report` shows which rule keeps the course of training. With
+    same number of epochs and with the same seeds; `report` shows the gap of each rule to the base batch. With
     --confirm it trains the winners of the sweep again, on fresh seeds, and `report` shows what is left of their lead.
     """
     from epsgrid.stages import experiment

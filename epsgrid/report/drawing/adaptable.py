@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from epsgrid.report.drawing.style import GREY, LABEL_INCH, elided, fix_layout, new_figure, rows_that_fit, style
 from epsgrid.report.numbers.adaptable import AdaptableNumbers
-from epsgrid.report.words import power
+from epsgrid.selection.formatting import power
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,9 +12,9 @@ from epsgrid.report.numbers.learning import LearningNumbers
 from epsgrid.report.numbers.ledger import LedgerNumbers
 from epsgrid.report.numbers.maps import MapNumbers
 from epsgrid.report.numbers.over_time import CourseNumbers
-from epsgrid.report.rows import DEFAULT
 from epsgrid.report.table import percent, shortened
-from epsgrid.report.words import count, duration, power, powers, score
+from epsgrid.selection.cells import DEFAULT
+from epsgrid.selection.formatting import count, duration, power, powers, score
 
 
 def of_histograms(numbers: HistogramNumbers) -> str:

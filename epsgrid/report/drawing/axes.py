@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from epsgrid.report.drawing.style import SKY
-from epsgrid.report.words import decade
+from epsgrid.selection.formatting import decade
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

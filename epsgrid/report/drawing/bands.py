@@ -22,7 +22,7 @@ from epsgrid.report.drawing.style import (
     style,
 )
 from epsgrid.report.numbers.bands import BAND_FRACTIONS, Band, BandNumbers
-from epsgrid.report.words import count, power
+from epsgrid.selection.formatting import count, power
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from epsgrid.report.drawing.axes import log_axis, value_lines
 from epsgrid.report.drawing.style import BLUE, GREY, VERMILION, add_legend, fix_layout, new_figure, style
 from epsgrid.report.numbers.over_time import CourseNumbers
-from epsgrid.report.words import count, power
+from epsgrid.selection.formatting import count, power
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

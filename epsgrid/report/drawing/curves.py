@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from epsgrid.report.cells import Spread
 from epsgrid.report.drawing.axes import decades_entry, log_axis, log_values, shade_decades, value_lines
 from epsgrid.report.drawing.style import (
     PURPLE,
@@ -20,8 +19,8 @@ from epsgrid.report.drawing.style import (
     style,
 )
 from epsgrid.report.numbers.figures import Curve, CurveNumbers, Point
-from epsgrid.report.rows import CONVENTIONAL, NARROWED
-from epsgrid.report.words import count, power, score
+from epsgrid.selection.cells import CONVENTIONAL, NARROWED, Spread
+from epsgrid.selection.formatting import count, power, score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,9 +19,9 @@ from epsgrid.report.drawing.style import (
     style,
 )
 from epsgrid.report.numbers.fractions import FractionMark, FractionNumbers
-from epsgrid.report.rows import CONVENTIONAL, NARROWED
 from epsgrid.report.table import percent
-from epsgrid.report.words import power
+from epsgrid.selection.cells import CONVENTIONAL, NARROWED
+from epsgrid.selection.formatting import power
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -29,8 +29,8 @@ from epsgrid.report.drawing.style import (
     style,
 )
 from epsgrid.report.numbers.figures import EpsilonMark, HistogramNumbers, LayerDensity
-from epsgrid.report.rows import CONVENTIONAL, DEFAULT, NARROWED
-from epsgrid.report.words import decade, power
+from epsgrid.selection.cells import CONVENTIONAL, DEFAULT, NARROWED
+from epsgrid.selection.formatting import decade, power
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

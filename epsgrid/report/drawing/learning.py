@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from epsgrid.report.cells import Spread
 from epsgrid.report.drawing.axes import log_values, value_lines
 from epsgrid.report.drawing.style import BLUE, PURPLE, VERMILION, add_legend, fix_layout, hover, new_figure, style
 from epsgrid.report.numbers.learning import LearningCurve, LearningNumbers
-from epsgrid.report.rows import CONVENTIONAL, DEFAULT, NARROWED
-from epsgrid.report.words import count, score
+from epsgrid.selection.cells import CONVENTIONAL, DEFAULT, NARROWED, Spread
+from epsgrid.selection.formatting import count, score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from epsgrid.report.drawing.style import BLUE, GREY, VERMILION, add_legend, fix_layout, hover, new_figure, style
 from epsgrid.report.numbers.ledger import LedgerBar, LedgerNumbers, LedgerPart
-from epsgrid.report.words import count, duration
+from epsgrid.selection.formatting import count, duration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

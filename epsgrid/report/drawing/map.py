@@ -21,8 +21,8 @@ from epsgrid.report.drawing.style import (
     style,
 )
 from epsgrid.report.numbers.maps import MapCell, MapNumbers
-from epsgrid.report.rows import CONVENTIONAL, NARROWED
-from epsgrid.report.words import count, decade, power, score
+from epsgrid.selection.cells import CONVENTIONAL, NARROWED
+from epsgrid.selection.formatting import count, decade, power, score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

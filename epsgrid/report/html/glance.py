@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from epsgrid.report.rows import CONVENTIONAL, DEFAULT, NARROWED, REFERENCE, BestRow, Comparison
-from epsgrid.report.words import Metric, count, duration, gain, interval, power, score
+from epsgrid.report.rows import Comparison
+from epsgrid.selection.best import BestRow
+from epsgrid.selection.cells import CONVENTIONAL, DEFAULT, NARROWED, REFERENCE
+from epsgrid.selection.formatting import Metric, count, duration, gain, interval, power, score
 
 _HEADLINES = {
     "yes": "The best ε lies inside the measured bounds.",

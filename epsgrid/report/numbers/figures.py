@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.magnitudes import LayerStatistics
-from epsgrid.report.cells import Cell, Spread
-from epsgrid.report.load import StoredExperiment
 from epsgrid.report.numbers.binning import GREATEST, LEAST, counts_between, log_edges
-from epsgrid.report.rows import NARROWED, Comparison
-from epsgrid.report.words import Metric, power
+from epsgrid.report.rows import Comparison
+from epsgrid.selection.cells import NARROWED, Cell, Spread
+from epsgrid.selection.formatting import Metric, power
+from epsgrid.selection.load import StoredExperiment
 
 BINS_PER_DECADE = 10
 _HIDDEN_TAIL = 0.001

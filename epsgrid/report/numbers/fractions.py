@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from epsgrid.numerics.magnitudes import LayerStatistics
-from epsgrid.report.load import StoredExperiment
 from epsgrid.report.numbers.binning import counts_between, log_edges
 from epsgrid.report.rows import Comparison
+from epsgrid.selection.load import StoredExperiment
 
 BINS_PER_DECADE = 10
 _MARGIN_DECADES = 1

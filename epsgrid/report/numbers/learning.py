@@ -9,10 +9,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from epsgrid.report.cells import Cell, Spread, spread_of
-from epsgrid.report.load import StoredExperiment
-from epsgrid.report.rows import CONVENTIONAL, DEFAULT, NARROWED, REFERENCE, Comparison
-from epsgrid.report.words import Metric
+from epsgrid.report.rows import Comparison
+from epsgrid.selection.cells import CONVENTIONAL, DEFAULT, NARROWED, REFERENCE, Cell, Spread, spread_of
+from epsgrid.selection.formatting import Metric
+from epsgrid.selection.load import StoredExperiment
 from epsgrid.store.records import EpochRecord, read_epochs
 
 _SHOWN = (NARROWED, CONVENTIONAL, DEFAULT, REFERENCE)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from epsgrid.report.rows import CONVENTIONAL, NARROWED, Comparison, GridRow
+from epsgrid.report.rows import Comparison, GridRow
+from epsgrid.selection.cells import CONVENTIONAL, NARROWED
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from epsgrid.report.cells import Cell, Spread
-from epsgrid.report.load import StoredExperiment
 from epsgrid.report.rows import Comparison
-from epsgrid.report.words import Metric
+from epsgrid.selection.cells import Cell, Spread
+from epsgrid.selection.formatting import Metric
+from epsgrid.selection.load import StoredExperiment
 
 
 @dataclass(frozen=True)

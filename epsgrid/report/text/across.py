@@ -5,8 +5,8 @@ from __future__ import annotations
 from epsgrid.report.across import Across, AcrossRow, Best
 from epsgrid.report.table import Table
 from epsgrid.report.text.claims import claims_table, tally_table
-from epsgrid.report.verdict import Difference
-from epsgrid.report.words import NOTHING, Metric, count, duration, gain, interval, power, score
+from epsgrid.selection.difference import Difference
+from epsgrid.selection.formatting import NOTHING, Metric, count, duration, gain, interval, power, score
 
 
 def across_headline(found: Across) -> str:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from epsgrid.report.rows import NARROWED, AdaptiveRow, BoundRow, BoundsRow, EstimateRow, ObservedRow
+from epsgrid.numerics.magnitudes import Bound
+from epsgrid.report.rows import AdaptiveRow, BoundsRow, EstimateRow, ObservedRow
 from epsgrid.report.table import Table, percent, shortened
 from epsgrid.report.trust import KindRow, ReliabilityRow, VariantRow
-from epsgrid.report.words import NOTHING, Metric, count, gain, interval, power, score
+from epsgrid.selection.cells import NARROWED
+from epsgrid.selection.formatting import NOTHING, Metric, count, gain, interval, power, score
 
 _NOISE_SHOWN = 6
+_TOO_FEW = "too few entries for a percentile"
 
 
 def bounds_table(bounds: BoundsRow) -> Table:
     """Return both bounds with the layers that set them."""
     low, high = percentiles(bounds.tail_fraction)
-    rows = (_bound_row("lower", bounds.low, low, "minimum"), _bound_row("upper", bounds.high, high, "maximum"))
+    rows = (
+        _bound_row("lower", bounds.low, f"minimum: {_TOO_FEW}" if bounds.low_is_minimum else low),
+        _bound_row("upper", bounds.high, f"maximum: {_TOO_FEW}" if bounds.high_is_maximum else high),
+    )
     columns = ("bound", "√v̂", "ε", "decade", "set by", "as", "non-zero entries")
     measured = len(bounds.layers) - len(bounds.skipped)
     note = f"{measured} of {count(len(bounds.layers), 'layer')} measured"
@@ -25,8 +31,7 @@ def bounds_table(bounds: BoundsRow) -> Table:
     return Table("Bounds", columns, rows, note)
 
 
-def _bound_row(name: str, bound: BoundRow, percentile: str, extreme: str) -> tuple[str, ...]:
-    used = f"{extreme}: too few entries for a percentile" if bound.is_extreme else percentile
+def _bound_row(name: str, bound: Bound, used: str) -> tuple[str, ...]:
     values = power(bound.magnitude), power(bound.epsilon), power(bound.decade)
     return (name, *values, shortened(bound.layers), used, f"{bound.entries:,}")
 
@@ -35,7 +40,7 @@ def reliability_table(found: ReliabilityRow) -> Table:
     """Return the verdict with its reasons, and the bounds as other choices give them."""
     points = [*found.reasons]
     if found.noise:
-        names = [f"{row.layer} ({percent(row.share)} of its entries)" for row in found.noise]
+        names = [f"{layer} ({percent(share)} of its entries)" for layer, share in found.noise.items()]
         points.append(f"only rounding noise: {shortened(names, _NOISE_SHOWN)}")
     notes = []
     if found.settled_after is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from epsgrid.report.claims import ClaimRow
+from epsgrid.report.rows import ClaimRow
 from epsgrid.report.table import Table
 
 NOTE = "claims of arXiv 2311.11532 and of its open questions; undecided is an answer"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from epsgrid.report.confirm import ConfirmedRow
-from epsgrid.report.rows import DEFAULT, Comparison
+from epsgrid.report.rows import Comparison, ConfirmedRow
 from epsgrid.report.table import Table
 from epsgrid.report.text.searches import differences_table, interval_words, spread_words
-from epsgrid.report.words import count, power
+from epsgrid.selection.cells import DEFAULT
+from epsgrid.selection.formatting import count, power
 
 _COLUMNS = (
     "winner",

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 
-from epsgrid.report.cells import Cell
-from epsgrid.report.rows import CONVENTIONAL, DEFAULT, NARROWED, Comparison, GridRow
+from epsgrid.report.rows import Comparison, GridRow
 from epsgrid.report.table import Table
 from epsgrid.report.text.batches import batches_tables
 from epsgrid.report.text.bounds import (
@@ -33,7 +32,8 @@ from epsgrid.report.text.searches import (
     trained,
     trained_column,
 )
-from epsgrid.report.words import count, duration, power, powers
+from epsgrid.selection.cells import CONVENTIONAL, DEFAULT, NARROWED, Cell
+from epsgrid.selection.formatting import count, duration, power, powers
 
 _NOT_THE_FULL_DATA = re.compile(r"\b(?:SUBSET|GENERATED|SYNTHETIC|SIMULATED|ARTIFICIAL)\b")
 _LOOSE_ENDS_SHOWN = 20

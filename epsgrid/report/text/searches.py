@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from epsgrid.numerics.statistics import Interval
-from epsgrid.report.cells import Cell, Spread
-from epsgrid.report.rows import BestRow, Comparison, OtherRow
-from epsgrid.report.spent import CostRow
+from epsgrid.report.rows import Comparison
 from epsgrid.report.table import Table
-from epsgrid.report.verdict import Difference
-from epsgrid.report.words import NOTHING, Metric, count, duration, gain, interval, power, score, score_interval
+from epsgrid.selection.best import BestRow, OtherRow
+from epsgrid.selection.cells import Cell, Spread
+from epsgrid.selection.cost import CostRow
+from epsgrid.selection.difference import Difference
+from epsgrid.selection.formatting import NOTHING, Metric, count, duration, gain, interval, power, score, score_interval
 
 
 def best_table(comparison: Comparison) -> Table | None:

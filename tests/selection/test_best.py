@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from epsgrid.report.cells import busy
 from epsgrid.report.compare import compare
-from epsgrid.report.rows import BestRow, Comparison
+from epsgrid.report.rows import Comparison
 from epsgrid.report.text.render import tables
+from epsgrid.selection.best import BestRow
+from epsgrid.selection.cells import busy
 from tests.report.simulate import Outcome, peaked, simulate
 
 
@@ -28,13 +28,9 @@ def told(comparison: Comparison, title: str) -> dict[str, tuple[str, ...]]:
     return {row[0]: row[1:] for row in table.rows}
 
 
-@pytest.mark.parametrize(("best", "chosen"), [(1e-6, 1e-4), (1e-1, 1e-2)])
-def test_the_two_ends_are_chosen_between_by_validation(tmp_path: Path, best: float, chosen: float) -> None:
-    cell = row(compare(simulate(tmp_path, peaked(best=best))), "boundary").choice.cell
-    assert cell is not None and cell.epsilon == chosen
-
-
-def test_an_end_that_no_grid_holds_is_told(tmp_path: Path) -> None:
+def test_the_two_ends_are_chosen_between_and_one_that_no_grid_holds_is_named(tmp_path: Path) -> None:
+    cell = row(compare(simulate(tmp_path, peaked(best=1e-1))), "boundary").choice.cell
+    assert cell is not None and cell.epsilon == 1e-2
     comparison = compare(simulate(tmp_path / "a", narrowed=None, conventional=(1e-8, 1e-4, 1e-3)))
     assert row(comparison, "boundary").note == "of the two ends, ε 1e-2 was not trained"
     comparison = compare(simulate(tmp_path / "b", narrowed=None, conventional=(1e-8, 1e-3)))
@@ -72,6 +68,7 @@ def test_each_search_is_charged_for_what_it_needs_alone(tmp_path: Path) -> None:
     comparison = compare(simulate(tmp_path))
     costs = {found.name: found.cost for found in comparison.best}
     spent = {name: (cost.trials, cost.device_seconds, cost.probe_seconds) for name, cost in costs.items() if cost}
+    assert list(spent) == ["narrowed", "conventional", "default", "boundary", "estimate"]
     assert spent == {
         "narrowed": (18, 180.0, 3.0),
         "conventional": (48, 480.0, 0.0),
@@ -124,9 +121,3 @@ def test_a_probe_alone_has_a_cost(tmp_path: Path) -> None:
     assert told(compare(simulate(tmp_path, sweep=False)), "Cost") == {
         "probe alone": ("0", "–", "–", "3.0 s", "–", "–"),
     }
-
-
-def test_the_best_rows_come_grids_first(tmp_path: Path) -> None:
-    names = [found.name for found in compare(simulate(tmp_path)).best]
-    order = ["narrowed", "conventional", "default", "boundary", "estimate"]
-    assert all(order.index(one) <= order.index(other) for one, other in pairwise(names))

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from epsgrid.errors import CorruptRecordError, StoreError
-from epsgrid.report.load import load_experiment
+from epsgrid.selection.load import load_experiment
 from epsgrid.store.paths import ExperimentFolder
 from tests.report.simulate import Outcome, simulate, trial_id
 
 
 def test_a_complete_experiment_is_read_whole(tmp_path: Path) -> None:
     stored = simulate(tmp_path)
-    assert stored.counts == {"done": 48}
+    assert Counter(stored.states.values()) == {"done": 48}
     assert set(stored.results) == set(stored.states)
     assert stored.bounds is not None
     assert stored.bounds.decades == (1e-4, 1e-3, 1e-2)
@@ -29,7 +30,7 @@ def test_states_come_with_their_records(tmp_path: Path) -> None:
         return fate[seed]
 
     stored = simulate(tmp_path, truth, rates=(1e-3,), conventional=None, narrowed=(1e-3,))
-    assert stored.counts == {"diverged": 1, "failed": 1, "pending": 1}
+    assert Counter(stored.states.values()) == {"diverged": 1, "failed": 1, "pending": 1}
     assert stored.results[trial_id(1e-3, 1e-3, 0)].reason == "loss is NaN at epoch 2"
     assert stored.failures[trial_id(1e-3, 1e-3, 1)].error == "RuntimeError: out of memory"
 

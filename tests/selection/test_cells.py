@@ -8,8 +8,9 @@ from statistics import mean, stdev
 import pytest
 
 from epsgrid.errors import CorruptRecordError
-from epsgrid.report.cells import Cell, Choice, best, read_cells, read_metric, tally
-from epsgrid.report.words import Metric
+from epsgrid.selection.cells import Cell, Choice, best, read_cells, read_metric, tally
+from epsgrid.selection.formatting import Metric
+from epsgrid.selection.load import load_experiment
 from epsgrid.store.records import Scores, TrialResult
 from tests.report.simulate import Outcome, Truth, cells, result, simulate
 
@@ -26,7 +27,7 @@ def by_epsilon(fates: Fates) -> Truth:
 def cells_of(tmp_path: Path, fates: Fates) -> tuple[Cell, ...]:
     epsilons = tuple(fates)
     stored = simulate(tmp_path, by_epsilon(fates), narrowed=None, conventional=epsilons, rates=(1e-3,))
-    return read_cells(stored, lambda epsilon: epsilon >= 1e-4)
+    return read_cells(stored, stored.bounds)
 
 
 def chosen(choice: Choice) -> float | None:
@@ -57,26 +58,22 @@ def test_cells_know_whether_they_lie_inside(tmp_path: Path) -> None:
     assert low.words == "lr 1e-3, ε 1e-5"
 
 
-def test_the_best_mean_is_chosen_by_validation_not_test(tmp_path: Path) -> None:
-    found = cells_of(tmp_path, {1e-5: ((0.9, 0.1),) * 3, 1e-4: ((0.8, 0.99),) * 3})
-    assert chosen(best(found, ACCURACY)) == 1e-5
-
-
-def test_the_smallest_mean_is_chosen_where_smaller_is_better(tmp_path: Path) -> None:
-    found = cells_of(tmp_path, {1e-5: ((90.0, 90.0),) * 3, 1e-4: ((80.0, 95.0),) * 3})
-    assert chosen(best(found, PERPLEXITY)) == 1e-4
-
-
-def test_of_equals_the_first_is_chosen(tmp_path: Path) -> None:
-    found = cells_of(tmp_path, {1e-5: ((0.9, 0.9),) * 3, 1e-4: ((0.9, 0.9),) * 3})
-    assert chosen(best(found, ACCURACY)) == 1e-5
-
-
-def test_a_diverged_seed_is_worse_than_any_score(tmp_path: Path) -> None:
-    fates: Fates = {1e-5: ((0.99, 0.99), (0.99, 0.99), "diverged"), 1e-4: ((0.1, 0.1),) * 3}
-    assert chosen(best(cells_of(tmp_path / "a", fates), ACCURACY)) == 1e-4
-    fates = {1e-5: ((0.99, 0.99), "diverged", "diverged"), 1e-4: ((0.1, 0.1), (0.1, 0.1), "diverged")}
-    assert chosen(best(cells_of(tmp_path / "b", fates), ACCURACY)) == 1e-4
+@pytest.mark.parametrize(
+    ("fates", "metric", "epsilon"),
+    [
+        # by validation, not test
+        ({1e-5: ((0.9, 0.1),) * 3, 1e-4: ((0.8, 0.99),) * 3}, ACCURACY, 1e-5),
+        # the smallest where smaller is better
+        ({1e-5: ((90.0, 90.0),) * 3, 1e-4: ((80.0, 95.0),) * 3}, PERPLEXITY, 1e-4),
+        # of equals the first
+        ({1e-5: ((0.9, 0.9),) * 3, 1e-4: ((0.9, 0.9),) * 3}, ACCURACY, 1e-5),
+        # a diverged seed is worse than any score
+        ({1e-5: ((0.99, 0.99), (0.99, 0.99), "diverged"), 1e-4: ((0.1, 0.1),) * 3}, ACCURACY, 1e-4),
+        ({1e-5: ((0.99, 0.99), "diverged", "diverged"), 1e-4: ((0.1, 0.1), (0.1, 0.1), "diverged")}, ACCURACY, 1e-4),
+    ],
+)
+def test_the_best_cell_is_chosen(tmp_path: Path, fates: Fates, metric: Metric, epsilon: float) -> None:
+    assert chosen(best(cells_of(tmp_path, fates), metric)) == epsilon
 
 
 def test_an_incomplete_cell_is_listed_not_chosen(tmp_path: Path) -> None:
@@ -89,6 +86,7 @@ def test_an_incomplete_cell_is_listed_not_chosen(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fates", "why", "all_diverged"),
     [
+        ({}, "no cell was planned there", False),
         ({1e-4: ("diverged",) * 3}, "every trial diverged", True),
         ({1e-4: ("pending",) * 3}, "none of 1 cell has a result for every seed", False),
         (
@@ -99,25 +97,20 @@ def test_an_incomplete_cell_is_listed_not_chosen(tmp_path: Path) -> None:
     ],
 )
 def test_where_nothing_can_be_chosen_it_says_why(tmp_path: Path, fates: Fates, why: str, all_diverged: bool) -> None:
-    choice = best(cells_of(tmp_path, fates), ACCURACY)
+    choice = best(cells_of(tmp_path, fates) if fates else [], ACCURACY)
     assert (choice.cell, choice.unknown, choice.all_diverged) == (None, why, all_diverged)
-
-
-def test_no_cells_at_all() -> None:
-    choice = best([], ACCURACY)
-    assert (choice.unknown, choice.all_diverged) == ("no cell was planned there", False)
 
 
 def test_a_done_trial_with_a_score_that_is_not_finite_counts_as_diverged(tmp_path: Path) -> None:
     stored = simulate(tmp_path, lambda rate, epsilon, seed: (float("nan"), 0.5), rates=(1e-3,), seeds=(0,))
-    cell = read_cells(stored, None)[0]
+    cell = read_cells(stored)[0]
     assert (cell.tally.diverged, cell.score, cell.inside) == (1, None, None)
     assert cell.trials[0].error == "its score is not finite"
 
 
 def test_a_trial_given_twice_counts_once(tmp_path: Path) -> None:
     stored = simulate(tmp_path)
-    trials = [trial for cell in read_cells(stored, None) for trial in cell.trials]
+    trials = [trial for cell in read_cells(stored) for trial in cell.trials]
     total = tally([*trials, *trials])
     assert (total.trials, total.seconds) == (48, 480.0)
 
@@ -128,8 +121,6 @@ def test_the_metric_is_read_from_the_results(tmp_path: Path) -> None:
 
 
 def test_trials_judged_by_different_metrics_are_refused(tmp_path: Path) -> None:
-    from epsgrid.report.load import load_experiment
-
     stored = simulate(tmp_path)
     (cell, *_) = cells({"conventional": (1e-8,)}, (1e-3,), (0,))
     other: TrialResult = result(cell, (80.0, 80.0), metric=("perplexity", "min", ""))
@@ -140,6 +131,6 @@ def test_trials_judged_by_different_metrics_are_refused(tmp_path: Path) -> None:
 
 def test_selection_on_test_uses_the_test_score(tmp_path: Path) -> None:
     stored = simulate(tmp_path, selection="test", rates=(1e-3,))
-    cell = read_cells(stored, None)[0]
+    cell = read_cells(stored)[0]
     assert cell.score == cell.test
     assert Scores(0.5, 0.5) not in [stored.results[cell.trials[0].id].validation]

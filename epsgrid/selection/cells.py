@@ -12,30 +12,35 @@ order of rising learning rate and ε.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from epsgrid.errors import CorruptRecordError
 from epsgrid.numerics.statistics import mean_and_sd
-from epsgrid.report.load import StoredExperiment
-from epsgrid.report.words import Metric, count, power
+from epsgrid.selection.formatting import Metric, count, power
+from epsgrid.selection.load import StoredExperiment
 from epsgrid.spec.trial import Trial
 from epsgrid.store.pruning import read_pruning
-from epsgrid.store.records import Scores, TrialResult
+from epsgrid.store.records import Scores
 from epsgrid.store.state import PRUNED
+
+if TYPE_CHECKING:
+    from epsgrid.numerics.bounds import EpsilonBounds
+
+NARROWED, CONVENTIONAL, DEFAULT, REFERENCE = "narrowed", "conventional", "default", "reference"
+TOLERANCE = 1e-9
+"""Relative; ε values are powers of ten, so anything between rounding and a decade would do."""
 
 
 @dataclass(frozen=True)
 class TrialRow:
-    """One trial, as far as a report needs it.
+    """One trial with its scores.
 
     Attributes:
-        id: the trial's id.
-        seed: as in the spec.
         state: "done", "diverged", "failed", "pruned", "pending", "running" or "interrupted".
-        score: what it is selected by, at the selected epoch; finite, None unless done.
-        test: test metric at the selected epoch; finite, None unless done.
+        score, test: what it is selected by, and the test metric, at the selected epoch; finite, None unless done.
         selected_epoch: from 1; None unless done.
         seconds: what it cost; None without a result.
         error: why it failed, diverged or was pruned; None otherwise.
@@ -64,7 +69,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Tally:
-    """How many trials there are, how they stand, and what they cost.
+    """How many trials are in which state, and what they cost.
 
     Attributes:
         trials: all.
@@ -103,9 +108,9 @@ class Cell:
         epsilon: the optimizer's own ε; None for an optimizer without one.
         grids: the grids that ask for it.
         inside: whether ε lies within the bounds' decades; None without bounds or ε.
-        tally: how its trials stand.
+        tally: the states of its trials.
         score: of the done seeds, on the split that selects; None without any.
-        test: likewise, the test metric at each trial's selected epoch.
+        test: the test metric of the done seeds, at each trial's selected epoch; None without any.
         trials: by seed.
     """
 
@@ -121,7 +126,7 @@ class Cell:
 
     @property
     def words(self) -> str:
-        """The cell in words, such as "lr 1e-3, ε 1e-8"."""
+        """A label such as "lr 1e-3, ε 1e-8"."""
         rate = f"lr {power(self.learning_rate)}"
         if self.is_rescaled:
             rate += f" trained at {power(self.trained_rate)}"
@@ -178,23 +183,75 @@ def read_metric(stored: StoredExperiment) -> Metric | None:
     return next(iter(metrics), None)
 
 
-def read_cells(stored: StoredExperiment, is_inside: Callable[[float], bool] | None) -> tuple[Cell, ...]:
+def read_cells(stored: StoredExperiment, bounds: EpsilonBounds | None = None) -> tuple[Cell, ...]:
     """Return all cells of the grids, by rising learning rate and ε.
 
     Args:
         stored: the experiment.
-        is_inside: whether an ε lies within the bounds; None without bounds.
+        bounds: decide which cells lie inside; None where that is not asked.
     """
-    groups: dict[tuple[float, float | None], list[Trial]] = {}
+    groups: dict[tuple[float, float | None], dict[int, Trial]] = {}
     for cell in stored.grid.cells if stored.grid else ():
-        groups.setdefault((cell.grid_rate, cell.epsilon), []).append(cell)
-    ordered = sorted(groups.items(), key=lambda item: (item[0][0], item[0][1] or 0.0))
-    return tuple(_cell(stored, rate, epsilon, cells, is_inside) for (rate, epsilon), cells in ordered)
+        groups.setdefault((cell.grid_rate, cell.epsilon), {})[cell.seed] = cell
+    cells = []
+    for (rate, epsilon), by_seed in sorted(groups.items(), key=lambda item: (item[0][0], item[0][1] or 0.0)):
+        trials = tuple(_trial(stored, by_seed[seed]) for seed in sorted(by_seed))
+        inside = None
+        if bounds is not None and epsilon is not None:
+            inside = bounds.low.decade * (1 - TOLERANCE) <= epsilon <= bounds.high.decade * (1 + TOLERANCE)
+        cells.append(
+            Cell(
+                learning_rate=rate,
+                trained_rate=next(iter(by_seed.values())).learning_rate,
+                epsilon=epsilon,
+                grids=tuple(dict.fromkeys(grid for cell in by_seed.values() for grid in cell.grids)),
+                inside=inside,
+                tally=tally(trials),
+                score=spread_of(trial.score for trial in trials),
+                test=spread_of(trial.test for trial in trials),
+                trials=trials,
+            )
+        )
+    return tuple(cells)
+
+
+def _trial(stored: StoredExperiment, cell: Trial) -> TrialRow:
+    result, state = stored.results.get(cell.id), stored.states[cell.id]
+    if result is None:
+        failure = stored.failures.get(cell.id)
+        pruning = read_pruning(stored.folder.trial(cell.id)) if state == PRUNED else None
+        error = failure.error if failure else pruning.words if pruning else None
+        return TrialRow(cell.id, cell.seed, state, None, None, None, None, error)
+    score, started = _finite(result.selecting), _started(result.provenance)
+    if result.state == "diverged" or score is None:
+        error = result.reason or "its score is not finite"
+        return TrialRow(cell.id, cell.seed, "diverged", None, None, None, result.seconds, error, started)
+    test, epoch = _finite(result.test), result.selected_epoch
+    return TrialRow(cell.id, cell.seed, "done", score, test, epoch, result.seconds, None, started)
+
+
+def _finite(scores: Scores | None) -> float | None:
+    return scores.metric if scores is not None and math.isfinite(scores.metric) else None
+
+
+def _started(provenance: dict[str, Any]) -> float | None:
+    """Return when a trial's last run began; None where its record does not say so."""
+    try:
+        return datetime.fromisoformat(provenance["started"]).timestamp()
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def of_grid(name: str, cells: Iterable[Cell]) -> list[Cell]:
     """Return the cells that a grid asks for."""
     return [cell for cell in cells if name in cell.grids]
+
+
+def at_epsilon(epsilon: float, cells: Iterable[Cell]) -> list[Cell]:
+    """Return the cells of an ε, up to rounding."""
+    return [
+        cell for cell in cells if cell.epsilon is not None and math.isclose(cell.epsilon, epsilon, rel_tol=TOLERANCE)
+    ]
 
 
 def tally(trials: Iterable[TrialRow]) -> Tally:
@@ -230,7 +287,7 @@ def busy(runs: Iterable[tuple[float | None, float]]) -> float | None:
 
 
 def best(cells: Sequence[Cell], metric: Metric | None) -> Choice:
-    """Choose the best of some cells; the module's own words say how.
+    """Choose the best of some cells by the rules at the top of this module.
 
     Args:
         cells: a set, possibly empty.
@@ -239,80 +296,26 @@ def best(cells: Sequence[Cell], metric: Metric | None) -> Choice:
     complete = [cell for cell in cells if cell.tally.complete]
     incomplete = len(cells) - len(complete)
     trained = [cell for cell in complete if cell.score is not None]
-    if metric is None or not trained:
-        return Choice(None, _why_none(len(cells), incomplete), len(cells), incomplete)
-    chosen = max(trained, key=lambda cell: _rank(cell, metric))
-    return Choice(chosen, None, len(cells), incomplete)
+    if metric is not None and trained:
+        return Choice(max(trained, key=lambda cell: rank(cell, metric)), None, len(cells), incomplete)
+    if not cells:
+        why = "no cell was planned there"
+    elif not complete:
+        why = f"none of {count(len(cells), 'cell')} has a result for every seed"
+    elif incomplete:
+        why = f"every complete cell diverged, {incomplete} of {count(len(cells), 'cell')} incomplete"
+    else:
+        why = "every trial diverged"
+    return Choice(None, why, len(cells), incomplete)
 
 
-def _rank(cell: Cell, metric: Metric) -> tuple[float, float]:
-    """Return what is larger for the better cell."""
+def rank(cell: Cell, metric: Metric) -> tuple[float, float]:
+    """Return a key that is larger for the better of two cells; the cell must have a score."""
     assert cell.score is not None
     return -cell.tally.diverged / cell.tally.trials, metric.sign * cell.score.mean
-
-
-def _why_none(cells: int, incomplete: int) -> str:
-    if not cells:
-        return "no cell was planned there"
-    if incomplete == cells:
-        return f"none of {count(cells, 'cell')} has a result for every seed"
-    if incomplete:
-        return f"every complete cell diverged, {incomplete} of {count(cells, 'cell')} incomplete"
-    return "every trial diverged"
-
-
-def _cell(
-    stored: StoredExperiment,
-    rate: float,
-    epsilon: float | None,
-    cells: Sequence[Trial],
-    is_inside: Callable[[float], bool] | None,
-) -> Cell:
-    by_seed = {cell.seed: cell for cell in cells}
-    trials = tuple(_trial(stored, by_seed[seed]) for seed in sorted(by_seed))
-    return Cell(
-        learning_rate=rate,
-        trained_rate=cells[0].learning_rate,
-        epsilon=epsilon,
-        grids=tuple(dict.fromkeys(grid for cell in cells for grid in cell.grids)),
-        inside=None if is_inside is None or epsilon is None else is_inside(epsilon),
-        tally=tally(trials),
-        score=spread_of(trial.score for trial in trials),
-        test=spread_of(trial.test for trial in trials),
-        trials=trials,
-    )
-
-
-def _trial(stored: StoredExperiment, cell: Trial) -> TrialRow:
-    result, state = stored.results.get(cell.id), stored.states[cell.id]
-    if result is None:
-        failure = stored.failures.get(cell.id)
-        pruning = read_pruning(stored.folder.trial(cell.id)) if state == PRUNED else None
-        why = failure.error if failure else pruning.words if pruning else None
-        return TrialRow(cell.id, cell.seed, state, None, None, None, None, why)
-    value = _finite(result.selecting)
-    if result.state == "diverged" or value is None:
-        reason = result.reason or "its score is not finite"
-        return TrialRow(cell.id, cell.seed, "diverged", None, None, None, result.seconds, reason, _started(result))
-    test, epoch = _finite(result.test), result.selected_epoch
-    return TrialRow(cell.id, cell.seed, "done", value, test, epoch, result.seconds, None, _started(result))
-
-
-def _started(result: TrialResult) -> float | None:
-    """Return when a trial's last run began; None where its record does not say so."""
-    try:
-        return datetime.fromisoformat(result.provenance["started"]).timestamp()
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def _finite(scores: Scores | None) -> float | None:
-    return scores.metric if scores is not None and math.isfinite(scores.metric) else None
 
 
 def spread_of(values: Iterable[float | None]) -> Spread | None:
     """Return mean and standard deviation of the values that are known; None where none is."""
     known = [value for value in values if value is not None]
-    if not known:
-        return None
-    return Spread(*mean_and_sd(known), len(known))
+    return Spread(*mean_and_sd(known), len(known)) if known else None

@@ -1,18 +1,16 @@
-"""Read an experiment's folder into one frozen value, for everything a report says."""
+"""Read an experiment's folder into one frozen value, for whoever selects, plans or reports."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from epsgrid.errors import CorruptRecordError, StoreError
-from epsgrid.store import observations
 from epsgrid.store.atomic import store_errors
-from epsgrid.store.paths import ExperimentFolder, TrialFolder
+from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import (
     BatchesRecord,
     ConfirmRecord,
@@ -27,10 +25,11 @@ from epsgrid.store.state import FINISHED, trial_state
 
 if TYPE_CHECKING:
     from epsgrid.numerics.bounds import EpsilonBounds
-    from epsgrid.numerics.series import Series
 
 _RecordT = TypeVar("_RecordT", bound=Record)
 _EndT = TypeVar("_EndT", TrialResult, TrialFailure)
+_Trials = tuple[dict[str, str], dict[str, TrialResult], dict[str, TrialFailure]]
+"""States, results and failures of trials by id."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +40,15 @@ class StoredExperiment:
         folder: where it was read.
         experiment: what was asked.
         probe: what the probe measured; None where it has not run.
-        bounds: the probe's bounds, parsed; None likewise.
+        bounds: the probe's bounds, parsed; None where it has not run.
         grid: which trials belong to which grid; None where nothing was swept.
         states: state of each trial of the grids by id; "pending" where nothing is stored.
         results: by id, of the trials of the grids that are done or diverged.
         failures: by id, of those that failed.
-        strays: ids of stored trials that nothing asks for (any more); they are not part of the report.
-        batches: which trials carry one setting to other batch sizes; None where that was not asked for. Those that
-            belong to no grid are not among `states`, `results` and `failures`; see `of_trials`.
-        confirm: which trials train the winners on fresh seeds, likewise.
+        strays: ids of stored trials that no record asks for any more; the report leaves them out.
+        batches: the trials of one setting at other batch sizes; None where there are none. Those that belong to no grid
+            are not among `states`, `results` and `failures`; see `of_trials`.
+        confirm: the trials of the winners on fresh seeds; None where there are none. As with `batches`.
     """
 
     folder: ExperimentFolder
@@ -65,26 +64,17 @@ class StoredExperiment:
     confirm: ConfirmRecord | None = None
 
     @property
-    def counts(self) -> dict[str, int]:
-        """Number of trials in each state that occurs."""
-        return dict(sorted(Counter(self.states.values()).items()))
-
-    @property
     def missing(self) -> tuple[str, ...]:
-        """What is not there yet, each by the name of its file and with the command that makes it."""
+        """What does not exist yet: for each part the name of its file and the command that makes it."""
+        has_epsilon = self.grid is None or any(cell.epsilon is not None for cell in self.grid.cells)
         parts = []
-        if self.probe is None and not self._is_reference:
+        if self.probe is None and has_epsilon:
             parts.append(f"{self.folder.bounds_json.name}: no bounds were measured; `epsgrid probe` does it")
         if self.grid is None:
             parts.append(f"{self.folder.grid_json.name}: no grid was swept; `epsgrid sweep` does it")
         elif not self.results:
             parts.append("result.json: no trial has finished; `epsgrid sweep` goes on with them")
         return tuple(parts)
-
-    @property
-    def _is_reference(self) -> bool:
-        """Whether the optimizer has no ε, so that there is nothing to probe."""
-        return self.grid is not None and all(cell.epsilon is None for cell in self.grid.cells)
 
 
 def load_experiment(folder: ExperimentFolder) -> StoredExperiment:
@@ -95,7 +85,7 @@ def load_experiment(folder: ExperimentFolder) -> StoredExperiment:
 
     Raises:
         StoreError: there is no experiment, or a record cannot be read or is of a newer version.
-        CorruptRecordError: a record is damaged, or is not the one its place says; the message names the file.
+        CorruptRecordError: a record is damaged or belongs to another trial; the message names the file.
     """
     if not folder.experiment_json.exists():
         raise StoreError(f"{folder.root}: no experiment here; `epsgrid probe SPEC` or `epsgrid sweep SPEC` starts one")
@@ -123,60 +113,45 @@ def load_experiment(folder: ExperimentFolder) -> StoredExperiment:
 
 
 def of_trials(stored: StoredExperiment, grid: GridRecord) -> StoredExperiment:
-    """Return an experiment as if it had swept another grid: with the states, results and failures of its trials.
+    """Return the experiment as if it had swept another grid: with the states, results and failures of its trials.
 
     Raises:
-        StoreError, CorruptRecordError: as `load_experiment`.
+        StoreError, CorruptRecordError: see `load_experiment`.
     """
     asked = tuple(dict.fromkeys(cell.id for cell in grid.cells))
     states, results, failures = _read_trials(stored.folder, asked, _stored_trials(stored.folder))
     return replace(stored, grid=grid, states=states, results=results, failures=failures)
 
 
-def _read_trials(
-    folder: ExperimentFolder, asked: Sequence[str], stored: Collection[str]
-) -> tuple[dict[str, str], dict[str, TrialResult], dict[str, TrialFailure]]:
-    """Return states, results and failures of trials, by id."""
-    trials = {trial: _Trial.read(folder.trial(trial)) for trial in asked if trial in stored}
-    return (
-        {trial: trials[trial].state if trial in trials else "pending" for trial in asked},
-        {trial: read.result for trial, read in trials.items() if read.result},
-        {trial: read.failure for trial, read in trials.items() if read.failure},
-    )
+def parsed_bounds(probe: ProbeRecord | None, path: Path) -> EpsilonBounds | None:
+    """Return a probe's bounds, None without a probe; an error about them names the file at `path`."""
+    try:
+        return None if probe is None else probe.bounds()
+    except CorruptRecordError as error:
+        raise CorruptRecordError(f"{path}: {error}; run `epsgrid probe --force` to measure again") from error
+    except StoreError as error:
+        raise StoreError(f"{path}: {error}") from error
 
 
-def load_observations(stored: StoredExperiment, trial: str) -> Series | None:
-    """Return what was observed while a trial trained; None where nothing was.
-
-    These files are large, so that only those of the few trials that are shown are read.
-
-    Raises:
-        StoreError: a newer version of epsgrid wrote it.
-        CorruptRecordError: it is damaged; the message names the file.
-    """
-    return observations.read(stored.folder.trial(trial).observations_jsonl)
-
-
-@dataclass(frozen=True)
-class _Trial:
-    """A trial's state, with the record that goes with it."""
-
-    state: str
-    result: TrialResult | None = None
-    failure: TrialFailure | None = None
-
-    @classmethod
-    def read(cls, folder: TrialFolder) -> _Trial:
-        """Read a trial; `result.json` is tried first, so that a finished one costs one look at the disk."""
-        result = _read_if_there(TrialResult, folder.result_json)
+def _read_trials(folder: ExperimentFolder, asked: Sequence[str], stored: Collection[str]) -> _Trials:
+    """Read the trials asked for that have a folder, each once."""
+    states = dict.fromkeys(asked, "pending")
+    results, failures = {}, {}
+    for trial in asked:
+        if trial not in stored:
+            continue
+        place = folder.trial(trial)
+        result = _read_if_there(TrialResult, place.result_json)  # first: a finished trial costs one look at the disk
         if result is None:
-            state = trial_state(folder)
-            if state == "failed":
-                return cls(state, failure=_same_id(TrialFailure.read(folder.failure_json), folder.failure_json))
-            if state not in FINISHED:
-                return cls(state)
-            result = TrialResult.read(folder.result_json)  # it finished between the two looks
-        return cls(result.state, result=_same_id(result, folder.result_json))
+            states[trial] = trial_state(place)
+            if states[trial] == "failed":
+                failures[trial] = _same_id(TrialFailure.read(place.failure_json), place.failure_json)
+            elif states[trial] in FINISHED:  # it finished between the two looks
+                result = TrialResult.read(place.result_json)
+        if result is not None:
+            results[trial] = _same_id(result, place.result_json)
+            states[trial] = result.state
+    return states, results, failures
 
 
 def _same_id(record: _EndT, path: Path) -> _EndT:
@@ -188,16 +163,6 @@ def _same_id(record: _EndT, path: Path) -> _EndT:
 
 def _read_if_there(record_type: type[_RecordT], path: Path) -> _RecordT | None:
     return record_type.read(path) if path.exists() else None
-
-
-def parsed_bounds(probe: ProbeRecord | None, path: Path) -> EpsilonBounds | None:
-    """Return a probe's bounds; an error about them names the file they are in."""
-    try:
-        return None if probe is None else probe.bounds()
-    except CorruptRecordError as error:
-        raise CorruptRecordError(f"{path}: {error}; run `epsgrid probe --force` to measure again") from error
-    except StoreError as error:
-        raise StoreError(f"{path}: {error}") from error
 
 
 def _stored_trials(folder: ExperimentFolder) -> set[str]:

@@ -1,4 +1,4 @@
-"""Numbers as people read them: metrics, differences, ε, durations."""
+"""Write numbers for people: metrics, differences, ε, learning rates, durations, counts."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def count(number: int, noun: str) -> str:
 
 
 def _decimals(value: float, metric: Metric) -> int:
-    """Return how many decimals to show: two for percent, otherwise as many as four digits need, at most six."""
+    """Return the number of decimals to show: two for percent, otherwise what four digits need, at most six."""
     if metric.unit:
         return 2
     return 3 if value == 0 else min(max(3 - math.floor(math.log10(abs(value))), 0), 6)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from epsgrid.report.words import Metric, count, duration, gain, interval, power, powers, score
+from epsgrid.selection.formatting import Metric, count, duration, gain, interval, power, powers, score
 
 PERCENT = Metric("accuracy", "max", "%")
 PLAIN = Metric("perplexity", "min", "")

@@ -1,0 +1,168 @@
+"""The best setting that each way to search finds: what it scores, what it loses, what it costs.
+
+The ways are the grids that were swept; the default ε; the two ends of the bounds alone, which is all that the published
+algorithm asks to be trained; and the point estimates, each with its own decade of ε. All of them still choose their
+learning rate. None is trained for itself: their cells are looked up among those of the grids, so that a way whose cells
+no grid holds has no row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from epsgrid.numerics.statistics import Interval, mean_interval
+from epsgrid.selection.cells import (
+    CONVENTIONAL,
+    DEFAULT,
+    NARROWED,
+    TOLERANCE,
+    Cell,
+    Choice,
+    Spread,
+    at_epsilon,
+    best,
+    of_grid,
+    spread_of,
+)
+from epsgrid.selection.cost import CostRow, cost_row, tally_cells
+from epsgrid.selection.difference import Difference, difference
+from epsgrid.selection.formatting import Metric, power
+from epsgrid.selection.load import StoredExperiment
+from epsgrid.store.records import Scores
+
+BOUNDARY, ESTIMATE = "boundary", "estimate"
+
+
+@dataclass(frozen=True)
+class OtherRow:
+    """A score kept beside the metric, such as a second way to compute BLEU, over the done seeds of a cell.
+
+    Attributes:
+        name: of the score.
+        selecting, test: on the split that selects and on the test split; None where no seed has a finite one.
+    """
+
+    name: str
+    selecting: Spread | None
+    test: Spread | None
+
+
+@dataclass(frozen=True)
+class BestRow:
+    """The best cell of one way to search: a grid, the default ε, the two ends of the bounds, or a point estimate.
+
+    Attributes:
+        name: "narrowed", "conventional", "reference", "default", "boundary" or "estimate".
+        choice: the cell and how many there were to choose from.
+        note: what a reader must know about it; None otherwise.
+        others: what else its trials were scored by.
+        label: the point estimates that name this ε; "" for the other ways.
+        interval: of the mean test metric over the seeds; None without a score.
+        regret: best swept setting − this one, on test: positive where this way of searching loses.
+        cost: what the search takes by itself.
+    """
+
+    name: str
+    choice: Choice
+    note: str | None
+    others: tuple[OtherRow, ...] = ()
+    label: str = ""
+    interval: Interval | None = None
+    regret: Difference | None = None
+    cost: CostRow | None = None
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether the way to search is a grid that was swept."""
+        return self.name not in (DEFAULT, BOUNDARY, ESTIMATE)
+
+    @property
+    def words(self) -> str:
+        """A label for tables and messages."""
+        named = {DEFAULT: "default ε", BOUNDARY: "bounds' two ends", ESTIMATE: f"estimate: {self.label}"}
+        return named.get(self.name, self.name)
+
+
+def grid_names(stored: StoredExperiment, cells: Sequence[Cell]) -> tuple[str, ...]:
+    """Return the names of all grids: those that were planned, in their order, then any others that cells name."""
+    planned = stored.grid.epsilons if stored.grid else ()
+    return tuple(dict.fromkeys([*planned, *(name for cell in cells for name in cell.grids)]))
+
+
+def best_rows(
+    stored: StoredExperiment, cells: Sequence[Cell], metric: Metric | None, estimates: Sequence[tuple[str, float]] = ()
+) -> tuple[BestRow, ...]:
+    """Return the best setting of each way to search that has cells: grids first.
+
+    Args:
+        stored: the experiment.
+        cells: all that was swept.
+        metric: None while no trial has a result.
+        estimates: names of point estimates of ε, each with its power of ten.
+    """
+    everything, conventional = best(cells, metric), of_grid(CONVENTIONAL, cells)
+    conventional_tally = tally_cells(conventional) if conventional else None
+    rows = []
+    for name, label, note, own in _searches(stored, cells, estimates):
+        row = BestRow(name, best(own, metric), note, label=label)
+        needs_probe = name in (NARROWED, BOUNDARY, ESTIMATE)
+        probe = (stored.probe.cost_seconds if stored.probe else None) if needs_probe else 0.0
+        scores = list(row.choice.cell.test_by_seed().values()) if row.choice.cell else []
+        rows.append(
+            replace(
+                row,
+                others=_others(stored, row.choice.cell),
+                interval=mean_interval(scores) if scores else None,
+                regret=difference(everything, row.choice, ("best swept setting", row.words), metric),
+                cost=cost_row(tally_cells(own), conventional_tally, probe),
+            )
+        )
+    return tuple(rows)
+
+
+def _searches(
+    stored: StoredExperiment, cells: Sequence[Cell], estimates: Sequence[tuple[str, float]]
+) -> Iterator[tuple[str, str, str | None, list[Cell]]]:
+    """Yield the name, the label, the note and the cells of each way to search."""
+    for name in grid_names(stored, cells):
+        if name != DEFAULT:
+            yield name, "", None, of_grid(name, cells)
+    epsilons = sorted({cell.epsilon for cell in cells if cell.epsilon is not None})
+    if stored.grid is not None and epsilons:
+        default = stored.grid.default_epsilon
+        nearest = min(epsilons, key=lambda epsilon: abs(math.log10(epsilon / default)))
+        is_default = math.isclose(nearest, default, rel_tol=TOLERANCE)
+        note = None if is_default else f"default ε {power(default)} is in no grid; the nearest is {power(nearest)}"
+        yield DEFAULT, "", note, at_epsilon(nearest, cells)
+    if stored.bounds is not None:
+        ends = dict.fromkeys((stored.bounds.low.decade, stored.bounds.high.decade))
+        missing = [f"ε {power(end)}" for end in ends if not at_epsilon(end, cells)]
+        note = f"of the two ends, {' and '.join(missing)} was not trained" if missing else None
+        if own := [cell for end in ends for cell in at_epsilon(end, cells)]:
+            yield BOUNDARY, "", note, own
+    named: dict[float, list[str]] = {}
+    for name, decade in estimates:
+        named.setdefault(decade, []).append(name)
+    for decade, names in named.items():  # estimates that agree share a row
+        if own := at_epsilon(decade, cells):
+            yield ESTIMATE, ", ".join(names), None, own
+
+
+def _others(stored: StoredExperiment, cell: Cell | None) -> tuple[OtherRow, ...]:
+    """Return what else the trials of a cell were scored by, over its done seeds."""
+    done = [stored.results[trial.id] for trial in cell.trials if trial.state == "done"] if cell else []
+    names = dict.fromkeys(name for result in done for name in _other_scores(result.selecting))
+    return tuple(
+        OtherRow(
+            name,
+            spread_of(_other_scores(result.selecting).get(name) for result in done),
+            spread_of(_other_scores(result.test).get(name) for result in done),
+        )
+        for name in names
+    )
+
+
+def _other_scores(scores: Scores | None) -> dict[str, float]:
+    return {name: value for name, value in scores.others.items() if math.isfinite(value)} if scores else {}
