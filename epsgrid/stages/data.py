@@ -1,4 +1,4 @@
-"""The data sets: which are here, fetch, check or prepare one. Nothing is ever fetched by another command."""
+"""The data sets: list those on this machine, fetch, check or prepare one. No other command fetches anything."""
 
 from __future__ import annotations
 
@@ -17,29 +17,21 @@ from epsgrid.errors import DataError
 
 @dataclass(frozen=True)
 class Found:
-    """A data set and its place; None where it is not here. Whether it is whole, `check_data` says."""
+    """A data set and its folder; None where it is not on this machine. `check_data` says whether it is complete."""
 
     data: DataSet
     place: Path | None
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """The folder of what was decoded, for all data sets and every state that a folder of images has been in."""
-
-    place: Path
-    size_bytes: int
-
-
-@dataclass(frozen=True)
 class Fetched:
-    """A data set in its place.
+    """A data set in its folder.
 
     Attributes:
         data: the data set.
         place: its folder.
         fetched_now: whether anything had to be done.
-        looked_for: whether tasks look there without being told.
+        looked_for: whether tasks look in this folder by default.
     """
 
     data: DataSet
@@ -50,7 +42,7 @@ class Fetched:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A folder of parallel text and the pairs of each split."""
+    """A folder of parallel text and the number of pairs of each split."""
 
     place: Path
     train: int
@@ -60,7 +52,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Checked:
-    """What a check has seen, part by part."""
+    """The result of a check, part by part."""
 
     data: DataSet
     place: Path
@@ -68,41 +60,40 @@ class Checked:
 
     @property
     def whole(self) -> bool:
-        """Whether every part is as it should be."""
+        """Whether every part is correct."""
         return all(finding.problem is None for finding in self.findings)
 
 
 def list_data(environment: Mapping[str, str] = os.environ) -> list[Found]:
-    """Look for every data set of the catalogue where tasks look for it."""
+    """Return every data set of the catalogue, with the folder in which tasks find it."""
     folders = data_folders(environment)
     return [Found(data, data.find(folders)) for data in CATALOGUE]
 
 
-def decoded(environment: Mapping[str, str] = os.environ) -> Decoded:
-    """Look how much of what tasks have decoded is kept; what another process removes meanwhile counts as nothing."""
+def decoded(environment: Mapping[str, str] = os.environ) -> tuple[Path, int]:
+    """Return the folder of decoded arrays and its size in bytes; files that vanish meanwhile count as nothing."""
     place = arrays_folder(environment)
-    sizes = []
-    for folder, _, names in os.walk(place):
-        for name in names:
-            with contextlib.suppress(OSError):
-                sizes.append((Path(folder) / name).stat().st_size)
-    return Decoded(place, sum(sizes))
+    size = 0
+    for path in place.rglob("*"):
+        with contextlib.suppress(OSError):
+            size += path.stat().st_size if path.is_file() else 0
+    return place, size
 
 
 def fetch_data(
     name: str, folder: Path | None, fetcher: Fetcher, environment: Mapping[str, str] = os.environ
 ) -> Fetched:
-    """Fetch a data set, or what is missing of it, and check it; one that is here and whole is left alone.
+    """Fetch the missing files of a data set and check it; one that is complete is left alone.
 
     Args:
         name: of the data set.
-        folder: where to put it; None for where it is, else the first folder in which tasks look.
-        fetcher: how files are fetched.
+        folder: where to put it; None means where it is, or else the first folder in which tasks look.
+        fetcher: fetches the files.
         environment: variables that name the folders.
 
     Raises:
         UnknownNameError: no such data set.
-        DataError: it cannot be fetched, and how to get it by hand; or what is here is damaged.
+        DataError: it cannot be fetched, with how to get it by hand; or the files here are damaged.
         ExecutionError: a package that prepares it is not installed.
     """
     data = named(name)
@@ -120,11 +111,11 @@ def fetch_data(
 
 
 def check_data(name: str, folder: Path | None, environment: Mapping[str, str] = os.environ) -> Checked:
-    """Look through a data set: checksums where they are published, counts in any case.
+    """Check a data set: checksums where they are published, counts in any case.
 
     Args:
         name: of the data set.
-        folder: which holds it; None for the folders in which tasks look.
+        folder: the folder that holds it; None means the folders in which tasks look.
         environment: variables that name the folders.
 
     Raises:
@@ -143,24 +134,24 @@ def check_data(name: str, folder: Path | None, environment: Mapping[str, str] = 
 
 
 def prepare_iwslt14(
-    archive: Path, folder: Path, *, any_counts: bool = False, tell: Callable[[str], None] = lambda line: None
+    archive: Path, folder: Path, *, any_counts: bool = False, log: Callable[[str], None] = lambda line: None
 ) -> Prepared:
-    """Make a folder of parallel text from an archive of IWSLT14 German-English, wherever either lies.
+    """Make a folder of parallel text from an archive of IWSLT14 German-English.
 
     Args:
         archive: the official one, or one of the same layout.
-        folder: what to make; must not be there yet.
-        any_counts: take other numbers of pairs than the official archive gives.
-        tell: told, in a line, what is being done.
+        folder: the folder to make; must not exist yet.
+        any_counts: accept other numbers of pairs than the official archive gives.
+        log: receives a line for each step.
 
     Raises:
-        DataError: the archive is damaged or lacks a file, other counts come out, or the folder is there already or
+        DataError: the archive is damaged or lacks a file, the counts are others, or the folder exists already or
             cannot be written.
         ExecutionError: sacremoses is not installed.
     """
     place = folder.expanduser().absolute()
     counts = None if any_counts else _iwslt14.COUNTS
-    return Prepared(place, *_iwslt14.prepare_archive(archive.expanduser(), place, counts, tell=tell))
+    return Prepared(place, *_iwslt14.prepare_archive(archive.expanduser(), place, counts, tell=log))
 
 
 def _folders(folder: Path | None, environment: Mapping[str, str]) -> tuple[Path, ...]:
