@@ -83,11 +83,6 @@ def test_damaged_bounds_are_named(swept):
     assert "checksum" in error
 
 
-def test_unknown_command_and_option_exit_2(shell):
-    shell.call("prob", expect=2)
-    shell.call("sweep", "--grdi", "both", expect=2)
-
-
 def test_selection_on_validation_needs_validation_data(shell):
     shell.write(SPEC.replace("task: digits", "task: {name: synthetic, validation: 0}"))
     error = shell.call("probe", "spec.yaml", expect=2).stderr

@@ -7,8 +7,8 @@ import doctest
 import numpy as np
 import pytest
 
-from epsgrid.cli import plain, sparkline
-from epsgrid.cli.sparkline import ASCII, BLOCKS, Axis, bars, glyphs_for, shares
+from epsgrid.cli import console, sparkline
+from epsgrid.cli.sparkline import ASCII, BLOCKS, Axis, glyphs_for, shares
 from tests.report.kept import counted
 
 
@@ -83,10 +83,6 @@ def test_a_span_reaches_from_one_magnitude_to_the_other() -> None:
     assert Axis(-4, 0, 8).span(1e-9, 1e9) == "├──────┤"
 
 
-def test_bars_of_nothing() -> None:
-    assert (bars([]), bars([0.0, 0.0])) == ("", "  ")
-
-
 def test_shares_keep_first_and_last() -> None:
     falling = [1 - place / 99 for place in range(100)]
     line = shares(falling, 10)
@@ -106,14 +102,14 @@ def test_plain_characters_where_blocks_cannot_be_written(encoding: str | None, g
 
 def test_ascii_has_as_many_levels() -> None:
     assert len(ASCII.levels) == len(BLOCKS.levels)
-    "".join((ASCII.levels, ASCII.tick, ASCII.unknown, ASCII.left, ASCII.between, ASCII.right)).encode("ascii")
+    assert "".join(vars(ASCII).values()).isascii()
 
 
 def test_what_an_encoding_lacks_is_written_in_other_words(tmp_path, monkeypatch) -> None:
     path = tmp_path / "out"
     with path.open("w", encoding="ascii") as stream:
         monkeypatch.setattr("sys.stdout", stream)
-        plain.use_plain_words()
+        console.replace_missing_characters()
         stream.write("ε = 1e-8 ± √v̂ 語")
     assert path.read_text() == "eps = 1e-8 +- sqrt v^ ?"
 
@@ -121,5 +117,5 @@ def test_what_an_encoding_lacks_is_written_in_other_words(tmp_path, monkeypatch)
 def test_a_stream_that_can_write_everything_is_left_alone(tmp_path, monkeypatch) -> None:
     with (tmp_path / "out").open("w", encoding="utf-8") as stream:
         monkeypatch.setattr("sys.stdout", stream)
-        plain.use_plain_words()
+        console.replace_missing_characters()
         assert stream.errors == "strict"
