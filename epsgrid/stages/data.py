@@ -1,26 +1,17 @@
-"""The data sets: list those on this machine, fetch, check or prepare one. No other command fetches anything."""
+"""The data sets: list those on this machine, fetch or check one."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from epsgrid.data import _iwslt14
 from epsgrid.data._catalogue import CATALOGUE, DataSet, named
 from epsgrid.data._fetch import Fetcher, Finding
 from epsgrid.data._places import arrays_folder, data_folders
 from epsgrid.errors import DataError
-
-
-@dataclass(frozen=True)
-class Found:
-    """A data set and its folder; None where it is not on this machine. `check_data` says whether it is complete."""
-
-    data: DataSet
-    place: Path | None
 
 
 @dataclass(frozen=True)
@@ -41,16 +32,6 @@ class Fetched:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A folder of parallel text and the number of pairs of each split."""
-
-    place: Path
-    train: int
-    valid: int
-    test: int
-
-
-@dataclass(frozen=True)
 class Checked:
     """The result of a check, part by part."""
 
@@ -64,10 +45,10 @@ class Checked:
         return all(finding.problem is None for finding in self.findings)
 
 
-def list_data(environment: Mapping[str, str] = os.environ) -> list[Found]:
-    """Return every data set of the catalogue, with the folder in which tasks find it."""
+def list_data(environment: Mapping[str, str] = os.environ) -> list[tuple[DataSet, Path | None]]:
+    """Return every data set of the catalogue with the folder in which tasks find it; None where there is none."""
     folders = data_folders(environment)
-    return [Found(data, data.find(folders)) for data in CATALOGUE]
+    return [(data, data.find(folders)) for data in CATALOGUE]
 
 
 def decoded(environment: Mapping[str, str] = os.environ) -> tuple[Path, int]:
@@ -131,27 +112,6 @@ def check_data(name: str, folder: Path | None, environment: Mapping[str, str] = 
             f" `epsgrid data fetch {name}` gets it ({data.download_mb} MB), --dir names another folder"
         )
     return Checked(data, place, tuple(data.check(place)))
-
-
-def prepare_iwslt14(
-    archive: Path, folder: Path, *, any_counts: bool = False, log: Callable[[str], None] = lambda line: None
-) -> Prepared:
-    """Make a folder of parallel text from an archive of IWSLT14 German-English.
-
-    Args:
-        archive: the official one, or one of the same layout.
-        folder: the folder to make; must not exist yet.
-        any_counts: accept other numbers of pairs than the official archive gives.
-        log: receives a line for each step.
-
-    Raises:
-        DataError: the archive is damaged or lacks a file, the counts are others, or the folder exists already or
-            cannot be written.
-        ExecutionError: sacremoses is not installed.
-    """
-    place = folder.expanduser().absolute()
-    counts = None if any_counts else _iwslt14.COUNTS
-    return Prepared(place, *_iwslt14.prepare_archive(archive.expanduser(), place, counts, tell=log))
 
 
 def _folders(folder: Path | None, environment: Mapping[str, str]) -> tuple[Path, ...]:

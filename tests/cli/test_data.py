@@ -10,8 +10,6 @@ from rich.console import Console
 
 from epsgrid.cli.commands.data import download_shown
 from epsgrid.data.ptb import FILES, MIRROR
-from epsgrid.errors import DataError
-from epsgrid.stages.data import Prepared, prepare_iwslt14
 from tests.cli.conftest import Shell
 from tests.data.test_iwslt14 import members, pack
 
@@ -95,21 +93,15 @@ def test_an_unknown_name_gets_a_suggestion(shell: Shell, command: str) -> None:
     assert error.splitlines()[-1].startswith("error: unknown data set 'cifar'; did you mean 'cifar10'?")
 
 
-def test_an_archive_anywhere_is_prepared(shell: Shell) -> None:
+def test_an_archive_anywhere_is_prepared_and_other_counts_only_when_asked(shell: Shell) -> None:
     archive = pack(shell.folder / "mine.tgz", members())
+    refused = shell.call("data", "prepare", str(archive), "text", expect=2).stderr
+    assert "50 / 2 / 10 pairs came out, expected 160,239 / 7,283 / 6,750" in refused
+    assert not (shell.folder / "text").exists()
     made = shell.call("data", "prepare", str(archive), "text", "--any-counts")
     assert made.stdout == f"50 training, 2 validation and 10 test pairs in {shell.folder / 'text'}\n"
     assert f"task.root: {shell.folder / 'text'}" in made.stderr
     assert len((shell.folder / "text" / "train.de").read_text().splitlines()) == 50
-
-
-def test_an_archive_of_other_counts_is_prepared_only_when_asked(tmp_path: Path) -> None:
-    archive = pack(tmp_path / "mine.tgz", members())
-    with pytest.raises(DataError, match=r"50 / 2 / 10 pairs came out, expected 160,239 / 7,283 / 6,750"):
-        prepare_iwslt14(archive, tmp_path / "text")
-    assert not (tmp_path / "text").exists()
-    made = prepare_iwslt14(archive, tmp_path / "text", any_counts=True)
-    assert made == Prepared(tmp_path / "text", 50, 2, 10)
 
 
 @pytest.mark.parametrize("arguments", [["data", "list"], ["data", "check", "--help"], ["data", "--help"]])

@@ -48,7 +48,7 @@ def small_ptb(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def places(environment: dict[str, str]) -> dict[str, Path | None]:
-    return {found.data.name: found.place for found in list_data(environment)}
+    return {data.name: place for data, place in list_data(environment)}
 
 
 def test_nothing_is_here_at_first(tmp_path: Path, environment: dict[str, str]) -> None:

@@ -13,7 +13,7 @@ from epsgrid.cli.options import JsonOption, QuietOption
 from epsgrid.errors import ExitCode
 
 if TYPE_CHECKING:
-    from epsgrid.stages.data import Found
+    from epsgrid.data._catalogue import DataSet
 
 _MEGA = 1_000_000
 
@@ -45,32 +45,26 @@ def list_data(json: JsonOption = False) -> None:
 
     found, (cache, size) = stage.list_data(), stage.decoded()
     if json:
-        decoded = {"place": str(cache), "bytes": size}
-        print_json({"data": {each.data.name: _listed(each) for each in found}, "decoded": decoded})
+        listed = {data.name: _listed(data, place) for data, place in found}
+        print_json({"data": listed, "decoded": {"place": str(cache), "bytes": size}})
         return
     rows = [
-        (
-            each.data.name,
-            ", ".join(each.data.tasks),
-            f"{each.data.download_mb} MB",
-            str(each.place or "no"),
-            each.data.licence,
-        )
-        for each in found
+        (data.name, ", ".join(data.tasks), f"{data.download_mb} MB", str(place or "no"), data.licence)
+        for data, place in found
     ]
     columns = ("data set", "tasks", "size", "here", "licence")
     show(table(columns, rows, range(len(columns))))
     hint("Other tasks need nothing fetched: they generate their data, come with them, or read yours.")
     if size:
         hint(f"Decoded before: {max(1, round(size / _MEGA)):,} MB in {cache}; delete it at any time, it is made again.")
-    missing = [each.data.name for each in found if each.place is None]
+    missing = [data.name for data, place in found if place is None]
     hint(f"Next: epsgrid data {f'fetch {missing[0]}' if missing else 'check NAME'}")
 
 
 def fetch(
     name: NameArgument,
     folder: DirOption = None,
-    retries: Annotated[int, typer.Option("--retries", min=0, help="Times to try a broken transfer again.")] = 3,
+    retries: Annotated[int, typer.Option(min=0, help="Times to try a broken transfer again.")] = 3,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -132,23 +126,22 @@ def prepare(
     whole or not at all.
     """
     from epsgrid.cli.console import hint, print_json
-    from epsgrid.stages import data as stage
+    from epsgrid.data._iwslt14 import COUNTS, prepare_archive
 
+    place = folder.expanduser().absolute()
     with download_shown(quiet=quiet) as (log, _):
-        made = stage.prepare_iwslt14(archive, folder, any_counts=any_counts, log=log)
+        train, valid, test = prepare_archive(archive.expanduser(), place, None if any_counts else COUNTS, tell=log)
     if json:
-        pairs = {"train": made.train, "valid": made.valid, "test": made.test}
-        print_json({"place": str(made.place), "pairs": pairs})
+        print_json({"place": str(place), "pairs": {"train": train, "valid": valid, "test": test}})
         return
-    print(f"{made.train:,} training, {made.valid:,} validation and {made.test:,} test pairs in {made.place}")
-    hint(f"Tasks find it with task.root: {made.place}")
+    print(f"{train:,} training, {valid:,} validation and {test:,} test pairs in {place}")
+    hint(f"Tasks find it with task.root: {place}")
 
 
-def _listed(found: Found) -> dict[str, Any]:
-    data = found.data
+def _listed(data: DataSet, place: Path | None) -> dict[str, Any]:
     return {
         "contents": data.contents,
-        "place": str(found.place) if found.place else None,
+        "place": str(place) if place else None,
         "download_mb": data.download_mb,
         "licence": data.licence,
         "tasks": list(data.tasks),

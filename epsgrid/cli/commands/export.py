@@ -20,24 +20,21 @@ class Kind(StrEnum):
 
 
 def export_bounds(
-    to: Annotated[str, typer.Option("--to", metavar="TOOL", help="optuna, ray, wandb, hydra or json.")],
+    to: Annotated[str, typer.Option(metavar="TOOL", help="optuna, ray, wandb, hydra or json.")],
     run: RunArgument = None,
-    space: Annotated[Kind, typer.Option("--space", help="The range between the bounds, or its decades.")] = (
-        Kind.LOG_UNIFORM
-    ),
+    space: Annotated[Kind, typer.Option(help="The range between the bounds, or its decades.")] = (Kind.LOG_UNIFORM),
     framework: Annotated[
         str | None,
         typer.Option(
-            "--framework",
             metavar="NAME",
             help="Whose ε: keras, optax, fairseq, or an optimizer that `epsgrid convert` knows.  \\[default: torch]",
         ),
     ] = None,
     epsilon_name: Annotated[
-        str, typer.Option("--epsilon-name", metavar="NAME", help="Name of ε in your training, as in optimizer.eps.")
+        str, typer.Option(metavar="NAME", help="Name of ε in your training, as in optimizer.eps.")
     ] = "eps",
     lr_name: Annotated[
-        str, typer.Option("--lr-name", metavar="NAME", help="Name of the learning rate there, as in optimizer.lr.")
+        str, typer.Option(metavar="NAME", help="Name of the learning rate there, as in optimizer.lr.")
     ] = "lr",
     file: Annotated[
         Path | None, typer.Option("-o", "--file", metavar="FILE", help="Write it there, not on stdout.")

@@ -19,19 +19,15 @@ _TRIALS_LISTED = 8
 def inspect(
     run: RunArgument = None,
     trial: Annotated[
-        str | None,
-        typer.Argument(metavar="[TRIAL]", help="A trial's id or its beginning; without it, the probe."),
+        str | None, typer.Argument(metavar="[TRIAL]", help="A trial's id or its beginning; without it, the probe.")
     ] = None,
     out: OutOption = None,
     runs: RunsOption = RUNS,
-    layer: Annotated[str | None, typer.Option("--layer", metavar="NAME", help="Show one layer in detail.")] = None,
+    layer: Annotated[str | None, typer.Option(metavar="NAME", help="Show one layer in detail.")] = None,
     step: Annotated[
-        list[int] | None,
-        typer.Option("--step", metavar="N", help="Show the histograms nearest to this step; may be repeated."),
+        list[int] | None, typer.Option(metavar="N", help="Show the histograms nearest to this step; may be repeated.")
     ] = None,
-    figures: Annotated[
-        Path | None, typer.Option("--figures", metavar="DIR", help="Write figures there, as SVG and PNG.")
-    ] = None,
+    figures: Annotated[Path | None, typer.Option(metavar="DIR", help="Write figures there, as SVG and PNG.")] = None,
     all_layers: AllLayersOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,

@@ -30,12 +30,11 @@ def probe(
     runs: RunsOption = RUNS,
     override: OverrideOption = None,
     epochs: Annotated[
-        int | None, typer.Option("--epochs", metavar="N", help="Epochs to look at.  \\[spec: probe.epochs, 1]")
+        int | None, typer.Option(metavar="N", help="Epochs to look at.  \\[spec: probe.epochs, 1]")
     ] = None,
     batches: Annotated[
         str | None,
         typer.Option(
-            "--batches",
             metavar="N|settled",
             help="Look at N batches only, or until the bounds have settled.  \\[spec: probe.batches, all]",
         ),
@@ -43,38 +42,31 @@ def probe(
     seeds: Annotated[
         int | None,
         typer.Option(
-            "--seeds",
-            metavar="N",
-            help="Probe with N seeds, to see how far the bounds depend on them.  \\[spec: probe.seeds, 1]",
+            metavar="N", help="Probe with N seeds, to see how far the bounds depend on them.  \\[spec: probe.seeds, 1]"
         ),
     ] = None,
     update_weights: Annotated[
         bool, typer.Option("--update-weights", help="Let the weights move, at --learning-rate.  \\[spec: frozen]")
     ] = False,
     learning_rate: Annotated[
-        float | None,
-        typer.Option("--learning-rate", metavar="LR", help="Rate at which weights move with --update-weights."),
+        float | None, typer.Option(metavar="LR", help="Rate at which weights move with --update-weights.")
     ] = None,
     compare_weights: Annotated[
         float | None,
         typer.Option(
-            "--compare-weights",
             metavar="LR",
             help="Probe once more with weights that move at this rate, and say whether the bounds are the same.",
         ),
     ] = None,
     every: Annotated[
-        int | None,
-        typer.Option("--every", metavar="N", help="Keep the histograms of every N-th step.  \\[spec: probe.every]"),
+        int | None, typer.Option(metavar="N", help="Keep the histograms of every N-th step.  \\[spec: probe.every]")
     ] = None,
     beta2: Annotated[
-        str | None,
-        typer.Option("--beta2", metavar="LIST", help="Also give the bounds that other β₂ would have, as 0.9,0.99."),
+        str | None, typer.Option(metavar="LIST", help="Also give the bounds that other β₂ would have, as 0.9,0.99.")
     ] = None,
     batch_sizes: Annotated[
         str | None,
         typer.Option(
-            "--batch-sizes",
             metavar="LIST",
             help="Also measure at these batch sizes, as 32,128,512, and say whether bounds may be scaled between them."
             "  \\[spec: probe.batch_sizes, none]",

@@ -25,29 +25,22 @@ class RuleName(StrEnum):
 
 
 def scale(
-    batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", min=1, help="The new batch size.")],
+    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="The new batch size.")],
     spec: Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="YAML spec to scale; or give --bounds.")] = None,
-    bounds: Annotated[
-        Path | None,
-        typer.Option("--bounds", metavar="FILE", help="Scale the bounds in this bounds.json."),
-    ] = None,
+    bounds: Annotated[Path | None, typer.Option(metavar="FILE", help="Scale the bounds in this bounds.json.")] = None,
     rule: Annotated[
         RuleName,
-        typer.Option(
-            "--rule", help="The square-root rule, the same without ε, the linear rule of SGD, or only the batch size."
-        ),
+        typer.Option(help="The square-root rule, the same without ε, the linear rule of SGD, or only the batch size."),
     ] = RuleName.SQRT,
     half_life: Annotated[
         bool, typer.Option("--half-life", help="Scale decays as β^κ, which has no largest κ, and not as 1 − κ·(1 − β).")
     ] = False,
     output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Write the scaled spec there, not on stdout."),
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the scaled spec there, not on stdout.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file of -o.")] = False,
     override: Annotated[
-        list[str] | None,
-        typer.Option("--override", metavar="KEY=VALUE", help="Change a field of the spec before it is scaled."),
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Change a field of the spec before it is scaled.")
     ] = None,
     json: JsonOption = False,
 ) -> None:

@@ -24,7 +24,7 @@ def status(
         bool, typer.Option("--watch", "-w", help="Look again and again, until no trial is running; Ctrl-C ends it.")
     ] = False,
     interval: Annotated[
-        float, typer.Option("--interval", min=0.1, metavar="SECONDS", help="Time between two looks with --watch.")
+        float, typer.Option(min=0.1, metavar="SECONDS", help="Time between two looks with --watch.")
     ] = 5.0,
     trials: Annotated[bool, typer.Option("--trials", help="List every trial with its id and state.")] = False,
     json: JsonOption = False,

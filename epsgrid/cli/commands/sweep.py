@@ -46,21 +46,19 @@ class LrMode(StrEnum):
 def sweep(
     spec: OptionalSpecArgument = None,
     grid: Annotated[
-        Grid | None, typer.Option("--grid", help="Which ε values to train.  \\[default: the spec's sweep.grid]")
+        Grid | None, typer.Option(help="Which ε values to train.  \\[default: the spec's sweep.grid]")
     ] = None,
     lr_mode: Annotated[
         LrMode | None,
         typer.Option(
-            "--lr-mode",
             help="fixed: train with the grid's learning rates. effective: with those that keep the step where ε is "
-            "large.  \\[default: the spec's sweep.lr_mode]",
+            "large.  \\[default: the spec's sweep.lr_mode]"
         ),
     ] = None,
     workers: WorkersOption = None,
     address: Annotated[
         str | None,
         typer.Option(
-            "--address",
             metavar="HOST:PORT",
             help="Run the trials on the Ray cluster there: short for -o execution.executor=ray and its ray.address.",
         ),
@@ -77,7 +75,6 @@ def sweep(
     batch_sizes: Annotated[
         str | None,
         typer.Option(
-            "--batch-sizes",
             metavar="LIST",
             help="Instead of a grid, train one setting at these batch sizes, as 64,256, scaled by each of --rules.",
         ),
@@ -85,7 +82,6 @@ def sweep(
     rules: Annotated[
         str | None,
         typer.Option(
-            "--rules",
             metavar="LIST",
             help="With --batch-sizes: some of sqrt, sqrt-keep-epsilon, linear, none.  \\[default: sqrt,linear,none]",
         ),
@@ -93,7 +89,6 @@ def sweep(
     learning_rate: Annotated[
         float | None,
         typer.Option(
-            "--learning-rate",
             metavar="LR",
             help="With --batch-sizes: learning rate of the setting.  \\[default: the best of the narrowed grid]",
         ),
@@ -101,7 +96,6 @@ def sweep(
     epsilon: Annotated[
         float | None,
         typer.Option(
-            "--epsilon",
             metavar="EPS",
             help="With --batch-sizes: ε of the setting.  \\[default: that of the best of the narrowed grid]",
         ),
@@ -113,7 +107,6 @@ def sweep(
     confirm: Annotated[
         int | None,
         typer.Option(
-            "--confirm",
             metavar="N",
             min=1,
             help="Instead of a grid, train each grid's winner and the default ε on N seeds that chose nothing.",
