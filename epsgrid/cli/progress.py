@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from epsgrid.grids._plan import PlannedTrial
     from epsgrid.store.paths import ExperimentFolder
 
-RUNNING_COLUMNS = ("trial", "lr", "epsilon", "seed", "epoch", "score", "curve", "time", "left")
-BEST_COLUMNS = ("best so far", "lr", "score", "trials")
+_RUNNING_COLUMNS = ("trial", "lr", "epsilon", "seed", "epoch", "score", "curve", "time", "left")
+_BEST_COLUMNS = ("best so far", "lr", "score", "trials")
 _HEARTBEAT_S = 30.0
 _CURVE_WIDTH = 24
 _MOST_READ = 1000
@@ -215,9 +215,9 @@ class Board:
         with self.lock:
             running = list(self.running.values())
             results = [(trial, self.results[trial.id]) for trial in self.plan.plan.trials if trial.id in self.results]
-        shown = [_live_table(RUNNING_COLUMNS, [self._row(entry) for entry in running])]
+        shown = [_live_table(_RUNNING_COLUMNS, [self._row(entry) for entry in running])]
         if results:
-            shown.append(_live_table(BEST_COLUMNS, best_rows(results)))
+            shown.append(_live_table(_BEST_COLUMNS, best_rows(results)))
         return Group(*shown, Text(self.status()))
 
     def _row(self, entry: _Running) -> tuple[str, ...]:
@@ -261,7 +261,7 @@ def _live_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Render
 
 
 def best_rows(results: Sequence[tuple[PlannedTrial, TrialResult]]) -> list[tuple[str, ...]]:
-    """Return, for each ε, the best single trial so far, as rows of `BEST_COLUMNS` rising in ε.
+    """Return, for each ε, the best single trial so far, as rows of `_BEST_COLUMNS` rising in ε.
 
     Args:
         results: trials that are done or diverged; a diverged one counts as a trial and is never best.

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from epsgrid.cli.commands.sweep import batch_request, check_together
+from epsgrid.cli.commands.sweep import _batch_request, _check_together
 from epsgrid.errors import SpecError
 from tests.cli.conftest import INLINE, Shell
 
@@ -64,7 +64,7 @@ def test_sweep_plans_without_torch_then_trains_and_reports(shell, probed):
 
 def test_options_that_do_not_go_together_are_refused(shell):
     def check(grid=None, confirm=None, sizes=None, *options, half_life=False):
-        check_together(grid, confirm, sizes, *(options or (None, None, None)), half_life=half_life)
+        _check_together(grid, confirm, sizes, *(options or (None, None, None)), half_life=half_life)
 
     with pytest.raises(SpecError, match="--grid and --batch-sizes: the one trains a grid"):
         check("both", None, "32")
@@ -77,10 +77,10 @@ def test_options_that_do_not_go_together_are_refused(shell):
     check()
     for value in (0.0, -1.0, float("inf"), float("nan")):
         with pytest.raises(SpecError, match="--epsilon: expected a positive finite number"):
-            batch_request("32", None, None, value, half_life=False)
+            _batch_request("32", None, None, value, half_life=False)
     with pytest.raises(SpecError, match="--learning-rate: expected a positive finite number, got -1"):
-        batch_request("32", None, -1.0, None, half_life=False)
-    request = batch_request("32,64", None, 1e-3, 1e-8, half_life=True)
+        _batch_request("32", None, -1.0, None, half_life=False)
+    request = _batch_request("32,64", None, 1e-3, 1e-8, half_life=True)
     assert (request.sizes, request.rules, request.half_life) == ((32, 64), ("sqrt", "linear", "none"), True)
     refused = shell.call("sweep", "spec.yaml", "--confirm", "2", "--grid", "both", expect=2)
     assert refused.stderr.startswith("error: --confirm and --grid")

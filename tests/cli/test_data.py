@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from epsgrid.cli.commands.data import download_shown
+from epsgrid.cli.commands.data import _download_shown
 from epsgrid.data.ptb import FILES, MIRROR
 from tests.cli.conftest import Shell
 from tests.data.test_iwslt14 import members, pack
@@ -113,7 +113,7 @@ def test_starts_without_torch_and_without_the_network(shell: Shell, arguments: l
 def test_progress_is_lines_in_a_log_and_a_bar_in_a_terminal(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(file=io.StringIO(), force_terminal=terminal, width=120, color_system=None)
     monkeypatch.setattr("epsgrid.cli.console.err", lambda: console)
-    with download_shown(quiet=False) as (say, on_bytes):
+    with _download_shown(quiet=False) as (say, on_bytes):
         say("fetching [this]")
         on_bytes("big.tgz", 1_000_000, 2_500_000)
         on_bytes("big.tgz", 2_500_000, 2_500_000)
@@ -125,7 +125,7 @@ def test_progress_is_lines_in_a_log_and_a_bar_in_a_terminal(terminal: bool, monk
 
 
 def test_quiet_shows_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    with download_shown(quiet=True) as (say, on_bytes):
+    with _download_shown(quiet=True) as (say, on_bytes):
         say("fetching")
         on_bytes("big.tgz", 1, 1)
     assert capfd.readouterr() == ("", "")

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from epsgrid.cli.progress import RUNNING_COLUMNS, Board, best_rows, event_lines
+from epsgrid.cli.progress import _RUNNING_COLUMNS, Board, best_rows, event_lines
 from epsgrid.cli.sparkline import ASCII, curve
 from epsgrid.grids._plan import Plan, PlannedTrial
 from epsgrid.stages.running import SweepPlan, TrialEnded, TrialStarted
@@ -57,7 +57,7 @@ def test_running_trials_show_their_curve_and_what_is_left(board):
     for epoch, score in enumerate((0.1, 0.5, 0.9), start=1):
         append_epoch(path, EpochRecord(epoch, 1.0, Scores(1.0, score), None, 0.01, 20.0))
     lines = shown(board).splitlines()
-    assert lines[0].split() == list(RUNNING_COLUMNS)
+    assert lines[0].split() == list(_RUNNING_COLUMNS)
     assert all(part in lines[1] for part in ("one", "1e-2", "1e-8", "3/10", "0.9", "▁▄█", "2 min 20 s"))
     append_epoch(path, EpochRecord(4, 1.0, Scores(1.0, 0.95), None, 0.01, 20.0))
     assert "4/10" in shown(board)

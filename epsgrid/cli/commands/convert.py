@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from epsgrid.numerics.placement import Placement
 
 
-class Weighed(NamedTuple):
+class _Weighed(NamedTuple):
     """An ε, its optimizer and where that adds it; the ε is None where it needs a step, or no float can hold it."""
 
     name: str
@@ -51,9 +51,9 @@ def convert(
     from epsgrid.optimizers._conversion import convertible, placement_of
 
     at = math.inf if step is None else float(step)
-    given = Weighed(source, placement_of(source, beta2, at), epsilon)
+    given = _Weighed(source, placement_of(source, beta2, at), epsilon)
     wanted = [(name, placement_of(name, beta2, at)) for name in ([target] if target else convertible())]
-    found = [Weighed(name, place, _converted(given, place, single=bool(target))) for name, place in wanted]
+    found = [_Weighed(name, place, _converted(given, place, single=bool(target))) for name, place in wanted]
     warnings = _warnings([given, *found], dtype)
     if json:
         document = {
@@ -83,7 +83,7 @@ def convert(
         err().print(f"warning: {line}", markup=False)
 
 
-def _converted(given: Weighed, target: Placement, *, single: bool) -> float | None:
+def _converted(given: _Weighed, target: Placement, *, single: bool) -> float | None:
     """Return the converted ε; None where it needs a step or is out of range, and is one among all targets."""
     from epsgrid.numerics.placement import OutOfRangeError, convert
 
@@ -100,7 +100,7 @@ def _converted(given: Weighed, target: Placement, *, single: bool) -> float | No
         raise SpecError(f"{error}; give --step" if "step" in str(error) else str(error)) from error
 
 
-def _warnings(all_weighed: Sequence[Weighed], dtype: str) -> list[str]:
+def _warnings(all_weighed: Sequence[_Weighed], dtype: str) -> list[str]:
     from epsgrid.numerics.precision import underflow_warning
 
     values = [weighed.epsilon for weighed in all_weighed if weighed.epsilon is not None]

@@ -24,10 +24,10 @@ def _names() -> list[str]:
     return [data.name for data in CATALOGUE]
 
 
-NameArgument = Annotated[
+_NameArgument = Annotated[
     str, typer.Argument(metavar="NAME", help="As `epsgrid data list` names it.", autocompletion=_names)
 ]
-DirOption = Annotated[
+_DirOption = Annotated[
     Path | None,
     typer.Option(
         "--dir",
@@ -62,8 +62,8 @@ def list_data(json: JsonOption = False) -> None:
 
 
 def fetch(
-    name: NameArgument,
-    folder: DirOption = None,
+    name: _NameArgument,
+    folder: _DirOption = None,
     retries: Annotated[int, typer.Option(min=0, help="Times to try a broken transfer again.")] = 3,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -76,7 +76,7 @@ def fetch(
     from epsgrid.data._fetch import Fetcher
     from epsgrid.stages import data as stage
 
-    with download_shown(quiet=quiet) as (log, on_bytes):
+    with _download_shown(quiet=quiet) as (log, on_bytes):
         fetched = stage.fetch_data(name, folder, Fetcher(log, on_bytes, retries))
     place = fetched.place
     if json:
@@ -87,7 +87,7 @@ def fetch(
         hint(f"Tasks find it with EPSGRID_DATA={place.parent}, or with task.root: {place}")
 
 
-def check(name: NameArgument, folder: DirOption = None, json: JsonOption = False) -> ExitCode:
+def check(name: _NameArgument, folder: _DirOption = None, json: JsonOption = False) -> ExitCode:
     """Check a data set on this machine: checksums where published, counts in any case.
 
     The exit code is 0 where it is whole, and 2 where it is damaged.
@@ -129,7 +129,7 @@ def prepare(
     from epsgrid.data._iwslt14 import COUNTS, prepare_archive
 
     place = folder.expanduser().absolute()
-    with download_shown(quiet=quiet) as (log, _):
+    with _download_shown(quiet=quiet) as (log, _):
         train, valid, test = prepare_archive(archive.expanduser(), place, None if any_counts else COUNTS, tell=log)
     if json:
         print_json({"place": str(place), "pairs": {"train": train, "valid": valid, "test": test}})
@@ -150,7 +150,7 @@ def _listed(data: DataSet, place: Path | None) -> dict[str, Any]:
 
 
 @contextmanager
-def download_shown(*, quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[str, int, int], None]]]:
+def _download_shown(*, quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[str, int, int], None]]]:
     """Show the steps and the progress of a download on stderr; yields `log` and `on_bytes` of a `Fetcher`."""
     from epsgrid.cli.console import err
     from epsgrid.cli.progress import Beat

@@ -12,7 +12,7 @@ import typer
 from epsgrid.cli.options import RUNS, OutOption, QuietOption, RunArgument, RunsOption
 
 
-class Kind(StrEnum):
+class _Kind(StrEnum):
     """The choices of --space."""
 
     LOG_UNIFORM = "log-uniform"
@@ -22,7 +22,7 @@ class Kind(StrEnum):
 def export_bounds(
     to: Annotated[str, typer.Option(metavar="TOOL", help="optuna, ray, wandb, hydra or json.")],
     run: RunArgument = None,
-    space: Annotated[Kind, typer.Option(help="The range between the bounds, or its decades.")] = (Kind.LOG_UNIFORM),
+    space: Annotated[_Kind, typer.Option(help="The range between the bounds, or its decades.")] = (_Kind.LOG_UNIFORM),
     framework: Annotated[
         str | None,
         typer.Option(

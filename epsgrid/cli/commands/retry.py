@@ -9,7 +9,7 @@ import typer
 from epsgrid.cli.options import RUNS, JsonOption, OutOption, QuietOption, RunsOption, WorkersOption
 from epsgrid.errors import ExitCode
 
-WhichArgument = Annotated[
+_WhichArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="WHICH...",
@@ -19,7 +19,7 @@ WhichArgument = Annotated[
 
 
 def retry(
-    which: WhichArgument,
+    which: _WhichArgument,
     workers: WorkersOption = None,
     out: OutOption = None,
     runs: RunsOption = RUNS,
@@ -46,7 +46,7 @@ def retry(
 
 
 def forget(
-    which: WhichArgument,
+    which: _WhichArgument,
     out: OutOption = None,
     runs: RunsOption = RUNS,
     json: JsonOption = False,

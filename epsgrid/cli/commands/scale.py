@@ -15,7 +15,7 @@ from epsgrid.cli.options import JsonOption
 from epsgrid.errors import SpecError, StoreError
 
 
-class RuleName(StrEnum):
+class _RuleName(StrEnum):
     """The rules by name; `epsgrid.numerics.scaling` has the same ones."""
 
     SQRT = "sqrt"
@@ -29,9 +29,9 @@ def scale(
     spec: Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="YAML spec to scale; or give --bounds.")] = None,
     bounds: Annotated[Path | None, typer.Option(metavar="FILE", help="Scale the bounds in this bounds.json.")] = None,
     rule: Annotated[
-        RuleName,
+        _RuleName,
         typer.Option(help="The square-root rule, the same without ε, the linear rule of SGD, or only the batch size."),
-    ] = RuleName.SQRT,
+    ] = _RuleName.SQRT,
     half_life: Annotated[
         bool, typer.Option("--half-life", help="Scale decays as β^κ, which has no largest κ, and not as 1 − κ·(1 − β).")
     ] = False,
@@ -72,7 +72,7 @@ def _scale_spec(
     path: Path,
     overrides: Sequence[str],
     batch_size: int,
-    rule: RuleName,
+    rule: _RuleName,
     output: Path | None,
     *,
     half_life: bool,
@@ -114,7 +114,7 @@ def _scale_spec(
     hint(f"Next: epsgrid probe {output}")
 
 
-def _scale_bounds(path: Path, batch_size: int, rule: RuleName, *, half_life: bool, json: bool) -> None:
+def _scale_bounds(path: Path, batch_size: int, rule: _RuleName, *, half_life: bool, json: bool) -> None:
     from epsgrid.cli.console import hint, print_json
     from epsgrid.cli.tables import show, table
     from epsgrid.report.words import power

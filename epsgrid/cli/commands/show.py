@@ -13,7 +13,7 @@ import typer
 from epsgrid.cli.options import JsonOption, OverrideOption, SpecArgument
 
 
-class Family(StrEnum):
+class _Family(StrEnum):
     """The choices of `list`."""
 
     tasks = "tasks"
@@ -37,7 +37,7 @@ def show(spec: SpecArgument, override: OverrideOption = None, json: JsonOption =
 
 
 def list_plugins(
-    family: Annotated[Family | None, typer.Argument(help="List only these.")] = None,
+    family: Annotated[_Family | None, typer.Argument(help="List only these.")] = None,
     json: JsonOption = False,
 ) -> None:
     """List the names a spec may use: tasks, models, optimizers, grids, executors; or what this machine trains on.
@@ -50,15 +50,15 @@ def list_plugins(
     from epsgrid.cli.tables import show as show_parts
     from epsgrid.cli.tables import table
 
-    if family is Family.machine:
+    if family is _Family.machine:
         _list_machine(json)
         return
-    families = [family] if family else [each for each in Family if each is not Family.machine]
+    families = [family] if family else [each for each in _Family if each is not _Family.machine]
     found: dict[str, dict[str, str]] = {}
     for each in families:
         plugged = {name: inspect.getdoc(plugins.load(each.value, name)) or "" for name in plugins.names(each.value)}
         found[each.value] = {name: doc.partition("\n")[0] for name, doc in plugged.items()}
-    placements = _placements() if family is Family.optimizers else {}
+    placements = _placements() if family is _Family.optimizers else {}
     if json:
         print_json({**found, **({"placements": placements} if placements else {})})
     elif placements:

@@ -143,15 +143,6 @@ def _document(seen: Status, *, trials: bool) -> dict[str, Any]:
         "left_seconds": seen.left_seconds,
     }
     if trials:
-        document["all"] = [
-            {
-                "id": cell.id,
-                "state": state,
-                "learning_rate": cell.learning_rate,
-                "epsilon": cell.epsilon,
-                "seed": cell.seed,
-                "grids": list(cell.grids),
-            }
-            for cell, state in seen.cells
-        ]
+        keys = ("id", "learning_rate", "epsilon", "seed", "grids")
+        document["all"] = [{**{key: getattr(cell, key) for key in keys}, "state": state} for cell, state in seen.cells]
     return document

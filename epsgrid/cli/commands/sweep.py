@@ -23,11 +23,11 @@ from epsgrid.errors import ExitCode, SpecError
 if TYPE_CHECKING:
     from epsgrid.stages.experiment import Asked
     from epsgrid.stages.plans import BatchRequest
-    from epsgrid.stages.running import SweepPlan, SweepSummary
+    from epsgrid.stages.running import SweepPlan
     from epsgrid.stages.sweep import GridChoice, Planned
 
 
-class Grid(StrEnum):
+class _Grid(StrEnum):
     """The choices of --grid."""
 
     narrowed = "narrowed"
@@ -36,7 +36,7 @@ class Grid(StrEnum):
     default = "default"
 
 
-class LrMode(StrEnum):
+class _LrMode(StrEnum):
     """The choices of --lr-mode."""
 
     fixed = "fixed"
@@ -46,10 +46,10 @@ class LrMode(StrEnum):
 def sweep(
     spec: OptionalSpecArgument = None,
     grid: Annotated[
-        Grid | None, typer.Option(help="Which ε values to train.  \\[default: the spec's sweep.grid]")
+        _Grid | None, typer.Option(help="Which ε values to train.  \\[default: the spec's sweep.grid]")
     ] = None,
     lr_mode: Annotated[
-        LrMode | None,
+        _LrMode | None,
         typer.Option(
             help="fixed: train with the grid's learning rates. effective: with those that keep the step where ε is "
             "large.  \\[default: the spec's sweep.lr_mode]"
@@ -128,7 +128,7 @@ def sweep(
     from epsgrid.stages import experiment, plans
     from epsgrid.stages import sweep as stage
 
-    check_together(grid, confirm, batch_sizes, rules, learning_rate, epsilon, half_life=half_life)
+    _check_together(grid, confirm, batch_sizes, rules, learning_rate, epsilon, half_life=half_life)
     flags = [f"sweep.lr_mode={lr_mode.value}"] if lr_mode else []
     asked = experiment.resolve(spec, out, [*(override or ()), *flags], runs)
     if address is not None:
@@ -137,7 +137,7 @@ def sweep(
     if confirm is not None:
         what = plans.plan_confirm(asked, confirm)
     elif batch_sizes is not None:
-        request = batch_request(batch_sizes, rules, learning_rate, epsilon, half_life=half_life)
+        request = _batch_request(batch_sizes, rules, learning_rate, epsilon, half_life=half_life)
         what = plans.plan_batches(asked, request)
     if dry_run:
         _show_plan(stage.plan_sweep(asked, what, workers), json=json)
@@ -147,8 +147,8 @@ def sweep(
     return train(asked, what, workers=workers, fail_fast=fail_fast, json=json, quiet=quiet)
 
 
-def check_together(
-    grid: Grid | None, confirm: int | None, batch_sizes: str | None, *with_batch_sizes: Any, half_life: bool
+def _check_together(
+    grid: _Grid | None, confirm: int | None, batch_sizes: str | None, *with_batch_sizes: Any, half_life: bool
 ) -> None:
     """Refuse options that do not go together; `with_batch_sizes` are --rules, --learning-rate and --epsilon."""
     for name, value in (("--grid", grid), ("--batch-sizes", batch_sizes)):
@@ -164,7 +164,7 @@ def check_together(
         raise SpecError(f"{' and '.join(given)}: only used with --batch-sizes; a grid's values come from the spec")
 
 
-def batch_request(
+def _batch_request(
     sizes: str, rules: str | None, learning_rate: float | None, epsilon: float | None, *, half_life: bool
 ) -> BatchRequest:
     """Return the request that the options of --batch-sizes describe."""
@@ -190,7 +190,16 @@ def train(
     with Stop() as stop, sweep_shown(asked.folder, quiet=quiet) as notify:
         summary = sweep(asked, what, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop)
     if json:
-        print_json(_summary_document(summary))
+        failures = [{"id": each.id, "error": each.error, "log": each.log} for each in summary.failures]
+        document = {
+            "experiment": str(summary.folder.root),
+            "complete": summary.complete,
+            "states": summary.counts,
+            "trained_now": summary.trained,
+            "seconds": summary.seconds,
+            "failures": failures,
+        }
+        print_json(document)
     else:
         states = ", ".join(f"{count} {state}" for state, count in summary.counts.items())
         trained = f"{summary.trained} trained now in {duration(summary.seconds)}"
@@ -233,14 +242,3 @@ def _show_plan(planned: SweepPlan, *, json: bool) -> None:
         shown = f"{power(epsilons[0])} … {power(epsilons[-1])}" if epsilons else "no epsilon"
         rows.append((name, shown, *map(str, (len(epsilons), len(members), finished, len(members) - finished))))
     show(table(("grid", "epsilon", "values", "trials", "finished", "to run"), rows, (0, 1)), *plan_lines(planned))
-
-
-def _summary_document(summary: SweepSummary) -> dict[str, Any]:
-    return {
-        "experiment": str(summary.folder.root),
-        "complete": summary.complete,
-        "states": summary.counts,
-        "trained_now": summary.trained,
-        "seconds": summary.seconds,
-        "failures": [{"id": failure.id, "error": failure.error, "log": failure.log} for failure in summary.failures],
-    }
