@@ -53,7 +53,7 @@ def test_json_holds_both_ends(shell):
         (["1e-8", "--from", "adam", "--dtype", "int8"], "--dtype: unknown type 'int8'"),
     ],
 )
-def test_wrong_input_is_told(shell, arguments, words):
+def test_wrong_input_is_refused(shell, arguments, words):
     code = 4 if "sgdm" in arguments else 2
     assert words in shell.call("convert", *arguments, expect=code).stderr
 

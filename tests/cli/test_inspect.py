@@ -129,17 +129,9 @@ def test_a_probe_without_snapshots_shows_its_histograms_and_says_how_to_keep_mor
     assert document["bounds"]["low"]["layers"] == ["head.weight"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["small", "zzzz"], "no trial begins with 'zzzz'; closest:"),
-        (["samll"], "did you mean 'small'?"),
-        (["small", "--layer", "conv.bais"], "closest: conv.bias"),
-        (["small", trial_id(1e-3, 1e-7, 0)], "`observe: {every: epoch}`"),
-    ],
-)
-def test_mistakes_are_told_with_exit_2(shell, arguments, words):
-    assert words in shell.call("inspect", *arguments, expect=2).stderr
+def test_a_mistake_ends_with_exit_2(shell):
+    refused = shell.call("inspect", "small", "--layer", "conv.bais", expect=2).stderr
+    assert refused.startswith("error: ") and "closest: conv.bias" in refused
 
 
 def test_a_terminal_shows_forty_of_many_layers_unless_all_are_asked_for(shell):
