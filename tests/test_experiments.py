@@ -1,6 +1,5 @@
 """Every spec in experiments/ can be read and planned, and every smoke version goes through the three stages."""
 
-import json
 import os
 from pathlib import Path
 
@@ -84,8 +83,8 @@ def test_smoke_version_goes_through_the_three_stages(path, shell):
     except EpsgridError as error:
         pytest.fail(str(error))
     (shell.folder / "experiments").symlink_to(EXPERIMENTS)  # specs name data as seen from the repository's root
-    shell.run("probe", str(path), "-q")
-    shell.run("sweep", "--grid", "narrowed", "-q")
-    document = json.loads(shell.run("report", "--json").stdout)
+    shell.call("probe", str(path), "-q")
+    shell.call("sweep", "--grid", "narrowed", "-q", "-o", "execution.executor=inline")
+    document = shell.json("report")
     assert document["bounds"]["decades"]
     assert document["best"]

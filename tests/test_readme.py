@@ -1,4 +1,4 @@
-"""What the README says can be typed can be typed."""
+"""The commands, code, files and targets that the README names work and exist."""
 
 import re
 import shlex
@@ -40,14 +40,14 @@ def test_its_make_targets_exist():
 
 def test_its_commands_exist(tmp_path: Path):
     named = set(re.findall(r"`epsgrid ([a-z]+)", TEXT))
-    listed = Shell(tmp_path).run("--help").stdout
+    listed = Shell(tmp_path).call("--help").stdout
     assert {"probe", "sweep", "report", "list", "convert", "data"} <= named
     assert not [command for command in named if not re.search(rf"\b{command}\b", listed)]
 
 
 @pytest.mark.parametrize("command", sorted(set(re.findall(r"`epsgrid ((?:convert|list|data list)[^`]*)`", TEXT))))
 def test_its_harmless_commands_run(command: str, tmp_path: Path):
-    assert Shell(tmp_path).run(*shlex.split(command)).stdout
+    assert Shell(tmp_path).call(*shlex.split(command)).stdout
 
 
 def test_its_files_and_pictures_are_there():

@@ -1,34 +1,26 @@
-"""The `epsgrid` command: which subcommands there are, and how errors become text and exit codes."""
+"""The `epsgrid` command: its subcommands, and how errors become text and exit codes.
+
+A subcommand's module is imported and its options are built only when it is called: `epsgrid --help` needs neither.
+"""
 
 from __future__ import annotations
 
 import functools
+import importlib
 import sys
 from collections.abc import Callable
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import typer
+import typer.core
+import typer.main
 
 from epsgrid import __version__
-from epsgrid.cli.commands import (
-    anew,
-    convert,
-    data,
-    export,
-    inspect,
-    list_plugins,
-    probe,
-    report,
-    scale,
-    selftest,
-    show,
-    status,
-    sweep,
-)
-from epsgrid.cli.plain import use_plain_words
+from epsgrid.cli.console import replace_missing_characters
 from epsgrid.errors import EpsgridError, ExitCode
 
 P = ParamSpec("P")
+_CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 _HELP = """Find the ε of Adam and its kin.
 
@@ -41,6 +33,40 @@ _EPILOG = """Exit codes: 0 all trials done (a diverged trial is done) · 1 unexp
 3 finished, but some trials failed · 4 the probe could not give bounds · 75 stopped on purpose by a signal: run the \
 same command to continue · 130 Ctrl-C."""
 
+COMMANDS = {
+    "probe": ("probe:probe", "Measure the gradient magnitudes of the first epoch and estimate the bounds of ε."),
+    "sweep": ("sweep:sweep", "Train every (learning rate, ε, seed) of the grid that has no result yet."),
+    "report": ("report:report", "Compare the narrowed grid with the conventional one and with the default ε."),
+    "inspect": ("inspect:inspect", "Show the stored gradient magnitudes of a probe, or of a trial over its training."),
+    "diff": ("diff:diff", "Explain what differs between two experiments."),
+    "status": ("status:status", "Show the state of a sweep: trials by state and grid, running, failed, time left."),
+    "retry": ("retry:retry", "Train chosen trials of the latest experiment again, and no others."),
+    "forget": (
+        "retry:forget",
+        "Archive chosen trials of the latest experiment, so that the next sweep trains them again.",
+    ),
+    "selftest": (
+        "selftest:selftest",
+        "Prove that a sweep on this machine and file system loses nothing and repeats nothing, whatever kills it.",
+    ),
+    "show": ("show:show", "Print the effective spec: every default filled in, every override applied."),
+    "list": (
+        "show:list_plugins",
+        "List the names a spec may use: tasks, models, optimizers, grids, executors; or what this machine trains on.",
+    ),
+    "convert": ("convert:convert", "Convert an ε between optimizers and frameworks."),
+    "scale": ("scale:scale", "Scale a spec, or measured bounds of ε, to another batch size."),
+    "export bounds": ("export:export_bounds", "Write the measured bounds of ε as the search space of another tool."),
+    "data list": ("data:list_data", "List the data sets: their folders, sizes, licences and tasks."),
+    "data fetch": ("data:fetch", "Fetch a data set and check it; one that is complete is not fetched again."),
+    "data check": ("data:check", "Check a data set on this machine: checksums where published, counts in any case."),
+    "data prepare": (
+        "data:prepare",
+        "Prepare IWSLT14 German-English from its archive: tokenise, clean, split and count, as published.",
+    ),
+}
+"""Module and function of each subcommand, and the first paragraph of its help."""
+
 
 def _group(name: str, about: str) -> typer.Typer:
     return typer.Typer(
@@ -50,18 +76,16 @@ def _group(name: str, about: str) -> typer.Typer:
         no_args_is_help=True,
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings=_CONTEXT,
     )
 
 
 app = _group("epsgrid", _HELP)
-_data = _group("data", data.HELP)
-_export = _group("export", export.HELP)
 
 
 def run() -> int:
     """Run the command line of this process and return its exit status."""
-    use_plain_words()
+    replace_missing_characters()
     try:
         app()
     except SystemExit as end:
@@ -76,11 +100,11 @@ def run() -> int:
     return ExitCode.OK
 
 
-def _command(name: str, function: Callable[P, ExitCode | None], group: typer.Typer = app) -> None:
-    """Register a subcommand; a deliberate error becomes its message on stderr and its exit code."""
+def _exiting(function: Callable[P, ExitCode | None]) -> Callable[P, None]:
+    """Turn a deliberate error into its message on stderr and its exit code."""
 
     @functools.wraps(function)
-    def told(*arguments: P.args, **options: P.kwargs) -> None:
+    def exiting(*arguments: P.args, **options: P.kwargs) -> None:
         try:
             code = function(*arguments, **options)
         except EpsgridError as error:
@@ -89,7 +113,21 @@ def _command(name: str, function: Callable[P, ExitCode | None], group: typer.Typ
         if code:
             raise typer.Exit(int(code))
 
-    group.command(name, epilog=_EPILOG)(told)
+    return exiting
+
+
+def _add(group: typer.Typer, name: str, target: str, about: str) -> None:
+    """Register a subcommand that is built when it is called."""
+
+    class Lazy(typer.core.TyperCommand):
+        def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+            module, _, function = target.partition(":")
+            found = getattr(importlib.import_module(f"epsgrid.cli.commands.{module}"), function)
+            alone = typer.Typer(rich_markup_mode="rich", add_completion=False, context_settings=_CONTEXT)
+            alone.command(name, epilog=_EPILOG)(_exiting(found))
+            return typer.main.get_command(alone).make_context(info_name, args, parent, **extra)
+
+    group.command(name, cls=Lazy, help=about)(lambda: None)
 
 
 def _print_version(wanted: bool) -> None:
@@ -107,22 +145,15 @@ def _main(
     pass
 
 
-_command("probe", probe.probe)
-_command("sweep", sweep.sweep)
-_command("report", report.report)
-_command("inspect", inspect.inspect)
-_command("status", status.status)
-_command("retry", anew.retry)
-_command("forget", anew.forget)
-_command("selftest", selftest.selftest)
-_command("show", show.show)
-_command("list", list_plugins.list_plugins)
-_command("convert", convert.convert)
-_command("scale", scale.scale)
-app.add_typer(_export)
-_command("bounds", export.export_bounds, _export)
-app.add_typer(_data)
-_command("list", data.list_data, _data)
-_command("fetch", data.fetch, _data)
-_command("check", data.check, _data)
-_command("prepare", data.prepare, _data)
+_GROUPS = {
+    "": app,
+    "export": _group("export", "Hand measured bounds over to other tools."),
+    "data": _group(
+        "data", "List, fetch, check and prepare data sets; nothing is fetched unless you or a spec ask for it."
+    ),
+}
+app.add_typer(_GROUPS["export"])
+app.add_typer(_GROUPS["data"])
+for _name, (_target, _about) in COMMANDS.items():
+    _group_name, _, _own_name = _name.rpartition(" ")
+    _add(_GROUPS[_group_name], _own_name, _target, _about)

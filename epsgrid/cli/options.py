@@ -7,12 +7,18 @@ from typing import Annotated
 
 import typer
 
+RUNS = Path("runs")
+
 SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC", help="YAML spec of the experiment.")]
 OptionalSpecArgument = Annotated[
     Path | None,
     typer.Argument(
         metavar="[SPEC]", help="YAML spec; without it, the spec stored in --out or in the latest experiment."
     ),
+]
+RunArgument = Annotated[
+    Path | None,
+    typer.Argument(metavar="[RUN]", help="The experiment's folder or name; without it, the latest experiment."),
 ]
 OutOption = Annotated[
     Path | None,
@@ -45,5 +51,3 @@ WorkersOption = Annotated[
         help="Trials at once.  \\[default: one per core or GPU slot]",
     ),
 ]
-
-RUNS = Path("runs")

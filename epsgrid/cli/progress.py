@@ -1,22 +1,25 @@
-"""Progress on stderr: a live view in a terminal, plain lines and a heartbeat elsewhere."""
+"""Progress on stderr: a live view in a terminal, lines and a heartbeat elsewhere; and signals that stop a sweep."""
 
 from __future__ import annotations
 
+import math
 import os
+import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import TYPE_CHECKING
 
-from epsgrid.cli import sparkline, tables
 from epsgrid.cli.console import err
-from epsgrid.errors import StoreError
-from epsgrid.selection.formatting import duration
+from epsgrid.cli.sparkline import curve, glyphs_for
+from epsgrid.errors import ExitCode, StoreError
+from epsgrid.selection.formatting import duration, power
 from epsgrid.stages.running import SweepEvent, SweepPlan, TrialEnded, TrialStarted
-from epsgrid.store.records import EpochRecord, TrialResult, read_epochs
+from epsgrid.store.records import EpochRecord, Scores, TrialResult, read_epochs
 from epsgrid.store.state import FINISHED
 
 if TYPE_CHECKING:
@@ -25,10 +28,71 @@ if TYPE_CHECKING:
     from epsgrid.spec.trial import Trial
     from epsgrid.store.paths import ExperimentFolder
 
-_REFRESHES_PER_S = 2
+_RUNNING_COLUMNS = ("trial", "lr", "epsilon", "seed", "epoch", "score", "curve", "time", "left")
+_BEST_COLUMNS = ("best so far", "lr", "score", "trials")
 _HEARTBEAT_S = 30.0
 _CURVE_WIDTH = 24
 _MOST_READ = 1000
+
+
+class Stop:
+    """Counts the requests to stop, while it is entered.
+
+    The first Ctrl-C, or SIGTERM or SIGUSR1, asks that nothing more be started and that running trials save themselves;
+    a second Ctrl-C asks that they be killed.
+
+    Attributes:
+        exit_code: 130 after Ctrl-C, 75 after SIGTERM or SIGUSR1, None before any request.
+    """
+
+    def __init__(self) -> None:
+        self.exit_code: ExitCode | None = None
+        self._level = 0
+        self._before: dict[int, object] = {}
+
+    def level(self) -> int:
+        """Return 0: go on; 1: save and end; 2: at once."""
+        return self._level
+
+    def __enter__(self) -> Stop:
+        """Take over the signals."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Give the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._level = min(self._level + 1, 2) if number == signal.SIGINT else max(self._level, 1)
+        if self.exit_code is None:
+            self.exit_code = ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.STOPPED
+        saving = "Stopping: running trials save themselves; Ctrl-C again stops at once."
+        err().print(saving if self._level == 1 else "Stopping at once.")
+
+
+class Beat:
+    """Says when a line of progress is due: at most one every `EPSGRID_HEARTBEAT_S` seconds, 30 by default.
+
+    Args:
+        at_start: whether the first line is due at once.
+    """
+
+    def __init__(self, *, at_start: bool = True) -> None:
+        try:
+            self.seconds = max(0.05, float(os.environ.get("EPSGRID_HEARTBEAT_S", _HEARTBEAT_S)))
+        except ValueError:
+            self.seconds = _HEARTBEAT_S
+        self._last = -math.inf if at_start else time.monotonic()
+
+    def is_due(self, *, at_end: bool) -> bool:
+        """Return whether to print now, and count that as printed."""
+        now = time.monotonic()
+        is_due = at_end or now - self._last >= self.seconds
+        self._last = now if is_due else self._last
+        return is_due
 
 
 @contextmanager
@@ -43,50 +107,50 @@ def steps_shown(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], Non
             task = progress.add_task(title, total=None)
             yield lambda done, of: progress.update(task, completed=done, total=of)
     else:
-        yield _StepLines(title)
+        beat = Beat()
 
+        def on_step(done: int, of: int) -> None:
+            if beat.is_due(at_end=done == of):
+                err().print(f"{title}: step {done} of {of}")
 
-class _StepLines:
-    """A line at the first and last step and every half minute between."""
-
-    def __init__(self, title: str) -> None:
-        self.title, self.told = title, -float("inf")
-
-    def __call__(self, done: int, of: int) -> None:
-        now = time.monotonic()
-        if done == of or now - self.told >= heartbeat_s():
-            self.told = now
-            err().print(f"{self.title}: step {done} of {of}")
+        yield on_step
 
 
 @contextmanager
 def sweep_shown(folder: ExperimentFolder, *, quiet: bool) -> Iterator[Callable[[SweepEvent], None]]:
-    """Show the progress of a sweep; yields the function to be told its events."""
-    board = _Board(folder, is_live=err().is_terminal)
+    """Show the progress of a sweep; yields the function that receives its events."""
     if quiet:
         yield lambda event: None
-    elif err().is_terminal:
+        return
+    is_live = err().is_terminal
+    board = Board(folder, is_live=is_live)
+
+    def notify(event: SweepEvent) -> None:
+        board.update(event)
+        for line in event_lines(event):
+            if not (is_live and isinstance(event, TrialStarted)):  # the live table shows these
+                err().print(line, markup=False)
+
+    if is_live:
         from rich.live import Live
 
-        with Live(
-            get_renderable=board.render, console=err(), refresh_per_second=_REFRESHES_PER_S, transient=True
-        ) as live:
-
-            def notify(event: SweepEvent) -> None:
-                board.update(event)
-                for line in board.lines(event, starts=False):
-                    live.console.print(line)
-
+        with Live(get_renderable=board.render, console=err(), refresh_per_second=2, transient=True):
             yield notify
-    else:
-        with _heartbeat(board):
+        return
+    over, seconds = threading.Event(), Beat().seconds
 
-            def notify(event: SweepEvent) -> None:
-                board.update(event)
-                for line in board.lines(event, starts=True):
-                    err().print(line)
+    def beat() -> None:
+        while not over.wait(seconds):
+            if board.plan is not None:
+                err().print(board.status())
 
-            yield notify
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield notify
+    finally:
+        over.set()
+        thread.join()
 
 
 @dataclass
@@ -99,8 +163,8 @@ class _Running:
     epochs: tuple[EpochRecord, ...] = ()
 
 
-class _Board:
-    """What is going on in a sweep, from its events and the metrics that trials append; any thread may render it."""
+class Board:
+    """The state of a sweep, from its events and the metrics that trials append; any thread may render it."""
 
     def __init__(self, folder: ExperimentFolder, *, is_live: bool) -> None:
         self.folder, self.is_live = folder, is_live
@@ -112,10 +176,14 @@ class _Board:
         self.start = time.monotonic()
 
     def update(self, event: SweepEvent) -> None:
+        """Take in an event."""
         with self.lock:
             if isinstance(event, SweepPlan):
                 self.plan = event
-                self.results = self._read_results(event)
+                finished = [trial for trial, state in event.states.items() if state in FINISHED]
+                if self.is_live and len(finished) <= _MOST_READ:  # reading more would delay the start
+                    paths = {trial: self.folder.trial(trial).result_json for trial in finished}
+                    self.results = {trial: TrialResult.read(path) for trial, path in paths.items()}
             elif isinstance(event, TrialStarted):
                 self.running[event.trial.id] = _Running(event.trial, time.monotonic())
             else:
@@ -124,38 +192,21 @@ class _Board:
                 if event.result is not None:
                     self.results[event.trial.id] = event.result
 
-    def _read_results(self, plan: SweepPlan) -> dict[str, TrialResult]:
-        """Return the results that were there before, unless they are so many that reading them would keep us."""
-        finished = [trial for trial, state in plan.states.items() if state in FINISHED]
-        if not self.is_live or len(finished) > _MOST_READ:
-            return {}
-        return {trial: TrialResult.read(self.folder.trial(trial).result_json) for trial in finished}
-
-    def lines(self, event: SweepEvent, *, starts: bool) -> list[str]:
-        """Return what to print of an event; starts only where there is no live table to show them."""
-        if isinstance(event, SweepPlan):
-            return tables.plan_lines(event)
-        if isinstance(event, TrialEnded):
-            return tables.ended_lines(event)
-        return [f"start {tables.trial_label(event.trial)}"] if starts else []
-
     def status(self) -> str:
-        """Return one line: how many trials are done, under way, and how long the rest will take."""
+        """Return one line: trials finished and under way, and the time left."""
         with self.lock:
             assert self.plan is not None
             finished = sum(self.ended[state] for state in self.plan.settled)
             left = self.plan.to_run - finished
             text = f"{finished} of {self.plan.to_run} trials, {len(self.running)} running"
-            if self.ended["failed"]:
-                text += f", {self.ended['failed']} failed"
-            if self.ended["pruned"]:
-                text += f", {self.ended['pruned']} pruned"
-            elapsed = time.monotonic() - self.start
+            for state in ("failed", "pruned"):
+                text += f", {self.ended[state]} {state}" if self.ended[state] else ""
         if finished and left > 0:
-            text += f", about {duration(elapsed / finished * left)} left"
+            text += f", about {duration((time.monotonic() - self.start) / finished * left)} left"
         return text
 
     def render(self) -> RenderableType:
+        """Return the live view: running trials, the best results so far, and the status line."""
         from rich.console import Group
         from rich.text import Text
 
@@ -164,65 +215,120 @@ class _Board:
         with self.lock:
             running = list(self.running.values())
             results = [(trial, self.results[trial.id]) for trial in self.plan.plan.trials if trial.id in self.results]
-        shown = [_table(tables.RUNNING_COLUMNS, [self._running_row(entry) for entry in running], ("trial", "curve"))]
+        shown = [_live_table(_RUNNING_COLUMNS, [self._row(entry) for entry in running])]
         if results:
-            shown.append(_table(tables.BEST_COLUMNS, tables.best_rows(results), ("best so far",)))
+            shown.append(_live_table(_BEST_COLUMNS, best_rows(results)))
         return Group(*shown, Text(self.status()))
 
-    def _running_row(self, entry: _Running) -> tuple[str, ...]:
-        epochs = self._epochs(entry)
-        scores = [epoch.selecting.metric for epoch in epochs if epoch.selecting is not None]
-        glyphs = sparkline.glyphs_for(err().encoding)
-        curve = sparkline.curve(scores, _CURVE_WIDTH, glyphs)
-        return tables.running_row(entry.trial, epochs, curve, time.monotonic() - entry.since)
-
-    def _epochs(self, entry: _Running) -> tuple[EpochRecord, ...]:
-        """Return the epochs of a trial; its file is read again only when it has changed."""
+    def _row(self, entry: _Running) -> tuple[str, ...]:
+        """Return a trial's row of the live table; its file is read again only when it has changed."""
         path = self.folder.trial(entry.trial.id).metrics_jsonl
         try:
             found = path.stat()
             if entry.seen != (found.st_size, found.st_mtime_ns):
                 entry.epochs = read_epochs(path)
                 entry.seen = (found.st_size, found.st_mtime_ns)
-        except (OSError, StoreError):  # not there yet, being rewritten, or damaged: the trial itself will tell
+        except (OSError, StoreError):  # not there yet, being rewritten, or damaged: then the trial itself fails
             pass
-        return entry.epochs
+        trial, epochs = entry.trial, entry.epochs
+        of = trial.identity["training"]["epochs"]
+        scores = [epoch.selecting.metric for epoch in epochs if epoch.selecting is not None]
+        left = sum(epoch.seconds for epoch in epochs) / len(epochs) * (of - len(epochs)) if epochs else None
+        return (
+            trial.id,
+            power(trial.learning_rate),
+            "" if trial.epsilon is None else power(trial.epsilon),
+            str(trial.seed),
+            f"{len(epochs)}/{of}",
+            f"{scores[-1]:.4g}" if epochs and epochs[-1].selecting is not None else "",
+            curve(scores, _CURVE_WIDTH, glyphs_for(err().encoding)),
+            duration(time.monotonic() - entry.since),
+            "" if left is None else duration(left),
+        )
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[str]) -> RenderableType:
+def _live_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
     made = Table(box=None, pad_edge=False, header_style="dim")
     for column in columns:
-        made.add_column(column, justify="left" if column in left else "right", no_wrap=True)
+        is_text = column in ("trial", "curve", "best so far")
+        made.add_column(column, justify="left" if is_text else "right", no_wrap=True)
     for row in rows:
         made.add_row(*map(Text, row))
     return made
 
 
-@contextmanager
-def _heartbeat(board: _Board) -> Iterator[None]:
-    """Print the board's status line at intervals, so that a log never looks like a hang."""
-    over = threading.Event()
+def best_rows(results: Sequence[tuple[Trial, TrialResult]]) -> list[tuple[str, ...]]:
+    """Return, for each ε, the best single trial so far, as rows of `_BEST_COLUMNS` rising in ε.
 
-    def beat() -> None:
-        while not over.wait(heartbeat_s()):
-            if board.plan is not None:
-                err().print(board.status())
+    Args:
+        results: trials that are done or diverged; a diverged one counts as a trial and is never best.
+    """
+    by_epsilon: dict[float, list[tuple[Trial, TrialResult]]] = {}
+    for trial, result in results:
+        by_epsilon.setdefault(trial.epsilon or 0.0, []).append((trial, result))
+    rows: list[tuple[str, ...]] = []
+    for epsilon, found in sorted(by_epsilon.items()):
+        name = f"epsilon {power(epsilon)}" if epsilon else "no epsilon"
+        scored = [
+            (scores.metric if result.metric_direction == "max" else -scores.metric, trial.grid_rate, result)
+            for trial, result in found
+            if result.state == "done" and (scores := result.selecting) is not None and math.isfinite(scores.metric)
+        ]
+        if scored:
+            _, rate, result = max(scored, key=lambda entry: entry[0])
+            score = _score(result.selecting, result.metric_name, result.metric_unit)
+            rows.append((name, power(rate), score, str(len(found))))
+        else:
+            rows.append((name, "", "diverged", str(len(found))))
+    return rows
 
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+
+def event_lines(event: SweepEvent) -> list[str]:
+    """Return the lines that describe an event; for a failed trial also its log."""
+    if isinstance(event, SweepPlan):
+        return plan_lines(event)
+    trial = event.trial
+    epsilon = "" if trial.epsilon is None else f" epsilon {power(trial.epsilon)}"
+    label = f"{trial.id} lr {power(trial.learning_rate)}{epsilon} seed {trial.seed}"
+    if not isinstance(event, TrialEnded):
+        return [f"start {label}"]
+    label = f"{event.state} {label}"
+    if (result := event.result) is not None:
+        split = "validation" if result.validation is not None else "test"
+        scores = _score(result.selecting, result.metric_name, result.metric_unit)
+        return [f"{label}: {result.reason or f'{split} {scores}'} in {duration(result.seconds)}"]
+    if event.pruning is not None:
+        return [f"{label} after epoch {event.pruning.epochs_trained} of {event.pruning.epochs}: {event.pruning.why}"]
+    if event.failure is not None:
+        return [f"{label}: {event.failure.error}", f"  log: {event.failure.log}"]
+    return [label]
 
 
-def heartbeat_s() -> float:
-    """Return the seconds between two heartbeat lines: EPSGRID_HEARTBEAT_S, or 30."""
-    try:
-        return max(0.05, float(os.environ.get("EPSGRID_HEARTBEAT_S", _HEARTBEAT_S)))
-    except ValueError:
-        return _HEARTBEAT_S
+def plan_lines(planned: SweepPlan) -> list[str]:
+    """Return the lines that describe a sweep before it starts."""
+    total, to_run = len(planned.states), planned.to_run
+    is_settled = "pruned" in planned.settled
+    pruned, interrupted, failed = (planned.count(state) for state in ("pruned", "interrupted", "failed"))
+    finished = total - to_run - (pruned if is_settled else 0)
+    line = f"{total} trials: {finished} finished, {to_run} to run on {planned.slots} worker{'s' * (planned.slots > 1)}"
+    if pruned and is_settled:
+        line += f"; {pruned} were pruned and are left so"
+    elif pruned:
+        line += f"; {pruned} of them were pruned and are trained to their end"
+    if interrupted:
+        line += f"; {interrupted} of them go on from a checkpoint"
+    if failed:
+        line += f"; {failed} of them failed before and are tried again"
+    if planned.estimated_seconds:
+        line += f"; about {duration(planned.estimated_seconds)}"
+    return [line, *(f"warning: {text}" for text in planned.warnings)]
+
+
+def _score(scores: Scores | None, name: str, unit: str) -> str:
+    """Return a metric as text, in percent where it is a fraction."""
+    if scores is None:
+        return "no score"
+    return f"{name} {100 * scores.metric:.2f} %" if unit == "%" else f"{name} {scores.metric:.4g}"

@@ -1,4 +1,4 @@
-"""Histograms and courses as a line of text: one character per bin, on an axis that all lines of a table share."""
+"""Histograms and curves as a line of text: one character per bin, on an axis that all lines of a table share."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Glyphs:
     """The characters of a sparkline.
 
     Attributes:
-        levels: from the least to the greatest; what is nothing at all is a blank.
+        levels: from the least to the greatest; exactly zero is a blank.
         tick: marks a decade.
-        unknown: stands where a course has no value.
+        unknown: stands for a missing value.
         left: left end of a span.
         between: the inside of a span.
         right: right end of a span.
@@ -40,24 +40,12 @@ ASCII = Glyphs(".:-=+*#@", "|", "?", "[", "-", "]")
 
 
 def glyphs_for(encoding: str | None) -> Glyphs:
-    """Return block characters where an encoding has them, else plain ones."""
+    """Return block characters where an encoding has them, else ASCII."""
     try:
-        "".join((BLOCKS.levels, BLOCKS.tick, BLOCKS.unknown, BLOCKS.left, BLOCKS.between, BLOCKS.right)).encode(
-            encoding or "ascii"
-        )
+        "".join(vars(BLOCKS).values()).encode(encoding or "ascii")
     except (LookupError, UnicodeEncodeError):
         return ASCII
     return BLOCKS
-
-
-def bars(heights: Sequence[float], glyphs: Glyphs = BLOCKS) -> str:
-    """Draw heights ≥ 0 as bars, the highest of them full; whatever is above zero has a bar.
-
-    >>> bars([0, 1, 4, 8, 4, 0.01])
-    ' ▁▄█▄▁'
-    """
-    top = max(heights, default=0.0)
-    return "".join(_bar(height / top, glyphs) if height > 0 else " " for height in heights)
 
 
 def shares(values: Sequence[float | None], width: int, glyphs: Glyphs = BLOCKS) -> str:
@@ -73,9 +61,9 @@ def shares(values: Sequence[float | None], width: int, glyphs: Glyphs = BLOCKS) 
 
 
 def curve(values: Sequence[float], width: int, glyphs: Glyphs = BLOCKS) -> str:
-    """Draw a course from its least value to its greatest, thinned evenly to `width` characters.
+    """Draw values over time from the least to the greatest, thinned evenly to `width` characters.
 
-    A value that is not finite is drawn as unknown; a course that does not move as half full.
+    A value that is not finite is drawn as missing; a constant as half full.
 
     >>> curve([0.1, 0.5, 0.7, 0.8, 0.9], 8)
     '▁▄▆▇█'
@@ -84,12 +72,10 @@ def curve(values: Sequence[float], width: int, glyphs: Glyphs = BLOCKS) -> str:
     """
     finite = [value for value in values if math.isfinite(value)]
     low, high = min(finite, default=0.0), max(finite, default=0.0)
-    heights = [_share(value, low, high) if math.isfinite(value) else None for value in values]
-    return shares(heights, width, glyphs)
-
-
-def _share(value: float, low: float, high: float) -> float:
-    return (value - low) / (high - low) if high > low else 0.5
+    scaled = [
+        None if not math.isfinite(value) else (value - low) / (high - low) if high > low else 0.5 for value in values
+    ]
+    return shares(scaled, width, glyphs)
 
 
 def _bar(height: float, glyphs: Glyphs) -> str:
@@ -103,9 +89,9 @@ class Axis:
 
     Attributes:
         first: left end, log10 of √v̂: a whole decade.
-        last: right end, likewise.
+        last: right end, a whole decade.
         width: in characters.
-        glyphs: what to draw with.
+        glyphs: the characters to draw with.
     """
 
     first: int
@@ -121,7 +107,7 @@ class Axis:
         glyphs: Glyphs = BLOCKS,
         magnitudes: Iterable[float] = (),
     ) -> Axis:
-        """Return the axis that holds nearly all entries of some histograms, and some magnitudes > 0 besides."""
+        """Return the axis that holds nearly all entries of some histograms, and further magnitudes > 0."""
         ends = [end for h in histograms if h is not None for end in (h.quantile(_TAIL), h.quantile(1.0)) if end]
         logs = [math.log10(value) for value in (*ends, *magnitudes)] or [-8.0, 0.0]
         first, last = math.floor(min(logs)), math.ceil(max(logs))
@@ -138,8 +124,7 @@ class Axis:
         every = next(n for n in range(1, decades + 2) if n == decades + 1 or self.width * n >= longest * decades)
         line = ""
         for decade in range(self.first, self.last, every):
-            mark = f"{self.glyphs.tick}1e{decade}"
-            marked = line.ljust(self._column(decade)) + mark
+            marked = line.ljust(self._column(decade)) + f"{self.glyphs.tick}1e{decade}"
             line = marked if len(marked) <= self.width else line
         return line.ljust(self.width)
 
@@ -149,8 +134,9 @@ class Axis:
 
         from epsgrid.report.numbers.binning import pooled
 
-        edges = np.linspace(self.first, self.last, self.width + 1)
-        return bars(pooled(histograms, edges).tolist(), self.glyphs)
+        heights = pooled(histograms, np.linspace(self.first, self.last, self.width + 1)).tolist()
+        top = max(heights)
+        return "".join(_bar(height / top, self.glyphs) if height > 0 else " " for height in heights)
 
     def span(self, low: float, high: float) -> str:
         """Draw the range between two magnitudes, such as the bounds; one character where both fall into one.
@@ -163,5 +149,4 @@ class Axis:
         return (" " * left + (inside if right > left else self.glyphs.tick)).ljust(self.width)
 
     def _column(self, log10_magnitude: float) -> int:
-        """Return the character in which a magnitude lies."""
         return math.floor((log10_magnitude - self.first) / (self.last - self.first) * self.width + 1e-9)

@@ -1,63 +1,34 @@
-"""List, fetch, check and prepare the data sets that tasks declare as `DATA_SET`; no other command fetches anything."""
+"""The data sets: list those on this machine, fetch or check one."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from epsgrid import plugins
-from epsgrid.data import _iwslt14
-from epsgrid.data._cache import arrays_folder, data_folders
-from epsgrid.data._fetch import DataSet, Fetcher, Finding
-from epsgrid.errors import DataError, UnknownNameError
-from epsgrid.tasks import cifar10, ptb, translation
-
-CATALOGUE = (cifar10.DATA_SET, translation.DATA_SET, ptb.DATA_SET)
-
-
-@dataclass(frozen=True)
-class Found:
-    """A data set and its place; None if it is not here. `check_data` says whether it is complete."""
-
-    data: DataSet
-    place: Path | None
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """The cache of decoded data, of all data sets and every state that an image folder has been in."""
-
-    place: Path
-    size_bytes: int
+from epsgrid.data._catalogue import CATALOGUE, DataSet, named
+from epsgrid.data._fetch import Fetcher, Finding
+from epsgrid.data._places import arrays_folder, data_folders
+from epsgrid.errors import DataError
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """A data set in its place.
+    """A data set in its folder.
 
     Attributes:
         data: the data set.
         place: its folder.
         fetched_now: whether anything had to be done.
-        looked_for: whether tasks find it there without a setting.
+        looked_for: whether tasks look in this folder by default.
     """
 
     data: DataSet
     place: Path
     fetched_now: bool
     looked_for: bool
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A folder of parallel text and the number of pairs of each split."""
-
-    place: Path
-    train: int
-    valid: int
-    test: int
 
 
 @dataclass(frozen=True)
@@ -70,68 +41,70 @@ class Checked:
 
     @property
     def whole(self) -> bool:
-        """Whether every part is as it should be."""
+        """Whether every part is correct."""
         return all(finding.problem is None for finding in self.findings)
 
 
-def list_data() -> list[Found]:
-    """Look for every data set of the catalogue where tasks look for it."""
-    return [Found(data, data.find(data_folders())) for data in CATALOGUE]
+def list_data(environment: Mapping[str, str] = os.environ) -> list[tuple[DataSet, Path | None]]:
+    """Return every data set of the catalogue with the folder in which tasks find it; None where there is none."""
+    folders = data_folders(environment)
+    return [(data, data.find(folders)) for data in CATALOGUE]
 
 
-def decoded() -> Decoded:
-    """Return how much decoded data the cache holds; files that another process removes meanwhile count as nothing."""
-    place = arrays_folder()
+def decoded(environment: Mapping[str, str] = os.environ) -> tuple[Path, int]:
+    """Return the folder of decoded arrays and its size in bytes; files that vanish meanwhile count as nothing."""
+    place = arrays_folder(environment)
     size = 0
-    for folder, _, names in os.walk(place):
-        for name in names:
-            try:
-                size += (Path(folder) / name).stat().st_size
-            except OSError:
-                continue
-    return Decoded(place, size)
+    for path in place.rglob("*"):
+        with contextlib.suppress(OSError):
+            size += path.stat().st_size if path.is_file() else 0
+    return place, size
 
 
-def fetch_data(name: str, folder: Path | None, fetcher: Fetcher) -> Fetched:
-    """Fetch a data set, or what is missing of it, and check it; one that is here and complete is left alone.
+def fetch_data(
+    name: str, folder: Path | None, fetcher: Fetcher, environment: Mapping[str, str] = os.environ
+) -> Fetched:
+    """Fetch the missing files of a data set and check it; one that is complete is left alone.
 
     Args:
         name: of the data set.
-        folder: where to put it; None for the folder where it is, or the first folder in which tasks look.
-        fetcher: settings of the download.
+        folder: where to put it; None means where it is, or else the first folder in which tasks look.
+        fetcher: fetches the files.
+        environment: variables that name the folders.
 
     Raises:
-        UnknownNameError: there is no such data set.
-        DataError: it cannot be fetched, and how to get it by hand; or what is here is damaged.
+        UnknownNameError: no such data set.
+        DataError: it cannot be fetched, with how to get it by hand; or the files here are damaged.
         ExecutionError: a package that prepares it is not installed.
     """
-    data = _named(name)
-    folders = _folders(folder)
+    data = named(name)
+    folders = _folders(folder, environment)
     there = data.find(folders)
     if there is None:
         fetcher.say(f"{name}: {data.contents}. Licence: {data.licence}")
     fetched_now = data.fetch(there.parent if there else folders[0], fetcher)
     fetcher.say("checking what is here")
-    checked = check_data(name, folder)
+    checked = check_data(name, folder, environment)
     if not checked.whole:
         problems = "\n".join(f"  {each.what}: {each.problem}" for each in checked.findings if each.problem)
         raise DataError(f"{checked.place} is damaged; move it away, then run the same command again\n{problems}")
-    return Fetched(data, checked.place, fetched_now, checked.place.parent in data_folders())
+    return Fetched(data, checked.place, fetched_now, checked.place.parent in data_folders(environment))
 
 
-def check_data(name: str, folder: Path | None) -> Checked:
-    """Check a data set: checksums if they are published, counts in any case.
+def check_data(name: str, folder: Path | None, environment: Mapping[str, str] = os.environ) -> Checked:
+    """Check a data set: checksums where they are published, counts in any case.
 
     Args:
         name: of the data set.
-        folder: the folder that holds it; None for the folders in which tasks look.
+        folder: the folder that holds it; None means the folders in which tasks look.
+        environment: variables that name the folders.
 
     Raises:
-        UnknownNameError: there is no such data set.
+        UnknownNameError: no such data set.
         DataError: it is not here.
     """
-    data = _named(name)
-    folders = _folders(folder)
+    data = named(name)
+    folders = _folders(folder, environment)
     place = data.find(folders)
     if place is None:
         raise DataError(
@@ -141,39 +114,5 @@ def check_data(name: str, folder: Path | None) -> Checked:
     return Checked(data, place, tuple(data.check(place)))
 
 
-def prepare_iwslt14(
-    archive: Path, folder: Path, *, any_counts: bool = False, tell: Callable[[str], None] = lambda line: None
-) -> Prepared:
-    """Make a folder of parallel text from an archive of IWSLT14 German-English, wherever either lies.
-
-    Args:
-        archive: the official one, or one of the same layout.
-        folder: the folder to make; must not exist yet.
-        any_counts: accept other numbers of pairs than the official archive gives.
-        tell: called with a line about what is being done.
-
-    Raises:
-        DataError: the archive is damaged or lacks a file, other counts come out, or the folder already exists or
-            cannot be written.
-        ExecutionError: sacremoses is not installed.
-    """
-    place = folder.expanduser().absolute()
-    counts = None if any_counts else _iwslt14.COUNTS
-    return Prepared(place, *_iwslt14.prepare_archive(archive.expanduser(), place, counts, say=tell))
-
-
-def _folders(folder: Path | None) -> tuple[Path, ...]:
-    return data_folders() if folder is None else (folder.expanduser().absolute(),)
-
-
-def _named(name: str) -> DataSet:
-    names = tuple(data.name for data in CATALOGUE)
-    for data in CATALOGUE:
-        if data.name == name:
-            return data
-        if name in data.tasks:
-            valid = ", ".join(names)
-            raise UnknownNameError(f"unknown data set {name!r}; the task {name} uses {data.name!r} (one of: {valid})")
-    if name in plugins.names("tasks"):
-        raise UnknownNameError(f"the task {name} needs no data set to be fetched; those are: {', '.join(names)}")
-    raise UnknownNameError(f"unknown data set {name!r}{plugins.suggestion(name, names)}")
+def _folders(folder: Path | None, environment: Mapping[str, str]) -> tuple[Path, ...]:
+    return data_folders(environment) if folder is None else (folder.expanduser().absolute(),)

@@ -1,4 +1,4 @@
-"""Open the folder an experiment lives in: make it, or find it and see that it is the same experiment."""
+"""Create the folder of an experiment, or find it and check that it holds the same experiment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from epsgrid.store.records import ExperimentRecord
 
 @dataclass(frozen=True)
 class Asked:
-    """What a command was asked to act on.
+    """The experiment that a command acts on.
 
     Attributes:
         spec: the effective spec, overrides applied.
@@ -33,13 +33,13 @@ class Asked:
     runs_root: Path
 
     def with_sweep(self, **changes: Any) -> Asked:
-        """Return the same with other values of some fields of the spec's `sweep`."""
+        """Return the same experiment with other values of some fields of the spec's `sweep`."""
         sweep = self.spec.sweep.model_copy(update=changes)
         return replace(self, spec=self.spec.model_copy(update={"sweep": sweep}))
 
 
 def resolve(spec_path: Path | None, out: Path | None, overrides: Sequence[str], runs_root: Path) -> Asked:
-    """Find the spec and the folder that a command line means.
+    """Return the spec and the folder that a command line names.
 
     Args:
         spec_path: a YAML file; None means the spec stored in `out`, or in the latest experiment.
@@ -64,7 +64,7 @@ def resolve(spec_path: Path | None, out: Path | None, overrides: Sequence[str], 
 
 
 def read_experiment(folder: ExperimentFolder) -> ExperimentRecord:
-    """Return what the experiment was set up as.
+    """Return the record of an experiment.
 
     Raises:
         StoreError: there is none in this folder.
@@ -75,14 +75,18 @@ def read_experiment(folder: ExperimentFolder) -> ExperimentRecord:
 
 
 def prepare_data(spec: Spec) -> tasks.PreparedData:
-    """Make the task's data ready and check that the spec's way of selecting is possible with them.
+    """Prepare the task's data and check that the spec can select and train with them.
 
     Raises:
         DataError: the data are missing or damaged; the message says how to get them.
         SpecError: selection on validation data, and the task keeps none.
         ScalingError: SVAG with an optimizer that has no rule for it.
     """
-    _check_svag(spec)
+    if spec.training.svag is not None and spec.training.svag.l > 1:
+        try:
+            scaling_of(spec.optimizer)
+        except ScalingError as error:
+            raise ScalingError(f"training.svag takes finer steps by the square-root rule. {error}") from error
     data = tasks.load(spec.task.name).prepare(spec.task)
     if spec.training.selection == "validation" and not data.has_validation:
         raise SpecError(
@@ -90,16 +94,6 @@ def prepare_data(spec: Spec) -> tasks.PreparedData:
             " set task.validation, or training.selection=test for the published protocol"
         )
     return data
-
-
-def _check_svag(spec: Spec) -> None:
-    """Refuse an optimizer whose steps cannot be made finer, before any trial is."""
-    if spec.training.svag is None or spec.training.svag.l == 1:
-        return
-    try:
-        scaling_of(spec.optimizer)
-    except ScalingError as error:
-        raise ScalingError(f"training.svag takes finer steps by the square-root rule. {error}") from error
 
 
 def enter(asked: Asked, data: tasks.PreparedData) -> None:

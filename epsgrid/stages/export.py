@@ -1,28 +1,33 @@
-"""Hand the bounds of a run over to another search tool."""
+"""Export the bounds of a run to another search tool, in the ε of the run's optimizer or of another framework's.
+
+The conversion is that of `epsgrid convert`, at the step at which the bounds were measured and with the β₂ of the run.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from epsgrid import exporters
-from epsgrid.errors import StoreError
-from epsgrid.exporters._space import Kind, Space, space_of
+from epsgrid.errors import StoreError, UnknownNameError
+from epsgrid.exporters._space import Kind, Space, Target, space_of
+from epsgrid.numerics.placement import FRAMEWORKS
+from epsgrid.optimizers._conversion import placement_of
 from epsgrid.selection.load import parsed_bounds
 from epsgrid.stages.experiment import read_experiment
-from epsgrid.stages.export_target import target_of
 from epsgrid.stages.probe import read_probe
 from epsgrid.store.paths import ExperimentFolder
+from epsgrid.store.records import ProbeRecord
+
+_FRAMEWORKS = ("fairseq", "keras", "optax", "tf-keras")
+_SAME_EPSILON = {"adamw": "adam", "amsgrad": "adam"}
+"""Optimizers that take the ε of another one in every framework: they differ in weight decay, or a maximum over v̂."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What is handed over.
-
-    Attributes:
-        space: the search space.
-        text: of the file for the tool.
-        usage: what to do with it, in one line.
-    """
+    """A search space, the text of the file for the tool, and one line about how to use it."""
 
     space: Space
     text: str
@@ -38,15 +43,15 @@ def export_bounds(
     epsilon_name: str,
     learning_rate_name: str,
 ) -> Exported:
-    """Return a run's bounds as another tool takes them.
+    """Return a run's bounds in the format of another tool.
 
     Args:
         folder: of the run.
         tool: an exporter.
         kind: the range or the grid.
         framework: whose ε; see `target_of`.
-        epsilon_name: what the user's training calls ε.
-        learning_rate_name: what it calls the learning rate.
+        epsilon_name: the name of ε in the user's training.
+        learning_rate_name: the name of the learning rate there.
 
     Raises:
         StoreError: there is no experiment, or nothing was probed.
@@ -58,13 +63,44 @@ def export_bounds(
     bounds = parsed_bounds(probe, folder.bounds_json)
     if probe is None or bounds is None:
         raise StoreError(f"{folder.root}: no bounds were measured here; `epsgrid probe SPEC` does it")
-    space = space_of(
-        experiment,
-        probe,
-        bounds,
-        kind,
-        target_of(framework, experiment.spec["optimizer"], probe),
-        epsilon_name=epsilon_name,
-        learning_rate_name=learning_rate_name,
-    )
+    target = target_of(framework, experiment.spec["optimizer"], probe)
+    names = {"epsilon_name": epsilon_name, "learning_rate_name": learning_rate_name}
+    space = space_of(experiment, probe, bounds, kind, target, **names)
     return Exported(space, exporter.export(space), exporter.USAGE)
+
+
+def target_of(framework: str | None, optimizer: Mapping[str, Any], probe: ProbeRecord) -> Target:
+    """Return the optimizer whose ε is exported.
+
+    Args:
+        framework: None or "torch" for the run's own optimizer; "keras", "optax", "tf-keras" or "fairseq" for the one
+            of the same name there; or any name that `epsgrid convert` knows, such as "keras-rmsprop".
+        optimizer: the optimizer's options in the run's spec, with its name.
+        probe: of the run.
+
+    Raises:
+        UnknownNameError: no such framework or optimizer, or the framework has no such optimizer; lists those it has.
+        NoBoundsError: the optimizer named has no ε.
+        SpecError: the β₂ of the run is not valid for it.
+    """
+    own = str(optimizer["name"])
+    if framework is None or framework in ("torch", own, f"torch-{own}"):
+        return Target(own, probe.placement, probe.placement)
+    name = framework
+    if framework in _FRAMEWORKS:
+        known = [each for each in FRAMEWORKS if each.startswith(f"{framework}-")]
+        same = [f"{framework}-{each}" for each in (own, _SAME_EPSILON.get(own, own))]
+        found = [each for each in same if each in known]
+        if not found:
+            raise UnknownNameError(
+                f"no {own!r} is known of {framework}; name another optimizer in full: {', '.join(known)}"
+            )
+        name = found[0]
+    betas = optimizer.get("betas")
+    if isinstance(betas, list | tuple) and len(betas) > 1:
+        beta2: float | None = float(betas[1])
+    else:
+        beta2 = next((float(optimizer[field]) for field in ("alpha", "rho") if field in optimizer), None)
+    placement = placement_of(name, beta2, probe.steps)
+    decay = "its own β₂" if beta2 is None else f"β₂ = {beta2:g}"
+    return Target(name, placement, probe.placement, f"the same weight at step {probe.steps:,} with {decay}")

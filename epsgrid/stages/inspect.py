@@ -1,10 +1,10 @@
-"""Look at what is stored of gradient magnitudes: a probe's, or those of a trial while it trained."""
+"""Read the stored gradient magnitudes of a probe, or of a trial while it trained, and draw them."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from epsgrid.spec.trial import Trial
 from epsgrid.stages.experiment import read_experiment
 from epsgrid.stages.probe import read_probe
 from epsgrid.store import observations
+from epsgrid.store.atomic import write_bytes
 from epsgrid.store.cells import meant, stored_cells
 from epsgrid.store.latest import latest
 from epsgrid.store.paths import ExperimentFolder
@@ -29,43 +30,25 @@ if TYPE_CHECKING:
     from epsgrid.numerics.bounds import EpsilonBounds
     from epsgrid.numerics.series import Series
 
-HOW_TO_OBSERVE = "with `observe: {every: epoch}` in the spec, trials that start from now on keep them"
 PROBE_AT_ITS_END = (
     "only the histograms at the probe's end are stored; `epsgrid probe SPEC --force` keeps them over its steps"
 )
+_HOW_TO_OBSERVE = "with `observe: {every: epoch}` in the spec, trials that start from now on keep them"
 _SHOWN = 5
 
 
 @dataclass(frozen=True)
-class InspectedTrial:
-    """A trial whose snapshots are looked at.
-
-    Attributes:
-        cell: its id and setting.
-        state: such as "done".
-    """
-
-    cell: Trial
-    state: str
-
-    @property
-    def words(self) -> str:
-        """The trial in words."""
-        left_behind = "" if self.cell.grids else ", of a grid that was swept before"
-        return f"{self.cell.id}: {setting(self.cell)}, {self.state}{left_behind}"
-
-
-@dataclass(frozen=True)
 class Inspected:
-    """What is stored of gradient magnitudes.
+    """The stored gradient magnitudes of a probe or a trial.
 
     Attributes:
         folder: the experiment's.
-        experiment: what was asked.
-        probe: what the probe measured; None where nothing was probed.
-        bounds: the probe's bounds, parsed; None likewise.
-        trial: the trial that was asked for; None: the probe.
-        series: its snapshots, or the probe's; None where a probe kept none.
+        experiment: its record.
+        probe: the stored probe; None where nothing was probed.
+        bounds: the probe's bounds, parsed; None where nothing was probed.
+        trial: id and setting of the trial; None for the probe.
+        state: the trial's state, such as "done"; "" for the probe.
+        series: the snapshots of the trial or the probe; None where a probe kept none.
         observed: all trials that kept snapshots.
     """
 
@@ -73,7 +56,8 @@ class Inspected:
     experiment: ExperimentRecord
     probe: ProbeRecord | None
     bounds: EpsilonBounds | None
-    trial: InspectedTrial | None
+    trial: Trial | None
+    state: str
     series: Series | None
     observed: tuple[Trial, ...]
 
@@ -84,8 +68,8 @@ class Inspected:
 
     @property
     def epsilon(self) -> float | None:
-        """The trial's ε; None of a probe, whose ε means nothing."""
-        return self.trial.cell.epsilon if self.trial else None
+        """The trial's ε; None for a probe, which does not depend on it."""
+        return self.trial.epsilon if self.trial else None
 
 
 def find_run(run: Path | None, runs_root: Path) -> ExperimentFolder:
@@ -111,11 +95,11 @@ def find_run(run: Path | None, runs_root: Path) -> ExperimentFolder:
 
 
 def inspect(folder: ExperimentFolder, trial: str | None) -> Inspected:
-    """Read what is stored of a probe, or of a trial while it trained.
+    """Read the snapshots of a probe, or of a trial while it trained.
 
     Args:
         folder: the experiment's.
-        trial: an id, or the beginning of one that no other has; None: the probe.
+        trial: an id, or the beginning of one that no other has; None means the probe.
 
     Raises:
         StoreError: there is no experiment, nothing was measured, no such trial, or it kept nothing.
@@ -124,29 +108,36 @@ def inspect(folder: ExperimentFolder, trial: str | None) -> Inspected:
     experiment, probe = read_experiment(folder), read_probe(folder)
     cells = stored_cells(folder)
     observed = tuple(cell for cell in cells if folder.trial(cell.id).observations_jsonl.exists())
-    chosen = None if trial is None else _chosen(folder, cells, trial)
-    if chosen is None:
+    alternatives = ""
+    if observed:
+        more = f"\n  and {len(observed) - _SHOWN} more" if len(observed) > _SHOWN else ""
+        alternatives = f"\ntrials that kept them:\n  {_listed(observed[:_SHOWN])}{more}"
+    chosen, state = None, ""
+    if trial is None:
         series = observations.read(folder.observations_jsonl)
         if probe is None and series is None:
-            raise StoreError(f"{folder.root}: nothing was probed yet; `epsgrid probe SPEC` does it{_also(observed)}")
+            raise StoreError(f"{folder.root}: nothing was probed yet; `epsgrid probe SPEC` does it{alternatives}")
     else:
-        series = observations.read(folder.trial(chosen.cell.id).observations_jsonl)
+        chosen = _chosen(folder, cells, trial)
+        state = trial_state(folder.trial(chosen.id))
+        series = observations.read(folder.trial(chosen.id).observations_jsonl)
         if series is None or not series.snapshots:
-            kept = f"nothing was kept of the gradient magnitudes of trial {chosen.words}"
-            raise StoreError(f"{folder.root}: {kept}; {HOW_TO_OBSERVE}{_also(observed)}")
-    return Inspected(folder, experiment, probe, parsed_bounds(probe, folder.bounds_json), chosen, series, observed)
+            kept = f"nothing was kept of the gradient magnitudes of trial {chosen.id}: {setting(chosen)}, {state}"
+            raise StoreError(f"{folder.root}: {kept}; {_HOW_TO_OBSERVE}{alternatives}")
+    bounds = parsed_bounds(probe, folder.bounds_json)
+    return Inspected(folder, experiment, probe, bounds, chosen, state, series, observed)
 
 
 def write_figures(seen: Inspected, folder: Path, layer: str | None) -> tuple[Path, ...]:
-    """Draw what is looked at, and write it as SVG and PNG.
+    """Draw the stored magnitudes and write the figures as SVG and PNG; figures without any data are left out.
 
-    A probe gets the course of its bounds and its bands, a trial its bands and the map of adaptable shares; whatever has
-    nothing to show is left out.
+    For a probe they are the bounds over its steps and the percentiles, for a trial the percentiles and the adaptable
+    shares.
 
     Args:
-        seen: what is looked at.
+        seen: the stored magnitudes.
         folder: where the files go; it is made if missing.
-        layer: draw the bands of this one alone; None: those of each kind.
+        layer: draw the percentiles of this layer alone; None means those of each kind.
 
     Returns:
         The files.
@@ -154,46 +145,38 @@ def write_figures(seen: Inspected, folder: Path, layer: str | None) -> tuple[Pat
     Raises:
         StoreError: the folder cannot be written.
     """
-    from epsgrid.report.drawing.style import to_png, to_svg
-    from epsgrid.store.atomic import write_bytes
-
-    of = seen.trial.cell.id if seen.trial else "probe"
-    paths = []
-    for name, figure in _figures(seen, layer):
-        for suffix, content in (("svg", to_svg(figure)), ("png", to_png(figure))):
-            paths.append(folder / f"{of}-{name}.{suffix}")
-            write_bytes(paths[-1], content)
-    return tuple(paths)
-
-
-def _figures(seen: Inspected, layer: str | None) -> Iterator[tuple[str, Figure]]:
-    """Yield name and drawing of each figure that has something to show."""
     from epsgrid.report.drawing.adaptable import draw_adaptable
     from epsgrid.report.drawing.bands import draw_bands
     from epsgrid.report.drawing.course import draw_course
+    from epsgrid.report.drawing.style import to_png, to_svg
     from epsgrid.report.numbers.adaptable import adaptable_numbers
     from epsgrid.report.numbers.bands import band_numbers
     from epsgrid.report.numbers.over_time import course_numbers
 
-    course = course_numbers(seen.bounds, seen.optimizer) if seen.bounds and not seen.trial else None
-    if course is not None:
-        yield "course", draw_course(course)
-    if seen.series is None:
-        return
-    bands = band_numbers(seen.series, seen.bounds, optimizer=seen.optimizer, epsilon=seen.epsilon, layer=layer)
-    if bands is not None:
-        yield "bands" if layer is None else f"bands-{re.sub(r'[^A-Za-z0-9._-]', '_', layer)}", draw_bands(bands)
-    shares = adaptable_numbers(seen.series, optimizer=seen.optimizer, epsilon=seen.epsilon) if seen.trial else None
-    if shares is not None:
-        yield "adaptable", draw_adaptable(shares)
+    figures: dict[str, Figure] = {}
+    if seen.bounds and not seen.trial and (course := course_numbers(seen.bounds, seen.optimizer)):
+        figures["course"] = draw_course(course)
+    if seen.series is not None:
+        series, optimizer, epsilon = seen.series, seen.optimizer, seen.epsilon
+        if bands := band_numbers(series, seen.bounds, optimizer=optimizer, epsilon=epsilon, layer=layer):
+            name = "bands" if layer is None else f"bands-{re.sub(r'[^A-Za-z0-9._-]', '_', layer)}"
+            figures[name] = draw_bands(bands)
+        if seen.trial and (shares := adaptable_numbers(series, optimizer=optimizer, epsilon=epsilon)):
+            figures["adaptable"] = draw_adaptable(shares)
+    paths = []
+    for name, figure in figures.items():
+        for suffix, content in (("svg", to_svg(figure)), ("png", to_png(figure))):
+            paths.append(folder / f"{seen.trial.id if seen.trial else 'probe'}-{name}.{suffix}")
+            write_bytes(paths[-1], content)
+    return tuple(paths)
 
 
 def check_layer(seen: Inspected, name: str) -> None:
-    """Refuse the name of a layer that there is not, or any where nothing was kept over time.
+    """Refuse the name of a layer that the model does not have, or any where nothing was kept over time.
 
     Raises:
         StoreError: nothing was kept over time.
-        UnknownNameError: names the closest, and some of those that there are.
+        UnknownNameError: there is no such layer; names the closest ones.
     """
     if seen.series is None or not seen.series.snapshots:
         raise StoreError(f"{seen.folder.root}: no layer can be shown over time: {PROBE_AT_ITS_END}")
@@ -207,31 +190,23 @@ def check_layer(seen: Inspected, name: str) -> None:
 
 
 def setting(cell: Trial) -> str:
-    """Return a trial's setting in words."""
+    """Return a trial's setting as text, such as "lr 1e-3, ε 1e-8, seed 0"."""
     epsilon = "" if cell.epsilon is None else f", ε {power(cell.epsilon)}"
     return f"lr {power(cell.learning_rate)}{epsilon}, seed {cell.seed}"
 
 
-def _chosen(folder: ExperimentFolder, cells: tuple[Trial, ...], name: str) -> InspectedTrial:
+def _chosen(folder: ExperimentFolder, cells: Sequence[Trial], name: str) -> Trial:
     """Return the one trial whose id begins with a name."""
     if not cells:
         raise StoreError(f"{folder.root}: nothing was swept here yet; `epsgrid sweep` does it")
     by_id = {cell.id: cell for cell in cells}
     fitting = meant(tuple(by_id), name)
     if len(fitting) == 1:
-        return InspectedTrial(by_id[fitting[0]], trial_state(folder.trial(fitting[0])))
+        return by_id[fitting[0]]
     close = [by_id[found] for found in difflib.get_close_matches(name, fitting or by_id, n=_SHOWN, cutoff=0.0)]
     what = f"{len(fitting)} trials begin with" if fitting else "no trial begins with"
     raise StoreError(f"{folder.root}: {what} {name!r}; {'they are' if fitting else 'closest'}:\n  {_listed(close)}")
 
 
-def _also(observed: tuple[Trial, ...]) -> str:
-    """Say which trials can be looked at instead."""
-    if not observed:
-        return ""
-    more = f"\n  and {len(observed) - _SHOWN} more" if len(observed) > _SHOWN else ""
-    return f"\ntrials that kept them:\n  {_listed(observed[:_SHOWN])}{more}"
-
-
-def _listed(cells: tuple[Trial, ...] | list[Trial]) -> str:
+def _listed(cells: Sequence[Trial]) -> str:
     return "\n  ".join(f"{cell.id}  {setting(cell)}" for cell in cells)

@@ -1,25 +1,45 @@
-"""The first stage: measure the gradient magnitudes of the first epoch and store the ε bounds."""
+"""The first stage: measure the gradient magnitudes of the first epoch and store the ε bounds.
+
+At several batch sizes, the epochs stay the same and so does the average in time that v is: with the batch κ times
+larger, β₂ becomes β₂^κ, which spans as many epochs as before (the square-root rule of arXiv 2205.10287 agrees to first
+order). Every size then sees the same examples with the same weights, and only the number of them in a gradient differs.
+With equal steps instead, a larger batch would see more examples and more tiny entries that are zero elsewhere, and the
+low tail would fall as 1/B.
+
+Equal epochs mean κ times fewer gradients in v̂, so that log √v̂ scatters by about 1/√(2t) after t of them; from eight
+steps on that is small against the decade over which a layer is spread. Batches are drawn without replacement, so that
+at a size that is a large part of the data their noise is smaller than σ²/B by (N − B)/(N − 1). Reports mention both.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from epsgrid import optimizers, tasks
+from epsgrid.errors import ScalingError, SpecError
+from epsgrid.numerics.scaling import scaled_steps
 from epsgrid.spec import identity
-from epsgrid.spec.model import Spec
+from epsgrid.spec.model import Probe, Spec
 from epsgrid.stages.experiment import Asked, enter, prepare_data
+from epsgrid.stages.scale import scaled_spec, with_base
 from epsgrid.store import observations
+from epsgrid.store.atomic import store_errors
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.provenance import provenance
-from epsgrid.store.records import ProbeRecord
+from epsgrid.store.records import BatchBoundsRecord, ProbeRecord
+from epsgrid.tasks._divide import DividedImages
 
 if TYPE_CHECKING:
     from epsgrid.numerics.series import Series
 
-_SETTING_BOUNDS = ("epochs", "batches", "update_weights", "learning_rate", "tail_fraction", "seed")
-"""The fields of a spec's `probe` that the bounds depend on; the others tell how far these can be trusted."""
+OnStep = Callable[[int, int], None]
+
+_BOUNDS_DEPEND_ON = ("epochs", "batches", "update_weights", "learning_rate", "tail_fraction", "seed")
+_NEVER = 2**31
+"""Steps between two snapshots where only the histograms at the end are wanted."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +51,33 @@ class ProbeReport:
     measured_now: bool
 
 
-def probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: Callable[[int, int], None]) -> ProbeReport:
+@dataclass(frozen=True)
+class BatchProbeReport:
+    """Bounds at several batch sizes.
+
+    Attributes:
+        base: the spec's own probe.
+        record: the sizes and seeds; the probes themselves are in the folder.
+        folder: the experiment's folder.
+        measured: number of probes measured just now, the spec's own not counted.
+        reused: number of probes that were already stored.
+    """
+
+    base: ProbeReport
+    record: BatchBoundsRecord
+    folder: ExperimentFolder
+    measured: int
+    reused: int
+
+
+def probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: OnStep) -> ProbeReport:
     """Measure and store the bounds of a spec, or return those already stored for exactly these settings.
 
     Args:
         asked: the spec and its folder.
         command: the command line, for the record.
         force: measure again even if stored bounds fit.
-        on_step: told the progress, as `on_step(done, of)`.
+        on_step: receives the progress, as `on_step(done, of)`.
 
     Raises:
         NoBoundsError: the optimizer has no ε, or nothing could be measured.
@@ -47,25 +86,68 @@ def probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: Callabl
     optimizers.require_epsilon(asked.spec.optimizer.name)
     data = prepare_data(asked.spec)
     enter(asked, data)
-    settings = probe_identity(asked.spec, data.checksum)
     if not force:
         stored = read_probe(asked.folder)
-        if stored is not None and stored.identity == settings:
+        if stored is not None and stored.identity == probe_identity(asked.spec, data.checksum):
             return ProbeReport(stored, asked.folder, measured_now=False)
-    record, series = _measure(asked.spec, data, settings, command, on_step)
+    ((record, series),) = _measure([asked.spec], data, command, on_step)
     observations.write(asked.folder.observations_jsonl, series)
     record.write(asked.folder.bounds_json)
     return ProbeReport(record, asked.folder, measured_now=True)
 
 
+def batch_probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: OnStep) -> BatchProbeReport:
+    """Measure the bounds at every batch size of `probe.batch_sizes` and at the spec's own, with every seed of it.
+
+    A size and seed that is stored with the same settings is not measured again, so that a call that was interrupted
+    continues with what is missing.
+
+    Args:
+        asked: the spec and its folder.
+        command: the command line, for the records.
+        force: measure all again.
+        on_step: receives the progress, as `on_step(done, of)`; first of the spec's own probe, then of all others.
+
+    Raises:
+        SpecError: there is only one batch size, or one that is larger than the data.
+        NoBoundsError: the optimizer has no ε, or nothing could be measured at some size.
+        DataError, StoreError: see `probe`.
+    """
+    optimizers.require_epsilon(asked.spec.optimizer.name)
+    data, folder, settings = prepare_data(asked.spec), asked.folder, asked.spec.probe
+    own_size = asked.spec.training.batch_size
+    sizes = with_base(settings.batch_sizes, own_size, data)
+    base = probe(asked, command, force=force, on_step=on_step)
+    seeds = tuple(range(settings.seed, settings.seed + settings.seeds))
+    examples = len(data.train) if isinstance(data, DividedImages) else None
+    record = BatchBoundsRecord(own_size, sizes, seeds, examples)
+    points = [(size, seed) for size in sizes for seed in seeds if (size, seed) != (own_size, seeds[0])]
+    missing = []
+    for size, seed in points:
+        spec, path = _at(asked.spec, size, seed, base.record.steps), folder.batch_probe(size, seed)
+        is_stored = path.exists() and ProbeRecord.read(path).identity == probe_identity(spec, data.checksum)
+        if force or not is_stored:
+            missing.append((spec, path))
+    if missing:  # until all are measured, nobody may take old and new probes for one measurement
+        with store_errors("remove", folder.batch_bounds_json):
+            folder.batch_bounds_json.unlink(missing_ok=True)
+    base.record.write(folder.batch_probe(own_size, seeds[0]))
+    for (_, path), (found, _) in zip(
+        missing, _measure([spec for spec, _ in missing], data, command, on_step), strict=True
+    ):
+        replace(found, bounds_json={**found.bounds_json, "reliability": None}).write(path)
+    record.write(folder.batch_bounds_json)
+    return BatchProbeReport(base, record, folder, len(missing), len(points) - len(missing))
+
+
 def probe_identity(spec: Spec, data_checksum: str) -> dict[str, Any]:
-    """Return everything that can change what a probe of this spec finds."""
-    asked = identity(spec)
+    """Return everything that can change the result of probing this spec."""
+    common = identity(spec)
     return {
         "data": data_checksum,
-        "task": asked["task"],
-        "model": asked["model"],
-        "optimizer": asked["optimizer"],
+        "task": common["task"],
+        "model": common["model"],
+        "optimizer": common["optimizer"],
         "batch_size": spec.training.batch_size,
         "precision": spec.training.precision,
         "probe": spec.probe.model_dump(mode="json", exclude={"batch_sizes"}),  # those have records of their own
@@ -73,9 +155,8 @@ def probe_identity(spec: Spec, data_checksum: str) -> dict[str, Any]:
 
 
 def bounds_identity(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return, of a probe's identity, what can change the bounds themselves, and not only what is known of them."""
-    probe = {field: settings["probe"].get(field) for field in _SETTING_BOUNDS}
-    return {**settings, "probe": probe}
+    """Return the part of a probe's identity that can change the bounds, and not only their reliability."""
+    return {**settings, "probe": {field: settings["probe"].get(field) for field in _BOUNDS_DEPEND_ON}}
 
 
 def read_probe(folder: ExperimentFolder) -> ProbeRecord | None:
@@ -84,32 +165,59 @@ def read_probe(folder: ExperimentFolder) -> ProbeRecord | None:
     Raises:
         CorruptRecordError: bounds.json is truncated or altered.
     """
-    if not folder.bounds_json.exists():
-        return None
-    return ProbeRecord.read(folder.bounds_json)
+    return ProbeRecord.read(folder.bounds_json) if folder.bounds_json.exists() else None
 
 
 def _measure(
-    spec: Spec,
-    data: tasks.PreparedData,
-    settings: dict[str, Any],
-    command: Sequence[str],
-    on_step: Callable[[int, int], None],
-) -> tuple[ProbeRecord, Series]:
+    specs: Sequence[Spec], data: tasks.PreparedData, command: Sequence[str], on_step: OnStep
+) -> Iterator[tuple[ProbeRecord, Series]]:
+    """Probe specs of one task, one after another."""
+    if not specs:
+        return
     from epsgrid.trials.device import resolve_device  # torch, only now that there is something to run
     from epsgrid.trials.probe import run_probe
 
-    device = resolve_device(spec.execution.device, spec.training.precision)
-    task = tasks.load(spec.task.name).build(spec.task, data, device)
-    outcome = run_probe(spec, task, device, on_step)
-    record = ProbeRecord(
-        identity=settings,
-        bounds_json=outcome.bounds.to_json(),
-        placement=optimizers.load(spec.optimizer.name).placement(spec.optimizer, outcome.steps),
-        cost_seconds=outcome.seconds,
-        steps=outcome.steps,
-        batch_size=spec.training.batch_size,
-        data_description=data.description,
-        provenance=provenance(command),
+    device = resolve_device(specs[0].execution.device, specs[0].training.precision)
+    task = tasks.load(specs[0].task.name).build(specs[0].task, data, device)
+    for place, spec in enumerate(specs):
+
+        def on_part(done: int, of: int, place: int = place) -> None:
+            on_step(100 * place + 100 * done // of, 100 * len(specs))
+
+        outcome = run_probe(spec, task, device, on_step if len(specs) == 1 else on_part)
+        record = ProbeRecord(
+            identity=probe_identity(spec, data.checksum),
+            bounds_json=outcome.bounds.to_json(),
+            placement=optimizers.load(spec.optimizer.name).placement(spec.optimizer, outcome.steps),
+            cost_seconds=outcome.seconds,
+            steps=outcome.steps,
+            batch_size=spec.training.batch_size,
+            data_description=data.description,
+            provenance=provenance(command),
+        )
+        yield record, outcome.series
+
+
+def _at(spec: Spec, batch_size: int, seed: int, base_steps: int) -> Spec:
+    """Return the spec of a probe at another batch size or seed, without the settings about reliability.
+
+    Its averages span as many epochs as at the spec's own batch size; where no rule is derived for the optimizer, its
+    decays stay. `base_steps` is the number of steps of the spec's own probe, fixed or until the bounds had settled.
+    """
+    try:
+        scaled = scaled_spec(spec, batch_size, "sqrt", half_life=True).spec
+    except (ScalingError, SpecError):
+        training = spec.training.model_copy(update={"batch_size": batch_size})
+        scaled = spec.model_copy(update={"training": training})
+    batches = None
+    if spec.probe.batches is not None:
+        batches = scaled_steps(base_steps, Fraction(batch_size, spec.training.batch_size))
+    settings = Probe(
+        epochs=spec.probe.epochs,
+        batches=batches,
+        tail_fraction=spec.probe.tail_fraction,
+        seed=seed,
+        check_rounding=False,
+        every=_NEVER,
     )
-    return record, outcome.series
+    return scaled.model_copy(update={"probe": settings})

@@ -1,4 +1,4 @@
-"""The third stage: compare what was stored and write the report, of one experiment or of several side by side."""
+"""The third stage: compare the stored results and write the report, of one experiment or of several side by side."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from epsgrid.store.paths import ExperimentFolder
 
 
 def report(folder: ExperimentFolder, *, paper: bool = False) -> WrittenReport:
-    """Compare the grids of an experiment and write its report folder; works at any time, on whatever is there.
+    """Compare the grids of an experiment and write its report folder; works at any time, on whatever is stored.
 
     Args:
         folder: the experiment's.
@@ -27,7 +27,7 @@ def report(folder: ExperimentFolder, *, paper: bool = False) -> WrittenReport:
 
 
 def is_one(paths: Sequence[Path]) -> bool:
-    """Whether folders given to the report name a single experiment, or none at all."""
+    """Return whether the folders given to the report name a single experiment, or none at all."""
     return len(paths) == 0 or (len(paths) == 1 and not _experiments_in(paths[0]))
 
 
@@ -35,9 +35,9 @@ def report_across(paths: Sequence[Path], out: Path | None) -> WrittenAcross:
     """Write a page over several experiments; each of them keeps its own report.
 
     Args:
-        paths: their folders, as a shell names them with `runs/*`; or one folder that holds them. What else lies in such
-            a folder and is ours, the file `latest` and the page itself, is passed over.
-        out: the page's folder; None: `report` beside the first experiment.
+        paths: their folders, such as a shell makes of `runs/*`; or one folder that holds them. The file `latest` and
+            the page itself are skipped.
+        out: the page's folder; None means `report` beside the first experiment.
 
     Raises:
         StoreError: the folder is that of an experiment, or cannot be written.
@@ -45,8 +45,8 @@ def report_across(paths: Sequence[Path], out: Path | None) -> WrittenAcross:
     inside = _experiments_in(paths[0]) if len(paths) == 1 else ()
     given = inside or tuple(paths)
     folder = (out or given[0].absolute().parent / "report").absolute()
-    theirs = [path for path in given if path.absolute() != folder and not _is_pointer(path)]
-    return write_across(across(theirs), folder)
+    pointers = [path for path in given if path.name == "latest" and path.is_file()]
+    return write_across(across([path for path in given if path.absolute() != folder and path not in pointers]), folder)
 
 
 def _experiments_in(path: Path) -> tuple[Path, ...]:
@@ -54,7 +54,3 @@ def _experiments_in(path: Path) -> tuple[Path, ...]:
     if not path.is_dir() or ExperimentFolder(path).experiment_json.exists():
         return ()
     return tuple(sorted(found for found in path.iterdir() if ExperimentFolder(found).experiment_json.exists()))
-
-
-def _is_pointer(path: Path) -> bool:
-    return path.name == "latest" and path.is_file()

@@ -1,9 +1,9 @@
-"""How a sweep stands, from its files alone: any number of people may look while it runs, anywhere."""
+"""The state of a sweep, from its files alone: anybody may look while it runs, anywhere."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from epsgrid.errors import StoreError
@@ -14,16 +14,16 @@ from epsgrid.store.cells import asked_cells
 from epsgrid.store.lease import holder
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import EpochRecord, TrialFailure, read_epochs
-from epsgrid.store.state import FINISHED, PRUNED, STATES, Summary, summary
+from epsgrid.store.state import FINISHED, PRUNED, STATES, summary
 
 
 @dataclass(frozen=True)
 class RunningTrial:
-    """A trial that somebody is at work on.
+    """A trial that is being trained.
 
     Attributes:
-        cell: which.
-        host: where, as the machine calls itself; "" where the claim was given back just now.
+        cell: its id and setting.
+        host: the machine's own name; "" where the lease was given back just now.
         epoch: whole epochs done.
         epochs: epochs in all.
         last: the latest epoch; None before the first has ended.
@@ -38,21 +38,21 @@ class RunningTrial:
 
 @dataclass(frozen=True)
 class Status:
-    """How a sweep stands.
+    """The state of a sweep.
 
     Attributes:
         folder: the experiment's folder.
         name: the experiment's name.
         probed: whether bounds are stored.
-        states: number of trials by state, every state named.
+        states: number of trials in every state.
         grids: the same for each grid, and for each batch size with its rule; they share trials, so that their sums may
             exceed the whole.
         running: the trials under way.
         failures: why the failed trials failed.
         cells: every trial and its state, in the order of training.
         trained_seconds: training time of all finished trials together.
-        left_seconds: training time that the trials without a result will take, one after another, pruned ones left
-            out; None while none has been timed.
+        left_seconds: estimated training time of the trials without a result, one after another, pruned ones left out;
+            None while none has been timed.
     """
 
     folder: ExperimentFolder
@@ -73,12 +73,12 @@ class Status:
 
     @property
     def finished(self) -> int:
-        """Trials that have a result."""
+        """Number of trials with a result."""
         return sum(self.states[state] for state in FINISHED)
 
     @property
     def missing(self) -> int:
-        """Trials without a result, but those that were pruned."""
+        """Number of trials without a result, pruned ones left out."""
         return self.total - self.finished - self.states[PRUNED]
 
 
@@ -93,31 +93,30 @@ def status(folder: ExperimentFolder) -> Status:
     cells = asked_cells(folder)
     seen = {cell.id: summary(folder.trial(cell.id)) for cell in cells}
     seconds = [found.seconds for found in seen.values() if found.seconds is not None]
-    pruned = sum(found.state == PRUNED for found in seen.values())
-    by_state = {state: [cell for cell in cells if seen[cell.id].state == state] for state in ("running", "failed")}
-    epochs = spec_from_json(experiment.spec, str(folder.experiment_json)).training.epochs if by_state["running"] else 0
+    states = {trial: found.state for trial, found in seen.items()}
+    grids = dict.fromkeys(name for cell in cells for name in cell.grids)
+    running = [cell for cell in cells if states[cell.id] == "running"]
+    epochs = spec_from_json(experiment.spec, str(folder.experiment_json)).training.epochs if running else 0
+    failures = [folder.trial(trial).failure_json for trial, state in states.items() if state == "failed"]
+    counts = _counted(states.values())
+    left = len(cells) - len(seconds) - counts[PRUNED]
     return Status(
         folder=folder,
         name=experiment.name,
         probed=folder.bounds_json.exists(),
-        states=_counted(seen.values()),
-        grids=_by_grid(cells, seen),
-        running=tuple(_running(folder, cell, epochs) for cell in by_state["running"]),
-        failures=tuple(_failures(folder, by_state["failed"])),
-        cells=tuple((cell, seen[cell.id].state) for cell in cells),
+        states=counts,
+        grids={name: _counted(states[cell.id] for cell in cells if name in cell.grids) for name in grids},
+        running=tuple(_running(folder, cell, epochs) for cell in running),
+        failures=tuple(TrialFailure.read(path) for path in failures if path.exists()),  # one may be running again
+        cells=tuple((cell, states[cell.id]) for cell in cells),
         trained_seconds=sum(seconds),
-        left_seconds=sum(seconds) / len(seconds) * (len(cells) - len(seconds) - pruned) if seconds else None,
+        left_seconds=sum(seconds) / len(seconds) * left if seconds else None,
     )
 
 
-def _counted(seen: Iterable[Summary]) -> dict[str, int]:
-    counts = Counter(found.state for found in seen)
+def _counted(states: Iterable[str]) -> dict[str, int]:
+    counts = Counter(states)
     return {state: counts[state] for state in STATES}
-
-
-def _by_grid(cells: Sequence[Trial], seen: Mapping[str, Summary]) -> dict[str, dict[str, int]]:
-    names = dict.fromkeys(name for cell in cells for name in cell.grids)
-    return {name: _counted([seen[cell.id] for cell in cells if name in cell.grids]) for name in names}
 
 
 def _running(folder: ExperimentFolder, cell: Trial, epochs: int) -> RunningTrial:
@@ -127,8 +126,3 @@ def _running(folder: ExperimentFolder, cell: Trial, epochs: int) -> RunningTrial
     except StoreError:  # being rewritten at this moment
         done = ()
     return RunningTrial(cell, str(holder(trial.lease) or ""), len(done), epochs, done[-1] if done else None)
-
-
-def _failures(folder: ExperimentFolder, cells: Sequence[Trial]) -> list[TrialFailure]:
-    paths = [folder.trial(cell.id).failure_json for cell in cells]
-    return [TrialFailure.read(path) for path in paths if path.exists()]  # one may have been tried again since

@@ -1,10 +1,14 @@
-"""The second stage: train every cell of the grids that has no result yet."""
+"""The second stage: train the trials of a plan that have no result yet.
+
+A plan is made from grids, here, or by `epsgrid.stages.plans`: winners on fresh seeds, one setting at other batch sizes,
+or chosen trials once more. However it was made, `plan_sweep` previews it and `sweep` trains it.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from epsgrid import grids, optimizers, plugins
@@ -19,14 +23,31 @@ from epsgrid.stages.probe import bounds_identity, probe_identity, read_probe
 from epsgrid.stages.pruning import import_optuna
 from epsgrid.stages.running import SweepEvent, SweepPlan, SweepSummary, train_planned, with_states
 from epsgrid.store.paths import ExperimentFolder
-from epsgrid.store.records import GridRecord, ProbeRecord
+from epsgrid.store.records import BatchesRecord, ConfirmRecord, GridRecord, ProbeRecord
 
 GridChoice = Literal["narrowed", "conventional", "both", "default"]
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):[0-9]{1,5}")
 
 
+@dataclass(frozen=True)
+class Planned:
+    """Trials to train that are not those of grids.
+
+    Attributes:
+        plan: the trials.
+        record: describes them in the experiment's folder; None where an earlier sweep has stored that.
+        notes: what the user should know about them, a sentence each.
+        may_prune: whether they may be pruned where the spec prunes.
+    """
+
+    plan: Plan
+    record: ConfirmRecord | BatchesRecord | None = None
+    notes: tuple[str, ...] = ()
+    may_prune: bool = False
+
+
 def swept(folder: ExperimentFolder) -> GridChoice:
-    """Return the grids that were swept here so far.
+    """Return the grids that were swept in a folder so far.
 
     Raises:
         StoreError: none was.
@@ -40,14 +61,14 @@ def swept(folder: ExperimentFolder) -> GridChoice:
 
 
 def on_ray(asked: Asked, address: str) -> Asked:
-    """Return the same with its trials on the Ray cluster at an address.
+    """Return the same experiment with its trials on the Ray cluster at an address.
 
     Args:
         asked: the spec and its folder.
         address: HOST:PORT of the cluster's head.
 
     Raises:
-        SpecError: it is no address, or the spec names an executor that has nothing to do with Ray.
+        SpecError: it is not an address, or the spec names an executor that does not use Ray.
     """
     execution = asked.spec.execution
     if execution.executor not in ("local", "ray"):
@@ -64,16 +85,23 @@ def on_ray(asked: Asked, address: str) -> Asked:
     return replace(asked, spec=asked.spec.model_copy(update={"execution": joined}))
 
 
-def plan_sweep(asked: Asked, grid: GridChoice, workers: int | None) -> SweepPlan:
+def plan_sweep(asked: Asked, what: GridChoice | Planned, workers: int | None) -> SweepPlan:
     """Return what `sweep` would do, without writing into the experiment's folder, downloading or importing torch.
 
-    Where the data are not here yet, every trial counts as one to run; where the bounds are not measured yet, the
-    narrowed grid is left out, and effective learning rates are taken to be the spec's. All of it is told.
+    Where the data are missing, every trial counts as one to run. Where the bounds are not measured yet, the narrowed
+    grid is left out, and effective learning rates are replaced by the spec's. The plan's `unknown` says all of it.
+
+    Args:
+        asked: the spec and its folder.
+        what: grids, or a plan.
+        workers: trials at once, as in `sweep`.
 
     Raises:
         StoreError: stored bounds were measured with other settings.
     """
-    unknown, names, checksum = [], _chosen(grid), ""
+    if isinstance(what, Planned):
+        return replace(with_states(what.plan, _pruned_or_not(asked, what), workers), unknown=what.notes)
+    unknown, names, checksum = [], _names(what), ""
     try:
         checksum = prepare_data(_offline(asked.spec)).checksum
     except DataError as error:
@@ -86,13 +114,12 @@ def plan_sweep(asked: Asked, grid: GridChoice, workers: int | None) -> SweepPlan
     if is_unprobed and asked.spec.sweep.lr_mode == "effective":
         asked = asked.with_sweep(lr_mode="fixed")
         unknown.append("the learning rates to train with are known after `epsgrid probe`; here they are the spec's")
-    planned = with_states(_plan(asked, names, checksum), asked, workers)
-    return replace(planned, unknown=tuple(unknown))
+    return replace(with_states(_plan_grids(asked, names, checksum), asked, workers), unknown=tuple(unknown))
 
 
 def sweep(
     asked: Asked,
-    grid: GridChoice,
+    what: GridChoice | Planned,
     *,
     workers: int | None,
     fail_fast: bool,
@@ -101,47 +128,58 @@ def sweep(
 ) -> SweepSummary:
     """Train the trials that have no result yet; those that failed earlier are tried again.
 
-    Trials that were pruned earlier are left so while the spec prunes, and trained to their end where it does not.
+    Trials that were pruned earlier stay pruned while the spec prunes, and are trained to their end where it does not.
 
     Args:
         asked: the spec and its folder.
-        grid: which grids to train.
-        workers: trials at once; None means as the spec says, or one per core or GPU slot.
+        what: the grids to train, or a plan.
+        workers: trials at once; None means the number in the spec, or one per core or GPU slot.
         fail_fast: start nothing more after the first failure.
-        notify: told the plan, then each trial's start and end.
-        stop: asked whether to stop.
+        notify: receives the plan, then each trial's start and end.
+        stop: is asked whether to stop.
 
     Returns:
         The states of all trials at the end, whether or not the sweep was stopped.
 
     Raises:
-        StoreError: no bounds for the narrowed grid, or the folder is another experiment's or cannot be written.
+        StoreError: there are no bounds for the narrowed grid, or the folder is another experiment's or not writable.
         DataError: the data are missing or damaged.
         ExecutionError: the spec prunes, and Optuna is not installed.
     """
-    if asked.spec.sweep.prune is not None:
+    if asked.spec.sweep.prune is not None and (isinstance(what, str) or what.may_prune):
         import_optuna()
-    data = prepare_data(asked.spec)
-    planned = _plan(asked, _chosen(grid), data.checksum)
-    enter(asked, data)
-    _store_grids(asked, _chosen(grid), data.checksum)
+    data, folder = prepare_data(asked.spec), asked.folder
+    if isinstance(what, Planned):
+        planned = what.plan
+        enter(asked, data)
+        if what.record is not None:
+            what.record.write(folder.confirm_json if isinstance(what.record, ConfirmRecord) else folder.batches_json)
+        asked = _pruned_or_not(asked, what)
+    else:
+        planned = _plan_grids(asked, _names(what), data.checksum)
+        enter(asked, data)
+        _store_grids(asked, _names(what), data.checksum)
     return train_planned(asked, planned, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop)
 
 
+def _pruned_or_not(asked: Asked, planned: Planned) -> Asked:
+    return asked if planned.may_prune else asked.with_sweep(prune=None)
+
+
 def _offline(spec: Spec) -> Spec:
-    """Return the spec with its data to be found here and not downloaded."""
+    """Return the spec with downloads switched off."""
     if not getattr(spec.task, "download", False):
         return spec
     return spec.model_copy(update={"task": spec.task.model_copy(update={"download": False})})
 
 
-def _chosen(grid: GridChoice) -> tuple[str, ...]:
-    """Return the names of the grids; the default ε needs no name, for `plan` adds it where no grid holds it."""
+def _names(grid: GridChoice) -> tuple[str, ...]:
+    """Return the names of the grids; the default ε needs no name, since `plan` adds it where no grid holds it."""
     choices: dict[GridChoice, tuple[str, ...]] = {"both": ("narrowed", "conventional"), "default": ()}
     return choices.get(grid, (grid,))
 
 
-def _plan(asked: Asked, names: Sequence[str], data_checksum: str) -> Plan:
+def _plan_grids(asked: Asked, names: Sequence[str], data_checksum: str) -> Plan:
     spec = asked.spec
     has_epsilon = optimizers.load(spec.optimizer.name).HAS_EPSILON
     needs = [f"the {name} grid needs measured bounds" for name in names if grids.load(name).NEEDS_BOUNDS]
@@ -149,37 +187,34 @@ def _plan(asked: Asked, names: Sequence[str], data_checksum: str) -> Plan:
         needs.append("sweep.lr_mode: effective needs the measured median magnitude")
     if not has_epsilon or not needs:
         return plan(spec, data_checksum, None, names, has_epsilon=has_epsilon)
-    probe = _probe(asked, data_checksum, needs[0])
+    probe = _stored_probe(asked, data_checksum, needs[0])
     bounds = probe.bounds()
     rates = EffectiveRates.of(bounds, probe.placement) if spec.sweep.lr_mode == "effective" else None
     return plan(spec, data_checksum, bounds, names, has_epsilon=has_epsilon, rates=rates)
 
 
-def _probe(asked: Asked, data_checksum: str, need: str) -> ProbeRecord:
-    """Return the stored probe of exactly these settings; `need` says what for."""
-    record = read_probe(asked.folder)
-    path = asked.folder.bounds_json
+def _stored_probe(asked: Asked, data_checksum: str, need: str) -> ProbeRecord:
+    """Return the stored probe of exactly these settings; `need` names what it is needed for."""
+    record, path = read_probe(asked.folder), asked.folder.bounds_json
     if record is None:
         raise StoreError(f"{path} is missing, and {need}; run `epsgrid probe SPEC` first")
-    asked_for = bounds_identity(probe_identity(asked.spec, data_checksum))
-    lines = differences(bounds_identity(record.identity), asked_for)
-    if lines:
+    wanted = bounds_identity(probe_identity(asked.spec, data_checksum))
+    if lines := differences(bounds_identity(record.identity), wanted):
         listed = "\n  ".join(lines)
         raise StoreError(f"{path} was measured with other settings:\n  {listed}\nRun `epsgrid probe` with these again.")
     return record
 
 
 def _store_grids(asked: Asked, names: Sequence[str], data_checksum: str) -> None:
-    """Write down which trials belong to which grid: those of this call, and those swept here before."""
-    before = GridRecord.read(asked.folder.grid_json).epsilons if asked.folder.grid_json.exists() else {}
-    swept = [name for name in plugins.names("grids") if name in (*before, *names)]
+    """Store which trials belong to which grid: those of this call, and those that were swept before."""
+    path = asked.folder.grid_json
+    before = GridRecord.read(path).epsilons if path.exists() else {}
+    planned = _plan_grids(asked, [each for each in plugins.names("grids") if each in (*before, *names)], data_checksum)
     probe = read_probe(asked.folder)
-    planned = _plan(asked, swept, data_checksum)
-    record = GridRecord(
+    GridRecord(
         optimizer=asked.spec.optimizer.name,
         epsilons=dict(planned.epsilons),
         default_epsilon=asked.spec.sweep.default_epsilon,
         cells=planned.trials,
         bounds_checksum=probe.checksum if probe is not None else None,
-    )
-    record.write(asked.folder.grid_json)
+    ).write(path)

@@ -1,4 +1,4 @@
-"""What a user's mistake gets: exit 2 and a message that says what, where and how to mend it."""
+"""A user's mistake ends with exit code 2 and a message that says what, where and how to fix it."""
 
 import pytest
 
@@ -26,72 +26,64 @@ from tests.cli.conftest import SPEC
 def test_wrong_spec(shell, change, words):
     shell.write(SPEC.replace(*change) if change[0] != SPEC else change[1])
     for command in (["probe", "spec.yaml"], ["sweep", "spec.yaml", "--dry-run"], ["show", "spec.yaml"]):
-        error = shell.run(*command, expect=2).stderr
+        error = shell.call(*command, expect=2).stderr
         assert error.startswith("error: ")
         for word in words:
             assert word.lower() in error.lower()
 
 
 def test_missing_spec(shell):
-    assert "nowhere.yaml" in shell.run("probe", "nowhere.yaml", expect=2).stderr
+    assert "nowhere.yaml" in shell.call("probe", "nowhere.yaml", expect=2).stderr
 
 
 def test_wrong_override(shell):
     shell.write()
-    error = shell.run("show", "spec.yaml", "-o", "optimizer.betsa=[0.9,0.98]", expect=2).stderr
+    error = shell.call("show", "spec.yaml", "-o", "optimizer.betsa=[0.9,0.98]", expect=2).stderr
     assert "-o optimizer.betsa" in error
     assert "did you mean" in error
 
 
 def test_missing_data_says_how_to_get_them(shell):
     shell.write(SPEC.replace("task: digits", "task: {name: cifar10, root: nowhere}"))
-    error = shell.run("probe", "spec.yaml", expect=2, HOME=str(shell.folder)).stderr
+    error = shell.call("probe", "spec.yaml", expect=2).stderr
     assert "nowhere" in error
 
 
 def test_no_experiment_yet(shell):
     for command in ("sweep", "report"):
-        error = shell.run(command, expect=2).stderr
+        error = shell.call(command, expect=2).stderr
         assert "epsgrid probe" in error
 
 
 def test_narrowed_sweep_without_bounds(shell):
     shell.write()
-    error = shell.run("sweep", "spec.yaml", expect=2).stderr
+    error = shell.call("sweep", "spec.yaml", expect=2).stderr
     assert "bounds.json" in error
     assert "epsgrid probe" in error
 
 
-def test_a_folder_of_another_spec_is_explained_field_by_field(shell):
-    shell.write()
-    shell.run("probe", "spec.yaml", "-q")
-    error = shell.run("probe", "spec.yaml", "-o", "training.epochs=3", "-o", "model.hidden=[8]", expect=2).stderr
+def test_a_folder_of_another_spec_is_explained_field_by_field(swept):
+    error = swept.call("probe", "spec.yaml", "-o", "training.epochs=3", "-o", "model.hidden=[8]", expect=2).stderr
     assert "training.epochs: 2 there, 3 asked" in error
     assert "model.hidden" in error
     assert "--out" in error
 
 
-def test_damaged_bounds_are_named(shell):
-    shell.write()
-    shell.run("probe", "spec.yaml", "-q")
+def test_damaged_bounds_are_named(swept):
+    shell = swept
     bounds = shell.folder / "runs/tiny/bounds.json"
     whole = bounds.read_text()
     for keep in (0, 100, 2000):
         bounds.write_text(whole[:keep])
         for command in ("sweep", "report"):
-            assert str(bounds) in shell.run(command, expect=2).stderr
+            assert str(bounds) in shell.call(command, expect=2).stderr
     bounds.write_text(whole.replace('"batch_size": 64', '"batch_size": 65'))
-    error = shell.run("sweep", expect=2).stderr
+    error = shell.call("sweep", expect=2).stderr
     assert str(bounds) in error
     assert "checksum" in error
 
 
-def test_unknown_command_and_option_exit_2(shell):
-    shell.run("prob", expect=2)
-    shell.run("sweep", "--grdi", "both", expect=2)
-
-
 def test_selection_on_validation_needs_validation_data(shell):
     shell.write(SPEC.replace("task: digits", "task: {name: synthetic, validation: 0}"))
-    error = shell.run("probe", "spec.yaml", expect=2).stderr
+    error = shell.call("probe", "spec.yaml", expect=2).stderr
     assert "training.selection" in error

@@ -3,51 +3,43 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from epsgrid.cli.app import app
-from epsgrid.numerics.bounds import Reliability
+from epsgrid.numerics.reliability import Reliability
 from epsgrid.store.latest import remember
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import ProbeRecord
+from tests.cli.conftest import Shell
 from tests.report.simulate import simulate
 
 
 @pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of one run, the latest, whose bounds have medium confidence."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("EPSGRID_OUT", "EPSGRID_RUNS"):
-        monkeypatch.delenv(name, raising=False)
-    stored = simulate(tmp_path / "runs" / "mine", sweep=False)
+def export(shell: Shell) -> Callable[..., Result]:
+    """The command, in a folder of one run, the latest, whose bounds are soft."""
+    stored = simulate(shell.folder / "runs" / "mine", sweep=False)
     assert stored.bounds is not None and stored.probe is not None
-    soft = replace(stored.bounds, reliability=Reliability("medium", ("a bias of 10 entries sets the upper bound",)))
+    soft = replace(stored.bounds, reliability=Reliability("soft", ("a bias of 10 entries sets the upper bound",)))
     replace(stored.probe, bounds_json=soft.to_json()).write(stored.folder.bounds_json)
-    remember(stored.folder.root, tmp_path / "runs")
-    return tmp_path / "runs"
+    remember(stored.folder.root, shell.folder / "runs")
+    return partial(shell.call, "export", "bounds")
 
 
-def called(*words: Any, code: int = 0) -> Result:
-    done = CliRunner().invoke(app, ["export", "bounds", *map(str, words)])
-    assert done.exit_code == code, done.output
-    return done
-
-
-def test_the_text_alone_is_on_stdout(runs: Path) -> None:
-    done = called("--to", "wandb", "--space", "grid", "--epsilon-name", "adam_eps")
+def test_the_text_alone_is_on_stdout(export: Callable[..., Result]) -> None:
+    done = export("--to", "wandb", "--space", "grid", "--epsilon-name", "adam_eps")
     assert yaml.safe_load(done.stdout)["parameters"]["adam_eps"] == {"values": [1e-4, 1e-3, 1e-2]}
-    assert "Note: confidence in these bounds is medium: a bias of 10 entries sets the upper bound" in done.stderr
+    assert "Note: these bounds are soft: a bias of 10 entries sets the upper bound" in done.stderr
     assert "Next: set program in it" in done.stderr
 
 
-def test_a_file_is_written_and_named(runs: Path, tmp_path: Path) -> None:
-    done = called("mine", "--to", "json", "-o", "spaces/mine.json", "--framework", "keras", "-q")
+def test_a_file_is_written_and_named(export: Callable[..., Result], tmp_path: Path) -> None:
+    done = export("mine", "--to", "json", "-o", "spaces/mine.json", "--framework", "keras", "-q")
     assert done.stdout == "spaces/mine.json\n" and "Next" not in done.stderr
     assert (
         json.loads((tmp_path / "spaces" / "mine.json").read_text(encoding="utf-8"))["for"]["optimizer"] == "keras-adam"
@@ -63,13 +55,13 @@ def test_a_file_is_written_and_named(runs: Path, tmp_path: Path) -> None:
         (["--to", "json", "--lr-name", "learning rate"], "'learning rate' cannot name a hyperparameter"),
     ],
 )
-def test_wrong_input_is_told(runs: Path, words: list[str], told: str) -> None:
-    assert told in called(*words, code=2).stderr
+def test_wrong_input_is_told(export: Callable[..., Result], words: list[str], told: str) -> None:
+    assert told in export(*words, expect=2).stderr
 
 
-def test_a_verdict_of_firm_needs_no_note(runs: Path) -> None:
-    folder = ExperimentFolder(runs / "mine")
+def test_a_verdict_of_firm_needs_no_note(export: Callable[..., Result], tmp_path: Path) -> None:
+    folder = ExperimentFolder(tmp_path / "runs" / "mine")
     probe = ProbeRecord.read(folder.bounds_json)
-    firm = replace(probe.bounds(), reliability=Reliability("high", ("seeds agree",)))
+    firm = replace(probe.bounds(), reliability=Reliability("firm", ("seeds agree",)))
     replace(probe, bounds_json=firm.to_json()).write(folder.bounds_json)
-    assert "Note" not in called("--to", "ray").stderr
+    assert "Note" not in export("--to", "ray").stderr

@@ -1,112 +1,85 @@
-"""probe, sweep and report through real processes."""
+"""probe, sweep and report: the whole flow, and what a second call does."""
 
 import json
 
 import pytest
 
-from tests.cli.conftest import SPEC
+from tests.cli.conftest import INLINE, SPEC
 
 DEFAULT = ("--grid", "default")
-"""One trial for each learning rate and seed: enough wherever the grid itself is not what is looked at."""
+"""One trial for each learning rate and seed: enough wherever the grid itself does not matter."""
 
 
-def test_probe_sweep_report_end_to_end(shell):
-    shell.write()
+def test_probe_sweep_report_end_to_end_in_processes(shell):
+    shell.write(SPEC.replace("[0, 1]", "[0]"))
     probe = shell.run("probe", "spec.yaml")
-    assert "ε bounds: " in probe.stdout
-    assert "set by" in probe.stdout
+    assert "ε bounds: " in probe.stdout and "set by" in probe.stdout
+    assert "step" in probe.stderr and "step " not in probe.stdout
+    assert "\x1b" not in probe.stdout + probe.stderr
     assert "Next: epsgrid sweep" in probe.stderr
-    sweep = shell.run("sweep")
+    sweep = shell.run("sweep", EPSGRID_HEARTBEAT_S="0.1")
     assert "trained now" in sweep.stdout
-    assert "done" in sweep.stderr
+    assert "done" in sweep.stderr and " running" in sweep.stderr
     report = shell.run("report")
     assert "optimum inside" in report.stdout.lower()
     assert report.stdout.strip().endswith("report.html")
-    folder = shell.folder / "runs/tiny/report"
-    names = {path.name for path in folder.iterdir()}
+    names = {path.name for path in (shell.folder / "runs/tiny/report").iterdir()}
     assert {"report.html", "report.md", "report.json", "report.csv"} <= names
     assert any(name.endswith(".svg") for name in names)
 
 
-def test_the_second_sweep_does_nothing(shell):
-    shell.write(SPEC.replace("[0, 1]", "[0]"))
-    shell.run("probe", "spec.yaml", "-q")
-    first = json.loads(shell.run("sweep", "--json", "-q").stdout)
-    results = shell.results()
-    times = {path: path.stat().st_mtime_ns for path in shell.folder.glob("runs/tiny/trials/*/result.json")}
-    second = json.loads(shell.run("sweep", "--json", "-q").stdout)
-    assert first["trained_now"] == len(results) == first["states"]["done"]
-    assert second["trained_now"] == 0
-    assert second["complete"]
+def test_the_second_sweep_does_nothing_and_more_seeds_cost_only_theirs(swept):
+    times = {path: path.stat().st_mtime_ns for path in swept.folder.glob("runs/tiny/trials/*/result.json")}
+    again = swept.json("sweep", *DEFAULT, "-q")
+    assert (again["trained_now"], again["complete"], len(times)) == (0, True, 2)
     assert times == {path: path.stat().st_mtime_ns for path in times}
-
-
-def test_extending_the_grid_costs_only_the_new_cells(shell):
-    shell.write()
-    shell.run("sweep", "spec.yaml", *DEFAULT, "-q")
-    more = json.loads(shell.run("sweep", "spec.yaml", *DEFAULT, "-q", "--json", "-o", "sweep.seeds=[0,1,2]").stdout)
-    assert more["trained_now"] == 1
-    assert more["states"] == {"done": 3}
+    more = swept.json("sweep", "spec.yaml", *DEFAULT, "-q", "-o", "sweep.seeds=[0,1,2]")
+    assert (more["trained_now"], more["states"]) == (1, {"done": 3})
 
 
 def test_inline_and_local_executors_give_identical_results(shell):
     shell.write()
+    rates = ("-o", "sweep.learning_rates=[1e-2,1e-3]")
     for executor in ("inline", "local"):
-        rates = ("-o", "sweep.learning_rates=[1e-2,1e-3]")
-        shell.run(
-            "sweep", "spec.yaml", *DEFAULT, "-q", *rates, "-o", f"execution.executor={executor}", "--out", executor
-        )
+        chosen = ("-o", f"execution.executor={executor}", "--out", executor)
+        shell.run("sweep", "spec.yaml", *DEFAULT, "-q", *rates, *chosen)
     inline, local = shell.results("inline"), shell.results("local")
     assert len(inline) == 4
     assert inline == local
 
 
-def test_probe_is_measured_once_and_again_with_force(shell):
-    shell.write()
-    first = json.loads(shell.run("probe", "spec.yaml", "--json").stdout)
-    second = json.loads(shell.run("probe", "spec.yaml", "--json").stdout)
-    third = json.loads(shell.run("probe", "spec.yaml", "--json", "--force").stdout)
-    assert [document["measured_now"] for document in (first, second, third)] == [True, False, True]
-    assert first["bounds"] == second["bounds"] == third["bounds"]
-    assert first["version"] == 1
-
-
-def test_changed_probe_settings_measure_again_and_sweep_asks_for_it(shell):
-    shell.write()
-    shell.run("probe", "spec.yaml", "-q")
-    refused = shell.run("sweep", "spec.yaml", "-o", "probe.batches=3", expect=2)
+def test_a_probe_is_measured_once_and_again_with_force_or_other_settings(swept):
+    documents = [swept.json("probe", "spec.yaml", *force) for force in ((), ("--force",))]
+    assert [document["measured_now"] for document in documents] == [False, True]
+    assert documents[0]["bounds"] == documents[1]["bounds"]
+    refused = swept.call("sweep", "spec.yaml", "-o", "probe.batches=3", expect=2)
     assert "measured with other settings" in refused.stderr
     assert "probe.batches" in refused.stderr
-    again = json.loads(shell.run("probe", "spec.yaml", "-o", "probe.batches=3", "--json").stdout)
-    assert again["measured_now"]
-    assert again["steps"] == 3
+    again = swept.json("probe", "spec.yaml", "-o", "probe.batches=3")
+    assert (again["measured_now"], again["steps"]) == (True, 3)
 
 
 def test_out_puts_an_experiment_anywhere_and_it_becomes_the_latest(shell):
     shell.write()
-    shell.run("probe", "spec.yaml", "-q", "--out", "elsewhere/here")
+    shell.call("probe", "spec.yaml", "-q", "--out", "elsewhere/here")
     assert (shell.folder / "elsewhere/here/bounds.json").exists()
-    plan = json.loads(shell.run("sweep", "--dry-run", "--json").stdout)
+    plan = shell.json("sweep", "--dry-run")
     assert plan["to_run"] == plan["trials"] > 0
     assert not (shell.folder / "runs/tiny").exists()
 
 
-def test_dry_run_writes_nothing(shell):
-    shell.write()
-    shell.run("probe", "spec.yaml", "-q")
-    before = sorted(shell.folder.rglob("*"))
-    shown = shell.run("sweep", "--dry-run")
-    assert "to run" in shown.stdout
-    assert sorted(shell.folder.rglob("*")) == before
+def test_dry_run_writes_nothing(swept):
+    before = sorted(swept.folder.rglob("*"))
+    assert "to run" in swept.call("sweep", "--dry-run").stdout
+    assert sorted(swept.folder.rglob("*")) == before
 
 
 def test_sgdm_is_swept_as_the_reference(shell):
-    shell.write()
-    refused = shell.run("probe", "spec.yaml", "-o", "optimizer=sgdm", expect=4)
+    shell.write(INLINE)
+    refused = shell.call("probe", "spec.yaml", "-o", "optimizer=sgdm", expect=4)
     assert "no epsilon: there is nothing to probe" in refused.stderr
-    swept = json.loads(shell.run("sweep", "spec.yaml", "-o", "optimizer=sgdm", "--json", "-q").stdout)
-    assert swept["states"] == {"done": 2}
-    assert "reference" in shell.run("report").stdout
+    assert shell.json("sweep", "spec.yaml", "-o", "optimizer=sgdm", "-q")["states"] == {"done": 2}
+    assert "reference" in shell.call("report").stdout
 
 
 def test_failed_trials_are_reported_and_the_others_finish(shell):
@@ -123,39 +96,39 @@ def test_failed_trials_are_reported_and_the_others_finish(shell):
     )
     shell.write()
     run = ["sweep", "spec.yaml", *DEFAULT, "--json", "-o", "sweep.seeds=[0,1,2,3,4,5]"]
-    broken = shell.run(*run, "-o", "model={name: 'broken:flaky', hidden: [16]}", expect=3, PYTHONPATH=str(shell.folder))
+    broken = shell.run(*run, "-o", "model={name: 'broken:flaky', hidden: [16]}", expect=3, PYTHONPATH=pythonpath(shell))
     document = json.loads(broken.stdout)
     assert document["states"]["failed"] + document["states"]["done"] == 6
     assert document["states"]["failed"] and document["states"]["done"]
     assert all("odd seeds are not welcome" in failure["error"] for failure in document["failures"])
     assert "odd seeds" in broken.stderr
-    assert (
-        "attempts" in (shell.folder / "runs/tiny/trials" / document["failures"][0]["id"] / "failure.json").read_text()
-    )
+    failure = shell.folder / "runs/tiny/trials" / document["failures"][0]["id"] / "failure.json"
+    assert "attempts" in failure.read_text()
     (shell.folder / "broken.py").write_text("from epsgrid.models import mlp as flaky\n")
-    mended = json.loads(shell.run("sweep", *DEFAULT, "--json", "-q", PYTHONPATH=str(shell.folder)).stdout)
-    assert mended["states"] == {"done": 6}
-    assert mended["trained_now"] == document["states"]["failed"]
+    fixed = json.loads(shell.run("sweep", *DEFAULT, "--json", "-q", PYTHONPATH=pythonpath(shell)).stdout)
+    assert fixed["states"] == {"done": 6}
+    assert fixed["trained_now"] == document["states"]["failed"]
+
+
+def pythonpath(shell):
+    return ":".join(filter(None, (str(shell.folder), shell.environment().get("PYTHONPATH"))))
 
 
 @pytest.mark.parametrize("name", ["spec.json", "result.json"])
-def test_a_truncated_record_is_named_never_dropped(shell, name):
-    shell.write()
-    shell.run("sweep", "spec.yaml", *DEFAULT, "-q", "-o", "training.epochs=1")
-    victim = sorted(shell.folder.glob(f"runs/tiny/trials/*/{name}"))[0]
+def test_a_truncated_record_is_named_never_dropped(swept, name):
+    victim = sorted(swept.folder.glob(f"runs/tiny/trials/*/{name}"))[0]
     victim.write_text(victim.read_text()[:200])
-    command = "report" if name == "result.json" else "sweep"
     if name == "spec.json":
         (victim.parent / "result.json").unlink()
-        refused = shell.run(command, *DEFAULT, expect=3)
+        refused = swept.call("sweep", *DEFAULT, expect=3)
     else:
-        refused = shell.run(command, expect=2)
+        refused = swept.call("report", expect=2)
     assert str(victim) in refused.stderr
 
 
 def test_flags_of_a_sweep_that_stand_for_fields_of_the_spec(shell):
     shell.write()
-    refused = shell.run("sweep", "spec.yaml", "--address", "10.0.0.1:6379", "-o", "execution.executor=slurm", expect=2)
+    refused = shell.call("sweep", "spec.yaml", "--address", "10.0.0.1:6379", "-o", "execution.executor=slurm", expect=2)
     assert "--address joins a Ray cluster, but execution.executor is 'slurm'" in refused.stderr
-    planned = shell.run("sweep", "spec.yaml", "--lr-mode", "effective", "--grid", "default", "--dry-run", "--json")
-    assert "learning rates to train with are known after `epsgrid probe`" in json.loads(planned.stdout)["unknown"][0]
+    planned = shell.json("sweep", "spec.yaml", "--lr-mode", "effective", *DEFAULT, "--dry-run")
+    assert "learning rates to train with are known after `epsgrid probe`" in planned["unknown"][0]

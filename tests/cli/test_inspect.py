@@ -1,11 +1,9 @@
-"""`epsgrid inspect` through real processes: what it prints, in pipes and terminals, and without torch."""
+"""`epsgrid inspect`: its output in pipes and terminals."""
 
 from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +13,10 @@ from epsgrid.numerics.placement import Placement
 from epsgrid.store import observations
 from epsgrid.store.latest import remember
 from tests.cli.conftest import Shell
-from tests.cli.test_streams import in_terminal
 from tests.report.kept import SMALL, MadeUp, falling, probed, series, trusted
 from tests.report.simulate import probe_record, simulate, trial_id
 
-pytestmark = pytest.mark.xdist_group("inspect")  # what its fixtures made is made once
+pytestmark = pytest.mark.xdist_group("inspect")  # its module-scoped fixture is made once
 
 TUNED = trial_id(1e-3, 1e-3, 0)
 MANY = [MadeUp(f"block{i}.weight", "dense", 60, falling(-3 - i / 50)) for i in range(60)]
@@ -46,7 +43,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
 
 
 def test_the_latest_probe_is_shown(shell):
-    shown = shell.run("inspect")
+    shown = shell.call("inspect")
     lines = shown.stdout.splitlines()
     assert lines[:4] == [
         f"simulated  {shell.folder}/runs/small",
@@ -69,7 +66,7 @@ def test_the_latest_probe_is_shown(shell):
 
 
 def test_a_trial_is_shown_with_what_adapts(shell):
-    shown = shell.run("inspect", "small", TUNED[:8], "--quiet")
+    shown = shell.call("inspect", "small", TUNED[:8], "--quiet")
     assert f"trial {TUNED}: lr 1e-3, ε 1e-3, seed 0, done" in shown.stdout
     shares = dict(re.findall(r"^(\S+) +\S+ +[\d,]+ +([\d.]+) %  [▁▂▃▄▅▆▇█]{9} ", shown.stdout, re.MULTILINE))
     kept = series()
@@ -80,13 +77,13 @@ def test_a_trial_is_shown_with_what_adapts(shell):
 
 def test_steps_are_chosen(shell):
     header = re.compile(r"(epoch [\d.]+)")
-    assert header.findall(shell.run("inspect", "small", TUNED).stdout)[2:5] == ["epoch 1", "epoch 5", "epoch 9"]
-    chosen = shell.run("inspect", "small", TUNED, "--step", "22", "--step", "1000").stdout
+    assert header.findall(shell.call("inspect", "small", TUNED).stdout)[2:5] == ["epoch 1", "epoch 5", "epoch 9"]
+    chosen = shell.call("inspect", "small", TUNED, "--step", "22", "--step", "1000").stdout
     assert header.findall(chosen)[2:4] == ["epoch 2", "epoch 9"]
 
 
 def test_one_layer_in_detail(shell):
-    shown = shell.run("inspect", "small", TUNED, "--layer", "head.weight").stdout
+    shown = shell.call("inspect", "small", TUNED, "--layer", "head.weight").stdout
     assert "head.weight  dense, 1,000 entries" in shown
     quantiles = dict(series().over_time("head.weight", 0.5))
     rows = re.findall(r"^ *(\d+) +[\d.]+ +100 +0 +(.*?) {2,}[\d.]+ % ", shown, re.MULTILINE)
@@ -96,7 +93,7 @@ def test_one_layer_in_detail(shell):
 
 
 def test_json_is_one_document_with_all_of_it(shell):
-    document = json.loads(shell.run("inspect", "small", TUNED, "--json").stdout)
+    document = shell.json("inspect", "small", TUNED)
     kept = series()
     assert document["version"] == 1
     assert document["trial"]["id"] == TUNED and document["trial"]["state"] == "done"
@@ -109,13 +106,13 @@ def test_json_is_one_document_with_all_of_it(shell):
     assert set(document["adaptable"]["kinds"]) == {"convolution", "bias", "dense"}
     assert document["bounds_over_time"][-1]["low_moved"] == pytest.approx(-1.5, abs=0.05)
     assert len(document["observed_trials"]) == 2
-    alone = json.loads(shell.run("inspect", "small", "--layer", "conv.bias", "--json").stdout)
+    alone = shell.json("inspect", "small", "--layer", "conv.bias")
     assert [layer["name"] for layer in alone["layers"]] == ["conv.bias"]
     assert (alone["trial"], alone["adaptable"]) == (None, None)
 
 
 def test_figures_are_written_where_asked(shell):
-    told = shell.run("inspect", "small", TUNED, "--figures", "pictures").stderr
+    told = shell.call("inspect", "small", TUNED, "--figures", "pictures").stderr
     names = {f"{TUNED}-{name}.{suffix}" for name in ("bands", "adaptable") for suffix in ("svg", "png")}
     assert {path.name for path in (shell.folder / "pictures").iterdir()} == names
     assert all(f"Figure: pictures/{name}" in told for name in names)
@@ -124,30 +121,22 @@ def test_figures_are_written_where_asked(shell):
 def test_a_probe_without_snapshots_shows_its_histograms_and_says_how_to_keep_more(shell, tmp_path):
     experiment(tmp_path / "runs/bare")
     (tmp_path / "runs/bare/observations.jsonl").unlink()
-    shown = shell.run("inspect", str(tmp_path / "runs/bare"))
+    shown = shell.call("inspect", str(tmp_path / "runs/bare"))
     assert re.search(r"^all layers .*[▁▂▃▄▅▆▇█]", shown.stdout, re.MULTILINE)
     assert "Note: only the histograms at the probe's end are stored; `epsgrid probe SPEC --force`" in shown.stderr
-    document = json.loads(shell.run("inspect", str(tmp_path / "runs/bare"), "--json").stdout)
+    document = shell.json("inspect", str(tmp_path / "runs/bare"))
     assert (document["layers"], document["snapshots"]) == ([], [])
     assert document["bounds"]["low"]["layers"] == ["head.weight"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["small", "zzzz"], "no trial begins with 'zzzz'; closest:"),
-        (["samll"], "did you mean 'small'?"),
-        (["small", "--layer", "conv.bais"], "closest: conv.bias"),
-        (["small", trial_id(1e-3, 1e-7, 0)], "`observe: {every: epoch}`"),
-    ],
-)
-def test_mistakes_are_told_with_exit_2(shell, arguments, words):
-    assert words in shell.run("inspect", *arguments, expect=2).stderr
+def test_a_mistake_ends_with_exit_2(shell):
+    refused = shell.call("inspect", "small", "--layer", "conv.bais", expect=2).stderr
+    assert refused.startswith("error: ") and "closest: conv.bias" in refused
 
 
 def test_a_terminal_shows_forty_of_many_layers_unless_all_are_asked_for(shell):
     def listed(*arguments: str) -> tuple[list[str], str]:
-        code, shown = in_terminal(shell, "inspect", "many", *arguments)
+        code, shown = shell.in_terminal("inspect", "many", *arguments)
         assert code == 0
         plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
         return re.findall(r"^(block\d+\.weight) .*[▁▂▃▄▅▆▇█]", plain, re.MULTILINE), plain
@@ -160,13 +149,13 @@ def test_a_terminal_shows_forty_of_many_layers_unless_all_are_asked_for(shell):
     everything, shown = listed("--all-layers")
     assert everything == [layer.name for layer in MANY]
     assert "more layers" not in shown
-    in_a_pipe = shell.run("inspect", "many").stdout
+    in_a_pipe = shell.call("inspect", "many").stdout
     assert len(re.findall(r"^block\d+\.weight ", in_a_pipe, re.MULTILINE)) == 60
 
 
-@pytest.mark.parametrize("columns", ["60", "80", "100", "160"])
+@pytest.mark.parametrize("columns", ["60", "80", "160"])
 def test_tables_fit_the_terminal(shell, columns):
-    code, shown = in_terminal(shell, "inspect", "small", TUNED, COLUMNS=columns)
+    code, shown = shell.in_terminal("inspect", "small", TUNED, COLUMNS=columns)
     assert code == 0
     lines = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", line.rstrip("\r")) for line in shown.split("\n")]
     rows = [line for line in lines if line.startswith("conv.bias") or "…bias" in line]
@@ -183,10 +172,6 @@ def test_plain_characters_where_the_encoding_has_no_blocks(shell):
     assert json.loads(shell.run("inspect", "small", "--json", PYTHONIOENCODING="ascii").stdout)["version"] == 1
 
 
-@pytest.mark.parametrize("arguments", [["inspect"], ["inspect", "small", TUNED], ["inspect", "small", "--json"]])
+@pytest.mark.parametrize("arguments", [["inspect", "small", TUNED], ["inspect", "small", "--json"]])
 def test_it_imports_neither_torch_nor_matplotlib(shell, arguments):
-    code = f"import sys; sys.argv[1:] = {arguments!r}\nfrom epsgrid.cli.app import run\nstatus = run()\n"
-    code += "assert status == 0, status\nassert 'torch' not in sys.modules\nassert 'matplotlib' not in sys.modules\n"
-    subprocess.run(
-        [sys.executable, "-c", code], cwd=shell.folder, env=shell.environment(), check=True, capture_output=True
-    )
+    assert not {"torch", "matplotlib"} & shell.imported(*arguments)

@@ -52,11 +52,21 @@ def whole(tmp_path_factory):
     return results
 
 
-def test_sigkill_in_the_middle_then_bit_identical_results(shell, whole):
+def started(shell, *options):
+    """Start a sweep and wait until a trial has saved itself."""
     shell.write(SPEC)
+    process = shell.start("sweep", "spec.yaml", *options)
+    shell.wait_for(lambda: checkpoints(shell), process)
+    return process
+
+
+def logs(shell):
+    return [path.read_text() for path in shell.folder.glob("runs/tiny/trials/*/log.txt")]
+
+
+def test_sigkill_in_the_middle_then_bit_identical_results(shell, whole):
     for _ in range(2):
-        process = shell.start("sweep", "spec.yaml")
-        shell.wait_for(lambda: checkpoints(shell), process)
+        process = started(shell)
         time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
@@ -65,24 +75,20 @@ def test_sigkill_in_the_middle_then_bit_identical_results(shell, whole):
     resumed = shell.run("sweep", "spec.yaml")
     assert "go on from a checkpoint" in resumed.stderr
     assert shell.results() == whole
-    logs = [path.read_text() for path in shell.folder.glob("runs/tiny/trials/*/log.txt")]
-    assert all(log.count("done") == 1 for log in logs), "a trial was trained twice to the end"
+    assert all(log.count("done") == 1 for log in logs(shell)), "a trial was trained twice to the end"
 
 
-def test_workers_die_with_a_killed_command(shell):
-    shell.write(SPEC)
-    process = shell.start("sweep", "spec.yaml", "-o", "training.epochs=2000")
-    shell.wait_for(lambda: checkpoints(shell), process)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 75)])
+def test_workers_end_with_their_command(shell, number, code):
+    process = started(shell, "-o", "training.epochs=2000")
+    os.kill(process.pid, number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
     wait_until_gone(process.pid)
-    process.communicate()
 
 
 def test_ctrl_c_saves_says_how_to_resume_and_exits_130(shell, whole):
-    shell.write(SPEC)
-    process = shell.start("sweep", "spec.yaml")
-    shell.wait_for(lambda: checkpoints(shell), process)
+    process = started(shell)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
@@ -93,20 +99,8 @@ def test_ctrl_c_saves_says_how_to_resume_and_exits_130(shell, whole):
     assert shell.results() == whole
 
 
-def test_sigterm_saves_and_exits_75(shell):
-    shell.write(SPEC)
-    process = shell.start("sweep", "spec.yaml")
-    shell.wait_for(lambda: checkpoints(shell), process)
-    os.kill(process.pid, signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 75, err
-    wait_until_gone(process.pid)
-
-
 def test_a_killed_worker_is_tried_again(shell, whole):
-    shell.write(SPEC)
-    process = shell.start("sweep", "spec.yaml", "--workers", "1")
-    shell.wait_for(lambda: checkpoints(shell), process)
+    process = started(shell, "--workers", "1")
     leases = [path for path in shell.folder.glob("runs/tiny/trials/*/lease/*") if path.is_file()]
     assert leases
     os.kill(json.loads(leases[0].read_text())["pid"], signal.SIGKILL)
@@ -122,5 +116,4 @@ def test_two_sweeps_at_once_share_the_work(shell, whole):
         _, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
     assert shell.results() == whole
-    logs = [path.read_text() for path in shell.folder.glob("runs/tiny/trials/*/log.txt")]
-    assert sum(log.count("start:") for log in logs) == TRIALS
+    assert sum(log.count("start:") for log in logs(shell)) == TRIALS

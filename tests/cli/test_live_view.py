@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from epsgrid.cli import progress, tables
+from epsgrid.cli.progress import _RUNNING_COLUMNS, Board, best_rows, event_lines
 from epsgrid.cli.sparkline import ASCII, curve
 from epsgrid.grids._plan import Plan
 from epsgrid.spec.trial import Trial
@@ -38,7 +38,7 @@ TRIALS = [
 
 @pytest.fixture
 def board(tmp_path):
-    board = progress._Board(ExperimentFolder(tmp_path), is_live=True)
+    board = Board(ExperimentFolder(tmp_path), is_live=True)
     board.update(SweepPlan(Plan({}, tuple(TRIALS)), {trial.id: "pending" for trial in TRIALS}, None, 2))
     return board
 
@@ -58,8 +58,8 @@ def test_running_trials_show_their_curve_and_what_is_left(board):
     for epoch, score in enumerate((0.1, 0.5, 0.9), start=1):
         append_epoch(path, EpochRecord(epoch, 1.0, Scores(1.0, score), None, 0.01, 20.0))
     lines = shown(board).splitlines()
-    assert lines[0].split() == list(tables.RUNNING_COLUMNS)
-    assert all(part in lines[1] for part in ("one", "0.01", "1e-08", "3/10", "0.9", "▁▄█", "2 min 20 s"))
+    assert lines[0].split() == list(_RUNNING_COLUMNS)
+    assert all(part in lines[1] for part in ("one", "1e-2", "1e-8", "3/10", "0.9", "▁▄█", "2 min 20 s"))
     append_epoch(path, EpochRecord(4, 1.0, Scores(1.0, 0.95), None, 0.01, 20.0))
     assert "4/10" in shown(board)
 
@@ -70,11 +70,11 @@ def test_the_best_of_each_epsilon_so_far(board):
         board.update(TrialStarted(found))
         board.update(TrialEnded(found, "done", result(trial, metric), None))
     board.update(TrialEnded(TRIALS[3], "diverged", result("four", math.nan, "diverged"), None))
-    rows = tables.best_rows([(trial, board.results[trial.id]) for trial in TRIALS if trial.id in board.results])
+    rows = best_rows([(trial, board.results[trial.id]) for trial in TRIALS if trial.id in board.results])
     assert rows == [
-        ("epsilon 1e-08", "0.01", "accuracy 50.00 %", "1"),
-        ("epsilon 1e-03", "0.1", "accuracy 70.00 %", "2"),
-        ("epsilon 1e+00", "", "diverged", "1"),
+        ("epsilon 1e-8", "1e-2", "accuracy 50.00 %", "1"),
+        ("epsilon 1e-3", "0.1", "accuracy 70.00 %", "2"),
+        ("epsilon 1", "", "diverged", "1"),
     ]
     assert "best so far" in shown(board) and "accuracy 70.00 %" in shown(board)
     assert "4 of 5 trials, 0 running" in shown(board)
@@ -82,8 +82,8 @@ def test_the_best_of_each_epsilon_so_far(board):
 
 def test_the_smallest_is_best_where_smaller_is_better():
     results = [(TRIALS[1], result("two", 90.0, direction="min")), (TRIALS[2], result("three", 80.0, direction="min"))]
-    assert [row[1] for row in tables.best_rows(results)] == ["0.1"]
-    assert tables.best_rows([(TRIALS[4], result("five", 0.5))])[0][0] == "no epsilon"
+    assert [row[1] for row in best_rows(results)] == ["0.1"]
+    assert best_rows([(TRIALS[4], result("five", 0.5))])[0][0] == "no epsilon"
 
 
 def test_results_from_before_count_in_a_terminal_only(tmp_path):
@@ -91,17 +91,17 @@ def test_results_from_before_count_in_a_terminal_only(tmp_path):
     result("one", 0.5).write(folder.trial("one").result_json)
     plan = SweepPlan(Plan({}, tuple(TRIALS)), {"one": "done", "two": "pending"}, None, 2)
     for is_live in (True, False):
-        board = progress._Board(folder, is_live=is_live)
+        board = Board(folder, is_live=is_live)
         board.update(plan)
         assert len(board.results) == is_live
 
 
-def test_pruned_trials_are_told_and_counted(board):
+def test_pruned_trials_are_printed_and_counted(board):
     pruning = Pruning("one", "pruned", 2, 3, 10, "slow", "2026-01-01T00:00:00+00:00")
     board.plan = dataclasses.replace(board.plan, settled=("done", "diverged", "pruned"))
     event = TrialEnded(TRIALS[0], "pruned", None, None, pruning)
     board.update(event)
-    assert board.lines(event, starts=False) == ["pruned one lr 0.01 epsilon 1e-08 seed 0 after epoch 3 of 10: slow"]
+    assert event_lines(event) == ["pruned one lr 1e-2 epsilon 1e-8 seed 0 after epoch 3 of 10: slow"]
     assert board.status().startswith("1 of 5 trials, 0 running, 1 pruned")
 
 
@@ -112,5 +112,5 @@ def test_a_curve_is_drawn_from_its_least_to_its_greatest_value():
 
 
 def test_before_the_plan_it_says_so(tmp_path):
-    board = progress._Board(ExperimentFolder(tmp_path), is_live=True)
+    board = Board(ExperimentFolder(tmp_path), is_live=True)
     assert shown(board).strip() == "preparing …"

@@ -1,4 +1,4 @@
-"""What `epsgrid probe` prints, and its options, through real processes."""
+"""The output of `epsgrid probe`, and its options."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from dataclasses import replace
 import pytest
 
 from epsgrid.cli.commands import probe
+from epsgrid.cli.tables import report_table
 from epsgrid.numerics.estimates import FORMULAS
+from epsgrid.report.text.bounds import reliability_table
+from epsgrid.report.trust import reliability_row
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import ProbeRecord
 from tests.cli.conftest import Shell
-from tests.cli.test_streams import in_terminal
 from tests.report.kept import SMALL, probed, trusted
 
-pytestmark = pytest.mark.xdist_group("probe")  # what its fixtures made is made once
+pytestmark = pytest.mark.xdist_group("probe")  # its module-scoped fixture is made once
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def test_examples_in_the_command_run() -> None:
 
 
 def test_every_layer_has_its_histogram_on_a_common_axis(shell):
-    shown = shell.run("probe", "spec.yaml").stdout
+    shown = shell.call("probe", "spec.yaml").stdout
     header, *rows = shown.splitlines()[: len(SMALL) + 3]
     assert re.search(r"│1e-\d+ +│1e-\d+", header[-32:])
     for layer, row in zip(SMALL, rows, strict=False):
@@ -52,14 +54,14 @@ def test_every_layer_has_its_histogram_on_a_common_axis(shell):
 
 
 def test_reliability_stands_below_the_bounds(shell):
-    shown = shell.run("probe", "spec.yaml").stdout
+    shown = shell.call("probe", "spec.yaml").stdout
     bounds, kinds, trust, estimates = (
         shown.index(text)
-        for text in ("ε bounds: ", "Bounds of each kind", "Reliability: medium\n", "Point estimates of ε")
+        for text in ("ε bounds: ", "Bounds of each kind", "Reliability: soft\n", "Point estimates of ε")
     )
     assert bounds < kinds < trust < estimates
     for line in (
-        "  • with seed 1 the lower bound would be 1e-4, one decade higher",
+        "  • with seed 1 the lower bound would be 1e-04, one decade higher",
         "  • only rounding noise: conv.bias (100.0 % of its entries)",
         "as measured                 1e-5   0.1        5                     –",
         "without rounding noise      1e-4   0.1        4               +1.0, 0",
@@ -70,47 +72,38 @@ def test_reliability_stands_below_the_bounds(shell):
 
 
 def test_json_holds_reliability_kinds_and_estimates(shell):
-    document = json.loads(shell.run("probe", "spec.yaml", "--json", "-q").stdout)
-    assert document["bounds"]["reliability"]["verdict"] == document["reliability"]["verdict"] == "medium"
+    document = shell.json("probe", "spec.yaml", "-q")
+    assert document["bounds"]["reliability"]["verdict"] == document["reliability"]["verdict"] == "soft"
     assert document["reliability"]["settled_after"] == 4
     assert [row["kind"] for row in document["kinds"]] == ["convolution", "bias", "dense"]
     assert [row["name"] for row in document["estimates"]] == list(FORMULAS)
     assert all(set(row) == {"name", "formula", "epsilon", "decade"} for row in document["estimates"])
 
 
-@pytest.mark.parametrize(("verdict", "colour"), [("high", "32"), ("medium", "33"), ("low", "31")])
-def test_the_verdict_has_its_colour_in_a_terminal(shell, verdict, colour):
-    path = ExperimentFolder(shell.folder / "runs/tiny").bounds_json
-    before = path.read_bytes()
-    bounds = probed()
-    made = replace(bounds, reliability=trusted(bounds, verdict)).to_json()
-    replace(ProbeRecord.read(path), bounds_json=made).write(path)
-    code, shown = in_terminal(shell, "probe", "spec.yaml", "-q")
-    path.write_bytes(before)
+def test_the_verdict_has_its_colour(shell):
+    code, shown = shell.in_terminal("probe", "spec.yaml", "-q")
     assert code == 0
-    assert re.search(rf"\x1b\[1;{colour}mReliability: {verdict}", shown)
+    assert re.search(r"\x1b\[1;33mReliability: soft", shown)
+    bounds = probed()
+    colours = {"firm": "bold green", "soft": "bold yellow", "not to be trusted": "bold red"}
+    for verdict, style in colours.items():
+        row = reliability_row(replace(bounds, reliability=trusted(bounds, verdict)))
+        assert report_table(reliability_table(row))[0].style == style
 
 
-def resolved(shell, *arguments: str) -> dict:
-    """The probe's settings as a call stores them."""
-    run = shell.run("probe", "spec.yaml", "-q", "--json", "--out", "options", "--force", *arguments)
-    return json.loads(run.stdout), json.loads((shell.folder / "options/experiment.json").read_text())["spec"]["probe"]
+def test_options_override_the_spec_and_overrides(shell):
+    def resolved(*arguments: str) -> tuple[dict, dict]:
+        """Return the document, and the probe's settings as the call stores them."""
+        document = shell.json("probe", "spec.yaml", "-q", "--out", "options", "--force", *arguments)
+        return document, json.loads((shell.folder / "options/experiment.json").read_text())["spec"]["probe"]
 
-
-def test_options_are_shortcuts_for_the_spec(shell):
-    document, settings = resolved(shell, "--epochs", "2", "--batches", "20", "--every", "5", "--beta2", "0.9,0.99")
+    document, settings = resolved("--epochs", "2", "--batches", "20", "--every", "5", "--beta2", "0.9,0.99")
     assert document["steps"] == 20
     assert (settings["epochs"], settings["batches"], settings["every"]) == (2, 20, 5)
     assert settings["beta2"] == [0.9, 0.99]
-
-
-def test_options_win_over_the_spec_and_overrides(shell):
-    document, settings = resolved(shell, "-o", "probe.batches=5", "--batches", "3")
+    document, settings = resolved("-o", "probe.batches=5", "--batches", "3")
     assert (document["steps"], settings["batches"]) == (3, 3)
-
-
-def test_weights_may_move(shell):
-    _, settings = resolved(shell, "--update-weights", "--learning-rate", "1e-3", "--batches", "2")
+    _, settings = resolved("--update-weights", "--learning-rate", "1e-3", "--batches", "2")
     assert (settings["update_weights"], settings["learning_rate"]) == (True, 1e-3)
 
 
@@ -127,5 +120,5 @@ def test_weights_may_move(shell):
         (["--compare-weights", "-1"], "-o probe.compare_weights=-1"),
     ],
 )
-def test_wrong_options_are_told_by_the_spec_with_exit_2(shell, arguments, words):
-    assert words in shell.run("probe", "spec.yaml", *arguments, expect=2).stderr
+def test_wrong_options_are_refused_by_the_spec_with_exit_2(shell, arguments, words):
+    assert words in shell.call("probe", "spec.yaml", *arguments, expect=2).stderr

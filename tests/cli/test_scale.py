@@ -1,35 +1,17 @@
-"""`epsgrid scale`, in the test's own process: torch is not needed for it."""
+"""`epsgrid scale`."""
 
 import json
+from functools import partial
 
 import pytest
-from typer.testing import CliRunner
 
-from epsgrid.cli.app import app
 from epsgrid.spec import load_spec
-
-SPEC = """\
-experiment: tiny
-task: digits
-model: {name: mlp, hidden: [16]}
-optimizer: adam
-training: {epochs: 2, batch_size: 64}
-sweep: {learning_rates: [1e-2], seeds: [0, 1]}
-"""
 
 
 @pytest.fixture
-def scale(tmp_path, monkeypatch):
-    monkeypatch.setenv("EPSGRID_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "spec.yaml").write_text(SPEC)
-
-    def run(*arguments: str, expect: int = 0):
-        done = CliRunner().invoke(app, ["scale", *arguments])
-        assert done.exit_code == expect, done.output
-        return done
-
-    return run
+def scale(shell):
+    shell.write()
+    return partial(shell.call, "scale")
 
 
 def test_the_yaml_alone_is_on_stdout(scale, tmp_path):

@@ -1,4 +1,4 @@
-"""`epsgrid selftest`: what it finds, and that it could find something."""
+"""`epsgrid selftest`: it passes here, and it could fail."""
 
 import json
 from dataclasses import replace
@@ -12,12 +12,12 @@ from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import Scores, TrialResult
 from tests.cli.conftest import Shell
 
-pytestmark = pytest.mark.xdist_group("selftest")  # what its fixtures made is made once
+pytestmark = pytest.mark.xdist_group("selftest")  # its module-scoped fixture is made once
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    """What the command says of two sweeps, the second one under kills, and where it keeps them."""
+    """The document about two sweeps, the second one under kills, and their folder."""
     shell = Shell(tmp_path_factory.mktemp("selftest"))
     document = json.loads(shell.run("selftest", "--kill", "--kills", "4", "--dir", "here", "--keep", "--json").stdout)
     return document | {"folder": shell.folder / document["folder"]}

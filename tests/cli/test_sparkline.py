@@ -7,8 +7,8 @@ import doctest
 import numpy as np
 import pytest
 
-from epsgrid.cli import plain, sparkline
-from epsgrid.cli.sparkline import ASCII, BLOCKS, Axis, bars, glyphs_for, shares
+from epsgrid.cli import console, sparkline
+from epsgrid.cli.sparkline import ASCII, BLOCKS, Axis, glyphs_for, shares
 from tests.report.kept import counted
 
 
@@ -39,28 +39,19 @@ def test_several_histograms_are_drawn_together() -> None:
     assert axis.line(counted(low), counted(high), None) == axis.line(counted(np.concatenate([low, high])))
 
 
-def test_zeros_and_nothing_are_blank() -> None:
+def test_zeros_are_blank_and_entries_beyond_the_axis_stand_at_its_ends() -> None:
     axis = Axis(-6, 0, 12)
     assert axis.line(counted(np.zeros(5))) == axis.line(None) == axis.line() == " " * 12
-
-
-def test_entries_beyond_the_axis_stand_at_its_ends() -> None:
-    drawn = levels(Axis(-6, 0, 12).line(counted(np.array([1e-9, 1e-9, 1e3]))))
+    drawn = levels(axis.line(counted(np.array([1e-9, 1e-9, 1e3]))))
     assert drawn.tolist() == [8, *[0] * 10, 4]
 
 
-def test_the_axis_holds_all_entries_and_magnitudes_in_whole_decades() -> None:
+def test_the_axis_holds_all_entries_and_magnitudes_in_whole_decades_but_a_few_denormals() -> None:
     axis = Axis.of([counted(np.array([3e-5, 2e-4])), None], 20, magnitudes=[0.5])
     assert (axis.first, axis.last) == (-5, 0)
-
-
-def test_a_few_denormals_do_not_stretch_the_axis() -> None:
     roots = np.full(100_000, 1e-3)
     roots[:10] = 1e-22
     assert Axis.of([counted(roots)], 20).first >= -4
-
-
-def test_an_axis_of_nothing_can_be_drawn() -> None:
     assert len(Axis.of([], 20).header()) == 20
 
 
@@ -83,10 +74,6 @@ def test_a_span_reaches_from_one_magnitude_to_the_other() -> None:
     assert Axis(-4, 0, 8).span(1e-9, 1e9) == "├──────┤"
 
 
-def test_bars_of_nothing() -> None:
-    assert (bars([]), bars([0.0, 0.0])) == ("", "  ")
-
-
 def test_shares_keep_first_and_last() -> None:
     falling = [1 - place / 99 for place in range(100)]
     line = shares(falling, 10)
@@ -96,30 +83,19 @@ def test_shares_keep_first_and_last() -> None:
     assert shares([0.2, 0.9], 1) == shares([0.9], 1)
 
 
-@pytest.mark.parametrize(
-    ("encoding", "glyphs"),
-    [("utf-8", BLOCKS), ("ascii", ASCII), ("latin-1", ASCII), (None, ASCII), ("no-such-encoding", ASCII)],
-)
-def test_plain_characters_where_blocks_cannot_be_written(encoding: str | None, glyphs: sparkline.Glyphs) -> None:
-    assert glyphs_for(encoding) is glyphs
-
-
-def test_ascii_has_as_many_levels() -> None:
+def test_ascii_where_blocks_cannot_be_written() -> None:
+    assert glyphs_for("utf-8") is BLOCKS
+    assert all(glyphs_for(encoding) is ASCII for encoding in ("ascii", "latin-1", None, "no-such-encoding"))
     assert len(ASCII.levels) == len(BLOCKS.levels)
-    "".join((ASCII.levels, ASCII.tick, ASCII.unknown, ASCII.left, ASCII.between, ASCII.right)).encode("ascii")
+    assert "".join(vars(ASCII).values()).isascii()
 
 
-def test_what_an_encoding_lacks_is_written_in_other_words(tmp_path, monkeypatch) -> None:
+def test_missing_characters_are_replaced_where_an_encoding_lacks_them(tmp_path, monkeypatch) -> None:
     path = tmp_path / "out"
-    with path.open("w", encoding="ascii") as stream:
-        monkeypatch.setattr("sys.stdout", stream)
-        plain.use_plain_words()
-        stream.write("ε = 1e-8 ± √v̂ 語")
+    for encoding, errors in (("utf-8", "strict"), ("ascii", "epsgrid")):
+        with path.open("w", encoding=encoding) as stream:
+            monkeypatch.setattr("sys.stdout", stream)
+            console.replace_missing_characters()
+            assert stream.errors == errors
+            stream.write("ε = 1e-8 ± √v̂ 語")
     assert path.read_text() == "eps = 1e-8 +- sqrt v^ ?"
-
-
-def test_a_stream_that_can_write_everything_is_left_alone(tmp_path, monkeypatch) -> None:
-    with (tmp_path / "out").open("w", encoding="utf-8") as stream:
-        monkeypatch.setattr("sys.stdout", stream)
-        plain.use_plain_words()
-        assert stream.errors == "strict"

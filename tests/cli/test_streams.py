@@ -1,74 +1,35 @@
-"""stdout and stderr, terminals and pipes, and what starts without torch."""
+"""stdout and stderr, terminals and pipes, help texts, and what starts without torch."""
 
-import json
-import os
-import pty
+import importlib
+import inspect
 import subprocess
 import sys
 
 import pytest
+import typer.main
+
+from epsgrid.cli.app import COMMANDS, app
+from tests.cli.conftest import INLINE
 
 
-def in_terminal(shell, *arguments, **environment):
-    """Run the command on a pseudo-terminal and return what it showed."""
-    leader, follower = pty.openpty()
-    command = [sys.executable, "-m", "epsgrid", *arguments]
-    environment = shell.environment(**{"TERM": "xterm-256color", "COLUMNS": "120", **environment})
-    process = subprocess.Popen(
-        command, cwd=shell.folder, env=environment, stdin=follower, stdout=follower, stderr=follower
-    )
-    os.close(follower)
-    shown = b""
-    while True:
-        try:
-            piece = os.read(leader, 65536)
-        except OSError:
-            break
-        if not piece:
-            break
-        shown += piece
-    os.close(leader)
-    return process.wait(), shown.decode()
-
-
-def test_results_on_stdout_and_progress_on_stderr(shell):
-    shell.write()
-    probe = shell.run("probe", "spec.yaml")
-    assert "step" in probe.stderr
-    assert "step " not in probe.stdout
-    assert "\x1b" not in probe.stdout + probe.stderr
-
-
-def test_json_is_one_document(shell):
-    shell.write()
+def test_json_is_one_document_and_quiet_shows_no_steps(shell):
+    shell.write(INLINE)
     for command in ("probe spec.yaml", "sweep --grid default", "report", "show spec.yaml", "list"):
-        out = shell.run(*command.split(), "--json").stdout
-        assert json.loads(out)["version"] == 1, command
+        assert shell.json(*command.split())["version"] == 1, command
+    assert "step" not in shell.call("probe", "spec.yaml", "-q", "--force").stderr
 
 
-def test_quiet_says_nothing_on_stderr_but_hints(shell):
-    shell.write()
-    assert "step" not in shell.run("probe", "spec.yaml", "-q").stderr
-
-
-def test_heartbeat_off_a_terminal(shell):
-    shell.write()
-    sweep = shell.run("sweep", "spec.yaml", "--grid", "default", "-o", "training.epochs=60", EPSGRID_HEARTBEAT_S="0.1")
-    assert " running" in sweep.stderr
-
-
-def test_colour_in_a_terminal_and_none_when_asked(shell):
-    shell.write()
-    code, shown = in_terminal(shell, "probe", "spec.yaml")
+def test_colour_in_a_terminal_and_none_when_asked(swept):
+    code, shown = swept.in_terminal("probe", "spec.yaml")
     assert code == 0
     assert "\x1b[1m" in shown
-    code, shown = in_terminal(shell, "probe", "spec.yaml", NO_COLOR="1")
+    code, shown = swept.in_terminal("probe", "spec.yaml", NO_COLOR="1")
     assert "\x1b[3" not in shown
 
 
 def test_live_view_in_a_terminal(shell):
-    shell.write()
-    code, shown = in_terminal(shell, "sweep", "spec.yaml", "--grid", "default", "-o", "training.epochs=60")
+    shell.write(INLINE)
+    code, shown = shell.in_terminal("sweep", "spec.yaml", "--grid", "default", "-o", "training.epochs=60")
     assert code == 0
     assert "epoch" in shown
     assert "2 trials" in shown
@@ -78,39 +39,59 @@ def test_live_view_in_a_terminal(shell):
     "command",
     [
         ["--help"],
-        ["probe", "--help"],
         ["sweep", "--help"],
-        ["report", "--help"],
-        ["inspect", "--help"],
         ["--version"],
         ["list"],
         ["show", "spec.yaml"],
         ["sweep", "spec.yaml", "--dry-run", "--grid", "conventional"],
         ["scale", "spec.yaml", "--batch-size", "128"],
     ],
+    ids=" ".join,
 )
 def test_starts_without_torch(shell, command):
     shell.write()
-    code = f"import sys; sys.argv[1:] = {command!r}\nfrom epsgrid.cli.app import run\nstatus = run()\n"
-    code += "assert status == 0, status\nassert 'torch' not in sys.modules\nassert 'matplotlib' not in sys.modules\n"
-    subprocess.run(
-        [sys.executable, "-c", code], cwd=shell.folder, env=shell.environment(), check=True, capture_output=True
-    )
+    modules = shell.imported(*command)
+    assert not {"torch", "matplotlib"} & modules
+    if command == ["--help"]:
+        assert not [name for name in modules if name.startswith(("epsgrid.cli.commands", "epsgrid.stages"))]
 
 
-def test_help_names_exit_codes_and_every_option_has_help(shell):
-    text = shell.run("--help").stdout
+def test_help_names_exit_codes_and_commands(shell):
+    text = " ".join(shell.call("--help").stdout.split())
     for word in ("0 all trials done", "2 usage", "3 finished", "4 the probe", "75 stopped", "130 Ctrl-C"):
-        assert word in " ".join(text.split())
-    for command in ("probe", "sweep", "report", "inspect", "show", "list"):
+        assert word in text
+    for command in ("probe", "sweep", "report", "inspect", "show", "list", "data", "export"):
         assert command in text
-        shell.run(command, "--help")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_has_help(shell, name):
+    target, about = COMMANDS[name]
+    module, _, function = target.partition(":")
+    found = getattr(importlib.import_module(f"epsgrid.cli.commands.{module}"), function)
+    paragraph = inspect.getdoc(found).partition("\n\n")[0]
+    assert " ".join(paragraph.split()) == about, "the help of the group says the same as the command's own"
+    assert about.split()[0] in shell.call(*name.split(), "--help").stdout
+    alone = typer.Typer(add_completion=False)
+    alone.command()(found)
+    assert not [parameter.name for parameter in typer.main.get_command(alone).params if not parameter.help]
+
+
+def test_a_wrong_command_or_option_exits_2(shell):
+    assert "No such command 'prob'" in shell.call("prob", expect=2).stderr
+    assert "No such option" in shell.call("sweep", "--grdi", "both", expect=2).stderr
+    assert len(typer.main.get_command(app).list_commands(None)) == len({name.split()[0] for name in COMMANDS})
 
 
 def test_output_to_a_closed_pipe_is_quiet(shell):
-    command = f"{sys.executable} -m epsgrid list | head -n 1"
-    done = subprocess.run(
-        command, shell=True, cwd=shell.folder, env=shell.environment(), capture_output=True, text=True
-    )
-    assert "Traceback" not in done.stderr
-    assert "Error" not in done.stderr
+    for command in ("list", "list optimizers"):
+        done = subprocess.run(
+            f"{sys.executable} -m epsgrid {command} | head -n 1",
+            shell=True,
+            cwd=shell.folder,
+            env=shell.environment(),
+            capture_output=True,
+            text=True,
+        )
+        assert "Traceback" not in done.stderr
+        assert "Error" not in done.stderr

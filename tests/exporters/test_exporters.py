@@ -17,8 +17,7 @@ from epsgrid.errors import CorruptRecordError, NoBoundsError, SpecError, StoreEr
 from epsgrid.exporters._space import Dimension, Kind, Space, space_of
 from epsgrid.numerics.bounds import EpsilonBounds, Reliability, estimate_bounds
 from epsgrid.numerics.placement import Placement
-from epsgrid.stages.export import export_bounds
-from epsgrid.stages.export_target import target_of
+from epsgrid.stages.export import export_bounds, target_of
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import ExperimentRecord
 from tests.report.simulate import experiment_record, layer, probe_record, simulate, two_layers

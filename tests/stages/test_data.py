@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from epsgrid.data import _iwslt14, cifar10, ptb
 from epsgrid.data._fetch import Fetcher, Remote
 from epsgrid.data._torchvision import import_torchvision
 from epsgrid.errors import DataError, ExecutionError
-from epsgrid.stages.data import check_data, fetch_data, list_data
+from epsgrid.stages.data import Fetched, check_data, fetch_data, list_data
 from tests.data.folders import write_batches, write_folder
 from tests.data.server import Answer, serving
 from tests.data.test_iwslt14 import members, pack
@@ -48,7 +49,7 @@ def small_ptb(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def places(environment: dict[str, str]) -> dict[str, Path | None]:
-    return {found.data.name: found.place for found in list_data(environment)}
+    return {data.name: place for data, place in list_data(environment)}
 
 
 def test_nothing_is_here_at_first(tmp_path: Path, environment: dict[str, str]) -> None:
@@ -60,51 +61,42 @@ def test_nothing_is_here_at_first(tmp_path: Path, environment: dict[str, str]) -
     assert not (tmp_path / "cache").exists()
 
 
-def test_ptb_is_fetched_once_and_found(tmp_path: Path, environment: dict[str, str], small_ptb: None) -> None:
+def fetch(name: str, url: str, environment: dict[str, str], folder: Path | None = None, log: Any = None) -> Fetched:
+    return fetch_data(name, folder, Fetcher(*([log] if log else []), base_url=url), environment)
+
+
+def test_ptb_is_fetched_once_and_goes_on_with_what_is_missing(
+    tmp_path: Path, environment: dict[str, str], small_ptb: None
+) -> None:
     said: list[str] = []
-    with serving(TEXT) as served:
-        first = fetch_data("ptb", None, Fetcher(said.append, base_url=served.url), environment)
-        second = fetch_data("ptb", None, Fetcher(base_url=served.url), environment)
-    assert (first.fetched_now, second.fetched_now) == (True, False)
-    assert first.looked_for
-    assert first.place == tmp_path / "cache" / "data" / "ptb" == places(environment)["ptb"]
-    assert sorted(served.asked) == sorted(NAMES.values())
-    assert "Licence: Linguistic Data Consortium's" in said[0]
-    assert ptb.load(environment=environment).description.startswith("Penn Treebank: 9 training")
-
-
-def test_ptb_goes_on_with_what_is_missing(tmp_path: Path, environment: dict[str, str], small_ptb: None) -> None:
     with (
         serving({name: answer for name, answer in TEXT.items() if "test" not in name}) as served,
         pytest.raises(DataError, match=r"ptb\.test\.txt: the server answers 404"),
     ):
-        fetch_data("ptb", None, Fetcher(base_url=served.url), environment)
+        fetch("ptb", served.url, environment, log=said.append)
+    assert "Licence: Linguistic Data Consortium's" in said[0]
     checked = check_data("ptb", None, environment)
     assert [finding.problem for finding in checked.findings] == [None, None, "missing"]
     assert not checked.whole
     with serving(TEXT) as served:
-        assert fetch_data("ptb", None, Fetcher(base_url=served.url), environment).fetched_now
+        first, second = (fetch("ptb", served.url, environment) for _ in range(2))
+    assert (first.fetched_now, second.fetched_now, first.looked_for) == (True, False, True)
+    assert first.place == tmp_path / "cache" / "data" / "ptb" == places(environment)["ptb"]
     assert served.asked == ["ptb.test.txt"]
-
-
-def test_another_folder_is_taken_and_said_not_to_be_looked_in(
-    tmp_path: Path, environment: dict[str, str], small_ptb: None
-) -> None:
-    with serving(TEXT) as served:
-        fetched = fetch_data("ptb", tmp_path / "own", Fetcher(base_url=served.url), environment)
-    assert fetched.place == tmp_path / "own" / "ptb"
-    assert not fetched.looked_for
-    assert places(environment)["ptb"] is None
-    assert check_data("ptb", tmp_path / "own", environment).whole
-
-
-def test_a_damaged_text_is_found(tmp_path: Path, environment: dict[str, str], small_ptb: None) -> None:
-    place = tmp_path / "cache" / "data" / "ptb"
-    place.mkdir(parents=True)
-    for split, text in TEXTS.items():
-        (place / NAMES[split]).write_text(text.replace("dog", "cow"))
+    assert ptb.load(environment=environment).description.startswith("Penn Treebank: 9 training")
+    for split in TEXTS:
+        path = first.place / NAMES[split]
+        path.write_text(path.read_text().replace("dog", "cow"))
     problems = [finding.problem for finding in check_data("ptb", None, environment).findings]
     assert ["wrong checksum" in (problem or "") for problem in problems] == [True, True, False]
+
+
+def test_tasks_do_not_look_in_another_folder(tmp_path: Path, environment: dict[str, str], small_ptb: None) -> None:
+    with serving(TEXT) as served:
+        fetched = fetch("ptb", served.url, environment, tmp_path / "own")
+    assert (fetched.place, fetched.looked_for) == (tmp_path / "own" / "ptb", False)
+    assert places(environment)["ptb"] is None
+    assert check_data("ptb", tmp_path / "own", environment).whole
 
 
 @pytest.fixture
@@ -130,8 +122,8 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
 @needs_torchvision
 def test_cifar10_is_fetched_and_unpacked(tmp_path: Path, environment: dict[str, str], archive: bytes) -> None:
     with serving({"cifar-10-python.tar.gz": [Answer(archive)]}) as served:
-        first = fetch_data("cifar10", None, Fetcher(base_url=served.url), environment)
-        second = fetch_data("cifar10", None, Fetcher(base_url=served.url), environment)
+        first = fetch("cifar10", served.url, environment)
+        second = fetch("cifar10", served.url, environment)
     assert (first.fetched_now, second.fetched_now) == (True, False)
     assert served.asked == ["cifar-10-python.tar.gz"]
     assert [path.name for path in (tmp_path / "cache" / "data").iterdir()] == ["cifar-10-batches-py"]
@@ -142,7 +134,7 @@ def test_cifar10_is_fetched_and_unpacked(tmp_path: Path, environment: dict[str, 
     with pytest.raises(
         DataError, match=r"(?s)cifar-10-batches-py is damaged; move it away.*data_batch_2: not the publ"
     ):
-        fetch_data("cifar10", None, Fetcher(base_url=served.url), environment)
+        fetch("cifar10", served.url, environment)
 
 
 @needs_torchvision
@@ -152,7 +144,7 @@ def test_an_archive_put_there_by_hand_is_used_and_kept(
     folder = tmp_path / "cache" / "data"
     folder.mkdir(parents=True)
     (folder / "cifar-10-python.tar.gz").write_bytes(archive)
-    assert fetch_data("cifar10", None, Fetcher(base_url="http://127.0.0.1:9"), environment).fetched_now
+    assert fetch("cifar10", "http://127.0.0.1:9", environment).fetched_now
     assert sorted(path.name for path in folder.iterdir()) == ["cifar-10-batches-py", "cifar-10-python.tar.gz"]
 
 
@@ -179,8 +171,8 @@ def small_iwslt14(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
 def test_iwslt14_is_fetched_and_prepared(tmp_path: Path, environment: dict[str, str], small_iwslt14: bytes) -> None:
     said: list[str] = []
     with serving({"de-en.tgz": [Answer(small_iwslt14)]}) as served:
-        first = fetch_data("iwslt14", None, Fetcher(said.append, base_url=served.url), environment)
-        second = fetch_data("iwslt14", None, Fetcher(base_url=served.url), environment)
+        first = fetch("iwslt14", served.url, environment, log=said.append)
+        second = fetch("iwslt14", served.url, environment)
     assert (first.fetched_now, second.fetched_now) == (True, False)
     assert served.asked == ["de-en.tgz"]
     digest = hashlib.sha256(small_iwslt14).hexdigest()
@@ -206,7 +198,7 @@ def test_an_archive_that_is_another_is_kept_and_told(tmp_path: Path, environment
             DataError, match=r"(?s)pairs came out, expected 160,239 .*de-en\.tgz is kept; remove it to have it"
         ),
     ):
-        fetch_data("iwslt14", None, Fetcher(base_url=served.url), environment)
+        fetch("iwslt14", served.url, environment)
     assert [path.name for path in (tmp_path / "cache" / "data").iterdir()] == ["de-en.tgz"]
 
 
@@ -215,5 +207,5 @@ def test_what_prepares_it_is_asked_for_before_anything_is_fetched(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "sacremoses", None)
     with serving({}) as served, pytest.raises(ExecutionError, match=r"pip install 'epsgrid\[translation\]'"):
-        fetch_data("iwslt14", None, Fetcher(base_url=served.url), environment)
+        fetch("iwslt14", served.url, environment)
     assert served.asked == []

@@ -46,8 +46,7 @@ def test_a_probe_is_looked_at_unless_a_trial_is_named(folder: ExperimentFolder) 
 def test_a_trial_is_named_by_its_id_or_the_beginning_of_it(folder: ExperimentFolder, name: str) -> None:
     seen = inspect(folder, name)
     assert seen.trial is not None
-    assert (seen.trial.cell.id, seen.trial.state, seen.epsilon) == (TUNED, "done", 1e-3)
-    assert seen.trial.words == f"{TUNED}: lr 1e-3, ε 1e-3, seed 0, done"
+    assert (seen.trial.id, seen.state, seen.epsilon) == (TUNED, "done", 1e-3)
     assert seen.series == series()
 
 
@@ -59,20 +58,17 @@ def test_a_trial_is_found_that_no_grid_asks_for_any_more(folder: ExperimentFolde
     assert stored_cells(folder) == (*asked_cells(folder), Trial(TUNED, 1e-3, 1e-3, 0, ()))
     seen = inspect(folder, TUNED[:6])
     assert seen.trial is not None
-    assert seen.trial.words == f"{TUNED}: lr 1e-3, ε 1e-3, seed 0, done, of a grid that was swept before"
+    assert (seen.trial.grids, seen.state) == ((), "done")
     assert seen.series == series()
     assert [cell.id for cell in seen.observed] == [TUNED]
 
 
-def test_an_unknown_trial_is_told_with_the_closest(folder: ExperimentFolder) -> None:
+def test_an_unknown_or_ambiguous_trial_is_refused_with_the_closest(folder: ExperimentFolder) -> None:
     wrong = f"{TUNED[:9]}zz"
     with pytest.raises(
         StoreError, match=rf"no trial begins with '{wrong}'; closest:\n  {TUNED}  lr 1e-3, ε 1e-3, seed 0"
     ):
         inspect(folder, wrong)
-
-
-def test_a_beginning_that_several_ids_have_is_refused(folder: ExperimentFolder) -> None:
     with pytest.raises(StoreError, match=r"16 trials begin with ''; they are:\n  [0-9a-f]{16}  lr 1e-3"):
         inspect(folder, "")
 
@@ -122,9 +118,6 @@ def test_runs_are_found_by_folder_by_name_or_as_the_latest(folder: ExperimentFol
     remember(folder.root, runs)
     for run in (None, folder.root, Path("simulated")):
         assert find_run(run, runs) == folder
-
-
-def test_an_unknown_run_is_told_with_those_there_are(folder: ExperimentFolder, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"no experiment 'simluated'.*did you mean 'simulated'\? \(there: simulated\)"):
         find_run(Path("simluated"), tmp_path / "runs")
     with pytest.raises(StoreError, match=r"no experiment 'x', neither as a folder nor in .*nowhere$"):

@@ -13,8 +13,8 @@ from epsgrid.report.text.render import tables
 from epsgrid.selection.load import load_experiment
 from epsgrid.spec.model import Prune
 from epsgrid.stages import pruning as module
-from epsgrid.stages.anew import chosen, start_over, train_again
 from epsgrid.stages.experiment import resolve
+from epsgrid.stages.plans import chosen, plan_again, start_over
 from epsgrid.stages.pruning import Judge, Watch
 from epsgrid.stages.status import status
 from epsgrid.stages.sweep import plan_sweep
@@ -22,7 +22,6 @@ from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.pruning import ask, is_asked, note_pruned, read_pruning, unprune
 from epsgrid.store.records import EpochRecord, Scores, TrialResult, append_epoch, read_epochs
 from epsgrid.store.state import trial_state
-from tests.stages.conftest import NeverStop
 from tests.stages.test_status import train
 
 CURVES = {f"t{number}": [0.1 * number + 0.02 * epoch for epoch in range(8)] for number in range(9)}
@@ -234,7 +233,7 @@ def test_a_pruned_trial_is_no_finished_one_and_goes_on_bit_for_bit(spec_path, tm
     picked = chosen(asked.folder, ["pruned"])
     assert picked == (second,) and start_over(asked.folder, picked) == ()
     assert trial_state(folder) == "interrupted"
-    again = train_again(asked, picked, workers=1, notify=lambda event: None, stop=NeverStop())
+    again = train(asked, plan_again(asked, picked))
     assert again.counts == {"done": 1}
     assert without_times(asked.folder, second) == without_times(whole.folder, second)
 

@@ -1,19 +1,19 @@
-"""Carry specs and bounds to another batch size."""
+"""Scale specs and bounds to another batch size; and the largest batch that the data have."""
 
+import re
 from itertools import pairwise
-from types import SimpleNamespace
 
 import pytest
+import torch
 
-from epsgrid import optimizers, plugins
-from epsgrid.errors import ScalingError
+from epsgrid import optimizers, plugins, tasks
+from epsgrid.errors import DataError, ScalingError
 from epsgrid.numerics.scaling import NoScaling, Scaling
-from epsgrid.optimizers._scaling import scalable
+from epsgrid.optimizers._scaling import scalable, scaled_epsilon
 from epsgrid.spec import parse_spec, spec_to_yaml
 from epsgrid.stages.experiment import Asked
 from epsgrid.stages.probe import probe
-from epsgrid.stages.scale import annotated_yaml, renamed, require_fitting, scaled_epsilon, scaled_spec, unchecked_size
-from epsgrid.stages.scale_bounds import carried_bounds
+from epsgrid.stages.scale import annotated_yaml, check_size, renamed, scaled_bounds, scaled_spec, too_large
 
 SPEC = """
 experiment: base
@@ -98,15 +98,15 @@ def test_an_epsilon_in_place_stays_and_the_floor_it_gives_falls():
         scaled = scaled_spec(spec(f"optimizer={name}"), 256)
         assert "sweep.default_epsilon" not in moved(scaled)
         assert any("added to v in place" in note and "ε stays as it is" in note for note in scaled.notes)
-        assert scaled_epsilon(spec(f"optimizer={name}"), 1e-16, 4, "sqrt") == 1e-16
+        assert scaled_epsilon(spec(f"optimizer={name}").optimizer, 1e-16, 4, "sqrt") == 1e-16
         floors = [
             optimizers.load(name).placement(asked.optimizer, 100).magnitude_from_epsilon(1e-16)
             for asked in (spec(f"optimizer={name}"), scaled.spec)
         ]
         assert floors[1] == pytest.approx(floors[0] / 2, rel=1e-6)
-    assert scaled_epsilon(spec(), 1e-8, 4, "sqrt") == 5e-9
-    assert scaled_epsilon(spec("optimizer=rmsprop"), 1e-8, 0.25, "sqrt") == 2e-8
-    assert scaled_epsilon(spec("optimizer=nadam"), 1e-8, 4, "linear") == 1e-8
+    assert scaled_epsilon(spec().optimizer, 1e-8, 4, "sqrt") == 5e-9
+    assert scaled_epsilon(spec("optimizer=rmsprop").optimizer, 1e-8, 0.25, "sqrt") == 2e-8
+    assert scaled_epsilon(spec("optimizer=nadam").optimizer, 1e-8, 4, "linear") == 1e-8
 
 
 @pytest.mark.parametrize("name", scalable())
@@ -177,22 +177,21 @@ def test_the_yaml_reads_back_and_has_a_comment_above_each_number():
         above = [one for one, two in pairwise(lines) if two.lstrip().startswith(f"{key}:")]
         assert sum(line.lstrip().startswith("#") for line in above) >= 1, change
     assert "  # [0.9, 0.999] → [0.6, 0.996]: it spans as many epochs: 1 − β times κ" in lines
-    assert lines[0] == "# Carried to a batch of 256 by epsgrid scale: κ = 4, rule: sqrt."
+    assert lines[0] == "# Scaled to a batch of 256 by epsgrid scale: κ = 4, rule: sqrt."
     plain = [line for line in lines if not line.lstrip().startswith("#")]
     assert plain == spec_to_yaml(scaled.spec).splitlines()
 
 
 def test_a_batch_larger_than_the_data_is_refused():
     with pytest.raises(ScalingError, match=r"training.batch_size: 2,000 is larger than .* all 1,077 training examples"):
-        unchecked_size(spec("training.batch_size=2000"))
-    assert unchecked_size(spec()) is None
-    assert unchecked_size(spec("task={name: images, root: /nowhere}")).startswith("not checked whether a batch fits")
-    require_fitting(spec(), SimpleNamespace())
+        check_size(spec("training.batch_size=2000"))
+    assert check_size(spec()) is None
+    assert check_size(spec("task={name: images, root: /nowhere}")).startswith("not checked whether a batch fits")
 
 
 def test_bounds_fall_with_the_noise_and_epsilon_follows_its_place(asked: Asked):
     record = probe(asked, [], force=False, on_step=lambda done, of: None).record
-    carried = carried_bounds(record, 1024)
+    carried = scaled_bounds(record, 1024)
     assert (carried.base, carried.kappa, carried.optimizer) == (256, 4.0, "adam")
     for end, bound in ((carried.low, record.bounds().low), (carried.high, record.bounds().high)):
         assert end.measured == bound
@@ -202,12 +201,39 @@ def test_bounds_fall_with_the_noise_and_epsilon_follows_its_place(asked: Asked):
     assert "outweighs its mean" in carried.notes[0]
     in_place = dict(record.identity, optimizer=optimizers.load("eadam").Options(name="eadam").model_dump(mode="json"))
     eadam = type(record)(**{**vars(record), "identity": in_place})
-    low = carried_bounds(eadam, 1024).low.carried
+    low = scaled_bounds(eadam, 1024).low.carried
     assert low.epsilon == pytest.approx(0.001 * record.bounds().low.magnitude ** 2)
-    assert carried_bounds(eadam, 1024, "none").low.carried.epsilon == pytest.approx(low.epsilon / 4)
+    assert scaled_bounds(eadam, 1024, "none").low.carried.epsilon == pytest.approx(low.epsilon / 4)
     for batch, words in ((0, "at least 1, got 0"), (4096, "ends at κ = 10, a batch of 2,560")):
         with pytest.raises(ScalingError, match=words):
-            carried_bounds(record, batch)
+            scaled_bounds(record, batch)
     nadam = dict(record.identity, optimizer={"name": "nadam"})
     with pytest.raises(ScalingError, match="not derived for 'nadam'"):
-        carried_bounds(type(record)(**{**vars(record), "identity": nadam}), 512)
+        scaled_bounds(type(record)(**{**vars(record), "identity": nadam}), 512)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "largest", "words"),
+    [
+        ("digits", {}, 1077, "1,078 is larger than the data: .* all 1,077 training examples"),
+        ("synthetic_text", {"train": 1000}, 499, "499 columns of two words that 1,000 training words make"),
+        ("synthetic_translation", {"train": 96, "vocabulary": 60}, None, "tokens of 96 training pairs"),
+    ],
+)
+def test_the_largest_batch_is_what_the_task_takes_in_one_step(name, options, largest, words):
+    plugin = tasks.load(name)
+    chosen = plugin.Options(name=name, **options)
+    data = plugin.prepare(chosen)
+    task = plugin.build(chosen, data, torch.device("cpu"))
+    if largest is None:
+        pairs = zip(data.train.source.lengths, data.train.target.lengths, strict=True)
+        largest = 96 * max(map(max, pairs))
+    assert task.steps_per_epoch(largest) == 1
+    assert too_large(largest, data) is None
+    assert re.search(words, too_large(largest + 1, data))
+    if name == "synthetic_text":
+        with pytest.raises(DataError, match="too few for 500 columns"):
+            task.steps_per_epoch(largest + 1)
+    else:
+        assert task.steps_per_epoch(largest - 1) > 1
+    assert too_large(10**9, object()) is None

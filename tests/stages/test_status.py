@@ -5,47 +5,30 @@ import pytest
 from epsgrid.errors import StoreError
 from epsgrid.stages.experiment import enter, prepare_data
 from epsgrid.stages.status import status
-from epsgrid.stages.sweep import plan_sweep, sweep
+from epsgrid.stages.sweep import plan_sweep
 from epsgrid.store.lease import Lease
 from epsgrid.store.records import EpochRecord, Scores, TrialFailure, TrialResult, append_epoch
-from tests.stages.conftest import NeverStop
-
-
-def train(asked, **options):
-    return sweep(
-        asked,
-        options.pop("grid", "conventional"),
-        workers=1,
-        fail_fast=False,
-        notify=lambda event: None,
-        stop=NeverStop(),
-        **options,
-    )
+from tests.stages.conftest import train
 
 
 def test_before_any_sweep_there_is_nothing_to_count(asked):
+    with pytest.raises(StoreError, match="no experiment here"):
+        status(asked.folder)
     enter(asked, prepare_data(asked.spec))
     seen = status(asked.folder)
     assert (seen.total, seen.finished, seen.probed, seen.grids) == (0, 0, False, {})
 
 
-def test_an_empty_folder_is_told(asked):
-    with pytest.raises(StoreError, match="no experiment here"):
-        status(asked.folder)
-
-
-def test_a_finished_sweep(asked):
-    train(asked)
-    seen = status(asked.folder)
+def test_a_finished_sweep(swept):
+    seen = status(swept.folder)
     assert (seen.total, seen.finished, seen.left_seconds) == (13, 13, 0)
     assert seen.grids == {"conventional": {**dict.fromkeys(seen.states, 0), "done": 13}}
-    seconds = [TrialResult.read(asked.folder.trial(cell.id).result_json).seconds for cell, _ in seen.cells]
+    seconds = [TrialResult.read(swept.folder.trial(cell.id).result_json).seconds for cell, _ in seen.cells]
     assert seen.trained_seconds == pytest.approx(sum(seconds))
 
 
-def test_running_failed_and_missing_trials_are_told_apart(asked):
-    train(asked)
-    first, second, third, *_ = (asked.folder.trial(cell.id) for cell, _ in status(asked.folder).cells)
+def test_running_failed_and_missing_trials_are_told_apart(swept):
+    first, second, third, *_ = (swept.folder.trial(cell.id) for cell, _ in status(swept.folder).cells)
     for folder in (first, second, third):
         folder.result_json.unlink()
         folder.metrics_jsonl.unlink()
@@ -55,7 +38,7 @@ def test_running_failed_and_missing_trials_are_told_apart(asked):
     append_epoch(first.metrics_jsonl, EpochRecord(1, 0.5, Scores(0.4, 0.9), None, 0.01, 1.0))
     lease = Lease.take(first.lease)
     assert lease is not None
-    seen = status(asked.folder)
+    seen = status(swept.folder)
     lease.release()
     assert {state: count for state, count in seen.states.items() if count} == {
         "running": 1,

@@ -4,7 +4,7 @@ import signal
 import pytest
 
 from epsgrid import executors
-from epsgrid.cli.tables import plan_lines
+from epsgrid.cli.progress import plan_lines
 from epsgrid.errors import SpecError, StoreError
 from epsgrid.executors import JobEnded, JobStarted
 from epsgrid.numerics.precision import underflow_warning
@@ -12,7 +12,6 @@ from epsgrid.report.compare import compare
 from epsgrid.report.text.render import cells_table, tables
 from epsgrid.selection.load import load_experiment
 from epsgrid.stages import probe as probe_stage
-from epsgrid.stages.experiment import resolve
 from epsgrid.stages.running import SweepPlan, TrialEnded, TrialStarted, slots_of
 from epsgrid.stages.sweep import on_ray, plan_sweep, sweep
 from epsgrid.store.lease import Lease
@@ -41,9 +40,10 @@ def test_events_tell_the_plan_and_every_start_and_end(asked):
     assert summary.trained == 13
 
 
-def test_narrowed_then_conventional_share_trials_and_the_record_holds_both(asked):
+def test_grids_share_trials_and_the_record_holds_all(asked):
     measure(asked)
     first, _ = run(asked, "narrowed")
+    assert GridRecord.read(asked.folder.grid_json).epsilons["default"] == (1e-8,)
     second, _ = run(asked, "conventional")
     record = GridRecord.read(asked.folder.grid_json)
     assert set(record.epsilons) == {"narrowed", "conventional"}
@@ -52,42 +52,27 @@ def test_narrowed_then_conventional_share_trials_and_the_record_holds_both(asked
     assert first.complete and second.complete
 
 
-def test_the_default_epsilon_is_trained_with_a_narrowed_grid_alone(asked):
-    measure(asked)
-    run(asked, "narrowed")
-    assert GridRecord.read(asked.folder.grid_json).epsilons["default"] == (1e-8,)
-
-
-def test_dry_run_of_what_is_not_measured_or_not_here(spec_path, tmp_path):
-    asked = resolve(spec_path, None, [], tmp_path / "runs")
-    planned = plan_sweep(asked, "both", None)
+def test_dry_run_of_what_is_not_measured_or_not_here(asking, tmp_path, monkeypatch):
+    """`download: true` made it fetch 170 MB, to say how many trials there are."""
+    planned = plan_sweep(asking(), "both", None)
     assert planned.to_run == 13
     assert "narrowed grid is known after `epsgrid probe`" in planned.unknown[0]
-    absent = resolve(spec_path, None, ["task={name: cifar10, root: nowhere}"], tmp_path / "runs")
-    planned = plan_sweep(absent, "conventional", None)
-    assert planned.to_run == 13
-    assert "the data are not ready" in planned.unknown[0]
+    monkeypatch.setattr("epsgrid.data.cifar10._download", lambda *_: pytest.fail("downloaded"))
+    for options in ("", ", download: true"):
+        planned = plan_sweep(asking(f"task={{name: cifar10, root: nowhere{options}}}"), "conventional", None)
+        assert planned.to_run == 13
+        assert "the data are not ready, so all trials count as to run: CIFAR-10 not found" in planned.unknown[0]
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_dry_run_downloads_nothing(spec_path, tmp_path, monkeypatch):
-    """`download: true` made it fetch 170 MB, to say how many trials there are."""
-    monkeypatch.setattr("epsgrid.tasks.cifar10.fetch", lambda *_: pytest.fail("downloaded"))
-    asked = resolve(spec_path, None, ["task={name: cifar10, root: nowhere, download: true}"], tmp_path / "runs")
-    planned = plan_sweep(asked, "conventional", None)
-    assert planned.to_run == 13
-    assert "the data are not ready, so all trials count as to run: CIFAR-10 not found" in planned.unknown[0]
+def test_dry_run_of_an_optimizer_without_epsilon_asks_for_no_probe(asking):
+    planned = plan_sweep(asking("optimizer=sgdm"), "both", None)
+    assert (planned.to_run, planned.unknown) == (1, ())
 
 
-def test_dry_run_of_an_optimizer_without_epsilon_asks_for_no_probe(spec_path, tmp_path):
-    planned = plan_sweep(resolve(spec_path, None, ["optimizer=sgdm"], tmp_path / "runs"), "both", None)
-    assert planned.to_run == 1
-    assert planned.unknown == ()
-
-
-def test_bounds_of_other_settings_are_refused(spec_path, asked, tmp_path):
+def test_bounds_of_other_settings_are_refused(asked, asking):
     measure(asked)
-    other = resolve(spec_path, None, ["probe.seed=9"], tmp_path / "runs")
+    other = asking("probe.seed=9")
     with pytest.raises(StoreError, match=r"measured with other settings:\n  probe\.seed: 0 there, 9 asked"):
         run(other, "narrowed")
 
@@ -105,10 +90,7 @@ def ending_with(status):
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [
-        (-signal.SIGKILL, "killed by signal 9 (often: out of memory)"),
-        (255, "ended with status 255 and stored no reason"),
-    ],
+    [(-signal.SIGKILL, "killed by signal 9 (often: out of memory)"), (255, "ended with status 255 and told nothing")],
 )
 def test_a_process_that_ends_without_a_word_becomes_a_failure_after_its_retries(asked, monkeypatch, status, words):
     monkeypatch.setattr("epsgrid.executors.inline.run", ending_with(status))
@@ -118,8 +100,8 @@ def test_a_process_that_ends_without_a_word_becomes_a_failure_after_its_retries(
     assert all(words in failure.error and failure.attempts == 2 for failure in summary.failures)
 
 
-def test_fail_fast_starts_nothing_more(spec_path, tmp_path, monkeypatch):
-    asked = resolve(spec_path, None, ["execution.retries=0"], tmp_path / "runs")
+def test_fail_fast_starts_nothing_more(asking, monkeypatch):
+    asked = asking("execution.retries=0")
     monkeypatch.setattr("epsgrid.executors.inline.run", ending_with(-signal.SIGKILL))
     summary, events = run(asked, fail_fast=True)
     assert len([event for event in events if isinstance(event, TrialStarted)]) == 1
@@ -144,51 +126,51 @@ def test_slots_are_the_cores_of_this_process(asked):
     assert slots_of(asked.spec) == len(os.sched_getaffinity(0))
 
 
-def test_what_only_tells_how_far_bounds_can_be_trusted_may_change(asked, spec_path, tmp_path):
+def test_what_only_tells_how_far_bounds_can_be_trusted_may_change(asked, asking):
     measure(asked)
-    more = resolve(spec_path, None, ["probe.seeds=2", "probe.every=3"], tmp_path / "runs")
+    more = asking("probe.seeds=2", "probe.every=3")
     assert run(more, "narrowed")[0].complete
     assert measure(more).measured_now, "asked for more, the probe does not answer with less"
-    other = resolve(spec_path, None, ["probe.batches=2"], tmp_path / "runs")
+    other = asking("probe.batches=2")
     with pytest.raises(StoreError, match=r"probe\.batches: null there, 2 asked"):
         run(other, "narrowed")
 
 
-def test_a_cluster_is_not_limited_to_the_cores_of_this_machine(spec_path, tmp_path):
+def test_a_cluster_is_not_limited_to_the_cores_of_this_machine(asking):
     def slots(*overrides):
-        return slots_of(resolve(spec_path, None, [*overrides, "execution.device=cpu"], tmp_path / "runs").spec)
+        return slots_of(asking(*overrides, "execution.device=cpu").spec)
 
     here = len(os.sched_getaffinity(0))
     assert slots() == slots("execution.executor=local") == slots("execution.executor=ray") == here
     assert slots("execution.executor=slurm") == slots("execution={executor: ray, ray: {address: h:1}}") == 64
 
 
-def test_an_address_runs_the_trials_on_a_ray_cluster(spec_path, tmp_path):
-    asked = resolve(spec_path, None, ["execution.executor=local", "execution.ray.gpus=0.25"], tmp_path / "runs")
+def test_an_address_runs_the_trials_on_a_ray_cluster(asking):
+    asked = asking("execution.executor=local", "execution.ray.gpus=0.25")
     execution = on_ray(asked, "10.0.0.1:6379").spec.execution
     assert (execution.executor, execution.ray.address, execution.ray.gpus) == ("ray", "10.0.0.1:6379", 0.25)
     assert on_ray(asked, "[::1]:6379").spec.execution.ray.address == "[::1]:6379"
     for wrong in ("10.0.0.1", ":6379", "host:port", "a b:1", "http://host:1"):
         with pytest.raises(SpecError, match="expected HOST:PORT of a Ray cluster's head"):
             on_ray(asked, wrong)
-    slurm = resolve(spec_path, None, ["execution.executor=slurm"], tmp_path / "runs")
+    slurm = asking("execution.executor=slurm")
     with pytest.raises(SpecError, match=r"--address joins a Ray cluster, but execution\.executor is 'slurm'"):
         on_ray(slurm, "10.0.0.1:6379")
 
 
 @pytest.mark.parametrize("grid", ["conventional", "default", "narrowed"])
-def test_effective_rates_need_a_probe(spec_path, tmp_path, grid):
-    asked = resolve(spec_path, None, ["sweep.lr_mode=effective"], tmp_path / "runs")
+def test_effective_rates_need_a_probe(asking, grid):
+    asked = asking("sweep.lr_mode=effective")
     with pytest.raises(StoreError, match=r"bounds\.json is missing, and .* needs .* run `epsgrid probe SPEC` first"):
         run(asked, grid)
     assert "learning rates to train with are known after `epsgrid probe`" in plan_sweep(asked, grid, None).unknown[-1]
 
 
-def test_both_modes_share_what_they_can_and_the_report_goes_by_the_grids_rates(spec_path, tmp_path):
-    asked = resolve(spec_path, None, [], tmp_path / "runs")
+def test_both_modes_share_what_they_can_and_the_report_goes_by_the_grids_rates(asking):
+    asked = asking()
     measure(asked)
     fixed, _ = run(asked, "conventional")
-    effective = resolve(spec_path, None, ["sweep.lr_mode=effective"], tmp_path / "runs")
+    effective = asking("sweep.lr_mode=effective")
     again, _ = run(effective, "conventional")
     cells = GridRecord.read(asked.folder.grid_json).cells
     unscaled = [cell for cell in cells if cell.asked_rate is None]
@@ -213,7 +195,7 @@ def test_trials_that_an_earlier_command_left_to_the_executor_are_watched(asked, 
     inline, handed, asked_for = executors.load("inline"), [], []
 
     class Cluster:
-        def already_submitted(self, jobs):
+        def in_hand(self, jobs):
             asked_for.append([job.trial for job in jobs])
             return {job for job in jobs if job.trial == planned[0].id}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from epsgrid.numerics.placement import Placement
 
 
-class Weighed(NamedTuple):
-    """An optimizer's name, where it puts ε, and the ε; None where it needs a step, or no float can hold it."""
+class _Weighed(NamedTuple):
+    """An ε, its optimizer and where that adds it; the ε is None where it needs a step, or no float can hold it."""
 
     name: str
     placement: Placement
@@ -24,26 +24,19 @@ class Weighed(NamedTuple):
 
 
 def convert(
-    epsilon: Annotated[float, typer.Argument(help="ε as the one optimizer takes it, such as 1e-8.")],
+    epsilon: Annotated[float, typer.Argument(help="ε of the first optimizer, such as 1e-8.")],
     source: Annotated[
         str, typer.Option("--from", metavar="NAME", help="The optimizer it is for: ours, or such as keras-adam.")
     ],
     target: Annotated[
-        str | None,
-        typer.Option(
-            "--to", metavar="NAME", help="The optimizer to convert it for.  [default: all]", show_default=False
-        ),
+        str | None, typer.Option("--to", metavar="NAME", help="The optimizer to convert it for.  \\[default: all]")
     ] = None,
-    beta2: Annotated[
-        float | None,
-        typer.Option("--beta2", help="Decay of v in both.  [default: each optimizer's own]", show_default=False),
-    ] = None,
+    beta2: Annotated[float | None, typer.Option(help="Decay of v in both.  \\[default: each optimizer's own]")] = None,
     step: Annotated[
-        int | None,
-        typer.Option("--step", min=1, help="Step at which to convert.  [default: the long run]", show_default=False),
+        int | None, typer.Option(min=1, help="Step at which to convert.  \\[default: the long run]")
     ] = None,
     dtype: Annotated[
-        str, typer.Option("--dtype", help="Type of the optimizer's state; an ε too small for it is warned of.")
+        str, typer.Option(help="Type of the optimizer's state; an ε too small for it causes a warning.")
     ] = "float32",
     json: JsonOption = False,
 ) -> None:
@@ -53,28 +46,45 @@ def convert(
     correction. The ε printed stands in the same proportion to the gradients. Where a bias correction matters that
     depends on the step; in the long run it does not.
     """
-    from epsgrid.cli.console import err, print_json
+    from epsgrid.cli.console import err, hint, print_json
+    from epsgrid.cli.tables import show, table
     from epsgrid.optimizers._conversion import convertible, placement_of
 
     at = math.inf if step is None else float(step)
-    given = Weighed(source, placement_of(source, beta2, at), epsilon)
+    given = _Weighed(source, placement_of(source, beta2, at), epsilon)
     wanted = [(name, placement_of(name, beta2, at)) for name in ([target] if target else convertible())]
-    found = [Weighed(name, place, _converted(given, place, single=bool(target))) for name, place in wanted]
+    found = [_Weighed(name, place, _converted(given, place, single=bool(target))) for name, place in wanted]
     warnings = _warnings([given, *found], dtype)
     if json:
-        print_json(_document(given, found, beta2, step, warnings))
+        document = {
+            "epsilon": epsilon,
+            "from": {"name": source, "placement": given.placement.description},
+            "to": {each.name: {"epsilon": each.epsilon, "placement": each.placement.description} for each in found},
+            "beta2": beta2,
+            "step": step,
+            "warnings": warnings,
+        }
+        print_json(document)
         return
     if target:
         print(f"{found[0].epsilon:.6g}")
-        err().print(_explanation(given, found[0], step), style="dim")
+        hint("the same in the long run:" if step is None else f"the same at step {step:,}:")
+        for name, placement, value in (given, found[0]):
+            assert value is not None
+            weight = f"{placement.compared_with} = {placement.magnitude_from_epsilon(value):.4g}"
+            hint(f"  {name}: ε = {value:.6g} {placement.description}; weighs as much as {weight}")
     else:
-        _print_all(found)
+        rows = []
+        for name, placement, value in found:
+            missing = "needs --step" if math.isinf(placement.per_gradient) else "out of range"
+            rows.append((name, missing if value is None else f"{value:.6g}", placement.description))
+        show(table(("optimizer", "ε", "where it enters"), rows, (0, 1, 2)))
     for line in warnings:
-        err().print(f"warning: {line}")
+        err().print(f"warning: {line}", markup=False)
 
 
-def _converted(given: Weighed, target: Placement, *, single: bool) -> float | None:
-    """Convert; among all targets, one that needs a step, or lies outside of double precision, is left open."""
+def _converted(given: _Weighed, target: Placement, *, single: bool) -> float | None:
+    """Return the converted ε; None where it needs a step or is out of range, and is one among all targets."""
     from epsgrid.numerics.placement import OutOfRangeError, convert
 
     assert given.epsilon is not None
@@ -90,7 +100,7 @@ def _converted(given: Weighed, target: Placement, *, single: bool) -> float | No
         raise SpecError(f"{error}; give --step" if "step" in str(error) else str(error)) from error
 
 
-def _warnings(all_weighed: Sequence[Weighed], dtype: str) -> list[str]:
+def _warnings(all_weighed: Sequence[_Weighed], dtype: str) -> list[str]:
     from epsgrid.numerics.precision import underflow_warning
 
     values = [weighed.epsilon for weighed in all_weighed if weighed.epsilon is not None]
@@ -99,38 +109,3 @@ def _warnings(all_weighed: Sequence[Weighed], dtype: str) -> list[str]:
     except ValueError as error:
         raise SpecError(f"--dtype: {error}") from error
     return list(dict.fromkeys(line for line in lines if line is not None))
-
-
-def _explanation(given: Weighed, found: Weighed, step: int | None) -> str:
-    """Return the lines that say why the two are the same."""
-    lines = ["the same in the long run:" if step is None else f"the same at step {step:,}:"]
-    for name, placement, epsilon in (given, found):
-        assert epsilon is not None
-        weight = f"{placement.compared_with} = {placement.magnitude_from_epsilon(epsilon):.4g}"
-        lines.append(f"  {name}: ε = {epsilon:.6g} {placement.description}; weighs as much as {weight}")
-    return "\n".join(lines)
-
-
-def _print_all(found: Sequence[Weighed]) -> None:
-    from epsgrid.cli.columns import columns
-
-    rows = [("optimizer", "ε", "where it enters")]
-    for name, placement, epsilon in found:
-        open_for = "needs --step" if math.isinf(placement.per_gradient) else "out of range"
-        rows.append((name, open_for if epsilon is None else f"{epsilon:.6g}", placement.description))
-    for line in columns(rows):
-        print(line)
-
-
-def _document(
-    given: Weighed, found: Sequence[Weighed], beta2: float | None, step: int | None, warnings: list[str]
-) -> dict[str, Any]:
-    return {
-        "version": 1,
-        "epsilon": given.epsilon,
-        "from": {"name": given.name, "placement": given.placement.description},
-        "to": {each.name: {"epsilon": each.epsilon, "placement": each.placement.description} for each in found},
-        "beta2": beta2,
-        "step": step,
-        "warnings": warnings,
-    }

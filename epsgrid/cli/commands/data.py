@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,130 +13,135 @@ from epsgrid.cli.options import JsonOption, QuietOption
 from epsgrid.errors import ExitCode
 
 if TYPE_CHECKING:
-    from epsgrid.stages.data import Checked, Fetched, Found
-
-HELP = "List, fetch, check and prepare data sets. Nothing is fetched unless you ask for it here, or in a spec."
+    from epsgrid.data._catalogue import DataSet
 
 _MEGA = 1_000_000
 
 
 def _names() -> list[str]:
-    from epsgrid.stages.data import CATALOGUE
+    from epsgrid.data._catalogue import CATALOGUE
 
     return [data.name for data in CATALOGUE]
 
 
-NameArgument = Annotated[
+_NameArgument = Annotated[
     str, typer.Argument(metavar="NAME", help="As `epsgrid data list` names it.", autocompletion=_names)
 ]
-DirOption = Annotated[
+_DirOption = Annotated[
     Path | None,
     typer.Option(
         "--dir",
         metavar="DIR",
         help="Folder that holds data sets.  \\[default: $EPSGRID_DATA, else data in the cache folder]",
-        show_default=False,
     ),
 ]
 
 
 def list_data(json: JsonOption = False) -> None:
-    """List the data sets: where each lies, its size, what its licence allows, which tasks use it."""
-    from epsgrid.cli.columns import columns
-    from epsgrid.cli.console import err, print_json
+    """List the data sets: their folders, sizes, licences and tasks."""
+    from epsgrid.cli.console import hint, print_json
+    from epsgrid.cli.tables import show, table
     from epsgrid.stages import data as stage
 
-    found, kept = stage.list_data(), stage.decoded()
+    found, (cache, size) = stage.list_data(), stage.decoded()
     if json:
-        cache = {"place": str(kept.place), "bytes": kept.size_bytes}
-        print_json({"version": 1, "data": {each.data.name: _listed(each) for each in found}, "decoded": cache})
+        listed = {data.name: _listed(data, place) for data, place in found}
+        print_json({"data": listed, "decoded": {"place": str(cache), "bytes": size}})
         return
-    rows = [("data set", "tasks", "size", "here", "licence")]
-    for each in found:
-        data = each.data
-        rows.append((data.name, ", ".join(data.tasks), f"{data.download_mb} MB", str(each.place or "no"), data.licence))
-    for line in columns(rows):
-        print(line)
-    err().print(
-        "Other tasks need nothing fetched: they generate their data, come with them, or read yours.", style="dim"
-    )
-    if kept.size_bytes:
-        size = f"{max(1, round(kept.size_bytes / _MEGA)):,} MB"
-        err().print(f"Decoded before: {size} in {kept.place}; delete it at any time, it is made again.", style="dim")
-    missing = [each.data.name for each in found if each.place is None]
-    err().print(f"Next: epsgrid data {f'fetch {missing[0]}' if missing else 'check NAME'}", style="dim")
+    rows = [
+        (data.name, ", ".join(data.tasks), f"{data.download_mb} MB", str(place or "no"), data.licence)
+        for data, place in found
+    ]
+    columns = ("data set", "tasks", "size", "here", "licence")
+    show(table(columns, rows, range(len(columns))))
+    hint("Other tasks need nothing fetched: they generate their data, come with them, or read yours.")
+    if size:
+        hint(f"Decoded before: {max(1, round(size / _MEGA)):,} MB in {cache}; delete it at any time, it is made again.")
+    missing = [data.name for data, place in found if place is None]
+    hint(f"Next: epsgrid data {f'fetch {missing[0]}' if missing else 'check NAME'}")
 
 
 def fetch(
-    name: NameArgument,
-    folder: DirOption = None,
-    retries: Annotated[int, typer.Option("--retries", min=0, help="Times to try a broken transfer again.")] = 3,
+    name: _NameArgument,
+    folder: _DirOption = None,
+    retries: Annotated[int, typer.Option(min=0, help="Times to try a broken transfer again.")] = 3,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Fetch a data set and check it; what is here and whole is not fetched again.
+    """Fetch a data set and check it; one that is complete is not fetched again.
 
     Without a network it says which file to put where by hand.
     """
-    from epsgrid.cli.console import print_json
+    from epsgrid.cli.console import hint, print_json
     from epsgrid.data._fetch import Fetcher
     from epsgrid.stages import data as stage
 
-    with _shown(quiet=quiet) as (say, on_bytes):
-        fetched = stage.fetch_data(name, folder, Fetcher(say, on_bytes, retries))
+    with _download_shown(quiet=quiet) as (log, on_bytes):
+        fetched = stage.fetch_data(name, folder, Fetcher(log, on_bytes, retries))
+    place = fetched.place
     if json:
-        print_json({"version": 1, "name": name, "place": str(fetched.place), "fetched_now": fetched.fetched_now})
-    else:
-        _print_fetched(fetched)
+        print_json({"name": name, "place": str(place), "fetched_now": fetched.fetched_now})
+        return
+    print(f"{fetched.data.name} {'fetched' if fetched.fetched_now else 'already here and whole'}: {place}")
+    if not fetched.looked_for:
+        hint(f"Tasks find it with EPSGRID_DATA={place.parent}, or with task.root: {place}")
 
 
-def check(name: NameArgument, folder: DirOption = None, json: JsonOption = False) -> ExitCode:
-    """Check a data set that is here: checksums where they are published, counts in any case. Exit code 0 or 2."""
-    from epsgrid.cli.console import err, print_json
+def check(name: _NameArgument, folder: _DirOption = None, json: JsonOption = False) -> ExitCode:
+    """Check a data set on this machine: checksums where published, counts in any case.
+
+    The exit code is 0 where it is whole, and 2 where it is damaged.
+    """
+    from epsgrid.cli.console import hint, print_json
     from epsgrid.stages import data as stage
 
     if not json:
-        err().print(f"checking {name}", style="dim")
+        hint(f"checking {name}")
     checked = stage.check_data(name, folder)
     if json:
-        print_json(_checked(checked))
+        findings = [{"what": each.what, "problem": each.problem} for each in checked.findings]
+        found = {"name": checked.data.name, "place": str(checked.place), "whole": checked.whole, "findings": findings}
+        print_json(found)
     else:
-        _print_checked(checked)
+        for each in checked.findings:
+            print(f"ok     {each.what}" if each.problem is None else f"WRONG  {each.what}: {each.problem}")
+        print(f"{checked.data.name} in {checked.place} is {'whole' if checked.whole else 'damaged'}")
+        if not checked.whole:
+            hint(f"Next: move it away, then epsgrid data fetch {checked.data.name}")
     return ExitCode.OK if checked.whole else ExitCode.USAGE
 
 
 def prepare(
     archive: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="The official de-en.tgz, or one of its layout.")],
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What to make; must not be there yet.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder to make; must not exist yet.")],
     any_counts: Annotated[
-        bool, typer.Option("--any-counts", help="Take other numbers of pairs than the official archive gives.")
+        bool, typer.Option("--any-counts", help="Accept other numbers of pairs than the official archive gives.")
     ] = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Prepare IWSLT14 German-English from its archive: tokenise, clean, split and count, as published.
 
-    `data fetch iwslt14` does the same with the archive it fetches. Nothing is unpacked outside of FOLDER, which is
-    there whole or not at all.
+    `data fetch iwslt14` does the same with the archive it fetches. Nothing is unpacked outside of FOLDER, which is made
+    whole or not at all.
     """
-    from epsgrid.cli.console import err, print_json
-    from epsgrid.stages import data as stage
+    from epsgrid.cli.console import hint, print_json
+    from epsgrid.data._iwslt14 import COUNTS, prepare_archive
 
-    with _shown(quiet=quiet) as (say, _):
-        made = stage.prepare_iwslt14(archive, folder, any_counts=any_counts, tell=say)
+    place = folder.expanduser().absolute()
+    with _download_shown(quiet=quiet) as (log, _):
+        train, valid, test = prepare_archive(archive.expanduser(), place, None if any_counts else COUNTS, say=log)
     if json:
-        pairs = {"train": made.train, "valid": made.valid, "test": made.test}
-        print_json({"version": 1, "place": str(made.place), "pairs": pairs})
+        print_json({"place": str(place), "pairs": {"train": train, "valid": valid, "test": test}})
         return
-    print(f"{made.train:,} training, {made.valid:,} validation and {made.test:,} test pairs in {made.place}")
-    err().print(f"Tasks find it with task.root: {made.place}", style="dim", markup=False)
+    print(f"{train:,} training, {valid:,} validation and {test:,} test pairs in {place}")
+    hint(f"Tasks find it with task.root: {place}")
 
 
-def _listed(found: Found) -> dict[str, Any]:
-    data = found.data
+def _listed(data: DataSet, place: Path | None) -> dict[str, Any]:
     return {
         "contents": data.contents,
-        "place": str(found.place) if found.place else None,
+        "place": str(place) if place else None,
         "download_mb": data.download_mb,
         "licence": data.licence,
         "tasks": list(data.tasks),
@@ -145,44 +149,11 @@ def _listed(found: Found) -> dict[str, Any]:
     }
 
 
-def _checked(checked: Checked) -> dict[str, Any]:
-    return {
-        "version": 1,
-        "name": checked.data.name,
-        "place": str(checked.place),
-        "whole": checked.whole,
-        "findings": [{"what": each.what, "problem": each.problem} for each in checked.findings],
-    }
-
-
-def _print_fetched(fetched: Fetched) -> None:
-    from epsgrid.cli.console import err
-
-    state = "fetched" if fetched.fetched_now else "already here and whole"
-    print(f"{fetched.data.name} {state}: {fetched.place}")
-    if not fetched.looked_for:
-        err().print(
-            f"Tasks find it with EPSGRID_DATA={fetched.place.parent}, or with task.root: {fetched.place}",
-            style="dim",
-            markup=False,
-        )
-
-
-def _print_checked(checked: Checked) -> None:
-    from epsgrid.cli.console import err
-
-    for each in checked.findings:
-        print(f"ok     {each.what}" if each.problem is None else f"WRONG  {each.what}: {each.problem}")
-    print(f"{checked.data.name} in {checked.place} is {'whole' if checked.whole else 'damaged'}")
-    if not checked.whole:
-        hint = f"Next: move it away, then epsgrid data fetch {checked.data.name}"
-        err().print(hint, style="dim", markup=False)
-
-
 @contextmanager
-def _shown(*, quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[str, int, int], None]]]:
-    """Show on stderr what is being done and how far it is; yields `say` and `on_bytes` of a `Fetcher`."""
+def _download_shown(*, quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[str, int, int], None]]]:
+    """Show the steps and the progress of a download on stderr; yields `log` and `on_bytes` of a `Fetcher`."""
     from epsgrid.cli.console import err
+    from epsgrid.cli.progress import Beat
 
     if quiet:
         yield (lambda line: None), (lambda name, done, of: None)
@@ -198,21 +169,11 @@ def _shown(*, quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[st
 
             yield (lambda line: progress.console.print(line, markup=False)), on_bytes
     else:
-        yield (lambda line: err().print(line, markup=False)), _ByteLines()
+        beat = Beat(at_start=False)
 
+        def print_bytes(name: str, done: int, of: int) -> None:
+            if beat.is_due(at_end=done == of):
+                whole = f" of {of / _MEGA:.1f}" if of else ""
+                err().print(f"{name}: {done / _MEGA:.1f}{whole} MB", markup=False)
 
-class _ByteLines:
-    """A line when a file is there, and one every half minute before."""
-
-    def __init__(self) -> None:
-        self.told = time.monotonic()
-
-    def __call__(self, name: str, done: int, of: int) -> None:
-        from epsgrid.cli.console import err
-        from epsgrid.cli.progress import heartbeat_s
-
-        now = time.monotonic()
-        if done == of or now - self.told >= heartbeat_s():
-            self.told = now
-            whole = f" of {of / _MEGA:.1f}" if of else ""
-            err().print(f"{name}: {done / _MEGA:.1f}{whole} MB", markup=False)
+        yield (lambda line: err().print(line, markup=False)), print_bytes

@@ -9,45 +9,35 @@ from typing import Annotated
 
 import typer
 
-from epsgrid.cli.options import RUNS, OutOption, QuietOption, RunsOption
-
-HELP = "Hand measured bounds over to other tools."
+from epsgrid.cli.options import RUNS, OutOption, QuietOption, RunArgument, RunsOption
 
 
-class Kind(StrEnum):
-    """What the space is made of."""
+class _Kind(StrEnum):
+    """The choices of --space."""
 
     LOG_UNIFORM = "log-uniform"
     GRID = "grid"
 
 
 def export_bounds(
-    to: Annotated[str, typer.Option("--to", metavar="TOOL", help="optuna, ray, wandb, hydra or json.")],
-    run: Annotated[
-        Path | None,
-        typer.Argument(metavar="[RUN]", help="The experiment's folder or name; without it, the latest experiment."),
-    ] = None,
-    space: Annotated[Kind, typer.Option("--space", help="The range between the bounds, or its decades.")] = (
-        Kind.LOG_UNIFORM
-    ),
+    to: Annotated[str, typer.Option(metavar="TOOL", help="optuna, ray, wandb, hydra or json.")],
+    run: RunArgument = None,
+    space: Annotated[_Kind, typer.Option(help="The range between the bounds, or its decades.")] = (_Kind.LOG_UNIFORM),
     framework: Annotated[
         str | None,
         typer.Option(
-            "--framework",
             metavar="NAME",
             help="Whose ε: keras, optax, fairseq, or an optimizer that `epsgrid convert` knows.  \\[default: torch]",
-            show_default=False,
         ),
     ] = None,
     epsilon_name: Annotated[
-        str, typer.Option("--epsilon-name", metavar="NAME", help="What your training calls ε, as in optimizer.eps.")
+        str, typer.Option(metavar="NAME", help="Name of ε in your training, as in optimizer.eps.")
     ] = "eps",
     lr_name: Annotated[
-        str, typer.Option("--lr-name", metavar="NAME", help="What it calls the learning rate, as in optimizer.lr.")
+        str, typer.Option(metavar="NAME", help="Name of the learning rate there, as in optimizer.lr.")
     ] = "lr",
     file: Annotated[
-        Path | None,
-        typer.Option("-o", "--file", metavar="FILE", help="Write it there, not on stdout.", show_default=False),
+        Path | None, typer.Option("-o", "--file", metavar="FILE", help="Write it there, not on stdout.")
     ] = None,
     out: OutOption = None,
     runs: RunsOption = RUNS,
@@ -55,10 +45,10 @@ def export_bounds(
 ) -> None:
     """Write the measured bounds of ε as the search space of another tool.
 
-    ε between the bounds, in the optimizer's own ε or in that of another framework, and the learning rates of the spec;
-    where the numbers come from stands on top.
+    It holds ε between the bounds, in the optimizer's own ε or in that of another framework, and the learning rates of
+    the spec; a comment on top says where the numbers come from.
     """
-    from epsgrid.cli.console import err
+    from epsgrid.cli.console import hint, note
     from epsgrid.stages import export as stage
     from epsgrid.stages.inspect import find_run
     from epsgrid.store.atomic import write_text
@@ -77,7 +67,7 @@ def export_bounds(
         write_text(file, made.text)
         print(file)
     trust = made.space.measured["reliability"]
-    if trust is not None and trust["verdict"] != "high":
-        err().print(f"Note: confidence in these bounds is {trust['verdict']}: {trust['reasons'][0]}", style="yellow")
+    if trust is not None and trust["verdict"] != "firm":
+        note(f"these bounds are {trust['verdict']}: {trust['reasons'][0]}")
     if not quiet:
-        err().print(f"Next: {made.usage}", style="dim")
+        hint(f"Next: {made.usage}")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from epsgrid.cli.options import RUNS, JsonOption, OutOption, QuietOption, RunsOption
+from epsgrid.cli.to_mlflow import MlflowOption, log_to_mlflow
+
+if TYPE_CHECKING:
+    from epsgrid.report.table import Table
 
 
 def report(
@@ -21,6 +26,7 @@ def report(
     ] = None,
     out: OutOption = None,
     runs: RunsOption = RUNS,
+    mlflow: MlflowOption = None,
     paper: Annotated[
         bool, typer.Option("--paper", help="Also write the figures as PDF and PNG, for a paper; takes longer.")
     ] = False,
@@ -35,57 +41,56 @@ def report(
     Of several experiments: a row for each, what they say together about the paper's claims, and what does not compare,
     in index.html, index.md, index.json, index.csv and index.tex.
     """
-    from epsgrid.cli import tables
-    from epsgrid.cli.console import err, print_json
-    from epsgrid.cli.console import out as results
+    from epsgrid.cli.console import print_json
+    from epsgrid.errors import SpecError
     from epsgrid.report.text import render
+    from epsgrid.report.text.across import across_headline, across_tables
     from epsgrid.stages import report as stage
     from epsgrid.store.latest import find
 
     if run and not stage.is_one(run):
-        _report_across(run, out, paper=paper, json=json, quiet=quiet)
+        for name, is_given in (("--mlflow", mlflow is not None), ("--paper", paper)):
+            if is_given:
+                raise SpecError(f"{name} is for the report of one experiment; name one folder")
+        page = stage.report_across(run, out)
+        if json:
+            print_json(page.found.to_json())
+            return
+        _show(page.found.warnings, across_tables(page.found), across_headline(page.found), page.files, quiet=quiet)
         return
     folder = find(run[0] if run else out, runs)
     written = stage.report(folder, paper=paper)
+    if mlflow is not None:
+        log_to_mlflow(folder, written, mlflow)
+    found = written.comparison
     if json:
-        print_json({"version": 1, **written.comparison.to_json()})
+        print_json(found.to_json())
         return
-    if stamp := render.stamp(written.comparison):
-        results().print(stamp, style="bold red")
-    for note in written.comparison.notes:
-        err().print(f"Note: {note}", style="yellow")
-    for table in reversed(render.tables(written.comparison)):  # what matters most stands last, above the prompt
-        for part in tables.report_table(table):
-            results().print(part)
-    results().print(render.headline(written.comparison), style="bold")
-    page, *others = written.files
+    stamp = render.stamp(found) or ""
+    _show(found.notes, render.tables(found), render.headline(found), written.files, stamp=stamp, quiet=quiet)
+
+
+def _show(
+    notes: Sequence[str],
+    tables: Sequence[Table],
+    headline: str,
+    files: Sequence[Path],
+    *,
+    stamp: str = "",
+    quiet: bool,
+) -> None:
+    """Print a report: the most important table comes last, above the prompt."""
+    from epsgrid.cli.console import hint, note, out
+    from epsgrid.cli.tables import report_table, show
+
+    if stamp:
+        out().print(stamp, style="bold red", markup=False)
+    for sentence in notes:
+        note(sentence)
+    for table in reversed(tables):
+        show(*report_table(table))
+    out().print(headline, style="bold", markup=False)
+    page, *others = files
     if not quiet:
-        err().print(f"Beside it: {', '.join(path.name for path in others)}", style="dim")
-    results().print(f"Report: {page}")
-
-
-def _report_across(runs: list[Path], out: Path | None, *, paper: bool, json: bool, quiet: bool) -> None:
-    """Write and print the page over several experiments."""
-    from epsgrid.cli import tables
-    from epsgrid.cli.console import err, print_json
-    from epsgrid.cli.console import out as results
-    from epsgrid.errors import SpecError
-    from epsgrid.report.text.across import across_headline, across_tables
-    from epsgrid.stages import report as stage
-
-    if paper:
-        raise SpecError("--paper is for the report of one experiment; name one folder")
-    written = stage.report_across(runs, out)
-    if json:
-        print_json({"version": 1, **written.found.to_json()})
-        return
-    for warning in written.found.warnings:
-        err().print(f"Note: {warning}", style="yellow")
-    for table in reversed(across_tables(written.found)):
-        for part in tables.report_table(table):
-            results().print(part)
-    results().print(across_headline(written.found), style="bold")
-    page, *others = written.files
-    if not quiet:
-        err().print(f"Beside it: {', '.join(path.name for path in others)}", style="dim")
-    results().print(f"Report: {page}")
+        hint(f"Beside it: {', '.join(path.name for path in others)}")
+    show(f"Report: {page}")

@@ -1,10 +1,27 @@
-"""`epsgrid show SPEC`."""
+"""`epsgrid show SPEC` and `epsgrid list [FAMILY]`."""
 
 from __future__ import annotations
 
+import inspect
+import math
 import sys
+from enum import StrEnum
+from typing import Annotated
+
+import typer
 
 from epsgrid.cli.options import JsonOption, OverrideOption, SpecArgument
+
+
+class _Family(StrEnum):
+    """The choices of `list`."""
+
+    tasks = "tasks"
+    models = "models"
+    optimizers = "optimizers"
+    grids = "grids"
+    executors = "executors"
+    machine = "machine"
 
 
 def show(spec: SpecArgument, override: OverrideOption = None, json: JsonOption = False) -> None:
@@ -14,6 +31,85 @@ def show(spec: SpecArgument, override: OverrideOption = None, json: JsonOption =
 
     loaded = load_spec(spec, override or ())
     if json:
-        print_json({"version": 1, "spec": loaded.model_dump(mode="json")})
+        print_json({"spec": loaded.model_dump(mode="json")})
     else:
         sys.stdout.write(spec_to_yaml(loaded))
+
+
+def list_plugins(
+    family: Annotated[_Family | None, typer.Argument(help="List only these.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """List the names a spec may use: tasks, models, optimizers, grids, executors; or what this machine trains on.
+
+    Of optimizers alone it also lists where each adds its ε, the magnitude that ε is compared with there, and the ε for
+    a bound b.
+    """
+    from epsgrid import plugins
+    from epsgrid.cli.console import print_json
+    from epsgrid.cli.tables import show as show_parts
+    from epsgrid.cli.tables import table
+
+    if family is _Family.machine:
+        _list_machine(json)
+        return
+    families = [family] if family else [each for each in _Family if each is not _Family.machine]
+    found: dict[str, dict[str, str]] = {}
+    for each in families:
+        plugged = {name: inspect.getdoc(plugins.load(each.value, name)) or "" for name in plugins.names(each.value)}
+        found[each.value] = {name: doc.partition("\n")[0] for name, doc in plugged.items()}
+    placements = _placements() if family is _Family.optimizers else {}
+    if json:
+        print_json({**found, **({"placements": placements} if placements else {})})
+    elif placements:
+        columns = ("optimizer", "compared with", "ε for a bound b", "denominator", "where ε enters")
+        keys = ("compared_with", "epsilon", "denominator", "where")
+        rows = [
+            (name, *((place[key] for key in keys) if place else ("", "", "", "no ε")))
+            for name, place in placements.items()
+        ]
+        show_parts(table(columns, rows, range(len(columns))))
+    else:
+        for kind, entries in found.items():
+            print(f"{kind}:")
+            width = max((len(name) for name in entries), default=0)
+            for name, summary in entries.items():
+                print(f"  {name:<{width}}  {summary}")
+
+
+def _list_machine(json: bool) -> None:
+    """Print what this machine's processors and CUDA devices can train in; the one listing that imports torch."""
+    import torch
+
+    from epsgrid.cli.console import print_json
+    from epsgrid.cli.tables import show, table
+    from epsgrid.trials.device import computes_in_bfloat16, describe
+
+    devices = [torch.device("cpu"), *(torch.device("cuda", index) for index in range(torch.cuda.device_count()))]
+    rows = [(str(device), describe(device), computes_in_bfloat16(device)) for device in devices]
+    if json:
+        listed = [{"device": name, "description": words, "bfloat16": fast} for name, words, fast in rows]
+        print_json({"torch": torch.__version__, "devices": listed})
+        return
+    columns = ("device", f"seen by torch {torch.__version__}", "training.precision")
+    shown = [(name, words, "float32, bfloat16" if fast else "float32") for name, words, fast in rows]
+    show(table(columns, shown, range(len(columns))))
+
+
+def _placements() -> dict[str, dict[str, str] | None]:
+    """Return for each optimizer where it adds its ε, in words; None for one that has none."""
+    from epsgrid import optimizers, plugins
+
+    found: dict[str, dict[str, str] | None] = {}
+    for name in plugins.names("optimizers"):
+        plugin = optimizers.load(name)
+        found[name] = None
+        if plugin.HAS_EPSILON:
+            placement = plugin.placement(plugin.Options(name=name), math.inf)
+            found[name] = {
+                "where": placement.where,
+                "denominator": placement.symbol,
+                "compared_with": placement.compared_with,
+                "epsilon": placement.formula,
+            }
+    return found

@@ -3,112 +3,130 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from epsgrid.cli.options import RUNS, JsonOption, OutOption, RunsOption
+from epsgrid.cli.options import RUNS, JsonOption, OutOption, RunArgument, RunsOption
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from epsgrid.spec.trial import Trial
     from epsgrid.stages.status import Status
 
 
 def status(
-    run: Annotated[
-        Path | None, typer.Argument(metavar="[RUN]", help="The experiment's folder; without it, the latest experiment.")
-    ] = None,
+    run: RunArgument = None,
     out: OutOption = None,
     runs: RunsOption = RUNS,
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Look again and again, until no trial is running; Ctrl-C ends it.")
     ] = False,
     interval: Annotated[
-        float, typer.Option("--interval", min=0.1, metavar="SECONDS", help="Time between two looks with --watch.")
+        float, typer.Option(min=0.1, metavar="SECONDS", help="Time between two looks with --watch.")
     ] = 5.0,
     trials: Annotated[bool, typer.Option("--trials", help="List every trial with its id and state.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Tell how a sweep stands: trials by state and grid, what is running where, what failed, time left.
+    """Show the state of a sweep: trials by state and grid, running, failed, time left.
 
-    Reads the folder only, so it may be asked anywhere and at any time, also while sweeps are at work on it.
+    It only reads the folder, so that it may be called anywhere and at any time, also while sweeps work on it.
     """
+    from epsgrid.cli.console import out as results
     from epsgrid.cli.console import print_json
     from epsgrid.stages import status as stage
-    from epsgrid.store.latest import find
+    from epsgrid.stages.inspect import find_run
 
-    folder = find(run or out, runs)
+    folder = find_run(run or out, runs)
+    seen = stage.status(folder)
     if json:
-        print_json(_document(stage.status(folder), trials=trials))
-    elif watch:
-        _watch(lambda: stage.status(folder), interval, trials=trials)
-    else:
-        _print(stage.status(folder), trials=trials)
-
-
-def _watch(look: Any, interval: float, *, trials: bool) -> None:
-    """Show the status in place in a terminal, one after another elsewhere, until nothing runs."""
-    from epsgrid.cli.console import out
-
-    seen = look()
-    if not out().is_terminal:
-        _print(seen, trials=trials)
-        while seen.running:
-            time.sleep(interval)
-            seen = look()
-            out().print()
-            _print(seen, trials=trials)
+        print_json(_document(seen, trials=trials))
         return
-    from rich.console import Group
-    from rich.live import Live
+    if watch and results().is_terminal:
+        from rich.console import Group
+        from rich.live import Live
 
-    with Live(Group(*_parts(seen, trials=trials)), console=out(), auto_refresh=False) as live:
-        while seen.running:
-            time.sleep(interval)
-            seen = look()
-            live.update(Group(*_parts(seen, trials=trials)), refresh=True)
+        with Live(Group(*_parts(seen, trials=trials)), console=results(), auto_refresh=False) as live:
+            while seen.running:
+                time.sleep(interval)
+                seen = stage.status(folder)
+                live.update(Group(*_parts(seen, trials=trials)), refresh=True)
+        return
+    _print(seen, trials=trials)
+    while watch and seen.running:
+        time.sleep(interval)
+        seen = stage.status(folder)
+        results().print()
+        _print(seen, trials=trials)
 
 
 def _print(seen: Status, *, trials: bool) -> None:
-    from epsgrid.cli.console import err, out
+    from epsgrid.cli.console import hint
+    from epsgrid.cli.tables import show
 
-    for part in _parts(seen, trials=trials):
-        out().print(part)
-    err().print(f"Next: {_next(seen)}", style="dim")
+    show(*_parts(seen, trials=trials))
+    then = "epsgrid report" + (", or epsgrid retry pruned" if seen.states["pruned"] else "")
+    if not seen.total:
+        then = "epsgrid sweep" if seen.probed else "epsgrid probe SPEC"
+    elif seen.states["failed"]:
+        then = "epsgrid retry failed"
+    elif seen.missing:
+        then = "epsgrid sweep (trains what is missing)"
+    hint(f"Next: {then}")
 
 
 def _parts(seen: Status, *, trials: bool) -> list[RenderableType]:
+    """Return the lines and tables to show."""
     from rich.text import Text
 
-    from epsgrid.cli import status_tables
+    from epsgrid.cli.tables import table
+    from epsgrid.selection.formatting import duration
+    from epsgrid.store.state import STATES
 
-    parts: list[RenderableType] = [Text(line) for line in status_tables.lines(seen)]
+    lines = [f"{seen.name}  {seen.folder.root}"]
+    if seen.total:
+        counts = ", ".join(f"{count} {state}" for state, count in seen.states.items() if count)
+        share = f"({100 * seen.finished / seen.total:.0f} %)"
+        lines.append(f"{seen.finished} of {seen.total} trials finished {share}: {counts}")
+        times = f"trained for {duration(seen.trained_seconds)}" if seen.trained_seconds else "nothing trained yet"
+        if seen.left_seconds:
+            times += f"; the rest takes about {duration(seen.left_seconds)}, shared by as many as run at once"
+        lines.append(times)
+    else:
+        lines.append(f"nothing swept yet; {'bounds are measured' if seen.probed else 'no bounds measured'}")
+    parts: list[RenderableType] = [*map(Text, lines)]
     if seen.grids:
-        parts += [Text(), status_tables.grids(seen)]
+        states = [state for state in STATES if seen.states[state]]
+        rows = [
+            (name, str(sum(counts.values())), *(str(counts[state]) for state in states))
+            for name, counts in seen.grids.items()
+        ]
+        parts += [Text(), table(("grid", "trials", *states), rows)]
     if seen.running:
-        parts += [Text(), status_tables.running(seen)]
+        rows = []
+        for trial in seen.running:
+            scores = trial.last.selecting if trial.last is not None else None
+            score = f"{scores.metric:.4g}" if scores is not None else ""
+            rows.append((*_setting(trial.cell), f"{trial.epoch} of {trial.epochs}", score, trial.host))
+        parts += [Text(), table(("running", "lr", "epsilon", "seed", "epoch", "score", "where"), rows)]
     if seen.failures:
-        parts += [Text(), *(Text(line) for line in status_tables.failures(seen))]
+        parts.append(Text())
+        parts += [Text(f"failed {each.id}: {each.error}\n  log: {each.log}") for each in seen.failures]
     if trials:
-        parts += [Text(), status_tables.trials(seen)]
+        rows = [(*_setting(cell), state, ", ".join(cell.grids)) for cell, state in seen.cells]
+        parts += [Text(), table(("trial", "lr", "epsilon", "seed", "state", "grids"), rows)]
     return parts
 
 
-def _next(seen: Status) -> str:
-    if not seen.total:
-        return "epsgrid sweep" if seen.probed else "epsgrid probe SPEC"
-    if seen.states["failed"]:
-        return "epsgrid retry failed"
-    if seen.missing:
-        return "epsgrid sweep (trains what is missing)"
-    return "epsgrid report" + (", or epsgrid retry pruned" if seen.states["pruned"] else "")
+def _setting(cell: Trial) -> tuple[str, ...]:
+    from epsgrid.selection.formatting import power
+
+    return (cell.id, power(cell.learning_rate), "" if cell.epsilon is None else power(cell.epsilon), str(cell.seed))
 
 
 def _document(seen: Status, *, trials: bool) -> dict[str, Any]:
     document: dict[str, Any] = {
-        "version": 1,
         "experiment": str(seen.folder.root),
         "name": seen.name,
         "probed": seen.probed,
@@ -125,15 +143,6 @@ def _document(seen: Status, *, trials: bool) -> dict[str, Any]:
         "left_seconds": seen.left_seconds,
     }
     if trials:
-        document["all"] = [
-            {
-                "id": cell.id,
-                "state": state,
-                "learning_rate": cell.learning_rate,
-                "epsilon": cell.epsilon,
-                "seed": cell.seed,
-                "grids": list(cell.grids),
-            }
-            for cell, state in seen.cells
-        ]
+        keys = ("id", "learning_rate", "epsilon", "seed", "grids")
+        document["all"] = [{**{key: getattr(cell, key) for key in keys}, "state": state} for cell, state in seen.cells]
     return document

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,17 +18,16 @@ from epsgrid.cli.options import (
     RunsOption,
     WorkersOption,
 )
-from epsgrid.errors import ExitCode
+from epsgrid.errors import ExitCode, SpecError
 
 if TYPE_CHECKING:
-    from epsgrid.executors import StopRequest
-    from epsgrid.stages.batch_sweep import BatchRequest
     from epsgrid.stages.experiment import Asked
-    from epsgrid.stages.running import SweepEvent, SweepPlan, SweepSummary
-    from epsgrid.stages.sweep import GridChoice
+    from epsgrid.stages.plans import BatchRequest
+    from epsgrid.stages.running import SweepPlan
+    from epsgrid.stages.sweep import GridChoice, Planned
 
 
-class Grid(StrEnum):
+class _Grid(StrEnum):
     """The choices of --grid."""
 
     narrowed = "narrowed"
@@ -39,7 +36,7 @@ class Grid(StrEnum):
     default = "default"
 
 
-class LrMode(StrEnum):
+class _LrMode(StrEnum):
     """The choices of --lr-mode."""
 
     fixed = "fixed"
@@ -49,23 +46,19 @@ class LrMode(StrEnum):
 def sweep(
     spec: OptionalSpecArgument = None,
     grid: Annotated[
-        Grid | None,
-        typer.Option("--grid", help="Which ε values to train.  \\[default: the spec's sweep.grid]", show_default=False),
+        _Grid | None, typer.Option(help="Which ε values to train.  \\[default: the spec's sweep.grid]")
     ] = None,
     lr_mode: Annotated[
-        LrMode | None,
+        _LrMode | None,
         typer.Option(
-            "--lr-mode",
             help="fixed: train with the grid's learning rates. effective: with those that keep the step where ε is "
-            "large.  \\[default: the spec's sweep.lr_mode]",
-            show_default=False,
+            "large.  \\[default: the spec's sweep.lr_mode]"
         ),
     ] = None,
     workers: WorkersOption = None,
     address: Annotated[
         str | None,
         typer.Option(
-            "--address",
             metavar="HOST:PORT",
             help="Run the trials on the Ray cluster there: short for -o execution.executor=ray and its ray.address.",
         ),
@@ -82,15 +75,13 @@ def sweep(
     batch_sizes: Annotated[
         str | None,
         typer.Option(
-            "--batch-sizes",
             metavar="LIST",
-            help="Instead of a grid, train one setting at these batch sizes, as 64,256, carried by each of --rules.",
+            help="Instead of a grid, train one setting at these batch sizes, as 64,256, scaled by each of --rules.",
         ),
     ] = None,
     rules: Annotated[
         str | None,
         typer.Option(
-            "--rules",
             metavar="LIST",
             help="With --batch-sizes: some of sqrt, sqrt-keep-epsilon, linear, none.  \\[default: sqrt,linear,none]",
         ),
@@ -98,14 +89,16 @@ def sweep(
     learning_rate: Annotated[
         float | None,
         typer.Option(
-            "--learning-rate",
             metavar="LR",
-            help="With --batch-sizes: of the setting that is carried.  \\[default: the best of the narrowed grid]",
+            help="With --batch-sizes: learning rate of the setting.  \\[default: the best of the narrowed grid]",
         ),
     ] = None,
     epsilon: Annotated[
         float | None,
-        typer.Option("--epsilon", metavar="EPS", help="With --batch-sizes: likewise, the optimizer's own ε."),
+        typer.Option(
+            metavar="EPS",
+            help="With --batch-sizes: ε of the setting.  \\[default: that of the best of the narrowed grid]",
+        ),
     ] = None,
     half_life: Annotated[
         bool,
@@ -114,7 +107,6 @@ def sweep(
     confirm: Annotated[
         int | None,
         typer.Option(
-            "--confirm",
             metavar="N",
             min=1,
             help="Instead of a grid, train each grid's winner and the default ε on N seeds that chose nothing.",
@@ -125,216 +117,127 @@ def sweep(
 ) -> ExitCode | None:
     """Train every (learning rate, ε, seed) of the grid that has no result yet.
 
-    Run it again at any time: finished trials are not repeated, interrupted ones go on exactly where they were, failed
-    ones are tried again. Several sweeps may share one folder.
+    Run it again at any time: finished trials are not repeated, interrupted ones continue exactly where they were,
+    failed ones are tried again. Several sweeps may share one folder.
 
-    With --batch-sizes it trains one setting at several batch sizes instead, carried there by each scaling rule, at the
-    same number of epochs and with the same seeds; `report` shows the gap of each rule to the base batch. With
-    --confirm it trains the winners of the sweep again, on fresh seeds, and `report` shows what is left of their lead.
+    With --batch-sizes it trains one setting at several batch sizes instead, scaled by each rule, at the same number of
+    epochs and with the same seeds; `report` shows which rule keeps the curve of training. With --confirm it trains the
+    winners of the sweep again, on fresh seeds, and `report` compares them without the luck of the first ones.
     """
-    from epsgrid.stages import experiment
+    from epsgrid.cli.console import note
+    from epsgrid.stages import experiment, plans
     from epsgrid.stages import sweep as stage
 
+    _check_together(grid, confirm, batch_sizes, rules, learning_rate, epsilon, half_life=half_life)
     flags = [f"sweep.lr_mode={lr_mode.value}"] if lr_mode else []
     asked = experiment.resolve(spec, out, [*(override or ()), *flags], runs)
     if address is not None:
         asked = stage.on_ray(asked, address)
+    what: GridChoice | Planned = grid.value if grid else asked.spec.sweep.grid
     if confirm is not None:
-        _refuse_with_confirm(grid, batch_sizes)
-        return _confirm(asked, confirm, _How(workers, dry_run, fail_fast, json, quiet))
-    if batch_sizes is not None:
-        request = _request(batch_sizes, rules, learning_rate, epsilon, half_life=half_life, grid=grid)
-        return _over_batches(asked, request, _How(workers, dry_run, fail_fast, json, quiet))
-    _need_batch_sizes(rules=rules, learning_rate=learning_rate, epsilon=epsilon, half_life=half_life or None)
-    choice: GridChoice = grid.value if grid else asked.spec.sweep.grid
+        what = plans.plan_confirm(asked, confirm)
+    elif batch_sizes is not None:
+        request = _batch_request(batch_sizes, rules, learning_rate, epsilon, half_life=half_life)
+        what = plans.plan_batches(asked, request)
     if dry_run:
-        _show_plan(stage.plan_sweep(asked, choice, workers), json=json)
+        _show_plan(stage.plan_sweep(asked, what, workers), json=json)
         return None
-    return train(asked, choice, workers=workers, fail_fast=fail_fast, json=json, quiet=quiet)
+    for sentence in what.notes if isinstance(what, stage.Planned) and not quiet else ():
+        note(sentence)
+    return train(asked, what, workers=workers, fail_fast=fail_fast, json=json, quiet=quiet)
 
 
-def train(
-    asked: Asked,
-    choice: GridChoice,
-    *,
-    workers: int | None,
-    fail_fast: bool,
-    json: bool,
-    quiet: bool,
-) -> ExitCode | None:
-    """Sweep with its progress shown, print how it ended, and return the command's exit code."""
-    from epsgrid.stages import sweep as stage
-
-    return shown(
-        asked,
-        lambda notify, stop: stage.sweep(asked, choice, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop),
-        json=json,
-        quiet=quiet,
-    )
-
-
-@dataclass(frozen=True)
-class _How:
-    """The options that say how trials are trained and shown, whichever they are."""
-
-    workers: int | None
-    dry_run: bool
-    fail_fast: bool
-    json: bool
-    quiet: bool
-
-
-def _over_batches(asked: Asked, request: BatchRequest, how: _How) -> ExitCode | None:
-    """Carry a setting to several batch sizes and train it there, or show what that would be."""
-    from epsgrid.stages import batch_sweep as stage
-
-    planned = stage.plan_batches(asked, request)
-
-    def work(notify: Callable[[SweepEvent], None], stop: StopRequest) -> SweepSummary:
-        return stage.sweep_batches(
-            asked, planned, workers=how.workers, fail_fast=how.fail_fast, notify=notify, stop=stop
-        )
-
-    return _planned(asked, planned.notes, lambda: stage.with_trial_states(asked, planned, how.workers), work, how)
-
-
-def _confirm(asked: Asked, seeds: int, how: _How) -> ExitCode | None:
-    """Train the winners on fresh seeds, or show what that would be."""
-    from epsgrid.stages import confirm as stage
-
-    planned = stage.plan_confirm(asked, seeds)
-
-    def work(notify: Callable[[SweepEvent], None], stop: StopRequest) -> SweepSummary:
-        return stage.confirm(asked, planned, workers=how.workers, fail_fast=how.fail_fast, notify=notify, stop=stop)
-
-    return _planned(asked, planned.notes, lambda: stage.with_trial_states(asked, planned, how.workers), work, how)
-
-
-def _planned(
-    asked: Asked,
-    notes: Sequence[str],
-    states: Callable[[], SweepPlan],
-    work: Callable[[Callable[[SweepEvent], None], StopRequest], SweepSummary],
-    how: _How,
-) -> ExitCode | None:
-    """Train what is planned already, its notes told first; or show what that would be."""
-    from epsgrid.cli.console import err
-
-    if how.dry_run:
-        _show_plan(states(), json=how.json)
-        return None
-    for sentence in notes if not how.quiet else ():
-        err().print(f"Note: {sentence}", style="yellow")
-    return shown(asked, work, json=how.json, quiet=how.quiet)
-
-
-def _refuse_with_confirm(grid: Grid | None, batch_sizes: str | None) -> None:
-    """Refuse what asks for other trials than those of the winners."""
-    from epsgrid.errors import SpecError
-
+def _check_together(
+    grid: _Grid | None, confirm: int | None, batch_sizes: str | None, *with_batch_sizes: Any, half_life: bool
+) -> None:
+    """Refuse options that do not go together; `with_batch_sizes` are --rules, --learning-rate and --epsilon."""
     for name, value in (("--grid", grid), ("--batch-sizes", batch_sizes)):
-        if value is not None:
+        if confirm is not None and value is not None:
             raise SpecError(f"--confirm and {name}: the one trains the winners of what was swept; ask for one of them")
-
-
-def _request(
-    sizes: str, rules: str | None, learning_rate: float | None, epsilon: float | None, *, half_life: bool, grid: Any
-) -> BatchRequest:
-    """Return what the options of --batch-sizes ask for."""
-    from epsgrid.errors import SpecError
-    from epsgrid.stages.batch_sizes import parse_sizes
-    from epsgrid.stages.batch_sweep import BatchRequest, parse_rules
-
-    if grid is not None:
+    if batch_sizes is not None and grid is not None:
         raise SpecError("--grid and --batch-sizes: the one trains a grid, the other one setting; ask for one of them")
-    for name, value in (("--learning-rate", learning_rate), ("--epsilon", epsilon)):
-        if value is not None and not 0 < value < math.inf:
-            raise SpecError(f"{name}: expected a positive finite number, got {value:g}")
-    return BatchRequest(
-        parse_sizes(sizes), parse_rules(rules or "sqrt,linear,none"), learning_rate, epsilon, half_life=half_life
+    options = zip(
+        ("--rules", "--learning-rate", "--epsilon", "--half-life"), (*with_batch_sizes, half_life or None), strict=True
     )
-
-
-def _need_batch_sizes(**options: Any) -> None:
-    """Refuse options that say nothing without --batch-sizes."""
-    from epsgrid.errors import SpecError
-
-    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]
-    if given:
+    given = [name for name, value in options if value is not None]
+    if batch_sizes is None and given:
         raise SpecError(f"{' and '.join(given)}: only used with --batch-sizes; a grid's values come from the spec")
 
 
-def shown(
-    asked: Asked,
-    work: Callable[[Callable[[SweepEvent], None], StopRequest], SweepSummary],
-    *,
-    json: bool,
-    quiet: bool,
+def _batch_request(
+    sizes: str, rules: str | None, learning_rate: float | None, epsilon: float | None, *, half_life: bool
+) -> BatchRequest:
+    """Return the request that the options of --batch-sizes describe."""
+    from epsgrid.stages.plans import BatchRequest, parse_rules
+    from epsgrid.stages.scale import parse_sizes
+
+    for name, value in (("--learning-rate", learning_rate), ("--epsilon", epsilon)):
+        if value is not None and not 0 < value < math.inf:
+            raise SpecError(f"{name}: expected a positive finite number, got {value:g}")
+    chosen = parse_rules(rules or "sqrt,linear,none")
+    return BatchRequest(parse_sizes(sizes), chosen, learning_rate, epsilon, half_life=half_life)
+
+
+def train(
+    asked: Asked, what: GridChoice | Planned, *, workers: int | None, fail_fast: bool, json: bool, quiet: bool
 ) -> ExitCode | None:
     """Sweep with its progress shown, print how it ended, and return the command's exit code."""
-    from epsgrid.cli.console import err, print_json
-    from epsgrid.cli.progress import sweep_shown
-    from epsgrid.cli.signals import Stop
+    from epsgrid.cli.console import hint, out, print_json
+    from epsgrid.cli.progress import Stop, sweep_shown
+    from epsgrid.selection.formatting import duration
+    from epsgrid.stages.sweep import sweep
 
-    say = lambda text: err().print(text)  # noqa: E731
-    with Stop(say) as stop, sweep_shown(asked.folder, quiet=quiet) as notify:
-        summary = work(notify, stop)
+    with Stop() as stop, sweep_shown(asked.folder, quiet=quiet) as notify:
+        summary = sweep(asked, what, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop)
     if json:
-        print_json(_summary_document(summary))
+        failures = [{"id": each.id, "error": each.error, "log": each.log} for each in summary.failures]
+        document = {
+            "experiment": str(summary.folder.root),
+            "complete": summary.complete,
+            "states": summary.counts,
+            "trained_now": summary.trained,
+            "seconds": summary.seconds,
+            "failures": failures,
+        }
+        print_json(document)
     else:
-        _print_summary(summary)
-    return stop.exit_code if not summary.complete and stop.exit_code else _exit_code(summary)
-
-
-def _exit_code(summary: SweepSummary) -> ExitCode:
-    return ExitCode.OK if summary.complete else ExitCode.TRIALS_FAILED
+        states = ", ".join(f"{count} {state}" for state, count in summary.counts.items())
+        trained = f"{summary.trained} trained now in {duration(summary.seconds)}"
+        out().print(f"{len(summary.states)} trials: {states}; {trained}")
+        for failure in summary.failures:
+            out().print(f"failed {failure.id}: {failure.error}\n  log: {failure.log}", markup=False)
+        then = "epsgrid report" if summary.complete else "epsgrid sweep (the same command trains what is missing)"
+        hint(f"Next: {then}")
+    if summary.complete:
+        return ExitCode.OK
+    return stop.exit_code or ExitCode.TRIALS_FAILED
 
 
 def _show_plan(planned: SweepPlan, *, json: bool) -> None:
-    from epsgrid.cli import tables
-    from epsgrid.cli.console import err, out, print_json
+    from epsgrid.cli.console import note, print_json
+    from epsgrid.cli.progress import plan_lines
+    from epsgrid.cli.tables import show, table
+    from epsgrid.selection.formatting import power
 
     if json:
-        print_json(_plan_document(planned))
+        document = {
+            "grids": {name: list(values) for name, values in planned.plan.epsilons.items()},
+            "trials": len(planned.states),
+            "finished": len(planned.states) - planned.to_run,
+            "to_run": planned.to_run,
+            "workers": planned.slots,
+            "estimated_seconds": planned.estimated_seconds,
+            "unknown": list(planned.unknown),
+            "warnings": list(planned.warnings),
+        }
+        print_json(document)
         return
     for sentence in planned.unknown:
-        err().print(f"Note: {sentence}", style="yellow")
-    out().print(tables.plan(planned))
-    for line in tables.plan_lines(planned):
-        out().print(line)
-
-
-def _plan_document(planned: SweepPlan) -> dict[str, Any]:
-    return {
-        "version": 1,
-        "grids": {name: list(values) for name, values in planned.plan.epsilons.items()},
-        "trials": len(planned.states),
-        "finished": len(planned.states) - planned.to_run,
-        "to_run": planned.to_run,
-        "workers": planned.slots,
-        "estimated_seconds": planned.estimated_seconds,
-        "unknown": list(planned.unknown),
-        "warnings": list(planned.warnings),
-    }
-
-
-def _summary_document(summary: SweepSummary) -> dict[str, Any]:
-    return {
-        "version": 1,
-        "experiment": str(summary.folder.root),
-        "complete": summary.complete,
-        "states": summary.counts,
-        "trained_now": summary.trained,
-        "seconds": summary.seconds,
-        "failures": [{"id": failure.id, "error": failure.error, "log": failure.log} for failure in summary.failures],
-    }
-
-
-def _print_summary(summary: SweepSummary) -> None:
-    from epsgrid.cli import tables
-    from epsgrid.cli.console import err, out
-
-    for line in tables.summary_lines(summary):
-        out().print(line)
-    hint = "epsgrid report" if summary.complete else "epsgrid sweep (the same command trains what is missing)"
-    err().print(f"Next: {hint}", style="dim")
+        note(sentence)
+    rows = []
+    for name, epsilons in planned.plan.epsilons.items():
+        members = [trial for trial in planned.plan.trials if name in trial.grids]
+        finished = sum(planned.states[trial.id] in planned.settled for trial in members)
+        shown = f"{power(epsilons[0])} … {power(epsilons[-1])}" if epsilons else "no epsilon"
+        rows.append((name, shown, *map(str, (len(epsilons), len(members), finished, len(members) - finished))))
+    show(table(("grid", "epsilon", "values", "trials", "finished", "to run"), rows, (0, 1)), *plan_lines(planned))

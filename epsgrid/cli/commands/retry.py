@@ -1,0 +1,69 @@
+"""`epsgrid retry WHICH...` and `epsgrid forget WHICH...`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from epsgrid.cli.options import RUNS, JsonOption, OutOption, QuietOption, RunsOption, WorkersOption
+from epsgrid.errors import ExitCode
+
+_WhichArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="WHICH...",
+        help="failed, diverged, pruned, interrupted, or ids of trials; the beginning of an id will do.",
+    ),
+]
+
+
+def retry(
+    which: _WhichArgument,
+    workers: WorkersOption = None,
+    out: OutOption = None,
+    runs: RunsOption = RUNS,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> ExitCode | None:
+    """Train chosen trials of the latest experiment again, and no others.
+
+    Trials that failed, were interrupted or pruned continue from their checkpoint, pruned ones to their end. Trials that
+    have a result, diverged or done, are archived in the experiment's folder aside/, and start over.
+    """
+    from epsgrid.cli.commands.sweep import train
+    from epsgrid.cli.console import hint
+    from epsgrid.stages import experiment, plans
+
+    asked = experiment.resolve(None, out, (), runs)
+    ids = plans.chosen(asked.folder, which)
+    if not ids and not json:
+        hint(f"Nothing to do: no trial is {' or '.join(which)}.")
+        return None
+    for place in plans.start_over(asked.folder, ids):
+        hint(f"archived: {place}")
+    return train(asked, plans.plan_again(asked, ids), workers=workers, fail_fast=False, json=json, quiet=quiet)
+
+
+def forget(
+    which: _WhichArgument,
+    out: OutOption = None,
+    runs: RunsOption = RUNS,
+    json: JsonOption = False,
+) -> None:
+    """Archive chosen trials of the latest experiment, so that the next sweep trains them again.
+
+    Their folders move to the experiment's folder aside/ and can be moved back; nothing is deleted.
+    """
+    from epsgrid.cli.console import hint, print_json
+    from epsgrid.cli.tables import show
+    from epsgrid.stages import plans
+    from epsgrid.store.latest import find
+
+    folder = find(out, runs)
+    places = plans.archive(folder, plans.chosen(folder, which))
+    if json:
+        print_json({"experiment": str(folder.root), "aside": [str(place) for place in places]})
+        return
+    show(*(f"archived: {place}" for place in places))
+    hint("Next: epsgrid sweep (trains them again)" if places else "Nothing to do: nothing is stored of these trials.")

@@ -1,0 +1,364 @@
+"""Plans for a sweep that are not grids: winners on fresh seeds, one setting at other batch sizes, chosen trials again.
+
+Fresh seeds count from 10,000, and none is taken that a grid has used or the spec names, so that no winner owes its lead
+to the seeds that chose it. A setting is scaled to other batch sizes by several rules; all its trials train the same
+number of epochs with the same seeds. Where trials agree with those of a grid they are the same trials, since a trial's
+id depends only on what can change its numbers.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from epsgrid import optimizers
+from epsgrid.errors import DataError, ScalingError, SpecError, StoreError
+from epsgrid.grids._plan import REFERENCE, Plan
+from epsgrid.numerics.scaling import RULES, Rule, is_square_root
+from epsgrid.plugins import nearest
+from epsgrid.selection.best import best_rows
+from epsgrid.selection.cells import DEFAULT, Cell, best, of_grid, read_cells, read_metric
+from epsgrid.selection.formatting import count, power
+from epsgrid.selection.load import load_experiment
+from epsgrid.spec.model import Spec
+from epsgrid.spec.trial import Trial, trial_identity
+from epsgrid.stages.experiment import Asked, prepare_data
+from epsgrid.stages.scale import scaled_spec, with_base
+from epsgrid.stages.sweep import Planned, plan_sweep, swept
+from epsgrid.store import cells as stored_cells
+from epsgrid.store.cells import asked_cells, meant
+from epsgrid.store.paths import ExperimentFolder
+from epsgrid.store.pruning import unprune
+from epsgrid.store.records import BatchesRecord, ConfirmRecord
+from epsgrid.store.state import trial_state
+
+FIRST_FRESH_SEED = 10_000
+BASE = "base"
+"""The rule of the trials at the spec's own batch size."""
+BY_STATE = ("failed", "diverged", "pruned", "interrupted")
+"""The states by which trials can be named together."""
+_LEAST_PREFIX = 4
+_NOT_TRAINING = ("training.batch_size", "sweep.", "probe.", "observe.")
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """One setting to train at several batch sizes.
+
+    Attributes:
+        sizes: batch sizes; the spec's own need not be among them.
+        rules: how to scale the setting.
+        learning_rate: of the setting; None means the best one found, see `base_setting`.
+        epsilon: in the optimizer's own ε; None as for the learning rate.
+        half_life: scale decays as β^κ, which is possible at every κ.
+    """
+
+    sizes: tuple[int, ...]
+    rules: tuple[Rule, ...]
+    learning_rate: float | None = None
+    epsilon: float | None = None
+    half_life: bool = False
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A learning rate and an ε; `origin` describes how they were chosen."""
+
+    learning_rate: float
+    epsilon: float | None
+    origin: str
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A setting as a rule scales it to a batch size."""
+
+    batch_size: int
+    rule: str
+    spec: Spec
+    learning_rate: float
+    epsilon: float | None
+    changes: str = ""
+
+    @property
+    def label(self) -> str:
+        return f"batch {self.batch_size}, {self.rule}"
+
+
+def plan_confirm(asked: Asked, seeds: int) -> Planned:
+    """Plan the best cell of each grid and of the default ε on fresh seeds, without writing or importing torch.
+
+    Args:
+        asked: the spec and its folder.
+        seeds: number of fresh seeds, ≥ 1.
+
+    Raises:
+        StoreError: nothing was swept, or no cell can be chosen yet.
+        DataError: the data are missing or damaged.
+    """
+    stored = load_experiment(asked.folder)
+    cells = read_cells(stored)
+    rows = best_rows(stored, cells, read_metric(stored))
+    choices = {row.name: row.choice for row in rows if row.is_grid or row.name == DEFAULT}
+    winners: dict[tuple[float, float | None], tuple[Cell, tuple[str, ...]]] = {}
+    for name, choice in choices.items():
+        if (cell := choice.cell) is not None:
+            place = (cell.learning_rate, cell.epsilon)
+            winners[place] = (cell, (*(winners[place][1] if place in winners else ()), name))
+    if stored.grid is None or not winners:
+        why = "; ".join(f"{'default ε' if name == DEFAULT else name}: {each.unknown}" for name, each in choices.items())
+        why = why or "nothing was swept here yet; `epsgrid sweep` does it"
+        raise StoreError(f"--confirm: there is no winner to train on fresh seeds: {why}")
+    chosen = {name: choice for name, choice in choices.items() if choice.cell is not None}
+    used = sorted({trial.seed for cell in cells for trial in cell.trials})
+    taken = {*used, *asked.spec.sweep.seeds}
+    fresh = tuple(itertools.islice((seed for seed in itertools.count(FIRST_FRESH_SEED) if seed not in taken), seeds))
+    checksum = prepare_data(asked.spec).checksum
+    trials = tuple(
+        _trial(asked.spec, checksum, cell.trained_rate, cell.epsilon, seed, names, cell.learning_rate)
+        for seed in fresh
+        for cell, names in winners.values()
+    )
+    record = ConfirmRecord(
+        optimizer=asked.spec.optimizer.name,
+        seeds=fresh,
+        cells=trials,
+        selection=asked.spec.training.selection,
+        selection_seeds=tuple(used),
+        chosen_from={name: choice.candidates for name, choice in chosen.items()},
+        grid_checksum=stored.grid.checksum,
+    )
+    notes = [f"{', '.join(names)}: {cell.words}" for cell, names in winners.values()]
+    notes += [
+        f"{choice.incomplete} of {count(choice.candidates, 'cell')} of {name} lack trials, so that another may win yet"
+        for name, choice in chosen.items()
+        if choice.incomplete
+    ]
+    epsilons = {name: (cell.epsilon,) if cell.epsilon else () for cell, names in winners.values() for name in names}
+    return Planned(Plan(epsilons, trials), record, tuple(notes))
+
+
+def parse_rules(text: str) -> tuple[Rule, ...]:
+    """Return the rules that a list such as "sqrt,linear,none" names, each once.
+
+    Raises:
+        SpecError: one of them is not a rule.
+    """
+    names = [part.strip() for part in text.split(",")]
+    if unknown := [name for name in names if name not in RULES]:
+        raise SpecError(f"--rules: there is no rule {unknown[0]!r}; expected some of {', '.join(RULES)}")
+    return tuple(cast(Rule, name) for name in dict.fromkeys(names))
+
+
+def plan_batches(asked: Asked, request: BatchRequest) -> Planned:
+    """Plan one setting at several batch sizes, without writing or importing torch.
+
+    Args:
+        asked: the spec and its folder.
+        request: the setting, the sizes and the rules.
+
+    Raises:
+        SpecError: there is only one batch size, one larger than the data, or an ε for an optimizer that has none.
+        ScalingError: no rule reaches any of the sizes.
+    """
+    spec, unknown, data = asked.spec, [], None
+    try:
+        data = prepare_data(spec)
+    except DataError as error:
+        unknown.append(f"the data are not ready, so all trials count as to run: {error}")
+    own_size = spec.training.batch_size
+    sizes = with_base(request.sizes, own_size, data)
+    setting = base_setting(asked, request)
+    points, skipped = [_point(spec, setting, own_size, BASE)], {}
+    for size, rule in itertools.product([size for size in sizes if size != own_size], request.rules):
+        name = f"{rule}, half-life" if request.half_life and is_square_root(rule) else rule
+        try:
+            points.append(_point(spec, setting, size, name))
+        except ScalingError as error:
+            skipped[f"batch {size}, {name}"] = str(error)
+    if len(points) < 2:
+        raise ScalingError("none of the rules reaches any of these batch sizes:\n  " + "\n  ".join(skipped.values()))
+    trials: dict[str, Trial] = {}
+    cells = []
+    for seed, point in itertools.product(spec.sweep.seeds, points):
+        trial = _point_trial(point, data.checksum if data else "", seed)
+        grids = trials[trial.id].grids if trial.id in trials else ()
+        trials[trial.id] = replace(trial, grids=tuple(dict.fromkeys((*grids, *trial.grids))))
+        cells.append(replace(trial, batch_size=point.batch_size, rule=point.rule))
+    record = BatchesRecord(
+        base_batch_size=own_size,
+        learning_rate=setting.learning_rate,
+        epsilon=setting.epsilon,
+        origin=setting.origin,
+        cells=tuple(cells),
+        changes={point.label: point.changes for point in points if point.changes},
+        skipped=skipped,
+    )
+    words = f"lr {power(setting.learning_rate)}" + ("" if setting.epsilon is None else f", ε {power(setting.epsilon)}")
+    notes = [f"{words}, {setting.origin}, is scaled from batch {own_size}", *unknown]
+    notes += [f"{label} is left out: {why}" for label, why in skipped.items()]
+    epsilons = {point.label: () if point.epsilon is None else (point.epsilon,) for point in points}
+    return Planned(Plan(epsilons, tuple(trials.values())), _joined(record, asked.folder), tuple(notes))
+
+
+def base_setting(asked: Asked, request: BatchRequest) -> Setting:
+    """Return the setting to scale: the one asked for, completed from the best cell of the narrowed grid.
+
+    Where the narrowed grid has no complete cell, the default ε and the first learning rate take its place.
+
+    Raises:
+        SpecError: an ε is asked for and the optimizer has none.
+    """
+    spec, rate, epsilon = asked.spec, request.learning_rate, request.epsilon
+    has_epsilon = optimizers.load(spec.optimizer.name).HAS_EPSILON
+    if epsilon is not None and not has_epsilon:
+        raise SpecError(f"--epsilon: optimizer {spec.optimizer.name!r} has no epsilon; leave it out")
+    if rate is not None and (epsilon is not None or not has_epsilon):
+        return Setting(rate, epsilon, "as asked for")
+    found = Setting(
+        spec.sweep.learning_rates[0],
+        spec.sweep.default_epsilon if has_epsilon else None,
+        "the default ε and the first learning rate, for no narrowed grid has a complete cell"
+        if has_epsilon
+        else "the first learning rate, for none was swept",
+    )
+    if asked.folder.grid_json.exists():
+        stored, grid = load_experiment(asked.folder), "narrowed" if has_epsilon else REFERENCE
+        choice = best(of_grid(grid, read_cells(stored)), read_metric(stored))
+        if choice.cell is not None:
+            lacking = f", of which {choice.incomplete} cells lack trials" if choice.incomplete else ""
+            found = Setting(choice.cell.trained_rate, choice.cell.epsilon, f"the best of the {grid} grid{lacking}")
+    if epsilon is not None:
+        return replace(found, epsilon=epsilon, origin=f"with the ε asked for; otherwise {found.origin}")
+    if rate is not None:
+        return replace(found, learning_rate=rate, origin=f"with the learning rate asked for; otherwise {found.origin}")
+    return found
+
+
+def chosen(folder: ExperimentFolder, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the ids of the trials that a user names.
+
+    Args:
+        folder: the experiment's folder.
+        names: each a state of `BY_STATE`, which means all trials in it, a trial's id, or at least four digits with
+            which only one id begins.
+
+    Raises:
+        StoreError: nothing was swept here, or a name means no trial or several.
+    """
+    ids = [cell.id for cell in asked_cells(folder)]
+    if not ids:
+        raise StoreError(f"{folder.root}: nothing was swept here yet; `epsgrid sweep` does it")
+    states = {trial: trial_state(folder.trial(trial)) for trial in ids} if set(names) & set(BY_STATE) else {}
+    found: list[str] = []
+    for name in names:
+        if name in BY_STATE:
+            found += [trial for trial, state in states.items() if state == name]
+            continue
+        fitting = meant(ids, name, least=_LEAST_PREFIX)
+        if len(fitting) > 1:
+            raise StoreError(f"{name!r} is the beginning of several trials: {', '.join(fitting)}; give more digits")
+        if not fitting:
+            close = nearest(name, (*BY_STATE, *ids))
+            hint = f"did you mean {close!r}?" if close else f"expected {', '.join(BY_STATE)} or a trial's id"
+            raise StoreError(f"no trial {name!r} here; {hint} `epsgrid status --trials` lists all ids")
+        found += fitting
+    return tuple(dict.fromkeys(found))
+
+
+def archive(folder: ExperimentFolder, ids: Sequence[str]) -> tuple[Path, ...]:
+    """Move the folders of trials out of the way, so that the next sweep trains them again; return the new places.
+
+    Raises:
+        StoreError: one of them is being trained; those before it have been moved.
+    """
+    return tuple(stored_cells.archive(folder, trial) for trial in ids if folder.trial(trial).path.is_dir())
+
+
+def start_over(folder: ExperimentFolder, ids: Sequence[str]) -> tuple[Path, ...]:
+    """Archive the trials that have a result; let the others continue from their checkpoints, to their end."""
+    for trial in ids:
+        unprune(folder.trial(trial))
+    return archive(folder, [trial for trial in ids if folder.trial(trial).result_json.exists()])
+
+
+def plan_again(asked: Asked, ids: Sequence[str]) -> Planned:
+    """Plan chosen trials and no others: of the grids, of winners on fresh seeds, or of other batch sizes.
+
+    Raises:
+        StoreError, DataError: see `epsgrid.stages.sweep.sweep`.
+    """
+    folder, spec, checksum = asked.folder, asked.spec, prepare_data(asked.spec).checksum
+    trials: list[Trial] = []
+    if folder.batches_json.exists():
+        batches = BatchesRecord.read(folder.batches_json)
+        setting = Setting(batches.learning_rate, batches.epsilon, batches.origin)
+        for cell in batches.cells:
+            if cell.id in ids:
+                point = _point(spec, setting, cell.batch_size, cell.rule)
+                trials.append(_point_trial(point, checksum, cell.seed))
+    if folder.confirm_json.exists():
+        trials += [
+            _trial(spec, checksum, cell.learning_rate, cell.epsilon, cell.seed, cell.grids, cell.grid_rate)
+            for cell in ConfirmRecord.read(folder.confirm_json).cells
+        ]
+    if folder.grid_json.exists():
+        trials += plan_sweep(asked, swept(folder), None).plan.trials
+    by_id = {trial.id: trial for trial in trials}
+    return Planned(Plan({}, tuple(by_id[trial] for trial in ids if trial in by_id)), may_prune=True)
+
+
+def _trial(
+    spec: Spec,
+    checksum: str,
+    rate: float,
+    epsilon: float | None,
+    seed: int,
+    grids: tuple[str, ...],
+    grid_rate: float | None = None,
+) -> Trial:
+    return Trial.of(trial_identity(spec, checksum, rate, epsilon, seed), grids, grid_rate)
+
+
+def _point_trial(point: _Point, checksum: str, seed: int) -> Trial:
+    return _trial(point.spec, checksum, point.learning_rate, point.epsilon, seed, (point.label,))
+
+
+def _point(spec: Spec, setting: Setting, size: int, name: str) -> _Point:
+    """Return a setting as a rule scales it; the half-life form of a rule counts as another rule.
+
+    Raises:
+        ScalingError: the rule does not reach the batch size.
+    """
+    if name == BASE:
+        return _Point(size, BASE, spec, setting.learning_rate, setting.epsilon)
+    default = setting.epsilon or spec.sweep.default_epsilon
+    update = {"learning_rates": (setting.learning_rate,), "default_epsilon": default}
+    one_point = spec.model_copy(update={"sweep": spec.sweep.model_copy(update=update)})
+    rule, _, form = name.partition(", ")
+    scaled = scaled_spec(one_point, size, cast(Rule, rule), half_life=bool(form))
+    changed = [f"{each.path} {each.after}" for each in scaled.changes if not each.path.startswith(_NOT_TRAINING)]
+    sweep = scaled.spec.sweep
+    epsilon = None if setting.epsilon is None else sweep.default_epsilon
+    return _Point(size, name, scaled.spec, sweep.learning_rates[0], epsilon, ", ".join(changed))
+
+
+def _joined(record: BatchesRecord, folder: ExperimentFolder) -> BatchesRecord:
+    """Return a record together with the stored trials of the same setting; those of another setting are dropped."""
+    if not folder.batches_json.exists():
+        return record
+    before = BatchesRecord.read(folder.batches_json)
+    settings = [(each.base_batch_size, each.learning_rate, each.epsilon) for each in (before, record)]
+    base_ids = {cell.id for cell in record.cells if cell.rule == BASE}
+    if settings[0] != settings[1] or not base_ids & {cell.id for cell in before.cells}:
+        return record
+    kept = {(cell.batch_size, cell.rule, cell.seed): cell for cell in (*before.cells, *record.cells)}
+    return replace(
+        record,
+        cells=tuple(kept.values()),
+        changes={**before.changes, **record.changes},
+        skipped={**before.skipped, **record.skipped},
+    )

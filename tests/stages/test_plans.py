@@ -1,0 +1,317 @@
+"""Plans that are not grids: winners on fresh seeds, one setting at other batch sizes, chosen trials again."""
+
+from dataclasses import replace
+
+import pytest
+
+from epsgrid.errors import ScalingError, SpecError, StoreError
+from epsgrid.report.compare import compare
+from epsgrid.report.text.render import tables
+from epsgrid.selection.load import load_experiment
+from epsgrid.spec.trial import trial_id, trial_identity
+from epsgrid.stages import sweep as sweep_stage
+from epsgrid.stages.experiment import enter, prepare_data
+from epsgrid.stages.plans import (
+    FIRST_FRESH_SEED,
+    BatchRequest,
+    archive,
+    base_setting,
+    chosen,
+    parse_rules,
+    plan_again,
+    plan_batches,
+    plan_confirm,
+    start_over,
+)
+from epsgrid.stages.status import status
+from epsgrid.stages.sweep import plan_sweep
+from epsgrid.stages.sweep import swept as swept_grids
+from epsgrid.store.lease import Lease
+from epsgrid.store.records import BatchesRecord, ConfirmRecord, GridRecord, TrialFailure, TrialResult
+from tests.report.simulate import peaked, simulate
+from tests.stages.conftest import StopAtOnce, train
+
+ALL = ("sqrt", "sqrt-keep-epsilon", "linear", "none")
+AT = {"learning_rate": 1e-2, "epsilon": 1e-8}
+
+
+def ids_of(asked):
+    return [cell.id for cell, _ in status(asked.folder).cells]
+
+
+def result(asked, trial):
+    return TrialResult.read(asked.folder.trial(trial).result_json)
+
+
+def diverge(asked, trial):
+    replace(result(asked, trial), state="diverged", reason="loss is NaN").write(asked.folder.trial(trial).result_json)
+
+
+def trials_of(planned, label):
+    return [trial for trial in planned.plan.trials if label in trial.grids]
+
+
+def test_nothing_can_be_chosen_before_a_sweep(asked):
+    for call in (lambda: chosen(asked.folder, ["failed"]), lambda: swept_grids(asked.folder)):
+        with pytest.raises(StoreError, match="nothing was swept here yet"):
+            call()
+
+
+def test_trials_are_chosen_by_state_by_id_and_by_its_beginning(swept):
+    ids = ids_of(swept)
+    diverge(swept, ids[3])
+    assert chosen(swept.folder, ["failed"]) == ()
+    assert chosen(swept.folder, [ids[5], ids[1][:12], "diverged", ids[5]]) == (ids[5], ids[1], ids[3])
+    with pytest.raises(StoreError, match="no trial 'divergd' here; did you mean 'diverged'"):
+        chosen(swept.folder, ["divergd"])
+    with pytest.raises(StoreError, match="no trial 'zzzzzzzz' here; expected failed, diverged, pruned, interrupted or"):
+        chosen(swept.folder, ["zzzzzzzz"])
+    record = GridRecord.read(swept.folder.grid_json)
+    twin = replace(record.cells[0], id=ids[0][:8] + "0" * 8)
+    replace(record, cells=(*record.cells, twin)).write(swept.folder.grid_json)
+    with pytest.raises(StoreError, match=r"the beginning of several trials: .*; give more digits"):
+        chosen(swept.folder, [ids[0][:8]])
+
+
+def test_an_archived_trial_is_kept_whole_and_trained_again_to_the_same_bits(swept):
+    trial = ids_of(swept)[0]
+    folder = swept.folder.trial(trial)
+    before = {path.name: path.read_bytes() for path in folder.path.iterdir() if path.is_file()}
+    (place,) = archive(swept.folder, [trial])
+    assert place == swept.folder.aside_dir / f"{trial}-1"
+    assert {path.name: path.read_bytes() for path in place.iterdir() if path.is_file()} == before
+    assert status(swept.folder).states["pending"] == 1
+    assert train(swept, swept_grids(swept.folder)).trained == 1
+    old, new = TrialResult.read(place / "result.json"), result(swept, trial)
+    assert (old.validation, old.test) == (new.validation, new.test)
+    lease = Lease.take(folder.lease)
+    assert lease is not None
+    with pytest.raises(StoreError, match=f"trial {trial} is being trained"):
+        archive(swept.folder, [trial])
+    lease.release()
+    (second,) = archive(swept.folder, [trial])
+    assert second.name == f"{trial}-2"
+
+
+def test_retrying_starts_finished_trials_over_and_leaves_failed_ones_where_they_are(swept):
+    ids = ids_of(swept)
+    diverge(swept, ids[0])
+    failed = swept.folder.trial(ids[1])
+    failed.result_json.unlink()
+    TrialFailure(ids[1], "ValueError: no", "", str(failed.log), 1, "2026-01-01T00:00:00+00:00").write(
+        failed.failure_json
+    )
+    failed.checkpoint.touch()
+    picked = chosen(swept.folder, ["failed", "diverged"])
+    assert picked == (ids[1], ids[0])
+    assert [place.name for place in start_over(swept.folder, picked)] == [f"{ids[0]}-1"]
+    assert failed.checkpoint.exists()
+
+
+def test_a_sweep_of_chosen_trials_trains_no_others(swept):
+    ids = ids_of(swept)
+    archive(swept.folder, ids[:3])
+    summary = train(swept, plan_again(swept, [ids[0]]))
+    assert (summary.trained, summary.counts) == (1, {"done": 1})
+    assert status(swept.folder).states["pending"] == 2
+    assert len(status(swept.folder).cells) == 13, "the record of the grid still holds all trials"
+
+
+def test_winners_are_trained_on_fresh_seeds_and_more_seeds_add_only_theirs(swept):
+    grid, before = GridRecord.read(swept.folder.grid_json), compare(load_experiment(swept.folder))
+    assert plan_sweep(swept, plan_confirm(swept, 2), 1).to_run == 4
+    assert not swept.folder.confirm_json.exists()
+    assert [train(swept, plan_confirm(swept, seeds)).trained for seeds in (1, 2)] == [2, 2]
+    record = ConfirmRecord.read(swept.folder.confirm_json)
+    assert record.seeds == (FIRST_FRESH_SEED, FIRST_FRESH_SEED + 1)
+    assert (record.selection_seeds, record.chosen_from) == ((0,), {"conventional": 13, "default": 1})
+    assert record.grid_checksum == grid.checksum
+    best = before.best_of("conventional").choice.cell
+    assert {name: cell.epsilon for cell in record.cells for name in cell.grids} == {
+        "conventional": best.epsilon,
+        "default": 1e-8,
+    }
+    after = compare(load_experiment(swept.folder))
+    assert (after.cells, after.best, after.regret) == (before.cells, before.best, before.regret)
+    assert not any("belong to no grid" in note for note in after.notes)
+    found = after.confirmed
+    assert found.seeds == record.seeds and found.notes == ()
+    assert all(row.is_current and row.cell.tally.done == 2 for row in found.rows)
+    assert "Confirmed on 2 fresh seeds" in [table.title for table in tables(after)]
+    planned = plan_confirm(swept.with_sweep(seeds=(0, FIRST_FRESH_SEED)), 2)
+    assert planned.record.seeds == (FIRST_FRESH_SEED + 1, FIRST_FRESH_SEED + 2), "a seed of the spec is not fresh"
+
+    victim = record.cells[0].id
+    seen = status(swept.folder)
+    assert seen.states["done"] == seen.total == 17
+    assert seen.grids["default, confirmed"]["done"] == 2
+    score = result(swept, victim).test
+    start_over(swept.folder, chosen(swept.folder, [victim]))
+    assert not swept.folder.trial(victim).result_json.exists()
+    done = train(swept, plan_again(swept, [victim]))
+    assert (done.trained, done.states) == (1, {victim: "done"})
+    assert result(swept, victim).test == score
+
+
+def test_without_a_finished_sweep_there_is_no_winner_and_it_says_why(asked):
+    with pytest.raises(StoreError, match="no experiment here"):
+        plan_confirm(asked, 2)
+    enter(asked, prepare_data(asked.spec))
+    with pytest.raises(StoreError, match=r"--confirm: there is no winner.*nothing was swept here yet; `epsgrid sweep`"):
+        plan_confirm(asked, 2)
+    train(asked, stop=StopAtOnce())
+    with pytest.raises(StoreError, match=r"no winner.*conventional: none of 13 cells has a result for every seed"):
+        plan_confirm(asked, 2)
+
+
+def test_each_rule_scales_the_setting_as_published(asking):
+    planned = plan_batches(asking("sweep.seeds=[3,1]"), BatchRequest((64, 1024), ALL, **AT))
+    assert len(planned.plan.trials) == 2 * (1 + 2 * 4)
+    assert [trial.seed for trial in planned.plan.trials] == [3] * 9 + [1] * 9
+    assert planned.plan.trials[0].grids == ("batch 256, base",)
+    (found,) = {(trial.learning_rate, trial.epsilon) for trial in trials_of(planned, "batch 1024, sqrt")}
+    assert found == (2e-2, 5e-9)
+    for trial in trials_of(planned, "batch 1024, sqrt"):
+        assert trial.identity["optimizer"]["betas"] == [0.6, 0.996]
+        assert trial.identity["training"]["batch_size"] == 1024
+        assert trial.identity["training"]["epochs"] == 1
+    expected = {"sqrt": (5e-3, 2e-8), "sqrt-keep-epsilon": (5e-3, 1e-8), "linear": (2.5e-3, 1e-8), "none": (1e-2, 1e-8)}
+    for rule, point in expected.items():
+        assert {(t.learning_rate, t.epsilon) for t in trials_of(planned, f"batch 64, {rule}")} == {point}
+    assert planned.record.changes["batch 1024, sqrt"] == "optimizer.betas [0.6, 0.996]"
+    assert "batch 1024, none" not in planned.record.changes
+
+
+def test_trials_are_shared_with_the_grid_and_among_rules_that_agree(asking):
+    asked = asking()
+    (base,) = trials_of(plan_batches(asked, BatchRequest((64,), ("sqrt",), **AT)), "batch 256, base")
+    assert base.id == trial_id(trial_identity(asked.spec, prepare_data(asked.spec).checksum, 1e-2, 1e-8, 0))
+    # AdaBelief adds ε to v in place, where the rule leaves it: to forget it costs nothing.
+    planned = plan_batches(asking("optimizer=adabelief"), BatchRequest((64,), ("sqrt", "sqrt-keep-epsilon"), **AT))
+    assert trials_of(planned, "batch 64, sqrt") == trials_of(planned, "batch 64, sqrt-keep-epsilon")
+    assert (len(planned.record.cells), len(planned.plan.trials)) == (3, 2)
+
+
+def test_a_size_that_a_rule_does_not_reach_is_left_out_unless_nothing_remains(asking):
+    asked = asking("training.batch_size=32")
+    planned = plan_batches(asked, BatchRequest((64, 1024), ("sqrt", "none"), **AT))
+    assert set(planned.record.skipped) == {"batch 1024, sqrt"}
+    assert any("batch 1024, sqrt is left out" in note and "κ" in note for note in planned.notes)
+    assert not trials_of(planned, "batch 1024, sqrt")
+    assert trials_of(planned, "batch 1024, none")
+    with pytest.raises(ScalingError, match="none of the rules reaches any of these batch sizes"):
+        plan_batches(asked, BatchRequest((1024,), ("sqrt", "sqrt-keep-epsilon"), **AT))
+    (half_life,) = trials_of(
+        plan_batches(asked, BatchRequest((1024,), ("sqrt",), half_life=True, **AT)), "batch 1024, sqrt, half-life"
+    )
+    assert half_life.identity["optimizer"]["betas"] == pytest.approx([0.9**32, 0.999**32])
+
+
+def test_the_setting_is_the_default_until_a_narrowed_grid_has_a_best(asking, tmp_path):
+    asked = asking("sweep.learning_rates=[1e-3,1e-2]")
+
+    def setting(**options):
+        found = base_setting(asked, BatchRequest((64,), ("sqrt",), **options))
+        return found.learning_rate, found.epsilon, found.origin
+
+    default = "the default ε and the first learning rate, for no narrowed grid has a complete cell"
+    assert setting() == (1e-3, 1e-8, default)
+    assert setting(epsilon=1e-3) == (1e-3, 1e-3, f"with the ε asked for; otherwise {default}")
+    assert setting(learning_rate=0.5)[:2] == (0.5, 1e-8)
+    assert setting(learning_rate=0.5, epsilon=1e-3) == (0.5, 1e-3, "as asked for")
+    asked = replace(asked, folder=simulate(tmp_path / "swept", peaked(best=1e-3)).folder)
+    assert setting() == (1e-3, 1e-3, "the best of the narrowed grid")
+
+
+def test_an_optimizer_without_epsilon_goes_by_the_linear_rule(asking):
+    asked = asking("optimizer=sgdm")
+    planned = plan_batches(asked, BatchRequest((64,), ("linear", "sqrt"), learning_rate=0.1))
+    (there,) = trials_of(planned, "batch 64, linear")
+    assert (there.learning_rate, there.epsilon) == (0.025, None)
+    assert set(planned.record.skipped) == {"batch 64, sqrt"}
+    with pytest.raises(SpecError, match="--epsilon: optimizer 'sgdm' has no epsilon"):
+        plan_batches(asked, BatchRequest((64,), ("linear",), epsilon=1e-3))
+
+
+def test_trials_train_at_their_own_batch_size_and_are_found_again(asking):
+    asked = asking()
+    request = BatchRequest((512,), ("sqrt", "none"), **AT)
+    first = train(asked, plan_batches(asked, request))
+    assert (first.trained, first.complete) == (3, True)
+    cells = BatchesRecord.read(asked.folder.batches_json).cells
+    steps = {(cell.batch_size, cell.rule): result(asked, cell.id).steps for cell in cells}
+    assert steps == {(256, "base"): 5, (512, "sqrt"): 3, (512, "none"): 3}
+    assert plan_sweep(asked, plan_batches(asked, request), 1).to_run == 0
+    assert train(asked, plan_batches(asked, BatchRequest((512, 128), ("linear",), **AT))).trained == 2
+    cells = BatchesRecord.read(asked.folder.batches_json).cells
+    assert {(cell.batch_size, cell.rule) for cell in cells} == {*steps, (128, "linear"), (512, "linear")}
+    stored = load_experiment(asked.folder)
+    assert (stored.grid, stored.strays, dict(stored.states)) == (None, (), {})
+
+    seen = status(asked.folder)
+    assert (seen.total, seen.finished) == (5, 5)
+    train(asked, "default")  # the very trial of the base
+    seen = status(asked.folder)
+    assert (seen.total, "default" in seen.grids) == (5, True)
+    scaled = next(cell.id for cell, _ in seen.cells if cell.grids == ("batch 512, sqrt",))
+    before = result(asked, scaled).test
+    ids = chosen(asked.folder, [scaled])
+    start_over(asked.folder, ids)
+    again = train(asked, plan_again(asked, ids))
+    assert (again.trained, list(again.states)) == (1, [scaled])
+    assert result(asked, scaled).test == before
+
+    other = BatchRequest((512,), ("none",), learning_rate=2e-2, epsilon=1e-8)
+    train(asked, plan_batches(asked, other), stop=StopAtOnce())
+    assert {cell.learning_rate for cell in BatchesRecord.read(asked.folder.batches_json).cells} == {2e-2}
+
+
+def test_a_trial_trains_with_its_own_decays(asking, monkeypatch):
+    from epsgrid import worker
+
+    betas = {}
+
+    def run_trial(spec, trial, *rest, **options):
+        betas[trial.id] = spec.optimizer.betas
+        raise RuntimeError("seen enough")
+
+    monkeypatch.setattr(worker, "run_trial", run_trial)
+    asked = asking("execution.retries=0")
+    planned = plan_batches(asked, BatchRequest((512,), ("sqrt",), **AT))
+    train(asked, planned)
+    (scaled,), (base,) = trials_of(planned, "batch 512, sqrt"), trials_of(planned, "batch 256, base")
+    assert betas == {scaled.id: (0.8, 0.998), base.id: (0.9, 0.999)}
+
+
+def test_trials_that_are_compared_as_a_whole_are_not_pruned(asking, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        sweep_stage, "train_planned", lambda asked, plan, **options: seen.append(asked.spec.sweep.prune)
+    )
+    asked = asking("sweep.prune={}")
+    assert asked.spec.sweep.prune is not None
+    planned = plan_batches(asked, BatchRequest((512,), ("sqrt",), **AT))
+    train(asked, planned)
+    train(asked, plan_again(asked, []))
+    assert seen == [None, asked.spec.sweep.prune]
+
+
+def test_half_life_trials_are_planned_again_as_they_were(asked):
+    for half_life in (False, True):
+        request = BatchRequest((512,), ("sqrt",), half_life=half_life, **AT)
+        train(asked, plan_batches(asked, request), stop=StopAtOnce())
+    ids = {cell.id for cell in BatchesRecord.read(asked.folder.batches_json).cells}
+    assert len(ids) == 3
+    assert {trial.id for trial in plan_again(asked, tuple(ids)).plan.trials} == ids
+
+
+def test_a_dry_run_without_data_says_so(asking):
+    planned = plan_batches(asking("task={name: cifar10, root: nowhere}"), BatchRequest((64,), ("sqrt",), **AT))
+    assert any("the data are not ready" in note for note in planned.notes)
+    assert len(planned.plan.trials) == 2
+
+
+def test_rules_are_a_list_of_known_ones():
+    assert parse_rules("linear, sqrt,linear") == ("linear", "sqrt")
+    with pytest.raises(SpecError, match="there is no rule 'cube'; expected some of sqrt, sqrt-keep-epsilon, linear"):
+        parse_rules("sqrt,cube")

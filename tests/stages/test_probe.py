@@ -1,0 +1,117 @@
+"""Bounds at several batch sizes: what is measured and stored, and that a plain probe measures the same there."""
+
+import pytest
+
+from epsgrid.errors import NoBoundsError, SpecError
+from epsgrid.stages.probe import batch_probe, probe
+from epsgrid.stages.scale import parse_sizes
+from epsgrid.store.records import BatchBoundsRecord, ProbeRecord
+from epsgrid.trials import probe as trials_probe
+
+
+def measure(asked, *, force=False, progress=None):
+    steps = [] if progress is None else progress
+    return batch_probe(asked, ["test"], force=force, on_step=lambda done, of: steps.append((done, of)))
+
+
+def plain(asked):
+    return probe(asked, ["test"], force=False, on_step=lambda done, of: None)
+
+
+def steps_at(asked, *sizes, seed=0):
+    return [ProbeRecord.read(asked.folder.batch_probe(size, seed)).steps for size in sizes]
+
+
+def test_every_size_and_seed_is_measured_over_as_many_epochs_and_stored(asking):
+    asked, progress = asking("probe.batch_sizes=[128,512]", "probe.seeds=2"), []
+    found = measure(asked, progress=progress)
+    assert (found.measured, found.reused) == (5, 0)
+    assert BatchBoundsRecord.read(asked.folder.batch_bounds_json) == found.record
+    assert found.record == BatchBoundsRecord(256, (128, 256, 512), (0, 1), 1077)
+    assert steps_at(asked, 128, 256, 512, seed=1) == [9, 5, 3], "one epoch of 1,077 images"
+    assert ProbeRecord.read(asked.folder.batch_probe(256, 0)) == ProbeRecord.read(asked.folder.bounds_json)
+    assert progress[-1] == (500, 500)
+    betas = f"[{0.9**0.5!r}, {0.999**0.5!r}]"
+    alone = asking(
+        "training.batch_size=128", f"optimizer={{name: adam, betas: {betas}}}", "probe.seed=1", runs="elsewhere"
+    )
+    expected, there = plain(alone).record.bounds(), ProbeRecord.read(asked.folder.batch_probe(128, 1)).bounds()
+    assert (there.layers, there.low, there.high) == (expected.layers, expected.low, expected.high)
+
+
+def test_stored_points_are_not_measured_again(asking, monkeypatch):
+    measure(asking("probe.batch_sizes=[128,512]"))
+    ran, real = [], trials_probe.run_probe
+    monkeypatch.setattr(
+        trials_probe, "run_probe", lambda spec, *rest: ran.append(spec.training.batch_size) or real(spec, *rest)
+    )
+    assert not plain(asking()).measured_now, "the spec's own bounds do not depend on the other sizes"
+    again = measure(asking("probe.batch_sizes=[512,128]"))
+    assert (again.measured, again.reused, ran) == (0, 2, [])
+    more = measure(asking("probe.batch_sizes=[64,512]"))
+    assert (more.measured, more.reused, ran) == (1, 1, [64])
+    assert more.record.batch_sizes == (64, 256, 512)
+    forced = measure(asking("probe.batch_sizes=[64]"), force=True)
+    assert (forced.measured, ran[1:]) == (1, [256, 64])
+
+
+def test_a_call_that_is_interrupted_leaves_no_mixture_and_goes_on(asking, monkeypatch):
+    measure(asking("probe.batch_sizes=[128,512]"))
+    real, ran = trials_probe.run_probe, []
+
+    def stops_at_512(spec, *rest):
+        if spec.training.batch_size == 512:
+            raise KeyboardInterrupt
+        ran.append(spec.training.batch_size)
+        return real(spec, *rest)
+
+    asked = asking("probe.batch_sizes=[128,512]", "probe.epochs=2")
+    with monkeypatch.context() as patched:
+        patched.setattr(trials_probe, "run_probe", stops_at_512)
+        with pytest.raises(KeyboardInterrupt):
+            measure(asked)
+    assert ran == [256, 128]
+    assert not asked.folder.batch_bounds_json.exists(), "128 was measured over two epochs and 512 over one"
+    again = measure(asked)
+    assert (again.measured, again.reused) == (1, 1)
+
+
+def test_a_bounded_number_of_batches_becomes_as_many_epochs_at_every_size(asking):
+    asked = asking("probe.batch_sizes=[128,512]", "probe.batches=4")
+    measure(asked)
+    assert steps_at(asked, 128, 256, 512) == [8, 4, 2]
+
+
+def test_an_optimizer_without_a_derived_rule_is_probed_with_its_decays_as_they_are(asking):
+    asked = asking("probe.batch_sizes=[128]", "optimizer=radam")
+    measure(asked)
+    record = ProbeRecord.read(asked.folder.batch_probe(128, 0))
+    assert record.identity["optimizer"]["betas"] == [0.9, 0.999]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ("[256]", r"only 256, which is the spec's own .* as in --batch-sizes 64,1024"),
+        ("[2048]", r"2,048 is larger than the data: .* holds all 1,077 training examples"),
+    ],
+)
+def test_sizes_that_cannot_be_compared_are_refused_before_anything_runs(asking, sizes, words):
+    asked = asking(f"probe.batch_sizes={sizes}")
+    with pytest.raises(SpecError, match=words):
+        measure(asked)
+    assert not asked.folder.root.exists()
+
+
+def test_moving_weights_and_an_optimizer_without_epsilon_are_refused(asking):
+    with pytest.raises(SpecError, match="batch_sizes compares gradients at the same weights"):
+        asking("probe.batch_sizes=[64]", "probe.update_weights=true", "probe.learning_rate=1e-3")
+    with pytest.raises(NoBoundsError, match="nothing to probe"):
+        measure(asking("probe.batch_sizes=[64]", "optimizer=sgdm"))
+
+
+@pytest.mark.parametrize("text", ["32,a", "32,,64", "0,32", "1.5", "-4"])
+def test_a_list_must_hold_whole_numbers(text):
+    with pytest.raises(SpecError, match="--batch-sizes: expected whole numbers of at least 1"):
+        parse_sizes(text)
+    assert parse_sizes(" 32, 128") == (32, 128)
