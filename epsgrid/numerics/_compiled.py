@@ -30,14 +30,12 @@ import numba.extending
 import numpy as np
 from numba.core import cgutils
 
-from epsgrid.numerics.recounting import ALL_FINITE, NOT_ALL_FINITE
-
 FLOAT32, BFLOAT16, FLOAT16, FLOAT64 = range(4)
 PRIVATE_TABLES = 4
 
-LAYERS, MANTISSA_BITS, FRACTIONS, ENTRY, PLACE, ADVANCE = range(6)
-TENSORS, NUMBERS, PRIVATE, ROWS, SPANS, SUMS, FRACTION, QUANTILES, TOTALS, NOTED = range(6, 16)
-SHEET = 16
+LAYERS, MANTISSA_BITS, FRACTIONS, ENTRY = range(4)
+TENSORS, PRIVATE, ROWS, SPANS, SUMS, FRACTION, QUANTILES, TOTALS = range(4, 12)
+SHEET = 12
 """The places on the sheet that `count_tensors` gets, numbers and then addresses, and how many there are."""
 
 BLOCK = 64
@@ -378,42 +376,28 @@ def _locate(row: Any, sums: Any, span: Any, below: Any, rank: Any) -> Any:
     return slot
 
 
-@_inner
-def _note(numbers: Any, noted: Any) -> None:
-    """Write down the numbers that lie at some addresses."""
-    for i in range(noted.size):
-        if numbers[i, 1] == FLOAT32:
-            noted[i] = nb.carray(_pointer(numbers[i, 0]), (1,), np.float32)[0]
-        else:
-            noted[i] = nb.carray(_pointer(numbers[i, 0]), (1,), np.float64)[0]
-
-
 def _count_tensors(sheet: Any) -> Any:
     """Count tensors' entries; a row holds zeros, bins, then above and below float32's range, infinities and NaN.
 
     All it works with stands on one sheet, for each argument of a compiled function takes time to hand over.
 
     Args:
-        sheet: int64 (`SHEET`,). First come L, m (0 to 10), Q, a place for an answer, the number P of earlier answers to
-            leave alone, and how much that grows by this one; then the addresses of
+        sheet: int64 (`SHEET`,). First come L, m (0 to 10), Q and a place for an answer; then the addresses of
 
             tensors: int64 (L, 3): address, number of entries (below 2³¹), and type of each.
-            numbers: int64 (L, 2): address and type, float32 or float64, of a number to be noted with each; may be 0.
             private: int32 (4, `private_width`), zeros at first, and left so as far as a row goes; nobody looks behind.
             rows: int32 (L, `row_width`), zeros or what an earlier call left, overwritten.
             spans: int64 (L, 2), likewise: the blocks of the row that are not empty.
             sums: int64 (`row_width` / `BLOCK`,), overwritten.
             fractions: float64 (Q,).
-            quantiles: int32 (more than P, L, Q), written at P with the slot of the entry at each fraction of the finite
-                non-zero ones in rising order: 0 below float32's range, the bin, or one more than the last above the
-                range; -1 without any.
-            totals: int64 (more than P, L, 3), at P the numbers of zeros, of finite other entries, of NaN and
-                infinities.
-            noted: float64 (more than P, L), at P the numbers; untouched where there are none.
+            quantiles: int32 (L, Q), overwritten with the slot of the entry at each fraction of the finite non-zero ones
+                in rising order: 0 below float32's range, the bin, or one more than the last above the range; -1
+                without any.
+            totals: int64 (L, 3), overwritten with the numbers of zeros, of finite other entries, of NaN and infinities.
 
     Returns:
-        `ALL_FINITE` or `NOT_ALL_FINITE`; else the first tensor with a negative entry, whose index in memory is written
-        on the sheet; nothing is counted on.
+        -1; or the first tensor with a negative entry, whose index in memory is written on the sheet, and then the
+        tensors after it are not counted.
     """
     layers, mantissa_bits = sheet[LAYERS], sheet[MANTISSA_BITS]
     bins = (255 << mantissa_bits) + 1
@@ -424,12 +408,8 @@ def _count_tensors(sheet: Any) -> Any:
     spans = nb.carray(_pointer(sheet[SPANS]), (layers, 2), np.int64)
     sums = nb.carray(_pointer(sheet[SUMS]), (width // BLOCK,), np.int64)
     fractions = nb.carray(_pointer(sheet[FRACTION]), (sheet[FRACTIONS],), np.float64)
-    answer = sheet[PLACE] * layers
-    quantiles = nb.carray(
-        _pointer(sheet[QUANTILES] + 4 * answer * sheet[FRACTIONS]), (layers, sheet[FRACTIONS]), np.int32
-    )
-    totals = nb.carray(_pointer(sheet[TOTALS] + 24 * answer), (layers, 3), np.int64)
-    found = ALL_FINITE
+    quantiles = nb.carray(_pointer(sheet[QUANTILES]), (layers, sheet[FRACTIONS]), np.int32)
+    totals = nb.carray(_pointer(sheet[TOTALS]), (layers, 3), np.int64)
     for layer in range(layers):
         address, entries, kind = tensors[layer, 0], tensors[layer, 1], tensors[layer, 2]
         row, span = rows[layer], spans[layer]
@@ -439,16 +419,10 @@ def _count_tensors(sheet: Any) -> Any:
             return layer
         totals[layer, 0], totals[layer, 2] = row[0], row[bins + 2] + row[bins + 3]
         totals[layer, 1] = n = _everything(sums, span) - totals[layer, 0] - totals[layer, 2]
-        if totals[layer, 2]:
-            found = NOT_ALL_FINITE
         for i in range(fractions.size):
             rank = min(np.int64(fractions[i] * n), n - 1)
             quantiles[layer, i] = _locate(row, sums, span, row[bins + 1], rank) if n else -1
-    if sheet[NUMBERS]:
-        numbers = nb.carray(_pointer(sheet[NUMBERS]), (layers, 2), np.int64)
-        _note(numbers, nb.carray(_pointer(sheet[NOTED] + 8 * answer), (layers,), np.float64))
-    sheet[PLACE] += sheet[ADVANCE]
-    return found
+    return -1
 
 
 @_inner

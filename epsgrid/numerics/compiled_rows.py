@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +11,7 @@ import torch
 
 from epsgrid.numerics._entries import check_type, flat
 from epsgrid.numerics.histogram import LogHistogram, bin_count
-from epsgrid.numerics.recounting import Answers, Call, Recount
 from epsgrid.numerics.rows import NegativeEntryError, trimmed
-
-if TYPE_CHECKING:
-    from epsgrid.numerics.tables import Counted
 
 
 def kinds(kernel: ModuleType) -> dict[torch.dtype, int]:
@@ -36,7 +31,7 @@ class CompiledRows:
         width = kernel.row_width(mantissa_bits)
         self._kernel, self._mantissa_bits = kernel, mantissa_bits
         self._kinds = kinds(kernel)
-        self.described: list[tuple[int, int, int]] = []
+        self._described: list[tuple[int, int, int]] = []
         self._tensors = np.zeros((layers, 3), dtype=np.int64)
         self._private = np.zeros((kernel.PRIVATE_TABLES, kernel.private_width(mantissa_bits)), dtype=np.int32)
         self._rows = np.zeros((layers, width), dtype=np.int32)
@@ -68,31 +63,6 @@ class CompiledRows:
         if found >= 0:
             raise NegativeEntryError(found, flat(values[found])[self._sheet[self._kernel.ENTRY]].item())
 
-    def reads(self, values: Sequence[torch.Tensor]) -> bool:
-        """Tell whether the tensors described last are these, and not copies of some of them."""
-        return [v.data_ptr() for v in values] == [address for address, _, _ in self.described]
-
-    def recount(self, values: Sequence[torch.Tensor], numbers: Sequence[torch.Tensor], counted: Counted) -> Recount:
-        """Return what counts the tensors described last again, in the same tables."""
-        kernel, sheet, answers = self._kernel, self._sheet.copy(), Answers.room(len(values), self._fractions.size)
-        places = [(number.data_ptr(), self._kinds[number.dtype]) for number in numbers]
-        noted = np.array(places, dtype=np.int64).reshape(-1, 2)
-        arrays: dict[int, npt.NDArray[Any]] = {
-            kernel.NUMBERS: noted,
-            kernel.QUANTILES: answers.bins,
-            kernel.TOTALS: answers.totals,
-            kernel.NOTED: answers.numbers,
-        }
-        for place, array in arrays.items():
-            sheet[place] = array.ctypes.data
-        sheet[kernel.ADVANCE] = 1
-        call = Call(kernel.count_tensors, sheet, kernel.PLACE, noted, answers)
-        return Recount(self, values, numbers, counted, call)
-
-    def show(self, bins: npt.NDArray[np.int32], totals: npt.NDArray[np.int64]) -> None:
-        """Let `Counted` tell these percentiles and totals, of the counts that stand in the rows."""
-        self._quantiles[:], self._totals[:] = bins, totals
-
     def _describe(self, dense: Sequence[torch.Tensor]) -> None:
         try:
             described = [(v.data_ptr(), v.numel(), self._kinds[v.dtype]) for v in dense]
@@ -100,12 +70,12 @@ class CompiledRows:
             for v in dense:
                 check_type(v)
             raise
-        if described != self.described:
+        if described != self._described:
             for v, (address, entries, _) in zip(dense, described, strict=True):
                 if entries and not address:
                     raise ValueError(f"cannot count a {type(v).__name__} without memory of its own: pass plain tensors")
             self._tensors[:] = described
-            self.described = described
+            self._described = described
 
     def quantile_bins(self) -> torch.Tensor:
         """Return the slot of the entry at each fraction: (L, Q), int32."""

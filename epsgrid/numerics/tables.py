@@ -26,7 +26,6 @@ from epsgrid.numerics import jit
 from epsgrid.numerics._entries import flat
 from epsgrid.numerics.compiled_rows import CompiledRows, kinds
 from epsgrid.numerics.histogram import FLOAT32_MANTISSA_BITS, MANTISSA_BITS, LogHistogram, bin_count
-from epsgrid.numerics.recounting import Recount
 from epsgrid.numerics.rows import NegativeEntryError, Rows, trimmed
 from epsgrid.numerics.torch_rows import TorchRows
 
@@ -85,23 +84,6 @@ class Counter:
                 error.layer = places[error.layer]
                 raise
         return Counted(self._groups, len(values), self._fractions.size)
-
-    def recount(self, values: Sequence[torch.Tensor], numbers: Sequence[torch.Tensor]) -> Recount | None:
-        """Return what counts the same tensors again with less work in Python.
-
-        Args:
-            values: what `count` was called with last.
-            numbers: a scalar for each tensor, float32 or float64, on the CPU, to be noted whenever it is counted.
-
-        Returns:
-            None where compiled code does not count them all, and in the memory that is theirs.
-        """
-        if len(self._groups) != 1:
-            return None
-        (_, rows), *_ = self._groups
-        if not isinstance(rows, CompiledRows) or not rows.reads(values):
-            return None
-        return rows.recount(values, numbers, Counted(self._groups, len(values), self._fractions.size))
 
     def _arrange(self, hosts: Sequence[_Host | None]) -> list[tuple[list[int], Rows]]:
         """Return tables for the tensors that are counted together, and which tensors these are."""
