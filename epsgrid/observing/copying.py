@@ -61,7 +61,7 @@ def copy_model(model: nn.Module) -> tuple[nn.Module, Memo]:
     copied = _deepcopy(model, memo, name)
     twins = [*copied.parameters(), *copied.buffers()]
     if len(twins) != len(tensors) or any(twin is original for twin, original in zip(twins, tensors, strict=True)):
-        raise _cannot_copy(name, "copy.deepcopy gives it other parameters than it has, or the same ones")
+        raise _cannot_copy(name, "copy.deepcopy does not give each parameter a copy of its own")
     for original, twin in zip(tensors, twins, strict=True):
         memo[id(original)] = twin  # again: the C++ code that copies a scripted model leaves it out
         twin.requires_grad_(original.requires_grad)
