@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from epsgrid.errors import NoBoundsError, ObservationError
 from epsgrid.numerics.bounds import EpsilonBounds
@@ -412,7 +413,7 @@ def _variant(
 
 def _refuse_shards(layers: Sequence[Layer]) -> None:
     for layer in layers:
-        if local(layer.parameter).numel() != layer.parameter.numel():
+        if not is_lazy(layer.parameter) and local(layer.parameter).numel() != layer.parameter.numel():
             raise ObservationError(
                 f"this process holds only a part of {layer.name!r}, and a probe measures whole layers: probe before the"
                 " model is sharded, or observe the training and call `epsgrid.observing.distributed.gathered_bounds`"
