@@ -2,28 +2,29 @@
 
     python scripts/bench_probe.py experiments/demo.yaml --batches 50 --rounds 5
 
-For one spec and the same batches it times, in turn and several times over: a training epoch's steps at learning rate
-1e-3, the probe's steps (the same optimizer at learning rate 0), and the probe's one look at the state at the end. It
-also times `epsgrid --help` as a whole process. Medians with the least and greatest of the rounds are printed.
+For one spec and the same batches it times, in turn and several times over: a training epoch's steps, the steps of a
+probe with the copies that it makes first, and the bounds at its end. It also times `epsgrid --help` as a whole process.
+Medians with the least and greatest of the rounds are printed.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from epsgrid import models, optimizers, tasks
 from epsgrid.observing.adapters import from_plugin
-from epsgrid.observing.layers import named_layers
-from epsgrid.observing.reading import measure_layers
+from epsgrid.observing.probing import Probing
 from epsgrid.spec import load_spec
 from epsgrid.trials.building import seed_weights
 from epsgrid.trials.device import resolve_device
@@ -43,9 +44,9 @@ def main() -> None:
         f"{arguments.spec}: {arguments.batches} batches, {arguments.rounds} rounds; seconds: median (least … greatest)"
     )
     timed: dict[str, Callable[[], object]] = {
-        "training steps": lambda: run.steps(1e-3),
-        "probe steps": lambda: run.steps(0.0),
-        "probe's look at the state": run.look,
+        "training steps": run.train,
+        "copies and probe steps": run.probe,
+        "the probe's bounds": run.bounds,
         "epsgrid --help (whole process)": lambda: subprocess.run(
             [sys.executable, "-m", "epsgrid", "--help"], check=True, stdout=subprocess.DEVNULL
         ),
@@ -75,25 +76,37 @@ class Run:
         )
         self.plugin = optimizers.load(self.spec.optimizer.name)
         self.batches = batches
-        self.optimizer: torch.optim.Optimizer | None = None
+        self.probing: Probing | None = None
 
-    def steps(self, learning_rate: float) -> None:
-        """Take the steps at one learning rate, with a fresh optimizer."""
-        parameters = self.model.parameters()
-        epsilon = optimizers.probing_epsilon(self.plugin)
-        self.optimizer = self.plugin.build(parameters, self.spec.optimizer, learning_rate, epsilon)
-        self.task.begin_epoch(self.model, self.spec.training.batch_size)
-        for _, batch in zip(range(self.batches), self.task.batches(0, 0, self.spec.training.batch_size), strict=False):
-            self.optimizer.zero_grad(set_to_none=True)
+    def train(self) -> None:
+        """Take the steps with a fresh optimizer."""
+        optimizer = self.optimizer()
+        for batch in self.some_batches(self.model):
+            optimizer.zero_grad(set_to_none=True)
             self.task.loss(self.model, batch).backward()
-            self.optimizer.step()
+            optimizer.step()
 
-    def look(self) -> None:
-        """Measure histograms and exact order statistics of every layer."""
-        assert self.optimizer is not None
-        layers = named_layers(self.optimizer, model=self.model)
+    def probe(self) -> None:
+        """Take the steps of a probe."""
         adapter = from_plugin(self.plugin, self.spec.optimizer)
-        measure_layers(self.optimizer, layers, adapter, self.spec.probe.tail_fraction)
+        self.probing = Probing(self.model, self.optimizer(), self.task.loss, check_rounding=False, adapter=adapter)
+        with self.probing:
+            for batch in self.some_batches(self.probing.model):
+                self.probing.step(batch)
+
+    def bounds(self) -> None:
+        """Measure histograms and exact order statistics of every layer."""
+        assert self.probing is not None
+        self.probing.bounds()
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        epsilon = optimizers.probing_epsilon(self.plugin)
+        return self.plugin.build(self.model.parameters(), self.spec.optimizer, 1e-3, epsilon)
+
+    def some_batches(self, model: torch.nn.Module) -> Iterator[Any]:
+        batch_size = self.spec.training.batch_size
+        self.task.begin_epoch(model, batch_size)
+        return itertools.islice(self.task.batches(0, 0, batch_size), self.batches)
 
 
 if __name__ == "__main__":

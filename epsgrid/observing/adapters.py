@@ -1,8 +1,8 @@
 """Where an optimizer keeps the second moment that its ε is compared with: torch's optimizers, ours, and yours.
 
 An adapter is two functions of a parameter group: one finds v of a parameter in the optimizer's state, the other says
-where ε enters. Those of the optimizers we know come from the files of `epsgrid.optimizers`, so nothing is stated twice;
-any other optimizer is made known by `register`, mostly in one line:
+where ε enters. The adapters of known optimizers are built from the files of `epsgrid.optimizers`, so nothing is stated
+twice; any other optimizer is registered with `register`, usually in one line:
 
     def second_moment(state, group):
         return epsgrid.SecondMoment(state["v"], group["betas"][1], state["step"]) if state else None
@@ -13,6 +13,7 @@ any other optimizer is made known by `register`, mostly in one line:
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,13 +25,15 @@ from torch.utils.weak import WeakIdKeyDictionary
 from epsgrid import optimizers
 from epsgrid.errors import ObservationError
 from epsgrid.numerics.placement import Placement
+from epsgrid.numerics.precision import DTYPES, underflow_warning
 from epsgrid.optimizers import UNSUPPORTED, OptimizerPlugin, SecondMoment
 from epsgrid.optimizers._in_place import EpsilonInPlace
+from epsgrid.optimizers.adamax import PROBING_EPSILON
 
 State = Mapping[str, Any]
 Group = Mapping[str, Any]
 
-_PLACING = ("betas", "rho", "alpha", "centered", "rectify")
+_PLACEMENT_OPTIONS = ("betas", "rho", "alpha", "centered", "rectify")
 """The options of our optimizers that their placements depend on; torch's groups have them under the same names."""
 
 _REASONS = {
@@ -39,10 +42,10 @@ _REASONS = {
 }
 
 _HELD_AS = ("optimizer", "optim")
-"""What wrappers call the optimizer they hold; the second is ZeroRedundancyOptimizer's."""
+"""The attributes under which wrappers hold an optimizer; the second is ZeroRedundancyOptimizer's."""
 
 _HOW_TO_REGISTER = (
-    "make it known with epsgrid.register_optimizer({name}, lambda state, group:"
+    "register it with epsgrid.register_optimizer({name}, lambda state, group:"
     ' epsgrid.SecondMoment(state["exp_avg_sq"], group["betas"][1], state["step"]) if state else None),'
     " with the names under which it keeps them"
 )
@@ -54,14 +57,16 @@ class Adapter:
 
     Attributes:
         name: for messages.
-        second_moment: v of one parameter from its entry of `optimizer.state` (empty before its first step) and its
-            group; None while there is none. It must not wait for a device.
-        placement: where ε enters, from the group and the number of steps the parameter has taken.
+        second_moment: returns v of one parameter from its entry of `optimizer.state` (empty before its first step) and
+            its group; None while there is none. It must not wait for a device.
+        placement: returns where ε enters, from the group and the number of steps the parameter has taken.
+        probing_epsilon: the ε to probe with where ε gets into what `second_moment` returns; None where any ε will do.
     """
 
     name: str
     second_moment: Callable[[State, Group], SecondMoment | None]
     placement: Callable[[Group, float], Placement]
+    probing_epsilon: float | None = None
 
 
 def adapter_for(optimizer: torch.optim.Optimizer) -> Adapter:
@@ -71,13 +76,13 @@ def adapter_for(optimizer: torch.optim.Optimizer) -> Adapter:
         ObservationError: the optimizer has no second moment of each weight, or its class is not known.
     """
     real = unwrap(optimizer)
+    name = type(real).__name__
     for base in type(real).__mro__:
         if base in _ADAPTERS:
             return _ADAPTERS[base]
         reason = _REASONS.get(base.__name__.lower())
         if reason is not None:
-            raise ObservationError(f"{type(real).__name__} cannot be observed: {reason}")
-    name = type(real).__name__
+            raise ObservationError(f"{name} cannot be observed: {reason}")
     known = ", ".join(sorted(known.__name__ for known in _ADAPTERS))
     raise ObservationError(
         f"{name} is an optimizer that epsgrid does not know (it knows {known}): {_HOW_TO_REGISTER.format(name=name)}"
@@ -89,10 +94,10 @@ def register(
     second_moment: Callable[[State, Group], SecondMoment | None],
     placement: Placement | Callable[[Group, float], Placement] = Placement.outside(),  # noqa: B008 - frozen
 ) -> None:
-    """Make a class of optimizers known to `observe`, with its subclasses.
+    """Make a class of optimizers known to `observe` and `probe`, with its subclasses.
 
     Args:
-        optimizer_class: a subclass of torch.optim.Optimizer; registered again, the latest counts.
+        optimizer_class: a subclass of torch.optim.Optimizer; where it is registered twice, the latest counts.
         second_moment: gets `optimizer.state` of one parameter (empty before its first step) and its group, and returns
             v, or None while there is none.
         placement: where ε enters; a function of the group and the number of steps where it depends on them. Both
@@ -104,22 +109,37 @@ def register(
     if not (isinstance(optimizer_class, type) and issubclass(optimizer_class, torch.optim.Optimizer)):
         raise ObservationError(f"expected a subclass of torch.optim.Optimizer to register, got {optimizer_class!r}")
     name = optimizer_class.__name__
-    place = (lambda group, step: placement) if isinstance(placement, Placement) else placement
-    _ADAPTERS[optimizer_class] = Adapter(
-        name, _checked(name, second_moment), lambda group, step: place(plain(group), step)
-    )
+
+    def checked(state: State, group: Group) -> SecondMoment | None:
+        moment = second_moment(state, plain(group))
+        if moment is not None and not isinstance(moment, SecondMoment):
+            raise ObservationError(
+                f"second_moment registered for {name} must return an epsgrid.SecondMoment or None,"
+                f" got {type(moment).__name__}"
+            )
+        return moment
+
+    def placed(group: Group, step: float) -> Placement:
+        return placement if isinstance(placement, Placement) else placement(plain(group), step)
+
+    _ADAPTERS[optimizer_class] = Adapter(name, checked, placed)
 
 
 def from_plugin(plugin: OptimizerPlugin, options: Any) -> Adapter:
     """Return the adapter of an optimizer that a file of `epsgrid.optimizers`, or one like it, has built."""
-    return Adapter(options.name, plugin.second_moment, lambda group, step: plugin.placement(options, step))
+    return Adapter(
+        options.name,
+        plugin.second_moment,
+        lambda group, step: plugin.placement(options, step),
+        getattr(plugin, "PROBING_EPSILON", None),
+    )
 
 
 def unwrap(optimizer: Any) -> torch.optim.Optimizer:
-    """Return the optimizer that does the steps: wrappers, such as Lightning's and Accelerate's, hold it.
+    """Return the optimizer that takes the steps: wrappers, such as Lightning's and Accelerate's, hold it.
 
     Raises:
-        ObservationError: it is no optimizer of torch's kind.
+        ObservationError: it is no torch.optim.Optimizer.
     """
     seen: set[int] = set()
     while id(optimizer) not in seen:
@@ -135,10 +155,9 @@ def unwrap(optimizer: Any) -> torch.optim.Optimizer:
 
 
 def plain(group: Group) -> Group:
-    """Return a parameter group whose betas are numbers; they may be tensors, which are read once for each change."""
-    for beta in group.get("betas", ()):
-        if isinstance(beta, torch.Tensor):
-            return {**group, "betas": tuple(_number(beta) for beta in group["betas"])}
+    """Return a parameter group whose betas are numbers; where they are tensors, each is read once for each change."""
+    if any(isinstance(beta, torch.Tensor) for beta in group.get("betas", ())):
+        return {**group, "betas": tuple(_number(beta) for beta in group["betas"])}
     return group
 
 
@@ -162,21 +181,27 @@ def _number(value: Any) -> float:
     return known[1]
 
 
-def _checked(
-    name: str, second_moment: Callable[[State, Group], SecondMoment | None]
-) -> Callable[[State, Group], SecondMoment | None]:
-    """Return a registered function that says what is wrong with what it returns."""
+def warn_of_underflow(optimizer: torch.optim.Optimizer, stacklevel: int = 3) -> None:
+    """Warn, by a RuntimeWarning, of every ε that the type of its parameters cannot hold: in float16, 1e-8 is zero.
 
-    def checked(state: State, group: Group) -> SecondMoment | None:
-        moment = second_moment(state, plain(group))
-        if moment is not None and not isinstance(moment, SecondMoment):
-            raise ObservationError(
-                f"second_moment registered for {name} must return an epsgrid.SecondMoment or None,"
-                f" got {type(moment).__name__}"
-            )
-        return moment
+    An optimizer keeps v in the type of the parameters it was given and adds ε in that; under autocast these are float32
+    all the same. Fused implementations compute in float32 whatever they keep, so they are left out.
 
-    return checked
+    Args:
+        optimizer: groups without "eps", and parameters of types unknown here, are left out.
+        stacklevel: as for `warnings.warn`; 3 is the caller of the function that calls this one.
+    """
+    warned: set[str] = set()
+    for group in optimizer.param_groups:
+        epsilon = epsilon_in(group)
+        if not epsilon or group.get("fused"):
+            continue
+        types = {str(parameter.dtype).removeprefix("torch.") for parameter in group["params"]}
+        for dtype in sorted(types & set(DTYPES)):
+            line = underflow_warning(epsilon, dtype)
+            if line is not None and line not in warned:
+                warned.add(line)
+                warnings.warn(f"{type(optimizer).__name__}: {line}", RuntimeWarning, stacklevel=stacklevel)
 
 
 @functools.cache
@@ -184,8 +209,8 @@ def _plugin(name: str) -> OptimizerPlugin:
     return optimizers.load(name)
 
 
-def _of_plugins(name: str, choose: Callable[[Group], str]) -> Adapter:
-    """Return the adapter of a class that does the work of one or several of our optimizer files, by group."""
+def _of_plugins(name: str, choose: Callable[[Group], str], probing_epsilon: float | None = None) -> Adapter:
+    """Return the adapter of a class that one or several of our optimizer files build; `choose` tells by group which."""
 
     def second_moment(state: State, group: Group) -> SecondMoment | None:
         return _plugin(choose(group)).second_moment(state, plain(group))
@@ -193,14 +218,14 @@ def _of_plugins(name: str, choose: Callable[[Group], str]) -> Adapter:
     def placement(group: Group, step: float) -> Placement:
         chosen, plain_group = choose(group), plain(group)
         plugin = _plugin(chosen)
-        fields = {key: plain_group[key] for key in _PLACING if key in plugin.Options.model_fields}
+        fields = {key: plain_group[key] for key in _PLACEMENT_OPTIONS if key in plugin.Options.model_fields}
         try:
             return plugin.placement(plugin.Options(name=chosen, **fields), step)
         except ValidationError as error:
             reason = error.errors()[0]["msg"].removeprefix("Value error, ")
             raise ObservationError(f"{name} with {fields} has no epsilon to bound: {reason}") from error
 
-    return Adapter(name, second_moment, placement)
+    return Adapter(name, second_moment, placement, probing_epsilon)
 
 
 def _adam_or_amsgrad(group: Group) -> str:
@@ -214,7 +239,7 @@ _ADAPTERS: dict[type, Adapter] = {
     torch.optim.Adagrad: _of_plugins("Adagrad", lambda group: "adagrad"),
     torch.optim.Adam: _of_plugins("Adam", _adam_or_amsgrad),
     torch.optim.AdamW: _of_plugins("AdamW", _adam_or_amsgrad),
-    torch.optim.Adamax: _of_plugins("Adamax", lambda group: "adamax"),
+    torch.optim.Adamax: _of_plugins("Adamax", lambda group: "adamax", PROBING_EPSILON),
     torch.optim.NAdam: _of_plugins("NAdam", lambda group: "nadam"),
     torch.optim.RAdam: _of_plugins("RAdam", lambda group: "radam"),
     torch.optim.RMSprop: _of_plugins("RMSprop", lambda group: "rmsprop"),

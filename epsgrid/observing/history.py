@@ -30,7 +30,7 @@ _KEPT_HISTOGRAMS = MAX_HISTOGRAMS - 1
 _LARGEST_INT32 = np.iinfo(np.int32).max
 
 _STEPS_BETWEEN_HISTOGRAMS = 8
-"""At least: folding a histogram takes about as long as counting a small layer."""
+"""The least distance: folding a histogram takes about as long as counting a small layer."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -39,7 +39,7 @@ class Observation:
 
     Attributes:
         call: number of the step, from 1, skipped ones included.
-        skipped: how many steps so far the optimizer was made to skip on its device, where nobody can tell at once.
+        skipped: how many steps so far the optimizer was made to skip on its device, where it is only known later.
         left_out: not zero where this step was one of them; None where the optimizer skips none.
         indexes: of the layers that have a second moment, L of them.
         decays: β₂ of each, 0 where the bias of v is not corrected.
@@ -77,6 +77,34 @@ class Observation:
         return tuple(1 / (1 - decay**step) if decay and step else 1.0 for decay, step in pairs)
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class PackedHistogram:
+    """A folded histogram without its empty ends.
+
+    Attributes:
+        first: bin of the first count.
+        counts: from there to the last bin that is not empty.
+        apart: NaN, infinite, below and above float32's range.
+    """
+
+    first: int
+    counts: npt.NDArray[np.int64]
+    apart: tuple[int, int, int, int]
+
+    @classmethod
+    def of(cls, counted: Counted, place: int) -> PackedHistogram:
+        """Fold and pack the counts of one tensor."""
+        first, counts, apart = counted.folded(place, STORED_MANTISSA_BITS)
+        narrow = np.int32 if counts.max(initial=0) <= _LARGEST_INT32 else np.int64
+        return cls(first, counts.astype(narrow), apart)
+
+    def unpacked(self, scale: float) -> LogHistogram:
+        """Return the histogram, of v · scale."""
+        counts = np.zeros(bin_count(STORED_MANTISSA_BITS), dtype=np.int64)
+        counts[self.first : self.first + self.counts.size] = self.counts
+        return LogHistogram(STORED_MANTISSA_BITS, counts, scale, *self.apart)
+
+
 @dataclass(eq=False, slots=True)
 class Row:
     """What is kept of an observed step.
@@ -93,7 +121,7 @@ class Row:
     observation: Observation
     bins: torch.Tensor | npt.NDArray[np.int16]
     totals: torch.Tensor | npt.NDArray[np.int64]
-    folded: tuple[Packed, ...] | Counted | None = None
+    folded: tuple[PackedHistogram, ...] | Counted | None = None
 
     def fetch(self) -> None:
         """Bring everything to the host, where it stays and takes less room; waits for the device."""
@@ -104,33 +132,18 @@ class Row:
         if isinstance(self.folded, Counted):
             self.folded = _packed(self.folded, self.observation)
 
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Packed:
-    """A folded histogram without its empty ends.
-
-    Attributes:
-        first: bin of the first count.
-        counts: from there to the last bin that is not empty.
-        apart: NaN, infinite, below and above float32's range.
-    """
-
-    first: int
-    counts: npt.NDArray[np.int64]
-    apart: tuple[int, int, int, int]
-
-    @classmethod
-    def of(cls, counted: Counted, place: int) -> Packed:
-        """Fold and pack the counts of one tensor."""
-        first, counts, apart = counted.folded(place, STORED_MANTISSA_BITS)
-        narrow = np.int32 if counts.max(initial=0) <= _LARGEST_INT32 else np.int64
-        return cls(first, counts.astype(narrow), apart)
-
-    def unpacked(self, scale: float) -> LogHistogram:
-        """Return the histogram, of v · scale."""
-        counts = np.zeros(bin_count(STORED_MANTISSA_BITS), dtype=np.int64)
-        counts[self.first : self.first + self.counts.size] = self.counts
-        return LogHistogram(STORED_MANTISSA_BITS, counts, scale, *self.apart)
+    def snapshots(self, layers: int) -> tuple[LayerSnapshot | None, ...]:
+        """Return the snapshot of each of a number of layers, once the row is fetched; None without second moment."""
+        assert isinstance(self.bins, np.ndarray) and not isinstance(self.folded, Counted)
+        scales = self.observation.scales
+        quantiles = magnitudes_of(self.bins.astype(np.int64), np.array(scales)[:, np.newaxis]).tolist()
+        found: list[LayerSnapshot | None] = [None] * layers
+        for place, (index, scale) in enumerate(zip(self.observation.indexes, scales, strict=True)):
+            zeros, nonzero, nonfinite = self.totals[place].tolist()
+            histogram = None if self.folded is None else self.folded[place].unpacked(scale)
+            magnitudes = tuple(quantiles[place]) if nonzero else ()
+            found[index] = LayerSnapshot(scale, zeros, nonzero, nonfinite, magnitudes, histogram)
+        return tuple(found)
 
 
 class History:
@@ -147,15 +160,6 @@ class History:
         while self._histogram_stride * every < _STEPS_BETWEEN_HISTOGRAMS:
             self._histogram_stride *= 2
 
-    @property
-    def keeps_next(self) -> bool:
-        """Whether the next observed step is one of those to keep; where it is not, `pass_by` is enough."""
-        return self._observed % self._row_stride == 0
-
-    def pass_by(self) -> None:
-        """Take note of an observed step that is not kept."""
-        self._observed += 1
-
     def add(
         self, observation: Observation, counted: Counted, totals: torch.Tensor, values: Sequence[torch.Tensor]
     ) -> None:
@@ -167,56 +171,27 @@ class History:
             totals: of `counted`.
             values: what was counted.
         """
-        number = self._number()
-        if number is None:
+        number, self._observed = self._observed, self._observed + 1
+        if number % self._row_stride == 0 and len(self._rows) == _KEPT_ROWS:
+            self._row_stride *= 2
+            self._rows = [row for row in self._rows if row.number % self._row_stride == 0]
+        if number % self._row_stride:
             return
         row = Row(number, observation, counted.quantile_bins(), totals)
         if totals.is_cpu:
             row.fetch()
         self._rows.append(row)
-        if self._takes_histogram(number):
+        if number % self._histogram_stride == 0 and self._histograms == _KEPT_HISTOGRAMS:
+            self._histogram_stride *= 2
+            for other in self._rows:
+                if other.number % self._histogram_stride:
+                    other.folded = None
+            self._histograms = sum(row.folded is not None for row in self._rows)
+        if number % self._histogram_stride == 0:
+            self._histograms += 1
             # On a device counting again is what does not wait; with coarser bins it is the same as folding.
             on_host = all(v.is_cpu for v in values)
             row.folded = _packed(counted, observation) if on_host else Counter((), STORED_MANTISSA_BITS).count(values)
-
-    def add_counts(
-        self, observation: Observation, bins: npt.NDArray[np.int32], totals: npt.NDArray[np.int64], counted: Counted
-    ) -> None:
-        """Do the same where the counts of several steps were taken from a CPU at once.
-
-        Args:
-            observation: what was true at a step.
-            bins: (L, Q), of that step.
-            totals: (L, 3), of that step.
-            counted: the counts of the last of them; no other is one whose histograms are kept, see `until_histogram`.
-        """
-        number = self._number()
-        if number is None:
-            return
-        row = Row(number, observation, bins.astype(np.int16), totals)
-        self._rows.append(row)
-        if self._takes_histogram(number):
-            row.folded = _packed(counted, observation)
-
-    @property
-    def until_histogram(self) -> int:
-        """How many more steps will have been observed when histograms are kept again."""
-        return -self._observed % self._histogram_stride + 1
-
-    def _number(self) -> int | None:
-        """Return the number of the step now observed, after making room for it; None where it is not kept."""
-        number, self._observed = self._observed, self._observed + 1
-        if number % self._row_stride == 0 and len(self._rows) == _KEPT_ROWS:
-            self._thin_rows()
-        return None if number % self._row_stride else number
-
-    def _takes_histogram(self, number: int) -> bool:
-        """Tell whether histograms of a step that is kept are kept too, after making room for them."""
-        if number % self._histogram_stride == 0 and self._histograms == _KEPT_HISTOGRAMS:
-            self._thin_histograms()
-        kept = number % self._histogram_stride == 0
-        self._histograms += kept
-        return kept
 
     def keep_until(self, step: int) -> None:
         """Forget what was observed after a step: training goes on from there again."""
@@ -241,17 +216,6 @@ class History:
             row.fetch()
         return rows
 
-    def _thin_rows(self) -> None:
-        self._row_stride *= 2
-        self._rows = [row for row in self._rows if row.number % self._row_stride == 0]
-
-    def _thin_histograms(self) -> None:
-        self._histogram_stride *= 2
-        for row in self._rows:
-            if row.number % self._histogram_stride:
-                row.folded = None
-        self._histograms = sum(row.folded is not None for row in self._rows)
-
 
 class Histograms(Mapping[str, LogHistogram]):
     """Histograms by name of layer, and how they came to be.
@@ -274,40 +238,16 @@ class Histograms(Mapping[str, LogHistogram]):
         return len(self._latest)
 
 
-def layer_snapshots(row: Row, layers: int) -> tuple[LayerSnapshot | None, ...]:
-    """Return what a row that was fetched says of each of a number of layers."""
-    assert isinstance(row.bins, np.ndarray) and not isinstance(row.folded, Counted)
-    scales = row.observation.scales
-    quantiles = magnitudes_of(row.bins.astype(np.int64), np.array(scales)[:, np.newaxis]).tolist()
-    found: list[LayerSnapshot | None] = [None] * layers
-    for place, (index, scale) in enumerate(zip(row.observation.indexes, scales, strict=True)):
-        zeros, nonzero, nonfinite = row.totals[place].tolist()
-        histogram = None if row.folded is None else row.folded[place].unpacked(scale)
-        magnitudes = tuple(quantiles[place]) if nonzero else ()
-        found[index] = LayerSnapshot(scale, zeros, nonzero, nonfinite, magnitudes, histogram)
-    return tuple(found)
-
-
-def histogram_in(counted: Counted, observation: Observation, place: int, scale: float) -> LogHistogram:
-    """Return the histogram of one of the layers observed; waits for the device.
-
-    Raises:
-        NegativeEntryError: it has negative entries; `layer` is its index among all layers.
-    """
-    with _index_among_all(observation):
-        return counted.histogram(place, scale)
-
-
-def _packed(counted: Counted, observation: Observation) -> tuple[Packed, ...]:
-    with _index_among_all(observation):
-        return tuple(Packed.of(counted, place) for place in range(len(observation.indexes)))
-
-
 @contextmanager
-def _index_among_all(observation: Observation) -> Iterator[None]:
-    """Let an error tell a layer's index among all layers, rather than among those observed."""
+def index_among_all(observation: Observation) -> Iterator[None]:
+    """Let a NegativeEntryError name a layer by its index among all layers, rather than among those observed."""
     try:
         yield
     except NegativeEntryError as error:
         error.layer = observation.indexes[error.layer]
         raise
+
+
+def _packed(counted: Counted, observation: Observation) -> tuple[PackedHistogram, ...]:
+    with index_among_all(observation):
+        return tuple(PackedHistogram.of(counted, place) for place in range(len(observation.indexes)))

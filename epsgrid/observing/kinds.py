@@ -22,7 +22,7 @@ CONVOLUTION, NORMALISATION, BIAS, EMBEDDING = "convolution", "normalisation", "b
 ATTENTION, RECURRENT, DENSE = "attention", "recurrent", "dense"
 KINDS = (CONVOLUTION, NORMALISATION, BIAS, EMBEDDING, ATTENTION, RECURRENT, DENSE, OTHER)
 
-# Classes by the ends of their names: other libraries have their own, and torch's fit as well.
+# Classes are recognised by the ends of their names, which other libraries share with torch.
 _NORMALISATION = re.compile(r"Norm(\d?d)?$")
 _ATTENTION = re.compile(r"(Attention|Attn)\d*$")
 _RECURRENT = re.compile(r"(LSTM|GRU|RNN)(Cell|Layer|Base)?$", re.IGNORECASE)

@@ -1,15 +1,16 @@
 """The parameters of an optimizer by the names and kinds they have in their model.
 
-An optimizer knows tensors and groups, and what people ask about are layers: which of them sets a bound, whether
-embeddings differ from convolutions. A layer here is one parameter tensor under its name in the model, without what
+An optimizer knows tensors and groups, and people ask about layers: which of them sets a bound, whether embeddings
+differ from convolutions. A layer here is one parameter tensor under its name in the model, without the prefixes that
 wrappers put before it.
 """
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch import nn
 
 from epsgrid.errors import ObservationError
 from epsgrid.numerics.magnitudes import OTHER
+from epsgrid.observing.adapters import plain
 from epsgrid.observing.kinds import kinds_of
 
 NamedParameters = Iterable[tuple[str, torch.Tensor]]
@@ -52,18 +54,18 @@ def named_layers(
 
     Args:
         optimizer: the real one, not a wrapper.
-        named_parameters: what `model.named_parameters()` gives. A tensor that comes twice (tied) is listed once, under
-            its first name. One that requires a gradient and is not in `optimizer` is some other optimizer's and left
-            out; one that requires none is listed all the same.
-        model: tells the kinds, and the names too where `named_parameters` is None. Without either, the names are
-            those that the optimizer was given, if it was.
+        named_parameters: pairs as `model.named_parameters()` gives them. A tensor that comes twice (tied) is listed
+            once, under its first name. One that requires a gradient and is not in `optimizer` belongs to some other
+            optimizer and is left out; one that requires none is listed all the same.
+        model: gives the kinds, and the names too where `named_parameters` is None. Without either, the names are those
+            that the optimizer was given, if it was.
 
     Raises:
         ObservationError: a parameter has no name or is complex, or two have the same name.
     """
     names = names_of(optimizer, named_parameters, model)
-    groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
     _check_members(optimizer, names)
+    groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
     kinds = kinds_of(names, model)
     return tuple(
         Layer(name, parameter, groups.get(id(parameter)), kinds[name])
@@ -111,8 +113,8 @@ def bare(names: Iterable[str]) -> list[str]:
     return stripped
 
 
-def shape_in_words(tensor: torch.Tensor) -> str:
-    """Return a shape such as 3×5; "()" of a scalar."""
+def shape_text(tensor: torch.Tensor) -> str:
+    """Return a shape such as 3×5; "()" for a scalar."""
     return "×".join(map(str, tensor.shape)) or "()"
 
 
@@ -135,9 +137,9 @@ def _pairs(named_parameters: Any) -> Iterator[tuple[str, torch.Tensor]]:
         yield str(name), parameter
 
 
-def _not_a_pair(what: Any) -> ObservationError:
-    words = type(what).__name__ if isinstance(what, torch.Tensor | nn.Module) else repr(what)[:80]
-    return ObservationError(f"unnamed parameters: expected pairs of name and parameter, got {words}; {_HOW_TO_NAME}")
+def _not_a_pair(got: Any) -> ObservationError:
+    text = type(got).__name__ if isinstance(got, torch.Tensor | nn.Module) else repr(got)[:80]
+    return ObservationError(f"unnamed parameters: expected pairs of name and parameter, got {text}; {_HOW_TO_NAME}")
 
 
 def _check_members(optimizer: torch.optim.Optimizer, names: Mapping[str, torch.Tensor]) -> None:
@@ -146,7 +148,7 @@ def _check_members(optimizer: torch.optim.Optimizer, names: Mapping[str, torch.T
         for place, parameter in enumerate(group["params"]):
             if id(parameter) not in named:
                 raise ObservationError(
-                    f"unnamed parameters: parameter {place} of group {number}, of shape {shape_in_words(parameter)}, is"
+                    f"unnamed parameters: parameter {place} of group {number}, of shape {shape_text(parameter)}, is"
                     f" not among the {len(named)} named ones; {_HOW_TO_NAME}, of the whole model"
                 )
             if parameter.is_complex():
@@ -154,3 +156,72 @@ def _check_members(optimizer: torch.optim.Optimizer, names: Mapping[str, torch.T
                     f"parameter {named[id(parameter)]!r} is complex ({parameter.dtype}), which has no histogram here;"
                     " keep its real and imaginary part as one real parameter, as torch.view_as_real does"
                 )
+
+
+class LayerRegistry:
+    """An optimizer's layers during training, up to date after each `refresh`.
+
+    `load_state_dict` puts new parameter groups in place of the old, and `add_param_group` brings more. Layers keep
+    their places in the list, so that earlier counts still belong to them; new ones are put at its end.
+
+    Attributes:
+        layers: all of them, frozen ones included.
+        members: index in `layers`, parameter and group of each layer that the optimizer holds.
+        groups: the optimizer's parameter groups.
+        on_cuda: whether one of them lies on a CUDA device.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, layers: Sequence[Layer], model: nn.Module | None) -> None:
+        self._optimizer, self._model = optimizer, model
+        self.layers = list(layers)
+        self.groups: list[dict[str, Any]] = []
+        self.members: list[tuple[int, torch.Tensor, dict[str, Any]]] = []
+        self.on_cuda = False
+        self._ids: list[int] = []
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take over changes of the optimizer's parameter groups; mostly there are none, which costs little to see."""
+        groups = self._optimizer.param_groups
+        ids = [id(parameter) for group in groups for parameter in group["params"]]
+        if ids == self._ids and len(groups) == len(self.groups) and all(map(operator.is_, groups, self.groups)):
+            return
+        self._ids, self.groups = ids, list(groups)
+        held = {id(parameter): group for group in groups for parameter in group["params"]}
+        self._add_new_layers(held)
+        self.layers = [replace(layer, group=held.get(id(layer.parameter))) for layer in self.layers]
+        self.members = [
+            (place, layer.parameter, layer.group) for place, layer in enumerate(self.layers) if layer.group is not None
+        ]
+        self.on_cuda = any(parameter.is_cuda for _, parameter, _ in self.members)
+        for group in groups:
+            plain(group)  # reads betas that lie on a device now, so that no observed step waits for them
+
+    def _add_new_layers(self, held: Mapping[int, dict[str, Any]]) -> None:
+        """Give each parameter that is not listed a name and a kind, and a place in the list."""
+        known = {id(layer.parameter) for layer in self.layers}
+        names = self._names()
+        found: dict[str, torch.Tensor] = {}
+        for number, group in enumerate(self.groups):
+            for position, parameter in enumerate(group["params"]):
+                if id(parameter) not in known:
+                    found[names.get(id(parameter), f"group {number}, parameter {position}")] = parameter
+        kinds = kinds_of(found, self._model) if found else {}
+        places = {layer.name: place for place, layer in enumerate(self.layers) if id(layer.parameter) not in held}
+        for name, parameter in found.items():
+            layer = Layer(name, parameter, None, kinds[name])
+            if name in places:  # another tensor has taken the place of the one that had this name
+                self.layers[places[name]] = layer
+            else:
+                self.layers.append(layer)
+
+    def _names(self) -> dict[int, str]:
+        """Return the names of all parameters that have one: from the model, else from the optimizer's groups."""
+        if self._model is not None:
+            return {id(parameter): name for name, parameter in names_of(self._optimizer, model=self._model).items()}
+        named = [
+            (name, id(parameter))
+            for group in self.groups
+            for name, parameter in zip(group.get("param_names", ()), group["params"], strict=False)
+        ]
+        return dict(zip([key for _, key in named], bare(name for name, _ in named), strict=True))

@@ -1,4 +1,4 @@
-"""Watch an optimizer train: after its steps, count √v̂ of every layer; everything else is worked out when asked.
+"""Observe an optimizer during training: after its steps, count √v̂ of every layer; the rest is computed on request.
 
 An observer hooks `optimizer.step` and reads; it changes nothing, draws no random number and, where the state lies on a
 CUDA device, waits for nothing. The weights of a training are the same, bit for bit, with it and without.
@@ -6,7 +6,7 @@ CUDA device, waits for nothing. The weights of a training are the same, bit for 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -19,25 +19,23 @@ from epsgrid.errors import ObservationError
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.magnitudes import TAIL_FRACTION, LayerStatistics
 from epsgrid.numerics.rows import NegativeEntryError
-from epsgrid.numerics.series import FRACTIONS, Series, Snapshot
-from epsgrid.observing.adapters import Adapter, adapter_for, unwrap
-from epsgrid.observing.history import Histograms, Observation, Row, histogram_in, layer_snapshots
-from epsgrid.observing.layers import Layer, NamedParameters, named_layers
+from epsgrid.numerics.series import FRACTIONS, LayerSnapshot, Series, Snapshot
+from epsgrid.observing.adapters import Adapter, adapter_for, unwrap, warn_of_underflow
+from epsgrid.observing.history import Histograms, Observation, index_among_all
+from epsgrid.observing.layers import Layer, LayerRegistry, NamedParameters, named_layers
 from epsgrid.observing.reading import (
+    AdaptableFraction,
     Reading,
+    adaptable_fraction,
     bounds_of_readings,
     common,
     histogram_of,
-    layer_snapshot,
     local,
     measure_reading,
     read,
     threshold_of,
 )
-from epsgrid.observing.roster import Roster
-from epsgrid.observing.shares import AdaptableFraction, adaptable_fraction
-from epsgrid.observing.underflow import warn_of_underflow
-from epsgrid.observing.watch import Watch
+from epsgrid.observing.recorder import StepRecorder
 
 _OPEN: WeakSet[torch.optim.Optimizer] = WeakSet()
 """The optimizers that are being observed."""
@@ -67,10 +65,10 @@ def observe(
     Args:
         optimizer: of torch's kind, or a wrapper of Lightning's or Accelerate's around one. Another optimizer of the
             same training is observed by an observer of its own.
-        named_parameters: what `model.named_parameters()` gives. May be left out where `model` is given, or where the
-            optimizer was built from named parameters.
-        model: tells what kind of layer each parameter belongs to, and the names.
-        every: count after every so many steps, at least 1; None: never, only when asked.
+        named_parameters: pairs as `model.named_parameters()` gives them. May be left out where `model` is given, or
+            where the optimizer was built from named parameters.
+        model: gives the kind of layer that each parameter belongs to, and the names.
+        every: number of steps from one count to the next, at least 1; None counts only when something is asked.
         tail_fraction: share of the non-zero entries beyond each order statistic of the bounds, in (0, 0.5).
 
     Raises:
@@ -84,25 +82,8 @@ def observe(
     return Observer(real, layers, adapter, every, tail_fraction, model=model)
 
 
-def _hook(watch: Watch) -> Callable[[torch.optim.Optimizer, Any, Any], None]:
-    """Return what an optimizer calls after its steps; where the step is being compiled, it is left out of that.
-
-    Leaving it out always would be simpler, and would cost more than most of what an observer does.
-    """
-    on_step = watch.on_step
-    apart = torch.compiler.disable(on_step)  # type: ignore[no-untyped-call]
-
-    def hook(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        if torch.compiler.is_dynamo_compiling():
-            apart(optimizer, args, kwargs)
-        else:
-            on_step(optimizer, args, kwargs)
-
-    return hook
-
-
 class Observer:
-    """Watches one optimizer; `observe` makes it, and `close` or the end of a `with` block ends it.
+    """Observes one optimizer; `observe` makes it, and `close` or the end of a `with` block ends it.
 
     A step that a GradScaler skips, because gradients overflowed, is none. A step that the optimizer takes inside a
     captured CUDA graph is seen by no hook: call `after_step` after each replay.
@@ -130,35 +111,41 @@ class Observer:
             name = type(optimizer).__name__
             raise ObservationError(f"this {name} is being observed already; use that observer, or close() it first")
         self.optimizer, self.adapter, self.every, self.tail_fraction = optimizer, adapter, every, tail_fraction
-        self._roster = Roster(optimizer, layers, model)
-        self._watch = Watch(optimizer, adapter, self._roster, every)
-        self._handle = optimizer.register_step_post_hook(_hook(self._watch))
+        self._registry = LayerRegistry(optimizer, layers, model)
+        self._recorder = StepRecorder(optimizer, adapter, self._registry, every)
+        uncompiled = torch.compiler.disable(self._recorder.on_step)  # type: ignore[no-untyped-call]
+
+        def hook(*arguments: Any) -> None:
+            # Always calling the uncompiled one would cost more than most of what an observer does.
+            (uncompiled if torch.compiler.is_dynamo_compiling() else self._recorder.on_step)(*arguments)
+
+        self._handle = optimizer.register_step_post_hook(hook)
         self._closed = False
         _OPEN.add(optimizer)
 
     @property
     def layers(self) -> tuple[Layer, ...]:
         """The layers observed, frozen ones included."""
-        self._roster.refresh()
-        return tuple(self._roster.layers)
+        self._registry.refresh()
+        return tuple(self._registry.layers)
 
     @property
     def step(self) -> int:
-        """Steps seen so far. Set it after loading a checkpoint to go on from there: what was seen later is dropped."""
-        return self._watch.step
+        """Steps seen so far. Set it after loading a checkpoint to go on from there: later steps are dropped."""
+        return self._recorder.step
 
     @step.setter
     def step(self, steps: int) -> None:
-        self._watch.go_back(steps)
+        self._recorder.step = steps
 
     @property
     def nonfinite(self) -> int:
         """Entries that were NaN or infinite at an observed step; each counts once, however long it stays so."""
-        self._watch.nonfinite.tell(self._roster.layers)
-        return self._watch.nonfinite.number
+        self._recorder.warn_of_nonfinite()
+        return self._recorder.nonfinite
 
     def bounds(self) -> EpsilonBounds:
-        """Estimate the ε range from the state as it stands now, with exact order statistics; also when closed.
+        """Estimate the ε range from the state as it is now, with exact order statistics; also when closed.
 
         Raises:
             ObservationError: the optimizer has no state yet, or one that cannot be read.
@@ -169,7 +156,7 @@ class Observer:
         return bounds_of_readings(readings, statistics, self.tail_fraction)
 
     def statistics(self) -> tuple[LayerStatistics, ...]:
-        """Measure every layer as its state stands now; a layer that has none is listed with the reason.
+        """Measure every layer as its state is now; a layer that has none is listed with the reason.
 
         Raises:
             ObservationError: the state cannot be read.
@@ -178,40 +165,46 @@ class Observer:
         return tuple(measure_reading(reading, self.tail_fraction) for reading in readings)
 
     def histograms(self) -> Histograms:
-        """Return the histograms of the latest observed step, or of the state as it stands where there was none.
+        """Return the histograms of the latest observed step, or of the state as it is now where there was none.
 
         Raises:
             ObservationError: the optimizer has no state yet, or one that cannot be read.
         """
-        latest_step = self._watch.latest
+        latest_step = self._recorder.latest
         if latest_step is None:
             readings = [reading for reading in self._readings() if reading.values is not None]
             return Histograms({reading.layer.name: histogram_of(reading) for reading in readings}, self.series())
         observation, counted = latest_step
-        names = [self._roster.layers[index].name for index in observation.indexes]
-        with self._naming_the_layer():
+        names = [self._registry.layers[index].name for index in observation.indexes]
+        with self._naming_the_layer(), index_among_all(observation):
             latest = {
-                name: histogram_in(counted, observation, place, scale)
+                name: counted.histogram(place, scale)
                 for place, (name, scale) in enumerate(zip(names, observation.scales, strict=True))
             }
         return Histograms(latest, self.series())
 
     def series(self) -> Series:
-        """Return what was kept of the observed steps: percentiles of at most 512, histograms of at most 64 of them."""
+        """Return what is kept of the observed steps: percentiles of at most 512, histograms of at most 64."""
         layers = self.layers
-        self._watch.nonfinite.tell(layers)
+        self._recorder.warn_of_nonfinite()
         with self._naming_the_layer():
-            rows = self._watch.rows()
+            rows = self._recorder.rows()
+        snapshots = tuple(
+            Snapshot(row.observation.step, None, self._threshold_at(row.observation), row.snapshots(len(layers)))
+            for row in rows
+        )
         return Series(
             names=tuple(layer.name for layer in layers),
             kinds=tuple(layer.kind for layer in layers),
             entries=tuple(local(layer.parameter).numel() for layer in layers),
             fractions=FRACTIONS,
-            snapshots=tuple(self._snapshot_of(row) for row in rows),
+            snapshots=snapshots,
         )
 
     def adaptable_fraction(self, epsilon: float | None = None) -> AdaptableFraction:
-        """Return the share of the entries with √v̂ above ε, of each layer and of all, exactly, as they stand now.
+        """Return the share of the entries with √v̂ above ε, of each layer and of all, as they are now.
+
+        It is read from the histograms, so it is off by at most the share of the bin that holds ε.
 
         Args:
             epsilon: ≥ 0, in the optimizer's own units; None for the ε that each layer is trained with.
@@ -223,23 +216,24 @@ class Observer:
         return adaptable_fraction(self._readings(), epsilon)
 
     def snapshot(self, epoch: float | None = None) -> Snapshot:
-        """Count every layer now, with a coarser histogram of each; the series does not get it.
+        """Count every layer now, with a coarser histogram of each; it is not added to the series.
 
         Args:
-            epoch: epochs done, to be noted with it.
+            epoch: epochs done, to be stored with it.
 
         Raises:
             ObservationError: the optimizer has no state yet, or one that cannot be read.
         """
         readings = self._readings()
-        return Snapshot(self.step, epoch, threshold_of(readings), tuple(map(layer_snapshot, readings)))
+        layers = (None if each.values is None else LayerSnapshot.of(histogram_of(each)) for each in readings)
+        return Snapshot(self.step, epoch, threshold_of(readings), tuple(layers))
 
     def after_step(self) -> None:
-        """Count a step that no hook has seen, such as the replay of a CUDA graph that holds one."""
-        self._watch.after_step()
+        """Count a step that no hook has seen, such as one in the replay of a CUDA graph."""
+        self._recorder.after_step()
 
     def close(self) -> None:
-        """Stop observing; what was seen can still be asked for, and the state as it then stands.
+        """Stop observing; what was seen, and the optimizer's present state, can still be asked for.
 
         Raises:
             ObservationError: it is closed already.
@@ -248,7 +242,6 @@ class Observer:
             raise ObservationError(f"this observer of {type(self.optimizer).__name__} is closed already")
         self._closed = True
         self._handle.remove()
-        self._watch.stop()
         _OPEN.discard(self.optimizer)
 
     def __enter__(self) -> Observer:
@@ -262,41 +255,37 @@ class Observer:
 
     @contextmanager
     def _naming_the_layer(self) -> Iterator[None]:
-        """Turn what is only found when counts are fetched from a device into an error that names the layer."""
+        """Name the layer in an error that is only found when counts are fetched from a device."""
         try:
             yield
         except NegativeEntryError as error:
-            raise ObservationError(f"layer {self._roster.layers[error.layer].name!r}: {error}") from error
+            raise ObservationError(f"layer {self._registry.layers[error.layer].name!r}: {error}") from error
 
     def _readings(self) -> tuple[Reading, ...]:
         """Read all layers; refuse where there is nothing to read yet."""
         readings = read(self.optimizer, self.layers, self.adapter)
-        self._watch.nonfinite.tell(self._roster.layers)
+        self._recorder.warn_of_nonfinite()
         if not self.step and all(reading.values is None for reading in readings):
             name = type(self.optimizer).__name__
             raise ObservationError(f"the state of this {name} is not built yet; ask after its first step")
         return readings
 
-    def _snapshot_of(self, row: Row) -> Snapshot:
-        layers = layer_snapshots(row, len(self._roster.layers))
-        return Snapshot(row.observation.step, None, self._threshold_at(row.observation), layers)
-
     def _threshold_at(self, observation: Observation) -> float | None:
-        """Return the magnitude that ε weighed as much as at an observed step, as `threshold_of` has it.
+        """Return the magnitude that ε corresponded to at an observed step, as `threshold_of` does.
 
         Of what a placement depends on, ε and the steps are those of that time; the betas are taken to be the present
         ones.
         """
+        groups, epsilons = self._registry.groups, observation.epsilons
         most: dict[int, float] = {}
-        numbers = {id(group): number for number, group in enumerate(self._roster.groups)}
+        numbers = {id(group): number for number, group in enumerate(groups)}
         for index, steps in zip(observation.indexes, observation.steps_taken, strict=True):
-            number = numbers.get(id(self._roster.layers[index].group))
+            number = numbers.get(id(self._registry.layers[index].group))
             if number is not None:
                 most[number] = max(steps, most.get(number, 1.0))
-        return common(self._threshold(number, steps, observation) for number, steps in most.items())
-
-    def _threshold(self, number: int, steps: float, observation: Observation) -> float | None:
-        epsilon = observation.epsilons[number] if number < len(observation.epsilons) else None
-        if epsilon is None:
-            return None
-        return self.adapter.placement(self._roster.groups[number], steps).magnitude_from_epsilon(epsilon)
+        return common(
+            self.adapter.placement(groups[number], steps).magnitude_from_epsilon(epsilon)
+            if number < len(epsilons) and (epsilon := epsilons[number]) is not None
+            else None
+            for number, steps in most.items()
+        )

@@ -1,56 +1,72 @@
-"""A probe under way: gradients go in step by step, bounds with their reliability come out."""
+"""A probe in progress: gradients go in step by step, bounds with their reliability come out.
+
+The published method (arXiv 2311.11532 and its research code) accumulates v over the first epoch without moving the
+weights: every gradient is taken at the random initialisation, in training mode, with coupled weight decay added as the
+optimizer sees it. Here a copy of the real optimizer does that on a copy of the model. It takes real steps at the real
+learning rate, and after each step the weights are put back from the original. So no optimizer is written twice, and
+model and optimizer are left as they were found.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from epsgrid.errors import NoBoundsError, ObservationError
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.magnitudes import TAIL_FRACTION, LayerStatistics
-from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.reliability import judge
 from epsgrid.numerics.series import FRACTIONS, Series
 from epsgrid.numerics.trajectory import Trajectory, has_settled, trajectory_of
 from epsgrid.numerics.variants import ROUNDING_NOISE, Variant, VariantKind
 from epsgrid.observing.adapters import Adapter, adapter_for
+from epsgrid.observing.copying import copy_model, copy_optimizer
 from epsgrid.observing.layers import Layer, NamedParameters, named_layers
 from epsgrid.observing.observer import Observer
 from epsgrid.observing.reading import Reading, bounds_of_readings, local, measure_reading, read
-from epsgrid.observing.recomputing import Loss
-from epsgrid.observing.rounding import RoundingNoise, noise_share, rounding_noise, without_noise
-from epsgrid.observing.shadows import follow
-from epsgrid.observing.understudy import Betas, Itself, StandIns, Tensors, Understudy, label
+from epsgrid.observing.restoring import devices_of, generators_restored
+from epsgrid.observing.rounding import Loss, RoundingNoise, noise_share, rounding_noise, without_noise
+
+Betas = float | tuple[float, float]
+"""β₂ alone, or β₁ and β₂."""
 
 _OTHER_TAILS = (0.01, 0.05)
 _LOOKS_PER_DOUBLING = 8
+_DECAYS = ("alpha", "rho")
+"""The names of β₂ in RMSprop and Adadelta."""
 
 
 class Probing:
-    """A probe under way, for loops that say themselves what a step is; a context manager, to be left at the end.
+    """A probe in progress; a context manager, at whose end random number generators are put back.
 
-    It goes into `left_as_found`, which puts the model back; the optimizer is only read. Where weights move, they do so
-    at the learning rate that the optimizer's groups have at each step.
+    It holds a second copy of the weights and a second state of the optimizer; for each of `betas` one more state, and
+    with moving weights one more copy of the weights.
 
     Args:
-        model: put into training mode if it is in eval mode.
-        optimizer: the real one, no wrapper; may have a state.
+        model: stays untouched.
+        optimizer: the real one, no wrapper; may have a state, and stays untouched.
         loss: as `loss_fn` of `probe`.
-        clip_norm: as for `probe`, and so on.
+        batches: the object whose random number generators are put back at the end, such as a DataLoader.
+        clip_norm: as for `probe`, and so are the following.
         named_parameters: names other than the model's.
         tail_fraction: in (0, 0.5).
         update_weights: let the weights move.
         check_rounding: look for rounding noise before the first step.
         betas: further decays.
-        every: follow the bounds at every so many steps.
+        every: number of steps from one snapshot of the series to the next.
         adapter: knows where the optimizer keeps v; None finds the one of its class.
 
     Attributes:
+        model: the copy that is trained.
+        optimizer: the copy that trains it; its learning rates may be set before each step.
         steps: taken so far.
 
     Raises:
@@ -62,6 +78,7 @@ class Probing:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         loss: Loss,
+        batches: object = None,
         *,
         clip_norm: float | None = None,
         named_parameters: NamedParameters | None = None,
@@ -76,24 +93,39 @@ class Probing:
             raise ObservationError(f"tail_fraction must lie between 0 and 0.5, got {tail_fraction!r}")
         if clip_norm is not None and not clip_norm > 0:
             raise ObservationError(f"clip_norm must be positive, got {clip_norm!r}")
+        layers = named_layers(optimizer, named_parameters, model)
+        _refuse_shards(layers)
+        for group in optimizer.param_groups:
+            for each in betas:
+                _decays(optimizer, group, each)
         self.steps = 0
-        self._model, self._optimizer, self._loss, self._clip_norm = model, optimizer, loss, clip_norm
-        self._tail_fraction, self._moving, self._check_rounding = tail_fraction, update_weights, check_rounding
+        self._loss, self._clip_norm, self._tail_fraction = loss, clip_norm, tail_fraction
+        self._moving, self._check_rounding, self._betas = update_weights, check_rounding, betas
         self._adapter = adapter or adapter_for(optimizer)
-        self._parameters = list(dict.fromkeys([*model.parameters(), *parameters_of(optimizer)]))
-        self._real_layers = named_layers(optimizer, named_parameters, model)
-        _refuse_shards(self._real_layers)
-        self._stand_ins = StandIns(optimizer)
-        tensors: Tensors = Itself() if update_weights else self._stand_ins
-        main = Understudy(optimizer, tensors, moving=update_weights)
-        self._shadows = [(each, Understudy(optimizer, self._stand_ins, each)) for each in betas]
-        # Weights that move do so last: the shadows see them as the main optimizer does.
-        self._in_order = [*(shadow for _, shadow in self._shadows), main]
-        self._layers = follow(self._real_layers, main, tensors)
+        trained = _parameters_of(optimizer)
+        self._originals = [part for part in model.modules() if not set(map(id, part.parameters())).isdisjoint(trained)]
+        self.model, memo = copy_model(model)
+        # Parameters that only the loss has cannot be replaced in it: the copied optimizer steps on the real ones.
+        self._of_the_loss = [
+            (each, each.detach().clone(), each.grad) for key, each in trained.items() if key not in memo
+        ]
+        memo.update((id(each), each) for each, _, _ in self._of_the_loss)
+        contents = {id(each): content for each, content, _ in self._of_the_loss}
+        sources = {id(memo[key]): contents.get(key, each) for key, each in trained.items()}
+        self.optimizer = copy_optimizer(optimizer, memo, self._adapter)
+        self._was_trained = len(self.optimizer.state) < len(optimizer.state)
+        self._weights = list(_parameters_of(self.optimizer).values())
+        self._weights_before = [each.clone() if update_weights else sources[id(each)] for each in self._weights]
+        self._parameters = list(dict.fromkeys([*self.model.parameters(), *self._weights]))
+        copied = (replace(layer, parameter=memo.get(id(layer.parameter), layer.parameter)) for layer in layers)
+        self._layers = _with_groups_of(copied, self.optimizer)
+        self._variants: list[tuple[Betas, torch.optim.Optimizer]] = []
         self._noise = RoundingNoise(checked=False)
-        self._observer = Observer(main.optimizer, self._layers, self._adapter, every, tail_fraction)
-        if not model.training:
-            model.train()
+        self._observer = Observer(self.optimizer, self._layers, self._adapter, every, tail_fraction)
+        self._at_the_end = ExitStack()
+        self._at_the_end.enter_context(generators_restored(devices_of(model), batches))
+        if not self.model.training:
+            self.model.train()
 
     def __enter__(self) -> Probing:
         return self
@@ -102,33 +134,59 @@ class Probing:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._observer.close()
+        with torch.no_grad():
+            for parameter, content, gradient in self._of_the_loss:
+                parameter.copy_(content)
+                parameter.grad = gradient
+        self._at_the_end.close()
+
+    def run(
+        self,
+        batches: Iterable[Sequence[Any]],
+        on_step: Callable[[int], None] | None = None,
+        *,
+        stop_when_settled: bool = False,
+    ) -> None:
+        """Take a step for each entry of `batches`, which is one or several batches.
+
+        Args:
+            batches: of each step.
+            on_step: called with the number of steps taken after each.
+            stop_when_settled: stop as soon as the bounds have settled.
+
+        Raises:
+            ObservationError: as `probe`.
+        """
+        for of_a_step in batches:
+            self.step(*of_a_step)
+            if on_step is not None:
+                on_step(self.steps)
+            if stop_when_settled and self.settled():
+                break
 
     def step(self, *batches: Any) -> None:
         """Take a step on the mean gradient of one or several batches."""
-        if self._check_rounding and not self.steps:
-            self._noise = rounding_noise(self._model, self._loss, batches[0], self._optimizer)
-        self._compute_gradients(batches)
-        if not self.steps:
-            self._refuse_moved_weights()
-        if self._shadows or not self._moving:
-            self._stand_ins.refresh()
-        for understudy in self._in_order:
-            understudy.step()
-        self._stand_ins.release()
+        if self.steps:
+            self._compute_gradients(batches)
+        else:
+            self._begin(batches)
+        if self._moving and self._variants:
+            _copy(self._weights_before, self._weights)
+        for _, variant in self._variants:
+            self._step_aside(variant)
+        self.optimizer.step()
+        if not self._moving:
+            _copy(self._weights, self._weights_before)
         self.steps += 1
 
     def series(self) -> Series:
         """Return the percentiles and histograms over the steps, as an observer keeps them."""
         return self._observer.series()
 
-    def course(self) -> Trajectory | None:
-        """Return the bounds over the steps; None where the tail fraction is none of those that are followed."""
-        return self._course() if self._tail_fraction in FRACTIONS else None
-
     def settled(self) -> bool:
-        """Say whether the bounds have settled, with layers of rounding noise and without them.
+        """Return whether the bounds have settled, with layers of rounding noise and without them.
 
-        Looks only now and then, a few times while the steps double, and says no in between.
+        It looks only now and then, a few times while the steps double, and returns False in between.
 
         Raises:
             ObservationError: the tail fraction is none of those that are followed.
@@ -143,22 +201,10 @@ class Probing:
             return False
         if not has_settled(self._course()):
             return False
-        noisy = [layer.name for layer in self._layers_of_noise()]
+        marked = {id(parameter) for parameter in self._noise.parameters.values()}
+        noisy = [layer.name for layer in self._layers if id(layer.parameter) in marked]
         others = self._course(noisy) if noisy else None
         return others is None or not others.steps or has_settled(others)
-
-    def _course(self, leave_out: Sequence[str] = ()) -> Trajectory:
-        group = next((layer.group for layer in self._layers if layer.group is not None), {})
-        return trajectory_of(
-            self.series(),
-            lambda step: self._adapter.placement(group, step),
-            self._tail_fraction,
-            leave_out=leave_out,
-        )
-
-    def _layers_of_noise(self) -> list[Layer]:
-        marked = {id(parameter) for parameter in self._noise.parameters.values()}
-        return [layer for layer in self._real_layers if id(layer.parameter) in marked]
 
     def bounds(self, others: Sequence[Variant] = ()) -> EpsilonBounds:
         """Estimate the ε range from the steps so far, and judge it.
@@ -172,44 +218,69 @@ class Probing:
         """
         if not self.steps:
             raise ObservationError("no batches: a probe needs at least one; check what is given as batches")
-        readings = self._readings(self._in_order[-1], self._layers)
-        statistics = self._measure(readings, self._tail_fraction)
-        bounds = bounds_of_readings(readings, statistics, self._tail_fraction)
+        tail = self._tail_fraction
+        readings = read(self.optimizer, self._layers, self._adapter)
+        statistics = [measure_reading(reading, tail) for reading in readings]
+        bounds = bounds_of_readings(readings, statistics, tail)
         rests = self._without_noise(readings, statistics)
         pairs = zip(statistics, rests, strict=True)
         noise = {layer.name: share for layer, rest in pairs if (share := noise_share(layer, rest))}
-        variants = [*others, *self._other_tails(readings), *self._of_shadows()]
+        variants = list(others)
+        for other in _OTHER_TAILS:
+            if other != tail:
+                variants += _variant("tail", f"{100 * other:g} %", readings, other)
+        for betas, optimizer in self._variants:
+            own = read(optimizer, _with_groups_of(self._layers, optimizer), self._adapter)
+            variants += _variant("betas", betas_label(betas), own, tail)
         if noise:
-            variants += _variant("without", ROUNDING_NOISE, readings, rests, self._tail_fraction)
-        judged = judge(
-            bounds,
-            _placement(readings),
-            variants,
-            self._course_up_to(bounds),
-            noise,
-            self._noise.checked,
-            self.steps,
-        )
+            variants += _variant("without", ROUNDING_NOISE, readings, tail, rests)
+        course = self._course() if tail in FRACTIONS else None
+        if course is not None and self.steps not in course.steps[-1:]:
+            low, high = bounds.low.epsilon, bounds.high.epsilon
+            course = Trajectory((*course.steps, self.steps), (*course.low, low), (*course.high, high))
+        placement = next(reading.placement for reading in readings if reading.placement is not None)
+        judged = judge(bounds, placement, variants, course, noise, self._noise.checked, self.steps)
         if self._noise.reason:
             why = f"rounding noise could not be told from gradients: {self._noise.reason}"
             judged = replace(judged, reasons=(*judged.reasons, why))
         return replace(bounds, reliability=judged)
 
     def variant(self, kind: VariantKind, name: str) -> Variant | None:
-        """Return the bounds as they stand for comparison with those of another probe; None where no layer sets any."""
-        readings = self._readings(self._in_order[-1], self._layers)
-        found = _variant(kind, name, readings, self._measure(readings, self._tail_fraction), self._tail_fraction)
+        """Return the present bounds, to compare another probe's with; None where no layer sets any."""
+        found = _variant(kind, name, read(self.optimizer, self._layers, self._adapter), self._tail_fraction)
         return found[0] if found else None
+
+    def _begin(self, batches: Sequence[Any]) -> None:
+        """Compute the first gradients, with the checks that are made once, and make the beta variants."""
+        with _refusing_calls(self._originals):
+            if self._check_rounding:
+                self._noise = rounding_noise(self.model, self._loss, batches[0], self.optimizer, self._adapter)
+            self._compute_gradients(batches)
+        if all(parameter.grad is None for parameter in self._parameters):
+            raise ObservationError(f"the loss depends on none of the model's parameters: {_USE_THE_COPY}")
+        moved = _first_difference(self._weights, self._weights_before)
+        if moved is not None:
+            name = next(layer.name for layer in self._layers if layer.parameter is moved)
+            raise ObservationError(f"loss_fn has moved the weights of {name!r}: {_ONLY_THE_LOSS}")
+        if self._was_trained:
+            self._start_counters_again()
+        for betas in self._betas:
+            variant = self._copy_of_optimizer()
+            for group in variant.param_groups:
+                group.update(_decays(variant, group, betas))
+            self._variants.append((betas, variant))
 
     def _compute_gradients(self, batches: Sequence[Any]) -> None:
         for parameter in self._parameters:
             parameter.grad = None
         with torch.enable_grad():
-            for batch in batches:
-                loss = self._loss(self._model, batch)
+            for number, batch in enumerate(batches):
+                loss = self._loss(self.model, batch)
                 _check_loss(loss)
+                if not number and any(parameter.grad is not None for parameter in self._parameters):
+                    raise ObservationError(f"loss_fn calls backward(): {_ONLY_THE_LOSS}")
                 (loss if len(batches) == 1 else loss / len(batches)).backward()  # type: ignore[no-untyped-call]
-        for layer in self._real_layers:
+        for layer in self._layers:
             if layer.parameter.grad is not None and layer.parameter.grad.is_sparse:
                 raise ObservationError(
                     f"layer {layer.name!r} has a sparse gradient, and a probe needs dense ones;"
@@ -218,89 +289,158 @@ class Probing:
         if self._clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
 
-    def _refuse_moved_weights(self) -> None:
-        moved = self._stand_ins.moved()
-        if moved is not None:
-            name = next(layer.name for layer in self._real_layers if layer.parameter is moved)
-            raise ObservationError(
-                f"loss_fn has moved the weights of {name!r}: it must compute the loss and nothing else; leave"
-                " backward() and optimizer.step() to the probe"
-            )
+    def _copy_of_optimizer(self) -> torch.optim.Optimizer:
+        """Return another optimizer of the same copied weights, in the state before its first step."""
+        memo = {id(each): each for each in (self.model, *self._parameters)}
+        return copy_optimizer(self.optimizer, memo, self._adapter)
 
-    def _readings(self, understudy: Understudy, layers: Sequence[Layer]) -> tuple[Reading, ...]:
-        return read(understudy.optimizer, layers, self._adapter)
+    def _step_aside(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let another optimizer take a step that changes neither weights nor gradients."""
+        gradients = [weight.grad for weight in self._weights]
+        for weight, gradient in zip(self._weights, gradients, strict=True):
+            weight.grad = None if gradient is None else gradient.clone()
+        optimizer.step()
+        for weight, gradient in zip(self._weights, gradients, strict=True):
+            weight.grad = gradient
+        _copy(self._weights, self._weights_before)
 
-    def _measure(self, readings: Sequence[Reading], tail_fraction: float) -> list[LayerStatistics]:
-        return [measure_reading(reading, tail_fraction) for reading in readings]
+    def _start_counters_again(self) -> None:
+        """Set back what steps write into the groups of an optimizer that was trained, such as a count of the steps.
+
+        A step of a copy shows what that is.
+        """
+        stepped, defaults = self._copy_of_optimizer(), self.optimizer.defaults
+        self._step_aside(stepped)
+        for group, after in zip(self.optimizer.param_groups, stepped.param_groups, strict=True):
+            for key, value in list(group.items()):
+                if not isinstance(value, int | float | torch.Tensor):
+                    continue
+                if bool((torch.as_tensor(value) != torch.as_tensor(after[key])).any()):
+                    del group[key]
+                    if key in defaults:
+                        group[key] = copy.copy(defaults[key])
+
+    def _course(self, leave_out: Sequence[str] = ()) -> Trajectory:
+        group = next((layer.group for layer in self._layers if layer.group is not None), {})
+        return trajectory_of(
+            self.series(),
+            lambda step: self._adapter.placement(group, step),
+            self._tail_fraction,
+            leave_out=leave_out,
+        )
 
     def _without_noise(
         self, readings: Sequence[Reading], statistics: Sequence[LayerStatistics]
     ) -> list[LayerStatistics]:
         """Return the layers' statistics over the entries that are not noise."""
-        noise = self._noise
-        masks = {id(parameter): noise.masks[name] for name, parameter in noise.parameters.items()}
+        masks = {id(parameter): self._noise.masks[name] for name, parameter in self._noise.parameters.items()}
         rests = []
-        for real, reading, layer in zip(self._real_layers, readings, statistics, strict=True):
-            mask = masks.get(id(real.parameter))
+        for reading, layer in zip(readings, statistics, strict=True):
+            mask = masks.get(id(reading.layer.parameter))
             if mask is not None and reading.values is not None:
                 layer = without_noise(layer, reading.values, reading.scale, mask, self._tail_fraction)
             rests.append(layer)
         return rests
 
-    def _other_tails(self, readings: Sequence[Reading]) -> list[Variant]:
-        variants = []
-        for tail in _OTHER_TAILS:
-            if tail != self._tail_fraction:
-                measured = self._measure(readings, tail)
-                variants += _variant("tail", f"{100 * tail:g} %", readings, measured, tail)
-        return variants
 
-    def _of_shadows(self) -> list[Variant]:
-        variants = []
-        for betas, shadow in self._shadows:
-            readings = self._readings(shadow, follow(self._real_layers, shadow, self._stand_ins))
-            measured = self._measure(readings, self._tail_fraction)
-            variants += _variant("betas", label(betas), readings, measured, self._tail_fraction)
-        return variants
+def betas_label(betas: Betas) -> str:
+    """Return the label of betas.
 
-    def _course_up_to(self, bounds: EpsilonBounds) -> Trajectory | None:
-        """Return the course, ended by the bounds themselves where its last step is an earlier one."""
-        course = self.course()
-        if course is None or (course.steps and course.steps[-1] == self.steps):
-            return course
-        return Trajectory(
-            (*course.steps, self.steps), (*course.low, bounds.low.epsilon), (*course.high, bounds.high.epsilon)
-        )
+    >>> betas_label(0.99), betas_label((0.8, 0.99))
+    ('β₂ = 0.99', 'β₁ = 0.8, β₂ = 0.99')
+    """
+    return f"β₁ = {betas[0]:g}, β₂ = {betas[1]:g}" if isinstance(betas, tuple) else f"β₂ = {betas:g}"
+
+
+def _decays(optimizer: torch.optim.Optimizer, group: dict[str, Any], betas: Betas) -> dict[str, Any]:
+    """Return the options of a parameter group that give it other decays."""
+    for beta in betas if isinstance(betas, tuple) else (betas,):
+        if not 0 <= beta < 1:
+            raise ObservationError(f"{betas_label(betas)}: a decay must lie in [0, 1), got {beta!r}")
+    name = type(optimizer).__name__
+    if "betas" in group and len(group["betas"]) == 2:
+        pair = betas if isinstance(betas, tuple) else (group["betas"][0], betas)
+        return {"betas": tuple(float(beta) for beta in pair)}
+    for key in _DECAYS:
+        if key in group:
+            if isinstance(betas, tuple):
+                raise ObservationError(
+                    f"{betas_label(betas)}: {name} has no β₁, only {key}; give β₂ alone, as {betas[1]:g}"
+                )
+            return {key: float(betas)}
+    raise ObservationError(
+        f"{betas_label(betas)}: {name} has no decay that could be changed (its groups have no betas, alpha or rho)"
+    )
+
+
+def _parameters_of(optimizer: torch.optim.Optimizer) -> dict[int, torch.Tensor]:
+    """Return the parameters of all groups by identity."""
+    return {id(parameter): parameter for group in optimizer.param_groups for parameter in group["params"]}
+
+
+def _with_groups_of(layers: Iterable[Layer], optimizer: torch.optim.Optimizer) -> tuple[Layer, ...]:
+    groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
+    return tuple(replace(layer, group=groups.get(id(layer.parameter))) for layer in layers)
+
+
+@torch.no_grad()
+def _copy(targets: Sequence[torch.Tensor], sources: Sequence[torch.Tensor]) -> None:
+    torch._foreach_copy_(list(map(local, targets)), list(map(local, sources)))  # not defined for DTensors
+
+
+def _first_difference(some: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> torch.Tensor | None:
+    """Return the first of some tensors that differs from its counterpart; waits for the device."""
+    for one, other in zip(some, others, strict=True):
+        if not torch.allclose(local(one), local(other), rtol=0, atol=0, equal_nan=True):
+            return one
+    return None
 
 
 def _variant(
-    kind: VariantKind, name: str, readings: Sequence[Reading], measured: Sequence[LayerStatistics], tail_fraction: float
+    kind: VariantKind,
+    name: str,
+    readings: Sequence[Reading],
+    tail_fraction: float,
+    statistics: Sequence[LayerStatistics] | None = None,
 ) -> list[Variant]:
     """Return the bounds of some layers as a variant; none where no layer sets one."""
+    if statistics is None:
+        statistics = [measure_reading(reading, tail_fraction) for reading in readings]
     try:
-        bounds = bounds_of_readings(readings, measured, tail_fraction)
+        bounds = bounds_of_readings(readings, statistics, tail_fraction)
     except NoBoundsError:
         return []
     return [Variant(kind, name, bounds.low, bounds.high)]
 
 
-def _placement(readings: Sequence[Reading]) -> Placement:
-    """Return where ε enters, of the first layer that has a second moment."""
-    return next(reading.placement for reading in readings if reading.placement is not None)
-
-
-def parameters_of(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
-    """Return the parameters of all groups."""
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-
 def _refuse_shards(layers: Sequence[Layer]) -> None:
     for layer in layers:
-        if local(layer.parameter).numel() != layer.parameter.numel():
+        if not is_lazy(layer.parameter) and local(layer.parameter).numel() != layer.parameter.numel():
             raise ObservationError(
                 f"this process holds only a part of {layer.name!r}, and a probe measures whole layers: probe before the"
-                " model is sharded, or observe the training and ask `epsgrid.observing.distributed.gathered_bounds`"
+                " model is sharded, or observe the training and call `epsgrid.observing.distributed.gathered_bounds`"
             )
+
+
+_USE_THE_COPY = "compute it with the model that loss_fn(model, batch) is called with, a copy, and not with the original"
+_ONLY_THE_LOSS = "it must compute the loss and nothing else; leave backward() and optimizer.step() to the probe"
+
+
+@contextmanager
+def _refusing_calls(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Refuse a loss that uses the original model, before it changes a buffer or a gradient of it."""
+
+    def refuse(*_: Any) -> None:
+        raise ObservationError(f"the loss uses the original model or a part of it: {_USE_THE_COPY}")
+
+    # Scripted modules take no hooks.
+    plain = (module for module in modules if not isinstance(module, torch.jit.ScriptModule))
+    handles = [module.register_forward_pre_hook(refuse) for module in plain]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _check_loss(loss: Any) -> None:

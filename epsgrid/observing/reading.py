@@ -1,4 +1,4 @@
-"""Read what an optimizer's ε is compared with, for every parameter, as it stands now.
+"""Read what an optimizer's ε is compared with, for every parameter, from the optimizer's state as it is now.
 
 This is the gradient-magnitude histogram of Silva & Rodriguez (arXiv 2311.11532): the distribution of √v̂ over the
 entries of each parameter tensor, taken from the optimizer's own state, not recomputed beside it.
@@ -18,19 +18,17 @@ from epsgrid.numerics.bounds import EpsilonBounds, estimate_bounds
 from epsgrid.numerics.histogram import LogHistogram
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, bounds_of
 from epsgrid.numerics.placement import Placement
-from epsgrid.numerics.series import LayerSnapshot
 from epsgrid.observing.adapters import Adapter, epsilon_in
-from epsgrid.observing.layers import Layer, shape_in_words
-from epsgrid.optimizers import SecondMoment
+from epsgrid.observing.layers import Layer, shape_text
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The second moment of one layer as it stands now.
+    """The second moment of one layer at one moment.
 
     Attributes:
-        layer: which.
-        status: FROZEN or NO_GRADIENT where there is none; else MEASURED, whatever its entries are.
+        layer: the layer.
+        status: FROZEN or NO_GRADIENT where there is no second moment; else MEASURED, whatever its entries are.
         values: v, this process's part of it; None where there is none.
         scale: v̂ = v · scale.
         step: the steps that the parameter has taken, at least 1.
@@ -47,11 +45,24 @@ class Reading:
     @property
     def epsilon(self) -> float | None:
         """The ε that the layer is trained with; None where its group has no "eps"."""
-        return epsilon_of(self.layer)
+        return None if self.layer.group is None else epsilon_in(self.layer.group)
+
+
+@dataclass(frozen=True)
+class AdaptableFraction:
+    """The share of the finite entries, zeros included, with √v̂ above ε: these weights have a step size of their own.
+
+    Attributes:
+        layers: by name of layer, in [0, 1]; layers without a finite entry are left out.
+        total: over the entries of all layers together; 0 where no entry is finite.
+    """
+
+    layers: Mapping[str, float]
+    total: float
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the part of a tensor that lies in this process, as a plain one: of a DTensor its shard."""
+    """Return the part of a tensor that lies in this process, as a plain tensor: for a DTensor its shard."""
     if type(tensor) is torch.Tensor and not tensor.requires_grad:
         return tensor
     to_local = getattr(tensor, "to_local", None)
@@ -69,56 +80,39 @@ def read(optimizer: torch.optim.Optimizer, layers: Sequence[Layer], adapter: Ada
 
 
 def _read(layer: Layer, state: Mapping[str, Any], adapter: Adapter) -> Reading:
-    if layer.group is None or not layer.parameter.requires_grad:
+    group = layer.group
+    if group is None or not layer.parameter.requires_grad:
         return Reading(layer, LayerStatus.FROZEN)
-    moment = adapter.second_moment(state, layer.group)
+    moment = adapter.second_moment(state, group)
     # A fused optimizer whose first steps a scaler makes it skip has a state and has taken no step.
     if moment is None or (moment.decay and not float(moment.step)):
         return Reading(layer, LayerStatus.NO_GRADIENT)
     if moment.values.shape != layer.parameter.shape:
         raise ObservationError(
-            f"layer {layer.name!r}: its second moment has the shape {shape_in_words(moment.values)}, and the parameter"
-            f" {shape_in_words(layer.parameter)}: was the optimizer's state loaded from a checkpoint of another model?"
+            f"layer {layer.name!r}: its second moment has the shape {shape_text(moment.values)}, and the parameter"
+            f" {shape_text(layer.parameter)}: was the optimizer's state loaded from a checkpoint of another model?"
         )
-    step = _steps_taken(moment, state, layer.group)
-    placement = adapter.placement(layer.group, step)
+    # A rule without bias correction keeps its count of steps beside v, if at all.
+    step = moment.step if moment.decay else state.get("step", group.get("step", moment.step))
+    step = max(1.0, float(step))
+    placement = adapter.placement(group, step)
     return Reading(layer, LayerStatus.MEASURED, local(moment.values), moment.scale, step, placement)
 
 
-def epsilon_of(layer: Layer) -> float | None:
-    """Return the ε that a layer is trained with; None where its parameter group has no "eps"."""
-    return None if layer.group is None else epsilon_in(layer.group)
-
-
-def _steps_taken(moment: SecondMoment, state: Mapping[str, Any], group: Mapping[str, Any]) -> float:
-    """Return the steps a parameter has taken; a rule without bias correction tells them beside v, if at all."""
-    step = moment.step if moment.decay else state.get("step", group.get("step", moment.step))
-    return max(1.0, float(step))
-
-
-def measure_layers(
-    optimizer: torch.optim.Optimizer, layers: Sequence[Layer], adapter: Adapter, tail_fraction: float
-) -> tuple[LayerStatistics, ...]:
-    """Measure √v̂ of every layer.
+def measure_reading(reading: Reading, tail_fraction: float) -> LayerStatistics:
+    """Measure √v̂ of one layer.
 
     Args:
-        optimizer: an optimizer that has stepped at least once.
-        layers: of that optimizer, from `named_layers`.
-        adapter: knows where this optimizer keeps v.
-        tail_fraction: the published 0.02: order statistics are taken at this fraction and at one minus it.
+        reading: of the layer.
+        tail_fraction: order statistics are taken at this fraction and at one minus it; the published value is 0.02.
 
     Returns:
-        One entry per layer, in the same order. A parameter that is frozen, has no gradient, has no entries or only
-        zeros is listed with that status and sets no bound.
+        The statistics. A parameter that is frozen, has no gradient, no entries or only zeros has that status and sets
+        no bound.
 
     Raises:
-        ObservationError: a second moment has a negative entry, or another shape than its parameter.
+        ObservationError: the second moment has a negative entry.
     """
-    return tuple(measure_reading(reading, tail_fraction) for reading in read(optimizer, layers, adapter))
-
-
-def measure_reading(reading: Reading, tail_fraction: float) -> LayerStatistics:
-    """Measure √v̂ of one layer as it was read; see `measure_layers`."""
     layer = reading.layer
     if reading.values is None:
         return LayerStatistics.unmeasured(layer.name, tuple(layer.parameter.shape), reading.status, layer.kind)
@@ -158,9 +152,9 @@ def bounds_of_readings(
 
 
 def threshold_of(readings: Sequence[Reading]) -> float | None:
-    """Return the magnitude that the ε of training weighs as much as; None where groups differ in it or state none.
+    """Return the magnitude below which the ε of training dominates; None where groups differ in it or have no ε.
 
-    Where a placement changes with the steps, the layer of a group that has taken most of them tells.
+    Where a placement changes with the steps, the layer of a group that has taken most of them counts.
     """
     latest: dict[int, Reading] = {}
     for reading in readings:
@@ -174,7 +168,7 @@ def threshold_of(readings: Sequence[Reading]) -> float | None:
 
 
 def common(values: Iterable[float | None]) -> float | None:
-    """Return what all of some values are; None where they differ, one is None, or there are none."""
+    """Return the value that all values share; None where they differ, where it is None, or where there are none."""
     different = set(values)
     return different.pop() if len(different) == 1 else None
 
@@ -192,10 +186,33 @@ def histogram_of(reading: Reading) -> LogHistogram:
         raise ObservationError(f"layer {reading.layer.name!r}: {error}") from error
 
 
-def layer_snapshot(reading: Reading) -> LayerSnapshot | None:
-    """Return the percentiles of a layer and its coarser histogram; None where it has no second moment.
+def adaptable_fraction(readings: Sequence[Reading], epsilon: float | None = None) -> AdaptableFraction:
+    """Return the share of the entries above ε, of each layer and of all.
+
+    Where √v̂ is larger than the magnitude that ε corresponds to, an adaptive optimizer adapts; where it is smaller, ε is
+    most of the denominator, and the optimizer is one without adaptation.
+
+    Args:
+        readings: of the layers; those without second moment are left out.
+        epsilon: ≥ 0, in the optimizer's own units; None for the ε that each layer is trained with.
 
     Raises:
-        ObservationError: as `histogram_of`.
+        ObservationError: `epsilon` is negative or NaN, or None and a parameter group has no "eps".
     """
-    return None if reading.values is None else LayerSnapshot.of(histogram_of(reading))
+    if epsilon is not None and not epsilon >= 0:
+        raise ObservationError(f"epsilon must be at least 0, got {epsilon!r}")
+    shares: dict[str, float] = {}
+    above, finite = 0.0, 0
+    for reading in readings:
+        if reading.values is None or reading.placement is None:
+            continue
+        own = reading.epsilon if epsilon is None else epsilon
+        if own is None:
+            raise ObservationError(f'the parameter group of layer {reading.layer.name!r} has no "eps"; give epsilon=…')
+        histogram = histogram_of(reading)
+        share = histogram.fraction_above(reading.placement.magnitude_from_epsilon(own))
+        if share is not None:
+            entries = histogram.total - histogram.nonfinite
+            shares[reading.layer.name] = share
+            above, finite = above + share * entries, finite + entries
+    return AdaptableFraction(shares, above / finite if finite else 0.0)

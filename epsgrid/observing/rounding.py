@@ -7,19 +7,23 @@ ends, one such tensor alone moves it down by decades.
 
 The test: compute the gradient of one batch twice at the same weights, in the model's own precision and in float64. A
 true gradient changes in the seventh digit; noise falls along with the unit of rounding, by a factor of about 1e8. An
-entry that falls by a factor of 100 or more was noise. That tells entries apart and not only tensors: a third of the
-bias of `nn.MultiheadAttention` is that of the keys.
+entry that falls by a factor of 100 or more was noise. The test finds entries and not only tensors: a third of the bias
+of `nn.MultiheadAttention` is that of the keys.
 
-With an optimizer what is compared is √v after one step of it: coupled weight decay adds λ·θ to the gradient, and where
-that is not zero an entry of v is more than noise.
+With an optimizer √v after one step of it is compared: coupled weight decay adds λ·θ to the gradient, and where that is
+not zero an entry of v is more than noise.
 """
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import dataclasses
+import functools
 import re
+import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,20 +32,25 @@ from torch import nn
 
 from epsgrid.numerics.counting import measure
 from epsgrid.numerics.magnitudes import LayerStatistics
-from epsgrid.observing.recomputing import CannotTell, Loss, bare_model, eager, magnitudes
-from epsgrid.observing.restoring import devices_of, generator_states, left_as_found, restore_generators
+from epsgrid.observing.adapters import Adapter, adapter_for, unwrap
+from epsgrid.observing.copying import copy_model, copy_optimizer
+from epsgrid.observing.restoring import devices_of, generator_states, generators_restored, restore_generators
+
+Loss = Callable[[nn.Module, Any], torch.Tensor]
 
 FALL = 100.0
 """An entry that is smaller by this factor in float64 was noise."""
 
 LEAST_SHARE = 0.01
-"""Layers with a smaller share of noise are passed over.
+"""Layers with a smaller share of noise are left as they are.
 
-It is too small to reach an order statistic at 2 %, or at 1 %, and larger than what chance marks; see `rounding_noise`.
+It is too small to reach an order statistic at 2 %, or at 1 %, and larger than what is marked by chance; see
+`rounding_noise`.
 """
 
 _DRAWS = 3
 _WRAPPERS = re.compile(r"\b(_orig_mod|_checkpoint_wrapped_module)\.")
+_DROPS = re.compile(r"drop|^StochasticDepth$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -52,8 +61,8 @@ class RoundingNoise:
         masks: True at noise; by name of parameter, without the prefixes of wrappers, for layers that have noise. On the
             parameter's device, of its shape.
         parameters: the model's parameters that these belong to, under the same names.
-        checked: whether it could be told.
-        reason: why not; empty where it could.
+        checked: whether the check gave an answer.
+        reason: why not; empty where it did.
     """
 
     masks: Mapping[str, torch.Tensor] = field(default_factory=dict)
@@ -62,8 +71,16 @@ class RoundingNoise:
     reason: str = ""
 
 
+class _NoAnswer(Exception):  # noqa: N818 - a result, not an error
+    """Why the gradients do not show which entries are noise."""
+
+
 def rounding_noise(
-    model: nn.Module, loss: Loss, batch: Any, optimizer: torch.optim.Optimizer | None = None
+    model: nn.Module,
+    loss: Loss,
+    batch: Any,
+    optimizer: torch.optim.Optimizer | None = None,
+    adapter: Adapter | None = None,
 ) -> RoundingNoise:
     """Find the entries of a model's parameters whose gradient is only rounding noise.
 
@@ -76,30 +93,32 @@ def rounding_noise(
     yet differ, and then gradients do, by more than their rounding: 0.6 % of the entries of two normal ones fall by 100
     by chance alone. So float64 gets two more draws, and only an entry that is small in all three, and not exactly zero
     in all, is marked. Measured on small networks with masks that never agree: up to 0.15 % of the entries, and 0.4 % of
-    those of a layer, are marked falsely (with a single draw 1.2 % and 1.6 %); such layers are passed over.
+    those of a layer, are marked falsely (with a single draw 1.2 % and 1.6 %); such layers are left as they are.
 
     Args:
         model: in the mode in which it trains; wrappers for compiling and data parallel are looked through.
-        loss: computes the scalar loss of a batch with the model that it is given; may use autocast, which leaves
-            float64 alone.
+        loss: computes the scalar loss of a batch with the model that it is given; may use autocast, which does not
+            affect float64.
         batch: tensors in tuples, lists, mappings or dataclasses, nested as you like; those of floating point are made
             float64 for the second pass.
         optimizer: the one that will be used, for the weight decay in it; None looks at gradients alone.
+        adapter: knows where the optimizer keeps v; None finds the one of its class.
 
     Returns:
-        The masks; `checked` is False, with the reason, where it could not be told: the model cannot be copied, refuses
+        The masks; `checked` is False, with the reason, where there is no answer: the model cannot be copied, refuses
         float64 or computes in it already, the loss is not finite or does not depend on the model given to it, memory
-        ran out, or whatever else went wrong.
+        ran out, or anything else went wrong.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of copies and of float64; the model's own run is heard elsewhere
-            bare = bare_model(model)
-            masks = _masks(bare, loss, batch, optimizer)
+            warnings.simplefilter("ignore")  # of copies and of float64; the model's own run shows its warnings
+            bare = _bare_model(model)
+            look = functools.partial(_magnitudes, bare, loss, batch, optimizer, adapter)
+            masks = _masks(bare, look)
             named = [(_WRAPPERS.sub("", name), parameter) for name, parameter in bare.named_parameters()]
             found = [(name, parameter, masks[parameter]) for name, parameter in named if parameter in masks]
         return RoundingNoise({name: mask for name, _, mask in found}, {name: parameter for name, parameter, _ in found})
-    except CannotTell as reason:
+    except _NoAnswer as reason:
         return RoundingNoise(checked=False, reason=str(reason))
     except Exception as error:  # the model's code may raise anything, and a probe goes on without this check
         lines = str(error).strip().splitlines() or [""]
@@ -119,7 +138,7 @@ def without_noise(
         tail_fraction: as in `measure`.
 
     Returns:
-        The statistics, whose `entries` are those left. A layer of noise alone has none left, or only zeros, is then not
+        The statistics, with `entries` without the noise. A layer of noise alone has none, or only zeros, is then not
         measured and sets no bound.
     """
     rest = measure(layer.name, v[~mask.to(v.device)], scale, tail_fraction)
@@ -127,26 +146,39 @@ def without_noise(
 
 
 def noise_share(layer: LayerStatistics, rest: LayerStatistics) -> float:
-    """Return the share of a layer's non-zero entries that were left out as noise, in [0, 1]; 0 of a layer of zeros."""
+    """Return the share of a layer's non-zero entries that were left out as noise, in [0, 1]; 0 for a layer of zeros."""
     return 1 - rest.nonzero / layer.nonzero if layer.nonzero else 0.0
 
 
-def _masks(
-    bare: nn.Module, loss: Loss, batch: Any, optimizer: torch.optim.Optimizer | None
-) -> dict[torch.Tensor, torch.Tensor]:
-    """Return the masks by parameter; see `rounding_noise`."""
+def _bare_model(model: nn.Module) -> nn.Module:
+    """Return the model inside wrappers for compiling and data parallel."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
+            inner = model.module
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+
+
+_Magnitudes = list[torch.Tensor | None]
+
+
+def _masks(bare: nn.Module, look: Callable[[torch.dtype | None], _Magnitudes]) -> dict[torch.Tensor, torch.Tensor]:
+    """Return the masks by parameter; `look` computes magnitudes in a precision, None being the model's own."""
     if all(parameter.dtype == torch.float64 for parameter in bare.parameters()):
-        raise CannotTell("the model computes in float64 already, and nothing more precise is there to compare with")
+        raise _NoAnswer("the model computes in float64 already, and nothing more precise is there to compare with")
     devices = devices_of(bare)
-    with left_as_found(bare), eager(), torch.enable_grad():
+    with generators_restored(devices), _uncompiled(), torch.enable_grad():
         before = [generator_states(device) for device in devices]
-        own = magnitudes(bare, loss, batch, optimizer, None)
-        random = not _equal(before, [generator_states(device) for device in devices])
+        own = look(None)
+        pairs = zip(before, [generator_states(device) for device in devices], strict=True)
+        random = not all(torch.equal(states[name], after[name]) for states, after in pairs for name in states)
         for device, states in zip(devices, before, strict=True):
             restore_generators(states, device)
-        peaks = magnitudes(bare, loss, batch, optimizer, torch.float64)
+        peaks = look(torch.float64)
         for _ in range(_DRAWS - 1 if random else 0):
-            again = magnitudes(bare, loss, batch, optimizer, torch.float64)
+            again = look(torch.float64)
             peaks = [None if a is None or b is None else torch.maximum(a, b) for a, b in zip(peaks, again, strict=True)]
     found: dict[torch.Tensor, torch.Tensor] = {}
     for parameter, low, high in zip(bare.parameters(), own, peaks, strict=True):
@@ -159,18 +191,18 @@ def _masks(
 def _mask(own: torch.Tensor, peak: torch.Tensor, *, random: bool) -> torch.Tensor | None:
     """Return where a layer's entries are noise; None where too few are.
 
-    An entry that is zero in the model's precision says nothing by itself. It is noise where it does no better in
-    float64 than those that are known to be, or where all others of its layer are.
+    An entry that is zero in the model's precision shows nothing by itself. It is noise where it is no larger in float64
+    than those that are known to be noise, or where all others of its layer are noise.
 
     Args:
         own: magnitudes in the model's precision.
         peak: the largest in float64 over all draws.
-        random: whether draws differ; then a peak of exactly zero says nothing: something was dropped.
+        random: whether draws differ; then a peak of exactly zero shows nothing: something was dropped.
     """
     own = own.to(peak.dtype)
-    told = (own > 0) & (peak > 0) if random else own > 0
-    noise = told & (peak * FALL < own)
-    marked, in_all = int(noise.sum()), int(told.sum())
+    clear = (own > 0) & (peak > 0) if random else own > 0
+    noise = clear & (peak * FALL < own)
+    marked, in_all = int(noise.sum()), int(clear.sum())
     if not marked or marked < LEAST_SHARE * in_all:
         return None
     if marked == in_all:
@@ -178,6 +210,88 @@ def _mask(own: torch.Tensor, peak: torch.Tensor, *, random: bool) -> torch.Tenso
     return noise if random else noise | ((own == 0) & (peak > 0) & (peak <= peak[noise].max()))
 
 
-def _equal(some: list[dict[str, torch.Tensor]], others: list[dict[str, torch.Tensor]]) -> bool:
-    pairs = zip(some, others, strict=True)
-    return all(torch.equal(states[name], other[name]) for states, other in pairs for name in states)
+def _magnitudes(
+    model: nn.Module,
+    loss: Loss,
+    batch: Any,
+    optimizer: torch.optim.Optimizer | None,
+    adapter: Adapter | None,
+    dtype: torch.dtype | None,
+) -> _Magnitudes:
+    """Return the size of every parameter's gradient on a copy of the model, or of its √v; None where there is none."""
+    copied, memo = copy_model(model)
+    for module in copied.modules():  # a module's own children keep their mode
+        if _DROPS.search(type(module).__name__):
+            module.training = False
+        if isinstance(module, nn.MultiheadAttention | nn.RNNBase):
+            module.dropout = 0.0
+    with contextlib.ExitStack() as stack:
+        if dtype is not None:
+            copied.to(dtype)
+            stack.enter_context(_default_dtype(dtype))
+            for kind in {device.type for device in devices_of(model)}:
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        value = loss(copied, _copied(batch, dtype))
+        if not isinstance(value, torch.Tensor) or value.numel() != 1 or not value.requires_grad:
+            raise _NoAnswer("the loss is no scalar with a gradient")
+        if not bool(torch.isfinite(value)):
+            raise _NoAnswer(f"the loss is not finite{'' if dtype is None else ' in float64'}: {value.item()}")
+        value.backward()  # type: ignore[no-untyped-call]
+    parameters = list(copied.parameters())
+    if all(parameter.grad is None for parameter in parameters):
+        raise _NoAnswer(
+            "the loss does not depend on the model that it is given; compute it with loss(model, batch)'s own `model`"
+        )
+    if optimizer is None:
+        return [None if parameter.grad is None else parameter.grad.abs() for parameter in parameters]
+    adapter = adapter or adapter_for(optimizer)
+    stepped = copy_optimizer(unwrap(optimizer), memo, adapter)
+    stepped.step()
+    groups = {parameter: group for group in stepped.param_groups for parameter in group["params"]}
+    found: _Magnitudes = []
+    for parameter in parameters:
+        state, group = stepped.state.get(parameter, {}), groups.get(parameter)
+        moment = None if group is None else adapter.second_moment(state, group)
+        found.append(None if moment is None else moment.values.sqrt())
+    return found
+
+
+@contextlib.contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Let tensors that the model's code makes, such as a first hidden state, be of this type too."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _uncompiled() -> contextlib.AbstractContextManager[Any]:
+    """Compile nothing for a single batch; torch's compiler takes seconds to import, so only where it is loaded."""
+    if "torch._dynamo" not in sys.modules:
+        return contextlib.nullcontext()
+    stance: contextlib.AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
+
+
+def _copied(batch: Any, dtype: torch.dtype | None) -> Any:
+    """Return a batch with copies of its tensors, those of floating point in another type if one is given."""
+    if isinstance(batch, torch.Tensor):
+        to = dtype if dtype is not None and batch.is_floating_point() else batch.dtype
+        return batch.detach().to(to, copy=True).requires_grad_(batch.requires_grad)
+    if isinstance(batch, MutableMapping):
+        copied = copy.copy(batch)
+        for key, value in batch.items():
+            copied[key] = _copied(value, dtype)
+        return copied
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(_copied(value, dtype) for value in batch))
+    if isinstance(batch, list | tuple):
+        return type(batch)(_copied(value, dtype) for value in batch)
+    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
+        instance = copy.copy(batch)
+        for each in dataclasses.fields(batch):
+            object.__setattr__(instance, each.name, _copied(getattr(batch, each.name), dtype))
+        return instance
+    return batch

@@ -1,9 +1,7 @@
-"""The probes of a spec: the one that sets the bounds, and those that tell how far they can be trusted.
+"""The probes of a spec: the one that sets the bounds, and those that show how far they can be trusted.
 
-The published method (arXiv 2311.11532 and its research code) accumulates v over the first epoch without moving the
-weights: every gradient is taken at the random initialisation, in training mode, with coupled weight decay added as the
-optimizer sees it. `epsgrid.observing.probing` does that, for any loop; here it is given the task's batches, in the
-order and with the random numbers that a trial of the probe's seed has in its first epoch.
+`epsgrid.observing.probing` probes any model and optimizer; here it is given those of a spec, and the task's batches in
+the order and with the random numbers that a trial of the probe's seed has in its first epoch.
 
 Other seeds, and moving weights where frozen ones set the bounds, are probed with as many steps, and only compared.
 """
@@ -12,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,11 +21,13 @@ from epsgrid.numerics.series import Series
 from epsgrid.numerics.variants import Variant, VariantKind
 from epsgrid.observing.adapters import from_plugin
 from epsgrid.observing.probing import Probing
-from epsgrid.observing.restoring import left_as_found
 from epsgrid.spec.model import Spec
 from epsgrid.tasks import Task
 from epsgrid.trials.building import build_model, seed_epoch
 from epsgrid.trials.device import keep_freed_memory
+
+_FROZEN_RATE = 1e-3
+"""The learning rate where weights are put back after each step; a rule may skip parameters at a rate of 0."""
 
 STORED_SNAPSHOTS = 64
 """Snapshots of a probe that are stored where the spec does not say how many."""
@@ -36,7 +35,7 @@ STORED_SNAPSHOTS = 64
 
 @dataclass(frozen=True)
 class ProbeOutcome:
-    """What a probe found and what it cost.
+    """The result of a probe and its cost.
 
     Attributes:
         bounds: the estimate, with every layer's histogram and with its reliability.
@@ -57,9 +56,9 @@ class _Plan:
 
     Attributes:
         seed: of the initial weights and of the batches.
-        rate: the learning rate at which the weights move; None: they are frozen.
-        kind: what it is compared for; None for the one that sets the bounds.
-        label: in words, for a comparison.
+        rate: the learning rate at which the weights move; None where they are frozen.
+        kind: of the comparison; None for the probe that sets the bounds.
+        label: of the comparison.
     """
 
     seed: int
@@ -90,13 +89,9 @@ def run_probe(
     start = time.perf_counter()
     limit, main, *others = _steps(spec, task), *_plans(spec)
     progress = _Progress(on_step, limit, 1 + len(others))
-    with _probing(spec, task, device, main) as run:
-        probing = run.probing
-        for batch in _batches(spec, task, run, main.seed, limit):
-            run.step(batch)
-            progress.step()
-            if spec.probe.batches == "settled" and probing.settled():
-                break
+    with _probing(spec, task, device, main) as probing:
+        batches = _batches(spec, task, probing, main, limit)
+        probing.run(batches, progress.step, stop_when_settled=spec.probe.batches == "settled")
         progress.settle(probing.steps)
         variants = [_compare(spec, task, device, plan, probing.steps, progress) for plan in others]
         bounds = probing.bounds([variant for variant in variants if variant is not None])
@@ -130,72 +125,58 @@ class _Progress:
     def __init__(self, on_step: Callable[[int, int], None], steps: int, probes: int) -> None:
         self._on_step, self._done, self._steps, self._probes = on_step, 0, steps, probes
 
-    def step(self) -> None:
+    def step(self, _steps_of_this_probe: int) -> None:
         self._done += 1
         self._on_step(self._done, self._steps * self._probes)
 
     def settle(self, steps: int) -> None:
-        """Take note of how many steps the first probe took: the others take as many."""
+        """Set how many steps the first probe took: the others take as many."""
         self._steps = steps
 
 
-class _Run:
-    """A probe under way with its model and optimizer."""
-
-    def __init__(
-        self, task: Task, model: torch.nn.Module, optimizer: torch.optim.Optimizer, probing: Probing, plan: _Plan
-    ) -> None:
-        self.model, self.probing = model, probing
-        self._task, self._optimizer, self._rate = task, optimizer, plan.rate or 0.0
-
-    def step(self, batch: Any) -> None:
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._rate * self._task.learning_rate_scale(batch)
-        self.probing.step(batch)
-
-
-@contextmanager
-def _probing(spec: Spec, task: Task, device: torch.device, plan: _Plan) -> Iterator[_Run]:
-    """Build model and optimizer for a probe; the model and torch's generators are put back in the end."""
+def _probing(spec: Spec, task: Task, device: torch.device, plan: _Plan) -> Probing:
+    """Build model and optimizer for a probe."""
     training, probe = spec.training, spec.probe
     plugin = optimizers.load(spec.optimizer.name)
     model = build_model(spec, task, plan.seed, device)
-    epsilon = optimizers.probing_epsilon(plugin)
-    optimizer = plugin.build(model.parameters(), spec.optimizer, plan.rate or 0.0, epsilon)
+    rate = _FROZEN_RATE if plan.rate is None else plan.rate
+    optimizer = plugin.build(model.parameters(), spec.optimizer, rate, optimizers.probing_epsilon(plugin))
 
     def loss(model: torch.nn.Module, batch: Any) -> torch.Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bfloat16"):
             return task.loss(model, batch)
 
     is_main = plan.kind is None
-    with left_as_found(model):
-        probing = Probing(
-            model,
-            optimizer,
-            loss,
-            clip_norm=training.clip_norm,
-            tail_fraction=probe.tail_fraction,
-            update_weights=plan.rate is not None,
-            check_rounding=probe.check_rounding and is_main,
-            betas=probe.beta2 if is_main else (),
-            every=probe.every or 1,
-            adapter=from_plugin(plugin, spec.optimizer),
-        )
-        with probing:
-            yield _Run(task, model, optimizer, probing, plan)
+    return Probing(
+        model,
+        optimizer,
+        loss,
+        clip_norm=training.clip_norm,
+        tail_fraction=probe.tail_fraction,
+        update_weights=plan.rate is not None,
+        check_rounding=probe.check_rounding and is_main,
+        betas=probe.beta2 if is_main else (),
+        every=probe.every or 1,
+        adapter=from_plugin(plugin, spec.optimizer),
+    )
 
 
-def _batches(spec: Spec, task: Task, run: _Run, seed: int, limit: int) -> Iterator[Any]:
-    """Yield the batches of the first epochs as a trial of the seed sees them, with its random numbers."""
+def _batches(spec: Spec, task: Task, probing: Probing, plan: _Plan, limit: int) -> Iterator[tuple[Any]]:
+    """Yield the batches of the first epochs, one for each step, as a trial of the seed sees them.
+
+    It sets the random numbers of an epoch when it begins, and the learning rate of a step before its batch is used.
+    """
     batch_size, given = spec.training.batch_size, 0
     for epoch in range(spec.probe.epochs):
-        seed_epoch(seed, epoch)
-        task.begin_epoch(run.model, batch_size)
-        for batch in task.batches(seed, epoch, batch_size):
+        seed_epoch(plan.seed, epoch)
+        task.begin_epoch(probing.model, batch_size)
+        for batch in task.batches(plan.seed, epoch, batch_size):
             if given == limit:
                 return
             given += 1
-            yield batch
+            for group in probing.optimizer.param_groups:
+                group["lr"] = (_FROZEN_RATE if plan.rate is None else plan.rate) * task.learning_rate_scale(batch)
+            yield (batch,)
 
 
 def _compare(
@@ -203,8 +184,6 @@ def _compare(
 ) -> Variant | None:
     """Return the bounds of another probe; None where none of its layers could be measured."""
     assert plan.kind is not None
-    with _probing(spec, task, device, plan) as run:
-        for batch in _batches(spec, task, run, plan.seed, steps):
-            run.step(batch)
-            progress.step()
-        return run.probing.variant(plan.kind, plan.label)
+    with _probing(spec, task, device, plan) as probing:
+        probing.run(_batches(spec, task, probing, plan, steps), progress.step)
+        return probing.variant(plan.kind, plan.label)

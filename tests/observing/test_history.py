@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from epsgrid.numerics import counting
+from epsgrid.numerics import counting, jit
 from epsgrid.numerics.series import FRACTIONS
 from epsgrid.numerics.tables import Counter
-from epsgrid.observing.history import MAX_HISTOGRAMS, MAX_ROWS, History, Observation, Packed, Row, layer_snapshots
+from epsgrid.observing.history import MAX_HISTOGRAMS, MAX_ROWS, History, Observation, PackedHistogram, Row
 
 
 class Watched:
@@ -83,7 +83,7 @@ def test_rows_say_what_counting_would_have_said() -> None:
     assert steps(rows) == list(range(1, 21))
     for row in rows:
         call = row.observation.step
-        for found, v in zip(layer_snapshots(row, 2), watched.values(call), strict=True):
+        for found, v in zip(row.snapshots(2), watched.values(call), strict=True):
             expected = counting.count(v, 1 / (1 - 0.5**call))
             assert found is not None
             assert found.scale == expected.scale
@@ -99,14 +99,14 @@ def test_layers_that_were_not_there_are_none() -> None:
     watched = Watched(entries=(5,))
     watched.step(1, indexes=(2,))
     (row,) = watched.history.rows()
-    found = layer_snapshots(row, 4)
+    found = row.snapshots(4)
     assert [each is None for each in found] == [True, True, False, True]
 
 
 def test_a_layer_of_zeros_has_no_quantiles() -> None:
     watched = Watched(entries=(0,))
     (row,) = watched.run(1)
-    (found,) = layer_snapshots(row, 1)
+    (found,) = row.snapshots(1)
     assert found is not None and found.quantiles == () and found.nonzero == 0
 
 
@@ -149,11 +149,12 @@ def test_a_run_that_goes_back_again_and_again_keeps_few_rows() -> None:
 @pytest.mark.parametrize("values", [[], [0.0], [1.0, 0.0, 1e-30, float("nan"), float("inf")], [1e-310, 1e300]])
 def test_packed_histograms_come_back_exactly(values: list[float]) -> None:
     v = torch.tensor(values, dtype=torch.float64)
-    assert Packed.of(Counter(()).count([v]), 0).unpacked(2.5) == counting.count(v, 2.5).fold(1)
+    assert PackedHistogram.of(Counter(()).count([v]), 0).unpacked(2.5) == counting.count(v, 2.5).fold(1)
 
 
 def test_a_layer_takes_less_than_a_hundred_kilobytes_however_long_the_run() -> None:
     """With entries over sixteen decades of √v̂, more than real layers have, and where the rows are fullest."""
+    assert jit.compiled()  # or it might be loaded, with numba, while memory is traced
     few, many = (_bytes_at_the_fullest(layers) for layers in (2, 12))
     assert (many - few) / 10 < 100_000
     assert few - 2 * (many - few) / 10 < 500_000  # what there is once for all layers

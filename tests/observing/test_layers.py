@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from epsgrid.errors import ObservationError
-from epsgrid.observing.layers import bare, named_layers
-from epsgrid.observing.roster import Roster
+from epsgrid.observing.layers import LayerRegistry, bare, named_layers
 
 
 def net() -> nn.Sequential:
@@ -155,67 +154,67 @@ def test_complex_parameters_are_told() -> None:
         named_layers(adam([parameter]), [("a", parameter)])
 
 
-def names(roster: Roster) -> list[str]:
-    roster.refresh()
-    return [layer.name for layer in roster.layers]
+def names(registry: LayerRegistry) -> list[str]:
+    registry.refresh()
+    return [layer.name for layer in registry.layers]
 
 
-def test_a_roster_follows_replaced_groups() -> None:
+def test_a_registry_follows_replaced_groups() -> None:
     model = net()
     optimizer = adam(model.parameters())
-    roster = Roster(optimizer, named_layers(optimizer, model=model), model)
-    before = [layer.group for layer in roster.layers]
+    registry = LayerRegistry(optimizer, named_layers(optimizer, model=model), model)
+    before = [layer.group for layer in registry.layers]
     optimizer.load_state_dict(optimizer.state_dict())
     assert before[0] is not optimizer.param_groups[0]
-    roster.refresh()
-    assert all(layer.group is optimizer.param_groups[0] for layer in roster.layers)
-    assert [member[0] for member in roster.members] == list(range(6))
+    registry.refresh()
+    assert all(layer.group is optimizer.param_groups[0] for layer in registry.layers)
+    assert [member[0] for member in registry.members] == list(range(6))
 
 
-def test_a_roster_lists_what_is_added_later_at_its_end() -> None:
+def test_a_registry_lists_what_is_added_later_at_its_end() -> None:
     model = net()
     optimizer = adam(model[3].parameters())
-    roster = Roster(optimizer, named_layers(optimizer, model=model), model)
-    assert names(roster) == ["3.weight", "3.bias"]
+    registry = LayerRegistry(optimizer, named_layers(optimizer, model=model), model)
+    assert names(registry) == ["3.weight", "3.bias"]
     optimizer.add_param_group({"params": list(model[0].parameters()), "betas": (0.8, 0.8)})
-    assert names(roster) == ["3.weight", "3.bias", "0.weight", "0.bias"]
-    assert [layer.kind for layer in roster.layers[2:]] == ["convolution", "bias"]
-    assert roster.layers[2].group is optimizer.param_groups[1]
+    assert names(registry) == ["3.weight", "3.bias", "0.weight", "0.bias"]
+    assert [layer.kind for layer in registry.layers[2:]] == ["convolution", "bias"]
+    assert registry.layers[2].group is optimizer.param_groups[1]
 
 
 def test_added_parameters_without_a_name_are_listed_by_group_and_place() -> None:
     model = net()
     optimizer = adam(model.parameters())
-    roster = Roster(optimizer, named_layers(optimizer, model.named_parameters()), None)
+    registry = LayerRegistry(optimizer, named_layers(optimizer, model.named_parameters()), None)
     optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))]})
-    assert names(roster)[6:] == ["group 1, parameter 0", "group 1, parameter 1"]
-    assert roster.layers[6].kind == "other"
+    assert names(registry)[6:] == ["group 1, parameter 0", "group 1, parameter 1"]
+    assert registry.layers[6].kind == "other"
 
 
 def test_added_parameters_have_the_names_that_the_optimizer_was_given() -> None:
     model = net()
     optimizer = adam(model[3].named_parameters())
-    roster = Roster(optimizer, named_layers(optimizer), None)
+    registry = LayerRegistry(optimizer, named_layers(optimizer), None)
     optimizer.add_param_group({"params": [("head.bias", nn.Parameter(torch.ones(2)))]})
-    assert names(roster) == ["weight", "bias", "head.bias"]
-    assert roster.layers[2].kind == "bias"
+    assert names(registry) == ["weight", "bias", "head.bias"]
+    assert registry.layers[2].kind == "bias"
 
 
 def test_a_tensor_that_takes_anothers_place_takes_its_place_in_the_list() -> None:
     model = net()
     optimizer = adam(model.parameters())
-    roster = Roster(optimizer, named_layers(optimizer, model=model), model)
+    registry = LayerRegistry(optimizer, named_layers(optimizer, model=model), model)
     model[3].weight = optimizer.param_groups[0]["params"][4] = nn.Parameter(torch.ones(2, 16))
-    assert names(roster) == [name for name, _ in model.named_parameters()]
-    assert roster.layers[4].parameter is model[3].weight
-    assert [index for index, *_ in roster.members] == list(range(6))
+    assert names(registry) == [name for name, _ in model.named_parameters()]
+    assert registry.layers[4].parameter is model[3].weight
+    assert [index for index, *_ in registry.members] == list(range(6))
 
 
 def test_a_layer_that_leaves_the_optimizer_stays_listed_without_a_group() -> None:
     model = net()
     optimizer = adam([{"params": list(model[0].parameters())}, {"params": list(model[3].parameters())}])
-    roster = Roster(optimizer, named_layers(optimizer, model=model), model)
+    registry = LayerRegistry(optimizer, named_layers(optimizer, model=model), model)
     del optimizer.param_groups[0]
-    assert names(roster) == ["0.weight", "0.bias", "3.weight", "3.bias"]
-    assert [layer.group is None for layer in roster.layers] == [True, True, False, False]
-    assert [index for index, *_ in roster.members] == [2, 3]
+    assert names(registry) == ["0.weight", "0.bias", "3.weight", "3.bias"]
+    assert [layer.group is None for layer in registry.layers] == [True, True, False, False]
+    assert [index for index, *_ in registry.members] == [2, 3]

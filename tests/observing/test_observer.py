@@ -360,7 +360,7 @@ def test_a_step_that_no_hook_sees_can_be_counted_by_hand() -> None:
 
 def test_a_step_that_is_only_recorded_into_a_cuda_graph_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     model, optimizer, observer = observed(1)
-    monkeypatch.setattr(observer._roster, "on_cuda", True)
+    monkeypatch.setattr(observer._registry, "on_cuda", True)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     train(model, optimizer, 1)
     assert observer.step == 1
@@ -745,20 +745,17 @@ def test_nonfinite_entries_are_counted_and_told_once_and_training_goes_on(diverg
 
 
 def test_nonfinite_entries_on_a_device_are_told_when_something_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    from epsgrid.observing.nonfinite import NonfiniteEntries
-
     class OnDevice(torch.Tensor):
         is_cpu = False
 
     model = mlp()
-    layers = observe(torch.optim.Adam(model.parameters()), model=model).layers
-    entries = NonfiniteEntries()
+    observer = observe(torch.optim.Adam(model.parameters()), model=model)
     for counts in ([0, 0], [2, 0], [1, 5]):
-        entries.look((0, 3), torch.tensor([[9, 9, count] for count in counts]).as_subclass(OnDevice), layers)
-    assert entries.number == 7
+        totals = torch.tensor([[9, 9, count] for count in counts]).as_subclass(OnDevice)
+        observer._recorder._note_nonfinite((0, 3), totals)
     with pytest.warns(RuntimeWarning, match=r"layer '0\.weight' and 1 more layers has 7 NaN or infinite"):
-        entries.tell(layers)
-    entries.tell(layers)
+        assert observer.nonfinite == 7
+    assert observer.nonfinite == 7  # without a second warning
 
 
 def test_the_example_of_the_docstring() -> None:

@@ -12,16 +12,16 @@ import torch
 from torch import nn
 
 from epsgrid.errors import NoBoundsError, ObservationError
-from epsgrid.numerics.magnitudes import LayerStatus
+from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus
+from epsgrid.numerics.placement import Placement
 from epsgrid.observing.adapters import adapter_for
 from epsgrid.observing.layers import Layer, named_layers
 from epsgrid.observing.reading import (
     Reading,
+    adaptable_fraction,
     bounds_of_readings,
-    epsilon_of,
     histogram_of,
     local,
-    measure_layers,
     measure_reading,
     read,
     threshold_of,
@@ -48,13 +48,16 @@ def readings_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Rea
     return read(optimizer, named_layers(optimizer, model=model), adapter_for(optimizer))
 
 
+def measure_layers(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[LayerStatistics]:
+    return [measure_reading(reading, 0.02) for reading in readings_of(model, optimizer)]
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_order_statistics_equal_a_sort_for_every_optimizer(name: str) -> None:
     model = mlp()
     optimizer = OPTIMIZERS[name](model.parameters())
     train(model, optimizer, 6)
-    layers = named_layers(optimizer, model=model)
-    measured = measure_layers(optimizer, layers, adapter_for(optimizer), 0.02)
+    measured = measure_layers(model, optimizer)
     assert [layer.name for layer in measured] == [name for name, _ in model.named_parameters()]
     for layer, parameter in zip(measured, model.parameters(), strict=True):
         v, scale = squares(optimizer, parameter)
@@ -73,7 +76,8 @@ def test_order_statistics_equal_a_sort_for_every_type_and_layout(layout: str, dt
     parameter = nn.Parameter(torch.zeros(6, 5, 7, 4, dtype=dtype))
     optimizer = torch.optim.Adam([parameter], betas=(0.9, 0.99))
     optimizer.state[parameter] = {"exp_avg_sq": v, "step": torch.tensor(3.0)}
-    (measured,) = measure_layers(optimizer, named_layers(optimizer, [("w", parameter)]), adapter_for(optimizer), 0.1)
+    (reading,) = read(optimizer, named_layers(optimizer, [("w", parameter)]), adapter_for(optimizer))
+    measured = measure_reading(reading, 0.1)
     assert (measured.low, measured.high) == expected(v.double().numpy(), 1 / (1 - 0.99**3.0), 0.1)
 
 
@@ -95,8 +99,7 @@ def test_layers_without_a_second_moment_are_listed_with_the_reason() -> None:
     optimizer = torch.optim.Adam([model[name].weight for name in ("used", "frozen", "idle", "zero")])
     model["used"].weight.grad, model["zero"].weight.grad = torch.ones(2, 3), torch.zeros(2, 3)
     optimizer.step()
-    layers = named_layers(optimizer, model=model)
-    statistics = measure_layers(optimizer, layers, adapter_for(optimizer), 0.02)
+    statistics = measure_layers(model, optimizer)
     assert {layer.name.split(".")[0]: layer.status for layer in statistics} == {
         "used": LayerStatus.MEASURED,
         "frozen": LayerStatus.FROZEN,
@@ -229,10 +232,10 @@ def test_a_layer_that_began_later_does_not_change_its_groups_threshold() -> None
 
 def test_epsilon_may_be_missing_or_a_tensor() -> None:
     parameter = nn.Parameter(torch.ones(3))
-    assert epsilon_of(Layer("a", parameter, None)) is None
-    assert epsilon_of(Layer("a", parameter, {})) is None
-    assert epsilon_of(Layer("a", parameter, {"eps": torch.tensor(0.5)})) == 0.5
-    assert threshold_of([Reading(Layer("a", parameter, {}), LayerStatus.MEASURED)]) is None
+    groups: list[Any] = [None, {}, {"eps": torch.tensor(0.5)}]
+    readings = [Reading(Layer("a", parameter, group), LayerStatus.MEASURED) for group in groups]
+    assert [reading.epsilon for reading in readings] == [None, None, 0.5]
+    assert threshold_of(readings[1:2]) is None
 
 
 def test_a_plain_tensor_is_its_own_local_part_and_others_are_detached() -> None:
@@ -249,3 +252,71 @@ def test_of_a_sharded_tensor_the_shard_is_read() -> None:
             return torch.full((2,), 7.0)
 
     assert torch.equal(local(torch.ones(8).as_subclass(Sharded)), torch.full((2,), 7.0))
+
+
+# The share of the weights that adapt
+
+
+def layer_of(
+    v: torch.Tensor, name: str = "w", scale: float = 1.0, placement: Placement | None = None, eps: float | None = 1e-3
+) -> Reading:
+    layer = Layer(name, torch.nn.Parameter(torch.zeros(v.shape)), {} if eps is None else {"eps": eps})
+    return Reading(layer, LayerStatus.MEASURED, v, scale, 1.0, placement or Placement.outside())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("scale", [1.0, 1 / (1 - 0.999**7)])
+def test_shares_are_those_of_numpy_but_for_the_bin_that_holds_epsilon(dtype: torch.dtype, scale: float) -> None:
+    draws = torch.randn(5000, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    v = (10 ** (2 * draws)).to(dtype)
+    v[:7], v[7], v[8] = 0, torch.nan, torch.inf
+    wide = v.double().numpy()
+    finite = wide[np.isfinite(wide)]
+    for epsilon in (0.0, 1e-3, 0.1, 1.0, 10.0, 1e9, 1e200):
+        with np.errstate(over="ignore"):
+            magnitudes = np.sqrt(finite * scale)
+        in_the_bin = np.mean((magnitudes > epsilon / 1.02) & (magnitudes < epsilon * 1.02))
+        found = adaptable_fraction([layer_of(v, scale=scale)], epsilon)
+        assert found.total == pytest.approx(found.layers["w"])
+        assert found.total == pytest.approx(np.mean(magnitudes > epsilon), abs=in_the_bin + 1e-12)
+
+
+def test_epsilon_is_in_the_optimizers_own_units() -> None:
+    v = torch.tensor([1e-6, 4e-6, 9e-6, 0.0])
+    assert adaptable_fraction([layer_of(v, placement=Placement.outside())], 1.5e-3).total == 0.5
+    assert adaptable_fraction([layer_of(v, placement=Placement.inside())], 1.5e-3**2).total == 0.5
+    assert adaptable_fraction([layer_of(v, placement=Placement.in_place(0.99))], 0.01 * 1.5e-3**2).total == 0.5
+
+
+def test_each_layer_is_compared_with_its_own_epsilon_unless_one_is_given() -> None:
+    readings = [
+        layer_of(torch.tensor([1.0, 4.0]), "a", eps=1.5),
+        layer_of(torch.tensor([1.0, 4.0, 9.0, 16.0]), "b", eps=3.5),
+    ]
+    found = adaptable_fraction(readings)
+    assert found.layers == {"a": 0.5, "b": 0.25}
+    assert found.total == 2 / 6
+    assert adaptable_fraction(readings, 0.5).layers == {"a": 1.0, "b": 1.0}
+
+
+def test_layers_without_a_finite_entry_are_left_out() -> None:
+    readings = [
+        layer_of(torch.tensor([torch.nan]), "nan"),
+        layer_of(torch.zeros(0), "empty"),
+        Reading(Layer("idle", torch.nn.Parameter(torch.ones(3)), {}), LayerStatus.NO_GRADIENT),
+    ]
+    assert adaptable_fraction(readings).layers == {}
+    assert adaptable_fraction(readings).total == 0
+    assert adaptable_fraction([*readings, layer_of(torch.zeros(2), "zero")]).layers == {"zero": 0.0}
+
+
+def test_a_group_without_epsilon_needs_one_to_be_given() -> None:
+    with pytest.raises(ObservationError, match="the parameter group of layer 'w' has no \"eps\"; give epsilon="):
+        adaptable_fraction([layer_of(torch.ones(2), eps=None)])
+    assert adaptable_fraction([layer_of(torch.ones(2), eps=None)], 0.5).total == 1
+
+
+@pytest.mark.parametrize("epsilon", [-1e-9, float("nan")])
+def test_a_negative_epsilon_is_refused(epsilon: float) -> None:
+    with pytest.raises(ObservationError, match="epsilon must be at least 0, got "):
+        adaptable_fraction([layer_of(torch.ones(2))], epsilon)

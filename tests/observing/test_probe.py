@@ -1,4 +1,4 @@
-"""The probe finds what a plain computation finds, and leaves everything as it was."""
+"""The probe finds the bounds that a plain computation finds, and leaves everything as it was."""
 
 import copy
 import math
@@ -13,10 +13,10 @@ import epsgrid
 from epsgrid.errors import NoBoundsError, ObservationError
 from epsgrid.numerics.magnitudes import LayerStatus
 from epsgrid.numerics.trajectory import has_settled
-from epsgrid.observing import adapters, probing
-from epsgrid.observing.frozen import probe
+from epsgrid.observing import adapters
+from epsgrid.observing import probing as probing_module
+from epsgrid.observing.probe import probe
 from epsgrid.observing.probing import Probing
-from epsgrid.observing.shadows import Shadows
 from epsgrid.optimizers import SecondMoment
 from epsgrid.optimizers._in_place import EpsilonInPlace
 
@@ -178,22 +178,38 @@ def test_epochs_steps_and_progress():
     assert bounds.reliability.course.steps == tuple(range(1, 21))
 
 
+def replayed(model, build, build_variant, batches):
+    """Train a copy; let a second optimizer at rate 0 see its gradients and weights at each step, before they move."""
+    model = copy.deepcopy(model)
+    other = copy.deepcopy(model)
+    optimizer, variant = build(model.parameters()), build_variant(other.parameters())
+    for group in variant.param_groups:
+        group["lr"] = 0.0
+    torch.manual_seed(5)
+    for batch in batches:
+        optimizer.zero_grad()
+        loss_fn(model, batch).backward()
+        with torch.no_grad():
+            for own, original in zip(other.parameters(), model.parameters(), strict=True):
+                own.copy_(original)
+                own.grad = original.grad.clone()
+        variant.step()
+        optimizer.step()
+    return sorted_ends(variant)
+
+
 def test_moving_weights():
-    model, batches, build = network(), make_batches(), lambda p: torch.optim.Adam(p, lr=0.05, weight_decay=0.1)
+    model, batches = network(), make_batches()
+
+    def build(parameters, **options):
+        return torch.optim.Adam(parameters, lr=0.05, weight_decay=0.1, **options)
+
     optimizer = build(model.parameters())
     bounds = run(model, optimizer, batches, update_weights=True, betas=[0.5])
     assert ends(bounds) == plainly(model, build, batches, rate=0.05)
     assert ends(bounds) != plainly(model, build, batches)
     (variant,) = bounds.reliability.of_kind("betas")
-    moved = copy.deepcopy(model)
-    trained = build(moved.parameters())
-    shadows = Shadows(trained, [0.5], model=moved)
-    torch.manual_seed(5)
-    for batch in batches:
-        trained.zero_grad()
-        loss_fn(moved, batch).backward()
-        trained.step()
-    assert shadows.variants() == (variant,)
+    assert ends(variant) == replayed(model, build, lambda p: build(p, betas=(0.9, 0.5)), batches)
     assert optimizer.param_groups[0]["lr"] == 0.05
     assert not optimizer.state
 
@@ -206,17 +222,90 @@ def test_a_generator_lasts_for_an_epoch():
         probe(model, optimizer, iter(batches), loss_fn, epochs=3)
 
 
-def test_other_betas_from_the_same_gradients():
-    def build(beta1, beta2):
-        return lambda p: torch.optim.Adam(p, betas=(beta1, beta2), weight_decay=0.1)
+def decoupled(parameters, **options):
+    return EpsilonInPlace(
+        parameters,
+        **{"lr": 1e-2, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.1, **options},
+        decoupled_weight_decay=True,
+        squared="residual",
+        outside=True,
+    )
 
-    model, batches = network(), make_batches()
-    bounds = run(model, build(0.9, 0.999)(model.parameters()), batches, betas=[0.9, (0.5, 0.99)])
+
+WITH_BETAS = {
+    "adam": torch.optim.Adam,
+    "decay": lambda p, **o: torch.optim.Adam(p, weight_decay=0.1, **o),
+    "amsgrad": lambda p, **o: torch.optim.Adam(p, amsgrad=True, **o),
+    "fused": lambda p, **o: torch.optim.Adam(p, fused=True, weight_decay=0.1, **o),
+    "adamw": torch.optim.AdamW,
+    "adamax": torch.optim.Adamax,
+    "nadam": torch.optim.NAdam,
+    "radam": torch.optim.RAdam,
+    "adabelief": decoupled,
+}
+
+
+@pytest.mark.parametrize("name", WITH_BETAS)
+def test_other_betas_from_the_same_gradients(name):
+    model, batches, build = network(), make_batches(), WITH_BETAS[name]
+    bounds = run(model, build(model.parameters()), batches, betas=[0.9, (0.5, 0.99)])
     variants = bounds.reliability.of_kind("betas")
     assert [variant.label for variant in variants] == ["β₂ = 0.9", "β₁ = 0.5, β₂ = 0.99"]
-    assert ends(variants[0]) == plainly(model, build(0.9, 0.9), batches)
-    assert ends(variants[1]) == plainly(model, build(0.5, 0.99), batches)
-    assert ends(bounds) == plainly(model, build(0.9, 0.999), batches)
+    for variant, betas in zip(variants, [(0.9, 0.9), (0.5, 0.99)], strict=True):
+        assert ends(variant) == plainly(model, lambda p, betas=betas: build(p, betas=betas), batches)
+    assert ends(bounds) == plainly(model, build, batches)
+
+
+@pytest.mark.parametrize(
+    ("build", "key"),
+    [
+        (lambda p, **o: torch.optim.RMSprop(p, centered=True, **o), "alpha"),
+        (lambda p, **o: torch.optim.Adadelta(p, weight_decay=0.1, **o), "rho"),
+    ],
+)
+def test_alpha_and_rho_are_beta2(build, key):
+    model, batches = network(), make_batches()
+    bounds = run(model, build(model.parameters()), batches, betas=[0.8])
+    (variant,) = bounds.reliability.of_kind("betas")
+    assert ends(variant) == plainly(model, lambda p: build(p, **{key: 0.8}), batches)
+    with pytest.raises(ObservationError, match=f"has no β₁, only {key}; give β₂ alone, as 0.99"):
+        probe(model, build(model.parameters()), batches, loss_fn, betas=[(0.9, 0.99)])
+
+
+def test_adagrad_has_no_decay():
+    model = network()
+    with pytest.raises(ObservationError, match="Adagrad has no decay that could be changed"):
+        probe(model, torch.optim.Adagrad(model.parameters()), make_batches(), loss_fn, betas=[0.9])
+
+
+def test_a_variant_that_writes_to_gradients_leaves_them_to_the_others(registered):
+    """As older optimizers do, which add weight decay to the gradient in place."""
+
+    class Decays(torch.optim.Optimizer):
+        def __init__(self, parameters, beta2=0.9):
+            super().__init__(parameters, {"lr": 1e-3, "betas": (0.9, beta2)})
+
+        @torch.no_grad()
+        def step(self):
+            for group in self.param_groups:
+                for p in group["params"]:
+                    v = self.state[p].setdefault("v", torch.zeros_like(p))
+                    p.grad.add_(p, alpha=0.5)
+                    v.lerp_(p.grad.square(), 1 - group["betas"][1])
+                    p.sub_(p.grad, alpha=group["lr"])
+
+    registered(Decays, lambda state, group: SecondMoment(state["v"]) if state else None)
+    model, batches = network(), make_batches()
+    bounds = run(model, Decays(model.parameters()), batches, betas=[0.5])
+    assert ends(bounds) == ends(run(model, Decays(model.parameters()), batches))
+    (variant,) = bounds.reliability.of_kind("betas")
+    assert ends(variant) == ends(run(model, Decays(model.parameters(), 0.5), batches))
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    monkeypatch.setattr(adapters, "_ADAPTERS", dict(adapters._ADAPTERS))
+    return epsgrid.register_optimizer
 
 
 def test_other_tails_are_exact():
@@ -302,7 +391,7 @@ def test_bounds_settle_without_the_noise_too(monkeypatch):
         asked.append(course.low[-1])
         return course.low[-1] < 1e-6  # the noise does, the true gradients do not
 
-    monkeypatch.setattr(probing, "has_settled", settled)
+    monkeypatch.setattr(probing_module, "has_settled", settled)
     model, seen = network(), []
     run(model, torch.optim.Adam(model.parameters()), make_batches(), stop_when_settled=True, on_step=seen.append)
     assert seen[-1] == 12
@@ -442,7 +531,7 @@ def test_training_goes_on_as_if_nothing_had_been():
         optimizer = torch.optim.Adam(model.parameters(), weight_decay=1e-2)
         for step, batch in enumerate(make_batches()):
             if probed and step == 6:
-                probe(model, optimizer, make_batches(), loss_fn, betas=[0.9]) if step == 6 else None
+                probe(model, optimizer, make_batches(), loss_fn, betas=[0.9])
             optimizer.zero_grad()
             torch.manual_seed(step)
             loss_fn(model, batch).backward()
@@ -516,15 +605,8 @@ class IgnoresRate(torch.optim.Optimizer):
                 parameter.sub_(parameter.grad.sign())
 
 
-@pytest.fixture
-def ignores_rate(monkeypatch):
-    monkeypatch.setattr(adapters, "_ADAPTERS", dict(adapters._ADAPTERS))
-    epsgrid.register_optimizer(
-        IgnoresRate, lambda state, group: SecondMoment(state["v"]) if state else None, epsgrid.Placement.outside()
-    )
-
-
-def test_weights_do_not_move_even_if_an_optimizer_ignores_its_rate(ignores_rate):
+def test_weights_do_not_move_even_if_an_optimizer_ignores_its_rate(registered):
+    registered(IgnoresRate, lambda state, group: SecondMoment(state["v"]) if state else None)
     model, batches = nn.Linear(6, 4), make_batches()
     seen = []
 
@@ -659,9 +741,46 @@ def test_a_whole_training_step_as_loss():
         optimizer.step()
         return loss_fn(model, batch)
 
-    with pytest.raises(ObservationError, match=r"loss_fn has moved the weights of '0\.weight'"):
+    with pytest.raises(
+        ObservationError, match=r"loss_fn calls backward\(\): it must compute the loss and nothing else"
+    ):
         probe(model, optimizer, make_batches(), step)
     assert found(model, optimizer)["parameters"] == before
+
+
+def test_a_loss_that_moves_weights():
+    model = network()
+
+    def clamps(model, batch):
+        with torch.no_grad():
+            model[4].weight.clamp_(max=0.1)
+        return loss_fn(model, batch)
+
+    with pytest.raises(ObservationError, match=r"loss_fn has moved the weights of '4\.weight'"):
+        probe(model, torch.optim.Adam(model.parameters()), make_batches(), clamps)
+
+
+@pytest.mark.parametrize("part", ["model", "a part of it", "its tensors"])
+def test_a_loss_that_uses_the_original_is_refused_before_it_does_harm(part):
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters())
+    before = found(model, optimizer)
+    losses = {
+        "model": lambda _, batch: loss_fn(model, batch),
+        "a part of it": lambda copied, batch: F.cross_entropy(model[:4](batch[0]) @ copied[4].weight.T, batch[1]),
+        "its tensors": lambda _, batch: (
+            torch.autograd.grad(model[4].weight.sum(), model[4].weight)[0].sum() * 0
+            + torch.zeros(1, requires_grad=True).sum()
+        ),
+    }
+    with pytest.raises(
+        ObservationError, match=r"compute it with the model that loss_fn\(model, batch\) is called with"
+    ):
+        probe(model, optimizer, make_batches(), losses[part])
+    assert {key: value for key, value in found(model, optimizer).items() if key != "random"} == {
+        key: value for key, value in before.items() if key != "random"
+    }
+    assert not any(module._forward_pre_hooks for module in model.modules())
 
 
 def test_losses_that_are_not_finite():
@@ -708,7 +827,7 @@ def test_sparse_gradients():
 
 def test_shards(monkeypatch):
     model = network()
-    monkeypatch.setattr(probing, "local", lambda tensor: tensor[:1])
+    monkeypatch.setattr(probing_module, "local", lambda tensor: tensor[:1])
     with pytest.raises(ObservationError, match=r"only a part of '0\.weight'.*gathered_bounds"):
         probe(model, torch.optim.Adam(model.parameters()), make_batches(), loss_fn)
 
@@ -717,17 +836,16 @@ def test_shards(monkeypatch):
 
 
 @pytest.mark.parametrize("rate", [1.0, torch.tensor(1.0)])
-def test_probing_takes_the_rates_of_each_step(rate):
+def test_the_rate_of_each_step_may_be_set(rate):
     model, batches = network(), make_batches()
-    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
     moving = copy.deepcopy(model)
     reference = torch.optim.Adam(moving.parameters())
     torch.manual_seed(5)
-    with Probing(model, optimizer, loss_fn, update_weights=True) as under_way:
+    with Probing(model, torch.optim.Adam(model.parameters(), lr=rate), loss_fn, update_weights=True) as probing:
         for step, batch in enumerate(batches):
-            optimizer.param_groups[0]["lr"] = rate * 0.01 * step
-            under_way.step(batch)
-        bounds = under_way.bounds()
+            probing.optimizer.param_groups[0]["lr"] = rate * 0.01 * step
+            probing.step(batch)
+        bounds = probing.bounds()
     torch.manual_seed(5)
     for step, batch in enumerate(batches):
         reference.param_groups[0]["lr"] = rate * 0.01 * step
@@ -735,21 +853,21 @@ def test_probing_takes_the_rates_of_each_step(rate):
         loss_fn(moving, batch).backward()
         reference.step()
     assert ends(bounds) == sorted_ends(reference)
-    assert under_way.steps == len(batches)
-    assert under_way.series().steps == tuple(range(1, len(batches) + 1))
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), moving.parameters(), strict=True))
+    assert probing.steps == len(batches)
+    assert probing.series().steps == tuple(range(1, len(batches) + 1))
+    assert all(torch.equal(a, b) for a, b in zip(probing.model.parameters(), moving.parameters(), strict=True))
 
 
-def test_other_probes_are_told_and_compared():
+def test_other_probes_are_compared():
     model, batches = network(), make_batches()
 
     def probed(seed, others=()):
         torch.manual_seed(seed)
         optimizer = torch.optim.Adam(model.parameters())
-        with Probing(model, optimizer, loss_fn, check_rounding=False, every=5) as under_way:
+        with Probing(model, optimizer, loss_fn, check_rounding=False, every=5) as probing:
             for batch in batches:
-                under_way.step(batch)
-            return under_way.bounds(others), under_way.variant("seed", f"seed {seed}")
+                probing.step(batch)
+            return probing.bounds(others), probing.variant("seed", f"seed {seed}")
 
     bounds, same = probed(5)
     assert ends(bounds) == ends(same)
@@ -762,6 +880,6 @@ def test_other_probes_are_told_and_compared():
 
 def test_probing_before_a_step():
     model = network()
-    under_way = Probing(model, torch.optim.Adam(model.parameters()), loss_fn)
+    probing = Probing(model, torch.optim.Adam(model.parameters()), loss_fn)
     with pytest.raises(ObservationError, match="no batches"):
-        under_way.bounds()
+        probing.bounds()

@@ -1,0 +1,160 @@
+"""Copy a model and its optimizer together, so that a probe can train the copies and never touch the originals.
+
+Both copies share one memo: the copied optimizer's groups, the optimizers that it wraps and the lists of parameters that
+it keeps all refer to the copied parameters. The copied optimizer has the state that it would have before its first
+step, and none of the original's hooks.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_leaves
+
+from epsgrid.errors import ObservationError
+from epsgrid.observing.adapters import Adapter
+
+Memo = dict[int, Any]
+"""What `copy.deepcopy` takes: the copies made so far, by identity of the original."""
+
+_HOOKS = (
+    "_optimizer_step_pre_hooks",
+    "_optimizer_step_post_hooks",
+    "_optimizer_state_dict_pre_hooks",
+    "_optimizer_state_dict_post_hooks",
+    "_optimizer_load_state_dict_pre_hooks",
+    "_optimizer_load_state_dict_post_hooks",
+)
+_NOT_COPIED = {*_HOOKS, "state", "step", "grad_scale", "found_inf"}
+"""`step` is found on an optimizer, and not on its class alone, where a schedule has wrapped it to count its calls."""
+
+_T = TypeVar("_T")
+
+
+def copy_model(model: nn.Module) -> tuple[nn.Module, Memo]:
+    """Copy a model, with the training mode, buffers and attributes it has, and without gradients.
+
+    Returns:
+        The copy, and a memo that has the copy of each parameter.
+
+    Raises:
+        ObservationError: the model has lazy parameters, or cannot be copied.
+    """
+    name = type(model).__name__
+    tensors = [*model.parameters(), *model.buffers()]
+    if any(is_lazy(tensor) for tensor in tensors):
+        raise ObservationError(
+            f"{name} has lazy parameters, which get their shape from the first batch; run one batch through the model"
+            " first"
+        )
+    memo: Memo = {}
+    for module in model.modules():  # results of an earlier forward pass, such as a hidden state or a normed weight
+        for value in tree_leaves(dict(vars(module))):
+            if isinstance(value, torch.Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+    copied = _deepcopy(model, memo, name)
+    twins = [*copied.parameters(), *copied.buffers()]
+    if len(twins) != len(tensors) or any(twin is original for twin, original in zip(twins, tensors, strict=True)):
+        raise _cannot_copy(name, "copy.deepcopy does not give each parameter a copy of its own")
+    for original, twin in zip(tensors, twins, strict=True):
+        memo[id(original)] = twin  # again: the C++ code that copies a scripted model leaves it out
+        twin.requires_grad_(original.requires_grad)
+        vars(twin).update(_deepcopy(vars(original), memo, name))  # which torch does not copy with a parameter
+    return copied, memo
+
+
+def copy_optimizer(optimizer: torch.optim.Optimizer, memo: Memo, adapter: Adapter) -> torch.optim.Optimizer:
+    """Copy an optimizer with the optimizers inside it, in the state that they have before their first step.
+
+    torch's own copies of an optimizer lack whatever a subclass adds, such as the optimizer that it wraps.
+
+    Args:
+        optimizer: its step hooks are left out, and where a schedule counts its steps, the copy's are not counted.
+        memo: has the copies of the parameters; those it lacks are copied.
+        adapter: gives the ε to probe with, where that is another one.
+
+    Raises:
+        ObservationError: it cannot be copied.
+    """
+    originals = list(_optimizers_in(optimizer, set()))
+    for original in originals:
+        memo[id(original)] = object.__new__(type(original))
+        memo.setdefault(id(original.state), defaultdict(dict))  # one state may belong to several of them
+    for original in originals:
+        kept = {name: value for name, value in vars(original).items() if name not in _NOT_COPIED}
+        attributes: dict[str, Any] = memo[id(original)].__dict__
+        attributes.update({name: OrderedDict() for name in _HOOKS})
+        attributes.update(_deepcopy(kept, memo, type(optimizer).__name__))
+        if "state" in vars(original):
+            attributes["state"] = memo[id(original.state)]
+    for original in originals:
+        memo[id(original.state)].update(_fresh_state(original, memo))
+    copied: torch.optim.Optimizer = memo[id(optimizer)]
+    if adapter.probing_epsilon is not None:
+        for group in copied.param_groups:
+            group["eps"] = adapter.probing_epsilon
+    return copied
+
+
+def _deepcopy(value: _T, memo: Memo, name: str) -> _T:
+    try:
+        with torch.no_grad():  # or scripted models get parameters that are results of a computation
+            return copy.deepcopy(value, memo)
+    except Exception as error:  # whatever the code of a model or an optimizer raises
+        first_line = next(iter(str(error).splitlines()), "")
+        raise _cannot_copy(name, f"{type(error).__name__}: {first_line}") from error
+
+
+def _cannot_copy(name: str, reason: str) -> ObservationError:
+    return ObservationError(
+        f"{name} cannot be copied ({reason}), and a probe works on a copy of model and optimizer: keep what cannot be"
+        " copied outside of them, or observe the training itself, with epsgrid.observe(optimizer, model=model)"
+    )
+
+
+def _optimizers_in(value: Any, seen: set[int]) -> Iterator[torch.optim.Optimizer]:
+    """Yield an optimizer and those that it holds, as attributes or in containers."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, torch.optim.Optimizer):
+        yield value
+        value = {name: part for name, part in vars(value).items() if name not in ("state", "param_groups")}
+    if isinstance(value, dict | list | tuple | set):
+        for part in list(value.values() if isinstance(value, dict) else value):
+            yield from _optimizers_in(part, seen)
+
+
+def _fresh_state(original: torch.optim.Optimizer, memo: Memo) -> dict[Any, Any]:
+    """Return the state that an optimizer has before its first step, over the copies of its parameters.
+
+    Most have none. Adagrad is built with one. In a class that we do not know, an entry in which no step is counted yet,
+    or which holds zeros only, is taken to be the one it was built with.
+    """
+    starts = {
+        id(parameter): group["initial_accumulator_value"]
+        for group in original.param_groups
+        for parameter in group["params"]
+        if isinstance(original, torch.optim.Adagrad)
+    }
+    fresh = {}
+    for key, entry in original.state.items():
+        own = memo.get(id(key), key)
+        if id(key) in starts:
+            sums = torch.full_like(own, starts[id(key)], memory_format=torch.preserve_format, requires_grad=False)
+            fresh[own] = {"step": torch.zeros_like(entry["step"]), "sum": sums}
+        elif _is_unused(entry):
+            fresh[own] = copy.deepcopy(entry, memo)
+    return fresh
+
+
+def _is_unused(entry: Any) -> bool:
+    if isinstance(entry, Mapping):
+        return not entry["step"] if "step" in entry else all(map(_is_unused, entry.values()))
+    return not (entry.any() if isinstance(entry, torch.Tensor) else entry)

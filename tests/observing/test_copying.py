@@ -1,0 +1,462 @@
+"""Copies of a model and its optimizer belong together, start afresh, and leave the originals alone."""
+
+import collections
+import copy
+import random
+import threading
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, RandomSampler, TensorDataset
+
+import epsgrid
+from epsgrid.errors import ObservationError
+from epsgrid.observing import adapters
+from epsgrid.observing.adapters import adapter_for
+from epsgrid.observing.copying import copy_model, copy_optimizer
+from epsgrid.observing.restoring import devices_of, generator_states, generators_restored, restore_generators
+from epsgrid.optimizers import SecondMoment
+
+BETAS = (0.9, 0.99)
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 20), nn.Tanh(), nn.Linear(20, 4))
+
+
+def make_batches(count=12):
+    torch.manual_seed(1)
+    return [(torch.randn(16, 6), torch.randint(4, (16,))) for _ in range(count)]
+
+
+def loss_fn(model, batch):
+    return F.cross_entropy(model(batch[0]), batch[1])
+
+
+def train(model, optimizer, count=3):
+    for batch in make_batches(count):
+        optimizer.zero_grad()
+        loss_fn(model, batch).backward()
+        optimizer.step()
+
+
+def probed(optimizer_of, trained_steps=0, model=None):
+    model = network() if model is None else model
+    optimizer = optimizer_of(model.parameters())
+    if trained_steps:
+        weights = copy.deepcopy(model.state_dict())
+        train(model, optimizer, trained_steps)
+        model.load_state_dict(weights)
+    bounds = epsgrid.probe(model, optimizer, make_batches(), loss_fn)
+    return bounds.low.magnitude, bounds.high.magnitude
+
+
+def plain_adam():
+    return probed(lambda p: torch.optim.Adam(p, betas=BETAS))
+
+
+def close(found):
+    return found == pytest.approx(plain_adam(), rel=1e-4)
+
+
+def copies(model, optimizer):
+    copied, memo = copy_model(model)
+    return copied, copy_optimizer(optimizer, memo, adapter_for(optimizer))
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    monkeypatch.setattr(adapters, "_ADAPTERS", dict(adapters._ADAPTERS))
+    return epsgrid.register_optimizer
+
+
+# Optimizers
+
+
+class ByHand(torch.optim.Optimizer):
+    """Adam written out, with the count of its steps in the group; subclasses keep their numbers elsewhere."""
+
+    defaults_of_its_own = {"t": 0}  # noqa: RUF012
+
+    def __init__(self, parameters, lr=1e-3):
+        super().__init__(parameters, {"lr": lr, "betas": BETAS, "eps": 1e-8, **self.defaults_of_its_own})
+
+    def count(self, group):
+        group["t"] = group.get("t", 0) + 1
+        return group["t"]
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            t = self.count(group)
+            for p in group["params"]:
+                state = self.state[p]
+                if not state:
+                    state["m"], state["v"] = torch.zeros_like(p), torch.zeros_like(p)
+                state["m"].lerp_(p.grad, 1 - beta1)
+                state["v"].lerp_(p.grad.square(), 1 - beta2)
+                root = (state["v"] / (1 - beta2**t)).sqrt() + group["eps"]
+                p.sub_(group["lr"] / (1 - beta1**t) * state["m"] / root)
+
+
+class CountsFromItsFirstStep(ByHand):
+    defaults_of_its_own = {}  # noqa: RUF012
+
+
+class CountsInATensor(ByHand):
+    def __init__(self, parameters):
+        self.defaults_of_its_own = {"t": torch.zeros(())}
+        super().__init__(parameters)
+        for group in self.param_groups:
+            group["t"] = torch.zeros(())
+
+    def count(self, group):
+        group["t"] += 1
+        return float(group["t"])
+
+
+class SkipsSwitchedOffGroups(ByHand):
+    def step(self):
+        if self.param_groups[0]["lr"] > 0:
+            super().step()
+
+
+def by_hand(state, group):
+    return SecondMoment(state["v"], group["betas"][1], float(group["t"])) if state else None
+
+
+@pytest.mark.parametrize("kind", [ByHand, CountsFromItsFirstStep, CountsInATensor, SkipsSwitchedOffGroups])
+@pytest.mark.parametrize("trained_steps", [0, 7])
+def test_numbers_in_groups_are_counted_as_in_training_and_from_the_start(registered, kind, trained_steps):
+    registered(ByHand, by_hand)
+    assert close(probed(kind, trained_steps))
+
+
+def test_the_groups_of_a_trained_optimizer_keep_their_counts(registered):
+    registered(ByHand, by_hand)
+    model = network()
+    optimizer = ByHand(model.parameters())
+    optimizer.param_groups[0]["eps"] = 1e-4
+    train(model, optimizer, 5)
+    epsgrid.probe(model, optimizer, make_batches(), loss_fn)
+    group = optimizer.param_groups[0]
+    assert (group["t"], group["eps"], group["lr"]) == (5, 1e-4, 1e-3)
+
+
+class Wraps(torch.optim.Optimizer):
+    """Steps an optimizer that it holds, with its groups and state, as sharpness-aware ones do."""
+
+    def __init__(self, base):
+        super().__init__(base.param_groups, base.defaults)
+        self.base, self.others = base, {"deeper": [base]}
+        self.param_groups, self.state = base.param_groups, base.state
+        self.calls = 0
+
+    def step(self, closure=None):
+        self.calls += 1
+        return self.base.step(closure)
+
+
+class WrapsByProperties(Wraps):
+    """Has no groups and no state of its own, as differentially private ones do."""
+
+    def __init__(self, base):
+        self.base, self.calls = base, 0
+        self._optimizer_step_pre_hooks = self._optimizer_step_post_hooks = collections.OrderedDict()
+
+    param_groups = property(lambda self: self.base.param_groups)
+    state = property(lambda self: self.base.state)
+    defaults = property(lambda self: self.base.defaults)
+
+
+class KeepsLists(torch.optim.Adam):
+    """Steps on a list of parameters of its own, and keeps a slow copy of each."""
+
+    def __init__(self, parameters, **options):
+        super().__init__(parameters, **options)
+        self.trained = [p for group in self.param_groups for p in group["params"]]
+        self.slow = [p.detach().clone() for p in self.trained]
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        super().step(closure)
+        for p, slow in zip(self.trained, self.slow, strict=True):
+            slow.lerp_(p, 0.5)
+            p.copy_(slow)
+
+
+def adam_state(state, group):
+    return SecondMoment(state["exp_avg_sq"], group["betas"][1], state["step"]) if state else None
+
+
+@pytest.mark.parametrize("kind", [Wraps, WrapsByProperties])
+def test_wrapped_optimizers_are_copied_with_what_they_wrap(registered, kind):
+    registered(Wraps, adam_state)
+    model = network()
+    base = torch.optim.Adam(model.parameters(), betas=BETAS)
+    wrapper = kind(base)
+    copied, optimizer = copies(model, wrapper)
+    assert optimizer.base is not base
+    assert optimizer.param_groups is optimizer.base.param_groups
+    assert optimizer.state is optimizer.base.state
+    assert {id(p) for p in optimizer.param_groups[0]["params"]} == {id(p) for p in copied.parameters()}
+    bounds = epsgrid.probe(model, wrapper, make_batches(), loss_fn, betas=[0.5])
+    assert (bounds.low.magnitude, bounds.high.magnitude) == plain_adam()
+    assert not base.state and wrapper.calls == 0
+
+
+def test_lists_that_an_optimizer_keeps_hold_the_copied_parameters(registered):
+    registered(KeepsLists, adam_state)
+    model = network()
+    copied, optimizer = copies(model, KeepsLists(model.parameters()))
+    assert list(map(id, optimizer.trained)) == list(map(id, copied.parameters()))
+    assert probed(lambda p: KeepsLists(p, betas=BETAS)) == plain_adam()
+
+
+def test_an_optimizer_that_keeps_its_model_gets_the_copied_one():
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters())
+    optimizer.model = model
+    copied, other = copies(model, optimizer)
+    assert other.model is copied
+
+
+class BuildsState(torch.optim.Optimizer):
+    """Builds its state in the constructor: with a count of steps, or zeros alone."""
+
+    def __init__(self, parameters, start):
+        super().__init__(parameters, {"lr": 1e-3, "betas": BETAS})
+        for group in self.param_groups:
+            for p in group["params"]:
+                self.state[p] = start(p)
+
+
+def test_a_state_from_the_constructor_is_kept_until_it_is_used():
+    model = nn.Linear(2, 1)
+    with_step = BuildsState(model.parameters(), lambda p: {"step": 0, "v": torch.full_like(p, 0.5)})
+    zeros = BuildsState(model.parameters(), lambda p: {"v": torch.zeros_like(p)})
+    adapter = adapter_for(torch.optim.Adam(model.parameters()))
+    for optimizer in (with_step, zeros):
+        copied, memo = copy_model(model)
+        state = copy_optimizer(optimizer, memo, adapter).state
+        assert torch.equal(state[copied.weight]["v"], optimizer.state[model.weight]["v"])
+        assert state[copied.weight]["v"] is not optimizer.state[model.weight]["v"]
+    with_step.state[model.weight]["step"] = 3
+    zeros.state[model.weight]["v"] += 1
+    for optimizer in (with_step, zeros):
+        copied, memo = copy_model(model)
+        assert list(copy_optimizer(optimizer, memo, adapter).state) == [copied.bias]
+
+
+def test_adagrad_starts_again_at_its_initial_sums():
+    model = network()
+    optimizer = torch.optim.Adagrad(model.parameters(), initial_accumulator_value=0.5)
+    train(model, optimizer)
+    copied, other = copies(model, optimizer)
+    state = other.state[copied[0].weight]
+    assert state["step"].item() == 0
+    assert torch.equal(state["sum"], torch.full((20, 6), 0.5))
+    assert optimizer.state[model[0].weight]["step"].item() == 3
+
+
+def test_a_schedule_does_not_count_the_copys_steps():
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters(), lr=torch.tensor(0.5))
+    torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.1)
+    _, other = copies(model, optimizer)
+    assert "step" not in vars(other)
+    assert other.param_groups[0]["lr"] is not optimizer.param_groups[0]["lr"]
+
+
+# Models
+
+
+class Remembers(nn.Module):
+    """Changes whatever a module can hold, in place and by assignment."""
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.norm = network(), nn.BatchNorm1d(4)
+        self.register_buffer("unsaved", torch.zeros(3), persistent=False)
+        self.losses, self.usage, self.table = [], collections.Counter(), np.zeros(3)
+        self.metric = nn.ModuleDict({"calls": Counts()})
+        self.seen, self.number = torch.zeros(1), 0
+        self.noise = torch.Generator().manual_seed(3)
+        self.latest = None
+
+    def forward(self, x):
+        out = self.norm(self.net(x))
+        self.losses.append(1)
+        self.usage["calls"] += 1
+        self.table[0] += 1
+        self.unsaved += 1
+        self.seen += torch.rand(1, generator=self.noise)
+        self.number += 1
+        self.metric["calls"].update()
+        self.latest = {"out": [out]}  # the result of a computation, which torch refuses to copy
+        return out
+
+
+class Counts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.total, self.batches = 0, []
+
+    def update(self):
+        self.total += 1
+        self.batches.append(self.total)
+
+
+def test_what_a_model_holds_stays_as_it_was():
+    model = Remembers().eval()
+    model.net[0].bias.requires_grad_(False)
+    optimizer = torch.optim.Adam(model.parameters())
+    model(make_batches(1)[0][0])
+    latest, state = model.latest, copy.deepcopy(model.state_dict())
+    epsgrid.probe(model, optimizer, make_batches(), loss_fn, check_rounding=False)
+    assert (len(model.losses), model.usage["calls"], model.table[0], model.number) == (1, 1, 1, 1)
+    assert (model.metric["calls"].total, model.metric["calls"].batches) == (1, [1])
+    assert model.latest is latest and torch.equal(model.unsaved, torch.ones(3))
+    assert torch.equal(torch.rand(2, generator=model.noise), torch.rand(3, generator=seeded(3))[1:])
+    assert not any(module.training for module in model.modules())
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert not optimizer.state and all(p.grad is None for p in model.parameters())
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_copies_are_like_the_original():
+    model = network()
+    model[2].weight = nn.Parameter(torch.randn(20, 4).t())
+    model[0].weight.marked = [model[0].bias]
+    model[0].bias.requires_grad_(False)
+    model[0].weight.grad = torch.ones(20, 6)
+    copied, _ = copy_model(model)
+    assert copied[2].weight.stride() == (1, 4)
+    assert copied[0].weight.marked == [copied[0].bias]
+    assert [p.requires_grad for p in copied.parameters()] == [True, False, True, True]
+    assert copied[0].weight.grad is None
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_weights_that_are_computed_from_others_are_copied():
+    model = nn.Sequential(nn.utils.weight_norm(nn.Linear(6, 4)), nn.Tanh())
+    loss_fn(model, make_batches(1)[0]).backward()
+    assert epsgrid.probe(model, torch.optim.Adam(model.parameters()), make_batches(), loss_fn).low.magnitude > 0
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+def test_scripted_models():
+    plain = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4))
+    model = torch.jit.script(copy.deepcopy(plain)).eval()
+    found = probed(torch.optim.Adam, model=model)
+    assert found == probed(torch.optim.Adam, model=plain)
+    assert not model.training and not model[1].running_mean.any()
+
+
+class Locked(nn.Linear):
+    def __init__(self):
+        super().__init__(6, 4)
+        self.lock = threading.Lock()
+
+
+class Shared(nn.Linear):
+    def __deepcopy__(self, memo):
+        return self
+
+
+def test_what_cannot_be_copied_is_refused_with_a_way_out():
+    way_out = r"observe the training itself, with epsgrid\.observe\(optimizer, model=model\)"
+    for model, reason in ((Locked(), "TypeError: cannot pickle"), (Shared(6, 4), "copy.deepcopy does not")):
+        with pytest.raises(ObservationError, match=rf"{type(model).__name__} cannot be copied \({reason}.*{way_out}"):
+            probed(torch.optim.Adam, model=model)
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters())
+    optimizer.lock = threading.Lock()
+    with pytest.raises(ObservationError, match="Adam cannot be copied"):
+        epsgrid.probe(model, optimizer, make_batches(), loss_fn)
+    lazy = nn.Sequential(nn.LazyLinear(4))
+    with pytest.raises(ObservationError, match="Sequential has lazy parameters"):
+        probed(torch.optim.Adam, model=lazy)
+
+
+# Random numbers
+
+
+class Augments(torch.utils.data.Dataset):
+    """Draws from generators of its own, of each library, and from the global ones."""
+
+    def __init__(self):
+        self.rng, self.old, self.more = np.random.default_rng(1), np.random.RandomState(2), {"own": [random.Random(3)]}
+
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, index):
+        drawn = [self.rng.random(), self.old.rand(), self.more["own"][0].random(), random.random(), np.random.rand()]
+        return torch.tensor([*drawn, 1.0]), index % 4
+
+
+def states_of(data):
+    return [
+        data.rng.bit_generator.state["state"],
+        data.old.get_state()[2],
+        data.more["own"][0].getstate(),
+        random.getstate(),
+        np.random.get_state()[2],
+        torch.get_rng_state().tolist(),
+    ]
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+def test_generators_in_and_outside_of_the_batches_are_put_back(error):
+    data = Augments()
+    loader = DataLoader(data, batch_size=16, sampler=RandomSampler(data, generator=seeded(1)), generator=seeded(2))
+    model = network()
+    before = states_of(data), loader.generator.get_state(), loader.sampler.generator.get_state()
+    calls = []
+
+    def loss(model, batch):
+        calls.append(1)
+        if error is not None and len(calls) == 3:
+            raise error
+        return loss_fn(model, batch)
+
+    try:
+        epsgrid.probe(model, torch.optim.Adam(model.parameters()), loader, loss, epochs=2)
+    except KeyboardInterrupt:
+        assert error is not None
+    assert states_of(data) == before[0]
+    assert torch.equal(loader.generator.get_state(), before[1])
+    assert torch.equal(loader.sampler.generator.get_state(), before[2])
+
+
+def test_a_loader_gives_the_same_batches_after_a_probe():
+    def first_batches(probe_first):
+        data = TensorDataset(torch.arange(600.0).reshape(100, 6), torch.arange(100) % 4)
+        loader = DataLoader(data, batch_size=20, shuffle=True, generator=seeded(1))
+        model = network()
+        if probe_first:
+            epsgrid.probe(model, torch.optim.Adam(model.parameters()), loader, loss_fn)
+        return [batch[0].tolist() for batch in loader]
+
+    assert first_batches(True) == first_batches(False)
+
+
+def test_devices_and_generators():
+    assert devices_of(nn.Flatten()) == (torch.device("cpu"),) == devices_of(nn.Linear(1, 1))
+    cpu = torch.device("cpu")
+    states = generator_states(cpu)
+    drawn = torch.rand(3)
+    restore_generators(states, cpu)
+    assert torch.equal(torch.rand(3), drawn)
+    with generators_restored([cpu], holder=[random.SystemRandom(), {"module": random}]):
+        again = torch.rand(3)
+    assert torch.equal(torch.rand(3), again)
