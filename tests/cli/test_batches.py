@@ -41,7 +41,7 @@ def test_probe_prints_bounds_exponents_and_the_verdict_without_measuring_again(s
     for text in (
         "ε bounds: ",
         "Batch sizes: the bounds at each",
-        "  • carrying ",
+        "  • scaling bounds by 1/√κ between batch 32 and 256: ",
         "64 (spec)",
         "Batch sizes: exponents of √v̂ by layer",
     ):
@@ -57,7 +57,7 @@ def test_sweep_plans_without_torch_then_trains_and_reports(shell, probed):
     assert (ended["complete"], ended["trained_now"]) == (True, 3)
     assert "Batch sizes: one setting at each" in shell.call("report").stdout
     folder = shell.folder / "runs/tiny/report"
-    assert {"batch-magnitudes.svg", "batch-curves.svg"} <= {path.name for path in folder.iterdir()}
+    assert (folder / "batch-magnitudes.svg").is_file()
     batches = json.loads((folder / "report.json").read_text())["batches"]
     assert [row["rule"] for row in batches["trained"]["rows"]] == ["base", "sqrt", "none"]
 

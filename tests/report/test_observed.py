@@ -132,6 +132,22 @@ def test_further_scores_are_shown_at_the_best_settings_and_stored(tmp_path: Path
     assert document["scoring"] == [["sacrebleu signature of bleu", "nrefs:1|tok:13a"]]
 
 
+def test_selection_on_test_shows_one_column_of_further_scores(tmp_path: Path) -> None:
+    comparison = compare(scored(tmp_path, selection="test"))
+    table = next(table for table in tables(comparison) if table.title.startswith("Further scores"))
+    assert table.columns == ("search", "score", "test")
+    assert ("narrowed", "bleu_13a", "28.50 ± 0.71") in table.rows
+
+
+def test_signatures_without_further_scores_stand_below_the_metric(tmp_path: Path) -> None:
+    stored = simulate(tmp_path, **SMALL)  # type: ignore[arg-type]
+    trial, result = next(iter(stored.results.items()))
+    changed = replace(result, provenance={**result.provenance, "scoring": {"how": "one way"}})
+    changed.write(stored.folder.trial(trial).result_json)
+    best = tables(compare(load_experiment(stored.folder)))[0]
+    assert best.note is not None and best.note.endswith("; how: one way")
+
+
 def test_different_signatures_are_all_told(tmp_path: Path) -> None:
     stored = scored(tmp_path)
     trial, result = next(iter(stored.results.items()))

@@ -125,30 +125,26 @@ def test_the_regret_of_an_estimate_is_what_its_decade_loses(tmp_path: Path) -> N
     assert (upper.decade, upper.regret.mean) == (0.1, pytest.approx(0.03, abs=0.004))
 
 
-def test_the_best_swept_setting_has_no_regret(tmp_path: Path) -> None:
-    comparison = simulated(tmp_path, probed(), truth=peaked(best=1e-3))
-    assert {row.regret.mean for row in comparison.estimates if row.decade == 1e-3} == {0.0}
-    table = estimates_table(comparison.estimates, comparison.metric)
-    assert table is not None and table.rows[0][-2] == "0.00 points: the best swept"
+def unfinished(rate: float, epsilon: float | None, seed: int) -> Outcome:
+    return "pending" if epsilon == 1e-3 and seed else peaked(best=1e-2)(rate, epsilon, seed)
 
 
-def test_a_decade_that_was_not_swept_is_not_trained(tmp_path: Path) -> None:
-    comparison = simulated(tmp_path, probed(), narrowed=(1e-4,), conventional=(1e-8,))
-    assert not any(row.is_trained for row in comparison.estimates if row.decade not in (1e-4, 1e-8))
-    table = estimates_table(comparison.estimates, comparison.metric)
-    assert table is not None
-    assert table.rows[0][-2] == "not trained"
-
-
-def test_a_decade_without_all_its_seeds_has_an_unknown_regret(tmp_path: Path) -> None:
-    def truth(rate: float, epsilon: float | None, seed: int) -> Outcome:
-        return "pending" if epsilon == 1e-3 and seed else peaked(best=1e-2)(rate, epsilon, seed)
-
-    comparison = simulated(tmp_path, probed(), truth=truth)
+@pytest.mark.parametrize(
+    ("changes", "regret", "note"),
+    [
+        ({"truth": peaked(best=1e-3)}, "0.00 points: the best swept", ""),
+        ({"narrowed": (1e-4,), "conventional": (1e-8,)}, "not trained", ""),
+        ({"truth": unfinished}, "not known", "ε 1e-3: none of 2 cells has a result for every seed"),
+    ],
+)
+def test_the_regret_of_an_estimate_in_the_table(
+    tmp_path: Path, changes: dict[str, object], regret: str, note: str
+) -> None:
+    comparison = simulated(tmp_path, probed(), **changes)
     table = estimates_table(comparison.estimates, comparison.metric)
     assert table is not None
-    assert table.rows[0][-2] == "not known"
-    assert "ε 1e-3: none of 2 cells has a result for every seed" in (table.note or "")
+    assert (table.rows[0][3], table.rows[0][-2]) == ("1e-3", regret)
+    assert note in (table.note or "")
 
 
 def test_before_a_sweep_estimates_have_no_scores() -> None:

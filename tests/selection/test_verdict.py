@@ -140,6 +140,7 @@ def test_divergence_on_one_side_decides(tmp_path: Path) -> None:
 def test_a_yes_does_not_need_every_cell_inside_nor_bounds_of_the_same_probe(tmp_path: Path) -> None:
     assert verdict(tmp_path / "a", without(1e-2, "pending"), narrowed=(INSIDE, 1e-2)).answer == "yes"
     assert verdict(tmp_path / "b", None, stale=True, narrowed=(1e-4, 1e-3, 1e-2)).answer == "yes"  # the same decades
+    assert verdict(tmp_path / "c", None, stale=True, narrowed=None).answer == "yes"  # no narrowed grid to be stale
 
 
 def test_the_decades_at_both_ends_count_as_inside(tmp_path: Path) -> None:
