@@ -35,7 +35,7 @@ from epsgrid.spec.model import Execution
 PRELOAD = ("epsgrid.worker",)
 """Modules that the server imports; a missing one is left to each job's process."""
 
-CANNOT_START = 126
+_CANNOT_START = 126
 """Status of a job for which no process could be started; the reason is on stderr."""
 
 _STARTING = threading.Lock()  # what is changed while a process starts belongs to the whole of this one
@@ -45,7 +45,7 @@ _NO_CUDA_CALL = "PYTORCH_NVML_BASED_CUDA_CHECK"  # with it, torch finds out with
 _PROCESSORS = ""
 
 
-class Slots:
+class _Slots:
     """Where jobs run: on CUDA devices, or on the processors.
 
     Args:
@@ -103,7 +103,7 @@ def run(
     assert work.__module__ != "__main__", "the main script is not run again in a job's process"
     if not jobs or not _server_is_ready(preload, stop):
         return
-    pool = _Pool(work, Slots(_devices.training_devices(execution, os.environ), slots), notify)
+    pool = _Pool(work, _Slots(_devices.training_devices(execution, os.environ), slots), notify)
     try:
         pool.run(jobs, stop)
     finally:
@@ -113,7 +113,7 @@ def run(
 class _Pool:
     """The processes of running jobs."""
 
-    def __init__(self, work: Callable[[Job], int], slots: Slots, notify: Callable[[JobEvent], None]) -> None:
+    def __init__(self, work: Callable[[Job], int], slots: _Slots, notify: Callable[[JobEvent], None]) -> None:
         self.work, self.slots, self.notify = work, slots, notify
         self.running: dict[ForkServerProcess, tuple[Job, str, int | None]] = {}  # job, device, kills for memory before
 
@@ -152,7 +152,7 @@ class _Pool:
             reason = error or "the fork server died"
             print(f"no process could be started for trial {job.trial}: {reason}", file=sys.stderr)
             self.slots.leave(job, device)
-            self.notify(JobEnded(job, CANNOT_START))
+            self.notify(JobEnded(job, _CANNOT_START))
         else:
             self.running[process] = job, device, kills_before
 

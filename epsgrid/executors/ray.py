@@ -44,7 +44,7 @@ from epsgrid.executors import (
 from epsgrid.executors._process import set_variables
 from epsgrid.spec.model import Execution
 
-SLOT_LOST = -9
+_SLOT_LOST = -9
 """Status of a job whose slot was lost, with its worker or its whole node: as if it was killed. Why is on stderr."""
 
 _RAY_COUNTS_IN = 10_000
@@ -83,7 +83,7 @@ def run(
             some = [job for job in jobs if job.exclusive == exclusive]
             if some and not stop.level():
                 needs = needed_resources(execution, ray.nodes(), exclusive)
-                require_room(ray.nodes(), needs)
+                _require_room(ray.nodes(), needs)
                 pool = _Pool(ray, work, needs, min(slots, len(some)), preload, notify)
                 try:
                     pool.run(some, stop)
@@ -92,7 +92,7 @@ def run(
 
 
 @dataclass(frozen=True)
-class Resources:
+class _Resources:
     """Processors and GPUs of a trial, a node or a cluster."""
 
     cpus: float
@@ -107,7 +107,7 @@ class Resources:
         return f"{self.cpus:g} CPU and {self.gpus:g} GPU"
 
 
-def needed_resources(execution: Execution, nodes: Sequence[Mapping[str, Any]], exclusive: Exclusive) -> Resources:
+def needed_resources(execution: Execution, nodes: Sequence[Mapping[str, Any]], exclusive: Exclusive) -> _Resources:
     """Return the resources of one trial.
 
     Args:
@@ -126,14 +126,14 @@ def needed_resources(execution: Execution, nodes: Sequence[Mapping[str, Any]], e
         gpus = float(math.ceil(gpus))
         if exclusive == Exclusive.MACHINE or not gpus:
             cpus = max([cpus, *(node.cpus for node in _alive(nodes) if node.gpus >= gpus)])
-    return Resources(cpus, gpus)
+    return _Resources(cpus, gpus)
 
 
-def _alive(nodes: Sequence[Mapping[str, Any]]) -> list[Resources]:
-    return [Resources.of(node["Resources"]) for node in nodes if node["Alive"]]
+def _alive(nodes: Sequence[Mapping[str, Any]]) -> list[_Resources]:
+    return [_Resources.of(node["Resources"]) for node in nodes if node["Alive"]]
 
 
-def require_room(nodes: Sequence[Mapping[str, Any]], needs: Resources) -> None:
+def _require_room(nodes: Sequence[Mapping[str, Any]], needs: _Resources) -> None:
     """Check that a living node is large enough for a trial; Ray itself would wait for one for ever.
 
     Raises:
@@ -150,7 +150,7 @@ def require_room(nodes: Sequence[Mapping[str, Any]], needs: Resources) -> None:
         )
 
 
-class Slot:
+class _Slot:
     """An actor that runs one trial at a time, as `local` does, in a process of its own on the actor's node."""
 
     def __init__(self, preload: tuple[str, ...], *, uses_gpus: bool) -> None:
@@ -207,15 +207,15 @@ class _Pool:
         self,
         ray: ModuleType,
         work: Callable[[Job], int],
-        needs: Resources,
+        needs: _Resources,
         slots: int,
         preload: tuple[str, ...],
         notify: Callable[[JobEvent], None],
     ) -> None:
         self.ray, self.work, self.needs, self.slots, self.notify = ray, work, needs, slots, notify
-        # `Slot.stop` needs the second of the two threads.
+        # `_Slot.stop` needs the second of the two threads.
         options = {"num_cpus": needs.cpus, "num_gpus": needs.gpus, "max_concurrency": 2, "max_restarts": 0}
-        self.make = functools.partial(ray.remote(**options)(Slot).remote, preload, uses_gpus=bool(needs.gpus))
+        self.make = functools.partial(ray.remote(**options)(_Slot).remote, preload, uses_gpus=bool(needs.gpus))
         self.idle: list[Any] = []
         self.calls: dict[
             Any, tuple[Any, Job | None]
@@ -269,10 +269,10 @@ class _Pool:
             self.checked = time.monotonic()
         elif time.monotonic() - self.checked > _CHECK_S:
             self.checked = time.monotonic()
-            require_room(self.ray.nodes(), self.needs)
+            _require_room(self.ray.nodes(), self.needs)
             if not self.has_warned:
                 self.has_warned = True
-                free = Resources.of(self.ray.available_resources())
+                free = _Resources.of(self.ray.available_resources())
                 print(
                     f"waiting for room on the Ray cluster: a trial takes {self.needs}; free are {free}", file=sys.stderr
                 )
@@ -282,7 +282,7 @@ class _Pool:
             self.ray.get(call)
         except self.ray.exceptions.RayError as error:
             self.lost_starts += 1
-            require_room(self.ray.nodes(), self.needs)
+            _require_room(self.ray.nodes(), self.needs)
             if getattr(error, "actor_init_failed", False) or self.lost_starts > _MAX_LOST_STARTS * self.slots:
                 raise ExecutionError(
                     f"slots cannot start on the Ray cluster; every node needs this epsgrid and its packages:\n{error}"
@@ -299,7 +299,7 @@ class _Pool:
         except self.ray.exceptions.RayError as error:
             errors = f"its worker or node was lost ({_ray_cluster.first_line(error)})"
             is_for_memory = isinstance(error, self.ray.exceptions.OutOfMemoryError)
-            status = JobStatus.KILLED_FOR_MEMORY if is_for_memory else SLOT_LOST
+            status = JobStatus.KILLED_FOR_MEMORY if is_for_memory else _SLOT_LOST
         else:
             self.idle.append(slot)
         if errors:

@@ -10,7 +10,7 @@ the queue. On a stop, waiting tasks are cancelled and running ones save themselv
 command dies, the array goes on: the same command finds what is still queued by the array's name, watches it, and
 submits the rest only.
 
-Limits: longer lists than `MOST_TASKS` are submitted one array after another. A task that was cancelled by hand counts
+Limits: longer lists than `_MOST_TASKS` are submitted one array after another. A task that was cancelled by hand counts
 as failed and is tried again, since the queue does not say why it left. A stop of one of two commands that watch an
 array stops it for both. Tasks that an earlier command queued keep its settings. Each task imports torch for some
 seconds, so it is for trials of minutes. The tests run the scripts with a stand-in for Slurm's commands; Slurm itself
@@ -36,13 +36,13 @@ from epsgrid.spec.model import Execution, Slurm
 from epsgrid.store.atomic import make_folder, write_text
 from epsgrid.store.paths import ExperimentFolder
 
-VANISHED = 254
+_VANISHED = 254
 """Status of a job whose task left Slurm's queue without marking its end; where its output is, is on stderr."""
 
-KILLED = -9
+_KILLED = -9
 """Status of a job whose task was killed on request."""
 
-MOST_TASKS = 1000
+_MOST_TASKS = 1000
 """Tasks of one array; Slurm's own limit is 1,001 unless a site changes it."""
 
 _COMMANDS = ("sbatch", "squeue", "scancel")
@@ -89,7 +89,7 @@ def run(
         print(f"{len(queued)} trials are in Slurm's queue already; they are not submitted again", file=sys.stderr)
     left = [job for job in jobs if job not in queued]
     while (queued or left) and not stop.level():
-        now, left = left[:MOST_TASKS], left[MOST_TASKS:]
+        now, left = left[:_MOST_TASKS], left[_MOST_TASKS:]
         _Watch(queued | _submitted(now, work, slots, execution.slurm), notify).run(stop)
         queued = {}
 
@@ -113,7 +113,7 @@ def _queued(jobs: Sequence[Job]) -> dict[Job, _Task]:
         arrays[array.name] = path.parent, array
     if not arrays:
         return {}
-    found = queue(arrays)
+    found = _queue(arrays)
     if found is None:
         raise ExecutionError(
             f"squeue does not answer, so what is still queued of {slurm_dir} is not known; try again when it does"
@@ -200,7 +200,7 @@ class _Watch:
         """Ask Slurm which tasks it still has; give up those that it has not had for long and that marked no end."""
         if self.level:
             self._end_tasks()  # again: a task may have begun, or been queued again, meanwhile
-        found = queue({task.array for task in self.left.values()})
+        found = _queue({task.array for task in self.left.values()})
         if found is None:
             if not self.has_warned:
                 self.has_warned = True
@@ -214,9 +214,11 @@ class _Watch:
             if job not in self.left or now - since < patience_s:
                 continue
             if not self.level:
-                self._end(job, VANISHED, "its task left Slurm's queue early: cancelled, out of memory, or node failure")
+                self._end(
+                    job, _VANISHED, "its task left Slurm's queue early: cancelled, out of memory, or node failure"
+                )
             elif job in self.begun:
-                self._end(job, JobStatus.STOPPED if self.level == 1 else KILLED, "killed on request")
+                self._end(job, JobStatus.STOPPED if self.level == 1 else _KILLED, "killed on request")
             else:
                 del self.left[job]
 
@@ -234,7 +236,7 @@ class _Watch:
             self.left.clear()
 
 
-def queue(names: Iterable[str]) -> dict[tuple[str, int], str] | None:
+def _queue(names: Iterable[str]) -> dict[tuple[str, int], str] | None:
     """Return the tasks that Slurm has of arrays of these names: (name, index) -> the array's number.
 
     None where squeue does not answer. A task that is just ending is still in the queue.

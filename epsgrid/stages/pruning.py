@@ -51,7 +51,7 @@ def import_optuna() -> Any:
     return optuna
 
 
-class Judge:
+class _Judge:
     """Decides which trials fall behind, from their scores epoch by epoch."""
 
     def __init__(self, prune: Prune, epochs: int, direction: Literal["max", "min"]) -> None:
@@ -110,7 +110,7 @@ class Watch:
     def __init__(self, folder: ExperimentFolder, prune: Prune, epochs: int) -> None:
         import_optuna()
         self._folder, self._prune, self._epochs = folder, prune, epochs
-        self._judge: Judge | None = None
+        self._judge: _Judge | None = None
         self._running: set[str] = set()
         self._ended: list[tuple[str, bool]] = []  # trials that are over and not reported to the judge yet
         self._sizes: dict[str, int] = {}
@@ -184,7 +184,7 @@ class Watch:
             return False
         return ask(folder, epoch, self._epochs, _REASONS[self._prune.method].format(epoch=epoch))
 
-    def _read(self, trial: str) -> tuple[list[float], Judge | None]:
+    def _read(self, trial: str) -> tuple[list[float], _Judge | None]:
         """Return a trial's scores by epoch, and the judge.
 
         The judge is made when the first score tells whether larger or smaller is better; files of earlier versions do
@@ -195,6 +195,6 @@ class Watch:
             epochs = read_epochs(self._folder.trial(trial).metrics_jsonl)
         direction = epochs[0].metric_direction if epochs else None
         if self._judge is None and direction is not None:
-            self._judge = Judge(self._prune, self._epochs, direction)
+            self._judge = _Judge(self._prune, self._epochs, direction)
         scores = [epoch.selecting.metric if epoch.selecting is not None else math.nan for epoch in epochs]
         return scores, self._judge if direction is not None else None

@@ -25,7 +25,7 @@ from epsgrid.trials.checkpoint import Checkpoint, KeptWeights, load_checkpoint, 
 from epsgrid.trials.device import lay_out_state
 from epsgrid.trials.observations import Observations
 
-STEPS_BETWEEN_CHECKS = 25
+_STEPS_BETWEEN_CHECKS = 25
 """A loss that is no longer finite is noticed within this many steps; asking every step would stall a GPU."""
 
 
@@ -195,7 +195,7 @@ class _Run:
             self.step += 1
             self.steps += 1
             self.observations.after_step(self.steps, self.epoch + self.step / epoch_steps)
-            if self.step % STEPS_BETWEEN_CHECKS == 0:
+            if self.step % _STEPS_BETWEEN_CHECKS == 0:
                 self._checked_loss_sum()
         train_loss = self._checked_loss_sum() / self.step
         self._end_epoch(train_loss, rate, start)
@@ -217,7 +217,7 @@ class _Run:
             if self.epoch >= training.epochs - training.average_last:
                 self.kept.add(self.model)
         elif training.selection == "validation":
-            best = best_epoch(self.records, metric)
+            best = _best_epoch(self.records, metric)
             if best is None or _key(record.selecting, metric) > _key(best.selecting, metric):
                 self.kept.replace(self.model)
         self.records.append(record)
@@ -285,7 +285,7 @@ def take_step(
     return reported
 
 
-def best_epoch(records: Sequence[EpochRecord], metric: Metric) -> EpochRecord | None:
+def _best_epoch(records: Sequence[EpochRecord], metric: Metric) -> EpochRecord | None:
     """Return the epoch with the best score on the split that selects, the earliest of equals; None without epochs."""
     return max(records, key=lambda record: _key(record.selecting, metric), default=None)
 
@@ -300,7 +300,7 @@ def _key(scores: Scores | None, metric: Metric) -> float:
 def _result(trial: Trial, run: _Run, reason: str | None, provenance: Mapping[str, Any]) -> TrialResult:
     """Score the test split, once, with the weights of the best epoch or the mean of the last ones."""
     training, metric = run.spec.training, run.task.metric
-    best = best_epoch(run.records, metric)
+    best = _best_epoch(run.records, metric)
     epoch, validation, test = (None, None, None) if best is None else (best.epoch, best.validation, best.test)
     if best is not None and reason is None and run.kept.epochs:
         run.kept.load_into(run.model)

@@ -12,7 +12,7 @@ import pytest
 
 from epsgrid.errors import ExecutionError
 from epsgrid.executors import Exclusive, Job, JobStatus, _process, local
-from epsgrid.executors.local import Slots
+from epsgrid.executors.local import _Slots
 from epsgrid.spec.model import Execution
 from tests.executors.fake_gpus import UUIDS, install
 from tests.executors.jobs import (
@@ -62,7 +62,7 @@ def test_a_job_for_which_no_process_can_start_is_reported_and_the_others_run(
         return start(target, *arguments)
 
     monkeypatch.setattr(local, "_started", start_all_but_one)
-    statuses = {"short-1": 0, "short-2": local.CANNOT_START, "short-3": 0}
+    statuses = {"short-1": 0, "short-2": local._CANNOT_START, "short-3": 0}
     assert _run(tmp_path, "short-1", "short-2", "short-3").statuses == statuses
     assert "no process could be started for trial short-2: [Errno 11] Resource" in capsys.readouterr().err
 
@@ -157,7 +157,7 @@ def _job(number: int, exclusive: Exclusive = Exclusive.NO) -> Job:
     return Job("nowhere", str(number), exclusive)
 
 
-def _take(slots: Slots, *jobs: Job) -> list[str | None]:
+def _take(slots: _Slots, *jobs: Job) -> list[str | None]:
     """Return the device that each job got, None for one that must wait."""
     return [slots.take(job) for job in jobs]
 
@@ -171,14 +171,14 @@ def _take(slots: Slots, *jobs: Job) -> list[str | None]:
     ],
 )
 def test_jobs_go_to_the_device_with_the_fewest(devices: tuple[str, ...], slots: int, expected: list[str]) -> None:
-    taken = Slots(devices, slots)
+    taken = _Slots(devices, slots)
     assert _take(taken, *map(_job, range(len(expected)))) == expected
     taken.leave(_job(1), expected[1])
     assert _take(taken, _job(10), _job(11)) == [expected[1], None]
 
 
 def test_exclusive_on_a_device_and_beside_other_devices() -> None:
-    slots = Slots(("a", "b"), 4)
+    slots = _Slots(("a", "b"), 4)
     assert _take(slots, _job(0), _job(1, Exclusive.DEVICE)) == ["a", "b"]
     assert _take(slots, _job(2), _job(3)) == ["a", None], "nothing joins the exclusive one"
     slots.leave(_job(0), "a")
@@ -191,7 +191,7 @@ def test_exclusive_on_a_device_and_beside_other_devices() -> None:
     ("devices", "exclusive"), [((), Exclusive.DEVICE), ((), Exclusive.MACHINE), (("a", "b"), Exclusive.MACHINE)]
 )
 def test_exclusive_on_the_machine(devices: tuple[str, ...], exclusive: Exclusive) -> None:
-    slots = Slots(devices, 4)
+    slots = _Slots(devices, 4)
     first = slots.take(_job(0))
     assert first is not None
     assert slots.take(_job(1, exclusive)) is None
@@ -203,7 +203,7 @@ def test_whatever_comes_and_goes_the_rules_hold() -> None:
     """A random sequence: nothing is overfull, exclusive jobs are so, and nothing stands still."""
     chance = random.Random(0)
     for devices, most in (((), 3), (("a", "b"), 2), (("a", "b", "c"), 7)):
-        slots, running = Slots(devices, most), list[tuple[Job, str]]()
+        slots, running = _Slots(devices, most), list[tuple[Job, str]]()
         for number in range(300):
             job = _job(number, chance.choice([*[Exclusive.NO] * 3, Exclusive.DEVICE, Exclusive.MACHINE]))
             while (device := slots.take(job)) is None:

@@ -62,7 +62,7 @@ def test_a_slot_that_is_killed_takes_its_job_along_and_is_replaced(
     before = set(ray_cluster.temporary.glob("epsgrid-slot-*"))
     recorder, stop = Recorder(), KillSlotOnce(tmp_path / "sleep-1.began")
     ray_cluster.run(_jobs(tmp_path, "sleep-1", "short-2"), work, slots=1, notify=recorder, stop=stop)
-    assert recorder.statuses == {"sleep-1": ray.SLOT_LOST, "short-2": 0}
+    assert recorder.statuses == {"sleep-1": ray._SLOT_LOST, "short-2": 0}
     assert "trial sleep-1: its worker or node was lost (" in capsys.readouterr().err
     wait_for(lambda: not is_alive(pid_of(tmp_path, "sleep-1")))
     assert set(ray_cluster.temporary.glob("epsgrid-slot-*")) <= before
@@ -90,7 +90,7 @@ def test_a_node_that_is_lost_in_the_middle(ray_cluster: RayCluster, tmp_path: Pa
     ray_cluster.run(_jobs(tmp_path, *trials), work, slots=6, notify=recorder, stop=KillNodeOnce())
     assert there, "nothing ran on the second node"
     assert set(recorder.statuses) == set(trials)
-    lost = {trial for trial, status in recorder.statuses.items() if status == ray.SLOT_LOST}
+    lost = {trial for trial, status in recorder.statuses.items() if status == ray._SLOT_LOST}
     assert lost
     assert all(status == 0 for trial, status in recorder.statuses.items() if trial not in lost)
 
@@ -162,7 +162,7 @@ CPU_NODES = _nodes({"CPU": 16.0}, {"CPU": 64.0})
 def test_what_a_trial_takes(
     settings: dict[str, Any], nodes: list[dict[str, Any]], exclusive: Exclusive, cpus: float, gpus: float
 ) -> None:
-    assert ray.needed_resources(Execution(**settings), nodes, exclusive) == ray.Resources(cpus, gpus)
+    assert ray.needed_resources(Execution(**settings), nodes, exclusive) == ray._Resources(cpus, gpus)
 
 
 @pytest.mark.parametrize("trials", range(1, 65))
@@ -189,7 +189,7 @@ def test_what_no_node_has_is_refused_at_once(ray_cluster: RayCluster, takes: dic
 def test_nodes_that_are_gone_have_nothing() -> None:
     nodes = [{"Alive": False, "Resources": {"CPU": 64.0}}]
     with pytest.raises(ExecutionError, match="Its nodes: none"):
-        ray.require_room(nodes, ray.Resources(1, 0))
+        ray._require_room(nodes, ray._Resources(1, 0))
 
 
 def test_slots_that_cannot_run_trials_are_reported(ray_cluster: RayCluster) -> None:
@@ -221,7 +221,7 @@ class DiesAtOnce:
 def test_slots_that_cannot_start_are_reported(
     ray_cluster: RayCluster, monkeypatch: pytest.MonkeyPatch, slot: type, words: str
 ) -> None:
-    monkeypatch.setattr(ray, "Slot", slot)
+    monkeypatch.setattr(ray, "_Slot", slot)
     monkeypatch.setattr(ray, "_MAX_LOST_STARTS", 1)
     with pytest.raises(ExecutionError, match=f"(?s)slots cannot start on the Ray cluster.*{words}"):
         ray_cluster.run([Job("x", "y")], work, slots=1, notify=Recorder(), stop=StopWhen())

@@ -162,7 +162,7 @@ def test_sbatch_that_refuses_is_quoted(queue: Path, tmp_path: Path, monkeypatch:
 def test_long_lists_become_several_arrays_one_after_another(
     queue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slurm, "MOST_TASKS", 2)
+    monkeypatch.setattr(slurm, "_MOST_TASKS", 2)
     trials = [f"return-{number}" for number in range(5)]
     recorder = _run(tmp_path, *trials)
     assert recorder.statuses == {f"return-{number}": number for number in range(5)}
@@ -243,7 +243,7 @@ def test_tasks_that_go_without_a_word_are_noticed(
             return 0
 
     recorder = _run(tmp_path, "sleep-1", "short-2", slots=1, stop=LoseThem())
-    assert recorder.statuses == {"sleep-1": slurm.VANISHED, "short-2": slurm.VANISHED}
+    assert recorder.statuses == {"sleep-1": slurm._VANISHED, "short-2": slurm._VANISHED}
     assert "trial sleep-1: its task left Slurm's queue early: cancelled, out of" in capsys.readouterr().err
 
 
@@ -337,5 +337,5 @@ def test_a_trial_that_was_killed_for_its_memory_is_told_from_others(
 
 def test_a_command_that_cannot_be_run_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert slurm.queue(["x"]) is None
+    assert slurm._queue(["x"]) is None
     assert slurm.call("scontrol", "requeue", "1_2").returncode

@@ -15,7 +15,7 @@ from epsgrid.spec.model import Prune
 from epsgrid.stages import pruning as module
 from epsgrid.stages.experiment import resolve
 from epsgrid.stages.plans import chosen, plan_again, start_over
-from epsgrid.stages.pruning import Judge, Watch
+from epsgrid.stages.pruning import Watch, _Judge
 from epsgrid.stages.status import status
 from epsgrid.stages.sweep import plan_sweep
 from epsgrid.store.paths import ExperimentFolder
@@ -48,7 +48,7 @@ def rungs(curves, factor, first):
 def test_successive_halving_equals_a_plain_recomputation(direction, order, first):
     sign = 1 if direction == "max" else -1
     curves = {trial: [sign * score for score in CURVES[trial]] for trial in list(CURVES)[::order]}
-    judge = Judge(Prune(first_epoch=first, reduction_factor=2), 8, direction)
+    judge = _Judge(Prune(first_epoch=first, reduction_factor=2), 8, direction)
     found = {}
     for trial, scores in curves.items():
         if (epoch := judge.follow(trial, scores)) is not None:
@@ -59,7 +59,7 @@ def test_successive_halving_equals_a_plain_recomputation(direction, order, first
 
 
 def test_the_median_rule_equals_a_plain_recomputation():
-    judge = Judge(Prune(method="median", first_epoch=3, startup_trials=2), 8, "max")
+    judge = _Judge(Prune(method="median", first_epoch=3, startup_trials=2), 8, "max")
     for trial in ("t8", "t4", "t6"):
         judge.end(trial, CURVES[trial], pruned=False)
     for trial in ("t0", "t5", "t7"):
@@ -73,7 +73,7 @@ def test_the_median_rule_equals_a_plain_recomputation():
 
 
 def test_hyperband_prunes_and_what_is_not_finite_is_passed_over():
-    judge = Judge(Prune(method="hyperband"), 8, "max")
+    judge = _Judge(Prune(method="hyperband"), 8, "max")
     ends = [judge.follow(trial, scores) for trial, scores in list(CURVES.items())[::-1]]
     assert any(end is not None for end in ends)
     nan = float("nan")
@@ -82,7 +82,7 @@ def test_hyperband_prunes_and_what_is_not_finite_is_passed_over():
 
 
 def test_scores_are_taken_in_as_they_come():
-    judge = Judge(Prune(reduction_factor=2), 8, "max")
+    judge = _Judge(Prune(reduction_factor=2), 8, "max")
     judge.end("best", CURVES["t8"], pruned=False)
     assert judge.follow("slow", CURVES["t1"][:0]) is None
     assert judge.follow("slow", CURVES["t1"][:1]) == 1

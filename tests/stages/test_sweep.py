@@ -90,7 +90,10 @@ def ending_with(status):
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [(-signal.SIGKILL, "killed by signal 9 (often: out of memory)"), (255, "ended with status 255 and told nothing")],
+    [
+        (-signal.SIGKILL, "killed by signal 9 (often: out of memory)"),
+        (255, "ended with status 255 and stored no reason"),
+    ],
 )
 def test_a_process_that_ends_without_a_word_becomes_a_failure_after_its_retries(asked, monkeypatch, status, words):
     monkeypatch.setattr("epsgrid.executors.inline.run", ending_with(status))

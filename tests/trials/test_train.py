@@ -11,7 +11,7 @@ from epsgrid.store.records import EpochRecord, Scores, read_epochs
 from epsgrid.tasks import Metric
 from epsgrid.trials.building import seed_epoch, seed_weights
 from epsgrid.trials.device import computes_in_bfloat16, one_thread
-from epsgrid.trials.train import Interrupted, _Run, best_epoch, learning_rate_at
+from epsgrid.trials.train import Interrupted, _best_epoch, _Run, learning_rate_at
 from tests.trials.conftest import make_setting
 
 
@@ -182,11 +182,11 @@ def test_best_epoch_is_the_earliest_of_equals_and_never_a_diverged_one(direction
     nan = float("nan")
     values = [(1.0, 0.2), (1.0, 0.5), (1.0, 0.5), (1.0, 0.2), (nan, 0.9), (nan, 0.0)]
     records = [EpochRecord(n + 1, 1.0, Scores(*value), None, 0.1, 0.0) for n, value in enumerate(values)]
-    assert best_epoch(records, Metric("accuracy", direction, "%")).epoch == best
+    assert _best_epoch(records, Metric("accuracy", direction, "%")).epoch == best
 
 
 def test_no_epoch_no_best():
-    assert best_epoch([], Metric("accuracy", "max", "%")) is None
+    assert _best_epoch([], Metric("accuracy", "max", "%")) is None
 
 
 def test_bfloat16_trains(tmp_path):
