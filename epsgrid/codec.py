@@ -1,5 +1,8 @@
 """Turn frozen dataclasses into JSON and back, checking each field against its annotation.
 
+A type with a JSON form of its own has the methods `to_json` and `from_json`; that form is used wherever the type is a
+field. `from_json` raises CorruptRecordError for what it cannot read.
+
 Numbers: a finite float is a JSON number in its shortest exact form. JSON has no NaN and no infinity, and a diverged
 trial has both, so a field annotated `float` stores them as the strings "nan", "inf" and "-inf" and reads them back as
 floats. Inside free-form values (annotated `Any`) they are stored by the same rule, and stay words when read.
@@ -13,6 +16,7 @@ import math
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping
+from enum import StrEnum
 from typing import Any, Literal, TypeVar
 
 from epsgrid.errors import CorruptRecordError
@@ -31,7 +35,8 @@ def from_document(record_type: type[T], document: Any, source: str) -> T:
 
     Args:
         record_type: a dataclass whose annotations are among: bool, int, float, str, Any, `X | None`, Literal,
-            `tuple[X, ...]`, `dict[str, X]` and other such dataclasses.
+            `tuple[X, ...]`, `dict[str, X]`, a StrEnum, a type with `to_json` and `from_json`, and other such
+            dataclasses.
         document: what was read.
         source: the place that an error names.
 
@@ -41,12 +46,16 @@ def from_document(record_type: type[T], document: Any, source: str) -> T:
         CorruptRecordError: a field is missing, unknown or of another type; the message names place and field.
     """
     try:
-        return typing.cast(T, _decoder(typing.cast(Any, record_type))(document))
+        return typing.cast(T, _record_decoder(typing.cast(Any, record_type))(document))
     except _MismatchError as mismatch:
         raise CorruptRecordError(f"{source}: {mismatch}") from None
 
 
 def _encode(value: Any) -> Any:
+    if hasattr(value, "to_json"):
+        return value.to_json()
+    if isinstance(value, StrEnum):
+        return value.value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return to_document(value)
     if isinstance(value, float) and not math.isfinite(value):
@@ -78,8 +87,13 @@ def _decoder(hint: Any) -> _Decoder:
     """Return the function that decodes values of an annotation: made once, for thousands of records are read."""
     if hint is Any:
         return lambda value: value
+    if hasattr(hint, "from_json"):
+        return _own_form_decoder(hint)
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        values = [member.value for member in hint]
+        return lambda value: hint(_checked(value in values, value, " or ".join(map(repr, values))))
     if dataclasses.is_dataclass(hint):
-        return _record_decoder(hint)
+        return _record_decoder(typing.cast(Any, hint))
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         (wanted,) = (_decoder(argument) for argument in arguments if argument is not type(None))
@@ -94,6 +108,17 @@ def _decoder(hint: Any) -> _Decoder:
     return _PLAIN[hint]
 
 
+def _own_form_decoder(hint: Any) -> _Decoder:
+    def decode(value: Any) -> Any:
+        try:
+            return hint.from_json(value)
+        except CorruptRecordError as error:
+            raise _MismatchError(str(error)) from error
+
+    return decode
+
+
+@functools.cache
 def _record_decoder(record_type: Any) -> _Decoder:
     hints = typing.get_type_hints(record_type)
     decoders = {field.name: _decoder(hints[field.name]) for field in dataclasses.fields(record_type)}
@@ -103,7 +128,11 @@ def _record_decoder(record_type: Any) -> _Decoder:
         _checked(isinstance(document, Mapping), document, "an object")
         if document.keys() != decoders.keys() and not needed <= document.keys() <= decoders.keys():
             raise _MismatchError(_wrong_fields(document, tuple(decoders), needed))
-        return record_type(**_decode_items(decoders.__getitem__, document))
+        fields = _decode_items(decoders.__getitem__, document)
+        try:
+            return record_type(**fields)
+        except (AssertionError, ValueError) as error:  # its fields do not fit together
+            raise _MismatchError(str(error)) from error
 
     return decode
 

@@ -2,9 +2,9 @@
 
     python scripts/bench_histogram.py --sizes 1e4 1e6 2e7 --rounds 9
 
-Every round runs all methods on the same v, one after another, on one thread, so that other load on the machine hits
-them alike; what is measured is processor time, without waiting for a turn. Read the ratios rather than the times. The
-exact order statistics are compared with the sort's each time.
+Every round runs all methods on the same v, one after another, on one thread, so that other load on the machine affects
+them equally; times are processor time. Read the ratios rather than the times. The exact order statistics are compared
+with the sort's each time.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from epsgrid.numerics import jit
 from epsgrid.numerics.counting import count, order_statistics
 from epsgrid.numerics.magnitudes import TAIL_FRACTION, high_rank, low_rank
 
@@ -79,7 +80,7 @@ def check(v: torch.Tensor) -> None:
 
 def bench(entries: int, arguments: argparse.Namespace) -> None:
     v = second_moment(entries, arguments.zeros, arguments.seed)
-    check(v)  # and compiles the counting, unless that was done before
+    check(v)
     rounds = [{name: timed(method, v) for name, method in METHODS.items()} for _ in range(arguments.rounds)]
     slowest = statistics.median(times["non-zero, sqrt + torch.sort"] for times in rounds)
     print(f"\n{entries:,} entries, {arguments.zeros:.0%} zeros, {arguments.rounds} rounds")
@@ -102,6 +103,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     torch.set_num_threads(1)
+    print("compiled counting" if jit.compiled() else "no compiled counting: see the warning")
     print(f"{processor()}; {platform.platform()}; torch {torch.__version__}, numpy {np.__version__}; one thread")
     for size in arguments.sizes:
         bench(int(size), arguments)

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from epsgrid.store.records import EpochRecord, Scores, TrialResult
 
 _TITLE_STYLES = {
-    "Reliability: firm": "bold green",
-    "Reliability: soft": "bold yellow",
-    "Reliability: not to be trusted": "bold red",
+    "Reliability: high": "bold green",
+    "Reliability: medium": "bold yellow",
+    "Reliability: low": "bold red",
 }
 
 

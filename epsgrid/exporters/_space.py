@@ -13,6 +13,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from epsgrid.codec import to_document
 from epsgrid.errors import SpecError
 from epsgrid.exporters._target import Target
 from epsgrid.numerics.bounds import EpsilonBounds
@@ -157,8 +158,8 @@ def _measured(experiment: ExperimentRecord, probe: ProbeRecord, bounds: EpsilonB
         "git": came_from.get("git"),
         "steps": probe.steps,
         "batch_size": probe.batch_size,
-        "low": bounds.low.to_json(),
-        "high": bounds.high.to_json(),
+        "low": to_document(bounds.low),
+        "high": to_document(bounds.high),
         "reliability": None if trust is None else {"verdict": trust.verdict, "reasons": list(trust.reasons)},
     }
 

@@ -1,29 +1,28 @@
 """The counting of `tables`, compiled: one call counts any number of tensors where they lie in memory.
 
 The bits of an entry become the index of a counter by one addition and one shift (see `histogram` for the bins), and
-that is all that is done for an entry: a processor increments about one counter a cycle, and whatever is added to the
-loop shows. Hence
+nothing else is done for an entry: a processor increments about one counter a cycle, so anything added to the loop
+shows. Hence
 
 * neighbours are counted in four tables in turn, which are added up in the end: an increment of the counter that the
   entry before has just incremented would wait for it;
-* float32s are read in pairs, for which one addition serves;
-* nothing is asked of an entry. A sign makes its index one of an upper half of the tables, where nobody looks; infinity
-  is among the largest float32s; NaN has bins of its own. When the counts of a tensor do not add up to its number of
-  entries, or its last bin is not empty, a second reading says exactly what else there was.
+* float32s are read in pairs, so that one addition serves two;
+* no entry is tested. A sign makes its index one of an upper half of the tables, which is not read; infinity is among
+  the largest float32s; NaN has bins of its own. When the counts of a tensor do not add up to its number of entries, or
+  its last bin is not empty, a second reading counts exactly what else there was.
 
-Importing this file imports numba, half a second, and compiles, some seconds; what was compiled is kept beside this file
+Importing this file imports numba, half a second, and compiles, some seconds; the compiled code is kept beside this file
 or in the user's cache folder, and later processes read it in some tenths of a second. Any number of processes may do
 so at once: numba replaces its files atomically, and a function has a single signature, so that none can be taken for
 another.
 
-All that is compiled stands in this one file, for numba takes what it has kept to be good as long as the file of the
-function that is called has not changed, whatever other files that function needs.
+All compiled code stands in this one file, because numba takes its cache to be valid as long as the file of the function
+that is called has not changed, whatever other files that function needs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any, TypeVar, cast
 
 import numba.extending
@@ -35,23 +34,21 @@ PRIVATE_TABLES = 4
 
 LAYERS, MANTISSA_BITS, FRACTIONS, ENTRY = range(4)
 TENSORS, PRIVATE, ROWS, SPANS, SUMS, FRACTION, QUANTILES, TOTALS = range(4, 12)
-SHEET = 12
-"""The places on the sheet that `count_tensors` gets, numbers and then addresses, and how many there are."""
+"""The places of the arguments of `count_tensors`, first numbers and then addresses."""
 
 BLOCK = 64
 _MARGIN = 2
 _APART = 17
-"""By so much, at least 1, a private table is longer than its counters are many.
+"""How much longer a private table is than its number of counters; at least 1.
 
-Where like counters of two tables lie a multiple of 4096 bytes apart, or one beside the other of such a place, a
-processor takes an increment of the one for an increment of the other, and waits: a fifth of all time where entries are
-alike.
+Where the same counter of two tables lies a multiple of 4096 bytes apart, or next to that, a processor takes an
+increment of the one for an increment of the other, and waits: a fifth of all time where entries are alike.
 """
 _ALONE = 4096
-"""So few entries are counted in one table: adding up and clearing four takes as long as their waiting at worst."""
+"""Fewer entries are counted in one table: adding up and clearing four takes as long as the waiting at worst."""
 
 nb: Any = numba
-"""What is compiled is typed by numba, which knows more types than Python does."""
+"""numba types the compiled code, and knows more types than Python does."""
 
 if nb.config.DISABLE_JIT:
     raise ImportError("NUMBA_DISABLE_JIT is set")
@@ -73,12 +70,12 @@ def private_width(mantissa_bits: int) -> int:
 
 
 def _inner(function: _F) -> _F:
-    """Compile for compiled callers only, which spares the wrappers that Python would call."""
+    """Compile for compiled callers only, without the wrappers that Python would call."""
     return cast(_F, nb.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)(function))
 
 
 def _take_for_pointer(_context: Any, _address: Any) -> Any:
-    """Return what numba needs in order to take an address for a pointer: the types, and the instruction."""
+    """Return the types and the instruction with which numba takes an address for a pointer."""
 
     def generate(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
         return builder.inttoptr(arguments[0], cgutils.voidptr_t)
@@ -169,8 +166,8 @@ def _tally(source: Any, mantissa_bits: Any, a: Any, b: Any, c: Any, d: Any) -> N
 def _tally_pairs(pairs: Any, mantissa_bits: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
     """Count float32s that are read two at a time; return whether one of them has its sign set.
 
-    The largest bits with a sign overflow in the addition, and its neighbour or zero would be taken for what they are
-    not: then nothing that was counted is worth anything.
+    The largest bits with a sign overflow in the addition and are counted, like their neighbour, in the wrong place:
+    then the counts are useless.
     """
     shift = _u8(23 - mantissa_bits)
     up = (_u8(1) << shift) - _u8(1)
@@ -199,7 +196,7 @@ def _tally_pairs(pairs: Any, mantissa_bits: Any, a: Any, b: Any, c: Any, d: Any)
 
 @_inner
 def _tally_float32s(address: Any, entries: Any, mantissa_bits: Any, a: Any, b: Any, c: Any, d: Any) -> None:
-    """Count float32s in pairs, and all again one by one where that cannot be relied on."""
+    """Count float32s in pairs, or one by one where an entry has its sign set."""
     before = min((address >> 2) & 1, entries)  # a pair lies at a multiple of eight bytes
     pairs = (entries - before) >> 1
     whole, signed = before + 2 * pairs, False
@@ -254,7 +251,7 @@ def _move(private: Any, tables: Any, first: Any, last: Any, row: Any, sums: Any)
 
 @_inner
 def _look_again(address: Any, entries: Any, kind: Any, row: Any, bins: Any) -> Any:
-    """Put right what `_tally` cannot tell apart; return the index of the first entry below zero, or -1.
+    """Correct the counts that `_tally` mixes up; return the index of the first entry below zero, or -1.
 
     −0.0 is a zero, and a NaN with its sign set is a NaN. All types are read as float64s are laid out: sign, then
     exponent, then mantissa, from the highest bit down.
@@ -296,22 +293,6 @@ def _look_again(address: Any, entries: Any, kind: Any, row: Any, bins: Any) -> A
 
 
 @_inner
-def _move_all(private: Any, tables: Any, entries: Any, row: Any, sums: Any, span: Any) -> Any:
-    """Move a tensor's counts to its row; return how many of its entries were counted.
-
-    v changes little from step to step, so that its counts are sought where they were, and a little beyond. They are
-    all there if they add up to the number of entries; if not, everything is moved.
-    """
-    first, last = max(span[0] - _MARGIN, 1), min(span[1] + _MARGIN, sums.size)
-    moved = _move(private, tables, 0, 1, row, sums) + _move(private, tables, first, last, row, sums)
-    if moved != entries:
-        moved += _move(private, tables, 1, first, row, sums) + _move(private, tables, last, sums.size, row, sums)
-        first, last = 1, sums.size
-    _shrink(sums, first, last, span)
-    return moved
-
-
-@_inner
 def _shrink(sums: Any, first: Any, last: Any, span: Any) -> None:
     """Let the span be the blocks between two that are not empty; block 0, which has the zeros, is no part of it."""
     while first < last and sums[first] == 0:
@@ -325,14 +306,23 @@ def _shrink(sums: Any, first: Any, last: Any, span: Any) -> None:
 def _count_tensor(
     address: Any, entries: Any, kind: Any, mantissa_bits: Any, private: Any, row: Any, sums: Any, span: Any
 ) -> Any:
-    """Fill a row as `count_tensors` says; return the index of the first negative entry, or -1."""
+    """Fill a row as `count_tensors` documents; return the index of the first negative entry, or -1.
+
+    v changes little from step to step, so its counts are looked for where they were, and a little beyond. They are all
+    there if they add up to the number of entries; if not, everything is moved.
+    """
     bins = (255 << mantissa_bits) + 1
     tables = 1 if entries < _ALONE else PRIVATE_TABLES
     a = b = c = d = private[0]
     if tables > 1:
         b, c, d = private[1], private[2], private[3]
     _tally_tensor(address, entries, kind, mantissa_bits, a, b, c, d)
-    moved = _move_all(private, tables, entries, row, sums, span)
+    first, last = max(span[0] - _MARGIN, 1), min(span[1] + _MARGIN, sums.size)
+    moved = _move(private, tables, 0, 1, row, sums) + _move(private, tables, first, last, row, sums)
+    if moved != entries:
+        moved += _move(private, tables, 1, first, row, sums) + _move(private, tables, last, sums.size, row, sums)
+        first, last = 1, sums.size
+    _shrink(sums, first, last, span)
     unclear = moved != entries
     for slot in range(_u8(bins - 1), _u8(row.size)):
         unclear |= row[slot] != 0
@@ -345,15 +335,6 @@ def _count_tensor(
             sums[block] += row[i]
     _shrink(sums, 1, sums.size, span)
     return negative
-
-
-@_inner
-def _everything(sums: Any, span: Any) -> Any:
-    """Return what a row holds: the number of entries, unless somebody wrote to the tensor while it was counted."""
-    total = sums[0]
-    for block in range(_u8(span[0]), _u8(span[1])):
-        total += sums[block]
-    return total
 
 
 @_inner
@@ -376,18 +357,18 @@ def _locate(row: Any, sums: Any, span: Any, below: Any, rank: Any) -> Any:
     return slot
 
 
-def _count_tensors(sheet: Any) -> Any:
+def _count_tensors(arguments: Any) -> Any:
     """Count tensors' entries; a row holds zeros, bins, then above and below float32's range, infinities and NaN.
 
-    All it works with stands on one sheet, for each argument of a compiled function takes time to hand over.
+    All arguments are in one array, for each argument of a compiled function takes time to hand over.
 
     Args:
-        sheet: int64 (`SHEET`,). First come L, m (0 to 10), Q and a place for an answer; then the addresses of
+        arguments: int64. First come L, m (0 to 10), Q and a place for an answer; then the addresses of
 
             tensors: int64 (L, 3): address, number of entries (below 2³¹), and type of each.
-            private: int32 (4, `private_width`), zeros at first, and left so as far as a row goes; nobody looks behind.
-            rows: int32 (L, `row_width`), zeros or what an earlier call left, overwritten.
-            spans: int64 (L, 2), likewise: the blocks of the row that are not empty.
+            private: int32 (4, `private_width`), zeros at first, and left so as far as a row goes.
+            rows: int32 (L, `row_width`), zeros or the counts of an earlier call, overwritten.
+            spans: int64 (L, 2), zeros or those of an earlier call: the blocks of the row that are not empty.
             sums: int64 (`row_width` / `BLOCK`,), overwritten.
             fractions: float64 (Q,).
             quantiles: int32 (L, Q), overwritten with the slot of the entry at each fraction of the finite non-zero ones
@@ -396,80 +377,40 @@ def _count_tensors(sheet: Any) -> Any:
             totals: int64 (L, 3), overwritten with the numbers of zeros, of finite other entries, of NaN and infinities.
 
     Returns:
-        -1; or the first tensor with a negative entry, whose index in memory is written on the sheet, and then the
-        tensors after it are not counted.
+        -1; or the first tensor with a negative entry, whose index in memory is written among the arguments, and then
+        the tensors after it are not counted.
     """
-    layers, mantissa_bits = sheet[LAYERS], sheet[MANTISSA_BITS]
+    layers, mantissa_bits = arguments[LAYERS], arguments[MANTISSA_BITS]
     bins = (255 << mantissa_bits) + 1
     width = -(-(bins + 4) // BLOCK) * BLOCK
-    tensors = nb.carray(_pointer(sheet[TENSORS]), (layers, 3), np.int64)
-    private = nb.carray(_pointer(sheet[PRIVATE]), (PRIVATE_TABLES, (1 << (mantissa_bits + 9)) + _APART), np.int32)
-    rows = nb.carray(_pointer(sheet[ROWS]), (layers, width), np.int32)
-    spans = nb.carray(_pointer(sheet[SPANS]), (layers, 2), np.int64)
-    sums = nb.carray(_pointer(sheet[SUMS]), (width // BLOCK,), np.int64)
-    fractions = nb.carray(_pointer(sheet[FRACTION]), (sheet[FRACTIONS],), np.float64)
-    quantiles = nb.carray(_pointer(sheet[QUANTILES]), (layers, sheet[FRACTIONS]), np.int32)
-    totals = nb.carray(_pointer(sheet[TOTALS]), (layers, 3), np.int64)
+    tensors = nb.carray(_pointer(arguments[TENSORS]), (layers, 3), np.int64)
+    private = nb.carray(_pointer(arguments[PRIVATE]), (PRIVATE_TABLES, (1 << (mantissa_bits + 9)) + _APART), np.int32)
+    rows = nb.carray(_pointer(arguments[ROWS]), (layers, width), np.int32)
+    spans = nb.carray(_pointer(arguments[SPANS]), (layers, 2), np.int64)
+    sums = nb.carray(_pointer(arguments[SUMS]), (width // BLOCK,), np.int64)
+    fractions = nb.carray(_pointer(arguments[FRACTION]), (arguments[FRACTIONS],), np.float64)
+    quantiles = nb.carray(_pointer(arguments[QUANTILES]), (layers, arguments[FRACTIONS]), np.int32)
+    totals = nb.carray(_pointer(arguments[TOTALS]), (layers, 3), np.int64)
     for layer in range(layers):
         address, entries, kind = tensors[layer, 0], tensors[layer, 1], tensors[layer, 2]
         row, span = rows[layer], spans[layer]
         negative = _count_tensor(address, entries, kind, mantissa_bits, private, row, sums, span)
         if negative >= 0:
-            sheet[ENTRY] = negative
+            arguments[ENTRY] = negative
             return layer
+        counted = sums[0]  # the number of entries, unless the tensor was written to while it was counted
+        for block in range(_u8(span[0]), _u8(span[1])):
+            counted += sums[block]
         totals[layer, 0], totals[layer, 2] = row[0], row[bins + 2] + row[bins + 3]
-        totals[layer, 1] = n = _everything(sums, span) - totals[layer, 0] - totals[layer, 2]
+        totals[layer, 1] = n = counted - totals[layer, 0] - totals[layer, 2]
         for i in range(fractions.size):
             rank = min(np.int64(fractions[i] * n), n - 1)
             quantiles[layer, i] = _locate(row, sums, span, row[bins + 1], rank) if n else -1
     return -1
 
 
-@_inner
-def _copy_members(source: Any, found: Any, mantissa_bits: Any, wanted: Any) -> Any:
-    members = _u8(0)
-    for i in range(_u8(source.size)):
-        if _slot_of(source[i], mantissa_bits) == wanted:
-            if members < _u8(found.size):
-                found[members] = source[i]
-            members += _u8(1)
-    return members
-
-
-def _collect(
-    address: Any, entries: Any, kind: Any, mantissa_bits: Any, slot: Any, found_address: Any, room: Any
-) -> Any:
-    """Copy the entries of a bin that is neither the first nor the last, in the order in which they lie in memory.
-
-    Args:
-        address: of the tensor.
-        entries: how many it has.
-        kind: their type.
-        mantissa_bits: m, 0 to 10.
-        slot: the bin.
-        found_address: of a tensor of the same type, overwritten.
-        room: how many entries that has.
-
-    Returns:
-        How many entries of the bin there are; those for which there is no room are not copied.
-    """
-    source, found, wanted = _pointer(address), _pointer(found_address), _u8(slot)
-    size, found_size = (entries,), (room,)
-    if kind == FLOAT32:
-        singles, found_singles = nb.carray(source, size, np.uint32), nb.carray(found, found_size, np.uint32)
-        return _copy_members(singles, found_singles, mantissa_bits, wanted)
-    if kind == BFLOAT16:
-        brains, found_brains = nb.carray(source, size, np.uint16), nb.carray(found, found_size, np.uint16)
-        return _copy_members(brains, found_brains, mantissa_bits, wanted)
-    if kind == FLOAT16:
-        halves, found_halves = nb.carray(source, size, np.int16), nb.carray(found, found_size, np.int16)
-        return _copy_members(halves, found_halves, mantissa_bits, wanted)
-    doubles, found_doubles = nb.carray(source, size, np.uint64), nb.carray(found, found_size, np.uint64)
-    return _copy_members(doubles, found_doubles, mantissa_bits, wanted)
-
-
 def _compile(signature: str, function: _F) -> _F:
-    """Compile, or read what was compiled; where it cannot be kept or read, compile for this process alone."""
+    """Compile, or read the compiled code; where it cannot be kept or read, compile for this process alone."""
     try:
         return cast(_F, nb.njit(signature, nogil=True, cache=True)(function))
     except Exception:  # no folder to write, a full disk, a damaged file
@@ -477,9 +418,3 @@ def _compile(signature: str, function: _F) -> _F:
 
 
 count_tensors = _compile("int64(int64[::1])", _count_tensors)
-
-
-@cache
-def collector() -> Any:
-    """Return `_collect`, compiled when it is first asked for."""
-    return _compile("int64(int64, int64, int64, int64, int64, int64, int64)", _collect)

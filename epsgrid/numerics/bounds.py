@@ -12,37 +12,62 @@ that an optimizer which adds ε under its root gets a range of the decades of b�
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
+from epsgrid.codec import from_document, to_document
 from epsgrid.errors import NoBoundsError
 from epsgrid.numerics.histogram import check_version
-from epsgrid.numerics.magnitudes import (
-    TAIL_FRACTION,
-    Bound,
-    LayerStatistics,
-    LayerStatus,
-    bounds_of,
-    read_document,
-)
+from epsgrid.numerics.magnitudes import TAIL_FRACTION, Bound, LayerStatistics, LayerStatus, bounds_of
 from epsgrid.numerics.placement import Placement
-from epsgrid.numerics.reliability import Reliability
+from epsgrid.numerics.trajectory import Trajectory
+from epsgrid.numerics.variants import Variant, VariantKind
 
 VERSION = 1
 _LAYERS_IN_A_MESSAGE = 8
 
+Verdict = Literal["high", "medium", "low"]
+_EARLIER_VERDICTS = {"firm": "high", "soft": "medium", "not to be trusted": "low"}
+"""The words that files of earlier versions hold."""
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How far the bounds can be trusted; `epsgrid.numerics.reliability` has the rules.
+
+    Attributes:
+        verdict: the confidence in the bounds: "high", "medium" or "low".
+        reasons: a sentence each; for high confidence they say what it rests on.
+        variants: the bounds under other choices.
+        course: the bounds over the probe's steps; None where they were not recorded.
+        noise: share of the non-zero entries that are only rounding noise, in (0, 1], by name of layer; layers without
+            any are left out.
+        noise_checked: whether the layers were checked for rounding noise.
+    """
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    variants: tuple[Variant, ...] = ()
+    course: Trajectory | None = None
+    noise: dict[str, float] = field(default_factory=dict)
+    noise_checked: bool = False
+
+    def of_kind(self, kind: VariantKind) -> tuple[Variant, ...]:
+        """Return the variants in which one sort of choice is made differently."""
+        return tuple(variant for variant in self.variants if variant.kind == kind)
+
 
 @dataclass(frozen=True)
 class EpsilonBounds:
-    """The ε range of an optimizer on a task, and what it was estimated from.
+    """The ε range of an optimizer on a task, and the statistics it was estimated from.
 
     Attributes:
         low: lower end.
         high: upper end.
         tail_fraction: share of the non-zero entries beyond each order statistic, 0.02 as published.
         layers: every layer, also those that were skipped.
-        reliability: how far the range can be trusted, and why; None where that was not looked at.
+        reliability: how far the range can be trusted, and why; None where that was not judged.
     """
 
     low: Bound
@@ -64,14 +89,7 @@ class EpsilonBounds:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return {
-            "version": VERSION,
-            "low": self.low.to_json(),
-            "high": self.high.to_json(),
-            "tail_fraction": self.tail_fraction,
-            "layers": [layer.to_json() for layer in self.layers],
-            "reliability": None if self.reliability is None else self.reliability.to_json(),
-        }
+        return {"version": VERSION, **to_document(self)}
 
     @classmethod
     def from_json(cls, document: Any) -> EpsilonBounds:
@@ -81,20 +99,12 @@ class EpsilonBounds:
             StoreError: a newer version of epsgrid wrote them.
             CorruptRecordError: it is not such a document.
         """
-        return read_document("bounds", document, cls._from_json)
-
-    @classmethod
-    def _from_json(cls, document: Mapping[str, Any]) -> EpsilonBounds:
         check_version("set of bounds", document, VERSION)
         fields = {name: value for name, value in document.items() if name != "version"}
-        reliability = fields.pop("reliability")
-        return cls(
-            low=Bound.from_json(fields.pop("low")),
-            high=Bound.from_json(fields.pop("high")),
-            layers=tuple(LayerStatistics.from_json(layer) for layer in fields.pop("layers")),
-            reliability=None if reliability is None else Reliability.from_json(reliability),
-            **fields,
-        )
+        reliability = fields.get("reliability")
+        if isinstance(reliability, dict) and reliability.get("verdict") in _EARLIER_VERDICTS:
+            fields["reliability"] = {**reliability, "verdict": _EARLIER_VERDICTS[reliability["verdict"]]}
+        return from_document(cls, fields, "bounds")
 
 
 def estimate_bounds(
@@ -111,18 +121,14 @@ def estimate_bounds(
         NoBoundsError: no layer was measured.
     """
     ends = bounds_of(layers, placement)
-    if ends is None:
-        raise NoBoundsError(_why_no_bounds(layers))
-    return EpsilonBounds(*ends, tail_fraction, tuple(layers))
-
-
-def _why_no_bounds(layers: Sequence[LayerStatistics]) -> str:
+    if ends is not None:
+        return EpsilonBounds(*ends, tail_fraction, tuple(layers))
     if not layers:
-        return "no bounds: the optimizer holds no parameters; give it those of the model"
+        raise NoBoundsError("no bounds: the optimizer holds no parameters; give it those of the model")
     shown = [f"{layer.name}: {layer.status}" for layer in layers[:_LAYERS_IN_A_MESSAGE]]
     if len(layers) > len(shown):
         shown.append(f"and {len(layers) - len(shown)} more")
-    return (
+    raise NoBoundsError(
         f"no bounds: none of the {len(layers)} layers has finite non-zero second moments ({'; '.join(shown)}); "
         "check that the loss is finite and depends on parameters that require gradients"
     )

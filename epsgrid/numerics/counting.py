@@ -1,9 +1,9 @@
-"""Count v where it lies, and find exact order statistics without sorting: the part of the numerics that needs torch.
+"""Count v where it lies, and find exact order statistics without sorting.
 
 A float32's bits, read as an integer, sort like the number itself. So a histogram is one pass of integer operations
 (see `histogram` for the bins), and the r-th smallest entry is found by looking only at the bin that holds rank r:
-those few entries are binned again by their remaining bits, until one value is left. That is equal to a sort, bit for
-bit, and takes time linear in the number of entries whatever their ties.
+those few entries are partitioned on a CPU, and elsewhere binned again by their remaining bits, until one value is
+left. That is equal to a sort, bit for bit, and takes time linear in the number of entries whatever their ties.
 
 Entries are taken in the order in which they lie in memory, so a dense v of any layout is read where it is.
 """
@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from epsgrid.errors import NoBoundsError
-from epsgrid.numerics._entries import Columns, chunks, columns_of, flat
-from epsgrid.numerics.histogram import MANTISSA_BITS, LogHistogram
+from epsgrid.numerics.histogram import MANTISSA_BITS, LogHistogram, key_range
 from epsgrid.numerics.magnitudes import TAIL_FRACTION, LayerStatistics, LayerStatus, high_rank, low_rank
-from epsgrid.numerics.tables import Counter, entries_in_bin
+from epsgrid.numerics.rows import chunks, flat
+from epsgrid.numerics.tables import Counter
 
 _RADIX_BITS = 11
 
@@ -49,7 +49,7 @@ def order_statistics(v: torch.Tensor, ranks: Sequence[int], histogram: LogHistog
     Args:
         v: as in `count`.
         ranks: indices into those entries in rising order, from 0.
-        histogram: what `count(v)` returned, to spare counting again; of any scale.
+        histogram: the result of `count(v)`, to spare counting again; of any scale.
 
     Returns:
         One entry of v for each rank, as a double; neither scaled nor rooted.
@@ -62,8 +62,8 @@ def order_statistics(v: torch.Tensor, ranks: Sequence[int], histogram: LogHistog
         if not 0 <= rank < histogram.nonzero:
             raise ValueError(f"rank {rank} does not exist among {histogram.nonzero} finite non-zero entries")
     located = [histogram.locate(rank) for rank in ranks]
-    members = _members(v, histogram, {group for group, _ in located})
-    return [_select(members[group], rank) for group, rank in located]
+    members = _members(v, histogram, {slot for slot, _ in located})
+    return [_select(members[slot], rank) for slot, rank in located]
 
 
 def measure(name: str, v: torch.Tensor, scale: float = 1.0, tail_fraction: float = TAIL_FRACTION) -> LayerStatistics:
@@ -96,37 +96,37 @@ def measure(name: str, v: torch.Tensor, scale: float = 1.0, tail_fraction: float
 
 
 def _members(v: torch.Tensor, histogram: LogHistogram, wanted: set[int]) -> dict[int, torch.Tensor]:
-    """Return the entries in each of a few bins, as integers that sort like them; bins as `LogHistogram.locate` says."""
-    members = {group: entries_in_bin(v, histogram, group) for group in wanted}
-    found = {group: _keys(entries) for group, entries in members.items() if entries is not None}
-    left = wanted - set(found)
-    return {**found, **_members_in_torch(flat(v), histogram, left)} if left else found
-
-
-def _members_in_torch(entries: torch.Tensor, histogram: LogHistogram, wanted: set[int]) -> dict[int, torch.Tensor]:
-    columns = Columns(histogram.mantissa_bits)
-    outside = {0: columns.below, len(histogram.counts): columns.above}
-    found: dict[int, list[torch.Tensor]] = {group: [] for group in wanted}
-    for chunk in chunks(entries):
-        keys, places = _keys(chunk), columns_of(chunk, histogram.mantissa_bits)
-        for group, pieces in found.items():
-            pieces.append(keys[places == outside.get(group, columns.zeros + group)])
-    return {group: torch.cat(pieces) for group, pieces in found.items()}
-
-
-def _keys(values: torch.Tensor) -> torch.Tensor:
-    """Return integers that sort like values ≥ 0; without a copy of float32 and float64."""
-    return values.view(torch.int64) if values.dtype == torch.float64 else values.to(torch.float32).view(torch.int32)
+    """Return the entries in each of a few slots of `LogHistogram.locate`, as integers that sort like them."""
+    wide = v.dtype == torch.float64
+    ranges = {slot: key_range(slot, histogram.mantissa_bits, wide=wide) for slot in wanted}
+    pieces: dict[int, list[torch.Tensor]] = {slot: [] for slot in wanted}
+    for chunk in chunks(flat(v)):
+        keys = chunk.view(torch.int64) if wide else chunk.to(torch.float32).view(torch.int32)
+        for slot, (low, high) in ranges.items():
+            if keys.is_cpu:  # NumPy selects five times as fast; one unsigned comparison does for both ends
+                unsigned = keys.numpy().view(np.uint64 if wide else np.uint32)
+                found = unsigned[unsigned - unsigned.dtype.type(low + 1) < unsigned.dtype.type(high - low)]
+                pieces[slot].append(torch.from_numpy(found.view(keys.numpy().dtype)))
+            else:
+                pieces[slot].append(keys[(keys > low) & (keys <= high)])
+    members = {slot: torch.cat(of_slot) for slot, of_slot in pieces.items()}
+    for slot, keys in members.items():
+        expected = int(histogram.nonzero_counts[slot])
+        if keys.numel() != expected:
+            found_here = f"bin {slot} has {keys.numel()} entries and {expected} by the histogram"
+            raise ValueError(f"{found_here}: it is not that of this tensor")
+    return members
 
 
 def _select(keys: torch.Tensor, rank: int) -> float:
     """Return the value whose key has a rank among positive keys."""
+    value_type = torch.float64 if keys.dtype == torch.int64 else torch.float32
     key = int(np.partition(keys.numpy(), rank)[rank]) if keys.is_cpu else _select_by_radix(keys, rank)
-    return float(torch.tensor(key, dtype=keys.dtype).view(_value_type(keys)))
+    return float(torch.tensor(key, dtype=keys.dtype).view(value_type))
 
 
 def _select_by_radix(keys: torch.Tensor, rank: int) -> int:
-    """Do it by binning the leading bits in which the keys differ, on any device."""
+    """Return the key of a rank, on any device, by binning the leading bits in which the keys differ."""
     least, largest = (int(bound) for bound in keys.aminmax())
     while least < largest:
         digits = (keys - least) >> max((largest - least).bit_length() - _RADIX_BITS, 0)
@@ -136,7 +136,3 @@ def _select_by_radix(keys: torch.Tensor, rank: int) -> int:
         keys = keys[digits == digit]
         least, largest = (int(bound) for bound in keys.aminmax())
     return least
-
-
-def _value_type(keys: torch.Tensor) -> torch.dtype:
-    return torch.float64 if keys.dtype == torch.int64 else torch.float32

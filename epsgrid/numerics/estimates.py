@@ -1,7 +1,7 @@
-"""Which ε one would choose without any sweep: point estimates from the histograms of a probe.
+"""Point estimates of ε from the histograms of a probe, without any sweep.
 
-The bounds say between which decades the best ε lies, not where. Each estimate here is a formula with an idea behind it
-of what a good ε does. Whether the idea holds on a task is for the report to say, beside the swept optimum.
+The bounds say between which decades the best ε lies, not where. Each estimate here is a formula that stands for an idea
+of what a good ε does. The report shows beside the swept optimum whether the idea holds on a task.
 
 All are computed as magnitudes b, in √v̂ units, and then turned into the optimizer's own ε. They look at the finite
 entries other than zero: where v is zero so is the update, whatever ε. Layers that set no bound have no vote either. At
@@ -15,12 +15,11 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, decade_of, read_document
+from epsgrid.numerics.histogram import magnitudes_of
+from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, decade_of
 from epsgrid.numerics.placement import Placement
 
 _NAMES_IN_A_MESSAGE = 8
@@ -43,21 +42,6 @@ class PointEstimate:
     epsilon: float
     decade: float
     magnitude: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return {
-            "name": self.name,
-            "formula": self.formula,
-            "epsilon": self.epsilon,
-            "decade": self.decade,
-            "magnitude": self.magnitude,
-        }
-
-    @classmethod
-    def from_json(cls, document: Any) -> PointEstimate:
-        """Return what `to_json` wrote; raises CorruptRecordError where it is no such document."""
-        return read_document("point estimate", document, lambda fields: cls(**fields))
 
 
 def middle(layers: Sequence[LayerStatistics]) -> float:
@@ -84,7 +68,7 @@ def median(layers: Sequence[LayerStatistics]) -> float:
     Returns:
         Of n entries the one at index ⌊n / 2⌋ in rising order, as the midpoint of its bin: within 0.8 %.
     """
-    return _half_of_votes([_Votes.of(layer, entries_per_vote=1) for layer in layers])
+    return _half_of_votes(layers, per_layer=False)
 
 
 def balanced(layers: Sequence[LayerStatistics]) -> float:
@@ -99,7 +83,7 @@ def balanced(layers: Sequence[LayerStatistics]) -> float:
     Returns:
         The least magnitude of an entry above which less than half of the votes lie; within 0.8 %.
     """
-    return _half_of_votes([_Votes.of(layer, entries_per_vote=layer.nonzero) for layer in layers])
+    return _half_of_votes(layers, per_layer=True)
 
 
 def layers_mean(layers: Sequence[LayerStatistics]) -> float:
@@ -147,77 +131,49 @@ def point_estimates(
         leave_out: names of layers without a say, such as those whose gradients are only rounding noise.
 
     Returns:
-        The estimates in the order of `FORMULAS`; none where no layer is left.
+        The estimates in the order of `FORMULAS`; none where no layer remains.
 
     Raises:
-        ValueError: `leave_out` names a layer that there is not.
+        ValueError: `leave_out` names an unknown layer.
     """
-    _check_known(leave_out, [layer.name for layer in layers])
-    chosen = [layer for layer in layers if layer.status is LayerStatus.MEASURED and layer.name not in leave_out]
-    if not chosen:
-        return ()
-    return tuple(
-        _estimate(name, formula, magnitude(chosen), placement) for name, (formula, magnitude) in FORMULAS.items()
-    )
-
-
-def _estimate(name: str, formula: str, magnitude: float, placement: Placement) -> PointEstimate:
-    epsilon = placement.epsilon_from_magnitude(magnitude)
-    return PointEstimate(name, formula, epsilon, decade_of(epsilon), magnitude)
-
-
-def _check_known(asked: Collection[str], known: Sequence[str]) -> None:
-    if unknown := [name for name in asked if name not in known]:
+    known = [layer.name for layer in layers]
+    if unknown := [name for name in leave_out if name not in known]:
         more = f" and {len(known) - _NAMES_IN_A_MESSAGE} more" if len(known) > _NAMES_IN_A_MESSAGE else ""
         raise ValueError(
             f"cannot leave out {unknown[0]!r}: no such layer; there are {', '.join(known[:_NAMES_IN_A_MESSAGE])}{more}"
         )
+    chosen = [layer for layer in layers if layer.status is LayerStatus.MEASURED and layer.name not in leave_out]
+    estimates = []
+    for name, (formula, magnitude_by) in FORMULAS.items() if chosen else ():
+        magnitude = magnitude_by(chosen)
+        epsilon = placement.epsilon_from_magnitude(magnitude)
+        estimates.append(PointEstimate(name, formula, epsilon, decade_of(epsilon), magnitude))
+    return tuple(estimates)
 
 
-@dataclass(frozen=True)
-class _Votes:
-    """The entries of a layer by magnitude, and how many of them make one vote.
+def _half_of_votes(layers: Sequence[LayerStatistics], *, per_layer: bool) -> float:
+    """Return the least magnitude above which less than half of the votes lie; exact, whatever the layers' scales.
 
-    Attributes:
-        magnitudes: rising.
-        below: number of entries up to each magnitude.
-        entries_per_vote: > 0.
+    Args:
+        layers: measured ones; their finite non-zero entries vote, each at its bin's midpoint.
+        per_layer: each layer has one vote, rather than each entry.
     """
-
-    magnitudes: npt.NDArray[np.float64]
-    below: npt.NDArray[np.int64]
-    entries_per_vote: int
-
-    @classmethod
-    def of(cls, layer: LayerStatistics, entries_per_vote: int) -> _Votes:
-        """Return the votes of a measured layer's finite non-zero entries, each at its bin's midpoint."""
-        assert layer.histogram is not None, f"layer {layer.name!r} is measured but has no histogram"
+    tables = []
+    for layer in layers:
         histogram = layer.histogram
-        edges = histogram.edges()
-        magnitudes = np.concatenate(
-            [[math.sqrt(2.0**-149 * histogram.scale)], (edges[1:] + edges[:-1]) / 2, edges[-1:]]
-        )
-        counts = np.concatenate([[histogram.below_range], histogram.counts[1:], [histogram.above_range]])
-        occupied = counts > 0
-        return cls(magnitudes[occupied], np.cumsum(counts[occupied]), entries_per_vote)
+        assert histogram is not None, f"layer {layer.name!r} is measured but has no histogram"
+        slots = np.flatnonzero(histogram.nonzero_counts)
+        magnitudes = magnitudes_of(slots, histogram.scale, histogram.mantissa_bits)
+        tables.append((magnitudes, np.cumsum(histogram.nonzero_counts[slots])))
 
-    @property
-    def total(self) -> Fraction:
-        """The votes of the layer."""
-        return Fraction(int(self.below[-1]), self.entries_per_vote)
+    def is_beyond_half(magnitude: float) -> bool:
+        above = everything = Fraction(0)
+        for magnitudes, ends in tables:
+            total, index = int(ends[-1]), int(np.searchsorted(magnitudes, magnitude, side="right"))
+            up_to = int(ends[index - 1]) if index else 0
+            above += Fraction(total - up_to, total if per_layer else 1)
+            everything += 1 if per_layer else total
+        return 2 * above < everything
 
-    def above(self, magnitude: float) -> Fraction:
-        """Return the votes above a magnitude."""
-        index = int(np.searchsorted(self.magnitudes, magnitude, side="right"))
-        up_to = int(self.below[index - 1]) if index else 0
-        return self.total - Fraction(up_to, self.entries_per_vote)
-
-
-def _half_of_votes(layers: Sequence[_Votes]) -> float:
-    """Return the least magnitude above which less than half of the votes lie; exact, whatever the layers' scales."""
-    everything = sum(layer.total for layer in layers)
-    magnitudes = np.unique(np.concatenate([layer.magnitudes for layer in layers]))
-    index = bisect.bisect_left(
-        magnitudes, True, key=lambda magnitude: 2 * sum(layer.above(magnitude) for layer in layers) < everything
-    )
-    return float(magnitudes[index])
+    candidates = np.unique(np.concatenate([magnitudes for magnitudes, _ in tables]))
+    return float(candidates[bisect.bisect_left(candidates, True, key=is_beyond_half)])

@@ -16,10 +16,10 @@ range are counted apart.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from epsgrid.errors import CorruptRecordError, StoreError
 MANTISSA_BITS = 5
 MAX_MANTISSA_BITS = 10
 FLOAT32_MANTISSA_BITS = 23
+LEAST_FLOAT32 = 2.0**-149
 VERSION = 1
 
 _APART = ("nan", "infinite", "below_range", "above_range")
@@ -48,6 +49,76 @@ def bin_count(mantissa_bits: int) -> int:
     if mantissa_bits not in range(MAX_MANTISSA_BITS + 1):
         raise ValueError(f"mantissa_bits must lie in 0..{MAX_MANTISSA_BITS}, got {mantissa_bits!r}")
     return (255 << mantissa_bits) + 1
+
+
+@functools.cache
+def bin_edges(mantissa_bits: int) -> npt.NDArray[np.float64]:
+    """Return the upper edges of all bins in units of v, rising from 0, shape (255·2^m + 1,), read-only.
+
+    They are the float32s whose bits are multiples of 2^s, and 2¹²⁸, where float32 has infinity, for the last.
+    """
+    bits = np.arange(bin_count(mantissa_bits), dtype=np.int64) << (FLOAT32_MANTISSA_BITS - mantissa_bits)
+    edges = bits.astype(np.uint32).view(np.float32).astype(np.float64)
+    edges[-1] = 2.0**128
+    edges.setflags(write=False)
+    return edges
+
+
+def key_range(slot: int, mantissa_bits: int, *, wide: bool) -> tuple[int, int]:
+    """Return the bits, read as integers, of the entries in a slot, as (low, high]: they sort as the entries do.
+
+    Args:
+        slot: a bin from 1 on; 0 for entries below float32's range, `bin_count` for those above it.
+        mantissa_bits: m of the bins.
+        wide: the bits of float64s, rather than those of float32s.
+    """
+    edges, largest = bin_edges(mantissa_bits), float(np.finfo(np.float32).max)
+    below = math.nextafter(LEAST_FLOAT32, 0) if wide else 0.0
+    if slot == 0:
+        low, high = 0.0, below
+    elif slot == len(edges):
+        low, high = largest, float(np.finfo(np.float64).max) if wide else largest
+    else:
+        low, high = max(float(edges[slot - 1]), below), min(float(edges[slot]), largest)
+    floats, integers = (np.float64, np.int64) if wide else (np.float32, np.int32)
+    first, last = np.array([low, high], dtype=floats).view(integers).tolist()
+    return first, last
+
+
+def magnitudes_of(
+    slots: npt.NDArray[np.integer[Any]], scale: npt.ArrayLike = 1.0, mantissa_bits: int = MANTISSA_BITS
+) -> npt.NDArray[np.float64]:
+    """Return the magnitudes that stand for slots, in √v̂ units: the same numbers as `LogHistogram.quantile`.
+
+    Args:
+        slots: bins from 1 on; 0 for entries below float32's range, `bin_count` for those above it, -1 for none. Of any
+            shape.
+        scale: v̂ = v · scale, > 0; a number, or an array that broadcasts against `slots`, such as (L, 1).
+        mantissa_bits: m of the bins.
+
+    Returns:
+        The midpoint of each bin, the ends of float32's range for slots outside it, NaN for -1.
+    """
+    edges, last = bin_edges(mantissa_bits), bin_count(mantissa_bits) - 1
+    scale = np.asarray(scale, dtype=np.float64)
+    upper, lower = (np.sqrt(edges[np.clip(slots - down, 0, last)] * scale) for down in (0, 1))
+    found = np.where(slots > last, upper, (upper + lower) / 2)
+    return np.where(slots < 0, np.nan, np.where(slots == 0, np.sqrt(LEAST_FLOAT32 * scale), found))
+
+
+def bins_of(magnitudes: npt.NDArray[np.float64], scale: float) -> npt.NDArray[np.int64]:
+    """Return the bins at m = 5 whose midpoints some magnitudes are; 0 for those that are no midpoint.
+
+    Args:
+        magnitudes: positive and finite, in √v̂ units.
+        scale: v̂ = v · scale, > 0.
+    """
+    shift = FLOAT32_MANTISSA_BITS - MANTISSA_BITS
+    with np.errstate(over="ignore", under="ignore"):
+        bits = (magnitudes**2 / scale).astype(np.float32).view(np.uint32).astype(np.int64)
+    bins = (bits + (1 << shift) - 1) >> shift
+    is_midpoint = (bins > 0) & (bins < bin_count(MANTISSA_BITS)) & (magnitudes_of(bins, scale) == magnitudes)
+    return np.where(is_midpoint, bins, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,17 +183,27 @@ class LogHistogram:
     @property
     def nonzero(self) -> int:
         """Number of finite entries other than zero."""
-        return int(self.counts[1:].sum()) + self.below_range + self.above_range
+        return int(self.nonzero_counts.sum())
+
+    @property
+    def finite(self) -> int:
+        """Number of finite entries, zeros included."""
+        return self.zeros + self.nonzero
 
     @property
     def total(self) -> int:
         """Number of entries of all kinds: the number of elements counted."""
-        return self.zeros + self.nonzero + self.nonfinite
+        return self.finite + self.nonfinite
 
     @property
     def median(self) -> float | None:
         """`quantile(0.5)`."""
         return self.quantile(0.5)
+
+    @functools.cached_property
+    def nonzero_counts(self) -> npt.NDArray[np.int64]:
+        """Counts of the finite non-zero entries by slot: below float32's range, bins 1 to the last, above the range."""
+        return np.concatenate([[self.below_range], self.counts[1:], [self.above_range]])
 
     def edges(self) -> npt.NDArray[np.float64]:
         """Return the bin edges in √v̂ units, shape (255·2^m + 1,), rising from 0.
@@ -130,7 +211,7 @@ class LogHistogram:
         Bin k ≥ 1 holds what lies above `edges()[k - 1]` and up to `edges()[k]`. The last edge is √(2¹²⁸ · scale), just
         above the largest float32.
         """
-        return np.sqrt(_value_edges(self.mantissa_bits) * self.scale)
+        return np.sqrt(bin_edges(self.mantissa_bits) * self.scale)
 
     def quantile(self, fraction: float) -> float | None:
         """Return the entry at a fraction of the finite non-zero entries in rising order, in √v̂ units.
@@ -150,10 +231,11 @@ class LogHistogram:
         """
         if not 0 <= fraction <= 1:
             raise ValueError(f"fraction must lie in [0, 1], got {fraction!r}")
-        if not self.nonzero:
+        n = self.nonzero
+        if not n:
             return None
-        rank = min(int(fraction * self.nonzero), self.nonzero - 1)
-        return float(self._midpoints[self.locate(rank)[0]])
+        slot, _ = self.locate(min(int(fraction * n), n - 1))
+        return float(magnitudes_of(np.array(slot), self.scale, self.mantissa_bits))
 
     def locate(self, rank: int) -> tuple[int, int]:
         """Return where the entry of a rank lies: its bin, and its rank among the entries of that bin.
@@ -162,17 +244,31 @@ class LogHistogram:
             rank: index into the finite non-zero entries in rising order, from 0 to `nonzero` - 1.
 
         Returns:
-            The bin k ≥ 1, or 0 for an entry below float32's range and `len(counts)` for one above it; and the rank.
+            The slot, that is the bin k ≥ 1, 0 for an entry below float32's range or `len(counts)` for one above it; and
+            the rank.
         """
-        ends = np.cumsum(self._nonzero_counts)
-        group = int(np.searchsorted(ends, rank, side="right"))
-        return group, rank - int(ends[group] - self._nonzero_counts[group])
+        ends = np.cumsum(self.nonzero_counts)
+        slot = int(np.searchsorted(ends, rank, side="right"))
+        return slot, rank - int(ends[slot] - self.nonzero_counts[slot])
+
+    def entries_above(self, magnitudes: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Return how many finite entries have √v̂ above each of some magnitudes.
+
+        The entries of a bin are taken to be spread evenly between its edges, so the numbers are exact at bin edges and
+        elsewhere off by at most the entries of the bin that holds the magnitude.
+
+        Args:
+            magnitudes: in √v̂ units, ≥ 0; of any shape.
+        """
+        magnitudes, edges = np.asarray(magnitudes, dtype=np.float64), self.edges()
+        above = self.counts.sum() - np.interp(magnitudes, edges, np.cumsum(self.counts))
+        above += self.below_range * (magnitudes**2 < LEAST_FLOAT32 * self.scale)
+        return np.asarray(above + self.above_range * (magnitudes < edges[-1]))
 
     def fraction_above(self, magnitude: float) -> float | None:
         """Return the share of the finite entries, zeros included, with √v̂ above a magnitude.
 
-        Every entry stands at its bin's midpoint, so the share is exact at bin edges and elsewhere off by at most the
-        share of the bin that holds `magnitude`.
+        Such entries have a step size of their own; the others follow SGD. See `entries_above` for its accuracy.
 
         Args:
             magnitude: in √v̂ units, ≥ 0: the ε of an optimizer that adds it outside the root.
@@ -180,10 +276,7 @@ class LogHistogram:
         Returns:
             A fraction in [0, 1], or None where there is no finite entry.
         """
-        finite = self.zeros + self.nonzero
-        if not finite:
-            return None
-        return float(self._nonzero_counts[self._midpoints > magnitude].sum()) / finite
+        return float(self.entries_above(magnitude)) / self.finite if self.finite else None
 
     def merge(self, other: LogHistogram) -> LogHistogram:
         """Return the histogram of both tensors' entries: exact, in any order and grouping.
@@ -213,13 +306,45 @@ class LogHistogram:
         grouped = self.counts[1:].reshape(-1, 1 << (self.mantissa_bits - mantissa_bits)).sum(axis=1)
         return replace(self, mantissa_bits=mantissa_bits, counts=np.concatenate([self.counts[:1], grouped]))
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values; each run of occupied bins is `[first bin, count, count, …]`."""
+    def runs(self) -> list[list[int]]:
+        """Return the occupied bins in runs of neighbours: `[first bin, count, count, …]`."""
         occupied = np.flatnonzero(self.counts)
         starts = np.flatnonzero(np.diff(occupied, prepend=-2) > 1)
-        runs = [[int(run[0]), *self.counts[run].tolist()] for run in np.split(occupied, starts) if run.size]
+        return [[int(run[0]), *self.counts[run].tolist()] for run in np.split(occupied, starts) if run.size]
+
+    @classmethod
+    def from_runs(cls, mantissa_bits: int, scale: float, apart: Sequence[int], runs: Any) -> LogHistogram:
+        """Return the histogram with these runs.
+
+        Args:
+            mantissa_bits: m.
+            scale: v̂ = v · scale.
+            apart: counts of NaN, of infinities, and of what lies below and above float32's range.
+            runs: what `runs()` returned.
+
+        Raises:
+            CorruptRecordError: there is no such histogram.
+        """
+        try:
+            counts = np.zeros(bin_count(mantissa_bits), dtype=np.int64)
+            free_from = 0
+            for first, *values in runs:
+                end = whole(first) + len(values)
+                if not (values and free_from <= first and end <= counts.size):
+                    where = f"bins {free_from}..{counts.size - 1}"
+                    raise ValueError(f"run of {len(values)} counts at bin {first} does not fit {where}")
+                counts[first:end] = [whole(value) for value in values]
+                free_from = end
+            counted = {name: whole(value) for name, value in zip(_APART, apart, strict=True)}
+            return cls(mantissa_bits, counts, float(scale), **counted)
+        except (TypeError, ValueError) as error:
+            raise CorruptRecordError(f"damaged histogram: {error}") from error
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the histogram as JSON values; `runs` has the counts."""
         apart = {name: getattr(self, name) for name in _APART}
-        return {"version": VERSION, "mantissa_bits": self.mantissa_bits, "scale": self.scale, **apart, "runs": runs}
+        fields = {"version": VERSION, "mantissa_bits": self.mantissa_bits, "scale": self.scale}
+        return {**fields, **apart, "runs": self.runs()}
 
     @classmethod
     def from_json(cls, document: Any) -> LogHistogram:
@@ -232,24 +357,8 @@ class LogHistogram:
         check_version("histogram", document, VERSION)
         if set(document) != _FIELDS:
             raise CorruptRecordError(f"histogram with wrong fields: {', '.join(sorted(set(document) ^ _FIELDS))}")
-        try:
-            counts = _counts_from_runs(document["runs"], bin_count(document["mantissa_bits"]))
-            apart = {name: _whole(document[name]) for name in _APART}
-            return cls(document["mantissa_bits"], counts, float(document["scale"]), **apart)
-        except (TypeError, ValueError) as error:
-            raise CorruptRecordError(f"damaged histogram: {error}") from error
-
-    @cached_property
-    def _nonzero_counts(self) -> npt.NDArray[np.int64]:
-        """Counts of the finite non-zero entries in rising order: below the range, bins 1 to the last, above it."""
-        return np.concatenate([[self.below_range], self.counts[1:], [self.above_range]])
-
-    @cached_property
-    def _midpoints(self) -> npt.NDArray[np.float64]:
-        """The magnitude that stands for each of `_nonzero_counts`; strictly rising."""
-        edges = self.edges()
-        least = math.sqrt(2.0**-149 * self.scale)
-        return np.concatenate([[least], (edges[1:] + edges[:-1]) / 2, edges[-1:]])
+        apart = [document[name] for name in _APART]
+        return cls.from_runs(document["mantissa_bits"], document["scale"], apart, document["runs"])
 
 
 def check_version(what: str, document: Any, newest: int) -> None:
@@ -269,27 +378,8 @@ def check_version(what: str, document: Any, newest: int) -> None:
         )
 
 
-def _value_edges(mantissa_bits: int) -> npt.NDArray[np.float64]:
-    """Return the bin edges in units of v: the float32s whose bits are multiples of 2^s, as float64."""
-    bits = np.arange(bin_count(mantissa_bits), dtype=np.int64) << (FLOAT32_MANTISSA_BITS - mantissa_bits)
-    edges = bits.astype(np.uint32).view(np.float32).astype(np.float64)
-    edges[-1] = 2.0**128  # where float32 has infinity, the edge of its last octave
-    return edges
-
-
-def _counts_from_runs(runs: Any, length: int) -> npt.NDArray[np.int64]:
-    counts = np.zeros(length, dtype=np.int64)
-    free_from = 0
-    for first, *values in runs:
-        end = _whole(first) + len(values)
-        if not (values and free_from <= first and end <= length):
-            raise ValueError(f"run of {len(values)} counts at bin {first} does not fit bins {free_from}..{length - 1}")
-        counts[first:end] = [_whole(value) for value in values]
-        free_from = end
-    return counts
-
-
-def _whole(value: Any) -> int:
+def whole(value: Any) -> int:
+    """Return a JSON value that is a count; raises ValueError where it is none."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
         raise ValueError(f"expected a count, got {value!r}")
     return value

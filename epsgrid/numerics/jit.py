@@ -1,4 +1,4 @@
-"""Load the compiled counting, `_compiled`, once it is worth the time that takes."""
+"""Load the compiled counting, `_compiled`, once it is worth the time that loading takes."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ from functools import cache
 from types import ModuleType
 
 
-def compiled() -> bool:
-    """Load the compiled counting at once, rather than when it is worth it; say whether it could be.
-
-    Until then tensors on a CPU are counted in plain torch, with the same result. It is loaded as soon as a process has
-    spent as long on that as loading takes: who looks once an epoch, or at a few batches, never waits for it.
-    """
-    patience.is_over = True
-    return kernel() is not None
-
-
 class Patience:
     """Whether enough was counted in plain torch, on a CPU, that the compiled counting is worth loading.
 
-    Waiting until as much was lost as loading costs is never worse than twice the best that could have been done.
+    Waiting until as much time was lost as loading takes is never worse than twice the best possible.
     """
 
     _SECONDS = 1.0
-    """What loading takes, about."""
+    """Duration of loading, about."""
 
     def __init__(self) -> None:
         self.is_over = False
         self._spent = 0.0
 
     def spend(self, seconds: float) -> None:
-        """Note that counting in plain torch took so long."""
+        """Add the duration of a count in plain torch."""
         self._spent += seconds
         self.is_over = self.is_over or self._spent > self._SECONDS
 
 
 patience = Patience()
+
+
+def compiled() -> bool:
+    """Load the compiled counting at once, rather than when it is worth it; return whether that was possible.
+
+    Until then tensors on a CPU are counted in plain torch, with the same result. It is loaded as soon as a process has
+    spent as long on that as loading takes: a process that counts once an epoch, or a few batches, never waits for it.
+    """
+    patience.is_over = True
+    return kernel() is not None
 
 
 def kernel() -> ModuleType | None:
@@ -46,7 +46,6 @@ def kernel() -> ModuleType | None:
 
 @cache
 def _load() -> ModuleType | None:
-    """Import the compiled counting, which compiles it; None, with a warning, where that cannot be done."""
     try:
         from epsgrid.numerics import _compiled
     except Exception as error:

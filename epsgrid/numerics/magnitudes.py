@@ -1,4 +1,4 @@
-"""What is measured on each layer, and how an order statistic of it becomes a bound of ε.
+"""The statistics of a layer, and how an order statistic of it becomes a bound of ε.
 
 The published indices, the rounding to a power of ten and the choice of the extreme layer stand here; `bounds` puts them
 together.
@@ -7,23 +7,19 @@ together.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TypeVar
 
-from epsgrid.errors import CorruptRecordError
 from epsgrid.numerics.histogram import LogHistogram
 from epsgrid.numerics.placement import Placement
 
 TAIL_FRACTION = 0.02
 OTHER = "other"
 
-_T = TypeVar("_T")
-
 
 class LayerStatus(StrEnum):
-    """Whether a layer counts for the bounds, and why not."""
+    """Whether a layer counts for the bounds, and if not, why."""
 
     MEASURED = "measured"
     ALL_ZERO = "all zero"
@@ -34,7 +30,7 @@ class LayerStatus(StrEnum):
 
     @classmethod
     def of(cls, histogram: LogHistogram) -> LayerStatus:
-        """Return what a layer's counts say: a single NaN or infinity makes it non-finite."""
+        """Return the status that follows from a layer's counts; a single NaN or infinity makes it non-finite."""
         if not histogram.total:
             return cls.EMPTY
         if histogram.nonfinite:
@@ -44,7 +40,7 @@ class LayerStatus(StrEnum):
 
 @dataclass(frozen=True)
 class LayerStatistics:
-    """What was measured on one parameter tensor.
+    """The measured statistics of one parameter tensor.
 
     Attributes:
         name: the parameter's name in its model.
@@ -52,10 +48,10 @@ class LayerStatistics:
         entries: number of entries.
         nonzero: number of finite entries other than zero.
         low: exact lower order statistic, in √v̂ units; None unless measured.
-        high: exact upper order statistic, likewise.
-        histogram: counts of √v̂; None where there was nothing to count.
+        high: exact upper order statistic, like `low`.
+        histogram: counts of √v̂; None where nothing was counted.
         status: whether the layer counts for the bounds.
-        kind: what the parameter does, such as "convolution", "bias" or "embedding"; "other" where that is not known.
+        kind: role of the parameter, such as "convolution", "bias" or "embedding"; "other" where it is not known.
     """
 
     name: str
@@ -69,45 +65,14 @@ class LayerStatistics:
     kind: str = OTHER
 
     def __post_init__(self) -> None:
-        measured = self.low is not None and self.high is not None
-        assert measured == (self.status is LayerStatus.MEASURED), self
+        has_statistics = self.low is not None and self.high is not None
+        assert has_statistics == (self.status is LayerStatus.MEASURED), f"{self.name}: {self.status}, yet {self.low}"
 
     @classmethod
     def unmeasured(cls, name: str, shape: Sequence[int], status: LayerStatus, kind: str = OTHER) -> LayerStatistics:
         """Return the statistics of a layer that has no second moment, such as a frozen one."""
         assert status is not LayerStatus.MEASURED
         return cls(name, tuple(shape), math.prod(shape), 0, None, None, None, status, kind)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        histogram = None if self.histogram is None else self.histogram.to_json()
-        return {
-            "name": self.name,
-            "shape": list(self.shape),
-            "entries": self.entries,
-            "nonzero": self.nonzero,
-            "low": self.low,
-            "high": self.high,
-            "histogram": histogram,
-            "status": self.status.value,
-            "kind": self.kind,
-        }
-
-    @classmethod
-    def from_json(cls, document: Any) -> LayerStatistics:
-        """Return the statistics that `to_json` wrote; raises as `EpsilonBounds.from_json`."""
-        return read_document("layer statistics", document, cls._from_json)
-
-    @classmethod
-    def _from_json(cls, document: Mapping[str, Any]) -> LayerStatistics:
-        fields = dict(document)
-        histogram = fields.pop("histogram")
-        return cls(
-            shape=tuple(fields.pop("shape")),
-            histogram=None if histogram is None else LogHistogram.from_json(histogram),
-            status=LayerStatus(fields.pop("status")),
-            **fields,
-        )
 
 
 @dataclass(frozen=True)
@@ -127,21 +92,6 @@ class Bound:
     decade: float
     layers: tuple[str, ...]
     entries: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return {
-            "magnitude": self.magnitude,
-            "epsilon": self.epsilon,
-            "decade": self.decade,
-            "layers": list(self.layers),
-            "entries": self.entries,
-        }
-
-    @classmethod
-    def from_json(cls, document: Any) -> Bound:
-        """Return the bound that `to_json` wrote; raises as `EpsilonBounds.from_json`."""
-        return read_document("bound", document, lambda fields: cls(**{**fields, "layers": tuple(fields["layers"])}))
 
 
 def low_rank(entries: int, tail_fraction: float) -> int:
@@ -181,31 +131,15 @@ def decade_of(value: float) -> float:
 
 def bounds_of(layers: Sequence[LayerStatistics], placement: Placement) -> tuple[Bound, Bound] | None:
     """Return the lower and the upper bound that some layers set; None where none of them is measured."""
-    measured = [layer for layer in layers if layer.status is LayerStatus.MEASURED]
-    if not measured:
-        return None
-    return (
-        _bound(measured, min, lambda layer: layer.low, placement),
-        _bound(measured, max, lambda layer: layer.high, placement),
-    )
+    lows = [(layer.low, layer) for layer in layers if layer.low is not None]
+    highs = [(layer.high, layer) for layer in layers if layer.high is not None]
+    return (_bound(min, lows, placement), _bound(max, highs, placement)) if lows else None
 
 
 def _bound(
-    layers: Sequence[LayerStatistics],
-    extreme: Callable[[list[float]], float],
-    statistic: Callable[[LayerStatistics], float | None],
-    placement: Placement,
+    extreme: Callable[[list[float]], float], statistics: list[tuple[float, LayerStatistics]], placement: Placement
 ) -> Bound:
-    magnitudes = [value for layer in layers if (value := statistic(layer)) is not None]
-    magnitude = extreme(magnitudes)
-    setters = [layer for layer, value in zip(layers, magnitudes, strict=True) if value == magnitude]
+    magnitude = extreme([value for value, _ in statistics])
+    setters = [layer for value, layer in statistics if value == magnitude]
     epsilon = placement.epsilon_from_magnitude(magnitude)
     return Bound(magnitude, epsilon, decade_of(epsilon), tuple(layer.name for layer in setters), setters[0].nonzero)
-
-
-def read_document(what: str, document: Any, build: Callable[[Mapping[str, Any]], _T]) -> _T:
-    """Build from a document; whatever is wrong with its shape raises CorruptRecordError."""
-    try:
-        return build(document)
-    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CorruptRecordError(f"damaged {what}: {type(error).__name__}: {error}") from error

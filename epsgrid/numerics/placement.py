@@ -1,8 +1,9 @@
 """Where ε enters an optimizer's update, and the ε that a gradient magnitude becomes there.
 
-Bounds are measured as magnitudes b in units of √v̂, the denominator of Adam, or of what stands in its place. Optimizers
+Bounds are measured as magnitudes b in units of √v̂, the denominator of Adam, or of the quantity in its place. Optimizers
 add ε at different places, so the ε that weighs as much as b differs: this file is the only one that converts between
-the two. In every published rule we know the relation is a power law, ε = factor · b^exponent:
+the two, also for the optimizers of other frameworks (`FRAMEWORKS`). In every published rule we know the relation is a
+power law, ε = factor · b^exponent:
 
     outside the root       √v̂ + ε                b = ε                     ε = b
     before the correction  (√v + ε)/√(1 − β₂ᵗ)   b = ε / √(1 − β₂ᵗ)        ε = b · √(1 − β₂ᵗ)
@@ -20,6 +21,7 @@ b is what an entry's denominator becomes where its gradients vanish: all of the 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 _SUPERSCRIPT = {1: "", 2: "²"}
@@ -36,15 +38,15 @@ class Placement:
     1e-06
 
     Attributes:
-        where: the place in words, such as "outside the root".
+        where: the place, such as "outside the root".
         symbol: the denominator as it is written in the update rule.
         exponent: power of b in ε = factor · b^exponent; 1 or 2.
         factor: factor in the same, > 0.
         outer: weight of the same ε outside the root as well: b = √(ε / factor) + outer · ε; only with exponent 2.
-        compared_with: what b is a magnitude of.
+        compared_with: the quantity that b is a magnitude of.
         factor_symbol: `factor` as a formula; empty where it is 1.
-        per_gradient: what `compared_with` is, at the step in question, if every gradient so far was 1 in magnitude: 1
-            for √v̂, √(1 − β₂ᵗ) for √v, √t for a sum. Optimizers that look at different things are compared by it.
+        per_gradient: the value of `compared_with` at the step in question if every gradient so far was 1 in magnitude:
+            1 for √v̂, √(1 − β₂ᵗ) for √v, √t for a sum. Optimizers with different denominators are compared by it.
     """
 
     where: str
@@ -130,7 +132,7 @@ class Placement:
 
     @property
     def description(self) -> str:
-        """The place in words and symbols, for tables.
+        """The place and the denominator, for tables.
 
         >>> Placement.outside().description
         'outside the root: √v̂ + ε'
@@ -177,7 +179,7 @@ class OutOfRangeError(ValueError):
 
 
 def convert(epsilon: float, source: Placement, target: Placement) -> float:
-    """Return the ε that does in one optimizer what `epsilon` does in another.
+    """Return the ε that has the same effect in one optimizer as `epsilon` in another.
 
     Both then stand in the same proportion to the gradients: an entry whose gradients all have the magnitude that ε
     weighs as much as in the one has so in the other. Where both correct the bias this is to say that entries without
@@ -192,7 +194,7 @@ def convert(epsilon: float, source: Placement, target: Placement) -> float:
         target: where the ε to be found enters; both for the same step.
 
     Raises:
-        OutOfRangeError: what `epsilon` becomes lies outside the range of double precision.
+        OutOfRangeError: the converted ε lies outside the range of double precision.
         ValueError: `epsilon` is not positive and finite, or an optimizer's denominator grows with every step and its
             placement is stated for infinitely many.
     """
@@ -225,3 +227,47 @@ def _root_of_correction(beta2: float, step: float) -> float:
 def _check_beta2(beta2: float) -> None:
     if not 0 <= beta2 < 1:
         raise ValueError(f"beta2 must lie in [0, 1), got {beta2!r}")
+
+
+def _outside(beta2: float, step: float) -> Placement:
+    return Placement.outside()
+
+
+def _inside_uncorrected(beta2: float, step: float) -> Placement:
+    size = _root_of_correction(beta2, step)
+    where = "inside the root, no bias correction"
+    return Placement(where, "√(v + ε)", exponent=2, compared_with="√v", per_gradient=size)
+
+
+def _inside_sum(beta2: float, step: float) -> Placement:
+    return Placement("inside the root", "√(Σg² + ε)", exponent=2, compared_with="√Σg²", per_gradient=math.sqrt(step))
+
+
+FRAMEWORKS: dict[str, tuple[float, Callable[[float, float], Placement]]] = {
+    "fairseq-adam": (0.999, Placement.before_correction),  # fairseq/optim/adam.py
+    "keras-adadelta": (0.95, _inside_uncorrected),  # here and below keras/src/optimizers/
+    "keras-adagrad": (math.nan, _inside_sum),
+    "keras-adam": (0.999, Placement.before_correction),
+    "keras-adamax": (0.999, lambda beta2, step: Placement("outside the maximum", "u + ε", compared_with="u")),
+    "keras-lamb": (0.999, _outside),
+    "keras-nadam": (0.999, _outside),
+    "keras-rmsprop": (0.9, _inside_uncorrected),
+    "optax-adabelief": (0.999, _outside),  # here and below optax/_src/transform.py
+    "optax-adabelief-eps-root": (0.999, lambda beta2, step: Placement.in_place(beta2)),
+    "optax-adadelta": (0.9, _inside_uncorrected),
+    "optax-adagrad": (math.nan, _inside_sum),
+    "optax-adam": (0.999, _outside),
+    "optax-adam-eps-root": (0.999, lambda beta2, step: Placement.inside()),
+    "optax-adamax": (
+        0.999,
+        lambda beta2, step: Placement("inside the maximum", "u = max(β₂·u, |g| + ε)", compared_with="u"),
+    ),
+    "optax-radam": (0.999, _outside),
+    "optax-rmsprop": (0.9, _inside_uncorrected),
+    "tf-keras-adam": (0.999, Placement.before_correction),  # tf_keras/optimizers/adam.py
+}
+"""The default β₂ (nan where v is a sum) and the placement, given β₂ and the step t ≥ 1, which may be infinite.
+
+By name, `FRAMEWORK-OPTIMIZER`, each as in the source beside it; `-eps-root` is optax's second ε, with the other one
+left at zero. The rules of torch are in the files of `epsgrid.optimizers`.
+"""

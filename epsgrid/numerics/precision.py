@@ -1,27 +1,17 @@
-"""Which ε a floating-point type can hold: below its smallest value ε is zero, and what ε was to prevent happens."""
+"""Which ε a floating-point type can hold: below its smallest value ε is zero, and the update may become 0/0."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class _Range:
-    """Smallest positive values of a type: with all bits of its mantissa, and at all."""
-
-    smallest_normal: float
-    smallest: float
-
-
-_RANGES = {
-    "float16": _Range(2.0**-14, 2.0**-24),
-    "bfloat16": _Range(2.0**-126, 2.0**-133),
-    "float32": _Range(2.0**-126, 2.0**-149),
-    "float64": _Range(2.0**-1022, 2.0**-1074),
+_LIMITS = {
+    "float16": (2.0**-14, 2.0**-24),
+    "bfloat16": (2.0**-126, 2.0**-133),
+    "float32": (2.0**-126, 2.0**-149),
+    "float64": (2.0**-1022, 2.0**-1074),
 }
+"""The smallest positive values of each type: with all bits of its mantissa, and at all."""
 
-DTYPES = tuple(_RANGES)
-"""The types known here, by torch's names."""
+DTYPES = tuple(_LIMITS)
+"""The known types, by torch's names."""
 
 _SHORT = {"fp16": "float16", "half": "float16", "bf16": "bfloat16", "fp32": "float32", "fp64": "float64"}
 
@@ -44,22 +34,18 @@ the optimizer in float32, or use a larger epsilon'
         ValueError: `dtype` is another one.
     """
     dtype = _SHORT.get(dtype, dtype)
-    if dtype not in _RANGES:
-        raise ValueError(f"unknown type {dtype!r}; expected one of: {', '.join(_RANGES)}")
-    limits = _RANGES[dtype]
-    if epsilon <= limits.smallest / 2:  # halfway rounds to even, which is zero
+    if dtype not in _LIMITS:
+        raise ValueError(f"unknown type {dtype!r}; expected one of: {', '.join(_LIMITS)}")
+    smallest_normal, smallest = _LIMITS[dtype]
+    if epsilon <= smallest / 2:  # halfway rounds to even, which is zero
+        wider = "float32" if epsilon >= _LIMITS["float32"][0] else "float64"
         return (
-            f"epsilon {epsilon:.3g} is 0 in {dtype}, whose smallest value is {limits.smallest:.1g}: where gradients"
-            f" vanish the update becomes 0/0; keep the optimizer in {_wider(epsilon)}, or use a larger epsilon"
+            f"epsilon {epsilon:.3g} is 0 in {dtype}, whose smallest value is {smallest:.1g}: where gradients vanish"
+            f" the update becomes 0/0; keep the optimizer in {wider}, or use a larger epsilon"
         )
-    if epsilon < limits.smallest_normal:
+    if epsilon < smallest_normal:
         return (
-            f"epsilon {epsilon:.3g} is below {limits.smallest_normal:.1g}, the smallest normal number of {dtype}: it"
-            " loses precision, and on devices that flush such numbers it is 0"
+            f"epsilon {epsilon:.3g} is below {smallest_normal:.1g}, the smallest normal number of {dtype}: it loses"
+            " precision, and on devices that flush such numbers it is 0"
         )
     return None
-
-
-def _wider(epsilon: float) -> str:
-    """Return the narrowest type that holds an ε in full and is no half-precision one."""
-    return "float32" if epsilon >= _RANGES["float32"].smallest_normal else "float64"

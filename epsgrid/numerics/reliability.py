@@ -1,126 +1,103 @@
-"""How far the bounds of a probe can be trusted: what they would be had something been chosen differently.
+"""How far the bounds of a probe can be trusted: rules that each look at one thing and report it in a sentence.
 
-A probe states its reliability. Each choice that the published rule makes (the 2 %, one epoch, one seed, frozen weights,
-every tensor whatever its size) is made differently once, and the bounds that come out are kept as a `Variant`
-(`epsgrid.numerics.variants`). From these, from the `Course` of the bounds over the probe's steps
-(`epsgrid.numerics.course`) and from the tensors whose gradients are only rounding noise follows a verdict with its
-reasons, by the rules in `epsgrid.numerics.rules`.
+Bounds are the decades of a grid, so a choice matters where it moves an end by whole decades. Confidence is
+
+    low      with fewer than 10 steps; an end that rounding noise sets and that moves by a decade or more without it; an
+             end that another seed moves by more than one decade, or that moved by more than one in the second half of
+             the steps; layers with NaN or infinite entries
+    medium   with an end that another seed, another tail or other weights move by a decade; an end set by a layer of
+             fewer than 50 non-zero entries (at the published 2 %: its minimum or maximum) that moves by a decade or
+             more without such layers; an end that changed its decade in the second half of the steps, or drifted by
+             more than 0.1 decades in it; an end within 0.05 decades of where rounding turns to the next one; fewer than
+             three measured layers
+    high     otherwise
+
+What was not checked is reported and lowers nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
 
-from epsgrid.numerics.course import Course, course_of, has_settled, settled_after
-from epsgrid.numerics.magnitudes import read_document
+from epsgrid.numerics.bounds import EpsilonBounds, Reliability, Verdict
+from epsgrid.numerics.magnitudes import Bound, LayerStatus, decade_of
 from epsgrid.numerics.placement import Placement
-from epsgrid.numerics.rules import Evidence, Finding, Severity, findings
+from epsgrid.numerics.trajectory import LARGEST_DRIFT, End, Trajectory, settled_after
 from epsgrid.numerics.variants import (
     ROUNDING_NOISE,
     Variant,
     VariantKind,
-    kind_variants,
-    tail_variants,
+    least_entries,
+    small_label,
     without,
     without_small,
 )
 
-if TYPE_CHECKING:
-    from epsgrid.numerics.bounds import EpsilonBounds
+FEWEST_STEPS = 10
+FEWEST_LAYERS = 3
+NEAR_A_BOUNDARY = 0.05
+"""Decades from where rounding turns within which an end may as well be its neighbour."""
 
-__all__ = [
-    "ROUNDING_NOISE",
-    "Course",
-    "Reliability",
-    "Variant",
-    "VariantKind",
-    "Verdict",
-    "course_of",
-    "has_settled",
-    "judge",
-    "kind_variants",
-    "settled_after",
-    "tail_variants",
-    "without",
-    "without_small",
-]
+_ENDS: dict[End, str] = {"low": "lower", "high": "upper"}
+_NAMES_IN_A_SENTENCE = 3
 
-Verdict = Literal["firm", "soft", "not to be trusted"]
 
-_VERDICTS: dict[Severity, Verdict] = {
-    Severity.SUPPORTS: "firm",
-    Severity.MENTIONED: "firm",
-    Severity.SOFT: "soft",
-    Severity.DISTRUST: "not to be trusted",
-}
+class _Severity(IntEnum):
+    """What a finding does to the confidence."""
+
+    SUPPORTS = 0
+    NOTE = 1
+    MEDIUM = 2
+    LOW = 3
+
+
+_VERDICTS: tuple[Verdict, ...] = ("high", "high", "medium", "low")
+"""The verdict by the worst severity."""
+
+
+class _Finding(NamedTuple):
+    severity: _Severity
+    sentence: str
 
 
 @dataclass(frozen=True)
-class Reliability:
-    """How far the bounds can be trusted.
+class _Evidence:
+    """Everything that the rules look at; see `judge`."""
 
-    Attributes:
-        verdict: "firm", "soft" or "not to be trusted".
-        reasons: why, a sentence each; of a firm verdict what it rests on.
-        variants: the bounds under other choices.
-        course: the bounds over the probe's steps; None where they were not followed.
-        noise: share of the non-zero entries that are only rounding noise, in (0, 1], by name of layer; layers without
-            any are left out.
-        noise_checked: whether rounding noise was looked for and could be told.
-    """
+    bounds: EpsilonBounds
+    variants: tuple[Variant, ...]
+    trajectory: Trajectory | None
+    noise: Mapping[str, float]
+    noise_checked: bool
+    steps: int
 
-    verdict: Verdict
-    reasons: tuple[str, ...]
-    variants: tuple[Variant, ...] = ()
-    course: Course | None = None
-    noise: Mapping[str, float] = field(default_factory=dict)
-    noise_checked: bool = False
+    def ends(self, label: str | None = None) -> Iterator[tuple[str, Bound, Bound | None]]:
+        """Yield for each end: "the lower bound" or "the upper bound", that bound, and the same without something.
 
-    def of_kind(self, kind: VariantKind) -> tuple[Variant, ...]:
-        """Return the variants in which one sort of choice is made differently."""
-        return tuple(variant for variant in self.variants if variant.kind == kind)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return {
-            "verdict": self.verdict,
-            "reasons": list(self.reasons),
-            "variants": [variant.to_json() for variant in self.variants],
-            "course": None if self.course is None else self.course.to_json(),
-            "noise": dict(self.noise),
-            "noise_checked": self.noise_checked,
-        }
-
-    @classmethod
-    def from_json(cls, document: Any) -> Reliability:
-        """Return what `to_json` wrote; raises CorruptRecordError where it is no such document."""
-        return read_document("reliability", document, cls._from_json)
-
-    @classmethod
-    def _from_json(cls, document: Mapping[str, Any]) -> Reliability:
-        course = document["course"]
-        return cls(
-            verdict=document["verdict"],
-            reasons=tuple(document["reasons"]),
-            variants=tuple(Variant.from_json(variant) for variant in document["variants"]),
-            course=None if course is None else Course.from_json(course),
-            noise=dict(document["noise"]),
-            noise_checked=document["noise_checked"],
+        Args:
+            label: of the variant without it; where there is none the third value is None.
+        """
+        found = next(
+            (variant for variant in self.variants if (variant.kind, variant.label) == ("without", label)), None
         )
+        for end, word in _ENDS.items():
+            yield f"the {word} bound", getattr(self.bounds, end), None if found is None else getattr(found, end)
 
 
 def judge(
     bounds: EpsilonBounds,
     placement: Placement,
     variants: Sequence[Variant],
-    course: Course | None,
+    trajectory: Trajectory | None,
     noise: Mapping[str, float],
     noise_checked: bool,
     steps: int,
 ) -> Reliability:
-    """Judge how far a probe's bounds can be trusted, by the rules in `epsgrid.numerics.rules`.
+    """Judge how far a probe's bounds can be trusted.
 
     Args:
         bounds: as the probe estimated them.
@@ -128,36 +105,239 @@ def judge(
         variants: the bounds under other choices, as far as they were measured. The one without rounding noise
             (labelled `ROUNDING_NOISE`) and the one without small layers are built from the layers where they are not
             among them; the former then leaves out whole layers.
-        course: the bounds over the probe's steps; None where they were not followed.
+        trajectory: the bounds over the probe's steps; None where they were not recorded.
         noise: share of rounding noise by name of layer; layers without any are left out.
-        noise_checked: whether rounding noise was looked for.
+        noise_checked: whether the layers were checked for rounding noise.
         steps: steps that the probe took.
 
     Returns:
-        The verdict of the worst finding. Its reasons are the findings that lower it, the worst first, then what was
-        not looked at or is merely worth knowing; of a firm verdict first what it rests on.
+        The verdict of the worst finding. Its reasons are the findings that lower it, the worst first, then notes, such
+        as what was not checked; at high confidence first what it rests on.
     """
-    known = (*variants, *_left_out(bounds, placement, variants, noise))
-    found = findings(Evidence(bounds, known, course, noise, noise_checked, steps))
-    worst = max(finding.severity for finding in found)
-    return Reliability(_VERDICTS[worst], _reasons(found, worst), known, course, dict(noise), noise_checked)
-
-
-def _left_out(
-    bounds: EpsilonBounds, placement: Placement, variants: Sequence[Variant], noise: Mapping[str, float]
-) -> list[Variant]:
-    """Return the variants without noise and without small layers that are not among those given."""
     given = {variant.label for variant in variants if variant.kind == "without"}
     built = (
         without(bounds.layers, placement, noise, ROUNDING_NOISE),
         without_small(bounds.layers, placement, bounds.tail_fraction),
     )
-    return [variant for variant in built if variant is not None and variant.label not in given]
+    known = (*variants, *(each for each in built if each is not None and each.label not in given))
+    evidence = _Evidence(bounds, known, trajectory, noise, noise_checked, steps)
+    found = [finding for rule in RULES for finding in rule(evidence)]
+    worst = max(finding.severity for finding in found)
+    order = [_Severity.LOW, _Severity.MEDIUM, _Severity.NOTE]
+    if worst <= _Severity.NOTE:
+        order.insert(0, _Severity.SUPPORTS)
+    reasons = tuple(finding.sentence for severity in order for finding in found if finding.severity is severity)
+    return Reliability(_VERDICTS[worst], reasons, known, trajectory, dict(noise), noise_checked)
 
 
-def _reasons(found: Sequence[Finding], worst: Severity) -> tuple[str, ...]:
-    """Return the sentences to be told, in their order."""
-    order = [Severity.DISTRUST, Severity.SOFT, Severity.MENTIONED]
-    if worst <= Severity.MENTIONED:
-        order.insert(0, Severity.SUPPORTS)
-    return tuple(finding.sentence for severity in order for finding in found if finding.severity is severity)
+def enough_steps(evidence: _Evidence) -> Iterator[_Finding]:
+    """Fewer than 10 steps are too few."""
+    taken = f"the probe took {_count(evidence.steps, 'step')}"
+    if evidence.steps < FEWEST_STEPS:
+        yield _Finding(_Severity.LOW, f"{taken}, fewer than {FEWEST_STEPS}: v has averaged hardly any gradients")
+    else:
+        yield _Finding(_Severity.SUPPORTS, taken)
+
+
+def finite_layers(evidence: _Evidence) -> Iterator[_Finding]:
+    """A layer with a NaN or an infinity is left out of the bounds, and where there is one there may be more."""
+    names = [layer.name for layer in evidence.bounds.layers if layer.status is LayerStatus.NON_FINITE]
+    if names:
+        verbs = "holds NaN or infinite entries and sets" if len(names) == 1 else "hold NaN or infinite entries and set"
+        yield _Finding(_Severity.LOW, f"{_listed(names)} {verbs} no bound")
+
+
+def rounding_noise(evidence: _Evidence) -> Iterator[_Finding]:
+    """An end that is set by rounding noise says nothing about gradients."""
+    noise = evidence.noise
+    if not evidence.noise_checked and not noise:
+        yield _Finding(_Severity.NOTE, "layers were not checked for gradients that are only rounding noise")
+    elif not noise:
+        yield _Finding(_Severity.SUPPORTS, "no layer's gradient is only rounding noise")
+    elif not any(noise.keys() & set(bound.layers) for _, bound, _ in evidence.ends()):
+        yield _Finding(_Severity.NOTE, f"rounding noise, in {_listed(list(noise))}, sets neither bound")
+    for name, bound, other in evidence.ends(ROUNDING_NOISE):
+        if not noise.keys() & set(bound.layers):
+            continue
+        what = f"{name} is set by rounding noise, in {_listed(bound.layers)}"
+        if other is None:
+            yield _Finding(_Severity.LOW, f"{what}; without it there are no bounds")
+        elif _shift(bound, other):
+            yield _Finding(_Severity.LOW, f"{what}; without it the bound would be {_moved(bound, other)}")
+        else:
+            yield _Finding(_Severity.NOTE, f"{what}, but keeps its decade without it")
+
+
+def settling(evidence: _Evidence) -> Iterator[_Finding]:
+    """An end that still changes at the probe's end would be another after more steps."""
+    trajectory = evidence.trajectory
+    half = None if trajectory is None else trajectory.since(2)
+    if trajectory is None or half is None:
+        yield _Finding(_Severity.NOTE, "it was not checked how the bounds settle over the steps")
+        return
+    last, unsettled = half.steps[-1], False
+    for end, word in _ENDS.items():
+        decades = [decade_of(value) for value in getattr(half, end)]
+        changes = zip(half.steps, decades, strict=True)
+        shift, step, decade = max((abs(_between(decades[-1], decade)), step, decade) for step, decade in changes)
+        drift = half.drift(end)
+        if shift:
+            severity = _Severity.LOW if shift > 1 else _Severity.MEDIUM
+            was = f"at step {step} of {last} it was {_power(decade)}, {_by(_between(decades[-1], decade))}"
+            yield _Finding(severity, f"the {word} bound has not settled: {was}")
+        elif abs(drift) > LARGEST_DRIFT:
+            by = f"by {abs(drift):.2f} decades from step {half.steps[0]} to {last}"
+            yield _Finding(_Severity.MEDIUM, f"the {word} bound still drifts {'up' if drift > 0 else 'down'}, {by}")
+        unsettled = unsettled or bool(shift) or abs(drift) > LARGEST_DRIFT
+    if not unsettled:
+        after = f"from step {settled_after(trajectory)} of {last} on"
+        yield _Finding(_Severity.SUPPORTS, f"both bounds keep their decade {after}")
+
+
+def seeds(evidence: _Evidence) -> Iterator[_Finding]:
+    """Other initial weights and batches should give the same decades."""
+    note = "only one seed was tried: other initial weights and batches may give other bounds"
+    yield from _compared(evidence, "seed", "with {}", note, "{seeds} seeds agree on both decades", largest=1)
+
+
+def weights(evidence: _Evidence) -> Iterator[_Finding]:
+    """Training moves the weights, which the published probe does not."""
+    note = "moving and frozen weights were not compared"
+    yield from _compared(evidence, "weights", "with weights {}", note, "weights {labels} give the same decades")
+
+
+def tails(evidence: _Evidence) -> Iterator[_Finding]:
+    """The tail fraction is a convention: the decades should not hang on it."""
+    note = f"tails other than {100 * evidence.bounds.tail_fraction:g} % were not tried"
+    yield from _compared(evidence, "tail", "with tails of {}", note, "tails of {labels} give the same decades")
+
+
+def _compared(
+    evidence: _Evidence, kind: VariantKind, phrase: str, note: str, agree: str, largest: float = math.inf
+) -> Iterator[_Finding]:
+    """Compare the bounds with the variants of one kind.
+
+    Args:
+        evidence: the bounds and their variants.
+        kind: of the variants.
+        phrase: introduces a variant; {} stands for its label.
+        note: the sentence where there are no such variants.
+        agree: the sentence where none of them moves an end, with {labels} and {seeds}, the number of bounds compared.
+        largest: decades by which the variant that moves an end most may do so at medium confidence.
+    """
+    variants = [variant for variant in evidence.variants if variant.kind == kind]
+    if not variants:
+        yield _Finding(_Severity.NOTE, note)
+        return
+    is_same = True
+    for end, word in _ENDS.items():
+        bound: Bound = getattr(evidence.bounds, end)
+        worst = max(variants, key=lambda variant: abs(_shift(bound, getattr(variant, end))))
+        shift = _shift(bound, getattr(worst, end))
+        if shift:
+            is_same = False
+            severity = _Severity.LOW if abs(shift) > largest else _Severity.MEDIUM
+            would = f"the {word} bound would be {_moved(bound, getattr(worst, end))}"
+            yield _Finding(severity, f"{phrase.format(worst.label)} {would}")
+    if is_same:
+        labels = _joined([variant.label for variant in variants])
+        yield _Finding(_Severity.SUPPORTS, agree.format(labels=labels, seeds=len(variants) + 1))
+
+
+def small_layers(evidence: _Evidence) -> Iterator[_Finding]:
+    """An end that a small layer sets is one entry's, unless larger layers agree."""
+    tail_fraction = evidence.bounds.tail_fraction
+    label, least = small_label(tail_fraction), least_entries(tail_fraction)
+    measured = [layer for layer in evidence.bounds.layers if layer.status is LayerStatus.MEASURED]
+    if all(layer.nonzero < least for layer in measured):
+        why = f"all layers have fewer than {least} non-zero entries: each bound is one entry's"
+        yield _Finding(_Severity.MEDIUM, why)
+        return
+    for name, bound, other in evidence.ends(label):
+        alone = " alone" if len(bound.layers) == 1 else ""
+        what = f"{name} is set by {_listed(bound.layers)}{alone}, {_count(bound.entries, 'non-zero entry')}"
+        if bound.entries >= least or other is None:
+            yield _Finding(_Severity.SUPPORTS, what)
+        elif _shift(bound, other):
+            yield _Finding(_Severity.MEDIUM, f"{what}; without {label} it would be {_moved(bound, other)}")
+        else:
+            yield _Finding(_Severity.NOTE, f"{what}, but keeps its decade without {label}")
+
+
+def boundaries(evidence: _Evidence) -> Iterator[_Finding]:
+    """An end near where rounding turns is one decade by accident."""
+    for name, bound, _ in evidence.ends():
+        exponent = math.log10(bound.epsilon)
+        distance = abs(exponent - math.floor(exponent) - 0.5)
+        if distance < NEAR_A_BOUNDARY:
+            neighbours = [decade_of(10.0**whole) for whole in (math.floor(exponent), math.ceil(exponent))]
+            other = next(decade for decade in neighbours if decade != bound.decade)
+            near = f"{distance:.2f} decades from where rounding turns to {_power(other)}"
+            yield _Finding(_Severity.MEDIUM, f"{name}, {bound.epsilon:.3g}, lies {near}")
+
+
+def enough_layers(evidence: _Evidence) -> Iterator[_Finding]:
+    """The extremes of one or two layers say little about others."""
+    count = sum(layer.status is LayerStatus.MEASURED for layer in evidence.bounds.layers)
+    if count < FEWEST_LAYERS:
+        yield _Finding(_Severity.MEDIUM, f"only {_count(count, 'layer')} measured, fewer than {FEWEST_LAYERS}")
+
+
+RULES: tuple[Callable[[_Evidence], Iterator[_Finding]], ...] = (
+    enough_steps,
+    finite_layers,
+    rounding_noise,
+    settling,
+    seeds,
+    weights,
+    tails,
+    small_layers,
+    boundaries,
+    enough_layers,
+)
+"""In the order in which their findings are reported."""
+
+
+def _shift(bound: Bound, other: Bound) -> int:
+    """Return by how many decades `other` lies above."""
+    return _between(bound.decade, other.decade)
+
+
+def _between(decade: float, other: float) -> int:
+    return round(math.log10(other)) - round(math.log10(decade))
+
+
+def _moved(bound: Bound, other: Bound) -> str:
+    """Return where an end would be, such as "1e-3, one decade lower"."""
+    return f"{_power(other.decade)}, {_by(_shift(bound, other))}"
+
+
+def _by(shift: int) -> str:
+    size = "one decade" if abs(shift) == 1 else f"{abs(shift)} decades"
+    return f"{size} {'higher' if shift > 0 else 'lower'}"
+
+
+def _power(decade: float) -> str:
+    return f"1e{round(math.log10(decade))}"
+
+
+def _count(count: int, what: str) -> str:
+    """Write a count with its noun.
+
+    >>> _count(1, "non-zero entry"), _count(1728, "non-zero entry"), _count(2, "layer")
+    ('1 non-zero entry', '1,728 non-zero entries', '2 layers')
+    """
+    plural = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
+    return f"{count:,} {what if count == 1 else plural}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """List names, the first few of many."""
+    if len(names) <= _NAMES_IN_A_SENTENCE:
+        return _joined(names)
+    return f"{', '.join(names[:_NAMES_IN_A_SENTENCE])} and {len(names) - _NAMES_IN_A_SENTENCE} more"
+
+
+def _joined(words: Sequence[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last

@@ -1,19 +1,48 @@
-"""What tables of counts have in common, however they are filled: a row for each tensor that is counted."""
+"""Tables of counts, a row for each tensor: filled in plain torch on any device, or by compiled code on a CPU.
+
+In plain torch: the bits of a float32, taken as an integer with sign, sort as the number does where it is positive. So
+the column of an entry is
+
+    ⌈(bits + 2³¹) / 2^s⌉ = ⌈bits / 2^s⌉ + 2^(m + 8)                   (see `histogram` for m, s and the bins)
+
+which puts −0.0 in column 0, negative entries behind it, zeros in column 2^(m + 8) and the bins behind those. NaN and
+infinity are first replaced by two negative numbers, and so have columns of their own: that takes four operations for an
+entry, where comparisons would take a dozen. Two more columns are for float64s outside float32's range. Nothing of it
+waits for a device, and all of it can be captured in a CUDA graph.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+import time
+from collections.abc import Iterator, Sequence
+from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from epsgrid.numerics.histogram import LogHistogram
+from epsgrid.numerics import jit
+from epsgrid.numerics.histogram import FLOAT32_MANTISSA_BITS, LEAST_FLOAT32, LogHistogram, bin_count
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+"""The types whose entries can be counted; compiled code knows each by its place here."""
+
+# A chunk's temporaries stay in a CPU's second-level cache; elsewhere a chunk only bounds the memory they take.
+CPU_CHUNK = 1 << 16
+DEVICE_CHUNK = 1 << 22
+
+_LARGEST_FLOAT32 = (2 - 2.0**-23) * 2.0**127
+_FOR_NAN = -(2.0**127)
+_FOR_INFINITY = -(2.0**126)
+_NEGATIVE = -1.0
+
+Folded = tuple[int, npt.NDArray[np.int64], tuple[int, int, int, int]]
+"""The first occupied bin, the counts from there to the last one, and the numbers of entries that are NaN, infinite, and
+below and above float32's range."""
 
 
 class NegativeEntryError(ValueError):
-    """An entry of what should be a second moment lies below zero.
+    """An entry of a tensor that should be a second moment lies below zero.
 
     Attributes:
         layer: which of the tensors it is in, from 0.
@@ -28,24 +57,127 @@ class NegativeEntryError(ValueError):
         self.layer = layer
 
 
-class Rows(Protocol):
-    """The tables of tensors that are counted together."""
+def check_type(v: torch.Tensor) -> None:
+    """Raise ValueError unless entries of this type can be counted."""
+    if v.dtype not in DTYPES:
+        valid = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
+        raise ValueError(f"cannot count entries of type {v.dtype}; expected one of: {valid}")
+
+
+def flat(v: torch.Tensor) -> torch.Tensor:
+    """Return the entries side by side in the order they lie in memory: a view of any dense tensor, else a copy.
+
+    Raises:
+        ValueError: entries of this type cannot be counted.
+    """
+    check_type(v)
+    v = v.detach()
+    return v.permute(sorted(range(v.dim()), key=v.stride, reverse=True)).reshape(-1).contiguous()
+
+
+def chunks(entries: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Yield the entries that `flat` returned piece by piece."""
+    size = CPU_CHUNK if entries.is_cpu else DEVICE_CHUNK
+    for start in range(0, entries.numel(), size):
+        yield entries[start : start + size]
+
+
+def columns_of(entries: torch.Tensor, mantissa_bits: int) -> torch.Tensor:
+    """Return the column of every entry, int64."""
+    finite = entries.to(torch.promote_types(entries.dtype, torch.float32)).nan_to_num(
+        _FOR_NAN, _FOR_INFINITY, _NEGATIVE
+    )
+    single = finite.to(torch.float32)
+    bits = single.view(torch.int32).long()
+    if entries.dtype == torch.float64:  # bin edges are float32s, closed above: take the least float32 ≥ the entry
+        bits += single.double() < finite
+    shift = FLOAT32_MANTISSA_BITS - mantissa_bits
+    found = bits.add_((1 << 31) + (1 << shift) - 1).bitwise_right_shift_(shift)
+    if entries.dtype == torch.float64:
+        last = (1 << (mantissa_bits + 8)) + bin_count(mantissa_bits) - 1
+        found.masked_fill_((entries > 0) & (entries < LEAST_FLOAT32), last + 1)
+        found.masked_fill_((entries > _LARGEST_FLOAT32) & (entries < torch.inf), last + 2)
+        found.masked_fill_(entries < 0, 1)  # a small one would have become −0.0
+    return found
+
+
+class Columns:
+    """The columns of a table with m mantissa bits; negative entries, an error, have all that are not named here.
+
+    Attributes:
+        count: the number of columns.
+        negative_zeros: −0.0.
+        zeros: 0.0; the bins follow, each at `zeros` plus its number.
+        last: the last bin.
+        below: float64s between 0 and the least float32.
+        above: finite float64s above the largest float32.
+        nan: NaN, and negative entries of about −2¹²⁷, which nobody has ever seen.
+        infinite: infinity, and negative entries of about −2¹²⁶.
+    """
+
+    def __init__(self, mantissa_bits: int) -> None:
+        self.negative_zeros = 0
+        self.zeros = 1 << (mantissa_bits + 8)
+        self.last = self.zeros + bin_count(mantissa_bits) - 1
+        self.below, self.above = self.last + 1, self.last + 2
+        self.count = self.last + 3
+        self.nan, self.infinite = columns_of(torch.tensor([torch.nan, torch.inf]), mantissa_bits).tolist()
+
+
+class TorchRows:
+    """Tables of tensors on any one device, in plain torch."""
+
+    def __init__(
+        self,
+        device: torch.device,
+        dtype: torch.dtype,
+        layers: int,
+        fractions: npt.NDArray[np.float64],
+        mantissa_bits: int,
+    ) -> None:
+        self._mantissa_bits = mantissa_bits
+        self._columns = Columns(mantissa_bits)
+        self._table = torch.zeros((layers, self._columns.count), dtype=dtype, device=device)
+        self._rows = self._table.unbind()
+        self._ones = torch.ones(CPU_CHUNK if device.type == "cpu" else DEVICE_CHUNK, dtype=dtype, device=device)
+        self._fractions = torch.from_numpy(fractions).to(device)
 
     def count(self, values: Sequence[torch.Tensor]) -> None:
-        """Count every entry of the tensors, one for each row, in place of what was counted before.
+        """Count every entry of the tensors, one for each row, in place of the counts before.
 
         Raises:
-            NegativeEntryError: as far as it can be told without waiting for a device.
+            NegativeEntryError: a tensor on a CPU has a negative entry; elsewhere `histogram` raises it.
         """
-        ...
+        began = time.perf_counter()
+        self._table.zero_()
+        for row, v in zip(self._rows, values, strict=True):
+            for chunk in chunks(flat(v)):
+                row.scatter_add_(0, columns_of(chunk, self._mantissa_bits), self._ones[: chunk.numel()])
+        if self._table.is_cpu:
+            jit.patience.spend(time.perf_counter() - began)
+            self._refuse_negative(values)
+
+    def _refuse_negative(self, values: Sequence[torch.Tensor]) -> None:
+        table, at = self._table, self._columns
+        numbers = table[:, 1 : at.zeros].sum(dim=1) - table[:, at.nan] - table[:, at.infinite]
+        for layer in numbers.nonzero().flatten().tolist():
+            entries = flat(values[layer])
+            raise NegativeEntryError(layer, entries[entries < 0][0].item())
 
     def quantile_bins(self) -> torch.Tensor:
-        """Return what `tables.Counted.quantile_bins` does."""
-        ...
+        """Return the slot of the entry at each fraction: (L, Q), int32; see `tables.Counted.quantile_bins`."""
+        table, at = self._table, self._columns
+        parts = (table[:, at.below, None], table[:, at.zeros + 1 : at.last + 1], table[:, at.above, None])
+        ends = torch.cat(parts, dim=1).cumsum(dim=1)
+        n = ends[:, -1:]
+        ranks = torch.minimum((self._fractions * n).long(), n - 1)
+        return torch.searchsorted(ends, ranks, right=True).int().masked_fill_(n == 0, -1)
 
     def totals(self) -> torch.Tensor:
-        """Return what `tables.Counted.totals` does."""
-        ...
+        """Return the numbers of zeros, of finite other entries, and of NaN and infinities: (L, 3)."""
+        table, at = self._table, self._columns
+        zeros = table[:, at.zeros] + table[:, at.negative_zeros]
+        return torch.stack([zeros, table[:, at.zeros + 1 :].sum(dim=1), table[:, 1 : at.zeros].sum(dim=1)], dim=1)
 
     def histogram(self, layer: int, scale: float) -> LogHistogram:
         """Return the histogram of a row; waits for the device.
@@ -53,11 +185,97 @@ class Rows(Protocol):
         Raises:
             NegativeEntryError: its tensor has a negative entry.
         """
-        ...
+        row, at = self._rows[layer].cpu().numpy().astype(np.int64), self._columns
+        nan, infinite, below, above = (int(row[column]) for column in (at.nan, at.infinite, at.below, at.above))
+        if row[1 : at.zeros].sum() > nan + infinite:
+            raise NegativeEntryError(layer)
+        counts = row[at.zeros : at.last + 1]
+        counts[0] += row[at.negative_zeros]
+        return LogHistogram(self._mantissa_bits, counts, scale, nan, infinite, below, above)
+
+    def folded(self, layer: int, mantissa_bits: int) -> Folded:
+        """Return the counts of a row over wider bins; waits for the device and raises as `histogram`."""
+        h = self.histogram(layer, 1.0).fold(mantissa_bits)
+        return *_trimmed(0, h.counts), (h.nan, h.infinite, h.below_range, h.above_range)
 
 
-def trimmed(first: int, counts: npt.NDArray[np.int64]) -> tuple[int, npt.NDArray[np.int64]]:
-    """Return counts without their empty ends, and the bin they now begin with; `first` is that of the first count."""
+class CompiledRows:
+    """Tables of tensors on a CPU, filled and read by one compiled call; see `_compiled` for the layout of a row."""
+
+    def __init__(self, kernel: ModuleType, layers: int, fractions: npt.NDArray[np.float64], mantissa_bits: int) -> None:
+        width = kernel.row_width(mantissa_bits)
+        self._kernel, self._mantissa_bits = kernel, mantissa_bits
+        self._described: list[tuple[int, int, int]] = []
+        self._tensors = np.zeros((layers, 3), dtype=np.int64)
+        self._rows = np.zeros((layers, width), dtype=np.int32)
+        self._spans = np.zeros((layers, 2), dtype=np.int64)
+        self._quantiles = np.zeros((layers, fractions.size), dtype=np.int32)
+        self._totals = np.zeros((layers, 3), dtype=np.int64)
+        private = np.zeros((kernel.PRIVATE_TABLES, kernel.private_width(mantissa_bits)), dtype=np.int32)
+        sums = np.zeros(width // kernel.BLOCK, dtype=np.int64)
+        arrays = (self._tensors, private, self._rows, self._spans, sums, fractions, self._quantiles, self._totals)
+        addresses = [array.ctypes.data for array in arrays]
+        self._arguments = np.array([layers, mantissa_bits, fractions.size, 0, *addresses], dtype=np.int64)
+        self._kept = arrays  # their memory must outlive the addresses
+
+    def count(self, values: Sequence[torch.Tensor]) -> None:
+        """Count every entry of the tensors, one for each row, in place of the counts before.
+
+        Raises:
+            NegativeEntryError: a tensor has a negative entry.
+        """
+        dense = [v if v.is_contiguous() else flat(v) for v in values]
+        try:
+            described = [(v.data_ptr(), v.numel(), _KINDS[v.dtype]) for v in dense]
+        except KeyError:
+            for v in dense:
+                check_type(v)
+            raise
+        if described != self._described:
+            for v, (address, entries, _) in zip(dense, described, strict=True):
+                if entries and not address:
+                    raise ValueError(f"cannot count a {type(v).__name__} without memory of its own: pass plain tensors")
+            self._tensors[:] = described
+            self._described = described
+        found = self._kernel.count_tensors(self._arguments)
+        if found >= 0:
+            raise NegativeEntryError(found, flat(values[found])[self._arguments[self._kernel.ENTRY]].item())
+
+    def quantile_bins(self) -> torch.Tensor:
+        """Return the slot of the entry at each fraction: (L, Q), int32; see `tables.Counted.quantile_bins`."""
+        return torch.from_numpy(self._quantiles.copy())
+
+    def totals(self) -> torch.Tensor:
+        """Return the numbers of zeros, of finite other entries, and of NaN and infinities: (L, 3)."""
+        return torch.from_numpy(self._totals.copy())
+
+    def histogram(self, layer: int, scale: float) -> LogHistogram:
+        """Return the histogram of a row."""
+        row, bins = self._rows[layer], bin_count(self._mantissa_bits)
+        above, below, infinite, nan = row[bins : bins + 4].tolist()
+        return LogHistogram(self._mantissa_bits, row[:bins], scale, nan, infinite, below, above)
+
+    def folded(self, layer: int, mantissa_bits: int) -> Folded:
+        """Return the counts of a row over wider bins."""
+        row, bins = self._rows[layer], bin_count(self._mantissa_bits)
+        above, below, infinite, nan = row[bins : bins + 4].tolist()
+        size = 1 << (self._mantissa_bits - mantissa_bits)  # fine bins, from 1, in a coarse one
+        start, end = (min(self._kernel.BLOCK * block, bins) - 1 for block in self._spans[layer].tolist())
+        if row[1 : self._kernel.BLOCK].any():  # the first block is no part of the span
+            start, end = 0, max(end, self._kernel.BLOCK - 1)
+        first, last = start // size, -(-end // size)
+        counts = row[1 + first * size : 1 + last * size].reshape(-1, size).sum(axis=1, dtype=np.int64)
+        if row[0]:
+            counts = np.concatenate([row[:1].astype(np.int64), np.zeros(first, np.int64), counts])
+            first = -1
+        return *_trimmed(first + 1, counts), (nan, infinite, below, above)
+
+
+_KINDS = {dtype: kind for kind, dtype in enumerate(DTYPES)}
+
+
+def _trimmed(first: int, counts: npt.NDArray[np.int64]) -> tuple[int, npt.NDArray[np.int64]]:
+    """Return the bin of the first count that is not 0, and the counts from there to the last one."""
     occupied = counts.nonzero()[0]
     if not occupied.size:
         return 0, counts[:0]

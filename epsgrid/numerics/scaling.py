@@ -1,4 +1,4 @@
-"""Carry an optimizer's settings to another batch size: the square-root rule, and what it is compared with.
+"""Scale an optimizer's settings to another batch size: the square-root rule, and the rules it is compared with.
 
 Malladi, Lyu, Panigrahi and Arora (2022, arXiv 2205.10287) approximate Adam and RMSprop by stochastic differential
 equations. A gradient is g = ∇f + σ·z with noise z of a fixed covariance, and σ ∝ 1/√B with the batch size B. With the
@@ -6,8 +6,8 @@ learning rate η, a step is worth the time η², and the equations hold nothing 
 
     σ₀ = σ·η        ε₀ = ε·η        c₁ = (1 − β₁)/η²        c₂ = (1 − β₂)/η²
 
-so whatever leaves these four as they are leaves the whole course of training as it is, as long as the noise outweighs
-the gradient, which is what the equations assume. Let κ be the new batch size divided by the old one; σ becomes σ/√κ,
+so settings that keep these four keep the whole trajectory of training, as long as the noise outweighs the gradient,
+which is what the equations assume. Let κ be the new batch size divided by the old one; σ becomes σ/√κ,
 and at the same number of epochs there are κ times fewer steps, each worth κ times the time:
 
     lr' = lr·√κ        1 − βᵢ' = κ·(1 − βᵢ)        ε' = ε/√κ                    (their Definitions 5.2 and 5.3)
@@ -42,7 +42,7 @@ from typing import Any, Literal, get_args
 from epsgrid.errors import ScalingError
 
 Rule = Literal["sqrt", "sqrt-keep-epsilon", "linear", "none"]
-"""`sqrt-keep-epsilon` is the square-root rule with ε forgotten, to see what that costs."""
+"""`sqrt-keep-epsilon` is the square-root rule without its change of ε, to see what that costs."""
 
 RULES: tuple[Rule, ...] = get_args(Rule)
 
@@ -51,12 +51,12 @@ Number = int | float | Fraction
 
 _ROOT_BITS = 256
 _ROUNDING = Fraction(1, 2**53)
-"""What a decay near 1 may be off by: one that was carried down is carried up again to where it began, as far as 0."""
+"""The rounding error of a decay near 1: one that was scaled down can be scaled up to where it began, down to 0."""
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """What the square-root rule moves in an optimizer; its file declares it.
+    """What the square-root rule changes in an optimizer; its file declares it.
 
     Attributes:
         epsilon: whether ε is added outside the root, inside it, or to v in place.
@@ -76,42 +76,10 @@ class NoScaling:
     """An optimizer that the square-root rule was not derived for.
 
     Attributes:
-        why: what stands in the way, as the second half of a sentence.
+        why: the obstacle, as the second half of a sentence.
     """
 
     why: str
-
-
-@dataclass(frozen=True)
-class Constants:
-    """All that the stochastic differential equations know of an optimizer's settings.
-
-    Attributes:
-        noise: σ₀ = σ·η.
-        epsilon: ε₀ = ε·η.
-        decays: cᵢ = (1 − βᵢ)/η².
-    """
-
-    noise: float
-    epsilon: float
-    decays: tuple[float, ...]
-
-
-def constants(learning_rate: Number, decays: Iterable[Number], epsilon: Number, noise: Number) -> Constants:
-    """Return σ₀, ε₀ and the cᵢ, each rounded once.
-
-    >>> constants(1e-3, (0.9, 0.999), 1e-8, 1.0)
-    Constants(noise=0.001, epsilon=1e-11, decays=(100000.0, 1000.0))
-
-    Args:
-        learning_rate: η > 0.
-        decays: βᵢ in [0, 1).
-        epsilon: ε ≥ 0, added outside the root.
-        noise: σ, standard deviation of a gradient's noise for a covariance of one.
-    """
-    rate = exactly(learning_rate)
-    speeds = tuple(float((1 - exactly(beta)) / rate**2) for beta in decays)
-    return Constants(float(exactly(noise) * rate), float(exactly(epsilon) * rate), speeds)
 
 
 def exactly(number: Number) -> Fraction:
@@ -148,7 +116,9 @@ def scaled_learning_rate(learning_rate: Number, kappa: Number, rule: Rule = "sqr
         kappa: κ > 0.
         rule: which rule.
     """
-    return float(exactly(learning_rate) * _rate_factor(_checked(kappa), rule))
+    ratio = _checked(kappa)
+    factor = root(ratio) if is_square_root(rule) else ratio if rule == "linear" else 1
+    return float(exactly(learning_rate) * factor)
 
 
 def scaled_decay(beta: Number, kappa: Number, rule: Rule = "sqrt", *, half_life: bool = False) -> float:
@@ -174,9 +144,9 @@ def scaled_decay(beta: Number, kappa: Number, rule: Rule = "sqrt", *, half_life:
     left_out = 1 - exactly(beta)
     if ratio * left_out > 1 + ratio * _ROUNDING:
         raise ScalingError(
-            f"κ = {_told(ratio)} is too much for a decay of {float(beta):g}: κ·(1 − β) = {_told(ratio * left_out)}"
+            f"κ = {_text(ratio)} is too much for a decay of {float(beta):g}: κ·(1 − β) = {_text(ratio * left_out)}"
             f" is more than 1, so the average would have to forget more than it holds; the largest κ is"
-            f" {_told(1 / left_out)}"
+            f" {_text(1 / left_out)}"
         )
     return max(0.0, float(1 - ratio * left_out))
 
@@ -238,7 +208,7 @@ def scaled_epsilon(
 
 
 def scaled_magnitude(magnitude: Number, kappa: Number) -> float:
-    """Return what a magnitude √v̂ or a gradient's norm becomes at κ times the batch size where noise dominates.
+    """Return a magnitude √v̂ or a gradient's norm at κ times the batch size where noise dominates.
 
     >>> scaled_magnitude(0.02, 4)
     0.01
@@ -288,17 +258,11 @@ def is_square_root(rule: Rule) -> bool:
     return rule in ("sqrt", "sqrt-keep-epsilon")
 
 
-def _rate_factor(kappa: Fraction, rule: Rule) -> Fraction:
-    if is_square_root(rule):
-        return root(kappa)
-    return kappa if rule == "linear" else Fraction(1)
-
-
 def _checked(kappa: Number) -> Fraction:
     if not (math.isfinite(kappa) and kappa > 0):
         raise ScalingError(f"κ, the new batch size over the old one, must be positive and finite, got {kappa!r}")
     return exactly(kappa)
 
 
-def _told(number: Fraction) -> str:
+def _text(number: Fraction) -> str:
     return f"{float(number):.6g}"

@@ -1,23 +1,31 @@
-"""Gradient magnitudes over time: snapshots of all layers at chosen steps, and what can be read from them later.
+"""Gradient magnitudes over time: snapshots of all layers at chosen steps, and bounds and shares read from them.
 
 A snapshot keeps percentiles from the fine histogram (m = 5) and, of the histogram itself, only a folded copy: enough to
-say at any later time which share of the entries lies above an ε, in a few hundred bytes a layer.
+compute at any later time the share of the entries above an ε, in a few hundred bytes a layer.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from epsgrid.numerics.histogram import LogHistogram, check_version
-from epsgrid.numerics.magnitudes import TAIL_FRACTION, read_document
-from epsgrid.numerics.packing import number, pack_histogram, pack_quantile, unpack_histogram, unpack_quantile, whole
+from epsgrid.codec import from_document, to_document
+from epsgrid.errors import CorruptRecordError
+from epsgrid.numerics.histogram import (
+    MANTISSA_BITS,
+    LogHistogram,
+    bin_count,
+    bins_of,
+    check_version,
+    magnitudes_of,
+    whole,
+)
+from epsgrid.numerics.magnitudes import TAIL_FRACTION
 
 FRACTIONS = (0.01, 0.02, 0.05, 0.25, 0.5, 0.75, 0.95, 0.98, 0.99)
 """The percentiles of a snapshot: the tails that a probe's reliability looks at, the published 2 % among them."""
@@ -67,30 +75,39 @@ class LayerSnapshot:
         assert self.histogram is None or self.histogram.scale == self.scale, "histogram of another scale"
 
     def to_json(self) -> list[Any]:
-        """Return plain JSON values that read back exactly: counts, percentiles, histogram, in the fields' order.
+        """Return short JSON that reads back exactly: the fields in their order, without names.
 
-        A whole number among the percentiles is a bin at m = 5 whose midpoint is meant, a broken one the magnitude.
+        Hundreds of snapshots of dozens of layers are stored. A percentile is the number of its bin at m = 5, whose
+        midpoint it is, or the magnitude itself where it is no midpoint; the histogram is
+        `[mantissa bits, NaN, infinite, below range, above range, runs]`.
         """
-        quantiles = [pack_quantile(value, self.scale) for value in self.quantiles]
-        histogram = None if self.histogram is None else pack_histogram(self.histogram)
-        return [self.scale, self.zeros, self.nonzero, self.nonfinite, quantiles, histogram]
+        bins = bins_of(np.array(self.quantiles), self.scale).tolist()
+        packed = [bin_ or value for bin_, value in zip(bins, self.quantiles, strict=True)]
+        h = self.histogram
+        histogram = None if h is None else [h.mantissa_bits, h.nan, h.infinite, h.below_range, h.above_range, h.runs()]
+        return [self.scale, self.zeros, self.nonzero, self.nonfinite, packed, histogram]
 
     @classmethod
     def from_json(cls, document: Any) -> LayerSnapshot:
-        """Return what `to_json` wrote; raises CorruptRecordError where it is no such document."""
-        return read_document("layer snapshot", document, cls._from_json)
-
-    @classmethod
-    def _from_json(cls, document: Any) -> LayerSnapshot:
-        scale, zeros, nonzero, nonfinite, quantiles, histogram = document
-        return cls(
-            scale=number(scale),
-            zeros=whole(zeros),
-            nonzero=whole(nonzero),
-            nonfinite=whole(nonfinite),
-            quantiles=tuple(unpack_quantile(value, scale) for value in quantiles),
-            histogram=None if histogram is None else unpack_histogram(histogram, scale),
-        )
+        """Return the snapshot that `to_json` wrote; raises CorruptRecordError where it is no such document."""
+        try:
+            scale, zeros, nonzero, nonfinite, packed, histogram = document
+            if isinstance(scale, bool) or not isinstance(scale, int | float):
+                raise ValueError(f"expected a number, got {scale!r}")
+            bins = [whole(value) for value in packed if not isinstance(value, float)]
+            if unknown := [bin_ for bin_ in bins if not 0 < bin_ < bin_count(MANTISSA_BITS)]:
+                raise ValueError(f"bin {unknown[0]} does not exist at {MANTISSA_BITS} mantissa bits")
+            midpoints = iter(magnitudes_of(np.array(bins, dtype=np.int64), scale).tolist())
+            return cls(
+                scale=float(scale),
+                zeros=whole(zeros),
+                nonzero=whole(nonzero),
+                nonfinite=whole(nonfinite),
+                quantiles=tuple(value if isinstance(value, float) else next(midpoints) for value in packed),
+                histogram=histogram and LogHistogram.from_runs(histogram[0], scale, histogram[1:-1], histogram[-1]),
+            )
+        except (AssertionError, TypeError, ValueError) as error:
+            raise CorruptRecordError(f"damaged layer snapshot: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -110,24 +127,6 @@ class Snapshot:
     threshold: float | None
     layers: tuple[LayerSnapshot | None, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values that read back exactly."""
-        layers = [None if layer is None else layer.to_json() for layer in self.layers]
-        return {"step": self.step, "epoch": self.epoch, "threshold": self.threshold, "layers": layers}
-
-    @classmethod
-    def from_json(cls, document: Any) -> Snapshot:
-        """Return what `to_json` wrote; raises CorruptRecordError where it is no such document."""
-        return read_document("snapshot", document, cls._from_json)
-
-    @classmethod
-    def _from_json(cls, document: Mapping[str, Any]) -> Snapshot:
-        layers = tuple(None if layer is None else LayerSnapshot.from_json(layer) for layer in document["layers"])
-        epoch, threshold = (
-            None if value is None else number(value) for value in (document["epoch"], document["threshold"])
-        )
-        return cls(whole(document["step"]), epoch, threshold, layers)
-
 
 class Ends(NamedTuple):
     """The bounds at one step, in √v̂ units, and the layers that set them.
@@ -138,7 +137,7 @@ class Ends(NamedTuple):
         high: greatest upper one.
         low_layers: the layers that set `low`; several where theirs lie in the same bin, which percentiles cannot tell
             apart.
-        high_layers: likewise for `high`.
+        high_layers: the layers that set `high`.
     """
 
     step: int
@@ -154,7 +153,7 @@ class Series:
 
     Attributes:
         names: of the layers.
-        kinds: what each layer does, as in `LayerStatistics.kind`.
+        kinds: role of each layer, as in `LayerStatistics.kind`.
         entries: number of entries of each layer.
         fractions: the percentiles that each snapshot holds, rising.
         snapshots: may be none.
@@ -180,28 +179,6 @@ class Series:
         """The steps of the snapshots."""
         return tuple(snapshot.step for snapshot in self.snapshots)
 
-    def at(self, fraction: float) -> npt.NDArray[np.float64]:
-        """Return one percentile of all layers at all snapshots.
-
-        Args:
-            fraction: one of `fractions`.
-
-        Returns:
-            √v̂, shape (snapshots, layers); NaN where a layer has no finite non-zero entry.
-
-        Raises:
-            ValueError: the series does not hold that percentile.
-        """
-        column = self._column(fraction)
-        rows = [
-            [
-                layer.quantiles[column] if layer is not None and layer.quantiles else math.nan
-                for layer in snapshot.layers
-            ]
-            for snapshot in self.snapshots
-        ]
-        return np.array(rows, dtype=np.float64).reshape(len(self.snapshots), len(self.names))
-
     def over_time(self, layer_name: str, fraction: float) -> list[tuple[int, float]]:
         """Return a layer's percentile at each step where it has one, as (step, √v̂).
 
@@ -215,9 +192,8 @@ class Series:
     def adaptable(self, layer_name: str | None = None, magnitude: float | None = None) -> list[tuple[int, float]]:
         """Return the share of the finite entries, zeros included, with √v̂ above a magnitude, over time.
 
-        Such entries have a step size of their own; in the others ε decides. Within the bin that holds the magnitude the
-        entries are taken to be spread evenly over √v̂, so the share is exact at bin edges and elsewhere off by at most
-        that bin's share.
+        Such entries have a step size of their own; in the others ε decides. See `LogHistogram.entries_above` for the
+        accuracy of the share.
 
         Args:
             layer_name: a layer; None pools the entries of all.
@@ -235,19 +211,14 @@ class Series:
         for snapshot in self.snapshots:
             threshold = snapshot.threshold if magnitude is None else magnitude
             layers = [layer for index in chosen if (layer := snapshot.layers[index]) is not None]
-            share = None if threshold is None else _share_above(layers, threshold)
-            if share is not None:
-                shares.append((snapshot.step, share))
+            histograms = [layer.histogram for layer in layers if layer.histogram is not None]
+            finite = sum(histogram.finite for histogram in histograms)
+            if threshold is not None and finite:
+                above = sum(float(histogram.entries_above(threshold)) for histogram in histograms)
+                shares.append((snapshot.step, above / finite))
         return shares
 
-    def ends_over_time(
-        self,
-        tail_fraction: float = TAIL_FRACTION,
-        *,
-        kinds: Collection[str] | None = None,
-        names: Collection[str] | None = None,
-        leave_out: Collection[str] = (),
-    ) -> list[Ends]:
+    def ends_over_time(self, tail_fraction: float = TAIL_FRACTION, *, leave_out: Collection[str] = ()) -> list[Ends]:
         """Return the bounds at each step by the published rule, with the layers that set them.
 
         The rule is that of `bounds.estimate_bounds`, with percentiles in place of exact order statistics: a layer
@@ -256,48 +227,38 @@ class Series:
 
         Args:
             tail_fraction: share of the non-zero entries beyond each order statistic.
-            kinds: only layers of these kinds; None takes all.
-            names: only these layers; None takes all.
             leave_out: names of layers that set no bound.
 
         Raises:
-            ValueError: the series does not hold the percentiles of that tail, or has no layer of such a name or kind.
+            ValueError: the series does not hold the percentiles of that tail, or has no layer of such a name.
         """
         low, high = self._column(tail_fraction), self._column(1 - tail_fraction)
-        chosen = self._chosen(kinds, names, leave_out)
-        rows = ((snapshot.step, self._measured(snapshot, chosen)) for snapshot in self.snapshots)
-        return [_ends(step, layers, low, high) for step, layers in rows if layers]
+        left_out = {self._index(name) for name in leave_out}
+        found = []
+        for snapshot in self.snapshots:
+            layers = [
+                (self.names[index], layer.quantiles)
+                for index, layer in enumerate(snapshot.layers)
+                if layer is not None and layer.nonzero and not layer.nonfinite and index not in left_out
+            ]
+            if layers:
+                least = min(quantiles[low] for _, quantiles in layers)
+                greatest = max(quantiles[high] for _, quantiles in layers)
+                low_layers = tuple(name for name, quantiles in layers if quantiles[low] == least)
+                high_layers = tuple(name for name, quantiles in layers if quantiles[high] == greatest)
+                found.append(Ends(snapshot.step, least, greatest, low_layers, high_layers))
+        return found
 
     def bounds_over_time(
-        self,
-        tail_fraction: float = TAIL_FRACTION,
-        *,
-        kinds: Collection[str] | None = None,
-        names: Collection[str] | None = None,
-        leave_out: Collection[str] = (),
+        self, tail_fraction: float = TAIL_FRACTION, *, leave_out: Collection[str] = ()
     ) -> list[tuple[int, float, float]]:
-        """Return (step, lower bound, upper bound) in √v̂ units; see `ends_over_time`, also for what it raises."""
-        ends = self.ends_over_time(tail_fraction, kinds=kinds, names=names, leave_out=leave_out)
+        """Return (step, lower bound, upper bound) in √v̂ units; arguments and errors as in `ends_over_time`."""
+        ends = self.ends_over_time(tail_fraction, leave_out=leave_out)
         return [(end.step, end.low, end.high) for end in ends]
 
-    def step_at(self, epoch: float) -> int | None:
-        """Return the step of the last snapshot within the first `epoch` epochs; None where there is none.
-
-        With `drift`, `step_at(1)` is the reference for how the bounds of the first epoch hold later.
-        """
-        within = [s.step for s in self.snapshots if s.epoch is not None and s.epoch <= epoch]
-        return within[-1] if within else None
-
     def thinned(self, count: int) -> Series:
-        """Return the series with at most `count` snapshots, spread evenly, the first and the last among them.
-
-        Raises:
-            ValueError: `count` is below 2.
-        """
-        if count < 2:
-            raise ValueError(
-                f"a thinned series keeps its first and last snapshot: count must be at least 2, got {count}"
-            )
+        """Return the series with at most `count` snapshots, at least 2: evenly spread, the first and the last kept."""
+        assert count >= 2, count
         if len(self.snapshots) <= count:
             return self
         kept = np.linspace(0, len(self.snapshots) - 1, count).round().astype(int)
@@ -305,14 +266,7 @@ class Series:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values that read back exactly."""
-        return {
-            "version": VERSION,
-            "names": list(self.names),
-            "kinds": list(self.kinds),
-            "entries": list(self.entries),
-            "fractions": list(self.fractions),
-            "snapshots": [snapshot.to_json() for snapshot in self.snapshots],
-        }
+        return {"version": VERSION, **to_document(self)}
 
     @classmethod
     def from_json(cls, document: Any) -> Series:
@@ -323,16 +277,10 @@ class Series:
             CorruptRecordError: it is not such a document.
         """
         check_version("series", document, VERSION)
-        return read_document("series", document, cls._from_json)
-
-    @classmethod
-    def _from_json(cls, document: Mapping[str, Any]) -> Series:
-        fields = {name: value for name, value in document.items() if name != "version"}
-        snapshots = tuple(Snapshot.from_json(snapshot) for snapshot in fields.pop("snapshots"))
-        return cls(snapshots=snapshots, **{name: tuple(values) for name, values in fields.items()})
+        return from_document(cls, {key: value for key, value in document.items() if key != "version"}, "series")
 
     def _column(self, fraction: float) -> int:
-        """Return where a snapshot keeps a percentile; 1 − 0.02 and 0.98 are the same."""
+        """Return the position of a percentile in a snapshot; 1 − 0.02 and 0.98 are the same."""
         for column, held in enumerate(self.fractions):
             if math.isclose(held, fraction, rel_tol=0, abs_tol=1e-9):
                 return column
@@ -340,89 +288,11 @@ class Series:
         raise ValueError(f"this series holds no percentile at fraction {fraction:g}; it holds those at {held_ones}")
 
     def _index(self, layer_name: str) -> int:
-        self._check_known("layer", [layer_name], self.names)
-        return self.names.index(layer_name)
-
-    def _chosen(
-        self, kinds: Collection[str] | None, names: Collection[str] | None, leave_out: Collection[str]
-    ) -> list[int]:
-        self._check_known("kind", kinds or (), self.kinds)
-        self._check_known("layer", [*(names or ()), *leave_out], self.names)
-        return [
-            index
-            for index, (name, kind) in enumerate(zip(self.names, self.kinds, strict=True))
-            if (kinds is None or kind in kinds) and (names is None or name in names) and name not in leave_out
-        ]
-
-    def _check_known(self, what: str, asked: Collection[str], known: Sequence[str]) -> None:
-        if unknown := [name for name in asked if name not in known]:
-            valid = list(dict.fromkeys(known))
-            more = f" and {len(valid) - _NAMES_IN_A_MESSAGE} more" if len(valid) > _NAMES_IN_A_MESSAGE else ""
-            raise ValueError(
-                f"this series has no {what} {unknown[0]!r}; it has {', '.join(valid[:_NAMES_IN_A_MESSAGE])}{more}"
-            )
-
-    def _measured(self, snapshot: Snapshot, chosen: Sequence[int]) -> list[tuple[str, LayerSnapshot]]:
-        """Return name and snapshot of the chosen layers that count for the bounds."""
-        layers = ((self.names[index], snapshot.layers[index]) for index in chosen)
-        return [(name, layer) for name, layer in layers if layer is not None and layer.nonzero and not layer.nonfinite]
-
-
-def drift(bounds: Sequence[tuple[int, float, float]], reference_step: int) -> list[tuple[int, float, float]]:
-    """Return how far bounds have moved since a reference step, so that "do they hold later" is a number.
-
-    >>> drift([(10, 1e-6, 1e-3), (20, 1e-6, 1e-2), (30, 1e-7, 1e-2)], 15)
-    [(10, 0.0, 0.0), (20, 0.0, 1.0), (30, -1.0, 1.0)]
-
-    Args:
-        bounds: what `Series.bounds_over_time` returned, or the same as ε.
-        reference_step: the last row up to this step is the reference.
-
-    Returns:
-        (step, log10 of low over the reference's low, the same of high) for every row; positive means larger.
-
-    Raises:
-        ValueError: all rows lie behind the reference step.
-    """
-    before = [row for row in bounds if row[0] <= reference_step]
-    if not before:
-        first = f"the first is at step {bounds[0][0]}" if bounds else "there are none at all"
-        raise ValueError(f"no bounds up to the reference step {reference_step}; {first}")
-    _, low_then, high_then = before[-1]
-    return [(step, _decades(low, low_then), _decades(high, high_then)) for step, low, high in bounds]
-
-
-def _decades(value: float, reference: float) -> float:
-    """Return log10(value / reference), 0 for equals; the difference of logarithms, for the ratio may overflow."""
-    return math.log10(value) - math.log10(reference)
-
-
-def _ends(step: int, layers: Sequence[tuple[str, LayerSnapshot]], low: int, high: int) -> Ends:
-    lows = [(layer.quantiles[low], name) for name, layer in layers]
-    highs = [(layer.quantiles[high], name) for name, layer in layers]
-    least, greatest = min(lows)[0], max(highs)[0]
-    return Ends(
-        step,
-        least,
-        greatest,
-        tuple(name for value, name in lows if value == least),
-        tuple(name for value, name in highs if value == greatest),
-    )
-
-
-def _share_above(layers: Sequence[LayerSnapshot], magnitude: float) -> float | None:
-    """Return the share of the layers' finite entries above a magnitude; None without histograms or finite entries."""
-    histograms = [layer.histogram for layer in layers if layer.histogram is not None]
-    finite = sum(histogram.zeros + histogram.nonzero for histogram in histograms)
-    return sum(_entries_above(histogram, magnitude) for histogram in histograms) / finite if finite else None
-
-
-def _entries_above(histogram: LogHistogram, magnitude: float) -> float:
-    """Return how many finite entries lie above a magnitude, a bin's entries spread evenly between its edges."""
-    edges = histogram.edges()
-    above = histogram.counts.sum() - np.interp(magnitude, edges, np.cumsum(histogram.counts))
-    above += histogram.below_range * (magnitude**2 < 2.0**-149 * histogram.scale)
-    return float(above + histogram.above_range * (magnitude < edges[-1]))
+        if layer_name in self.names:
+            return self.names.index(layer_name)
+        more = f" and {len(self.names) - _NAMES_IN_A_MESSAGE} more" if len(self.names) > _NAMES_IN_A_MESSAGE else ""
+        valid = ", ".join(self.names[:_NAMES_IN_A_MESSAGE])
+        raise ValueError(f"this series has no layer {layer_name!r}; it has {valid}{more}")
 
 
 def _rises(values: Sequence[float]) -> bool:

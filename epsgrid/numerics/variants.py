@@ -8,17 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
-from epsgrid.numerics.magnitudes import (
-    TAIL_FRACTION,
-    Bound,
-    LayerStatistics,
-    LayerStatus,
-    bounds_of,
-    low_rank,
-    read_document,
-)
+from epsgrid.numerics.magnitudes import TAIL_FRACTION, Bound, LayerStatistics, LayerStatus, bounds_of, low_rank
 from epsgrid.numerics.placement import Placement
 
 VariantKind = Literal["tail", "seed", "weights", "without", "kind", "betas"]
@@ -35,7 +27,7 @@ class Variant:
         kind: which choice. "tail": another tail fraction; "seed": other initial weights and batches; "weights": moving
             instead of frozen, or the reverse; "without": layers or entries left out; "kind": one kind of layer alone;
             "betas": another decay of v or m.
-        label: the choice in words, such as "5 %", "seed 1", "moving at lr 0.001", "rounding noise", "convolution" or
+        label: the choice, such as "5 %", "seed 1", "moving at lr 0.001", "rounding noise", "convolution" or
             "β₂ = 0.99".
         low: lower end.
         high: upper end.
@@ -45,21 +37,6 @@ class Variant:
     label: str
     low: Bound
     high: Bound
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return {"kind": self.kind, "label": self.label, "low": self.low.to_json(), "high": self.high.to_json()}
-
-    @classmethod
-    def from_json(cls, document: Any) -> Variant:
-        """Return the variant that `to_json` wrote; raises CorruptRecordError where it is no such document."""
-        return read_document(
-            "variant",
-            document,
-            lambda fields: cls(
-                **{**fields, "low": Bound.from_json(fields["low"]), "high": Bound.from_json(fields["high"])}
-            ),
-        )
 
 
 def tail_variants(
@@ -79,8 +56,13 @@ def tail_variants(
     """
     variants = []
     for fraction in fractions:
-        of_tail = (exact or {}).get(fraction) or [_with_tail(layer, fraction) for layer in layers]
-        variants.append(_variant("tail", f"{100 * fraction:g} %", of_tail, placement))
+        measured = (exact or {}).get(fraction) or [
+            replace(layer, low=layer.histogram.quantile(fraction), high=layer.histogram.quantile(1 - fraction))
+            if layer.histogram is not None and layer.status is LayerStatus.MEASURED
+            else layer
+            for layer in layers
+        ]
+        variants.append(_variant("tail", f"{100 * fraction:g} %", measured, placement))
     return tuple(variant for variant in variants if variant is not None)
 
 
@@ -96,6 +78,11 @@ def least_entries(tail_fraction: float) -> int:
     return entries
 
 
+def small_label(tail_fraction: float) -> str:
+    """Return the label of the variant of `without_small`."""
+    return f"layers of fewer than {least_entries(tail_fraction)} entries"
+
+
 def without_small(
     layers: Sequence[LayerStatistics], placement: Placement, tail_fraction: float = TAIL_FRACTION
 ) -> Variant | None:
@@ -109,18 +96,13 @@ def without_small(
     return without(layers, placement, small, small_label(tail_fraction))
 
 
-def small_label(tail_fraction: float) -> str:
-    """Return the label of the variant of `without_small`."""
-    return f"layers of fewer than {least_entries(tail_fraction)} entries"
-
-
 def without(
     layers: Sequence[LayerStatistics], placement: Placement, names: Collection[str], label: str
 ) -> Variant | None:
-    """Return the bounds without some layers; None where these are none of the measured ones, or all of them."""
+    """Return the bounds without some layers; None where no measured layer is left out, or all are."""
     measured = [layer for layer in layers if layer.status is LayerStatus.MEASURED]
-    left = [layer for layer in measured if layer.name not in names]
-    return _variant("without", label, left, placement) if len(left) < len(measured) else None
+    kept = [layer for layer in measured if layer.name not in names]
+    return _variant("without", label, kept, placement) if len(kept) < len(measured) else None
 
 
 def kind_variants(layers: Sequence[LayerStatistics], placement: Placement) -> tuple[Variant, ...]:
@@ -128,13 +110,6 @@ def kind_variants(layers: Sequence[LayerStatistics], placement: Placement) -> tu
     kinds = dict.fromkeys(layer.kind for layer in layers)
     variants = (_variant("kind", kind, [layer for layer in layers if layer.kind == kind], placement) for kind in kinds)
     return tuple(variant for variant in variants if variant is not None)
-
-
-def _with_tail(layer: LayerStatistics, tail_fraction: float) -> LayerStatistics:
-    """Return a layer with the order statistics of another tail, from its histogram."""
-    if layer.histogram is None or layer.status is not LayerStatus.MEASURED:
-        return layer
-    return replace(layer, low=layer.histogram.quantile(tail_fraction), high=layer.histogram.quantile(1 - tail_fraction))
 
 
 def _variant(kind: VariantKind, label: str, layers: Sequence[LayerStatistics], placement: Placement) -> Variant | None:

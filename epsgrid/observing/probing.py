@@ -23,8 +23,10 @@ from torch.nn.parameter import is_lazy
 from epsgrid.errors import NoBoundsError, ObservationError
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.magnitudes import TAIL_FRACTION, LayerStatistics
-from epsgrid.numerics.reliability import ROUNDING_NOISE, Course, Variant, VariantKind, course_of, has_settled, judge
+from epsgrid.numerics.reliability import judge
 from epsgrid.numerics.series import FRACTIONS, Series
+from epsgrid.numerics.trajectory import Trajectory, has_settled, trajectory_of
+from epsgrid.numerics.variants import ROUNDING_NOISE, Variant, VariantKind
 from epsgrid.observing.adapters import Adapter, adapter_for
 from epsgrid.observing.copying import copy_model, copy_optimizer
 from epsgrid.observing.layers import Layer, NamedParameters, named_layers
@@ -197,11 +199,11 @@ class Probing:
             )
         if self.steps % max(1, (1 << self.steps.bit_length()) // (2 * _LOOKS_PER_DOUBLING)):
             return False
-        if not has_settled(self._course()):
+        if not has_settled(self._trajectory()):
             return False
         marked = {id(parameter) for parameter in self._noise.parameters.values()}
         noisy = [layer.name for layer in self._layers if id(layer.parameter) in marked]
-        others = self._course(noisy) if noisy else None
+        others = self._trajectory(noisy) if noisy else None
         return others is None or not others.steps or has_settled(others)
 
     def bounds(self, others: Sequence[Variant] = ()) -> EpsilonBounds:
@@ -232,12 +234,12 @@ class Probing:
             variants += _variant("betas", betas_label(betas), own, tail)
         if noise:
             variants += _variant("without", ROUNDING_NOISE, readings, tail, rests)
-        course = self._course() if tail in FRACTIONS else None
-        if course is not None and self.steps not in course.steps[-1:]:
+        trajectory = self._trajectory() if tail in FRACTIONS else None
+        if trajectory is not None and self.steps not in trajectory.steps[-1:]:
             low, high = bounds.low.epsilon, bounds.high.epsilon
-            course = Course((*course.steps, self.steps), (*course.low, low), (*course.high, high))
+            trajectory = Trajectory((*trajectory.steps, self.steps), (*trajectory.low, low), (*trajectory.high, high))
         placement = next(reading.placement for reading in readings if reading.placement is not None)
-        judged = judge(bounds, placement, variants, course, noise, self._noise.checked, self.steps)
+        judged = judge(bounds, placement, variants, trajectory, noise, self._noise.checked, self.steps)
         if self._noise.reason:
             why = f"rounding noise could not be told from gradients: {self._noise.reason}"
             judged = replace(judged, reasons=(*judged.reasons, why))
@@ -318,9 +320,9 @@ class Probing:
                     if key in defaults:
                         group[key] = copy.copy(defaults[key])
 
-    def _course(self, leave_out: Sequence[str] = ()) -> Course:
+    def _trajectory(self, leave_out: Sequence[str] = ()) -> Trajectory:
         group = next((layer.group for layer in self._layers if layer.group is not None), {})
-        return course_of(
+        return trajectory_of(
             self.series(),
             lambda step: self._adapter.placement(group, step),
             self._tail_fraction,

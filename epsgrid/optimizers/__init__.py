@@ -1,22 +1,8 @@
 """ONE FILE PER OPTIMIZER: its options, how it is built, and where ε enters its update.
 
-A file `optimizers/NAME.py` defines
-
-    class Options(OptimizerOptions)   hyperparameters besides learning rate and ε, with their defaults
-    HAS_EPSILON: bool                 False: an ε-free reference such as SGD with momentum
-    def placement(options, step) -> Placement   how ε enters the denominator at that step
-    def build(parameters, options, learning_rate, epsilon) -> torch.optim.Optimizer
-    def second_moment(state, group) -> SecondMoment | None
-    PROBING_EPSILON: float            only where ε gets into what `second_moment` returns; see `probing_epsilon`
-    SCALING: Scaling | NoScaling      what moves with the batch size, or why no rule is derived for it
-
-`placement` gets the number of steps taken, since with some optimizers the weight of ε changes with it; bounds are
-converted at the step where they were measured. `math.inf` stands for the long run.
-
-`second_moment` gets one parameter's entry of `optimizer.state` and its parameter group, and returns the tensor v whose
-root ε is compared with, together with what turns it into v̂; None while the optimizer has no gradient for that
-parameter. v is free of ε: an entry that never had a gradient is zero there, whatever ε. A file with
-`HAS_EPSILON = False` needs neither `placement` nor `second_moment`. Files import torch inside their functions only.
+A file `optimizers/NAME.py` documents its update rule and where ε enters it, and defines what `OptimizerPlugin` lists.
+An optimizer whose ε gets into what `second_moment` returns defines PROBING_EPSILON too; see `probing_epsilon`. A file
+with `HAS_EPSILON = False` needs neither `placement` nor `second_moment`. Files import torch inside functions only.
 """
 
 from __future__ import annotations
@@ -29,11 +15,25 @@ from epsgrid import plugins
 from epsgrid.errors import NoBoundsError
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.scaling import NoScaling, Scaling
-from epsgrid.optimizers._unsupported import UNSUPPORTED as UNSUPPORTED
 from epsgrid.spec.model import OptimizerOptions
 
 if TYPE_CHECKING:
     import torch
+
+UNSUPPORTED = {
+    "adafactor": "it keeps row and column sums instead of a second moment per weight, so there is no √v̂ of a weight to"
+    " make a histogram of, and its two epsilons guard squared gradients and step sizes",
+    "asgd": "it averages weights and divides by no second moment, so it has no epsilon",
+    "lbfgs": "it takes curvature from differences of gradients and divides by no second moment, so it has no epsilon",
+    "lion": "it takes the sign of a momentum and divides by nothing, so it has no epsilon",
+    "muon": "it orthogonalizes the momentum of whole matrices; its epsilon only guards a norm, so there is no √v̂ of a"
+    " weight to compare it with",
+    "rprop": "it uses signs of gradients only and divides by nothing, so it has no epsilon",
+    "shampoo": "it preconditions with matrix roots, so there is no √v̂ of a weight to compare its epsilon with",
+    "sparseadam": "it updates only the rows that have a gradient, each with a step count of its own; give the model"
+    " dense gradients and use adam",
+}
+"""Why some optimizers that people ask for have no ε of the kind this project finds, by name in lower case."""
 
 _PROBING_EPSILON = 1e-8
 
@@ -48,16 +48,11 @@ class SecondMoment:
         decay: β₂ in [0, 1) where the rule corrects the bias of v before ε enters; 0 where it does not.
         step: t ≥ 1, the steps that v has seen; a scalar tensor where the optimizer keeps it on a device. Not looked at
             where `decay` is 0.
-        lasting: whether nothing but a count of steps would be new if one asked again, as long as the state holds the
-            same tensors and the group the same numbers, whatever its learning rate and β₁: then the optimizer need not
-            be asked after every step. Only with the optimizer's own tensor, and with `step` as the state has it under
-            that name where `decay` is not 0.
     """
 
     values: torch.Tensor
     decay: float = 0.0
     step: float | torch.Tensor = 1.0
-    lasting: bool = False
 
     @property
     def scale(self) -> float:
@@ -66,7 +61,13 @@ class SecondMoment:
 
 
 class OptimizerPlugin(Protocol):
-    """What a file of this folder provides; see the module's own words."""
+    """The contents of a file of this folder.
+
+    Attributes:
+        Options: hyperparameters besides learning rate and ε, with their defaults.
+        HAS_EPSILON: False for an ε-free reference such as SGD with momentum.
+        SCALING: what moves with the batch size, or why no rule is derived for it.
+    """
 
     Options: type[OptimizerOptions]
     HAS_EPSILON: bool
@@ -77,16 +78,13 @@ class OptimizerPlugin(Protocol):
 
         Args:
             options: the optimizer's options.
-            step: number of steps taken, at least 1; may be infinite.
+            step: steps taken, at least 1; may be infinite. With some optimizers the weight of ε changes with it; bounds
+                are converted at the step where they were measured.
         """
         ...
 
     def build(
-        self,
-        parameters: Iterable[torch.nn.Parameter],
-        options: Any,
-        learning_rate: float,
-        epsilon: float | None,
+        self, parameters: Iterable[torch.nn.Parameter], options: Any, learning_rate: float, epsilon: float | None
     ) -> torch.optim.Optimizer:
         """Build the optimizer; `epsilon` is None exactly where `HAS_EPSILON` is False.
 
@@ -95,7 +93,14 @@ class OptimizerPlugin(Protocol):
         ...
 
     def second_moment(self, state: Mapping[str, Any], group: Mapping[str, Any]) -> SecondMoment | None:
-        """Return what ε is compared with for one parameter, or None while there is no state."""
+        """Return the tensor v whose root ε is compared with, and what turns it into v̂; None before the first gradient.
+
+        v is free of ε: an entry that never had a gradient is zero there, whatever ε.
+
+        Args:
+            state: one parameter's entry of `optimizer.state`.
+            group: its parameter group.
+        """
         ...
 
 

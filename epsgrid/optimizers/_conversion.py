@@ -1,15 +1,12 @@
-"""Placements by the names people have for optimizers: ours, and those of other frameworks."""
+"""Placements by the common names of optimizers: this project's, and those of other frameworks."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from pydantic import ValidationError
 
 from epsgrid import optimizers, plugins
 from epsgrid.errors import SpecError, UnknownNameError
-from epsgrid.numerics.frameworks import FRAMEWORKS
-from epsgrid.numerics.placement import Placement
+from epsgrid.numerics.placement import FRAMEWORKS, Placement
 
 ALIASES = {
     "fairseq": "fairseq-adam",
@@ -21,8 +18,6 @@ ALIASES = {
 }
 """A framework's name alone means its Adam."""
 
-_TORCH = "torch-"
-
 
 def convertible() -> tuple[str, ...]:
     """Return the names that `placement_of` knows, without aliases: our optimizers that have an ε, then frameworks'."""
@@ -31,11 +26,11 @@ def convertible() -> tuple[str, ...]:
 
 
 def placement_of(name: str, beta2: float | None, step: float) -> Placement:
-    """Return where an optimizer puts its ε.
+    """Return where an optimizer adds its ε.
 
     Args:
         name: one of `convertible` or `ALIASES`; torch's optimizers may be called `torch-NAME` too.
-        beta2: decay of v, whatever the optimizer calls it; None for its default.
+        beta2: decay of v, under whatever name the optimizer has it; None for its default.
         step: the step t ≥ 1 to convert at; infinite for the long run.
 
     Raises:
@@ -43,30 +38,22 @@ def placement_of(name: str, beta2: float | None, step: float) -> Placement:
         NoBoundsError: the optimizer has no ε.
         SpecError: `beta2` is out of range for it.
     """
-    canonical = ALIASES.get(name, name).removeprefix(_TORCH)
+    canonical = ALIASES.get(name, name).removeprefix("torch-")
     variant = FRAMEWORKS.get(canonical)
     try:
         if variant is not None:
-            return variant.place(variant.default_beta2 if beta2 is None else beta2, step)
+            default_beta2, place = variant
+            return place(default_beta2 if beta2 is None else beta2, step)
         if canonical not in plugins.names("optimizers") and canonical not in optimizers.UNSUPPORTED:
             valid = (*convertible(), *ALIASES)
             raise UnknownNameError(f"unknown optimizer {name!r}{plugins.suggestion(name, valid)}")
         plugin = optimizers.require_epsilon(canonical)
-        return plugin.placement(_options(plugin, canonical, beta2), step)
+        values = plugin.Options(name=canonical).model_dump()
+        if beta2 is not None and "betas" in values:
+            values["betas"] = (values["betas"][0], beta2)
+        elif beta2 is not None:
+            values |= {field: beta2 for field in ("alpha", "rho") if field in values}
+        return plugin.placement(plugin.Options(**values), step)
     except (ValidationError, ValueError) as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ") if isinstance(error, ValidationError) else error
         raise SpecError(f"{name}: beta2 {beta2!r}: {reason}") from error
-
-
-def _options(plugin: optimizers.OptimizerPlugin, name: str, beta2: float | None) -> Any:
-    """Return an optimizer's default options, with β₂ in the field that is its."""
-    options = plugin.Options(name=name)
-    if beta2 is None:
-        return options
-    values = options.model_dump()
-    if "betas" in values:
-        values["betas"] = (values["betas"][0], beta2)
-    for field in ("alpha", "rho"):
-        if field in values:
-            values[field] = beta2
-    return plugin.Options(**values)

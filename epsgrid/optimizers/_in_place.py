@@ -9,7 +9,7 @@
 Here v is kept **without** ε. What the rule has added to it up to step t is a geometric sum, ε·(1 − β₂ᵗ)/(1 − β₂), the
 same for every entry, and after the bias correction ε/(1 − β₂) at every t. So that is added when the denominator is
 formed: the same rule, equal up to rounding (a test compares them), and v can be measured as it is, at any ε and with
-moving weights. Stored together they could not be told apart again: at ε = 1e-8 the sum is 1e-5, of which a float32
+moving weights. Stored together they could not be separated again: at ε = 1e-8 the sum is 1e-5, of which a float32
 keeps seven digits, and squared gradients below 1e-12 would be gone. (The sum is that of an ε that never changes.)
 
 All tensors of a group are updated together, by torch's foreach operations.
@@ -17,19 +17,20 @@ All tensors of a group are updated together, by torch's foreach operations.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from epsgrid.optimizers._rectified import outer_weight, rectification
+from epsgrid.optimizers._shared import SHORTEST, longest_average, rectified_outer_weight
 
 Squared = Literal["gradient", "momentum", "residual"]
 
 
 class EpsilonInPlace(torch.optim.Optimizer):
-    """Adam with ε added to v in place; see the module's words.
+    """Adam with ε added to v in place; see the docstring of this module.
 
     State of a parameter: `step`, an int; `exp_avg`, m; `exp_avg_sq`, v without ε. Learning rate, ε and decay are read
     from the parameter group at every step.
@@ -39,9 +40,9 @@ class EpsilonInPlace(torch.optim.Optimizer):
         lr: learning rate, ≥ 0.
         betas: β₁ and β₂, each in [0, 1).
         eps: ε, ≥ 0.
+        squared: what v is an average of the square of: g, m or g − m.
         weight_decay: λ, ≥ 0.
         decoupled_weight_decay: keep the decay out of the gradient.
-        squared: what v is an average of the square of: g, m or g − m.
         outside: add ε outside the root too.
         rectify: rectify the first steps as RAdam does; see `rectification`.
     """
@@ -53,9 +54,9 @@ class EpsilonInPlace(torch.optim.Optimizer):
         lr: float,
         betas: tuple[float, float],
         eps: float,
-        weight_decay: float,
-        decoupled_weight_decay: bool,
         squared: Squared,
+        weight_decay: float = 0.0,
+        decoupled_weight_decay: bool = False,
         outside: bool = False,
         rectify: bool = False,
     ) -> None:
@@ -83,67 +84,57 @@ class EpsilonInPlace(torch.optim.Optimizer):
         """
         loss = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:
-            for step, parameters in self._counted(group).items():
+            by_step: dict[int, list[Tensor]] = {}
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if not state:
+                    state["step"] = 0
+                    state["exp_avg"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+                    state["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+                state["step"] += 1
+                by_step.setdefault(state["step"], []).append(parameter)
+            for step, parameters in by_step.items():
                 self._update(group, step, parameters)
         return loss
-
-    def _counted(self, group: dict[str, Any]) -> dict[int, list[Tensor]]:
-        """Count the step of every parameter that has a gradient; return them by their number of steps."""
-        by_step: dict[int, list[Tensor]] = {}
-        for parameter in group["params"]:
-            if parameter.grad is None:
-                continue
-            state = self.state[parameter]
-            if not state:
-                state["step"] = 0
-                state["exp_avg"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-                state["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-            state["step"] += 1
-            by_step.setdefault(state["step"], []).append(parameter)
-        return by_step
 
     def _update(self, group: dict[str, Any], step: int, parameters: list[Tensor]) -> None:
         """Update parameters that have all taken `step` steps, this one included."""
         beta1, beta2 = group["betas"]
         m = [self.state[parameter]["exp_avg"] for parameter in parameters]
         v = [self.state[parameter]["exp_avg_sq"] for parameter in parameters]
-        gradients = _decayed(group, parameters)
-        torch._foreach_lerp_(m, gradients, 1 - beta1)
-        x = _to_square(group["squared"], gradients, m)
+        g = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        decay = group["weight_decay"]
+        if decay and group["decoupled_weight_decay"]:
+            torch._foreach_mul_(parameters, 1 - group["lr"] * decay)
+        elif decay:
+            g = list(torch._foreach_add(g, parameters, alpha=decay))
+        torch._foreach_lerp_(m, g, 1 - beta1)
+        x = {"gradient": g, "momentum": m}.get(group["squared"]) or list(torch._foreach_sub(g, m))
         torch._foreach_mul_(v, beta2)
         torch._foreach_addcmul_(v, x, x, 1 - beta2)
         rate = -group["lr"] / (1 - beta1**step)
         factor = rectification(beta2, step) if group["rectify"] else 1.0
         if factor is None:
             torch._foreach_add_(parameters, m, alpha=rate)
-        else:
-            torch._foreach_addcdiv_(parameters, m, _denominators(group, step, v), rate * factor)
+            return
+        denominators = torch._foreach_mul(v, 1 / (1 - beta2**step))
+        torch._foreach_add_(denominators, group["eps"] / (1 - beta2))
+        torch._foreach_sqrt_(denominators)
+        if group["outside"]:
+            weight = rectified_outer_weight(beta2, step) if group["rectify"] else 1.0
+            torch._foreach_add_(denominators, weight * group["eps"])
+        torch._foreach_addcdiv_(parameters, m, denominators, rate * factor)
 
 
-def _decayed(group: dict[str, Any], parameters: list[Tensor]) -> list[Tensor]:
-    """Return the gradients to use; coupled decay is in them, decoupled decay is applied to the parameters."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    decay = group["weight_decay"]
-    if not decay:
-        return gradients
-    if group["decoupled_weight_decay"]:
-        torch._foreach_mul_(parameters, 1 - group["lr"] * decay)
-        return gradients
-    return list(torch._foreach_add(gradients, parameters, alpha=decay))
+def rectification(beta2: float, step: int) -> float | None:
+    """Return the factor r of a rectified step (Liu et al. 2020), or None where there is to be no denominator yet.
 
-
-def _to_square(squared: Squared, gradients: list[Tensor], m: list[Tensor]) -> list[Tensor]:
-    if squared == "residual":
-        return list(torch._foreach_sub(gradients, m))
-    return m if squared == "momentum" else gradients
-
-
-def _denominators(group: dict[str, Any], step: int, v: list[Tensor]) -> list[Tensor]:
-    """Return √(v̂ + ε/(1 − β₂)) + outer·ε of every tensor."""
-    _, beta2 = group["betas"]
-    denominators = torch._foreach_mul(v, 1 / (1 - beta2**step))
-    torch._foreach_add_(denominators, group["eps"] / (1 - beta2))
-    torch._foreach_sqrt_(denominators)
-    if group["outside"]:
-        torch._foreach_add_(denominators, outer_weight(beta2, step, rectify=group["rectify"]) * group["eps"])
-    return list(denominators)
+    As AdaBelief's code has it, which starts to divide at ρₜ ≥ 5; RAdam's authors and torch do at ρₜ > 5.
+    """
+    longest = longest_average(beta2)
+    length = longest - 2 * step * beta2**step / (1 - beta2**step)
+    if length < SHORTEST:
+        return None
+    return math.sqrt((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -15,18 +15,23 @@ from epsgrid.spec.problems import shown
 
 AnyOptions = TypeVar("AnyOptions", bound=OptimizerOptions)
 
-_UNDECLARED = NoScaling("its file says nothing of it (SCALING)")
+_UNDECLARED = NoScaling("its file declares no SCALING")
+
+
+def scalable() -> tuple[str, ...]:
+    """Return the names of our optimizers that the square-root rule is derived for."""
+    return tuple(name for name in plugins.names("optimizers") if isinstance(optimizers.load(name).SCALING, Scaling))
 
 
 def scaling_of(options: OptimizerOptions) -> Scaling:
-    """Return what the square-root rule moves in an optimizer, or say that the rule was not derived for it.
+    """Return what the square-root rule scales in an optimizer.
 
     Args:
         options: the optimizer's options, with its name.
 
     Raises:
-        ScalingError: no rule is derived for this optimizer, which the message says why and of which ones it is; or not
-            for one of these options.
+        ScalingError: the rule is not derived for this optimizer (the message has the reason and lists those it is
+            derived for), or not for one of these options.
     """
     found = getattr(optimizers.load(options.name), "SCALING", _UNDECLARED)
     if isinstance(found, NoScaling):
@@ -44,27 +49,14 @@ def scaling_of(options: OptimizerOptions) -> Scaling:
     return found
 
 
-def scalable() -> tuple[str, ...]:
-    """Return the names of our optimizers that the square-root rule is derived for."""
-    return tuple(name for name in plugins.names("optimizers") if isinstance(optimizers.load(name).SCALING, Scaling))
-
-
 def decays_of(options: OptimizerOptions) -> tuple[float, ...]:
-    """Return the decays of an optimizer's averages, that of v last.
-
-    Raises:
-        ScalingError: see `scaling_of`.
-    """
+    """Return the decays of an optimizer's averages, that of v last; raises ScalingError as `scaling_of`."""
     values = (getattr(options, field) for field in scaling_of(options).decays)
     return tuple(beta for value in values for beta in (value if isinstance(value, tuple) else (value,)))
 
 
 def is_decoupled(options: OptimizerOptions) -> bool:
-    """Return whether the weight decay is kept out of the gradient.
-
-    Raises:
-        ScalingError: see `scaling_of`.
-    """
+    """Return whether the weight decay is kept out of the gradient; raises ScalingError as `scaling_of`."""
     switch = scaling_of(options).decoupled
     return bool(getattr(options, switch)) if isinstance(switch, str) else switch
 
@@ -81,10 +73,11 @@ def scaled_options(options: AnyOptions, kappa: Number, *, half_life: bool = Fals
         ScalingError: the rule is not derived for the optimizer, κ is more than it allows, or the optimizer refuses the
             decays that come out.
     """
-    moved = scaling_of(options)
     values = options.model_dump()
-    for field in moved.decays:
-        values[field] = _each(values[field], lambda beta: scaling.scaled_decay(beta, kappa, half_life=half_life))
+    for field in scaling_of(options).decays:
+        betas = values[field] if isinstance(values[field], tuple) else (values[field],)
+        scaled = tuple(scaling.scaled_decay(beta, kappa, half_life=half_life) for beta in betas)
+        values[field] = scaled if isinstance(values[field], tuple) else scaled[0]
     if is_decoupled(options):
         values["weight_decay"] = scaling.scaled_weight_decay(values["weight_decay"], kappa, decoupled=True)
     try:
@@ -101,11 +94,11 @@ def scaled_options(options: AnyOptions, kappa: Number, *, half_life: bool = Fals
 def scaled_epsilon(
     options: OptimizerOptions, epsilon: float, kappa: Number, rule: Rule = "sqrt", *, half_life: bool = False
 ) -> float:
-    """Return an optimizer's ε at κ times the batch size; only "sqrt" moves it.
+    """Return an optimizer's ε at κ times the batch size; only "sqrt" changes it.
 
     Args:
         options: at the base batch size.
-        epsilon: likewise, in the optimizer's own ε.
+        epsilon: at the base batch size, in the optimizer's own ε.
         kappa: the new batch size over the old one, > 0.
         rule: which rule.
         half_life: the decays are scaled as β^κ.
@@ -134,7 +127,3 @@ def require_reach(options: OptimizerOptions, base: int, batch_size: int, *, half
             f" {most:,}: κ·(1 − β) may not be more than 1. Begin at a larger base batch, or take the half-life form"
             " β^κ, which has no end (--half-life)"
         )
-
-
-def _each(value: Any, scaled: Any) -> Any:
-    return tuple(map(scaled, value)) if isinstance(value, tuple) else scaled(value)

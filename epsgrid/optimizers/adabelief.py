@@ -19,22 +19,21 @@ and rectified since 0.1.0, as in the published transformer. Here both switches a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.scaling import Scaling
-from epsgrid.optimizers._adam import corrected_second_moment
-from epsgrid.optimizers._dense import dense_only
-from epsgrid.optimizers._options import Decay, WeightDecay
-from epsgrid.optimizers._rectified import outer_weight, require_rectifiable
-from epsgrid.spec.model import OptimizerOptions
-
-if TYPE_CHECKING:
-    import torch
+from epsgrid.optimizers._shared import (
+    AdamOptions,
+    Decay,
+    builder,
+    corrected_second_moment,
+    rectified_outer_weight,
+    require_rectifiable,
+)
 
 HAS_EPSILON = True
 
@@ -42,17 +41,17 @@ SCALING = Scaling(
     epsilon="in place", decays=("betas",), decoupled="decoupled_weight_decay", requires={"rectify": False}
 )
 
+build = builder("epsgrid.optimizers._in_place:EpsilonInPlace", squared="residual", outside=True)
 second_moment = corrected_second_moment
 
 Momentum = Annotated[float, Field(gt=0, lt=1)]
 """β₁; at 0 the residual g − m, and with it the whole second moment, would be zero."""
 
 
-class Options(OptimizerOptions):
+class Options(AdamOptions):
     """AdaBelief's hyperparameters; those of the authors' code up to 0.0.5."""
 
     betas: tuple[Momentum, Decay] = (0.9, 0.999)
-    weight_decay: WeightDecay = 0.0
     decoupled_weight_decay: bool = False
     rectify: bool = False
 
@@ -66,26 +65,5 @@ class Options(OptimizerOptions):
 def placement(options: Options, step: float) -> Placement:
     """Return ε in place and outside the root; with `rectify` the latter weighs more in the first steps."""
     beta2 = options.betas[1]
-    twice = Placement.in_place(beta2, outer=outer_weight(beta2, step, rectify=options.rectify))
-    return replace(twice, compared_with="√v̂ of (g − m)²")
-
-
-def build(
-    parameters: Iterable[torch.nn.Parameter], options: Options, learning_rate: float, epsilon: float | None
-) -> torch.optim.Optimizer:
-    """Build our own AdaBelief, on foreach operations."""
-    from epsgrid.optimizers._in_place import EpsilonInPlace
-
-    assert epsilon is not None
-    adabelief = EpsilonInPlace(
-        parameters,
-        lr=learning_rate,
-        betas=options.betas,
-        eps=epsilon,
-        weight_decay=options.weight_decay,
-        decoupled_weight_decay=options.decoupled_weight_decay,
-        squared="residual",
-        outside=True,
-        rectify=options.rectify,
-    )
-    return dense_only("adabelief", adabelief)
+    outer = rectified_outer_weight(beta2, step) if options.rectify else 1.0
+    return replace(Placement.in_place(beta2, outer), compared_with="√v̂ of (g − m)²")

@@ -14,22 +14,20 @@ holds for the denominator only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.scaling import NoScaling
 from epsgrid.optimizers import SecondMoment
-from epsgrid.optimizers._dense import dense_only
-from epsgrid.optimizers._options import Decay, WeightDecay
+from epsgrid.optimizers._shared import Decay, WeightDecay, builder
 from epsgrid.spec.model import OptimizerOptions
-
-if TYPE_CHECKING:
-    import torch
 
 HAS_EPSILON = True
 
 SCALING = NoScaling("it sets the size of its steps by a second average, with ε in it, and not by the learning rate")
+
+build = builder("torch.optim:Adadelta")
 
 
 class Options(OptimizerOptions):
@@ -50,21 +48,8 @@ def placement(options: Options, step: float) -> Placement:
     )
 
 
-def build(
-    parameters: Iterable[torch.nn.Parameter], options: Options, learning_rate: float, epsilon: float | None
-) -> torch.optim.Optimizer:
-    """Build torch's Adadelta; it has no fused form, so torch chooses between its loop and foreach by device."""
-    import torch
-
-    assert epsilon is not None
-    adadelta = torch.optim.Adadelta(
-        parameters, lr=learning_rate, rho=options.rho, eps=epsilon, weight_decay=options.weight_decay
-    )
-    return dense_only("adadelta", adadelta)
-
-
 def second_moment(state: Mapping[str, Any], group: Mapping[str, Any]) -> SecondMoment | None:
     """Return v uncorrected, as the rule uses it; None before the first step."""
     if "square_avg" not in state:
         return None
-    return SecondMoment(state["square_avg"], lasting=True)
+    return SecondMoment(state["square_avg"])

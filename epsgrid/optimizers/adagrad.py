@@ -12,24 +12,22 @@ the end of the probe. Bounds after a whole training lie higher by the root of th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.scaling import NoScaling
 from epsgrid.optimizers import SecondMoment
-from epsgrid.optimizers._dense import dense_only
-from epsgrid.optimizers._options import WeightDecay
+from epsgrid.optimizers._shared import WeightDecay, builder
 from epsgrid.spec.model import OptimizerOptions
-
-if TYPE_CHECKING:
-    import torch
 
 HAS_EPSILON = True
 
 SCALING = NoScaling("its second moment is a sum that grows with the steps, and no average with a decay")
+
+build = builder("torch.optim:Adagrad")
 
 
 class Options(OptimizerOptions):
@@ -44,25 +42,8 @@ def placement(options: Options, step: float) -> Placement:
     return Placement("outside the root", "√Σg² + ε", compared_with="√Σg²", per_gradient=math.sqrt(step))
 
 
-def build(
-    parameters: Iterable[torch.nn.Parameter], options: Options, learning_rate: float, epsilon: float | None
-) -> torch.optim.Optimizer:
-    """Build torch's Adagrad; fused exists on the CPU only, so torch chooses between its loop and foreach by device."""
-    import torch
-
-    assert epsilon is not None
-    adagrad = torch.optim.Adagrad(
-        parameters,
-        lr=learning_rate,
-        lr_decay=options.lr_decay,
-        eps=epsilon,
-        weight_decay=options.weight_decay,
-    )
-    return dense_only("adagrad", adagrad)
-
-
 def second_moment(state: Mapping[str, Any], group: Mapping[str, Any]) -> SecondMoment | None:
     """Return the sum; None before the first gradient, though torch makes the tensor when it builds the optimizer."""
     if "sum" not in state or not float(state["step"]):
         return None
-    return SecondMoment(state["sum"], lasting=True)
+    return SecondMoment(state["sum"])

@@ -16,49 +16,30 @@ bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.scaling import NoScaling
 from epsgrid.optimizers import SecondMoment
-from epsgrid.optimizers._dense import dense_only
-from epsgrid.optimizers._options import Decay, WeightDecay
-from epsgrid.spec.model import OptimizerOptions
-
-if TYPE_CHECKING:
-    import torch
+from epsgrid.optimizers._shared import AdamOptions, builder
 
 HAS_EPSILON = True
 
 SCALING = NoScaling("it divides by a largest gradient, which depends on the tail of the noise and not on its variance")
 
+build = builder("torch.optim:Adamax")
+
 PROBING_EPSILON = 2.0**-126
 
 
-class Options(OptimizerOptions):
+class Options(AdamOptions):
     """Adamax's hyperparameters; torch's defaults."""
-
-    betas: tuple[Decay, Decay] = (0.9, 0.999)
-    weight_decay: WeightDecay = 0.0
 
 
 def placement(options: Options, step: float) -> Placement:
     """Return ε inside the maximum, whatever the options and the step."""
     return Placement("inside the maximum", "u = max(β₂·u, |g| + ε)", compared_with="u")
-
-
-def build(
-    parameters: Iterable[torch.nn.Parameter], options: Options, learning_rate: float, epsilon: float | None
-) -> torch.optim.Optimizer:
-    """Build torch's Adamax; it has no fused form, so torch chooses between its loop and foreach by device."""
-    import torch
-
-    assert epsilon is not None
-    adamax = torch.optim.Adamax(
-        parameters, lr=learning_rate, betas=options.betas, eps=epsilon, weight_decay=options.weight_decay
-    )
-    return dense_only("adamax", adamax)
 
 
 def second_moment(state: Mapping[str, Any], group: Mapping[str, Any]) -> SecondMoment | None:

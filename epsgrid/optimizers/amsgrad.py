@@ -13,30 +13,23 @@ step; optax corrects v before it takes the maximum, which differs in the first s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.scaling import NoScaling
 from epsgrid.optimizers import SecondMoment
-from epsgrid.optimizers._adam import corrected
-from epsgrid.optimizers._dense import dense_only
-from epsgrid.optimizers._options import Decay, WeightDecay
-from epsgrid.spec.model import OptimizerOptions
-
-if TYPE_CHECKING:
-    import torch
+from epsgrid.optimizers._shared import AdamOptions, builder, corrected_second_moment
 
 HAS_EPSILON = True
 
 SCALING = NoScaling("its second moment is the largest so far, which keeps what noise there was in v")
 
+build = builder("torch.optim:Adam", amsgrad=True, fused=True)
 
-class Options(OptimizerOptions):
+
+class Options(AdamOptions):
     """AMSGrad's hyperparameters; torch's defaults."""
-
-    betas: tuple[Decay, Decay] = (0.9, 0.999)
-    weight_decay: WeightDecay = 0.0
 
 
 def placement(options: Options, step: float) -> Placement:
@@ -44,25 +37,6 @@ def placement(options: Options, step: float) -> Placement:
     return Placement("outside the root", "√(max v / (1 − β₂ᵗ)) + ε", compared_with="√v̂ of max v")
 
 
-def build(
-    parameters: Iterable[torch.nn.Parameter], options: Options, learning_rate: float, epsilon: float | None
-) -> torch.optim.Optimizer:
-    """Build torch's Adam with `amsgrad`; fused, which is the fastest on CPU and CUDA and keeps the same state."""
-    import torch
-
-    assert epsilon is not None
-    amsgrad = torch.optim.Adam(
-        parameters,
-        lr=learning_rate,
-        betas=options.betas,
-        eps=epsilon,
-        weight_decay=options.weight_decay,
-        amsgrad=True,
-        fused=True,
-    )
-    return dense_only("amsgrad", amsgrad)
-
-
 def second_moment(state: Mapping[str, Any], group: Mapping[str, Any]) -> SecondMoment | None:
     """Return the largest v so far with the present factor 1 / (1 − β₂ᵗ); None before the first step."""
-    return corrected("max_exp_avg_sq", state, group)
+    return corrected_second_moment(state, group, "max_exp_avg_sq")

@@ -12,52 +12,22 @@ of 1e-11 does here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.scaling import Scaling
-from epsgrid.optimizers._adam import corrected_second_moment
-from epsgrid.optimizers._dense import dense_only
-from epsgrid.optimizers._options import Decay, WeightDecay
-from epsgrid.spec.model import OptimizerOptions
-
-if TYPE_CHECKING:
-    import torch
+from epsgrid.optimizers._shared import AdamOptions, builder, corrected_second_moment
 
 HAS_EPSILON = True
 
 SCALING = Scaling(epsilon="in place", decays=("betas",))
 
+build = builder("epsgrid.optimizers._in_place:EpsilonInPlace", squared="gradient")
 second_moment = corrected_second_moment
 
 
-class Options(OptimizerOptions):
+class Options(AdamOptions):
     """EAdam's hyperparameters; the authors' defaults."""
-
-    betas: tuple[Decay, Decay] = (0.9, 0.999)
-    weight_decay: WeightDecay = 0.0
 
 
 def placement(options: Options, step: float) -> Placement:
     """Return ε in place, whatever the step."""
     return Placement.in_place(options.betas[1])
-
-
-def build(
-    parameters: Iterable[torch.nn.Parameter], options: Options, learning_rate: float, epsilon: float | None
-) -> torch.optim.Optimizer:
-    """Build our own EAdam, on foreach operations."""
-    from epsgrid.optimizers._in_place import EpsilonInPlace
-
-    assert epsilon is not None
-    eadam = EpsilonInPlace(
-        parameters,
-        lr=learning_rate,
-        betas=options.betas,
-        eps=epsilon,
-        weight_decay=options.weight_decay,
-        decoupled_weight_decay=False,
-        squared="gradient",
-    )
-    return dense_only("eadam", eadam)

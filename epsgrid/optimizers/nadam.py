@@ -12,33 +12,25 @@ and a bound b in √v̂ units is the ε to use: ε = b.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.scaling import NoScaling
-from epsgrid.optimizers._adam import corrected_second_moment
-from epsgrid.optimizers._dense import dense_only
-from epsgrid.optimizers._options import Decay, WeightDecay
-from epsgrid.spec.model import OptimizerOptions
-
-if TYPE_CHECKING:
-    import torch
+from epsgrid.optimizers._shared import AdamOptions, builder, corrected_second_moment
 
 HAS_EPSILON = True
 
-SCALING = NoScaling("its momentum follows a course of its own, counted in steps")
+SCALING = NoScaling("its momentum follows a schedule that counts steps")
 
+build = builder("torch.optim:NAdam")
 second_moment = corrected_second_moment
 
 
-class Options(OptimizerOptions):
+class Options(AdamOptions):
     """NAdam's hyperparameters; torch's defaults."""
 
-    betas: tuple[Decay, Decay] = (0.9, 0.999)
-    weight_decay: WeightDecay = 0.0
     decoupled_weight_decay: bool = False
     momentum_decay: Annotated[float, Field(ge=0)] = 4e-3
 
@@ -46,22 +38,3 @@ class Options(OptimizerOptions):
 def placement(options: Options, step: float) -> Placement:
     """Return ε outside the root, after the bias correction, whatever the options and the step."""
     return Placement.outside()
-
-
-def build(
-    parameters: Iterable[torch.nn.Parameter], options: Options, learning_rate: float, epsilon: float | None
-) -> torch.optim.Optimizer:
-    """Build torch's NAdam; it has no fused form, so torch chooses between its loop and foreach by device."""
-    import torch
-
-    assert epsilon is not None
-    nadam = torch.optim.NAdam(
-        parameters,
-        lr=learning_rate,
-        betas=options.betas,
-        eps=epsilon,
-        weight_decay=options.weight_decay,
-        decoupled_weight_decay=options.decoupled_weight_decay,
-        momentum_decay=options.momentum_decay,
-    )
-    return dense_only("nadam", nadam)

@@ -16,34 +16,23 @@ steps measures it as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
 from pydantic import model_validator
 
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.scaling import NoScaling
-from epsgrid.optimizers._adam import corrected_second_moment
-from epsgrid.optimizers._dense import dense_only
-from epsgrid.optimizers._options import Decay, WeightDecay
-from epsgrid.optimizers._rectified import require_rectifiable
-from epsgrid.spec.model import OptimizerOptions
-
-if TYPE_CHECKING:
-    import torch
+from epsgrid.optimizers._shared import AdamOptions, builder, corrected_second_moment, require_rectifiable
 
 HAS_EPSILON = True
 
 SCALING = NoScaling("its first steps do not divide by √v̂, and how many these are does not move with the batch")
 
+build = builder("torch.optim:RAdam")
 second_moment = corrected_second_moment
 
 
-class Options(OptimizerOptions):
+class Options(AdamOptions):
     """RAdam's hyperparameters; torch's defaults."""
 
-    betas: tuple[Decay, Decay] = (0.9, 0.999)
-    weight_decay: WeightDecay = 0.0
     decoupled_weight_decay: bool = False
 
     @model_validator(mode="after")
@@ -55,21 +44,3 @@ class Options(OptimizerOptions):
 def placement(options: Options, step: float) -> Placement:
     """Return ε outside the root, before the bias correction at `step`."""
     return Placement.before_correction(options.betas[1], step)
-
-
-def build(
-    parameters: Iterable[torch.nn.Parameter], options: Options, learning_rate: float, epsilon: float | None
-) -> torch.optim.Optimizer:
-    """Build torch's RAdam; it has no fused form, so torch chooses between its loop and foreach by device."""
-    import torch
-
-    assert epsilon is not None
-    radam = torch.optim.RAdam(
-        parameters,
-        lr=learning_rate,
-        betas=options.betas,
-        eps=epsilon,
-        weight_decay=options.weight_decay,
-        decoupled_weight_decay=options.decoupled_weight_decay,
-    )
-    return dense_only("radam", radam)

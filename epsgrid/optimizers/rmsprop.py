@@ -17,24 +17,22 @@ below zero torch takes a root of it all the same and the weight becomes NaN; her
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import model_validator
 
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.scaling import Scaling
 from epsgrid.optimizers import SecondMoment
-from epsgrid.optimizers._dense import dense_only
-from epsgrid.optimizers._options import Decay, WeightDecay
+from epsgrid.optimizers._shared import Decay, WeightDecay, builder
 from epsgrid.spec.model import OptimizerOptions
-
-if TYPE_CHECKING:
-    import torch
 
 HAS_EPSILON = True
 
 SCALING = Scaling(epsilon="outside", decays=("alpha",), requires={"momentum": 0.0, "centered": False})
+
+build = builder("torch.optim:RMSprop")
 
 
 class Options(OptimizerOptions):
@@ -61,25 +59,6 @@ def placement(options: Options, step: float) -> Placement:
     return Placement(plain.where, symbol, compared_with=compared_with, per_gradient=plain.per_gradient)
 
 
-def build(
-    parameters: Iterable[torch.nn.Parameter], options: Options, learning_rate: float, epsilon: float | None
-) -> torch.optim.Optimizer:
-    """Build torch's RMSprop; it has no fused form, so torch chooses between its loop and foreach by device."""
-    import torch
-
-    assert epsilon is not None
-    rmsprop = torch.optim.RMSprop(
-        parameters,
-        lr=learning_rate,
-        alpha=options.alpha,
-        eps=epsilon,
-        weight_decay=options.weight_decay,
-        momentum=options.momentum,
-        centered=options.centered,
-    )
-    return dense_only("rmsprop", rmsprop)
-
-
 def second_moment(state: Mapping[str, Any], group: Mapping[str, Any]) -> SecondMoment | None:
     """Return v uncorrected, as the rule uses it, or v − a² where it is centered; None before the first step."""
     if "square_avg" not in state:
@@ -87,4 +66,4 @@ def second_moment(state: Mapping[str, Any], group: Mapping[str, Any]) -> SecondM
     v = state["square_avg"]
     if group["centered"]:
         v = v.addcmul(state["grad_avg"], state["grad_avg"], value=-1).clamp_(min=0)
-    return SecondMoment(v, lasting=not group["centered"])
+    return SecondMoment(v)

@@ -9,22 +9,17 @@ Nothing is divided by a second moment, so there is no ε to find and nothing to 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
 from pydantic import model_validator
 
 from epsgrid.numerics.scaling import NoScaling
-from epsgrid.optimizers._dense import dense_only
-from epsgrid.optimizers._options import Decay, WeightDecay
+from epsgrid.optimizers._shared import Decay, WeightDecay, builder
 from epsgrid.spec.model import OptimizerOptions
-
-if TYPE_CHECKING:
-    import torch
 
 HAS_EPSILON = False
 
 SCALING = NoScaling("it divides by no second moment; its rule is the linear one")
+
+build = builder("torch.optim:SGD", fused=True)
 
 
 class Options(OptimizerOptions):
@@ -39,21 +34,3 @@ class Options(OptimizerOptions):
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov: true needs momentum > 0; set momentum, or remove nesterov")
         return self
-
-
-def build(
-    parameters: Iterable[torch.nn.Parameter], options: Options, learning_rate: float, epsilon: float | None
-) -> torch.optim.Optimizer:
-    """Build torch's SGD, fused; `epsilon` is None."""
-    import torch
-
-    assert epsilon is None
-    sgd = torch.optim.SGD(
-        parameters,
-        lr=learning_rate,
-        momentum=options.momentum,
-        weight_decay=options.weight_decay,
-        nesterov=options.nesterov,
-        fused=True,
-    )
-    return dense_only("sgdm", sgd)

@@ -1,6 +1,6 @@
 """How the bounds move with the batch size, as rows: exponents of each layer, and where 1/√κ may carry bounds.
 
-`epsgrid.numerics.exponents` has the fit and what its interval says. Each percentile is fitted over all seeds; what a
+`epsgrid.numerics.fits` has the fit and what its interval says. Each percentile is fitted over all seeds; what a
 carried bound misses by is taken seed by seed against the bound measured at that size.
 """
 
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from epsgrid.numerics.bounds import EpsilonBounds
-from epsgrid.numerics.exponents import Exponent, Regime, carrying_error, fit_exponent
+from epsgrid.numerics.fits import Exponent, Regime, fit_exponent, scaling_error
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, decade_of
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.scaling import scaled_magnitude
-from epsgrid.numerics.statistics import t_interval
+from epsgrid.numerics.statistics import mean_interval
 from epsgrid.report.load import parsed_bounds
 from epsgrid.report.trust import MOSTLY
 from epsgrid.report.words import count
@@ -57,7 +57,7 @@ class MeasuredBatches:
 
 @dataclass(frozen=True)
 class Fitted:
-    """An exponent with its interval, and what that says; see `epsgrid.numerics.exponents`."""
+    """An exponent with its interval, and what that says; see `epsgrid.numerics.fits`."""
 
     value: float
     low: float | None
@@ -270,13 +270,13 @@ def _fitted(curve: Curve) -> Fitted | None:
 def _misses(curve: Curve, base: int, size: int) -> list[float]:
     """Return the misses of each seed that was measured at both sizes."""
     pairs = [(of_seed[base], of_seed[size]) for of_seed in curve.values() if base in of_seed and size in of_seed]
-    return [carrying_error(there, here, size / base) for there, here in pairs]
+    return [scaling_error(there, here, size / base) for there, here in pairs]
 
 
 def _miss(curve: Curve, base: int, size: int) -> Miss | None:
     if size == base:
         return None
-    found = t_interval(_misses(curve, base, size))
+    found = mean_interval(_misses(curve, base, size))
     return Miss(found.mean, found.low, found.high)
 
 

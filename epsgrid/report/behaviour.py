@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from epsgrid.numerics.step import Step, fit_step
+from epsgrid.numerics.fits import Step, fit_step
 from epsgrid.report.cells import Cell, Choice, best
 from epsgrid.report.judged import Finding, Run, undecided
 from epsgrid.report.rows import NARROWED, REFERENCE, TOLERANCE, AdaptiveRow, Comparison

@@ -8,12 +8,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from epsgrid.numerics.bounds import EpsilonBounds
-from epsgrid.numerics.course import settled_after
+from epsgrid.numerics.bounds import EpsilonBounds, Reliability, Verdict
 from epsgrid.numerics.estimates import PointEstimate, point_estimates
 from epsgrid.numerics.magnitudes import OTHER, Bound, LayerStatus, bounds_of
 from epsgrid.numerics.placement import Placement
-from epsgrid.numerics.reliability import Reliability, Verdict
+from epsgrid.numerics.trajectory import settled_after
 from epsgrid.numerics.variants import Variant
 
 AS_MEASURED = "as measured"
@@ -66,7 +65,7 @@ class ReliabilityRow:
     """How far the bounds can be trusted.
 
     Attributes:
-        verdict: "firm", "soft" or "not to be trusted".
+        verdict: the confidence: "high", "medium" or "low".
         reasons: why, a sentence each.
         variants: the bounds as they were measured, then those under other choices; without those of single kinds of
             layer, which are `KindRow`s.

@@ -2,9 +2,9 @@
 
 Compared are I, the best trained cell inside the bounds' decades, and O, the best cell of the conventional grid outside
 them. Both are chosen on the split that selects, and differ by their test metric, seed by seed. The 95 % interval of the
-difference decides (Student's t, or the bootstrap from eight seeds on): entirely on I's side is a yes, entirely on O's
-side a no. A curve that is flat, or too few seeds, leaves zero inside the interval: that is no yes. A yes also needs
-every cell outside to be complete, since a missing one might be the best; a no likewise needs every cell inside.
+difference decides (Student's t): entirely on I's side is a yes, entirely on O's side a no. A curve that is flat, or too
+few seeds, leaves zero inside the interval: that is no yes. A yes also needs every cell outside to be complete, since a
+missing one might be the best; a no likewise needs every cell inside.
 
 Divergence is the worst result. Where nothing outside trained on any seed, and I trained on all of at least two, the
 answer is yes without an interval; and the other way round.
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from epsgrid.numerics.statistics import LEVEL, Method, paired_difference
+from epsgrid.numerics.statistics import LEVEL, paired_difference
 from epsgrid.report.cells import Cell, Choice, best
 from epsgrid.report.words import Metric, count, gain, interval, score
 
@@ -35,7 +35,6 @@ class Difference:
         level: of the interval, in (0, 1).
         same_cell: both are the same cell, so that the difference is zero by definition.
         unknown: why it is not known; None where it is.
-        method: of the interval: Student's t, or the BCa bootstrap where seeds are many.
     """
 
     mean: float | None
@@ -45,7 +44,6 @@ class Difference:
     level: float
     same_cell: bool
     unknown: str | None
-    method: Method = "t"
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ def difference(better: Choice, worse: Choice, names: tuple[str, str], metric: Me
     sign = metric.sign
     paired = paired_difference({k: sign * v for k, v in first.items()}, {k: sign * v for k, v in second.items()})
     ends = paired.mean, paired.low, paired.high, paired.n, paired.level
-    return Difference(*ends, same_cell=False, unknown=None, method=paired.method)
+    return Difference(*ends, same_cell=False, unknown=None)
 
 
 def judge(cells: Sequence[Cell], metric: Metric | None, *, obstacle: str | None) -> Verdict:

@@ -10,7 +10,7 @@ from typing import Any
 
 from epsgrid.errors import UnknownNameError
 from epsgrid.exporters._target import Target
-from epsgrid.numerics.frameworks import FRAMEWORKS
+from epsgrid.numerics.placement import FRAMEWORKS
 from epsgrid.optimizers._conversion import placement_of
 from epsgrid.store.records import ProbeRecord
 

@@ -55,11 +55,11 @@ def test_reliability_stands_below_the_bounds(shell):
     shown = shell.run("probe", "spec.yaml").stdout
     bounds, kinds, trust, estimates = (
         shown.index(text)
-        for text in ("ε bounds: ", "Bounds of each kind", "Reliability: soft\n", "Point estimates of ε")
+        for text in ("ε bounds: ", "Bounds of each kind", "Reliability: medium\n", "Point estimates of ε")
     )
     assert bounds < kinds < trust < estimates
     for line in (
-        "  • with seed 1 the lower bound would be 1e-04, one decade higher",
+        "  • with seed 1 the lower bound would be 1e-4, one decade higher",
         "  • only rounding noise: conv.bias (100.0 % of its entries)",
         "as measured                 1e-5   0.1        5                     –",
         "without rounding noise      1e-4   0.1        4               +1.0, 0",
@@ -71,14 +71,14 @@ def test_reliability_stands_below_the_bounds(shell):
 
 def test_json_holds_reliability_kinds_and_estimates(shell):
     document = json.loads(shell.run("probe", "spec.yaml", "--json", "-q").stdout)
-    assert document["bounds"]["reliability"]["verdict"] == document["reliability"]["verdict"] == "soft"
+    assert document["bounds"]["reliability"]["verdict"] == document["reliability"]["verdict"] == "medium"
     assert document["reliability"]["settled_after"] == 4
     assert [row["kind"] for row in document["kinds"]] == ["convolution", "bias", "dense"]
     assert [row["name"] for row in document["estimates"]] == list(FORMULAS)
     assert all(set(row) == {"name", "formula", "epsilon", "decade"} for row in document["estimates"])
 
 
-@pytest.mark.parametrize(("verdict", "colour"), [("firm", "32"), ("soft", "33"), ("not to be trusted", "31")])
+@pytest.mark.parametrize(("verdict", "colour"), [("high", "32"), ("medium", "33"), ("low", "31")])
 def test_the_verdict_has_its_colour_in_a_terminal(shell, verdict, colour):
     path = ExperimentFolder(shell.folder / "runs/tiny").bounds_json
     before = path.read_bytes()

@@ -15,9 +15,8 @@ import yaml
 from epsgrid import exporters, plugins
 from epsgrid.errors import CorruptRecordError, NoBoundsError, SpecError, StoreError, UnknownNameError
 from epsgrid.exporters._space import Dimension, Kind, Space, space_of
-from epsgrid.numerics.bounds import EpsilonBounds, estimate_bounds
+from epsgrid.numerics.bounds import EpsilonBounds, Reliability, estimate_bounds
 from epsgrid.numerics.placement import Placement
-from epsgrid.numerics.reliability import Reliability
 from epsgrid.stages.export import export_bounds
 from epsgrid.stages.export_target import target_of
 from epsgrid.store.paths import ExperimentFolder
@@ -34,9 +33,9 @@ REASONS = ("the 5 % tail moves the lower bound", "a bias of 10 entries sets the 
 
 
 def bounds_at(placement: Placement, layers: Any = None) -> EpsilonBounds:
-    """Bounds that are soft."""
+    """Bounds of medium confidence."""
     bounds = estimate_bounds(layers or two_layers(), placement)
-    return replace(bounds, reliability=Reliability("soft", REASONS))
+    return replace(bounds, reliability=Reliability("medium", REASONS))
 
 
 def asked(optimizer: dict[str, Any] | None = None, rates: tuple[float, ...] = RATES) -> ExperimentRecord:
@@ -149,7 +148,7 @@ def test_the_header_says_where_the_numbers_come_from() -> None:
         "√v̂ from 0.000108 (0.weight, 5,000 entries) to 0.01 (0.bias, 10 entries)",
         "before bias correction",
         "converted from the ε of adam: the same weight at step 11 with β₂ = 0.999",
-        "reliability: soft",
+        "reliability: medium",
         *REASONS,
         "nothing was measured about them",
     ):
@@ -331,7 +330,7 @@ def test_json_holds_both_whichever_was_asked_for(kind: Kind) -> None:
     assert document["learning_rate"] == {"name": "lr", "low": 1e-3, "high": 1e-1, "values": list(RATES)}
     assert document["epsilon"]["low"] == document["epsilon"]["values"][0]
     assert document["for"]["optimizer"] == "keras-adam"
-    assert document["measured"]["reliability"] == {"verdict": "soft", "reasons": list(REASONS)}
+    assert document["measured"]["reliability"] == {"verdict": "medium", "reasons": list(REASONS)}
     assert document["measured"]["low"]["layers"] == ["0.weight"]
 
 

@@ -59,11 +59,6 @@ def test_ranks_exist_and_are_in_order(entries: int, tail_fraction: float) -> Non
     assert 0 <= low_rank(entries, tail_fraction) <= high_rank(entries, tail_fraction) < entries
 
 
-def test_small_layers_give_their_minimum_and_maximum() -> None:
-    assert [low_rank(n, 0.02) for n in (1, 49, 50)] == [0, 0, 1]
-    assert [n - 1 - high_rank(n, 0.02) for n in (1, 49, 50, 51, 100)] == [0, 0, 0, 1, 1]
-
-
 def test_each_bound_names_the_layers_that_set_it() -> None:
     bounds = estimate_bounds([layer("a", 2e-7, 1e-3, 7), layer("b", 1e-6, 3e-3), layer("c", 2e-7, 3e-3)], OUTSIDE)
     assert bounds.low == Bound(2e-7, 2e-7, 1e-7, ("a", "c"), 7)
@@ -103,14 +98,11 @@ def test_many_reasons_are_shortened() -> None:
     layers = [LayerStatistics.unmeasured(f"layer{n}", (1,), LayerStatus.FROZEN) for n in range(30)]
     with pytest.raises(NoBoundsError, match=r"layer7: frozen; and 22 more"):
         estimate_bounds(layers, OUTSIDE)
-
-
-def test_no_layers_at_all_give_no_bounds() -> None:
     with pytest.raises(NoBoundsError, match="the optimizer holds no parameters"):
         estimate_bounds([], OUTSIDE)
 
 
-@pytest.mark.parametrize("exponent", range(-40, 10))
+@pytest.mark.parametrize("exponent", [-40, -8, 0, 9])
 def test_a_decade_is_the_float_that_one_types(exponent: int) -> None:
     assert decade_of(1.01 * 10.0**exponent) == float(f"1e{exponent}")
     assert repr(decade_of(1e-5)) == "1e-05"
@@ -136,25 +128,21 @@ def test_bounds_survive_json() -> None:
     assert EpsilonBounds.from_json(json.loads(json.dumps(bounds.to_json(), allow_nan=False))) == bounds
 
 
-def test_newer_bounds_are_refused() -> None:
-    with pytest.raises(StoreError, match="version 2, written by a newer epsgrid"):
-        EpsilonBounds.from_json({**some_bounds().to_json(), "version": 2})
-
-
 @pytest.mark.parametrize("document", [None, 3, [], {}, {"version": None}])
 def test_what_is_no_bounds_is_refused(document: Any) -> None:
     with pytest.raises(CorruptRecordError, match="expected a set of bounds with a version"):
         EpsilonBounds.from_json(document)
+    with pytest.raises(StoreError, match="version 2, written by a newer epsgrid"):
+        EpsilonBounds.from_json({**some_bounds().to_json(), "version": 2})
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"low": 3}, "damaged bound: "),
-        ({"high": {"magnitude": 1.0}}, "damaged bound: KeyError: 'layers'"),
-        ({"layers": [{"name": "a"}]}, "damaged layer statistics: KeyError"),
-        ({"layers": 5}, "damaged bounds: TypeError"),
-        ({"colour": "red"}, "damaged bounds: TypeError.*colour"),
+        ({"low": 3}, "bounds: low: expected an object, got 3"),
+        ({"high": {"magnitude": 1.0}}, "bounds: high: missing field 'epsilon', 'decade', 'layers', 'entries'"),
+        ({"layers": 5}, "bounds: layers: expected a list, got 5"),
+        ({"colour": "red"}, "bounds: unknown field 'colour'"),
     ],
     ids=str,
 )
@@ -164,9 +152,16 @@ def test_damaged_bounds_are_refused(change: dict[str, Any], message: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("status", "tired"), ("low", None), ("histogram", {"version": 1}), ("extra", 1)]
+    ("field", "value", "message"),
+    [
+        ("status", "tired", "status: expected 'measured' or 'all zero' or"),
+        ("low", None, ": a: measured, yet None"),
+        ("histogram", {"version": 1}, "histogram: histogram with wrong fields"),
+        ("extra", 1, "unknown field 'extra'"),
+    ],
 )
-def test_damaged_layer_statistics_are_refused(field: str, value: Any) -> None:
-    document = some_bounds().layers[0].to_json()
-    with pytest.raises(CorruptRecordError, match=r"damaged layer statistics|histogram with wrong fields"):
-        LayerStatistics.from_json({**document, field: value})
+def test_damaged_layer_statistics_are_refused(field: str, value: Any, message: str) -> None:
+    document = some_bounds().to_json()
+    document["layers"][0][field] = value
+    with pytest.raises(CorruptRecordError, match=rf"bounds: layers\[0\].*{message}"):
+        EpsilonBounds.from_json(document)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epsgrid.errors import NoBoundsError
-from epsgrid.numerics import _entries, counting, jit
+from epsgrid.numerics import counting, jit, rows
 from epsgrid.numerics.counting import count, measure, order_statistics
 from epsgrid.numerics.magnitudes import LayerStatus
 from tests.numerics import reference
@@ -119,27 +119,6 @@ def test_selecting_by_radix_equals_a_sort(keys: list[int], data: st.DataObject) 
         assert counting._select_by_radix(torch.tensor(keys, dtype=dtype), rank) == sorted(keys)[rank]
 
 
-@pytest.mark.parametrize("mantissa_bits", [1, 5])
-def test_a_float64_beside_a_bin_edge_stays_on_its_side(mantissa_bits: int) -> None:
-    """Rounding to the nearest float32 would carry the neighbours of an edge onto it."""
-    edges = reference.edges(mantissa_bits)[1:-1]
-    for v in (edges, np.nextafter(edges, 0), np.nextafter(edges, np.inf)):
-        histogram = count(torch.from_numpy(v), mantissa_bits=mantissa_bits)
-        np.testing.assert_array_equal(histogram.counts, reference.binned(v, mantissa_bits))
-
-
-def test_the_ends_of_float32_have_their_bins_and_infinity_has_none() -> None:
-    largest = torch.finfo(torch.float32).max
-    histogram = count(torch.tensor([2.0**-149, largest, torch.inf, torch.inf]))
-    assert (histogram.counts[1], histogram.counts[-1], histogram.infinite, histogram.nonzero) == (1, 1, 2, 2)
-
-
-def test_nan_of_every_kind_is_counted_apart() -> None:
-    bits = np.array([0x7F800001, 0x7FFFFFFF, 0xFF800001, 0xFFFFFFFF, 0x7FC00000], dtype=np.uint32)
-    histogram = count(torch.from_numpy(bits.view(np.float32)))
-    assert (histogram.nan, histogram.total) == (5, 5)
-
-
 def layouts() -> list[tuple[str, Callable[[torch.Tensor], torch.Tensor]]]:
     return [
         ("transposed", lambda v: v.view(300, 500).T),
@@ -163,15 +142,8 @@ def test_the_layout_in_memory_makes_no_difference(layout: Callable[[torch.Tensor
 
 def test_dense_layouts_are_not_copied() -> None:
     v = torch.rand(4, 3, 5, 5).to(memory_format=torch.channels_last)
-    assert _entries.flat(v).data_ptr() == v.data_ptr()
-    assert _entries.flat(v.permute(3, 0, 2, 1)).data_ptr() == v.data_ptr()
-
-
-def test_v_is_left_as_it_was() -> None:
-    v = sample(1000)
-    before = v.clone()
-    measure("layer", v)
-    assert torch.equal(v, before)
+    assert rows.flat(v).data_ptr() == v.data_ptr()
+    assert rows.flat(v.permute(3, 0, 2, 1)).data_ptr() == v.data_ptr()
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
@@ -179,39 +151,9 @@ def test_chunks_make_no_difference(chunk: int, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(jit, "kernel", lambda: None)
     v = sample(999)
     whole, middle = count(v), order_statistics(v, [400])
-    monkeypatch.setattr(_entries, "CPU_CHUNK", chunk)
+    monkeypatch.setattr(rows, "CPU_CHUNK", chunk)
     assert count(v) == whole
     assert order_statistics(v, [400]) == middle
-
-
-def test_more_than_2_to_the_24_equal_entries_are_counted() -> None:
-    """torch.histc counts float32 entries in float32 and stops at 16,777,216."""
-    entries = 2**24 + 3
-    v = torch.full((entries,), 0.25)
-    assert count(v).counts.max() == entries
-    assert order_statistics(v, [0, entries - 1]) == [0.25, 0.25]
-
-
-def test_negative_zero_is_a_zero() -> None:
-    histogram = count(torch.tensor([-0.0, 0.0, 1.0]))
-    assert (histogram.zeros, histogram.nonzero) == (2, 1)
-
-
-@pytest.mark.parametrize("dtype", TYPES, ids=str)
-def test_negative_entries_are_refused(dtype: torch.dtype) -> None:
-    with pytest.raises(ValueError, match=r"has the negative entry -0\.5; check which tensor"):
-        count(torch.tensor([1.0, -0.0, torch.nan, -0.5], dtype=dtype))
-
-
-def test_the_negative_underflow_of_a_float64_is_refused() -> None:
-    with pytest.raises(ValueError, match="negative entry -1e-300"):
-        count(torch.tensor([-1e-300], dtype=torch.float64))
-
-
-@pytest.mark.parametrize("dtype", [torch.int32, torch.complex64, torch.bool], ids=str)
-def test_other_types_are_refused(dtype: torch.dtype) -> None:
-    with pytest.raises(ValueError, match=r"cannot count entries of type torch\.\w+; expected one of: float32, float64"):
-        count(torch.zeros(3, dtype=dtype))
 
 
 @pytest.mark.parametrize("rank", [-1, 2])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 from typing import Any
@@ -13,10 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epsgrid.errors import CorruptRecordError
 from epsgrid.numerics.bounds import estimate_bounds
 from epsgrid.numerics.counting import measure
-from epsgrid.numerics.estimates import FORMULAS, PointEstimate, point_estimates
+from epsgrid.numerics.estimates import FORMULAS, point_estimates
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, decade_of
 from epsgrid.numerics.placement import Placement
 from tests.numerics import reference
@@ -102,24 +100,6 @@ def _share_up_to(histogram: Any, magnitude: float, *, strictly: bool) -> float:
     return float(counts[up_to].sum() / counts.sum())
 
 
-def test_of_one_layer_median_balanced_and_layers_agree() -> None:
-    found = magnitudes_of(random_layers()[2:3])
-    histogram = measured(random_layers()[2:3])[0].histogram
-    assert histogram is not None
-    assert found["median"] == found["balanced"] == histogram.median
-    assert found["layers"] == pytest.approx(histogram.median)
-
-
-def test_layers_of_one_scale_have_the_median_of_their_merged_histogram() -> None:
-    layers = [(v, 2.0) for v, _ in random_layers()]
-    merged = None
-    for layer in measured(layers):
-        assert layer.histogram is not None
-        merged = layer.histogram if merged is None else merged.merge(layer.histogram)
-    assert merged is not None
-    assert magnitudes_of(layers)["median"] == merged.median
-
-
 def test_each_entry_or_each_layer_has_a_vote() -> None:
     """One large layer at 1e-6 against two small ones at 1e-2."""
     values = ((1e-6, 1000), (1e-2, 10), (1e-2, 10))
@@ -132,31 +112,10 @@ def test_each_entry_or_each_layer_has_a_vote() -> None:
 
 
 @given(arrays_and_scales)
-def test_estimates_lie_within_the_extremes_of_the_entries(layers: Layers) -> None:
-    entries = np.concatenate([reference.magnitudes(v, scale) for v, scale in layers])
-    for name, magnitude in magnitudes_of(layers).items():
-        assert entries.min() * (1 - BIN) <= magnitude <= entries.max() * (1 + BIN), name
-
-
-@given(arrays_and_scales)
 def test_a_tenfold_magnitude_moves_every_estimate_by_a_decade(layers: Layers) -> None:
     once, tenfold = magnitudes_of(layers), magnitudes_of([(v, 100 * scale) for v, scale in layers])
     for name, magnitude in once.items():
         assert tenfold[name] == pytest.approx(10 * magnitude), name
-
-
-@given(arrays_and_scales, st.floats(1, 1e6))
-def test_larger_magnitudes_never_lower_an_estimate(layers: Layers, factor: float) -> None:
-    """One layer grows, the others stay."""
-    grown = [(layers[0][0], layers[0][1] * factor), *layers[1:]]
-    before, after = magnitudes_of(layers), magnitudes_of(grown)
-    for name, magnitude in before.items():
-        assert after[name] >= magnitude * (1 - 1e-9), name
-
-
-@given(arrays_and_scales)
-def test_estimates_do_not_depend_on_the_order_of_layers(layers: Layers) -> None:
-    assert magnitudes_of(layers[::-1]) == pytest.approx(magnitudes_of(layers))
 
 
 def test_magnitudes_become_the_optimizers_own_epsilon() -> None:
@@ -203,17 +162,6 @@ def test_entries_beyond_float32_have_their_votes() -> None:
     found = {estimate.name: estimate.magnitude for estimate in point_estimates([layer], OUTSIDE)}
     assert found["median"] == 2.0**-74.5
     assert found["upper"] == 1e150
-
-
-def test_an_estimate_survives_json() -> None:
-    for estimate in point_estimates(measured(random_layers()), OUTSIDE):
-        assert PointEstimate.from_json(json.loads(json.dumps(estimate.to_json()))) == estimate
-
-
-@pytest.mark.parametrize("document", [None, [], {}, {"name": "middle"}])
-def test_what_is_no_estimate_is_refused(document: Any) -> None:
-    with pytest.raises(CorruptRecordError, match="damaged point estimate: TypeError"):
-        PointEstimate.from_json(document)
 
 
 def test_every_formula_says_what_it_is_and_why() -> None:

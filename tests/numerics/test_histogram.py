@@ -83,14 +83,6 @@ def test_the_accuracy_holds_at_both_ends_of_the_widest_bin(exponent: int) -> Non
     assert 0.0075 < worst < 1 / 128
 
 
-@given(moments(ordinary, min_size=1))
-def test_a_hundredfold_v_shifts_the_magnitudes_by_a_decade(v: np.ndarray) -> None:
-    for fraction in FRACTIONS:
-        before = histogram_of(v).quantile(fraction)
-        assert histogram_of(v, scale=100.0).quantile(fraction) == pytest.approx(10 * before, rel=1e-14)
-        assert histogram_of(100 * v).quantile(fraction) == pytest.approx(10 * before, rel=2 / 128)
-
-
 @given(any_moments, st.integers(0, 8160))
 def test_the_fraction_above_a_bin_edge_is_exact(v: np.ndarray, edge: int) -> None:
     histogram = histogram_of(v)
@@ -107,12 +99,6 @@ def test_the_fraction_above_is_off_by_no_more_than_one_bin(v: np.ndarray, magnit
     bin_ = np.searchsorted(edges, magnitude)
     exact = (reference.magnitudes(v) > magnitude).mean() * histogram.nonzero / v.size if histogram.nonzero else 0
     assert abs(histogram.fraction_above(magnitude) - exact) <= histogram.counts[bin_] / v.size + 1e-12
-
-
-def test_zeros_are_no_quantile_but_share_the_fraction() -> None:
-    histogram = histogram_of([0.0, 0.0, 0.0, 4.0])
-    assert histogram.median == pytest.approx(2.0, rel=0.008)
-    assert histogram.fraction_above(1.0) == 0.25
 
 
 def test_without_entries_there_is_nothing_to_say() -> None:
@@ -144,13 +130,6 @@ def test_counts_cannot_be_changed() -> None:
         histogram.counts[0] = 1
 
 
-def test_histograms_are_equal_and_hash_by_value() -> None:
-    assert histogram_of([1.0, 2.0]) == histogram_of([2.0, 1.0])
-    assert hash(histogram_of([1.0, 2.0])) == hash(histogram_of([2.0, 1.0]))
-    assert histogram_of([1.0]) != histogram_of([1.0], scale=2.0)
-    assert histogram_of([1.0]) != histogram_of([np.nan])
-
-
 def test_json_holds_occupied_bins_only() -> None:
     document = histogram_of([0.0, 0.0, 1.0, 1.01, 1.05, 4.0]).to_json()
     assert document["runs"] == [[0, 2], [4064, 1, 1, 1], [4128, 1]]
@@ -175,23 +154,15 @@ def test_counts_of_the_wrong_kind_are_refused(counts: np.ndarray) -> None:
         LogHistogram(5, counts)
 
 
-def test_negative_counts_are_refused() -> None:
-    with pytest.raises(ValueError, match="counts must not be negative"):
-        LogHistogram(5, np.zeros(8161, dtype=np.int64), nan=-1)
-
-
 @pytest.mark.parametrize("fraction", [-0.1, 1.1, np.nan])
 def test_a_fraction_outside_0_to_1_is_refused(fraction: float) -> None:
     with pytest.raises(ValueError, match=r"fraction must lie in \[0, 1\]"):
         histogram_of([1.0]).quantile(fraction)
 
 
-def test_histograms_of_different_bins_are_not_merged() -> None:
+def test_histograms_of_different_bins_or_corrections_are_not_merged() -> None:
     with pytest.raises(ValueError, match="histograms of 5 and 1 mantissa bits; fold the finer one first"):
         histogram_of([1.0]).merge(histogram_of([1.0], mantissa_bits=1))
-
-
-def test_histograms_of_different_corrections_are_not_merged() -> None:
     with pytest.raises(ValueError, match=r"different scales, 1\.0 and 2\.0"):
         histogram_of([1.0]).merge(histogram_of([1.0], scale=2.0))
 

@@ -42,12 +42,6 @@ def test_the_limits_are_torchs(dtype: str) -> None:
     assert underflow_warning(normal, dtype) is None
 
 
-def test_short_names_are_known() -> None:
-    assert underflow_warning(1e-8, "fp16") == underflow_warning(1e-8, "half") == underflow_warning(1e-8, "float16")
-    assert underflow_warning(1e-41, "bf16") == underflow_warning(1e-41, "bfloat16")
-    assert underflow_warning(1e-40, "fp32") == underflow_warning(1e-40)
-
-
 def test_an_unknown_type_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown type 'int8'; expected one of: float16, bfloat16, float32, float64"):
         underflow_warning(1e-8, "int8")

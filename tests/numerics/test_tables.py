@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -12,12 +13,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epsgrid.numerics import _compiled, _entries, jit, tables
+from epsgrid.numerics import _compiled, jit, rows, tables
 from epsgrid.numerics.counting import count
-from epsgrid.numerics.histogram import LogHistogram
-from epsgrid.numerics.rows import NegativeEntryError
-from epsgrid.numerics.tables import Counted, Counter, magnitudes_of
-from epsgrid.numerics.torch_rows import TorchRows
+from epsgrid.numerics.histogram import LogHistogram, magnitudes_of
+from epsgrid.numerics.rows import NegativeEntryError, TorchRows
+from epsgrid.numerics.tables import Counted, Counter
 from tests.numerics import reference
 from tests.numerics.strategies import any_moments, nonfinite
 
@@ -100,11 +100,6 @@ def test_every_type_is_counted_as_numpy_does(dtype: torch.dtype, mantissa_bits: 
     check(Counter(FRACTIONS, mantissa_bits).count(values), values, mantissa_bits)
 
 
-def test_tensors_of_all_types_may_be_mixed(way: str) -> None:
-    values = [sample(5000 - 37 * n, seed=n).to(dtype) for n, dtype in enumerate(TYPES * 2)]
-    check(Counter(FRACTIONS).count(values), values)
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_every_number_of_16_bits_is_counted_as_numpy_does(dtype: torch.dtype, way: str) -> None:
     """Zeros, denormals, infinity, NaN of either sign; twice over in one table, and once each in four."""
@@ -166,12 +161,8 @@ def test_a_counter_forgets_what_it_counted_before(way: str) -> None:
     for call in range(12):
         values = [sample(6000, seed=call, shift=rng.uniform(-100, 100)), special()[call], sample(100, seed=call)]
         check(counter.count(values), values)
-
-
-def test_a_counter_takes_other_tensors_than_before(way: str) -> None:
-    counter = Counter(FRACTIONS)
-    for entries in ([3, 5000], [5000, 3, 70], [9], [], [4096] * 5):
-        values = [sample(n, seed=n) for n in entries]
+    for entries in ([3, 5000], [9], [], [4096] * 5):  # other tensors than before, of all types
+        values = [sample(n, seed=n).to(dtype) for n, dtype in zip(entries, TYPES * 2, strict=False)]
         check(counter.count(values), values)
 
 
@@ -201,8 +192,8 @@ def test_dense_layouts_are_read_where_they_are() -> None:
     dense = torch.rand(4, 3, 5, 5).to(memory_format=torch.channels_last).permute(3, 0, 2, 1)
     counter = Counter(FRACTIONS)
     counter.count([dense])
-    ((_, rows),) = counter._groups
-    assert rows._tensors[0, 0] == dense.data_ptr()
+    ((_, table),) = counter._groups
+    assert table._tensors[0, 0] == dense.data_ptr()
 
 
 def test_tensors_are_left_as_they_were(way: str) -> None:
@@ -227,7 +218,7 @@ def test_what_was_read_stays_when_more_is_counted(way: str) -> None:
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
 def test_chunks_make_no_difference(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jit, "kernel", lambda: None)
-    monkeypatch.setattr(_entries, "CPU_CHUNK", chunk)
+    monkeypatch.setattr(rows, "CPU_CHUNK", chunk)
     values = [sample(n, seed=n) for n in (999, 1000, 1)]
     check(Counter(FRACTIONS).count(values), values)
 
@@ -270,22 +261,19 @@ def test_nothing_is_read_back_from_a_device(monkeypatch: pytest.MonkeyPatch) -> 
         counted.histogram(0, 1.0)
 
 
-@pytest.mark.parametrize("dtype", TYPES, ids=str)
-def test_a_negative_entry_is_refused_and_named(dtype: torch.dtype, way: str) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "entry"),
+    [*((dtype, -0.5) for dtype in TYPES), *((torch.float64, each) for each in (-1e-300, -1e300, -torch.inf))],
+    ids=str,
+)
+def test_a_negative_entry_is_refused_and_named(dtype: torch.dtype, entry: float, way: str) -> None:
     counter = Counter(FRACTIONS)
-    values = [torch.ones(3, dtype=dtype), torch.tensor([[1.0, -0.0, torch.nan], [-0.5, 2, -3]], dtype=dtype).T]
-    with pytest.raises(NegativeEntryError, match=r"has the negative entry -0\.5; check which tensor") as caught:
+    values = [torch.ones(3, dtype=dtype), torch.tensor([[1.0, -0.0, torch.nan], [entry, 2, -3]], dtype=dtype).T]
+    with pytest.raises(NegativeEntryError, match=re.escape(f"has the negative entry {entry:.6g}; check")) as caught:
         counter.count(values)
     assert caught.value.layer == 1
     values[1] = torch.ones(3, dtype=dtype)
     check(counter.count(values), values)
-
-
-@pytest.mark.parametrize("entry", [-1e-300, -1e300, -torch.inf, -(2.0**-149)])
-def test_every_negative_float64_is_refused(entry: float, way: str) -> None:
-    values = [torch.cat([torch.ones(6000, dtype=torch.float64), torch.tensor([entry], dtype=torch.float64)])]
-    with pytest.raises(NegativeEntryError, match="negative entry -"):
-        Counter(FRACTIONS).count(values)
 
 
 def test_a_device_cannot_raise_but_tells_of_negative_entries(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,7 +289,7 @@ def test_a_device_cannot_raise_but_tells_of_negative_entries(monkeypatch: pytest
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.complex64, torch.bool], ids=str)
 def test_other_types_are_refused(dtype: torch.dtype, way: str) -> None:
-    with pytest.raises(ValueError, match=r"cannot count entries of type torch\.\w+; expected one of: float32, float64"):
+    with pytest.raises(ValueError, match=r"type torch\.\w+; expected one of: float32, bfloat16"):
         Counter(FRACTIONS).count([torch.zeros(3), torch.zeros(3, dtype=dtype)])
 
 
@@ -318,11 +306,6 @@ def test_a_tensor_without_memory_is_refused() -> None:
 def test_a_fraction_outside_0_to_1_is_refused(fraction: float) -> None:
     with pytest.raises(ValueError, match=r"fractions must lie in \[0, 1\], got"):
         Counter([0.5, fraction])
-
-
-def test_too_fine_bins_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"mantissa_bits must lie in 0\.\.10, got 11"):
-        Counter([0.5], mantissa_bits=11)
 
 
 def test_a_layer_that_was_not_counted_is_refused(way: str) -> None:
@@ -350,12 +333,6 @@ def test_magnitudes_are_those_of_a_histogram(scale: float, mantissa_bits: int) -
         histogram = LogHistogram(mantissa_bits, counts, scale, below_range=below, above_range=above)
         assert histogram.quantile(0.5) == magnitude
     assert np.isnan(magnitudes_of(np.array([-1]), scale, mantissa_bits)).all()
-
-
-def test_each_layer_may_have_a_scale_of_its_own() -> None:
-    slots = np.array([[100, 4000, -1], [8160, 8161, 0]], dtype=np.int32)
-    found = magnitudes_of(slots, np.array([[2.0], [3.0]]))
-    np.testing.assert_array_equal(found, [magnitudes_of(slots[0], 2.0), magnitudes_of(slots[1], 3.0)])
 
 
 def test_denormals_count_even_where_arithmetic_would_flush_them() -> None:
@@ -387,14 +364,6 @@ def test_counters_of_several_threads_do_not_disturb_each_other() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(8)))
-
-
-def test_tables_take_some_tens_of_kilobytes_a_layer() -> None:
-    counter = Counter(FRACTIONS)
-    counter.count([torch.ones(10_000)] * 100)
-    ((_, rows),) = counter._groups
-    arrays = [value for value in vars(rows).values() if isinstance(value, np.ndarray)]
-    assert sum(array.nbytes for array in arrays) < 100 * 40_000
 
 
 class NoFolderToWrite:

@@ -22,6 +22,7 @@ from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 import epsgrid
+from epsgrid.codec import to_document
 from epsgrid.errors import EpsgridError
 from epsgrid.observing.distributed import gathered_bounds, gathered_series, gathered_statistics
 from epsgrid.observing.observer import Observer
@@ -74,10 +75,10 @@ def adam_on(parameters: dict[str, nn.Parameter], gradients: dict[str, torch.Tens
 def answers(observer: Observer, group: dist.ProcessGroup | None = None) -> dict[str, Any]:
     """Return what the three functions give as plain JSON."""
     return {
-        "statistics": [layer.to_json() for layer in gathered_statistics(observer, group)],
+        "statistics": [to_document(layer) for layer in gathered_statistics(observer, group)],
         "bounds": gathered_bounds(observer, group).to_json(),
         "series": gathered_series(observer, 0.5, group).to_json(),
-        "local": [layer.to_json() for layer in observer.statistics()],
+        "local": [to_document(layer) for layer in observer.statistics()],
     }
 
 

@@ -21,6 +21,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Partial
 
 import epsgrid
+from epsgrid.codec import from_document
 from epsgrid.errors import ObservationError
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.counting import count
@@ -82,7 +83,7 @@ def of_three(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answers]:
 
 
 def statistics_in(answer: Mapping[str, Any], which: str = "statistics") -> dict[str, LayerStatistics]:
-    return {layer["name"]: LayerStatistics.from_json(layer) for layer in answer[which]}
+    return {layer["name"]: from_document(LayerStatistics, layer, "layer") for layer in answer[which]}
 
 
 def one_process(inputs: list[torch.Tensor]) -> Observer:

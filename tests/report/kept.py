@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from epsgrid.numerics.bounds import EpsilonBounds, estimate_bounds
-from epsgrid.numerics.course import Course
+from epsgrid.numerics.bounds import EpsilonBounds, Reliability, Verdict, estimate_bounds
 from epsgrid.numerics.histogram import MANTISSA_BITS, LogHistogram, bin_count
 from epsgrid.numerics.placement import Placement
-from epsgrid.numerics.reliability import Reliability, Verdict
 from epsgrid.numerics.series import FRACTIONS, STORED_MANTISSA_BITS, LayerSnapshot, Series, Snapshot
+from epsgrid.numerics.trajectory import Trajectory
 from epsgrid.numerics.variants import Variant
 from tests.report import simulate
 
@@ -109,7 +108,7 @@ def probed(layers: Sequence[MadeUp] = SMALL, placement: Placement | None = None)
     return estimate_bounds(with_kinds, placement or Placement.outside())
 
 
-def trusted(bounds: EpsilonBounds, verdict: Verdict = "soft") -> Reliability:
+def trusted(bounds: EpsilonBounds, verdict: Verdict = "medium") -> Reliability:
     """A reliability with every part of it."""
     moved = replace(bounds.low, epsilon=bounds.low.epsilon * 10, decade=bounds.low.decade * 10)
     variants = (
@@ -121,6 +120,6 @@ def trusted(bounds: EpsilonBounds, verdict: Verdict = "soft") -> Reliability:
         Variant("betas", "β₂ = 0.99", bounds.low, bounds.high),
     )
     low, high = bounds.low.epsilon, bounds.high.epsilon
-    course = Course((1, 2, 4, 8, 16), (low * 30, low * 4, low, low, low), (high, high, high, high, high))
-    reasons = ("with seed 1 the lower bound would be 1e-04, one decade higher", "tails other than 5 % were not tried")
+    course = Trajectory((1, 2, 4, 8, 16), (low * 30, low * 4, low, low, low), (high, high, high, high, high))
+    reasons = ("with seed 1 the lower bound would be 1e-4, one decade higher", "tails other than 5 % were not tried")
     return Reliability(verdict, reasons, variants, course, {bounds.layers[1].name: 1.0}, noise_checked=True)

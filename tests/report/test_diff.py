@@ -13,8 +13,8 @@ import pytest
 from scipy import stats
 
 from epsgrid import codec
+from epsgrid.numerics.bounds import Reliability
 from epsgrid.numerics.placement import Placement
-from epsgrid.numerics.reliability import Reliability
 from epsgrid.report.diff import diff
 from epsgrid.report.diff_rows import Change, Diff, LayerMove
 from epsgrid.report.load import StoredExperiment
@@ -149,9 +149,9 @@ def test_the_layers_that_moved_most_come_first_and_are_few(make: Make) -> None:
 def test_the_verdict_of_reliability_is_compared(make: Make) -> None:
     a, b = make(sweep=False), make(sweep=False)
     assert b.bounds is not None
-    soft = replace(b, bounds=replace(b.bounds, reliability=Reliability("soft", ("why",))))
+    soft = replace(b, bounds=replace(b.bounds, reliability=Reliability("medium", ("why",))))
     found = diff(a, soft)
-    assert found.trust == (Change("reliability", None, "soft"),) and found.differing == ("bounds",)
+    assert found.trust == (Change("reliability", None, "medium"),) and found.differing == ("bounds",)
 
 
 def test_another_placement_is_another_epsilon_of_the_same_magnitude(make: Make) -> None:

@@ -28,7 +28,7 @@ def at_most(share: float, repeats: int) -> float:
 
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_reported_intervals_of_normal_scores_cover_as_they_promise(script: ModuleType, seeds: int) -> None:
-    missed = 1 - script.coverage("as reported", "normal", seeds, 1000)
+    missed = 1 - script.coverage("normal", seeds, 1000)
     assert 1 - at_most(0.95, 1000) <= missed <= at_most(0.05, 1000)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from epsgrid.numerics.reliability import Verdict
+from epsgrid.numerics.bounds import Verdict
 from epsgrid.report.compare import compare
 from epsgrid.report.confirm import Confirmation, ConfirmedRow
 from epsgrid.report.html.glance import answer_in_words, at_a_glance
@@ -112,12 +112,12 @@ def test_the_best_setting_is_that_of_all_grids_and_a_diverged_seed_counts_agains
 @pytest.mark.parametrize(
     ("verdict", "end"),
     [
-        ("firm", "; the bounds themselves are firm"),
-        ("soft", "; the bounds themselves are soft: seeds differ"),
-        ("not to be trusted", "; the bounds themselves are not to be trusted: seeds differ"),
+        ("high", "; confidence in the bounds is high"),
+        ("medium", "; confidence in the bounds is medium: seeds differ"),
+        ("low", "; confidence in the bounds is low: seeds differ"),
     ],
 )
-def test_bounds_that_are_not_firm_say_why(verdict: Verdict, end: str, tmp_path: Path) -> None:
+def test_the_confidence_in_bounds_is_given_with_its_reason(verdict: Verdict, end: str, tmp_path: Path) -> None:
     trust = ReliabilityRow(verdict, ("seeds differ", "few steps"), (), None, None, (), False)
     comparison = replace(compared(tmp_path, truth=exact), reliability=trust)
     assert dict(at_a_glance(comparison))["How sure"].endswith(end)

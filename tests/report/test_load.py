@@ -88,7 +88,7 @@ def _reseal_bounds(folder: ExperimentFolder, **changes: object) -> None:
 def test_bounds_that_make_no_sense_name_their_file(tmp_path: Path) -> None:
     stored = simulate(tmp_path)
     _reseal_bounds(stored.folder, low={"magnitude": 1.0})
-    with pytest.raises(CorruptRecordError, match=r"bounds\.json: damaged bound.*epsgrid probe --force"):
+    with pytest.raises(CorruptRecordError, match=r"bounds\.json: bounds: low: missing field.*epsgrid probe --force"):
         load_experiment(stored.folder)
 
 

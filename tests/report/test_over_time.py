@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from epsgrid.numerics.course import Course
+from epsgrid.numerics.trajectory import Trajectory
 from epsgrid.report import table
 from epsgrid.report.drawing import adaptable as draw_adaptable
 from epsgrid.report.drawing import style as drawing
@@ -199,7 +199,7 @@ def test_the_course_of_the_bounds_is_that_of_the_probe() -> None:
     assert numbers is not None
     assert (numbers.steps, numbers.settled_after) == ((1, 2, 4, 8, 16), 4)
     assert (numbers.low_decade, numbers.high_decade) == (bounds.low.decade, bounds.high.decade)
-    empty = replace(trusted(bounds), course=Course((), (), ()))
+    empty = replace(trusted(bounds), course=Trajectory((), (), ()))
     assert course_numbers(replace(bounds, reliability=empty), "adam") is None
 
 

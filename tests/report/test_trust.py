@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from epsgrid.numerics.bounds import EpsilonBounds
+from epsgrid.numerics.bounds import EpsilonBounds, Verdict
 from epsgrid.numerics.estimates import FORMULAS
 from epsgrid.numerics.placement import Placement
-from epsgrid.numerics.reliability import Verdict
 from epsgrid.report.compare import Comparison, compare, estimate_rows
 from epsgrid.report.load import load_experiment
 from epsgrid.report.table import Table
@@ -26,7 +25,7 @@ from tests.report.simulate import Outcome, peaked
 ADAM = Placement.outside()
 
 
-def with_reliability(verdict: Verdict = "soft") -> EpsilonBounds:
+def with_reliability(verdict: Verdict = "medium") -> EpsilonBounds:
     bounds = probed()
     return replace(bounds, reliability=trusted(bounds, verdict))
 
@@ -39,7 +38,7 @@ def test_a_row_tells_what_each_choice_does_to_the_bounds() -> None:
     bounds = with_reliability()
     row = reliability_row(bounds)
     assert row is not None
-    assert (row.verdict, row.settled_after, row.steps) == ("soft", 4, 16)
+    assert (row.verdict, row.settled_after, row.steps) == ("medium", 4, 16)
     assert [variant.choice for variant in row.variants] == [
         "as measured",
         "tail of 5 %",
@@ -64,10 +63,10 @@ def test_without_variants_there_is_no_row_of_the_bounds_alone() -> None:
 
 
 def test_the_table_has_the_verdict_its_reasons_and_the_noise() -> None:
-    row = reliability_row(with_reliability("not to be trusted"))
+    row = reliability_row(with_reliability("low"))
     assert row is not None
     table = reliability_table(row)
-    assert table.title == "Reliability: not to be trusted"
+    assert table.title == "Reliability: low"
     assert table.points == (*row.reasons, "only rounding noise: conv.bias (100.0 % of its entries)")
     assert table.rows[0] == ("as measured", "1e-5", "0.1", "5", "–")
     assert table.rows[2] == ("seed 1", "1e-4", "0.1", "4", "+1.0, 0")
@@ -189,13 +188,13 @@ def test_before_a_sweep_estimates_have_no_scores() -> None:
 def test_the_page_and_the_document_hold_all_of_it(tmp_path: Path) -> None:
     comparison = simulated(tmp_path, with_reliability())
     text = page(comparison, {})
-    bounds, trust = text.index("## Bounds\n"), text.index("## Reliability: soft\n")
+    bounds, trust = text.index("## Bounds\n"), text.index("## Reliability: medium\n")
     assert bounds < trust < text.index("## Bounds of each kind of layer") < text.index("## Point estimates of ε")
-    assert "\n- with seed 1 the lower bound would be 1e-04, one decade higher\n" in text
+    assert "\n- with seed 1 the lower bound would be 1e-4, one decade higher\n" in text
     assert "\n| seed 1 | 1e-4 | 0.1 | 4 | +1.0, 0 |\n" in text
     assert "\n| convolution | 1 | 4,000 |" in text
     document = comparison.to_json()
-    assert document["reliability"]["verdict"] == "soft"
+    assert document["reliability"]["verdict"] == "medium"
     assert [row["kind"] for row in document["kinds"]] == ["convolution", "bias", "dense"]
     assert {row["name"] for row in document["estimates"]} == set(FORMULAS)
 

@@ -158,7 +158,7 @@ def test_a_probe_gives_its_bounds() -> None:
     bounds = EpsilonBounds(low, high, 0.02, ())
     record = dataclasses.replace(PROBE, bounds_json=bounds.to_json())
     assert type(record).from_json(json.loads(json.dumps(record.to_json()))).bounds() == bounds
-    with pytest.raises(CorruptRecordError, match="damaged bound"):
+    with pytest.raises(CorruptRecordError, match="bounds: missing field"):
         dataclasses.replace(PROBE, bounds_json={"version": 1, "low": 3}).bounds()
 
 

@@ -77,7 +77,7 @@ def export_bounds(
         write_text(file, made.text)
         print(file)
     trust = made.space.measured["reliability"]
-    if trust is not None and trust["verdict"] != "firm":
-        err().print(f"Note: these bounds are {trust['verdict']}: {trust['reasons'][0]}", style="yellow")
+    if trust is not None and trust["verdict"] != "high":
+        err().print(f"Note: confidence in these bounds is {trust['verdict']}: {trust['reasons'][0]}", style="yellow")
     if not quiet:
         err().print(f"Next: {made.usage}", style="dim")

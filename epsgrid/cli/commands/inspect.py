@@ -98,7 +98,7 @@ def _document(seen: Inspected, layer: str | None, written: tuple[Path, ...]) -> 
     from epsgrid.report.numbers.over_time import drift
 
     series, bounds = seen.series, seen.bounds
-    ends = None if bounds is None else {"low": bounds.low.to_json(), "high": bounds.high.to_json()}
+    ends = None if bounds is None else {"low": to_document(bounds.low), "high": to_document(bounds.high)}
     return {
         "version": 1,
         "experiment": str(seen.folder.root),

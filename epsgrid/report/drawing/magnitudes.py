@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from epsgrid.numerics.exponents import NOISE
+from epsgrid.numerics.fits import NOISE
 from epsgrid.report.drawing.axes import log_axis
 from epsgrid.report.drawing.style import (
     BLUE,

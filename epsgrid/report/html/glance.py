@@ -60,8 +60,8 @@ def _sure(comparison: Comparison) -> str:
     trust = comparison.reliability
     if trust is None:
         return text
-    why = f": {trust.reasons[0]}" if trust.verdict != "firm" and trust.reasons else ""
-    return f"{text}; the bounds themselves are {trust.verdict}{why}"
+    why = f": {trust.reasons[0]}" if trust.verdict != "high" and trust.reasons else ""
+    return f"{text}; confidence in the bounds is {trust.verdict}{why}"
 
 
 def _advice(comparison: Comparison) -> str:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from epsgrid.numerics.bounds import EpsilonBounds
-from epsgrid.numerics.course import settled_after
 from epsgrid.numerics.magnitudes import TAIL_FRACTION
 from epsgrid.numerics.series import Series, Snapshot
+from epsgrid.numerics.trajectory import settled_after
 
 TimeUnit = Literal["epoch", "step"]
 _T = TypeVar("_T")

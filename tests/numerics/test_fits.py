@@ -1,4 +1,4 @@
-"""The exponent of magnitudes against batch size: against scipy and plain least squares, and on data of known law."""
+"""The exponent and the step against scipy's least squares, and on data of known law."""
 
 from __future__ import annotations
 
@@ -7,8 +7,17 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.optimize import curve_fit
 
-from epsgrid.numerics.exponents import BAND, carrying_error, fit_exponent, regime_of
+from epsgrid.numerics.fits import (
+    BAND,
+    LEAST_WIDTH,
+    WIDTH_PER_SCALE,
+    Exponent,
+    fit_exponent,
+    fit_step,
+    scaling_error,
+)
 
 SIZES = (32, 64, 128, 256, 512)
 
@@ -53,23 +62,11 @@ def test_two_sizes_of_several_seeds_are_the_paired_t_interval():
     assert (ours.value, ours.low, ours.high) == pytest.approx((np.mean(slopes), low, high), rel=1e-10)
 
 
-def test_two_sizes_and_one_seed_have_no_interval_and_decide_nothing():
-    found = fit_exponent({0: {32: 1.0, 128: 0.5}})
-    assert found.value == pytest.approx(-0.5)
-    assert (found.low, found.high, found.regime) == (None, None, "undecided")
-
-
-def test_seeds_with_one_size_say_nothing():
-    assert fit_exponent({0: {32: 1.0}, 1: {}}) is None
-    assert fit_exponent({}) is None
-    assert fit_exponent({0: {32: 1.0, 128: 0.5}, 1: {32: 7.0}}).seeds == 1
-
-
 def test_intervals_cover_the_truth_as_often_as_they_say():
     rng = np.random.default_rng(3)
-    fits = [fit_exponent(noisy(rng, -0.5, 2, 0.1, sizes=(32, 128, 512))) for _ in range(800)]
+    fits = [fit_exponent(noisy(rng, -0.5, 2, 0.1, sizes=(32, 128, 512))) for _ in range(400)]
     covered = np.mean([fit.low <= -0.5 <= fit.high for fit in fits])
-    assert covered == pytest.approx(0.95, abs=4 * math.sqrt(0.95 * 0.05 / 800))
+    assert covered == pytest.approx(0.95, abs=4 * math.sqrt(0.95 * 0.05 / 400))
 
 
 def test_gradients_of_known_signal_and_noise_are_told_apart():
@@ -109,12 +106,19 @@ def test_gradients_of_known_signal_and_noise_are_told_apart():
     ],
 )
 def test_regimes(low, high, regime):
-    assert regime_of(low, high) == regime
+    assert Exponent(0.0, low, high, 3, 1, 0.95).regime == regime
 
 
-def test_carrying_is_right_for_noise_and_wrong_by_the_whole_factor_for_signal():
-    assert carrying_error(0.2, 0.05, 16.0) == pytest.approx(0.0, abs=1e-12)
-    assert carrying_error(0.2, 0.2, 16.0) == pytest.approx(-math.log10(4))
+def test_scaling_is_right_for_noise_and_wrong_by_the_whole_factor_for_signal():
+    assert scaling_error(0.2, 0.05, 16.0) == pytest.approx(0.0, abs=1e-12)
+    assert scaling_error(0.2, 0.2, 16.0) == pytest.approx(-math.log10(4))
+
+
+def test_few_points_have_no_interval_or_no_exponent():
+    found = fit_exponent({0: {32: 1.0, 128: 0.5}, 1: {32: 7.0}})
+    assert (found.value, found.seeds) == (pytest.approx(-0.5), 1)
+    assert (found.low, found.high, found.regime) == (None, None, "undecided")
+    assert fit_exponent({0: {32: 1.0}, 1: {}}) is None
 
 
 @pytest.mark.parametrize("magnitudes", [{32: 1.0, 64: 0.0}, {32: math.nan, 64: 1.0}, {0: 1.0, 64: 1.0}])
@@ -123,6 +127,53 @@ def test_what_has_no_logarithm_is_refused(magnitudes):
         fit_exponent({0: magnitudes})
 
 
-def test_a_level_outside_0_and_1_is_refused():
-    with pytest.raises(ValueError, match=r"level must lie in \(0, 1\)"):
-        fit_exponent({}, level=1.0)
+X = np.arange(-10.0, 3.0)
+
+
+def logistic(x: np.ndarray, before: float, after: float, centre: float, width: float) -> np.ndarray:
+    return before + (after - before) / (1 + np.exp(-(x - centre) * WIDTH_PER_SCALE / width))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "centre", "width"), [(0.9, 0.1, -2.0, 3.0), (0.0, 5.0, -6.5, 4.0), (1.0, 0.5, 0.3, 2.0)]
+)
+def test_an_exact_step_is_found(before: float, after: float, centre: float, width: float) -> None:
+    found = fit_step(X.tolist(), logistic(X, before, after, centre, width).tolist())
+    assert found is not None
+    assert found.centre == pytest.approx(centre, abs=0.05)
+    assert found.width == pytest.approx(width, rel=0.06)
+    assert (found.before, found.after) == pytest.approx((before, after), abs=0.02 * abs(after - before))
+    assert found.explained > 0.999
+
+
+def test_it_fits_as_well_as_scipys_least_squares() -> None:
+    rng = np.random.default_rng(1)
+    y = logistic(X, 0.9, 0.2, -3.3, 2.5) + 0.02 * rng.normal(size=len(X))
+    found = fit_step(X.tolist(), y.tolist())
+    theirs, _ = curve_fit(logistic, X, y, p0=(0.9, 0.2, -3.0, 2.0))
+    assert found is not None
+    assert found.explained == pytest.approx(
+        1 - ((y - logistic(X, *theirs)) ** 2).sum() / ((y - y.mean()) ** 2).sum(), abs=1e-3
+    )
+    assert (found.centre, found.width) == pytest.approx((theirs[2], theirs[3]), abs=0.1)
+
+
+def test_intervals_hold_the_truth_as_often_as_they_promise() -> None:
+    rng, held = np.random.default_rng(2), np.zeros(2)
+    for _ in range(60):
+        found = fit_step(X.tolist(), (logistic(X, 0.9, 0.2, -3.3, 3.0) + 0.03 * rng.normal(size=len(X))).tolist())
+        assert found is not None
+        held += [found.centre_low <= -3.3 <= found.centre_high, found.width_low <= 3.0 <= found.width_high]
+    assert (held >= 52).all()
+
+
+def test_a_jump_between_two_points_has_no_least_width() -> None:
+    found = fit_step(X.tolist(), np.where(X < -2.5, 1.0, 0.0).tolist())
+    assert found is not None
+    assert found.width_low == LEAST_WIDTH and found.width_high < 1.0
+    assert -3 <= found.centre_low <= -2.5 <= found.centre_high <= -2
+
+
+@pytest.mark.parametrize("y", [[1.0, 2.0, 3.0, 4.0], [0.5] * 9])
+def test_too_few_or_equal_points_have_none(y: list[float]) -> None:
+    assert fit_step(list(map(float, range(len(y)))), y) is None
