@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from epsgrid.numerics.histogram import LogHistogram, bin_count, magnitudes_of
-from epsgrid.numerics.rows import NegativeEntryError
+from epsgrid.numerics.rows import Folded, NegativeEntryError
 from epsgrid.numerics.series import STORED_MANTISSA_BITS, LayerSnapshot, Series
 from epsgrid.numerics.tables import Counted, Counter
 
@@ -26,8 +26,6 @@ MAX_HISTOGRAMS = 64
 # One of each is left for the latest step, which mostly is none of the evenly spaced ones.
 _KEPT_ROWS = MAX_ROWS - 1
 _KEPT_HISTOGRAMS = MAX_HISTOGRAMS - 1
-
-_LARGEST_INT32 = np.iinfo(np.int32).max
 
 _STEPS_BETWEEN_HISTOGRAMS = 8
 """The least distance: folding a histogram takes about as long as counting a small layer."""
@@ -77,34 +75,6 @@ class Observation:
         return tuple(1 / (1 - decay**step) if decay and step else 1.0 for decay, step in pairs)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class PackedHistogram:
-    """A folded histogram without its empty ends.
-
-    Attributes:
-        first: bin of the first count.
-        counts: from there to the last bin that is not empty.
-        apart: NaN, infinite, below and above float32's range.
-    """
-
-    first: int
-    counts: npt.NDArray[np.int64]
-    apart: tuple[int, int, int, int]
-
-    @classmethod
-    def of(cls, counted: Counted, place: int) -> PackedHistogram:
-        """Fold and pack the counts of one tensor."""
-        first, counts, apart = counted.folded(place, STORED_MANTISSA_BITS)
-        narrow = np.int32 if counts.max(initial=0) <= _LARGEST_INT32 else np.int64
-        return cls(first, counts.astype(narrow), apart)
-
-    def unpacked(self, scale: float) -> LogHistogram:
-        """Return the histogram, of v · scale."""
-        counts = np.zeros(bin_count(STORED_MANTISSA_BITS), dtype=np.int64)
-        counts[self.first : self.first + self.counts.size] = self.counts
-        return LogHistogram(STORED_MANTISSA_BITS, counts, scale, *self.apart)
-
-
 @dataclass(eq=False, slots=True)
 class Row:
     """What is kept of an observed step.
@@ -121,7 +91,7 @@ class Row:
     observation: Observation
     bins: torch.Tensor | npt.NDArray[np.int16]
     totals: torch.Tensor | npt.NDArray[np.int64]
-    folded: tuple[PackedHistogram, ...] | Counted | None = None
+    folded: tuple[Folded, ...] | Counted | None = None
 
     def fetch(self) -> None:
         """Bring everything to the host, where it stays and takes less room; waits for the device."""
@@ -130,7 +100,7 @@ class Row:
         if isinstance(self.totals, torch.Tensor):
             self.totals = self.totals.cpu().numpy().copy()
         if isinstance(self.folded, Counted):
-            self.folded = _packed(self.folded, self.observation)
+            self.folded = _folded(self.folded, self.observation)
 
     def snapshots(self, layers: int) -> tuple[LayerSnapshot | None, ...]:
         """Return the snapshot of each of a number of layers, once the row is fetched; None without second moment."""
@@ -140,7 +110,7 @@ class Row:
         found: list[LayerSnapshot | None] = [None] * layers
         for place, (index, scale) in enumerate(zip(self.observation.indexes, scales, strict=True)):
             zeros, nonzero, nonfinite = self.totals[place].tolist()
-            histogram = None if self.folded is None else self.folded[place].unpacked(scale)
+            histogram = None if self.folded is None else _unfolded(self.folded[place], scale)
             magnitudes = tuple(quantiles[place]) if nonzero else ()
             found[index] = LayerSnapshot(scale, zeros, nonzero, nonfinite, magnitudes, histogram)
         return tuple(found)
@@ -191,7 +161,7 @@ class History:
             self._histograms += 1
             # On a device counting again is what does not wait; with coarser bins it is the same as folding.
             on_host = all(v.is_cpu for v in values)
-            row.folded = _packed(counted, observation) if on_host else Counter((), STORED_MANTISSA_BITS).count(values)
+            row.folded = _folded(counted, observation) if on_host else Counter((), STORED_MANTISSA_BITS).count(values)
 
     def keep_until(self, step: int) -> None:
         """Forget what was observed after a step: training goes on from there again."""
@@ -210,32 +180,23 @@ class History:
             observation, counted = latest
             if rows and rows[-1].observation is observation:
                 del rows[-1]
-            folded = _packed(counted, observation)
+            folded = _folded(counted, observation)
             rows.append(Row(self._observed, observation, counted.quantile_bins(), counted.totals(), folded))
         for row in rows:
             row.fetch()
         return rows
 
 
-class Histograms(Mapping[str, LogHistogram]):
-    """Histograms by name of layer, and how they came to be.
+class Histograms(dict[str, LogHistogram]):
+    """Histograms by name of layer.
 
     Attributes:
         history: percentiles, and some coarser histograms, of the steps so far.
     """
 
     def __init__(self, latest: Mapping[str, LogHistogram], history: Series) -> None:
-        self._latest = dict(latest)
+        super().__init__(latest)
         self.history = history
-
-    def __getitem__(self, name: str) -> LogHistogram:
-        return self._latest[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._latest)
-
-    def __len__(self) -> int:
-        return len(self._latest)
 
 
 @contextmanager
@@ -248,6 +209,13 @@ def index_among_all(observation: Observation) -> Iterator[None]:
         raise
 
 
-def _packed(counted: Counted, observation: Observation) -> tuple[PackedHistogram, ...]:
+def _folded(counted: Counted, observation: Observation) -> tuple[Folded, ...]:
     with index_among_all(observation):
-        return tuple(PackedHistogram.of(counted, place) for place in range(len(observation.indexes)))
+        return tuple(counted.folded(place, STORED_MANTISSA_BITS) for place in range(len(observation.indexes)))
+
+
+def _unfolded(folded: Folded, scale: float) -> LogHistogram:
+    first, occupied, apart = folded
+    counts = np.zeros(bin_count(STORED_MANTISSA_BITS), dtype=np.int64)
+    counts[first : first + occupied.size] = occupied
+    return LogHistogram(STORED_MANTISSA_BITS, counts, scale, *apart)

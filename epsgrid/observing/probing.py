@@ -199,11 +199,11 @@ class Probing:
             )
         if self.steps % max(1, (1 << self.steps.bit_length()) // (2 * _LOOKS_PER_DOUBLING)):
             return False
-        if not has_settled(self._course()):
+        if not has_settled(self._trajectory()):
             return False
         marked = {id(parameter) for parameter in self._noise.parameters.values()}
         noisy = [layer.name for layer in self._layers if id(layer.parameter) in marked]
-        others = self._course(noisy) if noisy else None
+        others = self._trajectory(noisy) if noisy else None
         return others is None or not others.steps or has_settled(others)
 
     def bounds(self, others: Sequence[Variant] = ()) -> EpsilonBounds:
@@ -234,12 +234,12 @@ class Probing:
             variants += _variant("betas", betas_label(betas), own, tail)
         if noise:
             variants += _variant("without", ROUNDING_NOISE, readings, tail, rests)
-        course = self._course() if tail in FRACTIONS else None
-        if course is not None and self.steps not in course.steps[-1:]:
+        trajectory = self._trajectory() if tail in FRACTIONS else None
+        if trajectory is not None and self.steps not in trajectory.steps[-1:]:
             low, high = bounds.low.epsilon, bounds.high.epsilon
-            course = Trajectory((*course.steps, self.steps), (*course.low, low), (*course.high, high))
+            trajectory = Trajectory((*trajectory.steps, self.steps), (*trajectory.low, low), (*trajectory.high, high))
         placement = next(reading.placement for reading in readings if reading.placement is not None)
-        judged = judge(bounds, placement, variants, course, noise, self._noise.checked, self.steps)
+        judged = judge(bounds, placement, variants, trajectory, noise, self._noise.checked, self.steps)
         if self._noise.reason:
             why = f"rounding noise could not be told from gradients: {self._noise.reason}"
             judged = replace(judged, reasons=(*judged.reasons, why))
@@ -320,7 +320,7 @@ class Probing:
                     if key in defaults:
                         group[key] = copy.copy(defaults[key])
 
-    def _course(self, leave_out: Sequence[str] = ()) -> Trajectory:
+    def _trajectory(self, leave_out: Sequence[str] = ()) -> Trajectory:
         group = next((layer.group for layer in self._layers if layer.group is not None), {})
         return trajectory_of(
             self.series(),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from epsgrid.data._catalogue import CATALOGUE, DataSet, named
-from epsgrid.data._fetch import Fetcher, Finding
-from epsgrid.data._places import arrays_folder, data_folders
-from epsgrid.errors import DataError
+from epsgrid import plugins
+from epsgrid.data._cache import arrays_folder, data_folders
+from epsgrid.data._fetch import DataSet, Fetcher, Finding
+from epsgrid.errors import DataError, UnknownNameError
+from epsgrid.tasks import cifar10, ptb, translation
+
+CATALOGUE = (cifar10.DATA_SET, translation.DATA_SET, ptb.DATA_SET)
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,15 @@ class Checked:
         return all(finding.problem is None for finding in self.findings)
 
 
-def list_data(environment: Mapping[str, str] = os.environ) -> list[tuple[DataSet, Path | None]]:
+def list_data() -> list[tuple[DataSet, Path | None]]:
     """Return every data set of the catalogue with the folder in which tasks find it; None where there is none."""
-    folders = data_folders(environment)
+    folders = data_folders()
     return [(data, data.find(folders)) for data in CATALOGUE]
 
 
-def decoded(environment: Mapping[str, str] = os.environ) -> tuple[Path, int]:
+def decoded() -> tuple[Path, int]:
     """Return the folder of decoded arrays and its size in bytes; files that vanish meanwhile count as nothing."""
-    place = arrays_folder(environment)
+    place = arrays_folder()
     size = 0
     for path in place.rglob("*"):
         with contextlib.suppress(OSError):
@@ -61,50 +62,46 @@ def decoded(environment: Mapping[str, str] = os.environ) -> tuple[Path, int]:
     return place, size
 
 
-def fetch_data(
-    name: str, folder: Path | None, fetcher: Fetcher, environment: Mapping[str, str] = os.environ
-) -> Fetched:
+def fetch_data(name: str, folder: Path | None, fetcher: Fetcher) -> Fetched:
     """Fetch the missing files of a data set and check it; one that is complete is left alone.
 
     Args:
         name: of the data set.
         folder: where to put it; None means where it is, or else the first folder in which tasks look.
         fetcher: fetches the files.
-        environment: variables that name the folders.
 
     Raises:
         UnknownNameError: no such data set.
         DataError: it cannot be fetched, with how to get it by hand; or the files here are damaged.
         ExecutionError: a package that prepares it is not installed.
     """
-    data = named(name)
-    folders = _folders(folder, environment)
+    data = _named(name)
+    folders = _folders(folder)
     there = data.find(folders)
     if there is None:
         fetcher.say(f"{name}: {data.contents}. Licence: {data.licence}")
     fetched_now = data.fetch(there.parent if there else folders[0], fetcher)
     fetcher.say("checking what is here")
-    checked = check_data(name, folder, environment)
+    checked = check_data(name, folder)
     if not checked.whole:
         problems = "\n".join(f"  {each.what}: {each.problem}" for each in checked.findings if each.problem)
         raise DataError(f"{checked.place} is damaged; move it away, then run the same command again\n{problems}")
-    return Fetched(data, checked.place, fetched_now, checked.place.parent in data_folders(environment))
+    return Fetched(data, checked.place, fetched_now, checked.place.parent in data_folders())
 
 
-def check_data(name: str, folder: Path | None, environment: Mapping[str, str] = os.environ) -> Checked:
+def check_data(name: str, folder: Path | None) -> Checked:
     """Check a data set: checksums where they are published, counts in any case.
 
     Args:
         name: of the data set.
         folder: the folder that holds it; None means the folders in which tasks look.
-        environment: variables that name the folders.
 
     Raises:
         UnknownNameError: no such data set.
         DataError: it is not here.
     """
-    data = named(name)
-    folders = _folders(folder, environment)
+    data = _named(name)
+    folders = _folders(folder)
     place = data.find(folders)
     if place is None:
         raise DataError(
@@ -114,5 +111,18 @@ def check_data(name: str, folder: Path | None, environment: Mapping[str, str] = 
     return Checked(data, place, tuple(data.check(place)))
 
 
-def _folders(folder: Path | None, environment: Mapping[str, str]) -> tuple[Path, ...]:
-    return data_folders(environment) if folder is None else (folder.expanduser().absolute(),)
+def _folders(folder: Path | None) -> tuple[Path, ...]:
+    return data_folders() if folder is None else (folder.expanduser().absolute(),)
+
+
+def _named(name: str) -> DataSet:
+    names = tuple(data.name for data in CATALOGUE)
+    for data in CATALOGUE:
+        if data.name == name:
+            return data
+        if name in data.tasks:
+            valid = ", ".join(names)
+            raise UnknownNameError(f"unknown data set {name!r}; the task {name} uses {data.name!r} (one of: {valid})")
+    if name in plugins.names("tasks"):
+        raise UnknownNameError(f"the task {name} needs no data set to be fetched; those are: {', '.join(names)}")
+    raise UnknownNameError(f"unknown data set {name!r}{plugins.suggestion(name, names)}")

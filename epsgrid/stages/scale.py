@@ -19,7 +19,7 @@ from epsgrid.numerics.scaling import Rule
 from epsgrid.optimizers import _scaling as optimizer_scaling
 from epsgrid.spec import spec_from_json, spec_to_yaml
 from epsgrid.spec.model import OptimizerOptions, Spec
-from epsgrid.spec.problems import shown
+from epsgrid.spec.reading import shown
 from epsgrid.store.records import ProbeRecord
 from epsgrid.tasks._divide import DividedImages
 

@@ -13,7 +13,7 @@ import torch
 from epsgrid.numerics import counting, jit
 from epsgrid.numerics.series import FRACTIONS
 from epsgrid.numerics.tables import Counter
-from epsgrid.observing.history import MAX_HISTOGRAMS, MAX_ROWS, History, Observation, PackedHistogram, Row
+from epsgrid.observing.history import MAX_HISTOGRAMS, MAX_ROWS, History, Observation, Row, _unfolded
 
 
 class Watched:
@@ -149,7 +149,7 @@ def test_a_run_that_goes_back_again_and_again_keeps_few_rows() -> None:
 @pytest.mark.parametrize("values", [[], [0.0], [1.0, 0.0, 1e-30, float("nan"), float("inf")], [1e-310, 1e300]])
 def test_packed_histograms_come_back_exactly(values: list[float]) -> None:
     v = torch.tensor(values, dtype=torch.float64)
-    assert PackedHistogram.of(Counter(()).count([v]), 0).unpacked(2.5) == counting.count(v, 2.5).fold(1)
+    assert _unfolded(Counter(()).count([v]).folded(0, 1), 2.5) == counting.count(v, 2.5).fold(1)
 
 
 def test_a_layer_takes_less_than_a_hundred_kilobytes_however_long_the_run() -> None:

@@ -13,13 +13,13 @@ from epsgrid.cli.options import JsonOption, QuietOption
 from epsgrid.errors import ExitCode
 
 if TYPE_CHECKING:
-    from epsgrid.data._catalogue import DataSet
+    from epsgrid.data._fetch import DataSet
 
 _MEGA = 1_000_000
 
 
 def _names() -> list[str]:
-    from epsgrid.data._catalogue import CATALOGUE
+    from epsgrid.stages.data import CATALOGUE
 
     return [data.name for data in CATALOGUE]
 

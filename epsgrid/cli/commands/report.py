@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from epsgrid.cli.options import RUNS, JsonOption, OutOption, QuietOption, RunsOption
-from epsgrid.cli.to_mlflow import MlflowOption, log_to_mlflow
 
 if TYPE_CHECKING:
     from epsgrid.report.table import Table
@@ -26,7 +25,6 @@ def report(
     ] = None,
     out: OutOption = None,
     runs: RunsOption = RUNS,
-    mlflow: MlflowOption = None,
     paper: Annotated[
         bool, typer.Option("--paper", help="Also write the figures as PDF and PNG, for a paper; takes longer.")
     ] = False,
@@ -49,9 +47,8 @@ def report(
     from epsgrid.store.latest import find
 
     if run and not stage.is_one(run):
-        for name, is_given in (("--mlflow", mlflow is not None), ("--paper", paper)):
-            if is_given:
-                raise SpecError(f"{name} is for the report of one experiment; name one folder")
+        if paper:
+            raise SpecError("--paper is for the report of one experiment; name one folder")
         page = stage.report_across(run, out)
         if json:
             print_json(page.found.to_json())
@@ -60,8 +57,6 @@ def report(
         return
     folder = find(run[0] if run else out, runs)
     written = stage.report(folder, paper=paper)
-    if mlflow is not None:
-        log_to_mlflow(folder, written, mlflow)
     found = written.comparison
     if json:
         print_json(found.to_json())
