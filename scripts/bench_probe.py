@@ -100,10 +100,12 @@ class Run:
         self.probing.bounds()
 
     def optimizer(self) -> torch.optim.Optimizer:
+        """Return the spec's optimizer at the probing epsilon."""
         epsilon = optimizers.probing_epsilon(self.plugin)
         return self.plugin.build(self.model.parameters(), self.spec.optimizer, 1e-3, epsilon)
 
     def some_batches(self, model: torch.nn.Module) -> Iterator[Any]:
+        """Yield the batches that are timed."""
         batch_size = self.spec.training.batch_size
         self.task.begin_epoch(model, batch_size)
         return itertools.islice(self.task.batches(0, 0, batch_size), self.batches)
