@@ -256,9 +256,7 @@ def test_a_trial_removed_and_taken_again_belongs_to_the_new_holder(folder: Path)
     second.release()
 
 
-def test_a_lease_that_cannot_be_written_is_taken_back(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lease_that_cannot_be_written_is_taken_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
