@@ -134,7 +134,7 @@ def _record_decoder(record_type: Any) -> _Decoder:
     hints = typing.get_type_hints(record_type)
     fields = [field for field in dataclasses.fields(record_type) if field.metadata != NEVER]
     decoders = {field.name: _decoder(hints[field.name]) for field in fields}
-    needed = {field.name for field in fields if not _has_default(field)}
+    needed = {field.name for field in fields if field.default is field.default_factory is dataclasses.MISSING}
 
     former = frozenset(getattr(record_type, "FORMER_FIELDS", ()))
 
@@ -151,10 +151,6 @@ def _record_decoder(record_type: Any) -> _Decoder:
             raise _MismatchError(str(error)) from error
 
     return decode
-
-
-def _has_default(field: dataclasses.Field[Any]) -> bool:
-    return not (field.default is field.default_factory is dataclasses.MISSING)
 
 
 def _wrong_fields(document: Mapping[str, Any], names: tuple[str, ...], needed: Collection[str]) -> str:

@@ -1,7 +1,7 @@
 """Every deliberate error, and the exit code the command line gives it.
 
-What a user can cause is raised as an `EpsgridError` with a message that says what was expected, what came, where it
-stands and how to mend it. What only we can cause is an `assert`.
+Errors that a user can cause are `EpsgridError`s with a message that says what was expected, what came, where it is and
+how to correct it. Errors that only we can cause are `assert`s.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class NoBoundsError(EpsgridError):
 
 
 class ScalingError(EpsgridError):
-    """Settings that cannot be carried to another batch size: too large a ratio, or an optimizer without a rule."""
+    """Settings that cannot be scaled to another batch size: too large a ratio, or an optimizer without a rule."""
 
 
 class ObservationError(EpsgridError):

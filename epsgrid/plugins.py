@@ -45,16 +45,17 @@ def load(family: str, name: str) -> Any:
 
 
 def check(family: str, name: str) -> None:
-    """See that there is a plug-in called `name`; one of ours is not imported for it.
+    """Check that there is a plug-in called `name`; one of ours is not imported for it.
 
     Raises:
-        UnknownNameError: as `load`.
+        UnknownNameError: see `load`.
     """
     if ":" in name:
         _load_dotted(family, name)
     elif name not in names(family):
-        reason = _why_unsupported(family, name)
-        if reason:
+        # Names that people ask for and that are missing on purpose; the family says why.
+        unsupported: dict[str, str] = getattr(importlib.import_module(f"epsgrid.{family}"), "UNSUPPORTED", {})
+        if reason := unsupported.get(name.lower().replace("_", "").replace("-", "")):
             valid = ", ".join(names(family))
             raise UnknownNameError(f"{_singular(family)} {name!r} is not supported: {reason} (supported: {valid})")
         raise UnknownNameError(f"unknown {_singular(family)} {name!r}{suggestion(name, names(family))}")
@@ -102,12 +103,6 @@ def _load_dotted(family: str, name: str) -> Any:
         return getattr(module, attribute)
     except AttributeError:
         raise UnknownNameError(f"{what}: module {module_name!r} has no {attribute!r}") from None
-
-
-def _why_unsupported(family: str, name: str) -> str | None:
-    """Return why a name that people ask for is missing on purpose: what the family's `UNSUPPORTED` says of it."""
-    reasons: dict[str, str] = getattr(importlib.import_module(f"epsgrid.{family}"), "UNSUPPORTED", {})
-    return reasons.get(name.lower().replace("_", "").replace("-", ""))
 
 
 def _singular(family: str) -> str:

@@ -5,10 +5,12 @@ A file `grids/NAME.py` defines `NEEDS_BOUNDS: bool` and `def epsilons(bounds) ->
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from epsgrid import plugins
-from epsgrid.numerics.bounds import EpsilonBounds
+
+if TYPE_CHECKING:  # it needs numpy, which `epsgrid sweep --dry-run` does without
+    from epsgrid.numerics.bounds import EpsilonBounds
 
 
 class GridPlugin(Protocol):

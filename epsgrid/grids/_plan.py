@@ -11,13 +11,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from epsgrid import grids
 from epsgrid.errors import SpecError
 from epsgrid.grids._rates import EffectiveRates
-from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.spec.model import Spec
 from epsgrid.spec.trial import Trial, at_point, identity
+
+if TYPE_CHECKING:
+    from epsgrid.numerics.bounds import EpsilonBounds
 
 DEFAULT = "default"
 REFERENCE = "reference"

@@ -15,12 +15,13 @@ bits gives the same trials; a factor that is 1 to three digits leaves the learni
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from epsgrid.errors import NoBoundsError
-from epsgrid.numerics import estimates
-from epsgrid.numerics.bounds import EpsilonBounds
-from epsgrid.numerics.magnitudes import LayerStatus
 from epsgrid.numerics.placement import Placement
+
+if TYPE_CHECKING:
+    from epsgrid.numerics.bounds import EpsilonBounds
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ class EffectiveRates:
         Raises:
             NoBoundsError: no layer was measured.
         """
+        from epsgrid.numerics import estimates
+        from epsgrid.numerics.magnitudes import LayerStatus
+
         measured = [layer for layer in bounds.layers if layer.status is LayerStatus.MEASURED]
         if not measured:
             raise NoBoundsError(

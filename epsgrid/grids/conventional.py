@@ -5,12 +5,15 @@ They span the values that studies of Adam's ε tried, from the defaults near 1e-
 
 from __future__ import annotations
 
-from epsgrid.numerics.bounds import EpsilonBounds
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from epsgrid.numerics.bounds import EpsilonBounds
 
 NEEDS_BOUNDS = False
-EPSILONS = (1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1e0, 1e1, 1e2)
+_EPSILONS = (1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1e0, 1e1, 1e2)
 
 
 def epsilons(bounds: EpsilonBounds | None) -> tuple[float, ...]:
     """Return the 13 decades, whatever the bounds."""
-    return EPSILONS
+    return _EPSILONS

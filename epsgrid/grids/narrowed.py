@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from epsgrid.numerics.bounds import EpsilonBounds
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from epsgrid.numerics.bounds import EpsilonBounds
 
 NEEDS_BOUNDS = True
 

@@ -47,7 +47,7 @@ class Following:
     """Observers of one training's optimizers, from its start to its end.
 
     Attributes:
-        every: count after every so many steps.
+        every: number of steps from one count to the next.
         probe_epochs: epochs after which the bounds are kept.
         observers: of the optimizers that can be observed; they answer after the training as well.
         kept: the bounds after `probe_epochs`, of each observer; None where there are none. Empty until then.

@@ -1,4 +1,4 @@
-"""The typed, frozen form of a spec: what was asked, with every default filled in.
+"""The typed, frozen form of a spec, with every default filled in.
 
 `task`, `model` and `optimizer` are plug-ins; each brings its own options class (`Options` in its file), so their
 fields differ from spec to spec. Everything else is the same for all specs and is defined here.
@@ -78,7 +78,7 @@ class Schedule(Frozen):
 
 
 class Svag(Frozen):
-    """Take steps that are worth 1/l² of the time, with l times the noise, to see the optimizer's continuous course.
+    """Take steps that are worth 1/l² of the time, with l times the noise, to follow its continuous trajectory.
 
     Each step combines two independent minibatches; an epoch takes l² times the steps and uses 2·l² times the data.
     """
@@ -117,15 +117,15 @@ class Probe(Frozen):
     """How the gradient magnitudes of the first epoch are measured.
 
     `update_weights: false` is the published method: the optimizer runs, the weights stay at their initial values. With
-    `true` the weights move at `learning_rate`. `batches` looks at so many batches only; `batches: settled` stops when
+    `true` the weights move at `learning_rate`. `batches` limits the number of batches; `batches: settled` stops when
     the bounds have settled, at the latest after `epochs`.
 
-    What tells how far the bounds can be trusted: `seeds` probes in all, with other initial weights and batches;
+    These show how far the bounds can be trusted: `seeds` probes in all, with other initial weights and batches;
     `compare_weights` probes once more with the weights moving at this learning rate; `check_rounding` looks for tensors
     whose gradients are only rounding noise. `beta2` shows, from the same gradients, which bounds other
     decays of v would have. None of these changes the bounds themselves, which are those of the first seed.
 
-    `every` keeps the histograms of every so many steps; left out, some sixty of them.
+    `every: N` keeps the histograms of every N-th step; left out, about sixty are kept.
 
     `batch_sizes` measures the bounds at these batch sizes as well, to see how they move with it; the bounds of the spec
     stay those of its own batch size.
@@ -161,9 +161,9 @@ class Probe(Frozen):
 
 
 class Observe(Frozen):
-    """How often a trial's gradient magnitudes are kept: after every epoch, every so many steps, or never (null).
+    """How often a trial's gradient magnitudes are kept: after every epoch, every N steps, or never (null).
 
-    Looking does not change a trial's numbers, so this is no part of its identity.
+    This does not change a trial's numbers, so it is no part of its identity.
     """
 
     every: Annotated[int, Field(ge=1)] | Literal["epoch"] | None = "epoch"
@@ -198,8 +198,8 @@ class Sweep(Frozen):
     `default` trains `default_epsilon` alone, which every other grid holds or is compared with.
 
     `lr_mode: effective` is fair to large ε, where a step is about the learning rate / ε: each trial trains with
-    lr · (m50 + m(ε)) / m50, which keeps lr / (m50 + m(ε)) at what it is for an ε of next to nothing. m50 is the median
-    magnitude of the probe, m(ε) that at which ε weighs as much; the product is rounded to three digits.
+    lr · (m50 + m(ε)) / m50, which keeps lr / (m50 + m(ε)) at its value for a tiny ε. m50 is the median
+    magnitude of the probe, m(ε) that at which ε has the same weight; the product is rounded to three digits.
 
     `prune` ends trials early. Without it the comparison of the grids is exact, which is the default.
     """
@@ -237,8 +237,8 @@ class Slurm(Frozen):
     """How trials run with `executor: slurm`: what each task of the job array asks Slurm for.
 
     `time` and `memory` are in Slurm's own notation, such as "2:00:00" and "16G". `signal_s` is how long before the time
-    limit a trial is told to save itself, so that it is queued again. `directives` are further `#SBATCH` options, each a
-    text such as "--constraint=a100"; `setup` are shell lines run before a trial, such as "module load cuda".
+    limit a trial is asked to save itself, so that it is queued again. `directives` are further `#SBATCH` options, each
+    a text such as "--constraint=a100"; `setup` are shell lines run before a trial, such as "module load cuda".
     """
 
     partition: str | None = None

@@ -27,7 +27,8 @@ def asked_cells(folder: ExperimentFolder) -> tuple[Trial, ...]:
     """
     grids = GridRecord.read(folder.grid_json).cells if folder.grid_json.exists() else ()
     batches = batch_cells(BatchesRecord.read(folder.batches_json)) if folder.batches_json.exists() else ()
-    fresh = confirm_cells(ConfirmRecord.read(folder.confirm_json)) if folder.confirm_json.exists() else ()
+    confirmed = ConfirmRecord.read(folder.confirm_json).cells if folder.confirm_json.exists() else ()
+    fresh = (replace(cell, grids=tuple(f"{name}, confirmed" for name in cell.grids)) for cell in confirmed)
     return _merged((*grids, *fresh, *batches))
 
 
@@ -69,11 +70,6 @@ def meant(ids: Sequence[str], name: str, *, least: int = 0) -> tuple[str, ...]:
 def batch_cells(record: BatchesRecord) -> tuple[Trial, ...]:
     """Return the trials of a record of batch sizes, each once, as those of a grid."""
     return _merged(replace(cell, grids=(f"batch {cell.batch_size}, {cell.rule}",)) for cell in record.cells)
-
-
-def confirm_cells(record: ConfirmRecord) -> tuple[Trial, ...]:
-    """Return the trials of a record of winners on fresh seeds, as those of a grid."""
-    return tuple(replace(cell, grids=tuple(f"{name}, confirmed" for name in cell.grids)) for cell in record.cells)
 
 
 def _merged(cells: Iterable[Trial]) -> tuple[Trial, ...]:

@@ -32,7 +32,7 @@ from epsgrid import codec
 from epsgrid.errors import CorruptRecordError
 from epsgrid.store import atomic
 
-HEARTBEAT_S = 10.0
+_HEARTBEAT_S = 10.0
 STALE_S = 60.0
 _LOOK_AGAIN_S = 1.0
 
@@ -65,7 +65,7 @@ class Lease:
         self._heart.start()
 
     @classmethod
-    def take(cls, path: Path, *, heartbeat_s: float = HEARTBEAT_S, stale_s: float = STALE_S) -> Self | None:
+    def take(cls, path: Path, *, heartbeat_s: float = _HEARTBEAT_S, stale_s: float = STALE_S) -> Self | None:
         """Take the lease if nobody alive holds it.
 
         Args:

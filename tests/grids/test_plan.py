@@ -5,7 +5,7 @@ from itertools import product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epsgrid.grids import conventional
+from epsgrid import grids
 from epsgrid.grids._plan import Plan, plan
 from epsgrid.spec import parse_spec, trial_id, trial_identity
 from epsgrid.spec.model import Spec
@@ -27,7 +27,7 @@ def planned(*names: str, asked: Spec | None = None) -> Plan:
 
 def test_grids_share_trials() -> None:
     both = planned(*BOTH)
-    assert both.epsilons == {"narrowed": (1e-7, 1e-6, 1e-5), "conventional": conventional.EPSILONS}
+    assert both.epsilons == {"narrowed": (1e-7, 1e-6, 1e-5), "conventional": grids.load("conventional").epsilons(None)}
     assert len(both.trials) == 2 * 13 * 2
     assert len({trial.id for trial in both.trials}) == len(both.trials)
     belongs = {trial.epsilon: trial.grids for trial in both.trials}

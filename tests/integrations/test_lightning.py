@@ -82,22 +82,9 @@ def batches() -> Any:
 
 
 def trainer_of(package: Any, callbacks: list[Any], folder: Path, **options: Any) -> Any:
-    quiet = {
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "enable_checkpointing": False,
-        "logger": False,
-    }
-    return package.Trainer(
-        **{
-            "max_epochs": 1,
-            "accelerator": "cpu",
-            "default_root_dir": folder,
-            **quiet,
-            **options,
-            "callbacks": callbacks,
-        }
-    )
+    plain = {"max_epochs": 1, "accelerator": "cpu", "enable_checkpointing": False, "logger": False}
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False}
+    return package.Trainer(**plain | quiet | options, default_root_dir=folder, callbacks=callbacks)
 
 
 def fit(callback: Any, folder: Path, trained: Any = None, **options: Any) -> Any:
@@ -146,7 +133,7 @@ def test_weights_are_the_same_with_and_without(tmp_path: Path) -> None:
         assert torch.equal(by_hand[name], weights)
 
 
-def test_bounds_are_told_once_and_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_bounds_are_logged_once_and_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     callback = real().own.EpsilonCallback()
     with caplog.at_level(logging.INFO, RANK_ZERO):
         fit(callback, tmp_path, max_epochs=2)
@@ -159,16 +146,12 @@ def test_bounds_are_told_once_and_by_name(tmp_path: Path, caplog: pytest.LogCapt
     )
 
 
-def test_several_probe_epochs(tmp_path: Path) -> None:
-    callback = real().own.EpsilonCallback(probe_epochs=2)
-    fit(callback, tmp_path, max_epochs=3)
-    expected, _ = bounds_by_hand(epochs=2)
-    assert callback.bounds.layers == expected.layers
-
-
-def test_a_training_shorter_than_the_probe_has_bounds_too(tmp_path: Path) -> None:
-    callback = real().own.EpsilonCallback(probe_epochs=9)
-    fit(callback, tmp_path, max_epochs=2)
+@pytest.mark.parametrize(("probe_epochs", "max_epochs"), [(2, 3), (9, 2)])
+def test_several_probe_epochs_and_a_training_shorter_than_the_probe(
+    tmp_path: Path, probe_epochs: int, max_epochs: int
+) -> None:
+    callback = real().own.EpsilonCallback(probe_epochs=probe_epochs)
+    fit(callback, tmp_path, max_epochs=max_epochs)
     expected, _ = bounds_by_hand(epochs=2)
     assert callback.bounds.layers == expected.layers
 
@@ -179,7 +162,7 @@ def test_accumulated_gradients_are_one_step(tmp_path: Path) -> None:
     assert callback.observers[0].step == EPOCH // 3
 
 
-def test_a_second_fit_is_observed_anew(tmp_path: Path) -> None:
+def test_a_second_fit_is_observed_again(tmp_path: Path) -> None:
     callback = real().own.EpsilonCallback()
     trained = module()
     fit(callback, tmp_path, trained)

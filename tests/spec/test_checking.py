@@ -33,18 +33,12 @@ def test_the_smallest_spec_gets_all_defaults() -> None:
     assert spec.training.epochs == 200
 
 
-def test_the_same_text_gives_equal_specs() -> None:
-    assert parse(MINIMAL) == parse(MINIMAL)
-
-
-def test_a_spec_cannot_be_changed() -> None:
-    with pytest.raises(ValueError, match="frozen"):
-        parse(MINIMAL).experiment = "other"
-
-
-def test_whole_numbers_are_fine_for_floats() -> None:
+def test_a_spec_is_a_frozen_value() -> None:
     spec = parse(MINIMAL + "  default_epsilon: 1\n")
-    assert isinstance(spec.sweep.default_epsilon, float)
+    assert isinstance(spec.sweep.default_epsilon, float), "whole numbers are fine for floats"
+    assert spec == parse(MINIMAL + "  default_epsilon: 1\n") == pickle.loads(pickle.dumps(spec))  # noqa: S301 - ours
+    with pytest.raises(ValueError, match="frozen"):
+        spec.experiment = "other"
 
 
 def test_words_that_yaml_1_1_takes_for_truth_stay_text() -> None:
@@ -168,6 +162,7 @@ def test_one_problem_with_a_plugin(section: str, told: str) -> None:
         ("../up", "spec.yaml:1:13: experiment: should match pattern"),
         ("2026", "spec.yaml:1:13: experiment: expected text, got 2026; put it in quotes"),
         ("x" * 101, "spec.yaml:1:13: experiment: should have at most 100 characters"),
+        ("latest", "spec.yaml:1:13: experiment: 'latest' names the file that remembers"),
     ],
 )
 def test_a_name_that_is_no_folder(experiment: str, told: str) -> None:
@@ -191,35 +186,33 @@ def test_one_problem_in_the_sweep(sweep: str, told: str) -> None:
     assert line.startswith(told)
 
 
-def test_a_spec_can_be_sent_to_another_process() -> None:
-    spec = parse(MINIMAL)
-    assert pickle.loads(pickle.dumps(spec)) == spec  # noqa: S301 - our own bytes
-
-
 def test_missing_sections() -> None:
     assert problems("experiment: demo") == [
         f"spec.yaml: {section}: required key is missing" for section in ("task", "model", "optimizer", "sweep")
     ]
 
 
-def test_a_missing_key_is_placed_at_its_section() -> None:
-    text = MINIMAL.replace("  learning_rates: [1e-3]", "  seeds: [1]")
-    assert problems(text) == ["spec.yaml:5:1: sweep.learning_rates: required key is missing"]
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("  learning_rates: [1e-3]", "  seeds: [1]", "spec.yaml:5:1: sweep.learning_rates: required key is missing"),
+        (
+            f"optimizer: {OPTIMIZER}",
+            f"optimizer: {{name: '{OPTIMIZER}', betas: [0.9]}}",
+            "spec.yaml:4:49: optimizer.betas.1: required entry of the list is missing",
+        ),
+        (
+            f"model: {MODEL}",
+            f"model:\n  name: {MODEL}\n  layers:\n    - widht: 3",
+            "spec.yaml:6:7: model.layers.0.widht: unknown key; did you mean 'width'? (allowed: width, activation)",
+        ),
+    ],
+)
+def test_what_is_missing_or_deep_is_placed(old: str, new: str, message: str) -> None:
+    assert problems(MINIMAL.replace(old, new)) == [message]
 
 
-def test_a_list_that_is_too_short_for_a_pair() -> None:
-    text = MINIMAL.replace(f"optimizer: {OPTIMIZER}", f"optimizer: {{name: '{OPTIMIZER}', betas: [0.9]}}")
-    assert problems(text) == ["spec.yaml:4:49: optimizer.betas.1: required entry of the list is missing"]
-
-
-def test_an_unknown_key_deep_in_a_plugin_lists_the_keys_of_its_group() -> None:
-    text = MINIMAL.replace(f"model: {MODEL}", f"model:\n  name: {MODEL}\n  layers:\n    - widht: 3")
-    assert problems(text) == [
-        "spec.yaml:6:7: model.layers.0.widht: unknown key; did you mean 'width'? (allowed: width, activation)"
-    ]
-
-
-def test_all_problems_are_told_in_the_order_of_the_file() -> None:
+def test_all_problems_are_reported_in_the_order_of_the_file() -> None:
     text = f"""\
 experiment: my experiment
 task: {{name: "{TASK}", shuffle: on, shuffle: on}}
@@ -246,8 +239,3 @@ sweep: {{seeds: [-1, 2]}}
 def test_long_values_are_shortened() -> None:
     (line,) = problems(MINIMAL + f"training: {{epochs: {'x' * 500}}}\n")
     assert len(line) < 200
-
-
-def test_the_name_of_the_pointer_file_is_no_experiment() -> None:
-    text = MINIMAL.replace(MINIMAL.splitlines()[0], "experiment: latest")
-    assert problems(text)[0].startswith("spec.yaml:1:13: experiment: 'latest' names the file that remembers")

@@ -31,48 +31,35 @@ def test_a_file_and_its_text_give_equal_specs(path: Path) -> None:
 
 @pytest.mark.parametrize("before", ["\ufeff", "# ε stands for itself\n", "---\n"])
 def test_what_may_stand_before_a_spec(path: Path, before: str) -> None:
-    path.write_text(before + MINIMAL, encoding="utf-8")
-    assert load_spec(path) == parse_spec(MINIMAL)
+    for ends in ("\n", "\r\n"):
+        path.write_bytes((before + MINIMAL).replace("\n", ends).encode())
+        assert load_spec(path) == parse_spec(MINIMAL)
 
 
-def test_windows_line_ends(path: Path) -> None:
-    path.write_bytes(MINIMAL.replace("\n", "\r\n").encode())
-    assert load_spec(path) == parse_spec(MINIMAL)
-
-
-def test_a_missing_file(path: Path) -> None:
-    with pytest.raises(SpecError, match=r"spec\.yaml: cannot read the spec: No such file or directory"):
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (None, r"spec\.yaml: cannot read the spec: No such file or directory"),
+        (b"#" * (MAX_BYTES + 1), r"spec\.yaml: larger than 1,000,000 bytes; is this a spec\?"),
+        ("a: 1\nb: größe".encode("latin-1"), r"spec\.yaml: not UTF-8 \(byte 0x.. in line 2\); save it as UTF-8"),
+        (b"a: 1\n\xff\xfeb", r"spec\.yaml: not UTF-8 \(byte 0x.. in line 2\); save it as UTF-8"),
+    ],
+    ids=["missing", "large", "latin-1", "utf-16"],
+)
+def test_a_file_that_cannot_be_read(path: Path, data: bytes | None, message: str) -> None:
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(SpecError, match=message) as caught:
         load_spec(path)
-
-
-def test_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=f"{tmp_path}: cannot read the spec: Is a directory"):
-        load_spec(tmp_path)
-
-
-def test_a_file_that_is_too_large(path: Path) -> None:
-    path.write_bytes(b"#" * (MAX_BYTES + 1))
-    with pytest.raises(SpecError, match=r"spec\.yaml: larger than 1,000,000 bytes; is this a spec\?"):
-        load_spec(path)
-
-
-@pytest.mark.parametrize("data", ["a: 1\nb: größe".encode("latin-1"), b"a: 1\n\xff\xfeb"])
-def test_a_file_that_is_not_utf_8(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
-    with pytest.raises(SpecError, match=r"spec\.yaml: not UTF-8 \(byte 0x.. in line 2\); save it as UTF-8"):
-        load_spec(path)
+    assert caught.value.exit_code == ExitCode.USAGE
+    with pytest.raises(SpecError, match=f"{path.parent}: cannot read the spec: Is a directory"):
+        load_spec(path.parent)
 
 
 def test_errors_name_the_file_as_it_was_given(path: Path) -> None:
     path.write_text(MINIMAL + "zzz: 1\n")
     with pytest.raises(SpecError, match=f"^{path}:7:1: zzz: unknown key"):
         load_spec(path)
-
-
-def test_a_bad_spec_is_a_usage_error() -> None:
-    with pytest.raises(SpecError) as caught:
-        parse_spec("")
-    assert caught.value.exit_code == ExitCode.USAGE
 
 
 def test_a_stored_spec_comes_back() -> None:

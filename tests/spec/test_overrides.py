@@ -44,7 +44,7 @@ def test_the_last_one_wins() -> None:
     assert override("training.epochs=2", "training.epochs=3").training.epochs == 3
 
 
-def test_an_override_mends_the_file() -> None:
+def test_an_override_corrects_the_file() -> None:
     text = MINIMAL.replace("[1e-3]", "[-1, zwei]")
     assert override("sweep.learning_rates=[1]", text=text).sweep.learning_rates == (1.0,)
 
@@ -99,7 +99,7 @@ def test_an_error_says_which_override(text: str, told: str) -> None:
     assert str(caught.value).startswith(f"-o {text}: ")
 
 
-def test_problems_of_file_and_overrides_are_told_together() -> None:
+def test_problems_of_file_and_overrides_are_reported_together() -> None:
     with pytest.raises(SpecError) as caught:
         override("training.epoch=3", "nonsense", text=MINIMAL + "zzz: 1\n")
     places = [line.partition(": ")[0] for line in str(caught.value).splitlines()]

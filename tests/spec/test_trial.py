@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from epsgrid.spec import differences, identity, parse_spec, trial_id, trial_identity
 from epsgrid.spec.model import Spec
+from epsgrid.spec.trial import Trial
 from tests.spec.fakes import MINIMAL
 
 
@@ -78,21 +79,20 @@ def test_what_can_change_a_trials_numbers_changes_the_id(override: str) -> None:
 
 
 def test_the_point_and_the_data_change_the_id() -> None:
-    ids = {
-        id_of(spec()),
-        id_of(spec(), data="abd"),
-        id_of(spec(), rate=2e-3),
-        id_of(spec(), epsilon=1e-7),
-        id_of(spec(), epsilon=None),
-        id_of(spec(), seed=1),
-    }
-    assert len(ids) == 6
+    others = ({"data": "abd"}, {"rate": 2e-3}, {"epsilon": 1e-7}, {"epsilon": None}, {"seed": 1})
+    assert len({id_of(spec()), *(id_of(spec(), **other) for other in others)}) == 6
 
 
-@pytest.mark.parametrize(("whole", "real"), [("optimizer.weight_decay=1", "optimizer.weight_decay=1.0")])
-def test_a_whole_number_for_a_float_is_the_same_trial(whole: str, real: str) -> None:
-    assert id_of(spec(whole)) == id_of(spec(real))
+def test_a_whole_number_for_a_float_is_the_same_trial() -> None:
+    assert id_of(spec("optimizer.weight_decay=1")) == id_of(spec("optimizer.weight_decay=1.0"))
     assert id_of(spec(), rate=1, epsilon=1) == id_of(spec(), rate=1.0, epsilon=1.0)
+
+
+def test_a_trial_of_an_identity_keeps_the_rate_it_stands_for() -> None:
+    known = trial_identity(spec(), "abc", 1e-3, 1e-8, 0)
+    trial = Trial.of(known, ("narrowed",), 1e-4)
+    assert (trial.id, trial.identity, trial.learning_rate, trial.grid_rate) == (trial_id(known), known, 1e-3, 1e-4)
+    assert (Trial.of(known).asked_rate, Trial.of(known, grid_rate=1e-3).asked_rate) == (None, None)
 
 
 @given(st.permutations(["task", "model", "optimizer", "training", "data", "learning_rate", "epsilon", "seed"]))

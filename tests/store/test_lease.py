@@ -88,18 +88,13 @@ def test_a_lease_is_held_by_one_until_released(folder: Path) -> None:
     lease.release()
     lease.release()
     assert not is_held(folder)
+    claim = json.loads((folder / "1.json").read_text())
+    assert (claim["pid"], claim["released"]) == (os.getpid(), True)
+    assert {"host", "created", "owner"} <= set(claim), "for people"
     second = _take(folder)
     assert _names(folder) == ["2.json"]
     assert lease.lost(max_age_s=0)
     second.release()
-
-
-def test_the_claim_says_who_for_people(folder: Path) -> None:
-    _take(folder).release()
-    claim = json.loads((folder / "1.json").read_text())
-    assert claim["pid"] == os.getpid()
-    assert claim["released"] is True
-    assert {"host", "created", "owner"} <= set(claim)
 
 
 def test_the_lease_of_a_killed_process_is_free_at_once(folder: Path) -> None:
@@ -229,14 +224,6 @@ def test_a_holder_finds_out_that_another_took_over_and_keeps_its_hands_off(folde
     assert is_held(folder)
 
 
-def test_a_holder_finds_out_that_its_claim_was_cleared_away(folder: Path) -> None:
-    lease = Lease.take(folder, heartbeat_s=0.01)
-    assert lease is not None
-    (folder / "1.json").rename(folder / "2.json")
-    assert lease.lost(max_age_s=0)
-    lease.release()
-
-
 def test_a_disk_that_does_not_answer_is_no_loss(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(5, "Input/output error")
@@ -248,15 +235,16 @@ def test_a_disk_that_does_not_answer_is_no_loss(folder: Path, monkeypatch: pytes
     lease.release()
 
 
-def test_a_trial_removed_under_the_holder_is_lost(folder: Path) -> None:
+@pytest.mark.parametrize("gone", [".", "1.json"])
+def test_a_trial_or_a_claim_removed_under_the_holder_is_lost(folder: Path, gone: str) -> None:
     lease = _take(folder)
-    folder.rename(folder.with_name("gone"))
+    (folder / gone).rename(folder.with_name("gone"))
     assert lease.lost(max_age_s=0)
     lease.release()
-    assert not folder.exists()
+    assert not (folder / "1.json").exists()
 
 
-def test_a_trial_removed_and_taken_anew_belongs_to_the_new_holder(folder: Path) -> None:
+def test_a_trial_removed_and_taken_again_belongs_to_the_new_holder(folder: Path) -> None:
     """The new claim has the old one's number."""
     lease = _take(folder)
     folder.rename(folder.with_name("gone"))
@@ -268,7 +256,7 @@ def test_a_trial_removed_and_taken_anew_belongs_to_the_new_holder(folder: Path) 
     second.release()
 
 
-def test_a_lease_that_cannot_be_written_is_told_and_taken_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_that_cannot_be_written_is_taken_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 

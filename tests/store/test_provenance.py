@@ -51,15 +51,12 @@ def test_a_slow_or_missing_git_is_done_without(tmp_path: Path, monkeypatch: pyte
         assert provenance([], tmp_path)["git"] is None
 
 
-def test_the_processor_has_a_name_also_without_linux_own_list(tmp_path: Path) -> None:
+def test_processor_and_packages_that_are_not_known(tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text(
         "processor\t: 0\nmodel name\t: Fast CPU @ 3 GHz\n\nmodel name\t: Fast CPU @ 3 GHz\n"
     )
     assert module._cpu(tmp_path / "cpuinfo") == "Fast CPU @ 3 GHz"
     assert module._cpu(tmp_path / "missing")
-
-
-def test_a_package_that_is_not_installed_has_no_version() -> None:
     assert module._version("no-such-package-here") is None
 
 

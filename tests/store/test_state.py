@@ -36,20 +36,14 @@ def test_a_trial_goes_through_its_states(folder: TrialFolder) -> None:
     assert trial_state(folder) == "done"
 
 
-def test_a_checkpoint_alone_is_an_interrupted_trial(folder: TrialFolder) -> None:
+def test_the_states_between(folder: TrialFolder) -> None:
     write_text(folder.checkpoint, "x")
-    assert trial_state(folder) == "interrupted"
-
-
-def test_a_failed_trial_that_is_tried_again_is_running(folder: TrialFolder) -> None:
+    assert trial_state(folder) == "interrupted", "a checkpoint alone will do"
     FAILURE.write(folder.failure_json)
     lease = Lease.take(folder.lease)
     assert lease is not None
-    assert trial_state(folder) == "running"
+    assert trial_state(folder) == "running", "a failed trial that is tried again"
     lease.release()
-
-
-def test_a_diverged_trial_has_a_result(folder: TrialFolder) -> None:
     dataclasses.replace(RESULT, state="diverged", reason="loss is NaN").write(folder.result_json)
     assert trial_state(folder) == "diverged"
 
@@ -63,7 +57,7 @@ def test_a_result_that_comes_while_we_look_is_seen(folder: TrialFolder, monkeypa
     assert trial_state(folder) == "done"
 
 
-def test_a_damaged_result_is_named_and_not_trained_anew_behind_our_back(folder: TrialFolder) -> None:
+def test_a_damaged_result_is_named_and_not_trained_again_silently(folder: TrialFolder) -> None:
     write_text(folder.result_json, '{"version": 1,')
     with pytest.raises(CorruptRecordError, match=r"ab/result\.json is damaged"):
         trial_state(folder)

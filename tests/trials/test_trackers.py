@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from epsgrid.errors import ExecutionError
 from epsgrid.observing import trackers
 from epsgrid.store.paths import ExperimentFolder, TrialFolder
 from epsgrid.store.records import read_epochs
@@ -94,7 +95,7 @@ def test_wandb_is_offline_unless_asked_otherwise(experiment, monkeypatch):
     assert setting.warnings == []
 
 
-def test_a_tracker_that_fails_is_told_once_and_hurts_nothing(experiment, tmp_path, monkeypatch):
+def test_a_tracker_that_fails_is_reported_once_and_hurts_nothing(experiment, tmp_path, monkeypatch):
     plain, _, undisturbed = train(ExperimentFolder(tmp_path / "plain"))
     monkeypatch.setitem(sys.modules, "wandb", FakeWandb(fails_at=2))
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
@@ -107,7 +108,7 @@ def test_a_tracker_that_fails_is_told_once_and_hurts_nothing(experiment, tmp_pat
     assert plain.warnings == []
 
 
-def test_how_a_trial_was_left_is_told(experiment, monkeypatch):
+def test_how_a_trial_ended_is_logged(experiment, monkeypatch):
     fake = FakeWandb()
     summaries = []
     run = SimpleNamespace(log=fake.log, summary=SimpleNamespace(update=summaries.append), finish=lambda: None)
@@ -132,10 +133,8 @@ def test_how_a_trial_was_left_is_told(experiment, monkeypatch):
     assert summaries == [{"state": "interrupted"}, {"state": "pruned"}]
 
 
-def test_what_is_not_installed_is_told_before_anything_runs(monkeypatch):
+def test_what_is_not_installed_is_reported_before_anything_runs(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    from epsgrid.errors import ExecutionError
-
     trackers.require_installed([])
     with pytest.raises(ExecutionError, match=r"wandb cannot be imported .*pip install 'epsgrid\[wandb\]'"):
         trackers.require_installed(["wandb"])
