@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from epsgrid.numerics.histogram import LogHistogram
     from epsgrid.numerics.series import Series, Snapshot
-    from epsgrid.report.numbers.adaptable import AdaptableNumbers
+    from epsgrid.report.figures.adaptable import AdaptableNumbers
     from epsgrid.stages.inspect import Inspected
 
 TIMES_SHOWN = 8
@@ -52,7 +52,7 @@ def _short(snapshot: Snapshot) -> str:
 
 def chosen(series: Series, steps: Sequence[int]) -> tuple[Snapshot, ...]:
     """Return the snapshots whose histograms are shown: those nearest to some steps, or first, middle and last."""
-    from epsgrid.report.numbers.over_time import evenly, with_histograms
+    from epsgrid.report.figures.over_time import evenly, with_histograms
 
     held = with_histograms(series)
     if not steps or not held:
@@ -87,7 +87,7 @@ def layers(seen: Inspected, steps: Sequence[int], *, all_layers: bool) -> list[R
 
 def _fitted(columns: list[Column], snapshots: tuple[Snapshot, ...]) -> tuple[list[Column], tuple[Snapshot, ...], int]:
     """Make room: histograms go, the last one excepted, before what tells how many entries adapt does."""
-    from epsgrid.report.numbers.over_time import evenly
+    from epsgrid.report.figures.over_time import evenly
 
     wanted = sum(column.keep >= _WANTED for column in columns)
     for count in range(len(snapshots), 0, -1):
@@ -117,7 +117,7 @@ def _adaptable_columns(seen: Inspected, rows: Sequence[int]) -> list[Column]:
 
 def adaptable(seen: Inspected) -> AdaptableNumbers | None:
     """Return the adaptable shares of a trial at its own ε; None of a probe, or where nothing was kept."""
-    from epsgrid.report.numbers.adaptable import adaptable_numbers
+    from epsgrid.report.figures.adaptable import adaptable_numbers
 
     if seen.series is None or seen.trial is None:
         return None
@@ -126,14 +126,14 @@ def adaptable(seen: Inspected) -> AdaptableNumbers | None:
 
 def percentiles(seen: Inspected) -> list[RenderableType]:
     """Return the percentiles of all layers' entries together, at some times."""
-    from epsgrid.report.numbers.bands import BAND_FRACTIONS, pooled_band
-    from epsgrid.report.numbers.over_time import time_of, time_unit
+    from epsgrid.report.figures.over_time import time_of, time_unit
+    from epsgrid.report.figures.percentiles import FRACTIONS, pooled_percentiles
 
-    places = [BAND_FRACTIONS.index(fraction) for fraction in _PERCENTILES]
+    places = [FRACTIONS.index(fraction) for fraction in _PERCENTILES]
 
     assert seen.series is not None
     series, unit = seen.series, time_unit(seen.series)
-    band = pooled_band(series, "all layers", range(len(series.names)))
+    band = pooled_percentiles(series, "all layers", range(len(series.names)))
     if band is None:
         return []
     by_time = dict(zip(band.times, zip(*band.magnitudes, strict=True), strict=True))
@@ -148,7 +148,7 @@ def percentiles(seen: Inspected) -> list[RenderableType]:
 
 def bounds_over_time(seen: Inspected) -> list[RenderableType]:
     """Return what the published rule gives at some times, next to the bounds of epoch 1."""
-    from epsgrid.report.numbers.over_time import drift
+    from epsgrid.report.figures.over_time import drift
     from epsgrid.report.text.bounds import signed_decades
 
     assert seen.series is not None
@@ -184,13 +184,13 @@ def _place(threshold: float | None, low: float, high: float) -> str:
 
 def kinds(seen: Inspected) -> list[RenderableType]:
     """Return one row per kind of layer: its median at first and last, and how many of its entries adapt."""
-    from epsgrid.report.numbers.adaptable import adaptable_by_kind
-    from epsgrid.report.numbers.bands import pooled_band
-    from epsgrid.report.numbers.over_time import kinds_of
+    from epsgrid.report.figures.adaptable import adaptable_by_kind
+    from epsgrid.report.figures.over_time import kinds_of
+    from epsgrid.report.figures.percentiles import pooled_percentiles
 
     assert seen.series is not None
     found = kinds_of(seen.series)
-    bands = {kind: pooled_band(seen.series, kind, indices) for kind, indices in found.items()}
+    bands = {kind: pooled_percentiles(seen.series, kind, indices) for kind, indices in found.items()}
     medians = [band.magnitudes[len(band.magnitudes) // 2] if band else () for band in bands.values()]
     columns = [
         Column("kind", tuple(found), is_text=True),
@@ -222,14 +222,14 @@ def _share(share: float | None) -> str:
 
 def layer(seen: Inspected, name: str, steps: Sequence[int]) -> list[RenderableType]:
     """Return one layer in detail: at some times its histogram, its percentiles and what is not in them."""
-    from epsgrid.report.numbers.bands import BAND_FRACTIONS
+    from epsgrid.report.figures.percentiles import FRACTIONS
 
     assert seen.series is not None
     series, index = seen.series, seen.series.names.index(name)
     snapshots = chosen(series, steps) if steps else _some(series.snapshots)
     shares_at = dict(series.adaptable(name)) if seen.trial else {}
     histograms = [_histogram(snapshot, index) for snapshot in snapshots]
-    places = [series.fractions.index(fraction) for fraction in BAND_FRACTIONS]
+    places = [series.fractions.index(fraction) for fraction in FRACTIONS]
     cells = []
     for snapshot in snapshots:
         held = snapshot.layers[index]
@@ -237,7 +237,7 @@ def layer(seen: Inspected, name: str, steps: Sequence[int]) -> list[RenderableTy
         counts = (f"{held.zeros:,}", f"{held.nonfinite:,}") if held else (NOTHING, NOTHING)
         adapting = [_share(shares_at.get(snapshot.step))] if seen.trial else []
         cells.append((*_time_cells(snapshot), *counts, *quantiles, *adapting))
-    titles = ["step", "epoch", "zeros", "not finite", *(f"{100 * fraction:g} %" for fraction in BAND_FRACTIONS)]
+    titles = ["step", "epoch", "zeros", "not finite", *(f"{100 * fraction:g} %" for fraction in FRACTIONS)]
     keeps = [9, 5, 3, 2, 9, 1, 4, 9, 4, 1, 9]
     if seen.trial:
         titles, keeps = [*titles, "adapting"], [*keeps, 6]
@@ -265,7 +265,7 @@ def observed_lines(seen: Inspected) -> list[str]:
 
 def _setters(seen: Inspected) -> tuple[str, ...]:
     """Return the layers that set the bounds of epoch 1, or where nothing was probed, of the last snapshot."""
-    from epsgrid.report.numbers.over_time import drift
+    from epsgrid.report.figures.over_time import drift
 
     if seen.bounds is not None:
         return (*seen.bounds.low.layers, *seen.bounds.high.layers)
@@ -291,7 +291,7 @@ def _epoch(epoch: float | None) -> str:
 
 
 def _some(moments: Sequence[_T]) -> tuple[_T, ...]:
-    from epsgrid.report.numbers.over_time import evenly
+    from epsgrid.report.figures.over_time import evenly
 
     return evenly(moments, TIMES_SHOWN)
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from epsgrid.numerics.series import Series
 from epsgrid.report.cells import Cell, TrialRow
+from epsgrid.report.figures.adaptable import adaptable_numbers
+from epsgrid.report.figures.over_time import drift
 from epsgrid.report.load import StoredExperiment, load_observations
-from epsgrid.report.numbers.adaptable import adaptable_numbers
-from epsgrid.report.numbers.over_time import drift
 from epsgrid.report.rows import DEFAULT, NARROWED, BestRow, ObservedRow
 
 

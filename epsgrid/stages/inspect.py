@@ -139,13 +139,13 @@ def inspect(folder: ExperimentFolder, trial: str | None) -> Inspected:
 def write_figures(seen: Inspected, folder: Path, layer: str | None) -> tuple[Path, ...]:
     """Draw what is looked at, and write it as SVG and PNG.
 
-    A probe gets the course of its bounds and its bands, a trial its bands and the map of adaptable shares; whatever has
-    nothing to show is left out.
+    A probe gets the trajectory of its bounds and its percentiles over time, a trial its percentiles and the map of
+    adaptable shares; a figure that has nothing to show is left out.
 
     Args:
         seen: what is looked at.
         folder: where the files go; it is made if missing.
-        layer: draw the bands of this one alone; None: those of each kind.
+        layer: draw the percentiles of this one alone; None: those of each kind.
 
     Returns:
         The files.
@@ -153,7 +153,7 @@ def write_figures(seen: Inspected, folder: Path, layer: str | None) -> tuple[Pat
     Raises:
         StoreError: the folder cannot be written.
     """
-    from epsgrid.report.drawing.style import to_png, to_svg
+    from epsgrid.report.figures.style import to_png, to_svg
     from epsgrid.store.atomic import write_bytes
 
     of = seen.trial.cell.id if seen.trial else "probe"
@@ -167,21 +167,19 @@ def write_figures(seen: Inspected, folder: Path, layer: str | None) -> tuple[Pat
 
 def _figures(seen: Inspected, layer: str | None) -> Iterator[tuple[str, Figure]]:
     """Yield name and drawing of each figure that has something to show."""
-    from epsgrid.report.drawing.adaptable import draw_adaptable
-    from epsgrid.report.drawing.bands import draw_bands
-    from epsgrid.report.drawing.course import draw_course
-    from epsgrid.report.numbers.adaptable import adaptable_numbers
-    from epsgrid.report.numbers.bands import band_numbers
-    from epsgrid.report.numbers.over_time import course_numbers
+    from epsgrid.report.figures.adaptable import adaptable_numbers, draw_adaptable
+    from epsgrid.report.figures.percentiles import draw_percentiles, percentile_numbers
+    from epsgrid.report.figures.trajectory import draw_trajectory, trajectory_numbers
 
-    course = course_numbers(seen.bounds, seen.optimizer) if seen.bounds and not seen.trial else None
-    if course is not None:
-        yield "course", draw_course(course)
+    trajectory = None if seen.trial else trajectory_numbers(seen.bounds, seen.optimizer)
+    if trajectory is not None:
+        yield "trajectory", draw_trajectory(trajectory)
     if seen.series is None:
         return
-    bands = band_numbers(seen.series, seen.bounds, optimizer=seen.optimizer, epsilon=seen.epsilon, layer=layer)
-    if bands is not None:
-        yield "bands" if layer is None else f"bands-{re.sub(r'[^A-Za-z0-9._-]', '_', layer)}", draw_bands(bands)
+    numbers = percentile_numbers(seen.series, seen.bounds, optimizer=seen.optimizer, epsilon=seen.epsilon, layer=layer)
+    if numbers is not None:
+        of_layer = "" if layer is None else f"-{re.sub(r'[^A-Za-z0-9._-]', '_', layer)}"
+        yield f"percentiles{of_layer}", draw_percentiles(numbers)
     shares = adaptable_numbers(seen.series, optimizer=seen.optimizer, epsilon=seen.epsilon) if seen.trial else None
     if shares is not None:
         yield "adaptable", draw_adaptable(shares)

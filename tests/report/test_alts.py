@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
+from epsgrid.report.rendered import RenderedFigure
 
 from epsgrid.report import pictures
 from epsgrid.report.compare import compare
 from epsgrid.report.observed import observed
-from epsgrid.report.rendered import RenderedFigure
 from tests.report.test_browser import some_diverged
 from tests.report.test_learning import with_epochs
 from tests.report.test_observed import watched

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from epsgrid.report.drawing.batch_curves import draw_batch_curves
+from epsgrid.report.drawing.style import to_svg
+from epsgrid.report.numbers.batch_curves import batch_curve_numbers, described
 from scipy import stats
 
 from epsgrid.report.batches import batches_row, mean_course, trained_batches, widest_gap
 from epsgrid.report.claims import claims
 from epsgrid.report.compare import compare
-from epsgrid.report.drawing.batch_curves import draw_batch_curves
-from epsgrid.report.drawing.style import to_svg
 from epsgrid.report.judged import run_of
 from epsgrid.report.load import StoredExperiment, load_experiment
-from epsgrid.report.numbers.batch_curves import batch_curve_numbers, described
 from epsgrid.report.text.batches import batches_tables
 from epsgrid.report.text.render import tables
 from epsgrid.report.words import Metric

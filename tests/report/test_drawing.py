@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from epsgrid.report.drawing.curves import draw_curves
+from epsgrid.report.drawing.histograms import draw_histograms, labelled_rows
+from epsgrid.report.drawing.style import style, to_png, to_svg
+from epsgrid.report.numbers.figures import LayerDensity, curve_numbers, histogram_numbers
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from epsgrid.numerics.magnitudes import LayerStatistics
 from epsgrid.numerics.placement import Placement
 from epsgrid.report.compare import compare
-from epsgrid.report.drawing.curves import draw_curves
-from epsgrid.report.drawing.histograms import draw_histograms, labelled_rows
-from epsgrid.report.drawing.style import style, to_png, to_svg
-from epsgrid.report.numbers.figures import LayerDensity, curve_numbers, histogram_numbers
 from tests.report.simulate import Outcome, layer, measured, peaked, simulate
 
 WIDE = tuple(float(f"1e{k}") for k in range(-16, 3))

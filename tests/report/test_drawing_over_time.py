@@ -6,10 +6,6 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from matplotlib.figure import Figure
-from matplotlib.text import Text
-
-from epsgrid.numerics.series import Series
 from epsgrid.report.drawing.adaptable import draw_adaptable, pushed_apart, time_edges
 from epsgrid.report.drawing.bands import draw_bands
 from epsgrid.report.drawing.course import draw_course
@@ -17,6 +13,10 @@ from epsgrid.report.drawing.style import style, to_png, to_svg
 from epsgrid.report.numbers.adaptable import adaptable_numbers
 from epsgrid.report.numbers.bands import band_numbers
 from epsgrid.report.numbers.over_time import CourseNumbers, course_numbers
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from epsgrid.numerics.series import Series
 from tests.report.kept import SMALL, MadeUp, falling, probed, series, trusted
 from tests.report.test_drawing import assert_legible
 

@@ -7,9 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
-
-from epsgrid.report.compare import compare
 from epsgrid.report.drawing.fractions import draw_fractions
 from epsgrid.report.drawing.learning import draw_learning
 from epsgrid.report.drawing.ledger import draw_ledger
@@ -18,6 +15,9 @@ from epsgrid.report.drawing.style import to_svg
 from epsgrid.report.numbers.fractions import FractionCurve, FractionMark, FractionNumbers, fraction_numbers
 from epsgrid.report.numbers.ledger import LedgerBar, LedgerNumbers, LedgerPart
 from epsgrid.report.numbers.maps import map_numbers
+from matplotlib.figure import Figure
+
+from epsgrid.report.compare import compare
 from tests.report.simulate import Outcome, peaked, simulate
 from tests.report.test_drawing import WIDE, assert_legible, diverging, perplexity
 from tests.report.test_learning import best_at, numbers_of, with_epochs

@@ -6,9 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from epsgrid.numerics.placement import Placement
-from epsgrid.report.compare import compare
 from epsgrid.report.numbers.figures import (
     BINS_PER_DECADE,
     CurveNumbers,
@@ -16,6 +13,9 @@ from epsgrid.report.numbers.figures import (
     curve_numbers,
     histogram_numbers,
 )
+
+from epsgrid.numerics.placement import Placement
+from epsgrid.report.compare import compare
 from tests.report.simulate import Outcome, layer, measured, peaked, simulate
 
 

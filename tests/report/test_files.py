@@ -9,10 +9,10 @@ import re
 from pathlib import Path
 
 import pytest
+from epsgrid.report.rendered import RenderedFigure
 
 from epsgrid.errors import StoreError
 from epsgrid.report import StoredExperiment, compare, headline, stamp, write_report
-from epsgrid.report.rendered import RenderedFigure
 from epsgrid.report.text.bounds import layers_table
 from epsgrid.report.text.page import page
 from epsgrid.report.text.render import cells_table, tables

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from epsgrid.report.numbers.fractions import FractionNumbers, fraction_numbers
 
 from epsgrid.numerics.bounds import estimate_bounds
 from epsgrid.numerics.placement import Placement
 from epsgrid.report.compare import compare
 from epsgrid.report.load import load_experiment
-from epsgrid.report.numbers.fractions import FractionNumbers, fraction_numbers
 from tests.report.simulate import layer, measured, probe_record, simulate
 
 ROOTS = {

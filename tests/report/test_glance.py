@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from epsgrid.report.html.glance import answer_in_words, at_a_glance
 
 from epsgrid.numerics.reliability import Verdict
 from epsgrid.report.compare import compare
 from epsgrid.report.confirm import Confirmation, ConfirmedRow
-from epsgrid.report.html.glance import answer_in_words, at_a_glance
 from epsgrid.report.rows import Comparison
 from epsgrid.report.trust import ReliabilityRow
 from epsgrid.report.verdict import unknown_difference

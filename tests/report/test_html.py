@@ -9,9 +9,9 @@ import itertools
 import re
 
 import pytest
+from epsgrid.report.rendered import RenderedFigure
 
 from epsgrid.report.html.page import LONG_TABLE, Section, html_page
-from epsgrid.report.rendered import RenderedFigure
 from epsgrid.report.table import Table
 from tests.report.test_inline import drawn
 

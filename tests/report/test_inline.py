@@ -6,7 +6,6 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-
 from epsgrid.report.drawing.style import fix_layout, hover, keep_colours, new_figure, style, to_svg
 from epsgrid.report.html.inline import inlined, variable
 

@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+from epsgrid.report.text.latex_columns import layout
 
 from epsgrid.report.compare import compare
 from epsgrid.report.table import Table
 from epsgrid.report.text.latex import escaped, latex_file, latex_table, latex_tables
-from epsgrid.report.text.latex_columns import layout
 from tests.report.simulate import simulate
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from epsgrid.report.compare import compare
 from epsgrid.report.drawing.ledger import unit_for
 from epsgrid.report.drawing.map import inside, words_of
 from epsgrid.report.numbers.ledger import LedgerNumbers, ledger_numbers
 from epsgrid.report.numbers.maps import MapNumbers, map_numbers
+
+from epsgrid.report.compare import compare
 from tests.report.simulate import Outcome, peaked, simulate
 
 

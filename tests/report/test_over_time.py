@@ -9,9 +9,6 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-
-from epsgrid.numerics.course import Course
-from epsgrid.report import table
 from epsgrid.report.drawing import adaptable as draw_adaptable
 from epsgrid.report.drawing import style as drawing
 from epsgrid.report.numbers import over_time
@@ -26,6 +23,9 @@ from epsgrid.report.numbers.over_time import (
     time_unit,
     with_histograms,
 )
+
+from epsgrid.numerics.course import Course
+from epsgrid.report import table
 from epsgrid.report.text import bounds as render_bounds
 from tests.report.kept import SMALL, MadeUp, falling, probed, series, trusted
 

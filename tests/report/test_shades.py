@@ -5,7 +5,6 @@ from __future__ import annotations
 import colorsys
 
 import pytest
-
 from epsgrid.report.drawing.style import BLUE, PURPLE, SKY, VERMILION, VERMILION_TEXT
 from epsgrid.report.html.shades import DARK_PAPER, LEAST_CONTRAST, contrast, on_dark
 

@@ -95,7 +95,7 @@ def _next(seen: Inspected) -> str:
 
 def _document(seen: Inspected, layer: str | None, written: tuple[Path, ...]) -> dict[str, Any]:
     from epsgrid.codec import to_document
-    from epsgrid.report.numbers.over_time import drift
+    from epsgrid.report.figures.over_time import drift
 
     series, bounds = seen.series, seen.bounds
     ends = None if bounds is None else {"low": bounds.low.to_json(), "high": bounds.high.to_json()}
@@ -137,7 +137,7 @@ def _layer(seen: Inspected, series: Series, name: str) -> dict[str, Any]:
 def _adaptable(seen: Inspected) -> dict[str, Any] | None:
     """Return the share of all entries that adapt, and that of each kind, at each step where it is known."""
     from epsgrid.cli.inspect_tables import adaptable
-    from epsgrid.report.numbers.adaptable import adaptable_by_kind
+    from epsgrid.report.figures.adaptable import adaptable_by_kind
 
     numbers = adaptable(seen)
     if numbers is None or seen.series is None:

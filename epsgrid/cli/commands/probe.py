@@ -177,7 +177,7 @@ def _document(found: ProbeReport) -> dict[str, Any]:
 
 def _batch_document(found: BatchProbeReport, rows: ExponentRows, measured: MeasuredBatches) -> dict[str, Any]:
     from epsgrid.codec import to_document
-    from epsgrid.report.numbers.batch_figure import magnitude_numbers
+    from epsgrid.report.figures.batch_magnitudes import magnitude_numbers
 
     batches = to_document(rows) | {
         "measured_now": found.measured,
@@ -193,7 +193,7 @@ def _print_batches(found: BatchProbeReport, rows: ExponentRows, *, all_layers: b
     from epsgrid.cli import magnitude_tables
     from epsgrid.cli.console import err, out
     from epsgrid.cli.tables import report_table
-    from epsgrid.report.text.exponents import exponent_tables
+    from epsgrid.report.text.batches import exponent_tables
 
     _print_bounds(found.base, all_layers=all_layers)
     out().print()

@@ -1,39 +1,99 @@
-"""What is known of other batch sizes as tables of text; the exponents are in `render_exponents`."""
+"""Tables of other batch sizes: how the bounds move, and what each scaling rule makes of one setting."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from epsgrid.report.batch_exponents import ExponentRows, Fitted, Miss, MovesRow, SizeRow, exponent
 from epsgrid.report.batches import BASE, BatchesRow, CurveGap, RuleRow, TrainedBatches, TrainedRow
 from epsgrid.report.table import Table
-from epsgrid.report.text.exponents import exponent_tables
+from epsgrid.report.text.bounds import percentiles, signed_decades
+from epsgrid.report.text.searches import difference_texts, seeds_text
 from epsgrid.report.verdict import Difference
-from epsgrid.report.words import NOTHING, Metric, gain, interval, power, score
+from epsgrid.report.words import NOTHING, Metric, gain, power, score
 
 
 def batches_tables(batches: BatchesRow | None) -> tuple[Table, ...]:
-    """Return the tables of what is known of other batch sizes; none where nothing is."""
+    """Return the tables of other batch sizes; none where nothing is known of them."""
     if batches is None:
         return ()
     trained = () if batches.trained is None else (trained_table(batches.trained),)
     return (*(exponent_tables(batches.exponents) if batches.exponents else ()), *trained)
 
 
-def trained_table(trained: TrainedBatches) -> Table:
-    """Return one row per rule and batch size, below what each rule made of the setting."""
-    columns = (
-        "rule",
-        "batch",
-        "learning rate",
-        "ε",
-        "seeds",
-        *_score_columns(trained),
-        "gap on test",
-        "95 % interval",
-        "widest gap of the curve",
+def exponent_tables(rows: ExponentRows) -> tuple[Table, ...]:
+    """Return the bounds at each size beside the scaled ones, and the exponents of kinds and layers."""
+    ends = ("ε", "decade", "scaled", "scaling error")
+    columns = ("batch", "κ", "steps", *(f"lower {ends[0]}", *ends[1:]), *(f"upper {ends[0]}", *ends[1:]))
+    several = f", mean of {rows.seeds} seeds and 95 % interval" if rows.seeds > 1 else ""
+    note = (
+        f"scaled: the decade that the bounds of batch {rows.base_batch_size} give at 1/√κ of their magnitude; scaling "
+        f"error: decades by which the scaled magnitude lies above the measured one{several}"
     )
+    points = (f"{rows.verdict}.", *(f"{note}." for note in rows.notes))
+    sizes = Table(
+        "Batch sizes: the bounds at each", columns, tuple(_size_row(row, rows) for row in rows.sizes), note, points
+    )
+    kinds = [_moves_table("kind of layer", rows.kinds, rows)] if rows.kinds else []
+    return (sizes, *kinds, _moves_table("layer", rows.layers, rows))
+
+
+def _size_row(row: SizeRow, rows: ExponentRows) -> tuple[str, ...]:
+    is_base = row.batch_size == rows.base_batch_size
+    ends = (
+        (row.low, row.low_decade, row.carried_low_decade, row.low_miss),
+        (row.high, row.high_decade, row.carried_high_decade, row.high_miss),
+    )
+    texts = (
+        (power(epsilon), power(decade), NOTHING if is_base else power(carried), _miss(miss))
+        for epsilon, decade, carried, miss in ends
+    )
+    size = f"{row.batch_size}{' (spec)' if is_base else ''}"
+    return (size, f"{row.kappa:.4g}", str(row.steps), *(text for end in texts for text in end))
+
+
+def _miss(miss: Miss | None) -> str:
+    if miss is None:
+        return NOTHING
+    mean, low, high = (signed_decades(decades, digits=2) for decades in (miss.mean, miss.low, miss.high))
+    return mean if miss.low is None else f"{mean} [{low}, {high}]"
+
+
+def _moves_table(what: str, moves: Sequence[MovesRow], rows: ExponentRows) -> Table:
+    """Return the exponents of kinds or of layers."""
+    low, high = percentiles(rows.tail_fraction)
+    of_layers = what == "layer"
+
+    def fitted(end: Fitted | None) -> str:
+        return NOTHING if end is None else exponent(end)
+
+    texts = tuple(
+        (
+            row.name + (" (rounding noise)" if row.is_rounding_noise else ""),
+            row.kind if of_layers else str(row.layers),
+            f"{row.entries:,}",
+            *map(fitted, (row.low, row.median, row.high)),
+            row.median.regime if row.median else NOTHING,
+            NOTHING if row.miss is None else f"{row.miss:.2f}",
+        )
+        for row in moves
+    )
+    second = "kind" if of_layers else "layers"
+    columns = (what, second, "entries", low, "median", high, "median is", "largest scaling error")
+    note = (
+        "exponents p in √v̂ ∝ B^p with 95 % interval, −1/2: noise-dominated, 0: signal-dominated; largest scaling "
+        "error: decades between scaled and measured, over all sizes and the three percentiles"
+    )
+    title = f"Batch sizes: exponents of √v̂ by {what}"
+    return Table(title, columns, texts, note if of_layers else None, texts=2 if of_layers else 1)
+
+
+def trained_table(trained: TrainedBatches) -> Table:
+    """Return one row per rule and batch size, below the result of each rule."""
     points = (
         *(_rule_point(row, trained.metric) for row in trained.rules),
         *(
-            f"ε moved along against ε kept, batch {row.batch_size}: {_difference(row.gain, trained.metric)}."
+            f"ε scaled against ε kept, batch {row.batch_size}: {_difference(row.gain, trained.metric)}."
             for row in trained.forgetting
         ),
         *(f"{place} was left out: {why}." for place, why in trained.skipped),
@@ -43,38 +103,29 @@ def trained_table(trained: TrainedBatches) -> Table:
         f"batch size; gap: {trained.metric.name} there − at the base, positive where it is better there, by seed;"
         f" widest gap of the curve: of the mean over seeds on the {trained.selection} split, over all epochs"
     )
-    rows = tuple(_row(row, trained) for row in trained.rows)
-    return Table("Batch sizes: one setting at each", columns, rows, note, points)
+    splits = tuple(dict.fromkeys((trained.selection, "test")))
+    columns = ("rule", "batch", "learning rate", "ε", "seeds", *splits, "gap on test", "95 % interval")
+    rows = tuple(_trained_row(row, trained) for row in trained.rows)
+    return Table("Batch sizes: one setting at each", (*columns, "widest gap of the curve"), rows, note, points)
 
 
-def _row(row: TrainedRow, trained: TrainedBatches) -> tuple[str, ...]:
-    metric, tally = trained.metric, row.cell.tally
-    seeds = f"{tally.done}/{tally.trials}" + (f" ({tally.diverged} diverged)" if tally.diverged else "")
-    spreads = (row.cell.score, row.cell.test) if trained.selection != "test" else (row.cell.test,)
+def _trained_row(row: TrainedRow, trained: TrainedBatches) -> tuple[str, ...]:
+    metric, cell = trained.metric, row.cell
+    spreads = (cell.score, cell.test) if trained.selection != "test" else (cell.test,)
+    gaps = (NOTHING,) * 3 if row.rule == BASE else (*difference_texts(row.gap, metric), _curve(row.widest, metric))
     return (
         row.rule + (f": {row.changes}" if row.changes else ""),
         str(row.batch_size),
-        power(row.cell.learning_rate),
-        power(row.cell.epsilon),
-        seeds,
+        power(cell.learning_rate),
+        power(cell.epsilon),
+        f"{cell.tally.done}/{cell.tally.trials}" + seeds_text(cell.tally).removeprefix(str(cell.tally.done)),
         *(score(spread.mean, spread.sd, metric) if spread else NOTHING for spread in spreads),
-        *((NOTHING, NOTHING, NOTHING) if row.rule == BASE else (*_gap(row.gap, metric), _curve(row.widest, metric))),
+        *gaps,
     )
 
 
-def _score_columns(trained: TrainedBatches) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((trained.selection, "test")))
-
-
-def _gap(gap: Difference, metric: Metric) -> tuple[str, str]:
-    if gap.mean is None:
-        return f"not known: {gap.unknown}", NOTHING
-    mean = f"{gain(gap.mean, metric)}{metric.difference_unit}"
-    return mean, NOTHING if gap.low is None or gap.high is None else interval(gap.low, gap.high, metric)
-
-
 def _difference(gap: Difference, metric: Metric) -> str:
-    mean, ends = _gap(gap, metric)
+    mean, ends = difference_texts(gap, metric)
     if gap.mean is None:
         return mean
     return f"{mean} on test" + (f", 95 % interval {ends} over {gap.n} seeds" if ends != NOTHING else ", one seed")
@@ -87,7 +138,7 @@ def _curve(widest: CurveGap | None, metric: Metric) -> str:
 
 
 def _rule_point(row: RuleRow, metric: Metric) -> str:
-    if row.gap is None or row.gap_at is None:
+    if row.gap is None:
         return f"{row.rule}: no gap is known" + (f", {row.diverged} trials diverged." if row.diverged else " yet.")
     text = f"{row.rule}: furthest from the base on test {gain(row.gap, metric)}{metric.difference_unit}"
     text += f", at batch {row.gap_at}"
