@@ -15,7 +15,7 @@ from epsgrid.report.figures.fractions import describe_fractions, draw_fractions,
 from epsgrid.report.figures.histograms import describe_histograms, draw_histograms, histogram_numbers
 from epsgrid.report.figures.learning import describe_learning, draw_learning, learning_numbers
 from epsgrid.report.figures.map import describe_map, draw_map, map_numbers
-from epsgrid.report.figures.metric import curve_numbers, describe_curves, draw_curves
+from epsgrid.report.figures.metric import describe_curves, draw_curves, sweep_numbers
 from epsgrid.report.figures.percentiles import describe_percentiles, draw_percentiles, percentile_numbers
 from epsgrid.report.figures.style import to_pdf, to_png, to_svg
 from epsgrid.report.figures.trajectory import describe_trajectory, draw_trajectory, trajectory_numbers
@@ -106,11 +106,11 @@ def _pictures(stored: StoredExperiment, comparison: Comparison, seen: Sequence[O
 
 def _of_sweep(stored: StoredExperiment, comparison: Comparison) -> Iterator[_Picture]:
     """Yield the figures of the trained settings and their costs."""
-    curves = curve_numbers(stored, comparison)
+    curves = sweep_numbers(stored, comparison)
     beside = " Markers of different learning rates stand side by side, at most a fifth of a decade from their ε."
     yield from _picture(
         "metric",
-        f"{curves.metric.name.capitalize()} against {'ε' if curves.has_epsilon else 'learning rate'}" if curves else "",
+        f"{curves.metric.name.capitalize()} against {'ε' if curves.epsilons else 'learning rate'}" if curves else "",
         "Mean and standard deviation over seeds. Hollow cells lack the score of a seed and are not joined to the line."
         + (beside if curves and len(curves.curves) > 1 else ""),
         curves,

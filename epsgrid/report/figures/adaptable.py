@@ -123,7 +123,14 @@ def draw_adaptable(numbers: AdaptableNumbers) -> Figure:
         figure = style.new_figure(_TOTAL_INCH + rows_inch + _REST_INCH)
         total, rows = figure.subplots(2, 1, sharex=True, height_ratios=[_TOTAL_INCH, rows_inch])
         edges = time_edges(numbers.times)
-        _draw_total(total, numbers, edges)
+        shares = [math.nan if share is None else 100 * share for share in numbers.total]
+        total.plot(numbers.times, shares, "k", lw=1.2, marker="o" if len(shares) == 1 else None, ms=4)
+        total.set_xlim(edges[0], edges[-1])
+        total.set_ylim(-4, 104)
+        total.set_yticks([0, 50, 100], ["0 %", "50 %", "100 %"])
+        total.set_ylabel("all entries")
+        style.value_lines(total)
+        total.tick_params(labelbottom=False)
         mesh = _draw_rows(rows, numbers, edges, rows_inch / layers)
         scale = figure.colorbar(mesh, ax=figure.axes, location="bottom", fraction=0.05, aspect=45, pad=0.02)
         scale.outline.set_linewidth(0.5)
@@ -163,17 +170,6 @@ def pushed_apart(places: Sequence[float], least: float) -> list[float]:
             centre, size = (other * others + centre * size) / (others + size), others + size
         clusters.append((centre, size))
     return [centre + (index - (size - 1) / 2) * least for centre, size in clusters for index in range(size)]
-
-
-def _draw_total(axes: Axes, numbers: AdaptableNumbers, edges: Sequence[float]) -> None:
-    known = [(time, 100 * share) for time, share in zip(numbers.times, numbers.total, strict=True) if share is not None]
-    axes.plot(*zip(*known, strict=True), color="black", lw=1.2, marker="o" if len(known) == 1 else None, ms=4)
-    axes.set_xlim(edges[0], edges[-1])
-    axes.set_ylim(-4, 104)
-    axes.set_yticks([0, 50, 100], ["0 %", "50 %", "100 %"])
-    axes.set_ylabel("all entries")
-    style.value_lines(axes)
-    axes.tick_params(labelbottom=False)
 
 
 def _draw_rows(axes: Axes, numbers: AdaptableNumbers, edges: Sequence[float], row_inch: float) -> Any:

@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 
 _COLOURS = (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE, style.SKY, "#E69F00", style.GREY)
 _HEIGHT_INCH = 4.0
-_BOUND: dict[str, Any] = {"color": "black", "lw": 2.2, "alpha": 0.55}
-_NOISE: dict[str, Any] = {"color": "black", "lw": 0.9, "ls": "--"}
-_SIGNAL: dict[str, Any] = {"color": "black", "lw": 0.9, "ls": ":"}
-_OWN_SIZE: dict[str, Any] = {"color": "#cccccc", "lw": 0.8}
 
 
 @dataclass(frozen=True)
@@ -82,10 +78,15 @@ def magnitude_numbers(measured: MeasuredBatches) -> MagnitudeNumbers:
     first = measured.bounds[record.base_batch_size, record.seeds[0]]
     kinds = {layer.name: layer.kind for layer in first.layers}
     curves = layer_curves(measured)
+    bounds: dict[str, dict[int, dict[int, float]]] = {"low": {}, "high": {}}
+    for (size, seed), found in measured.bounds.items():
+        for end, bound in (("low", found.low), ("high", found.high)):
+            bounds[end].setdefault(seed, {})[size] = bound.magnitude
     panels = []
     for end in ENDS:
         lines = [_line(name, kinds[name], of_layer[end]) for name, of_layer in curves.items()]
-        panels.append(MagnitudePanel(end, tuple(line for line in lines if len(line.sizes) > 1), _bound(end, measured)))
+        shown = tuple(line for line in lines if len(line.sizes) > 1)
+        panels.append(MagnitudePanel(end, shown, _line("bound", "", bounds[end]) if end in bounds else None))
     return MagnitudeNumbers(
         panels=tuple(panels),
         base_batch_size=record.base_batch_size,
@@ -94,15 +95,6 @@ def magnitude_numbers(measured: MeasuredBatches) -> MagnitudeNumbers:
         tail_fraction=first.tail_fraction,
         optimizer=measured.optimizer,
     )
-
-
-def _bound(end: str, measured: MeasuredBatches) -> MagnitudeLine | None:
-    if end == "median":
-        return None
-    curve: dict[int, dict[int, float]] = {}
-    for (size, seed), bounds in measured.bounds.items():
-        curve.setdefault(seed, {})[size] = (bounds.low if end == "low" else bounds.high).magnitude
-    return _line("bound", "", curve)
 
 
 def _line(name: str, kind: str, curve: Curve) -> MagnitudeLine:
@@ -130,14 +122,7 @@ def draw_magnitudes(numbers: MagnitudeNumbers) -> Figure:
             axes.set_title(titles[panel.end])
             axes.set_xlabel("batch size")
         panels[0].set_ylabel("√v̂")
-        legend = [style.line_entry(kind, ms=4, lw=1, **look) for kind, look in looks.items()]
-        legend += [
-            style.line_entry("bound", **_BOUND),
-            style.line_entry("noise alone: −1/2", **_NOISE),
-            style.line_entry("signal alone: 0", **_SIGNAL),
-            style.line_entry("the spec's batch size", **_OWN_SIZE),
-        ]
-        return style.finished(figure, legend, columns=4)
+        return style.finished(figure, columns=4)
 
 
 def _draw_panel(axes: Axes, panel: MagnitudePanel, numbers: MagnitudeNumbers, looks: dict[str, dict[str, Any]]) -> None:
@@ -148,17 +133,18 @@ def _draw_panel(axes: Axes, panel: MagnitudePanel, numbers: MagnitudeNumbers, lo
     axes.set_xticks([], minor=True)
     style.log_axis(axes.yaxis)
     for line in panel.lines:
-        axes.plot(line.sizes, line.magnitudes, ms=3, lw=0.9, alpha=0.8, zorder=3, **looks[line.kind])
+        axes.plot(line.sizes, line.magnitudes, ms=3, lw=0.9, alpha=0.8, zorder=3, label=line.kind, **looks[line.kind])
     if panel.bound is not None:
-        axes.plot(panel.bound.sizes, panel.bound.magnitudes, zorder=2, **_BOUND)
+        axes.plot(panel.bound.sizes, panel.bound.magnitudes, "k", lw=2.2, alpha=0.55, zorder=2, label="bound")
     at_base = [dict(zip(line.sizes, line.magnitudes, strict=True)).get(numbers.base_batch_size) for line in panel.lines]
     heights = sorted(magnitude for magnitude in at_base if magnitude is not None)
     guided = {heights[0], heights[len(heights) // 2], heights[-1]} if len(heights) > 2 else set(heights[:1])
     ends = (numbers.sizes[0], numbers.sizes[-1])
     for height in sorted(guided):
-        axes.plot(ends, [height * (size / numbers.base_batch_size) ** NOISE for size in ends], zorder=4, **_NOISE)
-        axes.plot(ends, [height] * 2, zorder=4, **_SIGNAL)
-    axes.axvline(numbers.base_batch_size, zorder=0, **_OWN_SIZE)
+        noise = [height * (size / numbers.base_batch_size) ** NOISE for size in ends]
+        axes.plot(ends, noise, "k--", lw=0.9, zorder=4, label="noise alone: −1/2")
+        axes.plot(ends, [height] * 2, "k:", lw=0.9, zorder=4, label="signal alone: 0")
+    axes.axvline(numbers.base_batch_size, color="#cccccc", lw=0.8, zorder=0, label="the spec's batch size")
 
 
 def _ticks(sizes: tuple[int, ...]) -> list[int]:

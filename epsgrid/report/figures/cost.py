@@ -99,11 +99,7 @@ def draw_cost(bars: tuple[CostBar, ...]) -> Figure:
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.set_xlabel(f"training and probing time, {unit}")
-        names = dict.fromkeys(part.name for bar in bars for part in bar.parts)
-        legend = [style.area_entry(name, color=_COLOURS[name]) for name in names]
-        if any(bar.missing for bar in bars):
-            legend.append(style.area_entry("not complete yet", fc=style.GREY, **_INCOMPLETE))
-        return style.finished(figure, legend, columns=4)
+        return style.finished(figure, columns=3)
 
 
 def unit_for(seconds: float) -> tuple[float, str]:
@@ -119,7 +115,8 @@ def _draw_bar(axes: Axes, row: int, bar: CostBar, scale: float) -> None:
     start = 0.0
     for part in bar.parts:
         look: dict[str, Any] = {"color": _COLOURS[part.name], "lw": 0} | (_INCOMPLETE if part.missing else {})
-        (drawn,) = axes.barh(row, part.seconds / scale, left=start, height=0.62, **look)
+        label = part.name + (", not complete yet" if part.missing else "")
+        (drawn,) = axes.barh(row, part.seconds / scale, left=start, height=0.62, label=label, **look)
         trials = "" if part.trials is None else f" for {count(part.trials, 'trial')}"
         missing = f", {part.missing} of them still without a result" if part.missing else ""
         style.hover(drawn, f"{part.name}: {duration(part.seconds)}{trials}{missing}")

@@ -47,15 +47,6 @@ class FractionCurve:
 
 
 @dataclass(frozen=True)
-class FractionMark:
-    """A swept ε and the share of all entries that still adapts there; no grid: the default ε."""
-
-    epsilon: float
-    share: float
-    grids: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class FractionNumbers:
     """The numbers of the figure; ε are the optimizer's own.
 
@@ -63,7 +54,7 @@ class FractionNumbers:
         epsilons: rising, ten per decade.
         total: all entries together.
         kinds: the layers of each kind; empty where there is one kind alone, or kinds are not known.
-        marks: swept ε, rising.
+        marks: (swept ε, share of all entries that still adapts there, whether the narrowed grid has it), rising.
         decades: first and last decade of the bounds.
         fall: ε below which 90 % of the entries that adapt at all still do, and ε above which 10 % do.
         optimizer: its name.
@@ -72,7 +63,7 @@ class FractionNumbers:
     epsilons: tuple[float, ...]
     total: FractionCurve
     kinds: tuple[FractionCurve, ...]
-    marks: tuple[FractionMark, ...]
+    marks: tuple[tuple[float, float, bool], ...]
     decades: tuple[float, float]
     fall: tuple[float, float]
     optimizer: str
@@ -100,7 +91,7 @@ def fraction_numbers(stored: StoredExperiment, comparison: Comparison) -> Fracti
         epsilons=tuple(placement.epsilon_from_magnitude(float(10**edge)) for edge in edges[shown]),
         total=curve("all layers", layers),
         kinds=by_kind if len(by_kind) > 1 else (),
-        marks=tuple(FractionMark(epsilon, share, comparison.sweeping(epsilon)) for epsilon, share in swept),
+        marks=tuple((epsilon, share, NARROWED in comparison.sweeping(epsilon)) for epsilon, share in swept),
         decades=(bounds.low.decade, bounds.high.decade),
         fall=(placement.epsilon_from_magnitude(float(early)), placement.epsilon_from_magnitude(float(late))),
         optimizer=comparison.optimizer,
@@ -144,22 +135,17 @@ def draw_fractions(numbers: FractionNumbers) -> Figure:
         figure = style.new_figure(_HEIGHT_INCH)
         axes = figure.subplots()
         style.shade_decades(axes, *numbers.decades, margin=0.5)
-        legend: list[tuple[Any, str]] = [style.line_entry(numbers.total.title, color="black", lw=1.5)]
         for index, kind in enumerate(numbers.kinds):
-            dashes = _DASHES[index % len(_DASHES)]
-            look: dict[str, Any] = {"color": _KINDS[index % len(_KINDS)], "ls": dashes, "lw": 1.1}
-            (line,) = axes.plot(numbers.epsilons, _percent(kind.shares), zorder=3, **look)
+            look: dict[str, Any] = {"color": _KINDS[index % len(_KINDS)], "ls": _DASHES[index % len(_DASHES)]}
+            (line,) = axes.plot(numbers.epsilons, _percent(kind.shares), lw=1.1, zorder=3, label=kind.title, **look)
             style.hover(line, f"{kind.title}: {kind.entries:,} entries")
-            legend.append(style.line_entry(kind.title, **look))
-        axes.plot(numbers.epsilons, _percent(numbers.total.shares), color="black", lw=1.5, zorder=4)
-        legend.append(style.decades_entry())
+        axes.plot(numbers.epsilons, _percent(numbers.total.shares), "k", lw=1.5, zorder=4, label=numbers.total.title)
         for is_narrowed, label in ((True, "ε of the narrowed grid"), (False, "other swept ε")):
-            marks = [mark for mark in numbers.marks if (NARROWED in mark.grids) is is_narrowed]
+            marks = [(epsilon, share) for epsilon, share, narrowed in numbers.marks if narrowed is is_narrowed]
             if marks:
-                xs, ys = [mark.epsilon for mark in marks], _percent([mark.share for mark in marks])
-                (drawn,) = axes.plot(xs, ys, zorder=5, **_MARKS[is_narrowed])
-                style.hover(drawn, *(f"ε {power(m.epsilon)}: {percent(m.share)} of all entries adapt" for m in marks))
-                legend.append(style.line_entry(label, **_MARKS[is_narrowed]))
+                xs, shares = zip(*marks, strict=True)
+                (drawn,) = axes.plot(xs, _percent(shares), zorder=5, label=label, **_MARKS[is_narrowed])
+                style.hover(drawn, *(f"ε {power(x)}: {percent(share)} of all entries adapt" for x, share in marks))
         axes.set_xscale("log")
         axes.set_xlim(numbers.epsilons[0], numbers.epsilons[-1])
         axes.xaxis.set_major_locator(LogLocator(numticks=14))
@@ -169,7 +155,7 @@ def draw_fractions(numbers: FractionNumbers) -> Figure:
         style.value_lines(axes)
         axes.set_xlabel(f"ε of {numbers.optimizer}")
         axes.set_ylabel("entries with √v̂ above ε")
-        return style.finished(figure, legend, columns=4)
+        return style.finished(figure, columns=4)
 
 
 def _percent(shares: Sequence[float]) -> list[float]:

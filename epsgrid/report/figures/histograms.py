@@ -36,8 +36,6 @@ _HEADER_INCH = 0.2
 """Height of the row of column titles."""
 _RIDGE_INCH = 0.11
 """Least height of a row that is drawn as a ridge."""
-_LOW: dict[str, Any] = {"color": style.BLUE, "lw": 1.1, "ls": "--"}
-_HIGH: dict[str, Any] = {"color": style.VERMILION, "lw": 1.1, "ls": "-."}
 _MARKS: dict[str, dict[str, Any]] = {
     NARROWED: {"ls": "none", "marker": "v", "ms": 5.5, "mfc": style.BLUE, "mec": style.BLUE, "mew": 0.9},
     CONVENTIONAL: {"ls": "none", "marker": "v", "ms": 5.5, "mfc": "white", "mec": style.GREY, "mew": 0.9},
@@ -69,16 +67,11 @@ class LayerDensity:
 
 @dataclass(frozen=True)
 class EpsilonMark:
-    """Where a swept ε lies among the magnitudes, and which grids sweep it; no grid: the default ε."""
+    """Where a swept ε lies among the magnitudes, and its grid: narrowed before conventional, or "default"."""
 
     epsilon: float
     magnitude: float
-    grids: tuple[str, ...]
-
-    @property
-    def of(self) -> str:
-        """The grid it is marked for: narrowed before conventional, or "default"."""
-        return NARROWED if NARROWED in self.grids else CONVENTIONAL if set(self.grids) - {DEFAULT} else DEFAULT
+    grid: str
 
 
 @dataclass(frozen=True)
@@ -117,7 +110,10 @@ def histogram_numbers(stored: StoredExperiment, comparison: Comparison) -> Histo
     if stored.grid is not None:
         grids.setdefault(stored.grid.default_epsilon, ())
     magnitude = stored.probe.placement.magnitude_from_epsilon
-    marks = tuple(EpsilonMark(epsilon, magnitude(epsilon), grids[epsilon]) for epsilon in sorted(grids))
+    marks = tuple(
+        EpsilonMark(epsilon, magnitude(epsilon), next((grid for grid in _MARKS if grid in grids[epsilon]), DEFAULT))
+        for epsilon in sorted(grids)
+    )
 
     edges = log_edges(BINS_PER_DECADE)
     counts = [counts_between(layer.histogram, edges) for layer in bounds.layers]
@@ -179,20 +175,23 @@ def draw_histograms(numbers: HistogramNumbers) -> Figure:
         pooled.set_ylim(0, 1.05 * max(numbers.pooled, default=0.95))
         pooled.set_ylabel("share per decade,\nall layers")
         pooled.tick_params(labelbottom=False)
-        has_ridges = row_inch >= _RIDGE_INCH
-        if has_ridges:
+        if row_inch >= _RIDGE_INCH:
+            tails = [f"{100 * share:.3g} %" for share in (numbers.tail_fraction, 1 - numbers.tail_fraction)]
             for row, layer in enumerate(numbers.layers):
-                _draw_ridge(rows, layer, edges, base=-row - 1)
+                _draw_ridge(rows, layer, edges, base=-row - 1, label=f"{' and '.join(tails)} points of a layer")
         else:
             _draw_shades(rows, numbers.layers, edges)
         _name_rows(rows, numbers.layers, row_inch)
         _mark_epsilons(pooled, numbers)
+        low, high = (power(end) for end in (numbers.low, numbers.high))
+        labels = f"lower bound {low} (blue layer)", f"upper bound {high} (orange layer)"
         for axes in (pooled, rows):
-            axes.axvspan(numbers.low, numbers.high, color=style.SKY, alpha=0.18, lw=0, zorder=0)
-            axes.axvline(numbers.low, zorder=1, **_LOW)
-            axes.axvline(numbers.high, zorder=1, **_HIGH)
+            look: dict[str, Any] = {"color": style.SKY, "alpha": 0.18, "lw": 0, "zorder": 0}
+            axes.axvspan(numbers.low, numbers.high, label="between the bounds", **look)
+            axes.axvline(numbers.low, color=style.BLUE, lw=1.1, ls="--", zorder=1, label=labels[0])
+            axes.axvline(numbers.high, color=style.VERMILION, lw=1.1, ls="-.", zorder=1, label=labels[1])
         style.log_axis(rows.xaxis)
-        return style.finished(figure, _legend(numbers, has_ridges=has_ridges), columns=3)
+        return style.finished(figure, columns=3)
 
 
 def labelled_rows(layers: Sequence[LayerDensity], row_inch: float) -> list[int]:
@@ -201,7 +200,7 @@ def labelled_rows(layers: Sequence[LayerDensity], row_inch: float) -> list[int]:
     return style.rows_that_fit(len(layers), row_inch, setters)
 
 
-def _draw_ridge(axes: Axes, row: LayerDensity, edges: Sequence[float], base: float) -> None:
+def _draw_ridge(axes: Axes, row: LayerDensity, edges: Sequence[float], base: float, label: str) -> None:
     if not row.density:
         return
     layer, peak = row.layer, max(row.density)
@@ -210,7 +209,7 @@ def _draw_ridge(axes: Axes, row: LayerDensity, edges: Sequence[float], base: flo
     ridge = _draw_steps(axes, heights, edges, baseline=base, fill=True, color=colour, alpha=0.75, lw=0)
     style.hover(ridge, f"{layer.name}: {layer.entries:,} entries, {power(layer.low)} to {power(layer.high)}")
     ends = [end for end in (layer.low, layer.high) if end is not None]
-    axes.plot(ends, [base + 0.1] * len(ends), ls="none", marker="|", color="black", ms=3.5, mew=0.9)
+    axes.plot(ends, [base + 0.1] * len(ends), "k|", ms=3.5, mew=0.9, label=label)
 
 
 def _draw_shades(axes: Axes, layers: Sequence[LayerDensity], edges: Sequence[float]) -> None:
@@ -252,13 +251,8 @@ def _size(layer: LayerStatistics) -> str:
     """Return the number of entries of a layer, with what its row cannot show of them."""
     if layer.low is None:
         return f"{style.short_count(layer.entries)}, {layer.status.value}"
-    share = zero_share(layer)
+    share = layer.histogram.zeros / layer.entries if layer.histogram and layer.entries else 0.0
     return style.short_count(layer.entries) + (f", {100 * share:.0f} % zero" if share >= 0.005 else "")
-
-
-def zero_share(layer: LayerStatistics) -> float:
-    """Return the share of a layer's entries that are exactly zero, in [0, 1]."""
-    return layer.histogram.zeros / layer.entries if layer.histogram and layer.entries else 0.0
 
 
 def _draw_steps(axes: Axes, heights: Sequence[float], edges: Sequence[float], **look: Any) -> StepPatch:
@@ -288,17 +282,4 @@ def _mark_epsilons(axes: Axes, numbers: HistogramNumbers) -> None:
     assert axes.figure is not None
     above = axes.get_xaxis_transform() + ScaledTranslation(0, 5 / 72, axes.figure.dpi_scale_trans)
     for mark in numbers.marks:
-        axes.plot([mark.magnitude], [1], transform=above, clip_on=False, **_MARKS[mark.of])
-
-
-def _legend(numbers: HistogramNumbers, *, has_ridges: bool) -> list[tuple[Any, str]]:
-    tails = f"{100 * numbers.tail_fraction:.3g} % and {100 * (1 - numbers.tail_fraction):.3g} %"
-    entries = [
-        style.line_entry(f"lower bound {power(numbers.low)} (blue layer)", **_LOW),
-        style.line_entry(f"upper bound {power(numbers.high)} (orange layer)", **_HIGH),
-        style.area_entry("between the bounds", color=style.SKY, alpha=0.35),
-    ]
-    if has_ridges:
-        entries.append(style.line_entry(f"{tails} points of a layer", color="black", ls="none", marker="|", ms=5))
-    marked = {mark.of for mark in numbers.marks}
-    return entries + [style.line_entry(label, **_MARKS[grid]) for grid, label in _MARKED.items() if grid in marked]
+        axes.plot([mark.magnitude], [1], transform=above, clip_on=False, label=_MARKED[mark.grid], **_MARKS[mark.grid])

@@ -14,7 +14,7 @@ from epsgrid.report.figures import style
 from epsgrid.report.load import StoredExperiment
 from epsgrid.report.rows import CONVENTIONAL, DEFAULT, NARROWED, REFERENCE, Comparison
 from epsgrid.report.words import Metric, count, score
-from epsgrid.store.records import EpochRecord, read_epochs
+from epsgrid.store.records import read_epochs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -108,16 +108,14 @@ def _curve(stored: StoredExperiment, cell: Cell, names: Sequence[str]) -> Learni
     courses = [epochs for epochs in courses if epochs]
     if not courses:
         return None
-    reached = [[epochs[place] for epochs in courses if place < len(epochs)] for place in range(max(map(len, courses)))]
-    points = tuple(_point(epoch, records) for epoch, records in enumerate(reached, 1))
-    return LearningCurve(tuple(names), cell.words, len(courses), points)
-
-
-def _point(epoch: int, records: Sequence[EpochRecord]) -> LearningPoint:
-    scores = [record.selecting.metric for record in records if record.selecting is not None]
-    losses = [record.train_loss for record in records]
-    score, loss = (spread_of(value for value in values if math.isfinite(value)) for values in (scores, losses))
-    return LearningPoint(epoch, score, loss)
+    points = []
+    for place in range(max(map(len, courses))):
+        records = [epochs[place] for epochs in courses if place < len(epochs)]
+        scores = [record.selecting.metric for record in records if record.selecting is not None]
+        losses = [record.train_loss for record in records]
+        spreads = [spread_of(value for value in values if math.isfinite(value)) for values in (scores, losses)]
+        points.append(LearningPoint(place + 1, *spreads))
+    return LearningCurve(tuple(names), cell.words, len(courses), tuple(points))
 
 
 def describe_learning(numbers: LearningNumbers) -> str:
@@ -136,44 +134,36 @@ def draw_learning(numbers: LearningNumbers) -> Figure:
         figure = style.new_figure(_HEIGHT_INCH)
         scores, losses = figure.subplots(1, 2)
         for curve in numbers.curves:
-            _draw(scores, curve, [(p.epoch, p.score) for p in curve.points], numbers.metric.factor)
-            _draw(losses, curve, [(p.epoch, p.loss) for p in curve.points], 1.0)
-            _mark(scores, curve, numbers)
+            _draw(scores, curve, [(p.epoch, p.score) for p in curve.points], numbers.metric)
+            _draw(losses, curve, [(p.epoch, p.loss) for p in curve.points], None)
         scores.set_ylabel(numbers.metric.label)
         scores.set_title(f"{numbers.selection} (selects)")
         losses.set_title("training loss")
         for axes in (scores, losses):
             _scale(axes)
-        labels = [(curve, f"{curve.label}: {curve.cell}, {count(curve.seeds, 'seed')}") for curve in numbers.curves]
-        entries = [style.line_entry(label, lw=1.5, ms=4, **_LOOKS[curve.names[0]]) for curve, label in labels]
-        return style.finished(figure, entries)
+        return style.finished(figure)
 
 
-def _draw(axes: Axes, curve: LearningCurve, points: Sequence[tuple[int, Spread | None]], factor: float) -> None:
-    """Draw one mean, shaded by the standard deviation over seeds where there are several."""
+def _draw(axes: Axes, curve: LearningCurve, points: Sequence[tuple[int, Spread | None]], metric: Metric | None) -> None:
+    """Draw one mean, shaded by the standard deviation over seeds where there are several.
+
+    Each epoch of a short training has a marker, of a long one the last; with a metric the markers tell their values.
+    """
     known = [(epoch, spread) for epoch, spread in points if spread is not None]
     if not known:
         return
-    look, epochs = _LOOKS[curve.names[0]], [epoch for epoch, _ in known]
+    look, epochs, factor = _LOOKS[curve.names[0]], [epoch for epoch, _ in known], metric.factor if metric else 1.0
     means = np.array([factor * spread.mean for _, spread in known])
     deviations = np.array([factor * (spread.sd or 0.0) for _, spread in known])
     if deviations.any():
         axes.fill_between(epochs, means - deviations, means + deviations, color=look["color"], alpha=0.18, lw=0)
-    marker = look["marker"] if len(epochs) == 1 else None
-    axes.plot(epochs, means, color=look["color"], ls=look["ls"], lw=1.5, marker=marker, ms=4, zorder=3)
-
-
-def _mark(axes: Axes, curve: LearningCurve, numbers: LearningNumbers) -> None:
-    """Set a marker with its value on each epoch of a short training, and on the last of a long one."""
-    known = [(point.epoch, point.score) for point in curve.points if point.score is not None]
-    shown = known if len(known) <= _MARKED else known[-1:]
-    if not shown:
-        return
-    epochs, means = zip(*((epoch, numbers.metric.factor * spread.mean) for epoch, spread in shown), strict=True)
-    look = _LOOKS[curve.names[0]]
-    (drawn,) = axes.plot(epochs, means, ls="none", marker=look["marker"], ms=3.6, color=look["color"], zorder=4)
-    texts = [(epoch, score(s.mean, s.sd, numbers.metric), count(s.n, "seed")) for epoch, s in shown]
-    style.hover(drawn, *(f"{curve.label}, epoch {epoch}: {value}, {seeds}" for epoch, value, seeds in texts))
+    label = f"{curve.label}: {curve.cell}, {count(curve.seeds, 'seed')}"
+    marked = known if len(known) <= _MARKED else known[-1:]
+    every = range(len(known) - len(marked), len(known))
+    (line,) = axes.plot(epochs, means, lw=1.5, ms=3.6, markevery=list(every), zorder=3, label=label, **look)
+    if metric is not None:
+        texts = [(epoch, score(s.mean, s.sd, metric), count(s.n, "seed")) for epoch, s in marked]
+        style.hover(line, *(f"{curve.label}, epoch {epoch}: {value}, {seeds}" for epoch, value, seeds in texts))
 
 
 def _scale(axes: Axes) -> None:

@@ -29,10 +29,6 @@ _SHADES = ("#d9d9d9", "#b5b5b5", "#868686")
 """Of the areas between percentiles, the widest first; grey, so that the coloured lines stand out, also in print."""
 _ROW_INCH, _ALONE_INCH, _REST_INCH = 1.75, 2.6, 1.0
 _MIDDLE = len(FRACTIONS) // 2
-_LOW: dict[str, Any] = {"color": style.BLUE, "lw": 1.1, "ls": "--"}
-_HIGH: dict[str, Any] = {"color": style.VERMILION, "lw": 1.1, "ls": "-."}
-_EPSILON: dict[str, Any] = {"color": style.PURPLE, "lw": 1.7, "ls": ":"}
-_MEDIAN: dict[str, Any] = {"color": "black", "lw": 1.2}
 
 
 @dataclass(frozen=True)
@@ -178,27 +174,34 @@ def draw_percentiles(numbers: PercentileNumbers) -> Figure:
             axes.tick_params(labelbottom=place + columns >= count_of_panels)
         for axes in grid[count_of_panels:]:
             axes.remove()
-        return style.finished(figure, _legend(numbers), columns=4)
+        return style.finished(figure, columns=4)
 
 
 def _draw_panel(axes: Axes, panel: Percentiles, numbers: PercentileNumbers) -> None:
     alone = len(panel.times) == 1
     for wide, shade in enumerate(_SHADES):
         low, high = panel.magnitudes[wide], panel.magnitudes[-1 - wide]
+        label = f"{100 * FRACTIONS[wide]:.3g}–{100 * FRACTIONS[-1 - wide]:.3g} %"
         if alone:
-            axes.plot([panel.times[0]] * 2, [low[0], high[0]], color=shade, lw=6 + 2 * wide, solid_capstyle="butt")
+            look: dict[str, Any] = {"color": shade, "lw": 6 + 2 * wide, "solid_capstyle": "butt"}
+            axes.plot([panel.times[0]] * 2, [low[0], high[0]], label=label, **look)
         else:
-            axes.fill_between(panel.times, low, high, color=shade, lw=0, zorder=1)
-    axes.plot(panel.times, panel.magnitudes[_MIDDLE], marker="o" if alone else None, ms=4, zorder=3, **_MEDIAN)
+            axes.fill_between(panel.times, low, high, color=shade, lw=0, zorder=1, label=label)
+    marker = "o" if alone else None
+    axes.plot(panel.times, panel.magnitudes[_MIDDLE], "k", lw=1.2, marker=marker, ms=4, zorder=3, label="median")
     if numbers.ends is not None:
-        axes.axhline(numbers.ends[0], zorder=4, **_LOW)
-        axes.axhline(numbers.ends[1], zorder=4, **_HIGH)
-    if len(numbers.thresholds) == 1:
-        axes.axhline(numbers.thresholds[0][1], zorder=5, **_EPSILON)
-    elif numbers.thresholds:
+        low_label, high_label = (f"bound of epoch 1, {power(end)}" for end in numbers.ends)
+        axes.axhline(numbers.ends[0], color=style.BLUE, lw=1.1, ls="--", zorder=4, label=f"lower {low_label}")
+        axes.axhline(numbers.ends[1], color=style.VERMILION, lw=1.1, ls="-.", zorder=4, label=f"upper {high_label}")
+    if numbers.thresholds:
+        label = f"ε of {numbers.optimizer}, {power(numbers.epsilon)}"
+        dotted: dict[str, Any] = {"color": style.PURPLE, "lw": 1.7, "ls": ":", "zorder": 6, "label": label}
         times, magnitudes = zip(*numbers.thresholds, strict=True)
-        axes.plot(times, magnitudes, color="white", lw=2.4, zorder=5)  # keeps the dots apart from the grey behind them
-        axes.plot(times, magnitudes, zorder=6, **_EPSILON)
+        if len(times) == 1:
+            axes.axhline(magnitudes[0], **dotted)
+        else:
+            axes.plot(times, magnitudes, color="white", lw=2.4, zorder=5)  # keeps the dots apart from the grey
+            axes.plot(times, magnitudes, **dotted)
     axes.set_yscale("log")
     style.log_axis(axes.yaxis)
     axes.margins(x=0.5 if alone else 0)
@@ -206,16 +209,3 @@ def _draw_panel(axes: Axes, panel: Percentiles, numbers: PercentileNumbers) -> N
     size += style.short_count(panel.entries)
     title = axes.set_title(f"{style.elided(panel.title)} ({size} entries)", loc="left")
     title.set_parse_math(False)
-
-
-def _legend(numbers: PercentileNumbers) -> list[tuple[Any, str]]:
-    entries = [style.line_entry("median", **_MEDIAN)]
-    for wide, shade in reversed(list(enumerate(_SHADES))):
-        low, high = FRACTIONS[wide], FRACTIONS[-1 - wide]
-        entries.append(style.area_entry(f"{100 * low:.3g}–{100 * high:.3g} %", color=shade))
-    if numbers.ends is not None:
-        entries.append(style.line_entry(f"lower bound of epoch 1, {power(numbers.ends[0])}", **_LOW))
-        entries.append(style.line_entry(f"upper bound of epoch 1, {power(numbers.ends[1])}", **_HIGH))
-    if numbers.thresholds:
-        entries.append(style.line_entry(f"ε of {numbers.optimizer}, {power(numbers.epsilon)}", **_EPSILON))
-    return entries

@@ -74,36 +74,26 @@ def new_figure(height_inch: float) -> Figure:
     return figure
 
 
-def finished(figure: Figure, legend: Sequence[tuple[Any, str]] = (), columns: int = 1) -> Figure:
-    """Add a legend below everything, where it covers nothing, and fix the layout, so that saving twice is cheap.
+def finished(figure: Figure, columns: int = 1) -> Figure:
+    """Add a legend of everything with a label, below the axes, and fix the layout, so that saving twice is cheap.
 
     Args:
-        figure: with everything else drawn on it.
-        legend: (handle, label) pairs; no legend without any.
-        columns: of the legend.
+        figure: with everything drawn on it.
+        columns: of the legend; without any label there is none.
     """
-    if legend:
-        handles, labels = zip(*legend, strict=True)
-        figure.legend(handles, labels, loc="outside lower center", ncols=columns, columnspacing=1.6, handlelength=1.8)
+    entries: dict[str, Any] = {}
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        for handle, label in zip(handles, labels, strict=True):
+            entries.setdefault(label, handle)
+    if entries:
+        look: dict[str, Any] = {"loc": "outside lower center", "columnspacing": 1.6, "handlelength": 1.8}
+        figure.legend(list(entries.values()), list(entries), ncols=columns, **look)
     engine = figure.get_layout_engine()
     assert engine is not None
     engine.execute(figure)
     figure.set_layout_engine("none")
     return figure
-
-
-def line_entry(label: str, **look: Any) -> tuple[Any, str]:
-    """Return the legend's entry of a line or a marker."""
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], **look), label
-
-
-def area_entry(label: str, **look: Any) -> tuple[Any, str]:
-    """Return the legend's entry of an area."""
-    from matplotlib.patches import Patch
-
-    return Patch(**{"lw": 0, **look}), label
 
 
 def log_axis(axis: Axis) -> None:
@@ -132,12 +122,8 @@ def value_lines(axes: Axes) -> None:
 
 def shade_decades(axes: Axes, low: float, high: float, margin: float) -> None:
     """Shade the decades of the bounds on an axis of ε, and `margin` decades beyond them."""
-    axes.axvspan(low * 10**-margin, high * 10**margin, color=SKY, alpha=0.22, lw=0, zorder=0)
-
-
-def decades_entry() -> tuple[Any, str]:
-    """Return the legend's entry of what `shade_decades` drew."""
-    return area_entry("decades of the bounds", color=SKY, alpha=0.4)
+    look: dict[str, Any] = {"color": SKY, "alpha": 0.22, "lw": 0, "zorder": 0}
+    axes.axvspan(low * 10**-margin, high * 10**margin, label="decades of the bounds", **look)
 
 
 def ordered_colour(place: int, count: int) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.course import settled_after
@@ -67,21 +67,18 @@ def draw_trajectory(numbers: TrajectoryNumbers) -> Figure:
         ("lower", numbers.low, numbers.low_decade, style.BLUE),
         ("upper", numbers.high, numbers.high_decade, style.VERMILION),
     )
-    legend: list[tuple[Any, str]] = []
     with style.applied():
         figure = style.new_figure(_HEIGHT_INCH)
         axes = figure.subplots()
         for name, values, decade, colour in lines:
-            look: dict[str, Any] = {"color": colour, "lw": 1.3, "marker": "o", "ms": 2.6}
-            axes.axhspan(decade / _HALF_A_DECADE, decade * _HALF_A_DECADE, color=colour, alpha=0.13, lw=0, zorder=0)
-            axes.plot(numbers.steps, values, zorder=3, **look)
-            legend.append(style.line_entry(f"{name} bound, {power(values[-1])} at the end", **look))
-            legend.append(style.area_entry(f"rounds to {power(decade)}", color=colour, alpha=0.2))
-        settled: dict[str, Any] = {"color": style.GREY, "lw": 1.1, "ls": ":"}
-        axes.axvline(numbers.settled_after, zorder=2, **settled)
-        legend.append(style.line_entry(f"decades settled after {count(numbers.settled_after, 'step')}", **settled))
+            ends = decade / _HALF_A_DECADE, decade * _HALF_A_DECADE
+            axes.axhspan(*ends, color=colour, alpha=0.13, lw=0, zorder=0, label=f"rounds to {power(decade)}")
+            label = f"{name} bound, {power(values[-1])} at the end"
+            axes.plot(numbers.steps, values, color=colour, lw=1.3, marker="o", ms=2.6, zorder=3, label=label)
+        settled = f"decades settled after {count(numbers.settled_after, 'step')}"
+        axes.axvline(numbers.settled_after, color=style.GREY, lw=1.1, ls=":", zorder=2, label=settled)
         _scale(axes, numbers)
-        return style.finished(figure, legend, columns=3)
+        return style.finished(figure, columns=3)
 
 
 def _scale(axes: Axes, numbers: TrajectoryNumbers) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from epsgrid.report.across import Across, AcrossRow, Best
+from epsgrid.report.across import Across, Best
 from epsgrid.report.table import Table
 from epsgrid.report.text.claims import claims_table, tally_table
 from epsgrid.report.text.searches import difference_texts, whole_number
@@ -59,20 +59,20 @@ def _ranges_table(found: Across) -> Table | None:
 
 
 def _best_table(found: Across) -> Table | None:
-    rows = tuple(_best_row(row, row.metric) for row in found.rows if row.metric is not None)
-    if not rows:
-        return None
+    rows = tuple(
+        (
+            *(row.run, row.metric.name),
+            *(_best(best, row.metric) for best in (row.narrowed or row.reference, row.conventional, row.default)),
+            *(_gap(gap, row.metric) for gap in (row.regret, row.gain_over_default)),
+        )
+        for row in found.rows
+        if row.metric is not None
+    )
     columns = ("run", "metric", "narrowed", "conventional", "default ε", "regret of narrowing", "gain over default ε")
     note = (
         "test metric, mean ± standard deviation, at the best ε; differences with their 95 % intervals, paired by seed"
     )
-    return Table("Best settings", columns, rows, note, texts=2)
-
-
-def _best_row(row: AcrossRow, metric: Metric) -> tuple[str, ...]:
-    bests = (row.narrowed or row.reference, row.conventional, row.default)
-    gaps = (row.regret, row.gain_over_default)
-    return (row.run, metric.name, *(_best(best, metric) for best in bests), *(_gap(gap, metric) for gap in gaps))
+    return Table("Best settings", columns, rows, note, texts=2) if rows else None
 
 
 def _best(best: Best | None, metric: Metric) -> str:

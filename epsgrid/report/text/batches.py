@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from epsgrid.report.batch_exponents import ExponentRows, Fitted, Miss, MovesRow, SizeRow, exponent
-from epsgrid.report.batches import BASE, BatchesRow, CurveGap, RuleRow, TrainedBatches, TrainedRow
+from epsgrid.report.batches import BASE, BatchesRow, TrainedBatches, TrainedRow
 from epsgrid.report.table import Table
 from epsgrid.report.text.bounds import percentiles, signed_decades
 from epsgrid.report.text.searches import difference_texts, seeds_text
@@ -89,9 +89,8 @@ def _moves_table(what: str, moves: Sequence[MovesRow], rows: ExponentRows) -> Ta
 
 
 def trained_table(trained: TrainedBatches) -> Table:
-    """Return one row per rule and batch size, below the result of each rule."""
+    """Return one row per rule and batch size, below what scaling ε along with the learning rate gains."""
     points = (
-        *(_rule_point(row, trained.metric) for row in trained.rules),
         *(
             f"ε scaled against ε kept, batch {row.batch_size}: {_difference(row.gain, trained.metric)}."
             for row in trained.forgetting
@@ -112,7 +111,10 @@ def trained_table(trained: TrainedBatches) -> Table:
 def _trained_row(row: TrainedRow, trained: TrainedBatches) -> tuple[str, ...]:
     metric, cell = trained.metric, row.cell
     spreads = (cell.score, cell.test) if trained.selection != "test" else (cell.test,)
-    gaps = (NOTHING,) * 3 if row.rule == BASE else (*difference_texts(row.gap, metric), _curve(row.widest, metric))
+    widest = NOTHING
+    if row.widest is not None:
+        widest = f"{gain(row.widest.gap, metric)}{metric.difference_unit} at epoch {row.widest.epoch}"
+    gaps = (NOTHING, NOTHING) if row.rule == BASE else difference_texts(row.gap, metric)
     return (
         row.rule + (f": {row.changes}" if row.changes else ""),
         str(row.batch_size),
@@ -121,6 +123,7 @@ def _trained_row(row: TrainedRow, trained: TrainedBatches) -> tuple[str, ...]:
         f"{cell.tally.done}/{cell.tally.trials}" + seeds_text(cell.tally).removeprefix(str(cell.tally.done)),
         *(score(spread.mean, spread.sd, metric) if spread else NOTHING for spread in spreads),
         *gaps,
+        widest,
     )
 
 
@@ -129,19 +132,3 @@ def _difference(gap: Difference, metric: Metric) -> str:
     if gap.mean is None:
         return mean
     return f"{mean} on test" + (f", 95 % interval {ends} over {gap.n} seeds" if ends != NOTHING else ", one seed")
-
-
-def _curve(widest: CurveGap | None, metric: Metric) -> str:
-    if widest is None:
-        return NOTHING
-    return f"{gain(widest.gap, metric)}{metric.difference_unit} at epoch {widest.epoch}"
-
-
-def _rule_point(row: RuleRow, metric: Metric) -> str:
-    if row.gap is None:
-        return f"{row.rule}: no gap is known" + (f", {row.diverged} trials diverged." if row.diverged else " yet.")
-    text = f"{row.rule}: furthest from the base on test {gain(row.gap, metric)}{metric.difference_unit}"
-    text += f", at batch {row.gap_at}"
-    if row.widest is not None:
-        text += f"; along the curve {_curve(row.widest, metric)} of batch {row.widest_at}"
-    return text + (f"; {row.diverged} trials diverged." if row.diverged else ".")

@@ -50,10 +50,12 @@ def stamp(comparison: Comparison) -> str | None:
 
 def tables(comparison: Comparison) -> tuple[Table, ...]:
     """Return the tables of a comparison that have something to show, in reading order; without layers and cells."""
+    title, gaps = "Differences, paired by seed", (comparison.regret, comparison.gain_over_default)
+    has_grid = comparison.grid(NARROWED) is not None or comparison.grid(CONVENTIONAL) is not None
     made = (
         best_table(comparison),
         others_table(comparison),
-        _differences_table(comparison),
+        differences_table(title, *gaps, comparison) if has_grid else None,
         regrets_table(comparison),
         *confirmed_tables(comparison),
         _grids_table(comparison),
@@ -87,12 +89,6 @@ def cells_table(comparison: Comparison) -> Table | None:
     )
     columns = (*rate_columns(comparison), "grids", "seeds", "diverged", *score_columns(comparison))
     return Table("Cells", columns, rows, metric_note(comparison))
-
-
-def _differences_table(comparison: Comparison) -> Table | None:
-    if comparison.grid(NARROWED) is None and comparison.grid(CONVENTIONAL) is None:
-        return None
-    return differences_table("Differences, paired by seed", comparison.regret, comparison.gain_over_default, comparison)
 
 
 def _grids_table(comparison: Comparison) -> Table | None:

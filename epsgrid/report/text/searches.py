@@ -87,15 +87,7 @@ def differences_table(title: str, regret: Difference, gained: Difference, compar
 
 
 def _difference_row(gap: Difference, comparison: Comparison, plus: str, minus: str, same: str) -> tuple[str, ...]:
-    """Return mean, interval, seeds and meaning of a difference.
-
-    Args:
-        gap: the difference.
-        comparison: of whose metric.
-        plus: the meaning of a clearly positive difference.
-        minus: the meaning of a clearly negative one.
-        same: the meaning where both are the same setting.
-    """
+    """Return mean, interval, seeds and meaning: `plus` if clearly positive, `minus` if negative, `same` if one cell."""
     metric = comparison.metric
     if gap.mean is None or metric is None:
         return NOTHING, NOTHING, NOTHING, f"not known: {gap.unknown}"
