@@ -47,17 +47,6 @@ def test_the_interval_is_of_the_mean_on_test(tmp_path: Path) -> None:
     scores = list(found.choice.cell.test_by_seed().values())
     expected = stats.ttest_1samp(scores, 0.0).confidence_interval(0.95)
     assert (found.interval.low, found.interval.high) == pytest.approx((expected.low, expected.high))
-    assert found.interval.method == "t"
-
-
-def test_many_seeds_are_resampled_and_few_are_not(tmp_path: Path) -> None:
-    small = {"rates": (1e-3,), "narrowed": (1e-3,), "conventional": (1e-8, 1e-3)}
-    comparison = compare(simulate(tmp_path, seeds=tuple(range(8)), **small))  # type: ignore[arg-type]
-    narrowed, default = row(comparison, "narrowed"), row(comparison, "default")
-    assert narrowed.interval is not None and narrowed.interval.method == "BCa"
-    assert default.regret is not None and default.regret.method == "BCa"
-    table = next(table for table in tables(comparison) if table.title.startswith("Best setting"))
-    assert table.note is not None and "interval: of the mean on test, BCa bootstrap over the seeds" in table.note
 
 
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:

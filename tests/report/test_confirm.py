@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from epsgrid.report.text.confirm import confirmed_tables
 from scipy import stats
 
 from epsgrid.report.compare import compare
 from epsgrid.report.confirm import Confirmation
 from epsgrid.report.load import load_experiment
 from epsgrid.report.rows import Comparison
+from epsgrid.report.text.searches import confirmed_tables
 from epsgrid.store.records import ConfirmRecord, GridCell
 from tests.report.simulate import Outcome, Truth, peaked, result, simulate, trial_id
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from epsgrid.report.numbers.learning import LearningNumbers, learning_numbers
 
 from epsgrid.errors import CorruptRecordError
 from epsgrid.report.compare import compare
+from epsgrid.report.figures.learning import LearningNumbers, learning_numbers
 from epsgrid.report.load import StoredExperiment
 from epsgrid.store.records import EpochRecord, Scores, append_epoch
 from tests.report.simulate import Outcome, simulate

@@ -21,7 +21,7 @@ from epsgrid.report.text.render import tables
 from epsgrid.report.trust import estimates, kind_rows, reliability_row
 from tests.report import simulate
 from tests.report.kept import SMALL, probed, trusted
-from tests.report.simulate import Outcome, peaked
+from tests.report.simulate import Outcome, peaked, unpadded
 
 ADAM = Placement.outside()
 
@@ -188,7 +188,7 @@ def test_before_a_sweep_estimates_have_no_scores() -> None:
 
 def test_the_page_and_the_document_hold_all_of_it(tmp_path: Path) -> None:
     comparison = simulated(tmp_path, with_reliability())
-    text = page(comparison, {})
+    text = unpadded(page(comparison, []))
     bounds, trust = text.index("## Bounds\n"), text.index("## Reliability: soft\n")
     assert bounds < trust < text.index("## Bounds of each kind of layer") < text.index("## Point estimates of ε")
     assert "\n- with seed 1 the lower bound would be 1e-04, one decade higher\n" in text

@@ -137,26 +137,22 @@ def draw_fractions(numbers: FractionNumbers) -> Figure:
         style.shade_decades(axes, *numbers.decades, margin=0.5)
         for index, kind in enumerate(numbers.kinds):
             look: dict[str, Any] = {"color": _KINDS[index % len(_KINDS)], "ls": _DASHES[index % len(_DASHES)]}
-            (line,) = axes.plot(numbers.epsilons, _percent(kind.shares), lw=1.1, zorder=3, label=kind.title, **look)
+            (line,) = axes.plot(numbers.epsilons, kind.shares, lw=1.1, zorder=3, label=kind.title, **look)
             style.hover(line, f"{kind.title}: {kind.entries:,} entries")
-        axes.plot(numbers.epsilons, _percent(numbers.total.shares), "k", lw=1.5, zorder=4, label=numbers.total.title)
+        axes.plot(numbers.epsilons, numbers.total.shares, "k", lw=1.5, zorder=4, label=numbers.total.title)
         for is_narrowed, label in ((True, "ε of the narrowed grid"), (False, "other swept ε")):
             marks = [(epsilon, share) for epsilon, share, narrowed in numbers.marks if narrowed is is_narrowed]
             if marks:
                 xs, shares = zip(*marks, strict=True)
-                (drawn,) = axes.plot(xs, _percent(shares), zorder=5, label=label, **_MARKS[is_narrowed])
+                (drawn,) = axes.plot(xs, shares, zorder=5, label=label, **_MARKS[is_narrowed])
                 style.hover(drawn, *(f"ε {power(x)}: {percent(share)} of all entries adapt" for x, share in marks))
         axes.set_xscale("log")
         axes.set_xlim(numbers.epsilons[0], numbers.epsilons[-1])
         axes.xaxis.set_major_locator(LogLocator(numticks=14))
         style.log_axis(axes.xaxis)
-        axes.set_ylim(-3, 103)
-        axes.set_yticks([0, 25, 50, 75, 100], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+        axes.set_ylim(-0.03, 1.03)
+        axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
         style.value_lines(axes)
         axes.set_xlabel(f"ε of {numbers.optimizer}")
         axes.set_ylabel("entries with √v̂ above ε")
         return style.finished(figure, columns=4)
-
-
-def _percent(shares: Sequence[float]) -> list[float]:
-    return [100 * share for share in shares]

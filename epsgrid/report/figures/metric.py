@@ -70,13 +70,7 @@ def best_point(points: Sequence[CellPoint], metric: Metric) -> tuple[CellPoint, 
 
 
 def describe_point(point: CellPoint, spread: Spread | None, metric: Metric) -> str:
-    """Return setting, score and seeds without a score of a point.
-
-    Args:
-        point: the cell.
-        spread: its score on one of the splits; None where no seed has one.
-        metric: of the score.
-    """
+    """Return setting, score (`spread`, on one of the splits) and seeds without a score of a point."""
     parts = [score(spread.mean, spread.sd, metric)] if spread else []
     parts += [f"{point.diverged} of {count(point.seeds, 'seed')} diverged"] if point.diverged else []
     missing = point.seeds - point.done - point.diverged
@@ -266,4 +260,7 @@ def _mark_epsilons(axes: Axes, numbers: SweepNumbers) -> None:
 
 def _look(index: int, numbers: SweepNumbers) -> tuple[Any, str]:
     """Return colour and marker of a curve: dark to light with the learning rate."""
-    return style.ordered_colour(index, len(numbers.curves)), style.MARKERS[index % len(style.MARKERS)]
+    import matplotlib
+
+    colour = matplotlib.colormaps["viridis"](0.02 + 0.84 * index / max(len(numbers.curves) - 1, 1))
+    return colour, style.MARKERS[index % len(style.MARKERS)]

@@ -98,20 +98,20 @@ def finished(figure: Figure, columns: int = 1) -> Figure:
 
 def log_axis(axis: Axis) -> None:
     """Label the decades of an axis with a log scale, and nothing between them."""
-    from matplotlib.ticker import FuncFormatter, NullLocator
+    from matplotlib.ticker import NullLocator
 
-    axis.set_major_formatter(FuncFormatter(lambda value, _: power(value)))
+    axis.set_major_formatter(lambda value, _: power(value))
     axis.set_minor_locator(NullLocator())
 
 
 def log_values(axes: Axes) -> None:
     """Use a log scale with numbers at 1, 2 and 5 of each decade, for values that span few decades."""
-    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
+    from matplotlib.ticker import LogLocator
 
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
-    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.minorticks_off()
 
 
 def value_lines(axes: Axes) -> None:
@@ -124,13 +124,6 @@ def shade_decades(axes: Axes, low: float, high: float, margin: float) -> None:
     """Shade the decades of the bounds on an axis of ε, and `margin` decades beyond them."""
     look: dict[str, Any] = {"color": SKY, "alpha": 0.22, "lw": 0, "zorder": 0}
     axes.axvspan(low * 10**-margin, high * 10**margin, label="decades of the bounds", **look)
-
-
-def ordered_colour(place: int, count: int) -> Any:
-    """Return the colour of one of several ordered lines, from dark to light."""
-    import matplotlib
-
-    return matplotlib.colormaps["viridis"](0.02 + 0.84 * place / max(count - 1, 1))
 
 
 def rows_that_fit(rows: int, row_inch: float, first: Sequence[int] = ()) -> list[int]:

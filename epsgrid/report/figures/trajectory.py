@@ -83,7 +83,7 @@ def draw_trajectory(numbers: TrajectoryNumbers) -> Figure:
 
 def _scale(axes: Axes, numbers: TrajectoryNumbers) -> None:
     """Draw a line at every decade of ε; use a log axis for many steps, because bounds settle early."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+    from matplotlib.ticker import LogLocator, MaxNLocator
 
     axes.set_yscale("log")
     shown = (*numbers.low, *numbers.high, numbers.low_decade, numbers.high_decade)
@@ -96,8 +96,8 @@ def _scale(axes: Axes, numbers: TrajectoryNumbers) -> None:
     if numbers.steps[-1] >= 20 * numbers.steps[0]:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.minorticks_off()
     else:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.02)

@@ -111,7 +111,7 @@ def _facts(comparison: Comparison) -> Iterator[tuple[str, str]]:
 
 def _advice(comparison: Comparison) -> str:
     """Return the best setting found, or what to do to find one."""
-    row, metric = best_row(comparison), comparison.metric
+    row, metric = _best_row(comparison), comparison.metric
     if row is not None and row.choice.cell is not None and metric is not None:
         cell = row.choice.cell
         spread, split = cell.test or cell.score, " on test" if cell.test else ""
@@ -125,7 +125,7 @@ def _advice(comparison: Comparison) -> str:
     return f"No setting can be named yet; the range to search is {decades}"
 
 
-def best_row(comparison: Comparison) -> BestRow | None:
+def _best_row(comparison: Comparison) -> BestRow | None:
     """Return the row of the best setting of all grids, by the score that selects; None where there is none.
 
     A setting with fewer diverged seeds goes first, as within a grid.

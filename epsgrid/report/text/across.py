@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from epsgrid.report.across import Across, Best
 from epsgrid.report.table import Table
-from epsgrid.report.text.claims import claims_table, tally_table
+from epsgrid.report.text.render import claims_table, tally_table
 from epsgrid.report.text.searches import difference_texts, whole_number
 from epsgrid.report.verdict import Difference
 from epsgrid.report.words import NOTHING, Metric, count, duration, power, score

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from epsgrid.report.batch_exponents import ExponentRows, Fitted, Miss, MovesRow, SizeRow, exponent
-from epsgrid.report.batches import BASE, BatchesRow, TrainedBatches, TrainedRow
+from epsgrid.report.batches import BASE, BatchesRow, TrainedBatches
 from epsgrid.report.table import Table
 from epsgrid.report.text.bounds import percentiles, signed_decades
 from epsgrid.report.text.searches import difference_texts, seeds_text
-from epsgrid.report.verdict import Difference
-from epsgrid.report.words import NOTHING, Metric, gain, power, score
+from epsgrid.report.words import NOTHING, power, score
 
 
 def batches_tables(batches: BatchesRow | None) -> tuple[Table, ...]:
     """Return the tables of other batch sizes; none where nothing is known of them."""
     if batches is None:
         return ()
-    trained = () if batches.trained is None else (trained_table(batches.trained),)
+    trained = () if batches.trained is None else (_trained_table(batches.trained),)
     return (*(exponent_tables(batches.exponents) if batches.exponents else ()), *trained)
 
 
@@ -88,47 +87,34 @@ def _moves_table(what: str, moves: Sequence[MovesRow], rows: ExponentRows) -> Ta
     return Table(title, columns, texts, note if of_layers else None, texts=2 if of_layers else 1)
 
 
-def trained_table(trained: TrainedBatches) -> Table:
+def _trained_table(trained: TrainedBatches) -> Table:
     """Return one row per rule and batch size, below what scaling ε along with the learning rate gains."""
-    points = (
-        *(
-            f"ε scaled against ε kept, batch {row.batch_size}: {_difference(row.gain, trained.metric)}."
-            for row in trained.forgetting
-        ),
-        *(f"{place} was left out: {why}." for place, why in trained.skipped),
-    )
+    metric = trained.metric
+    gains = []
+    for row in trained.forgetting:
+        mean, ends = difference_texts(row.gain, metric)
+        known = "" if row.gain.mean is None else f" on test, 95 % interval {ends}"
+        gains.append(f"ε moved along against ε kept, batch {row.batch_size}: {mean}{known}.")
+    skipped = [f"{place} was left out: {why}." for place, why in trained.skipped]
     note = (
         f"{trained.setting} of batch {trained.base_batch_size}, {trained.origin}, trained for as many epochs at every "
-        f"batch size; gap: {trained.metric.name} there − at the base, positive where it is better there, by seed;"
-        f" widest gap of the curve: of the mean over seeds on the {trained.selection} split, over all epochs"
+        f"batch size; gap: {metric.name} there − at the base, positive where it is better there, by seed"
     )
     splits = tuple(dict.fromkeys((trained.selection, "test")))
-    columns = ("rule", "batch", "learning rate", "ε", "seeds", *splits, "gap on test", "95 % interval")
-    rows = tuple(_trained_row(row, trained) for row in trained.rows)
-    return Table("Batch sizes: one setting at each", (*columns, "widest gap of the curve"), rows, note, points)
-
-
-def _trained_row(row: TrainedRow, trained: TrainedBatches) -> tuple[str, ...]:
-    metric, cell = trained.metric, row.cell
-    spreads = (cell.score, cell.test) if trained.selection != "test" else (cell.test,)
-    widest = NOTHING
-    if row.widest is not None:
-        widest = f"{gain(row.widest.gap, metric)}{metric.difference_unit} at epoch {row.widest.epoch}"
-    gaps = (NOTHING, NOTHING) if row.rule == BASE else difference_texts(row.gap, metric)
-    return (
-        row.rule + (f": {row.changes}" if row.changes else ""),
-        str(row.batch_size),
-        power(cell.learning_rate),
-        power(cell.epsilon),
-        f"{cell.tally.done}/{cell.tally.trials}" + seeds_text(cell.tally).removeprefix(str(cell.tally.done)),
-        *(score(spread.mean, spread.sd, metric) if spread else NOTHING for spread in spreads),
-        *gaps,
-        widest,
+    rows = tuple(
+        (
+            row.rule + (f": {row.changes}" if row.changes else ""),
+            str(row.batch_size),
+            power(row.cell.learning_rate),
+            power(row.cell.epsilon),
+            seeds_text(row.cell.tally, row.cell.tally.trials),
+            *(
+                NOTHING if spread is None else score(spread.mean, spread.sd, metric)
+                for spread in (row.cell.score, row.cell.test)[-len(splits) :]
+            ),
+            *((NOTHING, NOTHING) if row.rule == BASE else difference_texts(row.gap, metric)),
+        )
+        for row in trained.rows
     )
-
-
-def _difference(gap: Difference, metric: Metric) -> str:
-    mean, ends = difference_texts(gap, metric)
-    if gap.mean is None:
-        return mean
-    return f"{mean} on test" + (f", 95 % interval {ends} over {gap.n} seeds" if ends != NOTHING else ", one seed")
+    columns = ("rule", "batch", "learning rate", "ε", "seeds", *splits, "gap on test", "95 % interval")
+    return Table("Batch sizes: one setting at each", columns, rows, note, (*gains, *skipped))

@@ -209,9 +209,10 @@ def _score_interval(found: Interval | None, comparison: Comparison) -> str:
     return score_interval(found.low, found.high, comparison.metric)
 
 
-def seeds_text(tally: Tally) -> str:
-    """Return the number of seeds with a score, and of those that diverged."""
-    return str(tally.done) + (f" ({tally.diverged} diverged)" if tally.diverged else "")
+def seeds_text(tally: Tally, asked: int | None = None) -> str:
+    """Return the number of seeds with a score, of how many if `asked` is given, and of those that diverged."""
+    of = "" if asked is None else f"/{asked}"
+    return f"{tally.done}{of}" + (f" ({tally.diverged} diverged)" if tally.diverged else "")
 
 
 def whole_number(value: int | None) -> str:
