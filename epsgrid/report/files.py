@@ -28,7 +28,6 @@ from epsgrid.report.whole import whole
 from epsgrid.store.atomic import readable_json, store_errors, write_bytes
 
 VERSION = 1
-_FIGURE_FORMATS = ("svg", "png", "pdf")
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def write_report(stored: StoredExperiment, *, paper: bool = False) -> WrittenRep
         contents |= {f"{figure.name}.{suffix}": content for suffix, content in figure.files.items()}
     for name, content in contents.items():
         write_bytes(folder / name, content)
-    for name in (f"{stem}.{suffix}" for stem in FIGURES for suffix in _FIGURE_FORMATS):
+    for name in (f"{stem}.{suffix}" for stem in FIGURES for suffix in ("svg", "png", "pdf")):
         if name not in contents:
             with store_errors("remove", folder / name):
                 (folder / name).unlink(missing_ok=True)

@@ -129,7 +129,12 @@ def describe_learning(numbers: LearningNumbers) -> str:
 
 
 def draw_learning(numbers: LearningNumbers) -> Figure:
-    """Draw the score of the split that selects on the left, and the training loss on the right."""
+    """Draw the score of the split that selects on the left, and the training loss on the right.
+
+    Values that span more than a decade get a log axis.
+    """
+    from matplotlib.ticker import MaxNLocator
+
     with style.applied():
         figure = style.new_figure(_HEIGHT_INCH)
         scores, losses = figure.subplots(1, 2)
@@ -140,7 +145,16 @@ def draw_learning(numbers: LearningNumbers) -> Figure:
         scores.set_title(f"{numbers.selection} (selects)")
         losses.set_title("training loss")
         for axes in (scores, losses):
-            _scale(axes)
+            axes.set_xlabel("epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+            axes.margins(x=0.04, y=0.08)
+            values = [float(y) for line in axes.lines for y in np.asarray(line.get_ydata(), dtype=float)]
+            if values and 0 < 10 * min(values) < max(values):
+                style.log_values(axes)
+            if not values:
+                axes.set_yticks([])
+                axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", va="center")
+            style.value_lines(axes)
         return style.finished(figure)
 
 
@@ -164,19 +178,3 @@ def _draw(axes: Axes, curve: LearningCurve, points: Sequence[tuple[int, Spread |
     if metric is not None:
         texts = [(epoch, score(s.mean, s.sd, metric), count(s.n, "seed")) for epoch, s in marked]
         style.hover(line, *(f"{curve.label}, epoch {epoch}: {value}, {seeds}" for epoch, value, seeds in texts))
-
-
-def _scale(axes: Axes) -> None:
-    """Number the epochs, and use a log axis where values span more than a decade."""
-    from matplotlib.ticker import MaxNLocator
-
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-    axes.margins(x=0.04, y=0.08)
-    values = [float(y) for line in axes.lines for y in np.asarray(line.get_ydata(), dtype=float)]
-    if values and 0 < 10 * min(values) < max(values):
-        style.log_values(axes)
-    if not values:
-        axes.set_yticks([])
-        axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", va="center")
-    style.value_lines(axes)

@@ -30,7 +30,6 @@ MARKERS = "osD^vPp*<>hd"
 WIDTH_INCH = 7.2
 LABEL_INCH = 0.13
 """Least distance of two names one below the other, in 7 point type."""
-_DPI = 200
 _TYPEFACE, _FALLBACKS = "DejaVu Sans", "Verdana, Arial, sans-serif"
 _SEPARATOR = "\u2016"
 _HOVER = re.compile(r"""<g id=(?P<quote>["'])value:(?P<text>.*?)(?P=quote)>""")
@@ -210,7 +209,7 @@ def to_pdf(figure: Figure) -> bytes:
 def _printed(canvas: Any, suffix: str, metadata: dict[str, None]) -> bytes:
     """Print a canvas directly: `savefig` would draw everything twice to learn what it shows."""
     figure, before = canvas.figure, canvas.figure.dpi
-    figure.dpi = _DPI
+    figure.dpi = 200
     try:
         with applied(), io.BytesIO() as buffer:
             getattr(canvas, f"print_{suffix}")(buffer, metadata=metadata)

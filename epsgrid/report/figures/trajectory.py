@@ -12,7 +12,6 @@ from epsgrid.report.figures import style
 from epsgrid.report.words import count, power
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _HEIGHT_INCH = 3.1
@@ -62,7 +61,9 @@ def describe_trajectory(numbers: TrajectoryNumbers) -> str:
 
 
 def draw_trajectory(numbers: TrajectoryNumbers) -> Figure:
-    """Draw both bounds over the steps; shaded is what rounds to the decade of the end."""
+    """Draw both bounds over the steps, on a log axis where they are many; shade what rounds to the final decades."""
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
     lines = (
         ("lower", numbers.low, numbers.low_decade, style.BLUE),
         ("upper", numbers.high, numbers.high_decade, style.VERMILION),
@@ -77,27 +78,20 @@ def draw_trajectory(numbers: TrajectoryNumbers) -> Figure:
             axes.plot(numbers.steps, values, color=colour, lw=1.3, marker="o", ms=2.6, zorder=3, label=label)
         settled = f"decades settled after {count(numbers.settled_after, 'step')}"
         axes.axvline(numbers.settled_after, color=style.GREY, lw=1.1, ls=":", zorder=2, label=settled)
-        _scale(axes, numbers)
+        axes.set_yscale("log")
+        shown = (*numbers.low, *numbers.high, numbers.low_decade, numbers.high_decade)
+        axes.set_ylim(min(shown) / _HALF_A_DECADE / 1.1, max(shown) * _HALF_A_DECADE * 1.1)
+        axes.yaxis.set_major_locator(LogLocator(numticks=20))
+        style.log_axis(axes.yaxis)
+        style.value_lines(axes)
+        axes.set_ylabel(f"ε of {numbers.optimizer}")
+        axes.set_xlabel("steps of the probe")
+        if numbers.steps[-1] >= 20 * numbers.steps[0]:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.minorticks_off()
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.margins(x=0.02)
         return style.finished(figure, columns=3)
-
-
-def _scale(axes: Axes, numbers: TrajectoryNumbers) -> None:
-    """Draw a line at every decade of ε; use a log axis for many steps, because bounds settle early."""
-    from matplotlib.ticker import LogLocator, MaxNLocator
-
-    axes.set_yscale("log")
-    shown = (*numbers.low, *numbers.high, numbers.low_decade, numbers.high_decade)
-    axes.set_ylim(min(shown) / _HALF_A_DECADE / 1.1, max(shown) * _HALF_A_DECADE * 1.1)
-    axes.yaxis.set_major_locator(LogLocator(numticks=20))
-    style.log_axis(axes.yaxis)
-    style.value_lines(axes)
-    axes.set_ylabel(f"ε of {numbers.optimizer}")
-    axes.set_xlabel("steps of the probe")
-    if numbers.steps[-1] >= 20 * numbers.steps[0]:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.minorticks_off()
-    else:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.margins(x=0.02)

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 LONG_TABLE = 30
 """Rows from which on a table is folded away until it is opened."""
-_OWN_NAMES = ("main", "contents", "answer", "notes")
-"""Names of the page's own elements."""
 _TONES = {"yes": "good", "no": "bad"}
 _CODE = re.compile(r"`([^`]+)`")
 _POWER = re.compile(r"(?<![\w.-])[-+]?\d[\d.]*e-\d+(?![\w-])")
@@ -85,7 +83,7 @@ def html_page(
         sections: the rest; two of one title are told apart.
         notes: what to read before anything else, a sentence each.
     """
-    taken = set(_OWN_NAMES)
+    taken = {"main", "contents", "answer", "notes"}  # the page's own elements
     parts = []
     for section in sections:
         anchor = _anchor(section.title, taken)

@@ -10,8 +10,6 @@ from epsgrid.report.text.searches import difference_texts
 from epsgrid.report.trust import KindRow, ReliabilityRow
 from epsgrid.report.words import NOTHING, Metric, count, power, score
 
-_NOISE_SHOWN = 6
-
 
 def bounds_table(bounds: BoundsRow) -> Table:
     """Return both bounds with the layers that set them."""
@@ -40,7 +38,7 @@ def reliability_table(found: ReliabilityRow) -> Table:
     points = [*found.reasons]
     if found.noise:
         names = [f"{row.layer} ({percent(row.share)} of its entries)" for row in found.noise]
-        points.append(f"only rounding noise: {shortened(names, _NOISE_SHOWN)}")
+        points.append(f"only rounding noise: {shortened(names, 6)}")
     notes = []
     if found.settled_after is not None:
         notes.append(f"decades settled after {found.settled_after} of {found.steps} batches")

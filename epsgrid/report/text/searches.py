@@ -211,8 +211,8 @@ def _score_interval(found: Interval | None, comparison: Comparison) -> str:
 
 def seeds_text(tally: Tally, asked: int | None = None) -> str:
     """Return the number of seeds with a score, of how many if `asked` is given, and of those that diverged."""
-    of = "" if asked is None else f"/{asked}"
-    return f"{tally.done}{of}" + (f" ({tally.diverged} diverged)" if tally.diverged else "")
+    done = str(tally.done) if asked is None else f"{tally.done}/{asked}"
+    return done + (f" ({tally.diverged} diverged)" if tally.diverged else "")
 
 
 def whole_number(value: int | None) -> str:
@@ -225,6 +225,5 @@ def metric_note(comparison: Comparison) -> str | None:
     metric = comparison.metric
     if metric is None:
         return None
-    order = "larger is better" if metric.direction == "max" else "smaller is better"
-    epoch = f"best {comparison.selection} epoch"
-    return f"{metric.name}, mean ± standard deviation over seeds, at each trial's {epoch}; {order}"
+    order, epoch = "larger" if metric.direction == "max" else "smaller", f"best {comparison.selection} epoch"
+    return f"{metric.name}, mean ± standard deviation over seeds, at each trial's {epoch}; {order} is better"
