@@ -69,7 +69,7 @@ def test_sweep_plans_without_torch_then_trains_and_reports(shell, probed):
     assert (ended["complete"], ended["trained_now"]) == (True, 3)
     assert "Batch sizes: one setting at each" in shell.run("report").stdout
     folder = shell.folder / "runs/tiny/report"
-    assert {"batch-magnitudes.svg", "batch-curves.svg"} <= {path.name for path in folder.iterdir()}
+    assert "batch-magnitudes.svg" in {path.name for path in folder.iterdir()}
     batches = json.loads((folder / "report.json").read_text())["batches"]
     assert [row["rule"] for row in batches["trained"]["rows"]] == ["base", "sqrt", "none"]
 
