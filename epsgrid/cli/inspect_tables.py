@@ -9,9 +9,9 @@ from epsgrid.cli.console import out
 from epsgrid.cli.magnitudes import hidden_lines, layers_table, names_column, shown_rows
 from epsgrid.cli.sparkline import Axis, glyphs_for, shares
 from epsgrid.cli.tables import LEAST_SPARKLINE, Column, columns_table, fitted, table, titled
-from epsgrid.report.numbers.adaptable import adaptable_by_kind, adaptable_numbers
-from epsgrid.report.numbers.bands import BAND_FRACTIONS, pooled_band
-from epsgrid.report.numbers.over_time import drift, evenly, kinds_of, time_of, time_unit, with_histograms
+from epsgrid.report.figures.adaptable import adaptable_by_kind, adaptable_numbers
+from epsgrid.report.figures.over_time import drift, evenly, kinds_of, time_of, time_unit, with_histograms
+from epsgrid.report.figures.percentiles import FRACTIONS, pooled_percentiles
 from epsgrid.report.table import percent, shortened
 from epsgrid.report.text.bounds import signed_decades
 from epsgrid.selection.formatting import NOTHING, power
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from epsgrid.numerics.series import Series, Snapshot
-    from epsgrid.report.numbers.adaptable import AdaptableNumbers
+    from epsgrid.report.figures.adaptable import AdaptableNumbers
     from epsgrid.stages.inspect import Inspected
 
 _TIMES_SHOWN = 8
@@ -77,11 +77,11 @@ def layers(seen: Inspected, series: Series, steps: Sequence[int], *, all_layers:
 
 def percentiles(series: Series) -> list[RenderableType]:
     """Return the percentiles of all layers' entries together, at some times."""
-    band = pooled_band(series, "all layers", range(len(series.names)))
+    band = pooled_percentiles(series, "all layers", range(len(series.names)))
     if band is None:
         return []
     unit = time_unit(series)
-    places = [BAND_FRACTIONS.index(fraction) for fraction in _PERCENTILES]
+    places = [FRACTIONS.index(fraction) for fraction in _PERCENTILES]
     by_time = dict(zip(band.times, zip(*band.magnitudes, strict=True), strict=True))
     held = [snapshot for snapshot in series.snapshots if time_of(snapshot, unit) in by_time]
     rows = [
@@ -127,8 +127,8 @@ def _epsilon_place(threshold: float | None, low: float, high: float) -> str:
 def kinds(seen: Inspected, series: Series) -> list[RenderableType]:
     """Return one row per kind of layer: its median at first and last, and the share of its entries that adapts."""
     found = kinds_of(series)
-    bands = [pooled_band(series, kind, indices) for kind, indices in found.items()]
-    medians = [band.magnitudes[len(band.magnitudes) // 2] if band else None for band in bands]
+    shown = [pooled_percentiles(series, kind, indices) for kind, indices in found.items()]
+    medians = [band.magnitudes[len(band.magnitudes) // 2] if band else None for band in shown]
     columns = [
         Column("kind", tuple(found), is_text=True),
         Column("layers", tuple(str(len(indices)) for indices in found.values()), 3),
@@ -153,7 +153,7 @@ def layer(seen: Inspected, series: Series, name: str, steps: Sequence[int]) -> l
         Column("zeros", tuple(f"{one.zeros:,}" if one else NOTHING for one in held), 3),
         Column("not finite", tuple(f"{one.nonfinite:,}" if one else NOTHING for one in held), 2),
     ]
-    for fraction, keep in zip(BAND_FRACTIONS, (9, 1, 4, 9, 4, 1, 9), strict=True):
+    for fraction, keep in zip(FRACTIONS, (9, 1, 4, 9, 4, 1, 9), strict=True):
         place = series.fractions.index(fraction)
         cells = tuple(power(one.quantiles[place] if one and one.quantiles else None) for one in held)
         columns.append(Column(f"{100 * fraction:g} %", cells, keep))

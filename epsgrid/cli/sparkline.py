@@ -132,7 +132,7 @@ class Axis:
         """Draw the non-zero entries of histograms together; those beyond an end of the axis stand at that end."""
         import numpy as np
 
-        from epsgrid.report.numbers.binning import pooled
+        from epsgrid.report.figures.binning import pooled
 
         heights = pooled(histograms, np.linspace(self.first, self.last, self.width + 1)).tolist()
         top = max(heights)

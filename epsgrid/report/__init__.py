@@ -10,8 +10,7 @@
     claims     the paper's claims, judged                   -> ClaimRow
     across     several experiments side by side             -> Across
     text/      all of it as tables, Markdown and LaTeX      -> Table
-    numbers/   the numbers of each figure, without drawing
-    drawing/   the figures                                  -> SVG, and for a paper PNG and PDF
+    figures/   each figure, from its numbers to the drawing -> SVG, and for a paper PNG and PDF
     pictures   which figures an experiment has
     html/      sections of text, tables and figures         -> one page
     files      the report's folder                          -> report.html, .md, .json, .csv and figures

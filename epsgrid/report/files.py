@@ -6,7 +6,7 @@
     report.csv    one row per learning rate and ε
     report.tex    the tables that a paper would show
     NAME.svg      each figure that `FIGURES` lists and that has something to show
-    NAME.png, NAME.pdf      likewise, for a paper, where it is asked for
+    NAME.png, NAME.pdf      the same for a paper, where it is asked for
 
 Equal records give equal bytes, and each file is replaced whole.
 """
@@ -17,7 +17,6 @@ import csv
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from epsgrid.report.html.experiment_page import experiment_page
 from epsgrid.report.pictures import FIGURES, render_figures
@@ -25,21 +24,19 @@ from epsgrid.report.rows import Comparison
 from epsgrid.report.text.latex import latex_tables
 from epsgrid.report.text.page import page
 from epsgrid.report.whole import whole
-from epsgrid.selection.cells import Cell, Spread
 from epsgrid.selection.load import StoredExperiment
 from epsgrid.store.atomic import readable_json, store_errors, write_bytes
 
 VERSION = 1
-_FIGURE_FORMATS = ("svg", "png", "pdf")
 
 
 @dataclass(frozen=True)
 class WrittenReport:
-    """A report and where it lies.
+    """A report and its files.
 
     Attributes:
-        comparison: all that it says.
-        files: what was written, the page for people first.
+        comparison: its content.
+        files: the files written, the page for people first.
     """
 
     comparison: Comparison
@@ -49,12 +46,12 @@ class WrittenReport:
 def write_report(stored: StoredExperiment, *, paper: bool = False) -> WrittenReport:
     """Write the report of an experiment into its folder.
 
-    Whatever is not there yet is said on the page; a figure that has nothing to show is not written, and one of an
-    earlier report removed.
+    The page says what is missing; a figure that has nothing to show is not written, and that of an earlier report is
+    removed.
 
     Args:
         stored: the experiment.
-        paper: write the figures as PNG and PDF, too; they are a paper's, and take longer than all the rest.
+        paper: write the figures as PNG and PDF, too, which takes longer than all the rest.
 
     Raises:
         CorruptRecordError: records contradict each other.
@@ -70,77 +67,49 @@ def write_report(stored: StoredExperiment, *, paper: bool = False) -> WrittenRep
         "report.tex": latex_tables(comparison).encode(),
     }
     for figure in figures:
-        contents |= {f"{figure.name}.{suffix}": content for suffix, content in figure.files().items()}
+        contents |= {f"{figure.name}.{suffix}": content for suffix, content in figure.files.items()}
     for name, content in contents.items():
         write_bytes(folder / name, content)
-    _remove_figures_except(folder, set(contents))
-    return WrittenReport(comparison, tuple(folder / name for name in contents))
-
-
-def _remove_figures_except(folder: Path, names: set[str]) -> None:
-    """Remove figures of an earlier report that this one does not show."""
-    for name in (f"{stem}.{suffix}" for stem in FIGURES for suffix in _FIGURE_FORMATS):
-        if name not in names:
+    for name in (f"{stem}.{suffix}" for stem in FIGURES for suffix in ("svg", "png", "pdf")):
+        if name not in contents:
             with store_errors("remove", folder / name):
                 (folder / name).unlink(missing_ok=True)
+    return WrittenReport(comparison, tuple(folder / name for name in contents))
 
 
 def cells_csv(comparison: Comparison) -> str:
     """Return one row per learning rate and ε as CSV; metrics in their stored unit, empty where not known."""
     buffer = io.StringIO()
-    rows = [_csv_row(cell, comparison) for cell in comparison.cells]
-    writer = csv.DictWriter(buffer, list(_CSV_COLUMNS), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(_CSV_COLUMNS)
+    for cell in comparison.cells:
+        spreads = [(spread.mean, spread.sd) if spread else (None, None) for spread in (cell.score, cell.test)]
+        writer.writerow(
+            (
+                cell.learning_rate,
+                cell.epsilon,
+                " ".join(cell.grids),
+                None if cell.inside is None else str(cell.inside).lower(),
+                cell.tally.trials,
+                cell.tally.done,
+                cell.tally.diverged,
+                cell.tally.failed,
+                cell.tally.missing,
+                comparison.metric.name if comparison.metric else None,
+                comparison.selection,
+                *spreads[0],
+                *spreads[1],
+                cell.tally.seconds,
+                " ".join(row.name for row in comparison.best if row.choice.cell is cell),
+                cell.trained_rate,
+                cell.tally.pruned,
+            )
+        )
     return buffer.getvalue()
 
 
 _CSV_COLUMNS = (
-    "learning_rate",
-    "epsilon",
-    "grids",
-    "inside_bounds",
-    "seeds",
-    "done",
-    "diverged",
-    "failed",
-    "missing",
-    "metric",
-    "selection",
-    "selecting_mean",
-    "selecting_sd",
-    "test_mean",
-    "test_sd",
-    "seconds",
-    "best_of",
-    "trained_rate",
-    "pruned",
+    *("learning_rate", "epsilon", "grids", "inside_bounds", "seeds", "done", "diverged", "failed", "missing"),
+    *("metric", "selection", "selecting_mean", "selecting_sd", "test_mean", "test_sd", "seconds", "best_of"),
+    *("trained_rate", "pruned"),
 )
-
-
-def _csv_row(cell: Cell, comparison: Comparison) -> dict[str, Any]:
-    selecting, test = _mean_and_sd(cell.score), _mean_and_sd(cell.test)
-    values = (
-        cell.learning_rate,
-        cell.epsilon,
-        " ".join(cell.grids),
-        None if cell.inside is None else str(cell.inside).lower(),
-        cell.tally.trials,
-        cell.tally.done,
-        cell.tally.diverged,
-        cell.tally.failed,
-        cell.tally.missing,
-        comparison.metric.name if comparison.metric else None,
-        comparison.selection,
-        *selecting,
-        *test,
-        cell.tally.seconds,
-        " ".join(row.name for row in comparison.best if row.choice.cell is cell),
-        cell.trained_rate,
-        cell.tally.pruned,
-    )
-    return dict(zip(_CSV_COLUMNS, values, strict=True))
-
-
-def _mean_and_sd(spread: Spread | None) -> tuple[float | None, float | None]:
-    return (None, None) if spread is None else (spread.mean, spread.sd)

@@ -1,37 +1,25 @@
-"""All figures of an experiment's report: which there are, their headings, and what to read below them."""
+"""All figures of an experiment's report: which there are, their titles, and what to read below them."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from epsgrid.report.batches import measured_batches
-from epsgrid.report.drawing import alts
-from epsgrid.report.drawing.adaptable import draw_adaptable
-from epsgrid.report.drawing.bands import draw_bands
-from epsgrid.report.drawing.course import draw_course
-from epsgrid.report.drawing.curves import draw_curves
-from epsgrid.report.drawing.fractions import draw_fractions
-from epsgrid.report.drawing.histograms import draw_histograms
-from epsgrid.report.drawing.learning import draw_learning
-from epsgrid.report.drawing.ledger import draw_ledger
-from epsgrid.report.drawing.magnitudes import draw_magnitudes
-from epsgrid.report.drawing.map import draw_map
-from epsgrid.report.drawing.style import to_pdf, to_png, to_svg
-from epsgrid.report.numbers.adaptable import adaptable_numbers
-from epsgrid.report.numbers.bands import band_numbers
-from epsgrid.report.numbers.batch_figure import magnitude_numbers
-from epsgrid.report.numbers.figures import curve_numbers, histogram_numbers
-from epsgrid.report.numbers.fractions import fraction_numbers
-from epsgrid.report.numbers.learning import learning_numbers
-from epsgrid.report.numbers.ledger import ledger_numbers
-from epsgrid.report.numbers.maps import map_numbers
-from epsgrid.report.numbers.over_time import course_numbers
+from epsgrid.report.figures.adaptable import adaptable_numbers, describe_adaptable, draw_adaptable
+from epsgrid.report.figures.batch_magnitudes import draw_magnitudes, magnitude_numbers
+from epsgrid.report.figures.cost import cost_numbers, describe_cost, draw_cost
+from epsgrid.report.figures.fractions import describe_fractions, draw_fractions, fraction_numbers
+from epsgrid.report.figures.histograms import describe_histograms, draw_histograms, histogram_numbers
+from epsgrid.report.figures.learning import describe_learning, draw_learning, learning_numbers
+from epsgrid.report.figures.map import describe_map, draw_map, map_numbers
+from epsgrid.report.figures.metric import describe_curves, draw_curves, sweep_numbers
+from epsgrid.report.figures.percentiles import describe_percentiles, draw_percentiles, percentile_numbers
+from epsgrid.report.figures.style import to_pdf, to_png, to_svg
+from epsgrid.report.figures.trajectory import describe_trajectory, draw_trajectory, trajectory_numbers
 from epsgrid.report.observed import Observed
-from epsgrid.report.rendered import RenderedFigure
 from epsgrid.report.rows import Comparison
 from epsgrid.selection.cells import DEFAULT
 from epsgrid.selection.load import StoredExperiment
@@ -39,61 +27,36 @@ from epsgrid.selection.load import StoredExperiment
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_NumbersT = TypeVar("_NumbersT")
+_Picture = tuple[tuple[str, str, str, str], "Callable[[], Figure]"]
+"""Name, title, caption and description of a figure, and the function that draws it."""
 _OF_DEFAULT = f"-{DEFAULT}"
+_OF_TRAINING = ("percentiles", "adaptable", f"percentiles{_OF_DEFAULT}", f"adaptable{_OF_DEFAULT}")
+_FORMER = ("ledger", "course", "batch-curves", "bands", f"bands{_OF_DEFAULT}")
 FIGURES = (
-    *("metric", "map", "learning", "ledger", "histograms", "course", "fractions"),
-    "batch-magnitudes",
-    *("bands", "adaptable", f"bands{_OF_DEFAULT}", f"adaptable{_OF_DEFAULT}"),
+    *("metric", "map", "learning", "cost", "histograms", "trajectory", "fractions", "batch-magnitudes"),
+    *(*_OF_TRAINING, *_FORMER),
 )
-"""Names of all figures a report may have."""
-_HISTOGRAMS_CAPTION = (
-    "How the gradient magnitudes √v̂ that the probe measured are spread, in all layers together and in each. Each layer "
-    "is scaled to its own peak, as a ridge or, where layers are many, in shades of grey; zeros are left out. Marks on "
-    "top stand where a swept ε weighs as much as the magnitude below it."
-)
-_METRIC_CAPTION = (
-    "Mean and standard deviation over seeds. Hollow cells lack the score of a seed and are not joined to the line."
-)
-_DODGE_CAPTION = " Markers of different learning rates stand side by side, at most a fifth of a decade from their ε."
-_MAP_CAPTION = (
-    "The mean over seeds in each tile, the better, the lighter. A cross stands for divergence, a small one for that of "
-    "some seeds; what has no tile was not trained."
-)
-_LEARNING_CAPTION = (
-    "Mean over seeds, shaded by the standard deviation, of the settings chosen and of the default ε at its best "
-    "learning rate. Each seed's score counts at its own best epoch, so the last epoch need not show it."
-)
-_COURSE_CAPTION = (
-    "The bounds as they would have been had the probe ended after so many steps. Shaded: what rounds to the decade of "
-    "the end."
-)
-_FRACTIONS_CAPTION = (
-    "Share of the entries whose √v̂, measured by the probe, weighs more than ε: those whose step adapts. The others "
-    "move as in SGD with momentum; zeros are among them."
-)
-_LEDGER_CAPTION = "Each search as if it were run alone: trials that belong to both grids count in both."
-_BATCH_MAGNITUDES_CAPTION = (
-    "Percentiles of each layer's √v̂ over an epoch, against the batch size. From the spec's batch size on, dashed: "
-    "where nothing but noise would take them; dotted: nothing but signal."
-)
-_BANDS_CAPTION = (
-    "Percentiles of √v̂ while {} trained, all layers of a kind together; zeros are left out. The bounds are the probe's."
-)
-_ADAPTABLE_CAPTION = (
-    "Share of each layer's entries that still adapt while {} trained: those with √v̂ above ε. Zeros count as not "
-    "adapting."
-)
+"""Names of all figures that a report may have, and of those of earlier versions."""
 
 
 @dataclass(frozen=True)
-class _Picture:
-    """A figure that can be drawn: its words, and what draws it."""
+class RenderedFigure:
+    """A figure as bytes, with the words beside it.
+
+    Attributes:
+        name: stem of its files, and its address on the page.
+        title: its heading.
+        caption: what to read below it.
+        alt: what it shows, for readers who cannot see it.
+        files: its content in each format, by the ending of the file: always "svg", and "png" and "pdf" for a paper.
+    """
 
     name: str
     title: str
     caption: str
     alt: str
-    draw: Callable[[], Figure]
+    files: Mapping[str, bytes]
 
 
 def render_figures(
@@ -107,83 +70,145 @@ def render_figures(
         seen: the trials whose snapshots are shown.
         paper: also as PNG and PDF, which takes three times as long.
     """
-    pictures = [*_of_search(stored, comparison), *_of_probe(stored, comparison), *_of_batches(stored, comparison)]
-    for each in seen:
-        pictures += _of_training(each, stored, comparison.optimizer)
-    with _without_collecting():
-        return tuple(_rendered(picture, paper=paper) for picture in pictures)
-
-
-@contextmanager
-def _without_collecting() -> Iterator[None]:
-    """Draw without Python's garbage collector: thousands of small artists set it off again and again for nothing."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
+    was_enabled = gc.isenabled()
+    gc.disable()  # thousands of small artists would start it again and again for nothing
     try:
-        yield
+        rendered = []
+        for words, draw in _pictures(stored, comparison, seen):
+            figure = draw()
+            for_paper = {"png": to_png(figure), "pdf": to_pdf(figure)} if paper else {}
+            rendered.append(RenderedFigure(*words, {"svg": to_svg(figure), **for_paper}))
+        return tuple(rendered)
     finally:
-        gc.enable()
+        if was_enabled:
+            gc.enable()
 
 
-def _rendered(picture: _Picture, *, paper: bool) -> RenderedFigure:
-    figure = picture.draw()
-    png, pdf = (to_png(figure), to_pdf(figure)) if paper else (None, None)
-    return RenderedFigure(picture.name, picture.caption, to_svg(figure), picture.title, picture.alt, png, pdf)
+def _picture(
+    name: str,
+    title: str,
+    caption: str,
+    numbers: _NumbersT | None,
+    describe: Callable[[_NumbersT], str],
+    draw: Callable[[_NumbersT], Figure],
+) -> Iterator[_Picture]:
+    """Yield a figure unless there are no numbers to show."""
+    if numbers is not None:
+        yield (name, title, caption, describe(numbers)), lambda: draw(numbers)
 
 
-def _of_search(stored: StoredExperiment, comparison: Comparison) -> Iterator[_Picture]:
-    """Yield what the trained settings show, and what they cost."""
-    if (curves := curve_numbers(stored, comparison)) is not None:
-        dodge = _DODGE_CAPTION if len(curves.curves) > 1 else ""
-        title = f"{curves.metric.name.capitalize()} against {'ε' if curves.has_epsilon else 'learning rate'}"
-        caption = _METRIC_CAPTION + dodge
-        yield _Picture("metric", title, caption, alts.of_curves(curves), lambda: draw_curves(curves))
-    if (tiles := map_numbers(stored, comparison)) is not None:
-        alt = alts.of_map(tiles)
-        yield _Picture("map", "Learning rate and ε together", _MAP_CAPTION, alt, lambda: draw_map(tiles))
-    if (learning := learning_numbers(stored, comparison)) is not None:
-        alt, title = alts.of_learning(learning), "How the chosen settings learned"
-        yield _Picture("learning", title, _LEARNING_CAPTION, alt, lambda: draw_learning(learning))
-    if (ledger := ledger_numbers(comparison)) is not None:
-        alt, title = alts.of_ledger(ledger), "What each search costs"
-        yield _Picture("ledger", title, _LEDGER_CAPTION, alt, lambda: draw_ledger(ledger))
+def _pictures(stored: StoredExperiment, comparison: Comparison, seen: Sequence[Observed]) -> Iterator[_Picture]:
+    """Yield all figures, in the order of the report."""
+    yield from _of_sweep(stored, comparison)
+    yield from _of_probe(stored, comparison)
+    for each in seen:
+        yield from _of_training(each, stored, comparison.optimizer)
+
+
+def _of_sweep(stored: StoredExperiment, comparison: Comparison) -> Iterator[_Picture]:
+    """Yield the figures of the trained settings and their costs."""
+    curves = sweep_numbers(stored, comparison)
+    beside = " Markers of different learning rates stand side by side, at most a fifth of a decade from their ε."
+    yield from _picture(
+        "metric",
+        f"{curves.metric.name.capitalize()} against {'ε' if curves.epsilons else 'learning rate'}" if curves else "",
+        "Mean and standard deviation over seeds. Hollow cells lack the score of a seed and are not joined to the line."
+        + (beside if curves and len(curves.curves) > 1 else ""),
+        curves,
+        describe_curves,
+        draw_curves,
+    )
+    yield from _picture(
+        "map",
+        "Learning rate and ε together",
+        "The mean over seeds in each tile; lighter is better. A cross marks divergence, a small one that of some "
+        "seeds; what has no tile was not trained.",
+        map_numbers(stored, comparison),
+        describe_map,
+        draw_map,
+    )
+    yield from _picture(
+        "learning",
+        "How the chosen settings learned",
+        "Mean over seeds, shaded by the standard deviation, of the settings chosen and of the default ε at its best "
+        "learning rate. Each seed's score counts at its own best epoch, so the last epoch need not show it.",
+        learning_numbers(stored, comparison),
+        describe_learning,
+        draw_learning,
+    )
+    yield from _picture(
+        "cost",
+        "What each search costs",
+        "Each search as if it were run alone: trials that belong to both grids count in both.",
+        cost_numbers(comparison),
+        describe_cost,
+        draw_cost,
+    )
 
 
 def _of_probe(stored: StoredExperiment, comparison: Comparison) -> Iterator[_Picture]:
-    """Yield what the probe measured."""
-    if (histograms := histogram_numbers(stored, comparison)) is not None:
-        alt, title = alts.of_histograms(histograms), "Gradient magnitudes, layer by layer"
-        yield _Picture("histograms", title, _HISTOGRAMS_CAPTION, alt, lambda: draw_histograms(histograms))
-    course = course_numbers(stored.bounds, comparison.optimizer) if stored.bounds else None
-    if course is not None:
-        alt = alts.of_course(course)
-        yield _Picture("course", "How the bounds settled", _COURSE_CAPTION, alt, lambda: draw_course(course))
-    if (fractions := fraction_numbers(stored, comparison)) is not None:
-        alt, title = alts.of_fractions(fractions), "Entries that still adapt, against ε"
-        yield _Picture("fractions", title, _FRACTIONS_CAPTION, alt, lambda: draw_fractions(fractions))
-
-
-def _of_batches(stored: StoredExperiment, comparison: Comparison) -> Iterator[_Picture]:
-    """Yield what is known of other batch sizes."""
-    if comparison.batches is None:
-        return
-    if (measured := measured_batches(stored)) is not None:
-        numbers, title = magnitude_numbers(measured), "Gradient magnitudes against batch size"
-        alt = comparison.batches.exponents.verdict if comparison.batches.exponents else ""
-        yield _Picture("batch-magnitudes", title, _BATCH_MAGNITUDES_CAPTION, alt, lambda: draw_magnitudes(numbers))
+    """Yield the figures of what the probe measured, at one batch size and at several."""
+    yield from _picture(
+        "histograms",
+        "Gradient magnitudes, layer by layer",
+        "The distribution of the gradient magnitudes √v̂ that the probe measured, in all layers together and in each. "
+        "Each layer is scaled to its own peak, as a ridge or, where layers are many, in shades of grey; zeros are left "
+        "out. Marks on top stand where a swept ε weighs as much as the magnitude below it.",
+        histogram_numbers(stored, comparison),
+        describe_histograms,
+        draw_histograms,
+    )
+    yield from _picture(
+        "trajectory",
+        "How the bounds settled",
+        "The bounds that the probe would have given if it had ended after that many steps. Shaded: what rounds to the "
+        "final decade.",
+        trajectory_numbers(stored.bounds, comparison.optimizer),
+        describe_trajectory,
+        draw_trajectory,
+    )
+    yield from _picture(
+        "fractions",
+        "Entries that still adapt, against ε",
+        "Share of the entries whose √v̂, measured by the probe, weighs more than ε: those whose step adapts. The others "
+        "move as in SGD with momentum; zeros are among them.",
+        fraction_numbers(stored, comparison),
+        describe_fractions,
+        draw_fractions,
+    )
+    exponents = comparison.batches.exponents if comparison.batches else None
+    measured = measured_batches(stored) if exponents else None
+    yield from _picture(
+        "batch-magnitudes",
+        "Gradient magnitudes against batch size",
+        "Percentiles of each layer's √v̂ over an epoch, against the batch size. The dashed lines show what noise alone "
+        "would do from the spec's batch size on, the dotted lines what signal alone would do.",
+        magnitude_numbers(measured) if measured else None,
+        lambda _: exponents.verdict if exponents else "",
+        draw_magnitudes,
+    )
 
 
 def _of_training(each: Observed, stored: StoredExperiment, optimizer: str) -> Iterator[_Picture]:
-    """Yield the bands and the map of one trial, as far as there is something to show."""
+    """Yield the figures of what was observed while one trial trained."""
     suffix, whose = (_OF_DEFAULT, "default ε") if each.name == DEFAULT else ("", f"best {each.name} setting")
-    words, epsilon = f"{each.cell.words}, seed {each.trial.seed}", each.cell.epsilon
-    bands = band_numbers(each.series, stored.bounds, optimizer=optimizer, epsilon=epsilon)
-    if bands is not None:
-        title, caption = f"Gradient magnitudes over training: {whose}", _BANDS_CAPTION.format(words)
-        yield _Picture(f"bands{suffix}", title, caption, alts.of_bands(bands), lambda: draw_bands(bands))
-    shares = adaptable_numbers(each.series, optimizer=optimizer, epsilon=epsilon)
-    if shares is not None:
-        title, caption = f"Entries that adapt, over training: {whose}", _ADAPTABLE_CAPTION.format(words)
-        yield _Picture(f"adaptable{suffix}", title, caption, alts.of_adaptable(shares), lambda: draw_adaptable(shares))
+    trial = f"{each.cell.words}, seed {each.trial.seed}"
+    epsilon = each.cell.epsilon
+    yield from _picture(
+        f"percentiles{suffix}",
+        f"Gradient magnitudes over training: {whose}",
+        f"Percentiles of √v̂ while {trial} trained, all layers of a kind together; zeros are left out. The bounds "
+        "are the probe's.",
+        percentile_numbers(each.series, stored.bounds, optimizer=optimizer, epsilon=epsilon),
+        describe_percentiles,
+        draw_percentiles,
+    )
+    yield from _picture(
+        f"adaptable{suffix}",
+        f"Entries that adapt, over training: {whose}",
+        f"Share of each layer's entries that still adapt while {trial} trained: those with √v̂ above ε. Zeros count "
+        "as not adapting.",
+        adaptable_numbers(each.series, optimizer=optimizer, epsilon=epsilon),
+        describe_adaptable,
+        draw_adaptable,
+    )

@@ -35,6 +35,11 @@ class Table:
         """Whether a column holds nothing but numbers, so that it is set flush right."""
         return column >= self.texts and all(is_number(row[column]) for row in self.rows)
 
+    @property
+    def alignment(self) -> tuple[str, ...]:
+        """The side at which each column is set, "left" or "right"."""
+        return tuple("right" if self.is_of_numbers(column) else "left" for column in range(len(self.columns)))
+
 
 def is_number(text: str) -> bool:
     """Say whether a text is nothing but numbers and units, or nothing at all.

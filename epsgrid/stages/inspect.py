@@ -145,22 +145,19 @@ def write_figures(seen: Inspected, folder: Path, layer: str | None) -> tuple[Pat
     Raises:
         StoreError: the folder cannot be written.
     """
-    from epsgrid.report.drawing.adaptable import draw_adaptable
-    from epsgrid.report.drawing.bands import draw_bands
-    from epsgrid.report.drawing.course import draw_course
-    from epsgrid.report.drawing.style import to_png, to_svg
-    from epsgrid.report.numbers.adaptable import adaptable_numbers
-    from epsgrid.report.numbers.bands import band_numbers
-    from epsgrid.report.numbers.over_time import course_numbers
+    from epsgrid.report.figures.adaptable import adaptable_numbers, draw_adaptable
+    from epsgrid.report.figures.percentiles import draw_percentiles, percentile_numbers
+    from epsgrid.report.figures.style import to_png, to_svg
+    from epsgrid.report.figures.trajectory import draw_trajectory, trajectory_numbers
 
     figures: dict[str, Figure] = {}
-    if seen.bounds and not seen.trial and (course := course_numbers(seen.bounds, seen.optimizer)):
-        figures["course"] = draw_course(course)
+    if not seen.trial and (trajectory := trajectory_numbers(seen.bounds, seen.optimizer)):
+        figures["trajectory"] = draw_trajectory(trajectory)
     if seen.series is not None:
         series, optimizer, epsilon = seen.series, seen.optimizer, seen.epsilon
-        if bands := band_numbers(series, seen.bounds, optimizer=optimizer, epsilon=epsilon, layer=layer):
-            name = "bands" if layer is None else f"bands-{re.sub(r'[^A-Za-z0-9._-]', '_', layer)}"
-            figures[name] = draw_bands(bands)
+        if shown := percentile_numbers(series, seen.bounds, optimizer=optimizer, epsilon=epsilon, layer=layer):
+            name = "percentiles" if layer is None else f"percentiles-{re.sub(r'[^A-Za-z0-9._-]', '_', layer)}"
+            figures[name] = draw_percentiles(shown)
         if seen.trial and (shares := adaptable_numbers(series, optimizer=optimizer, epsilon=epsilon)):
             figures["adaptable"] = draw_adaptable(shares)
     paths = []

@@ -113,7 +113,7 @@ def test_json_is_one_document_with_all_of_it(shell):
 
 def test_figures_are_written_where_asked(shell):
     told = shell.call("inspect", "small", TUNED, "--figures", "pictures").stderr
-    names = {f"{TUNED}-{name}.{suffix}" for name in ("bands", "adaptable") for suffix in ("svg", "png")}
+    names = {f"{TUNED}-{name}.{suffix}" for name in ("percentiles", "adaptable") for suffix in ("svg", "png")}
     assert {path.name for path in (shell.folder / "pictures").iterdir()} == names
     assert all(f"Figure: pictures/{name}" in told for name in names)
 

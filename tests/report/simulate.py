@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -216,3 +217,9 @@ def _store(
         failure.write(trial.failure_json)
     elif outcome != "pending":
         result(cell, outcome, metric=metric, selection=selection).write(trial.result_json)
+
+
+def unpadded(markdown: str) -> str:
+    """A page of Markdown with one space around each cell of its tables, and no line below their heads."""
+    rows = re.sub(r"^\|[:|-]+\|\n", "", markdown, flags=re.MULTILINE)
+    return re.sub(r" *\| *(?=[^\n])", " | ", re.sub(r" +\|\n", " |\n", rows)).replace("\n | ", "\n| ")

@@ -14,10 +14,9 @@ from epsgrid.numerics.bounds import EpsilonBounds, estimate_bounds
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus
 from epsgrid.numerics.placement import Placement
 from epsgrid.report.batch_exponents import ENDS, MeasuredBatches, exponent_rows, layer_curves, read_batches
-from epsgrid.report.drawing.magnitudes import draw_magnitudes
-from epsgrid.report.drawing.style import to_svg
-from epsgrid.report.numbers.batch_figure import magnitude_numbers
-from epsgrid.report.text.exponents import exponent_tables
+from epsgrid.report.figures.batch_magnitudes import draw_magnitudes, magnitude_numbers
+from epsgrid.report.figures.style import to_svg
+from epsgrid.report.text.batches import exponent_tables
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import BatchBoundsRecord
 from tests.report.kept import trusted

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from epsgrid.report.numbers.binning import counts_between, log_edges, pooled, quantile_of
+from epsgrid.report.figures.binning import counts_between, log_edges, pooled, quantile_of
 from tests.report.kept import counted
 
 

@@ -50,7 +50,7 @@ _CONTRASTS = """() => {
   const found = [];
   for (const element of document.querySelectorAll("body *")) {
     const text = [...element.childNodes].filter(n => n.nodeType === 3).map(n => n.data.trim()).join("");
-    if (!text || element.closest(".kept, title") || !element.getClientRects().length) continue;
+    if (!text || element.closest("title, #figure-map") || !element.getClientRects().length) continue;
     const style = getComputedStyle(element);
     const colour = element.closest("svg") ? style.fill : style.color;
     const [low, high] = [luminance(parts(colour)), luminance(behind(element))].sort((a, b) => a - b);
@@ -142,15 +142,25 @@ def test_nothing_reaches_over_the_side_of_a_phone(phone: Any) -> None:
     assert phone.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
     inside = "[...document.querySelectorAll('th, td')].filter(cell => cell.scrollWidth > cell.clientWidth + 1)"
     assert phone.evaluate(f"{inside}.map(cell => cell.textContent)") == []
-    assert phone.evaluate("document.querySelector('.scroll svg').getBoundingClientRect().width") > PHONE["width"]
+    widths = phone.evaluate(
+        "[...document.querySelectorAll('figure svg')].map(svg => svg.getBoundingClientRect().right)"
+    )
+    assert len(widths) == 11 and max(widths) <= PHONE["width"]
 
 
-def test_dark_is_dark_and_light_is_light(wide: Any, dark: Any) -> None:
+def test_no_table_is_cut_on_a_wide_page(wide: Any) -> None:
+    cut = "[...document.querySelectorAll('.scroll')].filter(region => region.scrollWidth > region.clientWidth + 1)"
+    assert wide.evaluate(f"{cut}.map(region => region.textContent)") == []
+
+
+def test_dark_is_dark_and_figures_lie_on_white(wide: Any, dark: Any) -> None:
     paper = "getComputedStyle(document.body).backgroundColor"
     assert (wide.evaluate(paper), dark.evaluate(paper)) == ("rgb(255, 255, 255)", "rgb(22, 24, 28)")
-    axis = "getComputedStyle(document.querySelector('svg text')).fill"
-    assert wide.evaluate(axis) == wide.evaluate("getComputedStyle(document.body).color")
-    assert dark.evaluate(axis) == dark.evaluate("getComputedStyle(document.body).color") != wide.evaluate(axis)
+    for page in (wide, dark):
+        sheets = page.evaluate(
+            "[...document.querySelectorAll('figure svg')].map(svg => getComputedStyle(svg).backgroundColor)"
+        )
+        assert set(sheets) == {"rgb(255, 255, 255)"}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

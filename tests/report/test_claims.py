@@ -12,7 +12,7 @@ import pytest
 from epsgrid.report.claims import STATEMENTS, claims
 from epsgrid.report.judgement import Run, run_of
 from epsgrid.report.rows import ClaimRow, ObservedRow
-from epsgrid.report.text.claims import claims_table, tally_table
+from epsgrid.report.text.render import claims_table, tally_table
 from epsgrid.report.whole import whole
 from tests.report.simulate import Outcome, Truth, measured, peaked, simulate
 

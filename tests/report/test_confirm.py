@@ -11,7 +11,7 @@ from scipy import stats
 
 from epsgrid.report.compare import compare
 from epsgrid.report.rows import Comparison, Confirmation
-from epsgrid.report.text.confirm import confirmed_tables
+from epsgrid.report.text.searches import confirmed_tables
 from epsgrid.selection.load import load_experiment
 from epsgrid.spec.trial import Trial
 from epsgrid.store.records import ConfirmRecord

@@ -1,36 +1,38 @@
-"""The numbers of the figures."""
+"""The numbers of the figures of a sweep and of its probe."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 
+from epsgrid.numerics.bounds import estimate_bounds
 from epsgrid.numerics.placement import Placement
 from epsgrid.report.compare import compare
-from epsgrid.report.numbers.figures import (
-    BINS_PER_DECADE,
-    CurveNumbers,
-    HistogramNumbers,
-    curve_numbers,
-    histogram_numbers,
-)
-from tests.report.simulate import Outcome, layer, measured, peaked, simulate
+from epsgrid.report.figures.cost import CostBar, cost_numbers, unit_for
+from epsgrid.report.figures.fractions import FractionNumbers, fraction_numbers
+from epsgrid.report.figures.histograms import BINS_PER_DECADE, HistogramNumbers, histogram_numbers
+from epsgrid.report.figures.map import map_numbers
+from epsgrid.report.figures.metric import SweepNumbers, describe_point, sweep_numbers
+from epsgrid.selection.load import load_experiment
+from tests.report.simulate import Outcome, layer, measured, peaked, probe_record, simulate
+
+_T = TypeVar("_T")
 
 
-def histograms(tmp_path: Path, **changes: object) -> HistogramNumbers:
-    stored = simulate(tmp_path, **changes)  # type: ignore[arg-type]
-    numbers = histogram_numbers(stored, compare(stored))
-    assert numbers is not None
-    return numbers
+def of(numbers: Callable[..., _T | None], tmp_path: Path, **changes: Any) -> _T:
+    stored = simulate(tmp_path, **changes)
+    found = numbers(stored, compare(stored))
+    assert found is not None
+    return found
 
 
-def curves(tmp_path: Path, **changes: object) -> CurveNumbers:
-    stored = simulate(tmp_path, **changes)  # type: ignore[arg-type]
-    numbers = curve_numbers(stored, compare(stored))
-    assert numbers is not None
-    return numbers
+def histograms(tmp_path: Path, **changes: Any) -> HistogramNumbers:
+    return of(histogram_numbers, tmp_path, **changes)
 
 
 def test_densities_are_shares_per_decade(tmp_path: Path) -> None:
@@ -41,28 +43,23 @@ def test_densities_are_shares_per_decade(tmp_path: Path) -> None:
     expected, _ = np.histogram(np.log10(np.sqrt(v[v > 0].astype(float))), bins=numbers.edges)
     assert sum(numbers.layers[0].density) / BINS_PER_DECADE == pytest.approx(1.0, abs=1e-3)
     assert numbers.layers[0].density == pytest.approx(expected / 50_000 * BINS_PER_DECADE, abs=0.02)
-    assert numbers.layers[0].zero_share == pytest.approx(1000 / 51_000)
     assert numbers.pooled == numbers.layers[0].density
 
 
-def test_layers_are_pooled_by_their_entries(tmp_path: Path) -> None:
-    layers = [layer("big", (9000,), -4.0, 0.1), layer("small", (1000,), -1.0, 0.1)]
+def test_layers_are_pooled_by_their_entries_and_one_of_zeros_has_no_density(tmp_path: Path) -> None:
+    zero = measured("zero", (5,), np.zeros(5, dtype=np.float32))
+    layers = [layer("big", (9000,), -4.0, 0.1), layer("small", (1000,), -1.0, 0.1), zero]
     numbers = histograms(tmp_path, layers=layers)
     centres = np.array(numbers.edges[:-1])
     assert np.array(numbers.pooled)[centres < -2.5].sum() / BINS_PER_DECADE == pytest.approx(0.9)
-
-
-def test_nothing_is_dense_where_there_are_no_entries(tmp_path: Path) -> None:
-    zero = measured("zero", (5,), np.zeros(5, dtype=np.float32))
-    numbers = histograms(tmp_path, layers=[layer("w", (100,), -3.0), zero])
-    assert numbers.layers[1].density == ()
-    assert (numbers.layers[1].zero_share, numbers.layers[1].status) == (1.0, "all zero")
+    assert numbers.layers[2].density == ()
 
 
 def test_the_picture_holds_bounds_and_swept_epsilons(tmp_path: Path) -> None:
     numbers = histograms(tmp_path, conventional=(1e-12, 1e2))
     logs = np.log10([numbers.low, numbers.high, *(mark.magnitude for mark in numbers.marks)])
     assert logs.min() > numbers.edges[0] and logs.max() < numbers.edges[-1]
+    assert [(row.sets_low, row.sets_high) for row in numbers.layers] == [(True, False), (False, True)]
 
 
 def test_a_few_denormals_do_not_stretch_the_picture(tmp_path: Path) -> None:
@@ -74,65 +71,160 @@ def test_a_few_denormals_do_not_stretch_the_picture(tmp_path: Path) -> None:
 
 def test_marks_stand_at_the_magnitude_their_epsilon_weighs(tmp_path: Path) -> None:
     placement = Placement.in_place(0.999)
-    numbers = histograms(tmp_path, placement=placement, narrowed=(1e-8,), conventional=(1e-10, 1e-8))
-    assert [mark.grids for mark in numbers.marks] == [("conventional",), ("narrowed", "conventional")]
+    numbers = histograms(tmp_path / "a", placement=placement, narrowed=(1e-8,), conventional=(1e-10, 1e-8))
+    assert [mark.grid for mark in numbers.marks] == ["conventional", "narrowed"]
     expected = [placement.magnitude_from_epsilon(epsilon) for epsilon in (1e-10, 1e-8)]
     assert [mark.magnitude for mark in numbers.marks] == pytest.approx(expected)
+    only_narrowed = histograms(tmp_path / "b", conventional=None)
+    assert (only_narrowed.marks[0].epsilon, only_narrowed.marks[0].grid) == (1e-8, "default")
+    unswept = histograms(tmp_path / "c", sweep=False)
+    assert [(mark.epsilon, mark.grid) for mark in unswept.marks] == [(10.0**k, "narrowed") for k in (-4, -3, -2)]
 
 
-def test_the_default_is_marked_where_no_grid_has_it(tmp_path: Path) -> None:
-    numbers = histograms(tmp_path, conventional=None)
-    assert (numbers.marks[0].epsilon, numbers.marks[0].grids) == (1e-8, ())
-
-
-def test_before_a_sweep_the_decades_to_come_are_marked(tmp_path: Path) -> None:
-    numbers = histograms(tmp_path, sweep=False)
-    assert [mark.epsilon for mark in numbers.marks] == [1e-4, 1e-3, 1e-2]
-
-
-def test_the_layers_that_set_the_bounds_are_known(tmp_path: Path) -> None:
-    numbers = histograms(tmp_path)
-    assert [(row.sets_low, row.sets_high) for row in numbers.layers] == [(True, False), (False, True)]
-
-
-def test_without_a_probe_there_is_no_histogram(tmp_path: Path) -> None:
+def test_without_a_probe_there_is_no_figure_of_it(tmp_path: Path) -> None:
     stored = simulate(tmp_path, probe=False)
     assert histogram_numbers(stored, compare(stored)) is None
+    assert fraction_numbers(stored, compare(stored)) is None
 
 
-def test_one_curve_per_learning_rate(tmp_path: Path) -> None:
-    numbers = curves(tmp_path, rates=(1e-3, 1e-2))
-    assert [curve.label for curve in numbers.curves] == ["lr 1e-3", "lr 1e-2"]
-    assert [point.x for point in numbers.curves[0].points] == pytest.approx([10.0**k for k in range(-8, 0)])
-    assert (numbers.band, numbers.default_epsilon) == ((1e-4, 1e-2), 1e-8)
-    chosen = {point.x: point.best_of for point in numbers.curves[0].points if point.best_of}
-    assert {x: names[:2] for x, names in chosen.items() if x in (1e-3, 1e-8)} == {
-        1e-3: ("narrowed", "conventional"),
-        1e-8: ("default",),
-    }
+ROOTS = {
+    "dense": 10 ** np.random.default_rng(0).normal(-3, 0.6, 20_000),
+    "bias": 10 ** np.random.default_rng(1).normal(-1, 0.2, 2_000),
+}
 
 
-def test_diverged_cells_have_points_without_a_score(tmp_path: Path) -> None:
-    def truth(rate: float, epsilon: float | None, seed: int) -> Outcome:
-        return "diverged" if epsilon == 1e-8 and seed < 3 else peaked()(rate, epsilon, seed)
+def probed(tmp_path: Path, placement: Placement) -> FractionNumbers:
+    """Of two kinds of layers, of known entries; 500 zeros in each."""
+    stored = simulate(tmp_path, rates=(1e-3,), seeds=(0,), placement=placement)
+    layers = []
+    for kind, roots in ROOTS.items():
+        v = np.concatenate([np.zeros(500), roots**2]).astype(np.float32)
+        layers.append(replace(measured(f"0.{kind}", (v.size,), v), kind=kind))
+    probe_record(estimate_bounds(layers, placement), placement).write(stored.folder.bounds_json)
+    stored = load_experiment(stored.folder)
+    numbers = fraction_numbers(stored, compare(stored))
+    assert numbers is not None
+    return numbers
 
-    point = curves(tmp_path, truth=truth, rates=(1e-3,)).curves[0].points[0]
-    assert (point.score, point.diverged, point.seeds) == (None, 3, 3)
+
+@pytest.mark.parametrize("placement", [Placement.outside(), Placement.inside()])
+def test_fractions_are_counted_entries(tmp_path: Path, placement: Placement) -> None:
+    """Against counting the entries themselves, one by one; zeros adapt at no ε."""
+    numbers = probed(tmp_path, placement)
+    magnitudes = np.array([placement.magnitude_from_epsilon(epsilon) for epsilon in numbers.epsilons])
+    everything = np.concatenate(list(ROOTS.values()))
+    expected = (everything[None, :] > magnitudes[:, None]).sum(axis=1) / (len(everything) + 1000)
+    assert numbers.total.shares == pytest.approx(expected, abs=0.004)
+    by_kind = {kind.title: kind.shares for kind in numbers.kinds}
+    for kind, roots in ROOTS.items():
+        alone = (roots[None, :] > magnitudes[:, None]).sum(axis=1) / (len(roots) + 500)
+        assert by_kind[kind] == pytest.approx(alone, abs=0.01)
+    fall = [placement.magnitude_from_epsilon(epsilon) for epsilon in numbers.fall]
+    assert fall == pytest.approx(np.quantile(everything, [0.1, 0.9]), rel=0.03)
+
+
+def test_fractions_fall_from_side_to_side_and_hold_the_swept_epsilons(tmp_path: Path) -> None:
+    numbers = of(fraction_numbers, tmp_path / "a")
+    shares = numbers.total.shares
+    assert list(shares) == sorted(shares, reverse=True) and (shares[0], shares[-1]) == (1.0, 0.0)
+    assert np.diff(np.log10(numbers.epsilons)) == pytest.approx(0.1)
+    swept, at_mark, narrowed = zip(*numbers.marks, strict=True)
+    assert swept == pytest.approx([10.0**k for k in range(-8, 0)])
+    assert narrowed == (False,) * 4 + (True,) * 3 + (False,)
+    assert at_mark == pytest.approx(np.interp(np.log10(swept), np.log10(numbers.epsilons), shares), abs=0.01)
+    assert numbers.epsilons[0] < swept[0] and swept[-1] < numbers.epsilons[-1]
+    one_kind = of(fraction_numbers, tmp_path / "b", layers=[layer("w", (500,), -3.0)], sweep=False)
+    assert (one_kind.kinds, one_kind.marks) == ((), ())
+
+
+def diverging(rate: float, epsilon: float | None, seed: int) -> Outcome:
+    if epsilon == 1e-8 and rate == 1e-2:
+        return "diverged"
+    if epsilon == 1e-7 and rate == 1e-2:
+        return "diverged" if seed == 0 else "failed" if seed == 1 else (0.5, 0.4)
+    return (0.9, 0.8) if (rate, epsilon) == (1e-3, 1e-3) else (0.6 + seed / 100, 0.5)
+
+
+def test_a_point_for_each_cell_with_a_result(tmp_path: Path) -> None:
+    numbers = of(sweep_numbers, tmp_path, truth=diverging)
+    assert (numbers.rates, numbers.decades, numbers.default_epsilon) == ((1e-3, 1e-2), (1e-4, 1e-2), 1e-8)
+    assert numbers.epsilons == pytest.approx([10.0**k for k in range(-8, 0)])
+    assert {label: len(points) for label, points in numbers.curves.items()} == {"lr 1e-3": 8, "lr 1e-2": 8}
+    points = {(point.rate, point.epsilon): point for point in numbers.points}
+    whole, gone, mixed = points[1e-3, 1e-8], points[1e-2, 1e-8], points[1e-2, 1e-7]
+    assert whole.score is not None and whole.score.mean == pytest.approx((0.6 + 0.61 + 0.62) / 3)
+    assert (gone.score, gone.diverged, gone.seeds) == (None, 3, 3)
+    assert (mixed.done, mixed.diverged, mixed.seeds) == (1, 1, 3)
+    assert points[1e-3, 1e-3].best_of[:2] == ("narrowed", "conventional")
+    words = [describe_point(point, point.score, numbers.metric) for point in (whole, gone, mixed)]
+    assert words == [
+        "lr 1e-3, ε 1e-8: 61.00 ± 1.00 %",
+        "lr 1e-2, ε 1e-8: 3 of 3 seeds diverged",
+        "lr 1e-2, ε 1e-7: 50.00 %; 1 of 3 seeds diverged; 1 seed without a result",
+    ]
 
 
 def test_cells_without_a_result_have_no_point(tmp_path: Path) -> None:
     def truth(rate: float, epsilon: float | None, seed: int) -> Outcome:
         return "pending" if epsilon == 1e-8 else peaked()(rate, epsilon, seed)
 
-    assert curves(tmp_path, truth=truth).curves[0].points[0].x == 1e-7
+    assert of(sweep_numbers, tmp_path, truth=truth).points[0].epsilon == 1e-7
 
 
 def test_the_reference_is_one_curve_over_learning_rates(tmp_path: Path) -> None:
-    numbers = curves(tmp_path, reference=True, probe=False, optimizer="sgdm", rates=(1e-3, 1e-2))
-    assert [[point.x for point in curve.points] for curve in numbers.curves] == [[1e-3, 1e-2]]
-    assert (numbers.has_epsilon, numbers.band, numbers.default_epsilon) == (False, None, None)
+    numbers = of(sweep_numbers, tmp_path, reference=True, probe=False, optimizer="sgdm", rates=(1e-3, 1e-2))
+    assert {label: [point.x for point in points] for label, points in numbers.curves.items()} == {"sgdm": [1e-3, 1e-2]}
+    assert (numbers.epsilons, numbers.decades, numbers.default_epsilon) == ((), None, None)
 
 
-def test_without_results_there_is_no_curve(tmp_path: Path) -> None:
-    stored = simulate(tmp_path, lambda rate, epsilon, seed: "pending")
-    assert curve_numbers(stored, compare(stored)) is None
+@pytest.mark.parametrize(
+    ("changes", "has_curve"),
+    [
+        ({}, True),
+        ({"rates": (1e-3,)}, True),
+        ({"conventional": None, "narrowed": (1e-8,), "probe": False}, True),
+        ({"reference": True, "probe": False}, True),
+        ({"truth": lambda rate, epsilon, seed: "pending"}, False),
+        ({"sweep": False}, False),
+    ],
+)
+def test_there_is_no_map_of_one_row_or_column_or_nothing(
+    tmp_path: Path, changes: dict[str, object], has_curve: bool
+) -> None:
+    stored = simulate(tmp_path, **changes)  # type: ignore[arg-type]
+    assert isinstance(sweep_numbers(stored, compare(stored)), SweepNumbers) is has_curve
+    assert isinstance(map_numbers(stored, compare(stored)), SweepNumbers) is (not changes)
+
+
+def bars(tmp_path: Path, **changes: Any) -> tuple[CostBar, ...] | None:
+    return cost_numbers(compare(simulate(tmp_path, **changes)))
+
+
+def test_costs_add_up(tmp_path: Path) -> None:
+    """10 s each: 2 rates × 8 ε × 3 seeds against a probe of 3 s and 2 × 3 × 3 trials."""
+    found = bars(tmp_path)
+    assert found is not None
+    parts = [[(part.name, part.seconds, part.trials) for part in bar.parts] for bar in found]
+    assert parts == [[("conventional grid", 480.0, 48)], [("probe", 3.0, None), ("narrowed grid", 180.0, 18)]]
+    assert [bar.seconds for bar in found] == [480.0, 183.0]
+
+
+def test_trials_without_a_result_are_counted(tmp_path: Path) -> None:
+    def truth(rate: float, epsilon: float | None, seed: int) -> Outcome:
+        return "pending" if epsilon == 1e-8 else "failed" if epsilon == 1e-4 else peaked()(rate, epsilon, seed)
+
+    found = bars(tmp_path, truth=truth)
+    assert found is not None and [bar.missing for bar in found] == [12, 6]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"sweep": False}, {"narrowed": None, "probe": False}, {"truth": lambda *point: "pending", "probe": False}],
+)
+def test_there_is_no_figure_of_one_cost_or_none(tmp_path: Path, changes: dict[str, object]) -> None:
+    assert bars(tmp_path, **changes) is None
+
+
+def test_a_scale_has_the_unit_that_reads_best() -> None:
+    found = [unit_for(seconds)[1] for seconds in (0.1, 119, 121, 7199, 7201, 172_801)]
+    assert found == ["seconds", "seconds", "minutes", "minutes", "hours", "days"]

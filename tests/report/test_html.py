@@ -7,13 +7,14 @@ import hashlib
 import html.parser
 import itertools
 import re
+from xml.etree import ElementTree
 
 import pytest
 
-from epsgrid.report.html.page import LONG_TABLE, Section, html_page
-from epsgrid.report.rendered import RenderedFigure
+from epsgrid.report.figures.style import applied, finished, hover, new_figure, to_svg
+from epsgrid.report.html.page import LONG_TABLE, Section, html_page, inlined
+from epsgrid.report.pictures import RenderedFigure
 from epsgrid.report.table import Table
-from tests.report.test_inline import drawn
 
 VOID = {"meta", "br", "img", "link", "hr", "input"}
 
@@ -63,6 +64,24 @@ def table(rows: int = 2, title: str = "Best") -> Table:
     return Table(title, ("grid", "ε", "seeds"), tuple((f"row {i}", f"1e-{i}", "3") for i in range(rows)), "a note")
 
 
+def drawn(colour: str = "#0072B2") -> bytes:
+    """A figure with all that matters: text, markers, clipping, a hatch, pixels, values to hover over."""
+    with applied():
+        figure = new_figure(1.5)
+        axes = figure.subplots()
+        (marks,) = axes.plot([1, 2], [1, 2], "o", color=colour, mfc="white")
+        hover(marks, "first <b>", 'second & "last"')
+        (bar,) = axes.bar([1], [2], color="#ff0000", hatch="//", ec="black")
+        hover(bar, "a bar")
+        axes.pcolormesh([1, 1.5, 2], [1, 1.5, 2], [[0, 1], [1, 0]], rasterized=True)
+        axes.set_xlabel("x < y")
+        return to_svg(finished(figure))
+
+
+def figure(name: str = "metric", title: str = "Metric", caption: str = "c", alt: str = "alt") -> RenderedFigure:
+    return RenderedFigure(name, title, caption, alt, {"svg": drawn()})
+
+
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)> \"'` & `code</code><script>`"
 
 
@@ -70,7 +89,7 @@ def test_whatever_is_said_cannot_become_markup() -> None:
     everything = Section(
         HOSTILE,
         (Table(HOSTILE, (HOSTILE, "b"), ((HOSTILE, HOSTILE),), HOSTILE, (HOSTILE,)),),
-        (RenderedFigure(f"{HOSTILE}", HOSTILE, drawn(), HOSTILE, HOSTILE),),
+        (figure(HOSTILE, HOSTILE, HOSTILE, HOSTILE),),
         (HOSTILE,),
     )
     changes = {"title": HOSTILE, "headline": HOSTILE, "answer": HOSTILE, "stamp": HOSTILE, "notes": [HOSTILE]}
@@ -82,7 +101,7 @@ def test_whatever_is_said_cannot_become_markup() -> None:
 
 
 def test_the_policy_allows_the_one_style_sheet_and_nothing_else() -> None:
-    text = page(Section("Result", (table(),), (RenderedFigure("metric", "c", drawn()),)))
+    text = page(Section("Result", (table(),), (figure(),)))
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
     style = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
     assert policy is not None and len(style) == 1
@@ -99,7 +118,7 @@ def test_the_policy_allows_the_one_style_sheet_and_nothing_else() -> None:
 
 
 def test_nothing_is_fetched() -> None:
-    outline = Outline(page(Section("Result", (), (RenderedFigure("metric", "c", drawn()),))))
+    outline = Outline(page(Section("Result", (), (figure(),))))
     addresses = [
         value for _, each in outline.tags for name in ("src", "href", "xlink:href") if (value := each.get(name))
     ]
@@ -107,18 +126,8 @@ def test_nothing_is_fetched() -> None:
     assert "url(http" not in page() and "@import" not in page()
 
 
-def test_every_colour_of_a_figure_is_defined_for_light_and_dark() -> None:
-    text = page(Section("Result", (), (RenderedFigure("metric", "c", drawn("#440154")),)))
-    light, dark = text.split("prefers-color-scheme: dark", 1)
-    used = set(re.findall(r"var\((--k-[0-9a-f]{6})\)", text))
-    assert "--k-440154" in used
-    for name in used:
-        assert f"{name}: #" in light and f"{name}: #" in dark
-    assert "--k-440154: #440154" in light and "--k-440154: #440154" not in dark
-
-
 def test_headings_and_names_are_in_order() -> None:
-    figures = (RenderedFigure("metric", "c", drawn()), RenderedFigure("map", "c", drawn(), "The map"))
+    figures = (figure(), figure("map"))
     outline = Outline(
         page(Section("Main"), Section("Cost"), Section("Cost", figures=figures), Section("ε"), notes=["a note"])
     )
@@ -134,7 +143,7 @@ def test_headings_and_names_are_in_order() -> None:
 
 
 def test_two_figures_of_one_name_do_not_share_ids() -> None:
-    sections = [Section(title, figures=(RenderedFigure("metric", "c", drawn()),)) for title in ("run 1", "run 2")]
+    sections = [Section(title, figures=(figure(),)) for title in ("run 1", "run 2")]
     ids = Outline(page(*sections)).ids()
     assert len(ids) == len(set(ids))
 
@@ -187,7 +196,7 @@ def test_the_stamp_stands_before_everything() -> None:
 
 
 def test_equal_arguments_give_equal_pages() -> None:
-    section = Section("Result", (table(),), (RenderedFigure("metric", "c", drawn()),))
+    section = Section("Result", (table(),), (figure(),))
     assert page(section) == page(section)
 
 
@@ -197,3 +206,45 @@ def test_an_answer_has_its_tone() -> None:
     }
     assert [found[1] for found in tones.values() if found] == ["good", "bad", "open", "open"]
     assert 'class="answer"' not in page(answer=None)
+
+
+@pytest.fixture(scope="module")
+def svg() -> bytes:
+    return drawn()
+
+
+def elements(markup: str) -> list[ElementTree.Element]:
+    return list(ElementTree.fromstring(markup).iter())
+
+
+def test_two_figures_on_a_page_share_no_id(svg: bytes) -> None:
+    pages = [elements(inlined(svg, prefix, "label")) for prefix in ("one", "two")]
+    ids = [element.get("id") for page in pages for element in page if element.get("id")]
+    assert len(ids) == len(set(ids)) > 4
+    for prefix, page in zip(("one", "two"), pages, strict=True):
+        own = {element.get("id") for element in page}
+        references = re.findall(r'(?:url\(|href=")#([^)"]+)', inlined(svg, prefix, "label"))
+        assert references and set(references) <= own
+
+
+def test_nothing_is_left_that_a_strict_policy_refuses(svg: bytes) -> None:
+    markup = inlined(svg, "p", "label")
+    assert " style=" not in markup and "<style" not in markup and "<script" not in markup
+    assert re.findall(r"(?:http|ftp|file)s?:", markup) == []
+    assert "<metadata" not in markup and "xlink" not in markup
+
+
+def test_words_and_values_stay_words(svg: bytes) -> None:
+    page = elements(inlined(svg, "p", 'a "label" < 3'))
+    titles = {element.text: parent.tag for parent in page for element in parent if element.tag == "title"}
+    assert titles == {"first <b>": "use", 'second & "last"': "use", "a bar": "g"}
+    assert "x < y" in {element.text for element in page if element.tag == "text"}
+    assert (page[0].get("role"), page[0].get("aria-label")) == ("img", 'a "label" < 3')
+    root = ElementTree.fromstring(svg)
+    assert len(root.findall(".//{http://www.w3.org/2000/svg}title")) == 3 and b"value:" not in svg
+
+
+def test_numbers_are_rounded_and_the_piece_is_smaller(svg: bytes) -> None:
+    markup = inlined(svg, "p", "label")
+    assert re.findall(r"\d\.\d{3,}", re.sub(r'href="data:[^"]*"', "", markup)) == []
+    assert len(markup) < 0.85 * len(svg)

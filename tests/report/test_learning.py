@@ -11,7 +11,7 @@ import pytest
 
 from epsgrid.errors import CorruptRecordError
 from epsgrid.report.compare import compare
-from epsgrid.report.numbers.learning import LearningNumbers, learning_numbers
+from epsgrid.report.figures.learning import LearningNumbers, learning_numbers
 from epsgrid.selection.load import StoredExperiment
 from epsgrid.store.records import EpochRecord, Scores, append_epoch
 from tests.report.simulate import Outcome, simulate

@@ -12,25 +12,17 @@ import pytest
 
 from epsgrid.numerics.trajectory import Trajectory
 from epsgrid.report import table
-from epsgrid.report.drawing import adaptable as draw_adaptable
-from epsgrid.report.drawing import style as drawing
-from epsgrid.report.numbers import over_time
-from epsgrid.report.numbers.adaptable import adaptable_by_kind, adaptable_numbers
-from epsgrid.report.numbers.bands import BAND_FRACTIONS, band_numbers, layer_band, pooled_band
-from epsgrid.report.numbers.over_time import (
-    course_numbers,
-    drift,
-    evenly,
-    kinds_of,
-    time_of,
-    time_unit,
-    with_histograms,
-)
-from epsgrid.report.text import bounds as render_bounds
+from epsgrid.report.figures import adaptable, cost, over_time, style
+from epsgrid.report.figures.adaptable import adaptable_by_kind, adaptable_numbers
+from epsgrid.report.figures.over_time import drift, evenly, kinds_of, time_of, time_unit, with_histograms
+from epsgrid.report.figures.percentiles import FRACTIONS, layer_percentiles, percentile_numbers, pooled_percentiles
+from epsgrid.report.figures.trajectory import trajectory_numbers
+from epsgrid.report.html import page
+from epsgrid.report.text import bounds as bounds_text
 from tests.report.kept import SMALL, MadeUp, falling, probed, series, trusted
 
 
-@pytest.mark.parametrize("module", [over_time, draw_adaptable, drawing, render_bounds, table])
+@pytest.mark.parametrize("module", [over_time, adaptable, cost, style, bounds_text, table, page])
 def test_their_examples_run(module: object) -> None:
     found = doctest.testmod(module)  # type: ignore[arg-type]
     assert found.attempted and not found.failed
@@ -47,53 +39,53 @@ def published(roots: np.ndarray, fraction: float) -> float:
     return float(ordered[min(int(fraction * len(ordered)), len(ordered) - 1)])
 
 
-def test_a_layers_band_holds_its_percentiles() -> None:
-    band = layer_band(series(), "head.weight")
-    assert band is not None
-    assert (band.layers, band.entries, band.times) == (1, 1000, tuple(range(1, 10)))
-    for fraction, magnitudes in zip(BAND_FRACTIONS, band.magnitudes, strict=True):
+def test_a_panel_of_a_layer_holds_its_percentiles() -> None:
+    panel = layer_percentiles(series(), "head.weight")
+    assert panel is not None
+    assert (panel.layers, panel.entries, panel.times) == (1, 1000, tuple(range(1, 10)))
+    for fraction, magnitudes in zip(FRACTIONS, panel.magnitudes, strict=True):
         expected = [published(roots_of("head.weight", place), fraction) for place in range(9)]
         assert magnitudes == pytest.approx(expected, rel=0.008)
 
 
-def test_a_pooled_band_holds_the_percentiles_of_all_entries_together() -> None:
+def test_a_pooled_panel_holds_the_percentiles_of_all_entries_together() -> None:
     """Within the width of a stored bin; against pooling the entries themselves."""
-    band = pooled_band(series(), "weights", [0, 2])
-    assert band is not None
-    assert (band.title, band.layers, band.entries) == ("weights", 2, 5000)
-    for fraction, magnitudes in zip(BAND_FRACTIONS, band.magnitudes, strict=True):
+    panel = pooled_percentiles(series(), "weights", [0, 2])
+    assert panel is not None
+    assert (panel.title, panel.layers, panel.entries) == ("weights", 2, 5000)
+    for fraction, magnitudes in zip(FRACTIONS, panel.magnitudes, strict=True):
         together = [np.concatenate([roots_of("conv.weight", p), roots_of("head.weight", p)]) for p in range(9)]
         assert magnitudes == pytest.approx([published(roots, fraction) for roots in together], rel=0.2)
 
 
 def test_percentiles_never_cross() -> None:
-    for band in band_numbers(series(), None, optimizer="adam").bands:  # type: ignore[union-attr]
-        for lower, upper in pairwise(band.magnitudes):
+    for panel in percentile_numbers(series(), None, optimizer="adam").panels:  # type: ignore[union-attr]
+        for lower, upper in pairwise(panel.magnitudes):
             assert all(a <= b for a, b in zip(lower, upper, strict=True))
 
 
-def test_there_is_one_band_for_each_kind_or_one_for_a_layer() -> None:
+def test_there_is_one_panel_for_each_kind_or_one_for_a_layer() -> None:
     bounds = probed()
-    numbers = band_numbers(series(), bounds, optimizer="adam", epsilon=1e-3)
+    numbers = percentile_numbers(series(), bounds, optimizer="adam", epsilon=1e-3)
     assert numbers is not None
-    assert [(band.title, band.layers) for band in numbers.bands] == [("convolution", 1), ("bias", 2), ("dense", 1)]
-    assert (numbers.low, numbers.high) == (bounds.low.magnitude, bounds.high.magnitude)
+    assert [(panel.title, panel.layers) for panel in numbers.panels] == [("convolution", 1), ("bias", 2), ("dense", 1)]
+    assert numbers.ends == (bounds.low.magnitude, bounds.high.magnitude)
     assert numbers.thresholds == tuple((float(epoch), 1e-3) for epoch in range(1, 10))
-    alone = band_numbers(series(), None, optimizer="adam", layer="conv.bias")
+    alone = percentile_numbers(series(), None, optimizer="adam", layer="conv.bias")
     assert alone is not None
-    assert [band.title for band in alone.bands] == ["conv.bias"]
-    assert (alone.low, alone.high, alone.thresholds) == (None, None, ())
+    assert [panel.title for panel in alone.panels] == ["conv.bias"]
+    assert (alone.ends, alone.thresholds) == (None, ())
 
 
-def test_an_unknown_layer_has_no_band() -> None:
+def test_an_unknown_layer_has_no_panel() -> None:
     with pytest.raises(ValueError, match="no layer 'nowhere'"):
-        band_numbers(series(), None, optimizer="adam", layer="nowhere")
+        percentile_numbers(series(), None, optimizer="adam", layer="nowhere")
 
 
 def test_snapshots_without_histograms_have_percentiles_only() -> None:
     kept = series(histograms=lambda index: index % 2 == 0)
     assert [snapshot.step for snapshot in with_histograms(kept)] == [10, 30, 50, 70, 90]
-    alone, together = layer_band(kept, "conv.weight"), pooled_band(kept, "all", range(4))
+    alone, together = layer_percentiles(kept, "conv.weight"), pooled_percentiles(kept, "all", range(4))
     assert alone is not None and together is not None
     assert (len(alone.times), together.times) == (9, (1.0, 3.0, 5.0, 7.0, 9.0))
     shares = adaptable_numbers(kept, optimizer="adam")
@@ -105,7 +97,7 @@ def test_where_nothing_was_kept_nothing_is_shown() -> None:
     bare = series(histograms=lambda index: False)
     stateless = series(stateless=[layer.name for layer in SMALL])
     for kept in (empty, bare, stateless):
-        assert band_numbers(kept, None, optimizer="adam") is None
+        assert percentile_numbers(kept, None, optimizer="adam") is None
         assert adaptable_numbers(kept, optimizer="adam") is None
     assert adaptable_numbers(series(threshold=None), optimizer="adam") is None
     assert adaptable_by_kind(series(threshold=None)) == {}
@@ -192,20 +184,20 @@ def test_moments_are_spread_evenly(count: int) -> None:
     assert not len(steps) or steps.max() - steps.min() <= 1
 
 
-def test_the_course_of_the_bounds_is_that_of_the_probe() -> None:
+def test_the_trajectory_of_the_bounds_is_that_of_the_probe() -> None:
     bounds = probed()
-    assert course_numbers(bounds, "adam") is None
-    numbers = course_numbers(replace(bounds, reliability=trusted(bounds)), "adam")
+    assert trajectory_numbers(bounds, "adam") is None
+    numbers = trajectory_numbers(replace(bounds, reliability=trusted(bounds)), "adam")
     assert numbers is not None
     assert (numbers.steps, numbers.settled_after) == ((1, 2, 4, 8, 16), 4)
     assert (numbers.low_decade, numbers.high_decade) == (bounds.low.decade, bounds.high.decade)
     empty = replace(trusted(bounds), course=Trajectory((), (), ()))
-    assert course_numbers(replace(bounds, reliability=empty), "adam") is None
+    assert trajectory_numbers(replace(bounds, reliability=empty), "adam") is None
 
 
-def test_a_band_of_many_layers_takes_no_layers_order() -> None:
+def test_a_panel_of_many_layers_does_not_depend_on_their_order() -> None:
     layers = [MadeUp(str(place), "dense", 50, falling(-3 - place / 10)) for place in range(20)]
     kept = series(layers, snapshots=3)
-    forward, backward = (pooled_band(kept, "all", order) for order in (range(20), range(19, -1, -1)))
+    forward, backward = (pooled_percentiles(kept, "all", order) for order in (range(20), range(19, -1, -1)))
     assert forward is not None and backward is not None
     assert np.array(forward.magnitudes) == pytest.approx(np.array(backward.magnitudes))

@@ -90,8 +90,8 @@ def _print(seen: Inspected, layer: str | None, steps: list[int], *, all_layers: 
 def _document(seen: Inspected, layer: str | None, written: tuple[Path, ...]) -> dict[str, Any]:
     from epsgrid.cli.inspect_tables import adaptable
     from epsgrid.codec import to_document
-    from epsgrid.report.numbers.adaptable import adaptable_by_kind
-    from epsgrid.report.numbers.over_time import drift
+    from epsgrid.report.figures.adaptable import adaptable_by_kind
+    from epsgrid.report.figures.over_time import drift
 
     series, bounds = seen.series, seen.bounds
     shares = None

@@ -169,8 +169,8 @@ def _show_batches(found: BatchProbeReport, spec: Spec, *, all_layers: bool, json
     from epsgrid.cli.tables import report_table, show
     from epsgrid.codec import to_document
     from epsgrid.report.batch_exponents import exponent_rows, read_batches
-    from epsgrid.report.numbers.batch_figure import magnitude_numbers
-    from epsgrid.report.text.exponents import exponent_tables
+    from epsgrid.report.figures.batch_magnitudes import magnitude_numbers
+    from epsgrid.report.text.batches import exponent_tables
 
     measured = read_batches(found.folder, spec.optimizer.name, clipped=spec.training.clip_norm is not None)
     assert measured is not None

@@ -1,48 +1,39 @@
-"""The page of one experiment: which tables and figures stand together, and in which order."""
+"""The page of one experiment: the summary in the card on top, and the sections of tables and figures below it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
-from epsgrid.report.html.glance import answer_in_words, at_a_glance
 from epsgrid.report.html.page import Section, html_page
-from epsgrid.report.rendered import RenderedFigure
+from epsgrid.report.pictures import RenderedFigure
 from epsgrid.report.rows import Comparison
 from epsgrid.report.table import Table
 from epsgrid.report.text.bounds import layers_table
 from epsgrid.report.text.render import cells_table, stamp, tables
+from epsgrid.report.text.searches import difference_texts
+from epsgrid.selection.best import BestRow
+from epsgrid.selection.cells import CONVENTIONAL, DEFAULT, NARROWED, REFERENCE
+from epsgrid.selection.formatting import count, duration, interval, power, score
 
-
-@dataclass(frozen=True)
-class _Shelf:
-    """A section to be: tables whose title, and figures whose name, begin with one of these words belong to it."""
-
-    title: str
-    tables: tuple[str, ...] = ()
-    figures: tuple[str, ...] = ()
-
-
-_MORE = "Further results"
-_SHELVES = (
-    _Shelf(
-        "Result",
-        ("Best setting", "Regret", "Differences", "Confirmed", "Further scores"),
-        ("metric", "map", "learning"),
+_OTHERS = "Further results"
+_SECTIONS: dict[str, tuple[str, ...]] = {
+    "Result": (
+        *("Best setting", "Regret", "Differences", "Confirmed", "Further scores"),
+        *("metric", "map", "learning"),
     ),
-    _Shelf("Cost", ("Grids", "Cost"), ("ledger",)),
-    _Shelf(
-        "Bounds",
-        ("Bounds", "Reliability", "Point estimates", "Entries whose step"),
-        ("histograms", "course", "fractions"),
+    "Cost": ("Grids", "Cost", "cost"),
+    "Bounds": (
+        *("Bounds", "Reliability", "Point estimates", "Entries whose step"),
+        *("histograms", "trajectory", "fractions"),
     ),
-    _Shelf("Batch sizes", ("Batch sizes",), ("batch-",)),
-    _Shelf("During training", ("During training",), ("bands", "adaptable")),
-    _Shelf("Claims", ("Claims",)),
-    _Shelf(_MORE),
-    _Shelf("All settings", ("Cells", "Trials without")),
-    _Shelf("Layers", ("Layers",)),
-)
+    "Batch sizes": ("Batch sizes", "batch-"),
+    "During training": ("During training", "percentiles", "adaptable"),
+    "Claims": ("Claims",),
+    _OTHERS: (),
+    "All settings": ("Cells", "Trials without"),
+    "Layers": ("Layers",),
+}
+"""Sections in order, with the first words of the titles of their tables and of the names of their figures."""
 
 
 def experiment_page(comparison: Comparison, figures: Sequence[RenderedFigure]) -> str:
@@ -54,38 +45,141 @@ def experiment_page(comparison: Comparison, figures: Sequence[RenderedFigure]) -
     """
     return html_page(
         title=f"{comparison.experiment}: {comparison.optimizer} on {comparison.task}",
-        headline=answer_in_words(comparison),
+        headline=answer_sentence(comparison),
         answer=comparison.verdict.answer,
         stamp=stamp(comparison),
-        facts=at_a_glance(comparison),
+        facts=summary(comparison),
         sections=sections(comparison, figures),
         notes=comparison.notes,
     )
 
 
 def sections(comparison: Comparison, figures: Sequence[RenderedFigure]) -> tuple[Section, ...]:
-    """Return the sections that have something to show; a table or figure that has no place stands under the rest."""
-    everything = [*tables(comparison), cells_table(comparison)]
-    everything += [layers_table(comparison.bounds)] if comparison.bounds else []
-    made = [_section(shelf, [table for table in everything if table is not None], figures) for shelf in _SHELVES]
-    filled = [section for section in made if section.tables or section.figures]
-    return (*filled, _provenance(comparison))
+    """Return the sections that have something to show; tables and figures of no section stand under the others."""
+    layers = layers_table(comparison.bounds) if comparison.bounds else None
+    shown = [table for table in (*tables(comparison), cells_table(comparison), layers) if table is not None]
+    made = [
+        Section(
+            title,
+            tuple(table for table in shown if _section_of(table.title) == title),
+            tuple(figure for figure in figures if _section_of(figure.name) == title),
+        )
+        for title in _SECTIONS
+    ]
+    origins = (("model", comparison.model), ("data", comparison.data_description), *comparison.provenance)
+    provenance = Table("Where these numbers come from", ("what", "value"), origins, texts=2)
+    return (*(one for one in made if one.tables or one.figures), Section("Provenance", (provenance,)))
 
 
-def _section(shelf: _Shelf, everything: Sequence[Table], figures: Sequence[RenderedFigure]) -> Section:
-    return Section(
-        shelf.title,
-        tuple(table for table in everything if _place(table.title, [s.tables for s in _SHELVES]) == shelf.title),
-        tuple(figure for figure in figures if _place(figure.name, [s.figures for s in _SHELVES]) == shelf.title),
-    )
+def _section_of(name: str) -> str:
+    return next((title for title, beginnings in _SECTIONS.items() if name.startswith(beginnings)), _OTHERS)
 
 
-def _place(name: str, beginnings: Sequence[tuple[str, ...]]) -> str:
-    """Return the title of the shelf that a table or figure belongs to."""
-    return next((s.title for s, words in zip(_SHELVES, beginnings, strict=True) if name.startswith(words)), _MORE)
+def answer_sentence(comparison: Comparison) -> str:
+    """Return the verdict as one short sentence."""
+    if comparison.verdict.answer == "yes":
+        return "The best ε lies inside the measured bounds."
+    if comparison.verdict.answer == "no":
+        return "The best ε lies outside the measured bounds."
+    if comparison.bounds is None:
+        return "There are no bounds to judge."
+    return "It cannot be told whether the best ε lies inside the bounds."
 
 
-def _provenance(comparison: Comparison) -> Section:
-    """Return where everything comes from: model, data, and what the records say about their making."""
-    rows = (("model", comparison.model), ("data", comparison.data_description), *comparison.provenance)
-    return Section("Provenance", (Table("Where these numbers come from", ("what", "value"), rows, texts=2),))
+def summary(comparison: Comparison) -> tuple[tuple[str, str], ...]:
+    """Return what a reader wants to know first, as (question, answer); what does not apply is left out."""
+    return tuple(_facts(comparison))
+
+
+def _facts(comparison: Comparison) -> Iterator[tuple[str, str]]:
+    if comparison.bounds is not None:
+        low, high = comparison.bounds.low.decade, comparison.bounds.high.decade
+        decades = count(len(comparison.bounds.decades), "decade")
+        width = f"{power(low)} to {power(high)}, {decades}" if low != high else f"{power(low)} alone"
+        conventional = comparison.grid(CONVENTIONAL)
+        beside = "" if conventional is None else f"; the conventional grid has {conventional.decades}"
+        yield "Which ε range", width + beside
+    yield "What to use now", _advice(comparison)
+    yield "How sure", _confidence(comparison)
+    gap, metric = comparison.gain_over_default, comparison.metric
+    if gap.mean is not None and metric is not None:
+        mean, ends = difference_texts(gap, metric)
+        seeds = ", one seed" if gap.low is None else f" ({100 * gap.level:.0f} %: {ends})"
+        same = "the default ε is the best itself"
+        yield "Against the default ε", same if gap.same_cell else f"{mean} on test{seeds}"
+    yield from _fresh_seeds(comparison)
+    yield from _cost(comparison)
+
+
+def _advice(comparison: Comparison) -> str:
+    """Return the best setting found, or what to do to find one."""
+    row, metric = _best_row(comparison), comparison.metric
+    if row is not None and row.choice.cell is not None and metric is not None:
+        cell = row.choice.cell
+        spread, split = cell.test or cell.score, " on test" if cell.test else ""
+        return f"{cell.words}: {metric.name} {score(spread.mean, spread.sd, metric)}{split}" if spread else cell.words
+    if comparison.bounds is None:
+        return "No setting can be named yet" if comparison.grids else "Run `epsgrid probe` to measure the range of ε"
+    low, high = power(comparison.bounds.low.decade), power(comparison.bounds.high.decade)
+    decades = f"ε {low} to {high}" if low != high else f"ε {low}"
+    if not comparison.grids:
+        return f"Sweep {decades} with `epsgrid sweep`"
+    return f"No setting can be named yet; the range to search is {decades}"
+
+
+def _best_row(comparison: Comparison) -> BestRow | None:
+    """Return the row of the best setting of all grids, by the score that selects; None where there is none.
+
+    A setting with fewer diverged seeds goes first, as within a grid.
+    """
+    rows = [comparison.best_of(name) for name in (NARROWED, CONVENTIONAL, REFERENCE, DEFAULT)]
+    ranked = [
+        (-cell.tally.diverged / cell.tally.trials, comparison.metric.sign * cell.score.mean, -place, row)
+        for place, row in enumerate(rows)
+        if row is not None and (cell := row.choice.cell) is not None and cell.score is not None and comparison.metric
+    ]
+    return max(ranked)[-1] if ranked else None
+
+
+def _confidence(comparison: Comparison) -> str:
+    """Return the reason of the verdict, and whether the bounds can be trusted; if not, the first reason why."""
+    gap, metric = comparison.verdict.difference, comparison.metric
+    if comparison.verdict.answer != "cannot tell" and gap and metric and gap.low is not None and gap.high is not None:
+        ends = interval(gap.low, gap.high, metric)
+        text = f"best inside − best outside: {ends} on test ({100 * gap.level:.0f} %, {count(gap.n, 'seed')})"
+    else:
+        text = comparison.verdict.reason
+    trust = comparison.reliability
+    if trust is None:
+        return text
+    why = f": {trust.reasons[0]}" if trust.verdict != "high" and trust.reasons else ""
+    return f"{text}; the bounds themselves are {trust.verdict}{why}"
+
+
+def _fresh_seeds(comparison: Comparison) -> Iterator[tuple[str, str]]:
+    """Yield the score of the winner on seeds that did not choose it, where that was asked for."""
+    metric = comparison.metric
+    rows = {row.name: row for row in comparison.confirmed.rows} if comparison.confirmed else {}
+    row = next((rows[name] for name in (NARROWED, CONVENTIONAL, DEFAULT) if name in rows), None)
+    if row is not None and row.cell.test is not None and metric is not None:
+        test, seeds = row.cell.test, count(row.cell.tally.done, "seed")
+        changed = "" if row.is_current else "; another setting wins now"
+        value = score(test.mean, test.sd, metric)
+        yield "On fresh seeds", f"{row.cell.words}: {value} on test ({seeds}){changed}"
+
+
+def _cost(comparison: Comparison) -> Iterator[tuple[str, str]]:
+    """Yield the cost of narrowing, and what it saved against the conventional search."""
+    costs, row = comparison.costs, comparison.grid(NARROWED) or comparison.grid(CONVENTIONAL)
+    parts = [] if costs.probe_seconds is None else [f"probe {duration(costs.probe_seconds)}"]
+    if row is not None:
+        so_far = "" if row.tally.complete else " so far"
+        parts.append(f"{row.name} grid {duration(row.tally.seconds)}{so_far}, {count(row.tally.trials, 'trial')}")
+    if not parts:
+        return
+    saved = ""
+    if costs.saved_seconds is not None and costs.saved_trials is not None:
+        sign, verb = (-1, "lost") if costs.saved_seconds < 0 else (1, "saved")
+        trials = count(sign * costs.saved_trials, "trial").replace("-", "−")
+        saved = f"; {verb} {duration(sign * costs.saved_seconds)} ({trials}) against the conventional search"
+    yield "What it cost", " + ".join(parts) + saved

@@ -12,30 +12,30 @@ import base64
 import hashlib
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
 
 from markupsafe import Markup, escape
 
-from epsgrid.report.html.inline import Inlined, inlined, variable
-from epsgrid.report.html.shades import on_dark
-from epsgrid.report.rendered import RenderedFigure
+from epsgrid.report.pictures import RenderedFigure
 from epsgrid.report.table import Table
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 LONG_TABLE = 30
-"""Rows from which on a table is folded away until it is asked for."""
-_OWN_NAMES = ("main", "contents", "answer", "notes")
-"""Names of the page's own elements."""
+"""Rows from which on a table is folded away until it is opened."""
 _TONES = {"yes": "good", "no": "bad"}
 _CODE = re.compile(r"`([^`]+)`")
 _POWER = re.compile(r"(?<![\w.-])[-+]?\d[\d.]*e-\d+(?![\w-])")
 _SHORT = 36
 """Characters up to which a text in a table stays in one line."""
+_SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
+_LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
+_LENGTHS = ("d", "x", "y", "width", "height", "points", "transform", "cx", "cy", "r")
 
 
 @dataclass(frozen=True)
@@ -60,30 +60,6 @@ class Section:
     is_open: bool = False
 
 
-@dataclass(frozen=True)
-class _Figure:
-    """A figure as the template takes it."""
-
-    anchor: str
-    heading: str
-    caption: str
-    piece: Inlined
-
-    @property
-    def svg(self) -> Markup:
-        """The drawing; its texts were escaped when it was written."""
-        return Markup(self.piece.markup)
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A section as the template takes it."""
-
-    anchor: str
-    section: Section
-    figures: tuple[_Figure, ...]
-
-
 def html_page(
     *,
     title: str,
@@ -99,18 +75,27 @@ def html_page(
     Equal arguments give equal text.
 
     Args:
-        title: what the page is about; also the window's title.
+        title: the page's subject; also the window's title.
         headline: the answer in a sentence.
         answer: the answer in a word, such as "yes", "no" or "cannot tell"; None shows no word.
         stamp: a warning that applies to every number, such as that data are a subset; None where there is none.
-        facts: what to know at a glance, as (question, answer); shown in the card, in this order.
+        facts: the summary in the card, as (question, answer), in this order.
         sections: the rest; two of one title are told apart.
         notes: what to read before anything else, a sentence each.
     """
-    taken = set(_OWN_NAMES)
-    parts = [_part(section, taken) for section in sections]
-    colours = {colour for part in parts for figure in part.figures for colour in figure.piece.colours}
-    style = Markup(_environment().get_template("page.css.j2").render(colours=_colours(sorted(colours))))
+    taken = {"main", "contents", "answer", "notes"}  # the page's own elements
+    parts = []
+    for section in sections:
+        anchor = _anchor(section.title, taken)
+        named = [(_anchor(f"figure {figure.name}", taken), figure) for figure in section.figures]
+        figures = [
+            (name, figure, inlined(figure.files["svg"], name, f"{figure.title}. {figure.alt}"))
+            for name, figure in named
+        ]
+        parts.append((anchor, section, figures))
+    style = Markup(_environment().get_template("page.css").render())
+    checksum = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{checksum}'; img-src data:; base-uri 'none'; form-action 'none'"
     return (
         _environment()
         .get_template("page.html.j2")
@@ -124,48 +109,66 @@ def html_page(
             notes=notes,
             parts=parts,
             style=style,
-            policy=_policy(style),
+            policy=policy,
             long_table=LONG_TABLE,
         )
     )
 
 
-def _policy(style: str) -> str:
-    """Return the content security policy that allows this style sheet, pixels inside the page, and nothing else."""
-    checksum = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return f"default-src 'none'; style-src 'sha256-{checksum}'; img-src data:; base-uri 'none'; form-action 'none'"
+def inlined(svg: bytes, prefix: str, label: str) -> Markup:
+    """Return a figure's SVG file as an element of a page.
 
+    Ids get a prefix, because they repeat from figure to figure; inline styles become attributes, because the content
+    security policy refuses them; metadata go, and lengths are rounded to a hundredth of a point. Texts were escaped
+    when the file was written.
 
-def _part(section: Section, taken: set[str]) -> _Part:
-    return _Part(_anchor(section.title, taken), section, tuple(_figure(each, taken) for each in section.figures))
+    Args:
+        svg: a whole file.
+        prefix: of its ids; another for each figure of a page.
+        label: what a screen reader calls it.
 
-
-def _figure(figure: RenderedFigure, taken: set[str]) -> _Figure:
-    anchor = _anchor(f"figure {figure.name}", taken)
-    return _Figure(anchor, figure.heading, figure.caption, inlined(figure.svg, anchor, figure.description))
-
-
-def _colours(colours: Iterable[str]) -> list[tuple[str, str, str]]:
-    """Return each colour of the figures as (variable, on the light page, on the dark one)."""
-    return [(variable(colour), colour, on_dark(colour)) for colour in colours]
+    Raises:
+        xml.etree.ElementTree.ParseError: it is no SVG.
+    """
+    root = ElementTree.fromstring(svg)
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag in (f"{_SVG}metadata", f"{_SVG}style"):
+                parent.remove(child)
+    for element in root.iter():
+        element.tag = element.tag.removeprefix(_SVG)
+        if element.tag not in ("text", "tspan", "title"):
+            element.text = None
+        element.tail = None
+        for declaration in filter(str.strip, element.attrib.pop("style", "").split(";")):
+            name, _, value = declaration.partition(":")
+            element.set(name.strip(), value.strip())
+        if (link := element.attrib.pop(f"{_XLINK}href", None)) is not None:
+            element.set("href", "".join(link.split()).replace("#", f"#{prefix}-"))
+        for name, value in element.items():
+            if name == "id":
+                element.set(name, f"{prefix}-{value}")
+            elif name in _LENGTHS:
+                element.set(name, " ".join(_LONG_NUMBER.sub(lambda found: f"{float(found[0]):.2f}", value).split()))
+            else:
+                element.set(name, value.replace("url(#", f"url(#{prefix}-"))
+    box = root.get("viewBox", "")
+    root.attrib = {"viewBox": box, "role": "img", "aria-label": label, "stroke-linejoin": "round"}
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
 def _anchor(title: str, taken: set[str]) -> str:
-    """Return a name for what has this title, another than all taken ones, and take it.
+    """Return a name for an element with this title, another than all taken ones, and take it.
 
     >>> taken = {"cost"}
     >>> _anchor("Cost", taken), _anchor("Cost", taken), _anchor("ε, now", taken)
     ('cost-2', 'cost-3', 'now')
     """
-    slug = _slug(title)
+    slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "part"
     names = (slug if number == 1 else f"{slug}-{number}" for number in itertools.count(1))
     anchor = next(name for name in names if name not in taken)
     taken.add(anchor)
     return anchor
-
-
-def _slug(title: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "part"
 
 
 def _prose(text: str) -> Markup:
@@ -187,13 +190,9 @@ def _sentence(text: str) -> str:
 
 def _column_classes(table: Table) -> list[str]:
     """Return the look of each column: "n" numbers, at the right; "s" short texts, in one line; "t" the rest."""
-    return [_column_class(table, column) for column in range(len(table.columns))]
-
-
-def _column_class(table: Table, column: int) -> str:
-    if table.is_of_numbers(column):
-        return "n"
-    return "s" if max((len(row[column]) for row in table.rows), default=0) <= _SHORT else "t"
+    longest = [max((len(row[column]) for row in table.rows), default=0) for column in range(len(table.columns))]
+    looks = zip(table.alignment, longest, strict=True)
+    return ["n" if side == "right" else "s" if length <= _SHORT else "t" for side, length in looks]
 
 
 @cache
@@ -209,6 +208,5 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    filters: Mapping[str, Any] = {"prose": _prose, "sentence": _sentence, "column_classes": _column_classes}
-    environment.filters.update(filters)
+    environment.filters.update({"prose": _prose, "sentence": _sentence, "column_classes": _column_classes})
     return environment

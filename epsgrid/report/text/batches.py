@@ -1,59 +1,96 @@
-"""Bounds and trials at other batch sizes as tables of text; the exponents are in `exponents`."""
+"""Tables of other batch sizes: how the bounds move, and what each scaling rule makes of one setting."""
 
 from __future__ import annotations
 
-from epsgrid.report.batches import BASE, BatchesRow, TrainedBatches, TrainedRow
+from epsgrid.report.batch_exponents import ExponentRows, Miss, exponent
+from epsgrid.report.batches import BASE, BatchesRow, TrainedBatches
 from epsgrid.report.table import Table
-from epsgrid.report.text.exponents import exponent_tables
-from epsgrid.selection.difference import Difference
-from epsgrid.selection.formatting import NOTHING, Metric, gain, interval, power, score
+from epsgrid.report.text.bounds import percentiles, signed_decades
+from epsgrid.report.text.searches import difference_texts, seeds_text
+from epsgrid.selection.formatting import NOTHING, power, score
 
 
 def batches_tables(batches: BatchesRow | None) -> tuple[Table, ...]:
-    """Return the tables of bounds and trials at other batch sizes; none where there are none."""
+    """Return the tables of other batch sizes; none where nothing is known of them."""
     if batches is None:
         return ()
     trained = () if batches.trained is None else (_trained_table(batches.trained),)
     return (*(exponent_tables(batches.exponents) if batches.exponents else ()), *trained)
 
 
+def exponent_tables(rows: ExponentRows) -> tuple[Table, ...]:
+    """Return the bounds at each size with the errors of scaling, and the exponents of every layer."""
+    columns = ("batch", "κ", "steps", "lower ε", "decade", "scaling error", "upper ε", "decade", "scaling error")
+    note = (
+        f"scaling error: decades by which the bounds of batch {rows.base_batch_size}, at 1/√κ of their magnitude, lie "
+        "above those measured" + (f", mean of {rows.seeds} seeds and 95 % interval" if rows.seeds > 1 else "")
+    )
+    points = (f"{rows.verdict}.", *(f"{note}." for note in rows.notes))
+    sizes = tuple(
+        (
+            f"{row.batch_size}{' (spec)' if row.batch_size == rows.base_batch_size else ''}",
+            f"{row.kappa:.4g}",
+            str(row.steps),
+            *(power(row.low), power(row.low_decade), _miss(row.low_miss)),
+            *(power(row.high), power(row.high_decade), _miss(row.high_miss)),
+        )
+        for row in rows.sizes
+    )
+    return Table("Batch sizes: the bounds at each", columns, sizes, note, points), _layers_table(rows)
+
+
+def _miss(miss: Miss | None) -> str:
+    if miss is None:
+        return NOTHING
+    mean, low, high = (signed_decades(decades, digits=2) for decades in (miss.mean, miss.low, miss.high))
+    return mean if miss.low is None else f"{mean} [{low}, {high}]"
+
+
+def _layers_table(rows: ExponentRows) -> Table:
+    low, high = percentiles(rows.tail_fraction)
+    texts = tuple(
+        (
+            row.name + (" (rounding noise)" if row.is_rounding_noise else ""),
+            row.kind,
+            f"{row.entries:,}",
+            *(NOTHING if end is None else exponent(end) for end in (row.low, row.median, row.high)),
+            row.median.regime if row.median else NOTHING,
+        )
+        for row in rows.layers
+    )
+    columns = ("layer", "kind", "entries", low, "median", high, "median is")
+    note = "exponents p in √v̂ ∝ B^p with 95 % interval, −1/2: noise-dominated, 0: signal-dominated"
+    return Table("Batch sizes: exponents of √v̂ by layer", columns, texts, note, texts=2)
+
+
 def _trained_table(trained: TrainedBatches) -> Table:
-    """Return one row per rule and batch size, below what forgetting ε costs."""
-    scores = tuple(dict.fromkeys((trained.selection, "test")))
-    columns = ("rule", "batch", "learning rate", "ε", "seeds", *scores, "gap on test", "95 % interval")
-    points = []
-    for each in trained.forgetting:
-        mean, ends = _gap(each.gain, trained.metric)
-        if each.gain.mean is not None:
-            mean += " on test" + (
-                f", 95 % interval {ends} over {each.gain.n} seeds" if ends != NOTHING else ", one seed"
-            )
-        points.append(f"ε moved along against ε kept, batch {each.batch_size}: {mean}.")
-    points += [f"{place} was left out: {why}." for place, why in trained.skipped]
+    """Return one row per rule and batch size, below what scaling ε along with the learning rate gains."""
+    metric = trained.metric
+    gains = []
+    for row in trained.forgetting:
+        mean, ends = difference_texts(row.gain, metric)
+        known = "" if row.gain.mean is None else f" on test, 95 % interval {ends}"
+        gains.append(f"ε moved along against ε kept, batch {row.batch_size}: {mean}{known}.")
+    skipped = [f"{place} was left out: {why}." for place, why in trained.skipped]
     note = (
         f"{trained.setting} of batch {trained.base_batch_size}, {trained.origin}, trained for as many epochs at every "
-        f"batch size; gap: {trained.metric.name} there − at the base, positive where it is better there, by seed"
+        f"batch size; gap: {metric.name} there − at the base, positive where it is better there, by seed"
     )
-    rows = tuple(_row(row, trained) for row in trained.rows)
-    return Table("Batch sizes: one setting at each", columns, rows, note, tuple(points))
-
-
-def _row(row: TrainedRow, trained: TrainedBatches) -> tuple[str, ...]:
-    metric, tally = trained.metric, row.cell.tally
-    spreads = (row.cell.score, row.cell.test) if trained.selection != "test" else (row.cell.test,)
-    return (
-        row.rule + (f": {row.changes}" if row.changes else ""),
-        str(row.batch_size),
-        power(row.cell.learning_rate),
-        power(row.cell.epsilon),
-        f"{tally.done}/{tally.trials}" + (f" ({tally.diverged} diverged)" if tally.diverged else ""),
-        *(score(spread.mean, spread.sd, metric) if spread else NOTHING for spread in spreads),
-        *((NOTHING, NOTHING) if row.rule == BASE else _gap(row.gap, metric)),
+    splits = tuple(dict.fromkeys((trained.selection, "test")))
+    rows = tuple(
+        (
+            row.rule + (f": {row.changes}" if row.changes else ""),
+            str(row.batch_size),
+            power(row.cell.learning_rate),
+            power(row.cell.epsilon),
+            seeds_text(row.cell.tally, row.cell.tally.trials),
+            *(
+                NOTHING if spread is None else score(spread.mean, spread.sd, metric)
+                for spread in (row.cell.score, row.cell.test)[-len(splits) :]
+            ),
+            *((NOTHING, NOTHING) if row.rule == BASE else difference_texts(row.gap, metric)),
+        )
+        for row in trained.rows
     )
-
-
-def _gap(gap: Difference, metric: Metric) -> tuple[str, str]:
-    if gap.mean is None:
-        return f"not known: {gap.unknown}", NOTHING
-    mean = f"{gain(gap.mean, metric)}{metric.difference_unit}"
-    return mean, NOTHING if gap.low is None or gap.high is None else interval(gap.low, gap.high, metric)
+    columns = ("rule", "batch", "learning rate", "ε", "seeds", *splits, "gap on test", "95 % interval")
+    return Table("Batch sizes: one setting at each", columns, rows, note, (*gains, *skipped))

@@ -1,71 +1,77 @@
-"""What the probe found as tables of text: bounds, reliability, kinds of layers, point estimates, layers."""
+"""Tables of what the probe found: bounds, reliability, kinds of layers, point estimates, layers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from epsgrid.numerics.magnitudes import Bound
 from epsgrid.report.rows import AdaptiveRow, BoundsRow, EstimateRow, ObservedRow
 from epsgrid.report.table import Table, percent, shortened
-from epsgrid.report.trust import KindRow, ReliabilityRow, VariantRow
+from epsgrid.report.text.searches import difference_texts
+from epsgrid.report.trust import KindRow, ReliabilityRow
 from epsgrid.selection.cells import NARROWED
-from epsgrid.selection.formatting import NOTHING, Metric, count, gain, interval, power, score
-
-_NOISE_SHOWN = 6
-_TOO_FEW = "too few entries for a percentile"
+from epsgrid.selection.formatting import NOTHING, Metric, count, power, score
 
 
 def bounds_table(bounds: BoundsRow) -> Table:
     """Return both bounds with the layers that set them."""
     low, high = percentiles(bounds.tail_fraction)
-    rows = (
-        _bound_row("lower", bounds.low, f"minimum: {_TOO_FEW}" if bounds.low_is_minimum else low),
-        _bound_row("upper", bounds.high, f"maximum: {_TOO_FEW}" if bounds.high_is_maximum else high),
+    too_few = "too few entries for a percentile"
+    ends = (
+        ("lower", bounds.low, f"minimum: {too_few}" if bounds.low_is_minimum else low),
+        ("upper", bounds.high, f"maximum: {too_few}" if bounds.high_is_maximum else high),
+    )
+    rows = tuple(
+        (
+            name,
+            *map(power, (bound.magnitude, bound.epsilon, bound.decade)),
+            shortened(bound.layers),
+            used,
+            f"{bound.entries:,}",
+        )
+        for name, bound, used in ends
     )
     columns = ("bound", "√v̂", "ε", "decade", "set by", "as", "non-zero entries")
     measured = len(bounds.layers) - len(bounds.skipped)
     note = f"{measured} of {count(len(bounds.layers), 'layer')} measured"
     if bounds.skipped:
         note += f", skipped: {shortened([f'{name} ({status})' for name, status in bounds.skipped])}"
-    note += f"; ε enters {bounds.placement}"
-    return Table("Bounds", columns, rows, note)
-
-
-def _bound_row(name: str, bound: Bound, used: str) -> tuple[str, ...]:
-    values = power(bound.magnitude), power(bound.epsilon), power(bound.decade)
-    return (name, *values, shortened(bound.layers), used, f"{bound.entries:,}")
+    return Table("Bounds", columns, rows, f"{note}; ε enters {bounds.placement}")
 
 
 def reliability_table(found: ReliabilityRow) -> Table:
-    """Return the verdict with its reasons, and the bounds as other choices give them."""
+    """Return the verdict with its reasons, and the bounds under other choices."""
     points = [*found.reasons]
     if found.noise:
         names = [f"{layer} ({percent(share)} of its entries)" for layer, share in found.noise.items()]
-        points.append(f"only rounding noise: {shortened(names, _NOISE_SHOWN)}")
+        points.append(f"only rounding noise: {shortened(names, 6)}")
     notes = []
     if found.settled_after is not None:
         notes.append(f"decades settled after {found.settled_after} of {found.steps} batches")
     if found.variants:
         notes.append("moved by: decades from the bounds as measured, before rounding")
+    rows = tuple(
+        (
+            row.choice,
+            power(row.low),
+            power(row.high),
+            str(row.decades),
+            f"{signed_decades(row.low_moved)}, {signed_decades(row.high_moved)}" if row.kind else NOTHING,
+        )
+        for row in found.variants
+    )
     columns = ("choice", "low", "high", "decades", "moved by (low, high)")
-    rows = tuple(map(_variant_row, found.variants))
     return Table(f"Reliability: {found.verdict}", columns, rows, "; ".join(notes) or None, tuple(points))
 
 
-def _variant_row(row: VariantRow) -> tuple[str, ...]:
-    moved = f"{signed_decades(row.low_moved)}, {signed_decades(row.high_moved)}" if row.kind else NOTHING
-    return row.choice, power(row.low), power(row.high), str(row.decades), moved
-
-
-def signed_decades(decades: float | None) -> str:
+def signed_decades(decades: float | None, digits: int = 1) -> str:
     """Write a number of decades with its sign.
 
-    >>> signed_decades(-1.04), signed_decades(0.02), signed_decades(0.3)
-    ('−1.0', '0', '+0.3')
+    >>> signed_decades(-1.04), signed_decades(0.02), signed_decades(0.3), signed_decades(0.02, digits=2)
+    ('−1.0', '0', '+0.3', '+0.02')
     """
     if decades is None:
         return NOTHING
-    text = f"{abs(decades):.1f}"
+    text = f"{abs(decades):.{digits}f}"
     return "0" if not float(text) else f"{'−' if decades < 0 else '+'}{text}"
 
 
@@ -80,7 +86,7 @@ def kinds_table(kinds: Sequence[KindRow]) -> Table | None:
             f"{row.entries:,}",
             power(row.low),
             power(row.high),
-            row.low_layer if row.low_layer == row.high_layer else f"{row.low_layer}, {row.high_layer}",
+            ", ".join(dict.fromkeys((row.low_layer, row.high_layer))),
         )
         for row in kinds
     )
@@ -92,7 +98,7 @@ def estimates_table(estimates: Sequence[EstimateRow], metric: Metric | None) -> 
     """Return the point estimates of ε, and what they lose where their decade was trained.
 
     Args:
-        estimates: None of them gives no table.
+        estimates: without any there is no table.
         metric: None while no trial has a result; the scores are then left out.
     """
     if not estimates:
@@ -113,15 +119,12 @@ def estimates_table(estimates: Sequence[EstimateRow], metric: Metric | None) -> 
 def _regret(row: EstimateRow, metric: Metric) -> tuple[str, ...]:
     if not row.is_trained:
         return NOTHING, NOTHING, "not trained", NOTHING
-    shown = score(row.test.mean, row.test.sd, metric) if row.test else NOTHING
-    gap = row.regret
+    tested = NOTHING if row.test is None else score(row.test.mean, row.test.sd, metric)
+    rate, gap = power(row.learning_rate), row.regret
     if gap.mean is None:
-        return power(row.learning_rate), shown, "not known", NOTHING
-    mean = f"{gain(gap.mean, metric)}{metric.difference_unit}"
-    if gap.same_cell:
-        return power(row.learning_rate), shown, f"{mean}: the best swept", NOTHING
-    ends = NOTHING if gap.low is None or gap.high is None else interval(gap.low, gap.high, metric)
-    return power(row.learning_rate), shown, mean, ends
+        return rate, tested, "not known", NOTHING
+    mean, ends = difference_texts(gap, metric)
+    return rate, tested, f"{mean}: the best swept" if gap.same_cell else mean, ends
 
 
 def adaptive_table(rows: Sequence[AdaptiveRow]) -> Table | None:
@@ -134,7 +137,7 @@ def adaptive_table(rows: Sequence[AdaptiveRow]) -> Table | None:
 
 
 def observed_table(rows: Sequence[ObservedRow]) -> Table | None:
-    """Return what was seen during training; None where nothing was kept."""
+    """Return what was observed during training; None where nothing was."""
     if not rows:
         return None
     texts = tuple(
@@ -142,27 +145,17 @@ def observed_table(rows: Sequence[ObservedRow]) -> Table | None:
             f"best of the {row.name} grid" if row.name == NARROWED else f"{row.name} ε",
             f"{row.cell}, seed {row.seed}",
             str(row.snapshots),
-            percent(row.adaptable_first) if row.adaptable_first is not None else NOTHING,
-            percent(row.adaptable_last) if row.adaptable_last is not None else NOTHING,
-            signed_decades(row.low_moved),
-            signed_decades(row.high_moved),
+            *(NOTHING if s is None else percent(s) for s in (row.adaptable_first, row.adaptable_last)),
+            *map(signed_decades, (row.low_moved, row.high_moved)),
         )
         for row in rows
     )
-    columns = (
-        "setting",
-        "trial",
-        "snapshots",
-        "adapting at first",
-        "at last",
-        "lower bound moved",
-        "upper bound moved",
-    )
+    columns = ("setting", "trial", "snapshots", "adapting at first", "at last")
     note = (
         "adapting: entries with √v̂ above the trial's own ε, at the first and the last snapshot; moved: by how many "
         "decades the bounds of the last snapshot differ from the probe's"
     )
-    return Table("During training", columns, texts, note)
+    return Table("During training", (*columns, "lower bound moved", "upper bound moved"), texts, note)
 
 
 def layers_table(bounds: BoundsRow) -> Table:
@@ -188,7 +181,7 @@ def layers_table(bounds: BoundsRow) -> Table:
 
 
 def percentiles(tail_fraction: float) -> tuple[str, str]:
-    """Return what the order statistics of a tail are called.
+    """Return the names of the order statistics of a tail.
 
     >>> percentiles(0.02)
     ('2 % point', '98 % point')

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from epsgrid.report.rendered import RenderedFigure
+from tabulate import tabulate
+
+from epsgrid.report.pictures import RenderedFigure
 from epsgrid.report.rows import Comparison
 from epsgrid.report.table import Table
 from epsgrid.report.text.bounds import layers_table
@@ -50,18 +52,18 @@ def bold(text: str) -> str:
 
 
 def table_block(table: Table) -> str:
-    """Return a table with its title, the points above it and the note below; one without rows has no lines."""
+    """Return a table with its title, the points above it and the note below."""
     points = "\n".join(f"- {_escaped(point)}" for point in table.points)
-    lines = [_line(table.columns), _line(["---"] * len(table.columns)), *map(_line, map(_escaped_all, table.rows))]
+    rows = [[_escaped(text) for text in row] for row in table.rows]
+    lines = tabulate(rows, table.columns, "pipe", disable_numparse=True, colalign=table.alignment) if rows else ""
     note = f"{_escaped(table.note[:1].upper() + table.note[1:])}." if table.note else ""
-    parts = (f"## {table.title}", points, "\n".join(lines) if table.rows else "", note)
-    return "\n\n".join(part for part in parts if part)
+    return "\n\n".join(part for part in (f"## {table.title}", points, lines, note) if part)
 
 
 def _figure(figure: RenderedFigure) -> str:
-    others = [f"[{suffix.upper()}]({figure.name}.{suffix})" for suffix in figure.files() if suffix != "svg"]
+    others = [f"[{suffix.upper()}]({figure.name}.{suffix})" for suffix in figure.files if suffix != "svg"]
     links = f" ({', '.join(others)})" if others else ""
-    return f"![{_escaped(figure.heading)}]({figure.name}.svg)\n\n{_escaped(figure.caption)}{links}"
+    return f"![{_escaped(figure.title)}]({figure.name}.svg)\n\n{_escaped(figure.caption)}{links}"
 
 
 def bullets(title: str, texts: Sequence[str]) -> str:
@@ -69,16 +71,8 @@ def bullets(title: str, texts: Sequence[str]) -> str:
     return f"## {title}\n\n" + "\n".join(f"- {_escaped(text)}" for text in texts) if texts else ""
 
 
-def _line(texts: Sequence[str]) -> str:
-    return f"| {' | '.join(texts)} |"
-
-
-def _escaped_all(texts: Sequence[str]) -> list[str]:
-    return [_escaped(text) for text in texts]
-
-
 def _escaped(text: str) -> str:
-    """Keep names and messages from turning into markup: one line, and no character that Markdown would act on.
+    """Return a text in one line, without a character that Markdown would act on.
 
     Commands in backticks stay as they are; so do underscores inside a word.
     """

@@ -1,66 +1,53 @@
-"""What each way to search found, lost and cost, as tables of text."""
+"""Tables of what each search found, lost and cost, and of its winners on fresh seeds."""
 
 from __future__ import annotations
 
 from epsgrid.numerics.statistics import Interval
 from epsgrid.report.rows import Comparison
 from epsgrid.report.table import Table
-from epsgrid.selection.best import BestRow, OtherRow
-from epsgrid.selection.cells import Cell, Spread
+from epsgrid.selection.best import BestRow
+from epsgrid.selection.cells import DEFAULT, Cell, Spread, Tally
 from epsgrid.selection.cost import CostRow
 from epsgrid.selection.difference import Difference
 from epsgrid.selection.formatting import NOTHING, Metric, count, duration, gain, interval, power, score, score_interval
 
 
 def best_table(comparison: Comparison) -> Table | None:
-    """Return the best setting of each way to search; None where nothing was swept."""
+    """Return the best setting of each search; None where nothing was swept."""
     if not comparison.best:
         return None
-    rows = tuple(_best_row(row, comparison) for row in comparison.best)
-    unknown = [f"{row.words}: {row.choice.unknown}" for row in comparison.best if row.choice.unknown]
-    notes = [*unknown, *(row.note for row in comparison.best if row.note)]
-    columns = ("search", "learning rate", *trained_column(comparison), "ε", *score_columns(comparison))
-    scoring = [] if _has_others(comparison) else _scoring_words(comparison)
-    parts = [metric_note(comparison), _interval_note(comparison), *notes, *scoring]
-    return Table(
-        "Best setting of each grid",
-        (*columns, "95 % interval", "seeds"),
-        rows,
-        "; ".join(filter(None, parts)) or None,
+    columns = ("search", *rate_columns(comparison), *score_columns(comparison), "95 % interval", "seeds")
+
+    def row_of(best: BestRow) -> tuple[str, ...]:
+        cell = best.choice.cell
+        if cell is None:
+            return (best.words, *[NOTHING] * (len(columns) - 1))
+        measured = scores(cell.score, cell.test, comparison)
+        ends = _score_interval(best.interval, comparison)
+        return (best.words, *rates(cell, comparison), *measured, ends, seeds_text(cell.tally))
+
+    has_interval = any(row.interval and row.interval.low is not None for row in comparison.best)
+    notes = (
+        metric_note(comparison),
+        "interval: of the mean on test, Student's t" if has_interval else None,
+        *(f"{row.words}: {row.choice.unknown}" for row in comparison.best if row.choice.unknown),
+        *(row.note for row in comparison.best),
+        *(() if _has_others(comparison) else _scoring_notes(comparison)),
     )
-
-
-def _best_row(row: BestRow, comparison: Comparison) -> tuple[str, ...]:
-    cell = row.choice.cell
-    if cell is None:
-        return (row.words, *[NOTHING] * (len(score_columns(comparison)) + len(trained_column(comparison)) + 4))
-    seeds = str(cell.tally.done) + (f" ({cell.tally.diverged} diverged)" if cell.tally.diverged else "")
-    rates = (power(cell.learning_rate), *trained(cell, comparison))
-    ends = interval_words(row.interval, comparison)
-    return (row.words, *rates, power(cell.epsilon), *scores(cell, comparison), ends, seeds)
-
-
-def interval_words(found: Interval | None, comparison: Comparison) -> str:
-    """Write the interval of a mean score."""
-    if found is None or found.low is None or found.high is None or comparison.metric is None:
-        return NOTHING
-    return score_interval(found.low, found.high, comparison.metric)
-
-
-def _interval_note(comparison: Comparison) -> str | None:
-    """Return how the intervals were computed; None where there are none."""
-    has_intervals = any(row.interval and row.interval.low is not None for row in comparison.best)
-    return "interval: of the mean on test, Student's t" if has_intervals else None
+    note = "; ".join(filter(None, notes)) or None
+    return Table("Best setting of each grid", columns, tuple(map(row_of, comparison.best)), note)
 
 
 def others_table(comparison: Comparison) -> Table | None:
-    """Return the scores that are kept beside the metric, at the chosen settings."""
+    """Return the scores that are kept beside the metric, at the chosen settings; None without any."""
     if not _has_others(comparison):
         return None
     rows = tuple(
-        (row.words, other.name, *_other_scores(other, comparison)) for row in comparison.best for other in row.others
+        (row.words, other.name, *scores(other.selecting, other.test, comparison, Metric(other.name, "max", "")))
+        for row in comparison.best
+        for other in row.others
     )
-    note = "; ".join(["at the same epochs and seeds as the metric", *_scoring_words(comparison)])
+    note = "; ".join(["at the same epochs and seeds as the metric", *_scoring_notes(comparison)])
     return Table("Further scores at the best settings", ("search", "score", *score_columns(comparison)), rows, note)
 
 
@@ -68,20 +55,14 @@ def _has_others(comparison: Comparison) -> bool:
     return any(row.others for row in comparison.best)
 
 
-def _other_scores(other: OtherRow, comparison: Comparison) -> tuple[str, ...]:
-    spreads = (other.selecting, other.test) if comparison.selection != "test" else (other.test,)
-    plain = Metric(other.name, "max", "")
-    return tuple(score(spread.mean, spread.sd, plain) if spread else NOTHING for spread in spreads)
-
-
-def _scoring_words(comparison: Comparison) -> list[str]:
+def _scoring_notes(comparison: Comparison) -> list[str]:
     return [f"{what}: {how}" for what, how in comparison.scoring]
 
 
 def regrets_table(comparison: Comparison) -> Table | None:
-    """Return what each way to search loses against the best setting of all; None where only one was swept."""
+    """Return what each search loses against the best setting of all; None where only one was swept."""
     rows = tuple(
-        (row.words, *difference_row(row.regret, comparison, "loses", "wins", same="the best of all"))
+        (row.words, *_difference_row(row.regret, comparison, "loses", "wins", same="the best of all"))
         for row in comparison.best
         if row.regret is not None
     )
@@ -89,73 +70,55 @@ def regrets_table(comparison: Comparison) -> Table | None:
         return None
     note = (
         "regret: best swept setting − the best of this search, paired by seed; the best of all was chosen by the "
-        f"{comparison.selection} scores, so that another may win on test"
+        f"{comparison.selection} scores, so another may win on test"
     )
     return Table("Regret of each search", ("search", "regret on test", "95 % interval", "seeds", "meaning"), rows, note)
 
 
 def differences_table(title: str, regret: Difference, gained: Difference, comparison: Comparison) -> Table:
     """Return what the narrowed grid loses against the conventional one, and gains over the default ε."""
+    columns = ("difference on test", "mean", "95 % interval", "seeds", "meaning")
     named = (
         ("regret of the narrowed grid (conventional − narrowed)", regret, "narrowed loses", "narrowed wins"),
         ("gain over the default ε (narrowed − default)", gained, "narrowed wins", "default wins"),
     )
-    rows = tuple((name, *difference_row(gap, comparison, plus, minus)) for name, gap, plus, minus in named)
-    return Table(title, ("difference on test", "mean", "95 % interval", "seeds", "meaning"), rows)
+    same = "both chose the same setting"
+    rows = tuple((name, *_difference_row(gap, comparison, plus, minus, same)) for name, gap, plus, minus in named)
+    return Table(title, columns, rows)
 
 
-def difference_row(
-    gap: Difference, comparison: Comparison, plus: str, minus: str, same: str = "both chose the same setting"
-) -> tuple[str, str, str, str]:
-    """Return mean, interval, seeds and meaning of a difference.
-
-    Args:
-        gap: the difference.
-        comparison: whose metric it is of.
-        plus: what it means where it is clearly positive.
-        minus: likewise, negative.
-        same: what it means where both are the same setting.
-    """
+def _difference_row(gap: Difference, comparison: Comparison, plus: str, minus: str, same: str) -> tuple[str, ...]:
+    """Return mean, interval, seeds and meaning: `plus` if clearly positive, `minus` if negative, `same` if one cell."""
     metric = comparison.metric
     if gap.mean is None or metric is None:
         return NOTHING, NOTHING, NOTHING, f"not known: {gap.unknown}"
-    mean = f"{gain(gap.mean, metric)}{metric.difference_unit}"
+    mean, ends = difference_texts(gap, metric)
     if gap.same_cell:
-        return mean, NOTHING, str(gap.n), same
+        return mean, ends, str(gap.n), same
     if gap.low is None or gap.high is None:
-        return mean, NOTHING, str(gap.n), "one seed: no interval"
-    clear = plus if gap.low > 0 else minus if gap.high < 0 else "no clear difference"
-    return mean, interval(gap.low, gap.high, metric), str(gap.n), clear
+        return mean, ends, str(gap.n), "one seed: no interval"
+    return mean, ends, str(gap.n), plus if gap.low > 0 else minus if gap.high < 0 else "no clear difference"
+
+
+def difference_texts(gap: Difference, metric: Metric) -> tuple[str, str]:
+    """Return the mean of a difference and its interval, a dash where there is none."""
+    if gap.mean is None:
+        return f"not known: {gap.unknown}", NOTHING
+    mean = f"{gain(gap.mean, metric)}{metric.difference_unit}"
+    if gap.low is None or gap.high is None or gap.same_cell:
+        return mean, NOTHING
+    return mean, interval(gap.low, gap.high, metric)
 
 
 def costs_table(comparison: Comparison) -> Table | None:
-    """Return what each way to search costs by itself, and saves; None where nothing was spent."""
-    rows = [(row.words, *_cost_row(row.cost)) for row in comparison.best if row.cost is not None]
-    if not rows and comparison.costs.probe_seconds is not None:
-        rows = [("probe alone", "0", NOTHING, NOTHING, duration(comparison.costs.probe_seconds), NOTHING, NOTHING)]
+    """Return what each search costs by itself, and saves; None where nothing was spent."""
+    rows = tuple((row.words, *_cost_row(row.cost)) for row in comparison.best if row.cost is not None)
+    costs = comparison.costs
+    if not rows and costs.probe_seconds is not None:
+        rows = (("probe alone", "0", NOTHING, NOTHING, duration(costs.probe_seconds), NOTHING, NOTHING),)
     if not rows:
         return None
-    columns = ("search", "trials", "training time", "wall time", "probe", "trials saved", "time saved")
-    return Table("Cost", columns, tuple(rows), _costs_note(comparison))
-
-
-def _cost_row(cost: CostRow) -> tuple[str, ...]:
-    return (
-        str(cost.trials),
-        duration(cost.device_seconds),
-        _duration(cost.wall_seconds),
-        duration(cost.probe_seconds) if cost.probe_seconds else NOTHING,
-        NOTHING if cost.saved_trials is None else str(cost.saved_trials).replace("-", "−"),
-        _duration(cost.saved_seconds),
-    )
-
-
-def _duration(seconds: float | None) -> str:
-    return NOTHING if seconds is None else duration(seconds)
-
-
-def _costs_note(comparison: Comparison) -> str | None:
-    costs, parts = comparison.costs, []
+    parts = []
     if comparison.best:
         parts.append(
             "each search as if it were run alone; training time: of all its trials together; wall time: while at least "
@@ -169,7 +132,59 @@ def _costs_note(comparison: Comparison) -> str | None:
         parts.append("a negative saving: narrowing cost more than the conventional search")
     if costs.saved_trials is not None and costs.unknown:
         parts.append(f"saved time not known: {costs.unknown}")
-    return "; ".join(parts) or None
+    columns = ("search", "trials", "training time", "wall time", "probe", "trials saved", "time saved")
+    return Table("Cost", columns, rows, "; ".join(parts) or None)
+
+
+def _cost_row(cost: CostRow) -> tuple[str, ...]:
+    return (
+        str(cost.trials),
+        duration(cost.device_seconds),
+        NOTHING if cost.wall_seconds is None else duration(cost.wall_seconds),
+        duration(cost.probe_seconds) if cost.probe_seconds else NOTHING,
+        whole_number(cost.saved_trials),
+        NOTHING if cost.saved_seconds is None else duration(cost.saved_seconds),
+    )
+
+
+def confirmed_tables(comparison: Comparison) -> tuple[Table, ...]:
+    """Return the winners on fresh seeds, and how they compare there; none where that was not asked for."""
+    found = comparison.confirmed
+    if found is None:
+        return ()
+    columns = ("winner", "learning rate", "ε", "chosen from", "test when chosen", "test on fresh seeds")
+    rows = tuple(
+        (
+            "default ε" if row.name == DEFAULT else row.name,
+            power(row.cell.learning_rate),
+            power(row.cell.epsilon),
+            count(row.chosen_from, "cell"),
+            _score(row.when_chosen, comparison.metric),
+            _score(row.cell.test, comparison.metric),
+            _score_interval(row.interval, comparison),
+            seeds_text(row.cell.tally),
+        )
+        for row in found.rows
+    )
+    title = f"Confirmed on {count(len(found.seeds), 'fresh seed')}"
+    note = "; ".join(["trained again on seeds that chose nothing, so that no luck of the choice remains", *found.notes])
+    settings = Table(title, (*columns, "95 % interval", "seeds"), rows, note)
+    if len(rows) < 2:
+        return (settings,)
+    title = "Confirmed differences, paired by fresh seed"
+    return settings, differences_table(title, found.regret, found.gain_over_default, comparison)
+
+
+def rate_columns(comparison: Comparison) -> tuple[str, ...]:
+    """Return the columns of a setting, with the trained learning rates where these are not the grid's."""
+    rescaled = any(cell.is_rescaled for cell in comparison.cells)
+    return ("learning rate", "trained at", "ε") if rescaled else ("learning rate", "ε")
+
+
+def rates(cell: Cell, comparison: Comparison) -> tuple[str, ...]:
+    """Return the texts of a cell, one for each of `rate_columns`."""
+    trained = (power(cell.trained_rate),) if len(rate_columns(comparison)) == 3 else ()
+    return (power(cell.learning_rate), *trained, power(cell.epsilon))
 
 
 def score_columns(comparison: Comparison) -> tuple[str, ...]:
@@ -177,34 +192,39 @@ def score_columns(comparison: Comparison) -> tuple[str, ...]:
     return tuple(dict.fromkeys((comparison.selection, "test")))
 
 
-def scores(cell: Cell, comparison: Comparison) -> tuple[str, ...]:
-    """Return a cell's scores, one for each of `score_columns`."""
-    spreads = (cell.score, cell.test) if comparison.selection != "test" else (cell.test,)
-    return tuple(spread_words(spread, comparison) for spread in spreads)
+def scores(
+    selecting: Spread | None, test: Spread | None, comparison: Comparison, metric: Metric | None = None
+) -> tuple[str, ...]:
+    """Return scores as texts, one for each of `score_columns`; of the comparison's metric unless another is given."""
+    spreads = (selecting, test)[-len(score_columns(comparison)) :]
+    return tuple(_score(spread, metric or comparison.metric) for spread in spreads)
 
 
-def spread_words(spread: Spread | None, comparison: Comparison) -> str:
-    """Write mean and standard deviation of a score."""
-    if spread is None or comparison.metric is None:
+def _score(spread: Spread | None, metric: Metric | None) -> str:
+    return NOTHING if spread is None or metric is None else score(spread.mean, spread.sd, metric)
+
+
+def _score_interval(found: Interval | None, comparison: Comparison) -> str:
+    if found is None or found.low is None or found.high is None or comparison.metric is None:
         return NOTHING
-    return score(spread.mean, spread.sd, comparison.metric)
+    return score_interval(found.low, found.high, comparison.metric)
 
 
-def trained_column(comparison: Comparison) -> tuple[str, ...]:
-    """Return the column of the learning rates that trials were trained with, where these are not the grid's."""
-    return ("trained at",) if any(cell.is_rescaled for cell in comparison.cells) else ()
+def seeds_text(tally: Tally, asked: int | None = None) -> str:
+    """Return the number of seeds with a score, of how many if `asked` is given, and of those that diverged."""
+    done = str(tally.done) if asked is None else f"{tally.done}/{asked}"
+    return done + (f" ({tally.diverged} diverged)" if tally.diverged else "")
 
 
-def trained(cell: Cell, comparison: Comparison) -> tuple[str, ...]:
-    """Return the learning rate a cell was trained with, where `trained_column` shows it."""
-    return tuple(power(cell.trained_rate) for _ in trained_column(comparison))
+def whole_number(value: int | None) -> str:
+    """Return a number that may be negative, or a dash where it is not known."""
+    return NOTHING if value is None else str(value).replace("-", "−")
 
 
 def metric_note(comparison: Comparison) -> str | None:
-    """Say what the scores are; None while there are none."""
+    """Return what the scores are; None while there are none."""
     metric = comparison.metric
     if metric is None:
         return None
-    order = "larger is better" if metric.direction == "max" else "smaller is better"
-    epoch = f"best {comparison.selection} epoch"
-    return f"{metric.name}, mean ± standard deviation over seeds, at each trial's {epoch}; {order}"
+    order, epoch = "larger" if metric.direction == "max" else "smaller", f"best {comparison.selection} epoch"
+    return f"{metric.name}, mean ± standard deviation over seeds, at each trial's {epoch}; {order} is better"

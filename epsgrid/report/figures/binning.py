@@ -1,7 +1,7 @@
 """Put histograms of any bin width and bias correction on common edges, so that they can be added up and drawn.
 
-A common grid has equally many bins in each decade of √v̂. An entry stands where its bin does: a histogram's bins are
-spread evenly, on the log axis, over those of the grid that they cover. No entry is lost.
+Common edges divide every decade of √v̂ equally. The entries of a histogram's bin are spread evenly, on the log axis,
+over the common bins that it covers. No entry is lost.
 """
 
 from __future__ import annotations
@@ -20,20 +20,19 @@ Counts = npt.NDArray[np.float64]
 
 
 def log_edges(bins_per_decade: int) -> Counts:
-    """Return the edges of a grid over all of `LEAST` to `GREATEST`, log10 of √v̂, rising."""
+    """Return rising edges from `LEAST` to `GREATEST`, log10 of √v̂."""
     return np.arange(LEAST * bins_per_decade, GREATEST * bins_per_decade + 1) / bins_per_decade
 
 
 def counts_between(histogram: LogHistogram | None, edges: Counts) -> Counts:
-    """Return how many non-zero finite entries lie between edges; what lies beyond goes to the first and last bin.
+    """Return how many non-zero finite entries lie between edges; those beyond count in the first and last bin.
 
     Args:
-        histogram: None stands for a layer without entries.
+        histogram: None for a layer without entries.
         edges: log10 of √v̂, rising.
 
     Returns:
-        A count for each bin, a fraction where the histogram's own bins reach over an edge; their sum is that of the
-        non-zero entries.
+        One number per bin, a fraction where a bin of the histogram crosses an edge; they sum to the non-zero entries.
     """
     if histogram is None:
         return np.zeros(len(edges) - 1)
@@ -49,17 +48,14 @@ def counts_between(histogram: LogHistogram | None, edges: Counts) -> Counts:
 
 def pooled(histograms: Iterable[LogHistogram | None], edges: Counts) -> Counts:
     """Return the counts of several histograms together; zeros where there are none."""
-    total = np.zeros(len(edges) - 1)
-    for histogram in histograms:
-        total += counts_between(histogram, edges)
-    return total
+    return sum((counts_between(histogram, edges) for histogram in histograms), np.zeros(len(edges) - 1))
 
 
 def quantile_of(counts: Counts, edges: Counts, fraction: float) -> float | None:
     """Return the magnitude below which a fraction of binned entries lies, in √v̂ units; None without entries.
 
-    Within a bin the entries are spread evenly on the log axis, so the answer is off by less than the width of the bins
-    that were counted with.
+    Within a bin entries are spread evenly on the log axis, so the answer is off by less than the width of the bins
+    of the histograms that were counted.
     """
     cumulative = np.concatenate([[0.0], np.cumsum(counts)])
     if not cumulative[-1]:

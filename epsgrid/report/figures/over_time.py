@@ -1,7 +1,6 @@
-"""Gradient magnitudes over time as plain numbers: when, how far the bounds drifted, how a probe's bounds settled.
+"""Snapshots of gradient magnitudes over time: when they were taken, which to show, and how far the bounds drifted.
 
-`bands` and `adaptable` hold the numbers of the larger figures; `epsgrid inspect` prints what is here. Time is in epochs
-where every snapshot knows its epoch, else in steps.
+Time is in epochs where every snapshot knows its epoch, else in steps.
 """
 
 from __future__ import annotations
@@ -14,48 +13,24 @@ from typing import Literal, TypeVar
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.magnitudes import TAIL_FRACTION
 from epsgrid.numerics.series import Series, Snapshot
-from epsgrid.numerics.trajectory import settled_after
 
 TimeUnit = Literal["epoch", "step"]
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class CourseNumbers:
-    """Everything the figure of the bounds' course shows; ε are the optimizer's own.
-
-    Attributes:
-        steps: steps of the probe, rising; not empty.
-        low: lower bound after each, not rounded.
-        high: upper bound, likewise.
-        low_decade: the lower bound as the grid takes it.
-        high_decade: the upper one.
-        settled_after: step from which on both have these decades.
-        optimizer: its name.
-    """
-
-    steps: tuple[int, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    low_decade: float
-    high_decade: float
-    settled_after: int
-    optimizer: str
-
-
-@dataclass(frozen=True)
 class Drift:
-    """The bounds at one later time, by the published rule, next to those of epoch 1.
+    """The bounds at one snapshot, by the published rule, next to those of epoch 1.
 
     Attributes:
         step: of the snapshot.
         epoch: epochs done; None where not known.
         low: lower bound, √v̂ units, off by at most 0.8 %.
-        high: upper bound, likewise.
+        high: upper bound, √v̂ units, off by at most 0.8 %.
         low_layers: the layers that set it, as far as percentiles can tell them apart.
-        high_layers: likewise.
-        low_moved: decades above the bound of epoch 1; negative below; None where nothing was probed.
-        high_moved: likewise.
+        high_layers: the layers that set the upper bound.
+        low_moved: decades above the bound of epoch 1, negative below; None where nothing was probed.
+        high_moved: the same of the upper bound.
         threshold: the magnitude that the optimizer's ε weighs as much as; None where that is not known.
     """
 
@@ -80,13 +55,18 @@ def time_of(snapshot: Snapshot, unit: TimeUnit) -> float:
     return float(snapshot.step) if unit == "step" or snapshot.epoch is None else snapshot.epoch
 
 
+def time_range(times: Sequence[float], unit: TimeUnit) -> str:
+    """Return the time that some moments cover, such as "1 to 9 epochs"."""
+    return f"{times[0]:.3g} to {times[-1]:.3g} {unit}s" if len(times) > 1 else f"{unit} {times[0]:.3g}"
+
+
 def with_histograms(series: Series) -> tuple[Snapshot, ...]:
     """Return the snapshots that hold a histogram of some layer; the others hold percentiles only."""
     return tuple(s for s in series.snapshots if any(layer and layer.histogram for layer in s.layers))
 
 
 def evenly(moments: Sequence[_T], count: int) -> tuple[_T, ...]:
-    """Return at most `count` ≥ 1 moments, spread evenly: the last always, and from two on the first.
+    """Return at most `count` ≥ 1 moments, spread evenly: always the last one, and the first one unless count is 1.
 
     >>> evenly(range(10), 4), evenly(range(10), 1)
     ((0, 3, 6, 9), (9,))
@@ -101,36 +81,18 @@ def evenly(moments: Sequence[_T], count: int) -> tuple[_T, ...]:
 
 def kinds_of(series: Series) -> dict[str, tuple[int, ...]]:
     """Return the indices of the layers of each kind; kinds in the order in which the model has them."""
-    found: dict[str, list[int]] = {}
-    for index, kind in enumerate(series.kinds):
-        found.setdefault(kind, []).append(index)
-    return {kind: tuple(indices) for kind, indices in found.items()}
-
-
-def course_numbers(bounds: EpsilonBounds, optimizer: str) -> CourseNumbers | None:
-    """Return the numbers of the figure of the bounds' course; None where the probe did not follow them."""
-    course = bounds.reliability.course if bounds.reliability else None
-    if course is None or not course.steps:
-        return None
-    settled = settled_after(course)
-    assert settled is not None
-    return CourseNumbers(
-        steps=course.steps,
-        low=course.low,
-        high=course.high,
-        low_decade=bounds.low.decade,
-        high_decade=bounds.high.decade,
-        settled_after=settled,
-        optimizer=optimizer,
-    )
+    return {
+        kind: tuple(index for index, other in enumerate(series.kinds) if other == kind)
+        for kind in dict.fromkeys(series.kinds)
+    }
 
 
 def drift(series: Series, bounds: EpsilonBounds | None) -> tuple[Drift, ...]:
     """Return how the bounds moved: one row per snapshot in which a layer is measured.
 
     Args:
-        series: what was kept; where it does not hold the percentiles of the bounds' tail there are no rows.
-        bounds: those of epoch 1; None where nothing was probed: bounds are then taken at the published tail.
+        series: the snapshots; without percentiles at the tail of the bounds there are no rows.
+        bounds: those of epoch 1; None where nothing was probed: the published tail is used then.
     """
     tail = bounds.tail_fraction if bounds else TAIL_FRACTION
     if not any(math.isclose(tail, held, abs_tol=1e-9) for held in series.fractions):
@@ -144,13 +106,9 @@ def drift(series: Series, bounds: EpsilonBounds | None) -> tuple[Drift, ...]:
             high=ends.high,
             low_layers=ends.low_layers,
             high_layers=ends.high_layers,
-            low_moved=_decades(ends.low, bounds.low.magnitude) if bounds else None,
-            high_moved=_decades(ends.high, bounds.high.magnitude) if bounds else None,
+            low_moved=math.log10(ends.low) - math.log10(bounds.low.magnitude) if bounds else None,
+            high_moved=math.log10(ends.high) - math.log10(bounds.high.magnitude) if bounds else None,
             threshold=snapshots[ends.step].threshold,
         )
         for ends in series.ends_over_time(tail)
     )
-
-
-def _decades(value: float, reference: float) -> float:
-    return math.log10(value) - math.log10(reference)

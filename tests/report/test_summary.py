@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from epsgrid.numerics.bounds import Verdict
+from epsgrid.numerics.reliability import Verdict
 from epsgrid.report.compare import compare
-from epsgrid.report.html.glance import answer_in_words, at_a_glance
+from epsgrid.report.html.experiment_page import answer_sentence, summary
 from epsgrid.report.rows import Comparison, Confirmation, ConfirmedRow
 from epsgrid.report.trust import ReliabilityRow
 from epsgrid.selection.difference import unknown_difference
@@ -30,8 +30,8 @@ def exact(rate: float, epsilon: float | None, seed: int) -> Outcome:
 
 def test_a_finished_experiment_says_all(tmp_path: Path) -> None:
     comparison = compared(tmp_path, truth=exact)
-    assert answer_in_words(comparison) == "The best ε lies inside the measured bounds."
-    assert at_a_glance(comparison) == (
+    assert answer_sentence(comparison) == "The best ε lies inside the measured bounds."
+    assert summary(comparison) == (
         ("Which ε range", "1e-4 to 1e-2, 3 decades; the conventional grid has 8"),
         ("What to use now", "lr 1e-3, ε 1e-3: accuracy 89.50 ± 0.71 % on test"),
         ("How sure", "best inside − best outside: +1.51 to +10.49 points on test (95 %, 2 seeds)"),
@@ -47,14 +47,14 @@ def test_a_finished_experiment_says_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("is_current", "end"), [(True, ""), (False, "; another setting wins now")])
 def test_a_winner_on_fresh_seeds_is_said(is_current: bool, end: str, tmp_path: Path) -> None:
     comparison = compared(tmp_path, truth=exact)
-    assert "On fresh seeds" not in dict(at_a_glance(comparison))
+    assert "On fresh seeds" not in dict(summary(comparison))
     narrowed = comparison.best_of("narrowed")
     assert narrowed is not None and narrowed.choice.cell is not None
     row = ConfirmedRow("narrowed", narrowed.choice.cell, 6, None, None, is_current)
     unknown = unknown_difference("not asked for")
     confirmed = replace(comparison, confirmed=Confirmation((10_000, 10_001), (row,), unknown, unknown, ()))
     fact = "lr 1e-3, ε 1e-3: 89.50 ± 0.71 % on test (2 seeds)"
-    assert dict(at_a_glance(confirmed))["On fresh seeds"] == fact + end
+    assert dict(summary(confirmed))["On fresh seeds"] == fact + end
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_winner_on_fresh_seeds_is_said(is_current: bool, end: str, tmp_path: P
 def test_whatever_is_stored_the_facts_are_plain(
     tmp_path: Path, changes: dict[str, object], question: str, says: str
 ) -> None:
-    facts = dict(at_a_glance(compared(tmp_path, **changes)))
+    facts = dict(summary(compared(tmp_path, **changes)))
     assert says in facts[question]
     assert "None" not in "".join(facts.values())
 
@@ -95,7 +95,7 @@ def test_whatever_is_stored_the_facts_are_plain(
     ],
 )
 def test_the_answer_follows_the_verdict(tmp_path: Path, changes: dict[str, object], says: str) -> None:
-    assert says in answer_in_words(compared(tmp_path, **changes))
+    assert says in answer_sentence(compared(tmp_path, **changes))
 
 
 def test_the_best_setting_is_that_of_all_grids_and_a_diverged_seed_counts_against_it(tmp_path: Path) -> None:
@@ -104,19 +104,19 @@ def test_the_best_setting_is_that_of_all_grids_and_a_diverged_seed_counts_agains
             return (0.99, 0.99) if seed else "diverged"
         return (0.8, 0.8) if epsilon == 1e-8 else (0.7, 0.7)
 
-    facts = dict(at_a_glance(compared(tmp_path, truth=truth)))
+    facts = dict(summary(compared(tmp_path, truth=truth)))
     assert facts["What to use now"].startswith("lr 1e-3, ε 1e-8: accuracy 80.00")
 
 
 @pytest.mark.parametrize(
     ("verdict", "end"),
     [
-        ("high", "; confidence in the bounds is high"),
-        ("medium", "; confidence in the bounds is medium: seeds differ"),
-        ("low", "; confidence in the bounds is low: seeds differ"),
+        ("firm", "; the bounds themselves are firm"),
+        ("soft", "; the bounds themselves are soft: seeds differ"),
+        ("not to be trusted", "; the bounds themselves are not to be trusted: seeds differ"),
     ],
 )
-def test_the_confidence_in_bounds_is_given_with_its_reason(verdict: Verdict, end: str, tmp_path: Path) -> None:
+def test_bounds_that_are_not_firm_say_why(verdict: Verdict, end: str, tmp_path: Path) -> None:
     trust = ReliabilityRow(verdict, ("seeds differ", "few steps"), (), None, None, (), False)
     comparison = replace(compared(tmp_path, truth=exact), reliability=trust)
-    assert dict(at_a_glance(comparison))["How sure"].endswith(end)
+    assert dict(summary(comparison))["How sure"].endswith(end)

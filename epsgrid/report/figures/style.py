@@ -1,0 +1,218 @@
+"""What all figures share: style, colours, axes, legends, and how a figure becomes bytes.
+
+Figures are made for print: colour-blind-safe, legible at the width of two columns, and the same bytes every time. They
+are drawn in the colours of Okabe and Ito on white. matplotlib is imported inside the functions, and without pyplot, so
+that no display is needed and nothing is loaded before the first drawing.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import math
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from epsgrid.selection.formatting import power
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+BLUE, SKY, VERMILION, PURPLE, GREEN, GREY = "#0072B2", "#56B4E9", "#D55E00", "#CC79A7", "#009E73", "#707070"
+VERMILION_TEXT = "#B24E00"
+"""Vermilion dark enough for text on white: a contrast of 5 to 1."""
+MARKERS = "osD^vPp*<>hd"
+WIDTH_INCH = 7.2
+LABEL_INCH = 0.13
+"""Least distance of two names one below the other, in 7 point type."""
+_TYPEFACE, _FALLBACKS = "DejaVu Sans", "Verdana, Arial, sans-serif"
+_SEPARATOR = "\u2016"
+_HOVER = re.compile(r"""<g id=(?P<quote>["'])value:(?P<text>.*?)(?P=quote)>""")
+_MARKER = re.compile(r"(<use [^>]*)/>")
+_STYLE: Any = {
+    "font.family": _TYPEFACE,
+    "font.size": 8.5,
+    "axes.labelsize": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "svg.hashsalt": "epsgrid",
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
+}
+
+
+@contextmanager
+def applied() -> Iterator[None]:
+    """Use these settings alone, whatever the user's matplotlibrc says."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        yield
+
+
+def new_figure(height_inch: float) -> Figure:
+    """Return an empty figure of full width, to be drawn on inside `applied()`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH_INCH, height_inch), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def finished(figure: Figure, columns: int = 1) -> Figure:
+    """Add a legend of everything with a label, below the axes, and fix the layout, so that saving twice is cheap.
+
+    Args:
+        figure: with everything drawn on it.
+        columns: of the legend; without any label there is none.
+    """
+    entries: dict[str, Any] = {}
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        for handle, label in zip(handles, labels, strict=True):
+            entries.setdefault(label, handle)
+    if entries:
+        look: dict[str, Any] = {"loc": "outside lower center", "columnspacing": 1.6, "handlelength": 1.8}
+        figure.legend(list(entries.values()), list(entries), ncols=columns, **look)
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.execute(figure)
+    figure.set_layout_engine("none")
+    return figure
+
+
+def log_axis(axis: Axis) -> None:
+    """Label the decades of an axis with a log scale, and nothing between them."""
+    from matplotlib.ticker import NullLocator
+
+    axis.set_major_formatter(lambda value, _: power(value))
+    axis.set_minor_locator(NullLocator())
+
+
+def log_values(axes: Axes) -> None:
+    """Use a log scale with numbers at 1, 2 and 5 of each decade, for values that span few decades."""
+    from matplotlib.ticker import LogLocator
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.minorticks_off()
+
+
+def value_lines(axes: Axes) -> None:
+    """Draw faint horizontal lines behind everything."""
+    axes.grid(axis="y", color="#dddddd", lw=0.6)
+    axes.set_axisbelow(True)
+
+
+def shade_decades(axes: Axes, low: float, high: float, margin: float) -> None:
+    """Shade the decades of the bounds on an axis of ε, and `margin` decades beyond them."""
+    look: dict[str, Any] = {"color": SKY, "alpha": 0.22, "lw": 0, "zorder": 0}
+    axes.axvspan(low * 10**-margin, high * 10**margin, label="decades of the bounds", **look)
+
+
+def rows_that_fit(rows: int, row_inch: float, first: Sequence[int] = ()) -> list[int]:
+    """Return the rows whose names fit without touching: those in `first` before evenly spaced ones.
+
+    Args:
+        rows: number of rows.
+        row_inch: height of each.
+        first: rows to name before any other.
+    """
+    least = math.ceil(LABEL_INCH / row_inch - 1e-9)
+    chosen: list[int] = []
+    for row in [*first, *range(0, rows, least)]:
+        if all(abs(row - other) >= least for other in chosen):
+            chosen.append(row)
+    return sorted(chosen)
+
+
+def elided(name: str, width: int = 34) -> str:
+    """Shorten a long name in the middle, where names of layers differ least."""
+    half = (width - 1) // 2
+    return name if len(name) <= width else f"{name[:half]}…{name[-half:]}"
+
+
+def short_count(number: int) -> str:
+    """Write a count short.
+
+    >>> short_count(640), short_count(12_000), short_count(2_359_296)
+    ('640', '12k', '2.36M')
+    """
+    for size, suffix in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{suffix}"
+    return str(number)
+
+
+def hover(artist: Artist, *texts: str) -> None:
+    """Show a text where a pointer rests on something drawn: as a `<title>` in SVG.
+
+    Args:
+        artist: what is drawn.
+        texts: one for the whole, or one for each marker of a line.
+    """
+    artist.set_gid(f"value:{_SEPARATOR.join(texts)}")
+
+
+def to_svg(figure: Figure) -> bytes:
+    """Return a figure as SVG, without a date: equal numbers give equal bytes.
+
+    Texts stay texts, so that they can be searched, read aloud and edited; where the typeface of the layout is missing,
+    others that are no wider replace it.
+    """
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    svg = _printed(FigureCanvasSVG(figure), "svg", {"Date": None, "Creator": None}).decode()
+    svg = svg.replace(f"'{_TYPEFACE}'", f"'{_TYPEFACE}', {_FALLBACKS}")
+    for found in reversed(list(_HOVER.finditer(svg))):
+        texts = html.unescape(found["text"]).split(_SEPARATOR)
+        titles = [f"<title>{html.escape(text, quote=False)}</title>" for text in texts]
+        group, after = '<g class="value">', svg[found.end() :]
+        if len(titles) == 1:
+            group += titles[0]
+        else:
+            rest = iter(titles)
+            after = _MARKER.sub(lambda use, rest=rest: f"{use[1]}>{next(rest)}</use>", after, count=len(titles))  # type: ignore[misc]
+        svg = svg[: found.start()] + group + after
+    return svg.encode()
+
+
+def to_png(figure: Figure) -> bytes:
+    """Return a figure as PNG; equal numbers give equal bytes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    return _printed(FigureCanvasAgg(figure), "png", {"Software": None})
+
+
+def to_pdf(figure: Figure) -> bytes:
+    """Return a figure as PDF for a paper, with its typeface embedded; equal numbers give equal bytes."""
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+
+    return _printed(FigureCanvasPdf(figure), "pdf", {"CreationDate": None, "Creator": None, "Producer": None})
+
+
+def _printed(canvas: Any, suffix: str, metadata: dict[str, None]) -> bytes:
+    """Print a canvas directly: `savefig` would draw everything twice to learn what it shows."""
+    figure, before = canvas.figure, canvas.figure.dpi
+    figure.dpi = 200
+    try:
+        with applied(), io.BytesIO() as buffer:
+            getattr(canvas, f"print_{suffix}")(buffer, metadata=metadata)
+            return buffer.getvalue()
+    finally:
+        figure.dpi = before

@@ -1,1 +1,0 @@
-"""THE NUMBERS OF FIGURES: one file each, from stored records and the comparison to plain values; nothing is drawn."""
