@@ -73,26 +73,12 @@ class Stop:
         err().print(saving if self._level == 1 else "Stopping at once.")
 
 
-class Beat:
-    """Says when a line of progress is due: at most one every `EPSGRID_HEARTBEAT_S` seconds, 30 by default.
-
-    Args:
-        at_start: whether the first line is due at once.
-    """
-
-    def __init__(self, *, at_start: bool = True) -> None:
-        try:
-            self.seconds = max(0.05, float(os.environ.get("EPSGRID_HEARTBEAT_S", _HEARTBEAT_S)))
-        except ValueError:
-            self.seconds = _HEARTBEAT_S
-        self._last = -math.inf if at_start else time.monotonic()
-
-    def is_due(self, *, at_end: bool) -> bool:
-        """Return whether to print now, and count that as printed."""
-        now = time.monotonic()
-        is_due = at_end or now - self._last >= self.seconds
-        self._last = now if is_due else self._last
-        return is_due
+def heartbeat_s() -> float:
+    """Return the seconds between two lines of progress: EPSGRID_HEARTBEAT_S, or 30."""
+    try:
+        return max(0.05, float(os.environ.get("EPSGRID_HEARTBEAT_S", _HEARTBEAT_S)))
+    except ValueError:
+        return _HEARTBEAT_S
 
 
 @contextmanager
@@ -107,10 +93,12 @@ def steps_shown(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], Non
             task = progress.add_task(title, total=None)
             yield lambda done, of: progress.update(task, completed=done, total=of)
     else:
-        beat = Beat()
+        last = -math.inf
 
         def on_step(done: int, of: int) -> None:
-            if beat.is_due(at_end=done == of):
+            nonlocal last
+            if done == of or time.monotonic() - last >= heartbeat_s():
+                last = time.monotonic()
                 err().print(f"{title}: step {done} of {of}")
 
         yield on_step
@@ -137,10 +125,10 @@ def sweep_shown(folder: ExperimentFolder, *, quiet: bool) -> Iterator[Callable[[
         with Live(get_renderable=board.render, console=err(), refresh_per_second=2, transient=True):
             yield notify
         return
-    over, seconds = threading.Event(), Beat().seconds
+    over = threading.Event()
 
     def beat() -> None:
-        while not over.wait(seconds):
+        while not over.wait(heartbeat_s()):
             if board.plan is not None:
                 err().print(board.status())
 

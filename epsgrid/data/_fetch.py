@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from epsgrid.errors import DataError
 
@@ -119,10 +120,19 @@ class Fetcher:
 
         def download(url: str, output: str, _: object) -> None:
             self.say(f"fetching {url}")
-            progress = _Progress(lambda done, of: self.on_bytes(remote.name, done, of))
-            # without compression the announced size is the size of the file
-            headers = {"Accept-Encoding": "identity"}
-            pooch.HTTPDownloader(progress, _CHUNK_BYTES, timeout=_TIMEOUT_S, headers=headers)(url, output, None)
+            answers: list[Any] = []
+            downloader = pooch.HTTPDownloader(
+                _Progress(lambda done, of: self.on_bytes(remote.name, done, of)),
+                _CHUNK_BYTES,
+                timeout=_TIMEOUT_S,
+                headers={"Accept-Encoding": "identity"},  # uncompressed, so that the announced size is that of the file
+                hooks={"response": lambda answer, **_: answers.append(answer)},
+            )
+            try:
+                downloader(url, output, None)
+            finally:
+                for answer in answers:  # pooch leaves the connection open if it does not read to the end
+                    answer.close()
 
         pooch.get_logger().setLevel("ERROR")  # `say` reports instead
         registry = {place.name: remote.md5 and f"md5:{remote.md5}"}

@@ -36,9 +36,9 @@ from epsgrid.store.records import BatchesRecord, ConfirmRecord
 from epsgrid.store.state import trial_state
 
 FIRST_FRESH_SEED = 10_000
-BASE = "base"
+_BASE = "base"
 """The rule of the trials at the spec's own batch size."""
-BY_STATE = ("failed", "diverged", "pruned", "interrupted")
+_BY_STATE = ("failed", "diverged", "pruned", "interrupted")
 """The states by which trials can be named together."""
 _LEAST_PREFIX = 4
 _NOT_TRAINING = ("training.batch_size", "sweep.", "probe.", "observe.")
@@ -172,7 +172,7 @@ def plan_batches(asked: Asked, request: BatchRequest) -> Planned:
     own_size = spec.training.batch_size
     sizes = with_base(request.sizes, own_size, data)
     setting = base_setting(asked, request)
-    points, skipped = [_point(spec, setting, own_size, BASE)], {}
+    points, skipped = [_point(spec, setting, own_size, _BASE)], {}
     for size, rule in itertools.product([size for size in sizes if size != own_size], request.rules):
         name = f"{rule}, half-life" if request.half_life and is_square_root(rule) else rule
         try:
@@ -243,7 +243,7 @@ def chosen(folder: ExperimentFolder, names: Sequence[str]) -> tuple[str, ...]:
 
     Args:
         folder: the experiment's folder.
-        names: each a state of `BY_STATE`, which means all trials in it, a trial's id, or at least four digits with
+        names: each a state of `_BY_STATE`, which means all trials in it, a trial's id, or at least four digits with
             which only one id begins.
 
     Raises:
@@ -252,18 +252,18 @@ def chosen(folder: ExperimentFolder, names: Sequence[str]) -> tuple[str, ...]:
     ids = [cell.id for cell in asked_cells(folder)]
     if not ids:
         raise StoreError(f"{folder.root}: nothing was swept here yet; `epsgrid sweep` does it")
-    states = {trial: trial_state(folder.trial(trial)) for trial in ids} if set(names) & set(BY_STATE) else {}
+    states = {trial: trial_state(folder.trial(trial)) for trial in ids} if set(names) & set(_BY_STATE) else {}
     found: list[str] = []
     for name in names:
-        if name in BY_STATE:
+        if name in _BY_STATE:
             found += [trial for trial, state in states.items() if state == name]
             continue
         fitting = meant(ids, name, least=_LEAST_PREFIX)
         if len(fitting) > 1:
             raise StoreError(f"{name!r} is the beginning of several trials: {', '.join(fitting)}; give more digits")
         if not fitting:
-            close = nearest(name, (*BY_STATE, *ids))
-            hint = f"did you mean {close!r}?" if close else f"expected {', '.join(BY_STATE)} or a trial's id"
+            close = nearest(name, (*_BY_STATE, *ids))
+            hint = f"did you mean {close!r}?" if close else f"expected {', '.join(_BY_STATE)} or a trial's id"
             raise StoreError(f"no trial {name!r} here; {hint} `epsgrid status --trials` lists all ids")
         found += fitting
     return tuple(dict.fromkeys(found))
@@ -333,8 +333,8 @@ def _point(spec: Spec, setting: Setting, size: int, name: str) -> _Point:
     Raises:
         ScalingError: the rule does not reach the batch size.
     """
-    if name == BASE:
-        return _Point(size, BASE, spec, setting.learning_rate, setting.epsilon)
+    if name == _BASE:
+        return _Point(size, _BASE, spec, setting.learning_rate, setting.epsilon)
     default = setting.epsilon or spec.sweep.default_epsilon
     update = {"learning_rates": (setting.learning_rate,), "default_epsilon": default}
     one_point = spec.model_copy(update={"sweep": spec.sweep.model_copy(update=update)})
@@ -352,7 +352,7 @@ def _joined(record: BatchesRecord, folder: ExperimentFolder) -> BatchesRecord:
         return record
     before = BatchesRecord.read(folder.batches_json)
     settings = [(each.base_batch_size, each.learning_rate, each.epsilon) for each in (before, record)]
-    base_ids = {cell.id for cell in record.cells if cell.rule == BASE}
+    base_ids = {cell.id for cell in record.cells if cell.rule == _BASE}
     if settings[0] != settings[1] or not base_ids & {cell.id for cell in before.cells}:
         return record
     kept = {(cell.batch_size, cell.rule, cell.seed): cell for cell in (*before.cells, *record.cells)}

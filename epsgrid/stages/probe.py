@@ -35,7 +35,7 @@ from epsgrid.tasks._divide import DividedImages
 if TYPE_CHECKING:
     from epsgrid.numerics.series import Series
 
-OnStep = Callable[[int, int], None]
+_OnStep = Callable[[int, int], None]
 
 _BOUNDS_DEPEND_ON = ("epochs", "batches", "update_weights", "learning_rate", "tail_fraction", "seed")
 _NEVER = 2**31
@@ -70,7 +70,7 @@ class BatchProbeReport:
     reused: int
 
 
-def probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: OnStep) -> ProbeReport:
+def probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: _OnStep) -> ProbeReport:
     """Measure and store the bounds of a spec, or return those already stored for exactly these settings.
 
     Args:
@@ -96,7 +96,7 @@ def probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: OnStep)
     return ProbeReport(record, asked.folder, measured_now=True)
 
 
-def batch_probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: OnStep) -> BatchProbeReport:
+def batch_probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: _OnStep) -> BatchProbeReport:
     """Measure the bounds at every batch size of `probe.batch_sizes` and at the spec's own, with every seed of it.
 
     A size and seed that is stored with the same settings is not measured again, so that a call that was interrupted
@@ -169,7 +169,7 @@ def read_probe(folder: ExperimentFolder) -> ProbeRecord | None:
 
 
 def _measure(
-    specs: Sequence[Spec], data: tasks.PreparedData, command: Sequence[str], on_step: OnStep
+    specs: Sequence[Spec], data: tasks.PreparedData, command: Sequence[str], on_step: _OnStep
 ) -> Iterator[tuple[ProbeRecord, Series]]:
     """Probe specs of one task, one after another."""
     if not specs:

@@ -24,6 +24,12 @@ from epsgrid.store.records import ProbeRecord
 from epsgrid.tasks._divide import DividedImages
 
 _LONGEST_NAME = 80
+_EPOCHS = "as many epochs: over κ"
+_EPSILON = {
+    "outside": "outside the root it moves as √v̂: over √κ",
+    "inside": "inside the root it moves as v̂: over κ",
+    "in place": "v's floor ε/(1 − β₂) falls by κ: times (1 − β₂')/(κ·(1 − β₂))",
+}
 _NOISE_DOMINATED = (
     "assumed: the noise of a gradient outweighs its mean, so that √v̂ falls by √κ; early in a training it may not, and"
     " `epsgrid probe --batch-sizes` measures it layer by layer"
@@ -282,65 +288,52 @@ def _kappa(batch_size: int, base: int) -> Fraction:
 
 def _changes(spec: Spec, kappa: Fraction, rule: Rule, half_life: bool) -> Iterator[Change]:
     """Yield the changes in the order of the spec; a number that a rule maps onto itself is left out."""
-    if scaling.is_square_root(rule):
-        options, base = spec.optimizer, spec.training.batch_size
+    options, base, is_root = spec.optimizer, spec.training.batch_size, scaling.is_square_root(rule)
+    if is_root:
         optimizer_scaling.require_reach(options, base, int(base * kappa), half_life=half_life)
         scaled_options = optimizer_scaling.scaled_options(options, kappa, half_life=half_life)
         decay = "its half-life in epochs stays: β^κ" if half_life else "it spans as many epochs: 1 − β times κ"
-        why = {"weight_decay": "decoupled, and lr·λ·steps stays: times √κ"}
         for field in type(options).model_fields:
             before, after = _json(getattr(options, field)), _json(getattr(scaled_options, field))
             if after != before:
-                yield Change(f"optimizer.{field}", before, after, why.get(field, decay))
-    for path, scaled, reason in _fields(spec, kappa, rule, half_life):
+                is_weight_decay = field == "weight_decay"
+                why = "decoupled, and lr·λ·steps stays: times √κ" if is_weight_decay else decay
+                yield Change(f"optimizer.{field}", before, after, why)
+
+    def rate(value: float) -> float:
+        return scaling.scaled_learning_rate(value, kappa, rule)
+
+    def epsilon(value: float) -> float:
+        return optimizer_scaling.scaled_epsilon(options, value, kappa, rule, half_life=half_life)
+
+    factor = f"{float(max(kappa, 1 / kappa)):.4g} times {'larger' if kappa >= 1 else 'smaller'}"
+    why_rate = "the linear rule: times κ" if rule == "linear" else "the square-root rule: times √κ"
+    norm = "a gradient's norm is its noise's, so that as many are cut: over √κ (not in the paper)"
+    moves: dict[str, tuple[Callable[[Any], Any], str]] = {
+        "training.batch_size": (lambda size: int(size * kappa), f"the batch is {factor}"),
+        "training.schedule.warmup_steps": (lambda steps: scaling.scaled_steps(steps, kappa), _EPOCHS),
+        **({"training.clip_norm": (lambda bound: scaling.scaled_magnitude(bound, kappa), norm)} if is_root else {}),
+        "probe.batches": (lambda steps: scaling.scaled_steps(steps, kappa), _EPOCHS),
+        "probe.every": (lambda steps: scaling.scaled_steps(steps, kappa), _EPOCHS),
+        "observe.every": (lambda steps: scaling.scaled_steps(steps, kappa), _EPOCHS),
+        "probe.learning_rate": (rate, why_rate),
+        "probe.compare_weights": (rate, why_rate),
+        "sweep.learning_rates": (rate, why_rate),
+    }
+    if rule == "sqrt":
+        moves["sweep.default_epsilon"] = (epsilon, _EPSILON[optimizer_scaling.scaling_of(options).epsilon])
+    for path, (scaled, why) in moves.items():
         value: Any = spec
         for name in path.split("."):
             value = getattr(value, name)
-        before = _json(value)
-        if before is None or (path.endswith(("batches", "every")) and not isinstance(before, int)):
+        if value is None or isinstance(value, str):  # "settled" batches, or once an "epoch"
             continue
+        before = _json(value)
         after = [scaled(item) for item in before] if isinstance(before, list) else scaled(before)
+        if why == _EPOCHS and (exact := before / kappa).denominator > 1:
+            why += f" ({float(exact):.6g}, rounded)"
         if after != before:
-            yield Change(path, before, after, reason if isinstance(reason, str) else reason(before))
-
-
-_Scale = Callable[[Any], Any]
-
-
-def _fields(
-    spec: Spec, kappa: Fraction, rule: Rule, half_life: bool
-) -> Iterator[tuple[str, _Scale, str | Callable[[int], str]]]:
-    """Yield the fields that change, how, and why: in words, or given the value before."""
-
-    def steps(count: int) -> int:
-        return scaling.scaled_steps(count, kappa)
-
-    def why_steps(count: int) -> str:
-        exact = count / kappa
-        return "as many epochs: over κ" + ("" if exact.denominator == 1 else f" ({float(exact):.6g}, rounded)")
-
-    factor = f"{float(max(kappa, 1 / kappa)):.4g} times {'larger' if kappa >= 1 else 'smaller'}"
-    yield "training.batch_size", lambda size: int(size * kappa), f"the batch is {factor}"
-    yield "training.schedule.warmup_steps", steps, why_steps
-    if scaling.is_square_root(rule):
-        norm = "a gradient's norm is its noise's, so that as many are cut: over √κ (not in the paper)"
-        yield "training.clip_norm", lambda bound: scaling.scaled_magnitude(bound, kappa), norm
-    for path in ("probe.batches", "probe.every", "observe.every"):
-        yield path, steps, why_steps
-    rate = "the linear rule: times κ" if rule == "linear" else "the square-root rule: times √κ"
-    for path in ("probe.learning_rate", "probe.compare_weights", "sweep.learning_rates"):
-        yield path, lambda value: scaling.scaled_learning_rate(value, kappa, rule), rate
-    if rule == "sqrt":
-        place = {
-            "outside": "outside the root it moves as √v̂: over √κ",
-            "inside": "inside the root it moves as v̂: over κ",
-            "in place": "v's floor ε/(1 − β₂) falls by κ: times (1 − β₂')/(κ·(1 − β₂))",
-        }[optimizer_scaling.scaling_of(spec.optimizer).epsilon]
-        yield (
-            "sweep.default_epsilon",
-            lambda value: optimizer_scaling.scaled_epsilon(spec.optimizer, value, kappa, rule, half_life=half_life),
-            place,
-        )
+            yield Change(path, before, after, why)
 
 
 def _notes(spec: Spec, rule: Rule, half_life: bool) -> Iterator[str]:

@@ -1,3 +1,5 @@
+"""The folders of caches and data, and cached arrays: made once, complete or missing, whoever else is making them."""
+
 from __future__ import annotations
 
 import json
@@ -8,116 +10,108 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from epsgrid.data._cache import cached
-from epsgrid.data._images import Images, ImageSet, image_set
+from epsgrid.data import _cache
+from epsgrid.data._cache import Arrays, arrays_folder, cache_folder, cached_arrays, data_folders
 from epsgrid.errors import DataError
 
 
-def make(value: int = 1) -> ImageSet:
-    pixels = np.full((3, 1, 2, 2), value, np.uint8)
-    images = Images(pixels, np.array([0, 1, 0]))
-    return image_set(images, images, ("a", "b"), "three images")
+def make(value: int = 1) -> Arrays:
+    arrays = {"some": np.full((3, 2), value, np.int32), "none": np.empty(0, np.int64)}
+    return Arrays(arrays, {"name": f"größer {value}"})
 
 
-def never() -> ImageSet:
+def never() -> Arrays:
     raise AssertionError("made again")
 
 
-def test_what_was_made_once_is_mapped_read_only(tmp_path: Path) -> None:
-    made = cached(tmp_path / "arrays" / "key", make)
-    again = cached(tmp_path / "arrays" / "key", never)
-    assert (again.checksum, again.classes, again.description) == (made.checksum, ("a", "b"), "three images")
-    assert made.checksum == make().checksum
-    assert np.array_equal(again.train.pixels, make().train.pixels)
-    assert type(again.train.pixels) is np.ndarray
-    assert not again.train.pixels.flags.writeable
-    assert [path.name for path in (tmp_path / "arrays").iterdir()] == ["key"]
+def test_the_cache_folder_follows_the_environment() -> None:
+    everything = {"EPSGRID_CACHE": "/a", "XDG_CACHE_HOME": "/b"}
+    assert cache_folder(everything) == Path("/a")
+    assert cache_folder({"XDG_CACHE_HOME": "/b"}) == Path("/b/epsgrid")
+    assert cache_folder({"EPSGRID_CACHE": "", "XDG_CACHE_HOME": ""}) == Path.home() / ".cache" / "epsgrid"
+    assert cache_folder({"EPSGRID_CACHE": "~/a"}) == Path.home() / "a"
+    assert arrays_folder(everything) == Path("/a/arrays")
 
 
-def test_a_truncated_array_is_made_again(tmp_path: Path) -> None:
-    cached(tmp_path / "key", make)
-    array = tmp_path / "key" / "train_pixels.npy"
-    array.write_bytes(array.read_bytes()[:-1])
-    assert np.array_equal(cached(tmp_path / "key", make).train.pixels, make().train.pixels)
-    assert [path.name for path in tmp_path.iterdir()] == ["key"]
+def test_own_data_come_before_the_cache() -> None:
+    assert data_folders({"EPSGRID_CACHE": "/a", "EPSGRID_DATA": "/d"}) == (Path("/d"), Path("/a/data"))
+    assert data_folders({"EPSGRID_CACHE": "/a", "EPSGRID_DATA": ""}) == (Path("/a/data"),)
 
 
-@pytest.mark.parametrize("damage", ["missing array", "empty array", "not json", "other version", "missing field"])
-def test_whatever_is_damaged_is_made_again(tmp_path: Path, damage: str) -> None:
-    folder = tmp_path / "key"
-    cached(folder, make)
-    about = json.loads((folder / "about.json").read_text())
-    if damage == "missing array":
-        (folder / "test_labels.npy").unlink()
-    elif damage == "empty array":
-        (folder / "test_labels.npy").write_bytes(b"")
-    elif damage == "not json":
-        (folder / "about.json").write_text("{")
-    elif damage == "other version":
-        (folder / "about.json").write_text(json.dumps(about | {"version": 99}))
+def test_arrays_are_made_once_and_mapped_read_only(tmp_path: Path) -> None:
+    for maker in (make, never):
+        kept = cached_arrays(tmp_path / "cache" / "a", maker)
+        assert kept.arrays["some"].tolist() == [[1, 1]] * 3
+        assert type(kept.arrays["some"]) is np.ndarray
+        assert not kept.arrays["some"].flags.writeable
+        assert kept.arrays["none"].shape == (0,)
+        assert kept.about == {"name": "größer 1"}
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "damage", ["missing", "empty", "truncated", "other shape", "pickled", "no json", "other version", "missing field"]
+)
+def test_a_damaged_folder_is_made_again(tmp_path: Path, damage: str) -> None:
+    folder = tmp_path / "a"
+    cached_arrays(folder, make)
+    array, about = folder / "some.npy", folder / "about.json"
+    document = json.loads(about.read_text())
+    content = array.read_bytes()
+    if damage == "missing":
+        array.unlink()
+    elif damage in ("empty", "truncated"):
+        array.write_bytes(b"" if damage == "empty" else content[:-1])
+    elif damage == "other shape":
+        np.save(array, np.zeros(5, np.int32))
+    elif damage == "pickled":  # pickled objects are never loaded
+        np.save(array, np.array([[{}, {}]] * 3, object), allow_pickle=True)
+    elif damage == "no json":
+        about.write_text("{")
     else:
-        del about["shapes"]
-        (folder / "about.json").write_text(json.dumps(about))
-    assert cached(folder, make).checksum == make().checksum
-    cached(folder, never)
+        about.write_text(json.dumps(document | {"version": 99} if damage == "other version" else {"version": 1}))
+    assert cached_arrays(folder, lambda: make(2)).about == {"name": "größer 2"}
+    cached_arrays(folder, never)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_pickled_objects_are_never_loaded(tmp_path: Path) -> None:
-    folder = tmp_path / "key"
-    cached(folder, make)
-    np.save(folder / "train_labels.npy", np.array([{}, {}, {}], object), allow_pickle=True)
-    assert cached(folder, make).train.labels.dtype == np.int64
+def test_the_first_of_two_makers_wins(tmp_path: Path) -> None:
+    def slow() -> Arrays:
+        cached_arrays(tmp_path / "a", lambda: make(1))
+        return make(2)
+
+    assert cached_arrays(tmp_path / "a", slow).about == {"name": "größer 1"}
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DataError, match=r"cannot write prepared data into .*file.*EPSGRID_CACHE"):
-        cached(tmp_path / "file" / "key", make)
-
-
-def test_an_interrupted_making_leaves_nothing(tmp_path: Path) -> None:
-    def fail() -> ImageSet:
-        raise DataError("corrupt")
-
-    with pytest.raises(DataError, match="corrupt"):
-        cached(tmp_path / "arrays" / "key", fail)
-    assert not list(tmp_path.rglob("*"))
-
-
-def slowly() -> ImageSet:
+def slowly() -> Arrays:
     time.sleep(0.2)
     return make()
 
 
-def prepare(folder: Path) -> str:
-    return cached(folder, slowly).checksum
+def prepare(folder: Path) -> object:
+    return cached_arrays(folder, slowly).about["name"]
 
 
 def test_two_processes_may_prepare_at_once(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        checksums = pool.map(prepare, [tmp_path / "key"] * 4, chunksize=1)
-    assert set(checksums) == {make().checksum}
+        assert set(pool.map(prepare, [tmp_path / "key"] * 4, chunksize=1)) == {"größer 1"}
     assert [path.name for path in tmp_path.iterdir()] == ["key"]
 
 
-def test_another_process_that_was_faster_wins(tmp_path: Path) -> None:
-    folder = tmp_path / "key"
+def test_an_interrupted_maker_leaves_nothing(tmp_path: Path) -> None:
+    def fail() -> Arrays:
+        raise DataError("corrupt")
 
-    def overtaken() -> ImageSet:
-        cached(folder, make)
-        return make()
-
-    assert cached(folder, overtaken).checksum == make().checksum
-    assert [path.name for path in tmp_path.iterdir()] == ["key"]
+    with pytest.raises(DataError, match="corrupt"):
+        cached_arrays(tmp_path / "arrays" / "key", fail)
+    assert not list(tmp_path.rglob("*"))
 
 
-def test_the_checksum_tells_pixels_labels_and_classes_apart() -> None:
-    base = make()
-    relabelled = Images(base.train.pixels, np.array([1, 1, 0]))
-    others = [
-        make(2),
-        image_set(relabelled, base.test, base.classes, ""),
-        image_set(base.test, base.train, ("a", "c"), ""),
-    ]
-    assert len({base.checksum, *(other.checksum for other in others)}) == 4
-    assert image_set(base.train, base.test, base.classes, "in other words").checksum == base.checksum
+def test_what_cannot_be_written_or_read_back_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"cannot write prepared data into .*file: .*EPSGRID_CACHE"):
+        cached_arrays(tmp_path / "file" / "a", make)
+    monkeypatch.setattr(_cache, "_write", lambda folder, made: None)
+    with pytest.raises(DataError, match=r"a cannot be read back; delete that folder"):
+        cached_arrays(tmp_path / "a", make)

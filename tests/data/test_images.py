@@ -1,211 +1,144 @@
-"""Any image folder, and Tiny-ImageNet's layout."""
+"""Image sets, and folders of image files: how they are listed and decoded, and what can be wrong with them."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from epsgrid.data import images
+from epsgrid.data._images import Images, Listing, cached_images, class_names, decode, image_set, list_images
 from epsgrid.errors import DataError
-from tests.data.folders import draw
+from tests.data.folders import CLASSES, draw, write_folder
 
-ENVIRONMENT_KEY = "EPSGRID_CACHE"
-
-
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    return {ENVIRONMENT_KEY: str(tmp_path / "cache")}
+SIZE = (32, 32)
 
 
-def save(path: Path, seed: int, width: int = 8, height: int = 8) -> np.ndarray:
-    """Save an image; return its pixels as (3, height, width)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = draw(seed, max(width, height))[:height, :width]
-    Image.fromarray(pixels).save(path)
-    return pixels.transpose(2, 0, 1)
+def listed(split: Path) -> Listing:
+    return list_images((name, split / name) for name in class_names(split))
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Two classes with three training images and one test image each."""
-    root = tmp_path / "birds"
-    for label, name in enumerate(("crow", "owl")):
-        for number in range(3):
-            save(root / "train" / name / f"{number}.png", 10 * label + number)
-        save(root / "test" / name / "0.png", 50 + label)
-    return root
+def test_images_come_by_class_and_name_and_hidden_files_are_ignored(tmp_path: Path) -> None:
+    split = write_folder(tmp_path, train=3) / "train"
+    before = listed(split)
+    (split / ".DS_Store").write_bytes(b"")
+    (split / "cat" / ".thumbs").write_bytes(b"")
+    (split / ".cache").mkdir()
+    assert listed(split) == before
+    images = decode(before, SIZE)
+    assert before.classes == CLASSES
+    assert images.labels.tolist() == [label for label in range(10) for _ in range(3)]
+    for place in (0, 4, 29):
+        assert np.array_equal(images.pixels[place], draw(100 * (place // 3) + place % 3).transpose(2, 0, 1))
 
 
-def test_a_folder_is_read_by_class_and_name(folder: Path, environment: dict[str, str]) -> None:
-    found = images.load(str(folder), environment=environment)
-    assert found.classes == ("crow", "owl")
-    assert found.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
-    assert np.array_equal(found.train.pixels[4], draw(11, 8).transpose(2, 0, 1))
-    assert np.array_equal(found.test.pixels[1], draw(51, 8).transpose(2, 0, 1))
-    assert found.description == "images of birds"
+def test_other_formats_and_modes_become_colour(tmp_path: Path) -> None:
+    root = write_folder(tmp_path)
+    Image.fromarray(draw(7)[:, :, 0]).save(root / "train" / "bird" / "2.bmp")
+    Image.fromarray(draw(7)).save(root / "train" / "bird" / "3.jpg")
+    images = decode(listed(root / "train"), SIZE)
+    assert np.array_equal(images.pixels[6], np.stack([draw(7)[:, :, 0]] * 3))
+    with Image.open(root / "train" / "bird" / "3.jpg") as image:
+        assert np.array_equal(images.pixels[7], np.asarray(image).transpose(2, 0, 1))
 
 
-def test_what_was_decoded_is_kept_until_a_file_or_the_size_changes(folder: Path, environment: dict[str, str]) -> None:
-    first = images.load(str(folder), environment=environment)
-    assert images.load(str(folder), environment=environment).checksum == first.checksum
-    assert len(list((Path(environment[ENVIRONMENT_KEY]) / "arrays").iterdir())) == 1
-    assert images.load(str(folder), 4, environment=environment).checksum != first.checksum
-    save(folder / "train" / "owl" / "2.png", 99)
-    assert images.load(str(folder), environment=environment).checksum != first.checksum
+def test_many_pieces_decoded_in_threads_stay_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listing = listed(write_folder(tmp_path, train=5) / "train")
+    whole = decode(listing, SIZE)
+    monkeypatch.setattr("epsgrid.data._images._DECODED_AT_ONCE", 3)
+    assert np.array_equal(decode(listing, SIZE).pixels, whole.pixels)
 
 
-def test_oblong_images_are_kept_as_they_are(tmp_path: Path, environment: dict[str, str]) -> None:
-    for split in ("train", "test"):
-        for label, name in enumerate("ab"):
-            save(tmp_path / split / name / "0.png", label, width=6, height=4)
-    assert images.load(str(tmp_path), environment=environment).train.pixels.shape == (2, 3, 4, 6)
+def test_every_change_changes_the_signature(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path) / "train"
+    file, other = folder / "cat" / "0.png", folder / "cat" / "9.png"
+    signatures = [listed(folder).signature]
+    os.utime(file, ns=(0, 1))
+    signatures.append(listed(folder).signature)
+    file.write_bytes(file.read_bytes() + b"\0")
+    os.utime(file, ns=(0, 1))
+    signatures.append(listed(folder).signature)
+    file.rename(other)
+    signatures.append(listed(folder).signature)
+    other.rename(folder / "dog" / "9.png")
+    Image.fromarray(draw(0)).save(file)
+    signatures.append(listed(folder).signature)
+    assert len(set(signatures)) == 5
 
 
-@pytest.mark.parametrize("fit", ["center-crop", "resize"])
-def test_sizes_are_brought_together(folder: Path, environment: dict[str, str], fit: images.FitName) -> None:
-    """A bright square in the middle of a wide image: cropping keeps it square, stretching makes it narrow."""
-    wide = np.zeros((16, 48, 3), np.uint8)
-    wide[4:12, 20:28] = 255
-    Image.fromarray(wide).save(folder / "train" / "crow" / "0.png")
-    found = images.load(str(folder), 16, fit, environment)
-    assert found.train.pixels.shape == (6, 3, 16, 16)
-    bright = found.train.pixels[0, 0] > 127
-    assert bright.any(1).sum() == 8
-    assert bright.any(0).sum() == (8 if fit == "center-crop" else 2)
+def test_a_missing_split_an_empty_class_and_a_folder_among_images_are_errors(tmp_path: Path) -> None:
+    root = write_folder(tmp_path)
+    with pytest.raises(DataError, match=r"no folder .*val: an image folder holds train/<class>"):
+        class_names(root / "val")
+    with pytest.raises(DataError, match=r"nowhere: cannot be read \(No such file .*a folder of images is expected"):
+        list_images([("nowhere", root / "nowhere")])
+    (root / "test" / "ship" / "0.png").unlink()
+    with pytest.raises(DataError, match="ship: no images in it"):
+        listed(root / "test")
+    (root / "train" / "ship" / "more").mkdir()
+    with pytest.raises(DataError, match="more: a folder where images are expected"):
+        listed(root / "train")
 
 
-def test_an_image_that_has_the_size_is_not_touched(folder: Path, environment: dict[str, str]) -> None:
-    found = images.load(str(folder), 8, "resize", environment)
-    assert np.array_equal(found.train.pixels[0], draw(0, 8).transpose(2, 0, 1))
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
+    """The traceback of a FileNotFoundError came instead."""
+    write_folder(tmp_path)
+    (tmp_path / "train" / "bird" / "9.png").symlink_to(tmp_path / "nowhere")
+    words = r"bird/9\.png: cannot be read \(No such file .*\), as where a link leads nowhere"
+    with pytest.raises(DataError, match=words):
+        listed(tmp_path / "train")
 
 
-@pytest.mark.parametrize("name", ["val", "validation"])
-def test_other_names_for_the_test_images(folder: Path, environment: dict[str, str], name: str) -> None:
-    (folder / "test").rename(folder / name)
-    assert len(images.load(str(folder), environment=environment).test) == 2
+@pytest.mark.parametrize("damage", ["text", "truncated", "empty"])
+def test_a_corrupt_image_is_named(tmp_path: Path, damage: str) -> None:
+    file = write_folder(tmp_path) / "train" / "deer" / "1.png"
+    file.write_bytes({"text": b"no image", "truncated": file.read_bytes()[:500], "empty": b""}[damage])
+    with pytest.raises(DataError, match=r"deer.1\.png: not a readable image .*replace or remove it"):
+        decode(listed(tmp_path / "train"), SIZE)
 
 
-def test_a_class_may_be_without_test_images(folder: Path, environment: dict[str, str]) -> None:
-    (folder / "test" / "crow" / "0.png").unlink()
-    (folder / "test" / "crow").rmdir()
-    assert images.load(str(folder), environment=environment).test.labels.tolist() == [1]
+def test_an_image_of_another_size_is_named(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    Image.fromarray(draw(0, side=64)[:48]).save(tmp_path / "train" / "deer" / "1.png")
+    with pytest.raises(DataError, match=r"deer.1\.png: 64×48 pixels, expected 32×32; resize it"):
+        decode(listed(tmp_path / "train"), SIZE, advice="; resize it")
 
 
-@pytest.fixture
-def tiny_imagenet(tmp_path: Path) -> Path:
-    root = tmp_path / "tiny-imagenet-200"
-    for label, name in enumerate(("n01", "n02", "n03")):
-        for number in range(2):
-            save(root / "train" / name / "images" / f"{name}_{number}.JPEG", 10 * label + number)
-        (root / "train" / name / f"{name}_boxes.txt").write_text("0 0 1 1\n")
-    lines = []
-    for number, name in enumerate(("n03", "n01", "n03")):
-        save(root / "val" / "images" / f"val_{number}.JPEG", 90 + number)
-        lines.append(f"val_{number}.JPEG\t{name}\t0\t32\t44\t62\n")
-    (root / "val" / "val_annotations.txt").write_text("".join(lines))
-    save(root / "test" / "images" / "test_0.JPEG", 1)
-    return root
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_more_than_8_bits_are_not_clipped(tmp_path: Path, dtype: type) -> None:
+    """PIL's conversion to colour makes every value above 255 white; a class of such images would be blank."""
+    place = write_folder(tmp_path) / "train" / "cat" / "0.tiff"
+    Image.fromarray(np.full((32, 32), 20_000, dtype)).save(place)
+    with pytest.raises(DataError, match=r"cat/0\.tiff: more than 8 bits per channel .*; convert it to 8"):
+        decode(listed(tmp_path / "train"), SIZE)
 
 
-def test_tiny_imagenet_is_read_as_it_unpacks(tiny_imagenet: Path, environment: dict[str, str]) -> None:
-    found = images.load(str(tiny_imagenet), environment=environment)
-    assert found.classes == ("n01", "n02", "n03")
-    assert found.train.labels.tolist() == [0, 0, 1, 1, 2, 2]
-    assert found.test.labels.tolist() == [0, 2, 2]
-    with Image.open(tiny_imagenet / "val" / "images" / "val_1.JPEG") as image:
-        assert np.array_equal(found.test.pixels[0], np.asarray(image).transpose(2, 0, 1))
+def test_images_beyond_all_memory_are_an_error(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    words = r"20 images of 10000000×10000000 pixels need 6,000,000 GB of memory.*bring them to a smaller size"
+    with pytest.raises(DataError, match=words):
+        decode(listed(tmp_path / "train"), (10_000_000, 10_000_000))
 
 
-def test_tiny_imagenets_annotations_must_fit(tiny_imagenet: Path, environment: dict[str, str]) -> None:
-    annotations = tiny_imagenet / "val" / "val_annotations.txt"
-    text = annotations.read_text()
-    annotations.write_text(text + "val_9.JPEG\tn01\n")
-    with pytest.raises(DataError, match=r"1 images that .*val_annotations.txt names are not there: val_9.JPEG"):
-        images.load(str(tiny_imagenet), environment=environment)
-    annotations.write_text(text + "val_2.JPEG n01\n")
-    with pytest.raises(DataError, match=r"val_annotations.txt:4: expected a file name and its class"):
-        images.load(str(tiny_imagenet), environment=environment)
-    annotations.write_text(text.replace("n01", "n99"))
-    with pytest.raises(DataError, match="classes with test images and without training images: n99"):
-        images.load(str(tiny_imagenet), environment=environment)
+def test_an_image_set_comes_back_from_the_cache(tmp_path: Path) -> None:
+    images = Images(np.full((3, 1, 2, 2), 7, np.uint8), np.array([0, 1, 0]))
+    made = image_set(images, images, ("a", "b"), "three images")
+    cached_images(tmp_path / "key", lambda: made)
+    again = cached_images(tmp_path / "key", lambda: pytest.fail("made again"))
+    assert (again.checksum, again.classes, again.description) == (made.checksum, ("a", "b"), "three images")
+    assert np.array_equal(again.train.pixels, images.pixels)
+    assert np.array_equal(again.test.labels, images.labels)
 
 
-def test_tiny_imagenets_annotations_must_be_readable(tiny_imagenet: Path, environment: dict[str, str]) -> None:
-    annotations = tiny_imagenet / "val" / "val_annotations.txt"
-    text = annotations.read_text()
-    annotations.write_bytes(b"val_0.JPEG\t\xff\n")
-    with pytest.raises(DataError, match=r"val_annotations\.txt: cannot be read \(.*utf-8.*unpack the archive again"):
-        images.load(str(tiny_imagenet), environment=environment)
-    annotations.write_text("")
-    with pytest.raises(DataError, match=r"val_annotations\.txt: an empty file"):
-        images.load(str(tiny_imagenet), environment=environment)
-    annotations.write_text(text)
-    (tiny_imagenet / "val" / "images").rename(tiny_imagenet / "val" / "pictures")
-    with pytest.raises(DataError, match=r"no folder of a training class such as 'n01'"):
-        images.load(str(tiny_imagenet), environment=environment)
-
-
-def test_test_images_lie_in_folders_by_class(folder: Path, environment: dict[str, str]) -> None:
-    """Without one there was nothing to score a trained model on, which was found out when all had been trained."""
-    (folder / "test").rename(folder / "elsewhere")
-    save(folder / "test" / "0.png", 1)
-    with pytest.raises(DataError, match=r"test: no folder of a training class such as 'crow'; .* lie in .*/<class>/\*"):
-        images.load(str(folder), environment=environment)
-
-
-def test_test_images_without_labels_do_not_stand_before_val(folder: Path, environment: dict[str, str]) -> None:
-    """As in ImageNet and in Tiny-ImageNet with its val sorted by class: a test/images that nobody labelled."""
-    (folder / "test").rename(folder / "val")
-    save(folder / "test" / "images" / "0.png", 1)
-    (folder / "val" / "val_annotations.txt").write_text("0.png\tcrow\n")  # left behind when it was sorted
-    assert images.load(str(folder), environment=environment).test.labels.tolist() == [0, 1]
-
-
-def test_a_missing_part_is_told(folder: Path, environment: dict[str, str]) -> None:
-    (folder / "test").rename(folder / "heldout")
-    with pytest.raises(DataError, match="found none of the folders test, val, validation"):
-        images.load(str(folder), environment=environment)
-    with pytest.raises(DataError, match=r"no folder .*nowhere/train"):
-        images.load(str(folder / "nowhere"), environment=environment)
-
-
-def test_one_class_is_too_few(tmp_path: Path, environment: dict[str, str]) -> None:
-    save(tmp_path / "train" / "a" / "0.png", 0)
-    with pytest.raises(DataError, match="found 1 class folders; classification needs two or more"):
-        images.load(str(tmp_path), environment=environment)
-
-
-def test_an_image_of_another_size_is_named(folder: Path, environment: dict[str, str]) -> None:
-    save(folder / "train" / "owl" / "1.png", 1, width=7)
-    with pytest.raises(DataError, match=r"owl/1.png: 7×8 pixels, expected 8×8, the size of the first.*set task.size"):
-        images.load(str(folder), environment=environment)
-
-
-def test_a_file_that_is_no_image_is_named(folder: Path, environment: dict[str, str]) -> None:
-    (folder / "train" / "owl" / "1.png").write_text("no image")
-    with pytest.raises(DataError, match=r"owl/1.png: not a readable image \("):
-        images.load(str(folder), 8, environment=environment)
-    (folder / "train" / "crow" / "0.png").write_text("no image")
-    with pytest.raises(DataError, match=r"crow/0.png: not a readable image .*replace or remove it$"):
-        images.load(str(folder), environment=environment)
-
-
-def test_mean_and_deviation_are_those_of_the_training_pixels(folder: Path, environment: dict[str, str]) -> None:
-    found = images.load(str(folder), environment=environment)
-    mean, sd = images.mean_and_sd(found, environment)
-    shares = found.train.pixels.astype(np.float64) / 255
-    np.testing.assert_allclose(mean, shares.mean((0, 2, 3)), rtol=1e-12)
-    np.testing.assert_allclose(sd, shares.std((0, 2, 3)), rtol=1e-12)
-    assert images.mean_and_sd(found, environment) == (mean, sd)
-
-
-def test_pixels_that_are_all_the_same_cannot_be_normalised(tmp_path: Path, environment: dict[str, str]) -> None:
-    for split in ("train", "test"):
-        for name in "ab":
-            (tmp_path / split / name).mkdir(parents=True)
-            Image.fromarray(np.full((4, 4, 3), 7, np.uint8)).save(tmp_path / split / name / "0.png")
-    with pytest.raises(DataError, match=r"all training pixels of a channel are the same.*set task.mean"):
-        images.mean_and_sd(images.load(str(tmp_path), environment=environment), environment)
+def test_the_checksum_depends_on_pixels_labels_and_classes_alone() -> None:
+    one, two = (Images(np.full((3, 1, 2, 2), value, np.uint8), np.array([0, 1, 0])) for value in (1, 2))
+    base = image_set(one, one, ("a", "b"), "")
+    others = [
+        image_set(one, two, ("a", "b"), ""),
+        image_set(Images(one.pixels, np.array([1, 1, 0])), one, ("a", "b"), ""),
+        image_set(one, one, ("a", "c"), ""),
+    ]
+    assert len({base.checksum, *(other.checksum for other in others)}) == 4
+    assert image_set(one, one, ("a", "b"), "another description").checksum == base.checksum

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import io
-import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from epsgrid.data._moses import clean, detokenizer, tokenizer
-from epsgrid.data._places import data_folders
 
-from epsgrid.data import translation
+from epsgrid.data import _iwslt14
+from epsgrid.data._cache import data_folders
 from epsgrid.data._fetch import Fetcher
-from epsgrid.data._iwslt14 import fetch, prepare_archive
+from epsgrid.data._iwslt14 import clean, fetch, prepare_archive, tokenizer
 from epsgrid.errors import DataError
+from epsgrid.tasks._bleu import detokenizer
+from epsgrid.tasks.translation import Options, prepare
 
 TESTS = ("TED.dev2010", "TEDX.dev2012", "TED.tst2010", "TED.tst2011", "TED.tst2012")
 GOOD = [(f"Das ist Satz Nummer {n}, usw.", f"This is sentence number {n}, U.S.") for n in range(50)]
@@ -62,7 +62,7 @@ def lines(path: Path) -> list[str]:
 def test_the_archive_becomes_a_folder_of_tokenised_pairs(tmp_path: Path) -> None:
     told: list[str] = []
     archive = pack(tmp_path / "de-en.tgz", members())
-    assert prepare_archive(archive, tmp_path / "out", counts=None, tell=told.append) == (50, 2, 10)
+    assert prepare_archive(archive, tmp_path / "out", counts=None, say=told.append) == (50, 2, 10)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
         f"{split}.{language}" for split in ("train", "valid", "test") for language in ("de", "en")
     )
@@ -79,11 +79,10 @@ def test_the_archive_becomes_a_folder_of_tokenised_pairs(tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["de-en.tgz", "out"]
 
 
-def test_the_folder_made_can_be_loaded(tmp_path: Path) -> None:
+def test_the_folder_made_can_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EPSGRID_CACHE", str(tmp_path))
     prepare_archive(pack(tmp_path / "de-en.tgz", members()), tmp_path / "out", counts=None)
-    corpus = translation.load(
-        str(tmp_path / "out"), ("de", "en"), translation.Encoding(80, False), {}, {"EPSGRID_CACHE": str(tmp_path)}
-    )
+    corpus = prepare(Options(name="translation", root=str(tmp_path / "out"), vocabulary=80))
     assert [len(pairs) for pairs in corpus.splits.values()] == [50, 2, 10]
 
 
@@ -175,10 +174,11 @@ def test_damaged_archives_are_told_and_leave_nothing(
     assert [path.name for path in tmp_path.iterdir() if path != archive] == []
 
 
-def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
+def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_iwslt14, "_LIMIT_BYTES", 1_000_000)
     archive = pack(tmp_path / "bomb.tgz", members() | {"de-en/zeros": b"\0" * 10_000_000})
     with pytest.raises(DataError, match=r"more than 1,000,000 bytes unpacked"):
-        prepare_archive(archive, tmp_path / "out", counts=None, limit_bytes=1_000_000)
+        prepare_archive(archive, tmp_path / "out", counts=None)
 
 
 def test_a_folder_in_the_archives_place_is_told(tmp_path: Path) -> None:
@@ -189,20 +189,13 @@ def test_a_folder_in_the_archives_place_is_told(tmp_path: Path) -> None:
         fetch(tmp_path, Fetcher())
 
 
-def test_a_folder_that_is_there_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_that_exists_or_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(DataError, match=r"out is already there; remove it first"):
         prepare_archive(pack(tmp_path / "de-en.tgz", members()), tmp_path / "out", counts=None)
-
-
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"cannot write .*file/out"):
         prepare_archive(pack(tmp_path / "de-en.tgz", members()), tmp_path / "file" / "out", counts=None)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Moses
 
 
 @pytest.mark.parametrize(
@@ -222,8 +215,8 @@ def test_lines_are_tokenised_as_by_moses(line: str, tokens: str) -> None:
 
 def test_a_last_abbreviation_is_split_as_in_the_published_text() -> None:
     """sacremoses keeps "usw." whole at the end of a line; the published text, by Moses' own tokeniser, has "usw ."."""
-    folder = next((place / "iwslt14-subset" for place in data_folders(os.environ)), None)
-    if folder is None or not folder.is_dir():
+    folder = data_folders()[0] / "iwslt14-subset"
+    if not folder.is_dir():
         pytest.skip("the subset of IWSLT14 is not on this machine")
     text = [line for split in ("train", "valid", "test") for line in lines(folder / f"{split}.de")]
     published = [line for line in text if line.endswith(" usw .")]
@@ -235,5 +228,5 @@ def test_a_last_abbreviation_is_split_as_in_the_published_text() -> None:
 
 def test_cleaning_keeps_what_fits() -> None:
     kept = [("a b", "a  b c "), ("a", "b"), ("a b c d", "a b c d e f")]
-    dropped = [("a b", "a b c d"), ("", "b"), ("a " * 7, "b " * 7), ("x" * 1001, "b")]
-    assert clean([*kept, *dropped], ratio=1.5, shortest=1, longest=6) == [("a b", "a b c"), *kept[1:]]
+    dropped = [("a b", "a b c d"), ("", "b"), ("a " * 176, "b " * 176), ("x" * 1001, "b")]
+    assert clean([*kept, *dropped]) == [("a b", "a b c"), *kept[1:]]

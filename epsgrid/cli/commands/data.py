@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -153,7 +154,7 @@ def _listed(data: DataSet, place: Path | None) -> dict[str, Any]:
 def _download_shown(*, quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[str, int, int], None]]]:
     """Show the steps and the progress of a download on stderr; yields `log` and `on_bytes` of a `Fetcher`."""
     from epsgrid.cli.console import err
-    from epsgrid.cli.progress import Beat
+    from epsgrid.cli.progress import heartbeat_s
 
     if quiet:
         yield (lambda line: None), (lambda name, done, of: None)
@@ -169,10 +170,12 @@ def _download_shown(*, quiet: bool) -> Iterator[tuple[Callable[[str], None], Cal
 
             yield (lambda line: progress.console.print(line, markup=False)), on_bytes
     else:
-        beat = Beat(at_start=False)
+        last = time.monotonic()
 
         def print_bytes(name: str, done: int, of: int) -> None:
-            if beat.is_due(at_end=done == of):
+            nonlocal last
+            if done == of or time.monotonic() - last >= heartbeat_s():
+                last = time.monotonic()
                 whole = f" of {of / _MEGA:.1f}" if of else ""
                 err().print(f"{name}: {done / _MEGA:.1f}{whole} MB", markup=False)
 
