@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from epsgrid.errors import ObservationError
 from epsgrid.numerics.histogram import LogHistogram, bin_count, magnitudes_of
 from epsgrid.numerics.rows import Folded, NegativeEntryError
 from epsgrid.numerics.series import STORED_MANTISSA_BITS, LayerSnapshot, Series
@@ -40,6 +41,7 @@ class Observation:
         skipped: how many steps so far the optimizer was made to skip on its device, where it is only known later.
         left_out: not zero where this step was one of them; None where the optimizer skips none.
         indexes: of the layers that have a second moment, L of them.
+        names: of the same layers.
         decays: β₂ of each, 0 where the bias of v is not corrected.
         steps: that each has taken.
         epsilons: ε of each parameter group, None where it has none.
@@ -49,6 +51,7 @@ class Observation:
     skipped: int | torch.Tensor
     left_out: torch.Tensor | None
     indexes: tuple[int, ...]
+    names: tuple[str, ...]
     decays: tuple[float, ...]
     steps: torch.Tensor | array[float]
     epsilons: tuple[float | None, ...]
@@ -73,6 +76,14 @@ class Observation:
         """The factor of each layer with v̂ = v · scale."""
         pairs = zip(self.decays, self.steps_taken, strict=True)
         return tuple(1 / (1 - decay**step) if decay and step else 1.0 for decay, step in pairs)
+
+    @contextmanager
+    def naming_layers(self) -> Iterator[None]:
+        """Name the layer in an error that is only found when counts are fetched from a device."""
+        try:
+            yield
+        except NegativeEntryError as error:
+            raise ObservationError(f"layer {self.names[error.layer]!r}: {error}") from error
 
 
 @dataclass(eq=False, slots=True)
@@ -199,18 +210,8 @@ class Histograms(dict[str, LogHistogram]):
         self.history = history
 
 
-@contextmanager
-def index_among_all(observation: Observation) -> Iterator[None]:
-    """Let a NegativeEntryError name a layer by its index among all layers, rather than among those observed."""
-    try:
-        yield
-    except NegativeEntryError as error:
-        error.layer = observation.indexes[error.layer]
-        raise
-
-
 def _folded(counted: Counted, observation: Observation) -> tuple[Folded, ...]:
-    with index_among_all(observation):
+    with observation.naming_layers():
         return tuple(counted.folded(place, STORED_MANTISSA_BITS) for place in range(len(observation.indexes)))
 
 

@@ -6,8 +6,7 @@ CUDA device, waits for nothing. The weights of a training are the same, bit for 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 from weakref import WeakSet
@@ -18,10 +17,9 @@ from torch import nn
 from epsgrid.errors import ObservationError
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.magnitudes import TAIL_FRACTION, LayerStatistics
-from epsgrid.numerics.rows import NegativeEntryError
 from epsgrid.numerics.series import FRACTIONS, LayerSnapshot, Series, Snapshot
 from epsgrid.observing.adapters import Adapter, adapter_for, unwrap, warn_of_underflow
-from epsgrid.observing.history import Histograms, Observation, index_among_all
+from epsgrid.observing.history import Histograms, Observation
 from epsgrid.observing.layers import Layer, LayerRegistry, NamedParameters, named_layers
 from epsgrid.observing.reading import (
     AdaptableFraction,
@@ -175,23 +173,17 @@ class Observer:
             readings = [reading for reading in self._readings() if reading.values is not None]
             return Histograms({reading.layer.name: histogram_of(reading) for reading in readings}, self.series())
         observation, counted = latest_step
-        names = [self._registry.layers[index].name for index in observation.indexes]
-        with self._naming_the_layer(), index_among_all(observation):
-            latest = {
-                name: counted.histogram(place, scale)
-                for place, (name, scale) in enumerate(zip(names, observation.scales, strict=True))
-            }
-        return Histograms(latest, self.series())
+        pairs = enumerate(zip(observation.names, observation.scales, strict=True))
+        with observation.naming_layers():
+            return Histograms({name: counted.histogram(place, scale) for place, (name, scale) in pairs}, self.series())
 
     def series(self) -> Series:
         """Return what is kept of the observed steps: percentiles of at most 512, histograms of at most 64."""
         layers = self.layers
         self._recorder.warn_of_nonfinite()
-        with self._naming_the_layer():
-            rows = self._recorder.rows()
         snapshots = tuple(
             Snapshot(row.observation.step, None, self._threshold_at(row.observation), row.snapshots(len(layers)))
-            for row in rows
+            for row in self._recorder.rows()
         )
         return Series(
             names=tuple(layer.name for layer in layers),
@@ -252,14 +244,6 @@ class Observer:
     ) -> None:
         if not self._closed:
             self.close()
-
-    @contextmanager
-    def _naming_the_layer(self) -> Iterator[None]:
-        """Name the layer in an error that is only found when counts are fetched from a device."""
-        try:
-            yield
-        except NegativeEntryError as error:
-            raise ObservationError(f"layer {self._registry.layers[error.layer].name!r}: {error}") from error
 
     def _readings(self) -> tuple[Reading, ...]:
         """Read all layers; refuse where there is nothing to read yet."""

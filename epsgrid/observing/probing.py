@@ -40,8 +40,8 @@ Betas = float | tuple[float, float]
 
 _OTHER_TAILS = (0.01, 0.05)
 _LOOKS_PER_DOUBLING = 8
-_DECAYS = ("alpha", "rho")
-"""The names of β₂ in RMSprop and Adadelta."""
+_USE_THE_COPY = "compute it with the model that loss_fn(model, batch) is called with, a copy, and not with the original"
+_ONLY_THE_LOSS = "it must compute the loss and nothing else; leave backward() and optimizer.step() to the probe"
 
 
 class Probing:
@@ -53,14 +53,8 @@ class Probing:
     Args:
         model: stays untouched.
         optimizer: the real one, no wrapper; may have a state, and stays untouched.
-        loss: as `loss_fn` of `probe`.
+        loss: as `loss_fn` of `probe`; so are the options that `probe` has too.
         batches: the object whose random number generators are put back at the end, such as a DataLoader.
-        clip_norm: as for `probe`, and so are the following.
-        named_parameters: names other than the model's.
-        tail_fraction: in (0, 0.5).
-        update_weights: let the weights move.
-        check_rounding: look for rounding noise before the first step.
-        betas: further decays.
         every: number of steps from one snapshot of the series to the next.
         adapter: knows where the optimizer keeps v; None finds the one of its class.
 
@@ -93,15 +87,12 @@ class Probing:
             raise ObservationError(f"tail_fraction must lie between 0 and 0.5, got {tail_fraction!r}")
         if clip_norm is not None and not clip_norm > 0:
             raise ObservationError(f"clip_norm must be positive, got {clip_norm!r}")
-        layers = named_layers(optimizer, named_parameters, model)
-        _refuse_shards(layers)
-        for group in optimizer.param_groups:
-            for each in betas:
-                _decays(optimizer, group, each)
         self.steps = 0
         self._loss, self._clip_norm, self._tail_fraction = loss, clip_norm, tail_fraction
         self._moving, self._check_rounding, self._betas = update_weights, check_rounding, betas
         self._adapter = adapter or adapter_for(optimizer)
+        layers = named_layers(optimizer, named_parameters, model)
+        _refuse_shards(layers)
         trained = _parameters_of(optimizer)
         self._originals = [part for part in model.modules() if not set(map(id, part.parameters())).isdisjoint(trained)]
         self.model, memo = copy_model(model)
@@ -119,11 +110,11 @@ class Probing:
         self._parameters = list(dict.fromkeys([*self.model.parameters(), *self._weights]))
         copied = (replace(layer, parameter=memo.get(id(layer.parameter), layer.parameter)) for layer in layers)
         self._layers = _with_groups_of(copied, self.optimizer)
-        self._variants: list[tuple[Betas, torch.optim.Optimizer]] = []
+        self._variants = [(each, self._with_betas(each)) for each in betas]
         self._noise = RoundingNoise(checked=False)
         self._observer = Observer(self.optimizer, self._layers, self._adapter, every, tail_fraction)
-        self._at_the_end = ExitStack()
-        self._at_the_end.enter_context(generators_restored(devices_of(model), batches))
+        self._generators = ExitStack()
+        self._generators.enter_context(generators_restored(devices_of(model), batches))
         if not self.model.training:
             self.model.train()
 
@@ -138,7 +129,7 @@ class Probing:
             for parameter, content, gradient in self._of_the_loss:
                 parameter.copy_(content)
                 parameter.grad = gradient
-        self._at_the_end.close()
+        self._generators.close()
 
     def run(
         self,
@@ -147,10 +138,10 @@ class Probing:
         *,
         stop_when_settled: bool = False,
     ) -> None:
-        """Take a step for each entry of `batches`, which is one or several batches.
+        """Take a step for each entry of `batches`.
 
         Args:
-            batches: of each step.
+            batches: the batches of each step.
             on_step: called with the number of steps taken after each.
             stop_when_settled: stop as soon as the bounds have settled.
 
@@ -251,7 +242,7 @@ class Probing:
         return found[0] if found else None
 
     def _begin(self, batches: Sequence[Any]) -> None:
-        """Compute the first gradients, with the checks that are made once, and make the beta variants."""
+        """Compute the first gradients, with the checks that are made once."""
         with _refusing_calls(self._originals):
             if self._check_rounding:
                 self._noise = rounding_noise(self.model, self._loss, batches[0], self.optimizer, self._adapter)
@@ -263,12 +254,7 @@ class Probing:
             name = next(layer.name for layer in self._layers if layer.parameter is moved)
             raise ObservationError(f"loss_fn has moved the weights of {name!r}: {_ONLY_THE_LOSS}")
         if self._was_trained:
-            self._start_counters_again()
-        for betas in self._betas:
-            variant = self._copy_of_optimizer()
-            for group in variant.param_groups:
-                group.update(_decays(variant, group, betas))
-            self._variants.append((betas, variant))
+            self._restart_counters()
 
     def _compute_gradients(self, batches: Sequence[Any]) -> None:
         for parameter in self._parameters:
@@ -294,6 +280,12 @@ class Probing:
         memo = {id(each): each for each in (self.model, *self._parameters)}
         return copy_optimizer(self.optimizer, memo, self._adapter)
 
+    def _with_betas(self, betas: Betas) -> torch.optim.Optimizer:
+        variant = self._copy_of_optimizer()
+        for group in variant.param_groups:
+            group.update(_decays(variant, group, betas))
+        return variant
+
     def _step_aside(self, optimizer: torch.optim.Optimizer) -> None:
         """Let another optimizer take a step that changes neither weights nor gradients."""
         gradients = [weight.grad for weight in self._weights]
@@ -304,21 +296,23 @@ class Probing:
             weight.grad = gradient
         _copy(self._weights, self._weights_before)
 
-    def _start_counters_again(self) -> None:
-        """Set back what steps write into the groups of an optimizer that was trained, such as a count of the steps.
+    def _restart_counters(self) -> None:
+        """Reset what the steps of an optimizer that was trained have written into its groups, such as their number.
 
-        A step of a copy shows what that is.
+        A step of another copy shows which entries these are. A fresh optimizer has their defaults, or none of them.
         """
         stepped, defaults = self._copy_of_optimizer(), self.optimizer.defaults
         self._step_aside(stepped)
-        for group, after in zip(self.optimizer.param_groups, stepped.param_groups, strict=True):
-            for key, value in list(group.items()):
+        for place, after in enumerate(stepped.param_groups):
+            for key, value in list(self.optimizer.param_groups[place].items()):
                 if not isinstance(value, int | float | torch.Tensor):
                     continue
-                if bool((torch.as_tensor(value) != torch.as_tensor(after[key])).any()):
-                    del group[key]
+                if bool((torch.as_tensor(value) == torch.as_tensor(after[key])).all()):
+                    continue
+                for optimizer in (self.optimizer, *(variant for _, variant in self._variants)):
+                    del optimizer.param_groups[place][key]
                     if key in defaults:
-                        group[key] = copy.copy(defaults[key])
+                        optimizer.param_groups[place][key] = copy.copy(defaults[key])
 
     def _trajectory(self, leave_out: Sequence[str] = ()) -> Trajectory:
         group = next((layer.group for layer in self._layers if layer.group is not None), {})
@@ -354,23 +348,21 @@ def betas_label(betas: Betas) -> str:
 
 def _decays(optimizer: torch.optim.Optimizer, group: dict[str, Any], betas: Betas) -> dict[str, Any]:
     """Return the options of a parameter group that give it other decays."""
+    label, name = betas_label(betas), type(optimizer).__name__
     for beta in betas if isinstance(betas, tuple) else (betas,):
         if not 0 <= beta < 1:
-            raise ObservationError(f"{betas_label(betas)}: a decay must lie in [0, 1), got {beta!r}")
-    name = type(optimizer).__name__
+            raise ObservationError(f"{label}: a decay must lie in [0, 1), got {beta!r}")
     if "betas" in group and len(group["betas"]) == 2:
         pair = betas if isinstance(betas, tuple) else (group["betas"][0], betas)
         return {"betas": tuple(float(beta) for beta in pair)}
-    for key in _DECAYS:
-        if key in group:
-            if isinstance(betas, tuple):
-                raise ObservationError(
-                    f"{betas_label(betas)}: {name} has no β₁, only {key}; give β₂ alone, as {betas[1]:g}"
-                )
-            return {key: float(betas)}
-    raise ObservationError(
-        f"{betas_label(betas)}: {name} has no decay that could be changed (its groups have no betas, alpha or rho)"
-    )
+    key = next((key for key in ("alpha", "rho") if key in group), None)  # β₂ of RMSprop and of Adadelta
+    if key is None:
+        raise ObservationError(
+            f"{label}: {name} has no decay that could be changed (its groups have no betas, alpha or rho)"
+        )
+    if isinstance(betas, tuple):
+        raise ObservationError(f"{label}: {name} has no β₁, only {key}; give β₂ alone, as {betas[1]:g}")
+    return {key: float(betas)}
 
 
 def _parameters_of(optimizer: torch.optim.Optimizer) -> dict[int, torch.Tensor]:
@@ -420,10 +412,6 @@ def _refuse_shards(layers: Sequence[Layer]) -> None:
                 f"this process holds only a part of {layer.name!r}, and a probe measures whole layers: probe before the"
                 " model is sharded, or observe the training and call `epsgrid.observing.distributed.gathered_bounds`"
             )
-
-
-_USE_THE_COPY = "compute it with the model that loss_fn(model, batch) is called with, a copy, and not with the original"
-_ONLY_THE_LOSS = "it must compute the loss and nothing else; leave backward() and optimizer.step() to the probe"
 
 
 @contextmanager

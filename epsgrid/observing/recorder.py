@@ -45,6 +45,7 @@ class StepRecorder:
         self._optimizer, self._adapter, self._every = optimizer, adapter, every
         self._counter = Counter(FRACTIONS)
         self._constants: tuple[tuple[int, ...], tuple[float, ...], tuple[float | None, ...]] = ((), (), ())
+        self._names: tuple[str, ...] = ()
         self._calls = 0
         self._skipped: int | torch.Tensor = 0
         # Beside its own class's there is that of torch.optim.Optimizer, which does nothing.
@@ -130,11 +131,12 @@ class StepRecorder:
         )
         if constants != self._constants:
             self._constants = constants  # shared by all rows until something changes: mostly nothing ever does
+            self._names = tuple(self.registry.layers[index].name for index in constants[0])
         indexes, decays, epsilons = self._constants
         counted = self._count(moments, values)
         totals = counted.totals()
         steps = _kept([moment.step for _, moment in moments])
-        observation = Observation(self._calls, self._skipped, left_out, indexes, decays, steps, epsilons)
+        observation = Observation(self._calls, self._skipped, left_out, indexes, self._names, decays, steps, epsilons)
         self.latest = observation, counted
         self.history.add(observation, counted, totals, values)
         self._note_nonfinite(indexes, totals)

@@ -34,6 +34,7 @@ class Watched:
             "skipped": 0,
             "left_out": None,
             "indexes": tuple(range(len(self.entries))),
+            "names": tuple(f"layer {place}" for place in range(len(self.entries))),
             "decays": (0.5,) * len(self.entries),
             "steps": array("d", [call] * len(self.entries)),
             "epsilons": (1e-8,),
@@ -177,6 +178,6 @@ def _bytes_at_the_fullest(layers: int) -> int:
 
 def test_a_state_of_no_step_has_no_correction() -> None:
     """A fused optimizer whose first step was skipped on its device; the row is left out later, and nothing divides."""
-    observation = Observation(1, 0, torch.ones(1), (0, 1), (0.5, 0.5), torch.tensor([0.0, 1.0]), (None,))
+    observation = Observation(1, 0, torch.ones(1), (0, 1), ("a", "b"), (0.5, 0.5), torch.tensor([0.0, 1.0]), (None,))
     assert observation.scales == (1.0, 2.0)
     assert not observation.taken
