@@ -132,18 +132,6 @@ def test_rows_go_on_from_the_beam_they_continue() -> None:
     assert all((END, *translation.tokens) in prefixes for translation in found)
 
 
-def test_a_beam_of_one_is_the_greedy_choice() -> None:
-    table = random_table(0, 1, 20, 6)
-    table[..., PAD] = -math.inf
-    token, tokens = END, []
-    for position in range(20):
-        token = int(table[0, position, token].argmax())
-        if token == END:
-            break
-        tokens.append(token)
-    assert search(Table(table, 1), [19], 1)[0].tokens == tokens
-
-
 def test_what_may_never_occur_does_not() -> None:
     table = torch.full((1, 6, 4, 4), math.log(0.05))
     table[..., PAD] = math.log(0.85)

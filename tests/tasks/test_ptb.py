@@ -93,7 +93,7 @@ def test_places_are_searched_in_order(tmp_path: Path, cache: Path, monkeypatch: 
         ({"validation": "the cat\nthe dog\n"}, r"valid\.txt: 2 lines, Penn Treebank's has 1; .*checked: false"),
         ({"validation": "the cat sat\n"}, r"valid\.txt: wrong checksum, MD5 [0-9a-f]{32}, Penn Treebank's is"),
         ({"test": TEXTS["test"].replace("\n", "\r\n")}, r"test\.txt: wrong checksum \(it has Windows line ends\)"),
-        ({"train": ""}, r"ptb\.train\.txt is empty; fetch it again"),
+        ({"train": ""}, r"ptb\.train\.txt: 0 lines, Penn Treebank's has 2; fetch it again"),
     ],
 )
 def test_files_that_are_not_the_published_ones_are_refused(

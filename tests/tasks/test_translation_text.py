@@ -169,6 +169,8 @@ def test_a_smaller_subset_is_part_of_a_larger_one(tmp_path: Path) -> None:
     assert [len(some) for some in lines] == [2, 3, 4]
     assert [line for line in lines[1] if line in lines[0]] == lines[0]
     assert [line for line in lines[2] if line in lines[1]] == lines[1]
+    with pytest.raises(SpecError, match=r"task\.subset\.train: 5 pairs asked for, there are 4"):
+        load(folder, subset={"train": 5})
     assert two.description.startswith("a subset of text, de → en: 2 of 4 training, 2 validation and 1 test pairs")
 
 
@@ -191,52 +193,30 @@ def test_a_root_may_be_a_name_among_the_data_folders(
     assert load(None).description.startswith("iwslt14-de-en")
 
 
-def _missing(folder: Path) -> None:
-    (folder / "valid.en").unlink()
-
-
-def _a_folder_for_a_file(folder: Path) -> None:
-    _missing(folder)
-    (folder / "valid.en").mkdir()
-
-
-def _unequal(folder: Path) -> None:
-    write(folder, test_de=["eins", "zwei"])
-
-
-def _empty_line(folder: Path) -> None:
-    write(folder, train_en=["the house is old .", "the old house .", " ", ""])
-
-
-def _empty_file(folder: Path) -> None:
-    (folder / "test.en").write_bytes(b"")
-
-
-def _not_utf8(folder: Path) -> None:
-    (folder / "test.de").write_bytes("ein haus\nein bäumchen\n".encode("latin-1"))
-
-
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    ("file", "content", "words"),
     [
-        (_missing, r"text: no file valid\.en; a folder of parallel text holds .* task\.source and task\.target"),
-        (_a_folder_for_a_file, r"valid\.en cannot be read"),
-        (_unequal, r"test\.de has 2 lines and .*test\.en 1; they must have the same number"),
-        (_empty_line, r"train\.en:3: an empty line \(2 in this file\); remove it here and its counterpart"),
-        (_empty_file, r"test\.en: an empty file"),
-        (_not_utf8, r"test\.de:2: not UTF-8 .* convert the file"),
+        (
+            "valid.en",
+            None,
+            r"text: no file valid\.en; a folder of parallel text holds .* task\.source and task\.target",
+        ),
+        ("valid.en", "folder", r"valid\.en cannot be read"),
+        ("test.de", b"eins\nzwei\n", r"test\.de has 2 lines and .*test\.en 1; they must have the same number"),
+        ("train.en", b"a\nb\n \n\n", r"train\.en:3: an empty line \(2 in this file\); remove it here and its counter"),
+        ("test.en", b"", r"test\.en: an empty file"),
+        ("test.de", "ein haus\nein bäumchen\n".encode("latin-1"), r"test\.de:2: not UTF-8 .* convert the file"),
     ],
 )
-def test_damaged_folders_are_errors(tmp_path: Path, damage: Any, message: str) -> None:
-    folder = write(tmp_path / "text")
-    damage(folder)
-    with pytest.raises(DataError, match=message):
-        load(folder)
-
-
-def test_a_subset_larger_than_the_whole_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"task\.subset\.train: 5 pairs asked for, there are 4"):
-        load(write(tmp_path / "text"), subset={"train": 5})
+def test_damaged_folders_are_errors(tmp_path: Path, file: str, content: bytes | str | None, words: str) -> None:
+    place = write(tmp_path / "text") / file
+    place.unlink()
+    if isinstance(content, bytes):
+        place.write_bytes(content)
+    elif content == "folder":
+        place.mkdir()
+    with pytest.raises(DataError, match=words):
+        load(tmp_path / "text")
 
 
 def test_generated_text_is_called_so_and_is_the_same_every_time(
