@@ -27,9 +27,7 @@ class Corpus:
     """Text for a language model, as `prepare` of a language task returns it.
 
     Attributes:
-        train: (n,), ids of the words in reading order, uint16 or int32; possibly mapped from a file and so read-only.
-        validation: ids of the validation words, in the same form.
-        test: ids of the test words, in the same form.
+        train, validation, test: (n,), ids of the words in reading order, uint16 or int32, possibly mapped read-only.
         words: the vocabulary; a word's id is its position.
         checksum: sha256 of the complete splits and the vocabulary, hex.
         description: one line for the report.

@@ -23,7 +23,6 @@ class Remote:
     """A published file.
 
     Attributes:
-        url: its address.
         md5: of its bytes, hex; None if no checksum is published.
     """
 
@@ -49,10 +48,7 @@ class DataSet:
     """A data set that can be downloaded.
 
     Attributes:
-        name: what the user calls it.
-        contents: what it is.
-        files: what is downloaded.
-        download_mb: their size, in millions of bytes.
+        download_mb: size of `files`, in millions of bytes.
         licence: what its owners allow, in a few words.
         tasks: the tasks that train on it.
         find: returns its place in the first of some folders that has it, complete or not; None if none has it.

@@ -82,8 +82,6 @@ class Pairs:
     """One split.
 
     Attributes:
-        source: the sentences to translate.
-        target: their translations, encoded.
         references: (bytes,), uint8: the translations as text, one a line, UTF-8; empty for training pairs.
     """
 
@@ -105,12 +103,8 @@ class ParallelCorpus:
     """A corpus ready for training, as `prepare` of a translation task returns it.
 
     Attributes:
-        train: pairs to learn from.
-        validation: pairs to choose by.
-        test: pairs to report on.
         source_pieces: the source dictionary, by id.
         target_pieces: the target dictionary, by id; equal to the source's if they are joined.
-        languages: codes of source and target.
         checksum: sha256 of everything that is trained on or compared with, hex.
         description: one line for the report.
     """
@@ -175,8 +169,13 @@ def encoded_corpus(
         version = "none"
     folder = keyed_folder("translation", json.dumps([_RECIPE, version, name, vocabulary, joined, *key]))
     kept = cached_arrays(folder, lambda: _encode(texts(), name, languages, vocabulary, joined))
-    about = kept.about
-    splits = {split: _pairs(split, kept.arrays) for split in ("train", "validation", "test")}
+    arrays, about = kept.arrays, kept.about
+    splits = {}
+    for split in ("train", "validation", "test"):
+        source, target = (
+            Sentences(arrays[f"{split}_{a}"], arrays[f"{split}_{a}_offsets"]) for a in ("source", "target")
+        )
+        splits[split] = Pairs(source, target, arrays[f"{split}_references"])
     return ParallelCorpus(
         **splits,
         source_pieces=tuple(about["source_pieces"]),
@@ -185,13 +184,6 @@ def encoded_corpus(
         checksum=about["checksum"],
         description=about["description"],
     )
-
-
-def _pairs(split: str, arrays: Mapping[str, NDArray[Any]]) -> Pairs:
-    source, target = (
-        Sentences(arrays[f"{split}_{side}"], arrays[f"{split}_{side}_offsets"]) for side in ("source", "target")
-    )
-    return Pairs(source, target, arrays[f"{split}_references"])
 
 
 def _encode(

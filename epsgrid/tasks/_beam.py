@@ -37,7 +37,7 @@ class Decoder:
         return torch.log_softmax(scores.float(), dim=-1)
 
     def keep(self, sentences: Tensor | None, rows: Tensor) -> None:
-        """Keep some sentences, None for all, and let each row continue from what was row `rows[i]`."""
+        """Keep some sentences, None for all, and let row i continue from what was row `rows[i]`."""
         self._state = self._state.select(sentences, rows)
 
 

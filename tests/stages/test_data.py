@@ -3,185 +3,162 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import io
+import sys
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from epsgrid.data import _iwslt14, cifar10, ptb
+from epsgrid import plugins
+from epsgrid.data import _iwslt14
 from epsgrid.data._fetch import Fetcher, Remote
-from epsgrid.data._torchvision import import_torchvision
-from epsgrid.errors import DataError, ExecutionError
-from epsgrid.stages.data import Fetched, check_data, fetch_data, list_data
+from epsgrid.errors import DataError, ExecutionError, UnknownNameError
+from epsgrid.stages.data import CATALOGUE, check_data, fetch_data, list_data
+from epsgrid.tasks import cifar10, ptb
 from tests.data.folders import write_batches, write_folder
-from tests.data.server import Answer, serving
+from tests.data.server import Answer, Served, serving
 from tests.data.test_iwslt14 import members, pack
-from tests.data.test_ptb import NAMES, TEXTS
+from tests.tasks.test_ptb import NAMES, ORIGINALS, TEXTS
 
-needs_torchvision = pytest.mark.skipif(not importlib.util.find_spec("torchvision"), reason="torchvision not installed")
-needs_sacremoses = pytest.mark.skipif(not importlib.util.find_spec("sacremoses"), reason="sacremoses not installed")
-
-TEXT = {NAMES[split]: [Answer(text.encode())] for split, text in TEXTS.items()}
+ANSWERS = {NAMES[split]: [Answer(text.encode())] for split, text in TEXTS.items()}
 
 
 @pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder of the data sets in a cache of the test's own."""
+    monkeypatch.setenv("EPSGRID_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("EPSGRID_DATA", raising=False)
     monkeypatch.setattr("pooch.core.time.sleep", lambda seconds: None)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+    return tmp_path / "cache" / "data"
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    return {"EPSGRID_CACHE": str(tmp_path / "cache")}
+def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """Take TEXTS for the published files of Penn Treebank, and this machine for their mirror."""
+    monkeypatch.setattr(ptb, "FILES", ORIGINALS)
+    with serving(ANSWERS) as served:
+        monkeypatch.setattr(ptb, "MIRROR", served.url)
+        yield served
 
 
-@pytest.fixture
-def small_ptb(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take TEXTS for the published files."""
-    originals = {
-        split: ptb.Original(NAMES[split], text.count("\n"), hashlib.md5(text.encode()).hexdigest())
-        for split, text in TEXTS.items()
-    }
-    monkeypatch.setattr(ptb, "FILES", originals)
-    monkeypatch.setattr(ptb, "VOCABULARY", 7)
+def places() -> dict[str, Path | None]:
+    return {found.data.name: found.place for found in list_data()}
 
 
-def places(environment: dict[str, str]) -> dict[str, Path | None]:
-    return {data.name: place for data, place in list_data(environment)}
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
-def test_nothing_is_here_at_first(tmp_path: Path, environment: dict[str, str]) -> None:
-    assert places(environment) == {"cifar10": None, "iwslt14": None, "ptb": None}
-    with pytest.raises(
-        DataError, match=r"ptb is not in .*cache/data; `epsgrid data fetch ptb` gets it \(6 MB\), --dir"
-    ):
-        check_data("ptb", None, environment)
-    assert not (tmp_path / "cache").exists()
+def test_nothing_is_here_at_first(data: Path) -> None:
+    assert places() == {"cifar10": None, "iwslt14": None, "ptb": None}
+    words = r"ptb is not in .*cache/data; `epsgrid data fetch ptb` gets it \(6 MB\), --dir"
+    with pytest.raises(DataError, match=words):
+        check_data("ptb", None)
+    assert not data.parent.exists()
 
 
-def fetch(name: str, url: str, environment: dict[str, str], folder: Path | None = None, log: Any = None) -> Fetched:
-    return fetch_data(name, folder, Fetcher(*([log] if log else []), base_url=url), environment)
-
-
-def test_ptb_is_fetched_once_and_goes_on_with_what_is_missing(
-    tmp_path: Path, environment: dict[str, str], small_ptb: None
-) -> None:
+def test_ptb_is_fetched_once_and_found(data: Path, mirror: Served) -> None:
     said: list[str] = []
-    with (
-        serving({name: answer for name, answer in TEXT.items() if "test" not in name}) as served,
-        pytest.raises(DataError, match=r"ptb\.test\.txt: the server answers 404"),
-    ):
-        fetch("ptb", served.url, environment, log=said.append)
+    first = fetch_data("ptb", None, Fetcher(said.append))
+    assert (first.fetched_now, first.looked_for) == (True, True)
+    assert not fetch_data("ptb", None, Fetcher()).fetched_now
+    assert first.place == data / "ptb" == places()["ptb"]
+    assert sorted(mirror.asked) == sorted(NAMES.values())
     assert "Licence: Linguistic Data Consortium's" in said[0]
-    checked = check_data("ptb", None, environment)
+    assert ptb.prepare(ptb.Options(name="ptb")).description.startswith("Penn Treebank: 9 training")
+
+
+def test_an_interrupted_fetch_of_ptb_continues_with_what_is_missing(
+    mirror: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving({name: answer for name, answer in ANSWERS.items() if "test" not in name}) as served:
+        monkeypatch.setattr(ptb, "MIRROR", served.url)
+        with pytest.raises(DataError, match=r"ptb\.test\.txt: 404 Client Error"):
+            fetch_data("ptb", None, Fetcher())
+    checked = check_data("ptb", None)
     assert [finding.problem for finding in checked.findings] == [None, None, "missing"]
     assert not checked.whole
-    with serving(TEXT) as served:
-        first, second = (fetch("ptb", served.url, environment) for _ in range(2))
-    assert (first.fetched_now, second.fetched_now, first.looked_for) == (True, False, True)
-    assert first.place == tmp_path / "cache" / "data" / "ptb" == places(environment)["ptb"]
-    assert served.asked == ["ptb.test.txt"]
-    assert ptb.load(environment=environment).description.startswith("Penn Treebank: 9 training")
-    for split in TEXTS:
-        path = first.place / NAMES[split]
-        path.write_text(path.read_text().replace("dog", "cow"))
-    problems = [finding.problem for finding in check_data("ptb", None, environment).findings]
+    monkeypatch.setattr(ptb, "MIRROR", mirror.url)
+    assert fetch_data("ptb", None, Fetcher()).fetched_now
+    assert mirror.asked == ["ptb.test.txt"]
+
+
+def test_another_folder_is_used_and_reported_as_not_looked_in(tmp_path: Path, mirror: Served) -> None:
+    fetched = fetch_data("ptb", tmp_path / "own", Fetcher())
+    assert fetched.place == tmp_path / "own" / "ptb"
+    assert not fetched.looked_for
+    assert places()["ptb"] is None
+    assert check_data("ptb", tmp_path / "own").whole
+
+
+def test_a_damaged_text_is_found(data: Path, mirror: Served) -> None:
+    (data / "ptb").mkdir(parents=True)
+    for split, text in TEXTS.items():
+        (data / "ptb" / NAMES[split]).write_text(text.replace("dog", "cow"))
+    problems = [finding.problem for finding in check_data("ptb", None).findings]
     assert ["wrong checksum" in (problem or "") for problem in problems] == [True, True, False]
 
 
-def test_tasks_do_not_look_in_another_folder(tmp_path: Path, environment: dict[str, str], small_ptb: None) -> None:
-    with serving(TEXT) as served:
-        fetched = fetch("ptb", served.url, environment, tmp_path / "own")
-    assert (fetched.place, fetched.looked_for) == (tmp_path / "own" / "ptb", False)
-    assert places(environment)["ptb"] is None
-    assert check_data("ptb", tmp_path / "own", environment).whole
-
-
-@pytest.fixture
-def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
-    """CIFAR-10's archive with two images a file, and the checksums that it would have."""
-    folder = tmp_path / "made" / "cifar-10-batches-py"
-    sums = write_batches(folder)
-    with tarfile.open(tmp_path / "made" / "archive", "w:gz") as tar:
-        tar.add(folder, folder.name)
-    content = (tmp_path / "made" / "archive").read_bytes()
-    md5 = hashlib.md5(content).hexdigest()
-    dataset = import_torchvision().datasets.CIFAR10
-    monkeypatch.setattr(dataset, "train_list", [[f"data_batch_{k}", sums[f"data_batch_{k}"]] for k in range(1, 6)])
-    monkeypatch.setattr(dataset, "test_list", [["test_batch", sums["test_batch"]]])
-    monkeypatch.setattr(dataset, "meta", dataset.meta | {"md5": sums["batches.meta"]})
-    monkeypatch.setattr(dataset, "tgz_md5", md5)
-    monkeypatch.setattr(dataset, "url", "http://127.0.0.1:9/not-asked")
+def test_cifar10_is_fetched_and_unpacked_or_taken_from_an_archive_put_there(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sums = write_batches(tmp_path / "cifar-10-batches-py")
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        tar.add(tmp_path / "cifar-10-batches-py", "cifar-10-batches-py")
+    content = packed.getvalue()
     monkeypatch.setattr(cifar10, "BATCHES", sums)
-    monkeypatch.setattr(cifar10, "ARCHIVE", Remote(cifar10.ARCHIVE.url, md5))
-    return content
-
-
-@needs_torchvision
-def test_cifar10_is_fetched_and_unpacked(tmp_path: Path, environment: dict[str, str], archive: bytes) -> None:
-    with serving({"cifar-10-python.tar.gz": [Answer(archive)]}) as served:
-        first = fetch("cifar10", served.url, environment)
-        second = fetch("cifar10", served.url, environment)
-    assert (first.fetched_now, second.fetched_now) == (True, False)
-    assert served.asked == ["cifar-10-python.tar.gz"]
-    assert [path.name for path in (tmp_path / "cache" / "data").iterdir()] == ["cifar-10-batches-py"]
-    assert len(cifar10.load(environment=environment).train) == 10
+    with serving({"cifar.tgz": [Answer(content)]}) as served:
+        monkeypatch.setattr(cifar10, "ARCHIVE", Remote(f"{served.url}/cifar.tgz", hashlib.md5(content).hexdigest()))
+        first = fetch_data("cifar10", None, Fetcher())
+        assert (first.fetched_now, fetch_data("cifar10", None, Fetcher()).fetched_now) == (True, False)
+        (tmp_path / "own").mkdir()
+        (tmp_path / "own" / "cifar.tgz").write_bytes(content)
+        assert fetch_data("cifar10", tmp_path / "own", Fetcher()).fetched_now
+        assert served.asked == ["cifar.tgz"]
+    assert names(data) == ["cifar-10-batches-py"]
+    assert names(tmp_path / "own") == ["cifar-10-batches-py", "cifar.tgz"]
     (first.place / "data_batch_2").write_bytes(b"")
-    problems = [finding.what for finding in check_data("cifar10", None, environment).findings if finding.problem]
-    assert problems == ["data_batch_2"]
-    with pytest.raises(
-        DataError, match=r"(?s)cifar-10-batches-py is damaged; move it away.*data_batch_2: not the publ"
-    ):
-        fetch("cifar10", served.url, environment)
+    assert [finding.what for finding in check_data("cifar10", None).findings if finding.problem] == ["data_batch_2"]
+    words = r"(?s)cifar-10-batches-py is damaged; move it away.*data_batch_2: not the publ"
+    with pytest.raises(DataError, match=words):
+        fetch_data("cifar10", None, Fetcher())
 
 
-@needs_torchvision
-def test_an_archive_put_there_by_hand_is_used_and_kept(
-    tmp_path: Path, environment: dict[str, str], archive: bytes
-) -> None:
-    folder = tmp_path / "cache" / "data"
-    folder.mkdir(parents=True)
-    (folder / "cifar-10-python.tar.gz").write_bytes(archive)
-    assert fetch("cifar10", "http://127.0.0.1:9", environment).fetched_now
-    assert sorted(path.name for path in folder.iterdir()) == ["cifar-10-batches-py", "cifar-10-python.tar.gz"]
-
-
-def test_an_image_folder_is_counted_and_decoded(
-    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = write_folder(tmp_path / "cache" / "data" / "cifar10-images")
+def test_an_image_folder_is_counted_and_decoded(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_folder(data / "cifar10-images")
     monkeypatch.setattr(cifar10, "SIZES", (20, 10))
-    assert check_data("cifar10", None, environment).whole
+    assert check_data("cifar10", None).whole
     (folder / "test" / "cat" / "0.png").write_bytes(b"no image")
     (folder / "train" / "dog" / "1.png").unlink()
-    train, test = (finding.problem or "" for finding in check_data("cifar10", None, environment).findings)
+    train, test = (finding.problem or "" for finding in check_data("cifar10", None).findings)
     assert train == "every class has 2 images, but dog has 1"
     assert "0.png: not a readable image" in test
 
 
-@pytest.fixture
-def small_iwslt14(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
-    monkeypatch.setattr(_iwslt14, "COUNTS", (50, 2, 10))
-    return pack(tmp_path / "small.tgz", members()).read_bytes()
-
-
-@needs_sacremoses
-def test_iwslt14_is_fetched_and_prepared(tmp_path: Path, environment: dict[str, str], small_iwslt14: bytes) -> None:
+def test_iwslt14_is_fetched_and_prepared(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = pack(tmp_path / "small.tgz", members()).read_bytes()
     said: list[str] = []
-    with serving({"de-en.tgz": [Answer(small_iwslt14)]}) as served:
-        first = fetch("iwslt14", served.url, environment, log=said.append)
-        second = fetch("iwslt14", served.url, environment)
-    assert (first.fetched_now, second.fetched_now) == (True, False)
-    assert served.asked == ["de-en.tgz"]
-    digest = hashlib.sha256(small_iwslt14).hexdigest()
+    with serving({"de-en.tgz": [Answer(content)]}) as served:
+        monkeypatch.setattr(_iwslt14, "ARCHIVE", Remote(f"{served.url}/de-en.tgz", None))
+        words = r"(?s)pairs came out, expected 160,239 .*de-en\.tgz is kept; remove it to have it"
+        with pytest.raises(DataError, match=words):
+            fetch_data("iwslt14", tmp_path / "other", Fetcher())
+        assert names(tmp_path / "other") == ["de-en.tgz"]
+        monkeypatch.setattr(_iwslt14, "COUNTS", (50, 2, 10))
+        first = fetch_data("iwslt14", None, Fetcher(said.append))
+        assert (first.fetched_now, fetch_data("iwslt14", None, Fetcher()).fetched_now) == (True, False)
+        assert served.asked == ["de-en.tgz"] * 2
+    digest = hashlib.sha256(content).hexdigest()
     assert f"no checksum of the archive is published; what comes out is counted. Its SHA-256: {digest}" in said
-    assert [path.name for path in (tmp_path / "cache" / "data").iterdir()] == ["iwslt14-de-en"]
+    assert names(data) == ["iwslt14-de-en"]
     (first.place / "valid.en").write_text("one\n\n")
     (first.place / "test.de").write_text("one\n")
     (first.place / "train.en").unlink()
-    problems = {each.what: each.problem for each in check_data("iwslt14", None, environment).findings if each.problem}
+    problems = {each.what: each.problem for each in check_data("iwslt14", None).findings if each.problem}
     assert problems == {
         "train.en": "cannot be read (No such file or directory)",
         "valid.en: 2 lines": "line 2 is empty",
@@ -189,23 +166,28 @@ def test_iwslt14_is_fetched_and_prepared(tmp_path: Path, environment: dict[str, 
     }
 
 
-@needs_sacremoses
-def test_an_archive_that_is_another_is_kept_and_told(tmp_path: Path, environment: dict[str, str]) -> None:
-    other = pack(tmp_path / "other.tgz", members()).read_bytes()
-    with (
-        serving({"de-en.tgz": [Answer(other)]}) as served,
-        pytest.raises(
-            DataError, match=r"(?s)pairs came out, expected 160,239 .*de-en\.tgz is kept; remove it to have it"
-        ),
-    ):
-        fetch("iwslt14", served.url, environment)
-    assert [path.name for path in (tmp_path / "cache" / "data").iterdir()] == ["de-en.tgz"]
-
-
-def test_what_prepares_it_is_asked_for_before_anything_is_fetched(
-    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "sacremoses", None)
+def test_the_packages_needed_are_checked_before_anything_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sacremoses", None)
     with serving({}) as served, pytest.raises(ExecutionError, match=r"pip install 'epsgrid\[translation\]'"):
-        fetch("iwslt14", served.url, environment)
+        monkeypatch.setattr(_iwslt14, "ARCHIVE", Remote(f"{served.url}/de-en.tgz", None))
+        fetch_data("iwslt14", None, Fetcher())
     assert served.asked == []
+
+
+def test_the_catalogue_names_tasks_and_addresses_that_exist() -> None:
+    assert {task for data in CATALOGUE for task in data.tasks} <= set(plugins.names("tasks"))
+    assert [data.name for data in CATALOGUE] == sorted(data.name for data in CATALOGUE)
+    assert all(file.url.startswith("https://") for data in CATALOGUE for file in data.files)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("ptp", r"unknown data set 'ptp'; did you mean 'ptb'\? \(one of: cifar10, iwslt14, ptb\)"),
+        ("translation", "unknown data set 'translation'; the task translation uses 'iwslt14'"),
+        ("digits", "the task digits needs no data set to be fetched; those are: cifar10, iwslt14, ptb"),
+    ],
+)
+def test_an_unknown_data_set_is_an_error(name: str, words: str) -> None:
+    with pytest.raises(UnknownNameError, match=words):
+        check_data(name, None)

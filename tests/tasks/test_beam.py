@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from epsgrid.tasks._beam import Search, Translation, beam_search
+from epsgrid.tasks._beam import Translation, beam_search
 
 PAD, END = 0, 1
 
@@ -79,8 +79,8 @@ def plain(table: Tensor, limit: int, beam: int, penalty: float) -> Translation:
     return Translation(list(best[1][1:-1]), best[0])
 
 
-def search(beam: int, penalty: float = 1.0) -> Search:
-    return Search(beam, penalty, start=END, end=END, never=(PAD,))
+def search(decoder: Table, limits: list[int], beam: int, penalty: float = 1.0) -> list[Translation]:
+    return beam_search(decoder, torch.tensor(limits), beam, penalty, end=END, never=PAD)  # type: ignore[arg-type]
 
 
 def assert_same(found: list[Translation], expected: list[Translation]) -> None:
@@ -94,7 +94,7 @@ def test_a_wide_beam_equals_an_exhaustive_search(seed: int, penalty: float) -> N
     """With 3 words and at most 3 of them there are 40 translations: a beam of 41 forgets none of them."""
     limits = [3, 2, 3, 0]
     table = random_table(seed, len(limits), 4, 5)
-    found = beam_search(Table(table, 41), torch.tensor(limits), search(41, penalty))
+    found = search(Table(table, 41), limits, 41, penalty)
     assert_same(found, [exhaustive(table[i], limit, penalty) for i, limit in enumerate(limits)])
 
 
@@ -110,7 +110,7 @@ def test_a_batch_equals_a_plain_search_of_each_sentence(
     seed: int, limits: list[int], beam: int, vocabulary: int, penalty: float
 ) -> None:
     table = random_table(seed, len(limits), 8, vocabulary)
-    found = beam_search(Table(table, beam), torch.tensor(limits), search(beam, penalty))
+    found = search(Table(table, beam), limits, beam, penalty)
     assert_same(found, [plain(table[i], limit, beam, penalty) for i, limit in enumerate(limits)])
 
 
@@ -127,38 +127,26 @@ def test_rows_go_on_from_the_beam_they_continue() -> None:
         return scores
 
     decoder.step = spy  # type: ignore[method-assign]
-    found = beam_search(decoder, torch.tensor([8, 3, 5, 8]), search(3))
+    found = search(decoder, [8, 3, 5, 8], 3)
     prefixes = {tuple(row) for history in seen for row in history.tolist()}
     assert all((END, *translation.tokens) in prefixes for translation in found)
-
-
-def test_a_beam_of_one_is_the_greedy_choice() -> None:
-    table = random_table(0, 1, 20, 6)
-    table[..., PAD] = -math.inf
-    token, tokens = END, []
-    for position in range(20):
-        token = int(table[0, position, token].argmax())
-        if token == END:
-            break
-        tokens.append(token)
-    assert beam_search(Table(table, 1), torch.tensor([19]), search(1))[0].tokens == tokens
 
 
 def test_what_may_never_occur_does_not() -> None:
     table = torch.full((1, 6, 4, 4), math.log(0.05))
     table[..., PAD] = math.log(0.85)
-    found = beam_search(Table(table, 4), torch.tensor([5]), search(4))
+    found = search(Table(table, 4), [5], 4)
     assert PAD not in found[0].tokens
 
 
 def test_at_the_limit_a_translation_ends_however_unlikely() -> None:
     table = torch.full((2, 6, 3, 3), -50.0)
     table[..., 2] = 0.0
-    found = beam_search(Table(table, 1), torch.tensor([3, 5]), search(1))
+    found = search(Table(table, 1), [3, 5], 1)
     assert [translation.tokens for translation in found] == [[2] * 3, [2] * 5]
 
 
 def test_a_model_that_gives_nan_translates_to_nothing() -> None:
     table = torch.full((2, 4, 5, 5), math.nan)
-    found = beam_search(Table(table, 2), torch.tensor([3, 1]), search(2))
+    found = search(Table(table, 2), [3, 1], 2)
     assert found == [Translation([], -math.inf)] * 2

@@ -1,180 +1,231 @@
+"""The task `images`: any image folder, and Tiny-ImageNet's layout."""
+
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from epsgrid.tasks._augment import crop_and_flip
-from epsgrid.tasks._examples import MappedExamples, ResidentExamples
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from PIL import Image
 
-from epsgrid.data._images import Images
-from epsgrid.errors import SpecError
-from epsgrid.tasks import synthetic
-from epsgrid.tasks._divide import DividedImages
-from epsgrid.tasks._images import EVALUATION_BATCH, ImageBatch, ImageTask, Pixels, _draw_order, _draw_variation
-
-CPU = torch.device("cpu")
-PIXELS = Pixels(white=255, mean=(0.4, 0.5), sd=(0.2, 0.25))
+from epsgrid.data._images import ImageSet
+from epsgrid.errors import DataError
+from epsgrid.tasks import images
+from tests.data.folders import draw, write_folder
 
 
-def data(train: int = 50, validation: int = 7, test: int = 9) -> DividedImages:
-    options = synthetic.Options(
-        name="synthetic", shape=(2, 6, 5), classes=3, train=train, validation=validation, test=test
+def load(root: Path, size: int | None = None, fit: str = "center-crop", **settings: Any) -> ImageSet:
+    options = {"root": str(root), "size": size, "fit": fit, "validation": 0, **settings}
+    return images.prepare(images.Options(name="images", **options)).images
+
+
+def save(path: Path, seed: int, width: int = 8, height: int = 8) -> np.ndarray:
+    """Save an image; return its pixels as (3, height, width)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = draw(seed, max(width, height))[:height, :width]
+    Image.fromarray(pixels).save(path)
+    return pixels.transpose(2, 0, 1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two classes with three training images and one test image each."""
+    root = tmp_path / "birds"
+    for label, name in enumerate(("crow", "owl")):
+        for number in range(3):
+            save(root / "train" / name / f"{number}.png", 10 * label + number)
+        save(root / "test" / name / "0.png", 50 + label)
+    return root
+
+
+def test_a_folder_is_read_by_class_and_name(folder: Path) -> None:
+    found = load(folder)
+    assert found.classes == ("crow", "owl")
+    assert found.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert np.array_equal(found.train.pixels[4], draw(11, 8).transpose(2, 0, 1))
+    assert np.array_equal(found.test.pixels[1], draw(51, 8).transpose(2, 0, 1))
+    assert found.description == "images of birds"
+
+
+def test_decoded_images_are_kept_until_a_file_or_the_size_changes(folder: Path, cache: Path) -> None:
+    first = load(folder, mean=(0, 0, 0), std=(1, 1, 1))
+    assert load(folder, mean=(0, 0, 0), std=(1, 1, 1)).checksum == first.checksum
+    assert len(list((cache / "arrays").iterdir())) == 1
+    assert load(folder, 4).checksum != first.checksum
+    save(folder / "train" / "owl" / "2.png", 99)
+    assert load(folder).checksum != first.checksum
+
+
+def test_oblong_images_are_kept_as_they_are(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for label, name in enumerate("ab"):
+            save(tmp_path / split / name / "0.png", label, width=6, height=4)
+    assert load(tmp_path).train.pixels.shape == (2, 3, 4, 6)
+
+
+@pytest.mark.parametrize("fit", ["center-crop", "resize"])
+def test_sizes_are_brought_together(folder: Path, fit: str) -> None:
+    """A bright square in the middle of a wide image: cropping keeps it square, stretching makes it narrow."""
+    wide = np.zeros((16, 48, 3), np.uint8)
+    wide[4:12, 20:28] = 255
+    Image.fromarray(wide).save(folder / "train" / "crow" / "0.png")
+    found = load(folder, 16, fit)
+    assert found.train.pixels.shape == (6, 3, 16, 16)
+    bright = found.train.pixels[0, 0] > 127
+    assert bright.any(1).sum() == 8
+    assert bright.any(0).sum() == (8 if fit == "center-crop" else 2)
+    untouched = load(folder, 8, fit).train.pixels[1]
+    assert np.array_equal(untouched, draw(1, 8).transpose(2, 0, 1)), "an image that has the size is not changed"
+
+
+def test_test_images_may_have_another_name_and_lack_a_class(folder: Path) -> None:
+    (folder / "test").rename(folder / "val")
+    assert len(load(folder).test) == 2
+    (folder / "val").rename(folder / "validation")
+    (folder / "validation" / "crow").rename(folder / "crow")
+    assert load(folder).test.labels.tolist() == [1]
+
+
+@pytest.fixture
+def tiny_imagenet(tmp_path: Path) -> Path:
+    root = tmp_path / "tiny-imagenet-200"
+    for label, name in enumerate(("n01", "n02", "n03")):
+        for number in range(2):
+            save(root / "train" / name / "images" / f"{name}_{number}.JPEG", 10 * label + number)
+        (root / "train" / name / f"{name}_boxes.txt").write_text("0 0 1 1\n")
+    lines = []
+    for number, name in enumerate(("n03", "n01", "n03")):
+        save(root / "val" / "images" / f"val_{number}.JPEG", 90 + number)
+        lines.append(f"val_{number}.JPEG\t{name}\t0\t32\t44\t62\n")
+    (root / "val" / "val_annotations.txt").write_text("".join(lines))
+    save(root / "test" / "images" / "test_0.JPEG", 1)
+    return root
+
+
+def test_tiny_imagenet_is_read_as_it_unpacks(tiny_imagenet: Path) -> None:
+    found = load(tiny_imagenet)
+    assert found.classes == ("n01", "n02", "n03")
+    assert found.train.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert found.test.labels.tolist() == [0, 2, 2]
+    with Image.open(tiny_imagenet / "val" / "images" / "val_1.JPEG") as image:
+        assert np.array_equal(found.test.pixels[0], np.asarray(image).transpose(2, 0, 1))
+
+
+def test_tiny_imagenets_annotations_must_be_readable_and_fit(tiny_imagenet: Path) -> None:
+    annotations = tiny_imagenet / "val" / "val_annotations.txt"
+    text = annotations.read_text()
+    annotations.write_text(text + "val_9.JPEG\tn01\n")
+    with pytest.raises(DataError, match=r"1 images that .*val_annotations.txt names are not there: val_9.JPEG"):
+        load(tiny_imagenet)
+    annotations.write_text(text + "val_2.JPEG n01\n")
+    with pytest.raises(DataError, match=r"val_annotations.txt:4: expected a file name and its class"):
+        load(tiny_imagenet)
+    annotations.write_text(text.replace("n01", "n99"))
+    with pytest.raises(DataError, match="classes with test images and without training images: n99"):
+        load(tiny_imagenet)
+    annotations.write_bytes(b"val_0.JPEG\t\xff\n")
+    with pytest.raises(DataError, match=r"val_annotations\.txt: cannot be read \(.*utf-8.*unpack the archive again"):
+        load(tiny_imagenet)
+    annotations.write_text("")
+    with pytest.raises(DataError, match=r"val_annotations\.txt: an empty file"):
+        load(tiny_imagenet)
+    annotations.write_text(text)
+    (tiny_imagenet / "val" / "images").rename(tiny_imagenet / "val" / "pictures")
+    with pytest.raises(DataError, match=r"no folder of a training class such as 'n01'"):
+        load(tiny_imagenet)
+
+
+def test_test_images_lie_in_folders_by_class(folder: Path) -> None:
+    """Without one there was nothing to score a trained model on, which was found out when all had been trained."""
+    (folder / "test").rename(folder / "elsewhere")
+    save(folder / "test" / "0.png", 1)
+    with pytest.raises(DataError, match=r"test: no folder of a training class such as 'crow'; .* lie in .*/<class>/\*"):
+        load(folder)
+
+
+def test_test_images_without_labels_do_not_stand_before_val(folder: Path) -> None:
+    """As in ImageNet and in Tiny-ImageNet with its val sorted by class: a test/images that nobody labelled."""
+    (folder / "test").rename(folder / "val")
+    save(folder / "test" / "images" / "0.png", 1)
+    (folder / "val" / "val_annotations.txt").write_text("0.png\tcrow\n")  # left behind when it was sorted
+    assert load(folder).test.labels.tolist() == [0, 1]
+
+
+def test_a_missing_part_is_an_error(folder: Path, tmp_path: Path) -> None:
+    save(tmp_path / "one" / "train" / "a" / "0.png", 0)
+    with pytest.raises(DataError, match="found 1 class folders; classification needs two or more"):
+        load(tmp_path / "one")
+    (folder / "test").rename(folder / "heldout")
+    with pytest.raises(DataError, match="found none of the folders test, val, validation"):
+        load(folder)
+    with pytest.raises(DataError, match=r"no folder .*nowhere/train"):
+        load(folder / "nowhere")
+
+
+def test_an_image_of_another_size_is_named(folder: Path) -> None:
+    save(folder / "train" / "owl" / "1.png", 1, width=7)
+    with pytest.raises(DataError, match=r"owl/1.png: 7×8 pixels, expected 8×8, the size of the first.*set task.size"):
+        load(folder)
+
+
+def test_a_file_that_is_no_image_is_named(folder: Path) -> None:
+    (folder / "train" / "owl" / "1.png").write_text("no image")
+    with pytest.raises(DataError, match=r"owl/1.png: not a readable image \("):
+        load(folder, 8)
+    (folder / "train" / "crow" / "0.png").write_text("no image")
+    with pytest.raises(DataError, match=r"crow/0.png: not a readable image .*replace or remove it$"):
+        load(folder)
+
+
+def test_mean_and_deviation_are_those_of_the_training_pixels(folder: Path) -> None:
+    found = load(folder)
+    mean, sd = images.mean_and_sd(found)
+    values = found.train.pixels.astype(np.float64) / 255
+    np.testing.assert_allclose(mean, values.mean((0, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(sd, values.std((0, 2, 3)), rtol=1e-12)
+    assert images.mean_and_sd(found) == (mean, sd)
+
+
+def test_pixels_that_are_all_the_same_cannot_be_normalised(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for name in "ab":
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.fromarray(np.full((4, 4, 3), 7, np.uint8)).save(tmp_path / split / name / "0.png")
+    with pytest.raises(DataError, match=r"all training pixels of a channel are the same.*set task.mean"):
+        load(tmp_path)
+
+
+def built(folder: Path, **settings: Any) -> tuple[Any, Any]:
+    options = images.Options(name="images", root=str(folder), **settings)
+    data = images.prepare(options)
+    return data, images.build(options, data, torch.device("cpu"))
+
+
+def test_a_tenth_is_held_out_and_an_eighth_padded(tmp_path: Path) -> None:
+    data, task = built(write_folder(tmp_path / "birds", train=4))
+    assert (len(data.train), len(data.validation), len(data.test)) == (36, 4, 10)
+    assert data.description.startswith("images of birds: 36 training, 4 validation (held out of training) and 10 test")
+    assert task._padding == 4
+    _, small = built(tmp_path / "birds", size=16)
+    assert small._padding == 2
+    assert small.inputs == (3, 16, 16)
+
+
+def test_images_are_normalised_by_their_own_pixels_or_as_stated(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, train=4)
+    _, computed = built(folder, augment=False, validation=0)
+    batch = next(computed.batches(0, 0, 40)).images
+    assert abs(batch.mean().item()) < 1e-3
+    assert abs(batch.std().item() - 1) < 1e-3
+    _, stated = built(folder, augment=False, validation=0, mean=(0, 0, 0), std=(1, 1, 1))
+    batch = next(stated.batches(0, 0, 40)).images
+    assert batch.min() == 0 and batch.max() == 1
+
+
+def test_the_place_of_the_folder_is_no_part_of_the_identity() -> None:
+    here, there, sized = (
+        images.Options(name="images", **each) for each in ({"root": "a"}, {"root": "b"}, {"root": "a", "size": 9})
     )
-    return synthetic.prepare(options)
-
-
-def task(augment: bool = True, **sizes: int) -> ImageTask:
-    return ImageTask(data(**sizes), PIXELS, augment, CPU)
-
-
-def same(one: list[ImageBatch], other: list[ImageBatch]) -> bool:
-    return len(one) == len(other) and all(
-        torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels) for a, b in zip(one, other, strict=True)
-    )
-
-
-@pytest.mark.parametrize(("batch_size", "steps"), [(1, 50), (8, 7), (10, 5), (50, 1), (64, 1)])
-def test_the_last_partial_batch_is_kept(batch_size: int, steps: int) -> None:
-    assert task().steps_per_epoch(batch_size) == steps
-    sizes = [len(batch.labels) for batch in task().batches(0, 0, batch_size)]
-    assert len(sizes) == steps
-    assert sum(sizes) == 50
-    assert set(sizes[:-1]) <= {batch_size}
-
-
-def test_all_of_cifar10_takes_391_steps_as_published() -> None:
-    pixels = np.zeros((50_000, 1, 1, 1), np.uint8)
-    examples = MappedExamples(Images(pixels, np.zeros(50_000, np.int64)), np.arange(50_000))
-    whole = task()
-    whole._train = examples
-    assert whole.steps_per_epoch(128) == 391
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.integers(0, 2**31 - 1), st.integers(0, 300), st.integers(1, 60), st.data())
-def test_a_resumed_epoch_goes_on_exactly(seed: int, epoch: int, batch_size: int, draw: st.DataObject) -> None:
-    this = task()
-    first_step = draw.draw(st.integers(0, this.steps_per_epoch(batch_size)))
-    whole = list(this.batches(seed, epoch, batch_size))
-    assert same(list(this.batches(seed, epoch, batch_size, first_step)), whole[first_step:])
-
-
-def test_every_trial_of_a_seed_sees_the_same_batches_and_others_do_not() -> None:
-    first = list(task().batches(3, 2, 16))
-    torch.manual_seed(1)
-    assert same(list(task().batches(3, 2, 16)), first)
-    assert not same(list(task().batches(4, 2, 16)), first)
-    assert not same(list(task().batches(3, 3, 16)), first)
-
-
-def test_global_generators_are_not_touched() -> None:
-    torch.manual_seed(0)
-    np.random.seed(0)
-    states = torch.get_rng_state(), np.random.get_state()[1].tobytes()  # type: ignore[index, union-attr]
-    this = task()
-    list(this.batches(0, 0, 16))
-    this.evaluate(torch.nn.Flatten().eval(), "test")
-    assert torch.equal(torch.get_rng_state(), states[0])
-    assert np.random.get_state()[1].tobytes() == states[1]  # type: ignore[index, union-attr]
-
-
-def test_an_epoch_visits_every_training_image_once() -> None:
-    divided = data()
-    labels = torch.cat([batch.labels for batch in task(augment=False).batches(0, 0, 8)])
-    images = torch.cat([batch.images for batch in task(augment=False).batches(0, 0, 8)])
-    expected = torch.from_numpy(divided.images.train.pixels[divided.train]) / 255
-    expected = (expected - torch.tensor([0.4, 0.5])[:, None, None]) / torch.tensor([0.2, 0.25])[:, None, None]
-    order = _draw_order(50, 0, 0)
-    torch.testing.assert_close(images, expected[order])
-    assert torch.equal(labels, torch.from_numpy(divided.images.train.labels[divided.train])[order])
-    assert images.dtype == torch.float32
-    assert labels.dtype == torch.int64
-
-
-def test_augmentation_changes_training_images_as_drawn() -> None:
-    divided = data()
-    order = _draw_order(50, 5, 1)
-    pixels = torch.from_numpy(divided.images.train.pixels[divided.train])[order]
-    varied = crop_and_flip(pixels, *_draw_variation(50, 5, 1))
-    plain = ImageTask(divided, Pixels(1, (0,), (1,)), True, CPU)
-    images = torch.cat([batch.images for batch in plain.batches(5, 1, 16)])
-    assert torch.equal(images, varied.float())
-    assert not torch.equal(images, pixels.float())
-
-
-def test_crops_and_flips_are_drawn_evenly() -> None:
-    tops, lefts, flips = _draw_variation(90_000, 0, 0)
-    for shifts in (tops, lefts):
-        counts = torch.bincount(shifts, minlength=9)
-        assert len(counts) == 9
-        assert (counts - 10_000).abs().max() < 500
-    assert abs(flips.float().mean().item() - 0.5) < 0.01
-
-
-def test_examples_are_the_same_wherever_they_lie() -> None:
-    divided = data()
-    indices = torch.tensor([3, 0, 49])
-    mapped = MappedExamples(divided.images.train, divided.train)
-    resident = ResidentExamples(divided.images.train, divided.train, CPU)
-    assert len(mapped) == len(resident) == 50
-    assert all(torch.equal(a, b) for a, b in zip(mapped.take(indices), resident.take(indices), strict=True))
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-def test_batches_are_the_same_on_cuda() -> None:
-    on_cuda = ImageTask(data(), PIXELS, True, torch.device("cuda"))
-    for ours, theirs in zip(task().batches(0, 0, 16), on_cuda.batches(0, 0, 16), strict=True):
-        assert torch.equal(ours.images, theirs.images.cpu())
-        assert torch.equal(ours.labels, theirs.labels.cpu())
-
-
-def test_the_loss_is_the_mean_cross_entropy() -> None:
-    this = task()
-    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(60, 3))
-    batch = next(this.batches(0, 0, 16))
-    loss = this.loss(model, batch)
-    expected = -torch.log_softmax(model(batch.images), 1)[torch.arange(16), batch.labels].mean()
-    torch.testing.assert_close(loss, expected)
-    loss.backward()  # type: ignore[no-untyped-call]
-
-
-@pytest.mark.parametrize("split", ["validation", "test"])
-def test_scores_are_those_of_the_whole_split(split: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    this = task(augment=True, validation=23, test=31)
-    torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(60, 3)).eval()
-    in_one = this.evaluate(model, split)  # type: ignore[arg-type]
-    monkeypatch.setattr("epsgrid.tasks._images.EVALUATION_BATCH", 10)
-    in_pieces = this.evaluate(model, split)  # type: ignore[arg-type]
-    images, labels = this._held_out[split].take(torch.arange(len(this._held_out[split])))  # type: ignore[index]
-    scores = model(this._normalise(images)).detach().double()
-    assert in_one["accuracy"] == in_pieces["accuracy"] == (scores.argmax(1) == labels).double().mean().item()
-    expected = torch.nn.functional.cross_entropy(scores, labels).item()
-    assert in_one["loss"] == pytest.approx(expected, rel=1e-6)
-    assert in_pieces["loss"] == pytest.approx(expected, rel=1e-6)
-    assert EVALUATION_BATCH > 10
-
-
-def test_a_model_that_gives_nan_has_a_nan_loss() -> None:
-    scores = task().evaluate(torch.nn.Sequential(torch.nn.Flatten(), Nan()).eval(), "test")
-    assert np.isnan(scores["loss"])
-
-
-class Nan(torch.nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x[:, :3] * float("nan")
-
-
-def test_without_validation_images_there_is_no_validation_score() -> None:
-    this = task(validation=0)
-    assert not this.has_validation
-    with pytest.raises(SpecError, match=r"no images to validate on; .*training\.selection: test"):
-        this.evaluate(torch.nn.Flatten().eval(), "validation")
-
-
-def test_shapes_are_told() -> None:
-    this = task()
-    assert (this.inputs, this.outputs, this.has_validation) == ((2, 6, 5), 3, True)
-    assert (this.metric.name, this.metric.direction, this.metric.unit) == ("accuracy", "max", "%")
+    assert here.identity() == there.identity() != sized.identity()

@@ -1,6 +1,10 @@
+"""Penn Treebank: where it is looked for, the check against the published files, and its options."""
+
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,53 +13,134 @@ from pydantic import ValidationError
 from epsgrid import models, tasks
 from epsgrid.data._corpus import Corpus
 from epsgrid.errors import DataError, SpecError
-from epsgrid.spec.model import TaskOptions
-from epsgrid.tasks import ptb, synthetic_text
-from tests.data.test_ptb import REAL, needs_ptb, write
+from epsgrid.tasks import ptb
+from epsgrid.tasks.ptb import Original
 
+REAL = Path.home() / ".cache" / "epsgrid" / "data" / "ptb"
+needs_ptb = pytest.mark.skipif(
+    not REAL.is_dir(), reason=f"Penn Treebank is not in {REAL}; its licence forbids passing it on"
+)
 CPU = torch.device("cpu")
 
+TEXTS = {
+    "train": " the cat sat \n the dog <unk> N \n",
+    "validation": " the dog sat \n",
+    "test": " the cat \n N cat \n",
+}
+NAMES = {"train": "ptb.train.txt", "validation": "ptb.valid.txt", "test": "ptb.test.txt"}
+ORIGINALS = {
+    split: Original(NAMES[split], text.count("\n"), hashlib.md5(text.encode()).hexdigest())
+    for split, text in TEXTS.items()
+}
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EPSGRID_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("EPSGRID_DATA", raising=False)
+
+def write(folder: Path, prefix: str = "ptb.", **changes: str | None) -> str:
+    """Write the three files, `changes` by split; None leaves one out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, text in {**TEXTS, **changes}.items():
+        if text is not None:
+            (folder / NAMES[split].replace("ptb.", prefix)).write_bytes(text.encode())
+    return str(folder)
 
 
-def prepare(**settings: object) -> Corpus:
-    return ptb.prepare(ptb.Options(name="ptb", **settings))
+def prepare(root: str | None = None, checked: bool = False, **settings: Any) -> Corpus:
+    return ptb.prepare(ptb.Options(name="ptb", root=root, checked=checked, **settings))
 
 
-def test_the_plugin_is_found_and_its_defaults_are_the_published_protocol() -> None:
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take TEXTS for the published files."""
+    monkeypatch.setattr(ptb, "FILES", ORIGINALS)
+
+
+def test_own_text_is_read_once_and_again_when_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write(tmp_path / "own")
+    first = prepare(root)
+    assert first.train.tolist() == [0, 1, 2, 3, 0, 4, 5, 6, 3]
+    sizes = "9 training, 4 validation and 6 test words, vocabulary 7"
+    assert first.description == f"text in {tmp_path / 'own'} (not checked): {sizes}"
+    assert prepare(write(tmp_path / "other", prefix="")).checksum == first.checksum
+    with monkeypatch.context() as patch:
+        patch.setattr(ptb, "encode", None)
+        assert prepare(root).checksum == first.checksum
+    write(tmp_path / "own", test=TEXTS["test"].replace("N cat", "N dog"))  # size and time are the same
+    after = prepare(root)
+    assert after.checksum != first.checksum
+    assert after.test.tolist() == [0, 1, 3, 6, 4, 3]
+
+
+def test_the_published_files_are_accepted_and_named(tmp_path: Path, published: None) -> None:
+    assert prepare(write(tmp_path / "own"), checked=True).description.startswith("Penn Treebank: 9 training")
+
+
+def test_places_are_searched_in_order(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match=r"Penn Treebank not found.*licence.*put the three files in .*cache/data/ptb"):
+        prepare()
+    with pytest.raises(DataError, match=r"none of ptb\.train\.txt.* in .*/nowhere\."):
+        prepare(str(tmp_path / "nowhere"))
+    write(cache / "data" / "ptb", train="the cat sat <unk> N dog\n")
+    assert len(prepare().train) == 7
+    monkeypatch.setenv("EPSGRID_DATA", str(tmp_path / "data"))
+    write(tmp_path / "data" / "ptb")
+    assert len(prepare().train) == 9
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"train": None}, r"own: ptb\.train\.txt missing; training, validation and test text"),
+        ({"test": None}, r"own: ptb\.test\.txt missing; training, validation and test text"),
+        ({"validation": "the cat\nthe dog\n"}, r"valid\.txt: 2 lines, Penn Treebank's has 1; .*checked: false"),
+        ({"validation": "the cat sat\n"}, r"valid\.txt: wrong checksum, MD5 [0-9a-f]{32}, Penn Treebank's is"),
+        ({"test": TEXTS["test"].replace("\n", "\r\n")}, r"test\.txt: wrong checksum \(it has Windows line ends\)"),
+        ({"train": ""}, r"ptb\.train\.txt: 0 lines, Penn Treebank's has 2; fetch it again"),
+    ],
+)
+def test_files_that_are_not_the_published_ones_are_refused(
+    tmp_path: Path, published: None, changes: dict[str, str | None], words: str
+) -> None:
+    with pytest.raises(DataError, match=words):
+        prepare(write(tmp_path / "own", **changes), checked=True)
+
+
+def test_the_check_comes_before_the_cache(tmp_path: Path, published: None) -> None:
+    root = write(tmp_path / "own", test="the cat\nthe cat\n")
+    prepare(root)
+    with pytest.raises(DataError, match="wrong checksum"):
+        prepare(root, checked=True)
+
+
+def test_an_unreadable_file_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    root = write(tmp_path / "own")
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(DataError, match=r"cannot read .*ptb\.train\.txt: Permission denied"):
+        prepare(root)
+
+
+def test_defaults_are_the_published_protocol() -> None:
     options = tasks.load("ptb").Options(name="ptb")
-    assert isinstance(options, TaskOptions)
     assert (options.sequence_length, options.variable_length) == (70, True)
     assert (options.evaluation_columns.validation, options.evaluation_columns.test) == (10, 1)
 
 
-def test_where_text_lies_is_no_part_of_identity(tmp_path: Path) -> None:
+def test_the_place_of_the_text_is_no_part_of_the_identity() -> None:
     one = ptb.Options(name="ptb", root="/somewhere", checked=False).identity()
     assert one == ptb.Options(name="ptb").identity()
     assert set(one) == {"name", "sequence_length", "variable_length", "evaluation_columns", "subset"}
     assert ptb.Options(name="ptb", subset={"train": 9}).identity() != one
 
 
-def test_own_text_is_prepared_and_built(tmp_path: Path) -> None:
-    root = write(tmp_path / "own", prefix="")
-    corpus = prepare(root=root, checked=False, subset={"train": 8})
+def test_a_subset_is_used_and_must_exist(tmp_path: Path) -> None:
+    root = write(tmp_path / "own")
+    corpus = prepare(root, subset={"train": 8})
     assert corpus.description.startswith("a subset (the first 8 train words) of text in")
     task = ptb.build(ptb.Options(name="ptb"), corpus, CPU)
     assert (task.inputs, task.outputs) == ((), 7)
-
-
-def test_text_that_is_not_the_published_one_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"ptb\.train\.txt: 2 lines, Penn Treebank's has 42,068"):
-        prepare(root=write(tmp_path / "own"))
-
-
-def test_a_subset_larger_than_the_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"task\.subset\.train: 99 words asked for, there are 9"):
-        prepare(root=write(tmp_path / "own"), checked=False, subset={"train": 99})
+        prepare(root, subset={"train": 99})
 
 
 @pytest.mark.parametrize(
@@ -66,19 +151,18 @@ def test_options_out_of_range_are_refused(wrong: dict[str, object]) -> None:
         ptb.Options(name="ptb", **wrong)
 
 
-def test_generated_text_says_so_and_must_be_longer_than_its_memory() -> None:
-    options = synthetic_text.Options(name="synthetic_text", train=50, validation=10, test=10, memory=9)
-    corpus = synthetic_text.prepare(options)
-    assert corpus.description.startswith("GENERATED text")
-    assert synthetic_text.build(options, corpus, CPU).outputs == 20
-    with pytest.raises(ValidationError, match="memory: 10 must be less than the words of every split, the least is 10"):
-        synthetic_text.Options(name="synthetic_text", train=50, validation=10, test=10, memory=10)
-
-
 @needs_ptb
-def test_the_real_text_gives_about_as_many_steps_as_published() -> None:
+def test_the_real_text_has_the_published_sizes_and_about_the_published_steps() -> None:
     """46,479 rows in stretches of 67.75 words on average: 686 ± about 3."""
-    task = ptb.build(ptb.Options(name="ptb"), prepare(root=str(REAL)), CPU)
+    corpus = prepare(str(REAL), checked=True)
+    assert [len(ids) for ids in corpus.splits.values()] == [929_589, 73_760, 82_430]
+    assert len(corpus.words) == 10_000
+    assert corpus.words[:3] == ("aer", "banknote", "berlitz")
+    eos = corpus.words.index("<eos>")
+    assert [int((ids == eos).sum()) for ids in corpus.splits.values()] == [42_068, 3_370, 3_761]
+    start = " ".join(corpus.words[word] for word in corpus.test[:9])
+    assert start == "no it was n't black monday <eos> but while"
+    task = ptb.build(ptb.Options(name="ptb"), corpus, CPU)
     steps = [task.steps_per_epoch(20, seed, epoch) for seed in range(3) for epoch in range(3)]
     assert all(676 <= count <= 696 for count in steps)
     assert len(set(steps)) > 1

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from epsgrid import models, tasks
@@ -20,7 +22,7 @@ from epsgrid.spec.trial import Trial
 from epsgrid.store.paths import TrialFolder
 from epsgrid.tasks import _translation, synthetic_translation, translation
 from epsgrid.tasks._bleu import bleu_scores
-from epsgrid.tasks._translation import TranslationTask
+from epsgrid.tasks._translation import TranslationTask, pack
 from epsgrid.trials.device import one_thread
 from epsgrid.trials.train import Interrupted, run_trial
 
@@ -53,16 +55,9 @@ def task(cache: None) -> TranslationTask:
     return make()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Batches
-
-
 def test_batches_hold_each_sentence_once_with_the_target_shifted(task: TranslationTask) -> None:
-    data = task._data
-    expected = sorted(
-        data.train.target.tokens[a:b].tolist()
-        for a, b in zip(data.train.target.offsets[:-1], data.train.target.offsets[1:], strict=True)
-    )
+    target = task._data.train.target
+    expected = sorted(target[row].tolist() for row in range(len(target)))
     found = []
     for batch in task.batches(0, 0, 256):
         assert max(batch.source.numel(), batch.after.numel()) <= 256
@@ -95,10 +90,48 @@ def test_a_batch_size_below_the_longest_sentence_is_refused(task: TranslationTas
         task.steps_per_epoch(8)
 
 
-def test_what_the_loop_asks_for_beyond_batches(task: TranslationTask) -> None:
-    model = small(task)
-    assert task.learning_rate_scale(next(task.batches(0, 0, 256))) == 1.0
-    task.begin_epoch(model, 256)
+def plain(longer: list[int], order: list[int], tokens: int, multiple: int) -> list[list[int]]:
+    """Fill batches pair by pair, with lists."""
+    batches: list[list[int]] = []
+    batch: list[int] = []
+    for pair in order:
+        if (len(batch) + 1) * max(longer[other] for other in [*batch, pair]) > tokens:
+            taken = len(batch) - len(batch) % multiple if len(batch) >= multiple else len(batch)
+            batches.append(batch[:taken])
+            batch = batch[taken:]
+        batch.append(pair)
+    return [*batches, batch]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lengths=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=120),
+    tokens=st.integers(40, 400),
+    multiple=st.integers(1, 8),
+)
+def test_packed_batches_hold_every_pair_once_within_the_limit(
+    lengths: list[tuple[int, int]], tokens: int, multiple: int
+) -> None:
+    source, target = np.array(lengths).T
+    batches = pack(source, target, tokens, multiple)
+    order = [pair for batch in batches for pair in batch]
+    assert sorted(order) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch)
+        assert len(batch) * max(source[batch].max(), target[batch].max()) <= tokens
+    for batch in batches[:-1]:
+        assert len(batch) % multiple == 0 or len(batch) < multiple
+    assert [(source[pair], target[pair]) for pair in order] == sorted(map(tuple, lengths))
+    longer = np.maximum(source, target).tolist()
+    assert [batch.tolist() for batch in batches] == plain(longer, order, tokens, multiple)
+
+
+def test_pairs_of_equal_lengths_do_not_stay_neighbours() -> None:
+    ones = np.ones(100, np.int64)
+    batches = pack(ones, ones, 10)
+    assert [len(batch) for batch in batches] == [8] * 12 + [4]
+    assert batches[0].tolist() != list(range(8))
+    assert [batch.tolist() for batch in pack(ones, ones, 10)] == [batch.tolist() for batch in batches]
 
 
 @pytest.mark.parametrize("bleu", [True, False])
@@ -137,10 +170,6 @@ def _of_one_size(task: TranslationTask, **settings: Any) -> torch.nn.Module:
     return plugin.build(options, (task.outputs, task.inputs[1]), task.outputs)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Loss and scores
-
-
 def test_the_loss_is_label_smoothed_cross_entropy_over_the_targets_tokens(task: TranslationTask) -> None:
     model = small(task).eval()
     batch = next(task.batches(0, 0, 256))
@@ -172,7 +201,7 @@ def test_the_score_of_a_split_is_that_of_its_sentences(task: TranslationTask, mo
     scores = task.evaluate(model, "validation")
     assert scores.keys() == {"loss", "perplexity"}
     assert scores["perplexity"] == pytest.approx(math.exp(scores["loss"]))
-    monkeypatch.setattr(_translation, "EVALUATION_TOKENS", 1)
+    monkeypatch.setattr(_translation, "_EVALUATED_AT_ONCE", 1)
     assert task.evaluate(model, "validation")["loss"] == pytest.approx(scores["loss"], rel=1e-5)
     unsmoothed = make(label_smoothing=0.0, validation=1)
     (only,) = unsmoothed._batches(unsmoothed._data.validation, 4096)
@@ -201,18 +230,13 @@ def test_a_diverged_model_scores_nan_without_a_search(task: TranslationTask, mon
     assert all(math.isnan(score) for score in task.evaluate(model, "test").values())
 
 
-def test_a_loss_beyond_all_floats_has_an_infinite_perplexity() -> None:
-    assert _translation._perplexity(1000.0) == math.inf
-    assert math.isnan(_translation._perplexity(math.nan))
-
-
 def test_translations_do_not_depend_on_their_batch(task: TranslationTask, monkeypatch: pytest.MonkeyPatch) -> None:
     model = small(task).eval()
     with torch.no_grad():  # a bias to the end, so that translations have different lengths
         model.target_embedding.weight[END] *= 1.1
     together = task.translate(model, "test")
     assert len(together) == GENERATED["test"]
-    monkeypatch.setattr(_translation, "SEARCH_TOKENS", {"cpu": 1})
+    monkeypatch.setattr(_translation, "_SEARCHED_AT_ONCE", {"cpu": 1})
     assert task.translate(model, "test") == together
 
 
@@ -263,7 +287,7 @@ def test_without_sacrebleu_the_task_is_refused_before_it_trains(monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("wrong", "message"),
     [
         ({"source": "en"}, "source and target are both 'en'"),
         ({"source": "../de"}, "String should match pattern"),
@@ -271,9 +295,9 @@ def test_without_sacrebleu_the_task_is_refused_before_it_trains(monkeypatch: pyt
         ({"beam": 0}, "greater than or equal to 1"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
+def test_options_that_cannot_be_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        translation.Options(name="translation", **settings)
+        translation.Options(name="translation", **wrong)
 
 
 def test_where_the_text_lies_leaves_the_identity_alone() -> None:
@@ -296,16 +320,6 @@ def test_text_in_a_folder_becomes_a_task(tmp_path: Path) -> None:
     assert len(task.translate(small(task).eval(), "test")) == 1
     assert task.evaluate(small(task).eval(), "validation")["loss"] > 0
 
-
-def test_options_are_checked_without_torch() -> None:
-    names = "('tasks', 'translation'), ('tasks', 'synthetic_translation'), ('models', 'transformer')"
-    program = f"import sys\nfrom epsgrid import plugins\nfor family, name in ({names}): plugins.load(family, name)\n"
-    check = "assert not {'torch', 'sentencepiece', 'sacrebleu'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", program + check], check=True)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Whole trials
 
 SPEC = """
 experiment: translation
