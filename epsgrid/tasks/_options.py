@@ -1,19 +1,12 @@
-"""Options and builders that several tasks share; importing them imports no torch."""
+"""Options that several tasks share; importing them imports no torch."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from epsgrid.spec.model import Frozen, TaskOptions
-
-if TYPE_CHECKING:
-    import torch
-
-    from epsgrid.data._corpus import Corpus
-    from epsgrid.data._parallel import ParallelCorpus
-    from epsgrid.tasks import Task
 
 Count = Annotated[int, Field(ge=1)]
 Words = Annotated[int, Field(ge=2)]
@@ -59,17 +52,6 @@ class LanguageOptions(TaskOptions):
     evaluation_columns: Columns = Columns()
 
 
-def build_language_task(options: LanguageOptions, data: Corpus, device: torch.device) -> Task:
-    """Bind a language task to its data and a device.
-
-    Raises:
-        DataError: a split has less than two words.
-    """
-    from epsgrid.tasks._language import LanguageTask
-
-    return LanguageTask(data, options, device)
-
-
 class TranslationOptions(TaskOptions):
     """How text is encoded, the loss, and how translations are searched and judged; the published recipe by default.
 
@@ -91,14 +73,3 @@ class TranslationOptions(TaskOptions):
         if self.metric == "bleu" and not self.bleu:
             raise ValueError("metric: bleu needs BLEU; leave out bleu: false, or choose by metric: perplexity")
         return self
-
-
-def build_translation_task(options: TranslationOptions, data: ParallelCorpus, device: torch.device) -> Task:
-    """Bind a translation task to its data and a device.
-
-    Raises:
-        ExecutionError: BLEU is asked for and a package for it is not installed.
-    """
-    from epsgrid.tasks._translation import TranslationTask
-
-    return TranslationTask(options, data, device)

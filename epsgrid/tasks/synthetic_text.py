@@ -8,7 +8,7 @@ the chain itself, whose perplexity on the words drawn is computed with them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,14 @@ from pydantic import Field, model_validator
 
 from epsgrid.data._corpus import SPLITS, Corpus, make_corpus
 from epsgrid.spec.model import Seed
-from epsgrid.tasks._options import LanguageOptions, Words, build_language_task
+from epsgrid.tasks import Task
+from epsgrid.tasks._options import LanguageOptions, Words
+
+if TYPE_CHECKING:
+    import torch
 
 _CONCENTRATION = 0.2
 """Of the Dirichlet draw of each word's successors: small, so that a few of them take most of the probability."""
-
-build = build_language_task
 
 
 class Options(LanguageOptions):
@@ -51,6 +53,13 @@ def prepare(options: Options) -> Corpus:
     best = chain.perplexity(splits["test"])
     corpus = make_corpus(splits, tuple(f"word{number}" for number in range(options.words)))
     return corpus.described(f"GENERATED text (no real data; best possible test perplexity about {best:.2f})")
+
+
+def build(options: Options, data: Corpus, device: torch.device) -> Task:
+    """Bind the task to its data and a device."""
+    from epsgrid.tasks._language import LanguageTask
+
+    return LanguageTask(data, options, device)
 
 
 @dataclass(frozen=True, eq=False)

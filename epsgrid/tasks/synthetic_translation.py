@@ -9,14 +9,18 @@ word has one translation. The word orders differ, so that a model has to learn m
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from pydantic import Field
 
 from epsgrid.data._parallel import ParallelCorpus, ParallelText, encoded_corpus
 from epsgrid.spec.model import Seed
-from epsgrid.tasks._options import Count, TranslationOptions, build_translation_task
+from epsgrid.tasks import Task
+from epsgrid.tasks._options import Count, TranslationOptions
+
+if TYPE_CHECKING:
+    import torch
 
 _SIZES = {"article": 4, "noun": 120, "adjective": 40, "verb": 60, "adverb": 20}
 _SYLLABLES = (
@@ -26,8 +30,6 @@ _SYLLABLES = (
 _OPTIONAL_SHARE = 0.4
 
 _Word = tuple[str, str]
-
-build = build_translation_task
 
 
 class Options(TranslationOptions):
@@ -56,6 +58,17 @@ def prepare(options: Options) -> ParallelCorpus:
         vocabulary=options.vocabulary,
         joined=options.joined,
     )
+
+
+def build(options: Options, data: ParallelCorpus, device: torch.device) -> Task:
+    """Bind the task to its data and a device.
+
+    Raises:
+        ExecutionError: BLEU is asked for and a package for it is not installed.
+    """
+    from epsgrid.tasks._translation import TranslationTask
+
+    return TranslationTask(options, data, device)
 
 
 def generate(options: Options) -> dict[str, ParallelText]:
