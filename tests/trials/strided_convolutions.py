@@ -1,6 +1,6 @@
-"""Train one strided convolution of a few input channels, to see what torch does with it. Needs torch alone.
+"""Train strided convolutions of a few input channels, to see what torch does with it. Needs torch alone.
 
-    ONEDNN_MAX_CPU_ISA=AVX2 python tests/trials/strided_convolutions.py LAYOUT [CHANNELS [STRIDE]]
+    ONEDNN_MAX_CPU_ISA=AVX2 python tests/trials/strided_convolutions.py LAYOUT CHANNELS/STRIDE ...
 
 torch 2.13.0, in one thread, on a processor with AVX2 and without AVX-512 (ONEDNN_MAX_CPU_ISA=AVX2 makes one of any):
 with LAYOUT `channels_last` the backward pass of a 1×1 convolution with a stride and 1 to 7 input channels writes past
@@ -41,5 +41,5 @@ def train(layout: str, channels: int, stride: int) -> torch.Tensor:
 
 
 if __name__ == "__main__":
-    channels, stride = map(int, [*sys.argv[2:], *("4", "2")[len(sys.argv) - 2 :]])
-    print(train(sys.argv[1], channels, stride).tolist())
+    sizes = [tuple(map(int, size.split("/"))) for size in sys.argv[2:]]
+    print([train(sys.argv[1], channels, stride).tolist() for channels, stride in sizes])
