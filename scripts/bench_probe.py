@@ -100,10 +100,12 @@ class Run:
         self.probing.bounds()
 
     def optimizer(self) -> torch.optim.Optimizer:
+        """Build a fresh optimizer."""
         epsilon = optimizers.probing_epsilon(self.plugin)
         return self.plugin.build(self.model.parameters(), self.spec.optimizer, 1e-3, epsilon)
 
     def some_batches(self, model: torch.nn.Module) -> Iterator[Any]:
+        """Return the batches of a round."""
         batch_size = self.spec.training.batch_size
         self.task.begin_epoch(model, batch_size)
         return itertools.islice(self.task.batches(0, 0, batch_size), self.batches)
