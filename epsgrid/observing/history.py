@@ -28,6 +28,8 @@ MAX_HISTOGRAMS = 64
 _KEPT_ROWS = MAX_ROWS - 1
 _KEPT_HISTOGRAMS = MAX_HISTOGRAMS - 1
 
+_LARGEST_INT32 = np.iinfo(np.int32).max
+
 _STEPS_BETWEEN_HISTOGRAMS = 8
 """The least distance: folding a histogram takes about as long as counting a small layer."""
 
@@ -212,7 +214,12 @@ class Histograms(dict[str, LogHistogram]):
 
 def _folded(counted: Counted, observation: Observation) -> tuple[Folded, ...]:
     with observation.naming_layers():
-        return tuple(counted.folded(place, STORED_MANTISSA_BITS) for place in range(len(observation.indexes)))
+        folded = [counted.folded(place, STORED_MANTISSA_BITS) for place in range(len(observation.indexes))]
+    # Many are kept, so in half the room where no count is too large.
+    return tuple(
+        (first, counts.astype(np.int32) if counts.max(initial=0) <= _LARGEST_INT32 else counts, apart)
+        for first, counts, apart in folded
+    )
 
 
 def _unfolded(folded: Folded, scale: float) -> LogHistogram:

@@ -2,7 +2,7 @@
 
     convolution  normalisation  bias  embedding  attention  recurrent  dense  other
 
-The module that holds a parameter tells. A bias is a bias wherever it stands, but for those of normalisations, which
+The module that holds a parameter decides. A bias is a bias wherever it stands, but for those of normalisations, which
 scale and shift together; a dense matrix inside an attention belongs to the attention. Where there is no model to ask,
 name and shape are asked instead, and "other" is the answer where they do not tell.
 """

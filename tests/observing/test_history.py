@@ -22,6 +22,7 @@ class Watched:
     def __init__(self, every: int = 1, entries: tuple[int, ...] = (5, 3)) -> None:
         self.history, self.counter, self.every = History(every), Counter(FRACTIONS), every
         self.entries = entries
+        self.names = tuple(f"layer {place}" for place in range(len(entries)))
         self.latest: Any = None
 
     def values(self, call: int) -> list[torch.Tensor]:
@@ -34,7 +35,7 @@ class Watched:
             "skipped": 0,
             "left_out": None,
             "indexes": tuple(range(len(self.entries))),
-            "names": tuple(f"layer {place}" for place in range(len(self.entries))),
+            "names": self.names,
             "decays": (0.5,) * len(self.entries),
             "steps": array("d", [call] * len(self.entries)),
             "epsilons": (1e-8,),

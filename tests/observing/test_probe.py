@@ -175,7 +175,7 @@ def test_epochs_steps_and_progress():
     bounds = run(model, build(model.parameters()), batches, epochs=2, steps=20, on_step=seen.append)
     assert seen == list(range(1, 21))
     assert ends(bounds) == plainly(model, build, (batches * 2)[:20])
-    assert bounds.reliability.trajectory.steps == tuple(range(1, 21))
+    assert bounds.reliability.course.steps == tuple(range(1, 21))
 
 
 def replayed(model, build, build_variant, batches):
@@ -380,8 +380,8 @@ def test_stopping_when_settled():
         model, torch.optim.Adam(model.parameters()), batches, loss_fn, stop_when_settled=True, on_step=seen.append
     )
     assert 16 <= seen[-1] < 100
-    assert has_settled(bounds.reliability.trajectory)
-    assert bounds.reliability.trajectory.steps[-1] == seen[-1]
+    assert has_settled(bounds.reliability.course)
+    assert bounds.reliability.course.steps[-1] == seen[-1]
 
 
 def test_bounds_settle_without_the_noise_too(monkeypatch):
@@ -430,12 +430,12 @@ def test_settling_is_followed_for_some_tails_only():
     optimizer = torch.optim.Adam(model.parameters())
     with pytest.raises(ObservationError, match=r"tail fractions 0.01, 0.02, 0.05, .*not for 0.03"):
         probe(model, optimizer, make_batches(), loss_fn, tail_fraction=0.03, stop_when_settled=True)
-    assert probe(model, optimizer, make_batches(), loss_fn, tail_fraction=0.03).reliability.trajectory is None
+    assert probe(model, optimizer, make_batches(), loss_fn, tail_fraction=0.03).reliability.course is None
 
 
 def test_a_long_trajectory_ends_with_the_probe():
     model = nn.Linear(6, 4)
-    trajectory = probe(model, torch.optim.Adam(model.parameters()), make_batches(602), loss_fn).reliability.trajectory
+    trajectory = probe(model, torch.optim.Adam(model.parameters()), make_batches(602), loss_fn).reliability.course
     assert len(trajectory.steps) <= 513
     assert trajectory.steps[-1] == 602
     assert list(trajectory.steps) == sorted(set(trajectory.steps))
@@ -871,7 +871,7 @@ def test_other_probes_are_compared():
 
     bounds, same = probed(5)
     assert ends(bounds) == ends(same)
-    assert bounds.reliability.trajectory.steps == (5, 10, 12)
+    assert bounds.reliability.course.steps == (5, 10, 12)
     _, other = probed(6)
     assert ends(other) != ends(same)
     bounds, _ = probed(5, [other])
