@@ -262,7 +262,8 @@ class LogHistogram:
         """
         magnitudes, edges = np.asarray(magnitudes, dtype=np.float64), self.edges()
         above = self.counts.sum() - np.interp(magnitudes, edges, np.cumsum(self.counts))
-        above += self.below_range * (magnitudes**2 < LEAST_FLOAT32 * self.scale)
+        with np.errstate(over="ignore"):  # infinity compares just as well
+            above += self.below_range * (magnitudes**2 < LEAST_FLOAT32 * self.scale)
         return np.asarray(above + self.above_range * (magnitudes < edges[-1]))
 
     def fraction_above(self, magnitude: float) -> float | None:

@@ -3,28 +3,22 @@
 Where v is and which layers there are:
 
     adapters.py      where each optimizer keeps v and adds ε; others are registered here
-    layers.py        an optimizer's parameters by name
-    kinds.py         what each of them does: convolution, bias, embedding, …
-    roster.py        the same as training goes on: groups are replaced, parameters added
+    layers.py        an optimizer's parameters by name, also while groups are replaced and parameters added
+    kinds.py         the kind of each parameter: convolution, bias, embedding, …
 
 Now, and over time:
 
-    reading.py       √v̂ of every layer, as the optimizer's state stands
-    shares.py        which share of the entries lies above an ε
+    reading.py       √v̂ of every layer, from the optimizer's present state
     observer.py      `observe`: what can be asked of a training
-    watch.py         what happens after each of its steps
-    history.py       what is kept of those steps
-    nonfinite.py     NaN and infinite entries: counted and told
-    distributed.py   the same over all ranks of a job; collective.py adds their counts
+    recorder.py      what happens after each of its steps; history.py keeps the results
+    distributed.py   the same over all ranks of a job
 
 The probe, which looks before training:
 
-    frozen.py        `probe`: an epoch of gradients through a user's optimizer, weights frozen
-    probing.py       a probe under way, and its reliability
-    rounding.py      entries whose gradient is nothing but rounding noise; recomputing.py finds them
-    shadows.py       the bounds under other betas from the same gradients
-    understudy.py    second optimizers with a state of their own
-    restoring.py     leave a model as it was found
+    probing.py       `probe`: an epoch of gradients through a copy of the optimizer, weights frozen
+    copying.py       copies of a model and its optimizer
+    rounding.py      entries whose gradient is nothing but rounding noise
+    restoring.py     states of random number generators
 
-Beside both: trackers.py writes curves to TensorBoard, MLflow and W&B.
+Beside both, trackers.py writes curves to TensorBoard, MLflow and W&B.
 """

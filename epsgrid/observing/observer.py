@@ -6,8 +6,8 @@ CUDA device, waits for nothing. The weights of a training are the same, bit for 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 from weakref import WeakSet
@@ -17,18 +17,15 @@ from torch import nn
 
 from epsgrid.errors import ObservationError
 from epsgrid.numerics.bounds import EpsilonBounds
-from epsgrid.numerics.magnitudes import TAIL_FRACTION, LayerStatistics
-from epsgrid.numerics.rows import NegativeEntryError
+from epsgrid.numerics.histogram import LogHistogram
+from epsgrid.numerics.magnitudes import TAIL_FRACTION
 from epsgrid.numerics.series import FRACTIONS, LayerSnapshot, Series, Snapshot
 from epsgrid.observing.adapters import Adapter, adapter_for, unwrap, warn_of_underflow
-from epsgrid.observing.history import Histograms, Observation, index_among_all
+from epsgrid.observing.history import Row
 from epsgrid.observing.layers import Layer, LayerRegistry, NamedParameters, named_layers
 from epsgrid.observing.reading import (
-    AdaptableFraction,
     Reading,
-    adaptable_fraction,
-    bounds_of_readings,
-    common,
+    bounds_by_placement,
     histogram_of,
     local,
     measure_reading,
@@ -39,6 +36,19 @@ from epsgrid.observing.recorder import StepRecorder
 
 _OPEN: WeakSet[torch.optim.Optimizer] = WeakSet()
 """The optimizers that are being observed."""
+
+
+@dataclass(frozen=True)
+class AdaptableFraction:
+    """The share of the finite entries, zeros included, with √v̂ above ε: these weights have a step size of their own.
+
+    Attributes:
+        layers: by name of layer, in [0, 1]; layers without a finite entry are left out.
+        total: over the entries of all layers together; 0 where no entry is finite.
+    """
+
+    layers: Mapping[str, float]
+    total: float
 
 
 def observe(
@@ -140,7 +150,7 @@ class Observer:
 
     @property
     def nonfinite(self) -> int:
-        """Entries that were NaN or infinite at an observed step; each counts once, however long it stays so."""
+        """Entries of v that were NaN or infinite at the latest observed step; an average never forgets one."""
         self._recorder.warn_of_nonfinite()
         return self._recorder.nonfinite
 
@@ -153,45 +163,33 @@ class Observer:
         """
         readings = self._readings()
         statistics = [measure_reading(reading, self.tail_fraction) for reading in readings]
-        return bounds_of_readings(readings, statistics, self.tail_fraction)
+        return bounds_by_placement(statistics, [reading.placement for reading in readings], self.tail_fraction)
 
-    def statistics(self) -> tuple[LayerStatistics, ...]:
-        """Measure every layer as its state is now; a layer that has none is listed with the reason.
-
-        Raises:
-            ObservationError: the state cannot be read.
-        """
-        readings = read(self.optimizer, self.layers, self.adapter)
-        return tuple(measure_reading(reading, self.tail_fraction) for reading in readings)
-
-    def histograms(self) -> Histograms:
-        """Return the histograms of the latest observed step, or of the state as it is now where there was none.
+    def histograms(self) -> dict[str, LogHistogram]:
+        """Return by name the histograms of the latest observed step, or of the present state where there was none.
 
         Raises:
             ObservationError: the optimizer has no state yet, or one that cannot be read.
         """
-        latest_step = self._recorder.latest
-        if latest_step is None:
-            readings = [reading for reading in self._readings() if reading.values is not None]
-            return Histograms({reading.layer.name: histogram_of(reading) for reading in readings}, self.series())
-        observation, counted = latest_step
-        names = [self._registry.layers[index].name for index in observation.indexes]
-        with self._naming_the_layer(), index_among_all(observation):
-            latest = {
-                name: counted.histogram(place, scale)
-                for place, (name, scale) in enumerate(zip(names, observation.scales, strict=True))
-            }
-        return Histograms(latest, self.series())
+        latest = self._recorder.latest
+        if latest is None:
+            return {each.layer.name: histogram_of(each) for each in self._readings() if each.values is not None}
+        row, counted = latest
+        found = {}
+        for place, (name, scale) in enumerate(zip(row.names, row.scales, strict=True)):
+            try:
+                found[name] = counted.histogram(place, scale)
+            except ValueError as error:
+                raise ObservationError(f"layer {name!r}: {error}") from error
+        return found
 
     def series(self) -> Series:
         """Return what is kept of the observed steps: percentiles of at most 512, histograms of at most 64."""
         layers = self.layers
         self._recorder.warn_of_nonfinite()
-        with self._naming_the_layer():
-            rows = self._recorder.rows()
         snapshots = tuple(
-            Snapshot(row.observation.step, None, self._threshold_at(row.observation), row.snapshots(len(layers)))
-            for row in rows
+            Snapshot(row.step, None, threshold_of(self.adapter, self._trained_at(row)), row.snapshots(len(layers)))
+            for row in self._recorder.rows()
         )
         return Series(
             names=tuple(layer.name for layer in layers),
@@ -204,7 +202,9 @@ class Observer:
     def adaptable_fraction(self, epsilon: float | None = None) -> AdaptableFraction:
         """Return the share of the entries with √v̂ above ε, of each layer and of all, as they are now.
 
-        It is read from the histograms, so it is off by at most the share of the bin that holds ε.
+        Where √v̂ is larger than the magnitude that ε corresponds to, an adaptive optimizer adapts; where it is smaller,
+        ε is most of the denominator, and the optimizer is one without adaptation. The share is read from histograms, so
+        it is off by at most the share of the bin that holds ε.
 
         Args:
             epsilon: ≥ 0, in the optimizer's own units; None for the ε that each layer is trained with.
@@ -213,7 +213,23 @@ class Observer:
             ObservationError: there is no state yet, or `epsilon` is negative, or None and a parameter group has no
                 "eps".
         """
-        return adaptable_fraction(self._readings(), epsilon)
+        if epsilon is not None and not epsilon >= 0:
+            raise ObservationError(f"epsilon must be at least 0, got {epsilon!r}")
+        shares: dict[str, float] = {}
+        above, finite = 0.0, 0
+        for reading in self._readings():
+            if reading.placement is None:
+                continue
+            name, used = reading.layer.name, reading.epsilon if epsilon is None else epsilon
+            if used is None:
+                raise ObservationError(f'the parameter group of layer {name!r} has no "eps"; give epsilon=…')
+            histogram = histogram_of(reading)
+            share = histogram.fraction_above(reading.placement.magnitude_from_epsilon(used))
+            if share is not None:
+                entries = histogram.total - histogram.nonfinite
+                shares[name] = share
+                above, finite = above + share * entries, finite + entries
+        return AdaptableFraction(shares, above / finite if finite else 0.0)
 
     def snapshot(self, epoch: float | None = None) -> Snapshot:
         """Count every layer now, with a coarser histogram of each; it is not added to the series.
@@ -226,7 +242,8 @@ class Observer:
         """
         readings = self._readings()
         layers = (None if each.values is None else LayerSnapshot.of(histogram_of(each)) for each in readings)
-        return Snapshot(self.step, epoch, threshold_of(readings), tuple(layers))
+        trained = ((each.layer.group, each.step, each.epsilon) for each in readings if each.values is not None)
+        return Snapshot(self.step, epoch, threshold_of(self.adapter, trained), tuple(layers))
 
     def after_step(self) -> None:
         """Count a step that no hook has seen, such as one in the replay of a CUDA graph."""
@@ -253,14 +270,6 @@ class Observer:
         if not self._closed:
             self.close()
 
-    @contextmanager
-    def _naming_the_layer(self) -> Iterator[None]:
-        """Name the layer in an error that is only found when counts are fetched from a device."""
-        try:
-            yield
-        except NegativeEntryError as error:
-            raise ObservationError(f"layer {self._registry.layers[error.layer].name!r}: {error}") from error
-
     def _readings(self) -> tuple[Reading, ...]:
         """Read all layers; refuse where there is nothing to read yet."""
         readings = read(self.optimizer, self.layers, self.adapter)
@@ -270,22 +279,14 @@ class Observer:
             raise ObservationError(f"the state of this {name} is not built yet; ask after its first step")
         return readings
 
-    def _threshold_at(self, observation: Observation) -> float | None:
-        """Return the magnitude that ε corresponded to at an observed step, as `threshold_of` does.
+    def _trained_at(self, row: Row) -> Iterator[tuple[dict[str, Any], float, float | None]]:
+        """Yield what `threshold_of` takes of each layer at an observed step.
 
-        Of what a placement depends on, ε and the steps are those of that time; the betas are taken to be the present
-        ones.
+        ε and the steps are those of that time; other options of the groups are taken to be the present ones.
         """
-        groups, epsilons = self._registry.groups, observation.epsilons
-        most: dict[int, float] = {}
-        numbers = {id(group): number for number, group in enumerate(groups)}
-        for index, steps in zip(observation.indexes, observation.steps_taken, strict=True):
-            number = numbers.get(id(self._registry.layers[index].group))
-            if number is not None:
-                most[number] = max(steps, most.get(number, 1.0))
-        return common(
-            self.adapter.placement(groups[number], steps).magnitude_from_epsilon(epsilon)
-            if number < len(epsilons) and (epsilon := epsilons[number]) is not None
-            else None
-            for number, steps in most.items()
-        )
+        numbers = {id(group): number for number, group in enumerate(self._registry.groups)}
+        for index, steps in zip(row.indexes, row.steps_taken, strict=True):
+            group = self._registry.layers[index].group
+            if group is not None:
+                number = numbers[id(group)]
+                yield group, max(steps, 1.0), row.epsilons[number] if number < len(row.epsilons) else None

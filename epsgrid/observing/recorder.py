@@ -18,7 +18,7 @@ from epsgrid.numerics.magnitudes import LayerStatus
 from epsgrid.numerics.series import FRACTIONS
 from epsgrid.numerics.tables import Counted, Counter
 from epsgrid.observing.adapters import Adapter, epsilon_in
-from epsgrid.observing.history import History, Observation, Row
+from epsgrid.observing.history import History, Row
 from epsgrid.observing.layers import LayerRegistry
 from epsgrid.observing.reading import Reading, histogram_of, local
 from epsgrid.optimizers import SecondMoment
@@ -41,16 +41,16 @@ class StepRecorder:
         if every is not None and (not isinstance(every, int) or isinstance(every, bool) or every < 1):
             raise ObservationError(f"every must be a whole number of steps, at least 1, got {every!r}")
         self.registry, self.history = registry, History(every or 1)
-        self.latest: tuple[Observation, Counted] | None = None
+        self.latest: tuple[Row, Counted] | None = None
         self._optimizer, self._adapter, self._every = optimizer, adapter, every
         self._counter = Counter(FRACTIONS)
-        self._constants: tuple[tuple[int, ...], tuple[float, ...], tuple[float | None, ...]] = ((), (), ())
+        self._constants: tuple[tuple[int, ...], tuple[str, ...], tuple[float, ...], tuple[float | None, ...]]
+        self._constants = ((), (), (), ())
         self._calls = 0
         self._skipped: int | torch.Tensor = 0
         # Beside its own class's there is that of torch.optim.Optimizer, which does nothing.
         self._has_several_steps = sum("step" in base.__dict__ for base in type(optimizer).__mro__) > 2
         self._seen: list[Any] = []
-        self._most_nonfinite: dict[tuple[int, ...], torch.Tensor] = {}
         self._warned = False
 
     @property
@@ -67,8 +67,8 @@ class StepRecorder:
 
     @property
     def nonfinite(self) -> int:
-        """Entries that were NaN or infinite at an observed step; waits for the device."""
-        return sum(self._nonfinite_by_layer().values())
+        """Entries that were NaN or infinite at the latest observed step; waits for the device."""
+        return 0 if self.latest is None else int(self.latest[0].totals[:, 2].sum())
 
     def rows(self) -> list[Row]:
         """Return what is kept of the observed steps, the latest among them; waits for the device."""
@@ -125,19 +125,21 @@ class StepRecorder:
         values = [local(moment.values) for _, moment in moments]
         constants = (
             tuple([index for index, _ in moments]),
+            tuple([self.registry.layers[index].name for index, _ in moments]),
             tuple([moment.decay for _, moment in moments]),
             tuple([epsilon_in(group) for group in self.registry.groups]),
         )
         if constants != self._constants:
             self._constants = constants  # shared by all rows until something changes: mostly nothing ever does
-        indexes, decays, epsilons = self._constants
+        indexes, names, decays, epsilons = self._constants
         counted = self._count(moments, values)
         totals = counted.totals()
         steps = _kept([moment.step for _, moment in moments])
-        observation = Observation(self._calls, self._skipped, left_out, indexes, decays, steps, epsilons)
-        self.latest = observation, counted
-        self.history.add(observation, counted, totals, values)
-        self._note_nonfinite(indexes, totals)
+        row = Row(self._calls, self._skipped, left_out, indexes, names, decays, steps, epsilons, totals)
+        self.latest = row, counted
+        self.history.add(row, counted, values)
+        if totals.is_cpu:
+            self.warn_of_nonfinite()
 
     def _count(self, moments: list[tuple[int, SecondMoment]], values: list[torch.Tensor]) -> Counted:
         self.latest = None  # its tables are about to be written
@@ -148,38 +150,20 @@ class StepRecorder:
                 histogram_of(Reading(self.registry.layers[index], LayerStatus.MEASURED, v))
             raise
 
-    def _note_nonfinite(self, indexes: tuple[int, ...], totals: torch.Tensor) -> None:
-        """Note the most entries of each layer that were NaN or infinite at one step; an average never forgets a NaN."""
-        if totals.is_cpu and not totals.numpy()[:, 2].any():
-            return
-        found = totals[:, 2]
-        most = self._most_nonfinite.get(indexes)
-        self._most_nonfinite[indexes] = found if most is None else torch.maximum(most, found)
-        if totals.is_cpu:
-            self.warn_of_nonfinite()
-
     def warn_of_nonfinite(self) -> None:
-        """Warn of NaN or infinite entries, the first time that there are any; waits for the device."""
-        by_layer = {} if self._warned else self._nonfinite_by_layer()
-        if not by_layer:
+        """Warn of NaN or infinite entries at the latest observed step, once; waits for the device."""
+        if self._warned or not self.nonfinite or self.latest is None:
             return
         self._warned = True
-        name = self.registry.layers[min(by_layer)].name
-        more = f" and {len(by_layer) - 1} more layers" if len(by_layer) > 1 else ""
+        row = self.latest[0]
+        first, *more = [name for name, number in zip(row.names, row.totals[:, 2].tolist(), strict=True) if number]
+        others = f" and {len(more)} more layers" if more else ""
         warnings.warn(
-            f"the second moment of layer {name!r}{more} has {sum(by_layer.values())} NaN or infinite entries: the loss"
-            " or a gradient was not finite; from now on they are counted in `observer.nonfinite` without a warning",
+            f"the second moment of layer {first!r}{others} has {self.nonfinite} NaN or infinite entries: the loss or a"
+            " gradient was not finite; from now on they are counted in `observer.nonfinite` without a warning",
             RuntimeWarning,
             stacklevel=3,
         )
-
-    def _nonfinite_by_layer(self) -> dict[int, int]:
-        by_layer: dict[int, int] = {}
-        for indexes, most in self._most_nonfinite.items():
-            for index, number in zip(indexes, most.tolist(), strict=True):
-                if number:
-                    by_layer[index] = max(number, by_layer.get(index, 0))
-        return by_layer
 
 
 def _kept(steps: list[Any]) -> torch.Tensor | array[float]:
