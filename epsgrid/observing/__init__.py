@@ -10,7 +10,7 @@ Now, and over time:
 
     reading.py       √v̂ of every layer, from the optimizer's present state
     observer.py      `observe`: what can be asked of a training
-    recorder.py      what happens after each of its steps; history.py keeps the results
+    history.py       what is kept of its steps
     distributed.py   the same over all ranks of a job
 
 The probe, which looks before training:

@@ -17,9 +17,6 @@ from torch.nn.utils.parametrize import ParametrizationList
 
 from epsgrid.numerics.magnitudes import OTHER
 
-NORMALISATION, BIAS, EMBEDDING, ATTENTION, RECURRENT = "normalisation", "bias", "embedding", "attention", "recurrent"
-CONVOLUTION, DENSE = "convolution", "dense"
-
 # Classes are recognised by the ends of their names, which other libraries share with torch.
 _NORMALISATION = re.compile(r"Norm(\d?d)?$")
 _ATTENTION = re.compile(r"(Attention|Attn)\d*$")
@@ -61,15 +58,15 @@ def _kind_in(holders: tuple[nn.Module, ...], name: str, parameter: torch.Tensor)
         holders = holders[2:]
     titles = [type(holder).__name__ for holder in holders]
     if _NORMALISATION.search(titles[0]):
-        return NORMALISATION
+        return "normalisation"
     if _BIAS_NAME.search(name):
-        return BIAS
+        return "bias"
     if _RECURRENT.search(titles[0]):
-        return RECURRENT
+        return "recurrent"
     if any(map(_ATTENTION.search, titles)):
-        return ATTENTION
+        return "attention"
     if _EMBEDDING.search(titles[0]) or _EMBEDDING_NAME.search(name):
-        return EMBEDDING
+        return "embedding"
     if _CONVOLUTION.search(titles[0]) and parameter.dim() > 2:
-        return CONVOLUTION
-    return DENSE if _DENSE.search(titles[0]) else OTHER
+        return "convolution"
+    return "dense" if _DENSE.search(titles[0]) else OTHER

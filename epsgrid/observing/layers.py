@@ -7,7 +7,6 @@ wrappers put before it.
 
 from __future__ import annotations
 
-import itertools
 import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,11 +1,14 @@
 """Observe an optimizer during training: after its steps, count √v̂ of every layer; the rest is computed on request.
 
 An observer hooks `optimizer.step` and reads; it changes nothing, draws no random number and, where the state lies on a
-CUDA device, waits for nothing. The weights of a training are the same, bit for bit, with it and without.
+CUDA device, waits for nothing: steps, percentiles and a gradient scaler's verdict on a step stay there. The weights of
+a training are the same, bit for bit, with it and without.
 """
 
 from __future__ import annotations
 
+import warnings
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -18,10 +21,11 @@ from torch import nn
 from epsgrid.errors import ObservationError
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.histogram import LogHistogram
-from epsgrid.numerics.magnitudes import TAIL_FRACTION
+from epsgrid.numerics.magnitudes import TAIL_FRACTION, LayerStatus
 from epsgrid.numerics.series import FRACTIONS, LayerSnapshot, Series, Snapshot
-from epsgrid.observing.adapters import Adapter, adapter_for, unwrap, warn_of_underflow
-from epsgrid.observing.history import Row
+from epsgrid.numerics.tables import Counted, Counter
+from epsgrid.observing.adapters import Adapter, adapter_for, epsilon_in, unwrap, warn_of_underflow
+from epsgrid.observing.history import History, Row
 from epsgrid.observing.layers import Layer, LayerRegistry, NamedParameters, named_layers
 from epsgrid.observing.reading import (
     Reading,
@@ -32,10 +36,12 @@ from epsgrid.observing.reading import (
     read,
     threshold_of,
 )
-from epsgrid.observing.recorder import StepRecorder
+from epsgrid.optimizers import SecondMoment
 
 _OPEN: WeakSet[torch.optim.Optimizer] = WeakSet()
 """The optimizers that are being observed."""
+
+_NO_STATE: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,8 @@ class Observer:
         *,
         model: nn.Module | None = None,
     ) -> None:
+        if every is not None and (not isinstance(every, int) or isinstance(every, bool) or every < 1):
+            raise ObservationError(f"every must be a whole number of steps, at least 1, got {every!r}")
         if not 0 < tail_fraction < 0.5:
             raise ObservationError(f"tail_fraction must lie between 0 and 0.5, got {tail_fraction!r}")
         if optimizer in _OPEN:
@@ -122,12 +130,21 @@ class Observer:
             raise ObservationError(f"this {name} is being observed already; use that observer, or close() it first")
         self.optimizer, self.adapter, self.every, self.tail_fraction = optimizer, adapter, every, tail_fraction
         self._registry = LayerRegistry(optimizer, layers, model)
-        self._recorder = StepRecorder(optimizer, adapter, self._registry, every)
-        uncompiled = torch.compiler.disable(self._recorder.on_step)  # type: ignore[no-untyped-call]
+        self._history, self._counter = History(every or 1), Counter(FRACTIONS)
+        self._latest: tuple[Row, Counted] | None = None
+        self._constants: tuple[tuple[int, ...], tuple[str, ...], tuple[float, ...], tuple[float | None, ...]]
+        self._constants = ((), (), (), ())
+        self._calls = 0
+        self._skipped: int | torch.Tensor = 0
+        # Beside its own class's there is that of torch.optim.Optimizer, which does nothing.
+        self._has_several_steps = sum("step" in base.__dict__ for base in type(optimizer).__mro__) > 2
+        self._seen: list[Any] = []
+        self._warned = False
+        uncompiled = torch.compiler.disable(self._on_step)  # type: ignore[no-untyped-call]
 
         def hook(*arguments: Any) -> None:
             # Always calling the uncompiled one would cost more than most of what an observer does.
-            (uncompiled if torch.compiler.is_dynamo_compiling() else self._recorder.on_step)(*arguments)
+            (uncompiled if torch.compiler.is_dynamo_compiling() else self._on_step)(*arguments)
 
         self._handle = optimizer.register_step_post_hook(hook)
         self._closed = False
@@ -142,17 +159,17 @@ class Observer:
     @property
     def step(self) -> int:
         """Steps seen so far. Set it after loading a checkpoint to go on from there: later steps are dropped."""
-        return self._recorder.step
+        return self._calls - int(self._skipped)
 
     @step.setter
     def step(self, steps: int) -> None:
-        self._recorder.step = steps
+        self._calls, self._skipped, self._latest = steps, 0, None
+        self._history.keep_until(steps)
 
     @property
     def nonfinite(self) -> int:
         """Entries of v that were NaN or infinite at the latest observed step; an average never forgets one."""
-        self._recorder.warn_of_nonfinite()
-        return self._recorder.nonfinite
+        return 0 if self._latest is None else int(self._latest[0].totals[:, 2].sum())
 
     def bounds(self) -> EpsilonBounds:
         """Estimate the ε range from the state as it is now, with exact order statistics; also when closed.
@@ -171,10 +188,9 @@ class Observer:
         Raises:
             ObservationError: the optimizer has no state yet, or one that cannot be read.
         """
-        latest = self._recorder.latest
-        if latest is None:
+        if self._latest is None:
             return {each.layer.name: histogram_of(each) for each in self._readings() if each.values is not None}
-        row, counted = latest
+        row, counted = self._latest
         found = {}
         for place, (name, scale) in enumerate(zip(row.names, row.scales, strict=True)):
             try:
@@ -186,10 +202,10 @@ class Observer:
     def series(self) -> Series:
         """Return what is kept of the observed steps: percentiles of at most 512, histograms of at most 64."""
         layers = self.layers
-        self._recorder.warn_of_nonfinite()
+        self._warn_of_nonfinite()
         snapshots = tuple(
             Snapshot(row.step, None, threshold_of(self.adapter, self._trained_at(row)), row.snapshots(len(layers)))
-            for row in self._recorder.rows()
+            for row in self._history.rows(self._latest)
         )
         return Series(
             names=tuple(layer.name for layer in layers),
@@ -247,7 +263,19 @@ class Observer:
 
     def after_step(self) -> None:
         """Count a step that no hook has seen, such as one in the replay of a CUDA graph."""
-        self._recorder.after_step()
+        # Set by a GradScaler, for optimizers that skip by themselves.
+        found_inf = getattr(self.optimizer, "found_inf", None)
+        if found_inf is not None and found_inf.is_cpu:
+            if float(found_inf):
+                return
+            found_inf = None
+        if self._has_several_steps and not self._has_moved():
+            return
+        self._calls += 1
+        if found_inf is not None:
+            self._skipped = self._skipped + (found_inf != 0)
+        if self.every is not None and self._calls % self.every == 0:
+            self._observe(found_inf)
 
     def close(self) -> None:
         """Stop observing; what was seen, and the optimizer's present state, can still be asked for.
@@ -270,10 +298,85 @@ class Observer:
         if not self._closed:
             self.close()
 
+    def _on_step(self, _optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
+        """Count a step, as a hook; one that is only recorded into a CUDA graph is none."""
+        if not (self._registry.on_cuda and torch.cuda.is_current_stream_capturing()):
+            self.after_step()
+
+    def _has_moved(self) -> bool:
+        """Tell whether the optimizer's state was written since the last call.
+
+        An optimizer whose `step` calls that of its base class runs the hook twice in a step, once for each of the two.
+        """
+        self._registry.refresh()
+        seen = [
+            (id(entry), entry._version) if isinstance(entry, torch.Tensor) else entry
+            for _, parameter, _ in self._registry.members
+            for entry in self.optimizer.state.get(parameter, _NO_STATE).values()
+            if isinstance(entry, torch.Tensor | int | float)
+        ]
+        moved = seen != self._seen
+        self._seen = seen
+        return moved
+
+    def _observe(self, left_out: torch.Tensor | None) -> None:
+        """Count the state as it is now, and keep the result."""
+        self._registry.refresh()
+        second_moment, state = self.adapter.second_moment, self.optimizer.state
+        moments = [
+            (index, moment)
+            for index, parameter, group in self._registry.members
+            if parameter.requires_grad and (moment := second_moment(state.get(parameter, _NO_STATE), group)) is not None
+        ]
+        if not moments:
+            return
+        values = [local(moment.values) for _, moment in moments]
+        constants = (
+            tuple([index for index, _ in moments]),
+            tuple([self._registry.layers[index].name for index, _ in moments]),
+            tuple([moment.decay for _, moment in moments]),
+            tuple([epsilon_in(group) for group in self._registry.groups]),
+        )
+        if constants != self._constants:
+            self._constants = constants  # shared by all rows until something changes: mostly nothing ever does
+        indexes, names, decays, epsilons = self._constants
+        counted = self._count(moments, values)
+        totals = counted.totals()
+        steps = _kept([moment.step for _, moment in moments])
+        row = Row(self._calls, self._skipped, left_out, indexes, names, decays, steps, epsilons, totals)
+        self._latest = row, counted
+        self._history.add(row, counted, values)
+        if totals.is_cpu:
+            self._warn_of_nonfinite()
+
+    def _count(self, moments: list[tuple[int, SecondMoment]], values: list[torch.Tensor]) -> Counted:
+        self._latest = None  # its tables are about to be written
+        try:
+            return self._counter.count(values)
+        except ValueError:
+            for (index, _), v in zip(moments, values, strict=True):  # raises with the name of the layer
+                histogram_of(Reading(self._registry.layers[index], LayerStatus.MEASURED, v))
+            raise
+
+    def _warn_of_nonfinite(self) -> None:
+        """Warn of NaN or infinite entries at the latest observed step, once; waits for the device."""
+        if self._warned or not self.nonfinite or self._latest is None:
+            return
+        self._warned = True
+        row = self._latest[0]
+        first, *more = [name for name, number in zip(row.names, row.totals[:, 2].tolist(), strict=True) if number]
+        others = f" and {len(more)} more layers" if more else ""
+        warnings.warn(
+            f"the second moment of layer {first!r}{others} has {self.nonfinite} NaN or infinite entries: the loss or a"
+            " gradient was not finite; from now on they are counted in `observer.nonfinite` without a warning",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
     def _readings(self) -> tuple[Reading, ...]:
         """Read all layers; refuse where there is nothing to read yet."""
         readings = read(self.optimizer, self.layers, self.adapter)
-        self._recorder.warn_of_nonfinite()
+        self._warn_of_nonfinite()
         if not self.step and all(reading.values is None for reading in readings):
             name = type(self.optimizer).__name__
             raise ObservationError(f"the state of this {name} is not built yet; ask after its first step")
@@ -290,3 +393,14 @@ class Observer:
             if group is not None:
                 number = numbers[id(group)]
                 yield group, max(steps, 1.0), row.epsilons[number] if number < len(row.epsilons) else None
+
+
+def _kept(steps: list[Any]) -> torch.Tensor | array[float]:
+    """Return counts of steps where the optimizer will not go on changing them: those on a device stay there."""
+    devices = {step.device for step in steps if isinstance(step, torch.Tensor) and not step.is_cpu}
+    if not devices:
+        return array("d", map(float, steps))
+    if len(devices) > 1 or not all(isinstance(step, torch.Tensor) and step.device in devices for step in steps):
+        device = devices.pop()
+        steps = [torch.as_tensor(step, dtype=torch.float32).to(device, non_blocking=True) for step in steps]
+    return torch.stack(steps)

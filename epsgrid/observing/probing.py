@@ -255,7 +255,7 @@ class Probing:
             self.step(*of_a_step)
             if on_step is not None:
                 on_step(self.steps)
-            if stop_when_settled and self.settled():
+            if stop_when_settled and self._has_settled():
                 break
 
     def step(self, *batches: Any) -> None:
@@ -277,7 +277,7 @@ class Probing:
         """Return the percentiles and histograms over the steps, as an observer keeps them."""
         return self._observer.series()
 
-    def settled(self) -> bool:
+    def _has_settled(self) -> bool:
         """Return whether the bounds have settled, with layers of rounding noise and without them.
 
         It looks only now and then, a few times while the steps double, and returns False in between.
@@ -324,7 +324,7 @@ class Probing:
                 variants += _variant("tail", f"{100 * other:g} %", readings, other)
         for betas, optimizer in self._variants:
             own = read(optimizer, _with_groups_of(self._layers, optimizer), self._adapter)
-            variants += _variant("betas", betas_label(betas), own, tail)
+            variants += _variant("betas", _betas_label(betas), own, tail)
         if noise:
             variants += _variant("without", ROUNDING_NOISE, readings, tail, rests)
         trajectory = self._trajectory() if tail in FRACTIONS else None
@@ -338,10 +338,9 @@ class Probing:
             judged = replace(judged, reasons=(*judged.reasons, why))
         return replace(bounds, reliability=judged)
 
-    def variant(self, kind: VariantKind, name: str) -> Variant | None:
-        """Return the present bounds, to compare another probe's with; None where no layer sets any."""
-        found = _variant(kind, name, read(self.optimizer, self._layers, self._adapter), self._tail_fraction)
-        return found[0] if found else None
+    def variant(self, kind: VariantKind, name: str) -> list[Variant]:
+        """Return the present bounds, to compare another probe's with; none where no layer sets any."""
+        return _variant(kind, name, read(self.optimizer, self._layers, self._adapter), self._tail_fraction)
 
     def _begin(self, batches: Sequence[Any]) -> None:
         """Compute the first gradients, with the checks that are made once, and make the beta variants."""
@@ -437,10 +436,10 @@ class Probing:
         return rests
 
 
-def betas_label(betas: Betas) -> str:
+def _betas_label(betas: Betas) -> str:
     """Return the label of betas.
 
-    >>> betas_label(0.99), betas_label((0.8, 0.99))
+    >>> _betas_label(0.99), _betas_label((0.8, 0.99))
     ('β₂ = 0.99', 'β₁ = 0.8, β₂ = 0.99')
     """
     return f"β₁ = {betas[0]:g}, β₂ = {betas[1]:g}" if isinstance(betas, tuple) else f"β₂ = {betas:g}"
@@ -450,7 +449,7 @@ def _decays(optimizer: torch.optim.Optimizer, group: dict[str, Any], betas: Beta
     """Return the options of a parameter group that give it other decays."""
     for beta in betas if isinstance(betas, tuple) else (betas,):
         if not 0 <= beta < 1:
-            raise ObservationError(f"{betas_label(betas)}: a decay must lie in [0, 1), got {beta!r}")
+            raise ObservationError(f"{_betas_label(betas)}: a decay must lie in [0, 1), got {beta!r}")
     name = type(optimizer).__name__
     if "betas" in group and len(group["betas"]) == 2:
         pair = betas if isinstance(betas, tuple) else (group["betas"][0], betas)
@@ -459,11 +458,11 @@ def _decays(optimizer: torch.optim.Optimizer, group: dict[str, Any], betas: Beta
         if key in group:
             if isinstance(betas, tuple):
                 raise ObservationError(
-                    f"{betas_label(betas)}: {name} has no β₁, only {key}; give β₂ alone, as {betas[1]:g}"
+                    f"{_betas_label(betas)}: {name} has no β₁, only {key}; give β₂ alone, as {betas[1]:g}"
                 )
             return {key: float(betas)}
     raise ObservationError(
-        f"{betas_label(betas)}: {name} has no decay that could be changed (its groups have no betas, alpha or rho)"
+        f"{_betas_label(betas)}: {name} has no decay that could be changed (its groups have no betas, alpha or rho)"
     )
 
 

@@ -24,8 +24,9 @@ from torch.nn.parallel import DistributedDataParallel
 import epsgrid
 from epsgrid.codec import to_document
 from epsgrid.errors import EpsgridError
-from epsgrid.observing.distributed import gathered_bounds, gathered_series, gathered_statistics
+from epsgrid.observing.distributed import gathered_bounds, gathered_series
 from epsgrid.observing.observer import Observer
+from epsgrid.observing.reading import measure_reading, read
 
 Named = Iterable[tuple[str, torch.Tensor]]
 
@@ -73,12 +74,14 @@ def adam_on(parameters: dict[str, nn.Parameter], gradients: dict[str, torch.Tens
 
 
 def answers(observer: Observer, group: dist.ProcessGroup | None = None) -> dict[str, Any]:
-    """Return what the three functions give as plain JSON."""
+    """Return what both functions give, and this rank's own statistics, as plain JSON."""
+    bounds = gathered_bounds(observer, group)
+    readings = read(observer.optimizer, observer.layers, observer.adapter)
     return {
-        "statistics": [to_document(layer) for layer in gathered_statistics(observer, group)],
-        "bounds": gathered_bounds(observer, group).to_json(),
+        "statistics": [to_document(layer) for layer in bounds.layers],
+        "bounds": bounds.to_json(),
         "series": gathered_series(observer, 0.5, group).to_json(),
-        "local": [to_document(layer) for layer in observer.statistics()],
+        "local": [to_document(measure_reading(reading, observer.tail_fraction)) for reading in readings],
     }
 
 

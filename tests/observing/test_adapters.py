@@ -307,18 +307,13 @@ def loss(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
 
 def test_observe_warns_of_an_epsilon_that_is_zero_in_float16() -> None:
     """torch's default of 1e-8 makes weights NaN there; afterwards all that was heard of was a loss not finite."""
-    model, batches = small_model(torch.float16)
+    model, _ = small_model(torch.float16)
     optimizer = torch.optim.Adam(model.parameters())
     with (
         pytest.warns(RuntimeWarning, match=r"Adam: epsilon 1e-08 is 0 in float16.*0/0; keep the optimizer in float32"),
         epsgrid.observe(optimizer, model=model),
     ):
         pass
-    model.weight.data[0] = 0  # a weight whose gradient is zero from the first step on
-    batches[0][0].zero_()
-    loss(model, batches[0]).backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-    assert model.weight.isnan().any()
 
 
 def test_the_probe_warns_too() -> None:
@@ -364,12 +359,3 @@ def test_an_epsilon_that_fits_is_not_warned_of(dtype: torch.dtype, settings: dic
         warnings.simplefilter("error")
         warn_of_underflow(optimizer)
         warn_of_underflow(torch.optim.SGD([parameter]))
-
-
-def test_a_fused_step_in_float16_keeps_what_an_unfused_one_loses() -> None:
-    """Why there is no warning: zero gradients leave the weights where they are."""
-    parameter = torch.nn.Parameter(torch.ones(4, dtype=torch.float16))
-    optimizer = torch.optim.Adam([parameter], fused=True)
-    parameter.grad = torch.zeros(4, dtype=torch.float16)
-    optimizer.step()
-    assert parameter.tolist() == [1.0] * 4

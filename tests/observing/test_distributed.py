@@ -28,8 +28,7 @@ from epsgrid.numerics.counting import count
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus
 from epsgrid.numerics.series import Series
 from epsgrid.observing import distributed
-from epsgrid.observing.collective import Query, order_statistics, summed_histogram, table_of
-from epsgrid.observing.distributed import gathered_bounds, gathered_series, gathered_statistics
+from epsgrid.observing.distributed import gathered_bounds, gathered_series
 from epsgrid.observing.layers import Layer
 from epsgrid.observing.observer import Observer
 from tests.observing import distributed_worker as worker
@@ -134,7 +133,7 @@ def test_every_rank_gets_what_a_sort_of_the_whole_gives(of_two: dict[str, Answer
 def test_the_result_is_that_of_one_process(of_two: dict[str, Answers], scenario: str) -> None:
     alone = one_process(worker.batches())
     for answer in of_two[scenario]:
-        assert statistics_in(answer) == {layer.name: layer for layer in alone.statistics()}
+        assert statistics_in(answer) == {layer.name: layer for layer in alone.bounds().layers}
         bounds = EpsilonBounds.from_json(answer["bounds"])
         assert (bounds.low, bounds.high) == (alone.bounds().low, alone.bounds().high)
 
@@ -230,7 +229,6 @@ def test_a_group_that_lacks_a_part_is_refused(of_three: dict[str, Answers]) -> N
 def test_outside_a_job_it_is_the_observers_own() -> None:
     observer = one_process(worker.batches())
     assert gathered_bounds(observer) == observer.bounds()
-    assert gathered_statistics(observer) == observer.statistics()
     series = gathered_series(observer, 0.25)
     assert series.snapshots == (observer.snapshot(0.25),)
     assert series.names == observer.series().names
@@ -243,12 +241,6 @@ def job_of_one(folder: Path) -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
-
-
-def test_a_job_of_one_process_gathers_nothing(tmp_path: Path) -> None:
-    observer = one_process(worker.batches())
-    with job_of_one(tmp_path):
-        assert gathered_bounds(observer) == observer.bounds()
 
 
 def test_partial_sums_are_refused(tmp_path: Path) -> None:
@@ -278,13 +270,6 @@ def test_every_rank_of_any_entries_is_selected_exactly(
     expected = np.sort(v.double().numpy())
     expected = expected[expected != 0]
     histogram = count(v)
-    queries = [Query(v, dtype == torch.float64, histogram, rank) for rank in range(len(expected))]
+    queries = [(v, dtype == torch.float64, histogram, rank) for rank in range(len(expected))]
     with job_of_one(tmp_path_factory.mktemp("job")):
-        assert order_statistics(queries, None) == expected.tolist()
-
-
-def test_tables_add_up_to_the_counts_of_all() -> None:
-    first = torch.tensor([0.0, 1e-3, 1e-50, math.nan, 1e60], dtype=torch.float64)
-    second = torch.tensor([1e-3, 2.0, math.inf, 0.0], dtype=torch.float64)
-    added = table_of(count(first)) + table_of(None) + table_of(count(second))
-    assert summed_histogram(added, 2.0) == count(torch.cat([first, second]), 2.0)
+        assert distributed._order_statistics(queries, None) == expected.tolist()
