@@ -9,7 +9,6 @@ scale and shift together; a dense matrix inside an attention belongs to the atte
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -36,22 +35,19 @@ def kinds_of(model: nn.Module) -> dict[int, str]:
     ['convolution', 'bias', 'normalisation', 'normalisation']
     """
     kinds: dict[int, str] = {}
-    for holders in _with_holders((model,), set()):
-        for name, parameter in holders[0].named_parameters(recurse=False):
+    modules = dict(model.named_modules())
+    for path, module in modules.items():
+        holders = [module]
+        while path:
+            path = path.rpartition(".")[0]
+            holders.append(modules[path])
+        for name, parameter in module.named_parameters(recurse=False):
             kinds.setdefault(id(parameter), _kind_in(holders, name, parameter))
     return kinds
 
 
-def _with_holders(holders: tuple[nn.Module, ...], seen: set[nn.Module]) -> Iterator[tuple[nn.Module, ...]]:
-    """Yield `holders[0]` and every module inside it once, each followed by those that hold it, the nearest first."""
-    seen.add(holders[0])
-    yield holders
-    for child in holders[0].children():
-        if child not in seen:
-            yield from _with_holders((child, *holders), seen)
-
-
-def _kind_in(holders: tuple[nn.Module, ...], name: str, parameter: torch.Tensor) -> str:
+def _kind_in(holders: list[nn.Module], name: str, parameter: torch.Tensor) -> str:
+    """Return the kind of a parameter; `holders` are the module that has it and those around it, nearest first."""
     # A parametrized weight lies in a list in a dictionary in the module that uses it.
     while isinstance(holders[0], ParametrizationList):
         name = next(name for name, module in holders[1].named_children() if module is holders[0])

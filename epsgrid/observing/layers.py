@@ -18,7 +18,6 @@ from torch import nn
 
 from epsgrid.errors import ObservationError
 from epsgrid.numerics.magnitudes import OTHER
-from epsgrid.observing.adapters import plain
 from epsgrid.observing.kinds import kinds_of
 
 NamedParameters = Iterable[tuple[str, torch.Tensor]]
@@ -104,7 +103,7 @@ def _names_of(
             raise _not_a_pair(pair)
         firsts.setdefault(id(pair[1]), (str(pair[0]), pair[1]))
     names: dict[str, torch.Tensor] = {}
-    for name, (_, parameter) in zip(bare([name for name, _ in firsts.values()]), firsts.values(), strict=True):
+    for name, (_, parameter) in zip(_bare([name for name, _ in firsts.values()]), firsts.values(), strict=True):
         if name in names:
             raise ObservationError(
                 f"two parameters are called {name!r}; name each differently, as model.named_parameters() does"
@@ -113,12 +112,12 @@ def _names_of(
     return names
 
 
-def bare(names: Iterable[str]) -> list[str]:
+def _bare(names: Iterable[str]) -> list[str]:
     """Return names without the prefixes of wrappers: torch.compile, FSDP, checkpointing, DataParallel and DDP.
 
     "module." is taken for a wrapper's only where every name begins with it: a model may have a part of that name.
 
-    >>> bare(["module._orig_mod.0.weight", "module._orig_mod.0.bias"])
+    >>> _bare(["module._orig_mod.0.weight", "module._orig_mod.0.bias"])
     ['0.weight', '0.bias']
     """
     stripped = [_WRAPPER.sub("", name) for name in names]
@@ -189,8 +188,6 @@ class LayerRegistry:
             (place, layer.parameter, layer.group) for place, layer in enumerate(self.layers) if layer.group is not None
         ]
         self.on_cuda = any(parameter.is_cuda for _, parameter, _ in self.members)
-        for group in groups:
-            plain(group)  # reads betas that lie on a device now, so that no observed step waits for them
 
     def _add_new_layers(self) -> None:
         """Give each parameter that is not listed a name and a kind, and a place in the list."""

@@ -144,17 +144,13 @@ class Probing:
     It holds a second copy of the weights and a second state of the optimizer; for each of `betas` one more state, and
     with moving weights one more copy of the weights.
 
+    Arguments that `probe` has too are described there.
+
     Args:
         model: stays untouched.
         optimizer: the real one, no wrapper; may have a state, and stays untouched.
         loss: as `loss_fn` of `probe`.
         batches: the object whose random number generators are put back at the end, such as a DataLoader.
-        clip_norm: as for `probe`, and so are the following.
-        named_parameters: names other than the model's.
-        tail_fraction: in (0, 0.5).
-        update_weights: let the weights move.
-        check_rounding: look for rounding noise before the first step.
-        betas: further decays.
         every: number of steps from one snapshot of the series to the next.
         adapter: knows where the optimizer keeps v; None finds the one of its class.
 
@@ -183,8 +179,6 @@ class Probing:
         every: int = 1,
         adapter: Adapter | None = None,
     ) -> None:
-        if not 0 < tail_fraction < 0.5:
-            raise ObservationError(f"tail_fraction must lie between 0 and 0.5, got {tail_fraction!r}")
         if clip_norm is not None and not clip_norm > 0:
             raise ObservationError(f"clip_norm must be positive, got {clip_norm!r}")
         layers = named_layers(optimizer, named_parameters, model)

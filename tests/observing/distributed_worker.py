@@ -105,6 +105,14 @@ def whole(optimizer: torch.optim.Optimizer, named: Named) -> dict[str, torch.Ten
 # Two ranks
 
 
+def replica(inputs: Iterable[torch.Tensor]) -> tuple[nn.Module, torch.optim.Optimizer, Observer]:
+    model = small_model()
+    optimizer = torch.optim.Adam(model.parameters())
+    observer = epsgrid.observe(optimizer, model=model)
+    train(model, optimizer, inputs)
+    return model, optimizer, observer
+
+
 def ddp(rank: int) -> dict[str, Any]:
     """Every rank has its own batches and the same v."""
     model = DistributedDataParallel(small_model())
@@ -150,28 +158,17 @@ def zero(rank: int) -> dict[str, Any]:
 
 def apart(rank: int) -> dict[str, Any]:
     """Replicas that have lost each other."""
-    model = small_model()
-    optimizer = torch.optim.Adam(model.parameters())
-    observer = epsgrid.observe(optimizer, model=model)
-    train(model, optimizer, batches(rank))
-    return error_of(observer)
+    return error_of(replica(batches(rank))[2])
 
 
 def out_of_step(rank: int) -> dict[str, Any]:
     """Replicas at different steps."""
-    model = small_model()
-    optimizer = torch.optim.Adam(model.parameters())
-    observer = epsgrid.observe(optimizer, model=model)
-    train(model, optimizer, batches()[: 1 + rank])
-    return error_of(observer)
+    return error_of(replica(batches()[: 1 + rank])[2])
 
 
 def unreadable(rank: int) -> dict[str, Any]:
     """A negative second moment on the second rank alone."""
-    model = small_model()
-    optimizer = torch.optim.Adam(model.parameters())
-    observer = epsgrid.observe(optimizer, model=model)
-    train(model, optimizer, batches())
+    model, optimizer, observer = replica(batches())
     if rank == 1:
         optimizer.state[model[2].weight]["exp_avg_sq"].neg_()
     return error_of(observer)
@@ -179,8 +176,7 @@ def unreadable(rank: int) -> dict[str, Any]:
 
 def unbuilt(rank: int) -> dict[str, Any]:
     """No step taken yet."""
-    model = small_model()
-    return error_of(epsgrid.observe(torch.optim.Adam(model.parameters()), model=model))
+    return error_of(replica([])[2])
 
 
 def flattened(rank: int) -> dict[str, Any]:

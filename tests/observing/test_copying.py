@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader, RandomSampler
 
 import epsgrid
 from epsgrid.errors import ObservationError
-from epsgrid.observing import adapters
 from epsgrid.observing.adapters import adapter_for
 from epsgrid.observing.copying import copy_model, copy_optimizer
 from epsgrid.observing.restoring import devices_of, generator_states, generators_restored, restore_generators
@@ -66,12 +65,6 @@ def close(found):
 def copies(model, optimizer):
     copied, memo = copy_model(model)
     return copied, copy_optimizer(optimizer, memo, adapter_for(optimizer))
-
-
-@pytest.fixture
-def registered(monkeypatch):
-    monkeypatch.setattr(adapters, "_ADAPTERS", dict(adapters._ADAPTERS))
-    return epsgrid.register_optimizer
 
 
 # Optimizers

@@ -15,23 +15,15 @@ import pytest
 import torch
 from torch import nn
 
-import epsgrid
 from epsgrid.errors import NoBoundsError, ObservationError
 from epsgrid.numerics import counting
 from epsgrid.numerics.magnitudes import LayerStatus
 from epsgrid.numerics.series import FRACTIONS
-from epsgrid.observing import adapters
 from epsgrid.observing.observer import Observer, observe
 from epsgrid.observing.reading import measure_reading, read
 from epsgrid.optimizers import SecondMoment
 from tests.numerics.reference import published_bounds
 from tests.observing.samples import OPTIMIZERS, batches, mlp, squares, train
-
-
-@pytest.fixture
-def registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a test register classes that later tests do not see."""
-    monkeypatch.setattr(adapters, "_ADAPTERS", dict(adapters._ADAPTERS))
 
 
 def observed(steps: int = 0, name: str = "adam", **keywords: Any) -> tuple[nn.Module, torch.optim.Optimizer, Observer]:
@@ -421,6 +413,7 @@ def test_layers_added_later_are_listed_from_then_on() -> None:
     train(model, optimizer, 1)
     series = observer.series()
     assert series.names == ("0.weight", "0.bias", "4.weight", "4.bias")
+    assert series.kinds == ("dense", "bias", "dense", "bias")
     assert [layer is None for layer in series.snapshots[0].layers] == [False, False, True, True]
     assert [layer is None for layer in series.snapshots[1].layers] == [False] * 4
     added = series.snapshots[1].layers[2]
@@ -497,9 +490,9 @@ def adams(state: Any, group: Any) -> SecondMoment | None:
     return SecondMoment(state["exp_avg_sq"], group["betas"][1], state["step"]) if state else None
 
 
-def test_nothing_waits_for_a_device_after_a_step(registry: None) -> None:
+def test_nothing_waits_for_a_device_after_a_step(registered: Any) -> None:
     """On the meta device there are no values: whoever looks at one, as waiting for a device means, gets an error."""
-    epsgrid.register_optimizer(Elsewhere, adams)
+    registered(Elsewhere, adams)
     parameters = [nn.Parameter(torch.ones(4, 3, device="meta")), nn.Parameter(torch.ones(7, device="meta"))]
     optimizer = Elsewhere(parameters)
     observer = observe(optimizer, [("a", parameters[0]), ("b", parameters[1])])
@@ -586,11 +579,11 @@ def spoilt(state: Any, group: Any) -> SecondMoment | None:
     return SecondMoment(state["exp_avg"], 0.0) if state else None
 
 
-def test_a_negative_second_moment_is_told_by_name_at_the_first_step(registry: None) -> None:
+def test_a_negative_second_moment_is_told_by_name_at_the_first_step(registered: Any) -> None:
     class Sub(torch.optim.Adam):
         pass
 
-    epsgrid.register_optimizer(Sub, spoilt)
+    registered(Sub, spoilt)
     model = mlp()
     optimizer = Sub(model.parameters())
     observe(optimizer, model=model)
@@ -598,7 +591,7 @@ def test_a_negative_second_moment_is_told_by_name_at_the_first_step(registry: No
         train(model, optimizer, 1)
 
 
-def test_a_negative_entry_on_a_device_is_told_by_name_when_asked(registry: None, monkeypatch: Any) -> None:
+def test_a_negative_entry_on_a_device_is_told_by_name_when_asked(registered: Any, monkeypatch: Any) -> None:
     """There it is only found when counts are fetched."""
     from epsgrid.numerics import tables
 
@@ -614,11 +607,11 @@ def test_a_negative_entry_on_a_device_is_told_by_name_when_asked(registry: None,
             ask()
 
 
-def test_entries_of_a_type_that_is_not_counted_are_told_by_name(registry: None) -> None:
+def test_entries_of_a_type_that_is_not_counted_are_told_by_name(registered: Any) -> None:
     class Sub(torch.optim.Adam):
         pass
 
-    epsgrid.register_optimizer(Sub, lambda state, group: SecondMoment(state["exp_avg"].int()) if state else None)
+    registered(Sub, lambda state, group: SecondMoment(state["exp_avg"].int()) if state else None)
     model = mlp()
     optimizer = Sub(model.parameters())
     observe(optimizer, model=model)
