@@ -29,6 +29,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from epsgrid.errors import ObservationError
 from epsgrid.observing.adapters import Adapter
 from epsgrid.observing.copying import copy_model, copy_optimizer
 from epsgrid.observing.restoring import devices_of, generator_states, generators_restored, restore_generators
@@ -62,10 +63,6 @@ class RoundingNoise:
     masks: Mapping[torch.Tensor, torch.Tensor] = field(default_factory=dict)
     checked: bool = True
     reason: str = ""
-
-
-class _NoAnswer(Exception):  # noqa: N818 - a result, not an error
-    """Why the gradients do not show which entries are noise."""
 
 
 def rounding_noise(
@@ -106,7 +103,7 @@ def rounding_noise(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of copies and of float64; the model's own run shows its warnings
             return RoundingNoise(_masks(model, loss, batch, optimizer, adapter))
-    except _NoAnswer as reason:
+    except ObservationError as reason:
         return RoundingNoise(checked=False, reason=str(reason))
     except Exception as error:  # the model's code may raise anything, and a probe goes on without this check
         lines = str(error).strip().splitlines() or [""]
@@ -123,9 +120,13 @@ def _masks(
         return _magnitudes(model, loss, batch, optimizer, adapter, dtype)
 
     if all(parameter.dtype == torch.float64 for parameter in model.parameters()):
-        raise _NoAnswer("the model computes in float64 already, and nothing more precise is there to compare with")
+        raise ObservationError(
+            "the model computes in float64 already, and there is nothing more precise to compare with"
+        )
     devices = devices_of(model)
-    with generators_restored(devices), _uncompiled(), torch.enable_grad():
+    with generators_restored(devices), torch.enable_grad(), contextlib.ExitStack() as stack:
+        if "torch._dynamo" in sys.modules:  # compile nothing for a single batch; importing the compiler takes seconds
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
         before = [generator_states(device) for device in devices]
         own = look(None)
         pairs = zip(before, [generator_states(device) for device in devices], strict=True)
@@ -191,13 +192,13 @@ def _magnitudes(
                 stack.enter_context(torch.autocast(kind, enabled=False))
         value = loss(copied, _copied(batch, dtype))
         if not isinstance(value, torch.Tensor) or value.numel() != 1 or not value.requires_grad:
-            raise _NoAnswer("the loss is no scalar with a gradient")
+            raise ObservationError("the loss is no scalar with a gradient")
         if not bool(torch.isfinite(value)):
-            raise _NoAnswer(f"the loss is not finite{'' if dtype is None else ' in float64'}: {value.item()}")
+            raise ObservationError(f"the loss is not finite{'' if dtype is None else ' in float64'}: {value.item()}")
         value.backward()  # type: ignore[no-untyped-call]
     parameters = list(copied.parameters())
     if all(parameter.grad is None for parameter in parameters):
-        raise _NoAnswer(
+        raise ObservationError(
             "the loss does not depend on the model that it is given; compute it with loss(model, batch)'s own `model`"
         )
     stepped = copy_optimizer(optimizer, memo, adapter)
@@ -209,14 +210,6 @@ def _magnitudes(
         moment = None if group is None else adapter.second_moment(state, group)
         found.append(None if moment is None else moment.values.sqrt())
     return found
-
-
-def _uncompiled() -> contextlib.AbstractContextManager[Any]:
-    """Compile nothing for a single batch; torch's compiler takes seconds to import, so only where it is loaded."""
-    if "torch._dynamo" not in sys.modules:
-        return contextlib.nullcontext()
-    stance: contextlib.AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
-    return stance
 
 
 def _copied(batch: Any, dtype: torch.dtype | None) -> Any:

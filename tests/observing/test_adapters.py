@@ -13,7 +13,7 @@ import torch
 import epsgrid
 from epsgrid import optimizers, plugins
 from epsgrid.errors import ObservationError
-from epsgrid.observing.adapters import adapter_for, from_plugin, register, unwrap, warn_of_underflow
+from epsgrid.observing.adapters import adapter_for, register, unwrap, warn_of_underflow
 from epsgrid.optimizers import SecondMoment
 from tests.observing.samples import OPTIMIZERS, mlp, squares, train
 
@@ -217,14 +217,6 @@ def test_an_optimizer_that_never_divides_is_told() -> None:
     optimizer = torch.optim.RAdam([torch.nn.Parameter(torch.ones(2))], betas=(0.9, 0.5))
     with pytest.raises(ObservationError, match=r"RAdam with .*0\.5.* has no epsilon to bound: .*over at most 3 steps"):
         adapter_for(optimizer).placement(optimizer.param_groups[0], 3)
-
-
-def test_a_plugin_from_elsewhere_needs_no_registration() -> None:
-    plugin = optimizers.load("adadelta")
-    adapter = from_plugin(plugin, plugin.Options(name="adadelta", rho=0.5))
-    assert adapter.name == "adadelta"
-    assert adapter.placement({}, 4).per_gradient == pytest.approx(math.sqrt(1 - 0.5**4))
-    assert adapter.second_moment({}, {}) is None
 
 
 class Wrapper:

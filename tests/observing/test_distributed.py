@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Partial
 
-import epsgrid
 from epsgrid.codec import from_document
 from epsgrid.errors import ObservationError
 from epsgrid.numerics.bounds import EpsilonBounds
@@ -30,7 +29,6 @@ from epsgrid.numerics.series import Series
 from epsgrid.observing import distributed
 from epsgrid.observing.distributed import gathered_bounds, gathered_series
 from epsgrid.observing.layers import Layer
-from epsgrid.observing.observer import Observer
 from tests.observing import distributed_worker as worker
 
 pytestmark = pytest.mark.xdist_group("distributed")  # what its fixtures made is made once
@@ -85,15 +83,6 @@ def statistics_in(answer: Mapping[str, Any], which: str = "statistics") -> dict[
     return {layer["name"]: from_document(LayerStatistics, layer, "layer") for layer in answer[which]}
 
 
-def one_process(inputs: list[torch.Tensor]) -> Observer:
-    model = worker.small_model()
-    optimizer = torch.optim.Adam(model.parameters())
-    observer = epsgrid.observe(optimizer, model=model)
-    worker.train(model, optimizer, inputs)
-    observer.close()
-    return observer
-
-
 def by_sorting(v: torch.Tensor, scale: float) -> tuple[float, float]:
     """The published rule in plain numpy."""
     entries = np.sort(v.double().numpy(), axis=None)
@@ -131,7 +120,7 @@ def test_every_rank_gets_what_a_sort_of_the_whole_gives(of_two: dict[str, Answer
 
 @pytest.mark.parametrize("scenario", ["fsdp2", "hsdp", "zero"])
 def test_the_result_is_that_of_one_process(of_two: dict[str, Answers], scenario: str) -> None:
-    alone = one_process(worker.batches())
+    alone = worker.replica(worker.batches())[2]
     for answer in of_two[scenario]:
         assert statistics_in(answer) == {layer.name: layer for layer in alone.bounds().layers}
         bounds = EpsilonBounds.from_json(answer["bounds"])
@@ -227,7 +216,7 @@ def test_a_group_that_lacks_a_part_is_refused(of_three: dict[str, Answers]) -> N
 
 
 def test_outside_a_job_it_is_the_observers_own() -> None:
-    observer = one_process(worker.batches())
+    observer = worker.replica(worker.batches())[2]
     assert gathered_bounds(observer) == observer.bounds()
     series = gathered_series(observer, 0.25)
     assert series.snapshots == (observer.snapshot(0.25),)

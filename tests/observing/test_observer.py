@@ -215,34 +215,6 @@ def test_every_says_after_which_steps_to_count() -> None:
     assert observer.step == 10 and steps(observer) == ()
 
 
-def test_accumulated_clipped_and_zeroed_gradients_are_one_step() -> None:
-    model, optimizer, observer = observed()
-    for number, batch in enumerate(batches(12)):
-        model(batch).square().mean().backward()
-        if number % 4 == 3:
-            nn.utils.clip_grad_norm_(model.parameters(), 0.1)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=number % 8 == 3)
-    assert observer.step == 3 and steps(observer) == (1, 2, 3)
-    low, high = published_bounds(list(v_of(model, optimizer).values()), 1.0)
-    assert (observer.bounds().low.magnitude, observer.bounds().high.magnitude) == (low, high)
-
-
-def test_a_closure_is_called_as_often_as_without_an_observer() -> None:
-    model, optimizer, observer = observed()
-    calls = []
-
-    def closure() -> float:
-        calls.append(1)
-        optimizer.zero_grad()
-        loss = model(batches(1)[0]).square().mean()
-        loss.backward()
-        return float(loss.detach())
-
-    optimizer.step(closure)
-    assert len(calls) == observer.step == 1
-
-
 @pytest.mark.parametrize("name", ["adam", "adam-fused", "adam-loop"])
 def test_a_step_that_the_grad_scaler_skips_is_none(name: str) -> None:
     """A fused optimizer's step is called and skips by itself; another's is not called."""
@@ -322,19 +294,6 @@ def test_an_optimizer_that_calls_its_bases_step_is_seen_once_a_step(
     assert observer.step == 3 and steps(observer) == (1, 2, 3)
 
 
-def test_a_differentiable_optimizer_is_observed() -> None:
-    weight = torch.ones(3, requires_grad=True)
-    parameter = weight.clone()
-    parameter.retain_grad()
-    optimizer = torch.optim.Adam([parameter], differentiable=True)
-    observer = observe(optimizer, [("w", parameter)])
-    for _ in range(2):
-        parameter.grad = torch.full((3,), 2.0)
-        optimizer.step()
-    assert observer.bounds().low.magnitude == pytest.approx(2)
-    assert steps(observer) == (1, 2)
-
-
 def test_a_step_that_no_hook_sees_can_be_counted_by_hand() -> None:
     model, optimizer, observer = observed()
     unhooked = torch.optim.Adam.step.__wrapped__  # type: ignore[attr-defined]
@@ -354,17 +313,6 @@ def test_a_step_that_is_only_recorded_into_a_cuda_graph_is_none(monkeypatch: pyt
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     train(model, optimizer, 1)
     assert observer.step == 2
-
-
-def test_a_compiled_model_is_observed_under_its_own_names() -> None:
-    model = mlp()
-    compiled = torch.compile(model, backend="eager")
-    optimizer = OPTIMIZERS["adam"](compiled.parameters())
-    observer = observe(optimizer, compiled.named_parameters(), model=compiled)
-    train(compiled, optimizer, 3)
-    assert steps(observer) == (1, 2, 3)
-    assert list(observer.histograms()) == [name for name, _ in model.named_parameters()]
-    assert observer.series().kinds[2] == "normalisation"
 
 
 def test_a_compiled_step_is_observed() -> None:

@@ -131,23 +131,6 @@ def test_it_equals_the_plain_computation(name):
     assert bounds.reliability is not None
 
 
-def test_and_one_by_hand_in_numpy():
-    model, batches = nn.Linear(6, 4), make_batches()
-    optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.99), weight_decay=0.1)
-    moments = {name: np.zeros(tuple(p.shape)) for name, p in model.named_parameters()}
-    for batch in batches:
-        model.zero_grad()
-        loss_fn(model, batch).backward()
-        for name, p in model.named_parameters():
-            gradient = (p.grad + 0.1 * p.detach()).double().numpy()
-            moments[name] = 0.99 * moments[name] + 0.01 * gradient**2
-    model.zero_grad()
-    roots = [np.sqrt(np.sort(v.ravel()) / (1 - 0.99 ** len(batches))) for v in moments.values()]
-    bounds = probe(model, optimizer, batches, loss_fn)
-    assert bounds.low.epsilon == pytest.approx(min(v[int(0.02 * len(v))] for v in roots), rel=1e-5)
-    assert bounds.high.epsilon == pytest.approx(max(v[int(0.98 * len(v))] for v in roots), rel=1e-5)
-
-
 def test_the_state_that_an_optimizer_has_does_not_matter():
     for name in ("adam", "adagrad", "adadelta", "adamomentum"):
         model, batches, build = network(), make_batches(), OPTIMIZERS[name]
@@ -431,14 +414,6 @@ def test_settling_is_followed_for_some_tails_only():
     with pytest.raises(ObservationError, match=r"tail fractions 0.01, 0.02, 0.05, .*not for 0.03"):
         probe(model, optimizer, make_batches(), loss_fn, tail_fraction=0.03, stop_when_settled=True)
     assert probe(model, optimizer, make_batches(), loss_fn, tail_fraction=0.03).reliability.course is None
-
-
-def test_a_long_trajectory_ends_with_the_probe():
-    model = nn.Linear(6, 4)
-    trajectory = probe(model, torch.optim.Adam(model.parameters()), make_batches(602), loss_fn).reliability.course
-    assert len(trajectory.steps) <= 513
-    assert trajectory.steps[-1] == 602
-    assert list(trajectory.steps) == sorted(set(trajectory.steps))
 
 
 # Everything is left as found
