@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from epsgrid.numerics.placement import Placement as Placement
     from epsgrid.observing.adapters import register as register_optimizer
     from epsgrid.observing.observer import observe as observe
-    from epsgrid.observing.probe import probe as probe
+    from epsgrid.observing.probing import probe as probe
     from epsgrid.optimizers import SecondMoment as SecondMoment
 
 __version__ = "0.1.0"
@@ -41,7 +41,7 @@ _PUBLIC = {
     "Placement": ("epsgrid.numerics.placement", "Placement"),
     "SecondMoment": ("epsgrid.optimizers", "SecondMoment"),
     "observe": ("epsgrid.observing.observer", "observe"),
-    "probe": ("epsgrid.observing.probe", "probe"),
+    "probe": ("epsgrid.observing.probing", "probe"),
     "register_optimizer": ("epsgrid.observing.adapters", "register"),
 }
 """Where each public name is found."""

@@ -36,8 +36,7 @@ from epsgrid.observing.trackers import (
     Mlflow,
     Tensorboard,
     import_tracker,
-    scalars_of_all,
-    scalars_of_layers,
+    scalars,
     write_series,
 )
 
@@ -153,7 +152,7 @@ class EpsilonCallback(_Callback):
         if not logs or "loss" not in logs or not self._following.is_open:
             return
         for prefix, series in self._following.series(state.global_step, state.epoch):
-            (row,) = scalars_of_all(series, prefix).values()
+            (row,) = scalars(series, prefix, by_layer=False).values()
             logs.update(row)
             if state.log_history:
                 state.log_history[-1].update(row)
@@ -164,12 +163,12 @@ class EpsilonCallback(_Callback):
             for reporter in self.reporters:  # they write the numbers of all layers themselves
                 writer = getattr(reporter, "tb_writer", None)
                 if writer is not None:
-                    write_series(series, Tensorboard(writer), prefix, scalars_of_layers)
+                    write_series(series, Tensorboard(writer), prefix, overall=False)
                 elif type(reporter).__name__ == "MLflowCallback":
                     mlflow = import_tracker("mlflow")
                     if (run := mlflow.active_run()) is not None:
                         tracker = Mlflow(mlflow.MlflowClient(), run.info.run_id)
-                        write_series(series, tracker, prefix, scalars_of_layers)
+                        write_series(series, tracker, prefix, overall=False)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Keep the bounds, once the epochs of the probe are done."""

@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from pydantic import ValidationError
-from torch.utils.weak import WeakIdKeyDictionary
 
 from epsgrid import optimizers
 from epsgrid.errors import ObservationError
@@ -155,30 +154,16 @@ def unwrap(optimizer: Any) -> torch.optim.Optimizer:
 
 
 def plain(group: Group) -> Group:
-    """Return a parameter group whose betas are numbers; where they are tensors, each is read once for each change."""
+    """Return a parameter group whose betas are numbers; reading one that lies on a device waits for it."""
     if any(isinstance(beta, torch.Tensor) for beta in group.get("betas", ())):
-        return {**group, "betas": tuple(_number(beta) for beta in group["betas"])}
+        return {**group, "betas": tuple(map(float, group["betas"]))}
     return group
 
 
 def epsilon_in(group: Group) -> float | None:
     """Return the ε of a parameter group; None where it has no "eps"."""
     epsilon = group.get("eps")
-    return epsilon if epsilon is None or type(epsilon) is float else _number(epsilon)
-
-
-_READ: MutableMapping[torch.Tensor, tuple[int, float]] = WeakIdKeyDictionary()
-"""Numbers read from tensors, with the version of the tensor that was read."""
-
-
-def _number(value: Any) -> float:
-    """Return a number; one that lies on a device is waited for only when it has changed."""
-    if not isinstance(value, torch.Tensor):
-        return float(value)
-    known = _READ.get(value)
-    if known is None or known[0] != value._version:
-        known = _READ[value] = (value._version, float(value))
-    return known[1]
+    return None if epsilon is None else float(epsilon)
 
 
 def warn_of_underflow(optimizer: torch.optim.Optimizer, stacklevel: int = 3) -> None:
@@ -204,9 +189,7 @@ def warn_of_underflow(optimizer: torch.optim.Optimizer, stacklevel: int = 3) -> 
                 warnings.warn(f"{type(optimizer).__name__}: {line}", RuntimeWarning, stacklevel=stacklevel)
 
 
-@functools.cache
-def _plugin(name: str) -> OptimizerPlugin:
-    return optimizers.load(name)
+_plugin = functools.cache(optimizers.load)
 
 
 def _of_plugins(name: str, choose: Callable[[Group], str], probing_epsilon: float | None = None) -> Adapter:

@@ -10,8 +10,10 @@ and by its place along the dimensions that cut the layer; of the ranks that hold
     ... train ...
     bounds = gathered_bounds(observer)                      # on every rank; all get the same
 
-The order statistics are exact: those that one process would find that held the whole of v, bit for bit. 65 kB a layer
-travel once, and 32 kB for each of a few refinements, however large the model.
+The order statistics are exact: those that one process would find that held the whole of v, bit for bit. Only tables of
+counts travel, never entries: a histogram says which bin holds a rank, and the entries of that bin, wherever they lie,
+are binned again by their leading bits until one value is left. That is 65 kB a layer once, and 32 kB for each of a few
+refinements, however large the model.
 """
 
 from __future__ import annotations
@@ -21,28 +23,33 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
 from epsgrid.errors import EpsgridError, ObservationError
 from epsgrid.numerics.bounds import EpsilonBounds
-from epsgrid.numerics.histogram import LogHistogram
+from epsgrid.numerics.histogram import MANTISSA_BITS, LogHistogram, bin_count, key_range
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, high_rank, low_rank
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.series import FRACTIONS, LayerSnapshot, Series, Snapshot
-from epsgrid.observing.collective import Group, Query, all_reduced, order_statistics, summed_histogram, table_of
 from epsgrid.observing.layers import Layer
 from epsgrid.observing.observer import Observer
-from epsgrid.observing.reading import Reading, bounds_of_readings, common, histogram_of, read, threshold_of
+from epsgrid.observing.reading import Reading, bounds_by_placement, common, histogram_of, read, threshold_of
 
+_Group = dist.ProcessGroup | None
+
+_APART = ("nan", "infinite", "below_range", "above_range")
+_RADIX_BITS = 11
+_UNSEEN = torch.iinfo(torch.int64).max
 _GATHERED = (
     "replicas in step (DDP), DTensors (fully_shard) and ZeroRedundancyOptimizer are gathered; observer.bounds() gives"
     " each rank's own"
 )
 
 
-def spans_ranks(group: Group = None) -> bool:
+def _spans_ranks(group: _Group = None) -> bool:
     """Return whether this process is one of several of a torch.distributed job.
 
     Raises:
@@ -55,7 +62,7 @@ def spans_ranks(group: Group = None) -> bool:
     return dist.get_world_size(group) > 1
 
 
-def gathered_bounds(observer: Observer, group: Group = None) -> EpsilonBounds:
+def gathered_bounds(observer: Observer, group: _Group = None) -> EpsilonBounds:
     """Estimate the ε range over all ranks from the state as it is now, with exact order statistics.
 
     A collective: every rank of the group calls it, with an observer of the same job, and gets the same bounds. In a job
@@ -66,44 +73,21 @@ def gathered_bounds(observer: Observer, group: Group = None) -> EpsilonBounds:
         group: the ranks that together hold whole layers; None for all.
 
     Raises:
-        ObservationError: no rank has a state yet; or as `gathered_statistics`.
+        ObservationError: on every rank, where one of them cannot read its part, where ranks that should hold the same v
+            do not, where the group lacks a part of a layer, or where no rank has a state yet.
         NoBoundsError: no layer has a finite non-zero entry.
     """
-    if not spans_ranks(group):
+    if not _spans_ranks(group):
         return observer.bounds()
     layers, _ = _gather(observer, group)
     if not observer.step and all(layer.histogram is None for layer in layers):
         raise ObservationError("the optimizer's state is not built yet on any rank: ask after the first step")
     statistics = _statistics(layers, observer.tail_fraction, group)
-    readings = [
-        Reading(
-            Layer(layer.part.name, layer.values, None, layer.part.kind),
-            layer.part.status,
-            placement=layer.part.placement,
-        )
-        for layer in layers
-    ]
-    return bounds_of_readings(readings, statistics, observer.tail_fraction)
+    placements = [layer.part.placement for layer in layers]
+    return bounds_by_placement(statistics, placements, observer.tail_fraction)
 
 
-def gathered_statistics(observer: Observer, group: Group = None) -> tuple[LayerStatistics, ...]:
-    """Measure √v̂ of every layer over all ranks, as it is now; a collective, as `gathered_bounds`.
-
-    Returns:
-        One entry per layer, the same on every rank: the first rank's layers in its order, then those that only others
-        have.
-
-    Raises:
-        ObservationError: on every rank, where one of them cannot read its part, where ranks that should hold the same v
-            do not, or where the group lacks a part of a layer.
-    """
-    if not spans_ranks(group):
-        return observer.statistics()
-    layers, _ = _gather(observer, group)
-    return _statistics(layers, observer.tail_fraction, group)
-
-
-def gathered_series(observer: Observer, epoch: float | None = None, group: Group = None) -> Series:
+def gathered_series(observer: Observer, epoch: float | None = None, group: _Group = None) -> Series:
     """Count √v̂ over all ranks, as it is now, into a series of one snapshot; a collective, as `gathered_bounds`.
 
     Args:
@@ -112,9 +96,9 @@ def gathered_series(observer: Observer, epoch: float | None = None, group: Group
         group: the ranks that together hold whole layers; None for all.
 
     Raises:
-        ObservationError: as `gathered_statistics`.
+        ObservationError: as `gathered_bounds`, except that there may be no state yet.
     """
-    if not spans_ranks(group):
+    if not _spans_ranks(group):
         return replace(observer.series(), snapshots=(observer.snapshot(epoch),))
     layers, threshold = _gather(observer, group)
     found = tuple(None if layer.histogram is None else LayerSnapshot.of(layer.histogram) for layer in layers)
@@ -153,20 +137,6 @@ class _Part:
     wide: bool = False
     digest: str = ""
 
-    def fits(self, other: _Part) -> bool:
-        """Return whether both can be of one layer; and, if they have the same place, whether they are the same."""
-        alike = (self.shape, self.scale, self.wide) == (other.shape, other.scale, other.wide)
-        return alike and (self.place != other.place or self.digest == other.digest)
-
-
-@dataclass(frozen=True)
-class _Report:
-    """What a rank reports: its parts of layers, the magnitude that its ε corresponds to, and what went wrong."""
-
-    parts: tuple[_Part, ...]
-    threshold: float | None
-    problem: str
-
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
@@ -191,41 +161,40 @@ _Counted = tuple[torch.Tensor, torch.Tensor]
 """Entries of v and the table of their counts."""
 
 
-def _gather(observer: Observer, group: Group) -> tuple[list[_Layer], float | None]:
+def _gather(observer: Observer, group: _Group) -> tuple[list[_Layer], float | None]:
     """Exchange what each rank holds, agree on who counts what, and add the counts.
 
     Returns:
         The layers, and the magnitude that the ε in use corresponds to, where the ranks agree in one.
     """
-    own, counted = _report(observer)
-    reports = [own] * dist.get_world_size(group)
-    dist.all_gather_object(reports, own, group=group)
-    layers: dict[str, dict[int, _Part]] = {}
-    for rank, report in enumerate(reports):
-        if report.problem:
-            raise ObservationError(f"rank {rank}: {report.problem}")
-        for part in report.parts:
-            layers.setdefault(part.name, {})[rank] = part
-    counting = {name: _counting_ranks(name, held) for name, held in layers.items()}
-    threshold = common(report.threshold for report in reports if any(part.place is not None for part in report.parts))
-    if not layers:
-        return [], threshold
-    rank, nothing = dist.get_rank(group), (torch.empty(0), table_of(None))
-    chosen = [counted[name] if rank in ranks else nothing for name, ranks in counting.items()]
-    tables = all_reduced(torch.stack([table for _, table in chosen]), dist.ReduceOp.SUM, group)
-    triples = zip(layers.values(), chosen, tables, strict=True)
-    return [_whole_layer(held, values, table) for held, (values, _), table in triples], threshold
-
-
-def _report(observer: Observer) -> tuple[_Report, dict[str, _Counted]]:
-    """Return what this rank holds, or what is wrong: an error raised here would leave the other ranks waiting."""
+    held: list[tuple[_Part, _Counted]] = []
+    own_threshold, problem = None, ""
     try:
         readings = read(observer.optimizer, observer.layers, observer.adapter)
         held = [_part_of(reading) for reading in readings]
-    except EpsgridError as error:
-        return _Report((), None, str(error)), {}
-    parts = tuple(part for part, _ in held)
-    return _Report(parts, threshold_of(readings), ""), {part.name: counted for part, counted in held}
+        trained = ((each.layer.group, each.step, each.epsilon) for each in readings if each.values is not None)
+        own_threshold = threshold_of(observer.adapter, trained)
+    except EpsgridError as error:  # raised here it would leave the other ranks waiting
+        problem = str(error)
+    own = [part for part, _ in held], own_threshold, problem
+    reports = [own] * dist.get_world_size(group)
+    dist.all_gather_object(reports, own, group=group)
+    layers: dict[str, dict[int, _Part]] = {}
+    for rank, (parts, _, problem) in enumerate(reports):
+        if problem:
+            raise ObservationError(f"rank {rank}: {problem}")
+        for part in parts:
+            layers.setdefault(part.name, {})[rank] = part
+    counting = {name: _counting_ranks(name, parts) for name, parts in layers.items()}
+    threshold = common(of_rank for parts, of_rank, _ in reports if any(part.place is not None for part in parts))
+    if not layers:
+        return [], threshold
+    rank, counted = dist.get_rank(group), {part.name: counts for part, counts in held}
+    nothing = torch.empty(0), _table(None)
+    chosen = [counted[name] if rank in ranks else nothing for name, ranks in counting.items()]
+    tables = _reduced(torch.stack([table for _, table in chosen]), dist.ReduceOp.SUM, group)
+    triples = zip(layers.values(), chosen, tables, strict=True)
+    return [_whole_layer(parts, values, table) for parts, (values, _), table in triples], threshold
 
 
 def _part_of(reading: Reading) -> tuple[_Part, _Counted]:
@@ -238,8 +207,8 @@ def _part_of(reading: Reading) -> tuple[_Part, _Counted]:
     part = _Part(layer.name, tuple(layer.parameter.shape), layer.kind, reading.status)
     place = None if values is None else _place(layer)
     if values is None or place is None:
-        return part, (torch.empty(0), table_of(None))
-    table = table_of(histogram_of(reading))
+        return part, (torch.empty(0), _table(None))
+    table = _table(histogram_of(reading))
     part = replace(
         part,
         place=place,
@@ -274,7 +243,9 @@ def _counting_ranks(name: str, held: Mapping[int, _Part]) -> set[int]:
             continue
         first.setdefault(part.place, rank)
         for other in (next(iter(first.values())), first[part.place]):
-            if not part.fits(held[other]):
+            known = held[other]
+            alike = (part.shape, part.scale, part.wide) == (known.shape, known.scale, known.wide)
+            if not alike or (part.place == known.place and part.digest != known.digest):
                 raise ObservationError(
                     f"layer {name!r}: ranks {other} and {rank} hold second moments that are not of one tensor, or not"
                     f" at the same step: {_GATHERED}"
@@ -289,7 +260,7 @@ def _whole_layer(held: Mapping[int, _Part], values: torch.Tensor, table: torch.T
     if part is None:
         informed = next((part for part in parts if part.status is not LayerStatus.FROZEN), parts[0])
         return _Layer(informed, values, None)
-    histogram = summed_histogram(table, part.scale)
+    histogram = _histogram(table, part.scale)
     entries = math.prod(part.shape)
     if histogram.total != entries:
         raise ObservationError(
@@ -299,15 +270,16 @@ def _whole_layer(held: Mapping[int, _Part], values: torch.Tensor, table: torch.T
     return _Layer(part, values, histogram)
 
 
-def _statistics(layers: Sequence[_Layer], tail_fraction: float, group: Group) -> tuple[LayerStatistics, ...]:
+def _statistics(layers: Sequence[_Layer], tail_fraction: float, group: _Group) -> tuple[LayerStatistics, ...]:
     """Measure layers whose counts are added, with two exact order statistics each."""
+    measurable = [layer for layer in layers if layer.status is LayerStatus.MEASURED]
     queries = [
-        Query(layer.values, layer.part.wide, layer.histogram, rank(layer.histogram.nonzero, tail_fraction))
-        for layer in layers
-        if layer.histogram is not None and layer.status is LayerStatus.MEASURED
+        (layer.values, layer.part.wide, layer.histogram, rank(layer.histogram.nonzero, tail_fraction))
+        for layer in measurable
+        if layer.histogram is not None
         for rank in (low_rank, high_rank)
     ]
-    found = iter(order_statistics(queries, group))
+    found = iter(_order_statistics(queries, group))
     measured = []
     for layer in layers:
         part, histogram, status = layer.part, layer.histogram, layer.status
@@ -320,3 +292,68 @@ def _statistics(layers: Sequence[_Layer], tail_fraction: float, group: Group) ->
         numbers = (histogram.total, histogram.nonzero, low, high, histogram)
         measured.append(LayerStatistics(part.name, part.shape, *numbers, status, part.kind))
     return tuple(measured)
+
+
+def _table(histogram: LogHistogram | None) -> torch.Tensor:
+    """Return counts as int64 of shape (bins + 4,): those of the bins, then of the entries that have none.
+
+    Tables may be added; None gives zeros.
+    """
+    if histogram is None:
+        return torch.zeros(bin_count(MANTISSA_BITS) + len(_APART), dtype=torch.int64)
+    return torch.from_numpy(np.append(histogram.counts, [getattr(histogram, name) for name in _APART]))
+
+
+def _histogram(table: torch.Tensor, scale: float) -> LogHistogram:
+    """Return the histogram of a table, or of a sum of tables, that `_table` made."""
+    counts = table.numpy()
+    apart = dict(zip(_APART, counts[-len(_APART) :].tolist(), strict=True))
+    return LogHistogram(MANTISSA_BITS, counts[: -len(_APART)], scale, **apart)
+
+
+def _reduced(tensor: torch.Tensor, operation: dist.ReduceOp.RedOpType, group: _Group) -> torch.Tensor:
+    """Return a CPU tensor reduced over the ranks, on the device that the group's backend needs, on the CPU again."""
+    devices = [pair.split(":")[0] for pair in dist.get_backend_config(group).split(",")]
+    there = tensor.to("cpu" if "cpu" in devices else devices[0], copy=True)
+    dist.all_reduce(there, op=operation, group=group)
+    return there.cpu()
+
+
+def _order_statistics(queries: Sequence[tuple[torch.Tensor, bool, LogHistogram, int]], group: _Group) -> list[float]:
+    """Return one entry of v for each query, as a double; neither scaled nor rooted.
+
+    It is the radix refinement of `numerics.counting`, with its tables added over the ranks.
+
+    Args:
+        queries: the entries that this rank counts; whether entries are float64, also on ranks without any; the
+            histogram of the entries of all ranks; and an index into the finite non-zero ones in rising order, from 0.
+        group: whose ranks all call this, with the same layers.
+    """
+    keys, ranks = [], []
+    for values, wide, histogram, rank in queries:
+        slot, rest = histogram.locate(rank)
+        low, high = key_range(slot, MANTISSA_BITS, wide=wide)
+        entries = values.detach().reshape(-1)
+        # The bits of entries ≥ 0, read as integers, sort as the entries do.
+        own = entries.double().view(torch.int64) if wide else entries.float().view(torch.int32)
+        keys.append(own[(own > low) & (own <= high)].cpu().long())
+        ranks.append(rest)
+    least: list[int] = []
+    while keys:
+        ends = [(-int(each.min()), int(each.max())) if each.numel() else (-_UNSEEN, -1) for each in keys]
+        extent = _reduced(torch.tensor(ends), dist.ReduceOp.MAX, group)
+        least, largest = (-extent[:, 0]).tolist(), extent[:, 1].tolist()
+        if least == largest:
+            break
+        shifts = [max((high - low).bit_length() - _RADIX_BITS, 0) for low, high in zip(least, largest, strict=True)]
+        digits = [(each - low) >> shift for each, low, shift in zip(keys, least, shifts, strict=True)]
+        tables = torch.stack([torch.bincount(each, minlength=1 << _RADIX_BITS) for each in digits])
+        sums = _reduced(tables, dist.ReduceOp.SUM, group).cumsum(1)
+        for place, rank in enumerate(ranks):
+            digit = int(torch.searchsorted(sums[place], rank, right=True))
+            ranks[place] -= int(sums[place, digit - 1]) if digit else 0
+            keys[place] = keys[place][digits[place] == digit]
+    return [
+        float(np.int64(key).view(np.float64) if wide else np.int32(key).view(np.float32))
+        for key, (_, wide, _, _) in zip(least, queries, strict=True)
+    ]

@@ -8,9 +8,8 @@ every other step is kept; so a run of any length is covered evenly, by steps who
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,34 +18,34 @@ import torch
 from epsgrid.errors import ObservationError
 from epsgrid.numerics.histogram import LogHistogram, bin_count, magnitudes_of
 from epsgrid.numerics.rows import Folded, NegativeEntryError
-from epsgrid.numerics.series import STORED_MANTISSA_BITS, LayerSnapshot, Series
+from epsgrid.numerics.series import STORED_MANTISSA_BITS, LayerSnapshot
 from epsgrid.numerics.tables import Counted, Counter
 
-MAX_ROWS = 512
-MAX_HISTOGRAMS = 64
-# One of each is left for the latest step, which mostly is none of the evenly spaced ones.
-_KEPT_ROWS = MAX_ROWS - 1
-_KEPT_HISTOGRAMS = MAX_HISTOGRAMS - 1
-
-_LARGEST_INT32 = np.iinfo(np.int32).max
+# One more of each is for the latest step, which mostly is none of the evenly spaced ones.
+_KEPT_ROWS = 511
+_KEPT_HISTOGRAMS = 63
 
 _STEPS_BETWEEN_HISTOGRAMS = 8
 """The least distance: folding a histogram takes about as long as counting a small layer."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Observation:
-    """What was true at an observed step, beside the counts; tensors may lie on a device.
+@dataclass(eq=False, slots=True)
+class Row:
+    """An observed step, of L layers with a second moment; tensors may lie on a device.
 
     Attributes:
         call: number of the step, from 1, skipped ones included.
         skipped: how many steps so far the optimizer was made to skip on its device, where it is only known later.
         left_out: not zero where this step was one of them; None where the optimizer skips none.
-        indexes: of the layers that have a second moment, L of them.
-        names: of the same layers.
+        indexes: of the layers among all.
+        names: of the layers.
         decays: β₂ of each, 0 where the bias of v is not corrected.
         steps: that each has taken.
         epsilons: ε of each parameter group, None where it has none.
+        totals: (L, 3), zeros, other finite entries, and the rest.
+        bins: (L, fractions of a series), as `Counted.quantile_bins` gives them; None until the row is kept.
+        number: which observed step it is, from 0.
+        folded: the histogram of each layer, folded; None where it is not kept.
     """
 
     call: int
@@ -57,6 +56,10 @@ class Observation:
     decays: tuple[float, ...]
     steps: torch.Tensor | array[float]
     epsilons: tuple[float | None, ...]
+    totals: torch.Tensor | npt.NDArray[np.int64]
+    bins: torch.Tensor | npt.NDArray[np.int16] | None = None
+    number: int = 0
+    folded: tuple[Folded, ...] | Counted | None = None
 
     @property
     def taken(self) -> bool:
@@ -79,33 +82,6 @@ class Observation:
         pairs = zip(self.decays, self.steps_taken, strict=True)
         return tuple(1 / (1 - decay**step) if decay and step else 1.0 for decay, step in pairs)
 
-    @contextmanager
-    def naming_layers(self) -> Iterator[None]:
-        """Name the layer in an error that is only found when counts are fetched from a device."""
-        try:
-            yield
-        except NegativeEntryError as error:
-            raise ObservationError(f"layer {self.names[error.layer]!r}: {error}") from error
-
-
-@dataclass(eq=False, slots=True)
-class Row:
-    """What is kept of an observed step.
-
-    Attributes:
-        number: of the observed steps, from 0.
-        observation: what else was true.
-        bins: (L, Q), the bins of the percentiles.
-        totals: (L, 3), zeros, finite others, NaN and infinities.
-        folded: histograms of v; None where they are not kept.
-    """
-
-    number: int
-    observation: Observation
-    bins: torch.Tensor | npt.NDArray[np.int16]
-    totals: torch.Tensor | npt.NDArray[np.int64]
-    folded: tuple[Folded, ...] | Counted | None = None
-
     def fetch(self) -> None:
         """Bring everything to the host, where it stays and takes less room; waits for the device."""
         if isinstance(self.bins, torch.Tensor):
@@ -113,15 +89,26 @@ class Row:
         if isinstance(self.totals, torch.Tensor):
             self.totals = self.totals.cpu().numpy().copy()
         if isinstance(self.folded, Counted):
-            self.folded = _folded(self.folded, self.observation)
+            self.folded = self.fold(self.folded)
+
+    def fold(self, counted: Counted) -> tuple[Folded, ...]:
+        """Return the counts of each layer over the coarser bins that are stored; waits for the device.
+
+        Raises:
+            ObservationError: a layer has a negative entry.
+        """
+        try:
+            return tuple(counted.folded(place, STORED_MANTISSA_BITS) for place in range(len(self.names)))
+        except NegativeEntryError as error:
+            raise ObservationError(f"layer {self.names[error.layer]!r}: {error}") from error
 
     def snapshots(self, layers: int) -> tuple[LayerSnapshot | None, ...]:
         """Return the snapshot of each of a number of layers, once the row is fetched; None without second moment."""
         assert isinstance(self.bins, np.ndarray) and not isinstance(self.folded, Counted)
-        scales = self.observation.scales
+        scales = self.scales
         quantiles = magnitudes_of(self.bins.astype(np.int64), np.array(scales)[:, np.newaxis]).tolist()
         found: list[LayerSnapshot | None] = [None] * layers
-        for place, (index, scale) in enumerate(zip(self.observation.indexes, scales, strict=True)):
+        for place, (index, scale) in enumerate(zip(self.indexes, scales, strict=True)):
             zeros, nonzero, nonfinite = self.totals[place].tolist()
             histogram = None if self.folded is None else _unfolded(self.folded[place], scale)
             magnitudes = tuple(quantiles[place]) if nonzero else ()
@@ -143,83 +130,63 @@ class History:
         while self._histogram_stride * every < _STEPS_BETWEEN_HISTOGRAMS:
             self._histogram_stride *= 2
 
-    def add(
-        self, observation: Observation, counted: Counted, totals: torch.Tensor, values: Sequence[torch.Tensor]
-    ) -> None:
+    def add(self, row: Row, counted: Counted, values: Sequence[torch.Tensor]) -> None:
         """Keep an observed step, if it is one of those to keep; waits for no device.
 
         Args:
-            observation: what was true at that step.
+            row: the step.
             counted: the counts, m = 5.
-            totals: of `counted`.
             values: what was counted.
+
+        Raises:
+            ObservationError: a layer on a CPU has a negative entry.
         """
-        number, self._observed = self._observed, self._observed + 1
-        if number % self._row_stride == 0 and len(self._rows) == _KEPT_ROWS:
+        row.number, self._observed = self._observed, self._observed + 1
+        if row.number % self._row_stride == 0 and len(self._rows) == _KEPT_ROWS:
             self._row_stride *= 2
-            self._rows = [row for row in self._rows if row.number % self._row_stride == 0]
-        if number % self._row_stride:
+            self._rows = [other for other in self._rows if other.number % self._row_stride == 0]
+        if row.number % self._row_stride:
             return
-        row = Row(number, observation, counted.quantile_bins(), totals)
-        if totals.is_cpu:
+        row.bins = counted.quantile_bins()
+        if isinstance(row.totals, torch.Tensor) and row.totals.is_cpu:
             row.fetch()
         self._rows.append(row)
-        if number % self._histogram_stride == 0 and self._histograms == _KEPT_HISTOGRAMS:
+        if row.number % self._histogram_stride == 0 and self._histograms == _KEPT_HISTOGRAMS:
             self._histogram_stride *= 2
             for other in self._rows:
                 if other.number % self._histogram_stride:
                     other.folded = None
-            self._histograms = sum(row.folded is not None for row in self._rows)
-        if number % self._histogram_stride == 0:
+            self._histograms = sum(other.folded is not None for other in self._rows)
+        if row.number % self._histogram_stride == 0:
             self._histograms += 1
             # On a device counting again is what does not wait; with coarser bins it is the same as folding.
             on_host = all(v.is_cpu for v in values)
-            row.folded = _folded(counted, observation) if on_host else Counter((), STORED_MANTISSA_BITS).count(values)
+            row.folded = row.fold(counted) if on_host else Counter((), STORED_MANTISSA_BITS).count(values)
 
     def keep_until(self, step: int) -> None:
         """Forget what was observed after a step: training goes on from there again."""
-        self._rows = [row for row in self._rows if row.observation.step <= step]
+        self._rows = [row for row in self._rows if row.step <= step]
         self._observed = self._rows[-1].number + 1 if self._rows else 0
         self._histograms = sum(row.folded is not None for row in self._rows)
 
-    def rows(self, latest: tuple[Observation, Counted] | None = None) -> list[Row]:
+    def rows(self, latest: tuple[Row, Counted] | None = None) -> list[Row]:
         """Return the rows of steps that were really taken, rising; waits for the device.
 
         Args:
             latest: the step observed last, to be added where it is none of the kept ones.
+
+        Raises:
+            ObservationError: a layer has a negative entry.
         """
-        rows = [row for row in self._rows if row.observation.taken]
+        rows = [row for row in self._rows if row.taken]
         if latest is not None and latest[0].taken:
-            observation, counted = latest
-            if rows and rows[-1].observation is observation:
+            row, counted = latest
+            if rows and rows[-1] is row:
                 del rows[-1]
-            folded = _folded(counted, observation)
-            rows.append(Row(self._observed, observation, counted.quantile_bins(), counted.totals(), folded))
+            rows.append(replace(row, bins=counted.quantile_bins(), folded=row.fold(counted)))
         for row in rows:
             row.fetch()
         return rows
-
-
-class Histograms(dict[str, LogHistogram]):
-    """Histograms by name of layer.
-
-    Attributes:
-        history: percentiles, and some coarser histograms, of the steps so far.
-    """
-
-    def __init__(self, latest: Mapping[str, LogHistogram], history: Series) -> None:
-        super().__init__(latest)
-        self.history = history
-
-
-def _folded(counted: Counted, observation: Observation) -> tuple[Folded, ...]:
-    with observation.naming_layers():
-        folded = [counted.folded(place, STORED_MANTISSA_BITS) for place in range(len(observation.indexes))]
-    # Many are kept, so in half the room where no count is too large.
-    return tuple(
-        (first, counts.astype(np.int32) if counts.max(initial=0) <= _LARGEST_INT32 else counts, apart)
-        for first, counts, apart in folded
-    )
 
 
 def _unfolded(folded: Folded, scale: float) -> LogHistogram:

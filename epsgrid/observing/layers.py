@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +18,6 @@ from torch import nn
 
 from epsgrid.errors import ObservationError
 from epsgrid.numerics.magnitudes import OTHER
-from epsgrid.observing.adapters import plain
 from epsgrid.observing.kinds import kinds_of
 
 NamedParameters = Iterable[tuple[str, torch.Tensor]]
@@ -36,7 +35,7 @@ class Layer:
         name: its name in the model, without the prefixes of wrappers.
         parameter: the tensor.
         group: the optimizer's parameter group that holds it; None where none does, and it is then frozen.
-        kind: what it does; one of `kinds.KINDS`.
+        kind: what it does, see `kinds`; "other" where no model is known.
     """
 
     name: str
@@ -63,18 +62,18 @@ def named_layers(
     Raises:
         ObservationError: a parameter has no name or is complex, or two have the same name.
     """
-    names = names_of(optimizer, named_parameters, model)
+    names = _names_of(optimizer, named_parameters, model)
     _check_members(optimizer, names)
     groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
-    kinds = kinds_of(names, model)
+    kinds = {} if model is None else kinds_of(model)
     return tuple(
-        Layer(name, parameter, groups.get(id(parameter)), kinds[name])
+        Layer(name, parameter, groups.get(id(parameter)), kinds.get(id(parameter), OTHER))
         for name, parameter in names.items()
         if id(parameter) in groups or not parameter.requires_grad
     )
 
 
-def names_of(
+def _names_of(
     optimizer: torch.optim.Optimizer,
     named_parameters: NamedParameters | None = None,
     model: nn.Module | None = None,
@@ -84,13 +83,27 @@ def names_of(
     Raises:
         ObservationError: there are no names, or two tensors have the same.
     """
-    if named_parameters is None:
-        named_parameters = _names_in_groups(optimizer) if model is None else model.named_parameters()
+    if named_parameters is None and model is not None:
+        named_parameters = model.named_parameters()
+    elif named_parameters is None:
+        for number, group in enumerate(optimizer.param_groups):
+            if "param_names" not in group:
+                raise ObservationError(
+                    f"unnamed parameters: group {number} of {type(optimizer).__name__} has no names; {_HOW_TO_NAME}"
+                )
+        groups = optimizer.param_groups
+        named_parameters = [
+            pair for group in groups for pair in zip(group["param_names"], group["params"], strict=True)
+        ]
+    if isinstance(named_parameters, nn.Module) or not isinstance(named_parameters, Iterable):
+        raise _not_a_pair(named_parameters)
     firsts: dict[int, tuple[str, torch.Tensor]] = {}
-    for name, parameter in _pairs(named_parameters):
-        firsts.setdefault(id(parameter), (name, parameter))
+    for pair in named_parameters:
+        if not (isinstance(pair, tuple) and [isinstance(part, torch.Tensor) for part in pair] == [False, True]):
+            raise _not_a_pair(pair)
+        firsts.setdefault(id(pair[1]), (str(pair[0]), pair[1]))
     names: dict[str, torch.Tensor] = {}
-    for name, (_, parameter) in zip(bare([name for name, _ in firsts.values()]), firsts.values(), strict=True):
+    for name, (_, parameter) in zip(_bare([name for name, _ in firsts.values()]), firsts.values(), strict=True):
         if name in names:
             raise ObservationError(
                 f"two parameters are called {name!r}; name each differently, as model.named_parameters() does"
@@ -99,12 +112,12 @@ def names_of(
     return names
 
 
-def bare(names: Iterable[str]) -> list[str]:
+def _bare(names: Iterable[str]) -> list[str]:
     """Return names without the prefixes of wrappers: torch.compile, FSDP, checkpointing, DataParallel and DDP.
 
     "module." is taken for a wrapper's only where every name begins with it: a model may have a part of that name.
 
-    >>> bare(["module._orig_mod.0.weight", "module._orig_mod.0.bias"])
+    >>> _bare(["module._orig_mod.0.weight", "module._orig_mod.0.bias"])
     ['0.weight', '0.bias']
     """
     stripped = [_WRAPPER.sub("", name) for name in names]
@@ -116,25 +129,6 @@ def bare(names: Iterable[str]) -> list[str]:
 def shape_text(tensor: torch.Tensor) -> str:
     """Return a shape such as 3×5; "()" for a scalar."""
     return "×".join(map(str, tensor.shape)) or "()"
-
-
-def _names_in_groups(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, torch.Tensor]]:
-    for number, group in enumerate(optimizer.param_groups):
-        if "param_names" not in group:
-            raise ObservationError(
-                f"unnamed parameters: group {number} of {type(optimizer).__name__} has no names; {_HOW_TO_NAME}"
-            )
-        yield from zip(group["param_names"], group["params"], strict=True)
-
-
-def _pairs(named_parameters: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    if isinstance(named_parameters, nn.Module) or not isinstance(named_parameters, Iterable):
-        raise _not_a_pair(named_parameters)
-    for pair in named_parameters:
-        if not (isinstance(pair, tuple) and [isinstance(part, torch.Tensor) for part in pair] == [False, True]):
-            raise _not_a_pair(pair)
-        name, parameter = pair
-        yield str(name), parameter
 
 
 def _not_a_pair(got: Any) -> ObservationError:
@@ -188,40 +182,32 @@ class LayerRegistry:
             return
         self._ids, self.groups = ids, list(groups)
         held = {id(parameter): group for group in groups for parameter in group["params"]}
-        self._add_new_layers(held)
+        self._add_new_layers()
         self.layers = [replace(layer, group=held.get(id(layer.parameter))) for layer in self.layers]
         self.members = [
             (place, layer.parameter, layer.group) for place, layer in enumerate(self.layers) if layer.group is not None
         ]
         self.on_cuda = any(parameter.is_cuda for _, parameter, _ in self.members)
-        for group in groups:
-            plain(group)  # reads betas that lie on a device now, so that no observed step waits for them
 
-    def _add_new_layers(self, held: Mapping[int, dict[str, Any]]) -> None:
+    def _add_new_layers(self) -> None:
         """Give each parameter that is not listed a name and a kind, and a place in the list."""
         known = {id(layer.parameter) for layer in self.layers}
-        names = self._names()
-        found: dict[str, torch.Tensor] = {}
+        if known.issuperset(self._ids):
+            return
+        try:
+            names = {id(parameter): name for name, parameter in _names_of(self._optimizer, model=self._model).items()}
+        except ObservationError:  # without a model, parameters may have no names
+            names = {}
+        kinds = {} if self._model is None else kinds_of(self._model)
+        places = {layer.name: place for place, layer in enumerate(self.layers) if id(layer.parameter) not in self._ids}
         for number, group in enumerate(self.groups):
             for position, parameter in enumerate(group["params"]):
-                if id(parameter) not in known:
-                    found[names.get(id(parameter), f"group {number}, parameter {position}")] = parameter
-        kinds = kinds_of(found, self._model) if found else {}
-        places = {layer.name: place for place, layer in enumerate(self.layers) if id(layer.parameter) not in held}
-        for name, parameter in found.items():
-            layer = Layer(name, parameter, None, kinds[name])
-            if name in places:  # another tensor has taken the place of the one that had this name
-                self.layers[places[name]] = layer
-            else:
-                self.layers.append(layer)
-
-    def _names(self) -> dict[int, str]:
-        """Return the names of all parameters that have one: from the model, else from the optimizer's groups."""
-        if self._model is not None:
-            return {id(parameter): name for name, parameter in names_of(self._optimizer, model=self._model).items()}
-        named = [
-            (name, id(parameter))
-            for group in self.groups
-            for name, parameter in zip(group.get("param_names", ()), group["params"], strict=False)
-        ]
-        return dict(zip([key for _, key in named], bare(name for name, _ in named), strict=True))
+                key = id(parameter)
+                if key in known:
+                    continue
+                name = names.get(key, f"group {number}, parameter {position}")
+                layer = Layer(name, parameter, None, kinds.get(key, OTHER))
+                if name in places:  # another tensor has taken the place of the one that had this name
+                    self.layers[places[name]] = layer
+                else:
+                    self.layers.append(layer)

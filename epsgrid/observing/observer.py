@@ -1,12 +1,16 @@
 """Observe an optimizer during training: after its steps, count √v̂ of every layer; the rest is computed on request.
 
 An observer hooks `optimizer.step` and reads; it changes nothing, draws no random number and, where the state lies on a
-CUDA device, waits for nothing. The weights of a training are the same, bit for bit, with it and without.
+CUDA device, waits for nothing: steps, percentiles and a gradient scaler's verdict on a step stay there. The weights of
+a training are the same, bit for bit, with it and without.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 from weakref import WeakSet
@@ -16,27 +20,41 @@ from torch import nn
 
 from epsgrid.errors import ObservationError
 from epsgrid.numerics.bounds import EpsilonBounds
-from epsgrid.numerics.magnitudes import TAIL_FRACTION, LayerStatistics
+from epsgrid.numerics.histogram import LogHistogram
+from epsgrid.numerics.magnitudes import TAIL_FRACTION, LayerStatus
 from epsgrid.numerics.series import FRACTIONS, LayerSnapshot, Series, Snapshot
-from epsgrid.observing.adapters import Adapter, adapter_for, unwrap, warn_of_underflow
-from epsgrid.observing.history import Histograms, Observation
+from epsgrid.numerics.tables import Counted, Counter
+from epsgrid.observing.adapters import Adapter, adapter_for, epsilon_in, unwrap, warn_of_underflow
+from epsgrid.observing.history import History, Row
 from epsgrid.observing.layers import Layer, LayerRegistry, NamedParameters, named_layers
 from epsgrid.observing.reading import (
-    AdaptableFraction,
     Reading,
-    adaptable_fraction,
-    bounds_of_readings,
-    common,
+    bounds_by_placement,
     histogram_of,
     local,
     measure_reading,
     read,
     threshold_of,
 )
-from epsgrid.observing.recorder import StepRecorder
+from epsgrid.optimizers import SecondMoment
 
 _OPEN: WeakSet[torch.optim.Optimizer] = WeakSet()
 """The optimizers that are being observed."""
+
+_NO_STATE: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class AdaptableFraction:
+    """The share of the finite entries, zeros included, with √v̂ above ε: these weights have a step size of their own.
+
+    Attributes:
+        layers: by name of layer, in [0, 1]; layers without a finite entry are left out.
+        total: over the entries of all layers together; 0 where no entry is finite.
+    """
+
+    layers: Mapping[str, float]
+    total: float
 
 
 def observe(
@@ -103,6 +121,8 @@ class Observer:
         *,
         model: nn.Module | None = None,
     ) -> None:
+        if every is not None and (not isinstance(every, int) or isinstance(every, bool) or every < 1):
+            raise ObservationError(f"every must be a whole number of steps, at least 1, got {every!r}")
         if not 0 < tail_fraction < 0.5:
             raise ObservationError(f"tail_fraction must lie between 0 and 0.5, got {tail_fraction!r}")
         if optimizer in _OPEN:
@@ -110,12 +130,21 @@ class Observer:
             raise ObservationError(f"this {name} is being observed already; use that observer, or close() it first")
         self.optimizer, self.adapter, self.every, self.tail_fraction = optimizer, adapter, every, tail_fraction
         self._registry = LayerRegistry(optimizer, layers, model)
-        self._recorder = StepRecorder(optimizer, adapter, self._registry, every)
-        uncompiled = torch.compiler.disable(self._recorder.on_step)  # type: ignore[no-untyped-call]
+        self._history, self._counter = History(every or 1), Counter(FRACTIONS)
+        self._latest: tuple[Row, Counted] | None = None
+        self._constants: tuple[tuple[int, ...], tuple[str, ...], tuple[float, ...], tuple[float | None, ...]]
+        self._constants = ((), (), (), ())
+        self._calls = 0
+        self._skipped: int | torch.Tensor = 0
+        # Beside its own class's there is that of torch.optim.Optimizer, which does nothing.
+        self._has_several_steps = sum("step" in base.__dict__ for base in type(optimizer).__mro__) > 2
+        self._seen: list[Any] = []
+        self._warned = False
+        uncompiled = torch.compiler.disable(self._on_step)  # type: ignore[no-untyped-call]
 
         def hook(*arguments: Any) -> None:
             # Always calling the uncompiled one would cost more than most of what an observer does.
-            (uncompiled if torch.compiler.is_dynamo_compiling() else self._recorder.on_step)(*arguments)
+            (uncompiled if torch.compiler.is_dynamo_compiling() else self._on_step)(*arguments)
 
         self._handle = optimizer.register_step_post_hook(hook)
         self._closed = False
@@ -130,17 +159,17 @@ class Observer:
     @property
     def step(self) -> int:
         """Steps seen so far. Set it after loading a checkpoint to go on from there: later steps are dropped."""
-        return self._recorder.step
+        return self._calls - int(self._skipped)
 
     @step.setter
     def step(self, steps: int) -> None:
-        self._recorder.step = steps
+        self._calls, self._skipped, self._latest = steps, 0, None
+        self._history.keep_until(steps)
 
     @property
     def nonfinite(self) -> int:
-        """Entries that were NaN or infinite at an observed step; each counts once, however long it stays so."""
-        self._recorder.warn_of_nonfinite()
-        return self._recorder.nonfinite
+        """Entries of v that were NaN or infinite at the latest observed step; an average never forgets one."""
+        return 0 if self._latest is None else int(self._latest[0].totals[:, 2].sum())
 
     def bounds(self) -> EpsilonBounds:
         """Estimate the ε range from the state as it is now, with exact order statistics; also when closed.
@@ -151,39 +180,32 @@ class Observer:
         """
         readings = self._readings()
         statistics = [measure_reading(reading, self.tail_fraction) for reading in readings]
-        return bounds_of_readings(readings, statistics, self.tail_fraction)
+        return bounds_by_placement(statistics, [reading.placement for reading in readings], self.tail_fraction)
 
-    def statistics(self) -> tuple[LayerStatistics, ...]:
-        """Measure every layer as its state is now; a layer that has none is listed with the reason.
-
-        Raises:
-            ObservationError: the state cannot be read.
-        """
-        readings = read(self.optimizer, self.layers, self.adapter)
-        return tuple(measure_reading(reading, self.tail_fraction) for reading in readings)
-
-    def histograms(self) -> Histograms:
-        """Return the histograms of the latest observed step, or of the state as it is now where there was none.
+    def histograms(self) -> dict[str, LogHistogram]:
+        """Return by name the histograms of the latest observed step, or of the present state where there was none.
 
         Raises:
             ObservationError: the optimizer has no state yet, or one that cannot be read.
         """
-        latest_step = self._recorder.latest
-        if latest_step is None:
-            readings = [reading for reading in self._readings() if reading.values is not None]
-            return Histograms({reading.layer.name: histogram_of(reading) for reading in readings}, self.series())
-        observation, counted = latest_step
-        pairs = enumerate(zip(observation.names, observation.scales, strict=True))
-        with observation.naming_layers():
-            return Histograms({name: counted.histogram(place, scale) for place, (name, scale) in pairs}, self.series())
+        if self._latest is None:
+            return {each.layer.name: histogram_of(each) for each in self._readings() if each.values is not None}
+        row, counted = self._latest
+        found = {}
+        for place, (name, scale) in enumerate(zip(row.names, row.scales, strict=True)):
+            try:
+                found[name] = counted.histogram(place, scale)
+            except ValueError as error:
+                raise ObservationError(f"layer {name!r}: {error}") from error
+        return found
 
     def series(self) -> Series:
         """Return what is kept of the observed steps: percentiles of at most 512, histograms of at most 64."""
         layers = self.layers
-        self._recorder.warn_of_nonfinite()
+        self._warn_of_nonfinite()
         snapshots = tuple(
-            Snapshot(row.observation.step, None, self._threshold_at(row.observation), row.snapshots(len(layers)))
-            for row in self._recorder.rows()
+            Snapshot(row.step, None, threshold_of(self.adapter, self._trained_at(row)), row.snapshots(len(layers)))
+            for row in self._history.rows(self._latest)
         )
         return Series(
             names=tuple(layer.name for layer in layers),
@@ -196,7 +218,9 @@ class Observer:
     def adaptable_fraction(self, epsilon: float | None = None) -> AdaptableFraction:
         """Return the share of the entries with √v̂ above ε, of each layer and of all, as they are now.
 
-        It is read from the histograms, so it is off by at most the share of the bin that holds ε.
+        Where √v̂ is larger than the magnitude that ε corresponds to, an adaptive optimizer adapts; where it is smaller,
+        ε is most of the denominator, and the optimizer is one without adaptation. The share is read from histograms, so
+        it is off by at most the share of the bin that holds ε.
 
         Args:
             epsilon: ≥ 0, in the optimizer's own units; None for the ε that each layer is trained with.
@@ -205,7 +229,23 @@ class Observer:
             ObservationError: there is no state yet, or `epsilon` is negative, or None and a parameter group has no
                 "eps".
         """
-        return adaptable_fraction(self._readings(), epsilon)
+        if epsilon is not None and not epsilon >= 0:
+            raise ObservationError(f"epsilon must be at least 0, got {epsilon!r}")
+        shares: dict[str, float] = {}
+        above, finite = 0.0, 0
+        for reading in self._readings():
+            if reading.placement is None:
+                continue
+            name, used = reading.layer.name, reading.epsilon if epsilon is None else epsilon
+            if used is None:
+                raise ObservationError(f'the parameter group of layer {name!r} has no "eps"; give epsilon=…')
+            histogram = histogram_of(reading)
+            share = histogram.fraction_above(reading.placement.magnitude_from_epsilon(used))
+            if share is not None:
+                entries = histogram.total - histogram.nonfinite
+                shares[name] = share
+                above, finite = above + share * entries, finite + entries
+        return AdaptableFraction(shares, above / finite if finite else 0.0)
 
     def snapshot(self, epoch: float | None = None) -> Snapshot:
         """Count every layer now, with a coarser histogram of each; it is not added to the series.
@@ -218,11 +258,24 @@ class Observer:
         """
         readings = self._readings()
         layers = (None if each.values is None else LayerSnapshot.of(histogram_of(each)) for each in readings)
-        return Snapshot(self.step, epoch, threshold_of(readings), tuple(layers))
+        trained = ((each.layer.group, each.step, each.epsilon) for each in readings if each.values is not None)
+        return Snapshot(self.step, epoch, threshold_of(self.adapter, trained), tuple(layers))
 
     def after_step(self) -> None:
         """Count a step that no hook has seen, such as one in the replay of a CUDA graph."""
-        self._recorder.after_step()
+        # Set by a GradScaler, for optimizers that skip by themselves.
+        found_inf = getattr(self.optimizer, "found_inf", None)
+        if found_inf is not None and found_inf.is_cpu:
+            if float(found_inf):
+                return
+            found_inf = None
+        if self._has_several_steps and not self._has_moved():
+            return
+        self._calls += 1
+        if found_inf is not None:
+            self._skipped = self._skipped + (found_inf != 0)
+        if self.every is not None and self._calls % self.every == 0:
+            self._observe(found_inf)
 
     def close(self) -> None:
         """Stop observing; what was seen, and the optimizer's present state, can still be asked for.
@@ -245,31 +298,109 @@ class Observer:
         if not self._closed:
             self.close()
 
+    def _on_step(self, _optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
+        """Count a step, as a hook; one that is only recorded into a CUDA graph is none."""
+        if not (self._registry.on_cuda and torch.cuda.is_current_stream_capturing()):
+            self.after_step()
+
+    def _has_moved(self) -> bool:
+        """Tell whether the optimizer's state was written since the last call.
+
+        An optimizer whose `step` calls that of its base class runs the hook twice in a step, once for each of the two.
+        """
+        self._registry.refresh()
+        seen = [
+            (id(entry), entry._version) if isinstance(entry, torch.Tensor) else entry
+            for _, parameter, _ in self._registry.members
+            for entry in self.optimizer.state.get(parameter, _NO_STATE).values()
+            if isinstance(entry, torch.Tensor | int | float)
+        ]
+        moved = seen != self._seen
+        self._seen = seen
+        return moved
+
+    def _observe(self, left_out: torch.Tensor | None) -> None:
+        """Count the state as it is now, and keep the result."""
+        self._registry.refresh()
+        second_moment, state = self.adapter.second_moment, self.optimizer.state
+        moments = [
+            (index, moment)
+            for index, parameter, group in self._registry.members
+            if parameter.requires_grad and (moment := second_moment(state.get(parameter, _NO_STATE), group)) is not None
+        ]
+        if not moments:
+            return
+        values = [local(moment.values) for _, moment in moments]
+        constants = (
+            tuple([index for index, _ in moments]),
+            tuple([self._registry.layers[index].name for index, _ in moments]),
+            tuple([moment.decay for _, moment in moments]),
+            tuple([epsilon_in(group) for group in self._registry.groups]),
+        )
+        if constants != self._constants:
+            self._constants = constants  # shared by all rows until something changes: mostly nothing ever does
+        indexes, names, decays, epsilons = self._constants
+        counted = self._count(moments, values)
+        totals = counted.totals()
+        steps = _kept([moment.step for _, moment in moments])
+        row = Row(self._calls, self._skipped, left_out, indexes, names, decays, steps, epsilons, totals)
+        self._latest = row, counted
+        self._history.add(row, counted, values)
+        if totals.is_cpu:
+            self._warn_of_nonfinite()
+
+    def _count(self, moments: list[tuple[int, SecondMoment]], values: list[torch.Tensor]) -> Counted:
+        self._latest = None  # its tables are about to be written
+        try:
+            return self._counter.count(values)
+        except ValueError:
+            for (index, _), v in zip(moments, values, strict=True):  # raises with the name of the layer
+                histogram_of(Reading(self._registry.layers[index], LayerStatus.MEASURED, v))
+            raise
+
+    def _warn_of_nonfinite(self) -> None:
+        """Warn of NaN or infinite entries at the latest observed step, once; waits for the device."""
+        if self._warned or not self.nonfinite or self._latest is None:
+            return
+        self._warned = True
+        row = self._latest[0]
+        first, *more = [name for name, number in zip(row.names, row.totals[:, 2].tolist(), strict=True) if number]
+        others = f" and {len(more)} more layers" if more else ""
+        warnings.warn(
+            f"the second moment of layer {first!r}{others} has {self.nonfinite} NaN or infinite entries: the loss or a"
+            " gradient was not finite; from now on they are counted in `observer.nonfinite` without a warning",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
     def _readings(self) -> tuple[Reading, ...]:
         """Read all layers; refuse where there is nothing to read yet."""
         readings = read(self.optimizer, self.layers, self.adapter)
-        self._recorder.warn_of_nonfinite()
+        self._warn_of_nonfinite()
         if not self.step and all(reading.values is None for reading in readings):
             name = type(self.optimizer).__name__
             raise ObservationError(f"the state of this {name} is not built yet; ask after its first step")
         return readings
 
-    def _threshold_at(self, observation: Observation) -> float | None:
-        """Return the magnitude that ε corresponded to at an observed step, as `threshold_of` does.
+    def _trained_at(self, row: Row) -> Iterator[tuple[dict[str, Any], float, float | None]]:
+        """Yield what `threshold_of` takes of each layer at an observed step.
 
-        Of what a placement depends on, ε and the steps are those of that time; the betas are taken to be the present
-        ones.
+        ε and the steps are those of that time; other options of the groups are taken to be the present ones.
         """
-        groups, epsilons = self._registry.groups, observation.epsilons
-        most: dict[int, float] = {}
-        numbers = {id(group): number for number, group in enumerate(groups)}
-        for index, steps in zip(observation.indexes, observation.steps_taken, strict=True):
-            number = numbers.get(id(self._registry.layers[index].group))
-            if number is not None:
-                most[number] = max(steps, most.get(number, 1.0))
-        return common(
-            self.adapter.placement(groups[number], steps).magnitude_from_epsilon(epsilon)
-            if number < len(epsilons) and (epsilon := epsilons[number]) is not None
-            else None
-            for number, steps in most.items()
-        )
+        numbers = {id(group): number for number, group in enumerate(self._registry.groups)}
+        for index, steps in zip(row.indexes, row.steps_taken, strict=True):
+            group = self._registry.layers[index].group
+            if group is not None:
+                number = numbers[id(group)]
+                yield group, max(steps, 1.0), row.epsilons[number] if number < len(row.epsilons) else None
+
+
+def _kept(steps: list[Any]) -> torch.Tensor | array[float]:
+    """Return counts of steps where the optimizer will not go on changing them: those on a device stay there."""
+    devices = {step.device for step in steps if isinstance(step, torch.Tensor) and not step.is_cpu}
+    if not devices:
+        return array("d", map(float, steps))
+    if len(devices) > 1 or not all(isinstance(step, torch.Tensor) and step.device in devices for step in steps):
+        device = devices.pop()
+        steps = [torch.as_tensor(step, dtype=torch.float32).to(device, non_blocking=True) for step in steps]
+    return torch.stack(steps)

@@ -1,4 +1,4 @@
-"""A probe in progress: gradients go in step by step, bounds with their reliability come out.
+"""Probe a model and an optimizer before any training: gradients go in, bounds of ε with their reliability come out.
 
 The published method (arXiv 2311.11532 and its research code) accumulates v over the first epoch without moving the
 weights: every gradient is taken at the random initialisation, in training mode, with coupled weight decay added as the
@@ -10,6 +10,7 @@ model and optimizer are left as they were found.
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -22,18 +23,19 @@ from torch.nn.parameter import is_lazy
 
 from epsgrid.errors import NoBoundsError, ObservationError
 from epsgrid.numerics.bounds import EpsilonBounds
+from epsgrid.numerics.counting import measure
 from epsgrid.numerics.magnitudes import TAIL_FRACTION, LayerStatistics
 from epsgrid.numerics.reliability import judge
 from epsgrid.numerics.series import FRACTIONS, Series
 from epsgrid.numerics.trajectory import Trajectory, has_settled, trajectory_of
 from epsgrid.numerics.variants import ROUNDING_NOISE, Variant, VariantKind
-from epsgrid.observing.adapters import Adapter, adapter_for
+from epsgrid.observing.adapters import Adapter, adapter_for, unwrap, warn_of_underflow
 from epsgrid.observing.copying import copy_model, copy_optimizer
 from epsgrid.observing.layers import Layer, NamedParameters, named_layers
 from epsgrid.observing.observer import Observer
-from epsgrid.observing.reading import Reading, bounds_of_readings, local, measure_reading, read
+from epsgrid.observing.reading import Reading, bounds_by_placement, local, measure_reading, read
 from epsgrid.observing.restoring import devices_of, generators_restored
-from epsgrid.observing.rounding import Loss, RoundingNoise, noise_share, rounding_noise, without_noise
+from epsgrid.observing.rounding import Loss, RoundingNoise, rounding_noise
 
 Betas = float | tuple[float, float]
 """β₂ alone, or β₁ and β₂."""
@@ -44,11 +46,105 @@ _USE_THE_COPY = "compute it with the model that loss_fn(model, batch) is called 
 _ONLY_THE_LOSS = "it must compute the loss and nothing else; leave backward() and optimizer.step() to the probe"
 
 
+def probe(
+    model: nn.Module,
+    optimizer: Any,
+    batches: Iterable[Any],
+    loss_fn: Loss,
+    *,
+    epochs: int = 1,
+    steps: int | None = None,
+    clip_norm: float | None = None,
+    accumulate: int = 1,
+    named_parameters: NamedParameters | None = None,
+    tail_fraction: float = TAIL_FRACTION,
+    update_weights: bool = False,
+    stop_when_settled: bool = False,
+    check_rounding: bool = True,
+    betas: Sequence[Betas] = (),
+    on_step: Callable[[int], None] | None = None,
+) -> EpsilonBounds:
+    """Estimate the ε range of an optimizer on a model of your own; leave both exactly as they are.
+
+    >>> import torch, epsgrid
+    >>> _ = torch.manual_seed(0)
+    >>> model = torch.nn.Sequential(torch.nn.Linear(8, 64), torch.nn.ReLU(), torch.nn.Linear(64, 3))
+    >>> batches = [(torch.randn(32, 8), torch.randint(3, (32,))) for _ in range(20)]
+    >>> def loss(model, batch):
+    ...     return torch.nn.functional.cross_entropy(model(batch[0]), batch[1])
+    >>> bounds = epsgrid.probe(model, torch.optim.Adam(model.parameters()), batches, loss)
+    >>> bounds.low.decade, bounds.high.decade
+    (0.001, 0.1)
+
+    A copy of the model is trained by a copy of the optimizer, with real steps at the real learning rate, and its
+    weights are put back after each step unless `update_weights`. While it runs it holds a second copy of the weights,
+    buffers and optimizer state; the check for rounding noise holds two more of the weights for a moment, see
+    `rounding_noise`, and each of `betas` one more of the state. Hooks of the optimizer are not called.
+
+    The global random number generators of torch, numpy and Python are put back, also where `loss_fn` raises or Ctrl-C
+    comes, and so are those that `batches` holds, such as the generator of a DataLoader or of its sampler. An iterator
+    is used up, and whatever else `batches` counts of its passes goes on.
+
+    Args:
+        model: a copy of a model in eval mode is put into training mode; one in training mode stays as it is, so parts
+            that you keep in eval mode do too.
+        optimizer: as you would train with; may have taken steps, the probe's state is fresh.
+        batches: iterated once for each epoch, over anything that `loss_fn` takes. A generator lasts for one epoch.
+        loss_fn: called as loss_fn(model, batch) with the copy; returns the scalar loss of which you would call
+            `backward()`, and does nothing else. May use autocast; a loss is not scaled, so with float16 small gradients
+            become zeros.
+        epochs: at least 1; 1 as published.
+        steps: the most steps to take; None takes all.
+        clip_norm: bound on the norm of the whole gradient, as with `torch.nn.utils.clip_grad_norm_`.
+        accumulate: batches for each step; the step's gradient is the mean of theirs.
+        named_parameters: names other than those of `model.named_parameters()`, or of a loss's parameters as well.
+        tail_fraction: share of the non-zero entries beyond each order statistic, in (0, 0.5); 0.02 as published.
+        update_weights: let the copy's weights move, as in training.
+        stop_when_settled: stop as soon as `has_settled` says that further steps would change no decade.
+        check_rounding: look, on the first batch, for entries whose gradient is only rounding noise.
+        betas: further decays (β₂, or a pair β₁, β₂) to state the bounds for, from the same gradients.
+        on_step: called with the number of steps taken after each.
+
+    Returns:
+        The bounds, with their reliability: variants for other tails, without rounding noise and for `betas`, and the
+        bounds over the steps.
+
+    Raises:
+        ObservationError: model or optimizer cannot be copied, there is no batch, `batches` does not last for all
+            epochs, the loss is no scalar or has no gradient, `loss_fn` uses the original model, steps or moves weights,
+            a gradient is sparse, an argument is out of range, or the optimizer cannot be observed; see `observe`.
+        NoBoundsError: no layer has a finite non-zero second moment, as where the loss is not finite.
+    """
+    for name, count in {"epochs": epochs, "steps": steps, "accumulate": accumulate}.items():
+        if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
+            raise ObservationError(f"{name} must be a whole number, at least 1, got {count!r}")
+    real = unwrap(optimizer)
+    warn_of_underflow(real)
+    probing = Probing(
+        model,
+        real,
+        loss_fn,
+        batches,
+        clip_norm=clip_norm,
+        named_parameters=named_parameters,
+        tail_fraction=tail_fraction,
+        update_weights=update_weights,
+        check_rounding=check_rounding,
+        betas=betas,
+    )
+    with probing:
+        by_step = itertools.islice(_batches_by_step(batches, epochs, accumulate), steps)
+        probing.run(by_step, on_step, stop_when_settled=stop_when_settled)
+        return probing.bounds()
+
+
 class Probing:
     """A probe in progress; a context manager, at whose end random number generators are put back.
 
     It holds a second copy of the weights and a second state of the optimizer; for each of `betas` one more state, and
     with moving weights one more copy of the weights.
+
+    Arguments that `probe` has too are described there.
 
     Args:
         model: stays untouched.
@@ -83,8 +179,6 @@ class Probing:
         every: int = 1,
         adapter: Adapter | None = None,
     ) -> None:
-        if not 0 < tail_fraction < 0.5:
-            raise ObservationError(f"tail_fraction must lie between 0 and 0.5, got {tail_fraction!r}")
         if clip_norm is not None and not clip_norm > 0:
             raise ObservationError(f"clip_norm must be positive, got {clip_norm!r}")
         self.steps = 0
@@ -152,7 +246,7 @@ class Probing:
             self.step(*of_a_step)
             if on_step is not None:
                 on_step(self.steps)
-            if stop_when_settled and self.settled():
+            if stop_when_settled and self._has_settled():
                 break
 
     def step(self, *batches: Any) -> None:
@@ -174,7 +268,7 @@ class Probing:
         """Return the percentiles and histograms over the steps, as an observer keeps them."""
         return self._observer.series()
 
-    def settled(self) -> bool:
+    def _has_settled(self) -> bool:
         """Return whether the bounds have settled, with layers of rounding noise and without them.
 
         It looks only now and then, a few times while the steps double, and returns False in between.
@@ -192,8 +286,7 @@ class Probing:
             return False
         if not has_settled(self._trajectory()):
             return False
-        marked = {id(parameter) for parameter in self._noise.parameters.values()}
-        noisy = [layer.name for layer in self._layers if id(layer.parameter) in marked]
+        noisy = [layer.name for layer in self._layers if layer.parameter in self._noise.masks]
         others = self._trajectory(noisy) if noisy else None
         return others is None or not others.steps or has_settled(others)
 
@@ -212,17 +305,17 @@ class Probing:
         tail = self._tail_fraction
         readings = read(self.optimizer, self._layers, self._adapter)
         statistics = [measure_reading(reading, tail) for reading in readings]
-        bounds = bounds_of_readings(readings, statistics, tail)
+        bounds = bounds_by_placement(statistics, [reading.placement for reading in readings], tail)
         rests = self._without_noise(readings, statistics)
         pairs = zip(statistics, rests, strict=True)
-        noise = {layer.name: share for layer, rest in pairs if (share := noise_share(layer, rest))}
+        noise = {layer.name: 1 - rest.nonzero / layer.nonzero for layer, rest in pairs if rest.nonzero < layer.nonzero}
         variants = list(others)
         for other in _OTHER_TAILS:
             if other != tail:
                 variants += _variant("tail", f"{100 * other:g} %", readings, other)
         for betas, optimizer in self._variants:
             own = read(optimizer, _with_groups_of(self._layers, optimizer), self._adapter)
-            variants += _variant("betas", betas_label(betas), own, tail)
+            variants += _variant("betas", _betas_label(betas), own, tail)
         if noise:
             variants += _variant("without", ROUNDING_NOISE, readings, tail, rests)
         trajectory = self._trajectory() if tail in FRACTIONS else None
@@ -236,10 +329,9 @@ class Probing:
             judged = replace(judged, reasons=(*judged.reasons, why))
         return replace(bounds, reliability=judged)
 
-    def variant(self, kind: VariantKind, name: str) -> Variant | None:
-        """Return the present bounds, to compare another probe's with; None where no layer sets any."""
-        found = _variant(kind, name, read(self.optimizer, self._layers, self._adapter), self._tail_fraction)
-        return found[0] if found else None
+    def variant(self, kind: VariantKind, name: str) -> list[Variant]:
+        """Return the present bounds, to compare another probe's with; none where no layer sets any."""
+        return _variant(kind, name, read(self.optimizer, self._layers, self._adapter), self._tail_fraction)
 
     def _begin(self, batches: Sequence[Any]) -> None:
         """Compute the first gradients, with the checks that are made once."""
@@ -327,20 +419,21 @@ class Probing:
         self, readings: Sequence[Reading], statistics: Sequence[LayerStatistics]
     ) -> list[LayerStatistics]:
         """Return the layers' statistics over the entries that are not noise."""
-        masks = {id(parameter): self._noise.masks[name] for name, parameter in self._noise.parameters.items()}
         rests = []
         for reading, layer in zip(readings, statistics, strict=True):
-            mask = masks.get(id(reading.layer.parameter))
+            mask = self._noise.masks.get(reading.layer.parameter)
             if mask is not None and reading.values is not None:
-                layer = without_noise(layer, reading.values, reading.scale, mask, self._tail_fraction)
+                entries = reading.values[~mask.to(reading.values.device)]
+                rest = measure(layer.name, entries, reading.scale, self._tail_fraction)
+                layer = replace(rest, shape=layer.shape, kind=layer.kind)
             rests.append(layer)
         return rests
 
 
-def betas_label(betas: Betas) -> str:
+def _betas_label(betas: Betas) -> str:
     """Return the label of betas.
 
-    >>> betas_label(0.99), betas_label((0.8, 0.99))
+    >>> _betas_label(0.99), _betas_label((0.8, 0.99))
     ('β₂ = 0.99', 'β₁ = 0.8, β₂ = 0.99')
     """
     return f"β₁ = {betas[0]:g}, β₂ = {betas[1]:g}" if isinstance(betas, tuple) else f"β₂ = {betas:g}"
@@ -348,7 +441,7 @@ def betas_label(betas: Betas) -> str:
 
 def _decays(optimizer: torch.optim.Optimizer, group: dict[str, Any], betas: Betas) -> dict[str, Any]:
     """Return the options of a parameter group that give it other decays."""
-    label, name = betas_label(betas), type(optimizer).__name__
+    label, name = _betas_label(betas), type(optimizer).__name__
     for beta in betas if isinstance(betas, tuple) else (betas,):
         if not 0 <= beta < 1:
             raise ObservationError(f"{label}: a decay must lie in [0, 1), got {beta!r}")
@@ -399,7 +492,7 @@ def _variant(
     if statistics is None:
         statistics = [measure_reading(reading, tail_fraction) for reading in readings]
     try:
-        bounds = bounds_of_readings(readings, statistics, tail_fraction)
+        bounds = bounds_by_placement(statistics, [reading.placement for reading in readings], tail_fraction)
     except NoBoundsError:
         return []
     return [Variant(kind, name, bounds.low, bounds.high)]
@@ -444,3 +537,18 @@ def _check_loss(loss: Any) -> None:
             "the loss has no gradient: it depends on no parameter that requires one, or was detached or computed under"
             " torch.no_grad()"
         )
+
+
+def _batches_by_step(batches: Iterable[Any], epochs: int, accumulate: int) -> Iterator[list[Any]]:
+    """Yield the batches of each step."""
+    for epoch in range(epochs):
+        remaining = iter(batches)
+        taken = 0
+        while group := list(itertools.islice(remaining, accumulate)):
+            taken += 1
+            yield group
+        if not taken and epoch:
+            raise ObservationError(
+                f"batches were used up after epoch {epoch} of {epochs}: a generator lasts for one; give something that"
+                " can be gone through again, such as a list or a DataLoader, or epochs=1"
+            )

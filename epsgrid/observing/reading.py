@@ -48,19 +48,6 @@ class Reading:
         return None if self.layer.group is None else epsilon_in(self.layer.group)
 
 
-@dataclass(frozen=True)
-class AdaptableFraction:
-    """The share of the finite entries, zeros included, with √v̂ above ε: these weights have a step size of their own.
-
-    Attributes:
-        layers: by name of layer, in [0, 1]; layers without a finite entry are left out.
-        total: over the entries of all layers together; 0 where no entry is finite.
-    """
-
-    layers: Mapping[str, float]
-    total: float
-
-
 def local(tensor: torch.Tensor) -> torch.Tensor:
     """Return the part of a tensor that lies in this process, as a plain tensor: for a DTensor its shard."""
     if type(tensor) is torch.Tensor and not tensor.requires_grad:
@@ -123,47 +110,51 @@ def measure_reading(reading: Reading, tail_fraction: float) -> LayerStatistics:
     return replace(statistics, kind=layer.kind)
 
 
-def bounds_of_readings(
-    readings: Sequence[Reading], statistics: Sequence[LayerStatistics], tail_fraction: float
+def bounds_by_placement(
+    statistics: Sequence[LayerStatistics], placements: Sequence[Placement | None], tail_fraction: float
 ) -> EpsilonBounds:
     """Estimate the ε range; each layer's magnitudes become an ε where its own group places it.
 
     Args:
-        readings: of the layers.
-        statistics: of the same layers.
+        statistics: of the layers.
+        placements: of the same layers; None where a layer has no second moment.
         tail_fraction: the tail that they were measured with.
 
     Raises:
         NoBoundsError: no layer was measured.
     """
-    by_placement: dict[tuple[float, float, float], tuple[Placement, list[LayerStatistics]]] = {}
-    for reading, measured in zip(readings, statistics, strict=True):
-        if reading.placement is not None:
-            place = reading.placement
-            key = (place.exponent, place.factor, place.outer)
-            by_placement.setdefault(key, (place, []))[1].append(measured)
-    ranges = [ends for place, layers in by_placement.values() if (ends := bounds_of(layers, place)) is not None]
+    by_place: dict[tuple[float, float, float], tuple[Placement, list[LayerStatistics]]] = {}
+    for measured, placement in zip(statistics, placements, strict=True):
+        if placement is not None:
+            key = (placement.exponent, placement.factor, placement.outer)
+            by_place.setdefault(key, (placement, []))[1].append(measured)
+    ranges = [ends for place, layers in by_place.values() if (ends := bounds_of(layers, place)) is not None]
     if len(ranges) < 2:
-        placement = next((place for place, _ in by_placement.values()), Placement.outside())
+        placement = next((place for place, _ in by_place.values()), Placement.outside())
         return estimate_bounds(statistics, placement, tail_fraction)
     low = min((low for low, _ in ranges), key=lambda bound: bound.epsilon)
     high = max((high for _, high in ranges), key=lambda bound: bound.epsilon)
     return EpsilonBounds(low, high, tail_fraction, tuple(statistics))
 
 
-def threshold_of(readings: Sequence[Reading]) -> float | None:
+def threshold_of(
+    adapter: Adapter, layers: Iterable[tuple[Mapping[str, Any] | None, float, float | None]]
+) -> float | None:
     """Return the magnitude below which the ε of training dominates; None where groups differ in it or have no ε.
 
     Where a placement changes with the steps, the layer of a group that has taken most of them counts.
+
+    Args:
+        adapter: says where ε enters.
+        layers: of each the parameter group, the steps it has taken, and its ε.
     """
-    latest: dict[int, Reading] = {}
-    for reading in readings:
-        if reading.placement is not None:
-            known = latest.setdefault(id(reading.layer.group), reading)
-            latest[id(reading.layer.group)] = max(known, reading, key=lambda each: each.step)
+    latest: dict[int, tuple[Mapping[str, Any], float, float | None]] = {}
+    for group, steps, epsilon in layers:
+        if group is not None and (id(group) not in latest or steps > latest[id(group)][1]):
+            latest[id(group)] = group, steps, epsilon
     return common(
-        None if each.epsilon is None or each.placement is None else each.placement.magnitude_from_epsilon(each.epsilon)
-        for each in latest.values()
+        None if epsilon is None else adapter.placement(group, steps).magnitude_from_epsilon(epsilon)
+        for group, steps, epsilon in latest.values()
     )
 
 
@@ -184,35 +175,3 @@ def histogram_of(reading: Reading) -> LogHistogram:
         return counting.count(reading.values, reading.scale)
     except ValueError as error:
         raise ObservationError(f"layer {reading.layer.name!r}: {error}") from error
-
-
-def adaptable_fraction(readings: Sequence[Reading], epsilon: float | None = None) -> AdaptableFraction:
-    """Return the share of the entries above ε, of each layer and of all.
-
-    Where √v̂ is larger than the magnitude that ε corresponds to, an adaptive optimizer adapts; where it is smaller, ε is
-    most of the denominator, and the optimizer is one without adaptation.
-
-    Args:
-        readings: of the layers; those without second moment are left out.
-        epsilon: ≥ 0, in the optimizer's own units; None for the ε that each layer is trained with.
-
-    Raises:
-        ObservationError: `epsilon` is negative or NaN, or None and a parameter group has no "eps".
-    """
-    if epsilon is not None and not epsilon >= 0:
-        raise ObservationError(f"epsilon must be at least 0, got {epsilon!r}")
-    shares: dict[str, float] = {}
-    above, finite = 0.0, 0
-    for reading in readings:
-        if reading.values is None or reading.placement is None:
-            continue
-        own = reading.epsilon if epsilon is None else epsilon
-        if own is None:
-            raise ObservationError(f'the parameter group of layer {reading.layer.name!r} has no "eps"; give epsilon=…')
-        histogram = histogram_of(reading)
-        share = histogram.fraction_above(reading.placement.magnitude_from_epsilon(own))
-        if share is not None:
-            entries = histogram.total - histogram.nonfinite
-            shares[reading.layer.name] = share
-            above, finite = above + share * entries, finite + entries
-    return AdaptableFraction(shares, above / finite if finite else 0.0)

@@ -1,4 +1,4 @@
-"""Find entries whose gradient is nothing but rounding noise, and measure layers without them.
+"""Find entries whose gradient is nothing but rounding noise.
 
 Some gradients are zero by the structure of a model: a bias of a convolution before batch norm, which takes it out
 again; the bias of an attention's keys, which shifts all scores of a query alike. What is computed for them is the
@@ -10,7 +10,7 @@ true gradient changes in the seventh digit; noise falls along with the unit of r
 entry that falls by a factor of 100 or more was noise. The test finds entries and not only tensors: a third of the bias
 of `nn.MultiheadAttention` is that of the keys.
 
-With an optimizer √v after one step of it is compared: coupled weight decay adds λ·θ to the gradient, and where that is
+What is compared is √v after one step of the optimizer: coupled weight decay adds λ·θ to the gradient, and where that is
 not zero an entry of v is more than noise.
 """
 
@@ -19,29 +19,27 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import functools
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
-from epsgrid.numerics.counting import measure
-from epsgrid.numerics.magnitudes import LayerStatistics
-from epsgrid.observing.adapters import Adapter, adapter_for, unwrap
+from epsgrid.errors import ObservationError
+from epsgrid.observing.adapters import Adapter
 from epsgrid.observing.copying import copy_model, copy_optimizer
 from epsgrid.observing.restoring import devices_of, generator_states, generators_restored, restore_generators
 
 Loss = Callable[[nn.Module, Any], torch.Tensor]
 
-FALL = 100.0
+_FALL = 100.0
 """An entry that is smaller by this factor in float64 was noise."""
 
-LEAST_SHARE = 0.01
+_LEAST_SHARE = 0.01
 """Layers with a smaller share of noise are left as they are.
 
 It is too small to reach an order statistic at 2 %, or at 1 %, and larger than what is marked by chance; see
@@ -49,7 +47,6 @@ It is too small to reach an order statistic at 2 %, or at 1 %, and larger than w
 """
 
 _DRAWS = 3
-_WRAPPERS = re.compile(r"\b(_orig_mod|_checkpoint_wrapped_module)\.")
 _DROPS = re.compile(r"drop|^StochasticDepth$", re.IGNORECASE)
 
 
@@ -58,29 +55,22 @@ class RoundingNoise:
     """Which entries are only rounding noise.
 
     Attributes:
-        masks: True at noise; by name of parameter, without the prefixes of wrappers, for layers that have noise. On the
-            parameter's device, of its shape.
-        parameters: the model's parameters that these belong to, under the same names.
+        masks: True at noise; by parameter, for layers that have noise. On the parameter's device, of its shape.
         checked: whether the check gave an answer.
         reason: why not; empty where it did.
     """
 
-    masks: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    parameters: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    masks: Mapping[torch.Tensor, torch.Tensor] = field(default_factory=dict)
     checked: bool = True
     reason: str = ""
-
-
-class _NoAnswer(Exception):  # noqa: N818 - a result, not an error
-    """Why the gradients do not show which entries are noise."""
 
 
 def rounding_noise(
     model: nn.Module,
     loss: Loss,
     batch: Any,
-    optimizer: torch.optim.Optimizer | None = None,
-    adapter: Adapter | None = None,
+    optimizer: torch.optim.Optimizer,
+    adapter: Adapter,
 ) -> RoundingNoise:
     """Find the entries of a model's parameters whose gradient is only rounding noise.
 
@@ -96,13 +86,13 @@ def rounding_noise(
     those of a layer, are marked falsely (with a single draw 1.2 % and 1.6 %); such layers are left as they are.
 
     Args:
-        model: in the mode in which it trains; wrappers for compiling and data parallel are looked through.
+        model: in the mode in which it trains.
         loss: computes the scalar loss of a batch with the model that it is given; may use autocast, which does not
             affect float64.
         batch: tensors in tuples, lists, mappings or dataclasses, nested as you like; those of floating point are made
             float64 for the second pass.
-        optimizer: the one that will be used, for the weight decay in it; None looks at gradients alone.
-        adapter: knows where the optimizer keeps v; None finds the one of its class.
+        optimizer: the one that will be used; steps on a copy.
+        adapter: knows where the optimizer keeps v.
 
     Returns:
         The masks; `checked` is False, with the reason, where there is no answer: the model cannot be copied, refuses
@@ -112,64 +102,31 @@ def rounding_noise(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of copies and of float64; the model's own run shows its warnings
-            bare = _bare_model(model)
-            look = functools.partial(_magnitudes, bare, loss, batch, optimizer, adapter)
-            masks = _masks(bare, look)
-            named = [(_WRAPPERS.sub("", name), parameter) for name, parameter in bare.named_parameters()]
-            found = [(name, parameter, masks[parameter]) for name, parameter in named if parameter in masks]
-        return RoundingNoise({name: mask for name, _, mask in found}, {name: parameter for name, parameter, _ in found})
-    except _NoAnswer as reason:
+            return RoundingNoise(_masks(model, loss, batch, optimizer, adapter))
+    except ObservationError as reason:
         return RoundingNoise(checked=False, reason=str(reason))
     except Exception as error:  # the model's code may raise anything, and a probe goes on without this check
         lines = str(error).strip().splitlines() or [""]
         return RoundingNoise(checked=False, reason=f"{type(error).__name__}: {lines[0]}")
 
 
-def without_noise(
-    layer: LayerStatistics, v: torch.Tensor, scale: float, mask: torch.Tensor, tail_fraction: float
-) -> LayerStatistics:
-    """Measure a layer over the entries that are not noise; its order statistics are exact.
-
-    Args:
-        layer: the layer as measured with all entries; gives name, kind and shape.
-        v: its second moment.
-        scale: v̂ = v · scale.
-        mask: True at noise, of v's shape.
-        tail_fraction: as in `measure`.
-
-    Returns:
-        The statistics, with `entries` without the noise. A layer of noise alone has none, or only zeros, is then not
-        measured and sets no bound.
-    """
-    rest = measure(layer.name, v[~mask.to(v.device)], scale, tail_fraction)
-    return dataclasses.replace(rest, shape=layer.shape, kind=layer.kind)
-
-
-def noise_share(layer: LayerStatistics, rest: LayerStatistics) -> float:
-    """Return the share of a layer's non-zero entries that were left out as noise, in [0, 1]; 0 for a layer of zeros."""
-    return 1 - rest.nonzero / layer.nonzero if layer.nonzero else 0.0
-
-
-def _bare_model(model: nn.Module) -> nn.Module:
-    """Return the model inside wrappers for compiling and data parallel."""
-    while True:
-        inner = getattr(model, "_orig_mod", None)
-        if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
-            inner = model.module
-        if not isinstance(inner, nn.Module):
-            return model
-        model = inner
-
-
 _Magnitudes = list[torch.Tensor | None]
 
 
-def _masks(bare: nn.Module, look: Callable[[torch.dtype | None], _Magnitudes]) -> dict[torch.Tensor, torch.Tensor]:
-    """Return the masks by parameter; `look` computes magnitudes in a precision, None being the model's own."""
-    if all(parameter.dtype == torch.float64 for parameter in bare.parameters()):
-        raise _NoAnswer("the model computes in float64 already, and nothing more precise is there to compare with")
-    devices = devices_of(bare)
-    with generators_restored(devices), _uncompiled(), torch.enable_grad():
+def _masks(
+    model: nn.Module, loss: Loss, batch: Any, optimizer: torch.optim.Optimizer, adapter: Adapter
+) -> dict[torch.Tensor, torch.Tensor]:
+    def look(dtype: torch.dtype | None) -> _Magnitudes:
+        return _magnitudes(model, loss, batch, optimizer, adapter, dtype)
+
+    if all(parameter.dtype == torch.float64 for parameter in model.parameters()):
+        raise ObservationError(
+            "the model computes in float64 already, and there is nothing more precise to compare with"
+        )
+    devices = devices_of(model)
+    with generators_restored(devices), torch.enable_grad(), contextlib.ExitStack() as stack:
+        if "torch._dynamo" in sys.modules:  # compile nothing for a single batch; importing the compiler takes seconds
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
         before = [generator_states(device) for device in devices]
         own = look(None)
         pairs = zip(before, [generator_states(device) for device in devices], strict=True)
@@ -181,7 +138,7 @@ def _masks(bare: nn.Module, look: Callable[[torch.dtype | None], _Magnitudes]) -
             again = look(torch.float64)
             peaks = [None if a is None or b is None else torch.maximum(a, b) for a, b in zip(peaks, again, strict=True)]
     found: dict[torch.Tensor, torch.Tensor] = {}
-    for parameter, low, high in zip(bare.parameters(), own, peaks, strict=True):
+    for parameter, low, high in zip(model.parameters(), own, peaks, strict=True):
         mask = None if low is None or high is None else _mask(low, high, random=random)
         if mask is not None:
             found[parameter] = mask
@@ -201,9 +158,9 @@ def _mask(own: torch.Tensor, peak: torch.Tensor, *, random: bool) -> torch.Tenso
     """
     own = own.to(peak.dtype)
     clear = (own > 0) & (peak > 0) if random else own > 0
-    noise = clear & (peak * FALL < own)
+    noise = clear & (peak * _FALL < own)
     marked, in_all = int(noise.sum()), int(clear.sum())
-    if not marked or marked < LEAST_SHARE * in_all:
+    if not marked or marked < _LEAST_SHARE * in_all:
         return None
     if marked == in_all:
         return torch.ones_like(noise)
@@ -214,11 +171,11 @@ def _magnitudes(
     model: nn.Module,
     loss: Loss,
     batch: Any,
-    optimizer: torch.optim.Optimizer | None,
-    adapter: Adapter | None,
+    optimizer: torch.optim.Optimizer,
+    adapter: Adapter,
     dtype: torch.dtype | None,
 ) -> _Magnitudes:
-    """Return the size of every parameter's gradient on a copy of the model, or of its √v; None where there is none."""
+    """Return √v of each parameter after one step on copies, in a precision; None is the model's own."""
     copied, memo = copy_model(model)
     for module in copied.modules():  # a module's own children keep their mode
         if _DROPS.search(type(module).__name__):
@@ -228,24 +185,23 @@ def _magnitudes(
     with contextlib.ExitStack() as stack:
         if dtype is not None:
             copied.to(dtype)
-            stack.enter_context(_default_dtype(dtype))
+            # Tensors that the model's code makes, such as a first hidden state, are of this type too.
+            stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+            torch.set_default_dtype(dtype)
             for kind in {device.type for device in devices_of(model)}:
                 stack.enter_context(torch.autocast(kind, enabled=False))
         value = loss(copied, _copied(batch, dtype))
         if not isinstance(value, torch.Tensor) or value.numel() != 1 or not value.requires_grad:
-            raise _NoAnswer("the loss is no scalar with a gradient")
+            raise ObservationError("the loss is no scalar with a gradient")
         if not bool(torch.isfinite(value)):
-            raise _NoAnswer(f"the loss is not finite{'' if dtype is None else ' in float64'}: {value.item()}")
+            raise ObservationError(f"the loss is not finite{'' if dtype is None else ' in float64'}: {value.item()}")
         value.backward()  # type: ignore[no-untyped-call]
     parameters = list(copied.parameters())
     if all(parameter.grad is None for parameter in parameters):
-        raise _NoAnswer(
+        raise ObservationError(
             "the loss does not depend on the model that it is given; compute it with loss(model, batch)'s own `model`"
         )
-    if optimizer is None:
-        return [None if parameter.grad is None else parameter.grad.abs() for parameter in parameters]
-    adapter = adapter or adapter_for(optimizer)
-    stepped = copy_optimizer(unwrap(optimizer), memo, adapter)
+    stepped = copy_optimizer(optimizer, memo, adapter)
     stepped.step()
     groups = {parameter: group for group in stepped.param_groups for parameter in group["params"]}
     found: _Magnitudes = []
@@ -254,25 +210,6 @@ def _magnitudes(
         moment = None if group is None else adapter.second_moment(state, group)
         found.append(None if moment is None else moment.values.sqrt())
     return found
-
-
-@contextlib.contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Let tensors that the model's code makes, such as a first hidden state, be of this type too."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-def _uncompiled() -> contextlib.AbstractContextManager[Any]:
-    """Compile nothing for a single batch; torch's compiler takes seconds to import, so only where it is loaded."""
-    if "torch._dynamo" not in sys.modules:
-        return contextlib.nullcontext()
-    stance: contextlib.AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
-    return stance
 
 
 def _copied(batch: Any, dtype: torch.dtype | None) -> Any:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:  # they need numpy, which `epsgrid sweep --dry-run` does witho
     from epsgrid.numerics.series import Series
 
 PREFIX = "epsgrid"
-ID_TAG = "epsgrid.trial"
+_ID_TAG = "epsgrid.trial"
 """Tag of an MLflow run by which it is found again."""
 
 _QUIET = {
@@ -123,7 +123,7 @@ class Tensorboard:
             for name, layer in zip(series.names, snapshot.layers, strict=True):
                 if layer is None or not layer.nonzero or layer.histogram is None:
                     continue
-                limits, counts = buckets(layer.histogram)
+                limits, counts = _buckets(layer.histogram)
                 middles = (limits[1:] + limits[:-1]) / 2
                 self._writer.add_histogram_raw(
                     f"{prefix}_magnitudes/{name}",
@@ -182,10 +182,10 @@ class Mlflow:
         client = mlflow.MlflowClient(tracking_uri=str(where))
         known = client.get_experiment_by_name(experiment)
         place = client.create_experiment(experiment) if known is None else known.experiment_id
-        if key is not None and (found := client.search_runs([place], f"tags.`{ID_TAG}` = '{key}'")):
+        if key is not None and (found := client.search_runs([place], f"tags.`{_ID_TAG}` = '{key}'")):
             client.update_run(found[0].info.run_id, status="RUNNING")
             return cls(client, found[0].info.run_id)
-        tags = {} if key is None else {ID_TAG: key}
+        tags = {} if key is None else {_ID_TAG: key}
         run = cls(client, client.create_run(place, run_name=run_name, tags=tags).info.run_id)
         for name, value in (settings or {}).items():
             client.log_param(run.run_id, name, value)
@@ -321,36 +321,29 @@ def _finite(row: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in row.items() if math.isfinite(value)}
 
 
-def scalars(series: Series, prefix: str = PREFIX) -> dict[int, dict[str, float]]:
+def scalars(
+    series: Series, prefix: str = PREFIX, *, overall: bool = True, by_layer: bool = True
+) -> dict[int, dict[str, float]]:
     """Return the curves of a series, named as in the module's description, by step.
 
     Args:
         series: of snapshots that hold histograms; of those without, the shares are left out.
         prefix: takes the place of "epsgrid" in the names.
+        overall: return those of all layers together.
+        by_layer: return those of one layer each.
     """
-    of_layers = scalars_of_layers(series, prefix)
-    return {step: row | of_layers[step] for step, row in scalars_of_all(series, prefix).items()}
-
-
-def scalars_of_all(series: Series, prefix: str = PREFIX) -> dict[int, dict[str, float]]:
-    """Return those of `scalars` that concern all layers together."""
-    rows: dict[int, dict[str, float]] = {step: {} for step in series.steps}
-    for step, low, high in series.bounds_over_time():
-        rows[step] |= {f"{prefix}/low": low, f"{prefix}/high": high}
-    for snapshot in series.snapshots:
-        if snapshot.threshold is not None:
-            rows[snapshot.step][f"{prefix}/threshold"] = snapshot.threshold
-    for step, share in series.adaptable():
-        rows[step][f"{prefix}/adaptable"] = share
-    return rows
-
-
-def scalars_of_layers(series: Series, prefix: str = PREFIX) -> dict[int, dict[str, float]]:
-    """Return those of `scalars` that concern one layer each."""
     from epsgrid.numerics.magnitudes import TAIL_FRACTION
 
     rows: dict[int, dict[str, float]] = {step: {} for step in series.steps}
-    for name in series.names:
+    if overall:
+        for step, low, high in series.bounds_over_time():
+            rows[step] |= {f"{prefix}/low": low, f"{prefix}/high": high}
+        for snapshot in series.snapshots:
+            if snapshot.threshold is not None:
+                rows[snapshot.step][f"{prefix}/threshold"] = snapshot.threshold
+        for step, share in series.adaptable():
+            rows[step][f"{prefix}/adaptable"] = share
+    for name in series.names if by_layer else ():
         for step, share in series.adaptable(name):
             rows[step][f"{prefix}_adaptable/{name}"] = share
         for label, fraction in (("p2", TAIL_FRACTION), ("p50", 0.5), ("p98", 1 - TAIL_FRACTION)):
@@ -359,26 +352,21 @@ def scalars_of_layers(series: Series, prefix: str = PREFIX) -> dict[int, dict[st
     return rows
 
 
-def write_series(
-    series: Series,
-    tracker: Tensorboard | Mlflow,
-    prefix: str = PREFIX,
-    choose: Callable[[Series, str], dict[int, dict[str, float]]] = scalars,
-) -> None:
+def write_series(series: Series, tracker: Tensorboard | Mlflow, prefix: str = PREFIX, *, overall: bool = True) -> None:
     """Write a series as scalars and histograms.
 
     Args:
         series: such as `Observer.series` returns.
         tracker: where to.
         prefix: takes the place of "epsgrid" in the names.
-        choose: `scalars_of_layers` leaves out the scalars of all layers together.
+        overall: write the scalars of all layers together too.
     """
-    for step, row in choose(series, prefix).items():
+    for step, row in scalars(series, prefix, overall=overall).items():
         tracker.log(row, step)
     tracker.log_histograms(series, prefix)
 
 
-def buckets(histogram: LogHistogram) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+def _buckets(histogram: LogHistogram) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """Return edges in log10 √v̂, shape (n + 1,), and the counts between them, shape (n,), of the non-zero entries.
 
     They reach from the first to the last occupied bin. Entries beyond float32's range lie in its first and last bin.

@@ -18,7 +18,7 @@ import torch
 from epsgrid import optimizers
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.series import Series
-from epsgrid.numerics.variants import Variant, VariantKind
+from epsgrid.numerics.variants import VariantKind
 from epsgrid.observing.adapters import from_plugin
 from epsgrid.observing.probing import Probing
 from epsgrid.spec.model import Spec
@@ -57,13 +57,13 @@ class _Plan:
     Attributes:
         seed: of the initial weights and of the batches.
         rate: the learning rate at which the weights move; None where they are frozen.
-        kind: of the comparison; None for the probe that sets the bounds.
+        kind: of the comparison; meaningless for the probe that sets the bounds.
         label: of the comparison.
     """
 
     seed: int
     rate: float | None
-    kind: VariantKind | None = None
+    kind: VariantKind = "seed"
     label: str = ""
 
 
@@ -87,16 +87,28 @@ def run_probe(
     optimizers.require_epsilon(spec.optimizer.name)
     keep_freed_memory()
     start = time.perf_counter()
-    limit, main, *others = _steps(spec, task), *_plans(spec)
-    progress = _Progress(on_step, limit, 1 + len(others))
-    with _probing(spec, task, device, main) as probing:
+    main, *others = _plans(spec)
+    probe, batch_size = spec.probe, spec.training.batch_size
+    limit = sum(task.steps_per_epoch(batch_size, probe.seed, epoch) for epoch in range(probe.epochs))
+    limit = min(limit, probe.batches) if isinstance(probe.batches, int) else limit
+    done, variants = 0, []
+
+    def count(_steps_of_this_probe: int) -> None:
+        nonlocal done
+        done += 1
+        on_step(done, limit * (1 + len(others)))
+
+    with _probing(spec, task, device, main, is_main=True) as probing:
         batches = _batches(spec, task, probing, main, limit)
-        probing.run(batches, progress.step, stop_when_settled=spec.probe.batches == "settled")
-        progress.settle(probing.steps)
-        variants = [_compare(spec, task, device, plan, probing.steps, progress) for plan in others]
-        bounds = probing.bounds([variant for variant in variants if variant is not None])
+        probing.run(batches, count, stop_when_settled=probe.batches == "settled")
+        limit = probing.steps  # the others take as many
+        for plan in others:
+            with _probing(spec, task, device, plan) as other:
+                other.run(_batches(spec, task, other, plan, limit), count)
+                variants += other.variant(plan.kind, plan.label)
+        bounds = probing.bounds(variants)
         series = probing.series()
-    kept = series if spec.probe.every is not None else series.thinned(STORED_SNAPSHOTS)
+    kept = series if probe.every is not None else series.thinned(STORED_SNAPSHOTS)
     return ProbeOutcome(bounds, kept, probing.steps, time.perf_counter() - start)
 
 
@@ -112,29 +124,7 @@ def _plans(spec: Spec) -> list[_Plan]:
     return plans
 
 
-def _steps(spec: Spec, task: Task) -> int:
-    """Return the most steps of one probe."""
-    probe, batch_size = spec.probe, spec.training.batch_size
-    steps = sum(task.steps_per_epoch(batch_size, probe.seed, epoch) for epoch in range(probe.epochs))
-    return min(steps, probe.batches) if isinstance(probe.batches, int) else steps
-
-
-class _Progress:
-    """Steps done over all probes, of those still expected."""
-
-    def __init__(self, on_step: Callable[[int, int], None], steps: int, probes: int) -> None:
-        self._on_step, self._done, self._steps, self._probes = on_step, 0, steps, probes
-
-    def step(self, _steps_of_this_probe: int) -> None:
-        self._done += 1
-        self._on_step(self._done, self._steps * self._probes)
-
-    def settle(self, steps: int) -> None:
-        """Set how many steps the first probe took: the others take as many."""
-        self._steps = steps
-
-
-def _probing(spec: Spec, task: Task, device: torch.device, plan: _Plan) -> Probing:
+def _probing(spec: Spec, task: Task, device: torch.device, plan: _Plan, *, is_main: bool = False) -> Probing:
     """Build model and optimizer for a probe."""
     training, probe = spec.training, spec.probe
     plugin = optimizers.load(spec.optimizer.name)
@@ -146,7 +136,6 @@ def _probing(spec: Spec, task: Task, device: torch.device, plan: _Plan) -> Probi
         with torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bfloat16"):
             return task.loss(model, batch)
 
-    is_main = plan.kind is None
     return Probing(
         model,
         optimizer,
@@ -177,13 +166,3 @@ def _batches(spec: Spec, task: Task, probing: Probing, plan: _Plan, limit: int) 
             for group in probing.optimizer.param_groups:
                 group["lr"] = (_FROZEN_RATE if plan.rate is None else plan.rate) * task.learning_rate_scale(batch)
             yield (batch,)
-
-
-def _compare(
-    spec: Spec, task: Task, device: torch.device, plan: _Plan, steps: int, progress: _Progress
-) -> Variant | None:
-    """Return the bounds of another probe; None where none of its layers could be measured."""
-    assert plan.kind is not None
-    with _probing(spec, task, device, plan) as probing:
-        probing.run(_batches(spec, task, probing, plan, steps), progress.step)
-        return probing.variant(plan.kind, plan.label)

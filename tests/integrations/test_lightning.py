@@ -99,7 +99,8 @@ def bounds_by_hand(epochs: int = 1, order: Sequence[int] = range(EPOCH)) -> Any:
     all_batches = list(batches())
     net = network()
     optimizer = adam(net.parameters())
-    with epsgrid.observe(optimizer, [(f"net.{name}", each) for name, each in net.named_parameters()]) as observer:
+    names = [(f"net.{name}", each) for name, each in net.named_parameters()]
+    with epsgrid.observe(optimizer, names, model=net) as observer:
         for _ in range(epochs):
             for inputs, targets in (all_batches[number] for number in order):
                 optimizer.zero_grad()

@@ -24,8 +24,9 @@ from torch.nn.parallel import DistributedDataParallel
 import epsgrid
 from epsgrid.codec import to_document
 from epsgrid.errors import EpsgridError
-from epsgrid.observing.distributed import gathered_bounds, gathered_series, gathered_statistics
+from epsgrid.observing.distributed import gathered_bounds, gathered_series
 from epsgrid.observing.observer import Observer
+from epsgrid.observing.reading import measure_reading, read
 
 Named = Iterable[tuple[str, torch.Tensor]]
 
@@ -73,12 +74,14 @@ def adam_on(parameters: dict[str, nn.Parameter], gradients: dict[str, torch.Tens
 
 
 def answers(observer: Observer, group: dist.ProcessGroup | None = None) -> dict[str, Any]:
-    """Return what the three functions give as plain JSON."""
+    """Return what both functions give, and this rank's own statistics, as plain JSON."""
+    bounds = gathered_bounds(observer, group)
+    readings = read(observer.optimizer, observer.layers, observer.adapter)
     return {
-        "statistics": [to_document(layer) for layer in gathered_statistics(observer, group)],
-        "bounds": gathered_bounds(observer, group).to_json(),
+        "statistics": [to_document(layer) for layer in bounds.layers],
+        "bounds": bounds.to_json(),
         "series": gathered_series(observer, 0.5, group).to_json(),
-        "local": [to_document(layer) for layer in observer.statistics()],
+        "local": [to_document(measure_reading(reading, observer.tail_fraction)) for reading in readings],
     }
 
 
@@ -100,6 +103,14 @@ def whole(optimizer: torch.optim.Optimizer, named: Named) -> dict[str, torch.Ten
 
 
 # Two ranks
+
+
+def replica(inputs: Iterable[torch.Tensor]) -> tuple[nn.Module, torch.optim.Optimizer, Observer]:
+    model = small_model()
+    optimizer = torch.optim.Adam(model.parameters())
+    observer = epsgrid.observe(optimizer, model=model)
+    train(model, optimizer, inputs)
+    return model, optimizer, observer
 
 
 def ddp(rank: int) -> dict[str, Any]:
@@ -147,28 +158,17 @@ def zero(rank: int) -> dict[str, Any]:
 
 def apart(rank: int) -> dict[str, Any]:
     """Replicas that have lost each other."""
-    model = small_model()
-    optimizer = torch.optim.Adam(model.parameters())
-    observer = epsgrid.observe(optimizer, model=model)
-    train(model, optimizer, batches(rank))
-    return error_of(observer)
+    return error_of(replica(batches(rank))[2])
 
 
 def out_of_step(rank: int) -> dict[str, Any]:
     """Replicas at different steps."""
-    model = small_model()
-    optimizer = torch.optim.Adam(model.parameters())
-    observer = epsgrid.observe(optimizer, model=model)
-    train(model, optimizer, batches()[: 1 + rank])
-    return error_of(observer)
+    return error_of(replica(batches()[: 1 + rank])[2])
 
 
 def unreadable(rank: int) -> dict[str, Any]:
     """A negative second moment on the second rank alone."""
-    model = small_model()
-    optimizer = torch.optim.Adam(model.parameters())
-    observer = epsgrid.observe(optimizer, model=model)
-    train(model, optimizer, batches())
+    model, optimizer, observer = replica(batches())
     if rank == 1:
         optimizer.state[model[2].weight]["exp_avg_sq"].neg_()
     return error_of(observer)
@@ -176,8 +176,7 @@ def unreadable(rank: int) -> dict[str, Any]:
 
 def unbuilt(rank: int) -> dict[str, Any]:
     """No step taken yet."""
-    model = small_model()
-    return error_of(epsgrid.observe(torch.optim.Adam(model.parameters()), model=model))
+    return error_of(replica([])[2])
 
 
 def flattened(rank: int) -> dict[str, Any]:

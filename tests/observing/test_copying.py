@@ -10,11 +10,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.data import DataLoader, RandomSampler, TensorDataset
+from torch.utils.data import DataLoader, RandomSampler
 
 import epsgrid
 from epsgrid.errors import ObservationError
-from epsgrid.observing import adapters
 from epsgrid.observing.adapters import adapter_for
 from epsgrid.observing.copying import copy_model, copy_optimizer
 from epsgrid.observing.restoring import devices_of, generator_states, generators_restored, restore_generators
@@ -66,12 +65,6 @@ def close(found):
 def copies(model, optimizer):
     copied, memo = copy_model(model)
     return copied, copy_optimizer(optimizer, memo, adapter_for(optimizer))
-
-
-@pytest.fixture
-def registered(monkeypatch):
-    monkeypatch.setattr(adapters, "_ADAPTERS", dict(adapters._ADAPTERS))
-    return epsgrid.register_optimizer
 
 
 # Optimizers
@@ -436,18 +429,6 @@ def test_generators_in_and_outside_of_the_batches_are_put_back(error):
     assert states_of(data) == before[0]
     assert torch.equal(loader.generator.get_state(), before[1])
     assert torch.equal(loader.sampler.generator.get_state(), before[2])
-
-
-def test_a_loader_gives_the_same_batches_after_a_probe():
-    def first_batches(probe_first):
-        data = TensorDataset(torch.arange(600.0).reshape(100, 6), torch.arange(100) % 4)
-        loader = DataLoader(data, batch_size=20, shuffle=True, generator=seeded(1))
-        model = network()
-        if probe_first:
-            epsgrid.probe(model, torch.optim.Adam(model.parameters()), loader, loss_fn)
-        return [batch[0].tolist() for batch in loader]
-
-    assert first_batches(True) == first_batches(False)
 
 
 def test_devices_and_generators():

@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Partial
 
-import epsgrid
 from epsgrid.codec import from_document
 from epsgrid.errors import ObservationError
 from epsgrid.numerics.bounds import EpsilonBounds
@@ -28,10 +27,8 @@ from epsgrid.numerics.counting import count
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus
 from epsgrid.numerics.series import Series
 from epsgrid.observing import distributed
-from epsgrid.observing.collective import Query, order_statistics, summed_histogram, table_of
-from epsgrid.observing.distributed import gathered_bounds, gathered_series, gathered_statistics
+from epsgrid.observing.distributed import gathered_bounds, gathered_series
 from epsgrid.observing.layers import Layer
-from epsgrid.observing.observer import Observer
 from tests.observing import distributed_worker as worker
 
 pytestmark = pytest.mark.xdist_group("distributed")  # what its fixtures made is made once
@@ -86,15 +83,6 @@ def statistics_in(answer: Mapping[str, Any], which: str = "statistics") -> dict[
     return {layer["name"]: from_document(LayerStatistics, layer, "layer") for layer in answer[which]}
 
 
-def one_process(inputs: list[torch.Tensor]) -> Observer:
-    model = worker.small_model()
-    optimizer = torch.optim.Adam(model.parameters())
-    observer = epsgrid.observe(optimizer, model=model)
-    worker.train(model, optimizer, inputs)
-    observer.close()
-    return observer
-
-
 def by_sorting(v: torch.Tensor, scale: float) -> tuple[float, float]:
     """The published rule in plain numpy."""
     entries = np.sort(v.double().numpy(), axis=None)
@@ -132,9 +120,9 @@ def test_every_rank_gets_what_a_sort_of_the_whole_gives(of_two: dict[str, Answer
 
 @pytest.mark.parametrize("scenario", ["fsdp2", "hsdp", "zero"])
 def test_the_result_is_that_of_one_process(of_two: dict[str, Answers], scenario: str) -> None:
-    alone = one_process(worker.batches())
+    alone = worker.replica(worker.batches())[2]
     for answer in of_two[scenario]:
-        assert statistics_in(answer) == {layer.name: layer for layer in alone.statistics()}
+        assert statistics_in(answer) == {layer.name: layer for layer in alone.bounds().layers}
         bounds = EpsilonBounds.from_json(answer["bounds"])
         assert (bounds.low, bounds.high) == (alone.bounds().low, alone.bounds().high)
 
@@ -228,9 +216,8 @@ def test_a_group_that_lacks_a_part_is_refused(of_three: dict[str, Answers]) -> N
 
 
 def test_outside_a_job_it_is_the_observers_own() -> None:
-    observer = one_process(worker.batches())
+    observer = worker.replica(worker.batches())[2]
     assert gathered_bounds(observer) == observer.bounds()
-    assert gathered_statistics(observer) == observer.statistics()
     series = gathered_series(observer, 0.25)
     assert series.snapshots == (observer.snapshot(0.25),)
     assert series.names == observer.series().names
@@ -243,12 +230,6 @@ def job_of_one(folder: Path) -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
-
-
-def test_a_job_of_one_process_gathers_nothing(tmp_path: Path) -> None:
-    observer = one_process(worker.batches())
-    with job_of_one(tmp_path):
-        assert gathered_bounds(observer) == observer.bounds()
 
 
 def test_partial_sums_are_refused(tmp_path: Path) -> None:
@@ -278,13 +259,6 @@ def test_every_rank_of_any_entries_is_selected_exactly(
     expected = np.sort(v.double().numpy())
     expected = expected[expected != 0]
     histogram = count(v)
-    queries = [Query(v, dtype == torch.float64, histogram, rank) for rank in range(len(expected))]
+    queries = [(v, dtype == torch.float64, histogram, rank) for rank in range(len(expected))]
     with job_of_one(tmp_path_factory.mktemp("job")):
-        assert order_statistics(queries, None) == expected.tolist()
-
-
-def test_tables_add_up_to_the_counts_of_all() -> None:
-    first = torch.tensor([0.0, 1e-3, 1e-50, math.nan, 1e60], dtype=torch.float64)
-    second = torch.tensor([1e-3, 2.0, math.inf, 0.0], dtype=torch.float64)
-    added = table_of(count(first)) + table_of(None) + table_of(count(second))
-    assert summed_histogram(added, 2.0) == count(torch.cat([first, second]), 2.0)
+        assert distributed._order_statistics(queries, None) == expected.tolist()

@@ -13,7 +13,7 @@ import torch
 from epsgrid.numerics import counting, jit
 from epsgrid.numerics.series import FRACTIONS
 from epsgrid.numerics.tables import Counter
-from epsgrid.observing.history import MAX_HISTOGRAMS, MAX_ROWS, History, Observation, Row, _unfolded
+from epsgrid.observing.history import History, Row, _unfolded
 
 
 class Watched:
@@ -22,8 +22,9 @@ class Watched:
     def __init__(self, every: int = 1, entries: tuple[int, ...] = (5, 3)) -> None:
         self.history, self.counter, self.every = History(every), Counter(FRACTIONS), every
         self.entries = entries
-        self.names = tuple(f"layer {place}" for place in range(len(entries)))
         self.latest: Any = None
+        places = range(len(entries))
+        self.shared = {"indexes": tuple(places), "names": tuple(map(str, places)), "decays": (0.5,) * len(entries)}
 
     def values(self, call: int) -> list[torch.Tensor]:
         generator = torch.Generator().manual_seed(call)
@@ -34,17 +35,15 @@ class Watched:
             "call": call,
             "skipped": 0,
             "left_out": None,
-            "indexes": tuple(range(len(self.entries))),
-            "names": self.names,
-            "decays": (0.5,) * len(self.entries),
+            **self.shared,
             "steps": array("d", [call] * len(self.entries)),
             "epsilons": (1e-8,),
         }
-        observation = Observation(**{**fields, **changes})
         values = self.values(call % 30)
         counted = self.counter.count(values)
-        self.latest = (observation, counted)
-        self.history.add(observation, counted, counted.totals(), values)
+        row = Row(**{**fields, "totals": counted.totals(), **changes})
+        self.latest = (row, counted)
+        self.history.add(row, counted, values)
 
     def run(self, steps: int) -> list[Row]:
         for call in range(self.every, steps + 1, self.every):
@@ -53,21 +52,21 @@ class Watched:
 
 
 def steps(rows: list[Row]) -> list[int]:
-    return [row.observation.step for row in rows]
+    return [row.step for row in rows]
 
 
 @pytest.mark.parametrize("count", [1, 2, 8, 100, 511, 512, 513, 1024, 1025, 5000])
 def test_rows_and_histograms_stay_few_and_evenly_spaced_and_the_latest_is_there(count: int) -> None:
     rows = Watched(entries=(2,)).run(count)
     found = steps(rows)
-    assert len(rows) <= MAX_ROWS == 512
+    assert len(rows) <= 512
     assert found[0] == 1 and found[-1] == count
     spaced = np.diff(found[:-1])
     assert len(rows) == count or set(spaced) == {2 ** int(np.log2(spaced[0]))}
-    assert len(rows) >= min(count, MAX_ROWS // 2)
-    histograms = [row.observation.step for row in rows if row.folded is not None]
-    assert len(histograms) <= MAX_HISTOGRAMS == 64
-    assert len(histograms) >= min(count // 8, MAX_HISTOGRAMS // 2)
+    assert len(rows) >= min(count, 512 // 2)
+    histograms = [row.step for row in rows if row.folded is not None]
+    assert len(histograms) <= 64
+    assert len(histograms) >= min(count // 8, 64 // 2)
     assert histograms[0] == 1 and histograms[-1] == count
     assert len(set(np.diff(histograms[:-1]))) <= 1
 
@@ -75,7 +74,7 @@ def test_rows_and_histograms_stay_few_and_evenly_spaced_and_the_latest_is_there(
 @pytest.mark.parametrize(("every", "spacing"), [(1, 8), (2, 8), (3, 12), (8, 8), (50, 50)])
 def test_histograms_are_at_least_eight_steps_apart(every: int, spacing: int) -> None:
     rows = Watched(every, (2,)).run(10 * spacing)
-    with_histogram = [row.observation.step for row in rows if row.folded is not None]
+    with_histogram = [row.step for row in rows if row.folded is not None]
     assert set(np.diff(with_histogram[:-1])) == {spacing}
 
 
@@ -84,7 +83,7 @@ def test_rows_say_what_counting_would_have_said() -> None:
     rows = watched.run(20)
     assert steps(rows) == list(range(1, 21))
     for row in rows:
-        call = row.observation.step
+        call = row.step
         for found, v in zip(row.snapshots(2), watched.values(call), strict=True):
             expected = counting.count(v, 1 / (1 - 0.5**call))
             assert found is not None
@@ -120,7 +119,7 @@ def test_steps_that_were_skipped_on_a_device_are_left_out() -> None:
         skipped = skipped + left_out
         watched.step(call, skipped=skipped, left_out=torch.tensor([left_out]))
     rows = watched.history.rows(watched.latest)
-    assert [row.observation.call for row in rows] == [1, 3, 4]
+    assert [row.call for row in rows] == [1, 3, 4]
     assert steps(rows) == [1, 2, 3]
 
 
@@ -145,7 +144,7 @@ def test_a_run_that_goes_back_again_and_again_keeps_few_rows() -> None:
     found = steps(watched.history.rows())
     assert found == sorted(set(found))
     assert found[-1] <= 700
-    assert 150 < len(found) <= MAX_ROWS
+    assert 150 < len(found) <= 512
 
 
 @pytest.mark.parametrize("values", [[], [0.0], [1.0, 0.0, 1e-30, float("nan"), float("inf")], [1e-310, 1e300]])
@@ -179,6 +178,7 @@ def _bytes_at_the_fullest(layers: int) -> int:
 
 def test_a_state_of_no_step_has_no_correction() -> None:
     """A fused optimizer whose first step was skipped on its device; the row is left out later, and nothing divides."""
-    observation = Observation(1, 0, torch.ones(1), (0, 1), ("a", "b"), (0.5, 0.5), torch.tensor([0.0, 1.0]), (None,))
-    assert observation.scales == (1.0, 2.0)
-    assert not observation.taken
+    steps, totals = torch.tensor([0.0, 1.0]), torch.zeros(2, 3)
+    row = Row(1, 0, torch.ones(1), (0, 1), ("a", "b"), (0.5, 0.5), steps, (None,), totals)
+    assert row.scales == (1.0, 2.0)
+    assert not row.taken

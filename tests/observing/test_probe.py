@@ -15,8 +15,7 @@ from epsgrid.numerics.magnitudes import LayerStatus
 from epsgrid.numerics.trajectory import has_settled
 from epsgrid.observing import adapters
 from epsgrid.observing import probing as probing_module
-from epsgrid.observing.probe import probe
-from epsgrid.observing.probing import Probing
+from epsgrid.observing.probing import Probing, probe
 from epsgrid.optimizers import SecondMoment
 from epsgrid.optimizers._in_place import EpsilonInPlace
 
@@ -130,23 +129,6 @@ def test_it_equals_the_plain_computation(name):
     bounds = run(model, build(model.parameters()), batches)
     assert ends(bounds) == plainly(model, build, batches)
     assert bounds.reliability is not None
-
-
-def test_and_one_by_hand_in_numpy():
-    model, batches = nn.Linear(6, 4), make_batches()
-    optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.99), weight_decay=0.1)
-    moments = {name: np.zeros(tuple(p.shape)) for name, p in model.named_parameters()}
-    for batch in batches:
-        model.zero_grad()
-        loss_fn(model, batch).backward()
-        for name, p in model.named_parameters():
-            gradient = (p.grad + 0.1 * p.detach()).double().numpy()
-            moments[name] = 0.99 * moments[name] + 0.01 * gradient**2
-    model.zero_grad()
-    roots = [np.sqrt(np.sort(v.ravel()) / (1 - 0.99 ** len(batches))) for v in moments.values()]
-    bounds = probe(model, optimizer, batches, loss_fn)
-    assert bounds.low.epsilon == pytest.approx(min(v[int(0.02 * len(v))] for v in roots), rel=1e-5)
-    assert bounds.high.epsilon == pytest.approx(max(v[int(0.98 * len(v))] for v in roots), rel=1e-5)
 
 
 def test_the_state_that_an_optimizer_has_does_not_matter():
@@ -302,12 +284,6 @@ def test_a_variant_that_writes_to_gradients_leaves_them_to_the_others(registered
     assert ends(variant) == ends(run(model, Decays(model.parameters(), 0.5), batches))
 
 
-@pytest.fixture
-def registered(monkeypatch):
-    monkeypatch.setattr(adapters, "_ADAPTERS", dict(adapters._ADAPTERS))
-    return epsgrid.register_optimizer
-
-
 def test_other_tails_are_exact():
     model, batches, build = network(), make_batches(), OPTIMIZERS["adam"]
     bounds = run(model, build(model.parameters()), batches)
@@ -352,6 +328,13 @@ def test_noise_within_a_tensor():
     assert bounds.low.layers == ("attention.in_proj_bias",)
     (without,) = [v for v in bounds.reliability.of_kind("without") if v.label == "rounding noise"]
     assert without.low.magnitude > 1e3 * bounds.low.magnitude
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.0)
+    for batch in batches:
+        optimizer.zero_grad()
+        loss_fn(model, batch).backward()
+        optimizer.step()
+    optimizer.state[model.attention.in_proj_bias]["exp_avg_sq"][8:16] = 0  # of the keys
+    assert ends(without) == sorted_ends(optimizer)
 
 
 def test_the_check_draws_nothing_and_may_be_left_out():
@@ -433,14 +416,6 @@ def test_settling_is_followed_for_some_tails_only():
     assert probe(model, optimizer, make_batches(), loss_fn, tail_fraction=0.03).reliability.course is None
 
 
-def test_a_long_trajectory_ends_with_the_probe():
-    model = nn.Linear(6, 4)
-    trajectory = probe(model, torch.optim.Adam(model.parameters()), make_batches(602), loss_fn).reliability.course
-    assert len(trajectory.steps) <= 513
-    assert trajectory.steps[-1] == 602
-    assert list(trajectory.steps) == sorted(set(trajectory.steps))
-
-
 # Everything is left as found
 
 
@@ -483,9 +458,17 @@ class FailingError(Exception):
     pass
 
 
-@pytest.mark.parametrize("name", ["adam", "rate in a tensor", "adagrad", "adamax", "adamomentum"])
-@pytest.mark.parametrize("error", [None, FailingError, KeyboardInterrupt])
-@pytest.mark.parametrize("moving", [False, True])
+BETAS = {"adam": [0.9], "rate in a tensor": [(0.5, 0.9)], "adagrad": [], "adamax": [0.9], "adamomentum": [0.9]}
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "moving"),
+    [
+        *((name, None, moving) for name in BETAS for moving in (False, True)),
+        ("adam", FailingError, False),
+        ("adam", KeyboardInterrupt, True),
+    ],
+)
 def test_everything_is_left_as_found(name, error, moving):
     torch.manual_seed(0)
     model, batches = Carries(), make_batches(6)
@@ -521,26 +504,6 @@ def test_everything_is_left_as_found(name, error, moving):
     assert schedule.state_dict() == schedule_before
 
 
-BETAS = {"adam": [0.9], "rate in a tensor": [(0.5, 0.9)], "adagrad": [], "adamax": [0.9], "adamomentum": [0.9]}
-
-
-def test_training_goes_on_as_if_nothing_had_been():
-    def train(probed):
-        torch.manual_seed(0)
-        model = Carries()
-        optimizer = torch.optim.Adam(model.parameters(), weight_decay=1e-2)
-        for step, batch in enumerate(make_batches()):
-            if probed and step == 6:
-                probe(model, optimizer, make_batches(), loss_fn, betas=[0.9])
-            optimizer.zero_grad()
-            torch.manual_seed(step)
-            loss_fn(model, batch).backward()
-            optimizer.step()
-        return [parameter.detach().numpy().tobytes() for parameter in model.parameters()]
-
-    assert train(True) == train(False)
-
-
 def test_modes():
     seen = []
 
@@ -560,22 +523,15 @@ def test_modes():
     assert not model[1].training
 
 
-def test_hooks_of_the_optimizer_are_not_called():
-    model, called = network(), []
-    optimizer = torch.optim.Adam(model.parameters())
-    optimizer.register_step_pre_hook(lambda *_: called.append("pre"))
-    optimizer.register_step_post_hook(lambda *_: called.append("post"))
-    probe(model, optimizer, make_batches(2), loss_fn)
-    assert called == []
-
-
 def test_an_optimizer_under_observation_can_be_probed():
     model = network()
     optimizer = torch.optim.Adam(model.parameters())
+    called = []
+    optimizer.register_step_pre_hook(lambda *_: called.append("pre"))
     with epsgrid.observe(optimizer, model=model) as observer:
         probe(model, optimizer, make_batches(2), loss_fn)
         probe(model, optimizer, make_batches(2), loss_fn)
-    assert observer.step == 0
+    assert observer.step == 0 and not called
 
 
 def test_no_grad_around_the_call_does_not_matter():
@@ -695,16 +651,6 @@ def test_other_types(dtype):
     assert ends(run(model, build(model.parameters()), batches)) == plainly(model, build, batches)
 
 
-def test_wrapped_optimizers():
-    class Wrapper:
-        def __init__(self, optimizer):
-            self.optimizer = optimizer
-
-    model, batches = network(), make_batches()
-    optimizer = torch.optim.Adam(model.parameters())
-    assert run(model, Wrapper(optimizer), batches) == run(model, optimizer, batches)
-
-
 # Bad input
 
 
@@ -812,12 +758,6 @@ def test_arguments_out_of_range(options, message):
         probe(model, torch.optim.Adam(model.parameters()), make_batches(), loss_fn, **options)
 
 
-def test_optimizers_that_cannot_be_probed():
-    model = network()
-    with pytest.raises(ObservationError, match="SGD cannot be observed"):
-        probe(model, torch.optim.SGD(model.parameters(), lr=0.1), make_batches(), loss_fn)
-
-
 def test_sparse_gradients():
     model = nn.Sequential(nn.Embedding(5, 4, sparse=True), nn.Flatten(), nn.Linear(8, 4))
     batches = [(torch.randint(5, (3, 2)), torch.randint(4, (3,)))]
@@ -867,7 +807,7 @@ def test_other_probes_are_compared():
         with Probing(model, optimizer, loss_fn, check_rounding=False, every=5) as probing:
             for batch in batches:
                 probing.step(batch)
-            return probing.bounds(others), probing.variant("seed", f"seed {seed}")
+            return probing.bounds(others), *probing.variant("seed", f"seed {seed}")
 
     bounds, same = probed(5)
     assert ends(bounds) == ends(same)
@@ -876,10 +816,3 @@ def test_other_probes_are_compared():
     assert ends(other) != ends(same)
     bounds, _ = probed(5, [other])
     assert bounds.reliability.of_kind("seed") == (other,)
-
-
-def test_probing_before_a_step():
-    model = network()
-    probing = Probing(model, torch.optim.Adam(model.parameters()), loss_fn)
-    with pytest.raises(ObservationError, match="no batches"):
-        probing.bounds()

@@ -49,24 +49,11 @@ def test_two_calls_give_the_same_answer(setting):
     assert first == second
 
 
-def test_progress_is_told_every_step(setting):
-    seen = []
-    outcome = run_probe(setting.spec, setting.task, CPU, lambda done, of: seen.append((done, of)))
-    assert seen == [(n + 1, outcome.steps) for n in range(outcome.steps)]
-
-
 def test_batches_limit_and_several_epochs():
     per_epoch = make_setting().task.steps_per_epoch(64)
     for override, steps in [("batches=5", 5), ("epochs=2", 2 * per_epoch)]:
         setting = make_setting(f"probe.{override}")
         assert run_probe(setting.spec, setting.task, CPU).steps == steps
-
-
-def test_moving_weights_give_other_bounds_than_frozen_ones(setting):
-    moving = make_setting("probe.update_weights=true", "probe.learning_rate=1e-2")
-    frozen_bounds = run_probe(setting.spec, setting.task, CPU).bounds
-    moving_bounds = run_probe(moving.spec, moving.task, CPU).bounds
-    assert frozen_bounds.high.magnitude != moving_bounds.high.magnitude
 
 
 def test_rmsprop_compares_with_the_uncorrected_moment():
@@ -111,20 +98,6 @@ def test_layers_without_moments_are_listed(setting, monkeypatch):
         "dead": LayerStatus.ALL_ZERO,
         "empty": LayerStatus.EMPTY,
     }
-
-
-def test_weights_do_not_move_while_probing(setting, monkeypatch):
-    built = []
-    original = models.load("mlp").build
-    monkeypatch.setattr("epsgrid.models.mlp.build", lambda *arguments: built.append(original(*arguments)) or built[-1])
-    seen = []
-
-    def look(done, of):
-        seen.append([parameter.detach().clone() for parameter in built[0].parameters()])
-
-    run_probe(setting.spec, setting.task, CPU, look)
-    for weights in seen[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(weights, seen[0], strict=True))
 
 
 def variants(outcome, kind):
