@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from epsgrid.numerics.series import Series
 from epsgrid.report.figures import style
-from epsgrid.report.figures.over_time import TimeUnit, kinds_of, time_of, time_range, time_unit, with_histograms
-from epsgrid.report.table import percent
-from epsgrid.selection.formatting import count, power
+from epsgrid.report.figures.over_time import TimeUnit, kinds_of, time_of, time_unit, with_histograms
+from epsgrid.selection.formatting import power
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -104,14 +103,6 @@ def adaptable_by_kind(series: Series) -> dict[str, tuple[float | None, ...]]:
             for held in known
         )
     return found
-
-
-def describe_adaptable(numbers: AdaptableNumbers) -> str:
-    """Return what the figure shows, for readers who cannot see it."""
-    known = [share for share in numbers.total if share is not None]
-    ends = f"{percent(known[0])} at first, {percent(known[-1])} at last" if known else "not known"
-    layers = count(len(numbers.rows), "layer")
-    return f"{layers} over {time_range(numbers.times, numbers.unit)}; all entries: {ends}."
 
 
 def draw_adaptable(numbers: AdaptableNumbers) -> Figure:

@@ -75,16 +75,6 @@ def _part(row: GridRow) -> CostPart:
     return CostPart(f"{row.name} grid", row.tally.seconds, row.tally.trials, row.tally.failed + row.tally.missing)
 
 
-def describe_cost(bars: tuple[CostBar, ...]) -> str:
-    """Return what the figure shows, for readers who cannot see it."""
-    texts = [
-        f"{bar.name}: {' + '.join(f'{part.name} {duration(part.seconds)}' for part in bar.parts)}"
-        + (f" so far, {count(bar.missing, 'trial')} to come" if bar.missing else "")
-        for bar in bars
-    ]
-    return f"{'; '.join(texts)}."
-
-
 def draw_cost(bars: tuple[CostBar, ...]) -> Figure:
     """Draw the bars, the longest one setting the scale; parts that are not complete are hatched."""
     with style.applied():

@@ -119,15 +119,6 @@ def _shown(edges: npt.NDArray[np.float64], total: npt.NDArray[np.float64], magni
     return slice(int(inside[0]), int(inside[-1]) + 1)
 
 
-def describe_fractions(numbers: FractionNumbers) -> str:
-    """Return what the figure shows, for readers who cannot see it."""
-    early, late = numbers.fall
-    return (
-        f"Of the entries that adapt at all, 90 % still do at ε {power(early)} and 10 % at ε {power(late)}; "
-        f"the bounds run from {power(numbers.decades[0])} to {power(numbers.decades[1])}."
-    )
-
-
 def draw_fractions(numbers: FractionNumbers) -> Figure:
     """Draw the shares over ε, with the decades of the bounds shaded and the swept ε marked."""
     from matplotlib.ticker import LogLocator

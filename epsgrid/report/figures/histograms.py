@@ -19,9 +19,8 @@ from epsgrid.numerics.magnitudes import LayerStatistics
 from epsgrid.report.figures import style
 from epsgrid.report.figures.binning import GREATEST, LEAST, counts_between, log_edges
 from epsgrid.report.rows import Comparison
-from epsgrid.report.table import shortened
 from epsgrid.selection.cells import CONVENTIONAL, DEFAULT, NARROWED
-from epsgrid.selection.formatting import count, power, powers
+from epsgrid.selection.formatting import power
 from epsgrid.selection.load import StoredExperiment
 
 if TYPE_CHECKING:
@@ -140,17 +139,6 @@ def histogram_numbers(stored: StoredExperiment, comparison: Comparison) -> Histo
         marks=marks,
         tail_fraction=bounds.tail_fraction,
         optimizer=comparison.optimizer,
-    )
-
-
-def describe_histograms(numbers: HistogramNumbers) -> str:
-    """Return what the figure shows, for readers who cannot see it."""
-    low = shortened([row.layer.name for row in numbers.layers if row.sets_low])
-    high = shortened([row.layer.name for row in numbers.layers if row.sets_high])
-    swept = powers(mark.epsilon for mark in numbers.marks)
-    return (
-        f"Gradient magnitudes of {count(len(numbers.layers), 'layer')}: lower bound {power(numbers.low)}, set by {low}"
-        f"; upper bound {power(numbers.high)}, set by {high}; ε marked: {swept}."
     )
 
 

@@ -118,16 +118,6 @@ def _curve(stored: StoredExperiment, cell: Cell, names: Sequence[str]) -> Learni
     return LearningCurve(tuple(names), cell.words, len(courses), tuple(points))
 
 
-def describe_learning(numbers: LearningNumbers) -> str:
-    """Return what the figure shows, for readers who cannot see it: where each curve ends."""
-    ends = []
-    for curve in numbers.curves:
-        last = curve.points[-1]
-        value = score(last.score.mean, last.score.sd, numbers.metric) if last.score else "no finite score"
-        ends.append(f"{curve.label} ({curve.cell}): {value} on {numbers.selection} after epoch {last.epoch}")
-    return f"{'; '.join(ends)}."
-
-
 def draw_learning(numbers: LearningNumbers) -> Figure:
     """Draw the score of the split that selects on the left, and the training loss on the right.
 

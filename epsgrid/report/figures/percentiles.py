@@ -14,7 +14,7 @@ from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.series import Series
 from epsgrid.report.figures import style
 from epsgrid.report.figures.binning import log_edges, pooled, quantile_of
-from epsgrid.report.figures.over_time import TimeUnit, kinds_of, time_of, time_range, time_unit, with_histograms
+from epsgrid.report.figures.over_time import TimeUnit, kinds_of, time_of, time_unit, with_histograms
 from epsgrid.selection.formatting import count, power
 
 if TYPE_CHECKING:
@@ -145,13 +145,6 @@ def percentile_numbers(
         epsilon=epsilon,
         optimizer=optimizer,
     )
-
-
-def describe_percentiles(numbers: PercentileNumbers) -> str:
-    """Return what the figure shows, for readers who cannot see it."""
-    medians = [(panel.title, panel.magnitudes[_MIDDLE]) for panel in numbers.panels]
-    texts = [f"{title} from {power(median[0])} to {power(median[-1])}" for title, median in medians]
-    return f"Median √v̂ over {time_range(numbers.panels[0].times, numbers.unit)}: {'; '.join(texts)}."
 
 
 def draw_percentiles(numbers: PercentileNumbers) -> Figure:

@@ -52,14 +52,6 @@ def trajectory_numbers(bounds: EpsilonBounds | None, optimizer: str) -> Trajecto
     return TrajectoryNumbers(course.steps, course.low, course.high, *decades, settled, optimizer)
 
 
-def describe_trajectory(numbers: TrajectoryNumbers) -> str:
-    """Return what the figure shows, for readers who cannot see it."""
-    return (
-        f"After {count(numbers.steps[-1], 'step')} of the probe the lower bound is {power(numbers.low[-1])} and the "
-        f"upper one {power(numbers.high[-1])}; their decades settled after {count(numbers.settled_after, 'step')}."
-    )
-
-
 def draw_trajectory(numbers: TrajectoryNumbers) -> Figure:
     """Draw both bounds over the steps, on a log axis where they are many; shade what rounds to the final decades."""
     from matplotlib.ticker import LogLocator, MaxNLocator
