@@ -15,13 +15,11 @@ from typing import Any
 
 from epsgrid import codec
 from epsgrid.errors import EpsgridError
-from epsgrid.report.claims import claims
-from epsgrid.report.judgement import Run, run_of
+from epsgrid.report.claims import Run, claims, run_of
+from epsgrid.report.compare import whole
 from epsgrid.report.rows import ClaimRow, Comparison
 from epsgrid.report.text.render import stamp
-from epsgrid.report.whole import whole
-from epsgrid.selection.cells import CONVENTIONAL, DEFAULT, NARROWED, REFERENCE, Spread
-from epsgrid.selection.difference import Difference
+from epsgrid.selection.cells import CONVENTIONAL, DEFAULT, NARROWED, REFERENCE, Difference, Spread
 from epsgrid.selection.formatting import Metric
 from epsgrid.selection.load import load_experiment
 from epsgrid.store.paths import ExperimentFolder

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from epsgrid.report.batch_exponents import ExponentRows, MeasuredBatches, exponent_rows, read_batches
-from epsgrid.selection.cells import Cell, Choice, read_cells, read_metric
-from epsgrid.selection.difference import Difference, difference
+from epsgrid.selection.cells import Cell, Choice, Difference, difference, read_cells, read_metric
 from epsgrid.selection.formatting import Metric
 from epsgrid.selection.load import StoredExperiment, of_trials
 from epsgrid.spec.trial import Trial

@@ -14,28 +14,44 @@ from epsgrid.numerics.estimates import point_estimates
 from epsgrid.numerics.magnitudes import decade_of
 from epsgrid.numerics.placement import Placement
 from epsgrid.report.batches import batches_row
+from epsgrid.report.claims import claims, run_of
 from epsgrid.report.confirm import confirmation
 from epsgrid.report.notes import loose_ends, notes, obstacle, provenance, scoring
+from epsgrid.report.observed import Observed, observed, observed_row
 from epsgrid.report.rows import AdaptiveRow, BoundsRow, Comparison, Costs, EstimateRow, GridRow
-from epsgrid.report.trust import MOSTLY, kind_rows, reliability_row
-from epsgrid.selection.best import best_rows, grid_names
+from epsgrid.report.trust import MOSTLY, kind_rows, reliability_row, shares_above
+from epsgrid.selection.best import best_rows, grid_names, tally_cells, unknown_saving
 from epsgrid.selection.cells import (
     CONVENTIONAL,
     DEFAULT,
     NARROWED,
     Cell,
     Choice,
+    Difference,
     at_epsilon,
     best,
+    difference,
     of_grid,
     read_cells,
     read_metric,
+    unknown_difference,
 )
-from epsgrid.selection.cost import tally_cells, unknown_saving
-from epsgrid.selection.difference import Difference, difference, unknown_difference
 from epsgrid.selection.formatting import Metric, power
 from epsgrid.selection.load import StoredExperiment
 from epsgrid.selection.verdict import judge
+
+
+def whole(stored: StoredExperiment) -> tuple[Comparison, tuple[Observed, ...]]:
+    """Return the whole comparison of an experiment, and the trials whose snapshots it shows.
+
+    Raises:
+        CorruptRecordError: records contradict each other, or what was observed is damaged.
+    """
+    comparison = compare(stored)
+    seen = observed(stored, comparison.best)
+    rows = tuple(observed_row(each, stored, comparison.optimizer) for each in seen)
+    comparison = replace(comparison, observed=rows)
+    return replace(comparison, claims=claims([run_of(stored, comparison)])), seen
 
 
 def compare(stored: StoredExperiment) -> Comparison:
@@ -146,29 +162,14 @@ def estimate_rows(
     return tuple(rows)
 
 
-def adaptive_share(bounds: EpsilonBounds, magnitude: float) -> float | None:
-    """Return the share of all layers' finite entries, zeros included, with √v̂ above a magnitude; None without any.
-
-    These are the entries whose step still adapts; of the others ε makes up most of the denominator.
-    """
-    above = finite = 0.0
-    for layer in bounds.layers:
-        share = layer.histogram.fraction_above(magnitude) if layer.histogram else None
-        if layer.histogram and share is not None:
-            entries = layer.histogram.total - layer.histogram.nonfinite
-            above, finite = above + share * entries, finite + entries
-    return above / finite if finite else None
-
-
 def _adaptive_rows(bounds: EpsilonBounds, placement: Placement, cells: Sequence[Cell]) -> tuple[AdaptiveRow, ...]:
-    moving = adaptive_share(bounds, 0.0)
-    rows = []
-    for epsilon in sorted({cell.epsilon for cell in cells if cell.epsilon is not None}):
-        magnitude = placement.magnitude_from_epsilon(epsilon)
-        share = adaptive_share(bounds, magnitude)
-        if share is not None and moving:
-            rows.append(AdaptiveRow(epsilon, magnitude, share, share / moving))
-    return tuple(rows)
+    epsilons = sorted({cell.epsilon for cell in cells if cell.epsilon is not None})
+    if not epsilons or not any(layer.nonzero for layer in bounds.layers if layer.histogram):
+        return ()
+    magnitudes = [placement.magnitude_from_epsilon(epsilon) for epsilon in epsilons]
+    moving, *shares = shares_above(bounds.layers, [0.0, *magnitudes]).tolist()
+    rows = zip(epsilons, magnitudes, shares, strict=True)
+    return tuple(AdaptiveRow(epsilon, magnitude, share, share / moving) for epsilon, magnitude, share in rows)
 
 
 def _difference(choices: dict[str, Choice], better: str, worse: str, metric: Metric | None) -> Difference:

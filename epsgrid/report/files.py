@@ -18,12 +18,12 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
+from epsgrid.report.compare import whole
 from epsgrid.report.html.experiment_page import experiment_page
 from epsgrid.report.pictures import FIGURES, render_figures
 from epsgrid.report.rows import Comparison
 from epsgrid.report.text.latex import latex_tables
 from epsgrid.report.text.page import page
-from epsgrid.report.whole import whole
 from epsgrid.selection.load import StoredExperiment
 from epsgrid.store.atomic import readable_json, store_errors, write_bytes
 

@@ -15,8 +15,7 @@ from epsgrid.numerics.statistics import Interval
 from epsgrid.report.batches import BatchesRow
 from epsgrid.report.trust import KindRow, ReliabilityRow
 from epsgrid.selection.best import BestRow
-from epsgrid.selection.cells import Cell, Spread, Tally
-from epsgrid.selection.difference import Difference
+from epsgrid.selection.cells import Cell, Difference, Spread, Tally
 from epsgrid.selection.formatting import Metric
 from epsgrid.selection.verdict import Verdict
 

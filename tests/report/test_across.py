@@ -12,9 +12,8 @@ import pytest
 
 from epsgrid.errors import StoreError
 from epsgrid.report.across import Across, across
-from epsgrid.report.across_files import across_csv, write_across
+from epsgrid.report.across_files import across_csv, across_headline, across_tables, write_across
 from epsgrid.report.compare import compare
-from epsgrid.report.text.across import across_headline, across_tables
 from epsgrid.stages.report import is_one, report_across
 from tests.report.simulate import peaked, simulate, unpadded
 

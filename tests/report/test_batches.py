@@ -11,9 +11,8 @@ import pytest
 from scipy import stats
 
 from epsgrid.report.batches import batches_row, trained_batches
-from epsgrid.report.claims import claims
+from epsgrid.report.claims import claims, run_of
 from epsgrid.report.compare import compare
-from epsgrid.report.judgement import run_of
 from epsgrid.report.text.render import tables
 from epsgrid.selection.load import StoredExperiment, load_experiment
 from epsgrid.spec.trial import Trial

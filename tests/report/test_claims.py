@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from epsgrid.report.claims import STATEMENTS, claims
-from epsgrid.report.judgement import Run, run_of
+from epsgrid.report.claims import STATEMENTS, Run, claims, run_of
+from epsgrid.report.compare import whole
 from epsgrid.report.rows import ClaimRow, ObservedRow
 from epsgrid.report.text.render import claims_table, tally_table
-from epsgrid.report.whole import whole
 from tests.report.simulate import Outcome, Truth, measured, peaked, simulate
 
 DECADES = tuple(float(f"1e{k}") for k in range(-10, 2))

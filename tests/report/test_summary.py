@@ -13,7 +13,7 @@ from epsgrid.report.compare import compare
 from epsgrid.report.html.experiment_page import answer_sentence, summary
 from epsgrid.report.rows import Comparison, Confirmation, ConfirmedRow
 from epsgrid.report.trust import ReliabilityRow
-from epsgrid.selection.difference import unknown_difference
+from epsgrid.selection.cells import unknown_difference
 from tests.report.simulate import Outcome, peaked, simulate
 
 SMALL = {"rates": (1e-3, 1e-2), "seeds": (0, 1)}

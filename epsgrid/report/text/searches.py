@@ -5,10 +5,8 @@ from __future__ import annotations
 from epsgrid.numerics.statistics import Interval
 from epsgrid.report.rows import Comparison
 from epsgrid.report.table import Table
-from epsgrid.selection.best import BestRow
-from epsgrid.selection.cells import DEFAULT, Cell, Spread, Tally
-from epsgrid.selection.cost import CostRow
-from epsgrid.selection.difference import Difference
+from epsgrid.selection.best import BestRow, CostRow
+from epsgrid.selection.cells import DEFAULT, Cell, Difference, Spread, Tally
 from epsgrid.selection.formatting import NOTHING, Metric, count, duration, gain, interval, power, score, score_interval
 
 
