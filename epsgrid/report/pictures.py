@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from epsgrid.report.batches import measured_batches
 from epsgrid.report.figures.adaptable import adaptable_numbers, draw_adaptable
 from epsgrid.report.figures.batch_magnitudes import draw_magnitudes, magnitude_numbers
-from epsgrid.report.figures.cost import cost_numbers, draw_cost
 from epsgrid.report.figures.fractions import draw_fractions, fraction_numbers
 from epsgrid.report.figures.histograms import draw_histograms, histogram_numbers
 from epsgrid.report.figures.learning import draw_learning, learning_numbers
@@ -31,9 +30,9 @@ _Picture = tuple[str, str, str, Any, "Callable[[Any], Figure]"]
 """Name, title, caption, numbers (None where there is nothing to show) and drawing function of a figure."""
 _OF_DEFAULT = f"-{DEFAULT}"
 _OF_TRAINING = ("percentiles", "adaptable", f"percentiles{_OF_DEFAULT}", f"adaptable{_OF_DEFAULT}")
-_FORMER = ("ledger", "course", "batch-curves", "bands", f"bands{_OF_DEFAULT}")
+_FORMER = ("cost", "ledger", "course", "batch-curves", "bands", f"bands{_OF_DEFAULT}")
 FIGURES = (
-    *("metric", "map", "learning", "cost", "histograms", "trajectory", "fractions", "batch-magnitudes"),
+    *("metric", "map", "learning", "histograms", "trajectory", "fractions", "batch-magnitudes"),
     *(*_OF_TRAINING, *_FORMER),
 )
 """Names of all figures that a report may have, and of those of earlier versions."""
@@ -91,7 +90,7 @@ def _pictures(stored: StoredExperiment, comparison: Comparison, seen: Sequence[O
 
 
 def _of_sweep(stored: StoredExperiment, comparison: Comparison) -> Iterator[_Picture]:
-    """Yield the figures of the trained settings and their costs."""
+    """Yield the figures of the trained settings."""
     curves = sweep_numbers(stored, comparison)
     beside = " Markers of different learning rates stand side by side, at most a fifth of a decade from their ε."
     yield (
@@ -117,13 +116,6 @@ def _of_sweep(stored: StoredExperiment, comparison: Comparison) -> Iterator[_Pic
         "learning rate. Each seed's score counts at its own best epoch, so the last epoch need not show it.",
         learning_numbers(stored, comparison),
         draw_learning,
-    )
-    yield (
-        "cost",
-        "What each search costs",
-        "Each search as if it were run alone: trials that belong to both grids count in both.",
-        cost_numbers(comparison),
-        draw_cost,
     )
 
 

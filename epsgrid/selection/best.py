@@ -9,8 +9,8 @@ no grid holds has no row.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from epsgrid.numerics.statistics import Interval, mean_interval
 from epsgrid.selection.cells import (
@@ -94,11 +94,11 @@ class BestRow:
     name: str
     choice: Choice
     note: str | None
-    others: tuple[OtherRow, ...] = ()
-    label: str = ""
-    interval: Interval | None = None
-    regret: Difference | None = None
-    cost: CostRow | None = None
+    others: tuple[OtherRow, ...]
+    label: str
+    interval: Interval | None
+    regret: Difference
+    cost: CostRow
 
     @property
     def is_grid(self) -> bool:
@@ -108,8 +108,12 @@ class BestRow:
     @property
     def words(self) -> str:
         """A label for tables and messages."""
-        named = {DEFAULT: "default ε", BOUNDARY: "bounds' two ends", ESTIMATE: f"estimate: {self.label}"}
-        return named.get(self.name, self.name)
+        return _words(self.name, self.label)
+
+
+def _words(name: str, label: str) -> str:
+    named = {DEFAULT: "default ε", BOUNDARY: "bounds' two ends", ESTIMATE: f"estimate: {label}"}
+    return named.get(name, name)
 
 
 def grid_names(stored: StoredExperiment, cells: Sequence[Cell]) -> tuple[str, ...]:
@@ -133,17 +137,20 @@ def best_rows(
     conventional_tally = tally_cells(conventional) if conventional else None
     rows = []
     for name, label, note, own in _searches(stored, cells, estimates):
-        row = BestRow(name, best(own, metric), note, label=label)
+        choice = best(own, metric)
         needs_probe = name in (NARROWED, BOUNDARY, ESTIMATE)
         probe = (stored.probe.cost_seconds if stored.probe else None) if needs_probe else 0.0
-        scores = list(row.choice.cell.test_by_seed().values()) if row.choice.cell else []
+        scores = list(choice.cell.test_by_seed().values()) if choice.cell else []
         rows.append(
-            replace(
-                row,
-                others=_others(stored, row.choice.cell),
+            BestRow(
+                name=name,
+                choice=choice,
+                note=note,
+                others=_others(stored, choice.cell),
+                label=label,
                 interval=mean_interval(scores) if scores else None,
-                regret=difference(everything, row.choice, ("best swept setting", row.words), metric),
-                cost=cost_row(tally_cells(own), conventional_tally, probe),
+                regret=difference(everything, choice, ("best swept setting", _words(name, label)), metric),
+                cost=_cost_row(tally_cells(own), conventional_tally, probe),
             )
         )
     return tuple(rows)
@@ -200,7 +207,7 @@ def tally_cells(cells: Iterable[Cell]) -> Tally:
     return tally(trial for cell in cells for trial in cell.trials)
 
 
-def cost_row(own: Tally, conventional: Tally | None, probe_seconds: float | None) -> CostRow:
+def _cost_row(own: Tally, conventional: Tally | None, probe_seconds: float | None) -> CostRow:
     """Return what a search costs and saves.
 
     Args:
@@ -208,11 +215,16 @@ def cost_row(own: Tally, conventional: Tally | None, probe_seconds: float | None
         conventional: the conventional grid's trials; None where it was not swept.
         probe_seconds: what the probe it needs cost; 0 where it needs none, None where it was not measured.
     """
-    unknown = unknown_saving({"conventional grid": conventional, "search": own})
-    if unknown is None and probe_seconds is None:
+    saved = unknown = None
+    if conventional is None:
+        unknown = "the conventional grid was not swept"
+    elif not (conventional.complete and own.complete):
+        name, open_one = ("search", own) if conventional.complete else ("conventional grid", conventional)
+        without = f"{open_one.trials - open_one.done - open_one.diverged} of {count(open_one.trials, 'trial')}"
+        unknown = f"{without} of the {name} have no result"
+    elif probe_seconds is None:
         unknown = "the probe's record is missing"
-    saved = None
-    if conventional is not None and probe_seconds is not None and unknown is None:
+    else:
         saved = conventional.seconds - own.seconds - probe_seconds
     return CostRow(
         trials=own.trials,
@@ -223,19 +235,3 @@ def cost_row(own: Tally, conventional: Tally | None, probe_seconds: float | None
         saved_seconds=saved,
         unknown=unknown,
     )
-
-
-def unknown_saving(parts: Mapping[str, Tally | None]) -> str | None:
-    """Return why the seconds of some sets of trials cannot be compared; None where they can.
-
-    Args:
-        parts: the trials of each set by its name; None where it was not swept.
-    """
-    for name, trials in parts.items():
-        if trials is None:
-            return f"the {name} was not swept"
-    for name, trials in parts.items():
-        if trials is not None and not trials.complete:
-            without = f"{trials.trials - trials.done - trials.diverged} of {count(trials.trials, 'trial')}"
-            return f"{without} of the {name} have no result"
-    return None

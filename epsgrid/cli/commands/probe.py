@@ -132,7 +132,7 @@ def overrides(**options: str | float | bool | None) -> list[str]:
 
 def _document(found: ProbeReport) -> dict[str, Any]:
     from epsgrid.codec import to_document
-    from epsgrid.report.compare import estimate_rows
+    from epsgrid.report.compare import estimates
     from epsgrid.report.trust import kind_rows, reliability_row
 
     record, bounds = found.record, found.record.bounds()
@@ -149,7 +149,7 @@ def _document(found: ProbeReport) -> dict[str, Any]:
         "bounds": record.bounds_json,
         "reliability": None if reliability is None else reliability.to_json(),
         "kinds": [to_document(row) for row in kind_rows(bounds, record.placement)],
-        "estimates": [{key: getattr(row, key) for key in keys} for row in estimate_rows(bounds, record.placement)],
+        "estimates": [{key: getattr(row, key) for key in keys} for row in estimates(bounds, record.placement)],
     }
 
 
