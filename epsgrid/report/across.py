@@ -155,7 +155,7 @@ def _warnings(rows: Sequence[AcrossRow]) -> Iterator[str]:
     """Yield which rows do not compare."""
     partial = [row.run for row in rows if row.is_partial]
     if partial and len(partial) < len(rows):
-        yield f"on part of the data, or on made-up data, and so not to be set beside the others: {shortened(partial, 4)}"
+        yield f"on part of the data, or on made-up data, so not comparable with the others: {shortened(partial, 4)}"
     for task in dict.fromkeys(row.comparison.task for row in rows):
         own = {row.run: row.comparison for row in rows if row.comparison.task == task}
         for what, values in (

@@ -40,15 +40,16 @@ class MeasuredBatches:
         record: which sizes and seeds.
         bounds: by (batch size, seed).
         steps: of the probes at each batch size.
-        optimizer: its name.
-        clipped: whether gradients were clipped.
     """
 
     record: BatchBoundsRecord
     bounds: Mapping[tuple[int, int], EpsilonBounds]
     steps: Mapping[int, int]
-    optimizer: str
-    clipped: bool
+
+    @property
+    def first(self) -> EpsilonBounds:
+        """The bounds of the first seed at the spec's own batch size."""
+        return self.bounds[self.record.base_batch_size, self.record.seeds[0]]
 
 
 @dataclass(frozen=True)
@@ -140,13 +141,8 @@ class ExponentRows:
     notes: tuple[str, ...]
 
 
-def read_batches(folder: ExperimentFolder, optimizer: str, *, clipped: bool) -> MeasuredBatches | None:
+def read_batches(folder: ExperimentFolder) -> MeasuredBatches | None:
     """Return the bounds measured at several batch sizes; None where there are none.
-
-    Args:
-        folder: the experiment's folder.
-        optimizer: its name.
-        clipped: whether gradients are clipped.
 
     Raises:
         CorruptRecordError: a record is damaged.
@@ -165,14 +161,14 @@ def read_batches(folder: ExperimentFolder, optimizer: str, *, clipped: bool) -> 
             assert parsed is not None
             bounds[size, seed] = parsed
             steps[size] = probe.steps
-    return MeasuredBatches(record, bounds, steps, optimizer, clipped)
+    return MeasuredBatches(record, bounds, steps)
 
 
 def exponent_rows(measured: MeasuredBatches) -> ExponentRows:
     """Return the rows of bounds measured at several batch sizes."""
     record, base = measured.record, measured.record.base_batch_size
-    first = measured.bounds[base, record.seeds[0]]
-    low_curve, high_curve = _bound_curve(measured, "low"), _bound_curve(measured, "high")
+    first = measured.first
+    low_curve, high_curve = bound_curve(measured, "low"), bound_curve(measured, "high")
     low, high = _fitted(low_curve), _fitted(high_curve)
     assert low is not None and high is not None
     sizes = tuple(_size_row(measured, size, low_curve, high_curve) for size in record.batch_sizes)
@@ -208,7 +204,7 @@ def layer_curves(measured: MeasuredBatches) -> dict[str, dict[str, Curve]]:
 
     Layers that are measured at fewer than two sizes have curves too; a size where one is not measured is left out.
     """
-    first = measured.bounds[measured.record.base_batch_size, measured.record.seeds[0]]
+    first = measured.first
     found: dict[str, dict[str, dict[int, dict[int, float]]]] = {
         layer.name: {end: {} for end in ENDS} for layer in first.layers
     }
@@ -222,7 +218,7 @@ def layer_curves(measured: MeasuredBatches) -> dict[str, dict[str, Curve]]:
     return {name: dict(ends) for name, ends in found.items()}
 
 
-def _bound_curve(measured: MeasuredBatches, end: Literal["low", "high"]) -> Curve:
+def bound_curve(measured: MeasuredBatches, end: Literal["low", "high"]) -> Curve:
     """Return the magnitudes of a bound, by seed and batch size."""
     found: dict[int, dict[int, float]] = {}
     for (size, seed), bounds in measured.bounds.items():
@@ -295,5 +291,3 @@ def _notes(measured: MeasuredBatches) -> Iterator[str]:
             f"batch {largest} is {100 * largest / record.examples:.0f} % of the data: drawn without replacement, its "
             f"noise is {100 * smaller:.0f} % smaller than 1/√B says"
         )
-    if measured.clipped:
-        yield "gradients are clipped in the probe as in training, which takes from the noise of small batches"

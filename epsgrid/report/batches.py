@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from epsgrid.report.batch_exponents import ExponentRows, MeasuredBatches, exponent_rows, read_batches
+from epsgrid.report.batch_exponents import ExponentRows, exponent_rows, read_batches
 from epsgrid.selection.cells import Cell, Choice, Difference, difference, read_cells, read_metric
 from epsgrid.selection.formatting import Metric
 from epsgrid.selection.load import StoredExperiment, of_trials
@@ -93,17 +93,10 @@ def batches_row(stored: StoredExperiment) -> BatchesRow | None:
         CorruptRecordError: a record is damaged.
         StoreError: one is missing, or a newer epsgrid wrote it.
     """
-    measured = measured_batches(stored)
+    measured = read_batches(stored.folder)
     exponents = None if measured is None else exponent_rows(measured)
     trained = trained_batches(stored)
     return None if exponents is None and trained is None else BatchesRow(exponents, trained)
-
-
-def measured_batches(stored: StoredExperiment) -> MeasuredBatches | None:
-    """Return the bounds measured at several batch sizes; None where there are none."""
-    spec = stored.experiment.spec
-    clipped = spec["training"].get("clip_norm") is not None
-    return read_batches(stored.folder, spec["optimizer"]["name"], clipped=clipped)
 
 
 def trained_batches(stored: StoredExperiment) -> TrainedBatches | None:

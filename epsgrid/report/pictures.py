@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from epsgrid.report.batches import measured_batches
+from epsgrid.report.batch_exponents import read_batches
 from epsgrid.report.figures.adaptable import adaptable_numbers, draw_adaptable
-from epsgrid.report.figures.batch_magnitudes import draw_magnitudes, magnitude_numbers
+from epsgrid.report.figures.batch_magnitudes import draw_magnitudes
 from epsgrid.report.figures.fractions import draw_fractions, fraction_numbers
 from epsgrid.report.figures.histograms import draw_histograms, histogram_numbers
 from epsgrid.report.figures.learning import draw_learning, learning_numbers
@@ -17,7 +17,7 @@ from epsgrid.report.figures.map import draw_map, map_numbers
 from epsgrid.report.figures.metric import draw_curves, sweep_numbers
 from epsgrid.report.figures.percentiles import draw_percentiles, percentile_numbers
 from epsgrid.report.figures.style import to_pdf, to_png, to_svg
-from epsgrid.report.figures.trajectory import draw_trajectory, trajectory_numbers
+from epsgrid.report.figures.trajectory import course_of, draw_trajectory
 from epsgrid.report.observed import Observed
 from epsgrid.report.rows import Comparison
 from epsgrid.selection.cells import DEFAULT
@@ -135,8 +135,8 @@ def _of_probe(stored: StoredExperiment, comparison: Comparison) -> Iterator[_Pic
         "How the bounds settled",
         "The bounds that the probe would have given if it had ended after that many steps. Shaded: what rounds to the "
         "final decade.",
-        trajectory_numbers(stored.bounds, comparison.optimizer),
-        draw_trajectory,
+        stored.bounds if course_of(stored.bounds) else None,
+        lambda bounds: draw_trajectory(bounds, comparison.optimizer),
     )
     yield (
         "fractions",
@@ -146,13 +146,12 @@ def _of_probe(stored: StoredExperiment, comparison: Comparison) -> Iterator[_Pic
         fraction_numbers(stored, comparison),
         draw_fractions,
     )
-    measured = measured_batches(stored)
     yield (
         "batch-magnitudes",
         "Gradient magnitudes against batch size",
         "Percentiles of each layer's √v̂ over an epoch, against the batch size. The dashed lines show what noise alone "
         "would do from the spec's batch size on, the dotted lines what signal alone would do.",
-        magnitude_numbers(measured) if measured else None,
+        read_batches(stored.folder),
         draw_magnitudes,
     )
 
