@@ -29,7 +29,7 @@ _ORDER = ("task", "model", "optimizer")
 
 
 @dataclass(frozen=True)
-class AcrossRow:
+class _AcrossRow:
     """One experiment: the name of its folder, the folder, its comparison, and its page (None where none was written).
 
     Attributes:
@@ -86,7 +86,7 @@ class AcrossRow:
 
 
 @dataclass(frozen=True)
-class Skipped:
+class _Skipped:
     """A folder that has no row, and why."""
 
     folder: str
@@ -104,10 +104,10 @@ class Across:
         skipped: the folders without a row.
     """
 
-    rows: tuple[AcrossRow, ...]
+    rows: tuple[_AcrossRow, ...]
     claims: tuple[ClaimRow, ...]
     warnings: tuple[str, ...]
-    skipped: tuple[Skipped, ...]
+    skipped: tuple[_Skipped, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain JSON values."""
@@ -126,7 +126,7 @@ def across(folders: Sequence[Path]) -> Across:
     Args:
         folders: of the experiments; any of them may be none.
     """
-    found: list[tuple[AcrossRow, Run]] = []
+    found: list[tuple[_AcrossRow, Run]] = []
     skipped = []
     names = {path: path.absolute().name for path in folders}
     counts = Counter(names.values())
@@ -135,23 +135,23 @@ def across(folders: Sequence[Path]) -> Across:
         try:
             stored = load_experiment(ExperimentFolder(path.absolute()))
             if stored.grid is None:
-                skipped.append(Skipped(str(path), "nothing was swept here yet; `epsgrid sweep` does it"))
+                skipped.append(_Skipped(str(path), "nothing was swept here yet; `epsgrid sweep` does it"))
                 continue
             comparison, _ = whole(stored)
         except EpsgridError as error:
-            skipped.append(Skipped(str(path), str(error).removeprefix(f"{path.absolute()}: ")))
+            skipped.append(_Skipped(str(path), str(error).removeprefix(f"{path.absolute()}: ")))
             continue
         folder = ExperimentFolder(path.absolute()).report_dir
         pages = (folder / page for page in ("report.html", "report.md"))
         page = next((str(page) for page in pages if page.is_file()), None)
-        row = AcrossRow(name, str(path), comparison, page, tally_cells(comparison.cells))
+        row = _AcrossRow(name, str(path), comparison, page, tally_cells(comparison.cells))
         found.append((row, run_of(stored, comparison, name)))
     found.sort(key=lambda pair: (*(getattr(pair[0].comparison, key) for key in _ORDER), pair[0].run))
     rows = tuple(row for row, _ in found)
     return Across(rows, claims([run for _, run in found]), tuple(_warnings(rows)), tuple(skipped))
 
 
-def _warnings(rows: Sequence[AcrossRow]) -> Iterator[str]:
+def _warnings(rows: Sequence[_AcrossRow]) -> Iterator[str]:
     """Yield which rows do not compare."""
     partial = [row.run for row in rows if row.is_partial]
     if partial and len(partial) < len(rows):

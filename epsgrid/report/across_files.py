@@ -172,7 +172,7 @@ def write_across(found: Across, folder: Path) -> WrittenAcross:
         "index.html": _html(found, pages, stamp),
         "index.md": _markdown(found, pages, stamp),
         "index.json": readable_json({"version": _VERSION, **found.to_json()}) + "\n",
-        "index.csv": across_csv(found),
+        "index.csv": _across_csv(found),
         "index.tex": latex_file(list(across_tables(found)[:2]), _TITLE, [stamp or ""]),
     }
     for name, content in contents.items():
@@ -222,7 +222,7 @@ def _markdown(found: Across, pages: Mapping[str, str], stamp: str | None) -> str
     return joined(blocks)
 
 
-def across_csv(found: Across) -> str:
+def _across_csv(found: Across) -> str:
     """Return one row per experiment as CSV, "" without any; metrics in their stored unit, empty where not known."""
     rows = [row.values() for row in found.rows]
     buffer = io.StringIO()

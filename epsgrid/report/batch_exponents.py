@@ -53,7 +53,7 @@ class MeasuredBatches:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class _Fitted:
     """An exponent with its interval, and the law that it follows; see `epsgrid.numerics.fits`."""
 
     value: float
@@ -72,7 +72,7 @@ class Miss:
 
 
 @dataclass(frozen=True)
-class SizeRow:
+class _SizeRow:
     """The bounds at one batch size, and the errors of the spec's own bounds scaled there by 1/√κ of their magnitude.
 
     Attributes:
@@ -95,7 +95,7 @@ class SizeRow:
 
 
 @dataclass(frozen=True)
-class MovesRow:
+class _MovesRow:
     """How the percentiles of a layer move with the batch size.
 
     Attributes:
@@ -107,9 +107,9 @@ class MovesRow:
     name: str
     kind: str
     entries: int
-    low: Fitted | None
-    median: Fitted | None
-    high: Fitted | None
+    low: _Fitted | None
+    median: _Fitted | None
+    high: _Fitted | None
     is_rounding_noise: bool = False
 
 
@@ -130,12 +130,12 @@ class ExponentRows:
     """
 
     base_batch_size: int
-    sizes: tuple[SizeRow, ...]
+    sizes: tuple[_SizeRow, ...]
     seeds: int
     tail_fraction: float
-    low: Fitted
-    high: Fitted
-    layers: tuple[MovesRow, ...]
+    low: _Fitted
+    high: _Fitted
+    layers: tuple[_MovesRow, ...]
     answer: Answer
     verdict: str
     notes: tuple[str, ...]
@@ -177,7 +177,7 @@ def exponent_rows(measured: MeasuredBatches) -> ExponentRows:
     for layer in first.layers:
         ends = [_fitted(curves[layer.name][end]) for end in ENDS]
         is_noise = noise.get(layer.name, 0.0) >= MOSTLY
-        layers.append(MovesRow(layer.name, layer.kind, layer.entries, ends[0], ends[1], ends[2], is_noise))
+        layers.append(_MovesRow(layer.name, layer.kind, layer.entries, ends[0], ends[1], ends[2], is_noise))
     answer: Answer = "cannot tell" if low.regime == high.regime == "undecided" else "not safe"
     if low.regime == high.regime == "noise-dominated":
         answer = "safe"
@@ -218,7 +218,7 @@ def layer_curves(measured: MeasuredBatches) -> dict[str, dict[str, Curve]]:
     return {name: dict(ends) for name, ends in found.items()}
 
 
-def bound_curve(measured: MeasuredBatches, end: Literal["low", "high"]) -> Curve:
+def bound_curve(measured: MeasuredBatches, end: str) -> Curve:
     """Return the magnitudes of a bound, by seed and batch size."""
     found: dict[int, dict[int, float]] = {}
     for (size, seed), bounds in measured.bounds.items():
@@ -226,19 +226,19 @@ def bound_curve(measured: MeasuredBatches, end: Literal["low", "high"]) -> Curve
     return found
 
 
-def _fitted(curve: Curve) -> Fitted | None:
+def _fitted(curve: Curve) -> _Fitted | None:
     exponent = fit_exponent(curve)
-    return None if exponent is None else Fitted(exponent.value, exponent.low, exponent.high, exponent.regime)
+    return None if exponent is None else _Fitted(exponent.value, exponent.low, exponent.high, exponent.regime)
 
 
-def _size_row(measured: MeasuredBatches, size: int, low_curve: Curve, high_curve: Curve) -> SizeRow:
+def _size_row(measured: MeasuredBatches, size: int, low_curve: Curve, high_curve: Curve) -> _SizeRow:
     here, base = measured.bounds[size, measured.record.seeds[0]], measured.record.base_batch_size
     misses: list[Miss | None] = [None, None]
     if size != base:
         for end, curve in enumerate((low_curve, high_curve)):
             error = mean_interval([scaling_error(own[base], own[size], size / base) for own in curve.values()])
             misses[end] = Miss(error.mean, error.low, error.high)
-    return SizeRow(
+    return _SizeRow(
         batch_size=size,
         steps=measured.steps[size],
         kappa=size / base,
@@ -251,7 +251,9 @@ def _size_row(measured: MeasuredBatches, size: int, low_curve: Curve, high_curve
     )
 
 
-def _verdict(answer: Answer, low: Fitted, high: Fitted, sizes: Sequence[SizeRow], layers: Sequence[MovesRow]) -> str:
+def _verdict(
+    answer: Answer, low: _Fitted, high: _Fitted, sizes: Sequence[_SizeRow], layers: Sequence[_MovesRow]
+) -> str:
     question = f"scaling bounds by 1/√κ between batch {sizes[0].batch_size} and {sizes[-1].batch_size}: {answer}"
     ends = f"the lower bound goes as B^{exponent(low)} ({low.regime}), the upper as B^{exponent(high)} ({high.regime})"
     misses = [abs(miss.mean) for row in sizes for miss in (row.low_miss, row.high_miss) if miss is not None]
@@ -264,10 +266,10 @@ def _verdict(answer: Answer, low: Fitted, high: Fitted, sizes: Sequence[SizeRow]
     return f"{question}; {ends}; {error}; {', '.join([share, *others])}"
 
 
-def exponent(fitted: Fitted) -> str:
+def exponent(fitted: _Fitted) -> str:
     """Write an exponent, with its interval where it has one.
 
-    >>> exponent(Fitted(-0.483, -0.51, -0.456, "noise-dominated"))
+    >>> exponent(_Fitted(-0.483, -0.51, -0.456, "noise-dominated"))
     '−0.48 [−0.51, −0.46]'
     """
     texts = [f"{value:.2f}".replace("-", "−") for value in (fitted.value, fitted.low, fitted.high) if value is not None]

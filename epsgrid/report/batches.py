@@ -22,7 +22,7 @@ _WITH_EPSILON, _WITHOUT_EPSILON = "sqrt", "sqrt-keep-epsilon"
 
 
 @dataclass(frozen=True)
-class TrainedRow:
+class _TrainedRow:
     """One setting at one batch size.
 
     Attributes:
@@ -41,7 +41,7 @@ class TrainedRow:
 
 
 @dataclass(frozen=True)
-class ForgettingRow:
+class _ForgettingRow:
     """What it costs to forget ε: on test, the square-root rule with ε less the one without, at a batch size."""
 
     batch_size: int
@@ -68,8 +68,8 @@ class TrainedBatches:
     origin: str
     metric: Metric
     selection: str
-    rows: tuple[TrainedRow, ...]
-    forgetting: tuple[ForgettingRow, ...]
+    rows: tuple[_TrainedRow, ...]
+    forgetting: tuple[_ForgettingRow, ...]
     skipped: tuple[tuple[str, str], ...]
 
 
@@ -117,7 +117,7 @@ def trained_batches(stored: StoredExperiment) -> TrainedBatches | None:
     if metric is None or base is None:
         return None
     rows = tuple(
-        TrainedRow(
+        _TrainedRow(
             batch_size=size,
             rule=rule,
             cell=cell,
@@ -131,7 +131,7 @@ def trained_batches(stored: StoredExperiment) -> TrainedBatches | None:
         without = cells.get((size, rule.replace(_WITH_EPSILON, _WITHOUT_EPSILON, 1)))
         if rule.split(",")[0] == _WITH_EPSILON and without is not None:
             names = (f"batch {size}, with ε scaled", f"batch {size}, with ε kept")
-            forgetting.append(ForgettingRow(size, difference(_choice(cell), _choice(without), names, metric)))
+            forgetting.append(_ForgettingRow(size, difference(_choice(cell), _choice(without), names, metric)))
     return TrainedBatches(
         base_batch_size=record.base_batch_size,
         setting=base.words,

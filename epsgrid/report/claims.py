@@ -36,7 +36,7 @@ from epsgrid.selection.load import StoredExperiment
 
 
 @dataclass(frozen=True)
-class Judgement:
+class _Judgement:
     """An answer to a claim, and the numbers it rests on, or why there is none."""
 
     answer: Literal["reproduced", "not reproduced", "undecided"]
@@ -60,9 +60,9 @@ class Run:
     is_reference: bool
 
 
-def undecided(why: str) -> Judgement:
+def _undecided(why: str) -> _Judgement:
     """Return that a claim cannot be judged, and why."""
-    return Judgement("undecided", why)
+    return _Judgement("undecided", why)
 
 
 def run_of(stored: StoredExperiment, comparison: Comparison, name: str | None = None) -> Run:
@@ -82,7 +82,7 @@ _REPRESENTATIVE_DECADES = 1.0
 _APART_DECADES = 2.0
 """Between best ε of two tasks, from which on they differ by orders of magnitude."""
 
-STATEMENTS = {
+_STATEMENTS = {
     "range": "the narrowed range contains the optimum",
     "narrower": "the narrowed range is at least two times narrower",
     "sgd": "tuned classification behaves like SGD with momentum",
@@ -102,7 +102,7 @@ _ONE_STEP = 0.9
 _LEAST_POINTS = 6
 
 
-def like_sgd(run: Run, runs: Sequence[Run]) -> Judgement | None:
+def _like_sgd(run: Run, runs: Sequence[Run]) -> _Judgement | None:
     """Judge that tuned classification behaves like SGD with momentum: few entries adapt, and the metric is the same.
 
     Returns:
@@ -110,56 +110,56 @@ def like_sgd(run: Run, runs: Sequence[Run]) -> Judgement | None:
     """
     comparison, metric = run.comparison, run.comparison.metric
     if metric is None:
-        return undecided("no trial has finished")
+        return _undecided("no trial has finished")
     if metric.name != "accuracy":
         return None
     tuned = best([cell for cell in comparison.cells if cell.epsilon is not None], metric)
     if tuned.cell is None:
-        return undecided(f"no setting can be chosen: {tuned.unknown}")
+        return _undecided(f"no setting can be chosen: {tuned.unknown}")
     share, source = _share(tuned.cell, comparison)
     if share is None:
-        return undecided("the share of adaptable entries is not known: no probe")
+        return _undecided("the share of adaptable entries is not known: no probe")
     where = f"{source} at the best setting, {tuned.cell.words}"
     if share > _NEAR_ZERO:
         few = [
             cell for cell in comparison.cells if (own := _share(cell, comparison)[0]) is not None and own <= _NEAR_ZERO
         ]
         if not few:
-            return undecided(f"{where}; no ε was swept at which hardly any entry adapts")
+            return _undecided(f"{where}; no ε was swept at which hardly any entry adapts")
         gap = difference(tuned, best(few, metric), ("best", "few adapt"), metric)
         ends = _ends(gap, metric)
         if gap.low is not None and gap.low > 0:
-            return Judgement("not reproduced", f"{where}; ε at which hardly any entry adapts are worse, {ends}")
-        return undecided(f"{where}; but ε at which hardly any entry adapts may be as good: {ends}")
+            return _Judgement("not reproduced", f"{where}; ε at which hardly any entry adapts are worse, {ends}")
+        return _undecided(f"{where}; but ε at which hardly any entry adapts may be as good: {ends}")
     reference = next((other for other in runs if other.is_reference and other.setting == run.setting), None)
     if reference is None:
-        return undecided(
+        return _undecided(
             f"{where}; no run of sgdm on the same task, model, data and training is among those compared, so there is "
             "no metric to compare with"
         )
     return _equal(tuned, reference, metric, where)
 
 
-def _equal(tuned: Choice, reference: Run, metric: Metric, where: str) -> Judgement:
+def _equal(tuned: Choice, reference: Run, metric: Metric, where: str) -> _Judgement:
     """Judge whether two metrics are equal within noise: the interval of their difference lies within a margin."""
     row = reference.comparison.best_of(REFERENCE)
     if row is None or row.choice.cell is None or reference.comparison.metric != metric:
-        return undecided(f"{where}; {reference.name} has no setting to compare with")
+        return _undecided(f"{where}; {reference.name} has no setting to compare with")
     gap = difference(tuned, row.choice, ("tuned", "sgdm"), metric)
     if gap.low is None or gap.high is None:
-        return undecided(f"{where}; against {reference.name}: {gap.unknown or 'one common seed has no spread'}")
+        return _undecided(f"{where}; against {reference.name}: {gap.unknown or 'one common seed has no spread'}")
     score = row.choice.cell.test.mean if row.choice.cell.test else 0.0
     margin = _EQUAL_POINTS if metric.unit else _EQUAL_SHARE * abs(score)
     ends = f"{where}; tuned − sgdm ({reference.name}) {interval(gap.low, gap.high, metric)}"
     allowed = f"margin ±{gain(margin, metric).lstrip('+')}{metric.difference_unit}"
     if -margin <= gap.low and gap.high <= margin:
-        return Judgement("reproduced", f"{ends}, within the {allowed}")
+        return _Judgement("reproduced", f"{ends}, within the {allowed}")
     if gap.low > margin or gap.high < -margin:
-        return Judgement("not reproduced", f"{ends}, beyond the {allowed}")
-    return undecided(f"{ends}, neither within nor beyond the {allowed}")
+        return _Judgement("not reproduced", f"{ends}, beyond the {allowed}")
+    return _undecided(f"{ends}, neither within nor beyond the {allowed}")
 
 
-def full_adaptability(comparison: Comparison) -> Judgement | None:
+def _full_adaptability(comparison: Comparison) -> _Judgement | None:
     """Judge that language modelling prefers full adaptability: ε at which nearly all entries adapt beat the others.
 
     Returns:
@@ -167,53 +167,53 @@ def full_adaptability(comparison: Comparison) -> Judgement | None:
     """
     metric = comparison.metric
     if metric is None:
-        return undecided("no trial has finished")
+        return _undecided("no trial has finished")
     if metric.name == "accuracy":
         return None
     probed = [(cell, _probed(cell, comparison)) for cell in comparison.cells]
     full = [cell for cell, row in probed if row is not None and row.of_moving >= _NEAR_ONE]
     rest = [cell for cell, row in probed if row is not None and row.of_moving < _NEAR_ONE]
     if not full or not rest:
-        return undecided(
+        return _undecided(
             "needs ε at which nearly all entries adapt, and others: with the probe and the conventional grid"
         )
     ours, theirs = best(full, metric), best(rest, metric)
     gap = difference(ours, theirs, ("full adaptability", "less"), metric)
     if gap.mean is None or ours.cell is None or theirs.cell is None:
-        return undecided(f"{gap.unknown}")
+        return _undecided(f"{gap.unknown}")
     numbers = (
         f"best with at least {percent(_NEAR_ONE)} of the non-zero entries adapting: {ours.cell.words}; best of the"
         f" rest: {theirs.cell.words}; difference {_ends(gap, metric)}"
     )
     if gap.low is not None and gap.low > 0 and not theirs.incomplete:
-        return Judgement("reproduced", numbers)
+        return _Judgement("reproduced", numbers)
     if gap.high is not None and gap.high < 0 and not ours.incomplete:
-        return Judgement("not reproduced", numbers)
-    return undecided(numbers)
+        return _Judgement("not reproduced", numbers)
+    return _undecided(numbers)
 
 
-def abruptness(comparison: Comparison) -> Judgement:
+def _abruptness(comparison: Comparison) -> _Judgement:
     """Judge that behaviour changes abruptly with ε: a step of the metric over log10 ε, fitted, is narrow."""
     metric, top = comparison.metric, best(comparison.cells, comparison.metric).cell
     if metric is None or top is None:
-        return undecided("no setting can be chosen" if metric else "no trial has finished")
+        return _undecided("no setting can be chosen" if metric else "no trial has finished")
     scores = [
         (cell.epsilon, cell.test)
         for cell in comparison.cells
         if cell.learning_rate == top.learning_rate and cell.epsilon is not None and cell.test is not None
     ]
     if len(scores) < _LEAST_POINTS:
-        return undecided(f"{len(scores)} ε with a score at the best learning rate are too few to fit a step")
+        return _undecided(f"{len(scores)} ε with a score at the best learning rate are too few to fit a step")
     means, sds = [test.mean for _, test in scores], [test.sd for _, test in scores if test.sd is not None]
     if max(means) - min(means) <= 2 * max(sds, default=0.0):
-        return undecided("the curve is flat: its range is within the spread of the seeds")
+        return _undecided("the curve is flat: its range is within the spread of the seeds")
     if metric.direction == "min" and not metric.unit and min(means) > 0:  # a perplexity counts on a log scale
         means = [math.log10(mean) for mean in means]
     epsilons = [math.log10(epsilon) for epsilon, _ in scores]
     side, step = _fitted([(x, metric.sign * y) for x, y in zip(epsilons, means, strict=True)])
     if step is None or step.explained < _ONE_STEP:
         share = "none could be fitted" if step is None else f"R² = {step.explained:.2f}"
-        return undecided(f"no single step describes the curve ({share})")
+        return _undecided(f"no single step describes the curve ({share})")
     places = f"{power(10**step.centre_low)} to {power(10**step.centre_high)}"
     widths = f"{step.width_low:.1f} to {step.width_high:.1f}"
     numbers = (
@@ -221,10 +221,10 @@ def abruptness(comparison: Comparison) -> Judgement:
         f"({widths}), R² = {step.explained:.2f}, lr {power(top.learning_rate)}"
     )
     if step.width_high <= _ABRUPT_DECADES:
-        return Judgement("reproduced", numbers)
+        return _Judgement("reproduced", numbers)
     if step.width_low > _ABRUPT_DECADES:
-        return Judgement("not reproduced", numbers)
-    return undecided(numbers)
+        return _Judgement("not reproduced", numbers)
+    return _undecided(numbers)
 
 
 def _fitted(points: Sequence[tuple[float, float]]) -> tuple[str, Step | None]:
@@ -293,47 +293,47 @@ def claims(runs: Sequence[Run]) -> tuple[ClaimRow, ...]:
     judgements = [
         *(("range", run.name, _range(run.comparison)) for run in judged),
         *(("narrower", run.name, _narrower(run.comparison)) for run in judged),
-        *(("sgd", run.name, like_sgd(run, runs)) for run in judged),
-        *(("adaptable", run.name, full_adaptability(run.comparison)) for run in judged),
+        *(("sgd", run.name, _like_sgd(run, runs)) for run in judged),
+        *(("adaptable", run.name, _full_adaptability(run.comparison)) for run in judged),
         *(("epoch-1", run.name, _epoch_1(run.comparison)) for run in judged),
-        *(("abrupt", run.name, abruptness(run.comparison)) for run in judged),
+        *(("abrupt", run.name, _abruptness(run.comparison)) for run in judged),
     ]
     if len(judged) > 1:
         judgements.append(("varies", ", ".join(run.name for run in judged), _varies(judged)))
     return tuple(
-        ClaimRow(claim, STATEMENTS[claim], found.answer, found.numbers, run)
+        ClaimRow(claim, _STATEMENTS[claim], found.answer, found.numbers, run)
         for claim, run, found in judgements
         if found is not None
     )
 
 
-def _range(comparison: Comparison) -> Judgement:
+def _range(comparison: Comparison) -> _Judgement:
     verdict = comparison.verdict
     if verdict.answer == "cannot tell":
-        return undecided(verdict.reason)
-    return Judgement("reproduced" if verdict.answer == "yes" else "not reproduced", verdict.reason)
+        return _undecided(verdict.reason)
+    return _Judgement("reproduced" if verdict.answer == "yes" else "not reproduced", verdict.reason)
 
 
-def _narrower(comparison: Comparison) -> Judgement:
+def _narrower(comparison: Comparison) -> _Judgement:
     ratio = comparison.decades_ratio
     if ratio is None:
-        return undecided("both grids have to be swept to compare them")
+        return _undecided("both grids have to be swept to compare them")
     decades = {row.name: row.decades for row in comparison.grids}
     ends = f"{decades[CONVENTIONAL]} decades against {decades[NARROWED]}"
     numbers = f"{ends}: {ratio:.3g} times narrower; the conventional range is this program's own choice"
-    return Judgement("reproduced" if ratio >= _NARROWER else "not reproduced", numbers)
+    return _Judgement("reproduced" if ratio >= _NARROWER else "not reproduced", numbers)
 
 
-def _epoch_1(comparison: Comparison) -> Judgement:
+def _epoch_1(comparison: Comparison) -> _Judgement:
     moved = [(row.most_moved, row) for row in comparison.observed if row.most_moved is not None and row.snapshots > 1]
     if not moved:
-        return undecided(
+        return _undecided(
             "no trial that is shown kept snapshots of its magnitudes, or there is no probe to compare with"
         )
     decades, row = max(moved, key=lambda pair: pair[0])
     until = "" if row.last is None else f" over {row.last:g} epochs"
     numbers = f"a bound moved {decades:.1f} decades from the probe's at most{until} ({row.cell})"
-    return Judgement("reproduced" if decades <= _REPRESENTATIVE_DECADES else "not reproduced", numbers)
+    return _Judgement("reproduced" if decades <= _REPRESENTATIVE_DECADES else "not reproduced", numbers)
 
 
 @dataclass(frozen=True)
@@ -346,7 +346,7 @@ class _Optimum:
     label: str
 
 
-def _varies(runs: Sequence[Run]) -> Judgement:
+def _varies(runs: Sequence[Run]) -> _Judgement:
     """Compare the best ε of different tasks, optimizer by optimizer."""
     optima = [found for run in runs if (found := _optimum(run.comparison)) is not None]
     pairs = [
@@ -355,7 +355,7 @@ def _varies(runs: Sequence[Run]) -> Judgement:
         if one.optimizer == other.optimizer and one.task != other.task
     ]
     if not pairs:
-        return undecided("needs two tasks swept with the same optimizer, with at least two seeds each")
+        return _undecided("needs two tasks swept with the same optimizer, with at least two seeds each")
     shown = "; ".join(dict.fromkeys(found.label for pair in pairs for found in pair))
     at_least, at_most = [], []
     for pair in pairs:
@@ -363,11 +363,11 @@ def _varies(runs: Sequence[Run]) -> Judgement:
         at_least.append(max(math.log10(high[0] / low[-1]), 0.0))
         at_most.append(math.log10(max(*low, *high) / min(*low, *high)))
     if max(at_least) >= _APART_DECADES:
-        return Judgement("reproduced", f"{max(at_least):.0f} decades lie between what is plausible: {shown}")
+        return _Judgement("reproduced", f"{max(at_least):.0f} decades lie between what is plausible: {shown}")
     if max(at_most) < _APART_DECADES:
         numbers = f"less than {_APART_DECADES:g} decades apart, whatever is plausible: {shown}"
-        return Judgement("not reproduced", numbers)
-    return undecided(f"what is plausible overlaps or lies too close together: {shown}")
+        return _Judgement("not reproduced", numbers)
+    return _undecided(f"what is plausible overlaps or lies too close together: {shown}")
 
 
 def _optimum(comparison: Comparison) -> _Optimum | None:

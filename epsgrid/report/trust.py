@@ -32,7 +32,7 @@ _CHOICES = {
 
 
 @dataclass(frozen=True)
-class VariantRow:
+class _VariantRow:
     """The bounds where one choice is made differently.
 
     Attributes:
@@ -69,7 +69,7 @@ class ReliabilityRow:
 
     verdict: Verdict
     reasons: tuple[str, ...]
-    variants: tuple[VariantRow, ...]
+    variants: tuple[_VariantRow, ...]
     settled_after: int | None
     steps: int | None
     noise: Mapping[str, float]
@@ -114,7 +114,7 @@ def reliability_row(bounds: EpsilonBounds) -> ReliabilityRow | None:
         if variant.kind != "kind"
     ]
     variants = tuple(
-        VariantRow(
+        _VariantRow(
             kind=kind,
             choice=choice,
             low=low.decade,

@@ -38,7 +38,7 @@ BOUNDARY, ESTIMATE = "boundary", "estimate"
 
 
 @dataclass(frozen=True)
-class OtherRow:
+class _OtherRow:
     """A score kept beside the metric, such as a second way to compute BLEU, over the done seeds of a cell.
 
     Attributes:
@@ -94,7 +94,7 @@ class BestRow:
     name: str
     choice: Choice
     note: str | None
-    others: tuple[OtherRow, ...]
+    others: tuple[_OtherRow, ...]
     label: str
     interval: Interval | None
     regret: Difference
@@ -184,12 +184,12 @@ def _searches(
             yield ESTIMATE, ", ".join(names), None, own
 
 
-def _others(stored: StoredExperiment, cell: Cell | None) -> tuple[OtherRow, ...]:
+def _others(stored: StoredExperiment, cell: Cell | None) -> tuple[_OtherRow, ...]:
     """Return what else the trials of a cell were scored by, over its done seeds."""
     done = [stored.results[trial.id] for trial in cell.trials if trial.state == "done"] if cell else []
     names = dict.fromkeys(name for result in done for name in _other_scores(result.selecting))
     return tuple(
-        OtherRow(
+        _OtherRow(
             name,
             spread_of(_other_scores(result.selecting).get(name) for result in done),
             spread_of(_other_scores(result.test).get(name) for result in done),

@@ -12,7 +12,7 @@ import pytest
 
 from epsgrid.errors import StoreError
 from epsgrid.report.across import Across, across
-from epsgrid.report.across_files import across_csv, across_headline, across_tables, write_across
+from epsgrid.report.across_files import _across_csv, across_headline, across_tables, write_across
 from epsgrid.report.compare import compare
 from epsgrid.stages.report import is_one, report_across
 from tests.report.simulate import peaked, simulate, unpadded
@@ -159,7 +159,7 @@ def test_the_page_never_lands_in_an_experiment(runs: Path) -> None:
 
 
 def test_the_rows_as_csv(runs: Path) -> None:
-    rows = list(csv.DictReader(io.StringIO(across_csv(at(runs, "inside", "outside", "plain")))))
+    rows = list(csv.DictReader(io.StringIO(_across_csv(at(runs, "inside", "outside", "plain")))))
     assert [row["answer"] for row in rows] == ["yes", "no", "cannot tell"]
     assert float(rows[1]["regret"]) == pytest.approx(0.09, abs=0.01)
     assert (rows[0]["narrowed_epsilon"], rows[0]["narrowed_seeds"], rows[2]["narrowed_epsilon"]) == ("0.001", "2", "")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from epsgrid.report.claims import STATEMENTS, Run, claims, run_of
+from epsgrid.report.claims import _STATEMENTS, Run, claims, run_of
 from epsgrid.report.compare import whole
 from epsgrid.report.rows import ClaimRow, ObservedRow
 from epsgrid.report.text.render import claims_table, tally_table
@@ -187,8 +187,8 @@ def test_the_tables_count_and_list(tmp_path: Path) -> None:
     rows = claims([run(tmp_path / "a", name="first"), run(tmp_path / "b", peaked(best=1e-8), name="second")])
     listed, counted = claims_table(rows), tally_table(rows)
     assert listed is not None and counted is not None
-    assert listed.rows[0][:3] == (STATEMENTS["range"], "reproduced", "first")
-    assert counted.rows[0] == (STATEMENTS["range"], "1", "1", "0")
+    assert listed.rows[0][:3] == (_STATEMENTS["range"], "reproduced", "first")
+    assert counted.rows[0] == (_STATEMENTS["range"], "1", "1", "0")
     alone = claims_table(rows[:1])
     assert alone is not None and alone.columns == ("claim", "found", "numbers")
     assert claims_table(()) is None and tally_table(()) is None

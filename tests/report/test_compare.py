@@ -13,7 +13,7 @@ from epsgrid.numerics.bounds import estimate_bounds
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus
 from epsgrid.numerics.placement import Placement
 from epsgrid.report.compare import adaptive_share, compare
-from epsgrid.report.notes import svag_notes
+from epsgrid.report.notes import _svag_notes
 from epsgrid.selection.load import load_experiment
 from epsgrid.spec.trial import Trial
 from epsgrid.store.records import TrialResult
@@ -190,7 +190,7 @@ def test_svag_and_its_caveats_are_told_once() -> None:
     def of(training: dict[str, object], *caveats: list[str]) -> list[str]:
         results = {str(n): SimpleNamespace(provenance={"svag": own} if own else {}) for n, own in enumerate(caveats)}
         experiment = SimpleNamespace(spec={"training": training})
-        return svag_notes(SimpleNamespace(experiment=experiment, results=results))  # type: ignore[arg-type]
+        return _svag_notes(SimpleNamespace(experiment=experiment, results=results))  # type: ignore[arg-type]
 
     first, *caveats = of({"svag": {"l": 4}}, ["batch norm: …"], ["batch norm: …"], [])
     assert first.startswith("trained by SVAG with l = 4: an epoch has 16 times the steps, taken with the learning rate")

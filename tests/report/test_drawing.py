@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from epsgrid.report.figures.cost import CostBar, CostPart, draw_cost
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -17,10 +18,9 @@ from epsgrid.numerics.magnitudes import LayerStatistics
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.series import Series
 from epsgrid.report.compare import compare
-from epsgrid.report.figures.adaptable import adaptable_numbers, draw_adaptable, pushed_apart, time_edges
-from epsgrid.report.figures.cost import CostBar, CostPart, draw_cost
-from epsgrid.report.figures.fractions import FractionCurve, FractionNumbers, draw_fractions, fraction_numbers
-from epsgrid.report.figures.histograms import LayerDensity, draw_histograms, histogram_numbers, labelled_rows
+from epsgrid.report.figures.adaptable import _pushed_apart, _time_edges, adaptable_numbers, draw_adaptable
+from epsgrid.report.figures.fractions import _FractionCurve, _FractionNumbers, draw_fractions, fraction_numbers
+from epsgrid.report.figures.histograms import _labelled_rows, _LayerDensity, draw_histograms, histogram_numbers
 from epsgrid.report.figures.learning import draw_learning
 from epsgrid.report.figures.map import draw_map, map_numbers
 from epsgrid.report.figures.metric import draw_curves, sweep_numbers
@@ -122,8 +122,8 @@ def test_histograms_are_legible(tmp_path: Path, changes: dict[str, Any]) -> None
 
 def test_layers_that_set_a_bound_are_always_named() -> None:
     made = layer("w", (10,), -3.0)
-    layers = [LayerDensity(made, (), row == 101, row == 200) for row in range(300)]
-    rows = labelled_rows(layers, row_inch=5.8 / 300)
+    layers = [_LayerDensity(made, (), row == 101, row == 200) for row in range(300)]
+    rows = _labelled_rows(layers, row_inch=5.8 / 300)
     assert {101, 200} <= set(rows)
     assert min(np.diff(rows)) * 5.8 / 300 >= 0.13
 
@@ -233,9 +233,9 @@ def test_fractions_are_legible(tmp_path: Path) -> None:
 
 def test_fractions_of_many_kinds_of_layers_are_legible() -> None:
     epsilons = tuple(float(10**k) for k in np.arange(-16, 3, 0.1))
-    curves = [FractionCurve(kind, 10, tuple(np.linspace(1, 0, len(epsilons)) ** n)) for n, kind in enumerate(KINDS, 1)]
+    curves = [_FractionCurve(kind, 10, tuple(np.linspace(1, 0, len(epsilons)) ** n)) for n, kind in enumerate(KINDS, 1)]
     marks = tuple((epsilon, 0.5, False) for epsilon in WIDE)
-    numbers = FractionNumbers(epsilons, curves[0], tuple(curves), marks, (1e-8, 1e-4), (1e-9, 1e-3), "adam")
+    numbers = _FractionNumbers(epsilons, curves[0], tuple(curves), marks, (1e-8, 1e-4), (1e-9, 1e-3), "adam")
     assert_legible(draw_fractions(numbers))
 
 
@@ -365,13 +365,13 @@ def test_the_users_own_settings_change_nothing(tmp_path: Path) -> None:
 
 
 def test_cells_meet_half_way_between_times_and_none_reaches_before_the_start() -> None:
-    assert time_edges([5.0]) == [4.5, 5.5]
-    assert time_edges([1.0, 3.0, 4.0]) == [0.0, 2.0, 3.5, 4.5]
-    assert time_edges([7.0, 73.0, 140.0]) == [0.0, 40.0, 106.5, 173.5]
+    assert _time_edges([5.0]) == [4.5, 5.5]
+    assert _time_edges([1.0, 3.0, 4.0]) == [0.0, 2.0, 3.5, 4.5]
+    assert _time_edges([7.0, 73.0, 140.0]) == [0.0, 40.0, 106.5, 173.5]
 
 
 @pytest.mark.parametrize("places", [[0.0], [0.0, 0.1, 0.2, 0.3], [1.0, 5.0, 5.1, 9.0], [0.5, 1.0, 1.4, 1.5, 30.0]])
 def test_names_are_pushed_apart_and_keep_their_order(places: list[float]) -> None:
-    moved = pushed_apart(places, 1.0)
+    moved = _pushed_apart(places, 1.0)
     assert all(b - a >= 1.0 - 1e-9 for a, b in itertools.pairwise(moved))
     assert sum(moved) == pytest.approx(sum(places))  # nobody is pushed further than needed

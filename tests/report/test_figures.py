@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pytest
+from epsgrid.report.figures.cost import CostBar, cost_numbers, unit_for
 
 from epsgrid.numerics.bounds import estimate_bounds
 from epsgrid.numerics.placement import Placement
 from epsgrid.report.compare import compare
-from epsgrid.report.figures.cost import CostBar, cost_numbers, unit_for
-from epsgrid.report.figures.fractions import FractionNumbers, fraction_numbers
-from epsgrid.report.figures.histograms import BINS_PER_DECADE, HistogramNumbers, histogram_numbers
+from epsgrid.report.figures.fractions import _FractionNumbers, fraction_numbers
+from epsgrid.report.figures.histograms import _BINS_PER_DECADE, _HistogramNumbers, histogram_numbers
 from epsgrid.report.figures.map import map_numbers
 from epsgrid.report.figures.metric import SweepNumbers, describe_point, sweep_numbers
 from epsgrid.selection.load import load_experiment
@@ -31,7 +31,7 @@ def of(numbers: Callable[..., _T | None], tmp_path: Path, **changes: Any) -> _T:
     return found
 
 
-def histograms(tmp_path: Path, **changes: Any) -> HistogramNumbers:
+def histograms(tmp_path: Path, **changes: Any) -> _HistogramNumbers:
     return of(histogram_numbers, tmp_path, **changes)
 
 
@@ -41,8 +41,8 @@ def test_densities_are_shares_per_decade(tmp_path: Path) -> None:
     v = np.concatenate([np.zeros(1000), roots**2]).astype(np.float32)
     numbers = histograms(tmp_path, layers=[measured("w", (51_000,), v)])
     expected, _ = np.histogram(np.log10(np.sqrt(v[v > 0].astype(float))), bins=numbers.edges)
-    assert sum(numbers.layers[0].density) / BINS_PER_DECADE == pytest.approx(1.0, abs=1e-3)
-    assert numbers.layers[0].density == pytest.approx(expected / 50_000 * BINS_PER_DECADE, abs=0.02)
+    assert sum(numbers.layers[0].density) / _BINS_PER_DECADE == pytest.approx(1.0, abs=1e-3)
+    assert numbers.layers[0].density == pytest.approx(expected / 50_000 * _BINS_PER_DECADE, abs=0.02)
     assert numbers.pooled == numbers.layers[0].density
 
 
@@ -51,7 +51,7 @@ def test_layers_are_pooled_by_their_entries_and_one_of_zeros_has_no_density(tmp_
     layers = [layer("big", (9000,), -4.0, 0.1), layer("small", (1000,), -1.0, 0.1), zero]
     numbers = histograms(tmp_path, layers=layers)
     centres = np.array(numbers.edges[:-1])
-    assert np.array(numbers.pooled)[centres < -2.5].sum() / BINS_PER_DECADE == pytest.approx(0.9)
+    assert np.array(numbers.pooled)[centres < -2.5].sum() / _BINS_PER_DECADE == pytest.approx(0.9)
     assert numbers.layers[2].density == ()
 
 
@@ -93,7 +93,7 @@ ROOTS = {
 }
 
 
-def probed(tmp_path: Path, placement: Placement) -> FractionNumbers:
+def probed(tmp_path: Path, placement: Placement) -> _FractionNumbers:
     """Of two kinds of layers, of known entries; 500 zeros in each."""
     stored = simulate(tmp_path, rates=(1e-3,), seeds=(0,), placement=placement)
     layers = []

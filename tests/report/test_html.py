@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from epsgrid.report.figures.style import applied, finished, hover, new_figure, to_svg
-from epsgrid.report.html.page import LONG_TABLE, Section, html_page, inlined
+from epsgrid.report.html.page import _LONG_TABLE, Section, _inlined, html_page
 from epsgrid.report.pictures import RenderedFigure
 from epsgrid.report.table import Table
 
@@ -163,13 +163,13 @@ def test_a_table_has_a_caption_and_says_what_its_heads_are_of() -> None:
     assert text.count('role="region" aria-label="Best" tabindex="0"') == 1
 
 
-@pytest.mark.parametrize(("rows", "folded"), [(LONG_TABLE - 1, False), (LONG_TABLE, True)])
+@pytest.mark.parametrize(("rows", "folded"), [(_LONG_TABLE - 1, False), (_LONG_TABLE, True)])
 def test_long_tables_are_folded(rows: int, folded: bool) -> None:
     assert ("<details>" in page(Section("All", (table(rows),)))) is folded
 
 
 def test_a_long_table_that_the_page_is_about_stands_open() -> None:
-    assert "<details>" not in page(Section("All", (table(LONG_TABLE),), is_open=True))
+    assert "<details>" not in page(Section("All", (table(_LONG_TABLE),), is_open=True))
 
 
 def test_a_title_that_heads_the_section_already_is_not_shown_twice() -> None:
@@ -218,24 +218,24 @@ def elements(markup: str) -> list[ElementTree.Element]:
 
 
 def test_two_figures_on_a_page_share_no_id(svg: bytes) -> None:
-    pages = [elements(inlined(svg, prefix, "label")) for prefix in ("one", "two")]
+    pages = [elements(_inlined(svg, prefix, "label")) for prefix in ("one", "two")]
     ids = [element.get("id") for page in pages for element in page if element.get("id")]
     assert len(ids) == len(set(ids)) > 4
     for prefix, page in zip(("one", "two"), pages, strict=True):
         own = {element.get("id") for element in page}
-        references = re.findall(r'(?:url\(|href=")#([^)"]+)', inlined(svg, prefix, "label"))
+        references = re.findall(r'(?:url\(|href=")#([^)"]+)', _inlined(svg, prefix, "label"))
         assert references and set(references) <= own
 
 
 def test_nothing_is_left_that_a_strict_policy_refuses(svg: bytes) -> None:
-    markup = inlined(svg, "p", "label")
+    markup = _inlined(svg, "p", "label")
     assert " style=" not in markup and "<style" not in markup and "<script" not in markup
     assert re.findall(r"(?:http|ftp|file)s?:", markup) == []
     assert "<metadata" not in markup and "xlink" not in markup
 
 
 def test_words_and_values_stay_words(svg: bytes) -> None:
-    page = elements(inlined(svg, "p", 'a "label" < 3'))
+    page = elements(_inlined(svg, "p", 'a "label" < 3'))
     titles = {element.text: parent.tag for parent in page for element in parent if element.tag == "title"}
     assert titles == {"first <b>": "use", 'second & "last"': "use", "a bar": "g"}
     assert "x < y" in {element.text for element in page if element.tag == "text"}
@@ -245,6 +245,6 @@ def test_words_and_values_stay_words(svg: bytes) -> None:
 
 
 def test_numbers_are_rounded_and_the_piece_is_smaller(svg: bytes) -> None:
-    markup = inlined(svg, "p", "label")
+    markup = _inlined(svg, "p", "label")
     assert re.findall(r"\d\.\d{3,}", re.sub(r'href="data:[^"]*"', "", markup)) == []
     assert len(markup) < 0.85 * len(svg)

@@ -11,7 +11,7 @@ import pytest
 
 from epsgrid.errors import CorruptRecordError
 from epsgrid.report.compare import compare
-from epsgrid.report.figures.learning import LearningNumbers, learning_numbers
+from epsgrid.report.figures.learning import _LearningNumbers, learning_numbers
 from epsgrid.selection.load import StoredExperiment
 from epsgrid.store.records import EpochRecord, Scores, append_epoch
 from tests.report.simulate import Outcome, simulate
@@ -40,7 +40,7 @@ def with_epochs(
     return stored
 
 
-def numbers_of(stored: StoredExperiment) -> LearningNumbers:
+def numbers_of(stored: StoredExperiment) -> _LearningNumbers:
     numbers = learning_numbers(stored, compare(stored))
     assert numbers is not None
     return numbers

@@ -15,7 +15,7 @@ from epsgrid.report import table
 from epsgrid.report.figures import adaptable, cost, over_time, style
 from epsgrid.report.figures.adaptable import adaptable_by_kind, adaptable_numbers
 from epsgrid.report.figures.over_time import drift, evenly, kinds_of, time_of, time_unit, with_histograms
-from epsgrid.report.figures.percentiles import FRACTIONS, layer_percentiles, percentile_numbers, pooled_percentiles
+from epsgrid.report.figures.percentiles import FRACTIONS, _layer_percentiles, percentile_numbers, pooled_percentiles
 from epsgrid.report.figures.trajectory import trajectory_numbers
 from epsgrid.report.html import page
 from epsgrid.report.text import bounds as bounds_text
@@ -40,7 +40,7 @@ def published(roots: np.ndarray, fraction: float) -> float:
 
 
 def test_a_panel_of_a_layer_holds_its_percentiles() -> None:
-    panel = layer_percentiles(series(), "head.weight")
+    panel = _layer_percentiles(series(), "head.weight")
     assert panel is not None
     assert (panel.layers, panel.entries, panel.times) == (1, 1000, tuple(range(1, 10)))
     for fraction, magnitudes in zip(FRACTIONS, panel.magnitudes, strict=True):
@@ -85,7 +85,7 @@ def test_an_unknown_layer_has_no_panel() -> None:
 def test_snapshots_without_histograms_have_percentiles_only() -> None:
     kept = series(histograms=lambda index: index % 2 == 0)
     assert [snapshot.step for snapshot in with_histograms(kept)] == [10, 30, 50, 70, 90]
-    alone, together = layer_percentiles(kept, "conv.weight"), pooled_percentiles(kept, "all", range(4))
+    alone, together = _layer_percentiles(kept, "conv.weight"), pooled_percentiles(kept, "all", range(4))
     assert alone is not None and together is not None
     assert (len(alone.times), together.times) == (9, (1.0, 3.0, 5.0, 7.0, 9.0))
     shares = adaptable_numbers(kept, optimizer="adam")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from epsgrid.numerics.fits import NOISE
 from epsgrid.report.batch_exponents import ENDS, Curve, MeasuredBatches, bound_curve, layer_curves
@@ -27,7 +27,7 @@ def draw_magnitudes(measured: MeasuredBatches) -> Figure:
     curves = layer_curves(measured)
     kinds = {layer.name: layer.kind for layer in measured.first.layers}
     lines = {
-        end: [(kinds[name], line) for name, ends in curves.items() if len(line := mean_by_size(ends[end])) > 1]
+        end: [(kinds[name], line) for name, ends in curves.items() if len(line := _mean_by_size(ends[end])) > 1]
         for end in ENDS
     }
     looks = {
@@ -48,7 +48,7 @@ def draw_magnitudes(measured: MeasuredBatches) -> Figure:
             for kind, line in lines[end]:
                 axes.plot(*_points(line), ms=3, lw=0.9, alpha=0.8, zorder=3, label=kind, **looks[kind])
             if end != "median":
-                bound = mean_by_size(bound_curve(measured, end))
+                bound = _mean_by_size(bound_curve(measured, end))
                 axes.plot(*_points(bound), "k", lw=2.2, alpha=0.55, zorder=2, label="bound")
             base = measured.record.base_batch_size
             _draw_guides(axes, sorted(line[base] for _, line in lines[end] if base in line), measured)
@@ -58,7 +58,7 @@ def draw_magnitudes(measured: MeasuredBatches) -> Figure:
         return style.finished(figure, columns=4)
 
 
-def mean_by_size(curve: Curve) -> dict[int, float]:
+def _mean_by_size(curve: Curve) -> dict[int, float]:
     """Return the geometric mean over seeds of the magnitudes at each batch size; sizes rising."""
     by_size: dict[int, list[float]] = {}
     for of_seed in curve.values():
@@ -75,7 +75,8 @@ def _draw_guides(axes: Axes, heights: list[float], measured: MeasuredBatches) ->
     """Draw what noise and signal would do from the spec's size on, at the least, the middle and the greatest height."""
     base, sizes = measured.record.base_batch_size, measured.record.batch_sizes
     guided = {heights[0], heights[len(heights) // 2], heights[-1]} if len(heights) > 2 else set(heights[:1])
-    ends, look = (sizes[0], sizes[-1]), {"lw": 0.9, "zorder": 4}
+    ends = (sizes[0], sizes[-1])
+    look: dict[str, Any] = {"lw": 0.9, "zorder": 4}
     for height in sorted(guided):
         noise = [height * (size / base) ** NOISE for size in ends]
         axes.plot(ends, noise, "k--", label="noise alone: −1/2", **look)

@@ -40,7 +40,7 @@ _MARKS: dict[bool, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class FractionCurve:
+class _FractionCurve:
     """Of the entries of some layers, the share with √v̂ above each ε of the figure, in [0, 1]; zeros lie below."""
 
     title: str
@@ -49,7 +49,7 @@ class FractionCurve:
 
 
 @dataclass(frozen=True)
-class FractionNumbers:
+class _FractionNumbers:
     """The numbers of the figure; ε are the optimizer's own.
 
     Attributes:
@@ -62,14 +62,14 @@ class FractionNumbers:
     """
 
     epsilons: tuple[float, ...]
-    total: FractionCurve
-    kinds: tuple[FractionCurve, ...]
+    total: _FractionCurve
+    kinds: tuple[_FractionCurve, ...]
     marks: tuple[tuple[float, float, bool], ...]
     decades: tuple[float, float]
     optimizer: str
 
 
-def fraction_numbers(stored: StoredExperiment, comparison: Comparison) -> FractionNumbers | None:
+def fraction_numbers(stored: StoredExperiment, comparison: Comparison) -> _FractionNumbers | None:
     """Return the numbers of the figure; None where nothing was probed, or no layer's entries were counted."""
     bounds, probe = stored.bounds, stored.probe
     layers = [layer for layer in bounds.layers if layer.histogram] if bounds else []
@@ -81,14 +81,14 @@ def fraction_numbers(stored: StoredExperiment, comparison: Comparison) -> Fracti
     swept = [(row.epsilon, row.share) for row in comparison.adaptive]
     shown = _shown(edges, total, [placement.magnitude_from_epsilon(epsilon) for epsilon, _ in swept])
 
-    def curve(title: str, own: Sequence[LayerStatistics]) -> FractionCurve:
-        return FractionCurve(
+    def curve(title: str, own: Sequence[LayerStatistics]) -> _FractionCurve:
+        return _FractionCurve(
             title, sum(layer.entries for layer in own), tuple(shares_above(own, 10.0 ** edges[shown]).tolist())
         )
 
     kinds = dict.fromkeys(layer.kind for layer in layers)
     by_kind = tuple(curve(kind, [layer for layer in layers if layer.kind == kind]) for kind in kinds)
-    return FractionNumbers(
+    return _FractionNumbers(
         epsilons=tuple(placement.epsilon_from_magnitude(float(10**edge)) for edge in edges[shown]),
         total=curve("all layers", layers),
         kinds=by_kind if len(by_kind) > 1 else (),
@@ -109,7 +109,7 @@ def _shown(edges: npt.NDArray[np.float64], total: npt.NDArray[np.float64], magni
     return slice(int(inside[0]), int(inside[-1]) + 1)
 
 
-def draw_fractions(numbers: FractionNumbers) -> Figure:
+def draw_fractions(numbers: _FractionNumbers) -> Figure:
     """Draw the shares over ε, with the decades of the bounds shaded and the swept ε marked."""
     from matplotlib.ticker import LogLocator
 
