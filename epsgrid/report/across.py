@@ -112,8 +112,8 @@ class Across:
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain JSON values."""
         rows = [{"folder": row.folder, "page": row.page, **row.values()} for row in self.rows]
-        others = {name: codec.to_document(getattr(self, name)) for name in ("claims", "warnings", "skipped")}
-        return {"rows": rows, **others}
+        claimed, skipped = ([codec.to_document(each) for each in part] for part in (self.claims, self.skipped))
+        return {"rows": rows, "claims": claimed, "warnings": list(self.warnings), "skipped": skipped}
 
     def answers(self) -> Counter[str]:
         """Return how often each answer was given, by the experiments of an optimizer with ε."""
