@@ -132,7 +132,7 @@ def _bound_line(bound: Bound) -> str:
 
 def trust_parts(record: ProbeRecord, bounds: EpsilonBounds) -> list[RenderableType]:
     """Return the bounds of each kind of layer, how far they can be trusted, and ε without a sweep."""
-    from epsgrid.report.compare import estimate_rows
+    from epsgrid.report.compare import estimates
     from epsgrid.report.text.bounds import estimates_table, kinds_table, reliability_table
     from epsgrid.report.trust import kind_rows, reliability_row
 
@@ -140,6 +140,6 @@ def trust_parts(record: ProbeRecord, bounds: EpsilonBounds) -> list[RenderableTy
     made = (
         kinds_table(kind_rows(bounds, record.placement)),
         reliability_table(found) if found else None,
-        estimates_table(estimate_rows(bounds, record.placement), metric=None),
+        estimates_table(estimates(bounds, record.placement)),
     )
     return [part for each in made if each is not None for part in report_table(each)]

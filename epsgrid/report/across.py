@@ -15,81 +15,78 @@ from typing import Any
 
 from epsgrid import codec
 from epsgrid.errors import EpsgridError
-from epsgrid.report.claims import claims
-from epsgrid.report.judgement import Run, run_of
+from epsgrid.report.claims import Run, claims, run_of
+from epsgrid.report.compare import whole
 from epsgrid.report.rows import ClaimRow, Comparison
+from epsgrid.report.table import shortened
 from epsgrid.report.text.render import stamp
-from epsgrid.report.whole import whole
-from epsgrid.selection.cells import CONVENTIONAL, DEFAULT, NARROWED, REFERENCE, Spread
-from epsgrid.selection.difference import Difference
-from epsgrid.selection.formatting import Metric
+from epsgrid.selection.best import tally_cells
+from epsgrid.selection.cells import CONVENTIONAL, DEFAULT, NARROWED, REFERENCE, Cell, Tally
 from epsgrid.selection.load import load_experiment
 from epsgrid.store.paths import ExperimentFolder
 
-
-@dataclass(frozen=True)
-class Best:
-    """The best setting of a grid or of the default ε: its label, its ε, and its test metric."""
-
-    setting: str
-    epsilon: float | None
-    test: Spread | None
+_ORDER = ("task", "model", "optimizer")
 
 
 @dataclass(frozen=True)
-class AcrossRow:
-    """One experiment.
+class _AcrossRow:
+    """One experiment: the name of its folder, the folder, its comparison, and its page (None where none was written).
 
     Attributes:
-        run: name of its folder.
-        folder: its path.
-        task, model, optimizer, selection, metric, decades_ratio, regret, gain_over_default: as in its `Comparison`.
-        data: the description of the data.
-        is_partial: whether they are part of the data, or made up.
-        answer, reason: of its verdict.
-        low, high: the powers of ten at the ends of the bounds; None without bounds.
-        decades_narrowed, decades_conventional: of the grids; None where they were not swept.
-        narrowed, conventional, default, reference: best settings; None where there is none.
-        trials: all, each once.
-        unfinished: trials without a result.
-        device_seconds: of training, all trials together.
-        probe_seconds, saved_trials, saved_seconds: as in the comparison's `Costs`.
-        page: its own page; None where none was written.
+        tally: of all its trials, each once.
     """
 
     run: str
     folder: str
-    task: str
-    model: str
-    optimizer: str
-    data: str
-    is_partial: bool
-    selection: str
-    metric: Metric | None
-    answer: str
-    reason: str
-    low: float | None
-    high: float | None
-    decades_narrowed: int | None
-    decades_conventional: int | None
-    decades_ratio: float | None
-    narrowed: Best | None
-    conventional: Best | None
-    default: Best | None
-    reference: Best | None
-    regret: Difference
-    gain_over_default: Difference
-    trials: int
-    unfinished: int
-    device_seconds: float
-    probe_seconds: float | None
-    saved_trials: int | None
-    saved_seconds: float | None
+    comparison: Comparison
     page: str | None
+    tally: Tally
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the data are part of the data, or made up."""
+        return stamp(self.comparison) is not None
+
+    @property
+    def unfinished(self) -> int:
+        """The number of trials without a result."""
+        return self.tally.trials - self.tally.done - self.tally.diverged
+
+    def values(self) -> dict[str, Any]:
+        """Return the row as flat JSON values, metrics in their stored unit; None where something is not known."""
+        found, metric, bounds = self.comparison, self.comparison.metric, self.comparison.bounds
+        values: dict[str, Any] = {"run": self.run, "task": found.task, "model": found.model}
+        values |= {"optimizer": found.optimizer, "partial_data": str(self.is_partial).lower()}
+        values |= {"selection": found.selection, "metric": metric.name if metric else None}
+        values |= {"answer": found.verdict.answer, "low": bounds.low.decade if bounds else None}
+        values["high"] = bounds.high.decade if bounds else None
+        for name in (NARROWED, CONVENTIONAL):
+            grid = found.grid(name)
+            values[f"decades_{name}"] = grid.decades if grid else None
+        values["decades_ratio"] = found.decades_ratio
+        for name in (NARROWED, CONVENTIONAL, DEFAULT, REFERENCE):
+            cell = self.best(name)
+            test = cell.test if cell else None
+            values[f"{name}_epsilon"] = cell.epsilon if cell else None
+            values[f"{name}_test"] = test.mean if test else None
+            values |= {f"{name}_sd": test.sd if test else None, f"{name}_seeds": test.n if test else None}
+        for name, gap in (("regret", found.regret), ("gain_over_default", found.gain_over_default)):
+            values |= {name: gap.mean, f"{name}_low": gap.low, f"{name}_high": gap.high}
+        narrowed = found.best_of(NARROWED)
+        values |= {"trials": self.tally.trials, "unfinished": self.unfinished, "device_seconds": self.tally.seconds}
+        values |= {"probe_seconds": found.probe_seconds}
+        return values | {
+            name: getattr(narrowed.cost, name) if narrowed else None for name in ("saved_trials", "saved_seconds")
+        }
+
+    def best(self, name: str) -> Cell | None:
+        """Return the best cell of a grid or of the default ε; None where there is none."""
+        row = self.comparison.best_of(name)
+        return row.choice.cell if row else None
 
 
 @dataclass(frozen=True)
-class Skipped:
+class _Skipped:
     """A folder that has no row, and why."""
 
     folder: str
@@ -107,18 +104,20 @@ class Across:
         skipped: the folders without a row.
     """
 
-    rows: tuple[AcrossRow, ...]
+    rows: tuple[_AcrossRow, ...]
     claims: tuple[ClaimRow, ...]
     warnings: tuple[str, ...]
-    skipped: tuple[Skipped, ...]
+    skipped: tuple[_Skipped, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain JSON values."""
-        return codec.to_document(self)
+        rows = [{"folder": row.folder, "page": row.page, **row.values()} for row in self.rows]
+        claimed, skipped = ([codec.to_document(each) for each in part] for part in (self.claims, self.skipped))
+        return {"rows": rows, "claims": claimed, "warnings": list(self.warnings), "skipped": skipped}
 
     def answers(self) -> Counter[str]:
         """Return how often each answer was given, by the experiments of an optimizer with ε."""
-        return Counter(row.answer for row in self.rows if row.reference is None)
+        return Counter(row.comparison.verdict.answer for row in self.rows if row.best(REFERENCE) is None)
 
 
 def across(folders: Sequence[Path]) -> Across:
@@ -127,7 +126,7 @@ def across(folders: Sequence[Path]) -> Across:
     Args:
         folders: of the experiments; any of them may be none.
     """
-    found: list[tuple[AcrossRow, Run]] = []
+    found: list[tuple[_AcrossRow, Run]] = []
     skipped = []
     names = {path: path.absolute().name for path in folders}
     counts = Counter(names.values())
@@ -136,81 +135,35 @@ def across(folders: Sequence[Path]) -> Across:
         try:
             stored = load_experiment(ExperimentFolder(path.absolute()))
             if stored.grid is None:
-                skipped.append(Skipped(str(path), "nothing was swept here yet; `epsgrid sweep` does it"))
+                skipped.append(_Skipped(str(path), "nothing was swept here yet; `epsgrid sweep` does it"))
                 continue
             comparison, _ = whole(stored)
         except EpsgridError as error:
-            skipped.append(Skipped(str(path), str(error).removeprefix(f"{path.absolute()}: ")))
+            skipped.append(_Skipped(str(path), str(error).removeprefix(f"{path.absolute()}: ")))
             continue
-        found.append((_row(comparison, path, name), run_of(stored, comparison, name)))
-    found.sort(key=lambda pair: (pair[0].task, pair[0].model, pair[0].optimizer, pair[0].run))
+        folder = ExperimentFolder(path.absolute()).report_dir
+        pages = (folder / page for page in ("report.html", "report.md"))
+        page = next((str(page) for page in pages if page.is_file()), None)
+        row = _AcrossRow(name, str(path), comparison, page, tally_cells(comparison.cells))
+        found.append((row, run_of(stored, comparison, name)))
+    found.sort(key=lambda pair: (*(getattr(pair[0].comparison, key) for key in _ORDER), pair[0].run))
     rows = tuple(row for row, _ in found)
     return Across(rows, claims([run for _, run in found]), tuple(_warnings(rows)), tuple(skipped))
 
 
-def _row(comparison: Comparison, path: Path, name: str) -> AcrossRow:
-    trials = {trial.id: trial for cell in comparison.cells for trial in cell.trials}.values()
-    grids = {row.name: row.decades for row in comparison.grids}
-    folder = ExperimentFolder(path.absolute()).report_dir
-    pages = (folder / page for page in ("report.html", "report.md"))
-    return AcrossRow(
-        run=name,
-        folder=str(path),
-        task=comparison.task,
-        model=comparison.model,
-        optimizer=comparison.optimizer,
-        data=comparison.data_description,
-        is_partial=stamp(comparison) is not None,
-        selection=comparison.selection,
-        metric=comparison.metric,
-        answer=comparison.verdict.answer,
-        reason=comparison.verdict.reason,
-        low=comparison.bounds.low.decade if comparison.bounds else None,
-        high=comparison.bounds.high.decade if comparison.bounds else None,
-        decades_narrowed=grids.get(NARROWED),
-        decades_conventional=grids.get(CONVENTIONAL),
-        decades_ratio=comparison.decades_ratio,
-        narrowed=_best(NARROWED, comparison),
-        conventional=_best(CONVENTIONAL, comparison),
-        default=_best(DEFAULT, comparison),
-        reference=_best(REFERENCE, comparison),
-        regret=comparison.regret,
-        gain_over_default=comparison.gain_over_default,
-        trials=len(trials),
-        unfinished=sum(trial.state not in ("done", "diverged") for trial in trials),
-        device_seconds=sum(trial.seconds or 0.0 for trial in trials),
-        probe_seconds=comparison.costs.probe_seconds,
-        saved_trials=comparison.costs.saved_trials,
-        saved_seconds=comparison.costs.saved_seconds,
-        page=next((str(page) for page in pages if page.is_file()), None),
-    )
-
-
-def _best(name: str, comparison: Comparison) -> Best | None:
-    row = comparison.best_of(name)
-    if row is None or row.choice.cell is None:
-        return None
-    return Best(row.choice.cell.words, row.choice.cell.epsilon, row.choice.cell.test)
-
-
-def _warnings(rows: Sequence[AcrossRow]) -> Iterator[str]:
+def _warnings(rows: Sequence[_AcrossRow]) -> Iterator[str]:
     """Yield which rows do not compare."""
     partial = [row.run for row in rows if row.is_partial]
     if partial and len(partial) < len(rows):
-        yield f"on part of the data, or on made-up data, and so not to be set beside the others: {_listed(partial)}"
-    for task in dict.fromkeys(row.task for row in rows):
-        own = [row for row in rows if row.task == task]
+        yield f"on part of the data, or on made-up data, so not comparable with the others: {shortened(partial, 4)}"
+    for task in dict.fromkeys(row.comparison.task for row in rows):
+        own = {row.run: row.comparison for row in rows if row.comparison.task == task}
         for what, values in (
-            ("different data", {row.run: row.data for row in own}),
-            ("different metrics", {row.run: row.metric.name for row in own if row.metric is not None}),
-            ("different splits that select", {row.run: row.selection for row in own}),
+            ("different data", {run: found.data_description for run, found in own.items()}),
+            ("different metrics", {run: found.metric.name for run, found in own.items() if found.metric is not None}),
+            ("different splits that select", {run: found.selection for run, found in own.items()}),
         ):
             runs = {value: [run for run in values if values[run] == value] for value in dict.fromkeys(values.values())}
             if len(runs) > 1:
-                parts = "; ".join(f"{value} ({_listed(names)})" for value, names in runs.items())
+                parts = "; ".join(f"{value} ({shortened(names, 4)})" for value, names in runs.items())
                 yield f"{task} was run with {what}, so these rows do not compare: {parts}"
-
-
-def _listed(names: Sequence[str], shown: int = 4) -> str:
-    hidden = len(names) - shown
-    return ", ".join(names[:shown]) + (f" and {hidden} more" if hidden > 0 else "")

@@ -15,20 +15,137 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from epsgrid.errors import StoreError
-from epsgrid.report.across import Across, AcrossRow
+from epsgrid.report.across import Across
 from epsgrid.report.html.page import Section, html_page
-from epsgrid.report.text.across import across_headline, across_tables
+from epsgrid.report.table import Table
 from epsgrid.report.text.latex import latex_file
 from epsgrid.report.text.page import bold, bullets, heading, joined, table_block
-from epsgrid.selection.formatting import count
+from epsgrid.report.text.render import claims_table, tally_table
+from epsgrid.report.text.searches import difference_texts, whole_number
+from epsgrid.selection.cells import CONVENTIONAL, DEFAULT, NARROWED, REFERENCE, Cell, Difference
+from epsgrid.selection.formatting import NOTHING, Metric, count, duration, power, score
 from epsgrid.store.atomic import readable_json, write_bytes
 from epsgrid.store.paths import ExperimentFolder
 
-_VERSION = 1
+
+def across_headline(found: Across) -> str:
+    """Return how often the optimum was inside, in a sentence."""
+    answers = found.answers()
+    if not found.rows:
+        return "There is no experiment to show."
+    if not answers:
+        return f"{count(len(found.rows), 'experiment')}, none of an optimizer with ε."
+    texts = ", ".join(f"{answer} in {answers[answer]}" for answer in ("yes", "no", "cannot tell") if answers[answer])
+    return f"optimum inside: {texts} of {count(sum(answers.values()), 'experiment')}."
+
+
+def across_tables(found: Across) -> tuple[Table, ...]:
+    """Return the tables that have something to show, in reading order."""
+    skipped = tuple((skipped.folder, skipped.why) for skipped in found.skipped)
+    made = (
+        _ranges_table(found),
+        _best_table(found),
+        _costs_table(found),
+        tally_table(found.claims),
+        claims_table(found.claims),
+        Table("Left out", ("folder", "why"), skipped, texts=2) if skipped else None,
+    )
+    return tuple(table for table in made if table is not None)
+
+
+def _ranges_table(found: Across) -> Table | None:
+    if not found.rows:
+        return None
+    rows = []
+    for row in found.rows:
+        own = row.comparison
+        grids = [own.grid(name) for name in (NARROWED, CONVENTIONAL)]
+        rows.append(
+            (
+                row.run,
+                own.task + (" (part)" if row.is_partial else ""),
+                own.model,
+                own.optimizer,
+                NOTHING if row.best(REFERENCE) is not None else own.verdict.answer,
+                f"{power(own.bounds.low.decade)} to {power(own.bounds.high.decade)}" if own.bounds else NOTHING,
+                *(whole_number(grid.decades if grid else None) for grid in grids),
+                NOTHING if own.decades_ratio is None else f"{own.decades_ratio:.3g} ×",
+            )
+        )
+    names = ("run", "task", "model", "optimizer", "optimum inside")
+    columns = (*names, "bounds of ε", "decades", "conventional", "narrower")
+    note = "decades: of the narrowed grid; narrower: conventional over narrowed"
+    return Table("Experiments", columns, tuple(rows), note, texts=len(names))
+
+
+def _best_table(found: Across) -> Table | None:
+    rows = []
+    for row in found.rows:
+        own, metric = row.comparison, row.comparison.metric
+        if metric is not None:
+            cells = (row.best(NARROWED) or row.best(REFERENCE), row.best(CONVENTIONAL), row.best(DEFAULT))
+            gaps = (_gap(gap, metric) for gap in (own.regret, own.gain_over_default))
+            rows.append((row.run, metric.name, *(_best(cell, metric) for cell in cells), *gaps))
+    columns = ("run", "metric", "narrowed", "conventional", "default ε", "regret of narrowing", "gain over default ε")
+    note = (
+        "test metric, mean ± standard deviation, at the best ε; differences with their 95 % intervals, paired by seed"
+    )
+    return Table("Best settings", columns, tuple(rows), note, texts=2) if rows else None
+
+
+def _best(cell: Cell | None, metric: Metric) -> str:
+    if cell is None or cell.test is None:
+        return NOTHING
+    where = "" if cell.epsilon is None else f" at {power(cell.epsilon)}"
+    return f"{score(cell.test.mean, cell.test.sd, metric)}{where}"
+
+
+def _gap(gap: Difference, metric: Metric) -> str:
+    if gap.mean is None:
+        return NOTHING
+    mean, ends = difference_texts(gap, metric)
+    return f"{mean}, same setting" if gap.same_cell else mean if ends == NOTHING else f"{mean} ({ends})"
+
+
+def _costs_table(found: Across) -> Table | None:
+    if not found.rows:
+        return None
+    rows, saved_trials, saved_seconds = [], [0], [0.0]
+    for row in found.rows:
+        narrowed, probe = row.comparison.best_of(NARROWED), row.comparison.probe_seconds
+        saved = narrowed.cost if narrowed else None
+        rows.append(
+            (
+                *(row.run, str(row.tally.trials), str(row.unfinished), duration(row.tally.seconds)),
+                NOTHING if probe is None else duration(probe),
+                whole_number(saved.saved_trials if saved else None),
+                duration(saved.saved_seconds) if saved and saved.saved_seconds is not None else NOTHING,
+            )
+        )
+        if saved is not None and saved.saved_seconds is not None and saved.saved_trials is not None:
+            saved_trials.append(saved.saved_trials)
+            saved_seconds.append(saved.saved_seconds)
+    if len(rows) > 1:
+        rows.append(
+            (
+                "all",
+                str(sum(row.tally.trials for row in found.rows)),
+                str(sum(row.unfinished for row in found.rows)),
+                duration(sum(row.tally.seconds for row in found.rows)),
+                duration(sum(row.comparison.probe_seconds or 0.0 for row in found.rows)),
+                whole_number(sum(saved_trials)),
+                duration(sum(saved_seconds)),
+            )
+        )
+    columns = ("run", "trials", "without a result", "training time", "probe", "trials saved", "time saved")
+    note = "saved: conventional − narrowed − probe; all: of the runs where it is known"
+    return Table("Cost", columns, tuple(rows), note)
+
+
+_VERSION = 2
 _TITLE, _PAGES = "Experiments side by side", "Reports of the experiments"
 _PARTIAL = "PART OF THE DATA OR MADE-UP DATA in some rows: their scores do not compare with published ones."
 
@@ -55,7 +172,7 @@ def write_across(found: Across, folder: Path) -> WrittenAcross:
         "index.html": _html(found, pages, stamp),
         "index.md": _markdown(found, pages, stamp),
         "index.json": readable_json({"version": _VERSION, **found.to_json()}) + "\n",
-        "index.csv": across_csv(found),
+        "index.csv": _across_csv(found),
         "index.tex": latex_file(list(across_tables(found)[:2]), _TITLE, [stamp or ""]),
     }
     for name, content in contents.items():
@@ -78,7 +195,7 @@ def _html(found: Across, pages: Mapping[str, str], stamp: str | None) -> str:
     if pages:
         sections.append(Section(_PAGES, links=tuple((run, quote(page)) for run, page in pages.items())))
     facts = [("How many", count(len(found.rows), "experiment"))]
-    ratios = [row.decades_ratio for row in found.rows if row.decades_ratio is not None]
+    ratios = [ratio for row in found.rows if (ratio := row.comparison.decades_ratio) is not None]
     if ratios:
         facts.append(("Narrower, at worst", f"{min(ratios):.3g} times"))
     return html_page(
@@ -105,32 +222,12 @@ def _markdown(found: Across, pages: Mapping[str, str], stamp: str | None) -> str
     return joined(blocks)
 
 
-def across_csv(found: Across) -> str:
+def _across_csv(found: Across) -> str:
     """Return one row per experiment as CSV, "" without any; metrics in their stored unit, empty where not known."""
-    rows = [_csv_row(row) for row in found.rows]
+    rows = [row.values() for row in found.rows]
     buffer = io.StringIO()
     if rows:
         writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     return buffer.getvalue()
-
-
-def _csv_row(row: AcrossRow) -> dict[str, Any]:
-    values: dict[str, Any] = {name: getattr(row, name) for name in ("run", "task", "model", "optimizer")}
-    values["partial_data"] = str(row.is_partial).lower()
-    values["selection"] = row.selection
-    values["metric"] = row.metric.name if row.metric else None
-    values |= {name: getattr(row, name) for name in ("answer", "low", "high")}
-    values |= {f"decades_{name}": getattr(row, f"decades_{name}") for name in ("narrowed", "conventional", "ratio")}
-    for name, best in (("narrowed", row.narrowed), ("conventional", row.conventional), ("default", row.default)):
-        test = best.test if best else None
-        values[f"{name}_epsilon"] = best.epsilon if best else None
-        values |= {f"{name}_test": None, f"{name}_sd": None, f"{name}_seeds": None}
-        if test is not None:
-            values |= {f"{name}_test": test.mean, f"{name}_sd": test.sd, f"{name}_seeds": test.n}
-    values["reference_test"] = row.reference.test.mean if row.reference and row.reference.test else None
-    for name, gap in (("regret", row.regret), ("gain_over_default", row.gain_over_default)):
-        values |= {name: gap.mean, f"{name}_low": gap.low, f"{name}_high": gap.high}
-    spent = ("trials", "unfinished", "device_seconds", "probe_seconds", "saved_trials", "saved_seconds")
-    return values | {name: getattr(row, name) for name in spent}

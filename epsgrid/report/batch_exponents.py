@@ -40,19 +40,20 @@ class MeasuredBatches:
         record: which sizes and seeds.
         bounds: by (batch size, seed).
         steps: of the probes at each batch size.
-        optimizer: its name.
-        clipped: whether gradients were clipped.
     """
 
     record: BatchBoundsRecord
     bounds: Mapping[tuple[int, int], EpsilonBounds]
     steps: Mapping[int, int]
-    optimizer: str
-    clipped: bool
+
+    @property
+    def first(self) -> EpsilonBounds:
+        """The bounds of the first seed at the spec's own batch size."""
+        return self.bounds[self.record.base_batch_size, self.record.seeds[0]]
 
 
 @dataclass(frozen=True)
-class Fitted:
+class _Fitted:
     """An exponent with its interval, and the law that it follows; see `epsgrid.numerics.fits`."""
 
     value: float
@@ -71,7 +72,7 @@ class Miss:
 
 
 @dataclass(frozen=True)
-class SizeRow:
+class _SizeRow:
     """The bounds at one batch size, and the errors of the spec's own bounds scaled there by 1/√κ of their magnitude.
 
     Attributes:
@@ -94,7 +95,7 @@ class SizeRow:
 
 
 @dataclass(frozen=True)
-class MovesRow:
+class _MovesRow:
     """How the percentiles of a layer move with the batch size.
 
     Attributes:
@@ -106,9 +107,9 @@ class MovesRow:
     name: str
     kind: str
     entries: int
-    low: Fitted | None
-    median: Fitted | None
-    high: Fitted | None
+    low: _Fitted | None
+    median: _Fitted | None
+    high: _Fitted | None
     is_rounding_noise: bool = False
 
 
@@ -129,24 +130,19 @@ class ExponentRows:
     """
 
     base_batch_size: int
-    sizes: tuple[SizeRow, ...]
+    sizes: tuple[_SizeRow, ...]
     seeds: int
     tail_fraction: float
-    low: Fitted
-    high: Fitted
-    layers: tuple[MovesRow, ...]
+    low: _Fitted
+    high: _Fitted
+    layers: tuple[_MovesRow, ...]
     answer: Answer
     verdict: str
     notes: tuple[str, ...]
 
 
-def read_batches(folder: ExperimentFolder, optimizer: str, *, clipped: bool) -> MeasuredBatches | None:
+def read_batches(folder: ExperimentFolder) -> MeasuredBatches | None:
     """Return the bounds measured at several batch sizes; None where there are none.
-
-    Args:
-        folder: the experiment's folder.
-        optimizer: its name.
-        clipped: whether gradients are clipped.
 
     Raises:
         CorruptRecordError: a record is damaged.
@@ -165,14 +161,14 @@ def read_batches(folder: ExperimentFolder, optimizer: str, *, clipped: bool) -> 
             assert parsed is not None
             bounds[size, seed] = parsed
             steps[size] = probe.steps
-    return MeasuredBatches(record, bounds, steps, optimizer, clipped)
+    return MeasuredBatches(record, bounds, steps)
 
 
 def exponent_rows(measured: MeasuredBatches) -> ExponentRows:
     """Return the rows of bounds measured at several batch sizes."""
     record, base = measured.record, measured.record.base_batch_size
-    first = measured.bounds[base, record.seeds[0]]
-    low_curve, high_curve = _bound_curve(measured, "low"), _bound_curve(measured, "high")
+    first = measured.first
+    low_curve, high_curve = bound_curve(measured, "low"), bound_curve(measured, "high")
     low, high = _fitted(low_curve), _fitted(high_curve)
     assert low is not None and high is not None
     sizes = tuple(_size_row(measured, size, low_curve, high_curve) for size in record.batch_sizes)
@@ -181,7 +177,7 @@ def exponent_rows(measured: MeasuredBatches) -> ExponentRows:
     for layer in first.layers:
         ends = [_fitted(curves[layer.name][end]) for end in ENDS]
         is_noise = noise.get(layer.name, 0.0) >= MOSTLY
-        layers.append(MovesRow(layer.name, layer.kind, layer.entries, ends[0], ends[1], ends[2], is_noise))
+        layers.append(_MovesRow(layer.name, layer.kind, layer.entries, ends[0], ends[1], ends[2], is_noise))
     answer: Answer = "cannot tell" if low.regime == high.regime == "undecided" else "not safe"
     if low.regime == high.regime == "noise-dominated":
         answer = "safe"
@@ -208,7 +204,7 @@ def layer_curves(measured: MeasuredBatches) -> dict[str, dict[str, Curve]]:
 
     Layers that are measured at fewer than two sizes have curves too; a size where one is not measured is left out.
     """
-    first = measured.bounds[measured.record.base_batch_size, measured.record.seeds[0]]
+    first = measured.first
     found: dict[str, dict[str, dict[int, dict[int, float]]]] = {
         layer.name: {end: {} for end in ENDS} for layer in first.layers
     }
@@ -222,7 +218,7 @@ def layer_curves(measured: MeasuredBatches) -> dict[str, dict[str, Curve]]:
     return {name: dict(ends) for name, ends in found.items()}
 
 
-def _bound_curve(measured: MeasuredBatches, end: Literal["low", "high"]) -> Curve:
+def bound_curve(measured: MeasuredBatches, end: str) -> Curve:
     """Return the magnitudes of a bound, by seed and batch size."""
     found: dict[int, dict[int, float]] = {}
     for (size, seed), bounds in measured.bounds.items():
@@ -230,19 +226,19 @@ def _bound_curve(measured: MeasuredBatches, end: Literal["low", "high"]) -> Curv
     return found
 
 
-def _fitted(curve: Curve) -> Fitted | None:
+def _fitted(curve: Curve) -> _Fitted | None:
     exponent = fit_exponent(curve)
-    return None if exponent is None else Fitted(exponent.value, exponent.low, exponent.high, exponent.regime)
+    return None if exponent is None else _Fitted(exponent.value, exponent.low, exponent.high, exponent.regime)
 
 
-def _size_row(measured: MeasuredBatches, size: int, low_curve: Curve, high_curve: Curve) -> SizeRow:
+def _size_row(measured: MeasuredBatches, size: int, low_curve: Curve, high_curve: Curve) -> _SizeRow:
     here, base = measured.bounds[size, measured.record.seeds[0]], measured.record.base_batch_size
     misses: list[Miss | None] = [None, None]
     if size != base:
         for end, curve in enumerate((low_curve, high_curve)):
             error = mean_interval([scaling_error(own[base], own[size], size / base) for own in curve.values()])
             misses[end] = Miss(error.mean, error.low, error.high)
-    return SizeRow(
+    return _SizeRow(
         batch_size=size,
         steps=measured.steps[size],
         kappa=size / base,
@@ -255,7 +251,9 @@ def _size_row(measured: MeasuredBatches, size: int, low_curve: Curve, high_curve
     )
 
 
-def _verdict(answer: Answer, low: Fitted, high: Fitted, sizes: Sequence[SizeRow], layers: Sequence[MovesRow]) -> str:
+def _verdict(
+    answer: Answer, low: _Fitted, high: _Fitted, sizes: Sequence[_SizeRow], layers: Sequence[_MovesRow]
+) -> str:
     question = f"scaling bounds by 1/√κ between batch {sizes[0].batch_size} and {sizes[-1].batch_size}: {answer}"
     ends = f"the lower bound goes as B^{exponent(low)} ({low.regime}), the upper as B^{exponent(high)} ({high.regime})"
     misses = [abs(miss.mean) for row in sizes for miss in (row.low_miss, row.high_miss) if miss is not None]
@@ -268,10 +266,10 @@ def _verdict(answer: Answer, low: Fitted, high: Fitted, sizes: Sequence[SizeRow]
     return f"{question}; {ends}; {error}; {', '.join([share, *others])}"
 
 
-def exponent(fitted: Fitted) -> str:
+def exponent(fitted: _Fitted) -> str:
     """Write an exponent, with its interval where it has one.
 
-    >>> exponent(Fitted(-0.483, -0.51, -0.456, "noise-dominated"))
+    >>> exponent(_Fitted(-0.483, -0.51, -0.456, "noise-dominated"))
     '−0.48 [−0.51, −0.46]'
     """
     texts = [f"{value:.2f}".replace("-", "−") for value in (fitted.value, fitted.low, fitted.high) if value is not None]
@@ -295,5 +293,3 @@ def _notes(measured: MeasuredBatches) -> Iterator[str]:
             f"batch {largest} is {100 * largest / record.examples:.0f} % of the data: drawn without replacement, its "
             f"noise is {100 * smaller:.0f} % smaller than 1/√B says"
         )
-    if measured.clipped:
-        yield "gradients are clipped in the probe as in training, which takes from the noise of small batches"

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from epsgrid.report.batch_exponents import ExponentRows, MeasuredBatches, exponent_rows, read_batches
-from epsgrid.selection.cells import Cell, Choice, read_cells, read_metric
-from epsgrid.selection.difference import Difference, difference
+from epsgrid.report.batch_exponents import ExponentRows, exponent_rows, read_batches
+from epsgrid.selection.cells import Cell, Choice, Difference, difference, read_cells, read_metric
 from epsgrid.selection.formatting import Metric
 from epsgrid.selection.load import StoredExperiment, of_trials
 from epsgrid.spec.trial import Trial
@@ -23,7 +22,7 @@ _WITH_EPSILON, _WITHOUT_EPSILON = "sqrt", "sqrt-keep-epsilon"
 
 
 @dataclass(frozen=True)
-class TrainedRow:
+class _TrainedRow:
     """One setting at one batch size.
 
     Attributes:
@@ -42,7 +41,7 @@ class TrainedRow:
 
 
 @dataclass(frozen=True)
-class ForgettingRow:
+class _ForgettingRow:
     """What it costs to forget ε: on test, the square-root rule with ε less the one without, at a batch size."""
 
     batch_size: int
@@ -69,8 +68,8 @@ class TrainedBatches:
     origin: str
     metric: Metric
     selection: str
-    rows: tuple[TrainedRow, ...]
-    forgetting: tuple[ForgettingRow, ...]
+    rows: tuple[_TrainedRow, ...]
+    forgetting: tuple[_ForgettingRow, ...]
     skipped: tuple[tuple[str, str], ...]
 
 
@@ -94,17 +93,10 @@ def batches_row(stored: StoredExperiment) -> BatchesRow | None:
         CorruptRecordError: a record is damaged.
         StoreError: one is missing, or a newer epsgrid wrote it.
     """
-    measured = measured_batches(stored)
+    measured = read_batches(stored.folder)
     exponents = None if measured is None else exponent_rows(measured)
     trained = trained_batches(stored)
     return None if exponents is None and trained is None else BatchesRow(exponents, trained)
-
-
-def measured_batches(stored: StoredExperiment) -> MeasuredBatches | None:
-    """Return the bounds measured at several batch sizes; None where there are none."""
-    spec = stored.experiment.spec
-    clipped = spec["training"].get("clip_norm") is not None
-    return read_batches(stored.folder, spec["optimizer"]["name"], clipped=clipped)
 
 
 def trained_batches(stored: StoredExperiment) -> TrainedBatches | None:
@@ -125,7 +117,7 @@ def trained_batches(stored: StoredExperiment) -> TrainedBatches | None:
     if metric is None or base is None:
         return None
     rows = tuple(
-        TrainedRow(
+        _TrainedRow(
             batch_size=size,
             rule=rule,
             cell=cell,
@@ -139,7 +131,7 @@ def trained_batches(stored: StoredExperiment) -> TrainedBatches | None:
         without = cells.get((size, rule.replace(_WITH_EPSILON, _WITHOUT_EPSILON, 1)))
         if rule.split(",")[0] == _WITH_EPSILON and without is not None:
             names = (f"batch {size}, with ε scaled", f"batch {size}, with ε kept")
-            forgetting.append(ForgettingRow(size, difference(_choice(cell), _choice(without), names, metric)))
+            forgetting.append(_ForgettingRow(size, difference(_choice(cell), _choice(without), names, metric)))
     return TrainedBatches(
         base_batch_size=record.base_batch_size,
         setting=base.words,

@@ -3,22 +3,77 @@
 The claims are those of Silva & Rodriguez (arXiv 2311.11532) and of the questions their paper leaves open. A claim is
 reproduced, or not, only where the statistics say so; where seeds are too few, a curve is flat or a run is missing, it
 is undecided, and the row says why. Words that a claim leaves open ("near", "narrow", "orders of magnitude") are made
-definite by the constants here and in `behaviour`.
+definite by the constants here.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from epsgrid.report.behaviour import abruptness, full_adaptability, like_sgd
-from epsgrid.report.judgement import Judgement, Run, undecided
-from epsgrid.report.rows import ClaimRow, Comparison
-from epsgrid.selection.cells import CONVENTIONAL, NARROWED, at_epsilon, best
-from epsgrid.selection.difference import difference
-from epsgrid.selection.formatting import power
+from epsgrid.numerics.fits import Step, fit_step
+from epsgrid.report.rows import AdaptiveRow, ClaimRow, Comparison
+from epsgrid.report.table import percent
+from epsgrid.selection.cells import (
+    CONVENTIONAL,
+    NARROWED,
+    REFERENCE,
+    TOLERANCE,
+    Cell,
+    Choice,
+    Difference,
+    at_epsilon,
+    best,
+    difference,
+)
+from epsgrid.selection.formatting import Metric, gain, interval, power
+from epsgrid.selection.load import StoredExperiment
+
+
+@dataclass(frozen=True)
+class _Judgement:
+    """An answer to a claim, and the numbers it rests on, or why there is none."""
+
+    answer: Literal["reproduced", "not reproduced", "undecided"]
+    numbers: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """An experiment among those that claims are judged by.
+
+    Attributes:
+        name: of the run, different for each.
+        comparison: its comparison, observed trials included.
+        setting: a hash that experiments share where they differ in nothing but the optimizer.
+        is_reference: whether its optimizer has no ε.
+    """
+
+    name: str
+    comparison: Comparison
+    setting: str
+    is_reference: bool
+
+
+def _undecided(why: str) -> _Judgement:
+    """Return that a claim cannot be judged, and why."""
+    return _Judgement("undecided", why)
+
+
+def run_of(stored: StoredExperiment, comparison: Comparison, name: str | None = None) -> Run:
+    """Return an experiment as a run, named as the experiment unless another name is given."""
+    has_epsilon = stored.grid is None or not stored.grid.cells or any(c.epsilon is not None for c in stored.grid.cells)
+    known = (result.identity for result in stored.results.values() if "task" in result.identity)
+    asked = next(known, None) or {**stored.experiment.spec, "data": stored.experiment.data_checksum}
+    common = json.dumps([asked.get(part) for part in ("task", "model", "training", "data")], sort_keys=True)
+    setting = hashlib.sha256(common.encode()).hexdigest()
+    return Run(name or comparison.experiment, comparison, setting, is_reference=not has_epsilon)
+
 
 _NARROWER = 2.0
 """Decades of the conventional grid per decade of the narrowed one, from which on it counts as two times narrower."""
@@ -27,7 +82,7 @@ _REPRESENTATIVE_DECADES = 1.0
 _APART_DECADES = 2.0
 """Between best ε of two tasks, from which on they differ by orders of magnitude."""
 
-STATEMENTS = {
+_STATEMENTS = {
     "range": "the narrowed range contains the optimum",
     "narrower": "the narrowed range is at least two times narrower",
     "sgd": "tuned classification behaves like SGD with momentum",
@@ -36,6 +91,189 @@ STATEMENTS = {
     "abrupt": "behaviour changes abruptly with ε",
     "varies": "the best ε differs by orders of magnitude between tasks",
 }
+_NEAR_ZERO, _NEAR_ONE = 0.05, 0.95
+"""Shares of adaptable entries that count as none and as all."""
+_EQUAL_POINTS, _EQUAL_SHARE = 0.01, 0.02
+"""Metrics closer than a percentage point, or than 2 % of a metric without a unit, count as equal within noise."""
+_ABRUPT_DECADES = 2.0
+"""Width of the change, from 10 to 90 % of the way, up to which it counts as abrupt."""
+_ONE_STEP = 0.9
+"""Share of a curve's variance that one step must explain to describe it."""
+_LEAST_POINTS = 6
+
+
+def _like_sgd(run: Run, runs: Sequence[Run]) -> _Judgement | None:
+    """Judge that tuned classification behaves like SGD with momentum: few entries adapt, and the metric is the same.
+
+    Returns:
+        None where the metric tells that the task is no classification.
+    """
+    comparison, metric = run.comparison, run.comparison.metric
+    if metric is None:
+        return _undecided("no trial has finished")
+    if metric.name != "accuracy":
+        return None
+    tuned = best([cell for cell in comparison.cells if cell.epsilon is not None], metric)
+    if tuned.cell is None:
+        return _undecided(f"no setting can be chosen: {tuned.unknown}")
+    share, source = _share(tuned.cell, comparison)
+    if share is None:
+        return _undecided("the share of adaptable entries is not known: no probe")
+    where = f"{source} at the best setting, {tuned.cell.words}"
+    if share > _NEAR_ZERO:
+        few = [
+            cell for cell in comparison.cells if (own := _share(cell, comparison)[0]) is not None and own <= _NEAR_ZERO
+        ]
+        if not few:
+            return _undecided(f"{where}; no ε was swept at which hardly any entry adapts")
+        gap = difference(tuned, best(few, metric), ("best", "few adapt"), metric)
+        ends = _ends(gap, metric)
+        if gap.low is not None and gap.low > 0:
+            return _Judgement("not reproduced", f"{where}; ε at which hardly any entry adapts are worse, {ends}")
+        return _undecided(f"{where}; but ε at which hardly any entry adapts may be as good: {ends}")
+    reference = next((other for other in runs if other.is_reference and other.setting == run.setting), None)
+    if reference is None:
+        return _undecided(
+            f"{where}; no run of sgdm on the same task, model, data and training is among those compared, so there is "
+            "no metric to compare with"
+        )
+    return _equal(tuned, reference, metric, where)
+
+
+def _equal(tuned: Choice, reference: Run, metric: Metric, where: str) -> _Judgement:
+    """Judge whether two metrics are equal within noise: the interval of their difference lies within a margin."""
+    row = reference.comparison.best_of(REFERENCE)
+    if row is None or row.choice.cell is None or reference.comparison.metric != metric:
+        return _undecided(f"{where}; {reference.name} has no setting to compare with")
+    gap = difference(tuned, row.choice, ("tuned", "sgdm"), metric)
+    if gap.low is None or gap.high is None:
+        return _undecided(f"{where}; against {reference.name}: {gap.unknown or 'one common seed has no spread'}")
+    score = row.choice.cell.test.mean if row.choice.cell.test else 0.0
+    margin = _EQUAL_POINTS if metric.unit else _EQUAL_SHARE * abs(score)
+    ends = f"{where}; tuned − sgdm ({reference.name}) {interval(gap.low, gap.high, metric)}"
+    allowed = f"margin ±{gain(margin, metric).lstrip('+')}{metric.difference_unit}"
+    if -margin <= gap.low and gap.high <= margin:
+        return _Judgement("reproduced", f"{ends}, within the {allowed}")
+    if gap.low > margin or gap.high < -margin:
+        return _Judgement("not reproduced", f"{ends}, beyond the {allowed}")
+    return _undecided(f"{ends}, neither within nor beyond the {allowed}")
+
+
+def _full_adaptability(comparison: Comparison) -> _Judgement | None:
+    """Judge that language modelling prefers full adaptability: ε at which nearly all entries adapt beat the others.
+
+    Returns:
+        None where the metric tells that the task is not one of language.
+    """
+    metric = comparison.metric
+    if metric is None:
+        return _undecided("no trial has finished")
+    if metric.name == "accuracy":
+        return None
+    probed = [(cell, _probed(cell, comparison)) for cell in comparison.cells]
+    full = [cell for cell, row in probed if row is not None and row.of_moving >= _NEAR_ONE]
+    rest = [cell for cell, row in probed if row is not None and row.of_moving < _NEAR_ONE]
+    if not full or not rest:
+        return _undecided(
+            "needs ε at which nearly all entries adapt, and others: with the probe and the conventional grid"
+        )
+    ours, theirs = best(full, metric), best(rest, metric)
+    gap = difference(ours, theirs, ("full adaptability", "less"), metric)
+    if gap.mean is None or ours.cell is None or theirs.cell is None:
+        return _undecided(f"{gap.unknown}")
+    numbers = (
+        f"best with at least {percent(_NEAR_ONE)} of the non-zero entries adapting: {ours.cell.words}; best of the"
+        f" rest: {theirs.cell.words}; difference {_ends(gap, metric)}"
+    )
+    if gap.low is not None and gap.low > 0 and not theirs.incomplete:
+        return _Judgement("reproduced", numbers)
+    if gap.high is not None and gap.high < 0 and not ours.incomplete:
+        return _Judgement("not reproduced", numbers)
+    return _undecided(numbers)
+
+
+def _abruptness(comparison: Comparison) -> _Judgement:
+    """Judge that behaviour changes abruptly with ε: a step of the metric over log10 ε, fitted, is narrow."""
+    metric, top = comparison.metric, best(comparison.cells, comparison.metric).cell
+    if metric is None or top is None:
+        return _undecided("no setting can be chosen" if metric else "no trial has finished")
+    scores = [
+        (cell.epsilon, cell.test)
+        for cell in comparison.cells
+        if cell.learning_rate == top.learning_rate and cell.epsilon is not None and cell.test is not None
+    ]
+    if len(scores) < _LEAST_POINTS:
+        return _undecided(f"{len(scores)} ε with a score at the best learning rate are too few to fit a step")
+    means, sds = [test.mean for _, test in scores], [test.sd for _, test in scores if test.sd is not None]
+    if max(means) - min(means) <= 2 * max(sds, default=0.0):
+        return _undecided("the curve is flat: its range is within the spread of the seeds")
+    if metric.direction == "min" and not metric.unit and min(means) > 0:  # a perplexity counts on a log scale
+        means = [math.log10(mean) for mean in means]
+    epsilons = [math.log10(epsilon) for epsilon, _ in scores]
+    side, step = _fitted([(x, metric.sign * y) for x, y in zip(epsilons, means, strict=True)])
+    if step is None or step.explained < _ONE_STEP:
+        share = "none could be fitted" if step is None else f"R² = {step.explained:.2f}"
+        return _undecided(f"no single step describes the curve ({share})")
+    places = f"{power(10**step.centre_low)} to {power(10**step.centre_high)}"
+    widths = f"{step.width_low:.1f} to {step.width_high:.1f}"
+    numbers = (
+        f"{side}: half-way at ε {power(10**step.centre)} ({places}), 10 to 90 % within {step.width:.1f} decades "
+        f"({widths}), R² = {step.explained:.2f}, lr {power(top.learning_rate)}"
+    )
+    if step.width_high <= _ABRUPT_DECADES:
+        return _Judgement("reproduced", numbers)
+    if step.width_low > _ABRUPT_DECADES:
+        return _Judgement("not reproduced", numbers)
+    return _undecided(numbers)
+
+
+def _fitted(points: Sequence[tuple[float, float]]) -> tuple[str, Step | None]:
+    """Fit a step to the whole curve, or where it rises and falls, to the larger of its two sides."""
+    whole = _fit(points)
+    if whole is not None and whole.explained >= _ONE_STEP:
+        return "whole curve", whole
+    top = max(points, key=lambda point: point[1])
+    sides = {
+        "above the best ε": [point for point in points if point[0] >= top[0]],
+        "below the best ε": [point for point in points if point[0] <= top[0]],
+    }
+    side = max(sides, key=lambda name: top[1] - min(value for _, value in sides[name]))
+    if len(sides[side]) < _LEAST_POINTS:
+        return "whole curve", whole
+    return side, _fit(sides[side])
+
+
+def _fit(points: Sequence[tuple[float, float]]) -> Step | None:
+    return fit_step([x for x, _ in points], [y for _, y in points])
+
+
+def _share(cell: Cell, comparison: Comparison) -> tuple[float | None, str]:
+    """Return the share of adaptable entries at a cell, as seen in training where it was, and what it is a share of."""
+    for row in comparison.observed:
+        if row.name == NARROWED and row.cell == cell.words and row.adaptable_last is not None:
+            return row.adaptable_last, f"{percent(row.adaptable_last)} of the entries adapt at the end of training"
+    probed = _probed(cell, comparison)
+    if probed is None:
+        return None, ""
+    return probed.share, f"{percent(probed.share)} of the entries adapt, by the probe,"
+
+
+def _probed(cell: Cell, comparison: Comparison) -> AdaptiveRow | None:
+    """Return the share of adapting entries that the probe measured at a cell's ε."""
+    epsilon = cell.epsilon
+    if epsilon is None:
+        return None
+    return next((row for row in comparison.adaptive if math.isclose(row.epsilon, epsilon, rel_tol=TOLERANCE)), None)
+
+
+def _ends(gap: Difference, metric: Metric) -> str:
+    """Write a difference with its interval."""
+    if gap.mean is None:
+        return f"not known: {gap.unknown}"
+    mean = f"{gain(gap.mean, metric)}{metric.difference_unit}"
+    if gap.low is None or gap.high is None:
+        return f"{mean}, one seed has no spread"
+    return f"{mean} ({interval(gap.low, gap.high, metric)})"
 
 
 def claims(runs: Sequence[Run]) -> tuple[ClaimRow, ...]:
@@ -55,47 +293,47 @@ def claims(runs: Sequence[Run]) -> tuple[ClaimRow, ...]:
     judgements = [
         *(("range", run.name, _range(run.comparison)) for run in judged),
         *(("narrower", run.name, _narrower(run.comparison)) for run in judged),
-        *(("sgd", run.name, like_sgd(run, runs)) for run in judged),
-        *(("adaptable", run.name, full_adaptability(run.comparison)) for run in judged),
+        *(("sgd", run.name, _like_sgd(run, runs)) for run in judged),
+        *(("adaptable", run.name, _full_adaptability(run.comparison)) for run in judged),
         *(("epoch-1", run.name, _epoch_1(run.comparison)) for run in judged),
-        *(("abrupt", run.name, abruptness(run.comparison)) for run in judged),
+        *(("abrupt", run.name, _abruptness(run.comparison)) for run in judged),
     ]
     if len(judged) > 1:
         judgements.append(("varies", ", ".join(run.name for run in judged), _varies(judged)))
     return tuple(
-        ClaimRow(claim, STATEMENTS[claim], found.answer, found.numbers, run)
+        ClaimRow(claim, _STATEMENTS[claim], found.answer, found.numbers, run)
         for claim, run, found in judgements
         if found is not None
     )
 
 
-def _range(comparison: Comparison) -> Judgement:
+def _range(comparison: Comparison) -> _Judgement:
     verdict = comparison.verdict
     if verdict.answer == "cannot tell":
-        return undecided(verdict.reason)
-    return Judgement("reproduced" if verdict.answer == "yes" else "not reproduced", verdict.reason)
+        return _undecided(verdict.reason)
+    return _Judgement("reproduced" if verdict.answer == "yes" else "not reproduced", verdict.reason)
 
 
-def _narrower(comparison: Comparison) -> Judgement:
+def _narrower(comparison: Comparison) -> _Judgement:
     ratio = comparison.decades_ratio
     if ratio is None:
-        return undecided("both grids have to be swept to compare them")
+        return _undecided("both grids have to be swept to compare them")
     decades = {row.name: row.decades for row in comparison.grids}
     ends = f"{decades[CONVENTIONAL]} decades against {decades[NARROWED]}"
     numbers = f"{ends}: {ratio:.3g} times narrower; the conventional range is this program's own choice"
-    return Judgement("reproduced" if ratio >= _NARROWER else "not reproduced", numbers)
+    return _Judgement("reproduced" if ratio >= _NARROWER else "not reproduced", numbers)
 
 
-def _epoch_1(comparison: Comparison) -> Judgement:
+def _epoch_1(comparison: Comparison) -> _Judgement:
     moved = [(row.most_moved, row) for row in comparison.observed if row.most_moved is not None and row.snapshots > 1]
     if not moved:
-        return undecided(
+        return _undecided(
             "no trial that is shown kept snapshots of its magnitudes, or there is no probe to compare with"
         )
     decades, row = max(moved, key=lambda pair: pair[0])
     until = "" if row.last is None else f" over {row.last:g} epochs"
     numbers = f"a bound moved {decades:.1f} decades from the probe's at most{until} ({row.cell})"
-    return Judgement("reproduced" if decades <= _REPRESENTATIVE_DECADES else "not reproduced", numbers)
+    return _Judgement("reproduced" if decades <= _REPRESENTATIVE_DECADES else "not reproduced", numbers)
 
 
 @dataclass(frozen=True)
@@ -108,7 +346,7 @@ class _Optimum:
     label: str
 
 
-def _varies(runs: Sequence[Run]) -> Judgement:
+def _varies(runs: Sequence[Run]) -> _Judgement:
     """Compare the best ε of different tasks, optimizer by optimizer."""
     optima = [found for run in runs if (found := _optimum(run.comparison)) is not None]
     pairs = [
@@ -117,7 +355,7 @@ def _varies(runs: Sequence[Run]) -> Judgement:
         if one.optimizer == other.optimizer and one.task != other.task
     ]
     if not pairs:
-        return undecided("needs two tasks swept with the same optimizer, with at least two seeds each")
+        return _undecided("needs two tasks swept with the same optimizer, with at least two seeds each")
     shown = "; ".join(dict.fromkeys(found.label for pair in pairs for found in pair))
     at_least, at_most = [], []
     for pair in pairs:
@@ -125,11 +363,11 @@ def _varies(runs: Sequence[Run]) -> Judgement:
         at_least.append(max(math.log10(high[0] / low[-1]), 0.0))
         at_most.append(math.log10(max(*low, *high) / min(*low, *high)))
     if max(at_least) >= _APART_DECADES:
-        return Judgement("reproduced", f"{max(at_least):.0f} decades lie between what is plausible: {shown}")
+        return _Judgement("reproduced", f"{max(at_least):.0f} decades lie between what is plausible: {shown}")
     if max(at_most) < _APART_DECADES:
         numbers = f"less than {_APART_DECADES:g} decades apart, whatever is plausible: {shown}"
-        return Judgement("not reproduced", numbers)
-    return undecided(f"what is plausible overlaps or lies too close together: {shown}")
+        return _Judgement("not reproduced", numbers)
+    return _undecided(f"what is plausible overlaps or lies too close together: {shown}")
 
 
 def _optimum(comparison: Comparison) -> _Optimum | None:

@@ -10,32 +10,46 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from epsgrid.numerics.bounds import EpsilonBounds
-from epsgrid.numerics.estimates import point_estimates
+from epsgrid.numerics.estimates import PointEstimate, point_estimates
 from epsgrid.numerics.magnitudes import decade_of
 from epsgrid.numerics.placement import Placement
 from epsgrid.report.batches import batches_row
+from epsgrid.report.claims import claims, run_of
 from epsgrid.report.confirm import confirmation
 from epsgrid.report.notes import loose_ends, notes, obstacle, provenance, scoring
-from epsgrid.report.rows import AdaptiveRow, BoundsRow, Comparison, Costs, EstimateRow, GridRow
-from epsgrid.report.trust import MOSTLY, kind_rows, reliability_row
-from epsgrid.selection.best import best_rows, grid_names
+from epsgrid.report.observed import Observed, observed, observed_row
+from epsgrid.report.rows import AdaptiveRow, BoundsRow, Comparison, GridRow
+from epsgrid.report.trust import MOSTLY, kind_rows, reliability_row, shares_above
+from epsgrid.selection.best import best_rows, grid_names, tally_cells
 from epsgrid.selection.cells import (
     CONVENTIONAL,
     DEFAULT,
     NARROWED,
     Cell,
     Choice,
-    at_epsilon,
-    best,
+    Difference,
+    difference,
     of_grid,
     read_cells,
     read_metric,
+    unknown_difference,
 )
-from epsgrid.selection.cost import tally_cells, unknown_saving
-from epsgrid.selection.difference import Difference, difference, unknown_difference
-from epsgrid.selection.formatting import Metric, power
+from epsgrid.selection.formatting import Metric
 from epsgrid.selection.load import StoredExperiment
 from epsgrid.selection.verdict import judge
+
+
+def whole(stored: StoredExperiment) -> tuple[Comparison, tuple[Observed, ...]]:
+    """Return the whole comparison of an experiment, and the trials whose snapshots it shows.
+
+    Raises:
+        CorruptRecordError: records contradict each other, or what was observed is damaged.
+    """
+    comparison = compare(stored)
+    seen = observed(stored, comparison.best)
+    rows = tuple(observed_row(each, stored, comparison.optimizer) for each in seen)
+    comparison = replace(comparison, observed=rows)
+    return replace(comparison, claims=claims([run_of(stored, comparison)])), seen
 
 
 def compare(stored: StoredExperiment) -> Comparison:
@@ -58,7 +72,7 @@ def compare(stored: StoredExperiment) -> Comparison:
         for name in grid_names(stored, cells)
     )
     bounds, placement = stored.bounds, stored.probe.placement if stored.probe else None
-    estimated = estimate_rows(bounds, placement, cells, metric) if bounds and placement else ()
+    estimated = estimates(bounds, placement) if bounds and placement else ()
     rows = best_rows(stored, cells, metric, [(row.name, row.decade) for row in estimated])
     choices = {row.name: row.choice for row in rows}
     decades = {row.name: row.decades for row in grids}
@@ -83,7 +97,7 @@ def compare(stored: StoredExperiment) -> Comparison:
         regret=_difference(choices, CONVENTIONAL, NARROWED, metric),
         gain_over_default=_difference(choices, NARROWED, DEFAULT, metric),
         confirmed=confirmation(stored, cells, rows, metric),
-        costs=_costs(stored, cells, grids),
+        probe_seconds=stored.probe.cost_seconds if stored.probe else None,
         adaptive=_adaptive_rows(bounds, placement, cells) if bounds and placement else (),
         observed=(),
         cells=cells,
@@ -108,67 +122,20 @@ def bounds_row(bounds: EpsilonBounds, placement: Placement) -> BoundsRow:
     )
 
 
-def estimate_rows(
-    bounds: EpsilonBounds, placement: Placement, cells: Sequence[Cell] = (), metric: Metric | None = None
-) -> tuple[EstimateRow, ...]:
-    """Return the point estimates of ε, each with what its decade lost against the best swept setting.
-
-    Layers that are mostly rounding noise have no say.
-
-    Args:
-        bounds: with their layers.
-        placement: where the optimizer adds its ε.
-        cells: what was swept; none before a sweep.
-        metric: None while no trial has a result.
-    """
-    top = best([cell for cell in cells if cell.epsilon is not None], metric)
+def estimates(bounds: EpsilonBounds, placement: Placement) -> tuple[PointEstimate, ...]:
+    """Return the point estimates of ε; layers that are mostly rounding noise have no say."""
     noise = bounds.reliability.noise if bounds.reliability else {}
-    rows = []
-    for found in point_estimates(bounds.layers, placement, [layer for layer in noise if noise[layer] >= MOSTLY]):
-        there = at_epsilon(found.decade, cells)
-        choice, label = best(there, metric), f"ε {power(found.decade)}"
-        if there:
-            regret = difference(top, choice, ("best swept setting", label), metric)
-        else:
-            regret = unknown_difference(f"{label} was not trained")
-        rows.append(
-            EstimateRow(
-                name=found.name,
-                formula=found.formula,
-                epsilon=found.epsilon,
-                decade=found.decade,
-                is_trained=bool(there),
-                learning_rate=choice.cell.learning_rate if choice.cell else None,
-                test=choice.cell.test if choice.cell else None,
-                regret=regret,
-            )
-        )
-    return tuple(rows)
-
-
-def adaptive_share(bounds: EpsilonBounds, magnitude: float) -> float | None:
-    """Return the share of all layers' finite entries, zeros included, with √v̂ above a magnitude; None without any.
-
-    These are the entries whose step still adapts; of the others ε makes up most of the denominator.
-    """
-    above = finite = 0.0
-    for layer in bounds.layers:
-        share = layer.histogram.fraction_above(magnitude) if layer.histogram else None
-        if layer.histogram and share is not None:
-            entries = layer.histogram.total - layer.histogram.nonfinite
-            above, finite = above + share * entries, finite + entries
-    return above / finite if finite else None
+    return tuple(point_estimates(bounds.layers, placement, [layer for layer in noise if noise[layer] >= MOSTLY]))
 
 
 def _adaptive_rows(bounds: EpsilonBounds, placement: Placement, cells: Sequence[Cell]) -> tuple[AdaptiveRow, ...]:
-    moving = adaptive_share(bounds, 0.0)
-    rows = []
-    for epsilon in sorted({cell.epsilon for cell in cells if cell.epsilon is not None}):
-        magnitude = placement.magnitude_from_epsilon(epsilon)
-        share = adaptive_share(bounds, magnitude)
-        if share is not None and moving:
-            rows.append(AdaptiveRow(epsilon, magnitude, share, share / moving))
-    return tuple(rows)
+    epsilons = sorted({cell.epsilon for cell in cells if cell.epsilon is not None})
+    if not epsilons or not any(layer.nonzero for layer in bounds.layers if layer.histogram):
+        return ()
+    magnitudes = [placement.magnitude_from_epsilon(epsilon) for epsilon in epsilons]
+    moving, *shares = shares_above(bounds.layers, [0.0, *magnitudes]).tolist()
+    rows = zip(epsilons, magnitudes, shares, strict=True)
+    return tuple(AdaptiveRow(epsilon, magnitude, share, share / moving) for epsilon, magnitude, share in rows)
 
 
 def _difference(choices: dict[str, Choice], better: str, worse: str, metric: Metric | None) -> Difference:
@@ -177,19 +144,3 @@ def _difference(choices: dict[str, Choice], better: str, worse: str, metric: Met
             return unknown_difference("no ε was swept" if name == DEFAULT else f"the {name} grid was not swept")
     labels = tuple("default ε" if name == DEFAULT else f"{name} grid" for name in (better, worse))
     return difference(choices[better], choices[worse], (labels[0], labels[1]), metric)
-
-
-def _costs(stored: StoredExperiment, cells: Sequence[Cell], grids: Sequence[GridRow]) -> Costs:
-    probe = stored.probe.cost_seconds if stored.probe else None
-    shared = sum(cell.tally.trials for cell in cells if {NARROWED, CONVENTIONAL} <= set(cell.grids))
-    tallies = {row.name: row.tally for row in grids}
-    narrowed, conventional = tallies.get(NARROWED), tallies.get(CONVENTIONAL)
-    unknown = unknown_saving({f"{NARROWED} grid": narrowed, f"{CONVENTIONAL} grid": conventional})
-    if narrowed is None or conventional is None:
-        return Costs(probe, shared, None, None, unknown)
-    trials = conventional.trials - narrowed.trials
-    if unknown is None and probe is None:
-        unknown = "the probe's record is missing"
-    if unknown is not None or probe is None:
-        return Costs(probe, shared, trials, None, unknown)
-    return Costs(probe, shared, trials, conventional.seconds - narrowed.seconds - probe, None)

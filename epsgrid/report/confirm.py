@@ -12,8 +12,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from epsgrid.numerics.statistics import mean_interval
 from epsgrid.report.rows import Confirmation, ConfirmedRow
 from epsgrid.selection.best import BestRow
-from epsgrid.selection.cells import CONVENTIONAL, DEFAULT, NARROWED, Cell, Choice, read_cells, tally
-from epsgrid.selection.difference import Difference, difference, unknown_difference
+from epsgrid.selection.cells import (
+    CONVENTIONAL,
+    DEFAULT,
+    NARROWED,
+    Cell,
+    Choice,
+    Difference,
+    difference,
+    read_cells,
+    tally,
+    unknown_difference,
+)
 from epsgrid.selection.formatting import Metric, count
 from epsgrid.selection.load import StoredExperiment, of_trials
 from epsgrid.store.records import ConfirmRecord, GridRecord

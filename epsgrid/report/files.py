@@ -18,12 +18,12 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
+from epsgrid.report.compare import whole
 from epsgrid.report.html.experiment_page import experiment_page
 from epsgrid.report.pictures import FIGURES, render_figures
 from epsgrid.report.rows import Comparison
 from epsgrid.report.text.latex import latex_tables
 from epsgrid.report.text.page import page
-from epsgrid.report.whole import whole
 from epsgrid.selection.load import StoredExperiment
 from epsgrid.store.atomic import readable_json, store_errors, write_bytes
 
@@ -63,7 +63,7 @@ def write_report(stored: StoredExperiment, *, paper: bool = False) -> WrittenRep
         "report.html": experiment_page(comparison, figures).encode(),
         "report.md": page(comparison, figures).encode(),
         "report.json": (readable_json({"version": VERSION, **comparison.to_json()}) + "\n").encode(),
-        "report.csv": cells_csv(comparison).encode(),
+        "report.csv": _cells_csv(comparison).encode(),
         "report.tex": latex_tables(comparison).encode(),
     }
     for figure in figures:
@@ -77,7 +77,7 @@ def write_report(stored: StoredExperiment, *, paper: bool = False) -> WrittenRep
     return WrittenReport(comparison, tuple(folder / name for name in contents))
 
 
-def cells_csv(comparison: Comparison) -> str:
+def _cells_csv(comparison: Comparison) -> str:
     """Return one row per learning rate and ε as CSV; metrics in their stored unit, empty where not known."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")

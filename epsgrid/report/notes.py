@@ -52,7 +52,7 @@ def notes(stored: StoredExperiment, cells: Sequence[Cell], rows: Sequence[BestRo
         *stored.missing,
         *_about_the_grids(stored, cells),
         *_about_the_choices(cells, rows),
-        *svag_notes(stored),
+        *_svag_notes(stored),
         *_about_the_machines(stored),
     ]
     return tuple(dict.fromkeys(found))
@@ -107,7 +107,7 @@ def _about_the_choices(cells: Sequence[Cell], rows: Sequence[BestRow]) -> Iterat
         yield "one seed only: nothing here says how far another seed would be off"
 
 
-def svag_notes(stored: StoredExperiment) -> list[str]:
+def _svag_notes(stored: StoredExperiment) -> list[str]:
     """Return that trials took finer steps, and the caveats about their model that they found themselves."""
     svag = stored.experiment.spec["training"].get("svag")
     if svag is None or svag["l"] == 1:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from epsgrid import codec
+from epsgrid.numerics.estimates import PointEstimate
 from epsgrid.numerics.magnitudes import Bound, LayerStatistics, high_rank, low_rank
 from epsgrid.numerics.statistics import Interval
 from epsgrid.report.batches import BatchesRow
 from epsgrid.report.trust import KindRow, ReliabilityRow
 from epsgrid.selection.best import BestRow
-from epsgrid.selection.cells import Cell, Spread, Tally
-from epsgrid.selection.difference import Difference
+from epsgrid.selection.cells import Cell, Difference, Spread, Tally
 from epsgrid.selection.formatting import Metric
 from epsgrid.selection.verdict import Verdict
 
@@ -75,46 +75,6 @@ class GridRow:
     epsilons: tuple[float, ...]
     decades: int
     tally: Tally
-
-
-@dataclass(frozen=True)
-class EstimateRow:
-    """An ε estimated from the probe alone, and what it loses against the swept optimum.
-
-    Attributes:
-        name, formula, epsilon, decade: as in `PointEstimate`.
-        is_trained: whether that decade is part of a grid.
-        learning_rate, test: the best one at that decade, and the test metric; None where nothing can be chosen.
-        regret: best swept − there, on test: positive where the estimate loses.
-    """
-
-    name: str
-    formula: str
-    epsilon: float
-    decade: float
-    is_trained: bool
-    learning_rate: float | None
-    test: Spread | None
-    regret: Difference
-
-
-@dataclass(frozen=True)
-class Costs:
-    """What was saved by narrowing.
-
-    Attributes:
-        probe_seconds: cost of the probe; None where it has not run.
-        shared_trials: trials that belong to both grids; counted in both.
-        saved_trials: conventional − narrowed, may be negative; None unless both grids were planned.
-        saved_seconds: conventional − narrowed − probe, may be negative; None where that is not known yet.
-        unknown: why the seconds are not known; None where they are.
-    """
-
-    probe_seconds: float | None
-    shared_trials: int
-    saved_trials: int | None
-    saved_seconds: float | None
-    unknown: str | None
 
 
 @dataclass(frozen=True)
@@ -243,14 +203,14 @@ class Comparison:
         bounds: None where there are none.
         reliability: how far the bounds can be trusted; None where that was not looked at.
         kinds: the bounds of each kind of layer; empty where kinds are not known.
-        estimates: ε without a sweep; empty without bounds.
+        estimates: ε without a sweep; empty without bounds. What they lose stands in `best`.
         grids: in the order of the record.
         decades_ratio: decades of the conventional grid per decade of the narrowed one; None unless both were planned.
         best: the best cell of each grid, of the default ε, of the two ends of the bounds and of the point estimates.
         regret: conventional − narrowed: positive where the narrowed grid loses.
         gain_over_default: narrowed − default: positive where the narrowed grid wins.
         confirmed: the winners on fresh seeds; None where that was not asked for.
-        costs: trials and seconds.
+        probe_seconds: cost of the probe; None where it has not run.
         adaptive: per swept ε, the share of entries that still adapt.
         observed: the gradient magnitudes during training; empty where none were kept.
         cells: all cells.
@@ -273,14 +233,14 @@ class Comparison:
     bounds: BoundsRow | None
     reliability: ReliabilityRow | None
     kinds: tuple[KindRow, ...]
-    estimates: tuple[EstimateRow, ...]
+    estimates: tuple[PointEstimate, ...]
     grids: tuple[GridRow, ...]
     decades_ratio: float | None
     best: tuple[BestRow, ...]
     regret: Difference
     gain_over_default: Difference
     confirmed: Confirmation | None
-    costs: Costs
+    probe_seconds: float | None
     adaptive: tuple[AdaptiveRow, ...]
     observed: tuple[ObservedRow, ...]
     cells: tuple[Cell, ...]

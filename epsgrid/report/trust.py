@@ -6,13 +6,16 @@ The probe has computed and stored all of it; here it is put into an order that a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from epsgrid import codec
 from epsgrid.numerics.bounds import EpsilonBounds, Verdict
-from epsgrid.numerics.magnitudes import OTHER, LayerStatus, bounds_of
+from epsgrid.numerics.magnitudes import OTHER, LayerStatistics, LayerStatus, bounds_of
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.trajectory import settled_after
 
@@ -29,7 +32,7 @@ _CHOICES = {
 
 
 @dataclass(frozen=True)
-class VariantRow:
+class _VariantRow:
     """The bounds where one choice is made differently.
 
     Attributes:
@@ -66,7 +69,7 @@ class ReliabilityRow:
 
     verdict: Verdict
     reasons: tuple[str, ...]
-    variants: tuple[VariantRow, ...]
+    variants: tuple[_VariantRow, ...]
     settled_after: int | None
     steps: int | None
     noise: Mapping[str, float]
@@ -111,7 +114,7 @@ def reliability_row(bounds: EpsilonBounds) -> ReliabilityRow | None:
         if variant.kind != "kind"
     ]
     variants = tuple(
-        VariantRow(
+        _VariantRow(
             kind=kind,
             choice=choice,
             low=low.decade,
@@ -153,3 +156,17 @@ def kind_rows(bounds: EpsilonBounds, placement: Placement) -> tuple[KindRow, ...
         nonzero = sum(layer.nonzero for layer in layers)
         rows.append(KindRow(kind, len(layers), nonzero, low.epsilon, high.epsilon, low.layers[0], high.layers[0]))
     return tuple(rows)
+
+
+def shares_above(layers: Sequence[LayerStatistics], magnitudes: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return the share of the layers' finite entries, zeros included, with √v̂ above each of some magnitudes.
+
+    These are the entries whose step still adapts; of the others ε makes up most of the denominator.
+
+    Args:
+        layers: some; at least one has finite entries.
+        magnitudes: in √v̂ units, ≥ 0; of any shape.
+    """
+    histograms = [layer.histogram for layer in layers if layer.histogram is not None]
+    above = np.sum([histogram.entries_above(magnitudes) for histogram in histograms], axis=0)
+    return np.asarray(above / sum(histogram.finite for histogram in histograms))

@@ -1,11 +1,9 @@
 """WHICH ε IS BEST: from stored results to the best settings, how they differ, and what each search costs.
 
-    load        read an experiment's folder                        -> StoredExperiment
-    cells       group trials by learning rate and ε, choose one    -> Cell, Choice
-    difference  compare two choices, paired by seed                -> Difference
-    best        find the best setting of each way to search        -> BestRow
-    cost        add up what a search costs and saves               -> CostRow
-    verdict     decide whether the best ε lies inside the bounds   -> Verdict
+    load        read an experiment's folder                                     -> StoredExperiment
+    cells       group trials by learning rate and ε, choose and compare cells   -> Cell, Choice, Difference
+    best        find the best setting of each way to search, and its cost       -> BestRow, CostRow
+    verdict     decide whether the best ε lies inside the bounds                -> Verdict
     formatting  write metrics, differences, ε and durations
 
 The stages plan with it and the report shows it. Nothing here needs torch.

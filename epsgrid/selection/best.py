@@ -9,8 +9,8 @@ no grid holds has no row.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from epsgrid.numerics.statistics import Interval, mean_interval
 from epsgrid.selection.cells import (
@@ -20,15 +20,17 @@ from epsgrid.selection.cells import (
     TOLERANCE,
     Cell,
     Choice,
+    Difference,
     Spread,
+    Tally,
     at_epsilon,
     best,
+    difference,
     of_grid,
     spread_of,
+    tally,
 )
-from epsgrid.selection.cost import CostRow, cost_row, tally_cells
-from epsgrid.selection.difference import Difference, difference
-from epsgrid.selection.formatting import Metric, power
+from epsgrid.selection.formatting import Metric, count, power
 from epsgrid.selection.load import StoredExperiment
 from epsgrid.store.records import Scores
 
@@ -36,7 +38,7 @@ BOUNDARY, ESTIMATE = "boundary", "estimate"
 
 
 @dataclass(frozen=True)
-class OtherRow:
+class _OtherRow:
     """A score kept beside the metric, such as a second way to compute BLEU, over the done seeds of a cell.
 
     Attributes:
@@ -47,6 +49,31 @@ class OtherRow:
     name: str
     selecting: Spread | None
     test: Spread | None
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """What it costs to choose a setting in one way, as if that were the only one.
+
+    Attributes:
+        trials: all it asks for.
+        device_seconds: of training, summed over its trials with a result: the time devices were busy.
+        wall_seconds: how long at least one of them was training; it depends on how many ran at once. None where that is
+            not known.
+        probe_seconds: of the probe that it needs; 0 where it needs none, None where it was not measured.
+        saved_trials: those of the conventional grid − these; None where that was not swept.
+        saved_seconds: device seconds of the conventional grid − these − the probe's; may be negative. None where it is
+            not known.
+        unknown: why it is not known; None where it is.
+    """
+
+    trials: int
+    device_seconds: float
+    wall_seconds: float | None
+    probe_seconds: float | None
+    saved_trials: int | None
+    saved_seconds: float | None
+    unknown: str | None
 
 
 @dataclass(frozen=True)
@@ -67,11 +94,11 @@ class BestRow:
     name: str
     choice: Choice
     note: str | None
-    others: tuple[OtherRow, ...] = ()
-    label: str = ""
-    interval: Interval | None = None
-    regret: Difference | None = None
-    cost: CostRow | None = None
+    others: tuple[_OtherRow, ...]
+    label: str
+    interval: Interval | None
+    regret: Difference
+    cost: CostRow
 
     @property
     def is_grid(self) -> bool:
@@ -81,8 +108,12 @@ class BestRow:
     @property
     def words(self) -> str:
         """A label for tables and messages."""
-        named = {DEFAULT: "default ε", BOUNDARY: "bounds' two ends", ESTIMATE: f"estimate: {self.label}"}
-        return named.get(self.name, self.name)
+        return _words(self.name, self.label)
+
+
+def _words(name: str, label: str) -> str:
+    named = {DEFAULT: "default ε", BOUNDARY: "bounds' two ends", ESTIMATE: f"estimate: {label}"}
+    return named.get(name, name)
 
 
 def grid_names(stored: StoredExperiment, cells: Sequence[Cell]) -> tuple[str, ...]:
@@ -106,17 +137,20 @@ def best_rows(
     conventional_tally = tally_cells(conventional) if conventional else None
     rows = []
     for name, label, note, own in _searches(stored, cells, estimates):
-        row = BestRow(name, best(own, metric), note, label=label)
+        choice = best(own, metric)
         needs_probe = name in (NARROWED, BOUNDARY, ESTIMATE)
         probe = (stored.probe.cost_seconds if stored.probe else None) if needs_probe else 0.0
-        scores = list(row.choice.cell.test_by_seed().values()) if row.choice.cell else []
+        scores = list(choice.cell.test_by_seed().values()) if choice.cell else []
         rows.append(
-            replace(
-                row,
-                others=_others(stored, row.choice.cell),
+            BestRow(
+                name=name,
+                choice=choice,
+                note=note,
+                others=_others(stored, choice.cell),
+                label=label,
                 interval=mean_interval(scores) if scores else None,
-                regret=difference(everything, row.choice, ("best swept setting", row.words), metric),
-                cost=cost_row(tally_cells(own), conventional_tally, probe),
+                regret=difference(everything, choice, ("best swept setting", _words(name, label)), metric),
+                cost=_cost_row(tally_cells(own), conventional_tally, probe),
             )
         )
     return tuple(rows)
@@ -150,12 +184,12 @@ def _searches(
             yield ESTIMATE, ", ".join(names), None, own
 
 
-def _others(stored: StoredExperiment, cell: Cell | None) -> tuple[OtherRow, ...]:
+def _others(stored: StoredExperiment, cell: Cell | None) -> tuple[_OtherRow, ...]:
     """Return what else the trials of a cell were scored by, over its done seeds."""
     done = [stored.results[trial.id] for trial in cell.trials if trial.state == "done"] if cell else []
     names = dict.fromkeys(name for result in done for name in _other_scores(result.selecting))
     return tuple(
-        OtherRow(
+        _OtherRow(
             name,
             spread_of(_other_scores(result.selecting).get(name) for result in done),
             spread_of(_other_scores(result.test).get(name) for result in done),
@@ -166,3 +200,38 @@ def _others(stored: StoredExperiment, cell: Cell | None) -> tuple[OtherRow, ...]
 
 def _other_scores(scores: Scores | None) -> dict[str, float]:
     return {name: value for name, value in scores.others.items() if math.isfinite(value)} if scores else {}
+
+
+def tally_cells(cells: Iterable[Cell]) -> Tally:
+    """Tally the trials of some cells."""
+    return tally(trial for cell in cells for trial in cell.trials)
+
+
+def _cost_row(own: Tally, conventional: Tally | None, probe_seconds: float | None) -> CostRow:
+    """Return what a search costs and saves.
+
+    Args:
+        own: the trials it asks for.
+        conventional: the conventional grid's trials; None where it was not swept.
+        probe_seconds: what the probe it needs cost; 0 where it needs none, None where it was not measured.
+    """
+    saved = unknown = None
+    if conventional is None:
+        unknown = "the conventional grid was not swept"
+    elif not (conventional.complete and own.complete):
+        name, open_one = ("search", own) if conventional.complete else ("conventional grid", conventional)
+        without = f"{open_one.trials - open_one.done - open_one.diverged} of {count(open_one.trials, 'trial')}"
+        unknown = f"{without} of the {name} have no result"
+    elif probe_seconds is None:
+        unknown = "the probe's record is missing"
+    else:
+        saved = conventional.seconds - own.seconds - probe_seconds
+    return CostRow(
+        trials=own.trials,
+        device_seconds=own.seconds,
+        wall_seconds=own.wall_seconds,
+        probe_seconds=probe_seconds,
+        saved_trials=None if conventional is None else conventional.trials - own.trials,
+        saved_seconds=saved,
+        unknown=unknown,
+    )

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 NOTHING = "–"
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -58,16 +57,6 @@ def power(value: float | None) -> str:
     if -1 <= int(exponent) <= 2:
         return f"{value:.3g}"
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
-
-
-def decade(value: float) -> str:
-    """Write a power of ten as axes show it; anything else as `power` does.
-
-    >>> decade(1e-8), decade(1.0), decade(3e-4)
-    ('10⁻⁸', '10⁰', '3e-4')
-    """
-    mantissa, exponent = f"{value:.2e}".split("e")
-    return power(value) if float(mantissa) != 1 else f"10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
 
 
 def powers(values: Iterable[float]) -> str:

@@ -16,8 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from epsgrid.selection.cells import CONVENTIONAL, Cell, Choice, best, of_grid
-from epsgrid.selection.difference import Difference, difference
+from epsgrid.selection.cells import CONVENTIONAL, Cell, Choice, Difference, best, difference, of_grid
 from epsgrid.selection.formatting import NOTHING, Metric, count, gain, interval, score
 
 Answer = Literal["yes", "no", "cannot tell"]

@@ -148,11 +148,11 @@ def write_figures(seen: Inspected, folder: Path, layer: str | None) -> tuple[Pat
     from epsgrid.report.figures.adaptable import adaptable_numbers, draw_adaptable
     from epsgrid.report.figures.percentiles import draw_percentiles, percentile_numbers
     from epsgrid.report.figures.style import to_png, to_svg
-    from epsgrid.report.figures.trajectory import draw_trajectory, trajectory_numbers
+    from epsgrid.report.figures.trajectory import course_of, draw_trajectory
 
     figures: dict[str, Figure] = {}
-    if not seen.trial and (trajectory := trajectory_numbers(seen.bounds, seen.optimizer)):
-        figures["trajectory"] = draw_trajectory(trajectory)
+    if not seen.trial and seen.bounds and course_of(seen.bounds):
+        figures["trajectory"] = draw_trajectory(seen.bounds, seen.optimizer)
     if seen.series is not None:
         series, optimizer, epsilon = seen.series, seen.optimizer, seen.epsilon
         if shown := percentile_numbers(series, seen.bounds, optimizer=optimizer, epsilon=epsilon, layer=layer):

@@ -12,9 +12,8 @@ import pytest
 
 from epsgrid.errors import StoreError
 from epsgrid.report.across import Across, across
-from epsgrid.report.across_files import across_csv, write_across
+from epsgrid.report.across_files import _across_csv, across_headline, across_tables, write_across
 from epsgrid.report.compare import compare
-from epsgrid.report.text.across import across_headline, across_tables
 from epsgrid.stages.report import is_one, report_across
 from tests.report.simulate import peaked, simulate, unpadded
 
@@ -39,12 +38,11 @@ def test_each_experiment_has_a_row_that_says_what_its_own_report_says(runs: Path
     found = at(runs, "plain", "outside", "inside")
     assert [row.run for row in found.rows] == ["inside", "outside", "plain"]
     inside, outside, plain = found.rows
-    assert (inside.answer, outside.answer, inside.decades_ratio) == ("yes", "no", pytest.approx(8 / 3))
+    assert (inside.comparison.verdict.answer, outside.comparison.verdict.answer) == ("yes", "no")
     own = compare(simulate(runs / "again", peaked(best=1e-7), **SMALL))  # type: ignore[arg-type]
-    assert (outside.regret, outside.gain_over_default) == (own.regret, own.gain_over_default)
-    assert outside.narrowed is not None and outside.narrowed.epsilon == 1e-4
-    assert (inside.trials, inside.device_seconds, inside.saved_trials) == (16, 160.0, 10)
-    assert plain.reference is not None and plain.narrowed is None
+    assert outside.comparison.regret == own.regret
+    assert (inside.tally.trials, inside.tally.seconds, inside.values()["saved_trials"]) == (16, 160.0, 10)
+    assert plain.best("reference") is not None and plain.best("narrowed") is None
     assert across_headline(found) == "optimum inside: yes in 1, no in 1 of 2 experiments."
 
 
@@ -70,7 +68,7 @@ def test_what_does_not_compare_is_told(runs: Path) -> None:
     simulate(runs / "lost", metric=("loss", "min", ""), **SMALL)  # type: ignore[arg-type]
     simulate(runs / "tested", selection="test", **SMALL)  # type: ignore[arg-type]
     warnings = at(runs, "inside", "subset", "lost", "tested").warnings
-    assert warnings[0] == "on part of the data, or on made-up data, and so not to be set beside the others: subset"
+    assert warnings[0] == "on part of the data, or on made-up data, so not comparable with the others: subset"
     assert "different data" in warnings[1] and "a subset of digits (subset)" in warnings[1]
     assert "different metrics" in warnings[2] and "loss (lost)" in warnings[2]
     assert "different splits that select" in warnings[3] and "test (tested)" in warnings[3]
@@ -88,7 +86,7 @@ def test_unfinished_experiments_have_rows_without_scores(runs: Path) -> None:
     simulate(runs / "open", lambda rate, epsilon, seed: "pending", **SMALL)  # type: ignore[arg-type]
     simulate(runs / "lost", lambda rate, epsilon, seed: "diverged", **SMALL)  # type: ignore[arg-type]
     found = at(runs, "open", "lost")
-    assert [(row.run, row.answer, row.unfinished, row.narrowed) for row in found.rows] == [
+    assert [(row.run, row.comparison.verdict.answer, row.unfinished, row.best("narrowed")) for row in found.rows] == [
         ("lost", "cannot tell", 0, None),
         ("open", "cannot tell", 16, None),
     ]
@@ -103,7 +101,7 @@ def test_all_files_are_written_beside_the_experiments(runs: Path) -> None:
     assert all(path.parent == runs / "report" for path in written.files)
     assert written.found.skipped == ()
     document = json.loads(written.files[2].read_text(encoding="utf-8"))
-    assert (document["version"], len(document["rows"])) == (1, 3)
+    assert (document["version"], len(document["rows"])) == (2, 3)
     first = {path: path.read_bytes() for path in written.files}
     again = report_across(sorted(runs.iterdir()), None)
     assert {path: path.read_bytes() for path in again.files} == first
@@ -115,17 +113,6 @@ def test_the_page_in_markdown(runs: Path) -> None:
     text = write_across(at(runs, "inside", "outside", "plain"), runs / "report").files[1].read_text(encoding="utf-8")
     assert unpadded(text).startswith(MARKDOWN)
     assert text.endswith("## Reports of the experiments\n\n- [inside](../inside/report/report.html)\n")
-
-
-def test_the_page_for_people_shows_all_experiments_at_once_and_links_to_their_pages(tmp_path: Path) -> None:
-    names = [f"run {number}" for number in range(31)]
-    for name in names:
-        simulate(tmp_path / name, probe=False, reference=True, rates=(1e-3,), seeds=(0,))
-    (tmp_path / names[0] / "report").mkdir()
-    (tmp_path / names[0] / "report" / "report.html").write_text("its page")
-    text = write_across(at(tmp_path, *names), tmp_path / "report").files[0].read_text(encoding="utf-8")
-    assert "<details>" not in text
-    assert '<a href="../run%200/report/report.html">run 0</a>' in text
 
 
 MARKDOWN = """\
@@ -160,15 +147,8 @@ def test_the_page_never_lands_in_an_experiment(runs: Path) -> None:
 
 
 def test_the_rows_as_csv(runs: Path) -> None:
-    rows = list(csv.DictReader(io.StringIO(across_csv(at(runs, "inside", "outside", "plain")))))
+    rows = list(csv.DictReader(io.StringIO(_across_csv(at(runs, "inside", "outside", "plain")))))
     assert [row["answer"] for row in rows] == ["yes", "no", "cannot tell"]
     assert float(rows[1]["regret"]) == pytest.approx(0.09, abs=0.01)
     assert (rows[0]["narrowed_epsilon"], rows[0]["narrowed_seeds"], rows[2]["narrowed_epsilon"]) == ("0.001", "2", "")
     assert float(rows[2]["reference_test"]) == pytest.approx(0.89, abs=0.01)
-
-
-def test_nothing_but_rubbish_is_a_page_too(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    found = write_across(across([tmp_path / "a", tmp_path / "b"]), tmp_path / "report").found
-    assert across_headline(found) == "There is no experiment to show."
-    assert [table.title for table in across_tables(found)] == ["Left out"]

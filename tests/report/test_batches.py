@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from epsgrid.report.batches import batches_row, trained_batches
-from epsgrid.report.claims import claims
+from epsgrid.report.batches import trained_batches
+from epsgrid.report.claims import claims, run_of
 from epsgrid.report.compare import compare
-from epsgrid.report.judgement import run_of
 from epsgrid.report.text.render import tables
 from epsgrid.selection.load import StoredExperiment, load_experiment
 from epsgrid.spec.trial import Trial
@@ -139,11 +138,3 @@ def test_the_table_says_what_was_carried_how(tmp_path):
     assert any(point.startswith(words) for point in table.points)
     assert "batch 4096, sqrt was left out: κ = 64 is too much." in table.points
     assert comparison.to_json()["batches"]["trained"]["rows"][1]["rule"] == "sqrt"
-
-
-def test_nothing_is_shown_before_a_trial_has_a_result(tmp_path):
-    stored = batched(tmp_path)
-    for trial in stored.folder.trials():
-        trial.result_json.unlink(missing_ok=True)
-    assert trained_batches(load_experiment(stored.folder)) is None
-    assert batches_row(load_experiment(stored.folder)) is None

@@ -43,8 +43,3 @@ def test_quantiles_are_those_of_the_entries(fraction: float) -> None:
     edges = log_edges(50)
     found = quantile_of(counts_between(counted(roots, 1), edges), edges, fraction)
     assert found == pytest.approx(np.quantile(roots, fraction), rel=0.22)
-
-
-def test_there_is_no_quantile_of_nothing() -> None:
-    edges = log_edges(10)
-    assert quantile_of(np.zeros(len(edges) - 1), edges, 0.5) is None

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from epsgrid.numerics.bounds import estimate_bounds
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus
 from epsgrid.numerics.placement import Placement
-from epsgrid.report.compare import adaptive_share, compare
-from epsgrid.report.notes import svag_notes
+from epsgrid.report.compare import compare
+from epsgrid.report.notes import _svag_notes
+from epsgrid.report.trust import shares_above
 from epsgrid.selection.load import load_experiment
 from epsgrid.spec.trial import Trial
 from epsgrid.store.records import TrialResult
@@ -93,35 +93,20 @@ def test_a_default_grid_of_its_own_is_one_row(tmp_path: Path) -> None:
     assert rows.gain_over_default.mean == pytest.approx(0.19, abs=0.01)
 
 
-def test_grids_have_decades_and_costs_that_count_shared_trials_and_the_probe(tmp_path: Path) -> None:
-    rows = compare(simulate(tmp_path))
-    assert {row.name: row.decades for row in rows.grids} == {"narrowed": 3, "conventional": 8}
-    assert rows.decades_ratio == pytest.approx(8 / 3)
-    assert (rows.regret.mean, rows.regret.same_cell) == (0.0, True)
-    costs = rows.costs
-    assert (costs.shared_trials, costs.saved_trials, costs.probe_seconds) == (18, 30, 3.0)
-    assert costs.saved_seconds == pytest.approx(48 * 10.0 - 18 * 10.0 - 3.0)
-    assert costs.unknown is None
-
-
-def test_a_saving_may_be_negative(tmp_path: Path) -> None:
-    costs = compare(simulate(tmp_path, conventional=(1e-4, 1e-3))).costs
-    assert (costs.saved_trials, costs.saved_seconds) == (-6, pytest.approx(-63.0))
-
-
-@pytest.mark.parametrize(
-    ("changes", "why"),
-    [
-        ({"conventional": None}, "the conventional grid was not swept"),
-        ({"narrowed": None}, "the narrowed grid was not swept"),
-        ({"probe": False}, "the probe's record is missing"),
-        ({"sweep": False}, "the narrowed grid was not swept"),
-        ({"truth": lambda rate, epsilon, seed: "failed"}, "18 of 18 trials of the narrowed grid have no result"),
-    ],
-)
-def test_unknown_savings_say_why(tmp_path: Path, changes: dict[str, object], why: str) -> None:
-    costs = compare(simulate(tmp_path, **changes)).costs  # type: ignore[arg-type]
-    assert (costs.saved_seconds, costs.unknown) == (None, why)
+def test_the_adaptive_share_counts_entries_of_all_layers_zeros_included(tmp_path: Path) -> None:
+    layers = [
+        measured("a", (4,), np.array([0.0, 1e-8, 1e-4, 1e-2], dtype=np.float32)),
+        measured("b", (2,), np.array([1e-2, 1e-2], dtype=np.float32)),
+        LayerStatistics.unmeasured("c", (5,), LayerStatus.FROZEN),
+    ]
+    placement = Placement.in_place(0.999)
+    rows = compare(simulate(tmp_path, layers=layers, placement=placement, conventional=(1e-12, 1e-8))).adaptive
+    expected = [placement.magnitude_from_epsilon(row.epsilon) for row in rows]
+    assert [row.magnitude for row in rows] == pytest.approx(expected)
+    assert [row.share for row in rows][:2] == pytest.approx([5 / 6, 4 / 6])
+    assert rows[1].of_moving == pytest.approx(4 / 5)
+    shares = shares_above(layers, [0.0, 1e-3, 1.0])
+    assert shares == pytest.approx([5 / 6, 4 / 6, 0.0])
 
 
 def test_unknown_differences_say_why(tmp_path: Path) -> None:
@@ -151,25 +136,6 @@ def test_counts_of_trials_by_fate(tmp_path: Path) -> None:
     assert ends["lr 1e-3, ε 1e-6", 2] == ("pending", None)
 
 
-def test_the_adaptive_share_counts_entries_of_all_layers_zeros_included() -> None:
-    layers = [
-        measured("a", (4,), np.array([0.0, 1e-8, 1e-4, 1e-2], dtype=np.float32)),
-        measured("b", (2,), np.array([1e-2, 1e-2], dtype=np.float32)),
-        LayerStatistics.unmeasured("c", (5,), LayerStatus.FROZEN),
-    ]
-    bounds = estimate_bounds(layers, Placement.outside())
-    assert adaptive_share(bounds, 1e-3) == pytest.approx(4 / 6)
-    assert adaptive_share(bounds, 0.0) == pytest.approx(5 / 6)
-    assert adaptive_share(bounds, 1.0) == 0.0
-
-
-def test_the_adaptive_share_falls_with_epsilon(tmp_path: Path) -> None:
-    rows = compare(simulate(tmp_path, placement=Placement.in_place(0.999), conventional=(1e-16, 1e-10))).adaptive
-    shares = [row.share for row in rows]
-    assert shares == sorted(shares, reverse=True)
-    assert rows[0].magnitude == pytest.approx((1e-16 / 1e-3) ** 0.5)
-
-
 def test_notes_tell_what_a_reader_must_know(tmp_path: Path) -> None:
     def notes(name: str, **changes: object) -> str:
         return "\n".join(compare(simulate(tmp_path / name, **changes)).notes)  # type: ignore[arg-type]
@@ -190,7 +156,7 @@ def test_svag_and_its_caveats_are_told_once() -> None:
     def of(training: dict[str, object], *caveats: list[str]) -> list[str]:
         results = {str(n): SimpleNamespace(provenance={"svag": own} if own else {}) for n, own in enumerate(caveats)}
         experiment = SimpleNamespace(spec={"training": training})
-        return svag_notes(SimpleNamespace(experiment=experiment, results=results))  # type: ignore[arg-type]
+        return _svag_notes(SimpleNamespace(experiment=experiment, results=results))  # type: ignore[arg-type]
 
     first, *caveats = of({"svag": {"l": 4}}, ["batch norm: …"], ["batch norm: …"], [])
     assert first.startswith("trained by SVAG with l = 4: an epoch has 16 times the steps, taken with the learning rate")

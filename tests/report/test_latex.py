@@ -58,7 +58,3 @@ def test_the_file_holds_the_tables_of_a_paper(tmp_path: Path) -> None:
     assert r"My\_adam on digits, mlp: best setting of each grid. SUBSET DATA: the scores below do not" in text
     scores = [r"90.04 $\pm$ 0.02 \%", r"89.04 $\pm$ 0.05 \%", r"88.91 to 89.17 \%"]
     assert ["narrowed", "1e-3", "1e-3", *scores, "3"] in rows_of(text)
-
-
-def test_nothing_to_show_says_so(tmp_path: Path) -> None:
-    assert "% There is nothing to show yet." in latex_tables(compare(simulate(tmp_path, sweep=False, probe=False)))

@@ -11,7 +11,7 @@ import pytest
 
 from epsgrid.errors import CorruptRecordError
 from epsgrid.report.compare import compare
-from epsgrid.report.figures.learning import LearningNumbers, learning_numbers
+from epsgrid.report.figures.learning import _LearningNumbers, learning_numbers
 from epsgrid.selection.load import StoredExperiment
 from epsgrid.store.records import EpochRecord, Scores, append_epoch
 from tests.report.simulate import Outcome, simulate
@@ -40,7 +40,7 @@ def with_epochs(
     return stored
 
 
-def numbers_of(stored: StoredExperiment) -> LearningNumbers:
+def numbers_of(stored: StoredExperiment) -> _LearningNumbers:
     numbers = learning_numbers(stored, compare(stored))
     assert numbers is not None
     return numbers
@@ -64,11 +64,6 @@ def test_means_and_deviations_are_numpys(tmp_path: Path) -> None:
             assert (point.loss.mean, point.loss.sd) == pytest.approx((losses.mean(), losses.std(ddof=1)))
 
 
-def test_winners_that_differ_have_a_curve_each(tmp_path: Path) -> None:
-    numbers = numbers_of(with_epochs(simulate(tmp_path, best_at(1e-1), **SMALL)))  # type: ignore[arg-type]
-    assert [curve.names for curve in numbers.curves] == [("narrowed",), ("conventional",), ("default",)]
-
-
 def test_a_seed_that_ended_early_or_is_not_finite_is_left_out_from_there(tmp_path: Path) -> None:
     def course(epsilon: float, seed: int, epoch: int) -> tuple[float, float]:
         if seed == 1 and epoch > 2:
@@ -78,13 +73,6 @@ def test_a_seed_that_ended_early_or_is_not_finite_is_left_out_from_there(tmp_pat
     curve = numbers_of(with_epochs(simulate(tmp_path, best_at(1e-3), **SMALL), course)).curves[0]  # type: ignore[arg-type]
     assert [point.score.n if point.score else 0 for point in curve.points] == [3, 3, 2, 1]
     assert curve.points[-1].score is not None and curve.points[-1].score.sd is None
-
-
-def test_scores_are_those_of_the_split_that_selects(tmp_path: Path) -> None:
-    stored = simulate(tmp_path, best_at(1e-3), selection="test", **SMALL)  # type: ignore[arg-type]
-    numbers = numbers_of(with_epochs(stored, split="test"))
-    assert numbers.selection == "test"
-    assert numbers.curves[0].points[0].score is not None
 
 
 def test_only_the_chosen_settings_are_read(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from tests.report.kept import probed, series, trusted
 from tests.report.simulate import probe_record, simulate, trial_id, unpadded
 
 SMALL = {"rates": (1e-3,), "seeds": (0, 1), "narrowed": (1e-4, 1e-3), "conventional": (1e-8, 1e-3)}
-SEARCH = ["metric", "cost", "histograms", "trajectory", "fractions"]
+SEARCH = ["metric", "histograms", "trajectory", "fractions"]
 TRAINING = ["percentiles", "adaptable", "percentiles-default", "adaptable-default"]
 
 
@@ -70,12 +70,6 @@ def test_what_was_seen_becomes_numbers(written: WrittenReport) -> None:
     table = next(table for table in tables(written.comparison) if table.title == "During training")
     assert [row[0] for row in table.rows] == ["best of the narrowed grid", "default ε"]
     assert table.rows[0][-2:] == ("−1.5", "−0.5")
-
-
-def test_the_first_seed_that_was_observed_is_shown(tmp_path: Path) -> None:
-    written = write_report(watched(tmp_path, {1e-3: 1}))
-    assert [row.seed for row in written.comparison.observed] == [1]
-    assert figures(written.files) == [*SEARCH, *TRAINING[:2]]
 
 
 def test_without_snapshots_there_is_nothing_of_training(tmp_path: Path) -> None:
@@ -130,22 +124,6 @@ def test_further_scores_are_shown_at_the_best_settings_and_stored(tmp_path: Path
     (perplexity, bleu) = document["best"][0]["others"]
     assert (perplexity["name"], perplexity["test"], bleu["test"]["mean"]) == ("perplexity", None, 28.5)
     assert document["scoring"] == [["sacrebleu signature of bleu", "nrefs:1|tok:13a"]]
-
-
-def test_selection_on_test_shows_one_column_of_further_scores(tmp_path: Path) -> None:
-    comparison = compare(scored(tmp_path, selection="test"))
-    table = next(table for table in tables(comparison) if table.title.startswith("Further scores"))
-    assert table.columns == ("search", "score", "test")
-    assert ("narrowed", "bleu_13a", "28.50 ± 0.71") in table.rows
-
-
-def test_signatures_without_further_scores_stand_below_the_metric(tmp_path: Path) -> None:
-    stored = simulate(tmp_path, **SMALL)  # type: ignore[arg-type]
-    trial, result = next(iter(stored.results.items()))
-    changed = replace(result, provenance={**result.provenance, "scoring": {"how": "one way"}})
-    changed.write(stored.folder.trial(trial).result_json)
-    best = tables(compare(load_experiment(stored.folder)))[0]
-    assert best.note is not None and best.note.endswith("; how: one way")
 
 
 def test_different_signatures_are_all_told(tmp_path: Path) -> None:

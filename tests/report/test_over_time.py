@@ -5,24 +5,21 @@ from __future__ import annotations
 import doctest
 import math
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from epsgrid.numerics.trajectory import Trajectory
 from epsgrid.report import table
-from epsgrid.report.figures import adaptable, cost, over_time, style
+from epsgrid.report.figures import adaptable, over_time, style
 from epsgrid.report.figures.adaptable import adaptable_by_kind, adaptable_numbers
-from epsgrid.report.figures.over_time import drift, evenly, kinds_of, time_of, time_unit, with_histograms
-from epsgrid.report.figures.percentiles import FRACTIONS, layer_percentiles, percentile_numbers, pooled_percentiles
-from epsgrid.report.figures.trajectory import trajectory_numbers
+from epsgrid.report.figures.over_time import drift, time_of, time_unit, with_histograms
+from epsgrid.report.figures.percentiles import FRACTIONS, _layer_percentiles, percentile_numbers, pooled_percentiles
 from epsgrid.report.html import page
 from epsgrid.report.text import bounds as bounds_text
-from tests.report.kept import SMALL, MadeUp, falling, probed, series, trusted
+from tests.report.kept import SMALL, probed, series
 
 
-@pytest.mark.parametrize("module", [over_time, adaptable, cost, style, bounds_text, table, page])
+@pytest.mark.parametrize("module", [over_time, adaptable, style, bounds_text, table, page])
 def test_their_examples_run(module: object) -> None:
     found = doctest.testmod(module)  # type: ignore[arg-type]
     assert found.attempted and not found.failed
@@ -40,7 +37,7 @@ def published(roots: np.ndarray, fraction: float) -> float:
 
 
 def test_a_panel_of_a_layer_holds_its_percentiles() -> None:
-    panel = layer_percentiles(series(), "head.weight")
+    panel = _layer_percentiles(series(), "head.weight")
     assert panel is not None
     assert (panel.layers, panel.entries, panel.times) == (1, 1000, tuple(range(1, 10)))
     for fraction, magnitudes in zip(FRACTIONS, panel.magnitudes, strict=True):
@@ -58,12 +55,6 @@ def test_a_pooled_panel_holds_the_percentiles_of_all_entries_together() -> None:
         assert magnitudes == pytest.approx([published(roots, fraction) for roots in together], rel=0.2)
 
 
-def test_percentiles_never_cross() -> None:
-    for panel in percentile_numbers(series(), None, optimizer="adam").panels:  # type: ignore[union-attr]
-        for lower, upper in pairwise(panel.magnitudes):
-            assert all(a <= b for a, b in zip(lower, upper, strict=True))
-
-
 def test_there_is_one_panel_for_each_kind_or_one_for_a_layer() -> None:
     bounds = probed()
     numbers = percentile_numbers(series(), bounds, optimizer="adam", epsilon=1e-3)
@@ -77,15 +68,10 @@ def test_there_is_one_panel_for_each_kind_or_one_for_a_layer() -> None:
     assert (alone.ends, alone.thresholds) == (None, ())
 
 
-def test_an_unknown_layer_has_no_panel() -> None:
-    with pytest.raises(ValueError, match="no layer 'nowhere'"):
-        percentile_numbers(series(), None, optimizer="adam", layer="nowhere")
-
-
 def test_snapshots_without_histograms_have_percentiles_only() -> None:
     kept = series(histograms=lambda index: index % 2 == 0)
     assert [snapshot.step for snapshot in with_histograms(kept)] == [10, 30, 50, 70, 90]
-    alone, together = layer_percentiles(kept, "conv.weight"), pooled_percentiles(kept, "all", range(4))
+    alone, together = _layer_percentiles(kept, "conv.weight"), pooled_percentiles(kept, "all", range(4))
     assert alone is not None and together is not None
     assert (len(alone.times), together.times) == (9, (1.0, 3.0, 5.0, 7.0, 9.0))
     shares = adaptable_numbers(kept, optimizer="adam")
@@ -123,27 +109,6 @@ def test_adaptable_shares_are_those_of_the_entries_zeros_included() -> None:
     assert by_kind["bias"] == pytest.approx(expected, abs=0.06)
 
 
-def test_another_magnitude_may_be_asked_for() -> None:
-    numbers = adaptable_numbers(series(threshold=None), optimizer="adam", magnitude=1e-4)
-    assert numbers is not None
-    assert numbers.total[0] == pytest.approx(share_above([layer.name for layer in SMALL], 0, 1e-4), abs=0.03)
-
-
-def test_layers_of_a_kind_stand_together_in_the_map() -> None:
-    numbers = adaptable_numbers(series(), optimizer="adam")
-    assert numbers is not None
-    assert [row.layer for row in numbers.rows] == ["conv.weight", "conv.bias", "head.bias", "head.weight"]
-    assert kinds_of(series()) == {"convolution": (0,), "bias": (1, 3), "dense": (2,)}
-
-
-def test_a_layer_without_state_has_no_share() -> None:
-    numbers = adaptable_numbers(series(stateless=["head.bias"]), optimizer="adam")
-    assert numbers is not None
-    shares = {row.layer: row.shares for row in numbers.rows}
-    assert shares["head.bias"] == (None,) * 9
-    assert None not in shares["conv.bias"]
-
-
 def test_drift_is_the_published_rule_at_every_snapshot() -> None:
     bounds = probed()
     rows = drift(series(), bounds)
@@ -173,31 +138,3 @@ def test_time_is_in_epochs_only_where_all_snapshots_know_theirs() -> None:
     mixed = replace(kept, snapshots=(replace(first, epoch=None), *others))
     assert time_unit(mixed) == "step"
     assert [time_of(snapshot, "step") for snapshot in mixed.snapshots] == list(range(10, 100, 10))
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 8, 100])
-def test_moments_are_spread_evenly(count: int) -> None:
-    moments = evenly(range(37), count)
-    assert len(moments) == min(count, 37)
-    assert moments[-1] == 36 and (count == 1 or moments[0] == 0)
-    steps = np.diff(moments)
-    assert not len(steps) or steps.max() - steps.min() <= 1
-
-
-def test_the_trajectory_of_the_bounds_is_that_of_the_probe() -> None:
-    bounds = probed()
-    assert trajectory_numbers(bounds, "adam") is None
-    numbers = trajectory_numbers(replace(bounds, reliability=trusted(bounds)), "adam")
-    assert numbers is not None
-    assert (numbers.steps, numbers.settled_after) == ((1, 2, 4, 8, 16), 4)
-    assert (numbers.low_decade, numbers.high_decade) == (bounds.low.decade, bounds.high.decade)
-    empty = replace(trusted(bounds), course=Trajectory((), (), ()))
-    assert trajectory_numbers(replace(bounds, reliability=empty), "adam") is None
-
-
-def test_a_panel_of_many_layers_does_not_depend_on_their_order() -> None:
-    layers = [MadeUp(str(place), "dense", 50, falling(-3 - place / 10)) for place in range(20)]
-    kept = series(layers, snapshots=3)
-    forward, backward = (pooled_percentiles(kept, "all", order) for order in (range(20), range(19, -1, -1)))
-    assert forward is not None and backward is not None
-    assert np.array(forward.magnitudes) == pytest.approx(np.array(backward.magnitudes))

@@ -10,16 +10,15 @@ import pytest
 from epsgrid.numerics.bounds import EpsilonBounds, Verdict
 from epsgrid.numerics.estimates import FORMULAS
 from epsgrid.numerics.placement import Placement
-from epsgrid.report.compare import bounds_row, compare, estimate_rows
-from epsgrid.report.rows import Comparison
-from epsgrid.report.text.bounds import estimates_table, kinds_table, layers_table, reliability_table
+from epsgrid.report.compare import bounds_row, compare, estimates
+from epsgrid.report.text.bounds import kinds_table, layers_table, reliability_table
 from epsgrid.report.text.page import page
 from epsgrid.report.text.render import tables
 from epsgrid.report.trust import kind_rows, reliability_row
 from epsgrid.selection.load import load_experiment
 from tests.report import simulate
 from tests.report.kept import SMALL, probed, trusted
-from tests.report.simulate import Outcome, peaked
+from tests.report.simulate import unpadded
 
 ADAM = Placement.outside()
 
@@ -46,16 +45,8 @@ def test_a_row_tells_what_each_choice_does_to_the_bounds() -> None:
     measured, other = by_choice["as measured"], by_choice["seed 1"]
     assert (measured.low, measured.high, measured.decades) == (1e-5, 0.1, 5)
     assert (other.low, other.decades, other.low_moved, other.high_moved) == pytest.approx((1e-4, 4, 1.0, 0.0))
+    assert reliability_row(probed()) is None
     assert row.to_json()["noise"] == [{"layer": "conv.bias", "share": 1.0}]
-
-
-def test_without_variants_there_is_no_row_of_the_bounds_alone() -> None:
-    bounds = probed()
-    assert reliability_row(bounds) is None
-    row = reliability_row(replace(bounds, reliability=replace(trusted(bounds), variants=(), course=None, noise={})))
-    assert row is not None and row.variants == ()
-    table = reliability_table(row)
-    assert (table.rows, table.note) == ((), None)
 
 
 def test_the_table_has_the_verdict_its_reasons_and_the_noise() -> None:
@@ -77,14 +68,11 @@ def test_each_kind_has_the_bounds_its_layers_would_set_alone() -> None:
     bias = rows["bias"]
     assert (bias.layers, bias.entries, bias.low_layer, bias.high_layer) == (2, 42, "conv.bias", "head.bias")
     assert (bias.low, bias.high) == (layers["conv.bias"].low, layers["head.bias"].high)
+    placement = Placement.in_place(0.999)
+    (first, *_) = kind_rows(bounds, placement)
+    assert first.low == pytest.approx(placement.epsilon_from_magnitude(rows["convolution"].low))
     table = kinds_table(tuple(rows.values()))
     assert table is not None and table.rows[1][-1] == "conv.bias, head.bias"
-
-
-def test_kinds_are_in_the_optimizers_own_epsilon() -> None:
-    placement = Placement.in_place(0.999)
-    (row, *_) = kind_rows(probed(), placement)
-    assert row.low == pytest.approx(placement.epsilon_from_magnitude(kind_rows(probed(), ADAM)[0].low))
 
 
 def test_kinds_that_nobody_knows_are_not_listed() -> None:
@@ -100,63 +88,19 @@ def test_kinds_that_nobody_knows_are_not_listed() -> None:
 def test_layers_of_rounding_noise_have_no_say_in_the_estimates() -> None:
     bounds = probed()
     noisy = replace(bounds, reliability=replace(trusted(bounds), noise={"head.weight": 1.0, "conv.bias": 0.1}))
-    found = {estimate.name: estimate.epsilon for estimate in estimate_rows(noisy, ADAM)}
-    plain = {estimate.name: estimate.epsilon for estimate in estimate_rows(bounds, ADAM)}
+    found = {estimate.name: estimate.epsilon for estimate in estimates(noisy, ADAM)}
+    plain = {estimate.name: estimate.epsilon for estimate in estimates(bounds, ADAM)}
     assert list(found) == list(FORMULAS)
     assert found["middle"] > plain["middle"]  # head.weight set the lower bound
     without = probed([layer for layer in SMALL if layer.name != "head.weight"])
-    assert found == {estimate.name: estimate.epsilon for estimate in estimate_rows(without, ADAM)}
-
-
-def simulated(tmp_path: Path, bounds: EpsilonBounds, **changes: object) -> Comparison:
-    """An experiment whose probe found these bounds."""
-    stored = simulate.simulate(tmp_path, **changes)  # type: ignore[arg-type]
-    simulate.probe_record(bounds, ADAM).write(stored.folder.bounds_json)
-    return compare(load_experiment(stored.folder))
-
-
-def test_the_regret_of_an_estimate_is_what_its_decade_loses(tmp_path: Path) -> None:
-    rows = {row.name: row for row in simulated(tmp_path, probed(), truth=peaked(best=1e-2)).estimates}
-    middle, upper = rows["middle"], rows["upper"]
-    assert (middle.decade, middle.is_trained, middle.learning_rate) == (1e-3, True, 1e-3)
-    assert middle.test is not None and middle.test.mean == pytest.approx(0.89 - 0.03, abs=0.005)
-    assert middle.regret.mean == pytest.approx(0.03, abs=0.004)
-    assert middle.regret.low is not None and middle.regret.low > 0
-    assert (upper.decade, upper.regret.mean) == (0.1, pytest.approx(0.03, abs=0.004))
-
-
-def unfinished(rate: float, epsilon: float | None, seed: int) -> Outcome:
-    return "pending" if epsilon == 1e-3 and seed else peaked(best=1e-2)(rate, epsilon, seed)
-
-
-@pytest.mark.parametrize(
-    ("changes", "regret", "note"),
-    [
-        ({"truth": peaked(best=1e-3)}, "0.00 points: the best swept", ""),
-        ({"narrowed": (1e-4,), "conventional": (1e-8,)}, "not trained", ""),
-        ({"truth": unfinished}, "not known", "ε 1e-3: none of 2 cells has a result for every seed"),
-    ],
-)
-def test_the_regret_of_an_estimate_in_the_table(
-    tmp_path: Path, changes: dict[str, object], regret: str, note: str
-) -> None:
-    comparison = simulated(tmp_path, probed(), **changes)
-    table = estimates_table(comparison.estimates, comparison.metric)
-    assert table is not None
-    assert (table.rows[0][3], table.rows[0][-2]) == ("1e-3", regret)
-    assert note in (table.note or "")
-
-
-def test_before_a_sweep_estimates_have_no_scores() -> None:
-    table = estimates_table(estimate_rows(probed(), ADAM), None)
-    assert table is not None
-    assert table.columns == ("estimate", "formula", "ε", "decade")
-    assert [row[1] for row in table.rows] == [formula for formula, _ in FORMULAS.values()]
+    assert found == {estimate.name: estimate.epsilon for estimate in estimates(without, ADAM)}
 
 
 def test_the_page_and_the_document_hold_all_of_it(tmp_path: Path) -> None:
-    comparison = simulated(tmp_path, with_reliability())
-    text = page(comparison, {})
+    stored = simulate.simulate(tmp_path)
+    simulate.probe_record(with_reliability(), ADAM).write(stored.folder.bounds_json)
+    comparison = compare(load_experiment(stored.folder))
+    text = unpadded(page(comparison, []))
     bounds, trust = text.index("## Bounds\n"), text.index("## Reliability: medium\n")
     assert bounds < trust < text.index("## Bounds of each kind of layer") < text.index("## Point estimates of ε")
     assert "\n- with seed 1 the lower bound would be 1e-4, one decade higher\n" in text

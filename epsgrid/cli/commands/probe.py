@@ -20,7 +20,6 @@ from epsgrid.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from epsgrid.spec.model import Spec
     from epsgrid.stages.probe import BatchProbeReport, ProbeReport
 
 
@@ -109,7 +108,7 @@ def probe(
         else:
             found = stage.probe(asked, sys.argv, force=force, on_step=on_step)
     if sizes:
-        _show_batches(batches_found, asked.spec, all_layers=all_layers, json=json)
+        _show_batches(batches_found, all_layers=all_layers, json=json)
     elif json:
         print_json(_document(found))
     else:
@@ -132,7 +131,7 @@ def overrides(**options: str | float | bool | None) -> list[str]:
 
 def _document(found: ProbeReport) -> dict[str, Any]:
     from epsgrid.codec import to_document
-    from epsgrid.report.compare import estimate_rows
+    from epsgrid.report.compare import estimates
     from epsgrid.report.trust import kind_rows, reliability_row
 
     record, bounds = found.record, found.record.bounds()
@@ -149,7 +148,7 @@ def _document(found: ProbeReport) -> dict[str, Any]:
         "bounds": record.bounds_json,
         "reliability": None if reliability is None else reliability.to_json(),
         "kinds": [to_document(row) for row in kind_rows(bounds, record.placement)],
-        "estimates": [{key: getattr(row, key) for key in keys} for row in estimate_rows(bounds, record.placement)],
+        "estimates": [{key: getattr(row, key) for key in keys} for row in estimates(bounds, record.placement)],
     }
 
 
@@ -162,23 +161,21 @@ def _print_bounds(found: ProbeReport, *, all_layers: bool) -> None:
     show(*magnitudes.trust_parts(found.record, bounds))
 
 
-def _show_batches(found: BatchProbeReport, spec: Spec, *, all_layers: bool, json: bool) -> None:
+def _show_batches(found: BatchProbeReport, *, all_layers: bool, json: bool) -> None:
     """Print the bounds of the spec and how they change with the batch size, or all of it as JSON."""
     from epsgrid.cli import magnitudes
     from epsgrid.cli.console import hint, print_json
     from epsgrid.cli.tables import report_table, show
     from epsgrid.codec import to_document
     from epsgrid.report.batch_exponents import exponent_rows, read_batches
-    from epsgrid.report.figures.batch_magnitudes import magnitude_numbers
     from epsgrid.report.text.batches import exponent_tables
 
-    measured = read_batches(found.folder, spec.optimizer.name, clipped=spec.training.clip_norm is not None)
+    measured = read_batches(found.folder)
     assert measured is not None
     rows = exponent_rows(measured)
     if json:
         counts = {"measured_now": found.measured, "already_measured": found.reused}
-        batches = {**to_document(rows), **counts, "magnitudes": to_document(magnitude_numbers(measured))}
-        print_json({**_document(found.base), "batches": batches})
+        print_json({**_document(found.base), "batches": {**to_document(rows), **counts}})
         return
     _print_bounds(found.base, all_layers=all_layers)
     show("")

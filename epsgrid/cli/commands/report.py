@@ -41,8 +41,8 @@ def report(
     """
     from epsgrid.cli.console import print_json
     from epsgrid.errors import SpecError
+    from epsgrid.report.across_files import across_headline, across_tables
     from epsgrid.report.text import render
-    from epsgrid.report.text.across import across_headline, across_tables
     from epsgrid.stages import report as stage
     from epsgrid.store.latest import find
 

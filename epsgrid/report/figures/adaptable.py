@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from epsgrid.numerics.series import Series
 from epsgrid.report.figures import style
-from epsgrid.report.figures.over_time import TimeUnit, kinds_of, time_of, time_range, time_unit, with_histograms
-from epsgrid.report.table import percent
-from epsgrid.selection.formatting import count, power
+from epsgrid.report.figures.over_time import TimeUnit, kinds_of, time_of, time_unit, with_histograms
+from epsgrid.selection.formatting import power
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +27,7 @@ _TOTAL_INCH, _REST_INCH = 0.95, 1.35
 
 
 @dataclass(frozen=True)
-class AdaptableRow:
+class _AdaptableRow:
     """The share of one layer's entries with √v̂ above ε, in [0, 1], at each time; None where it has no state."""
 
     layer: str
@@ -50,7 +49,7 @@ class AdaptableNumbers:
         optimizer: its name.
     """
 
-    rows: tuple[AdaptableRow, ...]
+    rows: tuple[_AdaptableRow, ...]
     total: tuple[float | None, ...]
     times: tuple[float, ...]
     unit: TimeUnit
@@ -81,7 +80,7 @@ def adaptable_numbers(
     layers = list(zip(series.names, series.kinds, series.entries, strict=True))
     ordered = [layers[index] for indices in kinds_of(series).values() for index in indices]
     return AdaptableNumbers(
-        rows=tuple(AdaptableRow(*layer, shares(layer[0])) for layer in ordered),
+        rows=tuple(_AdaptableRow(*layer, shares(layer[0])) for layer in ordered),
         total=shares(None),
         times=tuple(time_of(snapshot, unit) for snapshot in snapshots),
         unit=unit,
@@ -106,14 +105,6 @@ def adaptable_by_kind(series: Series) -> dict[str, tuple[float | None, ...]]:
     return found
 
 
-def describe_adaptable(numbers: AdaptableNumbers) -> str:
-    """Return what the figure shows, for readers who cannot see it."""
-    known = [share for share in numbers.total if share is not None]
-    ends = f"{percent(known[0])} at first, {percent(known[-1])} at last" if known else "not known"
-    layers = count(len(numbers.rows), "layer")
-    return f"{layers} over {time_range(numbers.times, numbers.unit)}; all entries: {ends}."
-
-
 def draw_adaptable(numbers: AdaptableNumbers) -> Figure:
     """Draw all entries together on top, the map of layers below it, and the meaning of its colours at the bottom."""
     with style.applied():
@@ -122,7 +113,7 @@ def draw_adaptable(numbers: AdaptableNumbers) -> Figure:
         rows_inch = max(0.9, min(layers * row_inch, 8.6))
         figure = style.new_figure(_TOTAL_INCH + rows_inch + _REST_INCH)
         total, rows = figure.subplots(2, 1, sharex=True, height_ratios=[_TOTAL_INCH, rows_inch])
-        edges = time_edges(numbers.times)
+        edges = _time_edges(numbers.times)
         shares = [math.nan if share is None else 100 * share for share in numbers.total]
         total.plot(numbers.times, shares, "k", lw=1.2, marker="o" if len(shares) == 1 else None, ms=4)
         total.set_xlim(edges[0], edges[-1])
@@ -142,12 +133,12 @@ def draw_adaptable(numbers: AdaptableNumbers) -> Figure:
         return style.finished(figure)
 
 
-def time_edges(times: Sequence[float]) -> list[float]:
+def _time_edges(times: Sequence[float]) -> list[float]:
     """Return the edges of cells around rising times: half way between neighbours, and as far beyond both ends.
 
     Nothing lies before time 0.
 
-    >>> time_edges([1, 2, 4])
+    >>> _time_edges([1, 2, 4])
     [0.5, 1.5, 3.0, 5.0]
     """
     if len(times) == 1:
@@ -156,10 +147,10 @@ def time_edges(times: Sequence[float]) -> list[float]:
     return [max(2 * times[0] - inner[0], min(times[0], 0.0)), *inner, 2 * times[-1] - inner[-1]]
 
 
-def pushed_apart(places: Sequence[float], least: float) -> list[float]:
+def _pushed_apart(places: Sequence[float], least: float) -> list[float]:
     """Move rising places as little as it takes for neighbours to be `least` apart; the first may move up, too.
 
-    >>> pushed_apart([0.0, 2.0, 2.5, 9.0], 1.0)
+    >>> _pushed_apart([0.0, 2.0, 2.5, 9.0], 1.0)
     [0.0, 1.75, 2.75, 9.0]
     """
     clusters: list[tuple[float, int]] = []  # centre and size
@@ -199,7 +190,7 @@ def _name_kinds(axes: Axes, kinds: Sequence[str], row_inch: float) -> None:
     """Bracket the layers of each kind on the right and name it; names of kinds with few layers are pushed apart."""
     ends = list(itertools.accumulate(len(list(rows)) for _, rows in itertools.groupby(kinds)))
     groups = list(zip(dict.fromkeys(kinds), [0, *ends], ends, strict=False))
-    places = pushed_apart([(first + end) / 2 for _, first, end in groups], style.LABEL_INCH / row_inch)
+    places = _pushed_apart([(first + end) / 2 for _, first, end in groups], style.LABEL_INCH / row_inch)
     gap = min(0.12, 0.02 / row_inch)
     for (kind, first, end), place in zip(groups, places, strict=True):
         span, centre = [first + gap, end - gap], (first + end) / 2

@@ -1,7 +1,6 @@
 """Put histograms of any bin width and bias correction on common edges, so that they can be added up and drawn.
 
-Common edges divide every decade of √v̂ equally. The entries of a histogram's bin are spread evenly, on the log axis,
-over the common bins that it covers. No entry is lost.
+Common edges divide every decade of √v̂ equally; see `LogHistogram.entries_above` for bins that cross an edge.
 """
 
 from __future__ import annotations
@@ -36,14 +35,9 @@ def counts_between(histogram: LogHistogram | None, edges: Counts) -> Counts:
     """
     if histogram is None:
         return np.zeros(len(edges) - 1)
-    own = histogram.edges()
-    logs = np.log10(np.concatenate([[own[1] / 2], own[1:]]))  # bin 1 reaches down to zero: draw half an octave
-    cumulative = np.concatenate([[0], np.cumsum(histogram.counts[1:])])
-    inner = np.interp(edges, logs, cumulative)
-    counts: Counts = np.diff(inner)
-    counts[0] += inner[0] + histogram.below_range
-    counts[-1] += cumulative[-1] - inner[-1] + histogram.above_range
-    return counts
+    above = histogram.entries_above(10.0**edges)
+    above[0], above[-1] = histogram.nonzero, 0.0
+    return above[:-1] - above[1:]
 
 
 def pooled(histograms: Iterable[LogHistogram | None], edges: Counts) -> Counts:

@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from epsgrid.numerics.magnitudes import LayerStatistics
 from epsgrid.report.figures import style
-from epsgrid.report.figures.binning import log_edges, pooled
+from epsgrid.report.figures.binning import log_edges
 from epsgrid.report.rows import Comparison
 from epsgrid.report.table import percent
+from epsgrid.report.trust import shares_above
 from epsgrid.selection.cells import NARROWED
 from epsgrid.selection.formatting import power
 from epsgrid.selection.load import StoredExperiment
@@ -24,7 +25,7 @@ from epsgrid.selection.load import StoredExperiment
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BINS_PER_DECADE = 10
+_BINS_PER_DECADE = 10
 _MARGIN_DECADES = 1
 _ALL_BUT = 1e-4
 """Share of the entries that may cross ε outside the picture."""
@@ -39,7 +40,7 @@ _MARKS: dict[bool, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class FractionCurve:
+class _FractionCurve:
     """Of the entries of some layers, the share with √v̂ above each ε of the figure, in [0, 1]; zeros lie below."""
 
     title: str
@@ -48,7 +49,7 @@ class FractionCurve:
 
 
 @dataclass(frozen=True)
-class FractionNumbers:
+class _FractionNumbers:
     """The numbers of the figure; ε are the optimizer's own.
 
     Attributes:
@@ -57,55 +58,44 @@ class FractionNumbers:
         kinds: the layers of each kind; empty where there is one kind alone, or kinds are not known.
         marks: (swept ε, share of all entries that still adapts there, whether the narrowed grid has it), rising.
         decades: first and last decade of the bounds.
-        fall: ε below which 90 % of the entries that adapt at all still do, and ε above which 10 % do.
         optimizer: its name.
     """
 
     epsilons: tuple[float, ...]
-    total: FractionCurve
-    kinds: tuple[FractionCurve, ...]
+    total: _FractionCurve
+    kinds: tuple[_FractionCurve, ...]
     marks: tuple[tuple[float, float, bool], ...]
     decades: tuple[float, float]
-    fall: tuple[float, float]
     optimizer: str
 
 
-def fraction_numbers(stored: StoredExperiment, comparison: Comparison) -> FractionNumbers | None:
+def fraction_numbers(stored: StoredExperiment, comparison: Comparison) -> _FractionNumbers | None:
     """Return the numbers of the figure; None where nothing was probed, or no layer's entries were counted."""
     bounds, probe = stored.bounds, stored.probe
     layers = [layer for layer in bounds.layers if layer.histogram] if bounds else []
     if bounds is None or probe is None or not any(layer.nonzero for layer in layers):
         return None
-    edges = log_edges(BINS_PER_DECADE)
-    total = _shares(layers, edges)
+    edges = log_edges(_BINS_PER_DECADE)
+    total = shares_above(layers, 10.0**edges)
     placement = probe.placement
     swept = [(row.epsilon, row.share) for row in comparison.adaptive]
     shown = _shown(edges, total, [placement.magnitude_from_epsilon(epsilon) for epsilon, _ in swept])
 
-    def curve(title: str, own: Sequence[LayerStatistics]) -> FractionCurve:
-        return FractionCurve(title, sum(layer.entries for layer in own), tuple(_shares(own, edges)[shown].tolist()))
+    def curve(title: str, own: Sequence[LayerStatistics]) -> _FractionCurve:
+        return _FractionCurve(
+            title, sum(layer.entries for layer in own), tuple(shares_above(own, 10.0 ** edges[shown]).tolist())
+        )
 
     kinds = dict.fromkeys(layer.kind for layer in layers)
     by_kind = tuple(curve(kind, [layer for layer in layers if layer.kind == kind]) for kind in kinds)
-    early, late = 10 ** np.interp(-np.array([0.9, 0.1]) * total[0], -total, edges)
-    return FractionNumbers(
+    return _FractionNumbers(
         epsilons=tuple(placement.epsilon_from_magnitude(float(10**edge)) for edge in edges[shown]),
         total=curve("all layers", layers),
         kinds=by_kind if len(by_kind) > 1 else (),
         marks=tuple((epsilon, share, NARROWED in comparison.sweeping(epsilon)) for epsilon, share in swept),
         decades=(bounds.low.decade, bounds.high.decade),
-        fall=(placement.epsilon_from_magnitude(float(early)), placement.epsilon_from_magnitude(float(late))),
         optimizer=comparison.optimizer,
     )
-
-
-def _shares(layers: Sequence[LayerStatistics], edges: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the share of the layers' finite entries above each edge, zeros among those below."""
-    counts = pooled((layer.histogram for layer in layers), edges)
-    above = np.concatenate([np.cumsum(counts[::-1])[::-1], [0.0]])
-    finite = sum(layer.histogram.total - layer.histogram.nonfinite for layer in layers if layer.histogram)
-    shares: npt.NDArray[np.float64] = above / finite
-    return shares
 
 
 def _shown(edges: npt.NDArray[np.float64], total: npt.NDArray[np.float64], magnitudes: Sequence[float]) -> slice:
@@ -119,16 +109,7 @@ def _shown(edges: npt.NDArray[np.float64], total: npt.NDArray[np.float64], magni
     return slice(int(inside[0]), int(inside[-1]) + 1)
 
 
-def describe_fractions(numbers: FractionNumbers) -> str:
-    """Return what the figure shows, for readers who cannot see it."""
-    early, late = numbers.fall
-    return (
-        f"Of the entries that adapt at all, 90 % still do at ε {power(early)} and 10 % at ε {power(late)}; "
-        f"the bounds run from {power(numbers.decades[0])} to {power(numbers.decades[1])}."
-    )
-
-
-def draw_fractions(numbers: FractionNumbers) -> Figure:
+def draw_fractions(numbers: _FractionNumbers) -> Figure:
     """Draw the shares over ε, with the decades of the bounds shaded and the swept ε marked."""
     from matplotlib.ticker import LogLocator
 

@@ -19,9 +19,8 @@ from epsgrid.numerics.magnitudes import LayerStatistics
 from epsgrid.report.figures import style
 from epsgrid.report.figures.binning import GREATEST, LEAST, counts_between, log_edges
 from epsgrid.report.rows import Comparison
-from epsgrid.report.table import shortened
 from epsgrid.selection.cells import CONVENTIONAL, DEFAULT, NARROWED
-from epsgrid.selection.formatting import count, power, powers
+from epsgrid.selection.formatting import power
 from epsgrid.selection.load import StoredExperiment
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.patches import StepPatch
 
-BINS_PER_DECADE = 10
+_BINS_PER_DECADE = 10
 _HIDDEN_TAIL = 0.001
 """Share of a layer's smallest entries that may lie left of the picture: a few denormals would stretch it by decades."""
 _POOLED_INCH, _REST_INCH = 1.9, 1.6
@@ -50,7 +49,7 @@ _MARKED = {
 
 
 @dataclass(frozen=True)
-class LayerDensity:
+class _LayerDensity:
     """One row of the figure.
 
     Attributes:
@@ -67,7 +66,7 @@ class LayerDensity:
 
 
 @dataclass(frozen=True)
-class EpsilonMark:
+class _EpsilonMark:
     """Where a swept ε lies among the magnitudes, and its grid: narrowed before conventional, or "default"."""
 
     epsilon: float
@@ -76,7 +75,7 @@ class EpsilonMark:
 
 
 @dataclass(frozen=True)
-class HistogramNumbers:
+class _HistogramNumbers:
     """The numbers of the figure.
 
     Attributes:
@@ -92,15 +91,15 @@ class HistogramNumbers:
 
     edges: tuple[float, ...]
     pooled: tuple[float, ...]
-    layers: tuple[LayerDensity, ...]
+    layers: tuple[_LayerDensity, ...]
     low: float
     high: float
-    marks: tuple[EpsilonMark, ...]
+    marks: tuple[_EpsilonMark, ...]
     tail_fraction: float
     optimizer: str
 
 
-def histogram_numbers(stored: StoredExperiment, comparison: Comparison) -> HistogramNumbers | None:
+def histogram_numbers(stored: StoredExperiment, comparison: Comparison) -> _HistogramNumbers | None:
     """Return the numbers of the figure; None where no probe was stored."""
     bounds = stored.bounds
     if bounds is None or stored.probe is None:
@@ -112,27 +111,27 @@ def histogram_numbers(stored: StoredExperiment, comparison: Comparison) -> Histo
         grids.setdefault(stored.grid.default_epsilon, ())
     magnitude = stored.probe.placement.magnitude_from_epsilon
     marks = tuple(
-        EpsilonMark(epsilon, magnitude(epsilon), next((grid for grid in _MARKS if grid in grids[epsilon]), DEFAULT))
+        _EpsilonMark(epsilon, magnitude(epsilon), next((grid for grid in _MARKS if grid in grids[epsilon]), DEFAULT))
         for epsilon in sorted(grids)
     )
 
-    edges = log_edges(BINS_PER_DECADE)
+    edges = log_edges(_BINS_PER_DECADE)
     counts = [counts_between(layer.histogram, edges) for layer in bounds.layers]
     extremes = [(h.quantile(_HIDDEN_TAIL), h.quantile(1.0)) for layer in bounds.layers if (h := layer.histogram)]
     visible = [end for ends in extremes for end in ends if end]
     visible += [mark.magnitude for mark in marks] + [bounds.low.magnitude, bounds.high.magnitude]
     first = max(math.floor(math.log10(min(visible)) - 0.1), LEAST)
     last = min(math.ceil(math.log10(max(visible)) + 0.1), GREATEST)
-    shown = slice((first - LEAST) * BINS_PER_DECADE, (last - LEAST) * BINS_PER_DECADE)
+    shown = slice((first - LEAST) * _BINS_PER_DECADE, (last - LEAST) * _BINS_PER_DECADE)
 
     def density(held: npt.NDArray[np.float64]) -> tuple[float, ...]:
-        return tuple((held[shown] / held.sum() * BINS_PER_DECADE).tolist()) if held[shown].any() else ()
+        return tuple((held[shown] / held.sum() * _BINS_PER_DECADE).tolist()) if held[shown].any() else ()
 
-    return HistogramNumbers(
+    return _HistogramNumbers(
         edges=tuple(edges[shown.start : shown.stop + 1].tolist()),
         pooled=density(np.sum(counts, axis=0)),
         layers=tuple(
-            LayerDensity(layer, density(held), layer.name in bounds.low.layers, layer.name in bounds.high.layers)
+            _LayerDensity(layer, density(held), layer.name in bounds.low.layers, layer.name in bounds.high.layers)
             for layer, held in zip(bounds.layers, counts, strict=True)
         ),
         low=bounds.low.magnitude,
@@ -143,18 +142,7 @@ def histogram_numbers(stored: StoredExperiment, comparison: Comparison) -> Histo
     )
 
 
-def describe_histograms(numbers: HistogramNumbers) -> str:
-    """Return what the figure shows, for readers who cannot see it."""
-    low = shortened([row.layer.name for row in numbers.layers if row.sets_low])
-    high = shortened([row.layer.name for row in numbers.layers if row.sets_high])
-    swept = powers(mark.epsilon for mark in numbers.marks)
-    return (
-        f"Gradient magnitudes of {count(len(numbers.layers), 'layer')}: lower bound {power(numbers.low)}, set by {low}"
-        f"; upper bound {power(numbers.high)}, set by {high}; ε marked: {swept}."
-    )
-
-
-def draw_histograms(numbers: HistogramNumbers) -> Figure:
+def draw_histograms(numbers: _HistogramNumbers) -> Figure:
     """Draw all layers pooled on top, and one ridge for each layer below, scaled to its own peak.
 
     Rows are generous for few layers, legible up to sixty, then as dense as a page allows.
@@ -195,13 +183,13 @@ def draw_histograms(numbers: HistogramNumbers) -> Figure:
         return style.finished(figure, columns=3)
 
 
-def labelled_rows(layers: Sequence[LayerDensity], row_inch: float) -> list[int]:
+def _labelled_rows(layers: Sequence[_LayerDensity], row_inch: float) -> list[int]:
     """Return the rows whose names fit without touching: those that set a bound first, then evenly spaced ones."""
     setters = [row for row, layer in enumerate(layers) if layer.sets_low or layer.sets_high]
     return style.rows_that_fit(len(layers), row_inch, setters)
 
 
-def _draw_ridge(axes: Axes, row: LayerDensity, edges: Sequence[float], base: float, label: str) -> None:
+def _draw_ridge(axes: Axes, row: _LayerDensity, edges: Sequence[float], base: float, label: str) -> None:
     if not row.density:
         return
     layer, peak = row.layer, max(row.density)
@@ -213,7 +201,7 @@ def _draw_ridge(axes: Axes, row: LayerDensity, edges: Sequence[float], base: flo
     axes.plot(ends, [base + 0.1] * len(ends), "k|", ms=3.5, mew=0.9, label=label)
 
 
-def _draw_shades(axes: Axes, layers: Sequence[LayerDensity], edges: Sequence[float]) -> None:
+def _draw_shades(axes: Axes, layers: Sequence[_LayerDensity], edges: Sequence[float]) -> None:
     """Draw one row of pixels per layer, darkest at its peak; below 2 % of the peak nothing."""
     shades = np.full((len(layers), len(edges) - 1), math.nan)
     for row, layer in enumerate(layers):
@@ -224,13 +212,13 @@ def _draw_shades(axes: Axes, layers: Sequence[LayerDensity], edges: Sequence[flo
     axes.pcolormesh(edges, heights, shades, cmap="Greys", vmin=-0.1, vmax=1.4, rasterized=True)
 
 
-def _name_rows(axes: Axes, layers: Sequence[LayerDensity], row_inch: float) -> None:
+def _name_rows(axes: Axes, layers: Sequence[_LayerDensity], row_inch: float) -> None:
     """Name the layers on the left, the first one on top, and tell their sizes on the right."""
     header = _HEADER_INCH / row_inch
     axes.set_ylim(-len(layers) - 0.03 / row_inch, header)
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("gradient magnitude √v̂")
-    named = [(row, layers[row]) for row in labelled_rows(layers, row_inch)]
+    named = [(row, layers[row]) for row in _labelled_rows(layers, row_inch)]
     places = [0.5 * header, *(-row - 0.55 for row, _ in named)]
     axes.set_yticks(places, ["layer", *(style.elided(own.layer.name) for _, own in named)])
     axes.tick_params(axis="y", length=0, labelsize=7)
@@ -265,12 +253,12 @@ def _draw_steps(axes: Axes, heights: Sequence[float], edges: Sequence[float], **
     return steps
 
 
-def _mark_epsilons(axes: Axes, numbers: HistogramNumbers) -> None:
+def _mark_epsilons(axes: Axes, numbers: _HistogramNumbers) -> None:
     """Mark along the top edge where each swept ε weighs as much as a magnitude; name those that have room."""
     from matplotlib.transforms import ScaledTranslation
 
     least = (numbers.edges[-1] - numbers.edges[0]) * 0.42 / (0.62 * style.WIDTH_INCH)
-    named: list[EpsilonMark] = []
+    named: list[_EpsilonMark] = []
     for mark in numbers.marks:
         if not named or math.log10(mark.magnitude / named[-1].magnitude) >= least:
             named.append(mark)

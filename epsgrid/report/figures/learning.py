@@ -32,7 +32,7 @@ _LOOKS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class LearningPoint:
+class _LearningPoint:
     """One epoch of a setting: means and spreads over the seeds that got so far with finite values.
 
     Attributes:
@@ -47,7 +47,7 @@ class LearningPoint:
 
 
 @dataclass(frozen=True)
-class LearningCurve:
+class _LearningCurve:
     """One setting.
 
     Attributes:
@@ -60,7 +60,7 @@ class LearningCurve:
     names: tuple[str, ...]
     cell: str
     seeds: int
-    points: tuple[LearningPoint, ...]
+    points: tuple[_LearningPoint, ...]
 
     @property
     def label(self) -> str:
@@ -69,7 +69,7 @@ class LearningCurve:
 
 
 @dataclass(frozen=True)
-class LearningNumbers:
+class _LearningNumbers:
     """The numbers of the figure.
 
     Attributes:
@@ -78,12 +78,12 @@ class LearningNumbers:
         selection: the split that selects.
     """
 
-    curves: tuple[LearningCurve, ...]
+    curves: tuple[_LearningCurve, ...]
     metric: Metric
     selection: str
 
 
-def learning_numbers(stored: StoredExperiment, comparison: Comparison) -> LearningNumbers | None:
+def learning_numbers(stored: StoredExperiment, comparison: Comparison) -> _LearningNumbers | None:
     """Return the numbers of the figure; None where nothing was chosen, or no epoch is stored.
 
     Only the epochs of the chosen settings are read.
@@ -100,10 +100,10 @@ def learning_numbers(stored: StoredExperiment, comparison: Comparison) -> Learni
     curves = [curve for cell, names in chosen.values() if (curve := _curve(stored, cell, names)) is not None]
     if comparison.metric is None or not curves:
         return None
-    return LearningNumbers(tuple(curves), comparison.metric, comparison.selection)
+    return _LearningNumbers(tuple(curves), comparison.metric, comparison.selection)
 
 
-def _curve(stored: StoredExperiment, cell: Cell, names: Sequence[str]) -> LearningCurve | None:
+def _curve(stored: StoredExperiment, cell: Cell, names: Sequence[str]) -> _LearningCurve | None:
     courses = [read_epochs(stored.folder.trial(trial.id).metrics_jsonl) for trial in cell.trials]
     courses = [epochs for epochs in courses if epochs]
     if not courses:
@@ -114,21 +114,11 @@ def _curve(stored: StoredExperiment, cell: Cell, names: Sequence[str]) -> Learni
         scores = [record.selecting.metric for record in records if record.selecting is not None]
         losses = [record.train_loss for record in records]
         spreads = [spread_of(value for value in values if math.isfinite(value)) for values in (scores, losses)]
-        points.append(LearningPoint(place + 1, *spreads))
-    return LearningCurve(tuple(names), cell.words, len(courses), tuple(points))
+        points.append(_LearningPoint(place + 1, *spreads))
+    return _LearningCurve(tuple(names), cell.words, len(courses), tuple(points))
 
 
-def describe_learning(numbers: LearningNumbers) -> str:
-    """Return what the figure shows, for readers who cannot see it: where each curve ends."""
-    ends = []
-    for curve in numbers.curves:
-        last = curve.points[-1]
-        value = score(last.score.mean, last.score.sd, numbers.metric) if last.score else "no finite score"
-        ends.append(f"{curve.label} ({curve.cell}): {value} on {numbers.selection} after epoch {last.epoch}")
-    return f"{'; '.join(ends)}."
-
-
-def draw_learning(numbers: LearningNumbers) -> Figure:
+def draw_learning(numbers: _LearningNumbers) -> Figure:
     """Draw the score of the split that selects on the left, and the training loss on the right.
 
     Values that span more than a decade get a log axis.
@@ -158,7 +148,9 @@ def draw_learning(numbers: LearningNumbers) -> Figure:
         return style.finished(figure)
 
 
-def _draw(axes: Axes, curve: LearningCurve, points: Sequence[tuple[int, Spread | None]], metric: Metric | None) -> None:
+def _draw(
+    axes: Axes, curve: _LearningCurve, points: Sequence[tuple[int, Spread | None]], metric: Metric | None
+) -> None:
     """Draw one mean, shaded by the standard deviation over seeds where there are several.
 
     Each epoch of a short training has a marker, of a long one the last; with a metric the markers tell their values.

@@ -9,10 +9,10 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from epsgrid.report.figures import style
-from epsgrid.report.figures.metric import CellPoint, SweepNumbers, best_point, describe_point, sweep_numbers
+from epsgrid.report.figures.metric import SweepNumbers, describe_cell, sweep_numbers
 from epsgrid.report.rows import Comparison
-from epsgrid.selection.cells import CONVENTIONAL, NARROWED
-from epsgrid.selection.formatting import count, power
+from epsgrid.selection.cells import CONVENTIONAL, NARROWED, Cell
+from epsgrid.selection.formatting import power
 from epsgrid.selection.load import StoredExperiment
 
 if TYPE_CHECKING:
@@ -34,17 +34,6 @@ def map_numbers(stored: StoredExperiment, comparison: Comparison) -> SweepNumber
     return numbers if numbers and len(numbers.rates) > 1 and len(numbers.epsilons) > 1 else None
 
 
-def describe_map(numbers: SweepNumbers) -> str:
-    """Return what the figure shows, for readers who cannot see it."""
-    diverged = sum(1 for cell in numbers.points if cell.diverged)
-    size = f"{count(len(numbers.rates), 'learning rate')} by {len(numbers.epsilons)} ε"
-    best = ""
-    if found := best_point(numbers.points, numbers.metric):
-        where = f"lr {power(found[0].rate)}, ε {power(found[0].epsilon)}"
-        best = f"; best on {numbers.selection}: {where} with {found[1]}"
-    return f"{size}; {count(diverged, 'cell')} diverged{best}."
-
-
 def draw_map(numbers: SweepNumbers) -> Figure:
     """Draw ε from left to right and learning rates upwards, evenly spaced, whatever lies between them."""
     with style.applied():
@@ -54,12 +43,12 @@ def draw_map(numbers: SweepNumbers) -> Figure:
         figure = style.new_figure(row_inch * rows + _REST_INCH)
         axes = figure.subplots()
         scale = _colour_scale(numbers)
-        for cell in numbers.points:
+        for cell in numbers.cells:
             has_value = tile_inch >= _LEAST_TILE_INCH and row_inch >= 0.18
             _draw_tile(axes, numbers, cell, scale, has_value=has_value)
         _outline(axes, numbers)
         _name_axes(axes, numbers, row_inch, tile_inch)
-        if any(cell.score for cell in numbers.points):
+        if any(cell.score for cell in numbers.cells):
             bar = figure.colorbar(scale, ax=axes, fraction=0.03, pad=0.02, aspect=16)
             bar.outline.set_visible(False)
             bar.ax.yaxis.set_major_formatter("{x:g}")
@@ -69,9 +58,10 @@ def draw_map(numbers: SweepNumbers) -> Figure:
         return style.finished(figure, columns=4)
 
 
-def _place(cell: CellPoint, numbers: SweepNumbers) -> tuple[int, int]:
+def _place(cell: Cell, numbers: SweepNumbers) -> tuple[int, int]:
     """Return column and row of a cell."""
-    return numbers.epsilons.index(cell.x), numbers.rates.index(cell.rate)
+    assert cell.epsilon is not None
+    return numbers.epsilons.index(cell.epsilon), numbers.rates.index(cell.learning_rate)
 
 
 def _colour_scale(numbers: SweepNumbers) -> Any:
@@ -79,14 +69,14 @@ def _colour_scale(numbers: SweepNumbers) -> Any:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LogNorm, Normalize
 
-    means = [numbers.metric.factor * cell.score.mean for cell in numbers.points if cell.score] or [0.0, 1.0]
+    means = [numbers.metric.factor * cell.score.mean for cell in numbers.cells if cell.score] or [0.0, 1.0]
     least, most = min(means), max(means)
     is_small = numbers.metric.direction == "min"
     norm: Any = LogNorm(least, most) if is_small and 0 < 3 * least < most else Normalize(least, most)
     return ScalarMappable(norm, f"{_COLOURS}_r" if is_small else _COLOURS)
 
 
-def _draw_tile(axes: Axes, numbers: SweepNumbers, cell: CellPoint, scale: Any, *, has_value: bool) -> None:
+def _draw_tile(axes: Axes, numbers: SweepNumbers, cell: Cell, scale: Any, *, has_value: bool) -> None:
     """Draw a tile, a cross where seeds diverged, a small one where others did not, and the score if it fits."""
     from matplotlib.patches import Rectangle
 
@@ -94,10 +84,10 @@ def _draw_tile(axes: Axes, numbers: SweepNumbers, cell: CellPoint, scale: Any, *
     value = numbers.metric.factor * cell.score.mean if cell.score else None
     colour: Any = _DIVERGED if value is None else scale.to_rgba(value)
     tile = axes.add_artist(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, fc=colour, lw=0))
-    style.hover(tile, describe_point(cell, cell.score, numbers.metric))
+    style.hover(tile, describe_cell(cell, cell.score, numbers.metric))
     is_light = value is None or 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 0.52
     ink = "black" if is_light else "white"
-    if cell.diverged:
+    if cell.tally.diverged:
         size = 7.0 if value is None else 4.5
         place = (x, y) if value is None or not has_value else (x + 0.33, y + 0.24)
         axes.plot(*place, ls="none", marker="x", ms=size, mew=1.2, color=ink)
@@ -118,14 +108,12 @@ def _outline(axes: Axes, numbers: SweepNumbers) -> None:
     if inside:
         look: dict[str, Any] = {"ec": style.BLUE, "lw": 2.2, "clip_on": False, "label": "decades of the bounds"}
         axes.add_patch(Rectangle((inside[0] - 0.5, -0.5), len(inside), rows, fill=False, **look))
-    for cell in numbers.points:
-        x, y = _place(cell, numbers)
-        for grid, (gap, colour) in _RINGS.items():
-            if grid in cell.best_of:
-                corner = (x - 0.48 + gap / 2, y - 0.46 + gap)
-                size, label = (0.96 - gap, 0.92 - 2 * gap), f"best of the {grid} grid"
-                axes.add_patch(Rectangle(corner, *size, fill=False, lw=1.8, ec=colour, label=label))
-    if any(cell.diverged for cell in numbers.points):
+    for grid, cell in numbers.chosen:
+        (x, y), (gap, colour) = _place(cell, numbers), _RINGS[grid]
+        corner = (x - 0.48 + gap / 2, y - 0.46 + gap)
+        size, label = (0.96 - gap, 0.92 - 2 * gap), f"best of the {grid} grid"
+        axes.add_patch(Rectangle(corner, *size, fill=False, lw=1.8, ec=colour, label=label))
+    if any(cell.tally.diverged for cell in numbers.cells):
         axes.plot([], [], ls="none", marker="x", ms=6, mew=1.2, color=style.GREY, label="diverged")
     axes.set_xlim(-0.5, len(numbers.epsilons) - 0.5)
     axes.set_ylim(-0.5, rows - 0.5)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from epsgrid.report.figures import style
 from epsgrid.report.rows import Comparison
-from epsgrid.selection.cells import CONVENTIONAL, NARROWED, Spread
+from epsgrid.selection.cells import CONVENTIONAL, NARROWED, Cell, Spread
 from epsgrid.selection.formatting import Metric, count, power, score
 from epsgrid.selection.load import StoredExperiment
 
@@ -30,53 +30,14 @@ _RINGS: dict[str, dict[str, Any]] = {
 """Around the cell that a grid chose; both rings fit round one marker."""
 
 
-@dataclass(frozen=True)
-class CellPoint:
-    """One learning rate and ε with a result.
-
-    Attributes:
-        rate: learning rate of the grid.
-        epsilon: the optimizer's own; None where it has none.
-        score: mean and spread on the split that selects; None where no seed is done.
-        test: the same on the test split.
-        seeds: seeds asked for.
-        done: seeds with a score.
-        diverged: seeds that diverged.
-        best_of: the grids, or "default", that chose this cell.
-    """
-
-    rate: float
-    epsilon: float | None
-    score: Spread | None
-    test: Spread | None
-    seeds: int
-    done: int
-    diverged: int
-    best_of: tuple[str, ...]
-
-    @property
-    def x(self) -> float:
-        """ε, or the learning rate of an optimizer without ε."""
-        return self.rate if self.epsilon is None else self.epsilon
-
-
-def best_point(points: Sequence[CellPoint], metric: Metric) -> tuple[CellPoint, str] | None:
-    """Return the best point on the split that selects, and its score as text; None where none has a score."""
-    known = [(point, point.score) for point in points if point.score is not None]
-    if not known:
-        return None
-    point, spread = max(known, key=lambda pair: metric.sign * pair[1].mean)
-    return point, score(spread.mean, spread.sd, metric)
-
-
-def describe_point(point: CellPoint, spread: Spread | None, metric: Metric) -> str:
-    """Return setting, score (`spread`, on one of the splits) and seeds without a score of a point."""
-    parts = [score(spread.mean, spread.sd, metric)] if spread else []
-    parts += [f"{point.diverged} of {count(point.seeds, 'seed')} diverged"] if point.diverged else []
-    missing = point.seeds - point.done - point.diverged
+def describe_cell(cell: Cell, spread: Spread | None, metric: Metric) -> str:
+    """Return setting, score (`spread`, on one of the splits) and seeds without a score of a cell."""
+    tally, parts = cell.tally, [score(spread.mean, spread.sd, metric)] if spread else []
+    parts += [f"{tally.diverged} of {count(tally.trials, 'seed')} diverged"] if tally.diverged else []
+    missing = tally.trials - tally.done - tally.diverged
     parts += [f"{count(missing, 'seed')} without a result"] if missing else []
-    epsilon = "" if point.epsilon is None else f", ε {power(point.epsilon)}"
-    return f"lr {power(point.rate)}{epsilon}: {'; '.join(parts)}"
+    epsilon = "" if cell.epsilon is None else f", ε {power(cell.epsilon)}"
+    return f"lr {power(cell.learning_rate)}{epsilon}: {'; '.join(parts)}"
 
 
 @dataclass(frozen=True)
@@ -86,7 +47,8 @@ class SweepNumbers:
     Attributes:
         rates: swept learning rates, rising.
         epsilons: swept ε, rising; empty where the optimizer has none.
-        points: the cells with a result, by rising learning rate and ε; not empty.
+        cells: those with a result, by rising learning rate and ε; not empty.
+        chosen: the best cells of the narrowed and of the conventional grid, as (grid, cell).
         metric: of the scores.
         selection: the split that selects.
         decades: first and last decade of the bounds; None without bounds or ε.
@@ -96,7 +58,8 @@ class SweepNumbers:
 
     rates: tuple[float, ...]
     epsilons: tuple[float, ...]
-    points: tuple[CellPoint, ...]
+    cells: tuple[Cell, ...]
+    chosen: tuple[tuple[str, Cell], ...]
     metric: Metric
     selection: str
     decades: tuple[float, float] | None
@@ -104,38 +67,26 @@ class SweepNumbers:
     optimizer: str
 
     @property
-    def curves(self) -> dict[str, tuple[CellPoint, ...]]:
-        """The points of each learning rate with a result; of an optimizer without ε one curve over learning rates."""
+    def curves(self) -> dict[str, tuple[Cell, ...]]:
+        """The cells of each learning rate with a result; of an optimizer without ε one curve over learning rates."""
         if not self.epsilons:
-            return {self.optimizer: self.points}
-        rates = dict.fromkeys(point.rate for point in self.points)
-        return {f"lr {power(rate)}": tuple(point for point in self.points if point.rate == rate) for rate in rates}
+            return {self.optimizer: self.cells}
+        rates = dict.fromkeys(cell.learning_rate for cell in self.cells)
+        return {f"lr {power(rate)}": tuple(cell for cell in self.cells if cell.learning_rate == rate) for rate in rates}
 
 
 def sweep_numbers(stored: StoredExperiment, comparison: Comparison) -> SweepNumbers | None:
     """Return the numbers of the figure; None while no trial has a result."""
-    points = tuple(
-        CellPoint(
-            rate=cell.learning_rate,
-            epsilon=cell.epsilon,
-            score=cell.score,
-            test=cell.test,
-            seeds=cell.tally.trials,
-            done=cell.tally.done,
-            diverged=cell.tally.diverged,
-            best_of=tuple(row.name for row in comparison.best if row.choice.cell is cell),
-        )
-        for cell in comparison.cells
-        if cell.tally.done or cell.tally.diverged
-    )
-    if comparison.metric is None or stored.grid is None or not points:
+    cells = tuple(cell for cell in comparison.cells if cell.tally.done or cell.tally.diverged)
+    if comparison.metric is None or stored.grid is None or not cells:
         return None
     epsilons = {cell.epsilon for cell in comparison.cells if cell.epsilon is not None}
     bounds = comparison.bounds if epsilons else None
     return SweepNumbers(
         rates=tuple(sorted({cell.learning_rate for cell in comparison.cells})),
         epsilons=tuple(sorted(epsilons)),
-        points=points,
+        cells=cells,
+        chosen=tuple((row.name, row.choice.cell) for row in comparison.best if row.name in _RINGS and row.choice.cell),
         metric=comparison.metric,
         selection=comparison.selection,
         decades=(bounds.low.decade, bounds.high.decade) if bounds else None,
@@ -144,22 +95,12 @@ def sweep_numbers(stored: StoredExperiment, comparison: Comparison) -> SweepNumb
     )
 
 
-def describe_curves(numbers: SweepNumbers) -> str:
-    """Return what the figure shows, for readers who cannot see it: the best point of each curve."""
-    best = []
-    for label, points in numbers.curves.items():
-        found = best_point(points, numbers.metric)
-        what = "ε" if numbers.epsilons else "learning rate"
-        best.append(f"{label}, " + (f"{found[1]} at {what} {power(found[0].x)}" if found else "all diverged"))
-    low_high = f"Bounds from {power(numbers.decades[0])} to {power(numbers.decades[1])}. " if numbers.decades else ""
-    return f"{low_high}Best on {numbers.selection}: {'; '.join(best)}."
-
-
 def draw_curves(numbers: SweepNumbers) -> Figure:
     """Draw a panel for the split that selects and one for test, and below them a strip of the diverged cells."""
     with style.applied():
         splits = list(dict.fromkeys((numbers.selection, "test")))
-        diverged = [index for index, points in enumerate(numbers.curves.values()) if any(p.diverged for p in points)]
+        curves = numbers.curves.values()
+        diverged = [index for index, cells in enumerate(curves) if any(cell.tally.diverged for cell in cells)]
         heights = [_PANEL_INCH, _STRIP_ROW_INCH * (len(diverged) + 0.6)][: 2 if diverged else 1]
         figure = style.new_figure(sum(heights) + _REST_INCH)
         panels = figure.subplots(
@@ -178,15 +119,14 @@ def draw_curves(numbers: SweepNumbers) -> Figure:
 
 def _draw_metric(axes: Axes, numbers: SweepNumbers, split: str) -> None:
     axes.set_xscale("log")
-    if len(xs := {point.x for point in numbers.points}) == 1:
+    if len(xs := {_x(cell) for cell in numbers.cells}) == 1:
         axes.set_xlim(min(xs) / 10, max(xs) * 10)  # a single value has no range of its own
     style.log_axis(axes.xaxis)
     if not numbers.epsilons and len(xs) <= _MOST_RATES:
         axes.set_xticks(sorted(xs), [power(x) for x in sorted(xs)])  # they need not be powers of ten
     _mark_epsilons(axes, numbers)
-    for grid, ring in _RINGS.items():
-        if any(grid in point.best_of for point in numbers.points):
-            axes.plot([], [], label=f"best of the {grid} grid", **{**ring, "ms": min(ring["ms"], 9.0)})
+    for grid, _ in numbers.chosen:
+        axes.plot([], [], label=f"best of the {grid} grid", **{**_RINGS[grid], "ms": min(_RINGS[grid]["ms"], 9.0)})
     means = [mean for index in range(len(numbers.curves)) for mean in _draw_curve(axes, numbers, index, split)]
     if numbers.metric.direction == "min" and means and 0 < 3 * min(means) < max(means):
         style.log_values(axes)
@@ -204,30 +144,30 @@ def _draw_curve(axes: Axes, numbers: SweepNumbers, index: int, split: str) -> li
     Markers of different curves stand side by side, at most a fifth of a decade from their ε. Returns the means.
     """
     factor, (colour, marker) = numbers.metric.factor, _look(index, numbers)
-    label, points = list(numbers.curves.items())[index]
-    spreads = [(point, point.score if split == numbers.selection else point.test) for point in points]
-    drawn = [(point, spread) for point, spread in spreads if spread is not None]
+    label, cells = list(numbers.curves.items())[index]
+    spreads = [(cell, cell.score if split == numbers.selection else cell.test) for cell in cells]
+    drawn = [(cell, spread) for cell, spread in spreads if spread is not None]
     axes.plot([], [], color=colour, marker=marker, ms=5, lw=1.2, label=label)
     if not drawn:
         return []
-    xs = [point.x for point in numbers.points]
+    xs = [_x(cell) for cell in numbers.cells]
     decades = min(0.4, 0.025 * math.log10(max(xs) / min(xs)))
     shift = 10 ** (decades * (index / max(len(numbers.curves) - 1, 1) - 0.5)) if len(numbers.curves) > 1 else 1.0
-    places = [(point.x * shift, factor * spread.mean) for point, spread in drawn]
+    places = [(_x(cell) * shift, factor * spread.mean) for cell, spread in drawn]
     deviations = [factor * (spread.sd or 0.0) for _, spread in drawn]
     look: dict[str, Any] = {"fmt": "none", "ecolor": colour, "elinewidth": 0.9, "capsize": 1.8, "zorder": 3}
     axes.errorbar([x for x, _ in places], [y for _, y in places], yerr=deviations, **look)
     for is_whole, face in ((True, colour), (False, "white")):
-        shown = [index for index, (point, _) in enumerate(drawn) if (point.done == point.seeds) is is_whole]
+        shown = [place for place, (cell, _) in enumerate(drawn) if (cell.tally.done == cell.tally.trials) is is_whole]
         if shown:
             look = {"marker": marker, "ms": 5, "mfc": face, "color": colour, "mew": 1.1, "lw": 1.2, "zorder": 4}
             look |= {"ls": "-"} if is_whole else {"ls": "none", "label": "some seeds missing"}
-            (marks,) = axes.plot(*zip(*(places[index] for index in shown), strict=True), **look)
-            style.hover(marks, *(describe_point(*drawn[index], numbers.metric) for index in shown))
-    for (point, _), place in zip(drawn, places, strict=True):
-        for grid, ring in _RINGS.items():
-            if grid in point.best_of:
-                axes.plot(*place, zorder=5, clip_on=False, **ring)
+            (marks,) = axes.plot(*zip(*(places[place] for place in shown), strict=True), **look)
+            style.hover(marks, *(describe_cell(*drawn[place], numbers.metric) for place in shown))
+    for (cell, _), place in zip(drawn, places, strict=True):
+        for grid, chosen in numbers.chosen:
+            if chosen is cell:
+                axes.plot(*place, zorder=5, clip_on=False, **_RINGS[grid])
     return [mean for _, mean in places]
 
 
@@ -238,13 +178,14 @@ def _draw_diverged(axes: Axes, numbers: SweepNumbers, diverged: Sequence[int]) -
     for row, index in enumerate(diverged):
         colour, _ = _look(index, numbers)
         for is_whole, face in ((True, colour), (False, "white")):
-            points = [p for p in curves[index] if p.diverged and (p.diverged == p.seeds) is is_whole]
-            if points:
-                xs, ys = [point.x for point in points], [-row] * len(points)
+            tallies = [(cell, cell.tally) for cell in curves[index]]
+            cells = [cell for cell, own in tallies if own.diverged and (own.diverged == own.trials) is is_whole]
+            if cells:
+                xs, ys = [_x(cell) for cell in cells], [-row] * len(cells)
                 label = "diverged" if is_whole else "diverged, some seeds"
                 look = {"ls": "none", "marker": "X", "ms": 5.5, "mec": colour, "mew": 0.9, "mfc": face}
                 (marks,) = axes.plot(xs, ys, label=label, **look)
-                style.hover(marks, *(describe_point(point, None, numbers.metric) for point in points))
+                style.hover(marks, *(describe_cell(cell, None, numbers.metric) for cell in cells))
     axes.set_ylim(-len(diverged) + 0.2, 0.8)
     axes.tick_params(axis="y", length=0, labelleft=False)
 
@@ -256,6 +197,11 @@ def _mark_epsilons(axes: Axes, numbers: SweepNumbers) -> None:
     if numbers.default_epsilon is not None:
         label = f"default ε, {power(numbers.default_epsilon)}"
         axes.axvline(numbers.default_epsilon, color=style.PURPLE, lw=1.4, ls=":", zorder=1, label=label)
+
+
+def _x(cell: Cell) -> float:
+    """Return where a cell stands: at its ε, or at its learning rate for an optimizer without ε."""
+    return cell.learning_rate if cell.epsilon is None else cell.epsilon
 
 
 def _look(index: int, numbers: SweepNumbers) -> tuple[Any, str]:

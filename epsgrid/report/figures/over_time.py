@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Drift:
+class _Drift:
     """The bounds at one snapshot, by the published rule, next to those of epoch 1.
 
     Attributes:
@@ -55,11 +55,6 @@ def time_of(snapshot: Snapshot, unit: TimeUnit) -> float:
     return float(snapshot.step) if unit == "step" or snapshot.epoch is None else snapshot.epoch
 
 
-def time_range(times: Sequence[float], unit: TimeUnit) -> str:
-    """Return the time that some moments cover, such as "1 to 9 epochs"."""
-    return f"{times[0]:.3g} to {times[-1]:.3g} {unit}s" if len(times) > 1 else f"{unit} {times[0]:.3g}"
-
-
 def with_histograms(series: Series) -> tuple[Snapshot, ...]:
     """Return the snapshots that hold a histogram of some layer; the others hold percentiles only."""
     return tuple(s for s in series.snapshots if any(layer and layer.histogram for layer in s.layers))
@@ -87,7 +82,7 @@ def kinds_of(series: Series) -> dict[str, tuple[int, ...]]:
     }
 
 
-def drift(series: Series, bounds: EpsilonBounds | None) -> tuple[Drift, ...]:
+def drift(series: Series, bounds: EpsilonBounds | None) -> tuple[_Drift, ...]:
     """Return how the bounds moved: one row per snapshot in which a layer is measured.
 
     Args:
@@ -99,7 +94,7 @@ def drift(series: Series, bounds: EpsilonBounds | None) -> tuple[Drift, ...]:
         return ()
     snapshots = {snapshot.step: snapshot for snapshot in series.snapshots}
     return tuple(
-        Drift(
+        _Drift(
             step=ends.step,
             epoch=snapshots[ends.step].epoch,
             low=ends.low,

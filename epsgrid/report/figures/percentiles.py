@@ -14,7 +14,7 @@ from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.series import Series
 from epsgrid.report.figures import style
 from epsgrid.report.figures.binning import log_edges, pooled, quantile_of
-from epsgrid.report.figures.over_time import TimeUnit, kinds_of, time_of, time_range, time_unit, with_histograms
+from epsgrid.report.figures.over_time import TimeUnit, kinds_of, time_of, time_unit, with_histograms
 from epsgrid.selection.formatting import count, power
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Percentiles:
 
 
 @dataclass(frozen=True)
-class PercentileNumbers:
+class _PercentileNumbers:
     """The numbers of the figure.
 
     Attributes:
@@ -71,7 +71,7 @@ class PercentileNumbers:
     optimizer: str
 
 
-def layer_percentiles(series: Series, name: str) -> Percentiles | None:
+def _layer_percentiles(series: Series, name: str) -> Percentiles | None:
     """Return the percentiles of one layer at every snapshot; None where it never had a non-zero entry.
 
     Raises:
@@ -115,7 +115,7 @@ def percentile_numbers(
     optimizer: str,
     epsilon: float | None = None,
     layer: str | None = None,
-) -> PercentileNumbers | None:
+) -> _PercentileNumbers | None:
     """Return the numbers of the figure; None where there is nothing to show.
 
     Args:
@@ -129,7 +129,7 @@ def percentile_numbers(
         ValueError: there is no layer of that name.
     """
     if layer is not None:
-        found = [layer_percentiles(series, layer)]
+        found = [_layer_percentiles(series, layer)]
     else:
         found = [pooled_percentiles(series, kind, indices) for kind, indices in kinds_of(series).items()]
     panels = tuple(panel for panel in found if panel is not None)
@@ -137,7 +137,7 @@ def percentile_numbers(
         return None
     unit = time_unit(series)
     known = [(time_of(s, unit), s.threshold) for s in series.snapshots if s.threshold is not None and s.threshold > 0]
-    return PercentileNumbers(
+    return _PercentileNumbers(
         panels=panels,
         unit=unit,
         ends=(bounds.low.magnitude, bounds.high.magnitude) if bounds else None,
@@ -147,14 +147,7 @@ def percentile_numbers(
     )
 
 
-def describe_percentiles(numbers: PercentileNumbers) -> str:
-    """Return what the figure shows, for readers who cannot see it."""
-    medians = [(panel.title, panel.magnitudes[_MIDDLE]) for panel in numbers.panels]
-    texts = [f"{title} from {power(median[0])} to {power(median[-1])}" for title, median in medians]
-    return f"Median √v̂ over {time_range(numbers.panels[0].times, numbers.unit)}: {'; '.join(texts)}."
-
-
-def draw_percentiles(numbers: PercentileNumbers) -> Figure:
+def draw_percentiles(numbers: _PercentileNumbers) -> Figure:
     """Draw the panels, two side by side, all with the same axes."""
     from matplotlib.ticker import MaxNLocator
 
@@ -177,7 +170,7 @@ def draw_percentiles(numbers: PercentileNumbers) -> Figure:
         return style.finished(figure, columns=4)
 
 
-def _draw_panel(axes: Axes, panel: Percentiles, numbers: PercentileNumbers) -> None:
+def _draw_panel(axes: Axes, panel: Percentiles, numbers: _PercentileNumbers) -> None:
     alone = len(panel.times) == 1
     for wide, shade in enumerate(_SHADES):
         low, high = panel.magnitudes[wide], panel.magnitudes[-1 - wide]

@@ -21,7 +21,7 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
         *("Best setting", "Regret", "Differences", "Confirmed", "Further scores"),
         *("metric", "map", "learning"),
     ),
-    "Cost": ("Grids", "Cost", "cost"),
+    "Cost": ("Grids", "Cost"),
     "Bounds": (
         *("Bounds", "Reliability", "Point estimates", "Entries whose step"),
         *("histograms", "trajectory", "fractions"),
@@ -170,16 +170,16 @@ def _fresh_seeds(comparison: Comparison) -> Iterator[tuple[str, str]]:
 
 def _cost(comparison: Comparison) -> Iterator[tuple[str, str]]:
     """Yield the cost of narrowing, and what it saved against the conventional search."""
-    costs, row = comparison.costs, comparison.grid(NARROWED) or comparison.grid(CONVENTIONAL)
-    parts = [] if costs.probe_seconds is None else [f"probe {duration(costs.probe_seconds)}"]
-    if row is not None:
-        so_far = "" if row.tally.complete else " so far"
-        parts.append(f"{row.name} grid {duration(row.tally.seconds)}{so_far}, {count(row.tally.trials, 'trial')}")
+    parts = [] if comparison.probe_seconds is None else [f"probe {duration(comparison.probe_seconds)}"]
+    narrowed, grid = comparison.best_of(NARROWED), comparison.grid(NARROWED) or comparison.grid(CONVENTIONAL)
+    if grid is not None:
+        so_far = "" if grid.tally.complete else " so far"
+        parts.append(f"{grid.name} grid {duration(grid.tally.seconds)}{so_far}, {count(grid.tally.trials, 'trial')}")
     if not parts:
         return
     saved = ""
-    if costs.saved_seconds is not None and costs.saved_trials is not None:
-        sign, verb = (-1, "lost") if costs.saved_seconds < 0 else (1, "saved")
-        trials = count(sign * costs.saved_trials, "trial").replace("-", "−")
-        saved = f"; {verb} {duration(sign * costs.saved_seconds)} ({trials}) against the conventional search"
+    if narrowed and narrowed.cost.saved_seconds is not None and narrowed.cost.saved_trials is not None:
+        sign, verb = (-1, "lost") if narrowed.cost.saved_seconds < 0 else (1, "saved")
+        trials = count(sign * narrowed.cost.saved_trials, "trial").replace("-", "−")
+        saved = f"; {verb} {duration(sign * narrowed.cost.saved_seconds)} ({trials}) against the conventional search"
     yield "What it cost", " + ".join(parts) + saved

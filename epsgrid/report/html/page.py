@@ -26,7 +26,7 @@ from epsgrid.report.table import Table
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-LONG_TABLE = 30
+_LONG_TABLE = 30
 """Rows from which on a table is folded away until it is opened."""
 _TONES = {"yes": "good", "no": "bad"}
 _CODE = re.compile(r"`([^`]+)`")
@@ -40,14 +40,13 @@ _LENGTHS = ("d", "x", "y", "width", "height", "points", "transform", "cx", "cy",
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page, with a heading of its own.
+    """A part of the page, with a heading.
 
     Attributes:
         title: the heading; an entry of the table of contents.
-        tables: below the text; one of `LONG_TABLE` rows or more is folded. One that has the section's title does not
+        tables: one of `_LONG_TABLE` rows or more is folded. One that has the section's title does not
             repeat it.
         figures: below the tables.
-        text: paragraphs; what stands in `backticks` is set as code.
         links: other pages, as (name, address relative to this one).
         is_open: whether long tables stand open, too: where they are what the page is about.
     """
@@ -55,7 +54,6 @@ class Section:
     title: str
     tables: tuple[Table, ...] = ()
     figures: tuple[RenderedFigure, ...] = ()
-    text: tuple[str, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
     is_open: bool = False
 
@@ -88,10 +86,7 @@ def html_page(
     for section in sections:
         anchor = _anchor(section.title, taken)
         named = [(_anchor(f"figure {figure.name}", taken), figure) for figure in section.figures]
-        figures = [
-            (name, figure, inlined(figure.files["svg"], name, f"{figure.title}. {figure.alt}"))
-            for name, figure in named
-        ]
+        figures = [(name, figure, _inlined(figure.files["svg"], name, figure.title)) for name, figure in named]
         parts.append((anchor, section, figures))
     style = Markup(_environment().get_template("page.css").render())
     checksum = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
@@ -110,12 +105,12 @@ def html_page(
             parts=parts,
             style=style,
             policy=policy,
-            long_table=LONG_TABLE,
+            long_table=_LONG_TABLE,
         )
     )
 
 
-def inlined(svg: bytes, prefix: str, label: str) -> Markup:
+def _inlined(svg: bytes, prefix: str, label: str) -> Markup:
     """Return a figure's SVG file as an element of a page.
 
     Ids get a prefix, because they repeat from figure to figure; inline styles become attributes, because the content

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from epsgrid.report.rows import AdaptiveRow, BoundsRow, EstimateRow, ObservedRow
+from epsgrid.numerics.estimates import PointEstimate
+from epsgrid.report.rows import AdaptiveRow, BoundsRow, ObservedRow
 from epsgrid.report.table import Table, percent, shortened
-from epsgrid.report.text.searches import difference_texts
 from epsgrid.report.trust import KindRow, ReliabilityRow
 from epsgrid.selection.cells import NARROWED
-from epsgrid.selection.formatting import NOTHING, Metric, count, power, score
+from epsgrid.selection.formatting import NOTHING, count, power
 
 
 def bounds_table(bounds: BoundsRow) -> Table:
@@ -94,37 +94,13 @@ def kinds_table(kinds: Sequence[KindRow]) -> Table | None:
     return Table("Bounds of each kind of layer", columns, rows)
 
 
-def estimates_table(estimates: Sequence[EstimateRow], metric: Metric | None) -> Table | None:
-    """Return the point estimates of ε, and what they lose where their decade was trained.
-
-    Args:
-        estimates: without any there is no table.
-        metric: None while no trial has a result; the scores are then left out.
-    """
+def estimates_table(estimates: Sequence[PointEstimate]) -> Table | None:
+    """Return the point estimates of ε; None without any."""
     if not estimates:
         return None
-    title = "Point estimates of ε, without a sweep"
-    meaning = "the magnitude b, in √v̂ units, becomes the ε that the optimizer takes"
-    columns: tuple[str, ...] = ("estimate", "formula", "ε", "decade")
-    rows = [(row.name, row.formula, power(row.epsilon), power(row.decade)) for row in estimates]
-    if metric is None:
-        return Table(title, columns, tuple(rows), meaning, texts=2)
-    columns = (*columns, "learning rate", "test", "regret on test", "95 % interval")
-    scored = tuple((*row, *_regret(estimate, metric)) for row, estimate in zip(rows, estimates, strict=True))
-    note = f"{meaning}; regret: best swept setting − the estimate's decade at its best learning rate"
-    unknown = dict.fromkeys(row.regret.unknown for row in estimates if row.is_trained and row.regret.unknown)
-    return Table(title, columns, scored, "; ".join([note, *unknown]), texts=2)
-
-
-def _regret(row: EstimateRow, metric: Metric) -> tuple[str, ...]:
-    if not row.is_trained:
-        return NOTHING, NOTHING, "not trained", NOTHING
-    tested = NOTHING if row.test is None else score(row.test.mean, row.test.sd, metric)
-    rate, gap = power(row.learning_rate), row.regret
-    if gap.mean is None:
-        return rate, tested, "not known", NOTHING
-    mean, ends = difference_texts(gap, metric)
-    return rate, tested, f"{mean}: the best swept" if gap.same_cell else mean, ends
+    rows = tuple((row.name, row.formula, power(row.epsilon), power(row.decade)) for row in estimates)
+    note = "the magnitude b, in √v̂ units, becomes the ε that the optimizer takes"
+    return Table("Point estimates of ε, without a sweep", ("estimate", "formula", "ε", "decade"), rows, note, texts=2)
 
 
 def adaptive_table(rows: Sequence[AdaptiveRow]) -> Table | None:

@@ -64,7 +64,7 @@ def tables(comparison: Comparison) -> tuple[Table, ...]:
         bounds_table(comparison.bounds) if comparison.bounds else None,
         reliability_table(comparison.reliability) if comparison.reliability else None,
         kinds_table(comparison.kinds),
-        estimates_table(comparison.estimates, comparison.metric),
+        estimates_table(comparison.estimates),
         adaptive_table(comparison.adaptive),
         observed_table(comparison.observed),
         *batches_tables(comparison.batches),

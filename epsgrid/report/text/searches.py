@@ -5,10 +5,8 @@ from __future__ import annotations
 from epsgrid.numerics.statistics import Interval
 from epsgrid.report.rows import Comparison
 from epsgrid.report.table import Table
-from epsgrid.selection.best import BestRow
-from epsgrid.selection.cells import DEFAULT, Cell, Spread, Tally
-from epsgrid.selection.cost import CostRow
-from epsgrid.selection.difference import Difference
+from epsgrid.selection.best import BestRow, CostRow
+from epsgrid.selection.cells import CONVENTIONAL, DEFAULT, NARROWED, Cell, Difference, Spread, Tally
 from epsgrid.selection.formatting import NOTHING, Metric, count, duration, gain, interval, power, score, score_interval
 
 
@@ -64,7 +62,6 @@ def regrets_table(comparison: Comparison) -> Table | None:
     rows = tuple(
         (row.words, *_difference_row(row.regret, comparison, "loses", "wins", same="the best of all"))
         for row in comparison.best
-        if row.regret is not None
     )
     if len(rows) < 2:
         return None
@@ -112,10 +109,9 @@ def difference_texts(gap: Difference, metric: Metric) -> tuple[str, str]:
 
 def costs_table(comparison: Comparison) -> Table | None:
     """Return what each search costs by itself, and saves; None where nothing was spent."""
-    rows = tuple((row.words, *_cost_row(row.cost)) for row in comparison.best if row.cost is not None)
-    costs = comparison.costs
-    if not rows and costs.probe_seconds is not None:
-        rows = (("probe alone", "0", NOTHING, NOTHING, duration(costs.probe_seconds), NOTHING, NOTHING),)
+    rows = tuple((row.words, *_cost_row(row.cost)) for row in comparison.best)
+    if not rows and comparison.probe_seconds is not None:
+        rows = (("probe alone", "0", NOTHING, NOTHING, duration(comparison.probe_seconds), NOTHING, NOTHING),)
     if not rows:
         return None
     parts = []
@@ -124,14 +120,17 @@ def costs_table(comparison: Comparison) -> Table | None:
             "each search as if it were run alone; training time: of all its trials together; wall time: while at least "
             "one of them was training, with as many at once as there were"
         )
-    if any(row.cost and row.cost.saved_trials is not None for row in comparison.best):
+    if any(row.cost.saved_trials is not None for row in comparison.best):
         parts.append("saved: against the conventional grid, the probe counted")
-    if costs.saved_trials is not None and costs.shared_trials:
-        parts.append(f"{count(costs.shared_trials, 'trial')} belong to both grids and were trained once")
-    if (costs.saved_trials or 0) < 0 or (costs.saved_seconds or 0.0) < 0:
-        parts.append("a negative saving: narrowing cost more than the conventional search")
-    if costs.saved_trials is not None and costs.unknown:
-        parts.append(f"saved time not known: {costs.unknown}")
+    both = {NARROWED, CONVENTIONAL}
+    if shared := sum(cell.tally.trials for cell in comparison.cells if both <= set(cell.grids)):
+        parts.append(f"{count(shared, 'trial')} belong to both grids and were trained once")
+    narrowed = comparison.best_of(NARROWED)
+    if narrowed is not None and narrowed.cost.saved_trials is not None:
+        if narrowed.cost.saved_trials < 0 or (narrowed.cost.saved_seconds or 0.0) < 0:
+            parts.append("a negative saving: narrowing cost more than the conventional search")
+        if narrowed.cost.unknown:
+            parts.append(f"saved time of the narrowed search not known: {narrowed.cost.unknown}")
     columns = ("search", "trials", "training time", "wall time", "probe", "trials saved", "time saved")
     return Table("Cost", columns, rows, "; ".join(parts) or None)
 
