@@ -235,7 +235,8 @@ def pack(
 
     Pairs are sorted by length of the source, then of the target, with equal ones in a fixed random order. A batch takes
     pair after pair as long as their number times the longest side of any is at most `tokens`; then it gives back what
-    exceeds a multiple of `multiple` pairs, if it has more than that.
+    exceeds a multiple of `multiple` pairs, if it has more than that. Where those given back and the next pair are too
+    many together, they are a batch of their own.
 
     Args:
         source: (n,), tokens of each source, its end included.
@@ -260,8 +261,7 @@ def pack(
     batches: list[NDArray[np.int64]] = []
     first, longest = 0, 0
     for last, length in enumerate(longer[order].tolist()):
-        size = last - first
-        if (size + 1) * max(longest, length) > tokens:
+        while (size := last - first) and (size + 1) * max(longest, length) > tokens:
             taken = max(size // multiple * multiple, size % multiple)
             batches.append(order[first : first + taken])
             first += taken

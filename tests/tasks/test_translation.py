@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -95,7 +95,7 @@ def plain(longer: list[int], order: list[int], tokens: int, multiple: int) -> li
     batches: list[list[int]] = []
     batch: list[int] = []
     for pair in order:
-        if (len(batch) + 1) * max(longer[other] for other in [*batch, pair]) > tokens:
+        while batch and (len(batch) + 1) * max(longer[other] for other in [*batch, pair]) > tokens:
             taken = len(batch) - len(batch) % multiple if len(batch) >= multiple else len(batch)
             batches.append(batch[:taken])
             batch = batch[taken:]
@@ -104,6 +104,7 @@ def plain(longer: list[int], order: list[int], tokens: int, multiple: int) -> li
 
 
 @settings(max_examples=60, deadline=None)
+@example(lengths=[(1, 1)] * 5 + [(1, 21)], tokens=40, multiple=3)  # two are given back, too many beside a long one
 @given(
     lengths=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=120),
     tokens=st.integers(40, 400),
