@@ -3,7 +3,6 @@
 import copy
 import math
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -18,6 +17,7 @@ from epsgrid.observing import probing as probing_module
 from epsgrid.observing.probing import Probing, probe
 from epsgrid.optimizers import SecondMoment
 from epsgrid.optimizers._in_place import EpsilonInPlace
+from tests.observing.samples import order_statistics
 
 
 def network():
@@ -101,10 +101,9 @@ def sorted_ends(optimizer, tail=0.02):
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             moment = adapter.second_moment(optimizer.state[parameter], group)
-            values = np.sort(moment.values.double().numpy().ravel())
-            values = np.sqrt(values[values > 0] * moment.scale)
-            lows.append(values[int(tail * len(values))])
-            highs.append(values[min(int((1 - tail) * len(values)), len(values) - 1)])
+            low, high = order_statistics(moment.values.double().numpy(), moment.scale, tail)
+            lows.append(low)
+            highs.append(high)
     return min(lows), max(highs)
 
 
