@@ -29,8 +29,8 @@ from epsgrid.optimizers import UNSUPPORTED, OptimizerPlugin, SecondMoment
 from epsgrid.optimizers._in_place import EpsilonInPlace
 from epsgrid.optimizers.adamax import PROBING_EPSILON
 
-State = Mapping[str, Any]
-Group = Mapping[str, Any]
+_State = Mapping[str, Any]
+_Group = Mapping[str, Any]
 
 _PLACEMENT_OPTIONS = ("betas", "rho", "alpha", "centered", "rectify")
 """The options of our optimizers that their placements depend on; torch's groups have them under the same names."""
@@ -63,8 +63,8 @@ class Adapter:
     """
 
     name: str
-    second_moment: Callable[[State, Group], SecondMoment | None]
-    placement: Callable[[Group, float], Placement]
+    second_moment: Callable[[_State, _Group], SecondMoment | None]
+    placement: Callable[[_Group, float], Placement]
     probing_epsilon: float | None = None
 
 
@@ -90,8 +90,8 @@ def adapter_for(optimizer: torch.optim.Optimizer) -> Adapter:
 
 def register(
     optimizer_class: type[torch.optim.Optimizer],
-    second_moment: Callable[[State, Group], SecondMoment | None],
-    placement: Placement | Callable[[Group, float], Placement] = Placement.outside(),  # noqa: B008 - frozen
+    second_moment: Callable[[_State, _Group], SecondMoment | None],
+    placement: Placement | Callable[[_Group, float], Placement] = Placement.outside(),  # noqa: B008 - frozen
 ) -> None:
     """Make a class of optimizers known to `observe` and `probe`, with its subclasses.
 
@@ -109,7 +109,7 @@ def register(
         raise ObservationError(f"expected a subclass of torch.optim.Optimizer to register, got {optimizer_class!r}")
     name = optimizer_class.__name__
 
-    def checked(state: State, group: Group) -> SecondMoment | None:
+    def checked(state: _State, group: _Group) -> SecondMoment | None:
         moment = second_moment(state, plain(group))
         if moment is not None and not isinstance(moment, SecondMoment):
             raise ObservationError(
@@ -118,7 +118,7 @@ def register(
             )
         return moment
 
-    def placed(group: Group, step: float) -> Placement:
+    def placed(group: _Group, step: float) -> Placement:
         return placement if isinstance(placement, Placement) else placement(plain(group), step)
 
     _ADAPTERS[optimizer_class] = Adapter(name, checked, placed)
@@ -153,14 +153,14 @@ def unwrap(optimizer: Any) -> torch.optim.Optimizer:
     return optimizer
 
 
-def plain(group: Group) -> Group:
+def plain(group: _Group) -> _Group:
     """Return a parameter group whose betas are numbers; reading one that lies on a device waits for it."""
     if any(isinstance(beta, torch.Tensor) for beta in group.get("betas", ())):
         return {**group, "betas": tuple(map(float, group["betas"]))}
     return group
 
 
-def epsilon_in(group: Group) -> float | None:
+def epsilon_in(group: _Group) -> float | None:
     """Return the ε of a parameter group; None where it has no "eps"."""
     epsilon = group.get("eps")
     return None if epsilon is None else float(epsilon)
@@ -192,13 +192,13 @@ def warn_of_underflow(optimizer: torch.optim.Optimizer, stacklevel: int = 3) -> 
 _plugin = functools.cache(optimizers.load)
 
 
-def _of_plugins(name: str, choose: Callable[[Group], str], probing_epsilon: float | None = None) -> Adapter:
+def _of_plugins(name: str, choose: Callable[[_Group], str], probing_epsilon: float | None = None) -> Adapter:
     """Return the adapter of a class that one or several of our optimizer files build; `choose` tells by group which."""
 
-    def second_moment(state: State, group: Group) -> SecondMoment | None:
+    def second_moment(state: _State, group: _Group) -> SecondMoment | None:
         return _plugin(choose(group)).second_moment(state, plain(group))
 
-    def placement(group: Group, step: float) -> Placement:
+    def placement(group: _Group, step: float) -> Placement:
         chosen, plain_group = choose(group), plain(group)
         plugin = _plugin(chosen)
         fields = {key: plain_group[key] for key in _PLACEMENT_OPTIONS if key in plugin.Options.model_fields}
@@ -211,7 +211,7 @@ def _of_plugins(name: str, choose: Callable[[Group], str], probing_epsilon: floa
     return Adapter(name, second_moment, placement, probing_epsilon)
 
 
-def _adam_or_amsgrad(group: Group) -> str:
+def _adam_or_amsgrad(group: _Group) -> str:
     return "amsgrad" if group["amsgrad"] else "adam"
 
 

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 from epsgrid.errors import ObservationError
 from epsgrid.observing.adapters import Adapter
 
-Memo = dict[int, Any]
+_Memo = dict[int, Any]
 """What `copy.deepcopy` takes: the copies made so far, by identity of the original."""
 
 _HOOKS = (
@@ -37,7 +37,7 @@ _NOT_COPIED = {*_HOOKS, "state", "step", "grad_scale", "found_inf"}
 _T = TypeVar("_T")
 
 
-def copy_model(model: nn.Module) -> tuple[nn.Module, Memo]:
+def copy_model(model: nn.Module) -> tuple[nn.Module, _Memo]:
     """Copy a model, with the training mode, buffers and attributes it has, and without gradients.
 
     Returns:
@@ -53,7 +53,7 @@ def copy_model(model: nn.Module) -> tuple[nn.Module, Memo]:
             f"{name} has lazy parameters, which get their shape from the first batch; run one batch through the model"
             " first"
         )
-    memo: Memo = {}
+    memo: _Memo = {}
     for module in model.modules():  # results of an earlier forward pass, such as a hidden state or a normed weight
         for value in tree_leaves(dict(vars(module))):
             if isinstance(value, torch.Tensor) and not value.is_leaf:
@@ -69,7 +69,7 @@ def copy_model(model: nn.Module) -> tuple[nn.Module, Memo]:
     return copied, memo
 
 
-def copy_optimizer(optimizer: torch.optim.Optimizer, memo: Memo, adapter: Adapter) -> torch.optim.Optimizer:
+def copy_optimizer(optimizer: torch.optim.Optimizer, memo: _Memo, adapter: Adapter) -> torch.optim.Optimizer:
     """Copy an optimizer with the optimizers inside it, in the state that they have before their first step.
 
     torch's own copies of an optimizer lack whatever a subclass adds, such as the optimizer that it wraps.
@@ -102,7 +102,7 @@ def copy_optimizer(optimizer: torch.optim.Optimizer, memo: Memo, adapter: Adapte
     return copied
 
 
-def _deepcopy(value: _T, memo: Memo, name: str) -> _T:
+def _deepcopy(value: _T, memo: _Memo, name: str) -> _T:
     try:
         with torch.no_grad():  # or scripted models get parameters that are results of a computation
             return copy.deepcopy(value, memo)
@@ -131,7 +131,7 @@ def _optimizers_in(value: Any, seen: set[int]) -> Iterator[torch.optim.Optimizer
             yield from _optimizers_in(part, seen)
 
 
-def _fresh_state(original: torch.optim.Optimizer, memo: Memo) -> dict[Any, Any]:
+def _fresh_state(original: torch.optim.Optimizer, memo: _Memo) -> dict[Any, Any]:
     """Return the state that an optimizer has before its first step, over the copies of its parameters.
 
     Most have none. Adagrad is built with one. In a class that we do not know, an entry in which no step is counted yet,

@@ -132,8 +132,8 @@ class Observer:
         self._registry = LayerRegistry(optimizer, layers, model)
         self._history, self._counter = History(every or 1), Counter(FRACTIONS)
         self._latest: tuple[Row, Counted] | None = None
-        self._constants: tuple[tuple[int, ...], tuple[str, ...], tuple[float, ...], tuple[float | None, ...]]
-        self._constants = ((), (), (), ())
+        self._constants: tuple[tuple[int, ...], tuple[float, ...], tuple[float | None, ...]] = ((), (), ())
+        self._names: tuple[str, ...] = ()
         self._calls = 0
         self._skipped: int | torch.Tensor = 0
         # Beside its own class's there is that of torch.optim.Optimizer, which does nothing.
@@ -278,16 +278,11 @@ class Observer:
             self._observe(found_inf)
 
     def close(self) -> None:
-        """Stop observing; what was seen, and the optimizer's present state, can still be asked for.
-
-        Raises:
-            ObservationError: it is closed already.
-        """
-        if self._closed:
-            raise ObservationError(f"this observer of {type(self.optimizer).__name__} is closed already")
-        self._closed = True
-        self._handle.remove()
-        _OPEN.discard(self.optimizer)
+        """Stop observing; what was seen, and the optimizer's present state, can still be asked for."""
+        if not self._closed:
+            self._closed = True
+            self._handle.remove()
+            _OPEN.discard(self.optimizer)
 
     def __enter__(self) -> Observer:
         return self
@@ -295,8 +290,7 @@ class Observer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._closed:
-            self.close()
+        self.close()
 
     def _on_step(self, _optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
         """Count a step, as a hook; one that is only recorded into a CUDA graph is none."""
@@ -333,17 +327,17 @@ class Observer:
         values = [local(moment.values) for _, moment in moments]
         constants = (
             tuple([index for index, _ in moments]),
-            tuple([self._registry.layers[index].name for index, _ in moments]),
             tuple([moment.decay for _, moment in moments]),
             tuple([epsilon_in(group) for group in self._registry.groups]),
         )
         if constants != self._constants:
             self._constants = constants  # shared by all rows until something changes: mostly nothing ever does
-        indexes, names, decays, epsilons = self._constants
+            self._names = tuple(self._registry.layers[index].name for index, _ in moments)
+        indexes, decays, epsilons = self._constants
         counted = self._count(moments, values)
         totals = counted.totals()
         steps = _kept([moment.step for _, moment in moments])
-        row = Row(self._calls, self._skipped, left_out, indexes, names, decays, steps, epsilons, totals)
+        row = Row(self._calls, self._skipped, left_out, indexes, self._names, decays, steps, epsilons, totals)
         self._latest = row, counted
         self._history.add(row, counted, values)
         if totals.is_cpu:

@@ -97,3 +97,10 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, start:
         optimizer.zero_grad()
         model(batch).square().mean().backward()
         optimizer.step()
+
+
+def order_statistics(v: np.ndarray, scale: float = 1.0, tail: float = 0.02) -> tuple[float, float]:
+    """Return the published order statistics of √(v · scale) over the entries that are not zero, by a sort."""
+    ordered = np.sort(np.sqrt(v[v != 0].astype(np.float64) * scale), axis=None)
+    n = len(ordered)
+    return ordered[int(tail * n)], ordered[min(int((1 - tail) * n), n - 1)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import subprocess
 import sys
 import time
@@ -30,6 +29,7 @@ from epsgrid.observing import distributed
 from epsgrid.observing.distributed import gathered_bounds, gathered_series
 from epsgrid.observing.layers import Layer
 from tests.observing import distributed_worker as worker
+from tests.observing.samples import order_statistics
 
 pytestmark = pytest.mark.xdist_group("distributed")  # what its fixtures made is made once
 
@@ -83,14 +83,6 @@ def statistics_in(answer: Mapping[str, Any], which: str = "statistics") -> dict[
     return {layer["name"]: from_document(LayerStatistics, layer, "layer") for layer in answer[which]}
 
 
-def by_sorting(v: torch.Tensor, scale: float) -> tuple[float, float]:
-    """The published rule in plain numpy."""
-    entries = np.sort(v.double().numpy(), axis=None)
-    entries = entries[entries != 0]
-    n = len(entries)
-    return tuple(math.sqrt(entries[index] * scale) for index in (int(0.02 * n), min(int(0.98 * n), n - 1)))
-
-
 def assert_found_by_sorting(answer: Mapping[str, Any], v: Mapping[str, torch.Tensor]) -> None:
     """Compare counts and order statistics of each layer, and the bounds of all, with those of the whole v."""
     statistics = statistics_in(answer)
@@ -99,8 +91,8 @@ def assert_found_by_sorting(answer: Mapping[str, Any], v: Mapping[str, torch.Ten
         assert layer.histogram is not None
         assert layer.histogram == count(entries, layer.histogram.scale)
         assert (layer.entries, layer.shape) == (entries.numel(), tuple(entries.shape))
-        assert (layer.low, layer.high) == by_sorting(entries, layer.histogram.scale)
-    ends = [by_sorting(entries, statistics[name].histogram.scale) for name, entries in v.items()]
+        assert (layer.low, layer.high) == order_statistics(entries.double().numpy(), layer.histogram.scale)
+    ends = [order_statistics(entries.double().numpy(), statistics[name].histogram.scale) for name, entries in v.items()]
     bounds = EpsilonBounds.from_json(answer["bounds"])
     assert bounds.low.magnitude == min(low for low, _ in ends)
     assert bounds.high.magnitude == max(high for _, high in ends)
@@ -198,7 +190,7 @@ def test_layers_of_different_ranks_are_all_there(of_three: dict[str, Answers]) -
     assert list(found) == ["shared", "stage 0", "stage 1", "stage 2"]
     assert found["stage 2"].status is LayerStatus.ALL_ZERO
     assert {name: (layer.low, layer.high) for name, layer in found.items() if name in v} == {
-        name: by_sorting(entries, found[name].histogram.scale) for name, entries in v.items()
+        name: order_statistics(entries.double().numpy(), found[name].histogram.scale) for name, entries in v.items()
     }
     assert answers[0]["statistics"] == answers[1]["statistics"] == answers[2]["statistics"]
 

@@ -474,11 +474,13 @@ def test_an_optimizer_is_observed_by_one_observer_at_a_time() -> None:
     observe(optimizer, model=model).close()
 
 
-def test_an_observer_is_closed_once() -> None:
-    _, _, observer = observed()
+def test_closing_twice_does_not_matter() -> None:
+    model, optimizer, observer = observed()
     observer.close()
-    with pytest.raises(ObservationError, match="this observer of Adam is closed already"):
-        observer.close()
+    again = observe(optimizer, model=model)
+    observer.close()  # of no effect on the other
+    train(model, optimizer, 1)
+    assert (observer.step, again.step) == (0, 1)
 
 
 def test_a_with_block_closes_unless_that_was_done() -> None:
@@ -565,6 +567,14 @@ def test_entries_of_a_type_that_is_not_counted_are_told_by_name(registered: Any)
     observe(optimizer, model=model)
     with pytest.raises(ObservationError, match=r"layer '0\.weight': cannot count entries of type torch\.int32"):
         train(model, optimizer, 1)
+
+
+def test_nonfinite_entries_on_a_device_are_told_when_something_is_asked() -> None:
+    _, _, observer = observed(1)
+    observer._latest[0].totals[[0, 3], 2] = [2, 5]  # type: ignore[index] # as if they had lain there until now
+    with pytest.warns(RuntimeWarning, match=r"layer '0\.weight' and 1 more layers has 7 NaN or infinite"):
+        observer.snapshot()
+    assert observer.nonfinite == 7
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from epsgrid.observing.reading import (
     read,
     threshold_of,
 )
-from tests.observing.samples import OPTIMIZERS, mlp, squares, train
+from tests.observing.samples import OPTIMIZERS, mlp, order_statistics, squares, train
 
 LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "contiguous": lambda v: v,
@@ -36,13 +36,6 @@ LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "expanded": lambda v: v[:1].expand_as(v),
     "strided": lambda v: v.repeat_interleave(2, dim=3)[..., ::2],
 }
-
-
-def expected(v: np.ndarray, scale: float, tail: float = 0.02) -> tuple[float, float]:
-    """The published order statistics, by a sort."""
-    ordered = np.sort(np.sqrt(v[v != 0].astype(np.float64) * scale), axis=None)
-    n = len(ordered)
-    return ordered[int(tail * n)], ordered[min(int((1 - tail) * n), n - 1)]
 
 
 def readings_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Reading, ...]:
@@ -63,7 +56,7 @@ def test_order_statistics_equal_a_sort_for_every_type_and_layout(layout: str, dt
     optimizer.state[parameter] = {"exp_avg_sq": v, "step": torch.tensor(3.0)}
     (reading,) = read(optimizer, named_layers(optimizer, [("w", parameter)]), adapter_for(optimizer))
     measured = measure_reading(reading, 0.1)
-    assert (measured.low, measured.high) == expected(v.double().numpy(), 1 / (1 - 0.99**3.0), 0.1)
+    assert (measured.low, measured.high) == order_statistics(v.double().numpy(), 1 / (1 - 0.99**3.0), 0.1)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
@@ -74,7 +67,7 @@ def test_parameters_of_other_types_train_and_are_measured(dtype: torch.dtype) ->
     for reading in readings_of(model, optimizer):
         assert reading.values is not None and reading.values.dtype == dtype
         measured = measure_reading(reading, 0.02)
-        assert (measured.low, measured.high) == expected(reading.values.double().numpy(), 1 / (1 - 0.999**3.0))
+        assert (measured.low, measured.high) == order_statistics(reading.values.double().numpy(), 1 / (1 - 0.999**3.0))
 
 
 def test_layers_without_a_second_moment_are_listed_with_the_reason() -> None:
@@ -153,7 +146,7 @@ def test_groups_that_differ_only_in_what_no_conversion_needs_are_one() -> None:
     readings = readings_of(model, optimizer)
     statistics = [measure_reading(reading, 0.02) for reading in readings]
     bounds = bounds_by_placement(statistics, [reading.placement for reading in readings], 0.02)
-    found = [expected(*squares(optimizer, parameter)) for parameter in parameters]
+    found = [order_statistics(*squares(optimizer, parameter)) for parameter in parameters]
     assert bounds.low.magnitude == bounds.low.epsilon == min(low for low, _ in found)
     assert bounds.high.magnitude == max(high for _, high in found)
 
