@@ -27,12 +27,14 @@ gallery: install ## The experiments of experiments/gallery on real data, then th
 	  $(BIN)/epsgrid sweep experiments/gallery/$$name.yaml; \
 	done
 	$(BIN)/epsgrid sweep experiments/gallery/cifar10-mlp-sgdm.yaml
-	$(BIN)/python scripts/make_results.py runs/gallery-*/
+	set -e; for run in runs/gallery-*/; do $(BIN)/epsgrid report $$run --quiet; done
+	$(BIN)/epsgrid report runs/gallery-*/ --out runs/gallery
 
 RUNS ?= runs/*/
 
 results: install ## Reports of all experiments in RUNS, with a page that leads to them: runs/gallery
-	$(BIN)/python scripts/make_results.py $(RUNS)
+	for run in $(RUNS); do $(BIN)/epsgrid report $$run --quiet || true; done  # the page lists what has no report
+	$(BIN)/epsgrid report $(RUNS) --out runs/gallery
 
 check: install ## Lint, types and the direction of imports
 	$(BIN)/ruff check .

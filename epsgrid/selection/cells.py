@@ -296,9 +296,14 @@ def best(cells: Sequence[Cell], metric: Metric | None) -> Choice:
     """
     complete = [cell for cell in cells if cell.tally.complete]
     incomplete = len(cells) - len(complete)
-    trained = [cell for cell in complete if cell.score is not None]
-    if metric is not None and trained:
-        return Choice(max(trained, key=lambda cell: rank(cell, metric)), None, len(cells), incomplete)
+    if metric is not None:
+        ranks = [
+            (-cell.tally.diverged / cell.tally.trials, metric.sign * cell.score.mean, -place)
+            for place, cell in enumerate(complete)
+            if cell.score is not None
+        ]
+        if ranks:
+            return Choice(complete[-max(ranks)[-1]], None, len(cells), incomplete)
     if not cells:
         why = "no cell was planned there"
     elif not complete:
@@ -308,12 +313,6 @@ def best(cells: Sequence[Cell], metric: Metric | None) -> Choice:
     else:
         why = "every trial diverged"
     return Choice(None, why, len(cells), incomplete)
-
-
-def rank(cell: Cell, metric: Metric) -> tuple[float, float]:
-    """Return a key that is larger for the better of two cells; the cell must have a score."""
-    assert cell.score is not None
-    return -cell.tally.diverged / cell.tally.trials, metric.sign * cell.score.mean
 
 
 def spread_of(values: Iterable[float | None]) -> Spread | None:

@@ -34,7 +34,7 @@ def test_a_finished_experiment_says_all(tmp_path: Path) -> None:
         trust = ReliabilityRow(verdict, ("seeds differ", "few steps"), (), None, None, (), False)
         sure = dict(summary(replace(comparison, reliability=trust)))["How sure"]
         assert sure.endswith(f"; the bounds themselves are {end}")
-    assert summary(comparison) == (
+    assert tuple(summary(comparison)) == (
         ("Which ε range", "1e-4 to 1e-2, 3 decades; the conventional grid has 8"),
         ("What to use now", "lr 1e-3, ε 1e-3: accuracy 89.50 ± 0.71 % on test"),
         ("How sure", "best inside − best outside: +1.51 to +10.49 points on test (95 %, 2 seeds)"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from epsgrid.report.rows import Comparison
 from epsgrid.report.text.render import tables
 from epsgrid.selection.best import BestRow
 from epsgrid.selection.cells import busy
-from tests.report.simulate import Outcome, peaked, simulate
+from tests.report.simulate import peaked, simulate
 
 
 def row(comparison: Comparison, name: str) -> BestRow:
@@ -57,7 +58,6 @@ def test_regret_is_against_the_best_of_all_and_paired(tmp_path: Path) -> None:
     best, ours = by_cell[1e-3, 1e-6], by_cell[1e-3, 1e-4]
     expected = stats.ttest_rel(list(best.values()), list(ours.values())).confidence_interval(0.95)
     regret = row(comparison, "boundary").regret
-    assert regret is not None
     assert (regret.low, regret.high) == pytest.approx((expected.low, expected.high))
     regrets = told(comparison, "Regret of each search")
     assert regrets["conventional"][-1] == "the best of all"
@@ -67,8 +67,7 @@ def test_regret_is_against_the_best_of_all_and_paired(tmp_path: Path) -> None:
 def test_each_search_is_charged_for_what_it_needs_alone(tmp_path: Path) -> None:
     comparison = compare(simulate(tmp_path))
     costs = {found.name: found.cost for found in comparison.best}
-    spent = {name: (cost.trials, cost.device_seconds, cost.probe_seconds) for name, cost in costs.items() if cost}
-    assert list(spent) == ["narrowed", "conventional", "default", "boundary", "estimate"]
+    spent = {name: (cost.trials, cost.device_seconds, cost.probe_seconds) for name, cost in costs.items()}
     assert spent == {
         "narrowed": (18, 180.0, 3.0),
         "conventional": (48, 480.0, 0.0),
@@ -76,29 +75,40 @@ def test_each_search_is_charged_for_what_it_needs_alone(tmp_path: Path) -> None:
         "boundary": (12, 120.0, 3.0),
         "estimate": (6, 60.0, 3.0),
     }
-    saved = {name: (cost.saved_trials, cost.saved_seconds) for name, cost in costs.items() if cost}
+    saved = {name: (cost.saved_trials, cost.saved_seconds) for name, cost in costs.items()}
     assert saved["narrowed"] == (30, pytest.approx(297.0))
     assert saved["conventional"] == (0, 0.0)
     assert saved["default"] == (42, 420.0)
     assert saved["boundary"] == (36, pytest.approx(357.0))
 
 
-def test_a_saving_that_is_not_known_says_why(tmp_path: Path) -> None:
-    def truth(rate: float, epsilon: float | None, seed: int) -> Outcome:
-        return "pending" if epsilon == 1e-8 else peaked()(rate, epsilon, seed)
-
-    cost = row(compare(simulate(tmp_path / "a", truth)), "narrowed").cost
-    assert cost is not None
-    assert (cost.saved_seconds, cost.unknown) == (None, "6 of 48 trials of the conventional grid have no result")
-    cost = row(compare(simulate(tmp_path / "b", conventional=None)), "narrowed").cost
-    assert cost is not None
-    assert (cost.saved_trials, cost.unknown) == (None, "the conventional grid was not swept")
+@pytest.mark.parametrize(
+    ("changes", "trials", "seconds", "why"),
+    [
+        ({"conventional": (1e-4, 1e-3)}, -6, -63.0, None),  # a saving may be negative
+        (
+            {"truth": lambda r, e, s: "pending" if e == 1e-8 else peaked()(r, e, s)},
+            *(30, None, "6 of 48 trials of the conventional grid have no result"),
+        ),
+        (
+            {"truth": lambda r, e, s: "failed" if e == 1e-2 else (0.5, 0.5), "conventional": (1e-8, 1e-3)},
+            *(-6, None, "6 of 18 trials of the search have no result"),
+        ),
+        ({"conventional": None}, None, None, "the conventional grid was not swept"),
+        ({"probe": False}, 30, None, "the probe's record is missing"),
+    ],
+)
+def test_what_a_search_saves_or_why_it_is_not_known(
+    tmp_path: Path, changes: dict[str, Any], trials: int | None, seconds: float | None, why: str | None
+) -> None:
+    cost = row(compare(simulate(tmp_path, **changes)), "narrowed").cost
+    assert (cost.saved_trials, cost.saved_seconds, cost.unknown) == (trials, seconds, why)
 
 
 def test_wall_time_is_while_any_trial_was_running(tmp_path: Path) -> None:
     """In the simulation trials take 10 s, and those of a seed start together, 10 s after those of the one before."""
     cost = row(compare(simulate(tmp_path, seeds=(0, 1, 2))), "conventional").cost
-    assert cost is not None and (cost.device_seconds, cost.wall_seconds) == (480.0, 30.0)
+    assert (cost.device_seconds, cost.wall_seconds) == (480.0, 30.0)
 
 
 def test_busy_time_equals_counting_seconds() -> None:

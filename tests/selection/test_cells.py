@@ -11,7 +11,7 @@ from epsgrid.errors import CorruptRecordError
 from epsgrid.selection.cells import Cell, Choice, best, read_cells, read_metric, tally
 from epsgrid.selection.formatting import Metric
 from epsgrid.selection.load import load_experiment
-from epsgrid.store.records import Scores, TrialResult
+from epsgrid.store.records import TrialResult
 from tests.report.simulate import Outcome, Truth, cells, result, simulate
 
 ACCURACY = Metric("accuracy", "max", "%")
@@ -45,17 +45,12 @@ def test_a_cell_averages_its_done_seeds(tmp_path: Path) -> None:
     assert cell.test_by_seed() == {0: 0.8, 1: 0.6}
 
 
-def test_one_seed_has_no_deviation(tmp_path: Path) -> None:
-    (cell,) = cells_of(tmp_path, {1e-3: ((0.9, 0.8), "failed", "pending")})
-    assert cell.score is not None
-    assert (cell.score.sd, cell.score.n) == (None, 1)
-    assert (cell.tally.failed, cell.tally.missing, cell.tally.complete) == (1, 1, False)
-
-
-def test_cells_know_whether_they_lie_inside(tmp_path: Path) -> None:
-    low, high = cells_of(tmp_path, {1e-5: ((0.9, 0.8),) * 3, 1e-4: ((0.9, 0.8),) * 3})
+def test_one_seed_has_no_deviation_and_cells_know_whether_they_lie_inside(tmp_path: Path) -> None:
+    low, high = cells_of(tmp_path, {1e-5: ((0.9, 0.8), "failed", "pending"), 1e-4: ((0.9, 0.8),) * 3})
+    assert low.score is not None
+    assert (low.score.sd, low.score.n, low.words) == (None, 1, "lr 1e-3, ε 1e-5")
+    assert (low.tally.failed, low.tally.missing, low.tally.complete) == (1, 1, False)
     assert (low.inside, high.inside) == (False, True)
-    assert low.words == "lr 1e-3, ε 1e-5"
 
 
 @pytest.mark.parametrize(
@@ -127,10 +122,3 @@ def test_trials_judged_by_different_metrics_are_refused(tmp_path: Path) -> None:
     other.write(stored.folder.trial(cell.id).result_json)
     with pytest.raises(CorruptRecordError, match=r"judged by different metrics: Metric.*; remove the result"):
         read_metric(load_experiment(stored.folder))
-
-
-def test_selection_on_test_uses_the_test_score(tmp_path: Path) -> None:
-    stored = simulate(tmp_path, selection="test", rates=(1e-3,))
-    cell = read_cells(stored)[0]
-    assert cell.score == cell.test
-    assert Scores(0.5, 0.5) not in [stored.results[cell.trials[0].id].validation]

@@ -10,6 +10,7 @@ import pytest
 
 from epsgrid.errors import CorruptRecordError, StoreError
 from epsgrid.selection.load import load_experiment
+from epsgrid.store.atomic import seal, unseal
 from epsgrid.store.paths import ExperimentFolder
 from tests.report.simulate import Outcome, simulate, trial_id
 
@@ -45,10 +46,7 @@ def test_missing_parts_are_told_by_name(tmp_path: Path) -> None:
     assert [part.split(":")[0] for part in stored.missing] == ["bounds.json", "grid.json"]
     unfinished = simulate(tmp_path / "b", lambda rate, epsilon, seed: "pending")
     assert unfinished.missing == ("result.json: no trial has finished; `epsgrid sweep` goes on with them",)
-
-
-def test_an_optimizer_without_epsilon_misses_no_bounds(tmp_path: Path) -> None:
-    assert simulate(tmp_path, reference=True, probe=False, optimizer="sgdm").missing == ()
+    assert simulate(tmp_path / "c", reference=True, probe=False, optimizer="sgdm").missing == ()
 
 
 @pytest.mark.parametrize("name", ["experiment.json", "bounds.json", "grid.json"])
@@ -77,26 +75,21 @@ def test_a_result_copied_from_another_trial_is_refused(tmp_path: Path) -> None:
         load_experiment(stored.folder)
 
 
-def _reseal_bounds(folder: ExperimentFolder, **changes: object) -> None:
-    """Change the bounds inside a probe record and seal it again, as a faulty program would."""
-    from epsgrid.store.atomic import seal, unseal
-
-    document = unseal(json.loads(folder.bounds_json.read_text(encoding="utf-8")), "test")
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"low": {"magnitude": 1.0}}, CorruptRecordError, r"bounds\.json: bounds: low: missing field.*probe --force"),
+        ({"version": 99}, StoreError, r"bounds\.json: .*version 99, written by a newer epsgrid"),
+    ],
+)
+def test_bounds_that_cannot_be_read_name_their_file(
+    tmp_path: Path, changes: dict[str, object], error: type[Exception], message: str
+) -> None:
+    stored = simulate(tmp_path)
+    document = unseal(json.loads(stored.folder.bounds_json.read_text(encoding="utf-8")), "test")
     document["bounds_json"].update(changes)
-    folder.bounds_json.write_text(json.dumps(seal(document)))
-
-
-def test_bounds_that_make_no_sense_name_their_file(tmp_path: Path) -> None:
-    stored = simulate(tmp_path)
-    _reseal_bounds(stored.folder, low={"magnitude": 1.0})
-    with pytest.raises(CorruptRecordError, match=r"bounds\.json: bounds: low: missing field.*epsgrid probe --force"):
-        load_experiment(stored.folder)
-
-
-def test_bounds_of_a_newer_version_name_their_file(tmp_path: Path) -> None:
-    stored = simulate(tmp_path)
-    _reseal_bounds(stored.folder, version=99)
-    with pytest.raises(StoreError, match=r"bounds\.json: .*version 99, written by a newer epsgrid"):
+    stored.folder.bounds_json.write_text(json.dumps(seal(document)))
+    with pytest.raises(error, match=message):
         load_experiment(stored.folder)
 
 

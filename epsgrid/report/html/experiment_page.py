@@ -11,8 +11,7 @@ from epsgrid.report.table import Table
 from epsgrid.report.text.bounds import layers_table
 from epsgrid.report.text.render import cells_table, stamp, tables
 from epsgrid.report.text.searches import difference_texts
-from epsgrid.selection.best import BestRow
-from epsgrid.selection.cells import CONVENTIONAL, DEFAULT, NARROWED, REFERENCE
+from epsgrid.selection.cells import CONVENTIONAL, DEFAULT, NARROWED, REFERENCE, best
 from epsgrid.selection.formatting import count, duration, interval, power, score
 
 _OTHERS = "Further results"
@@ -48,7 +47,7 @@ def experiment_page(comparison: Comparison, figures: Sequence[RenderedFigure]) -
         headline=answer_sentence(comparison),
         answer=comparison.verdict.answer,
         stamp=stamp(comparison),
-        facts=summary(comparison),
+        facts=tuple(summary(comparison)),
         sections=sections(comparison, figures),
         notes=comparison.notes,
     )
@@ -86,12 +85,8 @@ def answer_sentence(comparison: Comparison) -> str:
     return "It cannot be told whether the best ε lies inside the bounds."
 
 
-def summary(comparison: Comparison) -> tuple[tuple[str, str], ...]:
-    """Return what a reader wants to know first, as (question, answer); what does not apply is left out."""
-    return tuple(_facts(comparison))
-
-
-def _facts(comparison: Comparison) -> Iterator[tuple[str, str]]:
+def summary(comparison: Comparison) -> Iterator[tuple[str, str]]:
+    """Yield what a reader wants to know first, as (question, answer); what does not apply is left out."""
     if comparison.bounds is not None:
         low, high = comparison.bounds.low.decade, comparison.bounds.high.decade
         decades = count(len(comparison.bounds.decades), "decade")
@@ -113,9 +108,10 @@ def _facts(comparison: Comparison) -> Iterator[tuple[str, str]]:
 
 def _advice(comparison: Comparison) -> str:
     """Return the best setting found, or what to do to find one."""
-    row, metric = _best_row(comparison), comparison.metric
-    if row is not None and row.choice.cell is not None and metric is not None:
-        cell = row.choice.cell
+    rows = [comparison.best_of(name) for name in (NARROWED, CONVENTIONAL, REFERENCE, DEFAULT)]
+    metric = comparison.metric
+    cell = best([row.choice.cell for row in rows if row is not None and row.choice.cell is not None], metric).cell
+    if cell is not None and metric is not None:
         spread, split = cell.test or cell.score, " on test" if cell.test else ""
         return f"{cell.words}: {metric.name} {score(spread.mean, spread.sd, metric)}{split}" if spread else cell.words
     if comparison.bounds is None:
@@ -125,20 +121,6 @@ def _advice(comparison: Comparison) -> str:
     if not comparison.grids:
         return f"Sweep {decades} with `epsgrid sweep`"
     return f"No setting can be named yet; the range to search is {decades}"
-
-
-def _best_row(comparison: Comparison) -> BestRow | None:
-    """Return the row of the best setting of all grids, by the score that selects; None where there is none.
-
-    A setting with fewer diverged seeds goes first, as within a grid.
-    """
-    rows = [comparison.best_of(name) for name in (NARROWED, CONVENTIONAL, REFERENCE, DEFAULT)]
-    ranked = [
-        (-cell.tally.diverged / cell.tally.trials, comparison.metric.sign * cell.score.mean, -place, row)
-        for place, row in enumerate(rows)
-        if row is not None and (cell := row.choice.cell) is not None and cell.score is not None and comparison.metric
-    ]
-    return max(ranked)[-1] if ranked else None
 
 
 def _confidence(comparison: Comparison) -> str:
