@@ -33,17 +33,17 @@ from epsgrid.numerics.scaling import scaled_magnitude
 from epsgrid.numerics.statistics import LEVEL, t_quantile
 
 NOISE = -0.5
-SIGNAL = 0.0
-BAND = 0.1
+_SIGNAL = 0.0
+_BAND = 0.1
 """How far an exponent may lie from a law and still count as following it.
 
 A bound scaled over κ with an exponent wrong by 0.1 is wrong by κ^0.1: a tenth of a decade for κ = 10, where the grid
 has steps of a whole one.
 """
 
-PARAMETERS = 4
-WIDTH_PER_SCALE = 2 * math.log(9)
-LEAST_WIDTH = 0.05
+_PARAMETERS = 4
+_WIDTH_PER_SCALE = 2 * math.log(9)
+_LEAST_WIDTH = 0.05
 _CENTRES_PER_UNIT, _SCALES = 25, 90
 
 Regime = Literal["noise-dominated", "signal-dominated", "in between", "neither", "undecided"]
@@ -73,21 +73,21 @@ class Exponent:
     def regime(self) -> Regime:
         """The law that the interval allows; "undecided" without an interval.
 
-        A law holds where the whole interval lies within `BAND` of it: to contain −1/2 is not enough, for a wide
+        A law holds where the whole interval lies within `_BAND` of it: to contain −1/2 is not enough, for a wide
         interval contains everything. "in between" means that the interval excludes both laws and lies between them;
         "neither" that it lies wholly beyond one of them, as where a batch is a large part of the data, or hardly
         anything but rounding is left.
         """
         if self.low is None or self.high is None:
             return "undecided"
-        slack = BAND * (1 + 1e-9)
+        slack = _BAND * (1 + 1e-9)
         if abs(self.low - NOISE) <= slack and abs(self.high - NOISE) <= slack:
             return "noise-dominated"
-        if abs(self.low - SIGNAL) <= slack and abs(self.high - SIGNAL) <= slack:
+        if abs(self.low - _SIGNAL) <= slack and abs(self.high - _SIGNAL) <= slack:
             return "signal-dominated"
-        if self.low > NOISE and self.high < SIGNAL:
+        if self.low > NOISE and self.high < _SIGNAL:
             return "in between"
-        return "neither" if self.high < NOISE or self.low > SIGNAL else "undecided"
+        return "neither" if self.high < NOISE or self.low > _SIGNAL else "undecided"
 
 
 def fit_exponent(magnitudes: Mapping[int, Mapping[int, float]], level: float = LEVEL) -> Exponent | None:
@@ -148,8 +148,8 @@ class Step:
         centre: x at which half of the way is done.
         centre_low: lower end of its interval.
         centre_high: upper end.
-        width: from 10 to 90 % of the way, in units of x; at least `LEAST_WIDTH`.
-        width_low: lower end of its interval; `LEAST_WIDTH` where it may be sharper than the points can show.
+        width: from 10 to 90 % of the way, in units of x; at least `_LEAST_WIDTH`.
+        width_low: lower end of its interval; `_LEAST_WIDTH` where it may be sharper than the points can show.
         width_high: upper end.
         before: y far below the centre.
         after: y far above it.
@@ -185,18 +185,18 @@ def fit_step(x: Sequence[float], y: Sequence[float], level: float = LEVEL) -> St
     import numpy as np
 
     xs, ys = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    if len(xs) <= PARAMETERS or np.ptp(ys) == 0:
+    if len(xs) <= _PARAMETERS or np.ptp(ys) == 0:
         return None
     centres = np.arange(xs.min(), xs.max() + 1e-9, 1 / _CENTRES_PER_UNIT)
-    widths = np.geomspace(LEAST_WIDTH, 2 * np.ptp(xs), _SCALES)
-    arguments = (xs - centres[:, None, None]) * (WIDTH_PER_SCALE / widths[:, None])
+    widths = np.geomspace(_LEAST_WIDTH, 2 * np.ptp(xs), _SCALES)
+    arguments = (xs - centres[:, None, None]) * (_WIDTH_PER_SCALE / widths[:, None])
     shapes = 1 / (1 + np.exp(-np.clip(arguments, -500, 500)))  # centres, widths, points
     centred, total = shapes - shapes.mean(axis=-1, keepdims=True), ys - ys.mean()
     spread = (centred**2).sum(axis=-1)
     slope = np.divide(centred @ total, spread, out=np.zeros_like(spread), where=spread > 1e-12)
     squares = ((total - slope[..., None] * centred) ** 2).sum(axis=-1)
     row, column = np.unravel_index(np.argmin(squares), squares.shape)
-    degrees = len(xs) - PARAMETERS
+    degrees = len(xs) - _PARAMETERS
     noise = max(float(squares.min()) / degrees, 1e-9 * float(total @ total))
     close = squares <= squares.min() + noise * t_quantile((1 + level) / 2, degrees) ** 2
     before = float(ys.mean() - slope[row, column] * shapes[row, column].mean())

@@ -10,9 +10,9 @@ from scipy import stats
 from scipy.optimize import curve_fit
 
 from epsgrid.numerics.fits import (
-    BAND,
-    LEAST_WIDTH,
-    WIDTH_PER_SCALE,
+    _BAND,
+    _LEAST_WIDTH,
+    _WIDTH_PER_SCALE,
     Exponent,
     fit_exponent,
     fit_step,
@@ -94,8 +94,8 @@ def test_gradients_of_known_signal_and_noise_are_told_apart():
 @pytest.mark.parametrize(
     ("low", "high", "regime"),
     [
-        (-0.5 - BAND, -0.5 + BAND, "noise-dominated"),
-        (-BAND, BAND, "signal-dominated"),
+        (-0.5 - _BAND, -0.5 + _BAND, "noise-dominated"),
+        (-_BAND, _BAND, "signal-dominated"),
         (-0.45, -0.35, "in between"),
         (-0.2, -0.05, "in between"),
         (-0.8, -0.65, "neither"),
@@ -131,7 +131,7 @@ X = np.arange(-10.0, 3.0)
 
 
 def logistic(x: np.ndarray, before: float, after: float, centre: float, width: float) -> np.ndarray:
-    return before + (after - before) / (1 + np.exp(-(x - centre) * WIDTH_PER_SCALE / width))
+    return before + (after - before) / (1 + np.exp(-(x - centre) * _WIDTH_PER_SCALE / width))
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_intervals_hold_the_truth_as_often_as_they_promise() -> None:
 def test_a_jump_between_two_points_has_no_least_width() -> None:
     found = fit_step(X.tolist(), np.where(X < -2.5, 1.0, 0.0).tolist())
     assert found is not None
-    assert found.width_low == LEAST_WIDTH and found.width_high < 1.0
+    assert found.width_low == _LEAST_WIDTH and found.width_high < 1.0
     assert -3 <= found.centre_low <= -2.5 <= found.centre_high <= -2
 
 
