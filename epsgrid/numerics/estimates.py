@@ -22,8 +22,6 @@ from epsgrid.numerics.histogram import magnitudes_of
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, decade_of
 from epsgrid.numerics.placement import Placement
 
-_NAMES_IN_A_MESSAGE = 8
-
 
 @dataclass(frozen=True)
 class PointEstimate:
@@ -116,16 +114,7 @@ def point_estimates(
 
     Returns:
         The estimates in the order of `FORMULAS`; none where no layer remains.
-
-    Raises:
-        ValueError: `leave_out` names an unknown layer.
     """
-    known = [layer.name for layer in layers]
-    if unknown := [name for name in leave_out if name not in known]:
-        more = f" and {len(known) - _NAMES_IN_A_MESSAGE} more" if len(known) > _NAMES_IN_A_MESSAGE else ""
-        raise ValueError(
-            f"cannot leave out {unknown[0]!r}: no such layer; there are {', '.join(known[:_NAMES_IN_A_MESSAGE])}{more}"
-        )
     chosen = [layer for layer in layers if layer.status is LayerStatus.MEASURED and layer.name not in leave_out]
     estimates = []
     for name, (formula, magnitude_by) in FORMULAS.items() if chosen else ():

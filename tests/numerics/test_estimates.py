@@ -142,14 +142,6 @@ def test_without_layers_there_are_no_estimates() -> None:
     assert point_estimates([measure("zeros", torch.zeros(3))], OUTSIDE) == ()
 
 
-def test_a_layer_that_is_not_there_cannot_be_left_out() -> None:
-    with pytest.raises(ValueError, match=r"cannot leave out 'fc': no such layer; there are 0, 1, 2, 3$"):
-        point_estimates(measured(random_layers()), OUTSIDE, leave_out=["0", "fc"])
-    many = measured([(np.ones(1, dtype=np.float32), 1.0)] * 12)
-    with pytest.raises(ValueError, match=r"there are 0, 1, 2, 3, 4, 5, 6, 7 and 4 more$"):
-        point_estimates(many, OUTSIDE, leave_out=["fc"])
-
-
 def test_entries_beyond_float32_have_their_votes() -> None:
     layer = measure("a", torch.tensor([1e-300, 1e-300, 1e-300, 1.0, 1e300], dtype=torch.float64))
     found = {estimate.name: estimate.magnitude for estimate in point_estimates([layer], OUTSIDE)}
