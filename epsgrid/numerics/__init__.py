@@ -5,7 +5,6 @@
     tables       the same for many tensors at once, step after step (`rows`, `jit` and `_compiled` are its parts)
     magnitudes   the statistics of a layer, and how an order statistic becomes a bound
     placement    where ε enters an update, and the ε that a magnitude √v̂ becomes there
-    variants     the bounds under other choices
     series       snapshots of all layers over time
     trajectory   the bounds over a probe's steps, and whether they have settled
     bounds       layers' statistics -> the ε range, with the layers that set it and the confidence in it

@@ -22,7 +22,6 @@ from epsgrid.numerics.histogram import check_version
 from epsgrid.numerics.magnitudes import TAIL_FRACTION, Bound, LayerStatistics, LayerStatus, bounds_of
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.trajectory import Trajectory
-from epsgrid.numerics.variants import Variant, VariantKind
 
 VERSION = 1
 _LAYERS_IN_A_MESSAGE = 8
@@ -30,6 +29,29 @@ _LAYERS_IN_A_MESSAGE = 8
 Verdict = Literal["high", "medium", "low"]
 _EARLIER_VERDICTS = {"firm": "high", "soft": "medium", "not to be trusted": "low"}
 """The words that files of earlier versions hold."""
+
+
+VariantKind = Literal["tail", "seed", "weights", "without", "kind", "betas"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The bounds as they come out where one choice is made differently.
+
+    Attributes:
+        kind: which choice. "tail": another tail fraction; "seed": other initial weights and batches; "weights": moving
+            instead of frozen, or the reverse; "without": layers or entries left out; "kind": one kind of layer alone;
+            "betas": another decay of v or m.
+        label: the choice, such as "5 %", "seed 1", "moving at lr 0.001", "rounding noise", "convolution" or
+            "β₂ = 0.99".
+        low: lower end.
+        high: upper end.
+    """
+
+    kind: VariantKind
+    label: str
+    low: Bound
+    high: Bound
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,6 @@ from epsgrid.numerics.histogram import magnitudes_of
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, decade_of
 from epsgrid.numerics.placement import Placement
 
-_NAMES_IN_A_MESSAGE = 8
-
 
 @dataclass(frozen=True)
 class PointEstimate:
@@ -44,19 +42,6 @@ class PointEstimate:
     magnitude: float
 
 
-def middle(layers: Sequence[LayerStatistics]) -> float:
-    """Return b = √(b_low · b_high): the middle of the bounds on a log scale.
-
-    Idea: with nothing known but the range, its middle loses least in the worst case. It hangs on two entries, so that
-    one odd layer moves it.
-
-    Args:
-        layers: measured ones, at least one; exact order statistics.
-    """
-    low = min(layer.low for layer in layers if layer.low is not None)
-    return math.sqrt(low) * math.sqrt(upper(layers))  # the product of two small magnitudes might vanish
-
-
 def median(layers: Sequence[LayerStatistics]) -> float:
     """Return b = the median of √v̂ over the entries of all layers: one entry, one vote.
 
@@ -71,53 +56,50 @@ def median(layers: Sequence[LayerStatistics]) -> float:
     return _half_of_votes(layers, per_layer=False)
 
 
-def balanced(layers: Sequence[LayerStatistics]) -> float:
+def _middle(layers: Sequence[LayerStatistics]) -> float:
+    """Return b = √(b_low · b_high): the middle of the bounds on a log scale.
+
+    Idea: with nothing known but the range, its middle loses least in the worst case. One odd layer moves it.
+    """
+    low = min(layer.low for layer in layers if layer.low is not None)
+    return math.sqrt(low) * math.sqrt(_upper(layers))  # the product of two small magnitudes might vanish
+
+
+def _balanced(layers: Sequence[LayerStatistics]) -> float:
     """Return the b at which the mean over layers of the adapted share, that of entries with √v̂ > b, falls to one half.
 
-    Idea: as `median`, but each layer has one vote, spread evenly over its entries, for a layer does not matter to the
-    function it computes by its number of entries.
-
-    Args:
-        layers: as in `median`.
-
-    Returns:
-        The least magnitude of an entry above which less than half of the votes lie; within 0.8 %.
+    Idea: as `median`, but each layer has one vote, spread evenly over its entries: how much a layer matters to the
+    function it computes does not depend on its number of entries.
     """
     return _half_of_votes(layers, per_layer=True)
 
 
-def layers_mean(layers: Sequence[LayerStatistics]) -> float:
+def _layers_mean(layers: Sequence[LayerStatistics]) -> float:
     """Return b = the geometric mean over layers of their medians of √v̂: one layer, one vote.
 
-    Idea: ε in proportion to what is typical of a layer, where "typical" is on a log scale, on which layers differ by
-    decades. Unlike `balanced` it also listens to how far off the other half of the layers is.
-
-    Args:
-        layers: as in `median`.
+    Idea: ε in proportion to what is typical of a layer. Unlike `_balanced` it depends on how far off the other half of
+    the layers is.
     """
     return math.exp(math.fsum(math.log(median([layer])) for layer in layers) / len(layers))
 
 
-def upper(layers: Sequence[LayerStatistics]) -> float:
+def _upper(layers: Sequence[LayerStatistics]) -> float:
     """Return b = b_high, the upper bound: next to nothing is adapted.
 
     Idea: the least ε at which, in every layer, all entries but the tail's 2 % mostly follow SGD with momentum. Tuned
     image classification is said to end up there.
-
-    Args:
-        layers: measured ones, at least one; exact order statistics.
     """
     return max(layer.high for layer in layers if layer.high is not None)
 
 
 FORMULAS: dict[str, tuple[str, Callable[[Sequence[LayerStatistics]], float]]] = {
-    "middle": ("b = √(b_low · b_high)", middle),
+    "middle": ("b = √(b_low · b_high)", _middle),
     "median": ("b = median of √v̂ over all entries", median),
-    "layers": ("b = geometric mean over layers of median √v̂", layers_mean),
-    "balanced": ("b with mean over layers of P(√v̂ > b) = 1/2", balanced),
-    "upper": ("b = b_high", upper),
+    "layers": ("b = geometric mean over layers of median √v̂", _layers_mean),
+    "balanced": ("b with mean over layers of P(√v̂ > b) = 1/2", _balanced),
+    "upper": ("b = b_high", _upper),
 }
-"""Formula in symbols and function, by name of the estimate."""
+"""Formula in symbols and function of the measured layers, by name of the estimate."""
 
 
 def point_estimates(
@@ -132,16 +114,7 @@ def point_estimates(
 
     Returns:
         The estimates in the order of `FORMULAS`; none where no layer remains.
-
-    Raises:
-        ValueError: `leave_out` names an unknown layer.
     """
-    known = [layer.name for layer in layers]
-    if unknown := [name for name in leave_out if name not in known]:
-        more = f" and {len(known) - _NAMES_IN_A_MESSAGE} more" if len(known) > _NAMES_IN_A_MESSAGE else ""
-        raise ValueError(
-            f"cannot leave out {unknown[0]!r}: no such layer; there are {', '.join(known[:_NAMES_IN_A_MESSAGE])}{more}"
-        )
     chosen = [layer for layer in layers if layer.status is LayerStatus.MEASURED and layer.name not in leave_out]
     estimates = []
     for name, (formula, magnitude_by) in FORMULAS.items() if chosen else ():

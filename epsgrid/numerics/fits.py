@@ -30,20 +30,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 from epsgrid.numerics.scaling import scaled_magnitude
-from epsgrid.numerics.statistics import LEVEL, t_quantile
+from epsgrid.numerics.statistics import t_half_width
 
 NOISE = -0.5
-SIGNAL = 0.0
-BAND = 0.1
+_SIGNAL = 0.0
+_BAND = 0.1
 """How far an exponent may lie from a law and still count as following it.
 
 A bound scaled over κ with an exponent wrong by 0.1 is wrong by κ^0.1: a tenth of a decade for κ = 10, where the grid
 has steps of a whole one.
 """
 
-PARAMETERS = 4
-WIDTH_PER_SCALE = 2 * math.log(9)
-LEAST_WIDTH = 0.05
+_PARAMETERS = 4
+_WIDTH_PER_SCALE = 2 * math.log(9)
+_LEAST_WIDTH = 0.05
 _CENTRES_PER_UNIT, _SCALES = 25, 90
 
 Regime = Literal["noise-dominated", "signal-dominated", "in between", "neither", "undecided"]
@@ -57,40 +57,34 @@ class Exponent:
         value: the fitted slope of log magnitude against log batch size.
         low: lower end of its confidence interval; None where the points leave no degree of freedom.
         high: upper end, or None like `low`.
-        sizes: different batch sizes it was fitted to.
-        seeds: seeds it was fitted to.
-        level: of the interval, in (0, 1).
     """
 
     value: float
     low: float | None
     high: float | None
-    sizes: int
-    seeds: int
-    level: float
 
     @property
     def regime(self) -> Regime:
         """The law that the interval allows; "undecided" without an interval.
 
-        A law holds where the whole interval lies within `BAND` of it: to contain −1/2 is not enough, for a wide
+        A law holds where the whole interval lies within `_BAND` of it: to contain −1/2 is not enough, for a wide
         interval contains everything. "in between" means that the interval excludes both laws and lies between them;
         "neither" that it lies wholly beyond one of them, as where a batch is a large part of the data, or hardly
         anything but rounding is left.
         """
         if self.low is None or self.high is None:
             return "undecided"
-        slack = BAND * (1 + 1e-9)
+        slack = _BAND * (1 + 1e-9)
         if abs(self.low - NOISE) <= slack and abs(self.high - NOISE) <= slack:
             return "noise-dominated"
-        if abs(self.low - SIGNAL) <= slack and abs(self.high - SIGNAL) <= slack:
+        if abs(self.low - _SIGNAL) <= slack and abs(self.high - _SIGNAL) <= slack:
             return "signal-dominated"
-        if self.low > NOISE and self.high < SIGNAL:
+        if self.low > NOISE and self.high < _SIGNAL:
             return "in between"
-        return "neither" if self.high < NOISE or self.low > SIGNAL else "undecided"
+        return "neither" if self.high < NOISE or self.low > _SIGNAL else "undecided"
 
 
-def fit_exponent(magnitudes: Mapping[int, Mapping[int, float]], level: float = LEVEL) -> Exponent | None:
+def fit_exponent(magnitudes: Mapping[int, Mapping[int, float]]) -> Exponent | None:
     """Fit the exponent of magnitudes against batch size.
 
     >>> fit_exponent({0: {32: 1.0, 128: 0.5, 512: 0.25}}).value
@@ -99,16 +93,13 @@ def fit_exponent(magnitudes: Mapping[int, Mapping[int, float]], level: float = L
     Args:
         magnitudes: of each seed, by batch size; positive and finite. A seed with fewer than two sizes does not
             determine a slope and is left out.
-        level: of the interval, in (0, 1).
 
     Returns:
         The exponent, or None where no seed has two sizes.
 
     Raises:
-        ValueError: a magnitude or a batch size is not positive and finite, or `level` lies outside (0, 1).
+        ValueError: a magnitude or a batch size is not positive and finite.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie in (0, 1), got {level!r}")
     by_seed = [of_seed for of_seed in magnitudes.values() if len(of_seed) > 1]
     if not by_seed:
         return None
@@ -122,13 +113,12 @@ def fit_exponent(magnitudes: Mapping[int, Mapping[int, float]], level: float = L
         centred += [(a - x_mean, b - y_mean) for a, b in zip(x, y, strict=True)]
     spread = math.fsum(x * x for x, _ in centred)
     slope = math.fsum(x * y for x, y in centred) / spread
-    sizes = len({size for of_seed in by_seed for size in of_seed})
     freedom = len(centred) - len(by_seed) - 1
     if freedom < 1:
-        return Exponent(slope, None, None, sizes, len(by_seed), level)
+        return Exponent(slope, None, None)
     residual = math.fsum((y - slope * x) ** 2 for x, y in centred)
-    half_width = t_quantile((1 + level) / 2, freedom) * math.sqrt(residual / freedom / spread)
-    return Exponent(slope, slope - half_width, slope + half_width, sizes, len(by_seed), level)
+    half_width = t_half_width(freedom) * math.sqrt(residual / freedom / spread)
+    return Exponent(slope, slope - half_width, slope + half_width)
 
 
 def scaling_error(base: float, there: float, kappa: float) -> float:
@@ -148,14 +138,10 @@ class Step:
         centre: x at which half of the way is done.
         centre_low: lower end of its interval.
         centre_high: upper end.
-        width: from 10 to 90 % of the way, in units of x; at least `LEAST_WIDTH`.
-        width_low: lower end of its interval; `LEAST_WIDTH` where it may be sharper than the points can show.
+        width: from 10 to 90 % of the way, in units of x; at least `_LEAST_WIDTH`.
+        width_low: lower end of its interval; `_LEAST_WIDTH` where it may be sharper than the points can show.
         width_high: upper end.
-        before: y far below the centre.
-        after: y far above it.
         explained: share of the variance of y that the step explains, in [0, 1].
-        points: number of points.
-        level: of the intervals, in (0, 1).
     """
 
     centre: float
@@ -164,20 +150,15 @@ class Step:
     width: float
     width_low: float
     width_high: float
-    before: float
-    after: float
     explained: float
-    points: int
-    level: float
 
 
-def fit_step(x: Sequence[float], y: Sequence[float], level: float = LEVEL) -> Step | None:
+def fit_step(x: Sequence[float], y: Sequence[float]) -> Step | None:
     """Return the logistic step that fits best.
 
     Args:
         x: distinct values.
         y: finite, one for each.
-        level: of the intervals, in (0, 1).
 
     Returns:
         None with no more points than the curve has parameters, or where all y are equal.
@@ -185,21 +166,20 @@ def fit_step(x: Sequence[float], y: Sequence[float], level: float = LEVEL) -> St
     import numpy as np
 
     xs, ys = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    if len(xs) <= PARAMETERS or np.ptp(ys) == 0:
+    if len(xs) <= _PARAMETERS or np.ptp(ys) == 0:
         return None
     centres = np.arange(xs.min(), xs.max() + 1e-9, 1 / _CENTRES_PER_UNIT)
-    widths = np.geomspace(LEAST_WIDTH, 2 * np.ptp(xs), _SCALES)
-    arguments = (xs - centres[:, None, None]) * (WIDTH_PER_SCALE / widths[:, None])
+    widths = np.geomspace(_LEAST_WIDTH, 2 * np.ptp(xs), _SCALES)
+    arguments = (xs - centres[:, None, None]) * (_WIDTH_PER_SCALE / widths[:, None])
     shapes = 1 / (1 + np.exp(-np.clip(arguments, -500, 500)))  # centres, widths, points
     centred, total = shapes - shapes.mean(axis=-1, keepdims=True), ys - ys.mean()
     spread = (centred**2).sum(axis=-1)
     slope = np.divide(centred @ total, spread, out=np.zeros_like(spread), where=spread > 1e-12)
     squares = ((total - slope[..., None] * centred) ** 2).sum(axis=-1)
     row, column = np.unravel_index(np.argmin(squares), squares.shape)
-    degrees = len(xs) - PARAMETERS
+    degrees = len(xs) - _PARAMETERS
     noise = max(float(squares.min()) / degrees, 1e-9 * float(total @ total))
-    close = squares <= squares.min() + noise * t_quantile((1 + level) / 2, degrees) ** 2
-    before = float(ys.mean() - slope[row, column] * shapes[row, column].mean())
+    close = squares <= squares.min() + noise * t_half_width(degrees) ** 2
     near_centres, near_widths = centres[close.any(axis=1)], widths[close.any(axis=0)]
     return Step(
         centre=float(centres[row]),
@@ -208,9 +188,5 @@ def fit_step(x: Sequence[float], y: Sequence[float], level: float = LEVEL) -> St
         width=float(widths[column]),
         width_low=float(near_widths.min()),
         width_high=float(near_widths.max()),
-        before=before,
-        after=before + float(slope[row, column]),
         explained=1 - float(squares.min()) / float(total @ total),
-        points=len(xs),
-        level=level,
     )

@@ -1,4 +1,4 @@
-"""Counts of √v̂ over log-spaced bins: small, exact to count, exact to merge.
+"""Counts of √v̂ over log-spaced bins: small, and exact to count.
 
 A positive float32, read as an integer, is roughly its own logarithm: the exponent, then the mantissa. Keeping the m
 leading mantissa bits therefore gives log-spaced bins without a logarithm. v is counted, not its root: √ is monotone,
@@ -28,7 +28,7 @@ import numpy.typing as npt
 from epsgrid.errors import CorruptRecordError, StoreError
 
 MANTISSA_BITS = 5
-MAX_MANTISSA_BITS = 10
+_MAX_MANTISSA_BITS = 10
 FLOAT32_MANTISSA_BITS = 23
 LEAST_FLOAT32 = 2.0**-149
 VERSION = 1
@@ -46,13 +46,13 @@ def bin_count(mantissa_bits: int) -> int:
     Raises:
         ValueError: m is not one of 0 to 10; finer bins would take longer to handle than a sort.
     """
-    if mantissa_bits not in range(MAX_MANTISSA_BITS + 1):
-        raise ValueError(f"mantissa_bits must lie in 0..{MAX_MANTISSA_BITS}, got {mantissa_bits!r}")
+    if mantissa_bits not in range(_MAX_MANTISSA_BITS + 1):
+        raise ValueError(f"mantissa_bits must lie in 0..{_MAX_MANTISSA_BITS}, got {mantissa_bits!r}")
     return (255 << mantissa_bits) + 1
 
 
 @functools.cache
-def bin_edges(mantissa_bits: int) -> npt.NDArray[np.float64]:
+def _bin_edges(mantissa_bits: int) -> npt.NDArray[np.float64]:
     """Return the upper edges of all bins in units of v, rising from 0, shape (255·2^m + 1,), read-only.
 
     They are the float32s whose bits are multiples of 2^s, and 2¹²⁸, where float32 has infinity, for the last.
@@ -72,7 +72,7 @@ def key_range(slot: int, mantissa_bits: int, *, wide: bool) -> tuple[int, int]:
         mantissa_bits: m of the bins.
         wide: the bits of float64s, rather than those of float32s.
     """
-    edges, largest = bin_edges(mantissa_bits), float(np.finfo(np.float32).max)
+    edges, largest = _bin_edges(mantissa_bits), float(np.finfo(np.float32).max)
     below = math.nextafter(LEAST_FLOAT32, 0) if wide else 0.0
     if slot == 0:
         low, high = 0.0, below
@@ -99,7 +99,7 @@ def magnitudes_of(
     Returns:
         The midpoint of each bin, the ends of float32's range for slots outside it, NaN for -1.
     """
-    edges, last = bin_edges(mantissa_bits), bin_count(mantissa_bits) - 1
+    edges, last = _bin_edges(mantissa_bits), bin_count(mantissa_bits) - 1
     scale = np.asarray(scale, dtype=np.float64)
     upper, lower = (np.sqrt(edges[np.clip(slots - down, 0, last)] * scale) for down in (0, 1))
     found = np.where(slots > last, upper, (upper + lower) / 2)
@@ -206,12 +206,8 @@ class LogHistogram:
         return np.concatenate([[self.below_range], self.counts[1:], [self.above_range]])
 
     def edges(self) -> npt.NDArray[np.float64]:
-        """Return the bin edges in √v̂ units, shape (255·2^m + 1,), rising from 0.
-
-        Bin k ≥ 1 holds what lies above `edges()[k - 1]` and up to `edges()[k]`. The last edge is √(2¹²⁸ · scale), just
-        above the largest float32.
-        """
-        return np.sqrt(bin_edges(self.mantissa_bits) * self.scale)
+        """Return the bin edges in √v̂ units, (255·2^m + 1,): bin k lies above `edges()[k - 1]`, up to `edges()[k]`."""
+        return np.sqrt(_bin_edges(self.mantissa_bits) * self.scale)
 
     def quantile(self, fraction: float) -> float | None:
         """Return the entry at a fraction of the finite non-zero entries in rising order, in √v̂ units.
@@ -277,22 +273,6 @@ class LogHistogram:
             A fraction in [0, 1], or None where there is no finite entry.
         """
         return float(self.entries_above(magnitude)) / self.finite if self.finite else None
-
-    def merge(self, other: LogHistogram) -> LogHistogram:
-        """Return the histogram of both tensors' entries: exact, in any order and grouping.
-
-        Raises:
-            ValueError: the two differ in `mantissa_bits` (fold one first) or in `scale`.
-        """
-        if self.mantissa_bits != other.mantissa_bits:
-            raise ValueError(
-                f"cannot merge histograms of {self.mantissa_bits} and {other.mantissa_bits} mantissa bits; "
-                "fold the finer one first"
-            )
-        if self.scale != other.scale:
-            raise ValueError(f"cannot merge histograms of v with different scales, {self.scale!r} and {other.scale!r}")
-        apart = {name: getattr(self, name) + getattr(other, name) for name in _APART}
-        return replace(self, counts=self.counts + other.counts, **apart)
 
     def fold(self, mantissa_bits: int) -> LogHistogram:
         """Return the histogram over coarser bins: exactly what counting with them would have given.

@@ -80,14 +80,20 @@ class Placement:
 
         Args:
             beta2: decay of v, in [0, 1).
-            step: count of steps t ≥ 1 at which √v is compared with √v̂ of other optimizers; may be infinite.
+            step: t ≥ 1 at which √v is compared with √v̂ of other optimizers; may be infinite.
 
         Raises:
             ValueError: `beta2` or `step` is out of range.
         """
         size = _root_of_correction(beta2, step)
-        where = "outside the root, no bias correction"
-        return cls(where, "√v + ε", compared_with="√v", per_gradient=size)
+        return cls("outside the root, no bias correction", "√v + ε", compared_with="√v", per_gradient=size)
+
+    @classmethod
+    def inside_uncorrected(cls, beta2: float, step: float) -> Placement:
+        """Return the placement under the root of a v that is not corrected; arguments and errors as `uncorrected`."""
+        size = _root_of_correction(beta2, step)
+        where = "inside the root, no bias correction"
+        return cls(where, "√(v + ε)", exponent=2, compared_with="√v", per_gradient=size)
 
     @classmethod
     def before_correction(cls, beta2: float, step: float) -> Placement:
@@ -229,41 +235,31 @@ def _check_beta2(beta2: float) -> None:
         raise ValueError(f"beta2 must lie in [0, 1), got {beta2!r}")
 
 
-def _outside(beta2: float, step: float) -> Placement:
-    return Placement.outside()
-
-
-def _inside_uncorrected(beta2: float, step: float) -> Placement:
-    size = _root_of_correction(beta2, step)
-    where = "inside the root, no bias correction"
-    return Placement(where, "√(v + ε)", exponent=2, compared_with="√v", per_gradient=size)
-
-
 def _inside_sum(beta2: float, step: float) -> Placement:
     return Placement("inside the root", "√(Σg² + ε)", exponent=2, compared_with="√Σg²", per_gradient=math.sqrt(step))
 
 
 FRAMEWORKS: dict[str, tuple[float, Callable[[float, float], Placement]]] = {
     "fairseq-adam": (0.999, Placement.before_correction),  # fairseq/optim/adam.py
-    "keras-adadelta": (0.95, _inside_uncorrected),  # here and below keras/src/optimizers/
+    "keras-adadelta": (0.95, Placement.inside_uncorrected),  # here and below keras/src/optimizers/
     "keras-adagrad": (math.nan, _inside_sum),
     "keras-adam": (0.999, Placement.before_correction),
     "keras-adamax": (0.999, lambda beta2, step: Placement("outside the maximum", "u + ε", compared_with="u")),
-    "keras-lamb": (0.999, _outside),
-    "keras-nadam": (0.999, _outside),
-    "keras-rmsprop": (0.9, _inside_uncorrected),
-    "optax-adabelief": (0.999, _outside),  # here and below optax/_src/transform.py
+    "keras-lamb": (0.999, lambda beta2, step: Placement.outside()),
+    "keras-nadam": (0.999, lambda beta2, step: Placement.outside()),
+    "keras-rmsprop": (0.9, Placement.inside_uncorrected),
+    "optax-adabelief": (0.999, lambda beta2, step: Placement.outside()),  # here and below optax/_src/transform.py
     "optax-adabelief-eps-root": (0.999, lambda beta2, step: Placement.in_place(beta2)),
-    "optax-adadelta": (0.9, _inside_uncorrected),
+    "optax-adadelta": (0.9, Placement.inside_uncorrected),
     "optax-adagrad": (math.nan, _inside_sum),
-    "optax-adam": (0.999, _outside),
+    "optax-adam": (0.999, lambda beta2, step: Placement.outside()),
     "optax-adam-eps-root": (0.999, lambda beta2, step: Placement.inside()),
     "optax-adamax": (
         0.999,
         lambda beta2, step: Placement("inside the maximum", "u = max(β₂·u, |g| + ε)", compared_with="u"),
     ),
-    "optax-radam": (0.999, _outside),
-    "optax-rmsprop": (0.9, _inside_uncorrected),
+    "optax-radam": (0.999, lambda beta2, step: Placement.outside()),
+    "optax-rmsprop": (0.9, Placement.inside_uncorrected),
     "tf-keras-adam": (0.999, Placement.before_correction),  # tf_keras/optimizers/adam.py
 }
 """The default β₂ (nan where v is a sum) and the placement, given β₂ and the step t ≥ 1, which may be infinite.

@@ -17,29 +17,24 @@ What was not checked is reported and lowers nothing.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-from epsgrid.numerics.bounds import EpsilonBounds, Reliability, Verdict
-from epsgrid.numerics.magnitudes import Bound, LayerStatus, decade_of
+from epsgrid.numerics.bounds import EpsilonBounds, Reliability, Variant, VariantKind, Verdict
+from epsgrid.numerics.magnitudes import Bound, LayerStatistics, LayerStatus, bounds_of, decade_of, low_rank
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.trajectory import LARGEST_DRIFT, End, Trajectory, settled_after
-from epsgrid.numerics.variants import (
-    ROUNDING_NOISE,
-    Variant,
-    VariantKind,
-    least_entries,
-    small_label,
-    without,
-    without_small,
-)
 
-FEWEST_STEPS = 10
-FEWEST_LAYERS = 3
-NEAR_A_BOUNDARY = 0.05
+ROUNDING_NOISE = "rounding noise"
+"""Label of the "without" variant in which entries or layers that are only rounding noise are left out."""
+
+_FEWEST_STEPS = 10
+_FEWEST_LAYERS = 3
+_NEAR_A_BOUNDARY = 0.05
 """Decades from where rounding turns within which an end may as well be its neighbour."""
 
 _ENDS: dict[End, str] = {"low": "lower", "high": "upper"}
@@ -81,9 +76,7 @@ class _Evidence:
         Args:
             label: of the variant without it; where there is none the third value is None.
         """
-        found = next(
-            (variant for variant in self.variants if (variant.kind, variant.label) == ("without", label)), None
-        )
+        found = next((each for each in self.variants if (each.kind, each.label) == ("without", label)), None)
         for end, word in _ENDS.items():
             yield f"the {word} bound", getattr(self.bounds, end), None if found is None else getattr(found, end)
 
@@ -115,13 +108,13 @@ def judge(
         as what was not checked; at high confidence first what it rests on.
     """
     given = {variant.label for variant in variants if variant.kind == "without"}
-    built = (
-        without(bounds.layers, placement, noise, ROUNDING_NOISE),
-        without_small(bounds.layers, placement, bounds.tail_fraction),
-    )
+    least = _least_entries(bounds.tail_fraction)
+    small = [layer.name for layer in bounds.layers if layer.nonzero < least]
+    built = [without(bounds.layers, placement, noise, ROUNDING_NOISE)]
+    built.append(without(bounds.layers, placement, small, _small_label(bounds.tail_fraction)))
     known = (*variants, *(each for each in built if each is not None and each.label not in given))
     evidence = _Evidence(bounds, known, trajectory, noise, noise_checked, steps)
-    found = [finding for rule in RULES for finding in rule(evidence)]
+    found = [finding for rule in _RULES for finding in rule(evidence)]
     worst = max(finding.severity for finding in found)
     order = [_Severity.LOW, _Severity.MEDIUM, _Severity.NOTE]
     if worst <= _Severity.NOTE:
@@ -130,16 +123,39 @@ def judge(
     return Reliability(_VERDICTS[worst], reasons, known, trajectory, dict(noise), noise_checked)
 
 
-def enough_steps(evidence: _Evidence) -> Iterator[_Finding]:
+def without(
+    layers: Sequence[LayerStatistics], placement: Placement, names: Collection[str], label: str
+) -> Variant | None:
+    """Return the bounds without some layers; None where no measured layer is left out, or all are."""
+    measured = [layer for layer in layers if layer.status is LayerStatus.MEASURED]
+    kept = [layer for layer in measured if layer.name not in names]
+    ends = bounds_of(kept, placement) if len(kept) < len(measured) else None
+    return None if ends is None else Variant("without", label, *ends)
+
+
+def _least_entries(tail_fraction: float) -> int:
+    """Return the number of non-zero entries from which on a layer's low end is not simply its minimum.
+
+    >>> _least_entries(0.02), _least_entries(0.05)
+    (50, 20)
+    """
+    return next(entries for entries in itertools.count(1) if low_rank(entries, tail_fraction))
+
+
+def _small_label(tail_fraction: float) -> str:
+    return f"layers of fewer than {_least_entries(tail_fraction)} entries"
+
+
+def _enough_steps(evidence: _Evidence) -> Iterator[_Finding]:
     """Fewer than 10 steps are too few."""
     taken = f"the probe took {_count(evidence.steps, 'step')}"
-    if evidence.steps < FEWEST_STEPS:
-        yield _Finding(_Severity.LOW, f"{taken}, fewer than {FEWEST_STEPS}: v has averaged hardly any gradients")
+    if evidence.steps < _FEWEST_STEPS:
+        yield _Finding(_Severity.LOW, f"{taken}, fewer than {_FEWEST_STEPS}: v has averaged hardly any gradients")
     else:
         yield _Finding(_Severity.SUPPORTS, taken)
 
 
-def finite_layers(evidence: _Evidence) -> Iterator[_Finding]:
+def _finite_layers(evidence: _Evidence) -> Iterator[_Finding]:
     """A layer with a NaN or an infinity is left out of the bounds, and where there is one there may be more."""
     names = [layer.name for layer in evidence.bounds.layers if layer.status is LayerStatus.NON_FINITE]
     if names:
@@ -147,7 +163,7 @@ def finite_layers(evidence: _Evidence) -> Iterator[_Finding]:
         yield _Finding(_Severity.LOW, f"{_listed(names)} {verbs} no bound")
 
 
-def rounding_noise(evidence: _Evidence) -> Iterator[_Finding]:
+def _rounding_noise(evidence: _Evidence) -> Iterator[_Finding]:
     """An end that is set by rounding noise says nothing about gradients."""
     noise = evidence.noise
     if not evidence.noise_checked and not noise:
@@ -162,13 +178,13 @@ def rounding_noise(evidence: _Evidence) -> Iterator[_Finding]:
         what = f"{name} is set by rounding noise, in {_listed(bound.layers)}"
         if other is None:
             yield _Finding(_Severity.LOW, f"{what}; without it there are no bounds")
-        elif _shift(bound, other):
-            yield _Finding(_Severity.LOW, f"{what}; without it the bound would be {_moved(bound, other)}")
+        elif _shift(bound.decade, other.decade):
+            yield _Finding(_Severity.LOW, f"{what}; without it the bound would be {_moved(bound.decade, other.decade)}")
         else:
             yield _Finding(_Severity.NOTE, f"{what}, but keeps its decade without it")
 
 
-def settling(evidence: _Evidence) -> Iterator[_Finding]:
+def _settling(evidence: _Evidence) -> Iterator[_Finding]:
     """An end that still changes at the probe's end would be another after more steps."""
     trajectory = evidence.trajectory
     half = None if trajectory is None else trajectory.since(2)
@@ -179,11 +195,11 @@ def settling(evidence: _Evidence) -> Iterator[_Finding]:
     for end, word in _ENDS.items():
         decades = [decade_of(value) for value in getattr(half, end)]
         changes = zip(half.steps, decades, strict=True)
-        shift, step, decade = max((abs(_between(decades[-1], decade)), step, decade) for step, decade in changes)
+        shift, step, decade = max((abs(_shift(decades[-1], decade)), step, decade) for step, decade in changes)
         drift = half.drift(end)
         if shift:
             severity = _Severity.LOW if shift > 1 else _Severity.MEDIUM
-            was = f"at step {step} of {last} it was {_power(decade)}, {_by(_between(decades[-1], decade))}"
+            was = f"at step {step} of {last} it was {_moved(decades[-1], decade)}"
             yield _Finding(severity, f"the {word} bound has not settled: {was}")
         elif abs(drift) > LARGEST_DRIFT:
             by = f"by {abs(drift):.2f} decades from step {half.steps[0]} to {last}"
@@ -194,20 +210,12 @@ def settling(evidence: _Evidence) -> Iterator[_Finding]:
         yield _Finding(_Severity.SUPPORTS, f"both bounds keep their decade {after}")
 
 
-def seeds(evidence: _Evidence) -> Iterator[_Finding]:
-    """Other initial weights and batches should give the same decades."""
+def _other_choices(evidence: _Evidence) -> Iterator[_Finding]:
+    """Other seeds, moving weights and other tails should give the same decades."""
     note = "only one seed was tried: other initial weights and batches may give other bounds"
     yield from _compared(evidence, "seed", "with {}", note, "{seeds} seeds agree on both decades", largest=1)
-
-
-def weights(evidence: _Evidence) -> Iterator[_Finding]:
-    """Training moves the weights, which the published probe does not."""
     note = "moving and frozen weights were not compared"
     yield from _compared(evidence, "weights", "with weights {}", note, "weights {labels} give the same decades")
-
-
-def tails(evidence: _Evidence) -> Iterator[_Finding]:
-    """The tail fraction is a convention: the decades should not hang on it."""
     note = f"tails other than {100 * evidence.bounds.tail_fraction:g} % were not tried"
     yield from _compared(evidence, "tail", "with tails of {}", note, "tails of {labels} give the same decades")
 
@@ -231,23 +239,23 @@ def _compared(
         return
     is_same = True
     for end, word in _ENDS.items():
-        bound: Bound = getattr(evidence.bounds, end)
-        worst = max(variants, key=lambda variant: abs(_shift(bound, getattr(variant, end))))
-        shift = _shift(bound, getattr(worst, end))
-        if shift:
+        decade = getattr(evidence.bounds, end).decade
+        found = [(variant.label, getattr(variant, end).decade) for variant in variants]
+        label, other = max(found, key=lambda each: abs(_shift(decade, each[1])))
+        if shift := _shift(decade, other):
             is_same = False
             severity = _Severity.LOW if abs(shift) > largest else _Severity.MEDIUM
-            would = f"the {word} bound would be {_moved(bound, getattr(worst, end))}"
-            yield _Finding(severity, f"{phrase.format(worst.label)} {would}")
+            would = f"the {word} bound would be {_moved(decade, other)}"
+            yield _Finding(severity, f"{phrase.format(label)} {would}")
     if is_same:
         labels = _joined([variant.label for variant in variants])
         yield _Finding(_Severity.SUPPORTS, agree.format(labels=labels, seeds=len(variants) + 1))
 
 
-def small_layers(evidence: _Evidence) -> Iterator[_Finding]:
+def _small_layers(evidence: _Evidence) -> Iterator[_Finding]:
     """An end that a small layer sets is one entry's, unless larger layers agree."""
     tail_fraction = evidence.bounds.tail_fraction
-    label, least = small_label(tail_fraction), least_entries(tail_fraction)
+    label, least = _small_label(tail_fraction), _least_entries(tail_fraction)
     measured = [layer for layer in evidence.bounds.layers if layer.status is LayerStatus.MEASURED]
     if all(layer.nonzero < least for layer in measured):
         why = f"all layers have fewer than {least} non-zero entries: each bound is one entry's"
@@ -258,63 +266,56 @@ def small_layers(evidence: _Evidence) -> Iterator[_Finding]:
         what = f"{name} is set by {_listed(bound.layers)}{alone}, {_count(bound.entries, 'non-zero entry')}"
         if bound.entries >= least or other is None:
             yield _Finding(_Severity.SUPPORTS, what)
-        elif _shift(bound, other):
-            yield _Finding(_Severity.MEDIUM, f"{what}; without {label} it would be {_moved(bound, other)}")
+        elif _shift(bound.decade, other.decade):
+            yield _Finding(
+                _Severity.MEDIUM, f"{what}; without {label} it would be {_moved(bound.decade, other.decade)}"
+            )
         else:
             yield _Finding(_Severity.NOTE, f"{what}, but keeps its decade without {label}")
 
 
-def boundaries(evidence: _Evidence) -> Iterator[_Finding]:
+def _boundaries(evidence: _Evidence) -> Iterator[_Finding]:
     """An end near where rounding turns is one decade by accident."""
     for name, bound, _ in evidence.ends():
         exponent = math.log10(bound.epsilon)
         distance = abs(exponent - math.floor(exponent) - 0.5)
-        if distance < NEAR_A_BOUNDARY:
+        if distance < _NEAR_A_BOUNDARY:
             neighbours = [decade_of(10.0**whole) for whole in (math.floor(exponent), math.ceil(exponent))]
             other = next(decade for decade in neighbours if decade != bound.decade)
             near = f"{distance:.2f} decades from where rounding turns to {_power(other)}"
             yield _Finding(_Severity.MEDIUM, f"{name}, {bound.epsilon:.3g}, lies {near}")
 
 
-def enough_layers(evidence: _Evidence) -> Iterator[_Finding]:
+def _enough_layers(evidence: _Evidence) -> Iterator[_Finding]:
     """The extremes of one or two layers say little about others."""
     count = sum(layer.status is LayerStatus.MEASURED for layer in evidence.bounds.layers)
-    if count < FEWEST_LAYERS:
-        yield _Finding(_Severity.MEDIUM, f"only {_count(count, 'layer')} measured, fewer than {FEWEST_LAYERS}")
+    if count < _FEWEST_LAYERS:
+        yield _Finding(_Severity.MEDIUM, f"only {_count(count, 'layer')} measured, fewer than {_FEWEST_LAYERS}")
 
 
-RULES: tuple[Callable[[_Evidence], Iterator[_Finding]], ...] = (
-    enough_steps,
-    finite_layers,
-    rounding_noise,
-    settling,
-    seeds,
-    weights,
-    tails,
-    small_layers,
-    boundaries,
-    enough_layers,
+_RULES: tuple[Callable[[_Evidence], Iterator[_Finding]], ...] = (
+    _enough_steps,
+    _finite_layers,
+    _rounding_noise,
+    _settling,
+    _other_choices,
+    _small_layers,
+    _boundaries,
+    _enough_layers,
 )
 """In the order in which their findings are reported."""
 
 
-def _shift(bound: Bound, other: Bound) -> int:
+def _shift(decade: float, other: float) -> int:
     """Return by how many decades `other` lies above."""
-    return _between(bound.decade, other.decade)
-
-
-def _between(decade: float, other: float) -> int:
     return round(math.log10(other)) - round(math.log10(decade))
 
 
-def _moved(bound: Bound, other: Bound) -> str:
-    """Return where an end would be, such as "1e-3, one decade lower"."""
-    return f"{_power(other.decade)}, {_by(_shift(bound, other))}"
-
-
-def _by(shift: int) -> str:
+def _moved(decade: float, other: float) -> str:
+    """Return another decade and how far it lies from the first, such as "1e-3, one decade lower"."""
+    shift = _shift(decade, other)
     size = "one decade" if abs(shift) == 1 else f"{abs(shift)} decades"
-    return f"{size} {'higher' if shift > 0 else 'lower'}"
+    return f"{_power(other)}, {size} {'higher' if shift > 0 else 'lower'}"
 
 
 def _power(decade: float) -> str:

@@ -29,7 +29,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 # A chunk's temporaries stay in a CPU's second-level cache; elsewhere a chunk only bounds the memory they take.
 CPU_CHUNK = 1 << 16
-DEVICE_CHUNK = 1 << 22
+_DEVICE_CHUNK = 1 << 22
 
 _LARGEST_FLOAT32 = (2 - 2.0**-23) * 2.0**127
 _FOR_NAN = -(2.0**127)
@@ -57,8 +57,7 @@ class NegativeEntryError(ValueError):
         self.layer = layer
 
 
-def check_type(v: torch.Tensor) -> None:
-    """Raise ValueError unless entries of this type can be counted."""
+def _check_type(v: torch.Tensor) -> None:
     if v.dtype not in DTYPES:
         valid = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
         raise ValueError(f"cannot count entries of type {v.dtype}; expected one of: {valid}")
@@ -70,19 +69,19 @@ def flat(v: torch.Tensor) -> torch.Tensor:
     Raises:
         ValueError: entries of this type cannot be counted.
     """
-    check_type(v)
+    _check_type(v)
     v = v.detach()
     return v.permute(sorted(range(v.dim()), key=v.stride, reverse=True)).reshape(-1).contiguous()
 
 
 def chunks(entries: torch.Tensor) -> Iterator[torch.Tensor]:
     """Yield the entries that `flat` returned piece by piece."""
-    size = CPU_CHUNK if entries.is_cpu else DEVICE_CHUNK
+    size = CPU_CHUNK if entries.is_cpu else _DEVICE_CHUNK
     for start in range(0, entries.numel(), size):
         yield entries[start : start + size]
 
 
-def columns_of(entries: torch.Tensor, mantissa_bits: int) -> torch.Tensor:
+def _columns_of(entries: torch.Tensor, mantissa_bits: int) -> torch.Tensor:
     """Return the column of every entry, int64."""
     finite = entries.to(torch.promote_types(entries.dtype, torch.float32)).nan_to_num(
         _FOR_NAN, _FOR_INFINITY, _NEGATIVE
@@ -101,7 +100,7 @@ def columns_of(entries: torch.Tensor, mantissa_bits: int) -> torch.Tensor:
     return found
 
 
-class Columns:
+class _Columns:
     """The columns of a table with m mantissa bits; negative entries, an error, have all that are not named here.
 
     Attributes:
@@ -121,48 +120,51 @@ class Columns:
         self.last = self.zeros + bin_count(mantissa_bits) - 1
         self.below, self.above = self.last + 1, self.last + 2
         self.count = self.last + 3
-        self.nan, self.infinite = columns_of(torch.tensor([torch.nan, torch.inf]), mantissa_bits).tolist()
+        self.nan, self.infinite = _columns_of(torch.tensor([torch.nan, torch.inf]), mantissa_bits).tolist()
 
 
 class TorchRows:
-    """Tables of tensors on any one device, in plain torch."""
+    """Tables of tensors on any one device, in plain torch.
+
+    Args:
+        places: which of the tensors that `count` is given it counts.
+        device: where they lie, and the tables too.
+        dtype: integer type of the tables.
+        fractions: the percentiles of `quantile_bins`.
+        mantissa_bits: m.
+    """
 
     def __init__(
         self,
+        places: list[int],
         device: torch.device,
         dtype: torch.dtype,
-        layers: int,
         fractions: npt.NDArray[np.float64],
         mantissa_bits: int,
     ) -> None:
+        self.places = places
         self._mantissa_bits = mantissa_bits
-        self._columns = Columns(mantissa_bits)
-        self._table = torch.zeros((layers, self._columns.count), dtype=dtype, device=device)
-        self._rows = self._table.unbind()
-        self._ones = torch.ones(CPU_CHUNK if device.type == "cpu" else DEVICE_CHUNK, dtype=dtype, device=device)
+        self._columns = _Columns(mantissa_bits)
+        self._table = torch.zeros((len(places), self._columns.count), dtype=dtype, device=device)
+        self._ones = torch.ones(CPU_CHUNK if device.type == "cpu" else _DEVICE_CHUNK, dtype=dtype, device=device)
         self._fractions = torch.from_numpy(fractions).to(device)
 
     def count(self, values: Sequence[torch.Tensor]) -> None:
-        """Count every entry of the tensors, one for each row, in place of the counts before.
-
-        Raises:
-            NegativeEntryError: a tensor on a CPU has a negative entry; elsewhere `histogram` raises it.
-        """
+        """Count every entry of its tensors in place of the counts before; on a CPU negative entries raise an error."""
         began = time.perf_counter()
-        self._table.zero_()
-        for row, v in zip(self._rows, values, strict=True):
-            for chunk in chunks(flat(v)):
-                row.scatter_add_(0, columns_of(chunk, self._mantissa_bits), self._ones[: chunk.numel()])
+        for row, place in zip(self._table.zero_(), self.places, strict=True):
+            for chunk in chunks(flat(values[place])):
+                row.scatter_add_(0, _columns_of(chunk, self._mantissa_bits), self._ones[: chunk.numel()])
         if self._table.is_cpu:
-            jit.patience.spend(time.perf_counter() - began)
+            jit.spend(time.perf_counter() - began)
             self._refuse_negative(values)
 
     def _refuse_negative(self, values: Sequence[torch.Tensor]) -> None:
         table, at = self._table, self._columns
         numbers = table[:, 1 : at.zeros].sum(dim=1) - table[:, at.nan] - table[:, at.infinite]
-        for layer in numbers.nonzero().flatten().tolist():
-            entries = flat(values[layer])
-            raise NegativeEntryError(layer, entries[entries < 0][0].item())
+        for row in numbers.nonzero().flatten().tolist():
+            entries = flat(values[self.places[row]])
+            raise NegativeEntryError(self.places[row], entries[entries < 0][0].item())
 
     def quantile_bins(self) -> torch.Tensor:
         """Return the slot of the entry at each fraction: (L, Q), int32; see `tables.Counted.quantile_bins`."""
@@ -180,12 +182,8 @@ class TorchRows:
         return torch.stack([zeros, table[:, at.zeros + 1 :].sum(dim=1), table[:, 1 : at.zeros].sum(dim=1)], dim=1)
 
     def histogram(self, layer: int, scale: float) -> LogHistogram:
-        """Return the histogram of a row; waits for the device.
-
-        Raises:
-            NegativeEntryError: its tensor has a negative entry.
-        """
-        row, at = self._rows[layer].cpu().numpy().astype(np.int64), self._columns
+        """Return the histogram of a tensor; waits for the device, and negative entries raise an error."""
+        row, at = self._table[self.places.index(layer)].cpu().numpy().astype(np.int64), self._columns
         nan, infinite, below, above = (int(row[column]) for column in (at.nan, at.infinite, at.below, at.above))
         if row[1 : at.zeros].sum() > nan + infinite:
             raise NegativeEntryError(layer)
@@ -194,7 +192,7 @@ class TorchRows:
         return LogHistogram(self._mantissa_bits, counts, scale, nan, infinite, below, above)
 
     def folded(self, layer: int, mantissa_bits: int) -> Folded:
-        """Return the counts of a row over wider bins; waits for the device and raises as `histogram`."""
+        """Return the counts of a tensor over wider bins; waits for the device and raises as `histogram`."""
         h = self.histogram(layer, 1.0).fold(mantissa_bits)
         return *_trimmed(0, h.counts), (h.nan, h.infinite, h.below_range, h.above_range)
 
@@ -202,8 +200,11 @@ class TorchRows:
 class CompiledRows:
     """Tables of tensors on a CPU, filled and read by one compiled call; see `_compiled` for the layout of a row."""
 
-    def __init__(self, kernel: ModuleType, layers: int, fractions: npt.NDArray[np.float64], mantissa_bits: int) -> None:
-        width = kernel.row_width(mantissa_bits)
+    def __init__(
+        self, places: list[int], kernel: ModuleType, fractions: npt.NDArray[np.float64], mantissa_bits: int
+    ) -> None:
+        width, layers = kernel.row_width(mantissa_bits), len(places)
+        self.places = places
         self._kernel, self._mantissa_bits = kernel, mantissa_bits
         self._described: list[tuple[int, int, int]] = []
         self._tensors = np.zeros((layers, 3), dtype=np.int64)
@@ -219,17 +220,14 @@ class CompiledRows:
         self._kept = arrays  # their memory must outlive the addresses
 
     def count(self, values: Sequence[torch.Tensor]) -> None:
-        """Count every entry of the tensors, one for each row, in place of the counts before.
-
-        Raises:
-            NegativeEntryError: a tensor has a negative entry.
-        """
-        dense = [v if v.is_contiguous() else flat(v) for v in values]
+        """Count every entry of its tensors in place of the counts before; negative entries raise an error."""
+        chosen = [values[place] for place in self.places]
+        dense = [v if v.is_contiguous() else flat(v) for v in chosen]
         try:
             described = [(v.data_ptr(), v.numel(), _KINDS[v.dtype]) for v in dense]
         except KeyError:
             for v in dense:
-                check_type(v)
+                _check_type(v)
             raise
         if described != self._described:
             for v, (address, entries, _) in zip(dense, described, strict=True):
@@ -239,7 +237,8 @@ class CompiledRows:
             self._described = described
         found = self._kernel.count_tensors(self._arguments)
         if found >= 0:
-            raise NegativeEntryError(found, flat(values[found])[self._arguments[self._kernel.ENTRY]].item())
+            entry = flat(chosen[found])[self._arguments[self._kernel.ENTRY]].item()
+            raise NegativeEntryError(self.places[found], entry)
 
     def quantile_bins(self) -> torch.Tensor:
         """Return the slot of the entry at each fraction: (L, Q), int32; see `tables.Counted.quantile_bins`."""
@@ -250,17 +249,18 @@ class CompiledRows:
         return torch.from_numpy(self._totals.copy())
 
     def histogram(self, layer: int, scale: float) -> LogHistogram:
-        """Return the histogram of a row."""
-        row, bins = self._rows[layer], bin_count(self._mantissa_bits)
+        """Return the histogram of a tensor."""
+        row, bins = self._rows[self.places.index(layer)], bin_count(self._mantissa_bits)
         above, below, infinite, nan = row[bins : bins + 4].tolist()
         return LogHistogram(self._mantissa_bits, row[:bins], scale, nan, infinite, below, above)
 
     def folded(self, layer: int, mantissa_bits: int) -> Folded:
-        """Return the counts of a row over wider bins."""
-        row, bins = self._rows[layer], bin_count(self._mantissa_bits)
+        """Return the counts of a tensor over wider bins."""
+        place = self.places.index(layer)
+        row, bins = self._rows[place], bin_count(self._mantissa_bits)
         above, below, infinite, nan = row[bins : bins + 4].tolist()
         size = 1 << (self._mantissa_bits - mantissa_bits)  # fine bins, from 1, in a coarse one
-        start, end = (min(self._kernel.BLOCK * block, bins) - 1 for block in self._spans[layer].tolist())
+        start, end = (min(self._kernel.BLOCK * block, bins) - 1 for block in self._spans[place].tolist())
         if row[1 : self._kernel.BLOCK].any():  # the first block is no part of the span
             start, end = 0, max(end, self._kernel.BLOCK - 1)
         first, last = start // size, -(-end // size)

@@ -34,7 +34,7 @@ where floating point gives 0.9979999999999998.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal, get_args
@@ -46,11 +46,11 @@ Rule = Literal["sqrt", "sqrt-keep-epsilon", "linear", "none"]
 
 RULES: tuple[Rule, ...] = get_args(Rule)
 
-EpsilonPlace = Literal["outside", "inside", "in place"]
+_EpsilonPlace = Literal["outside", "inside", "in place"]
 Number = int | float | Fraction
 
 _ROOT_BITS = 256
-_ROUNDING = Fraction(1, 2**53)
+ROUNDING = Fraction(1, 2**53)
 """The rounding error of a decay near 1: one that was scaled down can be scaled up to where it began, down to 0."""
 
 
@@ -65,7 +65,7 @@ class Scaling:
         requires: the option values that the rule was derived for.
     """
 
-    epsilon: EpsilonPlace
+    epsilon: _EpsilonPlace
     decays: tuple[str, ...]
     decoupled: bool | str = False
     requires: Mapping[str, Any] = field(default_factory=dict)
@@ -91,10 +91,10 @@ def exactly(number: Number) -> Fraction:
     return Fraction(repr(float(number))) if isinstance(number, float) else Fraction(number)
 
 
-def root(number: Number) -> Fraction:
+def _root(number: Number) -> Fraction:
     """Return a square root: exact where it is rational, else to some 77 digits.
 
-    >>> root(Fraction(1, 4))
+    >>> _root(Fraction(1, 4))
     Fraction(1, 2)
     """
     value = exactly(number)
@@ -117,7 +117,7 @@ def scaled_learning_rate(learning_rate: Number, kappa: Number, rule: Rule = "sqr
         rule: which rule.
     """
     ratio = _checked(kappa)
-    factor = root(ratio) if is_square_root(rule) else ratio if rule == "linear" else 1
+    factor = _root(ratio) if is_square_root(rule) else ratio if rule == "linear" else 1
     return float(exactly(learning_rate) * factor)
 
 
@@ -142,7 +142,7 @@ def scaled_decay(beta: Number, kappa: Number, rule: Rule = "sqrt", *, half_life:
     if half_life:
         return float(float(beta) ** float(ratio))
     left_out = 1 - exactly(beta)
-    if ratio * left_out > 1 + ratio * _ROUNDING:
+    if ratio * left_out > 1 + ratio * ROUNDING:
         raise ScalingError(
             f"κ = {_text(ratio)} is too much for a decay of {float(beta):g}: κ·(1 − β) = {_text(ratio * left_out)}"
             f" is more than 1, so the average would have to forget more than it holds; the largest κ is"
@@ -151,31 +151,12 @@ def scaled_decay(beta: Number, kappa: Number, rule: Rule = "sqrt", *, half_life:
     return max(0.0, float(1 - ratio * left_out))
 
 
-def largest_batch(batch_size: int, decays: Iterable[Number]) -> int | None:
-    """Return the largest batch size that the square-root rule reaches from another; None where there is no decay.
-
-    >>> largest_batch(128, (0.9, 0.999))
-    1280
-    """
-    ends = [Fraction(batch_size) / max(1 - exactly(beta) - _ROUNDING, _ROUNDING) for beta in decays]
-    return int(min(ends)) if ends else None
-
-
-def largest_kappa(decays: Iterable[Number]) -> float:
-    """Return the largest κ that the square-root rule allows; infinite without decays.
-
-    >>> largest_kappa((0.9, 0.999))
-    10.0
-    """
-    return min((float(1 / (1 - exactly(beta))) for beta in decays), default=math.inf)
-
-
 def scaled_epsilon(
     epsilon: Number,
     kappa: Number,
     rule: Rule = "sqrt",
     *,
-    place: EpsilonPlace = "outside",
+    place: _EpsilonPlace = "outside",
     decay: Number | None = None,
     half_life: bool = False,
 ) -> float:
@@ -197,7 +178,7 @@ def scaled_epsilon(
         return float(epsilon)
     value = exactly(epsilon)
     if place == "outside":
-        return float(value / root(ratio))
+        return float(value / _root(ratio))
     if place == "inside":
         return float(value / ratio)
     if not half_life:
@@ -213,19 +194,7 @@ def scaled_magnitude(magnitude: Number, kappa: Number) -> float:
     >>> scaled_magnitude(0.02, 4)
     0.01
     """
-    return float(exactly(magnitude) / root(_checked(kappa)))
-
-
-def scaled_weight_decay(weight_decay: Number, kappa: Number, rule: Rule = "sqrt", *, decoupled: bool) -> float:
-    """Return the weight decay with which lr·λ·steps stays; one inside the gradient is left as it is.
-
-    Under the linear rule lr·steps stays already, and with no rule nothing is scaled.
-
-    >>> scaled_weight_decay(0.01, 4, decoupled=True), scaled_weight_decay(0.01, 4, decoupled=False)
-    (0.02, 0.01)
-    """
-    ratio = _checked(kappa)
-    return float(exactly(weight_decay) * (root(ratio) if decoupled and is_square_root(rule) else 1))
+    return float(exactly(magnitude) / _root(_checked(kappa)))
 
 
 def scaled_steps(steps: int, kappa: Number) -> int:

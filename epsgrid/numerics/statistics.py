@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 LEVEL = 0.95
+"""Probability with which all intervals cover the true value."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +26,12 @@ class Interval:
         low: lower end; None where the values do not determine one.
         high: upper end, or None like `low`.
         n: number of values.
-        level: probability with which such intervals cover the true mean, in (0, 1).
     """
 
     mean: float
     low: float | None
     high: float | None
     n: int
-    level: float
 
 
 def mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:
@@ -57,37 +56,35 @@ def mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:
     return mean, None
 
 
-def t_quantile(probability: float, degrees: int) -> float:
-    """Return a quantile of Student's t distribution.
+def t_half_width(degrees: int) -> float:
+    """Return the half-width of a two-sided interval by Student's t, in standard errors.
 
-    >>> round(t_quantile(0.975, 2), 3)
+    >>> round(t_half_width(2), 3)
     4.303
 
     Args:
-        probability: in (0, 1).
         degrees: degrees of freedom, 1 or more.
     """
     # What scipy.stats.t.ppf calls; scipy.stats itself takes a second to import.
     from scipy.special import stdtrit
 
-    return float(stdtrit(degrees, probability))
+    return float(stdtrit(degrees, (1 + LEVEL) / 2))
 
 
-def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
+def mean_interval(values: Sequence[float]) -> Interval:
     """Return Student's t interval for the mean of independent values.
 
     Args:
         values: one per seed; with fewer than two, or with a NaN or infinity, the interval has no ends.
-        level: in (0, 1).
 
     Raises:
-        ValueError: there are no values, or `level` lies outside (0, 1).
+        ValueError: there are no values.
     """
     mean, sd = mean_and_sd(values)
-    return _t_interval(mean, sd, len(values), level)
+    return _t_interval(mean, sd, len(values))
 
 
-def paired_difference(a: Mapping[int, float], b: Mapping[int, float], level: float = LEVEL) -> Interval:
+def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> Interval:
     """Return the interval of a − b, paired by seed.
 
     Differences that are the same for every seed do not mean that there is no doubt: an accuracy is counted in steps of
@@ -96,10 +93,9 @@ def paired_difference(a: Mapping[int, float], b: Mapping[int, float], level: flo
     Args:
         a: score of each seed.
         b: score of each seed; seeds that only one of the two has are left out.
-        level: in (0, 1).
 
     Raises:
-        ValueError: no seed is in both, or `level` lies outside (0, 1).
+        ValueError: no seed is in both.
     """
     common = sorted(a.keys() & b.keys())
     if not common:
@@ -109,16 +105,14 @@ def paired_difference(a: Mapping[int, float], b: Mapping[int, float], level: flo
     step = _smallest_step([a[seed] for seed in common], [b[seed] for seed in common])
     if sd is not None and step is not None and max(differences) - min(differences) < 1e-6 * step:
         sd = step / 2
-    return _t_interval(mean, sd, len(common), level)
+    return _t_interval(mean, sd, len(common))
 
 
-def _t_interval(mean: float, sd: float | None, n: int, level: float) -> Interval:
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie in (0, 1), got {level!r}")
+def _t_interval(mean: float, sd: float | None, n: int) -> Interval:
     if sd is None:
-        return Interval(mean, None, None, n, level)
-    half_width = t_quantile((1 + level) / 2, n - 1) * sd / math.sqrt(n)
-    return Interval(mean, mean - half_width, mean + half_width, n, level)
+        return Interval(mean, None, None, n)
+    half_width = t_half_width(n - 1) * sd / math.sqrt(n)
+    return Interval(mean, mean - half_width, mean + half_width, n)
 
 
 def _smallest_step(first: Sequence[float], second: Sequence[float]) -> float | None:

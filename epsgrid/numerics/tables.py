@@ -23,13 +23,13 @@ import torch
 
 from epsgrid.numerics import jit
 from epsgrid.numerics.histogram import MANTISSA_BITS, LogHistogram, bin_count
-from epsgrid.numerics.rows import CompiledRows, Folded, NegativeEntryError, TorchRows
+from epsgrid.numerics.rows import CompiledRows, Folded, TorchRows
 
 _INT32_LIMIT = 1 << 31
 """Tensors with at least this many entries are counted in plain torch, in tables of twice the width."""
 
 _Host = tuple[torch.device, torch.dtype] | None
-_Group = tuple[list[int], TorchRows | CompiledRows]
+_Rows = TorchRows | CompiledRows
 
 
 def _host_of(v: torch.Tensor) -> _Host:
@@ -65,7 +65,7 @@ class Counter:
         self._fractions = np.array(fractions, dtype=np.float64)
         self._mantissa_bits = mantissa_bits
         self._hosts: list[_Host] = []
-        self._groups: list[_Group] = []
+        self._groups: list[_Rows] = []
 
     def count(self, values: Sequence[torch.Tensor]) -> Counted:
         """Count every entry of every tensor once.
@@ -87,28 +87,24 @@ class Counter:
             places: dict[_Host, list[int]] = {}
             for place, host in enumerate(hosts):
                 places.setdefault(host, []).append(place)
-            self._groups = [(members, self._rows(host, len(members))) for host, members in places.items()]
+            self._groups = [self._rows(host, members) for host, members in places.items()]
             self._hosts = hosts
-        for members, rows in self._groups:
-            try:
-                rows.count(values if len(members) == len(values) else [values[place] for place in members])
-            except NegativeEntryError as error:
-                error.layer = members[error.layer]
-                raise
+        for rows in self._groups:
+            rows.count(values)
         return Counted(self._groups, len(values), self._fractions.size)
 
-    def _rows(self, host: _Host, layers: int) -> TorchRows | CompiledRows:
+    def _rows(self, host: _Host, places: list[int]) -> _Rows:
         if host is not None:
-            return TorchRows(*host, layers, self._fractions, self._mantissa_bits)
+            return TorchRows(places, *host, self._fractions, self._mantissa_bits)
         kernel = jit.kernel()
         assert kernel is not None
-        return CompiledRows(kernel, layers, self._fractions, self._mantissa_bits)
+        return CompiledRows(places, kernel, self._fractions, self._mantissa_bits)
 
 
 class Counted:
     """The counts of a call of `Counter.count`, until the next one; L tensors, Q fractions."""
 
-    def __init__(self, groups: Sequence[_Group], layers: int, fractions: int) -> None:
+    def __init__(self, groups: Sequence[_Rows], layers: int, fractions: int) -> None:
         self._groups, self._layers, self._fractions = groups, layers, fractions
 
     def quantile_bins(self) -> torch.Tensor:
@@ -121,7 +117,7 @@ class Counted:
         It lies where the tensors do, and nothing waits for it; on the CPU, and waited for, where they lie on several
         devices.
         """
-        return self._gather([rows.quantile_bins() for _, rows in self._groups], self._fractions, torch.int32)
+        return self._gather([rows.quantile_bins() for rows in self._groups], self._fractions, torch.int32)
 
     def totals(self) -> torch.Tensor:
         """Return the numbers of zeros, of other finite entries, and of the rest, (L, 3) int64; a fresh tensor.
@@ -129,7 +125,7 @@ class Counted:
         The rest are NaN and infinities; on another device than a CPU negative entries too, which are an error that
         `histogram` raises. The tensor lies where that of `quantile_bins` does.
         """
-        return self._gather([rows.totals() for _, rows in self._groups], 3, torch.int64)
+        return self._gather([rows.totals() for rows in self._groups], 3, torch.int64)
 
     def histogram(self, layer: int, scale: float = 1.0) -> LogHistogram:
         """Return the histogram of one tensor; waits for its device.
@@ -142,11 +138,7 @@ class Counted:
             NegativeEntryError: the tensor has negative entries.
             ValueError: `scale` is out of range.
         """
-        rows, row = self._row(layer)
-        try:
-            return rows.histogram(row, scale)
-        except NegativeEntryError:
-            raise NegativeEntryError(layer) from None
+        return self._rows_of(layer).histogram(layer, scale)
 
     def folded(self, layer: int, mantissa_bits: int) -> Folded:
         """Return the counts of one tensor over coarser bins, from the first bin that is not empty to the last.
@@ -162,17 +154,13 @@ class Counted:
         Raises:
             NegativeEntryError: the tensor has negative entries.
         """
-        rows, row = self._row(layer)
-        try:
-            return rows.folded(row, mantissa_bits)
-        except NegativeEntryError:
-            raise NegativeEntryError(layer) from None
+        return self._rows_of(layer).folded(layer, mantissa_bits)
 
-    def _row(self, layer: int) -> tuple[TorchRows | CompiledRows, int]:
-        """Return the tables that count a tensor, and its row there."""
-        for places, rows in self._groups:
-            if layer in places:
-                return rows, places.index(layer)
+    def _rows_of(self, layer: int) -> _Rows:
+        """Return the tables that count a tensor."""
+        for rows in self._groups:
+            if layer in rows.places:
+                return rows
         raise IndexError(f"layer {layer} does not exist among {self._layers} tensors counted")
 
     def _gather(self, parts: list[torch.Tensor], columns: int, dtype: torch.dtype) -> torch.Tensor:
@@ -180,6 +168,6 @@ class Counted:
         if len(parts) == 1:
             return parts[0]
         whole = torch.empty((self._layers, columns), dtype=dtype)
-        for (places, _), part in zip(self._groups, parts, strict=True):
-            whole[places] = part.cpu()
+        for rows, part in zip(self._groups, parts, strict=True):
+            whole[rows.places] = part.cpu()
         return whole

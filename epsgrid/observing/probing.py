@@ -22,13 +22,12 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from epsgrid.errors import NoBoundsError, ObservationError
-from epsgrid.numerics.bounds import EpsilonBounds
+from epsgrid.numerics.bounds import EpsilonBounds, Variant, VariantKind
 from epsgrid.numerics.counting import measure
 from epsgrid.numerics.magnitudes import TAIL_FRACTION, LayerStatistics
-from epsgrid.numerics.reliability import judge
+from epsgrid.numerics.reliability import ROUNDING_NOISE, judge
 from epsgrid.numerics.series import FRACTIONS, Series
 from epsgrid.numerics.trajectory import Trajectory, has_settled, trajectory_of
-from epsgrid.numerics.variants import ROUNDING_NOISE, Variant, VariantKind
 from epsgrid.observing.adapters import Adapter, adapter_for, unwrap, warn_of_underflow
 from epsgrid.observing.copying import copy_model, copy_optimizer
 from epsgrid.observing.layers import Layer, NamedParameters, named_layers

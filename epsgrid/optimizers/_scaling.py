@@ -13,9 +13,7 @@ from epsgrid.numerics.scaling import NoScaling, Number, Rule, Scaling
 from epsgrid.spec.model import OptimizerOptions
 from epsgrid.spec.reading import shown
 
-AnyOptions = TypeVar("AnyOptions", bound=OptimizerOptions)
-
-_UNDECLARED = NoScaling("its file declares no SCALING")
+_Options = TypeVar("_Options", bound=OptimizerOptions)
 
 
 def scalable() -> tuple[str, ...]:
@@ -33,7 +31,7 @@ def scaling_of(options: OptimizerOptions) -> Scaling:
         ScalingError: the rule is not derived for this optimizer (the message has the reason and lists those it is
             derived for), or not for one of these options.
     """
-    found = getattr(optimizers.load(options.name), "SCALING", _UNDECLARED)
+    found = getattr(optimizers.load(options.name), "SCALING", NoScaling("its file declares no SCALING"))
     if isinstance(found, NoScaling):
         raise ScalingError(
             f"optimizer.name: the square-root rule is not derived for {options.name!r}: {found.why};"
@@ -49,8 +47,8 @@ def scaling_of(options: OptimizerOptions) -> Scaling:
     return found
 
 
-def decays_of(options: OptimizerOptions) -> tuple[float, ...]:
-    """Return the decays of an optimizer's averages, that of v last; raises ScalingError as `scaling_of`."""
+def _decays_of(options: OptimizerOptions) -> tuple[float, ...]:
+    """Return the decays of an optimizer's averages, that of v last."""
     values = (getattr(options, field) for field in scaling_of(options).decays)
     return tuple(beta for value in values for beta in (value if isinstance(value, tuple) else (value,)))
 
@@ -61,7 +59,7 @@ def is_decoupled(options: OptimizerOptions) -> bool:
     return bool(getattr(options, switch)) if isinstance(switch, str) else switch
 
 
-def scaled_options(options: AnyOptions, kappa: Number, *, half_life: bool = False) -> AnyOptions:
+def scaled_options(options: _Options, kappa: Number, *, half_life: bool = False) -> _Options:
     """Return an optimizer's options at κ times the batch size, by the square-root rule.
 
     Args:
@@ -79,7 +77,7 @@ def scaled_options(options: AnyOptions, kappa: Number, *, half_life: bool = Fals
         scaled = tuple(scaling.scaled_decay(beta, kappa, half_life=half_life) for beta in betas)
         values[field] = scaled if isinstance(values[field], tuple) else scaled[0]
     if is_decoupled(options):
-        values["weight_decay"] = scaling.scaled_weight_decay(values["weight_decay"], kappa, decoupled=True)
+        values["weight_decay"] = scaling.scaled_learning_rate(values["weight_decay"], kappa)  # lr·λ·steps stays
     try:
         return type(options).model_validate(values)
     except ValidationError as error:
@@ -108,7 +106,7 @@ def scaled_epsilon(
     """
     if not scaling.is_square_root(rule):
         return epsilon
-    place, decay = scaling_of(options).epsilon, decays_of(options)[-1]
+    place, decay = scaling_of(options).epsilon, _decays_of(options)[-1]
     return scaling.scaled_epsilon(epsilon, kappa, rule, place=place, decay=decay, half_life=half_life)
 
 
@@ -118,12 +116,13 @@ def require_reach(options: OptimizerOptions, base: int, batch_size: int, *, half
     Raises:
         ScalingError: κ·(1 − β) is more than 1; the message has the largest κ and batch size. Or see `scaling_of`.
     """
-    decays = decays_of(options)
-    most = scaling.largest_batch(base, decays)
-    if not half_life and most is not None and batch_size > most:
+    smallest = min(_decays_of(options))
+    left_out = 1 - scaling.exactly(smallest)
+    most = int(base / max(left_out - scaling.ROUNDING, scaling.ROUNDING))
+    if batch_size > most and not half_life:
         raise ScalingError(
             f"training.batch_size: from {base:,} to {batch_size:,} is κ = {batch_size / base:.6g}, and with a decay of"
-            f" {min(decays):g} the square-root rule ends at κ = {scaling.largest_kappa(decays):.6g}, a batch of"
-            f" {most:,}: κ·(1 − β) may not be more than 1. Begin at a larger base batch, or take the half-life form"
-            " β^κ, which has no end (--half-life)"
+            f" {smallest:g} the square-root rule ends at κ = {float(1 / left_out):.6g}, a batch of {most:,}: κ·(1 − β)"
+            " may not be more than 1. Begin at a larger base batch, or take the half-life form β^κ, which has no end"
+            " (--half-life)"
         )

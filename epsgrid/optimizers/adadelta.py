@@ -15,6 +15,7 @@ holds for the denominator only.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from epsgrid.numerics.placement import Placement
@@ -39,13 +40,8 @@ class Options(OptimizerOptions):
 
 def placement(options: Options, step: float) -> Placement:
     """Return ε inside the root of the uncorrected v, whatever the options."""
-    return Placement(
-        "inside the root, no bias correction, and in the numerator",
-        "√(v + ε)",
-        exponent=2,
-        compared_with="√v",
-        per_gradient=Placement.uncorrected(options.rho, step).per_gradient,
-    )
+    where = "inside the root, no bias correction, and in the numerator"
+    return replace(Placement.inside_uncorrected(options.rho, step), where=where)
 
 
 def second_moment(state: Mapping[str, Any], group: Mapping[str, Any]) -> SecondMoment | None:

@@ -18,6 +18,7 @@ below zero torch takes a root of it all the same and the weight becomes NaN; her
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import model_validator
@@ -53,10 +54,7 @@ class Options(OptimizerOptions):
 def placement(options: Options, step: float) -> Placement:
     """Return ε outside the root of the uncorrected v, or of its centered form."""
     plain = Placement.uncorrected(options.alpha, step)
-    if not options.centered:
-        return plain
-    symbol, compared_with = "√(v − a²) + ε", "√(v − a²)"
-    return Placement(plain.where, symbol, compared_with=compared_with, per_gradient=plain.per_gradient)
+    return replace(plain, symbol="√(v − a²) + ε", compared_with="√(v − a²)") if options.centered else plain
 
 
 def second_moment(state: Mapping[str, Any], group: Mapping[str, Any]) -> SecondMoment | None:

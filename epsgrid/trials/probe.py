@@ -16,9 +16,8 @@ from typing import Any
 import torch
 
 from epsgrid import optimizers
-from epsgrid.numerics.bounds import EpsilonBounds
+from epsgrid.numerics.bounds import EpsilonBounds, VariantKind
 from epsgrid.numerics.series import Series
-from epsgrid.numerics.variants import VariantKind
 from epsgrid.observing.adapters import from_plugin
 from epsgrid.observing.probing import Probing
 from epsgrid.spec.model import Spec

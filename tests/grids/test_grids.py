@@ -32,7 +32,4 @@ def test_the_conventional_grid_is_thirteen_decades() -> None:
 
 def test_the_narrowed_grid_is_the_decades_between_the_bounds(bounds: EpsilonBounds) -> None:
     assert grids.load("narrowed").epsilons(bounds) == (1e-7, 1e-6, 1e-5)
-
-
-def test_bounds_in_one_decade_leave_one_value() -> None:
     assert grids.load("narrowed").epsilons(bounds_between(1e-7, 1e-7)) == (1e-7,)

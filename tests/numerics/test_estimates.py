@@ -64,7 +64,7 @@ def random_layers(seed: int = 0) -> Layers:
     ]
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_estimates_are_the_formulas_on_all_entries(seed: int) -> None:
     layers = random_layers(seed)
     found, exact = magnitudes_of(layers), by_numpy(layers)
@@ -111,13 +111,6 @@ def test_each_entry_or_each_layer_has_a_vote() -> None:
     assert found["upper"] == pytest.approx(1e-2, rel=1e-6)
 
 
-@given(arrays_and_scales)
-def test_a_tenfold_magnitude_moves_every_estimate_by_a_decade(layers: Layers) -> None:
-    once, tenfold = magnitudes_of(layers), magnitudes_of([(v, 100 * scale) for v, scale in layers])
-    for name, magnitude in once.items():
-        assert tenfold[name] == pytest.approx(10 * magnitude), name
-
-
 def test_magnitudes_become_the_optimizers_own_epsilon() -> None:
     layers = measured(random_layers())
     for placement in (OUTSIDE, Placement.inside(), Placement.in_place(0.999, outer=1.0)):
@@ -147,14 +140,6 @@ def test_without_layers_there_are_no_estimates() -> None:
     assert point_estimates([], OUTSIDE) == ()
     assert point_estimates(measured(random_layers()[:1]), OUTSIDE, leave_out=["0"]) == ()
     assert point_estimates([measure("zeros", torch.zeros(3))], OUTSIDE) == ()
-
-
-def test_a_layer_that_is_not_there_cannot_be_left_out() -> None:
-    with pytest.raises(ValueError, match=r"cannot leave out 'fc': no such layer; there are 0, 1, 2, 3$"):
-        point_estimates(measured(random_layers()), OUTSIDE, leave_out=["0", "fc"])
-    many = measured([(np.ones(1, dtype=np.float32), 1.0)] * 12)
-    with pytest.raises(ValueError, match=r"there are 0, 1, 2, 3, 4, 5, 6, 7 and 4 more$"):
-        point_estimates(many, OUTSIDE, leave_out=["fc"])
 
 
 def test_entries_beyond_float32_have_their_votes() -> None:

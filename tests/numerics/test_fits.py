@@ -10,9 +10,9 @@ from scipy import stats
 from scipy.optimize import curve_fit
 
 from epsgrid.numerics.fits import (
-    BAND,
-    LEAST_WIDTH,
-    WIDTH_PER_SCALE,
+    _BAND,
+    _LEAST_WIDTH,
+    _WIDTH_PER_SCALE,
     Exponent,
     fit_exponent,
     fit_step,
@@ -32,12 +32,11 @@ def noisy(rng: np.random.Generator, exponent: float, seeds: int, sd: float, size
 
 def test_one_seed_is_the_ordinary_line_of_scipy():
     found = noisy(np.random.default_rng(0), -0.4, 1, 0.1)
-    ours = fit_exponent(found, level=0.9)
+    ours = fit_exponent(found)
     theirs = stats.linregress(np.log(SIZES), np.log(list(found[0].values())))
     assert ours.value == pytest.approx(theirs.slope, rel=1e-12)
-    half_width = stats.t.ppf(0.95, len(SIZES) - 2) * theirs.stderr
+    half_width = stats.t.ppf(0.975, len(SIZES) - 2) * theirs.stderr
     assert (ours.low, ours.high) == pytest.approx((theirs.slope - half_width, theirs.slope + half_width), rel=1e-10)
-    assert (ours.sizes, ours.seeds, ours.level) == (5, 1, 0.9)
 
 
 def test_several_seeds_are_least_squares_with_a_dummy_for_each_also_where_a_size_is_missing():
@@ -94,8 +93,8 @@ def test_gradients_of_known_signal_and_noise_are_told_apart():
 @pytest.mark.parametrize(
     ("low", "high", "regime"),
     [
-        (-0.5 - BAND, -0.5 + BAND, "noise-dominated"),
-        (-BAND, BAND, "signal-dominated"),
+        (-0.5 - _BAND, -0.5 + _BAND, "noise-dominated"),
+        (-_BAND, _BAND, "signal-dominated"),
         (-0.45, -0.35, "in between"),
         (-0.2, -0.05, "in between"),
         (-0.8, -0.65, "neither"),
@@ -106,7 +105,7 @@ def test_gradients_of_known_signal_and_noise_are_told_apart():
     ],
 )
 def test_regimes(low, high, regime):
-    assert Exponent(0.0, low, high, 3, 1, 0.95).regime == regime
+    assert Exponent(0.0, low, high).regime == regime
 
 
 def test_scaling_is_right_for_noise_and_wrong_by_the_whole_factor_for_signal():
@@ -116,7 +115,7 @@ def test_scaling_is_right_for_noise_and_wrong_by_the_whole_factor_for_signal():
 
 def test_few_points_have_no_interval_or_no_exponent():
     found = fit_exponent({0: {32: 1.0, 128: 0.5}, 1: {32: 7.0}})
-    assert (found.value, found.seeds) == (pytest.approx(-0.5), 1)
+    assert found.value == pytest.approx(-0.5)
     assert (found.low, found.high, found.regime) == (None, None, "undecided")
     assert fit_exponent({0: {32: 1.0}, 1: {}}) is None
 
@@ -131,7 +130,7 @@ X = np.arange(-10.0, 3.0)
 
 
 def logistic(x: np.ndarray, before: float, after: float, centre: float, width: float) -> np.ndarray:
-    return before + (after - before) / (1 + np.exp(-(x - centre) * WIDTH_PER_SCALE / width))
+    return before + (after - before) / (1 + np.exp(-(x - centre) * _WIDTH_PER_SCALE / width))
 
 
 @pytest.mark.parametrize(
@@ -142,7 +141,6 @@ def test_an_exact_step_is_found(before: float, after: float, centre: float, widt
     assert found is not None
     assert found.centre == pytest.approx(centre, abs=0.05)
     assert found.width == pytest.approx(width, rel=0.06)
-    assert (found.before, found.after) == pytest.approx((before, after), abs=0.02 * abs(after - before))
     assert found.explained > 0.999
 
 
@@ -170,7 +168,7 @@ def test_intervals_hold_the_truth_as_often_as_they_promise() -> None:
 def test_a_jump_between_two_points_has_no_least_width() -> None:
     found = fit_step(X.tolist(), np.where(X < -2.5, 1.0, 0.0).tolist())
     assert found is not None
-    assert found.width_low == LEAST_WIDTH and found.width_high < 1.0
+    assert found.width_low == _LEAST_WIDTH and found.width_high < 1.0
     assert -3 <= found.centre_low <= -2.5 <= found.centre_high <= -2
 
 

@@ -3,8 +3,9 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,22 +20,9 @@ from epsgrid.numerics.histogram import LogHistogram, magnitudes_of
 from epsgrid.numerics.rows import NegativeEntryError, TorchRows
 from epsgrid.numerics.tables import Counted, Counter
 from tests.numerics import reference
-from tests.numerics.strategies import any_moments, nonfinite
+from tests.numerics.strategies import DEVICES, LAYOUTS, TYPES, any_moments, nonfinite
 
 FRACTIONS = (0.0, 0.01, 0.02, 0.25, 0.5, 0.98, 0.999, 1.0)
-TYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
-WAYS = ["compiled", "torch"]
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA"))]
-
-
-@pytest.fixture(params=WAYS)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Count by compiled code, then in plain torch, which is what counts on other devices."""
-    if request.param == "torch":
-        monkeypatch.setattr(jit, "kernel", lambda: None)
-    else:
-        assert jit.compiled()
-    yield request.param
 
 
 def both_ways(values: Sequence[torch.Tensor], mantissa_bits: int = 5) -> list[Counted]:
@@ -166,34 +154,20 @@ def test_a_counter_forgets_what_it_counted_before(way: str) -> None:
         check(counter.count(values), values)
 
 
-def layouts() -> list[tuple[str, Callable[[torch.Tensor], torch.Tensor]]]:
-    return [
-        ("transposed", lambda v: v.view(300, 500).T),
-        ("channels last", lambda v: v.view(10, 30, 20, 25).to(memory_format=torch.channels_last)),
-        ("every third", lambda v: v[1::3]),
-        ("block", lambda v: v.view(300, 500)[7:200, 3:400]),
-        ("offset", lambda v: v[7:]),
-        ("expanded", lambda v: v[:1000].unsqueeze(1).expand(1000, 7)),
-        ("parameter", lambda v: torch.nn.Parameter(v.view(300, 500).T)),
-        ("no entries", lambda v: v.view(300, 500)[:, :0].T),
-    ]
-
-
-@pytest.mark.parametrize("layout", [layout for _, layout in layouts()], ids=[name for name, _ in layouts()])
-@pytest.mark.parametrize("dtype", TYPES, ids=str)
-def test_the_layout_in_memory_makes_no_difference(
-    layout: Callable[[torch.Tensor], torch.Tensor], dtype: torch.dtype, way: str
-) -> None:
-    values = [layout(sample(150_000).to(dtype)), sample(9)]
-    check(Counter(FRACTIONS).count(values), values)
-
-
 def test_dense_layouts_are_read_where_they_are() -> None:
     dense = torch.rand(4, 3, 5, 5).to(memory_format=torch.channels_last).permute(3, 0, 2, 1)
     counter = Counter(FRACTIONS)
     counter.count([dense])
-    ((_, table),) = counter._groups
+    (table,) = counter._groups
     assert table._tensors[0, 0] == dense.data_ptr()
+    assert rows.flat(dense).data_ptr() == dense.data_ptr()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_the_layout_in_memory_makes_no_difference(layout: str, dtype: torch.dtype, way: str) -> None:
+    values = [LAYOUTS[layout](sample(150_000).to(dtype)), sample(9)]
+    check(Counter(FRACTIONS).count(values), values)
 
 
 def test_tensors_are_left_as_they_were(way: str) -> None:
@@ -236,8 +210,8 @@ def test_more_entries_than_32_bits_can_count_go_to_wider_tables(monkeypatch: pyt
     values = [sample(999, seed=1), sample(1000, seed=2), sample(5, seed=3), sample(3000, seed=4)]
     counter = Counter(FRACTIONS)
     check(counter.count(values), values)
-    (_, narrow), (places, wide) = counter._groups
-    assert (narrow._rows.dtype, wide._table.dtype, places) == (np.int32, torch.int64, [1, 3])
+    narrow, wide = counter._groups
+    assert (narrow._rows.dtype, wide._table.dtype, wide.places) == (np.int32, torch.int64, [1, 3])
     values[3][7] = -1
     with pytest.raises(NegativeEntryError, match="negative entry -1") as caught:
         counter.count(values)
@@ -319,18 +293,11 @@ def test_a_layer_that_was_not_counted_is_refused(way: str) -> None:
 def test_magnitudes_are_those_of_a_histogram(scale: float, mantissa_bits: int) -> None:
     bins = len(LogHistogram(mantissa_bits, reference.binned(np.ones(1), mantissa_bits)).counts)
     slots = np.arange(bins + 1)
-    for slot, magnitude in zip(
-        slots[:: 1 + bins // 200], magnitudes_of(slots, scale, mantissa_bits)[:: 1 + bins // 200], strict=True
-    ):
-        counts = np.zeros(bins, dtype=np.int64)
-        below = above = 0
-        if slot == 0:
-            below = 1
-        elif slot == bins:
-            above = 1
-        else:
-            counts[slot] = 1
-        histogram = LogHistogram(mantissa_bits, counts, scale, below_range=below, above_range=above)
+    magnitudes = magnitudes_of(slots, scale, mantissa_bits)
+    for slot, magnitude in list(zip(slots, magnitudes, strict=True))[:: 1 + bins // 200]:
+        counts = (slots == slot).astype(np.int64)
+        below, counts[0] = counts[0], 0
+        histogram = LogHistogram(mantissa_bits, counts[:-1], scale, below_range=below, above_range=counts[-1])
         assert histogram.quantile(0.5) == magnitude
     assert np.isnan(magnitudes_of(np.array([-1]), scale, mantissa_bits)).all()
 
@@ -366,21 +333,14 @@ def test_counters_of_several_threads_do_not_disturb_each_other() -> None:
         list(pool.map(work, range(8)))
 
 
-class NoFolderToWrite:
-    """Stands for numba where it can compile but not keep what it compiled."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-    def njit(self, signature: str, nogil: bool, cache: bool = False) -> Callable[[Any], Any]:
-        if cache:
-            raise self.error
-        return lambda function: (function, signature, nogil)
-
-
 @pytest.mark.parametrize("error", [RuntimeError("cannot cache function"), OSError("disk full"), EOFError("damaged")])
 def test_where_nothing_can_be_kept_each_process_compiles(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_compiled, "nb", NoFolderToWrite(error))
+    def njit(signature: str, nogil: bool, cache: bool = False) -> Any:
+        if cache:
+            raise error
+        return lambda function: (function, signature, nogil)
+
+    monkeypatch.setattr(_compiled, "nb", SimpleNamespace(njit=njit))
     compiled: Any = _compiled._compile("int64(int64)", abs)
     assert compiled == (abs, "int64(int64)", True)
 
@@ -398,7 +358,7 @@ from epsgrid.numerics import jit, tables
 counter, v = tables.Counter([0.5]), [torch.arange(1.0, 1000.0)]
 first = counter.count(v).quantile_bins()
 assert "numba" not in sys.modules
-jit.Patience._SECONDS = 0.0
+jit._SECONDS_TO_LOAD = jit._spent
 counter.count(v)
 assert "numba" not in sys.modules, "it is loaded when the next count begins"
 assert torch.equal(counter.count(v).quantile_bins(), first)

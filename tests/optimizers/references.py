@@ -6,6 +6,8 @@ and the magnitudes that ε is compared with: √v̂, or what stands in its place
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,65 +20,47 @@ Rule = Callable[[Any, Any, float, Array, Sequence[Array]], Result]
 
 def _decayed(options: Any, rate: float, theta: Array, gradient: Array) -> tuple[Array, Array]:
     """Return weights and gradient after weight decay."""
-    if getattr(options, "decoupled_weight_decay", False):
+    if options.name == "adamw" or getattr(options, "decoupled_weight_decay", False):
         return theta - rate * options.weight_decay * theta, gradient
     return theta, gradient + options.weight_decay * theta
 
 
-def adam(options: Any, epsilon: Any, rate: float, theta: Array, gradients: Sequence[Array]) -> Result:
-    beta1, beta2 = options.betas
-    m = v = root = np.zeros_like(theta)
-    for t, gradient in enumerate(gradients, 1):
-        theta, g = _decayed(options, rate, theta, gradient)
-        m = beta1 * m + (1 - beta1) * g
-        v = beta2 * v + (1 - beta2) * g**2
-        root = np.sqrt(v / (1 - beta2**t))
-        theta = theta - rate * (m / (1 - beta1**t)) / (root + epsilon)
-    return theta, root
+def _with_moments(rule: Callable[[Any, Any, int, Array, list[Array], Array], Result]) -> Rule:
+    """Take steps of θ − rate · update; the rule makes update and root from t, m, every v so far, and g."""
+
+    def run(options: Any, epsilon: Any, rate: float, theta: Array, gradients: Sequence[Array]) -> Result:
+        beta1, beta2 = options.betas
+        m = root = np.zeros_like(theta)
+        vs = [m]
+        for t, gradient in enumerate(gradients, 1):
+            theta, g = _decayed(options, rate, theta, gradient)
+            m = beta1 * m + (1 - beta1) * g
+            vs.append(beta2 * vs[-1] + (1 - beta2) * g**2)
+            update, root = rule(options, epsilon, t, m, vs, g)
+            theta = theta - rate * update
+        return theta, root
+
+    return run
 
 
-def adamw(options: Any, epsilon: Any, rate: float, theta: Array, gradients: Sequence[Array]) -> Result:
-    decay = options.weight_decay
-    without = options.model_copy(update={"weight_decay": 0.0})
-    moved = theta
-    root = np.zeros_like(theta)
-    for t in range(1, len(gradients) + 1):  # no decay gets into m and v, so the steps can be taken from plain Adam
-        before, _ = adam(without, epsilon, rate, theta, gradients[: t - 1])
-        after, root = adam(without, epsilon, rate, theta, gradients[:t])
-        moved = moved - rate * decay * moved + (after - before)
-    return moved, root
+@_with_moments
+def adam(options: Any, epsilon: Any, t: int, m: Array, vs: list[Array], g: Array) -> Result:
+    root = np.sqrt(vs[-1] / (1 - options.betas[1] ** t))
+    return m / (1 - options.betas[0] ** t) / (root + epsilon), root
 
 
-def amsgrad(options: Any, epsilon: Any, rate: float, theta: Array, gradients: Sequence[Array]) -> Result:
-    beta1, beta2 = options.betas
-    m = v = largest = root = np.zeros_like(theta)
-    for t, gradient in enumerate(gradients, 1):
-        theta, g = _decayed(options, rate, theta, gradient)
-        m = beta1 * m + (1 - beta1) * g
-        v = beta2 * v + (1 - beta2) * g**2
-        largest = np.maximum(largest, v)
-        root = np.sqrt(largest / (1 - beta2**t))
-        theta = theta - rate * (m / (1 - beta1**t)) / (root + epsilon)
-    return theta, root
+@_with_moments
+def amsgrad(options: Any, epsilon: Any, t: int, m: Array, vs: list[Array], g: Array) -> Result:
+    root = np.sqrt(np.max(vs, axis=0) / (1 - options.betas[1] ** t))
+    return m / (1 - options.betas[0] ** t) / (root + epsilon), root
 
 
-def nadam(options: Any, epsilon: Any, rate: float, theta: Array, gradients: Sequence[Array]) -> Result:
-    beta1, beta2 = options.betas
-    m = v = root = np.zeros_like(theta)
-    product = 1.0
-
-    def mu(t: int) -> float:
-        return beta1 * (1 - 0.5 * 0.96 ** (t * options.momentum_decay))
-
-    for t, gradient in enumerate(gradients, 1):
-        theta, g = _decayed(options, rate, theta, gradient)
-        product *= mu(t)
-        m = beta1 * m + (1 - beta1) * g
-        v = beta2 * v + (1 - beta2) * g**2
-        root = np.sqrt(v / (1 - beta2**t))
-        ahead = mu(t + 1) * m / (1 - product * mu(t + 1)) + (1 - mu(t)) * g / (1 - product)
-        theta = theta - rate * ahead / (root + epsilon)
-    return theta, root
+@_with_moments
+def nadam(options: Any, epsilon: Any, t: int, m: Array, vs: list[Array], g: Array) -> Result:
+    mu = [options.betas[0] * (1 - 0.5 * 0.96 ** (step * options.momentum_decay)) for step in range(t + 2)]
+    root = np.sqrt(vs[-1] / (1 - options.betas[1] ** t))
+    ahead = mu[t + 1] * m / (1 - math.prod(mu[1:])) + (1 - mu[t]) * g / (1 - math.prod(mu[1:-1]))
+    return ahead / (root + epsilon), root
 
 
 def _rectification(beta2: float, t: int) -> tuple[float, float]:
@@ -87,19 +71,12 @@ def _rectification(beta2: float, t: int) -> tuple[float, float]:
     return length, abs(factor) ** 0.5
 
 
-def radam(options: Any, epsilon: Any, rate: float, theta: Array, gradients: Sequence[Array]) -> Result:
+@_with_moments
+def radam(options: Any, epsilon: Any, t: int, m: Array, vs: list[Array], g: Array) -> Result:
     beta1, beta2 = options.betas
-    m = v = root = np.zeros_like(theta)
-    for t, gradient in enumerate(gradients, 1):
-        theta, g = _decayed(options, rate, theta, gradient)
-        m = beta1 * m + (1 - beta1) * g
-        v = beta2 * v + (1 - beta2) * g**2
-        correction = np.sqrt(1 - beta2**t)
-        length, factor = _rectification(beta2, t)
-        adapted = factor * correction / (np.sqrt(v) + epsilon) if length > 5 else 1.0
-        theta = theta - rate * (m / (1 - beta1**t)) * adapted
-        root = np.sqrt(v) / correction
-    return theta, root
+    correction, (length, factor) = np.sqrt(1 - beta2**t), _rectification(beta2, t)
+    adapted = factor * correction / (np.sqrt(vs[-1]) + epsilon) if length > 5 else 1.0
+    return m / (1 - beta1**t) * adapted, np.sqrt(vs[-1]) / correction
 
 
 def rmsprop(options: Any, epsilon: Any, rate: float, theta: Array, gradients: Sequence[Array]) -> Result:
@@ -170,18 +147,6 @@ def _in_place(
     return theta, root
 
 
-def adabelief(options: Any, epsilon: Any, rate: float, theta: Array, gradients: Sequence[Array]) -> Result:
-    return _in_place(options, epsilon, rate, theta, gradients, "residual", outside=True)
-
-
-def adamomentum(options: Any, epsilon: Any, rate: float, theta: Array, gradients: Sequence[Array]) -> Result:
-    return _in_place(options, epsilon, rate, theta, gradients, "momentum", outside=False)
-
-
-def eadam(options: Any, epsilon: Any, rate: float, theta: Array, gradients: Sequence[Array]) -> Result:
-    return _in_place(options, epsilon, rate, theta, gradients, "gradient", outside=False)
-
-
 def sgdm(options: Any, epsilon: Any, rate: float, theta: Array, gradients: Sequence[Array]) -> Result:
     assert epsilon is None
     buffer = np.zeros_like(theta)
@@ -193,15 +158,15 @@ def sgdm(options: Any, epsilon: Any, rate: float, theta: Array, gradients: Seque
 
 
 REFERENCES: dict[str, Rule] = {
-    "adabelief": adabelief,
+    "adabelief": functools.partial(_in_place, squared="residual", outside=True),
     "adadelta": adadelta,
     "adagrad": adagrad,
     "adam": adam,
     "adamax": adamax,
-    "adamomentum": adamomentum,
-    "adamw": adamw,
+    "adamomentum": functools.partial(_in_place, squared="momentum", outside=False),
+    "adamw": adam,
     "amsgrad": amsgrad,
-    "eadam": eadam,
+    "eadam": functools.partial(_in_place, squared="gradient", outside=False),
     "nadam": nadam,
     "radam": radam,
     "rmsprop": rmsprop,

@@ -19,35 +19,20 @@ from tests.optimizers.references import REFERENCES
 LEARNING_RATE = 0.01
 NAMES = plugins.names("optimizers")
 ADAPTIVE = [name for name in NAMES if optimizers.load(name).HAS_EPSILON]
+COMMON = [{}, {"betas": (0.5, 0.9), "weight_decay": 0.1}]
+DECOUPLED = {"weight_decay": 0.1, "decoupled_weight_decay": True}
 OPTIONS: dict[str, list[dict[str, Any]]] = {
-    "adabelief": [
-        {},
-        {"betas": (0.5, 0.9), "weight_decay": 0.1},
-        {"weight_decay": 0.1, "decoupled_weight_decay": True},
-        {"betas": (0.9, 0.9), "rectify": True},
-    ],
+    "adabelief": [*COMMON, DECOUPLED, {"betas": (0.9, 0.9), "rectify": True}],
     "adadelta": [{}, {"rho": 0.5, "weight_decay": 0.1}, {"rho": 0}],
     "adagrad": [{}, {"lr_decay": 0.1, "weight_decay": 0.1}],
-    "adam": [{}, {"betas": (0.5, 0.9), "weight_decay": 0.1}, {"betas": (0, 0)}],
-    "adamax": [{}, {"betas": (0.5, 0.9), "weight_decay": 0.1}],
-    "adamomentum": [
-        {},
-        {"betas": (0.5, 0.9), "weight_decay": 0.1},
-        {"weight_decay": 0.1, "decoupled_weight_decay": True},
-    ],
-    "adamw": [{}, {"betas": (0.5, 0.9), "weight_decay": 0.1}, {"weight_decay": 0}],
-    "amsgrad": [{}, {"betas": (0.5, 0.9), "weight_decay": 0.1}, {"betas": (0.9, 0.1)}],
-    "eadam": [{}, {"betas": (0.5, 0.9), "weight_decay": 0.1}, {"betas": (0, 0)}],
-    "nadam": [
-        {},
-        {"betas": (0.5, 0.9), "weight_decay": 0.1, "momentum_decay": 0.1},
-        {"weight_decay": 0.1, "decoupled_weight_decay": True},
-    ],
-    "radam": [
-        {},
-        {"betas": (0.5, 0.9), "weight_decay": 0.1},
-        {"weight_decay": 0.1, "decoupled_weight_decay": True},
-    ],
+    "adam": [*COMMON, {"betas": (0, 0)}],
+    "adamax": COMMON,
+    "adamomentum": [*COMMON, DECOUPLED],
+    "adamw": [*COMMON, {"weight_decay": 0}],
+    "amsgrad": [*COMMON, {"betas": (0.9, 0.1)}],
+    "eadam": [*COMMON, {"betas": (0, 0)}],
+    "nadam": [{}, {**COMMON[1], "momentum_decay": 0.1}, DECOUPLED],
+    "radam": [*COMMON, DECOUPLED],
     "rmsprop": [
         {},
         {"alpha": 0.9, "weight_decay": 0.1},
@@ -59,6 +44,8 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
 }
 CASES = [(name, settings) for name in OPTIONS for settings in OPTIONS[name]]
 ADAPTIVE_CASES = [(name, settings) for name, settings in CASES if name in ADAPTIVE]
+OTHERS = ("adabelief", "adamomentum")
+SQUARE_GRADIENTS = [case for case in ADAPTIVE_CASES if case[0] not in OTHERS and not case[1].get("centered")]
 
 
 def make(
@@ -228,14 +215,7 @@ def test_adamaxs_magnitudes_come_back_bit_for_bit() -> None:
     assert torch.equal(measured("adamax", optimizer, parameter), given.abs().double())
 
 
-@pytest.mark.parametrize(
-    ("name", "settings"),
-    [
-        (name, settings)
-        for name, settings in ADAPTIVE_CASES
-        if name not in ("adabelief", "adamomentum") and not settings.get("centered")  # those square something else
-    ],
-)
+@pytest.mark.parametrize(("name", "settings"), SQUARE_GRADIENTS)
 def test_constant_gradients_measure_what_the_placement_says(name: str, settings: dict[str, Any]) -> None:
     """`per_gradient`: the size of what ε is compared with, under gradients that all are 1 in magnitude."""
     plugin = optimizers.load(name)

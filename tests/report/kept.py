@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from epsgrid.numerics.bounds import EpsilonBounds, Reliability, Verdict, estimate_bounds
+from epsgrid.numerics.bounds import EpsilonBounds, Reliability, Variant, Verdict, estimate_bounds
 from epsgrid.numerics.histogram import MANTISSA_BITS, LogHistogram, bin_count
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.series import FRACTIONS, STORED_MANTISSA_BITS, LayerSnapshot, Series, Snapshot
 from epsgrid.numerics.trajectory import Trajectory
-from epsgrid.numerics.variants import Variant
 from tests.report import simulate
 
 
