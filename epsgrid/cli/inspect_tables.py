@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from epsgrid.cli.console import out
+from rich.console import RenderableType
+from rich.text import Text
+
 from epsgrid.cli.magnitudes import hidden_lines, layers_table, names_column, shown_rows
-from epsgrid.cli.sparkline import Axis, glyphs_for, shares
+from epsgrid.cli.sparkline import Axis, shares
 from epsgrid.cli.tables import LEAST_SPARKLINE, Column, columns_table, fitted, table, titled
-from epsgrid.report.figures.adaptable import adaptable_by_kind, adaptable_numbers
+from epsgrid.numerics.series import Series, Snapshot
+from epsgrid.report.figures.adaptable import AdaptableNumbers, adaptable_by_kind, adaptable_numbers
 from epsgrid.report.figures.over_time import drift, evenly, kinds_of, time_of, time_unit, with_histograms
 from epsgrid.report.figures.percentiles import FRACTIONS, pooled_percentiles
 from epsgrid.report.table import percent, shortened
 from epsgrid.report.text.bounds import signed_decades
 from epsgrid.selection.formatting import NOTHING, power
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from epsgrid.numerics.series import Series, Snapshot
-    from epsgrid.report.figures.adaptable import AdaptableNumbers
-    from epsgrid.stages.inspect import Inspected
+from epsgrid.stages.inspect import Inspected
 
 _TIMES_SHOWN = 8
 _PERCENTILES = (0.02, 0.25, 0.5, 0.75, 0.98)
@@ -94,8 +90,6 @@ def percentiles(series: Series) -> list[RenderableType]:
 
 def bounds_over_time(seen: Inspected, series: Series) -> list[RenderableType]:
     """Return the bounds that the published rule gives at some times, next to those of the probe."""
-    from rich.text import Text
-
     shown = evenly(drift(series, seen.bounds), _TIMES_SHOWN)
     if not shown:
         return []
@@ -162,7 +156,7 @@ def layer(seen: Inspected, series: Series, name: str, steps: Sequence[int]) -> l
         columns.append(Column("adapting", tuple(_share(shares_at.get(each.step)) for each in snapshots), 6))
     columns, width = fitted(columns)
     histograms = [one.histogram if one else None for one in held]
-    axis = Axis.of(histograms, width, glyphs_for(out().encoding), _ends(seen))
+    axis = Axis.of(histograms, width, _ends(seen))
     lines = [axis.line(histogram) for histogram in histograms]
     if ends := _ends(seen):
         columns[0] = Column("step", (*columns[0].cells, "bounds"))
@@ -183,11 +177,10 @@ def _nearest(series: Series, steps: Sequence[int]) -> tuple[Snapshot, ...]:
 
 def _adapting(curves: Sequence[Sequence[float | None]]) -> list[Column]:
     """Return the columns of the share of adapting entries: first, last, and over time."""
-    glyphs = glyphs_for(out().encoding)
     return [
         Column("adapting first", tuple(_share(curve[0]) for curve in curves), 5),
         Column("adapting last", tuple(_share(curve[-1]) for curve in curves), _WANTED + 1),
-        Column("over time", tuple(shares(curve, _CURVE_WIDTH, glyphs) for curve in curves), _WANTED, is_text=True),
+        Column("over time", tuple(shares(curve, _CURVE_WIDTH) for curve in curves), _WANTED, is_text=True),
     ]
 
 

@@ -12,21 +12,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
 
 from epsgrid.cli.console import err
-from epsgrid.cli.sparkline import curve, glyphs_for
+from epsgrid.cli.sparkline import curve
+from epsgrid.cli.tables import setting_cells
 from epsgrid.errors import ExitCode, StoreError
 from epsgrid.selection.formatting import duration, power
-from epsgrid.stages.running import SweepEvent, SweepPlan, TrialEnded, TrialStarted
+from epsgrid.spec.trial import Trial
+from epsgrid.stages.running import SweepEvent, SweepPlan, TrialEvent
+from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import EpochRecord, Scores, TrialResult, read_epochs
 from epsgrid.store.state import FINISHED
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from epsgrid.spec.trial import Trial
-    from epsgrid.store.paths import ExperimentFolder
 
 _RUNNING_COLUMNS = ("trial", "lr", "epsilon", "seed", "epoch", "score", "curve", "time", "left")
 _BEST_COLUMNS = ("best so far", "lr", "score", "trials")
@@ -87,8 +89,6 @@ def steps_shown(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], Non
     if quiet:
         yield lambda done, of: None
     elif err().is_terminal:
-        from rich.progress import Progress
-
         with Progress(console=err(), transient=True) as progress:
             task = progress.add_task(title, total=None)
             yield lambda done, of: progress.update(task, completed=done, total=of)
@@ -116,12 +116,12 @@ def sweep_shown(folder: ExperimentFolder, *, quiet: bool) -> Iterator[Callable[[
     def notify(event: SweepEvent) -> None:
         board.update(event)
         for line in event_lines(event):
-            if not (is_live and isinstance(event, TrialStarted)):  # the live table shows these
+            if not (
+                is_live and isinstance(event, TrialEvent) and event.state == "running"
+            ):  # the live table shows these
                 err().print(line, markup=False)
 
     if is_live:
-        from rich.live import Live
-
         with Live(get_renderable=board.render, console=err(), refresh_per_second=2, transient=True):
             yield notify
         return
@@ -172,7 +172,7 @@ class Board:
                 if self.is_live and len(finished) <= _MOST_READ:  # reading more would delay the start
                     paths = {trial: self.folder.trial(trial).result_json for trial in finished}
                     self.results = {trial: TrialResult.read(path) for trial, path in paths.items()}
-            elif isinstance(event, TrialStarted):
+            elif event.state == "running":
                 self.running[event.trial.id] = _Running(event.trial, time.monotonic())
             else:
                 self.running.pop(event.trial.id, None)
@@ -195,9 +195,6 @@ class Board:
 
     def render(self) -> RenderableType:
         """Return the live view: running trials, the best results so far, and the status line."""
-        from rich.console import Group
-        from rich.text import Text
-
         if self.plan is None:
             return Text("preparing …")
         with self.lock:
@@ -223,22 +220,16 @@ class Board:
         scores = [epoch.selecting.metric for epoch in epochs if epoch.selecting is not None]
         left = sum(epoch.seconds for epoch in epochs) / len(epochs) * (of - len(epochs)) if epochs else None
         return (
-            trial.id,
-            power(trial.learning_rate),
-            "" if trial.epsilon is None else power(trial.epsilon),
-            str(trial.seed),
+            *setting_cells(trial),
             f"{len(epochs)}/{of}",
             f"{scores[-1]:.4g}" if epochs and epochs[-1].selecting is not None else "",
-            curve(scores, _CURVE_WIDTH, glyphs_for(err().encoding)),
+            curve(scores, _CURVE_WIDTH),
             duration(time.monotonic() - entry.since),
             "" if left is None else duration(left),
         )
 
 
 def _live_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
-    from rich.table import Table
-    from rich.text import Text
-
     made = Table(box=None, pad_edge=False, header_style="dim")
     for column in columns:
         is_text = column in ("trial", "curve", "best so far")
@@ -281,7 +272,7 @@ def event_lines(event: SweepEvent) -> list[str]:
     trial = event.trial
     epsilon = "" if trial.epsilon is None else f" epsilon {power(trial.epsilon)}"
     label = f"{trial.id} lr {power(trial.learning_rate)}{epsilon} seed {trial.seed}"
-    if not isinstance(event, TrialEnded):
+    if event.state == "running":
         return [f"start {label}"]
     label = f"{event.state} {label}"
     if (result := event.result) is not None:

@@ -30,7 +30,7 @@ from epsgrid.spec.trial import Trial
 from epsgrid.stages.experiment import Asked
 from epsgrid.stages.pruning import Watch
 from epsgrid.store.atomic import seal, write_json
-from epsgrid.store.paths import ExperimentFolder, TrialFolder
+from epsgrid.store.paths import TrialFolder
 from epsgrid.store.pruning import Pruning, read_pruning, unprune
 from epsgrid.store.records import TrialFailure, TrialResult
 from epsgrid.store.state import FINISHED, PRUNED, summary, trial_state
@@ -88,24 +88,25 @@ class SweepPlan:
 
 
 @dataclass(frozen=True)
-class TrialStarted:
-    """A trial has begun, or goes on from its checkpoint."""
+class TrialEvent:
+    """A trial has begun or ended.
 
-    trial: Trial
-
-
-@dataclass(frozen=True)
-class TrialEnded:
-    """A trial has ended: `done` or `diverged` with its result, `failed` or `pruned` with why, or `interrupted`."""
+    Attributes:
+        trial: the trial.
+        state: "running" where it has begun, or goes on from its checkpoint; else how it ended.
+        result: of a trial that is done or diverged.
+        failure: of one that failed.
+        pruning: of one that was pruned.
+    """
 
     trial: Trial
     state: str
-    result: TrialResult | None
-    failure: TrialFailure | None
+    result: TrialResult | None = None
+    failure: TrialFailure | None = None
     pruning: Pruning | None = None
 
 
-SweepEvent = SweepPlan | TrialStarted | TrialEnded
+SweepEvent = SweepPlan | TrialEvent
 
 
 @dataclass(frozen=True)
@@ -113,30 +114,23 @@ class SweepSummary:
     """How a sweep ended.
 
     Attributes:
-        folder: the experiment's folder.
         states: state of each trial by id.
+        complete: whether every trial has a result, or was pruned and is left so.
         failures: of the trials that failed.
         trained: number of trials that got their result in this call.
         seconds: wall time of this call.
-        settled: the states in which a trial is left as it is.
     """
 
-    folder: ExperimentFolder
     states: dict[str, str]
+    complete: bool
     failures: tuple[TrialFailure, ...]
     trained: int
     seconds: float
-    settled: tuple[str, ...] = FINISHED
 
     @property
     def counts(self) -> dict[str, int]:
         """Number of trials by state."""
         return dict(sorted(Counter(self.states.values()).items()))
-
-    @property
-    def complete(self) -> bool:
-        """Whether every trial has a result, or was pruned and is left so."""
-        return all(state in self.settled for state in self.states.values())
 
 
 def train_planned(
@@ -188,8 +182,9 @@ def train_planned(
     with nullcontext() if watch is None else watch.looking():
         runner.run(left)
     states = {trial.id: trial_state(folder.trial(trial.id)) for trial in planned.trials}
+    complete = all(state in todo.settled for state in states.values())
     failures = tuple(_failure(folder.trial(trial)) for trial, state in states.items() if state == "failed")
-    return SweepSummary(folder, states, failures, runner.trained, time.perf_counter() - start, todo.settled)
+    return SweepSummary(states, complete, failures, runner.trained, time.perf_counter() - start)
 
 
 class _Runner:
@@ -249,7 +244,7 @@ class _Runner:
         if isinstance(event, JobStarted):
             if self.watch is not None:
                 self.watch.start(trial.id)
-            self.notify(TrialStarted(trial))
+            self.notify(TrialEvent(trial, "running"))
             return
         if event.status == JobStatus.HELD_ELSEWHERE:
             return
@@ -263,7 +258,7 @@ class _Runner:
         failure = _failure(folder) if state == "failed" else None
         self.trained += result is not None
         self.has_failed = self.has_failed or failure is not None
-        self.notify(TrialEnded(trial, state, result, failure, read_pruning(folder) if state == PRUNED else None))
+        self.notify(TrialEvent(trial, state, result, failure, read_pruning(folder) if state == PRUNED else None))
 
     def _note_failure(self, folder: TrialFolder, event: JobEnded) -> None:
         """Store why a trial failed where it could not do so itself; decide whether it is exclusive when tried again."""

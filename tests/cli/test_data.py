@@ -6,10 +6,10 @@ import io
 from pathlib import Path
 
 import pytest
-from epsgrid.data.ptb import FILES, MIRROR
 from rich.console import Console
 
 from epsgrid.cli.commands.data import _download_shown
+from epsgrid.tasks.ptb import FILES, MIRROR
 from tests.cli.conftest import Shell
 from tests.data.test_iwslt14 import members, pack
 

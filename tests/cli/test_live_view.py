@@ -7,10 +7,10 @@ import math
 import pytest
 
 from epsgrid.cli.progress import _RUNNING_COLUMNS, Board, best_rows, event_lines
-from epsgrid.cli.sparkline import ASCII, curve
+from epsgrid.cli.sparkline import curve
 from epsgrid.grids._plan import Plan
 from epsgrid.spec.trial import Trial
-from epsgrid.stages.running import SweepPlan, TrialEnded, TrialStarted
+from epsgrid.stages.running import SweepPlan, TrialEvent
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.pruning import Pruning
 from epsgrid.store.records import EpochRecord, Scores, append_epoch
@@ -52,7 +52,7 @@ def shown(board, width=160):
 
 
 def test_running_trials_show_their_curve_and_what_is_left(board):
-    board.update(TrialStarted(TRIALS[0]))
+    board.update(TrialEvent(TRIALS[0], "running"))
     assert "0/10" in shown(board)
     path = board.folder.trial("one").metrics_jsonl
     for epoch, score in enumerate((0.1, 0.5, 0.9), start=1):
@@ -67,9 +67,9 @@ def test_running_trials_show_their_curve_and_what_is_left(board):
 def test_the_best_of_each_epsilon_so_far(board):
     for trial, metric in (("two", 0.6), ("three", 0.7), ("one", 0.5)):
         found = next(one for one in TRIALS if one.id == trial)
-        board.update(TrialStarted(found))
-        board.update(TrialEnded(found, "done", result(trial, metric), None))
-    board.update(TrialEnded(TRIALS[3], "diverged", result("four", math.nan, "diverged"), None))
+        board.update(TrialEvent(found, "running"))
+        board.update(TrialEvent(found, "done", result(trial, metric), None))
+    board.update(TrialEvent(TRIALS[3], "diverged", result("four", math.nan, "diverged"), None))
     rows = best_rows([(trial, board.results[trial.id]) for trial in TRIALS if trial.id in board.results])
     assert rows == [
         ("epsilon 1e-8", "1e-2", "accuracy 50.00 %", "1"),
@@ -99,7 +99,7 @@ def test_results_from_before_count_in_a_terminal_only(tmp_path):
 def test_pruned_trials_are_printed_and_counted(board):
     pruning = Pruning("one", "pruned", 2, 3, 10, "slow", "2026-01-01T00:00:00+00:00")
     board.plan = dataclasses.replace(board.plan, settled=("done", "diverged", "pruned"))
-    event = TrialEnded(TRIALS[0], "pruned", None, None, pruning)
+    event = TrialEvent(TRIALS[0], "pruned", None, None, pruning)
     board.update(event)
     assert event_lines(event) == ["pruned one lr 1e-2 epsilon 1e-8 seed 0 after epoch 3 of 10: slow"]
     assert board.status().startswith("1 of 5 trials, 0 running, 1 pruned")
@@ -107,7 +107,7 @@ def test_pruned_trials_are_printed_and_counted(board):
 
 def test_a_curve_is_drawn_from_its_least_to_its_greatest_value():
     assert curve([5.0, 4.0, 1.0], 8) == "█▆▁"
-    assert curve([1.0, math.nan, 2.0], 8, ASCII) == ".?@"
+    assert curve([1.0, math.nan, 2.0], 8) == "▁·█"
     assert len(curve([float(value) for value in range(100)], 24)) == 24
 
 

@@ -4,37 +4,52 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import sys
 import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from epsgrid.data import _iwslt14, cifar10, ptb
+from epsgrid import tasks
+from epsgrid.data import _iwslt14
 from epsgrid.data._fetch import Fetcher, Remote
-from epsgrid.data._torchvision import import_torchvision
 from epsgrid.errors import DataError, ExecutionError
-from epsgrid.stages.data import Fetched, check_data, fetch_data, list_data
+from epsgrid.stages.data import check_data, fetch_data, list_data
+from epsgrid.tasks import cifar10, ptb
 from tests.data.folders import write_batches, write_folder
 from tests.data.server import Answer, serving
 from tests.data.test_iwslt14 import members, pack
-from tests.data.test_ptb import NAMES, TEXTS
 
-needs_torchvision = pytest.mark.skipif(not importlib.util.find_spec("torchvision"), reason="torchvision not installed")
 needs_sacremoses = pytest.mark.skipif(not importlib.util.find_spec("sacremoses"), reason="sacremoses not installed")
 
+TEXTS = {
+    "train": " the cat sat \n the dog <unk> N \n",
+    "validation": " the dog sat \n",
+    "test": " the cat \n N cat \n",
+}
+NAMES = {"train": "ptb.train.txt", "validation": "ptb.valid.txt", "test": "ptb.test.txt"}
 TEXT = {NAMES[split]: [Answer(text.encode())] for split, text in TEXTS.items()}
 
 
 @pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache folder of the test's own, and no waiting between two tries."""
     monkeypatch.setattr("pooch.core.time.sleep", lambda seconds: None)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("EPSGRID_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("EPSGRID_DATA", raising=False)
 
 
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    return {"EPSGRID_CACHE": str(tmp_path / "cache")}
+def prepared(name: str) -> Any:
+    plugin = tasks.load(name)
+    return plugin.prepare(plugin.Options(name=name))
+
+
+def problems(name: str, folder: Path | None = None) -> list[str | None]:
+    return [finding.problem for finding in check_data(name, folder)[1]]
 
 
 @pytest.fixture
@@ -45,58 +60,61 @@ def small_ptb(monkeypatch: pytest.MonkeyPatch) -> None:
         for split, text in TEXTS.items()
     }
     monkeypatch.setattr(ptb, "FILES", originals)
-    monkeypatch.setattr(ptb, "VOCABULARY", 7)
 
 
-def places(environment: dict[str, str]) -> dict[str, Path | None]:
-    return {data.name: place for data, place in list_data(environment)}
+def places() -> dict[str, Path | None]:
+    return {data.name: place for data, place in list_data()}
 
 
-def test_nothing_is_here_at_first(tmp_path: Path, environment: dict[str, str]) -> None:
-    assert places(environment) == {"cifar10": None, "iwslt14": None, "ptb": None}
+def test_nothing_is_here_at_first(tmp_path: Path) -> None:
+    assert places() == {"cifar10": None, "iwslt14": None, "ptb": None}
     with pytest.raises(
         DataError, match=r"ptb is not in .*cache/data; `epsgrid data fetch ptb` gets it \(6 MB\), --dir"
     ):
-        check_data("ptb", None, environment)
+        check_data("ptb", None)
     assert not (tmp_path / "cache").exists()
 
 
-def fetch(name: str, url: str, environment: dict[str, str], folder: Path | None = None, log: Any = None) -> Fetched:
-    return fetch_data(name, folder, Fetcher(*([log] if log else []), base_url=url), environment)
+@dataclass(frozen=True)
+class Local(Fetcher):
+    """Asks one server for every file, whatever its address."""
+
+    url: str = ""
+
+    def get(self, wanted: Mapping[Path, Remote]) -> bool:
+        return super().get({place: Remote(f"{self.url}/{each.name}", each.md5) for place, each in wanted.items()})
 
 
-def test_ptb_is_fetched_once_and_goes_on_with_what_is_missing(
-    tmp_path: Path, environment: dict[str, str], small_ptb: None
-) -> None:
+def fetch(name: str, url: str, folder: Path | None = None, log: Any = lambda line: None) -> tuple[Path, bool]:
+    return fetch_data(name, folder, Local(log, retries=0, url=url))
+
+
+def test_ptb_is_fetched_once_and_goes_on_with_what_is_missing(tmp_path: Path, small_ptb: None) -> None:
     said: list[str] = []
     with (
         serving({name: answer for name, answer in TEXT.items() if "test" not in name}) as served,
-        pytest.raises(DataError, match=r"ptb\.test\.txt: the server answers 404"),
+        pytest.raises(DataError, match=r"ptb\.test\.txt: 404"),
     ):
-        fetch("ptb", served.url, environment, log=said.append)
+        fetch("ptb", served.url, log=said.append)
     assert "Licence: Linguistic Data Consortium's" in said[0]
-    checked = check_data("ptb", None, environment)
-    assert [finding.problem for finding in checked.findings] == [None, None, "missing"]
-    assert not checked.whole
+    assert problems("ptb") == [None, None, "missing"]
     with serving(TEXT) as served:
-        first, second = (fetch("ptb", served.url, environment) for _ in range(2))
-    assert (first.fetched_now, second.fetched_now, first.looked_for) == (True, False, True)
-    assert first.place == tmp_path / "cache" / "data" / "ptb" == places(environment)["ptb"]
+        first, second = (fetch("ptb", served.url) for _ in range(2))
+    place = tmp_path / "cache" / "data" / "ptb"
+    assert (first, second, places()["ptb"]) == ((place, True), (place, False), place)
     assert served.asked == ["ptb.test.txt"]
-    assert ptb.load(environment=environment).description.startswith("Penn Treebank: 9 training")
+    assert prepared("ptb").description.startswith("Penn Treebank: 9 training")
     for split in TEXTS:
-        path = first.place / NAMES[split]
+        path = place / NAMES[split]
         path.write_text(path.read_text().replace("dog", "cow"))
-    problems = [finding.problem for finding in check_data("ptb", None, environment).findings]
-    assert ["wrong checksum" in (problem or "") for problem in problems] == [True, True, False]
+    assert ["MD5" in (problem or "") for problem in problems("ptb")] == [True, True, False]
 
 
-def test_tasks_do_not_look_in_another_folder(tmp_path: Path, environment: dict[str, str], small_ptb: None) -> None:
+def test_tasks_do_not_look_in_another_folder(tmp_path: Path, small_ptb: None) -> None:
     with serving(TEXT) as served:
-        fetched = fetch("ptb", served.url, environment, tmp_path / "own")
-    assert (fetched.place, fetched.looked_for) == (tmp_path / "own" / "ptb", False)
-    assert places(environment)["ptb"] is None
-    assert check_data("ptb", tmp_path / "own", environment).whole
+        assert fetch("ptb", served.url, tmp_path / "own") == (tmp_path / "own" / "ptb", True)
+    assert places()["ptb"] is None
+    assert problems("ptb", tmp_path / "own") == [None] * 3
 
 
 @pytest.fixture
@@ -107,82 +125,57 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
     with tarfile.open(tmp_path / "made" / "archive", "w:gz") as tar:
         tar.add(folder, folder.name)
     content = (tmp_path / "made" / "archive").read_bytes()
-    md5 = hashlib.md5(content).hexdigest()
-    dataset = import_torchvision().datasets.CIFAR10
-    monkeypatch.setattr(dataset, "train_list", [[f"data_batch_{k}", sums[f"data_batch_{k}"]] for k in range(1, 6)])
-    monkeypatch.setattr(dataset, "test_list", [["test_batch", sums["test_batch"]]])
-    monkeypatch.setattr(dataset, "meta", dataset.meta | {"md5": sums["batches.meta"]})
-    monkeypatch.setattr(dataset, "tgz_md5", md5)
-    monkeypatch.setattr(dataset, "url", "http://127.0.0.1:9/not-asked")
     monkeypatch.setattr(cifar10, "BATCHES", sums)
-    monkeypatch.setattr(cifar10, "ARCHIVE", Remote(cifar10.ARCHIVE.url, md5))
+    monkeypatch.setattr(cifar10, "ARCHIVE", Remote(cifar10.ARCHIVE.url, hashlib.md5(content).hexdigest()))
     return content
 
 
-@needs_torchvision
-def test_cifar10_is_fetched_and_unpacked(tmp_path: Path, environment: dict[str, str], archive: bytes) -> None:
+def test_cifar10_is_fetched_and_unpacked(tmp_path: Path, archive: bytes) -> None:
     with serving({"cifar-10-python.tar.gz": [Answer(archive)]}) as served:
-        first = fetch("cifar10", served.url, environment)
-        second = fetch("cifar10", served.url, environment)
-    assert (first.fetched_now, second.fetched_now) == (True, False)
-    assert served.asked == ["cifar-10-python.tar.gz"]
+        (place, first), (_, second) = (fetch("cifar10", served.url) for _ in range(2))
+    assert (first, second, served.asked) == (True, False, ["cifar-10-python.tar.gz"])
     assert [path.name for path in (tmp_path / "cache" / "data").iterdir()] == ["cifar-10-batches-py"]
-    assert len(cifar10.load(environment=environment).train) == 10
-    (first.place / "data_batch_2").write_bytes(b"")
-    problems = [finding.what for finding in check_data("cifar10", None, environment).findings if finding.problem]
-    assert problems == ["data_batch_2"]
+    (place / "data_batch_2").write_bytes(b"")
     with pytest.raises(
-        DataError, match=r"(?s)cifar-10-batches-py is damaged; move it away.*data_batch_2: not the publ"
+        DataError,
+        match=r"(?s)cifar-10-batches-py is damaged; move it away.*command again\n  data_batch_2: not the publ",
     ):
-        fetch("cifar10", served.url, environment)
+        fetch("cifar10", served.url)
 
 
-@needs_torchvision
-def test_an_archive_put_there_by_hand_is_used_and_kept(
-    tmp_path: Path, environment: dict[str, str], archive: bytes
-) -> None:
+def test_an_archive_put_there_by_hand_is_used_and_kept(tmp_path: Path, archive: bytes) -> None:
     folder = tmp_path / "cache" / "data"
     folder.mkdir(parents=True)
     (folder / "cifar-10-python.tar.gz").write_bytes(archive)
-    assert fetch("cifar10", "http://127.0.0.1:9", environment).fetched_now
+    assert fetch("cifar10", "http://127.0.0.1:9")[1]
     assert sorted(path.name for path in folder.iterdir()) == ["cifar-10-batches-py", "cifar-10-python.tar.gz"]
 
 
-def test_an_image_folder_is_counted_and_decoded(
-    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_image_folder_is_counted_and_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_folder(tmp_path / "cache" / "data" / "cifar10-images")
     monkeypatch.setattr(cifar10, "SIZES", (20, 10))
-    assert check_data("cifar10", None, environment).whole
+    assert problems("cifar10") == [None, None]
     (folder / "test" / "cat" / "0.png").write_bytes(b"no image")
     (folder / "train" / "dog" / "1.png").unlink()
-    train, test = (finding.problem or "" for finding in check_data("cifar10", None, environment).findings)
+    train, test = problems("cifar10")
     assert train == "every class has 2 images, but dog has 1"
-    assert "0.png: not a readable image" in test
-
-
-@pytest.fixture
-def small_iwslt14(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
-    monkeypatch.setattr(_iwslt14, "COUNTS", (50, 2, 10))
-    return pack(tmp_path / "small.tgz", members()).read_bytes()
+    assert "0.png: not a readable image" in (test or "")
 
 
 @needs_sacremoses
-def test_iwslt14_is_fetched_and_prepared(tmp_path: Path, environment: dict[str, str], small_iwslt14: bytes) -> None:
+def test_iwslt14_is_fetched_and_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_iwslt14, "COUNTS", (50, 2, 10))
+    archive = pack(tmp_path / "small.tgz", members()).read_bytes()
     said: list[str] = []
-    with serving({"de-en.tgz": [Answer(small_iwslt14)]}) as served:
-        first = fetch("iwslt14", served.url, environment, log=said.append)
-        second = fetch("iwslt14", served.url, environment)
-    assert (first.fetched_now, second.fetched_now) == (True, False)
-    assert served.asked == ["de-en.tgz"]
-    digest = hashlib.sha256(small_iwslt14).hexdigest()
-    assert f"no checksum of the archive is published; what comes out is counted. Its SHA-256: {digest}" in said
+    with serving({"de-en.tgz": [Answer(archive)]}) as served:
+        (place, first), (_, second) = (fetch("iwslt14", served.url, log=said.append) for _ in range(2))
+    assert (first, second, served.asked) == (True, False, ["de-en.tgz"])
+    assert any(hashlib.sha256(archive).hexdigest() in line for line in said)
     assert [path.name for path in (tmp_path / "cache" / "data").iterdir()] == ["iwslt14-de-en"]
-    (first.place / "valid.en").write_text("one\n\n")
-    (first.place / "test.de").write_text("one\n")
-    (first.place / "train.en").unlink()
-    problems = {each.what: each.problem for each in check_data("iwslt14", None, environment).findings if each.problem}
-    assert problems == {
+    (place / "valid.en").write_text("one\n\n")
+    (place / "test.de").write_text("one\n")
+    (place / "train.en").unlink()
+    assert {each.what: each.problem for each in check_data("iwslt14", None)[1] if each.problem} == {
         "train.en": "cannot be read (No such file or directory)",
         "valid.en: 2 lines": "line 2 is empty",
         "test.de": "1 lines, expected 10",
@@ -190,22 +183,18 @@ def test_iwslt14_is_fetched_and_prepared(tmp_path: Path, environment: dict[str, 
 
 
 @needs_sacremoses
-def test_an_archive_that_is_another_is_kept_and_told(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_an_archive_that_is_another_is_kept(tmp_path: Path) -> None:
     other = pack(tmp_path / "other.tgz", members()).read_bytes()
     with (
         serving({"de-en.tgz": [Answer(other)]}) as served,
-        pytest.raises(
-            DataError, match=r"(?s)pairs came out, expected 160,239 .*de-en\.tgz is kept; remove it to have it"
-        ),
+        pytest.raises(DataError, match=r"(?s)pairs came out, expected 160,239 .*de-en\.tgz is kept; remove it"),
     ):
-        fetch("iwslt14", served.url, environment)
+        fetch("iwslt14", served.url)
     assert [path.name for path in (tmp_path / "cache" / "data").iterdir()] == ["de-en.tgz"]
 
 
-def test_what_prepares_it_is_asked_for_before_anything_is_fetched(
-    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "sacremoses", None)
+def test_the_package_that_prepares_it_is_needed_before_anything_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sacremoses", None)
     with serving({}) as served, pytest.raises(ExecutionError, match=r"pip install 'epsgrid\[translation\]'"):
-        fetch("iwslt14", served.url, environment)
+        fetch("iwslt14", served.url)
     assert served.asked == []

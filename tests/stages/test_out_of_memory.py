@@ -5,7 +5,7 @@ import pytest
 from epsgrid.executors import Exclusive, Job, JobEnded, JobStarted, JobStatus
 from epsgrid.spec.model import Execution
 from epsgrid.stages.experiment import resolve
-from epsgrid.stages.running import TrialEnded, out_of_memory_message, slots_of
+from epsgrid.stages.running import TrialEvent, out_of_memory_message, slots_of
 from epsgrid.stages.sweep import plan_sweep, sweep
 from epsgrid.store.records import TrialFailure
 from tests.executors.fake_gpus import install
@@ -53,7 +53,7 @@ def _run(asked, monkeypatch, status, **options):
     events, place = [], Cramped(asked.folder, status, **options)
     monkeypatch.setattr("epsgrid.executors.load", lambda name: place)
     summary = sweep(asked, "default", workers=4, fail_fast=False, notify=events.append, stop=NeverStop())
-    return summary, [event for event in events if isinstance(event, TrialEnded)], place
+    return summary, [event for event in events if isinstance(event, TrialEvent) and event.state != "running"], place
 
 
 @pytest.mark.parametrize(

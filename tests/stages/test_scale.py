@@ -190,7 +190,7 @@ def test_a_batch_larger_than_the_data_is_refused():
 
 
 def test_bounds_fall_with_the_noise_and_epsilon_follows_its_place(asked: Asked):
-    record = probe(asked, [], force=False, on_step=lambda done, of: None).record
+    record = probe(asked, [], force=False, on_step=lambda done, of: None)[0]
     carried = scaled_bounds(record, 1024)
     assert (carried.base, carried.kappa, carried.optimizer) == (256, 4.0, "adam")
     for end, bound in ((carried.low, record.bounds().low), (carried.high, record.bounds().high)):

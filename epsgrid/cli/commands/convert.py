@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import Annotated, NamedTuple
 
 import typer
 
+from epsgrid.cli.console import err, hint, print_json
 from epsgrid.cli.options import JsonOption
+from epsgrid.cli.tables import show, table
 from epsgrid.errors import SpecError
-
-if TYPE_CHECKING:
-    from epsgrid.numerics.placement import Placement
+from epsgrid.numerics import placement as numerics
+from epsgrid.numerics.placement import OutOfRangeError, Placement
+from epsgrid.numerics.precision import underflow_warning
+from epsgrid.optimizers._conversion import convertible, placement_of
 
 
 class _Weighed(NamedTuple):
@@ -46,10 +49,6 @@ def convert(
     correction. The ε printed stands in the same proportion to the gradients. Where a bias correction matters that
     depends on the step; in the long run it does not.
     """
-    from epsgrid.cli.console import err, hint, print_json
-    from epsgrid.cli.tables import show, table
-    from epsgrid.optimizers._conversion import convertible, placement_of
-
     at = math.inf if step is None else float(step)
     given = _Weighed(source, placement_of(source, beta2, at), epsilon)
     wanted = [(name, placement_of(name, beta2, at)) for name in ([target] if target else convertible())]
@@ -85,13 +84,11 @@ def convert(
 
 def _converted(given: _Weighed, target: Placement, *, single: bool) -> float | None:
     """Return the converted ε; None where it needs a step or is out of range, and is one among all targets."""
-    from epsgrid.numerics.placement import OutOfRangeError, convert
-
     assert given.epsilon is not None
     if not single and math.isinf(target.per_gradient):
         return None
     try:
-        return convert(given.epsilon, given.placement, target)
+        return numerics.convert(given.epsilon, given.placement, target)
     except OutOfRangeError as error:
         if not single:
             return None
@@ -101,8 +98,6 @@ def _converted(given: _Weighed, target: Placement, *, single: bool) -> float | N
 
 
 def _warnings(all_weighed: Sequence[_Weighed], dtype: str) -> list[str]:
-    from epsgrid.numerics.precision import underflow_warning
-
     values = [weighed.epsilon for weighed in all_weighed if weighed.epsilon is not None]
     try:
         lines = [underflow_warning(value, dtype) for value in values]

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from epsgrid.cli import inspect_tables as tables
+from epsgrid.cli.console import hint, note, print_json
+from epsgrid.cli.magnitudes import probe_layers
 from epsgrid.cli.options import RUNS, AllLayersOption, JsonOption, OutOption, QuietOption, RunArgument, RunsOption
-
-if TYPE_CHECKING:
-    from epsgrid.numerics.series import Series
-    from epsgrid.stages.inspect import Inspected
+from epsgrid.cli.tables import show
+from epsgrid.codec import to_document
+from epsgrid.numerics.series import Series
+from epsgrid.report.figures.adaptable import adaptable_by_kind
+from epsgrid.report.figures.over_time import drift
+from epsgrid.stages import inspect as stage
+from epsgrid.stages.inspect import PROBE_AT_ITS_END, Inspected, setting
 
 _TRIALS_LISTED = 8
 
@@ -37,9 +43,6 @@ def inspect(
     Histograms of each layer at some steps, percentiles over time, how the bounds of epoch 1 hold later, and at a
     trial's ε the share of entries that still adapt.
     """
-    from epsgrid.cli.console import hint, print_json
-    from epsgrid.stages import inspect as stage
-
     seen = stage.inspect(stage.find_run(run or out, runs), trial)
     if layer is not None:
         stage.check_layer(seen, layer)
@@ -57,12 +60,6 @@ def inspect(
 
 
 def _print(seen: Inspected, layer: str | None, steps: list[int], *, all_layers: bool) -> None:
-    from epsgrid.cli import inspect_tables as tables
-    from epsgrid.cli.console import note
-    from epsgrid.cli.magnitudes import probe_layers
-    from epsgrid.cli.tables import show
-    from epsgrid.stages.inspect import PROBE_AT_ITS_END, setting
-
     spec, series = seen.experiment.spec, seen.series
     show(f"{seen.experiment.name}  {seen.folder.root}")
     show(f"{seen.optimizer} on {spec['task']['name']}, {spec['model']['name']}")
@@ -88,14 +85,9 @@ def _print(seen: Inspected, layer: str | None, steps: list[int], *, all_layers: 
 
 
 def _document(seen: Inspected, layer: str | None, written: tuple[Path, ...]) -> dict[str, Any]:
-    from epsgrid.cli.inspect_tables import adaptable
-    from epsgrid.codec import to_document
-    from epsgrid.report.figures.adaptable import adaptable_by_kind
-    from epsgrid.report.figures.over_time import drift
-
     series, bounds = seen.series, seen.bounds
     shares = None
-    if series is not None and (numbers := adaptable(seen)) is not None:
+    if series is not None and (numbers := tables.adaptable(seen)) is not None:
         by_kind = {kind: list(curve) for kind, curve in adaptable_by_kind(series).items()}
         shares = {"unit": numbers.unit, "times": list(numbers.times), "total": list(numbers.total), "kinds": by_kind}
     snapshots = series.snapshots if series else ()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from epsgrid.cli.console import hint, print_json
+from epsgrid.cli.magnitudes import hidden_lines, probe_layers, probe_lines, shown_rows, trust_parts
 from epsgrid.cli.options import (
     RUNS,
     AllLayersOption,
@@ -18,10 +20,20 @@ from epsgrid.cli.options import (
     RunsOption,
     SpecArgument,
 )
-
-if TYPE_CHECKING:
-    from epsgrid.spec.model import Spec
-    from epsgrid.stages.probe import BatchProbeReport, ProbeReport
+from epsgrid.cli.progress import steps_shown
+from epsgrid.cli.tables import report_table, show
+from epsgrid.codec import to_document
+from epsgrid.report.batch_exponents import exponent_rows, read_batches
+from epsgrid.report.compare import estimate_rows
+from epsgrid.report.figures.batch_magnitudes import magnitude_numbers
+from epsgrid.report.text.batches import exponent_tables
+from epsgrid.report.trust import kind_rows, reliability_row
+from epsgrid.stages import experiment
+from epsgrid.stages import probe as stage
+from epsgrid.stages.experiment import Asked
+from epsgrid.stages.probe import BatchProbe
+from epsgrid.stages.scale import parse_sizes
+from epsgrid.store.records import ProbeRecord
 
 
 def probe(
@@ -83,12 +95,6 @@ def probe(
     in each layer give the bounds. The result is stored as bounds.json, which `sweep` reads and `report` cites. Options
     that change how it is measured override the spec and -o.
     """
-    from epsgrid.cli.console import hint, print_json
-    from epsgrid.cli.progress import steps_shown
-    from epsgrid.stages import experiment
-    from epsgrid.stages import probe as stage
-    from epsgrid.stages.scale import parse_sizes
-
     shortcuts = overrides(
         epochs=epochs,
         batches=batches,
@@ -107,15 +113,15 @@ def probe(
         if sizes:
             batches_found = stage.batch_probe(asked, sys.argv, force=force, on_step=on_step)
         else:
-            found = stage.probe(asked, sys.argv, force=force, on_step=on_step)
+            record, measured_now = stage.probe(asked, sys.argv, force=force, on_step=on_step)
     if sizes:
-        _show_batches(batches_found, asked.spec, all_layers=all_layers, json=json)
+        _show_batches(asked, batches_found, all_layers=all_layers, json=json)
     elif json:
-        print_json(_document(found))
+        print_json({**_document(asked, record), "measured_now": measured_now})
     else:
-        _print_bounds(found, all_layers=all_layers)
-        state = "measured" if found.measured_now else "already measured (--force measures again)"
-        hint(f"Bounds {state}: {found.folder.bounds_json}")
+        _print_bounds(record, all_layers=all_layers)
+        state = "measured" if measured_now else "already measured (--force measures again)"
+        hint(f"Bounds {state}: {asked.folder.bounds_json}")
         hint("Next: epsgrid sweep")
 
 
@@ -130,17 +136,12 @@ def overrides(**options: str | float | bool | None) -> list[str]:
     return [f"probe.{name}={text}" for name, text in texts.items()]
 
 
-def _document(found: ProbeReport) -> dict[str, Any]:
-    from epsgrid.codec import to_document
-    from epsgrid.report.compare import estimate_rows
-    from epsgrid.report.trust import kind_rows, reliability_row
-
-    record, bounds = found.record, found.record.bounds()
+def _document(asked: Asked, record: ProbeRecord) -> dict[str, Any]:
+    bounds = record.bounds()
     reliability = reliability_row(bounds)
     keys = ("name", "formula", "epsilon", "decade")
     return {
-        "experiment": str(found.folder.root),
-        "measured_now": found.measured_now,
+        "experiment": str(asked.folder.root),
         "placement": {"description": record.placement.description, "conversion": record.placement.conversion},
         "steps": record.steps,
         "batch_size": record.batch_size,
@@ -153,42 +154,31 @@ def _document(found: ProbeReport) -> dict[str, Any]:
     }
 
 
-def _print_bounds(found: ProbeReport, *, all_layers: bool) -> None:
-    from epsgrid.cli import magnitudes
-    from epsgrid.cli.tables import show
-
-    bounds = found.record.bounds()
-    show(*magnitudes.probe_layers(bounds, all_layers=all_layers), *magnitudes.probe_lines(found.record, bounds))
-    show(*magnitudes.trust_parts(found.record, bounds))
+def _print_bounds(record: ProbeRecord, *, all_layers: bool) -> None:
+    bounds = record.bounds()
+    show(*probe_layers(bounds, all_layers=all_layers), *probe_lines(record, bounds), *trust_parts(record, bounds))
 
 
-def _show_batches(found: BatchProbeReport, spec: Spec, *, all_layers: bool, json: bool) -> None:
+def _show_batches(asked: Asked, found: BatchProbe, *, all_layers: bool, json: bool) -> None:
     """Print the bounds of the spec and how they change with the batch size, or all of it as JSON."""
-    from epsgrid.cli import magnitudes
-    from epsgrid.cli.console import hint, print_json
-    from epsgrid.cli.tables import report_table, show
-    from epsgrid.codec import to_document
-    from epsgrid.report.batch_exponents import exponent_rows, read_batches
-    from epsgrid.report.figures.batch_magnitudes import magnitude_numbers
-    from epsgrid.report.text.batches import exponent_tables
-
-    measured = read_batches(found.folder, spec.optimizer.name, clipped=spec.training.clip_norm is not None)
+    spec, folder = asked.spec, asked.folder
+    measured = read_batches(folder, spec.optimizer.name, clipped=spec.training.clip_norm is not None)
     assert measured is not None
     rows = exponent_rows(measured)
     if json:
         counts = {"measured_now": found.measured, "already_measured": found.reused}
         batches = {**to_document(rows), **counts, "magnitudes": to_document(magnitude_numbers(measured))}
-        print_json({**_document(found.base), "batches": batches})
+        print_json({**_document(asked, found.base), "measured_now": found.base_is_new, "batches": batches})
         return
     _print_bounds(found.base, all_layers=all_layers)
     show("")
     for table in exponent_tables(rows):
         names = [row[0] for row in table.rows]
-        kept = magnitudes.shown_rows(names, (), all_layers=all_layers)
+        kept = shown_rows(names, (), all_layers=all_layers)
         show(*report_table(replace(table, rows=tuple(table.rows[row] for row in kept))))
-        show(*magnitudes.hidden_lines(len(kept), len(names)))
+        show(*hidden_lines(len(kept), len(names)))
     hint(
         f"{found.measured} probes measured, {found.reused} already there (--force measures again):"
-        f" {found.folder.batch_bounds_json}"
+        f" {folder.batch_bounds_json}"
     )
     hint("Next: epsgrid report (draws them), or epsgrid sweep --batch-sizes (trains there)")

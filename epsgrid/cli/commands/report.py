@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from epsgrid.cli.console import hint, note, print_json
+from epsgrid.cli.console import out as results
 from epsgrid.cli.options import RUNS, JsonOption, OutOption, QuietOption, RunsOption
-
-if TYPE_CHECKING:
-    from epsgrid.report.table import Table
+from epsgrid.cli.tables import report_table, show
+from epsgrid.errors import SpecError
+from epsgrid.report.table import Table
+from epsgrid.report.text import render
+from epsgrid.report.text.across import across_headline, across_tables
+from epsgrid.stages import report as stage
+from epsgrid.store.latest import find
 
 
 def report(
@@ -39,13 +45,6 @@ def report(
     Of several experiments: a row for each, what they say together about the paper's claims, and what does not compare,
     in index.html, index.md, index.json, index.csv and index.tex.
     """
-    from epsgrid.cli.console import print_json
-    from epsgrid.errors import SpecError
-    from epsgrid.report.text import render
-    from epsgrid.report.text.across import across_headline, across_tables
-    from epsgrid.stages import report as stage
-    from epsgrid.store.latest import find
-
     if run and not stage.is_one(run):
         if paper:
             raise SpecError("--paper is for the report of one experiment; name one folder")
@@ -75,16 +74,13 @@ def _show(
     quiet: bool,
 ) -> None:
     """Print a report: the most important table comes last, above the prompt."""
-    from epsgrid.cli.console import hint, note, out
-    from epsgrid.cli.tables import report_table, show
-
     if stamp:
-        out().print(stamp, style="bold red", markup=False)
+        results().print(stamp, style="bold red", markup=False)
     for sentence in notes:
         note(sentence)
     for table in reversed(tables):
         show(*report_table(table))
-    out().print(headline, style="bold", markup=False)
+    results().print(headline, style="bold", markup=False)
     page, *others = files
     if not quiet:
         hint(f"Beside it: {', '.join(path.name for path in others)}")
