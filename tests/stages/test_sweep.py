@@ -198,7 +198,7 @@ def test_trials_that_an_earlier_command_left_to_the_executor_are_watched(asked, 
     inline, handed, asked_for = executors.load("inline"), [], []
 
     class Cluster:
-        def in_hand(self, jobs):
+        def already_submitted(self, jobs):
             asked_for.append([job.trial for job in jobs])
             return {job for job in jobs if job.trial == planned[0].id}
 
