@@ -146,7 +146,7 @@ def _check_together(grid: GridChoice | None, confirm: int | None, batch_sizes: s
             raise SpecError(f"--confirm and {name}: the one trains the winners of what was swept; ask for one of them")
     if batch_sizes is not None and grid is not None:
         raise SpecError("--grid and --batch-sizes: the one trains a grid, the other one setting; ask for one of them")
-    given = [f"--{name.replace('_', '-')}" for name, value in only_batches.items() if value]
+    given = [f"--{name.replace('_', '-')}" for name, value in only_batches.items() if value not in (None, False)]
     if batch_sizes is None and given:
         raise SpecError(f"{' and '.join(given)}: only used with --batch-sizes; a grid's values come from the spec")
     for name in ("learning_rate", "epsilon"):
