@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import NamedTuple
 
 from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.progress import Progress
+from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -75,6 +76,13 @@ class Stop:
         err().print(saving if self._level == 1 else "Stopping at once.")
 
 
+class Progressing(NamedTuple):
+    """Functions that show a line of text, and progress as `update(title, done, of)`; `of` is 0 where it is unknown."""
+
+    say: Callable[[str], None]
+    update: Callable[[str, int, int], None]
+
+
 def heartbeat_s() -> float:
     """Return the seconds between two lines of progress: EPSGRID_HEARTBEAT_S, or 30."""
     try:
@@ -84,24 +92,39 @@ def heartbeat_s() -> float:
 
 
 @contextmanager
-def steps_shown(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Show the progress of a number of steps; yields `on_step(done, of)`."""
+def progress_shown(*, quiet: bool, in_bytes: bool = False) -> Iterator[Progressing]:
+    """Show progress on stderr: a bar in a terminal, elsewhere a line from time to time.
+
+    Args:
+        quiet: show nothing.
+        in_bytes: what is counted are bytes, not steps.
+    """
+    console = err()
     if quiet:
-        yield lambda done, of: None
-    elif err().is_terminal:
-        with Progress(console=err(), transient=True) as progress:
-            task = progress.add_task(title, total=None)
-            yield lambda done, of: progress.update(task, completed=done, total=of)
+        yield Progressing(lambda line: None, lambda title, done, of: None)
+    elif console.is_terminal:
+        columns = (*Progress.get_default_columns(), *((DownloadColumn(), TransferSpeedColumn()) if in_bytes else ()))
+        with Progress(*columns, console=console, transient=True) as progress:
+            task = progress.add_task("", total=None, visible=False)
+            yield Progressing(
+                lambda line: progress.console.print(line, markup=False),
+                lambda title, done, of: progress.update(
+                    task, description=title, completed=done, total=of or None, visible=done != of
+                ),
+            )
     else:
         last = -math.inf
 
-        def on_step(done: int, of: int) -> None:
+        def update(title: str, done: int, of: int) -> None:
             nonlocal last
             if done == of or time.monotonic() - last >= heartbeat_s():
                 last = time.monotonic()
-                err().print(f"{title}: step {done} of {of}")
+                text = (
+                    f"{done / 1e6:.1f}{f' of {of / 1e6:.1f}' if of else ''} MB" if in_bytes else f"step {done} of {of}"
+                )
+                console.print(f"{title}: {text}", markup=False)
 
-        yield on_step
+        yield Progressing(lambda line: console.print(line, markup=False), update)
 
 
 @contextmanager

@@ -73,14 +73,6 @@ class Scaled:
 
 
 @dataclass(frozen=True)
-class ScaledBound:
-    """One end of the ε range, as measured and at the other batch size."""
-
-    measured: Bound
-    carried: Bound
-
-
-@dataclass(frozen=True)
 class ScaledBounds:
     """Bounds at another batch size.
 
@@ -89,7 +81,7 @@ class ScaledBounds:
         base: the batch size at which they were measured.
         batch_size: the new one.
         kappa: the new batch size over the old one.
-        low: lower end.
+        low: lower end: "measured", and "carried" to the new batch size.
         high: upper end.
         conversion: how a magnitude becomes an ε, at each batch size.
         notes: assumptions, a sentence each.
@@ -99,8 +91,8 @@ class ScaledBounds:
     base: int
     batch_size: int
     kappa: float
-    low: ScaledBound
-    high: ScaledBound
+    low: dict[str, Bound]
+    high: dict[str, Bound]
     conversion: tuple[str, str]
     notes: tuple[str, ...]
 
@@ -269,10 +261,11 @@ def scaled_bounds(
         notes.append("the decays are left as they are")
     placement = optimizers.load(options.name).placement(scaled, scaling.scaled_steps(record.steps, kappa))
 
-    def carried(bound: Bound) -> ScaledBound:
+    def carried(bound: Bound) -> dict[str, Bound]:
         magnitude = scaling.scaled_magnitude(bound.magnitude, kappa)
         epsilon = placement.epsilon_from_magnitude(magnitude)
-        return ScaledBound(bound, replace(bound, magnitude=magnitude, epsilon=epsilon, decade=decade_of(epsilon)))
+        moved = replace(bound, magnitude=magnitude, epsilon=epsilon, decade=decade_of(epsilon))
+        return {"measured": bound, "carried": moved}
 
     bounds = record.bounds()
     low, high = carried(bounds.low), carried(bounds.high)

@@ -194,16 +194,16 @@ def test_bounds_fall_with_the_noise_and_epsilon_follows_its_place(asked: Asked):
     carried = scaled_bounds(record, 1024)
     assert (carried.base, carried.kappa, carried.optimizer) == (256, 4.0, "adam")
     for end, bound in ((carried.low, record.bounds().low), (carried.high, record.bounds().high)):
-        assert end.measured == bound
-        assert end.carried.magnitude == pytest.approx(bound.magnitude / 2, rel=1e-14)
-        assert end.carried.epsilon == end.carried.magnitude
-        assert end.carried.layers == bound.layers
+        assert end["measured"] == bound
+        assert end["carried"].magnitude == pytest.approx(bound.magnitude / 2, rel=1e-14)
+        assert end["carried"].epsilon == end["carried"].magnitude
+        assert end["carried"].layers == bound.layers
     assert "outweighs its mean" in carried.notes[0]
     in_place = dict(record.identity, optimizer=optimizers.load("eadam").Options(name="eadam").model_dump(mode="json"))
     eadam = type(record)(**{**vars(record), "identity": in_place})
-    low = scaled_bounds(eadam, 1024).low.carried
+    low = scaled_bounds(eadam, 1024).low["carried"]
     assert low.epsilon == pytest.approx(0.001 * record.bounds().low.magnitude ** 2)
-    assert scaled_bounds(eadam, 1024, "none").low.carried.epsilon == pytest.approx(low.epsilon / 4)
+    assert scaled_bounds(eadam, 1024, "none").low["carried"].epsilon == pytest.approx(low.epsilon / 4)
     for batch, words in ((0, "at least 1, got 0"), (4096, "ends at κ = 10, a batch of 2,560")):
         with pytest.raises(ScalingError, match=words):
             scaled_bounds(record, batch)

@@ -5,7 +5,7 @@ import pytest
 
 from epsgrid import executors
 from epsgrid.cli.progress import plan_lines
-from epsgrid.errors import SpecError, StoreError
+from epsgrid.errors import StoreError
 from epsgrid.executors import JobEnded, JobStarted
 from epsgrid.numerics.precision import underflow_warning
 from epsgrid.report.compare import compare
@@ -13,7 +13,7 @@ from epsgrid.report.text.render import cells_table, tables
 from epsgrid.selection.load import load_experiment
 from epsgrid.stages import probe as probe_stage
 from epsgrid.stages.running import SweepPlan, slots_of
-from epsgrid.stages.sweep import on_ray, plan_sweep, sweep
+from epsgrid.stages.sweep import plan_sweep, sweep
 from epsgrid.store.lease import Lease
 from epsgrid.store.records import GridRecord
 from tests.stages.conftest import NeverStop
@@ -146,19 +146,6 @@ def test_a_cluster_is_not_limited_to_the_cores_of_this_machine(asking):
     here = len(os.sched_getaffinity(0))
     assert slots() == slots("execution.executor=local") == slots("execution.executor=ray") == here
     assert slots("execution.executor=slurm") == slots("execution={executor: ray, ray: {address: h:1}}") == 64
-
-
-def test_an_address_runs_the_trials_on_a_ray_cluster(asking):
-    asked = asking("execution.executor=local", "execution.ray.gpus=0.25")
-    execution = on_ray(asked, "10.0.0.1:6379").spec.execution
-    assert (execution.executor, execution.ray.address, execution.ray.gpus) == ("ray", "10.0.0.1:6379", 0.25)
-    assert on_ray(asked, "[::1]:6379").spec.execution.ray.address == "[::1]:6379"
-    for wrong in ("10.0.0.1", ":6379", "host:port", "a b:1", "http://host:1"):
-        with pytest.raises(SpecError, match="expected HOST:PORT of a Ray cluster's head"):
-            on_ray(asked, wrong)
-    slurm = asking("execution.executor=slurm")
-    with pytest.raises(SpecError, match=r"--address joins a Ray cluster, but execution\.executor is 'slurm'"):
-        on_ray(slurm, "10.0.0.1:6379")
 
 
 @pytest.mark.parametrize("grid", ["conventional", "default", "narrowed"])

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
-from epsgrid.cli import console
 from epsgrid.cli.console import hint, print_json
 from epsgrid.cli.options import JsonOption, QuietOption
-from epsgrid.cli.progress import heartbeat_s
+from epsgrid.cli.progress import progress_shown
 from epsgrid.cli.tables import show, table
 from epsgrid.data._cache import data_folders
 from epsgrid.data._fetch import Fetcher
@@ -84,7 +79,7 @@ def fetch(
 
     Without a network it says which file to put where by hand.
     """
-    with _download_shown(quiet=quiet) as (log, on_bytes):
+    with progress_shown(quiet=quiet, in_bytes=True) as (log, on_bytes):
         place, fetched_now = stage.fetch_data(name, folder, Fetcher(log, on_bytes, retries))
     if json:
         print_json({"name": name, "place": str(place), "fetched_now": fetched_now})
@@ -129,38 +124,10 @@ def prepare(
     whole or not at all.
     """
     place = folder.expanduser().absolute()
-    with _download_shown(quiet=quiet) as (log, _):
+    with progress_shown(quiet=quiet) as (log, _):
         train, valid, test = prepare_archive(archive.expanduser(), place, None if any_counts else COUNTS, say=log)
     if json:
         print_json({"place": str(place), "pairs": {"train": train, "valid": valid, "test": test}})
         return
     print(f"{train:,} training, {valid:,} validation and {test:,} test pairs in {place}")
     hint(f"Tasks find it with task.root: {place}")
-
-
-@contextmanager
-def _download_shown(*, quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[str, int, int], None]]]:
-    """Show the steps and the progress of a download on stderr; yields `log` and `on_bytes` of a `Fetcher`."""
-    err = console.err()
-    if quiet:
-        yield (lambda line: None), (lambda name, done, of: None)
-    elif err.is_terminal:
-        columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
-        with Progress(*columns, console=err, transient=True) as progress:
-            bar = progress.add_task("", total=None, visible=False)
-
-            def on_bytes(name: str, done: int, of: int) -> None:
-                progress.update(bar, description=name, completed=done, total=of or None, visible=done != of)
-
-            yield (lambda line: progress.console.print(line, markup=False)), on_bytes
-    else:
-        last = time.monotonic()
-
-        def print_bytes(name: str, done: int, of: int) -> None:
-            nonlocal last
-            if done == of or time.monotonic() - last >= heartbeat_s():
-                last = time.monotonic()
-                whole = f" of {of / _MEGA:.1f}" if of else ""
-                err.print(f"{name}: {done / _MEGA:.1f}{whole} MB", markup=False)
-
-        yield (lambda line: err.print(line, markup=False)), print_bytes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -20,7 +21,7 @@ from epsgrid.cli.options import (
     RunsOption,
     SpecArgument,
 )
-from epsgrid.cli.progress import steps_shown
+from epsgrid.cli.progress import progress_shown
 from epsgrid.cli.tables import report_table, show
 from epsgrid.codec import to_document
 from epsgrid.report.batch_exponents import exponent_rows, read_batches
@@ -109,7 +110,8 @@ def probe(
     asked = experiment.resolve(spec, out, [*(override or ()), *shortcuts], runs)
     sizes = asked.spec.probe.batch_sizes
     title = f"probe {asked.spec.experiment}" + (f" at {len(sizes)} batch sizes" if sizes else "")
-    with steps_shown(title, quiet=quiet) as on_step:
+    with progress_shown(quiet=quiet) as shown:
+        on_step = partial(shown.update, title)
         if sizes:
             batches_found = stage.batch_probe(asked, sys.argv, force=force, on_step=on_step)
         else:

@@ -118,7 +118,7 @@ def _scale_bounds(path: Path, batch_size: int, rule: Rule, *, half_life: bool, j
     )
     rows = []
     for name, bound in (("low", scaled.low), ("high", scaled.high)):
-        old, new = bound.measured, bound.carried
+        old, new = bound["measured"], bound["carried"]
         values = (old.magnitude, new.magnitude, old.epsilon, new.epsilon, old.decade, new.decade)
         rows.append((name, *map(power, values)))
     show(table(("bound", "√v̂ then", "now", "ε then", "now", "decade then", "now"), rows))

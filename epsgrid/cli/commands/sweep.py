@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Annotated, Any, Literal
 
 import typer
@@ -115,9 +116,13 @@ def sweep(
     options = {"rules": rules, "learning_rate": learning_rate, "epsilon": epsilon, "half_life": half_life}
     _check_together(grid, confirm, batch_sizes, **options)
     flags = [f"sweep.lr_mode={lr_mode}"] if lr_mode else []
-    asked = experiment.resolve(spec, out, [*(override or ()), *flags], runs)
     if address is not None:
-        asked = stage.on_ray(asked, address)
+        if not re.fullmatch(r"(\[[\w:.]+\]|[^\s:/\[\]]+):\d{1,5}", address):
+            raise SpecError(
+                f"--address: expected HOST:PORT of a Ray cluster's head, such as 10.0.0.1:6379, got {address!r}"
+            )
+        flags += ["execution.executor=ray", f"execution.ray.address='{address}'"]
+    asked = experiment.resolve(spec, out, [*(override or ()), *flags], runs)
     what: GridChoice | Planned = grid or asked.spec.sweep.grid
     if confirm is not None:
         what = plans.plan_confirm(asked, confirm)
