@@ -109,7 +109,7 @@ def _statistics(layer: LayerStatistics) -> tuple[str, str, str]:
     return power(layer.low), power(median) if median is not None else "", power(layer.high)
 
 
-def probe_lines(record: ProbeRecord, bounds: EpsilonBounds) -> list[str]:
+def _probe_lines(record: ProbeRecord, bounds: EpsilonBounds) -> list[str]:
     """Return the lines under a probe's table: the bounds, the layers that set them, skipped layers, the cost."""
     lines = [
         "",
@@ -130,12 +130,14 @@ def _bound_line(bound: Bound) -> str:
     return f"ε = {power(bound.epsilon)} from {of}"
 
 
-def trust_parts(record: ProbeRecord, bounds: EpsilonBounds) -> list[RenderableType]:
-    """Return the bounds of each kind of layer, how far they can be trusted, and ε without a sweep."""
+def probe_parts(record: ProbeRecord, *, all_layers: bool) -> list[RenderableType]:
+    """Return what `epsgrid probe` prints: layers, bounds, how far they can be trusted, and ε without a sweep."""
+    bounds = record.bounds()
     found = reliability_row(bounds)
     made = (
         kinds_table(kind_rows(bounds, record.placement)),
         reliability_table(found) if found else None,
         estimates_table(estimate_rows(bounds, record.placement), metric=None),
     )
-    return [part for each in made if each is not None for part in report_table(each)]
+    trust = [part for each in made if each is not None for part in report_table(each)]
+    return [*probe_layers(bounds, all_layers=all_layers), *_probe_lines(record, bounds), *trust]

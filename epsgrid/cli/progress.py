@@ -83,7 +83,7 @@ class Progressing(NamedTuple):
     update: Callable[[str, int, int], None]
 
 
-def heartbeat_s() -> float:
+def _heartbeat_s() -> float:
     """Return the seconds between two lines of progress: EPSGRID_HEARTBEAT_S, or 30."""
     try:
         return max(0.05, float(os.environ.get("EPSGRID_HEARTBEAT_S", _HEARTBEAT_S)))
@@ -117,7 +117,7 @@ def progress_shown(*, quiet: bool, in_bytes: bool = False) -> Iterator[Progressi
 
         def update(title: str, done: int, of: int) -> None:
             nonlocal last
-            if done == of or time.monotonic() - last >= heartbeat_s():
+            if done == of or time.monotonic() - last >= _heartbeat_s():
                 last = time.monotonic()
                 text = (
                     f"{done / 1e6:.1f}{f' of {of / 1e6:.1f}' if of else ''} MB" if in_bytes else f"step {done} of {of}"
@@ -134,11 +134,11 @@ def sweep_shown(folder: ExperimentFolder, *, quiet: bool) -> Iterator[Callable[[
         yield lambda event: None
         return
     is_live = err().is_terminal
-    board = Board(folder, is_live=is_live)
+    board = _Board(folder, is_live=is_live)
 
     def notify(event: SweepEvent) -> None:
         board.update(event)
-        for line in event_lines(event):
+        for line in _event_lines(event):
             if not (
                 is_live and isinstance(event, TrialEvent) and event.state == "running"
             ):  # the live table shows these
@@ -151,7 +151,7 @@ def sweep_shown(folder: ExperimentFolder, *, quiet: bool) -> Iterator[Callable[[
     over = threading.Event()
 
     def beat() -> None:
-        while not over.wait(heartbeat_s()):
+        while not over.wait(_heartbeat_s()):
             if board.plan is not None:
                 err().print(board.status())
 
@@ -174,7 +174,7 @@ class _Running:
     epochs: tuple[EpochRecord, ...] = ()
 
 
-class Board:
+class _Board:
     """The state of a sweep, from its events and the metrics that trials append; any thread may render it."""
 
     def __init__(self, folder: ExperimentFolder, *, is_live: bool) -> None:
@@ -225,7 +225,7 @@ class Board:
             results = [(trial, self.results[trial.id]) for trial in self.plan.plan.trials if trial.id in self.results]
         shown = [_live_table(_RUNNING_COLUMNS, [self._row(entry) for entry in running])]
         if results:
-            shown.append(_live_table(_BEST_COLUMNS, best_rows(results)))
+            shown.append(_live_table(_BEST_COLUMNS, _best_rows(results)))
         return Group(*shown, Text(self.status()))
 
     def _row(self, entry: _Running) -> tuple[str, ...]:
@@ -262,7 +262,7 @@ def _live_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Render
     return made
 
 
-def best_rows(results: Sequence[tuple[Trial, TrialResult]]) -> list[tuple[str, ...]]:
+def _best_rows(results: Sequence[tuple[Trial, TrialResult]]) -> list[tuple[str, ...]]:
     """Return, for each ε, the best single trial so far, as rows of `_BEST_COLUMNS` rising in ε.
 
     Args:
@@ -288,7 +288,7 @@ def best_rows(results: Sequence[tuple[Trial, TrialResult]]) -> list[tuple[str, .
     return rows
 
 
-def event_lines(event: SweepEvent) -> list[str]:
+def _event_lines(event: SweepEvent) -> list[str]:
     """Return the lines that describe an event; for a failed trial also its log."""
     if isinstance(event, SweepPlan):
         return plan_lines(event)

@@ -36,7 +36,7 @@ from epsgrid.store.pruning import unprune
 from epsgrid.store.records import BatchesRecord, ConfirmRecord
 from epsgrid.store.state import trial_state
 
-FIRST_FRESH_SEED = 10_000
+_FIRST_FRESH_SEED = 10_000
 _BASE = "base"
 """The rule of the trials at the spec's own batch size."""
 _BY_STATE = ("failed", "diverged", "pruned", "interrupted")
@@ -87,7 +87,7 @@ def plan_confirm(asked: Asked, seeds: int) -> Planned:
     chosen = {name: choice for name, choice in choices.items() if choice.cell is not None}
     used = sorted({trial.seed for cell in cells for trial in cell.trials})
     taken = {*used, *asked.spec.sweep.seeds}
-    fresh = tuple(itertools.islice((seed for seed in itertools.count(FIRST_FRESH_SEED) if seed not in taken), seeds))
+    fresh = tuple(itertools.islice((seed for seed in itertools.count(_FIRST_FRESH_SEED) if seed not in taken), seeds))
     checksum = prepare_data(asked.spec).checksum
     trials = tuple(
         _trial(asked.spec, checksum, cell.trained_rate, cell.epsilon, seed, names, cell.learning_rate)
@@ -140,7 +140,7 @@ def plan_batches(
         asked: the spec and its folder.
         sizes: batch sizes; the spec's own need not be among them.
         rules: how to scale the setting.
-        learning_rate: of the setting; None means the best one found, see `base_setting`.
+        learning_rate: of the setting; None means the best one found, see `_base_setting`.
         epsilon: in the optimizer's own ε; None as for the learning rate.
         half_life: scale decays as β^κ, which is possible at every κ.
 
@@ -155,7 +155,7 @@ def plan_batches(
         unknown.append(f"the data are not ready, so all trials count as to run: {error}")
     own_size = spec.training.batch_size
     sizes = with_base(sizes, own_size, data)
-    rate, epsilon, origin = base_setting(asked, learning_rate, epsilon)
+    rate, epsilon, origin = _base_setting(asked, learning_rate, epsilon)
     points, skipped = [_point(spec, rate, epsilon, own_size, _BASE)], {}
     for size, rule in itertools.product([size for size in sizes if size != own_size], rules):
         name = f"{rule}, half-life" if half_life and is_square_root(rule) else rule
@@ -188,7 +188,7 @@ def plan_batches(
     return Planned(Plan(epsilons, tuple(trials.values())), _joined(record, asked.folder), tuple(notes))
 
 
-def base_setting(asked: Asked, learning_rate: float | None, epsilon: float | None) -> tuple[float, float | None, str]:
+def _base_setting(asked: Asked, learning_rate: float | None, epsilon: float | None) -> tuple[float, float | None, str]:
     """Return the learning rate and ε to scale, and how they were chosen.
 
     What is not asked for comes from the best cell of the narrowed grid, or where that has no complete cell, from the

@@ -149,7 +149,7 @@ def train_planned(
     Args:
         asked: the spec and its folder, which must exist.
         planned: the trials, in the order in which to train them.
-        workers: trials at once; None means as the spec says, see `slots_of`.
+        workers: trials at once; None means as the spec says, see `_slots_of`.
         fail_fast: start nothing more after the first failure.
         notify: called with the `SweepPlan`, then with each trial's start and end.
         stop: asked whether to stop.
@@ -266,7 +266,7 @@ class _Runner:
         is_tried_again = attempts <= self.execution.retries
         if event.status in _NEEDS:
             self.exclusive[folder.id] = max(_NEEDS[JobStatus(event.status)], event.job.exclusive)
-            error = out_of_memory_message(event, self.execution, is_tried_again=is_tried_again)
+            error = _out_of_memory_message(event, self.execution, is_tried_again=is_tried_again)
             if event.status in _STORED_BY_TRIAL:
                 if folder.failure_json.exists():
                     failure = _failure(folder)
@@ -285,7 +285,7 @@ class _Runner:
         failure.write(folder.failure_json)
 
 
-def out_of_memory_message(event: JobEnded, execution: Execution, *, is_tried_again: bool) -> str:
+def _out_of_memory_message(event: JobEnded, execution: Execution, *, is_tried_again: bool) -> str:
     """Return a message about a job that ran out of memory: what happens next, or what the user can do.
 
     Args:
@@ -340,10 +340,10 @@ def with_states(planned: Plan, asked: Asked, workers: int | None) -> SweepPlan:
     done = [one.seconds for one in found.values() if one.state == "done" and one.seconds is not None]
     mean = sum(done) / len(done) if done else None
     settled = FINISHED if spec.sweep.prune is None else (*FINISHED, PRUNED)
-    return SweepPlan(planned, states, mean, slots_of(spec, workers), settled=settled)
+    return SweepPlan(planned, states, mean, _slots_of(spec, workers), settled=settled)
 
 
-def slots_of(spec: Spec, workers: int | None = None) -> int:
+def _slots_of(spec: Spec, workers: int | None = None) -> int:
     """Return how many trials run at once.
 
     Args:

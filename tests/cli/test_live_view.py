@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from epsgrid.cli.progress import _RUNNING_COLUMNS, Board, best_rows, event_lines
+from epsgrid.cli.progress import _RUNNING_COLUMNS, _best_rows, _Board, _event_lines
 from epsgrid.cli.sparkline import curve
 from epsgrid.grids._plan import Plan
 from epsgrid.spec.trial import Trial
@@ -38,7 +38,7 @@ TRIALS = [
 
 @pytest.fixture
 def board(tmp_path):
-    board = Board(ExperimentFolder(tmp_path), is_live=True)
+    board = _Board(ExperimentFolder(tmp_path), is_live=True)
     board.update(SweepPlan(Plan({}, tuple(TRIALS)), {trial.id: "pending" for trial in TRIALS}, None, 2))
     return board
 
@@ -70,7 +70,7 @@ def test_the_best_of_each_epsilon_so_far(board):
         board.update(TrialEvent(found, "running"))
         board.update(TrialEvent(found, "done", result(trial, metric), None))
     board.update(TrialEvent(TRIALS[3], "diverged", result("four", math.nan, "diverged"), None))
-    rows = best_rows([(trial, board.results[trial.id]) for trial in TRIALS if trial.id in board.results])
+    rows = _best_rows([(trial, board.results[trial.id]) for trial in TRIALS if trial.id in board.results])
     assert rows == [
         ("epsilon 1e-8", "1e-2", "accuracy 50.00 %", "1"),
         ("epsilon 1e-3", "0.1", "accuracy 70.00 %", "2"),
@@ -82,8 +82,8 @@ def test_the_best_of_each_epsilon_so_far(board):
 
 def test_the_smallest_is_best_where_smaller_is_better():
     results = [(TRIALS[1], result("two", 90.0, direction="min")), (TRIALS[2], result("three", 80.0, direction="min"))]
-    assert [row[1] for row in best_rows(results)] == ["0.1"]
-    assert best_rows([(TRIALS[4], result("five", 0.5))])[0][0] == "no epsilon"
+    assert [row[1] for row in _best_rows(results)] == ["0.1"]
+    assert _best_rows([(TRIALS[4], result("five", 0.5))])[0][0] == "no epsilon"
 
 
 def test_results_from_before_count_in_a_terminal_only(tmp_path):
@@ -91,7 +91,7 @@ def test_results_from_before_count_in_a_terminal_only(tmp_path):
     result("one", 0.5).write(folder.trial("one").result_json)
     plan = SweepPlan(Plan({}, tuple(TRIALS)), {"one": "done", "two": "pending"}, None, 2)
     for is_live in (True, False):
-        board = Board(folder, is_live=is_live)
+        board = _Board(folder, is_live=is_live)
         board.update(plan)
         assert len(board.results) == is_live
 
@@ -101,7 +101,7 @@ def test_pruned_trials_are_printed_and_counted(board):
     board.plan = dataclasses.replace(board.plan, settled=("done", "diverged", "pruned"))
     event = TrialEvent(TRIALS[0], "pruned", None, None, pruning)
     board.update(event)
-    assert event_lines(event) == ["pruned one lr 1e-2 epsilon 1e-8 seed 0 after epoch 3 of 10: slow"]
+    assert _event_lines(event) == ["pruned one lr 1e-2 epsilon 1e-8 seed 0 after epoch 3 of 10: slow"]
     assert board.status().startswith("1 of 5 trials, 0 running, 1 pruned")
 
 
@@ -112,5 +112,5 @@ def test_a_curve_is_drawn_from_its_least_to_its_greatest_value():
 
 
 def test_before_the_plan_it_says_so(tmp_path):
-    board = Board(ExperimentFolder(tmp_path), is_live=True)
+    board = _Board(ExperimentFolder(tmp_path), is_live=True)
     assert shown(board).strip() == "preparing …"

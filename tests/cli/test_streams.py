@@ -8,7 +8,7 @@ import sys
 import pytest
 import typer.main
 
-from epsgrid.cli.app import COMMANDS, app
+from epsgrid.cli.app import _COMMANDS, app
 from tests.cli.conftest import INLINE
 
 
@@ -64,9 +64,9 @@ def test_help_names_exit_codes_and_commands(shell):
         assert command in text
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", _COMMANDS)
 def test_every_command_and_option_has_help(shell, name):
-    target, about = COMMANDS[name]
+    target, about = _COMMANDS[name]
     module, _, function = target.partition(":")
     found = getattr(importlib.import_module(f"epsgrid.cli.commands.{module}"), function)
     paragraph = inspect.getdoc(found).partition("\n\n")[0]
@@ -80,7 +80,7 @@ def test_every_command_and_option_has_help(shell, name):
 def test_a_wrong_command_or_option_exits_2(shell):
     assert "No such command 'prob'" in shell.call("prob", expect=2).stderr
     assert "No such option" in shell.call("sweep", "--grdi", "both", expect=2).stderr
-    assert len(typer.main.get_command(app).list_commands(None)) == len({name.split()[0] for name in COMMANDS})
+    assert len(typer.main.get_command(app).list_commands(None)) == len({name.split()[0] for name in _COMMANDS})
 
 
 def test_output_to_a_closed_pipe_is_quiet(shell):

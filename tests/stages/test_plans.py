@@ -12,9 +12,9 @@ from epsgrid.spec.trial import trial_id, trial_identity
 from epsgrid.stages import sweep as sweep_stage
 from epsgrid.stages.experiment import enter, prepare_data
 from epsgrid.stages.plans import (
-    FIRST_FRESH_SEED,
+    _FIRST_FRESH_SEED,
+    _base_setting,
     archive,
-    base_setting,
     chosen,
     parse_rules,
     plan_again,
@@ -122,7 +122,7 @@ def test_winners_are_trained_on_fresh_seeds_and_more_seeds_add_only_theirs(swept
     assert not swept.folder.confirm_json.exists()
     assert [train(swept, plan_confirm(swept, seeds)).trained for seeds in (1, 2)] == [2, 2]
     record = ConfirmRecord.read(swept.folder.confirm_json)
-    assert record.seeds == (FIRST_FRESH_SEED, FIRST_FRESH_SEED + 1)
+    assert record.seeds == (_FIRST_FRESH_SEED, _FIRST_FRESH_SEED + 1)
     assert (record.selection_seeds, record.chosen_from) == ((0,), {"conventional": 13, "default": 1})
     assert record.grid_checksum == grid.checksum
     best = before.best_of("conventional").choice.cell
@@ -137,8 +137,8 @@ def test_winners_are_trained_on_fresh_seeds_and_more_seeds_add_only_theirs(swept
     assert found.seeds == record.seeds and found.notes == ()
     assert all(row.is_current and row.cell.tally.done == 2 for row in found.rows)
     assert "Confirmed on 2 fresh seeds" in [table.title for table in tables(after)]
-    planned = plan_confirm(swept.with_sweep(seeds=(0, FIRST_FRESH_SEED)), 2)
-    assert planned.record.seeds == (FIRST_FRESH_SEED + 1, FIRST_FRESH_SEED + 2), "a seed of the spec is not fresh"
+    planned = plan_confirm(swept.with_sweep(seeds=(0, _FIRST_FRESH_SEED)), 2)
+    assert planned.record.seeds == (_FIRST_FRESH_SEED + 1, _FIRST_FRESH_SEED + 2), "a seed of the spec is not fresh"
 
     victim = record.cells[0].id
     seen = status(swept.folder)
@@ -210,7 +210,7 @@ def test_the_setting_is_the_default_until_a_narrowed_grid_has_a_best(asking, tmp
     asked = asking("sweep.learning_rates=[1e-3,1e-2]")
 
     def setting(learning_rate=None, epsilon=None):
-        return base_setting(asked, learning_rate, epsilon)
+        return _base_setting(asked, learning_rate, epsilon)
 
     default = "the default ε and the first learning rate, for no narrowed grid has a complete cell"
     assert setting() == (1e-3, 1e-8, default)

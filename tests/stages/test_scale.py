@@ -13,7 +13,7 @@ from epsgrid.optimizers._scaling import scalable, scaled_epsilon
 from epsgrid.spec import parse_spec, spec_to_yaml
 from epsgrid.stages.experiment import Asked
 from epsgrid.stages.probe import probe
-from epsgrid.stages.scale import annotated_yaml, check_size, renamed, scaled_bounds, scaled_spec, too_large
+from epsgrid.stages.scale import _too_large, annotated_yaml, check_size, renamed, scaled_bounds, scaled_spec
 
 SPEC = """
 experiment: base
@@ -229,11 +229,11 @@ def test_the_largest_batch_is_what_the_task_takes_in_one_step(name, options, lar
         pairs = zip(data.train.source.lengths, data.train.target.lengths, strict=True)
         largest = 96 * max(map(max, pairs))
     assert task.steps_per_epoch(largest) == 1
-    assert too_large(largest, data) is None
-    assert re.search(words, too_large(largest + 1, data))
+    assert _too_large(largest, data) is None
+    assert re.search(words, _too_large(largest + 1, data))
     if name == "synthetic_text":
         with pytest.raises(DataError, match="too few for 500 columns"):
             task.steps_per_epoch(largest + 1)
     else:
         assert task.steps_per_epoch(largest - 1) > 1
-    assert too_large(10**9, object()) is None
+    assert _too_large(10**9, object()) is None

@@ -12,7 +12,7 @@ from epsgrid.report.compare import compare
 from epsgrid.report.text.render import cells_table, tables
 from epsgrid.selection.load import load_experiment
 from epsgrid.stages import probe as probe_stage
-from epsgrid.stages.running import SweepPlan, slots_of
+from epsgrid.stages.running import SweepPlan, _slots_of
 from epsgrid.stages.sweep import plan_sweep, sweep
 from epsgrid.store.lease import Lease
 from epsgrid.store.records import GridRecord
@@ -126,7 +126,7 @@ def test_a_stop_leaves_the_rest_pending(asked):
 
 
 def test_slots_are_the_cores_of_this_process(asked):
-    assert slots_of(asked.spec) == len(os.sched_getaffinity(0))
+    assert _slots_of(asked.spec) == len(os.sched_getaffinity(0))
 
 
 def test_what_only_tells_how_far_bounds_can_be_trusted_may_change(asked, asking):
@@ -141,7 +141,7 @@ def test_what_only_tells_how_far_bounds_can_be_trusted_may_change(asked, asking)
 
 def test_a_cluster_is_not_limited_to_the_cores_of_this_machine(asking):
     def slots(*overrides):
-        return slots_of(asking(*overrides, "execution.device=cpu").spec)
+        return _slots_of(asking(*overrides, "execution.device=cpu").spec)
 
     here = len(os.sched_getaffinity(0))
     assert slots() == slots("execution.executor=local") == slots("execution.executor=ray") == here

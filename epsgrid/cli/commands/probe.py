@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from epsgrid.cli.console import hint, print_json
-from epsgrid.cli.magnitudes import hidden_lines, probe_layers, probe_lines, shown_rows, trust_parts
+from epsgrid.cli.magnitudes import hidden_lines, probe_parts, shown_rows
 from epsgrid.cli.options import (
     RUNS,
     AllLayersOption,
@@ -121,7 +121,7 @@ def probe(
     elif json:
         print_json({**_document(asked, record), "measured_now": measured_now})
     else:
-        _print_bounds(record, all_layers=all_layers)
+        show(*probe_parts(record, all_layers=all_layers))
         state = "measured" if measured_now else "already measured (--force measures again)"
         hint(f"Bounds {state}: {asked.folder.bounds_json}")
         hint("Next: epsgrid sweep")
@@ -156,11 +156,6 @@ def _document(asked: Asked, record: ProbeRecord) -> dict[str, Any]:
     }
 
 
-def _print_bounds(record: ProbeRecord, *, all_layers: bool) -> None:
-    bounds = record.bounds()
-    show(*probe_layers(bounds, all_layers=all_layers), *probe_lines(record, bounds), *trust_parts(record, bounds))
-
-
 def _show_batches(asked: Asked, found: BatchProbe, *, all_layers: bool, json: bool) -> None:
     """Print the bounds of the spec and how they change with the batch size, or all of it as JSON."""
     spec, folder = asked.spec, asked.folder
@@ -172,8 +167,7 @@ def _show_batches(asked: Asked, found: BatchProbe, *, all_layers: bool, json: bo
         batches = {**to_document(rows), **counts, "magnitudes": to_document(magnitude_numbers(measured))}
         print_json({**_document(asked, found.base), "measured_now": found.base_is_new, "batches": batches})
         return
-    _print_bounds(found.base, all_layers=all_layers)
-    show("")
+    show(*probe_parts(found.base, all_layers=all_layers), "")
     for table in exponent_tables(rows):
         names = [row[0] for row in table.rows]
         kept = shown_rows(names, (), all_layers=all_layers)
