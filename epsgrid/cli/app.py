@@ -38,7 +38,6 @@ _COMMANDS = {
     "sweep": ("sweep:sweep", "Train every (learning rate, ε, seed) of the grid that has no result yet."),
     "report": ("report:report", "Compare the narrowed grid with the conventional one and with the default ε."),
     "inspect": ("inspect:inspect", "Show the stored gradient magnitudes of a probe, or of a trial over its training."),
-    "diff": ("diff:diff", "Explain what differs between two experiments."),
     "status": ("status:status", "Show the state of a sweep: trials by state and grid, running, failed, time left."),
     "retry": ("retry:retry", "Train chosen trials of the latest experiment again, and no others."),
     "forget": (

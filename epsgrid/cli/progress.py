@@ -26,7 +26,7 @@ from epsgrid.cli.tables import setting_cells
 from epsgrid.errors import ExitCode, StoreError
 from epsgrid.selection.formatting import duration, power
 from epsgrid.spec.trial import Trial
-from epsgrid.stages.running import SweepEvent, SweepPlan, TrialEvent
+from epsgrid.stages.running import SweepEvent, SweepPlan
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import EpochRecord, Scores, TrialResult, read_epochs
 from epsgrid.store.state import FINISHED
@@ -119,9 +119,8 @@ def progress_shown(*, quiet: bool, in_bytes: bool = False) -> Iterator[Progressi
             nonlocal last
             if done == of or time.monotonic() - last >= _heartbeat_s():
                 last = time.monotonic()
-                text = (
-                    f"{done / 1e6:.1f}{f' of {of / 1e6:.1f}' if of else ''} MB" if in_bytes else f"step {done} of {of}"
-                )
+                whole = f" of {of / 1e6:.1f}" if of else ""
+                text = f"{done / 1e6:.1f}{whole} MB" if in_bytes else f"step {done} of {of}"
                 console.print(f"{title}: {text}", markup=False)
 
         yield Progressing(lambda line: console.print(line, markup=False), update)
@@ -139,9 +138,7 @@ def sweep_shown(folder: ExperimentFolder, *, quiet: bool) -> Iterator[Callable[[
     def notify(event: SweepEvent) -> None:
         board.update(event)
         for line in _event_lines(event):
-            if not (
-                is_live and isinstance(event, TrialEvent) and event.state == "running"
-            ):  # the live table shows these
+            if not is_live or isinstance(event, SweepPlan) or event.state != "running":  # the live table shows these
                 err().print(line, markup=False)
 
     if is_live:

@@ -142,25 +142,7 @@ def train_planned(
     notify: Callable[[SweepEvent], None],
     stop: StopRequest,
 ) -> SweepSummary:
-    """Train the trials of a plan that have no result yet; trials that failed earlier are tried again.
-
-    Trials that were pruned earlier are left so while the spec prunes, and trained to their end where it does not.
-
-    Args:
-        asked: the spec and its folder, which must exist.
-        planned: the trials, in the order in which to train them.
-        workers: trials at once; None means as the spec says, see `_slots_of`.
-        fail_fast: start nothing more after the first failure.
-        notify: called with the `SweepPlan`, then with each trial's start and end.
-        stop: asked whether to stop.
-
-    Returns:
-        The states of all trials at the end, whether or not the sweep was stopped.
-
-    Raises:
-        StoreError: the folder cannot be written.
-        ExecutionError: trials cannot be run as the spec says, or a package that it asks for is not installed.
-    """
+    """Train the trials of a plan that have no result yet, in its order; see `epsgrid.stages.sweep.sweep`."""
     start = time.perf_counter()
     spec, folder = asked.spec, asked.folder
     require_installed(name for name in ("tensorboard", "mlflow", "wandb") if getattr(spec.execution.log, name))

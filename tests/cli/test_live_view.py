@@ -7,7 +7,6 @@ import math
 import pytest
 
 from epsgrid.cli.progress import _RUNNING_COLUMNS, _best_rows, _Board, _event_lines
-from epsgrid.cli.sparkline import curve
 from epsgrid.grids._plan import Plan
 from epsgrid.spec.trial import Trial
 from epsgrid.stages.running import SweepPlan, TrialEvent
@@ -103,14 +102,3 @@ def test_pruned_trials_are_printed_and_counted(board):
     board.update(event)
     assert _event_lines(event) == ["pruned one lr 1e-2 epsilon 1e-8 seed 0 after epoch 3 of 10: slow"]
     assert board.status().startswith("1 of 5 trials, 0 running, 1 pruned")
-
-
-def test_a_curve_is_drawn_from_its_least_to_its_greatest_value():
-    assert curve([5.0, 4.0, 1.0], 8) == "█▆▁"
-    assert curve([1.0, math.nan, 2.0], 8) == "▁·█"
-    assert len(curve([float(value) for value in range(100)], 24)) == 24
-
-
-def test_before_the_plan_it_says_so(tmp_path):
-    board = _Board(ExperimentFolder(tmp_path), is_live=True)
-    assert shown(board).strip() == "preparing …"

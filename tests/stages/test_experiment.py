@@ -48,7 +48,12 @@ def test_another_experiment_in_the_folder_is_explained_field_by_field(asked, ask
     other = asking("training.epochs=7", "optimizer=rmsprop")
     with pytest.raises(StoreError, match="holds another experiment") as caught:
         enter(other, prepare_data(other.spec))
-    for words in ("training.epochs: 1 there, 7 asked", "optimizer.name: 'adam' there, 'rmsprop' asked", "--out DIR"):
+    for words in (
+        "training.epochs: 1 there, 7 asked",
+        "optimizer.name: 'adam' there, 'rmsprop' asked",
+        "Give this one a folder of its own with --out DIR",
+        "Trials of other epochs are other trials, and are trained from their beginning.",
+    ):
         assert words in str(caught.value)
 
 

@@ -63,11 +63,8 @@ def test_dry_run_of_what_is_not_measured_or_not_here(asking, tmp_path, monkeypat
         assert planned.to_run == 13
         assert "the data are not ready, so all trials count as to run: CIFAR-10 not found" in planned.unknown[0]
     assert not (tmp_path / "runs").exists()
-
-
-def test_dry_run_of_an_optimizer_without_epsilon_asks_for_no_probe(asking):
     planned = plan_sweep(asking("optimizer=sgdm"), "both", None)
-    assert (planned.to_run, planned.unknown) == (1, ())
+    assert (planned.to_run, planned.unknown) == (1, ()), "an optimizer without ε needs no probe"
 
 
 def test_bounds_of_other_settings_are_refused(asked, asking):
@@ -123,10 +120,6 @@ def test_a_stop_leaves_the_rest_pending(asked):
     assert not summary.complete
     assert summary.counts["pending"] > 0
     assert run(asked)[0].complete
-
-
-def test_slots_are_the_cores_of_this_process(asked):
-    assert _slots_of(asked.spec) == len(os.sched_getaffinity(0))
 
 
 def test_what_only_tells_how_far_bounds_can_be_trusted_may_change(asked, asking):
