@@ -22,9 +22,9 @@ _STAYS = 9
 _GAP = 3
 """Characters between two columns in a terminal."""
 _TITLE_STYLES = {
-    "Reliability: firm": "bold green",
-    "Reliability: soft": "bold yellow",
-    "Reliability: not to be trusted": "bold red",
+    "Reliability: high": "bold green",
+    "Reliability: medium": "bold yellow",
+    "Reliability: low": "bold red",
 }
 
 

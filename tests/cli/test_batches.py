@@ -47,7 +47,7 @@ def test_probe_prints_bounds_exponents_and_the_verdict_without_measuring_again(s
 
 
 def test_sweep_plans_without_torch_then_trains_and_reports(shell, probed):
-    assert "torch" not in shell.imported("sweep", "spec.yaml", *SCALED, "-n")
+    assert "torch" not in shell.imported(f"sweep spec.yaml {' '.join(SCALED)} -n")
     planned = shell.call("sweep", "spec.yaml", *SCALED, "-n")
     assert "3 trials: 0 finished, 3 to run" in planned.stdout
     assert "lr 1e-2, ε 1e-3, as asked for, is scaled from batch 64" in planned.stderr

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.xdist_group("selftest")  # its module-scoped fixture is
 def found(tmp_path_factory):
     """The document about two sweeps, the second one under kills, and their folder."""
     shell = Shell(tmp_path_factory.mktemp("selftest"))
-    document = json.loads(shell.run("selftest", "--kill", "--kills", "4", "--dir", "here", "--keep", "--json").stdout)
+    document = json.loads(shell.run("selftest", "--kill", "--kills", "2", "--dir", "here", "--keep", "--json").stdout)
     return document | {"folder": shell.folder / document["folder"]}
 
 

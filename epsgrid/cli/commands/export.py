@@ -59,7 +59,7 @@ def export_bounds(
         write_text(file, made.text)
         print(file)
     trust = made.space.measured["reliability"]
-    if trust is not None and trust["verdict"] != "firm":
-        note(f"these bounds are {trust['verdict']}: {trust['reasons'][0]}")
+    if trust is not None and trust["verdict"] != "high":
+        note(f"the reliability of these bounds is {trust['verdict']}: {trust['reasons'][0]}")
     if not quiet:
         hint(f"Next: {made.usage}")
