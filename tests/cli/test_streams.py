@@ -29,7 +29,7 @@ def test_colour_in_a_terminal_and_none_when_asked(swept):
 
 def test_live_view_in_a_terminal(shell):
     shell.write(INLINE)
-    code, shown = shell.in_terminal("sweep", "spec.yaml", "--grid", "default", "-o", "training.epochs=60")
+    code, shown = shell.in_terminal("sweep", "spec.yaml", "--grid", "default", "-o", "training.epochs=20")
     assert code == 0
     assert "epoch" in shown
     assert "2 trials" in shown

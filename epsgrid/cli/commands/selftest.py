@@ -23,7 +23,7 @@ def selftest(
     folder: Annotated[
         Path, typer.Option("--dir", metavar="DIR", help="A folder on the file system to be tested.")
     ] = Path(),
-    trials: Annotated[int, typer.Option(min=1, help="Least number of trials.")] = 13,
+    trials: Annotated[int, typer.Option(min=1, help="Number of trials.")] = 13,
     kills: Annotated[int, typer.Option(min=1, help="SIGKILLs to send, with --kill.")] = 10,
     seed: Annotated[int, typer.Option(help="Seed of the moments and victims.")] = 0,
     keep: Annotated[bool, typer.Option("--keep", help="Keep both sweeps' folders, also if all went well.")] = False,
