@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from epsgrid.errors import StoreError, UnknownNameError
-from epsgrid.plugins import nearest
 from epsgrid.selection.formatting import power
 from epsgrid.selection.load import parsed_bounds
 from epsgrid.spec.trial import Trial
@@ -19,7 +18,6 @@ from epsgrid.stages.probe import read_probe
 from epsgrid.store import observations
 from epsgrid.store.atomic import write_bytes
 from epsgrid.store.cells import stored_cells
-from epsgrid.store.latest import latest
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import ExperimentRecord, ProbeRecord
 from epsgrid.store.state import trial_state
@@ -70,28 +68,6 @@ class Inspected:
     def epsilon(self) -> float | None:
         """The trial's ε; None for a probe, which does not depend on it."""
         return self.trial.epsilon if self.trial else None
-
-
-def find_run(run: Path | None, runs_root: Path) -> ExperimentFolder:
-    """Return the folder of an experiment.
-
-    Args:
-        run: its folder, or its name under `runs_root`; None means the latest.
-        runs_root: where experiments live by default.
-
-    Raises:
-        StoreError: there is none.
-    """
-    if run is None:
-        return ExperimentFolder(latest(runs_root))
-    for folder in (run, runs_root / run):
-        if (folder / "experiment.json").exists():
-            return ExperimentFolder(folder.absolute())
-    known = sorted(path.parent.name for path in runs_root.glob("*/experiment.json"))
-    close = nearest(str(run), known)
-    hint = f"; did you mean {close!r}?" if close else ""
-    there = f" (there: {', '.join(known)})" if known else ""
-    raise StoreError(f"no experiment {str(run)!r}, neither as a folder nor in {runs_root}{hint}{there}")
 
 
 def inspect(folder: ExperimentFolder, trial: str | None) -> Inspected:

@@ -12,7 +12,7 @@ from epsgrid.cli.console import hint, note
 from epsgrid.cli.options import RUNS, OutOption, QuietOption, RunArgument, RunsOption
 from epsgrid.exporters._space import Kind
 from epsgrid.stages import export as stage
-from epsgrid.stages.inspect import find_run
+from epsgrid.stages.experiment import find_run
 from epsgrid.store.atomic import write_text
 
 

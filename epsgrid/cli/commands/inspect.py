@@ -16,6 +16,7 @@ from epsgrid.numerics.series import Series
 from epsgrid.report.figures.adaptable import adaptable_by_kind
 from epsgrid.report.figures.over_time import drift
 from epsgrid.stages import inspect as stage
+from epsgrid.stages.experiment import find_run
 from epsgrid.stages.inspect import PROBE_AT_ITS_END, Inspected
 
 
@@ -40,7 +41,7 @@ def inspect(
     Histograms of each layer at some steps, percentiles over time, how the bounds of epoch 1 hold later, and at a
     trial's ε the share of entries that still adapt.
     """
-    seen = stage.inspect(stage.find_run(run or out, runs), trial)
+    seen = stage.inspect(find_run(run or out, runs), trial)
     if layer is not None:
         stage.check_layer(seen, layer)
     written = stage.write_figures(seen, figures, layer) if figures is not None else ()

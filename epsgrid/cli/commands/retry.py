@@ -12,7 +12,7 @@ from epsgrid.cli.options import RUNS, JsonOption, OutOption, QuietOption, RunsOp
 from epsgrid.cli.tables import show
 from epsgrid.errors import ExitCode
 from epsgrid.stages import experiment, plans
-from epsgrid.store.latest import find
+from epsgrid.stages.experiment import find_run
 
 _WhichArgument = Annotated[
     list[str],
@@ -56,7 +56,7 @@ def forget(
 
     Their folders move to the experiment's folder archive/ and can be moved back; nothing is deleted.
     """
-    folder = find(out, runs)
+    folder = find_run(out, runs)
     places = plans.archive(folder, plans.chosen(folder, which))
     if json:
         print_json({"experiment": str(folder.root), "archived": [str(place) for place in places]})

@@ -16,7 +16,7 @@ from epsgrid.cli.options import RUNS, JsonOption, OutOption, RunArgument, RunsOp
 from epsgrid.cli.tables import setting_cells, show, table
 from epsgrid.selection.formatting import duration
 from epsgrid.stages import status as stage
-from epsgrid.stages.inspect import find_run
+from epsgrid.stages.experiment import find_run
 from epsgrid.stages.status import Status
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.state import STATES
