@@ -45,7 +45,7 @@ def export_bounds(
     It holds ε between the bounds, in the optimizer's own ε or in that of another framework, and the learning rates of
     the spec; a comment on top says where the numbers come from.
     """
-    made = stage.export_bounds(
+    space_made, text, usage = stage.export_bounds(
         find_run(run or out, runs),
         to,
         space,
@@ -54,12 +54,12 @@ def export_bounds(
         learning_rate_name=lr_name,
     )
     if file is None:
-        sys.stdout.write(made.text)
+        sys.stdout.write(text)
     else:
-        write_text(file, made.text)
+        write_text(file, text)
         print(file)
-    trust = made.space.measured["reliability"]
+    trust = space_made.measured["reliability"]
     if trust is not None and trust["verdict"] != "high":
         note(f"the reliability of these bounds is {trust['verdict']}: {trust['reasons'][0]}")
     if not quiet:
-        hint(f"Next: {made.usage}")
+        hint(f"Next: {usage}")

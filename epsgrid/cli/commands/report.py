@@ -25,8 +25,8 @@ def report(
         list[Path] | None,
         typer.Argument(
             metavar="[RUN]...",
-            help="The experiment's folder or name; without it, the latest experiment. Several, as in runs/*: a page over them, "
-            "in --out or beside them in report/.",
+            help="The experiment's folder or name; without it, the latest experiment. Several, as in runs/*: a page"
+            " over them, in --out or beside them in report/.",
         ),
     ] = None,
     out: OutOption = None,
