@@ -45,7 +45,7 @@ def export_bounds(
     It holds ε between the bounds, in the optimizer's own ε or in that of another framework, and the learning rates of
     the spec; a comment on top says where the numbers come from.
     """
-    space_made, text, usage = stage.export_bounds(
+    found, text, usage = stage.export_bounds(
         find_run(run or out, runs),
         to,
         space,
@@ -58,7 +58,7 @@ def export_bounds(
     else:
         write_text(file, text)
         print(file)
-    trust = space_made.measured["reliability"]
+    trust = found.measured["reliability"]
     if trust is not None and trust["verdict"] != "high":
         note(f"the reliability of these bounds is {trust['verdict']}: {trust['reasons'][0]}")
     if not quiet:
