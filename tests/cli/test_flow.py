@@ -40,9 +40,9 @@ def test_the_second_sweep_does_nothing_and_more_seeds_cost_only_theirs(swept):
 def test_inline_and_local_executors_give_identical_results(shell):
     shell.write()
     rates = ("-o", "sweep.learning_rates=[1e-2,1e-3]")
-    for executor in ("inline", "local"):
+    for executor, run in (("inline", shell.call), ("local", shell.run)):
         chosen = ("-o", f"execution.executor={executor}", "--out", executor)
-        shell.run("sweep", "spec.yaml", *DEFAULT, "-q", *rates, *chosen)
+        run("sweep", "spec.yaml", *DEFAULT, "-q", *rates, *chosen)
     inline, local = shell.results("inline"), shell.results("local")
     assert len(inline) == 4
     assert inline == local
