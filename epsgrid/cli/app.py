@@ -19,7 +19,7 @@ from epsgrid import __version__
 from epsgrid.cli.console import replace_missing_characters
 from epsgrid.errors import EpsgridError, ExitCode
 
-P = ParamSpec("P")
+_P = ParamSpec("_P")
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 _HELP = """Find the ε of Adam and its kin.
@@ -33,12 +33,11 @@ _EPILOG = """Exit codes: 0 all trials done (a diverged trial is done) · 1 unexp
 3 finished, but some trials failed · 4 the probe could not give bounds · 75 stopped on purpose by a signal: run the \
 same command to continue · 130 Ctrl-C."""
 
-COMMANDS = {
+_COMMANDS = {
     "probe": ("probe:probe", "Measure the gradient magnitudes of the first epoch and estimate the bounds of ε."),
     "sweep": ("sweep:sweep", "Train every (learning rate, ε, seed) of the grid that has no result yet."),
     "report": ("report:report", "Compare the narrowed grid with the conventional one and with the default ε."),
     "inspect": ("inspect:inspect", "Show the stored gradient magnitudes of a probe, or of a trial over its training."),
-    "diff": ("diff:diff", "Explain what differs between two experiments."),
     "status": ("status:status", "Show the state of a sweep: trials by state and grid, running, failed, time left."),
     "retry": ("retry:retry", "Train chosen trials of the latest experiment again, and no others."),
     "forget": (
@@ -100,11 +99,11 @@ def run() -> int:
     return ExitCode.OK
 
 
-def _exiting(function: Callable[P, ExitCode | None]) -> Callable[P, None]:
+def _exiting(function: Callable[_P, ExitCode | None]) -> Callable[_P, None]:
     """Turn a deliberate error into its message on stderr and its exit code."""
 
     @functools.wraps(function)
-    def exiting(*arguments: P.args, **options: P.kwargs) -> None:
+    def exiting(*arguments: _P.args, **options: _P.kwargs) -> None:
         try:
             code = function(*arguments, **options)
         except EpsgridError as error:
@@ -154,6 +153,6 @@ _GROUPS = {
 }
 app.add_typer(_GROUPS["export"])
 app.add_typer(_GROUPS["data"])
-for _name, (_target, _about) in COMMANDS.items():
+for _name, (_target, _about) in _COMMANDS.items():
     _group_name, _, _own_name = _name.rpartition(" ")
     _add(_GROUPS[_group_name], _own_name, _target, _about)

@@ -3,34 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from epsgrid.cli.console import out
-from epsgrid.cli.magnitudes import hidden_lines, layers_table, names_column, shown_rows
-from epsgrid.cli.sparkline import Axis, glyphs_for, shares
+from rich.console import RenderableType
+from rich.text import Text
+
+from epsgrid.cli.magnitudes import hidden_lines, layers_table, names_column, probe_layers, shown_rows
+from epsgrid.cli.sparkline import Axis, shares
 from epsgrid.cli.tables import LEAST_SPARKLINE, Column, columns_table, fitted, table, titled
-from epsgrid.report.figures.adaptable import adaptable_by_kind, adaptable_numbers
+from epsgrid.numerics.series import Series, Snapshot
+from epsgrid.report.figures.adaptable import AdaptableNumbers, adaptable_by_kind, adaptable_numbers
 from epsgrid.report.figures.over_time import drift, evenly, kinds_of, time_of, time_unit, with_histograms
 from epsgrid.report.figures.percentiles import FRACTIONS, pooled_percentiles
 from epsgrid.report.table import percent, shortened
 from epsgrid.report.text.bounds import signed_decades
 from epsgrid.selection.formatting import NOTHING, power
+from epsgrid.stages.inspect import Inspected, setting
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from epsgrid.numerics.series import Series, Snapshot
-    from epsgrid.report.figures.adaptable import AdaptableNumbers
-    from epsgrid.stages.inspect import Inspected
-
-_TIMES_SHOWN = 8
+_TIMES_SHOWN = _TRIALS_SHOWN = 8
 _PERCENTILES = (0.02, 0.25, 0.5, 0.75, 0.98)
 _CURVE_WIDTH = 16
 _WANTED = 5
 """Columns of this `keep` are worth more than a further histogram."""
 
 
-def when(snapshot: Snapshot) -> str:
+def parts(seen: Inspected, layer: str | None, steps: Sequence[int], *, all_layers: bool) -> list[RenderableType]:
+    """Return what `epsgrid inspect` prints.
+
+    Args:
+        seen: the stored magnitudes.
+        layer: show this layer alone, in detail.
+        steps: show the histograms nearest to these; none means the first, a middle and the last one.
+        all_layers: list every layer in a terminal, too.
+    """
+    spec, series, trial = seen.experiment.spec, seen.series, seen.trial
+    shown: list[RenderableType] = [
+        f"{seen.experiment.name}  {seen.folder.root}",
+        f"{seen.optimizer} on {spec['task']['name']}, {spec['model']['name']}",
+    ]
+    left = "" if trial is None or trial.grids else ", of a grid that was swept before"
+    shown.append("the probe" if trial is None else f"trial {trial.id}: {setting(trial)}, {seen.state}{left}")
+    if series is None or not series.snapshots:
+        assert seen.bounds is not None
+        shown += ["", *probe_layers(seen.bounds, all_layers=all_layers)]
+    else:
+        first, last = series.snapshots[0], series.snapshots[-1]
+        shown += [f"{len(series.snapshots)} snapshots, {_when(first)} to {_when(last)}", ""]
+        if layer is not None:
+            shown += _layer(seen, series, layer, steps)
+        else:
+            shown += [*_layers(seen, series, steps, all_layers=all_layers), *_percentiles(series)]
+            shown += [*_bounds_over_time(seen, series), *_kinds(seen, series)]
+    if trial is None and seen.observed:
+        shown += ["", "trials with snapshots:"]
+        shown += [f"  {cell.id}  {setting(cell)}" for cell in seen.observed[:_TRIALS_SHOWN]]
+        if (hidden := len(seen.observed) - _TRIALS_SHOWN) > 0:
+            shown.append(f"  and {hidden} more")
+    return shown
+
+
+def _when(snapshot: Snapshot) -> str:
     """Return the time of a snapshot, such as "step 100 (epoch 2)"."""
     return f"step {snapshot.step:,}" + ("" if snapshot.epoch is None else f" (epoch {_epoch(snapshot.epoch)})")
 
@@ -42,7 +73,7 @@ def adaptable(seen: Inspected) -> AdaptableNumbers | None:
     return adaptable_numbers(seen.series, optimizer=seen.optimizer, epsilon=seen.epsilon)
 
 
-def layers(seen: Inspected, series: Series, steps: Sequence[int], *, all_layers: bool) -> list[RenderableType]:
+def _layers(seen: Inspected, series: Series, steps: Sequence[int], *, all_layers: bool) -> list[RenderableType]:
     """Return one row per layer: its histograms at some steps, and the share of its entries that adapts."""
     snapshots = _nearest(series, steps)
     if not snapshots:
@@ -75,7 +106,7 @@ def layers(seen: Inspected, series: Series, steps: Sequence[int], *, all_layers:
     return [layers_table(kept, rows, drawn, width, _ends(seen)), *hidden_lines(len(rows), len(series.names))]
 
 
-def percentiles(series: Series) -> list[RenderableType]:
+def _percentiles(series: Series) -> list[RenderableType]:
     """Return the percentiles of all layers' entries together, at some times."""
     band = pooled_percentiles(series, "all layers", range(len(series.names)))
     if band is None:
@@ -92,10 +123,8 @@ def percentiles(series: Series) -> list[RenderableType]:
     return [*titled("Percentiles of √v̂, all layers together"), table(columns, rows, ())]
 
 
-def bounds_over_time(seen: Inspected, series: Series) -> list[RenderableType]:
+def _bounds_over_time(seen: Inspected, series: Series) -> list[RenderableType]:
     """Return the bounds that the published rule gives at some times, next to those of the probe."""
-    from rich.text import Text
-
     shown = evenly(drift(series, seen.bounds), _TIMES_SHOWN)
     if not shown:
         return []
@@ -124,7 +153,7 @@ def _epsilon_place(threshold: float | None, low: float, high: float) -> str:
     return "below" if threshold < low else "above" if threshold > high else "between"
 
 
-def kinds(seen: Inspected, series: Series) -> list[RenderableType]:
+def _kinds(seen: Inspected, series: Series) -> list[RenderableType]:
     """Return one row per kind of layer: its median at first and last, and the share of its entries that adapts."""
     found = kinds_of(series)
     shown = [pooled_percentiles(series, kind, indices) for kind, indices in found.items()]
@@ -142,7 +171,7 @@ def kinds(seen: Inspected, series: Series) -> list[RenderableType]:
     return [*titled("Kinds of layers"), columns_table(fitted(columns, 0)[0])]
 
 
-def layer(seen: Inspected, series: Series, name: str, steps: Sequence[int]) -> list[RenderableType]:
+def _layer(seen: Inspected, series: Series, name: str, steps: Sequence[int]) -> list[RenderableType]:
     """Return one layer in detail: at some times its histogram, its percentiles, its zeros and non-finite entries."""
     index = series.names.index(name)
     snapshots = _nearest(series, steps) if steps else evenly(series.snapshots, _TIMES_SHOWN)
@@ -162,7 +191,7 @@ def layer(seen: Inspected, series: Series, name: str, steps: Sequence[int]) -> l
         columns.append(Column("adapting", tuple(_share(shares_at.get(each.step)) for each in snapshots), 6))
     columns, width = fitted(columns)
     histograms = [one.histogram if one else None for one in held]
-    axis = Axis.of(histograms, width, glyphs_for(out().encoding), _ends(seen))
+    axis = Axis.of(histograms, width, _ends(seen))
     lines = [axis.line(histogram) for histogram in histograms]
     if ends := _ends(seen):
         columns[0] = Column("step", (*columns[0].cells, "bounds"))
@@ -183,11 +212,10 @@ def _nearest(series: Series, steps: Sequence[int]) -> tuple[Snapshot, ...]:
 
 def _adapting(curves: Sequence[Sequence[float | None]]) -> list[Column]:
     """Return the columns of the share of adapting entries: first, last, and over time."""
-    glyphs = glyphs_for(out().encoding)
     return [
         Column("adapting first", tuple(_share(curve[0]) for curve in curves), 5),
         Column("adapting last", tuple(_share(curve[-1]) for curve in curves), _WANTED + 1),
-        Column("over time", tuple(shares(curve, _CURVE_WIDTH, glyphs) for curve in curves), _WANTED, is_text=True),
+        Column("over time", tuple(shares(curve, _CURVE_WIDTH) for curve in curves), _WANTED, is_text=True),
     ]
 
 

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from rich.console import RenderableType
+from rich.table import Table
 
 from epsgrid.cli.console import out
-from epsgrid.cli.sparkline import Axis, glyphs_for
+from epsgrid.cli.sparkline import Axis
 from epsgrid.cli.tables import Column, columns_table, fitted, report_table
+from epsgrid.numerics.bounds import EpsilonBounds
+from epsgrid.numerics.histogram import LogHistogram
+from epsgrid.numerics.magnitudes import Bound, LayerStatistics
+from epsgrid.report.compare import estimates
 from epsgrid.report.table import shortened
+from epsgrid.report.text.bounds import estimates_table, kinds_table, reliability_table
+from epsgrid.report.trust import kind_rows, reliability_row
 from epsgrid.selection.formatting import duration, power
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
-
-    from epsgrid.numerics.bounds import EpsilonBounds
-    from epsgrid.numerics.histogram import LogHistogram
-    from epsgrid.numerics.magnitudes import Bound, LayerStatistics
-    from epsgrid.store.records import ProbeRecord
+from epsgrid.store.records import ProbeRecord
 
 _ROWS_IN_A_TERMINAL = 40
 
@@ -63,7 +63,7 @@ def layers_table(
         width: of a sparkline.
         ends: the bounds as magnitudes; empty where nothing was probed.
     """
-    axis = Axis.of([one for _, held in drawn for one in held], width, glyphs_for(out().encoding), ends)
+    axis = Axis.of([one for _, held in drawn for one in held], width, ends)
     made = list(columns)
     for title, held in drawn:
         lines = [*(axis.line(held[row]) for row in rows), axis.line(*held)]
@@ -109,7 +109,7 @@ def _statistics(layer: LayerStatistics) -> tuple[str, str, str]:
     return power(layer.low), power(median) if median is not None else "", power(layer.high)
 
 
-def probe_lines(record: ProbeRecord, bounds: EpsilonBounds) -> list[str]:
+def _probe_lines(record: ProbeRecord, bounds: EpsilonBounds) -> list[str]:
     """Return the lines under a probe's table: the bounds, the layers that set them, skipped layers, the cost."""
     lines = [
         "",
@@ -130,16 +130,14 @@ def _bound_line(bound: Bound) -> str:
     return f"ε = {power(bound.epsilon)} from {of}"
 
 
-def trust_parts(record: ProbeRecord, bounds: EpsilonBounds) -> list[RenderableType]:
-    """Return the bounds of each kind of layer, how far they can be trusted, and ε without a sweep."""
-    from epsgrid.report.compare import estimates
-    from epsgrid.report.text.bounds import estimates_table, kinds_table, reliability_table
-    from epsgrid.report.trust import kind_rows, reliability_row
-
+def probe_parts(record: ProbeRecord, *, all_layers: bool) -> list[RenderableType]:
+    """Return what `epsgrid probe` prints: layers, bounds, how far they can be trusted, and ε without a sweep."""
+    bounds = record.bounds()
     found = reliability_row(bounds)
     made = (
         kinds_table(kind_rows(bounds, record.placement)),
         reliability_table(found) if found else None,
         estimates_table(estimates(bounds, record.placement)),
     )
-    return [part for each in made if each is not None for part in report_table(each)]
+    trust = [part for each in made if each is not None for part in report_table(each)]
+    return [*probe_layers(bounds, all_layers=all_layers), *_probe_lines(record, bounds), *trust]

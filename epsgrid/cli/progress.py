@@ -12,21 +12,24 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import NamedTuple
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
+from rich.table import Table
+from rich.text import Text
 
 from epsgrid.cli.console import err
-from epsgrid.cli.sparkline import curve, glyphs_for
+from epsgrid.cli.sparkline import curve
+from epsgrid.cli.tables import setting_cells
 from epsgrid.errors import ExitCode, StoreError
 from epsgrid.selection.formatting import duration, power
-from epsgrid.stages.running import SweepEvent, SweepPlan, TrialEnded, TrialStarted
+from epsgrid.spec.trial import Trial
+from epsgrid.stages.running import SweepEvent, SweepPlan
+from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import EpochRecord, Scores, TrialResult, read_epochs
 from epsgrid.store.state import FINISHED
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from epsgrid.spec.trial import Trial
-    from epsgrid.store.paths import ExperimentFolder
 
 _RUNNING_COLUMNS = ("trial", "lr", "epsilon", "seed", "epoch", "score", "curve", "time", "left")
 _BEST_COLUMNS = ("best so far", "lr", "score", "trials")
@@ -73,7 +76,14 @@ class Stop:
         err().print(saving if self._level == 1 else "Stopping at once.")
 
 
-def heartbeat_s() -> float:
+class Progressing(NamedTuple):
+    """Functions that show a line of text, and progress as `update(title, done, of)`; `of` is 0 where it is unknown."""
+
+    say: Callable[[str], None]
+    update: Callable[[str, int, int], None]
+
+
+def _heartbeat_s() -> float:
     """Return the seconds between two lines of progress: EPSGRID_HEARTBEAT_S, or 30."""
     try:
         return max(0.05, float(os.environ.get("EPSGRID_HEARTBEAT_S", _HEARTBEAT_S)))
@@ -82,26 +92,38 @@ def heartbeat_s() -> float:
 
 
 @contextmanager
-def steps_shown(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Show the progress of a number of steps; yields `on_step(done, of)`."""
-    if quiet:
-        yield lambda done, of: None
-    elif err().is_terminal:
-        from rich.progress import Progress
+def progress_shown(*, quiet: bool, in_bytes: bool = False) -> Iterator[Progressing]:
+    """Show progress on stderr: a bar in a terminal, elsewhere a line from time to time.
 
-        with Progress(console=err(), transient=True) as progress:
-            task = progress.add_task(title, total=None)
-            yield lambda done, of: progress.update(task, completed=done, total=of)
+    Args:
+        quiet: show nothing.
+        in_bytes: what is counted are bytes, not steps.
+    """
+    console = err()
+    if quiet:
+        yield Progressing(lambda line: None, lambda title, done, of: None)
+    elif console.is_terminal:
+        columns = (*Progress.get_default_columns(), *((DownloadColumn(), TransferSpeedColumn()) if in_bytes else ()))
+        with Progress(*columns, console=console, transient=True) as progress:
+            task = progress.add_task("", total=None, visible=False)
+            yield Progressing(
+                lambda line: progress.console.print(line, markup=False),
+                lambda title, done, of: progress.update(
+                    task, description=title, completed=done, total=of or None, visible=done != of
+                ),
+            )
     else:
         last = -math.inf
 
-        def on_step(done: int, of: int) -> None:
+        def update(title: str, done: int, of: int) -> None:
             nonlocal last
-            if done == of or time.monotonic() - last >= heartbeat_s():
+            if done == of or time.monotonic() - last >= _heartbeat_s():
                 last = time.monotonic()
-                err().print(f"{title}: step {done} of {of}")
+                whole = f" of {of / 1e6:.1f}" if of else ""
+                text = f"{done / 1e6:.1f}{whole} MB" if in_bytes else f"step {done} of {of}"
+                console.print(f"{title}: {text}", markup=False)
 
-        yield on_step
+        yield Progressing(lambda line: console.print(line, markup=False), update)
 
 
 @contextmanager
@@ -111,24 +133,22 @@ def sweep_shown(folder: ExperimentFolder, *, quiet: bool) -> Iterator[Callable[[
         yield lambda event: None
         return
     is_live = err().is_terminal
-    board = Board(folder, is_live=is_live)
+    board = _Board(folder, is_live=is_live)
 
     def notify(event: SweepEvent) -> None:
         board.update(event)
-        for line in event_lines(event):
-            if not (is_live and isinstance(event, TrialStarted)):  # the live table shows these
+        for line in _event_lines(event):
+            if not is_live or isinstance(event, SweepPlan) or event.state != "running":  # the live table shows these
                 err().print(line, markup=False)
 
     if is_live:
-        from rich.live import Live
-
         with Live(get_renderable=board.render, console=err(), refresh_per_second=2, transient=True):
             yield notify
         return
     over = threading.Event()
 
     def beat() -> None:
-        while not over.wait(heartbeat_s()):
+        while not over.wait(_heartbeat_s()):
             if board.plan is not None:
                 err().print(board.status())
 
@@ -151,7 +171,7 @@ class _Running:
     epochs: tuple[EpochRecord, ...] = ()
 
 
-class Board:
+class _Board:
     """The state of a sweep, from its events and the metrics that trials append; any thread may render it."""
 
     def __init__(self, folder: ExperimentFolder, *, is_live: bool) -> None:
@@ -172,7 +192,7 @@ class Board:
                 if self.is_live and len(finished) <= _MOST_READ:  # reading more would delay the start
                     paths = {trial: self.folder.trial(trial).result_json for trial in finished}
                     self.results = {trial: TrialResult.read(path) for trial, path in paths.items()}
-            elif isinstance(event, TrialStarted):
+            elif event.state == "running":
                 self.running[event.trial.id] = _Running(event.trial, time.monotonic())
             else:
                 self.running.pop(event.trial.id, None)
@@ -195,9 +215,6 @@ class Board:
 
     def render(self) -> RenderableType:
         """Return the live view: running trials, the best results so far, and the status line."""
-        from rich.console import Group
-        from rich.text import Text
-
         if self.plan is None:
             return Text("preparing …")
         with self.lock:
@@ -205,7 +222,7 @@ class Board:
             results = [(trial, self.results[trial.id]) for trial in self.plan.plan.trials if trial.id in self.results]
         shown = [_live_table(_RUNNING_COLUMNS, [self._row(entry) for entry in running])]
         if results:
-            shown.append(_live_table(_BEST_COLUMNS, best_rows(results)))
+            shown.append(_live_table(_BEST_COLUMNS, _best_rows(results)))
         return Group(*shown, Text(self.status()))
 
     def _row(self, entry: _Running) -> tuple[str, ...]:
@@ -223,22 +240,16 @@ class Board:
         scores = [epoch.selecting.metric for epoch in epochs if epoch.selecting is not None]
         left = sum(epoch.seconds for epoch in epochs) / len(epochs) * (of - len(epochs)) if epochs else None
         return (
-            trial.id,
-            power(trial.learning_rate),
-            "" if trial.epsilon is None else power(trial.epsilon),
-            str(trial.seed),
+            *setting_cells(trial),
             f"{len(epochs)}/{of}",
             f"{scores[-1]:.4g}" if epochs and epochs[-1].selecting is not None else "",
-            curve(scores, _CURVE_WIDTH, glyphs_for(err().encoding)),
+            curve(scores, _CURVE_WIDTH),
             duration(time.monotonic() - entry.since),
             "" if left is None else duration(left),
         )
 
 
 def _live_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
-    from rich.table import Table
-    from rich.text import Text
-
     made = Table(box=None, pad_edge=False, header_style="dim")
     for column in columns:
         is_text = column in ("trial", "curve", "best so far")
@@ -248,7 +259,7 @@ def _live_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Render
     return made
 
 
-def best_rows(results: Sequence[tuple[Trial, TrialResult]]) -> list[tuple[str, ...]]:
+def _best_rows(results: Sequence[tuple[Trial, TrialResult]]) -> list[tuple[str, ...]]:
     """Return, for each ε, the best single trial so far, as rows of `_BEST_COLUMNS` rising in ε.
 
     Args:
@@ -274,14 +285,14 @@ def best_rows(results: Sequence[tuple[Trial, TrialResult]]) -> list[tuple[str, .
     return rows
 
 
-def event_lines(event: SweepEvent) -> list[str]:
+def _event_lines(event: SweepEvent) -> list[str]:
     """Return the lines that describe an event; for a failed trial also its log."""
     if isinstance(event, SweepPlan):
         return plan_lines(event)
     trial = event.trial
     epsilon = "" if trial.epsilon is None else f" epsilon {power(trial.epsilon)}"
     label = f"{trial.id} lr {power(trial.learning_rate)}{epsilon} seed {trial.seed}"
-    if not isinstance(event, TrialEnded):
+    if event.state == "running":
         return [f"start {label}"]
     label = f"{event.state} {label}"
     if (result := event.result) is not None:

@@ -10,45 +10,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from epsgrid.numerics.histogram import LogHistogram
 
+_LEVELS = "▁▂▃▄▅▆▇█"
+_TICK, _LEFT, _BETWEEN, _RIGHT = "│├─┤"
+_UNKNOWN = "·"
 _TAIL = 0.001
 """Share of the smallest entries that may lie left of the axis: a few denormals would stretch it by decades."""
 
 
-@dataclass(frozen=True)
-class Glyphs:
-    """The characters of a sparkline.
-
-    Attributes:
-        levels: from the least to the greatest; exactly zero is a blank.
-        tick: marks a decade.
-        unknown: stands for a missing value.
-        left: left end of a span.
-        between: the inside of a span.
-        right: right end of a span.
-    """
-
-    levels: str
-    tick: str
-    unknown: str
-    left: str
-    between: str
-    right: str
-
-
-BLOCKS = Glyphs("▁▂▃▄▅▆▇█", "│", "·", "├", "─", "┤")
-ASCII = Glyphs(".:-=+*#@", "|", "?", "[", "-", "]")
-
-
-def glyphs_for(encoding: str | None) -> Glyphs:
-    """Return block characters where an encoding has them, else ASCII."""
-    try:
-        "".join(vars(BLOCKS).values()).encode(encoding or "ascii")
-    except (LookupError, UnicodeEncodeError):
-        return ASCII
-    return BLOCKS
-
-
-def shares(values: Sequence[float | None], width: int, glyphs: Glyphs = BLOCKS) -> str:
+def shares(values: Sequence[float | None], width: int) -> str:
     """Draw shares in [0, 1] over time, thinned evenly to `width` characters; the first and the last stay.
 
     >>> shares([1.0, 0.5, None, 0.0], 8)
@@ -57,10 +26,10 @@ def shares(values: Sequence[float | None], width: int, glyphs: Glyphs = BLOCKS) 
     if len(values) > width:
         last = len(values) - 1
         values = [values[round(column * last / (width - 1))] if width > 1 else values[last] for column in range(width)]
-    return "".join(glyphs.unknown if value is None else _bar(value, glyphs) for value in values)
+    return "".join(_UNKNOWN if value is None else _bar(value) for value in values)
 
 
-def curve(values: Sequence[float], width: int, glyphs: Glyphs = BLOCKS) -> str:
+def curve(values: Sequence[float], width: int) -> str:
     """Draw values over time from the least to the greatest, thinned evenly to `width` characters.
 
     A value that is not finite is drawn as missing; a constant as half full.
@@ -75,12 +44,11 @@ def curve(values: Sequence[float], width: int, glyphs: Glyphs = BLOCKS) -> str:
     scaled = [
         None if not math.isfinite(value) else (value - low) / (high - low) if high > low else 0.5 for value in values
     ]
-    return shares(scaled, width, glyphs)
+    return shares(scaled, width)
 
 
-def _bar(height: float, glyphs: Glyphs) -> str:
-    levels = glyphs.levels
-    return levels[min(max(math.ceil(height * len(levels)) - 1, 0), len(levels) - 1)]
+def _bar(height: float) -> str:
+    return _LEVELS[min(max(math.ceil(height * len(_LEVELS)) - 1, 0), len(_LEVELS) - 1)]
 
 
 @dataclass(frozen=True)
@@ -91,27 +59,19 @@ class Axis:
         first: left end, log10 of √v̂: a whole decade.
         last: right end, a whole decade.
         width: in characters.
-        glyphs: the characters to draw with.
     """
 
     first: int
     last: int
     width: int
-    glyphs: Glyphs = BLOCKS
 
     @classmethod
-    def of(
-        cls,
-        histograms: Iterable[LogHistogram | None],
-        width: int,
-        glyphs: Glyphs = BLOCKS,
-        magnitudes: Iterable[float] = (),
-    ) -> Axis:
+    def of(cls, histograms: Iterable[LogHistogram | None], width: int, magnitudes: Iterable[float] = ()) -> Axis:
         """Return the axis that holds nearly all entries of some histograms, and further magnitudes > 0."""
         ends = [end for h in histograms if h is not None for end in (h.quantile(_TAIL), h.quantile(1.0)) if end]
         logs = [math.log10(value) for value in (*ends, *magnitudes)] or [-8.0, 0.0]
         first, last = math.floor(min(logs)), math.ceil(max(logs))
-        return cls(first, max(last, first + 1), width, glyphs)
+        return cls(first, max(last, first + 1), width)
 
     def header(self) -> str:
         """Return the marks of the decades: as many as fit, each beginning where its decade does.
@@ -124,7 +84,7 @@ class Axis:
         every = next(n for n in range(1, decades + 2) if n == decades + 1 or self.width * n >= longest * decades)
         line = ""
         for decade in range(self.first, self.last, every):
-            marked = line.ljust(self._column(decade)) + f"{self.glyphs.tick}1e{decade}"
+            marked = line.ljust(self._column(decade)) + f"{_TICK}1e{decade}"
             line = marked if len(marked) <= self.width else line
         return line.ljust(self.width)
 
@@ -136,7 +96,7 @@ class Axis:
 
         heights = pooled(histograms, np.linspace(self.first, self.last, self.width + 1)).tolist()
         top = max(heights)
-        return "".join(_bar(height / top, self.glyphs) if height > 0 else " " for height in heights)
+        return "".join(_bar(height / top) if height > 0 else " " for height in heights)
 
     def span(self, low: float, high: float) -> str:
         """Draw the range between two magnitudes, such as the bounds; one character where both fall into one.
@@ -145,8 +105,8 @@ class Axis:
         '      ├─────┤     '
         """
         left, right = (min(max(self._column(math.log10(end)), 0), self.width - 1) for end in (low, high))
-        inside = self.glyphs.left + self.glyphs.between * (right - left - 1) + self.glyphs.right
-        return (" " * left + (inside if right > left else self.glyphs.tick)).ljust(self.width)
+        inside = _LEFT + _BETWEEN * (right - left - 1) + _RIGHT
+        return (" " * left + (inside if right > left else _TICK)).ljust(self.width)
 
     def _column(self, log10_magnitude: float) -> int:
         return math.floor((log10_magnitude - self.first) / (self.last - self.first) * self.width + 1e-9)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from epsgrid.cli.console import out
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
-
-    from epsgrid.report.table import Table as ReportTable
+from epsgrid.report.table import Table as ReportTable
+from epsgrid.selection.formatting import power
+from epsgrid.spec.trial import Trial
 
 LEAST_SPARKLINE, _MOST_SPARKLINE, _PIPE_SPARKLINE = 20, 56, 32
 _LEAST_NAME = 12
@@ -20,9 +22,9 @@ _STAYS = 9
 _GAP = 3
 """Characters between two columns in a terminal."""
 _TITLE_STYLES = {
-    "Reliability: firm": "bold green",
-    "Reliability: soft": "bold yellow",
-    "Reliability: not to be trusted": "bold red",
+    "Reliability: high": "bold green",
+    "Reliability: medium": "bold yellow",
+    "Reliability: low": "bold red",
 }
 
 
@@ -45,17 +47,11 @@ class Column:
     @property
     def width(self) -> int:
         """Characters of the widest cell."""
-        from rich.cells import cell_len
-
         return max(map(cell_len, (*self.title.split("\n"), *self.cells)))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], texts: Collection[int] = (0,)) -> Table:
     """Return a table; the columns whose places are in `texts` are aligned left, the others right."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
     style = box.SIMPLE_HEAD if out().is_terminal else None
     made = Table(box=style, pad_edge=False, show_edge=False, header_style="bold")
     for place, title in enumerate(columns):
@@ -102,17 +98,19 @@ def fitted(columns: Sequence[Column], sparklines: int = 1) -> tuple[list[Column]
     return kept, min(max(room() // max(sparklines, 1), 8), _MOST_SPARKLINE)
 
 
+def setting_cells(trial: Trial) -> tuple[str, str, str, str]:
+    """Return a trial's id, learning rate, ε and seed as cells."""
+    epsilon = "" if trial.epsilon is None else power(trial.epsilon)
+    return trial.id, power(trial.learning_rate), epsilon, str(trial.seed)
+
+
 def titled(title: str) -> list[RenderableType]:
     """Return an empty line and a title."""
-    from rich.text import Text
-
     return [Text(), Text(title, style="bold")]
 
 
 def report_table(made: ReportTable) -> list[RenderableType]:
     """Return a table of the report: title, points, rows, the note below them and an empty line."""
-    from rich.text import Text
-
     parts: list[RenderableType] = [Text(made.title, style=_TITLE_STYLES.get(made.title, "bold"))]
     parts += [Text(f"  • {point}") for point in made.points]
     if made.rows:

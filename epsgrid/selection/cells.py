@@ -371,5 +371,5 @@ def difference(better: Choice, worse: Choice, names: tuple[str, str], metric: Me
         return Difference(0.0, 0.0, 0.0, len(first), LEVEL, same_cell=True, unknown=None)
     sign = metric.sign
     paired = paired_difference({k: sign * v for k, v in first.items()}, {k: sign * v for k, v in second.items()})
-    ends = paired.mean, paired.low, paired.high, paired.n, paired.level
+    ends = paired.mean, paired.low, paired.high, paired.n, LEVEL
     return Difference(*ends, same_cell=False, unknown=None)

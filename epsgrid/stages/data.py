@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 from pathlib import Path
 
 from epsgrid import plugins
@@ -13,37 +12,6 @@ from epsgrid.errors import DataError, UnknownNameError
 from epsgrid.tasks import cifar10, ptb, translation
 
 CATALOGUE = (cifar10.DATA_SET, translation.DATA_SET, ptb.DATA_SET)
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """A data set in its folder.
-
-    Attributes:
-        data: the data set.
-        place: its folder.
-        fetched_now: whether anything had to be done.
-        looked_for: whether tasks look in this folder by default.
-    """
-
-    data: DataSet
-    place: Path
-    fetched_now: bool
-    looked_for: bool
-
-
-@dataclass(frozen=True)
-class Checked:
-    """The result of a check, part by part."""
-
-    data: DataSet
-    place: Path
-    findings: tuple[Finding, ...]
-
-    @property
-    def whole(self) -> bool:
-        """Whether every part is correct."""
-        return all(finding.problem is None for finding in self.findings)
 
 
 def list_data() -> list[tuple[DataSet, Path | None]]:
@@ -62,7 +30,7 @@ def decoded() -> tuple[Path, int]:
     return place, size
 
 
-def fetch_data(name: str, folder: Path | None, fetcher: Fetcher) -> Fetched:
+def fetch_data(name: str, folder: Path | None, fetcher: Fetcher) -> tuple[Path, bool]:
     """Fetch the missing files of a data set and check it; one that is complete is left alone.
 
     Args:
@@ -70,45 +38,48 @@ def fetch_data(name: str, folder: Path | None, fetcher: Fetcher) -> Fetched:
         folder: where to put it; None means where it is, or else the first folder in which tasks look.
         fetcher: fetches the files.
 
+    Returns:
+        The folder of the data set, and whether anything had to be done.
+
     Raises:
         UnknownNameError: no such data set.
         DataError: it cannot be fetched, with how to get it by hand; or the files here are damaged.
         ExecutionError: a package that prepares it is not installed.
     """
-    data = _named(name)
-    folders = _folders(folder)
+    data, folders = _named(name), _folders(folder)
     there = data.find(folders)
     if there is None:
         fetcher.say(f"{name}: {data.contents}. Licence: {data.licence}")
     fetched_now = data.fetch(there.parent if there else folders[0], fetcher)
     fetcher.say("checking what is here")
-    checked = check_data(name, folder)
-    if not checked.whole:
-        problems = "\n".join(f"  {each.what}: {each.problem}" for each in checked.findings if each.problem)
-        raise DataError(f"{checked.place} is damaged; move it away, then run the same command again\n{problems}")
-    return Fetched(data, checked.place, fetched_now, checked.place.parent in data_folders())
+    place, findings = check_data(name, folder)
+    if problems := "\n".join(f"  {each.what}: {each.problem}" for each in findings if each.problem):
+        raise DataError(f"{place} is damaged; move it away, then run the same command again\n{problems}")
+    return place, fetched_now
 
 
-def check_data(name: str, folder: Path | None) -> Checked:
-    """Check a data set: checksums where they are published, counts in any case.
+def check_data(name: str, folder: Path | None) -> tuple[Path, tuple[Finding, ...]]:
+    """Check a data set part by part: checksums where they are published, counts in any case.
 
     Args:
         name: of the data set.
         folder: the folder that holds it; None means the folders in which tasks look.
 
+    Returns:
+        The folder of the data set, and what was found.
+
     Raises:
         UnknownNameError: no such data set.
         DataError: it is not here.
     """
-    data = _named(name)
-    folders = _folders(folder)
+    data, folders = _named(name), _folders(folder)
     place = data.find(folders)
     if place is None:
         raise DataError(
             f"{name} is not in {' or '.join(map(str, folders))};"
             f" `epsgrid data fetch {name}` gets it ({data.download_mb} MB), --dir names another folder"
         )
-    return Checked(data, place, tuple(data.check(place)))
+    return place, tuple(data.check(place))
 
 
 def _folders(folder: Path | None) -> tuple[Path, ...]:

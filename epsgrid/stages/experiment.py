@@ -11,9 +11,10 @@ from typing import Any
 from epsgrid import __version__, tasks
 from epsgrid.errors import ScalingError, SpecError, StoreError
 from epsgrid.optimizers._scaling import scaling_of
+from epsgrid.plugins import nearest
 from epsgrid.spec import differences, identity, load_spec, parse_spec, spec_from_json, spec_to_yaml
 from epsgrid.spec.model import Spec
-from epsgrid.store.latest import find, remember
+from epsgrid.store.latest import latest, remember
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import ExperimentRecord
 
@@ -54,13 +55,35 @@ def resolve(spec_path: Path | None, out: Path | None, overrides: Sequence[str], 
     if spec_path is not None:
         spec = load_spec(spec_path, overrides)
         return Asked(spec, ExperimentFolder((out or runs_root / spec.experiment).absolute()), runs_root)
-    folder = find(out, runs_root)
+    folder = find_run(out, runs_root)
     record = read_experiment(folder)
     source = str(folder.experiment_json)
     spec = spec_from_json(record.spec, source)
     if overrides:
         spec = parse_spec(spec_to_yaml(spec), source, overrides)
     return Asked(spec, folder, runs_root)
+
+
+def find_run(run: Path | None, runs_root: Path) -> ExperimentFolder:
+    """Return the folder of an experiment.
+
+    Args:
+        run: its folder, or its name under `runs_root`; None means the latest.
+        runs_root: where experiments live by default.
+
+    Raises:
+        StoreError: there is none.
+    """
+    if run is None:
+        return ExperimentFolder(latest(runs_root))
+    for folder in (run, runs_root / run):
+        if (folder / "experiment.json").exists():
+            return ExperimentFolder(folder.absolute())
+    known = sorted(path.parent.name for path in runs_root.glob("*/experiment.json"))
+    close = nearest(str(run), known)
+    hint = f"; did you mean {close!r}?" if close else ""
+    there = f" (there: {', '.join(known)})" if known else ""
+    raise StoreError(f"no experiment {str(run)!r}, neither as a folder nor in {runs_root}{hint}{there}")
 
 
 def read_experiment(folder: ExperimentFolder) -> ExperimentRecord:

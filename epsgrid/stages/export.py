@@ -6,7 +6,6 @@ The conversion is that of `epsgrid convert`, at the step at which the bounds wer
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from epsgrid import exporters
@@ -25,15 +24,6 @@ _SAME_EPSILON = {"adamw": "adam", "amsgrad": "adam"}
 """Optimizers that take the ε of another one in every framework: they differ in weight decay, or a maximum over v̂."""
 
 
-@dataclass(frozen=True)
-class Exported:
-    """A search space, the text of the file for the tool, and one line about how to use it."""
-
-    space: Space
-    text: str
-    usage: str
-
-
 def export_bounds(
     folder: ExperimentFolder,
     tool: str,
@@ -42,7 +32,7 @@ def export_bounds(
     framework: str | None,
     epsilon_name: str,
     learning_rate_name: str,
-) -> Exported:
+) -> tuple[Space, str, str]:
     """Return a run's bounds in the format of another tool.
 
     Args:
@@ -52,6 +42,9 @@ def export_bounds(
         framework: whose ε; see `target_of`.
         epsilon_name: the name of ε in the user's training.
         learning_rate_name: the name of the learning rate there.
+
+    Returns:
+        The search space, the text of the file for the tool, and one line about how to use it.
 
     Raises:
         StoreError: there is no experiment, or nothing was probed.
@@ -66,7 +59,7 @@ def export_bounds(
     target = target_of(framework, experiment.spec["optimizer"], probe)
     names = {"epsilon_name": epsilon_name, "learning_rate_name": learning_rate_name}
     space = space_of(experiment, probe, bounds, kind, target, **names)
-    return Exported(space, exporter.export(space), exporter.USAGE)
+    return space, exporter.export(space), exporter.USAGE
 
 
 def target_of(framework: str | None, optimizer: Mapping[str, Any], probe: ProbeRecord) -> Target:

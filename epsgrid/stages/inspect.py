@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from epsgrid.errors import StoreError, UnknownNameError
-from epsgrid.plugins import nearest
 from epsgrid.selection.formatting import power
 from epsgrid.selection.load import parsed_bounds
 from epsgrid.spec.trial import Trial
@@ -18,8 +17,7 @@ from epsgrid.stages.experiment import read_experiment
 from epsgrid.stages.probe import read_probe
 from epsgrid.store import observations
 from epsgrid.store.atomic import write_bytes
-from epsgrid.store.cells import meant, stored_cells
-from epsgrid.store.latest import latest
+from epsgrid.store.cells import stored_cells
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import ExperimentRecord, ProbeRecord
 from epsgrid.store.state import trial_state
@@ -72,28 +70,6 @@ class Inspected:
         return self.trial.epsilon if self.trial else None
 
 
-def find_run(run: Path | None, runs_root: Path) -> ExperimentFolder:
-    """Return the folder of an experiment.
-
-    Args:
-        run: its folder, or its name under `runs_root`; None means the latest.
-        runs_root: where experiments live by default.
-
-    Raises:
-        StoreError: there is none.
-    """
-    if run is None:
-        return ExperimentFolder(latest(runs_root))
-    for folder in (run, runs_root / run):
-        if (folder / "experiment.json").exists():
-            return ExperimentFolder(folder.absolute())
-    known = sorted(path.parent.name for path in runs_root.glob("*/experiment.json"))
-    close = nearest(str(run), known)
-    hint = f"; did you mean {close!r}?" if close else ""
-    there = f" (there: {', '.join(known)})" if known else ""
-    raise StoreError(f"no experiment {str(run)!r}, neither as a folder nor in {runs_root}{hint}{there}")
-
-
 def inspect(folder: ExperimentFolder, trial: str | None) -> Inspected:
     """Read the snapshots of a probe, or of a trial while it trained.
 
@@ -118,7 +94,7 @@ def inspect(folder: ExperimentFolder, trial: str | None) -> Inspected:
         if probe is None and series is None:
             raise StoreError(f"{folder.root}: nothing was probed yet; `epsgrid probe SPEC` does it{alternatives}")
     else:
-        chosen = _chosen(folder, cells, trial)
+        chosen = named_trial(folder, cells, trial)
         state = trial_state(folder.trial(chosen.id))
         series = observations.read(folder.trial(chosen.id).observations_jsonl)
         if series is None or not series.snapshots:
@@ -192,15 +168,24 @@ def setting(cell: Trial) -> str:
     return f"lr {power(cell.learning_rate)}{epsilon}, seed {cell.seed}"
 
 
-def _chosen(folder: ExperimentFolder, cells: Sequence[Trial], name: str) -> Trial:
-    """Return the one trial whose id begins with a name."""
+def named_trial(folder: ExperimentFolder, cells: Sequence[Trial], name: str) -> Trial:
+    """Return the one trial that has a name as its id, or whose id begins with it.
+
+    Args:
+        folder: the experiment's.
+        cells: its trials.
+        name: as a user wrote it.
+
+    Raises:
+        StoreError: nothing was swept, or no trial or several begin with it; lists the closest ones.
+    """
     if not cells:
         raise StoreError(f"{folder.root}: nothing was swept here yet; `epsgrid sweep` does it")
-    by_id = {cell.id: cell for cell in cells}
-    fitting = meant(tuple(by_id), name)
+    fitting = [cell for cell in cells if cell.id == name] or [cell for cell in cells if cell.id.startswith(name)]
     if len(fitting) == 1:
-        return by_id[fitting[0]]
-    close = [by_id[found] for found in difflib.get_close_matches(name, fitting or by_id, n=_SHOWN, cutoff=0.0)]
+        return fitting[0]
+    by_id = {cell.id: cell for cell in fitting or cells}
+    close = [by_id[found] for found in difflib.get_close_matches(name, by_id, n=_SHOWN, cutoff=0.0)]
     what = f"{len(fitting)} trials begin with" if fitting else "no trial begins with"
     raise StoreError(f"{folder.root}: {what} {name!r}; {'they are' if fitting else 'closest'}:\n  {_listed(close)}")
 

@@ -26,50 +26,22 @@ from epsgrid.selection.load import load_experiment
 from epsgrid.spec.model import Spec
 from epsgrid.spec.trial import Trial, trial_identity
 from epsgrid.stages.experiment import Asked, prepare_data
+from epsgrid.stages.inspect import named_trial
 from epsgrid.stages.scale import scaled_spec, with_base
 from epsgrid.stages.sweep import Planned, plan_sweep, swept
 from epsgrid.store import cells as stored_cells
-from epsgrid.store.cells import asked_cells, meant
+from epsgrid.store.cells import asked_cells
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.pruning import unprune
 from epsgrid.store.records import BatchesRecord, ConfirmRecord
 from epsgrid.store.state import trial_state
 
-FIRST_FRESH_SEED = 10_000
+_FIRST_FRESH_SEED = 10_000
 _BASE = "base"
 """The rule of the trials at the spec's own batch size."""
 _BY_STATE = ("failed", "diverged", "pruned", "interrupted")
 """The states by which trials can be named together."""
-_LEAST_PREFIX = 4
 _NOT_TRAINING = ("training.batch_size", "sweep.", "probe.", "observe.")
-
-
-@dataclass(frozen=True)
-class BatchRequest:
-    """One setting to train at several batch sizes.
-
-    Attributes:
-        sizes: batch sizes; the spec's own need not be among them.
-        rules: how to scale the setting.
-        learning_rate: of the setting; None means the best one found, see `base_setting`.
-        epsilon: in the optimizer's own ε; None as for the learning rate.
-        half_life: scale decays as β^κ, which is possible at every κ.
-    """
-
-    sizes: tuple[int, ...]
-    rules: tuple[Rule, ...]
-    learning_rate: float | None = None
-    epsilon: float | None = None
-    half_life: bool = False
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A learning rate and an ε; `origin` describes how they were chosen."""
-
-    learning_rate: float
-    epsilon: float | None
-    origin: str
 
 
 @dataclass(frozen=True)
@@ -115,7 +87,7 @@ def plan_confirm(asked: Asked, seeds: int) -> Planned:
     chosen = {name: choice for name, choice in choices.items() if choice.cell is not None}
     used = sorted({trial.seed for cell in cells for trial in cell.trials})
     taken = {*used, *asked.spec.sweep.seeds}
-    fresh = tuple(itertools.islice((seed for seed in itertools.count(FIRST_FRESH_SEED) if seed not in taken), seeds))
+    fresh = tuple(itertools.islice((seed for seed in itertools.count(_FIRST_FRESH_SEED) if seed not in taken), seeds))
     checksum = prepare_data(asked.spec).checksum
     trials = tuple(
         _trial(asked.spec, checksum, cell.trained_rate, cell.epsilon, seed, names, cell.learning_rate)
@@ -153,12 +125,24 @@ def parse_rules(text: str) -> tuple[Rule, ...]:
     return tuple(cast(Rule, name) for name in dict.fromkeys(names))
 
 
-def plan_batches(asked: Asked, request: BatchRequest) -> Planned:
+def plan_batches(
+    asked: Asked,
+    sizes: Sequence[int],
+    rules: Sequence[Rule],
+    learning_rate: float | None = None,
+    epsilon: float | None = None,
+    *,
+    half_life: bool = False,
+) -> Planned:
     """Plan one setting at several batch sizes, without writing or importing torch.
 
     Args:
         asked: the spec and its folder.
-        request: the setting, the sizes and the rules.
+        sizes: batch sizes; the spec's own need not be among them.
+        rules: how to scale the setting.
+        learning_rate: of the setting; None means the best one found, see `_base_setting`.
+        epsilon: in the optimizer's own ε; None as for the learning rate.
+        half_life: scale decays as β^κ, which is possible at every κ.
 
     Raises:
         SpecError: there is only one batch size, one larger than the data, or an ε for an optimizer that has none.
@@ -170,13 +154,13 @@ def plan_batches(asked: Asked, request: BatchRequest) -> Planned:
     except DataError as error:
         unknown.append(f"the data are not ready, so all trials count as to run: {error}")
     own_size = spec.training.batch_size
-    sizes = with_base(request.sizes, own_size, data)
-    setting = base_setting(asked, request)
-    points, skipped = [_point(spec, setting, own_size, _BASE)], {}
-    for size, rule in itertools.product([size for size in sizes if size != own_size], request.rules):
-        name = f"{rule}, half-life" if request.half_life and is_square_root(rule) else rule
+    sizes = with_base(sizes, own_size, data)
+    rate, epsilon, origin = _base_setting(asked, learning_rate, epsilon)
+    points, skipped = [_point(spec, rate, epsilon, own_size, _BASE)], {}
+    for size, rule in itertools.product([size for size in sizes if size != own_size], rules):
+        name = f"{rule}, half-life" if half_life and is_square_root(rule) else rule
         try:
-            points.append(_point(spec, setting, size, name))
+            points.append(_point(spec, rate, epsilon, size, name))
         except ScalingError as error:
             skipped[f"batch {size}, {name}"] = str(error)
     if len(points) < 2:
@@ -190,52 +174,51 @@ def plan_batches(asked: Asked, request: BatchRequest) -> Planned:
         cells.append(replace(trial, batch_size=point.batch_size, rule=point.rule))
     record = BatchesRecord(
         base_batch_size=own_size,
-        learning_rate=setting.learning_rate,
-        epsilon=setting.epsilon,
-        origin=setting.origin,
+        learning_rate=rate,
+        epsilon=epsilon,
+        origin=origin,
         cells=tuple(cells),
         changes={point.label: point.changes for point in points if point.changes},
         skipped=skipped,
     )
-    words = f"lr {power(setting.learning_rate)}" + ("" if setting.epsilon is None else f", ε {power(setting.epsilon)}")
-    notes = [f"{words}, {setting.origin}, is scaled from batch {own_size}", *unknown]
+    words = f"lr {power(rate)}" + ("" if epsilon is None else f", ε {power(epsilon)}")
+    notes = [f"{words}, {origin}, is scaled from batch {own_size}", *unknown]
     notes += [f"{label} is left out: {why}" for label, why in skipped.items()]
     epsilons = {point.label: () if point.epsilon is None else (point.epsilon,) for point in points}
     return Planned(Plan(epsilons, tuple(trials.values())), _joined(record, asked.folder), tuple(notes))
 
 
-def base_setting(asked: Asked, request: BatchRequest) -> Setting:
-    """Return the setting to scale: the one asked for, completed from the best cell of the narrowed grid.
+def _base_setting(asked: Asked, learning_rate: float | None, epsilon: float | None) -> tuple[float, float | None, str]:
+    """Return the learning rate and ε to scale, and how they were chosen.
 
-    Where the narrowed grid has no complete cell, the default ε and the first learning rate take its place.
+    What is not asked for comes from the best cell of the narrowed grid, or where that has no complete cell, from the
+    default ε and the first learning rate.
 
     Raises:
         SpecError: an ε is asked for and the optimizer has none.
     """
-    spec, rate, epsilon = asked.spec, request.learning_rate, request.epsilon
+    spec = asked.spec
     has_epsilon = optimizers.load(spec.optimizer.name).HAS_EPSILON
     if epsilon is not None and not has_epsilon:
         raise SpecError(f"--epsilon: optimizer {spec.optimizer.name!r} has no epsilon; leave it out")
-    if rate is not None and (epsilon is not None or not has_epsilon):
-        return Setting(rate, epsilon, "as asked for")
-    found = Setting(
-        spec.sweep.learning_rates[0],
-        spec.sweep.default_epsilon if has_epsilon else None,
-        "the default ε and the first learning rate, for no narrowed grid has a complete cell"
-        if has_epsilon
-        else "the first learning rate, for none was swept",
-    )
+    if learning_rate is not None and (epsilon is not None or not has_epsilon):
+        return learning_rate, epsilon, "as asked for"
+    found_rate, found_epsilon = spec.sweep.learning_rates[0], spec.sweep.default_epsilon if has_epsilon else None
+    origin = "the first learning rate, for none was swept"
+    if has_epsilon:
+        origin = "the default ε and the first learning rate, for no narrowed grid has a complete cell"
     if asked.folder.grid_json.exists():
         stored, grid = load_experiment(asked.folder), "narrowed" if has_epsilon else REFERENCE
         choice = best(of_grid(grid, read_cells(stored)), read_metric(stored))
         if choice.cell is not None:
             lacking = f", of which {choice.incomplete} cells lack trials" if choice.incomplete else ""
-            found = Setting(choice.cell.trained_rate, choice.cell.epsilon, f"the best of the {grid} grid{lacking}")
+            found_rate, found_epsilon = choice.cell.trained_rate, choice.cell.epsilon
+            origin = f"the best of the {grid} grid{lacking}"
     if epsilon is not None:
-        return replace(found, epsilon=epsilon, origin=f"with the ε asked for; otherwise {found.origin}")
-    if rate is not None:
-        return replace(found, learning_rate=rate, origin=f"with the learning rate asked for; otherwise {found.origin}")
-    return found
+        return found_rate, epsilon, f"with the ε asked for; otherwise {origin}"
+    if learning_rate is not None:
+        return learning_rate, found_epsilon, f"with the learning rate asked for; otherwise {origin}"
+    return found_rate, found_epsilon, origin
 
 
 def chosen(folder: ExperimentFolder, names: Sequence[str]) -> tuple[str, ...]:
@@ -243,29 +226,22 @@ def chosen(folder: ExperimentFolder, names: Sequence[str]) -> tuple[str, ...]:
 
     Args:
         folder: the experiment's folder.
-        names: each a state of `_BY_STATE`, which means all trials in it, a trial's id, or at least four digits with
-            which only one id begins.
+        names: each a state of `_BY_STATE`, which means all trials in it, a trial's id, or the beginning of one.
 
     Raises:
         StoreError: nothing was swept here, or a name means no trial or several.
     """
-    ids = [cell.id for cell in asked_cells(folder)]
-    if not ids:
+    cells = asked_cells(folder)
+    if not cells:
         raise StoreError(f"{folder.root}: nothing was swept here yet; `epsgrid sweep` does it")
-    states = {trial: trial_state(folder.trial(trial)) for trial in ids} if set(names) & set(_BY_STATE) else {}
     found: list[str] = []
     for name in names:
         if name in _BY_STATE:
-            found += [trial for trial, state in states.items() if state == name]
-            continue
-        fitting = meant(ids, name, least=_LEAST_PREFIX)
-        if len(fitting) > 1:
-            raise StoreError(f"{name!r} is the beginning of several trials: {', '.join(fitting)}; give more digits")
-        if not fitting:
-            close = nearest(name, (*_BY_STATE, *ids))
-            hint = f"did you mean {close!r}?" if close else f"expected {', '.join(_BY_STATE)} or a trial's id"
-            raise StoreError(f"no trial {name!r} here; {hint} `epsgrid status --trials` lists all ids")
-        found += fitting
+            found += [cell.id for cell in cells if trial_state(folder.trial(cell.id)) == name]
+        elif (close := nearest(name, _BY_STATE)) and not any(cell.id.startswith(name) for cell in cells):
+            raise StoreError(f"no trial {name!r} here; did you mean {close!r}?")
+        else:
+            found.append(named_trial(folder, cells, name).id)
     return tuple(dict.fromkeys(found))
 
 
@@ -295,10 +271,9 @@ def plan_again(asked: Asked, ids: Sequence[str]) -> Planned:
     trials: list[Trial] = []
     if folder.batches_json.exists():
         batches = BatchesRecord.read(folder.batches_json)
-        setting = Setting(batches.learning_rate, batches.epsilon, batches.origin)
         for cell in batches.cells:
             if cell.id in ids:
-                point = _point(spec, setting, cell.batch_size, cell.rule)
+                point = _point(spec, batches.learning_rate, batches.epsilon, cell.batch_size, cell.rule)
                 trials.append(_point_trial(point, checksum, cell.seed))
     if folder.confirm_json.exists():
         trials += [
@@ -327,23 +302,23 @@ def _point_trial(point: _Point, checksum: str, seed: int) -> Trial:
     return _trial(point.spec, checksum, point.learning_rate, point.epsilon, seed, (point.label,))
 
 
-def _point(spec: Spec, setting: Setting, size: int, name: str) -> _Point:
+def _point(spec: Spec, learning_rate: float, epsilon: float | None, size: int, name: str) -> _Point:
     """Return a setting as a rule scales it; the half-life form of a rule counts as another rule.
 
     Raises:
         ScalingError: the rule does not reach the batch size.
     """
     if name == _BASE:
-        return _Point(size, _BASE, spec, setting.learning_rate, setting.epsilon)
-    default = setting.epsilon or spec.sweep.default_epsilon
-    update = {"learning_rates": (setting.learning_rate,), "default_epsilon": default}
+        return _Point(size, _BASE, spec, learning_rate, epsilon)
+    default = epsilon or spec.sweep.default_epsilon
+    update = {"learning_rates": (learning_rate,), "default_epsilon": default}
     one_point = spec.model_copy(update={"sweep": spec.sweep.model_copy(update=update)})
     rule, _, form = name.partition(", ")
     scaled = scaled_spec(one_point, size, cast(Rule, rule), half_life=bool(form))
     changed = [f"{each.path} {each.after}" for each in scaled.changes if not each.path.startswith(_NOT_TRAINING)]
     sweep = scaled.spec.sweep
-    epsilon = None if setting.epsilon is None else sweep.default_epsilon
-    return _Point(size, name, scaled.spec, sweep.learning_rates[0], epsilon, ", ".join(changed))
+    scaled_epsilon = None if epsilon is None else sweep.default_epsilon
+    return _Point(size, name, scaled.spec, sweep.learning_rates[0], scaled_epsilon, ", ".join(changed))
 
 
 def _joined(record: BatchesRecord, folder: ExperimentFolder) -> BatchesRecord:

@@ -43,34 +43,25 @@ _NEVER = 2**31
 
 
 @dataclass(frozen=True)
-class ProbeReport:
-    """A stored probe, and whether it was measured just now."""
-
-    record: ProbeRecord
-    folder: ExperimentFolder
-    measured_now: bool
-
-
-@dataclass(frozen=True)
-class BatchProbeReport:
+class BatchProbe:
     """Bounds at several batch sizes.
 
     Attributes:
         base: the spec's own probe.
+        base_is_new: whether that was measured just now.
         record: the sizes and seeds; the probes themselves are in the folder.
-        folder: the experiment's folder.
         measured: number of probes measured just now, the spec's own not counted.
         reused: number of probes that were already stored.
     """
 
-    base: ProbeReport
+    base: ProbeRecord
+    base_is_new: bool
     record: BatchBoundsRecord
-    folder: ExperimentFolder
     measured: int
     reused: int
 
 
-def probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: _OnStep) -> ProbeReport:
+def probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: _OnStep) -> tuple[ProbeRecord, bool]:
     """Measure and store the bounds of a spec, or return those already stored for exactly these settings.
 
     Args:
@@ -78,6 +69,9 @@ def probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: _OnStep
         command: the command line, for the record.
         force: measure again even if stored bounds fit.
         on_step: receives the progress, as `on_step(done, of)`.
+
+    Returns:
+        The stored probe, and whether it was measured just now.
 
     Raises:
         NoBoundsError: the optimizer has no ε, or nothing could be measured.
@@ -89,14 +83,14 @@ def probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: _OnStep
     if not force:
         stored = read_probe(asked.folder)
         if stored is not None and stored.identity == probe_identity(asked.spec, data.checksum):
-            return ProbeReport(stored, asked.folder, measured_now=False)
+            return stored, False
     ((record, series),) = _measure([asked.spec], data, command, on_step)
     observations.write(asked.folder.observations_jsonl, series)
     record.write(asked.folder.bounds_json)
-    return ProbeReport(record, asked.folder, measured_now=True)
+    return record, True
 
 
-def batch_probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: _OnStep) -> BatchProbeReport:
+def batch_probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: _OnStep) -> BatchProbe:
     """Measure the bounds at every batch size of `probe.batch_sizes` and at the spec's own, with every seed of it.
 
     A size and seed that is stored with the same settings is not measured again, so that a call that was interrupted
@@ -117,27 +111,27 @@ def batch_probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: _
     data, folder, settings = prepare_data(asked.spec), asked.folder, asked.spec.probe
     own_size = asked.spec.training.batch_size
     sizes = with_base(settings.batch_sizes, own_size, data)
-    base = probe(asked, command, force=force, on_step=on_step)
+    base, base_is_new = probe(asked, command, force=force, on_step=on_step)
     seeds = tuple(range(settings.seed, settings.seed + settings.seeds))
     examples = len(data.train) if isinstance(data, DividedImages) else None
     record = BatchBoundsRecord(own_size, sizes, seeds, examples)
     points = [(size, seed) for size in sizes for seed in seeds if (size, seed) != (own_size, seeds[0])]
     missing = []
     for size, seed in points:
-        spec, path = _at(asked.spec, size, seed, base.record.steps), folder.batch_probe(size, seed)
+        spec, path = _at(asked.spec, size, seed, base.steps), folder.batch_probe(size, seed)
         is_stored = path.exists() and ProbeRecord.read(path).identity == probe_identity(spec, data.checksum)
         if force or not is_stored:
             missing.append((spec, path))
     if missing:  # until all are measured, nobody may take old and new probes for one measurement
         with store_errors("remove", folder.batch_bounds_json):
             folder.batch_bounds_json.unlink(missing_ok=True)
-    base.record.write(folder.batch_probe(own_size, seeds[0]))
+    base.write(folder.batch_probe(own_size, seeds[0]))
     for (_, path), (found, _) in zip(
         missing, _measure([spec for spec, _ in missing], data, command, on_step), strict=True
     ):
         replace(found, bounds_json={**found.bounds_json, "reliability": None}).write(path)
     record.write(folder.batch_bounds_json)
-    return BatchProbeReport(base, record, folder, len(missing), len(points) - len(missing))
+    return BatchProbe(base, base_is_new, record, len(missing), len(points) - len(missing))
 
 
 def probe_identity(spec: Spec, data_checksum: str) -> dict[str, Any]:

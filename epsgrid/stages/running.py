@@ -30,7 +30,7 @@ from epsgrid.spec.trial import Trial
 from epsgrid.stages.experiment import Asked
 from epsgrid.stages.pruning import Watch
 from epsgrid.store.atomic import seal, write_json
-from epsgrid.store.paths import ExperimentFolder, TrialFolder
+from epsgrid.store.paths import TrialFolder
 from epsgrid.store.pruning import Pruning, read_pruning, unprune
 from epsgrid.store.records import TrialFailure, TrialResult
 from epsgrid.store.state import FINISHED, PRUNED, summary, trial_state
@@ -88,24 +88,25 @@ class SweepPlan:
 
 
 @dataclass(frozen=True)
-class TrialStarted:
-    """A trial has begun, or goes on from its checkpoint."""
+class TrialEvent:
+    """A trial has begun or ended.
 
-    trial: Trial
-
-
-@dataclass(frozen=True)
-class TrialEnded:
-    """A trial has ended: `done` or `diverged` with its result, `failed` or `pruned` with why, or `interrupted`."""
+    Attributes:
+        trial: the trial.
+        state: "running" where it has begun, or goes on from its checkpoint; else how it ended.
+        result: of a trial that is done or diverged.
+        failure: of one that failed.
+        pruning: of one that was pruned.
+    """
 
     trial: Trial
     state: str
-    result: TrialResult | None
-    failure: TrialFailure | None
+    result: TrialResult | None = None
+    failure: TrialFailure | None = None
     pruning: Pruning | None = None
 
 
-SweepEvent = SweepPlan | TrialStarted | TrialEnded
+SweepEvent = SweepPlan | TrialEvent
 
 
 @dataclass(frozen=True)
@@ -113,30 +114,23 @@ class SweepSummary:
     """How a sweep ended.
 
     Attributes:
-        folder: the experiment's folder.
         states: state of each trial by id.
+        complete: whether every trial has a result, or was pruned and is left so.
         failures: of the trials that failed.
         trained: number of trials that got their result in this call.
         seconds: wall time of this call.
-        settled: the states in which a trial is left as it is.
     """
 
-    folder: ExperimentFolder
     states: dict[str, str]
+    complete: bool
     failures: tuple[TrialFailure, ...]
     trained: int
     seconds: float
-    settled: tuple[str, ...] = FINISHED
 
     @property
     def counts(self) -> dict[str, int]:
         """Number of trials by state."""
         return dict(sorted(Counter(self.states.values()).items()))
-
-    @property
-    def complete(self) -> bool:
-        """Whether every trial has a result, or was pruned and is left so."""
-        return all(state in self.settled for state in self.states.values())
 
 
 def train_planned(
@@ -148,25 +142,7 @@ def train_planned(
     notify: Callable[[SweepEvent], None],
     stop: StopRequest,
 ) -> SweepSummary:
-    """Train the trials of a plan that have no result yet; trials that failed earlier are tried again.
-
-    Trials that were pruned earlier are left so while the spec prunes, and trained to their end where it does not.
-
-    Args:
-        asked: the spec and its folder, which must exist.
-        planned: the trials, in the order in which to train them.
-        workers: trials at once; None means as the spec says, see `slots_of`.
-        fail_fast: start nothing more after the first failure.
-        notify: called with the `SweepPlan`, then with each trial's start and end.
-        stop: asked whether to stop.
-
-    Returns:
-        The states of all trials at the end, whether or not the sweep was stopped.
-
-    Raises:
-        StoreError: the folder cannot be written.
-        ExecutionError: trials cannot be run as the spec says, or a package that it asks for is not installed.
-    """
+    """Train the trials of a plan that have no result yet, in its order; see `epsgrid.stages.sweep.sweep`."""
     start = time.perf_counter()
     spec, folder = asked.spec, asked.folder
     require_installed(name for name in ("tensorboard", "mlflow", "wandb") if getattr(spec.execution.log, name))
@@ -188,8 +164,9 @@ def train_planned(
     with nullcontext() if watch is None else watch.looking():
         runner.run(left)
     states = {trial.id: trial_state(folder.trial(trial.id)) for trial in planned.trials}
+    complete = all(state in todo.settled for state in states.values())
     failures = tuple(_failure(folder.trial(trial)) for trial, state in states.items() if state == "failed")
-    return SweepSummary(folder, states, failures, runner.trained, time.perf_counter() - start, todo.settled)
+    return SweepSummary(states, complete, failures, runner.trained, time.perf_counter() - start)
 
 
 class _Runner:
@@ -249,7 +226,7 @@ class _Runner:
         if isinstance(event, JobStarted):
             if self.watch is not None:
                 self.watch.start(trial.id)
-            self.notify(TrialStarted(trial))
+            self.notify(TrialEvent(trial, "running"))
             return
         if event.status == JobStatus.HELD_ELSEWHERE:
             return
@@ -263,7 +240,7 @@ class _Runner:
         failure = _failure(folder) if state == "failed" else None
         self.trained += result is not None
         self.has_failed = self.has_failed or failure is not None
-        self.notify(TrialEnded(trial, state, result, failure, read_pruning(folder) if state == PRUNED else None))
+        self.notify(TrialEvent(trial, state, result, failure, read_pruning(folder) if state == PRUNED else None))
 
     def _note_failure(self, folder: TrialFolder, event: JobEnded) -> None:
         """Store why a trial failed where it could not do so itself; decide whether it is exclusive when tried again."""
@@ -271,7 +248,7 @@ class _Runner:
         is_tried_again = attempts <= self.execution.retries
         if event.status in _NEEDS:
             self.exclusive[folder.id] = max(_NEEDS[JobStatus(event.status)], event.job.exclusive)
-            error = out_of_memory_message(event, self.execution, is_tried_again=is_tried_again)
+            error = _out_of_memory_message(event, self.execution, is_tried_again=is_tried_again)
             if event.status in _STORED_BY_TRIAL:
                 if folder.failure_json.exists():
                     failure = _failure(folder)
@@ -290,7 +267,7 @@ class _Runner:
         failure.write(folder.failure_json)
 
 
-def out_of_memory_message(event: JobEnded, execution: Execution, *, is_tried_again: bool) -> str:
+def _out_of_memory_message(event: JobEnded, execution: Execution, *, is_tried_again: bool) -> str:
     """Return a message about a job that ran out of memory: what happens next, or what the user can do.
 
     Args:
@@ -345,10 +322,10 @@ def with_states(planned: Plan, asked: Asked, workers: int | None) -> SweepPlan:
     done = [one.seconds for one in found.values() if one.state == "done" and one.seconds is not None]
     mean = sum(done) / len(done) if done else None
     settled = FINISHED if spec.sweep.prune is None else (*FINISHED, PRUNED)
-    return SweepPlan(planned, states, mean, slots_of(spec, workers), settled=settled)
+    return SweepPlan(planned, states, mean, _slots_of(spec, workers), settled=settled)
 
 
-def slots_of(spec: Spec, workers: int | None = None) -> int:
+def _slots_of(spec: Spec, workers: int | None = None) -> int:
     """Return how many trials run at once.
 
     Args:

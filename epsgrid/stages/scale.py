@@ -73,14 +73,6 @@ class Scaled:
 
 
 @dataclass(frozen=True)
-class ScaledBound:
-    """One end of the ε range, as measured and at the other batch size."""
-
-    measured: Bound
-    carried: Bound
-
-
-@dataclass(frozen=True)
 class ScaledBounds:
     """Bounds at another batch size.
 
@@ -89,7 +81,7 @@ class ScaledBounds:
         base: the batch size at which they were measured.
         batch_size: the new one.
         kappa: the new batch size over the old one.
-        low: lower end.
+        low: lower end: "measured", and "carried" to the new batch size.
         high: upper end.
         conversion: how a magnitude becomes an ε, at each batch size.
         notes: assumptions, a sentence each.
@@ -99,8 +91,8 @@ class ScaledBounds:
     base: int
     batch_size: int
     kappa: float
-    low: ScaledBound
-    high: ScaledBound
+    low: dict[str, Bound]
+    high: dict[str, Bound]
     conversion: tuple[str, str]
     notes: tuple[str, ...]
 
@@ -137,12 +129,12 @@ def with_base(sizes: Sequence[int], base: int, data: tasks.PreparedData | None) 
             f"batch sizes: only {base}, which is the spec's own training.batch_size: there is nothing to compare it"
             f" with; name others, as in --batch-sizes {max(1, base // 4)},{4 * base}"
         )
-    if excess := too_large(found[-1], data):
+    if excess := _too_large(found[-1], data):
         raise SpecError(f"batch sizes: {excess}")
     return found
 
 
-def too_large(batch_size: int, data: object) -> str | None:
+def _too_large(batch_size: int, data: object) -> str | None:
     """Say that a batch is larger than the training data; None where it is not, or data of this kind are not known.
 
     Args:
@@ -207,7 +199,7 @@ def check_size(spec: Spec) -> str | None:
         data = tasks.load(spec.task.name).prepare(spec.task)
     except (DataError, ExecutionError) as error:
         return f"not checked whether a batch fits into the training data: {error}"
-    if excess := too_large(spec.training.batch_size, data):
+    if excess := _too_large(spec.training.batch_size, data):
         raise ScalingError(f"training.batch_size: {excess}")
     return None
 
@@ -269,10 +261,11 @@ def scaled_bounds(
         notes.append("the decays are left as they are")
     placement = optimizers.load(options.name).placement(scaled, scaling.scaled_steps(record.steps, kappa))
 
-    def carried(bound: Bound) -> ScaledBound:
+    def carried(bound: Bound) -> dict[str, Bound]:
         magnitude = scaling.scaled_magnitude(bound.magnitude, kappa)
         epsilon = placement.epsilon_from_magnitude(magnitude)
-        return ScaledBound(bound, replace(bound, magnitude=magnitude, epsilon=epsilon, decade=decade_of(epsilon)))
+        moved = replace(bound, magnitude=magnitude, epsilon=epsilon, decade=decade_of(epsilon))
+        return {"measured": bound, "carried": moved}
 
     bounds = record.bounds()
     low, high = carried(bounds.low), carried(bounds.high)

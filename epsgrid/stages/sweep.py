@@ -6,18 +6,16 @@ or chosen trials once more. However it was made, `plan_sweep` previews it and `s
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from epsgrid import grids, optimizers, plugins
-from epsgrid.errors import DataError, SpecError, StoreError
+from epsgrid.errors import DataError, StoreError
 from epsgrid.executors import StopRequest
 from epsgrid.grids._plan import Plan, plan
 from epsgrid.grids._rates import EffectiveRates
 from epsgrid.spec import differences
-from epsgrid.spec.model import Spec
 from epsgrid.stages.experiment import Asked, enter, prepare_data
 from epsgrid.stages.probe import bounds_identity, probe_identity, read_probe
 from epsgrid.stages.pruning import import_optuna
@@ -26,7 +24,6 @@ from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import BatchesRecord, ConfirmRecord, GridRecord, ProbeRecord
 
 GridChoice = Literal["narrowed", "conventional", "both", "default"]
-_ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):[0-9]{1,5}")
 
 
 @dataclass(frozen=True)
@@ -45,6 +42,10 @@ class Planned:
     notes: tuple[str, ...] = ()
     may_prune: bool = False
 
+    def pruned_or_not(self, asked: Asked) -> Asked:
+        """Return an experiment that prunes these trials only where they may be pruned."""
+        return asked if self.may_prune else asked.with_sweep(prune=None)
+
 
 def swept(folder: ExperimentFolder) -> GridChoice:
     """Return the grids that were swept in a folder so far.
@@ -58,31 +59,6 @@ def swept(folder: ExperimentFolder) -> GridChoice:
     if "narrowed" in names:
         return "both" if "conventional" in names else "narrowed"
     return "conventional" if "conventional" in names else "default"
-
-
-def on_ray(asked: Asked, address: str) -> Asked:
-    """Return the same experiment with its trials on the Ray cluster at an address.
-
-    Args:
-        asked: the spec and its folder.
-        address: HOST:PORT of the cluster's head.
-
-    Raises:
-        SpecError: it is not an address, or the spec names an executor that does not use Ray.
-    """
-    execution = asked.spec.execution
-    if execution.executor not in ("local", "ray"):
-        raise SpecError(
-            f"--address joins a Ray cluster, but execution.executor is {execution.executor!r}: leave --address out, or"
-            " take the other out of the spec"
-        )
-    if not _ADDRESS.fullmatch(address):
-        raise SpecError(
-            f"--address: expected HOST:PORT of a Ray cluster's head, such as 10.0.0.1:6379, got {address!r}"
-        )
-    ray = execution.ray.model_copy(update={"address": address})
-    joined = execution.model_copy(update={"executor": "ray", "ray": ray})
-    return replace(asked, spec=asked.spec.model_copy(update={"execution": joined}))
 
 
 def plan_sweep(asked: Asked, what: GridChoice | Planned, workers: int | None) -> SweepPlan:
@@ -100,10 +76,12 @@ def plan_sweep(asked: Asked, what: GridChoice | Planned, workers: int | None) ->
         StoreError: stored bounds were measured with other settings.
     """
     if isinstance(what, Planned):
-        return replace(with_states(what.plan, _pruned_or_not(asked, what), workers), unknown=what.notes)
-    unknown, names, checksum = [], _names(what), ""
+        return replace(with_states(what.plan, what.pruned_or_not(asked), workers), unknown=what.notes)
+    spec, unknown, names, checksum = asked.spec, [], _names(what), ""
+    if getattr(spec.task, "download", False):
+        spec = spec.model_copy(update={"task": spec.task.model_copy(update={"download": False})})
     try:
-        checksum = prepare_data(_offline(asked.spec)).checksum
+        checksum = prepare_data(spec).checksum
     except DataError as error:
         unknown.append(f"the data are not ready, so all trials count as to run: {error}")
     has_epsilon = optimizers.load(asked.spec.optimizer.name).HAS_EPSILON
@@ -154,23 +132,12 @@ def sweep(
         enter(asked, data)
         if what.record is not None:
             what.record.write(folder.confirm_json if isinstance(what.record, ConfirmRecord) else folder.batches_json)
-        asked = _pruned_or_not(asked, what)
+        asked = what.pruned_or_not(asked)
     else:
         planned = _plan_grids(asked, _names(what), data.checksum)
         enter(asked, data)
         _store_grids(asked, _names(what), data.checksum)
     return train_planned(asked, planned, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop)
-
-
-def _pruned_or_not(asked: Asked, planned: Planned) -> Asked:
-    return asked if planned.may_prune else asked.with_sweep(prune=None)
-
-
-def _offline(spec: Spec) -> Spec:
-    """Return the spec with downloads switched off."""
-    if not getattr(spec.task, "download", False):
-        return spec
-    return spec.model_copy(update={"task": spec.task.model_copy(update={"download": False})})
 
 
 def _names(grid: GridChoice) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,22 +49,6 @@ def stored_cells(folder: ExperimentFolder) -> tuple[Trial, ...]:
         return Trial(trial.id, identity["learning_rate"], identity["epsilon"], identity["seed"])
 
     return (*asked, *(read(trial) for trial in folder.trials() if trial.id not in known and trial.spec_json.exists()))
-
-
-def meant(ids: Sequence[str], name: str, *, least: int = 0) -> tuple[str, ...]:
-    """Return the trials of a name: the one that has it as its id, or all whose ids begin with it.
-
-    >>> meant(["0a1f", "0a2e", "0a"], "0a"), meant(["0a1f", "0a2e"], "0a"), meant(["0a1f"], "0a", least=4)
-    (('0a',), ('0a1f', '0a2e'), ())
-
-    Args:
-        ids: of all trials.
-        name: as a user wrote it.
-        least: number of digits that the beginning of an id must have.
-    """
-    if name in ids:
-        return (name,)
-    return tuple(trial for trial in ids if len(name) >= least and trial.startswith(name))
 
 
 def batch_cells(record: BatchesRecord) -> tuple[Trial, ...]:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from epsgrid.errors import StoreError
 from epsgrid.store import atomic
-from epsgrid.store.paths import ExperimentFolder
 
 
 def remember(folder: Path, runs_root: Path) -> None:
@@ -41,8 +40,3 @@ def latest(runs_root: Path) -> Path:
             f"the latest experiment, {folder}, is gone; name a folder, or start one with `epsgrid probe SPEC`"
         )
     return folder
-
-
-def find(out: Path | None, runs_root: Path) -> ExperimentFolder:
-    """Return the folder of the experiment in `out`, or of the latest one under `runs_root`."""
-    return ExperimentFolder((out or latest(runs_root)).absolute())

@@ -118,11 +118,15 @@ class Shell:
         os.close(leader)
         return process.wait(), shown.decode()
 
-    def imported(self, *arguments: str) -> set[str]:
-        """Return the modules that a command imports in a process of its own."""
-        code = "import sys; from epsgrid.cli.app import run; status = run(); print('MODULES', *sys.modules, sep='\\n')"
-        command = [sys.executable, "-c", f"{code}; sys.exit(status)", *arguments]
+    def imported(self, *lines: str) -> set[str]:
+        """Return the modules that some command lines import, one after another in a process of its own."""
+        code = (
+            "import shlex, sys; from epsgrid.cli.app import run\n"
+            "for line in sys.argv[1:]: sys.argv = ['epsgrid', *shlex.split(line)]; assert run() == 0, line\n"
+            "print('MODULES', *sys.modules, sep='\\n')"
+        )
         environment = self.environment(PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
+        command = [sys.executable, "-c", code, *lines]
         done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stdout + done.stderr
         return set(done.stdout.partition("MODULES\n")[2].splitlines())

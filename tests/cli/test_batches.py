@@ -4,8 +4,6 @@ import json
 
 import pytest
 
-from epsgrid.cli.commands.sweep import _batch_request, _check_together
-from epsgrid.errors import SpecError
 from tests.cli.conftest import INLINE, Shell
 
 pytestmark = pytest.mark.xdist_group("batches")  # its module-scoped fixtures are made once
@@ -49,7 +47,7 @@ def test_probe_prints_bounds_exponents_and_the_verdict_without_measuring_again(s
 
 
 def test_sweep_plans_without_torch_then_trains_and_reports(shell, probed):
-    assert "torch" not in shell.imported("sweep", "spec.yaml", *SCALED, "-n")
+    assert "torch" not in shell.imported(f"sweep spec.yaml {' '.join(SCALED)} -n")
     planned = shell.call("sweep", "spec.yaml", *SCALED, "-n")
     assert "3 trials: 0 finished, 3 to run" in planned.stdout
     assert "lr 1e-2, ε 1e-3, as asked for, is scaled from batch 64" in planned.stderr
@@ -62,27 +60,19 @@ def test_sweep_plans_without_torch_then_trains_and_reports(shell, probed):
     assert [row["rule"] for row in batches["trained"]["rows"]] == ["base", "sqrt", "none"]
 
 
-def test_options_that_do_not_go_together_are_refused(shell):
-    def check(grid=None, confirm=None, sizes=None, *options, half_life=False):
-        _check_together(grid, confirm, sizes, *(options or (None, None, None)), half_life=half_life)
-
-    with pytest.raises(SpecError, match="--grid and --batch-sizes: the one trains a grid"):
-        check("both", None, "32")
-    with pytest.raises(SpecError, match="--confirm and --grid: the one trains the winners"):
-        check("both", 2)
-    with pytest.raises(SpecError, match="--confirm and --batch-sizes: the one trains the winners"):
-        check(None, 2, "32")
-    with pytest.raises(SpecError, match="--rules and --half-life: only used with --batch-sizes"):
-        check(None, None, None, "sqrt", None, None, half_life=True)
-    check()
-    for value in (0.0, -1.0, float("inf"), float("nan")):
-        with pytest.raises(SpecError, match="--epsilon: expected a positive finite number"):
-            _batch_request("32", None, None, value, half_life=False)
-    with pytest.raises(SpecError, match="--learning-rate: expected a positive finite number, got -1"):
-        _batch_request("32", None, -1.0, None, half_life=False)
-    request = _batch_request("32,64", None, 1e-3, 1e-8, half_life=True)
-    assert (request.sizes, request.rules, request.half_life) == ((32, 64), ("sqrt", "linear", "none"), True)
-    refused = shell.call("sweep", "spec.yaml", "--confirm", "2", "--grid", "both", expect=2)
-    assert refused.stderr.startswith("error: --confirm and --grid")
-    wrong = shell.call("probe", "spec.yaml", "--batch-sizes", "32,x", expect=2).stderr
-    assert "expected whole numbers of at least 1, as in 32,128,512" in wrong
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--grid both --batch-sizes 32", "--grid and --batch-sizes: the one trains a grid"),
+        ("--confirm 2 --grid both", "--confirm and --grid: the one trains the winners"),
+        ("--confirm 2 --batch-sizes 32", "--confirm and --batch-sizes: the one trains the winners"),
+        ("--rules sqrt --half-life", "--rules and --half-life: only used with --batch-sizes"),
+        ("--batch-sizes 32 --epsilon 0", "--epsilon: expected a positive finite number, got 0"),
+        ("--batch-sizes 32 --epsilon nan", "--epsilon: expected a positive finite number, got nan"),
+        ("--batch-sizes 32 --learning-rate inf", "--learning-rate: expected a positive finite number, got inf"),
+        ("--batch-sizes 32,x", "expected whole numbers of at least 1, as in 32,128,512"),
+        ("--batch-sizes 32 --rules cube", "there is no rule 'cube'"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(shell, options, words):
+    assert words in shell.call("sweep", "spec.yaml", "-n", *options.split(), expect=2).stderr

@@ -6,10 +6,10 @@ import io
 from pathlib import Path
 
 import pytest
-from epsgrid.data.ptb import FILES, MIRROR
 from rich.console import Console
 
-from epsgrid.cli.commands.data import _download_shown
+from epsgrid.cli.progress import progress_shown
+from epsgrid.tasks.ptb import FILES, MIRROR
 from tests.cli.conftest import Shell
 from tests.data.test_iwslt14 import members, pack
 
@@ -104,16 +104,16 @@ def test_an_archive_anywhere_is_prepared_and_other_counts_only_when_asked(shell:
     assert len((shell.folder / "text" / "train.de").read_text().splitlines()) == 50
 
 
-@pytest.mark.parametrize("arguments", [["data", "list"], ["data", "check", "--help"], ["data", "--help"]])
-def test_starts_without_torch_and_without_the_network(shell: Shell, arguments: list[str]) -> None:
-    assert not {"torch", "torchvision", "pooch", "requests"} & shell.imported(*arguments)
+def test_starts_without_torch_and_without_the_network(shell: Shell) -> None:
+    modules = shell.imported("data list", "data check --help", "data --help")
+    assert not {"torch", "torchvision", "pooch", "requests"} & modules
 
 
 @pytest.mark.parametrize("terminal", [False, True])
 def test_progress_is_lines_in_a_log_and_a_bar_in_a_terminal(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(file=io.StringIO(), force_terminal=terminal, width=120, color_system=None)
-    monkeypatch.setattr("epsgrid.cli.console.err", lambda: console)
-    with _download_shown(quiet=False) as (say, on_bytes):
+    monkeypatch.setattr("epsgrid.cli.progress.err", lambda: console)
+    with progress_shown(quiet=False, in_bytes=True) as (say, on_bytes):
         say("fetching [this]")
         on_bytes("big.tgz", 1_000_000, 2_500_000)
         on_bytes("big.tgz", 2_500_000, 2_500_000)
@@ -121,11 +121,11 @@ def test_progress_is_lines_in_a_log_and_a_bar_in_a_terminal(terminal: bool, monk
     assert "fetching [this]" in shown
     assert ("\x1b" in shown) == terminal
     if not terminal:
-        assert shown.splitlines() == ["fetching [this]", "big.tgz: 2.5 of 2.5 MB"]
+        assert shown.splitlines() == ["fetching [this]", "big.tgz: 1.0 of 2.5 MB", "big.tgz: 2.5 of 2.5 MB"]
 
 
 def test_quiet_shows_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    with _download_shown(quiet=True) as (say, on_bytes):
+    with progress_shown(quiet=True, in_bytes=True) as (say, on_bytes):
         say("fetching")
         on_bytes("big.tgz", 1, 1)
     assert capfd.readouterr() == ("", "")

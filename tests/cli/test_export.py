@@ -22,11 +22,11 @@ from tests.report.simulate import simulate
 
 @pytest.fixture
 def export(shell: Shell) -> Callable[..., Result]:
-    """The command, in a folder of one run, the latest, whose bounds are soft."""
+    """The command, in a folder of one run, the latest, whose bounds are of medium reliability."""
     stored = simulate(shell.folder / "runs" / "mine", sweep=False)
     assert stored.bounds is not None and stored.probe is not None
-    soft = replace(stored.bounds, reliability=Reliability("soft", ("a bias of 10 entries sets the upper bound",)))
-    replace(stored.probe, bounds_json=soft.to_json()).write(stored.folder.bounds_json)
+    medium = replace(stored.bounds, reliability=Reliability("medium", ("a bias of 10 entries sets the upper bound",)))
+    replace(stored.probe, bounds_json=medium.to_json()).write(stored.folder.bounds_json)
     remember(stored.folder.root, shell.folder / "runs")
     return partial(shell.call, "export", "bounds")
 
@@ -34,7 +34,7 @@ def export(shell: Shell) -> Callable[..., Result]:
 def test_the_text_alone_is_on_stdout(export: Callable[..., Result]) -> None:
     done = export("--to", "wandb", "--space", "grid", "--epsilon-name", "adam_eps")
     assert yaml.safe_load(done.stdout)["parameters"]["adam_eps"] == {"values": [1e-4, 1e-3, 1e-2]}
-    assert "Note: these bounds are soft: a bias of 10 entries sets the upper bound" in done.stderr
+    assert "Note: the reliability of these bounds is medium: a bias of 10 entries sets the upper bound" in done.stderr
     assert "Next: set program in it" in done.stderr
 
 
@@ -59,9 +59,9 @@ def test_wrong_input_is_told(export: Callable[..., Result], words: list[str], to
     assert told in export(*words, expect=2).stderr
 
 
-def test_a_verdict_of_firm_needs_no_note(export: Callable[..., Result], tmp_path: Path) -> None:
+def test_high_reliability_needs_no_note(export: Callable[..., Result], tmp_path: Path) -> None:
     folder = ExperimentFolder(tmp_path / "runs" / "mine")
     probe = ProbeRecord.read(folder.bounds_json)
-    firm = replace(probe.bounds(), reliability=Reliability("firm", ("seeds agree",)))
-    replace(probe, bounds_json=firm.to_json()).write(folder.bounds_json)
+    high = replace(probe.bounds(), reliability=Reliability("high", ("seeds agree",)))
+    replace(probe, bounds_json=high.to_json()).write(folder.bounds_json)
     assert "Note" not in export("--to", "ray").stderr

@@ -40,9 +40,9 @@ def test_the_second_sweep_does_nothing_and_more_seeds_cost_only_theirs(swept):
 def test_inline_and_local_executors_give_identical_results(shell):
     shell.write()
     rates = ("-o", "sweep.learning_rates=[1e-2,1e-3]")
-    for executor in ("inline", "local"):
+    for executor, run in (("inline", shell.call), ("local", shell.run)):
         chosen = ("-o", f"execution.executor={executor}", "--out", executor)
-        shell.run("sweep", "spec.yaml", *DEFAULT, "-q", *rates, *chosen)
+        run("sweep", "spec.yaml", *DEFAULT, "-q", *rates, *chosen)
     inline, local = shell.results("inline"), shell.results("local")
     assert len(inline) == 4
     assert inline == local
@@ -126,9 +126,15 @@ def test_a_truncated_record_is_named_never_dropped(swept, name):
     assert str(victim) in refused.stderr
 
 
-def test_flags_of_a_sweep_that_stand_for_fields_of_the_spec(shell):
+def test_flags_of_a_sweep_stand_for_fields_of_the_spec(shell, monkeypatch):
+    asked = []
+    monkeypatch.setattr("epsgrid.stages.sweep.plan_sweep", lambda found, *_: asked.append(found) or exit())
     shell.write()
-    refused = shell.call("sweep", "spec.yaml", "--address", "10.0.0.1:6379", "-o", "execution.executor=slurm", expect=2)
-    assert "--address joins a Ray cluster, but execution.executor is 'slurm'" in refused.stderr
-    planned = shell.json("sweep", "spec.yaml", "--lr-mode", "effective", *DEFAULT, "--dry-run")
-    assert "learning rates to train with are known after `epsgrid probe`" in planned["unknown"][0]
+    for address in ("10.0.0.1:6379", "[::1]:6379"):
+        shell.call("sweep", "spec.yaml", "-n", "--address", address, "--lr-mode", "effective")
+        execution = asked[-1].spec.execution
+        assert (execution.executor, execution.ray.address) == ("ray", address)
+    assert asked[-1].spec.sweep.lr_mode == "effective"
+    for wrong in ("10.0.0.1", ":6379", "host:port", "a b:1", "http://host:1"):
+        refused = shell.call("sweep", "spec.yaml", "-n", "--address", wrong, expect=2).stderr
+        assert "expected HOST:PORT of a Ray cluster's head" in refused

@@ -11,7 +11,7 @@ from tests.cli.conftest import Shell
 
 pytestmark = pytest.mark.xdist_group("kill")
 
-TRIALS = 6
+TRIALS = 4
 SPEC = """\
 experiment: tiny
 task: digits
@@ -20,7 +20,7 @@ optimizer: adam
 training: {epochs: 12, batch_size: 16}
 sweep:
   grid: default
-  learning_rates: [3e-2, 1e-2, 3e-3]
+  learning_rates: [3e-2, 1e-2]
   seeds: [0, 1]
 """
 

@@ -6,11 +6,10 @@ import math
 
 import pytest
 
-from epsgrid.cli.progress import _RUNNING_COLUMNS, Board, best_rows, event_lines
-from epsgrid.cli.sparkline import ASCII, curve
+from epsgrid.cli.progress import _RUNNING_COLUMNS, _best_rows, _Board, _event_lines
 from epsgrid.grids._plan import Plan
 from epsgrid.spec.trial import Trial
-from epsgrid.stages.running import SweepPlan, TrialEnded, TrialStarted
+from epsgrid.stages.running import SweepPlan, TrialEvent
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.pruning import Pruning
 from epsgrid.store.records import EpochRecord, Scores, append_epoch
@@ -38,7 +37,7 @@ TRIALS = [
 
 @pytest.fixture
 def board(tmp_path):
-    board = Board(ExperimentFolder(tmp_path), is_live=True)
+    board = _Board(ExperimentFolder(tmp_path), is_live=True)
     board.update(SweepPlan(Plan({}, tuple(TRIALS)), {trial.id: "pending" for trial in TRIALS}, None, 2))
     return board
 
@@ -52,7 +51,7 @@ def shown(board, width=160):
 
 
 def test_running_trials_show_their_curve_and_what_is_left(board):
-    board.update(TrialStarted(TRIALS[0]))
+    board.update(TrialEvent(TRIALS[0], "running"))
     assert "0/10" in shown(board)
     path = board.folder.trial("one").metrics_jsonl
     for epoch, score in enumerate((0.1, 0.5, 0.9), start=1):
@@ -67,10 +66,10 @@ def test_running_trials_show_their_curve_and_what_is_left(board):
 def test_the_best_of_each_epsilon_so_far(board):
     for trial, metric in (("two", 0.6), ("three", 0.7), ("one", 0.5)):
         found = next(one for one in TRIALS if one.id == trial)
-        board.update(TrialStarted(found))
-        board.update(TrialEnded(found, "done", result(trial, metric), None))
-    board.update(TrialEnded(TRIALS[3], "diverged", result("four", math.nan, "diverged"), None))
-    rows = best_rows([(trial, board.results[trial.id]) for trial in TRIALS if trial.id in board.results])
+        board.update(TrialEvent(found, "running"))
+        board.update(TrialEvent(found, "done", result(trial, metric), None))
+    board.update(TrialEvent(TRIALS[3], "diverged", result("four", math.nan, "diverged"), None))
+    rows = _best_rows([(trial, board.results[trial.id]) for trial in TRIALS if trial.id in board.results])
     assert rows == [
         ("epsilon 1e-8", "1e-2", "accuracy 50.00 %", "1"),
         ("epsilon 1e-3", "0.1", "accuracy 70.00 %", "2"),
@@ -82,8 +81,8 @@ def test_the_best_of_each_epsilon_so_far(board):
 
 def test_the_smallest_is_best_where_smaller_is_better():
     results = [(TRIALS[1], result("two", 90.0, direction="min")), (TRIALS[2], result("three", 80.0, direction="min"))]
-    assert [row[1] for row in best_rows(results)] == ["0.1"]
-    assert best_rows([(TRIALS[4], result("five", 0.5))])[0][0] == "no epsilon"
+    assert [row[1] for row in _best_rows(results)] == ["0.1"]
+    assert _best_rows([(TRIALS[4], result("five", 0.5))])[0][0] == "no epsilon"
 
 
 def test_results_from_before_count_in_a_terminal_only(tmp_path):
@@ -91,7 +90,7 @@ def test_results_from_before_count_in_a_terminal_only(tmp_path):
     result("one", 0.5).write(folder.trial("one").result_json)
     plan = SweepPlan(Plan({}, tuple(TRIALS)), {"one": "done", "two": "pending"}, None, 2)
     for is_live in (True, False):
-        board = Board(folder, is_live=is_live)
+        board = _Board(folder, is_live=is_live)
         board.update(plan)
         assert len(board.results) == is_live
 
@@ -99,18 +98,7 @@ def test_results_from_before_count_in_a_terminal_only(tmp_path):
 def test_pruned_trials_are_printed_and_counted(board):
     pruning = Pruning("one", "pruned", 2, 3, 10, "slow", "2026-01-01T00:00:00+00:00")
     board.plan = dataclasses.replace(board.plan, settled=("done", "diverged", "pruned"))
-    event = TrialEnded(TRIALS[0], "pruned", None, None, pruning)
+    event = TrialEvent(TRIALS[0], "pruned", None, None, pruning)
     board.update(event)
-    assert event_lines(event) == ["pruned one lr 1e-2 epsilon 1e-8 seed 0 after epoch 3 of 10: slow"]
+    assert _event_lines(event) == ["pruned one lr 1e-2 epsilon 1e-8 seed 0 after epoch 3 of 10: slow"]
     assert board.status().startswith("1 of 5 trials, 0 running, 1 pruned")
-
-
-def test_a_curve_is_drawn_from_its_least_to_its_greatest_value():
-    assert curve([5.0, 4.0, 1.0], 8) == "█▆▁"
-    assert curve([1.0, math.nan, 2.0], 8, ASCII) == ".?@"
-    assert len(curve([float(value) for value in range(100)], 24)) == 24
-
-
-def test_before_the_plan_it_says_so(tmp_path):
-    board = Board(ExperimentFolder(tmp_path), is_live=True)
-    assert shown(board).strip() == "preparing …"

@@ -57,11 +57,11 @@ def test_reliability_stands_below_the_bounds(shell):
     shown = shell.call("probe", "spec.yaml").stdout
     bounds, kinds, trust, estimates = (
         shown.index(text)
-        for text in ("ε bounds: ", "Bounds of each kind", "Reliability: soft\n", "Point estimates of ε")
+        for text in ("ε bounds: ", "Bounds of each kind", "Reliability: medium\n", "Point estimates of ε")
     )
     assert bounds < kinds < trust < estimates
     for line in (
-        "  • with seed 1 the lower bound would be 1e-04, one decade higher",
+        "  • with seed 1 the lower bound would be 1e-4, one decade higher",
         "  • only rounding noise: conv.bias (100.0 % of its entries)",
         "as measured                 1e-5   0.1        5                     –",
         "without rounding noise      1e-4   0.1        4               +1.0, 0",
@@ -73,7 +73,7 @@ def test_reliability_stands_below_the_bounds(shell):
 
 def test_json_holds_reliability_kinds_and_estimates(shell):
     document = shell.json("probe", "spec.yaml", "-q")
-    assert document["bounds"]["reliability"]["verdict"] == document["reliability"]["verdict"] == "soft"
+    assert document["bounds"]["reliability"]["verdict"] == document["reliability"]["verdict"] == "medium"
     assert document["reliability"]["settled_after"] == 4
     assert [row["kind"] for row in document["kinds"]] == ["convolution", "bias", "dense"]
     assert [row["name"] for row in document["estimates"]] == list(FORMULAS)
@@ -83,9 +83,9 @@ def test_json_holds_reliability_kinds_and_estimates(shell):
 def test_the_verdict_has_its_colour(shell):
     code, shown = shell.in_terminal("probe", "spec.yaml", "-q")
     assert code == 0
-    assert re.search(r"\x1b\[1;33mReliability: soft", shown)
+    assert re.search(r"\x1b\[1;33mReliability: medium", shown)
     bounds = probed()
-    colours = {"firm": "bold green", "soft": "bold yellow", "not to be trusted": "bold red"}
+    colours = {"high": "bold green", "medium": "bold yellow", "low": "bold red"}
     for verdict, style in colours.items():
         row = reliability_row(replace(bounds, reliability=trusted(bounds, verdict)))
         assert report_table(reliability_table(row))[0].style == style

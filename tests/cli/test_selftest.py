@@ -19,7 +19,9 @@ pytestmark = pytest.mark.xdist_group("selftest")  # its module-scoped fixture is
 def found(tmp_path_factory):
     """The document about two sweeps, the second one under kills, and their folder."""
     shell = Shell(tmp_path_factory.mktemp("selftest"))
-    document = json.loads(shell.run("selftest", "--kill", "--kills", "4", "--dir", "here", "--keep", "--json").stdout)
+    document = json.loads(
+        shell.run("selftest", "--kill", "--kills", "2", "--trials", "6", "--dir", "here", "--keep", "--json").stdout
+    )
     return document | {"folder": shell.folder / document["folder"]}
 
 
@@ -30,7 +32,7 @@ def sweeps(found):
 
 def test_kills_leave_no_trace(found):
     assert found["passed"], found
-    assert found["trials"] == 13
+    assert found["trials"] == 6
     assert found["worker_kills"] + found["driver_kills"] >= 1
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import doctest
+import math
 
 import numpy as np
 import pytest
 
 from epsgrid.cli import console, sparkline
-from epsgrid.cli.sparkline import ASCII, BLOCKS, Axis, glyphs_for, shares
+from epsgrid.cli.sparkline import _LEVELS, _TICK, Axis, curve, shares
 from tests.report.kept import counted
 
 
@@ -19,7 +20,7 @@ def test_its_examples_run() -> None:
 
 def levels(line: str) -> np.ndarray:
     """The height of each character: 0 for a blank, 1 to 8 for blocks."""
-    return np.array([(" " + BLOCKS.levels).index(character) for character in line])
+    return np.array([(" " + _LEVELS).index(character) for character in line])
 
 
 def test_a_line_is_the_histogram_of_the_entries() -> None:
@@ -60,10 +61,10 @@ def test_the_axis_holds_all_entries_and_magnitudes_in_whole_decades_but_a_few_de
 def test_marks_begin_where_their_decade_does(width: int, first: int, last: int) -> None:
     header = Axis(first, last, width).header()
     assert len(header) == width
-    for place in [place for place, character in enumerate(header) if character == BLOCKS.tick]:
-        decade = int(header[place:].split("1e")[1].split()[0].split(BLOCKS.tick)[0])
+    for place in [place for place, character in enumerate(header) if character == _TICK]:
+        decade = int(header[place:].split("1e")[1].split()[0].split(_TICK)[0])
         assert place == int((decade - first) / (last - first) * width + 1e-9)
-    marks = header.replace(BLOCKS.tick, " ").split()
+    marks = header.replace(_TICK, " ").split()
     assert all(mark.startswith("1e") and first <= int(mark[2:]) < last for mark in marks)
     assert marks or width < 10
 
@@ -78,16 +79,11 @@ def test_shares_keep_first_and_last() -> None:
     falling = [1 - place / 99 for place in range(100)]
     line = shares(falling, 10)
     assert len(line) == 10
-    assert (line[0], line[-1]) == (BLOCKS.levels[-1], BLOCKS.levels[0])
+    assert (line[0], line[-1]) == (_LEVELS[-1], _LEVELS[0])
     assert levels(line).tolist() == sorted(levels(line), reverse=True)
     assert shares([0.2, 0.9], 1) == shares([0.9], 1)
-
-
-def test_ascii_where_blocks_cannot_be_written() -> None:
-    assert glyphs_for("utf-8") is BLOCKS
-    assert all(glyphs_for(encoding) is ASCII for encoding in ("ascii", "latin-1", None, "no-such-encoding"))
-    assert len(ASCII.levels) == len(BLOCKS.levels)
-    assert "".join(vars(ASCII).values()).isascii()
+    assert curve([1.0, math.nan, 2.0], 8) == "▁·█"
+    assert len(curve([float(value) for value in range(100)], 24)) == 24
 
 
 def test_missing_characters_are_replaced_where_an_encoding_lacks_them(tmp_path, monkeypatch) -> None:
@@ -97,5 +93,5 @@ def test_missing_characters_are_replaced_where_an_encoding_lacks_them(tmp_path, 
             monkeypatch.setattr("sys.stdout", stream)
             console.replace_missing_characters()
             assert stream.errors == errors
-            stream.write("ε = 1e-8 ± √v̂ 語")
-    assert path.read_text() == "eps = 1e-8 +- sqrt v^ ?"
+            stream.write("ε = 1e-8 ± √v̂ 語 ├▁█┤")
+    assert path.read_text() == "eps = 1e-8 +- sqrt v^ ? [.@]"

@@ -14,14 +14,14 @@ def test_status_counts_trials_and_says_what_comes_next(swept):
 
 def test_forget_then_retry(swept):
     trial = swept.json("status", "--trials")["all"][0]["id"]
-    assert f"archived: {swept.folder}/runs/tiny/aside/{trial}-1" in swept.call("forget", trial[:10]).stdout
+    assert f"archived: {swept.folder}/runs/tiny/archive/{trial}-1" in swept.call("forget", trial[:10]).stdout
     assert "1 pending" in swept.call("status").stdout
     assert "1 trained now" in swept.call("retry", trial, "--quiet").stdout
     again = swept.call("retry", trial, "--quiet")
-    assert f"aside/{trial}-2" in again.stderr
+    assert f"archive/{trial}-2" in again.stderr
     assert "1 trained now" in again.stdout
     assert "Nothing to do: no trial is failed." in swept.call("retry", "failed").stderr
-    assert swept.json("forget", trial)["aside"] == [f"{swept.folder}/runs/tiny/aside/{trial}-3"]
+    assert swept.json("forget", trial)["archived"] == [f"{swept.folder}/runs/tiny/archive/{trial}-3"]
 
 
 def test_a_wrong_trial_is_a_usage_error(swept):

@@ -347,10 +347,10 @@ def test_small_numbers_are_numbers_to_every_yaml_reader(tool: str) -> None:
 
 
 def export(folder: Path, tool: str = "json") -> str:
-    done = export_bounds(
+    _, text, _ = export_bounds(
         ExperimentFolder(folder), tool, "grid", framework=None, epsilon_name="eps", learning_rate_name="lr"
     )
-    return done.text
+    return text
 
 
 def test_a_run_is_exported_at_any_time_after_its_probe(tmp_path: Path) -> None:

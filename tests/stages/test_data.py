@@ -3,191 +3,198 @@
 from __future__ import annotations
 
 import hashlib
-import io
+import importlib.util
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from epsgrid import plugins
+from epsgrid import tasks
 from epsgrid.data import _iwslt14
 from epsgrid.data._fetch import Fetcher, Remote
-from epsgrid.errors import DataError, ExecutionError, UnknownNameError
-from epsgrid.stages.data import CATALOGUE, check_data, fetch_data, list_data
+from epsgrid.errors import DataError, ExecutionError
+from epsgrid.stages.data import check_data, fetch_data, list_data
 from epsgrid.tasks import cifar10, ptb
 from tests.data.folders import write_batches, write_folder
-from tests.data.server import Answer, Served, serving
+from tests.data.server import Answer, serving
 from tests.data.test_iwslt14 import members, pack
-from tests.tasks.test_ptb import NAMES, ORIGINALS, TEXTS
 
-ANSWERS = {NAMES[split]: [Answer(text.encode())] for split, text in TEXTS.items()}
+needs_sacremoses = pytest.mark.skipif(not importlib.util.find_spec("sacremoses"), reason="sacremoses not installed")
+
+TEXTS = {
+    "train": " the cat sat \n the dog <unk> N \n",
+    "validation": " the dog sat \n",
+    "test": " the cat \n N cat \n",
+}
+NAMES = {"train": "ptb.train.txt", "validation": "ptb.valid.txt", "test": "ptb.test.txt"}
+TEXT = {NAMES[split]: [Answer(text.encode())] for split, text in TEXTS.items()}
 
 
 @pytest.fixture(autouse=True)
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the folder of the data sets in a cache of the test's own."""
-    monkeypatch.setenv("EPSGRID_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("EPSGRID_DATA", raising=False)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache folder of the test's own, and no waiting between two tries."""
     monkeypatch.setattr("pooch.core.time.sleep", lambda seconds: None)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    return tmp_path / "cache" / "data"
+    monkeypatch.setenv("EPSGRID_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("EPSGRID_DATA", raising=False)
+
+
+def prepared(name: str) -> Any:
+    plugin = tasks.load(name)
+    return plugin.prepare(plugin.Options(name=name))
+
+
+def problems(name: str, folder: Path | None = None) -> list[str | None]:
+    return [finding.problem for finding in check_data(name, folder)[1]]
 
 
 @pytest.fixture
-def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    """Take TEXTS for the published files of Penn Treebank, and this machine for their mirror."""
-    monkeypatch.setattr(ptb, "FILES", ORIGINALS)
-    with serving(ANSWERS) as served:
-        monkeypatch.setattr(ptb, "MIRROR", served.url)
-        yield served
+def small_ptb(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take TEXTS for the published files."""
+    originals = {
+        split: ptb.Original(NAMES[split], text.count("\n"), hashlib.md5(text.encode()).hexdigest())
+        for split, text in TEXTS.items()
+    }
+    monkeypatch.setattr(ptb, "FILES", originals)
 
 
 def places() -> dict[str, Path | None]:
-    return {found.data.name: found.place for found in list_data()}
+    return {data.name: place for data, place in list_data()}
 
 
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-def test_nothing_is_here_at_first(data: Path) -> None:
+def test_nothing_is_here_at_first(tmp_path: Path) -> None:
     assert places() == {"cifar10": None, "iwslt14": None, "ptb": None}
-    words = r"ptb is not in .*cache/data; `epsgrid data fetch ptb` gets it \(6 MB\), --dir"
-    with pytest.raises(DataError, match=words):
+    with pytest.raises(
+        DataError, match=r"ptb is not in .*cache/data; `epsgrid data fetch ptb` gets it \(6 MB\), --dir"
+    ):
         check_data("ptb", None)
-    assert not data.parent.exists()
+    assert not (tmp_path / "cache").exists()
 
 
-def test_ptb_is_fetched_once_and_found(data: Path, mirror: Served) -> None:
+@dataclass(frozen=True)
+class Local(Fetcher):
+    """Asks one server for every file, whatever its address."""
+
+    url: str = ""
+
+    def get(self, wanted: Mapping[Path, Remote]) -> bool:
+        return super().get({place: Remote(f"{self.url}/{each.name}", each.md5) for place, each in wanted.items()})
+
+
+def fetch(name: str, url: str, folder: Path | None = None, log: Any = lambda line: None) -> tuple[Path, bool]:
+    return fetch_data(name, folder, Local(log, retries=0, url=url))
+
+
+def test_ptb_is_fetched_once_and_goes_on_with_what_is_missing(tmp_path: Path, small_ptb: None) -> None:
     said: list[str] = []
-    first = fetch_data("ptb", None, Fetcher(said.append))
-    assert (first.fetched_now, first.looked_for) == (True, True)
-    assert not fetch_data("ptb", None, Fetcher()).fetched_now
-    assert first.place == data / "ptb" == places()["ptb"]
-    assert sorted(mirror.asked) == sorted(NAMES.values())
+    with (
+        serving({name: answer for name, answer in TEXT.items() if "test" not in name}) as served,
+        pytest.raises(DataError, match=r"ptb\.test\.txt: 404"),
+    ):
+        fetch("ptb", served.url, log=said.append)
     assert "Licence: Linguistic Data Consortium's" in said[0]
-    assert ptb.prepare(ptb.Options(name="ptb")).description.startswith("Penn Treebank: 9 training")
+    assert problems("ptb") == [None, None, "missing"]
+    with serving(TEXT) as served:
+        first, second = (fetch("ptb", served.url) for _ in range(2))
+    place = tmp_path / "cache" / "data" / "ptb"
+    assert (first, second, places()["ptb"]) == ((place, True), (place, False), place)
+    assert served.asked == ["ptb.test.txt"]
+    assert prepared("ptb").description.startswith("Penn Treebank: 9 training")
+    for split in TEXTS:
+        path = place / NAMES[split]
+        path.write_text(path.read_text().replace("dog", "cow"))
+    assert ["MD5" in (problem or "") for problem in problems("ptb")] == [True, True, False]
 
 
-def test_an_interrupted_fetch_of_ptb_continues_with_what_is_missing(
-    mirror: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with serving({name: answer for name, answer in ANSWERS.items() if "test" not in name}) as served:
-        monkeypatch.setattr(ptb, "MIRROR", served.url)
-        with pytest.raises(DataError, match=r"ptb\.test\.txt: 404 Client Error"):
-            fetch_data("ptb", None, Fetcher())
-    checked = check_data("ptb", None)
-    assert [finding.problem for finding in checked.findings] == [None, None, "missing"]
-    assert not checked.whole
-    monkeypatch.setattr(ptb, "MIRROR", mirror.url)
-    assert fetch_data("ptb", None, Fetcher()).fetched_now
-    assert mirror.asked == ["ptb.test.txt"]
-
-
-def test_another_folder_is_used_and_reported_as_not_looked_in(tmp_path: Path, mirror: Served) -> None:
-    fetched = fetch_data("ptb", tmp_path / "own", Fetcher())
-    assert fetched.place == tmp_path / "own" / "ptb"
-    assert not fetched.looked_for
+def test_tasks_do_not_look_in_another_folder(tmp_path: Path, small_ptb: None) -> None:
+    with serving(TEXT) as served:
+        assert fetch("ptb", served.url, tmp_path / "own") == (tmp_path / "own" / "ptb", True)
     assert places()["ptb"] is None
-    assert check_data("ptb", tmp_path / "own").whole
+    assert problems("ptb", tmp_path / "own") == [None] * 3
 
 
-def test_a_damaged_text_is_found(data: Path, mirror: Served) -> None:
-    (data / "ptb").mkdir(parents=True)
-    for split, text in TEXTS.items():
-        (data / "ptb" / NAMES[split]).write_text(text.replace("dog", "cow"))
-    problems = [finding.problem for finding in check_data("ptb", None).findings]
-    assert ["wrong checksum" in (problem or "") for problem in problems] == [True, True, False]
-
-
-def test_cifar10_is_fetched_and_unpacked_or_taken_from_an_archive_put_there(
-    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sums = write_batches(tmp_path / "cifar-10-batches-py")
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
-        tar.add(tmp_path / "cifar-10-batches-py", "cifar-10-batches-py")
-    content = packed.getvalue()
+@pytest.fixture
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """CIFAR-10's archive with two images a file, and the checksums that it would have."""
+    folder = tmp_path / "made" / "cifar-10-batches-py"
+    sums = write_batches(folder)
+    with tarfile.open(tmp_path / "made" / "archive", "w:gz") as tar:
+        tar.add(folder, folder.name)
+    content = (tmp_path / "made" / "archive").read_bytes()
     monkeypatch.setattr(cifar10, "BATCHES", sums)
-    with serving({"cifar.tgz": [Answer(content)]}) as served:
-        monkeypatch.setattr(cifar10, "ARCHIVE", Remote(f"{served.url}/cifar.tgz", hashlib.md5(content).hexdigest()))
-        first = fetch_data("cifar10", None, Fetcher())
-        assert (first.fetched_now, fetch_data("cifar10", None, Fetcher()).fetched_now) == (True, False)
-        (tmp_path / "own").mkdir()
-        (tmp_path / "own" / "cifar.tgz").write_bytes(content)
-        assert fetch_data("cifar10", tmp_path / "own", Fetcher()).fetched_now
-        assert served.asked == ["cifar.tgz"]
-    assert names(data) == ["cifar-10-batches-py"]
-    assert names(tmp_path / "own") == ["cifar-10-batches-py", "cifar.tgz"]
-    (first.place / "data_batch_2").write_bytes(b"")
-    assert [finding.what for finding in check_data("cifar10", None).findings if finding.problem] == ["data_batch_2"]
-    words = r"(?s)cifar-10-batches-py is damaged; move it away.*data_batch_2: not the publ"
-    with pytest.raises(DataError, match=words):
-        fetch_data("cifar10", None, Fetcher())
+    monkeypatch.setattr(cifar10, "ARCHIVE", Remote(cifar10.ARCHIVE.url, hashlib.md5(content).hexdigest()))
+    return content
 
 
-def test_an_image_folder_is_counted_and_decoded(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = write_folder(data / "cifar10-images")
+def test_cifar10_is_fetched_and_unpacked(tmp_path: Path, archive: bytes) -> None:
+    with serving({"cifar-10-python.tar.gz": [Answer(archive)]}) as served:
+        (place, first), (_, second) = (fetch("cifar10", served.url) for _ in range(2))
+    assert (first, second, served.asked) == (True, False, ["cifar-10-python.tar.gz"])
+    assert [path.name for path in (tmp_path / "cache" / "data").iterdir()] == ["cifar-10-batches-py"]
+    (place / "data_batch_2").write_bytes(b"")
+    with pytest.raises(
+        DataError,
+        match=r"(?s)cifar-10-batches-py is damaged; move it away.*command again\n  data_batch_2: not the publ",
+    ):
+        fetch("cifar10", served.url)
+
+
+def test_an_archive_put_there_by_hand_is_used_and_kept(tmp_path: Path, archive: bytes) -> None:
+    folder = tmp_path / "cache" / "data"
+    folder.mkdir(parents=True)
+    (folder / "cifar-10-python.tar.gz").write_bytes(archive)
+    assert fetch("cifar10", "http://127.0.0.1:9")[1]
+    assert sorted(path.name for path in folder.iterdir()) == ["cifar-10-batches-py", "cifar-10-python.tar.gz"]
+
+
+def test_an_image_folder_is_counted_and_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_folder(tmp_path / "cache" / "data" / "cifar10-images")
     monkeypatch.setattr(cifar10, "SIZES", (20, 10))
-    assert check_data("cifar10", None).whole
+    assert problems("cifar10") == [None, None]
     (folder / "test" / "cat" / "0.png").write_bytes(b"no image")
     (folder / "train" / "dog" / "1.png").unlink()
-    train, test = (finding.problem or "" for finding in check_data("cifar10", None).findings)
+    train, test = problems("cifar10")
     assert train == "every class has 2 images, but dog has 1"
-    assert "0.png: not a readable image" in test
+    assert "0.png: not a readable image" in (test or "")
 
 
-def test_iwslt14_is_fetched_and_prepared(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    content = pack(tmp_path / "small.tgz", members()).read_bytes()
+@needs_sacremoses
+def test_iwslt14_is_fetched_and_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_iwslt14, "COUNTS", (50, 2, 10))
+    archive = pack(tmp_path / "small.tgz", members()).read_bytes()
     said: list[str] = []
-    with serving({"de-en.tgz": [Answer(content)]}) as served:
-        monkeypatch.setattr(_iwslt14, "ARCHIVE", Remote(f"{served.url}/de-en.tgz", None))
-        words = r"(?s)pairs came out, expected 160,239 .*de-en\.tgz is kept; remove it to have it"
-        with pytest.raises(DataError, match=words):
-            fetch_data("iwslt14", tmp_path / "other", Fetcher())
-        assert names(tmp_path / "other") == ["de-en.tgz"]
-        monkeypatch.setattr(_iwslt14, "COUNTS", (50, 2, 10))
-        first = fetch_data("iwslt14", None, Fetcher(said.append))
-        assert (first.fetched_now, fetch_data("iwslt14", None, Fetcher()).fetched_now) == (True, False)
-        assert served.asked == ["de-en.tgz"] * 2
-    digest = hashlib.sha256(content).hexdigest()
-    assert f"no checksum of the archive is published; what comes out is counted. Its SHA-256: {digest}" in said
-    assert names(data) == ["iwslt14-de-en"]
-    (first.place / "valid.en").write_text("one\n\n")
-    (first.place / "test.de").write_text("one\n")
-    (first.place / "train.en").unlink()
-    problems = {each.what: each.problem for each in check_data("iwslt14", None).findings if each.problem}
-    assert problems == {
+    with serving({"de-en.tgz": [Answer(archive)]}) as served:
+        (place, first), (_, second) = (fetch("iwslt14", served.url, log=said.append) for _ in range(2))
+    assert (first, second, served.asked) == (True, False, ["de-en.tgz"])
+    assert any(hashlib.sha256(archive).hexdigest() in line for line in said)
+    assert [path.name for path in (tmp_path / "cache" / "data").iterdir()] == ["iwslt14-de-en"]
+    (place / "valid.en").write_text("one\n\n")
+    (place / "test.de").write_text("one\n")
+    (place / "train.en").unlink()
+    assert {each.what: each.problem for each in check_data("iwslt14", None)[1] if each.problem} == {
         "train.en": "cannot be read (No such file or directory)",
         "valid.en: 2 lines": "line 2 is empty",
         "test.de": "1 lines, expected 10",
     }
 
 
-def test_the_packages_needed_are_checked_before_anything_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+@needs_sacremoses
+def test_an_archive_that_is_another_is_kept(tmp_path: Path) -> None:
+    other = pack(tmp_path / "other.tgz", members()).read_bytes()
+    with (
+        serving({"de-en.tgz": [Answer(other)]}) as served,
+        pytest.raises(DataError, match=r"(?s)pairs came out, expected 160,239 .*de-en\.tgz is kept; remove it"),
+    ):
+        fetch("iwslt14", served.url)
+    assert [path.name for path in (tmp_path / "cache" / "data").iterdir()] == ["de-en.tgz"]
+
+
+def test_the_package_that_prepares_it_is_needed_before_anything_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sacremoses", None)
     with serving({}) as served, pytest.raises(ExecutionError, match=r"pip install 'epsgrid\[translation\]'"):
-        monkeypatch.setattr(_iwslt14, "ARCHIVE", Remote(f"{served.url}/de-en.tgz", None))
-        fetch_data("iwslt14", None, Fetcher())
+        fetch("iwslt14", served.url)
     assert served.asked == []
-
-
-def test_the_catalogue_names_tasks_and_addresses_that_exist() -> None:
-    assert {task for data in CATALOGUE for task in data.tasks} <= set(plugins.names("tasks"))
-    assert [data.name for data in CATALOGUE] == sorted(data.name for data in CATALOGUE)
-    assert all(file.url.startswith("https://") for data in CATALOGUE for file in data.files)
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("ptp", r"unknown data set 'ptp'; did you mean 'ptb'\? \(one of: cifar10, iwslt14, ptb\)"),
-        ("translation", "unknown data set 'translation'; the task translation uses 'iwslt14'"),
-        ("digits", "the task digits needs no data set to be fetched; those are: cifar10, iwslt14, ptb"),
-    ],
-)
-def test_an_unknown_data_set_is_an_error(name: str, words: str) -> None:
-    with pytest.raises(UnknownNameError, match=words):
-        check_data(name, None)

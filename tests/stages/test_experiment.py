@@ -1,8 +1,7 @@
 import pytest
 
 from epsgrid.errors import SpecError, StoreError
-from epsgrid.stages.experiment import enter, prepare_data, read_experiment, resolve
-from epsgrid.store.latest import find
+from epsgrid.stages.experiment import enter, find_run, prepare_data, read_experiment, resolve
 
 
 def test_a_spec_lives_under_the_runs_folder_unless_told_otherwise(spec_path, tmp_path):
@@ -16,7 +15,7 @@ def test_without_a_spec_the_latest_experiment_is_meant(asked, tmp_path):
     again = resolve(None, None, (), tmp_path / "runs")
     assert again.folder == asked.folder
     assert again.spec == asked.spec
-    assert find(None, tmp_path / "runs") == asked.folder
+    assert find_run(None, tmp_path / "runs") == asked.folder
 
 
 def test_overrides_apply_to_the_stored_spec_too(asked, tmp_path):
@@ -29,7 +28,7 @@ def test_overrides_apply_to_the_stored_spec_too(asked, tmp_path):
 def test_no_experiment_says_how_to_start_one(tmp_path):
     with pytest.raises(StoreError, match="epsgrid probe SPEC"):
         resolve(None, None, (), tmp_path / "runs")
-    with pytest.raises(StoreError, match="no experiment here"):
+    with pytest.raises(StoreError, match=r"no experiment .*, neither as a folder nor in"):
         resolve(None, tmp_path, (), tmp_path / "runs")
 
 
@@ -48,7 +47,12 @@ def test_another_experiment_in_the_folder_is_explained_field_by_field(asked, ask
     other = asking("training.epochs=7", "optimizer=rmsprop")
     with pytest.raises(StoreError, match="holds another experiment") as caught:
         enter(other, prepare_data(other.spec))
-    for words in ("training.epochs: 1 there, 7 asked", "optimizer.name: 'adam' there, 'rmsprop' asked", "--out DIR"):
+    for words in (
+        "training.epochs: 1 there, 7 asked",
+        "optimizer.name: 'adam' there, 'rmsprop' asked",
+        "Give this one a folder of its own with --out DIR",
+        "Trials of other epochs are other trials, and are trained from their beginning.",
+    ):
         assert words in str(caught.value)
 
 

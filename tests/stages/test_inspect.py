@@ -10,7 +10,8 @@ import pytest
 from epsgrid.errors import CorruptRecordError, StoreError, UnknownNameError
 from epsgrid.numerics.placement import Placement
 from epsgrid.spec.trial import Trial
-from epsgrid.stages.inspect import Inspected, check_layer, find_run, inspect, write_figures
+from epsgrid.stages.experiment import find_run
+from epsgrid.stages.inspect import Inspected, check_layer, inspect, write_figures
 from epsgrid.store import observations
 from epsgrid.store.atomic import seal, write_json
 from epsgrid.store.cells import asked_cells, stored_cells

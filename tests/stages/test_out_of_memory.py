@@ -5,7 +5,7 @@ import pytest
 from epsgrid.executors import Exclusive, Job, JobEnded, JobStarted, JobStatus
 from epsgrid.spec.model import Execution
 from epsgrid.stages.experiment import resolve
-from epsgrid.stages.running import TrialEnded, out_of_memory_message, slots_of
+from epsgrid.stages.running import TrialEvent, _out_of_memory_message, _slots_of
 from epsgrid.stages.sweep import plan_sweep, sweep
 from epsgrid.store.records import TrialFailure
 from tests.executors.fake_gpus import install
@@ -53,7 +53,7 @@ def _run(asked, monkeypatch, status, **options):
     events, place = [], Cramped(asked.folder, status, **options)
     monkeypatch.setattr("epsgrid.executors.load", lambda name: place)
     summary = sweep(asked, "default", workers=4, fail_fast=False, notify=events.append, stop=NeverStop())
-    return summary, [event for event in events if isinstance(event, TrialEnded)], place
+    return summary, [event for event in events if isinstance(event, TrialEvent) and event.state != "running"], place
 
 
 @pytest.mark.parametrize(
@@ -109,17 +109,17 @@ def test_without_retries_it_is_told_how_to_have_it_alone(spec_path, monkeypatch)
 )
 def test_what_helps_depends_on_the_place(executor, status, expected):
     event = JobEnded(Job("folder", "abcd"), status)
-    assert expected in out_of_memory_message(event, Execution(executor=executor), is_tried_again=False)
+    assert expected in _out_of_memory_message(event, Execution(executor=executor), is_tried_again=False)
 
 
 def test_the_device_is_not_enough_where_the_machine_ran_out():
     event = JobEnded(Job("folder", "abcd", Exclusive.DEVICE), JobStatus.OUT_OF_MEMORY)
     assert (
-        out_of_memory_message(event, Execution(), is_tried_again=True)
+        _out_of_memory_message(event, Execution(), is_tried_again=True)
         == "out of memory of the machine; it is tried again alone"
     )
     event = JobEnded(Job("folder", "abcd", Exclusive.MACHINE), JobStatus.DEVICE_OUT_OF_MEMORY)
-    assert "though it ran alone; it is tried again" in out_of_memory_message(event, Execution(), is_tried_again=True)
+    assert "though it ran alone; it is tried again" in _out_of_memory_message(event, Execution(), is_tried_again=True)
 
 
 def test_jobs_are_the_same_with_or_without_company():
@@ -147,13 +147,13 @@ def test_slots_are_what_the_devices_have_room_for(spec_path, tmp_path, monkeypat
     install(tmp_path, monkeypatch, 2)
     given = ["execution.device=cuda", "execution.executor=local", *overrides]
     asked = resolve(spec_path, None, given, tmp_path / "runs")
-    assert slots_of(asked.spec, workers) == slots
+    assert _slots_of(asked.spec, workers) == slots
     assert plan_sweep(asked, "conventional", workers).slots == slots
 
 
 def test_devices_do_not_count_where_processors_train(spec_path, tmp_path, monkeypatch):
     install(tmp_path, monkeypatch, 2)
     asked = resolve(spec_path, None, ["execution.device=cpu", "execution.executor=local"], tmp_path / "runs")
-    assert slots_of(asked.spec, 7) == 7
+    assert _slots_of(asked.spec, 7) == 7
     on_ray = resolve(spec_path, None, ["execution={executor: ray, device: cuda, ray: {gpus: 0}}"], tmp_path / "runs")
-    assert slots_of(on_ray.spec, 7) == 7
+    assert _slots_of(on_ray.spec, 7) == 7

@@ -35,7 +35,7 @@ def test_every_size_and_seed_is_measured_over_as_many_epochs_and_stored(asking):
     alone = asking(
         "training.batch_size=128", f"optimizer={{name: adam, betas: {betas}}}", "probe.seed=1", runs="elsewhere"
     )
-    expected, there = plain(alone).record.bounds(), ProbeRecord.read(asked.folder.batch_probe(128, 1)).bounds()
+    expected, there = plain(alone)[0].bounds(), ProbeRecord.read(asked.folder.batch_probe(128, 1)).bounds()
     assert (there.layers, there.low, there.high) == (expected.layers, expected.low, expected.high)
 
 
@@ -45,7 +45,7 @@ def test_stored_points_are_not_measured_again(asking, monkeypatch):
     monkeypatch.setattr(
         trials_probe, "run_probe", lambda spec, *rest: ran.append(spec.training.batch_size) or real(spec, *rest)
     )
-    assert not plain(asking()).measured_now, "the spec's own bounds do not depend on the other sizes"
+    assert not plain(asking())[1], "the spec's own bounds do not depend on the other sizes"
     again = measure(asking("probe.batch_sizes=[512,128]"))
     assert (again.measured, again.reused, ran) == (0, 2, [])
     more = measure(asking("probe.batch_sizes=[64,512]"))

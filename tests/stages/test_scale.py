@@ -13,7 +13,7 @@ from epsgrid.optimizers._scaling import scalable, scaled_epsilon
 from epsgrid.spec import parse_spec, spec_to_yaml
 from epsgrid.stages.experiment import Asked
 from epsgrid.stages.probe import probe
-from epsgrid.stages.scale import annotated_yaml, check_size, renamed, scaled_bounds, scaled_spec, too_large
+from epsgrid.stages.scale import _too_large, annotated_yaml, check_size, renamed, scaled_bounds, scaled_spec
 
 SPEC = """
 experiment: base
@@ -190,20 +190,20 @@ def test_a_batch_larger_than_the_data_is_refused():
 
 
 def test_bounds_fall_with_the_noise_and_epsilon_follows_its_place(asked: Asked):
-    record = probe(asked, [], force=False, on_step=lambda done, of: None).record
+    record = probe(asked, [], force=False, on_step=lambda done, of: None)[0]
     carried = scaled_bounds(record, 1024)
     assert (carried.base, carried.kappa, carried.optimizer) == (256, 4.0, "adam")
     for end, bound in ((carried.low, record.bounds().low), (carried.high, record.bounds().high)):
-        assert end.measured == bound
-        assert end.carried.magnitude == pytest.approx(bound.magnitude / 2, rel=1e-14)
-        assert end.carried.epsilon == end.carried.magnitude
-        assert end.carried.layers == bound.layers
+        assert end["measured"] == bound
+        assert end["carried"].magnitude == pytest.approx(bound.magnitude / 2, rel=1e-14)
+        assert end["carried"].epsilon == end["carried"].magnitude
+        assert end["carried"].layers == bound.layers
     assert "outweighs its mean" in carried.notes[0]
     in_place = dict(record.identity, optimizer=optimizers.load("eadam").Options(name="eadam").model_dump(mode="json"))
     eadam = type(record)(**{**vars(record), "identity": in_place})
-    low = scaled_bounds(eadam, 1024).low.carried
+    low = scaled_bounds(eadam, 1024).low["carried"]
     assert low.epsilon == pytest.approx(0.001 * record.bounds().low.magnitude ** 2)
-    assert scaled_bounds(eadam, 1024, "none").low.carried.epsilon == pytest.approx(low.epsilon / 4)
+    assert scaled_bounds(eadam, 1024, "none").low["carried"].epsilon == pytest.approx(low.epsilon / 4)
     for batch, words in ((0, "at least 1, got 0"), (4096, "ends at κ = 10, a batch of 2,560")):
         with pytest.raises(ScalingError, match=words):
             scaled_bounds(record, batch)
@@ -229,11 +229,11 @@ def test_the_largest_batch_is_what_the_task_takes_in_one_step(name, options, lar
         pairs = zip(data.train.source.lengths, data.train.target.lengths, strict=True)
         largest = 96 * max(map(max, pairs))
     assert task.steps_per_epoch(largest) == 1
-    assert too_large(largest, data) is None
-    assert re.search(words, too_large(largest + 1, data))
+    assert _too_large(largest, data) is None
+    assert re.search(words, _too_large(largest + 1, data))
     if name == "synthetic_text":
         with pytest.raises(DataError, match="too few for 500 columns"):
             task.steps_per_epoch(largest + 1)
     else:
         assert task.steps_per_epoch(largest - 1) > 1
-    assert too_large(10**9, object()) is None
+    assert _too_large(10**9, object()) is None

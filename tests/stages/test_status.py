@@ -16,15 +16,15 @@ def test_before_any_sweep_there_is_nothing_to_count(asked):
         status(asked.folder)
     enter(asked, prepare_data(asked.spec))
     seen = status(asked.folder)
-    assert (seen.total, seen.finished, seen.probed, seen.grids) == (0, 0, False, {})
+    assert (seen.cells, seen.finished, seen.probed, seen.grids) == ((), 0, False, {})
 
 
 def test_a_finished_sweep(swept):
     seen = status(swept.folder)
-    assert (seen.total, seen.finished, seen.left_seconds) == (13, 13, 0)
+    assert (len(seen.cells), seen.finished, seen.left_seconds) == (13, 13, 0)
     assert seen.grids == {"conventional": {**dict.fromkeys(seen.states, 0), "done": 13}}
     seconds = [TrialResult.read(swept.folder.trial(cell.id).result_json).seconds for cell, _ in seen.cells]
-    assert seen.trained_seconds == pytest.approx(sum(seconds))
+    assert seen.seconds == tuple(seconds)
 
 
 def test_running_failed_and_missing_trials_are_told_apart(swept):
@@ -47,11 +47,11 @@ def test_running_failed_and_missing_trials_are_told_apart(swept):
         "done": 10,
     }
     (running,) = seen.running
-    assert (running.cell.id, running.epoch, running.epochs) == (first.id, 1, 1)
-    assert running.last is not None and running.last.validation == Scores(0.4, 0.9)
+    assert (running.cell.id, len(running.done), running.epochs) == (first.id, 1, 1)
+    assert running.done[-1].validation == Scores(0.4, 0.9)
     assert running.host.endswith(f"process {os.getpid()}")
     assert [failure.error for failure in seen.failures] == ["ValueError: no"]
-    assert seen.left_seconds == pytest.approx(3 * seen.trained_seconds / 10)
+    assert seen.left_seconds == pytest.approx(3 * sum(seen.seconds) / 10)
 
 
 def test_only_the_default_epsilon_can_be_swept(asked):

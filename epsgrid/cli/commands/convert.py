@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import Annotated
 
 import typer
 
+from epsgrid.cli.console import err, hint, print_json
 from epsgrid.cli.options import JsonOption
+from epsgrid.cli.tables import show, table
 from epsgrid.errors import SpecError
-
-if TYPE_CHECKING:
-    from epsgrid.numerics.placement import Placement
-
-
-class _Weighed(NamedTuple):
-    """An ε, its optimizer and where that adds it; the ε is None where it needs a step, or no float can hold it."""
-
-    name: str
-    placement: Placement
-    epsilon: float | None
+from epsgrid.numerics import placement as numerics
+from epsgrid.numerics.placement import OutOfRangeError, Placement
+from epsgrid.numerics.precision import underflow_warning
+from epsgrid.optimizers._conversion import convertible, placement_of
 
 
 def convert(
@@ -46,20 +40,22 @@ def convert(
     correction. The ε printed stands in the same proportion to the gradients. Where a bias correction matters that
     depends on the step; in the long run it does not.
     """
-    from epsgrid.cli.console import err, hint, print_json
-    from epsgrid.cli.tables import show, table
-    from epsgrid.optimizers._conversion import convertible, placement_of
-
     at = math.inf if step is None else float(step)
-    given = _Weighed(source, placement_of(source, beta2, at), epsilon)
-    wanted = [(name, placement_of(name, beta2, at)) for name in ([target] if target else convertible())]
-    found = [_Weighed(name, place, _converted(given, place, single=bool(target))) for name, place in wanted]
-    warnings = _warnings([given, *found], dtype)
+    place = placement_of(source, beta2, at)
+    found: dict[str, tuple[Placement, float | None]] = {}
+    for name in [target] if target else convertible():
+        there = placement_of(name, beta2, at)
+        found[name] = (there, _converted(epsilon, place, there, single=bool(target)))
+    try:
+        values = (epsilon, *(value for _, value in found.values() if value is not None))
+        warnings = list(dict.fromkeys(filter(None, (underflow_warning(value, dtype) for value in values))))
+    except ValueError as error:
+        raise SpecError(f"--dtype: {error}") from error
     if json:
         document = {
             "epsilon": epsilon,
-            "from": {"name": source, "placement": given.placement.description},
-            "to": {each.name: {"epsilon": each.epsilon, "placement": each.placement.description} for each in found},
+            "from": {"name": source, "placement": place.description},
+            "to": {name: {"epsilon": value, "placement": there.description} for name, (there, value) in found.items()},
             "beta2": beta2,
             "step": step,
             "warnings": warnings,
@@ -67,45 +63,32 @@ def convert(
         print_json(document)
         return
     if target:
-        print(f"{found[0].epsilon:.6g}")
+        there, converted = found[target]
+        assert converted is not None
+        print(f"{converted:.6g}")
         hint("the same in the long run:" if step is None else f"the same at step {step:,}:")
-        for name, placement, value in (given, found[0]):
-            assert value is not None
+        for name, placement, value in ((source, place, epsilon), (target, there, converted)):
             weight = f"{placement.compared_with} = {placement.magnitude_from_epsilon(value):.4g}"
             hint(f"  {name}: ε = {value:.6g} {placement.description}; weighs as much as {weight}")
     else:
         rows = []
-        for name, placement, value in found:
-            missing = "needs --step" if math.isinf(placement.per_gradient) else "out of range"
-            rows.append((name, missing if value is None else f"{value:.6g}", placement.description))
+        for name, (there, found_value) in found.items():
+            missing = "needs --step" if math.isinf(there.per_gradient) else "out of range"
+            rows.append((name, missing if found_value is None else f"{found_value:.6g}", there.description))
         show(table(("optimizer", "ε", "where it enters"), rows, (0, 1, 2)))
     for line in warnings:
         err().print(f"warning: {line}", markup=False)
 
 
-def _converted(given: _Weighed, target: Placement, *, single: bool) -> float | None:
+def _converted(epsilon: float, source: Placement, target: Placement, *, single: bool) -> float | None:
     """Return the converted ε; None where it needs a step or is out of range, and is one among all targets."""
-    from epsgrid.numerics.placement import OutOfRangeError, convert
-
-    assert given.epsilon is not None
     if not single and math.isinf(target.per_gradient):
         return None
     try:
-        return convert(given.epsilon, given.placement, target)
+        return numerics.convert(epsilon, source, target)
     except OutOfRangeError as error:
         if not single:
             return None
         raise SpecError(str(error)) from error
     except ValueError as error:
         raise SpecError(f"{error}; give --step" if "step" in str(error) else str(error)) from error
-
-
-def _warnings(all_weighed: Sequence[_Weighed], dtype: str) -> list[str]:
-    from epsgrid.numerics.precision import underflow_warning
-
-    values = [weighed.epsilon for weighed in all_weighed if weighed.epsilon is not None]
-    try:
-        lines = [underflow_warning(value, dtype) for value in values]
-    except ValueError as error:
-        raise SpecError(f"--dtype: {error}") from error
-    return list(dict.fromkeys(line for line in lines if line is not None))

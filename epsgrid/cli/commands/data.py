@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from epsgrid.cli.console import hint, print_json
 from epsgrid.cli.options import JsonOption, QuietOption
+from epsgrid.cli.progress import progress_shown
+from epsgrid.cli.tables import show, table
+from epsgrid.data._cache import data_folders
+from epsgrid.data._fetch import Fetcher
+from epsgrid.data._iwslt14 import COUNTS, prepare_archive
 from epsgrid.errors import ExitCode
-
-if TYPE_CHECKING:
-    from epsgrid.data._fetch import DataSet
+from epsgrid.stages import data as stage
 
 _MEGA = 1_000_000
 
 
-def _names() -> list[str]:
-    from epsgrid.stages.data import CATALOGUE
-
-    return [data.name for data in CATALOGUE]
-
-
 _NameArgument = Annotated[
-    str, typer.Argument(metavar="NAME", help="As `epsgrid data list` names it.", autocompletion=_names)
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="As `epsgrid data list` names it.",
+        autocompletion=lambda: [data.name for data in stage.CATALOGUE],
+    ),
 ]
 _DirOption = Annotated[
     Path | None,
@@ -40,13 +40,19 @@ _DirOption = Annotated[
 
 def list_data(json: JsonOption = False) -> None:
     """List the data sets: their folders, sizes, licences and tasks."""
-    from epsgrid.cli.console import hint, print_json
-    from epsgrid.cli.tables import show, table
-    from epsgrid.stages import data as stage
-
     found, (cache, size) = stage.list_data(), stage.decoded()
     if json:
-        listed = {data.name: _listed(data, place) for data, place in found}
+        listed = {
+            data.name: {
+                "contents": data.contents,
+                "place": str(place) if place else None,
+                "download_mb": data.download_mb,
+                "licence": data.licence,
+                "tasks": list(data.tasks),
+                "files": [{"url": file.url, "md5": file.md5} for file in data.files],
+            }
+            for data, place in found
+        }
         print_json({"data": listed, "decoded": {"place": str(cache), "bytes": size}})
         return
     rows = [
@@ -73,18 +79,13 @@ def fetch(
 
     Without a network it says which file to put where by hand.
     """
-    from epsgrid.cli.console import hint, print_json
-    from epsgrid.data._fetch import Fetcher
-    from epsgrid.stages import data as stage
-
-    with _download_shown(quiet=quiet) as (log, on_bytes):
-        fetched = stage.fetch_data(name, folder, Fetcher(log, on_bytes, retries))
-    place = fetched.place
+    with progress_shown(quiet=quiet, in_bytes=True) as (log, on_bytes):
+        place, fetched_now = stage.fetch_data(name, folder, Fetcher(log, on_bytes, retries))
     if json:
-        print_json({"name": name, "place": str(place), "fetched_now": fetched.fetched_now})
+        print_json({"name": name, "place": str(place), "fetched_now": fetched_now})
         return
-    print(f"{fetched.data.name} {'fetched' if fetched.fetched_now else 'already here and whole'}: {place}")
-    if not fetched.looked_for:
+    print(f"{name} {'fetched' if fetched_now else 'already here and whole'}: {place}")
+    if place.parent not in data_folders():
         hint(f"Tasks find it with EPSGRID_DATA={place.parent}, or with task.root: {place}")
 
 
@@ -93,23 +94,19 @@ def check(name: _NameArgument, folder: _DirOption = None, json: JsonOption = Fal
 
     The exit code is 0 where it is whole, and 2 where it is damaged.
     """
-    from epsgrid.cli.console import hint, print_json
-    from epsgrid.stages import data as stage
-
     if not json:
         hint(f"checking {name}")
-    checked = stage.check_data(name, folder)
+    place, findings = stage.check_data(name, folder)
+    whole = all(each.problem is None for each in findings)
     if json:
-        findings = [{"what": each.what, "problem": each.problem} for each in checked.findings]
-        found = {"name": checked.data.name, "place": str(checked.place), "whole": checked.whole, "findings": findings}
-        print_json(found)
+        print_json({"name": name, "place": str(place), "whole": whole, "findings": [vars(each) for each in findings]})
     else:
-        for each in checked.findings:
+        for each in findings:
             print(f"ok     {each.what}" if each.problem is None else f"WRONG  {each.what}: {each.problem}")
-        print(f"{checked.data.name} in {checked.place} is {'whole' if checked.whole else 'damaged'}")
-        if not checked.whole:
-            hint(f"Next: move it away, then epsgrid data fetch {checked.data.name}")
-    return ExitCode.OK if checked.whole else ExitCode.USAGE
+        print(f"{name} in {place} is {'whole' if whole else 'damaged'}")
+        if not whole:
+            hint(f"Next: move it away, then epsgrid data fetch {name}")
+    return ExitCode.OK if whole else ExitCode.USAGE
 
 
 def prepare(
@@ -126,57 +123,11 @@ def prepare(
     `data fetch iwslt14` does the same with the archive it fetches. Nothing is unpacked outside of FOLDER, which is made
     whole or not at all.
     """
-    from epsgrid.cli.console import hint, print_json
-    from epsgrid.data._iwslt14 import COUNTS, prepare_archive
-
     place = folder.expanduser().absolute()
-    with _download_shown(quiet=quiet) as (log, _):
+    with progress_shown(quiet=quiet) as (log, _):
         train, valid, test = prepare_archive(archive.expanduser(), place, None if any_counts else COUNTS, say=log)
     if json:
         print_json({"place": str(place), "pairs": {"train": train, "valid": valid, "test": test}})
         return
     print(f"{train:,} training, {valid:,} validation and {test:,} test pairs in {place}")
     hint(f"Tasks find it with task.root: {place}")
-
-
-def _listed(data: DataSet, place: Path | None) -> dict[str, Any]:
-    return {
-        "contents": data.contents,
-        "place": str(place) if place else None,
-        "download_mb": data.download_mb,
-        "licence": data.licence,
-        "tasks": list(data.tasks),
-        "files": [{"url": file.url, "md5": file.md5} for file in data.files],
-    }
-
-
-@contextmanager
-def _download_shown(*, quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[str, int, int], None]]]:
-    """Show the steps and the progress of a download on stderr; yields `log` and `on_bytes` of a `Fetcher`."""
-    from epsgrid.cli.console import err
-    from epsgrid.cli.progress import heartbeat_s
-
-    if quiet:
-        yield (lambda line: None), (lambda name, done, of: None)
-    elif err().is_terminal:
-        from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
-
-        columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
-        with Progress(*columns, console=err(), transient=True) as progress:
-            bar = progress.add_task("", total=None, visible=False)
-
-            def on_bytes(name: str, done: int, of: int) -> None:
-                progress.update(bar, description=name, completed=done, total=of or None, visible=done != of)
-
-            yield (lambda line: progress.console.print(line, markup=False)), on_bytes
-    else:
-        last = time.monotonic()
-
-        def print_bytes(name: str, done: int, of: int) -> None:
-            nonlocal last
-            if done == of or time.monotonic() - last >= heartbeat_s():
-                last = time.monotonic()
-                whole = f" of {of / _MEGA:.1f}" if of else ""
-                err().print(f"{name}: {done / _MEGA:.1f}{whole} MB", markup=False)
-
-        yield (lambda line: err().print(line, markup=False)), print_bytes

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from epsgrid.cli.console import hint, note
 from epsgrid.cli.options import RUNS, OutOption, QuietOption, RunArgument, RunsOption
-
-
-class _Kind(StrEnum):
-    """The choices of --space."""
-
-    LOG_UNIFORM = "log-uniform"
-    GRID = "grid"
+from epsgrid.exporters._space import Kind
+from epsgrid.stages import export as stage
+from epsgrid.stages.experiment import find_run
+from epsgrid.store.atomic import write_text
 
 
 def export_bounds(
     to: Annotated[str, typer.Option(metavar="TOOL", help="optuna, ray, wandb, hydra or json.")],
     run: RunArgument = None,
-    space: Annotated[_Kind, typer.Option(help="The range between the bounds, or its decades.")] = (_Kind.LOG_UNIFORM),
+    space: Annotated[Kind, typer.Option(help="The range between the bounds, or its decades.")] = "log-uniform",
     framework: Annotated[
         str | None,
         typer.Option(
@@ -48,26 +45,21 @@ def export_bounds(
     It holds ε between the bounds, in the optimizer's own ε or in that of another framework, and the learning rates of
     the spec; a comment on top says where the numbers come from.
     """
-    from epsgrid.cli.console import hint, note
-    from epsgrid.stages import export as stage
-    from epsgrid.stages.inspect import find_run
-    from epsgrid.store.atomic import write_text
-
-    made = stage.export_bounds(
+    found, text, usage = stage.export_bounds(
         find_run(run or out, runs),
         to,
-        space.value,
+        space,
         framework=framework,
         epsilon_name=epsilon_name,
         learning_rate_name=lr_name,
     )
     if file is None:
-        sys.stdout.write(made.text)
+        sys.stdout.write(text)
     else:
-        write_text(file, made.text)
+        write_text(file, text)
         print(file)
-    trust = made.space.measured["reliability"]
-    if trust is not None and trust["verdict"] != "firm":
-        note(f"these bounds are {trust['verdict']}: {trust['reasons'][0]}")
+    trust = found.measured["reliability"]
+    if trust is not None and trust["verdict"] != "high":
+        note(f"the reliability of these bounds is {trust['verdict']}: {trust['reasons'][0]}")
     if not quiet:
-        hint(f"Next: {made.usage}")
+        hint(f"Next: {usage}")

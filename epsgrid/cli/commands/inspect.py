@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from epsgrid.cli import inspect_tables as tables
+from epsgrid.cli.console import hint, note, print_json
 from epsgrid.cli.options import RUNS, AllLayersOption, JsonOption, OutOption, QuietOption, RunArgument, RunsOption
-
-if TYPE_CHECKING:
-    from epsgrid.numerics.series import Series
-    from epsgrid.stages.inspect import Inspected
-
-_TRIALS_LISTED = 8
+from epsgrid.cli.tables import show
+from epsgrid.codec import to_document
+from epsgrid.numerics.series import Series
+from epsgrid.report.figures.adaptable import adaptable_by_kind
+from epsgrid.report.figures.over_time import drift
+from epsgrid.stages import inspect as stage
+from epsgrid.stages.experiment import find_run
+from epsgrid.stages.inspect import PROBE_AT_ITS_END, Inspected
 
 
 def inspect(
@@ -37,17 +41,16 @@ def inspect(
     Histograms of each layer at some steps, percentiles over time, how the bounds of epoch 1 hold later, and at a
     trial's ε the share of entries that still adapt.
     """
-    from epsgrid.cli.console import hint, print_json
-    from epsgrid.stages import inspect as stage
-
-    seen = stage.inspect(stage.find_run(run or out, runs), trial)
+    seen = stage.inspect(find_run(run or out, runs), trial)
     if layer is not None:
         stage.check_layer(seen, layer)
     written = stage.write_figures(seen, figures, layer) if figures is not None else ()
     if json:
         print_json(_document(seen, layer, written))
         return
-    _print(seen, layer, step or [], all_layers=all_layers)
+    show(*tables.parts(seen, layer, step or [], all_layers=all_layers))
+    if seen.series is None or not seen.series.snapshots:
+        note(PROBE_AT_ITS_END)
     for path in written:
         hint(f"Figure: {path}")
     if not quiet and seen.trial is None and seen.observed:
@@ -56,46 +59,10 @@ def inspect(
         hint("Next: epsgrid inspect --layer NAME, or --figures DIR")
 
 
-def _print(seen: Inspected, layer: str | None, steps: list[int], *, all_layers: bool) -> None:
-    from epsgrid.cli import inspect_tables as tables
-    from epsgrid.cli.console import note
-    from epsgrid.cli.magnitudes import probe_layers
-    from epsgrid.cli.tables import show
-    from epsgrid.stages.inspect import PROBE_AT_ITS_END, setting
-
-    spec, series = seen.experiment.spec, seen.series
-    show(f"{seen.experiment.name}  {seen.folder.root}")
-    show(f"{seen.optimizer} on {spec['task']['name']}, {spec['model']['name']}")
-    left = "" if seen.trial is None or seen.trial.grids else ", of a grid that was swept before"
-    show("the probe" if seen.trial is None else f"trial {seen.trial.id}: {setting(seen.trial)}, {seen.state}{left}")
-    if series is None or not series.snapshots:
-        assert seen.bounds is not None
-        show("", *probe_layers(seen.bounds, all_layers=all_layers))
-        note(PROBE_AT_ITS_END)
-    else:
-        first, last = series.snapshots[0], series.snapshots[-1]
-        show(f"{len(series.snapshots)} snapshots, {tables.when(first)} to {tables.when(last)}", "")
-        if layer is not None:
-            show(*tables.layer(seen, series, layer, steps))
-        else:
-            show(*tables.layers(seen, series, steps, all_layers=all_layers), *tables.percentiles(series))
-            show(*tables.bounds_over_time(seen, series), *tables.kinds(seen, series))
-    if seen.trial is None and seen.observed:
-        show("", "trials with snapshots:")
-        show(*(f"  {cell.id}  {setting(cell)}" for cell in seen.observed[:_TRIALS_LISTED]))
-        if (hidden := len(seen.observed) - _TRIALS_LISTED) > 0:
-            show(f"  and {hidden} more")
-
-
 def _document(seen: Inspected, layer: str | None, written: tuple[Path, ...]) -> dict[str, Any]:
-    from epsgrid.cli.inspect_tables import adaptable
-    from epsgrid.codec import to_document
-    from epsgrid.report.figures.adaptable import adaptable_by_kind
-    from epsgrid.report.figures.over_time import drift
-
     series, bounds = seen.series, seen.bounds
     shares = None
-    if series is not None and (numbers := adaptable(seen)) is not None:
+    if series is not None and (numbers := tables.adaptable(seen)) is not None:
         by_kind = {kind: list(curve) for kind, curve in adaptable_by_kind(series).items()}
         shares = {"unit": numbers.unit, "times": list(numbers.times), "total": list(numbers.total), "kinds": by_kind}
     snapshots = series.snapshots if series else ()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import partial
+from typing import Annotated, Any
 
 import typer
 
+from epsgrid.cli.console import hint, print_json
+from epsgrid.cli.magnitudes import hidden_lines, probe_parts, shown_rows
 from epsgrid.cli.options import (
     RUNS,
     AllLayersOption,
@@ -18,9 +21,19 @@ from epsgrid.cli.options import (
     RunsOption,
     SpecArgument,
 )
-
-if TYPE_CHECKING:
-    from epsgrid.stages.probe import BatchProbeReport, ProbeReport
+from epsgrid.cli.progress import progress_shown
+from epsgrid.cli.tables import report_table, show
+from epsgrid.codec import to_document
+from epsgrid.report.batch_exponents import exponent_rows, read_batches
+from epsgrid.report.compare import estimates
+from epsgrid.report.text.batches import exponent_tables
+from epsgrid.report.trust import kind_rows, reliability_row
+from epsgrid.stages import experiment
+from epsgrid.stages import probe as stage
+from epsgrid.stages.experiment import Asked
+from epsgrid.stages.probe import BatchProbe
+from epsgrid.stages.scale import parse_sizes
+from epsgrid.store.records import ProbeRecord
 
 
 def probe(
@@ -82,12 +95,6 @@ def probe(
     in each layer give the bounds. The result is stored as bounds.json, which `sweep` reads and `report` cites. Options
     that change how it is measured override the spec and -o.
     """
-    from epsgrid.cli.console import hint, print_json
-    from epsgrid.cli.progress import steps_shown
-    from epsgrid.stages import experiment
-    from epsgrid.stages import probe as stage
-    from epsgrid.stages.scale import parse_sizes
-
     shortcuts = overrides(
         epochs=epochs,
         batches=batches,
@@ -102,19 +109,20 @@ def probe(
     asked = experiment.resolve(spec, out, [*(override or ()), *shortcuts], runs)
     sizes = asked.spec.probe.batch_sizes
     title = f"probe {asked.spec.experiment}" + (f" at {len(sizes)} batch sizes" if sizes else "")
-    with steps_shown(title, quiet=quiet) as on_step:
+    with progress_shown(quiet=quiet) as shown:
+        on_step = partial(shown.update, title)
         if sizes:
             batches_found = stage.batch_probe(asked, sys.argv, force=force, on_step=on_step)
         else:
-            found = stage.probe(asked, sys.argv, force=force, on_step=on_step)
+            record, measured_now = stage.probe(asked, sys.argv, force=force, on_step=on_step)
     if sizes:
-        _show_batches(batches_found, all_layers=all_layers, json=json)
+        _show_batches(asked, batches_found, all_layers=all_layers, json=json)
     elif json:
-        print_json(_document(found))
+        print_json({**_document(asked, record), "measured_now": measured_now})
     else:
-        _print_bounds(found, all_layers=all_layers)
-        state = "measured" if found.measured_now else "already measured (--force measures again)"
-        hint(f"Bounds {state}: {found.folder.bounds_json}")
+        show(*probe_parts(record, all_layers=all_layers))
+        state = "measured" if measured_now else "already measured (--force measures again)"
+        hint(f"Bounds {state}: {asked.folder.bounds_json}")
         hint("Next: epsgrid sweep")
 
 
@@ -129,17 +137,12 @@ def overrides(**options: str | float | bool | None) -> list[str]:
     return [f"probe.{name}={text}" for name, text in texts.items()]
 
 
-def _document(found: ProbeReport) -> dict[str, Any]:
-    from epsgrid.codec import to_document
-    from epsgrid.report.compare import estimates
-    from epsgrid.report.trust import kind_rows, reliability_row
-
-    record, bounds = found.record, found.record.bounds()
+def _document(asked: Asked, record: ProbeRecord) -> dict[str, Any]:
+    bounds = record.bounds()
     reliability = reliability_row(bounds)
     keys = ("name", "formula", "epsilon", "decade")
     return {
-        "experiment": str(found.folder.root),
-        "measured_now": found.measured_now,
+        "experiment": str(asked.folder.root),
         "placement": {"description": record.placement.description, "conversion": record.placement.conversion},
         "steps": record.steps,
         "batch_size": record.batch_size,
@@ -152,40 +155,25 @@ def _document(found: ProbeReport) -> dict[str, Any]:
     }
 
 
-def _print_bounds(found: ProbeReport, *, all_layers: bool) -> None:
-    from epsgrid.cli import magnitudes
-    from epsgrid.cli.tables import show
-
-    bounds = found.record.bounds()
-    show(*magnitudes.probe_layers(bounds, all_layers=all_layers), *magnitudes.probe_lines(found.record, bounds))
-    show(*magnitudes.trust_parts(found.record, bounds))
-
-
-def _show_batches(found: BatchProbeReport, *, all_layers: bool, json: bool) -> None:
+def _show_batches(asked: Asked, found: BatchProbe, *, all_layers: bool, json: bool) -> None:
     """Print the bounds of the spec and how they change with the batch size, or all of it as JSON."""
-    from epsgrid.cli import magnitudes
-    from epsgrid.cli.console import hint, print_json
-    from epsgrid.cli.tables import report_table, show
-    from epsgrid.codec import to_document
-    from epsgrid.report.batch_exponents import exponent_rows, read_batches
-    from epsgrid.report.text.batches import exponent_tables
-
-    measured = read_batches(found.folder)
+    folder = asked.folder
+    measured = read_batches(folder)
     assert measured is not None
     rows = exponent_rows(measured)
     if json:
         counts = {"measured_now": found.measured, "already_measured": found.reused}
-        print_json({**_document(found.base), "batches": {**to_document(rows), **counts}})
+        batches = {**to_document(rows), **counts}
+        print_json({**_document(asked, found.base), "measured_now": found.base_is_new, "batches": batches})
         return
-    _print_bounds(found.base, all_layers=all_layers)
-    show("")
+    show(*probe_parts(found.base, all_layers=all_layers), "")
     for table in exponent_tables(rows):
         names = [row[0] for row in table.rows]
-        kept = magnitudes.shown_rows(names, (), all_layers=all_layers)
+        kept = shown_rows(names, (), all_layers=all_layers)
         show(*report_table(replace(table, rows=tuple(table.rows[row] for row in kept))))
-        show(*magnitudes.hidden_lines(len(kept), len(names)))
+        show(*hidden_lines(len(kept), len(names)))
     hint(
         f"{found.measured} probes measured, {found.reused} already there (--force measures again):"
-        f" {found.folder.batch_bounds_json}"
+        f" {folder.batch_bounds_json}"
     )
     hint("Next: epsgrid report (draws them), or epsgrid sweep --batch-sizes (trains there)")

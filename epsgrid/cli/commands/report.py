@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from epsgrid.cli.console import hint, note, print_json
+from epsgrid.cli.console import out as results
 from epsgrid.cli.options import RUNS, JsonOption, OutOption, QuietOption, RunsOption
-
-if TYPE_CHECKING:
-    from epsgrid.report.table import Table
+from epsgrid.cli.tables import report_table, show
+from epsgrid.errors import SpecError
+from epsgrid.report.across import Across
+from epsgrid.report.across_files import across_headline, across_tables
+from epsgrid.report.rows import Comparison
+from epsgrid.report.text import render
+from epsgrid.stages import report as stage
+from epsgrid.stages.experiment import find_run
 
 
 def report(
@@ -19,8 +25,8 @@ def report(
         list[Path] | None,
         typer.Argument(
             metavar="[RUN]...",
-            help="The experiment's folder; without it, the latest experiment. Several, as in runs/*: a page over them, "
-            "in --out or beside them in report/.",
+            help="The experiment's folder or name; without it, the latest experiment. Several, as in runs/*: a page"
+            " over them, in --out or beside them in report/.",
         ),
     ] = None,
     out: OutOption = None,
@@ -39,52 +45,29 @@ def report(
     Of several experiments: a row for each, what they say together about the paper's claims, and what does not compare,
     in index.html, index.md, index.json, index.csv and index.tex.
     """
-    from epsgrid.cli.console import print_json
-    from epsgrid.errors import SpecError
-    from epsgrid.report.across_files import across_headline, across_tables
-    from epsgrid.report.text import render
-    from epsgrid.stages import report as stage
-    from epsgrid.store.latest import find
-
+    found: Across | Comparison
     if run and not stage.is_one(run):
         if paper:
             raise SpecError("--paper is for the report of one experiment; name one folder")
-        page = stage.report_across(run, out)
-        if json:
-            print_json(page.found.to_json())
-            return
-        _show(page.found.warnings, across_tables(page.found), across_headline(page.found), page.files, quiet=quiet)
-        return
-    folder = find(run[0] if run else out, runs)
-    written = stage.report(folder, paper=paper)
-    found = written.comparison
+        across = stage.report_across(run, out)
+        found, files, stamp, notes = across.found, across.files, None, across.found.warnings
+        tables, headline = across_tables(across.found), across_headline(across.found)
+    else:
+        written = stage.report(find_run(run[0] if run else out, runs), paper=paper)
+        comparison = written.comparison
+        found, files = comparison, written.files
+        stamp, notes = render.stamp(comparison), comparison.notes
+        tables, headline = render.tables(comparison), render.headline(comparison)
     if json:
         print_json(found.to_json())
         return
-    stamp = render.stamp(found) or ""
-    _show(found.notes, render.tables(found), render.headline(found), written.files, stamp=stamp, quiet=quiet)
-
-
-def _show(
-    notes: Sequence[str],
-    tables: Sequence[Table],
-    headline: str,
-    files: Sequence[Path],
-    *,
-    stamp: str = "",
-    quiet: bool,
-) -> None:
-    """Print a report: the most important table comes last, above the prompt."""
-    from epsgrid.cli.console import hint, note, out
-    from epsgrid.cli.tables import report_table, show
-
     if stamp:
-        out().print(stamp, style="bold red", markup=False)
+        results().print(stamp, style="bold red", markup=False)
     for sentence in notes:
         note(sentence)
-    for table in reversed(tables):
+    for table in reversed(tables):  # the most important one comes last, above the prompt
         show(*report_table(table))
-    out().print(headline, style="bold", markup=False)
+    results().print(headline, style="bold", markup=False)
     page, *others = files
     if not quiet:
         hint(f"Beside it: {', '.join(path.name for path in others)}")

@@ -6,8 +6,13 @@ from typing import Annotated
 
 import typer
 
+from epsgrid.cli.commands.sweep import train
+from epsgrid.cli.console import hint, print_json
 from epsgrid.cli.options import RUNS, JsonOption, OutOption, QuietOption, RunsOption, WorkersOption
+from epsgrid.cli.tables import show
 from epsgrid.errors import ExitCode
+from epsgrid.stages import experiment, plans
+from epsgrid.stages.experiment import find_run
 
 _WhichArgument = Annotated[
     list[str],
@@ -29,12 +34,8 @@ def retry(
     """Train chosen trials of the latest experiment again, and no others.
 
     Trials that failed, were interrupted or pruned continue from their checkpoint, pruned ones to their end. Trials that
-    have a result, diverged or done, are archived in the experiment's folder aside/, and start over.
+    have a result, diverged or done, are moved to the experiment's folder archive/, and start over.
     """
-    from epsgrid.cli.commands.sweep import train
-    from epsgrid.cli.console import hint
-    from epsgrid.stages import experiment, plans
-
     asked = experiment.resolve(None, out, (), runs)
     ids = plans.chosen(asked.folder, which)
     if not ids and not json:
@@ -53,17 +54,12 @@ def forget(
 ) -> None:
     """Archive chosen trials of the latest experiment, so that the next sweep trains them again.
 
-    Their folders move to the experiment's folder aside/ and can be moved back; nothing is deleted.
+    Their folders move to the experiment's folder archive/ and can be moved back; nothing is deleted.
     """
-    from epsgrid.cli.console import hint, print_json
-    from epsgrid.cli.tables import show
-    from epsgrid.stages import plans
-    from epsgrid.store.latest import find
-
-    folder = find(out, runs)
+    folder = find_run(out, runs)
     places = plans.archive(folder, plans.chosen(folder, which))
     if json:
-        print_json({"experiment": str(folder.root), "aside": [str(place) for place in places]})
+        print_json({"experiment": str(folder.root), "archived": [str(place) for place in places]})
         return
     show(*(f"archived: {place}" for place in places))
     hint("Next: epsgrid sweep (trains them again)" if places else "Nothing to do: nothing is stored of these trials.")

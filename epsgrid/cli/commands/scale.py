@@ -5,23 +5,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from epsgrid.cli.console import hint, print_json
 from epsgrid.cli.options import JsonOption
+from epsgrid.cli.tables import show, table
 from epsgrid.errors import SpecError, StoreError
-
-
-class _RuleName(StrEnum):
-    """The rules by name; `epsgrid.numerics.scaling` has the same ones."""
-
-    SQRT = "sqrt"
-    SQRT_KEEP_EPSILON = "sqrt-keep-epsilon"
-    LINEAR = "linear"
-    NONE = "none"
+from epsgrid.numerics.scaling import Rule
+from epsgrid.selection.formatting import power
+from epsgrid.spec import load_spec
+from epsgrid.stages import scale as stage
+from epsgrid.store.atomic import write_text
+from epsgrid.store.records import ProbeRecord
 
 
 def scale(
@@ -29,9 +27,9 @@ def scale(
     spec: Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="YAML spec to scale; or give --bounds.")] = None,
     bounds: Annotated[Path | None, typer.Option(metavar="FILE", help="Scale the bounds in this bounds.json.")] = None,
     rule: Annotated[
-        _RuleName,
+        Rule,
         typer.Option(help="The square-root rule, the same without ε, the linear rule of SGD, or only the batch size."),
-    ] = _RuleName.SQRT,
+    ] = "sqrt",
     half_life: Annotated[
         bool, typer.Option("--half-life", help="Scale decays as β^κ, which has no largest κ, and not as 1 − κ·(1 − β).")
     ] = False,
@@ -57,8 +55,8 @@ def scale(
         raise SpecError("-o and --override are for a SPEC; scaled bounds are printed, with --json as a document")
     if output is not None and "=" in output.name:
         raise SpecError(f"-o is the file to write to here, and {str(output)!r} is none; did you mean --override?")
-    if half_life and not rule.value.startswith("sqrt"):
-        raise SpecError(f"--half-life is a form of the square-root rule, and --rule {rule.value} leaves decays alone")
+    if half_life and not rule.startswith("sqrt"):
+        raise SpecError(f"--half-life is a form of the square-root rule, and --rule {rule} leaves decays alone")
     if output is not None and output.exists() and not force:
         raise StoreError(f"{output} is there already; --force overwrites it, or choose another name")
     if bounds is not None:
@@ -72,19 +70,14 @@ def _scale_spec(
     path: Path,
     overrides: Sequence[str],
     batch_size: int,
-    rule: _RuleName,
+    rule: Rule,
     output: Path | None,
     *,
     half_life: bool,
     json: bool,
 ) -> None:
-    from epsgrid.cli.console import hint, print_json
-    from epsgrid.spec import load_spec
-    from epsgrid.stages import scale as stage
-    from epsgrid.store.atomic import write_text
-
     base = load_spec(path, overrides)
-    scaled = stage.renamed(stage.scaled_spec(base, batch_size, rule.value, half_life=half_life))
+    scaled = stage.renamed(stage.scaled_spec(base, batch_size, rule, half_life=half_life))
     unchecked = stage.check_size(scaled.spec)
     text = stage.annotated_yaml(scaled)
     if output is not None:
@@ -114,16 +107,10 @@ def _scale_spec(
     hint(f"Next: epsgrid probe {output}")
 
 
-def _scale_bounds(path: Path, batch_size: int, rule: _RuleName, *, half_life: bool, json: bool) -> None:
-    from epsgrid.cli.console import hint, print_json
-    from epsgrid.cli.tables import show, table
-    from epsgrid.selection.formatting import power
-    from epsgrid.stages.scale import scaled_bounds
-    from epsgrid.store.records import ProbeRecord
-
-    scaled = scaled_bounds(ProbeRecord.read(path), batch_size, rule.value, half_life=half_life)
+def _scale_bounds(path: Path, batch_size: int, rule: Rule, *, half_life: bool, json: bool) -> None:
+    scaled = stage.scaled_bounds(ProbeRecord.read(path), batch_size, rule, half_life=half_life)
     if json:
-        print_json({"rule": rule.value, **asdict(scaled)})
+        print_json({"rule": rule, **asdict(scaled)})
         return
     show(
         f"{scaled.optimizer}: batch {scaled.base:,} → {scaled.batch_size:,}, κ = {scaled.kappa:.6g};"
@@ -131,7 +118,7 @@ def _scale_bounds(path: Path, batch_size: int, rule: _RuleName, *, half_life: bo
     )
     rows = []
     for name, bound in (("low", scaled.low), ("high", scaled.high)):
-        old, new = bound.measured, bound.carried
+        old, new = bound["measured"], bound["carried"]
         values = (old.magnitude, new.magnitude, old.epsilon, new.epsilon, old.decade, new.decade)
         rows.append((name, *map(power, values)))
     show(table(("bound", "√v̂ then", "now", "ε then", "now", "decade then", "now"), rows))

@@ -9,8 +9,11 @@ from typing import Annotated
 
 import typer
 
+from epsgrid.cli.console import err, hint, out, print_json
 from epsgrid.cli.options import JsonOption, QuietOption
 from epsgrid.errors import ExitCode
+from epsgrid.selection.formatting import duration
+from epsgrid.stages import selftest as stage
 
 
 def selftest(
@@ -20,7 +23,7 @@ def selftest(
     folder: Annotated[
         Path, typer.Option("--dir", metavar="DIR", help="A folder on the file system to be tested.")
     ] = Path(),
-    trials: Annotated[int, typer.Option(min=1, help="Least number of trials.")] = 13,
+    trials: Annotated[int, typer.Option(min=1, help="Number of trials.")] = 13,
     kills: Annotated[int, typer.Option(min=1, help="SIGKILLs to send, with --kill.")] = 10,
     seed: Annotated[int, typer.Option(help="Seed of the moments and victims.")] = 0,
     keep: Annotated[bool, typer.Option("--keep", help="Keep both sweeps' folders, also if all went well.")] = False,
@@ -32,10 +35,6 @@ def selftest(
     A sweep of short trainings on bundled digits runs twice, the second time under SIGKILLs; both must end with the same
     bits. Takes about a minute.
     """
-    from epsgrid.cli.console import err, hint, out, print_json
-    from epsgrid.selection.formatting import duration
-    from epsgrid.stages import selftest as stage
-
     folder.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="epsgrid-selftest-", dir=folder))
     report = (lambda text: None) if quiet else hint

@@ -5,30 +5,22 @@ from __future__ import annotations
 import inspect
 import math
 import sys
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from epsgrid import optimizers, plugins
+from epsgrid.cli.console import print_json
 from epsgrid.cli.options import JsonOption, OverrideOption, SpecArgument
+from epsgrid.cli.tables import show as show_parts
+from epsgrid.cli.tables import table
+from epsgrid.spec import load_spec, spec_to_yaml
 
-
-class _Family(StrEnum):
-    """The choices of `list`."""
-
-    tasks = "tasks"
-    models = "models"
-    optimizers = "optimizers"
-    grids = "grids"
-    executors = "executors"
-    machine = "machine"
+_FAMILIES = ("tasks", "models", "optimizers", "grids", "executors")
 
 
 def show(spec: SpecArgument, override: OverrideOption = None, json: JsonOption = False) -> None:
     """Print the effective spec: every default filled in, every override applied."""
-    from epsgrid.cli.console import print_json
-    from epsgrid.spec import load_spec, spec_to_yaml
-
     loaded = load_spec(spec, override or ())
     if json:
         print_json({"spec": loaded.model_dump(mode="json")})
@@ -37,7 +29,10 @@ def show(spec: SpecArgument, override: OverrideOption = None, json: JsonOption =
 
 
 def list_plugins(
-    family: Annotated[_Family | None, typer.Argument(help="List only these.")] = None,
+    family: Annotated[
+        Literal["tasks", "models", "optimizers", "grids", "executors", "machine"] | None,
+        typer.Argument(help="List only these."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """List the names a spec may use: tasks, models, optimizers, grids, executors; or what this machine trains on.
@@ -45,20 +40,14 @@ def list_plugins(
     Of optimizers alone it also lists where each adds its ε, the magnitude that ε is compared with there, and the ε for
     a bound b.
     """
-    from epsgrid import plugins
-    from epsgrid.cli.console import print_json
-    from epsgrid.cli.tables import show as show_parts
-    from epsgrid.cli.tables import table
-
-    if family is _Family.machine:
+    if family == "machine":
         _list_machine(json)
         return
-    families = [family] if family else [each for each in _Family if each is not _Family.machine]
     found: dict[str, dict[str, str]] = {}
-    for each in families:
-        plugged = {name: inspect.getdoc(plugins.load(each.value, name)) or "" for name in plugins.names(each.value)}
-        found[each.value] = {name: doc.partition("\n")[0] for name, doc in plugged.items()}
-    placements = _placements() if family is _Family.optimizers else {}
+    for each in [family] if family else _FAMILIES:
+        plugged = {name: inspect.getdoc(plugins.load(each, name)) or "" for name in plugins.names(each)}
+        found[each] = {name: doc.partition("\n")[0] for name, doc in plugged.items()}
+    placements = _placements() if family == "optimizers" else {}
     if json:
         print_json({**found, **({"placements": placements} if placements else {})})
     elif placements:
@@ -81,8 +70,6 @@ def _list_machine(json: bool) -> None:
     """Print what this machine's processors and CUDA devices can train in; the one listing that imports torch."""
     import torch
 
-    from epsgrid.cli.console import print_json
-    from epsgrid.cli.tables import show, table
     from epsgrid.trials.device import computes_in_bfloat16, describe
 
     devices = [torch.device("cpu"), *(torch.device("cuda", index) for index in range(torch.cuda.device_count()))]
@@ -93,13 +80,11 @@ def _list_machine(json: bool) -> None:
         return
     columns = ("device", f"seen by torch {torch.__version__}", "training.precision")
     shown = [(name, words, "float32, bfloat16" if fast else "float32") for name, words, fast in rows]
-    show(table(columns, shown, range(len(columns))))
+    show_parts(table(columns, shown, range(len(columns))))
 
 
 def _placements() -> dict[str, dict[str, str] | None]:
     """Return for each optimizer where it adds its ε, in words; None for one that has none."""
-    from epsgrid import optimizers, plugins
-
     found: dict[str, dict[str, str] | None] = {}
     for name in plugins.names("optimizers"):
         plugin = optimizers.load(name)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.text import Text
 
+from epsgrid.cli.console import hint, print_json
+from epsgrid.cli.console import out as results
 from epsgrid.cli.options import RUNS, JsonOption, OutOption, RunArgument, RunsOption
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from epsgrid.spec.trial import Trial
-    from epsgrid.stages.status import Status
+from epsgrid.cli.tables import setting_cells, show, table
+from epsgrid.selection.formatting import duration
+from epsgrid.stages import status as stage
+from epsgrid.stages.experiment import find_run
+from epsgrid.stages.status import Status
+from epsgrid.store.paths import ExperimentFolder
+from epsgrid.store.state import STATES
 
 
 def status(
@@ -33,41 +39,30 @@ def status(
 
     It only reads the folder, so that it may be called anywhere and at any time, also while sweeps work on it.
     """
-    from epsgrid.cli.console import out as results
-    from epsgrid.cli.console import print_json
-    from epsgrid.stages import status as stage
-    from epsgrid.stages.inspect import find_run
-
     folder = find_run(run or out, runs)
     seen = stage.status(folder)
     if json:
-        print_json(_document(seen, trials=trials))
+        print_json(_document(folder, seen, trials=trials))
         return
     if watch and results().is_terminal:
-        from rich.console import Group
-        from rich.live import Live
-
-        with Live(Group(*_parts(seen, trials=trials)), console=results(), auto_refresh=False) as live:
+        with Live(Group(*_parts(folder, seen, trials=trials)), console=results(), auto_refresh=False) as live:
             while seen.running:
                 time.sleep(interval)
                 seen = stage.status(folder)
-                live.update(Group(*_parts(seen, trials=trials)), refresh=True)
+                live.update(Group(*_parts(folder, seen, trials=trials)), refresh=True)
         return
-    _print(seen, trials=trials)
+    _print(folder, seen, trials=trials)
     while watch and seen.running:
         time.sleep(interval)
         seen = stage.status(folder)
         results().print()
-        _print(seen, trials=trials)
+        _print(folder, seen, trials=trials)
 
 
-def _print(seen: Status, *, trials: bool) -> None:
-    from epsgrid.cli.console import hint
-    from epsgrid.cli.tables import show
-
-    show(*_parts(seen, trials=trials))
+def _print(folder: ExperimentFolder, seen: Status, *, trials: bool) -> None:
+    show(*_parts(folder, seen, trials=trials))
     then = "epsgrid report" + (", or epsgrid retry pruned" if seen.states["pruned"] else "")
-    if not seen.total:
+    if not seen.cells:
         then = "epsgrid sweep" if seen.probed else "epsgrid probe SPEC"
     elif seen.states["failed"]:
         then = "epsgrid retry failed"
@@ -76,20 +71,14 @@ def _print(seen: Status, *, trials: bool) -> None:
     hint(f"Next: {then}")
 
 
-def _parts(seen: Status, *, trials: bool) -> list[RenderableType]:
+def _parts(folder: ExperimentFolder, seen: Status, *, trials: bool) -> list[RenderableType]:
     """Return the lines and tables to show."""
-    from rich.text import Text
-
-    from epsgrid.cli.tables import table
-    from epsgrid.selection.formatting import duration
-    from epsgrid.store.state import STATES
-
-    lines = [f"{seen.name}  {seen.folder.root}"]
-    if seen.total:
+    lines, total = [f"{seen.name}  {folder.root}"], len(seen.cells)
+    if total:
         counts = ", ".join(f"{count} {state}" for state, count in seen.states.items() if count)
-        share = f"({100 * seen.finished / seen.total:.0f} %)"
-        lines.append(f"{seen.finished} of {seen.total} trials finished {share}: {counts}")
-        times = f"trained for {duration(seen.trained_seconds)}" if seen.trained_seconds else "nothing trained yet"
+        share = f"({100 * seen.finished / total:.0f} %)"
+        lines.append(f"{seen.finished} of {total} trials finished {share}: {counts}")
+        times = f"trained for {duration(sum(seen.seconds))}" if seen.seconds else "nothing trained yet"
         if seen.left_seconds:
             times += f"; the rest takes about {duration(seen.left_seconds)}, shared by as many as run at once"
         lines.append(times)
@@ -106,40 +95,34 @@ def _parts(seen: Status, *, trials: bool) -> list[RenderableType]:
     if seen.running:
         rows = []
         for trial in seen.running:
-            scores = trial.last.selecting if trial.last is not None else None
+            scores = trial.done[-1].selecting if trial.done else None
             score = f"{scores.metric:.4g}" if scores is not None else ""
-            rows.append((*_setting(trial.cell), f"{trial.epoch} of {trial.epochs}", score, trial.host))
+            rows.append((*setting_cells(trial.cell), f"{len(trial.done)} of {trial.epochs}", score, trial.host))
         parts += [Text(), table(("running", "lr", "epsilon", "seed", "epoch", "score", "where"), rows)]
     if seen.failures:
         parts.append(Text())
         parts += [Text(f"failed {each.id}: {each.error}\n  log: {each.log}") for each in seen.failures]
     if trials:
-        rows = [(*_setting(cell), state, ", ".join(cell.grids)) for cell, state in seen.cells]
+        rows = [(*setting_cells(cell), state, ", ".join(cell.grids)) for cell, state in seen.cells]
         parts += [Text(), table(("trial", "lr", "epsilon", "seed", "state", "grids"), rows)]
     return parts
 
 
-def _setting(cell: Trial) -> tuple[str, ...]:
-    from epsgrid.selection.formatting import power
-
-    return (cell.id, power(cell.learning_rate), "" if cell.epsilon is None else power(cell.epsilon), str(cell.seed))
-
-
-def _document(seen: Status, *, trials: bool) -> dict[str, Any]:
-    document: dict[str, Any] = {
-        "experiment": str(seen.folder.root),
+def _document(folder: ExperimentFolder, seen: Status, *, trials: bool) -> dict[str, Any]:
+    running = [
+        {"id": one.cell.id, "host": one.host, "epoch": len(one.done), "epochs": one.epochs} for one in seen.running
+    ]
+    document = {
+        "experiment": str(folder.root),
         "name": seen.name,
         "probed": seen.probed,
-        "trials": seen.total,
+        "trials": len(seen.cells),
         "finished": seen.finished,
-        "states": dict(seen.states),
-        "grids": {name: dict(states) for name, states in seen.grids.items()},
-        "running": [
-            {"id": trial.cell.id, "host": trial.host, "epoch": trial.epoch, "epochs": trial.epochs}
-            for trial in seen.running
-        ],
+        "states": seen.states,
+        "grids": seen.grids,
+        "running": running,
         "failures": [{"id": failure.id, "error": failure.error, "log": failure.log} for failure in seen.failures],
-        "trained_seconds": seen.trained_seconds,
+        "trained_seconds": sum(seen.seconds),
         "left_seconds": seen.left_seconds,
     }
     if trials:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+import re
+from typing import Annotated, Any, Literal
 
 import typer
 
+from epsgrid.cli.console import hint, note, print_json
+from epsgrid.cli.console import out as results
 from epsgrid.cli.options import (
     RUNS,
     JsonOption,
@@ -18,38 +20,25 @@ from epsgrid.cli.options import (
     RunsOption,
     WorkersOption,
 )
+from epsgrid.cli.progress import Stop, plan_lines, sweep_shown
+from epsgrid.cli.tables import show, table
 from epsgrid.errors import ExitCode, SpecError
-
-if TYPE_CHECKING:
-    from epsgrid.stages.experiment import Asked
-    from epsgrid.stages.plans import BatchRequest
-    from epsgrid.stages.running import SweepPlan
-    from epsgrid.stages.sweep import GridChoice, Planned
-
-
-class _Grid(StrEnum):
-    """The choices of --grid."""
-
-    narrowed = "narrowed"
-    conventional = "conventional"
-    both = "both"
-    default = "default"
-
-
-class _LrMode(StrEnum):
-    """The choices of --lr-mode."""
-
-    fixed = "fixed"
-    effective = "effective"
+from epsgrid.selection.formatting import duration, power
+from epsgrid.stages import experiment, plans
+from epsgrid.stages import sweep as stage
+from epsgrid.stages.experiment import Asked
+from epsgrid.stages.running import SweepPlan
+from epsgrid.stages.scale import parse_sizes
+from epsgrid.stages.sweep import GridChoice, Planned
 
 
 def sweep(
     spec: OptionalSpecArgument = None,
     grid: Annotated[
-        _Grid | None, typer.Option(help="Which ε values to train.  \\[default: the spec's sweep.grid]")
+        GridChoice | None, typer.Option(help="Which ε values to train.  \\[default: the spec's sweep.grid]")
     ] = None,
     lr_mode: Annotated[
-        _LrMode | None,
+        Literal["fixed", "effective"] | None,
         typer.Option(
             help="fixed: train with the grid's learning rates. effective: with those that keep the step where ε is "
             "large.  \\[default: the spec's sweep.lr_mode]"
@@ -124,75 +113,63 @@ def sweep(
     epochs and with the same seeds; `report` shows which rule keeps the curve of training. With --confirm it trains the
     winners of the sweep again, on fresh seeds, and `report` compares them without the luck of the first ones.
     """
-    from epsgrid.cli.console import note
-    from epsgrid.stages import experiment, plans
-    from epsgrid.stages import sweep as stage
-
-    _check_together(grid, confirm, batch_sizes, rules, learning_rate, epsilon, half_life=half_life)
-    flags = [f"sweep.lr_mode={lr_mode.value}"] if lr_mode else []
-    asked = experiment.resolve(spec, out, [*(override or ()), *flags], runs)
+    options = {"rules": rules, "learning_rate": learning_rate, "epsilon": epsilon, "half_life": half_life}
+    _check_together(grid, confirm, batch_sizes, **options)
+    flags = [f"sweep.lr_mode={lr_mode}"] if lr_mode else []
     if address is not None:
-        asked = stage.on_ray(asked, address)
-    what: GridChoice | Planned = grid.value if grid else asked.spec.sweep.grid
+        if not re.fullmatch(r"(\[[\w:.]+\]|[^\s:/\[\]]+):\d{1,5}", address):
+            raise SpecError(
+                f"--address: expected HOST:PORT of a Ray cluster's head, such as 10.0.0.1:6379, got {address!r}"
+            )
+        flags += ["execution.executor=ray", f"execution.ray.address='{address}'"]
+    asked = experiment.resolve(spec, out, [*(override or ()), *flags], runs)
+    what: GridChoice | Planned = grid or asked.spec.sweep.grid
     if confirm is not None:
         what = plans.plan_confirm(asked, confirm)
     elif batch_sizes is not None:
-        request = _batch_request(batch_sizes, rules, learning_rate, epsilon, half_life=half_life)
-        what = plans.plan_batches(asked, request)
+        sizes, chosen = parse_sizes(batch_sizes), plans.parse_rules(rules or "sqrt,linear,none")
+        what = plans.plan_batches(asked, sizes, chosen, learning_rate, epsilon, half_life=half_life)
     if dry_run:
         _show_plan(stage.plan_sweep(asked, what, workers), json=json)
         return None
-    for sentence in what.notes if isinstance(what, stage.Planned) and not quiet else ():
+    for sentence in what.notes if isinstance(what, Planned) and not quiet else ():
         note(sentence)
     return train(asked, what, workers=workers, fail_fast=fail_fast, json=json, quiet=quiet)
 
 
-def _check_together(
-    grid: _Grid | None, confirm: int | None, batch_sizes: str | None, *with_batch_sizes: Any, half_life: bool
-) -> None:
-    """Refuse options that do not go together; `with_batch_sizes` are --rules, --learning-rate and --epsilon."""
+def _check_together(grid: GridChoice | None, confirm: int | None, batch_sizes: str | None, **only_batches: Any) -> None:
+    """Refuse options that do not go together, or that are no numbers to train with.
+
+    Args:
+        grid: of --grid.
+        confirm: of --confirm.
+        batch_sizes: of --batch-sizes.
+        only_batches: the options that are used with --batch-sizes only, by name.
+    """
     for name, value in (("--grid", grid), ("--batch-sizes", batch_sizes)):
         if confirm is not None and value is not None:
             raise SpecError(f"--confirm and {name}: the one trains the winners of what was swept; ask for one of them")
     if batch_sizes is not None and grid is not None:
         raise SpecError("--grid and --batch-sizes: the one trains a grid, the other one setting; ask for one of them")
-    options = zip(
-        ("--rules", "--learning-rate", "--epsilon", "--half-life"), (*with_batch_sizes, half_life or None), strict=True
-    )
-    given = [name for name, value in options if value is not None]
+    given = [f"--{name.replace('_', '-')}" for name, value in only_batches.items() if value not in (None, False)]
     if batch_sizes is None and given:
         raise SpecError(f"{' and '.join(given)}: only used with --batch-sizes; a grid's values come from the spec")
-
-
-def _batch_request(
-    sizes: str, rules: str | None, learning_rate: float | None, epsilon: float | None, *, half_life: bool
-) -> BatchRequest:
-    """Return the request that the options of --batch-sizes describe."""
-    from epsgrid.stages.plans import BatchRequest, parse_rules
-    from epsgrid.stages.scale import parse_sizes
-
-    for name, value in (("--learning-rate", learning_rate), ("--epsilon", epsilon)):
+    for name in ("learning_rate", "epsilon"):
+        value = only_batches[name]
         if value is not None and not 0 < value < math.inf:
-            raise SpecError(f"{name}: expected a positive finite number, got {value:g}")
-    chosen = parse_rules(rules or "sqrt,linear,none")
-    return BatchRequest(parse_sizes(sizes), chosen, learning_rate, epsilon, half_life=half_life)
+            raise SpecError(f"--{name.replace('_', '-')}: expected a positive finite number, got {value:g}")
 
 
 def train(
     asked: Asked, what: GridChoice | Planned, *, workers: int | None, fail_fast: bool, json: bool, quiet: bool
 ) -> ExitCode | None:
     """Sweep with its progress shown, print how it ended, and return the command's exit code."""
-    from epsgrid.cli.console import hint, out, print_json
-    from epsgrid.cli.progress import Stop, sweep_shown
-    from epsgrid.selection.formatting import duration
-    from epsgrid.stages.sweep import sweep
-
     with Stop() as stop, sweep_shown(asked.folder, quiet=quiet) as notify:
-        summary = sweep(asked, what, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop)
+        summary = stage.sweep(asked, what, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop)
     if json:
         failures = [{"id": each.id, "error": each.error, "log": each.log} for each in summary.failures]
         document = {
-            "experiment": str(summary.folder.root),
+            "experiment": str(asked.folder.root),
             "complete": summary.complete,
             "states": summary.counts,
             "trained_now": summary.trained,
@@ -203,9 +180,9 @@ def train(
     else:
         states = ", ".join(f"{count} {state}" for state, count in summary.counts.items())
         trained = f"{summary.trained} trained now in {duration(summary.seconds)}"
-        out().print(f"{len(summary.states)} trials: {states}; {trained}")
+        results().print(f"{len(summary.states)} trials: {states}; {trained}")
         for failure in summary.failures:
-            out().print(f"failed {failure.id}: {failure.error}\n  log: {failure.log}", markup=False)
+            results().print(f"failed {failure.id}: {failure.error}\n  log: {failure.log}", markup=False)
         then = "epsgrid report" if summary.complete else "epsgrid sweep (the same command trains what is missing)"
         hint(f"Next: {then}")
     if summary.complete:
@@ -214,11 +191,6 @@ def train(
 
 
 def _show_plan(planned: SweepPlan, *, json: bool) -> None:
-    from epsgrid.cli.console import note, print_json
-    from epsgrid.cli.progress import plan_lines
-    from epsgrid.cli.tables import show, table
-    from epsgrid.selection.formatting import power
-
     if json:
         document = {
             "grids": {name: list(values) for name, values in planned.plan.epsilons.items()},
