@@ -11,9 +11,9 @@ import pytest
 from epsgrid.data import _iwslt14
 from epsgrid.data._cache import data_folders
 from epsgrid.data._fetch import Fetcher
-from epsgrid.data._iwslt14 import clean, fetch, prepare_archive, tokenizer
+from epsgrid.data._iwslt14 import _tokenizer, clean, fetch, prepare_archive
 from epsgrid.errors import DataError
-from epsgrid.tasks._bleu import detokenizer
+from epsgrid.tasks._bleu import _detokenizer
 from epsgrid.tasks.translation import Options, prepare
 
 TESTS = ("TED.dev2010", "TEDX.dev2012", "TED.tst2010", "TED.tst2011", "TED.tst2012")
@@ -173,7 +173,7 @@ def test_a_folder_that_exists_or_cannot_be_written_is_an_error(tmp_path: Path) -
     ],
 )
 def test_lines_are_tokenised_as_by_moses(line: str, tokens: str) -> None:
-    assert tokenizer("en")(line) == tokens
+    assert _tokenizer("en")(line) == tokens
 
 
 def test_a_last_abbreviation_is_split_as_in_the_published_text() -> None:
@@ -185,7 +185,7 @@ def test_a_last_abbreviation_is_split_as_in_the_published_text() -> None:
     published = [line for line in text if line.endswith(" usw .")]
     assert len(published) > 5
     assert not any(line.endswith("usw.") for line in text)
-    detokenise, tokenise = detokenizer("de"), tokenizer("de")
+    detokenise, tokenise = _detokenizer("de"), _tokenizer("de")
     assert all(tokenise(detokenise(line)).endswith(" usw .") for line in published)
 
 

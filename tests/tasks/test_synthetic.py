@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from epsgrid.data._corpus import Corpus
 from epsgrid.data._images import ImageSet
 from epsgrid.tasks import synthetic, synthetic_text
-from epsgrid.tasks.synthetic_text import make_chain
+from epsgrid.tasks.synthetic_text import _make_chain
 
 
 def images(shape: tuple[int, int, int] = (1, 8, 8), seed: int = 0) -> ImageSet:
@@ -67,7 +67,7 @@ def test_text_must_be_longer_than_its_memory() -> None:
 
 @pytest.mark.parametrize("memory", [1, 3])
 def test_a_word_depends_on_the_one_that_far_back(memory: int) -> None:
-    chain = make_chain(5, memory, seed=2)
+    chain = _make_chain(5, memory, seed=2)
     ids = chain.draw(20_000, np.random.RandomState(0))
     counts = np.zeros((5, 5))
     np.add.at(counts, (ids[:-memory], ids[memory:]), 1)
@@ -79,7 +79,7 @@ def test_a_word_depends_on_the_one_that_far_back(memory: int) -> None:
 
 def test_the_chains_perplexity_approaches_its_entropy_rate() -> None:
     """The entropy rate from the stationary distribution, the eigenvector of 1: nothing is drawn for it."""
-    chain = make_chain(6, 1, seed=0)
+    chain = _make_chain(6, 1, seed=0)
     values, vectors = np.linalg.eig(chain.transition.T)
     stationary = np.real(vectors[:, np.argmax(np.real(values))])
     stationary /= stationary.sum()
@@ -89,6 +89,6 @@ def test_the_chains_perplexity_approaches_its_entropy_rate() -> None:
 
 
 def test_perplexity_by_hand() -> None:
-    chain = make_chain(2, 2, seed=0)
+    chain = _make_chain(2, 2, seed=0)
     product = chain.transition[0, 1] * chain.transition[1, 0]
     assert chain.perplexity(np.array([0, 1, 1, 0])) == pytest.approx(product ** (-1 / 2))

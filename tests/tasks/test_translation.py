@@ -22,7 +22,7 @@ from epsgrid.spec.trial import Trial
 from epsgrid.store.paths import TrialFolder
 from epsgrid.tasks import _translation, synthetic_translation, translation
 from epsgrid.tasks._bleu import bleu_scores
-from epsgrid.tasks._translation import TranslationTask, pack
+from epsgrid.tasks._translation import TranslationTask, _pack
 from epsgrid.trials.device import one_thread
 from epsgrid.trials.train import Interrupted, run_trial
 
@@ -113,7 +113,7 @@ def test_packed_batches_hold_every_pair_once_within_the_limit(
     lengths: list[tuple[int, int]], tokens: int, multiple: int
 ) -> None:
     source, target = np.array(lengths).T
-    batches = pack(source, target, tokens, multiple)
+    batches = _pack(source, target, tokens, multiple)
     order = [pair for batch in batches for pair in batch]
     assert sorted(order) == list(range(len(lengths)))
     for batch in batches:
@@ -128,10 +128,10 @@ def test_packed_batches_hold_every_pair_once_within_the_limit(
 
 def test_pairs_of_equal_lengths_do_not_stay_neighbours() -> None:
     ones = np.ones(100, np.int64)
-    batches = pack(ones, ones, 10)
+    batches = _pack(ones, ones, 10)
     assert [len(batch) for batch in batches] == [8] * 12 + [4]
     assert batches[0].tolist() != list(range(8))
-    assert [batch.tolist() for batch in pack(ones, ones, 10)] == [batch.tolist() for batch in batches]
+    assert [batch.tolist() for batch in _pack(ones, ones, 10)] == [batch.tolist() for batch in batches]
 
 
 @pytest.mark.parametrize("bleu", [True, False])
