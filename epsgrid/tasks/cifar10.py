@@ -26,17 +26,7 @@ from pydantic import Field, model_validator
 
 from epsgrid.data._cache import data_folders, keyed_folder
 from epsgrid.data._fetch import DataSet, Fetcher, Finding, Remote, md5_problem
-from epsgrid.data._images import (
-    Images,
-    ImageSet,
-    Listing,
-    cached_images,
-    class_names,
-    decode,
-    find_images,
-    image_set,
-    list_images,
-)
+from epsgrid.data._images import Images, ImageSet, Listing, cached_images, decode, find_images, image_set, list_split
 from epsgrid.data._torchvision import import_torchvision
 from epsgrid.errors import DataError
 from epsgrid.spec.model import TaskOptions
@@ -218,13 +208,13 @@ def _how_to_get(root: Path | None) -> str:
 
 
 def _list_split(split: Path) -> Listing:
-    names = class_names(split)
-    if len(names) != _CLASSES:
+    listing = list_split(split)
+    if (found := len(listing.classes)) != _CLASSES:
         raise DataError(
-            f"{split}: expected {_CLASSES} class folders, found {len(names)} ({', '.join(names) or 'none'});"
+            f"{split}: expected {_CLASSES} class folders, found {found} ({', '.join(listing.classes) or 'none'});"
             " a class is missing, or another data set lies there"
         )
-    return list_images((name, split / name) for name in names)
+    return listing
 
 
 def _from_folder(folder: Path) -> ImageSet:

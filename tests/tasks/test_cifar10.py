@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from epsgrid.data._fetch import Fetcher, Remote
-from epsgrid.data._images import ImageSet, class_names, list_images
+from epsgrid.data._images import ImageSet, list_split
 from epsgrid.data._torchvision import import_torchvision
 from epsgrid.errors import DataError, SpecError
 from epsgrid.tasks import cifar10
@@ -186,7 +186,7 @@ def test_an_archive_that_reaches_outside_is_refused(
 def test_the_real_images(tmp_path: Path) -> None:
     """All files are listed; a few of each class are linked and decoded."""
     for split, count in (("train", 50_000), ("test", 10_000)):
-        listing = list_images((name, REAL / split / name) for name in class_names(REAL / split))
+        listing = list_split(REAL / split)
         assert listing.classes == CLASSES
         assert np.bincount(listing.labels).tolist() == [count // 10] * 10
         for name in CLASSES:
