@@ -95,13 +95,6 @@ def test_a_corrupt_image_is_named(tmp_path: Path, damage: str) -> None:
         decode(list_split(tmp_path / "train"), SIZE)
 
 
-def test_an_image_of_another_size_is_named(tmp_path: Path) -> None:
-    write_folder(tmp_path)
-    Image.fromarray(draw(0, side=64)[:48]).save(tmp_path / "train" / "deer" / "1.png")
-    with pytest.raises(DataError, match=r"deer.1\.png: 64×48 pixels, expected 32×32; resize it"):
-        decode(list_split(tmp_path / "train"), SIZE, advice="; resize it")
-
-
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
 def test_more_than_8_bits_are_not_clipped(tmp_path: Path, dtype: type) -> None:
     """PIL's conversion to colour makes every value above 255 white; a class of such images would be blank."""

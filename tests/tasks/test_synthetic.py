@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 
 from epsgrid.data._corpus import Corpus
 from epsgrid.data._images import ImageSet
@@ -35,16 +34,6 @@ def test_the_seed_decides() -> None:
     assert images().checksum == images().checksum != images(seed=1).checksum
 
 
-def test_classes_can_be_told_apart() -> None:
-    """The nearest class mean of the training images is right for most test images."""
-    found = images()
-    flat = found.train.pixels.reshape(60, -1).astype(float)
-    means = np.stack([flat[found.train.labels == label].mean(0) for label in range(3)])
-    test = found.test.pixels.reshape(30, -1).astype(float)
-    nearest = ((test[:, None] - means) ** 2).sum(2).argmin(1)
-    assert (nearest == found.test.labels).mean() > 0.7
-
-
 def text(**settings: Any) -> Corpus:
     return synthetic_text.prepare(synthetic_text.Options(name="synthetic_text", **settings))
 
@@ -58,11 +47,6 @@ def test_equal_options_give_equal_text() -> None:
     assert one.words == tuple(f"word{number}" for number in range(6))
     options = synthetic_text.Options(name="synthetic_text", **sizes)
     assert synthetic_text.build(options, one, torch.device("cpu")).outputs == 6
-
-
-def test_text_must_be_longer_than_its_memory() -> None:
-    with pytest.raises(ValidationError, match="memory: 10 must be less than the words of every split, the least is 10"):
-        text(train=50, validation=10, test=10, memory=10)
 
 
 @pytest.mark.parametrize("memory", [1, 3])

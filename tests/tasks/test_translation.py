@@ -12,7 +12,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from epsgrid import models, tasks
 from epsgrid.data._parallel import END, PAD
@@ -284,26 +283,6 @@ def test_without_sacrebleu_the_task_is_refused_before_it_trains(monkeypatch: pyt
     with pytest.raises(ExecutionError, match=r"sacrebleu is needed .* pip install 'epsgrid\[translation\]'"):
         make()
     assert make(bleu=False).notes == {}
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"source": "en"}, "source and target are both 'en'"),
-        ({"source": "../de"}, "String should match pattern"),
-        ({"metric": "bleu", "bleu": False}, "metric: bleu needs BLEU"),
-        ({"beam": 0}, "greater than or equal to 1"),
-    ],
-)
-def test_options_that_cannot_be_are_refused(wrong: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
-        translation.Options(name="translation", **wrong)
-
-
-def test_where_the_text_lies_leaves_the_identity_alone() -> None:
-    here, there = (translation.Options(name="translation", root=root) for root in ("here", "there"))
-    assert here.identity() == there.identity()
-    assert here.identity()["beam"] == 5
 
 
 def test_text_in_a_folder_becomes_a_task(tmp_path: Path) -> None:
