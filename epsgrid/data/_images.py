@@ -146,6 +146,17 @@ def class_names(split: Path) -> list[str]:
     return sorted(path.name for path in split.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
+def list_split(split: Path) -> Listing:
+    """List the images of a split in <class>/*, or in <class>/images/* as in Tiny-ImageNet.
+
+    Raises:
+        DataError: there is no such folder, or a class is empty, holds folders, or cannot be read.
+    """
+    folders = {name: split / name for name in class_names(split)}
+    nested = {name: folder / "images" for name, folder in folders.items() if (folder / "images").is_dir()}
+    return list_images({**folders, **nested}.items())
+
+
 def list_images(classes: Iterable[tuple[str, Path]]) -> Listing:
     """List the images of a split without opening any; names that begin with a dot are ignored.
 

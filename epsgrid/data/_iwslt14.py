@@ -41,8 +41,7 @@ _MEMBERS = {
 }
 _SKIPPED = ("<url>", "<talkid>", "<keywords>")
 _TITLES = re.compile(r"</?(?:title|description)>")
-_SEGMENT = re.compile(r'<seg id="[0-9]*">\s*')
-_SEGMENT_END = re.compile(r"\s*</seg>\s*")
+_SEGMENT = re.compile(r'<seg id="[0-9]*">\s*|\s*</seg>\s*')
 _LAST_STOP = re.compile(r"(?:^|(?<=\s))(\S*[^\s.])\.$")
 _LENGTH_RATIO, _LONGEST_LINE, _LONGEST_WORD = 1.5, 175, 1000
 _VALIDATION_EVERY = 23
@@ -136,17 +135,19 @@ def prepare_archive(
     say("tokenising")
     train, test = {}, {}
     for language in _LANGUAGES:
-        tokenize = tokenizer(language)
+        tokenize = _tokenizer(language)
         training, *tests = _MEMBERS[language]
         train[language] = [
             tokenize(_TITLES.sub("", line)) for line in texts[training] if not any(tag in line for tag in _SKIPPED)
         ]
-        test[language] = [tokenize(_segment(line)) for name in tests for line in texts[name] if "<seg id" in line]
-    cleaned = _lower(clean(_paired(train)))
+        segments = [line for name in tests for line in texts[name] if "<seg id" in line]
+        # the recipe replaces typographic apostrophes here alone
+        test[language] = [tokenize(_SEGMENT.sub("", line).replace("’", "'")) for line in segments]
+    cleaned = clean(_paired(train))
     splits = {
         "train": [pair for number, pair in enumerate(cleaned, 1) if number % _VALIDATION_EVERY],
         "valid": cleaned[_VALIDATION_EVERY - 1 :: _VALIDATION_EVERY],
-        "test": _lower(_paired(test)),
+        "test": _paired(test),
     }
     found = (len(splits["train"]), len(splits["valid"]), len(splits["test"]))
     shown, official = (" / ".join(f"{count:,}" for count in each) for each in (found, counts or ()))
@@ -187,11 +188,6 @@ def _read_members(archive: Path) -> dict[str, list[str]]:
     return found
 
 
-def _segment(line: str) -> str:
-    """Return the text of a segment of an XML file; the recipe replaces its typographic apostrophes by plain ones."""
-    return _SEGMENT_END.sub("", _SEGMENT.sub("", line)).replace("’", "'")
-
-
 def _paired(lines: dict[str, list[str]]) -> _Pairs:
     source, target = (lines[language] for language in _LANGUAGES)
     if len(source) != len(target):
@@ -201,17 +197,13 @@ def _paired(lines: dict[str, list[str]]) -> _Pairs:
     return list(zip(source, target, strict=True))
 
 
-def _lower(pairs: _Pairs) -> _Pairs:
-    return [(source.lower(), target.lower()) for source, target in pairs]
-
-
 def _write(folder: Path, splits: dict[str, _Pairs]) -> None:
     temporary = folder.parent / f".preparing-{uuid.uuid4().hex}"
     try:
         temporary.mkdir(parents=True)
         for split, pairs in splits.items():
             for language, lines in zip(_LANGUAGES, zip(*pairs, strict=True), strict=True):
-                text = "".join(f"{line}\n" for line in lines)
+                text = "".join(f"{line.lower()}\n" for line in lines)
                 (temporary / f"{split}.{language}").write_text(text, encoding="utf-8", newline="\n")
         temporary.rename(folder)
     except OSError as error:
@@ -220,10 +212,10 @@ def _write(folder: Path, splits: dict[str, _Pairs]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def tokenizer(language: str) -> Callable[[str], str]:
+def _tokenizer(language: str) -> Callable[[str], str]:
     """Return a function that splits a line into tokens with one space between them, XML characters escaped.
 
-    >>> tokenizer("de")("Häuser, Bäume usw.")
+    >>> _tokenizer("de")("Häuser, Bäume usw.")
     'Häuser , Bäume usw .'
     """
     moses = require("sacremoses", "translation").MosesTokenizer(language)

@@ -31,12 +31,12 @@ from epsgrid.errors import SpecError
 PAD, END, UNKNOWN = 0, 1, 2
 """The first ids of every dictionary: padding, end of a sentence (it also starts the target), an unknown piece."""
 
-SPECIAL = ("<pad>", "</s>", "<unk>")
+_SPECIAL = ("<pad>", "</s>", "<unk>")
 
-SPACE = "▁"
+_SPACE = "▁"
 """Stands in a piece for the space before a word."""
 
-BPE_UNKNOWN = 0
+_BPE_UNKNOWN = 0
 """Id that sentencepiece gives to characters that the training text does not have."""
 
 _RECIPE = 1
@@ -189,15 +189,14 @@ def encoded_corpus(
 def _encode(
     texts: dict[str, ParallelText], name: str, languages: tuple[str, str], vocabulary: int, joined: bool
 ) -> Arrays:
-    model = train_bpe(texts["train"].source + texts["train"].target, vocabulary)
-    processor = _processor(model)
+    processor = _train_bpe(texts["train"].source + texts["train"].target, vocabulary)
     pieces = [processor.id_to_piece(index) for index in range(processor.get_piece_size())]
     sides = {
-        side: {split: encode(model, getattr(text, side)) for split, text in texts.items()}
+        side: {split: processor.encode(getattr(text, side)) for split, text in texts.items()}
         for side in ("source", "target")
     }
     used = {  # sorted ids of the pieces that occur in the training text, without the one for unknown characters
-        side: np.setdiff1d(_flat(lines["train"]), [BPE_UNKNOWN]) for side, lines in sides.items()
+        side: np.setdiff1d(_flat(lines["train"]), [_BPE_UNKNOWN]) for side, lines in sides.items()
     }
     if joined:
         used = dict.fromkeys(used, np.union1d(*used.values()))
@@ -205,17 +204,19 @@ def _encode(
     for split, text in texts.items():
         for side, lines in sides.items():
             table = np.full(len(pieces), UNKNOWN, np.int32)  # from sentencepiece's ids to those of the dictionary
-            table[used[side]] = np.arange(len(SPECIAL), len(SPECIAL) + len(used[side]))
+            table[used[side]] = np.arange(len(_SPECIAL), len(_SPECIAL) + len(used[side]))
             arrays[f"{split}_{side}"] = table[_flat(lines[split])]
             arrays[f"{split}_{side}_offsets"] = np.cumsum([0, *map(len, lines[split])], dtype=np.int64)
         references = "" if split == "train" else "\n".join(text.target)
         arrays[f"{split}_references"] = np.frombuffer(references.encode(), np.uint8)
-    dictionaries = {f"{side}_pieces": [*SPECIAL, *(pieces[i] for i in ids)] for side, ids in used.items()}
+    dictionaries = {f"{side}_pieces": [*_SPECIAL, *(pieces[i] for i in ids)] for side, ids in used.items()}
+    sizes = [len(dictionary) for dictionary in dictionaries.values()]
+    shared = f"one dictionary of {sizes[0]:,}" if joined else f"dictionaries of {sizes[0]:,} and {sizes[1]:,}"
     about = {
         **dictionaries,
         "languages": list(languages),
         "checksum": _checksum(arrays, dictionaries.values()),
-        "description": _describe(texts, name, languages, vocabulary, joined, list(map(len, dictionaries.values()))),
+        "description": f"{_describe(texts, name, languages)}; joint BPE of {vocabulary:,} pieces, {shared}",
     }
     return Arrays(arrays, about)
 
@@ -233,34 +234,20 @@ def _checksum(arrays: Mapping[str, NDArray[Any]], dictionaries: Iterable[Sequenc
     return digest.hexdigest()
 
 
-def _describe(
-    texts: dict[str, ParallelText],
-    name: str,
-    languages: tuple[str, str],
-    vocabulary: int,
-    joined: bool,
-    sizes: list[int],
-) -> str:
-    """Return the line for the report.
-
-    Such as "IWSLT14, de → en: 160,239 training, 7,283 validation and 6,750 test pairs; joint BPE of 10,000 pieces, …".
-    """
-    kept = {split: len(text.source) for split, text in texts.items()}
-    counts = {
-        split: f"{kept[split]:,} of {text.available:,}" if kept[split] < text.available else f"{text.available:,}"
-        for split, text in texts.items()
-    }
-    subset = "a subset of " if any(kept[split] < text.available for split, text in texts.items()) else ""
-    official = tuple(text.available for text in texts.values()) == COUNTS and languages == ("de", "en")
-    shared = f"one dictionary of {sizes[0]:,}" if joined else f"dictionaries of {sizes[0]:,} and {sizes[1]:,}"
-    return (
-        f"{subset}{'IWSLT14' if official else name}, {languages[0]} → {languages[1]}: {counts['train']} training,"
-        f" {counts['validation']} validation and {counts['test']} test pairs;"
-        f" joint BPE of {vocabulary:,} pieces, {shared}"
+def _describe(texts: dict[str, ParallelText], name: str, languages: tuple[str, str]) -> str:
+    """Return such as "IWSLT14, de → en: 160,239 training, 7,283 validation and 6,750 test pairs"."""
+    train, validation, test = (
+        f"{len(text.source):,} of {text.available:,}" if len(text.source) < text.available else f"{text.available:,}"
+        for text in texts.values()
     )
+    subset = "a subset of " if any(len(text.source) < text.available for text in texts.values()) else ""
+    official = tuple(text.available for text in texts.values()) == COUNTS and languages == ("de", "en")
+    called = "IWSLT14" if official else name
+    counts = f"{train} training, {validation} validation and {test} test pairs"
+    return f"{subset}{called}, {languages[0]} → {languages[1]}: {counts}"
 
 
-def train_bpe(lines: Sequence[str], vocabulary: int) -> bytes:
+def _train_bpe(lines: Sequence[str], vocabulary: int) -> Any:
     """Learn byte-pair encoding from lines of text.
 
     Args:
@@ -268,15 +255,16 @@ def train_bpe(lines: Sequence[str], vocabulary: int) -> bytes:
         vocabulary: number of pieces, single characters and the one for unknown characters included.
 
     Returns:
-        sentencepiece's model; equal arguments give equal bytes.
+        A SentencePieceProcessor; equal arguments give models of equal bytes.
 
     Raises:
         SpecError: so many pieces cannot be learnt from this text, or it has more different characters; the message says
             how many pieces are possible.
     """
+    sentencepiece = require("sentencepiece", "translation")
     model = io.BytesIO()
     try:
-        require("sentencepiece", "translation").SentencePieceTrainer.train(
+        sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(lines),
             model_writer=model,
             model_type="bpe",
@@ -288,7 +276,7 @@ def train_bpe(lines: Sequence[str], vocabulary: int) -> bytes:
             max_sentencepiece_length=_LONGEST_PIECE,
             max_sentence_length=_LONGEST_LINE_BYTES,
             num_threads=1,
-            unk_id=BPE_UNKNOWN,
+            unk_id=_BPE_UNKNOWN,
             bos_id=-1,
             eos_id=-1,
             minloglevel=2,
@@ -302,17 +290,7 @@ def train_bpe(lines: Sequence[str], vocabulary: int) -> bytes:
         else:
             reason = f"could not be learnt from the training text: {error}"
         raise SpecError(f"{asked} {reason}") from error
-    return model.getvalue()
-
-
-def encode(model: bytes, lines: Sequence[str]) -> list[list[int]]:
-    """Cut lines into pieces and return the ids of each line's pieces."""
-    ids: list[list[int]] = _processor(model).encode(list(lines))
-    return ids
-
-
-def _processor(model: bytes) -> Any:
-    return require("sentencepiece", "translation").SentencePieceProcessor(model_proto=model)
+    return sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
 
 
 def join(parts: Sequence[str]) -> str:
@@ -321,4 +299,4 @@ def join(parts: Sequence[str]) -> str:
     >>> join(["▁und", "▁augen", "licht"])
     'und augenlicht'
     """
-    return "".join(parts).replace(SPACE, " ").strip()
+    return "".join(parts).replace(_SPACE, " ").strip()

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from epsgrid import plugins
@@ -69,7 +70,7 @@ class PreparedData(Protocol):
 
 
 class Task(Protocol):
-    """A task bound to its data and a device.
+    """A task bound to its data and a device; a base class with defaults for what most tasks do not need.
 
     Attributes:
         metric: the score that it is judged by.
@@ -81,7 +82,7 @@ class Task(Protocol):
     metric: Metric
     inputs: tuple[int, ...]
     outputs: int
-    notes: Mapping[str, str]
+    notes: Mapping[str, str] = MappingProxyType({})
 
     def steps_per_epoch(self, batch_size: int, seed: int = 0, epoch: int = 0) -> int:
         """Return the number of training batches in an epoch, counted from 0; for most tasks it is always the same."""
@@ -93,11 +94,11 @@ class Task(Protocol):
         Called once for a new model, before a checkpoint is loaded into it, and at the start of every epoch. A carried
         state belongs to the model's persistent buffers, so that a checkpoint holds it.
         """
-        ...
+        return
 
     def learning_rate_scale(self, batch: Any) -> float:
         """Return the factor by which a batch scales the learning rate: 1, unless batches differ in length."""
-        ...
+        return 1.0
 
     def batches(self, seed: int, epoch: int, batch_size: int, first_step: int = 0) -> Iterator[Any]:
         """Yield the batches of an epoch on the device, from `first_step` on.

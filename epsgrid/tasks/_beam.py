@@ -12,6 +12,7 @@ Shapes: n sentences, R = n · beam rows of the decoder, V tokens of the dictiona
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +67,7 @@ def beam_search(
         n translations.
     """
     device = limits.device
-    best = _Best(limits)
+    best = [Translation([], -math.inf)] * len(limits)
     sentences = torch.arange(len(limits), device=device)  # those that are not done
     scores = torch.full((len(limits), beam), -torch.inf, device=device)
     scores[:, 0] = 0.0  # all rows are equal before the first token: only one may be continued
@@ -90,7 +91,10 @@ def beam_search(
         if len(ending):
             first = ended[ending, :beam].int().argmax(1)  # the best of those that end
             penalised = top[ending, first] / length**length_penalty
-            best.offer(sentences[ending], penalised, prefixes[ending, parents[ending, first]])
+            offered = (sentences[ending], prefixes[ending, parents[ending, first]], penalised)
+            for sentence, translation, score in zip(*(part.tolist() for part in offered), strict=True):
+                if score > best[sentence].score:
+                    best[sentence] = Translation(translation, score)
         finished += ended[:, :beam].sum(1)
         going_on = ((finished < beam) & ~at_limit).nonzero().squeeze(1)
         if not len(going_on):
@@ -101,26 +105,4 @@ def beam_search(
         decoder.keep(kept, (going_on[:, None] * beam + parents).flatten())
         prefixes = torch.cat((prefixes[going_on[:, None], parents], followers[:, :, None]), dim=2)
         sentences, finished, tokens = sentences[going_on], finished[going_on], followers.flatten()
-    return best.translations()
-
-
-class _Best:
-    """The best finished translation of each sentence so far."""
-
-    def __init__(self, limits: Tensor) -> None:
-        count, longest = len(limits), int(limits.max())
-        self._scores = limits.new_full((count,), -torch.inf, dtype=torch.float32)
-        self._tokens = limits.new_zeros(count, longest)
-        self._lengths = limits.new_zeros(count)
-
-    def offer(self, sentences: Tensor, scores: Tensor, prefixes: Tensor) -> None:
-        """Take a translation of each of `sentences` if it is better: (n,) scores, (n, length) tokens."""
-        better = scores > self._scores[sentences]
-        chosen = sentences[better]
-        self._scores[chosen] = scores[better]
-        self._tokens[chosen, : prefixes.shape[1]] = prefixes[better]
-        self._lengths[chosen] = prefixes.shape[1]
-
-    def translations(self) -> list[Translation]:
-        rows = zip(self._tokens.tolist(), self._lengths.tolist(), self._scores.tolist(), strict=True)
-        return [Translation(tokens[:length], score) for tokens, length, score in rows]
+    return best

@@ -26,7 +26,7 @@ def bleu_scores(translations: Sequence[str], references: Sequence[str], language
     Returns:
         "bleu" of the tokenised and "bleu_13a" of the detokenised text.
     """
-    plain = detokenizer(language)
+    plain = _detokenizer(language)
     return {
         TOKENISED: _score(_metric("none"), translations, references),
         PLAIN: _score(_metric("13a"), [plain(line) for line in translations], [plain(line) for line in references]),
@@ -57,10 +57,10 @@ def _score(metric: Any, translations: Sequence[str], references: Sequence[str]) 
     return float(metric.corpus_score(list(translations), [list(references)]).score)
 
 
-def detokenizer(language: str) -> Callable[[str], str]:
+def _detokenizer(language: str) -> Callable[[str], str]:
     """Return a function that joins the tokens of a line to plain text, as Moses does.
 
-    >>> detokenizer("en")("it &apos;s here , isn &apos;t it ?")
+    >>> _detokenizer("en")("it &apos;s here , isn &apos;t it ?")
     "it's here, isn't it?"
     """
     moses = require("sacremoses", "translation").MosesDetokenizer(language)

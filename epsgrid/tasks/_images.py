@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -12,24 +12,24 @@ from numpy.typing import NDArray
 from epsgrid.data._images import Images
 from epsgrid.errors import SpecError
 from epsgrid.numerics.seeds import derive_seed
-from epsgrid.tasks import Metric, Split
+from epsgrid.tasks import Metric, Split, Task
 from epsgrid.tasks._divide import DividedImages
 
-PADDING = 4
+_PADDING = 4
 """Black pixels around an image of CIFAR-10 before it is cropped, as published."""
 
 _EVALUATED_AT_ONCE = 500
 """Examples at a time when a split is scored; it limits memory and does not depend on the spec."""
 
 
-class ImageBatch(NamedTuple):
+class _ImageBatch(NamedTuple):
     """A batch on the device: `images` (n, channels, height, width), float32, normalised; `labels` (n,), int64."""
 
     images: torch.Tensor
     labels: torch.Tensor
 
 
-class ImageTask:
+class ImageTask(Task):
     """Classify images by cross-entropy; judged by accuracy.
 
     A stored value becomes the input (value / white − mean) / sd, by channel.
@@ -55,19 +55,18 @@ class ImageTask:
         mean: tuple[float, ...],
         sd: tuple[float, ...],
         augment: bool,
-        padding: int = PADDING,
+        padding: int = _PADDING,
     ) -> None:
-        self.notes: Mapping[str, str] = {}
-        self.inputs: tuple[int, ...] = tuple(data.images.train.pixels.shape[1:])
+        self.inputs = tuple(data.images.train.pixels.shape[1:])
         self.outputs = len(data.images.classes)
         self._augment = augment
         self._padding = padding
         self._device = device
         resident = device.type != "cpu"
-        self._train = Examples(data.images.train, data.train, device, resident=resident)
-        self._held_out: dict[Split, Examples] = {
-            "validation": Examples(data.images.train, data.validation, device, resident=resident),
-            "test": Examples(data.images.test, data.test, device, resident=resident),
+        self._train = _Examples(data.images.train, data.train, device, resident=resident)
+        self._held_out: dict[Split, _Examples] = {
+            "validation": _Examples(data.images.train, data.validation, device, resident=resident),
+            "test": _Examples(data.images.test, data.test, device, resident=resident),
         }
         self._mean = torch.tensor([white * each for each in mean], device=device)[:, None, None]
         self._sd = torch.tensor([white * each for each in sd], device=device)[:, None, None]
@@ -76,14 +75,7 @@ class ImageTask:
         """Return the number of batches; the last one may be smaller (50,000 images in 128s: 391)."""
         return -(-len(self._train) // batch_size)
 
-    def begin_epoch(self, model: torch.nn.Module, batch_size: int) -> None:
-        """Do nothing: no state is carried from batch to batch."""
-
-    def learning_rate_scale(self, batch: ImageBatch) -> float:
-        """Return 1: every batch trains at the scheduled rate."""
-        return 1.0
-
-    def batches(self, seed: int, epoch: int, batch_size: int, first_step: int = 0) -> Iterator[ImageBatch]:
+    def batches(self, seed: int, epoch: int, batch_size: int, first_step: int = 0) -> Iterator[_ImageBatch]:
         """Yield the batches of an epoch, from `first_step` on.
 
         The order and every image's crop and flip are drawn for the whole epoch at once, on the CPU, from private
@@ -91,26 +83,21 @@ class ImageTask:
         """
         count, steps = len(self._train), self.steps_per_epoch(batch_size)
         assert 0 <= first_step <= steps, (first_step, steps)
-        order = draw_order(count, seed, epoch).to(self._device)
-        variation = [part.to(self._device) for part in draw_variation(count, seed, epoch, self._padding)]
+        order = _draw_order(count, seed, epoch).to(self._device)
+        variation = [part.to(self._device) for part in _draw_variation(count, seed, epoch, self._padding)]
         for step in range(first_step, steps):
             here = slice(step * batch_size, (step + 1) * batch_size)
             images, labels = self._train.take(order[here])
             if self._augment:
                 tops, lefts, flips = (part[here] for part in variation)
-                images = crop_and_flip(images, tops, lefts, flips, self._padding)
-            yield ImageBatch(self._normalise(images), labels)
+                images = _crop_and_flip(images, tops, lefts, flips, self._padding)
+            yield _ImageBatch(self._normalise(images), labels)
 
-    def loss(self, model: torch.nn.Module, batch: ImageBatch) -> torch.Tensor:
-        """Return the mean cross-entropy of a batch."""
+    def loss(self, model: torch.nn.Module, batch: _ImageBatch) -> torch.Tensor:
         return torch.nn.functional.cross_entropy(model(batch.images), batch.labels)
 
     def evaluate(self, model: torch.nn.Module, split: Split) -> dict[str, float]:
-        """Return mean cross-entropy and accuracy, a fraction, on a whole split; waits for the device once.
-
-        Args:
-            model: in eval mode.
-            split: "validation" or "test".
+        """Return mean cross-entropy and accuracy, a fraction; waits for the device once.
 
         Raises:
             SpecError: the task holds no images out for validation.
@@ -137,7 +124,7 @@ class ImageTask:
         return images.float().sub_(self._mean).div_(self._sd)
 
 
-class Examples:
+class _Examples:
     """The used examples of a split, by index from 0.
 
     They are read batch by batch from mapped arrays, which all processes of a machine share, or with `resident` kept on
@@ -162,13 +149,13 @@ class Examples:
         return pixels, labels
 
 
-def draw_order(count: int, seed: int, epoch: int) -> torch.Tensor:
+def _draw_order(count: int, seed: int, epoch: int) -> torch.Tensor:
     """Draw the order in which an epoch visits its examples: (count,), a permutation."""
     return torch.randperm(count, generator=_generator("order", seed, epoch))
 
 
-def draw_variation(
-    count: int, seed: int, epoch: int, padding: int = PADDING
+def _draw_variation(
+    count: int, seed: int, epoch: int, padding: int = _PADDING
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Draw first row, first column and flip of each example of an epoch, in the order of visit: three of (count,)."""
     generator = _generator("augmentation", seed, epoch)
@@ -181,8 +168,8 @@ def _generator(purpose: str, seed: int, epoch: int) -> torch.Generator:
     return torch.Generator().manual_seed(derive_seed(purpose, seed, epoch))
 
 
-def crop_and_flip(
-    images: torch.Tensor, tops: torch.Tensor, lefts: torch.Tensor, flips: torch.Tensor, padding: int = PADDING
+def _crop_and_flip(
+    images: torch.Tensor, tops: torch.Tensor, lefts: torch.Tensor, flips: torch.Tensor, padding: int = _PADDING
 ) -> torch.Tensor:
     """Surround images with black, cut a piece of the old size out of each, and mirror some of them left to right.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from epsgrid.data._corpus import Corpus
 from epsgrid.errors import DataError
 from epsgrid.models._language import as_language_model
-from epsgrid.tasks import Metric, Split
+from epsgrid.tasks import Metric, Split, Task
 from epsgrid.tasks._options import LanguageOptions
 
 _EVALUATED_AT_ONCE = 2000
@@ -34,14 +34,14 @@ _NO_WORD = -100
 """Target at places that ask for no answer; cross-entropy ignores it."""
 
 
-class TextBatch(NamedTuple):
+class _TextBatch(NamedTuple):
     """A stretch of every column, on the device: `inputs` (time, batch), int64; `targets`, the same one word later."""
 
     inputs: torch.Tensor
     targets: torch.Tensor
 
 
-class LanguageTask:
+class LanguageTask(Task):
     """Predict the next word, by cross-entropy in nats; judged by perplexity.
 
     Args:
@@ -59,8 +59,7 @@ class LanguageTask:
         least = min(map(len, corpus.splits.values()))
         if least < 2:
             raise DataError(f"a split has {least} words; at least two are needed, one to read and one to predict")
-        self.notes: Mapping[str, str] = {}
-        self.inputs: tuple[int, ...] = ()
+        self.inputs = ()
         self.outputs = len(corpus.words)
         self._options = options
         # int64 is what embedding and cross-entropy take
@@ -80,7 +79,7 @@ class LanguageTask:
         """Return the number of stretches in an epoch; with variable lengths it varies with seed and epoch."""
         return len(self._stretches(seed, epoch, self._rows(batch_size)))
 
-    def batches(self, seed: int, epoch: int, batch_size: int, first_step: int = 0) -> Iterator[TextBatch]:
+    def batches(self, seed: int, epoch: int, batch_size: int, first_step: int = 0) -> Iterator[_TextBatch]:
         """Yield the stretches of an epoch in reading order, from `first_step` on.
 
         Up to `batch_size` words at the end of the text that do not fill a row are left out.
@@ -94,13 +93,13 @@ class LanguageTask:
         ids = self._train[: rows * batch_size + 1]
         inputs, targets = (part.view(batch_size, -1).t().contiguous() for part in (ids[:-1], ids[1:]))
         for start, end in stretches[first_step:]:
-            yield TextBatch(inputs[start:end], targets[start:end])
+            yield _TextBatch(inputs[start:end], targets[start:end])
 
-    def learning_rate_scale(self, batch: TextBatch) -> float:
+    def learning_rate_scale(self, batch: _TextBatch) -> float:
         """Return the factor on the learning rate of a step: its length / `sequence_length`; 1 if that is fixed."""
         return len(batch.inputs) / self._options.sequence_length if self._options.variable_length else 1.0
 
-    def loss(self, model: torch.nn.Module, batch: TextBatch) -> torch.Tensor:
+    def loss(self, model: torch.nn.Module, batch: _TextBatch) -> torch.Tensor:
         """Return the mean cross-entropy of a stretch, plus the model's penalty, and update the carried state."""
         reader = as_language_model(model)
         state = reader.carried.read()
@@ -114,14 +113,10 @@ class LanguageTask:
 
         Columns overlap by one word, so that no word is left out between them; each begins with a state of zeros. The
         state carried in training is not changed.
-
-        Args:
-            model: in eval mode.
-            split: "validation" or "test".
         """
         assert not model.training
         reader = as_language_model(model)
-        inputs, targets = padded_columns(self._held_out[split], getattr(self._options.evaluation_columns, split))
+        inputs, targets = _padded_columns(self._held_out[split], getattr(self._options.evaluation_columns, split))
         state = reader.carried.zeros(inputs.shape[1])
         total = torch.zeros((), dtype=torch.float64, device=inputs.device)
         at_once = max(1, _EVALUATED_AT_ONCE // inputs.shape[1])
@@ -179,7 +174,7 @@ def perplexity(loss: float) -> float:
         return math.inf
 
 
-def padded_columns(ids: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _padded_columns(ids: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Cut any number of words into at most `most` columns; the places left over in the last ones ask for no answer.
 
     Args:

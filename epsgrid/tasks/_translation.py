@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from epsgrid.data._parallel import END, PAD, Pairs, ParallelCorpus, Sentences, join
 from epsgrid.errors import SpecError
 from epsgrid.numerics.seeds import derive_seed
-from epsgrid.tasks import Metric, Split
+from epsgrid.tasks import Metric, Split, Task
 from epsgrid.tasks._beam import Decoder, beam_search
 from epsgrid.tasks._bleu import PLAIN, TOKENISED, bleu_scores, bleu_signatures
 from epsgrid.tasks._language import perplexity
@@ -44,7 +44,7 @@ _SEARCHED_AT_ONCE = {"cpu": 2048, "cuda": 16384}
 _TIES_SEED = 0
 
 
-class TranslationBatch(NamedTuple):
+class _TranslationBatch(NamedTuple):
     """A batch on the device: ids, int64, filled with PAD at the end of a row.
 
     Attributes:
@@ -58,7 +58,7 @@ class TranslationBatch(NamedTuple):
     after: torch.Tensor
 
 
-class TranslationTask:
+class TranslationTask(Task):
     """Translate sentences.
 
     Attributes:
@@ -73,16 +73,14 @@ class TranslationTask:
     def __init__(self, options: TranslationOptions, data: ParallelCorpus, device: torch.device) -> None:
         self.metric = Metric("bleu", "max", "") if options.metric == "bleu" else Metric("perplexity", "min", "")
         sides = [side for pairs in data.splits.values() for side in (pairs.source, pairs.target)]
-        self.inputs: tuple[int, ...] = (len(data.source_pieces), max(side.longest for side in sides))
+        self.inputs = (len(data.source_pieces), max(side.longest for side in sides))
         self.outputs = len(data.target_pieces)
         signatures = bleu_signatures() if options.bleu else {}
-        self.notes: Mapping[str, str] = {
-            f"sacrebleu signature of {name}": signature for name, signature in signatures.items()
-        }
+        self.notes = {f"sacrebleu signature of {name}": signature for name, signature in signatures.items()}
         self._options = options
         self._data = data
         self._device = device
-        self._packed: dict[int, list[TranslationBatch]] = {}
+        self._packed: dict[int, list[_TranslationBatch]] = {}
 
     def steps_per_epoch(self, batch_size: int, seed: int = 0, epoch: int = 0) -> int:
         """Return the number of batches of at most `batch_size` tokens.
@@ -91,10 +89,6 @@ class TranslationTask:
             SpecError: a sentence is longer than that.
         """
         return len(self._training(batch_size))
-
-    def learning_rate_scale(self, batch: TranslationBatch) -> float:
-        """Return 1: every batch trains at the scheduled rate."""
-        return 1.0
 
     def begin_epoch(self, model: torch.nn.Module, batch_size: int) -> None:
         """Check that the model fits the task; nothing is carried from batch to batch.
@@ -121,7 +115,7 @@ class TranslationTask:
                 " set task.joined: true, or model.shared: decoder"
             )
 
-    def batches(self, seed: int, epoch: int, batch_size: int, first_step: int = 0) -> Iterator[TranslationBatch]:
+    def batches(self, seed: int, epoch: int, batch_size: int, first_step: int = 0) -> Iterator[_TranslationBatch]:
         """Yield the batches of an epoch, from `first_step` on, in an order drawn from (seed, epoch)."""
         training = self._training(batch_size)
         assert 0 <= first_step <= len(training), (first_step, len(training))
@@ -129,7 +123,7 @@ class TranslationTask:
         for index in torch.randperm(len(training), generator=generator)[first_step:].tolist():
             yield training[index]
 
-    def loss(self, model: torch.nn.Module, batch: TranslationBatch) -> torch.Tensor:
+    def loss(self, model: torch.nn.Module, batch: _TranslationBatch) -> torch.Tensor:
         """Return the label-smoothed cross-entropy, mean over the target's tokens."""
         scores = model(batch.source, batch.before)
         return torch.nn.functional.cross_entropy(
@@ -140,15 +134,10 @@ class TranslationTask:
         )
 
     def evaluate(self, model: torch.nn.Module, split: Split) -> dict[str, float]:
-        """Score a whole split.
+        """Return `loss`, the mean −log p of a token in nats, and `perplexity`, its exp.
 
-        Args:
-            model: in eval mode.
-            split: "validation" or "test".
-
-        Returns:
-            `loss`, the mean −log p of a token in nats, and `perplexity`, its exp. If BLEU is computed: `bleu` of the
-            tokenised and `bleu_13a` of the detokenised translations, 0 to 100; both NaN if the loss is not finite.
+        If BLEU is computed, also `bleu` of the tokenised and `bleu_13a` of the detokenised translations, 0 to 100;
+        both are NaN if the loss is not finite.
         """
         assert not model.training
         pairs = self._data.splits[split]
@@ -170,15 +159,7 @@ class TranslationTask:
         return scores
 
     def translate(self, model: torch.nn.Module, split: Split) -> list[str]:
-        """Translate a whole split by beam search.
-
-        Args:
-            model: in eval mode.
-            split: "validation" or "test".
-
-        Returns:
-            The translations, tokenised, in the order of the split.
-        """
+        """Translate a whole split by beam search, with a model in eval mode: tokenised, in the order of the split."""
         assert not model.training
         found: dict[int, list[int]] = {}
         source = self._data.splits[split].source
@@ -202,20 +183,20 @@ class TranslationTask:
         found = beam_search(decoder, most, options.beam, options.length_penalty, end=END, never=PAD)
         return [translation.tokens for translation in found]
 
-    def _training(self, tokens: int) -> list[TranslationBatch]:
+    def _training(self, tokens: int) -> list[_TranslationBatch]:
         """Make the training batches, once; they stay on the device, about 100 MB for all of IWSLT14."""
         if tokens not in self._packed:
             self._packed = {tokens: self._batches(self._data.train, tokens)}
         return self._packed[tokens]
 
-    def _batches(self, pairs: Pairs, tokens: int) -> list[TranslationBatch]:
+    def _batches(self, pairs: Pairs, tokens: int) -> list[_TranslationBatch]:
         batches = []
-        for rows in pack(pairs.source.lengths, pairs.target.lengths, tokens):
+        for rows in _pack(pairs.source.lengths, pairs.target.lengths, tokens):
             after = self._padded(pairs.target, rows)
             before = after.roll(1, dims=1)
             before[before == END] = PAD  # the end of a shorter sentence has moved one place behind it
             before[:, 0] = END
-            batches.append(TranslationBatch(self._padded(pairs.source, rows), before, after))
+            batches.append(_TranslationBatch(self._padded(pairs.source, rows), before, after))
         return batches
 
     def _padded(self, sentences: Sentences, rows: NDArray[np.int64]) -> torch.Tensor:
@@ -228,7 +209,7 @@ class TranslationTask:
         return torch.from_numpy(padded).to(self._device)
 
 
-def pack(
+def _pack(
     source: NDArray[np.int64], target: NDArray[np.int64], tokens: int, multiple: int = 8
 ) -> list[NDArray[np.int64]]:
     """Pack pairs into batches as fairseq does, whose published runs had 1,101 batches of 4,096 tokens.

@@ -26,17 +26,7 @@ from pydantic import Field, model_validator
 
 from epsgrid.data._cache import data_folders, keyed_folder
 from epsgrid.data._fetch import DataSet, Fetcher, Finding, Remote, md5_problem
-from epsgrid.data._images import (
-    Images,
-    ImageSet,
-    Listing,
-    cached_images,
-    class_names,
-    decode,
-    find_images,
-    image_set,
-    list_images,
-)
+from epsgrid.data._images import Images, ImageSet, Listing, cached_images, decode, find_images, image_set, list_split
 from epsgrid.data._torchvision import import_torchvision
 from epsgrid.errors import DataError
 from epsgrid.spec.model import TaskOptions
@@ -48,16 +38,16 @@ if TYPE_CHECKING:
     import torch
 
 MEAN, SD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
-SIZES = (50_000, 10_000)
+_SIZES = (50_000, 10_000)
 _SIDE = 32
 _CLASSES = 10
 _FOLDER = "cifar10-images"
-_BATCHES = "cifar-10-batches-py"
+_COPY = "cifar-10-batches-py"
 
 ARCHIVE = Remote("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a")
 """The archive on its author's own page, as torchvision knows it."""
 
-BATCHES = {
+_BATCHES = {
     "data_batch_1": "c99cafc152244af753f735de768cd75f",
     "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
     "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
@@ -107,7 +97,7 @@ def prepare(options: Options) -> DividedImages:
     root = Path(options.root).expanduser().absolute() if options.root else None
     if root is None:
         place = _find(data_folders())
-    elif root.name == _BATCHES and root.is_dir():
+    elif root.name == _COPY and root.is_dir():
         place = root
     else:
         place = _find((root,))
@@ -116,10 +106,10 @@ def prepare(options: Options) -> DividedImages:
     if place is None and options.download:
         folder = root or data_folders()[0]
         fetch(folder, Fetcher(say=lambda line: print(line, file=sys.stderr)))
-        place = folder / _BATCHES
+        place = folder / _COPY
     if place is None:
         raise DataError(_how_to_get(root))
-    images = _from_batches(place) if place.name == _BATCHES else _from_folder(place)
+    images = _from_batches(place) if place.name == _COPY else _from_folder(place)
     return divide(images, options.validation, options.subset)
 
 
@@ -150,11 +140,11 @@ def fetch(folder: Path, fetcher: Fetcher) -> bool:
     archive = folder / ARCHIVE.name
     fetched = fetcher.get({archive: ARCHIVE})
     fetcher.say(f"unpacking {archive}")
-    temporary, target = folder / f".unpacking-{uuid.uuid4().hex}", folder / _BATCHES
+    temporary, target = folder / f".unpacking-{uuid.uuid4().hex}", folder / _COPY
     try:
         with tarfile.open(archive) as tar:
             tar.extractall(temporary, filter="data")  # refuses what would get outside of the folder
-        (temporary / _BATCHES).rename(target)
+        (temporary / _COPY).rename(target)
     except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
         if not target.is_dir():  # otherwise another process was faster
             raise DataError(
@@ -169,17 +159,17 @@ def fetch(folder: Path, fetcher: Fetcher) -> bool:
 
 def _find(folders: Sequence[Path]) -> Path | None:
     """Return the image folder or torchvision's copy in the first of the folders that has one; else None."""
-    places = [folder / name for folder in folders for name in (_FOLDER, _BATCHES)]
+    places = [folder / name for folder in folders for name in (_FOLDER, _COPY)]
     return next((place for place in places if place.is_dir()), None)
 
 
 def _check(place: Path) -> Iterator[Finding]:
     """Check what was found: checksums of torchvision's copy, or counts and every image of an image folder."""
-    if place.name == _BATCHES:
-        for name, md5 in BATCHES.items():
+    if place.name == _COPY:
+        for name, md5 in _BATCHES.items():
             yield Finding(name, md5_problem(place / name, md5))
         return
-    for name, size in zip(("train", "test"), SIZES, strict=True):
+    for name, size in zip(("train", "test"), _SIZES, strict=True):
         try:
             listing = _list_split(place / name)
             decode(listing, (_SIDE, _SIDE))
@@ -213,18 +203,18 @@ def _how_to_get(root: Path | None) -> str:
         f"CIFAR-10 not found: {named} neither its images nor torchvision's copy. Either put its images, 32×32, in"
         f" {place} as train/<class>/* and test/<class>/*{'' if root else ' (or name their folder in task.root)'};"
         f" or say `download: true` under task: and torchvision's copy is downloaded (170 MB) to"
-        f" {(root or first) / _BATCHES}, as `epsgrid data fetch cifar10` does"
+        f" {(root or first) / _COPY}, as `epsgrid data fetch cifar10` does"
     )
 
 
 def _list_split(split: Path) -> Listing:
-    names = class_names(split)
-    if len(names) != _CLASSES:
+    listing = list_split(split)
+    if (found := len(listing.classes)) != _CLASSES:
         raise DataError(
-            f"{split}: expected {_CLASSES} class folders, found {len(names)} ({', '.join(names) or 'none'});"
+            f"{split}: expected {_CLASSES} class folders, found {found} ({', '.join(listing.classes) or 'none'});"
             " a class is missing, or another data set lies there"
         )
-    return list_images((name, split / name) for name in names)
+    return listing
 
 
 def _from_folder(folder: Path) -> ImageSet:
@@ -261,5 +251,5 @@ def _from_batches(folder: Path) -> ImageSet:
 
 
 def _described(train: Images, test: Images, classes: tuple[str, ...]) -> ImageSet:
-    whole = (len(train), len(test)) == SIZES
+    whole = (len(train), len(test)) == _SIZES
     return image_set(train, test, classes, "CIFAR-10" if whole else "CIFAR-10 (a subset of its 60,000 images)")

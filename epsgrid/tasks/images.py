@@ -31,6 +31,7 @@ from epsgrid.data._images import (
     find_images,
     image_set,
     list_images,
+    list_split,
     opened_image,
 )
 from epsgrid.errors import DataError
@@ -91,7 +92,11 @@ def prepare(options: Options) -> DividedImages:
         SpecError: more images are asked for than there are.
     """
     folder = Path(options.root).expanduser().absolute()
-    train = _list_train(folder / "train")
+    train = list_split(folder / "train")
+    if len(train.classes) < 2:
+        raise DataError(
+            f"{folder / 'train'}: found {len(train.classes)} class folders; classification needs two or more"
+        )
     test = _list_test(folder, train)
     key = f"{folder}\0{train.signature}\0{test.signature}\0{options.size} {options.fit}"
 
@@ -165,18 +170,6 @@ def mean_and_sd(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]
     return tuple(mean.tolist()), tuple(sd.tolist())
 
 
-def _list_train(split: Path) -> Listing:
-    names = class_names(split)
-    if len(names) < 2:
-        raise DataError(f"{split}: found {len(names)} class folders; classification needs two or more")
-    return list_images((name, _images_of(split / name)) for name in names)
-
-
-def _images_of(folder: Path) -> Path:
-    """Return where the images of a class are: in `images` if its folder holds such a folder, as in Tiny-ImageNet."""
-    return folder / "images" if (folder / "images").is_dir() else folder
-
-
 def _list_test(folder: Path, train: Listing) -> Listing:
     """List the test images, with the class numbers of the training images; a class may be without test images.
 
@@ -197,7 +190,7 @@ def _list_test(folder: Path, train: Listing) -> Listing:
                 f"{' and '.join(map(str, splits))}: no folder of a training class such as {train.classes[0]!r};"
                 f" the images to test on lie in {splits[0]}/<class>/*"
             )
-        test = list_images((each, _images_of(split / each)) for each in class_names(split))
+        test = list_split(split)
     unknown = sorted(set(test.classes) - set(train.classes))
     if unknown:
         raise DataError(f"{folder}: classes with test images and without training images: {', '.join(unknown)}")

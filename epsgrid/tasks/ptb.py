@@ -16,17 +16,13 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from epsgrid.data._cache import data_folders, keyed_folder
 from epsgrid.data._corpus import SPLITS, Corpus, cached_corpus, encode
 from epsgrid.data._fetch import DataSet, Fetcher, Finding, Remote
 from epsgrid.errors import DataError
-from epsgrid.tasks import Task
-from epsgrid.tasks._options import LanguageOptions, WordSubset
-
-if TYPE_CHECKING:
-    import torch
+from epsgrid.tasks._options import LanguageOptions, WordSubset, build_language
 
 _FOLDER = "ptb"
 
@@ -108,11 +104,7 @@ def prepare(options: Options) -> Corpus:
     return corpus.described(name).first(options.subset.model_dump())
 
 
-def build(options: Options, data: Corpus, device: torch.device) -> Task:
-    """Bind the task to its data and a device."""
-    from epsgrid.tasks._language import LanguageTask
-
-    return LanguageTask(data, options, device)
+build = build_language
 
 
 def _files(folder: Path) -> dict[str, Path]:

@@ -8,7 +8,7 @@ the chain itself, whose perplexity on the words drawn is computed with them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,7 @@ from pydantic import Field, model_validator
 
 from epsgrid.data._corpus import SPLITS, Corpus, make_corpus
 from epsgrid.spec.model import Seed
-from epsgrid.tasks import Task
-from epsgrid.tasks._options import LanguageOptions, Words
-
-if TYPE_CHECKING:
-    import torch
+from epsgrid.tasks._options import LanguageOptions, Words, build_language
 
 _CONCENTRATION = 0.2
 """Of the Dirichlet draw of each word's successors: small, so that a few of them take most of the probability."""
@@ -46,7 +42,7 @@ class Options(LanguageOptions):
 
 def prepare(options: Options) -> Corpus:
     """Generate the text; nothing is cached, because reading it would hardly be faster."""
-    chain = make_chain(options.words, options.memory, options.data_seed)
+    chain = _make_chain(options.words, options.memory, options.data_seed)
     sizes = (options.train, options.validation, options.test)
     ids = chain.draw(sum(sizes), np.random.RandomState([options.data_seed, 1]))
     splits = dict(zip(SPLITS, np.split(ids, np.cumsum(sizes)[:-1]), strict=True))
@@ -55,15 +51,11 @@ def prepare(options: Options) -> Corpus:
     return corpus.described(f"GENERATED text (no real data; best possible test perplexity about {best:.2f})")
 
 
-def build(options: Options, data: Corpus, device: torch.device) -> Task:
-    """Bind the task to its data and a device."""
-    from epsgrid.tasks._language import LanguageTask
-
-    return LanguageTask(data, options, device)
+build = build_language
 
 
 @dataclass(frozen=True, eq=False)
-class Chain:
+class _Chain:
     """The Markov chain that draws the words.
 
     Attributes:
@@ -89,7 +81,7 @@ class Chain:
         return float(np.exp(-np.log(probabilities).mean()))
 
 
-def make_chain(words: int, memory: int, seed: int) -> Chain:
+def _make_chain(words: int, memory: int, seed: int) -> _Chain:
     """Draw a chain over `words` words."""
     random = np.random.RandomState(seed)
-    return Chain(random.dirichlet(np.full(words, _CONCENTRATION), size=words), memory)
+    return _Chain(random.dirichlet(np.full(words, _CONCENTRATION), size=words), memory)

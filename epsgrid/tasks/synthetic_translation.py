@@ -9,18 +9,14 @@ word has one translation. The word orders differ, so that a model has to learn m
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
 from epsgrid.data._parallel import ParallelCorpus, ParallelText, encoded_corpus
 from epsgrid.spec.model import Seed
-from epsgrid.tasks import Task
-from epsgrid.tasks._options import Count, TranslationOptions
-
-if TYPE_CHECKING:
-    import torch
+from epsgrid.tasks._options import Count, TranslationOptions, build_translation
 
 _SIZES = {"article": 4, "noun": 120, "adjective": 40, "verb": 60, "adverb": 20}
 _SYLLABLES = (
@@ -60,15 +56,7 @@ def prepare(options: Options) -> ParallelCorpus:
     )
 
 
-def build(options: Options, data: ParallelCorpus, device: torch.device) -> Task:
-    """Bind the task to its data and a device.
-
-    Raises:
-        ExecutionError: BLEU is asked for and a package for it is not installed.
-    """
-    from epsgrid.tasks._translation import TranslationTask
-
-    return TranslationTask(options, data, device)
+build = build_translation
 
 
 def generate(options: Options) -> dict[str, ParallelText]:

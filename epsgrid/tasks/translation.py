@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -19,11 +19,7 @@ from epsgrid.data._cache import data_folders
 from epsgrid.data._fetch import DataSet
 from epsgrid.data._parallel import ParallelCorpus, ParallelText, encoded_corpus
 from epsgrid.errors import DataError, SpecError
-from epsgrid.tasks import Task
-from epsgrid.tasks._options import Subset, TranslationOptions
-
-if TYPE_CHECKING:
-    import torch
+from epsgrid.tasks._options import Subset, TranslationOptions, build_translation
 
 _Language = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
 
@@ -96,15 +92,7 @@ def prepare(options: Options) -> ParallelCorpus:
     )
 
 
-def build(options: Options, data: ParallelCorpus, device: torch.device) -> Task:
-    """Bind the task to its data and a device.
-
-    Raises:
-        ExecutionError: BLEU is asked for and a package for it is not installed.
-    """
-    from epsgrid.tasks._translation import TranslationTask
-
-    return TranslationTask(options, data, device)
+build = build_translation
 
 
 def _find(root: str | None) -> Path:

@@ -11,10 +11,9 @@ import pytest
 from epsgrid.data import _iwslt14
 from epsgrid.data._cache import data_folders
 from epsgrid.data._fetch import Fetcher
-from epsgrid.data._iwslt14 import clean, fetch, prepare_archive, tokenizer
+from epsgrid.data._iwslt14 import _tokenizer, clean, fetch, prepare_archive
 from epsgrid.errors import DataError
-from epsgrid.tasks._bleu import detokenizer
-from epsgrid.tasks.translation import Options, prepare
+from epsgrid.tasks._bleu import _detokenizer
 
 TESTS = ("TED.dev2010", "TEDX.dev2012", "TED.tst2010", "TED.tst2011", "TED.tst2012")
 GOOD = [(f"Das ist Satz Nummer {n}, usw.", f"This is sentence number {n}, U.S.") for n in range(50)]
@@ -76,19 +75,6 @@ def test_the_archive_becomes_a_folder_of_tokenised_pairs(tmp_path: Path) -> None
     assert [line.split()[-1] for line in test[::2]] == [name.lower() for name in TESTS]
     assert told == [f"reading {archive}", "tokenising"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["de-en.tgz", "out"]
-
-
-def test_the_folder_made_can_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EPSGRID_CACHE", str(tmp_path))
-    prepare_archive(pack(tmp_path / "de-en.tgz", members()), tmp_path / "out", counts=None)
-    corpus = prepare(Options(name="translation", root=str(tmp_path / "out"), vocabulary=80))
-    assert [len(pairs) for pairs in corpus.splits.values()] == [50, 2, 10]
-
-
-def test_pairs_of_unlike_lengths_are_dropped(tmp_path: Path) -> None:
-    bad = [("Ja.", "Yes, of course, it is so."), ("", "Nothing."), ("Wort " * 176, "Word " * 176)]
-    prepare_archive(pack(tmp_path / "de-en.tgz", members([*bad, *GOOD])), tmp_path / "out", counts=None)
-    assert lines(tmp_path / "out" / "train.en")[2] == "this is sentence number 0 , u.s ."
 
 
 def test_nothing_in_an_archive_can_reach_outside(tmp_path: Path) -> None:
@@ -173,7 +159,7 @@ def test_a_folder_that_exists_or_cannot_be_written_is_an_error(tmp_path: Path) -
     ],
 )
 def test_lines_are_tokenised_as_by_moses(line: str, tokens: str) -> None:
-    assert tokenizer("en")(line) == tokens
+    assert _tokenizer("en")(line) == tokens
 
 
 def test_a_last_abbreviation_is_split_as_in_the_published_text() -> None:
@@ -185,7 +171,7 @@ def test_a_last_abbreviation_is_split_as_in_the_published_text() -> None:
     published = [line for line in text if line.endswith(" usw .")]
     assert len(published) > 5
     assert not any(line.endswith("usw.") for line in text)
-    detokenise, tokenise = detokenizer("de"), tokenizer("de")
+    detokenise, tokenise = _detokenizer("de"), _tokenizer("de")
     assert all(tokenise(detokenise(line)).endswith(" usw .") for line in published)
 
 

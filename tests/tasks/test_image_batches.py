@@ -12,7 +12,15 @@ from epsgrid.data._images import Images, image_set
 from epsgrid.errors import SpecError
 from epsgrid.tasks import synthetic
 from epsgrid.tasks._divide import DividedImages, balanced_order, divide
-from epsgrid.tasks._images import PADDING, Examples, ImageBatch, ImageTask, crop_and_flip, draw_order, draw_variation
+from epsgrid.tasks._images import (
+    _PADDING,
+    ImageTask,
+    _crop_and_flip,
+    _draw_order,
+    _draw_variation,
+    _Examples,
+    _ImageBatch,
+)
 from epsgrid.tasks._options import Subset
 
 CPU = torch.device("cpu")
@@ -29,7 +37,7 @@ def task(augment: bool = True, device: torch.device = CPU, **sizes: int) -> Imag
     return ImageTask(data(**sizes), device, white=255, mean=(0.4, 0.5), sd=(0.2, 0.25), augment=augment)
 
 
-def same(one: list[ImageBatch], other: list[ImageBatch]) -> bool:
+def same(one: list[_ImageBatch], other: list[_ImageBatch]) -> bool:
     return len(one) == len(other) and all(
         torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels) for a, b in zip(one, other, strict=True)
     )
@@ -48,7 +56,7 @@ def test_all_of_cifar10_takes_391_steps_as_published() -> None:
     pixels = np.zeros((50_000, 1, 1, 1), np.uint8)
     whole = task()
     images = Images(pixels, np.zeros(50_000, np.int64))
-    whole._train = Examples(images, np.arange(50_000), CPU, resident=False)
+    whole._train = _Examples(images, np.arange(50_000), CPU, resident=False)
     assert whole.steps_per_epoch(128) == 391
 
 
@@ -86,7 +94,7 @@ def test_an_epoch_visits_every_training_image_once() -> None:
     images = torch.cat([batch.images for batch in task(augment=False).batches(0, 0, 8)])
     expected = torch.from_numpy(divided.images.train.pixels[divided.train]) / 255
     expected = (expected - torch.tensor([0.4, 0.5])[:, None, None]) / torch.tensor([0.2, 0.25])[:, None, None]
-    order = draw_order(50, 0, 0)
+    order = _draw_order(50, 0, 0)
     torch.testing.assert_close(images, expected[order])
     assert torch.equal(labels, torch.from_numpy(divided.images.train.labels[divided.train])[order])
     assert images.dtype == torch.float32
@@ -95,9 +103,9 @@ def test_an_epoch_visits_every_training_image_once() -> None:
 
 def test_augmentation_changes_training_images_as_drawn() -> None:
     divided = data()
-    order = draw_order(50, 5, 1)
+    order = _draw_order(50, 5, 1)
     pixels = torch.from_numpy(divided.images.train.pixels[divided.train])[order]
-    varied = crop_and_flip(pixels, *draw_variation(50, 5, 1))
+    varied = _crop_and_flip(pixels, *_draw_variation(50, 5, 1))
     plain = ImageTask(divided, CPU, white=1, mean=(0,), sd=(1,), augment=True)
     images = torch.cat([batch.images for batch in plain.batches(5, 1, 16)])
     assert torch.equal(images, varied.float())
@@ -105,7 +113,7 @@ def test_augmentation_changes_training_images_as_drawn() -> None:
 
 
 def test_crops_and_flips_are_drawn_evenly() -> None:
-    tops, lefts, flips = draw_variation(90_000, 0, 0)
+    tops, lefts, flips = _draw_variation(90_000, 0, 0)
     for shifts in (tops, lefts):
         counts = torch.bincount(shifts, minlength=9)
         assert len(counts) == 9
@@ -117,7 +125,7 @@ def test_examples_are_the_same_wherever_they_lie() -> None:
     divided = data()
     indices = torch.tensor([3, 0, 49])
     mapped, resident = (
-        Examples(divided.images.train, divided.train, CPU, resident=resident) for resident in (False, True)
+        _Examples(divided.images.train, divided.train, CPU, resident=resident) for resident in (False, True)
     )
     assert len(mapped) == len(resident) == 50
     assert all(torch.equal(a, b) for a, b in zip(mapped.take(indices), resident.take(indices), strict=True))
@@ -133,6 +141,8 @@ def test_batches_are_the_same_on_cuda() -> None:
 
 def test_the_loss_is_the_mean_cross_entropy() -> None:
     this = task()
+    assert (this.inputs, this.outputs) == ((2, 6, 5), 3)
+    assert (this.metric.name, this.metric.direction, this.metric.unit) == ("accuracy", "max", "%")
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(60, 3))
     batch = next(this.batches(0, 0, 16))
     loss = this.loss(model, batch)
@@ -173,12 +183,6 @@ def test_without_validation_images_there_is_no_validation_score() -> None:
         this.evaluate(torch.nn.Flatten().eval(), "validation")
 
 
-def test_shapes_are_told() -> None:
-    this = task()
-    assert (this.inputs, this.outputs) == ((2, 6, 5), 3)
-    assert (this.metric.name, this.metric.direction, this.metric.unit) == ("accuracy", "max", "%")
-
-
 def one_by_one(
     images: torch.Tensor, tops: torch.Tensor, lefts: torch.Tensor, flips: torch.Tensor, padding: int
 ) -> torch.Tensor:
@@ -197,7 +201,7 @@ sides = st.integers(1, 9)
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(1, 5), st.integers(1, 3), sides, sides, st.integers(0, 10**6), st.sampled_from([0, 1, PADDING, 8]))
+@given(st.integers(1, 5), st.integers(1, 3), sides, sides, st.integers(0, 10**6), st.sampled_from([0, 1, _PADDING, 8]))
 def test_augmentation_equals_a_loop_over_images(
     count: int, channels: int, height: int, width: int, seed: int, padding: int
 ) -> None:
@@ -206,7 +210,7 @@ def test_augmentation_equals_a_loop_over_images(
     tops, lefts = torch.randint(0, 2 * padding + 1, (2, count), generator=generator)
     flips = torch.randint(0, 2, (count,), dtype=torch.bool, generator=generator)
     expected = one_by_one(images, tops, lefts, flips, padding)
-    assert torch.equal(crop_and_flip(images, tops, lefts, flips, padding), expected)
+    assert torch.equal(_crop_and_flip(images, tops, lefts, flips, padding), expected)
 
 
 def forty(count: int) -> Images:
@@ -270,16 +274,6 @@ def test_every_prefix_holds_the_classes_in_proportion(labels: list[int], seed: i
     for label in set(labels):
         share = (given_labels == label).mean() * len(first)
         assert abs((given_labels[first] == label).sum() - share) <= len(set(labels)) / 2 + 0.5
-
-
-def test_equal_classes_are_balanced_to_one_and_seeds_differ() -> None:
-    labels = np.repeat(np.arange(10), 30)
-    orders = [balanced_order(labels, seed) for seed in range(5)]
-    assert len({order.tobytes() for order in orders}) == 5
-    for order in orders:
-        for count in (1, 7, 10, 55, 300):
-            counts = np.bincount(labels[order[:count]], minlength=10)
-            assert counts.max() - counts.min() <= 1
 
 
 def test_the_order_never_changes_with_a_version() -> None:

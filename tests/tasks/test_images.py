@@ -58,13 +58,6 @@ def test_decoded_images_are_kept_until_a_file_or_the_size_changes(folder: Path, 
     assert load(folder).checksum != first.checksum
 
 
-def test_oblong_images_are_kept_as_they_are(tmp_path: Path) -> None:
-    for split in ("train", "test"):
-        for label, name in enumerate("ab"):
-            save(tmp_path / split / name / "0.png", label, width=6, height=4)
-    assert load(tmp_path).train.pixels.shape == (2, 3, 4, 6)
-
-
 @pytest.mark.parametrize("fit", ["center-crop", "resize"])
 def test_sizes_are_brought_together(folder: Path, fit: str) -> None:
     """A bright square in the middle of a wide image: cropping keeps it square, stretching makes it narrow."""
@@ -222,10 +215,3 @@ def test_images_are_normalised_by_their_own_pixels_or_as_stated(tmp_path: Path) 
     _, stated = built(folder, augment=False, validation=0, mean=(0, 0, 0), std=(1, 1, 1))
     batch = next(stated.batches(0, 0, 40)).images
     assert batch.min() == 0 and batch.max() == 1
-
-
-def test_the_place_of_the_folder_is_no_part_of_the_identity() -> None:
-    here, there, sized = (
-        images.Options(name="images", **each) for each in ({"root": "a"}, {"root": "b"}, {"root": "a", "size": 9})
-    )
-    assert here.identity() == there.identity() != sized.identity()

@@ -17,7 +17,7 @@ from epsgrid import models
 from epsgrid.data._corpus import make_corpus
 from epsgrid.errors import DataError
 from epsgrid.tasks import Metric, synthetic_text
-from epsgrid.tasks._language import LanguageTask, TextBatch, padded_columns, perplexity
+from epsgrid.tasks._language import LanguageTask, _padded_columns, _TextBatch, perplexity
 from epsgrid.tasks._options import Columns, LanguageOptions
 
 CPU = torch.device("cpu")
@@ -43,7 +43,7 @@ def build(task: LanguageTask, name: str = "lstm", **settings: Any) -> torch.nn.M
     return plugin.build(options, task.inputs, task.outputs)
 
 
-def same(one: list[TextBatch], other: list[TextBatch]) -> bool:
+def same(one: list[_TextBatch], other: list[_TextBatch]) -> bool:
     return len(one) == len(other) and all(
         torch.equal(a.inputs, b.inputs) and torch.equal(a.targets, b.targets) for a, b in zip(one, other, strict=True)
     )
@@ -192,7 +192,7 @@ def test_evaluation_equals_word_by_word(name: str, columns: int, monkeypatch: py
 @settings(max_examples=30, deadline=None)
 @given(st.integers(2, 60), st.integers(1, 70))
 def test_every_word_but_the_first_is_asked_for_once(count: int, most: int) -> None:
-    inputs, targets = padded_columns(torch.arange(count), most)
+    inputs, targets = _padded_columns(torch.arange(count), most)
     assert inputs.shape == targets.shape
     assert 1 <= inputs.shape[1] <= most
     asked = targets != -100
@@ -224,7 +224,7 @@ def train(task: LanguageTask, model: torch.nn.Module, epochs: int, rate: float) 
 
 
 def step(
-    task: LanguageTask, model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: TextBatch, rate: float
+    task: LanguageTask, model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: _TextBatch, rate: float
 ) -> None:
     optimizer.param_groups[0]["lr"] = rate * task.learning_rate_scale(batch)
     optimizer.zero_grad()
@@ -237,7 +237,7 @@ def step(
 def test_training_approaches_the_best_possible_perplexity(memory: int) -> None:
     """The chain's own perplexity on the same words is the bound; counting words alone stays far above it."""
     task = generated(words=5, memory=memory, train=6000, sequence_length=20)
-    chain = synthetic_text.make_chain(5, memory, seed=0)
+    chain = synthetic_text._make_chain(5, memory, seed=0)
     ids = task._held_out["test"].numpy()
     best = chain.perplexity(ids)
     shares = np.bincount(task._train.numpy()) / len(task._train)

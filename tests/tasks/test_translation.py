@@ -12,7 +12,6 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from epsgrid import models, tasks
 from epsgrid.data._parallel import END, PAD
@@ -22,7 +21,7 @@ from epsgrid.spec.trial import Trial
 from epsgrid.store.paths import TrialFolder
 from epsgrid.tasks import _translation, synthetic_translation, translation
 from epsgrid.tasks._bleu import bleu_scores
-from epsgrid.tasks._translation import TranslationTask, pack
+from epsgrid.tasks._translation import TranslationTask, _pack
 from epsgrid.trials.device import one_thread
 from epsgrid.trials.train import Interrupted, run_trial
 
@@ -114,7 +113,7 @@ def test_packed_batches_hold_every_pair_once_within_the_limit(
     lengths: list[tuple[int, int]], tokens: int, multiple: int
 ) -> None:
     source, target = np.array(lengths).T
-    batches = pack(source, target, tokens, multiple)
+    batches = _pack(source, target, tokens, multiple)
     order = [pair for batch in batches for pair in batch]
     assert sorted(order) == list(range(len(lengths)))
     for batch in batches:
@@ -129,10 +128,10 @@ def test_packed_batches_hold_every_pair_once_within_the_limit(
 
 def test_pairs_of_equal_lengths_do_not_stay_neighbours() -> None:
     ones = np.ones(100, np.int64)
-    batches = pack(ones, ones, 10)
+    batches = _pack(ones, ones, 10)
     assert [len(batch) for batch in batches] == [8] * 12 + [4]
     assert batches[0].tolist() != list(range(8))
-    assert [batch.tolist() for batch in pack(ones, ones, 10)] == [batch.tolist() for batch in batches]
+    assert [batch.tolist() for batch in _pack(ones, ones, 10)] == [batch.tolist() for batch in batches]
 
 
 @pytest.mark.parametrize("bleu", [True, False])
@@ -285,26 +284,6 @@ def test_without_sacrebleu_the_task_is_refused_before_it_trains(monkeypatch: pyt
     with pytest.raises(ExecutionError, match=r"sacrebleu is needed .* pip install 'epsgrid\[translation\]'"):
         make()
     assert make(bleu=False).notes == {}
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"source": "en"}, "source and target are both 'en'"),
-        ({"source": "../de"}, "String should match pattern"),
-        ({"metric": "bleu", "bleu": False}, "metric: bleu needs BLEU"),
-        ({"beam": 0}, "greater than or equal to 1"),
-    ],
-)
-def test_options_that_cannot_be_are_refused(wrong: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
-        translation.Options(name="translation", **wrong)
-
-
-def test_where_the_text_lies_leaves_the_identity_alone() -> None:
-    here, there = (translation.Options(name="translation", root=root) for root in ("here", "there"))
-    assert here.identity() == there.identity()
-    assert here.identity()["beam"] == 5
 
 
 def test_text_in_a_folder_becomes_a_task(tmp_path: Path) -> None:
