@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import math
 import types
 import typing
@@ -27,6 +28,7 @@ UNLESS_DEFAULT = types.MappingProxyType({"stored": "unless default"})
 """Metadata of a dataclass field that is left out where it has its default."""
 
 T = TypeVar("T")
+_MAX_SHOWN = 60
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -212,10 +214,25 @@ _PLAIN: dict[Any, _Decoder] = {
 
 def _checked(is_right: bool, value: Any, expected: str) -> Any:
     if not is_right:
-        raise _MismatchError(f"expected {expected}, got {_shown(value)}")
+        raise _MismatchError(f"expected {expected}, got {shown(value)}")
     return value
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def shown(value: Any) -> str:
+    """Return a JSON value as YAML would write it, shortened; text is in quotes.
+
+    >>> shown([1e-8, None, "no"])
+    "[1e-08, null, 'no']"
+    """
+
+    def flow(value: Any) -> str:
+        if isinstance(value, str):
+            return repr(value)
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{key}: {flow(item)}" for key, item in value.items()) + "}"
+        if isinstance(value, list | tuple):
+            return f"[{', '.join(map(flow, value))}]"
+        return json.dumps(value)
+
+    text = flow(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 1]}…"

@@ -39,7 +39,7 @@ if TYPE_CHECKING:  # they need numpy, which `epsgrid sweep --dry-run` does witho
     from epsgrid.numerics.series import Series
 
 PREFIX = "epsgrid"
-ID_TAG = "epsgrid.trial"
+_ID_TAG = "epsgrid.trial"
 """Tag of an MLflow run by which it is found again."""
 
 _QUIET = {
@@ -123,7 +123,7 @@ class Tensorboard:
             for name, layer in zip(series.names, snapshot.layers, strict=True):
                 if layer is None or not layer.nonzero or layer.histogram is None:
                     continue
-                limits, counts = buckets(layer.histogram)
+                limits, counts = _buckets(layer.histogram)
                 middles = (limits[1:] + limits[:-1]) / 2
                 self._writer.add_histogram_raw(
                     f"{prefix}_magnitudes/{name}",
@@ -182,10 +182,10 @@ class Mlflow:
         client = mlflow.MlflowClient(tracking_uri=str(where))
         known = client.get_experiment_by_name(experiment)
         place = client.create_experiment(experiment) if known is None else known.experiment_id
-        if key is not None and (found := client.search_runs([place], f"tags.`{ID_TAG}` = '{key}'")):
+        if key is not None and (found := client.search_runs([place], f"tags.`{_ID_TAG}` = '{key}'")):
             client.update_run(found[0].info.run_id, status="RUNNING")
             return cls(client, found[0].info.run_id)
-        tags = {} if key is None else {ID_TAG: key}
+        tags = {} if key is None else {_ID_TAG: key}
         run = cls(client, client.create_run(place, run_name=run_name, tags=tags).info.run_id)
         for name, value in (settings or {}).items():
             client.log_param(run.run_id, name, value)
@@ -378,7 +378,7 @@ def write_series(
     tracker.log_histograms(series, prefix)
 
 
-def buckets(histogram: LogHistogram) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+def _buckets(histogram: LogHistogram) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """Return edges in log10 √v̂, shape (n + 1,), and the counts between them, shape (n,), of the non-zero entries.
 
     They reach from the first to the last occupied bin. Entries beyond float32's range lie in its first and last bin.

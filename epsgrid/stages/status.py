@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from epsgrid.errors import StoreError
-from epsgrid.spec import spec_from_json
+from epsgrid.spec.loading import spec_from_json
 from epsgrid.spec.trial import Trial
 from epsgrid.stages.experiment import read_experiment
 from epsgrid.store.cells import asked_cells

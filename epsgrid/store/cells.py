@@ -26,7 +26,7 @@ def asked_cells(folder: ExperimentFolder) -> tuple[Trial, ...]:
         StoreError: a newer epsgrid wrote one.
     """
     grids = GridRecord.read(folder.grid_json).cells if folder.grid_json.exists() else ()
-    batches = batch_cells(BatchesRecord.read(folder.batches_json)) if folder.batches_json.exists() else ()
+    batches = _batch_cells(BatchesRecord.read(folder.batches_json)) if folder.batches_json.exists() else ()
     confirmed = ConfirmRecord.read(folder.confirm_json).cells if folder.confirm_json.exists() else ()
     fresh = (replace(cell, grids=tuple(f"{name}, confirmed" for name in cell.grids)) for cell in confirmed)
     return _merged((*grids, *fresh, *batches))
@@ -67,7 +67,7 @@ def meant(ids: Sequence[str], name: str, *, least: int = 0) -> tuple[str, ...]:
     return tuple(trial for trial in ids if len(name) >= least and trial.startswith(name))
 
 
-def batch_cells(record: BatchesRecord) -> tuple[Trial, ...]:
+def _batch_cells(record: BatchesRecord) -> tuple[Trial, ...]:
     """Return the trials of a record of batch sizes, each once, as those of a grid."""
     return _merged(replace(cell, grids=(f"batch {cell.batch_size}, {cell.rule}",)) for cell in record.cells)
 

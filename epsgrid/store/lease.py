@@ -33,7 +33,7 @@ from epsgrid.errors import CorruptRecordError
 from epsgrid.store import atomic
 
 _HEARTBEAT_S = 10.0
-STALE_S = 60.0
+_STALE_S = 60.0
 _LOOK_AGAIN_S = 1.0
 
 
@@ -65,7 +65,7 @@ class Lease:
         self._heart.start()
 
     @classmethod
-    def take(cls, path: Path, *, heartbeat_s: float = _HEARTBEAT_S, stale_s: float = STALE_S) -> Self | None:
+    def take(cls, path: Path, *, heartbeat_s: float = _HEARTBEAT_S, stale_s: float = _STALE_S) -> Self | None:
         """Take the lease if nobody alive holds it.
 
         Args:
@@ -133,7 +133,7 @@ class Lease:
                 os.utime(self._file)
 
 
-def is_held(path: Path, stale_s: float = STALE_S) -> bool:
+def is_held(path: Path, stale_s: float = _STALE_S) -> bool:
     """Return whether a living process holds the lease in the folder `path`."""
     try:
         newest = max(_numbers(path), default=0)

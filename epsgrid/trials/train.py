@@ -188,10 +188,10 @@ class _Run:
             if should_stop():
                 self.save()
                 raise Interrupted(f"stopped in epoch {self.epoch + 1} after {self.step} steps")
-            rate = learning_rate_at(self.highest_rate, training.schedule, self.epoch, training.epochs, self.steps)
+            rate = _learning_rate_at(self.highest_rate, training.schedule, self.epoch, training.epochs, self.steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate * svag.learning_rate_scale(task, batch)
-            self.loss_sum += take_step(task, self.model, self.optimizer, batch, training)
+            self.loss_sum += _take_step(task, self.model, self.optimizer, batch, training)
             self.step += 1
             self.steps += 1
             self.observations.after_step(self.steps, self.epoch + self.step / epoch_steps)
@@ -240,7 +240,7 @@ class _Run:
         return Scores(scores.pop("loss"), scores.pop(self.task.metric.name), scores)
 
 
-def learning_rate_at(base: float, schedule: Schedule, epoch: int, epochs: int, step: int = 0) -> float:
+def _learning_rate_at(base: float, schedule: Schedule, epoch: int, epochs: int, step: int = 0) -> float:
     """Return the learning rate of a step.
 
     Args:
@@ -255,7 +255,7 @@ def learning_rate_at(base: float, schedule: Schedule, epoch: int, epochs: int, s
         epoch 149 still has the base rate and epoch 150 a tenth of it. Inverse root (fairseq's recipe, warm-up from 0):
         `base` · min(t / w, √(w / t)) at step t = 1, 2, … with a warm-up of w steps.
 
-    >>> learning_rate_at(1.0, Schedule(), 149, 200), learning_rate_at(1.0, Schedule(), 150, 200)
+    >>> _learning_rate_at(1.0, Schedule(), 149, 200), _learning_rate_at(1.0, Schedule(), 150, 200)
     (1.0, 0.1)
     """
     if schedule.kind == "inverse_sqrt":
@@ -266,7 +266,7 @@ def learning_rate_at(base: float, schedule: Schedule, epoch: int, epochs: int, s
     return float(base * schedule.factor**reached)
 
 
-def take_step(
+def _take_step(
     task: Task, model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: Any, training: Training
 ) -> torch.Tensor:
     """Compute the loss of a batch, or of a pair, and its gradient, clip it if the spec says so, and step the optimizer.

@@ -162,13 +162,13 @@ CPU_NODES = _nodes({"CPU": 16.0}, {"CPU": 64.0})
 def test_what_a_trial_takes(
     settings: dict[str, Any], nodes: list[dict[str, Any]], exclusive: Exclusive, cpus: float, gpus: float
 ) -> None:
-    assert ray.needed_resources(Execution(**settings), nodes, exclusive) == ray._Resources(cpus, gpus)
+    assert ray._needed_resources(Execution(**settings), nodes, exclusive) == ray._Resources(cpus, gpus)
 
 
 @pytest.mark.parametrize("trials", range(1, 65))
 def test_so_many_trials_fit_on_a_gpu_as_the_spec_wants(trials: int) -> None:
     """As Ray counts, in whole ten-thousandths."""
-    gpus = ray.needed_resources(Execution(trials_per_device=trials), GPU_NODES, Exclusive.NO).gpus
+    gpus = ray._needed_resources(Execution(trials_per_device=trials), GPU_NODES, Exclusive.NO).gpus
     assert gpus > 0
     assert 10_000 // round(10_000 * gpus) >= trials
 

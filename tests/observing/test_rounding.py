@@ -16,7 +16,7 @@ from epsgrid.numerics.counting import measure
 from epsgrid.numerics.magnitudes import LayerStatus
 from epsgrid.observing import rounding
 from epsgrid.observing.rounding import noise_share, rounding_noise, without_noise
-from epsgrid.spec import parse_spec
+from epsgrid.spec.loading import parse_spec
 
 CPU = torch.device("cpu")
 

@@ -22,7 +22,7 @@ from epsgrid.numerics.series import Series
 from epsgrid.observing.trackers import (
     Mlflow,
     Tensorboard,
-    buckets,
+    _buckets,
     import_tracker,
     scalars,
     scalars_of_all,
@@ -106,7 +106,7 @@ def test_layers_without_entries_give_no_scalars() -> None:
 def test_buckets_hold_the_entries_between_their_edges(mantissa_bits: int) -> None:
     v = 10 ** (torch.rand(500, generator=torch.Generator().manual_seed(0)) * 20 - 12)
     v[:50] = 0
-    limits, counts = buckets(count(v, 2.0).fold(mantissa_bits))
+    limits, counts = _buckets(count(v, 2.0).fold(mantissa_bits))
     roots = np.log10(np.sqrt(v[v > 0].double().numpy() * 2.0))
     expected = Counter(np.searchsorted(limits, roots, side="left").tolist())
     assert counts.tolist() == [expected[place] for place in range(1, len(limits))]
@@ -117,7 +117,7 @@ def test_buckets_hold_the_entries_between_their_edges(mantissa_bits: int) -> Non
 def test_buckets_end_at_finite_edges() -> None:
     """The first bin begins at zero, which has no logarithm; what lies beyond float32 lies in the first and last."""
     v = torch.tensor([1e-300, 2.0**-149, 1.0, 1e300], dtype=torch.float64)
-    limits, counts = buckets(count(v).fold(1))
+    limits, counts = _buckets(count(v).fold(1))
     assert np.all(np.isfinite(limits))
     assert limits[0] == pytest.approx(math.log10(2.0**-74.5))
     assert (counts[0], counts[-1], counts.sum()) == (2, 1, 4)

@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from epsgrid.errors import SpecError
-from epsgrid.spec import parse_spec
+from epsgrid.spec.loading import parse_spec
 from epsgrid.spec.model import Spec
 from tests.spec.fakes import MINIMAL, MODEL, OPTIMIZER, TASK, AdamOptions, BlobsOptions, Layer, NetOptions
 

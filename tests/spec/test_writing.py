@@ -6,8 +6,9 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from epsgrid.spec import parse_spec, spec_from_json, spec_to_yaml
+from epsgrid.spec.loading import parse_spec, spec_from_json
 from epsgrid.spec.model import Spec
+from epsgrid.spec.writing import spec_to_yaml
 from tests.spec.fakes import MINIMAL
 
 POSITIVE = st.floats(min_value=5e-324, allow_infinity=False)

@@ -14,9 +14,9 @@ import pytest
 
 from epsgrid.errors import StoreError
 from epsgrid.store import lease as lease_module
-from epsgrid.store.lease import STALE_S, Lease, is_held
+from epsgrid.store.lease import _STALE_S, Lease, is_held
 
-LONG_AGO_S = 2 * STALE_S
+LONG_AGO_S = 2 * _STALE_S
 
 
 @pytest.fixture

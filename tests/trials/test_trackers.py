@@ -57,7 +57,7 @@ def test_mlflow_holds_one_run_for_a_trial_with_its_settings(experiment):
     assert setting.warnings == []
     client = trackers.Mlflow.open(experiment.root / "mlflow", "other").client
     (run,) = client.search_runs([client.get_experiment_by_name("mine").experiment_id])
-    assert (run.data.tags[trackers.ID_TAG], run.data.tags["epsgrid.state"]) == (folder.id, "done")
+    assert (run.data.tags[trackers._ID_TAG], run.data.tags["epsgrid.state"]) == (folder.id, "done")
     assert (run.info.status, run.data.params["learning_rate"], run.data.params["epsilon"]) == (
         "FINISHED",
         "0.01",

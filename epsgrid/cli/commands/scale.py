@@ -79,7 +79,7 @@ def _scale_spec(
     json: bool,
 ) -> None:
     from epsgrid.cli.console import hint, print_json
-    from epsgrid.spec import load_spec
+    from epsgrid.spec.loading import load_spec
     from epsgrid.stages import scale as stage
     from epsgrid.store.atomic import write_text
 

@@ -27,7 +27,8 @@ class _Family(StrEnum):
 def show(spec: SpecArgument, override: OverrideOption = None, json: JsonOption = False) -> None:
     """Print the effective spec: every default filled in, every override applied."""
     from epsgrid.cli.console import print_json
-    from epsgrid.spec import load_spec, spec_to_yaml
+    from epsgrid.spec.loading import load_spec
+    from epsgrid.spec.writing import spec_to_yaml
 
     loaded = load_spec(spec, override or ())
     if json:
