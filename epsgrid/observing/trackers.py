@@ -328,12 +328,8 @@ def scalars(series: Series, prefix: str = PREFIX) -> dict[int, dict[str, float]]
         series: of snapshots that hold histograms; of those without, the shares are left out.
         prefix: takes the place of "epsgrid" in the names.
     """
-    of_layers = scalars_of_layers(series, prefix)
-    return {step: row | of_layers[step] for step, row in scalars_of_all(series, prefix).items()}
+    from epsgrid.numerics.magnitudes import TAIL_FRACTION
 
-
-def scalars_of_all(series: Series, prefix: str = PREFIX) -> dict[int, dict[str, float]]:
-    """Return those of `scalars` that concern all layers together."""
     rows: dict[int, dict[str, float]] = {step: {} for step in series.steps}
     for step, low, high in series.bounds_over_time():
         rows[step] |= {f"{prefix}/low": low, f"{prefix}/high": high}
@@ -342,14 +338,6 @@ def scalars_of_all(series: Series, prefix: str = PREFIX) -> dict[int, dict[str, 
             rows[snapshot.step][f"{prefix}/threshold"] = snapshot.threshold
     for step, share in series.adaptable():
         rows[step][f"{prefix}/adaptable"] = share
-    return rows
-
-
-def scalars_of_layers(series: Series, prefix: str = PREFIX) -> dict[int, dict[str, float]]:
-    """Return those of `scalars` that concern one layer each."""
-    from epsgrid.numerics.magnitudes import TAIL_FRACTION
-
-    rows: dict[int, dict[str, float]] = {step: {} for step in series.steps}
     for name in series.names:
         for step, share in series.adaptable(name):
             rows[step][f"{prefix}_adaptable/{name}"] = share
@@ -360,10 +348,7 @@ def scalars_of_layers(series: Series, prefix: str = PREFIX) -> dict[int, dict[st
 
 
 def write_series(
-    series: Series,
-    tracker: Tensorboard | Mlflow,
-    prefix: str = PREFIX,
-    choose: Callable[[Series, str], dict[int, dict[str, float]]] = scalars,
+    series: Series, tracker: Tensorboard | Mlflow, prefix: str = PREFIX, *, layers_only: bool = False
 ) -> None:
     """Write a series as scalars and histograms.
 
@@ -371,10 +356,11 @@ def write_series(
         series: such as `Observer.series` returns.
         tracker: where to.
         prefix: takes the place of "epsgrid" in the names.
-        choose: `scalars_of_layers` leaves out the scalars of all layers together.
+        layers_only: leaves out the scalars of all layers together, those named `PREFIX/...`.
     """
-    for step, row in choose(series, prefix).items():
-        tracker.log(row, step)
+    for step, row in scalars(series, prefix).items():
+        left_out = f"{prefix}/" if layers_only else None
+        tracker.log({name: row[name] for name in row if not (left_out and name.startswith(left_out))}, step)
     tracker.log_histograms(series, prefix)
 
 

@@ -287,10 +287,6 @@ def why_not_a_number(text: str) -> str:
         return f"a number has no underscores: write {bare}"
     if re.fullmatch(_DECIMAL, stripped):
         return f"a number has no leading zeros: write {stripped}"
-    if re.fullmatch(r"[-+]?0[xXoObB][0-9a-fA-F]+", text):
-        return "numbers are decimal"
-    if re.fullmatch(r"[-+]?[0-9]+(:[0-9]+)+(\.[0-9]*)?", text):
-        return "numbers are decimal; there is no 1:30 for 90"
     if re.fullmatch(r"[-+]?[0-9]+,[0-9]+", text):
         return "the decimal sign is a point"
     return ""

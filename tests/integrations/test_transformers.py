@@ -204,25 +204,6 @@ def test_a_trainer_is_followed_once(tmp_path: Path) -> None:
         real().own.follow(trainer)
 
 
-@pytest.mark.parametrize("given", ["folder", "writer"])
-def test_tensorboard_may_be_given(tmp_path: Path, given: str) -> None:
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from torch.utils.tensorboard import SummaryWriter
-
-    folder = tmp_path / "mine"
-    writer = folder if given == "folder" else SummaryWriter(str(folder))
-    callback = real().own.EpsilonCallback(tensorboard=writer)
-    trainer_of(tmp_path, [callback]).train()
-    if given == "writer":
-        writer.add_scalar("still open", 1.0)
-        writer.close()
-    events = EventAccumulator(str(folder), size_guidance={"histograms": 0})
-    events.Reload()
-    assert [event.step for event in events.Scalars("epsgrid/low")] == [2, 4, 6]
-    assert [event.step for event in events.Histograms("epsgrid_magnitudes/net.2.bias")] == [2, 4, 6]
-
-
 # What goes wrong
 
 

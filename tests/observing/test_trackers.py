@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,6 @@ from epsgrid.observing.trackers import (
     _buckets,
     import_tracker,
     scalars,
-    scalars_of_all,
-    scalars_of_layers,
     write_series,
 )
 
@@ -80,12 +79,15 @@ def test_scalars_are_those_of_the_entries(trained: Any) -> None:
         assert 0 < row["epsgrid/adaptable"] < 1
 
 
-def test_scalars_of_all_and_of_layers_are_the_two_halves(trained: Any) -> None:
+def test_scalars_of_layers_are_written_alone_where_others_write_the_rest(trained: Any) -> None:
     series, _ = trained
-    of_all, of_layers, both = scalars_of_all(series, "x"), scalars_of_layers(series, "x"), scalars(series, "x")
-    assert set(of_all[1]) == {"x/low", "x/high", "x/threshold", "x/adaptable"}
-    assert set(of_layers[1]) == {f"x_{what}/{name}" for name in LAYERS for what in ("adaptable", "p2", "p50", "p98")}
-    assert both == {step: of_all[step] | of_layers[step] for step in both}
+    written: list[tuple[int, dict[str, float]]] = []
+    tracker = SimpleNamespace(log=lambda row, step: written.append((step, row)), log_histograms=lambda *_: None)
+    write_series(series, tracker, "x", layers_only=True)
+    both = scalars(series, "x")
+    assert [step for step, _ in written] == list(both)
+    assert set(both[1]) - set(written[0][1]) == {"x/low", "x/high", "x/threshold", "x/adaptable"}
+    assert set(written[0][1]) == {f"x_{what}/{name}" for name in LAYERS for what in ("adaptable", "p2", "p50", "p98")}
 
 
 def test_layers_without_entries_give_no_scalars() -> None:
