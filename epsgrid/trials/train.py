@@ -103,15 +103,14 @@ class _Run:
     """The moving parts of a trial: model, optimizer, the place in the run, and the epochs done."""
 
     def __init__(self, spec: Spec, trial: Trial, task: Task, folder: TrialFolder, device: torch.device) -> None:
-        steps = svag.settings(spec, trial.learning_rate, trial.epsilon)
-        self.spec, self.trial, self.task, self.folder, self.device = steps.spec, trial, task, folder, device
+        self.spec, rate, epsilon = svag.settings(spec, trial.learning_rate, trial.epsilon)
+        self.trial, self.task, self.folder, self.device = trial, task, folder, device
         self.model = build_model(spec, task, trial.seed, device)
         plugin = optimizers.load(spec.optimizer.name)
-        parameters, options = self.model.parameters(), self.spec.optimizer
-        self.optimizer = plugin.build(parameters, options, steps.learning_rate, steps.epsilon)
+        self.optimizer = plugin.build(self.model.parameters(), self.spec.optimizer, rate, epsilon)
         self.observations = Observations(self.spec, folder, self.model, self.optimizer)
         self.epoch = self.step = self.steps = 0
-        self.highest_rate = steps.learning_rate
+        self.highest_rate = rate
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.records: list[EpochRecord] = []
         self.kept = KeptWeights()
@@ -132,23 +131,20 @@ class _Run:
             warn(f"{error}; starting this trial over")
             checkpoint = None
         if checkpoint is not None:
-            self._load(checkpoint)
+            self.model.load_state_dict(checkpoint.model)
+            self.optimizer.load_state_dict(checkpoint.optimizer)
+            lay_out_state(self.optimizer)
+            self.epoch, self.step, self.steps = checkpoint.epoch, checkpoint.step, checkpoint.steps
+            self.loss_sum = checkpoint.loss_sum.to(self.device)
+            self.records = [EpochRecord.from_json(record, self.folder.checkpoint) for record in checkpoint.records]
+            kept = {name: value.to(self.device) for name, value in checkpoint.kept.items()}
+            self.kept = KeptWeights(kept, checkpoint.kept_epochs)
+            self._seconds_before = checkpoint.seconds
+            restore_generators(checkpoint.generators, self.device)
         # A kill may have come between the writing of metrics and checkpoint: the checkpoint counts.
         lines = [f"{compact_json(record.to_json())}\n" for record in self.records]
         write_text(self.folder.metrics_jsonl, "".join(lines))
         self.observations.start(self.steps, warn)
-
-    def _load(self, checkpoint: Checkpoint) -> None:
-        self.model.load_state_dict(checkpoint.model)
-        self.optimizer.load_state_dict(checkpoint.optimizer)
-        lay_out_state(self.optimizer)
-        self.epoch, self.step, self.steps = checkpoint.epoch, checkpoint.step, checkpoint.steps
-        self.loss_sum = checkpoint.loss_sum.to(self.device)
-        self.records = [EpochRecord.from_json(record, self.folder.checkpoint) for record in checkpoint.records]
-        kept = {name: value.to(self.device) for name, value in checkpoint.kept.items()}
-        self.kept = KeptWeights(kept, checkpoint.kept_epochs)
-        self._seconds_before = checkpoint.seconds
-        restore_generators(checkpoint.generators, self.device)
 
     def save(self) -> None:
         """Save a checkpoint of this very moment."""

@@ -139,13 +139,6 @@ def test_several_probe_epochs_and_a_training_shorter_than_the_probe(tmp_path: Pa
         assert callback.bounds.layers == expected.layers
 
 
-def test_training_that_ends_within_the_first_epoch_has_bounds_of_its_steps(tmp_path: Path) -> None:
-    callback = real().own.EpsilonCallback()
-    trainer_of(tmp_path, [callback], max_steps=4).train()
-    assert callback.bounds == callback.observer.bounds()
-    assert callback.observer.step == 4
-
-
 # Logs
 
 

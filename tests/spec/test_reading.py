@@ -67,9 +67,6 @@ def word(text: str) -> Any:
 def test_words_with_a_meaning(text: str, value: object) -> None:
     assert word(text) == value and type(word(text)) is type(value)
     assert not text or word(f"[{text}, 1]")[0] == value
-
-
-def test_not_a_number_is_one() -> None:
     assert math.isnan(word(".nan"))
 
 

@@ -57,7 +57,7 @@ def test_training_equals_a_plain_loop(setting, tmp_path):
     assert result.selected_epoch == 1 + scores.index(max(scores))
 
 
-@pytest.mark.parametrize("steps", [0, 1, 7, 16, 17, 30, 40])
+@pytest.mark.parametrize("steps", [0, 7, 16, 17, 40])
 def test_a_stopped_trial_goes_on_bit_for_bit(setting, tmp_path, steps):
     trial = setting.trial()
     whole = setting.train(tmp_path / "whole", trial)
@@ -182,11 +182,8 @@ def test_best_epoch_is_the_earliest_of_equals_and_never_a_diverged_one(direction
     nan = float("nan")
     values = [(1.0, 0.2), (1.0, 0.5), (1.0, 0.5), (1.0, 0.2), (nan, 0.9), (nan, 0.0)]
     records = [EpochRecord(n + 1, 1.0, Scores(*value), None, 0.1, 0.0) for n, value in enumerate(values)]
-    assert _best_epoch(records, Metric("accuracy", direction, "%")).epoch == best
-
-
-def test_no_epoch_no_best():
-    assert _best_epoch([], Metric("accuracy", "max", "%")) is None
+    metric = Metric("accuracy", direction, "%")
+    assert _best_epoch(records, metric).epoch == best and _best_epoch([], metric) is None
 
 
 def test_bfloat16_trains(tmp_path):
