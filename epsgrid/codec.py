@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import math
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any, Literal, TypeVar
 
@@ -27,6 +28,7 @@ UNLESS_DEFAULT = types.MappingProxyType({"stored": "unless default"})
 """Metadata of a dataclass field that is left out where it has its default."""
 
 T = TypeVar("T")
+_MAX_SHOWN = 60
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -135,7 +137,6 @@ def _record_decoder(record_type: Any) -> _Decoder:
     fields = [field for field in dataclasses.fields(record_type) if field.metadata != NEVER]
     decoders = {field.name: _decoder(hints[field.name]) for field in fields}
     needed = {field.name for field in fields if field.default is field.default_factory is dataclasses.MISSING}
-
     former = frozenset(getattr(record_type, "FORMER_FIELDS", ()))
 
     def decode(document: Any) -> Any:
@@ -143,7 +144,10 @@ def _record_decoder(record_type: Any) -> _Decoder:
         if former and not former.isdisjoint(document):
             document = {key: value for key, value in document.items() if key not in former}
         if document.keys() != decoders.keys() and not needed <= document.keys() <= decoders.keys():
-            raise _MismatchError(_wrong_fields(document, tuple(decoders), needed))
+            if unknown := [key for key in document if key not in decoders]:
+                raise _MismatchError(f"unknown field {', '.join(map(repr, unknown))}; known: {', '.join(decoders)}")
+            missing = [repr(name) for name in decoders if name in needed and name not in document]
+            raise _MismatchError(f"missing field {', '.join(missing)}")
         fields = _decode_items(decoders.__getitem__, document)
         try:
             return record_type(**fields)
@@ -151,12 +155,6 @@ def _record_decoder(record_type: Any) -> _Decoder:
             raise _MismatchError(str(error)) from error
 
     return decode
-
-
-def _wrong_fields(document: Mapping[str, Any], names: tuple[str, ...], needed: Collection[str]) -> str:
-    if unknown := [key for key in document if key not in names]:
-        return f"unknown field {', '.join(map(repr, unknown))}; known: {', '.join(names)}"
-    return f"missing field {', '.join(repr(name) for name in names if name in needed and name not in document)}"
 
 
 def _dict_decoder(decode_value: _Decoder) -> _Decoder:
@@ -212,10 +210,25 @@ _PLAIN: dict[Any, _Decoder] = {
 
 def _checked(is_right: bool, value: Any, expected: str) -> Any:
     if not is_right:
-        raise _MismatchError(f"expected {expected}, got {_shown(value)}")
+        raise _MismatchError(f"expected {expected}, got {shown(value)}")
     return value
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def shown(value: Any) -> str:
+    """Return a JSON value as YAML would write it, shortened; text is in quotes.
+
+    >>> shown([1e-8, None, "no"])
+    "[1e-08, null, 'no']"
+    """
+
+    def flow(value: Any) -> str:
+        if isinstance(value, str):
+            return repr(value)
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{key}: {flow(item)}" for key, item in value.items()) + "}"
+        if isinstance(value, list | tuple):
+            return f"[{', '.join(map(flow, value))}]"
+        return json.dumps(value)
+
+    text = flow(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 1]}…"

@@ -26,7 +26,7 @@ import torch._dynamo  # the first optimizer would import it, 1.2 s: better once,
 from epsgrid import tasks
 from epsgrid.errors import CorruptRecordError, EpsgridError
 from epsgrid.executors import Job, JobStatus
-from epsgrid.spec import spec_from_json
+from epsgrid.spec.loading import spec_from_json
 from epsgrid.spec.model import Spec
 from epsgrid.spec.trial import Trial
 from epsgrid.store.atomic import read_json, remove_leftovers, unseal
@@ -126,7 +126,7 @@ def _run_held(
     except Exception as error:  # whatever went wrong in a trial is stored with it and must not end the sweep
         note(traceback.format_exc())
         _store_failure(folder, error)
-        return failure_status(error)
+        return _failure_status(error)
     return JobStatus.FINISHED
 
 
@@ -141,10 +141,10 @@ def _read_trial(experiment: ExperimentFolder, folder: TrialFolder) -> tuple[Spec
     return spec_from_json({**record.spec, **own}, str(experiment.experiment_json)), trial
 
 
-def failure_status(error: BaseException) -> JobStatus:
+def _failure_status(error: BaseException) -> JobStatus:
     """Return the status of a trial that failed: whether it, or an error it came from, says that memory ran out.
 
-    >>> failure_status(MemoryError()).name, failure_status(torch.OutOfMemoryError("CUDA out of memory.")).name
+    >>> _failure_status(MemoryError()).name, _failure_status(torch.OutOfMemoryError("CUDA out of memory.")).name
     ('OUT_OF_MEMORY', 'DEVICE_OUT_OF_MEMORY')
     """
     seen: list[BaseException] = []

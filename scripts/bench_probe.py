@@ -25,7 +25,7 @@ import torch
 from epsgrid import models, optimizers, tasks
 from epsgrid.observing.adapters import from_plugin
 from epsgrid.observing.probing import Probing
-from epsgrid.spec import load_spec
+from epsgrid.spec.loading import load_spec
 from epsgrid.trials.building import seed_weights
 from epsgrid.trials.device import resolve_device
 

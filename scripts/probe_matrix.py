@@ -18,7 +18,7 @@ import torch
 
 from epsgrid import optimizers, plugins, tasks
 from epsgrid.numerics.bounds import EpsilonBounds
-from epsgrid.spec import load_spec
+from epsgrid.spec.loading import load_spec
 from epsgrid.spec.model import Spec
 from epsgrid.trials.probe import run_probe
 

@@ -7,7 +7,8 @@ import pytest
 
 from epsgrid.errors import DataError, EpsgridError
 from epsgrid.plugins import load
-from epsgrid.spec import load_spec, parse_spec, spec_to_yaml
+from epsgrid.spec.loading import load_spec, parse_spec
+from epsgrid.spec.writing import spec_to_yaml
 from epsgrid.stages.experiment import resolve
 from epsgrid.stages.sweep import plan_sweep
 from tests.cli.conftest import Shell

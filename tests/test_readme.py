@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from epsgrid.spec import parse_spec
+from epsgrid.spec.loading import parse_spec
 from tests.cli.conftest import Shell
 
 ROOT = Path(__file__).parent.parent

@@ -12,7 +12,7 @@ from epsgrid.stages.sweep import sweep
 from epsgrid.store.lease import Lease
 from epsgrid.store.records import TrialFailure, TrialResult
 from epsgrid.tasks import digits
-from epsgrid.worker import failure_status, main, run_job
+from epsgrid.worker import _failure_status, main, run_job
 from tests.stages.conftest import SPEC
 
 TOO_MUCH = 2**50
@@ -112,7 +112,7 @@ def endless():
     ],
 )
 def test_errors_about_memory_have_statuses_of_their_own(error, status):
-    assert failure_status(error) == status
+    assert _failure_status(error) == status
 
 
 def test_a_trial_that_runs_out_of_memory_ends_with_that_status(experiment, job, monkeypatch):

@@ -82,7 +82,7 @@ def run(
         for exclusive in Exclusive:
             some = [job for job in jobs if job.exclusive == exclusive]
             if some and not stop.level():
-                needs = needed_resources(execution, ray.nodes(), exclusive)
+                needs = _needed_resources(execution, ray.nodes(), exclusive)
                 _require_room(ray.nodes(), needs)
                 pool = _Pool(ray, work, needs, min(slots, len(some)), preload, notify)
                 try:
@@ -107,7 +107,7 @@ class _Resources:
         return f"{self.cpus:g} CPU and {self.gpus:g} GPU"
 
 
-def needed_resources(execution: Execution, nodes: Sequence[Mapping[str, Any]], exclusive: Exclusive) -> _Resources:
+def _needed_resources(execution: Execution, nodes: Sequence[Mapping[str, Any]], exclusive: Exclusive) -> _Resources:
     """Return the resources of one trial.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from epsgrid.exporters._space import Dimension, Space
+from epsgrid.exporters._space import Space
 
 USAGE = "save it as a module and call suggest(trial) in your objective"
 
@@ -48,10 +48,8 @@ def export(space: Space) -> str:
         values = "".join(f'    "{each.name}": {list(each.values)!r},\n' for each in space.dimensions)
         points = len(space.epsilon.values) * len(space.learning_rate.values)
         return _GRID.format(comment=space.comment, values=values, points=points)
-    suggestions = "".join(f'        "{each.name}": {_suggestion(each)},\n' for each in space.dimensions)
+    suggestions = "".join(
+        f'        "{each.name}": trial.suggest_float("{each.name}", {each.low!r}, {each.high!r}, log=True),\n'
+        for each in space.dimensions
+    )
     return _RANGE.format(comment=space.comment, suggestions=suggestions)
-
-
-def _suggestion(dimension: Dimension) -> str:
-    """Return the call that asks Optuna for a value; a range of one value is one."""
-    return f'trial.suggest_float("{dimension.name}", {dimension.low!r}, {dimension.high!r}, log=True)'

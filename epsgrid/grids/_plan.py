@@ -17,7 +17,7 @@ from epsgrid import grids
 from epsgrid.errors import SpecError
 from epsgrid.grids._rates import EffectiveRates
 from epsgrid.spec.model import Spec
-from epsgrid.spec.trial import Trial, at_point, identity
+from epsgrid.spec.trial import Trial, identity, trial_identity
 
 if TYPE_CHECKING:
     from epsgrid.numerics.bounds import EpsilonBounds
@@ -79,7 +79,7 @@ def plan(
     trials: dict[str, Trial] = {}
     for (seed, epsilon, grid_rate), of_grids in belongs_to.items():
         learning_rate = grid_rate if rates is None else rates.trained(grid_rate, epsilon)
-        trial = Trial.of(at_point(common, data_checksum, learning_rate, epsilon, seed), of_grids, grid_rate)
+        trial = Trial.of(trial_identity(common, data_checksum, learning_rate, epsilon, seed), of_grids, grid_rate)
         same = trials.setdefault(trial.id, trial)
         if same is not trial:
             raise SpecError(

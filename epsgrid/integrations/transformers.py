@@ -13,8 +13,7 @@ after those that report to TensorBoard, MLflow and the like. To have the numbers
 
     epsilon = follow(trainer)
 
-put it before them; TensorBoard and MLflow then get each layer's percentiles and histograms as well. Or give
-`tensorboard=` a folder or a SummaryWriter to write to.
+put it before them; TensorBoard and MLflow then get each layer's percentiles and histograms as well.
 
 In a distributed job all ranks count together (see `observing.distributed`). Imported before `transformers`, this module
 also repairs a torchvision that cannot be imported beside a torch without CUDA, which the Trainer would stumble over.
@@ -23,7 +22,6 @@ also repairs a torchvision that cannot be imported beside a torch without CUDA, 
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -96,18 +94,15 @@ class EpsilonCallback(_Callback):
     Args:
         every: number of optimizer steps from one count to the next.
         probe_epochs: epochs after which the bounds are kept and printed.
-        tensorboard: a folder, or a SummaryWriter, to write to at the trainer's logging steps; None: not.
 
     Raises:
         ObservationError: an argument is out of range. In `Trainer.train`, before the first step: the optimizer cannot
             be observed.
     """
 
-    def __init__(self, every: int = 1, probe_epochs: int = 1, tensorboard: Any = None) -> None:
+    def __init__(self, every: int = 1, probe_epochs: int = 1) -> None:
         super().__init__()
         self._following = Following(every, probe_epochs)
-        self._tensorboard = tensorboard
-        self._writer: Tensorboard | None = None
         self.reporters: tuple[Any, ...] = ()
 
     @property
@@ -121,11 +116,8 @@ class EpsilonCallback(_Callback):
         return self._following.observers[0] if self._following.observers else None
 
     def close(self) -> None:
-        """Stop observing, if it has begun, and close the files that this callback has opened."""
+        """Stop observing, if it has begun."""
         self._following.detach()
-        if self._writer is not None and isinstance(self._tensorboard, str | Path):
-            self._writer.end()
-        self._writer = None
 
     def on_train_begin(
         self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **_: Any
@@ -158,8 +150,6 @@ class EpsilonCallback(_Callback):
                 state.log_history[-1].update(row)
             if not state.is_world_process_zero:
                 continue
-            if self._writer is not None:
-                write_series(series, self._writer, prefix)
             for reporter in self.reporters:  # they write the numbers of all layers themselves
                 writer = getattr(reporter, "tb_writer", None)
                 if writer is not None:
@@ -183,12 +173,7 @@ class EpsilonCallback(_Callback):
 
     def state(self) -> dict[str, Any]:
         """Return the arguments and the kept bounds for a checkpoint, in the form that the trainer wants."""
-        folder = str(self._tensorboard) if isinstance(self._tensorboard, str | Path) else None
-        arguments = {
-            "every": self._following.every,
-            "probe_epochs": self._following.probe_epochs,
-            "tensorboard": folder,
-        }
+        arguments = {"every": self._following.every, "probe_epochs": self._following.probe_epochs}
         return {"args": arguments, "attributes": {"kept": self.kept}}
 
     @property
@@ -201,12 +186,8 @@ class EpsilonCallback(_Callback):
         self._following.load_json(text)
 
     def _begin(self, state: Any, model: torch.nn.Module, optimizer: Any) -> None:
-        if optimizer is None:
-            return
-        self._following.attach([optimizer], model, state.global_step, state.epoch or 0)
-        if self._tensorboard is not None and state.is_world_process_zero:
-            is_folder = isinstance(self._tensorboard, str | Path)
-            self._writer = Tensorboard.open(self._tensorboard) if is_folder else Tensorboard(self._tensorboard)
+        if optimizer is not None:
+            self._following.attach([optimizer], model, state.global_step, state.epoch or 0)
 
     def _keep(self, state: Any) -> None:
         for line in self._following.keep_bounds(state.epoch):

@@ -7,11 +7,11 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from epsgrid import optimizers, plugins
+from epsgrid.codec import shown
 from epsgrid.errors import ScalingError
 from epsgrid.numerics import scaling
 from epsgrid.numerics.scaling import NoScaling, Number, Rule, Scaling
 from epsgrid.spec.model import OptimizerOptions
-from epsgrid.spec.reading import shown
 
 _Options = TypeVar("_Options", bound=OptimizerOptions)
 

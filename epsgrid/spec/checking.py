@@ -11,9 +11,10 @@ from pydantic import BaseModel, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
 from epsgrid import plugins
+from epsgrid.codec import shown
 from epsgrid.errors import UnknownNameError
 from epsgrid.spec.model import ModelOptions, OptimizerOptions, PluginOptions, Spec, TaskOptions
-from epsgrid.spec.reading import Document, FieldPath, Problem, ProblemsError, dotted, shown, why_not_a_number
+from epsgrid.spec.reading import Document, FieldPath, Problem, ProblemsError, dotted, why_not_a_number
 
 _OPTIONS: dict[str, type[PluginOptions]] = {"task": TaskOptions, "model": ModelOptions, "optimizer": OptimizerOptions}
 _LEARNING_RATE = "the sweep varies the learning rate: see sweep.learning_rates"

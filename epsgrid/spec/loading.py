@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from epsgrid.codec import shown
 from epsgrid.spec.checking import check
 from epsgrid.spec.model import Spec
-from epsgrid.spec.reading import Document, FieldPath, Place, Problem, ProblemsError, dotted, read, read_value, shown
+from epsgrid.spec.reading import Document, FieldPath, Place, Problem, ProblemsError, dotted, read, read_value
 
-MAX_BYTES = 1_000_000
+_MAX_BYTES = 1_000_000
+_FORMER_KEYS = (("execution", "keep_checkpoints"),)
+"""Keys that earlier versions stored in a spec, each with its section; they are read over."""
 
 
 def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
@@ -30,11 +33,11 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
 
     try:
         with Path(path).open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            data = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise refused(f"cannot read the spec: {error.strerror or error}") from error
-    if len(data) > MAX_BYTES:
-        raise refused(f"larger than {MAX_BYTES:,} bytes; is this a spec?")
+    if len(data) > _MAX_BYTES:
+        raise refused(f"larger than {_MAX_BYTES:,} bytes; is this a spec?")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -78,11 +81,11 @@ def spec_from_json(values: Mapping[str, Any], source: str) -> Spec:
     Raises:
         SpecError: they are no spec, or its plug-ins are not there.
     """
-    execution = values.get("execution")
-    if isinstance(execution, Mapping):  # earlier versions stored a key that is gone
-        kept = {key: value for key, value in execution.items() if key != "keep_checkpoints"}
-        values = {**values, "execution": kept}
-    return check(Document(source, dict(values)))
+    values = dict(values)
+    for section, key in _FORMER_KEYS:
+        if isinstance(values.get(section), Mapping):
+            values[section] = {name: value for name, value in values[section].items() if name != key}
+    return check(Document(source, values))
 
 
 def _expand(document: Document) -> None:

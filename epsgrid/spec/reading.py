@@ -8,7 +8,6 @@ merge keys work as usual, within limits.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,11 +15,11 @@ from typing import Any
 
 import yaml
 
+from epsgrid.codec import shown
 from epsgrid.errors import SpecError
 
-MAX_DEPTH = 50
-MAX_VALUES = 20_000
-_SHOWN = 60
+_MAX_DEPTH = 50
+_MAX_VALUES = 20_000
 
 FieldPath = tuple[str | int, ...]
 
@@ -177,7 +176,7 @@ def _read(text: str, source: str, place: Callable[[yaml.Mark], Place]) -> Docume
     except (ValueError, OverflowError) as error:  # from an escape such as "\Uffffffff"
         raise refused(Place(source), f"not valid YAML: {error}") from error
     except RecursionError as error:
-        raise refused(Place(source), f"nested more than {MAX_DEPTH} deep") from error
+        raise refused(Place(source), f"nested more than {_MAX_DEPTH} deep") from error
     if second is not None:
         raise refused(place(second.start_mark), "a second YAML document begins here; a spec is one document")
     builder = _Builder(Document(source, None), place)
@@ -251,9 +250,9 @@ class _Builder:
     def _limit(self, node: yaml.Node, depth: int) -> None:
         """Refuse what is nested too deep, as is what contains itself, or is multiplied by aliases."""
         self._count += 1
-        problem = f"nested more than {MAX_DEPTH} deep, or it contains itself by an alias" if depth > MAX_DEPTH else ""
-        if self._count > MAX_VALUES:
-            problem = f"more than {MAX_VALUES:,} values, aliases counted"
+        problem = f"nested more than {_MAX_DEPTH} deep, or it contains itself by an alias" if depth > _MAX_DEPTH else ""
+        if self._count > _MAX_VALUES:
+            problem = f"more than {_MAX_VALUES:,} values, aliases counted"
         if problem:
             raise ProblemsError(Problem(self._place(node.start_mark), "", problem))
 
@@ -274,26 +273,6 @@ def dotted(path: FieldPath) -> str:
     return ".".join(map(str, path))
 
 
-def shown(value: Any) -> str:
-    """Return a value as it would be written in a spec, shortened; text is in quotes.
-
-    >>> shown([1e-8, None, "no"])
-    "[1e-08, null, 'no']"
-    """
-
-    def flow(value: Any) -> str:
-        if isinstance(value, str):
-            return repr(value)
-        if isinstance(value, dict):
-            return "{" + ", ".join(f"{key}: {flow(item)}" for key, item in value.items()) + "}"
-        if isinstance(value, list | tuple):
-            return f"[{', '.join(map(flow, value))}]"
-        return json.dumps(value)
-
-    text = flow(value)
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
-
-
 def why_not_a_number(text: str) -> str:
     """Return how to write a text as the number it was probably meant to be; empty where we cannot tell.
 
@@ -308,10 +287,6 @@ def why_not_a_number(text: str) -> str:
         return f"a number has no underscores: write {bare}"
     if re.fullmatch(_DECIMAL, stripped):
         return f"a number has no leading zeros: write {stripped}"
-    if re.fullmatch(r"[-+]?0[xXoObB][0-9a-fA-F]+", text):
-        return "numbers are decimal"
-    if re.fullmatch(r"[-+]?[0-9]+(:[0-9]+)+(\.[0-9]*)?", text):
-        return "numbers are decimal; there is no 1:30 for 90"
     if re.fullmatch(r"[-+]?[0-9]+,[0-9]+", text):
         return "the decimal sign is a point"
     return ""

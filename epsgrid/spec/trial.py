@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from epsgrid import codec
-from epsgrid.spec.model import Spec
-from epsgrid.spec.reading import shown
+
+if TYPE_CHECKING:  # it imports pydantic, which reading records does without
+    from epsgrid.spec.model import Spec
 
 _ID_DIGITS = 16
-ABSENT = object()
-"""The value of a field that one of two mappings lacks."""
+_ABSENT = object()
 
 
 @dataclass(frozen=True)
@@ -81,24 +81,17 @@ def identity(spec: Spec) -> dict[str, Any]:
 
 
 def trial_identity(
-    spec: Spec, data_checksum: str, learning_rate: float, epsilon: float | None, seed: int
+    common: Mapping[str, Any], data_checksum: str, learning_rate: float, epsilon: float | None, seed: int
 ) -> dict[str, Any]:
     """Return everything that can change a trial's numbers, as plain JSON values.
 
     Args:
-        spec: the experiment.
+        common: the `identity` of its spec.
         data_checksum: sha256 of the prepared data.
         learning_rate: of this trial, > 0.
         epsilon: of this trial, in the optimizer's own ε; None for an optimizer without one.
         seed: of this trial.
     """
-    return at_point(identity(spec), data_checksum, learning_rate, epsilon, seed)
-
-
-def at_point(
-    common: Mapping[str, Any], data_checksum: str, learning_rate: float, epsilon: float | None, seed: int
-) -> dict[str, Any]:
-    """Return the identity of one trial, given that of its spec; for many trials of one spec."""
     return {
         **common,
         "data": data_checksum,
@@ -119,28 +112,18 @@ def trial_id(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()[:_ID_DIGITS]
 
 
-def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """Name each field in which two identities differ; none where they are equal.
+def differences(there: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Name each field in which two nested identities differ; none where they are equal.
 
-    >>> differences({"training": {"epochs": 2}}, {"training": {"epochs": 3}})
+    >>> differences({"training": {"epochs": 2}, "seed": 0}, {"training": {"epochs": 3}, "seed": 0})
     ['training.epochs: 2 there, 3 asked']
     """
-
-    def text(value: Any) -> str:
-        return "not" if value is ABSENT else shown(value)
-
-    return [f"{field}: {text(old)} there, {text(new)} asked" for field, old, new in changes(there, asked)]
-
-
-def changes(there: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Yield each field in which two nested mappings differ, with both values; `ABSENT` where one lacks it.
-
-    >>> list(changes({"training": {"epochs": 2}, "seed": 0}, {"training": {"epochs": 3}, "seed": 0}))
-    [('training.epochs', 2, 3)]
-    """
+    found = []
     for key in dict.fromkeys((*there, *asked)):
-        old, new = there.get(key, ABSENT), asked.get(key, ABSENT)
+        old, new = there.get(key, _ABSENT), asked.get(key, _ABSENT)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            yield from changes(old, new, f"{prefix}{key}.")
+            found += differences(old, new, f"{prefix}{key}.")
         elif old != new:
-            yield f"{prefix}{key}", old, new
+            before, after = ("not" if value is _ABSENT else codec.shown(value) for value in (old, new))
+            found.append(f"{prefix}{key}: {before} there, {after} asked")
+    return found

@@ -12,8 +12,10 @@ from epsgrid import __version__, tasks
 from epsgrid.errors import ScalingError, SpecError, StoreError
 from epsgrid.optimizers._scaling import scaling_of
 from epsgrid.plugins import nearest
-from epsgrid.spec import differences, identity, load_spec, parse_spec, spec_from_json, spec_to_yaml
+from epsgrid.spec.loading import load_spec, parse_spec, spec_from_json
 from epsgrid.spec.model import Spec
+from epsgrid.spec.trial import differences, identity
+from epsgrid.spec.writing import spec_to_yaml
 from epsgrid.store.latest import latest, remember
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import ExperimentRecord

@@ -24,7 +24,7 @@ from epsgrid.selection.cells import DEFAULT, Cell, best, of_grid, read_cells, re
 from epsgrid.selection.formatting import count, power
 from epsgrid.selection.load import load_experiment
 from epsgrid.spec.model import Spec
-from epsgrid.spec.trial import Trial, trial_identity
+from epsgrid.spec.trial import Trial, identity, trial_identity
 from epsgrid.stages.experiment import Asked, prepare_data
 from epsgrid.stages.inspect import named_trial
 from epsgrid.stages.scale import scaled_spec, with_base
@@ -295,7 +295,7 @@ def _trial(
     grids: tuple[str, ...],
     grid_rate: float | None = None,
 ) -> Trial:
-    return Trial.of(trial_identity(spec, checksum, rate, epsilon, seed), grids, grid_rate)
+    return Trial.of(trial_identity(identity(spec), checksum, rate, epsilon, seed), grids, grid_rate)
 
 
 def _point_trial(point: _Point, checksum: str, seed: int) -> Trial:

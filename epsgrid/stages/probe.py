@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from epsgrid import optimizers, tasks
 from epsgrid.errors import ScalingError, SpecError
 from epsgrid.numerics.scaling import scaled_steps
-from epsgrid.spec import identity
 from epsgrid.spec.model import Probe, Spec
+from epsgrid.spec.trial import identity
 from epsgrid.stages.experiment import Asked, enter, prepare_data
 from epsgrid.stages.scale import scaled_spec, with_base
 from epsgrid.store import observations

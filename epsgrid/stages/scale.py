@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from epsgrid import optimizers, tasks
+from epsgrid.codec import shown
 from epsgrid.data._corpus import Corpus
 from epsgrid.data._parallel import ParallelCorpus
 from epsgrid.errors import CorruptRecordError, DataError, ExecutionError, ScalingError, SpecError
@@ -17,9 +18,9 @@ from epsgrid.numerics import scaling
 from epsgrid.numerics.magnitudes import Bound, decade_of
 from epsgrid.numerics.scaling import Rule
 from epsgrid.optimizers import _scaling as optimizer_scaling
-from epsgrid.spec import spec_from_json, spec_to_yaml
+from epsgrid.spec.loading import spec_from_json
 from epsgrid.spec.model import OptimizerOptions, Spec
-from epsgrid.spec.reading import shown
+from epsgrid.spec.writing import spec_to_yaml
 from epsgrid.store.records import ProbeRecord
 from epsgrid.tasks._divide import DividedImages
 

@@ -15,7 +15,7 @@ from epsgrid.errors import DataError, StoreError
 from epsgrid.executors import StopRequest
 from epsgrid.grids._plan import Plan, plan
 from epsgrid.grids._rates import EffectiveRates
-from epsgrid.spec import differences
+from epsgrid.spec.trial import differences
 from epsgrid.stages.experiment import Asked, enter, prepare_data
 from epsgrid.stages.probe import bounds_identity, probe_identity, read_probe
 from epsgrid.stages.pruning import import_optuna

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,10 +25,16 @@ def asked_cells(folder: ExperimentFolder) -> tuple[Trial, ...]:
         StoreError: a newer epsgrid wrote one.
     """
     grids = GridRecord.read(folder.grid_json).cells if folder.grid_json.exists() else ()
-    batches = batch_cells(BatchesRecord.read(folder.batches_json)) if folder.batches_json.exists() else ()
+    scaled = BatchesRecord.read(folder.batches_json).cells if folder.batches_json.exists() else ()
+    batches = (replace(cell, grids=(f"batch {cell.batch_size}, {cell.rule}",)) for cell in scaled)
     confirmed = ConfirmRecord.read(folder.confirm_json).cells if folder.confirm_json.exists() else ()
     fresh = (replace(cell, grids=tuple(f"{name}, confirmed" for name in cell.grids)) for cell in confirmed)
-    return _merged((*grids, *fresh, *batches))
+    found: dict[str, Trial] = {}
+    for cell in (*grids, *fresh, *batches):
+        known = found.setdefault(cell.id, cell)
+        if known is not cell:
+            found[cell.id] = replace(known, grids=tuple(dict.fromkeys((*known.grids, *cell.grids))))
+    return tuple(found.values())
 
 
 def stored_cells(folder: ExperimentFolder) -> tuple[Trial, ...]:
@@ -49,20 +54,6 @@ def stored_cells(folder: ExperimentFolder) -> tuple[Trial, ...]:
         return Trial(trial.id, identity["learning_rate"], identity["epsilon"], identity["seed"])
 
     return (*asked, *(read(trial) for trial in folder.trials() if trial.id not in known and trial.spec_json.exists()))
-
-
-def batch_cells(record: BatchesRecord) -> tuple[Trial, ...]:
-    """Return the trials of a record of batch sizes, each once, as those of a grid."""
-    return _merged(replace(cell, grids=(f"batch {cell.batch_size}, {cell.rule}",)) for cell in record.cells)
-
-
-def _merged(cells: Iterable[Trial]) -> tuple[Trial, ...]:
-    found: dict[str, Trial] = {}
-    for cell in cells:
-        known = found.setdefault(cell.id, cell)
-        if known is not cell:
-            found[cell.id] = replace(known, grids=tuple(dict.fromkeys((*known.grids, *cell.grids))))
-    return tuple(found.values())
 
 
 def archive(experiment: ExperimentFolder, trial_id: str) -> Path:

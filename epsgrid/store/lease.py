@@ -33,7 +33,7 @@ from epsgrid.errors import CorruptRecordError
 from epsgrid.store import atomic
 
 _HEARTBEAT_S = 10.0
-STALE_S = 60.0
+_STALE_S = 60.0  # without a heartbeat for so long, a holder on another machine counts as dead
 _LOOK_AGAIN_S = 1.0
 
 
@@ -56,23 +56,20 @@ class Claim:
 class Lease:
     """A lease this process holds; made by `take`, ended by `release` or with the process."""
 
-    def __init__(self, folder: Path, number: int, claim: Claim, heartbeat_s: float) -> None:
+    def __init__(self, folder: Path, number: int, claim: Claim) -> None:
         self._folder, self._number, self._claim = folder, number, claim
         self._file = folder / f"{number}.json"
         self._is_lost, self._looked = False, time.monotonic()
         self._ended = threading.Event()
-        self._heart = threading.Thread(target=self._beat, args=(heartbeat_s,), name="lease heartbeat", daemon=True)
+        self._heart = threading.Thread(target=self._beat, name="lease heartbeat", daemon=True)
         self._heart.start()
 
     @classmethod
-    def take(cls, path: Path, *, heartbeat_s: float = _HEARTBEAT_S, stale_s: float = STALE_S) -> Self | None:
+    def take(cls, path: Path) -> Self | None:
         """Take the lease if nobody alive holds it.
 
         Args:
             path: the lease's folder, created if missing; `TrialFolder.lease`.
-            heartbeat_s: seconds between two signs of life.
-            stale_s: seconds without one after which a holder on another machine counts as dead; all takers use the
-                same, a small multiple of `heartbeat_s`.
 
         Returns:
             The lease, or None: somebody alive holds it, or was quicker.
@@ -83,7 +80,7 @@ class Lease:
         atomic.make_folder(path)
         with atomic.store_errors("take the lease", path):
             newest = max(_numbers(path), default=0)
-            if newest and _is_live(path, newest, stale_s):
+            if newest and _is_live(path, newest):
                 return None
             claim = _own_claim()
             if not _create(path / f"{newest + 1}.json", claim):
@@ -94,7 +91,7 @@ class Lease:
             for number in _numbers(path):
                 if number <= newest:
                     (path / f"{number}.json").unlink(missing_ok=True)
-        return cls(path, newest + 1, claim, heartbeat_s)
+        return cls(path, newest + 1, claim)
 
     def lost(self, max_age_s: float = _LOOK_AGAIN_S) -> bool:
         """Return whether another process has taken over, or the trial was removed; then nothing more may be written.
@@ -126,21 +123,21 @@ class Lease:
                 document = dataclasses.asdict(dataclasses.replace(self._claim, released=True))
                 atomic.write_json(self._file, document)
 
-    def _beat(self, heartbeat_s: float) -> None:
+    def _beat(self) -> None:
         """Touch the claim until it is released; the file system sets the time."""
-        while not self._ended.wait(heartbeat_s):
+        while not self._ended.wait(_HEARTBEAT_S):
             with contextlib.suppress(OSError):  # a server that is away for a while, or a claim that is gone: see `lost`
                 os.utime(self._file)
 
 
-def is_held(path: Path, stale_s: float = STALE_S) -> bool:
+def is_held(path: Path) -> bool:
     """Return whether a living process holds the lease in the folder `path`."""
     try:
         newest = max(_numbers(path), default=0)
     except FileNotFoundError:
         return False
     with atomic.store_errors("read the lease", path):
-        return newest > 0 and _is_live(path, newest, stale_s)
+        return newest > 0 and _is_live(path, newest)
 
 
 def holder(path: Path) -> Claim | None:
@@ -170,7 +167,7 @@ def _create(path: Path, claim: Claim) -> bool:
     return True
 
 
-def _is_live(folder: Path, number: int, stale_s: float) -> bool:
+def _is_live(folder: Path, number: int) -> bool:
     """Return whether the holder of a claim may be alive; a claim that just vanished was taken over, so it may."""
     try:
         with (folder / f"{number}.json").open("rb") as file:  # opening asks an NFS server again
@@ -182,7 +179,7 @@ def _is_live(folder: Path, number: int, stale_s: float) -> bool:
     if claim is not None and claim.released:
         return False
     is_running = _is_running(claim) if claim is not None and claim.machine == _machine() else None
-    return abs(_clock(folder) - touched) <= stale_s if is_running is None else is_running
+    return abs(_clock(folder) - touched) <= _STALE_S if is_running is None else is_running
 
 
 def _parse(content: bytes) -> Claim | None:

@@ -22,7 +22,6 @@ bit for bit; the trial is the same, too, and has the same id.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -44,60 +43,36 @@ class Pair(NamedTuple):
     weights: tuple[float, float]
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """The settings with which a trial's steps are taken.
-
-    Attributes:
-        spec: with the optimizer's options, schedule and clipping of the finer steps.
-        learning_rate: of the finer steps.
-        epsilon: of the finer steps; None for an optimizer without one.
-    """
-
-    spec: Spec
-    learning_rate: float
-    epsilon: float | None
-
-
-def settings(spec: Spec, learning_rate: float, epsilon: float | None) -> Settings:
-    """Return the settings of a trial's steps: those of the spec, or with SVAG those of steps worth 1/l² of the time.
+def settings(spec: Spec, learning_rate: float, epsilon: float | None) -> tuple[Spec, float, float | None]:
+    """Return spec, learning rate and ε of a trial's steps: as asked, or with SVAG those worth 1/l² of the time.
 
     Args:
-        spec: as asked.
+        spec: as asked; with SVAG the optimizer's options, schedule, clipping and observed steps change.
         learning_rate: of the trial.
-        epsilon: of the trial.
+        epsilon: of the trial; None for an optimizer without one.
 
     Raises:
         ScalingError: the optimizer has no square-root rule.
     """
     l = factor(spec.training)  # noqa: E741
     if l == 1:
-        return Settings(spec, learning_rate, epsilon)
+        return spec, learning_rate, epsilon
     kappa = Fraction(1, l**2)
     options = optimizer_scaling.scaled_options(spec.optimizer, kappa)
     if epsilon is not None:
         epsilon = optimizer_scaling.scaled_epsilon(spec.optimizer, epsilon, kappa)
-    every = spec.observe.every
-    if isinstance(every, int):
-        every = scaling.scaled_steps(every, kappa)
-    finer = spec.model_copy(
-        update={
-            "optimizer": options,
-            "training": _training(spec.training, kappa),
-            "observe": spec.observe.model_copy(update={"every": every}),
-        }
-    )
-    return Settings(finer, scaling.scaled_learning_rate(learning_rate, kappa), epsilon)
-
-
-def _training(training: Training, kappa: Fraction) -> Training:
-    schedule, clip_norm = training.schedule, training.clip_norm
+    schedule, clip_norm, every = spec.training.schedule, spec.training.clip_norm, spec.observe.every
     if schedule.warmup_steps is not None:
         steps = scaling.scaled_steps(schedule.warmup_steps, kappa)
         schedule = schedule.model_copy(update={"warmup_steps": steps})
     if clip_norm is not None:
         clip_norm = scaling.scaled_magnitude(clip_norm, kappa)
-    return training.model_copy(update={"schedule": schedule, "clip_norm": clip_norm})
+    if isinstance(every, int):
+        every = scaling.scaled_steps(every, kappa)
+    training = spec.training.model_copy(update={"schedule": schedule, "clip_norm": clip_norm})
+    observe = spec.observe.model_copy(update={"every": every})
+    finer = spec.model_copy(update={"optimizer": options, "training": training, "observe": observe})
+    return finer, scaling.scaled_learning_rate(learning_rate, kappa), epsilon
 
 
 def factor(training: Training) -> int:

@@ -103,15 +103,14 @@ class _Run:
     """The moving parts of a trial: model, optimizer, the place in the run, and the epochs done."""
 
     def __init__(self, spec: Spec, trial: Trial, task: Task, folder: TrialFolder, device: torch.device) -> None:
-        steps = svag.settings(spec, trial.learning_rate, trial.epsilon)
-        self.spec, self.trial, self.task, self.folder, self.device = steps.spec, trial, task, folder, device
+        self.spec, rate, epsilon = svag.settings(spec, trial.learning_rate, trial.epsilon)
+        self.trial, self.task, self.folder, self.device = trial, task, folder, device
         self.model = build_model(spec, task, trial.seed, device)
         plugin = optimizers.load(spec.optimizer.name)
-        parameters, options = self.model.parameters(), self.spec.optimizer
-        self.optimizer = plugin.build(parameters, options, steps.learning_rate, steps.epsilon)
+        self.optimizer = plugin.build(self.model.parameters(), self.spec.optimizer, rate, epsilon)
         self.observations = Observations(self.spec, folder, self.model, self.optimizer)
         self.epoch = self.step = self.steps = 0
-        self.highest_rate = steps.learning_rate
+        self.highest_rate = rate
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.records: list[EpochRecord] = []
         self.kept = KeptWeights()
@@ -132,23 +131,20 @@ class _Run:
             warn(f"{error}; starting this trial over")
             checkpoint = None
         if checkpoint is not None:
-            self._load(checkpoint)
+            self.model.load_state_dict(checkpoint.model)
+            self.optimizer.load_state_dict(checkpoint.optimizer)
+            lay_out_state(self.optimizer)
+            self.epoch, self.step, self.steps = checkpoint.epoch, checkpoint.step, checkpoint.steps
+            self.loss_sum = checkpoint.loss_sum.to(self.device)
+            self.records = [EpochRecord.from_json(record, self.folder.checkpoint) for record in checkpoint.records]
+            kept = {name: value.to(self.device) for name, value in checkpoint.kept.items()}
+            self.kept = KeptWeights(kept, checkpoint.kept_epochs)
+            self._seconds_before = checkpoint.seconds
+            restore_generators(checkpoint.generators, self.device)
         # A kill may have come between the writing of metrics and checkpoint: the checkpoint counts.
         lines = [f"{compact_json(record.to_json())}\n" for record in self.records]
         write_text(self.folder.metrics_jsonl, "".join(lines))
         self.observations.start(self.steps, warn)
-
-    def _load(self, checkpoint: Checkpoint) -> None:
-        self.model.load_state_dict(checkpoint.model)
-        self.optimizer.load_state_dict(checkpoint.optimizer)
-        lay_out_state(self.optimizer)
-        self.epoch, self.step, self.steps = checkpoint.epoch, checkpoint.step, checkpoint.steps
-        self.loss_sum = checkpoint.loss_sum.to(self.device)
-        self.records = [EpochRecord.from_json(record, self.folder.checkpoint) for record in checkpoint.records]
-        kept = {name: value.to(self.device) for name, value in checkpoint.kept.items()}
-        self.kept = KeptWeights(kept, checkpoint.kept_epochs)
-        self._seconds_before = checkpoint.seconds
-        restore_generators(checkpoint.generators, self.device)
 
     def save(self) -> None:
         """Save a checkpoint of this very moment."""
@@ -188,10 +184,10 @@ class _Run:
             if should_stop():
                 self.save()
                 raise Interrupted(f"stopped in epoch {self.epoch + 1} after {self.step} steps")
-            rate = learning_rate_at(self.highest_rate, training.schedule, self.epoch, training.epochs, self.steps)
+            rate = _learning_rate_at(self.highest_rate, training.schedule, self.epoch, training.epochs, self.steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate * svag.learning_rate_scale(task, batch)
-            self.loss_sum += take_step(task, self.model, self.optimizer, batch, training)
+            self.loss_sum += _take_step(task, self.model, self.optimizer, batch, training)
             self.step += 1
             self.steps += 1
             self.observations.after_step(self.steps, self.epoch + self.step / epoch_steps)
@@ -240,7 +236,7 @@ class _Run:
         return Scores(scores.pop("loss"), scores.pop(self.task.metric.name), scores)
 
 
-def learning_rate_at(base: float, schedule: Schedule, epoch: int, epochs: int, step: int = 0) -> float:
+def _learning_rate_at(base: float, schedule: Schedule, epoch: int, epochs: int, step: int = 0) -> float:
     """Return the learning rate of a step.
 
     Args:
@@ -255,7 +251,7 @@ def learning_rate_at(base: float, schedule: Schedule, epoch: int, epochs: int, s
         epoch 149 still has the base rate and epoch 150 a tenth of it. Inverse root (fairseq's recipe, warm-up from 0):
         `base` · min(t / w, √(w / t)) at step t = 1, 2, … with a warm-up of w steps.
 
-    >>> learning_rate_at(1.0, Schedule(), 149, 200), learning_rate_at(1.0, Schedule(), 150, 200)
+    >>> _learning_rate_at(1.0, Schedule(), 149, 200), _learning_rate_at(1.0, Schedule(), 150, 200)
     (1.0, 0.1)
     """
     if schedule.kind == "inverse_sqrt":
@@ -266,7 +262,7 @@ def learning_rate_at(base: float, schedule: Schedule, epoch: int, epochs: int, s
     return float(base * schedule.factor**reached)
 
 
-def take_step(
+def _take_step(
     task: Task, model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: Any, training: Training
 ) -> torch.Tensor:
     """Compute the loss of a batch, or of a pair, and its gradient, clip it if the spec says so, and step the optimizer.

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from epsgrid.spec import load_spec
+from epsgrid.spec.loading import load_spec
 
 
 @pytest.fixture

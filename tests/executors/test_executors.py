@@ -38,12 +38,6 @@ def test_each_job_ends_with_its_own_status_and_cannot_hurt_the_others(executor: 
         assert len({path.read_text() for path in tmp_path.glob("*.began")} - {f"began {os.getpid()}"}) == len(expected)
 
 
-def test_no_jobs_are_no_work(executor: ExecutorPlugin) -> None:
-    recorder = Recorder()
-    executor.run([], work, slots=1, notify=recorder, stop=StopWhen())
-    assert recorder.events == []
-
-
 @pytest.mark.parametrize("slots", [1, 3])
 def test_jobs_begin_in_order_and_never_more_than_slots_at_once(
     executor: ExecutorPlugin, tmp_path: Path, slots: int
@@ -57,8 +51,9 @@ def test_jobs_begin_in_order_and_never_more_than_slots_at_once(
     assert 1 <= recorder.most_at_once <= slots
 
 
-def test_a_stop_asked_for_before_the_first_job_starts_none(executor: ExecutorPlugin, tmp_path: Path) -> None:
+def test_no_jobs_and_a_stop_before_the_first_job_start_none(executor: ExecutorPlugin, tmp_path: Path) -> None:
     recorder = Recorder()
+    executor.run([], work, slots=1, notify=recorder, stop=StopWhen())
     executor.run(_jobs(tmp_path, "short-1"), work, slots=1, notify=recorder, stop=StopWhen(tmp_path))
     assert recorder.events == []
 

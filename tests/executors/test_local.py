@@ -14,7 +14,7 @@ from epsgrid.errors import ExecutionError
 from epsgrid.executors import Exclusive, Job, JobStatus, _process, local
 from epsgrid.executors.local import _Slots
 from epsgrid.spec.model import Execution
-from tests.executors.fake_gpus import UUIDS, install
+from tests.executors.fake_gpus import install
 from tests.executors.jobs import (
     PATIENCE_S,
     Recorder,
@@ -187,18 +187,6 @@ def test_exclusive_on_a_device_and_beside_other_devices() -> None:
     assert _take(slots, _job(4, Exclusive.DEVICE)) == ["a"]
 
 
-@pytest.mark.parametrize(
-    ("devices", "exclusive"), [((), Exclusive.DEVICE), ((), Exclusive.MACHINE), (("a", "b"), Exclusive.MACHINE)]
-)
-def test_exclusive_on_the_machine(devices: tuple[str, ...], exclusive: Exclusive) -> None:
-    slots = _Slots(devices, 4)
-    first = slots.take(_job(0))
-    assert first is not None
-    assert slots.take(_job(1, exclusive)) is None
-    slots.leave(_job(0), first)
-    assert _take(slots, _job(1, exclusive), _job(2)) == [first, None]
-
-
 def test_whatever_comes_and_goes_the_rules_hold() -> None:
     """A random sequence: nothing is overfull, exclusive jobs are so, and nothing stands still."""
     chance = random.Random(0)
@@ -243,17 +231,3 @@ def test_each_job_sees_the_one_device_it_was_given(tmp_path: Path, monkeypatch: 
     for stays in by_device.values():
         assert max(sum(other[0] <= one[0] < other[1] for other in stays) for one in stays) == 2
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,0,-1,1"
-
-
-def test_an_exclusive_job_has_its_device_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(tmp_path, monkeypatch, 2)
-    jobs = [Job(str(tmp_path), f"4-{number}") for number in range(4)]
-    exclusive = [Job(str(tmp_path), f"6-alone-{number}", Exclusive.DEVICE) for number in range(2)]
-    last = Job(str(tmp_path), "0-last", Exclusive.MACHINE)
-    found = _stay(tmp_path, *jobs, *exclusive, last, slots=4)
-    for job in exclusive:
-        began, ended, device = found[job.trial]
-        beside = [each for trial, each in found.items() if each[2] == device and trial != job.trial]
-        assert all(other[1] <= began or ended <= other[0] for other in beside)
-    assert sorted(found[job.trial][2] for job in exclusive) == sorted(UUIDS[:2]), "one on each"
-    assert found["0-last"][0] >= max(each[1] for trial, each in found.items() if trial != "0-last")

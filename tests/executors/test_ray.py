@@ -29,6 +29,9 @@ from tests.executors.jobs import (
 
 pytestmark = pytest.mark.xdist_group("ray")
 
+ONE: Any = ([Job("x", "y")], work)
+RUN: Any = {"slots": 1, "notify": Recorder(), "stop": StopWhen()}
+
 
 def _jobs(folder: Path, *trials: str) -> list[Job]:
     return [Job(str(folder), trial) for trial in trials]
@@ -107,14 +110,6 @@ def _raylet_of(folder: Path, trial: str) -> int | None:
         return None
 
 
-def test_gpus_are_shared_by_fractions(ray_cluster: RayCluster, tmp_path: Path) -> None:
-    recorder, trials = Recorder(), [f"x-{number}" for number in range(4)]
-    ray_cluster.run(_jobs(tmp_path, *trials), places, slots=4, notify=recorder, stop=StopWhen(), gpus=0.5)
-    assert recorder.statuses == dict.fromkeys(trials, 0)
-    assert recorder.most_at_once == 2
-    assert all("gpus=0 " in (tmp_path / f"{trial}.places").read_text() for trial in trials)
-
-
 def test_trials_share_gpus_by_default_and_an_exclusive_one_does_not(ray_cluster: RayCluster, tmp_path: Path) -> None:
     """One GPU, made up: three would fit on it, and the last waits until it is whole again."""
     recorder, trials = Recorder(), ["x-0", "x-1", "x-2"]
@@ -162,15 +157,15 @@ CPU_NODES = _nodes({"CPU": 16.0}, {"CPU": 64.0})
 def test_what_a_trial_takes(
     settings: dict[str, Any], nodes: list[dict[str, Any]], exclusive: Exclusive, cpus: float, gpus: float
 ) -> None:
-    assert ray.needed_resources(Execution(**settings), nodes, exclusive) == ray._Resources(cpus, gpus)
+    assert ray._needed_resources(Execution(**settings), nodes, exclusive) == ray._Resources(cpus, gpus)
 
 
-@pytest.mark.parametrize("trials", range(1, 65))
-def test_so_many_trials_fit_on_a_gpu_as_the_spec_wants(trials: int) -> None:
+def test_so_many_trials_fit_on_a_gpu_as_the_spec_wants() -> None:
     """As Ray counts, in whole ten-thousandths."""
-    gpus = ray.needed_resources(Execution(trials_per_device=trials), GPU_NODES, Exclusive.NO).gpus
-    assert gpus > 0
-    assert 10_000 // round(10_000 * gpus) >= trials
+    for trials in range(1, 65):
+        gpus = ray._needed_resources(Execution(trials_per_device=trials), GPU_NODES, Exclusive.NO).gpus
+        assert gpus > 0
+        assert 10_000 // round(10_000 * gpus) >= trials
 
 
 @pytest.mark.parametrize(
@@ -183,20 +178,12 @@ def test_so_many_trials_fit_on_a_gpu_as_the_spec_wants(trials: int) -> None:
 )
 def test_what_no_node_has_is_refused_at_once(ray_cluster: RayCluster, takes: dict[str, float], words: str) -> None:
     with pytest.raises(ExecutionError, match=words):
-        ray_cluster.run([Job("x", "y")], work, slots=1, notify=Recorder(), stop=StopWhen(), **takes)
-
-
-def test_nodes_that_are_gone_have_nothing() -> None:
-    nodes = [{"Alive": False, "Resources": {"CPU": 64.0}}]
-    with pytest.raises(ExecutionError, match="Its nodes: none"):
-        ray._require_room(nodes, ray._Resources(1, 0))
+        ray_cluster.run(*ONE, **RUN, **takes)
 
 
 def test_slots_that_cannot_run_trials_are_reported(ray_cluster: RayCluster) -> None:
     with pytest.raises(ExecutionError, match=r"cannot run trials: .* could not import tests\.executors\.broken"):
-        ray_cluster.run(
-            [Job("x", "y")], work, slots=1, notify=Recorder(), stop=StopWhen(), preload=("tests.executors.broken",)
-        )
+        ray_cluster.run(*ONE, **RUN, preload=("tests.executors.broken",))
 
 
 class CannotBeMade:
@@ -224,7 +211,7 @@ def test_slots_that_cannot_start_are_reported(
     monkeypatch.setattr(ray, "_Slot", slot)
     monkeypatch.setattr(ray, "_MAX_LOST_STARTS", 1)
     with pytest.raises(ExecutionError, match=f"(?s)slots cannot start on the Ray cluster.*{words}"):
-        ray_cluster.run([Job("x", "y")], work, slots=1, notify=Recorder(), stop=StopWhen())
+        ray_cluster.run(*ONE, **RUN)
 
 
 def test_waiting_for_room_is_reported_once(
@@ -263,20 +250,13 @@ def test_waiting_for_room_is_reported_once(
 def test_nobody_at_the_address() -> None:
     pytest.importorskip("ray", reason="the package ray is not installed")
     with pytest.raises(ExecutionError, match=r"no Ray cluster could be joined at 127\.0\.0\.1:1 \(.*refused"):
-        ray.run(
-            [Job("x", "y")],
-            work,
-            slots=1,
-            notify=Recorder(),
-            stop=StopWhen(),
-            execution=Execution(ray=Ray(address="127.0.0.1:1")),
-        )
+        ray.run(*ONE, **RUN, execution=Execution(ray=Ray(address="127.0.0.1:1")))
 
 
 def test_ray_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ExecutionError, match=r"needs the package ray .*`pip install 'epsgrid\[ray\]'` brings it"):
-        ray.run([Job("x", "y")], work, slots=1, notify=Recorder(), stop=StopWhen())
+        ray.run(*ONE, **RUN)
 
 
 def test_a_cluster_that_cannot_start_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -288,7 +268,7 @@ def test_a_cluster_that_cannot_start_is_reported(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys, "executable", str(python))
     expected = r"could be started on this machine; Ray reports:\nno room for shared memory in /tmp/epsgrid-ray-"
     with pytest.raises(ExecutionError, match=expected):
-        ray.run([Job("x", "y")], work, slots=1, notify=Recorder(), stop=StopWhen())
+        ray.run(*ONE, **RUN)
 
 
 def test_a_stop_while_a_cluster_starts(tmp_path: Path) -> None:

@@ -97,11 +97,18 @@ def test_what_a_spec_leaves_open_is_left_to_the_site(tmp_path: Path) -> None:
     assert not any(option in text for option in ("--partition", "--account", "--qos", "--time", "--mem", "--gres"))
 
 
-@pytest.mark.parametrize("value", ["gpu\n#SBATCH --uid=0", 'gpu" --uid=0', "gpu\\", "", "gpu\x00"])
-@pytest.mark.parametrize("field", ["partition", "account", "qos", "time", "memory"])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("partition", value) for value in ("gpu\n#SBATCH --uid=0", 'gpu" --uid=0', "gpu\\", "", "gpu\x00")),
+        *((field, "") for field in ("account", "qos", "time", "memory")),
+    ],
+)
 def test_values_that_could_become_more_than_a_value_are_refused(tmp_path: Path, field: str, value: str) -> None:
     with pytest.raises(ExecutionError, match=rf"execution\.slurm\.{field}: .* cannot be written into a Slurm script"):
         _script(tmp_path, **{field: value})
+    with pytest.raises(ExecutionError, match=r"the experiment's folder: .* cannot be written into a Slurm script"):
+        _script(tmp_path / 'say "hello"')
 
 
 def test_values_that_only_look_dangerous_are_quoted(tmp_path: Path) -> None:
@@ -126,11 +133,6 @@ def test_values_that_only_look_dangerous_are_quoted(tmp_path: Path) -> None:
 def test_directives_that_are_none_or_not_the_users_to_set(tmp_path: Path, directive: str, words: str) -> None:
     with pytest.raises(ExecutionError, match=words):
         _script(tmp_path, directives=(directive,))
-
-
-def test_a_folder_that_no_script_can_name_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ExecutionError, match=r"the experiment's folder: .* cannot be written into a Slurm script"):
-        _script(tmp_path / 'say "hello"')
 
 
 def test_the_environment_that_trials_need_is_in_the_script(tmp_path: Path) -> None:

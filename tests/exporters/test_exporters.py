@@ -191,11 +191,6 @@ def test_equal_records_give_equal_texts_with_the_provenance_on_top(tool: str) ->
     assert exporters.load(tool).USAGE
 
 
-def test_an_unknown_tool_is_told() -> None:
-    with pytest.raises(UnknownNameError, match=r"unknown exporter 'optna'; did you mean 'optuna'"):
-        exporters.load("optna")
-
-
 # The tools
 
 
@@ -346,22 +341,14 @@ def test_small_numbers_are_numbers_to_every_yaml_reader(tool: str) -> None:
 # The stage
 
 
-def export(folder: Path, tool: str = "json") -> str:
-    _, text, _ = export_bounds(
-        ExperimentFolder(folder), tool, "grid", framework=None, epsilon_name="eps", learning_rate_name="lr"
-    )
-    return text
+def export(folder: Path) -> str:
+    names = {"framework": None, "epsilon_name": "eps", "learning_rate_name": "lr"}
+    return export_bounds(ExperimentFolder(folder), "json", "grid", **names)[1]
 
 
-def test_a_run_is_exported_at_any_time_after_its_probe(tmp_path: Path) -> None:
+def test_a_run_is_exported_at_any_time_after_its_probe_and_refused_without_bounds(tmp_path: Path) -> None:
     simulate(tmp_path / "probed", sweep=False)
     assert json.loads(export(tmp_path / "probed"))["epsilon"]["values"] == list(DECADES)
-    with pytest.raises(UnknownNameError, match="unknown exporter"):
-        export(tmp_path / "probed", "nothing")
-
-
-def test_a_run_without_bounds_or_with_damaged_ones_is_refused(tmp_path: Path) -> None:
-    simulate(tmp_path / "probed", sweep=False)
     simulate(tmp_path / "swept", probe=False, narrowed=None)
     with pytest.raises(StoreError, match=r"no bounds were measured here; `epsgrid probe SPEC` does it"):
         export(tmp_path / "swept")

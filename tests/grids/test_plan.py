@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from epsgrid import grids
 from epsgrid.grids._plan import Plan, plan
-from epsgrid.spec import parse_spec, trial_id, trial_identity
+from epsgrid.spec.loading import parse_spec
 from epsgrid.spec.model import Spec
+from epsgrid.spec.trial import identity, trial_id, trial_identity
 from tests.grids.samples import bounds_between
 from tests.spec.fakes import MINIMAL
 
@@ -42,7 +43,7 @@ def test_a_trial_has_the_same_id_whichever_grid_asks() -> None:
 
 def test_a_trial_carries_its_identity() -> None:
     for trial in planned("narrowed").trials:
-        expected = trial_identity(spec(), "abc", trial.learning_rate, trial.epsilon, trial.seed)
+        expected = trial_identity(identity(spec()), "abc", trial.learning_rate, trial.epsilon, trial.seed)
         assert trial.identity == expected
         assert trial.id == trial_id(expected)
 

@@ -12,7 +12,7 @@ from epsgrid.grids._plan import plan
 from epsgrid.grids._rates import EffectiveRates
 from epsgrid.numerics.bounds import estimate_bounds
 from epsgrid.numerics.placement import Placement
-from epsgrid.spec import parse_spec
+from epsgrid.spec.loading import parse_spec
 from tests.grids.samples import bounds_between
 from tests.report.simulate import layer, two_layers
 from tests.spec.fakes import MINIMAL

@@ -139,13 +139,6 @@ def test_several_probe_epochs_and_a_training_shorter_than_the_probe(tmp_path: Pa
         assert callback.bounds.layers == expected.layers
 
 
-def test_training_that_ends_within_the_first_epoch_has_bounds_of_its_steps(tmp_path: Path) -> None:
-    callback = real().own.EpsilonCallback()
-    trainer_of(tmp_path, [callback], max_steps=4).train()
-    assert callback.bounds == callback.observer.bounds()
-    assert callback.observer.step == 4
-
-
 # Logs
 
 
@@ -202,25 +195,6 @@ def test_a_trainer_is_followed_once(tmp_path: Path) -> None:
     trainer = trainer_of(tmp_path, [real().own.EpsilonCallback()])
     with pytest.raises(ObservationError, match="this trainer has an EpsilonCallback already"):
         real().own.follow(trainer)
-
-
-@pytest.mark.parametrize("given", ["folder", "writer"])
-def test_tensorboard_may_be_given(tmp_path: Path, given: str) -> None:
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from torch.utils.tensorboard import SummaryWriter
-
-    folder = tmp_path / "mine"
-    writer = folder if given == "folder" else SummaryWriter(str(folder))
-    callback = real().own.EpsilonCallback(tensorboard=writer)
-    trainer_of(tmp_path, [callback]).train()
-    if given == "writer":
-        writer.add_scalar("still open", 1.0)
-        writer.close()
-    events = EventAccumulator(str(folder), size_guidance={"histograms": 0})
-    events.Reload()
-    assert [event.step for event in events.Scalars("epsgrid/low")] == [2, 4, 6]
-    assert [event.step for event in events.Histograms("epsgrid_magnitudes/net.2.bias")] == [2, 4, 6]
 
 
 # What goes wrong

@@ -13,7 +13,7 @@ from torch import nn
 from epsgrid import models, tasks
 from epsgrid.observing import rounding
 from epsgrid.observing.adapters import adapter_for
-from epsgrid.spec import parse_spec
+from epsgrid.spec.loading import parse_spec
 
 CPU = torch.device("cpu")
 

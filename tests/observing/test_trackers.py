@@ -78,7 +78,7 @@ def test_scalars_are_those_of_the_entries(trained: Any) -> None:
         assert 0 < row["epsgrid/adaptable"] < 1
 
 
-def test_scalars_of_all_and_of_layers_are_the_two_halves(trained: Any) -> None:
+def test_scalars_of_layers_are_written_alone_where_others_write_the_rest(trained: Any) -> None:
     series, _ = trained
     of_all, of_layers = scalars(series, "x", by_layer=False), scalars(series, "x", overall=False)
     both = scalars(series, "x")

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 import epsgrid
 from epsgrid.errors import ExitCode, SpecError
-from epsgrid.spec import load_spec, parse_spec, spec_from_json
-from epsgrid.spec.loading import MAX_BYTES
+from epsgrid.spec.loading import _MAX_BYTES, load_spec, parse_spec, spec_from_json
 from tests.spec.fakes import MINIMAL
 
 ROOT = Path(epsgrid.__file__).parent.parent
@@ -40,7 +39,7 @@ def test_what_may_stand_before_a_spec(path: Path, before: str) -> None:
     ("data", "message"),
     [
         (None, r"spec\.yaml: cannot read the spec: No such file or directory"),
-        (b"#" * (MAX_BYTES + 1), r"spec\.yaml: larger than 1,000,000 bytes; is this a spec\?"),
+        (b"#" * (_MAX_BYTES + 1), r"spec\.yaml: larger than 1,000,000 bytes; is this a spec\?"),
         ("a: 1\nb: größe".encode("latin-1"), r"spec\.yaml: not UTF-8 \(byte 0x.. in line 2\); save it as UTF-8"),
         (b"a: 1\n\xff\xfeb", r"spec\.yaml: not UTF-8 \(byte 0x.. in line 2\); save it as UTF-8"),
     ],
@@ -67,7 +66,9 @@ def test_a_stored_spec_comes_back() -> None:
         MINIMAL, overrides=["model.layers=[{width: 3}]", "task.root=/data", "sweep.learning_rates=[1e-3, 0.1]"]
     )
     stored = json.loads(json.dumps(spec.model_dump(mode="json")))
+    stored["execution"]["keep_checkpoints"] = True  # a key of earlier versions
     assert spec_from_json(stored, "experiment.json") == spec
+    assert stored["execution"]["keep_checkpoints"], "what was given is left as it is"
 
 
 def test_a_stored_spec_that_is_none() -> None:
@@ -94,7 +95,8 @@ def test_a_stored_float_comes_back_exactly(value: float) -> None:
 def test_loading_leaves_torch_alone(path: Path, text: str) -> None:
     path.write_text(text)
     program = (
-        "import sys; from epsgrid.spec import load_spec, spec_to_yaml; spec_to_yaml(load_spec(sys.argv[1]));"
+        "import sys; from epsgrid.spec.loading import load_spec; from epsgrid.spec.writing import spec_to_yaml;"
+        "spec_to_yaml(load_spec(sys.argv[1]));"
         "print(sorted({'torch', 'torchvision', 'typer', 'rich', 'numpy', 'scipy'} & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epsgrid.errors import SpecError
-from epsgrid.spec import parse_spec
+from epsgrid.spec.loading import parse_spec
 from epsgrid.spec.model import Spec
 from tests.spec.fakes import MINIMAL, AdamOptions, BlobsOptions, NetOptions
 

@@ -8,7 +8,7 @@ from epsgrid.errors import ScalingError, SpecError, StoreError
 from epsgrid.report.compare import compare
 from epsgrid.report.text.render import tables
 from epsgrid.selection.load import load_experiment
-from epsgrid.spec.trial import trial_id, trial_identity
+from epsgrid.spec.trial import identity, trial_id, trial_identity
 from epsgrid.stages import sweep as sweep_stage
 from epsgrid.stages.experiment import enter, prepare_data
 from epsgrid.stages.plans import (
@@ -184,7 +184,7 @@ def test_each_rule_scales_the_setting_as_published(asking):
 def test_trials_are_shared_with_the_grid_and_among_rules_that_agree(asking):
     asked = asking()
     (base,) = trials_of(plan_batches(asked, (64,), ("sqrt",), **AT), "batch 256, base")
-    assert base.id == trial_id(trial_identity(asked.spec, prepare_data(asked.spec).checksum, 1e-2, 1e-8, 0))
+    assert base.id == trial_id(trial_identity(identity(asked.spec), prepare_data(asked.spec).checksum, 1e-2, 1e-8, 0))
     # AdaBelief adds ε to v in place, where the rule leaves it: to forget it costs nothing.
     planned = plan_batches(asking("optimizer=adabelief"), (64,), ("sqrt", "sqrt-keep-epsilon"), **AT)
     assert trials_of(planned, "batch 64, sqrt") == trials_of(planned, "batch 64, sqrt-keep-epsilon")

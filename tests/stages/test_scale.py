@@ -10,7 +10,8 @@ from epsgrid import optimizers, plugins, tasks
 from epsgrid.errors import DataError, ScalingError
 from epsgrid.numerics.scaling import NoScaling, Scaling
 from epsgrid.optimizers._scaling import scalable, scaled_epsilon
-from epsgrid.spec import parse_spec, spec_to_yaml
+from epsgrid.spec.loading import parse_spec
+from epsgrid.spec.writing import spec_to_yaml
 from epsgrid.stages.experiment import Asked
 from epsgrid.stages.probe import probe
 from epsgrid.stages.scale import _too_large, annotated_yaml, check_size, renamed, scaled_bounds, scaled_spec

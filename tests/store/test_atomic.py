@@ -80,12 +80,8 @@ def test_writing_makes_folders_replaces_whole_and_leaves_nothing_else(tmp_path: 
         atomic.write_json(path, {"value": value})
         assert atomic.read_json(path) == {"value": value}
     assert _names(path.parent) == ["file.json"]
-
-
-def test_a_written_file_is_readable_for_others(tmp_path: Path) -> None:
-    atomic.write_text(tmp_path / "file", "x")
     (tmp_path / "plain").write_text("x")
-    assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode, "readable for others"
 
 
 def test_what_json_has_not_is_never_written(tmp_path: Path) -> None:

@@ -84,10 +84,6 @@ def test_what_is_not_known_and_what_is_infinite_come_back(tmp_path: Path) -> Non
     assert back.snapshots == (*series.snapshots, snapshot)
 
 
-def test_without_a_file_nothing_was_observed(tmp_path: Path) -> None:
-    assert observations.read(tmp_path / "observations.jsonl") is None
-
-
 def test_a_half_written_last_line_is_left_out_and_overwritten(tmp_path: Path) -> None:
     path, series = _written(tmp_path)
     whole = path.read_bytes()
@@ -107,14 +103,6 @@ def test_damage_in_any_other_line_is_named(tmp_path: Path, number: int) -> None:
     lines[number - 1] = lines[number - 1][:where] + "1" + lines[number - 1][where + 1 :]
     path.write_text("".join(lines))
     with pytest.raises(CorruptRecordError, match=rf"observations\.jsonl:{number} is damaged or was edited"):
-        observations.read(path)
-
-
-def test_a_torn_line_in_the_middle_is_named(tmp_path: Path) -> None:
-    path, _ = _written(tmp_path)
-    lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join([*lines[:2], lines[2][:50] + "\n", *lines[3:]]))
-    with pytest.raises(CorruptRecordError, match=r"observations\.jsonl:3 is damaged"):
         observations.read(path)
 
 
@@ -182,6 +170,7 @@ def test_damage_behind_the_checkpoint_is_dropped_with_the_rest_and_before_it_nam
 
 
 def test_a_file_that_is_not_there_stays_so(tmp_path: Path) -> None:
+    assert observations.read(tmp_path / "observations.jsonl") is None
     observations.keep_until(tmp_path / "observations.jsonl", 5)
     assert list(tmp_path.iterdir()) == []
 

@@ -64,7 +64,7 @@ def test_the_store_imports_nothing_heavy() -> None:
     modules = "atomic latest lease paths provenance records state"
     program = "".join(f"import epsgrid.store.{name}\n" for name in modules.split()) + (
         "import sys\nfrom epsgrid.store.provenance import provenance\nprovenance([])\n"
-        "print({'torch', 'numpy', 'scipy', 'typer', 'rich'} & set(sys.modules))"
+        "print({'torch', 'numpy', 'scipy', 'typer', 'rich', 'pydantic', 'yaml'} & set(sys.modules))"
     )
     answer = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert answer.stdout == "set()\n"

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from epsgrid import models, tasks
 from epsgrid.data._parallel import END, PAD
 from epsgrid.errors import ExecutionError, SpecError
-from epsgrid.spec import parse_spec, trial_identity
-from epsgrid.spec.trial import Trial
+from epsgrid.spec.loading import parse_spec
+from epsgrid.spec.trial import Trial, identity, trial_identity
 from epsgrid.store.paths import TrialFolder
 from epsgrid.tasks import _translation, synthetic_translation, translation
 from epsgrid.tasks._bleu import bleu_scores
@@ -320,8 +320,8 @@ def run(folder: Path, should_stop: Any = lambda: False) -> Any:
     spec = parse_spec(SPEC)
     plugin = tasks.load(spec.task.name)
     data = plugin.prepare(spec.task)
-    identity = trial_identity(spec, data.checksum, 1e-2, 1e-8, 0)
-    trial = Trial.of(identity)
+    own = trial_identity(identity(spec), data.checksum, 1e-2, 1e-8, 0)
+    trial = Trial.of(own)
     task = plugin.build(spec.task, data, CPU)
     return run_trial(
         spec, trial, task, TrialFolder(folder), CPU, should_stop=should_stop, provenance={}, warn=pytest.fail

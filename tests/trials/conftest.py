@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from epsgrid import tasks
-from epsgrid.spec import parse_spec, trial_identity
+from epsgrid.spec.loading import parse_spec
 from epsgrid.spec.model import Spec
-from epsgrid.spec.trial import Trial
+from epsgrid.spec.trial import Trial, identity, trial_identity
 from epsgrid.store.paths import TrialFolder
 from epsgrid.store.records import TrialResult
 from epsgrid.trials.device import one_thread
@@ -34,8 +34,7 @@ class Setting:
     checksum: str
 
     def trial(self, learning_rate: float = 1e-2, epsilon: float | None = 1e-4, seed: int = 0) -> Trial:
-        identity = trial_identity(self.spec, self.checksum, learning_rate, epsilon, seed)
-        return Trial.of(identity)
+        return Trial.of(trial_identity(identity(self.spec), self.checksum, learning_rate, epsilon, seed))
 
     def train(self, folder: Path, trial: Trial, should_stop=lambda: False) -> TrialResult:
         with one_thread():

@@ -31,15 +31,10 @@ def test_every_so_many_steps(tmp_path):
     assert [shot.epoch for shot in shots] == [pytest.approx(3 * shot.step / result.steps) for shot in shots]
 
 
-def test_never(tmp_path):
-    setting = make_setting("observe.every=null")
-    setting.train(tmp_path, setting.trial())
-    assert kept(tmp_path) is None
-
-
-def test_an_optimizer_without_epsilon_is_not_observed(tmp_path):
-    setting = make_setting("optimizer={name: sgdm}")
-    setting.train(tmp_path, setting.trial(epsilon=None))
+@pytest.mark.parametrize(("override", "epsilon"), [("observe.every=null", 1e-4), ("optimizer={name: sgdm}", None)])
+def test_nothing_is_kept_where_nothing_is_asked_for_or_there_is_no_epsilon(tmp_path, override, epsilon):
+    setting = make_setting(override)
+    setting.train(tmp_path, setting.trial(epsilon=epsilon))
     assert kept(tmp_path) is None
 
 

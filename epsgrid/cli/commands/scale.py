@@ -16,7 +16,7 @@ from epsgrid.cli.tables import show, table
 from epsgrid.errors import SpecError, StoreError
 from epsgrid.numerics.scaling import Rule
 from epsgrid.selection.formatting import power
-from epsgrid.spec import load_spec
+from epsgrid.spec.loading import load_spec
 from epsgrid.stages import scale as stage
 from epsgrid.store.atomic import write_text
 from epsgrid.store.records import ProbeRecord

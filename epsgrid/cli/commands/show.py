@@ -14,7 +14,8 @@ from epsgrid.cli.console import print_json
 from epsgrid.cli.options import JsonOption, OverrideOption, SpecArgument
 from epsgrid.cli.tables import show as show_parts
 from epsgrid.cli.tables import table
-from epsgrid.spec import load_spec, spec_to_yaml
+from epsgrid.spec.loading import load_spec
+from epsgrid.spec.writing import spec_to_yaml
 
 _FAMILIES = ("tasks", "models", "optimizers", "grids", "executors")
 
