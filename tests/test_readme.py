@@ -1,5 +1,6 @@
 """The commands, code, files and targets that the README names work and exist."""
 
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -54,3 +55,12 @@ def test_its_files_and_pictures_are_there():
     links = re.findall(r"\]\(([^)h#][^)]*)\)", TEXT)
     assert links
     assert not [link for link in links if not (ROOT / link).exists()]
+
+
+def test_its_walks_name_what_is_there():
+    walks = TEXT[TEXT.index("Four walks") : TEXT.index("An optimizer, model or task of your own: write")]
+    for walk in walks.split("\n* ")[1:]:
+        stops = re.findall(r"`((?:[a-z_]+\.)+\w+)`", walk)
+        assert 3 <= len(stops) <= 8, walk
+        for stop in stops:
+            pkgutil.resolve_name(f"epsgrid.{stop}")
