@@ -124,23 +124,30 @@ def _open(folder: Path, about: Mapping[str, Any] = MappingProxyType({})) -> Arra
 
 
 def _write(folder: Path, made: Arrays) -> None:
+    try:
+        with new_folder(folder) as temporary:
+            for name, array in made.arrays.items():
+                with _flushed(temporary / f"{name}.npy") as file:
+                    np.save(file, array, allow_pickle=False)
+            shapes = {name: list(array.shape) for name, array in made.arrays.items()}
+            document = {"version": _VERSION, "shapes": shapes, "about": dict(made.about)}
+            with _flushed(temporary / _ABOUT) as file:
+                file.write(json.dumps(document, ensure_ascii=False).encode())
+            if _open(folder) is None:
+                shutil.rmtree(folder, ignore_errors=True)  # damaged; processes that have mapped it keep their arrays
+    except OSError:
+        if _open(folder) is None:  # otherwise another process was faster
+            raise
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Make a folder under a temporary name, which is yielded, and rename it afterwards: it is complete or missing."""
     temporary = folder.parent / f".making-{uuid.uuid4().hex}"
     try:
         temporary.mkdir(parents=True)
-        for name, array in made.arrays.items():
-            with _flushed(temporary / f"{name}.npy") as file:
-                np.save(file, array, allow_pickle=False)
-        shapes = {name: list(array.shape) for name, array in made.arrays.items()}
-        document = {"version": _VERSION, "shapes": shapes, "about": dict(made.about)}
-        with _flushed(temporary / _ABOUT) as file:
-            file.write(json.dumps(document, ensure_ascii=False).encode())
-        if _open(folder) is None:
-            shutil.rmtree(folder, ignore_errors=True)  # damaged; processes that have mapped it keep their arrays
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if _open(folder) is None:  # otherwise another process was faster
-                raise
+        yield temporary
+        temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -19,7 +19,8 @@ from epsgrid.data._cache import data_folders
 from epsgrid.data._fetch import DataSet
 from epsgrid.data._parallel import ParallelCorpus, ParallelText, encoded_corpus
 from epsgrid.errors import DataError, SpecError
-from epsgrid.tasks._options import Subset, TranslationOptions, build_translation
+from epsgrid.tasks._build import build_translation
+from epsgrid.tasks._options import Subset, TranslationOptions
 
 _Language = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
 
