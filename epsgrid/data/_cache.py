@@ -27,12 +27,12 @@ _VERSION = 1
 _ABOUT = "about.json"
 
 
-def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
+def _cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
     """Return the folder for everything that can be downloaded or computed again.
 
     It is `$EPSGRID_CACHE`, or `epsgrid` in `$XDG_CACHE_HOME`, or `~/.cache/epsgrid`. Empty variables count as unset.
 
-    >>> cache_folder({"EPSGRID_CACHE": "/scratch/eps"}).as_posix()
+    >>> _cache_folder({"EPSGRID_CACHE": "/scratch/eps"}).as_posix()
     '/scratch/eps'
     """
     if own := environment.get("EPSGRID_CACHE"):
@@ -44,7 +44,7 @@ def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
 
 def arrays_folder(environment: Mapping[str, str] = os.environ) -> Path:
     """Return the folder of the decoded arrays; it may be deleted at any time."""
-    return cache_folder(environment) / "arrays"
+    return _cache_folder(environment) / "arrays"
 
 
 def keyed_folder(kind: str, key: str) -> Path:
@@ -55,7 +55,7 @@ def keyed_folder(kind: str, key: str) -> Path:
 def data_folders(environment: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
     """Return the folders in which data sets are looked for, in this order: `$EPSGRID_DATA`, `data` in the cache."""
     own = environment.get("EPSGRID_DATA")
-    cached = cache_folder(environment) / "data"
+    cached = _cache_folder(environment) / "data"
     return (Path(own).expanduser().absolute(), cached) if own else (cached,)
 
 
