@@ -27,12 +27,12 @@ _VERSION = 1
 _ABOUT = "about.json"
 
 
-def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
+def _cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
     """Return the folder for everything that can be downloaded or computed again.
 
     It is `$EPSGRID_CACHE`, or `epsgrid` in `$XDG_CACHE_HOME`, or `~/.cache/epsgrid`. Empty variables count as unset.
 
-    >>> cache_folder({"EPSGRID_CACHE": "/scratch/eps"}).as_posix()
+    >>> _cache_folder({"EPSGRID_CACHE": "/scratch/eps"}).as_posix()
     '/scratch/eps'
     """
     if own := environment.get("EPSGRID_CACHE"):
@@ -44,7 +44,7 @@ def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
 
 def arrays_folder(environment: Mapping[str, str] = os.environ) -> Path:
     """Return the folder of the decoded arrays; it may be deleted at any time."""
-    return cache_folder(environment) / "arrays"
+    return _cache_folder(environment) / "arrays"
 
 
 def keyed_folder(kind: str, key: str) -> Path:
@@ -55,7 +55,7 @@ def keyed_folder(kind: str, key: str) -> Path:
 def data_folders(environment: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
     """Return the folders in which data sets are looked for, in this order: `$EPSGRID_DATA`, `data` in the cache."""
     own = environment.get("EPSGRID_DATA")
-    cached = cache_folder(environment) / "data"
+    cached = _cache_folder(environment) / "data"
     return (Path(own).expanduser().absolute(), cached) if own else (cached,)
 
 
@@ -124,23 +124,30 @@ def _open(folder: Path, about: Mapping[str, Any] = MappingProxyType({})) -> Arra
 
 
 def _write(folder: Path, made: Arrays) -> None:
+    try:
+        with new_folder(folder) as temporary:
+            for name, array in made.arrays.items():
+                with _flushed(temporary / f"{name}.npy") as file:
+                    np.save(file, array, allow_pickle=False)
+            shapes = {name: list(array.shape) for name, array in made.arrays.items()}
+            document = {"version": _VERSION, "shapes": shapes, "about": dict(made.about)}
+            with _flushed(temporary / _ABOUT) as file:
+                file.write(json.dumps(document, ensure_ascii=False).encode())
+            if _open(folder) is None:
+                shutil.rmtree(folder, ignore_errors=True)  # damaged; processes that have mapped it keep their arrays
+    except OSError:
+        if _open(folder) is None:  # otherwise another process was faster
+            raise
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Make a folder under a temporary name, which is yielded, and rename it afterwards: it is complete or missing."""
     temporary = folder.parent / f".making-{uuid.uuid4().hex}"
     try:
         temporary.mkdir(parents=True)
-        for name, array in made.arrays.items():
-            with _flushed(temporary / f"{name}.npy") as file:
-                np.save(file, array, allow_pickle=False)
-        shapes = {name: list(array.shape) for name, array in made.arrays.items()}
-        document = {"version": _VERSION, "shapes": shapes, "about": dict(made.about)}
-        with _flushed(temporary / _ABOUT) as file:
-            file.write(json.dumps(document, ensure_ascii=False).encode())
-        if _open(folder) is None:
-            shutil.rmtree(folder, ignore_errors=True)  # damaged; processes that have mapped it keep their arrays
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if _open(folder) is None:  # otherwise another process was faster
-                raise
+        yield temporary
+        temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -100,7 +100,7 @@ def encode(texts: Mapping[str, bytes], places: Mapping[str, str]) -> Corpus:
     splits = {}
     for name in SPLITS:
         ids = []
-        for number, line in enumerate(_decode(texts[name], places[name]), start=1):
+        for number, line in enumerate(text_lines(texts[name], places[name]), start=1):
             words = line.split()
             if EOS in words:
                 raise DataError(
@@ -119,14 +119,19 @@ def encode(texts: Mapping[str, bytes], places: Mapping[str, str]) -> Corpus:
     return make_corpus(splits, tuple(vocabulary))
 
 
-def _decode(text: bytes, place: str) -> list[str]:
-    """Return the lines of a text; only a line feed ends a line, as `wc -l` counts."""
-    if not text.strip():
-        raise DataError(f"{place} is empty: it must hold text, one sentence a line")
+def text_lines(text: bytes, place: object) -> list[str]:
+    """Return the lines of a text; only a line feed ends a line, as `wc -l` counts.
+
+    Raises:
+        DataError: the text is empty or not UTF-8; the message names its place.
+    """
     try:
         decoded = text.decode("utf-8-sig")  # without the byte order mark of Windows editors
     except UnicodeDecodeError as error:
-        raise DataError(f"{place}: not UTF-8 at byte {error.start}; convert it, or fetch it again") from error
+        number = text.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{place}:{number}: not UTF-8 ({error.reason}); convert the file to UTF-8") from error
+    if not text.strip():
+        raise DataError(f"{place}: an empty file; it must hold text, one sentence a line")
     return decoded.removesuffix("\n").split("\n")
 
 

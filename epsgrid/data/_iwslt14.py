@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 import tarfile
-import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from epsgrid.data import require
+from epsgrid.data._cache import new_folder
 from epsgrid.data._fetch import Fetcher, Finding, Remote
 from epsgrid.errors import DataError
 
@@ -159,7 +158,14 @@ def prepare_archive(
             " German-English; is this another release of it, or sacremoses of another version? To take it all the same:"
             f" epsgrid data prepare {archive} FOLDER --any-counts"
         )
-    _write(folder, splits)
+    try:
+        with new_folder(folder) as temporary:
+            for split, pairs in splits.items():
+                for language, lines in zip(_LANGUAGES, zip(*pairs, strict=True), strict=True):
+                    text = "".join(f"{line.lower()}\n" for line in lines)
+                    (temporary / f"{split}.{language}").write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise DataError(f"cannot write {folder}: {error}; make room there, or name another folder") from error
     return found
 
 
@@ -195,21 +201,6 @@ def _paired(lines: dict[str, list[str]]) -> _Pairs:
             f"the archive's German has {len(source):,} lines, its English {len(target):,}; it is damaged, get it again"
         )
     return list(zip(source, target, strict=True))
-
-
-def _write(folder: Path, splits: dict[str, _Pairs]) -> None:
-    temporary = folder.parent / f".preparing-{uuid.uuid4().hex}"
-    try:
-        temporary.mkdir(parents=True)
-        for split, pairs in splits.items():
-            for language, lines in zip(_LANGUAGES, zip(*pairs, strict=True), strict=True):
-                text = "".join(f"{line.lower()}\n" for line in lines)
-                (temporary / f"{split}.{language}").write_text(text, encoding="utf-8", newline="\n")
-        temporary.rename(folder)
-    except OSError as error:
-        raise DataError(f"cannot write {folder}: {error}; make room there, or name another folder") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _tokenizer(language: str) -> Callable[[str], str]:

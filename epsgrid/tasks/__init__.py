@@ -1,14 +1,7 @@
 """ONE FILE PER TASK: data + loss + metric.
 
-A file `tasks/NAME.py` defines
-
-    class Options(TaskOptions)        which data, how they are split and varied, with defaults
-    def prepare(options) -> Any       decode the data once into the cache, or map what is there; does not need torch
-    def build(options, data, device) -> Task
-
-and, if `prepare` needs time to check that its cached data still match their source,
-
-    def find(options, checksum) -> Any | None    the cached data with this checksum, if they are still there
+A file `tasks/NAME.py` defines what `TaskPlugin` lists. If `prepare` needs time to check that its cached data still
+match their source, it also has `find(options, checksum)`, which returns the cached data with this checksum, or None.
 
 `prepare` runs once in the process of the command and returns an object with a `checksum` (sha256, hex) of the data;
 each trial calls `of_trial`, which makes sure that the trial gets the same data. Files import torch inside functions
@@ -121,12 +114,12 @@ class Task(Protocol):
 
 
 class TaskPlugin(Protocol):
-    """The contents of a file of this folder; see the docstring of the package."""
+    """The contents of a file of this folder; `Options` says which data, how they are split and varied."""
 
     Options: type[TaskOptions]
 
     def prepare(self, options: Any) -> PreparedData:
-        """Prepare the data, or raise a DataError that says how to get them."""
+        """Decode the data once into the cache, or map what is there; or raise a DataError that says how to get them."""
         ...
 
     def build(self, options: Any, data: Any, device: torch.device) -> Task:
@@ -135,12 +128,7 @@ class TaskPlugin(Protocol):
 
 
 def of_trial(plugin: TaskPlugin, options: Any, checksum: str) -> PreparedData:
-    """Return the data that a trial was planned with.
-
-    Args:
-        plugin: of the task.
-        options: of the task.
-        checksum: of the data.
+    """Return the data that a trial was planned with, which have this checksum.
 
     Raises:
         DataError: the data have changed since, or this machine has others.

@@ -16,10 +16,12 @@ from pydantic import Field, model_validator
 
 from epsgrid.data import _iwslt14
 from epsgrid.data._cache import data_folders
+from epsgrid.data._corpus import text_lines
 from epsgrid.data._fetch import DataSet
 from epsgrid.data._parallel import ParallelCorpus, ParallelText, encoded_corpus
 from epsgrid.errors import DataError, SpecError
-from epsgrid.tasks._options import Subset, TranslationOptions, build_translation
+from epsgrid.tasks._build import build_translation
+from epsgrid.tasks._options import Subset, TranslationOptions
 
 _Language = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
 
@@ -143,15 +145,7 @@ def _text(split: str, paths: list[Path], contents: list[bytes], count: int | Non
 
 def _lines(path: Path, content: bytes) -> list[str]:
     """Return the lines of a file, without spaces at their ends."""
-    try:
-        # without the byte order mark of Windows editors
-        lines = content.decode("utf-8-sig").removesuffix("\n").split("\n")
-    except UnicodeDecodeError as error:
-        number = content.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path}:{number}: not UTF-8 ({error.reason}); convert the file to UTF-8") from error
-    if not content.strip():
-        raise DataError(f"{path}: an empty file; it must hold a sentence a line")
-    lines = [line.strip() for line in lines]
+    lines = [line.strip() for line in text_lines(content, path)]
     if not all(lines):
         raise DataError(
             f"{path}:{lines.index('') + 1}: an empty line ({lines.count('')} in this file);"

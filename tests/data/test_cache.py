@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from epsgrid.data import _cache
-from epsgrid.data._cache import Arrays, arrays_folder, cache_folder, cached_arrays, data_folders
+from epsgrid.data._cache import Arrays, _cache_folder, arrays_folder, cached_arrays, data_folders
 from epsgrid.errors import DataError
 
 
@@ -26,10 +26,10 @@ def never() -> Arrays:
 
 def test_the_cache_folder_follows_the_environment() -> None:
     everything = {"EPSGRID_CACHE": "/a", "XDG_CACHE_HOME": "/b"}
-    assert cache_folder(everything) == Path("/a")
-    assert cache_folder({"XDG_CACHE_HOME": "/b"}) == Path("/b/epsgrid")
-    assert cache_folder({"EPSGRID_CACHE": "", "XDG_CACHE_HOME": ""}) == Path.home() / ".cache" / "epsgrid"
-    assert cache_folder({"EPSGRID_CACHE": "~/a"}) == Path.home() / "a"
+    assert _cache_folder(everything) == Path("/a")
+    assert _cache_folder({"XDG_CACHE_HOME": "/b"}) == Path("/b/epsgrid")
+    assert _cache_folder({"EPSGRID_CACHE": "", "XDG_CACHE_HOME": ""}) == Path.home() / ".cache" / "epsgrid"
+    assert _cache_folder({"EPSGRID_CACHE": "~/a"}) == Path.home() / "a"
     assert arrays_folder(everything) == Path("/a/arrays")
 
 

@@ -79,7 +79,7 @@ def test_a_subset_is_the_beginning_and_says_so() -> None:
 @pytest.mark.parametrize(
     ("split", "text", "words"),
     [
-        *((split, b" \n", rf"{NAMES[split]} is empty: it must hold text") for split in NAMES),
+        *((split, b" \n", rf"{NAMES[split]}: an empty file; it must hold text") for split in NAMES),
         (
             "validation",
             b"the cat\nthe zebra\n",
@@ -87,7 +87,7 @@ def test_a_subset_is_the_beginning_and_says_so() -> None:
         ),
         ("test", b"the cat\nthe zebra\n", r"test\.txt:2: the word 'zebra' is not in the vocabulary"),
         ("train", b"the cat\nthe <eos> cat\n", r"train\.txt:2: the word <eos> stands for the end of a line"),
-        ("test", b"the cat\n\xff\n", r"test\.txt: not UTF-8 at byte 8"),
+        ("test", b"the cat\n\xff\n", r"test\.txt:2: not UTF-8 .*convert the file"),
     ],
 )
 def test_text_that_cannot_be_used_is_an_error(split: str, text: bytes, words: str) -> None:
