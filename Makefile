@@ -33,8 +33,8 @@ gallery: install ## The experiments of experiments/gallery on real data, then th
 RUNS ?= runs/*/
 
 results: install ## Reports of all experiments in RUNS, with a page that leads to them: runs/gallery
-	for run in $(RUNS); do $(BIN)/epsgrid report $$run --quiet || true; done  # the page lists what has no report
-	$(BIN)/epsgrid report $(RUNS) --out runs/gallery
+	status=0; for run in $(RUNS); do $(BIN)/epsgrid report $$run --quiet || status=$$?; done; \
+	  $(BIN)/epsgrid report $(RUNS) --out runs/gallery && exit $$status
 
 check: install ## Lint, types and the direction of imports
 	$(BIN)/ruff check .

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from epsgrid.report.files import write_report
-from epsgrid.report.html.page import html_page
+from epsgrid.report.html.page import Section, html_page
+from epsgrid.report.table import Table
 from tests.report.simulate import Outcome, peaked
 from tests.report.test_learning import with_epochs
 from tests.report.test_observed import watched
@@ -174,3 +175,42 @@ def test_tables_and_parts_have_names(wide: Any) -> None:
     assert "SUBSET DATA" in wide.get_by_role("note").inner_text()
     links = wide.get_by_role("navigation").get_by_role("link").all()
     assert all(wide.locator(link.get_attribute("href")).count() == 1 for link in links)
+
+
+def test_no_table_is_cut_on_a_wide_page(wide: Any) -> None:
+    cut = "[...document.querySelectorAll('.scroll')].filter(region => region.scrollWidth > region.clientWidth + 1)"
+    assert wide.evaluate(f"{cut}.map(region => region.textContent)") == []
+
+
+def test_dark_is_dark_and_figures_lie_on_white(wide: Any, dark: Any) -> None:
+    paper = "getComputedStyle(document.body).backgroundColor"
+    assert (wide.evaluate(paper), dark.evaluate(paper)) == ("rgb(255, 255, 255)", "rgb(22, 24, 28)")
+    for page in (wide, dark):
+        sheets = page.evaluate(
+            "[...document.querySelectorAll('figure svg')].map(svg => getComputedStyle(svg).backgroundColor)"
+        )
+        assert set(sheets) == {"rgb(255, 255, 255)"}
+
+
+def test_values_show_where_the_pointer_rests(wide: Any) -> None:
+    titles = wide.locator("svg title").all_text_contents()
+    assert any(title.startswith("lr 1e-3, ε 1e-3: ") for title in titles)
+    assert "lr 1e-2, ε 1e-8: 2 of 2 seeds diverged" in titles
+
+
+def test_on_paper_it_is_light_and_unfolded(browser: Any, report: Path) -> None:
+    page = opened(browser, report, color_scheme="dark")
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.querySelector('h1')).color") == "rgb(27, 30, 35)"
+    assert page.locator("nav").is_hidden()
+    assert page.pdf(prefer_css_page_size=True).startswith(b"%PDF")
+
+
+def test_a_long_table_opens(browser: Any, tmp_path: Path) -> None:
+    table = Table("Cells", ("ε",), tuple((f"1e-{row}",) for row in range(50)))
+    text = html_page(title="t", headline="h", answer=None, stamp=None, facts=[], sections=[Section("All", (table,))])
+    (tmp_path / "page.html").write_text(text, encoding="utf-8")
+    page = opened(browser, tmp_path / "page.html")
+    assert page.get_by_role("table").is_hidden()
+    page.get_by_text("Cells (50 rows)").click()
+    assert page.get_by_role("table").is_visible()
