@@ -1,4 +1,4 @@
-"""Counts of √v̂ over log-spaced bins: small, and exact to count.
+"""Counts of √v̂ over log-spaced bins: small, exact to count, exact to merge.
 
 A positive float32, read as an integer, is roughly its own logarithm: the exponent, then the mantissa. Keeping the m
 leading mantissa bits therefore gives log-spaced bins without a logarithm. v is counted, not its root: √ is monotone,
@@ -273,6 +273,22 @@ class LogHistogram:
             A fraction in [0, 1], or None where there is no finite entry.
         """
         return float(self.entries_above(magnitude)) / self.finite if self.finite else None
+
+    def merge(self, other: LogHistogram) -> LogHistogram:
+        """Return the histogram of both tensors' entries: exact, in any order and grouping.
+
+        Raises:
+            ValueError: the two differ in `mantissa_bits` (fold one first) or in `scale`.
+        """
+        if self.mantissa_bits != other.mantissa_bits:
+            raise ValueError(
+                f"cannot merge histograms of {self.mantissa_bits} and {other.mantissa_bits} mantissa bits; "
+                "fold the finer one first"
+            )
+        if self.scale != other.scale:
+            raise ValueError(f"cannot merge histograms of v with different scales, {self.scale!r} and {other.scale!r}")
+        apart = {name: getattr(self, name) + getattr(other, name) for name in _APART}
+        return replace(self, counts=self.counts + other.counts, **apart)
 
     def fold(self, mantissa_bits: int) -> LogHistogram:
         """Return the histogram over coarser bins: exactly what counting with them would have given.

@@ -40,6 +40,13 @@ def test_counts_add_up(v: np.ndarray) -> None:
     assert histogram.nonzero == len(reference.magnitudes(v))
 
 
+@given(any_moments, any_moments, any_moments)
+def test_merging_is_commutative_associative_and_counts_both(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> None:
+    x, y, z = map(histogram_of, (a, b, c))
+    assert x.merge(y) == y.merge(x) == histogram_of(np.concatenate([a, b]))
+    assert x.merge(y).merge(z) == x.merge(y.merge(z))
+
+
 @given(any_moments, st.integers(0, 5))
 def test_folding_equals_counting_with_coarser_bins(v: np.ndarray, mantissa_bits: int) -> None:
     assert histogram_of(v).fold(mantissa_bits) == histogram_of(v, mantissa_bits=mantissa_bits)
@@ -151,6 +158,13 @@ def test_counts_of_the_wrong_kind_are_refused(counts: np.ndarray) -> None:
 def test_a_fraction_outside_0_to_1_is_refused(fraction: float) -> None:
     with pytest.raises(ValueError, match=r"fraction must lie in \[0, 1\]"):
         histogram_of([1.0]).quantile(fraction)
+
+
+def test_histograms_of_different_bins_or_corrections_are_not_merged() -> None:
+    with pytest.raises(ValueError, match="histograms of 5 and 1 mantissa bits; fold the finer one first"):
+        histogram_of([1.0]).merge(histogram_of([1.0], mantissa_bits=1))
+    with pytest.raises(ValueError, match=r"different scales, 1\.0 and 2\.0"):
+        histogram_of([1.0]).merge(histogram_of([1.0], scale=2.0))
 
 
 @pytest.mark.parametrize("mantissa_bits", [6, -1])
