@@ -95,20 +95,22 @@ def prepare(options: Options) -> DividedImages:
         SpecError: more images are asked for than there are.
     """
     root = Path(options.root).expanduser().absolute() if options.root else None
-    if root is None:
-        place = _find(data_folders())
-    elif root.name == _COPY and root.is_dir():
-        place = root
-    else:
-        place = _find((root,))
-        if place is None and ((root / "train").is_dir() or (root / "test").is_dir()):
-            place = root
+    place = _find((root,) if root else data_folders())
+    if place is None and root and (root.name == _COPY or (root / "train").is_dir() or (root / "test").is_dir()):
+        place = root if root.is_dir() else None
+    folder = root or data_folders()[0]
     if place is None and options.download:
-        folder = root or data_folders()[0]
         fetch(folder, Fetcher(say=lambda line: print(line, file=sys.stderr)))
         place = folder / _COPY
     if place is None:
-        raise DataError(_how_to_get(root))
+        named = f"task.root {root} holds" if root else f"{' and '.join(map(str, data_folders()))} hold"
+        elsewhere = "" if root else " (or name their folder in task.root)"
+        raise DataError(
+            f"CIFAR-10 not found: {named} neither its images nor torchvision's copy. Either put its images, 32×32, in"
+            f" {root or folder / _FOLDER} as train/<class>/* and test/<class>/*{elsewhere};"
+            " or say `download: true` under task: and torchvision's copy is downloaded (170 MB) to"
+            f" {folder / _COPY}, as `epsgrid data fetch cifar10` does"
+        )
     images = _from_batches(place) if place.name == _COPY else _from_folder(place)
     return divide(images, options.validation, options.subset)
 
@@ -193,18 +195,6 @@ DATA_SET = DataSet(
     fetch=fetch,
     check=_check,
 )
-
-
-def _how_to_get(root: Path | None) -> str:
-    first = data_folders()[0]
-    place = root or first / _FOLDER
-    named = f"task.root {root} holds" if root else f"{' and '.join(map(str, data_folders()))} hold"
-    return (
-        f"CIFAR-10 not found: {named} neither its images nor torchvision's copy. Either put its images, 32×32, in"
-        f" {place} as train/<class>/* and test/<class>/*{'' if root else ' (or name their folder in task.root)'};"
-        f" or say `download: true` under task: and torchvision's copy is downloaded (170 MB) to"
-        f" {(root or first) / _COPY}, as `epsgrid data fetch cifar10` does"
-    )
 
 
 def _list_split(split: Path) -> Listing:
