@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import torch
 
 MEAN, SD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
-_SIZES = (50_000, 10_000)
+SIZES = (50_000, 10_000)
 _SIDE = 32
 _CLASSES = 10
 _FOLDER = "cifar10-images"
@@ -47,7 +47,7 @@ _COPY = "cifar-10-batches-py"
 ARCHIVE = Remote("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a")
 """The archive on its author's own page, as torchvision knows it."""
 
-_BATCHES = {
+BATCHES = {
     "data_batch_1": "c99cafc152244af753f735de768cd75f",
     "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
     "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
@@ -95,20 +95,22 @@ def prepare(options: Options) -> DividedImages:
         SpecError: more images are asked for than there are.
     """
     root = Path(options.root).expanduser().absolute() if options.root else None
-    if root is None:
-        place = _find(data_folders())
-    elif root.name == _COPY and root.is_dir():
-        place = root
-    else:
-        place = _find((root,))
-        if place is None and ((root / "train").is_dir() or (root / "test").is_dir()):
-            place = root
+    place = _find((root,) if root else data_folders())
+    if place is None and root and (root.name == _COPY or (root / "train").is_dir() or (root / "test").is_dir()):
+        place = root if root.is_dir() else None
+    folder = root or data_folders()[0]
     if place is None and options.download:
-        folder = root or data_folders()[0]
         fetch(folder, Fetcher(say=lambda line: print(line, file=sys.stderr)))
         place = folder / _COPY
     if place is None:
-        raise DataError(_how_to_get(root))
+        named = f"task.root {root} holds" if root else f"{' and '.join(map(str, data_folders()))} hold"
+        elsewhere = "" if root else " (or name their folder in task.root)"
+        raise DataError(
+            f"CIFAR-10 not found: {named} neither its images nor torchvision's copy. Either put its images, 32×32, in"
+            f" {root or folder / _FOLDER} as train/<class>/* and test/<class>/*{elsewhere};"
+            " or say `download: true` under task: and torchvision's copy is downloaded (170 MB) to"
+            f" {folder / _COPY}, as `epsgrid data fetch cifar10` does"
+        )
     images = _from_batches(place) if place.name == _COPY else _from_folder(place)
     return divide(images, options.validation, options.subset)
 
@@ -166,10 +168,10 @@ def _find(folders: Sequence[Path]) -> Path | None:
 def _check(place: Path) -> Iterator[Finding]:
     """Check what was found: checksums of torchvision's copy, or counts and every image of an image folder."""
     if place.name == _COPY:
-        for name, md5 in _BATCHES.items():
+        for name, md5 in BATCHES.items():
             yield Finding(name, md5_problem(place / name, md5))
         return
-    for name, size in zip(("train", "test"), _SIZES, strict=True):
+    for name, size in zip(("train", "test"), SIZES, strict=True):
         try:
             listing = _list_split(place / name)
             decode(listing, (_SIDE, _SIDE))
@@ -193,18 +195,6 @@ DATA_SET = DataSet(
     fetch=fetch,
     check=_check,
 )
-
-
-def _how_to_get(root: Path | None) -> str:
-    first = data_folders()[0]
-    place = root or first / _FOLDER
-    named = f"task.root {root} holds" if root else f"{' and '.join(map(str, data_folders()))} hold"
-    return (
-        f"CIFAR-10 not found: {named} neither its images nor torchvision's copy. Either put its images, 32×32, in"
-        f" {place} as train/<class>/* and test/<class>/*{'' if root else ' (or name their folder in task.root)'};"
-        f" or say `download: true` under task: and torchvision's copy is downloaded (170 MB) to"
-        f" {(root or first) / _COPY}, as `epsgrid data fetch cifar10` does"
-    )
 
 
 def _list_split(split: Path) -> Listing:
@@ -251,5 +241,5 @@ def _from_batches(folder: Path) -> ImageSet:
 
 
 def _described(train: Images, test: Images, classes: tuple[str, ...]) -> ImageSet:
-    whole = (len(train), len(test)) == _SIZES
+    whole = (len(train), len(test)) == SIZES
     return image_set(train, test, classes, "CIFAR-10" if whole else "CIFAR-10 (a subset of its 60,000 images)")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -106,7 +107,7 @@ def prepare(options: Options) -> DividedImages:
             with opened_image(train.files[0]) as image:
                 size, fit = image.size, None
         else:
-            size, fit = (options.size, options.size), _center_crop if options.fit == "center-crop" else _resize
+            size, fit = (options.size, options.size), partial(_fit, options.fit)
         splits = (decode(split, size, fit, advice) for split in (train, test))
         return image_set(next(splits), next(splits), train.classes, f"images of {folder.name}")
 
@@ -228,13 +229,9 @@ def _list_annotated(split: Path) -> Listing:
     return Listing(files, tuple(number_of[label] for label, _ in pairs), classes, signature)
 
 
-def _center_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+def _fit(how: str, image: Image.Image, size: tuple[int, int]) -> Image.Image:
     from PIL import Image, ImageOps
 
-    return ImageOps.fit(image, size, Image.Resampling.BILINEAR)
-
-
-def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    from PIL import Image
-
+    if how == "center-crop":
+        return ImageOps.fit(image, size, Image.Resampling.BILINEAR)
     return image.resize(size, Image.Resampling.BILINEAR)

@@ -71,7 +71,17 @@ def prepare(options: Options) -> ParallelCorpus:
         SpecError: more pairs are asked for than there are, or a vocabulary that this text cannot give.
         ExecutionError: a package of the extra `translation` is not installed.
     """
-    folder = _find(options.root)
+    places = [folder / (options.root or _iwslt14.FOLDER) for folder in data_folders()]
+    if options.root is not None:
+        places.insert(0, Path(options.root).expanduser().absolute())
+    folder = next((place for place in places if place.is_dir()), None)
+    if folder is None:
+        raise DataError(
+            f"no parallel text: none of these folders is there: {', '.join(map(str, dict.fromkeys(places)))}."
+            " Put tokenised text there as train, valid and test, each with one file per language such as train.de and"
+            " train.en, or name another folder in task.root; for IWSLT14, `epsgrid data fetch iwslt14` makes that"
+            " folder from the official archive"
+        )
     languages = (options.source, options.target)
     contents = {split: [_read(folder, name, language) for language in languages] for split, name in _FILES.items()}
     digests = [hashlib.sha256(text).hexdigest() for pair in contents.values() for text in pair]
@@ -95,21 +105,6 @@ def prepare(options: Options) -> ParallelCorpus:
 
 
 build = build_translation
-
-
-def _find(root: str | None) -> Path:
-    places = [folder / (root or _iwslt14.FOLDER) for folder in data_folders()]
-    if root is not None:
-        places.insert(0, Path(root).expanduser().absolute())
-    found = next((place for place in places if place.is_dir()), None)
-    if found is None:
-        raise DataError(
-            f"no parallel text: none of these folders is there: {', '.join(map(str, dict.fromkeys(places)))}."
-            " Put tokenised text there as train, valid and test, each with one file per language such as train.de and"
-            " train.en, or name another folder in task.root; for IWSLT14, `epsgrid data fetch iwslt14` makes that"
-            " folder from the official archive"
-        )
-    return found
 
 
 def _read(folder: Path, name: str, language: str) -> bytes:

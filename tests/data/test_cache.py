@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import time
 from pathlib import Path
 
 import numpy as np
@@ -82,21 +80,6 @@ def test_the_first_of_two_makers_wins(tmp_path: Path) -> None:
 
     assert cached_arrays(tmp_path / "a", slow).about == {"name": "größer 1"}
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
-
-
-def slowly() -> Arrays:
-    time.sleep(0.2)
-    return make()
-
-
-def prepare(folder: Path) -> object:
-    return cached_arrays(folder, slowly).about["name"]
-
-
-def test_two_processes_may_prepare_at_once(tmp_path: Path) -> None:
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        assert set(pool.map(prepare, [tmp_path / "key"] * 4, chunksize=1)) == {"größer 1"}
-    assert [path.name for path in tmp_path.iterdir()] == ["key"]
 
 
 def test_an_interrupted_maker_leaves_nothing(tmp_path: Path) -> None:

@@ -67,10 +67,6 @@ def test_own_text_is_read_once_and_again_when_it_changes(tmp_path: Path, monkeyp
     assert after.test.tolist() == [0, 1, 3, 6, 4, 3]
 
 
-def test_the_published_files_are_accepted_and_named(tmp_path: Path, published: None) -> None:
-    assert prepare(write(tmp_path / "own"), checked=True).description.startswith("Penn Treebank: 9 training")
-
-
 def test_places_are_searched_in_order(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match=r"Penn Treebank not found.*licence.*put the three files in .*cache/data/ptb"):
         prepare()
@@ -101,7 +97,8 @@ def test_files_that_are_not_the_published_ones_are_refused(
         prepare(write(tmp_path / "own", **changes), checked=True)
 
 
-def test_the_check_comes_before_the_cache(tmp_path: Path, published: None) -> None:
+def test_the_published_files_are_named_and_checked_before_the_cache(tmp_path: Path, published: None) -> None:
+    assert prepare(write(tmp_path / "real"), checked=True).description.startswith("Penn Treebank: 9 training")
     root = write(tmp_path / "own", test="the cat\nthe cat\n")
     prepare(root)
     with pytest.raises(DataError, match="wrong checksum"):

@@ -66,15 +66,8 @@ def test_two_trainings_give_the_same_model_in_any_process() -> None:
         "print(hashlib.sha256(model).hexdigest())"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "1"}
-    run = subprocess.run(
-        [sys.executable, "-c", program],
-        input="\n".join(lines),
-        capture_output=True,
-        text=True,
-        check=True,
-        env=environment,
-    )
-    assert run.stdout.strip() == hashlib.sha256(_train_bpe(lines, 400).serialized_model_proto()).hexdigest()
+    found = subprocess.check_output([sys.executable, "-c", program], input="\n".join(lines), text=True, env=environment)
+    assert found.strip() == hashlib.sha256(_train_bpe(lines, 400).serialized_model_proto()).hexdigest()
 
 
 def test_pieces_joined_are_the_line() -> None:
