@@ -33,7 +33,7 @@ def test_a_finished_experiment_says_all(tmp_path: Path) -> None:
     for verdict, end in (("high", "high"), ("medium", "medium: seeds differ"), ("low", "low: seeds differ")):
         trust = ReliabilityRow(verdict, ("seeds differ", "few steps"), (), None, None, (), False)
         sure = dict(summary(replace(comparison, reliability=trust)))["How sure"]
-        assert sure.endswith(f"; the bounds themselves are {end}")
+        assert sure.endswith(f"; the confidence in the bounds is {end}")
     assert tuple(summary(comparison)) == (
         ("Which ε range", "1e-4 to 1e-2, 3 decades; the conventional grid has 8"),
         ("What to use now", "lr 1e-3, ε 1e-3: accuracy 89.50 ± 0.71 % on test"),

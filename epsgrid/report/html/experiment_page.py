@@ -135,7 +135,7 @@ def _confidence(comparison: Comparison) -> str:
     if trust is None:
         return text
     why = f": {trust.reasons[0]}" if trust.verdict != "high" and trust.reasons else ""
-    return f"{text}; the bounds themselves are {trust.verdict}{why}"
+    return f"{text}; the confidence in the bounds is {trust.verdict}{why}"
 
 
 def _fresh_seeds(comparison: Comparison) -> Iterator[tuple[str, str]]:
