@@ -26,12 +26,14 @@ class Interval:
         low: lower end; None where the values do not determine one.
         high: upper end, or None like `low`.
         n: number of values.
+        level: probability with which such intervals cover the true mean.
     """
 
     mean: float
     low: float | None
     high: float | None
     n: int
+    level: float = LEVEL
 
 
 def mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:

@@ -28,7 +28,6 @@ def test_probe_json_holds_the_numbers(probed):
     batches = probed["batches"]
     assert [row["batch_size"] for row in batches["sizes"]] == [32, 64, 256]
     assert batches["low"]["low"] < batches["low"]["value"] < batches["low"]["high"]
-    assert [panel["end"] for panel in batches["magnitudes"]["panels"]] == ["low", "median", "high"]
     assert (batches["measured_now"], batches["already_measured"]) == (2, 0)
     assert probed["batch_size"] == 64
 
