@@ -134,7 +134,7 @@ def _alive(nodes: Sequence[Mapping[str, Any]]) -> list[_Resources]:
 
 
 def _require_room(nodes: Sequence[Mapping[str, Any]], needs: _Resources) -> None:
-    """Check that a living node is large enough for a trial; Ray itself would wait for one for ever.
+    """Check that a living node is large enough for a trial; Ray itself would never stop waiting.
 
     Raises:
         ExecutionError: none is, or Ray cannot share GPUs so.

@@ -10,7 +10,7 @@ Now, and over time:
 
     reading.py       √v̂ of every layer, from the optimizer's present state
     observer.py      `observe`: what can be asked of a training
-    history.py       what is kept of its steps
+    history.py       the stored history of its steps
     distributed.py   the same over all ranks of a job
 
 The probe, which looks before training:

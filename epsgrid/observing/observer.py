@@ -1,8 +1,9 @@
 """Observe an optimizer during training: after its steps, count √v̂ of every layer; the rest is computed on request.
 
 An observer hooks `optimizer.step` and reads; it changes nothing, draws no random number and, where the state lies on a
-CUDA device, waits for nothing: steps, percentiles and a gradient scaler's verdict on a step stay there. The weights of
-a training are the same, bit for bit, with it and without.
+CUDA device, waits for nothing: steps, percentiles and a gradient scaler's verdict on a step stay there. Only betas or
+an ε that are tensors on the device are waited for, once at each observed step. The weights of a training are the same,
+bit for bit, with it and without.
 """
 
 from __future__ import annotations
@@ -200,7 +201,7 @@ class Observer:
         return found
 
     def series(self) -> Series:
-        """Return what is kept of the observed steps: percentiles of at most 512, histograms of at most 64."""
+        """Return the stored history of the observed steps: percentiles of at most 512, histograms of at most 64."""
         layers = self.layers
         self._warn_of_nonfinite()
         snapshots = tuple(
