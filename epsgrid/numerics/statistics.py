@@ -104,7 +104,7 @@ def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> Interva
         raise ValueError(f"no seed in common: {sorted(a)} and {sorted(b)}")
     differences = [a[seed] - b[seed] for seed in common]
     mean, sd = mean_and_sd(differences)
-    step = _smallest_step([a[seed] for seed in common], [b[seed] for seed in common])
+    step = _paired_step([a[seed] for seed in common], [b[seed] for seed in common])
     if sd is not None and step is not None and max(differences) - min(differences) < 1e-6 * step:
         sd = step / 2
     return _t_interval(mean, sd, len(common))
@@ -117,10 +117,15 @@ def _t_interval(mean: float, sd: float | None, n: int) -> Interval:
     return Interval(mean, mean - half_width, mean + half_width, n)
 
 
-def _smallest_step(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Return the smallest distance of two scores that differ; None where neither setting's scores do."""
-    if not all(map(math.isfinite, (*first, *second))) or len({*first}) == len({*second}) == 1:
+def _paired_step(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Return the smallest step between two settings' scores; None where neither setting's scores differ."""
+    return None if len({*first}) == len({*second}) == 1 else smallest_step([*first, *second])
+
+
+def smallest_step(scores: Sequence[float]) -> float | None:
+    """Return the smallest distance of two scores that differ; None where none do, or one is not finite."""
+    if not all(map(math.isfinite, scores)):
         return None
-    ordered = sorted((*first, *second))
+    ordered = sorted(scores)
     least = 1e-9 * max(map(abs, ordered))
     return min((high - low for low, high in itertools.pairwise(ordered) if high - low > least), default=None)

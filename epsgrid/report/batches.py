@@ -134,7 +134,7 @@ def trained_batches(stored: StoredExperiment) -> TrainedBatches | None:
             forgetting.append(_ForgettingRow(size, difference(_choice(cell), _choice(without), names, metric)))
     return TrainedBatches(
         base_batch_size=record.base_batch_size,
-        setting=base.words,
+        setting=base.label,
         origin=record.origin,
         metric=metric,
         selection=stored.experiment.spec["training"]["selection"],

@@ -119,7 +119,7 @@ def _like_sgd(run: Run, runs: Sequence[Run]) -> _Judgement | None:
     share, source = _share(tuned.cell, comparison)
     if share is None:
         return _undecided("the share of adaptable entries is not known: no probe")
-    where = f"{source} at the best setting, {tuned.cell.words}"
+    where = f"{source} at the best setting, {tuned.cell.label}"
     if share > _NEAR_ZERO:
         few = [
             cell for cell in comparison.cells if (own := _share(cell, comparison)[0]) is not None and own <= _NEAR_ZERO
@@ -182,8 +182,8 @@ def _full_adaptability(comparison: Comparison) -> _Judgement | None:
     if gap.mean is None or ours.cell is None or theirs.cell is None:
         return _undecided(f"{gap.unknown}")
     numbers = (
-        f"best with at least {percent(_NEAR_ONE)} of the non-zero entries adapting: {ours.cell.words}; best of the"
-        f" rest: {theirs.cell.words}; difference {_ends(gap, metric)}"
+        f"best with at least {percent(_NEAR_ONE)} of the non-zero entries adapting: {ours.cell.label}; best of the"
+        f" rest: {theirs.cell.label}; difference {_ends(gap, metric)}"
     )
     if gap.low is not None and gap.low > 0 and not theirs.incomplete:
         return _Judgement("reproduced", numbers)
@@ -250,7 +250,7 @@ def _fit(points: Sequence[tuple[float, float]]) -> Step | None:
 def _share(cell: Cell, comparison: Comparison) -> tuple[float | None, str]:
     """Return the share of adaptable entries at a cell, as seen in training where it was, and what it is a share of."""
     for row in comparison.observed:
-        if row.name == NARROWED and row.cell == cell.words and row.adaptable_last is not None:
+        if row.name == NARROWED and row.cell == cell.label and row.adaptable_last is not None:
             return row.adaptable_last, f"{percent(row.adaptable_last)} of the entries adapt at the end of training"
     probed = _probed(cell, comparison)
     if probed is None:

@@ -20,6 +20,7 @@ from epsgrid.report.notes import loose_ends, notes, obstacle, provenance, scorin
 from epsgrid.report.observed import Observed, observed, observed_row
 from epsgrid.report.rows import AdaptiveRow, BoundsRow, Comparison, GridRow
 from epsgrid.report.trust import MOSTLY, kind_rows, reliability_row, shares_above
+from epsgrid.selection.answers import Evidence, answer
 from epsgrid.selection.best import best_rows, grid_names, tally_cells
 from epsgrid.selection.cells import (
     CONVENTIONAL,
@@ -86,6 +87,7 @@ def compare(stored: StoredExperiment) -> Comparison:
         data_description=stored.experiment.data_description,
         selection=spec["training"]["selection"],
         metric=metric,
+        answers=answer(_evidence(stored, cells, metric, estimated)),
         verdict=judge(cells, metric, obstacle=obstacle(stored, cells)),
         bounds=bounds_row(bounds, placement) if bounds and placement else None,
         reliability=reliability_row(bounds) if bounds else None,
@@ -106,6 +108,21 @@ def compare(stored: StoredExperiment) -> Comparison:
         scoring=scoring(stored),
         provenance=provenance(stored),
         batches=batches_row(stored),
+    )
+
+
+def _evidence(
+    stored: StoredExperiment, cells: Sequence[Cell], metric: Metric | None, estimated: Sequence[PointEstimate]
+) -> Evidence:
+    """Return what the questions are answered from."""
+    return Evidence(
+        cells=cells,
+        metric=metric,
+        default_epsilon=stored.grid.default_epsilon if stored.grid else 1e-8,
+        margin_asked=stored.experiment.spec.get("report", {}).get("margin"),
+        bounds=stored.bounds,
+        placement=stored.probe.placement if stored.probe else None,
+        estimates=[(row.name, row.decade) for row in estimated],
     )
 
 

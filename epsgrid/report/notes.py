@@ -39,7 +39,7 @@ def _is_stale(stored: StoredExperiment) -> bool:
 def loose_ends(cells: Sequence[Cell]) -> tuple[TrialNote, ...]:
     """List the trials without a score, cell by cell."""
     return tuple(
-        TrialNote(trial.id, cell.words, trial.seed, trial.state, trial.error)
+        TrialNote(trial.id, cell.label, trial.seed, trial.state, trial.error)
         for cell in cells
         for trial in cell.trials
         if trial.state != "done"

@@ -68,7 +68,7 @@ def observed_row(each: Observed, stored: StoredExperiment, optimizer: str) -> Ob
     return ObservedRow(
         name=each.name,
         id=each.trial.id,
-        cell=each.cell.words,
+        cell=each.cell.label,
         seed=each.trial.seed,
         snapshots=len(snapshots),
         first=snapshots[0].epoch,

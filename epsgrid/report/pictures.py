@@ -159,7 +159,7 @@ def _of_probe(stored: StoredExperiment, comparison: Comparison) -> Iterator[_Pic
 def _of_training(each: Observed, stored: StoredExperiment, optimizer: str) -> Iterator[_Picture]:
     """Yield the figures of what was observed while one trial trained."""
     suffix, whose = (_OF_DEFAULT, "default ε") if each.name == DEFAULT else ("", f"best {each.name} setting")
-    trial = f"{each.cell.words}, seed {each.trial.seed}"
+    trial = f"{each.cell.label}, seed {each.trial.seed}"
     epsilon = each.cell.epsilon
     yield (
         f"percentiles{suffix}",

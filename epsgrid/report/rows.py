@@ -15,6 +15,7 @@ from epsgrid.numerics.magnitudes import Bound, LayerStatistics, high_rank, low_r
 from epsgrid.numerics.statistics import Interval
 from epsgrid.report.batches import BatchesRow
 from epsgrid.report.trust import KindRow, ReliabilityRow
+from epsgrid.selection.answers import Answers
 from epsgrid.selection.best import BestRow
 from epsgrid.selection.cells import Cell, Difference, Spread, Tally
 from epsgrid.selection.formatting import Metric
@@ -199,6 +200,7 @@ class Comparison:
         data_description: what the data are, in one line.
         selection: the split that selects: "validation", or "test" in the published protocol.
         metric: None while no trial has a result.
+        answers: to the questions that a sweep can decide.
         verdict: whether the best ε lies inside the bounds.
         bounds: None where there are none.
         reliability: how far the bounds can be trusted; None where that was not looked at.
@@ -229,6 +231,7 @@ class Comparison:
     data_description: str
     selection: str
     metric: Metric | None
+    answers: Answers
     verdict: Verdict
     bounds: BoundsRow | None
     reliability: ReliabilityRow | None

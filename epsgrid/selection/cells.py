@@ -126,7 +126,7 @@ class Cell:
     trials: tuple[TrialRow, ...]
 
     @property
-    def words(self) -> str:
+    def label(self) -> str:
         """A label such as "lr 1e-3, ε 1e-8"."""
         rate = f"lr {power(self.learning_rate)}"
         if self.is_rescaled:
@@ -362,7 +362,7 @@ def difference(better: Choice, worse: Choice, names: tuple[str, str], metric: Me
             return unknown_difference(f"{name}: {choice.unknown}")
         if choice.cell.tally.diverged:
             shares = f"{choice.cell.tally.diverged} of {count(choice.cell.tally.trials, 'seed')}"
-            return unknown_difference(f"{name}: the best cell, {choice.cell.words}, diverged on {shares}")
+            return unknown_difference(f"{name}: the best cell, {choice.cell.label}, diverged on {shares}")
     assert better.cell is not None and worse.cell is not None and metric is not None
     first, second = better.cell.test_by_seed(), worse.cell.test_by_seed()
     if not first.keys() & second.keys():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -93,6 +93,54 @@ def gain(value: float, metric: Metric) -> str:
     """
     text = f"{abs(value) * metric.factor:.{_decimals(value, metric)}f}"
     return f"{'−' if value < 0 else '+'}{text}" if float(text) else text
+
+
+def amounts(values: Sequence[float], metric: Metric) -> str:
+    """Write an amount of a metric or a range of it, with three digits of the largest and a unit.
+
+    >>> amounts([0.0042], Metric("accuracy", "max", "%"))
+    '0.42 points'
+    >>> amounts([-0.213, 1.58], Metric("perplexity", "min", ""))
+    '−0.21 to 1.58 perplexity'
+    """
+    shown = [value * metric.factor for value in values]
+    largest = max(map(abs, shown))
+    digits = 2 if metric.unit else min(max(2 - math.floor(math.log10(largest)), 0), 9) if largest else 0
+    texts = [f"{value:.{digits}f}".replace("-", "−") for value in shown]
+    return f"{' to '.join(texts)}{metric.difference_unit or f' {metric.name}'}"
+
+
+def ranges(values: Sequence[float], among: Sequence[float]) -> str:
+    """Write some ε as ranges of those that were trained.
+
+    >>> ranges([1e-10, 1e-9, 1e-8, 1e-3], [1e-10, 1e-9, 1e-8, 1e-4, 1e-3])
+    '1e-10 to 1e-8, 1e-3'
+
+    Args:
+        values: rising, each one of `among`.
+        among: all, rising.
+    """
+    runs: list[list[int]] = []
+    for place in (among.index(value) for value in values):
+        if runs and place == runs[-1][-1] + 1:
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    return ", ".join(
+        power(among[run[0]])
+        if len(run) == 1
+        else f"{power(among[run[0]])}{' to ' if len(run) > 2 else ', '}{power(among[run[-1]])}"
+        for run in runs
+    )
+
+
+def share(fraction: float) -> str:
+    """Write a fraction in percent.
+
+    >>> share(0.0012), share(0.5), share(0.99996)
+    ('0.1 %', '50.0 %', '100.0 %')
+    """
+    return f"{100 * fraction:.1f} %"
 
 
 def interval(low: float, high: float, metric: Metric) -> str:

@@ -70,7 +70,7 @@ def judge(cells: Sequence[Cell], metric: Metric | None, *, obstacle: str | None)
         verdict = _one_sided("no", theirs.cell, "inside")
     else:
         verdict = _by_difference(ours, theirs, metric)
-    labels = [choice.cell.words if choice.cell else None for choice in (ours, theirs)]
+    labels = [choice.cell.label if choice.cell else None for choice in (ours, theirs)]
     verdict = replace(verdict, inside=labels[0], outside=labels[1])
     side, where = (theirs, "outside") if verdict.answer == "yes" else (ours, "inside")
     if verdict.answer == "cannot tell" or not side.incomplete:
@@ -86,9 +86,9 @@ def _one_sided(answer: Answer, trained: Cell, diverged: str) -> Verdict:
     """Answer where one side diverged and the other has a best cell."""
     seeds, lead = trained.tally, f"every trial {diverged} the bounds diverged"
     if seeds.diverged or seeds.done < 2:
-        reason = f"{lead}, but {trained.words} trained on only {seeds.done} of {count(seeds.trials, 'seed')}"
+        reason = f"{lead}, but {trained.label} trained on only {seeds.done} of {count(seeds.trials, 'seed')}"
         return Verdict("cannot tell", reason)
-    return Verdict(answer, f"{lead}, while {trained.words} trained on all {count(seeds.done, 'seed')}")
+    return Verdict(answer, f"{lead}, while {trained.label} trained on all {count(seeds.done, 'seed')}")
 
 
 def _by_difference(ours: Choice, theirs: Choice, metric: Metric | None) -> Verdict:
@@ -98,7 +98,7 @@ def _by_difference(ours: Choice, theirs: Choice, metric: Metric | None) -> Verdi
         return Verdict("cannot tell", gap.unknown, difference=gap)
     assert ours.cell is not None and theirs.cell is not None and metric is not None and gap.mean is not None
     inside, outside = (
-        f"best {where} ({cell.words}) {score(cell.test.mean, cell.test.sd, metric) if cell.test else NOTHING}"
+        f"best {where} ({cell.label}) {score(cell.test.mean, cell.test.sd, metric) if cell.test else NOTHING}"
         for where, cell in (("inside", ours.cell), ("outside", theirs.cell))
     )
     if gap.low is None or gap.high is None:

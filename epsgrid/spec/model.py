@@ -220,6 +220,21 @@ class Sweep(Frozen):
         return self
 
 
+class Report(Frozen):
+    """What counts as a difference.
+
+    `margin` is the difference of the metric that does not matter to you, fixed before looking: a number in the unit in
+    which the metric is shown (0.5 is half a point of an accuracy in percent), or a share of the best score, such as
+    "2 %". Left out, it is 1 point of a metric in percent, 0.5 BLEU, and 2 % of any other.
+    """
+
+    margin: (
+        PositiveFloat
+        | Annotated[str, Field(pattern=r"^(0*[1-9]\d*(\.\d+)?|0*\.\d*[1-9]\d*|0\.\d*[1-9]\d*) ?%$")]
+        | None
+    ) = None
+
+
 class Ray(Frozen):
     """How trials run with `executor: ray`.
 
@@ -296,6 +311,7 @@ class Spec(Frozen):
     probe: Probe = Probe()
     observe: Observe = Observe()
     sweep: Sweep
+    report: Report = Report()
     execution: Execution = Execution()
 
     @model_validator(mode="after")

@@ -103,7 +103,7 @@ def plan_confirm(asked: Asked, seeds: int) -> Planned:
         chosen_from={name: choice.candidates for name, choice in chosen.items()},
         grid_checksum=stored.grid.checksum,
     )
-    notes = [f"{', '.join(names)}: {cell.words}" for cell, names in winners.values()]
+    notes = [f"{', '.join(names)}: {cell.label}" for cell, names in winners.values()]
     notes += [
         f"{choice.incomplete} of {count(choice.candidates, 'cell')} of {name} lack trials, so that another may win yet"
         for name, choice in chosen.items()

@@ -48,7 +48,7 @@ def test_a_cell_averages_its_done_seeds(tmp_path: Path) -> None:
 def test_one_seed_has_no_deviation_and_cells_know_whether_they_lie_inside(tmp_path: Path) -> None:
     low, high = cells_of(tmp_path, {1e-5: ((0.9, 0.8), "failed", "pending"), 1e-4: ((0.9, 0.8),) * 3})
     assert low.score is not None
-    assert (low.score.sd, low.score.n, low.words) == (None, 1, "lr 1e-3, ε 1e-5")
+    assert (low.score.sd, low.score.n, low.label) == (None, 1, "lr 1e-3, ε 1e-5")
     assert (low.tally.failed, low.tally.missing, low.tally.complete) == (1, 1, False)
     assert (low.inside, high.inside) == (False, True)
 

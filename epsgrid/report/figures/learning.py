@@ -115,7 +115,7 @@ def _curve(stored: StoredExperiment, cell: Cell, names: Sequence[str]) -> _Learn
         losses = [record.train_loss for record in records]
         spreads = [spread_of(value for value in values if math.isfinite(value)) for values in (scores, losses)]
         points.append(_LearningPoint(place + 1, *spreads))
-    return _LearningCurve(tuple(names), cell.words, len(courses), tuple(points))
+    return _LearningCurve(tuple(names), cell.label, len(courses), tuple(points))
 
 
 def draw_learning(numbers: _LearningNumbers) -> Figure:

@@ -113,7 +113,7 @@ def _advice(comparison: Comparison) -> str:
     cell = best([row.choice.cell for row in rows if row is not None and row.choice.cell is not None], metric).cell
     if cell is not None and metric is not None:
         spread, split = cell.test or cell.score, " on test" if cell.test else ""
-        return f"{cell.words}: {metric.name} {score(spread.mean, spread.sd, metric)}{split}" if spread else cell.words
+        return f"{cell.label}: {metric.name} {score(spread.mean, spread.sd, metric)}{split}" if spread else cell.label
     if comparison.bounds is None:
         return "No setting can be named yet" if comparison.grids else "Run `epsgrid probe` to measure the range of ε"
     low, high = power(comparison.bounds.low.decade), power(comparison.bounds.high.decade)
@@ -147,7 +147,7 @@ def _fresh_seeds(comparison: Comparison) -> Iterator[tuple[str, str]]:
         test, seeds = row.cell.test, count(row.cell.tally.done, "seed")
         changed = "" if row.is_current else "; another setting wins now"
         value = score(test.mean, test.sd, metric)
-        yield "On fresh seeds", f"{row.cell.words}: {value} on test ({seeds}){changed}"
+        yield "On fresh seeds", f"{row.cell.label}: {value} on test ({seeds}){changed}"
 
 
 def _cost(comparison: Comparison) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,112 @@
+"""Train fresh seeds until the questions are decided: which settings, when to look, and what looking often costs.
+
+After the grids, only the contenders are trained, on seeds that no grid has used: the settings that may still turn an
+open answer. Results are looked at after the grids and after each block of fresh seeds, and the sweep ends at the first
+look at which nothing is open. Whoever looks several times is wrong more often; so each look is taken at a higher level
+(Pocock, Biometrika 64, 1977), such that all looks together are wrong as often as a single one would be.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from functools import lru_cache
+
+from epsgrid.numerics.statistics import LEVEL
+from epsgrid.selection.answers import Answers, Evidence
+from epsgrid.selection.cells import CONVENTIONAL, NARROWED, Cell, of_grid
+
+MAX_FRESH_SEEDS = 12
+_BLOCK = 4
+_SERIOUS = 0.1
+"""In-sample weight, relative to the best, from which on a setting is a contender."""
+
+
+def looks(max_fresh: int) -> tuple[int, ...]:
+    """Return after how many fresh seeds results are looked at; the look at the grids alone comes first.
+
+    >>> looks(12), looks(6), looks(3)
+    ((0, 4, 8, 12), (0, 4, 6), (0, 3))
+    """
+    return (*range(0, max_fresh, _BLOCK), max_fresh)
+
+
+@lru_cache(maxsize=64)
+def level_of(seeds: tuple[int, ...]) -> float:
+    """Return the level of each look such that all looks together hold with the probability `LEVEL`.
+
+    >>> level_of((3,)), level_of((3, 7, 11, 15))
+    (0.95, 0.9796)
+
+    Args:
+        seeds: number of seeds at each look, rising.
+
+    Returns:
+        Pocock's constant for one-sided bounds of sums of independent seeds, as a probability with four digits.
+    """
+    import numpy as np
+    from scipy.optimize import brentq
+    from scipy.special import ndtr
+
+    if len(seeds) == 1:
+        return LEVEL
+    grid = np.linspace(-8, 8, 801)
+    step = grid[1] - grid[0]
+
+    def missed(bound: float) -> float:
+        """Return the probability that a look exceeds the bound, by recursion over the density of the running mean."""
+        density = np.exp(-(grid**2) / 2) / np.sqrt(2 * np.pi) * (grid <= bound)
+        for before, now in itertools.pairwise(seeds):
+            keep = np.sqrt(before / now)
+            spread = np.sqrt(1 - keep**2)
+            kernel = np.exp(-(((grid[:, None] - keep * grid[None, :]) / spread) ** 2) / 2) / (
+                spread * np.sqrt(2 * np.pi)
+            )
+            density = (kernel @ density) * step * (grid <= bound)
+        return float(1 - density.sum() * step)
+
+    bound = brentq(lambda value: missed(value) - (1 - LEVEL), 1.5, 3.5, xtol=1e-4)
+    return round(float(ndtr(bound)), 4)
+
+
+def contenders(evidence: Evidence) -> tuple[Cell, ...]:
+    """Return the settings whose fresh seeds can decide what is open: default against the best, narrowed against others.
+
+    Of each side of a comparison these are the best setting, and of the side that may be better all that are close to
+    its best.
+    """
+    layout = evidence.grid.layout
+    if layout is None:
+        return ()
+    chosen: dict[tuple[float, float | None], Cell] = {}
+    for better, other in _comparisons(evidence):
+        first, second = evidence.grid.places(better), evidence.grid.places(other)
+        if not first or not second:
+            continue
+        weights = layout.in_sample(first)[:, 0]
+        serious = [place for place, weight in zip(first, weights, strict=True) if weight >= _SERIOUS * weights.max()]
+        best = max(second, key=lambda place: layout.selecting[place].mean())
+        for place in (*serious, best):
+            cell = evidence.grid.cells[place]
+            chosen[cell.learning_rate, cell.epsilon] = cell
+    return tuple(chosen.values())
+
+
+def _comparisons(evidence: Evidence) -> Sequence[tuple[Sequence[Cell], Sequence[Cell]]]:
+    """Return the two sides of each comparison that the margin does not decide yet: those that may be better first."""
+    narrowed, conventional = of_grid(NARROWED, evidence.cells), of_grid(CONVENTIONAL, evidence.cells)
+    outside = [cell for cell in conventional if cell not in narrowed]
+    sides = [(evidence.without(evidence.baseline), evidence.baseline)]
+    if narrowed and outside:
+        sides.append((outside, narrowed))
+    found = []
+    for better, other in sides:
+        loss = evidence.loss(better, other)
+        if loss is not None and evidence.margin is not None and not (loss.high < evidence.margin or loss.low > 0):
+            found.append((better, other))
+    return found
+
+
+def is_open(answers: Answers) -> bool:
+    """Say whether more seeds can decide a question that is still open."""
+    return any(answers.of(question).answer == "open" for question in ("default", "narrowing"))

@@ -1,0 +1,103 @@
+"""The settings that can be compared, with their scores; the margin that counts; learning rates at an edge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from epsgrid.errors import SpecError
+from epsgrid.selection.cells import Cell, at_epsilon
+from epsgrid.selection.formatting import Metric
+
+if TYPE_CHECKING:
+    from epsgrid.numerics.layout import Layout
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The settings that can be compared: those with a score for every seed that is compared.
+
+    Attributes:
+        cells: the settings, in the order of the layout.
+        layout: their scores, larger is better; None without any.
+        diverged: settings that diverged on one of these seeds.
+        unfinished: settings that lack a result.
+        seeds: those compared.
+    """
+
+    cells: tuple[Cell, ...]
+    layout: Layout | None
+    diverged: tuple[Cell, ...]
+    unfinished: tuple[Cell, ...]
+    seeds: tuple[int, ...]
+
+    def places(self, cells: Sequence[Cell]) -> list[int]:
+        """Return the places in the layout of those of some settings that are in it."""
+        wanted = {(cell.learning_rate, cell.epsilon) for cell in cells}
+        return [place for place, cell in enumerate(self.cells) if (cell.learning_rate, cell.epsilon) in wanted]
+
+
+def trained(cells: Sequence[Cell], metric: Metric | None) -> Trained:
+    """Return the settings that can be compared.
+
+    Compared are the seeds on which every setting has ended. A setting with a trial that failed or was pruned is left
+    out, and so is one that has none of the seeds of the others.
+
+    Args:
+        cells: all that were asked for, with the same seeds.
+        metric: None while no trial has a result.
+    """
+    import numpy as np
+
+    from epsgrid.numerics.layout import Layout
+
+    lasting = [cell for cell in cells if not cell.tally.failed and not cell.tally.pruned]
+    ended = [{trial.seed for trial in cell.trials if trial.state in ("done", "diverged")} for cell in lasting]
+    seeds = sorted(set.intersection(*ended)) if ended else []
+    unfinished = tuple(cell for cell in cells if not cell.tally.complete)
+    if metric is None or not seeds:
+        return Trained((), None, (), unfinished, ())
+    inside, diverged, scores = [], [], []
+    for cell in lasting:
+        by_seed = {trial.seed: trial for trial in cell.trials}
+        rows = [(by_seed[seed].score, by_seed[seed].test) for seed in seeds]
+        if any(score is None or test is None for score, test in rows):
+            diverged.append(cell)
+        else:
+            inside.append(cell)
+            scores.append(rows)
+    if not inside:
+        return Trained((), None, tuple(diverged), unfinished, tuple(seeds))
+    array = metric.sign * np.array(scores, dtype=float)
+    layout = Layout(array[:, :, 0], array[:, :, 1])
+    return Trained(tuple(inside), layout, tuple(diverged), unfinished, tuple(seeds))
+
+
+def margin_of(asked: float | str | None, metric: Metric, scale: float) -> float:
+    """Return the margin in the metric's stored unit.
+
+    Args:
+        asked: a number in the unit in which the metric is shown, a text such as "2 %" for a share of the best score, or
+            None for the usual one: 1 point of a metric in percent, 0.5 BLEU, 2 % of any other.
+        metric: what trials are judged by.
+        scale: the best score.
+
+    Raises:
+        SpecError: the margin does not suit a metric in percent.
+    """
+    if metric.unit and (isinstance(asked, str) or (asked is not None and asked >= 100)):
+        raise SpecError(f"report.margin: {asked}: {metric.name} is shown in percent; write 1 for a margin of one point")
+    if asked is None:
+        asked = 1.0 if metric.unit else 0.5 if metric.name == "bleu" else "2 %"
+    if isinstance(asked, str):
+        return float(asked.removesuffix("%")) / 100 * abs(scale)
+    return asked / metric.factor
+
+
+def edge_of(cell: Cell, cells: Sequence[Cell]) -> str | None:
+    """Return at which end of the learning rates tried at its ε a setting's is; None where others lie on both sides."""
+    rates = sorted({other.learning_rate for other in at_epsilon(cell.epsilon, cells)}) if cell.epsilon else []
+    if len(rates) < 2:
+        return "only"
+    return "lowest" if cell.learning_rate == rates[0] else "highest" if cell.learning_rate == rates[-1] else None
