@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from epsgrid import codec
 from epsgrid.errors import EpsgridError
-from epsgrid.report.claims import Run, claims, run_of
+from epsgrid.report.claims import Run, claims
 from epsgrid.report.compare import whole
 from epsgrid.report.rows import ClaimRow, Comparison
 from epsgrid.report.table import shortened
@@ -58,7 +58,7 @@ class _AcrossRow:
         values: dict[str, Any] = {"run": self.run, "task": found.task, "model": found.model}
         values |= {"optimizer": found.optimizer, "partial_data": str(self.is_partial).lower()}
         values |= {"selection": found.selection, "metric": metric.name if metric else None}
-        values |= {"answer": found.verdict.answer, "low": bounds.low.decade if bounds else None}
+        values |= {"low": bounds.low.decade if bounds else None}
         values["high"] = bounds.high.decade if bounds else None
         for name in (NARROWED, CONVENTIONAL):
             grid = found.grid(name)
@@ -70,8 +70,12 @@ class _AcrossRow:
             values[f"{name}_epsilon"] = cell.epsilon if cell else None
             values[f"{name}_test"] = test.mean if test else None
             values |= {f"{name}_sd": test.sd if test else None, f"{name}_seeds": test.n if test else None}
-        for name, gap in (("regret", found.regret), ("gain_over_default", found.gain_over_default)):
-            values |= {name: gap.mean, f"{name}_low": gap.low, f"{name}_high": gap.high}
+        values["margin"] = found.answers.margin
+        for question in ("default", "narrowing"):
+            answer = found.answers.of(question)
+            loss = answer.loss if answer.loss is not None and answer.loss.n > 1 else None
+            values |= {question: answer.answer, f"{question}_loses": loss.mean if loss else None}
+            values |= {f"{question}_low": loss.low if loss else None, f"{question}_high": loss.high if loss else None}
         narrowed = found.best_of(NARROWED)
         values |= {"trials": self.tally.trials, "unfinished": self.unfinished, "device_seconds": self.tally.seconds}
         values |= {"probe_seconds": found.probe_seconds}
@@ -117,7 +121,7 @@ class Across:
 
     def answers(self) -> Counter[str]:
         """Return how often each answer was given, by the experiments of an optimizer with ε."""
-        return Counter(row.comparison.verdict.answer for row in self.rows if row.best(REFERENCE) is None)
+        return Counter(row.comparison.answers.of("default").answer for row in self.rows if row.best(REFERENCE) is None)
 
 
 def across(folders: Sequence[Path]) -> Across:
@@ -137,7 +141,7 @@ def across(folders: Sequence[Path]) -> Across:
             if stored.grid is None:
                 skipped.append(_Skipped(str(path), "nothing was swept here yet; `epsgrid sweep` does it"))
                 continue
-            comparison, _ = whole(stored)
+            comparison, judged, _ = whole(stored)
         except EpsgridError as error:
             skipped.append(_Skipped(str(path), str(error).removeprefix(f"{path.absolute()}: ")))
             continue
@@ -145,7 +149,7 @@ def across(folders: Sequence[Path]) -> Across:
         pages = (folder / page for page in ("report.html", "report.md"))
         page = next((str(page) for page in pages if page.is_file()), None)
         row = _AcrossRow(name, str(path), comparison, page, tally_cells(comparison.cells))
-        found.append((row, run_of(stored, comparison, name)))
+        found.append((row, replace(judged, name=name, comparison=comparison)))
     found.sort(key=lambda pair: (*(getattr(pair[0].comparison, key) for key in _ORDER), pair[0].run))
     rows = tuple(row for row, _ in found)
     return Across(rows, claims([run for _, run in found]), tuple(_warnings(rows)), tuple(skipped))

@@ -20,34 +20,35 @@ from urllib.parse import quote
 from epsgrid.errors import StoreError
 from epsgrid.report.across import Across
 from epsgrid.report.html.page import Section, html_page
+from epsgrid.report.rows import Comparison
 from epsgrid.report.table import Table
 from epsgrid.report.text.latex import latex_file
 from epsgrid.report.text.page import bold, bullets, heading, joined, table_block
 from epsgrid.report.text.render import claims_table, tally_table
-from epsgrid.report.text.searches import difference_texts, whole_number
-from epsgrid.selection.cells import CONVENTIONAL, DEFAULT, NARROWED, REFERENCE, Cell, Difference
-from epsgrid.selection.formatting import NOTHING, Metric, count, duration, power, score
+from epsgrid.report.text.searches import whole_number
+from epsgrid.selection.cells import CONVENTIONAL, DEFAULT, NARROWED, REFERENCE, Cell
+from epsgrid.selection.formatting import NOTHING, Metric, amounts, count, duration, power, score
 from epsgrid.store.atomic import readable_json, write_bytes
 from epsgrid.store.paths import ExperimentFolder
 
 
 def across_headline(found: Across) -> str:
-    """Return how often the optimum was inside, in a sentence."""
+    """Return how often the default ε can stay, in a sentence."""
     answers = found.answers()
     if not found.rows:
         return "There is no experiment to show."
     if not answers:
         return f"{count(len(found.rows), 'experiment')}, none of an optimizer with ε."
-    texts = ", ".join(f"{answer} in {answers[answer]}" for answer in ("yes", "no", "cannot tell") if answers[answer])
-    return f"optimum inside: {texts} of {count(sum(answers.values()), 'experiment')}."
+    texts = ", ".join(f"{answer} in {number}" for answer, number in answers.most_common())
+    return f"May the default ε stay? {texts[:1].upper()}{texts[1:]} of {count(sum(answers.values()), 'experiment')}."
 
 
 def across_tables(found: Across) -> tuple[Table, ...]:
     """Return the tables that have something to show, in reading order."""
     skipped = tuple((skipped.folder, skipped.why) for skipped in found.skipped)
     made = (
-        _ranges_table(found),
-        _best_table(found),
+        _answers_table(found),
+        _runs_table(found),
         _costs_table(found),
         tally_table(found.claims),
         claims_table(found.claims),
@@ -56,44 +57,48 @@ def across_tables(found: Across) -> tuple[Table, ...]:
     return tuple(table for table in made if table is not None)
 
 
-def _ranges_table(found: Across) -> Table | None:
-    if not found.rows:
-        return None
-    rows = []
-    for row in found.rows:
-        own = row.comparison
-        grids = [own.grid(name) for name in (NARROWED, CONVENTIONAL)]
-        rows.append(
-            (
-                row.run,
-                own.task + (" (part)" if row.is_partial else ""),
-                own.model,
-                own.optimizer,
-                NOTHING if row.best(REFERENCE) is not None else own.verdict.answer,
-                f"{power(own.bounds.low.decade)} to {power(own.bounds.high.decade)}" if own.bounds else NOTHING,
-                *(whole_number(grid.decades if grid else None) for grid in grids),
-                NOTHING if own.decades_ratio is None else f"{own.decades_ratio:.3g} ×",
-            )
+def _answers_table(found: Across) -> Table | None:
+    rows = tuple(
+        (
+            row.run,
+            row.comparison.metric.name if row.comparison.metric else NOTHING,
+            *(text for question in ("default", "narrowing") for text in _answer(row.comparison, question)),
         )
-    names = ("run", "task", "model", "optimizer", "optimum inside")
-    columns = (*names, "bounds of ε", "decades", "conventional", "narrower")
-    note = "decades: of the narrowed grid; narrower: conventional over narrowed"
-    return Table("Experiments", columns, tuple(rows), note, texts=len(names))
+        for row in found.rows
+        if row.best(REFERENCE) is None
+    )
+    columns = ("run", "metric", "default ε", "loses", "narrowing", "loses")
+    note = "against the best of the other settings, on test, with a lower and an upper bound"
+    return Table("Answers", columns, rows, note, texts=2) if rows else None
 
 
-def _best_table(found: Across) -> Table | None:
+def _answer(comparison: Comparison, question: str) -> tuple[str, str]:
+    answer, metric = comparison.answers.of(question), comparison.metric
+    if answer.loss is None or metric is None:
+        return answer.answer, NOTHING
+    mean = amounts([answer.loss.mean], metric)
+    if answer.loss.n < 2:
+        return answer.answer, mean
+    return answer.answer, f"{mean} ({amounts([answer.loss.low, answer.loss.high], metric)})"
+
+
+def _runs_table(found: Across) -> Table | None:
     rows = []
     for row in found.rows:
         own, metric = row.comparison, row.comparison.metric
-        if metric is not None:
-            cells = (row.best(NARROWED) or row.best(REFERENCE), row.best(CONVENTIONAL), row.best(DEFAULT))
-            gaps = (_gap(gap, metric) for gap in (own.regret, own.gain_over_default))
-            rows.append((row.run, metric.name, *(_best(cell, metric) for cell in cells), *gaps))
-    columns = ("run", "metric", "narrowed", "conventional", "default ε", "regret of narrowing", "gain over default ε")
-    note = (
-        "test metric, mean ± standard deviation, at the best ε; differences with their 95 % intervals, paired by seed"
-    )
-    return Table("Best settings", columns, tuple(rows), note, texts=2) if rows else None
+        cells = (row.best(NARROWED) or row.best(REFERENCE), row.best(CONVENTIONAL), row.best(DEFAULT))
+        rows.append(
+            (
+                *(row.run, own.task + (" (part)" if row.is_partial else ""), own.model, own.optimizer),
+                f"{power(own.bounds.low.decade)} to {power(own.bounds.high.decade)}" if own.bounds else NOTHING,
+                NOTHING if own.decades_ratio is None else f"{own.decades_ratio:.3g} ×",
+                *(NOTHING if metric is None else _best(cell, metric) for cell in cells),
+            )
+        )
+    names = ("run", "task", "model", "optimizer")
+    columns = (*names, "bounds of ε", "narrower", "narrowed", "conventional", "default ε")
+    note = "test metric, mean ± standard deviation, at the best setting; narrower: decades, conventional over narrowed"
+    return Table("Experiments", columns, tuple(rows), note, texts=len(names)) if rows else None
 
 
 def _best(cell: Cell | None, metric: Metric) -> str:
@@ -101,13 +106,6 @@ def _best(cell: Cell | None, metric: Metric) -> str:
         return NOTHING
     where = "" if cell.epsilon is None else f" at {power(cell.epsilon)}"
     return f"{score(cell.test.mean, cell.test.sd, metric)}{where}"
-
-
-def _gap(gap: Difference, metric: Metric) -> str:
-    if gap.mean is None:
-        return NOTHING
-    mean, ends = difference_texts(gap, metric)
-    return f"{mean}, same setting" if gap.same_cell else mean if ends == NOTHING else f"{mean} ({ends})"
 
 
 def _costs_table(found: Across) -> Table | None:

@@ -14,25 +14,18 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from epsgrid.numerics.fits import Step, fit_step
 from epsgrid.report.rows import AdaptiveRow, ClaimRow, Comparison
 from epsgrid.report.table import percent
-from epsgrid.selection.cells import (
-    CONVENTIONAL,
-    NARROWED,
-    REFERENCE,
-    TOLERANCE,
-    Cell,
-    Choice,
-    Difference,
-    at_epsilon,
-    best,
-    difference,
-)
-from epsgrid.selection.formatting import Metric, gain, interval, power
+from epsgrid.selection.answers import COSTS, NO_COST, Evidence
+from epsgrid.selection.cells import CONVENTIONAL, NARROWED, REFERENCE, TOLERANCE, Cell, Choice, best, difference
+from epsgrid.selection.formatting import Metric, amounts, count, interval, power
 from epsgrid.selection.load import StoredExperiment
+
+if TYPE_CHECKING:
+    from epsgrid.numerics.layout import Loss
 
 
 @dataclass(frozen=True)
@@ -50,12 +43,14 @@ class Run:
     Attributes:
         name: of the run, different for each.
         comparison: its comparison, observed trials included.
+        evidence: what its questions were answered from.
         setting: a hash that experiments share where they differ in nothing but the optimizer.
         is_reference: whether its optimizer has no ε.
     """
 
     name: str
     comparison: Comparison
+    evidence: Evidence
     setting: str
     is_reference: bool
 
@@ -65,14 +60,14 @@ def _undecided(why: str) -> _Judgement:
     return _Judgement("undecided", why)
 
 
-def run_of(stored: StoredExperiment, comparison: Comparison, name: str | None = None) -> Run:
+def run_of(stored: StoredExperiment, comparison: Comparison, evidence: Evidence, name: str | None = None) -> Run:
     """Return an experiment as a run, named as the experiment unless another name is given."""
     has_epsilon = stored.grid is None or not stored.grid.cells or any(c.epsilon is not None for c in stored.grid.cells)
     known = (result.identity for result in stored.results.values() if "task" in result.identity)
     asked = next(known, None) or {**stored.experiment.spec, "data": stored.experiment.data_checksum}
     common = json.dumps([asked.get(part) for part in ("task", "model", "training", "data")], sort_keys=True)
     setting = hashlib.sha256(common.encode()).hexdigest()
-    return Run(name or comparison.experiment, comparison, setting, is_reference=not has_epsilon)
+    return Run(name or comparison.experiment, comparison, evidence, setting, is_reference=not has_epsilon)
 
 
 _NARROWER = 2.0
@@ -93,8 +88,6 @@ _STATEMENTS = {
 }
 _NEAR_ZERO, _NEAR_ONE = 0.05, 0.95
 """Shares of adaptable entries that count as none and as all."""
-_EQUAL_POINTS, _EQUAL_SHARE = 0.01, 0.02
-"""Metrics closer than a percentage point, or than 2 % of a metric without a unit, count as equal within noise."""
 _ABRUPT_DECADES = 2.0
 """Width of the change, from 10 to 90 % of the way, up to which it counts as abrupt."""
 _ONE_STEP = 0.9
@@ -126,21 +119,21 @@ def _like_sgd(run: Run, runs: Sequence[Run]) -> _Judgement | None:
         ]
         if not few:
             return _undecided(f"{where}; no ε was swept at which hardly any entry adapts")
-        gap = difference(tuned, best(few, metric), ("best", "few adapt"), metric)
-        ends = _ends(gap, metric)
-        if gap.low is not None and gap.low > 0:
-            return _Judgement("not reproduced", f"{where}; ε at which hardly any entry adapts are worse, {ends}")
-        return _undecided(f"{where}; but ε at which hardly any entry adapts may be as good: {ends}")
+        gap = run.evidence.loss(run.evidence.without(few), few)
+        if gap is not None and gap.low > 0:
+            ends = _bounds_of(gap, metric)
+            return _Judgement("not reproduced", f"{where}; ε at which hardly any entry adapts lose {ends}")
+        return _undecided(f"{where}; but ε at which hardly any entry adapts may be as good{_lose(gap, metric)}")
     reference = next((other for other in runs if other.is_reference and other.setting == run.setting), None)
     if reference is None:
         return _undecided(
             f"{where}; no run of sgdm on the same task, model, data and training is among those compared, so there is "
             "no metric to compare with"
         )
-    return _equal(tuned, reference, metric, where)
+    return _equal(tuned, reference, metric, where, run.comparison.answers.margin or 0.0)
 
 
-def _equal(tuned: Choice, reference: Run, metric: Metric, where: str) -> _Judgement:
+def _equal(tuned: Choice, reference: Run, metric: Metric, where: str, margin: float) -> _Judgement:
     """Judge whether two metrics are equal within noise: the interval of their difference lies within a margin."""
     row = reference.comparison.best_of(REFERENCE)
     if row is None or row.choice.cell is None or reference.comparison.metric != metric:
@@ -148,10 +141,8 @@ def _equal(tuned: Choice, reference: Run, metric: Metric, where: str) -> _Judgem
     gap = difference(tuned, row.choice, ("tuned", "sgdm"), metric)
     if gap.low is None or gap.high is None:
         return _undecided(f"{where}; against {reference.name}: {gap.unknown or 'one common seed has no spread'}")
-    score = row.choice.cell.test.mean if row.choice.cell.test else 0.0
-    margin = _EQUAL_POINTS if metric.unit else _EQUAL_SHARE * abs(score)
     ends = f"{where}; tuned − sgdm ({reference.name}) {interval(gap.low, gap.high, metric)}"
-    allowed = f"margin ±{gain(margin, metric).lstrip('+')}{metric.difference_unit}"
+    allowed = f"margin ±{amounts([margin], metric)}"
     if -margin <= gap.low and gap.high <= margin:
         return _Judgement("reproduced", f"{ends}, within the {allowed}")
     if gap.low > margin or gap.high < -margin:
@@ -159,13 +150,13 @@ def _equal(tuned: Choice, reference: Run, metric: Metric, where: str) -> _Judgem
     return _undecided(f"{ends}, neither within nor beyond the {allowed}")
 
 
-def _full_adaptability(comparison: Comparison) -> _Judgement | None:
+def _full_adaptability(run: Run) -> _Judgement | None:
     """Judge that language modelling prefers full adaptability: ε at which nearly all entries adapt beat the others.
 
     Returns:
         None where the metric tells that the task is not one of language.
     """
-    metric = comparison.metric
+    comparison, metric = run.comparison, run.comparison.metric
     if metric is None:
         return _undecided("no trial has finished")
     if metric.name == "accuracy":
@@ -173,23 +164,15 @@ def _full_adaptability(comparison: Comparison) -> _Judgement | None:
     probed = [(cell, _probed(cell, comparison)) for cell in comparison.cells]
     full = [cell for cell, row in probed if row is not None and row.of_moving >= _NEAR_ONE]
     rest = [cell for cell, row in probed if row is not None and row.of_moving < _NEAR_ONE]
-    if not full or not rest:
+    gap = run.evidence.loss(full, rest)
+    if gap is None or gap.n < 2:
         return _undecided(
-            "needs ε at which nearly all entries adapt, and others: with the probe and the conventional grid"
+            "needs ε at which nearly all entries adapt, and others, with two seeds: the probe and the conventional grid"
         )
-    ours, theirs = best(full, metric), best(rest, metric)
-    gap = difference(ours, theirs, ("full adaptability", "less"), metric)
-    if gap.mean is None or ours.cell is None or theirs.cell is None:
-        return _undecided(f"{gap.unknown}")
-    numbers = (
-        f"best with at least {percent(_NEAR_ONE)} of the non-zero entries adapting: {ours.cell.label}; best of the"
-        f" rest: {theirs.cell.label}; difference {_ends(gap, metric)}"
-    )
-    if gap.low is not None and gap.low > 0 and not theirs.incomplete:
-        return _Judgement("reproduced", numbers)
-    if gap.high is not None and gap.high < 0 and not ours.incomplete:
-        return _Judgement("not reproduced", numbers)
-    return _undecided(numbers)
+    numbers = f"ε at which less than {percent(_NEAR_ONE)} of the non-zero entries adapt lose {_bounds_of(gap, metric)}"
+    if run.evidence.grid.unfinished or gap.low <= 0 <= gap.high:
+        return _undecided(numbers)
+    return _Judgement("reproduced" if gap.low > 0 else "not reproduced", numbers)
 
 
 def _abruptness(comparison: Comparison) -> _Judgement:
@@ -266,14 +249,14 @@ def _probed(cell: Cell, comparison: Comparison) -> AdaptiveRow | None:
     return next((row for row in comparison.adaptive if math.isclose(row.epsilon, epsilon, rel_tol=TOLERANCE)), None)
 
 
-def _ends(gap: Difference, metric: Metric) -> str:
-    """Write a difference with its interval."""
-    if gap.mean is None:
-        return f"not known: {gap.unknown}"
-    mean = f"{gain(gap.mean, metric)}{metric.difference_unit}"
-    if gap.low is None or gap.high is None:
-        return f"{mean}, one seed has no spread"
-    return f"{mean} ({interval(gap.low, gap.high, metric)})"
+def _bounds_of(gap: Loss, metric: Metric) -> str:
+    """Write what is lost, with its bounds."""
+    return f"{amounts([gap.mean], metric)} ({amounts([gap.low, gap.high], metric)})"
+
+
+def _lose(gap: Loss | None, metric: Metric) -> str:
+    """Write what is lost after a colon; "" where that is not known."""
+    return "" if gap is None or gap.n < 2 else f": they lose {_bounds_of(gap, metric)}"
 
 
 def claims(runs: Sequence[Run]) -> tuple[ClaimRow, ...]:
@@ -291,11 +274,11 @@ def claims(runs: Sequence[Run]) -> tuple[ClaimRow, ...]:
         and (run.comparison.cells or run.comparison.batches is None or run.comparison.batches.trained is None)
     ]
     judgements = [
-        *(("range", run.name, _range(run.comparison)) for run in judged),
-        *(("narrower", run.name, _narrower(run.comparison)) for run in judged),
+        *(("range", run.name, _trusted(run.comparison, _range(run.comparison))) for run in judged),
+        *(("narrower", run.name, _trusted(run.comparison, _narrower(run.comparison))) for run in judged),
         *(("sgd", run.name, _like_sgd(run, runs)) for run in judged),
-        *(("adaptable", run.name, _full_adaptability(run.comparison)) for run in judged),
-        *(("epoch-1", run.name, _epoch_1(run.comparison)) for run in judged),
+        *(("adaptable", run.name, _full_adaptability(run)) for run in judged),
+        *(("epoch-1", run.name, _trusted(run.comparison, _epoch_1(run.comparison))) for run in judged),
         *(("abrupt", run.name, _abruptness(run.comparison)) for run in judged),
     ]
     if len(judged) > 1:
@@ -307,11 +290,19 @@ def claims(runs: Sequence[Run]) -> tuple[ClaimRow, ...]:
     )
 
 
+def _trusted(comparison: Comparison, judged: _Judgement) -> _Judgement:
+    """Return what rests on the bounds: nothing is reproduced where the confidence in them is low."""
+    found = comparison.reliability
+    if judged.answer == "reproduced" and found is not None and found.verdict == "low":
+        return _undecided(f"{judged.numbers}; but the confidence in the bounds is low")
+    return judged
+
+
 def _range(comparison: Comparison) -> _Judgement:
-    verdict = comparison.verdict
-    if verdict.answer == "cannot tell":
-        return _undecided(verdict.reason)
-    return _Judgement("reproduced" if verdict.answer == "yes" else "not reproduced", verdict.reason)
+    found = comparison.answers.of("narrowing")
+    if found.answer not in (NO_COST, COSTS):
+        return _undecided(found.text)
+    return _Judgement("reproduced" if found.answer == NO_COST else "not reproduced", found.text)
 
 
 def _narrower(comparison: Comparison) -> _Judgement:
@@ -325,15 +316,13 @@ def _narrower(comparison: Comparison) -> _Judgement:
 
 
 def _epoch_1(comparison: Comparison) -> _Judgement:
-    moved = [(row.most_moved, row) for row in comparison.observed if row.most_moved is not None and row.snapshots > 1]
-    if not moved:
-        return _undecided(
-            "no trial that is shown kept snapshots of its magnitudes, or there is no probe to compare with"
-        )
-    decades, row = max(moved, key=lambda pair: pair[0])
-    until = "" if row.last is None else f" over {row.last:g} epochs"
-    numbers = f"a bound moved {decades:.1f} decades from the probe's at most{until} ({row.cell})"
-    return _Judgement("reproduced" if decades <= _REPRESENTATIVE_DECADES else "not reproduced", numbers)
+    found = comparison.most_moved
+    if found is None:
+        return _undecided("no training kept snapshots of its magnitudes, or there is no probe to compare with")
+    until = "" if found.last is None else f" over {found.last:g} epochs"
+    kept = f"the worst of {count(found.trainings, 'training')}"
+    numbers = f"a bound moved {found.decades:.1f} decades from the probe's at most{until} ({found.label}, {kept})"
+    return _Judgement("reproduced" if found.decades <= _REPRESENTATIVE_DECADES else "not reproduced", numbers)
 
 
 @dataclass(frozen=True)
@@ -372,19 +361,13 @@ def _varies(runs: Sequence[Run]) -> _Judgement:
 
 def _optimum(comparison: Comparison) -> _Optimum | None:
     """Return the plausible ε of a run; None where nothing can be chosen or one seed has no spread."""
-    top = best(comparison.cells, comparison.metric)
-    if top.cell is None or top.cell.epsilon is None or top.cell.tally.done < 2:
+    rows = [row for row in comparison.answers.epsilons if row.loss is not None]
+    if not rows:
         return None
-    plausible = []
-    for epsilon in sorted({cell.epsilon for cell in comparison.cells if cell.epsilon is not None}):
-        choice = best(at_epsilon(epsilon, comparison.cells), comparison.metric)
-        if choice.all_diverged or (choice.cell is not None and choice.cell.tally.diverged):
-            continue
-        gap = difference(top, choice, ("best", "other"), comparison.metric)
-        if gap.low is None or gap.low <= 0:
-            plausible.append(epsilon)
+    top = min(rows, key=lambda row: row.loss.mean if row.loss else 0.0)
+    plausible = [row.epsilon for row in rows if row.standing != "worse"]
     label = (
-        f"{comparison.task} ({comparison.optimizer}): ε {power(top.cell.epsilon)}, plausible {power(plausible[0])} to "
+        f"{comparison.task} ({comparison.optimizer}): ε {power(top.epsilon)}, plausible {power(plausible[0])} to "
         f"{power(plausible[-1])}"
     )
     return _Optimum(comparison.task, comparison.optimizer, tuple(plausible), label)

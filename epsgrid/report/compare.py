@@ -1,8 +1,4 @@
-"""Compare narrowed, conventional and default ε of one experiment.
-
-Differences and regrets are on the test metric, in its good direction, paired by seed; cells are chosen on the split
-that selects (see `epsgrid.selection.cells`).
-"""
+"""Gather all that a report says about one experiment."""
 
 from __future__ import annotations
 
@@ -14,53 +10,35 @@ from epsgrid.numerics.estimates import PointEstimate, point_estimates
 from epsgrid.numerics.magnitudes import decade_of
 from epsgrid.numerics.placement import Placement
 from epsgrid.report.batches import batches_row
-from epsgrid.report.claims import claims, run_of
-from epsgrid.report.confirm import confirmation
-from epsgrid.report.notes import loose_ends, notes, obstacle, provenance, scoring
-from epsgrid.report.observed import Observed, observed, observed_row
+from epsgrid.report.claims import Run, claims, run_of
+from epsgrid.report.notes import notes, provenance, scoring, unfinished
+from epsgrid.report.observed import Observed, most_moved, observed, observed_row
 from epsgrid.report.rows import AdaptiveRow, BoundsRow, Comparison, GridRow
 from epsgrid.report.trust import MOSTLY, kind_rows, reliability_row, shares_above
 from epsgrid.selection.answers import Evidence, answer
 from epsgrid.selection.best import best_rows, grid_names, tally_cells
-from epsgrid.selection.cells import (
-    CONVENTIONAL,
-    DEFAULT,
-    NARROWED,
-    Cell,
-    Choice,
-    Difference,
-    difference,
-    of_grid,
-    read_cells,
-    read_metric,
-    unknown_difference,
-)
+from epsgrid.selection.cells import CONVENTIONAL, NARROWED, Cell, of_grid, read_cells, read_metric
 from epsgrid.selection.formatting import Metric
 from epsgrid.selection.load import StoredExperiment
-from epsgrid.selection.verdict import judge
 
 
-def whole(stored: StoredExperiment) -> tuple[Comparison, tuple[Observed, ...]]:
-    """Return the whole comparison of an experiment, and the trials whose snapshots it shows.
-
-    Raises:
-        CorruptRecordError: records contradict each other, or what was observed is damaged.
-    """
-    comparison = compare(stored)
-    seen = observed(stored, comparison.best)
-    rows = tuple(observed_row(each, stored, comparison.optimizer) for each in seen)
-    comparison = replace(comparison, observed=rows)
-    return replace(comparison, claims=claims([run_of(stored, comparison)])), seen
-
-
-def compare(stored: StoredExperiment) -> Comparison:
-    """Compare the grids of an experiment.
+def whole(stored: StoredExperiment) -> tuple[Comparison, Run, tuple[Observed, ...]]:
+    """Return the whole comparison of an experiment, the same as a run for claims, and the trials it shows.
 
     Works at any time: what is not there yet is None, with the reason beside it.
 
     Raises:
-        CorruptRecordError: records contradict each other; the message names them.
+        CorruptRecordError: records contradict each other, or what was observed is damaged.
     """
+    comparison, evidence = _compare(stored)
+    seen = observed(stored, comparison.best)
+    rows = tuple(observed_row(each, stored, comparison.optimizer) for each in seen)
+    comparison = replace(comparison, observed=rows, most_moved=most_moved(stored, comparison.cells))
+    run = run_of(stored, comparison, evidence)
+    return replace(comparison, claims=claims([run])), run, seen
+
+
+def _compare(stored: StoredExperiment) -> tuple[Comparison, Evidence]:
     metric, cells = read_metric(stored), read_cells(stored, stored.bounds)
     planned = stored.grid.epsilons if stored.grid else {}
     grids = tuple(
@@ -74,12 +52,12 @@ def compare(stored: StoredExperiment) -> Comparison:
     )
     bounds, placement = stored.bounds, stored.probe.placement if stored.probe else None
     estimated = estimates(bounds, placement) if bounds and placement else ()
-    rows = best_rows(stored, cells, metric, [(row.name, row.decade) for row in estimated])
-    choices = {row.name: row.choice for row in rows}
+    rows = best_rows(stored, cells, metric)
     decades = {row.name: row.decades for row in grids}
     has_both = decades.get(NARROWED) and decades.get(CONVENTIONAL)
     spec = stored.experiment.spec
-    return Comparison(
+    evidence = _evidence(stored, cells, metric, estimated)
+    comparison = Comparison(
         experiment=stored.experiment.name,
         task=spec["task"]["name"],
         model=spec["model"]["name"],
@@ -87,8 +65,7 @@ def compare(stored: StoredExperiment) -> Comparison:
         data_description=stored.experiment.data_description,
         selection=spec["training"]["selection"],
         metric=metric,
-        answers=answer(_evidence(stored, cells, metric, estimated)),
-        verdict=judge(cells, metric, obstacle=obstacle(stored, cells)),
+        answers=answer(evidence),
         bounds=bounds_row(bounds, placement) if bounds and placement else None,
         reliability=reliability_row(bounds) if bounds else None,
         kinds=kind_rows(bounds, placement) if bounds and placement else (),
@@ -96,19 +73,17 @@ def compare(stored: StoredExperiment) -> Comparison:
         grids=grids,
         decades_ratio=decades[CONVENTIONAL] / decades[NARROWED] if has_both else None,
         best=rows,
-        regret=_difference(choices, CONVENTIONAL, NARROWED, metric),
-        gain_over_default=_difference(choices, NARROWED, DEFAULT, metric),
-        confirmed=confirmation(stored, cells, rows, metric),
         probe_seconds=stored.probe.cost_seconds if stored.probe else None,
         adaptive=_adaptive_rows(bounds, placement, cells) if bounds and placement else (),
         observed=(),
         cells=cells,
-        loose_ends=loose_ends(cells),
-        notes=notes(stored, cells, rows),
+        unfinished=unfinished(cells),
+        notes=notes(stored, cells),
         scoring=scoring(stored),
         provenance=provenance(stored),
         batches=batches_row(stored),
     )
+    return comparison, evidence
 
 
 def _evidence(
@@ -153,11 +128,3 @@ def _adaptive_rows(bounds: EpsilonBounds, placement: Placement, cells: Sequence[
     moving, *shares = shares_above(bounds.layers, [0.0, *magnitudes]).tolist()
     rows = zip(epsilons, magnitudes, shares, strict=True)
     return tuple(AdaptiveRow(epsilon, magnitude, share, share / moving) for epsilon, magnitude, share in rows)
-
-
-def _difference(choices: dict[str, Choice], better: str, worse: str, metric: Metric | None) -> Difference:
-    for name in (better, worse):
-        if name not in choices:
-            return unknown_difference("no ε was swept" if name == DEFAULT else f"the {name} grid was not swept")
-    labels = tuple("default ε" if name == DEFAULT else f"{name} grid" for name in (better, worse))
-    return difference(choices[better], choices[worse], (labels[0], labels[1]), metric)

@@ -1,6 +1,6 @@
 """Write the report's folder: one page for people, one document and one table for programs, and the figures.
 
-    report.html   everything on one page: verdict, comparison, costs, bounds, figures, layers, provenance
+    report.html   everything on one page: answers, figures, costs, bounds, layers, provenance
     report.md     the same in plain text, for a README or a review
     report.json   the whole comparison, versioned
     report.csv    one row per learning rate and ε
@@ -57,7 +57,7 @@ def write_report(stored: StoredExperiment, *, paper: bool = False) -> WrittenRep
         CorruptRecordError: records contradict each other.
         StoreError: the folder cannot be written.
     """
-    (comparison, seen), folder = whole(stored), stored.folder.report_dir
+    (comparison, _, seen), folder = whole(stored), stored.folder.report_dir
     figures = render_figures(stored, comparison, seen, paper=paper)
     contents = {
         "report.html": experiment_page(comparison, figures).encode(),

@@ -6,25 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from epsgrid.report.rows import TrialNote
-from epsgrid.selection.best import BestRow
-from epsgrid.selection.cells import CONVENTIONAL, NARROWED, TOLERANCE, Cell, of_grid
+from epsgrid.selection.cells import CONVENTIONAL, NARROWED, TOLERANCE, Cell
 from epsgrid.selection.formatting import count, power, powers
 from epsgrid.selection.load import StoredExperiment
-
-
-def obstacle(stored: StoredExperiment, cells: Sequence[Cell]) -> str | None:
-    """Return why it cannot be asked whether the best ε lies inside the bounds; None where it can."""
-    if cells and all(cell.epsilon is None for cell in cells):
-        return f"{stored.experiment.spec['optimizer']['name']} has no ε, so there is nothing to bound"
-    if stored.bounds is None:
-        return "no bounds were measured"
-    if stored.grid is None:
-        return "no grid was swept"
-    if _is_stale(stored):
-        return "the bounds were measured again, and differ from those the narrowed grid was made from"
-    if not stored.results:
-        return "no trial has finished"
-    return None
 
 
 def _is_stale(stored: StoredExperiment) -> bool:
@@ -36,7 +20,7 @@ def _is_stale(stored: StoredExperiment) -> bool:
     return stored.grid.epsilons[NARROWED] != stored.bounds.decades
 
 
-def loose_ends(cells: Sequence[Cell]) -> tuple[TrialNote, ...]:
+def unfinished(cells: Sequence[Cell]) -> tuple[TrialNote, ...]:
     """List the trials without a score, cell by cell."""
     return tuple(
         TrialNote(trial.id, cell.label, trial.seed, trial.state, trial.error)
@@ -46,12 +30,12 @@ def loose_ends(cells: Sequence[Cell]) -> tuple[TrialNote, ...]:
     )
 
 
-def notes(stored: StoredExperiment, cells: Sequence[Cell], rows: Sequence[BestRow]) -> tuple[str, ...]:
+def notes(stored: StoredExperiment, cells: Sequence[Cell]) -> tuple[str, ...]:
     """Return what a reader must know, a sentence each, without full stop."""
     found = [
         *stored.missing,
         *_about_the_grids(stored, cells),
-        *_about_the_choices(cells, rows),
+        *_about_pruning(cells),
         *_svag_notes(stored),
         *_about_the_machines(stored),
     ]
@@ -83,28 +67,12 @@ def _about_the_grids(stored: StoredExperiment, cells: Sequence[Cell]) -> Iterato
         )
 
 
-def _about_the_choices(cells: Sequence[Cell], rows: Sequence[BestRow]) -> Iterator[str]:
-    grids = [row for row in rows if row.is_grid]
-    for row in grids:  # at an end of the learning rates a better one may lie beyond
-        rates = sorted({cell.learning_rate for cell in of_grid(row.name, cells)})
-        if row.choice.cell is None or row.choice.cell.learning_rate not in (rates[0], rates[-1]):
-            continue
-        if len(rates) == 1:
-            yield f"only one learning rate was tried, {power(rates[0])}"
-        else:
-            end = "smallest" if row.choice.cell.learning_rate == rates[0] else "largest"
-            yield f"the best learning rate of the {row.name} grid is the {end} tried, so a better one may lie beyond it"
-    for row in grids:
-        if row.choice.incomplete:
-            cells_of_grid = f"{row.choice.incomplete} of {count(row.choice.candidates, 'cell')} of the {row.name} grid"
-            yield f"{cells_of_grid} lack trials and could not be chosen"
+def _about_pruning(cells: Sequence[Cell]) -> Iterator[str]:
     if pruned := len({trial.id for cell in cells for trial in cell.trials if trial.state == "pruned"}):
         yield (
-            f"{count(pruned, 'trial')} pruned: cells that lack them could not be chosen, so the best is best among the "
-            "others only and the comparison is not exact; `epsgrid retry pruned` trains them to their end"
+            f"{count(pruned, 'trial')} pruned: settings that lack them are not compared; `epsgrid retry pruned` trains "
+            "them to their end"
         )
-    if cells and all(len(cell.trials) == 1 for cell in cells):
-        yield "one seed only: nothing here says how far another seed would be off"
 
 
 def _svag_notes(stored: StoredExperiment) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from epsgrid.numerics.series import Series
 from epsgrid.report.figures.adaptable import adaptable_numbers
 from epsgrid.report.figures.over_time import drift
-from epsgrid.report.rows import ObservedRow
+from epsgrid.report.rows import MovedRow, ObservedRow
 from epsgrid.selection.best import BestRow
 from epsgrid.selection.cells import DEFAULT, NARROWED, Cell, TrialRow
 from epsgrid.selection.load import StoredExperiment
@@ -64,7 +64,6 @@ def observed_row(each: Observed, stored: StoredExperiment, optimizer: str) -> Ob
     snapshots = each.series.snapshots
     shares = adaptable_numbers(each.series, optimizer=optimizer)
     drifts = drift(each.series, stored.bounds) if stored.bounds else ()
-    ends = [end for row in drifts for end in (row.low_moved, row.high_moved) if end is not None]
     return ObservedRow(
         name=each.name,
         id=each.trial.id,
@@ -77,5 +76,25 @@ def observed_row(each: Observed, stored: StoredExperiment, optimizer: str) -> Ob
         adaptable_last=shares.total[-1] if shares else None,
         low_moved=drifts[-1].low_moved if drifts else None,
         high_moved=drifts[-1].high_moved if drifts else None,
-        most_moved=max(map(abs, ends), default=None),
     )
+
+
+def most_moved(stored: StoredExperiment, cells: Sequence[Cell]) -> MovedRow | None:
+    """Return the training whose bounds moved farthest; None without a probe, or where none kept two snapshots.
+
+    Raises:
+        StoreError, CorruptRecordError: see `observed`.
+    """
+    if stored.bounds is None:
+        return None
+    found: list[tuple[float, str, float | None]] = []
+    for cell in cells:
+        for trial in cell.trials:
+            path = stored.folder.trial(trial.id).observations_jsonl
+            series = observations.read(path) if trial.state == "done" else None
+            if series is None or len(series.snapshots) < 2:
+                continue
+            moved = [abs(end) for row in drift(series, stored.bounds) for end in (row.low_moved, row.high_moved) if end]
+            label = f"{cell.label}, seed {trial.seed}"
+            found.append((max(moved, default=0.0), label, series.snapshots[-1].epoch))
+    return MovedRow(*max(found, key=lambda row: row[0]), len(found)) if found else None

@@ -12,14 +12,12 @@ from typing import Any, Literal
 from epsgrid import codec
 from epsgrid.numerics.estimates import PointEstimate
 from epsgrid.numerics.magnitudes import Bound, LayerStatistics, high_rank, low_rank
-from epsgrid.numerics.statistics import Interval
 from epsgrid.report.batches import BatchesRow
 from epsgrid.report.trust import KindRow, ReliabilityRow
 from epsgrid.selection.answers import Answers
 from epsgrid.selection.best import BestRow
-from epsgrid.selection.cells import Cell, Difference, Spread, Tally
+from epsgrid.selection.cells import Cell, Tally
 from epsgrid.selection.formatting import Metric
-from epsgrid.selection.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -106,8 +104,6 @@ class ObservedRow:
         adaptable_first, adaptable_last: share of the entries with √v̂ above the trial's ε there; None if not kept.
         low_moved, high_moved: decades by which the published rule's bounds lie above those of the probe at the last
             snapshot; negative below; None where nothing was probed or could be measured.
-        most_moved: decades by which either bound was farthest from the probe's at any snapshot; None where no snapshot
-            has bounds.
     """
 
     name: str
@@ -121,7 +117,23 @@ class ObservedRow:
     adaptable_last: float | None
     low_moved: float | None
     high_moved: float | None
-    most_moved: float | None = None
+
+
+@dataclass(frozen=True)
+class MovedRow:
+    """The training whose bounds moved farthest from the probe's, of all that kept snapshots.
+
+    Attributes:
+        decades: of √v̂ by which either bound was farthest off at any snapshot.
+        label: of the setting and seed.
+        last: epochs done at its last snapshot; None where not known.
+        trainings: that kept at least two snapshots.
+    """
+
+    decades: float
+    label: str
+    last: float | None
+    trainings: int
 
 
 @dataclass(frozen=True)
@@ -133,45 +145,6 @@ class TrialNote:
     seed: int
     state: str
     error: str | None
-
-
-@dataclass(frozen=True)
-class ConfirmedRow:
-    """A winner on fresh seeds.
-
-    Attributes:
-        name: of the winner: a grid, or "default".
-        cell: with its trials on the fresh seeds alone.
-        chosen_from: number of cells it was chosen from.
-        when_chosen: test metric on the seeds that chose it; None where that is not there any more.
-        interval: of the mean test metric on the fresh seeds; None without a score.
-        is_current: whether the stored results would choose the same setting now.
-    """
-
-    name: str
-    cell: Cell
-    chosen_from: int
-    when_chosen: Spread | None
-    interval: Interval | None
-    is_current: bool
-
-
-@dataclass(frozen=True)
-class Confirmation:
-    """The winners compared on fresh seeds.
-
-    Attributes:
-        seeds: the fresh ones.
-        rows: a row for each winner.
-        regret, gain_over_default: conventional − narrowed and narrowed − default, on fresh seeds alone.
-        notes: what a reader must know, a sentence each.
-    """
-
-    seeds: tuple[int, ...]
-    rows: tuple[ConfirmedRow, ...]
-    regret: Difference
-    gain_over_default: Difference
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -201,26 +174,23 @@ class Comparison:
         selection: the split that selects: "validation", or "test" in the published protocol.
         metric: None while no trial has a result.
         answers: to the questions that a sweep can decide.
-        verdict: whether the best ε lies inside the bounds.
         bounds: None where there are none.
         reliability: how far the bounds can be trusted; None where that was not looked at.
         kinds: the bounds of each kind of layer; empty where kinds are not known.
-        estimates: ε without a sweep; empty without bounds. What they lose stands in `best`.
+        estimates: ε without a sweep; empty without bounds. What they lose stands in `answers`.
         grids: in the order of the record.
         decades_ratio: decades of the conventional grid per decade of the narrowed one; None unless both were planned.
-        best: the best cell of each grid, of the default ε, of the two ends of the bounds and of the point estimates.
-        regret: conventional − narrowed: positive where the narrowed grid loses.
-        gain_over_default: narrowed − default: positive where the narrowed grid wins.
-        confirmed: the winners on fresh seeds; None where that was not asked for.
+        best: the best setting of each grid and of the default ε.
         probe_seconds: cost of the probe; None where it has not run.
         adaptive: per swept ε, the share of entries that still adapt.
         observed: the gradient magnitudes during training; empty where none were kept.
         cells: all cells.
-        loose_ends: trials that failed, diverged or have no result.
+        unfinished: trials that failed, diverged or have no result.
         notes: what else a reader must know, a sentence each.
         scoring: how scores were computed where their names do not say it, as (what, how).
         provenance: where the numbers come from, as (what, value).
         batches: bounds and trials at other batch sizes; None where there are none.
+        most_moved: how far bounds moved in training, at worst; filled in together with `observed`.
         claims: what the experiment says about the paper's claims; filled in together with `observed`.
     """
 
@@ -232,7 +202,6 @@ class Comparison:
     selection: str
     metric: Metric | None
     answers: Answers
-    verdict: Verdict
     bounds: BoundsRow | None
     reliability: ReliabilityRow | None
     kinds: tuple[KindRow, ...]
@@ -240,18 +209,16 @@ class Comparison:
     grids: tuple[GridRow, ...]
     decades_ratio: float | None
     best: tuple[BestRow, ...]
-    regret: Difference
-    gain_over_default: Difference
-    confirmed: Confirmation | None
     probe_seconds: float | None
     adaptive: tuple[AdaptiveRow, ...]
     observed: tuple[ObservedRow, ...]
     cells: tuple[Cell, ...]
-    loose_ends: tuple[TrialNote, ...]
+    unfinished: tuple[TrialNote, ...]
     notes: tuple[str, ...]
     scoring: tuple[tuple[str, str], ...]
     provenance: tuple[tuple[str, str], ...]
     batches: BatchesRow | None = None
+    most_moved: MovedRow | None = None
     claims: tuple[ClaimRow, ...] = ()
 
     def to_json(self) -> dict[str, Any]:

@@ -38,7 +38,8 @@ ADAPTIVE, MOMENTUM_SGD = 0.95, 0.05
 """Shares of the moving entries from which, and up to which, an optimizer counts as adaptive and as momentum SGD."""
 KEEP, CHANGE, NO_COST, COSTS, OPEN = "keep", "change", "no cost", "costs", "open"
 NOT_FINISHED, NOT_MEASURED, NOT_ASKED = "not finished", "not measured", "not asked"
-_WINDOW = "a window as wide elsewhere"
+WINDOW = "a window as wide elsewhere"
+"""Name of the rules that are luck."""
 _MANY_SEEDS = 50
 
 
@@ -422,7 +423,7 @@ def _rules(evidence: Evidence) -> tuple[RuleRow, ...]:
     width = sum(epsilon in conventional for epsilon in narrowed)
     if 0 < width < len(conventional):
         windows = [conventional[start : start + width] for start in range(len(conventional) - width + 1)]
-        named += [(_WINDOW, window) for window in windows if not set(window) <= set(narrowed)]
+        named += [(WINDOW, window) for window in windows if not set(window) <= set(narrowed)]
     rows = []
     for name, epsilons in named:
         own = [cell for epsilon in epsilons for cell in at_epsilon(epsilon, evidence.cells)]
@@ -433,7 +434,7 @@ def _rules(evidence: Evidence) -> tuple[RuleRow, ...]:
 
 
 def _luck(evidence: Evidence, rules: Sequence[RuleRow]) -> Answer:
-    windows = [row for row in rules if row.name == _WINDOW]
+    windows = [row for row in rules if row.name == WINDOW]
     narrowed = next((row for row in rules if row.name == "narrowed grid"), None)
     if not windows or narrowed is None or evidence.metric is None or evidence.margin is None:
         return Answer("luck", NOT_ASKED, "Only with both grids can the probe be compared with luck.")

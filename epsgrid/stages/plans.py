@@ -74,7 +74,7 @@ def plan_confirm(asked: Asked, seeds: int) -> Planned:
     stored = load_experiment(asked.folder)
     cells = read_cells(stored)
     rows = best_rows(stored, cells, read_metric(stored))
-    choices = {row.name: row.choice for row in rows if row.is_grid or row.name == DEFAULT}
+    choices = {row.name: row.choice for row in rows}
     winners: dict[tuple[float, float | None], tuple[Cell, tuple[str, ...]]] = {}
     for name, choice in choices.items():
         if (cell := choice.cell) is not None:

@@ -14,6 +14,8 @@ from epsgrid.numerics.bounds import EpsilonBounds, estimate_bounds
 from epsgrid.numerics.histogram import MANTISSA_BITS, LogHistogram, bin_count
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, high_rank, low_rank
 from epsgrid.numerics.placement import Placement
+from epsgrid.report.compare import whole
+from epsgrid.report.rows import Comparison
 from epsgrid.selection.load import StoredExperiment, load_experiment
 from epsgrid.spec.trial import Trial
 from epsgrid.store.paths import ExperimentFolder
@@ -223,3 +225,8 @@ def unpadded(markdown: str) -> str:
     """A page of Markdown with one space around each cell of its tables, and no line below their heads."""
     rows = re.sub(r"^\|[:|-]+\|\n", "", markdown, flags=re.MULTILINE)
     return re.sub(r" *\| *(?=[^\n])", " | ", re.sub(r" +\|\n", " |\n", rows)).replace("\n | ", "\n| ")
+
+
+def compare(stored: StoredExperiment) -> Comparison:
+    """Return the whole comparison of an experiment."""
+    return whole(stored)[0]

@@ -13,9 +13,8 @@ import pytest
 from epsgrid.errors import StoreError
 from epsgrid.report.across import Across, across
 from epsgrid.report.across_files import _across_csv, across_headline, across_tables, write_across
-from epsgrid.report.compare import compare
 from epsgrid.stages.report import is_one, report_across
-from tests.report.simulate import peaked, simulate, unpadded
+from tests.report.simulate import compare, peaked, simulate, unpadded
 
 SMALL = {"rates": (1e-3,), "seeds": (0, 1)}
 

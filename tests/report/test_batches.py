@@ -12,13 +12,12 @@ from scipy import stats
 
 from epsgrid.report.batches import trained_batches
 from epsgrid.report.claims import claims, run_of
-from epsgrid.report.compare import compare
 from epsgrid.report.text.render import tables
 from epsgrid.selection.load import StoredExperiment, load_experiment
 from epsgrid.spec.trial import Trial
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import BatchesRecord, TrialFailure
-from tests.report.simulate import result, simulate
+from tests.report.simulate import compare, result, simulate
 
 SEEDS = (0, 1, 2)
 PLACES = {

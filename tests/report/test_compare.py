@@ -11,13 +11,12 @@ import pytest
 
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus
 from epsgrid.numerics.placement import Placement
-from epsgrid.report.compare import compare
 from epsgrid.report.notes import _svag_notes
 from epsgrid.report.trust import shares_above
 from epsgrid.selection.load import load_experiment
 from epsgrid.spec.trial import Trial
 from epsgrid.store.records import TrialResult
-from tests.report.simulate import Outcome, layer, measured, peaked, result, simulate, trial_id
+from tests.report.simulate import Outcome, compare, layer, measured, peaked, result, simulate, trial_id
 
 
 def test_the_bounds_name_their_layers(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from matplotlib.text import Text
 from epsgrid.numerics.magnitudes import LayerStatistics
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.series import Series
-from epsgrid.report.compare import compare
 from epsgrid.report.figures.adaptable import adaptable_numbers, draw_adaptable
 from epsgrid.report.figures.fractions import draw_fractions, fraction_numbers
 from epsgrid.report.figures.histograms import _labelled_rows, _LayerDensity, draw_histograms, histogram_numbers
@@ -27,7 +26,7 @@ from epsgrid.report.figures.percentiles import draw_percentiles, percentile_numb
 from epsgrid.report.figures.style import applied, to_png, to_svg
 from epsgrid.report.figures.trajectory import course_of, draw_trajectory
 from tests.report.kept import MadeUp, falling, probed, series, trusted
-from tests.report.simulate import Outcome, layer, measured, peaked, simulate
+from tests.report.simulate import Outcome, compare, layer, measured, peaked, simulate
 from tests.report.test_learning import best_at, numbers_of, with_epochs
 
 WIDE = tuple(float(f"1e{k}") for k in range(-16, 3))

@@ -12,13 +12,12 @@ import pytest
 
 from epsgrid.numerics.bounds import estimate_bounds
 from epsgrid.numerics.placement import Placement
-from epsgrid.report.compare import compare
 from epsgrid.report.figures.fractions import _FractionNumbers, fraction_numbers
 from epsgrid.report.figures.histograms import _BINS_PER_DECADE, _HistogramNumbers, histogram_numbers
 from epsgrid.report.figures.map import map_numbers
 from epsgrid.report.figures.metric import SweepNumbers, describe_cell, sweep_numbers
 from epsgrid.selection.load import load_experiment
-from tests.report.simulate import Outcome, layer, measured, probe_record, simulate
+from tests.report.simulate import Outcome, compare, layer, measured, probe_record, simulate
 
 _T = TypeVar("_T")
 

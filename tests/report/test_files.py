@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from epsgrid.errors import StoreError
-from epsgrid.report.compare import compare
 from epsgrid.report.files import write_report
 from epsgrid.report.html.experiment_page import experiment_page
 from epsgrid.report.pictures import RenderedFigure
@@ -20,7 +19,7 @@ from epsgrid.report.text.page import page
 from epsgrid.report.text.render import cells_table, stamp, tables
 from epsgrid.selection.load import StoredExperiment, load_experiment
 from epsgrid.store.paths import ExperimentFolder
-from tests.report.simulate import Outcome, peaked, simulate, unpadded
+from tests.report.simulate import Outcome, compare, peaked, simulate, unpadded
 
 SMALL = {"rates": (1e-3,), "seeds": (0, 1), "narrowed": (1e-3,), "conventional": (1e-8, 1e-3)}
 

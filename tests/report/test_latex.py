@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from epsgrid.report.compare import compare
 from epsgrid.report.table import Table
 from epsgrid.report.text.latex import latex_file, latex_tables
-from tests.report.simulate import simulate
+from tests.report.simulate import compare, simulate
 
 
 def rows_of(text: str) -> list[list[str]]:

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from epsgrid.errors import CorruptRecordError
-from epsgrid.report.compare import compare
 from epsgrid.report.figures.learning import _LearningNumbers, learning_numbers
 from epsgrid.selection.load import StoredExperiment
 from epsgrid.store.records import EpochRecord, Scores, append_epoch
-from tests.report.simulate import Outcome, simulate
+from tests.report.simulate import Outcome, compare, simulate
 
 SMALL = {"rates": (1e-3,), "seeds": (0, 1, 2), "narrowed": (1e-3, 1e-2), "conventional": (1e-8, 1e-3, 1e-1)}
 Course = Callable[[float, int, int], tuple[float, float]]

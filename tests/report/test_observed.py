@@ -10,7 +10,6 @@ import pytest
 
 from epsgrid.errors import CorruptRecordError
 from epsgrid.numerics.placement import Placement
-from epsgrid.report.compare import compare
 from epsgrid.report.files import WrittenReport, write_report
 from epsgrid.report.text.page import page
 from epsgrid.report.text.render import tables
@@ -18,7 +17,7 @@ from epsgrid.selection.load import StoredExperiment, load_experiment
 from epsgrid.store import observations
 from epsgrid.store.records import Scores
 from tests.report.kept import probed, series, trusted
-from tests.report.simulate import probe_record, simulate, trial_id, unpadded
+from tests.report.simulate import compare, probe_record, simulate, trial_id, unpadded
 
 SMALL = {"rates": (1e-3,), "seeds": (0, 1), "narrowed": (1e-4, 1e-3), "conventional": (1e-8, 1e-3)}
 SEARCH = ["metric", "histograms", "trajectory", "fractions"]

@@ -10,7 +10,7 @@ import pytest
 from epsgrid.numerics.bounds import EpsilonBounds, Verdict
 from epsgrid.numerics.estimates import FORMULAS
 from epsgrid.numerics.placement import Placement
-from epsgrid.report.compare import bounds_row, compare, estimates
+from epsgrid.report.compare import bounds_row, estimates
 from epsgrid.report.text.bounds import kinds_table, layers_table, reliability_table
 from epsgrid.report.text.page import page
 from epsgrid.report.text.render import tables
@@ -18,7 +18,7 @@ from epsgrid.report.trust import kind_rows, reliability_row
 from epsgrid.selection.load import load_experiment
 from tests.report import simulate
 from tests.report.kept import SMALL, probed, trusted
-from tests.report.simulate import unpadded
+from tests.report.simulate import compare, unpadded
 
 ADAM = Placement.outside()
 

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from epsgrid.report.compare import compare
 from epsgrid.report.rows import Comparison
 from epsgrid.report.text.render import tables
 from epsgrid.selection.best import BestRow
 from epsgrid.selection.cells import busy
-from tests.report.simulate import peaked, simulate
+from tests.report.simulate import compare, peaked, simulate
 
 
 def row(comparison: Comparison, name: str) -> BestRow:

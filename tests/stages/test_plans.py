@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from epsgrid.errors import ScalingError, SpecError, StoreError
-from epsgrid.report.compare import compare
 from epsgrid.report.text.render import tables
 from epsgrid.selection.load import load_experiment
 from epsgrid.spec.trial import identity, trial_id, trial_identity
@@ -27,7 +26,7 @@ from epsgrid.stages.sweep import plan_sweep
 from epsgrid.stages.sweep import swept as swept_grids
 from epsgrid.store.lease import Lease
 from epsgrid.store.records import BatchesRecord, ConfirmRecord, GridRecord, TrialFailure, TrialResult
-from tests.report.simulate import peaked, simulate
+from tests.report.simulate import compare, peaked, simulate
 from tests.stages.conftest import StopAtOnce, train
 
 ALL = ("sqrt", "sqrt-keep-epsilon", "linear", "none")

@@ -8,7 +8,6 @@ from statistics import median
 import pytest
 
 from epsgrid.errors import ExecutionError, SpecError
-from epsgrid.report.compare import compare
 from epsgrid.report.text.render import tables
 from epsgrid.selection.load import load_experiment
 from epsgrid.spec.model import Prune
@@ -22,6 +21,7 @@ from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.pruning import ask, is_asked, note_pruned, read_pruning, unprune
 from epsgrid.store.records import EpochRecord, Scores, TrialResult, append_epoch, read_epochs
 from epsgrid.store.state import trial_state
+from tests.report.simulate import compare
 from tests.stages.test_status import train
 
 CURVES = {f"t{number}": [0.1 * number + 0.02 * epoch for epoch in range(8)] for number in range(9)}

@@ -8,7 +8,6 @@ from epsgrid.cli.progress import plan_lines
 from epsgrid.errors import StoreError
 from epsgrid.executors import JobEnded, JobStarted
 from epsgrid.numerics.precision import underflow_warning
-from epsgrid.report.compare import compare
 from epsgrid.report.text.render import cells_table, tables
 from epsgrid.selection.load import load_experiment
 from epsgrid.stages import probe as probe_stage
@@ -16,6 +15,7 @@ from epsgrid.stages.running import SweepPlan, _slots_of
 from epsgrid.stages.sweep import plan_sweep, sweep
 from epsgrid.store.lease import Lease
 from epsgrid.store.records import GridRecord
+from tests.report.simulate import compare
 from tests.stages.conftest import NeverStop
 
 

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table as Grid
+from rich.text import Text
 
 from epsgrid.cli.console import hint, note, print_json
 from epsgrid.cli.console import out as results
 from epsgrid.cli.options import RUNS, JsonOption, OutOption, QuietOption, RunsOption
 from epsgrid.cli.tables import report_table, show
 from epsgrid.errors import SpecError
-from epsgrid.report.across import Across
 from epsgrid.report.across_files import across_headline, across_tables
 from epsgrid.report.rows import Comparison
+from epsgrid.report.table import Table
 from epsgrid.report.text import render
+from epsgrid.selection.answers import CHANGE, KEEP
 from epsgrid.stages import report as stage
 from epsgrid.stages.experiment import find_run
+
+_LINES = 24
+_STYLES = {KEEP: "bold green", CHANGE: "bold red"}
 
 
 def report(
@@ -34,41 +42,71 @@ def report(
     paper: Annotated[
         bool, typer.Option("--paper", help="Also write the figures as PDF and PNG, for a paper; takes longer.")
     ] = False,
+    full: Annotated[bool, typer.Option("--full", help="Print all tables, too.")] = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Compare the narrowed grid with the conventional one and with the default ε.
+    """Answer what the sweep can tell: may the default ε stay, which ε are as good, did narrowing cost anything.
 
-    Was the optimum inside the bounds, what did it cost, what was saved. Writes report.html, one page that holds
-    everything, and report.md, report.json, report.csv, report.tex and the figures into the experiment's report folder.
+    Writes report.html, one page that holds everything, and report.md, report.json, report.csv, report.tex and the
+    figures into the experiment's report folder.
 
     Of several experiments: a row for each, what they say together about the paper's claims, and what does not compare,
     in index.html, index.md, index.json, index.csv and index.tex.
     """
-    found: Across | Comparison
     if run and not stage.is_one(run):
         if paper:
             raise SpecError("--paper is for the report of one experiment; name one folder")
         across = stage.report_across(run, out)
-        found, files, stamp, notes = across.found, across.files, None, across.found.warnings
-        tables, headline = across_tables(across.found), across_headline(across.found)
+        if json:
+            print_json(across.found.to_json())
+            return
+        for sentence in across.found.warnings:
+            note(sentence)
+        _show_tables(across_tables(across.found))
+        results().print(across_headline(across.found), style="bold", markup=False)
+        files = across.files
     else:
         written = stage.report(find_run(run[0] if run else out, runs), paper=paper)
-        comparison = written.comparison
-        found, files = comparison, written.files
-        stamp, notes = render.stamp(comparison), comparison.notes
-        tables, headline = render.tables(comparison), render.headline(comparison)
-    if json:
-        print_json(found.to_json())
-        return
-    if stamp:
-        results().print(stamp, style="bold red", markup=False)
-    for sentence in notes:
-        note(sentence)
-    for table in reversed(tables):  # the most important one comes last, above the prompt
-        show(*report_table(table))
-    results().print(headline, style="bold", markup=False)
+        if json:
+            print_json(written.comparison.to_json())
+            return
+        if full:
+            _show_tables(render.tables(written.comparison))
+        _show_answers(written.comparison, full=full)
+        files = written.files
     page, *others = files
-    if not quiet:
+    if not quiet and full:
         hint(f"Beside it: {', '.join(path.name for path in others)}")
     show(f"Report: {page}")
+
+
+def _show_tables(tables: Sequence[Table]) -> None:
+    for table in reversed(tables):  # the most important one comes last, above the prompt
+        show(*report_table(table))
+
+
+def _show_answers(comparison: Comparison, *, full: bool) -> None:
+    """Print the answers, the default ε first; without `full` no more lines than a small screen has."""
+    notes = [*filter(None, [render.stamp(comparison)]), *comparison.notes]
+    rows = [*render.summary(comparison), *(("Note", text) for text in notes)]
+    answer = comparison.answers.of("default")
+    show(Text(render.subject(comparison), style="dim"))
+    show(Text(answer.text, style=_STYLES.get(answer.answer, "bold yellow")), Text())
+    width = max((len(title) for title, _ in rows), default=0) + 2
+    room = _LINES - 4 - _height(answer.text, 0)
+    for place, (title, text) in enumerate(rows):
+        room -= _height(text, width)
+        if room < (0 if place == len(rows) - 1 else 1) and not full:
+            show(Text(f"{len(rows) - place} more with --full and on the page.", style="dim"))
+            break
+        grid = Grid.grid(padding=0)
+        grid.add_column(width=width)
+        grid.add_column()
+        grid.add_row(Text(title, style="bold"), Text(text))
+        show(grid)
+
+
+def _height(text: str, indent: int) -> int:
+    """Return how many lines a text takes beside an indent."""
+    return len(textwrap.wrap(text, max(min(results().width, 80) - indent, 20))) or 1

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _LONG_TABLE = 30
 """Rows from which on a table is folded away until it is opened."""
-_TONES = {"yes": "good", "no": "bad"}
+_TONES = {"keep": "good", "change": "bad"}
 _CODE = re.compile(r"`([^`]+)`")
 _POWER = re.compile(r"(?<![\w.-])[-+]?\d[\d.]*e-\d+(?![\w-])")
 _SHORT = 36
@@ -75,7 +75,7 @@ def html_page(
     Args:
         title: the page's subject; also the window's title.
         headline: the answer in a sentence.
-        answer: the answer in a word, such as "yes", "no" or "cannot tell"; None shows no word.
+        answer: the answer in a word, such as "keep", "change" or "open"; None shows no word.
         stamp: a warning that applies to every number, such as that data are a subset; None where there is none.
         facts: the summary in the card, as (question, answer), in this order.
         sections: the rest; two of one title are told apart.

@@ -14,7 +14,7 @@ from tabulate import LATEX_ESCAPE_RULES, tabulate
 from epsgrid.report.rows import Comparison
 from epsgrid.report.table import Table
 from epsgrid.report.text.render import stamp
-from epsgrid.report.text.searches import best_table, costs_table, regrets_table
+from epsgrid.report.text.searches import best_table, costs_table, epsilons_table, rules_table
 
 _HEAD = "% Written by epsgrid report. Needs \\usepackage{booktabs}."
 _SYMBOLS = {
@@ -34,8 +34,8 @@ _SYMBOLS = {
 
 
 def latex_tables(comparison: Comparison) -> str:
-    """Return the tables of a comparison that a paper would show: best settings, regrets and costs."""
-    tables = (best_table(comparison), regrets_table(comparison), costs_table(comparison))
+    """Return the tables of a comparison that a paper would show: ε, best settings, rules and costs."""
+    tables = (epsilons_table(comparison), best_table(comparison), rules_table(comparison), costs_table(comparison))
     title = f"{comparison.optimizer} on {comparison.task}, {comparison.model}"
     return latex_file([table for table in tables if table is not None], title, [stamp(comparison) or ""])
 

@@ -1,4 +1,4 @@
-"""The report as a page of Markdown: the verdict first, then what it rests on."""
+"""The report as a page of Markdown: the answers first, then what they rest on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from epsgrid.report.pictures import RenderedFigure
 from epsgrid.report.rows import Comparison
 from epsgrid.report.table import Table
 from epsgrid.report.text.bounds import layers_table
-from epsgrid.report.text.render import cells_table, headline, stamp, tables
+from epsgrid.report.text.render import cells_table, headline, stamp, summary, tables
 
 
 def page(comparison: Comparison, figures: Sequence[RenderedFigure]) -> str:
@@ -26,6 +26,7 @@ def page(comparison: Comparison, figures: Sequence[RenderedFigure]) -> str:
         _escaped(f"Model {comparison.model}. Data: {comparison.data_description}"),
         f"> **{warning}**" if (warning := stamp(comparison)) else "",
         bold(headline(comparison)),
+        "\n".join(f"- **{title}**: {_escaped(text)}" for title, text in summary(comparison)),
         bullets("Read this first", comparison.notes),
         *map(table_block, tables(comparison)),
         *map(_figure, figures),

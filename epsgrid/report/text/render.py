@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from epsgrid.report.rows import ClaimRow, Comparison, GridRow
+from epsgrid.report.rows import ClaimRow, Comparison
 from epsgrid.report.table import Table
 from epsgrid.report.text.batches import batches_tables
 from epsgrid.report.text.bounds import (
@@ -18,27 +18,77 @@ from epsgrid.report.text.bounds import (
 )
 from epsgrid.report.text.searches import (
     best_table,
-    confirmed_tables,
     costs_table,
-    differences_table,
+    epsilons_table,
     metric_note,
     others_table,
     rate_columns,
     rates,
-    regrets_table,
+    rules_table,
     score_columns,
     scores,
 )
-from epsgrid.selection.cells import CONVENTIONAL, DEFAULT, NARROWED
-from epsgrid.selection.formatting import count, duration, powers
+from epsgrid.selection.answers import NOT_ASKED
+from epsgrid.selection.best import tally_cells
+from epsgrid.selection.cells import CONVENTIONAL, NARROWED
+from epsgrid.selection.formatting import amounts, count, duration, power
 
 _NOT_THE_FULL_DATA = re.compile(r"\b(?:SUBSET|GENERATED|SYNTHETIC|SIMULATED|ARTIFICIAL)\b")
 _TRIALS_SHOWN = 20
 
 
+_QUESTIONS = {
+    "equivalent": "Each ε",
+    "narrowing": "Narrowing",
+    "luck": "Luck",
+    "kind": "Optimizer",
+    "trust": "Bounds",
+}
+"""How the questions after the first are called where they are listed."""
+
+
 def headline(comparison: Comparison) -> str:
-    """Return the verdict in one sentence."""
-    return f"optimum inside: {comparison.verdict.answer} – {comparison.verdict.reason}."
+    """Return the answer to the first question: whether the default ε can stay."""
+    return comparison.answers.of("default").text
+
+
+def subject(comparison: Comparison) -> str:
+    """Return what was trained and how it is judged, in one line."""
+    metric, answers = comparison.metric, comparison.answers
+    text = f"{comparison.experiment}: {comparison.optimizer} on {comparison.task}, {comparison.model}"
+    if metric is None or answers.margin is None:
+        return text
+    return f"{text}; {metric.name}, margin {amounts([answers.margin], metric)}, {count(answers.seeds, 'seed')}"
+
+
+def summary(comparison: Comparison) -> tuple[tuple[str, str], ...]:
+    """Return what else a reader wants to know first, as (subject, text): other answers, the bounds, the cost."""
+    answers = comparison.answers
+    found = [(title, answers.of(question)) for question, title in _QUESTIONS.items()]
+    rows = [(title, answer.text) for title, answer in found if answer.answer != NOT_ASKED]
+    bounds = comparison.bounds
+    if bounds is not None:
+        ends = f"ε {power(bounds.low.decade)} to {power(bounds.high.decade)}."
+        rows = [(title, f"{ends} {text}" if title == _QUESTIONS["trust"] else text) for title, text in rows]
+    if cost := _cost(comparison):
+        rows.append(("Cost", cost))
+    return tuple(rows)
+
+
+def _cost(comparison: Comparison) -> str:
+    """Return what was trained in all, and what the narrowed grid alone takes, in a sentence each."""
+    parts = []
+    if comparison.cells:
+        all_cells = tally_cells(comparison.cells)
+        wall = "" if all_cells.wall_seconds is None else f" within {duration(all_cells.wall_seconds)}"
+        parts.append(f"{count(all_cells.trials, 'training')}, {duration(all_cells.seconds)} of training{wall}.")
+    narrowed = comparison.best_of(NARROWED)
+    if narrowed is not None and comparison.grid(CONVENTIONAL) is not None:
+        cost = narrowed.cost
+        parts.append(f"The narrowed grid alone: {count(cost.trials, 'training')}, {duration(cost.device_seconds)}.")
+    if comparison.probe_seconds is not None:
+        parts.append(f"Probe: {duration(comparison.probe_seconds)}.")
+    return " ".join(parts)
 
 
 def stamp(comparison: Comparison) -> str | None:
@@ -51,15 +101,11 @@ def stamp(comparison: Comparison) -> str | None:
 
 def tables(comparison: Comparison) -> tuple[Table, ...]:
     """Return the tables of a comparison that have something to show, in reading order; without layers and cells."""
-    title, gaps = "Differences, paired by seed", (comparison.regret, comparison.gain_over_default)
-    has_grid = comparison.grid(NARROWED) is not None or comparison.grid(CONVENTIONAL) is not None
     made = (
+        epsilons_table(comparison),
         best_table(comparison),
         others_table(comparison),
-        differences_table(title, *gaps, comparison) if has_grid else None,
-        regrets_table(comparison),
-        *confirmed_tables(comparison),
-        _grids_table(comparison),
+        rules_table(comparison),
         costs_table(comparison),
         bounds_table(comparison.bounds) if comparison.bounds else None,
         reliability_table(comparison.reliability) if comparison.reliability else None,
@@ -92,29 +138,12 @@ def cells_table(comparison: Comparison) -> Table | None:
     return Table("Cells", columns, rows, metric_note(comparison))
 
 
-def _grids_table(comparison: Comparison) -> Table | None:
-    if not comparison.grids:
-        return None
-    states = ["done", "diverged", "failed", "missing"]
-    states += ["pruned"] if any(row.tally.pruned for row in comparison.grids) else []
-
-    def row_of(grid: GridRow) -> tuple[str, ...]:
-        name = "default ε" if grid.name == DEFAULT else grid.name
-        numbers = [str(getattr(grid.tally, state)) for state in ("trials", *states)]
-        return (name, powers(grid.epsilons), str(grid.decades), *numbers, duration(grid.tally.seconds))
-
-    ratio = comparison.decades_ratio
-    note = None if ratio is None else f"the conventional grid searches {ratio:.3g} × the decades of the narrowed one"
-    columns = ("grid", "ε", "decades", "trials", *states, "training time")
-    return Table("Grids", columns, tuple(map(row_of, comparison.grids)), note)
-
-
 def _unfinished_table(comparison: Comparison) -> Table | None:
-    if not comparison.loose_ends:
+    if not comparison.unfinished:
         return None
-    shown = comparison.loose_ends[:_TRIALS_SHOWN]
+    shown = comparison.unfinished[:_TRIALS_SHOWN]
     rows = tuple((trial.cell, str(trial.seed), trial.state, trial.error or "", trial.id) for trial in shown)
-    hidden = len(comparison.loose_ends) - len(shown)
+    hidden = len(comparison.unfinished) - len(shown)
     note = f"and {count(hidden, 'more trial')}: see report.json" if hidden else None
     return Table("Trials without a score", ("cell", "seed", "state", "why", "trial"), rows, note)
 

@@ -1,35 +1,97 @@
-"""Tables of what each search found, lost and cost, and of its winners on fresh seeds."""
+"""Tables of what was trained: each ε, the best setting of each grid, simple rules, and what it cost."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from epsgrid.numerics.statistics import Interval
-from epsgrid.report.rows import Comparison
+from epsgrid.report.rows import Comparison, GridRow
 from epsgrid.report.table import Table
-from epsgrid.selection.best import BestRow, CostRow
+from epsgrid.selection.answers import EpsilonRow, RuleRow
+from epsgrid.selection.best import BestRow
 from epsgrid.selection.cells import CONVENTIONAL, DEFAULT, NARROWED, Cell, Difference, Spread, Tally
-from epsgrid.selection.formatting import NOTHING, Metric, count, duration, gain, interval, power, score, score_interval
+from epsgrid.selection.formatting import (
+    NOTHING,
+    Metric,
+    amounts,
+    count,
+    duration,
+    gain,
+    interval,
+    power,
+    ranges,
+    score,
+    score_interval,
+)
+
+if TYPE_CHECKING:
+    from epsgrid.numerics.layout import Loss
+
+
+def epsilons_table(comparison: Comparison) -> Table | None:
+    """Return each ε at its best learning rate; None without any."""
+    rows = comparison.answers.epsilons
+    if not rows:
+        return None
+    cells = {cell.label: cell for cell in comparison.cells}
+    columns = ("ε", *rate_columns(comparison)[:-1], *score_columns(comparison), "loses at most", "found")
+
+    def row_of(row: EpsilonRow) -> tuple[str, ...]:
+        cell = cells.get(row.cell)
+        found = row.standing + (f" ({row.edge} rate)" if row.edge else "")
+        if cell is None:
+            return (power(row.epsilon), *[NOTHING] * (len(columns) - 2), found)
+        at_most = NOTHING if row.loss is None else _at_most(row.loss, comparison)
+        measured = scores(cell.score, cell.test, comparison)
+        return (power(row.epsilon), *rates(cell, comparison)[:-1], *measured, at_most, found)
+
+    notes = [metric_note(comparison), "loses: against the best of the other ε, all rows at once"]
+    if any(row.edge for row in rows):
+        notes.append("lowest, highest or only rate: the best learning rate is at an edge, a better one may lie beyond")
+    return Table("Each ε at its best learning rate", columns, tuple(map(row_of, rows)), "; ".join(filter(None, notes)))
+
+
+def rules_table(comparison: Comparison) -> Table | None:
+    """Return what it loses to train the ε of a rule alone; None where nothing can be compared."""
+    rules, metric = comparison.answers.rules, comparison.metric
+    if not rules or metric is None or rules[0].loss.n < 2:
+        return None
+    trained = [row.epsilon for row in comparison.answers.epsilons]
+    margin = comparison.answers.margin or 0.0
+
+    def row_of(row: RuleRow) -> tuple[str, ...]:
+        found = "no cost" if row.loss.high < margin else "costs" if row.loss.low > 0 else "open"
+        ends = amounts([row.loss.low, row.loss.high], metric)
+        return (row.name, ranges(row.epsilons, trained), amounts([row.loss.mean], metric), ends, found)
+
+    note = f"against the best of all other ε, on test; each bound holds with {100 * comparison.answers.level:.4g} %"
+    return Table("What simple rules lose", ("rule", "ε", "loses", "bounds", "found"), tuple(map(row_of, rules)), note)
+
+
+def _at_most(found: Loss, comparison: Comparison) -> str:
+    assert comparison.metric is not None
+    return amounts([max(found.high, 0.0)], comparison.metric)
 
 
 def best_table(comparison: Comparison) -> Table | None:
-    """Return the best setting of each search; None where nothing was swept."""
+    """Return the best setting of each grid and of the default ε; None where nothing was swept."""
     if not comparison.best:
         return None
-    columns = ("search", *rate_columns(comparison), *score_columns(comparison), "95 % interval", "seeds")
+    columns = ("grid", *rate_columns(comparison), *score_columns(comparison), "95 % interval", "seeds")
 
     def row_of(best: BestRow) -> tuple[str, ...]:
         cell = best.choice.cell
         if cell is None:
-            return (best.words, *[NOTHING] * (len(columns) - 1))
+            return (best.label, *[NOTHING] * (len(columns) - 1))
         measured = scores(cell.score, cell.test, comparison)
         ends = _score_interval(best.interval, comparison)
-        return (best.words, *rates(cell, comparison), *measured, ends, seeds_text(cell.tally))
+        return (best.label, *rates(cell, comparison), *measured, ends, seeds_text(cell.tally))
 
     has_interval = any(row.interval and row.interval.low is not None for row in comparison.best)
     notes = (
         metric_note(comparison),
         "interval: of the mean on test, Student's t" if has_interval else None,
-        *(f"{row.words}: {row.choice.unknown}" for row in comparison.best if row.choice.unknown),
-        *(row.note for row in comparison.best),
+        *(f"{row.label}: {row.choice.unknown}" for row in comparison.best if row.choice.unknown),
         *(() if _has_others(comparison) else _scoring_notes(comparison)),
     )
     note = "; ".join(filter(None, notes)) or None
@@ -41,7 +103,7 @@ def others_table(comparison: Comparison) -> Table | None:
     if not _has_others(comparison):
         return None
     rows = tuple(
-        (row.words, other.name, *scores(other.selecting, other.test, comparison, Metric(other.name, "max", "")))
+        (row.label, other.name, *scores(other.selecting, other.test, comparison, Metric(other.name, "max", "")))
         for row in comparison.best
         for other in row.others
     )
@@ -57,46 +119,6 @@ def _scoring_notes(comparison: Comparison) -> list[str]:
     return [f"{what}: {how}" for what, how in comparison.scoring]
 
 
-def regrets_table(comparison: Comparison) -> Table | None:
-    """Return what each search loses against the best setting of all; None where only one was swept."""
-    rows = tuple(
-        (row.words, *_difference_row(row.regret, comparison, "loses", "wins", same="the best of all"))
-        for row in comparison.best
-    )
-    if len(rows) < 2:
-        return None
-    note = (
-        "regret: best swept setting − the best of this search, paired by seed; the best of all was chosen by the "
-        f"{comparison.selection} scores, so another may win on test"
-    )
-    return Table("Regret of each search", ("search", "regret on test", "95 % interval", "seeds", "meaning"), rows, note)
-
-
-def differences_table(title: str, regret: Difference, gained: Difference, comparison: Comparison) -> Table:
-    """Return what the narrowed grid loses against the conventional one, and gains over the default ε."""
-    columns = ("difference on test", "mean", "95 % interval", "seeds", "meaning")
-    named = (
-        ("regret of the narrowed grid (conventional − narrowed)", regret, "narrowed loses", "narrowed wins"),
-        ("gain over the default ε (narrowed − default)", gained, "narrowed wins", "default wins"),
-    )
-    same = "both chose the same setting"
-    rows = tuple((name, *_difference_row(gap, comparison, plus, minus, same)) for name, gap, plus, minus in named)
-    return Table(title, columns, rows)
-
-
-def _difference_row(gap: Difference, comparison: Comparison, plus: str, minus: str, same: str) -> tuple[str, ...]:
-    """Return mean, interval, seeds and meaning: `plus` if clearly positive, `minus` if negative, `same` if one cell."""
-    metric = comparison.metric
-    if gap.mean is None or metric is None:
-        return NOTHING, NOTHING, NOTHING, f"not known: {gap.unknown}"
-    mean, ends = difference_texts(gap, metric)
-    if gap.same_cell:
-        return mean, ends, str(gap.n), same
-    if gap.low is None or gap.high is None:
-        return mean, ends, str(gap.n), "one seed: no interval"
-    return mean, ends, str(gap.n), plus if gap.low > 0 else minus if gap.high < 0 else "no clear difference"
-
-
 def difference_texts(gap: Difference, metric: Metric) -> tuple[str, str]:
     """Return the mean of a difference and its interval, a dash where there is none."""
     if gap.mean is None:
@@ -108,70 +130,42 @@ def difference_texts(gap: Difference, metric: Metric) -> tuple[str, str]:
 
 
 def costs_table(comparison: Comparison) -> Table | None:
-    """Return what each search costs by itself, and saves; None where nothing was spent."""
-    rows = tuple((row.words, *_cost_row(row.cost)) for row in comparison.best)
-    if not rows and comparison.probe_seconds is not None:
-        rows = (("probe alone", "0", NOTHING, NOTHING, duration(comparison.probe_seconds), NOTHING, NOTHING),)
-    if not rows:
+    """Return what each grid trained and cost, and what it saves; None where nothing was spent."""
+    costs = {row.name: row.cost for row in comparison.best}
+    if not comparison.grids:
         return None
-    parts = []
-    if comparison.best:
-        parts.append(
-            "each search as if it were run alone; training time: of all its trials together; wall time: while at least "
-            "one of them was training, with as many at once as there were"
+
+    def row_of(grid: GridRow) -> tuple[str, ...]:
+        cost, tally = costs.get(grid.name), grid.tally
+        unfinished = tally.trials - tally.done - tally.diverged
+        wall = cost.wall_seconds if cost else None
+        saved = cost.saved_seconds if cost else None
+        return (
+            "default ε" if grid.name == DEFAULT else grid.name,
+            ranges(grid.epsilons, grid.epsilons),
+            str(tally.trials),
+            str(unfinished),
+            str(tally.diverged),
+            duration(tally.seconds),
+            NOTHING if wall is None else duration(wall),
+            NOTHING if saved is None else duration(saved),
         )
-    if any(row.cost.saved_trials is not None for row in comparison.best):
-        parts.append("saved: against the conventional grid, the probe counted")
+
+    notes = [
+        "training time: summed over all trainings; wall time: while at least one of them was training",
+        "saved: training time of the conventional grid less this one's and the probe's",
+    ]
     both = {NARROWED, CONVENTIONAL}
     if shared := sum(cell.tally.trials for cell in comparison.cells if both <= set(cell.grids)):
-        parts.append(f"{count(shared, 'trial')} belong to both grids and were trained once")
-    narrowed = comparison.best_of(NARROWED)
-    if narrowed is not None and narrowed.cost.saved_trials is not None:
-        if narrowed.cost.saved_trials < 0 or (narrowed.cost.saved_seconds or 0.0) < 0:
-            parts.append("a negative saving: narrowing cost more than the conventional search")
-        if narrowed.cost.unknown:
-            parts.append(f"saved time of the narrowed search not known: {narrowed.cost.unknown}")
-    columns = ("search", "trials", "training time", "wall time", "probe", "trials saved", "time saved")
-    return Table("Cost", columns, rows, "; ".join(parts) or None)
-
-
-def _cost_row(cost: CostRow) -> tuple[str, ...]:
-    return (
-        str(cost.trials),
-        duration(cost.device_seconds),
-        NOTHING if cost.wall_seconds is None else duration(cost.wall_seconds),
-        duration(cost.probe_seconds) if cost.probe_seconds else NOTHING,
-        whole_number(cost.saved_trials),
-        NOTHING if cost.saved_seconds is None else duration(cost.saved_seconds),
-    )
-
-
-def confirmed_tables(comparison: Comparison) -> tuple[Table, ...]:
-    """Return the winners on fresh seeds, and how they compare there; none where that was not asked for."""
-    found = comparison.confirmed
-    if found is None:
-        return ()
-    columns = ("winner", "learning rate", "ε", "chosen from", "test when chosen", "test on fresh seeds")
-    rows = tuple(
-        (
-            "default ε" if row.name == DEFAULT else row.name,
-            power(row.cell.learning_rate),
-            power(row.cell.epsilon),
-            count(row.chosen_from, "cell"),
-            _score(row.when_chosen, comparison.metric),
-            _score(row.cell.test, comparison.metric),
-            _score_interval(row.interval, comparison),
-            seeds_text(row.cell.tally),
+        notes.append(f"{count(shared, 'training')} belong to both grids and ran once")
+    if comparison.probe_seconds is not None:
+        notes.append(f"the probe took {duration(comparison.probe_seconds)}")
+    if comparison.decades_ratio is not None:
+        notes.append(
+            f"the conventional grid spans {comparison.decades_ratio:.3g} times the decades of the narrowed one"
         )
-        for row in found.rows
-    )
-    title = f"Confirmed on {count(len(found.seeds), 'fresh seed')}"
-    note = "; ".join(["trained again on seeds that chose nothing, so that no luck of the choice remains", *found.notes])
-    settings = Table(title, (*columns, "95 % interval", "seeds"), rows, note)
-    if len(rows) < 2:
-        return (settings,)
-    title = "Confirmed differences, paired by fresh seed"
-    return settings, differences_table(title, found.regret, found.gain_over_default, comparison)
+    columns = ("grid", "ε", "trainings", "without result", "diverged", "training time", "wall time", "saved")
+    return Table("Cost", columns, tuple(map(row_of, comparison.grids)), "; ".join(notes))
 
 
 def rate_columns(comparison: Comparison) -> tuple[str, ...]:
