@@ -16,7 +16,7 @@ from epsgrid.report.across_files import _across_csv, across_headline, across_tab
 from epsgrid.stages.report import is_one, report_across
 from tests.report.simulate import compare, peaked, simulate, unpadded
 
-SMALL = {"rates": (1e-3,), "seeds": (0, 1)}
+SMALL = {"rates": (1e-4, 1e-3, 1e-2), "seeds": (0, 1)}
 
 
 @pytest.fixture
@@ -37,12 +37,12 @@ def test_each_experiment_has_a_row_that_says_what_its_own_report_says(runs: Path
     found = at(runs, "plain", "outside", "inside")
     assert [row.run for row in found.rows] == ["inside", "outside", "plain"]
     inside, outside, plain = found.rows
-    assert (inside.comparison.verdict.answer, outside.comparison.verdict.answer) == ("yes", "no")
+    assert [row.comparison.answers.of("narrowing").answer for row in (inside, outside)] == ["no cost", "costs"]
     own = compare(simulate(runs / "again", peaked(best=1e-7), **SMALL))  # type: ignore[arg-type]
-    assert outside.comparison.regret == own.regret
-    assert (inside.tally.trials, inside.tally.seconds, inside.values()["saved_trials"]) == (16, 160.0, 10)
+    assert outside.comparison.answers == own.answers
+    assert (inside.tally.trials, inside.tally.seconds, inside.values()["saved_trials"]) == (48, 480.0, 30)
     assert plain.best("reference") is not None and plain.best("narrowed") is None
-    assert across_headline(found) == "optimum inside: yes in 1, no in 1 of 2 experiments."
+    assert across_headline(found) == "May the default ε stay? Change in 2 of 2 experiments."
 
 
 def test_what_is_no_swept_experiment_is_told_and_stops_nothing(runs: Path) -> None:
@@ -85,10 +85,12 @@ def test_unfinished_experiments_have_rows_without_scores(runs: Path) -> None:
     simulate(runs / "open", lambda rate, epsilon, seed: "pending", **SMALL)  # type: ignore[arg-type]
     simulate(runs / "lost", lambda rate, epsilon, seed: "diverged", **SMALL)  # type: ignore[arg-type]
     found = at(runs, "open", "lost")
-    assert [(row.run, row.comparison.verdict.answer, row.unfinished, row.best("narrowed")) for row in found.rows] == [
-        ("lost", "cannot tell", 0, None),
-        ("open", "cannot tell", 16, None),
+    answers = [row.comparison.answers.of("default").answer for row in found.rows]
+    assert [(row.run, row.unfinished, row.best("narrowed")) for row in found.rows] == [
+        ("lost", 0, None),
+        ("open", 48, None),
     ]
+    assert answers == ["open", "not finished"]
     for table in across_tables(found):
         assert all(len(row) == len(table.columns) for row in table.rows), table
         assert not re.search(r"\b(?:None|nan|inf)\b", str(table.rows))
@@ -117,19 +119,12 @@ def test_the_page_in_markdown(runs: Path) -> None:
 MARKDOWN = """\
 # Experiments side by side
 
-**optimum inside: yes in 1, no in 1 of 2 experiments.**
+**May the default ε stay? Change in 2 of 2 experiments.**
 
-## Experiments
+## Answers
 
-| run | task | model | optimizer | optimum inside | bounds of ε | decades | conventional | narrower |
-| inside | digits | mlp | adam | yes | 1e-4 to 1e-2 | 3 | 8 | 2.67 × |
-| outside | digits | mlp | adamw | no | 1e-4 to 1e-2 | 3 | 8 | 2.67 × |
-| plain | digits | mlp | sgdm | – | – | – | – | – |
-
-Decades: of the narrowed grid; narrower: conventional over narrowed.
-
-## Best settings
-
+| run | metric | default ε | loses | narrowing | loses |
+| inside | accuracy | change | 14.96 points (14.85 to 15.06 points) | no cost | −5.97 points (−6.06 to −5.87 points) |
 """
 
 
@@ -147,7 +142,8 @@ def test_the_page_never_lands_in_an_experiment(runs: Path) -> None:
 
 def test_the_rows_as_csv(runs: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(_across_csv(at(runs, "inside", "outside", "plain")))))
-    assert [row["answer"] for row in rows] == ["yes", "no", "cannot tell"]
-    assert float(rows[1]["regret"]) == pytest.approx(0.09, abs=0.01)
+    assert [row["default"] for row in rows] == ["change", "change", "not asked"]
+    assert [row["narrowing"] for row in rows] == ["no cost", "costs", "not asked"]
+    assert float(rows[1]["narrowing_loses"]) == pytest.approx(0.09, abs=0.01)
     assert (rows[0]["narrowed_epsilon"], rows[0]["narrowed_seeds"], rows[2]["narrowed_epsilon"]) == ("0.001", "2", "")
     assert float(rows[2]["reference_test"]) == pytest.approx(0.89, abs=0.01)

@@ -11,7 +11,8 @@ import pytest
 from scipy import stats
 
 from epsgrid.report.batches import trained_batches
-from epsgrid.report.claims import claims, run_of
+from epsgrid.report.claims import claims
+from epsgrid.report.compare import whole
 from epsgrid.report.text.render import tables
 from epsgrid.selection.load import StoredExperiment, load_experiment
 from epsgrid.spec.trial import Trial
@@ -101,18 +102,17 @@ def test_the_grids_report_is_the_same_with_and_without_trials_at_other_batch_siz
     with_batches = compare(batched(tmp_path / "with"))
     without = compare(simulate(tmp_path / "without", narrowed=(1e-3,), conventional=(1e-8, 1e-3), rates=(1e-3,)))
     assert without.batches is None
-    for field in ("verdict", "grids", "best", "regret", "cells", "notes", "loose_ends"):
+    for field in ("answers", "grids", "best", "cells", "notes", "unfinished"):
         assert getattr(with_batches, field) == getattr(without, field), field
     assert not any("belong to no grid" in note for note in with_batches.notes)
 
 
 def test_an_experiment_of_batch_sizes_alone_is_not_asked_for_the_claims_about_grids(tmp_path):
-    swept = compare(batched(tmp_path))
-    assert claims([run_of(load_experiment(ExperimentFolder(tmp_path)), swept)])
-    alone = replace(swept, cells=())
-    assert claims([run_of(load_experiment(ExperimentFolder(tmp_path)), alone)]) == ()
-    never = replace(alone, batches=None)
-    assert claims([run_of(load_experiment(ExperimentFolder(tmp_path)), never)])
+    swept = whole(batched(tmp_path))[1]
+    assert claims([swept])
+    alone = replace(swept, comparison=replace(swept.comparison, cells=()))
+    assert claims([alone]) == ()
+    assert claims([replace(alone, comparison=replace(alone.comparison, batches=None))])
 
 
 def test_diverged_and_failed_trials_are_told_and_leave_the_rest(tmp_path):

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from epsgrid.report.claims import _STATEMENTS, Run, claims, run_of
+from epsgrid.report.claims import _STATEMENTS, Run, claims
 from epsgrid.report.compare import whole
-from epsgrid.report.rows import ClaimRow, ObservedRow
+from epsgrid.report.rows import ClaimRow, MovedRow
 from epsgrid.report.text.render import claims_table, tally_table
+from epsgrid.report.trust import ReliabilityRow
 from tests.report.simulate import Outcome, Truth, measured, peaked, simulate
 
 DECADES = tuple(float(f"1e{k}") for k in range(-10, 2))
@@ -21,9 +22,9 @@ PERPLEXITY = ("perplexity", "min", "")
 
 def run(root: Path, truth: Truth | None = None, name: str | None = None, **changes: object) -> Run:
     """A simulated experiment; its layers lie around 1e-3, between 1e-4 and 1e-2."""
-    settings = {"rates": (1e-3,), "conventional": DECADES, **changes}
+    settings = {"rates": (1e-4, 1e-3, 1e-2), "conventional": DECADES, **changes}
     stored = simulate(root, truth, **settings)  # type: ignore[arg-type]
-    return run_of(stored, whole(stored)[0], name)
+    return replace(whole(stored)[1], name=name or "simulated")
 
 
 def found(name: str, *runs: Run) -> ClaimRow:
@@ -32,18 +33,25 @@ def found(name: str, *runs: Run) -> ClaimRow:
 
 
 def curve(score: Callable[[float], float], noise: float = 0.001) -> Truth:
-    """The same score on both splits, a function of log10 ε, with noise that depends on seed and ε."""
+    """The same score on both splits, a function of log10 ε, with noise of seed and ε; worse but at lr 1e-3."""
 
     def truth(rate: float, epsilon: float | None, seed: int) -> Outcome:
         decade = np.log10(epsilon or 1.0)
         value = score(decade) + noise * np.random.default_rng([seed, round(50 + decade)]).standard_normal()
-        return value, value
+        worse = 1.0 if rate == 1e-3 else 0.5 if value < 1 else 2.0
+        return value * worse, value * worse
 
     return truth
 
 
-def test_the_range_follows_the_verdict(tmp_path: Path) -> None:
+def test_the_range_follows_the_answer_about_narrowing(tmp_path: Path) -> None:
     assert found("range", run(tmp_path / "a")).answer == "reproduced"
+    low = run(tmp_path / "low")
+    trust = ReliabilityRow("low", ("few steps",), (), None, None, {}, False)
+    row = found("range", replace(low, comparison=replace(low.comparison, reliability=trust)))
+    assert (row.answer, "the confidence in the bounds is low" in row.numbers) == ("undecided", True)
+    edge = found("range", run(tmp_path / "edge", rates=(1e-3, 1e-2)))
+    assert (edge.answer, "lowest tried" in edge.numbers) == ("undecided", True)
     assert found("range", run(tmp_path / "b", peaked(best=1e-8))).answer == "not reproduced"
     row = found("range", run(tmp_path / "c", seeds=(0,)))
     assert (row.answer, "one seed has no spread" in row.numbers) == ("undecided", True)
@@ -83,7 +91,7 @@ def test_like_sgd_is_undecided_without_a_reference_of_the_same_setting(tmp_path:
 
 def test_like_sgd_is_refuted_where_adapting_entries_win(tmp_path: Path) -> None:
     row = found("sgd", run(tmp_path / "a"))
-    assert row.answer == "not reproduced" and "ε at which hardly any entry adapts are worse" in row.numbers
+    assert row.answer == "not reproduced" and "ε at which hardly any entry adapts lose" in row.numbers
     equal = found("sgd", run(tmp_path / "b", curve(lambda decade: 0.9 - 0.0001 * abs(decade + 3), noise=0.01)))
     assert (equal.answer, "may be as good" in equal.numbers) == ("undecided", True)
 
@@ -93,7 +101,7 @@ def test_full_adaptability_compares_small_epsilon_with_the_rest(tmp_path: Path, 
     truth = curve(lambda decade: 80 + 5 * abs(decade - best), noise=0.1)
     row = found("adaptable", run(tmp_path / "peak", truth, metric=PERPLEXITY))
     assert row.answer == answer
-    assert "best with at least 95.0 % of the non-zero entries adapting: lr 1e-3, ε 1e-" in row.numbers
+    assert "ε at which less than 95.0 % of the non-zero entries adapt lose" in row.numbers
     plateau = run(tmp_path / "plateau", curve(lambda _: 80, noise=1.0), metric=PERPLEXITY)
     assert found("adaptable", plateau).answer == "undecided"
 
@@ -114,9 +122,10 @@ def test_claims_about_a_kind_of_task_are_not_asked_of_another(tmp_path: Path) ->
 @pytest.mark.parametrize(("moved", "answer"), [(0.6, "reproduced"), (2.5, "not reproduced")])
 def test_epoch_1_is_representative_while_bounds_move_little(tmp_path: Path, moved: float, answer: str) -> None:
     before = run(tmp_path)
-    seen = ObservedRow("narrowed", "ab", "lr 1e-3, ε 1e-3", 0, 9, 1.0, 9.0, 0.9, 0.1, -0.1, 0.2, most_moved=moved)
-    row = found("epoch-1", replace(before, comparison=replace(before.comparison, observed=(seen,))))
-    assert row.answer == answer and f"moved {moved} decades" in row.numbers and "over 9 epochs" in row.numbers
+    worst = MovedRow(moved, "lr 1e-3, ε 1e-3, seed 0", 9.0, 5)
+    row = found("epoch-1", replace(before, comparison=replace(before.comparison, most_moved=worst)))
+    assert row.answer == answer and f"moved {moved} decades" in row.numbers
+    assert "over 9 epochs" in row.numbers and "the worst of 5 trainings" in row.numbers
     assert found("epoch-1", before).answer == "undecided"
 
 
