@@ -80,9 +80,8 @@ def read(path: Path) -> Series | None:
     """
     if not path.exists():
         return None
-    lines = atomic.read_lines(path)
-    header = _header(path, lines)
-    return header.series(*_snapshots(path, header, lines))
+    header, snapshots = _parsed(path, atomic.read_lines(path))
+    return header.series(*snapshots)
 
 
 def keep_until(path: Path, step: int) -> None:
@@ -100,11 +99,11 @@ def keep_until(path: Path, step: int) -> None:
         return
     lines = atomic.read_lines(path)
     kept = 1
-    for snapshot in _snapshots(path, _header(path, lines), lines):
+    for snapshot in _parsed(path, lines)[1]:
         if snapshot.step > step:
             break
         kept += 1
-    content = "".join(f"{line}\n" for line in lines[:kept]).encode()
+    content = b"".join(line + b"\n" for line in lines[:kept])
     if content != path.read_bytes():
         atomic.write_bytes(path, content)
 
@@ -118,28 +117,30 @@ def _text(record: Record) -> str:
     return json.dumps(record.to_json(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def _header(path: Path, lines: list[str]) -> _Header:
+def _parsed(path: Path, lines: list[bytes]) -> tuple[_Header, Iterator[Snapshot]]:
+    """Return the header, and the snapshots behind it as they are asked for; each must fit the header and come later."""
     if not lines:
         raise CorruptRecordError(f"{path} is damaged: it has no header; restore it from a copy, or remove it")
-    header = _Header.from_json(atomic.parse_json(lines[0], f"{path}:1"), f"{path}:1")
-    try:
-        header.series()
-    except AssertionError as error:
-        raise CorruptRecordError(f"{path}:1 is damaged: {error}") from error
-    return header
 
-
-def _snapshots(path: Path, header: _Header, lines: list[str]) -> Iterator[Snapshot]:
-    """Yield the snapshots behind the header as they are asked for; each must fit the header and come later."""
-    before = 0
-    for number, text in enumerate(lines[1:], start=2):
-        source = f"{path}:{number}"
-        snapshot = _Line.from_json(atomic.parse_json(text, source), source).snapshot()
-        if snapshot.step <= before:
-            raise CorruptRecordError(f"{source} is damaged: expected a step after {before}, got step {snapshot.step}")
+    def fits(number: int, *snapshots: Snapshot) -> None:
         try:
-            header.series(snapshot)
+            header.series(*snapshots)
         except AssertionError as error:
-            raise CorruptRecordError(f"{source} is damaged: {error}") from error
-        before = snapshot.step
-        yield snapshot
+            raise CorruptRecordError(f"{path}:{number} is damaged: {error}") from error
+
+    def snapshots() -> Iterator[Snapshot]:
+        before = 0
+        for number, text in enumerate(lines[1:], start=2):
+            source = f"{path}:{number}"
+            snapshot = _Line.from_json(atomic.parse_json(text, source), source).snapshot()
+            if snapshot.step <= before:
+                raise CorruptRecordError(
+                    f"{source} is damaged: expected a step after {before}, got step {snapshot.step}"
+                )
+            fits(number, snapshot)
+            before = snapshot.step
+            yield snapshot
+
+    header = _Header.from_json(atomic.parse_json(lines[0], f"{path}:1"), f"{path}:1")
+    fits(1)
+    return header, snapshots()

@@ -7,6 +7,7 @@ reported, never dropped. Scores of a diverged trial may be NaN or infinite; `eps
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,10 @@ class Record:
     def to_json(self) -> dict[str, Any]:
         """Return the record as a sealed JSON object."""
         return atomic.seal({"version": VERSION, **codec.to_document(self)})
+
+    def to_line(self) -> str:
+        """Return the record as sealed JSON on one line."""
+        return json.dumps(self.to_json(), ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def from_json(cls, document: Any, source: str | Path = "<record>") -> Self:
@@ -353,7 +358,7 @@ class ExperimentRecord(Record):
 
 def append_epoch(path: Path, record: EpochRecord) -> None:
     """Append an epoch to `metrics.jsonl` and sync it; for the holder of the trial's lease."""
-    atomic.append_line(path, atomic.compact_json(record.to_json()))
+    atomic.append_line(path, record.to_line())
 
 
 def read_epochs(path: Path) -> tuple[EpochRecord, ...]:

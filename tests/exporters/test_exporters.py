@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from epsgrid import exporters, plugins
+from epsgrid import plugins
 from epsgrid.errors import CorruptRecordError, NoBoundsError, SpecError, StoreError, UnknownNameError
 from epsgrid.exporters._space import Dimension, Kind, Space, space_of
 from epsgrid.numerics.bounds import EpsilonBounds, Reliability, estimate_bounds
@@ -58,7 +58,7 @@ def made(
 
 
 def written(tool: str, space: Space) -> str:
-    return exporters.load(tool).export(space)
+    return str(plugins.load("exporters", tool).export(space))
 
 
 def run(text: str) -> dict[str, Any]:
@@ -188,7 +188,7 @@ def test_equal_records_give_equal_texts_with_the_provenance_on_top(tool: str) ->
     text = written(tool, made("grid"))
     assert text == written(tool, made("grid")) and text.endswith("\n")
     assert "8x8 digits: 1,797 images" in text and "2026-11-22T00:00:00+00:00" in text and REASONS[0] in text
-    assert exporters.load(tool).USAGE
+    assert plugins.load("exporters", tool).USAGE
 
 
 # The tools
