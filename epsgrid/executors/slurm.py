@@ -39,7 +39,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, final
 
 from epsgrid.errors import ExecutionError
 from epsgrid.executors import EXPECTED, Job, JobEnded, JobStarted, JobStatus, Notify, StopRequest
@@ -67,7 +66,6 @@ _VANISHED_S = 90.0  # a shared file system may show a mark up to a minute late
 _UNUSABLE = re.compile(r"[\x00-\x1f\x7f\"\\]")
 
 
-@final
 @dataclass(frozen=True)
 class Array(Record):
     """One job array.
@@ -78,8 +76,6 @@ class Array(Record):
         experiment: the experiment of the jobs.
         trials: the trials of the jobs, by the index of the task.
     """
-
-    stored_as: ClassVar[str] = "job array"
 
     name: str
     work: str

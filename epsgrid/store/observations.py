@@ -9,55 +9,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, final
+from typing import Any
 
+from epsgrid import codec
 from epsgrid.errors import CorruptRecordError
-from epsgrid.numerics.series import LayerSnapshot, Series, Snapshot
+from epsgrid.numerics.series import Series, Snapshot
 from epsgrid.store import atomic
-from epsgrid.store.records import Record
-
-
-@final
-@dataclass(frozen=True)
-class _Header(Record):
-    """The first line: what all snapshots share; fields as in `Series`."""
-
-    stored_as: ClassVar[str] = "header of observations"
-
-    names: tuple[str, ...]
-    kinds: tuple[str, ...]
-    entries: tuple[int, ...]
-    fractions: tuple[float, ...]
-
-    def series(self, *snapshots: Snapshot) -> Series:
-        """Return the series of this header and some snapshots; asserts that they fit."""
-        return Series(self.names, self.kinds, self.entries, self.fractions, snapshots)
-
-
-@final
-@dataclass(frozen=True)
-class _Line(Record):
-    """Any other line: one snapshot; fields as in `Snapshot`."""
-
-    stored_as: ClassVar[str] = "snapshot"
-
-    step: int
-    epoch: float | None
-    threshold: float | None
-    layers: tuple[LayerSnapshot | None, ...]
-
-    def snapshot(self) -> Snapshot:
-        """Return the snapshot of this line."""
-        return Snapshot(self.step, self.epoch, self.threshold, self.layers)
+from epsgrid.store.records import VERSION, content_of
 
 
 def write(path: Path, series: Series) -> None:
     """Store a series whole, replacing the file: all of a probe's, or an empty one to append to."""
-    header = _Header(series.names, series.kinds, series.entries, series.fractions)
-    records = (header, *map(_line_of, series.snapshots))
-    atomic.write_text(path, "".join(f"{_text(record)}\n" for record in records))
+    shared = {name: value for name, value in codec.to_document(series).items() if name != "snapshots"}
+    lines = (_line(shared), *(_line(codec.to_document(snapshot)) for snapshot in series.snapshots))
+    atomic.write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def append(path: Path, snapshot: Snapshot) -> None:
@@ -68,7 +35,7 @@ def append(path: Path, snapshot: Snapshot) -> None:
         snapshot: of the layers that the file's header names, at a later step than the last one there.
     """
     assert path.exists(), f"{path}: write a series first, for its header"
-    atomic.append_line(path, _text(_line_of(snapshot)))
+    atomic.append_line(path, _line(codec.to_document(snapshot)))
 
 
 def read(path: Path) -> Series | None:
@@ -80,8 +47,8 @@ def read(path: Path) -> Series | None:
     """
     if not path.exists():
         return None
-    header, snapshots = _parsed(path, atomic.read_lines(path))
-    return header.series(*snapshots)
+    empty, snapshots = _parsed(path, atomic.read_lines(path))
+    return replace(empty, snapshots=tuple(snapshots))
 
 
 def keep_until(path: Path, step: int) -> None:
@@ -108,39 +75,38 @@ def keep_until(path: Path, step: int) -> None:
         atomic.write_bytes(path, content)
 
 
-def _line_of(snapshot: Snapshot) -> _Line:
-    return _Line(snapshot.step, snapshot.epoch, snapshot.threshold, snapshot.layers)
+def _line(document: dict[str, Any]) -> str:
+    """Return a sealed document on one line without spaces: a third less, since most of it is small numbers."""
+    sealed = atomic.seal({"version": VERSION, **document})
+    return json.dumps(sealed, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def _text(record: Record) -> str:
-    """Return a record on one line without spaces: a third less, since most of it is small numbers."""
-    return json.dumps(record.to_json(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+def _parsed(path: Path, lines: list[bytes]) -> tuple[Series, Iterator[Snapshot]]:
+    """Return what the header says, a series without snapshots, and these as they are asked for.
 
-
-def _parsed(path: Path, lines: list[bytes]) -> tuple[_Header, Iterator[Snapshot]]:
-    """Return the header, and the snapshots behind it as they are asked for; each must fit the header and come later."""
+    Each snapshot must fit the header and come later than the one before.
+    """
     if not lines:
         raise CorruptRecordError(f"{path} is damaged: it has no header; restore it from a copy, or remove it")
 
-    def fits(number: int, *snapshots: Snapshot) -> None:
-        try:
-            header.series(*snapshots)
-        except AssertionError as error:
-            raise CorruptRecordError(f"{path}:{number} is damaged: {error}") from error
+    def content(number: int, what: str) -> dict[str, Any]:
+        source = f"{path}:{number}"
+        return content_of(atomic.parse_json(lines[number - 1], source), source, what)
 
     def snapshots() -> Iterator[Snapshot]:
         before = 0
-        for number, text in enumerate(lines[1:], start=2):
+        for number in range(2, len(lines) + 1):
             source = f"{path}:{number}"
-            snapshot = _Line.from_json(atomic.parse_json(text, source), source).snapshot()
+            snapshot = codec.from_document(Snapshot, content(number, "snapshot"), source)
             if snapshot.step <= before:
-                raise CorruptRecordError(
-                    f"{source} is damaged: expected a step after {before}, got step {snapshot.step}"
-                )
-            fits(number, snapshot)
+                raise CorruptRecordError(f"{source}: expected a step after {before}, got step {snapshot.step}")
+            try:
+                replace(empty, snapshots=(snapshot,))
+            except AssertionError as error:
+                raise CorruptRecordError(f"{source}: {error}") from error
             before = snapshot.step
             yield snapshot
 
-    header = _Header.from_json(atomic.parse_json(lines[0], f"{path}:1"), f"{path}:1")
-    fits(1)
-    return header, snapshots()
+    header = {**content(1, "header of observations"), "snapshots": []}
+    empty = codec.from_document(Series, header, f"{path}:1")
+    return empty, snapshots()

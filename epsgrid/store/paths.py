@@ -34,7 +34,7 @@ from functools import cached_property
 from pathlib import Path
 
 from epsgrid.errors import StoreError
-from epsgrid.store.atomic import write_text
+from epsgrid.store.atomic import store_errors, write_text
 
 
 class _Inside:
@@ -137,7 +137,8 @@ def latest(runs_root: Path) -> Path:
     pointer = runs_root / "latest"
     if not pointer.is_file():
         raise StoreError(f"no experiment in {runs_root} yet: run `epsgrid probe SPEC` or `epsgrid sweep SPEC` first")
-    folder = runs_root.absolute() / pointer.read_text(encoding="utf-8").removesuffix("\n")
+    with store_errors("read", pointer):
+        folder = runs_root.absolute() / pointer.read_text(encoding="utf-8").removesuffix("\n")
     if not folder.is_dir():
         raise StoreError(
             f"the latest experiment, {folder}, is gone; name a folder, or start one with `epsgrid probe SPEC`"

@@ -115,13 +115,13 @@ def test_a_newer_line_is_refused(tmp_path: Path, number: int, what: str) -> None
 @pytest.mark.parametrize(
     ("number", "changes", "message"),
     [
-        (1, {"names": ["a"]}, r"jsonl:1 is damaged: names, kinds and entries differ in number"),
+        (1, {"names": ["a"]}, r"jsonl:1: names, kinds and entries differ in number"),
         (1, {"fractions": "x"}, r"jsonl:1: fractions: expected a list"),
-        (3, {"step": 100}, r"jsonl:3 is damaged: expected a step after 100, got step 100"),
+        (3, {"step": 100}, r"jsonl:3: expected a step after 100, got step 100"),
         (3, {"step": 1.5}, r"jsonl:3: step: expected a whole number"),
-        (3, {"layers": [None]}, r"jsonl:3 is damaged: 1 layers at step 200"),
+        (3, {"layers": [None]}, r"jsonl:3: 1 layers at step 200"),
         (3, {"layers": 3}, r"jsonl:3: layers: expected a list"),
-        (3, {"layers": [[1.0, 0, 1, 0, [4000], None], None, None]}, r"jsonl:3 is damaged: .1. quantiles at step 200"),
+        (3, {"layers": [[1.0, 0, 1, 0, [4000], None], None, None]}, r"jsonl:3: .1. quantiles at step 200"),
         (3, {"colour": "red"}, r"jsonl:3: unknown field 'colour'"),
     ],
     ids=str,
