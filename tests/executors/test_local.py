@@ -25,12 +25,13 @@ def test_what_a_job_raises_is_on_stderr(tmp_path: Path) -> None:
     assert "RuntimeError: job 2 fails" in err
 
 
-def test_slots_are_filled(tmp_path: Path) -> None:
+def test_slots_are_filled_and_the_environment_is_left_as_it_was(tmp_path: Path) -> None:
     """The first two end only once both have begun, which is when the stop is asked for."""
-    stop = StopWhen(tmp_path / "save-2.began")
-    recorder = run(local, tmp_path, "save-1", "save-2", "save-3", stop=stop)
+    before = dict(os.environ), sys.modules["__main__"], signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    recorder = run(local, tmp_path, "save-1", "save-2", "save-3", stop=StopWhen(tmp_path / "save-2.began"))
     assert recorder.started == ["save-1", "save-2"]
     assert recorder.most_at_once == 2
+    assert before == (dict(os.environ), sys.modules["__main__"], signal.pthread_sigmask(signal.SIG_BLOCK, ()))
 
 
 def test_a_job_for_which_no_process_can_start_is_reported_and_the_others_run(
@@ -82,12 +83,6 @@ def test_a_stop_is_noticed_while_the_server_still_imports(tmp_path: Path, monkey
     assert len(stop.asked) > 1
     assert run(local, tmp_path, "short-1").statuses == {"short-1": 0}  # while the first call's server still starts
     assert sys.modules["__main__"] is main
-
-
-def test_the_environment_is_left_as_it_was(tmp_path: Path) -> None:
-    before = dict(os.environ), sys.modules["__main__"], signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    run(local, tmp_path, "return-0")
-    assert before == (dict(os.environ), sys.modules["__main__"], signal.pthread_sigmask(signal.SIG_BLOCK, ()))
 
 
 def test_a_job_has_one_thread_its_signals_and_no_second_run_of_the_main_script(tmp_path: Path) -> None:

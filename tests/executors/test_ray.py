@@ -28,11 +28,12 @@ def _slot_of(folder: Path, trial: str) -> int:
 def test_what_a_job_raises_is_on_stderr(
     ray_cluster: RayCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(ray_cluster, tmp_path, "raise-2")
+    run(ray_cluster, tmp_path, "raise-1", "short-2", "raise-3", slots=1)
     out, err = capsys.readouterr()
     assert out == ""
-    assert "trial raise-2: Process" in err
-    assert err.endswith("RuntimeError: job 2 fails\n")
+    assert err.endswith("RuntimeError: job 3 fails\n")
+    assert err.count("trial raise-1: Process") == err.count("trial raise-3: Process") == 1
+    assert err.count("RuntimeError: job 1 fails") == 1, "each trial has its own part of its slot's stderr"
 
 
 def test_a_slot_that_is_killed_takes_its_job_along_and_is_replaced(
@@ -98,11 +99,8 @@ def test_trials_share_gpus_by_default_and_an_exclusive_one_does_not(ray_cluster:
     assert recorder.most_at_once == 3
     assert isinstance(recorder.events[-2], JobStarted) and recorder.started[-1] == "alone"
     assert all("gpus=0 " in (tmp_path / f"{trial}.places").read_text() for trial in (*trials, "alone"))
-
-
-def test_no_gpu_taken_means_that_none_is_seen(ray_cluster: RayCluster, tmp_path: Path) -> None:
-    run(ray_cluster, tmp_path, "x", work=PLACES)
-    assert "gpus= " in (tmp_path / "x.places").read_text()
+    run(ray_cluster, tmp_path, "none", work=PLACES)
+    assert "gpus= " in (tmp_path / "none.places").read_text(), "one that takes no GPU sees none"
 
 
 def _nodes(*resources: dict[str, float]) -> list[dict[str, object]]:
@@ -147,26 +145,6 @@ def test_so_many_trials_fit_on_a_gpu_as_the_spec_wants() -> None:
         assert 10_000 // round(10_000 * gpus) >= trials
 
 
-@pytest.mark.parametrize(
-    ("takes", "words"),
-    [
-        ({"gpus": 2}, r"what a trial takes: 1 CPU and 2 GPU\. Its nodes: .*4 CPU and 1 GPU.*\. Change"),
-        ({"cpus": 100}, "what a trial takes: 100 CPU and 0 GPU"),
-        ({"gpus": 1.5}, r"gpus: 1\.5 is neither at most 1 nor a whole number"),
-    ],
-)
-def test_what_no_node_has_is_refused_at_once(
-    ray_cluster: RayCluster, tmp_path: Path, takes: dict[str, float], words: str
-) -> None:
-    with pytest.raises(ExecutionError, match=words):
-        run(ray_cluster, tmp_path, "x", ray=Ray(**takes))
-
-
-def test_slots_that_cannot_run_trials_are_reported(ray_cluster: RayCluster, tmp_path: Path) -> None:
-    with pytest.raises(ExecutionError, match=r"cannot run trials: .* could not import tests\.executors\.broken"):
-        run(ray_cluster, tmp_path, "x", work="tests.executors.broken:work")
-
-
 class CannotBeMade:
     def __init__(self, *, uses_gpus: bool) -> None:
         raise ModuleNotFoundError("No module named 'epsgrid'")
@@ -184,15 +162,32 @@ class DiesAtOnce:
 
 
 @pytest.mark.parametrize(
-    ("slot", "words"), [(CannotBeMade, "No module named 'epsgrid'"), (DiesAtOnce, "The actor died unexpectedly")]
+    ("options", "slot", "words"),
+    [
+        ({"ray": Ray(gpus=2)}, None, r"a trial takes: 1 CPU and 2 GPU\. Its nodes: .*4 CPU and 1 GPU.*\. Change"),
+        ({"ray": Ray(cpus=100)}, None, "what a trial takes: 100 CPU and 0 GPU"),
+        ({"ray": Ray(gpus=1.5)}, None, r"gpus: 1\.5 is neither at most 1 nor a whole number"),
+        (
+            {"work": "tests.executors.broken:x"},
+            None,
+            r"cannot run trials: .* not import tests\.executors\.broken",
+        ),
+        ({}, CannotBeMade, "(?s)slots cannot start on the Ray cluster.*No module named 'epsgrid'"),
+        ({}, DiesAtOnce, "(?s)slots cannot start on the Ray cluster.*The actor died unexpectedly"),
+    ],
 )
-def test_slots_that_cannot_start_are_reported(
-    ray_cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slot: type, words: str
+def test_what_cannot_run_is_reported(
+    ray_cluster: RayCluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    slot: type | None,
+    words: str,
 ) -> None:
-    monkeypatch.setattr(ray, "_Slot", slot)
+    monkeypatch.setattr(ray, "_Slot", slot or ray._Slot)
     monkeypatch.setattr(ray, "_MAX_LOST_STARTS", 1)
-    with pytest.raises(ExecutionError, match=f"(?s)slots cannot start on the Ray cluster.*{words}"):
-        run(ray_cluster, tmp_path, "x")
+    with pytest.raises(ExecutionError, match=words):
+        run(ray_cluster, tmp_path, "x", **options)
 
 
 def test_waiting_for_room_is_reported_once(
@@ -227,16 +222,14 @@ def test_waiting_for_room_is_reported_once(
     assert "".join(printed).count("a trial takes 1 CPU and 0 GPU; free are 0 CPU and 1 GPU") == 1
 
 
-def test_nobody_at_the_address(tmp_path: Path) -> None:
+def test_no_ray_and_nobody_at_the_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "ray", None)
+        with pytest.raises(ExecutionError, match=r"needs the package ray .*`pip install 'epsgrid\[ray\]'` brings it"):
+            run(ray, tmp_path, "x")
     pytest.importorskip("ray", reason="the package ray is not installed")
     with pytest.raises(ExecutionError, match=r"no Ray cluster could be joined at 127\.0\.0\.1:1 \(.*refused"):
         run(ray, tmp_path, "x", ray=Ray(address="127.0.0.1:1"))
-
-
-def test_ray_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ExecutionError, match=r"needs the package ray .*`pip install 'epsgrid\[ray\]'` brings it"):
-        run(ray, tmp_path, "x")
 
 
 def test_a_cluster_that_cannot_start_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
