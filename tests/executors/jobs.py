@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from epsgrid.executors import Job, JobEnded, JobEvent
+from epsgrid.executors import Job, JobEnded, JobEvent, StopRequest
 from epsgrid.spec.model import Execution
 
 PATIENCE_S = 60
@@ -171,6 +171,19 @@ class StopWhen:
         return sum(path.exists() for path in self.paths)
 
 
+class When:
+    """A stop request that acts once a file exists, and is of a level from then on."""
+
+    def __init__(self, path: Path, act: Callable[[], object], level: int = 0) -> None:
+        self.path, self.act, self.then, self.has_acted = path, act, level, False
+
+    def level(self) -> int:
+        if not self.has_acted and self.path.exists():
+            self.has_acted = True
+            self.act()
+        return self.then if self.has_acted else 0
+
+
 def run(
     executor: Any,
     folder: Path,
@@ -178,7 +191,7 @@ def run(
     work: str = "tests.executors.jobs:work",
     slots: int = 2,
     notify: Callable[[JobEvent], None] | None = None,
-    stop: StopWhen | None = None,
+    stop: StopRequest | None = None,
     **execution: Any,
 ) -> Recorder:
     """Run jobs, on the processors unless asked otherwise; return what was recorded without a `notify`."""

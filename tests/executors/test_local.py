@@ -15,7 +15,7 @@ from epsgrid.executors import Exclusive, Job, JobStatus, _process, local
 from epsgrid.executors._process import job_status, oom_kills
 from epsgrid.executors.local import _Slots
 from tests.executors.fake_gpus import install
-from tests.executors.jobs import PATIENCE_S, StopWhen, driver, is_alive, parent_of, pid_of, run, wait_for
+from tests.executors.jobs import PATIENCE_S, StopWhen, When, driver, is_alive, parent_of, pid_of, run, wait_for
 
 
 def test_what_a_job_raises_is_on_stderr(tmp_path: Path) -> None:
@@ -51,14 +51,9 @@ def test_a_job_for_which_no_process_can_start_is_reported_and_the_others_run(
 
 
 def test_a_server_that_dies_takes_its_jobs_along_and_is_replaced(tmp_path: Path) -> None:
-    class KillServerOnce(StopWhen):
-        def level(self) -> int:
-            if self.paths[0].exists() and not self.asked:
-                super().level()
-                os.kill(parent_of(pid_of(tmp_path, "sleep-1")), signal.SIGKILL)
-            return 0
-
-    recorder = run(local, tmp_path, "sleep-1", "short-2", slots=1, stop=KillServerOnce(tmp_path / "sleep-1.began"))
+    began = tmp_path / "sleep-1.began"
+    kill = When(began, lambda: os.kill(parent_of(pid_of(tmp_path, "sleep-1")), signal.SIGKILL))
+    recorder = run(local, tmp_path, "sleep-1", "short-2", slots=1, stop=kill)
     assert recorder.statuses == {"sleep-1": 255, "short-2": 0}
     wait_for(lambda: not is_alive(pid_of(tmp_path, "sleep-1")))
 

@@ -13,7 +13,7 @@ from epsgrid.errors import ExecutionError
 from epsgrid.executors import Exclusive, Job, JobStarted, ray
 from epsgrid.spec.model import Execution, Ray
 from tests.executors.conftest import RayCluster
-from tests.executors.jobs import PATIENCE_S, StopWhen, driver, is_alive, parent_of, pid_of, run, wait_for
+from tests.executors.jobs import PATIENCE_S, StopWhen, When, driver, is_alive, parent_of, pid_of, run, wait_for
 
 pytestmark = pytest.mark.xdist_group("ray")
 
@@ -39,15 +39,8 @@ def test_what_a_job_raises_is_on_stderr(
 def test_a_slot_that_is_killed_takes_its_job_along_and_is_replaced(
     ray_cluster: RayCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class KillSlotOnce(StopWhen):
-        def level(self) -> int:
-            if self.paths[0].exists() and not self.asked:
-                super().level()
-                os.kill(_slot_of(tmp_path, "sleep-1"), signal.SIGKILL)
-            return 0
-
-    stop = KillSlotOnce(tmp_path / "sleep-1.began")
-    recorder = run(ray_cluster, tmp_path, "sleep-1", "short-2", slots=1, stop=stop)
+    kill = When(tmp_path / "sleep-1.began", lambda: os.kill(_slot_of(tmp_path, "sleep-1"), signal.SIGKILL))
+    recorder = run(ray_cluster, tmp_path, "sleep-1", "short-2", slots=1, stop=kill)
     assert recorder.statuses == {"sleep-1": ray._SLOT_LOST, "short-2": 0}
     assert "trial sleep-1: its worker or node was lost (" in capsys.readouterr().err
     wait_for(lambda: not is_alive(pid_of(tmp_path, "sleep-1")))

@@ -4,8 +4,8 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -14,7 +14,7 @@ from epsgrid.executors import Job, JobStatus, _process, _slurm_task, slurm
 from epsgrid.executors.slurm import Array
 from epsgrid.spec.model import Slurm
 from tests.executors import fake_slurm
-from tests.executors.jobs import StopWhen, driver, is_alive, pid_of, run, wait_for
+from tests.executors.jobs import StopWhen, When, driver, is_alive, pid_of, run, wait_for
 
 WORK = "tests.executors.jobs:work"
 
@@ -123,14 +123,16 @@ def test_the_environment_that_trials_need_is_in_the_script(tmp_path: Path) -> No
 # --- submitting
 
 
-def test_slurm_that_is_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ExecutionError, match="PATH has no sbatch, squeue, scancel; run it where jobs are submitted"):
-        run(slurm, tmp_path, "short-1")
-    assert not (tmp_path / "slurm").exists()
-
-
-def test_sbatch_that_refuses_is_quoted(queue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slurm_that_is_not_here_and_sbatch_that_refuses(
+    queue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", str(tmp_path))
+        with pytest.raises(ExecutionError, match="PATH has no sbatch, squeue, scancel; run it where jobs"):
+            run(slurm, tmp_path, "short-1")
+        assert not (tmp_path / "slurm").exists()
+        assert slurm._queue(["x"]) is None
+        assert slurm.call("scontrol", "requeue", "1_2").returncode
     monkeypatch.setenv("FAKE_SLURM_REFUSE", "invalid partition specified: nope")
     with pytest.raises(ExecutionError, match=r"(?s)sbatch refused the job array: .*specified: nope.*script\.sh"):
         run(slurm, tmp_path, "short-1", slurm=Slurm(partition="nope"))
@@ -175,14 +177,8 @@ def test_a_stop_cancels_what_waits(queue: Path, tmp_path: Path) -> None:
 def test_a_stop_that_slurm_does_not_take_says_what_to_call(
     queue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class StopWithoutSlurm(StopWhen):
-        def level(self) -> int:
-            if (tmp_path / "sleep-1.began").exists():
-                (queue / "down").touch()
-                return 2
-            return 0
-
-    assert run(slurm, tmp_path, "sleep-1", stop=StopWithoutSlurm()).statuses == {}
+    stop = When(tmp_path / "sleep-1.began", (queue / "down").touch, level=2)
+    assert run(slurm, tmp_path, "sleep-1", stop=stop).statuses == {}
     assert "to end the trials, call `scancel 100`" in capsys.readouterr().err
 
 
@@ -210,14 +206,8 @@ def test_tasks_that_go_without_a_word_are_noticed(
     queue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One ran, one waited; their node failed, or somebody cancelled them."""
-
-    class LoseThem(StopWhen):
-        def level(self) -> int:
-            if (tmp_path / "sleep-1.began").exists():
-                (queue / "100" / "lose").touch()
-            return 0
-
-    recorder = run(slurm, tmp_path, "sleep-1", "short-2", slots=1, stop=LoseThem())
+    lose = When(tmp_path / "sleep-1.began", (queue / "100" / "lose").touch)
+    recorder = run(slurm, tmp_path, "sleep-1", "short-2", slots=1, stop=lose)
     assert recorder.statuses == {"sleep-1": slurm._VANISHED, "short-2": slurm._VANISHED}
     assert "trial sleep-1: its task left Slurm's queue early: cancelled, out of" in capsys.readouterr().err
 
@@ -225,13 +215,8 @@ def test_tasks_that_go_without_a_word_are_noticed(
 def test_a_queue_that_does_not_answer_is_told_once_and_ends_are_seen_all_the_same(
     queue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class DownAfterStart(StopWhen):
-        def level(self) -> int:
-            if (tmp_path / "long-1.began").exists():
-                (queue / "down").touch()
-            return 0
-
-    assert run(slurm, tmp_path, "long-1", stop=DownAfterStart()).statuses == {"long-1": 0}
+    stop = When(tmp_path / "long-1.began", (queue / "down").touch)
+    assert run(slurm, tmp_path, "long-1", stop=stop).statuses == {"long-1": 0}
     assert capsys.readouterr().err.count("squeue does not answer; trials go on") == 1
 
 
@@ -269,10 +254,6 @@ def test_nothing_is_submitted_while_it_is_not_known_what_is_queued(queue: Path, 
     (queue / "down").touch()
     with pytest.raises(ExecutionError, match=r"squeue does not answer, so what is still queued of .* is not known"):
         run(slurm, tmp_path, "return-0")
-
-
-def test_a_damaged_list_of_trials_is_named(queue: Path, tmp_path: Path) -> None:
-    run(slurm, tmp_path, "return-0")
     path = _file(tmp_path, "array.json")
     path.write_text(path.read_text().replace("return-0", "return-1"))
     with pytest.raises(CorruptRecordError, match=r"array\.json"):
@@ -282,35 +263,29 @@ def test_a_damaged_list_of_trials_is_named(queue: Path, tmp_path: Path) -> None:
 # --- a task by itself
 
 
-def test_a_task_that_is_asked_to_stop_before_its_trial_begins_starts_none(tmp_path: Path) -> None:
+@pytest.fixture
+def signals() -> Iterator[_slurm_task._Signals]:
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
-    try:
-        signals = _slurm_task._Signals()
-        os.kill(os.getpid(), signal.SIGUSR1)
-        wait_for(lambda: signals.any)
-        assert signals.run(WORK, Job(str(tmp_path), "short-1")) == JobStatus.STOPPED
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    yield _slurm_task._Signals()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_task_that_is_asked_to_stop_before_its_trial_begins_starts_none(
+    signals: _slurm_task._Signals, tmp_path: Path
+) -> None:
+    os.kill(os.getpid(), signal.SIGUSR1)
+    wait_for(lambda: signals.any)
+    assert signals.run(WORK, Job(str(tmp_path), "short-1")) == JobStatus.STOPPED
     assert signals.time_is_up
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("kills", "status"), [([3, 3], -signal.SIGKILL), ([3, 4], JobStatus.KILLED_FOR_MEMORY)])
 def test_a_trial_that_was_killed_for_its_memory_is_told_from_others(
-    monkeypatch: pytest.MonkeyPatch, kills: list[int], status: int
+    signals: _slurm_task._Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    child = SimpleNamespace(start=lambda: None, join=lambda: None, exitcode=-signal.SIGKILL)
-    made = SimpleNamespace(Process=lambda target, args: child)
-    monkeypatch.setattr(_slurm_task.multiprocessing, "get_context", lambda kind: made)
-    counts = iter(kills)
-    monkeypatch.setattr(_slurm_task, "oom_kills", lambda: next(counts))
-    monkeypatch.setattr(_process, "oom_kills", lambda: next(counts))
-    monkeypatch.setattr(_slurm_task.signal, "signal", lambda number, handler: None)
-    assert _slurm_task._Signals().run(WORK, Job("x", "y")) == status
-
-
-def test_a_command_that_cannot_be_run_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert slurm._queue(["x"]) is None
-    assert slurm.call("scontrol", "requeue", "1_2").returncode
+    monkeypatch.setattr(_process, "_VMSTAT", tmp_path / "vmstat")
+    (tmp_path / "vmstat").write_text("oom_kill 4\n")
+    assert signals.run(WORK, Job(str(tmp_path), "kill-1")) == -signal.SIGKILL
+    monkeypatch.setattr(_slurm_task, "oom_kills", lambda: 3)  # as if it had gone up while the job ran
+    assert signals.run(WORK, Job(str(tmp_path), "kill-1")) == JobStatus.KILLED_FOR_MEMORY
