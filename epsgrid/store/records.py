@@ -42,7 +42,8 @@ def content_of(document: Any, source: str | Path, what: str) -> dict[str, Any]:
         raise CorruptRecordError(f"{source} is damaged: expected an object, got {type(document).__name__}")
     version = document.get("version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise CorruptRecordError(f"{source} is no {what} of epsgrid: expected a version, got {version!r}")
+        article = "an" if what[0] in "aeiou" else "a"
+        raise CorruptRecordError(f"{source} is not {article} {what} of epsgrid: expected a version, got {version!r}")
     if version > VERSION:
         raise StoreError(
             f"{source} was written by a newer epsgrid ({what} version {version}, this one reads up to {VERSION});"

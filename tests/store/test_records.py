@@ -117,7 +117,7 @@ def test_a_result_of_version_1_stays_readable_and_is_still_written_so(tmp_path: 
 
 @pytest.mark.parametrize("document", [[], {}, {"version": "1"}, {"version": True}, {"version": 0}, "text", None])
 def test_what_is_no_record_is_told(document: Any) -> None:
-    with pytest.raises(CorruptRecordError, match=r"x\.json is (damaged: expected an object|no trial result)"):
+    with pytest.raises(CorruptRecordError, match=r"x\.json is (damaged: expected an object|not a trial result)"):
         TrialResult.from_json(document, "x.json")
 
 
