@@ -117,7 +117,10 @@ def _decoder(hint: Any) -> _Decoder:
     if origin is tuple:
         return _tuple_decoder(_decoder(arguments[0]))
     if origin is dict:
-        return _dict_decoder(_decoder(arguments[1]))
+        decode_value = _decoder(arguments[1])
+        return lambda value: _decode_items(
+            lambda key: decode_value, _checked(isinstance(value, Mapping), value, "an object")
+        )
     return _PLAIN[hint]
 
 
@@ -153,14 +156,6 @@ def _record_decoder(record_type: Any) -> _Decoder:
             return record_type(**fields)
         except (AssertionError, ValueError) as error:  # its fields do not fit together
             raise _MismatchError(str(error)) from error
-
-    return decode
-
-
-def _dict_decoder(decode_value: _Decoder) -> _Decoder:
-    def decode(value: Any) -> Any:
-        _checked(isinstance(value, Mapping), value, "an object")
-        return _decode_items(lambda key: decode_value, value)
 
     return decode
 

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from epsgrid import executors
 from epsgrid.executors import Job, JobEnded, JobEvent, JobStarted
+from epsgrid.spec.model import Execution
 
 WANTED = 0.95
 
@@ -86,12 +87,11 @@ def main() -> int:
     chance = random.Random(0)
     lengths = [asked.seconds * chance.uniform(1 - asked.spread, 1 + asked.spread) for _ in range(asked.trials)]
     jobs = [Job("nowhere", f"{number} {length}") for number, length in enumerate(lengths)]
-    from simulate_slots import sleep_through as work  # by its module's name: the main script is not run again in a job
-
     watch = Watch()
     begun_cpu, begun = os.times(), time.perf_counter()
     executor = executors.load(asked.executor)
-    executor.run(jobs, work, slots=asked.slots, notify=watch, stop=NeverStop(), preload=("simulate_slots",))
+    options = {"slots": asked.slots, "notify": watch, "stop": NeverStop(), "execution": Execution(device="cpu")}
+    executor.run(jobs, "simulate_slots:sleep_through", **options)
     seconds = time.perf_counter() - begun
     cpu = sum(os.times()[:2]) - sum(begun_cpu[:2])
     use, ideal = (sum(lengths) / (asked.slots * wall) for wall in (seconds, ideal_seconds(lengths, asked.slots)))

@@ -1,7 +1,8 @@
 """Run trials, one file per place to run: this process, this machine, a Ray cluster, a Slurm cluster.
 
 A file `executors/NAME.py` defines `run`, as `ExecutorPlugin` describes it. An executor knows nothing of training: a job
-is a call `work(job)` whose exit status says how it went. Results travel through the store, never through return values.
+is a call of a function whose exit status says how it went. Results travel through the store, never through return
+values.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ from typing import Protocol
 
 from epsgrid import plugins
 from epsgrid.spec.model import Execution
-
-DEFAULT_EXECUTION = Execution()
 
 
 class Exclusive(IntEnum):
@@ -70,6 +69,7 @@ class JobEnded:
 
 
 JobEvent = JobStarted | JobEnded
+Notify = Callable[[JobEvent], None]
 
 
 class StopRequest(Protocol):
@@ -84,21 +84,15 @@ class ExecutorPlugin(Protocol):
     """The function that each file of this folder defines."""
 
     def run(
-        self,
-        jobs: Sequence[Job],
-        work: Callable[[Job], int],
-        *,
-        slots: int,
-        notify: Callable[[JobEvent], None],
-        stop: StopRequest,
-        execution: Execution = DEFAULT_EXECUTION,
+        self, jobs: Sequence[Job], work: str, *, slots: int, notify: Notify, stop: StopRequest, execution: Execution
     ) -> None:
         """Run all jobs; return when all have ended, or after a stop when the running ones have.
 
         Args:
             jobs: started in this order. Beside an exclusive job no other job of this call runs on its CUDA device, or
                 where it has none or asks for the machine, on its machine.
-            work: a function of an importable module, never of the main script; its return value is the exit status.
+            work: the function to call with a job, as "package.module:name"; it returns the exit status. It is imported
+                where the job runs.
             slots: jobs at once, at least 1.
             notify: called in the caller's thread. If it raises, running jobs are killed and the error passes on.
             stop: whether to stop.
@@ -110,11 +104,15 @@ class ExecutorPlugin(Protocol):
         ...
 
 
-def already_submitted(executor: ExecutorPlugin, jobs: Sequence[Job]) -> frozenset[Job]:
-    """Return the jobs that an earlier command submitted and that still wait or run.
+def call_work(work: str, job: Job) -> int:
+    """Call the function that a text such as "package.module:name" names; return the exit status of the job."""
+    return int(plugins.load("executors", work)(job))
 
-    Only an executor whose jobs outlive the command defines a function `already_submitted(jobs)`; `run` watches these
-    jobs instead of starting them.
+
+def already_submitted(executor: ExecutorPlugin, jobs: Sequence[Job]) -> frozenset[Job]:
+    """Return the jobs that an earlier command submitted and that still wait or run; `run` watches them.
+
+    Only an executor whose jobs outlive the command defines a function `already_submitted(jobs)`.
     """
     find: Callable[[Sequence[Job]], Collection[Job]] = getattr(executor, "already_submitted", lambda jobs: ())
     return frozenset(find(jobs)) if jobs else frozenset()

@@ -7,6 +7,7 @@ possible, as CUDA_VISIBLE_DEVICES takes them: `nvidia-smi` and CUDA may count de
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 from collections.abc import Mapping
@@ -30,13 +31,11 @@ def training_devices(execution: Execution, environment: Mapping[str, str]) -> tu
         execution: `device: auto` means all visible devices, unless the installed torch was built without CUDA.
         environment: its CUDA_VISIBLE_DEVICES chooses among the devices.
     """
+    uses_cuda = execution.device != "cpu"
     if execution.device == "auto":
-        try:
-            has_cuda = not metadata.version("torch").endswith("+cpu")
-        except metadata.PackageNotFoundError:
-            has_cuda = True
-        return visible(environment) if has_cuda else ()
-    return visible(environment) if execution.device == "cuda" else ()
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            uses_cuda = not metadata.version("torch").endswith("+cpu")
+    return visible(environment) if uses_cuda else ()
 
 
 def visible(environment: Mapping[str, str]) -> tuple[str, ...]:

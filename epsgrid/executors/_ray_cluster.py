@@ -34,6 +34,7 @@ from epsgrid.errors import ExecutionError
 from epsgrid.executors import StopRequest
 from epsgrid.executors._process import python_environment
 from epsgrid.spec.model import Ray
+from epsgrid.store.atomic import write_text
 
 TRUE_HOME = "EPSGRID_RAY_HOME"
 """In the environment of an own cluster's slots: the home folder of the user."""
@@ -42,7 +43,6 @@ _START_S = 180.0
 _END_S = 20.0
 _ANSWER_S = 10.0
 _POLL_S = 0.1
-_LONGEST_ROOT = 21  # Ray makes sockets some 64 characters below our folder, and a socket's path ends at 107
 _OBJECT_STORE_BYTES = 80 * 2**20  # nearly the least that Ray accepts: only names of jobs go through it
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -81,25 +81,27 @@ def joined(settings: Ray, slots: int, stop: StopRequest) -> Iterator[ModuleType 
         ) from error
     if ray.is_initialized():
         yield ray
-    elif settings.address is not None:
-        with _connected(ray, settings.address):
-            yield ray
-    else:
-        with _own_cluster(math.ceil(slots * settings.cpus), stop) as address:
+        return
+    with contextlib.ExitStack() as stack:
+        address = settings.address
+        if address is None:
+            address = stack.enter_context(_own_cluster(math.ceil(slots * settings.cpus), stop))
             if address is None:
                 yield None
                 return
             # Otherwise Ray replaces 127.0.0.1 by an address that others can reach. The variable in _ENVIRONMENT says
             # the same, but only to a process that has not loaded Ray yet.
-            with _changed(ray._private.ray_constants, "ENABLE_RAY_CLUSTER", False), _connected(ray, address):
-                yield ray
+            stack.enter_context(_changed(ray._private.ray_constants, "ENABLE_RAY_CLUSTER", False))
+        _connect(ray, address)
+        stack.callback(ray.shutdown)
+        # `log_to_driver=False` is about workers. This is about Ray's daemons, which write pages where a node is lost.
+        stack.enter_context(_changed(ray._private.worker, "_worker_logs_enabled", False))
+        yield ray
 
 
-@contextlib.contextmanager
-def _connected(ray: ModuleType, address: str) -> Iterator[None]:
+def _connect(ray: ModuleType, address: str) -> None:
     """Connect to the cluster at an address; signal handlers stay the command's, which Ray would replace."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    handlers = {number: signal.getsignal(number) for number in numbers}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     try:
         host, _, port = address.rpartition(":")
         if host and port.isdecimal() and "/" not in host:  # Ray would try for minutes to reach HOST:PORT
@@ -114,12 +116,6 @@ def _connected(ray: ModuleType, address: str) -> Iterator[None]:
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-    try:
-        # `log_to_driver=False` is about workers. This is about Ray's daemons, which write pages where a node is lost.
-        with _changed(ray._private.worker, "_worker_logs_enabled", False):
-            yield
-    finally:
-        ray.shutdown()
 
 
 @contextlib.contextmanager
@@ -136,9 +132,9 @@ def _changed(module: Any, name: str, value: object) -> Iterator[None]:
 @contextlib.contextmanager
 def _own_cluster(cpus: int, stop: StopRequest) -> Iterator[str | None]:
     """Keep a cluster on this machine; yield its address, or None when a stop was asked for before it was up."""
-    root = tempfile.gettempdir() if len(tempfile.gettempdir()) <= _LONGEST_ROOT else "/tmp"
-    # A worker may still write its log at the end, hence `ignore_cleanup_errors`.
-    with tempfile.TemporaryDirectory(prefix="epsgrid-ray-", dir=root, ignore_cleanup_errors=True) as name:
+    # Ray makes sockets some 64 characters below this folder, and a socket's path ends at 107: hence /tmp. A worker may
+    # still write its log at the end, hence `ignore_cleanup_errors`.
+    with tempfile.TemporaryDirectory(prefix="epsgrid-ray-", dir="/tmp", ignore_cleanup_errors=True) as name:
         folder, log = Path(name), Path(name) / "head.log"
         (folder / "ray_bootstrap_config.yaml").write_text("{}")
         homes = {"HOME": name, TRUE_HOME: os.environ.get("HOME", "")}
@@ -178,11 +174,10 @@ def first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def main(arguments: list[str]) -> None:
+def _be_owner(cpus: int, folder: Path) -> None:
     """Start a cluster, write its address into the folder, wait for the end of standard input, end the cluster."""
     import ray
 
-    cpus, folder = int(arguments[0]), Path(arguments[1])
     ray.init(
         num_cpus=cpus,
         include_dashboard=False,
@@ -191,13 +186,11 @@ def main(arguments: list[str]) -> None:
         object_store_memory=_OBJECT_STORE_BYTES,
         _temp_dir=str(folder),
     )
-    unfinished = folder / ".address"
-    unfinished.write_text(ray.get_runtime_context().gcs_address)
-    unfinished.rename(folder / "address")
+    write_text(folder / "address", ray.get_runtime_context().gcs_address)
     sys.stdin.read()
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)  # the command does so too, unless it was killed
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    _be_owner(int(sys.argv[1]), Path(sys.argv[2]))

@@ -7,19 +7,16 @@ save itself; after SIGUSR1 the task is queued again, to go on from there.
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from types import FrameType
 
-from epsgrid.executors import Job, JobStatus, slurm
+from epsgrid.executors import Job, JobStatus, call_work, slurm
 from epsgrid.executors._process import end_with_parents, job_status, oom_kills
-from epsgrid.executors._slurm_script import Array
 from epsgrid.store.atomic import write_text
 
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -41,7 +38,7 @@ class _Signals:
         if self.child is not None:
             self.child.terminate()
 
-    def run(self, work: Callable[[Job], int], job: Job) -> int:
+    def run(self, work: str, job: Job) -> int:
         """Run the job in a child; return its exit status.
 
         Signals wait while the child starts, so that they find it, and find it ready.
@@ -62,31 +59,24 @@ class _Signals:
         return job_status(child.exitcode, kills_before)
 
 
-def main(arguments: list[str]) -> int:
-    """Run the task that the environment names; return its exit status."""
-    signals = _Signals()
-    folder, index = Path(arguments[0]), os.environ["SLURM_ARRAY_TASK_ID"]
-    array = Array.read(folder / "array.json")
-    write_text(folder / f"{index}.started", "")
-    module, _, function = array.work.partition(":")
-    work: Callable[[Job], int] = getattr(importlib.import_module(module), function)
-    status = signals.run(work, Job(array.experiment, array.trials[int(index)]))
-    if signals.time_is_up and status in _SAVED:
-        if not slurm.call("scontrol", "requeue", f"{os.environ['SLURM_ARRAY_JOB_ID']}_{index}").returncode:
-            return JobStatus.STOPPED
-        print("the time limit is near, and scontrol did not queue the task again", file=sys.stderr)
-    write_text(folder / f"{index}.ended", str(status))
-    return status if status >= 0 else 128 - status
-
-
-def _run_job(work: Callable[[Job], int], job: Job) -> None:
+def _run_job(work: str, job: Job) -> None:
     """Run the job in the child, which takes signals as any process does and ends with the task."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a site may signal all processes; the task passes it on as SIGTERM
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     end_with_parents()
-    sys.exit(work(job))
+    sys.exit(call_work(work, job))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    signals = _Signals()
+    folder, index = Path(sys.argv[1]), os.environ["SLURM_ARRAY_TASK_ID"]
+    array = slurm.Array.read(folder / "array.json")
+    write_text(folder / f"{index}.started", "")
+    status = signals.run(array.work, Job(array.experiment, array.trials[int(index)]))
+    if signals.time_is_up and status in _SAVED:
+        if not slurm.call("scontrol", "requeue", f"{os.environ['SLURM_ARRAY_JOB_ID']}_{index}").returncode:
+            sys.exit(JobStatus.STOPPED)
+        print("the time limit is near, and scontrol did not queue the task again", file=sys.stderr)
+    write_text(folder / f"{index}.ended", str(status))
+    sys.exit(status if status >= 0 else 128 - status)

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from epsgrid.executors import DEFAULT_EXECUTION, Job, JobEnded, JobEvent, JobStarted, JobStatus, StopRequest
+from epsgrid.executors import Job, JobEnded, JobStarted, JobStatus, Notify, StopRequest, call_work
 from epsgrid.spec.model import Execution
 
 
-def run(
-    jobs: Sequence[Job],
-    work: Callable[[Job], int],
-    *,
-    slots: int,
-    notify: Callable[[JobEvent], None],
-    stop: StopRequest,
-    execution: Execution = DEFAULT_EXECUTION,
-) -> None:
+def run(jobs: Sequence[Job], work: str, *, slots: int, notify: Notify, stop: StopRequest, execution: Execution) -> None:
     """Run all jobs in order; see `ExecutorPlugin.run`.
 
     `slots` and `execution` are not used. A job that raises ends with `JobStatus.FAILED` and its traceback on stderr. A
@@ -29,7 +21,7 @@ def run(
             return
         notify(JobStarted(job))
         try:
-            status = work(job)
+            status = call_work(work, job)
         except Exception:  # one failed job must not end the others
             traceback.print_exc(file=sys.stderr)
             status = JobStatus.FAILED

@@ -28,12 +28,9 @@ from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 
 from epsgrid.errors import ExecutionError
-from epsgrid.executors import DEFAULT_EXECUTION, Exclusive, Job, JobEnded, JobEvent, JobStarted, StopRequest, _devices
+from epsgrid.executors import Exclusive, Job, JobEnded, JobStarted, Notify, StopRequest, _devices, call_work
 from epsgrid.executors._process import end_with_parents, job_status, oom_kills, python_environment, set_variables
 from epsgrid.spec.model import Execution
-
-PRELOAD = ("epsgrid.worker",)
-"""Modules that the server imports; a missing one is left to each job's process."""
 
 _CANNOT_START = 126
 """Status of a job for which no process could be started; the reason is on stderr."""
@@ -79,70 +76,52 @@ class _Slots:
         self._jobs[device].remove(job)
 
 
-def run(
-    jobs: Sequence[Job],
-    work: Callable[[Job], int],
-    *,
-    slots: int,
-    notify: Callable[[JobEvent], None],
-    stop: StopRequest,
-    execution: Execution = DEFAULT_EXECUTION,
-    preload: tuple[str, ...] = PRELOAD,
-) -> None:
+def run(jobs: Sequence[Job], work: str, *, slots: int, notify: Notify, stop: StopRequest, execution: Execution) -> None:
     """Run all jobs, at most `slots` at once; see `ExecutorPlugin.run`.
 
     Where trials train on CUDA (`execution.device`), jobs are spread over the visible devices, and each sees its own
-    alone. At stop level 1 running jobs get SIGTERM, at level 2 SIGKILL. They also end when this process does.
-
-    `preload` names modules that the server imports; only the first call in a process decides, for the server stays.
+    alone. At stop level 1 running jobs get SIGTERM, at level 2 SIGKILL. They also end when this process does. The
+    server imports the module of `work`; it stays, and later calls use it.
 
     Raises:
         ExecutionError: the server could not start.
     """
     assert slots >= 1, "a job needs a slot"
-    assert work.__module__ != "__main__", "the main script is not run again in a job's process"
-    if not jobs or not _server_is_ready(preload, stop):
+    if not jobs or not _server_is_ready(work.partition(":")[0], stop):
         return
     pool = _Pool(work, _Slots(_devices.training_devices(execution, os.environ), slots), notify)
+    waiting, level = deque(jobs), 0
     try:
-        pool.run(jobs, stop)
-    finally:
-        pool.kill()  # nothing runs any more, unless something was raised
+        while pool.running or (waiting and not level):
+            if (asked := stop.level()) > level:
+                level = asked
+                for process in pool.running:
+                    if level == 1:
+                        process.terminate()
+                    else:
+                        process.kill()
+            if waiting and not level and pool.start(waiting[0]):
+                waiting.popleft()
+            elif pool.running:
+                pool.wait()
+    finally:  # nothing runs any more, unless something was raised
+        for process in pool.running:
+            process.kill()
+        for process in pool.running:
+            process.join()
 
 
 class _Pool:
     """The processes of running jobs."""
 
-    def __init__(self, work: Callable[[Job], int], slots: _Slots, notify: Callable[[JobEvent], None]) -> None:
+    def __init__(self, work: str, slots: _Slots, notify: Notify) -> None:
         self.work, self.slots, self.notify = work, slots, notify
         self.running: dict[ForkServerProcess, tuple[Job, str, int | None]] = {}  # job, device, kills for memory before
 
-    def run(self, jobs: Sequence[Job], stop: StopRequest) -> None:
-        waiting, level = deque(jobs), 0
-        while True:
-            if (asked := stop.level()) > level:
-                level = asked
-                for process in self.running:
-                    if level == 1:
-                        process.terminate()
-                    else:
-                        process.kill()
-            if level:
-                waiting.clear()
-            if waiting and (device := self.slots.take(waiting[0])) is not None:
-                self._start(waiting.popleft(), device)
-            elif self.running:
-                self._wait()
-            else:
-                return
-
-    def kill(self) -> None:
-        for process in self.running:
-            process.kill()
-        for process in self.running:
-            process.join()
-
-    def _start(self, job: Job, device: str) -> None:
+    def start(self, job: Job) -> bool:
+        """Start a job if there is room for it; return False if it must wait."""
+        if (device := self.slots.take(job)) is None:
+            return False
         self.notify(JobStarted(job))
         kills_before = oom_kills()
         variables = {_NO_CUDA_CALL: os.environ.get(_NO_CUDA_CALL)} | ({_devices.VISIBLE: device} if device else {})
@@ -155,8 +134,9 @@ class _Pool:
             self.notify(JobEnded(job, _CANNOT_START))
         else:
             self.running[process] = job, device, kills_before
+        return True
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
         """Wait a moment for jobs to end, and report those that have."""
         wait([process.sentinel for process in self.running], _POLL_S)
         for process in [process for process in self.running if process.exitcode is not None]:
@@ -168,13 +148,13 @@ class _Pool:
             self.notify(JobEnded(job, job_status(status, kills_before)))
 
 
-def _server_is_ready(preload: tuple[str, ...], stop: StopRequest) -> bool:
-    """Wait until the server has imported its modules; return False when a stop is asked for meanwhile.
+def _server_is_ready(module: str, stop: StopRequest) -> bool:
+    """Wait until the server has imported a module; return False when a stop is asked for meanwhile.
 
     The first process can only be forked after the imports, which take seconds. A thread waits for it, so that this one
     can notice a stop.
     """
-    forkserver.set_forkserver_preload([*preload, __name__])  # this module too, which every process needs
+    forkserver.set_forkserver_preload([module, __name__])  # this module too, which every process needs
     errors: list[Exception] = []
 
     def start_one() -> None:
@@ -191,7 +171,7 @@ def _server_is_ready(preload: tuple[str, ...], stop: StopRequest) -> bool:
         thread.join(_POLL_S)
     if errors:
         raise ExecutionError(
-            f"the server that starts trials could not import {', '.join(preload)}; the error is above. Fix it, or run"
+            f"the server that starts trials could not import {module}; the error is above. Fix it, or run"
             " the trials in this process with `-o execution.executor=inline`"
         ) from errors[0]
     return True
@@ -235,10 +215,10 @@ def _server_surroundings() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked_before)
 
 
-def _run_job(work: Callable[[Job], int], job: Job, variables: Mapping[str, str | None]) -> None:
+def _run_job(work: str, job: Job, variables: Mapping[str, str | None]) -> None:
     """Run a job in its process, which has not called CUDA yet and so sees the devices that the variables name."""
     set_variables(variables)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     end_with_parents()
-    sys.exit(work(job))
+    sys.exit(call_work(work, job))

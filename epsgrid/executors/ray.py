@@ -20,15 +20,13 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
 
 from epsgrid.errors import ExecutionError
 from epsgrid.executors import (
-    DEFAULT_EXECUTION,
     EXPECTED,
     Exclusive,
     Job,
@@ -36,6 +34,7 @@ from epsgrid.executors import (
     JobEvent,
     JobStarted,
     JobStatus,
+    Notify,
     StopRequest,
     _devices,
     _ray_cluster,
@@ -54,20 +53,11 @@ _MAX_LOST_STARTS = 3  # per slot, in a row: a lost node takes many slots along a
 _STDERR_BYTES = 4000
 
 
-def run(
-    jobs: Sequence[Job],
-    work: Callable[[Job], int],
-    *,
-    slots: int,
-    notify: Callable[[JobEvent], None],
-    stop: StopRequest,
-    execution: Execution = DEFAULT_EXECUTION,
-    preload: tuple[str, ...] = local.PRELOAD,
-) -> None:
+def run(jobs: Sequence[Job], work: str, *, slots: int, notify: Notify, stop: StopRequest, execution: Execution) -> None:
     """Run all jobs, at most `slots` at once and as many as the cluster has room for; see `ExecutorPlugin.run`.
 
-    Every node must be able to import the module of `work`. Each slot imports the modules of `preload` once. At stop
-    level 1 running jobs get SIGTERM, at level 2 SIGKILL.
+    Every node must be able to import the module of `work`; each slot does so once. At stop level 1 running jobs get
+    SIGTERM, at level 2 SIGKILL.
 
     Raises:
         ExecutionError: Ray is not installed, no cluster can be joined or started, no node has the resources of a trial,
@@ -77,14 +67,12 @@ def run(
         return
     slots = min(slots, len(jobs))
     with _ray_cluster.joined(execution.ray, slots, stop) as ray:
-        if ray is None:
-            return
         for exclusive in Exclusive:
             some = [job for job in jobs if job.exclusive == exclusive]
-            if some and not stop.level():
+            if some and ray is not None and not stop.level():
                 needs = _needed_resources(execution, ray.nodes(), exclusive)
                 _require_room(ray.nodes(), needs)
-                pool = _Pool(ray, work, needs, min(slots, len(some)), preload, notify)
+                pool = _Pool(ray, work, needs, min(slots, len(some)), notify)
                 try:
                     pool.run(some, stop)
                 finally:
@@ -153,19 +141,20 @@ def _require_room(nodes: Sequence[Mapping[str, Any]], needs: _Resources) -> None
 class _Slot:
     """An actor that runs one trial at a time, as `local` does, in a process of its own on the actor's node."""
 
-    def __init__(self, preload: tuple[str, ...], *, uses_gpus: bool) -> None:
-        """Prepare this process's environment, which trials inherit."""
+    def __init__(self, *, uses_gpus: bool) -> None:
+        """Prepare this process's environment and its stderr, which trials inherit."""
         if (home := os.environ.pop(_ray_cluster.TRUE_HOME, None)) is not None:
             set_variables({"HOME": home or None})
         if not uses_gpus:  # whether Ray then shows all GPUs or none differs from version to version
             set_variables({_devices.VISIBLE: ""})
-        self._preload = preload
+        with tempfile.TemporaryFile() as errors:  # it has no name, so none is left should the slot be killed
+            os.dup2(errors.fileno(), 2)
         self._level = 0
 
     def ready(self) -> None:
         """Return once the slot exists, which is when a trial can start."""
 
-    def run(self, work: Callable[[Job], int], job: Job) -> tuple[int, str]:
+    def run(self, work: str, job: Job) -> tuple[int, str]:
         """Run one trial; return its exit status and, where it went wrong, the end of what it wrote to stderr."""
         ended: list[int] = []
 
@@ -173,16 +162,12 @@ class _Slot:
             if isinstance(event, JobEnded):
                 ended.append(event.status)
 
+        begin = os.fstat(2).st_size
         here = Execution(device="cpu")  # Ray has chosen the device, and a trial sees what its slot sees
-        with tempfile.NamedTemporaryFile(prefix="epsgrid-slot-", delete=False) as errors:
-            try:
-                logged = functools.partial(_run_logged, work, errors.name)
-                local.run([job], logged, slots=1, notify=notify, stop=self, execution=here, preload=self._preload)
-            finally:
-                Path(errors.name).unlink(missing_ok=True)
-            status = ended[0] if ended else JobStatus.STOPPED  # asked to stop before it began
-            errors.seek(max(0, errors.seek(0, os.SEEK_END) - _STDERR_BYTES))
-            return status, "" if status in EXPECTED else errors.read().decode(errors="replace").strip()
+        local.run([job], work, slots=1, notify=notify, stop=self, execution=here)
+        status = ended[0] if ended else JobStatus.STOPPED  # asked to stop before it began
+        errors = os.pread(2, _STDERR_BYTES, max(begin, os.fstat(2).st_size - _STDERR_BYTES))
+        return status, "" if status in EXPECTED else errors.decode(errors="replace").strip()
 
     def level(self) -> int:
         """Return the stop level; `local` asks while a trial runs."""
@@ -193,33 +178,16 @@ class _Slot:
         self._level = max(self._level, level)
 
 
-def _run_logged(work: Callable[[Job], int], errors: str, job: Job) -> int:
-    """Run a job with stderr in a file, which loses its name at once so that none is left should the slot be killed."""
-    os.dup2(os.open(errors, os.O_WRONLY | os.O_APPEND), 2)
-    Path(errors).unlink()
-    return work(job)
-
-
 class _Pool:
     """The slots of a cluster, by what they are doing."""
 
-    def __init__(
-        self,
-        ray: ModuleType,
-        work: Callable[[Job], int],
-        needs: _Resources,
-        slots: int,
-        preload: tuple[str, ...],
-        notify: Callable[[JobEvent], None],
-    ) -> None:
+    def __init__(self, ray: ModuleType, work: str, needs: _Resources, slots: int, notify: Notify) -> None:
         self.ray, self.work, self.needs, self.slots, self.notify = ray, work, needs, slots, notify
         # `_Slot.stop` needs the second of the two threads.
         options = {"num_cpus": needs.cpus, "num_gpus": needs.gpus, "max_concurrency": 2, "max_restarts": 0}
-        self.make = functools.partial(ray.remote(**options)(_Slot).remote, preload, uses_gpus=bool(needs.gpus))
+        self.make = functools.partial(ray.remote(**options)(_Slot).remote, uses_gpus=bool(needs.gpus))
         self.idle: list[Any] = []
-        self.calls: dict[
-            Any, tuple[Any, Job | None]
-        ] = {}  # reference of a call -> its slot, and the job; None: `ready`
+        self.calls: dict[Any, tuple[Any, Job | None]] = {}  # of each call its slot, and the job; None: `ready`
         self.level = self.lost_starts = 0
         self.checked, self.has_warned = time.monotonic(), False
 

@@ -15,26 +15,38 @@ as failed and is tried again, since the queue does not say why it left. A stop o
 array stops it for both. Tasks that an earlier command queued keep its settings. Each task imports torch for some
 seconds, so it is for trials of minutes. The tests run the scripts with a stand-in for Slurm's commands; Slurm itself
 was tried by hand, version 22.05 on one node.
+
+Layout of `ExperimentFolder.slurm_dir`/ARRAY::
+
+    array.json      `Array`
+    script.sh       what was handed to sbatch
+    job_id          Slurm's number of the array, for people
+    I.log           output of task I
+    I.started       task I has begun
+    I.ended         task I is over for good, with its exit status; missing where it was killed or is queued again
 """
 
 from __future__ import annotations
 
 import os
+import re
 import secrets
+import shlex
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from epsgrid.errors import ExecutionError
-from epsgrid.executors import DEFAULT_EXECUTION, EXPECTED, Job, JobEnded, JobEvent, JobStarted, JobStatus, StopRequest
-from epsgrid.executors._slurm_script import Array, script
+from epsgrid.executors import EXPECTED, Job, JobEnded, JobStarted, JobStatus, Notify, StopRequest
+from epsgrid.executors._process import python_environment
 from epsgrid.spec.model import Execution, Slurm
 from epsgrid.store.atomic import make_folder, write_text
 from epsgrid.store.paths import ExperimentFolder
+from epsgrid.store.records import Record
 
 _VANISHED = 254
 """Status of a job whose task left Slurm's queue without marking its end; where its output is, is on stderr."""
@@ -51,6 +63,24 @@ _POLL_S = 0.5
 _ASK_S = 30.0
 _ASK_WHEN_STOPPING_S = 2.0
 _VANISHED_S = 90.0  # a shared file system may show a mark up to a minute late
+_UNUSABLE = re.compile(r"[\x00-\x1f\x7f\"\\]")
+
+
+@dataclass(frozen=True)
+class Array(Record):
+    """One job array.
+
+    Attributes:
+        name: by which Slurm's queue knows it; no other array has it.
+        work: the function that runs a job, as "package.module:function".
+        experiment: the experiment of the jobs.
+        trials: the trials of the jobs, by the index of the task.
+    """
+
+    name: str
+    work: str
+    experiment: str
+    trials: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -63,19 +93,11 @@ class _Task:
     index: int
 
 
-def run(
-    jobs: Sequence[Job],
-    work: Callable[[Job], int],
-    *,
-    slots: int,
-    notify: Callable[[JobEvent], None],
-    stop: StopRequest,
-    execution: Execution = DEFAULT_EXECUTION,
-) -> None:
+def run(jobs: Sequence[Job], work: str, *, slots: int, notify: Notify, stop: StopRequest, execution: Execution) -> None:
     """Run all jobs, of one experiment, as tasks of a job array, at most `slots` at once; see `ExecutorPlugin.run`.
 
-    Jobs that an earlier call left in the queue are not submitted again. `work` is of a module that every node can
-    import. Tasks begin in order as far as Slurm keeps it.
+    Jobs that an earlier call left in the queue are not submitted again. Every node must be able to import the module of
+    `work`. Tasks begin in order as far as Slurm keeps it.
 
     Raises:
         ExecutionError: Slurm's commands are missing or do not answer, a setting cannot be written into a script, or
@@ -126,17 +148,17 @@ def _queued(jobs: Sequence[Job]) -> dict[Job, _Task]:
     return {job: tasks[job] for job in jobs if job in tasks}
 
 
-def _submitted(jobs: Sequence[Job], work: Callable[[Job], int], slots: int, settings: Slurm) -> dict[Job, _Task]:
+def _submitted(jobs: Sequence[Job], work: str, slots: int, settings: Slurm) -> dict[Job, _Task]:
     """Submit an array of these jobs; return the task of each."""
     if not jobs:
         return {}
-    name, function = f"epsgrid-{secrets.token_hex(6)}", f"{work.__module__}:{work.__qualname__}"
-    array = Array(name, function, jobs[0].experiment, tuple(job.trial for job in jobs))
+    name = f"epsgrid-{secrets.token_hex(6)}"
+    array = Array(name, work, jobs[0].experiment, tuple(job.trial for job in jobs))
     folder = ExperimentFolder(Path(jobs[0].experiment)).slurm_dir / name
     make_folder(folder)
     array.write(folder / "array.json")
     path = folder / "script.sh"
-    write_text(path, script(array, folder, settings, slots, os.environ))
+    write_text(path, _script(array, folder, settings, slots, os.environ))
     done = call("sbatch", "--parsable", str(path))
     if done.returncode:
         reason = done.stderr.strip() or f"status {done.returncode}"
@@ -148,10 +170,71 @@ def _submitted(jobs: Sequence[Job], work: Callable[[Job], int], slots: int, sett
     return {job: _Task(folder, array.name, job_id, index) for index, job in enumerate(jobs)}
 
 
+def _script(array: Array, folder: Path, settings: Slurm, slots: int, environment: Mapping[str, str]) -> str:
+    """Return the text of an array's script.
+
+    `sbatch` reads the lines that begin with #SBATCH by rules of its own: words end at spaces unless quoted, `#` begins
+    a comment, a backslash escapes, and of two lines for one option the later one counts. So values are quoted, and what
+    epsgrid needs comes after what the user adds.
+
+    Args:
+        array: the trials.
+        folder: the array's folder.
+        settings: what each task asks Slurm for.
+        slots: tasks at once.
+        environment: that of this process. What trials need of it is set in the script, whether or not the site passes
+            on the rest.
+
+    Raises:
+        ExecutionError: a setting cannot be written into a script.
+    """
+    for text in settings.directives:
+        if not re.fullmatch(r"--?[A-Za-z][^\x00-\x1f\x7f]*", text):
+            raise ExecutionError(
+                f"execution.slurm.directives: expected an option on one line, such as --constraint=a100, not {text!r}"
+            )
+    escaped = str(folder).replace("%", "%%")  # Slurm replaces %a by the task's index, and %% by %
+    options = {
+        "job-name": array.name,
+        "array": f"0-{len(array.trials) - 1}%{slots}",
+        "chdir": str(Path.cwd()),
+        "output": f"{escaped}/%a.log",
+        "open-mode": "append",
+        "signal": f"B:USR1@{settings.signal_s}",
+        "nodes": "1",
+        "ntasks": "1",
+        "cpus-per-task": str(settings.cpus),
+        "gres": f"gpu:{settings.gpus}" if settings.gpus else None,
+        **{name: getattr(settings, name) for name in ("partition", "account", "qos", "time")},
+        "mem": settings.memory,
+    }
+    where = {"chdir": "the current folder", "output": "the experiment's folder", "mem": "execution.slurm.memory"}
+    given = {name: value for name, value in options.items() if value is not None}
+    for name, value in given.items():
+        if not value or _UNUSABLE.search(value):
+            raise ExecutionError(
+                f"{where.get(name, f'execution.slurm.{name}')}: {value!r} cannot be written into a Slurm script: it"
+                " must not be empty, or hold a quotation mark, a backslash, a line break or another control character"
+            )
+    kept = {name: value for name, value in sorted(environment.items()) if name.startswith("EPSGRID_")}
+    lines = [
+        "#!/bin/bash",
+        "# Written by `epsgrid sweep`: each task trains the trial that array.json names at its index.",
+        *(f"#SBATCH {text}" for text in settings.directives),
+        *(f'#SBATCH --{name}="{value}"' for name, value in given.items()),
+        "#SBATCH --requeue",
+        "",
+        *settings.setup,
+        *(f"export {name}={shlex.quote(value)}" for name, value in (kept | python_environment()).items()),
+        f"exec {shlex.quote(sys.executable)} -m epsgrid.executors._slurm_task {shlex.quote(str(folder))}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 class _Watch:
     """Tasks until they are over."""
 
-    def __init__(self, tasks: Mapping[Job, _Task], notify: Callable[[JobEvent], None]) -> None:
+    def __init__(self, tasks: Mapping[Job, _Task], notify: Notify) -> None:
         self.left, self.notify = dict(tasks), notify
         self.begun: set[Job] = set()
         self.missing: dict[Job, float] = {}  # since when Slurm's queue does not know a task

@@ -23,7 +23,6 @@ from epsgrid.store.records import ExperimentRecord, ProbeRecord
 Kind = Literal["log-uniform", "grid"]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
-_HALF_A_DECADE = math.sqrt(10)
 _LONGEST_LINE = 400
 
 
@@ -134,30 +133,13 @@ def space_of(
     if epsilon_name == learning_rate_name:
         raise SpecError(f"ε and the learning rate are both called {epsilon_name!r}; give them two names")
     rates = tuple(sorted(map(float, experiment.spec["sweep"]["learning_rates"])))
-    measured = _measured(experiment, probe, bounds)
-    epsilon = _epsilon_dimension(epsilon_name, target.epsilon(bounds.low), target.epsilon(bounds.high))
-    return Space(
-        kind=kind,
-        epsilon=epsilon,
-        learning_rate=Dimension(learning_rate_name, rates[0], rates[-1], rates),
-        target=target,
-        measured=measured,
-        header=tuple(map(_one_line, _header(experiment, measured, epsilon, target))),
-    )
-
-
-def _epsilon_dimension(name: str, low: float, high: float) -> Dimension:
-    first, last = (round(math.log10(decade_of(end))) for end in (low, high))
+    ends = (decade_of(target.epsilon(end)) for end in (bounds.low, bounds.high))
+    first, last = (round(math.log10(end)) for end in ends)
     values = tuple(float(f"1e{exponent}") for exponent in range(first, last + 1))
-    if len(values) > 1:
-        return Dimension(name, values[0], values[-1], values)
-    return Dimension(name, values[0] / _HALF_A_DECADE, values[0] * _HALF_A_DECADE, values)
-
-
-def _measured(experiment: ExperimentRecord, probe: ProbeRecord, bounds: EpsilonBounds) -> dict[str, Any]:
-    spec, came_from = experiment.spec, probe.provenance
-    trust = bounds.reliability
-    return {
+    around = 1.0 if len(values) > 1 else math.sqrt(10)  # one decade alone is a range of what rounds to it
+    epsilon = Dimension(epsilon_name, values[0] / around, values[-1] * around, values)
+    spec, came_from, trust = experiment.spec, probe.provenance, bounds.reliability
+    measured = {
         "run": experiment.name,
         "task": spec["task"]["name"],
         "model": spec["model"]["name"],
@@ -174,6 +156,14 @@ def _measured(experiment: ExperimentRecord, probe: ProbeRecord, bounds: EpsilonB
         "high": to_document(bounds.high),
         "reliability": None if trust is None else {"verdict": trust.verdict, "reasons": list(trust.reasons)},
     }
+    return Space(
+        kind=kind,
+        epsilon=epsilon,
+        learning_rate=Dimension(learning_rate_name, rates[0], rates[-1], rates),
+        target=target,
+        measured=measured,
+        header=tuple(map(_one_line, _header(experiment, measured, epsilon, target))),
+    )
 
 
 def _header(experiment: ExperimentRecord, measured: dict[str, Any], epsilon: Dimension, target: Target) -> list[str]:

@@ -16,8 +16,7 @@ from epsgrid.spec.loading import load_spec, parse_spec, spec_from_json
 from epsgrid.spec.model import Spec
 from epsgrid.spec.trial import differences, identity
 from epsgrid.spec.writing import spec_to_yaml
-from epsgrid.store.latest import latest, remember
-from epsgrid.store.paths import ExperimentFolder
+from epsgrid.store.paths import ExperimentFolder, latest, remember
 from epsgrid.store.records import ExperimentRecord
 
 

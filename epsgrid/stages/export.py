@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from epsgrid import exporters
+from epsgrid import plugins
 from epsgrid.errors import StoreError, UnknownNameError
 from epsgrid.exporters._space import Kind, Space, Target, space_of
 from epsgrid.numerics.placement import FRAMEWORKS
@@ -51,7 +51,7 @@ def export_bounds(
         CorruptRecordError: a stored record is damaged.
         UnknownNameError, SpecError, NoBoundsError: see `target_of` and `space_of`.
     """
-    exporter = exporters.load(tool)
+    exporter = plugins.load("exporters", tool)
     experiment, probe = read_experiment(folder), read_probe(folder)
     bounds = parsed_bounds(probe, folder.bounds_json)
     if probe is None or bounds is None:

@@ -37,6 +37,7 @@ from epsgrid.store.state import FINISHED, PRUNED, summary, trial_state
 
 _POLL_S = 0.5
 _CLUSTER_SLOTS = 64
+_WORK = "epsgrid.worker:run_job"  # imports torch, so it is imported where jobs run
 _STORED_BY_TRIAL = (JobStatus.FAILED, JobStatus.OUT_OF_MEMORY, JobStatus.DEVICE_OUT_OF_MEMORY)
 _NEEDS = {
     JobStatus.OUT_OF_MEMORY: Exclusive.MACHINE,
@@ -201,7 +202,7 @@ class _Runner:
         while left and not self.level():
             jobs = self._ready(executor, left)
             if jobs:
-                executor.run(jobs, _work, slots=self.slots, notify=self._on_job, stop=self, execution=execution)
+                executor.run(jobs, _WORK, slots=self.slots, notify=self._on_job, stop=self, execution=execution)
             else:
                 time.sleep(_POLL_S)  # another sweep on this folder holds all trials that are left
             states = {trial.id: trial_state(self.folder.trial(trial.id)) for trial in left}
@@ -293,13 +294,6 @@ def _out_of_memory_message(event: JobEnded, execution: Execution, *, is_tried_ag
         f" smaller execution.{'trials_per_device' if on_device else 'workers'} leaves more for each,"
         " execution.retries tries again"
     )
-
-
-def _work(job: Job) -> int:
-    """Run a job; torch is imported where the job runs, not where it is planned."""
-    from epsgrid.worker import run_job
-
-    return run_job(job)
 
 
 def _failure(folder: TrialFolder) -> TrialFailure:

@@ -129,61 +129,38 @@ def append_line(path: Path, text: str) -> None:
             _sync_folder(path.parent)
 
 
-def read_text(path: Path) -> str:
-    """Return a text file's content.
-
-    Raises:
-        StoreError: it is missing or cannot be read.
-        CorruptRecordError: it is not UTF-8.
-    """
-    try:
-        with store_errors("read", path):
-            return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise CorruptRecordError(f"{path} is damaged: not UTF-8 at byte {error.start}") from error
-
-
 def read_json(path: Path) -> Any:
     """Return the document of a JSON file.
 
     Raises:
         StoreError: it is missing or cannot be read.
-        CorruptRecordError: it is not strict JSON; the message names file, line and column.
+        CorruptRecordError: it is not strict JSON in UTF-8; the message names the file and the place in it.
     """
-    return parse_json(read_text(path), str(path))
+    with store_errors("read", path):
+        content = path.read_bytes()
+    return parse_json(content, str(path))
 
 
-def read_lines(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[bytes]:
     """Return the complete lines of a JSON-lines file, without line breaks; a missing file has none.
 
     A half-written last line, all that a kill can leave, is left out.
-
-    Raises:
-        CorruptRecordError: a line is not UTF-8; the message names file and line.
     """
     if not path.exists():
         return []
     with store_errors("read", path):
         *lines, tail = path.read_bytes().split(b"\n")
-    if tail and _is_json(tail):
-        lines.append(tail)
-    texts = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            texts.append(line.decode())
-        except UnicodeDecodeError as error:
-            raise CorruptRecordError(f"{path}:{number} is damaged: not UTF-8 at byte {error.start}") from error
-    return texts
+    return [*lines, tail] if tail and _is_json(tail) else lines
 
 
-def parse_json(text: str, source: str) -> Any:
+def parse_json(text: bytes, source: str) -> Any:
     """Return the document of a text of strict JSON; `source` is the place that an error names."""
 
     def refuse(name: str) -> None:
         raise ValueError(f"{name} is not JSON")
 
     try:
-        return json.loads(text, parse_constant=refuse)
+        return json.loads(text.decode(), parse_constant=refuse)
     except ValueError as error:
         raise CorruptRecordError(f"{source} is damaged: {error}; restore it from a copy, or remove it") from error
 
@@ -226,22 +203,13 @@ def _checksum(as_read_back: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def compact_json(document: Any) -> str:
-    """Return strict JSON on one line.
-
-    >>> compact_json({"seed": 0})
-    '{"seed": 0}'
-    """
-    return json.dumps(document, ensure_ascii=False, allow_nan=False)
-
-
 def readable_json(document: Any, indent: int = 0) -> str:
     """Return strict JSON laid out for people: what fits is on one line, and so are lists of plain values.
 
     >>> print(readable_json({"epsilons": [1e-08, 1e-07], "seed": 0}))
     {"epsilons": [1e-08, 1e-07], "seed": 0}
     """
-    flat = compact_json(document)
+    flat = json.dumps(document, ensure_ascii=False, allow_nan=False)
     if len(flat) <= _LINE_WIDTH - indent:
         return flat
     pad = " " * (indent + 2)

@@ -9,55 +9,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, final
+from typing import Any
 
+from epsgrid import codec
 from epsgrid.errors import CorruptRecordError
-from epsgrid.numerics.series import LayerSnapshot, Series, Snapshot
+from epsgrid.numerics.series import Series, Snapshot
 from epsgrid.store import atomic
-from epsgrid.store.records import Record
-
-
-@final
-@dataclass(frozen=True)
-class _Header(Record):
-    """The first line: what all snapshots share; fields as in `Series`."""
-
-    stored_as: ClassVar[str] = "header of observations"
-
-    names: tuple[str, ...]
-    kinds: tuple[str, ...]
-    entries: tuple[int, ...]
-    fractions: tuple[float, ...]
-
-    def series(self, *snapshots: Snapshot) -> Series:
-        """Return the series of this header and some snapshots; asserts that they fit."""
-        return Series(self.names, self.kinds, self.entries, self.fractions, snapshots)
-
-
-@final
-@dataclass(frozen=True)
-class _Line(Record):
-    """Any other line: one snapshot; fields as in `Snapshot`."""
-
-    stored_as: ClassVar[str] = "snapshot"
-
-    step: int
-    epoch: float | None
-    threshold: float | None
-    layers: tuple[LayerSnapshot | None, ...]
-
-    def snapshot(self) -> Snapshot:
-        """Return the snapshot of this line."""
-        return Snapshot(self.step, self.epoch, self.threshold, self.layers)
+from epsgrid.store.records import VERSION, content_of
 
 
 def write(path: Path, series: Series) -> None:
     """Store a series whole, replacing the file: all of a probe's, or an empty one to append to."""
-    header = _Header(series.names, series.kinds, series.entries, series.fractions)
-    records = (header, *map(_line_of, series.snapshots))
-    atomic.write_text(path, "".join(f"{_text(record)}\n" for record in records))
+    shared = {name: value for name, value in codec.to_document(series).items() if name != "snapshots"}
+    lines = (_line(shared), *(_line(codec.to_document(snapshot)) for snapshot in series.snapshots))
+    atomic.write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def append(path: Path, snapshot: Snapshot) -> None:
@@ -68,7 +35,7 @@ def append(path: Path, snapshot: Snapshot) -> None:
         snapshot: of the layers that the file's header names, at a later step than the last one there.
     """
     assert path.exists(), f"{path}: write a series first, for its header"
-    atomic.append_line(path, _text(_line_of(snapshot)))
+    atomic.append_line(path, _line(codec.to_document(snapshot)))
 
 
 def read(path: Path) -> Series | None:
@@ -80,9 +47,8 @@ def read(path: Path) -> Series | None:
     """
     if not path.exists():
         return None
-    lines = atomic.read_lines(path)
-    header = _header(path, lines)
-    return header.series(*_snapshots(path, header, lines))
+    empty, snapshots = _parsed(path, atomic.read_lines(path))
+    return replace(empty, snapshots=tuple(snapshots))
 
 
 def keep_until(path: Path, step: int) -> None:
@@ -100,46 +66,47 @@ def keep_until(path: Path, step: int) -> None:
         return
     lines = atomic.read_lines(path)
     kept = 1
-    for snapshot in _snapshots(path, _header(path, lines), lines):
+    for snapshot in _parsed(path, lines)[1]:
         if snapshot.step > step:
             break
         kept += 1
-    content = "".join(f"{line}\n" for line in lines[:kept]).encode()
+    content = b"".join(line + b"\n" for line in lines[:kept])
     if content != path.read_bytes():
         atomic.write_bytes(path, content)
 
 
-def _line_of(snapshot: Snapshot) -> _Line:
-    return _Line(snapshot.step, snapshot.epoch, snapshot.threshold, snapshot.layers)
+def _line(document: dict[str, Any]) -> str:
+    """Return a sealed document on one line without spaces: a third less, since most of it is small numbers."""
+    sealed = atomic.seal({"version": VERSION, **document})
+    return json.dumps(sealed, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def _text(record: Record) -> str:
-    """Return a record on one line without spaces: a third less, since most of it is small numbers."""
-    return json.dumps(record.to_json(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+def _parsed(path: Path, lines: list[bytes]) -> tuple[Series, Iterator[Snapshot]]:
+    """Return what the header says, a series without snapshots, and these as they are asked for.
 
-
-def _header(path: Path, lines: list[str]) -> _Header:
+    Each snapshot must fit the header and come later than the one before.
+    """
     if not lines:
         raise CorruptRecordError(f"{path} is damaged: it has no header; restore it from a copy, or remove it")
-    header = _Header.from_json(atomic.parse_json(lines[0], f"{path}:1"), f"{path}:1")
-    try:
-        header.series()
-    except AssertionError as error:
-        raise CorruptRecordError(f"{path}:1 is damaged: {error}") from error
-    return header
 
-
-def _snapshots(path: Path, header: _Header, lines: list[str]) -> Iterator[Snapshot]:
-    """Yield the snapshots behind the header as they are asked for; each must fit the header and come later."""
-    before = 0
-    for number, text in enumerate(lines[1:], start=2):
+    def content(number: int, what: str) -> dict[str, Any]:
         source = f"{path}:{number}"
-        snapshot = _Line.from_json(atomic.parse_json(text, source), source).snapshot()
-        if snapshot.step <= before:
-            raise CorruptRecordError(f"{source} is damaged: expected a step after {before}, got step {snapshot.step}")
-        try:
-            header.series(snapshot)
-        except AssertionError as error:
-            raise CorruptRecordError(f"{source} is damaged: {error}") from error
-        before = snapshot.step
-        yield snapshot
+        return content_of(atomic.parse_json(lines[number - 1], source), source, what)
+
+    def snapshots() -> Iterator[Snapshot]:
+        before = 0
+        for number in range(2, len(lines) + 1):
+            source = f"{path}:{number}"
+            snapshot = codec.from_document(Snapshot, content(number, "snapshot"), source)
+            if snapshot.step <= before:
+                raise CorruptRecordError(f"{source}: expected a step after {before}, got step {snapshot.step}")
+            try:
+                replace(empty, snapshots=(snapshot,))
+            except AssertionError as error:
+                raise CorruptRecordError(f"{source}: {error}") from error
+            before = snapshot.step
+            yield snapshot
+
+    header = {**content(1, "header of observations"), "snapshots": []}
+    empty = codec.from_document(Series, header, f"{path}:1")
+    return empty, snapshots()

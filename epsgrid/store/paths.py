@@ -1,7 +1,8 @@
-"""The paths of an experiment on disk; every path of the store is made here and nowhere else.
+"""The paths of an experiment on disk, and the one that was used last; every path of the store is made here.
 
 Layout::
 
+    runs/latest                   the path of the experiment that commands without an argument mean
     runs/NAME/                    ExperimentFolder
       experiment.json             what was asked
       bounds.json                 what the probe measured
@@ -31,6 +32,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+from epsgrid.errors import StoreError
+from epsgrid.store.atomic import store_errors, write_text
 
 
 class _Inside:
@@ -105,3 +109,38 @@ class ExperimentFolder:
         if not self.trials_dir.is_dir():
             return ()
         return tuple(TrialFolder(path) for path in sorted(self.trials_dir.iterdir()) if path.is_dir())
+
+
+def remember(folder: Path, runs_root: Path) -> None:
+    """Make `folder` the latest experiment of `runs_root`.
+
+    The file `latest` holds its path: relative when it lies inside `runs_root`, so that the whole can be moved, else
+    absolute.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    pointer, folder, root = runs_root / "latest", folder.absolute(), runs_root.absolute()
+    if pointer.is_dir():
+        raise StoreError(
+            f"{pointer} is a folder, but the name is kept for the file that remembers the latest experiment"
+        )
+    write_text(pointer, f"{folder.relative_to(root) if folder.is_relative_to(root) else folder}\n")
+
+
+def latest(runs_root: Path) -> Path:
+    """Return the folder of the latest experiment of `runs_root`, absolute.
+
+    Raises:
+        StoreError: there is none yet, or its folder is gone.
+    """
+    pointer = runs_root / "latest"
+    if not pointer.is_file():
+        raise StoreError(f"no experiment in {runs_root} yet: run `epsgrid probe SPEC` or `epsgrid sweep SPEC` first")
+    with store_errors("read", pointer):
+        folder = runs_root.absolute() / pointer.read_text(encoding="utf-8").removesuffix("\n")
+    if not folder.is_dir():
+        raise StoreError(
+            f"the latest experiment, {folder}, is gone; name a folder, or start one with `epsgrid probe SPEC`"
+        )
+    return folder

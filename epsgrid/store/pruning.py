@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import ClassVar, Literal, final
+from typing import Literal
 
 from epsgrid.store.paths import TrialFolder
 from epsgrid.store.records import Record
 
 
-@final
 @dataclass(frozen=True)
 class Pruning(Record):
     """The state of a trial that fell behind others.
@@ -31,8 +30,6 @@ class Pruning(Record):
         why: by which rule it fell behind, in words.
         when: of the latest change, ISO 8601 in UTC.
     """
-
-    stored_as: ClassVar[str] = "pruning record"
 
     id: str
     state: Literal["asked", "pruned", "spared"]

@@ -7,10 +7,12 @@ reported, never dropped. Scores of a diverged trial may be NaN or infinite; `eps
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, final
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from epsgrid import codec
 from epsgrid.errors import CorruptRecordError, StoreError
@@ -24,43 +26,54 @@ if TYPE_CHECKING:
 VERSION = 1
 
 
+def content_of(document: Any, source: str | Path, what: str) -> dict[str, Any]:
+    """Return the fields of a sealed JSON object, without version and checksum, after checking both.
+
+    Args:
+        document: a sealed object, stored and read again.
+        source: the place that an error names.
+        what: the kind of record that an error names.
+
+    Raises:
+        StoreError: a newer epsgrid wrote it.
+        CorruptRecordError: it is damaged, or no such record.
+    """
+    if not isinstance(document, Mapping):
+        raise CorruptRecordError(f"{source} is damaged: expected an object, got {type(document).__name__}")
+    version = document.get("version")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        article = "an" if what[0] in "aeiou" else "a"
+        raise CorruptRecordError(f"{source} is not {article} {what} of epsgrid: expected a version, got {version!r}")
+    if version > VERSION:
+        raise StoreError(
+            f"{source} was written by a newer epsgrid ({what} version {version}, this one reads up to {VERSION});"
+            " update epsgrid to read it"
+        )
+    return {name: value for name, value in atomic.unseal(document, source).items() if name != "version"}
+
+
 @dataclass(frozen=True)
 class Record:
     """Base of all records: to sealed JSON and back."""
-
-    stored_as: ClassVar[str] = "record"
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as a sealed JSON object."""
         return atomic.seal({"version": VERSION, **codec.to_document(self)})
 
+    def to_line(self) -> str:
+        """Return the record as sealed JSON on one line."""
+        return json.dumps(self.to_json(), ensure_ascii=False, allow_nan=False)
+
     @classmethod
     def from_json(cls, document: Any, source: str | Path = "<record>") -> Self:
-        """Return the record that a sealed JSON object holds.
+        """Return the record that a sealed JSON object holds; raises as `content_of`.
 
         Args:
             document: a result of `to_json`, stored and read again.
             source: the place that an error names.
-
-        Raises:
-            StoreError: a newer epsgrid wrote it.
-            CorruptRecordError: it is damaged, or no such record.
         """
-        if not isinstance(document, Mapping):
-            raise CorruptRecordError(f"{source} is damaged: expected an object, got {type(document).__name__}")
-        version = document.get("version")
-        if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-            raise CorruptRecordError(
-                f"{source} is not a {cls.stored_as} of epsgrid: expected a version, got {version!r}"
-            )
-        if version > VERSION:
-            raise StoreError(
-                f"{source} was written by a newer epsgrid ({cls.stored_as} version {version}, this one reads up to"
-                f" {VERSION}); update epsgrid to read it"
-            )
-        content = atomic.unseal(document, source)
-        content = {name: value for name, value in content.items() if name != "version"}
-        return codec.from_document(cls, content, str(source))
+        words = re.sub("(?<!^)(?=[A-Z])", " ", cls.__name__).lower()
+        return codec.from_document(cls, content_of(document, source, words), str(source))
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -77,7 +90,6 @@ class Record:
         return str(self.to_json()[atomic.CHECKSUM])
 
 
-@final
 @dataclass(frozen=True)
 class Scores:
     """Scores on one split, each possibly NaN or infinite when training diverged.
@@ -93,7 +105,6 @@ class Scores:
     others: dict[str, float] = field(default_factory=dict)
 
 
-@final
 @dataclass(frozen=True)
 class EpochRecord(Record):
     """One finished epoch of a trial: a line of `metrics.jsonl`.
@@ -107,8 +118,6 @@ class EpochRecord(Record):
         seconds: wall time of the epoch, evaluation included.
         metric_direction: whether larger or smaller scores are better; None in files of earlier versions.
     """
-
-    stored_as: ClassVar[str] = "epoch"
 
     epoch: int
     train_loss: float
@@ -124,7 +133,6 @@ class EpochRecord(Record):
         return self.validation if self.validation is not None else self.test
 
 
-@final
 @dataclass(frozen=True)
 class TrialResult(Record):
     """The result of a finished trial.
@@ -148,8 +156,6 @@ class TrialResult(Record):
         provenance: see `epsgrid.store.provenance`.
     """
 
-    stored_as: ClassVar[str] = "trial result"
-
     id: str
     state: Literal["done", "diverged"]
     identity: dict[str, Any]
@@ -172,7 +178,6 @@ class TrialResult(Record):
         return self.validation if self.validation is not None else self.test
 
 
-@final
 @dataclass(frozen=True)
 class TrialFailure(Record):
     """Why the last attempt at a trial failed.
@@ -186,8 +191,6 @@ class TrialFailure(Record):
         ended: when, ISO 8601 in UTC.
     """
 
-    stored_as: ClassVar[str] = "trial failure"
-
     id: str
     error: str
     trace: str
@@ -196,7 +199,6 @@ class TrialFailure(Record):
     ended: str
 
 
-@final
 @dataclass(frozen=True)
 class ProbeRecord(Record):
     """The result of a probe: `bounds.json`.
@@ -211,8 +213,6 @@ class ProbeRecord(Record):
         data_description: one line about the data.
         provenance: see `epsgrid.store.provenance`.
     """
-
-    stored_as: ClassVar[str] = "probe record"
 
     identity: dict[str, Any]
     bounds_json: dict[str, Any]
@@ -230,7 +230,6 @@ class ProbeRecord(Record):
         return EpsilonBounds.from_json(self.bounds_json)
 
 
-@final
 @dataclass(frozen=True)
 class GridRecord(Record):
     """Which trials belong to which grid: `grid.json`.
@@ -243,8 +242,6 @@ class GridRecord(Record):
         bounds_checksum: that of the `ProbeRecord` a grid was made from; None where no grid needed one.
     """
 
-    stored_as: ClassVar[str] = "grid record"
-
     optimizer: str
     epsilons: dict[str, tuple[float, ...]]
     default_epsilon: float
@@ -252,7 +249,6 @@ class GridRecord(Record):
     bounds_checksum: str | None
 
 
-@final
 @dataclass(frozen=True)
 class BatchBoundsRecord(Record):
     """The batch sizes at which bounds were measured, beside the spec's own: `batch_bounds.json`.
@@ -266,15 +262,12 @@ class BatchBoundsRecord(Record):
         examples: number of training examples; None where a batch is not made of examples.
     """
 
-    stored_as: ClassVar[str] = "record of bounds at several batch sizes"
-
     base_batch_size: int
     batch_sizes: tuple[int, ...]
     seeds: tuple[int, ...]
     examples: int | None
 
 
-@final
 @dataclass(frozen=True)
 class BatchesRecord(Record):
     """The trials that scale one setting to other batch sizes: `batches.json`.
@@ -289,8 +282,6 @@ class BatchesRecord(Record):
         skipped: for each "RULE at SIZE" that the rule cannot scale to, the reason.
     """
 
-    stored_as: ClassVar[str] = "record of trials at several batch sizes"
-
     base_batch_size: int
     learning_rate: float
     epsilon: float | None
@@ -300,7 +291,6 @@ class BatchesRecord(Record):
     skipped: dict[str, str]
 
 
-@final
 @dataclass(frozen=True)
 class ConfirmRecord(Record):
     """The trials that train the winners of a sweep on fresh seeds, which chose nothing: `confirm.json`.
@@ -315,8 +305,6 @@ class ConfirmRecord(Record):
         grid_checksum: that of the `GridRecord` they were chosen from.
     """
 
-    stored_as: ClassVar[str] = "record of trials on fresh seeds"
-
     optimizer: str
     seeds: tuple[int, ...]
     cells: tuple[Trial, ...]
@@ -326,7 +314,6 @@ class ConfirmRecord(Record):
     grid_checksum: str
 
 
-@final
 @dataclass(frozen=True)
 class ExperimentRecord(Record):
     """The experiment as it was asked for: `experiment.json`.
@@ -340,7 +327,6 @@ class ExperimentRecord(Record):
         epsgrid_version: of the program that created it.
     """
 
-    stored_as: ClassVar[str] = "experiment record"
     FORMER_FIELDS: ClassVar[tuple[str, ...]] = ("earlier",)
 
     name: str
@@ -353,7 +339,7 @@ class ExperimentRecord(Record):
 
 def append_epoch(path: Path, record: EpochRecord) -> None:
     """Append an epoch to `metrics.jsonl` and sync it; for the holder of the trial's lease."""
-    atomic.append_line(path, atomic.compact_json(record.to_json()))
+    atomic.append_line(path, record.to_line())
 
 
 def read_epochs(path: Path) -> tuple[EpochRecord, ...]:

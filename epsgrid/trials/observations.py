@@ -52,7 +52,15 @@ class Observations:
             warn(f"{error}; starting these observations over")
             self._path.unlink()
         if not steps or not self._path.exists():
-            observations.write(self._path, self._empty())
+            layers = self._observer.layers
+            empty = Series(
+                names=tuple(layer.name for layer in layers),
+                kinds=tuple(layer.kind for layer in layers),
+                entries=tuple(layer.parameter.numel() for layer in layers),
+                fractions=FRACTIONS,
+                snapshots=(),
+            )
+            observations.write(self._path, empty)
 
     def after_step(self, steps: int, epoch: float) -> None:
         """Keep a snapshot if it is its turn.
@@ -61,23 +69,10 @@ class Observations:
             steps: taken so far.
             epoch: epochs done, a fraction within an epoch.
         """
-        if self._every != "epoch" and self._observer is not None and steps % (self._every or 1) == 0:
-            self._keep(self._observer, epoch)
+        if self._observer is not None and isinstance(self._every, int) and steps % self._every == 0:
+            observations.append(self._path, self._observer.snapshot(epoch))
 
     def after_epoch(self, epoch: int) -> None:
         """Keep a snapshot if one is wanted of each epoch."""
-        if self._every == "epoch" and self._observer is not None:
-            self._keep(self._observer, float(epoch))
-
-    def _keep(self, observer: Observer, epoch: float) -> None:
-        observations.append(self._path, observer.snapshot(epoch))
-
-    def _empty(self) -> Series:
-        assert self._observer is not None
-        return Series(
-            names=tuple(layer.name for layer in self._observer.layers),
-            kinds=tuple(layer.kind for layer in self._observer.layers),
-            entries=tuple(layer.parameter.numel() for layer in self._observer.layers),
-            fractions=FRACTIONS,
-            snapshots=(),
-        )
+        if self._observer is not None and self._every == "epoch":
+            observations.append(self._path, self._observer.snapshot(float(epoch)))

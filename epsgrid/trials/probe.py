@@ -28,7 +28,7 @@ from epsgrid.trials.device import keep_freed_memory
 _FROZEN_RATE = 1e-3
 """The learning rate where weights are put back after each step; a rule may skip parameters at a rate of 0."""
 
-STORED_SNAPSHOTS = 64
+_STORED_SNAPSHOTS = 64
 """Snapshots of a probe that are stored where the spec does not say how many."""
 
 
@@ -86,8 +86,13 @@ def run_probe(
     optimizers.require_epsilon(spec.optimizer.name)
     keep_freed_memory()
     start = time.perf_counter()
-    main, *others = _plans(spec)
     probe, batch_size = spec.probe, spec.training.batch_size
+    rate, moving = probe.learning_rate if probe.update_weights else None, probe.compare_weights
+    main = _Plan(probe.seed, rate)
+    seeds = (probe.seed + number for number in range(1, probe.seeds))
+    others = [_Plan(seed, rate, "seed", f"seed {seed}") for seed in seeds]
+    if moving is not None:
+        others.append(_Plan(probe.seed, moving, "weights", f"moving at lr {moving:g}"))
     limit = sum(task.steps_per_epoch(batch_size, probe.seed, epoch) for epoch in range(probe.epochs))
     limit = min(limit, probe.batches) if isinstance(probe.batches, int) else limit
     done, variants = 0, []
@@ -107,20 +112,8 @@ def run_probe(
                 variants += other.variant(plan.kind, plan.label)
         bounds = probing.bounds(variants)
         series = probing.series()
-    kept = series if probe.every is not None else series.thinned(STORED_SNAPSHOTS)
+    kept = series if probe.every is not None else series.thinned(_STORED_SNAPSHOTS)
     return ProbeOutcome(bounds, kept, probing.steps, time.perf_counter() - start)
-
-
-def _plans(spec: Spec) -> list[_Plan]:
-    """Return all probes of a spec, the one that sets the bounds first."""
-    probe = spec.probe
-    rate = probe.learning_rate if probe.update_weights else None
-    plans = [_Plan(probe.seed, rate)]
-    plans += [_Plan(probe.seed + n, rate, "seed", f"seed {probe.seed + n}") for n in range(1, probe.seeds)]
-    if probe.compare_weights is not None:
-        moving = probe.compare_weights
-        plans.append(_Plan(probe.seed, moving, "weights", f"moving at lr {moving:g}"))
-    return plans
 
 
 def _probing(spec: Spec, task: Task, device: torch.device, plan: _Plan, *, is_main: bool = False) -> Probing:

@@ -15,7 +15,7 @@ from epsgrid.observing.restoring import generator_states, restore_generators
 from epsgrid.observing.trackers import Trackers
 from epsgrid.spec.model import Schedule, Spec, Training
 from epsgrid.spec.trial import Trial
-from epsgrid.store.atomic import compact_json, write_text
+from epsgrid.store.atomic import write_text
 from epsgrid.store.paths import TrialFolder
 from epsgrid.store.records import EpochRecord, Scores, TrialResult, append_epoch
 from epsgrid.tasks import Metric, Split, Task
@@ -86,7 +86,10 @@ def run_trial(
     run.trackers.start(run.records)
     try:
         try:
-            run.train(should_stop, should_prune)
+            while run.epoch < run.spec.training.epochs:
+                if run.epoch and not run.step and should_prune():
+                    raise Pruned(run.epoch)
+                run.train_epoch(should_stop)
             reason = None
         except _Diverged as diverged:
             reason = str(diverged)
@@ -142,8 +145,7 @@ class _Run:
             self._seconds_before = checkpoint.seconds
             restore_generators(checkpoint.generators, self.device)
         # A kill may have come between the writing of metrics and checkpoint: the checkpoint counts.
-        lines = [f"{compact_json(record.to_json())}\n" for record in self.records]
-        write_text(self.folder.metrics_jsonl, "".join(lines))
+        write_text(self.folder.metrics_jsonl, "".join(f"{record.to_line()}\n" for record in self.records))
         self.observations.start(self.steps, warn)
 
     def save(self) -> None:
@@ -163,13 +165,6 @@ class _Run:
             seconds=self.seconds,
         )
         save_checkpoint(self.folder.checkpoint, checkpoint)
-
-    def train(self, should_stop: Callable[[], bool], should_prune: Callable[[], bool]) -> None:
-        """Train the remaining epochs."""
-        while self.epoch < self.spec.training.epochs:
-            if self.epoch and not self.step and should_prune():
-                raise Pruned(self.epoch)
-            self.train_epoch(should_stop)
 
     def train_epoch(self, should_stop: Callable[[], bool]) -> None:
         """Train the rest of the epoch under way, score it, and save a checkpoint unless it was the last."""
@@ -194,18 +189,8 @@ class _Run:
             if self.step % _STEPS_BETWEEN_CHECKS == 0:
                 self._checked_loss_sum()
         train_loss = self._checked_loss_sum() / self.step
-        self._end_epoch(train_loss, rate, start)
-
-    def _checked_loss_sum(self) -> float:
-        loss_sum = float(self.loss_sum)
-        if not math.isfinite(loss_sum):
-            raise _Diverged(f"training loss no longer finite in epoch {self.epoch + 1} by step {self.step}")
-        return loss_sum
-
-    def _end_epoch(self, train_loss: float, rate: float, start: float) -> None:
-        """Score the epoch on the split that selects; the test split is left alone unless it is that one."""
-        training, metric = self.spec.training, self.task.metric
-        scores = self.scores(training.selection)
+        # The test split is left alone unless it is the one that selects.
+        scores, metric = self.scores(training.selection), task.metric
         validation, test = (scores, None) if training.selection == "validation" else (None, scores)
         seconds = time.perf_counter() - start
         record = EpochRecord(self.epoch + 1, train_loss, validation, test, rate, seconds, metric.direction)
@@ -227,6 +212,12 @@ class _Run:
             raise _Diverged(f"{training.selection} loss no longer finite after epoch {self.epoch}")
         if self.epoch < training.epochs:
             self.save()
+
+    def _checked_loss_sum(self) -> float:
+        loss_sum = float(self.loss_sum)
+        if not math.isfinite(loss_sum):
+            raise _Diverged(f"training loss no longer finite in epoch {self.epoch + 1} by step {self.step}")
+        return loss_sum
 
     def scores(self, split: Split) -> Scores:
         """Score the model as it is on a whole split."""

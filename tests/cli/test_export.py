@@ -13,8 +13,7 @@ import yaml
 from typer.testing import Result
 
 from epsgrid.numerics.reliability import Reliability
-from epsgrid.store.latest import remember
-from epsgrid.store.paths import ExperimentFolder
+from epsgrid.store.paths import ExperimentFolder, remember
 from epsgrid.store.records import ProbeRecord
 from tests.cli.conftest import Shell
 from tests.report.simulate import simulate

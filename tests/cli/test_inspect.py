@@ -11,7 +11,7 @@ import pytest
 
 from epsgrid.numerics.placement import Placement
 from epsgrid.store import observations
-from epsgrid.store.latest import remember
+from epsgrid.store.paths import remember
 from tests.cli.conftest import Shell
 from tests.report.kept import SMALL, MadeUp, falling, probed, series, trusted
 from tests.report.simulate import probe_record, simulate, trial_id

@@ -1,6 +1,6 @@
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from pathlib import Path
@@ -9,18 +9,16 @@ from typing import Any
 import pytest
 
 from epsgrid import executors
-from epsgrid.executors import ExecutorPlugin, Job, local, ray, slurm
-from epsgrid.spec.model import Execution, Ray
+from epsgrid.executors import ExecutorPlugin, Job, ray, slurm
+from epsgrid.spec.model import Execution
 from tests.executors import fake_slurm
-from tests.executors.jobs import LIGHT, Recorder, StopWhen, is_alive, wait_for, work
+from tests.executors.jobs import is_alive, wait_for
 
 
 @pytest.fixture(scope="package", autouse=True)
-def light_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A fork server that has not imported torch, for these tests only."""
-    folder = str(tmp_path_factory.mktemp("light_server"))
+def light_server() -> Iterator[None]:
+    """For these tests only a fork server that imports what they run, and no torch."""
     forkserver._forkserver._stop()
-    local.run([Job(folder, "return")], work, slots=1, notify=Recorder(), stop=StopWhen(), preload=LIGHT)
     yield
     forkserver._forkserver._stop()
 
@@ -52,13 +50,10 @@ class RayCluster:
                 node_ip_address="127.0.0.1", include_dashboard=False, object_store_memory=80 * 2**20, **resources
             )
 
-    def run(
-        self, *arguments: Any, cpus: float = 1, gpus: float | None = 0, trials_per_device: int = 1, **options: Any
-    ) -> None:
+    def run(self, jobs: Sequence[Job], work: str, *, execution: Execution, **options: Any) -> None:
         """Run jobs on it, as the executor plug-in does."""
-        settings = Ray(address=self.address, cpus=cpus, gpus=gpus)
-        execution = Execution(ray=settings, trials_per_device=trials_per_device)
-        ray.run(*arguments, **{"execution": execution, "preload": LIGHT, **options})
+        settings = execution.ray.model_copy(update={"address": self.address})
+        ray.run(jobs, work, execution=execution.model_copy(update={"ray": settings}), **options)
 
 
 @pytest.fixture(scope="package")

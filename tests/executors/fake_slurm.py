@@ -2,7 +2,7 @@
 
 An array is kept by a controller, a process of its own that `sbatch` leaves behind: it runs the script's tasks as bash
 does, at most as many at once as the array allows, in the environment that Slurm gives them, and sends the signal that
-the script asks for before a time limit. Everything is in the folder FAKE_SLURM: one folder per array with its options,
+the script asks for before a time limit. Everything is in the folder FAKE_SLURM: one folder per array with its script,
 one file per task that holds its state, and requests to the controller as files.
 
 FAKE_SLURM_LIMIT_S is the time limit in seconds, and FAKE_SLURM_REFUSE what sbatch refuses with. A file `lose` in an
@@ -10,7 +10,6 @@ array's folder lets its controller kill the tasks and go, as when a node fails; 
 answered.
 """
 
-import json
 import os
 import re
 import shlex
@@ -38,97 +37,19 @@ def options_of(script: Path) -> dict[str, str]:
     return found
 
 
-def sbatch(arguments: list[str]) -> int:
-    if refusal := os.environ.get("FAKE_SLURM_REFUSE"):
-        print(f"sbatch: error: {refusal}", file=sys.stderr)
-        return 1
-    assert arguments[0] == "--parsable"
-    script = Path(arguments[1])
-    number = 100 + len(list(ROOT.glob("[0-9]*")))
-    folder = ROOT / str(number)
-    folder.mkdir()
-    (folder / "script.sh").write_bytes(script.read_bytes())  # Slurm keeps a copy
-    (folder / "options.json").write_text(json.dumps(options_of(script)))
-    for index in indices(folder):
-        set_state(folder, index, "PD")
-    log = (folder / "controller.log").open("w")
-    controller = subprocess.Popen(
-        [sys.executable, __file__, "controller", str(folder)],
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-    )
-    (folder / "controller.pid").write_text(str(controller.pid))
-    print(number)
-    return 0
-
-
-def options(folder: Path) -> dict[str, str]:
-    return json.loads((folder / "options.json").read_text())
-
-
-def indices(folder: Path) -> range:
-    first, last = options(folder)["--array"].partition("%")[0].split("-")
+def indices(options: dict[str, str]) -> range:
+    first, last = options["--array"].partition("%")[0].split("-")
     return range(int(first), int(last) + 1)
 
 
-def set_state(folder: Path, index: int, state: str) -> None:
-    path = folder / f"{index}.state"
-    path.with_suffix(".tmp").write_text(state)
+def write(path: Path, text: str) -> None:
+    """Write a file that is whole from the moment it is there."""
+    path.with_suffix(".tmp").write_text(text)
     path.with_suffix(".tmp").rename(path)
 
 
 def state(folder: Path, index: int) -> str:
     return (folder / f"{index}.state").read_text()
-
-
-def squeue(arguments: list[str]) -> int:
-    given = dict(argument.partition("=")[::2] for argument in arguments)
-    assert set(given) == {"--noheader", "--array", "--name", "--format"}
-    names = given["--name"].split(",")
-    for folder in sorted(ROOT.glob("[0-9]*")):
-        name = options(folder)["--job-name"]
-        for index in indices(folder) if name in names else ():
-            if state(folder, index) in ("PD", "R", "CG"):
-                row = given["--format"].replace("%F", folder.name).replace("%K", str(index)).replace("%j", name)
-                print(row)
-    return 0
-
-
-def scancel(arguments: list[str]) -> int:
-    flags = {argument.partition("=")[0]: argument.partition("=")[2] for argument in arguments if argument[0] == "-"}
-    for job in (argument for argument in arguments if argument[0] != "-"):
-        folder = ROOT / job
-        if not folder.is_dir():
-            print(f"scancel: error: Kill job error on job id {job}: Invalid job id specified", file=sys.stderr)
-            return 1
-        if flags.get("--state") == "PENDING":
-            request = "cancel-waiting"
-        elif name := flags.get("--signal"):
-            if name != "KILL" and "--batch" not in flags:
-                continue  # Slurm spares the batch script, and here is nothing else
-            request = f"signal-{int(signal.Signals[f'SIG{name}'])}"
-        else:
-            request = "cancel"
-        ask(folder, request)
-    return 0
-
-
-def scontrol(arguments: list[str]) -> int:
-    assert arguments[0] == "requeue"
-    job, _, index = arguments[1].partition("_")
-    ask(ROOT / job, f"requeue-{index}")
-    return 0
-
-
-def ask(folder: Path, request: str) -> None:
-    """Leave a request and wait until it is done, as Slurm's commands do."""
-    path = folder / f"request.{time.time_ns()}.{os.getpid()}"
-    path.with_suffix(".tmp").write_text(request)
-    path.with_suffix(".tmp").rename(path)
-    while path.exists() and is_alive(int((folder / "controller.pid").read_text())):
-        time.sleep(POLL_S)
 
 
 def is_alive(pid: int) -> bool:
@@ -138,27 +59,85 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def request(folder: Path, *words: object) -> None:
+    """Leave a request to the controller and wait until it is done, as Slurm's commands do."""
+    path = folder / f"request.{time.time_ns()}.{os.getpid()}"
+    write(path, " ".join(map(str, words)))
+    while path.exists() and is_alive(int((folder / "controller.pid").read_text())):
+        time.sleep(POLL_S)
+
+
+def sbatch(parsable: str, script: str) -> int:
+    if refusal := os.environ.get("FAKE_SLURM_REFUSE"):
+        print(f"sbatch: error: {refusal}", file=sys.stderr)
+        return 1
+    number = 100 + len(list(ROOT.glob("[0-9]*")))
+    folder = ROOT / str(number)
+    folder.mkdir()
+    (folder / "script.sh").write_bytes(Path(script).read_bytes())  # Slurm keeps a copy
+    for index in indices(options_of(folder / "script.sh")):
+        write(folder / f"{index}.state", "PD")
+    log = (folder / "controller.log").open("w")
+    command = [sys.executable, __file__, "controller", str(folder)]
+    controller = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    (folder / "controller.pid").write_text(str(controller.pid))
+    print(number)
+    return 0
+
+
+def squeue(*arguments: str) -> int:
+    given = dict(argument.partition("=")[::2] for argument in arguments)
+    assert set(given) == {"--noheader", "--array", "--name", "--format"}
+    for folder in sorted(ROOT.glob("[0-9]*")):
+        options = options_of(folder / "script.sh")
+        name = options["--job-name"]
+        for index in indices(options) if name in given["--name"].split(",") else ():
+            if state(folder, index) in ("PD", "R"):
+                print(given["--format"].replace("%F", folder.name).replace("%K", str(index)).replace("%j", name))
+    return 0
+
+
+def scancel(*arguments: str) -> int:
+    flags = {argument.partition("=")[0]: argument.partition("=")[2] for argument in arguments if argument[0] == "-"}
+    for job in (argument for argument in arguments if argument[0] != "-"):
+        if flags.get("--state") == "PENDING":
+            request(ROOT / job, "cancel", "waiting")
+        elif name := flags.get("--signal"):
+            if name == "KILL" or "--batch" in flags:  # others spare the batch script, and here is nothing else
+                request(ROOT / job, "signal", int(signal.Signals[f"SIG{name}"]))
+        else:
+            request(ROOT / job, "cancel", "all")
+    return 0
+
+
+def scontrol(what: str, task: str) -> int:
+    assert what == "requeue"
+    job, _, index = task.partition("_")
+    request(ROOT / job, "requeue", index)
+    return 0
+
+
 class Controller:
     """What runs the tasks of one array."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.options = folder, options(folder)
+        self.folder, self.options = folder, options_of(folder / "script.sh")
+        assert self.options["--open-mode"] == "append" and "--requeue" in self.options
         self.most = int(self.options["--array"].partition("%")[2])
-        self.waiting = list(indices(folder))
-        self.running: dict[int, tuple[subprocess.Popen, float]] = {}
+        self.waiting = list(indices(self.options))
+        self.running: dict[int, tuple[subprocess.Popen[bytes], float]] = {}
         self.signalled: set[int] = set()
         self.requeued: set[int] = set()
-        self.restarts = dict.fromkeys(self.waiting, 0)
         self.limit_s = float(os.environ.get("FAKE_SLURM_LIMIT_S", "inf"))
 
     def run(self) -> None:
         while self.waiting or self.running:
             if (self.folder / "lose").exists():
-                self.lose()
+                self.cancel("NF")
                 return
-            for request in sorted(self.folder.glob("request.*[0-9]")):
-                self.obey(request.read_text())
-                request.unlink()
+            for path in sorted(self.folder.glob("request.*[0-9]")):
+                self.obey(*path.read_text().split())
+                path.unlink()
             while self.waiting and len(self.running) < self.most:
                 self.start(self.waiting.pop(0))
             for index in list(self.running):
@@ -168,30 +147,20 @@ class Controller:
     def start(self, index: int) -> None:
         pattern = self.options["--output"]
         log = Path(re.sub("%[%a]", lambda match: "%" if match[0] == "%%" else str(index), pattern))
-        assert self.options["--open-mode"] == "append"
-        environment = {
-            **os.environ,
-            "SLURM_JOB_ID": str(int(self.folder.name) * 1000 + index),
-            "SLURM_ARRAY_JOB_ID": self.folder.name,
-            "SLURM_ARRAY_TASK_ID": str(index),
-            "SLURM_RESTART_COUNT": str(self.restarts[index]),
-        }
-        if not self.restarts[index]:
-            del environment["SLURM_RESTART_COUNT"]
+        array = {"SLURM_ARRAY_JOB_ID": self.folder.name, "SLURM_ARRAY_TASK_ID": str(index)}
         with log.open("a") as output:
             process = subprocess.Popen(
                 ["/bin/bash", str(self.folder / "script.sh")],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=environment,
+                env={**os.environ, **array},
                 cwd=self.options["--chdir"],
                 start_new_session=True,
             )
         self.running[index] = process, time.monotonic()
         self.signalled.discard(index)
-        set_state(self.folder, index, "R")
-        (self.folder / f"{index}.pid").write_text(str(process.pid))
+        write(self.folder / f"{index}.state", "R")
 
     def watch(self, index: int) -> None:
         process, begun = self.running[index]
@@ -199,12 +168,10 @@ class Controller:
         if process.poll() is not None and index in self.requeued:
             self.end(index, "PD")
             self.requeued.discard(index)
-            self.restarts[index] += 1
             self.waiting.append(index)
         elif process.poll() is not None:
             self.end(index, "CD" if process.returncode == 0 else "F")
         elif ran_s > self.limit_s:
-            self.kill(index)
             self.end(index, "TO")
         elif ran_s > self.limit_s - SIGNAL_BEFORE_S and index not in self.signalled:
             self.signalled.add(index)
@@ -213,49 +180,29 @@ class Controller:
             process.send_signal(signal.Signals[f"SIG{rest.partition('@')[0]}"])
 
     def end(self, index: int, how: str) -> None:
+        """Note the end of a task; kill all of its processes, which are a session, if it still runs."""
         process, _ = self.running.pop(index)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        set_state(self.folder, index, how)
+        write(self.folder / f"{index}.state", how)
 
-    def kill(self, index: int) -> None:
-        """Kill all processes of a task, which are a session."""
-        os.killpg(self.running[index][0].pid, signal.SIGKILL)
-
-    def obey(self, request: str) -> None:
-        what, _, number = request.partition("-")
-        if request in ("cancel-waiting", "cancel"):
-            for index in self.waiting:
-                set_state(self.folder, index, "CA")
-            self.waiting.clear()
-        if request == "cancel":
-            for index in list(self.running):
-                self.kill(index)
-                self.end(index, "CA")
-        if what == "signal":
-            for process, _ in self.running.values():
-                process.send_signal(int(number))
-        if what == "requeue":
-            assert "--requeue" in self.options
-            self.requeued.add(int(number))
-            self.running[int(number)][0].send_signal(signal.SIGTERM)
-
-    def lose(self) -> None:
-        for index in list(self.running):
-            self.kill(index)
-            self.end(index, "NF")
+    def cancel(self, how: str, *, waiting_only: bool = False) -> None:
         for index in self.waiting:
-            set_state(self.folder, index, "CA")
+            write(self.folder / f"{index}.state", "CA")
+        self.waiting.clear()
+        for index in () if waiting_only else list(self.running):
+            self.end(index, how)
 
-
-def main() -> int:
-    if sys.argv[1:2] == ["controller"]:
-        Controller(Path(sys.argv[2])).run()
-        return 0
-    if (ROOT / "down").exists():
-        print("slurm_load_jobs error: Unable to contact slurm controller (connect failure)", file=sys.stderr)
-        return 1
-    commands = {"sbatch": sbatch, "squeue": squeue, "scancel": scancel, "scontrol": scontrol}
-    return commands[sys.argv[1]](sys.argv[2:])
+    def obey(self, what: str, whom: str) -> None:
+        if what == "cancel":
+            self.cancel("CA", waiting_only=whom == "waiting")
+        elif what == "signal":
+            for process, _ in self.running.values():
+                process.send_signal(int(whom))
+        else:
+            self.requeued.add(int(whom))
+            self.running[int(whom)][0].send_signal(signal.SIGTERM)
 
 
 def install(folder: Path) -> None:
@@ -267,4 +214,11 @@ def install(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    name, *arguments = sys.argv[1:]
+    if name == "controller":
+        Controller(Path(arguments[0])).run()
+    elif (ROOT / "down").exists():
+        sys.exit("slurm_load_jobs error: Unable to contact slurm controller (connect failure)")
+    else:
+        commands = {"sbatch": sbatch, "squeue": squeue, "scancel": scancel, "scontrol": scontrol}
+        sys.exit(commands[name](*arguments))

@@ -8,13 +8,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from epsgrid.executors import Job, JobEnded, JobEvent
+from epsgrid.executors import Job, JobEnded, JobEvent, StopRequest
+from epsgrid.spec.model import Execution
 
 PATIENCE_S = 60
-
-LIGHT = ("tests.executors.jobs",)
-"""What servers of trials import in these tests: no torch, so that starting one takes no seconds."""
 
 
 def note(job: Job, text: str) -> None:
@@ -36,33 +35,24 @@ def work(job: Job) -> int:
         os._exit(int(number))
     if what == "sleep":
         time.sleep(600)
-    if what == "save":
-        _sleep_until_asked()
-        note(job, "saved")
-        return 75
-    if what == "resume":
-        if (Path(job.experiment) / f"{job.trial}.saved").exists():
-            return 0
-        _sleep_until_asked()
+    if what == "save" or (what == "resume" and not (Path(job.experiment) / f"{job.trial}.saved").exists()):
+        asked: list[bool] = []
+        signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
+        while not asked:
+            time.sleep(0.01)
         note(job, "saved")
         return 75
     if what == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         note(job, "ready")
         time.sleep(600)
-    if what == "short":
-        time.sleep(0.05)
-    if what == "long":
-        time.sleep(2)
+    time.sleep({"short": 0.05, "long": 2}.get(what, 0))
     note(job, "ended")
-    return int(number or 0) if what == "return" else 0
+    return int(number) if what == "return" else 0
 
 
-def _sleep_until_asked() -> None:
-    asked = []
-    signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
-    while not asked:
-        time.sleep(0.01)
+def interrupted(job: Job) -> int:
+    raise KeyboardInterrupt
 
 
 def facts(job: Job) -> int:
@@ -179,3 +169,34 @@ class StopWhen:
     def level(self) -> int:
         self.asked.append(time.monotonic())
         return sum(path.exists() for path in self.paths)
+
+
+class When:
+    """A stop request that acts once a file exists, and is of a level from then on."""
+
+    def __init__(self, path: Path, act: Callable[[], object], level: int = 0) -> None:
+        self.path, self.act, self.then, self.has_acted = path, act, level, False
+
+    def level(self) -> int:
+        if not self.has_acted and self.path.exists():
+            self.has_acted = True
+            self.act()
+        return self.then if self.has_acted else 0
+
+
+def run(
+    executor: Any,
+    folder: Path,
+    *trials: str | Job,
+    work: str = "tests.executors.jobs:work",
+    slots: int = 2,
+    notify: Callable[[JobEvent], None] | None = None,
+    stop: StopRequest | None = None,
+    **execution: Any,
+) -> Recorder:
+    """Run jobs, on the processors unless asked otherwise; return what was recorded without a `notify`."""
+    jobs = [Job(str(folder), trial) if isinstance(trial, str) else trial for trial in trials]
+    recorder, settings = Recorder(), Execution(**{"device": "cpu", **execution})
+    stop = stop or StopWhen()
+    executor.run(jobs, work, slots=slots, notify=notify or recorder, stop=stop, execution=settings)
+    return recorder

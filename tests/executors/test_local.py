@@ -12,28 +12,10 @@ import pytest
 
 from epsgrid.errors import ExecutionError
 from epsgrid.executors import Exclusive, Job, JobStatus, _process, local
+from epsgrid.executors._process import job_status, oom_kills
 from epsgrid.executors.local import _Slots
-from epsgrid.spec.model import Execution
 from tests.executors.fake_gpus import install
-from tests.executors.jobs import (
-    PATIENCE_S,
-    Recorder,
-    StopWhen,
-    driver,
-    is_alive,
-    parent_of,
-    pid_of,
-    stay,
-    wait_for,
-    work,
-)
-
-
-def _run(folder: Path, *trials: str, slots: int = 2, stop: StopWhen | None = None) -> Recorder:
-    """Run jobs; should the server have to be started, it imports nothing heavy."""
-    recorder, jobs = Recorder(), [Job(str(folder), trial) for trial in trials]
-    local.run(jobs, work, slots=slots, notify=recorder, stop=stop or StopWhen(), preload=("no_such_module",))
-    return recorder
+from tests.executors.jobs import PATIENCE_S, StopWhen, When, driver, is_alive, parent_of, pid_of, run, wait_for
 
 
 def test_what_a_job_raises_is_on_stderr(tmp_path: Path) -> None:
@@ -43,12 +25,13 @@ def test_what_a_job_raises_is_on_stderr(tmp_path: Path) -> None:
     assert "RuntimeError: job 2 fails" in err
 
 
-def test_slots_are_filled(tmp_path: Path) -> None:
+def test_slots_are_filled_and_the_environment_is_left_as_it_was(tmp_path: Path) -> None:
     """The first two end only once both have begun, which is when the stop is asked for."""
-    stop = StopWhen(tmp_path / "save-2.began")
-    recorder = _run(tmp_path, "save-1", "save-2", "save-3", stop=stop)
+    before = dict(os.environ), sys.modules["__main__"], signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    recorder = run(local, tmp_path, "save-1", "save-2", "save-3", stop=StopWhen(tmp_path / "save-2.began"))
     assert recorder.started == ["save-1", "save-2"]
     assert recorder.most_at_once == 2
+    assert before == (dict(os.environ), sys.modules["__main__"], signal.pthread_sigmask(signal.SIG_BLOCK, ()))
 
 
 def test_a_job_for_which_no_process_can_start_is_reported_and_the_others_run(
@@ -63,52 +46,38 @@ def test_a_job_for_which_no_process_can_start_is_reported_and_the_others_run(
 
     monkeypatch.setattr(local, "_started", start_all_but_one)
     statuses = {"short-1": 0, "short-2": local._CANNOT_START, "short-3": 0}
-    assert _run(tmp_path, "short-1", "short-2", "short-3").statuses == statuses
+    assert run(local, tmp_path, "short-1", "short-2", "short-3").statuses == statuses
     assert "no process could be started for trial short-2: [Errno 11] Resource" in capsys.readouterr().err
 
 
 def test_a_server_that_dies_takes_its_jobs_along_and_is_replaced(tmp_path: Path) -> None:
-    class KillServerOnce(StopWhen):
-        def level(self) -> int:
-            if self.paths[0].exists() and not self.asked:
-                super().level()
-                os.kill(parent_of(pid_of(tmp_path, "sleep-1")), signal.SIGKILL)
-            return 0
-
-    recorder = _run(tmp_path, "sleep-1", "short-2", slots=1, stop=KillServerOnce(tmp_path / "sleep-1.began"))
+    began = tmp_path / "sleep-1.began"
+    kill = When(began, lambda: os.kill(parent_of(pid_of(tmp_path, "sleep-1")), signal.SIGKILL))
+    recorder = run(local, tmp_path, "sleep-1", "short-2", slots=1, stop=kill)
     assert recorder.statuses == {"sleep-1": 255, "short-2": 0}
     wait_for(lambda: not is_alive(pid_of(tmp_path, "sleep-1")))
 
 
 def test_a_server_that_cannot_import_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "broken_preload.py").write_text("raise RuntimeError('broken on purpose')\n")
+    (tmp_path / "broken_module.py").write_text("raise RuntimeError('broken on purpose')\n")
     monkeypatch.syspath_prepend(tmp_path)
     forkserver._forkserver._stop()
-    recorder = Recorder()
-    with pytest.raises(ExecutionError, match="could not import broken_preload; the error is above"):
-        local.run([Job("x", "y")], work, slots=1, notify=recorder, stop=StopWhen(), preload=("broken_preload",))
-    assert recorder.events == []
+    with pytest.raises(ExecutionError, match="could not import broken_module; the error is above"):
+        run(local, tmp_path, "y", work="broken_module:work")
 
 
 def test_a_stop_is_noticed_while_the_server_still_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     began, main = tmp_path / "began", sys.modules["__main__"]
-    (tmp_path / "slow_preload.py").write_text(
+    (tmp_path / "slow_module.py").write_text(
         f"import pathlib, time\npathlib.Path({str(began)!r}).touch()\ntime.sleep(0.5)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     forkserver._forkserver._stop()
-    recorder, stop = Recorder(), StopWhen(began)
-    local.run([Job(str(tmp_path), "short-1")], work, slots=1, notify=recorder, stop=stop, preload=("slow_preload",))
-    assert recorder.events == []
+    stop = StopWhen(began)
+    assert run(local, tmp_path, "short-1", work="slow_module:work", stop=stop).events == []
     assert len(stop.asked) > 1
-    assert _run(tmp_path, "short-1").statuses == {"short-1": 0}  # while the first call's server still starts
+    assert run(local, tmp_path, "short-1").statuses == {"short-1": 0}  # while the first call's server still starts
     assert sys.modules["__main__"] is main
-
-
-def test_the_environment_is_left_as_it_was(tmp_path: Path) -> None:
-    before = dict(os.environ), sys.modules["__main__"], signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    _run(tmp_path, "return-0")
-    assert before == (dict(os.environ), sys.modules["__main__"], signal.pthread_sigmask(signal.SIG_BLOCK, ()))
 
 
 def test_a_job_has_one_thread_its_signals_and_no_second_run_of_the_main_script(tmp_path: Path) -> None:
@@ -140,14 +109,19 @@ def test_a_killed_command_takes_jobs_and_server_along(tmp_path: Path) -> None:
         wait_for(lambda: not any(is_alive(pid) for pid in pids))
 
 
-def test_a_job_that_the_system_killed_for_its_memory_is_told_from_others(
+def test_a_killed_process_was_killed_for_memory_where_the_system_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "vmstat").write_text("oom_kill 3\n")
+    """With a stand-in for Linux's counter."""
     monkeypatch.setattr(_process, "_VMSTAT", tmp_path / "vmstat")
-    assert _run(tmp_path, "kill-1").statuses == {"kill-1": -signal.SIGKILL}
-    monkeypatch.setattr(local, "oom_kills", lambda: 2)  # as if it had gone up while the job ran
-    assert _run(tmp_path, "kill-1").statuses == {"kill-1": JobStatus.KILLED_FOR_MEMORY}
+    assert oom_kills() is None
+    assert job_status(-signal.SIGKILL, 6) == job_status(-signal.SIGKILL, None) == -signal.SIGKILL
+    (tmp_path / "vmstat").write_text("nr_free_pages 12\noom_kill 7\npgfault 3\n")
+    assert job_status(-signal.SIGKILL, 6) == JobStatus.KILLED_FOR_MEMORY
+    assert (job_status(-signal.SIGTERM, 6), job_status(0, 6)) == (-signal.SIGTERM, 0)
+    assert run(local, tmp_path, "kill-1").statuses == {"kill-1": -signal.SIGKILL}, "somebody else killed it"
+    monkeypatch.setattr(local, "oom_kills", lambda: 6)  # as if it had gone up while the job ran
+    assert run(local, tmp_path, "kill-1").statuses == {"kill-1": JobStatus.KILLED_FOR_MEMORY}
 
 
 # --- where jobs run
@@ -158,7 +132,6 @@ def _job(number: int, exclusive: Exclusive = Exclusive.NO) -> Job:
 
 
 def _take(slots: _Slots, *jobs: Job) -> list[str | None]:
-    """Return the device that each job got, None for one that must wait."""
     return [slots.take(job) for job in jobs]
 
 
@@ -207,27 +180,18 @@ def test_whatever_comes_and_goes_the_rules_hold() -> None:
                 assert not (one.exclusive == Exclusive.MACHINE and len(running) > 1)
 
 
-def _stay(folder: Path, *jobs: Job, slots: int) -> dict[str, tuple[float, float, str]]:
-    """Run jobs where CUDA trains; return of each when it began, when it ended, and which devices it saw."""
-    recorder, execution = Recorder(), Execution(device="cuda")
-    local.run(jobs, stay, slots=slots, notify=recorder, stop=StopWhen(), execution=execution)
-    assert set(recorder.statuses.values()) == {0}
-    found = {}
-    for job in jobs:
-        _, began, ended, device, check = (folder / f"{job.trial}.stay").read_text().split()
-        assert check == "None", "how torch looks for CUDA is changed in the server only"
-        found[job.trial] = float(began), float(ended), device
-    return found
-
-
 def test_each_job_sees_the_one_device_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two of the three devices are allowed, two jobs on each: in turn, and never more than that."""
     install(tmp_path, monkeypatch, 3)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,0,-1,1")
-    found = _stay(tmp_path, *(Job(str(tmp_path), f"4-{number}") for number in range(8)), slots=4)
-    assert [found[f"4-{number}"][2] for number in range(4)] == ["2", "0"] * 2
-    by_device = {device: [each for each in found.values() if each[2] == device] for device in ("0", "2")}
-    assert sum(map(len, by_device.values())) == 8
-    for stays in by_device.values():
+    trials = [f"4-{number}" for number in range(8)]
+    recorder = run(local, tmp_path, *trials, work="tests.executors.jobs:stay", slots=4, device="cuda")
+    assert set(recorder.statuses.values()) == {0}
+    found = [(tmp_path / f"{trial}.stay").read_text().split()[1:] for trial in trials]
+    assert [device for _, _, device, _ in found[:4]] == ["2", "0"] * 2
+    assert {check for *_, check in found} == {"None"}, "how torch looks for CUDA is changed in the server only"
+    for device in ("0", "2"):
+        stays = [(float(began), float(ended)) for began, ended, there, _ in found if there == device]
         assert max(sum(other[0] <= one[0] < other[1] for other in stays) for one in stays) == 2
+    assert {device for _, _, device, _ in found} == {"0", "2"}
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,0,-1,1"

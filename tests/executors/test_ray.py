@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -14,27 +13,11 @@ from epsgrid.errors import ExecutionError
 from epsgrid.executors import Exclusive, Job, JobStarted, ray
 from epsgrid.spec.model import Execution, Ray
 from tests.executors.conftest import RayCluster
-from tests.executors.jobs import (
-    PATIENCE_S,
-    Recorder,
-    StopWhen,
-    driver,
-    is_alive,
-    parent_of,
-    pid_of,
-    places,
-    wait_for,
-    work,
-)
+from tests.executors.jobs import PATIENCE_S, StopWhen, When, driver, is_alive, parent_of, pid_of, run, wait_for
 
 pytestmark = pytest.mark.xdist_group("ray")
 
-ONE: Any = ([Job("x", "y")], work)
-RUN: Any = {"slots": 1, "notify": Recorder(), "stop": StopWhen()}
-
-
-def _jobs(folder: Path, *trials: str) -> list[Job]:
-    return [Job(str(folder), trial) for trial in trials]
+PLACES = "tests.executors.jobs:places"
 
 
 def _slot_of(folder: Path, trial: str) -> int:
@@ -45,30 +28,22 @@ def _slot_of(folder: Path, trial: str) -> int:
 def test_what_a_job_raises_is_on_stderr(
     ray_cluster: RayCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ray_cluster.run(_jobs(tmp_path, "raise-2"), work, slots=1, notify=Recorder(), stop=StopWhen())
+    run(ray_cluster, tmp_path, "raise-1", "short-2", "raise-3", slots=1)
     out, err = capsys.readouterr()
     assert out == ""
-    assert "trial raise-2: Process" in err
-    assert err.endswith("RuntimeError: job 2 fails\n")
+    assert err.endswith("RuntimeError: job 3 fails\n")
+    assert err.count("trial raise-1: Process") == err.count("trial raise-3: Process") == 1
+    assert err.count("RuntimeError: job 1 fails") == 1, "each trial has its own part of its slot's stderr"
 
 
 def test_a_slot_that_is_killed_takes_its_job_along_and_is_replaced(
     ray_cluster: RayCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class KillSlotOnce(StopWhen):
-        def level(self) -> int:
-            if self.paths[0].exists() and not self.asked:
-                super().level()
-                os.kill(_slot_of(tmp_path, "sleep-1"), signal.SIGKILL)
-            return 0
-
-    before = set(ray_cluster.temporary.glob("epsgrid-slot-*"))
-    recorder, stop = Recorder(), KillSlotOnce(tmp_path / "sleep-1.began")
-    ray_cluster.run(_jobs(tmp_path, "sleep-1", "short-2"), work, slots=1, notify=recorder, stop=stop)
+    kill = When(tmp_path / "sleep-1.began", lambda: os.kill(_slot_of(tmp_path, "sleep-1"), signal.SIGKILL))
+    recorder = run(ray_cluster, tmp_path, "sleep-1", "short-2", slots=1, stop=kill)
     assert recorder.statuses == {"sleep-1": ray._SLOT_LOST, "short-2": 0}
     assert "trial sleep-1: its worker or node was lost (" in capsys.readouterr().err
     wait_for(lambda: not is_alive(pid_of(tmp_path, "sleep-1")))
-    assert set(ray_cluster.temporary.glob("epsgrid-slot-*")) <= before
 
 
 def test_a_node_that_is_lost_in_the_middle(ray_cluster: RayCluster, tmp_path: Path) -> None:
@@ -89,16 +64,14 @@ def test_a_node_that_is_lost_in_the_middle(ray_cluster: RayCluster, tmp_path: Pa
         return begun - {path.stem for path in tmp_path.glob("*.ended")}
 
     raylet = node.all_processes["raylet"][0].process.pid
-    recorder = Recorder()
-    ray_cluster.run(_jobs(tmp_path, *trials), work, slots=6, notify=recorder, stop=KillNodeOnce())
+    recorder = run(ray_cluster, tmp_path, *trials, slots=6, stop=KillNodeOnce())
     assert there, "nothing ran on the second node"
     assert set(recorder.statuses) == set(trials)
     lost = {trial for trial, status in recorder.statuses.items() if status == ray._SLOT_LOST}
     assert lost
     assert all(status == 0 for trial, status in recorder.statuses.items() if trial not in lost)
 
-    again = Recorder()  # what the sweep does with them: elsewhere they run to their end
-    ray_cluster.run(_jobs(tmp_path, *sorted(lost)), work, slots=6, notify=again, stop=StopWhen())
+    again = run(ray_cluster, tmp_path, *sorted(lost), slots=6)  # as the sweep does: elsewhere they run to their end
     assert again.statuses == dict.fromkeys(lost, 0)
 
 
@@ -112,18 +85,15 @@ def _raylet_of(folder: Path, trial: str) -> int | None:
 
 def test_trials_share_gpus_by_default_and_an_exclusive_one_does_not(ray_cluster: RayCluster, tmp_path: Path) -> None:
     """One GPU, made up: three would fit on it, and the last waits until it is whole again."""
-    recorder, trials = Recorder(), ["x-0", "x-1", "x-2"]
-    jobs = [*_jobs(tmp_path, *trials), Job(str(tmp_path), "alone", Exclusive.DEVICE)]
-    ray_cluster.run(jobs, places, slots=4, notify=recorder, stop=StopWhen(), gpus=None, trials_per_device=3)
+    trials = ["x-0", "x-1", "x-2"]
+    alone = Job(str(tmp_path), "alone", Exclusive.DEVICE)
+    recorder = run(ray_cluster, tmp_path, *trials, alone, work=PLACES, slots=4, device="auto", trials_per_device=3)
     assert recorder.statuses == dict.fromkeys((*trials, "alone"), 0)
     assert recorder.most_at_once == 3
     assert isinstance(recorder.events[-2], JobStarted) and recorder.started[-1] == "alone"
     assert all("gpus=0 " in (tmp_path / f"{trial}.places").read_text() for trial in (*trials, "alone"))
-
-
-def test_no_gpu_taken_means_that_none_is_seen(ray_cluster: RayCluster, tmp_path: Path) -> None:
-    ray_cluster.run(_jobs(tmp_path, "x"), places, slots=1, notify=Recorder(), stop=StopWhen(), gpus=0)
-    assert "gpus= " in (tmp_path / "x.places").read_text()
+    run(ray_cluster, tmp_path, "none", work=PLACES)
+    assert "gpus= " in (tmp_path / "none.places").read_text(), "one that takes no GPU sees none"
 
 
 def _nodes(*resources: dict[str, float]) -> list[dict[str, object]]:
@@ -168,26 +138,8 @@ def test_so_many_trials_fit_on_a_gpu_as_the_spec_wants() -> None:
         assert 10_000 // round(10_000 * gpus) >= trials
 
 
-@pytest.mark.parametrize(
-    ("takes", "words"),
-    [
-        ({"gpus": 2}, r"what a trial takes: 1 CPU and 2 GPU\. Its nodes: .*4 CPU and 1 GPU.*\. Change"),
-        ({"cpus": 100}, "what a trial takes: 100 CPU and 0 GPU"),
-        ({"gpus": 1.5}, r"gpus: 1\.5 is neither at most 1 nor a whole number"),
-    ],
-)
-def test_what_no_node_has_is_refused_at_once(ray_cluster: RayCluster, takes: dict[str, float], words: str) -> None:
-    with pytest.raises(ExecutionError, match=words):
-        ray_cluster.run(*ONE, **RUN, **takes)
-
-
-def test_slots_that_cannot_run_trials_are_reported(ray_cluster: RayCluster) -> None:
-    with pytest.raises(ExecutionError, match=r"cannot run trials: .* could not import tests\.executors\.broken"):
-        ray_cluster.run(*ONE, **RUN, preload=("tests.executors.broken",))
-
-
 class CannotBeMade:
-    def __init__(self, preload: object, *, uses_gpus: bool) -> None:
+    def __init__(self, *, uses_gpus: bool) -> None:
         raise ModuleNotFoundError("No module named 'epsgrid'")
 
     def ready(self) -> None:
@@ -195,7 +147,7 @@ class CannotBeMade:
 
 
 class DiesAtOnce:
-    def __init__(self, preload: object, *, uses_gpus: bool) -> None:
+    def __init__(self, *, uses_gpus: bool) -> None:
         """Nothing to do."""
 
     def ready(self) -> None:
@@ -203,15 +155,32 @@ class DiesAtOnce:
 
 
 @pytest.mark.parametrize(
-    ("slot", "words"), [(CannotBeMade, "No module named 'epsgrid'"), (DiesAtOnce, "The actor died unexpectedly")]
+    ("options", "slot", "words"),
+    [
+        ({"ray": Ray(gpus=2)}, None, r"a trial takes: 1 CPU and 2 GPU\. Its nodes: .*4 CPU and 1 GPU.*\. Change"),
+        ({"ray": Ray(cpus=100)}, None, "what a trial takes: 100 CPU and 0 GPU"),
+        ({"ray": Ray(gpus=1.5)}, None, r"gpus: 1\.5 is neither at most 1 nor a whole number"),
+        (
+            {"work": "tests.executors.broken:x"},
+            None,
+            r"cannot run trials: .* not import tests\.executors\.broken",
+        ),
+        ({}, CannotBeMade, "(?s)slots cannot start on the Ray cluster.*No module named 'epsgrid'"),
+        ({}, DiesAtOnce, "(?s)slots cannot start on the Ray cluster.*The actor died unexpectedly"),
+    ],
 )
-def test_slots_that_cannot_start_are_reported(
-    ray_cluster: RayCluster, monkeypatch: pytest.MonkeyPatch, slot: type, words: str
+def test_what_cannot_run_is_reported(
+    ray_cluster: RayCluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    slot: type | None,
+    words: str,
 ) -> None:
-    monkeypatch.setattr(ray, "_Slot", slot)
+    monkeypatch.setattr(ray, "_Slot", slot or ray._Slot)
     monkeypatch.setattr(ray, "_MAX_LOST_STARTS", 1)
-    with pytest.raises(ExecutionError, match=f"(?s)slots cannot start on the Ray cluster.*{words}"):
-        ray_cluster.run(*ONE, **RUN)
+    with pytest.raises(ExecutionError, match=words):
+        run(ray_cluster, tmp_path, "x", **options)
 
 
 def test_waiting_for_room_is_reported_once(
@@ -238,8 +207,7 @@ def test_waiting_for_room_is_reported_once(
     try:
         others = [real.remote(num_cpus=4)(Other).remote()]
         real.get(others[0].ready.remote())
-        recorder = Recorder()
-        ray_cluster.run(_jobs(tmp_path, "short-1"), work, slots=1, notify=recorder, stop=GiveBackWhenReported())
+        recorder = run(ray_cluster, tmp_path, "short-1", stop=GiveBackWhenReported())
         assert real.is_initialized(), "what was connected before stays so"
     finally:
         real.shutdown()
@@ -247,16 +215,14 @@ def test_waiting_for_room_is_reported_once(
     assert "".join(printed).count("a trial takes 1 CPU and 0 GPU; free are 0 CPU and 1 GPU") == 1
 
 
-def test_nobody_at_the_address() -> None:
+def test_no_ray_and_nobody_at_the_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "ray", None)
+        with pytest.raises(ExecutionError, match=r"needs the package ray .*`pip install 'epsgrid\[ray\]'` brings it"):
+            run(ray, tmp_path, "x")
     pytest.importorskip("ray", reason="the package ray is not installed")
     with pytest.raises(ExecutionError, match=r"no Ray cluster could be joined at 127\.0\.0\.1:1 \(.*refused"):
-        ray.run(*ONE, **RUN, execution=Execution(ray=Ray(address="127.0.0.1:1")))
-
-
-def test_ray_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ExecutionError, match=r"needs the package ray .*`pip install 'epsgrid\[ray\]'` brings it"):
-        ray.run(*ONE, **RUN)
+        run(ray, tmp_path, "x", ray=Ray(address="127.0.0.1:1"))
 
 
 def test_a_cluster_that_cannot_start_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -264,11 +230,10 @@ def test_a_cluster_that_cannot_start_is_reported(monkeypatch: pytest.MonkeyPatch
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho no room for shared memory in $4 >&2\nexit 3\n")
     python.chmod(0o755)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("x" * 60)))  # too long for Ray's sockets
     monkeypatch.setattr(sys, "executable", str(python))
     expected = r"could be started on this machine; Ray reports:\nno room for shared memory in /tmp/epsgrid-ray-"
     with pytest.raises(ExecutionError, match=expected):
-        ray.run(*ONE, **RUN)
+        run(ray, tmp_path, "x")
 
 
 def test_a_stop_while_a_cluster_starts(tmp_path: Path) -> None:
@@ -279,9 +244,7 @@ def test_a_stop_while_a_cluster_starts(tmp_path: Path) -> None:
             super().level()
             return int(len(self.asked) > 2)
 
-    recorder = Recorder()
-    ray.run(_jobs(tmp_path, "short-1"), work, slots=1, notify=recorder, stop=StopLater())
-    assert recorder.events == []
+    assert run(ray, tmp_path, "short-1", stop=StopLater()).events == []
 
 
 def _environment(home: Path) -> dict[str, str]:
@@ -293,20 +256,20 @@ def _environment(home: Path) -> dict[str, str]:
 def test_a_cluster_of_its_own_is_quiet_leaves_home_alone_and_lets_jobs_save_on_a_signal_to_the_group(
     tmp_path: Path,
 ) -> None:
-    (tmp_path / "home").mkdir()
     home = tmp_path / "home"
+    home.mkdir()
     with driver("ray", tmp_path, "save-1", "save-2", "save-3", environment=_environment(home)) as command:
         head = _head_of(_slot_of(tmp_path, "save-1"))
         pid_of(tmp_path, "save-2")
         environment = Path(f"/proc/{pid_of(tmp_path, 'save-1')}/environ").read_bytes().split(b"\0")
-        assert f"HOME={tmp_path / 'home'}".encode() in environment
+        assert f"HOME={home}".encode() in environment
         time.sleep(0.3)  # until they listen
         os.killpg(command.pid, signal.SIGTERM)
         out, err = command.communicate(timeout=PATIENCE_S)
     assert (err, command.returncode) == ("", 0)
     assert out in ("{'save-1': 75, 'save-2': 75}\n", "{'save-2': 75, 'save-1': 75}\n")
     assert not is_alive(head)
-    assert list((tmp_path / "home").iterdir()) == []
+    assert list(home.iterdir()) == []
 
 
 def test_a_killed_command_takes_its_cluster_and_jobs_along(tmp_path: Path) -> None:
@@ -336,7 +299,7 @@ def test_what_rays_daemons_write_is_not_printed(
     def notify(event: object) -> None:
         real._private.worker.print_worker_logs(message, sys.stderr)
 
-    ray_cluster.run(_jobs(tmp_path, "short-1"), work, slots=1, notify=notify, stop=StopWhen())
+    run(ray_cluster, tmp_path, "short-1", notify=notify)
     assert capsys.readouterr().err == ""
     real._private.worker.print_worker_logs(message, sys.stderr)
     assert "state-dump" in capsys.readouterr().err, "as it was before"

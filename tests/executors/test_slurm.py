@@ -4,35 +4,28 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from epsgrid.errors import CorruptRecordError, ExecutionError
 from epsgrid.executors import Job, JobStatus, _process, _slurm_task, slurm
-from epsgrid.executors._slurm_script import Array, script
-from epsgrid.spec.model import Execution, Slurm
+from epsgrid.executors.slurm import Array
+from epsgrid.spec.model import Slurm
 from tests.executors import fake_slurm
-from tests.executors.jobs import Recorder, StopWhen, driver, facts, is_alive, pid_of, wait_for, work
+from tests.executors.jobs import StopWhen, When, driver, is_alive, pid_of, run, wait_for
 
-
-def _run(folder: Path, *trials: str, slots: int = 2, stop: StopWhen | None = None, **settings: object) -> Recorder:
-    recorder = Recorder()
-    slurm.run(
-        [Job(str(folder), trial) for trial in trials],
-        work,
-        slots=slots,
-        notify=recorder,
-        stop=stop or StopWhen(),
-        execution=Execution(slurm=Slurm(**settings)),
-    )
-    return recorder
+WORK = "tests.executors.jobs:work"
 
 
 def _script(folder: Path, environment: dict[str, str] | None = None, **settings: object) -> str:
-    array = Array("epsgrid-1", "tests.executors.jobs:work", str(folder), ("a", "b", "c"))
-    return script(array, folder / "slurm" / "1", Slurm(**settings), 2, environment or {})
+    """Write a script as it would be submitted; return its text."""
+    array = Array("epsgrid-1", WORK, str(folder), ("a", "b", "c"))
+    text = slurm._script(array, folder / "slurm" / "1", Slurm(**settings), 2, environment or {})
+    folder.mkdir(exist_ok=True)
+    (folder / "script.sh").write_text(text)
+    return text
 
 
 def _arrays(folder: Path) -> list[tuple[str, ...]]:
@@ -51,35 +44,34 @@ def _file(folder: Path, name: str) -> Path:
 
 
 def test_the_script_asks_for_what_the_spec_says(tmp_path: Path) -> None:
+    """What a user adds cannot replace what epsgrid needs, and can what the spec leaves open."""
+    folder = tmp_path / "100 % #1"
     text = _script(
-        tmp_path / "100 % #1",
-        partition="gpu",
+        folder,
+        partition="a b#c;d'e$(f)",
         account="me",
-        qos="long",
         time="2:00:00",
         memory="16G",
         cpus=4,
         gpus=1,
         signal_s=300,
-        directives=("--constraint=a100", '--comment="two words"'),
+        directives=("--constraint=a100", '--comment="two words"', "--array=0-9", "--no-requeue", "--qos=long"),
         setup=("module load cuda", "umask 002"),
     )
-    path = tmp_path / "script.sh"
-    path.write_text(text)
-    found = fake_slurm.options_of(path)
-    assert found == {
+    assert fake_slurm.options_of(folder / "script.sh") == {
         "--job-name": "epsgrid-1",
         "--array": "0-2%2",
         "--chdir": str(Path.cwd()),
         "--output": f"{tmp_path}/100 %% #1/slurm/1/%a.log",
         "--open-mode": "append",
+        "--no-requeue": "",
         "--requeue": "",
         "--signal": "B:USR1@300",
         "--nodes": "1",
         "--ntasks": "1",
         "--cpus-per-task": "4",
         "--gres": "gpu:1",
-        "--partition": "gpu",
+        "--partition": "a b#c;d'e$(f)",
         "--account": "me",
         "--qos": "long",
         "--time": "2:00:00",
@@ -87,9 +79,10 @@ def test_the_script_asks_for_what_the_spec_says(tmp_path: Path) -> None:
         "--constraint": "a100",
         "--comment": "two words",
     }
+    assert text.index("--no-requeue") < text.index("--requeue")
     assert "\n\nmodule load cuda\numask 002\nexport " in text
-    assert text.endswith(f"-m epsgrid.executors._slurm_task '{tmp_path}/100 % #1/slurm/1'\n")
-    subprocess.run(["bash", "-n", str(path)], check=True)
+    assert text.endswith(f"-m epsgrid.executors._slurm_task '{folder}/slurm/1'\n")
+    subprocess.run(["bash", "-n", str(folder / "script.sh")], check=True)
 
 
 def test_what_a_spec_leaves_open_is_left_to_the_site(tmp_path: Path) -> None:
@@ -111,27 +104,9 @@ def test_values_that_could_become_more_than_a_value_are_refused(tmp_path: Path, 
         _script(tmp_path / 'say "hello"')
 
 
-def test_values_that_only_look_dangerous_are_quoted(tmp_path: Path) -> None:
-    (tmp_path / "script.sh").write_text(_script(tmp_path, partition="a b#c;d'e$(f)"))
-    assert fake_slurm.options_of(tmp_path / "script.sh")["--partition"] == "a b#c;d'e$(f)"
-
-
-@pytest.mark.parametrize(
-    ("directive", "words"),
-    [
-        ("--constraint=a100\nrm -r /", "expected an option on one line, such as --constraint=a100, not '--constraint"),
-        ("constraint=a100", "expected an option on one line"),
-        ("hetjob", "expected an option on one line"),
-        ("--array=0-9", "--array is set by epsgrid itself; leave it out here"),
-        ("-a 0-9", "-a is set by epsgrid itself"),
-        ("--no-requeue", "--no-requeue is set by epsgrid itself"),
-        ("--ntasks=2", "--ntasks is set by epsgrid itself: a trial is one process"),
-        ("--time=5", r"--time is set by execution\.slurm\.time"),
-        ("-p gpu", r"-p is set by execution\.slurm\.partition"),
-    ],
-)
-def test_directives_that_are_none_or_not_the_users_to_set(tmp_path: Path, directive: str, words: str) -> None:
-    with pytest.raises(ExecutionError, match=words):
+@pytest.mark.parametrize("directive", ["--constraint=a100\nrm -r /", "constraint=a100", "hetjob"])
+def test_directives_that_are_none_are_refused(tmp_path: Path, directive: str) -> None:
+    with pytest.raises(ExecutionError, match="expected an option on one line, such as --constraint=a100, not '"):
         _script(tmp_path, directives=(directive,))
 
 
@@ -148,17 +123,19 @@ def test_the_environment_that_trials_need_is_in_the_script(tmp_path: Path) -> No
 # --- submitting
 
 
-def test_slurm_that_is_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ExecutionError, match="PATH has no sbatch, squeue, scancel; run it where jobs are submitted"):
-        _run(tmp_path, "short-1")
-    assert not (tmp_path / "slurm").exists()
-
-
-def test_sbatch_that_refuses_is_quoted(queue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slurm_that_is_not_here_and_sbatch_that_refuses(
+    queue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", str(tmp_path))
+        with pytest.raises(ExecutionError, match="PATH has no sbatch, squeue, scancel; run it where jobs"):
+            run(slurm, tmp_path, "short-1")
+        assert not (tmp_path / "slurm").exists()
+        assert slurm._queue(["x"]) is None
+        assert slurm.call("scontrol", "requeue", "1_2").returncode
     monkeypatch.setenv("FAKE_SLURM_REFUSE", "invalid partition specified: nope")
     with pytest.raises(ExecutionError, match=r"(?s)sbatch refused the job array: .*specified: nope.*script\.sh"):
-        _run(tmp_path, "short-1", partition="nope")
+        run(slurm, tmp_path, "short-1", slurm=Slurm(partition="nope"))
 
 
 def test_long_lists_become_several_arrays_one_after_another(
@@ -166,7 +143,7 @@ def test_long_lists_become_several_arrays_one_after_another(
 ) -> None:
     monkeypatch.setattr(slurm, "_MOST_TASKS", 2)
     trials = [f"return-{number}" for number in range(5)]
-    recorder = _run(tmp_path, *trials)
+    recorder = run(slurm, tmp_path, *trials)
     assert recorder.statuses == {f"return-{number}": number for number in range(5)}
     assert _arrays(tmp_path) == [("return-0", "return-1"), ("return-2", "return-3"), ("return-4",)]
     assert sorted(path.read_text() for path in tmp_path.glob("slurm/*/job_id")) == ["100\n", "101\n", "102\n"]
@@ -176,9 +153,7 @@ def test_long_lists_become_several_arrays_one_after_another(
 
 
 def test_a_job_has_one_thread_and_its_signals_and_what_it_prints_is_kept(queue: Path, tmp_path: Path) -> None:
-    recorder = Recorder()
-    slurm.run([Job(str(tmp_path), "facts")], facts, slots=1, notify=recorder, stop=StopWhen())
-    assert recorder.statuses == {"facts": 0}
+    assert run(slurm, tmp_path, "facts", work="tests.executors.jobs:facts").statuses == {"facts": 0}
     ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN  # as in a background job, from which tasks inherit it
     assert (tmp_path / "facts.facts").read_text() == f"facts [] [{ignored}, False] ('1', '1') False"
 
@@ -186,14 +161,14 @@ def test_a_job_has_one_thread_and_its_signals_and_what_it_prints_is_kept(queue: 
 def test_how_a_job_went_wrong_is_in_its_log_and_that_is_told(
     queue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _run(tmp_path, "raise-2").statuses == {"raise-2": 1}
+    assert run(slurm, tmp_path, "raise-2").statuses == {"raise-2": 1}
     log = _file(tmp_path, "0.log")
     assert f"trial raise-2: ended with status 1; its output is in {log}\n" in capsys.readouterr().err
     assert "RuntimeError: job 2 fails" in log.read_text()
 
 
 def test_a_stop_cancels_what_waits(queue: Path, tmp_path: Path) -> None:
-    recorder = _run(tmp_path, "save-1", "short-2", slots=1, stop=StopWhen(tmp_path / "save-1.began"))
+    recorder = run(slurm, tmp_path, "save-1", "short-2", slots=1, stop=StopWhen(tmp_path / "save-1.began"))
     assert recorder.started == ["save-1"]
     wait_for(lambda: fake_slurm.state(queue / "100", 1) == "CA")
     assert not (tmp_path / "short-2.began").exists()
@@ -202,14 +177,8 @@ def test_a_stop_cancels_what_waits(queue: Path, tmp_path: Path) -> None:
 def test_a_stop_that_slurm_does_not_take_says_what_to_call(
     queue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class StopWithoutSlurm(StopWhen):
-        def level(self) -> int:
-            if (tmp_path / "sleep-1.began").exists():
-                (queue / "down").touch()
-                return 2
-            return 0
-
-    assert _run(tmp_path, "sleep-1", stop=StopWithoutSlurm()).statuses == {}
+    stop = When(tmp_path / "sleep-1.began", (queue / "down").touch, level=2)
+    assert run(slurm, tmp_path, "sleep-1", stop=stop).statuses == {}
     assert "to end the trials, call `scancel 100`" in capsys.readouterr().err
 
 
@@ -217,7 +186,7 @@ def test_near_its_time_limit_a_task_saves_itself_is_queued_again_and_goes_on(
     queue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_SLURM_LIMIT_S", "4")
-    recorder = _run(tmp_path, "resume-1", "short-2", slots=1)
+    recorder = run(slurm, tmp_path, "resume-1", "short-2", slots=1)
     assert recorder.statuses == {"resume-1": 0, "short-2": 0}
     assert recorder.started == ["resume-1", "short-2"], "reported once, though it ran twice"
     assert (tmp_path / "resume-1.saved").exists()
@@ -229,7 +198,7 @@ def test_a_task_that_cannot_be_queued_again_ends_as_stopped(
     monkeypatch.setenv("FAKE_SLURM_LIMIT_S", "4")
     scontrol = tmp_path / "commands" / "scontrol"
     scontrol.write_text("#!/bin/sh\nexit 1\n")
-    assert _run(tmp_path, "resume-1").statuses == {"resume-1": 75}
+    assert run(slurm, tmp_path, "resume-1").statuses == {"resume-1": 75}
     assert "scontrol did not queue the task again" in _file(tmp_path, "0.log").read_text()
 
 
@@ -237,14 +206,8 @@ def test_tasks_that_go_without_a_word_are_noticed(
     queue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One ran, one waited; their node failed, or somebody cancelled them."""
-
-    class LoseThem(StopWhen):
-        def level(self) -> int:
-            if (tmp_path / "sleep-1.began").exists():
-                (queue / "100" / "lose").touch()
-            return 0
-
-    recorder = _run(tmp_path, "sleep-1", "short-2", slots=1, stop=LoseThem())
+    lose = When(tmp_path / "sleep-1.began", (queue / "100" / "lose").touch)
+    recorder = run(slurm, tmp_path, "sleep-1", "short-2", slots=1, stop=lose)
     assert recorder.statuses == {"sleep-1": slurm._VANISHED, "short-2": slurm._VANISHED}
     assert "trial sleep-1: its task left Slurm's queue early: cancelled, out of" in capsys.readouterr().err
 
@@ -252,13 +215,8 @@ def test_tasks_that_go_without_a_word_are_noticed(
 def test_a_queue_that_does_not_answer_is_told_once_and_ends_are_seen_all_the_same(
     queue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class DownAfterStart(StopWhen):
-        def level(self) -> int:
-            if (tmp_path / "long-1.began").exists():
-                (queue / "down").touch()
-            return 0
-
-    assert _run(tmp_path, "long-1", stop=DownAfterStart()).statuses == {"long-1": 0}
+    stop = When(tmp_path / "long-1.began", (queue / "down").touch)
+    assert run(slurm, tmp_path, "long-1", stop=stop).statuses == {"long-1": 0}
     assert capsys.readouterr().err.count("squeue does not answer; trials go on") == 1
 
 
@@ -285,59 +243,49 @@ def test_what_a_killed_command_left_in_the_queue_is_not_submitted_again(
 
     jobs = [Job(str(tmp_path), trial) for trial in (*trials[1:], "short-5")]
     assert slurm.already_submitted(jobs) == frozenset(jobs[:3]), "though somebody holds them"
-    recorder = _run(tmp_path, *trials[1:], "short-5", stop=SaveThem())
+    recorder = run(slurm, tmp_path, *trials[1:], "short-5", stop=SaveThem())
     assert recorder.statuses == {"resume-2": 75, "resume-3": 75, "short-4": 0, "short-5": 0}
     assert "3 trials are in Slurm's queue already; they are not submitted again" in capsys.readouterr().err
     assert _arrays(tmp_path) == [tuple(trials), ("short-5",)]
 
 
 def test_nothing_is_submitted_while_it_is_not_known_what_is_queued(queue: Path, tmp_path: Path) -> None:
-    _run(tmp_path, "return-0")
+    run(slurm, tmp_path, "return-0")
     (queue / "down").touch()
     with pytest.raises(ExecutionError, match=r"squeue does not answer, so what is still queued of .* is not known"):
-        _run(tmp_path, "return-0")
-
-
-def test_a_damaged_list_of_trials_is_named(queue: Path, tmp_path: Path) -> None:
-    _run(tmp_path, "return-0")
+        run(slurm, tmp_path, "return-0")
     path = _file(tmp_path, "array.json")
     path.write_text(path.read_text().replace("return-0", "return-1"))
     with pytest.raises(CorruptRecordError, match=r"array\.json"):
-        _run(tmp_path, "return-0")
+        run(slurm, tmp_path, "return-0")
 
 
 # --- a task by itself
 
 
-def test_a_task_that_is_asked_to_stop_before_its_trial_begins_starts_none(tmp_path: Path) -> None:
+@pytest.fixture
+def signals() -> Iterator[_slurm_task._Signals]:
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
-    try:
-        signals = _slurm_task._Signals()
-        os.kill(os.getpid(), signal.SIGUSR1)
-        wait_for(lambda: signals.any)
-        assert signals.run(work, Job(str(tmp_path), "short-1")) == JobStatus.STOPPED
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    yield _slurm_task._Signals()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_task_that_is_asked_to_stop_before_its_trial_begins_starts_none(
+    signals: _slurm_task._Signals, tmp_path: Path
+) -> None:
+    os.kill(os.getpid(), signal.SIGUSR1)
+    wait_for(lambda: signals.any)
+    assert signals.run(WORK, Job(str(tmp_path), "short-1")) == JobStatus.STOPPED
     assert signals.time_is_up
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("kills", "status"), [([3, 3], -signal.SIGKILL), ([3, 4], JobStatus.KILLED_FOR_MEMORY)])
 def test_a_trial_that_was_killed_for_its_memory_is_told_from_others(
-    monkeypatch: pytest.MonkeyPatch, kills: list[int], status: int
+    signals: _slurm_task._Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    child = SimpleNamespace(start=lambda: None, join=lambda: None, exitcode=-signal.SIGKILL)
-    made = SimpleNamespace(Process=lambda target, args: child)
-    monkeypatch.setattr(_slurm_task.multiprocessing, "get_context", lambda kind: made)
-    counts = iter(kills)
-    monkeypatch.setattr(_slurm_task, "oom_kills", lambda: next(counts))
-    monkeypatch.setattr(_process, "oom_kills", lambda: next(counts))
-    monkeypatch.setattr(_slurm_task.signal, "signal", lambda number, handler: None)
-    assert _slurm_task._Signals().run(work, Job("x", "y")) == status
-
-
-def test_a_command_that_cannot_be_run_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert slurm._queue(["x"]) is None
-    assert slurm.call("scontrol", "requeue", "1_2").returncode
+    monkeypatch.setattr(_process, "_VMSTAT", tmp_path / "vmstat")
+    (tmp_path / "vmstat").write_text("oom_kill 4\n")
+    assert signals.run(WORK, Job(str(tmp_path), "kill-1")) == -signal.SIGKILL
+    monkeypatch.setattr(_slurm_task, "oom_kills", lambda: 3)  # as if it had gone up while the job ran
+    assert signals.run(WORK, Job(str(tmp_path), "kill-1")) == JobStatus.KILLED_FOR_MEMORY

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from epsgrid import exporters, plugins
+from epsgrid import plugins
 from epsgrid.errors import CorruptRecordError, NoBoundsError, SpecError, StoreError, UnknownNameError
 from epsgrid.exporters._space import Dimension, Kind, Space, space_of
 from epsgrid.numerics.bounds import EpsilonBounds, Reliability, estimate_bounds
@@ -58,7 +58,7 @@ def made(
 
 
 def written(tool: str, space: Space) -> str:
-    return exporters.load(tool).export(space)
+    return str(plugins.load("exporters", tool).export(space))
 
 
 def run(text: str) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def run(text: str) -> dict[str, Any]:
 
 def inside(dimension: Dimension, values: Any, kind: Kind) -> bool:
     if kind == "grid":
-        return set(values) <= set(dimension.values)
+        return set(values) == set(dimension.values)
     return all(dimension.low * (1 - 1e-12) <= value <= dimension.high * (1 + 1e-12) for value in values)
 
 
@@ -171,24 +171,19 @@ def test_rates_that_the_run_raises_with_epsilon_are_told() -> None:
 @pytest.mark.parametrize("tool", TOOLS)
 @pytest.mark.parametrize("kind", ["log-uniform", "grid"])
 def test_what_a_record_says_cannot_leave_the_comment(tool: str, kind: Kind) -> None:
+    """And equal records give equal texts, with the provenance on top."""
     evil = "digits\"\"\"\n'''\r\nraise SystemExit\u2028x: {}{0}\x00\u0085%s #\ud800" + "y" * 10_000
     experiment = replace(asked(), name=evil)
     experiment.spec["task"]["name"] = evil
     plain, odd = written(tool, made(kind)), written(tool, made(kind, experiment=experiment))
+    assert plain == written(tool, made(kind)) and plain.endswith("\n")
+    assert "8x8 digits: 1,797 images" in plain and "2026-11-22T00:00:00+00:00" in plain and REASONS[0] in plain
     if tool == "json":
         assert json.loads(odd)["measured"]["run"] == evil
         return
     assert len(odd.splitlines()) == len(plain.splitlines()) and max(map(len, odd.splitlines())) < 500
     bare = [[line for line in text.splitlines() if not line.startswith("#")] for text in (plain, odd)]
     assert bare[0] == bare[1]
-
-
-@pytest.mark.parametrize("tool", TOOLS)
-def test_equal_records_give_equal_texts_with_the_provenance_on_top(tool: str) -> None:
-    text = written(tool, made("grid"))
-    assert text == written(tool, made("grid")) and text.endswith("\n")
-    assert "8x8 digits: 1,797 images" in text and "2026-11-22T00:00:00+00:00" in text and REASONS[0] in text
-    assert exporters.load(tool).USAGE
 
 
 # The tools

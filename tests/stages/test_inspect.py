@@ -15,8 +15,7 @@ from epsgrid.stages.inspect import Inspected, check_layer, inspect, write_figure
 from epsgrid.store import observations
 from epsgrid.store.atomic import seal, write_json
 from epsgrid.store.cells import asked_cells, stored_cells
-from epsgrid.store.latest import remember
-from epsgrid.store.paths import ExperimentFolder
+from epsgrid.store.paths import ExperimentFolder, remember
 from epsgrid.store.records import GridRecord
 from tests.report.kept import probed, series, trusted
 from tests.report.simulate import probe_record, simulate, trial_id

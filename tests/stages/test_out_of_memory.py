@@ -2,7 +2,7 @@
 
 import pytest
 
-from epsgrid.executors import Exclusive, Job, JobEnded, JobStarted, JobStatus
+from epsgrid.executors import Exclusive, Job, JobEnded, JobStarted, JobStatus, call_work
 from epsgrid.spec.model import Execution
 from epsgrid.stages.experiment import resolve
 from epsgrid.stages.running import TrialEvent, _out_of_memory_message, _slots_of
@@ -33,7 +33,7 @@ class Cramped:
                 return
             fits = number not in (2, 4) if first else job.exclusive == self.needs and self.enough
             notify(JobStarted(job))
-            notify(JobEnded(job, work(job) if fits else self.fail(job)))
+            notify(JobEnded(job, call_work(work, job) if fits else self.fail(job)))
 
     @property
     def needs(self):

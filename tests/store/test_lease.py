@@ -17,6 +17,7 @@ from epsgrid.store import lease as lease_module
 from epsgrid.store.lease import _STALE_S, Lease, is_held
 
 LONG_AGO_S = 2 * _STALE_S
+NOBODY = 2**22 + 1  # a pid beyond the largest that Linux gives
 
 
 @pytest.fixture
@@ -42,12 +43,6 @@ def _put(folder: Path, content: bytes, number: int = 1, age_s: float = 0.0) -> N
 
 def _put_claim(folder: Path, number: int = 1, age_s: float = 0.0, **changes: Any) -> None:
     _put(folder, json.dumps(_claim(**changes)).encode(), number, age_s)
-
-
-def _dead_pid() -> int:
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        pass
-    return process.pid
 
 
 def _take(folder: Path) -> Lease:
@@ -129,7 +124,8 @@ def test_a_holder_that_is_only_stopped_keeps_its_lease_however_long(folder: Path
         ({"machine": "elsewhere"}, 0, False),
         ({"machine": "elsewhere"}, LONG_AGO_S, True),
         ({"machine": "elsewhere"}, -LONG_AGO_S, True),  # a time in the future is nobody's heartbeat
-        ({"machine": "elsewhere", "pid": 2**22 + 1}, 0, False),  # whether that pid lives here says nothing
+        ({"pid": NOBODY}, 0, True),  # dead, which needs no waiting
+        ({"machine": "elsewhere", "pid": NOBODY}, 0, False),  # whether that pid lives here says nothing
         ({"version": 2, "machine": "elsewhere"}, 0, False),  # of another version of epsgrid: by heartbeat
         ({"version": 2}, LONG_AGO_S, True),
     ],
@@ -148,11 +144,6 @@ def test_a_claim_that_is_not_written_yet_is_given_time(folder: Path, content: by
     _put(folder, content)
     assert Lease.take(folder) is None
     _put(folder, content, age_s=LONG_AGO_S)
-    _take(folder).release()
-
-
-def test_a_dead_process_of_this_machine_needs_no_waiting(folder: Path) -> None:
-    _put_claim(folder, pid=_dead_pid())
     _take(folder).release()
 
 
@@ -279,7 +270,7 @@ def _slow_taker(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None]) 
 
 
 def test_a_slow_taker_does_not_win_beside_a_quick_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _put_claim(folder, pid=_dead_pid())
+    _put_claim(folder, pid=NOBODY)
     quick = []
     _slow_taker(monkeypatch, lambda: quick.append(_take(folder)))
     assert Lease.take(folder) is None
@@ -297,7 +288,7 @@ def test_a_taker_that_slept_through_two_owners_does_not_win_beside_the_second(
         _take(folder).release()
         second.append(_take(folder))
 
-    _put_claim(folder, pid=_dead_pid())
+    _put_claim(folder, pid=NOBODY)
     _slow_taker(monkeypatch, two_owners)
     assert Lease.take(folder) is None
     assert not second[0].lost(max_age_s=0)
@@ -306,7 +297,7 @@ def test_a_taker_that_slept_through_two_owners_does_not_win_beside_the_second(
 
 
 def test_a_claim_that_vanishes_while_it_is_judged_was_taken_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _put_claim(folder, number=2, pid=_dead_pid())
+    _put_claim(folder, number=2, pid=NOBODY)
     numbers = iter([[1], [2]])
     monkeypatch.setattr(lease_module, "_numbers", lambda _: next(numbers))
     assert Lease.take(folder) is None
@@ -314,7 +305,6 @@ def test_a_claim_that_vanishes_while_it_is_judged_was_taken_over(folder: Path, m
 
 @pytest.mark.parametrize("before", ["nothing", "released", "dead here", "stale elsewhere", "torn"])
 def test_of_many_processes_exactly_one_wins(tmp_path: Path, before: str) -> None:
-    dead = _dead_pid()
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(_worker()) for _ in range(3)]
         for number in range(15):
@@ -322,7 +312,7 @@ def test_of_many_processes_exactly_one_wins(tmp_path: Path, before: str) -> None
             if before == "released":
                 _put_claim(folder, released=True)
             elif before == "dead here":
-                _put_claim(folder, pid=dead)
+                _put_claim(folder, pid=NOBODY)
             elif before == "stale elsewhere":
                 _put_claim(folder, machine="elsewhere", age_s=LONG_AGO_S)
             elif before == "torn":

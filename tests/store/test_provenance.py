@@ -61,7 +61,7 @@ def test_processor_and_packages_that_are_not_known(tmp_path: Path) -> None:
 
 
 def test_the_store_imports_nothing_heavy() -> None:
-    modules = "atomic latest lease paths provenance records state"
+    modules = "atomic lease paths provenance records state"
     program = "".join(f"import epsgrid.store.{name}\n" for name in modules.split()) + (
         "import sys\nfrom epsgrid.store.provenance import provenance\nprovenance([])\n"
         "print({'torch', 'numpy', 'scipy', 'typer', 'rich', 'pydantic', 'yaml'} & set(sys.modules))"

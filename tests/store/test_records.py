@@ -72,12 +72,6 @@ def _epochs(count: int) -> list[EpochRecord]:
     return [dataclasses.replace(EPOCH, epoch=number, train_loss=1 / number) for number in range(1, count + 1)]
 
 
-def _metrics(path: Path, count: int) -> Path:
-    for epoch in _epochs(count):
-        append_epoch(path, epoch)
-    return path
-
-
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
 class TestEveryRecord:
     def test_comes_back_from_disk_equal(self, record: Record, tmp_path: Path) -> None:
@@ -110,20 +104,15 @@ class TestEveryRecord:
                 type(record).read(path)
 
 
-def test_a_single_changed_digit_is_noticed(tmp_path: Path) -> None:
-    path = tmp_path / "result.json"
-    RESULT.write(path)
-    path.write_text(path.read_text().replace("0.25", "0.26"))
-    with pytest.raises(CorruptRecordError, match=r"result\.json is damaged or was edited"):
-        TrialResult.read(path)
-
-
 def test_a_result_of_version_1_stays_readable_and_is_still_written_so(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     path.write_text(_RESULT_OF_VERSION_1)
     assert TrialResult.read(path) == RESULT
     RESULT.write(path)
     assert path.read_text() == _RESULT_OF_VERSION_1
+    path.write_text(_RESULT_OF_VERSION_1.replace("0.25", "0.26"))
+    with pytest.raises(CorruptRecordError, match=r"result\.json is damaged or was edited"):
+        TrialResult.read(path)
 
 
 @pytest.mark.parametrize("document", [[], {}, {"version": "1"}, {"version": True}, {"version": 0}, "text", None])
@@ -135,7 +124,7 @@ def test_what_is_no_record_is_told(document: Any) -> None:
 def test_scores_of_a_diverged_trial_are_strict_json_and_come_back(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     append_epoch(path, DIVERGED_EPOCH)
-    stored = json.loads(atomic.read_lines(path)[0])
+    stored = json.loads(path.read_text())
     assert stored["train_loss"] == "inf"
     assert stored["validation"] == {"loss": "nan", "metric": "-inf", "others": {}}
     (back,) = read_epochs(path)
@@ -163,25 +152,24 @@ def test_a_probe_gives_its_bounds() -> None:
         dataclasses.replace(PROBE, bounds_json={"version": 1, "low": 3}).bounds()
 
 
-def test_epochs_come_back_in_order_and_a_half_written_one_is_left_out(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
+def test_epochs_come_back_in_order_and_a_damaged_or_missing_one_is_named(tmp_path: Path) -> None:
+    path, epochs = tmp_path / "metrics.jsonl", _epochs(3)
     assert read_epochs(path) == ()
-    _metrics(path, 3)
-    assert list(read_epochs(path)) == _epochs(3)
-    path.write_bytes(path.read_bytes()[:-30])
-    assert list(read_epochs(path)) == _epochs(2)
-
-
-def test_a_damaged_or_missing_epoch_is_named(tmp_path: Path) -> None:
-    gap = tmp_path / "gap" / "metrics.jsonl"
-    for epoch in (_epochs(3)[0], _epochs(3)[2]):
-        append_epoch(gap, epoch)
-    with pytest.raises(CorruptRecordError, match=r"metrics\.jsonl:2 is damaged: expected epoch 2, got epoch 3"):
-        read_epochs(gap)
-    path = _metrics(tmp_path / "metrics.jsonl", 3)
-    path.write_text(path.read_text().replace('"epoch": 2, "train_loss": 0.5', '"epoch": 2, "train_loss": 0.4'))
-    with pytest.raises(CorruptRecordError, match=r"metrics\.jsonl:2 is damaged or was edited"):
-        read_epochs(path)
+    for epoch in epochs:
+        append_epoch(path, epoch)
+    assert list(read_epochs(path)) == epochs
+    whole = path.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    path.write_bytes(whole[:-30])
+    assert list(read_epochs(path)) == epochs[:2], "a half-written one is left out"
+    for changed, words in (
+        (lines[0] + lines[2], "expected epoch 2, got epoch 3"),
+        (whole.replace(b'"epoch": 2, "train_loss": 0.5', b'"epoch": 2, "train_loss": 0.4'), "or was edited"),
+        (lines[0] + b'{"x": "\xff"}\n', "'utf-8' codec"),
+    ):
+        path.write_bytes(changed)
+        with pytest.raises(CorruptRecordError, match=rf"metrics\.jsonl:2 is damaged:? {words}"):
+            read_epochs(path)
 
 
 def test_a_grid_that_was_stored_before_trained_rates_is_read(tmp_path: Path) -> None:

@@ -19,31 +19,26 @@ def folder(tmp_path: Path) -> TrialFolder:
 
 
 def test_a_trial_goes_through_its_states(folder: TrialFolder) -> None:
+    def states_while_held_and_after() -> tuple[str, str]:
+        lease = Lease.take(folder.lease)
+        assert lease is not None
+        held = trial_state(folder)
+        lease.release()
+        return held, trial_state(folder)
+
     assert trial_state(folder) == "pending"
     write_text(folder.spec_json, "{}")
     write_text(folder.metrics_jsonl, "")
-    assert trial_state(folder) == "pending"
-    lease = Lease.take(folder.lease)
-    assert lease is not None
-    assert trial_state(folder) == "running"
+    assert states_while_held_and_after() == ("running", "pending")
     append_epoch(folder.metrics_jsonl, EPOCH)
-    assert trial_state(folder) == "running"
-    lease.release()
-    assert trial_state(folder) == "interrupted"
-    FAILURE.write(folder.failure_json)
-    assert trial_state(folder) == "failed"
-    RESULT.write(folder.result_json)
-    assert trial_state(folder) == "done"
-
-
-def test_the_states_between(folder: TrialFolder) -> None:
+    assert states_while_held_and_after() == ("running", "interrupted")
+    folder.metrics_jsonl.unlink()
     write_text(folder.checkpoint, "x")
     assert trial_state(folder) == "interrupted", "a checkpoint alone will do"
     FAILURE.write(folder.failure_json)
-    lease = Lease.take(folder.lease)
-    assert lease is not None
-    assert trial_state(folder) == "running", "a failed trial that is tried again"
-    lease.release()
+    assert states_while_held_and_after() == ("running", "failed"), "a failed trial may be tried again"
+    RESULT.write(folder.result_json)
+    assert trial_state(folder) == "done"
     dataclasses.replace(RESULT, state="diverged", reason="loss is NaN").write(folder.result_json)
     assert trial_state(folder) == "diverged"
 

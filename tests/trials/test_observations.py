@@ -6,6 +6,7 @@ import torch
 
 from epsgrid.store import observations
 from epsgrid.store.paths import TrialFolder
+from epsgrid.trials.building import seed_epoch
 from epsgrid.trials.train import Interrupted
 from tests.trials.conftest import make_setting
 
@@ -15,7 +16,7 @@ def kept(folder):
 
 
 def test_every_epoch_is_kept_by_default(setting, tmp_path):
-    result = setting.train(tmp_path, setting.trial())
+    result = setting.train(tmp_path)
     series = kept(tmp_path)
     per_epoch = result.steps // 3
     assert [(shot.step, shot.epoch) for shot in series.snapshots] == [(per_epoch * k, float(k)) for k in (1, 2, 3)]
@@ -25,7 +26,7 @@ def test_every_epoch_is_kept_by_default(setting, tmp_path):
 
 def test_every_so_many_steps(tmp_path):
     setting = make_setting("observe.every=7")
-    result = setting.train(tmp_path, setting.trial())
+    result = setting.train(tmp_path)
     shots = kept(tmp_path).snapshots
     assert [shot.step for shot in shots] == list(range(7, result.steps + 1, 7))
     assert [shot.epoch for shot in shots] == [pytest.approx(3 * shot.step / result.steps) for shot in shots]
@@ -42,7 +43,7 @@ def test_looking_changes_no_number(tmp_path):
     results = []
     for every in ("null", "1", "epoch"):
         setting = make_setting(f"observe.every={every}")
-        results.append(setting.train(tmp_path / every, setting.trial()))
+        results.append(setting.train(tmp_path / every))
     assert len({(r.validation.loss, r.test.loss, r.id) for r in results}) == 1
 
 
@@ -50,7 +51,7 @@ def test_looking_changes_no_number(tmp_path):
 @pytest.mark.parametrize("stops", [[3], [1, 20, 40, 41]])
 def test_a_trial_that_was_stopped_leaves_the_same_file(tmp_path, every, stops):
     setting = make_setting(f"observe.every={every}")
-    setting.train(tmp_path / "whole", setting.trial())
+    setting.train(tmp_path / "whole")
     asked = 0
 
     def should_stop():
@@ -72,30 +73,27 @@ def test_a_trial_that_was_stopped_leaves_the_same_file(tmp_path, every, stops):
 def test_what_was_kept_behind_the_checkpoint_is_measured_again(tmp_path):
     """A kill may come between a snapshot and the checkpoint after it."""
     setting = make_setting("observe.every=1")
-    with pytest.raises(Interrupted):
-        setting.train(tmp_path, setting.trial(), iter([False] * 9 + [True]).__next__)
+    setting.stop(tmp_path, 9)
     path = TrialFolder(tmp_path).observations_jsonl
     series = observations.read(path)
     assert series.snapshots[-1].step == 9
     checkpoint = TrialFolder(tmp_path).checkpoint.read_bytes()
-    with pytest.raises(Interrupted):
-        setting.train(tmp_path, setting.trial(), iter([False] * 4 + [True]).__next__)
+    setting.stop(tmp_path, 4)
     assert observations.read(path).snapshots[-1].step == 13
     TrialFolder(tmp_path).checkpoint.write_bytes(checkpoint)  # as if the kill had come before the second one
-    setting.train(tmp_path, setting.trial())
+    setting.train(tmp_path)
     other = tmp_path / "undisturbed"
-    setting.train(other, setting.trial())
+    setting.train(other)
     assert path.read_bytes() == TrialFolder(other).observations_jsonl.read_bytes()
 
 
 def test_a_damaged_file_is_told_and_the_trial_goes_on(tmp_path):
     setting = make_setting("observe.every=1")
-    with pytest.raises(Interrupted):
-        setting.train(tmp_path, setting.trial(), iter([False] * 9 + [True]).__next__)
+    setting.stop(tmp_path, 9)
     path = TrialFolder(tmp_path).observations_jsonl
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([*lines[:3], lines[3].replace('"step":3', '"step":4'), *lines[4:]]))
-    result = setting.train(tmp_path, setting.trial())
+    result = setting.train(tmp_path)
     assert any("starting these observations over" in warning for warning in setting.warnings)
     assert [shot.step for shot in kept(tmp_path).snapshots] == list(range(10, result.steps + 1))
 
@@ -104,7 +102,7 @@ def test_a_snapshot_is_what_the_optimizer_holds(tmp_path):
     """The last snapshot against v of a training written out by hand."""
     setting = make_setting("observe.every=epoch", "training.epochs=1", "optimizer.weight_decay=0")
     trial = setting.trial()
-    result = setting.train(tmp_path, trial)
+    result = setting.train(tmp_path)
     (shot,) = kept(tmp_path).snapshots
     names = kept(tmp_path).names
     moments = by_hand(setting, trial)
@@ -118,11 +116,7 @@ def test_a_snapshot_is_what_the_optimizer_holds(tmp_path):
 
 
 def by_hand(setting, trial):
-    from epsgrid import models
-    from epsgrid.trials.building import seed_epoch, seed_weights
-
-    seed_weights(trial.seed)
-    model = models.load("mlp").build(setting.spec.model, setting.task.inputs, setting.task.outputs)
+    model = setting.model()
     setting.task.begin_epoch(model, 64)
     first = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     second = {name: torch.zeros_like(p) for name, p in model.named_parameters()}

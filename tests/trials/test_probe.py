@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from epsgrid import models
 from epsgrid.errors import NoBoundsError, ObservationError
 from epsgrid.numerics.magnitudes import LayerStatus
-from epsgrid.trials.building import seed_epoch, seed_weights
+from epsgrid.trials.building import seed_epoch
 from epsgrid.trials.probe import run_probe
 from tests.trials.conftest import make_setting
 
@@ -16,8 +15,7 @@ CPU = torch.device("cpu")
 
 def plain_probe(setting, weight_decay=1e-4, beta2=0.999):
     """Compute the published estimate the plain way: keep v by hand, sort, index."""
-    seed_weights(0)
-    model = models.load("mlp").build(setting.spec.model, setting.task.inputs, setting.task.outputs)
+    model = setting.model()
     moments = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in model.named_parameters()}
     model.train()
     seed_epoch(0, 0)

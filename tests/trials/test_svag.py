@@ -8,17 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from epsgrid import models
 from epsgrid.errors import ScalingError, SpecError
 from epsgrid.numerics.scaling import svag_weights
 from epsgrid.stages.experiment import prepare_data
 from epsgrid.store.paths import TrialFolder
 from epsgrid.store.records import read_epochs
 from epsgrid.trials import svag
-from epsgrid.trials.building import seed_epoch, seed_weights
-from epsgrid.trials.train import Interrupted
+from epsgrid.trials.building import seed_epoch
 from tests.trials.conftest import make_setting
-from tests.trials.test_train import stop_after, without_times
+from tests.trials.test_train import without_times
 
 SHORT = ("training.epochs=2", "training.batch_size=256")
 
@@ -89,8 +87,7 @@ def test_training_equals_a_plain_loop_with_numbers_set_by_hand(tmp_path):
     """l = 2: a quarter of the time per step, half the learning rate, twice the ε and the clipping, decays at 1/4."""
     setting = make_setting(*SHORT, "training.svag={l: 2}", "training.clip_norm=0.5", "model.dropout=0.0")
     result = setting.train(tmp_path, setting.trial(learning_rate=1e-2, epsilon=1e-4))
-    seed_weights(0)
-    model = models.load("mlp").build(setting.spec.model, setting.task.inputs, setting.task.outputs)
+    model = setting.model()
     adam = torch.optim.Adam(
         model.parameters(), lr=5e-3, betas=(0.975, 0.99975), eps=2e-4, weight_decay=1e-4, fused=True
     )
@@ -121,10 +118,9 @@ def test_training_equals_a_plain_loop_with_numbers_set_by_hand(tmp_path):
 def test_a_stopped_trial_goes_on_bit_for_bit_from_within_and_between_passes(tmp_path, steps):
     setting = make_setting(*SHORT, "training.svag={l: 2}")
     assert setting.task.steps_per_epoch(256) == 5
-    whole = setting.train(tmp_path / "whole", setting.trial())
-    with pytest.raises(Interrupted, match="stopped in epoch"):
-        setting.train(tmp_path / "stopped", setting.trial(), stop_after(steps))
-    assert without_times(setting.train(tmp_path / "stopped", setting.trial())) == without_times(whole)
+    whole = setting.train(tmp_path / "whole")
+    setting.stop(tmp_path / "stopped", steps)
+    assert without_times(setting.train(tmp_path / "stopped")) == without_times(whole)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +144,7 @@ def test_the_settings_of_finer_steps(optimizer, epsilon, weight_decay):
 
 def test_caveats_are_told_and_kept_with_the_result(tmp_path):
     setting = make_setting("training.epochs=1", "training.batch_size=256", "training.svag={l: 2}")
-    result = setting.train(tmp_path, setting.trial())
+    result = setting.train(tmp_path)
     assert "noise of dropout is made 2 times larger" in result.provenance["svag"][0]
     assert setting.warnings == [f"note: {caveat}" for caveat in result.provenance["svag"]]
     normed = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.BatchNorm2d(1))

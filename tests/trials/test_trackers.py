@@ -9,9 +9,9 @@ from epsgrid.errors import ExecutionError
 from epsgrid.observing import trackers
 from epsgrid.store.paths import ExperimentFolder, TrialFolder
 from epsgrid.store.records import read_epochs
-from epsgrid.trials.train import Interrupted, Pruned
+from epsgrid.trials.train import Pruned
 from tests.trials.conftest import make_setting
-from tests.trials.test_train import stop_after, without_times
+from tests.trials.test_train import without_times
 
 
 @pytest.fixture
@@ -19,11 +19,12 @@ def experiment(tmp_path):
     return ExperimentFolder(tmp_path / "mine")
 
 
-def train(experiment, *overrides, stop=None):
+def train(experiment, *overrides, stopped_at=None, **options):
     setting = make_setting(*overrides)
     folder = experiment.trial(setting.trial().id)
-    result = setting.train(folder.path, setting.trial(), stop or (lambda: False))
-    return setting, folder, result
+    if stopped_at is not None:
+        setting.stop(folder.path, stopped_at)
+    return setting, folder, setting.train(folder.path, **options)
 
 
 def accuracies(folder: TrialFolder):
@@ -34,10 +35,7 @@ def test_tensorboard_holds_the_curve_of_an_interrupted_trial_once(experiment):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    log = "execution.log.tensorboard=true"
-    with pytest.raises(Interrupted):
-        train(experiment, log, stop=stop_after(20))
-    setting, folder, result = train(experiment, log)
+    setting, folder, result = train(experiment, "execution.log.tensorboard=true", stopped_at=20)
     (place,) = (experiment.root / "tensorboard").iterdir()
     assert place.name == f"lr0.01-eps0.0001-seed0-{folder.id[:6]}"
     found = EventAccumulator(str(place)).Reload()
@@ -50,10 +48,7 @@ def test_tensorboard_holds_the_curve_of_an_interrupted_trial_once(experiment):
 
 def test_mlflow_holds_one_run_for_a_trial_with_its_settings(experiment):
     pytest.importorskip("mlflow")
-    log = "execution.log.mlflow=true"
-    with pytest.raises(Interrupted):
-        train(experiment, log, stop=stop_after(20))
-    setting, folder, _ = train(experiment, log)
+    setting, folder, _ = train(experiment, "execution.log.mlflow=true", stopped_at=20)
     assert setting.warnings == []
     client = trackers.Mlflow.open(experiment.root / "mlflow", "other").client
     (run,) = client.search_runs([client.get_experiment_by_name("mine").experiment_id])
@@ -113,23 +108,8 @@ def test_how_a_trial_ended_is_logged(experiment, monkeypatch):
     summaries = []
     run = SimpleNamespace(log=fake.log, summary=SimpleNamespace(update=summaries.append), finish=lambda: None)
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **options: run))
-    with pytest.raises(Interrupted):
-        train(experiment, "execution.log.wandb=offline", stop=stop_after(3))
-    setting = make_setting("execution.log.wandb=offline")
-    from epsgrid.trials import train as module
-
     with pytest.raises(Pruned, match="pruned after epoch 1"):
-        module.run_trial(
-            setting.spec,
-            setting.trial(),
-            setting.task,
-            experiment.trial(setting.trial().id),
-            module.torch.device("cpu"),
-            should_stop=lambda: False,
-            should_prune=lambda: True,
-            provenance={},
-            warn=setting.warnings.append,
-        )
+        train(experiment, "execution.log.wandb=offline", stopped_at=3, should_prune=lambda: True)
     assert summaries == [{"state": "interrupted"}, {"state": "pruned"}]
 
 

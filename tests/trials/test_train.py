@@ -1,17 +1,16 @@
 import dataclasses
-import itertools
 
 import pytest
 import torch
 
-from epsgrid import models, optimizers
+from epsgrid import optimizers
 from epsgrid.spec.model import Schedule
 from epsgrid.store.paths import TrialFolder
 from epsgrid.store.records import EpochRecord, Scores, read_epochs
 from epsgrid.tasks import Metric
-from epsgrid.trials.building import seed_epoch, seed_weights
+from epsgrid.trials.building import seed_epoch
 from epsgrid.trials.device import computes_in_bfloat16, one_thread
-from epsgrid.trials.train import Interrupted, _best_epoch, _learning_rate_at, _Run
+from epsgrid.trials.train import _best_epoch, _learning_rate_at, _Run
 from tests.trials.conftest import make_setting
 
 
@@ -23,15 +22,9 @@ def curves(folder):
     return [dataclasses.replace(epoch, seconds=0.0) for epoch in read_epochs(TrialFolder(folder).metrics_jsonl)]
 
 
-def stop_after(steps):
-    calls = itertools.count()
-    return lambda: next(calls) == steps
-
-
 def test_training_equals_a_plain_loop(setting, tmp_path):
-    result = setting.train(tmp_path / "trial", setting.trial())
-    seed_weights(0)
-    model = models.load("mlp").build(setting.spec.model, setting.task.inputs, setting.task.outputs)
+    result = setting.train(tmp_path / "trial")
+    model = setting.model()
     optimizer = optimizers.load("adam").build(model.parameters(), setting.spec.optimizer, 1e-2, 1e-4)
     losses, scores = [], []
     for epoch in range(3):
@@ -59,54 +52,43 @@ def test_training_equals_a_plain_loop(setting, tmp_path):
 
 @pytest.mark.parametrize("steps", [0, 7, 16, 17, 40])
 def test_a_stopped_trial_goes_on_bit_for_bit(setting, tmp_path, steps):
-    trial = setting.trial()
-    whole = setting.train(tmp_path / "whole", trial)
-    with pytest.raises(Interrupted, match="stopped in epoch"):
-        setting.train(tmp_path / "stopped", trial, stop_after(steps))
-    resumed = setting.train(tmp_path / "stopped", trial)
+    whole = setting.train(tmp_path / "whole")
+    setting.stop(tmp_path / "stopped", steps)
+    resumed = setting.train(tmp_path / "stopped")
     assert without_times(resumed) == without_times(whole)
     assert curves(tmp_path / "stopped") == curves(tmp_path / "whole")
 
 
 def test_many_stops_change_nothing(setting, tmp_path):
-    trial = setting.trial()
-    whole = setting.train(tmp_path / "whole", trial)
-    for stops in itertools.count():
-        try:
-            result = setting.train(tmp_path / "stopped", trial, stop_after(9))
-            break
-        except Interrupted:
-            assert stops < 20
-    assert stops >= 4
-    assert without_times(result) == without_times(whole)
+    whole = setting.train(tmp_path / "whole")
+    for _ in range(4):
+        setting.stop(tmp_path / "stopped", 9)
+    assert without_times(setting.train(tmp_path / "stopped")) == without_times(whole)
 
 
 def test_metrics_ahead_of_the_checkpoint_are_trained_again(setting, tmp_path):
-    trial, folder = setting.trial(), TrialFolder(tmp_path / "trial")
-    whole = setting.train(tmp_path / "whole", trial)
-    with pytest.raises(Interrupted):
-        setting.train(folder.path, trial, stop_after(20))
+    folder = TrialFolder(tmp_path / "trial")
+    whole = setting.train(tmp_path / "whole")
+    setting.stop(folder.path, 20)
     lines = folder.metrics_jsonl.read_text()
     folder.metrics_jsonl.write_text(lines + '{"half a li')
-    assert without_times(setting.train(folder.path, trial)) == without_times(whole)
+    assert without_times(setting.train(folder.path)) == without_times(whole)
     assert curves(folder.path) == curves(tmp_path / "whole")
 
 
 def test_a_damaged_checkpoint_is_reported_and_the_trial_starts_over(setting, tmp_path):
-    trial, folder = setting.trial(), TrialFolder(tmp_path / "trial")
-    whole = setting.train(tmp_path / "whole", trial)
-    with pytest.raises(Interrupted):
-        setting.train(folder.path, trial, stop_after(20))
+    folder = TrialFolder(tmp_path / "trial")
+    whole = setting.train(tmp_path / "whole")
+    setting.stop(folder.path, 20)
     folder.checkpoint.write_bytes(folder.checkpoint.read_bytes()[:1000])
-    assert without_times(setting.train(folder.path, trial)) == without_times(whole)
+    assert without_times(setting.train(folder.path)) == without_times(whole)
     assert len(setting.warnings) == 1
     assert "unreadable checkpoint" in setting.warnings[0]
     assert "starting this trial over" in setting.warnings[0]
 
 
 def test_a_checkpoint_of_another_trial_is_not_used(setting, tmp_path):
-    with pytest.raises(Interrupted):
-        setting.train(tmp_path, setting.trial(), stop_after(20))
+    setting.stop(tmp_path, 20)
     setting.train(tmp_path, setting.trial(epsilon=1e-2))
     assert "another trial" in setting.warnings[0]
 
@@ -130,7 +112,7 @@ def test_trials_of_a_seed_share_weights_and_batches(setting, tmp_path):
 
 def test_published_protocol_selects_on_test(tmp_path):
     setting = make_setting("training.selection=test")
-    result = setting.train(tmp_path / "trial", setting.trial())
+    result = setting.train(tmp_path / "trial")
     epochs = read_epochs(TrialFolder(tmp_path / "trial").metrics_jsonl)
     assert result.validation is None
     assert result.test.metric == max(epoch.test.metric for epoch in epochs)
@@ -157,7 +139,7 @@ def test_test_split_is_scored_once_with_the_best_weights(tmp_path, monkeypatch):
 
 def test_average_of_the_last_epochs_is_scored(tmp_path):
     setting = make_setting("training.average_last=2")
-    whole = setting.train(tmp_path / "whole", setting.trial())
+    whole = setting.train(tmp_path / "whole")
     weights = []
     for epochs in (2, 3):
         run = _Run(
@@ -172,9 +154,8 @@ def test_average_of_the_last_epochs_is_scored(tmp_path):
     assert whole.test == run.scores("test")
     assert whole.validation == run.scores("validation")
     assert whole.selected_epoch is None
-    with pytest.raises(Interrupted):
-        setting.train(tmp_path / "stopped", setting.trial(), stop_after(40))
-    assert without_times(setting.train(tmp_path / "stopped", setting.trial())) == without_times(whole)
+    setting.stop(tmp_path / "stopped", 40)
+    assert without_times(setting.train(tmp_path / "stopped")) == without_times(whole)
 
 
 @pytest.mark.parametrize(("direction", "best"), [("max", 2), ("min", 1)])
@@ -190,7 +171,7 @@ def test_bfloat16_trains(tmp_path):
     if not computes_in_bfloat16(torch.device("cpu")):
         pytest.skip("this processor does not compute in bfloat16")
     setting = make_setting("training.precision=bfloat16", "training.epochs=2")
-    result = setting.train(tmp_path / "trial", setting.trial())
+    result = setting.train(tmp_path / "trial")
     assert result.state == "done"
     assert result.validation.metric > 0.5
 
