@@ -35,19 +35,7 @@ _Group = Mapping[str, Any]
 _PLACEMENT_OPTIONS = ("betas", "rho", "alpha", "centered", "rectify")
 """The options of our optimizers that their placements depend on; torch's groups have them under the same names."""
 
-_REASONS = {
-    **UNSUPPORTED,
-    "sgd": "it divides by no second moment, so it has no epsilon",
-}
-
-_HELD_AS = ("optimizer", "optim")
-"""The attributes under which wrappers hold an optimizer; the second is ZeroRedundancyOptimizer's."""
-
-_HOW_TO_REGISTER = (
-    "register it with epsgrid.register_optimizer({name}, lambda state, group:"
-    ' epsgrid.SecondMoment(state["exp_avg_sq"], group["betas"][1], state["step"]) if state else None),'
-    " with the names under which it keeps them"
-)
+_REASONS = {**UNSUPPORTED, "sgd": "it divides by no second moment, so it has no epsilon"}
 
 
 @dataclass(frozen=True)
@@ -84,7 +72,10 @@ def adapter_for(optimizer: torch.optim.Optimizer) -> Adapter:
             raise ObservationError(f"{name} cannot be observed: {reason}")
     known = ", ".join(sorted(known.__name__ for known in _ADAPTERS))
     raise ObservationError(
-        f"{name} is an optimizer that epsgrid does not know (it knows {known}): {_HOW_TO_REGISTER.format(name=name)}"
+        f"{name} is an optimizer that epsgrid does not know (it knows {known}): register it with"
+        f" epsgrid.register_optimizer({name}, lambda state, group: epsgrid.SecondMoment("
+        'state["exp_avg_sq"], group["betas"][1], state["step"]) if state else None), with the names under which it'
+        " keeps them"
     )
 
 
@@ -110,7 +101,7 @@ def register(
     name = optimizer_class.__name__
 
     def checked(state: _State, group: _Group) -> SecondMoment | None:
-        moment = second_moment(state, plain(group))
+        moment = second_moment(state, _plain(group))
         if moment is not None and not isinstance(moment, SecondMoment):
             raise ObservationError(
                 f"second_moment registered for {name} must return an epsgrid.SecondMoment or None,"
@@ -119,7 +110,7 @@ def register(
         return moment
 
     def placed(group: _Group, step: float) -> Placement:
-        return placement if isinstance(placement, Placement) else placement(plain(group), step)
+        return placement if isinstance(placement, Placement) else placement(_plain(group), step)
 
     _ADAPTERS[optimizer_class] = Adapter(name, checked, placed)
 
@@ -143,7 +134,7 @@ def unwrap(optimizer: Any) -> torch.optim.Optimizer:
     seen: set[int] = set()
     while id(optimizer) not in seen:
         seen.add(id(optimizer))
-        for name in _HELD_AS:
+        for name in ("optimizer", "optim"):  # the latter is ZeroRedundancyOptimizer's
             inner = getattr(optimizer, name, None)
             if isinstance(inner, torch.optim.Optimizer) or hasattr(inner, "param_groups"):
                 optimizer = inner
@@ -153,7 +144,7 @@ def unwrap(optimizer: Any) -> torch.optim.Optimizer:
     return optimizer
 
 
-def plain(group: _Group) -> _Group:
+def _plain(group: _Group) -> _Group:
     """Return a parameter group whose betas are numbers; reading one that lies on a device waits for it."""
     if any(isinstance(beta, torch.Tensor) for beta in group.get("betas", ())):
         return {**group, "betas": tuple(map(float, group["betas"]))}
@@ -196,10 +187,10 @@ def _of_plugins(name: str, choose: Callable[[_Group], str], probing_epsilon: flo
     """Return the adapter of a class that one or several of our optimizer files build; `choose` tells by group which."""
 
     def second_moment(state: _State, group: _Group) -> SecondMoment | None:
-        return _plugin(choose(group)).second_moment(state, plain(group))
+        return _plugin(choose(group)).second_moment(state, _plain(group))
 
     def placement(group: _Group, step: float) -> Placement:
-        chosen, plain_group = choose(group), plain(group)
+        chosen, plain_group = choose(group), _plain(group)
         plugin = _plugin(chosen)
         fields = {key: plain_group[key] for key in _PLACEMENT_OPTIONS if key in plugin.Options.model_fields}
         try:
@@ -211,17 +202,13 @@ def _of_plugins(name: str, choose: Callable[[_Group], str], probing_epsilon: flo
     return Adapter(name, second_moment, placement, probing_epsilon)
 
 
-def _adam_or_amsgrad(group: _Group) -> str:
-    return "amsgrad" if group["amsgrad"] else "adam"
-
-
 _IN_PLACE = {"gradient": "eadam", "momentum": "adamomentum", "residual": "adabelief"}
 
 _ADAPTERS: dict[type, Adapter] = {
     torch.optim.Adadelta: _of_plugins("Adadelta", lambda group: "adadelta"),
     torch.optim.Adagrad: _of_plugins("Adagrad", lambda group: "adagrad"),
-    torch.optim.Adam: _of_plugins("Adam", _adam_or_amsgrad),
-    torch.optim.AdamW: _of_plugins("AdamW", _adam_or_amsgrad),
+    torch.optim.Adam: _of_plugins("Adam", lambda group: "amsgrad" if group["amsgrad"] else "adam"),
+    torch.optim.AdamW: _of_plugins("AdamW", lambda group: "amsgrad" if group["amsgrad"] else "adam"),
     torch.optim.Adamax: _of_plugins("Adamax", lambda group: "adamax", PROBING_EPSILON),
     torch.optim.NAdam: _of_plugins("NAdam", lambda group: "nadam"),
     torch.optim.RAdam: _of_plugins("RAdam", lambda group: "radam"),

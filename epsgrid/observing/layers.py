@@ -64,13 +64,16 @@ def named_layers(
     """
     names = _names_of(optimizer, named_parameters, model)
     _check_members(optimizer, names)
-    groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
     kinds = {} if model is None else kinds_of(model)
-    return tuple(
-        Layer(name, parameter, groups.get(id(parameter)), kinds.get(id(parameter), OTHER))
-        for name, parameter in names.items()
-        if id(parameter) in groups or not parameter.requires_grad
-    )
+    layers = [Layer(name, parameter, None, kinds.get(id(parameter), OTHER)) for name, parameter in names.items()]
+    grouped = with_groups_of(layers, optimizer)
+    return tuple(layer for layer in grouped if layer.group is not None or not layer.parameter.requires_grad)
+
+
+def with_groups_of(layers: Iterable[Layer], optimizer: torch.optim.Optimizer) -> tuple[Layer, ...]:
+    """Return layers with the parameter groups that an optimizer has them in."""
+    groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
+    return tuple(replace(layer, group=groups.get(id(layer.parameter))) for layer in layers)
 
 
 def _names_of(
@@ -86,15 +89,13 @@ def _names_of(
     if named_parameters is None and model is not None:
         named_parameters = model.named_parameters()
     elif named_parameters is None:
+        named_parameters = []
         for number, group in enumerate(optimizer.param_groups):
             if "param_names" not in group:
                 raise ObservationError(
                     f"unnamed parameters: group {number} of {type(optimizer).__name__} has no names; {_HOW_TO_NAME}"
                 )
-        groups = optimizer.param_groups
-        named_parameters = [
-            pair for group in groups for pair in zip(group["param_names"], group["params"], strict=True)
-        ]
+            named_parameters += zip(group["param_names"], group["params"], strict=True)
     if isinstance(named_parameters, nn.Module) or not isinstance(named_parameters, Iterable):
         raise _not_a_pair(named_parameters)
     firsts: dict[int, tuple[str, torch.Tensor]] = {}
@@ -181,9 +182,8 @@ class LayerRegistry:
         if ids == self._ids and len(groups) == len(self.groups) and all(map(operator.is_, groups, self.groups)):
             return
         self._ids, self.groups = ids, list(groups)
-        held = {id(parameter): group for group in groups for parameter in group["params"]}
         self._add_new_layers()
-        self.layers = [replace(layer, group=held.get(id(layer.parameter))) for layer in self.layers]
+        self.layers = list(with_groups_of(self.layers, self._optimizer))
         self.members = [
             (place, layer.parameter, layer.group) for place, layer in enumerate(self.layers) if layer.group is not None
         ]

@@ -12,7 +12,6 @@ import warnings
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 from weakref import WeakSet
 
@@ -41,8 +40,6 @@ from epsgrid.optimizers import SecondMoment
 
 _OPEN: WeakSet[torch.optim.Optimizer] = WeakSet()
 """The optimizers that are being observed."""
-
-_NO_STATE: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -288,9 +285,7 @@ class Observer:
     def __enter__(self) -> Observer:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _on_step(self, _optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
@@ -307,7 +302,7 @@ class Observer:
         seen = [
             (id(entry), entry._version) if isinstance(entry, torch.Tensor) else entry
             for _, parameter, _ in self._registry.members
-            for entry in self.optimizer.state.get(parameter, _NO_STATE).values()
+            for entry in self.optimizer.state.get(parameter, {}).values()
             if isinstance(entry, torch.Tensor | int | float)
         ]
         moved = seen != self._seen
@@ -321,7 +316,7 @@ class Observer:
         moments = [
             (index, moment)
             for index, parameter, group in self._registry.members
-            if parameter.requires_grad and (moment := second_moment(state.get(parameter, _NO_STATE), group)) is not None
+            if parameter.requires_grad and (moment := second_moment(state.get(parameter, {}), group)) is not None
         ]
         if not moments:
             return

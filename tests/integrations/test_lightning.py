@@ -24,7 +24,7 @@ import epsgrid
 from epsgrid.errors import DataError, ExecutionError, ObservationError
 from epsgrid.integrations import _following
 from epsgrid.numerics.series import Series
-from epsgrid.observing.trackers import import_tracker
+from epsgrid.observing.trackers import import_extra
 
 pytestmark = [
     pytest.mark.skipif(not importlib.util.find_spec("lightning"), reason="lightning not installed"),
@@ -184,7 +184,7 @@ def test_every_logger_gets_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     address = (tmp_path / "mlruns").as_uri()
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)  # the logger sets it, and it is put back afterwards
-    mlflow = import_tracker("mlflow")
+    mlflow = import_extra("mlflow")
     to_csv = real().loggers.CSVLogger(tmp_path, name="csv")
     to_tensorboard = real().loggers.TensorBoardLogger(tmp_path, name="tensorboard")
     with warnings.catch_warnings():
