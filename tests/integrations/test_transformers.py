@@ -5,10 +5,8 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-import re
 import sys
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,11 +17,9 @@ from torch import nn
 
 import epsgrid
 from epsgrid.errors import ExecutionError, ObservationError
-from epsgrid.numerics.magnitudes import decade_of
+from tests.integrations.samples import BATCH, EPOCH, Model, adam, by_hand, data
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("transformers"), reason="transformers not installed")
-
-EXAMPLES, BATCH, EPOCH = 48, 8, 6
 
 
 @functools.cache
@@ -36,27 +32,8 @@ def real() -> SimpleNamespace:
         return SimpleNamespace(own=own, Trainer=hf.Trainer, Arguments=hf.TrainingArguments, Callback=hf.TrainerCallback)
 
 
-class Model(nn.Module):
-    def __init__(self, scale: float = 1.0) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
-        self.scale = scale
-
-    def forward(self, inputs: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        logits = self.net(inputs)
-        return {"loss": nn.functional.cross_entropy(logits, labels) * self.scale, "logits": logits}
-
-
 def examples() -> list[dict[str, torch.Tensor]]:
-    generator = torch.Generator().manual_seed(1)
-    inputs = torch.randn(EXAMPLES, 8, generator=generator)
-    labels = torch.randint(3, (EXAMPLES,), generator=generator)
-    return [{"inputs": one, "labels": label} for one, label in zip(inputs, labels, strict=True)]
-
-
-def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    return torch.optim.Adam(parameters, lr=1e-2)
+    return [{"inputs": inputs, "labels": label} for inputs, label in data()]
 
 
 def trainer_of(
@@ -73,20 +50,6 @@ def trainer_of(
     return real().Trainer(
         model, arguments, train_dataset=examples(), callbacks=callbacks, optimizers=(optimizer, schedule)
     )
-
-
-def by_hand(epochs: int = 1, batch: int = BATCH) -> Any:
-    """Train without Trainer; return the bounds and the weights."""
-    model, data = Model(), examples()
-    optimizer = adam(model.parameters())
-    with epsgrid.observe(optimizer, model=model) as observer:
-        for _ in range(epochs):
-            for start in range(0, EXAMPLES, batch):
-                some = data[start : start + batch]
-                optimizer.zero_grad()
-                model(*(torch.stack([each[what] for each in some]) for what in ("inputs", "labels")))["loss"].backward()
-                optimizer.step()
-    return observer.bounds(), model.state_dict()
 
 
 # Bounds and weights
@@ -258,37 +221,3 @@ def test_a_fresh_training_forgets_the_bounds_of_the_one_before(tmp_path: Path) -
     trainer.train()
     assert callback.bounds is not first
     assert callback.observer.step == EPOCH
-
-
-# The README's example
-
-
-def test_the_readmes_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The statements of the README, with quieter options; its output is this one."""
-    from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments, set_seed
-
-    EpsilonCallback = real().own.EpsilonCallback  # noqa: N806 - as it is imported there
-    set_seed(0)
-    config = BertConfig(
-        vocab_size=100, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
-    )
-    words = torch.randint(100, (256, 12))
-    data = [{"input_ids": each, "labels": int(each[0] < 50)} for each in words]
-
-    epsilon = EpsilonCallback()
-    arguments = TrainingArguments(
-        str(tmp_path), num_train_epochs=2, report_to="none", use_cpu=True, save_strategy="no", disable_tqdm=True
-    )
-    trainer = Trainer(BertForSequenceClassification(config), arguments, train_dataset=data, callbacks=[epsilon])
-    trainer.train()
-    keys = [layer.name for layer in epsilon.bounds.layers if layer.name.endswith("key.bias")]
-    ((_, low, high),) = epsilon.observer.series().thinned(2).bounds_over_time(leave_out=keys)[-1:]
-
-    (told,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epsgrid")]
-    assert re.fullmatch(
-        r"epsgrid: after 32 steps, 1 epoch, the bounds of ε for AdamW are 1e-1[34] to 1e-01 \(set by"
-        r" bert\.encoder\.layer\.\d\.attention\.self\.key\.bias, 32 entries, and classifier\.bias, 2 entries\);"
-        r" it trains with 1e-08",
-        told,
-    )
-    assert (decade_of(low), decade_of(high)) == (1e-7, 1e-1)

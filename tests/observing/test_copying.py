@@ -8,7 +8,6 @@ import threading
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 
@@ -18,22 +17,15 @@ from epsgrid.observing.adapters import adapter_for
 from epsgrid.observing.copying import copy_model, copy_optimizer
 from epsgrid.observing.restoring import devices_of, generator_states, generators_restored, restore_generators
 from epsgrid.optimizers import SecondMoment
+from tests.observing import samples
+from tests.observing.samples import cross_entropy as loss_fn
+from tests.observing.samples import labelled as make_batches
 
 BETAS = (0.9, 0.99)
 
 
 def network():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 20), nn.Tanh(), nn.Linear(20, 4))
-
-
-def make_batches(count=12):
-    torch.manual_seed(1)
-    return [(torch.randn(16, 6), torch.randint(4, (16,))) for _ in range(count)]
-
-
-def loss_fn(model, batch):
-    return F.cross_entropy(model(batch[0]), batch[1])
+    return samples.network(nn.Tanh())
 
 
 def train(model, optimizer, count=3):
@@ -50,16 +42,19 @@ def probed(optimizer_of, trained_steps=0, model=None):
         weights = copy.deepcopy(model.state_dict())
         train(model, optimizer, trained_steps)
         model.load_state_dict(weights)
+    before = settings_of(optimizer)
     bounds = epsgrid.probe(model, optimizer, make_batches(), loss_fn)
+    assert settings_of(optimizer) == before
     return bounds.low.magnitude, bounds.high.magnitude
+
+
+def settings_of(optimizer):
+    (group,) = optimizer.param_groups
+    return copy.deepcopy({key: value for key, value in group.items() if key != "params"})
 
 
 def plain_adam():
     return probed(lambda p: torch.optim.Adam(p, betas=BETAS))
-
-
-def close(found):
-    return found == pytest.approx(plain_adam(), rel=1e-4)
 
 
 def copies(model, optimizer):
@@ -127,18 +122,7 @@ def by_hand(state, group):
 @pytest.mark.parametrize("trained_steps", [0, 7])
 def test_numbers_in_groups_are_counted_as_in_training_and_from_the_start(registered, kind, trained_steps):
     registered(ByHand, by_hand)
-    assert close(probed(kind, trained_steps))
-
-
-def test_the_groups_of_a_trained_optimizer_keep_their_counts(registered):
-    registered(ByHand, by_hand)
-    model = network()
-    optimizer = ByHand(model.parameters())
-    optimizer.param_groups[0]["eps"] = 1e-4
-    train(model, optimizer, 5)
-    epsgrid.probe(model, optimizer, make_batches(), loss_fn)
-    group = optimizer.param_groups[0]
-    assert (group["t"], group["eps"], group["lr"]) == (5, 1e-4, 1e-3)
+    assert probed(kind, trained_steps) == pytest.approx(plain_adam(), rel=1e-4)
 
 
 class Wraps(torch.optim.Optimizer):
@@ -203,20 +187,15 @@ def test_wrapped_optimizers_are_copied_with_what_they_wrap(registered, kind):
     assert not base.state and wrapper.calls == 0
 
 
-def test_lists_that_an_optimizer_keeps_hold_the_copied_parameters(registered):
+def test_lists_and_models_that_an_optimizer_keeps_are_copied_with_the_parameters(registered):
     registered(KeepsLists, adam_state)
     model = network()
-    copied, optimizer = copies(model, KeepsLists(model.parameters()))
+    original = KeepsLists(model.parameters())
+    original.model = model
+    copied, optimizer = copies(model, original)
     assert list(map(id, optimizer.trained)) == list(map(id, copied.parameters()))
+    assert optimizer.model is copied
     assert probed(lambda p: KeepsLists(p, betas=BETAS)) == plain_adam()
-
-
-def test_an_optimizer_that_keeps_its_model_gets_the_copied_one():
-    model = network()
-    optimizer = torch.optim.Adam(model.parameters())
-    optimizer.model = model
-    copied, other = copies(model, optimizer)
-    assert other.model is copied
 
 
 class BuildsState(torch.optim.Optimizer):
@@ -246,22 +225,16 @@ def test_a_state_from_the_constructor_is_kept_until_it_is_used():
         assert list(copy_optimizer(optimizer, memo, adapter).state) == [copied.bias]
 
 
-def test_adagrad_starts_again_at_its_initial_sums():
+def test_adagrad_starts_again_at_its_initial_sums_and_a_schedule_does_not_count_the_copys_steps():
     model = network()
-    optimizer = torch.optim.Adagrad(model.parameters(), initial_accumulator_value=0.5)
+    optimizer = torch.optim.Adagrad(model.parameters(), lr=torch.tensor(0.5), initial_accumulator_value=0.5)
     train(model, optimizer)
+    torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.1)
     copied, other = copies(model, optimizer)
     state = other.state[copied[0].weight]
     assert state["step"].item() == 0
     assert torch.equal(state["sum"], torch.full((20, 6), 0.5))
     assert optimizer.state[model[0].weight]["step"].item() == 3
-
-
-def test_a_schedule_does_not_count_the_copys_steps():
-    model = network()
-    optimizer = torch.optim.Adam(model.parameters(), lr=torch.tensor(0.5))
-    torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.1)
-    _, other = copies(model, optimizer)
     assert "step" not in vars(other)
     assert other.param_groups[0]["lr"] is not optimizer.param_groups[0]["lr"]
 
