@@ -10,7 +10,6 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -45,8 +44,8 @@ def real() -> SimpleNamespace:
         return SimpleNamespace(own=own, pl=pl, loggers=importlib.import_module("lightning.pytorch.loggers"))
 
 
-def module(make: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] = adam, scale: float = 1.0) -> Any:
-    class Module(real().pl.LightningModule):  # type: ignore[misc]
+def module(make: Any = adam, scale: float = 1.0, package: Any = None) -> Any:
+    class Module((package or real().pl).LightningModule):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.net = Model().net
@@ -357,21 +356,10 @@ def test_what_a_checkpoint_holds_may_be_damaged(text: str) -> None:
 
 @pytest.mark.skipif(not importlib.util.find_spec("pytorch_lightning"), reason="pytorch_lightning not installed")
 def test_the_trainer_of_the_other_package_takes_it_too(tmp_path: Path) -> None:
-    other = importlib.import_module("pytorch_lightning")
-
-    class Module(other.LightningModule):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = Model().net
-
-        def training_step(self, batch: list[torch.Tensor], _: int) -> torch.Tensor:
-            return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
-
-        def configure_optimizers(self) -> torch.optim.Optimizer:
-            return adam(self.net.parameters())
 
     callback = real().own.EpsilonCallback()
-    trainer_of(other, [callback], tmp_path).fit(Module(), batches())
+    other = importlib.import_module("pytorch_lightning")
+    trainer_of(other, [callback], tmp_path).fit(module(package=other), batches())
     expected, _ = by_hand()
     assert callback.bounds.layers == expected.layers
 

@@ -117,6 +117,26 @@ def cross_entropy(model: nn.Module, batch: Any) -> torch.Tensor:
     return F.cross_entropy(model(batch[0]), batch[1])
 
 
+def found(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return everything that looking must not change: identities and bits."""
+
+    def bits(value: Any) -> Any:
+        return (id(value), value.detach().numpy().tobytes()) if isinstance(value, torch.Tensor) else value
+
+    return {
+        "parameters": {name: (bits(p), p.requires_grad) for name, p in model.named_parameters()},
+        "gradients": {name: None if p.grad is None else bits(p.grad) for name, p in model.named_parameters()},
+        "buffers": {name: bits(b) for name, b in model.named_buffers()},
+        "modes": {name: module.training for name, module in model.named_modules()},
+        "state": {id(p): {k: bits(v) for k, v in state.items()} for p, state in optimizer.state.items()},
+        "groups": [
+            (id(group), {k: bits(v) for k, v in group.items() if k != "params"}, list(map(id, group["params"])))
+            for group in optimizer.param_groups
+        ],
+        "random": torch.get_rng_state().numpy().tobytes(),
+    }
+
+
 def order_statistics(v: np.ndarray, scale: float = 1.0, tail: float = 0.02) -> tuple[float, float]:
     """Return the published order statistics of √(v · scale) over the entries that are not zero, by a sort."""
     ordered = np.sort(np.sqrt(v[v != 0].astype(np.float64) * scale), axis=None)

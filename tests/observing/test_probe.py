@@ -18,8 +18,8 @@ from epsgrid.observing.probing import Probing, probe
 from epsgrid.optimizers import SecondMoment
 from tests.observing import samples
 from tests.observing.samples import cross_entropy as loss_fn
+from tests.observing.samples import found, network, order_statistics, torchs
 from tests.observing.samples import labelled as make_batches
-from tests.observing.samples import network, order_statistics, torchs
 
 OPTIMIZERS = {
     **samples.OPTIMIZERS,
@@ -223,14 +223,14 @@ def test_weights_and_gradients_stay_for_the_others_whatever_a_step_does_to_them(
     bounds = probe(model, Rough(model.parameters()), batches, loss, check_rounding=False, betas=[0.5])
     assert len(set(seen)) == 1
     (variant,) = bounds.reliability.of_kind("betas")
-    for found, beta2 in ((bounds, 0.9), (variant, 0.5)):
+    for either, beta2 in ((bounds, 0.9), (variant, 0.5)):
         vs = [torch.zeros_like(each) for each in model.parameters()]
         for batch in batches:
             gradients = torch.autograd.grad(loss_fn(model, batch), model.parameters())
             for v, gradient, weight in zip(vs, gradients, model.parameters(), strict=True):
                 v.lerp_((gradient + 0.5 * weight.detach()).square(), 1 - beta2)
         lows, highs = zip(*(order_statistics(v.double().numpy()) for v in vs), strict=True)
-        assert ends(found) == pytest.approx((min(lows), max(highs)), rel=1e-6)
+        assert ends(either) == pytest.approx((min(lows), max(highs)), rel=1e-6)
 
 
 def test_other_tails_are_exact():
@@ -367,26 +367,6 @@ class Carries(nn.Module):
         h = self.drop(self.norm(self.first(x))) + self.carried
         self.carried = h.detach()
         return self.last(h)
-
-
-def found(model, optimizer):
-    """Return everything that must not change: identities and bits."""
-
-    def bits(value):
-        return (id(value), value.detach().numpy().tobytes()) if isinstance(value, torch.Tensor) else value
-
-    return {
-        "parameters": {name: (bits(p), p.requires_grad) for name, p in model.named_parameters()},
-        "gradients": {name: None if p.grad is None else bits(p.grad) for name, p in model.named_parameters()},
-        "buffers": {name: bits(b) for name, b in model.named_buffers()},
-        "modes": {name: module.training for name, module in model.named_modules()},
-        "state": {id(p): {k: bits(v) for k, v in state.items()} for p, state in optimizer.state.items()},
-        "groups": [
-            (id(group), {k: bits(v) for k, v in group.items() if k != "params"}, list(map(id, group["params"])))
-            for group in optimizer.param_groups
-        ],
-        "random": torch.get_rng_state().numpy().tobytes(),
-    }
 
 
 class FailingError(Exception):
