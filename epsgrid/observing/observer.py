@@ -96,6 +96,13 @@ def observe(
     return Observer(real, layers, adapter, every, tail_fraction, model=model)
 
 
+def check_whole(**arguments: object) -> None:
+    """Raise ObservationError unless all arguments are whole numbers from 1 on."""
+    for name, value in arguments.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ObservationError(f"{name} must be a whole number, at least 1, got {value!r}")
+
+
 class Observer:
     """Observes one optimizer; `observe` makes it, and `close` or the end of a `with` block ends it.
 
@@ -119,8 +126,8 @@ class Observer:
         *,
         model: nn.Module | None = None,
     ) -> None:
-        if every is not None and (not isinstance(every, int) or isinstance(every, bool) or every < 1):
-            raise ObservationError(f"every must be a whole number of steps, at least 1, got {every!r}")
+        if every is not None:
+            check_whole(every=every)
         if not 0 < tail_fraction < 0.5:
             raise ObservationError(f"tail_fraction must lie between 0 and 0.5, got {tail_fraction!r}")
         if optimizer in _OPEN:

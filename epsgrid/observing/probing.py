@@ -25,7 +25,7 @@ from epsgrid.numerics.series import FRACTIONS, Series
 from epsgrid.numerics.trajectory import Trajectory, has_settled, trajectory_of
 from epsgrid.observing.adapters import Adapter, adapter_for, unwrap, warn_of_underflow
 from epsgrid.observing.layers import NamedParameters, named_layers, with_groups_of
-from epsgrid.observing.observer import Observer
+from epsgrid.observing.observer import Observer, check_whole
 from epsgrid.observing.reading import Reading, bounds_by_placement, measure_reading, read
 from epsgrid.observing.restoring import devices_of, generators_restored
 from epsgrid.observing.rounding import Loss, RoundingNoise, rounding_noise
@@ -104,9 +104,7 @@ def probe(
             a gradient is sparse, an argument is out of range, or the optimizer cannot be observed; see `observe`.
         NoBoundsError: no layer has a finite non-zero second moment, as where the loss is not finite.
     """
-    for name, count in {"epochs": epochs, "steps": steps, "accumulate": accumulate}.items():
-        if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
-            raise ObservationError(f"{name} must be a whole number, at least 1, got {count!r}")
+    check_whole(epochs=epochs, accumulate=accumulate, **({} if steps is None else {"steps": steps}))
     real = unwrap(optimizer)
     warn_of_underflow(real)
     probing = Probing(
@@ -172,14 +170,7 @@ class Probing:
         self._adapter = adapter or adapter_for(optimizer)
         layers = named_layers(optimizer, named_parameters, model)
         self._copy = SteppedCopy(
-            model,
-            optimizer,
-            loss,
-            self._adapter,
-            layers,
-            clip_norm=clip_norm,
-            update_weights=update_weights,
-            betas=betas,
+            model, optimizer, loss, self._adapter, layers, clip_norm=clip_norm, moving=update_weights, betas=betas
         )
         self.model, self.optimizer, self._layers = self._copy.model, self._copy.optimizer, self._copy.layers
         self._noise = RoundingNoise(checked=False)

@@ -36,9 +36,10 @@ class SteppedCopy:
     Args:
         model: stays untouched.
         optimizer: the real one, no wrapper; may have a state, and stays untouched.
-        loss: as `loss_fn` of `observing.probing.probe`; so are `clip_norm`, `update_weights` and `betas`.
+        loss: as `loss_fn` of `observing.probing.probe`; so are `clip_norm` and `betas`.
         adapter: knows where the optimizer keeps v.
         layers: of the model.
+        moving: let the copy's weights move.
 
     Attributes:
         model: the copy that is trained.
@@ -60,7 +61,7 @@ class SteppedCopy:
         layers: Sequence[Layer],
         *,
         clip_norm: float | None,
-        update_weights: bool,
+        moving: bool,
         betas: Sequence[float],
     ) -> None:
         for layer in layers:
@@ -70,7 +71,7 @@ class SteppedCopy:
                     " the model is sharded, or observe the training and call"
                     " `epsgrid.observing.distributed.gathered_bounds`"
                 )
-        self._loss, self._adapter, self._clip_norm, self._moving = loss, adapter, clip_norm, update_weights
+        self._loss, self._adapter, self._clip_norm, self._moving = loss, adapter, clip_norm, moving
         trained = _parameters_of(optimizer)
         self._originals = [part for part in model.modules() if not set(map(id, part.parameters())).isdisjoint(trained)]
         self.model, memo = copy_model(model)
@@ -84,7 +85,7 @@ class SteppedCopy:
         self.optimizer = copy_optimizer(optimizer, memo, adapter)
         self._was_trained = len(self.optimizer.state) < len(optimizer.state)
         self._weights = list(_parameters_of(self.optimizer).values())
-        self._weights_before = [each.clone() if update_weights else sources[id(each)] for each in self._weights]
+        self._weights_before = [each.clone() if moving else sources[id(each)] for each in self._weights]
         self._parameters = list(dict.fromkeys([*self.model.parameters(), *self._weights]))
         copied = (replace(layer, parameter=memo.get(id(layer.parameter), layer.parameter)) for layer in layers)
         self.layers = with_groups_of(copied, self.optimizer)

@@ -126,9 +126,7 @@ def test_a_parameter_outside_the_names_is_told_by_shape_and_group() -> None:
     for shape, text in ((), r"\(\)"), ((3, 5), "3×5"):
         extra = nn.Parameter(torch.ones(shape))
         optimizer = adam([{"params": list(model.parameters())}, {"params": [extra]}])
-        words = (
-            rf"unnamed parameters: parameter 0 of group 1, of shape {text}, is not among the 6 named ones; give"
-        )
+        words = rf"unnamed parameters: parameter 0 of group 1, of shape {text}, is not among the 6 named ones; give"
         with pytest.raises(ObservationError, match=words):
             named_layers(optimizer, model=model)
 

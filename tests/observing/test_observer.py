@@ -435,7 +435,7 @@ def test_nothing_waits_for_a_device_after_a_step(registered: Any) -> None:
     ("settings", "words"),
     [
         *(
-            ({"every": every}, f"every must be a whole number of steps, at least 1, got {every!r}")
+            ({"every": every}, f"every must be a whole number, at least 1, got {every!r}")
             for every in (0, -1, 1.0, True, "1")
         ),
         *(({"tail_fraction": tail}, r"tail_fraction must lie between 0 and 0\.5, got") for tail in (0, 0.5, math.nan)),
