@@ -242,58 +242,6 @@ def test_adagrad_starts_again_at_its_initial_sums_and_a_schedule_does_not_count_
 # Models
 
 
-class Remembers(nn.Module):
-    """Changes whatever a module can hold, in place and by assignment."""
-
-    def __init__(self):
-        super().__init__()
-        self.net, self.norm = network(), nn.BatchNorm1d(4)
-        self.register_buffer("unsaved", torch.zeros(3), persistent=False)
-        self.losses, self.usage, self.table = [], collections.Counter(), np.zeros(3)
-        self.metric = nn.ModuleDict({"calls": Counts()})
-        self.seen, self.number = torch.zeros(1), 0
-        self.noise = torch.Generator().manual_seed(3)
-        self.latest = None
-
-    def forward(self, x):
-        out = self.norm(self.net(x))
-        self.losses.append(1)
-        self.usage["calls"] += 1
-        self.table[0] += 1
-        self.unsaved += 1
-        self.seen += torch.rand(1, generator=self.noise)
-        self.number += 1
-        self.metric["calls"].update()
-        self.latest = {"out": [out]}  # the result of a computation, which torch refuses to copy
-        return out
-
-
-class Counts(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.total, self.batches = 0, []
-
-    def update(self):
-        self.total += 1
-        self.batches.append(self.total)
-
-
-def test_what_a_model_holds_stays_as_it_was():
-    model = Remembers().eval()
-    model.net[0].bias.requires_grad_(False)
-    optimizer = torch.optim.Adam(model.parameters())
-    model(make_batches(1)[0][0])
-    latest, state = model.latest, copy.deepcopy(model.state_dict())
-    epsgrid.probe(model, optimizer, make_batches(), loss_fn, check_rounding=False)
-    assert (len(model.losses), model.usage["calls"], model.table[0], model.number) == (1, 1, 1, 1)
-    assert (model.metric["calls"].total, model.metric["calls"].batches) == (1, [1])
-    assert model.latest is latest and torch.equal(model.unsaved, torch.ones(3))
-    assert torch.equal(torch.rand(2, generator=model.noise), torch.rand(3, generator=seeded(3))[1:])
-    assert not any(module.training for module in model.modules())
-    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
-    assert not optimizer.state and all(p.grad is None for p in model.parameters())
-
-
 def seeded(seed):
     return torch.Generator().manual_seed(seed)
 

@@ -466,14 +466,6 @@ def test_no_bounds_where_no_gradient_was_ever_there() -> None:
         observer.bounds()
 
 
-def test_a_state_that_was_there_before_can_be_asked_about() -> None:
-    model = mlp()
-    optimizer = torch.optim.Adam(model.parameters())
-    train(model, optimizer, 2)
-    observer = observe(optimizer, model=model)
-    assert observer.bounds().low.magnitude == published_bounds(list(v_of(model, optimizer).values()), 1.0)[0]
-
-
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
