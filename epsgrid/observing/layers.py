@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -63,7 +63,19 @@ def named_layers(
         ObservationError: a parameter has no name or is complex, or two have the same name.
     """
     names = _names_of(optimizer, named_parameters, model)
-    _check_members(optimizer, names)
+    named = {id(parameter): name for name, parameter in names.items()}
+    for number, group in enumerate(optimizer.param_groups):
+        for place, parameter in enumerate(group["params"]):
+            if id(parameter) not in named:
+                raise ObservationError(
+                    f"unnamed parameters: parameter {place} of group {number}, of shape {shape_text(parameter)}, is"
+                    f" not among the {len(named)} named ones; {_HOW_TO_NAME}, of the whole model"
+                )
+            if parameter.is_complex():
+                raise ObservationError(
+                    f"parameter {named[id(parameter)]!r} is complex ({parameter.dtype}), which has no histogram here;"
+                    " keep its real and imaginary part as one real parameter, as torch.view_as_real does"
+                )
     kinds = {} if model is None else kinds_of(model)
     layers = [Layer(name, parameter, None, kinds.get(id(parameter), OTHER)) for name, parameter in names.items()]
     grouped = with_groups_of(layers, optimizer)
@@ -135,22 +147,6 @@ def shape_text(tensor: torch.Tensor) -> str:
 def _not_a_pair(got: Any) -> ObservationError:
     text = type(got).__name__ if isinstance(got, torch.Tensor | nn.Module) else repr(got)[:80]
     return ObservationError(f"unnamed parameters: expected pairs of name and parameter, got {text}; {_HOW_TO_NAME}")
-
-
-def _check_members(optimizer: torch.optim.Optimizer, names: Mapping[str, torch.Tensor]) -> None:
-    named = {id(parameter): name for name, parameter in names.items()}
-    for number, group in enumerate(optimizer.param_groups):
-        for place, parameter in enumerate(group["params"]):
-            if id(parameter) not in named:
-                raise ObservationError(
-                    f"unnamed parameters: parameter {place} of group {number}, of shape {shape_text(parameter)}, is"
-                    f" not among the {len(named)} named ones; {_HOW_TO_NAME}, of the whole model"
-                )
-            if parameter.is_complex():
-                raise ObservationError(
-                    f"parameter {named[id(parameter)]!r} is complex ({parameter.dtype}), which has no histogram here;"
-                    " keep its real and imaginary part as one real parameter, as torch.view_as_real does"
-                )
 
 
 class LayerRegistry:

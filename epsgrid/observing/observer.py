@@ -36,7 +36,6 @@ from epsgrid.observing.reading import (
     read,
     threshold_of,
 )
-from epsgrid.optimizers import SecondMoment
 
 _OPEN: WeakSet[torch.optim.Optimizer] = WeakSet()
 """The optimizers that are being observed."""
@@ -337,7 +336,13 @@ class Observer:
             self._constants = constants  # shared by all rows until something changes: mostly nothing ever does
             self._names = tuple(self._registry.layers[index].name for index, _ in moments)
         indexes, decays, epsilons = self._constants
-        counted = self._count(moments, values)
+        self._latest = None  # its tables are about to be written
+        try:
+            counted = self._counter.count(values)
+        except ValueError:
+            for (index, _), v in zip(moments, values, strict=True):  # raises with the name of the layer
+                histogram_of(Reading(self._registry.layers[index], LayerStatus.MEASURED, v))
+            raise
         totals = counted.totals()
         steps = _kept([moment.step for _, moment in moments])
         row = Row(self._calls, self._skipped, left_out, indexes, self._names, decays, steps, epsilons, totals)
@@ -345,15 +350,6 @@ class Observer:
         self._history.add(row, counted, values)
         if totals.is_cpu:
             self._warn_of_nonfinite()
-
-    def _count(self, moments: list[tuple[int, SecondMoment]], values: list[torch.Tensor]) -> Counted:
-        self._latest = None  # its tables are about to be written
-        try:
-            return self._counter.count(values)
-        except ValueError:
-            for (index, _), v in zip(moments, values, strict=True):  # raises with the name of the layer
-                histogram_of(Reading(self._registry.layers[index], LayerStatus.MEASURED, v))
-            raise
 
     def _warn_of_nonfinite(self) -> None:
         """Warn of NaN or infinite entries at the latest observed step, once; waits for the device."""
