@@ -43,14 +43,12 @@ class Adapter:
     """What has to be known of an optimizer to observe it.
 
     Attributes:
-        name: for messages.
         second_moment: returns v of one parameter from its entry of `optimizer.state` (empty before its first step) and
             its group; None while there is none. It must not wait for a device.
         placement: returns where ε enters, from the group and the number of steps the parameter has taken.
         probing_epsilon: the ε to probe with where ε gets into what `second_moment` returns; None where any ε will do.
     """
 
-    name: str
     second_moment: Callable[[_State, _Group], SecondMoment | None]
     placement: Callable[[_Group, float], Placement]
     probing_epsilon: float | None = None
@@ -112,13 +110,12 @@ def register(
     def placed(group: _Group, step: float) -> Placement:
         return placement if isinstance(placement, Placement) else placement(_plain(group), step)
 
-    _ADAPTERS[optimizer_class] = Adapter(name, checked, placed)
+    _ADAPTERS[optimizer_class] = Adapter(checked, placed)
 
 
 def from_plugin(plugin: OptimizerPlugin, options: Any) -> Adapter:
     """Return the adapter of an optimizer that a file of `epsgrid.optimizers`, or one like it, has built."""
     return Adapter(
-        options.name,
         plugin.second_moment,
         lambda group, step: plugin.placement(options, step),
         getattr(plugin, "PROBING_EPSILON", None),
@@ -157,15 +154,13 @@ def epsilon_in(group: _Group) -> float | None:
     return None if epsilon is None else float(epsilon)
 
 
-def warn_of_underflow(optimizer: torch.optim.Optimizer, stacklevel: int = 3) -> None:
+def warn_of_underflow(optimizer: torch.optim.Optimizer) -> None:
     """Warn, by a RuntimeWarning, of every ε that the type of its parameters cannot hold: in float16, 1e-8 is zero.
 
     An optimizer keeps v in the type of the parameters it was given and adds ε in that; under autocast these are float32
-    all the same. Fused implementations compute in float32 whatever they keep, so they are left out.
-
-    Args:
-        optimizer: groups without "eps", and parameters of types unknown here, are left out.
-        stacklevel: as for `warnings.warn`; 3 is the caller of the function that calls this one.
+    all the same. Fused implementations compute in float32 whatever they keep, so they are left out, as are groups
+    without "eps" and parameters of types unknown here. The warning points to the caller of the function that calls
+    this one.
     """
     warned: set[str] = set()
     for group in optimizer.param_groups:
@@ -177,13 +172,13 @@ def warn_of_underflow(optimizer: torch.optim.Optimizer, stacklevel: int = 3) -> 
             line = underflow_warning(epsilon, dtype)
             if line is not None and line not in warned:
                 warned.add(line)
-                warnings.warn(f"{type(optimizer).__name__}: {line}", RuntimeWarning, stacklevel=stacklevel)
+                warnings.warn(f"{type(optimizer).__name__}: {line}", RuntimeWarning, stacklevel=3)
 
 
 _plugin = functools.cache(optimizers.load)
 
 
-def _of_plugins(name: str, choose: Callable[[_Group], str], probing_epsilon: float | None = None) -> Adapter:
+def _of_plugins(choose: Callable[[_Group], str], probing_epsilon: float | None = None) -> Adapter:
     """Return the adapter of a class that one or several of our optimizer files build; `choose` tells by group which."""
 
     def second_moment(state: _State, group: _Group) -> SecondMoment | None:
@@ -197,21 +192,21 @@ def _of_plugins(name: str, choose: Callable[[_Group], str], probing_epsilon: flo
             return plugin.placement(plugin.Options(name=chosen, **fields), step)
         except ValidationError as error:
             reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-            raise ObservationError(f"{name} with {fields} has no epsilon to bound: {reason}") from error
+            raise ObservationError(f"{chosen} with {fields} has no epsilon to bound: {reason}") from error
 
-    return Adapter(name, second_moment, placement, probing_epsilon)
+    return Adapter(second_moment, placement, probing_epsilon)
 
 
 _IN_PLACE = {"gradient": "eadam", "momentum": "adamomentum", "residual": "adabelief"}
 
 _ADAPTERS: dict[type, Adapter] = {
-    torch.optim.Adadelta: _of_plugins("Adadelta", lambda group: "adadelta"),
-    torch.optim.Adagrad: _of_plugins("Adagrad", lambda group: "adagrad"),
-    torch.optim.Adam: _of_plugins("Adam", lambda group: "amsgrad" if group["amsgrad"] else "adam"),
-    torch.optim.AdamW: _of_plugins("AdamW", lambda group: "amsgrad" if group["amsgrad"] else "adam"),
-    torch.optim.Adamax: _of_plugins("Adamax", lambda group: "adamax", PROBING_EPSILON),
-    torch.optim.NAdam: _of_plugins("NAdam", lambda group: "nadam"),
-    torch.optim.RAdam: _of_plugins("RAdam", lambda group: "radam"),
-    torch.optim.RMSprop: _of_plugins("RMSprop", lambda group: "rmsprop"),
-    EpsilonInPlace: _of_plugins("EpsilonInPlace", lambda group: _IN_PLACE[group["squared"]]),
+    torch.optim.Adadelta: _of_plugins(lambda group: "adadelta"),
+    torch.optim.Adagrad: _of_plugins(lambda group: "adagrad"),
+    torch.optim.Adam: _of_plugins(lambda group: "amsgrad" if group["amsgrad"] else "adam"),
+    torch.optim.AdamW: _of_plugins(lambda group: "amsgrad" if group["amsgrad"] else "adam"),
+    torch.optim.Adamax: _of_plugins(lambda group: "adamax", PROBING_EPSILON),
+    torch.optim.NAdam: _of_plugins(lambda group: "nadam"),
+    torch.optim.RAdam: _of_plugins(lambda group: "radam"),
+    torch.optim.RMSprop: _of_plugins(lambda group: "rmsprop"),
+    EpsilonInPlace: _of_plugins(lambda group: _IN_PLACE[group["squared"]]),
 }

@@ -119,12 +119,6 @@ def test_several_probe_epochs_and_a_training_shorter_than_the_probe(
     assert callback.bounds.layers == expected.layers
 
 
-def test_accumulated_gradients_are_one_step(tmp_path: Path) -> None:
-    callback = real().own.EpsilonCallback()
-    fit(callback, tmp_path, accumulate_grad_batches=3)
-    assert callback.observers[0].step == EPOCH // 3
-
-
 def test_a_second_fit_is_observed_again(tmp_path: Path) -> None:
     callback = real().own.EpsilonCallback()
     trained = module()

@@ -85,12 +85,6 @@ def test_an_optimizer_that_the_trainer_makes_is_observed(tmp_path: Path) -> None
     assert callback.bounds == callback.observer.bounds()
 
 
-def test_accumulated_gradients_are_one_step(tmp_path: Path) -> None:
-    callback = real().own.EpsilonCallback()
-    trainer_of(tmp_path, [callback], gradient_accumulation_steps=2, per_device_train_batch_size=4).train()
-    assert callback.observer.step == EPOCH
-
-
 def test_several_probe_epochs_and_a_training_shorter_than_the_probe(tmp_path: Path) -> None:
     expected, _ = by_hand(epochs=2)
     for probe_epochs, epochs in ((2, 3), (9, 2)):
@@ -211,13 +205,3 @@ def test_a_training_resumed_beyond_the_probe_without_bounds_has_none(tmp_path: P
     trainer_of(tmp_path, [callback], num_train_epochs=2).train(resume_from_checkpoint=str(path))
     assert callback.bounds is None
     assert callback.observer.step == 2 * EPOCH
-
-
-def test_a_fresh_training_forgets_the_bounds_of_the_one_before(tmp_path: Path) -> None:
-    callback = real().own.EpsilonCallback()
-    trainer = trainer_of(tmp_path, [callback])
-    trainer.train()
-    first = callback.bounds
-    trainer.train()
-    assert callback.bounds is not first
-    assert callback.observer.step == EPOCH
