@@ -539,70 +539,48 @@ def clamps(model, batch):
     return loss_fn(model, batch)
 
 
-@pytest.mark.parametrize(
-    ("loss", "message"),
-    [
-        (clamps, r"loss_fn has moved the weights of '4\.weight'"),
-        (lambda m, b: loss_fn(m, b).item(), "must return the loss as a tensor, got float"),
-        (lambda m, b: m(b[0]), "must return a scalar, got shape 16×4"),
-        (lambda m, b: loss_fn(m, b).detach(), "the loss has no gradient"),
-        (lambda m, b: torch.zeros(()), "the loss has no gradient"),
-    ],
-)
-def test_losses_that_are_none(loss, message):
-    model = network()
-    with pytest.raises(ObservationError, match=message):
-        probe(model, torch.optim.Adam(model.parameters()), make_batches(), loss)
-
-
-def test_a_whole_training_step_as_loss():
-    model = network()
-    optimizer = torch.optim.Adam(model.parameters())
-    before = found(model, optimizer)["parameters"]
-
+def whole_step(optimizer):
     def step(model, batch):
         optimizer.zero_grad()
         loss_fn(model, batch).backward()
         optimizer.step()
         return loss_fn(model, batch)
 
-    with pytest.raises(
-        ObservationError, match=r"loss_fn calls backward\(\): it must compute the loss and nothing else"
-    ):
-        probe(model, optimizer, make_batches(), step)
-    assert found(model, optimizer)["parameters"] == before
+    return step
 
 
-@pytest.mark.parametrize("part", ["model", "a part of it", "its tensors"])
-def test_a_loss_that_uses_the_original_is_refused_before_it_does_harm(part):
+USE_THE_COPY = r"compute it with the model that loss_fn\(model, batch\) is called with"
+
+
+@pytest.mark.parametrize(
+    ("loss_for", "message"),
+    [
+        (lambda m, o: clamps, r"loss_fn has moved the weights of '4\.weight'"),
+        (lambda m, o: lambda c, b: loss_fn(c, b).item(), "must return the loss as a tensor, got float"),
+        (lambda m, o: lambda c, b: c(b[0]), "must return a scalar, got shape 16×4"),
+        (lambda m, o: lambda c, b: loss_fn(c, b).detach(), "the loss has no gradient"),
+        (lambda m, o: lambda c, b: torch.zeros(()), "the loss has no gradient"),
+        (lambda m, o: whole_step(o), r"loss_fn calls backward\(\): it must compute the loss and nothing else"),
+        (lambda m, o: lambda _, b: loss_fn(m, b), USE_THE_COPY),
+        (lambda m, o: lambda c, b: F.cross_entropy(m[:4](b[0]) @ c[4].weight.T, b[1]), USE_THE_COPY),
+        (lambda m, o: lambda _, b: m[4].weight.detach().sum() + torch.zeros(1, requires_grad=True).sum(), USE_THE_COPY),
+    ],
+)
+def test_a_loss_that_is_none_is_refused_before_it_does_harm(loss_for, message):
     model = network()
     optimizer = torch.optim.Adam(model.parameters())
     before = found(model, optimizer)
-    losses = {
-        "model": lambda _, batch: loss_fn(model, batch),
-        "a part of it": lambda copied, batch: F.cross_entropy(model[:4](batch[0]) @ copied[4].weight.T, batch[1]),
-        "its tensors": lambda _, batch: (
-            torch.autograd.grad(model[4].weight.sum(), model[4].weight)[0].sum() * 0
-            + torch.zeros(1, requires_grad=True).sum()
-        ),
-    }
-    with pytest.raises(
-        ObservationError, match=r"compute it with the model that loss_fn\(model, batch\) is called with"
-    ):
-        probe(model, optimizer, make_batches(), losses[part])
-    assert {key: value for key, value in found(model, optimizer).items() if key != "random"} == {
-        key: value for key, value in before.items() if key != "random"
-    }
+    with pytest.raises(ObservationError, match=message):
+        probe(model, optimizer, make_batches(), loss_for(model, optimizer))
+    assert {**found(model, optimizer), "random": None} == {**before, "random": None}
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
 def test_losses_that_are_not_finite():
     model = network()
     optimizer = torch.optim.Adam(model.parameters())
-    with (
-        pytest.warns(RuntimeWarning, match="264 NaN or infinite entries"),
-        pytest.raises(NoBoundsError, match="none of the 6 layers has finite"),
-    ):
+    refused = pytest.raises(NoBoundsError, match="none of the 6 layers has finite")
+    with pytest.warns(RuntimeWarning, match="264 NaN or infinite entries"), refused:
         probe(model, optimizer, make_batches(), lambda m, b: loss_fn(m, b) * math.nan)
 
 
