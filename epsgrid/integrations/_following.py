@@ -21,7 +21,7 @@ from epsgrid.errors import DataError, EpsgridError, ObservationError
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.series import Series
 from epsgrid.observing.distributed import gathered_bounds, gathered_series
-from epsgrid.observing.observer import Observer, observe
+from epsgrid.observing.observer import Observer, check_whole, observe
 from epsgrid.observing.trackers import PREFIX
 
 _VERSION = 1
@@ -34,13 +34,6 @@ def repair_torchvision() -> None:
     if importlib.util.find_spec("torchvision"):
         with suppress(DataError):
             import_torchvision()
-
-
-def check_whole(**arguments: object) -> None:
-    """Raise ObservationError unless all arguments are whole numbers from 1 on."""
-    for name, value in arguments.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ObservationError(f"{name} must be a whole number, at least 1, got {value!r}")
 
 
 class Following:

@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from epsgrid.errors import ExecutionError
-from epsgrid.integrations._following import Following, check_whole, repair_torchvision
+from epsgrid.integrations._following import Following, repair_torchvision
 from epsgrid.numerics.bounds import EpsilonBounds
-from epsgrid.observing.observer import Observer
+from epsgrid.observing.observer import Observer, check_whole
 from epsgrid.observing.trackers import Mlflow, Tensorboard, scalars
 
 _STATE = "epsgrid"

@@ -9,11 +9,11 @@
 
 It changes nothing: the weights are the same, bit for bit. At the trainer's own logging steps, bounds and adaptable
 fraction are added to what it logs, and so stand in `trainer.state.log_history`. A callback that is given as above comes
-after those that report to TensorBoard, MLflow and the like. To have the numbers there too, let
+after those that report to TensorBoard, MLflow and the like. To have the numbers there too, put it before them:
 
     epsilon = follow(trainer)
 
-put it before them; TensorBoard and MLflow then get each layer's percentiles and histograms as well.
+Each layer's curves and histograms can be written afterwards, with `observing.trackers.write_series`.
 
 In a distributed job all ranks count together (see `observing.distributed`). Imported before `transformers`, this module
 also repairs a torchvision that cannot be imported beside a torch without CUDA, which the Trainer would stumble over.
@@ -21,45 +21,28 @@ also repairs a torchvision that cannot be imported beside a torch without CUDA, 
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from epsgrid.errors import ExecutionError, ObservationError
+from epsgrid.errors import ObservationError
 from epsgrid.integrations._following import Following, repair_torchvision
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.observing.observer import Observer
-from epsgrid.observing.trackers import (
-    Mlflow,
-    Tensorboard,
-    import_tracker,
-    scalars,
-    write_series,
-)
-
-
-def _import_callbacks() -> Any:
-    try:
-        return importlib.import_module("transformers.trainer_callback")
-    except ImportError as error:
-        raise ExecutionError(
-            f"transformers cannot be imported ({error}); `pip install 'epsgrid[transformers]'`"
-        ) from error
-
+from epsgrid.observing.trackers import import_extra, scalars
 
 repair_torchvision()
 if TYPE_CHECKING:
     _Callback = object
 else:
-    _callbacks = _import_callbacks()
+    _callbacks = import_extra("transformers", "transformers.trainer_callback")
 
     class _Callback(_callbacks.TrainerCallback, _callbacks.ExportableState):
         """A callback whose state the trainer puts in its checkpoints."""
 
 
 def follow(trainer: Any, every: int = 1, probe_epochs: int = 1) -> EpsilonCallback:
-    """Add a callback to a trainer, in front of those that report, so that they report its numbers.
+    """Add a callback to a trainer, before those that report, so that they report its numbers.
 
     Args:
         trainer: a Trainer that has not begun to train.
@@ -73,7 +56,6 @@ def follow(trainer: Any, every: int = 1, probe_epochs: int = 1) -> EpsilonCallba
     if any(isinstance(callback, EpsilonCallback) for callback in callbacks):
         raise ObservationError("this trainer has an EpsilonCallback already: remove_callback(EpsilonCallback) first")
     callback = EpsilonCallback(every, probe_epochs)
-    callback.reporters = tuple(callbacks)
     callbacks.insert(0, callback)
     return callback
 
@@ -88,9 +70,6 @@ class EpsilonCallback(_Callback):
     The Trainer does not report an exception to its callbacks: after one, `close` stops observing; the next `train` does
     so by itself.
 
-    Attributes:
-        reporters: callbacks whose TensorBoard writer or MLflow run gets each layer's numbers; see `follow`.
-
     Args:
         every: number of optimizer steps from one count to the next.
         probe_epochs: epochs after which the bounds are kept and printed.
@@ -103,7 +82,6 @@ class EpsilonCallback(_Callback):
     def __init__(self, every: int = 1, probe_epochs: int = 1) -> None:
         super().__init__()
         self._following = Following(every, probe_epochs)
-        self.reporters: tuple[Any, ...] = ()
 
     @property
     def bounds(self) -> EpsilonBounds | None:
@@ -140,7 +118,7 @@ class EpsilonCallback(_Callback):
             self._begin(state, model, optimizer)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        """Add to the numbers that the trainer logs, and write those of each layer elsewhere."""
+        """Add to the numbers that the trainer logs."""
         if not logs or "loss" not in logs or not self._following.is_open:
             return
         for prefix, series in self._following.series(state.global_step, state.epoch):
@@ -148,17 +126,6 @@ class EpsilonCallback(_Callback):
             logs.update(row)
             if state.log_history:
                 state.log_history[-1].update(row)
-            if not state.is_world_process_zero:
-                continue
-            for reporter in self.reporters:  # they write the numbers of all layers themselves
-                writer = getattr(reporter, "tb_writer", None)
-                if writer is not None:
-                    write_series(series, Tensorboard(writer), prefix, overall=False)
-                elif type(reporter).__name__ == "MLflowCallback":
-                    mlflow = import_tracker("mlflow")
-                    if (run := mlflow.active_run()) is not None:
-                        tracker = Mlflow(mlflow.MlflowClient(), run.info.run_id)
-                        write_series(series, tracker, prefix, overall=False)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Keep the bounds, once the epochs of the probe are done."""

@@ -15,7 +15,8 @@ Now, and over time:
 
 The probe, which looks before training:
 
-    probing.py       `probe`: an epoch of gradients through a copy of the optimizer, weights frozen
+    probing.py       `probe`: bounds from an epoch of gradients, with their reliability
+    stepping.py      a copy of the optimizer steps on a copy of the model, with weights frozen
     copying.py       copies of a model and its optimizer
     rounding.py      entries whose gradient is nothing but rounding noise
     restoring.py     states of random number generators

@@ -35,19 +35,7 @@ _Group = Mapping[str, Any]
 _PLACEMENT_OPTIONS = ("betas", "rho", "alpha", "centered", "rectify")
 """The options of our optimizers that their placements depend on; torch's groups have them under the same names."""
 
-_REASONS = {
-    **UNSUPPORTED,
-    "sgd": "it divides by no second moment, so it has no epsilon",
-}
-
-_HELD_AS = ("optimizer", "optim")
-"""The attributes under which wrappers hold an optimizer; the second is ZeroRedundancyOptimizer's."""
-
-_HOW_TO_REGISTER = (
-    "register it with epsgrid.register_optimizer({name}, lambda state, group:"
-    ' epsgrid.SecondMoment(state["exp_avg_sq"], group["betas"][1], state["step"]) if state else None),'
-    " with the names under which it keeps them"
-)
+_REASONS = {**UNSUPPORTED, "sgd": "it divides by no second moment, so it has no epsilon"}
 
 
 @dataclass(frozen=True)
@@ -55,14 +43,12 @@ class Adapter:
     """What has to be known of an optimizer to observe it.
 
     Attributes:
-        name: for messages.
         second_moment: returns v of one parameter from its entry of `optimizer.state` (empty before its first step) and
             its group; None while there is none. It must not wait for a device.
         placement: returns where ε enters, from the group and the number of steps the parameter has taken.
         probing_epsilon: the ε to probe with where ε gets into what `second_moment` returns; None where any ε will do.
     """
 
-    name: str
     second_moment: Callable[[_State, _Group], SecondMoment | None]
     placement: Callable[[_Group, float], Placement]
     probing_epsilon: float | None = None
@@ -84,7 +70,10 @@ def adapter_for(optimizer: torch.optim.Optimizer) -> Adapter:
             raise ObservationError(f"{name} cannot be observed: {reason}")
     known = ", ".join(sorted(known.__name__ for known in _ADAPTERS))
     raise ObservationError(
-        f"{name} is an optimizer that epsgrid does not know (it knows {known}): {_HOW_TO_REGISTER.format(name=name)}"
+        f"{name} is an optimizer that epsgrid does not know (it knows {known}): register it with"
+        f" epsgrid.register_optimizer({name}, lambda state, group: epsgrid.SecondMoment("
+        'state["exp_avg_sq"], group["betas"][1], state["step"]) if state else None), with the names under which it'
+        " keeps them"
     )
 
 
@@ -110,7 +99,7 @@ def register(
     name = optimizer_class.__name__
 
     def checked(state: _State, group: _Group) -> SecondMoment | None:
-        moment = second_moment(state, plain(group))
+        moment = second_moment(state, _plain(group))
         if moment is not None and not isinstance(moment, SecondMoment):
             raise ObservationError(
                 f"second_moment registered for {name} must return an epsgrid.SecondMoment or None,"
@@ -119,15 +108,14 @@ def register(
         return moment
 
     def placed(group: _Group, step: float) -> Placement:
-        return placement if isinstance(placement, Placement) else placement(plain(group), step)
+        return placement if isinstance(placement, Placement) else placement(_plain(group), step)
 
-    _ADAPTERS[optimizer_class] = Adapter(name, checked, placed)
+    _ADAPTERS[optimizer_class] = Adapter(checked, placed)
 
 
 def from_plugin(plugin: OptimizerPlugin, options: Any) -> Adapter:
     """Return the adapter of an optimizer that a file of `epsgrid.optimizers`, or one like it, has built."""
     return Adapter(
-        options.name,
         plugin.second_moment,
         lambda group, step: plugin.placement(options, step),
         getattr(plugin, "PROBING_EPSILON", None),
@@ -143,7 +131,7 @@ def unwrap(optimizer: Any) -> torch.optim.Optimizer:
     seen: set[int] = set()
     while id(optimizer) not in seen:
         seen.add(id(optimizer))
-        for name in _HELD_AS:
+        for name in ("optimizer", "optim"):  # the latter is ZeroRedundancyOptimizer's
             inner = getattr(optimizer, name, None)
             if isinstance(inner, torch.optim.Optimizer) or hasattr(inner, "param_groups"):
                 optimizer = inner
@@ -153,7 +141,7 @@ def unwrap(optimizer: Any) -> torch.optim.Optimizer:
     return optimizer
 
 
-def plain(group: _Group) -> _Group:
+def _plain(group: _Group) -> _Group:
     """Return a parameter group whose betas are numbers; reading one that lies on a device waits for it."""
     if any(isinstance(beta, torch.Tensor) for beta in group.get("betas", ())):
         return {**group, "betas": tuple(map(float, group["betas"]))}
@@ -166,15 +154,13 @@ def epsilon_in(group: _Group) -> float | None:
     return None if epsilon is None else float(epsilon)
 
 
-def warn_of_underflow(optimizer: torch.optim.Optimizer, stacklevel: int = 3) -> None:
+def warn_of_underflow(optimizer: torch.optim.Optimizer) -> None:
     """Warn, by a RuntimeWarning, of every ε that the type of its parameters cannot hold: in float16, 1e-8 is zero.
 
     An optimizer keeps v in the type of the parameters it was given and adds ε in that; under autocast these are float32
-    all the same. Fused implementations compute in float32 whatever they keep, so they are left out.
-
-    Args:
-        optimizer: groups without "eps", and parameters of types unknown here, are left out.
-        stacklevel: as for `warnings.warn`; 3 is the caller of the function that calls this one.
+    all the same. Fused implementations compute in float32 whatever they keep, so they are left out, as are groups
+    without "eps" and parameters of types unknown here. The warning points to the caller of the function that calls
+    this one.
     """
     warned: set[str] = set()
     for group in optimizer.param_groups:
@@ -186,45 +172,41 @@ def warn_of_underflow(optimizer: torch.optim.Optimizer, stacklevel: int = 3) -> 
             line = underflow_warning(epsilon, dtype)
             if line is not None and line not in warned:
                 warned.add(line)
-                warnings.warn(f"{type(optimizer).__name__}: {line}", RuntimeWarning, stacklevel=stacklevel)
+                warnings.warn(f"{type(optimizer).__name__}: {line}", RuntimeWarning, stacklevel=3)
 
 
 _plugin = functools.cache(optimizers.load)
 
 
-def _of_plugins(name: str, choose: Callable[[_Group], str], probing_epsilon: float | None = None) -> Adapter:
+def _of_plugins(choose: Callable[[_Group], str], probing_epsilon: float | None = None) -> Adapter:
     """Return the adapter of a class that one or several of our optimizer files build; `choose` tells by group which."""
 
     def second_moment(state: _State, group: _Group) -> SecondMoment | None:
-        return _plugin(choose(group)).second_moment(state, plain(group))
+        return _plugin(choose(group)).second_moment(state, _plain(group))
 
     def placement(group: _Group, step: float) -> Placement:
-        chosen, plain_group = choose(group), plain(group)
+        chosen, plain_group = choose(group), _plain(group)
         plugin = _plugin(chosen)
         fields = {key: plain_group[key] for key in _PLACEMENT_OPTIONS if key in plugin.Options.model_fields}
         try:
             return plugin.placement(plugin.Options(name=chosen, **fields), step)
         except ValidationError as error:
             reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-            raise ObservationError(f"{name} with {fields} has no epsilon to bound: {reason}") from error
+            raise ObservationError(f"{chosen} with {fields} has no epsilon to bound: {reason}") from error
 
-    return Adapter(name, second_moment, placement, probing_epsilon)
-
-
-def _adam_or_amsgrad(group: _Group) -> str:
-    return "amsgrad" if group["amsgrad"] else "adam"
+    return Adapter(second_moment, placement, probing_epsilon)
 
 
 _IN_PLACE = {"gradient": "eadam", "momentum": "adamomentum", "residual": "adabelief"}
 
 _ADAPTERS: dict[type, Adapter] = {
-    torch.optim.Adadelta: _of_plugins("Adadelta", lambda group: "adadelta"),
-    torch.optim.Adagrad: _of_plugins("Adagrad", lambda group: "adagrad"),
-    torch.optim.Adam: _of_plugins("Adam", _adam_or_amsgrad),
-    torch.optim.AdamW: _of_plugins("AdamW", _adam_or_amsgrad),
-    torch.optim.Adamax: _of_plugins("Adamax", lambda group: "adamax", PROBING_EPSILON),
-    torch.optim.NAdam: _of_plugins("NAdam", lambda group: "nadam"),
-    torch.optim.RAdam: _of_plugins("RAdam", lambda group: "radam"),
-    torch.optim.RMSprop: _of_plugins("RMSprop", lambda group: "rmsprop"),
-    EpsilonInPlace: _of_plugins("EpsilonInPlace", lambda group: _IN_PLACE[group["squared"]]),
+    torch.optim.Adadelta: _of_plugins(lambda group: "adadelta"),
+    torch.optim.Adagrad: _of_plugins(lambda group: "adagrad"),
+    torch.optim.Adam: _of_plugins(lambda group: "amsgrad" if group["amsgrad"] else "adam"),
+    torch.optim.AdamW: _of_plugins(lambda group: "amsgrad" if group["amsgrad"] else "adam"),
+    torch.optim.Adamax: _of_plugins(lambda group: "adamax", PROBING_EPSILON),
+    torch.optim.NAdam: _of_plugins(lambda group: "nadam"),
+    torch.optim.RAdam: _of_plugins(lambda group: "radam"),
+    torch.optim.RMSprop: _of_plugins(lambda group: "rmsprop"),
+    EpsilonInPlace: _of_plugins(lambda group: _IN_PLACE[group["squared"]]),
 }

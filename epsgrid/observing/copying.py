@@ -23,15 +23,7 @@ from epsgrid.observing.adapters import Adapter
 _Memo = dict[int, Any]
 """What `copy.deepcopy` takes: the copies made so far, by identity of the original."""
 
-_HOOKS = (
-    "_optimizer_step_pre_hooks",
-    "_optimizer_step_post_hooks",
-    "_optimizer_state_dict_pre_hooks",
-    "_optimizer_state_dict_post_hooks",
-    "_optimizer_load_state_dict_pre_hooks",
-    "_optimizer_load_state_dict_post_hooks",
-)
-_NOT_COPIED = {*_HOOKS, "state", "step", "grad_scale", "found_inf"}
+_NOT_COPIED = {"state", "step", "grad_scale", "found_inf"}
 """`step` is found on an optimizer, and not on its class alone, where a schedule has wrapped it to count its calls."""
 
 _T = TypeVar("_T")
@@ -87,9 +79,10 @@ def copy_optimizer(optimizer: torch.optim.Optimizer, memo: _Memo, adapter: Adapt
         memo[id(original)] = object.__new__(type(original))
         memo.setdefault(id(original.state), defaultdict(dict))  # one state may belong to several of them
     for original in originals:
-        kept = {name: value for name, value in vars(original).items() if name not in _NOT_COPIED}
+        hooks = {name for name in vars(original) if name.startswith("_optimizer_") and name.endswith("_hooks")}
+        kept = {name: value for name, value in vars(original).items() if name not in _NOT_COPIED | hooks}
         attributes: dict[str, Any] = memo[id(original)].__dict__
-        attributes.update({name: OrderedDict() for name in _HOOKS})
+        attributes.update({name: OrderedDict() for name in hooks})
         attributes.update(_deepcopy(kept, memo, type(optimizer).__name__))
         if "state" in vars(original):
             attributes["state"] = memo[id(original.state)]

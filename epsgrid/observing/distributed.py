@@ -260,7 +260,9 @@ def _whole_layer(held: Mapping[int, _Part], values: torch.Tensor, table: torch.T
     if part is None:
         informed = next((part for part in parts if part.status is not LayerStatus.FROZEN), parts[0])
         return _Layer(informed, values, None)
-    histogram = _histogram(table, part.scale)
+    counts = table.numpy()
+    apart = dict(zip(_APART, counts[-len(_APART) :].tolist(), strict=True))
+    histogram = LogHistogram(MANTISSA_BITS, counts[: -len(_APART)], part.scale, **apart)
     entries = math.prod(part.shape)
     if histogram.total != entries:
         raise ObservationError(
@@ -302,13 +304,6 @@ def _table(histogram: LogHistogram | None) -> torch.Tensor:
     if histogram is None:
         return torch.zeros(bin_count(MANTISSA_BITS) + len(_APART), dtype=torch.int64)
     return torch.from_numpy(np.append(histogram.counts, [getattr(histogram, name) for name in _APART]))
-
-
-def _histogram(table: torch.Tensor, scale: float) -> LogHistogram:
-    """Return the histogram of a table, or of a sum of tables, that `_table` made."""
-    counts = table.numpy()
-    apart = dict(zip(_APART, counts[-len(_APART) :].tolist(), strict=True))
-    return LogHistogram(MANTISSA_BITS, counts[: -len(_APART)], scale, **apart)
 
 
 def _reduced(tensor: torch.Tensor, operation: dist.ReduceOp.RedOpType, group: _Group) -> torch.Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -63,14 +63,29 @@ def named_layers(
         ObservationError: a parameter has no name or is complex, or two have the same name.
     """
     names = _names_of(optimizer, named_parameters, model)
-    _check_members(optimizer, names)
-    groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
+    named = {id(parameter): name for name, parameter in names.items()}
+    for number, group in enumerate(optimizer.param_groups):
+        for place, parameter in enumerate(group["params"]):
+            if id(parameter) not in named:
+                raise ObservationError(
+                    f"unnamed parameters: parameter {place} of group {number}, of shape {shape_text(parameter)}, is"
+                    f" not among the {len(named)} named ones; {_HOW_TO_NAME}, of the whole model"
+                )
+            if parameter.is_complex():
+                raise ObservationError(
+                    f"parameter {named[id(parameter)]!r} is complex ({parameter.dtype}), which has no histogram here;"
+                    " keep its real and imaginary part as one real parameter, as torch.view_as_real does"
+                )
     kinds = {} if model is None else kinds_of(model)
-    return tuple(
-        Layer(name, parameter, groups.get(id(parameter)), kinds.get(id(parameter), OTHER))
-        for name, parameter in names.items()
-        if id(parameter) in groups or not parameter.requires_grad
-    )
+    layers = [Layer(name, parameter, None, kinds.get(id(parameter), OTHER)) for name, parameter in names.items()]
+    grouped = with_groups_of(layers, optimizer)
+    return tuple(layer for layer in grouped if layer.group is not None or not layer.parameter.requires_grad)
+
+
+def with_groups_of(layers: Iterable[Layer], optimizer: torch.optim.Optimizer) -> tuple[Layer, ...]:
+    """Return layers with the parameter groups that an optimizer has them in."""
+    groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
+    return tuple(replace(layer, group=groups.get(id(layer.parameter))) for layer in layers)
 
 
 def _names_of(
@@ -86,15 +101,13 @@ def _names_of(
     if named_parameters is None and model is not None:
         named_parameters = model.named_parameters()
     elif named_parameters is None:
+        named_parameters = []
         for number, group in enumerate(optimizer.param_groups):
             if "param_names" not in group:
                 raise ObservationError(
                     f"unnamed parameters: group {number} of {type(optimizer).__name__} has no names; {_HOW_TO_NAME}"
                 )
-        groups = optimizer.param_groups
-        named_parameters = [
-            pair for group in groups for pair in zip(group["param_names"], group["params"], strict=True)
-        ]
+            named_parameters += zip(group["param_names"], group["params"], strict=True)
     if isinstance(named_parameters, nn.Module) or not isinstance(named_parameters, Iterable):
         raise _not_a_pair(named_parameters)
     firsts: dict[int, tuple[str, torch.Tensor]] = {}
@@ -136,22 +149,6 @@ def _not_a_pair(got: Any) -> ObservationError:
     return ObservationError(f"unnamed parameters: expected pairs of name and parameter, got {text}; {_HOW_TO_NAME}")
 
 
-def _check_members(optimizer: torch.optim.Optimizer, names: Mapping[str, torch.Tensor]) -> None:
-    named = {id(parameter): name for name, parameter in names.items()}
-    for number, group in enumerate(optimizer.param_groups):
-        for place, parameter in enumerate(group["params"]):
-            if id(parameter) not in named:
-                raise ObservationError(
-                    f"unnamed parameters: parameter {place} of group {number}, of shape {shape_text(parameter)}, is"
-                    f" not among the {len(named)} named ones; {_HOW_TO_NAME}, of the whole model"
-                )
-            if parameter.is_complex():
-                raise ObservationError(
-                    f"parameter {named[id(parameter)]!r} is complex ({parameter.dtype}), which has no histogram here;"
-                    " keep its real and imaginary part as one real parameter, as torch.view_as_real does"
-                )
-
-
 class LayerRegistry:
     """An optimizer's layers during training, up to date after each `refresh`.
 
@@ -181,9 +178,8 @@ class LayerRegistry:
         if ids == self._ids and len(groups) == len(self.groups) and all(map(operator.is_, groups, self.groups)):
             return
         self._ids, self.groups = ids, list(groups)
-        held = {id(parameter): group for group in groups for parameter in group["params"]}
         self._add_new_layers()
-        self.layers = [replace(layer, group=held.get(id(layer.parameter))) for layer in self.layers]
+        self.layers = list(with_groups_of(self.layers, self._optimizer))
         self.members = [
             (place, layer.parameter, layer.group) for place, layer in enumerate(self.layers) if layer.group is not None
         ]

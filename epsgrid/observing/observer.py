@@ -12,7 +12,6 @@ import warnings
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 from weakref import WeakSet
 
@@ -37,12 +36,9 @@ from epsgrid.observing.reading import (
     read,
     threshold_of,
 )
-from epsgrid.optimizers import SecondMoment
 
 _OPEN: WeakSet[torch.optim.Optimizer] = WeakSet()
 """The optimizers that are being observed."""
-
-_NO_STATE: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -99,6 +95,13 @@ def observe(
     return Observer(real, layers, adapter, every, tail_fraction, model=model)
 
 
+def check_whole(**arguments: object) -> None:
+    """Raise ObservationError unless all arguments are whole numbers from 1 on."""
+    for name, value in arguments.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ObservationError(f"{name} must be a whole number, at least 1, got {value!r}")
+
+
 class Observer:
     """Observes one optimizer; `observe` makes it, and `close` or the end of a `with` block ends it.
 
@@ -122,8 +125,8 @@ class Observer:
         *,
         model: nn.Module | None = None,
     ) -> None:
-        if every is not None and (not isinstance(every, int) or isinstance(every, bool) or every < 1):
-            raise ObservationError(f"every must be a whole number of steps, at least 1, got {every!r}")
+        if every is not None:
+            check_whole(every=every)
         if not 0 < tail_fraction < 0.5:
             raise ObservationError(f"tail_fraction must lie between 0 and 0.5, got {tail_fraction!r}")
         if optimizer in _OPEN:
@@ -288,9 +291,7 @@ class Observer:
     def __enter__(self) -> Observer:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _on_step(self, _optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
@@ -307,7 +308,7 @@ class Observer:
         seen = [
             (id(entry), entry._version) if isinstance(entry, torch.Tensor) else entry
             for _, parameter, _ in self._registry.members
-            for entry in self.optimizer.state.get(parameter, _NO_STATE).values()
+            for entry in self.optimizer.state.get(parameter, {}).values()
             if isinstance(entry, torch.Tensor | int | float)
         ]
         moved = seen != self._seen
@@ -321,7 +322,7 @@ class Observer:
         moments = [
             (index, moment)
             for index, parameter, group in self._registry.members
-            if parameter.requires_grad and (moment := second_moment(state.get(parameter, _NO_STATE), group)) is not None
+            if parameter.requires_grad and (moment := second_moment(state.get(parameter, {}), group)) is not None
         ]
         if not moments:
             return
@@ -335,7 +336,13 @@ class Observer:
             self._constants = constants  # shared by all rows until something changes: mostly nothing ever does
             self._names = tuple(self._registry.layers[index].name for index, _ in moments)
         indexes, decays, epsilons = self._constants
-        counted = self._count(moments, values)
+        self._latest = None  # its tables are about to be written
+        try:
+            counted = self._counter.count(values)
+        except ValueError:
+            for (index, _), v in zip(moments, values, strict=True):  # raises with the name of the layer
+                histogram_of(Reading(self._registry.layers[index], LayerStatus.MEASURED, v))
+            raise
         totals = counted.totals()
         steps = _kept([moment.step for _, moment in moments])
         row = Row(self._calls, self._skipped, left_out, indexes, self._names, decays, steps, epsilons, totals)
@@ -343,15 +350,6 @@ class Observer:
         self._history.add(row, counted, values)
         if totals.is_cpu:
             self._warn_of_nonfinite()
-
-    def _count(self, moments: list[tuple[int, SecondMoment]], values: list[torch.Tensor]) -> Counted:
-        self._latest = None  # its tables are about to be written
-        try:
-            return self._counter.count(values)
-        except ValueError:
-            for (index, _), v in zip(moments, values, strict=True):  # raises with the name of the layer
-                histogram_of(Reading(self._registry.layers[index], LayerStatus.MEASURED, v))
-            raise
 
     def _warn_of_nonfinite(self) -> None:
         """Warn of NaN or infinite entries at the latest observed step, once; waits for the device."""

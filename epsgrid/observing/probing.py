@@ -2,24 +2,19 @@
 
 The published method (arXiv 2311.11532 and its research code) accumulates v over the first epoch without moving the
 weights: every gradient is taken at the random initialisation, in training mode, with coupled weight decay added as the
-optimizer sees it. Here a copy of the real optimizer does that on a copy of the model. It takes real steps at the real
-learning rate, and after each step the weights are put back from the original. So no optimizer is written twice, and
-model and optimizer are left as they were found.
+optimizer sees it. Here a copy of the real optimizer does that on a copy of the model; see `observing.stepping`.
 """
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
-from types import TracebackType
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parameter import is_lazy
 
 from epsgrid.errors import NoBoundsError, ObservationError
 from epsgrid.numerics.bounds import EpsilonBounds, Variant, VariantKind
@@ -29,20 +24,15 @@ from epsgrid.numerics.reliability import ROUNDING_NOISE, judge
 from epsgrid.numerics.series import FRACTIONS, Series
 from epsgrid.numerics.trajectory import Trajectory, has_settled, trajectory_of
 from epsgrid.observing.adapters import Adapter, adapter_for, unwrap, warn_of_underflow
-from epsgrid.observing.copying import copy_model, copy_optimizer
-from epsgrid.observing.layers import Layer, NamedParameters, named_layers
-from epsgrid.observing.observer import Observer
-from epsgrid.observing.reading import Reading, bounds_by_placement, local, measure_reading, read
+from epsgrid.observing.layers import NamedParameters, named_layers, with_groups_of
+from epsgrid.observing.observer import Observer, check_whole
+from epsgrid.observing.reading import Reading, bounds_by_placement, measure_reading, read
 from epsgrid.observing.restoring import devices_of, generators_restored
 from epsgrid.observing.rounding import Loss, RoundingNoise, rounding_noise
-
-Betas = float | tuple[float, float]
-"""β₂ alone, or β₁ and β₂."""
+from epsgrid.observing.stepping import SteppedCopy
 
 _OTHER_TAILS = (0.01, 0.05)
 _LOOKS_PER_DOUBLING = 8
-_USE_THE_COPY = "compute it with the model that loss_fn(model, batch) is called with, a copy, and not with the original"
-_ONLY_THE_LOSS = "it must compute the loss and nothing else; leave backward() and optimizer.step() to the probe"
 
 
 def probe(
@@ -60,7 +50,7 @@ def probe(
     update_weights: bool = False,
     stop_when_settled: bool = False,
     check_rounding: bool = True,
-    betas: Sequence[Betas] = (),
+    betas: Sequence[float] = (),
     on_step: Callable[[int], None] | None = None,
 ) -> EpsilonBounds:
     """Estimate the ε range of an optimizer on a model of your own; leave both exactly as they are.
@@ -101,7 +91,7 @@ def probe(
         update_weights: let the copy's weights move, as in training.
         stop_when_settled: stop as soon as `has_settled` says that further steps would change no decade.
         check_rounding: look, on the first batch, for entries whose gradient is only rounding noise.
-        betas: further decays (β₂, or a pair β₁, β₂) to state the bounds for, from the same gradients.
+        betas: further β₂ to state the bounds for, from the same gradients.
         on_step: called with the number of steps taken after each.
 
     Returns:
@@ -114,9 +104,7 @@ def probe(
             a gradient is sparse, an argument is out of range, or the optimizer cannot be observed; see `observe`.
         NoBoundsError: no layer has a finite non-zero second moment, as where the loss is not finite.
     """
-    for name, count in {"epochs": epochs, "steps": steps, "accumulate": accumulate}.items():
-        if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
-            raise ObservationError(f"{name} must be a whole number, at least 1, got {count!r}")
+    check_whole(epochs=epochs, accumulate=accumulate, **({} if steps is None else {"steps": steps}))
     real = unwrap(optimizer)
     warn_of_underflow(real)
     probing = Probing(
@@ -139,9 +127,6 @@ def probe(
 
 class Probing:
     """A probe in progress; a context manager, at whose end random number generators are put back.
-
-    It holds a second copy of the weights and a second state of the optimizer; for each of `betas` one more state, and
-    with moving weights one more copy of the weights.
 
     Arguments that `probe` has too are described there.
 
@@ -174,54 +159,31 @@ class Probing:
         tail_fraction: float = TAIL_FRACTION,
         update_weights: bool = False,
         check_rounding: bool = True,
-        betas: Sequence[Betas] = (),
+        betas: Sequence[float] = (),
         every: int = 1,
         adapter: Adapter | None = None,
     ) -> None:
         if clip_norm is not None and not clip_norm > 0:
             raise ObservationError(f"clip_norm must be positive, got {clip_norm!r}")
         self.steps = 0
-        self._loss, self._clip_norm, self._tail_fraction = loss, clip_norm, tail_fraction
-        self._moving, self._check_rounding, self._betas = update_weights, check_rounding, betas
+        self._loss, self._tail_fraction, self._check_rounding, self._betas = loss, tail_fraction, check_rounding, betas
         self._adapter = adapter or adapter_for(optimizer)
         layers = named_layers(optimizer, named_parameters, model)
-        _refuse_shards(layers)
-        trained = _parameters_of(optimizer)
-        self._originals = [part for part in model.modules() if not set(map(id, part.parameters())).isdisjoint(trained)]
-        self.model, memo = copy_model(model)
-        # Parameters that only the loss has cannot be replaced in it: the copied optimizer steps on the real ones.
-        self._of_the_loss = [
-            (each, each.detach().clone(), each.grad) for key, each in trained.items() if key not in memo
-        ]
-        memo.update((id(each), each) for each, _, _ in self._of_the_loss)
-        contents = {id(each): content for each, content, _ in self._of_the_loss}
-        sources = {id(memo[key]): contents.get(key, each) for key, each in trained.items()}
-        self.optimizer = copy_optimizer(optimizer, memo, self._adapter)
-        self._was_trained = len(self.optimizer.state) < len(optimizer.state)
-        self._weights = list(_parameters_of(self.optimizer).values())
-        self._weights_before = [each.clone() if update_weights else sources[id(each)] for each in self._weights]
-        self._parameters = list(dict.fromkeys([*self.model.parameters(), *self._weights]))
-        copied = (replace(layer, parameter=memo.get(id(layer.parameter), layer.parameter)) for layer in layers)
-        self._layers = _with_groups_of(copied, self.optimizer)
-        self._variants = [(each, self._with_betas(each)) for each in betas]
+        self._copy = SteppedCopy(
+            model, optimizer, loss, self._adapter, layers, clip_norm=clip_norm, moving=update_weights, betas=betas
+        )
+        self.model, self.optimizer, self._layers = self._copy.model, self._copy.optimizer, self._copy.layers
         self._noise = RoundingNoise(checked=False)
         self._observer = Observer(self.optimizer, self._layers, self._adapter, every, tail_fraction)
         self._generators = ExitStack()
         self._generators.enter_context(generators_restored(devices_of(model), batches))
-        if not self.model.training:
-            self.model.train()
 
     def __enter__(self) -> Probing:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._observer.close()
-        with torch.no_grad():
-            for parameter, content, gradient in self._of_the_loss:
-                parameter.copy_(content)
-                parameter.grad = gradient
+        self._copy.close()
         self._generators.close()
 
     def run(
@@ -251,16 +213,14 @@ class Probing:
     def step(self, *batches: Any) -> None:
         """Take a step on the mean gradient of one or several batches."""
         if self.steps:
-            self._compute_gradients(batches)
+            self._copy.compute_gradients(batches)
         else:
-            self._begin(batches)
-        if self._moving and self._variants:
-            _copy(self._weights_before, self._weights)
-        for _, variant in self._variants:
-            self._step_aside(variant)
-        self.optimizer.step()
-        if not self._moving:
-            _copy(self._weights, self._weights_before)
+            with self._copy.original_refused():
+                if self._check_rounding:
+                    self._noise = rounding_noise(self.model, self._loss, batches[0], self.optimizer, self._adapter)
+                self._copy.compute_gradients(batches)
+            self._copy.begin()
+        self._copy.step()
         self.steps += 1
 
     def series(self) -> Series:
@@ -312,9 +272,9 @@ class Probing:
         for other in _OTHER_TAILS:
             if other != tail:
                 variants += _variant("tail", f"{100 * other:g} %", readings, other)
-        for betas, optimizer in self._variants:
-            own = read(optimizer, _with_groups_of(self._layers, optimizer), self._adapter)
-            variants += _variant("betas", _betas_label(betas), own, tail)
+        for beta2, optimizer in zip(self._betas, self._copy.variants, strict=True):
+            own = read(optimizer, with_groups_of(self._layers, optimizer), self._adapter)
+            variants += _variant("betas", f"β₂ = {beta2:g}", own, tail)
         if noise:
             variants += _variant("without", ROUNDING_NOISE, readings, tail, rests)
         trajectory = self._trajectory() if tail in FRACTIONS else None
@@ -331,79 +291,6 @@ class Probing:
     def variant(self, kind: VariantKind, name: str) -> list[Variant]:
         """Return the present bounds, to compare another probe's with; none where no layer sets any."""
         return _variant(kind, name, read(self.optimizer, self._layers, self._adapter), self._tail_fraction)
-
-    def _begin(self, batches: Sequence[Any]) -> None:
-        """Compute the first gradients, with the checks that are made once."""
-        with _refusing_calls(self._originals):
-            if self._check_rounding:
-                self._noise = rounding_noise(self.model, self._loss, batches[0], self.optimizer, self._adapter)
-            self._compute_gradients(batches)
-        if all(parameter.grad is None for parameter in self._parameters):
-            raise ObservationError(f"the loss depends on none of the model's parameters: {_USE_THE_COPY}")
-        moved = _first_difference(self._weights, self._weights_before)
-        if moved is not None:
-            name = next(layer.name for layer in self._layers if layer.parameter is moved)
-            raise ObservationError(f"loss_fn has moved the weights of {name!r}: {_ONLY_THE_LOSS}")
-        if self._was_trained:
-            self._restart_counters()
-
-    def _compute_gradients(self, batches: Sequence[Any]) -> None:
-        for parameter in self._parameters:
-            parameter.grad = None
-        with torch.enable_grad():
-            for number, batch in enumerate(batches):
-                loss = self._loss(self.model, batch)
-                _check_loss(loss)
-                if not number and any(parameter.grad is not None for parameter in self._parameters):
-                    raise ObservationError(f"loss_fn calls backward(): {_ONLY_THE_LOSS}")
-                (loss if len(batches) == 1 else loss / len(batches)).backward()  # type: ignore[no-untyped-call]
-        for layer in self._layers:
-            if layer.parameter.grad is not None and layer.parameter.grad.is_sparse:
-                raise ObservationError(
-                    f"layer {layer.name!r} has a sparse gradient, and a probe needs dense ones;"
-                    " build the model with torch.nn.Embedding(…, sparse=False)"
-                )
-        if self._clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
-
-    def _copy_of_optimizer(self) -> torch.optim.Optimizer:
-        """Return another optimizer of the same copied weights, in the state before its first step."""
-        memo = {id(each): each for each in (self.model, *self._parameters)}
-        return copy_optimizer(self.optimizer, memo, self._adapter)
-
-    def _with_betas(self, betas: Betas) -> torch.optim.Optimizer:
-        variant = self._copy_of_optimizer()
-        for group in variant.param_groups:
-            group.update(_decays(variant, group, betas))
-        return variant
-
-    def _step_aside(self, optimizer: torch.optim.Optimizer) -> None:
-        """Let another optimizer take a step that changes neither weights nor gradients."""
-        gradients = [weight.grad for weight in self._weights]
-        for weight, gradient in zip(self._weights, gradients, strict=True):
-            weight.grad = None if gradient is None else gradient.clone()
-        optimizer.step()
-        for weight, gradient in zip(self._weights, gradients, strict=True):
-            weight.grad = gradient
-        _copy(self._weights, self._weights_before)
-
-    def _restart_counters(self) -> None:
-        """Reset what the steps of an optimizer that was trained have written into its groups, such as their number.
-
-        A step of another copy shows which entries these are. A fresh optimizer has their defaults, or none of them.
-        """
-        stepped, defaults = self._copy_of_optimizer(), self.optimizer.defaults
-        self._step_aside(stepped)
-        for place, after in enumerate(stepped.param_groups):
-            for key, value in list(self.optimizer.param_groups[place].items()):
-                if not isinstance(value, int | float | torch.Tensor):
-                    continue
-                if bool((torch.as_tensor(value) == torch.as_tensor(after[key])).all()):
-                    continue
-                for optimizer in (self.optimizer, *(variant for _, variant in self._variants)):
-                    del optimizer.param_groups[place][key]
-                    if key in defaults:
-                        optimizer.param_groups[place][key] = copy.copy(defaults[key])
 
     def _trajectory(self, leave_out: Sequence[str] = ()) -> Trajectory:
         group = next((layer.group for layer in self._layers if layer.group is not None), {})
@@ -429,57 +316,6 @@ class Probing:
         return rests
 
 
-def _betas_label(betas: Betas) -> str:
-    """Return the label of betas.
-
-    >>> _betas_label(0.99), _betas_label((0.8, 0.99))
-    ('β₂ = 0.99', 'β₁ = 0.8, β₂ = 0.99')
-    """
-    return f"β₁ = {betas[0]:g}, β₂ = {betas[1]:g}" if isinstance(betas, tuple) else f"β₂ = {betas:g}"
-
-
-def _decays(optimizer: torch.optim.Optimizer, group: dict[str, Any], betas: Betas) -> dict[str, Any]:
-    """Return the options of a parameter group that give it other decays."""
-    label, name = _betas_label(betas), type(optimizer).__name__
-    for beta in betas if isinstance(betas, tuple) else (betas,):
-        if not 0 <= beta < 1:
-            raise ObservationError(f"{label}: a decay must lie in [0, 1), got {beta!r}")
-    if "betas" in group and len(group["betas"]) == 2:
-        pair = betas if isinstance(betas, tuple) else (group["betas"][0], betas)
-        return {"betas": tuple(float(beta) for beta in pair)}
-    key = next((key for key in ("alpha", "rho") if key in group), None)  # β₂ of RMSprop and of Adadelta
-    if key is None:
-        raise ObservationError(
-            f"{label}: {name} has no decay that could be changed (its groups have no betas, alpha or rho)"
-        )
-    if isinstance(betas, tuple):
-        raise ObservationError(f"{label}: {name} has no β₁, only {key}; give β₂ alone, as {betas[1]:g}")
-    return {key: float(betas)}
-
-
-def _parameters_of(optimizer: torch.optim.Optimizer) -> dict[int, torch.Tensor]:
-    """Return the parameters of all groups by identity."""
-    return {id(parameter): parameter for group in optimizer.param_groups for parameter in group["params"]}
-
-
-def _with_groups_of(layers: Iterable[Layer], optimizer: torch.optim.Optimizer) -> tuple[Layer, ...]:
-    groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
-    return tuple(replace(layer, group=groups.get(id(layer.parameter))) for layer in layers)
-
-
-@torch.no_grad()
-def _copy(targets: Sequence[torch.Tensor], sources: Sequence[torch.Tensor]) -> None:
-    torch._foreach_copy_(list(map(local, targets)), list(map(local, sources)))  # not defined for DTensors
-
-
-def _first_difference(some: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> torch.Tensor | None:
-    """Return the first of some tensors that differs from its counterpart; waits for the device."""
-    for one, other in zip(some, others, strict=True):
-        if not torch.allclose(local(one), local(other), rtol=0, atol=0, equal_nan=True):
-            return one
-    return None
-
-
 def _variant(
     kind: VariantKind,
     name: str,
@@ -495,47 +331,6 @@ def _variant(
     except NoBoundsError:
         return []
     return [Variant(kind, name, bounds.low, bounds.high)]
-
-
-def _refuse_shards(layers: Sequence[Layer]) -> None:
-    for layer in layers:
-        if not is_lazy(layer.parameter) and local(layer.parameter).numel() != layer.parameter.numel():
-            raise ObservationError(
-                f"this process holds only a part of {layer.name!r}, and a probe measures whole layers: probe before the"
-                " model is sharded, or observe the training and call `epsgrid.observing.distributed.gathered_bounds`"
-            )
-
-
-@contextmanager
-def _refusing_calls(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Refuse a loss that uses the original model, before it changes a buffer or a gradient of it."""
-
-    def refuse(*_: Any) -> None:
-        raise ObservationError(f"the loss uses the original model or a part of it: {_USE_THE_COPY}")
-
-    # Scripted modules take no hooks.
-    plain = (module for module in modules if not isinstance(module, torch.jit.ScriptModule))
-    handles = [module.register_forward_pre_hook(refuse) for module in plain]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _check_loss(loss: Any) -> None:
-    if not isinstance(loss, torch.Tensor):
-        raise ObservationError(
-            f"loss_fn must return the loss as a tensor, got {type(loss).__name__}; return it before .item()"
-        )
-    if loss.numel() != 1:
-        shape = "×".join(map(str, loss.shape))
-        raise ObservationError(f"loss_fn must return a scalar, got shape {shape}; take the mean or the sum")
-    if not loss.requires_grad:
-        raise ObservationError(
-            "the loss has no gradient: it depends on no parameter that requires one, or was detached or computed under"
-            " torch.no_grad()"
-        )
 
 
 def _batches_by_step(batches: Iterable[Any], epochs: int, accumulate: int) -> Iterator[list[Any]]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import functools
 import re
 import sys
 import warnings
@@ -102,7 +103,7 @@ def rounding_noise(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of copies and of float64; the model's own run shows its warnings
-            return RoundingNoise(_masks(model, loss, batch, optimizer, adapter))
+            return RoundingNoise(_masks(model, functools.partial(_magnitudes, model, loss, batch, optimizer, adapter)))
     except ObservationError as reason:
         return RoundingNoise(checked=False, reason=str(reason))
     except Exception as error:  # the model's code may raise anything, and a probe goes on without this check
@@ -110,15 +111,10 @@ def rounding_noise(
         return RoundingNoise(checked=False, reason=f"{type(error).__name__}: {lines[0]}")
 
 
-_Magnitudes = list[torch.Tensor | None]
-
-
 def _masks(
-    model: nn.Module, loss: Loss, batch: Any, optimizer: torch.optim.Optimizer, adapter: Adapter
+    model: nn.Module, look: Callable[[torch.dtype | None], list[torch.Tensor | None]]
 ) -> dict[torch.Tensor, torch.Tensor]:
-    def look(dtype: torch.dtype | None) -> _Magnitudes:
-        return _magnitudes(model, loss, batch, optimizer, adapter, dtype)
-
+    """Compare what `look` returns, the magnitudes of each parameter in a precision."""
     if all(parameter.dtype == torch.float64 for parameter in model.parameters()):
         raise ObservationError(
             "the model computes in float64 already, and there is nothing more precise to compare with"
@@ -137,12 +133,11 @@ def _masks(
         for _ in range(_DRAWS - 1 if random else 0):
             again = look(torch.float64)
             peaks = [None if a is None or b is None else torch.maximum(a, b) for a, b in zip(peaks, again, strict=True)]
-    found: dict[torch.Tensor, torch.Tensor] = {}
-    for parameter, low, high in zip(model.parameters(), own, peaks, strict=True):
-        mask = None if low is None or high is None else _mask(low, high, random=random)
-        if mask is not None:
-            found[parameter] = mask
-    return found
+    masks = (
+        None if low is None or high is None else _mask(low, high, random=random)
+        for low, high in zip(own, peaks, strict=True)
+    )
+    return {each: mask for each, mask in zip(model.parameters(), masks, strict=True) if mask is not None}
 
 
 def _mask(own: torch.Tensor, peak: torch.Tensor, *, random: bool) -> torch.Tensor | None:
@@ -174,7 +169,7 @@ def _magnitudes(
     optimizer: torch.optim.Optimizer,
     adapter: Adapter,
     dtype: torch.dtype | None,
-) -> _Magnitudes:
+) -> list[torch.Tensor | None]:
     """Return √v of each parameter after one step on copies, in a precision; None is the model's own."""
     copied, memo = copy_model(model)
     for module in copied.modules():  # a module's own children keep their mode
@@ -204,12 +199,11 @@ def _magnitudes(
     stepped = copy_optimizer(optimizer, memo, adapter)
     stepped.step()
     groups = {parameter: group for group in stepped.param_groups for parameter in group["params"]}
-    found: _Magnitudes = []
-    for parameter in parameters:
-        state, group = stepped.state.get(parameter, {}), groups.get(parameter)
-        moment = None if group is None else adapter.second_moment(state, group)
-        found.append(None if moment is None else moment.values.sqrt())
-    return found
+    moments = (
+        adapter.second_moment(stepped.state.get(parameter, {}), groups[parameter]) if parameter in groups else None
+        for parameter in parameters
+    )
+    return [None if moment is None else moment.values.sqrt() for moment in moments]
 
 
 def _copied(batch: Any, dtype: torch.dtype | None) -> Any:

@@ -65,12 +65,12 @@ def require_installed(names: Iterable[str]) -> None:
             raise _not_installed(name, ModuleNotFoundError(f"No module named {name!r}"))
 
 
-def import_tracker(extra: str, module: str | None = None) -> Any:
-    """Import the package of a tracker, with its telemetry off unless the environment says otherwise.
+def import_extra(extra: str, module: str | None = None) -> Any:
+    """Import a package, with a tracker's telemetry off unless the environment says otherwise.
 
     Args:
         extra: of epsgrid that installs it.
-        module: where it is not named as the extra.
+        module: to import, where it is not named as the extra.
 
     Raises:
         ExecutionError: it is not installed.
@@ -105,7 +105,7 @@ class Tensorboard:
         Raises:
             ExecutionError: tensorboard is not installed.
         """
-        tensorboard = import_tracker("tensorboard", "torch.utils.tensorboard")
+        tensorboard = import_extra("tensorboard", "torch.utils.tensorboard")
         made = cls(tensorboard.SummaryWriter(str(folder), purge_step=purge_step))
         if settings:
             made._writer.add_text("settings", "  \n".join(f"{name}: {value}" for name, value in settings.items()))
@@ -174,7 +174,7 @@ class Mlflow:
         Raises:
             ExecutionError: mlflow is not installed.
         """
-        mlflow = import_tracker("mlflow")
+        mlflow = import_extra("mlflow")
         if "://" not in str(where):
             where = Path(where).absolute().as_uri()
         if str(where).startswith("file:"):
@@ -219,7 +219,7 @@ class _Wandb:
     def __init__(
         self, folder: Path, project: str, name: str, settings: Mapping[str, Any], mode: Literal["offline", "online"]
     ) -> None:
-        wandb = import_tracker("wandb")
+        wandb = import_extra("wandb")
         folder.mkdir(parents=True, exist_ok=True)
         self._run = wandb.init(
             dir=str(folder),
@@ -321,28 +321,24 @@ def _finite(row: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in row.items() if math.isfinite(value)}
 
 
-def scalars(
-    series: Series, prefix: str = PREFIX, *, overall: bool = True, by_layer: bool = True
-) -> dict[int, dict[str, float]]:
+def scalars(series: Series, prefix: str = PREFIX, *, by_layer: bool = True) -> dict[int, dict[str, float]]:
     """Return the curves of a series, named as in the module's description, by step.
 
     Args:
         series: of snapshots that hold histograms; of those without, the shares are left out.
         prefix: takes the place of "epsgrid" in the names.
-        overall: return those of all layers together.
-        by_layer: return those of one layer each.
+        by_layer: return those of one layer each, too.
     """
     from epsgrid.numerics.magnitudes import TAIL_FRACTION
 
     rows: dict[int, dict[str, float]] = {step: {} for step in series.steps}
-    if overall:
-        for step, low, high in series.bounds_over_time():
-            rows[step] |= {f"{prefix}/low": low, f"{prefix}/high": high}
-        for snapshot in series.snapshots:
-            if snapshot.threshold is not None:
-                rows[snapshot.step][f"{prefix}/threshold"] = snapshot.threshold
-        for step, share in series.adaptable():
-            rows[step][f"{prefix}/adaptable"] = share
+    for step, low, high in series.bounds_over_time():
+        rows[step] |= {f"{prefix}/low": low, f"{prefix}/high": high}
+    for snapshot in series.snapshots:
+        if snapshot.threshold is not None:
+            rows[snapshot.step][f"{prefix}/threshold"] = snapshot.threshold
+    for step, share in series.adaptable():
+        rows[step][f"{prefix}/adaptable"] = share
     for name in series.names if by_layer else ():
         for step, share in series.adaptable(name):
             rows[step][f"{prefix}_adaptable/{name}"] = share
@@ -352,16 +348,12 @@ def scalars(
     return rows
 
 
-def write_series(series: Series, tracker: Tensorboard | Mlflow, prefix: str = PREFIX, *, overall: bool = True) -> None:
-    """Write a series as scalars and histograms.
+def write_series(series: Series, tracker: Tensorboard | Mlflow, prefix: str = PREFIX) -> None:
+    """Write a series, such as `Observer.series` returns, as scalars and histograms.
 
-    Args:
-        series: such as `Observer.series` returns.
-        tracker: where to.
-        prefix: takes the place of "epsgrid" in the names.
-        overall: write the scalars of all layers together too.
+    `prefix` takes the place of "epsgrid" in the names.
     """
-    for step, row in scalars(series, prefix, overall=overall).items():
+    for step, row in scalars(series, prefix).items():
         tracker.log(row, step)
     tracker.log_histograms(series, prefix)
 

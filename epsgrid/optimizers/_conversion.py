@@ -8,7 +8,7 @@ from epsgrid import optimizers, plugins
 from epsgrid.errors import SpecError, UnknownNameError
 from epsgrid.numerics.placement import FRAMEWORKS, Placement
 
-ALIASES = {
+_ALIASES = {
     "fairseq": "fairseq-adam",
     "keras": "keras-adam",
     "optax": "optax-adam",
@@ -29,7 +29,7 @@ def placement_of(name: str, beta2: float | None, step: float) -> Placement:
     """Return where an optimizer adds its ε.
 
     Args:
-        name: one of `convertible` or `ALIASES`; torch's optimizers may be called `torch-NAME` too.
+        name: one of `convertible`, or an alias; torch's optimizers may be called `torch-NAME` too.
         beta2: decay of v, under whatever name the optimizer has it; None for its default.
         step: the step t ≥ 1 to convert at; infinite for the long run.
 
@@ -38,14 +38,14 @@ def placement_of(name: str, beta2: float | None, step: float) -> Placement:
         NoBoundsError: the optimizer has no ε.
         SpecError: `beta2` is out of range for it.
     """
-    canonical = ALIASES.get(name, name).removeprefix("torch-")
+    canonical = _ALIASES.get(name, name).removeprefix("torch-")
     variant = FRAMEWORKS.get(canonical)
     try:
         if variant is not None:
             default_beta2, place = variant
             return place(default_beta2 if beta2 is None else beta2, step)
         if canonical not in plugins.names("optimizers") and canonical not in optimizers.UNSUPPORTED:
-            valid = (*convertible(), *ALIASES)
+            valid = (*convertible(), *_ALIASES)
             raise UnknownNameError(f"unknown optimizer {name!r}{plugins.suggestion(name, valid)}")
         plugin = optimizers.require_epsilon(canonical)
         values = plugin.Options(name=canonical).model_dump()

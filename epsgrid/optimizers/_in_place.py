@@ -26,8 +26,6 @@ from torch import Tensor
 
 from epsgrid.optimizers._shared import SHORTEST, longest_average, rectified_outer_weight
 
-Squared = Literal["gradient", "momentum", "residual"]
-
 
 class EpsilonInPlace(torch.optim.Optimizer):
     """Adam with ε added to v in place; see the docstring of this module.
@@ -54,23 +52,15 @@ class EpsilonInPlace(torch.optim.Optimizer):
         lr: float,
         betas: tuple[float, float],
         eps: float,
-        squared: Squared,
+        squared: Literal["gradient", "momentum", "residual"],
         weight_decay: float = 0.0,
         decoupled_weight_decay: bool = False,
         outside: bool = False,
         rectify: bool = False,
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "decoupled_weight_decay": decoupled_weight_decay,
-            "squared": squared,
-            "outside": outside,
-            "rectify": rectify,
-        }
-        super().__init__(parameters, defaults)
+        decay = {"weight_decay": weight_decay, "decoupled_weight_decay": decoupled_weight_decay}
+        rule = {"squared": squared, "outside": outside, "rectify": rectify}
+        super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps, **decay, **rule})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]

@@ -1,4 +1,4 @@
-"""What several optimizers share: ranges of options, builders, second moments, and the rectification of first steps."""
+"""What several optimizers share: ranges of options, builders, second moments, placements, rectified first steps."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 from pydantic import Field
 
 from epsgrid.errors import SpecError
+from epsgrid.numerics.placement import Placement
 from epsgrid.optimizers import SecondMoment
 from epsgrid.spec.model import OptimizerOptions
 
@@ -78,6 +79,11 @@ def corrected_second_moment(
     if entry not in state:
         return None
     return SecondMoment(state[entry], float(group["betas"][1]), state["step"])
+
+
+def placed_outside(options: OptimizerOptions, step: float) -> Placement:
+    """Return ε outside the root, after the bias correction, whatever the options and the step."""
+    return Placement.outside()
 
 
 def longest_average(beta2: float) -> float:

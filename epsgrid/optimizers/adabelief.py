@@ -36,7 +36,6 @@ from epsgrid.optimizers._shared import (
 )
 
 HAS_EPSILON = True
-
 SCALING = Scaling(
     epsilon="in place", decays=("betas",), decoupled="decoupled_weight_decay", requires={"rectify": False}
 )
@@ -44,14 +43,12 @@ SCALING = Scaling(
 build = builder("epsgrid.optimizers._in_place:EpsilonInPlace", squared="residual", outside=True)
 second_moment = corrected_second_moment
 
-Momentum = Annotated[float, Field(gt=0, lt=1)]
-"""β₁; at 0 the residual g − m, and with it the whole second moment, would be zero."""
-
 
 class Options(AdamOptions):
     """AdaBelief's hyperparameters; those of the authors' code up to 0.0.5."""
 
-    betas: tuple[Momentum, Decay] = (0.9, 0.999)
+    # At β₁ = 0 the residual g − m, and with it the whole second moment, would be zero.
+    betas: tuple[Annotated[float, Field(gt=0, lt=1)], Decay] = (0.9, 0.999)
     decoupled_weight_decay: bool = False
     rectify: bool = False
 

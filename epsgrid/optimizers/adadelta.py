@@ -25,7 +25,6 @@ from epsgrid.optimizers._shared import Decay, WeightDecay, builder
 from epsgrid.spec.model import OptimizerOptions
 
 HAS_EPSILON = True
-
 SCALING = NoScaling("it sets the size of its steps by a second average, with ε in it, and not by the learning rate")
 
 build = builder("torch.optim:Adadelta")

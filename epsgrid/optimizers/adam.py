@@ -11,22 +11,13 @@ in √v̂ units is the ε to use: ε = b. (Keras adds ε before the correction, 
 
 from __future__ import annotations
 
-from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.scaling import Scaling
-from epsgrid.optimizers._shared import AdamOptions, builder, corrected_second_moment
+from epsgrid.optimizers._shared import AdamOptions, builder, corrected_second_moment, placed_outside
 
 HAS_EPSILON = True
-
 SCALING = Scaling(epsilon="outside", decays=("betas",))
 
+Options = AdamOptions
 build = builder("torch.optim:Adam", fused=True)
 second_moment = corrected_second_moment
-
-
-class Options(AdamOptions):
-    """Adam's hyperparameters; torch's defaults."""
-
-
-def placement(options: Options, step: float) -> Placement:
-    """Return ε outside the root, after the bias correction, whatever the options and the step."""
-    return Placement.outside()
+placement = placed_outside

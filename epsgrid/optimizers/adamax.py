@@ -25,16 +25,12 @@ from epsgrid.optimizers import SecondMoment
 from epsgrid.optimizers._shared import AdamOptions, builder
 
 HAS_EPSILON = True
-
 SCALING = NoScaling("it divides by a largest gradient, which depends on the tail of the noise and not on its variance")
 
+Options = AdamOptions
 build = builder("torch.optim:Adamax")
 
 PROBING_EPSILON = 2.0**-126
-
-
-class Options(AdamOptions):
-    """Adamax's hyperparameters; torch's defaults."""
 
 
 def placement(options: Options, step: float) -> Placement:

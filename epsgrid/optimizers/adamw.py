@@ -11,24 +11,18 @@ and a bound b in √v̂ units is the ε to use: ε = b.
 
 from __future__ import annotations
 
-from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.scaling import Scaling
-from epsgrid.optimizers._shared import AdamOptions, WeightDecay, builder, corrected_second_moment
+from epsgrid.optimizers._shared import AdamOptions, WeightDecay, builder, corrected_second_moment, placed_outside
 
 HAS_EPSILON = True
-
 SCALING = Scaling(epsilon="outside", decays=("betas",), decoupled=True)
 
 build = builder("torch.optim:AdamW", fused=True)
 second_moment = corrected_second_moment
+placement = placed_outside
 
 
 class Options(AdamOptions):
     """AdamW's hyperparameters; torch's defaults."""
 
     weight_decay: WeightDecay = 0.01
-
-
-def placement(options: Options, step: float) -> Placement:
-    """Return ε outside the root, after the bias correction, whatever the options and the step."""
-    return Placement.outside()

@@ -22,14 +22,10 @@ from epsgrid.optimizers import SecondMoment
 from epsgrid.optimizers._shared import AdamOptions, builder, corrected_second_moment
 
 HAS_EPSILON = True
-
 SCALING = NoScaling("its second moment is the largest so far, which keeps what noise there was in v")
 
+Options = AdamOptions
 build = builder("torch.optim:Adam", amsgrad=True, fused=True)
-
-
-class Options(AdamOptions):
-    """AMSGrad's hyperparameters; torch's defaults."""
 
 
 def placement(options: Options, step: float) -> Placement:

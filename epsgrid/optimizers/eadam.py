@@ -17,15 +17,11 @@ from epsgrid.numerics.scaling import Scaling
 from epsgrid.optimizers._shared import AdamOptions, builder, corrected_second_moment
 
 HAS_EPSILON = True
-
 SCALING = Scaling(epsilon="in place", decays=("betas",))
 
+Options = AdamOptions
 build = builder("epsgrid.optimizers._in_place:EpsilonInPlace", squared="gradient")
 second_moment = corrected_second_moment
-
-
-class Options(AdamOptions):
-    """EAdam's hyperparameters; the authors' defaults."""
 
 
 def placement(options: Options, step: float) -> Placement:

@@ -16,16 +16,15 @@ from typing import Annotated
 
 from pydantic import Field
 
-from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.scaling import NoScaling
-from epsgrid.optimizers._shared import AdamOptions, builder, corrected_second_moment
+from epsgrid.optimizers._shared import AdamOptions, builder, corrected_second_moment, placed_outside
 
 HAS_EPSILON = True
-
 SCALING = NoScaling("its momentum follows a schedule that counts steps")
 
 build = builder("torch.optim:NAdam")
 second_moment = corrected_second_moment
+placement = placed_outside
 
 
 class Options(AdamOptions):
@@ -33,8 +32,3 @@ class Options(AdamOptions):
 
     decoupled_weight_decay: bool = False
     momentum_decay: Annotated[float, Field(ge=0)] = 4e-3
-
-
-def placement(options: Options, step: float) -> Placement:
-    """Return ε outside the root, after the bias correction, whatever the options and the step."""
-    return Placement.outside()

@@ -30,7 +30,6 @@ from epsgrid.optimizers._shared import Decay, WeightDecay, builder
 from epsgrid.spec.model import OptimizerOptions
 
 HAS_EPSILON = True
-
 SCALING = Scaling(epsilon="outside", decays=("alpha",), requires={"momentum": 0.0, "centered": False})
 
 build = builder("torch.optim:RMSprop")

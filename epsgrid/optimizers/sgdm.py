@@ -16,7 +16,6 @@ from epsgrid.optimizers._shared import Decay, WeightDecay, builder
 from epsgrid.spec.model import OptimizerOptions
 
 HAS_EPSILON = False
-
 SCALING = NoScaling("it divides by no second moment; its rule is the linear one")
 
 build = builder("torch.optim:SGD", fused=True)

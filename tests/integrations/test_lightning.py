@@ -8,10 +8,8 @@ import importlib
 import importlib.util
 import json
 import logging
-import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +22,8 @@ import epsgrid
 from epsgrid.errors import DataError, ExecutionError, ObservationError
 from epsgrid.integrations import _following
 from epsgrid.numerics.series import Series
-from epsgrid.observing.trackers import import_tracker
+from epsgrid.observing.trackers import import_extra
+from tests.integrations.samples import BATCH, EPOCH, Model, adam, by_hand, data
 
 pytestmark = [
     pytest.mark.skipif(not importlib.util.find_spec("lightning"), reason="lightning not installed"),
@@ -32,7 +31,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec"),
 ]
 
-EXAMPLES, BATCH, EPOCH = 48, 8, 6
 RANK_ZERO = "lightning.pytorch.utilities.rank_zero"
 
 
@@ -46,20 +44,11 @@ def real() -> SimpleNamespace:
         return SimpleNamespace(own=own, pl=pl, loggers=importlib.import_module("lightning.pytorch.loggers"))
 
 
-def network() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
-
-
-def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    return torch.optim.Adam(parameters, lr=1e-2)
-
-
-def module(make: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] = adam, scale: float = 1.0) -> Any:
-    class Module(real().pl.LightningModule):  # type: ignore[misc]
+def module(make: Any = adam, scale: float = 1.0, package: Any = None) -> Any:
+    class Module((package or real().pl).LightningModule):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            self.net = network()
+            self.net = Model().net
 
         def training_step(self, batch: list[torch.Tensor], _: int) -> torch.Tensor:
             inputs, targets = batch
@@ -69,12 +58,6 @@ def module(make: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] = ada
             return make(self.net.parameters())
 
     return Module()
-
-
-def data() -> torch.utils.data.TensorDataset:
-    generator = torch.Generator().manual_seed(1)
-    inputs = torch.randn(EXAMPLES, 8, generator=generator)
-    return torch.utils.data.TensorDataset(inputs, torch.randint(3, (EXAMPLES,), generator=generator))
 
 
 def batches() -> Any:
@@ -94,33 +77,25 @@ def fit(callback: Any, folder: Path, trained: Any = None, **options: Any) -> Any
     return trainer
 
 
-def bounds_by_hand(epochs: int = 1, order: Sequence[int] = range(EPOCH)) -> Any:
-    """Train without Lightning, on batches in some order; return the bounds and the weights."""
-    all_batches = list(batches())
-    net = network()
-    optimizer = adam(net.parameters())
-    names = [(f"net.{name}", each) for name, each in net.named_parameters()]
-    with epsgrid.observe(optimizer, names, model=net) as observer:
-        for _ in range(epochs):
-            for inputs, targets in (all_batches[number] for number in order):
-                optimizer.zero_grad()
-                nn.functional.cross_entropy(net(inputs), targets).backward()
-                optimizer.step()
-    return observer.bounds(), net.state_dict()
-
-
 # Bounds and weights
 
 
-def test_bounds_are_those_of_a_loop_by_hand(tmp_path: Path) -> None:
+def test_bounds_are_those_of_a_loop_by_hand_and_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     callback = real().own.EpsilonCallback()
-    fit(callback, tmp_path, max_epochs=3)
-    expected, _ = bounds_by_hand()
-    assert (callback.bounds.low, callback.bounds.high) == (expected.low, expected.high)
-    assert callback.bounds.layers == expected.layers
+    with caplog.at_level(logging.INFO, RANK_ZERO):
+        fit(callback, tmp_path, max_epochs=3)
+    expected, _ = by_hand()
+    low, high = callback.bounds.low, callback.bounds.high
+    assert (low, high, callback.bounds.layers) == (expected.low, expected.high, expected.layers)
     (observer,) = callback.observers
     assert observer.step == 3 * EPOCH
     assert observer.series().steps == tuple(range(1, 3 * EPOCH + 1))
+    (told,) = [record.message for record in caplog.records if record.message.startswith("epsgrid")]
+    assert told == (
+        f"epsgrid: after {EPOCH} steps, 1 epoch, the bounds of ε for Adam are {low.decade:.0e} to {high.decade:.0e}"
+        f" (set by {low.layers[0]}, {low.entries} entries, and {high.layers[0]}, {high.entries} entries);"
+        " it trains with 1e-08"
+    )
 
 
 def test_weights_are_the_same_with_and_without(tmp_path: Path) -> None:
@@ -128,23 +103,10 @@ def test_weights_are_the_same_with_and_without(tmp_path: Path) -> None:
     logger = real().loggers.CSVLogger(tmp_path)
     fit(real().own.EpsilonCallback(), tmp_path, with_it, max_epochs=2, logger=logger, log_every_n_steps=1)
     fit(None, tmp_path, without, max_epochs=2)
-    _, by_hand = bounds_by_hand(epochs=2)
-    for name, weights in without.net.state_dict().items():
-        assert torch.equal(with_it.net.state_dict()[name], weights)
-        assert torch.equal(by_hand[name], weights)
-
-
-def test_bounds_are_logged_once_and_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    callback = real().own.EpsilonCallback()
-    with caplog.at_level(logging.INFO, RANK_ZERO):
-        fit(callback, tmp_path, max_epochs=2)
-    (told,) = [record.message for record in caplog.records if record.message.startswith("epsgrid")]
-    low, high = callback.bounds.low, callback.bounds.high
-    assert told == (
-        f"epsgrid: after {EPOCH} steps, 1 epoch, the bounds of ε for Adam are {low.decade:.0e} to {high.decade:.0e}"
-        f" (set by {low.layers[0]}, {low.entries} entries, and {high.layers[0]}, {high.entries} entries);"
-        " it trains with 1e-08"
-    )
+    _, weights = by_hand(epochs=2)
+    for name, expected in without.state_dict().items():
+        assert torch.equal(with_it.state_dict()[name], expected)
+        assert torch.equal(weights[name], expected)
 
 
 @pytest.mark.parametrize(("probe_epochs", "max_epochs"), [(2, 3), (9, 2)])
@@ -153,14 +115,8 @@ def test_several_probe_epochs_and_a_training_shorter_than_the_probe(
 ) -> None:
     callback = real().own.EpsilonCallback(probe_epochs=probe_epochs)
     fit(callback, tmp_path, max_epochs=max_epochs)
-    expected, _ = bounds_by_hand(epochs=2)
+    expected, _ = by_hand(epochs=2)
     assert callback.bounds.layers == expected.layers
-
-
-def test_accumulated_gradients_are_one_step(tmp_path: Path) -> None:
-    callback = real().own.EpsilonCallback()
-    fit(callback, tmp_path, accumulate_grad_batches=3)
-    assert callback.observers[0].step == EPOCH // 3
 
 
 def test_a_second_fit_is_observed_again(tmp_path: Path) -> None:
@@ -184,7 +140,7 @@ def test_every_logger_gets_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     address = (tmp_path / "mlruns").as_uri()
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)  # the logger sets it, and it is put back afterwards
-    mlflow = import_tracker("mlflow")
+    mlflow = import_extra("mlflow")
     to_csv = real().loggers.CSVLogger(tmp_path, name="csv")
     to_tensorboard = real().loggers.TensorBoardLogger(tmp_path, name="tensorboard")
     with warnings.catch_warnings():
@@ -241,7 +197,7 @@ def adversaries(first: Any, second: Any) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.automatic_optimization = False
-            self.one, self.other = network(), network()
+            self.one, self.other = Model().net, Model().net
 
         def training_step(self, batch: list[torch.Tensor], number: int) -> None:
             inputs, targets = batch
@@ -263,7 +219,7 @@ def test_several_optimizers_stepped_by_hand(tmp_path: Path) -> None:
     fit(callback, tmp_path, adversaries(adam, torch.optim.RMSprop), logger=logger, log_every_n_steps=3)
     one, other = callback.observers
     assert (one.step, other.step) == (EPOCH, EPOCH // 2)
-    expected, _ = bounds_by_hand()
+    expected, _ = by_hand()
     assert callback.all_bounds[0].low.magnitude == expected.low.magnitude
     assert callback.all_bounds[1] == other.bounds()
     with pytest.raises(ObservationError, match=r"2 optimizers are observed: .*all_bounds\[0\]"):
@@ -302,7 +258,7 @@ def test_an_exception_ends_the_observing(tmp_path: Path) -> None:
     trainer = trainer_of(real().pl, [callback, Stop()], tmp_path, max_epochs=2)
     with pytest.raises(RuntimeError, match="enough"):
         trainer.fit(module(), batches())
-    expected, _ = bounds_by_hand()
+    expected, _ = by_hand()
     assert callback.bounds.layers == expected.layers
     (observer,) = callback.observers
     assert observer.step == 8
@@ -359,7 +315,7 @@ def test_a_training_resumed_within_the_first_epoch_probes_it_to_its_end(tmp_path
     trainer_of(real().pl, [callback, Save()], tmp_path).fit(module(), batches())
     resumed = real().own.EpsilonCallback()
     resume(resumed, tmp_path / "it.ckpt", epochs=2)
-    expected, _ = bounds_by_hand(order=[0, 1, 0, 1, 2, 3])  # Lightning does not wind an ordinary loader forward
+    expected, _ = by_hand(order=[0, 1, 0, 1, 2, 3])  # Lightning does not wind an ordinary loader forward
     assert resumed.bounds.layers == expected.layers
     assert resumed.observers[0].series().steps[0] == 3
 
@@ -394,22 +350,11 @@ def test_what_a_checkpoint_holds_may_be_damaged(text: str) -> None:
 
 @pytest.mark.skipif(not importlib.util.find_spec("pytorch_lightning"), reason="pytorch_lightning not installed")
 def test_the_trainer_of_the_other_package_takes_it_too(tmp_path: Path) -> None:
-    other = importlib.import_module("pytorch_lightning")
-
-    class Module(other.LightningModule):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = network()
-
-        def training_step(self, batch: list[torch.Tensor], _: int) -> torch.Tensor:
-            return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
-
-        def configure_optimizers(self) -> torch.optim.Optimizer:
-            return adam(self.net.parameters())
 
     callback = real().own.EpsilonCallback()
-    trainer_of(other, [callback], tmp_path).fit(Module(), batches())
-    expected, _ = bounds_by_hand()
+    other = importlib.import_module("pytorch_lightning")
+    trainer_of(other, [callback], tmp_path).fit(module(package=other), batches())
+    expected, _ = by_hand()
     assert callback.bounds.layers == expected.layers
 
 
@@ -437,53 +382,12 @@ def test_without_either_package_the_extra_is_named(monkeypatch: pytest.MonkeyPat
         own._import_package()
 
 
-# The README's example
-
-
-def test_the_readmes_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """The statements of the README, with quieter options; its output is this one."""
-    from sklearn.datasets import load_digits
-    from torch.utils.data import DataLoader, TensorDataset
-
-    monkeypatch.chdir(tmp_path)
-    lightning, EpsilonCallback = real().pl, real().own.EpsilonCallback  # noqa: N806 - as it is imported there
-
-    class Classifier(lightning.LightningModule):  # type: ignore[misc,name-defined]
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
-
-        def training_step(self, batch: list[torch.Tensor], _: int) -> torch.Tensor:
-            return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
-
-        def configure_optimizers(self) -> torch.optim.Optimizer:
-            return torch.optim.Adam(self.parameters())
-
-    torch.manual_seed(0)
-    pixels, digits = load_digits(return_X_y=True)
-    data = TensorDataset(torch.tensor(pixels / 16).float(), torch.tensor(digits))
-    epsilon = EpsilonCallback()
-    logger = real().loggers.CSVLogger(tmp_path)
-    trainer = trainer_of(lightning, [epsilon], tmp_path, max_epochs=3, logger=logger, log_every_n_steps=10)
-    with caplog.at_level(logging.INFO, RANK_ZERO):
-        trainer.fit(Classifier(), DataLoader(data, batch_size=64, shuffle=True))
-
-    (told,) = [record.message for record in caplog.records if record.message.startswith("epsgrid")]
-    assert re.fullmatch(
-        r"epsgrid: after 29 steps, 1 epoch, the bounds of ε for Adam are 1e-05 to 1e-01 \(set by net.0.weight, \d+"
-        r" entries, and net.2.bias, 10 entries\); it trains with 1e-08",
-        told,
-    )
-    assert epsilon.bounds.decades == (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
-    assert epsilon.observers[0].adaptable_fraction(1e-4).total == pytest.approx(0.81, abs=0.02)
-
-
 # What both callbacks share
 
 
 def test_a_training_without_an_optimizer_is_refused() -> None:
     with pytest.raises(ObservationError, match="this training has no optimizer to observe"):
-        _following.Following(1, 1).attach([], network(), 0, 0)
+        _following.Following(1, 1).attach([], Model().net, 0, 0)
 
 
 @pytest.mark.parametrize("installed", [True, False])

@@ -6,6 +6,7 @@ and, from the first rank, the whole of v, put together by torch.
 
 from __future__ import annotations
 
+import functools
 import sys
 import warnings
 from collections.abc import Callable, Iterable
@@ -22,7 +23,6 @@ from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 import epsgrid
-from epsgrid.codec import to_document
 from epsgrid.errors import EpsgridError
 from epsgrid.observing.distributed import gathered_bounds, gathered_series
 from epsgrid.observing.observer import Observer
@@ -64,24 +64,22 @@ def assigned(shapes: dict[str, tuple[int, ...]], dtype: torch.dtype = torch.floa
     return gradients
 
 
-def adam_on(parameters: dict[str, nn.Parameter], gradients: dict[str, torch.Tensor]) -> tuple[Observer, Any]:
+def adam_on(parameters: dict[str, nn.Parameter], gradients: dict[str, torch.Tensor], ask: Any = None) -> dict[str, Any]:
     optimizer = torch.optim.Adam(parameters.values(), foreach=False)
     observer = epsgrid.observe(optimizer, parameters.items())
     for name, parameter in parameters.items():
         parameter.grad = gradients[name]
     optimizer.step()
-    return observer, optimizer
+    return ask(observer) if ask else {**answers(observer), "v": whole(optimizer, parameters.items())}
 
 
 def answers(observer: Observer, group: dist.ProcessGroup | None = None) -> dict[str, Any]:
-    """Return what both functions give, and this rank's own statistics, as plain JSON."""
-    bounds = gathered_bounds(observer, group)
+    """Return what both functions give, and this rank's own statistics by name."""
     readings = read(observer.optimizer, observer.layers, observer.adapter)
     return {
-        "statistics": [to_document(layer) for layer in bounds.layers],
-        "bounds": bounds.to_json(),
-        "series": gathered_series(observer, 0.5, group).to_json(),
-        "local": [to_document(measure_reading(reading, observer.tail_fraction)) for reading in readings],
+        "bounds": gathered_bounds(observer, group),
+        "series": gathered_series(observer, 0.5, group),
+        "local": {reading.layer.name: measure_reading(reading, observer.tail_fraction) for reading in readings},
     }
 
 
@@ -115,11 +113,7 @@ def replica(inputs: Iterable[torch.Tensor]) -> tuple[nn.Module, torch.optim.Opti
 
 def ddp(rank: int) -> dict[str, Any]:
     """Every rank has its own batches and the same v."""
-    model = DistributedDataParallel(small_model())
-    optimizer = torch.optim.AdamW(model.parameters())
-    observer = epsgrid.observe(optimizer, model=model)
-    train(model, optimizer, batches(rank))
-    return {**answers(observer), "v": whole(optimizer, model.module.named_parameters())}
+    return trained(DistributedDataParallel(small_model()), batches(rank))
 
 
 def fsdp2(rank: int) -> dict[str, Any]:
@@ -128,21 +122,22 @@ def fsdp2(rank: int) -> dict[str, Any]:
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
     for module in (model[0], model[2], model):
         fully_shard(module, mesh=mesh)
-    return sharded(model)
+    return trained(model, batches())
 
 
 def hsdp(rank: int) -> dict[str, Any]:
     """Replicated over one mesh dimension, cut along the other."""
     model = small_model()
     fully_shard(model, mesh=init_device_mesh("cpu", (2, dist.get_world_size() // 2), mesh_dim_names=("dp", "shard")))
-    return sharded(model)
+    return trained(model, batches())
 
 
-def sharded(model: nn.Module) -> dict[str, Any]:
+def trained(model: nn.Module, inputs: Iterable[torch.Tensor]) -> dict[str, Any]:
     optimizer = torch.optim.Adam(model.parameters())
     observer = epsgrid.observe(optimizer, model=model)
-    train(model, optimizer, batches())
-    return {**answers(observer), "v": whole(optimizer, model.named_parameters())}
+    train(model, optimizer, inputs)
+    names = [layer.name for layer in observer.layers]
+    return {**answers(observer), "v": whole(optimizer, zip(names, model.parameters(), strict=True))}
 
 
 def zero(rank: int) -> dict[str, Any]:
@@ -203,8 +198,7 @@ def uneven(rank: int, dtype: torch.dtype) -> dict[str, Any]:
         for name, gradient in assigned(UNEVEN, dtype).items()
     }
     parameters = {name: nn.Parameter(torch.zeros_like(gradient)) for name, gradient in gradients.items()}
-    observer, optimizer = adam_on(parameters, gradients)
-    return {**answers(observer), "v": whole(optimizer, parameters.items())}
+    return adam_on(parameters, gradients)
 
 
 def stages(rank: int) -> dict[str, Any]:
@@ -213,15 +207,15 @@ def stages(rank: int) -> dict[str, Any]:
     if rank == 2:
         gradients["stage 2"].zero_()
     parameters = {name: nn.Parameter(torch.zeros_like(gradient)) for name, gradient in gradients.items()}
-    observer, optimizer = adam_on(parameters, gradients)
-    return {**answers(observer), "v": whole(optimizer, parameters.items())}
+    return adam_on(parameters, gradients)
 
 
 def lacking(rank: int) -> dict[str, Any]:
     """Shards of three ranks, gathered over two of them; the third does not belong to the group."""
     gradient = distribute_tensor(torch.ones(6, 2), init_device_mesh("cpu", (3,)), [Shard(0)])
-    observer, _ = adam_on({"weight": nn.Parameter(torch.zeros_like(gradient))}, {"weight": gradient})
-    return error_of(observer, dist.new_group([0, 1]))
+    group = dist.new_group([0, 1])
+    ask = functools.partial(error_of, group=group)
+    return adam_on({"weight": nn.Parameter(torch.zeros_like(gradient))}, {"weight": gradient}, ask)
 
 
 SCENARIOS: dict[int, dict[str, Callable[[int], dict[str, Any]]]] = {

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from epsgrid.optimizers._in_place import EpsilonInPlace
@@ -97,6 +98,43 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, start:
         optimizer.zero_grad()
         model(batch).square().mean().backward()
         optimizer.step()
+
+
+def network(*middle: nn.Module) -> nn.Sequential:
+    """A classifier, the same one every time; unless told otherwise with batch norm, before which a bias is noise."""
+    torch.manual_seed(0)
+    middle = middle or (nn.BatchNorm1d(20), nn.Tanh(), nn.Dropout(0.2))
+    return nn.Sequential(nn.Linear(6, 20), *middle, nn.Linear(20, 4))
+
+
+def labelled(count: int = 12) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Batches for `network`."""
+    torch.manual_seed(1)
+    return [(torch.randn(16, 6), torch.randint(4, (16,))) for _ in range(count)]
+
+
+def cross_entropy(model: nn.Module, batch: Any) -> torch.Tensor:
+    return F.cross_entropy(model(batch[0]), batch[1])
+
+
+def found(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return everything that looking must not change: identities and bits."""
+
+    def bits(value: Any) -> Any:
+        return (id(value), value.detach().numpy().tobytes()) if isinstance(value, torch.Tensor) else value
+
+    return {
+        "parameters": {name: (bits(p), p.requires_grad) for name, p in model.named_parameters()},
+        "gradients": {name: None if p.grad is None else bits(p.grad) for name, p in model.named_parameters()},
+        "buffers": {name: bits(b) for name, b in model.named_buffers()},
+        "modes": {name: module.training for name, module in model.named_modules()},
+        "state": {id(p): {k: bits(v) for k, v in state.items()} for p, state in optimizer.state.items()},
+        "groups": [
+            (id(group), {k: bits(v) for k, v in group.items() if k != "params"}, list(map(id, group["params"])))
+            for group in optimizer.param_groups
+        ],
+        "random": torch.get_rng_state().numpy().tobytes(),
+    }
 
 
 def order_statistics(v: np.ndarray, scale: float = 1.0, tail: float = 0.02) -> tuple[float, float]:

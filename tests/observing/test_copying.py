@@ -8,7 +8,6 @@ import threading
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 
@@ -18,22 +17,15 @@ from epsgrid.observing.adapters import adapter_for
 from epsgrid.observing.copying import copy_model, copy_optimizer
 from epsgrid.observing.restoring import devices_of, generator_states, generators_restored, restore_generators
 from epsgrid.optimizers import SecondMoment
+from tests.observing import samples
+from tests.observing.samples import cross_entropy as loss_fn
+from tests.observing.samples import labelled as make_batches
 
 BETAS = (0.9, 0.99)
 
 
 def network():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 20), nn.Tanh(), nn.Linear(20, 4))
-
-
-def make_batches(count=12):
-    torch.manual_seed(1)
-    return [(torch.randn(16, 6), torch.randint(4, (16,))) for _ in range(count)]
-
-
-def loss_fn(model, batch):
-    return F.cross_entropy(model(batch[0]), batch[1])
+    return samples.network(nn.Tanh())
 
 
 def train(model, optimizer, count=3):
@@ -50,16 +42,19 @@ def probed(optimizer_of, trained_steps=0, model=None):
         weights = copy.deepcopy(model.state_dict())
         train(model, optimizer, trained_steps)
         model.load_state_dict(weights)
+    before = settings_of(optimizer)
     bounds = epsgrid.probe(model, optimizer, make_batches(), loss_fn)
+    assert settings_of(optimizer) == before
     return bounds.low.magnitude, bounds.high.magnitude
+
+
+def settings_of(optimizer):
+    (group,) = optimizer.param_groups
+    return copy.deepcopy({key: value for key, value in group.items() if key != "params"})
 
 
 def plain_adam():
     return probed(lambda p: torch.optim.Adam(p, betas=BETAS))
-
-
-def close(found):
-    return found == pytest.approx(plain_adam(), rel=1e-4)
 
 
 def copies(model, optimizer):
@@ -127,18 +122,7 @@ def by_hand(state, group):
 @pytest.mark.parametrize("trained_steps", [0, 7])
 def test_numbers_in_groups_are_counted_as_in_training_and_from_the_start(registered, kind, trained_steps):
     registered(ByHand, by_hand)
-    assert close(probed(kind, trained_steps))
-
-
-def test_the_groups_of_a_trained_optimizer_keep_their_counts(registered):
-    registered(ByHand, by_hand)
-    model = network()
-    optimizer = ByHand(model.parameters())
-    optimizer.param_groups[0]["eps"] = 1e-4
-    train(model, optimizer, 5)
-    epsgrid.probe(model, optimizer, make_batches(), loss_fn)
-    group = optimizer.param_groups[0]
-    assert (group["t"], group["eps"], group["lr"]) == (5, 1e-4, 1e-3)
+    assert probed(kind, trained_steps) == pytest.approx(plain_adam(), rel=1e-4)
 
 
 class Wraps(torch.optim.Optimizer):
@@ -203,20 +187,15 @@ def test_wrapped_optimizers_are_copied_with_what_they_wrap(registered, kind):
     assert not base.state and wrapper.calls == 0
 
 
-def test_lists_that_an_optimizer_keeps_hold_the_copied_parameters(registered):
+def test_lists_and_models_that_an_optimizer_keeps_are_copied_with_the_parameters(registered):
     registered(KeepsLists, adam_state)
     model = network()
-    copied, optimizer = copies(model, KeepsLists(model.parameters()))
+    original = KeepsLists(model.parameters())
+    original.model = model
+    copied, optimizer = copies(model, original)
     assert list(map(id, optimizer.trained)) == list(map(id, copied.parameters()))
+    assert optimizer.model is copied
     assert probed(lambda p: KeepsLists(p, betas=BETAS)) == plain_adam()
-
-
-def test_an_optimizer_that_keeps_its_model_gets_the_copied_one():
-    model = network()
-    optimizer = torch.optim.Adam(model.parameters())
-    optimizer.model = model
-    copied, other = copies(model, optimizer)
-    assert other.model is copied
 
 
 class BuildsState(torch.optim.Optimizer):
@@ -246,79 +225,21 @@ def test_a_state_from_the_constructor_is_kept_until_it_is_used():
         assert list(copy_optimizer(optimizer, memo, adapter).state) == [copied.bias]
 
 
-def test_adagrad_starts_again_at_its_initial_sums():
+def test_adagrad_starts_again_at_its_initial_sums_and_a_schedule_does_not_count_the_copys_steps():
     model = network()
-    optimizer = torch.optim.Adagrad(model.parameters(), initial_accumulator_value=0.5)
+    optimizer = torch.optim.Adagrad(model.parameters(), lr=torch.tensor(0.5), initial_accumulator_value=0.5)
     train(model, optimizer)
+    torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.1)
     copied, other = copies(model, optimizer)
     state = other.state[copied[0].weight]
     assert state["step"].item() == 0
     assert torch.equal(state["sum"], torch.full((20, 6), 0.5))
     assert optimizer.state[model[0].weight]["step"].item() == 3
-
-
-def test_a_schedule_does_not_count_the_copys_steps():
-    model = network()
-    optimizer = torch.optim.Adam(model.parameters(), lr=torch.tensor(0.5))
-    torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.1)
-    _, other = copies(model, optimizer)
     assert "step" not in vars(other)
     assert other.param_groups[0]["lr"] is not optimizer.param_groups[0]["lr"]
 
 
 # Models
-
-
-class Remembers(nn.Module):
-    """Changes whatever a module can hold, in place and by assignment."""
-
-    def __init__(self):
-        super().__init__()
-        self.net, self.norm = network(), nn.BatchNorm1d(4)
-        self.register_buffer("unsaved", torch.zeros(3), persistent=False)
-        self.losses, self.usage, self.table = [], collections.Counter(), np.zeros(3)
-        self.metric = nn.ModuleDict({"calls": Counts()})
-        self.seen, self.number = torch.zeros(1), 0
-        self.noise = torch.Generator().manual_seed(3)
-        self.latest = None
-
-    def forward(self, x):
-        out = self.norm(self.net(x))
-        self.losses.append(1)
-        self.usage["calls"] += 1
-        self.table[0] += 1
-        self.unsaved += 1
-        self.seen += torch.rand(1, generator=self.noise)
-        self.number += 1
-        self.metric["calls"].update()
-        self.latest = {"out": [out]}  # the result of a computation, which torch refuses to copy
-        return out
-
-
-class Counts(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.total, self.batches = 0, []
-
-    def update(self):
-        self.total += 1
-        self.batches.append(self.total)
-
-
-def test_what_a_model_holds_stays_as_it_was():
-    model = Remembers().eval()
-    model.net[0].bias.requires_grad_(False)
-    optimizer = torch.optim.Adam(model.parameters())
-    model(make_batches(1)[0][0])
-    latest, state = model.latest, copy.deepcopy(model.state_dict())
-    epsgrid.probe(model, optimizer, make_batches(), loss_fn, check_rounding=False)
-    assert (len(model.losses), model.usage["calls"], model.table[0], model.number) == (1, 1, 1, 1)
-    assert (model.metric["calls"].total, model.metric["calls"].batches) == (1, [1])
-    assert model.latest is latest and torch.equal(model.unsaved, torch.ones(3))
-    assert torch.equal(torch.rand(2, generator=model.noise), torch.rand(3, generator=seeded(3))[1:])
-    assert not any(module.training for module in model.modules())
-    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
-    assert not optimizer.state and all(p.grad is None for p in model.parameters())
 
 
 def seeded(seed):
@@ -354,30 +275,25 @@ def test_scripted_models():
     assert not model.training and not model[1].running_mean.any()
 
 
-class Locked(nn.Linear):
-    def __init__(self):
-        super().__init__(6, 4)
-        self.lock = threading.Lock()
-
-
 class Shared(nn.Linear):
     def __deepcopy__(self, memo):
         return self
 
 
 def test_what_cannot_be_copied_is_refused_with_a_way_out():
-    way_out = r"observe the training itself, with epsgrid\.observe\(optimizer, model=model\)"
-    for model, reason in ((Locked(), "TypeError: cannot pickle"), (Shared(6, 4), "copy.deepcopy does not")):
-        with pytest.raises(ObservationError, match=rf"{type(model).__name__} cannot be copied \({reason}.*{way_out}"):
-            probed(torch.optim.Adam, model=model)
-    model = network()
+    locked, model = network(), network()
     optimizer = torch.optim.Adam(model.parameters())
-    optimizer.lock = threading.Lock()
+    locked.lock = optimizer.lock = threading.Lock()
+    way_out = r".*observe the training itself, with epsgrid\.observe\(optimizer, model=model\)"
+    for refused, words in (
+        (locked, rf"Sequential cannot be copied \(TypeError: cannot pickle{way_out}"),
+        (Shared(6, 4), rf"Shared cannot be copied \(copy.deepcopy does not{way_out}"),
+        (nn.Sequential(nn.LazyLinear(4)), "Sequential has lazy parameters"),
+    ):
+        with pytest.raises(ObservationError, match=words):
+            probed(torch.optim.Adam, model=refused)
     with pytest.raises(ObservationError, match="Adam cannot be copied"):
         epsgrid.probe(model, optimizer, make_batches(), loss_fn)
-    lazy = nn.Sequential(nn.LazyLinear(4))
-    with pytest.raises(ObservationError, match="Sequential has lazy parameters"):
-        probed(torch.optim.Adam, model=lazy)
 
 
 # Random numbers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -19,12 +20,9 @@ from hypothesis import strategies as st
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Partial
 
-from epsgrid.codec import from_document
 from epsgrid.errors import ObservationError
-from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.counting import count
-from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus
-from epsgrid.numerics.series import Series
+from epsgrid.numerics.magnitudes import LayerStatus
 from epsgrid.observing import distributed
 from epsgrid.observing.distributed import gathered_bounds, gathered_series
 from epsgrid.observing.layers import Layer
@@ -56,7 +54,8 @@ def run_job(world: int, folder: Path) -> dict[str, Answers]:
         told = [rank.communicate()[1] for rank in ranks]
     assert all(rank.returncode == 0 for rank in ranks), "\n".join(told)
     return {
-        name: [torch.load(folder / f"{name}-{rank}.pt") for rank in range(world)] for name in worker.SCENARIOS[world]
+        name: [torch.load(folder / f"{name}-{rank}.pt", weights_only=False) for rank in range(world)]
+        for name in worker.SCENARIOS[world]
     }
 
 
@@ -79,24 +78,19 @@ def of_three(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answers]:
     return run_job(3, tmp_path_factory.mktemp("three"))
 
 
-def statistics_in(answer: Mapping[str, Any], which: str = "statistics") -> dict[str, LayerStatistics]:
-    return {layer["name"]: from_document(LayerStatistics, layer, "layer") for layer in answer[which]}
-
-
-def assert_found_by_sorting(answer: Mapping[str, Any], v: Mapping[str, torch.Tensor]) -> None:
+def assert_found_by_sorting(answer: Mapping[str, Any]) -> None:
     """Compare counts and order statistics of each layer, and the bounds of all, with those of the whole v."""
-    statistics = statistics_in(answer)
-    for name, entries in v.items():
-        layer = statistics[name]
-        assert layer.histogram is not None
+    bounds = answer["bounds"]
+    ends = []
+    for layer in bounds.layers:
+        entries = answer["v"][layer.name]
         assert layer.histogram == count(entries, layer.histogram.scale)
         assert (layer.entries, layer.shape) == (entries.numel(), tuple(entries.shape))
-        assert (layer.low, layer.high) == order_statistics(entries.double().numpy(), layer.histogram.scale)
-    ends = [order_statistics(entries.double().numpy(), statistics[name].histogram.scale) for name, entries in v.items()]
-    bounds = EpsilonBounds.from_json(answer["bounds"])
+        ends.append(order_statistics(entries.double().numpy(), layer.histogram.scale))
+        assert (layer.low, layer.high) == ends[-1]
+    assert len(ends) == len(answer["v"])
     assert bounds.low.magnitude == min(low for low, _ in ends)
     assert bounds.high.magnitude == max(high for _, high in ends)
-    assert bounds.layers == tuple(statistics.values())
 
 
 # Two ranks
@@ -105,36 +99,29 @@ def assert_found_by_sorting(answer: Mapping[str, Any], v: Mapping[str, torch.Ten
 @pytest.mark.parametrize("scenario", ["ddp", "fsdp2", "hsdp"])
 def test_every_rank_gets_what_a_sort_of_the_whole_gives(of_two: dict[str, Answers], scenario: str) -> None:
     first, second = of_two[scenario]
-    assert_found_by_sorting(first, first["v"])
-    for what in ("statistics", "bounds", "series"):
-        assert first[what] == second[what]
+    assert_found_by_sorting(first)
+    assert (first["bounds"], first["series"]) == (second["bounds"], second["series"])
 
 
 @pytest.mark.parametrize("scenario", ["fsdp2", "hsdp", "zero"])
 def test_the_result_is_that_of_one_process(of_two: dict[str, Answers], scenario: str) -> None:
-    alone = worker.replica(worker.batches())[2]
+    alone = worker.replica(worker.batches())[2].bounds()
     for answer in of_two[scenario]:
-        assert statistics_in(answer) == {layer.name: layer for layer in alone.bounds().layers}
-        bounds = EpsilonBounds.from_json(answer["bounds"])
-        assert (bounds.low, bounds.high) == (alone.bounds().low, alone.bounds().high)
-
-
-def test_replicas_count_once(of_two: dict[str, Answers]) -> None:
-    for answer in of_two["ddp"]:
-        assert answer["statistics"] == answer["local"]
-        assert sum(layer.entries for layer in statistics_in(answer).values()) == 5 * 7 + 5 + 3 * 5 + 3 + 3 + 1
+        found = answer["bounds"]
+        assert sorted(found.layers, key=lambda layer: layer.name) == sorted(alone.layers, key=lambda layer: layer.name)
+        assert (found.low, found.high) == (alone.low, alone.high)
 
 
 def test_shards_are_really_apart(of_two: dict[str, Answers]) -> None:
     """Else the other tests of shards would show nothing."""
-    first, second = (statistics_in(answer, "local") for answer in of_two["fsdp2"])
+    first, second = (answer["local"] for answer in of_two["fsdp2"])
     assert [first[name].entries for name in ("0.weight", "2.weight", "4.bias")] == [21, 10, 1]
     assert [second[name].entries for name in ("0.weight", "2.weight", "4.bias")] == [14, 5, 0]
 
 
 def test_a_zero_redundancy_optimizer_has_each_layer_on_one_rank(of_two: dict[str, Answers]) -> None:
     first, second = (
-        {name for name, layer in statistics_in(answer, "local").items() if layer.status is LayerStatus.MEASURED}
+        {name for name, layer in answer["local"].items() if layer.status is LayerStatus.MEASURED}
         for answer in of_two["zero"]
     )
     assert first and second and not first & second
@@ -142,13 +129,12 @@ def test_a_zero_redundancy_optimizer_has_each_layer_on_one_rank(of_two: dict[str
 
 @pytest.mark.parametrize("scenario", ["ddp", "fsdp2", "zero"])
 def test_a_series_of_one_snapshot_holds_the_same_counts(of_two: dict[str, Answers], scenario: str) -> None:
-    answer = of_two[scenario][0]
-    series, statistics = Series.from_json(answer["series"]), statistics_in(answer)
+    series, statistics = of_two[scenario][0]["series"], of_two[scenario][0]["bounds"].layers
     (snapshot,) = series.snapshots
     assert (snapshot.step, snapshot.epoch, snapshot.threshold) == (worker.STEPS, 0.5, 1e-8)
-    assert series.names == tuple(statistics)
-    assert series.kinds == tuple(layer.kind for layer in statistics.values())
-    for layer, whole in zip(snapshot.layers, statistics.values(), strict=True):
+    assert series.names == tuple(layer.name for layer in statistics)
+    assert series.kinds == tuple(layer.kind for layer in statistics)
+    for layer, whole in zip(snapshot.layers, statistics, strict=True):
         assert layer is not None and layer.histogram is not None and whole.histogram is not None
         assert layer.histogram == whole.histogram.fold(layer.histogram.mantissa_bits)
         assert layer.quantiles == tuple(whole.histogram.quantile(fraction) for fraction in series.fractions)
@@ -166,9 +152,7 @@ def test_a_series_of_one_snapshot_holds_the_same_counts(of_two: dict[str, Answer
 )
 def test_what_is_wrong_on_one_rank_is_told_on_all(of_two: dict[str, Answers], scenario: str, words: str) -> None:
     for answer in of_two[scenario]:
-        with pytest.raises(ObservationError, match=words):
-            raise ObservationError(answer["error"])
-        assert answer["error"].startswith("ObservationError")
+        assert re.search(f"^ObservationError: .*{words}", answer["error"])
 
 
 # Three ranks
@@ -177,31 +161,29 @@ def test_what_is_wrong_on_one_rank_is_told_on_all(of_two: dict[str, Answers], sc
 @pytest.mark.parametrize("dtype", worker.DTYPES)
 def test_uneven_and_empty_shards(of_three: dict[str, Answers], dtype: str) -> None:
     answers = of_three[f"uneven {dtype}"]
-    assert_found_by_sorting(answers[0], answers[0]["v"])
-    assert answers[0]["statistics"] == answers[1]["statistics"] == answers[2]["statistics"]
-    held = [[layer.entries for layer in statistics_in(answer, "local").values()] for answer in answers]
+    assert_found_by_sorting(answers[0])
+    assert answers[0]["bounds"] == answers[1]["bounds"] == answers[2]["bounds"]
+    held = [[layer.entries for layer in answer["local"].values()] for answer in answers]
     assert held == [[15, 3, 12, 9, 1], [15, 3, 12, 9, 0], [5, 0, 8, 9, 0]]
 
 
 def test_layers_of_different_ranks_are_all_there(of_three: dict[str, Answers]) -> None:
     answers = of_three["stages"]
     v = {name: entries for answer in answers[:2] for name, entries in answer["v"].items()}
-    found = statistics_in(answers[2])
+    found = {layer.name: layer for layer in answers[2]["bounds"].layers}
     assert list(found) == ["shared", "stage 0", "stage 1", "stage 2"]
     assert found["stage 2"].status is LayerStatus.ALL_ZERO
     assert {name: (layer.low, layer.high) for name, layer in found.items() if name in v} == {
         name: order_statistics(entries.double().numpy(), found[name].histogram.scale) for name, entries in v.items()
     }
-    assert answers[0]["statistics"] == answers[1]["statistics"] == answers[2]["statistics"]
+    assert answers[0]["bounds"] == answers[1]["bounds"] == answers[2]["bounds"]
 
 
 def test_a_group_that_lacks_a_part_is_refused(of_three: dict[str, Answers]) -> None:
     first, second, outside = (answer["error"] for answer in of_three["lacking"])
-    with pytest.raises(ObservationError, match=r"the 2 ranks that know it hold 8 of its 12 entries; gather over all"):
-        raise ObservationError(first)
+    assert re.search("the 2 ranks that know it hold 8 of its 12 entries; gather over all", first)
     assert first == second
-    with pytest.raises(ObservationError, match="does not belong to the process group"):
-        raise ObservationError(outside)
+    assert "does not belong to the process group" in outside
 
 
 # One process

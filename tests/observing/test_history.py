@@ -96,19 +96,13 @@ def test_rows_say_what_counting_would_have_said() -> None:
                 assert found.histogram is None
 
 
-def test_layers_that_were_not_there_are_none() -> None:
-    watched = Watched(entries=(5,))
-    watched.step(1, indexes=(2,))
+def test_layers_that_were_not_there_are_none_and_those_of_zeros_have_no_quantiles() -> None:
+    watched = Watched(entries=(5, 0))
+    watched.step(1, indexes=(2, 0))
     (row,) = watched.history.rows()
-    found = row.snapshots(4)
-    assert [each is None for each in found] == [True, True, False, True]
-
-
-def test_a_layer_of_zeros_has_no_quantiles() -> None:
-    watched = Watched(entries=(0,))
-    (row,) = watched.run(1)
-    (found,) = row.snapshots(1)
-    assert found is not None and found.quantiles == () and found.nonzero == 0
+    zeros, *others = row.snapshots(4)
+    assert zeros is not None and zeros.quantiles == () and zeros.nonzero == 0
+    assert [each is None for each in others] == [True, False, True]
 
 
 def test_steps_that_were_skipped_on_a_device_are_left_out() -> None:

@@ -59,13 +59,6 @@ def test_names_come_from_pairs_and_kinds_from_the_model_where_both_are_given() -
     assert listed(adam(model.parameters()), names)[2] == ("net.1.weight", "other")
 
 
-def test_an_optimizer_built_from_named_parameters_knows_the_names() -> None:
-    model = net()
-    assert [name for name, _ in listed(adam(model.named_parameters()))] == [
-        name for name, _ in model.named_parameters()
-    ]
-
-
 def test_a_tied_tensor_is_listed_once_under_its_first_name() -> None:
     model = nn.ModuleDict({"embedding": nn.Embedding(9, 4), "decoder": nn.Linear(4, 9)})
     model["decoder"].weight = model["embedding"].weight
@@ -130,28 +123,21 @@ def test_unnamed_parameters_are_told_with_the_way_to_mend_it() -> None:
 
 def test_a_parameter_outside_the_names_is_told_by_shape_and_group() -> None:
     model = net()
-    extra = nn.Parameter(torch.ones(3, 5))
-    optimizer = adam([{"params": list(model.parameters())}, {"params": [nn.Parameter(torch.ones(())), extra]}])
-    words = (
-        r"unnamed parameters: parameter 0 of group 1, of shape \(\), is not among the 6 named ones; give.*whole model"
-    )
-    with pytest.raises(ObservationError, match=words):
-        named_layers(optimizer, model=model)
-    optimizer = adam([{"params": list(model.parameters())}, {"params": [extra]}])
-    with pytest.raises(ObservationError, match="parameter 0 of group 1, of shape 3×5, is not"):
-        named_layers(optimizer, model=model)
+    for shape, text in ((), r"\(\)"), ((3, 5), "3×5"):
+        extra = nn.Parameter(torch.ones(shape))
+        optimizer = adam([{"params": list(model.parameters())}, {"params": [extra]}])
+        words = rf"unnamed parameters: parameter 0 of group 1, of shape {text}, is not among the 6 named ones; give"
+        with pytest.raises(ObservationError, match=words):
+            named_layers(optimizer, model=model)
 
 
-def test_two_tensors_of_one_name_are_told() -> None:
+def test_two_tensors_of_one_name_and_complex_ones_are_refused() -> None:
     first, second = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
     with pytest.raises(ObservationError, match="two parameters are called 'a'; name each differently"):
         named_layers(adam([first, second]), [("a", first), ("a", second)])
-
-
-def test_complex_parameters_are_told() -> None:
-    parameter = nn.Parameter(torch.ones(2, dtype=torch.complex64))
+    first = nn.Parameter(torch.ones(2, dtype=torch.complex64))
     with pytest.raises(ObservationError, match=r"parameter 'a' is complex \(torch.complex64\), which has no histogram"):
-        named_layers(adam([parameter]), [("a", parameter)])
+        named_layers(adam([first]), [("a", first)])
 
 
 def names(registry: LayerRegistry) -> list[str]:
@@ -159,17 +145,13 @@ def names(registry: LayerRegistry) -> list[str]:
     return [layer.name for layer in registry.layers]
 
 
-def test_added_parameters_without_a_name_are_listed_by_group_and_place() -> None:
+def test_added_parameters_have_the_names_that_the_optimizer_was_given_or_group_and_place() -> None:
     model = net()
     optimizer = adam(model.parameters())
     registry = LayerRegistry(optimizer, named_layers(optimizer, model.named_parameters()), None)
     optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))]})
     assert names(registry)[6:] == ["group 1, parameter 0", "group 1, parameter 1"]
     assert registry.layers[6].kind == "other"
-
-
-def test_added_parameters_have_the_names_that_the_optimizer_was_given() -> None:
-    model = net()
     optimizer = adam(model[3].named_parameters())
     registry = LayerRegistry(optimizer, named_layers(optimizer), None)
     optimizer.add_param_group({"params": [("head.bias", nn.Parameter(torch.ones(2)))]})

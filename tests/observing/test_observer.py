@@ -7,7 +7,7 @@ import gc
 import math
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -73,14 +73,30 @@ def test_training_is_bit_identical_with_and_without_an_observer(name: str) -> No
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
 
 
-def test_an_observer_hooks_the_end_of_step_and_nothing_else() -> None:
+def test_an_observer_hooks_the_end_of_step_and_nothing_else_until_it_is_closed() -> None:
     model, optimizer, observer = observed()
     assert len(optimizer._optimizer_step_post_hooks) == 1
     assert not optimizer._optimizer_step_pre_hooks and not optimizer._optimizer_state_dict_pre_hooks
     assert not any(module._forward_hooks or module._backward_hooks for module in model.modules())
     assert all(parameter._backward_hooks is None for parameter in model.parameters())
+    with pytest.raises(ObservationError, match=r"this Adam is being observed already; use that observer, or close\(\)"):
+        observe(optimizer, model=model)
     observer.close()
     assert not optimizer._optimizer_step_post_hooks
+    again = observe(optimizer, model=model)
+    observer.close()  # of no effect on the other
+    train(model, optimizer, 1)
+    assert (observer.step, again.step) == (0, 1)
+
+
+def test_a_with_block_closes_unless_that_was_done() -> None:
+    model = mlp()
+    optimizer = OPTIMIZERS["adam"](model.parameters())
+    with observe(optimizer, model=model) as observer:
+        observer.close()
+    with pytest.raises(ZeroDivisionError), observe(optimizer, model=model):
+        raise ZeroDivisionError
+    observe(optimizer, model=model)
 
 
 def test_an_observed_optimizer_can_be_copied_and_the_copy_is_not_observed() -> None:
@@ -119,27 +135,16 @@ def test_bounds_are_those_of_a_sort_also_after_closing(name: str) -> None:
     assert observer.step == 8
 
 
-def test_histograms_count_every_entry_of_the_latest_observed_step() -> None:
-    model, optimizer, observer = observed(6, every=3)
+@pytest.mark.parametrize(("trained", "counted"), [(8, 6), (2, 2)])
+def test_histograms_are_those_of_the_latest_observed_step_or_of_the_present_state(trained: int, counted: int) -> None:
+    model, optimizer, observer = observed(counted, every=3)
     expected = {
-        name: counting.count(optimizer.state[parameter]["exp_avg_sq"], 1 / (1 - 0.99**6.0))
+        name: counting.count(optimizer.state[parameter]["exp_avg_sq"], 1 / (1 - 0.99**counted))
         for name, parameter in model.named_parameters()
     }
-    train(model, optimizer, 2, start=6)
+    train(model, optimizer, trained - counted, start=counted)
     histograms = observer.histograms()
-    assert dict(histograms) == expected
-    assert list(histograms) == [name for name, _ in model.named_parameters()]
-    assert len(histograms) == len(expected) and histograms["4.bias"].total == 3
-    with pytest.raises(KeyError):
-        histograms["no such layer"]
-
-
-def test_histograms_of_a_state_that_no_observed_step_has_made_are_counted_when_asked_for() -> None:
-    model, optimizer, observer = observed(2, every=3)
-    assert dict(observer.histograms()) == {
-        name: counting.count(optimizer.state[parameter]["exp_avg_sq"], 1 / (1 - 0.99**2.0))
-        for name, parameter in model.named_parameters()
-    }
+    assert histograms == expected and list(histograms) == list(expected)
 
 
 def test_the_series_has_the_percentiles_of_every_observed_step() -> None:
@@ -187,9 +192,6 @@ def test_a_snapshot_counts_now_and_is_not_kept() -> None:
         assert layer.quantiles == tuple(fine.quantile(fraction) for fraction in FRACTIONS)
         assert layer.zeros == fine.zeros
     assert observer.series().snapshots == ()
-
-
-def test_an_observed_step_and_a_snapshot_of_it_are_the_same() -> None:
     _, _, observer = observed(1)
     assert observer.series().snapshots == (observer.snapshot(),)
 
@@ -206,13 +208,6 @@ def test_the_adaptable_fraction_is_exact(name: str, epsilon: float | None) -> No
 
 
 # It sees every step once, whatever happens between
-
-
-def test_every_says_after_which_steps_to_count() -> None:
-    _, _, observer = observed(10, every=4)
-    assert observer.step == 10 and steps(observer) == (4, 8)
-    _, _, observer = observed(10, every=None)
-    assert observer.step == 10 and steps(observer) == ()
 
 
 @pytest.mark.parametrize("name", ["adam", "adam-fused", "adam-loop"])
@@ -294,7 +289,10 @@ def test_an_optimizer_that_calls_its_bases_step_is_seen_once_a_step(
     assert observer.step == 3 and steps(observer) == (1, 2, 3)
 
 
-def test_a_step_that_no_hook_sees_can_be_counted_by_hand() -> None:
+def test_a_step_that_no_hook_sees_is_counted_by_hand_and_one_only_recorded_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As steps in a CUDA graph are, in its replay and while it is captured."""
     model, optimizer, observer = observed()
     unhooked = torch.optim.Adam.step.__wrapped__  # type: ignore[attr-defined]
     for _ in range(2):
@@ -302,17 +300,11 @@ def test_a_step_that_no_hook_sees_can_be_counted_by_hand() -> None:
         unhooked(optimizer)
         observer.after_step()
     assert observer.step == 2 and steps(observer) == (1, 2)
-
-
-def test_a_step_that_is_only_recorded_into_a_cuda_graph_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, optimizer, observer = observed(1)
     monkeypatch.setattr(observer._registry, "on_cuda", True)
-    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
-    train(model, optimizer, 1)
-    assert observer.step == 1
-    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
-    train(model, optimizer, 1)
-    assert observer.step == 2
+    for capturing, seen in ((True, 2), (False, 3)):
+        monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda now=capturing: now)
+        train(model, optimizer, 1)
+        assert observer.step == seen
 
 
 def test_a_compiled_step_is_observed() -> None:
@@ -402,21 +394,6 @@ def test_frozen_and_idle_layers_are_listed_and_left_out() -> None:
     assert list(statuses(observer).values())[2:4] == [LayerStatus.FROZEN] * 2
 
 
-def test_two_optimizers_are_observed_each_by_its_own_observer() -> None:
-    model = mlp()
-    first, second = torch.optim.Adam(model[:3].parameters()), torch.optim.RMSprop(model[4].parameters())
-    observers = [observe(optimizer, model.named_parameters()) for optimizer in (first, second)]
-    for batch in batches(4):
-        model(batch).square().mean().backward()
-        first.step()
-        second.step()
-    assert [observer.step for observer in observers] == [4, 4]
-    assert [list(observer.histograms()) for observer in observers] == [
-        ["0.weight", "0.bias", "2.weight", "2.bias"],
-        ["4.weight", "4.bias"],
-    ]
-
-
 class Elsewhere(torch.optim.Optimizer):
     """Keeps everything on the device of its parameters, as fused and capturable optimizers do."""
 
@@ -454,47 +431,19 @@ def test_nothing_waits_for_a_device_after_a_step(registered: Any) -> None:
 # Bad input
 
 
-@pytest.mark.parametrize("every", [0, -1, 1.0, True, "1"])
-def test_every_must_be_a_positive_whole_number(every: Any) -> None:
-    with pytest.raises(ObservationError, match=f"every must be a whole number of steps, at least 1, got {every!r}"):
-        observed(every=every)
-
-
-@pytest.mark.parametrize("tail", [0, 0.5, -0.1, float("nan")])
-def test_the_tail_must_be_less_than_half(tail: float) -> None:
-    with pytest.raises(ObservationError, match=r"tail_fraction must lie between 0 and 0\.5, got"):
-        observed(tail_fraction=tail)
-
-
-def test_an_optimizer_is_observed_by_one_observer_at_a_time() -> None:
-    model, optimizer, observer = observed()
-    with pytest.raises(ObservationError, match=r"this Adam is being observed already; use that observer, or close\(\)"):
-        observe(optimizer, model=model)
-    observer.close()
-    observe(optimizer, model=model).close()
-
-
-def test_closing_twice_does_not_matter() -> None:
-    model, optimizer, observer = observed()
-    observer.close()
-    again = observe(optimizer, model=model)
-    observer.close()  # of no effect on the other
-    train(model, optimizer, 1)
-    assert (observer.step, again.step) == (0, 1)
-
-
-def test_a_with_block_closes_unless_that_was_done() -> None:
-    model = mlp()
-    optimizer = OPTIMIZERS["adam"](model.parameters())
-    with observe(optimizer, model=model) as observer:
-        train(model, optimizer, 1)
-    train(model, optimizer, 1)
-    assert observer.step == 1
-    with observe(optimizer, model=model) as observer:
-        observer.close()
-    with pytest.raises(ZeroDivisionError), observe(optimizer, model=model):
-        raise ZeroDivisionError
-    observe(optimizer, model=model)
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        *(
+            ({"every": every}, f"every must be a whole number, at least 1, got {every!r}")
+            for every in (0, -1, 1.0, True, "1")
+        ),
+        *(({"tail_fraction": tail}, r"tail_fraction must lie between 0 and 0\.5, got") for tail in (0, 0.5, math.nan)),
+    ],
+)
+def test_arguments_out_of_range(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ObservationError, match=words):
+        observed(**settings)
 
 
 @pytest.mark.parametrize(
@@ -517,27 +466,22 @@ def test_no_bounds_where_no_gradient_was_ever_there() -> None:
         observer.bounds()
 
 
-def test_a_state_that_was_there_before_can_be_asked_about() -> None:
-    model = mlp()
-    optimizer = torch.optim.Adam(model.parameters())
-    train(model, optimizer, 2)
-    observer = observe(optimizer, model=model)
-    assert observer.bounds().low.magnitude == published_bounds(list(v_of(model, optimizer).values()), 1.0)[0]
-
-
-def spoilt(state: Any, group: Any) -> SecondMoment | None:
-    return SecondMoment(state["exp_avg"], 0.0) if state else None
-
-
-def test_a_negative_second_moment_is_told_by_name_at_the_first_step(registered: Any) -> None:
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda m: m, r".* yet it has the negative entry -.*check which"),
+        (lambda m: m.int(), r"cannot count entries of type torch\.int32"),
+    ],
+)
+def test_a_second_moment_that_is_none_is_named_at_the_first_step(registered: Any, spoil: Any, words: str) -> None:
     class Sub(torch.optim.Adam):
         pass
 
-    registered(Sub, spoilt)
+    registered(Sub, lambda state, group: SecondMoment(spoil(state["exp_avg"])) if state else None)
     model = mlp()
     optimizer = Sub(model.parameters())
     observe(optimizer, model=model)
-    with pytest.raises(ObservationError, match=r"layer '0\.weight': .* yet it has the negative entry -.*check which"):
+    with pytest.raises(ObservationError, match=rf"layer '0\.weight': {words}"):
         train(model, optimizer, 1)
 
 
@@ -557,18 +501,6 @@ def test_a_negative_entry_on_a_device_is_told_by_name_when_asked(registered: Any
             ask()
 
 
-def test_entries_of_a_type_that_is_not_counted_are_told_by_name(registered: Any) -> None:
-    class Sub(torch.optim.Adam):
-        pass
-
-    registered(Sub, lambda state, group: SecondMoment(state["exp_avg"].int()) if state else None)
-    model = mlp()
-    optimizer = Sub(model.parameters())
-    observe(optimizer, model=model)
-    with pytest.raises(ObservationError, match=r"layer '0\.weight': cannot count entries of type torch\.int32"):
-        train(model, optimizer, 1)
-
-
 def test_nonfinite_entries_on_a_device_are_told_when_something_is_asked() -> None:
     _, _, observer = observed(1)
     observer._latest[0].totals[[0, 3], 2] = [2, 5]  # type: ignore[index] # as if they had lain there until now
@@ -577,8 +509,7 @@ def test_nonfinite_entries_on_a_device_are_told_when_something_is_asked() -> Non
     assert observer.nonfinite == 7
 
 
-@pytest.fixture
-def diverged() -> Iterator[tuple[nn.Module, torch.optim.Optimizer, Observer]]:
+def test_nonfinite_entries_are_counted_and_warned_of_once_and_training_goes_on() -> None:
     model, optimizer, observer = observed(2)
     model(batches(1)[0]).square().mean().backward()
     model[0].weight.grad[0, :2] = torch.nan
@@ -586,12 +517,6 @@ def diverged() -> Iterator[tuple[nn.Module, torch.optim.Optimizer, Observer]]:
     model[4].bias.grad[1] = torch.inf
     with pytest.warns(RuntimeWarning, match=r"layer '0\.weight' and 1 more layers has 4 NaN or infinite entries"):
         optimizer.step()
-    yield model, optimizer, observer
-
-
-def test_nonfinite_entries_are_counted_and_told_once_and_training_goes_on(diverged: Any) -> None:
-    model, optimizer, observer = diverged
-    assert observer.nonfinite == 4
     optimizer.step()  # no second warning, which would be an error here
     assert observer.nonfinite == 4 and observer.step == 4
     found = statuses(observer)

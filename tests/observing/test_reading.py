@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from epsgrid.errors import ObservationError
+from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus
 from epsgrid.numerics.placement import Placement
 from epsgrid.observing.adapters import adapter_for
@@ -59,17 +60,6 @@ def test_order_statistics_equal_a_sort_for_every_type_and_layout(layout: str, dt
     assert (measured.low, measured.high) == order_statistics(v.double().numpy(), 1 / (1 - 0.99**3.0), 0.1)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_parameters_of_other_types_train_and_are_measured(dtype: torch.dtype) -> None:
-    model = mlp(dtype)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-    train(model, optimizer, 3)
-    for reading in readings_of(model, optimizer):
-        assert reading.values is not None and reading.values.dtype == dtype
-        measured = measure_reading(reading, 0.02)
-        assert (measured.low, measured.high) == order_statistics(reading.values.double().numpy(), 1 / (1 - 0.999**3.0))
-
-
 def test_layers_without_a_second_moment_are_listed_with_the_reason() -> None:
     model = nn.ModuleDict({name: nn.Linear(3, 2, bias=False) for name in ("used", "frozen", "outside", "idle", "zero")})
     model["frozen"].requires_grad_(False)
@@ -88,13 +78,6 @@ def test_layers_without_a_second_moment_are_listed_with_the_reason() -> None:
     assert all(layer.kind == "dense" and layer.entries == 6 for layer in statistics)
 
 
-def test_an_adagrad_that_has_not_stepped_has_no_second_moment_though_it_has_a_state() -> None:
-    parameter = nn.Parameter(torch.ones(3))
-    optimizer = torch.optim.Adagrad([parameter], initial_accumulator_value=1.0)
-    (reading,) = read(optimizer, named_layers(optimizer, [("a", parameter)]), adapter_for(optimizer))
-    assert reading.status is LayerStatus.NO_GRADIENT
-
-
 def test_a_state_of_another_model_is_told_by_name() -> None:
     model, other = nn.Linear(3, 2), nn.Linear(4, 2)
     optimizer, theirs = (torch.optim.Adam(each.parameters()) for each in (model, other))
@@ -106,15 +89,17 @@ def test_a_state_of_another_model_is_told_by_name() -> None:
         readings_of(model, optimizer)
 
 
-def negative() -> Reading:
-    layer = Layer("spoilt", nn.Parameter(torch.zeros(3)), {"eps": 1e-8})
-    return Reading(layer, LayerStatus.MEASURED, torch.tensor([1.0, -0.5, 0.0]))
-
-
 @pytest.mark.parametrize("ask", [histogram_of, lambda reading: measure_reading(reading, 0.02)])
-def test_a_negative_second_moment_is_told_by_name(ask: Callable[[Reading], Any]) -> None:
+def test_a_negative_second_moment_is_refused_by_name(ask: Callable[[Reading], Any]) -> None:
+    layer = Layer("spoilt", nn.Parameter(torch.zeros(3)), {"eps": 1e-8})
     with pytest.raises(ObservationError, match=r"layer 'spoilt': .*negative entry -0\.5; check which tensor"):
-        ask(negative())
+        ask(Reading(layer, LayerStatus.MEASURED, torch.tensor([1.0, -0.5, 0.0])))
+
+
+def bounds_of(optimizer: torch.optim.Optimizer, names: Any) -> tuple[list[LayerStatistics], EpsilonBounds]:
+    readings = read(optimizer, named_layers(optimizer, names), adapter_for(optimizer))
+    statistics = [measure_reading(reading, 0.02) for reading in readings]
+    return statistics, bounds_by_placement(statistics, [reading.placement for reading in readings], 0.02)
 
 
 def test_each_group_converts_with_its_own_placement() -> None:
@@ -124,9 +109,7 @@ def test_each_group_converts_with_its_own_placement() -> None:
     optimizer = build([{"params": [first], "betas": (0.9, 0.9)}, {"params": [second], "betas": (0.9, 0.999)}])
     first.grad, second.grad = torch.linspace(1, 2, 60), torch.linspace(3, 4, 60)
     optimizer.step()
-    readings = read(optimizer, named_layers(optimizer, [("a", first), ("b", second)]), adapter_for(optimizer))
-    statistics = [measure_reading(reading, 0.02) for reading in readings]
-    bounds = bounds_by_placement(statistics, [reading.placement for reading in readings], 0.02)
+    statistics, bounds = bounds_of(optimizer, [("a", first), ("b", second)])
     epsilons = {}
     for layer, beta2 in zip(statistics, (0.9, 0.999), strict=True):
         assert layer.low is not None and layer.high is not None
@@ -143,78 +126,56 @@ def test_groups_that_differ_only_in_what_no_conversion_needs_are_one() -> None:
     parameters = list(model.parameters())
     optimizer = torch.optim.Adam([{"params": parameters[:3]}, {"params": parameters[3:], "betas": (0.5, 0.9)}], lr=0.01)
     train(model, optimizer, 4)
-    readings = readings_of(model, optimizer)
-    statistics = [measure_reading(reading, 0.02) for reading in readings]
-    bounds = bounds_by_placement(statistics, [reading.placement for reading in readings], 0.02)
+    _, bounds = bounds_of(optimizer, model.named_parameters())
     found = [order_statistics(*squares(optimizer, parameter)) for parameter in parameters]
     assert bounds.low.magnitude == bounds.low.epsilon == min(low for low, _ in found)
     assert bounds.high.magnitude == max(high for _, high in found)
 
 
-def radam_of(*groups: dict[str, Any]) -> tuple[torch.optim.Optimizer, tuple[Reading, ...]]:
-    parameters = [nn.Parameter(torch.ones(3)) for _ in groups]
-    optimizer = torch.optim.RAdam(
-        [{"params": [parameter], **group} for parameter, group in zip(parameters, groups, strict=True)],
-        betas=(0.9, 0.99),
-    )
-    for step in range(4):
+def threshold(*groups: dict[str, Any], steps: int = 4) -> float | None:
+    """Train by RAdam, whose threshold changes with the steps; each parameter begins a step later than the one before.
+
+    A group may hold several parameters, as "parameters" says.
+    """
+    made = [
+        {"eps": group["eps"], "params": [nn.Parameter(torch.ones(3)) for _ in range(group.get("parameters", 1))]}
+        for group in groups
+    ]
+    optimizer = torch.optim.RAdam(made, betas=(0.9, 0.99))
+    parameters = [parameter for group in made for parameter in group["params"]]
+    for step in range(steps):
         for place, parameter in enumerate(parameters):
             parameter.grad = torch.ones(3) if place <= step else None
         optimizer.step()
     names = [(str(place), parameter) for place, parameter in enumerate(parameters)]
-    return optimizer, read(optimizer, named_layers(optimizer, names), adapter_for(optimizer))
-
-
-def threshold(optimizer: torch.optim.Optimizer, readings: Sequence[Reading]) -> float | None:
+    readings = read(optimizer, named_layers(optimizer, names), adapter_for(optimizer))
     return threshold_of(adapter_for(optimizer), ((each.layer.group, each.step, each.epsilon) for each in readings))
 
 
 def test_the_threshold_is_the_magnitude_of_the_optimizers_own_epsilon() -> None:
-    optimizer, readings = radam_of({"eps": 1e-6})
-    assert threshold(optimizer, readings) == pytest.approx(1e-6 / math.sqrt(1 - 0.99**4))
+    expected = pytest.approx(1e-6 / math.sqrt(1 - 0.99**4))
+    assert threshold({"eps": 1e-6}) == expected
+    assert threshold({"eps": 1e-6, "parameters": 3}) == expected  # of a group the layer with most steps counts
+    assert threshold({"eps": torch.tensor(1e-6)}) == expected
+    assert threshold({"eps": 1e-6}, {"eps": 1e-7}) is None
+    assert threshold({"eps": 1e-6}, {"eps": 1e-6}) is None  # the second one has taken a step less
+    assert threshold_of(adapter_for(torch.optim.RAdam([nn.Parameter(torch.ones(1))])), ()) is None
 
 
-def test_groups_that_differ_in_epsilon_have_no_common_threshold() -> None:
-    optimizer, readings = radam_of({"eps": 1e-6}, {"eps": 1e-7})
-    assert threshold(optimizer, readings) is None
-    optimizer, readings = radam_of({"eps": 1e-6}, {"eps": 1e-6})  # the second one has taken a step less
-    assert threshold(optimizer, readings) is None
-    assert threshold(optimizer, readings[:1]) is not None
-    assert threshold(optimizer, ()) is None
+def test_epsilon_may_be_missing() -> None:
+    readings = [Reading(Layer("a", torch.ones(3), group), LayerStatus.MEASURED) for group in (None, {})]
+    assert [reading.epsilon for reading in readings] == [None, None]
 
 
-def test_a_layer_that_began_later_does_not_change_its_groups_threshold() -> None:
-    first, late = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
-    optimizer = torch.optim.RAdam([late, first], eps=1e-6, betas=(0.9, 0.99))
-    for step in range(5):
-        first.grad, late.grad = torch.ones(3), torch.ones(3) if step == 4 else None
-        optimizer.step()
-    readings = read(optimizer, named_layers(optimizer, [("late", late), ("first", first)]), adapter_for(optimizer))
-    assert [reading.step for reading in readings] == [1, 5]
-    assert threshold(optimizer, readings) == pytest.approx(1e-6 / math.sqrt(1 - 0.99**5))
-
-
-def test_epsilon_may_be_missing_or_a_tensor() -> None:
-    parameter = nn.Parameter(torch.ones(3))
-    groups: list[Any] = [None, {}, {"eps": torch.tensor(0.5)}]
-    readings = [Reading(Layer("a", parameter, group), LayerStatus.MEASURED) for group in groups]
-    assert [reading.epsilon for reading in readings] == [None, None, 0.5]
-    assert threshold(torch.optim.Adam([parameter]), readings[1:2]) is None
-
-
-def test_a_plain_tensor_is_its_own_local_part_and_others_are_detached() -> None:
-    plain = torch.ones(3)
-    assert local(plain) is plain
-    graph = nn.Parameter(torch.ones(3)) * 2
-    assert not local(graph).requires_grad
-    assert type(local(nn.Parameter(plain))) is torch.Tensor
-
-
-def test_of_a_sharded_tensor_the_shard_is_read() -> None:
+def test_what_is_read_of_a_tensor_is_its_part_in_this_process_without_gradient() -> None:
     class Sharded(torch.Tensor):
         def to_local(self) -> torch.Tensor:
             return torch.full((2,), 7.0)
 
+    plain = torch.ones(3)
+    assert local(plain) is plain
+    assert not local(nn.Parameter(torch.ones(3)) * 2).requires_grad
+    assert type(local(nn.Parameter(plain))) is torch.Tensor
     assert torch.equal(local(torch.ones(8).as_subclass(Sharded)), torch.full((2,), 7.0))
 
 
@@ -225,11 +186,9 @@ def adaptable_fraction(readings: Sequence[Reading], epsilon: float | None = None
     return Observer.adaptable_fraction(SimpleNamespace(_readings=lambda: readings), epsilon)  # type: ignore[arg-type]
 
 
-def layer_of(
-    v: torch.Tensor, name: str = "w", scale: float = 1.0, placement: Placement | None = None, eps: float | None = 1e-3
-) -> Reading:
+def layer_of(v: torch.Tensor, name: str = "w", scale: float = 1.0, eps: float | None = 1e-3) -> Reading:
     layer = Layer(name, torch.nn.Parameter(torch.zeros(v.shape)), {} if eps is None else {"eps": eps})
-    return Reading(layer, LayerStatus.MEASURED, v, scale, 1.0, placement or Placement.outside())
+    return Reading(layer, LayerStatus.MEASURED, v, scale, 1.0, Placement.outside())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
@@ -247,13 +206,6 @@ def test_shares_are_those_of_numpy_but_for_the_bin_that_holds_epsilon(dtype: tor
         found = adaptable_fraction([layer_of(v, scale=scale)], epsilon)
         assert found.total == pytest.approx(found.layers["w"])
         assert found.total == pytest.approx(np.mean(magnitudes > epsilon), abs=in_the_bin + 1e-12)
-
-
-def test_epsilon_is_in_the_optimizers_own_units() -> None:
-    v = torch.tensor([1e-6, 4e-6, 9e-6, 0.0])
-    assert adaptable_fraction([layer_of(v, placement=Placement.outside())], 1.5e-3).total == 0.5
-    assert adaptable_fraction([layer_of(v, placement=Placement.inside())], 1.5e-3**2).total == 0.5
-    assert adaptable_fraction([layer_of(v, placement=Placement.in_place(0.99))], 0.01 * 1.5e-3**2).total == 0.5
 
 
 def test_each_layer_is_compared_with_its_own_epsilon_unless_one_is_given() -> None:
@@ -278,13 +230,11 @@ def test_layers_without_a_finite_entry_are_left_out() -> None:
     assert adaptable_fraction([*readings, layer_of(torch.zeros(2), "zero")]).layers == {"zero": 0.0}
 
 
-def test_a_group_without_epsilon_needs_one_to_be_given() -> None:
+def test_an_epsilon_is_needed_and_at_least_zero() -> None:
+    reading = layer_of(torch.ones(2), eps=None)
     with pytest.raises(ObservationError, match="the parameter group of layer 'w' has no \"eps\"; give epsilon="):
-        adaptable_fraction([layer_of(torch.ones(2), eps=None)])
-    assert adaptable_fraction([layer_of(torch.ones(2), eps=None)], 0.5).total == 1
-
-
-@pytest.mark.parametrize("epsilon", [-1e-9, float("nan")])
-def test_a_negative_epsilon_is_refused(epsilon: float) -> None:
-    with pytest.raises(ObservationError, match="epsilon must be at least 0, got "):
-        adaptable_fraction([layer_of(torch.ones(2))], epsilon)
+        adaptable_fraction([reading])
+    assert adaptable_fraction([reading], 0.5).total == 1
+    for epsilon in (-1e-9, math.nan):
+        with pytest.raises(ObservationError, match="epsilon must be at least 0, got "):
+            adaptable_fraction([reading], epsilon)

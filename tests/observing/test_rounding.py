@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections import OrderedDict, namedtuple
 from typing import Any
 
@@ -14,12 +15,10 @@ from epsgrid import models, tasks
 from epsgrid.observing import rounding
 from epsgrid.observing.adapters import adapter_for
 from epsgrid.spec.loading import parse_spec
+from tests.observing import samples
+from tests.observing.samples import cross_entropy
 
 CPU = torch.device("cpu")
-
-
-def cross_entropy(model, batch):
-    return F.cross_entropy(model(batch[0]), batch[1])
 
 
 def images(count=6, size=10):
@@ -56,17 +55,28 @@ class Attends(nn.Module):
         return self.last(self.attention(x, x, x, need_weights=False)[0].mean(1))
 
 
-def rounding_noise(model, loss, batch, optimizer=None):
-    """Check with the weights' own gradients, or with the weight decay of an optimizer; masks come by name."""
+def check(model, loss, batch, optimizer=None):
+    """Check with the weights' own gradients, or with the weight decay of an optimizer."""
     optimizer = torch.optim.Adam(model.parameters()) if optimizer is None else optimizer
-    found = rounding.rounding_noise(model, loss, batch, optimizer, adapter_for(optimizer))
+    return rounding.rounding_noise(model, loss, batch, optimizer, adapter_for(optimizer))
+
+
+def noise(model, loss, batch, optimizer=None):
+    """Return the masks by name."""
+    found = check(model, loss, batch, optimizer)
+    assert found.checked and found.reason == ""
     masks = {name: found.masks[each] for name, each in model.named_parameters() if each in found.masks}
     assert len(masks) == len(found.masks)
-    return dataclasses.replace(found, masks=masks)
+    return masks
 
 
-def names(found):
-    return set(found.masks)
+def whole(*names):
+    """The masks of layers that are nothing but noise."""
+    return dict.fromkeys(names, "all")
+
+
+def described(masks):
+    return {name: "all" if mask.all() and mask.dtype == torch.bool else mask.tolist() for name, mask in masks.items()}
 
 
 @pytest.fixture(autouse=True)
@@ -74,27 +84,56 @@ def seeded():
     torch.manual_seed(0)
 
 
-def test_biases_before_batch_norm_are_noise():
-    found = rounding_noise(small_convolutions(), cross_entropy, images())
-    assert found.checked
-    assert found.reason == ""
-    assert names(found) == {"first.bias", "second.bias"}
-    assert all(mask.all() and mask.dtype == torch.bool for mask in found.masks.values())
+def half_dead():
+    """Twenty units that are zero for every input: exact zeros are no noise."""
+    model = nn.Sequential(nn.Linear(12, 40), nn.ReLU(), nn.Linear(40, 10))
+    nn.init.constant_(model[0].bias[:20], -100)
+    return model
 
 
-@pytest.mark.parametrize("norm", [nn.GroupNorm(6, 6), nn.InstanceNorm2d(6)])
-def test_so_are_those_before_norms_of_single_channels(norm):
-    model = nn.Sequential(nn.Conv2d(3, 6, 3), norm, nn.ReLU(), nn.Flatten(), nn.Linear(6 * 64, 10))
-    assert names(rounding_noise(model, cross_entropy, images())) == {"0.bias"}
+class MakesTensors(nn.Module):
+    """Makes its first hidden state in the default type, as many recurrent models do."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.last = nn.GRUCell(12, 6), nn.Linear(6, 10)
+
+    def forward(self, x):
+        return self.last(self.cell(x, torch.zeros(len(x), 6)))
+
+
+def before_channel_norm(norm):
+    return nn.Sequential(nn.Conv2d(3, 6, 3), norm, nn.ReLU(), nn.Flatten(), nn.Linear(6 * 64, 10))
+
+
+def in_bfloat16():
+    return nn.Sequential(nn.Linear(12, 16), nn.BatchNorm1d(16), nn.Tanh(), nn.Linear(16, 10)).bfloat16()
+
+
+def rows(count=32, dtype=torch.float32):
+    return torch.randn(count, 12).to(dtype), torch.randint(10, (count,))
+
+
+@pytest.mark.parametrize(
+    ("build", "batch", "expected"),
+    [
+        (small_convolutions, images, whole("first.bias", "second.bias")),
+        (lambda: before_channel_norm(nn.GroupNorm(6, 6)), images, whole("0.bias")),
+        (lambda: before_channel_norm(nn.InstanceNorm2d(6)), images, whole("0.bias")),
+        (in_bfloat16, lambda: rows(dtype=torch.bfloat16), whole("0.bias")),
+        (half_dead, rows, {}),
+        (MakesTensors, rows, {}),
+    ],
+)
+def test_biases_before_a_norm_of_single_channels_are_noise_and_others_are_not(build, batch, expected):
+    assert described(noise(build(), cross_entropy, batch())) == expected
+    assert torch.get_default_dtype() == torch.float32
 
 
 def test_a_third_of_an_attentions_bias_is_noise():
-    model = Attends()
     batch = torch.randint(30, (8, 6)), torch.randint(10, (8,))
-    found = rounding_noise(model, cross_entropy, batch)
-    assert names(found) == {"attention.in_proj_bias"}
-    query, key, value = found.masks["attention.in_proj_bias"].view(3, 8)
-    assert (query.any(), key.all(), value.any()) == (False, True, False)
+    third = [False] * 8 + [True] * 8 + [False] * 8  # of query, key and value
+    assert described(noise(Attends(), cross_entropy, batch)) == {"attention.in_proj_bias": third}
 
 
 def text_task(name, model, batch_size):
@@ -118,10 +157,8 @@ def test_our_transformers_key_biases(key_bias, norm):
         256,
     )
     places = ["encoder.0.attention", "decoder.0.attention", "decoder.0.cross"]
-    found = rounding_noise(model, loss, batch)
-    assert found.checked
-    assert names(found) == ({f"{place}.key.bias" for place in places} if key_bias else set())
-    assert all(mask.all() for mask in found.masks.values())
+    expected = whole(*(f"{place}.key.bias" for place in places)) if key_bias else {}
+    assert described(noise(model, loss, batch)) == expected
 
 
 @pytest.mark.parametrize(
@@ -131,13 +168,9 @@ def test_our_transformers_key_biases(key_bias, norm):
 def test_recurrent_models_have_none_and_keep_their_state(model):
     built, loss, batch = text_task("synthetic_text", model, 4)
     loss(built, batch).backward()  # a state that is not zero is now carried
-    before = {name: (id(value), value.clone()) for name, value in built.named_buffers()}
-    found = rounding_noise(built, loss, batch)
-    assert found.checked, found.reason
-    assert names(found) == set()
-    for name, value in built.named_buffers():
-        assert id(value) == before[name][0]
-        assert torch.equal(value, before[name][1]), name
+    before = samples.found(built, torch.optim.Adam(built.parameters()))["buffers"]
+    assert noise(built, loss, batch) == {}
+    assert samples.found(built, torch.optim.Adam(built.parameters()))["buffers"] == before
 
 
 @pytest.mark.parametrize("name", ["vgg11", "vit"])
@@ -145,25 +178,12 @@ def test_our_image_models_have_none(name):
     spec = parse_spec(
         f"experiment: t\ntask: cifar10\nmodel: {name}\noptimizer: adam\nsweep: {{learning_rates: [0.001]}}"
     )
-    model = models.load(name).build(spec.model, (3, 32, 32), 10)
-    found = rounding_noise(model, cross_entropy, images(2, 32))
-    assert found.checked, found.reason
-    assert names(found) == set()
-
-
-def test_exact_zeros_are_no_noise():
-    model = nn.Sequential(nn.Linear(5, 40), nn.ReLU(), nn.Linear(40, 10))
-    with torch.no_grad():
-        model[0].bias[:20] = -100  # dead for every input
-    found = rounding_noise(model, cross_entropy, (torch.randn(6, 5), torch.randint(10, (6,))))
-    assert found.checked
-    assert names(found) == set()
+    assert noise(models.load(name).build(spec.model, (3, 32, 32), 10), cross_entropy, images(2, 32)) == {}
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "noise"),
+    ("optimizer", "found"),
     [
-        (lambda p: torch.optim.Adam(p), True),
         (lambda p: torch.optim.Adam(p, weight_decay=1e-3), False),
         (lambda p: torch.optim.AdamW(p, weight_decay=1e-1), True),
         (lambda p: torch.optim.Adam(p, fused=True), True),
@@ -173,12 +193,11 @@ def test_exact_zeros_are_no_noise():
         (lambda p: torch.optim.Adadelta(p, weight_decay=1e-3), False),
     ],
 )
-def test_coupled_weight_decay_is_a_gradient_of_its_own(optimizer, noise):
+def test_coupled_weight_decay_is_a_gradient_of_its_own(optimizer, found):
     model = small_convolutions()
     built = optimizer(model.parameters())
-    found = rounding_noise(model, cross_entropy, images(), built)
-    assert found.checked, found.reason
-    assert names(found) == ({"first.bias", "second.bias"} if noise else set())
+    expected = whole("first.bias", "second.bias") if found else {}
+    assert described(noise(model, cross_entropy, images(), built)) == expected
     assert not any("exp_avg" in state for state in built.state.values())
 
 
@@ -186,15 +205,12 @@ def test_decay_of_biases_that_are_zero_leaves_noise():
     model = small_convolutions()
     nn.init.zeros_(model.second.bias)
     optimizer = torch.optim.Adam(model.parameters(), weight_decay=1e-3)
-    assert names(rounding_noise(model, cross_entropy, images(), optimizer)) == {"second.bias"}
+    assert set(noise(model, cross_entropy, images(), optimizer)) == {"second.bias"}
 
 
-def test_entries_that_happen_to_be_zero_in_a_layer_of_noise_are_noise():
+def test_entries_that_happen_to_be_zero_are_noise_where_those_beside_them_are():
     own, peak = torch.tensor([1e-9, 0.0, 3e-9]), torch.tensor([1e-17, 0.0, 1e-18], dtype=torch.float64)
     assert rounding._mask(own, peak, random=False).tolist() == [True, True, True]
-
-
-def test_entries_that_happen_to_be_zero_beside_true_ones():
     own = torch.tensor([1e-9, 0.0, 0.0, 0.0, 1e-3, 1e-3])
     peak = torch.tensor([1e-17, 1e-18, 0.0, 1e-6, 1e-3, 0.0], dtype=torch.float64)
     assert rounding._mask(own, peak, random=False).tolist() == [True, True, False, False, False, True]
@@ -231,10 +247,7 @@ class Random(nn.Module):
 @pytest.mark.parametrize("seed", range(4))
 def test_masks_that_differ_between_precisions_mark_nothing_falsely(share, seed):
     torch.manual_seed(seed)
-    model = Random(share)
-    found = rounding_noise(model, cross_entropy, (torch.randn(32, 12), torch.randint(10, (32,))))
-    assert names(found) == {"first.bias"}
-    assert found.masks["first.bias"].all()
+    assert described(noise(Random(share), cross_entropy, rows())) == whole("first.bias")
 
 
 def test_float64_starts_with_the_same_generator_states():
@@ -243,21 +256,13 @@ def test_float64_starts_with_the_same_generator_states():
         return cross_entropy(model, batch)
 
     states: list[Any] = []
-    assert rounding_noise(Random(0.5), loss, (torch.randn(32, 12), torch.randint(10, (32,)))).checked
+    noise(Random(0.5), loss, rows())
     assert [dtype for dtype, _ in states] == [torch.float32, *[torch.float64] * 3]
     assert states[0][1] == states[1][1]
     assert len({state for _, state in states[1:]}) == 3
     states.clear()
-    assert rounding_noise(small_convolutions(), loss, images()).checked
+    noise(small_convolutions(), loss, images())
     assert [dtype for dtype, _ in states] == [torch.float32, torch.float64]
-
-
-def test_bfloat16_models_can_be_checked():
-    model = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.Tanh(), nn.Linear(16, 10)).bfloat16()
-    batch = torch.randn(32, 6).bfloat16(), torch.randint(10, (32,))
-    found = rounding_noise(model, cross_entropy, batch)
-    assert found.checked, found.reason
-    assert names(found) == {"0.bias"}
 
 
 def test_autocast_in_the_loss_leaves_float64_alone():
@@ -265,27 +270,9 @@ def test_autocast_in_the_loss_leaves_float64_alone():
         with torch.autocast("cpu", torch.bfloat16):
             return cross_entropy(model, batch)
 
-    found = rounding_noise(small_convolutions(), loss, images())
-    assert found.checked, found.reason
-    assert {"first.bias", "second.bias"} <= names(found)
-    assert not found.masks.get("last.weight", torch.zeros(1)).all()
-
-
-class MakesTensors(nn.Module):
-    """Makes its first hidden state in the default type, as many recurrent models do."""
-
-    def __init__(self):
-        super().__init__()
-        self.cell, self.last = nn.GRUCell(5, 6), nn.Linear(6, 10)
-
-    def forward(self, x):
-        return self.last(self.cell(x, torch.zeros(len(x), 6)))
-
-
-def test_tensors_that_a_model_makes_are_float64_too():
-    found = rounding_noise(MakesTensors(), cross_entropy, (torch.randn(4, 5), torch.randint(10, (4,))))
-    assert found.checked, found.reason
-    assert torch.get_default_dtype() == torch.float32
+    masks = noise(small_convolutions(), loss, images())
+    assert {"first.bias", "second.bias"} <= set(masks)
+    assert not masks.get("last.weight", torch.zeros(1)).all()
 
 
 Pair = namedtuple("Pair", ["x", "y"])
@@ -323,49 +310,24 @@ def test_batches_of_any_structure(wrap, get):
     seen: list[type] = []
     x, y = images()
     batch, before = wrap(x, y), x.clone()
-    found = rounding_noise(small_convolutions(), loss, batch)
-    assert found.checked, found.reason
-    assert names(found) == {"first.bias", "second.bias"}
+    assert set(noise(small_convolutions(), loss, batch)) == {"first.bias", "second.bias"}
     assert torch.equal(x, before)
     assert x.dtype == torch.float32
     assert set(seen) == {type(batch)}
 
 
-def snapshot(model):
-    return {
-        **{name: (id(p), p.detach().clone(), id(p.grad)) for name, p in model.named_parameters()},
-        **{name: (id(b), b.clone(), 0) for name, b in model.named_buffers()},
-    }
-
-
 def test_nothing_is_changed():
-    model = small_convolutions()
+    model, batch = small_convolutions(), images()
+    optimizer = torch.optim.Adam(model.parameters())
     model.first_norm.eval()
-    cross_entropy(model, images()).backward()
-    gradients = [parameter.grad.clone() for parameter in model.parameters()]
-    before, random = snapshot(model), torch.get_rng_state()
-    modes = [module.training for module in model.modules()]
-    assert rounding_noise(model, cross_entropy, images()).checked
-    # images() has drawn: go back to compare what the check alone has drawn
-    torch.set_rng_state(random)
-    batch = images()
-    random = torch.get_rng_state()
-    assert rounding_noise(model, cross_entropy, batch).checked
-    assert torch.equal(torch.get_rng_state(), random)
-    after = snapshot(model)
-    for name, (identity, value, gradient) in before.items():
-        assert after[name][0] == identity
-        assert torch.equal(after[name][1], value), name
-        assert after[name][2] == gradient
-    assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), gradients, strict=True))
-    assert [module.training for module in model.modules()] == modes
+    cross_entropy(model, batch).backward()
+    optimizer.step()
+    before = samples.found(model, optimizer)
+    noise(model, cross_entropy, batch, optimizer)
+    assert samples.found(model, optimizer) == before
 
 
-def test_a_loss_that_uses_another_model_gives_no_answer():
-    model = small_convolutions()
-    found = rounding_noise(model, lambda _, batch: cross_entropy(model, batch), images())
-    assert not found.checked
-    assert "does not depend on the model that it is given" in found.reason
+OTHER = nn.Linear(5, 10)
 
 
 class RefusesFloat64(nn.Linear):
@@ -388,12 +350,14 @@ class CannotBeCopied(nn.Linear):
         (lambda: nn.Linear(5, 10), lambda m, b: cross_entropy(m, b).item(), "no scalar with a gradient"),
         (lambda: nn.Linear(5, 10), lambda m, b: m(b[0]), "no scalar with a gradient"),
         (lambda: nn.LazyLinear(10), cross_entropy, "lazy parameters"),
+        (
+            lambda: nn.Linear(5, 10),
+            lambda m, b: cross_entropy(OTHER, b),
+            "does not depend on the model",
+        ),
     ],
 )
 def test_where_it_cannot_be_told_the_reason_is_given(model, loss, reason):
-    import re
-
-    found = rounding_noise(model(), loss, (torch.randn(4, 5), torch.randint(10, (4,))))
-    assert not found.checked
+    found = check(model(), loss, (torch.randn(4, 5), torch.randint(10, (4,))))
+    assert not found.checked and found.masks == {}
     assert re.search(reason, found.reason)
-    assert found.masks == {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 import torch
 
 from epsgrid import optimizers
-from epsgrid.optimizers._in_place import rectification
 from tests.optimizers.references import REFERENCES
 
 SHAPES = [(3, 4), (5,), (), (2, 3, 2), (0,)]
@@ -47,17 +45,6 @@ def test_sixty_steps_go_the_published_way(
     for start, gradients, parameter in zip(starts, given, parameters, strict=True):
         expected, _ = REFERENCES[name](options, epsilon, 0.01, start, gradients)
         torch.testing.assert_close(parameter.double(), torch.as_tensor(expected), rtol=tolerance, atol=tolerance)
-
-
-@pytest.mark.parametrize("beta2", [0.9, 0.98, 0.999])
-def test_rectification_begins_when_the_average_is_long_enough_and_tends_to_one(beta2: float) -> None:
-    factors = [rectification(beta2, t) for t in range(1, 20_000)]
-    begins = next(index for index, factor in enumerate(factors) if factor is not None)
-    assert 4 <= begins <= 6
-    numbers = [factor for factor in factors if factor is not None]
-    assert len(numbers) == len(factors) - begins
-    assert all(before <= after + 1e-12 for before, after in itertools.pairwise(numbers))
-    assert numbers[-1] == pytest.approx(1.0, abs=1e-6)
 
 
 def test_a_closure_is_called_with_gradients_on() -> None:

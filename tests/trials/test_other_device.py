@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 import epsgrid
 from epsgrid import optimizers, plugins, tasks
-from epsgrid.observing import probing as probing_module
+from epsgrid.observing import stepping
 from epsgrid.observing.probing import Probing
 from epsgrid.spec.loading import parse_spec
 from epsgrid.spec.model import Spec
@@ -114,7 +114,7 @@ def test_counting_at_every_step_waits_for_nothing() -> None:
 @pytest.mark.parametrize("name", ["digits-mlp-adam", "ptb-stand-in", "translation-stand-in"])
 def test_a_probe_waits_for_nothing_but_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []  # whether the loss has moved the weights: after the first step
-    monkeypatch.setattr(probing_module, "_first_difference", lambda *tensors: asked.append(tensors))
+    monkeypatch.setattr(stepping, "_first_difference", lambda *tensors: asked.append(tensors))
     spec, task, model, optimizer = prepare(name)
     batches = task.batches(0, 0, spec.training.batch_size)
     with Probing(model, optimizer, task.loss, clip_norm=1.0, betas=(0.9, 0.99)) as probing:

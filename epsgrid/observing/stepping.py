@@ -1,0 +1,249 @@
+"""Steps of a copied optimizer on a copied model, with weights that are put back after each.
+
+This is how a probe looks at gradients: the copies take real steps at the real learning rate, so no optimizer is written
+twice, and model and optimizer are left as they were found. Copies of the optimizer with another β₂ see the same
+gradients.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from epsgrid.errors import ObservationError
+from epsgrid.observing.adapters import Adapter
+from epsgrid.observing.copying import copy_model, copy_optimizer
+from epsgrid.observing.layers import Layer, shape_text, with_groups_of
+from epsgrid.observing.reading import local
+from epsgrid.observing.rounding import Loss
+
+_USE_THE_COPY = "compute it with the model that loss_fn(model, batch) is called with, a copy, and not with the original"
+_ONLY_THE_LOSS = "it must compute the loss and nothing else; leave backward() and optimizer.step() to the probe"
+
+
+class SteppedCopy:
+    """A copy of a model and one of its optimizer, which trains it.
+
+    For each of `betas` it holds one more state of the optimizer, and with moving weights one more copy of the weights.
+
+    Args:
+        model: stays untouched.
+        optimizer: the real one, no wrapper; may have a state, and stays untouched.
+        loss: as `loss_fn` of `observing.probing.probe`; so are `clip_norm` and `betas`.
+        adapter: knows where the optimizer keeps v.
+        layers: of the model.
+        moving: let the copy's weights move.
+
+    Attributes:
+        model: the copy that is trained.
+        optimizer: the copy that trains it.
+        layers: those of the copy.
+        variants: a copy of the optimizer for each of `betas`.
+
+    Raises:
+        ObservationError: model or optimizer cannot be copied, this process holds only a part of a layer, or one of
+            `betas` is out of range or the optimizer has none.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        loss: Loss,
+        adapter: Adapter,
+        layers: Sequence[Layer],
+        *,
+        clip_norm: float | None,
+        moving: bool,
+        betas: Sequence[float],
+    ) -> None:
+        for layer in layers:
+            if not is_lazy(layer.parameter) and local(layer.parameter).numel() != layer.parameter.numel():
+                raise ObservationError(
+                    f"this process holds only a part of {layer.name!r}, and a probe measures whole layers: probe before"
+                    " the model is sharded, or observe the training and call"
+                    " `epsgrid.observing.distributed.gathered_bounds`"
+                )
+        self._loss, self._adapter, self._clip_norm, self._moving = loss, adapter, clip_norm, moving
+        trained = _parameters_of(optimizer)
+        self._originals = [part for part in model.modules() if not set(map(id, part.parameters())).isdisjoint(trained)]
+        self.model, memo = copy_model(model)
+        # Parameters that only the loss has cannot be replaced in it: the copied optimizer steps on the real ones.
+        self._of_the_loss = [
+            (each, each.detach().clone(), each.grad) for key, each in trained.items() if key not in memo
+        ]
+        memo.update((id(each), each) for each, _, _ in self._of_the_loss)
+        contents = {id(each): content for each, content, _ in self._of_the_loss}
+        sources = {id(memo[key]): contents.get(key, each) for key, each in trained.items()}
+        self.optimizer = copy_optimizer(optimizer, memo, adapter)
+        self._was_trained = len(self.optimizer.state) < len(optimizer.state)
+        self._weights = list(_parameters_of(self.optimizer).values())
+        self._weights_before = [each.clone() if moving else sources[id(each)] for each in self._weights]
+        self._parameters = list(dict.fromkeys([*self.model.parameters(), *self._weights]))
+        copied = (replace(layer, parameter=memo.get(id(layer.parameter), layer.parameter)) for layer in layers)
+        self.layers = with_groups_of(copied, self.optimizer)
+        self.variants = [self._copy_of_optimizer() for _ in betas]
+        for variant, beta2 in zip(self.variants, betas, strict=True):
+            for group in variant.param_groups:
+                _set_beta2(type(optimizer).__name__, group, beta2)
+        if not self.model.training:
+            self.model.train()
+
+    def compute_gradients(self, batches: Sequence[Any]) -> None:
+        """Compute the mean gradient of one or several batches, clipped.
+
+        Raises:
+            ObservationError: the loss is no scalar or has no gradient, calls `backward()`, or a gradient is sparse.
+        """
+        for parameter in self._parameters:
+            parameter.grad = None
+        with torch.enable_grad():
+            for number, batch in enumerate(batches):
+                loss = self._loss(self.model, batch)
+                _check_loss(loss)
+                if not number and any(parameter.grad is not None for parameter in self._parameters):
+                    raise ObservationError(f"loss_fn calls backward(): {_ONLY_THE_LOSS}")
+                (loss if len(batches) == 1 else loss / len(batches)).backward()  # type: ignore[no-untyped-call]
+        for layer in self.layers:
+            if layer.parameter.grad is not None and layer.parameter.grad.is_sparse:
+                raise ObservationError(
+                    f"layer {layer.name!r} has a sparse gradient, and a probe needs dense ones;"
+                    " build the model with torch.nn.Embedding(…, sparse=False)"
+                )
+        if self._clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
+
+    @contextmanager
+    def original_refused(self) -> Iterator[None]:
+        """Refuse a loss that uses the original model, before it changes a buffer or a gradient of it."""
+
+        def refuse(*_: Any) -> None:
+            raise ObservationError(f"the loss uses the original model or a part of it: {_USE_THE_COPY}")
+
+        # Scripted modules take no hooks.
+        plain = (module for module in self._originals if not isinstance(module, torch.jit.ScriptModule))
+        handles = [module.register_forward_pre_hook(refuse) for module in plain]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def begin(self) -> None:
+        """Check the first gradients, and start the counts of an optimizer that was trained again.
+
+        Raises:
+            ObservationError: the loss depends on no parameter, or has moved the weights.
+        """
+        if all(parameter.grad is None for parameter in self._parameters):
+            raise ObservationError(f"the loss depends on none of the model's parameters: {_USE_THE_COPY}")
+        moved = _first_difference(self._weights, self._weights_before)
+        if moved is not None:
+            name = next(layer.name for layer in self.layers if layer.parameter is moved)
+            raise ObservationError(f"loss_fn has moved the weights of {name!r}: {_ONLY_THE_LOSS}")
+        if self._was_trained:
+            self._restart_counters()
+
+    def step(self) -> None:
+        """Take a step with every optimizer; the weights move with the first one only, or not at all."""
+        if self._moving and self.variants:
+            _copy(self._weights_before, self._weights)
+        for variant in self.variants:
+            self._step_aside(variant)
+        self.optimizer.step()
+        if not self._moving:
+            _copy(self._weights, self._weights_before)
+
+    def close(self) -> None:
+        """Put back the parameters that only the loss has, and their gradients."""
+        with torch.no_grad():
+            for parameter, content, gradient in self._of_the_loss:
+                parameter.copy_(content)
+                parameter.grad = gradient
+
+    def _copy_of_optimizer(self) -> torch.optim.Optimizer:
+        """Return another optimizer of the same copied weights, in the state before its first step."""
+        memo = {id(each): each for each in (self.model, *self._parameters)}
+        return copy_optimizer(self.optimizer, memo, self._adapter)
+
+    def _step_aside(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let another optimizer take a step that changes neither weights nor gradients."""
+        gradients = [weight.grad for weight in self._weights]
+        for weight, gradient in zip(self._weights, gradients, strict=True):
+            weight.grad = None if gradient is None else gradient.clone()
+        optimizer.step()
+        for weight, gradient in zip(self._weights, gradients, strict=True):
+            weight.grad = gradient
+        _copy(self._weights, self._weights_before)
+
+    def _restart_counters(self) -> None:
+        """Reset what the steps of an optimizer that was trained have written into its groups, such as their number.
+
+        A step of another copy shows which entries these are. A fresh optimizer has their defaults, or none of them.
+        """
+        stepped, defaults = self._copy_of_optimizer(), self.optimizer.defaults
+        self._step_aside(stepped)
+        for place, after in enumerate(stepped.param_groups):
+            for key, value in list(self.optimizer.param_groups[place].items()):
+                if not isinstance(value, int | float | torch.Tensor):
+                    continue
+                if bool((torch.as_tensor(value) == torch.as_tensor(after[key])).all()):
+                    continue
+                for optimizer in (self.optimizer, *self.variants):
+                    del optimizer.param_groups[place][key]
+                    if key in defaults:
+                        optimizer.param_groups[place][key] = copy.copy(defaults[key])
+
+
+def _parameters_of(optimizer: torch.optim.Optimizer) -> dict[int, torch.Tensor]:
+    """Return the parameters of all groups by identity."""
+    return {id(parameter): parameter for group in optimizer.param_groups for parameter in group["params"]}
+
+
+def _set_beta2(name: str, group: dict[str, Any], beta2: float) -> None:
+    """Give a parameter group another β₂; `name` is the optimizer's."""
+    if not (isinstance(beta2, int | float) and 0 <= beta2 < 1):
+        raise ObservationError(f"betas: each is a β₂, a number in [0, 1), got {beta2!r}")
+    if len(group.get("betas", ())) == 2:
+        group["betas"] = (float(group["betas"][0]), float(beta2))
+        return
+    key = next((key for key in ("alpha", "rho") if key in group), None)  # β₂ of RMSprop and of Adadelta
+    if key is None:
+        raise ObservationError(
+            f"β₂ = {beta2:g}: {name} has no decay that could be changed (its groups have no betas, alpha or rho)"
+        )
+    group[key] = float(beta2)
+
+
+@torch.no_grad()
+def _copy(targets: Sequence[torch.Tensor], sources: Sequence[torch.Tensor]) -> None:
+    torch._foreach_copy_(list(map(local, targets)), list(map(local, sources)))  # not defined for DTensors
+
+
+def _first_difference(some: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> torch.Tensor | None:
+    """Return the first of some tensors that differs from its counterpart; waits for the device."""
+    for one, other in zip(some, others, strict=True):
+        if not torch.allclose(local(one), local(other), rtol=0, atol=0, equal_nan=True):
+            return one
+    return None
+
+
+def _check_loss(loss: Any) -> None:
+    if not isinstance(loss, torch.Tensor):
+        raise ObservationError(
+            f"loss_fn must return the loss as a tensor, got {type(loss).__name__}; return it before .item()"
+        )
+    if loss.numel() != 1:
+        raise ObservationError(f"loss_fn must return a scalar, got shape {shape_text(loss)}; take the mean or the sum")
+    if not loss.requires_grad:
+        raise ObservationError(
+            "the loss has no gradient: it depends on no parameter that requires one, or was detached or computed under"
+            " torch.no_grad()"
+        )
