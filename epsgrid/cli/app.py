@@ -54,15 +54,11 @@ _COMMANDS = {
         "List the names a spec may use: tasks, models, optimizers, grids, executors; or what this machine trains on.",
     ),
     "convert": ("convert:convert", "Convert an ε between optimizers and frameworks."),
-    "scale": ("scale:scale", "Scale a spec, or measured bounds of ε, to another batch size."),
+    "scale": ("scale:scale", "Scale a spec to another batch size."),
     "export bounds": ("export:export_bounds", "Write the measured bounds of ε as the search space of another tool."),
     "data list": ("data:list_data", "List the data sets: their folders, sizes, licences and tasks."),
     "data fetch": ("data:fetch", "Fetch a data set and check it; one that is complete is not fetched again."),
     "data check": ("data:check", "Check a data set on this machine: checksums where published, counts in any case."),
-    "data prepare": (
-        "data:prepare",
-        "Prepare IWSLT14 German-English from its archive: tokenise, clean, split and count, as published.",
-    ),
 }
 """Module and function of each subcommand, and the first paragraph of its help."""
 
@@ -147,9 +143,7 @@ def _main(
 _GROUPS = {
     "": app,
     "export": _group("export", "Hand measured bounds over to other tools."),
-    "data": _group(
-        "data", "List, fetch, check and prepare data sets; nothing is fetched unless you or a spec ask for it."
-    ),
+    "data": _group("data", "List, fetch and check data sets; nothing is fetched unless you or a spec ask for it."),
 }
 app.add_typer(_GROUPS["export"])
 app.add_typer(_GROUPS["data"])

@@ -1,4 +1,4 @@
-"""`epsgrid data list|fetch|check|prepare`, as a user types them; no test leaves this machine."""
+"""`epsgrid data list|fetch|check`, as a user types them; no test leaves this machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from rich.console import Console
 from epsgrid.cli.progress import progress_shown
 from epsgrid.tasks.ptb import FILES, MIRROR
 from tests.cli.conftest import Shell
-from tests.data.test_iwslt14 import members, pack
 
 REAL = Path.home() / ".cache" / "epsgrid" / "data"
 needs_ptb = pytest.mark.skipif(not (REAL / "ptb").is_dir(), reason=f"Penn Treebank is not in {REAL}")
@@ -91,17 +90,6 @@ def test_check_says_what_is_wrong(shell: Shell) -> None:
 def test_an_unknown_name_gets_a_suggestion(shell: Shell, command: str) -> None:
     error = shell.call("data", command, "cifar", expect=2).stderr
     assert error.splitlines()[-1].startswith("error: unknown data set 'cifar'; did you mean 'cifar10'?")
-
-
-def test_an_archive_anywhere_is_prepared_and_other_counts_only_when_asked(shell: Shell) -> None:
-    archive = pack(shell.folder / "mine.tgz", members())
-    refused = shell.call("data", "prepare", str(archive), "text", expect=2).stderr
-    assert "50 / 2 / 10 pairs came out, expected 160,239 / 7,283 / 6,750" in refused
-    assert not (shell.folder / "text").exists()
-    made = shell.call("data", "prepare", str(archive), "text", "--any-counts")
-    assert made.stdout == f"50 training, 2 validation and 10 test pairs in {shell.folder / 'text'}\n"
-    assert f"task.root: {shell.folder / 'text'}" in made.stderr
-    assert len((shell.folder / "text" / "train.de").read_text().splitlines()) == 50
 
 
 def test_starts_without_torch_and_without_the_network(shell: Shell) -> None:

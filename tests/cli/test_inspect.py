@@ -66,15 +66,12 @@ def test_the_latest_probe_is_shown(shell):
 
 
 def test_a_trial_is_shown_with_what_adapts(shell):
-    shown = shell.call("inspect", "small", TUNED[:8], "--quiet", "--figures", "pictures")
+    shown = shell.call("inspect", "small", TUNED[:8], "--quiet")
     assert f"trial {TUNED}: lr 1e-3, ε 1e-3, seed 0, done" in shown.stdout
     shares = dict(re.findall(r"^(\S+) +\S+ +[\d,]+ +([\d.]+) %  [▁▂▃▄▅▆▇█]{9} ", shown.stdout, re.MULTILINE))
     kept = series()
     assert shares == {layer.name: f"{100 * kept.adaptable(layer.name)[-1][1]:.1f}" for layer in SMALL}
     assert "between" in shown.stdout
-    names = [f"{TUNED}-{name}.{suffix}" for name in ("percentiles", "adaptable") for suffix in ("svg", "png")]
-    assert shown.stderr.splitlines() == [f"Figure: pictures/{name}" for name in names]
-    assert {path.name for path in (shell.folder / "pictures").iterdir()} == set(names)
 
 
 def test_steps_are_chosen(shell):

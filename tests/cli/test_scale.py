@@ -68,11 +68,6 @@ def test_data_that_are_not_here_are_told_and_the_rest_is_done(scale):
         (["spec.yaml", "--batch-size", "128", "--override", "optimizer=nadam"], "not derived for 'nadam'"),
         (["spec.yaml", "--batch-size", "128", "-o", "optimizer.betas=[0.9,0.99]"], "did you mean --override?"),
         (["spec.yaml", "--batch-size", "128", "--rule", "linear", "--half-life"], "--half-life is a form of"),
-        (["--batch-size", "128"], "expected a SPEC to scale or --bounds FILE"),
-        (["spec.yaml", "--bounds", "b.json", "--batch-size", "128"], "one of the two"),
-        (["--bounds", "b.json", "--batch-size", "128", "-o", "x.yaml"], "-o and --override are for a SPEC"),
-        (["--bounds", "b.json", "--batch-size", "128"], "b.json"),
-        (["--bounds", "spec.yaml", "--batch-size", "128"], "spec.yaml is damaged"),
     ],
 )
 def test_wrong_input_is_told(scale, arguments, words):

@@ -11,7 +11,7 @@ from epsgrid.errors import CorruptRecordError, StoreError, UnknownNameError
 from epsgrid.numerics.placement import Placement
 from epsgrid.spec.trial import Trial
 from epsgrid.stages.experiment import find_run
-from epsgrid.stages.inspect import Inspected, check_layer, inspect, write_figures
+from epsgrid.stages.inspect import check_layer, inspect
 from epsgrid.store import observations
 from epsgrid.store.atomic import seal, write_json
 from epsgrid.store.cells import asked_cells, stored_cells
@@ -130,23 +130,3 @@ def test_damaged_snapshots_are_named(folder: ExperimentFolder) -> None:
     path.write_text(path.read_text(encoding="utf-8").replace('"step":30', '"step":31'), encoding="utf-8")
     with pytest.raises(CorruptRecordError, match=r"observations\.jsonl:4"):
         inspect(folder, TUNED)
-
-
-def names(seen: Inspected, folder: Path, layer: str | None = None) -> list[str]:
-    return [path.name for path in write_figures(seen, folder, layer) if path.suffix == ".png"]
-
-
-def test_figures_are_named_after_what_they_show(folder: ExperimentFolder, tmp_path: Path) -> None:
-    there = tmp_path / "new/figures"
-    assert names(inspect(folder, None), there) == ["probe-trajectory.png", "probe-percentiles.png"]
-    assert names(inspect(folder, TUNED), there) == [f"{TUNED}-percentiles.png", f"{TUNED}-adaptable.png"]
-    assert names(inspect(folder, TUNED), there, "conv.bias")[0] == f"{TUNED}-percentiles-conv.bias.png"
-    assert (there / "probe-trajectory.svg").read_bytes().startswith(b"<?xml")
-    folder.observations_jsonl.unlink()
-    assert names(inspect(folder, None), there) == ["probe-trajectory.png"]
-
-
-def test_a_folder_for_figures_that_cannot_be_written_is_named(folder: ExperimentFolder, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(StoreError, match="file"):
-        write_figures(inspect(folder, None), tmp_path / "file", None)

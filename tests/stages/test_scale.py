@@ -12,9 +12,7 @@ from epsgrid.numerics.scaling import NoScaling, Scaling
 from epsgrid.optimizers._scaling import scalable, scaled_epsilon
 from epsgrid.spec.loading import parse_spec
 from epsgrid.spec.writing import spec_to_yaml
-from epsgrid.stages.experiment import Asked
-from epsgrid.stages.probe import probe
-from epsgrid.stages.scale import _too_large, annotated_yaml, check_size, renamed, scaled_bounds, scaled_spec
+from epsgrid.stages.scale import _too_large, annotated_yaml, check_size, renamed, scaled_spec
 
 SPEC = """
 experiment: base
@@ -188,29 +186,6 @@ def test_a_batch_larger_than_the_data_is_refused():
         check_size(spec("training.batch_size=2000"))
     assert check_size(spec()) is None
     assert check_size(spec("task={name: images, root: /nowhere}")).startswith("not checked whether a batch fits")
-
-
-def test_bounds_fall_with_the_noise_and_epsilon_follows_its_place(asked: Asked):
-    record = probe(asked, [], force=False, on_step=lambda done, of: None)[0]
-    carried = scaled_bounds(record, 1024)
-    assert (carried.base, carried.kappa, carried.optimizer) == (256, 4.0, "adam")
-    for end, bound in ((carried.low, record.bounds().low), (carried.high, record.bounds().high)):
-        assert end["measured"] == bound
-        assert end["carried"].magnitude == pytest.approx(bound.magnitude / 2, rel=1e-14)
-        assert end["carried"].epsilon == end["carried"].magnitude
-        assert end["carried"].layers == bound.layers
-    assert "outweighs its mean" in carried.notes[0]
-    in_place = dict(record.identity, optimizer=optimizers.load("eadam").Options(name="eadam").model_dump(mode="json"))
-    eadam = type(record)(**{**vars(record), "identity": in_place})
-    low = scaled_bounds(eadam, 1024).low["carried"]
-    assert low.epsilon == pytest.approx(0.001 * record.bounds().low.magnitude ** 2)
-    assert scaled_bounds(eadam, 1024, "none").low["carried"].epsilon == pytest.approx(low.epsilon / 4)
-    for batch, words in ((0, "at least 1, got 0"), (4096, "ends at κ = 10, a batch of 2,560")):
-        with pytest.raises(ScalingError, match=words):
-            scaled_bounds(record, batch)
-    nadam = dict(record.identity, optimizer={"name": "nadam"})
-    with pytest.raises(ScalingError, match="not derived for 'nadam'"):
-        scaled_bounds(type(record)(**{**vars(record), "identity": nadam}), 512)
 
 
 @pytest.mark.parametrize(
