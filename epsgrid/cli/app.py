@@ -20,14 +20,13 @@ from epsgrid.cli.console import replace_missing_characters
 from epsgrid.errors import EpsgridError, ExitCode
 
 _P = ParamSpec("_P")
-_CONTEXT = {"help_option_names": ["-h", "--help"]}
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 _HELP = """Find the ε of Adam and its kin.
 
-[bold]probe[/bold] measures the gradient magnitudes of the first epoch and bounds ε, \
-[bold]sweep[/bold] trains the narrowed (learning rate × ε × seed) grid, \
-[bold]report[/bold] compares it with the conventional 1e-10 … 1e2 grid. \
-sweep and report without an argument act on the latest experiment."""
+probe measures the gradient magnitudes of the first epoch and bounds ε, sweep trains the narrowed (learning rate × ε ×
+seed) grid, report compares it with the conventional 1e-10 … 1e2 grid. sweep and report without an argument act on the
+latest experiment."""
 
 _EPILOG = """Exit codes: 0 all trials done (a diverged trial is done) · 1 unexpected error · 2 usage or invalid spec · \
 3 finished, but some trials failed · 4 the probe could not give bounds · 75 stopped on purpose by a signal: run the \
@@ -69,7 +68,7 @@ def _group(name: str, about: str) -> typer.Typer:
         help=about,
         epilog=_EPILOG,
         no_args_is_help=True,
-        rich_markup_mode="rich",
+        rich_markup_mode=None,  # rich takes as long to import as all that `epsgrid --help` needs besides
         pretty_exceptions_enable=False,
         context_settings=_CONTEXT,
     )
@@ -122,7 +121,7 @@ def _add(group: typer.Typer, name: str, target: str, about: str) -> None:
             alone.command(name, epilog=_EPILOG)(_exiting(found))
             return typer.main.get_command(alone).make_context(info_name, args, parent, **extra)
 
-    group.command(name, cls=Lazy, help=about)(lambda: None)
+    group.command(name, cls=Lazy, short_help=about)(lambda: None)
 
 
 def _print_version(wanted: bool) -> None:
@@ -143,7 +142,7 @@ def _main(
 _GROUPS = {
     "": app,
     "export": _group("export", "Hand measured bounds over to other tools."),
-    "data": _group("data", "List, fetch and check data sets; nothing is fetched unless you or a spec ask for it."),
+    "data": _group("data", "List, fetch and check data sets; nothing is fetched unless you ask."),
 }
 app.add_typer(_GROUPS["export"])
 app.add_typer(_GROUPS["data"])
