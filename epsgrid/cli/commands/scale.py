@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from epsgrid.cli.console import hint, print_json
-from epsgrid.cli.options import JsonOption, SpecArgument
-from epsgrid.errors import SpecError, StoreError
+from epsgrid.cli.options import JsonOption, OverrideOption, SpecArgument
+from epsgrid.errors import SpecError
 from epsgrid.numerics.scaling import Rule
 from epsgrid.spec.loading import load_spec
 from epsgrid.stages import scale as stage
-from epsgrid.store.atomic import write_text
 
 
 def scale(
@@ -28,13 +26,7 @@ def scale(
     half_life: Annotated[
         bool, typer.Option("--half-life", help="Scale decays as β^κ, which has no largest κ, and not as 1 − κ·(1 − β).")
     ] = False,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the scaled spec there, not on stdout.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file of -o.")] = False,
-    override: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Change a field of the spec before it is scaled.")
-    ] = None,
+    override: OverrideOption = None,
     json: JsonOption = False,
 ) -> None:
     """Scale a spec to another batch size.
@@ -44,18 +36,11 @@ def scale(
     does coupled weight decay, while decoupled weight decay is multiplied by √κ. The scaled spec is printed with a
     comment above each number that changed.
     """
-    if output is not None and "=" in output.name:
-        raise SpecError(f"-o is the file to write to here, and {str(output)!r} is none; did you mean --override?")
     if half_life and not rule.startswith("sqrt"):
         raise SpecError(f"--half-life is a form of the square-root rule, and --rule {rule} leaves decays alone")
-    if output is not None and output.exists() and not force:
-        raise StoreError(f"{output} is there already; --force overwrites it, or choose another name")
     base = load_spec(spec, override or ())
     scaled = stage.renamed(stage.scaled_spec(base, batch_size, rule, half_life=half_life))
     unchecked = stage.check_size(scaled.spec)
-    text = stage.annotated_yaml(scaled)
-    if output is not None:
-        write_text(output, text)
     if json:
         document = {
             "rule": scaled.rule,
@@ -70,12 +55,4 @@ def scale(
         return
     if unchecked is not None:
         hint(f"note: {unchecked}")
-    if output is None:
-        sys.stdout.write(text)
-        return
-    for change in scaled.changes:
-        hint(f"{change.path}: {change.before} → {change.after} ({change.why})")
-    for sentence in scaled.notes:
-        hint(f"note: {sentence}")
-    hint(f"Written: {output}")
-    hint(f"Next: epsgrid probe {output}")
+    sys.stdout.write(stage.annotated_yaml(scaled))
