@@ -5,11 +5,9 @@ A subcommand's module is imported and its options are built only when it is call
 
 from __future__ import annotations
 
-import functools
 import importlib
 import sys
-from collections.abc import Callable
-from typing import Any, ParamSpec
+from typing import Any
 
 import typer
 import typer.core
@@ -19,7 +17,6 @@ from epsgrid import __version__
 from epsgrid.cli.console import replace_missing_characters
 from epsgrid.errors import EpsgridError, ExitCode
 
-_P = ParamSpec("_P")
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 _HELP = """Find the ε of Adam and its kin.
@@ -94,20 +91,17 @@ def run() -> int:
     return ExitCode.OK
 
 
-def _exiting(function: Callable[_P, ExitCode | None]) -> Callable[_P, None]:
-    """Turn a deliberate error into its message on stderr and its exit code."""
+class _Subcommand(typer.core.TyperCommand):
+    """Turns a deliberate error into its message on stderr and its exit code."""
 
-    @functools.wraps(function)
-    def exiting(*arguments: _P.args, **options: _P.kwargs) -> None:
+    def invoke(self, ctx: Any) -> None:
         try:
-            code = function(*arguments, **options)
+            code = super().invoke(ctx)
         except EpsgridError as error:
             print(f"error: {error}", file=sys.stderr)
             code = error.exit_code
         if code:
             raise typer.Exit(int(code))
-
-    return exiting
 
 
 def _add(group: typer.Typer, name: str, target: str, about: str) -> None:
@@ -118,7 +112,7 @@ def _add(group: typer.Typer, name: str, target: str, about: str) -> None:
             module, _, function = target.partition(":")
             found = getattr(importlib.import_module(f"epsgrid.cli.commands.{module}"), function)
             alone = typer.Typer(rich_markup_mode="rich", add_completion=False, context_settings=_CONTEXT)
-            alone.command(name, epilog=_EPILOG)(_exiting(found))
+            alone.command(name, cls=_Subcommand, epilog=_EPILOG)(found)
             return typer.main.get_command(alone).make_context(info_name, args, parent, **extra)
 
     group.command(name, cls=Lazy, short_help=about)(lambda: None)

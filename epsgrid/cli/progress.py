@@ -28,7 +28,7 @@ from epsgrid.selection.formatting import duration, power
 from epsgrid.spec.trial import Trial
 from epsgrid.stages.running import SweepEvent, SweepPlan
 from epsgrid.store.paths import ExperimentFolder
-from epsgrid.store.records import EpochRecord, Scores, read_epochs
+from epsgrid.store.records import EpochRecord, read_epochs
 
 _RUNNING_COLUMNS = ("trial", "lr", "epsilon", "seed", "epoch", "score", "curve", "time", "left")
 _HEARTBEAT_S = 30.0
@@ -252,8 +252,12 @@ def _event_lines(event: SweepEvent) -> list[str]:
     label = f"{event.state} {label}"
     if (result := event.result) is not None:
         split = "validation" if result.validation is not None else "test"
-        scores = _score(result.selecting, result.metric_name, result.metric_unit)
-        return [f"{label}: {result.reason or f'{split} {scores}'} in {duration(result.seconds)}"]
+        score = "unknown"
+        if (scores := result.selecting) is not None:
+            is_share = result.metric_unit == "%"
+            score = f"{100 * scores.metric:.2f} %" if is_share else f"{scores.metric:.4g}"
+        words = result.reason or f"{split} {result.metric_name} {score}"
+        return [f"{label}: {words} in {duration(result.seconds)}"]
     if event.pruning is not None:
         return [f"{label} after epoch {event.pruning.epochs_trained} of {event.pruning.epochs}: {event.pruning.why}"]
     if event.failure is not None:
@@ -263,26 +267,18 @@ def _event_lines(event: SweepEvent) -> list[str]:
 
 def plan_lines(planned: SweepPlan) -> list[str]:
     """Return the lines that describe a sweep before it starts."""
-    total, to_run = len(planned.states), planned.to_run
     is_settled = "pruned" in planned.settled
-    pruned, interrupted, failed = (planned.count(state) for state in ("pruned", "interrupted", "failed"))
-    finished = total - to_run - (pruned if is_settled else 0)
-    line = f"{total} trials: {finished} finished, {to_run} to run on {planned.slots} worker{'s' * (planned.slots > 1)}"
-    if pruned and is_settled:
-        line += f"; {pruned} were pruned and are left so"
-    elif pruned:
-        line += f"; {pruned} of them were pruned and are trained to their end"
-    if interrupted:
-        line += f"; {interrupted} of them go on from a checkpoint"
-    if failed:
-        line += f"; {failed} of them failed before and are tried again"
+    finished = len(planned.states) - planned.to_run - (planned.count("pruned") if is_settled else 0)
+    workers = f"{planned.slots} worker{'s' * (planned.slots > 1)}"
+    line = f"{len(planned.states)} trials: {finished} finished, {planned.to_run} to run on {workers}"
+    meaning = {
+        "pruned": "were pruned and are left so" if is_settled else "were pruned and are trained to their end",
+        "interrupted": "go on from a checkpoint",
+        "failed": "failed before and are tried again",
+    }
+    for state, words in meaning.items():
+        if count := planned.count(state):
+            line += f"; {count} {words}"
     if planned.estimated_seconds:
         line += f"; about {duration(planned.estimated_seconds)}"
     return [line, *(f"warning: {text}" for text in planned.warnings)]
-
-
-def _score(scores: Scores | None, name: str, unit: str) -> str:
-    """Return a metric as text, in percent where it is a fraction."""
-    if scores is None:
-        return "no score"
-    return f"{name} {100 * scores.metric:.2f} %" if unit == "%" else f"{name} {scores.metric:.4g}"

@@ -268,30 +268,22 @@ class _Runner:
 
 
 def _out_of_memory_message(event: JobEnded, execution: Execution, *, is_tried_again: bool) -> str:
-    """Return a message about a job that ran out of memory: what happens next, or what the user can do.
-
-    Args:
-        event: the job's end.
-        execution: how the spec runs trials.
-        is_tried_again: whether retries are left.
-    """
-    needs, trial = _NEEDS[JobStatus(event.status)], event.job.trial
+    """Return a message about a job that ran out of memory: what happens next, or what the user can do."""
+    needs, executor, trial = _NEEDS[JobStatus(event.status)], execution.executor, event.job.trial
     on_device = needs == Exclusive.DEVICE
     what = f"out of memory of the {'CUDA device' if on_device else 'machine'}"
-    was_alone = event.job.exclusive >= needs or execution.executor in ("inline", "slurm")  # there a trial always is
+    was_alone = event.job.exclusive >= needs or executor in ("inline", "slurm")  # there a trial always is
+    company = ", though it ran alone" if was_alone else ""
     if is_tried_again:
-        return f"{what}{', though it ran alone; it is tried again' if was_alone else '; it is tried again alone'}"
-    if execution.executor == "slurm" and not on_device:
+        return f"{what}{company}; it is tried again alone"
+    if executor == "slurm" and not on_device:
         return f"{what}: ask for more with execution.slurm.memory, or take a smaller training.batch_size"
     if was_alone:
-        return (
-            f"{what}, though it ran alone: it needs a smaller training.batch_size or model, or more memory, and then"
-            f" `epsgrid retry {trial}`"
-        )
+        needed = "a smaller training.batch_size or model, or more memory"
+        return f"{what}{company}: it needs {needed}, and then `epsgrid retry {trial}`"
     return (
         f"{what} beside other trials, and no retry was left: `epsgrid retry {trial} --workers 1` trains it alone; a"
-        f" smaller execution.{'trials_per_device' if on_device else 'workers'} leaves more for each,"
-        " execution.retries tries again"
+        f" smaller execution.{'trials_per_device' if on_device else 'workers'} leaves more for each"
     )
 
 
