@@ -12,8 +12,6 @@ from epsgrid.spec.model import Spec
 from epsgrid.spec.reading import Document, FieldPath, Place, Problem, ProblemsError, dotted, read, read_value
 
 _MAX_BYTES = 1_000_000
-_FORMER_KEYS = (("execution", "keep_checkpoints"),)
-"""Keys that earlier versions stored in a spec, each with its section; they are read over."""
 
 
 def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
@@ -82,9 +80,8 @@ def spec_from_json(values: Mapping[str, Any], source: str) -> Spec:
         SpecError: they are no spec, or its plug-ins are not there.
     """
     values = dict(values)
-    for section, key in _FORMER_KEYS:
-        if isinstance(values.get(section), Mapping):
-            values[section] = {name: value for name, value in values[section].items() if name != key}
+    if isinstance(execution := values.get("execution"), Mapping):  # earlier versions stored one key more
+        values["execution"] = {key: value for key, value in execution.items() if key != "keep_checkpoints"}
     return check(Document(source, values))
 
 

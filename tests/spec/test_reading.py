@@ -94,11 +94,8 @@ def test_a_word_is_a_number_only_where_python_agrees(text: str) -> None:
     ("text", "reason"),
     [
         ("1e-8", "it is in quotes: remove them"),
-        ("010", "a number has no leading zeros: write 10"),
-        ("-007.5", "a number has no leading zeros: write -7.5"),
         ("1_000", "a number has no underscores: write 1000"),
         ("0x10", ""),
-        ("0,1", "the decimal sign is a point"),
         ("many", ""),
     ],
 )
