@@ -21,7 +21,6 @@ from rich.table import Table
 from rich.text import Text
 
 from epsgrid.cli.console import err
-from epsgrid.cli.sparkline import curve
 from epsgrid.cli.tables import setting_cells
 from epsgrid.errors import ExitCode, StoreError
 from epsgrid.selection.formatting import duration, power
@@ -30,9 +29,8 @@ from epsgrid.stages.running import SweepEvent, SweepPlan
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import EpochRecord, read_epochs
 
-_RUNNING_COLUMNS = ("trial", "lr", "epsilon", "seed", "epoch", "score", "curve", "time", "left")
+_RUNNING_COLUMNS = ("trial", "lr", "epsilon", "seed", "epoch", "score", "time", "left")
 _HEARTBEAT_S = 30.0
-_CURVE_WIDTH = 24
 
 
 class Stop:
@@ -211,7 +209,7 @@ class _Board:
             running = list(self.running.values())
         table = Table(box=None, pad_edge=False, header_style="dim")
         for column in _RUNNING_COLUMNS:
-            table.add_column(column, justify="left" if column in ("trial", "curve") else "right", no_wrap=True)
+            table.add_column(column, justify="left" if column == "trial" else "right", no_wrap=True)
         for entry in running:
             table.add_row(*map(Text, self._row(entry)))
         return Group(table, Text(self.status()))
@@ -228,13 +226,12 @@ class _Board:
             pass
         trial, epochs = entry.trial, entry.epochs
         of = trial.identity["training"]["epochs"]
-        scores = [epoch.selecting.metric for epoch in epochs if epoch.selecting is not None]
+        scores = epochs[-1].selecting if epochs else None
         left = sum(epoch.seconds for epoch in epochs) / len(epochs) * (of - len(epochs)) if epochs else None
         return (
             *setting_cells(trial),
             f"{len(epochs)}/{of}",
-            f"{scores[-1]:.4g}" if epochs and epochs[-1].selecting is not None else "",
-            curve(scores, _CURVE_WIDTH),
+            "" if scores is None else f"{scores.metric:.4g}",
             duration(time.monotonic() - entry.since),
             "" if left is None else duration(left),
         )

@@ -181,9 +181,8 @@ class _Runner:
         stop: StopRequest,
         watch: Watch | None,
     ) -> None:
-        self.folder, self.execution = asked.folder, asked.spec.execution
+        self.folder, self.execution, self.todo = asked.folder, asked.spec.execution, todo
         self.trials = {trial.id: trial for trial in todo.plan.trials}
-        self.slots, self.settled = todo.slots, todo.settled
         self.notify, self.watch = notify, watch
         self.requested, self.fail_fast, self.has_failed = stop, fail_fast, False
         self.attempts: Counter[str] = Counter()
@@ -201,12 +200,12 @@ class _Runner:
         while left and not self.level():
             jobs = self._ready(executor, left)
             if jobs:
-                executor.run(jobs, _work, slots=self.slots, notify=self._on_job, stop=self, execution=execution)
+                executor.run(jobs, _work, slots=self.todo.slots, notify=self._on_job, stop=self, execution=execution)
             else:
                 time.sleep(_POLL_S)  # another sweep on this folder holds all trials that are left
             states = {trial.id: trial_state(self.folder.trial(trial.id)) for trial in left}
-            retries = execution.retries
-            left = [one for one in left if states[one.id] not in self.settled and self.attempts[one.id] <= retries]
+            left = [trial for trial in left if states[trial.id] not in self.todo.settled]
+            left = [trial for trial in left if self.attempts[trial.id] <= execution.retries]
 
     def _ready(self, executor: ExecutorPlugin, left: Sequence[Trial]) -> list[Job]:
         """Return the jobs that nobody holds, and those that an earlier command submitted to the executor.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import doctest
-import math
 
 import numpy as np
 import pytest
 
 from epsgrid.cli import console, sparkline
-from epsgrid.cli.sparkline import _LEVELS, _TICK, Axis, curve, shares
+from epsgrid.cli.sparkline import _LEVELS, _TICK, Axis, shares
 from tests.report.kept import counted
 
 
@@ -82,8 +81,6 @@ def test_shares_keep_first_and_last() -> None:
     assert (line[0], line[-1]) == (_LEVELS[-1], _LEVELS[0])
     assert levels(line).tolist() == sorted(levels(line), reverse=True)
     assert shares([0.2, 0.9], 1) == shares([0.9], 1)
-    assert curve([1.0, math.nan, 2.0], 8) == "▁·█"
-    assert len(curve([float(value) for value in range(100)], 24)) == 24
 
 
 def test_missing_characters_are_replaced_where_an_encoding_lacks_them(tmp_path, monkeypatch) -> None:
