@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from epsgrid.errors import SpecError
-from epsgrid.spec.reading import _MAX_DEPTH, Place, read, read_value, why_not_a_number
+from epsgrid.spec.reading import _MAX_DEPTH, Place, read, why_not_a_number
 
 _KEYS = st.text("abcxyz_", min_size=1, max_size=4)
 _LEAVES = st.one_of(
@@ -168,11 +168,3 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     except SpecError:
         return
     assert isinstance(document.values, dict)
-
-
-@given(st.text())
-def test_any_value_is_read_or_refused(text: str) -> None:
-    try:
-        read_value(text, "s")
-    except SpecError as error:
-        assert str(error).startswith("s: ")
