@@ -86,13 +86,10 @@ def test_check_says_what_is_wrong(shell: Shell) -> None:
     assert document["findings"][1] == {"what": "ptb.valid.txt", "problem": "missing"}
 
 
-@pytest.mark.parametrize("command", ["fetch", "check"])
-def test_an_unknown_name_gets_a_suggestion(shell: Shell, command: str) -> None:
-    error = shell.call("data", command, "cifar", expect=2).stderr
-    assert error.splitlines()[-1].startswith("error: unknown data set 'cifar'; did you mean 'cifar10'?")
-
-
-def test_starts_without_torch_and_without_the_network(shell: Shell) -> None:
+def test_a_wrong_name_gets_a_suggestion_without_torch_and_without_the_network(shell: Shell) -> None:
+    for command in ("fetch", "check"):
+        error = shell.call("data", command, "cifar", expect=2).stderr
+        assert error.splitlines()[-1].startswith("error: unknown data set 'cifar'; did you mean 'cifar10'?")
     modules = shell.imported("data list", "data check --help", "data --help")
     assert not {"torch", "torchvision", "pooch", "requests"} & modules
 
@@ -110,10 +107,8 @@ def test_progress_is_lines_in_a_log_and_a_bar_in_a_terminal(terminal: bool, monk
     assert ("\x1b" in shown) == terminal
     if not terminal:
         assert shown.splitlines() == ["fetching [this]", "big.tgz: 1.0 of 2.5 MB", "big.tgz: 2.5 of 2.5 MB"]
-
-
-def test_quiet_shows_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    console.file = io.StringIO()
     with progress_shown(quiet=True, in_bytes=True) as (say, on_bytes):
         say("fetching")
         on_bytes("big.tgz", 1, 1)
-    assert capfd.readouterr() == ("", "")
+    assert console.file.getvalue() == ""

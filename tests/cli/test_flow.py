@@ -29,6 +29,9 @@ def test_probe_sweep_report_end_to_end_in_processes(shell):
 
 
 def test_the_second_sweep_does_nothing_and_more_seeds_cost_only_theirs(swept):
+    before = sorted(swept.folder.rglob("*"))
+    assert "to run" in swept.call("sweep", "--dry-run").stdout
+    assert sorted(swept.folder.rglob("*")) == before, "a dry run writes nothing"
     times = {path: path.stat().st_mtime_ns for path in swept.folder.glob("runs/tiny/trials/*/result.json")}
     again = swept.json("sweep", *DEFAULT, "-q")
     assert (again["trained_now"], again["complete"], len(times)) == (0, True, 2)
@@ -66,12 +69,6 @@ def test_out_puts_an_experiment_anywhere_and_it_becomes_the_latest(shell):
     plan = shell.json("sweep", "--dry-run")
     assert plan["to_run"] == plan["trials"] > 0
     assert not (shell.folder / "runs/tiny").exists()
-
-
-def test_dry_run_writes_nothing(swept):
-    before = sorted(swept.folder.rglob("*"))
-    assert "to run" in swept.call("sweep", "--dry-run").stdout
-    assert sorted(swept.folder.rglob("*")) == before
 
 
 def test_sgdm_is_swept_as_the_reference(shell):

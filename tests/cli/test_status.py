@@ -21,7 +21,4 @@ def test_forget_then_retry(swept):
     assert "1 trained now" in again.stdout
     assert "Nothing to do: no trial is failed." in swept.call("retry", "failed").stderr
     assert swept.json("forget", trial)["archived"] == [f"{swept.folder}/runs/tiny/archive/{trial}-3"]
-
-
-def test_a_wrong_trial_is_a_usage_error(swept):
     assert "no trial 'faild' here; did you mean 'failed'?" in swept.call("retry", "faild", expect=2).stderr
