@@ -4,22 +4,17 @@ from epsgrid.errors import SpecError, StoreError
 from epsgrid.stages.experiment import enter, find_run, prepare_data, read_experiment, resolve
 
 
-def test_a_spec_lives_under_the_runs_folder_unless_told_otherwise(spec_path, tmp_path):
+def test_a_spec_lives_under_the_runs_folder_unless_a_folder_is_named(spec_path, tmp_path):
     runs = tmp_path / "runs"
     assert resolve(spec_path, None, (), runs).folder.root == runs / "tiny"
     assert resolve(spec_path, tmp_path / "there", (), runs).folder.root == tmp_path / "there"
 
 
-def test_without_a_spec_the_latest_experiment_is_meant(asked, tmp_path):
+def test_without_a_spec_the_latest_experiment_is_meant_and_overrides_apply(asked, tmp_path):
     enter(asked, prepare_data(asked.spec))
     again = resolve(None, None, (), tmp_path / "runs")
-    assert again.folder == asked.folder
-    assert again.spec == asked.spec
+    assert (again.folder, again.spec) == (asked.folder, asked.spec)
     assert find_run(None, tmp_path / "runs") == asked.folder
-
-
-def test_overrides_apply_to_the_stored_spec_too(asked, tmp_path):
-    enter(asked, prepare_data(asked.spec))
     assert resolve(None, None, ["sweep.seeds=[4]"], tmp_path / "runs").spec.sweep.seeds == (4,)
     with pytest.raises(SpecError, match="did you mean 'seeds'"):
         resolve(None, None, ["sweep.seed=[4]"], tmp_path / "runs")

@@ -43,15 +43,7 @@ def test_a_probe_is_looked_at_unless_a_trial_is_named(folder: ExperimentFolder) 
     assert [cell.id for cell in seen.observed] == [TUNED]
 
 
-@pytest.mark.parametrize("name", [TUNED, TUNED[:6]])
-def test_a_trial_is_named_by_its_id_or_the_beginning_of_it(folder: ExperimentFolder, name: str) -> None:
-    seen = inspect(folder, name)
-    assert seen.trial is not None
-    assert (seen.trial.id, seen.state, seen.epsilon) == (TUNED, "done", 1e-3)
-    assert seen.series == series()
-
-
-def test_a_trial_is_found_that_no_grid_asks_for_any_more(folder: ExperimentFolder) -> None:
+def test_a_trial_is_found_by_its_beginning_though_no_grid_asks_for_it_any_more(folder: ExperimentFolder) -> None:
     record = GridRecord.read(folder.grid_json)
     asked = tuple(cell for cell in record.cells if cell.id != TUNED)
     replace(record, cells=asked).write(folder.grid_json)
@@ -59,12 +51,14 @@ def test_a_trial_is_found_that_no_grid_asks_for_any_more(folder: ExperimentFolde
     assert stored_cells(folder) == (*asked_cells(folder), Trial(TUNED, 1e-3, 1e-3, 0, ()))
     seen = inspect(folder, TUNED[:6])
     assert seen.trial is not None
-    assert (seen.trial.grids, seen.state) == ((), "done")
-    assert seen.series == series()
+    assert (seen.trial.id, seen.trial.grids, seen.state, seen.epsilon) == (TUNED, (), "done", 1e-3)
+    assert seen.series == inspect(folder, TUNED).series == series()
     assert [cell.id for cell in seen.observed] == [TUNED]
 
 
-def test_an_unknown_or_ambiguous_trial_is_refused_with_the_closest(folder: ExperimentFolder) -> None:
+def test_an_unknown_or_ambiguous_trial_is_refused_with_the_closest(folder: ExperimentFolder, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="nothing was swept here yet; `epsgrid sweep` does it"):
+        inspect(simulate(tmp_path, sweep=False).folder, "abc")
     wrong = f"{TUNED[:9]}zz"
     with pytest.raises(
         StoreError, match=rf"no trial begins with '{wrong}'; closest:\n  {TUNED}  lr 1e-3, ε 1e-3, seed 0"
@@ -81,12 +75,6 @@ def test_a_trial_that_kept_nothing_says_how_to_keep_it_and_which_did(folder: Exp
     ) as error:
         inspect(folder, other)
     assert f"trials that kept them:\n  {TUNED}  lr 1e-3" in str(error.value)
-
-
-def test_without_a_sweep_there_is_no_trial(tmp_path: Path) -> None:
-    stored = simulate(tmp_path, sweep=False)
-    with pytest.raises(StoreError, match="nothing was swept here yet; `epsgrid sweep` does it"):
-        inspect(stored.folder, "abc")
 
 
 def test_without_a_probe_there_is_nothing_but_trials(folder: ExperimentFolder) -> None:

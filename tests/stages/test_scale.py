@@ -59,6 +59,9 @@ def test_the_square_root_rule_moves_every_number_that_it_should():
     assert (warmup.before, warmup.why) == (50, "as many epochs: over κ (12.5, rounded)")
     assert any("assumed: the noise of a gradient outweighs its mean" in note for note in scaled.notes)
     assert any("weight_decay is part of the gradient and stays" in note for note in scaled.notes)
+    same = scaled_spec(spec(), 64)
+    assert same.changes == () and same.spec == spec() and renamed(same) == same
+    assert moved(scaled_spec(spec("optimizer=sgdm"), 128, "linear"))["sweep.learning_rates"] == [2e-3, 6e-3]
 
 
 @pytest.mark.parametrize(
@@ -76,11 +79,6 @@ def test_the_other_rules(rule, rates, epsilon, betas):
     assert scaled.spec.optimizer.betas == betas
     assert scaled.spec.training.schedule.warmup_steps == 12
     assert scaled.spec.training.epochs == 5
-
-
-def test_the_same_batch_changes_nothing():
-    scaled = scaled_spec(spec(), 64)
-    assert scaled.changes == () and scaled.spec == spec() and renamed(scaled) == scaled
 
 
 def test_decoupled_decay_keeps_lr_times_decay_times_steps():
@@ -159,10 +157,6 @@ def test_the_half_life_form_reaches_any_batch():
     scaled = scaled_spec(spec(), 1024, half_life=True).spec
     assert scaled.optimizer.betas == pytest.approx((0.9**16, 0.999**16))
     assert scaled.sweep.default_epsilon == 2.5e-9
-
-
-def test_an_optimizer_without_a_rule_scales_by_the_linear_one():
-    assert moved(scaled_spec(spec("optimizer=sgdm"), 128, "linear"))["sweep.learning_rates"] == [2e-3, 6e-3]
 
 
 def test_the_yaml_reads_back_and_has_a_comment_above_each_number():
