@@ -46,8 +46,11 @@ def parts(seen: Inspected, layer: str | None, steps: Sequence[int], *, all_layer
         assert seen.bounds is not None
         shown += ["", *probe_layers(seen.bounds, all_layers=all_layers)]
     else:
-        first, last = series.snapshots[0], series.snapshots[-1]
-        shown += [f"{len(series.snapshots)} snapshots, {_when(first)} to {_when(last)}", ""]
+        times = [
+            f"step {each.step:,}" + ("" if each.epoch is None else f" (epoch {_epoch(each.epoch)})")
+            for each in (series.snapshots[0], series.snapshots[-1])
+        ]
+        shown += [f"{len(series.snapshots)} snapshots, {' to '.join(times)}", ""]
         if layer is not None:
             shown += _layer(seen, series, layer, steps)
         else:
@@ -59,11 +62,6 @@ def parts(seen: Inspected, layer: str | None, steps: Sequence[int], *, all_layer
         if (hidden := len(seen.observed) - _TRIALS_SHOWN) > 0:
             shown.append(f"  and {hidden} more")
     return shown
-
-
-def _when(snapshot: Snapshot) -> str:
-    """Return the time of a snapshot, such as "step 100 (epoch 2)"."""
-    return f"step {snapshot.step:,}" + ("" if snapshot.epoch is None else f" (epoch {_epoch(snapshot.epoch)})")
 
 
 def adaptable(seen: Inspected) -> AdaptableNumbers | None:
@@ -139,18 +137,20 @@ def _bounds_over_time(seen: Inspected, series: Series) -> list[RenderableType]:
         Column("high set by", tuple(shortened(row.high_layers, 1) for row in shown), 4, is_text=True),
     ]
     if seen.trial:
-        places = tuple(_epsilon_place(row.threshold, row.low, row.high) for row in shown)
-        columns.insert(6, Column("ε is", places, 8))
+        places = [
+            NOTHING
+            if row.threshold is None
+            else "below"
+            if row.threshold < row.low
+            else "above"
+            if row.threshold > row.high
+            else "between"
+            for row in shown
+        ]
+        columns.insert(6, Column("ε is", tuple(places), 8))
     note = "moved: decades from the bounds of the probe" if seen.bounds else "nothing was probed to compare with"
     made = columns_table(fitted(columns, 0)[0])
     return [*titled("Bounds over time, by the published rule"), made, Text(note, style="dim")]
-
-
-def _epsilon_place(threshold: float | None, low: float, high: float) -> str:
-    """Return the place of ε among the magnitudes at a time."""
-    if threshold is None:
-        return NOTHING
-    return "below" if threshold < low else "above" if threshold > high else "between"
 
 
 def _kinds(seen: Inspected, series: Series) -> list[RenderableType]:
