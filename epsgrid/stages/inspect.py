@@ -16,7 +16,7 @@ from epsgrid.stages.probe import read_probe
 from epsgrid.store import observations
 from epsgrid.store.cells import stored_cells
 from epsgrid.store.paths import ExperimentFolder
-from epsgrid.store.records import ExperimentRecord, ProbeRecord
+from epsgrid.store.records import ExperimentRecord
 from epsgrid.store.state import trial_state
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ class Inspected:
     Attributes:
         folder: the experiment's.
         experiment: its record.
-        probe: the stored probe; None where nothing was probed.
-        bounds: the probe's bounds, parsed; None where nothing was probed.
+        bounds: those of the stored probe; None where nothing was probed.
         trial: id and setting of the trial; None for the probe.
         state: the trial's state, such as "done"; "" for the probe.
         series: the snapshots of the trial or the probe; None where a probe kept none.
@@ -47,7 +46,6 @@ class Inspected:
 
     folder: ExperimentFolder
     experiment: ExperimentRecord
-    probe: ProbeRecord | None
     bounds: EpsilonBounds | None
     trial: Trial | None
     state: str
@@ -96,7 +94,7 @@ def inspect(folder: ExperimentFolder, trial: str | None) -> Inspected:
             kept = f"nothing was kept of the gradient magnitudes of trial {chosen.id}: {setting(chosen)}, {state}"
             raise StoreError(f"{folder.root}: {kept}; {_HOW_TO_OBSERVE}{alternatives}")
     bounds = parsed_bounds(probe, folder.bounds_json)
-    return Inspected(folder, experiment, probe, bounds, chosen, state, series, observed)
+    return Inspected(folder, experiment, bounds, chosen, state, series, observed)
 
 
 def check_layer(seen: Inspected, name: str) -> None:
