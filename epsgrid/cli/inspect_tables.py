@@ -141,15 +141,9 @@ def _bounds_over_time(seen: Inspected, series: Series) -> list[RenderableType]:
         Column("high set by", tuple(shortened(row.high_layers, 1) for row in shown), 4, is_text=True),
     ]
     if seen.trial:
+        names = ("below", "between", "above")
         places = [
-            NOTHING
-            if row.threshold is None
-            else "below"
-            if row.threshold < row.low
-            else "above"
-            if row.threshold > row.high
-            else "between"
-            for row in shown
+            NOTHING if (own := row.threshold) is None else names[(own >= row.low) + (own > row.high)] for row in shown
         ]
         columns.insert(6, Column("ε is", tuple(places), 8))
     note = "moved: decades from the bounds of the probe" if seen.bounds else "nothing was probed to compare with"
