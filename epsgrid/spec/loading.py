@@ -11,8 +11,6 @@ from epsgrid.spec.checking import check
 from epsgrid.spec.model import Spec
 from epsgrid.spec.reading import Document, FieldPath, Place, Problem, ProblemsError, dotted, read, read_value
 
-_MAX_BYTES = 1_000_000
-
 
 def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     """Load a spec from a YAML file; torch is not imported for it.
@@ -30,12 +28,9 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
         return ProblemsError(Problem(Place(str(path)), "", message))
 
     try:
-        with Path(path).open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
+        data = Path(path).read_bytes()
     except OSError as error:
         raise refused(f"cannot read the spec: {error.strerror or error}") from error
-    if len(data) > _MAX_BYTES:
-        raise refused(f"larger than {_MAX_BYTES:,} bytes; is this a spec?")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

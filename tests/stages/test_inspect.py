@@ -85,21 +85,18 @@ def test_without_a_probe_there_is_nothing_but_trials(folder: ExperimentFolder) -
         inspect(folder, None)
 
 
-def test_a_probe_without_snapshots_has_its_histograms(folder: ExperimentFolder) -> None:
-    folder.observations_jsonl.unlink()
-    seen = inspect(folder, None)
-    assert seen.series is None and seen.bounds is not None
-    with pytest.raises(StoreError, match="only the histograms at the probe's end are stored"):
-        check_layer(seen, "conv.bias")
-
-
-def test_an_unknown_layer_is_told_with_the_closest(folder: ExperimentFolder) -> None:
+def test_a_layer_that_is_not_there_is_refused_with_the_closest(folder: ExperimentFolder) -> None:
     seen = inspect(folder, None)
     check_layer(seen, "conv.bias")
     with pytest.raises(UnknownNameError, match=r"no layer 'conv.bais'; closest: conv.bias"):
         check_layer(seen, "conv.bais")
     with pytest.raises(UnknownNameError, match=r"no layer 'zzz'; it has conv.weight, conv.bias"):
         check_layer(seen, "zzz")
+    folder.observations_jsonl.unlink()
+    seen = inspect(folder, None)
+    assert seen.series is None and seen.bounds is not None
+    with pytest.raises(StoreError, match="only the histograms at the probe's end are stored"):
+        check_layer(seen, "conv.bias")
 
 
 def test_runs_are_found_by_folder_by_name_or_as_the_latest(folder: ExperimentFolder, tmp_path: Path) -> None:
