@@ -30,7 +30,6 @@ from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import EpochRecord, read_epochs
 
 _RUNNING_COLUMNS = ("trial", "lr", "epsilon", "seed", "epoch", "score", "time", "left")
-_HEARTBEAT_S = 30.0
 
 
 class Stop:
@@ -80,10 +79,7 @@ class Progressing(NamedTuple):
 
 def _heartbeat_s() -> float:
     """Return the seconds between two lines of progress: EPSGRID_HEARTBEAT_S, or 30."""
-    try:
-        return max(0.05, float(os.environ.get("EPSGRID_HEARTBEAT_S", _HEARTBEAT_S)))
-    except ValueError:
-        return _HEARTBEAT_S
+    return max(0.05, float(os.environ.get("EPSGRID_HEARTBEAT_S", "30")))
 
 
 @contextmanager

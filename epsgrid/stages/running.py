@@ -165,7 +165,9 @@ def train_planned(
         runner.run(left)
     states = {trial.id: trial_state(folder.trial(trial.id)) for trial in planned.trials}
     complete = all(state in todo.settled for state in states.values())
-    failures = tuple(_failure(folder.trial(trial)) for trial, state in states.items() if state == "failed")
+    failures = tuple(
+        TrialFailure.read(folder.trial(trial).failure_json) for trial, state in states.items() if state == "failed"
+    )
     return SweepSummary(states, complete, failures, runner.trained, time.perf_counter() - start)
 
 
@@ -236,7 +238,7 @@ class _Runner:
         if self.watch is not None:
             self.watch.end(trial.id, state)
         result = TrialResult.read(folder.result_json) if state in FINISHED else None
-        failure = _failure(folder) if state == "failed" else None
+        failure = TrialFailure.read(folder.failure_json) if state == "failed" else None
         self.trained += result is not None
         self.has_failed = self.has_failed or failure is not None
         self.notify(TrialEvent(trial, state, result, failure, read_pruning(folder) if state == PRUNED else None))
@@ -250,7 +252,7 @@ class _Runner:
             error = _out_of_memory_message(event, self.execution, is_tried_again=is_tried_again)
             if event.status in _STORED_BY_TRIAL:
                 if folder.failure_json.exists():
-                    failure = _failure(folder)
+                    failure = TrialFailure.read(folder.failure_json)
                     replace(failure, error=f"{error} ({failure.error})").write(folder.failure_json)
                 return
             error += "; the system ended its process"
@@ -291,10 +293,6 @@ def _work(job: Job) -> int:
     from epsgrid.worker import run_job
 
     return run_job(job)
-
-
-def _failure(folder: TrialFolder) -> TrialFailure:
-    return TrialFailure.read(folder.failure_json)
 
 
 def with_states(planned: Plan, asked: Asked, workers: int | None) -> SweepPlan:

@@ -16,9 +16,6 @@ from epsgrid.data._fetch import Fetcher
 from epsgrid.errors import ExitCode
 from epsgrid.stages import data as stage
 
-_MEGA = 1_000_000
-
-
 _NameArgument = Annotated[
     str,
     typer.Argument(
@@ -62,7 +59,7 @@ def list_data(json: JsonOption = False) -> None:
     show(table(columns, rows, range(len(columns))))
     hint("Other tasks need nothing fetched: they generate their data, come with them, or read yours.")
     if size:
-        hint(f"Decoded before: {max(1, round(size / _MEGA)):,} MB in {cache}; delete it at any time, it is made again.")
+        hint(f"Decoded before: {max(1, round(size / 1e6)):,} MB in {cache}; delete it at any time, it is made again.")
     missing = [data.name for data, place in found if place is None]
     hint(f"Next: epsgrid data {f'fetch {missing[0]}' if missing else 'check NAME'}")
 
