@@ -40,17 +40,6 @@ def test_the_second_sweep_does_nothing_and_more_seeds_cost_only_theirs(swept):
     assert (more["trained_now"], more["states"]) == (1, {"done": 3})
 
 
-def test_inline_and_local_executors_give_identical_results(shell):
-    shell.write()
-    rates = ("-o", "sweep.learning_rates=[1e-2,1e-3]")
-    for executor, run in (("inline", shell.call), ("local", shell.run)):
-        chosen = ("-o", f"execution.executor={executor}", "--out", executor)
-        run("sweep", "spec.yaml", *DEFAULT, "-q", *rates, *chosen)
-    inline, local = shell.results("inline"), shell.results("local")
-    assert len(inline) == 4
-    assert inline == local
-
-
 def test_a_probe_is_measured_once_and_again_with_force_or_other_settings(swept):
     documents = [swept.json("probe", "spec.yaml", *force) for force in ((), ("--force",))]
     assert [document["measured_now"] for document in documents] == [False, True]

@@ -67,10 +67,13 @@ def test_dry_run_of_what_is_not_measured_or_not_here(asking, tmp_path, monkeypat
     assert (planned.to_run, planned.unknown) == (1, ()), "an optimizer without ε needs no probe"
 
 
-def test_bounds_of_other_settings_are_refused(asked, asking):
+def test_bounds_of_other_settings_are_refused_unless_these_only_tell_how_far_bounds_can_be_trusted(asked, asking):
     measure(asked)
     with pytest.raises(StoreError, match=r"other settings:\n  probe\.batches: null there, 2 asked\n  probe\.seed: 0 "):
         run(asking("probe.seed=9", "probe.batches=2"), "narrowed")
+    more = asking("probe.seeds=2", "probe.every=3")
+    assert run(more, "narrowed")[0].complete
+    assert measure(more)[1], "asked for more, the probe does not answer with less"
 
 
 def ending_with(status):
@@ -119,13 +122,6 @@ def test_a_stop_leaves_the_rest_pending(asked):
     assert not summary.complete
     assert summary.counts["pending"] > 0
     assert run(asked)[0].complete
-
-
-def test_what_only_tells_how_far_bounds_can_be_trusted_may_change(asked, asking):
-    measure(asked)
-    more = asking("probe.seeds=2", "probe.every=3")
-    assert run(more, "narrowed")[0].complete
-    assert measure(more)[1], "asked for more, the probe does not answer with less"
 
 
 def test_a_cluster_is_not_limited_to_the_cores_of_this_machine(asking):
