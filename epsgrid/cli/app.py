@@ -5,11 +5,9 @@ A subcommand's module is imported and its options are built only when it is call
 
 from __future__ import annotations
 
-import functools
 import importlib
 import sys
-from collections.abc import Callable
-from typing import Any, ParamSpec
+from typing import Any
 
 import typer
 import typer.core
@@ -19,15 +17,13 @@ from epsgrid import __version__
 from epsgrid.cli.console import replace_missing_characters
 from epsgrid.errors import EpsgridError, ExitCode
 
-_P = ParamSpec("_P")
-_CONTEXT = {"help_option_names": ["-h", "--help"]}
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 _HELP = """Find the ε of Adam and its kin.
 
-[bold]probe[/bold] measures the gradient magnitudes of the first epoch and bounds ε, \
-[bold]sweep[/bold] trains the narrowed (learning rate × ε × seed) grid, \
-[bold]report[/bold] compares it with the conventional 1e-10 … 1e2 grid. \
-sweep and report without an argument act on the latest experiment."""
+probe measures the gradient magnitudes of the first epoch and bounds ε, sweep trains the narrowed (learning rate × ε ×
+seed) grid, report compares it with the conventional 1e-10 … 1e2 grid. sweep and report without an argument act on the
+latest experiment."""
 
 _EPILOG = """Exit codes: 0 all trials done (a diverged trial is done) · 1 unexpected error · 2 usage or invalid spec · \
 3 finished, but some trials failed · 4 the probe could not give bounds · 75 stopped on purpose by a signal: run the \
@@ -54,15 +50,11 @@ _COMMANDS = {
         "List the names a spec may use: tasks, models, optimizers, grids, executors; or what this machine trains on.",
     ),
     "convert": ("convert:convert", "Convert an ε between optimizers and frameworks."),
-    "scale": ("scale:scale", "Scale a spec, or measured bounds of ε, to another batch size."),
+    "scale": ("scale:scale", "Scale a spec to another batch size."),
     "export bounds": ("export:export_bounds", "Write the measured bounds of ε as the search space of another tool."),
     "data list": ("data:list_data", "List the data sets: their folders, sizes, licences and tasks."),
     "data fetch": ("data:fetch", "Fetch a data set and check it; one that is complete is not fetched again."),
     "data check": ("data:check", "Check a data set on this machine: checksums where published, counts in any case."),
-    "data prepare": (
-        "data:prepare",
-        "Prepare IWSLT14 German-English from its archive: tokenise, clean, split and count, as published.",
-    ),
 }
 """Module and function of each subcommand, and the first paragraph of its help."""
 
@@ -73,7 +65,7 @@ def _group(name: str, about: str) -> typer.Typer:
         help=about,
         epilog=_EPILOG,
         no_args_is_help=True,
-        rich_markup_mode="rich",
+        rich_markup_mode=None,  # rich takes as long to import as all that `epsgrid --help` needs besides
         pretty_exceptions_enable=False,
         context_settings=_CONTEXT,
     )
@@ -99,20 +91,17 @@ def run() -> int:
     return ExitCode.OK
 
 
-def _exiting(function: Callable[_P, ExitCode | None]) -> Callable[_P, None]:
-    """Turn a deliberate error into its message on stderr and its exit code."""
+class _Subcommand(typer.core.TyperCommand):
+    """Turns a deliberate error into its message on stderr and its exit code."""
 
-    @functools.wraps(function)
-    def exiting(*arguments: _P.args, **options: _P.kwargs) -> None:
+    def invoke(self, ctx: Any) -> None:
         try:
-            code = function(*arguments, **options)
+            code = super().invoke(ctx)
         except EpsgridError as error:
             print(f"error: {error}", file=sys.stderr)
             code = error.exit_code
         if code:
             raise typer.Exit(int(code))
-
-    return exiting
 
 
 def _add(group: typer.Typer, name: str, target: str, about: str) -> None:
@@ -123,10 +112,10 @@ def _add(group: typer.Typer, name: str, target: str, about: str) -> None:
             module, _, function = target.partition(":")
             found = getattr(importlib.import_module(f"epsgrid.cli.commands.{module}"), function)
             alone = typer.Typer(rich_markup_mode="rich", add_completion=False, context_settings=_CONTEXT)
-            alone.command(name, epilog=_EPILOG)(_exiting(found))
+            alone.command(name, cls=_Subcommand, epilog=_EPILOG)(found)
             return typer.main.get_command(alone).make_context(info_name, args, parent, **extra)
 
-    group.command(name, cls=Lazy, help=about)(lambda: None)
+    group.command(name, cls=Lazy, short_help=about)(lambda: None)
 
 
 def _print_version(wanted: bool) -> None:
@@ -147,9 +136,7 @@ def _main(
 _GROUPS = {
     "": app,
     "export": _group("export", "Hand measured bounds over to other tools."),
-    "data": _group(
-        "data", "List, fetch, check and prepare data sets; nothing is fetched unless you or a spec ask for it."
-    ),
+    "data": _group("data", "List, fetch and check data sets; nothing is fetched unless you ask."),
 }
 app.add_typer(_GROUPS["export"])
 app.add_typer(_GROUPS["data"])

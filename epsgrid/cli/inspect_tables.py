@@ -9,7 +9,7 @@ from rich.text import Text
 
 from epsgrid.cli.magnitudes import hidden_lines, layers_table, names_column, probe_layers, shown_rows
 from epsgrid.cli.sparkline import Axis, shares
-from epsgrid.cli.tables import LEAST_SPARKLINE, Column, columns_table, fitted, table, titled
+from epsgrid.cli.tables import LEAST_SPARKLINE, Column, columns_table, fitted, table
 from epsgrid.numerics.series import Series, Snapshot
 from epsgrid.report.figures.adaptable import AdaptableNumbers, adaptable_by_kind, adaptable_numbers
 from epsgrid.report.figures.over_time import drift, evenly, kinds_of, time_of, time_unit, with_histograms
@@ -46,8 +46,11 @@ def parts(seen: Inspected, layer: str | None, steps: Sequence[int], *, all_layer
         assert seen.bounds is not None
         shown += ["", *probe_layers(seen.bounds, all_layers=all_layers)]
     else:
-        first, last = series.snapshots[0], series.snapshots[-1]
-        shown += [f"{len(series.snapshots)} snapshots, {_when(first)} to {_when(last)}", ""]
+        times = [
+            f"step {each.step:,}" + ("" if each.epoch is None else f" (epoch {_epoch(each.epoch)})")
+            for each in (series.snapshots[0], series.snapshots[-1])
+        ]
+        shown += [f"{len(series.snapshots)} snapshots, {' to '.join(times)}", ""]
         if layer is not None:
             shown += _layer(seen, series, layer, steps)
         else:
@@ -61,9 +64,8 @@ def parts(seen: Inspected, layer: str | None, steps: Sequence[int], *, all_layer
     return shown
 
 
-def _when(snapshot: Snapshot) -> str:
-    """Return the time of a snapshot, such as "step 100 (epoch 2)"."""
-    return f"step {snapshot.step:,}" + ("" if snapshot.epoch is None else f" (epoch {_epoch(snapshot.epoch)})")
+def _titled(title: str) -> list[RenderableType]:
+    return [Text(), Text(title, style="bold")]
 
 
 def adaptable(seen: Inspected) -> AdaptableNumbers | None:
@@ -120,7 +122,7 @@ def _percentiles(series: Series) -> list[RenderableType]:
         for each in evenly(held, _TIMES_SHOWN)
     ]
     columns = ("step", "epoch", *(f"{100 * fraction:g} %" for fraction in _PERCENTILES))
-    return [*titled("Percentiles of √v̂, all layers together"), table(columns, rows, ())]
+    return [*_titled("Percentiles of √v̂, all layers together"), table(columns, rows, ())]
 
 
 def _bounds_over_time(seen: Inspected, series: Series) -> list[RenderableType]:
@@ -139,18 +141,14 @@ def _bounds_over_time(seen: Inspected, series: Series) -> list[RenderableType]:
         Column("high set by", tuple(shortened(row.high_layers, 1) for row in shown), 4, is_text=True),
     ]
     if seen.trial:
-        places = tuple(_epsilon_place(row.threshold, row.low, row.high) for row in shown)
-        columns.insert(6, Column("ε is", places, 8))
+        names = ("below", "between", "above")
+        places = [
+            NOTHING if (own := row.threshold) is None else names[(own >= row.low) + (own > row.high)] for row in shown
+        ]
+        columns.insert(6, Column("ε is", tuple(places), 8))
     note = "moved: decades from the bounds of the probe" if seen.bounds else "nothing was probed to compare with"
     made = columns_table(fitted(columns, 0)[0])
-    return [*titled("Bounds over time, by the published rule"), made, Text(note, style="dim")]
-
-
-def _epsilon_place(threshold: float | None, low: float, high: float) -> str:
-    """Return the place of ε among the magnitudes at a time."""
-    if threshold is None:
-        return NOTHING
-    return "below" if threshold < low else "above" if threshold > high else "between"
+    return [*_titled("Bounds over time, by the published rule"), made, Text(note, style="dim")]
 
 
 def _kinds(seen: Inspected, series: Series) -> list[RenderableType]:
@@ -168,7 +166,7 @@ def _kinds(seen: Inspected, series: Series) -> list[RenderableType]:
     if seen.trial:
         by_kind = adaptable_by_kind(series)
         columns += _adapting([by_kind[kind] for kind in found])
-    return [*titled("Kinds of layers"), columns_table(fitted(columns, 0)[0])]
+    return [*_titled("Kinds of layers"), columns_table(fitted(columns, 0)[0])]
 
 
 def _layer(seen: Inspected, series: Series, name: str, steps: Sequence[int]) -> list[RenderableType]:
@@ -198,7 +196,7 @@ def _layer(seen: Inspected, series: Series, name: str, steps: Sequence[int]) -> 
         lines.append(axis.span(*ends))
     columns.append(Column(axis.header(), tuple(lines), is_text=True))
     title = f"{name}  {series.kinds[index]}, {series.entries[index]:,} entries"
-    return [*titled(title), columns_table(columns)]
+    return [*_titled(title), columns_table(columns)]
 
 
 def _nearest(series: Series, steps: Sequence[int]) -> tuple[Snapshot, ...]:

@@ -12,7 +12,7 @@ from epsgrid.cli.sparkline import Axis
 from epsgrid.cli.tables import Column, columns_table, fitted, report_table
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.histogram import LogHistogram
-from epsgrid.numerics.magnitudes import Bound, LayerStatistics
+from epsgrid.numerics.magnitudes import Bound
 from epsgrid.report.compare import estimates
 from epsgrid.report.table import shortened
 from epsgrid.report.text.bounds import estimates_table, kinds_table, reliability_table
@@ -79,7 +79,14 @@ def probe_layers(bounds: EpsilonBounds, *, all_layers: bool) -> list[RenderableT
     )
     layers, ends = [bounds.layers[row] for row in rows], (bounds.low.magnitude, bounds.high.magnitude)
     low, high = f"{bounds.tail_fraction:.3g}", f"{1 - bounds.tail_fraction:.3g}"
-    statistics = list(zip(*map(_statistics, layers), strict=True))
+    statistics: list[tuple[str, str, str]] = []
+    for layer in layers:
+        if layer.low is None or layer.high is None:
+            statistics.append((str(layer.status), "", ""))
+        else:
+            median = layer.histogram.quantile(0.5) if layer.histogram is not None else None
+            statistics.append((power(layer.low), "" if median is None else power(median), power(layer.high)))
+    lows, medians, highs = zip(*statistics, strict=True)
     marks = [
         ", ".join(end for end, bound in (("low", bounds.low), ("high", bounds.high)) if layer.name in bound.layers)
         for layer in layers
@@ -90,9 +97,9 @@ def probe_layers(bounds: EpsilonBounds, *, all_layers: bool) -> list[RenderableT
         Column("shape", tuple("×".join(map(str, layer.shape)) or "scalar" for layer in layers), 1, is_text=True),
         Column("entries", tuple(f"{layer.entries:,}" for layer in layers), 4),
         Column("non-zero", tuple(f"{layer.nonzero:,}" for layer in layers), 2),
-        Column(f"√v̂ at {low}", statistics[0]),
-        Column("median", statistics[1], 5),
-        Column(f"at {high}", statistics[2]),
+        Column(f"√v̂ at {low}", lows),
+        Column("median", medians, 5),
+        Column(f"at {high}", highs),
         Column("sets", tuple(marks)),
     ]
     if all(layer.kind == "other" for layer in layers):
@@ -100,13 +107,6 @@ def probe_layers(bounds: EpsilonBounds, *, all_layers: bool) -> list[RenderableT
     columns, width = fitted(columns)
     drawn = [("", [layer.histogram for layer in bounds.layers])]
     return [layers_table(columns, rows, drawn, width, ends), *hidden_lines(len(rows), len(bounds.layers))]
-
-
-def _statistics(layer: LayerStatistics) -> tuple[str, str, str]:
-    if layer.low is None or layer.high is None:
-        return str(layer.status), "", ""
-    median = layer.histogram.quantile(0.5) if layer.histogram is not None else None
-    return power(layer.low), power(median) if median is not None else "", power(layer.high)
 
 
 def _probe_lines(record: ProbeRecord, bounds: EpsilonBounds) -> list[str]:

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -21,21 +21,15 @@ from rich.table import Table
 from rich.text import Text
 
 from epsgrid.cli.console import err
-from epsgrid.cli.sparkline import curve
 from epsgrid.cli.tables import setting_cells
 from epsgrid.errors import ExitCode, StoreError
 from epsgrid.selection.formatting import duration, power
 from epsgrid.spec.trial import Trial
 from epsgrid.stages.running import SweepEvent, SweepPlan
 from epsgrid.store.paths import ExperimentFolder
-from epsgrid.store.records import EpochRecord, Scores, TrialResult, read_epochs
-from epsgrid.store.state import FINISHED
+from epsgrid.store.records import EpochRecord, read_epochs
 
-_RUNNING_COLUMNS = ("trial", "lr", "epsilon", "seed", "epoch", "score", "curve", "time", "left")
-_BEST_COLUMNS = ("best so far", "lr", "score", "trials")
-_HEARTBEAT_S = 30.0
-_CURVE_WIDTH = 24
-_MOST_READ = 1000
+_RUNNING_COLUMNS = ("trial", "lr", "epsilon", "seed", "epoch", "score", "time", "left")
 
 
 class Stop:
@@ -85,10 +79,7 @@ class Progressing(NamedTuple):
 
 def _heartbeat_s() -> float:
     """Return the seconds between two lines of progress: EPSGRID_HEARTBEAT_S, or 30."""
-    try:
-        return max(0.05, float(os.environ.get("EPSGRID_HEARTBEAT_S", _HEARTBEAT_S)))
-    except ValueError:
-        return _HEARTBEAT_S
+    return max(0.05, float(os.environ.get("EPSGRID_HEARTBEAT_S", "30")))
 
 
 @contextmanager
@@ -133,7 +124,7 @@ def sweep_shown(folder: ExperimentFolder, *, quiet: bool) -> Iterator[Callable[[
         yield lambda event: None
         return
     is_live = err().is_terminal
-    board = _Board(folder, is_live=is_live)
+    board = _Board(folder)
 
     def notify(event: SweepEvent) -> None:
         board.update(event)
@@ -174,13 +165,12 @@ class _Running:
 class _Board:
     """The state of a sweep, from its events and the metrics that trials append; any thread may render it."""
 
-    def __init__(self, folder: ExperimentFolder, *, is_live: bool) -> None:
-        self.folder, self.is_live = folder, is_live
+    def __init__(self, folder: ExperimentFolder) -> None:
+        self.folder = folder
         self.lock = threading.Lock()
         self.plan: SweepPlan | None = None
         self.running: dict[str, _Running] = {}
         self.ended: Counter[str] = Counter()
-        self.results: dict[str, TrialResult] = {}
         self.start = time.monotonic()
 
     def update(self, event: SweepEvent) -> None:
@@ -188,17 +178,11 @@ class _Board:
         with self.lock:
             if isinstance(event, SweepPlan):
                 self.plan = event
-                finished = [trial for trial, state in event.states.items() if state in FINISHED]
-                if self.is_live and len(finished) <= _MOST_READ:  # reading more would delay the start
-                    paths = {trial: self.folder.trial(trial).result_json for trial in finished}
-                    self.results = {trial: TrialResult.read(path) for trial, path in paths.items()}
             elif event.state == "running":
                 self.running[event.trial.id] = _Running(event.trial, time.monotonic())
             else:
                 self.running.pop(event.trial.id, None)
                 self.ended[event.state] += 1
-                if event.result is not None:
-                    self.results[event.trial.id] = event.result
 
     def status(self) -> str:
         """Return one line: trials finished and under way, and the time left."""
@@ -214,16 +198,17 @@ class _Board:
         return text
 
     def render(self) -> RenderableType:
-        """Return the live view: running trials, the best results so far, and the status line."""
+        """Return the live view: running trials and the status line."""
         if self.plan is None:
             return Text("preparing …")
         with self.lock:
             running = list(self.running.values())
-            results = [(trial, self.results[trial.id]) for trial in self.plan.plan.trials if trial.id in self.results]
-        shown = [_live_table(_RUNNING_COLUMNS, [self._row(entry) for entry in running])]
-        if results:
-            shown.append(_live_table(_BEST_COLUMNS, _best_rows(results)))
-        return Group(*shown, Text(self.status()))
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for column in _RUNNING_COLUMNS:
+            table.add_column(column, justify="left" if column == "trial" else "right", no_wrap=True)
+        for entry in running:
+            table.add_row(*map(Text, self._row(entry)))
+        return Group(table, Text(self.status()))
 
     def _row(self, entry: _Running) -> tuple[str, ...]:
         """Return a trial's row of the live table; its file is read again only when it has changed."""
@@ -237,52 +222,15 @@ class _Board:
             pass
         trial, epochs = entry.trial, entry.epochs
         of = trial.identity["training"]["epochs"]
-        scores = [epoch.selecting.metric for epoch in epochs if epoch.selecting is not None]
+        scores = epochs[-1].selecting if epochs else None
         left = sum(epoch.seconds for epoch in epochs) / len(epochs) * (of - len(epochs)) if epochs else None
         return (
             *setting_cells(trial),
             f"{len(epochs)}/{of}",
-            f"{scores[-1]:.4g}" if epochs and epochs[-1].selecting is not None else "",
-            curve(scores, _CURVE_WIDTH),
+            "" if scores is None else f"{scores.metric:.4g}",
             duration(time.monotonic() - entry.since),
             "" if left is None else duration(left),
         )
-
-
-def _live_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
-    made = Table(box=None, pad_edge=False, header_style="dim")
-    for column in columns:
-        is_text = column in ("trial", "curve", "best so far")
-        made.add_column(column, justify="left" if is_text else "right", no_wrap=True)
-    for row in rows:
-        made.add_row(*map(Text, row))
-    return made
-
-
-def _best_rows(results: Sequence[tuple[Trial, TrialResult]]) -> list[tuple[str, ...]]:
-    """Return, for each ε, the best single trial so far, as rows of `_BEST_COLUMNS` rising in ε.
-
-    Args:
-        results: trials that are done or diverged; a diverged one counts as a trial and is never best.
-    """
-    by_epsilon: dict[float, list[tuple[Trial, TrialResult]]] = {}
-    for trial, result in results:
-        by_epsilon.setdefault(trial.epsilon or 0.0, []).append((trial, result))
-    rows: list[tuple[str, ...]] = []
-    for epsilon, found in sorted(by_epsilon.items()):
-        name = f"epsilon {power(epsilon)}" if epsilon else "no epsilon"
-        scored = [
-            (scores.metric if result.metric_direction == "max" else -scores.metric, trial.grid_rate, result)
-            for trial, result in found
-            if result.state == "done" and (scores := result.selecting) is not None and math.isfinite(scores.metric)
-        ]
-        if scored:
-            _, rate, result = max(scored, key=lambda entry: entry[0])
-            score = _score(result.selecting, result.metric_name, result.metric_unit)
-            rows.append((name, power(rate), score, str(len(found))))
-        else:
-            rows.append((name, "", "diverged", str(len(found))))
-    return rows
 
 
 def _event_lines(event: SweepEvent) -> list[str]:
@@ -297,8 +245,12 @@ def _event_lines(event: SweepEvent) -> list[str]:
     label = f"{event.state} {label}"
     if (result := event.result) is not None:
         split = "validation" if result.validation is not None else "test"
-        scores = _score(result.selecting, result.metric_name, result.metric_unit)
-        return [f"{label}: {result.reason or f'{split} {scores}'} in {duration(result.seconds)}"]
+        score = "unknown"
+        if (scores := result.selecting) is not None:
+            is_share = result.metric_unit == "%"
+            score = f"{100 * scores.metric:.2f} %" if is_share else f"{scores.metric:.4g}"
+        words = result.reason or f"{split} {result.metric_name} {score}"
+        return [f"{label}: {words} in {duration(result.seconds)}"]
     if event.pruning is not None:
         return [f"{label} after epoch {event.pruning.epochs_trained} of {event.pruning.epochs}: {event.pruning.why}"]
     if event.failure is not None:
@@ -308,26 +260,18 @@ def _event_lines(event: SweepEvent) -> list[str]:
 
 def plan_lines(planned: SweepPlan) -> list[str]:
     """Return the lines that describe a sweep before it starts."""
-    total, to_run = len(planned.states), planned.to_run
     is_settled = "pruned" in planned.settled
-    pruned, interrupted, failed = (planned.count(state) for state in ("pruned", "interrupted", "failed"))
-    finished = total - to_run - (pruned if is_settled else 0)
-    line = f"{total} trials: {finished} finished, {to_run} to run on {planned.slots} worker{'s' * (planned.slots > 1)}"
-    if pruned and is_settled:
-        line += f"; {pruned} were pruned and are left so"
-    elif pruned:
-        line += f"; {pruned} of them were pruned and are trained to their end"
-    if interrupted:
-        line += f"; {interrupted} of them go on from a checkpoint"
-    if failed:
-        line += f"; {failed} of them failed before and are tried again"
+    finished = len(planned.states) - planned.to_run - (planned.count("pruned") if is_settled else 0)
+    workers = f"{planned.slots} worker{'s' * (planned.slots > 1)}"
+    line = f"{len(planned.states)} trials: {finished} finished, {planned.to_run} to run on {workers}"
+    meaning = {
+        "pruned": "were pruned and are left so" if is_settled else "were pruned and are trained to their end",
+        "interrupted": "go on from a checkpoint",
+        "failed": "failed before and are tried again",
+    }
+    for state, words in meaning.items():
+        if count := planned.count(state):
+            line += f"; {count} {words}"
     if planned.estimated_seconds:
         line += f"; about {duration(planned.estimated_seconds)}"
     return [line, *(f"warning: {text}" for text in planned.warnings)]
-
-
-def _score(scores: Scores | None, name: str, unit: str) -> str:
-    """Return a metric as text, in percent where it is a fraction."""
-    if scores is None:
-        return "no score"
-    return f"{name} {100 * scores.metric:.2f} %" if unit == "%" else f"{name} {scores.metric:.4g}"

@@ -29,24 +29,6 @@ def shares(values: Sequence[float | None], width: int) -> str:
     return "".join(_UNKNOWN if value is None else _bar(value) for value in values)
 
 
-def curve(values: Sequence[float], width: int) -> str:
-    """Draw values over time from the least to the greatest, thinned evenly to `width` characters.
-
-    A value that is not finite is drawn as missing; a constant as half full.
-
-    >>> curve([0.1, 0.5, 0.7, 0.8, 0.9], 8)
-    '▁▄▆▇█'
-    >>> curve([3.0, 3.0], 8), curve([], 8)
-    ('▄▄', '')
-    """
-    finite = [value for value in values if math.isfinite(value)]
-    low, high = min(finite, default=0.0), max(finite, default=0.0)
-    scaled = [
-        None if not math.isfinite(value) else (value - low) / (high - low) if high > low else 0.5 for value in values
-    ]
-    return shares(scaled, width)
-
-
 def _bar(height: float) -> str:
     return _LEVELS[min(max(math.ceil(height * len(_LEVELS)) - 1, 0), len(_LEVELS) - 1)]
 

@@ -104,11 +104,6 @@ def setting_cells(trial: Trial) -> tuple[str, str, str, str]:
     return trial.id, power(trial.learning_rate), epsilon, str(trial.seed)
 
 
-def titled(title: str) -> list[RenderableType]:
-    """Return an empty line and a title."""
-    return [Text(), Text(title, style="bold")]
-
-
 def report_table(made: ReportTable) -> list[RenderableType]:
     """Return a table of the report: title, points, rows, the note below them and an empty line."""
     parts: list[RenderableType] = [Text(made.title, style=_TITLE_STYLES.get(made.title, "bold"))]

@@ -155,8 +155,7 @@ def prepare_archive(
     if counts is not None and found != counts:
         raise DataError(
             f"{archive}: {shown} pairs came out, expected {official} from the official archive of IWSLT14"
-            " German-English; is this another release of it, or sacremoses of another version? To take it all the same:"
-            f" epsgrid data prepare {archive} FOLDER --any-counts"
+            " German-English; is this another release of it, or sacremoses of another version?"
         )
     try:
         with new_folder(folder) as temporary:

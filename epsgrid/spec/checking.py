@@ -49,9 +49,13 @@ def check(document: Document) -> Spec:
             report(path, f"{came}; {_one_of(section)}")
         else:
             try:
-                options = _options_of(f"{section}s", values["name"], base)
+                options = getattr(plugins.load(f"{section}s", values["name"]), "Options", None)
             except UnknownNameError as error:
                 report(path, str(error))
+            else:
+                if not (isinstance(options, type) and issubclass(options, base)):
+                    report(path, f"{values['name']!r} has no class Options({base.__name__}), so it is no {section}")
+                    options = Any
         fields[section] = (options, ...)
     execution = document.values.get("execution")
     if isinstance(execution, dict) and isinstance(execution.get("executor"), str):
@@ -77,13 +81,6 @@ def check(document: Document) -> Spec:
 
 def _one_of(section: str) -> str:
     return f"one of: {', '.join(plugins.names(f'{section}s'))}"
-
-
-def _options_of(family: str, name: str, base: type[PluginOptions]) -> type[PluginOptions]:
-    options = getattr(plugins.load(family, name), "Options", None)
-    if not (isinstance(options, type) and issubclass(options, base)):
-        raise UnknownNameError(f"{name!r} has no class Options({base.__name__}), so it is no plug-in of {family}")
-    return options
 
 
 def _problem(document: Document, checker: type[Spec], detail: ErrorDetails) -> Problem:

@@ -11,10 +11,6 @@ from epsgrid.spec.checking import check
 from epsgrid.spec.model import Spec
 from epsgrid.spec.reading import Document, FieldPath, Place, Problem, ProblemsError, dotted, read, read_value
 
-_MAX_BYTES = 1_000_000
-_FORMER_KEYS = (("execution", "keep_checkpoints"),)
-"""Keys that earlier versions stored in a spec, each with its section; they are read over."""
-
 
 def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     """Load a spec from a YAML file; torch is not imported for it.
@@ -32,12 +28,9 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
         return ProblemsError(Problem(Place(str(path)), "", message))
 
     try:
-        with Path(path).open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
+        data = Path(path).read_bytes()
     except OSError as error:
         raise refused(f"cannot read the spec: {error.strerror or error}") from error
-    if len(data) > _MAX_BYTES:
-        raise refused(f"larger than {_MAX_BYTES:,} bytes; is this a spec?")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -82,9 +75,8 @@ def spec_from_json(values: Mapping[str, Any], source: str) -> Spec:
         SpecError: they are no spec, or its plug-ins are not there.
     """
     values = dict(values)
-    for section, key in _FORMER_KEYS:
-        if isinstance(values.get(section), Mapping):
-            values[section] = {name: value for name, value in values[section].items() if name != key}
+    if isinstance(execution := values.get("execution"), Mapping):  # earlier versions stored one key more
+        values["execution"] = {key: value for key, value in execution.items() if key != "keep_checkpoints"}
     return check(Document(source, values))
 
 

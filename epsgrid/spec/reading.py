@@ -2,8 +2,8 @@
 
 PyYAML parses the text; the values are made here, because PyYAML keeps the last of two equal keys without a word and
 follows YAML 1.1, where `1e-8` is text, `no` is false, `010` is 8, `1_000` is 1000 and `1:30` is 90. Here a number is a
-decimal number, with or without exponent; true and false are spelled so; everything else is text. Anchors, aliases and
-merge keys work as usual, within limits.
+decimal number, with or without exponent; true and false are spelled so; everything else is text. Aliases are refused: a
+spec is short enough to be written out.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from epsgrid.codec import shown
 from epsgrid.errors import SpecError
 
 _MAX_DEPTH = 50
-_MAX_VALUES = 20_000
 
 FieldPath = tuple[str | int, ...]
 
 _TAG = "tag:yaml.org,2002:"
-TEXT_TAG, LIST_TAG, _MAPPING_TAG, _MERGE_TAG = (f"{_TAG}{kind}" for kind in ("str", "seq", "map", "merge"))
+TEXT_TAG, LIST_TAG = f"{_TAG}str", f"{_TAG}seq"
+_TAGS = {yaml.ScalarNode: TEXT_TAG, yaml.SequenceNode: LIST_TAG, yaml.MappingNode: f"{_TAG}map"}
 
 _WHOLE = r"(?:0|[1-9][0-9]*)"
 _DECIMAL = rf"[-+]?(?:{_WHOLE}(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
@@ -49,9 +49,15 @@ def add_bare_words(yaml_class: type[yaml.resolver.BaseResolver]) -> None:
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - so the library declares it
 
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            message = f"*{event.anchor} stands for another value, and a spec has no such references; write it out"
+            raise yaml.MarkedYAMLError(problem=message, problem_mark=event.start_mark)
+        return super().compose_node(parent, index)
+
 
 add_bare_words(_Loader)
-_Loader.add_implicit_resolver(_MERGE_TAG, re.compile(r"<<\Z"), None)
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,7 @@ def read(text: str, source: str) -> Document:
         source: the file's name, for messages.
 
     Raises:
-        ProblemsError: not YAML, not one mapping, nested or repeated too much. Repeated keys and unreadable values are
+        ProblemsError: not YAML, not one mapping, or nested too deep. Repeated keys and unreadable values are
             kept in the document's problems instead, to be reported with all others.
     """
     document = _read(text, source, lambda mark: Place(source, mark.line + 1, mark.column + 1))
@@ -180,34 +186,32 @@ def _read(text: str, source: str, place: Callable[[yaml.Mark], Place]) -> Docume
     if second is not None:
         raise refused(place(second.start_mark), "a second YAML document begins here; a spec is one document")
     builder = _Builder(Document(source, None), place)
-    builder.document.values = None if root is None else builder.value(root, (), root, 0)
+    builder.document.values = None if root is None else builder.value(root, (), root)
     return builder.document
-
-
-_Entries = dict[str, tuple[yaml.Node, yaml.Node]]
 
 
 class _Builder:
     """Turns nodes into plain values; keeps their places and problems in a document."""
 
     def __init__(self, document: Document, place: Callable[[yaml.Mark], Place]) -> None:
-        self.document, self._place, self._count = document, place, 0
+        self.document, self._place = document, place
 
-    def value(self, node: yaml.Node, path: FieldPath, key: yaml.Node, depth: int) -> Any:
-        self._limit(node, depth)
+    def value(self, node: yaml.Node, path: FieldPath, key: yaml.Node) -> Any:
+        if len(path) > _MAX_DEPTH:
+            raise ProblemsError(Problem(self._place(node.start_mark), "", f"nested more than {_MAX_DEPTH} deep"))
         at_key = self._place(key.start_mark)
         is_block = isinstance(node, yaml.CollectionNode) and not node.flow_style
         self.document.marks[path] = (at_key, at_key if is_block else self._place(node.start_mark))
-        if isinstance(node, yaml.SequenceNode):
-            self._check_tag(node, path, LIST_TAG)
-            return [self.value(item, (*path, index), item, depth + 1) for index, item in enumerate(node.value)]
-        if isinstance(node, yaml.MappingNode):
-            entries = self._entries(node, path, depth)
-            return {name: self.value(item, (*path, name), key, depth + 1) for name, (key, item) in entries.items()}
         kind = node.tag.removeprefix(_TAG)
-        if kind not in _WORDS:
-            self._check_tag(node, path, TEXT_TAG)
-            return self._text(node, path)
+        is_word = isinstance(node, yaml.ScalarNode) and kind in _WORDS
+        if not is_word and node.tag != _TAGS[type(node)]:
+            self._report(node, path, f"the tag {shown(node.tag)} means nothing in a spec; remove it")
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(item, (*path, index), item) for index, item in enumerate(node.value)]
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if not is_word:
+            return str(node.value)
         pattern, convert = _WORDS[kind]
         try:
             if not re.fullmatch(pattern, node.value):  # such as `!!int 0x10`
@@ -216,49 +220,17 @@ class _Builder:
         except ValueError as error:
             return self._report(node, path, f"cannot read {shown(node.value)}: {error}")
 
-    def _entries(self, node: yaml.MappingNode, path: FieldPath, depth: int) -> _Entries:
-        """Return a mapping's keys and values by name; its own keys win over merged ones, early merges over late."""
-        self._check_tag(node, path, _MAPPING_TAG)
-        entries: _Entries = {}
+    def _mapping(self, node: yaml.MappingNode, path: FieldPath) -> dict[str, Any]:
+        found: dict[str, Any] = {}
         for key, item in node.value:
-            if key.tag not in (TEXT_TAG, _MERGE_TAG):
+            there = (*path, str(key.value))
+            if key.tag != TEXT_TAG:
                 self._report(key, path, "a key must be a plain name; put a number or a word like null in quotes")
-            elif (name := self._text(key, path)) in entries:
-                first = self._place(entries[name][0].start_mark)
-                self._report(key, (*path, name), f"repeated key; it stands first at {first}")
+            elif key.value in found:
+                self._report(key, there, f"repeated key; it stands first at {self.document.marks[there][0]}")
             else:
-                entries[name] = (key, item)
-        merged: _Entries = {}
-        if "<<" in entries and entries["<<"][0].tag == _MERGE_TAG:
-            _, item = entries.pop("<<")
-            for source in reversed(item.value) if isinstance(item, yaml.SequenceNode) else [item]:
-                if isinstance(source, yaml.MappingNode):
-                    self._limit(source, depth + 1)
-                    merged |= self._entries(source, path, depth + 1)
-                else:
-                    self._report(source, path, "<<: takes a mapping or a list of mappings")
-        return {**merged, **entries}
-
-    def _text(self, node: yaml.Node, path: FieldPath) -> str:
-        try:
-            node.value.encode()
-        except UnicodeEncodeError:
-            self._report(node, path, f"half of a surrogate pair is no text: {node.value!a}")
-            return "?"
-        return str(node.value)
-
-    def _limit(self, node: yaml.Node, depth: int) -> None:
-        """Refuse what is nested too deep, as is what contains itself, or is multiplied by aliases."""
-        self._count += 1
-        problem = f"nested more than {_MAX_DEPTH} deep, or it contains itself by an alias" if depth > _MAX_DEPTH else ""
-        if self._count > _MAX_VALUES:
-            problem = f"more than {_MAX_VALUES:,} values, aliases counted"
-        if problem:
-            raise ProblemsError(Problem(self._place(node.start_mark), "", problem))
-
-    def _check_tag(self, node: yaml.Node, path: FieldPath, expected: str) -> None:
-        if node.tag != expected:
-            self._report(node, path, f"the tag {shown(node.tag)} means nothing in a spec; remove it")
+                found[key.value] = self.value(item, there, key)
+        return found
 
     def _report(self, node: yaml.Node, path: FieldPath, message: str) -> None:
         self.document.problems.append(Problem(self._place(node.start_mark), dotted(path), message))
@@ -276,17 +248,10 @@ def dotted(path: FieldPath) -> str:
 def why_not_a_number(text: str) -> str:
     """Return how to write a text as the number it was probably meant to be; empty where we cannot tell.
 
-    >>> why_not_a_number("010")
-    'a number has no leading zeros: write 10'
+    >>> why_not_a_number("1_000")
+    'a number has no underscores: write 1000'
     """
-    bare = text.replace("_", "")
-    stripped = re.sub(r"^([-+]?)0+(?=[0-9])", r"\1", bare)
     if re.fullmatch(_DECIMAL, text):
         return "it is in quotes: remove them"
-    if re.fullmatch(_DECIMAL, bare):
-        return f"a number has no underscores: write {bare}"
-    if re.fullmatch(_DECIMAL, stripped):
-        return f"a number has no leading zeros: write {stripped}"
-    if re.fullmatch(r"[-+]?[0-9]+,[0-9]+", text):
-        return "the decimal sign is a point"
-    return ""
+    bare = text.replace("_", "")
+    return f"a number has no underscores: write {bare}" if re.fullmatch(_DECIMAL, bare) else ""

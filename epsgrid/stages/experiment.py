@@ -133,7 +133,16 @@ def enter(asked: Asked, data: tasks.PreparedData) -> None:
     created = datetime.now(UTC).isoformat(timespec="seconds")
     if folder.experiment_json.exists():
         stored = read_experiment(folder)
-        _check_same(asked, stored, data)
+        there = spec_from_json(stored.spec, str(folder.experiment_json))
+        lines = differences(identity(there), identity(asked.spec))
+        if stored.data_checksum != data.checksum:
+            lines.append(f"data: checksum {stored.data_checksum[:12]}… there, {data.checksum[:12]}… now")
+        if lines:
+            advice = "Give this one a folder of its own with --out DIR, or another `experiment:` name."
+            if there.training.epochs != asked.spec.training.epochs:
+                advice += " Trials of other epochs are other trials, and are trained from their beginning."
+            listed = "\n  ".join(lines)
+            raise StoreError(f"{folder.root} holds another experiment:\n  {listed}\n{advice}")
         created = stored.created
     record = ExperimentRecord(
         name=asked.spec.experiment,
@@ -145,16 +154,3 @@ def enter(asked: Asked, data: tasks.PreparedData) -> None:
     )
     record.write(folder.experiment_json)
     remember(folder.root, asked.runs_root)
-
-
-def _check_same(asked: Asked, stored: ExperimentRecord, data: tasks.PreparedData) -> None:
-    there = spec_from_json(stored.spec, str(asked.folder.experiment_json))
-    lines = differences(identity(there), identity(asked.spec))
-    if stored.data_checksum != data.checksum:
-        lines.append(f"data: checksum {stored.data_checksum[:12]}… there, {data.checksum[:12]}… now")
-    if lines:
-        advice = "Give this one a folder of its own with --out DIR, or another `experiment:` name."
-        if there.training.epochs != asked.spec.training.epochs:
-            advice += " Trials of other epochs are other trials, and are trained from their beginning."
-        listed = "\n  ".join(lines)
-        raise StoreError(f"{asked.folder.root} holds another experiment:\n  {listed}\n{advice}")

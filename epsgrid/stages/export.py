@@ -39,7 +39,8 @@ def export_bounds(
         folder: of the run.
         tool: an exporter.
         kind: the range or the grid.
-        framework: whose ε; see `target_of`.
+        framework: whose ε: None or "torch" for the run's own optimizer; "keras", "optax", "tf-keras" or "fairseq" for
+            the one of the same name there; or any name that `epsgrid convert` knows, such as "keras-rmsprop".
         epsilon_name: the name of ε in the user's training.
         learning_rate_name: the name of the learning rate there.
 
@@ -49,33 +50,23 @@ def export_bounds(
     Raises:
         StoreError: there is no experiment, or nothing was probed.
         CorruptRecordError: a stored record is damaged.
-        UnknownNameError, SpecError, NoBoundsError: see `target_of` and `space_of`.
+        UnknownNameError: no such framework or optimizer, or the framework has no such optimizer; lists those it has.
+        NoBoundsError: the optimizer named has no ε.
+        SpecError: the β₂ of the run is not valid for it, or a name cannot name a hyperparameter.
     """
     exporter = plugins.load("exporters", tool)
     experiment, probe = read_experiment(folder), read_probe(folder)
     bounds = parsed_bounds(probe, folder.bounds_json)
     if probe is None or bounds is None:
         raise StoreError(f"{folder.root}: no bounds were measured here; `epsgrid probe SPEC` does it")
-    target = target_of(framework, experiment.spec["optimizer"], probe)
+    target = _target_of(framework, experiment.spec["optimizer"], probe)
     names = {"epsilon_name": epsilon_name, "learning_rate_name": learning_rate_name}
     space = space_of(experiment, probe, bounds, kind, target, **names)
     return space, exporter.export(space), exporter.USAGE
 
 
-def target_of(framework: str | None, optimizer: Mapping[str, Any], probe: ProbeRecord) -> Target:
-    """Return the optimizer whose ε is exported.
-
-    Args:
-        framework: None or "torch" for the run's own optimizer; "keras", "optax", "tf-keras" or "fairseq" for the one
-            of the same name there; or any name that `epsgrid convert` knows, such as "keras-rmsprop".
-        optimizer: the optimizer's options in the run's spec, with its name.
-        probe: of the run.
-
-    Raises:
-        UnknownNameError: no such framework or optimizer, or the framework has no such optimizer; lists those it has.
-        NoBoundsError: the optimizer named has no ε.
-        SpecError: the β₂ of the run is not valid for it.
-    """
+def _target_of(framework: str | None, optimizer: Mapping[str, Any], probe: ProbeRecord) -> Target:
+    """Return the optimizer whose ε is exported; `optimizer` holds the options of the run's own, with its name."""
     own = str(optimizer["name"])
     if framework is None or framework in ("torch", own, f"torch-{own}"):
         return Target(own, probe.placement, probe.placement)

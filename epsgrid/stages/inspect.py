@@ -1,12 +1,10 @@
-"""Read the stored gradient magnitudes of a probe, or of a trial while it trained, and draw them."""
+"""Read the stored gradient magnitudes of a probe, or of a trial while it trained."""
 
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from epsgrid.errors import StoreError, UnknownNameError
@@ -16,15 +14,12 @@ from epsgrid.spec.trial import Trial
 from epsgrid.stages.experiment import read_experiment
 from epsgrid.stages.probe import read_probe
 from epsgrid.store import observations
-from epsgrid.store.atomic import write_bytes
 from epsgrid.store.cells import stored_cells
 from epsgrid.store.paths import ExperimentFolder
-from epsgrid.store.records import ExperimentRecord, ProbeRecord
+from epsgrid.store.records import ExperimentRecord
 from epsgrid.store.state import trial_state
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from epsgrid.numerics.bounds import EpsilonBounds
     from epsgrid.numerics.series import Series
 
@@ -42,8 +37,7 @@ class Inspected:
     Attributes:
         folder: the experiment's.
         experiment: its record.
-        probe: the stored probe; None where nothing was probed.
-        bounds: the probe's bounds, parsed; None where nothing was probed.
+        bounds: those of the stored probe; None where nothing was probed.
         trial: id and setting of the trial; None for the probe.
         state: the trial's state, such as "done"; "" for the probe.
         series: the snapshots of the trial or the probe; None where a probe kept none.
@@ -52,7 +46,6 @@ class Inspected:
 
     folder: ExperimentFolder
     experiment: ExperimentRecord
-    probe: ProbeRecord | None
     bounds: EpsilonBounds | None
     trial: Trial | None
     state: str
@@ -101,47 +94,7 @@ def inspect(folder: ExperimentFolder, trial: str | None) -> Inspected:
             kept = f"nothing was kept of the gradient magnitudes of trial {chosen.id}: {setting(chosen)}, {state}"
             raise StoreError(f"{folder.root}: {kept}; {_HOW_TO_OBSERVE}{alternatives}")
     bounds = parsed_bounds(probe, folder.bounds_json)
-    return Inspected(folder, experiment, probe, bounds, chosen, state, series, observed)
-
-
-def write_figures(seen: Inspected, folder: Path, layer: str | None) -> tuple[Path, ...]:
-    """Draw the stored magnitudes and write the figures as SVG and PNG; figures without any data are left out.
-
-    For a probe they are the bounds over its steps and the percentiles, for a trial the percentiles and the adaptable
-    shares.
-
-    Args:
-        seen: the stored magnitudes.
-        folder: where the files go; it is made if missing.
-        layer: draw the percentiles of this layer alone; None means those of each kind.
-
-    Returns:
-        The files.
-
-    Raises:
-        StoreError: the folder cannot be written.
-    """
-    from epsgrid.report.figures.adaptable import adaptable_numbers, draw_adaptable
-    from epsgrid.report.figures.percentiles import draw_percentiles, percentile_numbers
-    from epsgrid.report.figures.style import to_png, to_svg
-    from epsgrid.report.figures.trajectory import course_of, draw_trajectory
-
-    figures: dict[str, Figure] = {}
-    if not seen.trial and seen.bounds and course_of(seen.bounds):
-        figures["trajectory"] = draw_trajectory(seen.bounds, seen.optimizer)
-    if seen.series is not None:
-        series, optimizer, epsilon = seen.series, seen.optimizer, seen.epsilon
-        if shown := percentile_numbers(series, seen.bounds, optimizer=optimizer, epsilon=epsilon, layer=layer):
-            name = "percentiles" if layer is None else f"percentiles-{re.sub(r'[^A-Za-z0-9._-]', '_', layer)}"
-            figures[name] = draw_percentiles(shown)
-        if seen.trial and (shares := adaptable_numbers(series, optimizer=optimizer, epsilon=epsilon)):
-            figures["adaptable"] = draw_adaptable(shares)
-    paths = []
-    for name, figure in figures.items():
-        for suffix, content in (("svg", to_svg(figure)), ("png", to_png(figure))):
-            paths.append(folder / f"{seen.trial.id if seen.trial else 'probe'}-{name}.{suffix}")
-            write_bytes(paths[-1], content)
-    return tuple(paths)
+    return Inspected(folder, experiment, bounds, chosen, state, series, observed)
 
 
 def check_layer(seen: Inspected, name: str) -> None:

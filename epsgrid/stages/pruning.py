@@ -144,7 +144,20 @@ class Watch:
             scores, judge = self._read(trial)
             if judge is not None:
                 judge.end(trial, scores, pruned=pruned)
-        return [trial for trial in running if self._ask_if_behind(trial)]
+        asked = []
+        for trial in running:
+            folder, size = self._folder.trial(trial), 0
+            with suppress(OSError):
+                size = folder.metrics_jsonl.stat().st_size
+            seen, self._sizes[trial] = self._sizes.get(trial, 0), size
+            if size == seen:  # to parse the file is what costs the most
+                continue
+            scores, judge = self._read(trial)
+            epoch = judge.follow(trial, scores) if judge is not None else None
+            if epoch is not None and len(scores) < self._epochs:
+                reason = _REASONS[self._prune.method].format(epoch=epoch)
+                asked += [trial] if ask(folder, epoch, self._epochs, reason) else []
+        return asked
 
     @contextmanager
     def looking(self) -> Iterator[None]:
@@ -168,21 +181,6 @@ class Watch:
         finally:
             over.set()
             thread.join()
-
-    def _ask_if_behind(self, trial: str) -> bool:
-        folder = self._folder.trial(trial)
-        try:
-            size = folder.metrics_jsonl.stat().st_size
-        except OSError:
-            return False
-        seen, self._sizes[trial] = self._sizes.get(trial), size
-        if size == seen:  # to parse the file is what costs the most
-            return False
-        scores, judge = self._read(trial)
-        epoch = judge.follow(trial, scores) if judge is not None else None
-        if epoch is None or len(scores) >= self._epochs:
-            return False
-        return ask(folder, epoch, self._epochs, _REASONS[self._prune.method].format(epoch=epoch))
 
     def _read(self, trial: str) -> tuple[list[float], _Judge | None]:
         """Return a trial's scores by epoch, and the judge.

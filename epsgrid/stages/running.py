@@ -166,7 +166,9 @@ def train_planned(
         runner.run(left)
     states = {trial.id: trial_state(folder.trial(trial.id)) for trial in planned.trials}
     complete = all(state in todo.settled for state in states.values())
-    failures = tuple(_failure(folder.trial(trial)) for trial, state in states.items() if state == "failed")
+    failures = tuple(
+        TrialFailure.read(folder.trial(trial).failure_json) for trial, state in states.items() if state == "failed"
+    )
     return SweepSummary(states, complete, failures, runner.trained, time.perf_counter() - start)
 
 
@@ -182,9 +184,8 @@ class _Runner:
         stop: StopRequest,
         watch: Watch | None,
     ) -> None:
-        self.folder, self.execution = asked.folder, asked.spec.execution
+        self.folder, self.execution, self.todo = asked.folder, asked.spec.execution, todo
         self.trials = {trial.id: trial for trial in todo.plan.trials}
-        self.slots, self.settled = todo.slots, todo.settled
         self.notify, self.watch = notify, watch
         self.requested, self.fail_fast, self.has_failed = stop, fail_fast, False
         self.attempts: Counter[str] = Counter()
@@ -202,12 +203,12 @@ class _Runner:
         while left and not self.level():
             jobs = self._ready(executor, left)
             if jobs:
-                executor.run(jobs, _WORK, slots=self.slots, notify=self._on_job, stop=self, execution=execution)
+                executor.run(jobs, _WORK, slots=self.todo.slots, notify=self._on_job, stop=self, execution=execution)
             else:
                 time.sleep(_POLL_S)  # another sweep on this folder holds all trials that are left
             states = {trial.id: trial_state(self.folder.trial(trial.id)) for trial in left}
-            retries = execution.retries
-            left = [one for one in left if states[one.id] not in self.settled and self.attempts[one.id] <= retries]
+            left = [trial for trial in left if states[trial.id] not in self.todo.settled]
+            left = [trial for trial in left if self.attempts[trial.id] <= execution.retries]
 
     def _ready(self, executor: ExecutorPlugin, left: Sequence[Trial]) -> list[Job]:
         """Return the jobs that nobody holds, and those that an earlier command submitted to the executor.
@@ -238,7 +239,7 @@ class _Runner:
         if self.watch is not None:
             self.watch.end(trial.id, state)
         result = TrialResult.read(folder.result_json) if state in FINISHED else None
-        failure = _failure(folder) if state == "failed" else None
+        failure = TrialFailure.read(folder.failure_json) if state == "failed" else None
         self.trained += result is not None
         self.has_failed = self.has_failed or failure is not None
         self.notify(TrialEvent(trial, state, result, failure, read_pruning(folder) if state == PRUNED else None))
@@ -252,7 +253,7 @@ class _Runner:
             error = _out_of_memory_message(event, self.execution, is_tried_again=is_tried_again)
             if event.status in _STORED_BY_TRIAL:
                 if folder.failure_json.exists():
-                    failure = _failure(folder)
+                    failure = TrialFailure.read(folder.failure_json)
                     replace(failure, error=f"{error} ({failure.error})").write(folder.failure_json)
                 return
             error += "; the system ended its process"
@@ -269,35 +270,23 @@ class _Runner:
 
 
 def _out_of_memory_message(event: JobEnded, execution: Execution, *, is_tried_again: bool) -> str:
-    """Return a message about a job that ran out of memory: what happens next, or what the user can do.
-
-    Args:
-        event: the job's end.
-        execution: how the spec runs trials.
-        is_tried_again: whether retries are left.
-    """
-    needs, trial = _NEEDS[JobStatus(event.status)], event.job.trial
+    """Return a message about a job that ran out of memory: what happens next, or what the user can do."""
+    needs, executor, trial = _NEEDS[JobStatus(event.status)], execution.executor, event.job.trial
     on_device = needs == Exclusive.DEVICE
     what = f"out of memory of the {'CUDA device' if on_device else 'machine'}"
-    was_alone = event.job.exclusive >= needs or execution.executor in ("inline", "slurm")  # there a trial always is
+    was_alone = event.job.exclusive >= needs or executor in ("inline", "slurm")  # there a trial always is
+    company = ", though it ran alone" if was_alone else ""
     if is_tried_again:
-        return f"{what}{', though it ran alone; it is tried again' if was_alone else '; it is tried again alone'}"
-    if execution.executor == "slurm" and not on_device:
+        return f"{what}{company}; it is tried again alone"
+    if executor == "slurm" and not on_device:
         return f"{what}: ask for more with execution.slurm.memory, or take a smaller training.batch_size"
     if was_alone:
-        return (
-            f"{what}, though it ran alone: it needs a smaller training.batch_size or model, or more memory, and then"
-            f" `epsgrid retry {trial}`"
-        )
+        needed = "a smaller training.batch_size or model, or more memory"
+        return f"{what}{company}: it needs {needed}, and then `epsgrid retry {trial}`"
     return (
         f"{what} beside other trials, and no retry was left: `epsgrid retry {trial} --workers 1` trains it alone; a"
-        f" smaller execution.{'trials_per_device' if on_device else 'workers'} leaves more for each,"
-        " execution.retries tries again"
+        f" smaller execution.{'trials_per_device' if on_device else 'workers'} leaves more for each"
     )
-
-
-def _failure(folder: TrialFolder) -> TrialFailure:
-    return TrialFailure.read(folder.failure_json)
 
 
 def with_states(planned: Plan, asked: Asked, workers: int | None) -> SweepPlan:

@@ -1,4 +1,4 @@
-"""Scale a spec or measured bounds to another batch size, with the reason for each number that changes."""
+"""Scale a spec to another batch size, with the reason for each number that changes."""
 
 from __future__ import annotations
 
@@ -7,21 +7,17 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from pydantic import ValidationError
-
-from epsgrid import optimizers, tasks
+from epsgrid import tasks
 from epsgrid.codec import shown
 from epsgrid.data._corpus import Corpus
 from epsgrid.data._parallel import ParallelCorpus
-from epsgrid.errors import CorruptRecordError, DataError, ExecutionError, ScalingError, SpecError
+from epsgrid.errors import DataError, ExecutionError, ScalingError, SpecError
 from epsgrid.numerics import scaling
-from epsgrid.numerics.magnitudes import Bound, decade_of
 from epsgrid.numerics.scaling import Rule
 from epsgrid.optimizers import _scaling as optimizer_scaling
 from epsgrid.spec.loading import spec_from_json
-from epsgrid.spec.model import OptimizerOptions, Spec
+from epsgrid.spec.model import Spec
 from epsgrid.spec.writing import spec_to_yaml
-from epsgrid.store.records import ProbeRecord
 from epsgrid.tasks._divide import DividedImages
 
 _LONGEST_NAME = 80
@@ -71,31 +67,6 @@ class Scaled:
     rule: Rule
     changes: tuple[Change, ...]
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class ScaledBounds:
-    """Bounds at another batch size.
-
-    Attributes:
-        optimizer: its name.
-        base: the batch size at which they were measured.
-        batch_size: the new one.
-        kappa: the new batch size over the old one.
-        low: lower end: "measured", and "carried" to the new batch size.
-        high: upper end.
-        conversion: how a magnitude becomes an ε, at each batch size.
-        notes: assumptions, a sentence each.
-    """
-
-    optimizer: str
-    base: int
-    batch_size: int
-    kappa: float
-    low: dict[str, Bound]
-    high: dict[str, Bound]
-    conversion: tuple[str, str]
-    notes: tuple[str, ...]
 
 
 def parse_sizes(text: str) -> tuple[int, ...]:
@@ -171,7 +142,9 @@ def scaled_spec(spec: Spec, batch_size: int, rule: Rule = "sqrt", *, half_life: 
             batch size that it allows.
         SpecError: the scaled spec is not valid, such as learning rates that have become equal.
     """
-    kappa = _kappa(batch_size, spec.training.batch_size)
+    if batch_size < 1:
+        raise ScalingError(f"batch size: expected a whole number of at least 1, got {batch_size}")
+    kappa = Fraction(batch_size, spec.training.batch_size)
     changes = tuple(_changes(spec, kappa, rule, half_life))
     if not changes:
         return Scaled(spec, float(kappa), rule, ())
@@ -226,58 +199,6 @@ def annotated_yaml(scaled: Scaled) -> str:
         change.path: f"{shown(change.before)} → {shown(change.after)}: {change.why}" for change in scaled.changes
     }
     return spec_to_yaml(scaled.spec, comments, [top, *scaled.notes])
-
-
-def scaled_bounds(
-    record: ProbeRecord, batch_size: int, rule: Rule = "sqrt", *, half_life: bool = False
-) -> ScaledBounds:
-    """Return stored bounds at another batch size: √v̂ over √κ, and from it ε where the optimizer adds it.
-
-    Args:
-        record: a stored probe, which names the batch size of its measurement.
-        batch_size: the new one, at least 1.
-        rule: "sqrt" changes the decay of v as well, on which an ε in place depends; "none" leaves it.
-        half_life: scale decays as β^κ.
-
-    Raises:
-        ScalingError: the batch is less than 1, the rule does not reach it, or it is not known whether the optimizer's
-            √v̂ falls with the noise.
-        CorruptRecordError: the record holds no bounds or no such optimizer.
-    """
-    kappa = _kappa(batch_size, record.batch_size)
-    stored: dict[str, Any] = record.identity["optimizer"]
-    try:
-        options: OptimizerOptions = optimizers.load(stored["name"]).Options.model_validate(stored)
-    except ValidationError as error:
-        raise CorruptRecordError(f"the probe's optimizer cannot be read: {error.errors()[0]['msg']}") from error
-    optimizer_scaling.scaling_of(options)
-    notes = [_NOISE_DOMINATED]
-    if stored.get("weight_decay", 0):
-        notes.append("weight decay inside the gradient is no noise: a layer whose √v̂ it sets does not move")
-    scaled = options
-    if scaling.is_square_root(rule):
-        optimizer_scaling.require_reach(options, record.batch_size, batch_size, half_life=half_life)
-        scaled = optimizer_scaling.scaled_options(options, kappa, half_life=half_life)
-    else:
-        notes.append("the decays are left as they are")
-    placement = optimizers.load(options.name).placement(scaled, scaling.scaled_steps(record.steps, kappa))
-
-    def carried(bound: Bound) -> dict[str, Bound]:
-        magnitude = scaling.scaled_magnitude(bound.magnitude, kappa)
-        epsilon = placement.epsilon_from_magnitude(magnitude)
-        moved = replace(bound, magnitude=magnitude, epsilon=epsilon, decade=decade_of(epsilon))
-        return {"measured": bound, "carried": moved}
-
-    bounds = record.bounds()
-    low, high = carried(bounds.low), carried(bounds.high)
-    conversion = (record.placement.conversion, placement.conversion)
-    return ScaledBounds(options.name, record.batch_size, batch_size, float(kappa), low, high, conversion, tuple(notes))
-
-
-def _kappa(batch_size: int, base: int) -> Fraction:
-    if batch_size < 1:
-        raise ScalingError(f"batch size: expected a whole number of at least 1, got {batch_size}")
-    return Fraction(batch_size, base)
 
 
 def _changes(spec: Spec, kappa: Fraction, rule: Rule, half_life: bool) -> Iterator[Change]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from epsgrid.errors import StoreError
@@ -83,12 +84,19 @@ def status(folder: ExperimentFolder) -> Status:
     experiment = read_experiment(folder)
     seen = [(cell, summary(folder.trial(cell.id))) for cell in asked_cells(folder)]
     failures = [folder.trial(cell.id).failure_json for cell, found in seen if found.state == "failed"]
-    epochs = experiment.spec["training"]["epochs"]
+    running = []
+    for cell in (cell for cell, found in seen if found.state == "running"):
+        trial = folder.trial(cell.id)
+        done: tuple[EpochRecord, ...] = ()
+        with suppress(StoreError):  # being rewritten at this moment
+            done = read_epochs(trial.metrics_jsonl)
+        epochs = experiment.spec["training"]["epochs"]
+        running.append(RunningTrial(cell, str(holder(trial.lease) or ""), done, epochs))
     return Status(
         name=experiment.name,
         probed=folder.bounds_json.exists(),
         cells=tuple((cell, found.state) for cell, found in seen),
-        running=tuple(_running(folder, cell, epochs) for cell, found in seen if found.state == "running"),
+        running=tuple(running),
         failures=tuple(TrialFailure.read(path) for path in failures if path.exists()),  # one may be running again
         seconds=tuple(found.seconds for _, found in seen if found.seconds is not None),
     )
@@ -97,12 +105,3 @@ def status(folder: ExperimentFolder) -> Status:
 def _counted(states: Iterable[str]) -> dict[str, int]:
     counts = Counter(states)
     return {state: counts[state] for state in STATES}
-
-
-def _running(folder: ExperimentFolder, cell: Trial, epochs: int) -> RunningTrial:
-    trial = folder.trial(cell.id)
-    try:
-        done = read_epochs(trial.metrics_jsonl)
-    except StoreError:  # being rewritten at this moment
-        done = ()
-    return RunningTrial(cell, str(holder(trial.lease) or ""), done, epochs)

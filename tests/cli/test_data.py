@@ -1,4 +1,4 @@
-"""`epsgrid data list|fetch|check|prepare`, as a user types them; no test leaves this machine."""
+"""`epsgrid data list|fetch|check`, as a user types them; no test leaves this machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from rich.console import Console
 from epsgrid.cli.progress import progress_shown
 from epsgrid.tasks.ptb import FILES, MIRROR
 from tests.cli.conftest import Shell
-from tests.data.test_iwslt14 import members, pack
 
 REAL = Path.home() / ".cache" / "epsgrid" / "data"
 needs_ptb = pytest.mark.skipif(not (REAL / "ptb").is_dir(), reason=f"Penn Treebank is not in {REAL}")
@@ -87,24 +86,10 @@ def test_check_says_what_is_wrong(shell: Shell) -> None:
     assert document["findings"][1] == {"what": "ptb.valid.txt", "problem": "missing"}
 
 
-@pytest.mark.parametrize("command", ["fetch", "check"])
-def test_an_unknown_name_gets_a_suggestion(shell: Shell, command: str) -> None:
-    error = shell.call("data", command, "cifar", expect=2).stderr
-    assert error.splitlines()[-1].startswith("error: unknown data set 'cifar'; did you mean 'cifar10'?")
-
-
-def test_an_archive_anywhere_is_prepared_and_other_counts_only_when_asked(shell: Shell) -> None:
-    archive = pack(shell.folder / "mine.tgz", members())
-    refused = shell.call("data", "prepare", str(archive), "text", expect=2).stderr
-    assert "50 / 2 / 10 pairs came out, expected 160,239 / 7,283 / 6,750" in refused
-    assert not (shell.folder / "text").exists()
-    made = shell.call("data", "prepare", str(archive), "text", "--any-counts")
-    assert made.stdout == f"50 training, 2 validation and 10 test pairs in {shell.folder / 'text'}\n"
-    assert f"task.root: {shell.folder / 'text'}" in made.stderr
-    assert len((shell.folder / "text" / "train.de").read_text().splitlines()) == 50
-
-
-def test_starts_without_torch_and_without_the_network(shell: Shell) -> None:
+def test_a_wrong_name_gets_a_suggestion_without_torch_and_without_the_network(shell: Shell) -> None:
+    for command in ("fetch", "check"):
+        error = shell.call("data", command, "cifar", expect=2).stderr
+        assert error.splitlines()[-1].startswith("error: unknown data set 'cifar'; did you mean 'cifar10'?")
     modules = shell.imported("data list", "data check --help", "data --help")
     assert not {"torch", "torchvision", "pooch", "requests"} & modules
 
@@ -122,10 +107,8 @@ def test_progress_is_lines_in_a_log_and_a_bar_in_a_terminal(terminal: bool, monk
     assert ("\x1b" in shown) == terminal
     if not terminal:
         assert shown.splitlines() == ["fetching [this]", "big.tgz: 1.0 of 2.5 MB", "big.tgz: 2.5 of 2.5 MB"]
-
-
-def test_quiet_shows_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    console.file = io.StringIO()
     with progress_shown(quiet=True, in_bytes=True) as (say, on_bytes):
         say("fetching")
         on_bytes("big.tgz", 1, 1)
-    assert capfd.readouterr() == ("", "")
+    assert console.file.getvalue() == ""

@@ -23,21 +23,6 @@ def test_the_yaml_alone_is_on_stdout(scale, tmp_path):
     assert "# 1e-08 → 5e-09: outside the root" in done.stdout
 
 
-def test_a_file_is_not_overwritten_unless_forced(scale, tmp_path):
-    done = scale("spec.yaml", "--batch-size", "128", "-o", "out.yaml")
-    assert done.stdout == ""
-    assert "sweep.learning_rates: [0.01] → [0.0141421356237" in done.stderr
-    assert "Next: epsgrid probe out.yaml" in done.stderr
-    kept = (tmp_path / "out.yaml").read_text()
-    assert (
-        "out.yaml is there already; --force"
-        in scale("spec.yaml", "--batch-size", "256", "-o", "out.yaml", expect=2).stderr
-    )
-    assert (tmp_path / "out.yaml").read_text() == kept
-    scale("spec.yaml", "--batch-size", "256", "-o", "out.yaml", "--force")
-    assert load_spec(tmp_path / "out.yaml").training.batch_size == 256
-
-
 def test_json_is_one_document(scale):
     document = json.loads(scale("spec.yaml", "--batch-size", "1024", "--half-life", "--json").stdout)
     assert (document["version"], document["kappa"], document["rule"]) == (1, 16.0, "sqrt")
@@ -53,7 +38,7 @@ def test_json_is_one_document(scale):
 
 
 def test_data_that_are_not_here_are_told_and_the_rest_is_done(scale):
-    done = scale("spec.yaml", "--override", "task={name: images, root: /nowhere}", "--batch-size", "128")
+    done = scale("spec.yaml", "-o", "task={name: images, root: /nowhere}", "--batch-size", "128")
     assert "note: not checked whether a batch fits into the training data" in done.stderr
     assert "batch_size: 128" in done.stdout
 
@@ -65,14 +50,8 @@ def test_data_that_are_not_here_are_told_and_the_rest_is_done(scale):
         (["spec.yaml", "--batch-size", "12.5"], "Invalid value for '--batch-size'"),
         (["spec.yaml", "--batch-size", "0"], "Invalid value for '--batch-size'"),
         (["spec.yaml", "--batch-size", "5000", "--rule", "none"], "the largest batch there is holds all 1,077"),
-        (["spec.yaml", "--batch-size", "128", "--override", "optimizer=nadam"], "not derived for 'nadam'"),
-        (["spec.yaml", "--batch-size", "128", "-o", "optimizer.betas=[0.9,0.99]"], "did you mean --override?"),
+        (["spec.yaml", "--batch-size", "128", "-o", "optimizer=nadam"], "not derived for 'nadam'"),
         (["spec.yaml", "--batch-size", "128", "--rule", "linear", "--half-life"], "--half-life is a form of"),
-        (["--batch-size", "128"], "expected a SPEC to scale or --bounds FILE"),
-        (["spec.yaml", "--bounds", "b.json", "--batch-size", "128"], "one of the two"),
-        (["--bounds", "b.json", "--batch-size", "128", "-o", "x.yaml"], "-o and --override are for a SPEC"),
-        (["--bounds", "b.json", "--batch-size", "128"], "b.json"),
-        (["--bounds", "spec.yaml", "--batch-size", "128"], "spec.yaml is damaged"),
     ],
 )
 def test_wrong_input_is_told(scale, arguments, words):

@@ -51,7 +51,6 @@ def test_its_folders_are_removed_where_all_went_well(differing, is_kept, tmp_pat
 
 def test_a_result_that_differs_is_found(sweeps):
     """The comparison itself must be able to fail."""
-
     trial = ExperimentFolder(sweeps / "killed").trials()[3]
     same = ExperimentFolder(sweeps / "whole").trial(trial.id)
     assert stage._numbers(trial) == stage._numbers(same) is not None
@@ -65,7 +64,6 @@ def test_a_result_that_differs_is_found(sweeps):
 
 
 def test_a_trial_that_was_trained_twice_is_found(sweeps):
-
     trial = ExperimentFolder(sweeps / "killed").trials()[5]
     assert stage._completions(trial) == 1
     with trial.log.open("a") as log:

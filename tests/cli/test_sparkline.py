@@ -1,21 +1,12 @@
-"""Sparklines against plain counting, their common axis, and what is drawn where blocks cannot be written."""
+"""Sparklines against plain counting, and their common axis."""
 
 from __future__ import annotations
-
-import doctest
-import math
 
 import numpy as np
 import pytest
 
-from epsgrid.cli import console, sparkline
-from epsgrid.cli.sparkline import _LEVELS, _TICK, Axis, curve, shares
+from epsgrid.cli.sparkline import _LEVELS, _TICK, Axis, shares
 from tests.report.kept import counted
-
-
-def test_its_examples_run() -> None:
-    found = doctest.testmod(sparkline)
-    assert found.attempted and not found.failed
 
 
 def levels(line: str) -> np.ndarray:
@@ -34,13 +25,10 @@ def test_a_line_is_the_histogram_of_the_entries() -> None:
     assert (drawn[expected > 20] > 0).all()
 
 
-def test_several_histograms_are_drawn_together() -> None:
+def test_several_histograms_are_drawn_together_zeros_are_blank_and_what_lies_beyond_stands_at_the_ends() -> None:
     low, high = (10 ** np.random.default_rng(0).normal(mean, 0.2, 1000) for mean in (-4, -2))
     axis = Axis(-6, 0, 24)
     assert axis.line(counted(low), counted(high), None) == axis.line(counted(np.concatenate([low, high])))
-
-
-def test_zeros_are_blank_and_entries_beyond_the_axis_stand_at_its_ends() -> None:
     axis = Axis(-6, 0, 12)
     assert axis.line(counted(np.zeros(5))) == axis.line(None) == axis.line() == " " * 12
     drawn = levels(axis.line(counted(np.array([1e-9, 1e-9, 1e3]))))
@@ -82,16 +70,3 @@ def test_shares_keep_first_and_last() -> None:
     assert (line[0], line[-1]) == (_LEVELS[-1], _LEVELS[0])
     assert levels(line).tolist() == sorted(levels(line), reverse=True)
     assert shares([0.2, 0.9], 1) == shares([0.9], 1)
-    assert curve([1.0, math.nan, 2.0], 8) == "▁·█"
-    assert len(curve([float(value) for value in range(100)], 24)) == 24
-
-
-def test_missing_characters_are_replaced_where_an_encoding_lacks_them(tmp_path, monkeypatch) -> None:
-    path = tmp_path / "out"
-    for encoding, errors in (("utf-8", "strict"), ("ascii", "epsgrid")):
-        with path.open("w", encoding=encoding) as stream:
-            monkeypatch.setattr("sys.stdout", stream)
-            console.replace_missing_characters()
-            assert stream.errors == errors
-            stream.write("ε = 1e-8 ± √v̂ 語 ├▁█┤")
-    assert path.read_text() == "eps = 1e-8 +- sqrt v^ ? [.@]"

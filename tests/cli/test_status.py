@@ -5,7 +5,6 @@ def test_status_counts_trials_and_says_what_comes_next(swept):
     done = swept.call("status")
     assert "2 of 2 trials finished (100 %): 2 done" in done.stdout
     assert "Next: epsgrid report" in done.stderr
-    assert "2 of 2" in swept.call("status", "tiny", "--watch").stdout
     assert swept.call("status", "--trials").stdout.count(" done") >= 2
     document = swept.json("status", "--trials")
     assert document["states"]["done"] == document["trials"] == len(document["all"]) == 2
@@ -22,7 +21,4 @@ def test_forget_then_retry(swept):
     assert "1 trained now" in again.stdout
     assert "Nothing to do: no trial is failed." in swept.call("retry", "failed").stderr
     assert swept.json("forget", trial)["archived"] == [f"{swept.folder}/runs/tiny/archive/{trial}-3"]
-
-
-def test_a_wrong_trial_is_a_usage_error(swept):
     assert "no trial 'faild' here; did you mean 'failed'?" in swept.call("retry", "faild", expect=2).stderr

@@ -17,7 +17,7 @@ from epsgrid.errors import CorruptRecordError, NoBoundsError, SpecError, StoreEr
 from epsgrid.exporters._space import Dimension, Kind, Space, space_of
 from epsgrid.numerics.bounds import EpsilonBounds, Reliability, estimate_bounds
 from epsgrid.numerics.placement import Placement
-from epsgrid.stages.export import export_bounds, target_of
+from epsgrid.stages.export import _target_of, export_bounds
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import ExperimentRecord
 from tests.report.simulate import experiment_record, layer, probe_record, simulate, two_layers
@@ -53,7 +53,7 @@ def made(
     placement, experiment = placement or Placement.outside(), experiment or asked()
     bounds = bounds_at(placement, layers)
     probe = probe_record(bounds, placement)
-    target = target_of(framework, experiment.spec["optimizer"], probe)
+    target = _target_of(framework, experiment.spec["optimizer"], probe)
     return space_of(experiment, probe, bounds, kind, target, **names)
 
 
@@ -153,7 +153,7 @@ def test_the_header_says_where_the_numbers_come_from() -> None:
     bounds = bounds_at(Placement.outside())
     came_from = {"started": "2026-01-02T03:04:05+00:00", "git": {"commit": "0123456789abcdef", "changed": True}}
     probe = replace(probe_record(bounds, Placement.outside()), provenance=came_from)
-    target = target_of(None, {"name": "adam"}, probe)
+    target = _target_of(None, {"name": "adam"}, probe)
     lines = space_of(asked(), probe, replace(bounds, reliability=None), "grid", target).header
     assert "measured: 2026-01-02T03:04:05+00:00, 11 steps, commit 0123456789ab with changes" in lines
     assert "reliability: not looked at" in lines

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import epsgrid
 from epsgrid.errors import ExitCode, SpecError
-from epsgrid.spec.loading import _MAX_BYTES, load_spec, parse_spec, spec_from_json
+from epsgrid.spec.loading import load_spec, parse_spec, spec_from_json
 from tests.spec.fakes import MINIMAL
 
 ROOT = Path(epsgrid.__file__).parent.parent
@@ -39,11 +39,10 @@ def test_what_may_stand_before_a_spec(path: Path, before: str) -> None:
     ("data", "message"),
     [
         (None, r"spec\.yaml: cannot read the spec: No such file or directory"),
-        (b"#" * (_MAX_BYTES + 1), r"spec\.yaml: larger than 1,000,000 bytes; is this a spec\?"),
         ("a: 1\nb: größe".encode("latin-1"), r"spec\.yaml: not UTF-8 \(byte 0x.. in line 2\); save it as UTF-8"),
         (b"a: 1\n\xff\xfeb", r"spec\.yaml: not UTF-8 \(byte 0x.. in line 2\); save it as UTF-8"),
     ],
-    ids=["missing", "large", "latin-1", "utf-16"],
+    ids=["missing", "latin-1", "utf-16"],
 )
 def test_a_file_that_cannot_be_read(path: Path, data: bytes | None, message: str) -> None:
     if data is not None:
@@ -53,12 +52,6 @@ def test_a_file_that_cannot_be_read(path: Path, data: bytes | None, message: str
     assert caught.value.exit_code == ExitCode.USAGE
     with pytest.raises(SpecError, match=f"{path.parent}: cannot read the spec: Is a directory"):
         load_spec(path.parent)
-
-
-def test_errors_name_the_file_as_it_was_given(path: Path) -> None:
-    path.write_text(MINIMAL + "zzz: 1\n")
-    with pytest.raises(SpecError, match=f"^{path}:7:1: zzz: unknown key"):
-        load_spec(path)
 
 
 def test_a_stored_spec_comes_back() -> None:
@@ -84,23 +77,10 @@ def test_a_stored_float_comes_back_exactly(value: float) -> None:
     assert spec_from_json(json.loads(json.dumps(stored)), "s").sweep.default_epsilon == value
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        MINIMAL,
-        "{experiment: demo, task: digits, model: mlp, optimizer: adam, sweep: {learning_rates: [1e-3]}}",
-        "{experiment: demo, task: cifar10, model: vgg11, optimizer: sgdm, sweep: {learning_rates: [1e-3]}}",
-    ],
-)
-def test_loading_leaves_torch_alone(path: Path, text: str) -> None:
-    path.write_text(text)
+def test_loading_leaves_torch_alone(path: Path) -> None:
+    path.write_text("{experiment: demo, task: cifar10, model: vgg11, optimizer: adam, sweep: {learning_rates: [1e-3]}}")
     program = (
         "import sys; from epsgrid.spec.loading import load_spec; from epsgrid.spec.writing import spec_to_yaml;"
-        "spec_to_yaml(load_spec(sys.argv[1]));"
-        "print(sorted({'torch', 'torchvision', 'typer', 'rich', 'numpy', 'scipy'} & set(sys.modules)))"
+        "spec_to_yaml(load_spec(sys.argv[1])); sys.exit('torch' in sys.modules)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(path)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "torch" not in done.stdout
+    subprocess.run([sys.executable, "-c", program, str(path)], cwd=ROOT, check=True)

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from epsgrid.errors import SpecError
-from epsgrid.spec.reading import _MAX_DEPTH, _MAX_VALUES, Place, read, read_value, why_not_a_number
+from epsgrid.spec.reading import _MAX_DEPTH, Place, read, why_not_a_number
 
 _KEYS = st.text("abcxyz_", min_size=1, max_size=4)
 _LEAVES = st.one_of(
@@ -94,11 +94,8 @@ def test_a_word_is_a_number_only_where_python_agrees(text: str) -> None:
     ("text", "reason"),
     [
         ("1e-8", "it is in quotes: remove them"),
-        ("010", "a number has no leading zeros: write 10"),
-        ("-007.5", "a number has no leading zeros: write -7.5"),
         ("1_000", "a number has no underscores: write 1000"),
         ("0x10", ""),
-        ("0,1", "the decimal sign is a point"),
         ("many", ""),
     ],
 )
@@ -113,21 +110,11 @@ def test_quoted_numbers_stay_text() -> None:
     assert read("a: '1e-8'\nb: \"12\"\nc: !!str 5", "s").values == {"a": "1e-8", "b": "12", "c": "5"}
 
 
-def test_anchors_and_merge_keys() -> None:
-    text = "a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\nc: *a\nd: {<<: [*a, {x: 8, z: 9}]}"
-    values = read(text, "s").values
-    assert values["b"] == {"x": 1, "y": 3}
-    assert values["c"] == {"x": 1, "y": 2}
-    assert values["d"] == {"x": 1, "y": 2, "z": 9}, "the first of several merged mappings wins"
-
-
 @pytest.mark.parametrize(
     ("text", "told"),
     [
         ("a: 1\nb: 2\na: 3", "s:3:1: a: repeated key; it stands first at s:1:1"),
         ("a:\n  b: 1\n  'b': 1", "s:3:3: a.b: repeated key; it stands first at s:2:3"),
-        ("a: {<<: {b: 1}, <<: {c: 1}}", "s:1:17: a.<<: repeated key; it stands first at s:1:5"),
-        ("a: {<<: 3}", "s:1:9: a: <<: takes a mapping or a list of mappings"),
         ("a: {1: 2}", "s:1:5: a: a key must be a plain name"),
         ("a: {[b]: 2}", "s:1:5: a: a key must be a plain name"),
         ("a: !!python/name:os.system ''", "s:1:4: a: the tag 'tag:yaml.org,2002:python/name:os.system' means nothing"),
@@ -135,8 +122,6 @@ def test_anchors_and_merge_keys() -> None:
         ("a: !mine [b]", "s:1:4: a: the tag '!mine' means nothing"),
         ("a: !!int 0x10", "s:1:4: a: cannot read '0x10': not a plain int"),
         (f"a: {'9' * 5000}", "s:1:4: a: cannot read '9+…: Exceeds the limit"),
-        ('a: "\\ud800"', r"s:1:4: a: half of a surrogate pair is no text: '\\ud800'"),
-        ('a: {"\\ud800": 1}', "s:1:5: a: half of a surrogate pair is no text"),
     ],
 )
 def test_what_can_be_told_with_other_problems_is_kept(text: str, told: str) -> None:
@@ -157,11 +142,9 @@ def test_what_can_be_told_with_other_problems_is_kept(text: str, told: str) -> N
         ("a: [1, 2", "^s:1:9: not valid YAML: while parsing a flow sequence expected ',' or ']'"),
         ("a:\n\t- 1", "^s:2:1: not valid YAML: .*; indent with spaces"),
         ("a: @b", "^s:1:4: not valid YAML: .*; put the text in quotes"),
-        ("a: *b", "^s:1:4: not valid YAML: found undefined alias 'b'"),
+        ("a: &a 1\nb: *a", "^s:2:4: not valid YAML: .a stands for another value, .*; write it out"),
         ("a: 1\nb: \x00", r"^s:2:4: not valid YAML: the character '\\x00' is not allowed"),
         ('a: "\\Uffffffff"', r"^s: not valid YAML: "),
-        ("a: &a [*a]", f"^s:1:4: nested more than {_MAX_DEPTH} deep, or it contains itself by an alias"),
-        ("a: &a {<<: *a}", f"^s:1:4: nested more than {_MAX_DEPTH} deep, or it contains itself by an alias"),
         (
             "a: " + "[" * (_MAX_DEPTH + 1) + "]" * (_MAX_DEPTH + 1),
             f"^s:1:{_MAX_DEPTH + 4}: nested more than",
@@ -172,19 +155,6 @@ def test_what_can_be_told_with_other_problems_is_kept(text: str, told: str) -> N
 def test_what_ends_the_reading(text: str, told: str) -> None:
     with pytest.raises(SpecError, match=told):
         read(text, "s")
-
-
-@pytest.mark.parametrize(("first", "form"), [("[ha, ha]", "[{}]"), ("{x: ha}", "{{<<: [{}]}}")])
-def test_a_billion_laughs(first: str, form: str) -> None:
-    lines = [f"a0: &a0 {first}", *(f"a{n}: &a{n} " + form.format(", ".join([f"*a{n - 1}"] * 9)) for n in range(1, 30))]
-    with pytest.raises(SpecError, match=f"more than {_MAX_VALUES:,} values, aliases counted"):
-        read("\n".join(lines), "s")
-
-
-def test_depth_is_limited_along_aliases() -> None:
-    lines = ["a0: &a0 [x]", *(f"a{n}: &a{n} [*a{n - 1}]" for n in range(1, _MAX_DEPTH + 1))]
-    with pytest.raises(SpecError, match=f"nested more than {_MAX_DEPTH} deep"):
-        read("\n".join(lines), "s")
 
 
 @given(st.text())
@@ -198,11 +168,3 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     except SpecError:
         return
     assert isinstance(document.values, dict)
-
-
-@given(st.text())
-def test_any_value_is_read_or_refused(text: str) -> None:
-    try:
-        read_value(text, "s")
-    except SpecError as error:
-        assert str(error).startswith("s: ")

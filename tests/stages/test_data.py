@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import shutil
 import sys
 import tarfile
 from collections.abc import Mapping
@@ -102,19 +103,16 @@ def test_ptb_is_fetched_once_and_goes_on_with_what_is_missing(tmp_path: Path, sm
         first, second = (fetch("ptb", served.url) for _ in range(2))
     place = tmp_path / "cache" / "data" / "ptb"
     assert (first, second, places()["ptb"]) == ((place, True), (place, False), place)
+    with serving(TEXT) as elsewhere:
+        assert fetch("ptb", elsewhere.url, tmp_path / "own") == (tmp_path / "own" / "ptb", True)
+    assert places()["ptb"] == place, "tasks do not look there"
+    assert problems("ptb", tmp_path / "own") == [None] * 3
     assert served.asked == ["ptb.test.txt"]
     assert prepared("ptb").description.startswith("Penn Treebank: 9 training")
     for split in TEXTS:
         path = place / NAMES[split]
         path.write_text(path.read_text().replace("dog", "cow"))
     assert ["MD5" in (problem or "") for problem in problems("ptb")] == [True, True, False]
-
-
-def test_tasks_do_not_look_in_another_folder(tmp_path: Path, small_ptb: None) -> None:
-    with serving(TEXT) as served:
-        assert fetch("ptb", served.url, tmp_path / "own") == (tmp_path / "own" / "ptb", True)
-    assert places()["ptb"] is None
-    assert problems("ptb", tmp_path / "own") == [None] * 3
 
 
 @pytest.fixture
@@ -130,7 +128,9 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
     return content
 
 
-def test_cifar10_is_fetched_and_unpacked(tmp_path: Path, archive: bytes) -> None:
+def test_cifar10_is_fetched_and_unpacked_or_taken_from_an_archive_put_there_by_hand(
+    tmp_path: Path, archive: bytes
+) -> None:
     with serving({"cifar-10-python.tar.gz": [Answer(archive)]}) as served:
         (place, first), (_, second) = (fetch("cifar10", served.url) for _ in range(2))
     assert (first, second, served.asked) == (True, False, ["cifar-10-python.tar.gz"])
@@ -141,14 +141,10 @@ def test_cifar10_is_fetched_and_unpacked(tmp_path: Path, archive: bytes) -> None
         match=r"(?s)cifar-10-batches-py is damaged; move it away.*command again\n  data_batch_2: not the publ",
     ):
         fetch("cifar10", served.url)
-
-
-def test_an_archive_put_there_by_hand_is_used_and_kept(tmp_path: Path, archive: bytes) -> None:
-    folder = tmp_path / "cache" / "data"
-    folder.mkdir(parents=True)
-    (folder / "cifar-10-python.tar.gz").write_bytes(archive)
+    shutil.rmtree(place)
+    (place.parent / "cifar-10-python.tar.gz").write_bytes(archive)
     assert fetch("cifar10", "http://127.0.0.1:9")[1]
-    assert sorted(path.name for path in folder.iterdir()) == ["cifar-10-batches-py", "cifar-10-python.tar.gz"]
+    assert sorted(path.name for path in place.parent.iterdir()) == ["cifar-10-batches-py", "cifar-10-python.tar.gz"]
 
 
 def test_an_image_folder_is_counted_and_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,25 +1,22 @@
+from types import SimpleNamespace
+
 import pytest
 
 from epsgrid.errors import SpecError, StoreError
 from epsgrid.stages.experiment import enter, find_run, prepare_data, read_experiment, resolve
 
 
-def test_a_spec_lives_under_the_runs_folder_unless_told_otherwise(spec_path, tmp_path):
+def test_a_spec_lives_under_the_runs_folder_unless_a_folder_is_named(spec_path, tmp_path):
     runs = tmp_path / "runs"
     assert resolve(spec_path, None, (), runs).folder.root == runs / "tiny"
     assert resolve(spec_path, tmp_path / "there", (), runs).folder.root == tmp_path / "there"
 
 
-def test_without_a_spec_the_latest_experiment_is_meant(asked, tmp_path):
+def test_without_a_spec_the_latest_experiment_is_meant_and_overrides_apply(asked, tmp_path):
     enter(asked, prepare_data(asked.spec))
     again = resolve(None, None, (), tmp_path / "runs")
-    assert again.folder == asked.folder
-    assert again.spec == asked.spec
+    assert (again.folder, again.spec) == (asked.folder, asked.spec)
     assert find_run(None, tmp_path / "runs") == asked.folder
-
-
-def test_overrides_apply_to_the_stored_spec_too(asked, tmp_path):
-    enter(asked, prepare_data(asked.spec))
     assert resolve(None, None, ["sweep.seeds=[4]"], tmp_path / "runs").spec.sweep.seeds == (4,)
     with pytest.raises(SpecError, match="did you mean 'seeds'"):
         resolve(None, None, ["sweep.seed=[4]"], tmp_path / "runs")
@@ -28,8 +25,6 @@ def test_overrides_apply_to_the_stored_spec_too(asked, tmp_path):
 def test_no_experiment_says_how_to_start_one(tmp_path):
     with pytest.raises(StoreError, match="epsgrid probe SPEC"):
         resolve(None, None, (), tmp_path / "runs")
-    with pytest.raises(StoreError, match=r"no experiment .*, neither as a folder nor in"):
-        resolve(None, tmp_path, (), tmp_path / "runs")
 
 
 def test_what_cannot_change_numbers_may_change_and_is_stored(asked, asking):
@@ -43,10 +38,10 @@ def test_what_cannot_change_numbers_may_change_and_is_stored(asked, asking):
 
 
 def test_another_experiment_in_the_folder_is_explained_field_by_field(asked, asking):
-    enter(asked, prepare_data(asked.spec))
-    other = asking("training.epochs=7", "optimizer=rmsprop")
+    data = prepare_data(asked.spec)
+    enter(asked, data)
     with pytest.raises(StoreError, match="holds another experiment") as caught:
-        enter(other, prepare_data(other.spec))
+        enter(asking("training.epochs=7", "optimizer=rmsprop"), data)
     for words in (
         "training.epochs: 1 there, 7 asked",
         "optimizer.name: 'adam' there, 'rmsprop' asked",
@@ -54,20 +49,9 @@ def test_another_experiment_in_the_folder_is_explained_field_by_field(asked, ask
         "Trials of other epochs are other trials, and are trained from their beginning.",
     ):
         assert words in str(caught.value)
-
-
-def test_other_data_are_another_experiment(asking):
-    asked = asking("task={name: synthetic, shape: [1, 8, 8], train: 300, validation: 50, test: 50}")
-    data = prepare_data(asked.spec)
-    enter(asked, data)
-
-    class Altered:
-        checksum = "0" * 64
-        description = data.description
-        has_validation = True
-
+    altered = SimpleNamespace(checksum="0" * 64, description=data.description, has_validation=True)
     with pytest.raises(StoreError, match=r"data: checksum .* there, 000000000000… now"):
-        enter(asked, Altered())
+        enter(asked, altered)
 
 
 def test_selection_on_validation_needs_validation_data(asking):

@@ -5,7 +5,7 @@ import pytest
 from epsgrid.executors import Exclusive, Job, JobEnded, JobStarted, JobStatus, call_work
 from epsgrid.spec.model import Execution
 from epsgrid.stages.experiment import resolve
-from epsgrid.stages.running import TrialEvent, _out_of_memory_message, _slots_of
+from epsgrid.stages.running import TrialEvent, _out_of_memory_message
 from epsgrid.stages.sweep import plan_sweep, sweep
 from epsgrid.store.records import TrialFailure
 from tests.executors.fake_gpus import install
@@ -89,42 +89,35 @@ def test_one_that_does_not_fit_alone_either_ends_with_what_to_do(spec_path, monk
         assert ("CUDA out of memory. Tried" in failure.error) == (status == JobStatus.DEVICE_OUT_OF_MEMORY)
 
 
-def test_without_retries_it_is_told_how_to_have_it_alone(spec_path, monkeypatch):
-    asked = _asking(spec_path, "execution.retries=0")
-    summary, _, place = _run(asked, monkeypatch, JobStatus.DEVICE_OUT_OF_MEMORY)
-    assert len(place.calls) == 1
-    for failure in summary.failures:
-        assert f"no retry was left: `epsgrid retry {failure.id} --workers 1` trains it alone" in failure.error
-        assert "a smaller execution.trials_per_device leaves more for each" in failure.error
-
-
 @pytest.mark.parametrize(
     ("executor", "status", "expected"),
     [
         ("local", JobStatus.OUT_OF_MEMORY, "a smaller execution.workers leaves more"),
+        (
+            "local",
+            JobStatus.DEVICE_OUT_OF_MEMORY,
+            "no retry was left: `epsgrid retry abcd --workers 1`",
+        ),
+        ("local", JobStatus.DEVICE_OUT_OF_MEMORY, "a smaller execution.trials_per_device leaves more"),
         ("inline", JobStatus.OUT_OF_MEMORY, "though it ran alone"),
         ("slurm", JobStatus.KILLED_FOR_MEMORY, "of the machine: ask for more with execution.slurm.memory"),
         ("slurm", JobStatus.DEVICE_OUT_OF_MEMORY, "though it ran alone: it needs a smaller training.batch_size"),
     ],
 )
-def test_what_helps_depends_on_the_place(executor, status, expected):
+def test_what_helps_depends_on_the_place_and_on_what_is_left(executor, status, expected):
     event = JobEnded(Job("folder", "abcd"), status)
     assert expected in _out_of_memory_message(event, Execution(executor=executor), is_tried_again=False)
+    again = _out_of_memory_message(event, Execution(executor=executor), is_tried_again=True)
+    assert again.endswith("; it is tried again alone")
+    assert ("though it ran alone" in again) == (executor != "local")
 
 
-def test_the_device_is_not_enough_where_the_machine_ran_out():
-    event = JobEnded(Job("folder", "abcd", Exclusive.DEVICE), JobStatus.OUT_OF_MEMORY)
-    assert (
-        _out_of_memory_message(event, Execution(), is_tried_again=True)
-        == "out of memory of the machine; it is tried again alone"
-    )
-    event = JobEnded(Job("folder", "abcd", Exclusive.MACHINE), JobStatus.DEVICE_OUT_OF_MEMORY)
-    assert "though it ran alone; it is tried again" in _out_of_memory_message(event, Execution(), is_tried_again=True)
-
-
-def test_jobs_are_the_same_with_or_without_company():
+def test_a_device_alone_is_not_the_whole_machine_and_a_job_is_the_same_with_or_without():
     """An executor finds again by its job what an earlier command left to it."""
-    assert len({Job("folder", "abcd", Exclusive.DEVICE), Job("folder", "abcd")}) == 1
+    job = Job("folder", "abcd", Exclusive.DEVICE)
+    message = _out_of_memory_message(JobEnded(job, JobStatus.OUT_OF_MEMORY), Execution(), is_tried_again=True)
+    assert message == "out of memory of the machine; it is tried again alone"
+    assert len({job, Job("folder", "abcd")}) == 1
 
 
 @pytest.mark.parametrize(
@@ -141,19 +134,11 @@ def test_jobs_are_the_same_with_or_without_company():
         (("execution.executor=ray", "execution.ray.address=h:1"), 9, 9),
         (("execution.executor=slurm",), None, 64),
         (("execution.executor=inline", "execution.trials_per_device=3"), None, 1),
+        (("execution.device=cpu",), 7, 7),
+        (("execution.executor=ray", "execution.ray.gpus=0"), 7, 7),
     ],
 )
 def test_slots_are_what_the_devices_have_room_for(spec_path, tmp_path, monkeypatch, overrides, workers, slots):
     install(tmp_path, monkeypatch, 2)
-    given = ["execution.device=cuda", "execution.executor=local", *overrides]
-    asked = resolve(spec_path, None, given, tmp_path / "runs")
-    assert _slots_of(asked.spec, workers) == slots
+    asked = resolve(spec_path, None, ["execution={executor: local, device: cuda}", *overrides], tmp_path / "runs")
     assert plan_sweep(asked, "conventional", workers).slots == slots
-
-
-def test_devices_do_not_count_where_processors_train(spec_path, tmp_path, monkeypatch):
-    install(tmp_path, monkeypatch, 2)
-    asked = resolve(spec_path, None, ["execution.device=cpu", "execution.executor=local"], tmp_path / "runs")
-    assert _slots_of(asked.spec, 7) == 7
-    on_ray = resolve(spec_path, None, ["execution={executor: ray, device: cuda, ray: {gpus: 0}}"], tmp_path / "runs")
-    assert _slots_of(on_ray.spec, 7) == 7

@@ -22,7 +22,7 @@ from epsgrid.store.pruning import ask, is_asked, note_pruned, read_pruning, unpr
 from epsgrid.store.records import EpochRecord, Scores, TrialResult, append_epoch, read_epochs
 from epsgrid.store.state import trial_state
 from tests.report.simulate import compare
-from tests.stages.test_status import train
+from tests.stages.conftest import train
 
 CURVES = {f"t{number}": [0.1 * number + 0.02 * epoch for epoch in range(8)] for number in range(9)}
 
@@ -79,13 +79,10 @@ def test_hyperband_prunes_and_what_is_not_finite_is_passed_over():
     nan = float("nan")
     assert judge.follow("nan", [nan, nan, nan]) is None
     judge.end("nan", [nan], pruned=False)
-
-
-def test_scores_are_taken_in_as_they_come():
     judge = _Judge(Prune(reduction_factor=2), 8, "max")
     judge.end("best", CURVES["t8"], pruned=False)
     assert judge.follow("slow", CURVES["t1"][:0]) is None
-    assert judge.follow("slow", CURVES["t1"][:1]) == 1
+    assert judge.follow("slow", CURVES["t1"][:1]) == 1, "scores are taken in as they come"
 
 
 def test_fields_go_with_the_method(spec_path, tmp_path):
@@ -108,9 +105,6 @@ def test_without_optuna_it_says_what_to_install(spec_path, tmp_path, monkeypatch
     assert not asked.folder.root.exists()
 
 
-# --- the file
-
-
 def test_a_trial_is_asked_once_and_spared_for_good(tmp_path):
     folder = ExperimentFolder(tmp_path).trial("ab")
     assert not is_asked(folder)
@@ -122,9 +116,6 @@ def test_a_trial_is_asked_once_and_spared_for_good(tmp_path):
     assert trial_state(folder) == "pruned"
     unprune(folder)
     assert not is_asked(folder) and not ask(folder, 4, 10, "slow") and trial_state(folder) == "pending"
-
-
-# --- the watch
 
 
 def write_epochs(folder, trial, scores, direction="max"):
@@ -152,21 +143,13 @@ def test_the_watch_asks_the_running_trial_that_falls_behind(tmp_path, direction)
     assert found.why == "worse than the median of the finished trials after epoch 1"
 
 
-def test_a_trial_that_is_as_good_as_over_is_not_asked(tmp_path):
+def test_neither_the_last_epoch_nor_a_file_without_a_direction_is_judged(tmp_path):
     folder = ExperimentFolder(tmp_path)
-    write_epochs(folder, "best", CURVES["t8"])
-    write_epochs(folder, "behind", CURVES["t0"])
+    for trial, direction in (("best", "max"), ("behind", "max"), ("old", None)):
+        write_epochs(folder, trial, CURVES["t8" if trial == "best" else "t0"], direction)
     watch = Watch(folder, Prune(method="median", startup_trials=1, first_epoch=8), 8)
     watch.learn({"best": "done"})
     watch.start("behind")
-    assert watch.look() == []
-
-
-def test_files_without_a_direction_are_not_judged(tmp_path):
-    folder = ExperimentFolder(tmp_path)
-    write_epochs(folder, "old", CURVES["t8"], None)
-    watch = Watch(folder, Prune(), 8)
-    watch.learn({"old": "done"})
     watch.start("old")
     assert watch.look() == []
 
@@ -186,8 +169,6 @@ def test_what_goes_wrong_is_told_once_and_ends_nothing(tmp_path, monkeypatch, ca
             time.sleep(0.001)
     assert capsys.readouterr().err == "pruning: OSError: no disk; trials go on\n"
 
-
-# --- a sweep
 
 OPTIONS = ["training.epochs=6", "training.schedule.milestones=[]", "sweep.seeds=[0, 1]"]
 PRUNING = ["sweep.prune={method: median, startup_trials: 1}"]
@@ -238,17 +219,9 @@ def test_a_pruned_trial_is_no_finished_one_and_goes_on_bit_for_bit(spec_path, tm
     assert without_times(asked.folder, second) == without_times(whole.folder, second)
 
 
-def test_a_sweep_that_does_not_prune_trains_pruned_trials_to_their_end(spec_path, tmp_path):
-    asked = resolve(spec_path, None, [*OPTIONS, *PRUNING], tmp_path / "runs")
-    exact = resolve(spec_path, None, OPTIONS, tmp_path / "runs")
-    (first, _) = (trial.id for trial in plan_sweep(exact, "default", None).plan.trials)
-    ask(asked.folder.trial(first), 1, 6, "slow")
-    assert train(asked, grid="default").counts == {"done": 1, "pruned": 1}
-    assert train(exact, grid="default").counts == {"done": 2}
-    assert read_pruning(asked.folder.trial(first)).state == "spared"
-
-
-def test_a_sweep_prunes_by_itself(spec_path, tmp_path, monkeypatch):
+def test_a_sweep_prunes_by_itself_and_one_that_does_not_trains_what_was_pruned_to_its_end(
+    spec_path, tmp_path, monkeypatch
+):
     """Learning rates so far apart that whoever comes second is behind from the first epoch on."""
     monkeypatch.setattr(module, "_LOOK_S", 0.005)
     options = ["training.epochs=40", "sweep.learning_rates=[1e-2, 1e-9]", *PRUNING]
@@ -257,19 +230,19 @@ def test_a_sweep_prunes_by_itself(spec_path, tmp_path, monkeypatch):
     assert summary.counts == {"done": 1, "pruned": 1}
     pruned = next(trial for trial, state in summary.states.items() if state == "pruned")
     assert read_pruning(asked.folder.trial(pruned)).epochs_trained < 40
+    assert train(resolve(spec_path, None, options[:-1], tmp_path / "runs"), grid="default").counts == {"done": 2}
+    assert read_pruning(asked.folder.trial(pruned)).state == "spared"
 
 
 def test_a_file_that_did_not_change_is_not_read_again(tmp_path, monkeypatch):
     folder = ExperimentFolder(tmp_path)
     write_epochs(folder, "one", CURVES["t5"][:2])
-    watch = Watch(folder, Prune(), 8)
-    watch.start("one")
-    watch.look()
-    reads = []
+    watch, reads = Watch(folder, Prune(), 8), []
     monkeypatch.setattr(module, "read_epochs", lambda path: reads.append(path) or ())
+    watch.start("one")
+    for _ in range(2):
+        watch.look()
+        assert len(reads) == 1
+    append_epoch(folder.trial("one").metrics_jsonl, EpochRecord(3, 1.0, Scores(1.0, 0.5), None, 0.1, 1.0, "max"))
     watch.look()
-    assert reads == []
-    record = EpochRecord(3, 1.0, Scores(1.0, 0.5), None, 0.1, 1.0, "max")
-    append_epoch(folder.trial("one").metrics_jsonl, record)
-    watch.look()
-    assert reads == [folder.trial("one").metrics_jsonl]
+    assert len(reads) == 2

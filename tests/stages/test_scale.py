@@ -12,9 +12,7 @@ from epsgrid.numerics.scaling import NoScaling, Scaling
 from epsgrid.optimizers._scaling import scalable, scaled_epsilon
 from epsgrid.spec.loading import parse_spec
 from epsgrid.spec.writing import spec_to_yaml
-from epsgrid.stages.experiment import Asked
-from epsgrid.stages.probe import probe
-from epsgrid.stages.scale import _too_large, annotated_yaml, check_size, renamed, scaled_bounds, scaled_spec
+from epsgrid.stages.scale import _too_large, annotated_yaml, check_size, renamed, scaled_spec
 
 SPEC = """
 experiment: base
@@ -61,6 +59,9 @@ def test_the_square_root_rule_moves_every_number_that_it_should():
     assert (warmup.before, warmup.why) == (50, "as many epochs: over κ (12.5, rounded)")
     assert any("assumed: the noise of a gradient outweighs its mean" in note for note in scaled.notes)
     assert any("weight_decay is part of the gradient and stays" in note for note in scaled.notes)
+    same = scaled_spec(spec(), 64)
+    assert same.changes == () and same.spec == spec() and renamed(same) == same
+    assert moved(scaled_spec(spec("optimizer=sgdm"), 128, "linear"))["sweep.learning_rates"] == [2e-3, 6e-3]
 
 
 @pytest.mark.parametrize(
@@ -78,11 +79,6 @@ def test_the_other_rules(rule, rates, epsilon, betas):
     assert scaled.spec.optimizer.betas == betas
     assert scaled.spec.training.schedule.warmup_steps == 12
     assert scaled.spec.training.epochs == 5
-
-
-def test_the_same_batch_changes_nothing():
-    scaled = scaled_spec(spec(), 64)
-    assert scaled.changes == () and scaled.spec == spec() and renamed(scaled) == scaled
 
 
 def test_decoupled_decay_keeps_lr_times_decay_times_steps():
@@ -163,10 +159,6 @@ def test_the_half_life_form_reaches_any_batch():
     assert scaled.sweep.default_epsilon == 2.5e-9
 
 
-def test_an_optimizer_without_a_rule_scales_by_the_linear_one():
-    assert moved(scaled_spec(spec("optimizer=sgdm"), 128, "linear"))["sweep.learning_rates"] == [2e-3, 6e-3]
-
-
 def test_the_yaml_reads_back_and_has_a_comment_above_each_number():
     scaled = renamed(scaled_spec(spec(), 256))
     text = annotated_yaml(scaled)
@@ -188,29 +180,6 @@ def test_a_batch_larger_than_the_data_is_refused():
         check_size(spec("training.batch_size=2000"))
     assert check_size(spec()) is None
     assert check_size(spec("task={name: images, root: /nowhere}")).startswith("not checked whether a batch fits")
-
-
-def test_bounds_fall_with_the_noise_and_epsilon_follows_its_place(asked: Asked):
-    record = probe(asked, [], force=False, on_step=lambda done, of: None)[0]
-    carried = scaled_bounds(record, 1024)
-    assert (carried.base, carried.kappa, carried.optimizer) == (256, 4.0, "adam")
-    for end, bound in ((carried.low, record.bounds().low), (carried.high, record.bounds().high)):
-        assert end["measured"] == bound
-        assert end["carried"].magnitude == pytest.approx(bound.magnitude / 2, rel=1e-14)
-        assert end["carried"].epsilon == end["carried"].magnitude
-        assert end["carried"].layers == bound.layers
-    assert "outweighs its mean" in carried.notes[0]
-    in_place = dict(record.identity, optimizer=optimizers.load("eadam").Options(name="eadam").model_dump(mode="json"))
-    eadam = type(record)(**{**vars(record), "identity": in_place})
-    low = scaled_bounds(eadam, 1024).low["carried"]
-    assert low.epsilon == pytest.approx(0.001 * record.bounds().low.magnitude ** 2)
-    assert scaled_bounds(eadam, 1024, "none").low["carried"].epsilon == pytest.approx(low.epsilon / 4)
-    for batch, words in ((0, "at least 1, got 0"), (4096, "ends at κ = 10, a batch of 2,560")):
-        with pytest.raises(ScalingError, match=words):
-            scaled_bounds(record, batch)
-    nadam = dict(record.identity, optimizer={"name": "nadam"})
-    with pytest.raises(ScalingError, match="not derived for 'nadam'"):
-        scaled_bounds(type(record)(**{**vars(record), "identity": nadam}), 512)
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,8 @@ import pytest
 from epsgrid.errors import StoreError
 from epsgrid.stages.experiment import enter, prepare_data
 from epsgrid.stages.status import status
-from epsgrid.stages.sweep import plan_sweep
 from epsgrid.store.lease import Lease
 from epsgrid.store.records import EpochRecord, Scores, TrialFailure, TrialResult, append_epoch
-from tests.stages.conftest import train
 
 
 def test_before_any_sweep_there_is_nothing_to_count(asked):
@@ -52,10 +50,3 @@ def test_running_failed_and_missing_trials_are_told_apart(swept):
     assert running.host.endswith(f"process {os.getpid()}")
     assert [failure.error for failure in seen.failures] == ["ValueError: no"]
     assert seen.left_seconds == pytest.approx(3 * sum(seen.seconds) / 10)
-
-
-def test_only_the_default_epsilon_can_be_swept(asked):
-    summary = train(asked, grid="default")
-    assert summary.counts == {"done": 1}
-    assert status(asked.folder).grids["default"]["done"] == 1
-    assert plan_sweep(asked, "conventional", None).count("done") == 1, "grids share trials"

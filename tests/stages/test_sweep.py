@@ -11,7 +11,7 @@ from epsgrid.numerics.precision import underflow_warning
 from epsgrid.report.text.render import cells_table, tables
 from epsgrid.selection.load import load_experiment
 from epsgrid.stages import probe as probe_stage
-from epsgrid.stages.running import SweepPlan, _slots_of
+from epsgrid.stages.running import SweepPlan
 from epsgrid.stages.sweep import plan_sweep, sweep
 from epsgrid.store.lease import Lease
 from epsgrid.store.records import GridRecord
@@ -67,11 +67,13 @@ def test_dry_run_of_what_is_not_measured_or_not_here(asking, tmp_path, monkeypat
     assert (planned.to_run, planned.unknown) == (1, ()), "an optimizer without ε needs no probe"
 
 
-def test_bounds_of_other_settings_are_refused(asked, asking):
+def test_bounds_of_other_settings_are_refused_unless_these_only_tell_how_far_bounds_can_be_trusted(asked, asking):
     measure(asked)
-    other = asking("probe.seed=9")
-    with pytest.raises(StoreError, match=r"measured with other settings:\n  probe\.seed: 0 there, 9 asked"):
-        run(other, "narrowed")
+    with pytest.raises(StoreError, match=r"other settings:\n  probe\.batches: null there, 2 asked\n  probe\.seed: 0 "):
+        run(asking("probe.seed=9", "probe.batches=2"), "narrowed")
+    more = asking("probe.seeds=2", "probe.every=3")
+    assert run(more, "narrowed")[0].complete
+    assert measure(more)[1], "asked for more, the probe does not answer with less"
 
 
 def ending_with(status):
@@ -122,19 +124,9 @@ def test_a_stop_leaves_the_rest_pending(asked):
     assert run(asked)[0].complete
 
 
-def test_what_only_tells_how_far_bounds_can_be_trusted_may_change(asked, asking):
-    measure(asked)
-    more = asking("probe.seeds=2", "probe.every=3")
-    assert run(more, "narrowed")[0].complete
-    assert measure(more)[1], "asked for more, the probe does not answer with less"
-    other = asking("probe.batches=2")
-    with pytest.raises(StoreError, match=r"probe\.batches: null there, 2 asked"):
-        run(other, "narrowed")
-
-
 def test_a_cluster_is_not_limited_to_the_cores_of_this_machine(asking):
     def slots(*overrides):
-        return _slots_of(asking(*overrides, "execution.device=cpu").spec)
+        return plan_sweep(asking(*overrides, "execution.device=cpu"), "default", None).slots
 
     here = len(os.sched_getaffinity(0))
     assert slots() == slots("execution.executor=local") == slots("execution.executor=ray") == here

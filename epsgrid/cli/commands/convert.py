@@ -45,7 +45,14 @@ def convert(
     found: dict[str, tuple[Placement, float | None]] = {}
     for name in [target] if target else convertible():
         there = placement_of(name, beta2, at)
-        found[name] = (there, _converted(epsilon, place, there, single=bool(target)))
+        try:
+            found[name] = (there, numerics.convert(epsilon, place, there))
+        except ValueError as error:
+            is_out_of_range = isinstance(error, OutOfRangeError)
+            if target or not (is_out_of_range or math.isinf(there.per_gradient)):
+                hint_at = "; give --step" if "step" in str(error) and not is_out_of_range else ""
+                raise SpecError(f"{error}{hint_at}") from error
+            found[name] = (there, None)
     try:
         values = (epsilon, *(value for _, value in found.values() if value is not None))
         warnings = list(dict.fromkeys(filter(None, (underflow_warning(value, dtype) for value in values))))
@@ -78,17 +85,3 @@ def convert(
         show(table(("optimizer", "ε", "where it enters"), rows, (0, 1, 2)))
     for line in warnings:
         err().print(f"warning: {line}", markup=False)
-
-
-def _converted(epsilon: float, source: Placement, target: Placement, *, single: bool) -> float | None:
-    """Return the converted ε; None where it needs a step or is out of range, and is one among all targets."""
-    if not single and math.isinf(target.per_gradient):
-        return None
-    try:
-        return numerics.convert(epsilon, source, target)
-    except OutOfRangeError as error:
-        if not single:
-            return None
-        raise SpecError(str(error)) from error
-    except ValueError as error:
-        raise SpecError(f"{error}; give --step" if "step" in str(error) else str(error)) from error

@@ -1,4 +1,4 @@
-"""`epsgrid data list|fetch|check|prepare`."""
+"""`epsgrid data list|fetch|check`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,8 @@ from epsgrid.cli.progress import progress_shown
 from epsgrid.cli.tables import show, table
 from epsgrid.data._cache import data_folders
 from epsgrid.data._fetch import Fetcher
-from epsgrid.data._iwslt14 import COUNTS, prepare_archive
 from epsgrid.errors import ExitCode
 from epsgrid.stages import data as stage
-
-_MEGA = 1_000_000
-
 
 _NameArgument = Annotated[
     str,
@@ -63,7 +59,7 @@ def list_data(json: JsonOption = False) -> None:
     show(table(columns, rows, range(len(columns))))
     hint("Other tasks need nothing fetched: they generate their data, come with them, or read yours.")
     if size:
-        hint(f"Decoded before: {max(1, round(size / _MEGA)):,} MB in {cache}; delete it at any time, it is made again.")
+        hint(f"Decoded before: {max(1, round(size / 1e6)):,} MB in {cache}; delete it at any time, it is made again.")
     missing = [data.name for data, place in found if place is None]
     hint(f"Next: epsgrid data {f'fetch {missing[0]}' if missing else 'check NAME'}")
 
@@ -107,27 +103,3 @@ def check(name: _NameArgument, folder: _DirOption = None, json: JsonOption = Fal
         if not whole:
             hint(f"Next: move it away, then epsgrid data fetch {name}")
     return ExitCode.OK if whole else ExitCode.USAGE
-
-
-def prepare(
-    archive: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="The official de-en.tgz, or one of its layout.")],
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder to make; must not exist yet.")],
-    any_counts: Annotated[
-        bool, typer.Option("--any-counts", help="Accept other numbers of pairs than the official archive gives.")
-    ] = False,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Prepare IWSLT14 German-English from its archive: tokenise, clean, split and count, as published.
-
-    `data fetch iwslt14` does the same with the archive it fetches. Nothing is unpacked outside of FOLDER, which is made
-    whole or not at all.
-    """
-    place = folder.expanduser().absolute()
-    with progress_shown(quiet=quiet) as (log, _):
-        train, valid, test = prepare_archive(archive.expanduser(), place, None if any_counts else COUNTS, say=log)
-    if json:
-        print_json({"place": str(place), "pairs": {"train": train, "valid": valid, "test": test}})
-        return
-    print(f"{train:,} training, {valid:,} validation and {test:,} test pairs in {place}")
-    hint(f"Tasks find it with task.root: {place}")

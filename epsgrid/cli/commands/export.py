@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,7 +12,6 @@ from epsgrid.cli.options import RUNS, OutOption, QuietOption, RunArgument, RunsO
 from epsgrid.exporters._space import Kind
 from epsgrid.stages import export as stage
 from epsgrid.stages.experiment import find_run
-from epsgrid.store.atomic import write_text
 
 
 def export_bounds(
@@ -33,9 +31,6 @@ def export_bounds(
     lr_name: Annotated[
         str, typer.Option(metavar="NAME", help="Name of the learning rate there, as in optimizer.lr.")
     ] = "lr",
-    file: Annotated[
-        Path | None, typer.Option("-o", "--file", metavar="FILE", help="Write it there, not on stdout.")
-    ] = None,
     out: OutOption = None,
     runs: RunsOption = RUNS,
     quiet: QuietOption = False,
@@ -53,11 +48,7 @@ def export_bounds(
         epsilon_name=epsilon_name,
         learning_rate_name=lr_name,
     )
-    if file is None:
-        sys.stdout.write(text)
-    else:
-        write_text(file, text)
-        print(file)
+    sys.stdout.write(text)
     trust = found.measured["reliability"]
     if trust is not None and trust["verdict"] != "high":
         note(f"the reliability of these bounds is {trust['verdict']}: {trust['reasons'][0]}")

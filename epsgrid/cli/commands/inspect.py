@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -31,7 +30,6 @@ def inspect(
     step: Annotated[
         list[int] | None, typer.Option(metavar="N", help="Show the histograms nearest to this step; may be repeated.")
     ] = None,
-    figures: Annotated[Path | None, typer.Option(metavar="DIR", help="Write figures there, as SVG and PNG.")] = None,
     all_layers: AllLayersOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -44,22 +42,19 @@ def inspect(
     seen = stage.inspect(find_run(run or out, runs), trial)
     if layer is not None:
         stage.check_layer(seen, layer)
-    written = stage.write_figures(seen, figures, layer) if figures is not None else ()
     if json:
-        print_json(_document(seen, layer, written))
+        print_json(_document(seen, layer))
         return
     show(*tables.parts(seen, layer, step or [], all_layers=all_layers))
     if seen.series is None or not seen.series.snapshots:
         note(PROBE_AT_ITS_END)
-    for path in written:
-        hint(f"Figure: {path}")
     if not quiet and seen.trial is None and seen.observed:
         hint(f"Next: epsgrid inspect {seen.folder.root} {seen.observed[0].id}")
     elif not quiet:
-        hint("Next: epsgrid inspect --layer NAME, or --figures DIR")
+        hint("Next: epsgrid inspect --layer NAME")
 
 
-def _document(seen: Inspected, layer: str | None, written: tuple[Path, ...]) -> dict[str, Any]:
+def _document(seen: Inspected, layer: str | None) -> dict[str, Any]:
     series, bounds = seen.series, seen.bounds
     shares = None
     if series is not None and (numbers := tables.adaptable(seen)) is not None:
@@ -77,7 +72,6 @@ def _document(seen: Inspected, layer: str | None, written: tuple[Path, ...]) -> 
         "adaptable": shares,
         "bounds_over_time": [to_document(row) for row in drift(series, bounds)] if series else [],
         "observed_trials": [cell.id for cell in seen.observed],
-        "figures": [str(path) for path in written],
     }
 
 

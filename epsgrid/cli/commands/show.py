@@ -48,16 +48,23 @@ def list_plugins(
     for each in [family] if family else _FAMILIES:
         plugged = {name: inspect.getdoc(plugins.load(each, name)) or "" for name in plugins.names(each)}
         found[each] = {name: doc.partition("\n")[0] for name, doc in plugged.items()}
-    placements = _placements() if family == "optimizers" else {}
+    placements: dict[str, dict[str, str] | None] = {}
+    for name in found["optimizers"] if family == "optimizers" else ():
+        plugin = optimizers.load(name)
+        placements[name] = None
+        if plugin.HAS_EPSILON:
+            place = plugin.placement(plugin.Options(name=name), math.inf)
+            placements[name] = {
+                "compared_with": place.compared_with,
+                "epsilon": place.formula,
+                "denominator": place.symbol,
+                "where": place.where,
+            }
     if json:
         print_json({**found, **({"placements": placements} if placements else {})})
     elif placements:
         columns = ("optimizer", "compared with", "ε for a bound b", "denominator", "where ε enters")
-        keys = ("compared_with", "epsilon", "denominator", "where")
-        rows = [
-            (name, *((place[key] for key in keys) if place else ("", "", "", "no ε")))
-            for name, place in placements.items()
-        ]
+        rows = [(name, *(place.values() if place else ("", "", "", "no ε"))) for name, place in placements.items()]
         show_parts(table(columns, rows, range(len(columns))))
     else:
         for kind, entries in found.items():
@@ -82,20 +89,3 @@ def _list_machine(json: bool) -> None:
     columns = ("device", f"seen by torch {torch.__version__}", "training.precision")
     shown = [(name, words, "float32, bfloat16" if fast else "float32") for name, words, fast in rows]
     show_parts(table(columns, shown, range(len(columns))))
-
-
-def _placements() -> dict[str, dict[str, str] | None]:
-    """Return for each optimizer where it adds its ε, in words; None for one that has none."""
-    found: dict[str, dict[str, str] | None] = {}
-    for name in plugins.names("optimizers"):
-        plugin = optimizers.load(name)
-        found[name] = None
-        if plugin.HAS_EPSILON:
-            placement = plugin.placement(plugin.Options(name=name), math.inf)
-            found[name] = {
-                "where": placement.where,
-                "denominator": placement.symbol,
-                "compared_with": placement.compared_with,
-                "epsilon": placement.formula,
-            }
-    return found

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Any
 
 import typer
-from rich.console import Group, RenderableType
-from rich.live import Live
+from rich.console import RenderableType
 from rich.text import Text
 
 from epsgrid.cli.console import hint, print_json
-from epsgrid.cli.console import out as results
 from epsgrid.cli.options import RUNS, JsonOption, OutOption, RunArgument, RunsOption
 from epsgrid.cli.tables import setting_cells, show, table
 from epsgrid.selection.formatting import duration
@@ -26,12 +23,6 @@ def status(
     run: RunArgument = None,
     out: OutOption = None,
     runs: RunsOption = RUNS,
-    watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Look again and again, until no trial is running; Ctrl-C ends it.")
-    ] = False,
-    interval: Annotated[
-        float, typer.Option(min=0.1, metavar="SECONDS", help="Time between two looks with --watch.")
-    ] = 5.0,
     trials: Annotated[bool, typer.Option("--trials", help="List every trial with its id and state.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -44,22 +35,6 @@ def status(
     if json:
         print_json(_document(folder, seen, trials=trials))
         return
-    if watch and results().is_terminal:
-        with Live(Group(*_parts(folder, seen, trials=trials)), console=results(), auto_refresh=False) as live:
-            while seen.running:
-                time.sleep(interval)
-                seen = stage.status(folder)
-                live.update(Group(*_parts(folder, seen, trials=trials)), refresh=True)
-        return
-    _print(folder, seen, trials=trials)
-    while watch and seen.running:
-        time.sleep(interval)
-        seen = stage.status(folder)
-        results().print()
-        _print(folder, seen, trials=trials)
-
-
-def _print(folder: ExperimentFolder, seen: Status, *, trials: bool) -> None:
     show(*_parts(folder, seen, trials=trials))
     then = "epsgrid report" + (", or epsgrid retry pruned" if seen.states["pruned"] else "")
     if not seen.cells:
