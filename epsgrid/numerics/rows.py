@@ -25,7 +25,7 @@ from epsgrid.numerics import jit
 from epsgrid.numerics.histogram import FLOAT32_MANTISSA_BITS, LEAST_FLOAT32, LogHistogram, bin_count
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-"""The types whose entries can be counted; compiled code knows each by its place here."""
+"""The types whose entries can be counted; compiled code counts the first two, and knows each by its place here."""
 
 # A chunk's temporaries stay in a CPU's second-level cache; elsewhere a chunk only bounds the memory they take.
 CPU_CHUNK = 1 << 16
@@ -57,19 +57,15 @@ class NegativeEntryError(ValueError):
         self.layer = layer
 
 
-def _check_type(v: torch.Tensor) -> None:
-    if v.dtype not in DTYPES:
-        valid = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
-        raise ValueError(f"cannot count entries of type {v.dtype}; expected one of: {valid}")
-
-
 def flat(v: torch.Tensor) -> torch.Tensor:
     """Return the entries side by side in the order they lie in memory: a view of any dense tensor, else a copy.
 
     Raises:
         ValueError: entries of this type cannot be counted.
     """
-    _check_type(v)
+    if v.dtype not in DTYPES:
+        valid = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
+        raise ValueError(f"cannot count entries of type {v.dtype}; expected one of: {valid}")
     v = v.detach()
     return v.permute(sorted(range(v.dim()), key=v.stride, reverse=True)).reshape(-1).contiguous()
 
@@ -223,12 +219,7 @@ class CompiledRows:
         """Count every entry of its tensors in place of the counts before; negative entries raise an error."""
         chosen = [values[place] for place in self.places]
         dense = [v if v.is_contiguous() else flat(v) for v in chosen]
-        try:
-            described = [(v.data_ptr(), v.numel(), _KINDS[v.dtype]) for v in dense]
-        except KeyError:
-            for v in dense:
-                _check_type(v)
-            raise
+        described = [(v.data_ptr(), v.numel(), DTYPES.index(v.dtype)) for v in dense]
         if described != self._described:
             for v, (address, entries, _) in zip(dense, described, strict=True):
                 if entries and not address:
@@ -251,14 +242,14 @@ class CompiledRows:
     def histogram(self, layer: int, scale: float) -> LogHistogram:
         """Return the histogram of a tensor."""
         row, bins = self._rows[self.places.index(layer)], bin_count(self._mantissa_bits)
-        above, below, infinite, nan = row[bins : bins + 4].tolist()
-        return LogHistogram(self._mantissa_bits, row[:bins], scale, nan, infinite, below, above)
+        infinite, nan = row[bins : bins + 2].tolist()
+        return LogHistogram(self._mantissa_bits, row[:bins], scale, nan, infinite)
 
     def folded(self, layer: int, mantissa_bits: int) -> Folded:
         """Return the counts of a tensor over wider bins."""
         place = self.places.index(layer)
         row, bins = self._rows[place], bin_count(self._mantissa_bits)
-        above, below, infinite, nan = row[bins : bins + 4].tolist()
+        infinite, nan = row[bins : bins + 2].tolist()
         size = 1 << (self._mantissa_bits - mantissa_bits)  # fine bins, from 1, in a coarse one
         start, end = (min(self._kernel.BLOCK * block, bins) - 1 for block in self._spans[place].tolist())
         if row[1 : self._kernel.BLOCK].any():  # the first block is no part of the span
@@ -268,10 +259,7 @@ class CompiledRows:
         if row[0]:
             counts = np.concatenate([row[:1].astype(np.int64), np.zeros(first, np.int64), counts])
             first = -1
-        return *_trimmed(first + 1, counts), (nan, infinite, below, above)
-
-
-_KINDS = {dtype: kind for kind, dtype in enumerate(DTYPES)}
+        return *_trimmed(first + 1, counts), (nan, infinite, 0, 0)
 
 
 def _trimmed(first: int, counts: npt.NDArray[np.int64]) -> tuple[int, npt.NDArray[np.int64]]:

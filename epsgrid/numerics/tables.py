@@ -23,7 +23,7 @@ import torch
 
 from epsgrid.numerics import jit
 from epsgrid.numerics.histogram import MANTISSA_BITS, LogHistogram, bin_count
-from epsgrid.numerics.rows import CompiledRows, Folded, TorchRows
+from epsgrid.numerics.rows import DTYPES, CompiledRows, Folded, TorchRows
 
 _INT32_LIMIT = 1 << 31
 """Tensors with at least this many entries are counted in plain torch, in tables of twice the width."""
@@ -37,7 +37,7 @@ def _host_of(v: torch.Tensor) -> _Host:
 
     Tensors with the same answer are counted together.
     """
-    if v.is_cpu and v.numel() < _INT32_LIMIT and jit.kernel() is not None:
+    if v.is_cpu and v.dtype in DTYPES[:2] and v.numel() < _INT32_LIMIT and jit.kernel() is not None:
         return None
     return v.device, torch.int32 if v.numel() < _INT32_LIMIT else torch.int64
 

@@ -307,7 +307,6 @@ def test_denormals_count_even_where_arithmetic_would_flush_them() -> None:
         torch.tensor([2.0**-149, 2.0**-130, 1.0]),
         torch.tensor([2.0**-24, 2.0**-15, 1.0], dtype=torch.float16),
         torch.tensor([2.0**-133, 1.0], dtype=torch.bfloat16),
-        torch.tensor([2.0**-149, 2.0**-130, 1e-310, 1.0], dtype=torch.float64),
     ]
     counter, expected = Counter(FRACTIONS), Counter(FRACTIONS).count(values)
     if not torch.set_flush_denormal(True):
