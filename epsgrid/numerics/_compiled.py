@@ -324,23 +324,6 @@ def _count_tensors(arguments: Any) -> Any:
     return -1
 
 
-def _select(keys: Any, first: Any, count: Any, found: Any) -> Any:
-    """Copy the keys from `first` on, `count` integers, to `found`, which is as long as `keys`; return how many."""
-    end = _u8(0)
-    size = _u8(keys.size)
-    for start in range(_u8(0), size, _u8(32)):
-        stop = min(start + _u8(32), size)
-        inside = _u4(0)
-        for i in range(start, stop):  # vector instructions: most blocks have none
-            inside += _u4(_u4(keys[i] - first) < count)
-        if inside:
-            for i in range(start, stop):
-                if _u4(keys[i] - first) < count:
-                    found[end] = keys[i]
-                    end += _u8(1)
-    return end
-
-
 def _compile(signature: str, function: _F) -> _F:
     """Compile, or read the compiled code; where it cannot be kept or read, compile for this process alone."""
     try:
@@ -350,4 +333,3 @@ def _compile(signature: str, function: _F) -> _F:
 
 
 count_tensors = _compile("int64(int64[::1])", _count_tensors)
-select = _compile("uint64(uint32[::1], uint32, uint32, uint32[::1])", _select)

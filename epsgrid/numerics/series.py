@@ -249,13 +249,6 @@ class Series:
                 found.append(Ends(snapshot.step, least, greatest, low_layers, high_layers))
         return found
 
-    def bounds_over_time(
-        self, tail_fraction: float = TAIL_FRACTION, *, leave_out: Collection[str] = ()
-    ) -> list[tuple[int, float, float]]:
-        """Return (step, lower bound, upper bound) in √v̂ units; arguments and errors as in `ends_over_time`."""
-        ends = self.ends_over_time(tail_fraction, leave_out=leave_out)
-        return [(end.step, end.low, end.high) for end in ends]
-
     def thinned(self, count: int) -> Series:
         """Return the series with at most `count` snapshots, at least 2: evenly spread, the first and the last kept."""
         assert count >= 2, count

@@ -99,16 +99,16 @@ def trajectory_of(
     Args:
         series: snapshots of the layers; their percentiles must include the tail's.
         placement: where the optimizer adds its ε; a function of the step where that changes with it.
-        tail_fraction: as in `Series.bounds_over_time`.
+        tail_fraction: as in `Series.ends_over_time`.
         leave_out: names of layers that set no bound, such as those of rounding noise.
 
     Raises:
-        ValueError: as `Series.bounds_over_time`.
+        ValueError: as `Series.ends_over_time`.
     """
-    rows = series.bounds_over_time(tail_fraction, leave_out=leave_out)
+    rows = series.ends_over_time(tail_fraction, leave_out=leave_out)
     at = placement if callable(placement) else lambda step: placement
     return Trajectory(
-        steps=tuple(step for step, _, _ in rows),
-        low=tuple(at(step).epsilon_from_magnitude(low) for step, low, _ in rows),
-        high=tuple(at(step).epsilon_from_magnitude(high) for step, _, high in rows),
+        steps=tuple(ends.step for ends in rows),
+        low=tuple(at(ends.step).epsilon_from_magnitude(ends.low) for ends in rows),
+        high=tuple(at(ends.step).epsilon_from_magnitude(ends.high) for ends in rows),
     )

@@ -336,7 +336,7 @@ def scalars(
 
     rows: dict[int, dict[str, float]] = {step: {} for step in series.steps}
     if overall:
-        for step, low, high in series.bounds_over_time():
+        for step, low, high, *_ in series.ends_over_time():
             rows[step] |= {f"{prefix}/low": low, f"{prefix}/high": high}
         for snapshot in series.snapshots:
             if snapshot.threshold is not None:

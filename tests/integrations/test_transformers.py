@@ -148,7 +148,7 @@ def test_the_trainers_log_gets_bounds_and_shares(tmp_path: Path) -> None:
     trainer.train()
     logged = {row["step"]: row for row in trainer.state.log_history if "loss" in row}
     assert list(logged) == [2, 4, 6]
-    low = {step: low for step, low, _ in callback.observer.series().bounds_over_time()}
+    low = {step: low for step, low, *_ in callback.observer.series().ends_over_time()}
     assert {step: row["epsgrid/low"] for step, row in logged.items()} == {step: low[step] for step in logged}
     assert logged[6]["epsgrid/adaptable"] == callback.observer.adaptable_fraction().total
     assert not [row for row in trainer.state.log_history if "loss" not in row and "epsgrid/low" in row]
@@ -170,7 +170,7 @@ def test_reporters_get_numbers_and_histograms(tmp_path: Path, monkeypatch: pytes
     callback = real().own.follow(trainer)
     trainer.train()
     series = callback.observer.series()
-    low = {step: low for step, low, _ in series.bounds_over_time()}
+    low = {step: low for step, low, *_ in series.ends_over_time()}
 
     events = EventAccumulator(str(tmp_path / "events"), size_guidance={"histograms": 0})
     events.Reload()
@@ -308,7 +308,7 @@ def test_the_readmes_example(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     trainer = Trainer(BertForSequenceClassification(config), arguments, train_dataset=data, callbacks=[epsilon])
     trainer.train()
     keys = [layer.name for layer in epsilon.bounds.layers if layer.name.endswith("key.bias")]
-    ((_, low, high),) = epsilon.observer.series().thinned(2).bounds_over_time(leave_out=keys)[-1:]
+    ((_, low, high, *_),) = epsilon.observer.series().thinned(2).ends_over_time(leave_out=keys)[-1:]
 
     (told,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epsgrid")]
     assert re.fullmatch(

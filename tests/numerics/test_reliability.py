@@ -315,15 +315,16 @@ def test_an_end_that_drifts_has_not_settled(drift: float, settled: bool) -> None
 
 def test_a_trajectory_is_the_bounds_over_time_as_epsilons() -> None:
     series = series_of(random_layers(3))
-    rows = series.bounds_over_time()
+    rows = series.ends_over_time()
     squares = trajectory_of(series, Placement.inside())
     assert squares.steps == (10, 20, 30)
-    assert squares.low == tuple(low**2 for _, low, _ in rows)
-    assert squares.high == tuple(high**2 for _, _, high in rows)
+    assert squares.low == tuple(ends.low**2 for ends in rows)
+    assert squares.high == tuple(ends.high**2 for ends in rows)
     changing = trajectory_of(series, lambda step: Placement.before_correction(0.999, step))
-    assert changing.low == pytest.approx([math.sqrt(1 - 0.999**step) * low for step, low, _ in rows])
+    assert changing.low == pytest.approx([math.sqrt(1 - 0.999**step) * low for step, low, *_ in rows])
     some = trajectory_of(series, OUTSIDE, 0.05, leave_out=["1"])
-    assert [*zip(some.steps, some.low, some.high, strict=True)] == series.bounds_over_time(0.05, leave_out=["1"])
+    expected = [ends[:3] for ends in series.ends_over_time(0.05, leave_out=["1"])]
+    assert [*zip(some.steps, some.low, some.high, strict=True)] == expected
 
 
 def test_layers_can_be_left_out() -> None:

@@ -102,9 +102,9 @@ def test_bounds_are_those_of_the_estimate_at_each_step(
     """Against the exact order statistics of `estimate_bounds`, within a bin's 0.8 %."""
     for layers in steps:
         layers.append(np.array([1e-6], dtype=np.float32))
-    found = series_of(steps, scale).bounds_over_time(tail_fraction)
-    assert [step for step, _, _ in found] == [10 * n for n in range(1, len(steps) + 1)]
-    for layers, (_, low, high) in zip(steps, found, strict=True):
+    found = series_of(steps, scale).ends_over_time(tail_fraction)
+    assert [ends.step for ends in found] == [10 * n for n in range(1, len(steps) + 1)]
+    for layers, (_, low, high, *_) in zip(steps, found, strict=True):
         measured = [measure(str(n), torch.from_numpy(v), scale, tail_fraction) for n, v in enumerate(layers)]
         bounds = estimate_bounds(measured, Placement.outside(), tail_fraction)
         assert low == pytest.approx(bounds.low.magnitude, rel=1 / 128)
@@ -117,7 +117,7 @@ def test_layers_without_state_zeros_and_broken_ones_set_no_bound() -> None:
     one = np.full(3, 4.0, dtype=np.float32)
     series = series_of([[None, np.zeros(2, np.float32), broken, one], [None, np.zeros(2, np.float32), broken, None]])
     assert measure("2", torch.from_numpy(broken)).status is LayerStatus.NON_FINITE
-    ((step, low, high),) = series.bounds_over_time()
+    ((step, low, high, *_),) = series.ends_over_time()
     assert step == 10
     assert (low, high) == (pytest.approx(2, rel=0.008), pytest.approx(2, rel=0.008))
 
@@ -135,19 +135,19 @@ def test_the_layers_that_set_the_ends_are_named_at_each_step() -> None:
 
 def test_layers_can_be_left_out_of_the_bounds() -> None:
     series = series_of(random_layers(2))
-    alone = series_of([[layers[1]] for layers in random_layers(2)]).bounds_over_time()
-    assert series.bounds_over_time(leave_out=["0", "2"]) == alone
-    assert series.bounds_over_time(leave_out=["0", "1", "2"]) == []
+    alone = series_of([[layers[1]] for layers in random_layers(2)]).ends_over_time()
+    assert [ends[:3] for ends in series.ends_over_time(leave_out=["0", "2"])] == [ends[:3] for ends in alone]
+    assert series.ends_over_time(leave_out=["0", "1", "2"]) == []
 
 
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda s: s.bounds_over_time(0.1), r"no percentile at fraction 0\.1; it holds those at 0\.01, 0\.02, 0\.05"),
+        (lambda s: s.ends_over_time(0.1), r"no percentile at fraction 0\.1; it holds those at 0\.01, 0\.02, 0\.05"),
         (lambda s: s.over_time("0", 0.3), r"no percentile at fraction 0\.3; it holds those at .*0\.98, 0\.99$"),
         (lambda s: s.over_time("fc", 0.5), r"no layer 'fc'; it has 0, 1, 2$"),
         (lambda s: s.adaptable("fc"), r"no layer 'fc'"),
-        (lambda s: s.bounds_over_time(leave_out=["fc"]), r"no layer 'fc'"),
+        (lambda s: s.ends_over_time(leave_out=["fc"]), r"no layer 'fc'"),
     ],
 )
 def test_what_a_series_does_not_hold_is_told(ask: Any, message: str) -> None:

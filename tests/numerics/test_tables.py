@@ -14,11 +14,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epsgrid.numerics import _compiled, jit, rows, tables
+from epsgrid.numerics import _compiled, jit, tables
 from epsgrid.numerics.counting import count
 from epsgrid.numerics.histogram import LogHistogram, magnitudes_of
-from epsgrid.numerics.rows import NegativeEntryError, TorchRows
-from epsgrid.numerics.tables import Counted, Counter
+from epsgrid.numerics.tables import Counted, Counter, NegativeEntryError, _TorchRows
 from tests.numerics import reference
 from tests.numerics.strategies import DEVICES, LAYOUTS, TYPES, any_moments, nonfinite
 
@@ -160,7 +159,7 @@ def test_dense_layouts_are_read_where_they_are() -> None:
     counter.count([dense])
     (table,) = counter._groups
     assert table._tensors[0, 0] == dense.data_ptr()
-    assert rows.flat(dense).data_ptr() == dense.data_ptr()
+    assert tables.flat(dense).data_ptr() == dense.data_ptr()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -192,7 +191,7 @@ def test_what_was_read_stays_when_more_is_counted(way: str) -> None:
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
 def test_chunks_make_no_difference(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jit, "kernel", lambda: None)
-    monkeypatch.setattr(rows, "CPU_CHUNK", chunk)
+    monkeypatch.setattr(tables, "_CPU_CHUNK", chunk)
     values = [sample(n, seed=n) for n in (999, 1000, 1)]
     check(Counter(FRACTIONS).count(values), values)
 
@@ -252,7 +251,7 @@ def test_a_negative_entry_is_refused_and_named(dtype: torch.dtype, entry: float,
 
 def test_a_device_cannot_raise_but_tells_of_negative_entries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jit, "kernel", lambda: None)
-    monkeypatch.setattr(TorchRows, "_refuse_negative", lambda *_: None)
+    monkeypatch.setattr(_TorchRows, "_refuse_negative", lambda *_: None)
     counted = Counter(FRACTIONS).count([torch.ones(2), torch.tensor([1.0, -1.0, -torch.inf, torch.nan])])
     assert counted.totals().tolist() == [[0, 2, 0], [0, 1, 3]]
     with pytest.raises(NegativeEntryError, match="has negative entries; check which tensor") as caught:
