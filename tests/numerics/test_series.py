@@ -29,16 +29,8 @@ scales = st.sampled_from(SCALES)
 
 def layer_of(v: Any, scale: float = 1.0, histogram: bool = True) -> LayerSnapshot:
     """A layer as an observer sees it."""
-    counted = count(torch.as_tensor(v), scale)
-    quantiles = [counted.quantile(fraction) for fraction in FRACTIONS]
-    return LayerSnapshot(
-        scale,
-        counted.zeros,
-        counted.nonzero,
-        counted.nonfinite,
-        tuple(value for value in quantiles if value is not None),
-        counted.fold(1) if histogram else None,
-    )
+    layer = LayerSnapshot.of(count(torch.as_tensor(v), scale))
+    return layer if histogram else replace(layer, histogram=None)
 
 
 def series_of(steps: list[list[np.ndarray | None]], scale: float = 1.0, **changes: Any) -> Series:
@@ -78,12 +70,16 @@ def test_every_percentile_is_stored_as_the_number_of_its_bin(bin_: int, scale: f
     assert LayerSnapshot.from_json(layer.to_json()) == layer
 
 
-def test_what_is_no_midpoint_is_stored_as_it_is() -> None:
-    outside = count(torch.tensor([1e-300, 1e300], dtype=torch.float64), 2.0)
+def test_entries_beyond_float32_are_stored_as_they_are_and_adaptable() -> None:
+    v = torch.tensor([1e-300, 1e-300, 1.0, 1e300], dtype=torch.float64)
+    outside = count(v, 2.0)
     values = (outside.quantile(0.0), 1e-5, outside.quantile(1.0))
-    layer = LayerSnapshot(2.0, 0, 2, 0, values, outside.fold(1))
+    layer = LayerSnapshot(2.0, 0, 4, 0, values, outside.fold(1))
     assert layer.to_json()[4] == list(values)
     assert LayerSnapshot.from_json(json.loads(json.dumps(layer.to_json()))) == layer
+    series = series_of([[v.numpy()]])  # below float32's range entries stand at its least number
+    for magnitude, share in ((1e-30, 1.0), (1e-20, 0.5), (10.0, 0.25), (1e30, 0.0)):
+        assert series.adaptable(magnitude=magnitude) == [(10, share)]
 
 
 def test_a_series_survives_json() -> None:
@@ -195,15 +191,6 @@ def test_the_adaptable_share_hardly_errs_within_a_bin() -> None:
         assert share == pytest.approx((np.sqrt(v) > magnitude).mean(), abs=0.005)
 
 
-def test_entries_beyond_float32_are_adaptable_too() -> None:
-    v = np.array([1e-300, 1e-300, 1.0, 1e300])
-    series = series_of([[v]])
-    assert series.adaptable(magnitude=1e-20) == [(10, 0.5)]
-    assert series.adaptable(magnitude=1e-30) == [(10, 1.0)]  # they stand at the least float32
-    assert series.adaptable(magnitude=10.0) == [(10, 0.25)]
-    assert series.adaptable(magnitude=1e30) == [(10, 0.0)]
-
-
 def test_the_share_of_all_layers_pools_their_entries() -> None:
     steps = random_layers(2)
     for layers in steps:
@@ -237,10 +224,12 @@ def test_a_thinned_series_keeps_its_ends_and_is_spread_evenly(count: int) -> Non
     assert gaps.max() - gaps.min() <= 10
 
 
-@pytest.mark.parametrize("document", [None, [], {"version": "1"}])
-def test_what_is_no_series_is_refused(document: Any) -> None:
+def test_what_is_no_series_is_refused() -> None:
     with pytest.raises(CorruptRecordError, match="expected a series with a version"):
-        Series.from_json(document)
+        Series.from_json([])
+    for document in (None, [1.0]):
+        with pytest.raises(CorruptRecordError, match="damaged layer snapshot"):
+            LayerSnapshot.from_json(document)
     with pytest.raises(StoreError, match="series of version 2, written by a newer epsgrid"):
         Series.from_json({**series_of(random_layers(1)).to_json(), "version": 2})
 
@@ -251,11 +240,7 @@ def test_what_is_no_series_is_refused(document: Any) -> None:
         ({"names": ["a"]}, "series: names, kinds and entries differ"),
         ({"fractions": [0.5, 0.2]}, "series: fractions do not rise"),
         ({"fractions": [0.2, 0.5]}, "series: .9. quantiles at step 10"),
-        ({"colour": "red"}, "series: unknown field 'colour'"),
-        ({"snapshots": 3}, "series: snapshots: expected a list"),
-        ({"snapshots": [{}]}, r"series: snapshots\[0\]: missing field 'step'"),
         ({"snapshots": [{"step": 1, "epoch": None, "threshold": None, "layers": []}]}, "0 layers at step 1"),
-        ({"snapshots": [{"step": 1, "epoch": "x", "threshold": None, "layers": []}]}, "epoch: expected a number"),
     ],
     ids=str,
 )
@@ -283,10 +268,4 @@ def test_a_damaged_layer_is_refused(place: int, value: Any, message: str) -> Non
     document = layer_of(np.array([1.0], dtype=np.float32)).to_json()
     document[place] = value
     with pytest.raises(CorruptRecordError, match=message):
-        LayerSnapshot.from_json(document)
-
-
-@pytest.mark.parametrize("document", [None, [], {"scale": 1.0}, [1.0]])
-def test_what_is_no_layer_is_refused(document: Any) -> None:
-    with pytest.raises(CorruptRecordError, match="damaged layer snapshot"):
         LayerSnapshot.from_json(document)
