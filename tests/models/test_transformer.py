@@ -49,13 +49,10 @@ def sentences() -> tuple[torch.Tensor, torch.Tensor]:
     return source, target
 
 
-def test_the_published_model_has_39_469_056_parameters() -> None:
+def test_parameters_of_the_published_model_and_its_variants() -> None:
+    assert PAD == _parallel.PAD
     with torch.device("meta"):
         assert count(build((8_848, 1_024), 6_632)) == 39_469_056
-
-
-def test_parameters_of_the_variants() -> None:
-    with torch.device("meta"):
         published = count(build((9, 9), 9))
         assert count(build((9, 9), 9, norm="pre")) == published + 2 * 2 * 512
         assert count(build((9, 9), 9, shared="all")) == published - 9 * 512
@@ -194,10 +191,6 @@ def test_the_biases_of_the_keys_get_no_gradient_but_rounding(sentences: tuple[to
     queries = [size for name, size in by_name.items() if name.endswith("query.bias")]
     assert len(keys) == len(queries) == 2 + 2 * 3
     assert max(keys) < 1e-5 * min(queries)
-
-
-def test_the_filling_is_the_one_of_the_task() -> None:
-    assert PAD == _parallel.PAD
 
 
 def test_positions_are_sines_and_cosines() -> None:

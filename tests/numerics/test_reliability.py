@@ -165,7 +165,7 @@ FIVE = [f"n{k}" for k in range(5)]
             [("s", 1e-5, 2.5e-3, 1)],
             [],
             "high",
-            f"{SMALL} 1 non-zero entry, but keeps its decade without layers of fewer",
+            f"{SMALL} 1 non-zero entry, but keeps its decade without layers",
         ),
         (
             [("s", 1e-9, 1e-5, 5), ("t", 1e-9, 1e-5, 7)],
