@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from epsgrid.data import check_subset
 from epsgrid.data._cache import Arrays, cached_arrays
-from epsgrid.errors import DataError, SpecError
+from epsgrid.errors import DataError
 
 EOS = "<eos>"
 """The word that stands for the end of a line."""
@@ -64,11 +65,7 @@ class Corpus:
         if not asked:
             return self
         for name, count in asked.items():
-            if count > len(self.splits[name]):
-                raise SpecError(
-                    f"task.subset.{name}: {count:,} words asked for, there are {len(self.splits[name]):,};"
-                    " ask for fewer, or leave it out"
-                )
+            check_subset(name, count, len(self.splits[name]), "words")
         kept = ", ".join(f"{count:,} {name}" for name, count in asked.items())
         train, validation, test = (ids[: counts.get(name)] for name, ids in self.splits.items())
         description = f"a subset (the first {kept} words) of {self.description}"

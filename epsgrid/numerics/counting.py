@@ -105,7 +105,7 @@ def _members(v: torch.Tensor, histogram: LogHistogram, wanted: set[int]) -> dict
             if keys.is_cpu:  # numpy does one unsigned comparison for both ends, in a quarter of torch's time
                 unsigned = keys.numpy().view(np.uint64 if wide else np.uint32)
                 first, count = unsigned.dtype.type(low + 1), unsigned.dtype.type(high - low)
-                pieces[slot].append(torch.from_numpy(keys.numpy()[unsigned - first < count]))
+                pieces[slot].append(torch.from_numpy(keys.numpy()[np.less(np.subtract(unsigned, first), count)]))
             else:
                 pieces[slot].append(keys[(keys > low) & (keys <= high)])
     members = {slot: torch.cat(of_slot) for slot, of_slot in pieces.items()}

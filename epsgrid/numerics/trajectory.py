@@ -14,7 +14,7 @@ from epsgrid.numerics.series import Series
 
 End = Literal["low", "high"]
 
-LEAST_STEPS = 32
+_LEAST_STEPS = 32
 """Fewer steps never count as settled: v then rests on a handful of batches."""
 
 LARGEST_DRIFT = 0.1
@@ -74,13 +74,13 @@ def settled_after(trajectory: Trajectory) -> int | None:
 def has_settled(trajectory: Trajectory) -> bool:
     """Return whether the bounds have settled, so that a probe may stop early.
 
-    The rule: after t steps, t at least `LEAST_STEPS`, both ends have had their decade ever since step t/4, and have
+    The rule: after t steps, t at least `_LEAST_STEPS`, both ends have had their decade ever since step t/4, and have
     moved by less than `LARGEST_DRIFT` decades from t/4 to t/2 and from t/2 to t. For t/4 and t/2 stand the last steps
     recorded up to them; without any the bounds have not settled. (Half of the steps are not enough: with small batches
     the lower end may stand still while the steps double, and then rise by two decades.)
     """
     quarter, half = trajectory.since(4), trajectory.since(2)
-    if quarter is None or half is None or half.steps[-1] < LEAST_STEPS:
+    if quarter is None or half is None or half.steps[-1] < _LEAST_STEPS:
         return False
     logs = [[math.log10(end[place]) for place in (0, -len(half.steps), -1)] for end in (quarter.low, quarter.high)]
     drifts = [abs(after - before) for log in logs for before, after in itertools.pairwise(log)]

@@ -11,10 +11,10 @@ import torch
 from pydantic import ValidationError
 from torch.nn import functional as F
 
-from epsgrid import models
 from epsgrid.errors import SpecError
 from epsgrid.models._language import WeightDropLstm, carried_state, locked_dropout
 from epsgrid.trials.device import computes_in_bfloat16
+from tests.models import samples
 
 DROPOUTS = ("weight_drop", "embedding_dropout", "input_dropout", "hidden_dropout", "output_dropout")
 NO_DROPOUT = dict.fromkeys(DROPOUTS, 0.0)
@@ -22,9 +22,7 @@ NO_DROPOUT = dict.fromkeys(DROPOUTS, 0.0)
 
 def build(name: str = "awd_lstm", words: int = 11, **settings: Any) -> torch.nn.Module:
     torch.manual_seed(0)
-    plugin = models.load(name)
-    settings = {"embedding": 6, "hidden": 9, "layers": 3, **settings}
-    return plugin.build(plugin.Options(name=name, **settings), (), words)
+    return samples.build(name, (), words, **{"embedding": 6, "hidden": 9, "layers": 3, **settings})
 
 
 def tokens(time: int = 7, batch: int = 4, words: int = 11) -> torch.Tensor:
@@ -41,10 +39,8 @@ def tokens(time: int = 7, batch: int = 4, words: int = 11) -> torch.Tensor:
     ],
 )
 def test_parameter_counts_are_the_published_ones(name: str, settings: dict[str, int], parameters: int) -> None:
-    plugin = models.load(name)
     with torch.device("meta"):
-        model = plugin.build(plugin.Options(name=name, **settings), (), 10_000)
-    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+        assert samples.count(samples.build(name, (), 10_000, **settings)) == parameters
 
 
 def test_input_and_output_embedding_of_awd_lstm_are_one_tensor() -> None:
@@ -132,16 +128,6 @@ def test_weight_drop_equals_a_plain_lstm_with_the_same_mask() -> None:
     names = ["x", *dict(plain.named_parameters())]
     for name, gradient, reference in zip(names, gradients, references, strict=True):
         assert torch.allclose(gradient, reference * mask if name == "weight_hh_l0" else reference), name
-
-
-def test_the_fused_kernel_is_used() -> None:
-    layer = WeightDropLstm(5, 6, 0.5).train()
-    with torch.profiler.profile() as profile:
-        layer(torch.randn(4, 2, 5), *torch.zeros(2, 1, 2, 6))
-    names = {event.key for event in profile.key_averages()}
-    assert "aten::lstm" in names
-    if torch.backends.mkldnn.is_available():
-        assert "aten::mkldnn_rnn_layer" in names
 
 
 def test_a_locked_mask_is_one_for_all_time_steps_and_another_for_each_text() -> None:
@@ -234,14 +220,5 @@ def test_other_models_and_other_tasks_are_refused() -> None:
     with pytest.raises(SpecError, match=r"needs a language model, and Linear is none; use `model: awd_lstm`"):
         carried_state(torch.nn.Linear(2, 2))
     for name, inputs in (("awd_lstm", (3, 32, 32)), ("lstm", (64,))):
-        plugin = models.load(name)
         with pytest.raises(SpecError, match=rf"model {name} reads text, and this task gives examples of shape \("):
-            plugin.build(plugin.Options(name=name), inputs, 10)
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"layers": 0}, {"weight_drop": 1.0}, {"hidden": 0}, {"temporal_penalty": -1}, {"dropout": 0.1}]
-)
-def test_options_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
-        models.load("awd_lstm").Options(name="awd_lstm", **wrong)
+            samples.build(name, inputs)

@@ -12,15 +12,7 @@ from pydantic import ValidationError
 from epsgrid import models
 from epsgrid.errors import SpecError
 from epsgrid.models._vision import BasicBlock, DenseLayer
-
-
-def build(name: str, inputs: tuple[int, ...] = (3, 32, 32), outputs: int = 10, **settings: Any) -> torch.nn.Module:
-    plugin = models.load(name)
-    return plugin.build(plugin.Options(name=name, **settings), inputs, outputs)
-
-
-def count(model: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+from tests.models.samples import build, count
 
 
 def layers(model: torch.nn.Module) -> list[str]:
@@ -188,6 +180,8 @@ def test_too_small_inputs_are_refused(name: str, inputs: tuple[int, ...], words:
         ("densenet121", {"growth": 0}),
         ("vit", {"patch": 0}),
         ("vit", {"width": 10}),
+        ("awd_lstm", {"weight_drop": 1.0}),
+        ("awd_lstm", {"temporal_penalty": -1}),
     ],
 )
 def test_options_out_of_range_are_refused(name: str, settings: dict[str, Any]) -> None:

@@ -10,19 +10,19 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from epsgrid import models
 from epsgrid.data import _parallel
 from epsgrid.data._parallel import END
 from epsgrid.errors import SpecError
 from epsgrid.models._transformer import PAD, Attention, DecoderLayer, EncoderLayer, Transformer
 from epsgrid.models.transformer import Options
+from tests.models import samples
+from tests.models.samples import count
 
 SMALL = {"encoder_layers": 2, "decoder_layers": 3, "width": 16, "ffn": 24, "heads": 4, "max_length": 40}
 
 
 def build(inputs: tuple[int, ...] = (30, 20), outputs: int = 25, **settings: Any) -> Transformer:
-    plugin = models.load("transformer")
-    model = plugin.build(plugin.Options(name="transformer", **settings), inputs, outputs)
+    model = samples.build("transformer", inputs, outputs, **settings)
     assert isinstance(model, Transformer)
     return model
 
@@ -30,10 +30,6 @@ def build(inputs: tuple[int, ...] = (30, 20), outputs: int = 25, **settings: Any
 def small(norm: str = "post", **settings: Any) -> Transformer:
     torch.manual_seed(0)
     return build(**(SMALL | {"norm": norm} | settings)).eval()
-
-
-def count(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 @pytest.fixture

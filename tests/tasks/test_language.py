@@ -13,12 +13,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epsgrid import models
 from epsgrid.data._corpus import make_corpus
 from epsgrid.errors import DataError
 from epsgrid.tasks import Metric, synthetic_text
 from epsgrid.tasks._language import LanguageTask, _padded_columns, _TextBatch, perplexity
 from epsgrid.tasks._options import Columns, LanguageOptions
+from tests.models import samples
 
 CPU = torch.device("cpu")
 
@@ -38,9 +38,8 @@ def generated(words: int = 6, memory: int = 1, train: int = 4000, **settings: An
 
 def build(task: LanguageTask, name: str = "lstm", **settings: Any) -> torch.nn.Module:
     torch.manual_seed(0)
-    plugin = models.load(name)
-    options = plugin.Options(name=name, **{"embedding": 8, "hidden": 16, "layers": 1, **settings})
-    return plugin.build(options, task.inputs, task.outputs)
+    settings = {"embedding": 8, "hidden": 16, "layers": 1, **settings}
+    return samples.build(name, task.inputs, task.outputs, **settings)
 
 
 def same(one: list[_TextBatch], other: list[_TextBatch]) -> bool:
