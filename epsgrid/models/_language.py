@@ -98,7 +98,7 @@ def _match_batch_size(module: nn.Module, state_dict: Mapping[str, Any], prefix: 
             setattr(module, name, buffer.new_zeros(buffer.shape[0], stored.shape[1], buffer.shape[2]))
 
 
-class WeightDropLstm(nn.Module):
+class _WeightDropLstm(nn.Module):
     """An LSTM whose hidden-to-hidden weights are dropped again in every training step, on torch's fused kernels.
 
     The dropped weights are a function of the raw ones, which are the parameters, and are passed to `torch.lstm`
@@ -125,14 +125,14 @@ class WeightDropLstm(nn.Module):
             return torch.lstm(x, (hidden, cell), weights, True, 1, 0.0, True, False, False)
 
 
-def dropout_mask(like: torch.Tensor, share: float) -> torch.Tensor:
+def _dropout_mask(like: torch.Tensor, share: float) -> torch.Tensor:
     """Draw a mask of a tensor's shape: 0 for a `share` of the entries, 1 / (1 − share) for the others."""
     return torch.empty_like(like, requires_grad=False).bernoulli_(1 - share).div_(1 - share)
 
 
-def locked_dropout(x: torch.Tensor, share: float) -> torch.Tensor:
+def _locked_dropout(x: torch.Tensor, share: float) -> torch.Tensor:
     """Drop the same entries of (T, B, width) at every time step (Gal and Ghahramani 2016)."""
-    return x if share == 0 else x * dropout_mask(x[:1].detach(), share)
+    return x if share == 0 else x * _dropout_mask(x[:1].detach(), share)
 
 
 class AwdLstm(nn.Module):
@@ -144,7 +144,7 @@ class AwdLstm(nn.Module):
         self.embedding = nn.Embedding(words, options.embedding)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         widths = [options.embedding, *[options.hidden] * (options.layers - 1), options.embedding]
-        self.layers = nn.ModuleList(WeightDropLstm(a, b, options.weight_drop) for a, b in pairwise(widths))
+        self.layers = nn.ModuleList(_WeightDropLstm(a, b, options.weight_drop) for a, b in pairwise(widths))
         self.bias = nn.Parameter(torch.zeros(words))
         self.carried = CarriedState(widths[1:])
 
@@ -173,11 +173,11 @@ class AwdLstm(nn.Module):
         share = self.options.embedding_dropout
         if not self.training or share == 0:
             return rows
-        mask = dropout_mask(self.embedding.weight[:, :1], share)  # (V, 1)
+        mask = _dropout_mask(self.embedding.weight[:, :1], share)  # (V, 1)
         return rows * mask[tokens]
 
     def _locked(self, x: torch.Tensor, share: float) -> torch.Tensor:
-        return locked_dropout(x, share) if self.training else x
+        return _locked_dropout(x, share) if self.training else x
 
 
 class PlainLstm(nn.Module):

@@ -47,10 +47,10 @@ increment of the one for an increment of the other, and waits: a fifth of all ti
 _ALONE = 4096
 """Fewer entries are counted in one table: adding up and clearing four takes as long as the waiting at worst."""
 
-nb: Any = numba
+_nb: Any = numba
 """numba types the compiled code, and knows more types than Python does."""
 
-if nb.config.DISABLE_JIT:
+if _nb.config.DISABLE_JIT:
     raise ImportError("NUMBA_DISABLE_JIT is set")
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -71,7 +71,7 @@ def private_width(mantissa_bits: int) -> int:
 
 def _inner(function: _F) -> _F:
     """Compile for compiled callers only, without the wrappers that Python would call."""
-    return cast(_F, nb.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)(function))
+    return cast(_F, _nb.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)(function))
 
 
 def _take_for_pointer(_context: Any, _address: Any) -> Any:
@@ -80,10 +80,10 @@ def _take_for_pointer(_context: Any, _address: Any) -> Any:
     def generate(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
         return builder.inttoptr(arguments[0], cgutils.voidptr_t)
 
-    return nb.types.voidptr(nb.types.int64), generate
+    return _nb.types.voidptr(_nb.types.int64), generate
 
 
-_pointer: Any = nb.extending.intrinsic(_take_for_pointer)
+_pointer: Any = _nb.extending.intrinsic(_take_for_pointer)
 
 
 @_inner
@@ -146,9 +146,9 @@ def _tally_float32s(address: Any, entries: Any, mantissa_bits: Any, a: Any, b: A
     pairs = (entries - before) >> 1
     whole, signed = before + 2 * pairs, False
     if pairs > 0:
-        source = nb.carray(_pointer(address + 4 * before), (pairs,), np.uint64)
+        source = _nb.carray(_pointer(address + 4 * before), (pairs,), np.uint64)
         signed = _tally_pairs(source, mantissa_bits, a, b, c, d)
-    singles = nb.carray(_pointer(address), (entries,), np.uint32)
+    singles = _nb.carray(_pointer(address), (entries,), np.uint32)
     if signed:
         for slot in range(_u8(a.size)):
             a[slot] = b[slot] = c[slot] = d[slot] = 0
@@ -187,8 +187,8 @@ def _look_again(address: Any, entries: Any, kind: Any, row: Any, bins: Any) -> A
 
     −0.0 is a zero, and a NaN with its sign set is a NaN.
     """
-    singles = nb.carray(_pointer(address), (entries,), np.uint32)
-    halves = nb.carray(_pointer(address), (entries,), np.uint16)
+    singles = _nb.carray(_pointer(address), (entries,), np.uint32)
+    halves = _nb.carray(_pointer(address), (entries,), np.uint16)
     sign, infinity = _u8(1 << 31), _u8(0x7F80 << 16)
     row[bins:] = 0
     negative = -1
@@ -234,7 +234,7 @@ def _count_tensor(
     if kind == FLOAT32:
         _tally_float32s(address, entries, mantissa_bits, a, b, c, d)
     else:
-        _tally(nb.carray(_pointer(address), (entries,), np.uint16), _u8(16), mantissa_bits, a, b, c, d)
+        _tally(_nb.carray(_pointer(address), (entries,), np.uint16), _u8(16), mantissa_bits, a, b, c, d)
     first, last = max(span[0] - _MARGIN, 1), min(span[1] + _MARGIN, sums.size)
     moved = _move(private, tables, 0, 1, row, sums) + _move(private, tables, first, last, row, sums)
     if moved != entries:
@@ -298,14 +298,14 @@ def _count_tensors(arguments: Any) -> Any:
     layers, mantissa_bits = arguments[LAYERS], arguments[MANTISSA_BITS]
     bins = (255 << mantissa_bits) + 1
     width = -(-(bins + 2) // BLOCK) * BLOCK
-    tensors = nb.carray(_pointer(arguments[TENSORS]), (layers, 3), np.int64)
-    private = nb.carray(_pointer(arguments[PRIVATE]), (PRIVATE_TABLES, (1 << (mantissa_bits + 9)) + _APART), np.int32)
-    rows = nb.carray(_pointer(arguments[ROWS]), (layers, width), np.int32)
-    spans = nb.carray(_pointer(arguments[SPANS]), (layers, 2), np.int64)
-    sums = nb.carray(_pointer(arguments[SUMS]), (width // BLOCK,), np.int64)
-    fractions = nb.carray(_pointer(arguments[FRACTION]), (arguments[FRACTIONS],), np.float64)
-    quantiles = nb.carray(_pointer(arguments[QUANTILES]), (layers, arguments[FRACTIONS]), np.int32)
-    totals = nb.carray(_pointer(arguments[TOTALS]), (layers, 3), np.int64)
+    tensors = _nb.carray(_pointer(arguments[TENSORS]), (layers, 3), np.int64)
+    private = _nb.carray(_pointer(arguments[PRIVATE]), (PRIVATE_TABLES, (1 << (mantissa_bits + 9)) + _APART), np.int32)
+    rows = _nb.carray(_pointer(arguments[ROWS]), (layers, width), np.int32)
+    spans = _nb.carray(_pointer(arguments[SPANS]), (layers, 2), np.int64)
+    sums = _nb.carray(_pointer(arguments[SUMS]), (width // BLOCK,), np.int64)
+    fractions = _nb.carray(_pointer(arguments[FRACTION]), (arguments[FRACTIONS],), np.float64)
+    quantiles = _nb.carray(_pointer(arguments[QUANTILES]), (layers, arguments[FRACTIONS]), np.int32)
+    totals = _nb.carray(_pointer(arguments[TOTALS]), (layers, 3), np.int64)
     for layer in range(layers):
         address, entries, kind = tensors[layer, 0], tensors[layer, 1], tensors[layer, 2]
         row, span = rows[layer], spans[layer]
@@ -327,9 +327,9 @@ def _count_tensors(arguments: Any) -> Any:
 def _compile(signature: str, function: _F) -> _F:
     """Compile, or read the compiled code; where it cannot be kept or read, compile for this process alone."""
     try:
-        return cast(_F, nb.njit(signature, nogil=True, cache=True)(function))
+        return cast(_F, _nb.njit(signature, nogil=True, cache=True)(function))
     except Exception:  # no folder to write, a full disk, a damaged file
-        return cast(_F, nb.njit(signature, nogil=True)(function))
+        return cast(_F, _nb.njit(signature, nogil=True)(function))
 
 
 count_tensors = _compile("int64(int64[::1])", _count_tensors)

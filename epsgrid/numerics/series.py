@@ -21,7 +21,7 @@ from epsgrid.numerics.histogram import (
     LogHistogram,
     bin_count,
     bins_of,
-    check_version,
+    fields_of,
     magnitudes_of,
     whole,
 )
@@ -269,8 +269,7 @@ class Series:
             StoreError: a newer version of epsgrid wrote it.
             CorruptRecordError: it is not such a document.
         """
-        check_version("series", document, VERSION)
-        return from_document(cls, {key: value for key, value in document.items() if key != "version"}, "series")
+        return from_document(cls, fields_of(document, "series", VERSION), "series")
 
     def _column(self, fraction: float) -> int:
         """Return the position of a percentile in a snapshot; 1 − 0.02 and 0.98 are the same."""

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch.nn import functional as F
 
 from epsgrid.errors import SpecError
-from epsgrid.models._language import WeightDropLstm, carried_state, locked_dropout
+from epsgrid.models._language import _locked_dropout, _WeightDropLstm, carried_state
 from epsgrid.trials.device import computes_in_bfloat16
 from tests.models import samples
 
@@ -109,7 +109,7 @@ def test_without_dropout_training_equals_evaluation_but_for_the_penalty() -> Non
 
 def test_weight_drop_equals_a_plain_lstm_with_the_same_mask() -> None:
     """Outputs and every gradient, against torch's own LSTM with the masked weights, in float64."""
-    layer = WeightDropLstm(5, 6, 0.5).double().train()
+    layer = _WeightDropLstm(5, 6, 0.5).double().train()
     x = torch.randn(8, 3, 5, dtype=torch.float64, requires_grad=True)
     hidden, cell = torch.randn(2, 1, 3, 6, dtype=torch.float64)
     torch.manual_seed(4)
@@ -132,12 +132,12 @@ def test_weight_drop_equals_a_plain_lstm_with_the_same_mask() -> None:
 
 def test_a_locked_mask_is_one_for_all_time_steps_and_another_for_each_text() -> None:
     x = torch.ones(50, 30, 20)
-    dropped = locked_dropout(x, 0.4)
+    dropped = _locked_dropout(x, 0.4)
     assert dropped.unique().tolist() == [0.0, pytest.approx(1 / 0.6)]
     assert (dropped == dropped[:1]).all()
     assert not torch.equal(dropped[0, 0], dropped[0, 1])
     assert (dropped == 0).float().mean().item() == pytest.approx(0.4, abs=0.08)
-    assert locked_dropout(x, 0.0) is x
+    assert _locked_dropout(x, 0.0) is x
 
 
 def test_a_dropped_word_is_zero_wherever_it_stands() -> None:
@@ -175,7 +175,7 @@ def test_penalty_is_the_published_formula() -> None:
     penalty = model.train()(text, model.carried.zeros(4)).penalty
     torch.manual_seed(7)
     raw, _ = model.layers[0].raw(model.embedding(text))
-    dropped = locked_dropout(raw, 0.5)
+    dropped = _locked_dropout(raw, 0.5)
     expected = 3.0 * (dropped**2).mean() + 5.0 * ((raw[1:] - raw[:-1]) ** 2).mean()
     assert penalty.item() == pytest.approx(expected.item(), rel=1e-5)
     weights = [model.embedding.weight, model.layers[0].raw.weight_hh_l0]

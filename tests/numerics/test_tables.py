@@ -321,7 +321,7 @@ def test_where_nothing_can_be_kept_each_process_compiles(error: Exception, monke
             raise error
         return lambda function: (function, signature, nogil)
 
-    monkeypatch.setattr(_compiled, "nb", SimpleNamespace(njit=njit))
+    monkeypatch.setattr(_compiled, "_nb", SimpleNamespace(njit=njit))
     compiled: Any = _compiled._compile("int64(int64)", abs)
     assert compiled == (abs, "int64(int64)", True)
 

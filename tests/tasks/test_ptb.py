@@ -12,7 +12,7 @@ import torch
 from epsgrid.data._corpus import Corpus
 from epsgrid.errors import DataError, SpecError
 from epsgrid.tasks import ptb
-from epsgrid.tasks.ptb import Original
+from epsgrid.tasks.ptb import _Original
 
 REAL = Path.home() / ".cache" / "epsgrid" / "data" / "ptb"
 needs_ptb = pytest.mark.skipif(
@@ -27,7 +27,7 @@ TEXTS = {
 }
 NAMES = {"train": "ptb.train.txt", "validation": "ptb.valid.txt", "test": "ptb.test.txt"}
 ORIGINALS = {
-    split: Original(NAMES[split], text.count("\n"), hashlib.md5(text.encode()).hexdigest())
+    split: _Original(NAMES[split], text.count("\n"), hashlib.md5(text.encode()).hexdigest())
     for split, text in TEXTS.items()
 }
 
@@ -48,7 +48,7 @@ def prepare(root: str | None = None, checked: bool = False, **settings: Any) -> 
 @pytest.fixture
 def published(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take TEXTS for the published files."""
-    monkeypatch.setattr(ptb, "FILES", ORIGINALS)
+    monkeypatch.setattr(ptb, "_FILES", ORIGINALS)
 
 
 def test_own_text_is_read_once_and_again_when_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
