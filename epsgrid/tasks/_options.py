@@ -1,18 +1,12 @@
-"""Options that several tasks share, and `build` of the tasks that read text; importing them imports no torch."""
+"""Options that several tasks share; importing them imports no torch."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from epsgrid.data._corpus import Corpus
-from epsgrid.data._parallel import ParallelCorpus
 from epsgrid.spec.model import Count, Frozen, Share, TaskOptions
-from epsgrid.tasks import Task
-
-if TYPE_CHECKING:
-    import torch
 
 Words = Annotated[int, Field(ge=2)]
 
@@ -78,21 +72,3 @@ class TranslationOptions(TaskOptions):
         if self.metric == "bleu" and not self.bleu:
             raise ValueError("metric: bleu needs BLEU; leave out bleu: false, or choose by metric: perplexity")
         return self
-
-
-def build_language(options: LanguageOptions, data: Corpus, device: torch.device) -> Task:
-    """Bind a language task to its data and a device."""
-    from epsgrid.tasks._language import LanguageTask
-
-    return LanguageTask(data, options, device)
-
-
-def build_translation(options: TranslationOptions, data: ParallelCorpus, device: torch.device) -> Task:
-    """Bind a translation task to its data and a device.
-
-    Raises:
-        ExecutionError: BLEU is asked for and a package for it is not installed.
-    """
-    from epsgrid.tasks._translation import TranslationTask
-
-    return TranslationTask(options, data, device)

@@ -22,7 +22,8 @@ from epsgrid.data._cache import data_folders, keyed_folder
 from epsgrid.data._corpus import SPLITS, Corpus, cached_corpus, encode
 from epsgrid.data._fetch import DataSet, Fetcher, Finding, Remote
 from epsgrid.errors import DataError
-from epsgrid.tasks._options import LanguageOptions, WordSubset, build_language
+from epsgrid.tasks._build import build_language
+from epsgrid.tasks._options import LanguageOptions, WordSubset
 
 _FOLDER = "ptb"
 
