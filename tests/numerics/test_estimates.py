@@ -95,17 +95,6 @@ def test_above_the_balanced_one_lies_less_than_half_and_just_below_it_no_less(la
     assert from_it_on >= len(layers) / 2 - 1e-9
 
 
-def test_each_entry_or_each_layer_has_a_vote() -> None:
-    """One large layer at 1e-6 against two small ones at 1e-2."""
-    values = ((1e-6, 1000), (1e-2, 10), (1e-2, 10))
-    found = magnitudes_of([(np.full(size, value**2, dtype=np.float32), 1.0) for value, size in values])
-    assert found["median"] == pytest.approx(1e-6, rel=BIN)
-    assert found["balanced"] == pytest.approx(1e-2, rel=BIN)
-    assert found["layers"] == pytest.approx(1e-6 ** (1 / 3) * 1e-2 ** (2 / 3), rel=BIN)
-    assert found["middle"] == pytest.approx(1e-4, rel=1e-6)
-    assert found["upper"] == pytest.approx(1e-2, rel=1e-6)
-
-
 def test_magnitudes_become_the_optimizers_own_epsilon() -> None:
     layers = measured(random_layers())
     for placement in (OUTSIDE, Placement.inside(), Placement.in_place(0.999, outer=1.0)):
