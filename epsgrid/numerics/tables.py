@@ -1,8 +1,8 @@
 """Count the entries of many tensors at once, again and again, without waiting for the device they lie on.
 
 `counting` counts one tensor and gives a histogram. A `Counter` counts all layers of a model after every step: it keeps
-its tables, on a CPU it makes a single compiled call for all tensors (see `jit`), on any other device it only queues
-work, and percentiles and totals are computed where the tables lie.
+its tables, on a CPU it makes a single compiled call for all tensors, on any other device it only queues work, and
+percentiles and totals are computed where the tables lie.
 
 >>> import torch
 >>> from epsgrid.numerics.histogram import magnitudes_of
@@ -26,15 +26,17 @@ waits for a device, and all of it can be captured in a CUDA graph.
 
 from __future__ import annotations
 
+import math
 import time
+import warnings
 from collections.abc import Iterator, Sequence
+from functools import cache
 from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from epsgrid.numerics import jit
 from epsgrid.numerics.histogram import FLOAT32_MANTISSA_BITS, LEAST_FLOAT32, MANTISSA_BITS, LogHistogram, bin_count
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -52,6 +54,42 @@ _NEGATIVE = -1.0
 Folded = tuple[int, npt.NDArray[np.int64], tuple[int, int, int, int]]
 """The first occupied bin, the counts from there to the last one, and the numbers of entries that are NaN, infinite, and
 below and above float32's range."""
+
+
+_SECONDS_TO_LOAD = 1.0
+"""Loading the compiled counting takes this long.
+
+Tensors on a CPU are counted in plain torch, with the same result, until a process has spent as long on that: a process
+that counts once an epoch, or a few batches, never waits for it, and none loses more than twice the best possible.
+"""
+_spent = 0.0
+
+
+def compiled() -> bool:
+    """Load the compiled counting at once, rather than when it is worth it; return whether that was possible."""
+    global _spent
+    _spent = math.inf
+    return _kernel() is not None
+
+
+def _kernel() -> ModuleType | None:
+    """Return the compiled counting; None until it is worth loading, and where it cannot be loaded."""
+    return _load() if _spent > _SECONDS_TO_LOAD else None
+
+
+@cache
+def _load() -> ModuleType | None:
+    try:
+        from epsgrid.numerics import _compiled
+    except Exception as error:
+        warnings.warn(
+            f"numba cannot compile the counting of gradient magnitudes ({type(error).__name__}: {error}); "
+            "plain torch counts instead, exactly as well but several times slower",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+    return _compiled
 
 
 class NegativeEntryError(ValueError):
@@ -165,7 +203,8 @@ class _TorchRows:
             for chunk in chunks(flat(values[place])):
                 row.scatter_add_(0, _columns_of(chunk, self._mantissa_bits), self._ones[: chunk.numel()])
         if self._table.is_cpu:
-            jit.spend(time.perf_counter() - began)
+            global _spent
+            _spent += time.perf_counter() - began
             self._refuse_negative(values)
 
     def _refuse_negative(self, values: Sequence[torch.Tensor]) -> None:
@@ -287,7 +326,7 @@ def _host_of(v: torch.Tensor) -> _Host:
 
     Tensors with the same answer are counted together.
     """
-    if v.is_cpu and v.dtype in _DTYPES[:2] and v.numel() < _INT32_LIMIT and jit.kernel() is not None:
+    if v.is_cpu and v.dtype in _DTYPES[:2] and v.numel() < _INT32_LIMIT and _kernel() is not None:
         return None
     return v.device, torch.int32 if v.numel() < _INT32_LIMIT else torch.int64
 
@@ -346,7 +385,7 @@ class Counter:
     def _rows(self, host: _Host, places: list[int]) -> _Rows:
         if host is not None:
             return _TorchRows(places, *host, self._fractions, self._mantissa_bits)
-        kernel = jit.kernel()
+        kernel = _kernel()
         assert kernel is not None
         return _CompiledRows(places, kernel, self._fractions, self._mantissa_bits)
 

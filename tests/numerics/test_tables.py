@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epsgrid.numerics import _compiled, jit, tables
+from epsgrid.numerics import _compiled, tables
 from epsgrid.numerics.histogram import LogHistogram, magnitudes_of
 from epsgrid.numerics.tables import Counted, Counter, NegativeEntryError, _TorchRows
 from tests.numerics import reference
@@ -93,10 +93,10 @@ doubles = st.lists(st.one_of(st.floats(0, allow_infinity=True), st.floats(0, 1e-
 @given(st.lists(any_moments, max_size=3), doubles)
 def test_any_entries_are_counted_as_numpy_does(arrays: list[np.ndarray], entries: list[float]) -> None:
     values = [*map(torch.from_numpy, arrays), torch.tensor(entries, dtype=torch.float64)]
-    assert jit.compiled()
+    assert tables.compiled()
     check(Counter(FRACTIONS).count(values), values)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jit, "kernel", lambda: None)
+        patch.setattr(tables, "_kernel", lambda: None)
         check(Counter(FRACTIONS).count(values), values)
 
 
@@ -180,7 +180,7 @@ def test_what_was_read_stays_when_more_is_counted(way: str) -> None:
 
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
 def test_chunks_make_no_difference(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jit, "kernel", lambda: None)
+    monkeypatch.setattr(tables, "_kernel", lambda: None)
     monkeypatch.setattr(tables, "_CPU_CHUNK", chunk)
     values = [sample(n, seed=n) for n in (999, 1000, 1)]
     check(Counter(FRACTIONS).count(values), values)
@@ -233,7 +233,7 @@ def test_a_negative_entry_is_refused_and_named(dtype: torch.dtype, entry: float,
 
 
 def test_a_device_cannot_raise_but_tells_of_negative_entries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jit, "kernel", lambda: None)
+    monkeypatch.setattr(tables, "_kernel", lambda: None)
     monkeypatch.setattr(_TorchRows, "_refuse_negative", lambda *_: None)
     counted = Counter(FRACTIONS).count([torch.ones(2), torch.tensor([1.0, -1.0, -torch.inf, torch.nan])])
     assert counted.totals().tolist() == [[0, 2, 0], [0, 1, 3]]
@@ -335,11 +335,11 @@ def run(program: str) -> str:
 def test_numba_is_imported_when_counting_has_taken_as_long_as_importing_it() -> None:
     program = """
 import sys, torch
-from epsgrid.numerics import jit, tables
+from epsgrid.numerics import tables
 counter, v = tables.Counter([0.5]), [torch.arange(1.0, 1000.0)]
 first = counter.count(v).quantile_bins()
 assert "numba" not in sys.modules
-jit._SECONDS_TO_LOAD = jit._spent
+tables._SECONDS_TO_LOAD = tables._spent
 counter.count(v)
 assert "numba" not in sys.modules, "it is loaded when the next count begins"
 assert torch.equal(counter.count(v).quantile_bins(), first)
@@ -353,8 +353,7 @@ def test_without_numba_plain_torch_counts_and_says_so() -> None:
 import sys, warnings
 sys.modules["numba"] = None
 import torch
-from epsgrid.numerics.jit import compiled
-from epsgrid.numerics.tables import Counter
+from epsgrid.numerics.tables import Counter, compiled
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     assert not compiled()
