@@ -80,9 +80,7 @@ def test_a_missing_split_an_empty_class_and_a_folder_among_images_are_errors(tmp
     with pytest.raises(DataError, match="more: a folder where images are expected"):
         list_split(root / "train")
     (root / "train" / "bird" / "9.png").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(
-        DataError, match=r"bird/9\.png: cannot be read \(No such file .*\), as where a link leads"
-    ):
+    with pytest.raises(DataError, match=r"bird/9\.png: cannot be read \(No such file .*\), as where a link leads"):
         list_split(root / "train")
 
 
