@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from epsgrid.numerics import jit
+from epsgrid.numerics import tables
 from epsgrid.numerics.counting import count, order_statistics
 from epsgrid.numerics.magnitudes import TAIL_FRACTION, high_rank, low_rank
 
@@ -103,7 +103,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     torch.set_num_threads(1)
-    print("compiled counting" if jit.compiled() else "no compiled counting: see the warning")
+    print("compiled counting" if tables.compiled() else "no compiled counting: see the warning")
     print(f"{processor()}; {platform.platform()}; torch {torch.__version__}, numpy {np.__version__}; one thread")
     for size in arguments.sizes:
         bench(int(size), arguments)

@@ -39,7 +39,7 @@ from epsgrid import models
 from epsgrid.models.lstm import Options as LstmOptions
 from epsgrid.models.mlp import Options as MlpOptions
 from epsgrid.models.vgg11 import Options as VggOptions
-from epsgrid.numerics import jit
+from epsgrid.numerics import tables
 from epsgrid.numerics.series import FRACTIONS
 from epsgrid.numerics.tables import Counter
 from epsgrid.trials.device import place
@@ -93,12 +93,12 @@ TRAININGS: dict[str, Callable[[torch.device], Training]] = {
 @contextmanager
 def plain_torch() -> Iterator[None]:
     """Count as on a machine without numba."""
-    kernel = jit.kernel
-    jit.kernel = lambda: None  # type: ignore[assignment]
+    kernel = tables._kernel
+    tables._kernel = lambda: None  # type: ignore[assignment]
     try:
         yield
     finally:
-        jit.kernel = kernel
+        tables._kernel = kernel
 
 
 def full_count(counter: Counter, values: list[torch.Tensor]) -> None:
@@ -206,7 +206,7 @@ def main() -> None:
     if device.type == "cuda":
         print(torch.cuda.get_device_name(device))
     print(f"{processor()}; {platform.platform()}; torch {torch.__version__}, numpy {np.__version__}; one thread")
-    print("compiled counting" if jit.compiled() else "no compiled counting: see the warning")
+    print("compiled counting" if tables.compiled() else "no compiled counting: see the warning")
     for name in arguments.models:
         torch.manual_seed(arguments.seed)
         bench(TRAININGS[name](device), arguments.seconds, device)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from epsgrid.errors import ExecutionError
+from epsgrid.errors import ExecutionError, SpecError
 
 
 def require(package: str, extra: str) -> Any:
@@ -23,3 +23,15 @@ def require(package: str, extra: str) -> Any:
         raise ExecutionError(
             f"the package {package} is needed here and cannot be imported ({error}); pip install 'epsgrid[{extra}]'"
         ) from error
+
+
+def check_subset(split: str, asked: int | None, there: int, what: str) -> None:
+    """Check that a split has as many examples as `task.subset` asks for.
+
+    Raises:
+        SpecError: it has fewer.
+    """
+    if asked is not None and asked > there:
+        raise SpecError(
+            f"task.subset.{split}: {asked:,} {what} asked for, there are {there:,}; ask for fewer, or leave it out"
+        )

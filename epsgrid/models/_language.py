@@ -2,6 +2,8 @@
 
     tokens: (time, batch), int64      logits: (time, batch, vocabulary)      state: tensors of (1, batch, width)
 
+Shapes below: T time steps, B batch, E embedding, H hidden, V words of the vocabulary.
+
 `forward(tokens, state)` is a function of its arguments and weights. The state between two training steps is in the
 model's `carried`, whose buffers are part of the state_dict, so that a checkpoint in the middle of an epoch continues
 exactly. A dotted-path model needs both.
@@ -11,7 +13,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, cast
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -34,30 +37,6 @@ class LanguageOutput(NamedTuple):
     logits: torch.Tensor
     penalty: torch.Tensor
     state: State
-
-
-class LanguageModel(Protocol):
-    """A module that reads text."""
-
-    carried: CarriedState
-
-    def __call__(self, tokens: torch.Tensor, state: State) -> LanguageOutput:
-        """Read `tokens`, beginning with `state`."""
-        ...
-
-
-def as_language_model(model: nn.Module) -> LanguageModel:
-    """Return `model` as a language model.
-
-    Raises:
-        SpecError: it is none.
-    """
-    if not isinstance(getattr(model, "carried", None), CarriedState):
-        raise SpecError(
-            f"a language task needs a language model, and {type(model).__name__} is none;"
-            " use `model: awd_lstm` or `model: lstm`"
-        )
-    return cast(LanguageModel, model)
 
 
 class CarriedState(nn.Module):
@@ -96,6 +75,21 @@ class CarriedState(nn.Module):
             setattr(self, name, tensor.detach().to(torch.float32, copy=True))
 
 
+def carried_state(model: nn.Module) -> CarriedState:
+    """Return the carried state of a language model.
+
+    Raises:
+        SpecError: `model` is no language model.
+    """
+    carried = getattr(model, "carried", None)
+    if isinstance(carried, CarriedState):
+        return carried
+    raise SpecError(
+        f"a language task needs a language model, and {type(model).__name__} is none;"
+        " use `model: awd_lstm` or `model: lstm`"
+    )
+
+
 def _match_batch_size(module: nn.Module, state_dict: Mapping[str, Any], prefix: str, *_: Any) -> None:
     """Change the batch size of the buffers to that of the state that is about to be loaded."""
     for name, buffer in list(module.named_buffers(recurse=False)):
@@ -104,7 +98,7 @@ def _match_batch_size(module: nn.Module, state_dict: Mapping[str, Any], prefix: 
             setattr(module, name, buffer.new_zeros(buffer.shape[0], stored.shape[1], buffer.shape[2]))
 
 
-class WeightDropLstm(nn.Module):
+class _WeightDropLstm(nn.Module):
     """An LSTM whose hidden-to-hidden weights are dropped again in every training step, on torch's fused kernels.
 
     The dropped weights are a function of the raw ones, which are the parameters, and are passed to `torch.lstm`
@@ -131,11 +125,89 @@ class WeightDropLstm(nn.Module):
             return torch.lstm(x, (hidden, cell), weights, True, 1, 0.0, True, False, False)
 
 
-def dropout_mask(like: torch.Tensor, share: float) -> torch.Tensor:
+def _dropout_mask(like: torch.Tensor, share: float) -> torch.Tensor:
     """Draw a mask of a tensor's shape: 0 for a `share` of the entries, 1 / (1 − share) for the others."""
     return torch.empty_like(like, requires_grad=False).bernoulli_(1 - share).div_(1 - share)
 
 
-def locked_dropout(x: torch.Tensor, share: float) -> torch.Tensor:
+def _locked_dropout(x: torch.Tensor, share: float) -> torch.Tensor:
     """Drop the same entries of (T, B, width) at every time step (Gal and Ghahramani 2016)."""
-    return x if share == 0 else x * dropout_mask(x[:1].detach(), share)
+    return x if share == 0 else x * _dropout_mask(x[:1].detach(), share)
+
+
+class AwdLstm(nn.Module):
+    """The model of `awd_lstm`; `options` are those of that file."""
+
+    def __init__(self, options: Any, words: int) -> None:
+        super().__init__()
+        self.options = options
+        self.embedding = nn.Embedding(words, options.embedding)
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        widths = [options.embedding, *[options.hidden] * (options.layers - 1), options.embedding]
+        self.layers = nn.ModuleList(_WeightDropLstm(a, b, options.weight_drop) for a, b in pairwise(widths))
+        self.bias = nn.Parameter(torch.zeros(words))
+        self.carried = CarriedState(widths[1:])
+
+    def forward(self, tokens: torch.Tensor, state: State) -> LanguageOutput:
+        """Read (T, B) word ids, beginning with `state`."""
+        options = self.options
+        x = self._locked(self.embed(tokens), options.input_dropout)  # (T, B, E)
+        after: list[torch.Tensor] = []
+        for number, layer in enumerate(self.layers):
+            if number > 0:
+                x = self._locked(x, options.hidden_dropout)
+            x, *new = layer(x, state[2 * number], state[2 * number + 1])  # (T, B, H), the last (T, B, E)
+            after += new
+        dropped = self._locked(x, options.output_dropout)
+        logits = F.linear(dropped, self.embedding.weight, self.bias)  # (T, B, V)
+        penalty = x.new_zeros((), dtype=torch.float32)
+        if self.training and options.activation_penalty:
+            penalty = penalty + options.activation_penalty * dropped.float().square().mean()
+        if self.training and options.temporal_penalty and len(x) > 1:
+            penalty = penalty + options.temporal_penalty * x.float().diff(dim=0).square().mean()
+        return LanguageOutput(logits, penalty, tuple(after))
+
+    def embed(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(T, B) → (T, B, E); in training a dropped word is zero wherever it stands in the batch."""
+        rows: torch.Tensor = self.embedding(tokens)
+        share = self.options.embedding_dropout
+        if not self.training or share == 0:
+            return rows
+        mask = _dropout_mask(self.embedding.weight[:, :1], share)  # (V, 1)
+        return rows * mask[tokens]
+
+    def _locked(self, x: torch.Tensor, share: float) -> torch.Tensor:
+        return _locked_dropout(x, share) if self.training else x
+
+
+class PlainLstm(nn.Module):
+    """The model of `lstm`; `options` are those of that file.
+
+    Layers are LSTMs of their own, not one LSTM of several layers: cuDNN's dropout between layers keeps a random
+    state that no checkpoint holds.
+    """
+
+    def __init__(self, options: Any, words: int) -> None:
+        super().__init__()
+        widths = [options.embedding, *[options.hidden] * options.layers]
+        self.embedding = nn.Embedding(words, options.embedding)
+        self.dropout = nn.Dropout(options.dropout)
+        self.layers = nn.ModuleList(nn.LSTM(before, after) for before, after in pairwise(widths))
+        self.decoder = nn.Linear(options.hidden, words)
+        if options.tied:
+            self.decoder.weight = self.embedding.weight
+        self.carried = CarriedState(widths[1:])
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        nn.init.uniform_(self.decoder.weight, -0.1, 0.1)
+        nn.init.zeros_(self.decoder.bias)
+
+    def forward(self, tokens: torch.Tensor, state: State) -> LanguageOutput:
+        """Read (T, B) word ids, beginning with `state`."""
+        x = self.dropout(self.embedding(tokens))  # (T, B, E)
+        after: list[torch.Tensor] = []
+        for number, layer in enumerate(self.layers):
+            x, new = layer(x, (state[2 * number], state[2 * number + 1]))  # (T, B, H)
+            x = self.dropout(x)
+            after += new
+        logits = self.decoder(x)  # (T, B, V)
+        return LanguageOutput(logits, logits.new_zeros((), dtype=torch.float32), tuple(after))

@@ -30,7 +30,7 @@ class KeyValues(NamedTuple):
         return KeyValues(self.keys.index_select(0, rows), self.values.index_select(0, rows))
 
 
-class Memory(NamedTuple):
+class _Memory(NamedTuple):
     """The encoded source: `states` (B, S, D); `mask` (B, 1, 1, S), True at tokens, False at padding."""
 
     states: Tensor
@@ -38,7 +38,7 @@ class Memory(NamedTuple):
 
 
 @dataclass(frozen=True)
-class DecoderState:
+class _DecoderState:
     """The state of the decoder after some target tokens, so that the next one costs the work of one token.
 
     Attributes:
@@ -53,7 +53,7 @@ class DecoderState:
     past: list[KeyValues | None]
     length: int
 
-    def select(self, sentences: Tensor | None, rows: Tensor) -> DecoderState:
+    def select(self, sentences: Tensor | None, rows: Tensor) -> _DecoderState:
         """Return the state of some rows, to continue from them.
 
         Args:
@@ -194,25 +194,25 @@ class Transformer(nn.Module):
         scores, _ = self._decode(target, self.begin(self.encode(source)))
         return scores
 
-    def encode(self, source: Tensor) -> Memory:
+    def encode(self, source: Tensor) -> _Memory:
         """Encode (B, S) source ids."""
         mask = (source != PAD)[:, None, None, :]
         x = self._embed(self.source_embedding, source, 0)
         for layer in self.encoder:
             x = layer(x, mask)
-        return Memory(self.encoder_norm(x), mask)
+        return _Memory(self.encoder_norm(x), mask)
 
-    def begin(self, memory: Memory) -> DecoderState:
+    def begin(self, memory: _Memory) -> _DecoderState:
         """Return the state before the first target token."""
         looked_at = [layer.cross.look_at(memory.states) for layer in self._decoder_layers()]
-        return DecoderState(looked_at, memory.mask, [None] * len(looked_at), 0)
+        return _DecoderState(looked_at, memory.mask, [None] * len(looked_at), 0)
 
-    def step(self, tokens: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+    def step(self, tokens: Tensor, state: _DecoderState) -> tuple[Tensor, _DecoderState]:
         """Take (R,) further target tokens and return (R, V) scores of the next ones, and the state after `tokens`."""
         scores, state = self._decode(tokens[:, None], state)
         return scores[:, 0], state
 
-    def _decode(self, target: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+    def _decode(self, target: Tensor, state: _DecoderState) -> tuple[Tensor, _DecoderState]:
         x = self._embed(self.target_embedding, target, state.length)
         past: list[KeyValues | None] = []
         for layer, memory, before in zip(self._decoder_layers(), state.memory, state.past, strict=True):

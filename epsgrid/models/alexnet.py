@@ -20,12 +20,10 @@ pixels, which the first dense layer takes in.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
-
-from pydantic import Field
+from typing import TYPE_CHECKING
 
 from epsgrid.models import require_images
-from epsgrid.spec.model import ModelOptions
+from epsgrid.spec.model import ModelOptions, Share
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +34,7 @@ _SMALLEST = 15
 class Options(ModelOptions):
     """The dropout in front of the first two dense layers; the original's by default."""
 
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    dropout: Share = 0.5
 
 
 def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:

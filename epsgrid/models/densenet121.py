@@ -18,26 +18,21 @@ weights are torch's defaults, as there. Larger images leave more pixels to avera
 from __future__ import annotations
 
 from collections import OrderedDict
-from functools import cache
-from typing import TYPE_CHECKING, Annotated
-
-from pydantic import Field
+from typing import TYPE_CHECKING
 
 from epsgrid.models import require_images
-from epsgrid.spec.model import ModelOptions
+from epsgrid.spec.model import Count, ModelOptions
 
 if TYPE_CHECKING:
     import torch
 
 _BLOCKS = (6, 12, 24, 16)
-_BOTTLENECK = 4
-_SMALLEST = 8
 
 
 class Options(ModelOptions):
     """Channels that each layer adds; 32 is DenseNet121, fewer make a small relative of it for trying things out."""
 
-    growth: Annotated[int, Field(ge=1)] = 32
+    growth: Count = 32
 
 
 def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:
@@ -48,7 +43,9 @@ def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.M
     """
     from torch import nn
 
-    channels, _, _ = require_images("densenet121", inputs, smallest=_SMALLEST)
+    from epsgrid.models._vision import DenseLayer
+
+    channels, _, _ = require_images("densenet121", inputs, smallest=8)
     growth, width = options.growth, 2 * options.growth
     parts: dict[str, nn.Module] = {"stem": nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False)}
     for block, count in enumerate(_BLOCKS, 1):
@@ -60,7 +57,7 @@ def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.M
                 nn.AvgPool2d(2),
             )
             width //= 2
-        layers = (_layer_class()(width + layer * growth, growth) for layer in range(count))
+        layers = (DenseLayer(width + layer * growth, growth) for layer in range(count))
         parts[f"block{block}"] = nn.Sequential(*layers)
         width += count * growth
     parts |= {
@@ -71,28 +68,3 @@ def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.M
         "dense": nn.Linear(width, outputs),
     }
     return nn.Sequential(OrderedDict(parts))
-
-
-@cache
-def _layer_class() -> type[torch.nn.Module]:
-    import torch
-    from torch import nn
-
-    class DenseLayer(nn.Module):
-        """Add `growth` channels, computed from all that come in through a 1×1 and a 3×3 convolution."""
-
-        def __init__(self, before: int, growth: int) -> None:
-            super().__init__()
-            inner = _BOTTLENECK * growth
-            self.norm1 = nn.BatchNorm2d(before)
-            self.convolution1 = nn.Conv2d(before, inner, kernel_size=1, bias=False)
-            self.norm2 = nn.BatchNorm2d(inner)
-            self.convolution2 = nn.Conv2d(inner, growth, kernel_size=3, padding=1, bias=False)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            """(batch, before, h, w) → (batch, growth + before, h, w), the new channels first."""
-            y = self.convolution1(torch.relu(self.norm1(x)))  # (batch, inner, h, w)
-            y = self.convolution2(torch.relu(self.norm2(y)))  # (batch, growth, h, w)
-            return torch.cat([y, x], 1)
-
-    return DenseLayer

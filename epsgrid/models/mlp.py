@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from pydantic import Field
-
-from epsgrid.spec.model import ModelOptions
+from epsgrid.spec.model import Count, ModelOptions, Share
 
 if TYPE_CHECKING:
     import torch
@@ -22,8 +20,8 @@ if TYPE_CHECKING:
 class Options(ModelOptions):
     """Widths of the hidden layers, none for softmax regression, and the dropout after each of them."""
 
-    hidden: tuple[Annotated[int, Field(ge=1)], ...] = (512, 256)
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    hidden: tuple[Count, ...] = (512, 256)
+    dropout: Share = 0.0
 
 
 def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:

@@ -18,25 +18,21 @@ more pixels to average over.
 from __future__ import annotations
 
 from collections import OrderedDict
-from functools import cache
-from typing import TYPE_CHECKING, Annotated
-
-from pydantic import Field
+from typing import TYPE_CHECKING
 
 from epsgrid.models import require_images
-from epsgrid.spec.model import ModelOptions
+from epsgrid.spec.model import Count, ModelOptions
 
 if TYPE_CHECKING:
     import torch
 
 _BLOCKS = (3, 4, 6, 3)
-_SMALLEST = 8
 
 
 class Options(ModelOptions):
     """Channels of the first stage; 64 is ResNet34, fewer make a small relative of it for trying things out."""
 
-    width: Annotated[int, Field(ge=1)] = 64
+    width: Count = 64
 
 
 def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:
@@ -47,8 +43,10 @@ def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.M
     """
     from torch import nn
 
-    channels, _, _ = require_images("resnet34", inputs, smallest=_SMALLEST)
-    width, block = options.width, _block_class()
+    from epsgrid.models._vision import BasicBlock
+
+    channels, _, _ = require_images("resnet34", inputs, smallest=8)
+    width = options.width
     parts: dict[str, nn.Module] = {
         "stem": nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False),
         "norm": nn.BatchNorm2d(width),
@@ -57,35 +55,8 @@ def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.M
     before = width
     for stage, count in enumerate(_BLOCKS, 1):
         after = width * 2 ** (stage - 1)
-        first = block(before, after, stride=1 if stage == 1 else 2)
-        parts[f"stage{stage}"] = nn.Sequential(first, *(block(after, after, stride=1) for _ in range(count - 1)))
+        first = BasicBlock(before, after, stride=1 if stage == 1 else 2)
+        parts[f"stage{stage}"] = nn.Sequential(first, *(BasicBlock(after, after, stride=1) for _ in range(count - 1)))
         before = after
     parts |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "dense": nn.Linear(before, outputs)}
     return nn.Sequential(OrderedDict(parts))
-
-
-@cache
-def _block_class() -> type[torch.nn.Module]:
-    import torch
-    from torch import nn
-
-    class BasicBlock(nn.Module):
-        """Two 3×3 convolutions with a shortcut around them, which has a 1×1 convolution if the shape changes."""
-
-        def __init__(self, before: int, after: int, stride: int) -> None:
-            super().__init__()
-            self.convolution1 = nn.Conv2d(before, after, kernel_size=3, stride=stride, padding=1, bias=False)
-            self.norm1 = nn.BatchNorm2d(after)
-            self.convolution2 = nn.Conv2d(after, after, kernel_size=3, padding=1, bias=False)
-            self.norm2 = nn.BatchNorm2d(after)
-            self.around: nn.Module = nn.Identity()
-            if stride != 1 or before != after:
-                shortcut = nn.Conv2d(before, after, kernel_size=1, stride=stride, bias=False)
-                self.around = nn.Sequential(shortcut, nn.BatchNorm2d(after))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            """(batch, before, h, w) → (batch, after, h / stride, w / stride)."""
-            y = torch.relu(self.norm1(self.convolution1(x)))
-            return torch.relu(self.norm2(self.convolution2(y)) + self.around(x))
-
-    return BasicBlock

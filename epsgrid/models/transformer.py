@@ -21,18 +21,15 @@ computed one is rounding noise that would set a lower bound of ε by itself. The
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from epsgrid.errors import SpecError
-from epsgrid.spec.model import ModelOptions
+from epsgrid.spec.model import Count, ModelOptions, Share
 
 if TYPE_CHECKING:
     import torch
-
-_Size = Annotated[int, Field(ge=1)]
-_Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Options(ModelOptions):
@@ -42,18 +39,18 @@ class Options(ModelOptions):
     everywhere else. A sentence may have `max_length` tokens, its end included.
     """
 
-    encoder_layers: _Size = 6
-    decoder_layers: _Size = 6
-    width: _Size = 512
-    ffn: _Size = 1024
-    heads: _Size = 4
-    dropout: _Rate = 0.3
-    attention_dropout: _Rate = 0.0
-    activation_dropout: _Rate = 0.0
+    encoder_layers: Count = 6
+    decoder_layers: Count = 6
+    width: Count = 512
+    ffn: Count = 1024
+    heads: Count = 4
+    dropout: Share = 0.3
+    attention_dropout: Share = 0.0
+    activation_dropout: Share = 0.0
     norm: Literal["post", "pre"] = "post"
     shared: Literal["decoder", "all"] = "decoder"
     key_bias: bool = True
-    max_length: _Size = 1024
+    max_length: Count = 1024
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Options:

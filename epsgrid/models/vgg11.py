@@ -14,12 +14,10 @@ N(0, σ = √(2 / (k·k·out))) and their biases at zero; dense layers start fro
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated
-
-from pydantic import Field
+from typing import TYPE_CHECKING
 
 from epsgrid.models import require_images
-from epsgrid.spec.model import ModelOptions
+from epsgrid.spec.model import ModelOptions, Share
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +30,7 @@ _SHRINKS = 2 ** _WIDTHS.count(_POOL)
 class Options(ModelOptions):
     """The dropout in front of the first two dense layers; the published one by default."""
 
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    dropout: Share = 0.5
 
 
 def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:

@@ -2,7 +2,7 @@
 
     histogram    the bins, and counts of √v̂ over them, mergeable
     counting     v on its device -> histogram and exact order statistics
-    tables       the same for many tensors at once, step after step (`rows`, `jit` and `_compiled` are its parts)
+    tables       the same for many tensors at once, step after step (`_compiled` is a part of it)
     magnitudes   the statistics of a layer, and how an order statistic becomes a bound
     placement    where ε enters an update, and the ε that a magnitude √v̂ becomes there
     series       snapshots of all layers over time

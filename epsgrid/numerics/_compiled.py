@@ -29,7 +29,7 @@ import numba.extending
 import numpy as np
 from numba.core import cgutils
 
-FLOAT32, BFLOAT16, FLOAT16, FLOAT64 = range(4)
+FLOAT32, BFLOAT16 = range(2)
 PRIVATE_TABLES = 4
 
 LAYERS, MANTISSA_BITS, FRACTIONS, ENTRY = range(4)
@@ -47,21 +47,21 @@ increment of the one for an increment of the other, and waits: a fifth of all ti
 _ALONE = 4096
 """Fewer entries are counted in one table: adding up and clearing four takes as long as the waiting at worst."""
 
-nb: Any = numba
+_nb: Any = numba
 """numba types the compiled code, and knows more types than Python does."""
 
-if nb.config.DISABLE_JIT:
+if _nb.config.DISABLE_JIT:
     raise ImportError("NUMBA_DISABLE_JIT is set")
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-_u2, _u4, _u8 = np.uint16, np.uint32, np.uint64
+_u4, _u8 = np.uint32, np.uint64
 """Numba counts an index that might be negative from the end, at the price of a comparison: all of ours are unsigned."""
 
 
 def row_width(mantissa_bits: int) -> int:
-    """Return the length of a row, in whole blocks: zeros, bins, above, below, infinities, NaN."""
-    return -(-((255 << mantissa_bits) + 5) // BLOCK) * BLOCK
+    """Return the length of a row, in whole blocks: zeros, bins, infinities, NaN."""
+    return -(-((255 << mantissa_bits) + 3) // BLOCK) * BLOCK
 
 
 def private_width(mantissa_bits: int) -> int:
@@ -71,7 +71,7 @@ def private_width(mantissa_bits: int) -> int:
 
 def _inner(function: _F) -> _F:
     """Compile for compiled callers only, without the wrappers that Python would call."""
-    return cast(_F, nb.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)(function))
+    return cast(_F, _nb.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)(function))
 
 
 def _take_for_pointer(_context: Any, _address: Any) -> Any:
@@ -80,10 +80,10 @@ def _take_for_pointer(_context: Any, _address: Any) -> Any:
     def generate(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
         return builder.inttoptr(arguments[0], cgutils.voidptr_t)
 
-    return nb.types.voidptr(nb.types.int64), generate
+    return _nb.types.voidptr(_nb.types.int64), generate
 
 
-_pointer: Any = nb.extending.intrinsic(_take_for_pointer)
+_pointer: Any = _nb.extending.intrinsic(_take_for_pointer)
 
 
 @_inner
@@ -93,73 +93,18 @@ def _leading(bits: Any, mantissa_bits: Any) -> Any:
     return (_u8(bits) + ((_u8(1) << shift) - _u8(1))) >> shift
 
 
-def _slot_of_float32(entry: Any, mantissa_bits: Any) -> Any:
-    return _leading(entry, mantissa_bits)
-
-
-def _slot_of_bfloat16(entry: Any, mantissa_bits: Any) -> Any:
-    return _leading(_u4(entry) << _u4(16), mantissa_bits)
-
-
-def _slot_of_float16(entry: Any, mantissa_bits: Any) -> Any:
-    """As a float32: the exponent's bias grows by 112; what is denormal here, x · 2⁻²⁴ for an integer x, is not there.
-
-    x becomes a float32 before it is scaled, by its exponent: in float32 arithmetic a denormal may count as zero, where
-    torch.set_flush_denormal says so. Nothing branches, for half of a float16 v may be denormal.
-    """
-    bits = _u4(_u2(entry))
-    beyond = _u4(bits >= _u4(0x7C00))  # infinity and NaN, whose exponent is the largest, and what has a sign
-    normal = (bits << _u4(13)) + (_u4(1) + beyond) * _u4(112 << 23)
-    denormal = _u4(np.float32(bits).view(np.uint32)) - _u4(bits != _u4(0)) * _u4(24 << 23)
-    return _leading(denormal if bits < _u4(0x0400) else normal, mantissa_bits)
-
-
-def _slot_of_float64(entry: Any, mantissa_bits: Any) -> Any:
-    """Bin edges are float32s and bins are closed above: the bin is that of the least float32 ≥ the entry."""
-    bits = entry
-    if _u8(0x3810000000000000) <= bits <= _u8(0x47EFFFFFE0000000):  # from 2⁻¹²⁶ to the largest float32
-        shift = _u8(52 - mantissa_bits)
-        return (bits - _u8(896 << 52) + ((_u8(1) << shift) - _u8(1))) >> shift
-    if bits == _u8(0):
-        return _u8(0)
-    if _u8(0x36A0000000000000) <= bits < _u8(0x3810000000000000):  # from 2⁻¹⁴⁹: float32s, and bins, equally spaced
-        steps = _u8(bits).view(np.float64) * np.float64(_u8(1) << _u8(mantissa_bits)) * 2.0**126
-        return _u8(np.ceil(steps))
-    return _u8(1) << _u8(mantissa_bits + 8)  # outside
-
-
-_SLOTS = {
-    nb.types.uint32: _slot_of_float32,
-    nb.types.uint16: _slot_of_bfloat16,
-    nb.types.int16: _slot_of_float16,
-    nb.types.uint64: _slot_of_float64,
-}
-
-
-def _slot_of(entry: Any, mantissa_bits: Any) -> Any:
-    """Return the slot of an entry; its integer type says what it is."""
-    return _SLOTS[nb.typeof(entry)](entry, mantissa_bits)
-
-
-def _choose_slot_of(entry: Any, mantissa_bits: Any) -> Any:
-    return _SLOTS[entry]
-
-
-nb.extending.overload(_slot_of)(_choose_slot_of)
-
-
 @_inner
-def _tally(source: Any, mantissa_bits: Any, a: Any, b: Any, c: Any, d: Any) -> None:
-    """Count each entry in one of four tables, which may be one."""
+def _tally(source: Any, up: Any, mantissa_bits: Any, a: Any, b: Any, c: Any, d: Any) -> None:
+    """Count each entry in one of four tables, which may be one; `up` bits make an entry's bits those of a float32."""
     quads = _u8(source.size // 4)
     for quad in range(quads):
         i = quad * _u8(4)
-        a[_slot_of(source[i], mantissa_bits)] += 1
-        b[_slot_of(source[i + _u8(1)], mantissa_bits)] += 1
-        c[_slot_of(source[i + _u8(2)], mantissa_bits)] += 1
-        d[_slot_of(source[i + _u8(3)], mantissa_bits)] += 1
+        a[_leading(_u8(source[i]) << up, mantissa_bits)] += 1
+        b[_leading(_u8(source[i + _u8(1)]) << up, mantissa_bits)] += 1
+        c[_leading(_u8(source[i + _u8(2)]) << up, mantissa_bits)] += 1
+        d[_leading(_u8(source[i + _u8(3)]) << up, mantissa_bits)] += 1
     for rest in range(quads * _u8(4), _u8(source.size)):
-        a[_slot_of(source[rest], mantissa_bits)] += 1
+        a[_leading(_u8(source[rest]) << up, mantissa_bits)] += 1
 
 
 @_inner
@@ -201,31 +146,18 @@ def _tally_float32s(address: Any, entries: Any, mantissa_bits: Any, a: Any, b: A
     pairs = (entries - before) >> 1
     whole, signed = before + 2 * pairs, False
     if pairs > 0:
-        source = nb.carray(_pointer(address + 4 * before), (pairs,), np.uint64)
+        source = _nb.carray(_pointer(address + 4 * before), (pairs,), np.uint64)
         signed = _tally_pairs(source, mantissa_bits, a, b, c, d)
-    singles = nb.carray(_pointer(address), (entries,), np.uint32)
+    singles = _nb.carray(_pointer(address), (entries,), np.uint32)
     if signed:
         for slot in range(_u8(a.size)):
             a[slot] = b[slot] = c[slot] = d[slot] = 0
-        _tally(singles, mantissa_bits, a, b, c, d)
+        _tally(singles, _u8(0), mantissa_bits, a, b, c, d)
         return
     if before > 0:
         a[_leading(singles[_u8(0)], mantissa_bits)] += 1
     if whole < entries:
         a[_leading(singles[_u8(whole)], mantissa_bits)] += 1
-
-
-@_inner
-def _tally_tensor(address: Any, entries: Any, kind: Any, mantissa_bits: Any, a: Any, b: Any, c: Any, d: Any) -> None:
-    pointer, shape = _pointer(address), (entries,)
-    if kind == FLOAT32:
-        _tally_float32s(address, entries, mantissa_bits, a, b, c, d)
-    elif kind == BFLOAT16:
-        _tally(nb.carray(pointer, shape, np.uint16), mantissa_bits, a, b, c, d)
-    elif kind == FLOAT16:
-        _tally(nb.carray(pointer, shape, np.int16), mantissa_bits, a, b, c, d)
-    else:
-        _tally(nb.carray(pointer, shape, np.uint64), mantissa_bits, a, b, c, d)
 
 
 @_inner
@@ -253,42 +185,25 @@ def _move(private: Any, tables: Any, first: Any, last: Any, row: Any, sums: Any)
 def _look_again(address: Any, entries: Any, kind: Any, row: Any, bins: Any) -> Any:
     """Correct the counts that `_tally` mixes up; return the index of the first entry below zero, or -1.
 
-    −0.0 is a zero, and a NaN with its sign set is a NaN. All types are read as float64s are laid out: sign, then
-    exponent, then mantissa, from the highest bit down.
+    −0.0 is a zero, and a NaN with its sign set is a NaN.
     """
-    pointer, shape = _pointer(address), (entries,)
-    singles = nb.carray(pointer, shape, np.uint32)
-    halves = nb.carray(pointer, shape, np.uint16)
-    doubles = nb.carray(pointer, shape, np.uint64)
-    sign = _u8(1 << 63)
-    infinity = _u8(0x7C00 << 48) if kind == FLOAT16 else _u8(0x7F80 << 48)
-    least, largest = _u8(0), infinity
-    if kind == FLOAT64:
-        infinity, least, largest = _u8(0x7FF0 << 48), _u8(0x36A0 << 48), _u8(0x47EFFFFFE0000000)
+    singles = _nb.carray(_pointer(address), (entries,), np.uint32)
+    halves = _nb.carray(_pointer(address), (entries,), np.uint16)
+    sign, infinity = _u8(1 << 31), _u8(0x7F80 << 16)
     row[bins:] = 0
     negative = -1
     for i in range(entries):
-        if kind == FLOAT32:
-            bits = _u8(singles[i]) << _u8(32)
-        elif kind == FLOAT64:
-            bits = doubles[i]
-        else:
-            bits = _u8(halves[i]) << _u8(48)
+        bits = _u8(singles[i]) if kind == FLOAT32 else _u8(halves[i]) << _u8(16)
         magnitude = bits & (sign - _u8(1))
         if magnitude > infinity:
-            row[bins + 3] += 1
+            row[bins + 1] += 1
         elif bits == sign:
             row[0] += 1
         elif bits > sign:
             negative = i if negative < 0 else negative
         elif bits == infinity:
-            row[bins + 2] += 1
-        elif bits > largest:
             row[bins] += 1
-        elif _u8(0) < bits < least:
-            row[bins + 1] += 1
-    if kind != FLOAT64:
-        row[bins - 1] -= row[bins + 2]
+    row[bins - 1] -= row[bins]
     return negative
 
 
@@ -316,7 +231,10 @@ def _count_tensor(
     a = b = c = d = private[0]
     if tables > 1:
         b, c, d = private[1], private[2], private[3]
-    _tally_tensor(address, entries, kind, mantissa_bits, a, b, c, d)
+    if kind == FLOAT32:
+        _tally_float32s(address, entries, mantissa_bits, a, b, c, d)
+    else:
+        _tally(_nb.carray(_pointer(address), (entries,), np.uint16), _u8(16), mantissa_bits, a, b, c, d)
     first, last = max(span[0] - _MARGIN, 1), min(span[1] + _MARGIN, sums.size)
     moved = _move(private, tables, 0, 1, row, sums) + _move(private, tables, first, last, row, sums)
     if moved != entries:
@@ -338,11 +256,9 @@ def _count_tensor(
 
 
 @_inner
-def _locate(row: Any, sums: Any, span: Any, below: Any, rank: Any) -> Any:
-    """Return the slot of the entry at a rank among the finite non-zero ones: 0 below float32's range, then the bins."""
-    if rank < below:
-        return _u8(0)
-    rank += row[0] - below  # slot 0 holds the zeros, which the sums contain
+def _locate(row: Any, sums: Any, span: Any, rank: Any) -> Any:
+    """Return the bin of the entry at a rank among the finite non-zero ones."""
+    rank += row[0]  # the zeros, which the sums contain
     block = _u8(0)
     if rank >= sums[0]:
         rank -= sums[0]
@@ -358,7 +274,7 @@ def _locate(row: Any, sums: Any, span: Any, below: Any, rank: Any) -> Any:
 
 
 def _count_tensors(arguments: Any) -> Any:
-    """Count tensors' entries; a row holds zeros, bins, then above and below float32's range, infinities and NaN.
+    """Count tensors' entries; a row holds zeros, bins, infinities and NaN.
 
     All arguments are in one array, for each argument of a compiled function takes time to hand over.
 
@@ -371,9 +287,8 @@ def _count_tensors(arguments: Any) -> Any:
             spans: int64 (L, 2), zeros or those of an earlier call: the blocks of the row that are not empty.
             sums: int64 (`row_width` / `BLOCK`,), overwritten.
             fractions: float64 (Q,).
-            quantiles: int32 (L, Q), overwritten with the slot of the entry at each fraction of the finite non-zero ones
-                in rising order: 0 below float32's range, the bin, or one more than the last above the range; -1
-                without any.
+            quantiles: int32 (L, Q), overwritten with the bin of the entry at each fraction of the finite non-zero ones
+                in rising order; -1 without any.
             totals: int64 (L, 3), overwritten with the numbers of zeros, of finite other entries, of NaN and infinities.
 
     Returns:
@@ -382,15 +297,15 @@ def _count_tensors(arguments: Any) -> Any:
     """
     layers, mantissa_bits = arguments[LAYERS], arguments[MANTISSA_BITS]
     bins = (255 << mantissa_bits) + 1
-    width = -(-(bins + 4) // BLOCK) * BLOCK
-    tensors = nb.carray(_pointer(arguments[TENSORS]), (layers, 3), np.int64)
-    private = nb.carray(_pointer(arguments[PRIVATE]), (PRIVATE_TABLES, (1 << (mantissa_bits + 9)) + _APART), np.int32)
-    rows = nb.carray(_pointer(arguments[ROWS]), (layers, width), np.int32)
-    spans = nb.carray(_pointer(arguments[SPANS]), (layers, 2), np.int64)
-    sums = nb.carray(_pointer(arguments[SUMS]), (width // BLOCK,), np.int64)
-    fractions = nb.carray(_pointer(arguments[FRACTION]), (arguments[FRACTIONS],), np.float64)
-    quantiles = nb.carray(_pointer(arguments[QUANTILES]), (layers, arguments[FRACTIONS]), np.int32)
-    totals = nb.carray(_pointer(arguments[TOTALS]), (layers, 3), np.int64)
+    width = -(-(bins + 2) // BLOCK) * BLOCK
+    tensors = _nb.carray(_pointer(arguments[TENSORS]), (layers, 3), np.int64)
+    private = _nb.carray(_pointer(arguments[PRIVATE]), (PRIVATE_TABLES, (1 << (mantissa_bits + 9)) + _APART), np.int32)
+    rows = _nb.carray(_pointer(arguments[ROWS]), (layers, width), np.int32)
+    spans = _nb.carray(_pointer(arguments[SPANS]), (layers, 2), np.int64)
+    sums = _nb.carray(_pointer(arguments[SUMS]), (width // BLOCK,), np.int64)
+    fractions = _nb.carray(_pointer(arguments[FRACTION]), (arguments[FRACTIONS],), np.float64)
+    quantiles = _nb.carray(_pointer(arguments[QUANTILES]), (layers, arguments[FRACTIONS]), np.int32)
+    totals = _nb.carray(_pointer(arguments[TOTALS]), (layers, 3), np.int64)
     for layer in range(layers):
         address, entries, kind = tensors[layer, 0], tensors[layer, 1], tensors[layer, 2]
         row, span = rows[layer], spans[layer]
@@ -401,38 +316,20 @@ def _count_tensors(arguments: Any) -> Any:
         counted = sums[0]  # the number of entries, unless the tensor was written to while it was counted
         for block in range(_u8(span[0]), _u8(span[1])):
             counted += sums[block]
-        totals[layer, 0], totals[layer, 2] = row[0], row[bins + 2] + row[bins + 3]
+        totals[layer, 0], totals[layer, 2] = row[0], row[bins] + row[bins + 1]
         totals[layer, 1] = n = counted - totals[layer, 0] - totals[layer, 2]
         for i in range(fractions.size):
             rank = min(np.int64(fractions[i] * n), n - 1)
-            quantiles[layer, i] = _locate(row, sums, span, row[bins + 1], rank) if n else -1
+            quantiles[layer, i] = _locate(row, sums, span, rank) if n else -1
     return -1
-
-
-def _select(keys: Any, first: Any, count: Any, found: Any) -> Any:
-    """Copy the keys from `first` on, `count` integers, to `found`, which is as long as `keys`; return how many."""
-    end = _u8(0)
-    size = _u8(keys.size)
-    for start in range(_u8(0), size, _u8(32)):
-        stop = min(start + _u8(32), size)
-        inside = _u4(0)
-        for i in range(start, stop):  # vector instructions: most blocks have none
-            inside += _u4(_u4(keys[i] - first) < count)
-        if inside:
-            for i in range(start, stop):
-                if _u4(keys[i] - first) < count:
-                    found[end] = keys[i]
-                    end += _u8(1)
-    return end
 
 
 def _compile(signature: str, function: _F) -> _F:
     """Compile, or read the compiled code; where it cannot be kept or read, compile for this process alone."""
     try:
-        return cast(_F, nb.njit(signature, nogil=True, cache=True)(function))
+        return cast(_F, _nb.njit(signature, nogil=True, cache=True)(function))
     except Exception:  # no folder to write, a full disk, a damaged file
-        return cast(_F, nb.njit(signature, nogil=True)(function))
+        return cast(_F, _nb.njit(signature, nogil=True)(function))
 
 
 count_tensors = _compile("int64(int64[::1])", _count_tensors)
-select = _compile("uint64(uint32[::1], uint32, uint32, uint32[::1])", _select)

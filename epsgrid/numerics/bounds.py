@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from epsgrid.codec import from_document, to_document
 from epsgrid.errors import NoBoundsError
-from epsgrid.numerics.histogram import check_version
+from epsgrid.numerics.histogram import fields_of
 from epsgrid.numerics.magnitudes import TAIL_FRACTION, Bound, LayerStatistics, LayerStatus, bounds_of
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.trajectory import Trajectory
@@ -121,8 +121,7 @@ class EpsilonBounds:
             StoreError: a newer version of epsgrid wrote them.
             CorruptRecordError: it is not such a document.
         """
-        check_version("set of bounds", document, VERSION)
-        fields = {name: value for name, value in document.items() if name != "version"}
+        fields = fields_of(document, "set of bounds", VERSION)
         reliability = fields.get("reliability")
         if isinstance(reliability, dict) and reliability.get("verdict") in _EARLIER_VERDICTS:
             fields["reliability"] = {**reliability, "verdict": _EARLIER_VERDICTS[reliability["verdict"]]}

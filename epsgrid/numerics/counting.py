@@ -17,11 +17,9 @@ import numpy as np
 import torch
 
 from epsgrid.errors import NoBoundsError
-from epsgrid.numerics import jit
 from epsgrid.numerics.histogram import MANTISSA_BITS, LogHistogram, key_range
 from epsgrid.numerics.magnitudes import TAIL_FRACTION, LayerStatistics, LayerStatus, high_rank, low_rank
-from epsgrid.numerics.rows import chunks, flat
-from epsgrid.numerics.tables import Counter
+from epsgrid.numerics.tables import Counter, chunks, flat
 
 _RADIX_BITS = 11
 
@@ -104,16 +102,10 @@ def _members(v: torch.Tensor, histogram: LogHistogram, wanted: set[int]) -> dict
     for chunk in chunks(flat(v)):
         keys = chunk.view(torch.int64) if wide else chunk.to(torch.float32).view(torch.int32)
         for slot, (low, high) in ranges.items():
-            if keys.is_cpu:  # one unsigned comparison does for both ends
+            if keys.is_cpu:  # numpy does one unsigned comparison for both ends, in a quarter of torch's time
                 unsigned = keys.numpy().view(np.uint64 if wide else np.uint32)
                 first, count = unsigned.dtype.type(low + 1), unsigned.dtype.type(high - low)
-                kernel = None if wide else jit.kernel()
-                if kernel is None:
-                    found = unsigned[np.less(np.subtract(unsigned, first), count)]
-                else:
-                    found = np.empty_like(unsigned)
-                    found = found[: kernel.select(unsigned, first, count, found)].copy()
-                pieces[slot].append(torch.from_numpy(found.view(keys.numpy().dtype)))
+                pieces[slot].append(torch.from_numpy(keys.numpy()[np.less(np.subtract(unsigned, first), count)]))
             else:
                 pieces[slot].append(keys[(keys > low) & (keys <= high)])
     members = {slot: torch.cat(of_slot) for slot, of_slot in pieces.items()}

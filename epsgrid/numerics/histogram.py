@@ -34,7 +34,6 @@ LEAST_FLOAT32 = 2.0**-149
 VERSION = 1
 
 _APART = ("nan", "infinite", "below_range", "above_range")
-_FIELDS = {"version", "mantissa_bits", "scale", "runs", *_APART}
 
 
 def bin_count(mantissa_bits: int) -> int:
@@ -350,15 +349,15 @@ class LogHistogram:
             StoreError: a newer version of epsgrid wrote it.
             CorruptRecordError: it is not such a document.
         """
-        check_version("histogram", document, VERSION)
-        if set(document) != _FIELDS:
-            raise CorruptRecordError(f"histogram with wrong fields: {', '.join(sorted(set(document) ^ _FIELDS))}")
-        apart = [document[name] for name in _APART]
-        return cls.from_runs(document["mantissa_bits"], document["scale"], apart, document["runs"])
+        fields = fields_of(document, "histogram", VERSION)
+        if wrong := set(fields) ^ {"mantissa_bits", "scale", "runs", *_APART}:
+            raise CorruptRecordError(f"histogram with wrong fields: {', '.join(sorted(wrong))}")
+        apart = [fields[name] for name in _APART]
+        return cls.from_runs(fields["mantissa_bits"], fields["scale"], apart, fields["runs"])
 
 
-def check_version(what: str, document: Any, newest: int) -> None:
-    """Refuse a document that is not ours or that a newer epsgrid wrote.
+def fields_of(document: Any, what: str, newest: int) -> dict[str, Any]:
+    """Return the fields of a versioned document without its version.
 
     Raises:
         StoreError: its version is above `newest`.
@@ -372,6 +371,7 @@ def check_version(what: str, document: Any, newest: int) -> None:
             f"{what} of version {version}, written by a newer epsgrid; this one reads up to version {newest}: "
             "please upgrade"
         )
+    return {name: value for name, value in document.items() if name != "version"}
 
 
 def whole(value: Any) -> int:

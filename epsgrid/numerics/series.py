@@ -21,7 +21,7 @@ from epsgrid.numerics.histogram import (
     LogHistogram,
     bin_count,
     bins_of,
-    check_version,
+    fields_of,
     magnitudes_of,
     whole,
 )
@@ -249,13 +249,6 @@ class Series:
                 found.append(Ends(snapshot.step, least, greatest, low_layers, high_layers))
         return found
 
-    def bounds_over_time(
-        self, tail_fraction: float = TAIL_FRACTION, *, leave_out: Collection[str] = ()
-    ) -> list[tuple[int, float, float]]:
-        """Return (step, lower bound, upper bound) in √v̂ units; arguments and errors as in `ends_over_time`."""
-        ends = self.ends_over_time(tail_fraction, leave_out=leave_out)
-        return [(end.step, end.low, end.high) for end in ends]
-
     def thinned(self, count: int) -> Series:
         """Return the series with at most `count` snapshots, at least 2: evenly spread, the first and the last kept."""
         assert count >= 2, count
@@ -276,8 +269,7 @@ class Series:
             StoreError: a newer version of epsgrid wrote it.
             CorruptRecordError: it is not such a document.
         """
-        check_version("series", document, VERSION)
-        return from_document(cls, {key: value for key, value in document.items() if key != "version"}, "series")
+        return from_document(cls, fields_of(document, "series", VERSION), "series")
 
     def _column(self, fraction: float) -> int:
         """Return the position of a percentile in a snapshot; 1 − 0.02 and 0.98 are the same."""

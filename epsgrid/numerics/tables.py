@@ -1,8 +1,8 @@
 """Count the entries of many tensors at once, again and again, without waiting for the device they lie on.
 
 `counting` counts one tensor and gives a histogram. A `Counter` counts all layers of a model after every step: it keeps
-its tables, on a CPU it makes a single compiled call for all tensors (see `jit`), on any other device it only queues
-work, and percentiles and totals are computed where the tables lie.
+its tables, on a CPU it makes a single compiled call for all tensors, on any other device it only queues work, and
+percentiles and totals are computed where the tables lie.
 
 >>> import torch
 >>> from epsgrid.numerics.histogram import magnitudes_of
@@ -12,24 +12,313 @@ work, and percentiles and totals are computed where the tables lie.
 [[1, 2, 0], [2, 0, 0]]
 >>> magnitudes_of(counted.quantile_bins().numpy(), scale=1.0).round(6).tolist()
 [[9.9e-05, 0.000199], [nan, nan]]
+
+In plain torch: the bits of a float32, taken as an integer with sign, sort as the number does where it is positive. So
+the column of an entry is
+
+    ⌈(bits + 2³¹) / 2^s⌉ = ⌈bits / 2^s⌉ + 2^(m + 8)                   (see `histogram` for m, s and the bins)
+
+which puts −0.0 in column 0, negative entries behind it, zeros in column 2^(m + 8) and the bins behind those. NaN and
+infinity are first replaced by two negative numbers, and so have columns of their own: that takes four operations for an
+entry, where comparisons would take a dozen. Two more columns are for float64s outside float32's range. Nothing of it
+waits for a device, and all of it can be captured in a CUDA graph.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from functools import cache
+from types import ModuleType
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from epsgrid.numerics import jit
-from epsgrid.numerics.histogram import MANTISSA_BITS, LogHistogram, bin_count
-from epsgrid.numerics.rows import CompiledRows, Folded, TorchRows
+from epsgrid.numerics.histogram import FLOAT32_MANTISSA_BITS, LEAST_FLOAT32, MANTISSA_BITS, LogHistogram, bin_count
+
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+"""The types whose entries can be counted; compiled code counts the first two, and knows each by its place here."""
+
+# A chunk's temporaries stay in a CPU's second-level cache; elsewhere a chunk only bounds the memory they take.
+_CPU_CHUNK = 1 << 16
+_DEVICE_CHUNK = 1 << 22
+
+_LARGEST_FLOAT32 = (2 - 2.0**-23) * 2.0**127
+_FOR_NAN = -(2.0**127)
+_FOR_INFINITY = -(2.0**126)
+_NEGATIVE = -1.0
+
+Folded = tuple[int, npt.NDArray[np.int64], tuple[int, int, int, int]]
+"""The first occupied bin, the counts from there to the last one, and the numbers of entries that are NaN, infinite, and
+below and above float32's range."""
+
+
+_SECONDS_TO_LOAD = 1.0
+"""Loading the compiled counting takes this long.
+
+Tensors on a CPU are counted in plain torch, with the same result, until a process has spent as long on that: a process
+that counts once an epoch, or a few batches, never waits for it, and none loses more than twice the best possible.
+"""
+_spent = 0.0
+
+
+def compiled() -> bool:
+    """Load the compiled counting at once, rather than when it is worth it; return whether that was possible."""
+    global _spent
+    _spent = math.inf
+    return _kernel() is not None
+
+
+def _kernel() -> ModuleType | None:
+    """Return the compiled counting; None until it is worth loading, and where it cannot be loaded."""
+    return _load() if _spent > _SECONDS_TO_LOAD else None
+
+
+@cache
+def _load() -> ModuleType | None:
+    try:
+        from epsgrid.numerics import _compiled
+    except Exception as error:
+        warnings.warn(
+            f"numba cannot compile the counting of gradient magnitudes ({type(error).__name__}: {error}); "
+            "plain torch counts instead, exactly as well but several times slower",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+    return _compiled
+
+
+class NegativeEntryError(ValueError):
+    """An entry of a tensor that should be a second moment lies below zero.
+
+    Attributes:
+        layer: which of the tensors it is in, from 0.
+    """
+
+    def __init__(self, layer: int, entry: float | None = None) -> None:
+        found = "negative entries" if entry is None else f"the negative entry {entry:.6g}"
+        super().__init__(
+            f"a second moment is a mean of squares, yet it has {found}; "
+            "check which tensor the optimizer's second_moment returns"
+        )
+        self.layer = layer
+
+
+def flat(v: torch.Tensor) -> torch.Tensor:
+    """Return the entries side by side in the order they lie in memory: a view of any dense tensor, else a copy.
+
+    Raises:
+        ValueError: entries of this type cannot be counted.
+    """
+    if v.dtype not in _DTYPES:
+        valid = ", ".join(str(dtype).removeprefix("torch.") for dtype in _DTYPES)
+        raise ValueError(f"cannot count entries of type {v.dtype}; expected one of: {valid}")
+    v = v.detach()
+    return v.permute(sorted(range(v.dim()), key=v.stride, reverse=True)).reshape(-1).contiguous()
+
+
+def chunks(entries: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Yield the entries that `flat` returned piece by piece."""
+    size = _CPU_CHUNK if entries.is_cpu else _DEVICE_CHUNK
+    for start in range(0, entries.numel(), size):
+        yield entries[start : start + size]
+
+
+def _columns_of(entries: torch.Tensor, mantissa_bits: int) -> torch.Tensor:
+    """Return the column of every entry, int64."""
+    finite = entries.to(torch.promote_types(entries.dtype, torch.float32)).nan_to_num(
+        _FOR_NAN, _FOR_INFINITY, _NEGATIVE
+    )
+    single = finite.to(torch.float32)
+    bits = single.view(torch.int32).long()
+    if entries.dtype == torch.float64:  # bin edges are float32s, closed above: take the least float32 ≥ the entry
+        bits += single.double() < finite
+    shift = FLOAT32_MANTISSA_BITS - mantissa_bits
+    found = bits.add_((1 << 31) + (1 << shift) - 1).bitwise_right_shift_(shift)
+    if entries.dtype == torch.float64:
+        last = (1 << (mantissa_bits + 8)) + bin_count(mantissa_bits) - 1
+        found.masked_fill_((entries > 0) & (entries < LEAST_FLOAT32), last + 1)
+        found.masked_fill_((entries > _LARGEST_FLOAT32) & (entries < torch.inf), last + 2)
+        found.masked_fill_(entries < 0, 1)  # a small one would have become −0.0
+    return found
+
+
+class _Columns:
+    """The columns of a table with m mantissa bits; negative entries, an error, have all that are not named here.
+
+    Attributes:
+        count: the number of columns.
+        negative_zeros: −0.0.
+        zeros: 0.0; the bins follow, each at `zeros` plus its number.
+        last: the last bin.
+        below: float64s between 0 and the least float32.
+        above: finite float64s above the largest float32.
+        nan: NaN, and negative entries of about −2¹²⁷, which nobody has ever seen.
+        infinite: infinity, and negative entries of about −2¹²⁶.
+    """
+
+    def __init__(self, mantissa_bits: int) -> None:
+        self.negative_zeros = 0
+        self.zeros = 1 << (mantissa_bits + 8)
+        self.last = self.zeros + bin_count(mantissa_bits) - 1
+        self.below, self.above = self.last + 1, self.last + 2
+        self.count = self.last + 3
+        self.nan, self.infinite = _columns_of(torch.tensor([torch.nan, torch.inf]), mantissa_bits).tolist()
+
+
+class _TorchRows:
+    """Tables of tensors on any one device, in plain torch.
+
+    Args:
+        places: which of the tensors that `count` is given it counts.
+        device: where they lie, and the tables too.
+        dtype: integer type of the tables.
+        fractions: the percentiles of `quantile_bins`.
+        mantissa_bits: m.
+    """
+
+    def __init__(
+        self,
+        places: list[int],
+        device: torch.device,
+        dtype: torch.dtype,
+        fractions: npt.NDArray[np.float64],
+        mantissa_bits: int,
+    ) -> None:
+        self.places = places
+        self._mantissa_bits = mantissa_bits
+        self._columns = _Columns(mantissa_bits)
+        self._table = torch.zeros((len(places), self._columns.count), dtype=dtype, device=device)
+        self._ones = torch.ones(_CPU_CHUNK if device.type == "cpu" else _DEVICE_CHUNK, dtype=dtype, device=device)
+        self._fractions = torch.from_numpy(fractions).to(device)
+
+    def count(self, values: Sequence[torch.Tensor]) -> None:
+        """Count every entry of its tensors in place of the counts before; on a CPU negative entries raise an error."""
+        began = time.perf_counter()
+        for row, place in zip(self._table.zero_(), self.places, strict=True):
+            for chunk in chunks(flat(values[place])):
+                row.scatter_add_(0, _columns_of(chunk, self._mantissa_bits), self._ones[: chunk.numel()])
+        if self._table.is_cpu:
+            global _spent
+            _spent += time.perf_counter() - began
+            self._refuse_negative(values)
+
+    def _refuse_negative(self, values: Sequence[torch.Tensor]) -> None:
+        table, at = self._table, self._columns
+        numbers = table[:, 1 : at.zeros].sum(dim=1) - table[:, at.nan] - table[:, at.infinite]
+        for row in numbers.nonzero().flatten().tolist():
+            entries = flat(values[self.places[row]])
+            raise NegativeEntryError(self.places[row], entries[entries < 0][0].item())
+
+    def quantile_bins(self) -> torch.Tensor:
+        table, at = self._table, self._columns
+        parts = (table[:, at.below, None], table[:, at.zeros + 1 : at.last + 1], table[:, at.above, None])
+        ends = torch.cat(parts, dim=1).cumsum(dim=1)
+        n = ends[:, -1:]
+        ranks = torch.minimum((self._fractions * n).long(), n - 1)
+        return torch.searchsorted(ends, ranks, right=True).int().masked_fill_(n == 0, -1)
+
+    def totals(self) -> torch.Tensor:
+        table, at = self._table, self._columns
+        zeros = table[:, at.zeros] + table[:, at.negative_zeros]
+        return torch.stack([zeros, table[:, at.zeros + 1 :].sum(dim=1), table[:, 1 : at.zeros].sum(dim=1)], dim=1)
+
+    def histogram(self, layer: int, scale: float) -> LogHistogram:
+        row, at = self._table[self.places.index(layer)].cpu().numpy().astype(np.int64), self._columns
+        nan, infinite, below, above = (int(row[column]) for column in (at.nan, at.infinite, at.below, at.above))
+        if row[1 : at.zeros].sum() > nan + infinite:
+            raise NegativeEntryError(layer)
+        counts = row[at.zeros : at.last + 1]
+        counts[0] += row[at.negative_zeros]
+        return LogHistogram(self._mantissa_bits, counts, scale, nan, infinite, below, above)
+
+    def folded(self, layer: int, mantissa_bits: int) -> Folded:
+        h = self.histogram(layer, 1.0).fold(mantissa_bits)
+        return *_trimmed(0, h.counts), (h.nan, h.infinite, h.below_range, h.above_range)
+
+
+class _CompiledRows:
+    """Tables of tensors on a CPU, filled and read by one compiled call; see `_compiled` for the layout of a row."""
+
+    def __init__(
+        self, places: list[int], kernel: ModuleType, fractions: npt.NDArray[np.float64], mantissa_bits: int
+    ) -> None:
+        width, layers = kernel.row_width(mantissa_bits), len(places)
+        self.places = places
+        self._kernel, self._mantissa_bits = kernel, mantissa_bits
+        self._described: list[tuple[int, int, int]] = []
+        self._tensors = np.zeros((layers, 3), dtype=np.int64)
+        self._rows = np.zeros((layers, width), dtype=np.int32)
+        self._spans = np.zeros((layers, 2), dtype=np.int64)
+        self._quantiles = np.zeros((layers, fractions.size), dtype=np.int32)
+        self._totals = np.zeros((layers, 3), dtype=np.int64)
+        private = np.zeros((kernel.PRIVATE_TABLES, kernel.private_width(mantissa_bits)), dtype=np.int32)
+        sums = np.zeros(width // kernel.BLOCK, dtype=np.int64)
+        arrays = (self._tensors, private, self._rows, self._spans, sums, fractions, self._quantiles, self._totals)
+        addresses = [array.ctypes.data for array in arrays]
+        self._arguments = np.array([layers, mantissa_bits, fractions.size, 0, *addresses], dtype=np.int64)
+        self._kept = arrays  # their memory must outlive the addresses
+
+    def count(self, values: Sequence[torch.Tensor]) -> None:
+        """Count every entry of its tensors in place of the counts before; negative entries raise an error."""
+        chosen = [values[place] for place in self.places]
+        dense = [v if v.is_contiguous() else flat(v) for v in chosen]
+        described = [(v.data_ptr(), v.numel(), _DTYPES.index(v.dtype)) for v in dense]
+        if described != self._described:
+            for v, (address, entries, _) in zip(dense, described, strict=True):
+                if entries and not address:
+                    raise ValueError(f"cannot count a {type(v).__name__} without memory of its own: pass plain tensors")
+            self._tensors[:] = described
+            self._described = described
+        found = self._kernel.count_tensors(self._arguments)
+        if found >= 0:
+            entry = flat(chosen[found])[self._arguments[self._kernel.ENTRY]].item()
+            raise NegativeEntryError(self.places[found], entry)
+
+    def quantile_bins(self) -> torch.Tensor:
+        return torch.from_numpy(self._quantiles.copy())
+
+    def totals(self) -> torch.Tensor:
+        return torch.from_numpy(self._totals.copy())
+
+    def histogram(self, layer: int, scale: float) -> LogHistogram:
+        row, bins = self._rows[self.places.index(layer)], bin_count(self._mantissa_bits)
+        infinite, nan = row[bins : bins + 2].tolist()
+        return LogHistogram(self._mantissa_bits, row[:bins], scale, nan, infinite)
+
+    def folded(self, layer: int, mantissa_bits: int) -> Folded:
+        place = self.places.index(layer)
+        row, bins = self._rows[place], bin_count(self._mantissa_bits)
+        infinite, nan = row[bins : bins + 2].tolist()
+        size = 1 << (self._mantissa_bits - mantissa_bits)  # fine bins, from 1, in a coarse one
+        start, end = (min(self._kernel.BLOCK * block, bins) - 1 for block in self._spans[place].tolist())
+        if row[1 : self._kernel.BLOCK].any():  # the first block is no part of the span
+            start, end = 0, max(end, self._kernel.BLOCK - 1)
+        first, last = start // size, -(-end // size)
+        counts = row[1 + first * size : 1 + last * size].reshape(-1, size).sum(axis=1, dtype=np.int64)
+        if row[0]:
+            counts = np.concatenate([row[:1].astype(np.int64), np.zeros(first, np.int64), counts])
+            first = -1
+        return *_trimmed(first + 1, counts), (nan, infinite, 0, 0)
+
+
+def _trimmed(first: int, counts: npt.NDArray[np.int64]) -> tuple[int, npt.NDArray[np.int64]]:
+    """Return the bin of the first count that is not 0, and the counts from there to the last one."""
+    occupied = counts.nonzero()[0]
+    if not occupied.size:
+        return 0, counts[:0]
+    return first + int(occupied[0]), counts[occupied[0] : occupied[-1] + 1]
+
 
 _INT32_LIMIT = 1 << 31
 """Tensors with at least this many entries are counted in plain torch, in tables of twice the width."""
 
 _Host = tuple[torch.device, torch.dtype] | None
-_Rows = TorchRows | CompiledRows
+_Rows = _TorchRows | _CompiledRows
 
 
 def _host_of(v: torch.Tensor) -> _Host:
@@ -37,7 +326,7 @@ def _host_of(v: torch.Tensor) -> _Host:
 
     Tensors with the same answer are counted together.
     """
-    if v.is_cpu and v.numel() < _INT32_LIMIT and jit.kernel() is not None:
+    if v.is_cpu and v.dtype in _DTYPES[:2] and v.numel() < _INT32_LIMIT and _kernel() is not None:
         return None
     return v.device, torch.int32 if v.numel() < _INT32_LIMIT else torch.int64
 
@@ -95,10 +384,10 @@ class Counter:
 
     def _rows(self, host: _Host, places: list[int]) -> _Rows:
         if host is not None:
-            return TorchRows(places, *host, self._fractions, self._mantissa_bits)
-        kernel = jit.kernel()
+            return _TorchRows(places, *host, self._fractions, self._mantissa_bits)
+        kernel = _kernel()
         assert kernel is not None
-        return CompiledRows(places, kernel, self._fractions, self._mantissa_bits)
+        return _CompiledRows(places, kernel, self._fractions, self._mantissa_bits)
 
 
 class Counted:

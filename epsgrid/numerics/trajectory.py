@@ -14,7 +14,7 @@ from epsgrid.numerics.series import Series
 
 End = Literal["low", "high"]
 
-LEAST_STEPS = 32
+_LEAST_STEPS = 32
 """Fewer steps never count as settled: v then rests on a handful of batches."""
 
 LARGEST_DRIFT = 0.1
@@ -74,13 +74,13 @@ def settled_after(trajectory: Trajectory) -> int | None:
 def has_settled(trajectory: Trajectory) -> bool:
     """Return whether the bounds have settled, so that a probe may stop early.
 
-    The rule: after t steps, t at least `LEAST_STEPS`, both ends have had their decade ever since step t/4, and have
+    The rule: after t steps, t at least `_LEAST_STEPS`, both ends have had their decade ever since step t/4, and have
     moved by less than `LARGEST_DRIFT` decades from t/4 to t/2 and from t/2 to t. For t/4 and t/2 stand the last steps
     recorded up to them; without any the bounds have not settled. (Half of the steps are not enough: with small batches
     the lower end may stand still while the steps double, and then rise by two decades.)
     """
     quarter, half = trajectory.since(4), trajectory.since(2)
-    if quarter is None or half is None or half.steps[-1] < LEAST_STEPS:
+    if quarter is None or half is None or half.steps[-1] < _LEAST_STEPS:
         return False
     logs = [[math.log10(end[place]) for place in (0, -len(half.steps), -1)] for end in (quarter.low, quarter.high)]
     drifts = [abs(after - before) for log in logs for before, after in itertools.pairwise(log)]
@@ -99,16 +99,16 @@ def trajectory_of(
     Args:
         series: snapshots of the layers; their percentiles must include the tail's.
         placement: where the optimizer adds its ε; a function of the step where that changes with it.
-        tail_fraction: as in `Series.bounds_over_time`.
+        tail_fraction: as in `Series.ends_over_time`.
         leave_out: names of layers that set no bound, such as those of rounding noise.
 
     Raises:
-        ValueError: as `Series.bounds_over_time`.
+        ValueError: as `Series.ends_over_time`.
     """
-    rows = series.bounds_over_time(tail_fraction, leave_out=leave_out)
+    rows = series.ends_over_time(tail_fraction, leave_out=leave_out)
     at = placement if callable(placement) else lambda step: placement
     return Trajectory(
-        steps=tuple(step for step, _, _ in rows),
-        low=tuple(at(step).epsilon_from_magnitude(low) for step, low, _ in rows),
-        high=tuple(at(step).epsilon_from_magnitude(high) for step, _, high in rows),
+        steps=tuple(ends.step for ends in rows),
+        low=tuple(at(ends.step).epsilon_from_magnitude(ends.low) for ends in rows),
+        high=tuple(at(ends.step).epsilon_from_magnitude(ends.high) for ends in rows),
     )

@@ -17,9 +17,8 @@ import torch
 
 from epsgrid.errors import ObservationError
 from epsgrid.numerics.histogram import LogHistogram, bin_count, magnitudes_of
-from epsgrid.numerics.rows import Folded, NegativeEntryError
 from epsgrid.numerics.series import STORED_MANTISSA_BITS, LayerSnapshot
-from epsgrid.numerics.tables import Counted, Counter
+from epsgrid.numerics.tables import Counted, Counter, Folded, NegativeEntryError
 
 # One more of each is for the latest step, which mostly is none of the evenly spaced ones.
 _KEPT_ROWS = 511

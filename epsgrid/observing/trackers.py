@@ -332,7 +332,7 @@ def scalars(series: Series, prefix: str = PREFIX, *, by_layer: bool = True) -> d
     from epsgrid.numerics.magnitudes import TAIL_FRACTION
 
     rows: dict[int, dict[str, float]] = {step: {} for step in series.steps}
-    for step, low, high in series.bounds_over_time():
+    for step, low, high, *_ in series.ends_over_time():
         rows[step] |= {f"{prefix}/low": low, f"{prefix}/high": high}
     for snapshot in series.snapshots:
         if snapshot.threshold is not None:

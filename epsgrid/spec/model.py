@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validat
 
 PositiveFloat = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Frozen(BaseModel):

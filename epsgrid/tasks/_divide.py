@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from epsgrid.data import check_subset
 from epsgrid.data._images import ImageSet
 from epsgrid.errors import SpecError
 from epsgrid.tasks._options import Subset
@@ -67,11 +68,7 @@ def divide(images: ImageSet, validation: int, subset: Subset | None = None) -> D
     shown = {}
     for split, indices in whole.items():
         count = getattr(subset, split, None)
-        if count is not None and count > len(indices):
-            raise SpecError(
-                f"task.subset.{split}: {count:,} images asked for, there are {len(indices):,};"
-                " ask for fewer, or leave it out"
-            )
+        check_subset(split, count, len(indices), "images")
         kept[split] = indices[:count]
         of = f" of {len(indices):,}" if len(kept[split]) < len(indices) else ""
         shown[split] = f"{len(kept[split]):,}{of}"

@@ -151,21 +151,17 @@ class _Examples:
 
 def _draw_order(count: int, seed: int, epoch: int) -> torch.Tensor:
     """Draw the order in which an epoch visits its examples: (count,), a permutation."""
-    return torch.randperm(count, generator=_generator("order", seed, epoch))
+    generator = torch.Generator().manual_seed(derive_seed("order", seed, epoch))
+    return torch.randperm(count, generator=generator)
 
 
 def _draw_variation(
     count: int, seed: int, epoch: int, padding: int = _PADDING
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Draw first row, first column and flip of each example of an epoch, in the order of visit: three of (count,)."""
-    generator = _generator("augmentation", seed, epoch)
+    generator = torch.Generator().manual_seed(derive_seed("augmentation", seed, epoch))
     tops, lefts = torch.randint(0, 2 * padding + 1, (2, count), generator=generator)
     return tops, lefts, torch.randint(0, 2, (count,), generator=generator, dtype=torch.bool)
-
-
-def _generator(purpose: str, seed: int, epoch: int) -> torch.Generator:
-    """Return a separate generator for each purpose, seed and epoch."""
-    return torch.Generator().manual_seed(derive_seed(purpose, seed, epoch))
 
 
 def _crop_and_flip(

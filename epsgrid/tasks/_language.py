@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from epsgrid.data._corpus import Corpus
 from epsgrid.errors import DataError
-from epsgrid.models._language import as_language_model
+from epsgrid.models._language import LanguageOutput, carried_state
 from epsgrid.tasks import Metric, Split, Task
 from epsgrid.tasks._options import LanguageOptions
 
@@ -73,7 +73,7 @@ class LanguageTask(Task):
         Raises:
             SpecError: the model is no language model.
         """
-        as_language_model(model).carried.reset(batch_size)
+        carried_state(model).reset(batch_size)
 
     def steps_per_epoch(self, batch_size: int, seed: int = 0, epoch: int = 0) -> int:
         """Return the number of stretches in an epoch; with variable lengths it varies with seed and epoch."""
@@ -101,11 +101,11 @@ class LanguageTask(Task):
 
     def loss(self, model: torch.nn.Module, batch: _TextBatch) -> torch.Tensor:
         """Return the mean cross-entropy of a stretch, plus the model's penalty, and update the carried state."""
-        reader = as_language_model(model)
-        state = reader.carried.read()
+        carried = carried_state(model)
+        state = carried.read()
         assert state[0].shape[1] == batch.inputs.shape[1], "begin_epoch comes before an epoch's first step"
-        output = reader(batch.inputs, state)
-        reader.carried.keep(output.state)
+        output: LanguageOutput = model(batch.inputs, state)
+        carried.keep(output.state)
         return F.cross_entropy(output.logits.flatten(0, 1), batch.targets.flatten()) + output.penalty
 
     def evaluate(self, model: torch.nn.Module, split: Split) -> dict[str, float]:
@@ -115,15 +115,14 @@ class LanguageTask(Task):
         state carried in training is not changed.
         """
         assert not model.training
-        reader = as_language_model(model)
         inputs, targets = _padded_columns(self._held_out[split], getattr(self._options.evaluation_columns, split))
-        state = reader.carried.zeros(inputs.shape[1])
+        state = carried_state(model).zeros(inputs.shape[1])
         total = torch.zeros((), dtype=torch.float64, device=inputs.device)
         at_once = max(1, _EVALUATED_AT_ONCE // inputs.shape[1])
         with torch.inference_mode():
             for start in range(0, len(inputs), at_once):
                 here = slice(start, start + at_once)
-                logits, _, state = reader(inputs[here], state)
+                logits, _, state = model(inputs[here], state)
                 total += F.cross_entropy(
                     logits.flatten(0, 1).float(), targets[here].flatten(), ignore_index=_NO_WORD, reduction="sum"
                 )

@@ -6,9 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from epsgrid.spec.model import Frozen, TaskOptions
+from epsgrid.spec.model import Count, Frozen, Share, TaskOptions
 
-Count = Annotated[int, Field(ge=1)]
 Words = Annotated[int, Field(ge=2)]
 
 
@@ -60,7 +59,7 @@ class TranslationOptions(TaskOptions):
 
     vocabulary: Annotated[int, Field(ge=2)] = 10_000
     joined: bool = False
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    label_smoothing: Share = 0.1
     metric: Literal["perplexity", "bleu"] = "perplexity"
     bleu: bool = True
     beam: Count = 5

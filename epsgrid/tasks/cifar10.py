@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import torch
 
 MEAN, SD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
-SIZES = (50_000, 10_000)
+_SIZES = (50_000, 10_000)
 _SIDE = 32
 _CLASSES = 10
 _FOLDER = "cifar10-images"
@@ -47,7 +47,7 @@ _COPY = "cifar-10-batches-py"
 ARCHIVE = Remote("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a")
 """The archive on its author's own page, as torchvision knows it."""
 
-BATCHES = {
+_BATCHES = {
     "data_batch_1": "c99cafc152244af753f735de768cd75f",
     "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
     "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
@@ -168,10 +168,10 @@ def _find(folders: Sequence[Path]) -> Path | None:
 def _check(place: Path) -> Iterator[Finding]:
     """Check what was found: checksums of torchvision's copy, or counts and every image of an image folder."""
     if place.name == _COPY:
-        for name, md5 in BATCHES.items():
+        for name, md5 in _BATCHES.items():
             yield Finding(name, md5_problem(place / name, md5))
         return
-    for name, size in zip(("train", "test"), SIZES, strict=True):
+    for name, size in zip(("train", "test"), _SIZES, strict=True):
         try:
             listing = _list_split(place / name)
             decode(listing, (_SIDE, _SIDE))
@@ -241,5 +241,5 @@ def _from_batches(folder: Path) -> ImageSet:
 
 
 def _described(train: Images, test: Images, classes: tuple[str, ...]) -> ImageSet:
-    whole = (len(train), len(test)) == SIZES
+    whole = (len(train), len(test)) == _SIZES
     return image_set(train, test, classes, "CIFAR-10" if whole else "CIFAR-10 (a subset of its 60,000 images)")

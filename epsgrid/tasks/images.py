@@ -36,7 +36,7 @@ from epsgrid.data._images import (
     opened_image,
 )
 from epsgrid.errors import DataError
-from epsgrid.spec.model import PositiveFloat, TaskOptions
+from epsgrid.spec.model import Count, PositiveFloat, TaskOptions
 from epsgrid.tasks import Task
 from epsgrid.tasks._divide import DividedImages, divide
 from epsgrid.tasks._options import Subset
@@ -64,7 +64,7 @@ class Options(TaskOptions):
     location_fields: ClassVar[frozenset[str]] = frozenset({"root"})
 
     root: Annotated[str, Field(min_length=1)]
-    size: Annotated[int, Field(ge=1)] | None = None
+    size: Count | None = None
     fit: Literal["center-crop", "resize"] = "center-crop"
     mean: tuple[float, float, float] | None = None
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None

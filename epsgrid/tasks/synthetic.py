@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from epsgrid.data._images import Images, ImageSet, image_set
-from epsgrid.spec.model import Seed, TaskOptions
+from epsgrid.spec.model import Count, Seed, TaskOptions
 from epsgrid.tasks import Task
 from epsgrid.tasks._divide import DividedImages, divide
-from epsgrid.tasks._options import Count
 
 if TYPE_CHECKING:
     import torch

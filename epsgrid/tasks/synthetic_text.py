@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from epsgrid.data._corpus import SPLITS, Corpus, make_corpus
-from epsgrid.spec.model import Seed
+from epsgrid.spec.model import Count, Seed
 from epsgrid.tasks._build import build_language
 from epsgrid.tasks._options import LanguageOptions, Words
 
@@ -27,7 +27,7 @@ class Options(LanguageOptions):
     """Vocabulary, how many places back a word depends on another, words of each split, seed; how the text is read."""
 
     words: Annotated[int, Field(ge=2, le=1000)] = 20
-    memory: Annotated[int, Field(ge=1)] = 1
+    memory: Count = 1
     train: Words = 20_000
     validation: Words = 2_000
     test: Words = 2_000

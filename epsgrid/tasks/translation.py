@@ -14,12 +14,12 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field, model_validator
 
-from epsgrid.data import _iwslt14
+from epsgrid.data import _iwslt14, check_subset
 from epsgrid.data._cache import data_folders
 from epsgrid.data._corpus import text_lines
 from epsgrid.data._fetch import DataSet
 from epsgrid.data._parallel import ParallelCorpus, ParallelText, encoded_corpus
-from epsgrid.errors import DataError, SpecError
+from epsgrid.errors import DataError
 from epsgrid.tasks._build import build_translation
 from epsgrid.tasks._options import Subset, TranslationOptions
 
@@ -128,12 +128,9 @@ def _text(split: str, paths: list[Path], contents: list[bytes], count: int | Non
             f"{paths[0]} has {size:,} lines and {paths[1]} {len(target):,}; they must have the same number, for a line"
             " is the translation of the line with the same number"
         )
+    check_subset(split, count, size, "pairs")
     if count is None:
         return ParallelText(source, target, size)
-    if count > size:
-        raise SpecError(
-            f"task.subset.{split}: {count:,} pairs asked for, there are {size:,}; ask for fewer, or leave it out"
-        )
     chosen = np.sort(np.random.RandomState(_SUBSET_SEED).permutation(size)[:count])
     return ParallelText([source[i] for i in chosen], [target[i] for i in chosen], size)
 

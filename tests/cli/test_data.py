@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from epsgrid.cli.progress import progress_shown
-from epsgrid.tasks.ptb import FILES, MIRROR
+from epsgrid.tasks.ptb import _FILES, _MIRROR
 from tests.cli.conftest import Shell
 
 REAL = Path.home() / ".cache" / "epsgrid" / "data"
@@ -43,16 +43,16 @@ def test_list_tells_what_is_here(shell: Shell) -> None:
     assert document["decoded"] == {"place": str(arrays.parent), "bytes": 2_400_000}
     assert document["version"] == 1
     assert document["data"]["ptb"]["place"] is None
-    assert document["data"]["ptb"]["files"][0] == {"url": f"{MIRROR}/ptb.train.txt", "md5": FILES["train"].md5}
+    assert document["data"]["ptb"]["files"][0] == {"url": f"{_MIRROR}/ptb.train.txt", "md5": _FILES["train"].md5}
 
 
 def test_without_a_network_fetch_says_which_file_goes_where(shell: Shell) -> None:
     failed = shell.call("data", "fetch", "ptb", "--retries", "0", expect=2, **OFFLINE)
     assert failed.stdout == ""
     assert "is this machine offline?" in failed.stderr
-    for original in FILES.values():
+    for original in _FILES.values():
         place = shell.folder / "cache" / "data" / "ptb" / original.name
-        assert f"{MIRROR}/{original.name} -> {place} (MD5 {original.md5})" in failed.stderr
+        assert f"{_MIRROR}/{original.name} -> {place} (MD5 {original.md5})" in failed.stderr
     assert not list((shell.folder / "cache").rglob("*.txt"))
 
 
@@ -60,7 +60,7 @@ def test_without_a_network_fetch_says_which_file_goes_where(shell: Shell) -> Non
 def test_what_is_here_is_checked_and_not_fetched_again(shell: Shell) -> None:
     place = shell.folder / "own" / "ptb"
     place.mkdir(parents=True)
-    for original in FILES.values():
+    for original in _FILES.values():
         (place / original.name).symlink_to(REAL / "ptb" / original.name)
     fetched = shell.call("data", "fetch", "ptb", "--dir", "own", **OFFLINE)
     assert fetched.stdout == f"ptb already here and whole: {place}\n"

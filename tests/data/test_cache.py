@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -56,18 +57,17 @@ def test_a_damaged_folder_is_made_again(tmp_path: Path, damage: str) -> None:
     array, about = folder / "some.npy", folder / "about.json"
     document = json.loads(about.read_text())
     content = array.read_bytes()
-    if damage == "missing":
-        array.unlink()
-    elif damage in ("empty", "truncated"):
-        array.write_bytes(b"" if damage == "empty" else content[:-1])
-    elif damage == "other shape":
-        np.save(array, np.zeros(5, np.int32))
-    elif damage == "pickled":  # pickled objects are never loaded
-        np.save(array, np.array([[{}, {}]] * 3, object), allow_pickle=True)
-    elif damage == "no json":
-        about.write_text("{")
-    else:
-        about.write_text(json.dumps(document | {"version": 99} if damage == "other version" else {"version": 1}))
+    damages: dict[str, Callable[[], object]] = {
+        "missing": array.unlink,
+        "empty": lambda: array.write_bytes(b""),
+        "truncated": lambda: array.write_bytes(content[:-1]),
+        "other shape": lambda: np.save(array, np.zeros(5, np.int32)),
+        "pickled": lambda: np.save(array, np.array([[{}, {}]] * 3, object), allow_pickle=True),  # is never loaded
+        "no json": lambda: about.write_text("{"),
+        "other version": lambda: about.write_text(json.dumps(document | {"version": 99})),
+        "missing field": lambda: about.write_text(json.dumps({"version": 1})),
+    }
+    damages[damage]()
     assert cached_arrays(folder, lambda: make(2)).about == {"name": "größer 2"}
     cached_arrays(folder, never)
     assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -102,7 +102,7 @@ def test_the_trainers_log_gets_bounds_and_shares(tmp_path: Path) -> None:
     trainer.train()
     logged = {row["step"]: row for row in trainer.state.log_history if "loss" in row}
     assert list(logged) == [2, 4, 6]
-    low = {step: low for step, low, _ in callback.observer.series().bounds_over_time()}
+    low = {step: low for step, low, *_ in callback.observer.series().ends_over_time()}
     assert {step: row["epsgrid/low"] for step, row in logged.items()} == {step: low[step] for step in logged}
     assert logged[6]["epsgrid/adaptable"] == callback.observer.adaptable_fraction().total
     assert not [row for row in trainer.state.log_history if "loss" not in row and "epsgrid/low" in row]
@@ -120,7 +120,7 @@ def test_reporters_get_numbers_if_the_callback_is_put_before_them(
     with pytest.raises(ObservationError, match="this trainer has an EpsilonCallback already"):
         real().own.follow(trainer)
     trainer.train()
-    low = {step: low for step, low, _ in callback.observer.series().bounds_over_time()}
+    low = {step: low for step, low, *_ in callback.observer.series().ends_over_time()}
     events = EventAccumulator(str(tmp_path / "events"))
     events.Reload()
     read = {event.step: event.value for event in events.Scalars("train/epsgrid/low")}

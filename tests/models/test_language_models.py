@@ -11,10 +11,10 @@ import torch
 from pydantic import ValidationError
 from torch.nn import functional as F
 
-from epsgrid import models
 from epsgrid.errors import SpecError
-from epsgrid.models._language import CarriedState, WeightDropLstm, as_language_model, locked_dropout
+from epsgrid.models._language import _locked_dropout, _WeightDropLstm, carried_state
 from epsgrid.trials.device import computes_in_bfloat16
+from tests.models import samples
 
 DROPOUTS = ("weight_drop", "embedding_dropout", "input_dropout", "hidden_dropout", "output_dropout")
 NO_DROPOUT = dict.fromkeys(DROPOUTS, 0.0)
@@ -22,9 +22,7 @@ NO_DROPOUT = dict.fromkeys(DROPOUTS, 0.0)
 
 def build(name: str = "awd_lstm", words: int = 11, **settings: Any) -> torch.nn.Module:
     torch.manual_seed(0)
-    plugin = models.load(name)
-    settings = {"embedding": 6, "hidden": 9, "layers": 3, **settings}
-    return plugin.build(plugin.Options(name=name, **settings), (), words)
+    return samples.build(name, (), words, **{"embedding": 6, "hidden": 9, "layers": 3, **settings})
 
 
 def tokens(time: int = 7, batch: int = 4, words: int = 11) -> torch.Tensor:
@@ -41,18 +39,8 @@ def tokens(time: int = 7, batch: int = 4, words: int = 11) -> torch.Tensor:
     ],
 )
 def test_parameter_counts_are_the_published_ones(name: str, settings: dict[str, int], parameters: int) -> None:
-    plugin = models.load(name)
     with torch.device("meta"):
-        model = plugin.build(plugin.Options(name=name, **settings), (), 10_000)
-    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
-
-
-def test_initial_weights() -> None:
-    model = build(words=500, embedding=40)
-    weight = model.embedding.weight
-    assert weight.abs().max() <= 0.1
-    assert weight.std().item() == pytest.approx(0.2 / 12**0.5, rel=0.05)
-    assert not model.bias.any()
+        assert samples.count(samples.build(name, (), 10_000, **settings)) == parameters
 
 
 def test_input_and_output_embedding_of_awd_lstm_are_one_tensor() -> None:
@@ -61,6 +49,10 @@ def test_input_and_output_embedding_of_awd_lstm_are_one_tensor() -> None:
     output = model.eval()(tokens(), model.carried.zeros(4))
     states, _ = model.layers[0].raw(model.embedding(tokens()))
     assert torch.allclose(output.logits, states @ model.embedding.weight.T + model.bias, atol=1e-6)
+    weight = build(words=500, embedding=40).embedding.weight
+    assert weight.abs().max() <= 0.1
+    assert weight.std().item() == pytest.approx(0.2 / 12**0.5, rel=0.05)
+    assert not model.bias.any()
 
 
 def test_tied_weights_of_lstm_are_one_tensor_and_need_one_width() -> None:
@@ -111,11 +103,13 @@ def test_without_dropout_training_equals_evaluation_but_for_the_penalty() -> Non
     assert torch.allclose(training.logits, evaluation.logits, atol=1e-6)
     assert training.penalty > 0
     assert evaluation.penalty == 0
+    model = build(activation_penalty=0.0).train()
+    assert model(tokens(time=1), model.carried.zeros(4)).penalty == 0, "a single word has no temporal penalty"
 
 
 def test_weight_drop_equals_a_plain_lstm_with_the_same_mask() -> None:
     """Outputs and every gradient, against torch's own LSTM with the masked weights, in float64."""
-    layer = WeightDropLstm(5, 6, 0.5).double().train()
+    layer = _WeightDropLstm(5, 6, 0.5).double().train()
     x = torch.randn(8, 3, 5, dtype=torch.float64, requires_grad=True)
     hidden, cell = torch.randn(2, 1, 3, 6, dtype=torch.float64)
     torch.manual_seed(4)
@@ -136,33 +130,14 @@ def test_weight_drop_equals_a_plain_lstm_with_the_same_mask() -> None:
         assert torch.allclose(gradient, reference * mask if name == "weight_hh_l0" else reference), name
 
 
-def test_weights_are_dropped_in_training_only_and_again_each_time() -> None:
-    layer = WeightDropLstm(5, 6, 0.5)
-    x, state = torch.randn(4, 2, 5), torch.randn(1, 2, 6)
-    before = copy.deepcopy(layer.state_dict())
-    assert not torch.equal(layer.train()(x, state, state)[0], layer(x, state, state)[0])
-    assert torch.equal(layer.eval()(x, state, state)[0], layer.raw(x, (state, state))[0])
-    assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
-
-
-def test_the_fused_kernel_is_used() -> None:
-    layer = WeightDropLstm(5, 6, 0.5).train()
-    with torch.profiler.profile() as profile:
-        layer(torch.randn(4, 2, 5), *torch.zeros(2, 1, 2, 6))
-    names = {event.key for event in profile.key_averages()}
-    assert "aten::lstm" in names
-    if torch.backends.mkldnn.is_available():
-        assert "aten::mkldnn_rnn_layer" in names
-
-
 def test_a_locked_mask_is_one_for_all_time_steps_and_another_for_each_text() -> None:
     x = torch.ones(50, 30, 20)
-    dropped = locked_dropout(x, 0.4)
+    dropped = _locked_dropout(x, 0.4)
     assert dropped.unique().tolist() == [0.0, pytest.approx(1 / 0.6)]
     assert (dropped == dropped[:1]).all()
     assert not torch.equal(dropped[0, 0], dropped[0, 1])
     assert (dropped == 0).float().mean().item() == pytest.approx(0.4, abs=0.08)
-    assert locked_dropout(x, 0.0) is x
+    assert _locked_dropout(x, 0.0) is x
 
 
 def test_a_dropped_word_is_zero_wherever_it_stands() -> None:
@@ -187,12 +162,9 @@ def test_each_dropout_acts_in_training_and_not_in_evaluation(name: str, settings
     state = model.carried.zeros(4)
     assert not torch.allclose(model.train()(tokens(), state).logits, model(tokens(), state).logits)
     assert torch.equal(model.eval()(tokens(), state).logits, model(tokens(), state).logits)
-
-
-def test_hidden_dropout_is_between_layers_only() -> None:
-    model = build(layers=1, **{**NO_DROPOUT, "hidden_dropout": 0.5}).train()
-    state = model.carried.zeros(4)
-    assert torch.equal(model(tokens(), state).logits, model(tokens(), state).logits)
+    if settings.get("hidden_dropout"):  # it acts between layers only
+        model, state = build(layers=1, **settings).train(), state[-2:]
+        assert torch.equal(model(tokens(), state).logits, model(tokens(), state).logits)
 
 
 def test_penalty_is_the_published_formula() -> None:
@@ -203,19 +175,12 @@ def test_penalty_is_the_published_formula() -> None:
     penalty = model.train()(text, model.carried.zeros(4)).penalty
     torch.manual_seed(7)
     raw, _ = model.layers[0].raw(model.embedding(text))
-    dropped = locked_dropout(raw, 0.5)
+    dropped = _locked_dropout(raw, 0.5)
     expected = 3.0 * (dropped**2).mean() + 5.0 * ((raw[1:] - raw[:-1]) ** 2).mean()
     assert penalty.item() == pytest.approx(expected.item(), rel=1e-5)
     weights = [model.embedding.weight, model.layers[0].raw.weight_hh_l0]
     pairs = zip(torch.autograd.grad(penalty, weights), torch.autograd.grad(expected, weights), strict=True)
     assert all(torch.allclose(gradient, reference, atol=1e-6) for gradient, reference in pairs)
-
-
-def test_a_single_word_has_no_temporal_penalty() -> None:
-    model = build(activation_penalty=0.0).train()
-    assert model(tokens(time=1), model.carried.zeros(4)).penalty == 0
-    model = build(activation_penalty=1.0).train()
-    assert torch.isfinite(model(tokens(time=1), model.carried.zeros(4)).penalty)
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
@@ -251,24 +216,9 @@ def test_the_carried_state_is_saved_and_loaded_whatever_the_batch_size() -> None
             assert torch.equal(there, here)
 
 
-def test_a_state_of_another_width_does_not_load() -> None:
-    with pytest.raises(RuntimeError, match="size mismatch for hidden0"):
-        CarriedState([4]).load_state_dict(CarriedState([5]).state_dict())
-
-
 def test_other_models_and_other_tasks_are_refused() -> None:
-    assert as_language_model(build()) is not None
     with pytest.raises(SpecError, match=r"needs a language model, and Linear is none; use `model: awd_lstm`"):
-        as_language_model(torch.nn.Linear(2, 2))
+        carried_state(torch.nn.Linear(2, 2))
     for name, inputs in (("awd_lstm", (3, 32, 32)), ("lstm", (64,))):
-        plugin = models.load(name)
         with pytest.raises(SpecError, match=rf"model {name} reads text, and this task gives examples of shape \("):
-            plugin.build(plugin.Options(name=name), inputs, 10)
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"layers": 0}, {"weight_drop": 1.0}, {"hidden": 0}, {"temporal_penalty": -1}, {"dropout": 0.1}]
-)
-def test_options_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
-        models.load("awd_lstm").Options(name="awd_lstm", **wrong)
+            samples.build(name, inputs)

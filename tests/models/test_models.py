@@ -11,15 +11,8 @@ from pydantic import ValidationError
 
 from epsgrid import models
 from epsgrid.errors import SpecError
-
-
-def build(name: str, inputs: tuple[int, ...] = (3, 32, 32), outputs: int = 10, **settings: Any) -> torch.nn.Module:
-    plugin = models.load(name)
-    return plugin.build(plugin.Options(name=name, **settings), inputs, outputs)
-
-
-def count(model: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+from epsgrid.models._vision import BasicBlock, DenseLayer
+from tests.models.samples import build, count
 
 
 def layers(model: torch.nn.Module) -> list[str]:
@@ -38,31 +31,57 @@ def test_every_model_maps_a_batch_to_scores_and_is_seeded_by_torch(name: str) ->
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
 
 
-def test_vgg11_is_the_published_one() -> None:
-    model = build("vgg11")
-    assert count(model) == 9_750_922
-    assert "BatchNorm2d" not in layers(model)
-    widths = [layer.out_channels for layer in model.children() if isinstance(layer, torch.nn.Conv2d)]
-    assert widths == [64, 128, 256, 256, 512, 512, 512, 512]
-    assert layers(model)[-7:] == ["Dropout", "Linear", "ReLU", "Dropout", "Linear", "ReLU", "Linear"]
-    assert [layer.p for layer in model.children() if isinstance(layer, torch.nn.Dropout)] == [0.5, 0.5]
-
-
-def test_vgg11_convolutions_start_as_published() -> None:
-    torch.manual_seed(0)
-    convolutions = [layer for layer in build("vgg11").children() if isinstance(layer, torch.nn.Conv2d)]
-    for layer in convolutions:
-        deviation = layer.weight.std().item()
-        expected = math.sqrt(2 / (3 * 3 * layer.out_channels))
-        assert deviation == pytest.approx(expected, rel=5 / math.sqrt(2 * layer.weight.numel()))
-        assert layer.bias is not None and not layer.bias.any()
-
-
-def test_alexnet_has_the_documented_size_and_the_originals_dropout() -> None:
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("alexnet", 23_272_266),
+        ("densenet121", 6_956_298),
+        ("resnet34", 21_282_122),  # a convolution in front of a norm has no bias
+        ("vgg11", 9_750_922),
+        ("vit", 2_689_738),
+    ],
+)
+def test_sizes_are_the_published_or_documented_ones(name: str, parameters: int) -> None:
     with torch.device("meta"):
-        model = build("alexnet")
-    assert count(model) == 23_272_266
-    assert layers(model)[-7:] == ["Dropout", "Linear", "ReLU", "Dropout", "Linear", "ReLU", "Linear"]
+        assert count(build(name)) == parameters
+
+
+def test_layers_are_the_published_ones() -> None:
+    vgg11, alexnet = build("vgg11"), build("alexnet")
+    assert "BatchNorm2d" not in layers(vgg11)
+    widths = [layer.out_channels for layer in vgg11.children() if isinstance(layer, torch.nn.Conv2d)]
+    assert widths == [64, 128, 256, 256, 512, 512, 512, 512]
+    for model in (vgg11, alexnet):
+        assert layers(model)[-7:] == ["Dropout", "Linear", "ReLU", "Dropout", "Linear", "ReLU", "Linear"]
+        assert [layer.p for layer in model.children() if isinstance(layer, torch.nn.Dropout)] == [0.5, 0.5]
+    for name, blocks in (("resnet34", [3, 4, 6, 3]), ("densenet121", [6, 4, 12, 4, 24, 4, 16])):
+        parts = [part for part in build(name).children() if isinstance(part, torch.nn.Sequential)]
+        assert [len(part) for part in parts] == blocks
+
+
+def test_initial_weights_are_the_documented_ones() -> None:
+    torch.manual_seed(0)
+    for layer in build("vgg11").children():
+        if isinstance(layer, torch.nn.Conv2d):
+            expected = math.sqrt(2 / (3 * 3 * layer.out_channels))
+            tolerance = 5 / math.sqrt(2 * layer.weight.numel())
+            assert layer.weight.std().item() == pytest.approx(expected, rel=tolerance)
+            assert layer.bias is not None and not layer.bias.any()
+    for module in build("vit").modules():
+        if isinstance(module, torch.nn.Linear):
+            assert module.weight.abs().max() <= 0.04
+            assert module.bias is None or not module.bias.any()
+
+
+def test_a_block_of_resnet_adds_to_its_input_and_a_layer_of_densenet_keeps_it() -> None:
+    """With the second norm's weight at zero nothing is added: the block passes on what came in, above zero."""
+    block, layer = BasicBlock(4, 4, stride=1).eval(), DenseLayer(4, 2).eval()
+    torch.nn.init.zeros_(block.norm2.weight)
+    images = torch.randn(2, 4, 5, 5)
+    assert torch.equal(block(images), images.relu())
+    assert layer(images).shape == (2, 6, 5, 5)
+    assert torch.equal(layer(images)[:, 2:], images)
+    assert BasicBlock(4, 8, stride=2)(images).shape == (2, 8, 3, 3)
 
 
 @pytest.mark.parametrize("name", ["alexnet", "vgg11"])
@@ -79,27 +98,8 @@ def test_mlp_has_the_asked_for_layers() -> None:
     assert count(build("mlp", (1, 8, 8))) == 64 * 512 + 512 + 512 * 256 + 256 + 256 * 10 + 10
     assert layers(build("mlp", (5,), hidden=[4], dropout=0.3)) == ["Flatten", "Linear", "ReLU", "Dropout", "Linear"]
     assert layers(build("mlp", (5,), hidden=[])) == ["Flatten", "Linear"]
-
-
-def test_resnet34_is_the_published_one() -> None:
-    model = build("resnet34")
-    assert count(model) == 21_282_122, "a convolution in front of a norm has no bias"
-    shapes = []
-    for module in model.children():
-        if isinstance(module, torch.nn.Sequential):
-            module.register_forward_hook(lambda _, __, result: shapes.append(tuple(result.shape[1:])))
-    model.eval()(torch.zeros(1, 3, 32, 32))
-    assert shapes == [(64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4)]
-    assert [len(stage) for stage in model.children() if isinstance(stage, torch.nn.Sequential)] == [3, 4, 6, 3]
-
-
-def test_densenet121_is_the_published_one() -> None:
-    model = build("densenet121")
-    assert count(model) == 6_956_298
-    blocks = [len(part) for part in model.children() if isinstance(part, torch.nn.Sequential)]
-    assert blocks == [6, 4, 12, 4, 24, 4, 16]
-    dense = next(layer for layer in model.children() if isinstance(layer, torch.nn.Linear))
-    assert dense.in_features == 1024
+    for inputs in ((7,), (3, 5), (2, 3, 4, 5)):
+        assert build("mlp", inputs, 3, hidden=[6])(torch.zeros(4, *inputs)).shape == (4, 3)
 
 
 @pytest.mark.parametrize(("name", "settings"), [("resnet34", {"width": 4}), ("densenet121", {"growth": 4})])
@@ -112,27 +112,6 @@ def test_residual_and_dense_networks_take_other_images(
     assert scores.shape == (2, 5)
     scores.sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
-
-
-def test_a_residual_block_starts_from_its_input() -> None:
-    """With the second norm's weight at zero nothing is added: the block passes on what came in, above zero."""
-    block = build("resnet34", width=4).stage1[0].eval()  # type: ignore[union-attr, index, operator]
-    torch.nn.init.zeros_(block.norm2.weight)
-    images = torch.randn(2, 4, 5, 5)
-    assert torch.equal(block(images), images.relu())
-
-
-def test_a_dense_layer_keeps_what_came_in() -> None:
-    images = torch.randn(2, 4, 5, 5)
-    result = build("densenet121", growth=2).block1[0].eval()(images)  # type: ignore[union-attr, index, operator]
-    assert result.shape == (2, 6, 5, 5)
-    assert torch.equal(result[:, 2:], images)
-
-
-def test_vit_has_the_documented_size() -> None:
-    model = build("vit")
-    assert count(model) == 2_689_738
-    assert count(model.layers) == 6 * 444_288  # type: ignore[arg-type]
 
 
 def test_vit_without_positions_does_not_see_the_order_of_patches() -> None:
@@ -159,15 +138,6 @@ def test_vits_attention_is_that_of_the_definition() -> None:
     torch.testing.assert_close(attention(x), attention.outputs(torch.cat(gathered, -1)))
 
 
-def test_vit_starts_as_documented() -> None:
-    torch.manual_seed(0)
-    model = build("vit")
-    for module in model.modules():
-        if isinstance(module, torch.nn.Linear):
-            assert module.weight.abs().max() <= 0.04
-            assert module.bias is None or not module.bias.any()
-
-
 def test_every_layer_of_vit_has_a_true_gradient() -> None:
     """None is at the level of rounding noise, as that of a bias of the keys would be."""
     torch.manual_seed(0)
@@ -179,11 +149,6 @@ def test_every_layer_of_vit_has_a_true_gradient() -> None:
     }
     assert len(medians) == len(list(model.parameters()))
     assert min(medians.values()) > 1e-10, min(medians, key=medians.__getitem__)
-
-
-@pytest.mark.parametrize("inputs", [(7,), (3, 5), (1, 8, 8), (2, 3, 4, 5)])
-def test_mlp_takes_examples_of_any_shape(inputs: tuple[int, ...]) -> None:
-    assert build("mlp", inputs, 3, hidden=[6])(torch.zeros(4, *inputs)).shape == (4, 3)
 
 
 @pytest.mark.parametrize(
@@ -214,13 +179,11 @@ def test_too_small_inputs_are_refused(name: str, inputs: tuple[int, ...], words:
         ("resnet34", {"width": 0}),
         ("densenet121", {"growth": 0}),
         ("vit", {"patch": 0}),
+        ("vit", {"width": 10}),
+        ("awd_lstm", {"weight_drop": 1.0}),
+        ("awd_lstm", {"temporal_penalty": -1}),
     ],
 )
 def test_options_out_of_range_are_refused(name: str, settings: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError, match="than"):
+    with pytest.raises(ValidationError, match=r"than|width: 10 cannot be shared by 3 heads; take a multiple of heads"):
         models.load(name).Options(name=name, **settings)
-
-
-def test_heads_that_do_not_divide_the_width_are_refused() -> None:
-    with pytest.raises(ValidationError, match="width: 10 cannot be shared by 3 heads; take a multiple of heads"):
-        models.load("vit").Options(name="vit", width=10)

@@ -65,13 +65,7 @@ def test_order_statistics_of_other_bins_equal_a_sort_too(mantissa_bits: int, way
     assert order_statistics(v, ranks, histogram) == [ordered[rank] for rank in ranks]
 
 
-def test_order_statistics_at_the_end_of_float32_leave_infinity_out(way: str) -> None:
-    v = torch.tensor([torch.inf, 3.4e38, 1.0, 3.39e38, torch.inf, 2.0**-149, 0.0])
-    assert order_statistics(v, range(4)) == exact(v)
-
-
 def test_a_histogram_of_another_tensor_is_refused() -> None:
-    """Compiled code writes what it finds into memory: there must be no more of it than there is room for."""
     v = torch.full((5000,), 0.25)
     fewer = count(torch.cat([v[:100], torch.ones(4900)]))
     with pytest.raises(ValueError, match=r"has 5000 entries and 100 by the histogram: it is not that of this tensor"):
@@ -94,10 +88,10 @@ def test_the_layout_in_memory_makes_no_difference(layout: str) -> None:
     assert order_statistics(v, ranks) == [exact(plain)[rank] for rank in ranks]
 
 
-@pytest.mark.parametrize("rank", [-1, 2])
-def test_a_rank_that_does_not_exist_is_refused(rank: int) -> None:
-    with pytest.raises(ValueError, match=f"rank {rank} does not exist among 2 finite non-zero entries"):
-        order_statistics(torch.tensor([0.0, 1.0, 2.0, torch.inf]), [rank])
+def test_a_rank_that_does_not_exist_is_refused() -> None:
+    for rank in (-1, 2):
+        with pytest.raises(ValueError, match=f"rank {rank} does not exist among 2 finite non-zero entries"):
+            order_statistics(torch.tensor([0.0, 1.0, 2.0, torch.inf]), [rank])
 
 
 @pytest.mark.parametrize("entries", [1, 10, 49, 50, 51, 5000])

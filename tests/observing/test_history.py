@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from epsgrid.numerics import counting, jit
+from epsgrid.numerics import counting, tables
 from epsgrid.numerics.series import FRACTIONS
 from epsgrid.numerics.tables import Counter
 from epsgrid.observing.history import History, Row, _unfolded
@@ -149,7 +149,7 @@ def test_packed_histograms_come_back_exactly(values: list[float]) -> None:
 
 def test_a_layer_takes_less_than_a_hundred_kilobytes_however_long_the_run() -> None:
     """With entries over sixteen decades of √v̂, more than real layers have, and where the rows are fullest."""
-    assert jit.compiled()  # or it might be loaded, with numba, while memory is traced
+    assert tables.compiled()  # or it might be loaded, with numba, while memory is traced
     few, many = (_bytes_at_the_fullest(layers) for layers in (2, 12))
     assert (many - few) / 10 < 100_000
     assert few - 2 * (many - few) / 10 < 500_000  # what there is once for all layers

@@ -487,12 +487,12 @@ def test_a_second_moment_that_is_none_is_named_at_the_first_step(registered: Any
 
 def test_a_negative_entry_on_a_device_is_told_by_name_when_asked(registered: Any, monkeypatch: Any) -> None:
     """There it is only found when counts are fetched."""
-    from epsgrid.numerics import rows, tables
+    from epsgrid.numerics import tables
 
     _, _, observer = observed(2)
 
     def refuse(self: Any, layer: int, scale: float = 1.0) -> Any:
-        raise rows.NegativeEntryError(layer)
+        raise tables.NegativeEntryError(layer)
 
     monkeypatch.setattr(tables.Counted, "histogram", refuse)
     monkeypatch.setattr(tables.Counted, "folded", refuse)

@@ -57,10 +57,10 @@ def problems(name: str, folder: Path | None = None) -> list[str | None]:
 def small_ptb(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take TEXTS for the published files."""
     originals = {
-        split: ptb.Original(NAMES[split], text.count("\n"), hashlib.md5(text.encode()).hexdigest())
+        split: ptb._Original(NAMES[split], text.count("\n"), hashlib.md5(text.encode()).hexdigest())
         for split, text in TEXTS.items()
     }
-    monkeypatch.setattr(ptb, "FILES", originals)
+    monkeypatch.setattr(ptb, "_FILES", originals)
 
 
 def places() -> dict[str, Path | None]:
@@ -123,7 +123,7 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
     with tarfile.open(tmp_path / "made" / "archive", "w:gz") as tar:
         tar.add(folder, folder.name)
     content = (tmp_path / "made" / "archive").read_bytes()
-    monkeypatch.setattr(cifar10, "BATCHES", sums)
+    monkeypatch.setattr(cifar10, "_BATCHES", sums)
     monkeypatch.setattr(cifar10, "ARCHIVE", Remote(cifar10.ARCHIVE.url, hashlib.md5(content).hexdigest()))
     return content
 
@@ -149,7 +149,7 @@ def test_cifar10_is_fetched_and_unpacked_or_taken_from_an_archive_put_there_by_h
 
 def test_an_image_folder_is_counted_and_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_folder(tmp_path / "cache" / "data" / "cifar10-images")
-    monkeypatch.setattr(cifar10, "SIZES", (20, 10))
+    monkeypatch.setattr(cifar10, "_SIZES", (20, 10))
     assert problems("cifar10") == [None, None]
     (folder / "test" / "cat" / "0.png").write_bytes(b"no image")
     (folder / "train" / "dog" / "1.png").unlink()

@@ -125,7 +125,7 @@ def test_checksums_are_those_of_torchvision() -> None:
     assert Remote(dataset.url, dataset.tgz_md5) == cifar10.ARCHIVE
     assert cifar10.ARCHIVE.name == dataset.filename
     theirs = dict([*dataset.train_list, *dataset.test_list, (dataset.meta["filename"], dataset.meta["md5"])])
-    assert theirs == cifar10.BATCHES
+    assert theirs == cifar10._BATCHES
 
 
 @needs_torchvision

@@ -13,17 +13,18 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from epsgrid import models, tasks
+from epsgrid import tasks
 from epsgrid.data._parallel import END, PAD
 from epsgrid.errors import ExecutionError, SpecError
 from epsgrid.spec.loading import parse_spec
 from epsgrid.spec.trial import Trial, identity, trial_identity
 from epsgrid.store.paths import TrialFolder
-from epsgrid.tasks import _translation, synthetic_translation, translation
+from epsgrid.tasks import _translation, synthetic_translation
 from epsgrid.tasks._bleu import bleu_scores
 from epsgrid.tasks._translation import TranslationTask, _pack
 from epsgrid.trials.device import one_thread
 from epsgrid.trials.train import Interrupted, run_trial
+from tests.models import samples
 
 CPU = torch.device("cpu")
 GENERATED = {"train": 120, "validation": 30, "test": 20, "vocabulary": 200}
@@ -45,8 +46,7 @@ def make(**settings: Any) -> TranslationTask:
 
 def small(task: TranslationTask, **settings: Any) -> torch.nn.Module:
     torch.manual_seed(0)
-    plugin = models.load("transformer")
-    return plugin.build(plugin.Options(name="transformer", **(SMALL | settings)), task.inputs, task.outputs)
+    return samples.build("transformer", task.inputs, task.outputs, **(SMALL | settings))
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +82,6 @@ def test_the_order_is_a_function_of_seed_and_epoch(task: TranslationTask) -> Non
     assert epoch(0, 1) != first and epoch(1, 0) != first
     assert sorted(epoch(0, 1)) == sorted(first)
     assert torch.equal(torch.get_rng_state(), generator)
-
-
-def test_a_batch_size_below_the_longest_sentence_is_refused(task: TranslationTask) -> None:
     with pytest.raises(SpecError, match=r"training\.batch_size: 8, which this task counts in tokens"):
         task.steps_per_epoch(8)
 
@@ -104,6 +101,7 @@ def plain(longer: list[int], order: list[int], tokens: int, multiple: int) -> li
 
 @settings(max_examples=60, deadline=None)
 @example(lengths=[(1, 1)] * 5 + [(1, 21)], tokens=40, multiple=3)  # two are given back, too many beside a long one
+@example(lengths=[(1, 1)] * 20, tokens=40, multiple=8)
 @given(
     lengths=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=120),
     tokens=st.integers(40, 400),
@@ -124,55 +122,46 @@ def test_packed_batches_hold_every_pair_once_within_the_limit(
     assert [(source[pair], target[pair]) for pair in order] == sorted(map(tuple, lengths))
     longer = np.maximum(source, target).tolist()
     assert [batch.tolist() for batch in batches] == plain(longer, order, tokens, multiple)
-
-
-def test_pairs_of_equal_lengths_do_not_stay_neighbours() -> None:
-    ones = np.ones(100, np.int64)
-    batches = _pack(ones, ones, 10)
-    assert [len(batch) for batch in batches] == [8] * 12 + [4]
-    assert batches[0].tolist() != list(range(8))
-    assert [batch.tolist() for batch in _pack(ones, ones, 10)] == [batch.tolist() for batch in batches]
+    again = [pair for batch in _pack(source, target, tokens, multiple) for pair in batch]
+    assert again == order
+    if lengths == [(1, 1)] * 20:
+        assert order != sorted(order), "pairs of equal lengths do not stay neighbours"
 
 
 @pytest.mark.parametrize("bleu", [True, False])
-def test_a_model_that_does_not_translate_is_refused(bleu: bool) -> None:
-    """It failed in the first batch, by a TypeError of torch's."""
-    task = make(bleu=bleu)
-    plugin = models.load("mlp")
-    model = plugin.build(plugin.Options(name="mlp"), task.inputs, task.outputs)
-    with pytest.raises(SpecError, match=r"needs a model that translates, and Sequential is none; use `model: transf"):
-        task.begin_epoch(model, 256)
-
-
-def test_a_model_without_a_search_will_do_where_there_is_no_bleu() -> None:
+def test_a_model_that_does_not_translate_or_cannot_be_searched_for_bleu_is_refused(bleu: bool) -> None:
     class Plain(torch.nn.Module):
         def forward(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
             return source + target
 
-    make(bleu=False).begin_epoch(Plain(), 256)
-    with pytest.raises(SpecError, match="Plain is none"):
-        make(bleu=True).begin_epoch(Plain(), 256)
+    task = make(bleu=bleu)
+    refused: dict[str, torch.nn.Module] = {"Linear": torch.nn.Linear(1, 1)}
+    if bleu:
+        refused["Plain"] = Plain()
+    else:
+        task.begin_epoch(Plain(), 256)
+    for name, model in refused.items():
+        with pytest.raises(SpecError, match=rf"needs a model that translates, and {name} is none; use `model: transf"):
+            task.begin_epoch(model, 256)
 
 
 def test_two_dictionaries_of_one_size_are_two_all_the_same(task: TranslationTask) -> None:
     """A shared embedding was refused by the dictionaries' sizes alone, which are now and then equal."""
+
+    def of_one_size(shared: str) -> torch.nn.Module:
+        return samples.build("transformer", (task.outputs, task.inputs[1]), task.outputs, shared=shared, **SMALL)
+
     with pytest.raises(SpecError, match=r"model\.shared: all needs one dictionary .* set task\.joined: true"):
-        task.begin_epoch(_of_one_size(task, shared="all"), 256)
-    task.begin_epoch(_of_one_size(task, shared="decoder"), 256)
+        task.begin_epoch(of_one_size("all"), 256)
+    task.begin_epoch(of_one_size("decoder"), 256)
     joined = make(joined=True)
     joined.begin_epoch(small(joined, shared="all"), 256)
 
 
-def _of_one_size(task: TranslationTask, **settings: Any) -> torch.nn.Module:
-    """Build a model as for a task whose two dictionaries happen to be equally long."""
-    plugin = models.load("transformer")
-    options = plugin.Options(name="transformer", **(SMALL | settings))
-    return plugin.build(options, (task.outputs, task.inputs[1]), task.outputs)
-
-
 def test_the_loss_is_label_smoothed_cross_entropy_over_the_targets_tokens(task: TranslationTask) -> None:
     model = small(task).eval()
-    batch = next(task.batches(0, 0, 256))
+    batch = max(task.batches(0, 0, 256), key=lambda batch: int((batch.after == PAD).sum()))
+    assert (batch.after == PAD).any()
     log_probabilities = torch.log_softmax(model(batch.source, batch.before), dim=-1)
     total, count = 0.0, 0
     for row, after in zip(log_probabilities, batch.after, strict=True):
@@ -180,19 +169,6 @@ def test_the_loss_is_label_smoothed_cross_entropy_over_the_targets_tokens(task: 
             if token != PAD:
                 total -= 0.9 * scores[token].item() + 0.1 * scores.mean().item()
                 count += 1
-    assert task.loss(model, batch).item() == pytest.approx(total / count, rel=1e-5)
-
-
-def test_a_filled_batch_has_the_loss_of_its_sentences(task: TranslationTask) -> None:
-    model = small(task).eval()
-    batch = max(task.batches(0, 0, 256), key=lambda batch: int((batch.after == PAD).sum()))
-    assert (batch.after == PAD).any()
-    total, count = 0.0, 0
-    for source, before, after in zip(*batch, strict=True):
-        s, t = int((source != PAD).sum()), int((after != PAD).sum())
-        alone = type(batch)(source[None, :s], before[None, :t], after[None, :t])
-        total += task.loss(model, alone).item() * t
-        count += t
     assert task.loss(model, batch).item() == pytest.approx(total / count, rel=1e-5)
 
 
@@ -284,21 +260,6 @@ def test_without_sacrebleu_the_task_is_refused_before_it_trains(monkeypatch: pyt
     with pytest.raises(ExecutionError, match=r"sacrebleu is needed .* pip install 'epsgrid\[translation\]'"):
         make()
     assert make(bleu=False).notes == {}
-
-
-def test_text_in_a_folder_becomes_a_task(tmp_path: Path) -> None:
-    for split, lines in (("train", 40), ("valid", 3), ("test", 2)):
-        for language, words in (("fr", "un mot {} ."), ("en", "a word {} .")):
-            text = "".join(words.format(number) + "\n" for number in range(lines))
-            (tmp_path / f"{split}.{language}").write_text(text)
-    subset = {"train": 30, "test": 1}
-    options = translation.Options(
-        name="translation", root=str(tmp_path), source="fr", target="en", vocabulary=40, subset=subset
-    )
-    task = translation.build(options, translation.prepare(options), CPU)
-    assert task.steps_per_epoch(4096) == 1
-    assert len(task.translate(small(task).eval(), "test")) == 1
-    assert task.evaluate(small(task).eval(), "validation")["loss"] > 0
 
 
 SPEC = """

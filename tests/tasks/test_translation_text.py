@@ -116,13 +116,10 @@ def test_a_folder_is_encoded_with_a_dictionary_for_each_language(tmp_path: Path)
         "mine, de → en: 4 training, 2 validation and 1 test pairs; joint BPE of 60 pieces,"
         f" dictionaries of {len(corpus.source_pieces)} and {len(corpus.target_pieces)}"
     )
-
-
-def test_a_joined_dictionary_is_one(tmp_path: Path) -> None:
-    corpus = load(write(tmp_path / "text"), joined=True)
-    assert corpus.source_pieces == corpus.target_pieces
-    assert decode(corpus.train.source, corpus.target_pieces) == TEXT["train.de"]
-    assert f"one dictionary of {len(corpus.source_pieces)}" in corpus.description
+    joined = load(tmp_path / "mine", joined=True)
+    assert joined.source_pieces == joined.target_pieces
+    assert decode(joined.train.source, joined.target_pieces) == TEXT["train.de"]
+    assert joined.description.endswith(f"one dictionary of {len(joined.source_pieces)}")
 
 
 def test_the_second_load_maps_what_the_first_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,6 +130,9 @@ def test_the_second_load_maps_what_the_first_encoded(tmp_path: Path, monkeypatch
     assert again.checksum == first.checksum
     assert again.source_pieces == first.source_pieces
     assert again.languages == ("de", "en")
+    monkeypatch.undo()
+    monkeypatch.setattr(_parallel, "COUNTS", (4, 2, 1))
+    assert load(folder, vocabulary=61).description.startswith("IWSLT14, de → en: 4 training")
     assert not again.train.source.tokens.flags.writeable
 
 
@@ -163,11 +163,6 @@ def test_a_smaller_subset_is_part_of_a_larger_one(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"task\.subset\.train: 5 pairs asked for, there are 4"):
         load(folder, subset={"train": 5})
     assert two.description.startswith("a subset of text, de → en: 2 of 4 training, 2 validation and 1 test pairs")
-
-
-def test_the_official_corpus_is_called_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_parallel, "COUNTS", (4, 2, 1))
-    assert load(write(tmp_path / "text")).description.startswith("IWSLT14, de → en: 4 training")
 
 
 def test_a_root_may_be_a_name_among_the_data_folders(
