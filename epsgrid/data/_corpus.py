@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -134,6 +135,8 @@ def text_lines(text: bytes, place: object) -> list[str]:
 def cached_corpus(folder: Path, make: Callable[[], Corpus]) -> Corpus:
     """Return the corpus stored in `folder`, mapped read-only; make and store it first if necessary.
 
+    Stored ids and words are checked against their checksum each time; a damaged copy is deleted and made again.
+
     Args:
         folder: named after the content that the ids are made from.
         make: called only when the folder is missing or damaged.
@@ -146,9 +149,14 @@ def cached_corpus(folder: Path, make: Callable[[], Corpus]) -> Corpus:
         corpus = make()
         return Arrays(corpus.splits, {"words": list(corpus.words), "checksum": corpus.checksum})
 
-    kept = cached_arrays(folder, arrays)
-    splits = {name: kept.arrays[name] for name in SPLITS}
-    return Corpus(**splits, words=tuple(kept.about["words"]), checksum=kept.about["checksum"], description="")
+    for _ in range(2):
+        kept = cached_arrays(folder, arrays)
+        splits = {name: kept.arrays[name] for name in SPLITS}
+        words, checksum = tuple(kept.about["words"]), kept.about["checksum"]
+        if checksum == _checksum(splits, words):
+            return Corpus(**splits, words=words, checksum=checksum, description="")
+        shutil.rmtree(folder, ignore_errors=True)
+    raise DataError(f"decoded data in {folder} are damaged; delete that folder and run the command again")
 
 
 def _checksum(splits: Mapping[str, NDArray[Any]], words: tuple[str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -98,3 +99,24 @@ def test_a_cached_corpus_is_mapped_and_made_once(tmp_path: Path) -> None:
     again = cached_corpus(tmp_path / "text-x", lambda: pytest.fail("made again"))
     assert (again.checksum, again.words, again.train.tolist()) == (made.checksum, made.words, made.train.tolist())
     assert not again.train.flags.writeable
+
+
+@pytest.mark.parametrize("damage", ["array", "words"])
+def test_a_cached_corpus_that_does_not_match_its_checksum_is_made_again(tmp_path: Path, damage: str) -> None:
+    folder = tmp_path / "text-x"
+    before = cached_corpus(folder, lambda: encode(TEXTS, NAMES))
+    ids = before.train.tolist()  # mapped: it changes with the file
+    assert not before.train.flags.writeable
+    array, about = folder / "train.npy", folder / "about.json"
+    if damage == "array":
+        array.write_bytes(array.read_bytes()[:-1] + b"\x01")
+    else:
+        about.write_text(about.read_text().replace("cat", "cow"))
+    after = cached_corpus(folder, lambda: encode(TEXTS, NAMES))
+    assert (after.checksum, after.words, after.train.tolist()) == (before.checksum, before.words, ids)
+
+
+def test_a_cached_corpus_that_stays_damaged_is_an_error(tmp_path: Path) -> None:
+    wrong = dataclasses.replace(encode(TEXTS, NAMES), checksum="0" * 64)
+    with pytest.raises(DataError, match=r"decoded data in .*text-x are damaged; delete that folder"):
+        cached_corpus(tmp_path / "text-x", lambda: wrong)

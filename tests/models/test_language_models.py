@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch.nn import functional as F
 
 from epsgrid.errors import SpecError
-from epsgrid.models._language import _locked_dropout, _WeightDropLstm, carried_state
+from epsgrid.models._language import CarriedState, _locked_dropout, _WeightDropLstm, carried_state
 from epsgrid.trials.device import computes_in_bfloat16
 from tests.models import samples
 
@@ -222,3 +222,27 @@ def test_other_models_and_other_tasks_are_refused() -> None:
     for name, inputs in (("awd_lstm", (3, 32, 32)), ("lstm", (64,))):
         with pytest.raises(SpecError, match=rf"model {name} reads text, and this task gives examples of shape \("):
             samples.build(name, inputs)
+
+
+def test_weights_are_dropped_in_training_only_and_again_each_time() -> None:
+    layer = _WeightDropLstm(5, 6, 0.5)
+    x, state = torch.randn(4, 2, 5), torch.randn(1, 2, 6)
+    before = copy.deepcopy(layer.state_dict())
+    assert not torch.equal(layer.train()(x, state, state)[0], layer(x, state, state)[0])
+    assert torch.equal(layer.eval()(x, state, state)[0], layer.raw(x, (state, state))[0])
+    assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
+
+
+def test_the_fused_kernel_is_used() -> None:
+    layer = _WeightDropLstm(5, 6, 0.5).train()
+    with torch.profiler.profile() as profile:
+        layer(torch.randn(4, 2, 5), *torch.zeros(2, 1, 2, 6))
+    names = {event.key for event in profile.key_averages()}
+    assert "aten::lstm" in names
+    if torch.backends.mkldnn.is_available():
+        assert "aten::mkldnn_rnn_layer" in names
+
+
+def test_a_state_of_another_width_does_not_load() -> None:
+    with pytest.raises(RuntimeError, match="size mismatch for hidden0"):
+        CarriedState([4]).load_state_dict(CarriedState([5]).state_dict())

@@ -70,3 +70,9 @@ def test_the_chains_perplexity_approaches_its_entropy_rate() -> None:
     chain = _make_chain(2, 2, seed=0)
     product = chain.transition[0, 1] * chain.transition[1, 0]
     assert chain.perplexity(np.array([0, 1, 1, 0])) == pytest.approx(product ** (-1 / 2))
+
+
+def test_perplexity_by_hand() -> None:
+    chain = _make_chain(2, 2, seed=0)
+    product = chain.transition[0, 1] * chain.transition[1, 0]
+    assert chain.perplexity(np.array([0, 1, 1, 0])) == pytest.approx(product ** (-1 / 2))

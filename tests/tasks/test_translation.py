@@ -19,7 +19,7 @@ from epsgrid.errors import ExecutionError, SpecError
 from epsgrid.spec.loading import parse_spec
 from epsgrid.spec.trial import Trial, identity, trial_identity
 from epsgrid.store.paths import TrialFolder
-from epsgrid.tasks import _translation, synthetic_translation
+from epsgrid.tasks import _translation, synthetic_translation, translation
 from epsgrid.tasks._bleu import bleu_scores
 from epsgrid.tasks._translation import TranslationTask, _pack
 from epsgrid.trials.device import one_thread
@@ -298,3 +298,23 @@ def test_a_trial_learns_and_an_interrupted_one_goes_on_exactly(tmp_path: Path) -
     with pytest.raises(Interrupted):
         run(tmp_path / "stopped", lambda: next(asked))
     assert run(tmp_path / "stopped").validation == whole.validation
+
+
+def test_a_batch_size_below_the_longest_sentence_is_refused(task: TranslationTask) -> None:
+    with pytest.raises(SpecError, match=r"training\.batch_size: 8, which this task counts in tokens"):
+        task.steps_per_epoch(8)
+
+
+def test_text_in_a_folder_becomes_a_task(tmp_path: Path) -> None:
+    for split, lines in (("train", 40), ("valid", 3), ("test", 2)):
+        for language, words in (("fr", "un mot {} ."), ("en", "a word {} .")):
+            text = "".join(words.format(number) + "\n" for number in range(lines))
+            (tmp_path / f"{split}.{language}").write_text(text)
+    subset = {"train": 30, "test": 1}
+    options = translation.Options(
+        name="translation", root=str(tmp_path), source="fr", target="en", vocabulary=40, subset=subset
+    )
+    task = translation.build(options, translation.prepare(options), CPU)
+    assert task.steps_per_epoch(4096) == 1
+    assert len(task.translate(small(task).eval(), "test")) == 1
+    assert task.evaluate(small(task).eval(), "validation")["loss"] > 0
