@@ -40,18 +40,18 @@ if TYPE_CHECKING:
 
 _SIZES = ("radius", "perimeter", "area")
 _POWERS = np.array([1.0, 1.0, 2.0])
-_MICROMETRE = {"µm": 1.0, "mm": 1e-3, "cm": 1e-4}
+_UM_IN = {"um": 1.0, "mm": 1e-3, "cm": 1e-4}
 _TEST_SIZE = 114
 _TEST_SEED = 0
 
 
 class Options(TaskOptions):
-    """The unit of length of the predicted sizes, and how many of the 455 training images are held out for validation.
+    """The unit of length of the predicted sizes (um: micrometre), and the size of the validation split.
 
-    114 more images are for testing.
+    The latter is taken from the 455 training images; 114 more are for testing.
     """
 
-    unit: Literal["µm", "mm", "cm"] = "cm"
+    unit: Literal["um", "mm", "cm"] = "cm"
     validation: Annotated[int, Field(ge=0)] = 114
 
 
@@ -76,10 +76,9 @@ class Nuclei:
     @property
     def description(self) -> str:
         """One line for the report."""
-        held_out = f"{len(self.validation)} validation (held out of training)" if self.has_validation else "no validation"
         return (
-            f"scikit-learn's breast cancer data: {len(self.train)} training, {held_out} and {len(self.test)} test images,"
-            f" {self.inputs.shape[1]} features"
+            f"scikit-learn's breast cancer data: {len(self.train)} training, {len(self.validation)} validation (held"
+            f" out of training) and {len(self.test)} test images, {self.inputs.shape[1]} features each"
         )
 
     @property
@@ -143,7 +142,7 @@ class _NucleiTask(Task):
             mean, sd = values[data.train].mean(0), values[data.train].std(0)
             return (values - mean) / sd, mean, sd
 
-        sizes = data.sizes * _MICROMETRE[unit] ** _POWERS
+        sizes = data.sizes * _UM_IN[unit] ** _POWERS
         tensors = (
             torch.tensor(values, dtype=torch.float32, device=device)
             for values in (standardised(data.inputs)[0], sizes, *standardised(sizes)[1:])
@@ -197,7 +196,8 @@ class _NucleiTask(Task):
 
     def _predict(self, model: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:
         """Return the sizes in the task's unit: (n, 3), float32."""
-        return self._mean + self._sd * model(inputs).float()
+        standardised: torch.Tensor = model(inputs).float()
+        return self._mean + self._sd * standardised
 
 
 def _read() -> Arrays:

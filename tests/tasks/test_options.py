@@ -25,6 +25,8 @@ from epsgrid import tasks
         ("images", {"root": ".", "mean": (0, 0, 0)}, "mean and std go together; state both"),
         ("images", {"root": ".", "mean": (0, 0, 0), "std": (1, 0, 1)}, "greater than 0"),
         ("images", {"root": ".", "padding": -1}, "greater than or equal to 0"),
+        ("nuclei", {"validation": -1}, "greater than or equal to 0"),
+        ("nuclei", {"unit": "inch"}, "'um', 'mm' or 'cm'"),
         ("ptb", {"subset": {"train": 1}}, "greater than or equal to 2"),
         ("ptb", {"sequence_length": 1}, "greater than or equal to 2"),
         ("ptb", {"evaluation_columns": {"test": 0}}, "greater than or equal to 1"),
