@@ -2,7 +2,7 @@
 
 From the texture and the shape of the nuclei in an image of a breast mass, predict their mean radius (cm), perimeter
 (cm) and area (cm²): 21 inputs, 3 outputs, 569 images. Mean squared error in these units; R², the mean over the three
-outputs, each against the mean of its own split.
+outputs, each against the mean of its own split. Less than −1, which only a training that blew up has, counts as −1.
 
 The model's outputs are standardised, and the prediction is mean + sd · output, so a fresh model predicts about the
 mean. Only the units of the error differ: with s the standard deviation of a size over the training images, the
@@ -132,7 +132,9 @@ class _NucleiTask(Task):
     """
 
     metric = Metric("R2", "max", "%")
-    notes = MappingProxyType({"R2": "1 − mean squared error / variance, the mean over radius, perimeter and area"})
+    notes = MappingProxyType(
+        {"R2": "1 − mean squared error / variance, at least −1; the mean over radius, perimeter and area"}
+    )
     outputs = len(_SIZES)
 
     def __init__(self, data: Nuclei, unit: str, device: torch.device) -> None:
@@ -190,7 +192,7 @@ class _NucleiTask(Task):
             predicted = self._predict(model, self._inputs[chosen]).double()
         sizes = self._sizes[chosen].double()
         error = (predicted - sizes).square().mean(0)
-        r2 = (1 - error / sizes.var(0, correction=0)).tolist()
+        r2 = (1 - error / sizes.var(0, correction=0)).clamp(min=-1).tolist()
         of_each = {f"R2 {name}": value for name, value in zip(_SIZES, r2, strict=True)}
         return {"loss": error.mean().item(), "R2": sum(r2) / len(r2), **of_each}
 

@@ -110,6 +110,15 @@ def test_at_the_default_epsilon_the_area_stalls_only_in_centimetres() -> None:
     assert r2_of_area("um", 1e-8) > 0.7
 
 
+def test_a_model_that_blew_up_scores_minus_one_or_nan() -> None:
+    task, model = build(), small_model().eval()
+    with torch.no_grad():
+        model.get_parameter("2.weight").fill_(1e10)
+        assert task.evaluate(model, "test")["R2"] == -1
+        model.get_parameter("2.weight").fill_(torch.nan)
+        assert np.isnan(task.evaluate(model, "test")["R2"])
+
+
 def test_too_few_or_no_validation_images_are_refused_with_a_way_out() -> None:
     with pytest.raises(
         SpecError, match=r"task\.validation: 455 images held out leave nothing .* have 455 .*ask for fewer"
