@@ -6,7 +6,7 @@ outputs, each against the mean of its own split. Less than −1, which only a tr
 
 The model's outputs are standardised, and the prediction is mean + sd · output, so a fresh model predicts about the
 mean. Only the units of the error differ: with s the standard deviation of a size over the training images, the
-gradient of an output is s² times that of a standardised one, and s² is 7e-6 cm² for the perimeter and 1e-11 cm⁴ for
+gradient of an output is s² times that of a standardised one, and s² is 6e-6 cm² for the perimeter and 1e-11 cm⁴ for
 the area. Adam's step does not depend on this factor as long as ε is far below √v̂; at ε = 1e-8 the weights that
 predict the area hardly move. In µm all gradients are large, and ε = 1e-8 is as good as any smaller one.
 
