@@ -16,10 +16,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]" --constraint constraints.txt
 	@touch $@
 
-demo: install ## Probe, sweep and report on bundled handwritten digits
-	$(BIN)/epsgrid probe experiments/demo.yaml
-	$(BIN)/epsgrid sweep
-	$(BIN)/epsgrid report
+demo: install ## Probe, sweep and report twice, on bundled data: where the default ε is right, and where it stalls
+	set -e; for spec in demo demo-nuclei; do \
+	  $(BIN)/epsgrid probe experiments/$$spec.yaml; \
+	  $(BIN)/epsgrid sweep; \
+	  $(BIN)/epsgrid report; \
+	done
 
 gallery: install ## The experiments of experiments/gallery on real data, then their reports: about an hour on two cores
 	set -e; for name in cifar10-mlp-adam ptb-lstm-adam iwslt14-subset-transformer-adamw; do \

@@ -86,6 +86,8 @@ _STATEMENTS = {
     "abrupt": "behaviour changes abruptly with ε",
     "varies": "the best ε differs by orders of magnitude between tasks",
 }
+_LANGUAGE = ("perplexity", "bleu")
+"""Metrics of tasks of language."""
 _NEAR_ZERO, _NEAR_ONE = 0.05, 0.95
 """Shares of adaptable entries that count as none and as all."""
 _ABRUPT_DECADES = 2.0
@@ -159,7 +161,7 @@ def _full_adaptability(run: Run) -> _Judgement | None:
     comparison, metric = run.comparison, run.comparison.metric
     if metric is None:
         return _undecided("no trial has finished")
-    if metric.name == "accuracy":
+    if metric.name not in _LANGUAGE:
         return None
     probed = [(cell, _probed(cell, comparison)) for cell in comparison.cells]
     full = [cell for cell, row in probed if row is not None and row.of_moving >= _NEAR_ONE]

@@ -84,7 +84,7 @@ def test_all_digits_are_there_once_stratified_and_unchanged() -> None:
     assert images.checksum == "350c5f15440504110acc0bdd12e34920f821b1bcae4cd107d7e456a52256b79e"
 
 
-def test_plug_ins_are_read_and_images_prepared_without_torch(cache: Path) -> None:
+def test_plug_ins_are_read_and_data_prepared_without_torch(cache: Path) -> None:
     write_folder(cache / "data" / "cifar10-images")
     code = """
 import sys
@@ -93,7 +93,7 @@ for family in ("optimizers", "models", "tasks"):
     for name in plugins.names(family):
         plugins.load(family, name)
 assert not {"torch", "torchvision", "sklearn", "PIL", "pooch", "sentencepiece", "sacrebleu"} & set(sys.modules)
-for name, settings in (("cifar10", {"validation": 5}), ("synthetic", {}), ("digits", {})):
+for name, settings in (("cifar10", {"validation": 5}), ("synthetic", {}), ("digits", {}), ("nuclei", {})):
     task = plugins.load("tasks", name)
     task.prepare(task.Options(name=name, **settings))
     assert "torch" not in sys.modules, name

@@ -22,6 +22,8 @@ from epsgrid import tasks
         ("images", {"root": ".", "fit": "squeeze"}, "'center-crop' or 'resize'"),
         ("images", {"root": ".", "mean": (0, 0, 0)}, "mean and std go together; state both"),
         ("images", {"root": ".", "mean": (0, 0, 0), "std": (1, 0, 1)}, "greater than 0"),
+        ("nuclei", {"validation": -1}, "greater than or equal to 0"),
+        ("nuclei", {"unit": "inch"}, "'um', 'mm' or 'cm'"),
         ("ptb", {"subset": {"train": 1}}, "greater than or equal to 2"),
         ("ptb", {"sequence_length": 1}, "greater than or equal to 2"),
         ("synthetic", {"classes": 1}, "greater than or equal to 2"),
