@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from epsgrid.report.rows import ClaimRow, Comparison
-from epsgrid.report.table import Table
+from epsgrid.report.rows import BoundsRow, ClaimRow, Comparison
+from epsgrid.report.table import Table, shortened
 from epsgrid.report.text.batches import batches_tables
 from epsgrid.report.text.bounds import (
     adaptive_table,
@@ -28,6 +28,7 @@ from epsgrid.report.text.searches import (
     score_columns,
     scores,
 )
+from epsgrid.report.trust import ReliabilityRow
 from epsgrid.selection.answers import NOT_ASKED
 from epsgrid.selection.best import tally_cells
 from epsgrid.selection.cells import CONVENTIONAL, NARROWED
@@ -42,7 +43,6 @@ _QUESTIONS = {
     "narrowing": "Narrowing",
     "luck": "Luck",
     "kind": "Optimizer",
-    "trust": "Bounds",
 }
 """How the questions after the first are called where they are listed."""
 
@@ -66,13 +66,22 @@ def summary(comparison: Comparison) -> tuple[tuple[str, str], ...]:
     answers = comparison.answers
     found = [(title, answers.of(question)) for question, title in _QUESTIONS.items()]
     rows = [(title, answer.text) for title, answer in found if answer.answer != NOT_ASKED]
-    bounds = comparison.bounds
-    if bounds is not None:
-        ends = f"ε {power(bounds.low.decade)} to {power(bounds.high.decade)}."
-        rows = [(title, f"{ends} {text}" if title == _QUESTIONS["trust"] else text) for title, text in rows]
+    if comparison.bounds is not None:
+        rows.append(("Bounds", _bounds(comparison.bounds, comparison.reliability)))
     if cost := _cost(comparison):
         rows.append(("Cost", cost))
     return tuple(rows)
+
+
+def _bounds(bounds: BoundsRow, found: ReliabilityRow | None) -> str:
+    """Return the bounds, the layers that set them, and how far they can be trusted; why, where that is not far."""
+    ends = f"ε {power(bounds.low.decade)} to {power(bounds.high.decade)}"
+    layers = [shortened(bound.layers, 1) for bound in (bounds.low, bounds.high)]
+    text = f"{ends}, set by {' and '.join(dict.fromkeys(layers))}"
+    if found is None:
+        return f"{text}; the confidence in them was not checked."
+    why = f": {found.reasons[0]}" if found.verdict != "high" and found.reasons else ""
+    return f"{text}; {found.verdict} confidence{why}."
 
 
 def _cost(comparison: Comparison) -> str:
