@@ -16,7 +16,7 @@ from typing import Any, Literal
 from epsgrid.codec import to_document
 from epsgrid.errors import SpecError
 from epsgrid.numerics.bounds import EpsilonBounds
-from epsgrid.numerics.magnitudes import Bound, decade_of
+from epsgrid.numerics.magnitudes import Bound
 from epsgrid.numerics.placement import Placement, convert
 from epsgrid.store.records import ExperimentRecord, ProbeRecord
 
@@ -135,7 +135,8 @@ def space_of(
         raise SpecError(f"ε and the learning rate are both called {epsilon_name!r}; give them two names")
     rates = tuple(sorted(map(float, experiment.spec["sweep"]["learning_rates"])))
     measured = _measured(experiment, probe, bounds)
-    epsilon = _epsilon_dimension(epsilon_name, target.epsilon(bounds.low), target.epsilon(bounds.high))
+    ends = target.epsilon(bounds.low), target.epsilon(bounds.high)
+    epsilon = _epsilon_dimension(epsilon_name, *ends, target.placement)
     return Space(
         kind=kind,
         epsilon=epsilon,
@@ -146,9 +147,9 @@ def space_of(
     )
 
 
-def _epsilon_dimension(name: str, low: float, high: float) -> Dimension:
-    first, last = (round(math.log10(decade_of(end))) for end in (low, high))
-    values = tuple(float(f"1e{exponent}") for exponent in range(first, last + 1))
+def _epsilon_dimension(name: str, low: float, high: float, placement: Placement) -> Dimension:
+    first, last = (placement.decade_of(end) for end in (low, high))
+    values = tuple(placement.epsilon_of_decade(decade) for decade in range(first, last + 1))
     if len(values) > 1:
         return Dimension(name, values[0], values[-1], values)
     return Dimension(name, values[0] / _HALF_A_DECADE, values[0] * _HALF_A_DECADE, values)

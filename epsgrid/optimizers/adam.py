@@ -16,6 +16,7 @@ from epsgrid.numerics.scaling import Scaling
 from epsgrid.optimizers._shared import AdamOptions, builder, corrected_second_moment
 
 HAS_EPSILON = True
+DEFAULT_EPSILON = 1e-8
 
 SCALING = Scaling(epsilon="outside", decays=("betas",))
 

@@ -8,7 +8,7 @@ from typing import Any
 from epsgrid.report.rows import TrialNote
 from epsgrid.selection.best import BestRow
 from epsgrid.selection.cells import CONVENTIONAL, NARROWED, TOLERANCE, Cell, of_grid
-from epsgrid.selection.formatting import count, power, powers
+from epsgrid.selection.formatting import bounds_line, count, power, powers
 from epsgrid.selection.load import StoredExperiment
 
 
@@ -16,7 +16,7 @@ def obstacle(stored: StoredExperiment, cells: Sequence[Cell]) -> str | None:
     """Return why it cannot be asked whether the best ε lies inside the bounds; None where it can."""
     if cells and all(cell.epsilon is None for cell in cells):
         return f"{stored.experiment.spec['optimizer']['name']} has no ε, so there is nothing to bound"
-    if stored.bounds is None:
+    if stored.bounds is None and not stored.is_listed:
         return "no bounds were measured"
     if stored.grid is None:
         return "no grid was swept"
@@ -30,6 +30,8 @@ def obstacle(stored: StoredExperiment, cells: Sequence[Cell]) -> str | None:
 def _is_stale(stored: StoredExperiment) -> bool:
     """Whether the narrowed grid was made from other bounds than those stored now, and differs for it."""
     if stored.grid is None or stored.probe is None or stored.bounds is None or NARROWED not in stored.grid.epsilons:
+        return False
+    if stored.is_listed:
         return False
     if stored.grid.bounds_checksum == stored.probe.checksum:
         return False
@@ -64,6 +66,10 @@ def _about_the_grids(stored: StoredExperiment, cells: Sequence[Cell]) -> Iterato
             "epochs and cells were selected on the test split, as in the published protocol: the scores shown are the "
             "best of many looks at it and promise more than new data will give"
         )
+    if stored.is_listed:
+        yield "the narrowed grid is your list, sweep.epsilons in the spec; the measured bounds had no part in it"
+    if stored.measured is not None and (line := bounds_line(stored.measured)):
+        yield line if stored.is_listed else f"{line}; the narrowed grid is made from the {stored.bounds_choice} ones"
     if _is_stale(stored):
         yield (
             "the narrowed grid was made from earlier bounds; `epsgrid sweep` makes it again and trains what is missing"

@@ -68,7 +68,7 @@ class GridRow:
 
     Attributes:
         epsilons: its ε values, rising; empty for the ε-free reference.
-        decades: number of powers of ten among them.
+        decades: number of decades of √v̂ among them.
     """
 
     name: str
@@ -205,7 +205,8 @@ class Comparison:
         kinds: the bounds of each kind of layer; empty where kinds are not known.
         estimates: ε without a sweep; empty without bounds. What they lose stands in `best`.
         grids: in the order of the record.
-        decades_ratio: decades of the conventional grid per decade of the narrowed one; None unless both were planned.
+        decades_ratio: decades of √v̂ of the conventional grid for each of the narrowed one; None unless both were
+            planned.
         best: the best cell of each grid, of the default ε, of the two ends of the bounds and of the point estimates.
         regret: conventional − narrowed: positive where the narrowed grid loses.
         gain_over_default: narrowed − default: positive where the narrowed grid wins.

@@ -85,7 +85,7 @@ class BestRow:
         choice: the cell and how many there were to choose from.
         note: what a reader must know about it; None otherwise.
         others: what else its trials were scored by.
-        label: the point estimates that name this ε; "" for the other ways.
+        label: the point estimates that name this ε; "your list" for a narrowed grid that the spec lists; else "".
         interval: of the mean test metric over the seeds; None without a score.
         regret: best swept setting − this one, on test: positive where this way of searching loses.
         cost: what the search takes by itself.
@@ -113,7 +113,7 @@ class BestRow:
 
 def _words(name: str, label: str) -> str:
     named = {DEFAULT: "default ε", BOUNDARY: "bounds' two ends", ESTIMATE: f"estimate: {label}"}
-    return named.get(name, name)
+    return named.get(name, label or name)
 
 
 def grid_names(stored: StoredExperiment, cells: Sequence[Cell]) -> tuple[str, ...]:
@@ -138,7 +138,7 @@ def best_rows(
     rows = []
     for name, label, note, own in _searches(stored, cells, estimates):
         choice = best(own, metric)
-        needs_probe = name in (NARROWED, BOUNDARY, ESTIMATE)
+        needs_probe = name in (BOUNDARY, ESTIMATE) or (name == NARROWED and not stored.is_listed)
         probe = (stored.probe.cost_seconds if stored.probe else None) if needs_probe else 0.0
         scores = list(choice.cell.test_by_seed().values()) if choice.cell else []
         rows.append(
@@ -162,7 +162,7 @@ def _searches(
     """Yield the name, the label, the note and the cells of each way to search."""
     for name in grid_names(stored, cells):
         if name != DEFAULT:
-            yield name, "", None, of_grid(name, cells)
+            yield name, "your list" if name == NARROWED and stored.is_listed else "", None, of_grid(name, cells)
     epsilons = sorted({cell.epsilon for cell in cells if cell.epsilon is not None})
     if stored.grid is not None and epsilons:
         default = stored.grid.default_epsilon

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from epsgrid.numerics.bounds import EpsilonBounds
 
 NOTHING = "–"
 
@@ -66,6 +69,16 @@ def powers(values: Iterable[float]) -> str:
     '1e-8, 1e-7'
     """
     return ", ".join(map(power, values)) or NOTHING
+
+
+def bounds_line(bounds: EpsilonBounds) -> str | None:
+    """Return the bounds without rounding noise beside the published ones in a line; None where they are the same."""
+    other = bounds.without_noise
+    if other is None:
+        return None
+    reach = f"ε {power(other.low.decade)} to {power(other.high.decade)}"
+    published = f"{power(bounds.low.decade)} to {power(bounds.high.decade)}"
+    return f"bounds without rounding noise: {reach}; the published rule, noise included: {published}"
 
 
 def score(mean: float | None, sd: float | None, metric: Metric) -> str:

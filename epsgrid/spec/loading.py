@@ -85,6 +85,8 @@ def spec_from_json(values: Mapping[str, Any], source: str) -> Spec:
     for section, key in _FORMER_KEYS:
         if isinstance(values.get(section), Mapping):
             values[section] = {name: value for name, value in values[section].items() if name != key}
+    if isinstance(values.get("sweep"), Mapping):
+        values["sweep"] = {"bounds": "published", **values["sweep"]}  # the only ones that earlier versions had
     return check(Document(source, values))
 
 

@@ -15,7 +15,7 @@ from epsgrid.data._corpus import Corpus
 from epsgrid.data._parallel import ParallelCorpus
 from epsgrid.errors import CorruptRecordError, DataError, ExecutionError, ScalingError, SpecError
 from epsgrid.numerics import scaling
-from epsgrid.numerics.magnitudes import Bound, decade_of
+from epsgrid.numerics.magnitudes import Bound
 from epsgrid.numerics.scaling import Rule
 from epsgrid.optimizers import _scaling as optimizer_scaling
 from epsgrid.spec.loading import spec_from_json
@@ -265,10 +265,11 @@ def scaled_bounds(
     def carried(bound: Bound) -> dict[str, Bound]:
         magnitude = scaling.scaled_magnitude(bound.magnitude, kappa)
         epsilon = placement.epsilon_from_magnitude(magnitude)
-        moved = replace(bound, magnitude=magnitude, epsilon=epsilon, decade=decade_of(epsilon))
+        decade = placement.epsilon_of_decade(placement.decade_of(epsilon))
+        moved = replace(bound, magnitude=magnitude, epsilon=epsilon, decade=decade)
         return {"measured": bound, "carried": moved}
 
-    bounds = record.bounds()
+    bounds = record.bounds().chosen("trusted")
     low, high = carried(bounds.low), carried(bounds.high)
     conversion = (record.placement.conversion, placement.conversion)
     return ScaledBounds(options.name, record.batch_size, batch_size, float(kappa), low, high, conversion, tuple(notes))
@@ -315,7 +316,8 @@ def _changes(spec: Spec, kappa: Fraction, rule: Rule, half_life: bool) -> Iterat
         "sweep.learning_rates": (rate, why_rate),
     }
     if rule == "sqrt":
-        moves["sweep.default_epsilon"] = (epsilon, _EPSILON[optimizer_scaling.scaling_of(options).epsilon])
+        for path in ("sweep.epsilons", "sweep.default_epsilon"):
+            moves[path] = (epsilon, _EPSILON[optimizer_scaling.scaling_of(options).epsilon])
     for path, (scaled, why) in moves.items():
         value: Any = spec
         for name in path.split("."):

@@ -99,7 +99,8 @@ def _grids_table(comparison: Comparison) -> Table | None:
     states += ["pruned"] if any(row.tally.pruned for row in comparison.grids) else []
 
     def row_of(grid: GridRow) -> tuple[str, ...]:
-        name = "default ε" if grid.name == DEFAULT else grid.name
+        best = comparison.best_of(grid.name)
+        name = "default ε" if grid.name == DEFAULT else grid.name if best is None else best.words
         numbers = [str(getattr(grid.tally, state)) for state in ("trials", *states)]
         return (name, powers(grid.epsilons), str(grid.decades), *numbers, duration(grid.tally.seconds))
 
