@@ -18,6 +18,7 @@ from epsgrid.errors import SpecError
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.magnitudes import Bound
 from epsgrid.numerics.placement import Placement, convert
+from epsgrid.numerics.precision import power
 from epsgrid.store.records import ExperimentRecord, ProbeRecord
 
 Kind = Literal["log-uniform", "grid"]
@@ -183,7 +184,7 @@ def _header(experiment: ExperimentRecord, measured: dict[str, Any], epsilon: Dim
     for end in (measured["low"], measured["high"]):
         first, *others = end["layers"]
         layers = f"{first} and {len(others)} more" if others else first
-        ends.append(f"{end['magnitude']:.3g} ({layers}, {end['entries']:,} entries)")
+        ends.append(f"{power(end['magnitude'])} ({layers}, {end['entries']:,} entries)")
     commit, git = "", measured["git"]
     if git and git.get("commit"):
         commit = f", commit {str(git['commit'])[:12]}{' with changes' if git.get('changed') else ''}"
@@ -194,7 +195,7 @@ def _header(experiment: ExperimentRecord, measured: dict[str, Any], epsilon: Dim
         f"data: {measured['data']}",
         f"measured: {measured['date']}, {measured['steps']} steps{commit}",
         f"magnitudes: {target.source.compared_with} from {ends[0]} to {ends[1]}",
-        f"ε: {epsilon.values[0]:g} to {epsilon.values[-1]:g}, as {target.name} takes it"
+        f"ε: {power(epsilon.values[0])} to {power(epsilon.values[-1])}, as {target.name} takes it"
         f" ({target.placement.description})",
     ]
     if target.converted:

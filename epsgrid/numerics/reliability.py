@@ -27,6 +27,7 @@ from typing import NamedTuple
 from epsgrid.numerics.bounds import ROUNDING_NOISE, EpsilonBounds, Reliability, Variant, VariantKind, Verdict
 from epsgrid.numerics.magnitudes import Bound, LayerStatistics, LayerStatus, bounds_of, decade_of, low_rank
 from epsgrid.numerics.placement import Placement
+from epsgrid.numerics.precision import power
 from epsgrid.numerics.trajectory import LARGEST_DRIFT, End, Trajectory, settled_after
 
 _FEWEST_STEPS = 10
@@ -293,8 +294,8 @@ def _boundaries(evidence: _Evidence) -> Iterator[_Finding]:
         if distance < _NEAR_A_BOUNDARY:
             is_rounded_up = round(exponent) > exponent
             other = 10.0 ** (round(math.log10(bound.decade)) + (-step if is_rounded_up else step))
-            near = f"{distance:.2f} decades from where rounding turns to {_power(other)}"
-            yield _Finding(_Severity.MEDIUM, f"{name}, {bound.epsilon:.3g}, lies {near}")
+            near = f"{distance:.2f} decades from where rounding turns to {power(other)}"
+            yield _Finding(_Severity.MEDIUM, f"{name}, {power(bound.epsilon)}, lies {near}")
 
 
 def _enough_layers(evidence: _Evidence) -> Iterator[_Finding]:
@@ -326,11 +327,7 @@ def _moved(decade: float, other: float) -> str:
     """Return another decade and how far it lies from the first, such as "1e-3, one decade lower"."""
     shift = _shift(decade, other)
     size = "one decade" if abs(shift) == 1 else f"{abs(shift)} decades"
-    return f"{_power(other)}, {size} {'higher' if shift > 0 else 'lower'}"
-
-
-def _power(decade: float) -> str:
-    return f"1e{round(math.log10(decade))}"
+    return f"{power(other)}, {size} {'higher' if shift > 0 else 'lower'}"
 
 
 def _count(count: int, what: str) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from epsgrid.numerics import precision
+
 if TYPE_CHECKING:
     from epsgrid.numerics.bounds import EpsilonBounds
 
@@ -49,17 +51,8 @@ class Metric:
 
 
 def power(value: float | None) -> str:
-    """Write an ε, a learning rate or a magnitude: three digits, with an exponent where it is far from 1.
-
-    >>> power(1e-8), power(3e-4), power(0.1), power(100.0), power(None)
-    ('1e-8', '3e-4', '0.1', '100', '–')
-    """
-    if value is None:
-        return NOTHING
-    mantissa, exponent = f"{value:.2e}".split("e")
-    if -1 <= int(exponent) <= 2:
-        return f"{value:.3g}"
-    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    """Write an ε, a learning rate or a magnitude as `precision.power` does, and a dash where there is none."""
+    return NOTHING if value is None else precision.power(value)
 
 
 def powers(values: Iterable[float]) -> str:
