@@ -16,7 +16,7 @@ from epsgrid.cli.sparkline import Axis
 from epsgrid.cli.tables import Column, columns_table, fitted, report_table
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.histogram import LogHistogram
-from epsgrid.numerics.magnitudes import Bound, LayerStatistics
+from epsgrid.numerics.magnitudes import Bound, LayerStatistics, LayerStatus
 from epsgrid.numerics.placement import Placement
 from epsgrid.report.compare import estimates
 from epsgrid.report.table import shortened
@@ -134,7 +134,10 @@ def probe_summary(record: ProbeRecord, sweep: Sweep) -> list[RenderableType]:
     weights = "frozen" if not record.identity["probe"].get("update_weights") else "moving"
     steps = f"{record.steps} batches of {record.batch_size} in {duration(record.cost_seconds)}, weights {weights}"
     placed = f"{record.placement.description}; {record.placement.conversion}"
-    left_out = ", ".join(f"{layer.name} ({layer.status})" for layer in bounds.skipped)
+    left_out = ", ".join(
+        layer.name if layer.status is LayerStatus.LEFT_OUT else f"{layer.name} ({layer.status})"
+        for layer in bounds.skipped
+    )
     texts = (
         ("confidence", f"{found.verdict}{more}: {found.reasons[0]}" if found else "not looked at"),
         ("grid", _grid_text(bounds, record.placement, sweep)),

@@ -175,6 +175,8 @@ def estimate_bounds(
         return EpsilonBounds(*ends, tail_fraction, tuple(layers), step=placement.exponent)
     if not layers:
         raise NoBoundsError("no bounds: the optimizer holds no parameters; give it those of the model")
+    if all(layer.status is LayerStatus.LEFT_OUT for layer in layers):
+        raise NoBoundsError("no bounds: leave_out leaves no layer that could set them; keep at least one")
     shown = [f"{layer.name}: {layer.status}" for layer in layers[:_LAYERS_IN_A_MESSAGE]]
     if len(layers) > len(shown):
         shown.append(f"and {len(layers) - len(shown)} more")

@@ -8,7 +8,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SerializeAsAny, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from epsgrid.numerics.precision import power
 
 PositiveFloat = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -18,7 +29,7 @@ def _held_by_float32(epsilon: float) -> float:
     """Refuse an ε that is zero or infinite in float32, in which optimizers compute whatever the precision."""
     if not 2.0**-150 < epsilon < 2.0**128:
         what = "0" if epsilon < 1 else "infinite"
-        raise ValueError(f"{epsilon:g} is {what} in float32, in which the optimizer computes; take 1e-45 to 3e38")
+        raise ValueError(f"{power(epsilon)} is {what} in float32, in which the optimizer computes; take 1e-45 to 3e38")
     return epsilon
 
 
@@ -231,13 +242,12 @@ class Sweep(Frozen):
     default_epsilon: PositiveFloat = 1e-8
     prune: Prune | None = None
 
-    @model_validator(mode="after")
-    def _values_are_distinct(self) -> Sweep:
-        for field in ("learning_rates", "seeds", "epsilons"):
-            values = getattr(self, field) or ()
-            if len(set(values)) != len(values):
-                raise ValueError(f"{field} names a value twice: {list(values)}")
-        return self
+    @field_validator("learning_rates", "seeds", "epsilons")
+    @classmethod
+    def _values_are_distinct(cls, values: tuple[float, ...] | None, info: ValidationInfo) -> tuple[float, ...] | None:
+        if values is not None and len(set(values)) != len(values):
+            raise ValueError(f"{info.field_name} names a value twice: {list(values)}")
+        return values
 
 
 class Ray(Frozen):

@@ -33,6 +33,20 @@ def test_the_smallest_spec_gets_all_defaults() -> None:
     assert spec.training.epochs == 200
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "epsilon"), [("adam", 1e-8), ("adadelta", 1e-6), ("adagrad", 1e-10), ("adamomentum", 1e-16)]
+)
+def test_the_default_epsilon_is_that_of_the_optimizer(optimizer: str, epsilon: float) -> None:
+    text = MINIMAL.replace(OPTIMIZER, optimizer)
+    assert parse(text).sweep.default_epsilon == epsilon
+    assert parse(text + "  default_epsilon: 1e-3\n").sweep.default_epsilon == 1e-3
+
+
+def test_a_list_of_epsilons_needs_an_optimizer_that_has_one() -> None:
+    (line,) = problems(MINIMAL.replace(OPTIMIZER, "sgdm") + "  epsilons: [1e-3]\n")
+    assert "sweep.epsilons: 'sgdm' has no ε; remove the list" in line
+
+
 def test_a_spec_is_a_frozen_value() -> None:
     spec = parse(MINIMAL + "  default_epsilon: 1\n")
     assert isinstance(spec.sweep.default_epsilon, float), "whole numbers are fine for floats"
@@ -169,8 +183,17 @@ def test_a_name_that_is_no_folder(experiment: str, told: str) -> None:
 @pytest.mark.parametrize(
     ("sweep", "told"),
     [
-        ("{learning_rates: [1, 1.0]}", "spec.yaml:5:8: sweep: learning_rates names a value twice: [1.0, 1.0]"),
-        ("{learning_rates: [1], seeds: [3, 3]}", "spec.yaml:5:8: sweep: seeds names a value twice: [3, 3]"),
+        (
+            "{learning_rates: [1, 1.0]}",
+            "spec.yaml:5:25: sweep.learning_rates: learning_rates names a value twice: [1.0, 1.0]",
+        ),
+        ("{learning_rates: [1], seeds: [3, 3]}", "spec.yaml:5:37: sweep.seeds: seeds names a value twice: [3, 3]"),
+        ("{learning_rates: [1], epsilons: [1e-3, 0.001]}", "spec.yaml:5:40: sweep.epsilons: epsilons names a value"),
+        ("{learning_rates: [1], epsilons: [1e-3, 1e-50]}", "spec.yaml:5:47: sweep.epsilons.1: 1e-50 is 0 in float32"),
+        ("{learning_rates: [1], epsilons: [1e39]}", "spec.yaml:5:41: sweep.epsilons.0: 1e39 is infinite in float32"),
+        ("{learning_rates: [1], epsilons: [-1e-3]}", "spec.yaml:5:41: sweep.epsilons.0: should be greater than 0"),
+        ("{learning_rates: [1], epsilons: []}", "spec.yaml:5:40: sweep.epsilons: expected at least 1 in the list"),
+        ("{learning_rates: [1], bounds: trust}", "spec.yaml:5:38: sweep.bounds: expected 'trusted' or 'published'"),
         ("{learning_rates: []}", "spec.yaml:5:25: sweep.learning_rates: expected at least 1 in the list, got []"),
         ("{learning_rates: [0]}", "spec.yaml:5:26: sweep.learning_rates.0: should be greater than 0 (got 0)"),
         ("{learning_rates: 1e-3}", "spec.yaml:5:25: sweep.learning_rates: expected a list, got 0.001"),
