@@ -15,7 +15,7 @@ from typer.testing import Result
 from epsgrid.numerics.reliability import Reliability
 from epsgrid.store.latest import remember
 from epsgrid.store.paths import ExperimentFolder
-from epsgrid.store.records import ProbeRecord
+from epsgrid.store.records import ExperimentRecord, ProbeRecord
 from tests.cli.conftest import Shell
 from tests.report.simulate import simulate
 
@@ -36,6 +36,25 @@ def test_the_text_alone_is_on_stdout(export: Callable[..., Result]) -> None:
     assert yaml.safe_load(done.stdout)["parameters"]["adam_eps"] == {"values": [1e-4, 1e-3, 1e-2]}
     assert "Note: the reliability of these bounds is medium: a bias of 10 entries sets the upper bound" in done.stderr
     assert "Next: set program in it" in done.stderr
+
+
+def test_the_bounds_that_were_asked_for_are_exported(export: Callable[..., Result], tmp_path: Path) -> None:
+    folder = ExperimentFolder(tmp_path / "runs" / "mine")
+    probe = ProbeRecord.read(folder.bounds_json)
+    trusted = probe.bounds()
+    noise = replace(trusted.low, epsilon=1e-9, decade=1e-9, layers=("noise",))
+    replace(probe, bounds_json=replace(trusted, low=noise).beside(trusted).to_json()).write(folder.bounds_json)
+
+    def least(*words: str) -> float:
+        return float(json.loads(export("--to", "json", *words).stdout)["epsilon"]["low"])
+
+    assert (least("--bounds", "trusted"), least("--bounds", "published")) == (1e-4, 1e-9)
+    assert least() == 1e-9, "the spec is one of an earlier version, which had the published ones alone"
+    experiment = ExperimentRecord.read(folder.experiment_json)
+    sweep = {**experiment.spec["sweep"], "bounds": "trusted"}
+    replace(experiment, spec={**experiment.spec, "sweep": sweep}).write(folder.experiment_json)
+    assert least() == 1e-4
+    assert "'trust' is not one of" in export("--to", "json", "--bounds", "trust", expect=2).stderr
 
 
 def test_a_file_is_written_and_named(export: Callable[..., Result], tmp_path: Path) -> None:

@@ -470,7 +470,7 @@ def test_the_readmes_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
 
     (told,) = [record.message for record in caplog.records if record.message.startswith("epsgrid")]
     assert re.fullmatch(
-        r"epsgrid: after 29 steps, 1 epoch, the bounds of ε for Adam are 1e-05 to 1e-01 \(set by net.0.weight, \d+"
+        r"epsgrid: after 29 steps, 1 epoch, the bounds of ε for Adam are 1e-5 to 0\.1 \(set by net.0.weight, \d+"
         r" entries, and net.2.bias, 10 entries\); it trains with 1e-08",
         told,
     )

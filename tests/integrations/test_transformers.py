@@ -312,7 +312,7 @@ def test_the_readmes_example(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
     (told,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epsgrid")]
     assert re.fullmatch(
-        r"epsgrid: after 32 steps, 1 epoch, the bounds of ε for AdamW are 1e-1[34] to 1e-01 \(set by"
+        r"epsgrid: after 32 steps, 1 epoch, the bounds of ε for AdamW are 1e-1[34] to 0\.1 \(set by"
         r" bert\.encoder\.layer\.\d\.attention\.self\.key\.bias, 32 entries, and classifier\.bias, 2 entries\);"
         r" it trains with 1e-08",
         told,
