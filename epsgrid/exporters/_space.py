@@ -153,7 +153,8 @@ def _epsilon_dimension(name: str, low: float, high: float, placement: Placement)
     values = tuple(placement.epsilon_of_decade(decade) for decade in range(first, last + 1))
     if len(values) > 1:
         return Dimension(name, values[0], values[-1], values)
-    return Dimension(name, values[0] / _HALF_A_DECADE, values[0] * _HALF_A_DECADE, values)
+    half = _HALF_A_DECADE**placement.exponent
+    return Dimension(name, values[0] / half, values[0] * half, values)
 
 
 def _measured(experiment: ExperimentRecord, probe: ProbeRecord, bounds: EpsilonBounds) -> dict[str, Any]:
