@@ -35,6 +35,9 @@ from epsgrid.selection.formatting import Metric, gain, interval, power
 from epsgrid.selection.load import StoredExperiment
 
 
+_YOUR_LIST = "the narrowed grid is a list of your own, and not the measured range"
+
+
 @dataclass(frozen=True)
 class _Judgement:
     """An answer to a claim, and the numbers it rests on, or why there is none."""
@@ -309,6 +312,8 @@ def claims(runs: Sequence[Run]) -> tuple[ClaimRow, ...]:
 
 def _range(comparison: Comparison) -> _Judgement:
     verdict = comparison.verdict
+    if comparison.is_listed:
+        return _undecided(_YOUR_LIST)
     if verdict.answer == "cannot tell":
         return _undecided(verdict.reason)
     return _Judgement("reproduced" if verdict.answer == "yes" else "not reproduced", verdict.reason)
@@ -316,6 +321,8 @@ def _range(comparison: Comparison) -> _Judgement:
 
 def _narrower(comparison: Comparison) -> _Judgement:
     ratio = comparison.decades_ratio
+    if comparison.is_listed:
+        return _undecided(_YOUR_LIST)
     if ratio is None:
         return _undecided("both grids have to be swept to compare them")
     decades = {row.name: row.decades for row in comparison.grids}

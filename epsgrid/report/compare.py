@@ -106,6 +106,7 @@ def compare(stored: StoredExperiment) -> Comparison:
         scoring=scoring(stored),
         provenance=provenance(stored),
         batches=batches_row(stored),
+        is_listed=stored.is_listed,
     )
 
 

@@ -221,6 +221,7 @@ class Comparison:
         provenance: where the numbers come from, as (what, value).
         batches: bounds and trials at other batch sizes; None where there are none.
         claims: what the experiment says about the paper's claims; filled in together with `observed`.
+        is_listed: whether the narrowed grid is a list of ε in the spec, and not made from bounds.
     """
 
     experiment: str
@@ -251,6 +252,7 @@ class Comparison:
     provenance: tuple[tuple[str, str], ...]
     batches: BatchesRow | None = None
     claims: tuple[ClaimRow, ...] = ()
+    is_listed: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the comparison as plain JSON values."""

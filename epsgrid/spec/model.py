@@ -19,8 +19,6 @@ from pydantic import (
     model_validator,
 )
 
-from epsgrid.numerics.precision import power
-
 PositiveFloat = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
@@ -29,7 +27,8 @@ def _held_by_float32(epsilon: float) -> float:
     """Refuse an ε that is zero or infinite in float32, in which optimizers compute whatever the precision."""
     if not 2.0**-150 < epsilon < 2.0**128:
         what = "0" if epsilon < 1 else "infinite"
-        raise ValueError(f"{power(epsilon)} is {what} in float32, in which the optimizer computes; take 1e-45 to 3e38")
+        written = f"{epsilon:g}".replace("e+", "e")
+        raise ValueError(f"{written} is {what} in float32, in which the optimizer computes; take 1e-45 to 3e38")
     return epsilon
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from epsgrid.errors import CorruptRecordError, StoreError
-from epsgrid.report.compare import compare
+from epsgrid.report.compare import compare, whole
 from epsgrid.report.text.render import tables
 from epsgrid.selection.load import load_experiment
 from epsgrid.store.atomic import seal, unseal
@@ -58,6 +58,8 @@ def test_a_list_of_epsilons_needs_no_bounds(tmp_path: Path) -> None:
     assert narrowed.cost.probe_seconds == 0
     assert comparison.verdict.answer == "yes"
     assert any("is your list, sweep.epsilons" in note for note in comparison.notes)
+    answers = {claim.claim: claim.answer for claim in whole(again)[0].claims}
+    assert (answers["range"], answers["narrower"]) == ("undecided", "undecided"), "it is no range of the paper's"
     table = next(table for table in tables(comparison) if table.title == "Grids")
     assert table.rows[0][:3] == ("your list", "1e-5, 1e-3", "2")
 
