@@ -34,7 +34,6 @@ from epsgrid.selection.cells import (
 from epsgrid.selection.formatting import Metric, gain, interval, power
 from epsgrid.selection.load import StoredExperiment
 
-
 _YOUR_LIST = "the narrowed grid is a list of your own, and not the measured range"
 
 
