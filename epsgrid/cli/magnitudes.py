@@ -151,7 +151,7 @@ def probe_summary(record: ProbeRecord, sweep: Sweep) -> list[RenderableType]:
     lines = [line for label, text in texts if text for line in _labelled(label, text, width)]
     lines += [_line("√v̂", drawn[0]), _line("all layers", drawn[1])]
     lines += [_line("bounds", axis.span(low.magnitude, high.magnitude))]
-    return [Text(f"ε: {reach}", style="bold"), *lines]
+    return [Text(f"ε bounds: {reach}", style="bold"), *lines]
 
 
 def _grid_text(bounds: EpsilonBounds, placement: Placement, sweep: Sweep) -> str:

@@ -45,7 +45,7 @@ def test_the_answer_stands_first_and_fits_a_screen(shell, columns):
     code, shown = shell.in_terminal("probe", "spec.yaml", "-q", COLUMNS=str(columns))
     lines = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", shown).splitlines()
     assert code == 0
-    assert lines[0] == "ε: 1e-4 to 0.1"
+    assert lines[0] == "ε bounds: 1e-4 to 0.1"
     assert len(lines) <= 24
     assert max(map(len, lines)) <= columns
     text = " ".join(" ".join(lines).split())
@@ -57,7 +57,7 @@ def test_the_answer_stands_first_and_fits_a_screen(shell, columns):
 
 def test_the_summary_follows_the_bounds_and_the_list_asked_for(shell):
     shown = shell.call("probe", "spec.yaml", "-o", "sweep.bounds=published").stdout
-    assert shown.startswith("ε: 1e-5 to 0.1\n")
+    assert shown.startswith("ε bounds: 1e-5 to 0.1\n")
     assert "5 of 13 ε: 1e-5, 1e-4, 1e-3, 1e-2, 0.1\n" in shown
     shown = shell.call("probe", "spec.yaml", "-o", "sweep.epsilons=[1e-3, 1e-9]").stdout
     assert "your list, sweep.epsilons, takes the place of the bounds: 1e-9, 1e-3\n" in shown
@@ -87,7 +87,8 @@ def test_every_layer_has_its_histogram_on_a_common_axis(shell):
 def test_reliability_stands_below_the_bounds(shell):
     shown = shell.call("probe", "spec.yaml", "--full", "-o", "sweep.bounds=published").stdout
     bounds, kinds, trust, estimates = (
-        shown.index(text) for text in ("ε: ", "Bounds of each kind", "Reliability: medium\n", "Point estimates of ε")
+        shown.index(text)
+        for text in ("ε bounds: ", "Bounds of each kind", "Reliability: medium\n", "Point estimates of ε")
     )
     assert bounds < kinds < trust < estimates
     for line in (
