@@ -32,7 +32,7 @@ def underflow_warning(epsilon: float, dtype: str = "float32") -> str | None:
     """Return a line that warns of an ε too small for the type of the optimizer's state, or None.
 
     >>> underflow_warning(1e-8, "float16")
-    'epsilon 1e-8 is 0 in float16, whose smallest value is 5.96e-8: where gradients vanish the update becomes 0/0; \
+    'epsilon 1e-8 is 0 in float16, whose smallest value is 6e-8: where gradients vanish the update becomes 0/0; \
 keep the optimizer in float32, or use a larger epsilon'
     >>> underflow_warning(1e-8, "bfloat16") is None
     True
@@ -52,12 +52,12 @@ keep the optimizer in float32, or use a larger epsilon'
     if epsilon <= smallest / 2:  # halfway rounds to even, which is zero
         wider = "float32" if epsilon >= _LIMITS["float32"][0] else "float64"
         return (
-            f"epsilon {power(epsilon)} is 0 in {dtype}, whose smallest value is {power(smallest)}: where gradients"
+            f"epsilon {power(epsilon)} is 0 in {dtype}, whose smallest value is {power(float(f'{smallest:.1g}'))}: where gradients"
             f" vanish the update becomes 0/0; keep the optimizer in {wider}, or use a larger epsilon"
         )
     if epsilon < smallest_normal:
         return (
-            f"epsilon {power(epsilon)} is below {power(smallest_normal)}, the smallest normal number of {dtype}: it"
+            f"epsilon {power(epsilon)} is below {power(float(f'{smallest_normal:.1g}'))}, the smallest normal number of {dtype}: it"
             " loses precision, and on devices that flush such numbers it is 0"
         )
     return None
