@@ -52,12 +52,17 @@ keep the optimizer in float32, or use a larger epsilon'
     if epsilon <= smallest / 2:  # halfway rounds to even, which is zero
         wider = "float32" if epsilon >= _LIMITS["float32"][0] else "float64"
         return (
-            f"epsilon {power(epsilon)} is 0 in {dtype}, whose smallest value is {power(float(f'{smallest:.1g}'))}: where gradients"
+            f"epsilon {power(epsilon)} is 0 in {dtype}, whose smallest value is {_rounded(smallest)}: where gradients"
             f" vanish the update becomes 0/0; keep the optimizer in {wider}, or use a larger epsilon"
         )
     if epsilon < smallest_normal:
         return (
-            f"epsilon {power(epsilon)} is below {power(float(f'{smallest_normal:.1g}'))}, the smallest normal number of {dtype}: it"
+            f"epsilon {power(epsilon)} is below {_rounded(smallest_normal)}, the smallest normal number of {dtype}: it"
             " loses precision, and on devices that flush such numbers it is 0"
         )
     return None
+
+
+def _rounded(value: float) -> str:
+    """Write a number to one digit."""
+    return power(float(f"{value:.1g}"))

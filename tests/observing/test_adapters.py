@@ -278,7 +278,7 @@ def test_observe_warns_of_an_epsilon_that_is_zero_in_float16() -> None:
     model, _ = small_model(torch.float16)
     optimizer = torch.optim.Adam(model.parameters())
     with (
-        pytest.warns(RuntimeWarning, match=r"Adam: epsilon 1e-08 is 0 in float16.*0/0; keep the optimizer in float32"),
+        pytest.warns(RuntimeWarning, match=r"Adam: epsilon 1e-8 is 0 in float16.*0/0; keep the optimizer in float32"),
         epsgrid.observe(optimizer, model=model),
     ):
         pass
@@ -286,7 +286,7 @@ def test_observe_warns_of_an_epsilon_that_is_zero_in_float16() -> None:
 
 def test_the_probe_warns_too() -> None:
     model, batches = small_model(torch.float16)
-    with pytest.warns(RuntimeWarning, match="AdamW: epsilon 1e-08 is 0 in float16"):
+    with pytest.warns(RuntimeWarning, match="AdamW: epsilon 1e-8 is 0 in float16"):
         epsgrid.probe(model, torch.optim.AdamW(model.parameters()), batches, loss)
 
 
