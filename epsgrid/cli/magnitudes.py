@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
+from rich.cells import cell_len
 from rich.console import RenderableType
 from rich.table import Table
+from rich.text import Text
 
+from epsgrid import grids
 from epsgrid.cli.console import out
 from epsgrid.cli.sparkline import Axis
 from epsgrid.cli.tables import Column, columns_table, fitted, report_table
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.histogram import LogHistogram
-from epsgrid.numerics.magnitudes import Bound
+from epsgrid.numerics.magnitudes import Bound, LayerStatus
+from epsgrid.numerics.placement import Placement
 from epsgrid.report.compare import estimates
 from epsgrid.report.table import shortened
 from epsgrid.report.text.bounds import estimates_table, kinds_table, reliability_table
 from epsgrid.report.trust import kind_rows, reliability_row
-from epsgrid.selection.formatting import duration, power
+from epsgrid.selection.formatting import bounds_line, count, duration, power, powers
+from epsgrid.spec.model import Sweep
 from epsgrid.store.records import ProbeRecord
 
 _ROWS_IN_A_TERMINAL = 40
+_SUMMARY_WIDTH, _LABEL, _MOST_LINES = 80, 12, 3
+"""Columns of a probe's summary, those of its labels, and lines of one text in it."""
 
 
 def shown_rows(names: Sequence[str], first: Sequence[str], *, all_layers: bool) -> list[int]:
@@ -109,30 +117,71 @@ def probe_layers(bounds: EpsilonBounds, *, all_layers: bool) -> list[RenderableT
     return [layers_table(columns, rows, drawn, width, ends), *hidden_lines(len(rows), len(bounds.layers))]
 
 
-def _probe_lines(record: ProbeRecord, bounds: EpsilonBounds) -> list[str]:
-    """Return the lines under a probe's table: the bounds, the layers that set them, skipped layers, the cost."""
-    lines = [
-        "",
-        f"ε bounds: {power(bounds.low.decade)} … {power(bounds.high.decade)}  ({len(bounds.decades)} decades)",
-        f"  low   {_bound_line(bounds.low)}",
-        f"  high  {_bound_line(bounds.high)}",
-        f"ε enters {record.placement.description}; {record.placement.conversion}",
-    ]
-    if bounds.skipped:
-        lines.append("left out: " + "; ".join(f"{layer.name} ({layer.status})" for layer in bounds.skipped))
-    data = f"{record.steps} batches of {record.batch_size}; {record.data_description}"
-    return [*lines, f"{data}; {duration(record.cost_seconds)}", ""]
+def probe_summary(record: ProbeRecord, sweep: Sweep) -> list[RenderableType]:
+    """Return what a reader needs of a probe, the answer first, in at most 80 columns and some 20 lines.
+
+    Args:
+        record: of the probe.
+        sweep: says which bounds, or which list, the narrowed grid is made from.
+    """
+    measured, width = record.bounds(), min(out().width, _SUMMARY_WIDTH)
+    bounds = measured.chosen(sweep.bounds)
+    low, high, found = bounds.low, bounds.high, bounds.reliability
+    reach = f"{power(low.decade)} to {power(high.decade)}" if low.decade != high.decade else power(low.decade)
+    more = f" (--full: {count(len(found.reasons) - 1, 'more remark')})" if found and len(found.reasons) > 1 else ""
+    axis = Axis.of([layer.histogram for layer in bounds.layers], width - _LABEL, (low.magnitude, high.magnitude))
+    drawn = (axis.header(), axis.line(*(layer.histogram for layer in bounds.layers)))
+    weights = "frozen" if not record.identity["probe"].get("update_weights") else "moving"
+    steps = f"{record.steps} batches of {record.batch_size} in {duration(record.cost_seconds)}, weights {weights}"
+    placed = f"{record.placement.description}; {record.placement.conversion}"
+    left_out = ", ".join(
+        layer.name if layer.status is LayerStatus.LEFT_OUT else f"{layer.name} ({layer.status})"
+        for layer in bounds.skipped
+    )
+    texts = (
+        ("confidence", f"{found.verdict}{more}: {found.reasons[0]}" if found else "not looked at"),
+        ("grid", _grid_text(bounds, record.placement, sweep)),
+        ("lower end", _end_text(low, record.placement)),
+        ("upper end", _end_text(high, record.placement)),
+        ("noise", bounds_line(measured) or ""),
+        ("ε enters", placed if record.placement != Placement.outside() else ""),
+        ("left out", left_out),
+        ("measured", steps),
+    )
+    lines = [line for label, text in texts if text for line in _labelled(label, text, width)]
+    lines += [_line("√v̂", drawn[0]), _line("all layers", drawn[1])]
+    lines += [_line("bounds", axis.span(low.magnitude, high.magnitude))]
+    return [Text(f"ε bounds: {reach}", style="bold"), *lines]
 
 
-def _bound_line(bound: Bound) -> str:
+def _grid_text(bounds: EpsilonBounds, placement: Placement, sweep: Sweep) -> str:
+    """Return how many ε of the conventional grid a sweep keeps, and which it trains."""
+    if sweep.epsilons:
+        return f"your list, sweep.epsilons, takes the place of the bounds: {powers(sorted(sweep.epsilons))}"
+    conventional = grids.load("conventional").epsilons(None, placement)
+    beyond = set(bounds.decades) - set(conventional)
+    kept = f"{len(bounds.decades) - len(beyond)} of {len(conventional)} ε"
+    return kept + (f", and {len(beyond)} beyond these" if beyond else "") + f": {powers(bounds.decades)}"
+
+
+def _end_text(bound: Bound, placement: Placement) -> str:
     entries = f"{bound.entries:,} non-zero {'entry' if bound.entries == 1 else 'entries'}"
-    of = f"√v̂ = {power(bound.magnitude)}, set by {shortened(bound.layers)} ({entries})"
-    return f"ε = {power(bound.epsilon)} from {of}"
+    epsilon = "" if placement == Placement.outside() else f", ε {power(bound.epsilon)}"
+    return f"√v̂ {power(bound.magnitude)}{epsilon} in {shortened(bound.layers, 1)}, {entries}"
 
 
-def probe_parts(record: ProbeRecord, *, all_layers: bool) -> list[RenderableType]:
-    """Return what `epsgrid probe` prints: layers, bounds, how far they can be trusted, and ε without a sweep."""
-    bounds = record.bounds()
+def _labelled(label: str, text: str, width: int) -> list[str]:
+    """Return a text beside its label, wrapped into at most three lines of `width` characters."""
+    wrapped = textwrap.wrap(text, width - _LABEL, max_lines=_MOST_LINES, placeholder=" …")
+    return [_line(label if not place else "", line) for place, line in enumerate(wrapped)]
+
+
+def _line(label: str, text: str) -> str:
+    return f"{label}{' ' * (_LABEL - cell_len(label))}{text}".rstrip()
+
+
+def probe_parts(record: ProbeRecord, bounds: EpsilonBounds, *, all_layers: bool) -> list[RenderableType]:
+    """Return the tables of `epsgrid probe --full`: layers, kinds, how far bounds can be trusted, ε without a sweep."""
     found = reliability_row(bounds)
     made = (
         kinds_table(kind_rows(bounds, record.placement)),
@@ -140,4 +189,4 @@ def probe_parts(record: ProbeRecord, *, all_layers: bool) -> list[RenderableType
         estimates_table(estimates(bounds, record.placement)),
     )
     trust = [part for each in made if each is not None for part in report_table(each)]
-    return [*probe_layers(bounds, all_layers=all_layers), *_probe_lines(record, bounds), *trust]
+    return ["", *probe_layers(bounds, all_layers=all_layers), "", *trust]

@@ -16,8 +16,9 @@ from typing import Any, Literal
 from epsgrid.codec import to_document
 from epsgrid.errors import SpecError
 from epsgrid.numerics.bounds import EpsilonBounds
-from epsgrid.numerics.magnitudes import Bound, decade_of
+from epsgrid.numerics.magnitudes import Bound
 from epsgrid.numerics.placement import Placement, convert
+from epsgrid.numerics.precision import power
 from epsgrid.store.records import ExperimentRecord, ProbeRecord
 
 Kind = Literal["log-uniform", "grid"]
@@ -133,10 +134,10 @@ def space_of(
     if epsilon_name == learning_rate_name:
         raise SpecError(f"ε and the learning rate are both called {epsilon_name!r}; give them two names")
     rates = tuple(sorted(map(float, experiment.spec["sweep"]["learning_rates"])))
-    ends = (decade_of(target.epsilon(end)) for end in (bounds.low, bounds.high))
-    first, last = (round(math.log10(end)) for end in ends)
-    values = tuple(float(f"1e{exponent}") for exponent in range(first, last + 1))
-    around = 1.0 if len(values) > 1 else math.sqrt(10)  # one decade alone is a range of what rounds to it
+    first, last = (target.placement.decade_of(target.epsilon(end)) for end in (bounds.low, bounds.high))
+    values = tuple(target.placement.epsilon_of_decade(decade) for decade in range(first, last + 1))
+    # One decade alone is a range of what rounds to it.
+    around = 1.0 if len(values) > 1 else math.sqrt(10) ** target.placement.exponent
     epsilon = Dimension(epsilon_name, values[0] / around, values[-1] * around, values)
     spec, came_from, trust = experiment.spec, probe.provenance, bounds.reliability
     measured = {
@@ -172,7 +173,7 @@ def _header(experiment: ExperimentRecord, measured: dict[str, Any], epsilon: Dim
     for end in (measured["low"], measured["high"]):
         first, *others = end["layers"]
         layers = f"{first} and {len(others)} more" if others else first
-        ends.append(f"{end['magnitude']:.3g} ({layers}, {end['entries']:,} entries)")
+        ends.append(f"{power(end['magnitude'])} ({layers}, {end['entries']:,} entries)")
     commit, git = "", measured["git"]
     if git and git.get("commit"):
         commit = f", commit {str(git['commit'])[:12]}{' with changes' if git.get('changed') else ''}"
@@ -183,7 +184,7 @@ def _header(experiment: ExperimentRecord, measured: dict[str, Any], epsilon: Dim
         f"data: {measured['data']}",
         f"measured: {measured['date']}, {measured['steps']} steps{commit}",
         f"magnitudes: {target.source.compared_with} from {ends[0]} to {ends[1]}",
-        f"ε: {epsilon.values[0]:g} to {epsilon.values[-1]:g}, as {target.name} takes it"
+        f"ε: {power(epsilon.values[0])} to {power(epsilon.values[-1])}, as {target.name} takes it"
         f" ({target.placement.description})",
     ]
     if target.converted:

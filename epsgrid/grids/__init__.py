@@ -1,6 +1,6 @@
 """ONE FILE PER STRATEGY: from bounds to the ε values that are trained.
 
-A file `grids/NAME.py` defines `NEEDS_BOUNDS: bool` and `def epsilons(bounds) -> tuple[float, ...]`, rising.
+A file `grids/NAME.py` defines `NEEDS_BOUNDS: bool` and `def epsilons(bounds, placement) -> tuple[float, ...]`, rising.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from epsgrid import plugins
 
 if TYPE_CHECKING:  # it needs numpy, which `epsgrid sweep --dry-run` does without
     from epsgrid.numerics.bounds import EpsilonBounds
+    from epsgrid.numerics.placement import Placement
 
 
 class GridPlugin(Protocol):
@@ -18,8 +19,8 @@ class GridPlugin(Protocol):
 
     NEEDS_BOUNDS: bool
 
-    def epsilons(self, bounds: EpsilonBounds | None) -> tuple[float, ...]:
-        """Return the grid's ε values in the optimizer's own ε, rising."""
+    def epsilons(self, bounds: EpsilonBounds | None, placement: Placement) -> tuple[float, ...]:
+        """Return the grid's ε values in the optimizer's own ε, rising; `placement` says where it adds it."""
         ...
 
 

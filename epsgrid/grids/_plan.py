@@ -21,7 +21,9 @@ from epsgrid.spec.trial import Trial, identity, trial_identity
 
 if TYPE_CHECKING:
     from epsgrid.numerics.bounds import EpsilonBounds
+    from epsgrid.numerics.placement import Placement
 
+NARROWED = "narrowed"
 DEFAULT = "default"
 REFERENCE = "reference"
 
@@ -45,7 +47,7 @@ def plan(
     bounds: EpsilonBounds | None,
     names: Sequence[str],
     *,
-    has_epsilon: bool,
+    placement: Placement | None,
     rates: EffectiveRates | None = None,
 ) -> Plan:
     """Return all trials that the grids ask for, each distinct one once.
@@ -58,16 +60,21 @@ def plan(
         spec: what to train.
         data_checksum: sha256 of the prepared data.
         bounds: measured for this spec; None where no grid needs them.
-        names: the grids asked for; ignored where the optimizer has no ε.
-        has_epsilon: whether the spec's optimizer has an ε.
+        names: the grids asked for; ignored where the optimizer has no ε. A list in the spec takes the place of the
+            narrowed one.
+        placement: where the optimizer adds its ε; None where it has none.
         rates: the learning rates to train with in place of those of the spec; None keeps these.
 
     Raises:
         SpecError: two learning rates become the same one.
     """
     asked: dict[str, tuple[float | None, ...]] = {REFERENCE: (None,)}
-    if has_epsilon:
-        asked = {name: grids.load(name).epsilons(bounds) for name in names}
+    if placement is not None:
+        own = spec.sweep.epsilons
+        asked = {
+            name: tuple(sorted(own)) if own and name == NARROWED else grids.load(name).epsilons(bounds, placement)
+            for name in names
+        }
         if spec.sweep.default_epsilon not in asked.get("conventional", ()):
             asked[DEFAULT] = (spec.sweep.default_epsilon,)
     belongs_to: dict[tuple[int, float | None, float], tuple[str, ...]] = {}

@@ -19,6 +19,7 @@ import torch
 from epsgrid.data._torchvision import import_torchvision
 from epsgrid.errors import DataError, EpsgridError, ObservationError
 from epsgrid.numerics.bounds import EpsilonBounds
+from epsgrid.numerics.precision import power
 from epsgrid.numerics.series import Series
 from epsgrid.observing.distributed import gathered_bounds, gathered_series
 from epsgrid.observing.observer import Observer, check_whole, observe
@@ -176,7 +177,7 @@ def _describe(observer: Observer, bounds: EpsilonBounds, epochs: float) -> str:
     used = sorted({group["eps"] for group in observer.optimizer.param_groups if "eps" in group})
     return (
         f"epsgrid: after {observer.step} steps, {epochs:.3g} epoch{'' if epochs == 1 else 's'}, the bounds of ε for"
-        f" {type(observer.optimizer).__name__} are {low.decade:.0e} to {high.decade:.0e}"
+        f" {type(observer.optimizer).__name__} are {power(low.decade)} to {power(high.decade)}"
         f" (set by {low.layers[0]}, {low.entries} entries, and {high.layers[0]}, {high.entries} entries)"
         + (f"; it trains with {', '.join(f'{epsilon:.3g}' for epsilon in used)}" if used else "")
     )

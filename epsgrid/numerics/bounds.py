@@ -5,18 +5,21 @@ the indices int(0.02·n) and int(0.98·n); the least of the former over all tens
 ε, each rounded to a power of ten. Tensors of fewer than fifty non-zero entries thus contribute their minimum and
 maximum, and a single bias may set a bound: each bound names the layers that set it.
 
-The order statistics are exact, and magnitudes are converted into the optimizer's own ε before they are rounded, so
-that an optimizer which adds ε under its root gets a range of the decades of b², not the squared decades of b.
+The order statistics are exact. An optimizer that adds ε under its root or in place takes ε = b²: there the magnitude b
+is rounded, and the range steps by decades of b, which are two of ε.
+
+Entries whose gradient is only rounding noise can set a bound, decades below all gradients. So there are two ranges, by
+name: "published" is the estimate above, noise included; "trusted" leaves these entries out.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from epsgrid.codec import from_document, to_document
+from epsgrid.codec import UNLESS_DEFAULT, from_document, to_document
 from epsgrid.errors import NoBoundsError
 from epsgrid.numerics.histogram import fields_of
 from epsgrid.numerics.magnitudes import TAIL_FRACTION, Bound, LayerStatistics, LayerStatus, bounds_of
@@ -24,12 +27,16 @@ from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.trajectory import Trajectory
 
 VERSION = 1
+ROUNDING_NOISE = "rounding noise"
+"""Label of the "without" variant in which entries or layers that are only rounding noise are left out."""
 _LAYERS_IN_A_MESSAGE = 8
 
 Verdict = Literal["high", "medium", "low"]
 _EARLIER_VERDICTS = {"firm": "high", "soft": "medium", "not to be trusted": "low"}
 """The words that files of earlier versions hold."""
 
+
+BoundsChoice = Literal["trusted", "published"]
 
 VariantKind = Literal["tail", "seed", "weights", "without", "kind", "betas"]
 
@@ -90,6 +97,9 @@ class EpsilonBounds:
         tail_fraction: share of the non-zero entries beyond each order statistic, 0.02 as published.
         layers: every layer, also those that were skipped.
         reliability: how far the range can be trusted, and why; None where that was not judged.
+        step: decades of ε in a decade of magnitude: 2 where ε is a square.
+        without_noise: the range without entries that are only rounding noise, judged by itself, without layers of its
+            own; None where that moves no end to another decade, or leaves nothing.
     """
 
     low: Bound
@@ -97,6 +107,19 @@ class EpsilonBounds:
     tail_fraction: float
     layers: tuple[LayerStatistics, ...]
     reliability: Reliability | None = None
+    step: int = field(default=1, metadata=UNLESS_DEFAULT)
+    without_noise: EpsilonBounds | None = field(default=None, metadata=UNLESS_DEFAULT)
+
+    def chosen(self, choice: BoundsChoice) -> EpsilonBounds:
+        """Return one of the ranges, with all layers; both are the same where no rounding noise moves an end."""
+        if choice == "published" or self.without_noise is None:
+            return self
+        return replace(self.without_noise, layers=self.layers, without_noise=None)
+
+    def beside(self, without_noise: EpsilonBounds) -> EpsilonBounds:
+        """Return these bounds with those without rounding noise, where an end of these has another decade."""
+        is_same = without_noise.decades == self.decades
+        return self if is_same else replace(self, without_noise=replace(without_noise, layers=()))
 
     @property
     def skipped(self) -> tuple[LayerStatistics, ...]:
@@ -105,9 +128,9 @@ class EpsilonBounds:
 
     @property
     def decades(self) -> tuple[float, ...]:
-        """The powers of ten from the lower to the upper end, both included, rising."""
+        """The powers of ten from the lower to the upper end, both included, rising by `step`."""
         first, last = (round(math.log10(bound.decade)) for bound in (self.low, self.high))
-        return tuple(float(f"1e{exponent}") for exponent in range(first, last + 1))
+        return tuple(float(f"1e{exponent}") for exponent in (*range(first, last, self.step), last))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -125,7 +148,12 @@ class EpsilonBounds:
         reliability = fields.get("reliability")
         if isinstance(reliability, dict) and reliability.get("verdict") in _EARLIER_VERDICTS:
             fields["reliability"] = {**reliability, "verdict": _EARLIER_VERDICTS[reliability["verdict"]]}
-        return from_document(cls, fields, "bounds")
+        bounds = from_document(cls, fields, "bounds")
+        if bounds.without_noise is None and bounds.reliability is not None:  # earlier versions stored it as a variant
+            found = (each for each in bounds.reliability.of_kind("without") if each.label == ROUNDING_NOISE)
+            if (variant := next(found, None)) is not None:
+                bounds = bounds.beside(replace(bounds, low=variant.low, high=variant.high))
+        return bounds
 
 
 def estimate_bounds(
@@ -143,9 +171,11 @@ def estimate_bounds(
     """
     ends = bounds_of(layers, placement)
     if ends is not None:
-        return EpsilonBounds(*ends, tail_fraction, tuple(layers))
+        return EpsilonBounds(*ends, tail_fraction, tuple(layers), step=placement.exponent)
     if not layers:
         raise NoBoundsError("no bounds: the optimizer holds no parameters; give it those of the model")
+    if all(layer.status is LayerStatus.LEFT_OUT for layer in layers):
+        raise NoBoundsError("no bounds: leave_out leaves no layer that could set them; keep at least one")
     shown = [f"{layer.name}: {layer.status}" for layer in layers[:_LAYERS_IN_A_MESSAGE]]
     if len(layers) > len(shown):
         shown.append(f"and {len(layers) - len(shown)} more")

@@ -19,7 +19,7 @@ from fractions import Fraction
 import numpy as np
 
 from epsgrid.numerics.histogram import magnitudes_of
-from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, decade_of
+from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus
 from epsgrid.numerics.placement import Placement
 
 
@@ -31,7 +31,7 @@ class PointEstimate:
         name: of the formula, one word.
         formula: in symbols; b is the magnitude.
         epsilon: in the optimizer's own ε, not rounded.
-        decade: the power of ten nearest to it on a log scale.
+        decade: the power of ten to train with, as `Bound.decade`.
         magnitude: b, in √v̂ units.
     """
 
@@ -120,7 +120,8 @@ def point_estimates(
     for name, (formula, magnitude_by) in FORMULAS.items() if chosen else ():
         magnitude = magnitude_by(chosen)
         epsilon = placement.epsilon_from_magnitude(magnitude)
-        estimates.append(PointEstimate(name, formula, epsilon, decade_of(epsilon), magnitude))
+        decade = placement.epsilon_of_decade(placement.decade_of(epsilon))
+        estimates.append(PointEstimate(name, formula, epsilon, decade, magnitude))
     return tuple(estimates)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from epsgrid.numerics.histogram import LogHistogram
@@ -27,6 +27,7 @@ class LayerStatus(StrEnum):
     FROZEN = "frozen"
     NO_GRADIENT = "no gradient"
     NON_FINITE = "non-finite"
+    LEFT_OUT = "left out"
 
     @classmethod
     def of(cls, histogram: LogHistogram) -> LayerStatus:
@@ -68,6 +69,10 @@ class LayerStatistics:
         has_statistics = self.low is not None and self.high is not None
         assert has_statistics == (self.status is LayerStatus.MEASURED), f"{self.name}: {self.status}, yet {self.low}"
 
+    def left_out(self) -> LayerStatistics:
+        """Return the layer without a say in the bounds; its histogram stays."""
+        return replace(self, low=None, high=None, status=LayerStatus.LEFT_OUT)
+
     @classmethod
     def unmeasured(cls, name: str, shape: Sequence[int], status: LayerStatus, kind: str = OTHER) -> LayerStatistics:
         """Return the statistics of a layer that has no second moment, such as a frozen one."""
@@ -82,7 +87,8 @@ class Bound:
     Attributes:
         magnitude: the order statistic that sets it, in √v̂ units.
         epsilon: the same as an ε of the optimizer, not rounded.
-        decade: the power of ten nearest to `epsilon` on a log scale.
+        decade: the power of ten to train with: that nearest to `epsilon` on a log scale; for an ε that is a square, the
+            ε of the power of ten nearest to `magnitude`. See `Placement.epsilon_of_decade`.
         layers: names of the layers that set it; several where they tie.
         entries: number of finite non-zero entries of the first of them.
     """
@@ -142,4 +148,5 @@ def _bound(
     magnitude = extreme([value for value, _ in statistics])
     setters = [layer for value, layer in statistics if value == magnitude]
     epsilon = placement.epsilon_from_magnitude(magnitude)
-    return Bound(magnitude, epsilon, decade_of(epsilon), tuple(layer.name for layer in setters), setters[0].nonzero)
+    decade = placement.epsilon_of_decade(placement.decade_of(epsilon))
+    return Bound(magnitude, epsilon, decade, tuple(layer.name for layer in setters), setters[0].nonzero)

@@ -179,6 +179,32 @@ class Placement:
         """Return the magnitude that this optimizer's `epsilon` ≥ 0 weighs as much as."""
         return float((epsilon / self.factor) ** (1 / self.exponent)) + self.outer * epsilon
 
+    def decade_of(self, epsilon: float) -> int:
+        """Return the exponent of the decade in which an ε > 0 lies; halfway goes to the even one.
+
+        Where ε is a magnitude, outside the root, the decade is that of ε itself; where it is a square, that of the
+        magnitude it weighs as much as. In this unit grids step and their widths are counted, whatever the optimizer.
+
+        >>> Placement.outside().decade_of(3e-8), Placement.in_place(0.999).decade_of(1e-19)
+        (-8, -8)
+
+        Raises:
+            ValueError: `epsilon` is not positive and finite.
+        """
+        if not (math.isfinite(epsilon) and epsilon > 0):
+            raise ValueError(f"only a positive finite number has a decade, got {epsilon!r}")
+        return round(math.log10(epsilon if self.exponent == 1 else self.magnitude_from_epsilon(epsilon)))
+
+    def epsilon_of_decade(self, decade: int) -> float:
+        """Return the ε, a power of ten, to give this optimizer for a decade of `decade_of`; for ε = b² every other one.
+
+        >>> [Placement.in_place(0.999).epsilon_of_decade(decade) for decade in (-8, -7)]
+        [1e-19, 1e-17]
+        """
+        if self.exponent > 1:
+            decade = round(math.log10(self.epsilon_from_magnitude(10.0**decade)))
+        return float(f"1e{decade}")
+
 
 class OutOfRangeError(ValueError):
     """No double is the ε that was asked for."""

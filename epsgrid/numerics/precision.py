@@ -1,4 +1,4 @@
-"""Which ε a floating-point type can hold: below its smallest value ε is zero, and the update may become 0/0."""
+"""Write an ε, and say which a floating-point type can hold: below its smallest value ε is zero, and 0/0 may follow."""
 
 from __future__ import annotations
 
@@ -16,12 +16,24 @@ DTYPES = tuple(_LIMITS)
 _SHORT = {"fp16": "float16", "half": "float16", "bf16": "bfloat16", "fp32": "float32", "fp64": "float64"}
 
 
+def power(value: float) -> str:
+    """Write an ε, a learning rate or a magnitude: three digits, with an exponent where it is far from 1.
+
+    >>> power(1e-8), power(3e-4), power(0.1), power(100.0)
+    ('1e-8', '3e-4', '0.1', '100')
+    """
+    mantissa, exponent = f"{value:.2e}".split("e")
+    if -1 <= int(exponent) <= 2:
+        return f"{value:.3g}"
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
 def underflow_warning(epsilon: float, dtype: str = "float32") -> str | None:
     """Return a line that warns of an ε too small for the type of the optimizer's state, or None.
 
     >>> underflow_warning(1e-8, "float16")
-    'epsilon 1e-08 is 0 in float16, whose smallest value is 6e-08: where gradients vanish the update becomes 0/0; keep \
-the optimizer in float32, or use a larger epsilon'
+    'epsilon 1e-8 is 0 in float16, whose smallest value is 6e-8: where gradients vanish the update becomes 0/0; \
+keep the optimizer in float32, or use a larger epsilon'
     >>> underflow_warning(1e-8, "bfloat16") is None
     True
 
@@ -40,12 +52,17 @@ the optimizer in float32, or use a larger epsilon'
     if epsilon <= smallest / 2:  # halfway rounds to even, which is zero
         wider = "float32" if epsilon >= _LIMITS["float32"][0] else "float64"
         return (
-            f"epsilon {epsilon:.3g} is 0 in {dtype}, whose smallest value is {smallest:.1g}: where gradients vanish"
-            f" the update becomes 0/0; keep the optimizer in {wider}, or use a larger epsilon"
+            f"epsilon {power(epsilon)} is 0 in {dtype}, whose smallest value is {_rounded(smallest)}: where gradients"
+            f" vanish the update becomes 0/0; keep the optimizer in {wider}, or use a larger epsilon"
         )
     if epsilon < smallest_normal:
         return (
-            f"epsilon {epsilon:.3g} is below {smallest_normal:.1g}, the smallest normal number of {dtype}: it loses"
-            " precision, and on devices that flush such numbers it is 0"
+            f"epsilon {power(epsilon)} is below {_rounded(smallest_normal)}, the smallest normal number of {dtype}: it"
+            " loses precision, and on devices that flush such numbers it is 0"
         )
     return None
+
+
+def _rounded(value: float) -> str:
+    """Write a number to one digit."""
+    return power(float(f"{value:.1g}"))

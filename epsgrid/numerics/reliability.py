@@ -24,13 +24,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-from epsgrid.numerics.bounds import EpsilonBounds, Reliability, Variant, VariantKind, Verdict
+from epsgrid.numerics.bounds import ROUNDING_NOISE, EpsilonBounds, Reliability, Variant, VariantKind, Verdict
 from epsgrid.numerics.magnitudes import Bound, LayerStatistics, LayerStatus, bounds_of, decade_of, low_rank
 from epsgrid.numerics.placement import Placement
+from epsgrid.numerics.precision import power
 from epsgrid.numerics.trajectory import LARGEST_DRIFT, End, Trajectory, settled_after
-
-ROUNDING_NOISE = "rounding noise"
-"""Label of the "without" variant in which entries or layers that are only rounding noise are left out."""
 
 _FEWEST_STEPS = 10
 _FEWEST_LAYERS = 3
@@ -69,6 +67,7 @@ class _Evidence:
     noise: Mapping[str, float]
     noise_checked: bool
     steps: int
+    with_noise: EpsilonBounds | None
 
     def ends(self, label: str | None = None) -> Iterator[tuple[str, Bound, Bound | None]]:
         """Yield for each end: "the lower bound" or "the upper bound", that bound, and the same without something.
@@ -89,6 +88,7 @@ def judge(
     noise: Mapping[str, float],
     noise_checked: bool,
     steps: int,
+    with_noise: EpsilonBounds | None = None,
 ) -> Reliability:
     """Judge how far a probe's bounds can be trusted.
 
@@ -102,6 +102,7 @@ def judge(
         noise: share of rounding noise by name of layer; layers without any are left out.
         noise_checked: whether the layers were checked for rounding noise.
         steps: steps that the probe took.
+        with_noise: the bounds with rounding noise, where `bounds`, `variants` and `trajectory` are those without.
 
     Returns:
         The verdict of the worst finding. Its reasons are the findings that lower it, the worst first, then notes, such
@@ -110,10 +111,10 @@ def judge(
     given = {variant.label for variant in variants if variant.kind == "without"}
     least = _least_entries(bounds.tail_fraction)
     small = [layer.name for layer in bounds.layers if layer.nonzero < least]
-    built = [without(bounds.layers, placement, noise, ROUNDING_NOISE)]
+    built = [] if with_noise else [without(bounds.layers, placement, noise, ROUNDING_NOISE)]
     built.append(without(bounds.layers, placement, small, _small_label(bounds.tail_fraction)))
     known = (*variants, *(each for each in built if each is not None and each.label not in given))
-    evidence = _Evidence(bounds, known, trajectory, noise, noise_checked, steps)
+    evidence = _Evidence(bounds, known, trajectory, noise, noise_checked, steps, with_noise)
     found = [finding for rule in _RULES for finding in rule(evidence)]
     worst = max(finding.severity for finding in found)
     order = [_Severity.LOW, _Severity.MEDIUM, _Severity.NOTE]
@@ -166,6 +167,16 @@ def _finite_layers(evidence: _Evidence) -> Iterator[_Finding]:
 def _rounding_noise(evidence: _Evidence) -> Iterator[_Finding]:
     """An end that is set by rounding noise says nothing about gradients."""
     noise = evidence.noise
+    if evidence.with_noise is not None:
+        moved = [
+            f"the {word} bound would be {_moved(getattr(evidence.bounds, end).decade, other.decade)}"
+            for end, word in _ENDS.items()
+            if (other := getattr(evidence.with_noise, end)).decade != getattr(evidence.bounds, end).decade
+        ]
+        yield _Finding(
+            _Severity.NOTE, f"rounding noise, in {_listed(list(noise))}, is left out: with it {_joined(moved)}"
+        )
+        return
     if not evidence.noise_checked and not noise:
         yield _Finding(_Severity.NOTE, "layers were not checked for gradients that are only rounding noise")
     elif not noise:
@@ -198,7 +209,7 @@ def _settling(evidence: _Evidence) -> Iterator[_Finding]:
         shift, step, decade = max((abs(_shift(decades[-1], decade)), step, decade) for step, decade in changes)
         drift = half.drift(end)
         if shift:
-            severity = _Severity.LOW if shift > 1 else _Severity.MEDIUM
+            severity = _Severity.LOW if shift > evidence.bounds.step else _Severity.MEDIUM
             was = f"at step {step} of {last} it was {_moved(decades[-1], decade)}"
             yield _Finding(severity, f"the {word} bound has not settled: {was}")
         elif abs(drift) > LARGEST_DRIFT:
@@ -231,7 +242,7 @@ def _compared(
         phrase: introduces a variant; {} stands for its label.
         note: the sentence where there are no such variants.
         agree: the sentence where none of them moves an end, with {labels} and {seeds}, the number of bounds compared.
-        largest: decades by which the variant that moves an end most may do so at medium confidence.
+        largest: decades of √v̂ by which the variant that moves an end most may do so at medium confidence.
     """
     variants = [variant for variant in evidence.variants if variant.kind == kind]
     if not variants:
@@ -244,7 +255,7 @@ def _compared(
         label, other = max(found, key=lambda each: abs(_shift(decade, each[1])))
         if shift := _shift(decade, other):
             is_same = False
-            severity = _Severity.LOW if abs(shift) > largest else _Severity.MEDIUM
+            severity = _Severity.LOW if abs(shift) > largest * evidence.bounds.step else _Severity.MEDIUM
             would = f"the {word} bound would be {_moved(decade, other)}"
             yield _Finding(severity, f"{phrase.format(label)} {would}")
     if is_same:
@@ -277,13 +288,14 @@ def _small_layers(evidence: _Evidence) -> Iterator[_Finding]:
 def _boundaries(evidence: _Evidence) -> Iterator[_Finding]:
     """An end near where rounding turns is one decade by accident."""
     for name, bound, _ in evidence.ends():
-        exponent = math.log10(bound.epsilon)
+        step = evidence.bounds.step
+        exponent = math.log10(bound.epsilon if step == 1 else bound.magnitude)
         distance = abs(exponent - math.floor(exponent) - 0.5)
         if distance < _NEAR_A_BOUNDARY:
-            neighbours = [decade_of(10.0**whole) for whole in (math.floor(exponent), math.ceil(exponent))]
-            other = next(decade for decade in neighbours if decade != bound.decade)
-            near = f"{distance:.2f} decades from where rounding turns to {_power(other)}"
-            yield _Finding(_Severity.MEDIUM, f"{name}, {bound.epsilon:.3g}, lies {near}")
+            is_rounded_up = round(exponent) > exponent
+            other = 10.0 ** (round(math.log10(bound.decade)) + (-step if is_rounded_up else step))
+            near = f"{distance:.2f} decades from where rounding turns to {power(other)}"
+            yield _Finding(_Severity.MEDIUM, f"{name}, {power(bound.epsilon)}, lies {near}")
 
 
 def _enough_layers(evidence: _Evidence) -> Iterator[_Finding]:
@@ -315,11 +327,7 @@ def _moved(decade: float, other: float) -> str:
     """Return another decade and how far it lies from the first, such as "1e-3, one decade lower"."""
     shift = _shift(decade, other)
     size = "one decade" if abs(shift) == 1 else f"{abs(shift)} decades"
-    return f"{_power(other)}, {size} {'higher' if shift > 0 else 'lower'}"
-
-
-def _power(decade: float) -> str:
-    return f"1e{round(math.log10(decade))}"
+    return f"{power(other)}, {size} {'higher' if shift > 0 else 'lower'}"
 
 
 def _count(count: int, what: str) -> str:

@@ -7,8 +7,9 @@ optimizer sees it. Here a copy of the real optimizer does that on a copy of the 
 
 from __future__ import annotations
 
+import fnmatch
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -17,10 +18,11 @@ import torch
 from torch import nn
 
 from epsgrid.errors import NoBoundsError, ObservationError
-from epsgrid.numerics.bounds import EpsilonBounds, Variant, VariantKind
+from epsgrid.numerics.bounds import ROUNDING_NOISE, EpsilonBounds, Reliability, Variant, VariantKind
 from epsgrid.numerics.counting import measure
 from epsgrid.numerics.magnitudes import TAIL_FRACTION, LayerStatistics
-from epsgrid.numerics.reliability import ROUNDING_NOISE, judge
+from epsgrid.numerics.placement import Placement
+from epsgrid.numerics.reliability import judge
 from epsgrid.numerics.series import FRACTIONS, Series
 from epsgrid.numerics.trajectory import Trajectory, has_settled, trajectory_of
 from epsgrid.observing.adapters import Adapter, adapter_for, unwrap, warn_of_underflow
@@ -33,6 +35,7 @@ from epsgrid.observing.stepping import SteppedCopy
 
 _OTHER_TAILS = (0.01, 0.05)
 _LOOKS_PER_DOUBLING = 8
+_NAMES_SHOWN = 8
 
 
 def probe(
@@ -135,6 +138,7 @@ class Probing:
         optimizer: the real one, no wrapper; may have a state, and stays untouched.
         loss: as `loss_fn` of `probe`; so are the options that `probe` has too.
         batches: the object whose random number generators are put back at the end, such as a DataLoader.
+        leave_out: shell patterns of the names of layers that have no say in the bounds.
         every: number of steps from one snapshot of the series to the next.
         adapter: knows where the optimizer keeps v; None finds the one of its class.
 
@@ -160,6 +164,7 @@ class Probing:
         update_weights: bool = False,
         check_rounding: bool = True,
         betas: Sequence[float] = (),
+        leave_out: Sequence[str] = (),
         every: int = 1,
         adapter: Adapter | None = None,
     ) -> None:
@@ -169,6 +174,7 @@ class Probing:
         self._loss, self._tail_fraction, self._check_rounding, self._betas = loss, tail_fraction, check_rounding, betas
         self._adapter = adapter or adapter_for(optimizer)
         layers = named_layers(optimizer, named_parameters, model)
+        self._left_out = frozenset(_matching(leave_out, [layer.name for layer in layers]))
         self._copy = SteppedCopy(
             model, optimizer, loss, self._adapter, layers, clip_norm=clip_norm, moving=update_weights, betas=betas
         )
@@ -245,15 +251,20 @@ class Probing:
             return False
         if not has_settled(self._trajectory()):
             return False
-        noisy = [layer.name for layer in self._layers if layer.parameter in self._noise.masks]
-        others = self._trajectory(noisy) if noisy else None
+        others = self._trajectory(self.noisy) if self.noisy else None
         return others is None or not others.steps or has_settled(others)
 
-    def bounds(self, others: Sequence[Variant] = ()) -> EpsilonBounds:
-        """Estimate the ε range from the steps so far, and judge it.
+    @property
+    def noisy(self) -> tuple[str, ...]:
+        """Names of the layers that have entries whose gradient is only rounding noise."""
+        return tuple(layer.name for layer in self._layers if layer.parameter in self._noise.masks)
+
+    def bounds(self, others: Sequence[Variant] = (), without_noise: Sequence[Variant] = ()) -> EpsilonBounds:
+        """Estimate the ε range from the steps so far, with rounding noise and without, and judge it.
 
         Args:
             others: the bounds of other probes, such as of another seed, to judge these by.
+            without_noise: the same without the layers that are `noisy`.
 
         Raises:
             ObservationError: there was no step.
@@ -263,34 +274,61 @@ class Probing:
             raise ObservationError("no batches: a probe needs at least one; check what is given as batches")
         tail = self._tail_fraction
         readings = read(self.optimizer, self._layers, self._adapter)
-        statistics = [measure_reading(reading, tail) for reading in readings]
-        bounds = bounds_by_placement(statistics, [reading.placement for reading in readings], tail)
-        rests = self._without_noise(readings, statistics)
+        statistics, rests = self._measured(readings, tail), self._measured(readings, tail, noise=False)
+        bounds = bounds_by_placement(statistics, _placements(readings), tail)
         pairs = zip(statistics, rests, strict=True)
         noise = {layer.name: 1 - rest.nonzero / layer.nonzero for layer, rest in pairs if rest.nonzero < layer.nonzero}
-        variants = list(others)
+        bare = _variant("without", ROUNDING_NOISE, readings, rests, tail) if noise else []
+        published = replace(bounds, reliability=self._judge(bounds, readings, noise, (*others, *bare)))
+        if not bare:
+            return published
+        trusted = replace(bounds, low=bare[0].low, high=bare[0].high, layers=tuple(rests))
+        if trusted.decades == bounds.decades:
+            return published
+        judged = self._judge(trusted, readings, noise, without_noise, with_noise=bounds)
+        return published.beside(replace(trusted, reliability=judged))
+
+    def _judge(
+        self,
+        bounds: EpsilonBounds,
+        readings: Sequence[Reading],
+        noise: Mapping[str, float],
+        others: Sequence[Variant],
+        with_noise: EpsilonBounds | None = None,
+    ) -> Reliability:
+        """Judge bounds; `with_noise` are those with rounding noise, where they and `others` are those without."""
+        tail, has_noise, variants = self._tail_fraction, with_noise is None, list(others)
         for other in _OTHER_TAILS:
             if other != tail:
-                variants += _variant("tail", f"{100 * other:g} %", readings, other)
+                measured = self._measured(readings, other, noise=has_noise)
+                variants += _variant("tail", f"{100 * other:g} %", readings, measured, other)
         for beta2, optimizer in zip(self._betas, self._copy.variants, strict=True):
             own = read(optimizer, with_groups_of(self._layers, optimizer), self._adapter)
-            variants += _variant("betas", f"β₂ = {beta2:g}", own, tail)
-        if noise:
-            variants += _variant("without", ROUNDING_NOISE, readings, tail, rests)
-        trajectory = self._trajectory() if tail in FRACTIONS else None
+            measured = self._measured(own, tail, noise=has_noise)
+            variants += _variant("betas", f"β₂ = {beta2:g}", own, measured, tail)
+        trajectory = self._trajectory(() if has_noise else tuple(noise)) if tail in FRACTIONS else None
         if trajectory is not None and self.steps not in trajectory.steps[-1:]:
             low, high = bounds.low.epsilon, bounds.high.epsilon
             trajectory = Trajectory((*trajectory.steps, self.steps), (*trajectory.low, low), (*trajectory.high, high))
-        placement = next(reading.placement for reading in readings if reading.placement is not None)
-        judged = judge(bounds, placement, variants, trajectory, noise, self._noise.checked, self.steps)
+        placement = next(place for place in _placements(readings) if place is not None)
+        checked, steps = self._noise.checked, self.steps
+        judged = judge(bounds, placement, variants, trajectory, noise, checked, steps, with_noise)
         if self._noise.reason:
             why = f"rounding noise could not be told from gradients: {self._noise.reason}"
             judged = replace(judged, reasons=(*judged.reasons, why))
-        return replace(bounds, reliability=judged)
+        return judged
 
-    def variant(self, kind: VariantKind, name: str) -> list[Variant]:
-        """Return the present bounds, to compare another probe's with; none where no layer sets any."""
-        return _variant(kind, name, read(self.optimizer, self._layers, self._adapter), self._tail_fraction)
+    def variant(self, kind: VariantKind, name: str, leave_out: Collection[str] = ()) -> list[Variant]:
+        """Return the present bounds, to compare another probe's with; none where no layer sets any.
+
+        Args:
+            kind: of the comparison.
+            name: its label.
+            leave_out: names of layers without a say.
+        """
+        readings = read(self.optimizer, self._layers, self._adapter)
+        kept = [reading for reading in readings if reading.layer.name not in leave_out]
+        return _variant(kind, name, kept, self._measured(kept, self._tail_fraction), self._tail_fraction)
 
     def _trajectory(self, leave_out: Sequence[str] = ()) -> Trajectory:
         group = next((layer.group for layer in self._layers if layer.group is not None), {})
@@ -298,39 +336,50 @@ class Probing:
             self.series(),
             lambda step: self._adapter.placement(group, step),
             self._tail_fraction,
-            leave_out=leave_out,
+            leave_out=(*leave_out, *self._left_out),
         )
 
-    def _without_noise(
-        self, readings: Sequence[Reading], statistics: Sequence[LayerStatistics]
-    ) -> list[LayerStatistics]:
-        """Return the layers' statistics over the entries that are not noise."""
-        rests = []
-        for reading, layer in zip(readings, statistics, strict=True):
-            mask = self._noise.masks.get(reading.layer.parameter)
-            if mask is not None and reading.values is not None:
+    def _measured(self, readings: Sequence[Reading], tail: float, *, noise: bool = True) -> list[LayerStatistics]:
+        """Return the layers' statistics, with the entries that are noise or over the others alone."""
+        measured = []
+        for reading in readings:
+            layer, mask = measure_reading(reading, tail), self._noise.masks.get(reading.layer.parameter)
+            if not noise and mask is not None and reading.values is not None:
                 entries = reading.values[~mask.to(reading.values.device)]
-                rest = measure(layer.name, entries, reading.scale, self._tail_fraction)
+                rest = measure(layer.name, entries, reading.scale, tail)
                 layer = replace(rest, shape=layer.shape, kind=layer.kind)
-            rests.append(layer)
-        return rests
+            measured.append(layer.left_out() if reading.layer.name in self._left_out else layer)
+        return measured
+
+
+def _matching(patterns: Sequence[str], names: Sequence[str]) -> Iterator[str]:
+    """Yield the names that shell patterns match; raises ObservationError for a pattern that matches none."""
+    for pattern in patterns:
+        matched = fnmatch.filter(names, pattern)
+        if not matched:
+            more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+            known = f"{', '.join(names[:_NAMES_SHOWN])}{more}"
+            raise ObservationError(f"leave_out: {pattern!r} matches no layer; the layers are {known}")
+        yield from matched
 
 
 def _variant(
     kind: VariantKind,
     name: str,
     readings: Sequence[Reading],
+    statistics: Sequence[LayerStatistics],
     tail_fraction: float,
-    statistics: Sequence[LayerStatistics] | None = None,
 ) -> list[Variant]:
     """Return the bounds of some layers as a variant; none where no layer sets one."""
-    if statistics is None:
-        statistics = [measure_reading(reading, tail_fraction) for reading in readings]
     try:
-        bounds = bounds_by_placement(statistics, [reading.placement for reading in readings], tail_fraction)
+        bounds = bounds_by_placement(statistics, _placements(readings), tail_fraction)
     except NoBoundsError:
         return []
     return [Variant(kind, name, bounds.low, bounds.high)]
+
+
+def _placements(readings: Sequence[Reading]) -> list[Placement | None]:
+    return [reading.placement for reading in readings]
 
 
 def _batches_by_step(batches: Iterable[Any], epochs: int, accumulate: int) -> Iterator[list[Any]]:

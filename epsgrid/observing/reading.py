@@ -134,7 +134,9 @@ def bounds_by_placement(
         return estimate_bounds(statistics, placement, tail_fraction)
     low = min((low for low, _ in ranges), key=lambda bound: bound.epsilon)
     high = max((high for _, high in ranges), key=lambda bound: bound.epsilon)
-    return EpsilonBounds(low, high, tail_fraction, tuple(statistics))
+    exponents = {placement.exponent for placement, _ in by_place.values()}
+    step = exponents.pop() if len(exponents) == 1 else 1
+    return EpsilonBounds(low, high, tail_fraction, tuple(statistics), step=step)
 
 
 def threshold_of(

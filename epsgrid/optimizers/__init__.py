@@ -2,7 +2,8 @@
 
 A file `optimizers/NAME.py` documents its update rule and where ε enters it, and defines what `OptimizerPlugin` lists.
 An optimizer whose ε gets into what `second_moment` returns defines PROBING_EPSILON too; see `probing_epsilon`. A file
-with `HAS_EPSILON = False` needs neither `placement` nor `second_moment`. Files import torch inside functions only.
+with `HAS_EPSILON = False` needs none of `DEFAULT_EPSILON`, `placement` and `second_moment`. Files import torch inside
+functions only.
 """
 
 from __future__ import annotations
@@ -66,11 +67,13 @@ class OptimizerPlugin(Protocol):
     Attributes:
         Options: hyperparameters besides learning rate and ε, with their defaults.
         HAS_EPSILON: False for an ε-free reference such as SGD with momentum.
+        DEFAULT_EPSILON: the ε that its authors, or torch, give it.
         SCALING: what moves with the batch size, or why no rule is derived for it.
     """
 
     Options: type[OptimizerOptions]
     HAS_EPSILON: bool
+    DEFAULT_EPSILON: float
     SCALING: Scaling | NoScaling
 
     def placement(self, options: Any, step: float) -> Placement:

@@ -36,6 +36,8 @@ from epsgrid.optimizers._shared import (
 )
 
 HAS_EPSILON = True
+DEFAULT_EPSILON = 1e-8
+
 SCALING = Scaling(
     epsilon="in place", decays=("betas",), decoupled="decoupled_weight_decay", requires={"rectify": False}
 )

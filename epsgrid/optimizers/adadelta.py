@@ -25,6 +25,8 @@ from epsgrid.optimizers._shared import Decay, WeightDecay, builder
 from epsgrid.spec.model import OptimizerOptions
 
 HAS_EPSILON = True
+DEFAULT_EPSILON = 1e-6
+
 SCALING = NoScaling("it sets the size of its steps by a second average, with ε in it, and not by the learning rate")
 
 build = builder("torch.optim:Adadelta")

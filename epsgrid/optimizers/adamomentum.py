@@ -20,6 +20,8 @@ from epsgrid.numerics.scaling import NoScaling
 from epsgrid.optimizers._shared import AdamOptions, builder, corrected_second_moment
 
 HAS_EPSILON = True
+DEFAULT_EPSILON = 1e-16
+
 SCALING = NoScaling(
     "its v averages the square of the momentum, which the rule leaves as large as it is, while the rule needs √v̂ to"
     " fall as the noise of a gradient does"

@@ -15,6 +15,8 @@ from epsgrid.numerics.scaling import Scaling
 from epsgrid.optimizers._shared import AdamOptions, WeightDecay, builder, corrected_second_moment, placed_outside
 
 HAS_EPSILON = True
+DEFAULT_EPSILON = 1e-8
+
 SCALING = Scaling(epsilon="outside", decays=("betas",), decoupled=True)
 
 build = builder("torch.optim:AdamW", fused=True)

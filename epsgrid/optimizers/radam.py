@@ -23,6 +23,8 @@ from epsgrid.numerics.scaling import NoScaling
 from epsgrid.optimizers._shared import AdamOptions, builder, corrected_second_moment, require_rectifiable
 
 HAS_EPSILON = True
+DEFAULT_EPSILON = 1e-8
+
 SCALING = NoScaling("its first steps do not divide by √v̂, and how many these are does not move with the batch")
 
 build = builder("torch.optim:RAdam")

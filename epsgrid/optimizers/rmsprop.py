@@ -30,6 +30,8 @@ from epsgrid.optimizers._shared import Decay, WeightDecay, builder
 from epsgrid.spec.model import OptimizerOptions
 
 HAS_EPSILON = True
+DEFAULT_EPSILON = 1e-8
+
 SCALING = Scaling(epsilon="outside", decays=("alpha",), requires={"momentum": 0.0, "centered": False})
 
 build = builder("torch.optim:RMSprop")

@@ -27,6 +27,8 @@ from epsgrid.selection.load import StoredExperiment
 if TYPE_CHECKING:
     from epsgrid.numerics.layout import Loss
 
+_YOUR_LIST = "the narrowed grid is a list of your own, and not the measured range"
+
 
 @dataclass(frozen=True)
 class _Judgement:
@@ -301,6 +303,8 @@ def _trusted(comparison: Comparison, judged: _Judgement) -> _Judgement:
 
 
 def _range(comparison: Comparison) -> _Judgement:
+    if comparison.is_listed:
+        return _undecided(_YOUR_LIST)
     found = comparison.answers.of("narrowing")
     if found.answer not in (NO_COST, COSTS):
         return _undecided(found.text)
@@ -309,6 +313,8 @@ def _range(comparison: Comparison) -> _Judgement:
 
 def _narrower(comparison: Comparison) -> _Judgement:
     ratio = comparison.decades_ratio
+    if comparison.is_listed:
+        return _undecided(_YOUR_LIST)
     if ratio is None:
         return _undecided("both grids have to be swept to compare them")
     decades = {row.name: row.decades for row in comparison.grids}

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.estimates import PointEstimate, point_estimates
-from epsgrid.numerics.magnitudes import decade_of
 from epsgrid.numerics.placement import Placement
 from epsgrid.report.batches import batches_row
 from epsgrid.report.claims import Run, claims, run_of
@@ -41,16 +40,17 @@ def whole(stored: StoredExperiment) -> tuple[Comparison, Run, tuple[Observed, ..
 def _compare(stored: StoredExperiment) -> tuple[Comparison, Evidence]:
     metric, cells = read_metric(stored), read_cells(stored, stored.bounds)
     planned = stored.grid.epsilons if stored.grid else {}
+    bounds, placement = stored.bounds, stored.probe.placement if stored.probe else None
+    unit = (stored.grid.placement if stored.grid else None) or placement or Placement.outside()
     grids = tuple(
         GridRow(
             name=name,
             epsilons=planned.get(name, ()),
-            decades=len({decade_of(epsilon) for epsilon in planned.get(name, ())}),
+            decades=len({unit.decade_of(epsilon) for epsilon in planned.get(name, ())}),
             tally=tally_cells(of_grid(name, cells)),
         )
         for name in grid_names(stored, cells)
     )
-    bounds, placement = stored.bounds, stored.probe.placement if stored.probe else None
     estimated = estimates(bounds, placement) if bounds and placement else ()
     rows = best_rows(stored, cells, metric)
     decades = {row.name: row.decades for row in grids}
@@ -82,6 +82,7 @@ def _compare(stored: StoredExperiment) -> tuple[Comparison, Evidence]:
         scoring=scoring(stored),
         provenance=provenance(stored),
         batches=batches_row(stored),
+        is_listed=stored.is_listed,
     )
     return comparison, evidence
 

@@ -7,13 +7,15 @@ from typing import Any
 
 from epsgrid.report.rows import TrialNote
 from epsgrid.selection.cells import CONVENTIONAL, NARROWED, TOLERANCE, Cell
-from epsgrid.selection.formatting import count, power, powers
+from epsgrid.selection.formatting import bounds_line, count, power, powers
 from epsgrid.selection.load import StoredExperiment
 
 
 def _is_stale(stored: StoredExperiment) -> bool:
     """Whether the narrowed grid was made from other bounds than those stored now, and differs for it."""
     if stored.grid is None or stored.probe is None or stored.bounds is None or NARROWED not in stored.grid.epsilons:
+        return False
+    if stored.is_listed:
         return False
     if stored.grid.bounds_checksum == stored.probe.checksum:
         return False
@@ -48,6 +50,10 @@ def _about_the_grids(stored: StoredExperiment, cells: Sequence[Cell]) -> Iterato
             "epochs and cells were selected on the test split, as in the published protocol: the scores shown are the "
             "best of many looks at it and promise more than new data will give"
         )
+    if stored.is_listed:
+        yield "the narrowed grid is your list, sweep.epsilons in the spec; the measured bounds had no part in it"
+    if stored.measured is not None and (line := bounds_line(stored.measured)):
+        yield line if stored.is_listed else f"{line}; the narrowed grid is made from the {stored.bounds_choice} ones"
     if _is_stale(stored):
         yield (
             "the narrowed grid was made from earlier bounds; `epsgrid sweep` makes it again and trains what is missing"

@@ -67,7 +67,7 @@ class GridRow:
 
     Attributes:
         epsilons: its ε values, rising; empty for the ε-free reference.
-        decades: number of powers of ten among them.
+        decades: number of decades of √v̂ among them.
     """
 
     name: str
@@ -179,7 +179,8 @@ class Comparison:
         kinds: the bounds of each kind of layer; empty where kinds are not known.
         estimates: ε without a sweep; empty without bounds. What they lose stands in `answers`.
         grids: in the order of the record.
-        decades_ratio: decades of the conventional grid per decade of the narrowed one; None unless both were planned.
+        decades_ratio: decades of √v̂ of the conventional grid for each of the narrowed one; None unless both were
+            planned.
         best: the best setting of each grid and of the default ε.
         probe_seconds: cost of the probe; None where it has not run.
         adaptive: per swept ε, the share of entries that still adapt.
@@ -192,6 +193,7 @@ class Comparison:
         batches: bounds and trials at other batch sizes; None where there are none.
         most_moved: how far bounds moved in training, at worst; filled in together with `observed`.
         claims: what the experiment says about the paper's claims; filled in together with `observed`.
+        is_listed: whether the narrowed grid is a list of ε in the spec, and not made from bounds.
     """
 
     experiment: str
@@ -220,6 +222,7 @@ class Comparison:
     batches: BatchesRow | None = None
     most_moved: MovedRow | None = None
     claims: tuple[ClaimRow, ...] = ()
+    is_listed: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the comparison as plain JSON values."""

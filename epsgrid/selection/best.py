@@ -76,6 +76,7 @@ class BestRow:
         others: what else its trials were scored by.
         interval: of the mean test metric over the seeds; None without a score.
         cost: what the grid takes by itself.
+        label: a name for tables.
     """
 
     name: str
@@ -83,11 +84,7 @@ class BestRow:
     others: tuple[_OtherRow, ...]
     interval: Interval | None
     cost: CostRow
-
-    @property
-    def label(self) -> str:
-        """A name for tables."""
-        return "default ε" if self.name == DEFAULT else self.name
+    label: str
 
 
 def grid_names(stored: StoredExperiment, cells: Sequence[Cell]) -> tuple[str, ...]:
@@ -109,7 +106,9 @@ def best_rows(stored: StoredExperiment, cells: Sequence[Cell], metric: Metric | 
     rows = []
     for name, own in _searches(stored, cells):
         choice = best(own, metric)
-        probe = (stored.probe.cost_seconds if stored.probe else None) if name == NARROWED else 0.0
+        is_list = name == NARROWED and stored.is_listed
+        needs_probe = name == NARROWED and not is_list
+        probe = (stored.probe.cost_seconds if stored.probe else None) if needs_probe else 0.0
         scores = list(choice.cell.test_by_seed().values()) if choice.cell else []
         rows.append(
             BestRow(
@@ -118,6 +117,7 @@ def best_rows(stored: StoredExperiment, cells: Sequence[Cell], metric: Metric | 
                 others=_others(stored, choice.cell),
                 interval=mean_interval(scores) if scores else None,
                 cost=_cost_row(tally_cells(own), conventional_tally, probe),
+                label="default ε" if name == DEFAULT else "your list" if is_list else name,
             )
         )
     return tuple(rows)

@@ -108,7 +108,8 @@ class Cell:
         trained_rate: the one its trials were trained with; another only with `sweep.lr_mode: effective`.
         epsilon: the optimizer's own ε; None for an optimizer without one.
         grids: the grids that ask for it.
-        inside: whether ε lies within the bounds' decades; None without bounds or ε.
+        inside: whether ε lies within the bounds' decades, or is on the list that stands for them; None without bounds
+            or ε.
         tally: the states of its trials.
         score: of the done seeds, on the split that selects; None without any.
         test: the test metric of the done seeds, at each trial's selected epoch; None without any.
@@ -198,7 +199,9 @@ def read_cells(stored: StoredExperiment, bounds: EpsilonBounds | None = None) ->
     for (rate, epsilon), by_seed in sorted(groups.items(), key=lambda item: (item[0][0], item[0][1] or 0.0)):
         trials = tuple(_trial(stored, by_seed[seed]) for seed in sorted(by_seed))
         inside = None
-        if bounds is not None and epsilon is not None:
+        if stored.is_listed and stored.grid and epsilon is not None:
+            inside = epsilon in stored.grid.epsilons.get(NARROWED, ())
+        elif bounds is not None and epsilon is not None:
             inside = bounds.low.decade * (1 - TOLERANCE) <= epsilon <= bounds.high.decade * (1 + TOLERANCE)
         cells.append(
             Cell(

@@ -5,7 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from epsgrid.numerics import precision
+
+if TYPE_CHECKING:
+    from epsgrid.numerics.bounds import EpsilonBounds
 
 NOTHING = "–"
 
@@ -46,17 +51,8 @@ class Metric:
 
 
 def power(value: float | None) -> str:
-    """Write an ε, a learning rate or a magnitude: three digits, with an exponent where it is far from 1.
-
-    >>> power(1e-8), power(3e-4), power(0.1), power(100.0), power(None)
-    ('1e-8', '3e-4', '0.1', '100', '–')
-    """
-    if value is None:
-        return NOTHING
-    mantissa, exponent = f"{value:.2e}".split("e")
-    if -1 <= int(exponent) <= 2:
-        return f"{value:.3g}"
-    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    """Write an ε, a learning rate or a magnitude as `precision.power` does, and a dash where there is none."""
+    return NOTHING if value is None else precision.power(value)
 
 
 def powers(values: Iterable[float]) -> str:
@@ -66,6 +62,16 @@ def powers(values: Iterable[float]) -> str:
     '1e-8, 1e-7'
     """
     return ", ".join(map(power, values)) or NOTHING
+
+
+def bounds_line(bounds: EpsilonBounds) -> str | None:
+    """Return the bounds without rounding noise beside the published ones in a line; None where they are the same."""
+    other = bounds.without_noise
+    if other is None:
+        return None
+    reach = f"ε {power(other.low.decade)} to {power(other.high.decade)}"
+    published = f"{power(bounds.low.decade)} to {power(bounds.high.decade)}"
+    return f"bounds without rounding noise: {reach}; the published rule, noise included: {published}"
 
 
 def score(mean: float | None, sd: float | None, metric: Metric) -> str:

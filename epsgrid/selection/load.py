@@ -24,7 +24,7 @@ from epsgrid.store.records import (
 from epsgrid.store.state import FINISHED, trial_state
 
 if TYPE_CHECKING:
-    from epsgrid.numerics.bounds import EpsilonBounds
+    from epsgrid.numerics.bounds import BoundsChoice, EpsilonBounds
 
 _RecordT = TypeVar("_RecordT", bound=Record)
 _EndT = TypeVar("_EndT", TrialResult, TrialFailure)
@@ -40,7 +40,7 @@ class StoredExperiment:
         folder: where it was read.
         experiment: what was asked.
         probe: what the probe measured; None where it has not run.
-        bounds: the probe's bounds, parsed; None where it has not run.
+        measured: the probe's bounds, parsed; None where it has not run.
         grid: which trials belong to which grid; None where nothing was swept.
         states: state of each trial of the grids by id; "pending" where nothing is stored.
         results: by id, of the trials of the grids that are done or diverged.
@@ -54,7 +54,7 @@ class StoredExperiment:
     folder: ExperimentFolder
     experiment: ExperimentRecord
     probe: ProbeRecord | None
-    bounds: EpsilonBounds | None
+    measured: EpsilonBounds | None
     grid: GridRecord | None
     states: Mapping[str, str]
     results: Mapping[str, TrialResult]
@@ -64,11 +64,28 @@ class StoredExperiment:
     confirm: ConfirmRecord | None = None
 
     @property
+    def is_listed(self) -> bool:
+        """Whether the narrowed grid is a list of ε in the spec, made from no bounds."""
+        return self.grid is not None and self.grid.bounds == "listed"
+
+    @property
+    def bounds_choice(self) -> BoundsChoice:
+        """The bounds that made the narrowed grid; before a sweep, or with a list, those that the spec asks for."""
+        if self.grid is not None and self.grid.bounds != "listed":
+            return self.grid.bounds
+        return bounds_choice(self.experiment)
+
+    @property
+    def bounds(self) -> EpsilonBounds | None:
+        """The bounds of `bounds_choice`; None where nothing was probed."""
+        return None if self.measured is None else self.measured.chosen(self.bounds_choice)
+
+    @property
     def missing(self) -> tuple[str, ...]:
         """What does not exist yet: for each part the name of its file and the command that makes it."""
         has_epsilon = self.grid is None or any(cell.epsilon is not None for cell in self.grid.cells)
         parts = []
-        if self.probe is None and has_epsilon:
+        if self.probe is None and has_epsilon and not self.is_listed:
             parts.append(f"{self.folder.bounds_json.name}: no bounds were measured; `epsgrid probe` does it")
         if self.grid is None:
             parts.append(f"{self.folder.grid_json.name}: no grid was swept; `epsgrid sweep` does it")
@@ -101,7 +118,7 @@ def load_experiment(folder: ExperimentFolder) -> StoredExperiment:
         folder=folder,
         experiment=ExperimentRecord.read(folder.experiment_json),
         probe=probe,
-        bounds=parsed_bounds(probe, folder.bounds_json),
+        measured=parsed_bounds(probe, folder.bounds_json),
         grid=grid,
         states=states,
         results=results,
@@ -110,6 +127,11 @@ def load_experiment(folder: ExperimentFolder) -> StoredExperiment:
         batches=batches,
         confirm=confirm,
     )
+
+
+def bounds_choice(experiment: ExperimentRecord) -> BoundsChoice:
+    """Return which bounds an experiment's spec asks for; earlier versions had the published ones alone."""
+    return "trusted" if experiment.spec["sweep"].get("bounds") == "trusted" else "published"
 
 
 def of_trials(stored: StoredExperiment, grid: GridRecord) -> StoredExperiment:

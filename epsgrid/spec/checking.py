@@ -63,6 +63,13 @@ def check(document: Document) -> Spec:
             plugins.check("executors", execution["executor"])
         except UnknownNameError as error:
             report(("execution", "executor"), str(error))
+    optimizer, sweep = document.values.get("optimizer"), document.values.get("sweep")
+    if isinstance(options, type) and isinstance(optimizer, dict) and isinstance(sweep, dict):
+        plugin = plugins.load("optimizers", optimizer["name"])
+        if not getattr(plugin, "HAS_EPSILON", True) and sweep.get("epsilons"):
+            report(("sweep", "epsilons"), f"{optimizer['name']!r} has no ε; remove the list")
+        if default := getattr(plugin, "DEFAULT_EPSILON", None):
+            sweep.setdefault("default_epsilon", default)
     checker = create_model("Spec", __base__=Spec, **fields)
     try:
         # As JSON and strictly: a list will do for a tuple, but text is no number and a number no text.

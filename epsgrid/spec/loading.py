@@ -77,6 +77,8 @@ def spec_from_json(values: Mapping[str, Any], source: str) -> Spec:
     values = dict(values)
     if isinstance(execution := values.get("execution"), Mapping):  # earlier versions stored one key more
         values["execution"] = {key: value for key, value in execution.items() if key != "keep_checkpoints"}
+    if isinstance(values.get("sweep"), Mapping):
+        values["sweep"] = {"bounds": "published", **values["sweep"]}  # the only ones that earlier versions had
     return check(Document(source, values))
 
 

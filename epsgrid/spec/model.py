@@ -8,12 +8,33 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 PositiveFloat = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _held_by_float32(epsilon: float) -> float:
+    """Refuse an ε that is zero or infinite in float32, in which optimizers compute whatever the precision."""
+    if not 2.0**-150 < epsilon < 2.0**128:
+        what = "0" if epsilon < 1 else "infinite"
+        written = f"{epsilon:g}".replace("e+", "e")
+        raise ValueError(f"{written} is {what} in float32, in which the optimizer computes; take 1e-45 to 3e38")
+    return epsilon
+
+
+_Epsilon = Annotated[PositiveFloat, AfterValidator(_held_by_float32)]
 
 
 class Frozen(BaseModel):
@@ -120,7 +141,8 @@ class Probe(Frozen):
 
     `update_weights: false` is the published method: the optimizer runs, the weights stay at their initial values. With
     `true` the weights move at `learning_rate`. `batches` limits the number of batches; `batches: settled` stops when
-    the bounds have settled, at the latest after `epochs`.
+    the bounds have settled, at the latest after `epochs`. `leave_out: ["*.bias"]` are shell patterns of the names of
+    layers that have no say in the bounds.
 
     These show how far the bounds can be trusted: `seeds` probes in all, with other initial weights and batches;
     `compare_weights` probes once more with the weights moving at this learning rate; `check_rounding` looks for tensors
@@ -138,6 +160,7 @@ class Probe(Frozen):
     update_weights: bool = False
     learning_rate: PositiveFloat | None = None
     tail_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
+    leave_out: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     seed: Seed = 0
     seeds: Annotated[int, Field(ge=1)] = 1
     compare_weights: PositiveFloat | None = None
@@ -197,7 +220,12 @@ class Prune(Frozen):
 class Sweep(Frozen):
     """Which grid to train; the ε values themselves come from the grid and the measured bounds.
 
-    `default` trains `default_epsilon` alone, which every other grid holds or is compared with.
+    `bounds` says which bounds make the narrowed grid: those of the `published` rule, or the `trusted` ones, without
+    entries that are only rounding noise. `epsilons` lists its ε instead, in the optimizer's own ε; then it needs no
+    probe.
+
+    `default` trains `default_epsilon` alone, which every other grid holds or is compared with. Left out, it is the
+    optimizer's own default.
 
     `lr_mode: effective` is fair to large ε, where a step is about the learning rate / ε: each trial trains with
     lr · (m50 + m(ε)) / m50, which keeps lr / (m50 + m(ε)) at its value for a tiny ε. m50 is the median
@@ -207,19 +235,20 @@ class Sweep(Frozen):
     """
 
     grid: Literal["narrowed", "conventional", "both", "default"] = "both"
+    bounds: Literal["trusted", "published"] = "trusted"
+    epsilons: Annotated[tuple[_Epsilon, ...], Field(min_length=1)] | None = None
     learning_rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
     lr_mode: Literal["fixed", "effective"] = "fixed"
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
     default_epsilon: PositiveFloat = 1e-8
     prune: Prune | None = None
 
-    @model_validator(mode="after")
-    def _values_are_distinct(self) -> Sweep:
-        for field in ("learning_rates", "seeds"):
-            values = getattr(self, field)
-            if len(set(values)) != len(values):
-                raise ValueError(f"{field} names a value twice: {list(values)}")
-        return self
+    @field_validator("learning_rates", "seeds", "epsilons")
+    @classmethod
+    def _values_are_distinct(cls, values: tuple[float, ...] | None, info: ValidationInfo) -> tuple[float, ...] | None:
+        if values is not None and len(set(values)) != len(values):
+            raise ValueError(f"{info.field_name} names a value twice: {list(values)}")
+        return values
 
 
 class Report(Frozen):

@@ -11,9 +11,10 @@ from typing import Any
 from epsgrid import plugins
 from epsgrid.errors import StoreError, UnknownNameError
 from epsgrid.exporters._space import Kind, Space, Target, space_of
+from epsgrid.numerics.bounds import BoundsChoice
 from epsgrid.numerics.placement import FRAMEWORKS
 from epsgrid.optimizers._conversion import placement_of
-from epsgrid.selection.load import parsed_bounds
+from epsgrid.selection.load import bounds_choice, parsed_bounds
 from epsgrid.stages.experiment import read_experiment
 from epsgrid.stages.probe import read_probe
 from epsgrid.store.paths import ExperimentFolder
@@ -29,6 +30,7 @@ def export_bounds(
     tool: str,
     kind: Kind,
     *,
+    bounds: BoundsChoice | None,
     framework: str | None,
     epsilon_name: str,
     learning_rate_name: str,
@@ -39,6 +41,7 @@ def export_bounds(
         folder: of the run.
         tool: an exporter.
         kind: the range or the grid.
+        bounds: without rounding noise or as published; None for those that the run's spec asks for.
         framework: whose ε: None or "torch" for the run's own optimizer; "keras", "optax", "tf-keras" or "fairseq" for
             the one of the same name there; or any name that `epsgrid convert` knows, such as "keras-rmsprop".
         epsilon_name: the name of ε in the user's training.
@@ -56,12 +59,13 @@ def export_bounds(
     """
     exporter = plugins.load("exporters", tool)
     experiment, probe = read_experiment(folder), read_probe(folder)
-    bounds = parsed_bounds(probe, folder.bounds_json)
-    if probe is None or bounds is None:
+    measured = parsed_bounds(probe, folder.bounds_json)
+    if probe is None or measured is None:
         raise StoreError(f"{folder.root}: no bounds were measured here; `epsgrid probe SPEC` does it")
     target = _target_of(framework, experiment.spec["optimizer"], probe)
     names = {"epsilon_name": epsilon_name, "learning_rate_name": learning_rate_name}
-    space = space_of(experiment, probe, bounds, kind, target, **names)
+    chosen = measured.chosen(bounds or bounds_choice(experiment))
+    space = space_of(experiment, probe, chosen, kind, target, **names)
     return space, exporter.export(space), exporter.USAGE
 
 

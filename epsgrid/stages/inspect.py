@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from epsgrid.errors import StoreError, UnknownNameError
 from epsgrid.selection.formatting import power
-from epsgrid.selection.load import parsed_bounds
+from epsgrid.selection.load import bounds_choice, parsed_bounds
 from epsgrid.spec.trial import Trial
 from epsgrid.stages.experiment import read_experiment
 from epsgrid.stages.probe import read_probe
@@ -93,7 +93,8 @@ def inspect(folder: ExperimentFolder, trial: str | None) -> Inspected:
         if series is None or not series.snapshots:
             kept = f"nothing was kept of the gradient magnitudes of trial {chosen.id}: {setting(chosen)}, {state}"
             raise StoreError(f"{folder.root}: {kept}; {_HOW_TO_OBSERVE}{alternatives}")
-    bounds = parsed_bounds(probe, folder.bounds_json)
+    measured = parsed_bounds(probe, folder.bounds_json)
+    bounds = None if measured is None else measured.chosen(bounds_choice(experiment))
     return Inspected(folder, experiment, bounds, chosen, state, series, observed)
 
 

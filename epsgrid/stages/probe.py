@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _OnStep = Callable[[int, int], None]
 
-_BOUNDS_DEPEND_ON = ("epochs", "batches", "update_weights", "learning_rate", "tail_fraction", "seed")
+_BOUNDS_DEPEND_ON = ("epochs", "batches", "update_weights", "learning_rate", "tail_fraction", "seed", "leave_out")
 _NEVER = 2**31
 """Steps between two snapshots where only the histograms at the end are wanted."""
 
@@ -137,6 +137,9 @@ def batch_probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: _
 def probe_identity(spec: Spec, data_checksum: str) -> dict[str, Any]:
     """Return everything that can change the result of probing this spec."""
     common = identity(spec)
+    unused = {"batch_sizes"}  # they have records of their own
+    if not spec.probe.leave_out:
+        unused.add("leave_out")
     return {
         "data": data_checksum,
         "task": common["task"],
@@ -144,7 +147,7 @@ def probe_identity(spec: Spec, data_checksum: str) -> dict[str, Any]:
         "optimizer": common["optimizer"],
         "batch_size": spec.training.batch_size,
         "precision": spec.training.precision,
-        "probe": spec.probe.model_dump(mode="json", exclude={"batch_sizes"}),  # those have records of their own
+        "probe": spec.probe.model_dump(mode="json", exclude=unused),
     }
 
 
@@ -210,6 +213,7 @@ def _at(spec: Spec, batch_size: int, seed: int, base_steps: int) -> Spec:
         epochs=spec.probe.epochs,
         batches=batches,
         tail_fraction=spec.probe.tail_fraction,
+        leave_out=spec.probe.leave_out,
         seed=seed,
         check_rounding=False,
         every=_NEVER,

@@ -236,7 +236,8 @@ def _changes(spec: Spec, kappa: Fraction, rule: Rule, half_life: bool) -> Iterat
         "sweep.learning_rates": (rate, why_rate),
     }
     if rule == "sqrt":
-        moves["sweep.default_epsilon"] = (epsilon, _EPSILON[optimizer_scaling.scaling_of(options).epsilon])
+        for path in ("sweep.epsilons", "sweep.default_epsilon"):
+            moves[path] = (epsilon, _EPSILON[optimizer_scaling.scaling_of(options).epsilon])
     for path, (scaled, why) in moves.items():
         value: Any = spec
         for name in path.split("."):

@@ -6,6 +6,7 @@ or chosen trials once more. However it was made, `plan_sweep` previews it and `s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -13,8 +14,10 @@ from typing import Literal
 from epsgrid import grids, optimizers, plugins
 from epsgrid.errors import DataError, StoreError
 from epsgrid.executors import StopRequest
-from epsgrid.grids._plan import Plan, plan
+from epsgrid.grids._plan import NARROWED, Plan, plan
 from epsgrid.grids._rates import EffectiveRates
+from epsgrid.numerics.placement import Placement
+from epsgrid.spec.model import Spec
 from epsgrid.spec.trial import differences
 from epsgrid.stages.experiment import Asked, enter, prepare_data
 from epsgrid.stages.probe import bounds_identity, probe_identity, read_probe
@@ -84,10 +87,9 @@ def plan_sweep(asked: Asked, what: GridChoice | Planned, workers: int | None) ->
         checksum = prepare_data(spec).checksum
     except DataError as error:
         unknown.append(f"the data are not ready, so all trials count as to run: {error}")
-    has_epsilon = optimizers.load(asked.spec.optimizer.name).HAS_EPSILON
-    is_unprobed = has_epsilon and read_probe(asked.folder) is None
-    if is_unprobed and "narrowed" in names:
-        names = tuple(name for name in names if name != "narrowed")
+    is_unprobed = _placement(spec) is not None and read_probe(asked.folder) is None
+    if is_unprobed and NARROWED in names and not asked.spec.sweep.epsilons:
+        names = tuple(name for name in names if name != NARROWED)
         unknown.append("the narrowed grid is known after `epsgrid probe`; it is left out here")
     if is_unprobed and asked.spec.sweep.lr_mode == "effective":
         asked = asked.with_sweep(lr_mode="fixed")
@@ -148,16 +150,28 @@ def _names(grid: GridChoice) -> tuple[str, ...]:
 
 def _plan_grids(asked: Asked, names: Sequence[str], data_checksum: str) -> Plan:
     spec = asked.spec
-    has_epsilon = optimizers.load(spec.optimizer.name).HAS_EPSILON
-    needs = [f"the {name} grid needs measured bounds" for name in names if grids.load(name).NEEDS_BOUNDS]
+    placement = _placement(spec)
+    if placement is None:
+        return plan(spec, data_checksum, None, names, placement=None)
+    needs = [
+        f"the {name} grid needs measured bounds"
+        for name in names
+        if grids.load(name).NEEDS_BOUNDS and not (name == NARROWED and spec.sweep.epsilons)
+    ]
     if spec.sweep.lr_mode == "effective":
         needs.append("sweep.lr_mode: effective needs the measured median magnitude")
-    if not has_epsilon or not needs:
-        return plan(spec, data_checksum, None, names, has_epsilon=has_epsilon)
+    if not needs:
+        return plan(spec, data_checksum, None, names, placement=placement)
     probe = _stored_probe(asked, data_checksum, needs[0])
-    bounds = probe.bounds()
+    bounds = probe.bounds().chosen(spec.sweep.bounds)
     rates = EffectiveRates.of(bounds, probe.placement) if spec.sweep.lr_mode == "effective" else None
-    return plan(spec, data_checksum, bounds, names, has_epsilon=has_epsilon, rates=rates)
+    return plan(spec, data_checksum, bounds, names, placement=placement, rates=rates)
+
+
+def _placement(spec: Spec) -> Placement | None:
+    """Return where the optimizer adds its ε in the long run; None for one without."""
+    optimizer = optimizers.load(spec.optimizer.name)
+    return optimizer.placement(spec.optimizer, math.inf) if optimizer.HAS_EPSILON else None
 
 
 def _stored_probe(asked: Asked, data_checksum: str, need: str) -> ProbeRecord:
@@ -184,4 +198,6 @@ def _store_grids(asked: Asked, names: Sequence[str], data_checksum: str) -> None
         default_epsilon=asked.spec.sweep.default_epsilon,
         cells=planned.trials,
         bounds_checksum=probe.checksum if probe is not None else None,
+        placement=_placement(asked.spec),
+        bounds="listed" if asked.spec.sweep.epsilons else asked.spec.sweep.bounds,
     ).write(path)

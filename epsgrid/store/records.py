@@ -240,6 +240,8 @@ class GridRecord(Record):
         default_epsilon: the ε a reader would use without a search.
         cells: all points, in the order in which they are trained.
         bounds_checksum: that of the `ProbeRecord` a grid was made from; None where no grid needed one.
+        bounds: what the narrowed grid was made from: "trusted" or "published" bounds, or "listed" ε of the spec.
+        placement: where the optimizer adds its ε; None without one, and in records of earlier versions.
     """
 
     optimizer: str
@@ -247,6 +249,8 @@ class GridRecord(Record):
     default_epsilon: float
     cells: tuple[Trial, ...]
     bounds_checksum: str | None
+    bounds: Literal["trusted", "published", "listed"] = "published"
+    placement: Placement | None = None
 
 
 @dataclass(frozen=True)

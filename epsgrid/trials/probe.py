@@ -95,7 +95,7 @@ def run_probe(
         others.append(_Plan(probe.seed, moving, "weights", f"moving at lr {moving:g}"))
     limit = sum(task.steps_per_epoch(batch_size, probe.seed, epoch) for epoch in range(probe.epochs))
     limit = min(limit, probe.batches) if isinstance(probe.batches, int) else limit
-    done, variants = 0, []
+    done, variants, without_noise = 0, [], []
 
     def count(_steps_of_this_probe: int) -> None:
         nonlocal done
@@ -110,7 +110,8 @@ def run_probe(
             with _probing(spec, task, device, plan) as other:
                 other.run(_batches(spec, task, other, plan, limit), count)
                 variants += other.variant(plan.kind, plan.label)
-        bounds = probing.bounds(variants)
+                without_noise += other.variant(plan.kind, plan.label, leave_out=probing.noisy)
+        bounds = probing.bounds(variants, without_noise)
         series = probing.series()
     kept = series if probe.every is not None else series.thinned(_STORED_SNAPSHOTS)
     return ProbeOutcome(bounds, kept, probing.steps, time.perf_counter() - start)
@@ -137,6 +138,7 @@ def _probing(spec: Spec, task: Task, device: torch.device, plan: _Plan, *, is_ma
         update_weights=plan.rate is not None,
         check_rounding=probe.check_rounding and is_main,
         betas=probe.beta2 if is_main else (),
+        leave_out=probe.leave_out,
         every=probe.every or 1,
         adapter=from_plugin(plugin, spec.optimizer),
     )

@@ -14,7 +14,7 @@ from typer.testing import Result
 
 from epsgrid.numerics.reliability import Reliability
 from epsgrid.store.paths import ExperimentFolder, remember
-from epsgrid.store.records import ProbeRecord
+from epsgrid.store.records import ExperimentRecord, ProbeRecord
 from tests.cli.conftest import Shell
 from tests.report.simulate import simulate
 
@@ -45,6 +45,25 @@ def test_the_text_alone_is_on_stdout(export: Callable[..., Result], tmp_path: Pa
 def test_a_run_is_named_and_its_epsilon_is_another_frameworks(export: Callable[..., Result]) -> None:
     done = export("mine", "--to", "json", "--framework", "keras", "-q")
     assert json.loads(done.stdout)["for"]["optimizer"] == "keras-adam" and "Next" not in done.stderr
+
+
+def test_the_bounds_that_were_asked_for_are_exported(export: Callable[..., Result], tmp_path: Path) -> None:
+    folder = ExperimentFolder(tmp_path / "runs" / "mine")
+    probe = ProbeRecord.read(folder.bounds_json)
+    trusted = probe.bounds()
+    noise = replace(trusted.low, epsilon=1e-9, decade=1e-9, layers=("noise",))
+    replace(probe, bounds_json=replace(trusted, low=noise).beside(trusted).to_json()).write(folder.bounds_json)
+
+    def least(*words: str) -> float:
+        return float(json.loads(export("--to", "json", *words).stdout)["epsilon"]["low"])
+
+    assert (least("--bounds", "trusted"), least("--bounds", "published")) == (1e-4, 1e-9)
+    assert least() == 1e-9, "the spec is one of an earlier version, which had the published ones alone"
+    experiment = ExperimentRecord.read(folder.experiment_json)
+    sweep = {**experiment.spec["sweep"], "bounds": "trusted"}
+    replace(experiment, spec={**experiment.spec, "sweep": sweep}).write(folder.experiment_json)
+    assert least() == 1e-4
+    assert "'trust' is not one of" in export("--to", "json", "--bounds", "trust", expect=2).stderr
 
 
 @pytest.mark.parametrize(

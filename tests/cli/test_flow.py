@@ -13,7 +13,7 @@ DEFAULT = ("--grid", "default")
 def test_probe_sweep_report_end_to_end_in_processes(shell):
     shell.write(SPEC.replace("[0, 1]", "[0]"))
     probe = shell.run("probe", "spec.yaml")
-    assert "ε bounds: " in probe.stdout and "set by" in probe.stdout
+    assert "ε bounds: " in probe.stdout and "\nlower end " in probe.stdout
     assert "step" in probe.stderr and "step " not in probe.stdout
     assert "\x1b" not in probe.stdout + probe.stderr
     assert "Next: epsgrid sweep" in probe.stderr

@@ -40,9 +40,40 @@ def test_examples_in_the_command_run() -> None:
     assert found.attempted and not found.failed
 
 
+@pytest.mark.parametrize("columns", [80, 60])
+def test_the_answer_stands_first_and_fits_a_screen(shell, columns):
+    code, shown = shell.in_terminal("probe", "spec.yaml", "-q", COLUMNS=str(columns))
+    lines = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", shown).splitlines()
+    assert code == 0
+    assert lines[0] == "ε bounds: 1e-4 to 0.1"
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= columns
+    text = " ".join(" ".join(lines).split())
+    assert "confidence medium (--full: 1 more remark): with seed 1 the lower bound would be 1e-4" in text
+    assert "grid 4 of 13 ε: 1e-4, 1e-3, 1e-2, 0.1 lower end" in text
+    assert "bounds without rounding noise: ε 1e-4 to 0.1; the published rule, noise included: 1e-5 to 0.1" in text
+    assert text.endswith("Next: epsgrid sweep")
+
+
+def test_the_summary_follows_the_bounds_and_the_list_asked_for(shell):
+    shown = shell.call("probe", "spec.yaml", "-o", "sweep.bounds=published").stdout
+    assert shown.startswith("ε bounds: 1e-5 to 0.1\n")
+    assert "5 of 13 ε: 1e-5, 1e-4, 1e-3, 1e-2, 0.1\n" in shown
+    shown = shell.call("probe", "spec.yaml", "-o", "sweep.epsilons=[1e-3, 1e-9]").stdout
+    assert "your list, sweep.epsilons, takes the place of the bounds: 1e-9, 1e-3\n" in shown
+
+
+def test_layers_that_are_left_out_have_to_be_there(shell):
+    asked = ("probe", "spec.yaml", "--out", "left-out", "-q", "-o")
+    problem = shell.call(*asked, "probe.leave_out=['*.bais']", expect=2).stderr
+    assert "leave_out: '*.bais' matches no layer; the layers are 1.weight, 1.bias" in problem
+    assert "leave_out leaves no layer" in shell.call(*asked, "probe.leave_out=['*']", expect=4).stderr
+    assert "left out    1.bias" in shell.call(*asked, "probe.leave_out=['*.bias']").stdout
+
+
 def test_every_layer_has_its_histogram_on_a_common_axis(shell):
-    shown = shell.call("probe", "spec.yaml").stdout
-    header, *rows = shown.splitlines()[: len(SMALL) + 3]
+    shown = shell.call("probe", "spec.yaml", "--full").stdout
+    header, *rows = shown.partition("\n\n")[2].splitlines()[: len(SMALL) + 3]
     assert re.search(r"│1e-\d+ +│1e-\d+", header[-32:])
     for layer, row in zip(SMALL, rows, strict=False):
         assert row.startswith(layer.name)
@@ -54,7 +85,7 @@ def test_every_layer_has_its_histogram_on_a_common_axis(shell):
 
 
 def test_reliability_stands_below_the_bounds(shell):
-    shown = shell.call("probe", "spec.yaml").stdout
+    shown = shell.call("probe", "spec.yaml", "--full", "-o", "sweep.bounds=published").stdout
     bounds, kinds, trust, estimates = (
         shown.index(text)
         for text in ("ε bounds: ", "Bounds of each kind", "Reliability: medium\n", "Point estimates of ε")
@@ -81,7 +112,7 @@ def test_json_holds_reliability_kinds_and_estimates(shell):
 
 
 def test_the_verdict_has_its_colour(shell):
-    code, shown = shell.in_terminal("probe", "spec.yaml", "-q")
+    code, shown = shell.in_terminal("probe", "spec.yaml", "-q", "--full")
     assert code == 0
     assert re.search(r"\x1b\[1;33mReliability: medium", shown)
     bounds = probed()

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from epsgrid import grids
 from epsgrid.grids._plan import Plan, plan
+from epsgrid.numerics.placement import Placement
 from epsgrid.spec.loading import parse_spec
 from epsgrid.spec.model import Spec
 from epsgrid.spec.trial import identity, trial_id, trial_identity
@@ -15,6 +16,7 @@ from tests.spec.fakes import MINIMAL
 
 BOTH = ("narrowed", "conventional")
 BOUNDS = bounds_between(1e-7, 1e-5)
+CONVENTIONAL = grids.load("conventional").epsilons(None, Placement.outside())
 
 
 def spec(*overrides: str) -> Spec:
@@ -23,12 +25,12 @@ def spec(*overrides: str) -> Spec:
 
 def planned(*names: str, asked: Spec | None = None) -> Plan:
     bounds = BOUNDS if "narrowed" in names else None
-    return plan(asked or spec(), "abc", bounds, names, has_epsilon=True)
+    return plan(asked or spec(), "abc", bounds, names, placement=Placement.outside())
 
 
 def test_grids_share_trials() -> None:
     both = planned(*BOTH)  # the default lies in the conventional grid, and needs none of its own
-    assert both.epsilons == {"narrowed": (1e-7, 1e-6, 1e-5), "conventional": grids.load("conventional").epsilons(None)}
+    assert both.epsilons == {"narrowed": (1e-7, 1e-6, 1e-5), "conventional": CONVENTIONAL}
     assert len(both.trials) == 2 * 13 * 2
     assert len({trial.id for trial in both.trials}) == len(both.trials)
     belongs = {trial.epsilon: trial.grids for trial in both.trials}
@@ -75,8 +77,15 @@ def test_a_default_between_the_decades_of_the_conventional_grid() -> None:
     assert len(both.trials) == 2 * 14 * 2
 
 
+def test_a_list_takes_the_place_of_the_narrowed_grid() -> None:
+    asked = spec("sweep.epsilons=[1e-4, 3e-9]")
+    listed = plan(asked, "abc", None, BOTH, placement=Placement.outside())
+    assert listed.epsilons == {"narrowed": (3e-9, 1e-4), "conventional": CONVENTIONAL}
+    assert {trial.grids for trial in listed.trials if trial.epsilon == 1e-4} == {("narrowed", "conventional")}
+
+
 def test_an_optimizer_without_epsilon_is_the_reference() -> None:
-    reference = plan(spec(), "abc", None, BOTH, has_epsilon=False)
+    reference = plan(spec(), "abc", None, BOTH, placement=None)
     assert reference.epsilons == {"reference": ()}
     points = [(trial.seed, trial.learning_rate, trial.epsilon, trial.grids) for trial in reference.trials]
     assert points == [(seed, rate, None, ("reference",)) for seed in (5, 3) for rate in (1e-3, 1e-2)]

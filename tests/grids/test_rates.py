@@ -23,7 +23,7 @@ FIXED = parse_spec(MINIMAL, overrides=("sweep.learning_rates=[1e-3, 1e-2]", "swe
 
 def planned(rates: EffectiveRates | None, *overrides: str):
     spec = parse_spec(MINIMAL, overrides=("sweep.learning_rates=[1e-3, 1e-2]", "sweep.seeds=[0]", *overrides))
-    return plan(spec, "abc", None, ("conventional",), has_epsilon=True, rates=rates).trials
+    return plan(spec, "abc", None, ("conventional",), placement=Placement.outside(), rates=rates).trials
 
 
 def test_the_median_is_that_of_all_entries() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epsgrid.errors import CorruptRecordError, NoBoundsError, StoreError
-from epsgrid.numerics.bounds import EpsilonBounds, estimate_bounds
+from epsgrid.numerics.bounds import EpsilonBounds, Reliability, Variant, estimate_bounds
 from epsgrid.numerics.counting import measure
 from epsgrid.numerics.magnitudes import Bound, LayerStatistics, LayerStatus, decade_of, high_rank, low_rank
 from epsgrid.numerics.placement import Placement
@@ -54,12 +55,31 @@ def test_each_bound_names_the_layers_that_set_it() -> None:
     assert bounds.decades == (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 
 
-def test_magnitudes_are_converted_before_they_are_rounded() -> None:
-    """4e-3 rounds to 1e-2, whose square is 1e-4; but its square 1.6e-5 rounds to 1e-5."""
-    bounds = estimate_bounds([layer("a", 4e-3, 4e-3)], Placement.inside())
-    assert (bounds.low.magnitude, bounds.low.decade) == (4e-3, 1e-5)
-    assert bounds.decades == (1e-5,)
-    assert estimate_bounds([layer("a", 4e-3, 4e-3)], Placement.in_place(0.999)).low.decade == 1e-8
+def test_magnitudes_of_a_squared_epsilon_are_rounded_before_they_are_converted() -> None:
+    """4e-3 rounds to 1e-2, whose square is 1e-4; its own square, 1.6e-5, would round to half a decade of magnitude."""
+    bounds = estimate_bounds([layer("a", 4e-3, 4e-2)], Placement.inside())
+    assert (bounds.low.magnitude, bounds.low.decade) == (4e-3, 1e-4)
+    assert (bounds.low.epsilon, bounds.decades) == (1.6e-5, (1e-4, 1e-2))
+    assert EpsilonBounds.from_json(json.loads(json.dumps(bounds.to_json()))) == bounds
+    assert estimate_bounds([layer("a", 4e-3, 4e-3)], Placement.in_place(0.999)).low.decade == 1e-7
+
+
+def test_bounds_without_rounding_noise_are_another_choice() -> None:
+    published = estimate_bounds([layer("a", 2e-7, 1e-3), layer("noise", 2e-14, 1e-13)], OUTSIDE)
+    assert published.chosen("trusted") == published.beside(published) == published
+    both = published.beside(estimate_bounds([layer("a", 2e-7, 1e-3)], OUTSIDE))
+    assert both.chosen("published").low.decade == 1e-14
+    trusted = both.chosen("trusted")
+    assert (trusted.low.decade, trusted.layers, trusted.without_noise) == (1e-7, published.layers, None)
+    assert EpsilonBounds.from_json(json.loads(json.dumps(both.to_json()))) == both
+
+
+def test_bounds_of_earlier_versions_hold_those_without_noise_as_a_variant() -> None:
+    published = estimate_bounds([layer("a", 2e-7, 1e-3), layer("noise", 2e-14, 1e-13)], OUTSIDE)
+    without = estimate_bounds([layer("a", 2e-7, 1e-3)], OUTSIDE)
+    variant = Variant("without", "rounding noise", without.low, without.high)
+    stored = replace(published, reliability=Reliability("low", ("noise sets the lower bound",), (variant,)))
+    assert EpsilonBounds.from_json(stored.to_json()).chosen("trusted").low == without.low
 
 
 def test_layers_that_are_not_measured_are_kept_and_skipped() -> None:

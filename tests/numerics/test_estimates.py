@@ -100,7 +100,8 @@ def test_magnitudes_become_the_optimizers_own_epsilon() -> None:
     for placement in (OUTSIDE, Placement.inside(), Placement.in_place(0.999, outer=1.0)):
         for estimate in point_estimates(layers, placement):
             assert estimate.epsilon == placement.epsilon_from_magnitude(estimate.magnitude)
-            assert estimate.decade == decade_of(estimate.epsilon)
+            rounded = placement.epsilon_from_magnitude(decade_of(estimate.magnitude))
+            assert estimate.decade == decade_of(rounded)
     upper = point_estimates(layers, Placement.inside())[-1]
     assert (upper.name, upper.epsilon) == ("upper", estimate_bounds(layers, Placement.inside()).high.epsilon)
 

@@ -11,8 +11,8 @@ from epsgrid.numerics.precision import DTYPES, underflow_warning
 @pytest.mark.parametrize(
     ("epsilon", "dtype", "words"),
     [
-        (1e-8, "float16", "epsilon 1e-08 is 0 in float16, whose smallest value is 6e-08.*0/0; keep.*in float32"),
-        (1e-7, "float16", "below 6e-05, the smallest normal number of float16"),
+        (1e-8, "float16", "epsilon 1e-8 is 0 in float16, whose smallest value is 6e-8.*0/0; keep.*in float32"),
+        (1e-7, "float16", "below 6e-5, the smallest normal number of float16"),
         (1e-41, "bfloat16", "is 0 in bfloat16.*keep the optimizer in float64"),
         (1e-40, "float32", "below 1e-38, the smallest normal number of float32"),
         (1e-46, "float32", "is 0 in float32.*keep the optimizer in float64"),

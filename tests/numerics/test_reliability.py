@@ -19,6 +19,7 @@ from epsgrid.numerics.bounds import EpsilonBounds, Reliability, Variant, Variant
 from epsgrid.numerics.counting import measure
 from epsgrid.numerics.magnitudes import Bound, LayerStatistics, LayerStatus, decade_of
 from epsgrid.numerics.placement import Placement
+from epsgrid.numerics.precision import power
 from epsgrid.numerics.reliability import ROUNDING_NOISE, judge, without
 from epsgrid.numerics.trajectory import Trajectory, has_settled, settled_after, trajectory_of
 from tests.numerics.test_series import random_layers, series_of
@@ -126,7 +127,7 @@ def test_a_choice_that_moves_an_end_is_told_with_the_end_and_by_how_much(
     assert near.reasons[0] == f"{phrase} the lower bound would be 1e-8, one decade lower"
     farther = judged(variants=[variant(kind, "seed 0"), variant(kind, "seed 1", high=1e-1)])
     assert farther.verdict == far
-    assert farther.reasons[0] == f"{phrase} the upper bound would be 1e-1, 2 decades higher"
+    assert farther.reasons[0] == f"{phrase} the upper bound would be 0.1, 2 decades higher"
 
 
 @pytest.mark.parametrize("kind", ["betas", "kind"])
@@ -224,7 +225,7 @@ def test_an_end_near_where_rounding_turns(epsilon: float, other: str | None) -> 
     distance = abs(math.log10(epsilon) + 2.5)
     assert (distance < 0.05) == (other is not None)
     assert found.verdict == ("medium" if other else "high")
-    near = f"the upper bound, {epsilon:.3g}, lies {distance:.2f} decades from where rounding turns to {other}"
+    near = f"the upper bound, {power(epsilon)}, lies {distance:.2f} decades from where rounding turns to {other}"
     assert (near in found.reasons) == (other is not None)
 
 
@@ -232,7 +233,7 @@ def test_an_end_near_where_rounding_turns(epsilon: float, other: str | None) -> 
     ("low", "high", "verdict", "reason"),
     [
         ([2e-8, 1e-7], [], "medium", "the lower bound has not settled: at step 39 of 40 it was 1e-8, one decade lower"),
-        ([], [1e-1, *[1e-3] * 3], "low", "the upper bound has not settled: at step 37 of 40 it was 1e-1, 2 decades"),
+        ([], [1e-1, *[1e-3] * 3], "low", "the upper bound has not settled: at step 37 of 40 it was 0.1, 2 decades"),
         ([1e-9, 1e-9, 1e-8, 1e-7], [], "low", "the lower bound has not settled: at step 38 of 40 it was 1e-9, 2 dec"),
         ([1e-8, *[1e-7] * 20], [], "medium", "the lower bound has not settled: at step 20 of 40 it was 1e-8"),
         ([1e-8, *[1e-7] * 21], [], "high", "both bounds keep their decade from step 20 of 40 on"),

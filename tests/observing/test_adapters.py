@@ -252,10 +252,10 @@ def test_observe_and_probe_warn_of_an_epsilon_that_is_zero_in_float16() -> None:
     """torch's default of 1e-8 makes weights NaN there; without the warning one only hears of a loss not finite."""
     model = network().half()
     optimizer = torch.optim.Adam(model.parameters())
-    with pytest.warns(RuntimeWarning, match=r"Adam: epsilon 1e-08 is 0 in float16.*0/0; keep the optimizer in float32"):
+    with pytest.warns(RuntimeWarning, match=r"Adam: epsilon 1e-8 is 0 in float16.*0/0; keep the optimizer in float32"):
         epsgrid.observe(optimizer, model=model).close()
     batches = [(inputs.half(), labels) for inputs, labels in labelled(3)]
-    with pytest.warns(RuntimeWarning, match="Adam: epsilon 1e-08 is 0 in float16"):
+    with pytest.warns(RuntimeWarning, match="Adam: epsilon 1e-8 is 0 in float16"):
         epsgrid.probe(model, optimizer, batches, cross_entropy)
 
 

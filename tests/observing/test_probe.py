@@ -257,6 +257,20 @@ def test_rounding_noise_is_found_and_left_out():
     assert reliability.verdict == "low"
 
 
+def test_bounds_without_rounding_noise_are_judged_without_it():
+    model, batches = network(), make_batches()
+    bounds = run(model, torch.optim.Adam(model.parameters()), batches)
+    (variant,) = [each for each in bounds.reliability.of_kind("without") if each.label == "rounding noise"]
+    trusted = bounds.chosen("trusted")
+    assert (trusted.low, trusted.high, trusted.layers) == (variant.low, variant.high, bounds.layers)
+    noted = [reason for reason in trusted.reliability.reasons if "rounding noise" in reason]
+    assert noted == [reason for reason in noted if reason.startswith("rounding noise, in 0.bias, is left out: with it")]
+    assert len(noted) == 1
+    assert trusted.reliability.verdict != "low"
+    assert all(each.low.layers != ("0.bias",) for each in trusted.reliability.variants)
+    assert trusted.reliability.course.low[-1] == pytest.approx(trusted.low.epsilon, rel=0.02)
+
+
 class Attends(nn.Module):
     def __init__(self):
         super().__init__()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from epsgrid.errors import CorruptRecordError, StoreError
+from epsgrid.report.compare import compare, whole
+from epsgrid.report.text.render import tables
 from epsgrid.selection.load import load_experiment
 from epsgrid.store.atomic import seal, unseal
 from epsgrid.store.paths import ExperimentFolder
@@ -23,6 +26,42 @@ def test_a_complete_experiment_is_read_whole(tmp_path: Path) -> None:
     assert stored.bounds.decades == (1e-4, 1e-3, 1e-2)
     assert stored.missing == ()
     assert stored.strays == ()
+
+
+def test_the_bounds_are_those_that_made_the_narrowed_grid(tmp_path: Path) -> None:
+    stored = simulate(tmp_path)
+    assert stored.measured is not None and stored.probe is not None and stored.grid is not None
+    noise = replace(stored.measured.low, epsilon=1e-9, decade=1e-9, layers=("noise",))
+    both = replace(stored.measured, low=noise).beside(stored.measured)
+    replace(stored.probe, bounds_json=both.to_json()).write(stored.folder.bounds_json)
+    for choice, low, inside in (("published", 1e-9, True), ("trusted", 1e-4, False)):
+        replace(stored.grid, bounds=choice).write(stored.folder.grid_json)
+        again = load_experiment(stored.folder)
+        assert again.bounds is not None
+        assert (again.bounds_choice, again.bounds.low.decade) == (choice, low)
+        comparison = compare(again)
+        assert {cell.inside for cell in comparison.cells if cell.epsilon == 1e-6} == {inside}
+        line = "bounds without rounding noise: ε 1e-4 to 1e-2; the published rule, noise included: 1e-9 to 1e-2"
+        assert f"{line}; the narrowed grid is made from the {choice} ones" in comparison.notes
+
+
+def test_a_list_of_epsilons_needs_no_bounds(tmp_path: Path) -> None:
+    stored = simulate(tmp_path, narrowed=(1e-5, 1e-3), probe=False)
+    assert stored.grid is not None
+    replace(stored.grid, bounds="listed").write(stored.folder.grid_json)
+    again = load_experiment(stored.folder)
+    comparison = compare(again)
+    assert again.missing == ()
+    assert {cell.epsilon for cell in comparison.cells if cell.inside} == {1e-5, 1e-3}
+    narrowed = comparison.best_of("narrowed")
+    assert narrowed is not None and narrowed.words == "your list"
+    assert narrowed.cost.probe_seconds == 0
+    assert comparison.verdict.answer == "yes"
+    assert any("is your list, sweep.epsilons" in note for note in comparison.notes)
+    answers = {claim.claim: claim.answer for claim in whole(again)[0].claims}
+    assert (answers["range"], answers["narrower"]) == ("undecided", "undecided"), "it is no range of the paper's"
+    table = next(table for table in tables(comparison) if table.title == "Grids")
+    assert table.rows[0][:3] == ("your list", "1e-5, 1e-3", "2")
 
 
 def test_states_come_with_their_records(tmp_path: Path) -> None:

@@ -36,6 +36,20 @@ def test_the_smallest_spec_gets_all_defaults() -> None:
     assert (spec.sweep.learning_rates, spec.training.epochs) == ((1e-3,), 200)
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "epsilon"), [("adam", 1e-8), ("adadelta", 1e-6), ("adagrad", 1e-10), ("adamomentum", 1e-16)]
+)
+def test_the_default_epsilon_is_that_of_the_optimizer(optimizer: str, epsilon: float) -> None:
+    text = MINIMAL.replace(OPTIMIZER, optimizer)
+    assert parse(text).sweep.default_epsilon == epsilon
+    assert parse(text + "  default_epsilon: 1e-3\n").sweep.default_epsilon == 1e-3
+
+
+def test_a_list_of_epsilons_needs_an_optimizer_that_has_one() -> None:
+    (line,) = problems(MINIMAL.replace(OPTIMIZER, "sgdm") + "  epsilons: [1e-3]\n")
+    assert "sweep.epsilons: 'sgdm' has no ε; remove the list" in line
+
+
 def test_a_spec_is_a_frozen_value() -> None:
     spec = parse_spec(MINIMAL + "  default_epsilon: 1\n")
     assert isinstance(spec.sweep.default_epsilon, float), "whole numbers are fine for floats"

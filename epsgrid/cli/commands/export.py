@@ -10,6 +10,7 @@ import typer
 from epsgrid.cli.console import hint, note
 from epsgrid.cli.options import RUNS, OutOption, QuietOption, RunArgument, RunsOption
 from epsgrid.exporters._space import Kind
+from epsgrid.numerics.bounds import BoundsChoice
 from epsgrid.stages import export as stage
 from epsgrid.stages.experiment import find_run
 
@@ -18,6 +19,10 @@ def export_bounds(
     to: Annotated[str, typer.Option(metavar="TOOL", help="optuna, ray, wandb, hydra or json.")],
     run: RunArgument = None,
     space: Annotated[Kind, typer.Option(help="The range between the bounds, or its decades.")] = "log-uniform",
+    bounds: Annotated[
+        BoundsChoice | None,
+        typer.Option(help="Without entries that are only rounding noise, or as published.  \\[spec: sweep.bounds]"),
+    ] = None,
     framework: Annotated[
         str | None,
         typer.Option(
@@ -44,6 +49,7 @@ def export_bounds(
         find_run(run or out, runs),
         to,
         space,
+        bounds=bounds,
         framework=framework,
         epsilon_name=epsilon_name,
         learning_rate_name=lr_name,

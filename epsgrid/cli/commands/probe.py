@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from epsgrid.cli.console import hint, print_json
-from epsgrid.cli.magnitudes import hidden_lines, probe_parts, shown_rows
+from epsgrid.cli.magnitudes import hidden_lines, probe_parts, probe_summary, shown_rows
 from epsgrid.cli.options import (
     RUNS,
     AllLayersOption,
@@ -85,6 +85,9 @@ def probe(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Measure again even if stored bounds fit this spec.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Also list layers, bounds under other choices, and ε without a sweep.")
+    ] = False,
     all_layers: AllLayersOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -116,14 +119,21 @@ def probe(
         else:
             record, measured_now = stage.probe(asked, sys.argv, force=force, on_step=on_step)
     if sizes:
-        _show_batches(asked, batches_found, all_layers=all_layers, json=json)
+        _show_batches(asked, batches_found, full=full or all_layers, all_layers=all_layers, json=json)
     elif json:
         print_json({**_document(asked, record), "measured_now": measured_now})
     else:
-        show(*probe_parts(record, all_layers=all_layers))
-        state = "measured" if measured_now else "already measured (--force measures again)"
-        hint(f"Bounds {state}: {asked.folder.bounds_json}")
+        _show(asked, record, full=full or all_layers, all_layers=all_layers)
+        if not measured_now:
+            hint("Already measured; --force measures again.")
         hint("Next: epsgrid sweep")
+
+
+def _show(asked: Asked, record: ProbeRecord, *, full: bool, all_layers: bool) -> None:
+    """Print the summary of a probe, and its tables where they are asked for."""
+    show(*probe_summary(record, asked.spec.sweep))
+    if full:
+        show(*probe_parts(record, record.bounds().chosen(asked.spec.sweep.bounds), all_layers=all_layers))
 
 
 def overrides(**options: str | float | bool | None) -> list[str]:
@@ -138,7 +148,7 @@ def overrides(**options: str | float | bool | None) -> list[str]:
 
 
 def _document(asked: Asked, record: ProbeRecord) -> dict[str, Any]:
-    bounds = record.bounds()
+    bounds = record.bounds().chosen(asked.spec.sweep.bounds)
     reliability = reliability_row(bounds)
     keys = ("name", "formula", "epsilon", "decade")
     return {
@@ -149,13 +159,14 @@ def _document(asked: Asked, record: ProbeRecord) -> dict[str, Any]:
         "seconds": record.cost_seconds,
         "data": record.data_description,
         "bounds": record.bounds_json,
+        "chosen": asked.spec.sweep.bounds,
         "reliability": None if reliability is None else reliability.to_json(),
         "kinds": [to_document(row) for row in kind_rows(bounds, record.placement)],
         "estimates": [{key: getattr(row, key) for key in keys} for row in estimates(bounds, record.placement)],
     }
 
 
-def _show_batches(asked: Asked, found: BatchProbe, *, all_layers: bool, json: bool) -> None:
+def _show_batches(asked: Asked, found: BatchProbe, *, full: bool, all_layers: bool, json: bool) -> None:
     """Print the bounds of the spec and how they change with the batch size, or all of it as JSON."""
     folder = asked.folder
     measured = read_batches(folder)
@@ -166,7 +177,8 @@ def _show_batches(asked: Asked, found: BatchProbe, *, all_layers: bool, json: bo
         batches = {**to_document(rows), **counts}
         print_json({**_document(asked, found.base), "measured_now": found.base_is_new, "batches": batches})
         return
-    show(*probe_parts(found.base, all_layers=all_layers), "")
+    _show(asked, found.base, full=full, all_layers=all_layers)
+    show("")
     for table in exponent_tables(rows):
         names = [row[0] for row in table.rows]
         kept = shown_rows(names, (), all_layers=all_layers)
