@@ -179,5 +179,5 @@ def _describe(observer: Observer, bounds: EpsilonBounds, epochs: float) -> str:
         f"epsgrid: after {observer.step} steps, {epochs:.3g} epoch{'' if epochs == 1 else 's'}, the bounds of ε for"
         f" {type(observer.optimizer).__name__} are {power(low.decade)} to {power(high.decade)}"
         f" (set by {low.layers[0]}, {low.entries} entries, and {high.layers[0]}, {high.entries} entries)"
-        + (f"; it trains with {', '.join(f'{epsilon:.3g}' for epsilon in used)}" if used else "")
+        + (f"; it trains with {', '.join(map(power, used))}" if used else "")
     )

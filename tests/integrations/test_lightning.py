@@ -21,6 +21,7 @@ from torch import nn
 import epsgrid
 from epsgrid.errors import DataError, ExecutionError, ObservationError
 from epsgrid.integrations import _following
+from epsgrid.numerics.precision import power
 from epsgrid.numerics.series import Series
 from epsgrid.observing.trackers import import_extra
 from tests.integrations.samples import BATCH, EPOCH, Model, adam, by_hand, data
@@ -92,9 +93,10 @@ def test_bounds_are_those_of_a_loop_by_hand_and_logged_once(tmp_path: Path, capl
     assert observer.series().steps == tuple(range(1, 3 * EPOCH + 1))
     (told,) = [record.message for record in caplog.records if record.message.startswith("epsgrid")]
     assert told == (
-        f"epsgrid: after {EPOCH} steps, 1 epoch, the bounds of ε for Adam are {low.decade:.0e} to {high.decade:.0e}"
+        f"epsgrid: after {EPOCH} steps, 1 epoch, the bounds of ε for Adam are {power(low.decade)} to"
+        f" {power(high.decade)}"
         f" (set by {low.layers[0]}, {low.entries} entries, and {high.layers[0]}, {high.entries} entries);"
-        " it trains with 1e-08"
+        " it trains with 1e-8"
     )
 
 

@@ -12,12 +12,12 @@ import pytest
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 PRINTED = {
-    "lightning": r"after 29 steps, 1 epoch, the bounds of ε for Adam are 1e-05 to 1e-01 \(set by net.0.weight, \d+"
-    r" entries, and net.2.bias, 10 entries\); it trains with 1e-08\n.*"
+    "lightning": r"after 29 steps, 1 epoch, the bounds of ε for Adam are 1e-5 to 0\.1 \(set by net.0.weight, \d+"
+    r" entries, and net.2.bias, 10 entries\); it trains with 1e-8\n.*"
     r"\(1e-05, 0\.0001, 0\.001, 0\.01, 0\.1\)\n8[0-3]%\n",
-    "transformers": r"after 32 steps, 1 epoch, the bounds of ε for AdamW are 1e-1[34] to 1e-01 \(set by"
+    "transformers": r"after 32 steps, 1 epoch, the bounds of ε for AdamW are 1e-1[34] to 0\.1 \(set by"
     r" bert\.encoder\.layer\.\d\.attention\.self\.key\.bias, 32 entries, and classifier\.bias, 2 entries\);"
-    r" it trains with 1e-08\n.*\(64, [567]\.\d+e-08, 0\.1\d+\)\n",
+    r" it trains with 1e-8\n.*\(64, [567]\.\d+e-08, 0\.1\d+\)\n",
 }
 
 

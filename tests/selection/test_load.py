@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from epsgrid.errors import CorruptRecordError, StoreError
-from epsgrid.report.compare import compare, whole
+from epsgrid.report.compare import whole
 from epsgrid.report.text.render import tables
 from epsgrid.selection.load import load_experiment
 from epsgrid.store.atomic import seal, unseal
 from epsgrid.store.paths import ExperimentFolder
-from tests.report.simulate import Outcome, simulate, trial_id
+from tests.report.simulate import Outcome, compare, simulate, trial_id
 
 
 def test_a_complete_experiment_is_read_whole(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_a_list_of_epsilons_needs_no_bounds(tmp_path: Path) -> None:
     assert again.missing == ()
     assert {cell.epsilon for cell in comparison.cells if cell.inside} == {1e-5, 1e-3}
     narrowed = comparison.best_of("narrowed")
-    assert narrowed is not None and narrowed.words == "your list"
+    assert narrowed is not None and narrowed.label == "your list"
     assert narrowed.cost.probe_seconds == 0
     assert comparison.verdict.answer == "yes"
     assert any("is your list, sweep.epsilons" in note for note in comparison.notes)

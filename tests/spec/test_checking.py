@@ -41,8 +41,8 @@ def test_the_smallest_spec_gets_all_defaults() -> None:
 )
 def test_the_default_epsilon_is_that_of_the_optimizer(optimizer: str, epsilon: float) -> None:
     text = MINIMAL.replace(OPTIMIZER, optimizer)
-    assert parse(text).sweep.default_epsilon == epsilon
-    assert parse(text + "  default_epsilon: 1e-3\n").sweep.default_epsilon == 1e-3
+    assert parse_spec(text).sweep.default_epsilon == epsilon
+    assert parse_spec(text + "  default_epsilon: 1e-3\n").sweep.default_epsilon == 1e-3
 
 
 def test_a_list_of_epsilons_needs_an_optimizer_that_has_one() -> None:
@@ -93,8 +93,14 @@ def test_a_spec_is_a_frozen_value() -> None:
         ("execution: {executor: 3}", "6:23: execution.executor: expected text, got 3; put it in quotes"),
         ("execution: {executor: [a]}", "6:23: execution.executor: expected text, got ['a']"),
         ("trainign: {epochs: 3}", "6:1: trainign: unknown key; did you mean 'training'? (allowed: experiment, task,"),
-        ("sweep: {learning_rates: [1, 1.0]}", "5:8: sweep: learning_rates names a value twice: [1.0, 1.0]"),
-        ("sweep: {learning_rates: [1], seeds: [3, 3]}", "5:8: sweep: seeds names a value twice: [3, 3]"),
+        ("sweep: {learning_rates: [1, 1.0]}", "5:25: sweep.learning_rates: learning_rates names a value twice"),
+        ("sweep: {learning_rates: [1], seeds: [3, 3]}", "5:37: sweep.seeds: seeds names a value twice: [3, 3]"),
+        ("sweep: {learning_rates: [1], epsilons: [1e-3, 0.001]}", "5:40: sweep.epsilons: epsilons names a value"),
+        ("sweep: {learning_rates: [1], epsilons: [1e-3, 1e-50]}", "5:47: sweep.epsilons.1: 1e-50 is 0 in float32"),
+        ("sweep: {learning_rates: [1], epsilons: [1e39]}", "5:41: sweep.epsilons.0: 1e39 is infinite in float32"),
+        ("sweep: {learning_rates: [1], epsilons: [-1e-3]}", "5:41: sweep.epsilons.0: should be greater than 0"),
+        ("sweep: {learning_rates: [1], epsilons: []}", "5:40: sweep.epsilons: expected at least 1 in the list"),
+        ("sweep: {learning_rates: [1], bounds: trust}", "5:38: sweep.bounds: expected 'trusted' or 'published'"),
         ("sweep: {learning_rates: []}", "5:25: sweep.learning_rates: expected at least 1 in the list, got []"),
         ("sweep: {learning_rates: [0]}", "5:26: sweep.learning_rates.0: should be greater than 0 (got 0)"),
         ("sweep: {learning_rates: 1e-3}", "5:25: sweep.learning_rates: expected a list, got 0.001"),
