@@ -9,7 +9,7 @@ from epsgrid.report.rows import Comparison, GridRow
 from epsgrid.report.table import Table
 from epsgrid.selection.answers import EpsilonRow, RuleRow
 from epsgrid.selection.best import BestRow
-from epsgrid.selection.cells import CONVENTIONAL, DEFAULT, NARROWED, Cell, Difference, Spread, Tally
+from epsgrid.selection.cells import CONVENTIONAL, NARROWED, Cell, Difference, Spread, Tally
 from epsgrid.selection.formatting import (
     NOTHING,
     Metric,
@@ -131,17 +131,18 @@ def difference_texts(gap: Difference, metric: Metric) -> tuple[str, str]:
 
 def costs_table(comparison: Comparison) -> Table | None:
     """Return what each grid trained and cost, and what it saves; None where nothing was spent."""
-    costs = {row.name: row.cost for row in comparison.best}
+    best = {row.name: row for row in comparison.best}
     if not comparison.grids:
         return None
 
     def row_of(grid: GridRow) -> tuple[str, ...]:
-        cost, tally = costs.get(grid.name), grid.tally
+        row, tally = best.get(grid.name), grid.tally
+        cost = row.cost if row else None
         unfinished = tally.trials - tally.done - tally.diverged
         wall = cost.wall_seconds if cost else None
         saved = cost.saved_seconds if cost else None
         return (
-            "default ε" if grid.name == DEFAULT else grid.name,
+            row.label if row else grid.name,
             ranges(grid.epsilons, grid.epsilons),
             str(tally.trials),
             str(unfinished),
