@@ -36,10 +36,10 @@ import numpy.typing as npt
 
 from epsgrid.numerics.statistics import LEVEL, smallest_step
 
-_HELD_OUT, _IN_SAMPLE = 1.0, 0.4
-"""The τ of the two estimates, by simulation: larger in-sample values call a loss too often "no loss"."""
-_UNEQUAL = 0.05
-"""Level of the test for unequal spreads."""
+_HELD_OUT, _IN_SAMPLE = 1.0, 1.2
+"""The τ of the two estimates, the second one before division by √seeds."""
+_UNEQUAL, _LARGER = 0.05, 0.01
+"""Levels of the tests for unequal spreads: of all settings, and of one setting that spreads more than the others."""
 _MATTERS = 0.05
 """Weight from which on a setting outside the pool makes a comparison one of pairs."""
 
@@ -71,10 +71,15 @@ class Layout:
     Attributes:
         selecting: score by which settings are chosen, finite, of shape (settings, seeds).
         test: score by which they are judged, of the same shape.
+        grid: scores of these and other settings with some of these seeds, whose residuals sharpen the spread; None
+            without such.
+        rows: the row of `grid` of each of these settings.
     """
 
     selecting: _Array
     test: _Array
+    grid: Layout | None = None
+    rows: tuple[int, ...] = ()
 
     @property
     def seeds(self) -> int:
@@ -82,30 +87,59 @@ class Layout:
         return int(self.test.shape[1])
 
     @cached_property
-    def pool(self) -> npt.NDArray[np.bool_]:
-        """The settings whose spreads are equal as far as can be told: the best ones, none with fewer than two."""
-        pool = np.zeros(len(self.test), dtype=bool)
+    def _equal(self) -> npt.NDArray[np.bool_]:
+        """The settings whose spreads are equal by Bartlett's test: the best ones, none with fewer than two."""
+        equal = np.zeros(len(self.test), dtype=bool)
         if self.seeds < 2:
-            return pool
+            return equal
         order = np.argsort(-self.selecting.mean(1), kind="stable")
+        if self.grid is not None:
+            order = order[self.grid.pool[list(self.rows)][order]]
         for size in range(len(order), 1, -1):
             if _spreads_are_equal(_residuals(self.test[order[:size]])):
-                pool[order[:size]] = True
+                equal[order[:size]] = True
                 break
-        return pool
+        return equal
 
     @cached_property
+    def _squares(self) -> tuple[float, int]:
+        """Sum of squared residuals and their degrees of freedom."""
+        chosen = self.test[self._equal] if self._equal.any() else self.test[np.argsort(-self.selecting.mean(1))[:2]]
+        squares, degrees = float((_residuals(chosen) ** 2).sum()), (len(chosen) - 1) * (self.seeds - 1)
+        if self.grid is not None and self._equal.any():  # the residuals of the grid, and what more seeds add to them
+            again = self.grid.test[[row for row, equal in zip(self.rows, self._equal, strict=True) if equal]]
+            squares += self.grid._squares[0] - float((_residuals(again) ** 2).sum())
+            degrees += self.grid._squares[1] - (len(again) - 1) * (self.grid.seeds - 1)
+        return squares, degrees
+
+    @cached_property
+    def pool(self) -> npt.NDArray[np.bool_]:
+        """The settings that spread alike as far as can be told, of shape (settings,)."""
+        from scipy.special import fdtrc
+
+        equal = self._equal.copy()
+        squares, degrees = self._squares
+        rest = degrees - (self.seeds - 1)
+        if not equal.any() or rest < 1:
+            return equal
+        own = (_residuals(self.test[equal]) ** 2).sum(1) * equal.sum() / (equal.sum() - 1)
+        others = np.maximum(squares - own, 0.0) / rest
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = own / (self.seeds - 1) / others
+        equal[equal] = ~(fdtrc(self.seeds - 1, rest, ratio) < _LARGER)
+        return equal
+
+    @property
     def degrees(self) -> int:
         """Degrees of freedom of `sd`."""
-        return int((max(self.pool.sum(), 2) - 1) * (self.seeds - 1))
+        return self._squares[1]
 
     @cached_property
     def sd(self) -> float:
         """Standard deviation of what one training adds to a score; NaN with one seed or setting."""
-        if self.seeds < 2 or len(self.test) < 2:
+        if self.degrees < 1:
             return math.nan
-        chosen = self.test[self.pool] if self.pool.any() else self.test[np.argsort(-self.selecting.mean(1))[:2]]
-        return _at_least_a_step(math.sqrt((_residuals(chosen) ** 2).sum() / self.degrees), chosen)
+        return _at_least_a_step(math.sqrt(max(self._squares[0], 0.0) / self.degrees), self.test)
 
     def _weights(self, settings: npt.NDArray[np.intp], tau: float, seeds: Sequence[int]) -> _Array:
         """Return the weights of some settings by their selecting scores with some seeds."""
@@ -123,7 +157,7 @@ class Layout:
 
     def in_sample(self, settings: Sequence[int]) -> _Array:
         """Return weights of shape (len(settings), seeds), the same for every seed."""
-        weights = self._weights(np.asarray(settings), _IN_SAMPLE, range(self.seeds))
+        weights = self._weights(np.asarray(settings), _IN_SAMPLE / math.sqrt(self.seeds), range(self.seeds))
         return np.repeat(weights[:, None], self.seeds, axis=1)
 
 
@@ -164,6 +198,23 @@ def loss(layout: Layout, better: Sequence[int], other: Sequence[int], level: flo
         ends.append(float(differences.mean()) + sign * t_quantile(level, degrees) * error)
     high, low = ends
     return Loss(min(max(mean, low), high), low, high, layout.seeds, pooled)
+
+
+def upper_bounds(layout: Layout, settings: Sequence[int], other: Sequence[int], level: float = LEVEL) -> _Array:
+    """Return bounds of how much each of some settings beats the best of others, each bound alone at the level.
+
+    Args:
+        layout: the scores, with two or more seeds.
+        settings: places of the settings.
+        other: places of the others, at least one.
+        level: probability with which each bound holds, in (0.5, 1).
+    """
+    held = layout.held_out(other)
+    differences = layout.test[list(settings)] - (held * layout.test[list(other)]).sum(0)
+    pooled = layout.pool[list(settings)] & layout.pool[list(other)][held.max(1) > _MATTERS].all()
+    error = layout.sd * math.sqrt(1 / layout.seeds + float((held**2).sum()) / layout.seeds**2)
+    alone = differences.std(axis=1, ddof=1) / math.sqrt(layout.seeds) * t_quantile(level, layout.seeds - 1)
+    return np.asarray(differences.mean(1) + np.where(pooled, t_quantile(level, layout.degrees) * error, alone))
 
 
 def compare_with_best(layout: Layout, level: float = LEVEL) -> tuple[Loss, ...]:

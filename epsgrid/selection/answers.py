@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -52,12 +52,14 @@ class Answer:
         text: in sentences.
         loss: the difference it rests on, in the metric's stored unit, positive where something is lost; None where
             none was measured.
+        more_seeds: whether it is open and more seeds can decide it.
     """
 
     question: str
     answer: str
     text: str
     loss: Loss | None = None
+    more_seeds: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,21 @@ class Answers:
 
 
 @dataclass(frozen=True)
+class Edge:
+    """A learning rate at the end of those tried.
+
+    Attributes:
+        name: "lowest", "highest", or "only".
+        matters: whether the next learning rate may gain the margin or more.
+        is_unsure: whether more seeds can show that it does not matter.
+    """
+
+    name: str
+    matters: bool
+    is_unsure: bool
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What the questions are answered from.
 
@@ -158,7 +175,7 @@ class Evidence:
     def judging(self) -> Trained:
         """The contenders with all their seeds where these have ended, else the settings of the grids."""
         found = trained(self.contenders, self.metric) if self.contenders else self.grid
-        return found if len(found.seeds) > len(self.grid.seeds) else self.grid
+        return found.continuing(self.grid) if len(found.seeds) > len(self.grid.seeds) else self.grid
 
     @cached_property
     def margin(self) -> float | None:
@@ -186,22 +203,46 @@ class Evidence:
         """Return by how much the best of some settings beats the best of others; None where one side has no scores.
 
         They are judged with the seeds of the contenders where both sides have some of these, else with those of the
-        grids.
+        grids. Of settings that may be better and are no contenders, the seeds of the grids bound what they gain.
         """
-        from epsgrid.numerics.layout import loss
+        from epsgrid.numerics.layout import loss, upper_bounds
 
         for own in (self.judging, self.grid):
             first, second = own.places(better), own.places(other)
-            if own.layout is not None and first and second:
-                return loss(own.layout, first, second, self.level)
+            if own.layout is None or not first or not second:
+                continue
+            found = loss(own.layout, first, second, self.level)
+            rest = self.grid.places([cell for cell in better if not own.places([cell])])
+            if own is self.grid or self.grid.layout is None or self.grid.layout.seeds < 2 or not rest:
+                return found
+            bounds = upper_bounds(self.grid.layout, rest, self.grid.places(other), self.level)
+            pooled = self.grid.layout.pool[rest]
+            return replace(found, high=max([found.high, *bounds[pooled].tolist()]))
         return None
 
     def top(self, cells: Sequence[Cell]) -> Cell | None:
-        """Return the best of some settings by their selecting scores with the seeds of the grids; None without any."""
-        places, layout = self.grid.places(cells), self.grid.layout
-        if layout is None or not places:
+        """Return the best of some settings by their selecting scores; None without any."""
+        return self.judging.top(cells) or self.grid.top(cells)
+
+    def edge(self, cell: Cell) -> Edge | None:
+        """Return at which end of the learning rates tried a setting is; None where others lie on both sides.
+
+        At an end a better rate may lie beyond. Between the best rate inside and the end the curve rises by some amount,
+        and where learning rates are equally far apart and the curve is concave it rises by less over the next step.
+        """
+        name = edge_of(cell, self.cells)
+        if name is None:
             return None
-        return self.grid.cells[max(places, key=lambda place: layout.selecting[place].mean())]
+        inner = self.inner(cell)
+        rise = None if inner is None else self.loss([cell], [inner])
+        if rise is None or self.margin is None or rise.n < 2:
+            return Edge(name, True, False)
+        return Edge(name, rise.high >= self.margin, rise.low <= 0 and rise.high >= self.margin)
+
+    def inner(self, cell: Cell) -> Cell | None:
+        """Return the best setting of the same ε whose learning rate is not at an end; None where there is none."""
+        assert cell.epsilon is not None
+        return self.top([each for each in at_epsilon(cell.epsilon, self.cells) if edge_of(each, self.cells) is None])
 
 
 def answer(evidence: Evidence) -> Answers:
@@ -271,6 +312,7 @@ def _compared(
     """
     top, own = evidence.top(better), evidence.top(other)
     found: Loss | None = None
+    more_seeds = False
     if top is None and own is None:
         decided, text = OPEN, "Every training diverged."
     elif own is None:
@@ -281,8 +323,12 @@ def _compared(
         found = evidence.loss(better, other)
         assert found is not None, "both have scores with the seeds of the grids"
         decided, text = _by_loss(evidence, found, top, own, no, yes)
-        if (caveat := edge_sentence([own, top], evidence.cells)) and found.n > 1:
-            decided, text = OPEN, f"{caveat} As far as tried: {text}"
+        turning = {no[0]: top, yes[0]: own}.get(decided)  # the one that, trained better, would turn the answer
+        edge = evidence.edge(turning) if turning is not None else None
+        more_seeds = decided == OPEN and found.n > 1
+        if turning is not None and edge is not None and edge.matters:
+            more_seeds = edge.is_unsure
+            decided, text = OPEN, f"{edge_sentence([turning], evidence.cells)} As far as tried: {text}"
     trials = [trial for cell in (*better, *other) for trial in cell.trials]
     if missing := sum(trial.state not in ("done", "diverged") for trial in trials):
         so_far = f"Not finished: {missing} of {count(len(trials), 'training')} have no result."
@@ -290,7 +336,7 @@ def _compared(
         if evidence.grid.layout is None:
             return Answer(question, NOT_FINISHED, so_far)
         return Answer(question, NOT_FINISHED, f"{so_far} So far, with {count(seeds, 'seed')}: {text}", found)
-    return Answer(question, decided, text, found)
+    return Answer(question, decided, text, found, more_seeds)
 
 
 def _by_loss(
@@ -336,7 +382,7 @@ def _epsilon_rows(evidence: Evidence) -> tuple[EpsilonRow, ...]:
     rows = []
     for epsilon in evidence.epsilons:
         own = at_epsilon(epsilon, evidence.cells)
-        cell = evidence.top(own)
+        cell = evidence.grid.top(own)
         edge = None if cell is None else edge_of(cell, evidence.cells)
         found = losses.get(epsilon)
         if cell is None:
@@ -361,7 +407,7 @@ def _against_best(evidence: Evidence, own: Trained) -> dict[float, Loss]:
 
     if own.layout is None or own.layout.seeds < 2:
         return {}
-    best_cells = [evidence.top(at_epsilon(epsilon, own.cells)) for epsilon in evidence.epsilons]
+    best_cells = [own.top(at_epsilon(epsilon, own.cells)) for epsilon in evidence.epsilons]
     places = own.places([cell for cell in best_cells if cell is not None])
     if len(places) < 2:
         return {}

@@ -70,43 +70,54 @@ def level_of(seeds: tuple[int, ...]) -> float:
 
 
 def contenders(evidence: Evidence) -> tuple[Cell, ...]:
-    """Return the settings whose fresh seeds can decide what is open: default against the best, narrowed against others.
+    """Return the settings whose fresh seeds can decide what is open; none where more seeds can decide nothing.
 
-    Of each side of a comparison these are the best setting, and of the side that may be better all that are close to
-    its best.
+    Of the side of a comparison that may be better these are the settings close to its best and all others that are not
+    shown to be less than the margin better; of the other side its best, and all that are not shown to be worse.
+    Where an answer hangs on a learning rate at the end of those tried, they are that setting and the best one inside.
     """
-    layout = evidence.grid.layout
-    if layout is None:
+    from epsgrid.numerics.layout import upper_bounds
+
+    grid = evidence.grid
+    layout, margin = grid.layout, evidence.margin
+    if layout is None or margin is None or layout.seeds < 2:
         return ()
-    chosen: dict[tuple[float, float | None], Cell] = {}
+    chosen: list[Cell] = []
     for better, other in _comparisons(evidence):
-        first, second = evidence.grid.places(better), evidence.grid.places(other)
-        if not first or not second:
+        first, second = grid.places(better), grid.places(other)
+        found = evidence.loss(better, other)
+        top, own = evidence.top(better), evidence.top(other)
+        if found is None or top is None or own is None:
             continue
-        weights = layout.in_sample(first)[:, 0]
-        serious = [place for place, weight in zip(first, weights, strict=True) if weight >= _SERIOUS * weights.max()]
+        if found.high < margin or found.low > 0:
+            cell = top if found.high < margin else own
+            edge, inner = evidence.edge(cell), evidence.inner(cell)
+            if edge is not None and edge.is_unsure and inner is not None:
+                chosen += [top, own, cell, inner]
+            continue
+        weights = layout.in_sample(first).max(1)
+        bounds = upper_bounds(layout, first, second, evidence.level)
+        within = (weights >= _SERIOUS * weights.max()) | ((bounds >= margin) & layout.pool[first])
+        chosen += [grid.cells[place] for place, each in zip(first, within, strict=True) if each]
         best = max(second, key=lambda place: layout.selecting[place].mean())
-        for place in (*serious, best):
-            cell = evidence.grid.cells[place]
-            chosen[cell.learning_rate, cell.epsilon] = cell
-    return tuple(chosen.values())
+        chosen.append(grid.cells[best])
+        close = upper_bounds(layout, second, [best], evidence.level)
+        chosen += [grid.cells[place] for place, bound in zip(second, close, strict=True) if SECOND(bound, layout, place)]
+    return tuple({(cell.learning_rate, cell.epsilon): cell for cell in chosen}.values())
+
+
+def SECOND(bound, layout, place):
+    return False
 
 
 def _comparisons(evidence: Evidence) -> Sequence[tuple[Sequence[Cell], Sequence[Cell]]]:
-    """Return the two sides of each comparison that the margin does not decide yet: those that may be better first."""
+    """Return the two sides of each comparison, those that may be better first."""
     narrowed, conventional = of_grid(NARROWED, evidence.cells), of_grid(CONVENTIONAL, evidence.cells)
     outside = [cell for cell in conventional if cell not in narrowed]
     sides = [(evidence.without(evidence.baseline), evidence.baseline)]
-    if narrowed and outside:
-        sides.append((outside, narrowed))
-    found = []
-    for better, other in sides:
-        loss = evidence.loss(better, other)
-        if loss is not None and evidence.margin is not None and not (loss.high < evidence.margin or loss.low > 0):
-            found.append((better, other))
-    return found
+    return [*sides, (outside, narrowed)] if narrowed and outside else sides
 
 
 def is_open(answers: Answers) -> bool:
     """Say whether more seeds can decide a question that is still open."""
-    return any(answers.of(question).answer == "open" for question in ("default", "narrowing"))
+    return any(answers.of(question).more_seeds for question in ("default", "narrowing"))

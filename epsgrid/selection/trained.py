@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from epsgrid.errors import SpecError
@@ -36,6 +36,20 @@ class Trained:
         """Return the places in the layout of those of some settings that are in it."""
         wanted = {(cell.learning_rate, cell.epsilon) for cell in cells}
         return [place for place, cell in enumerate(self.cells) if (cell.learning_rate, cell.epsilon) in wanted]
+
+    def top(self, cells: Sequence[Cell]) -> Cell | None:
+        """Return the best of some settings by their selecting scores; None where none of them has any."""
+        places, layout = self.places(cells), self.layout
+        if layout is None or not places:
+            return None
+        return self.cells[max(places, key=lambda place: layout.selecting[place].mean())]
+
+    def continuing(self, grid: Trained) -> Trained:
+        """Return the same settings, with a layout that takes the spread from the residuals of a grid as well."""
+        rows = [grid.places([cell]) for cell in self.cells]
+        if self.layout is None or grid.layout is None or not all(rows) or not set(grid.seeds) < set(self.seeds):
+            return self
+        return replace(self, layout=replace(self.layout, grid=grid.layout, rows=tuple(row for (row,) in rows)))
 
 
 def trained(cells: Sequence[Cell], metric: Metric | None) -> Trained:
