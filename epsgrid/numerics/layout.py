@@ -66,50 +66,53 @@ class Loss:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Scores of settings over the same seeds; larger is better.
+    """Scores of settings with the same seeds; larger is better.
+
+    Some settings may have been trained with more seeds than others: a setting has the first so many seeds, and NaN for
+    the rest.
 
     Attributes:
-        selecting: score by which settings are chosen, finite, of shape (settings, seeds).
-        test: score by which they are judged, of the same shape.
-        grid: scores of these and other settings with some of these seeds, whose residuals sharpen the spread; None
-            without such.
-        rows: the row of `grid` of each of these settings.
+        selecting: score by which settings are chosen, of shape (settings, seeds).
+        test: score by which they are judged, of the same shape and NaN in the same places.
     """
 
     selecting: _Array
     test: _Array
-    grid: Layout | None = None
-    rows: tuple[int, ...] = ()
+
+    @cached_property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Number of seeds of each setting, of shape (settings,)."""
+        return np.isfinite(self.test).sum(1)
 
     @property
     def seeds(self) -> int:
-        """Number of seeds."""
-        return int(self.test.shape[1])
+        """Number of seeds that every setting has."""
+        return int(self.counts.min())
 
     @cached_property
     def _equal(self) -> npt.NDArray[np.bool_]:
-        """The settings whose spreads are equal by Bartlett's test: the best ones, none with fewer than two."""
+        """The best settings as far as Bartlett's test finds their spreads equal; none or at least two."""
         equal = np.zeros(len(self.test), dtype=bool)
-        if self.seeds < 2:
-            return equal
-        order = np.argsort(-self.selecting.mean(1), kind="stable")
-        if self.grid is not None:
-            order = order[self.grid.pool[list(self.rows)][order]]
-        for size in range(len(order), 1, -1):
-            if _spreads_are_equal(_residuals(self.test[order[:size]])):
+        order = np.argsort(-self.selecting[:, : self.seeds].mean(1), kind="stable")
+        for size in range(len(order), 1, -1) if self.seeds > 1 else ():
+            if _spreads_are_equal(_residuals(self.test[order[:size], : self.seeds])):
                 equal[order[:size]] = True
                 break
         return equal
 
     @cached_property
     def _squares(self) -> tuple[float, int]:
-        """Sum of squared residuals and their degrees of freedom."""
-        chosen = self.test[self._equal] if self._equal.any() else self.test[np.argsort(-self.selecting.mean(1))[:2]]
-        squares, degrees = float((_residuals(chosen) ** 2).sum()), (len(chosen) - 1) * (self.seeds - 1)
-        if self.grid is not None and self._equal.any():  # the residuals of the grid, and what more seeds add to them
-            again = self.grid.test[[row for row, equal in zip(self.rows, self._equal, strict=True) if equal]]
-            squares += self.grid._squares[0] - float((_residuals(again) ** 2).sum())
-            degrees += self.grid._squares[1] - (len(again) - 1) * (self.grid.seeds - 1)
+        """Sum of squared residuals and their degrees of freedom, by least squares in the two-way layout."""
+        chosen = self._equal
+        if not chosen.any():
+            chosen = np.zeros(len(self.test), dtype=bool)
+            chosen[np.argsort(-self.selecting[:, : self.seeds].mean(1))[:2]] = True
+        squares, degrees, before = 0.0, 0, 1
+        for seeds in np.unique(self.counts[chosen]):  # what more seeds of some settings add
+            scores = self.test[chosen & (self.counts >= seeds), :seeds]
+            squares += float((_residuals(scores) ** 2).sum() - (_residuals(scores[:, :before]) ** 2).sum())
+            degrees += (len(scores) - 1) * (int(seeds) - before)
+            before = int(seeds)
         return squares, degrees
 
     @cached_property
@@ -117,17 +120,18 @@ class Layout:
         """The settings that spread alike as far as can be told, of shape (settings,)."""
         from scipy.special import fdtrc
 
-        equal = self._equal.copy()
+        pool = self._equal.copy()
         squares, degrees = self._squares
-        rest = degrees - (self.seeds - 1)
-        if not equal.any() or rest < 1:
-            return equal
-        own = (_residuals(self.test[equal]) ** 2).sum(1) * equal.sum() / (equal.sum() - 1)
-        others = np.maximum(squares - own, 0.0) / rest
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = own / (self.seeds - 1) / others
-        equal[equal] = ~(fdtrc(self.seeds - 1, rest, ratio) < _LARGER)
-        return equal
+        for seeds in np.unique(self.counts[pool]):
+            rows = np.flatnonzero(self._equal & (self.counts >= seeds))
+            rest = degrees - (int(seeds) - 1)
+            if len(rows) < 2 or rest < 1:
+                continue
+            own = (_residuals(self.test[rows, :seeds]) ** 2).sum(1) * len(rows) / (len(rows) - 1)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                ratio = own / (seeds - 1) / (np.maximum(squares - own, 0.0) / rest)
+            pool[rows[fdtrc(seeds - 1, rest, ratio) < _LARGER]] = False
+        return pool
 
     @property
     def degrees(self) -> int:
@@ -139,26 +143,35 @@ class Layout:
         """Standard deviation of what one training adds to a score; NaN with one seed or setting."""
         if self.degrees < 1:
             return math.nan
-        return _at_least_a_step(math.sqrt(max(self._squares[0], 0.0) / self.degrees), self.test)
+        return _at_least_a_step(math.sqrt(max(self._squares[0], 0.0) / self.degrees), self.test[np.isfinite(self.test)])
 
     def _weights(self, settings: npt.NDArray[np.intp], tau: float, seeds: Sequence[int]) -> _Array:
         """Return the weights of some settings by their selecting scores with some seeds."""
-        means = self.selecting[settings][:, list(seeds)].mean(1)
+        means = self.selecting[np.ix_(settings, seeds)].mean(1)
         error = self.sd * math.sqrt(2 / len(seeds)) * tau
         with np.errstate(invalid="ignore"):
             weights = np.exp(-0.5 * ((means - means.max()) / error) ** 2) if error > 0 else means == means.max()
         return np.asarray(weights / weights.sum(), dtype=float)
 
-    def held_out(self, settings: Sequence[int]) -> _Array:
-        """Return weights of shape (len(settings), seeds): each seed's by the scores of the others."""
-        chosen, seeds = np.asarray(settings), range(self.seeds)
-        columns = [self._weights(chosen, _HELD_OUT, [other for other in seeds if other != seed]) for seed in seeds]
-        return np.stack(columns, axis=1)
+    def held_out(self, settings: Sequence[int], seeds: int) -> _Array:
+        """Return weights of shape (len(settings), seeds): each seed's by the scores of the others.
 
-    def in_sample(self, settings: Sequence[int]) -> _Array:
-        """Return weights of shape (len(settings), seeds), the same for every seed."""
-        weights = self._weights(np.asarray(settings), _IN_SAMPLE / math.sqrt(self.seeds), range(self.seeds))
-        return np.repeat(weights[:, None], self.seeds, axis=1)
+        Settings without a seed have no weight there, and are compared with the others where they have one.
+        """
+        chosen, weights = np.asarray(settings), np.zeros((len(settings), seeds))
+        for seed in range(seeds):
+            own = self.counts[chosen] > seed
+            common = min(int(self.counts[chosen[own]].min()), seeds)
+            others = [other for other in range(common) if other != seed] or [seed]
+            weights[own, seed] = self._weights(chosen[own], _HELD_OUT, others)
+        return weights
+
+    def in_sample(self, settings: Sequence[int], seeds: int) -> _Array:
+        """Return weights of shape (len(settings), seeds) of those with so many seeds, the same for every seed."""
+        chosen, weights = np.asarray(settings), np.zeros((len(settings), seeds))
+        own = self.counts[chosen] >= seeds
+        weights[own] = self._weights(chosen[own], _IN_SAMPLE / math.sqrt(seeds), range(seeds))[:, None]
+        return weights
 
 
 def loss(layout: Layout, better: Sequence[int], other: Sequence[int], level: float = LEVEL) -> Loss:
@@ -170,34 +183,34 @@ def loss(layout: Layout, better: Sequence[int], other: Sequence[int], level: flo
         other: places of the second ones, at least one; none of the first.
         level: probability with which each of the two bounds holds, in (0.5, 1).
     """
-    first, second = layout.test[list(better)], layout.test[list(other)]
-    if layout.seeds < 2:
-        best = [
-            scores[int(np.argmax(layout.selecting[list(own), 0])), 0]
-            for scores, own in ((first, better), (second, other))
-        ]
-        return Loss(float(best[0] - best[1]), math.nan, math.nan, layout.seeds, pooled=False)
-    held = layout.held_out(better), layout.held_out(other)
-    sample = layout.in_sample(better), layout.in_sample(other)
+    seeds = min(int(layout.counts[list(own)].max()) for own in (better, other))
+    first, second = (np.nan_to_num(layout.test[list(own), :seeds]) for own in (better, other))
+    if seeds < 2:
+        best = [own[int(np.argmax(layout.selecting[list(own), 0]))] for own in (better, other)]
+        return Loss(float(layout.test[best[0], 0] - layout.test[best[1], 0]), math.nan, math.nan, seeds, pooled=False)
+    held = [layout.held_out(own, seeds) for own in (better, other)]
+    sample = [layout.in_sample(own, seeds) for own in (better, other)]
     mean = float(((held[0] * first).sum(0) - (held[1] * second).sum(0)).mean())
     pooled = all(
         layout.pool[list(own)][weights.max(1) > _MATTERS].all()
-        for own, pair in ((better, (held[0], sample[0])), (other, (held[1], sample[1])))
-        for weights in pair
+        for pair in (held, sample)
+        for own, weights in zip((better, other), pair, strict=True)
     )
     ends = []
-    for weights, sign in (((sample[0], held[1]), 1.0), ((held[0], sample[1]), -1.0)):
+    for weights, averaged, sign in (((sample[0], held[1]), held[1], 1.0), ((held[0], sample[1]), held[0], -1.0)):
         differences = (weights[0] * first).sum(0) - (weights[1] * second).sum(0)
         if pooled:  # the in-sample side counts as one setting: its weights follow its scores
-            averaged = weights[1] if sign > 0 else weights[0]
-            error = layout.sd * math.sqrt(1 / layout.seeds + float((averaged**2).sum()) / layout.seeds**2)
+            error = layout.sd * math.sqrt(1 / seeds + float((averaged**2).sum()) / seeds**2)
             degrees = layout.degrees
         else:
             spread = _at_least_a_step(float(differences.std(ddof=1)), np.concatenate([first, second]))
-            error, degrees = spread / math.sqrt(layout.seeds), layout.seeds - 1
+            error, degrees = spread / math.sqrt(seeds), seeds - 1
         ends.append(float(differences.mean()) + sign * t_quantile(level, degrees) * error)
     high, low = ends
-    return Loss(min(max(mean, low), high), low, high, layout.seeds, pooled)
+    rest = [setting for setting in better if layout.counts[setting] < seeds and layout.pool[setting]]
+    if rest:
+        high = max(high, float(upper_bounds(layout, rest, other, level).max()))
+    return Loss(min(max(mean, low), high), low, high, seeds, pooled)
 
 
 def upper_bounds(layout: Layout, settings: Sequence[int], other: Sequence[int], level: float = LEVEL) -> _Array:
@@ -208,42 +221,55 @@ def upper_bounds(layout: Layout, settings: Sequence[int], other: Sequence[int], 
         settings: places of the settings.
         other: places of the others, at least one.
         level: probability with which each bound holds, in (0.5, 1).
+
+    Returns:
+        Bounds of shape (len(settings),).
     """
-    held = layout.held_out(other)
-    differences = layout.test[list(settings)] - (held * layout.test[list(other)]).sum(0)
-    pooled = layout.pool[list(settings)] & layout.pool[list(other)][held.max(1) > _MATTERS].all()
-    error = layout.sd * math.sqrt(1 / layout.seeds + float((held**2).sum()) / layout.seeds**2)
-    alone = differences.std(axis=1, ddof=1) / math.sqrt(layout.seeds) * t_quantile(level, layout.seeds - 1)
-    return np.asarray(differences.mean(1) + np.where(pooled, t_quantile(level, layout.degrees) * error, alone))
+    most = int(layout.counts[list(other)].max())
+    counts = np.minimum(layout.counts[list(settings)], most)
+    bounds = np.empty(len(settings))
+    for seeds in np.unique(counts).tolist():
+        rows = counts == seeds
+        own = np.asarray(settings)[rows]
+        held = layout.held_out(other, seeds)
+        differences = layout.test[own, :seeds] - (held * np.nan_to_num(layout.test[list(other), :seeds])).sum(0)
+        pooled = layout.pool[own] & layout.pool[list(other)][held.max(1) > _MATTERS].all()
+        error = layout.sd * math.sqrt(1 / seeds + float((held**2).sum()) / seeds**2)
+        alone = differences.std(axis=1, ddof=1) / math.sqrt(seeds) * t_quantile(level, seeds - 1)
+        bounds[rows] = differences.mean(1) + np.where(pooled, t_quantile(level, layout.degrees) * error, alone)
+    return bounds
 
 
-def compare_with_best(layout: Layout, level: float = LEVEL) -> tuple[Loss, ...]:
-    """Return by how much the best of all other settings beats each setting, all at once.
+def compare_with_best(layout: Layout, settings: Sequence[int], seeds: int, level: float = LEVEL) -> tuple[Loss, ...]:
+    """Return by how much the best of the others beats each of some settings, all at once.
 
     A setting whose `low` is above 0 is not the best; one whose `high` is below δ loses less than δ. All of this holds
     together with the probability `level`. Settings whose spread is not that of the pool are compared in pairs with
     the best of the pool, at a level that Bonferroni's correction raises.
 
     Args:
-        layout: the scores of two or more settings with two or more seeds.
+        layout: the scores.
+        settings: places of two or more settings.
+        seeds: number of seeds to compare with, two or more, which all of them have.
         level: probability in (0.5, 1).
     """
-    settings, means = len(layout.test), layout.test.mean(1)
-    pool = np.flatnonzero(layout.pool)
+    scores = layout.test[list(settings), :seeds]
+    means, in_pool = scores.mean(1), layout.pool[list(settings)]
+    if in_pool.sum() < 2:
+        in_pool = np.zeros_like(in_pool)
+    pool = np.flatnonzero(in_pool).tolist()
     rows = []
-    for setting in range(settings):
-        others = [other for other in (pool.tolist() or range(settings)) if other != setting]
-        best = max(others, key=lambda other: means[other])
-        mean = float(means[best] - means[setting])
-        pooled = bool(layout.pool[setting])
-        if pooled:
-            half = dunnett_quantile(level, len(pool) - 1, layout.degrees) * layout.sd * math.sqrt(2 / layout.seeds)
+    for row in range(len(settings)):
+        best = max((each for each in pool or range(len(settings)) if each != row), key=lambda each: means[each])
+        mean = float(means[best] - means[row])
+        if in_pool[row]:
+            half = dunnett_quantile(level, len(pool) - 1, layout.degrees) * layout.sd * math.sqrt(2 / seeds)
         else:
-            pair = layout.test[[best, setting]]
+            pair = scores[[best, row]]
             spread = _at_least_a_step(float((pair[0] - pair[1]).std(ddof=1)), pair)
-            corrected = 1 - (1 - level) / (settings - 1)
-            half = t_quantile(corrected, layout.seeds - 1) * spread / math.sqrt(layout.seeds)
-        rows.append(Loss(mean, mean - half, mean + half, layout.seeds, pooled))
+            corrected = 1 - (1 - level) / (len(settings) - 1)
+            half = t_quantile(corrected, seeds - 1) * spread / math.sqrt(seeds)
+        rows.append(Loss(mean, mean - half, mean + half, seeds, bool(in_pool[row])))
     return tuple(rows)
 
 

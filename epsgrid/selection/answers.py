@@ -167,23 +167,18 @@ class Evidence:
     estimates: Sequence[tuple[str, float]] = ()
 
     @cached_property
-    def grid(self) -> Trained:
-        """The settings of the grids that can be compared."""
-        return trained(self.cells, self.metric)
-
-    @cached_property
-    def judging(self) -> Trained:
-        """The contenders with all their seeds where these have ended, else the settings of the grids."""
-        found = trained(self.contenders, self.metric) if self.contenders else self.grid
-        return found.continuing(self.grid) if len(found.seeds) > len(self.grid.seeds) else self.grid
+    def trained(self) -> Trained:
+        """The settings that can be compared."""
+        return trained(self.cells, self.contenders, self.metric)
 
     @cached_property
     def margin(self) -> float | None:
         """The difference that does not matter, in the metric's stored unit; None while there is no score."""
-        layout = self.grid.layout
+        layout = self.trained.layout
         if layout is None or self.metric is None:
             return None
-        return margin_of(self.margin_asked, self.metric, float(layout.test.mean(1).max()))
+        best = float(layout.test[:, : layout.seeds].mean(1).max())
+        return margin_of(self.margin_asked, self.metric, best)
 
     @property
     def epsilons(self) -> list[float]:
@@ -200,29 +195,17 @@ class Evidence:
         return [cell for cell in self.cells if cell.epsilon is not None and cell not in cells]
 
     def loss(self, better: Sequence[Cell], other: Sequence[Cell]) -> Loss | None:
-        """Return by how much the best of some settings beats the best of others; None where one side has no scores.
+        """Return by how much the best of some settings beats the best of others; None where one side has no scores."""
+        from epsgrid.numerics.layout import loss
 
-        They are judged with the seeds of the contenders where both sides have some of these, else with those of the
-        grids. Of settings that may be better and are no contenders, the seeds of the grids bound what they gain.
-        """
-        from epsgrid.numerics.layout import loss, upper_bounds
-
-        for own in (self.judging, self.grid):
-            first, second = own.places(better), own.places(other)
-            if own.layout is None or not first or not second:
-                continue
-            found = loss(own.layout, first, second, self.level)
-            rest = self.grid.places([cell for cell in better if not own.places([cell])])
-            if own is self.grid or self.grid.layout is None or self.grid.layout.seeds < 2 or not rest:
-                return found
-            bounds = upper_bounds(self.grid.layout, rest, self.grid.places(other), self.level)
-            pooled = self.grid.layout.pool[rest]
-            return replace(found, high=max([found.high, *bounds[pooled].tolist()]))
-        return None
+        first, second = self.trained.places(better), self.trained.places(other)
+        if self.trained.layout is None or not first or not second:
+            return None
+        return loss(self.trained.layout, first, second, self.level)
 
     def top(self, cells: Sequence[Cell]) -> Cell | None:
         """Return the best of some settings by their selecting scores; None without any."""
-        return self.judging.top(cells) or self.grid.top(cells)
+        return self.trained.top(cells)
 
     def edge(self, cell: Cell) -> Edge | None:
         """Return at which end of the learning rates tried a setting is; None where others lie on both sides.
@@ -249,11 +232,11 @@ def answer(evidence: Evidence) -> Answers:
     """Answer all questions."""
     rows = _epsilon_rows(evidence)
     rules = _rules(evidence)
-    layout = evidence.judging.layout
+    layout = evidence.trained.layout
     return Answers(
         margin=evidence.margin,
         level=evidence.level,
-        seeds=len(evidence.judging.seeds),
+        seeds=len(evidence.trained.seeds),
         sd=layout.sd if layout is not None and math.isfinite(layout.sd) else None,
         answers=(
             _default(evidence),
@@ -332,8 +315,8 @@ def _compared(
     trials = [trial for cell in (*better, *other) for trial in cell.trials]
     if missing := sum(trial.state not in ("done", "diverged") for trial in trials):
         so_far = f"Not finished: {missing} of {count(len(trials), 'training')} have no result."
-        seeds = len(evidence.grid.seeds)
-        if evidence.grid.layout is None:
+        seeds = len(evidence.trained.seeds)
+        if evidence.trained.layout is None:
             return Answer(question, NOT_FINISHED, so_far)
         return Answer(question, NOT_FINISHED, f"{so_far} So far, with {count(seeds, 'seed')}: {text}", found)
     return Answer(question, decided, text, found, more_seeds)
@@ -376,13 +359,11 @@ def _seeds_needed(evidence: Evidence, found: Loss, top: Cell, own: Cell) -> str:
 
 def _epsilon_rows(evidence: Evidence) -> tuple[EpsilonRow, ...]:
     """Return how each ε, at its best learning rate, compares with the best of the others."""
-    losses = _against_best(evidence, evidence.grid)
-    if evidence.judging is not evidence.grid:
-        losses |= _against_best(evidence, evidence.judging)
+    losses = _against_best(evidence)
     rows = []
     for epsilon in evidence.epsilons:
         own = at_epsilon(epsilon, evidence.cells)
-        cell = evidence.grid.top(own)
+        cell = evidence.top(own)
         edge = None if cell is None else edge_of(cell, evidence.cells)
         found = losses.get(epsilon)
         if cell is None:
@@ -401,21 +382,29 @@ def _epsilon_rows(evidence: Evidence) -> tuple[EpsilonRow, ...]:
     return tuple(rows)
 
 
-def _against_best(evidence: Evidence, own: Trained) -> dict[float, Loss]:
-    """Return the simultaneous losses of the ε, each at its best learning rate; empty where they cannot be compared."""
-    from epsgrid.numerics.layout import Layout, compare_with_best
+def _against_best(evidence: Evidence) -> dict[float, Loss]:
+    """Return the simultaneous losses of the ε, each at its best learning rate; empty where they cannot be compared.
 
-    if own.layout is None or own.layout.seeds < 2:
+    Those of all ε rest on the seeds of the grids. Those of the ε with more seeds are told again by all of these, and the
+    two families of statements share the errors.
+    """
+    from epsgrid.numerics.layout import compare_with_best
+
+    layout = evidence.trained.layout
+    if layout is None or layout.seeds < 2:
         return {}
-    best_cells = [own.top(at_epsilon(epsilon, own.cells)) for epsilon in evidence.epsilons]
-    places = own.places([cell for cell in best_cells if cell is not None])
-    if len(places) < 2:
-        return {}
-    both = evidence.judging is not evidence.grid
-    level = 1 - (1 - evidence.level) / 2 if both else evidence.level  # two families of statements share the errors
-    layout = Layout(own.layout.selecting[places], own.layout.test[places])
-    losses = compare_with_best(layout, level)
-    return {own.cells[place].epsilon or 0.0: found for place, found in zip(places, losses, strict=True)}
+    best_cells = [evidence.top(at_epsilon(epsilon, evidence.cells)) for epsilon in evidence.epsilons]
+    places = evidence.trained.places([cell for cell in best_cells if cell is not None])
+    most = int(layout.counts[places].max()) if places else 0
+    families = [(places, layout.seeds)]
+    if most > layout.seeds:
+        families.append(([place for place in places if layout.counts[place] == most], most))
+    families = [(own, seeds) for own, seeds in families if len(own) > 1]
+    found: dict[float, Loss] = {}
+    for own, seeds in families:
+        losses = compare_with_best(layout, own, seeds, 1 - (1 - evidence.level) / len(families))
+        found |= {evidence.trained.cells[place].epsilon or 0.0: loss for place, loss in zip(own, losses, strict=True)}
+    return found
 
 
 def _equivalent(evidence: Evidence, rows: Sequence[EpsilonRow]) -> Answer:
@@ -445,7 +434,7 @@ def _equivalent(evidence: Evidence, rows: Sequence[EpsilonRow]) -> Answer:
     top = evidence.top(evidence.cells)
     if top is not None and (caveat := edge_sentence([top], evidence.cells)):
         return Answer(question, OPEN, f"{caveat} As far as tried: {text}")
-    if any(row.standing == NOT_FINISHED for row in rows) or evidence.grid.unfinished:
+    if any(row.standing == NOT_FINISHED for row in rows) or evidence.trained.unfinished:
         return Answer(question, NOT_FINISHED, text)
     decided = sum(row.standing != OPEN for row in rows)
     return Answer(question, f"{decided} of {len(rows)} decided" if decided < len(rows) else "decided", text)
@@ -491,7 +480,7 @@ def _luck(evidence: Evidence, rules: Sequence[RuleRow]) -> Answer:
         f"Of {len(windows)} other windows as wide as the narrowed grid {good} lose less than the margin, too, "
         f"{bad} lose something, and {len(windows) - good - bad} are open."
     )
-    answer = NOT_FINISHED if evidence.grid.unfinished else f"{good} of {len(windows)} as good"
+    answer = NOT_FINISHED if evidence.trained.unfinished else f"{good} of {len(windows)} as good"
     return Answer("luck", answer, text, narrowed.loss)
 
 

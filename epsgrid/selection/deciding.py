@@ -17,6 +17,8 @@ from epsgrid.selection.answers import Answers, Evidence
 from epsgrid.selection.cells import CONVENTIONAL, NARROWED, Cell, of_grid
 
 MAX_FRESH_SEEDS = 12
+import os
+_CLOSE = float(os.environ.get("CLOSE", ".5000001"))
 _BLOCK = 4
 _SERIOUS = 0.1
 """In-sample weight, relative to the best, from which on a setting is a contender."""
@@ -78,15 +80,12 @@ def contenders(evidence: Evidence) -> tuple[Cell, ...]:
     """
     from epsgrid.numerics.layout import upper_bounds
 
-    grid = evidence.grid
-    layout, margin = grid.layout, evidence.margin
+    compared, layout, margin = evidence.trained, evidence.trained.layout, evidence.margin
     if layout is None or margin is None or layout.seeds < 2:
         return ()
     chosen: list[Cell] = []
     for better, other in _comparisons(evidence):
-        first, second = grid.places(better), grid.places(other)
-        found = evidence.loss(better, other)
-        top, own = evidence.top(better), evidence.top(other)
+        found, top, own = evidence.loss(better, other), evidence.top(better), evidence.top(other)
         if found is None or top is None or own is None:
             continue
         if found.high < margin or found.low > 0:
@@ -95,19 +94,16 @@ def contenders(evidence: Evidence) -> tuple[Cell, ...]:
             if edge is not None and edge.is_unsure and inner is not None:
                 chosen += [top, own, cell, inner]
             continue
-        weights = layout.in_sample(first).max(1)
+        first, second = compared.places(better), compared.places(other)
+        weights = layout.in_sample(first, found.n).max(1)
         bounds = upper_bounds(layout, first, second, evidence.level)
         within = (weights >= _SERIOUS * weights.max()) | ((bounds >= margin) & layout.pool[first])
-        chosen += [grid.cells[place] for place, each in zip(first, within, strict=True) if each]
-        best = max(second, key=lambda place: layout.selecting[place].mean())
-        chosen.append(grid.cells[best])
-        close = upper_bounds(layout, second, [best], evidence.level)
-        chosen += [grid.cells[place] for place, bound in zip(second, close, strict=True) if SECOND(bound, layout, place)]
+        best = compared.places([own])
+        close = upper_bounds(layout, second, best, _CLOSE) > 0
+        for place, each in zip((*first, *second), (*within, *close), strict=True):
+            if each or place in best:
+                chosen.append(compared.cells[place])
     return tuple({(cell.learning_rate, cell.epsilon): cell for cell in chosen}.values())
-
-
-def SECOND(bound, layout, place):
-    return False
 
 
 def _comparisons(evidence: Evidence) -> Sequence[tuple[Sequence[Cell], Sequence[Cell]]]:
