@@ -82,7 +82,7 @@ class Layout:
     @cached_property
     def counts(self) -> npt.NDArray[np.int64]:
         """Number of seeds of each setting, of shape (settings,)."""
-        return np.isfinite(self.test).sum(1)
+        return np.asarray(np.isfinite(self.test).sum(1), dtype=np.int64)
 
     @property
     def seeds(self) -> int:
@@ -147,7 +147,7 @@ class Layout:
 
     def _weights(self, settings: npt.NDArray[np.intp], tau: float, seeds: Sequence[int]) -> _Array:
         """Return the weights of some settings by their selecting scores with some seeds."""
-        means = self.selecting[np.ix_(settings, seeds)].mean(1)
+        means = self.selecting[settings][:, list(seeds)].mean(1)
         error = self.sd * math.sqrt(2 / len(seeds)) * tau
         with np.errstate(invalid="ignore"):
             weights = np.exp(-0.5 * ((means - means.max()) / error) ** 2) if error > 0 else means == means.max()
@@ -240,37 +240,23 @@ def upper_bounds(layout: Layout, settings: Sequence[int], other: Sequence[int], 
     return bounds
 
 
-def compare_with_best(layout: Layout, settings: Sequence[int], seeds: int, level: float = LEVEL) -> tuple[Loss, ...]:
-    """Return by how much the best of the others beats each of some settings, all at once.
+def compare_with_best(layout: Layout, sets: Sequence[Sequence[int]], level: float = LEVEL) -> tuple[Loss, ...]:
+    """Return by how much the best of all other sets of settings beats the best of each set, all at once.
 
-    A setting whose `low` is above 0 is not the best; one whose `high` is below δ loses less than δ. All of this holds
-    together with the probability `level`. Settings whose spread is not that of the pool are compared in pairs with
-    the best of the pool, at a level that Bonferroni's correction raises.
+    A set whose `low` is above 0 does not hold the best; one whose `high` is below δ loses less than δ. All of this
+    holds together with the probability `level`.
 
     Args:
-        layout: the scores.
-        settings: places of two or more settings.
-        seeds: number of seeds to compare with, two or more, which all of them have.
+        layout: the scores, with two or more seeds.
+        sets: places of the settings of two or more sets.
         level: probability in (0.5, 1).
     """
-    scores = layout.test[list(settings), :seeds]
-    means, in_pool = scores.mean(1), layout.pool[list(settings)]
-    if in_pool.sum() < 2:
-        in_pool = np.zeros_like(in_pool)
-    pool = np.flatnonzero(in_pool).tolist()
-    rows = []
-    for row in range(len(settings)):
-        best = max((each for each in pool or range(len(settings)) if each != row), key=lambda each: means[each])
-        mean = float(means[best] - means[row])
-        if in_pool[row]:
-            half = dunnett_quantile(level, len(pool) - 1, layout.degrees) * layout.sd * math.sqrt(2 / seeds)
-        else:
-            pair = scores[[best, row]]
-            spread = _at_least_a_step(float((pair[0] - pair[1]).std(ddof=1)), pair)
-            corrected = 1 - (1 - level) / (len(settings) - 1)
-            half = t_quantile(corrected, seeds - 1) * spread / math.sqrt(seeds)
-        rows.append(Loss(mean, mean - half, mean + half, seeds, bool(in_pool[row])))
-    return tuple(rows)
+    quantile = dunnett_quantile(level, len(sets) - 1, max(layout.degrees, 1))
+    from scipy.special import stdtr
+
+    each = float(stdtr(max(layout.degrees, 1), quantile))
+    others = [[place for other in sets if other is not own for place in other] for own in sets]
+    return tuple(loss(layout, rest, own, each) for rest, own in zip(others, sets, strict=True))
 
 
 def t_quantile(level: float, degrees: float) -> float:

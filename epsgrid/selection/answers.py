@@ -230,7 +230,7 @@ class Evidence:
 
 def answer(evidence: Evidence) -> Answers:
     """Answer all questions."""
-    rows = _epsilon_rows(evidence)
+    rows = epsilon_rows(evidence)
     rules = _rules(evidence)
     layout = evidence.trained.layout
     return Answers(
@@ -239,9 +239,9 @@ def answer(evidence: Evidence) -> Answers:
         seeds=len(evidence.trained.seeds),
         sd=layout.sd if layout is not None and math.isfinite(layout.sd) else None,
         answers=(
-            _default(evidence),
+            default_answer(evidence),
             _equivalent(evidence, rows),
-            _narrowing(evidence),
+            narrowing_answer(evidence),
             _luck(evidence, rules),
             _kind(evidence),
             _trust(evidence),
@@ -251,7 +251,8 @@ def answer(evidence: Evidence) -> Answers:
     )
 
 
-def _default(evidence: Evidence) -> Answer:
+def default_answer(evidence: Evidence) -> Answer:
+    """Say whether the default ε may be kept, or what it costs."""
     default = f"ε = {power(evidence.default_epsilon)}"
     base, rest = evidence.baseline, evidence.without(evidence.baseline)
     if not evidence.epsilons:
@@ -263,7 +264,8 @@ def _default(evidence: Evidence) -> Answer:
     return _compared(evidence, "default", rest, base, (KEEP, f"Keep {default}"), (CHANGE, f"Change {default}"))
 
 
-def _narrowing(evidence: Evidence) -> Answer:
+def narrowing_answer(evidence: Evidence) -> Answer:
+    """Say whether training only the narrowed grid cost anything."""
     narrowed, conventional = of_grid(NARROWED, evidence.cells), of_grid(CONVENTIONAL, evidence.cells)
     outside = [cell for cell in conventional if cell not in narrowed]
     if not narrowed or not conventional:
@@ -357,14 +359,14 @@ def _seeds_needed(evidence: Evidence, found: Loss, top: Cell, own: Cell) -> str:
     return f"{seeds} {decide}{cost if more <= _MANY_SEEDS else ''}: `epsgrid sweep --until-decided`."
 
 
-def _epsilon_rows(evidence: Evidence) -> tuple[EpsilonRow, ...]:
+def epsilon_rows(evidence: Evidence) -> tuple[EpsilonRow, ...]:
     """Return how each ε, at its best learning rate, compares with the best of the others."""
     losses = _against_best(evidence)
     rows = []
     for epsilon in evidence.epsilons:
         own = at_epsilon(epsilon, evidence.cells)
         cell = evidence.top(own)
-        edge = None if cell is None else edge_of(cell, evidence.cells)
+        edge = None if cell is None else evidence.edge(cell)
         found = losses.get(epsilon)
         if cell is None:
             diverged = all(each.tally.complete for each in own)
@@ -376,35 +378,24 @@ def _epsilon_rows(evidence: Evidence) -> tuple[EpsilonRow, ...]:
         if found is not None and evidence.margin is not None:
             if found.high < evidence.margin:
                 standing = "as good"
-            elif found.low > 0 and edge is None:
+            elif found.low > 0 and not (edge is not None and edge.matters):
                 standing = "worse"
-        rows.append(EpsilonRow(epsilon, cell.label, found, standing, edge))
+        rows.append(EpsilonRow(epsilon, cell.label, found, standing, None if edge is None else edge.name))
     return tuple(rows)
 
 
 def _against_best(evidence: Evidence) -> dict[float, Loss]:
-    """Return the simultaneous losses of the ε, each at its best learning rate; empty where they cannot be compared.
-
-    Those of all ε rest on the seeds of the grids. Those of the ε with more seeds are told again by all of these, and the
-    two families of statements share the errors.
-    """
+    """Return the simultaneous losses of the ε; empty where they cannot be compared."""
     from epsgrid.numerics.layout import compare_with_best
 
     layout = evidence.trained.layout
     if layout is None or layout.seeds < 2:
         return {}
-    best_cells = [evidence.top(at_epsilon(epsilon, evidence.cells)) for epsilon in evidence.epsilons]
-    places = evidence.trained.places([cell for cell in best_cells if cell is not None])
-    most = int(layout.counts[places].max()) if places else 0
-    families = [(places, layout.seeds)]
-    if most > layout.seeds:
-        families.append(([place for place in places if layout.counts[place] == most], most))
-    families = [(own, seeds) for own, seeds in families if len(own) > 1]
-    found: dict[float, Loss] = {}
-    for own, seeds in families:
-        losses = compare_with_best(layout, own, seeds, 1 - (1 - evidence.level) / len(families))
-        found |= {evidence.trained.cells[place].epsilon or 0.0: loss for place, loss in zip(own, losses, strict=True)}
-    return found
+    places = {epsilon: evidence.trained.places(at_epsilon(epsilon, evidence.cells)) for epsilon in evidence.epsilons}
+    places = {epsilon: own for epsilon, own in places.items() if own}
+    if len(places) < 2:
+        return {}
+    return dict(zip(places, compare_with_best(layout, list(places.values()), evidence.level), strict=True))
 
 
 def _equivalent(evidence: Evidence, rows: Sequence[EpsilonRow]) -> Answer:

@@ -2,13 +2,19 @@
 
 After the grids, only the contenders are trained, on seeds that no grid has used: the settings that may still turn an
 open answer. Results are looked at after the grids and after each block of fresh seeds, and the sweep ends at the first
-look at which nothing is open. Whoever looks several times is wrong more often; so each look is taken at a higher level
-(Pocock, Biometrika 64, 1977), such that all looks together are wrong as often as a single one would be.
+look at which more seeds can decide nothing. Whoever looks several times is wrong more often; so each look is taken at a
+higher level (Pocock, Biometrika 64, 1977), such that all looks together are wrong as often as a single one would be.
+
+At each look the contenders are chosen again from those that still have all seeds. A setting that falls out is one whose
+own bound excludes that it is better by the margin; its bound stays part of the answer. Simulated sweeps
+(`scripts/check_statistics.py`) showed that this is needed: with only the few best settings as contenders, a single
+better setting that had been unlucky in the grid was lost, and the answer was a false "keep".
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -17,20 +23,17 @@ from epsgrid.selection.answers import Answers, Evidence
 from epsgrid.selection.cells import CONVENTIONAL, NARROWED, Cell, of_grid
 
 MAX_FRESH_SEEDS = 12
-import os
-_CLOSE = float(os.environ.get("CLOSE", ".5000001"))
-_BLOCK = 4
 _SERIOUS = 0.1
 """In-sample weight, relative to the best, from which on a setting is a contender."""
 
 
 def looks(max_fresh: int) -> tuple[int, ...]:
-    """Return after how many fresh seeds results are looked at; the look at the grids alone comes first.
+    """Return after how many fresh seeds results are looked at: after none, a quarter, half and all of them.
 
-    >>> looks(12), looks(6), looks(3)
-    ((0, 4, 8, 12), (0, 4, 6), (0, 3))
+    >>> looks(12), looks(5), looks(1)
+    ((0, 3, 6, 12), (0, 2, 3, 5), (0, 1))
     """
-    return (*range(0, max_fresh, _BLOCK), max_fresh)
+    return tuple(sorted({0, math.ceil(max_fresh / 4), math.ceil(max_fresh / 2), max_fresh}))
 
 
 @lru_cache(maxsize=64)
@@ -75,8 +78,12 @@ def contenders(evidence: Evidence) -> tuple[Cell, ...]:
     """Return the settings whose fresh seeds can decide what is open; none where more seeds can decide nothing.
 
     Of the side of a comparison that may be better these are the settings close to its best and all others that are not
-    shown to be less than the margin better; of the other side its best, and all that are not shown to be worse.
-    Where an answer hangs on a learning rate at the end of those tried, they are that setting and the best one inside.
+    shown to be less than the margin better; of the other side only its best. Where an answer hangs on a learning rate
+    at the end of those tried, they are that setting, the best learning rate inside, and the two that are compared.
+
+    Args:
+        evidence: the results up to a look, at the level of the looks. Settings that were no contenders at the last one
+            have fewer seeds, and stay out.
     """
     from epsgrid.numerics.layout import upper_bounds
 
@@ -98,11 +105,9 @@ def contenders(evidence: Evidence) -> tuple[Cell, ...]:
         weights = layout.in_sample(first, found.n).max(1)
         bounds = upper_bounds(layout, first, second, evidence.level)
         within = (weights >= _SERIOUS * weights.max()) | ((bounds >= margin) & layout.pool[first])
-        best = compared.places([own])
-        close = upper_bounds(layout, second, best, _CLOSE) > 0
-        for place, each in zip((*first, *second), (*within, *close), strict=True):
-            if each or place in best:
-                chosen.append(compared.cells[place])
+        within &= layout.counts[first] >= found.n
+        chosen += [compared.cells[place] for place, each in zip(first, within, strict=True) if each]
+        chosen.append(own)
     return tuple({(cell.learning_rate, cell.epsilon): cell for cell in chosen}.values())
 
 

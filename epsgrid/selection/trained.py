@@ -77,11 +77,12 @@ def trained(cells: Sequence[Cell], contenders: Sequence[Cell], metric: Metric | 
     for cell in lasting:
         by_seed = _ended(cell) | further.get((cell.learning_rate, cell.epsilon), {})
         rows = [by_seed[seed] for seed in itertools.takewhile(by_seed.__contains__, [*seeds, *fresh])]
-        if any(trial.score is None or trial.test is None for trial in rows):
+        known = [(trial.score, trial.test) for trial in rows if trial.score is not None and trial.test is not None]
+        if len(known) < len(rows):
             diverged.append(cell)
         else:
             inside.append(cell)
-            scores.append([(metric.sign * trial.score, metric.sign * trial.test) for trial in rows])
+            scores.append(metric.sign * np.array(known))
     if not inside:
         return Trained((), None, tuple(diverged), unfinished, tuple(seeds))
     array = np.full((len(scores), max(map(len, scores)), 2), np.nan)
