@@ -3,10 +3,10 @@
     python scripts/check_statistics.py                  # a minute or two: 60 sweeps for each row
     python scripts/check_statistics.py --repeats 2000   # what experiments/RESULTS.md shows
 
-Simulated are sweeps of three learning rates and thirteen ε, 1e-10 to 100; the narrowed grid is 1e-6 to 1e-3, the default
-1e-8. A trial's score is its setting's true score, plus what its seed adds to every setting (standard deviation 1), plus
-what this one training adds. The latter has a standard deviation of 1 on each split, the unit of everything here; three
-quarters of its variance are common to both splits. Learning rates other than the best cost 1, unless said otherwise.
+Simulated are sweeps of three learning rates and thirteen ε, 1e-10 to 100; the narrowed grid is 1e-6 to 1e-3, the
+default 1e-8. A trial's score is its setting's true score, plus what its seed adds to every setting (standard deviation
+1), plus what this one training adds. The latter has a standard deviation of 1 on each split, the unit of everything
+here; three quarters of its variance are common to both splits. Learning rates other than the best cost 1.
 
 The sweeps become cells, evidence and answers by the code that a report uses. An answer is false where it says that
 nothing is lost ("keep", "no cost") and the truth loses the margin or more, or that something is lost ("change",
@@ -151,6 +151,7 @@ class Tally:
     trainings: list[int] = field(default_factory=list)
 
     def extend(self, other: Tally) -> None:
+        """Add other sweeps."""
         for name, values in vars(self).items():
             values.extend(getattr(other, name))
 
@@ -178,7 +179,8 @@ def until_decided(case: Case, cells: Sequence[Cell], scores: Scores) -> Tally:
     level = level_of(tuple(case.seeds + fresh for fresh in planned))
     more: dict[tuple[float, float | None], Cell] = {}
     place_of = {(each.learning_rate, each.epsilon): (each.trials[0].id.split()) for each in cells}
-    for fresh, following in zip(planned, (*planned[1:], None), strict=True):
+    for trained, following in zip(planned, (*planned[1:], None), strict=True):
+        fresh = trained
         evidence = Evidence(cells, METRIC, 10.0 ** DECADES[BASE], case.margin, tuple(more.values()), level)
         chosen = contenders(evidence)
         if not chosen or following is None:
@@ -205,6 +207,7 @@ def simulate(case: Case, repeats: int, sequential: bool, chunk: int) -> Tally:
 
 
 def percent(values: Sequence[bool]) -> float:
+    """Return the share of true values."""
     return 100 * sum(values) / max(len(values), 1)
 
 
@@ -226,6 +229,7 @@ class Tables:
         self.worst: tuple[float, str] = (0.0, "")
 
     def run(self, case: Case, *, sequential: bool = False) -> Tally:
+        """Simulate a case."""
         total = Tally()
         for part in self.pool.map(partial(simulate, case, self.repeats, sequential), range(_CHUNKS)):
             total.extend(part)
@@ -240,6 +244,7 @@ class Tables:
         return total
 
     def after_grids(self, cases: Sequence[Case]) -> None:
+        """Print what one look after the grids answers."""
         print("| curve | δ | seeds | keep | change | no cost | costs | ε decided | all intervals true | false sets |")
         print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
         for case in cases:
@@ -252,6 +257,7 @@ class Tables:
             print(f"{start} | {default} | {narrowing} | {sets} | {wrong} |", flush=True)
 
     def until_decided(self, cases: Sequence[Case]) -> None:
+        """Print what the sequential procedure answers, and what it costs."""
         narrow = cases[0].narrow
         more = "" if narrow else " no cost | costs |"
         print(f"| curve | δ | seeds | keep | change |{more} decided | fresh seeds | trainings, % of the full grid |")

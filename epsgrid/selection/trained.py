@@ -24,7 +24,8 @@ class Trained:
         cells: the settings, in the order of the layout.
         layout: their scores, larger is better, those of `seeds` first; None without any.
         diverged: settings that diverged on one of these seeds.
-        unfinished: settings that lack a result.
+        unfinished: settings with a trial that failed or has not ended.
+        pruned: settings with a trial that was pruned.
         seeds: those that every setting has; contenders may have more.
     """
 
@@ -32,6 +33,7 @@ class Trained:
     layout: Layout | None
     diverged: tuple[Cell, ...]
     unfinished: tuple[Cell, ...]
+    pruned: tuple[Cell, ...]
     seeds: tuple[int, ...]
 
     def places(self, cells: Sequence[Cell]) -> list[int]:
@@ -40,7 +42,7 @@ class Trained:
         return [place for place, cell in enumerate(self.cells) if (cell.learning_rate, cell.epsilon) in wanted]
 
     def top(self, cells: Sequence[Cell]) -> Cell | None:
-        """Return the best of those of some settings with the most seeds, by their selecting scores; None without any."""
+        """Return the best by its selecting scores of those of some settings with the most seeds; None without any."""
         places, layout = self.places(cells), self.layout
         if layout is None or not places:
             return None
@@ -67,9 +69,12 @@ def trained(cells: Sequence[Cell], contenders: Sequence[Cell], metric: Metric | 
     lasting = [cell for cell in cells if not cell.tally.failed and not cell.tally.pruned]
     ended = [_ended(cell).keys() for cell in lasting]
     seeds = sorted(set.intersection(*map(set, ended))) if ended else []
-    unfinished = tuple(cell for cell in cells if not cell.tally.complete)
+    left_out = (
+        tuple(cell for cell in cells if cell.tally.missing or cell.tally.failed),
+        tuple(cell for cell in cells if cell.tally.pruned),
+    )
     if metric is None or not seeds:
-        return Trained((), None, (), unfinished, ())
+        return Trained((), None, (), *left_out, ())
     further = {(cell.learning_rate, cell.epsilon): _ended(cell) for cell in contenders}
     owners = Counter(seed for own in further.values() for seed in own if seed not in seeds)
     fresh = sorted(owners, key=lambda seed: (-owners[seed], seed))
@@ -84,12 +89,12 @@ def trained(cells: Sequence[Cell], contenders: Sequence[Cell], metric: Metric | 
             inside.append(cell)
             scores.append(metric.sign * np.array(known))
     if not inside:
-        return Trained((), None, tuple(diverged), unfinished, tuple(seeds))
+        return Trained((), None, tuple(diverged), *left_out, tuple(seeds))
     array = np.full((len(scores), max(map(len, scores)), 2), np.nan)
     for row, own in zip(array, scores, strict=True):
         row[: len(own)] = own
     layout = Layout(array[:, :, 0], array[:, :, 1])
-    return Trained(tuple(inside), layout, tuple(diverged), unfinished, tuple(seeds))
+    return Trained(tuple(inside), layout, tuple(diverged), *left_out, tuple(seeds))
 
 
 def _ended(cell: Cell) -> dict[int, TrialRow]:
