@@ -151,32 +151,33 @@ class Layout:
             return math.nan
         return _at_least_a_step(math.sqrt(max(self._squares[0], 0.0) / self.degrees), self.test[np.isfinite(self.test)])
 
-    def _weights(self, settings: npt.NDArray[np.intp], tau: float, seeds: Sequence[int]) -> _Array:
-        """Return the weights of some settings by their selecting scores with some seeds."""
-        means = self.selecting[settings][:, list(seeds)].mean(1)
-        error = self.sd * math.sqrt(2 / len(seeds)) * tau
-        with np.errstate(invalid="ignore"):
-            weights = np.exp(-0.5 * ((means - means.max()) / error) ** 2) if error > 0 else means == means.max()
-        return np.asarray(weights / weights.sum(), dtype=float)
+    def _weights(self, means: _Array, tau: float, seeds: int) -> _Array:
+        """Return weights, each column's by mean scores over some seeds."""
+        error = self.sd * math.sqrt(2 / seeds) * tau
+        behind = means - means.max(0)
+        weights = np.exp(-0.5 * (behind / error) ** 2) if error > 0 else (behind == 0).astype(float)
+        return np.asarray(weights / weights.sum(0))
 
     def held_out(self, settings: Sequence[int], seeds: int) -> _Array:
         """Return weights of shape (len(settings), seeds): each seed's by the scores of the others.
 
         Settings without a seed have no weight there, and are compared with the others where they have one.
         """
-        chosen, weights = np.asarray(settings), np.zeros((len(settings), seeds))
-        for seed in range(seeds):
-            own = self.counts[chosen] > seed
-            common = min(int(self.counts[chosen[own]].min()), seeds)
-            others = [other for other in range(common) if other != seed] or [seed]
-            weights[own, seed] = self._weights(chosen[own], _HELD_OUT, others)
+        counts, weights = self.counts[list(settings)], np.zeros((len(settings), seeds))
+        before = 0
+        for count in np.unique(np.minimum(counts, seeds)).tolist():
+            own = counts >= count
+            scores = self.selecting[np.asarray(settings)[own], :count]
+            means = (scores.sum(1, keepdims=True) - scores) / (count - 1) if count > 1 else scores
+            weights[own, before:count] = self._weights(means[:, before:], _HELD_OUT, max(count - 1, 1))
+            before = count
         return weights
 
     def in_sample(self, settings: Sequence[int], seeds: int) -> _Array:
         """Return weights of shape (len(settings), seeds) of those with so many seeds, the same for every seed."""
-        chosen, weights = np.asarray(settings), np.zeros((len(settings), seeds))
-        own = self.counts[chosen] >= seeds
-        weights[own] = self._weights(chosen[own], _IN_SAMPLE / math.sqrt(seeds), range(seeds))[:, None]
+        own, weights = self.counts[list(settings)] >= seeds, np.zeros((len(settings), seeds))
+        means = self.selecting[np.asarray(settings)[own], :seeds].mean(1, keepdims=True)
+        weights[own] = self._weights(means, _IN_SAMPLE / math.sqrt(seeds), seeds)
         return weights
 
 
