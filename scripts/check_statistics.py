@@ -166,7 +166,7 @@ def look(case: Case, cells: Sequence[Cell]) -> tuple[Evidence, Tally]:
     for place, row in compared.items():
         true = max(case.curve[other] for other in compared if other != place) - case.curve[place]
         assert row.loss is not None
-        missed += not row.loss.low <= true <= row.loss.high
+        missed += not min(row.loss.low, 0) <= true <= max(row.loss.high, 0)
         wrong |= (row.standing == "as good" and true >= case.margin) or (row.standing == "worse" and true <= 0)
         decided += row.standing in ("as good", "worse")
     found.missed, found.wrong_sets, found.decided = [missed], [wrong], [decided / len(rows)]
