@@ -73,8 +73,8 @@ class EpsilonRow:
     Attributes:
         epsilon: in the optimizer's own ε.
         cell: label of the setting.
-        loss: against the best of the other ε, simultaneous with the other rows; None where it diverged or is not
-            finished.
+        loss: of the ε with all its learning rates against the best of the others; all rows hold together at the level.
+            None where it diverged or is not finished.
         standing: "as good", "worse", "open", "diverged" or "not finished".
         edge: "lowest" or "highest" where its best learning rate is at that end of those tried, "only" where a single
             one was; None otherwise.
@@ -109,7 +109,7 @@ class Answers:
     Attributes:
         margin: the difference that does not matter, in the metric's stored unit; None while there is no score.
         level: probability with which each bound holds.
-        seeds: number of seeds that are compared.
+        seeds: number of seeds that every setting has.
         sd: what another seed changes in a score, as a standard deviation; None where it is not known.
         answers: one for each question, in the order of the module's docstring.
         epsilons: a row for each ε, rising.
@@ -153,7 +153,7 @@ class Evidence:
         metric: None while no trial has a result.
         default_epsilon: the ε one would use without a search.
         margin_asked: as in the spec; None means the usual one.
-        contenders: the settings that were trained with more seeds than the grids, with all their seeds.
+        contenders: the settings that were trained with more seeds than the grids, each with all its seeds.
         level: probability with which each bound holds; higher where results are looked at several times.
         bounds: measured by the probe; None without one.
         placement: where the optimizer adds its ε; None without a probe.
@@ -383,7 +383,7 @@ def _seeds_needed(evidence: Evidence, found: Loss, top: Cell, own: Cell) -> str:
 
 
 def epsilon_rows(evidence: Evidence) -> tuple[EpsilonRow, ...]:
-    """Return how each ε, at its best learning rate, compares with the best of the others."""
+    """Return how each ε, with all its learning rates, compares with the best of the others."""
     losses = _against_best(evidence)
     rows = []
     for epsilon in evidence.epsilons:
