@@ -174,7 +174,7 @@ def _full_adaptability(run: Run) -> _Judgement | None:
             "needs ε at which nearly all entries adapt, and others, with two seeds: the probe and the conventional grid"
         )
     numbers = f"ε at which less than {percent(_NEAR_ONE)} of the non-zero entries adapt lose {_bounds_of(gap, metric)}"
-    if run.evidence.grid.unfinished or gap.low <= 0 <= gap.high:
+    if run.evidence.trained.unfinished or gap.low <= 0 <= gap.high:
         return _undecided(numbers)
     return _Judgement("reproduced" if gap.low > 0 else "not reproduced", numbers)
 
