@@ -46,7 +46,7 @@ class Corpus:
     @property
     def splits(self) -> dict[str, NDArray[Any]]:
         """The ids of each split, by name."""
-        return {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: getattr(self, name) for name in SPLITS}
 
     def described(self, what: str) -> Corpus:
         """Return the corpus with a description that says `what` it is, and its sizes."""
@@ -54,10 +54,7 @@ class Corpus:
         return replace(self, description=f"{what}: {sizes}, vocabulary {len(self.words):,}")
 
     def first(self, counts: Mapping[str, int | None]) -> Corpus:
-        """Return the beginning of each split; vocabulary and checksum stay those of the complete text.
-
-        Args:
-            counts: number of words to keep, by split; None keeps all.
+        """Return the first words of each split, by split; None keeps all. Vocabulary and checksum stay the same.
 
         Raises:
             SpecError: more words are asked for than there are.
@@ -68,16 +65,15 @@ class Corpus:
         for name, count in asked.items():
             check_subset(name, count, len(self.splits[name]), "words")
         kept = ", ".join(f"{count:,} {name}" for name, count in asked.items())
-        train, validation, test = (ids[: counts.get(name)] for name, ids in self.splits.items())
-        description = f"a subset (the first {kept} words) of {self.description}"
-        return replace(self, train=train, validation=validation, test=test, description=description)
+        parts: dict[str, Any] = {name: self.splits[name][:count] for name, count in asked.items()}
+        return replace(self, **parts, description=f"a subset (the first {kept} words) of {self.description}")
 
 
-def make_corpus(splits: Mapping[str, NDArray[Any]], words: tuple[str, ...], description: str = "") -> Corpus:
+def make_corpus(splits: Mapping[str, NDArray[Any]], words: tuple[str, ...]) -> Corpus:
     """Return the corpus with its checksum, the ids in the smallest type that holds the vocabulary."""
     kind = np.uint16 if len(words) <= 1 << 16 else np.int32
     parts = {name: np.ascontiguousarray(splits[name], kind) for name in SPLITS}
-    return Corpus(**parts, words=words, checksum=_checksum(parts, words), description=description)
+    return Corpus(**parts, words=words, checksum=_checksum(parts, words), description="")
 
 
 def encode(texts: Mapping[str, bytes], places: Mapping[str, str]) -> Corpus:
@@ -133,13 +129,9 @@ def text_lines(text: bytes, place: object) -> list[str]:
 
 
 def cached_corpus(folder: Path, make: Callable[[], Corpus]) -> Corpus:
-    """Return the corpus stored in `folder`, mapped read-only; make and store it first if necessary.
+    """Return the corpus stored in `folder`, mapped read-only; make and store it first if it is missing or damaged.
 
-    Stored ids and words are checked against their checksum each time; a damaged copy is deleted and made again.
-
-    Args:
-        folder: named after the content that the ids are made from.
-        make: called only when the folder is missing or damaged.
+    Stored ids and words are checked against their checksum each time.
 
     Raises:
         DataError: the folder cannot be written; errors of `make` are passed on.

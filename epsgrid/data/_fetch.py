@@ -1,8 +1,4 @@
-"""Download published files with pooch, which retries, checks the MD5 and moves a complete file into place.
-
-An interrupted download therefore leaves complete files only, and the next one continues with those that are missing.
-Without a network the error says what to do by hand.
-"""
+"""Download published files with pooch, which retries, checks the MD5 and moves a complete file into place."""
 
 from __future__ import annotations
 
@@ -82,13 +78,7 @@ class Fetcher:
     retries: int = 3
 
     def get(self, wanted: Mapping[Path, Remote]) -> bool:
-        """Download the files that are not in their place.
-
-        Args:
-            wanted: the files, by the place where each belongs.
-
-        Returns:
-            Whether anything had to be downloaded.
+        """Download the files that are not in the place where each belongs, and return whether any was missing.
 
         Raises:
             DataError: the file in a place is another one; or one cannot be downloaded or written, and how to get all
@@ -162,8 +152,6 @@ class _Progress:
 def _reason(error: Exception, place: Path) -> str:
     import requests
 
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return f"the transfer broke off before the end of the file ({error})"
     if isinstance(error, requests.ConnectionError | requests.Timeout):
         return f"no connection, is this machine offline? ({error})"
     if isinstance(error, OSError) and not isinstance(error, requests.RequestException):

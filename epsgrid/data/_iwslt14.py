@@ -11,7 +11,6 @@ published text has it split.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import tarfile
 import zlib
@@ -56,10 +55,7 @@ def find(folders: Sequence[Path]) -> Path | None:
 
 
 def fetch(folder: Path, fetcher: Fetcher) -> bool:
-    """Make the prepared folder in a folder, unless it is there; an archive that is already there is used.
-
-    Returns:
-        Whether anything had to be done.
+    """Make the prepared folder in a folder, and return whether it was missing; an archive that is there is used.
 
     Raises:
         DataError: the archive cannot be fetched, and how to get it by hand; or it cannot be prepared.
@@ -70,14 +66,9 @@ def fetch(folder: Path, fetcher: Fetcher) -> bool:
     require("sacremoses", "translation")
     archive = folder / ARCHIVE.name
     fetched = fetcher.get({archive: ARCHIVE})
+    fetcher.say(f"reading and tokenising {archive}")
     try:
-        with archive.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{archive}: cannot be read ({error.strerror}); the archive is expected there") from error
-    fetcher.say(f"no checksum of the archive is published; what comes out is counted. Its SHA-256: {sha256}")
-    try:
-        prepare_archive(archive, folder / FOLDER, COUNTS, say=fetcher.say)
+        prepare_archive(archive, folder / FOLDER)
     except DataError as error:
         raise DataError(f"{error}\n{archive} is kept; remove it to have it fetched again") from error
     if fetched:
@@ -95,19 +86,14 @@ def check(place: Path) -> Iterator[Finding]:
             except OSError as error:
                 yield Finding(file.name, f"cannot be read ({error.strerror or error})")
                 continue
-            if len(lines) != expected:
-                yield Finding(file.name, f"{len(lines):,} lines, expected {expected:,}")
-                continue
             empty = next((number for number, line in enumerate(lines, 1) if not line.strip()), None)
-            yield Finding(f"{file.name}: {expected:,} lines", f"line {empty:,} is empty" if empty else None)
+            problem = f"line {empty:,} is empty" if empty else None
+            if len(lines) != expected:
+                problem = f"{len(lines):,} lines, expected {expected:,}"
+            yield Finding(file.name if problem else f"{file.name}: {expected:,} lines", problem)
 
 
-def prepare_archive(
-    archive: Path,
-    folder: Path,
-    counts: tuple[int, int, int] | None = COUNTS,
-    say: Callable[[str], None] = lambda line: None,
-) -> tuple[int, int, int]:
+def prepare_archive(archive: Path, folder: Path, counts: tuple[int, int, int] | None = None) -> None:
     """Make train|valid|test.{de,en} from the official archive.
 
     Nothing is extracted: the twelve files needed are read from the archive by name, in whatever folder they are, so
@@ -115,23 +101,14 @@ def prepare_archive(
 
     Args:
         archive: de-en.tgz, or any tar archive of the same layout.
-        folder: the folder to make; must not exist yet.
-        counts: training, validation and test pairs that must come out; None for an archive other than the official.
-        say: called with a line about what is being done.
-
-    Returns:
-        Numbers of training, validation and test pairs.
+        folder: the folder to make.
+        counts: training, validation and test pairs that must come out; by default those of the official archive.
 
     Raises:
-        DataError: the archive is damaged, too large, or lacks a file; other counts come out; `folder` already exists or
-            cannot be written.
+        DataError: the archive is damaged or another one, or `folder` cannot be written.
         ExecutionError: sacremoses is not installed.
     """
-    if folder.exists():
-        raise DataError(f"{folder} is already there; remove it first, or name another folder")
-    say(f"reading {archive}")
     texts = _read_members(archive)
-    say("tokenising")
     train, test = {}, {}
     for language in _LANGUAGES:
         tokenize = _tokenizer(language)
@@ -148,11 +125,9 @@ def prepare_archive(
         "valid": cleaned[_VALIDATION_EVERY - 1 :: _VALIDATION_EVERY],
         "test": _paired(test),
     }
-    found = (len(splits["train"]), len(splits["valid"]), len(splits["test"]))
-    shown, official = (" / ".join(f"{count:,}" for count in each) for each in (found, counts or ()))
-    if not all(found):
-        raise DataError(f"{archive}: {shown} pairs came out; each split needs some")
-    if counts is not None and found != counts:
+    found, expected = tuple(map(len, splits.values())), counts or COUNTS
+    if found != expected:
+        shown, official = (" / ".join(f"{count:,}" for count in each) for each in (found, expected))
         raise DataError(
             f"{archive}: {shown} pairs came out, expected {official} from the official archive of IWSLT14"
             " German-English; is this another release of it, or sacremoses of another version?"
@@ -165,7 +140,6 @@ def prepare_archive(
                     (temporary / f"{split}.{language}").write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
         raise DataError(f"cannot write {folder}: {error}; make room there, or name another folder") from error
-    return found
 
 
 def _read_members(archive: Path) -> dict[str, list[str]]:
@@ -182,8 +156,6 @@ def _read_members(archive: Path) -> dict[str, list[str]]:
                     file = tar.extractfile(member)
                     assert file is not None, member.name
                     found[name] = file.read().decode("utf-8").removesuffix("\n").split("\n")
-    except FileNotFoundError as error:
-        raise DataError(f"no archive {archive}; the official one is at {ARCHIVE.url}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{archive}: {member.name} is not UTF-8 ({error})") from error
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
@@ -213,14 +185,10 @@ def _tokenizer(language: str) -> Callable[[str], str]:
 
 
 def clean(pairs: Iterable[tuple[str, str]]) -> _Pairs:
-    """Keep pairs of similar lengths, as Moses' clean-corpus-n.perl does with the recipe's limits.
+    """Keep pairs of tokenised lines of similar lengths, as Moses' clean-corpus-n.perl does with the recipe's limits.
 
-    Args:
-        pairs: tokenised lines.
-
-    Returns:
-        The pairs in which both lines have 1 to 175 tokens, neither has more than 1.5 times as many as the other, and no
-        word is longer than 1,000 characters; in their order, with single spaces between tokens.
+    Both lines have 1 to 175 tokens, neither more than 1.5 times as many as the other, and no word is longer than 1,000
+    characters. The order is kept, with single spaces between tokens.
     """
     kept = []
     for pair in pairs:

@@ -39,21 +39,15 @@ def load(name: str) -> ModelPlugin:
 
 
 def require_images(model: str, inputs: tuple[int, ...], smallest: int) -> tuple[int, int, int]:
-    """Return `inputs` as (channels, height, width).
-
-    Args:
-        model: name for the error message.
-        inputs: shape of one example, without the batch axis.
-        smallest: least height and width in pixels that the model's strides reduce to at least one pixel.
+    """Return `inputs`, the shape of one example, as (channels, height, width).
 
     Raises:
-        SpecError: `inputs` is not the shape of an image, or of a smaller one.
+        SpecError: `inputs` is not the shape of an image, or of one of less than `smallest` pixels on a side.
     """
     if len(inputs) != 3 or min(inputs[1:]) < smallest:
-        other = ", or `model: {name: mlp}`, which takes images of any size" if len(inputs) == 3 else " or another model"
         raise SpecError(
             f"model {model} needs images of at least {smallest}×{smallest} pixels, as (channels, height, width);"
-            f" this task gives {inputs}; take another task{other}"
+            f" this task gives {inputs}; take another task, or `model: mlp`, which takes any shape"
         )
     channels, height, width = inputs
     return channels, height, width

@@ -54,12 +54,7 @@ class _DecoderState:
     length: int
 
     def select(self, sentences: Tensor | None, rows: Tensor) -> _DecoderState:
-        """Return the state of some rows, to continue from them.
-
-        Args:
-            sentences: (B',), which to keep; None for all.
-            rows: (B' · beam,), the row that each new row continues.
-        """
+        """Keep some sentences, None for all, and let row i continue from what was row `rows[i]`."""
         past = [None if layer is None else layer.select(rows) for layer in self.past]
         if sentences is None:
             return replace(self, past=past)
@@ -132,16 +127,9 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(options.dropout)
 
     def forward(self, x: Tensor, memory: KeyValues, mask: Tensor, past: KeyValues | None) -> tuple[Tensor, KeyValues]:
-        """Apply the layer.
+        """Apply the layer to (R, T, D) that follow `past`; return the result, and keys and values of all tokens so far.
 
-        Args:
-            x: (R, T, D); T is 1 if there is a past.
-            memory: keys and values of B sentences, R a multiple of B.
-            mask: (B, 1, 1, S).
-            past: keys and values of the tokens before, R rows; None if `x` starts at the first token.
-
-        Returns:
-            (R, T, D), and keys and values of all tokens up to here.
+        R is a multiple of the B sentences of `memory` and `mask`, and T is 1 if there is a past.
         """
         h = self.attention_norm(x) if self.pre else x
         seen = self.attention.look_at(h)
@@ -170,7 +158,7 @@ class Transformer(nn.Module):
         self.max_length = options.max_length
         self.scale = math.sqrt(width)
         self.target_embedding = _embedding(target, width)
-        self.source_embedding = self.target_embedding if options.shared == "all" else _embedding(source, width)
+        self.source_embedding = _embedding(source, width)
         self.encoder = nn.ModuleList(EncoderLayer(options) for _ in range(options.encoder_layers))
         self.decoder = nn.ModuleList(DecoderLayer(options) for _ in range(options.decoder_layers))
         self.encoder_norm = nn.LayerNorm(width) if options.norm == "pre" else nn.Identity()
@@ -182,14 +170,11 @@ class Transformer(nn.Module):
         self.register_buffer("positions", torch.cat((angles.sin(), angles.cos()), dim=1), persistent=False)
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """Score every next token.
+        """Return (B, T, V) scores of the token after each of the target, before softmax; those at padding mean nothing.
 
         Args:
             source: (B, S), ids, filled with PAD at the end of a row.
             target: (B, T), ids, beginning with END, filled with PAD at the end of a row.
-
-        Returns:
-            (B, T, V): scores of the token after each one, before softmax; those at padding mean nothing.
         """
         scores, _ = self._decode(target, self.begin(self.encode(source)))
         return scores

@@ -43,6 +43,4 @@ def placement(options: Options, step: float) -> Placement:
 
 def second_moment(state: Mapping[str, Any], group: Mapping[str, Any]) -> SecondMoment | None:
     """Return the sum; None before the first gradient, though torch makes the tensor when it builds the optimizer."""
-    if "sum" not in state or not float(state["step"]):
-        return None
-    return SecondMoment(state["sum"])
+    return SecondMoment(state["sum"]) if "sum" in state and float(state["step"]) else None

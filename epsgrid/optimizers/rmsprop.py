@@ -26,7 +26,7 @@ from pydantic import model_validator
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.scaling import Scaling
 from epsgrid.optimizers import SecondMoment
-from epsgrid.optimizers._shared import Decay, WeightDecay, builder
+from epsgrid.optimizers._shared import Decay, WeightDecay, builder, uncorrected_second_moment
 from epsgrid.spec.model import OptimizerOptions
 
 HAS_EPSILON = True
@@ -58,9 +58,7 @@ def placement(options: Options, step: float) -> Placement:
 
 def second_moment(state: Mapping[str, Any], group: Mapping[str, Any]) -> SecondMoment | None:
     """Return v uncorrected, as the rule uses it, or v − a² where it is centered; None before the first step."""
-    if "square_avg" not in state:
-        return None
-    v = state["square_avg"]
-    if group["centered"]:
-        v = v.addcmul(state["grad_avg"], state["grad_avg"], value=-1).clamp_(min=0)
-    return SecondMoment(v)
+    moment = uncorrected_second_moment(state, group)
+    if moment is None or not group["centered"]:
+        return moment
+    return SecondMoment(moment.values.addcmul(state["grad_avg"], state["grad_avg"], value=-1).clamp_(min=0))

@@ -21,12 +21,7 @@ from torch import Tensor
 
 
 class Decoder:
-    """A translation model that gives scores token by token and can be put back to any row.
-
-    Args:
-        model: with `begin(memory)` and `step(tokens, state)`, like the one of models/transformer.py.
-        memory: the encoded sources.
-    """
+    """A translation model, like the one of models/transformer.py, that continues any row from the encoded sources."""
 
     def __init__(self, model: Any, memory: Any) -> None:
         self._model = model
@@ -62,9 +57,6 @@ def beam_search(
         length_penalty: exponent of the length; larger favours longer translations.
         end: token that finishes a translation; it is also the one before the first.
         never: token that may not occur in a translation: the padding.
-
-    Returns:
-        n translations.
     """
     device = limits.device
     best = [Translation([], -math.inf)] * len(limits)

@@ -16,16 +16,7 @@ TOKENISED, PLAIN = "bleu", "bleu_13a"
 
 
 def bleu_scores(translations: Sequence[str], references: Sequence[str], language: str) -> dict[str, float]:
-    """Score tokenised translations.
-
-    Args:
-        translations: tokenised lines; an empty one counts as a translation without words.
-        references: tokenised lines, one for each translation.
-        language: of both, for the detokeniser.
-
-    Returns:
-        "bleu" of the tokenised and "bleu_13a" of the detokenised text.
-    """
+    """Return "bleu" of tokenised lines and "bleu_13a" of the same lines detokenised, which depends on the language."""
     plain = _detokenizer(language)
     return {
         TOKENISED: _score(_metric("none"), translations, references),

@@ -39,7 +39,7 @@ class ImageTask(Task):
         device: where batches are made; on CUDA the used examples are kept there as a whole.
         white: stored value of the brightest pixel; `mean` and `sd` are fractions of it.
         mean: of the training images, one per channel, or one for all.
-        sd: standard deviation of the training images, one per channel, or one for all.
+        sd: standard deviation of the training images, like `mean`.
         augment: whether training images are cropped at random and flipped.
         padding: black border around training images before they are cropped, in pixels.
     """
@@ -62,11 +62,10 @@ class ImageTask(Task):
         self._augment = augment
         self._padding = padding
         self._device = device
-        resident = device.type != "cpu"
-        self._train = _Examples(data.images.train, data.train, device, resident=resident)
+        self._train = _Examples(data.images.train, data.train, device)
         self._held_out: dict[Split, _Examples] = {
-            "validation": _Examples(data.images.train, data.validation, device, resident=resident),
-            "test": _Examples(data.images.test, data.test, device, resident=resident),
+            "validation": _Examples(data.images.train, data.validation, device),
+            "test": _Examples(data.images.test, data.test, device),
         }
         self._mean = torch.tensor([white * each for each in mean], device=device)[:, None, None]
         self._sd = torch.tensor([white * each for each in sd], device=device)[:, None, None]
@@ -83,7 +82,8 @@ class ImageTask(Task):
         """
         count, steps = len(self._train), self.steps_per_epoch(batch_size)
         assert 0 <= first_step <= steps, (first_step, steps)
-        order = _draw_order(count, seed, epoch).to(self._device)
+        generator = torch.Generator().manual_seed(derive_seed("order", seed, epoch))
+        order = torch.randperm(count, generator=generator).to(self._device)
         variation = [part.to(self._device) for part in _draw_variation(count, seed, epoch, self._padding)]
         for step in range(first_step, steps):
             here = slice(step * batch_size, (step + 1) * batch_size)
@@ -127,13 +127,14 @@ class ImageTask(Task):
 class _Examples:
     """The used examples of a split, by index from 0.
 
-    They are read batch by batch from mapped arrays, which all processes of a machine share, or with `resident` kept on
-    the device as a whole.
+    On a CPU they are read batch by batch from mapped arrays, which all processes of a machine share; any other device
+    keeps them as a whole.
     """
 
-    def __init__(self, images: Images, chosen: NDArray[np.int64], device: torch.device, *, resident: bool) -> None:
+    def __init__(self, images: Images, chosen: NDArray[np.int64], device: torch.device) -> None:
         self._arrays = (images.pixels, images.labels)
         self._chosen = chosen
+        resident = device.type != "cpu"
         self._tensors = [torch.from_numpy(part[chosen]).to(device) for part in self._arrays] if resident else None
 
     def __len__(self) -> int:
@@ -147,12 +148,6 @@ class _Examples:
         else:
             pixels, labels = (part[indices] for part in self._tensors)
         return pixels, labels
-
-
-def _draw_order(count: int, seed: int, epoch: int) -> torch.Tensor:
-    """Draw the order in which an epoch visits its examples: (count,), a permutation."""
-    generator = torch.Generator().manual_seed(derive_seed("order", seed, epoch))
-    return torch.randperm(count, generator=generator)
 
 
 def _draw_variation(
@@ -173,14 +168,11 @@ def _crop_and_flip(
     times as fast as indexing by (row, column).
 
     Args:
-        images: (n, channels, height, width), any type, on any device; black is 0.
-        tops: (n,), int64, first row of the piece, 0 … 2·`padding`; `padding` keeps the image where it is.
-        lefts: (n,), int64, first column of the piece, in the same range.
-        flips: (n,), bool, whether the piece is mirrored.
+        images: (n, channels, height, width); black is 0.
+        tops: (n,), first row of the piece, 0 … 2·`padding`.
+        lefts: (n,), first column of the piece, in the same range.
+        flips: (n,), whether the piece is mirrored.
         padding: width of the black border, in pixels.
-
-    Returns:
-        A tensor like `images`.
     """
     count, channels, height, width = images.shape
     padded = torch.nn.functional.pad(images, (padding, padding, padding, padding))

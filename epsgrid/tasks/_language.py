@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -42,12 +43,7 @@ class _TextBatch(NamedTuple):
 
 
 class LanguageTask(Task):
-    """Predict the next word, by cross-entropy in nats; judged by perplexity.
-
-    Args:
-        corpus: the text.
-        options: how it is read.
-        device: where the text is kept as a whole.
+    """Predict the next word, by cross-entropy in nats; judged by perplexity. The text is kept on the device.
 
     Raises:
         DataError: a split has less than two words.
@@ -141,22 +137,18 @@ class LanguageTask(Task):
     def _stretches(self, seed: int, epoch: int, rows: int) -> list[tuple[int, int]]:
         """Return first row and row after the last of each stretch; as published, a single last row is left out."""
         lengths = self._lengths(seed, epoch)
-        stretches = []
-        start = 0
-        while start < rows - 1:
-            end = min(start + next(lengths), rows)
-            stretches.append((start, end))
-            start = end
-        return stretches
+        ends = [0]
+        while ends[-1] < rows - 1:
+            ends.append(min(ends[-1] + next(lengths), rows))
+        return list(pairwise(ends))
 
     def _lengths(self, seed: int, epoch: int) -> Iterator[int]:
         full = self._options.sequence_length
         digest = hashlib.sha256(f"lengths/{seed}/{epoch}".encode()).digest()
         random = np.random.RandomState(np.frombuffer(digest, "<u4").astype(np.uint32))
+        while not self._options.variable_length:
+            yield full
         while True:
-            if not self._options.variable_length:
-                yield full
-                continue
             centre = full if random.uniform() < _FULL_SHARE else full / 2
             yield max(_LEAST_LENGTH, int(random.normal(centre, _LENGTH_SD)))
 
@@ -174,14 +166,9 @@ def perplexity(loss: float) -> float:
 
 
 def _padded_columns(ids: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cut any number of words into at most `most` columns; the places left over in the last ones ask for no answer.
+    """Cut (n,) word ids into at most `most` columns; return inputs and targets, (rows, columns) each.
 
-    Args:
-        ids: (n,), word ids.
-        most: columns.
-
-    Returns:
-        Inputs and targets, (rows, columns) each.
+    The places left over in the last columns ask for no answer.
     """
     rows = -(-(len(ids) - 1) // most)
     count = -(-(len(ids) - 1) // rows)

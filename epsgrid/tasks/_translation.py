@@ -14,7 +14,6 @@ like the one in models/transformer.py.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -61,13 +60,11 @@ class _TranslationBatch(NamedTuple):
 class TranslationTask(Task):
     """Translate sentences.
 
-    Attributes:
-        inputs: (size of the source dictionary, tokens of the longest sentence of either language).
-        outputs: size of the target dictionary.
-        notes: how scores were computed, for the record: sacrebleu's signatures.
+    `inputs` are the size of the source dictionary and the tokens of the longest sentence of either language, `outputs`
+    is the size of the target dictionary, and `notes` are sacrebleu's signatures.
 
     Raises:
-        ExecutionError: BLEU is asked for and a package for it is not installed.
+        ExecutionError: a package that computes BLEU is not installed.
     """
 
     def __init__(self, options: TranslationOptions, data: ParallelCorpus, device: torch.device) -> None:
@@ -75,8 +72,7 @@ class TranslationTask(Task):
         sides = [side for pairs in data.splits.values() for side in (pairs.source, pairs.target)]
         self.inputs = (len(data.source_pieces), max(side.longest for side in sides))
         self.outputs = len(data.target_pieces)
-        signatures = bleu_signatures() if options.bleu else {}
-        self.notes = {f"sacrebleu signature of {name}": signature for name, signature in signatures.items()}
+        self.notes = {f"sacrebleu signature of {name}": each for name, each in bleu_signatures().items()}
         self._options = options
         self._data = data
         self._device = device
@@ -91,28 +87,15 @@ class TranslationTask(Task):
         return len(self._training(batch_size))
 
     def begin_epoch(self, model: torch.nn.Module, batch_size: int) -> None:
-        """Check that the model fits the task; nothing is carried from batch to batch.
+        """Check that the model translates; nothing is carried from batch to batch.
 
         Raises:
-            SpecError: the model does not translate; or it has one embedding for two dictionaries, which its shape shows
-                only if their sizes differ.
+            SpecError: it does not.
         """
-        try:
-            inspect.signature(model.forward).bind(None, None)
-            translates = not self._options.bleu or all(hasattr(model, name) for name in _SEARCHED)
-        except TypeError:
-            translates = False
-        if not translates:
+        if not all(hasattr(model, name) for name in _SEARCHED):
             raise SpecError(
                 f"a translation task needs a model that translates, and {type(model).__name__} is none;"
                 " use `model: transformer`"
-            )
-        source = getattr(model, "source_embedding", None)
-        shares = source is not None and source is getattr(model, "target_embedding", None)
-        if shares and self._data.source_pieces != self._data.target_pieces:
-            raise SpecError(
-                "model.shared: all needs one dictionary for both languages, the task's are two;"
-                " set task.joined: true, or model.shared: decoder"
             )
 
     def batches(self, seed: int, epoch: int, batch_size: int, first_step: int = 0) -> Iterator[_TranslationBatch]:
@@ -136,8 +119,8 @@ class TranslationTask(Task):
     def evaluate(self, model: torch.nn.Module, split: Split) -> dict[str, float]:
         """Return `loss`, the mean −log p of a token in nats, and `perplexity`, its exp.
 
-        If BLEU is computed, also `bleu` of the tokenised and `bleu_13a` of the detokenised translations, 0 to 100;
-        both are NaN if the loss is not finite.
+        For the test split, and where BLEU chooses, also `bleu` of the tokenised and `bleu_13a` of the detokenised
+        translations, 0 to 100; both are NaN if the loss is not finite.
         """
         assert not model.training
         pairs = self._data.splits[split]
@@ -150,7 +133,7 @@ class TranslationTask(Task):
                 )
         loss = total.item() / int(pairs.target.lengths.sum())
         scores = {"loss": loss, "perplexity": perplexity(loss)}
-        if self._options.bleu and (split == "test" or self.metric.name == "bleu"):
+        if split == "test" or self.metric.name == "bleu":
             if math.isfinite(loss):
                 translations = self.translate(model, split)
                 scores |= bleu_scores(translations, pairs.reference_lines(), self._data.languages[1])
@@ -224,9 +207,6 @@ def _pack(
         target: (n,), tokens of each target, its end included.
         tokens: most tokens of a batch on either side, padding included; `training.batch_size` of a spec.
         multiple: batches of at least this many pairs hold a multiple of it.
-
-    Returns:
-        The pairs of each batch, as indices; each pair is in one batch.
 
     Raises:
         SpecError: a single sentence has more than `tokens`.

@@ -16,8 +16,7 @@ from pydantic import Field
 
 from epsgrid.data._parallel import ParallelCorpus, ParallelText, encoded_corpus
 from epsgrid.spec.model import Count, Seed
-from epsgrid.tasks._build import build_translation
-from epsgrid.tasks._options import TranslationOptions
+from epsgrid.tasks._options import TranslationOptions, build_translation
 
 _SIZES = {"article": 4, "noun": 120, "adjective": 40, "verb": 60, "adverb": 20}
 _SYLLABLES = (
@@ -52,8 +51,7 @@ def prepare(options: Options) -> ParallelCorpus:
         ["generated", options.train, options.validation, options.test, options.data_seed],
         "GENERATED toy languages (no real data)",
         ("source", "target"),
-        vocabulary=options.vocabulary,
-        joined=options.joined,
+        options.vocabulary,
     )
 
 

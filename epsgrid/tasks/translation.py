@@ -20,8 +20,7 @@ from epsgrid.data._corpus import text_lines
 from epsgrid.data._fetch import DataSet
 from epsgrid.data._parallel import ParallelCorpus, ParallelText, encoded_corpus
 from epsgrid.errors import DataError
-from epsgrid.tasks._build import build_translation
-from epsgrid.tasks._options import Subset, TranslationOptions
+from epsgrid.tasks._options import Subset, TranslationOptions, build_translation
 
 _Language = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
 
@@ -87,20 +86,16 @@ def prepare(options: Options) -> ParallelCorpus:
     digests = [hashlib.sha256(text).hexdigest() for pair in contents.values() for text in pair]
     counts = options.subset.model_dump()
 
-    def texts() -> dict[str, ParallelText]:
-        found = {}
-        for split, pair in contents.items():
-            paths = [folder / f"{_FILES[split]}.{language}" for language in languages]
-            found[split] = _text(split, paths, pair, counts[split])
-        return found
+    def text(split: str) -> ParallelText:
+        paths = [folder / f"{_FILES[split]}.{language}" for language in languages]
+        return _text(split, paths, contents[split], counts[split])
 
     return encoded_corpus(
-        texts,
+        lambda: {split: text(split) for split in _FILES},
         ["files", *languages, *digests, *(counts[split] for split in _FILES)],
         folder.name,
         languages,
-        vocabulary=options.vocabulary,
-        joined=options.joined,
+        options.vocabulary,
     )
 
 
@@ -110,13 +105,11 @@ build = build_translation
 def _read(folder: Path, name: str, language: str) -> bytes:
     try:
         return (folder / f"{name}.{language}").read_bytes()
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{folder}: no file {name}.{language}; a folder of parallel text holds train, valid and test, each with one"
-            " file per language, whose endings are task.source and task.target"
-        ) from error
     except OSError as error:
-        raise DataError(f"{folder / name}.{language} cannot be read: {error}") from error
+        raise DataError(
+            f"{folder / name}.{language} cannot be read ({error.strerror}); a folder of parallel text holds train,"
+            " valid and test, each with one file per language, whose endings are task.source and task.target"
+        ) from error
 
 
 def _text(split: str, paths: list[Path], contents: list[bytes], count: int | None) -> ParallelText:
