@@ -3,7 +3,7 @@
     python scripts/baseline_translation.py [--root FOLDER] [--source de] [--target en]
 
 Names, numbers and punctuation agree between languages, so copying scores above zero. The text is read as the task
-`translation` reads it, and scored as there: tokenised and lower-cased, and detokenised with sacrebleu's 13a.
+`translation` reads it, and scored as there: tokenised and lower-cased.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 from epsgrid.data._parallel import join
 from epsgrid.errors import EpsgridError
 from epsgrid.tasks import translation
-from epsgrid.tasks._bleu import PLAIN, TOKENISED, bleu_scores
+from epsgrid.tasks._translation import bleu_metric
 
 
 def main() -> int:
@@ -35,11 +35,12 @@ def main() -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     print(corpus.description)
-    print(f"{'split':<12}{'pairs':>8}{'tokenised':>12}{'13a':>8}")
+    print(f"{'split':<12}{'pairs':>8}{'BLEU':>8}")
     for split, pairs in (("validation", corpus.validation), ("test", corpus.test)):
         copied = [join([corpus.source_pieces[i] for i in pairs.source[row]]) for row in range(len(pairs))]
-        scores = bleu_scores(copied, pairs.reference_lines(), arguments.target)
-        print(f"{split:<12}{len(copied):>8,}{scores[TOKENISED]:>12.2f}{scores[PLAIN]:>8.2f}")
+        print(
+            f"{split:<12}{len(copied):>8,}{bleu_metric().corpus_score(copied, [pairs.reference_lines()]).score:>8.2f}"
+        )
     return 0
 
 

@@ -63,11 +63,9 @@ class Arrays:
 
 
 def cached_arrays(folder: Path, make: Callable[[], Arrays]) -> Arrays:
-    """Return the arrays stored in `folder`, mapped read-only; compute and store them first if necessary.
+    """Return the arrays stored in `folder`, mapped read-only; compute and store them first if it is missing or damaged.
 
-    Args:
-        folder: named after everything that the arrays are made from, so that other contents have another folder.
-        make: computes them; called only when the folder is missing or damaged.
+    The folder is named after everything that the arrays are made from, so that other contents have another folder.
 
     Raises:
         DataError: the folder cannot be written; errors of `make` are passed on.

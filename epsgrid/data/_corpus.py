@@ -77,13 +77,10 @@ def make_corpus(splits: Mapping[str, NDArray[Any]], words: tuple[str, ...]) -> C
 
 
 def encode(texts: Mapping[str, bytes], places: Mapping[str, str]) -> Corpus:
-    """Turn texts into word ids: words are separated by white space, and every line ends with `<eos>`.
+    """Turn texts, UTF-8, into word ids: words are separated by white space, and every line ends with `<eos>`.
 
     The vocabulary is that of the training text, in order of first appearance. An empty line is a single `<eos>`.
-
-    Args:
-        texts: UTF-8, by split.
-        places: the files they are from, for error messages.
+    `places` are the files that the texts are from, for error messages.
 
     Raises:
         DataError: a text is empty, not UTF-8 or holds the word `<eos>`; or the validation or test text has a word that

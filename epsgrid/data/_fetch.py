@@ -48,7 +48,8 @@ class DataSet:
         licence: what its owners allow, in a few words.
         tasks: the tasks that train on it.
         find: returns its place in the first of some folders that has it, complete or not; None if none has it.
-        fetch: puts it into a folder, unless it is there, and returns whether anything had to be done.
+        fetch: puts it into a folder and returns whether it was missing. Raises DataError, which says how to get it by
+            hand.
         check: checks it at its place, part by part.
     """
 

@@ -33,7 +33,7 @@ class Images:
     """One split.
 
     Attributes:
-        pixels: (n, channels, height, width), uint8, C-contiguous; possibly mapped from a file and so read-only.
+        pixels: (n, channels, height, width), uint8, C-contiguous; possibly mapped read-only.
         labels: (n,), int64, indices into the classes of the set.
     """
 
@@ -46,7 +46,7 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """A data set as its source provides it: training and test images.
+    """A data set as its source provides it.
 
     Attributes:
         classes: names of the classes, in the order of the labels.
@@ -89,14 +89,9 @@ def cached_images(folder: Path, make: Callable[[], ImageSet]) -> ImageSet:
 
 
 def find_images(kind: str, checksum: str) -> ImageSet | None:
-    """Return an image set that was decoded before, mapped; None if it is no longer in the cache.
+    """Return an image set of one kind, such as "cifar10", that was decoded before, mapped; None if it is not there.
 
-    The source is not looked at: checking that none of 60,000 files has changed takes a third of a second on a local
-    disk, and minutes on a file server.
-
-    Args:
-        kind: beginning of the names of its folders, such as "cifar10".
-        checksum: of the set.
+    The source is not looked at: checking that none of 60,000 files has changed takes minutes on a file server.
     """
     found = find_cached(kind, checksum)
     return None if found is None else _from_arrays(found)
@@ -110,10 +105,9 @@ def _from_arrays(kept: Arrays) -> ImageSet:
 
 @dataclass(frozen=True)
 class Listing:
-    """The image files of one split.
+    """The image files of one split, ordered by class and then by name.
 
     Attributes:
-        files: their paths, ordered by class and then by name.
         labels: class of each file, an index into `classes`.
         classes: names of the class folders, sorted.
         signature: sha256 over names, sizes and modification times of all files, hex.

@@ -2,11 +2,8 @@
 
 Moses' tokenisation, lower case, pairs of 1 to 175 tokens with at most 1.5 times as many on one side; every 23rd pair
 is for validation; the five development and test sets of 2010 to 2012 together are for testing (fairseq,
-examples/translation/prepare-iwslt14.sh).
-
-The tokeniser is sacremoses with one correction: Moses' own tokenizer.perl always splits the full stop off the last
-word of a line ("usw ." even though "usw." is a known abbreviation); sacremoses follows an older one that did not. The
-published text has it split.
+examples/translation/prepare-iwslt14.sh). sacremoses keeps "usw." whole at the end of a line; Moses' own tokenizer.perl,
+and so the published text, always splits a last full stop off.
 """
 
 from __future__ import annotations
@@ -55,12 +52,7 @@ def find(folders: Sequence[Path]) -> Path | None:
 
 
 def fetch(folder: Path, fetcher: Fetcher) -> bool:
-    """Make the prepared folder in a folder, and return whether it was missing; an archive that is there is used.
-
-    Raises:
-        DataError: the archive cannot be fetched, and how to get it by hand; or it cannot be prepared.
-        ExecutionError: sacremoses is not installed.
-    """
+    """Make the prepared folder in a folder, and return whether it was missing; an archive that is there is used."""
     if find((folder,)) is not None:
         return False
     require("sacremoses", "translation")
@@ -94,19 +86,14 @@ def check(place: Path) -> Iterator[Finding]:
 
 
 def prepare_archive(archive: Path, folder: Path, counts: tuple[int, int, int] | None = None) -> None:
-    """Make train|valid|test.{de,en} from the official archive.
+    """Make train|valid|test.{de,en} in a new folder from the official archive, or from one of the same layout.
 
     Nothing is extracted: the twelve files needed are read from the archive by name, in whatever folder they are, so
-    that no name or link in it can reach outside. The new folder is either complete or missing.
-
-    Args:
-        archive: de-en.tgz, or any tar archive of the same layout.
-        folder: the folder to make.
-        counts: training, validation and test pairs that must come out; by default those of the official archive.
+    that no name or link in it can reach outside. The new folder is either complete or missing. `counts` are the
+    training, validation and test pairs that must come out, by default those of the official archive.
 
     Raises:
         DataError: the archive is damaged or another one, or `folder` cannot be written.
-        ExecutionError: sacremoses is not installed.
     """
     texts = _read_members(archive)
     train, test = {}, {}

@@ -1,10 +1,9 @@
 """Parallel text as token ids: joint byte-pair encoding, dictionaries, and the encoded corpus, kept in the cache.
 
-The recipe is the published one of IWSLT14 German-English (fairseq, examples/translation/prepare-iwslt14.sh): one
-byte-pair encoding is learnt from both languages of the training text, and each language has a dictionary of the pieces
-that occur in its training text. Sennrich et al. 2016 count the merges (10,000 in the published recipe); sentencepiece
-counts the whole vocabulary, single characters included. The text is not normalised, pieces never cross a space, and
-the pieces of a line joined together are the line.
+As published for IWSLT14 (fairseq, examples/translation/prepare-iwslt14.sh) one byte-pair encoding is learnt from both
+languages of the training text, and each language has a dictionary of the pieces that occur in its training text. The
+10,000 of the recipe are merges; sentencepiece counts the whole vocabulary, single characters included. The text is not
+normalised, pieces never cross a space, and the pieces of a line joined together are the line.
 """
 
 from __future__ import annotations
@@ -47,12 +46,7 @@ _LONGEST_LINE_BYTES = 1 << 24
 
 @dataclass(frozen=True, eq=False)
 class Sentences:
-    """One language of a split.
-
-    Attributes:
-        tokens: (all tokens,), int32, sentence after sentence, without END.
-        offsets: (n + 1,), int64: sentence i is tokens[offsets[i] : offsets[i + 1]].
-    """
+    """One language of a split: `tokens` without END; sentence i is tokens[offsets[i] : offsets[i + 1]]."""
 
     tokens: NDArray[np.int32]
     offsets: NDArray[np.int64]
@@ -76,11 +70,7 @@ class Sentences:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """One split.
-
-    Attributes:
-        references: (bytes,), uint8: the translations as text, one a line, UTF-8; empty for training pairs.
-    """
+    """One split; `references` are the translations as text, UTF-8, one a line, (bytes,), empty for training pairs."""
 
     source: Sentences
     target: Sentences
@@ -100,8 +90,7 @@ class ParallelCorpus:
     """A corpus ready for training, as `prepare` of a translation task returns it.
 
     Attributes:
-        source_pieces: the source dictionary, by id.
-        target_pieces: the target dictionary, by id.
+        source_pieces, target_pieces: the two dictionaries, by id.
         checksum: sha256 of everything that is trained on or compared with, hex.
         description: one line for the report.
     """
@@ -113,7 +102,6 @@ class ParallelCorpus:
     test: Pairs
     source_pieces: tuple[str, ...]
     target_pieces: tuple[str, ...]
-    languages: tuple[str, str]
     checksum: str
     description: str
 
@@ -125,11 +113,7 @@ class ParallelCorpus:
 
 @dataclass(frozen=True)
 class ParallelText:
-    """Lines of a split; line i of `target` translates line i of `source`.
-
-    Attributes:
-        available: number of pairs that the lines were chosen from.
-    """
+    """Lines of a split, chosen from `available` pairs; line i of `target` translates line i of `source`."""
 
     source: list[str]
     target: list[str]
@@ -153,7 +137,6 @@ def encoded_corpus(
         vocabulary: number of pieces of the joint byte-pair encoding.
 
     Raises:
-        DataError: the cache cannot be written; errors of `texts` are passed on.
         SpecError: a vocabulary that this text cannot give.
         ExecutionError: sentencepiece is not installed.
     """
@@ -175,7 +158,6 @@ def encoded_corpus(
         **splits,
         source_pieces=tuple(about["source_pieces"]),
         target_pieces=tuple(about["target_pieces"]),
-        languages=(about["languages"][0], about["languages"][1]),
         checksum=about["checksum"],
         description=about["description"],
     )
@@ -210,7 +192,7 @@ def _encode(texts: dict[str, ParallelText], name: str, languages: tuple[str, str
         f"{_describe(texts, name, languages)}; joint BPE of {vocabulary:,} pieces,"
         f" dictionaries of {source:,} and {target:,}"
     )
-    about = {"languages": list(languages), "checksum": digest.hexdigest(), "description": description}
+    about = {"checksum": digest.hexdigest(), "description": description}
     return Arrays(arrays, {**dictionaries, **about})
 
 
@@ -233,12 +215,8 @@ def _describe(texts: dict[str, ParallelText], name: str, languages: tuple[str, s
 def _train_bpe(lines: Sequence[str], vocabulary: int) -> Any:
     """Learn byte-pair encoding of `vocabulary` pieces, single characters and the unknown one included.
 
-    Returns:
-        A SentencePieceProcessor; equal arguments give models of equal bytes.
-
-    Raises:
-        SpecError: so many pieces cannot be learnt from this text, or it has more different characters; sentencepiece's
-            part of the message says how many pieces are possible.
+    Equal arguments give models of equal bytes. The message about a vocabulary that this text cannot give has
+    sentencepiece's, which says how many pieces are possible.
     """
     sentencepiece = require("sentencepiece", "translation")
     model = io.BytesIO()

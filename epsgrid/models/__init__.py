@@ -1,13 +1,8 @@
 """ONE FILE PER ARCHITECTURE, in torch.nn only.
 
-A file `models/NAME.py` defines
-
-    class Options(ModelOptions)       the architecture's settings, with their defaults
-    def build(options, inputs, outputs) -> torch.nn.Module
-
-where `inputs` is the shape of one example without the batch axis, such as (3, 32, 32), and `outputs` is the number of
-classes. Initial weights are drawn from torch's global generator. Options are read without torch, so these files import
-it inside functions only; a file with modules of its own defines them in a cached function.
+A file `models/NAME.py` defines `Options`, the architecture's settings, and `build(options, inputs, outputs)`, where
+`inputs` is the shape of one example, such as (3, 32, 32), and `outputs` is the number of classes. Initial weights are
+drawn from torch's global generator. Options are read without torch, so these files import it inside functions only.
 """
 
 from __future__ import annotations
@@ -28,7 +23,11 @@ class ModelPlugin(Protocol):
     Options: type[ModelOptions]
 
     def build(self, options: Any, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:
-        """Build the model with newly drawn weights, on the CPU, in float32."""
+        """Build the model with newly drawn weights, on the CPU, in float32.
+
+        Raises:
+            SpecError: it does not suit the task's examples.
+        """
         ...
 
 

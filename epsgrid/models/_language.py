@@ -1,8 +1,7 @@
 """The interface of language models, and their common parts: word ids in, scores of the next word out, a carried state.
 
-    tokens: (time, batch), int64      logits: (time, batch, vocabulary)      state: tensors of (1, batch, width)
-
-Shapes below: T time steps, B batch, E embedding, H hidden, V words of the vocabulary.
+Shapes below: T time steps, B batch, E embedding, H hidden, V words of the vocabulary. Tokens are (T, B), int64, logits
+(T, B, V), states (1, B, width).
 
 `forward(tokens, state)` is a function of its arguments and weights. The state between two training steps is in the
 model's `carried`, whose buffers are part of the state_dict, so that a checkpoint in the middle of an epoch continues

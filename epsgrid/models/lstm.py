@@ -28,11 +28,7 @@ class Options(ModelOptions):
 
 
 def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:
-    """Build the model for a vocabulary of `outputs` words; `inputs` are () for text.
-
-    Raises:
-        SpecError: the task gives no text.
-    """
+    """Build the model for a vocabulary of `outputs` words; `inputs` are () for text."""
     require_text("lstm", inputs)
     from epsgrid.models._language import PlainLstm
 

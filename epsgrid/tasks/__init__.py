@@ -2,10 +2,8 @@
 
 A file `tasks/NAME.py` defines what `TaskPlugin` lists. If `prepare` needs time to check that its cached data still
 match their source, it also has `find(options, checksum)`, which returns the cached data with this checksum, or None.
-
-`prepare` runs once in the process of the command and returns an object with a `checksum` (sha256, hex) of the data;
-each trial calls `of_trial`, which makes sure that the trial gets the same data. Files import torch inside functions
-only. What several tasks share is in files that begin with an underscore, and in `epsgrid.data`.
+`prepare` runs once in the process of the command; each trial calls `of_trial`, which makes sure that it gets the same
+data. Files import torch inside functions only. What several tasks share is in files that begin with an underscore.
 """
 
 from __future__ import annotations
@@ -32,10 +30,8 @@ _SHOWN_DIGITS = 12
 class Metric:
     """The score that a task is judged by.
 
-    Attributes:
-        name: key in the mapping that `Task.evaluate` returns, such as "accuracy".
-        direction: "max" if larger is better, else "min".
-        unit: "%" if the value is a fraction to be shown in percent, else "".
+    `name` is its key in what `Task.evaluate` returns, `direction` is "max" if larger is better, and `unit` is "%" for a
+    fraction that is shown in percent.
     """
 
     name: str
@@ -69,7 +65,7 @@ class Task(Protocol):
         metric: the score that it is judged by.
         inputs: shape of one example, as the model plug-ins take it.
         outputs: number of classes, or of words to predict.
-        notes: how scores are computed if the metric's name does not say it, such as the signature of a BLEU score.
+        notes: how scores are computed if the metric's name does not say it.
     """
 
     metric: Metric
@@ -82,10 +78,10 @@ class Task(Protocol):
         ...
 
     def begin_epoch(self, model: torch.nn.Module, batch_size: int) -> None:
-        """Reset what the model carries from batch to batch, such as a recurrent state; for most tasks nothing.
+        """Reset what the model carries from batch to batch, such as a recurrent state.
 
-        Called once for a new model, before a checkpoint is loaded into it, and at the start of every epoch. A carried
-        state belongs to the model's persistent buffers, so that a checkpoint holds it.
+        Called once for a new model, before a checkpoint is loaded into it, and at the start of every epoch. What is
+        carried belongs to the model's persistent buffers, so that a checkpoint holds it.
         """
         return
 
@@ -119,7 +115,13 @@ class TaskPlugin(Protocol):
     Options: type[TaskOptions]
 
     def prepare(self, options: Any) -> PreparedData:
-        """Decode the data once into the cache, or map what is there; or raise a DataError that says how to get them."""
+        """Decode the data once into the cache, or map what is there.
+
+        Raises:
+            DataError: the data are missing, which says how to get them, or damaged; or the cache cannot be written.
+            SpecError: the options ask for more than the data have.
+            ExecutionError: a package that reads them is not installed.
+        """
         ...
 
     def build(self, options: Any, data: Any, device: torch.device) -> Task:

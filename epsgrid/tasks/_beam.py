@@ -1,13 +1,11 @@
-"""Beam search over a batch of sentences, decoding one token at a time.
+"""Beam search over a batch of sentences, decoding one token at a time, by the rules of fairseq's SequenceGenerator.
 
-At every step a sentence has up to `beam` unfinished translations. Each is continued by every token; of the best
-2 · beam continuations those among the first `beam` that end are finished translations, and the best `beam` that do
-not end go on. A sentence is done when `beam` translations are finished, or at its limit, where only the end may
-follow. The result is the finished translation of the best score, log-probability / tokens^length_penalty, the end
-counted as a token. These are the rules of fairseq's SequenceGenerator, with which the published BLEU was computed; the
-limit here is each sentence's own, so that a result does not depend on the others in the batch.
+Of the best 2 · beam continuations of a sentence's unfinished translations those among the first `beam` that end are
+finished, and the best `beam` that do not end go on. A sentence is done when `beam` translations are finished, or at its
+own limit, where only the end may follow. The result is the finished translation of the best score, log-probability /
+tokens^length_penalty, the end counted as a token.
 
-Shapes: n sentences, R = n · beam rows of the decoder, V tokens of the dictionary. Rows are sentence by sentence.
+Shapes: n sentences, R = n · beam rows of the decoder, sentence by sentence, V tokens of the dictionary.
 """
 
 from __future__ import annotations

@@ -97,11 +97,7 @@ class ImageTask(Task):
         return torch.nn.functional.cross_entropy(model(batch.images), batch.labels)
 
     def evaluate(self, model: torch.nn.Module, split: Split) -> dict[str, float]:
-        """Return mean cross-entropy and accuracy, a fraction; waits for the device once.
-
-        Raises:
-            SpecError: the task holds no images out for validation.
-        """
+        """Return mean cross-entropy and accuracy, a fraction; waits for the device once."""
         assert not model.training
         examples = self._held_out[split]
         if not len(examples):
@@ -162,17 +158,10 @@ def _draw_variation(
 def _crop_and_flip(
     images: torch.Tensor, tops: torch.Tensor, lefts: torch.Tensor, flips: torch.Tensor, padding: int = _PADDING
 ) -> torch.Tensor:
-    """Surround images with black, cut a piece of the old size out of each, and mirror some of them left to right.
+    """Surround (n, channels, height, width) with black, cut pieces of the old size out, and mirror some of them.
 
-    This is the published augmentation of CIFAR-10, in one gather without a loop over images; on the CPU it is four
-    times as fast as indexing by (row, column).
-
-    Args:
-        images: (n, channels, height, width); black is 0.
-        tops: (n,), first row of the piece, 0 … 2·`padding`.
-        lefts: (n,), first column of the piece, in the same range.
-        flips: (n,), whether the piece is mirrored.
-        padding: width of the black border, in pixels.
+    This is the published augmentation of CIFAR-10, in one gather without a loop over images; on the CPU it is four times as
+    fast as indexing by (row, column). First row and column of a piece are 0 … 2·`padding`.
     """
     count, channels, height, width = images.shape
     padded = torch.nn.functional.pad(images, (padding, padding, padding, padding))

@@ -1,9 +1,9 @@
 """Language modelling: a text in columns, read in stretches of varying length, judged by perplexity.
 
 Training text is cut into `batch_size` columns of equal length, read side by side from top to bottom, so that the state
-a model carries from one stretch to the next is that of the words just before it (truncated backpropagation through
-time). As published for AWD-LSTM, stretches are about `sequence_length` words long: 95 % of them are drawn from
-N(70, 5), the others from N(35, 5), no less than 5, and each step's learning rate is scaled by its length / 70.
+a model carries is that of the words just before (truncated backpropagation through time). As published for AWD-LSTM,
+95 % of the stretches are drawn from N(70, 5) words, the others from N(35, 5), no less than 5, and each step's learning
+rate is scaled by its length / 70.
 """
 
 from __future__ import annotations
@@ -64,11 +64,7 @@ class LanguageTask(Task):
         self._held_out: dict[Split, torch.Tensor] = {"validation": ids["validation"], "test": ids["test"]}
 
     def begin_epoch(self, model: torch.nn.Module, batch_size: int) -> None:
-        """Set the carried state to zeros, for every epoch and for a model that was just built.
-
-        Raises:
-            SpecError: the model is no language model.
-        """
+        """Set the carried state to zeros, for every epoch and for a model that was just built."""
         carried_state(model).reset(batch_size)
 
     def steps_per_epoch(self, batch_size: int, seed: int = 0, epoch: int = 0) -> int:
@@ -79,9 +75,6 @@ class LanguageTask(Task):
         """Yield the stretches of an epoch in reading order, from `first_step` on.
 
         Up to `batch_size` words at the end of the text that do not fill a row are left out.
-
-        Raises:
-            DataError: the text is too short for so many columns.
         """
         rows = self._rows(batch_size)
         stretches = self._stretches(seed, epoch, rows)

@@ -71,11 +71,7 @@ class TranslationOptions(TaskOptions):
 
 
 def build_translation(options: TranslationOptions, data: ParallelCorpus, device: torch.device) -> Task:
-    """Bind a translation task to its data and a device.
-
-    Raises:
-        ExecutionError: a package that computes BLEU is not installed.
-    """
+    """Bind a translation task to its data and a device."""
     from epsgrid.tasks._translation import TranslationTask
 
     return TranslationTask(options, data, device)

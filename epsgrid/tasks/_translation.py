@@ -4,12 +4,8 @@
 included, within it. Which pairs share a batch is fixed; a trial's seed and the epoch decide the order of batches.
 
 Trials are chosen by perplexity on the validation split, exp of the mean −log p of a token, without label smoothing, in
-pieces of the task's own vocabulary: perplexities of different vocabularies cannot be compared. BLEU comes from a beam
-search over the whole split, which takes much longer than the perplexity: it is computed for the test split, and with
-`metric: bleu` for the validation split, too.
-
-A model is called as model(source, target) → scores and for the search has `encode`, `begin`, `step` and `max_length`,
-like the one in models/transformer.py.
+pieces of the task's own vocabulary. A beam search takes much longer: BLEU is computed for the test split, and with
+`metric: bleu` for the validation split, too. A model is like the one in models/transformer.py.
 """
 
 from __future__ import annotations
@@ -22,12 +18,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from epsgrid.data import require
 from epsgrid.data._parallel import END, PAD, Pairs, ParallelCorpus, Sentences, join
 from epsgrid.errors import SpecError
 from epsgrid.numerics.seeds import derive_seed
 from epsgrid.tasks import Metric, Split, Task
 from epsgrid.tasks._beam import Decoder, beam_search
-from epsgrid.tasks._bleu import PLAIN, TOKENISED, bleu_scores, bleu_signatures
 from epsgrid.tasks._language import perplexity
 from epsgrid.tasks._options import TranslationOptions
 
@@ -44,12 +40,9 @@ _TIES_SEED = 0
 
 
 class _TranslationBatch(NamedTuple):
-    """A batch on the device: ids, int64, filled with PAD at the end of a row.
+    """A batch on the device, int64, filled with PAD: the source, ending with END, and the target.
 
-    Attributes:
-        source: (n, S), each row ends with END.
-        before: (n, T), the target, shifted: each row begins with END.
-        after: (n, T), the token after each of those: the target and END.
+    `before` is the target shifted: each row begins with END; `after` holds the token after each of those.
     """
 
     source: torch.Tensor
@@ -61,10 +54,10 @@ class TranslationTask(Task):
     """Translate sentences.
 
     `inputs` are the size of the source dictionary and the tokens of the longest sentence of either language, `outputs`
-    is the size of the target dictionary, and `notes` are sacrebleu's signatures.
+    is the size of the target dictionary, and `notes` has sacrebleu's signature.
 
     Raises:
-        ExecutionError: a package that computes BLEU is not installed.
+        ExecutionError: sacrebleu is not installed.
     """
 
     def __init__(self, options: TranslationOptions, data: ParallelCorpus, device: torch.device) -> None:
@@ -72,26 +65,22 @@ class TranslationTask(Task):
         sides = [side for pairs in data.splits.values() for side in (pairs.source, pairs.target)]
         self.inputs = (len(data.source_pieces), max(side.longest for side in sides))
         self.outputs = len(data.target_pieces)
-        self.notes = {f"sacrebleu signature of {name}": each for name, each in bleu_signatures().items()}
+        metric = bleu_metric()
+        metric.corpus_score(
+            ["a"], [["a"]]
+        )  # the signature holds the number of references, so it needs to have seen some
+        self.notes = {"sacrebleu signature of bleu": metric.get_signature().format()}
         self._options = options
         self._data = data
         self._device = device
         self._packed: dict[int, list[_TranslationBatch]] = {}
 
     def steps_per_epoch(self, batch_size: int, seed: int = 0, epoch: int = 0) -> int:
-        """Return the number of batches of at most `batch_size` tokens.
-
-        Raises:
-            SpecError: a sentence is longer than that.
-        """
+        """Return the number of batches of at most `batch_size` tokens."""
         return len(self._training(batch_size))
 
     def begin_epoch(self, model: torch.nn.Module, batch_size: int) -> None:
-        """Check that the model translates; nothing is carried from batch to batch.
-
-        Raises:
-            SpecError: it does not.
-        """
+        """Check that the model translates; nothing is carried from batch to batch."""
         if not all(hasattr(model, name) for name in _SEARCHED):
             raise SpecError(
                 f"a translation task needs a model that translates, and {type(model).__name__} is none;"
@@ -119,8 +108,8 @@ class TranslationTask(Task):
     def evaluate(self, model: torch.nn.Module, split: Split) -> dict[str, float]:
         """Return `loss`, the mean −log p of a token in nats, and `perplexity`, its exp.
 
-        For the test split, and where BLEU chooses, also `bleu` of the tokenised and `bleu_13a` of the detokenised
-        translations, 0 to 100; both are NaN if the loss is not finite.
+        For the test split, and where BLEU chooses, also `bleu` of the translations, 0 to 100; NaN if the loss is not
+        finite.
         """
         assert not model.training
         pairs = self._data.splits[split]
@@ -134,11 +123,10 @@ class TranslationTask(Task):
         loss = total.item() / int(pairs.target.lengths.sum())
         scores = {"loss": loss, "perplexity": perplexity(loss)}
         if split == "test" or self.metric.name == "bleu":
+            scores["bleu"] = math.nan
             if math.isfinite(loss):
                 translations = self.translate(model, split)
-                scores |= bleu_scores(translations, pairs.reference_lines(), self._data.languages[1])
-            else:
-                scores |= {TOKENISED: math.nan, PLAIN: math.nan}
+                scores["bleu"] = float(bleu_metric().corpus_score(translations, [pairs.reference_lines()]).score)
         return scores
 
     def translate(self, model: torch.nn.Module, split: Split) -> list[str]:
@@ -190,6 +178,16 @@ class TranslationTask(Task):
             place[: length - 1] = sentences[row]
             place[length - 1] = END
         return torch.from_numpy(padded).to(self._device)
+
+
+def bleu_metric() -> Any:
+    """Return sacrebleu's metric for tokenised, lower-cased text, which the published figures of IWSLT14 compare.
+
+    Raises:
+        ExecutionError: sacrebleu is not installed.
+    """
+    require("sacrebleu", "translation")
+    return require("sacrebleu.metrics", "translation").BLEU(tokenize="none", lowercase=True, force=True)
 
 
 def _pack(

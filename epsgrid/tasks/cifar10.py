@@ -4,10 +4,9 @@ Images are cut to 32×32 after padding with 4 black pixels, flipped half of the 
 mean and deviation; cross-entropy; accuracy. The published protocol trains on all 50,000 images and watches the test
 set: `validation: 0` with `training.selection: test`. By default 5,000 are held out to choose among trials.
 
-The data (Krizhevsky 2009) are 50,000 training and 10,000 test images of 32×32 pixels in ten classes. They are read from
-an image folder, `train/<class>/*` and `test/<class>/*` in any format PIL reads, or from torchvision's copy,
-`cifar-10-batches-py`, which is downloaded only when asked for. Class folders sorted by name are the classes in their
-official order.
+The data (Krizhevsky 2009) are read from an image folder, `train/<class>/*` and `test/<class>/*`, or from torchvision's
+copy, `cifar-10-batches-py`, which is downloaded only when asked for. Class folders sorted by name are the classes in
+their official order.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -29,12 +28,8 @@ from epsgrid.data._images import Images, ImageSet, Listing, cached_images, decod
 from epsgrid.data._torchvision import import_torchvision
 from epsgrid.errors import DataError
 from epsgrid.spec.model import TaskOptions
-from epsgrid.tasks import Task
-from epsgrid.tasks._divide import DividedImages, divide
+from epsgrid.tasks._divide import DividedImages, divide, image_builder
 from epsgrid.tasks._options import Subset
-
-if TYPE_CHECKING:
-    import torch
 
 MEAN, SD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 _SIZES = (50_000, 10_000)
@@ -86,12 +81,8 @@ def prepare(options: Options) -> DividedImages:
     """Find CIFAR-10, decode it once, and return it mapped from the cache.
 
     It is looked for as `cifar10-images` and `cifar-10-batches-py` in `$EPSGRID_DATA` and in `data` of the cache folder;
-    if `root` is given, there alone, or `root` is one of the two itself. It is decoded again only if name, size or
-    modification time of a file differ.
-
-    Raises:
-        DataError: the data are missing, and how to get them; or damaged or incomplete.
-        SpecError: more images are asked for than there are.
+    if `root` is given, there alone, or `root` is one of the two itself. It is decoded again only if a file's name, size
+    or modification time differs.
     """
     root = Path(options.root).expanduser().absolute() if options.root else None
     place = _find((root,) if root else data_folders())
@@ -119,19 +110,11 @@ def find(options: Options, checksum: str) -> DividedImages | None:
     return None if found is None else divide(found, options.validation, options.subset)
 
 
-def build(options: Options, data: DividedImages, device: torch.device) -> Task:
-    """Bind the task to its data and a device."""
-    from epsgrid.tasks._images import ImageTask
-
-    return ImageTask(data, device, white=255, mean=MEAN, sd=SD, augment=options.augment)
+build = image_builder(255, MEAN, SD)
 
 
 def fetch(folder: Path, fetcher: Fetcher) -> bool:
-    """Put torchvision's copy into a folder, and return whether it was missing; an archive that is there is used.
-
-    Raises:
-        DataError: the archive cannot be fetched, and how to get it by hand; or it cannot be unpacked.
-    """
+    """Put torchvision's copy into a folder, and return whether it was missing; an archive that is there is used."""
     if _find((folder,)) is not None:
         return False
     archive = folder / ARCHIVE.name

@@ -1,9 +1,8 @@
 """Any folder of labelled images as a task: one's own, or Tiny-ImageNet as its archive unpacks.
 
-Cross-entropy; accuracy. Images lie in train/<class>/* and test/<class>/* below `root`, in any format PIL reads, and are
-brought to one size if they differ. Training images are varied as in the published recipes: cut out at random after
-padding with an eighth of their size (4 at 32 pixels, 8 at 64) in black, and flipped half of the time. Mean and
-deviation are those of the training images.
+Cross-entropy; accuracy. Images lie in train/<class>/* and test/<class>/* below `root`, in any format PIL reads.
+Training images are cut out at random after padding with an eighth of their size in black, and flipped half of the time.
+Mean and deviation are those of the training images.
 
 Tiny-ImageNet has 200 folders train/<class>/images/*, and val/images/* with their classes in val/val_annotations.txt;
 its own test images have no labels, so the 10,000 of val are the test images, as in the published experiments.
@@ -71,11 +70,6 @@ def prepare(options: Options) -> DividedImages:
     """List the folder, decode it once, and return it mapped from the cache.
 
     It is decoded again if the name, size or modification time of a file differs, or `size` or `fit`.
-
-    Raises:
-        DataError: the folder or a class is missing, the splits have different classes, or an image cannot be read or
-            has another size than the first one and `size` is None.
-        SpecError: more images are asked for than there are.
     """
     folder = Path(options.root).expanduser().absolute()
     train = list_split(folder / "train")

@@ -1,13 +1,12 @@
 """Penn Treebank, word by word, read as published for AWD-LSTM; judged by perplexity.
 
-Validation text chooses among epochs and trials, and the test perplexity is reported at the chosen point. The published
-code watches the test text instead: `training.selection: test`. A text of your own is read from `train.txt`,
-`valid.txt` and `test.txt` in `root` with `checked: false`.
+Validation text chooses among epochs and trials; the published code watches the test text instead:
+`training.selection: test`. A text of your own is read from `train.txt`, `valid.txt` and `test.txt` in `root` with
+`checked: false`.
 
-The data are Mikolov's preparation (2010): 929,589 training, 73,760 validation and 82,430 test words of lower-case Wall
-Street Journal sentences, one a line, numbers as `N`, all but the 9,998 most frequent words as `<unk>`; with `<eos>` at
-line ends the vocabulary has 10,000 words. The licence forbids passing them on, so nothing is downloaded unless asked
-for: users put the files in place, and they are checked.
+The data are Mikolov's preparation (2010): 929,589 training, 73,760 validation and 82,430 test words, a sentence a line;
+with `<eos>` at line ends the vocabulary has 10,000 words. The licence forbids passing them on, so nothing is downloaded
+unless asked for: users put the files in place, and they are checked.
 """
 
 from __future__ import annotations
@@ -71,13 +70,8 @@ class Options(LanguageOptions):
 def prepare(options: Options) -> Corpus:
     """Find the three files, turn them into word ids once, and return those mapped from the cache.
 
-    They are looked for in `root` alone if that is given; else as `ptb` in `$EPSGRID_DATA` and in `data` of the cache
-    folder. The cache depends on the contents of the files, so a changed file is read again.
-
-    Raises:
-        DataError: a file is missing, and how to get it; or it is empty, unreadable or not the published one, or has a
-            word that the training text lacks.
-        SpecError: more words are asked for than there are.
+    They are looked for in `root` alone if that is given; else as `ptb` in `$EPSGRID_DATA` and in `data` of the cache.
+    The cache depends on the contents of the files, so a changed file is read again.
     """
     if options.root is not None:
         places = [Path(options.root).expanduser().absolute()]
@@ -148,11 +142,7 @@ def _remotes() -> dict[str, Remote]:
 
 
 def _fetch(folder: Path, fetcher: Fetcher) -> bool:
-    """Put the files that are missing into `ptb` in a folder, and return whether any was.
-
-    Raises:
-        DataError: a file there is another one; or one cannot be fetched, and how to get it by hand.
-    """
+    """Put the files that are missing into `ptb` in a folder, and return whether any was."""
     place = folder / _FOLDER
     found = _files(place)
     return fetcher.get({found.get(split, place / _FILES[split].name): each for split, each in _remotes().items()})

@@ -7,7 +7,7 @@ close to the border between two classes, and a model has something to learn.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,7 @@ from pydantic import Field
 
 from epsgrid.data._images import Images, ImageSet, image_set
 from epsgrid.spec.model import Count, Seed, TaskOptions
-from epsgrid.tasks import Task
-from epsgrid.tasks._divide import DividedImages, divide
-
-if TYPE_CHECKING:
-    import torch
+from epsgrid.tasks._divide import DividedImages, divide, image_builder
 
 _BLOCKS = 4
 
@@ -42,11 +38,7 @@ def prepare(options: Options) -> DividedImages:
     return divide(generate(options), options.validation)
 
 
-def build(options: Options, data: DividedImages, device: torch.device) -> Task:
-    """Bind the task to its data and a device."""
-    from epsgrid.tasks._images import ImageTask
-
-    return ImageTask(data, device, white=255, mean=(0.5,), sd=(0.25,), augment=options.augment)
+build = image_builder(255, (0.5,), (0.25,))
 
 
 def generate(options: Options) -> ImageSet:

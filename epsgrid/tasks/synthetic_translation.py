@@ -39,13 +39,7 @@ class Options(TranslationOptions):
 
 
 def prepare(options: Options) -> ParallelCorpus:
-    """Generate and encode the text, or map from the cache what was encoded before.
-
-    Raises:
-        DataError: the cache cannot be written.
-        SpecError: a vocabulary that the text cannot give.
-        ExecutionError: a package of the extra `translation` is not installed.
-    """
+    """Generate and encode the text, or map from the cache what was encoded before."""
     return encoded_corpus(
         lambda: generate(options),
         ["generated", options.train, options.validation, options.test, options.data_seed],

@@ -62,14 +62,7 @@ class Options(TranslationOptions):
 
 
 def prepare(options: Options) -> ParallelCorpus:
-    """Read the text of a folder and encode it, or map from the cache what was encoded before from the same text.
-
-    Raises:
-        DataError: the folder or a file is missing, the two languages have different numbers of lines, a line is empty
-            or not UTF-8; the message says where.
-        SpecError: more pairs are asked for than there are, or a vocabulary that this text cannot give.
-        ExecutionError: a package of the extra `translation` is not installed.
-    """
+    """Read the text of a folder and encode it, or map from the cache what was encoded before from the same text."""
     places = [folder / (options.root or _iwslt14.FOLDER) for folder in data_folders()]
     if options.root is not None:
         places.insert(0, Path(options.root).expanduser().absolute())
