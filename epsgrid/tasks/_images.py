@@ -160,8 +160,8 @@ def _crop_and_flip(
 ) -> torch.Tensor:
     """Surround (n, channels, height, width) with black, cut pieces of the old size out, and mirror some of them.
 
-    This is the published augmentation of CIFAR-10, in one gather without a loop over images; on the CPU it is four times as
-    fast as indexing by (row, column). First row and column of a piece are 0 … 2·`padding`.
+    This is the published augmentation of CIFAR-10, in one gather without a loop over images; on the CPU it is four
+    times as fast as indexing by (row, column). First row and column of a piece are 0 … 2·`padding`.
     """
     count, channels, height, width = images.shape
     padded = torch.nn.functional.pad(images, (padding, padding, padding, padding))

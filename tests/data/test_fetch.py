@@ -64,7 +64,7 @@ def test_another_file_in_place_is_left_alone(tmp_path: Path) -> None:
 BROKEN = {
     "503": (Answer(b"<html>", status=503), "503 Server Error: Service Unavailable"),
     "404": (Answer(status=404), "404 Client Error: Not Found"),
-    "cut off": (Answer(BODY[:1000], announced=len(BODY)), "the transfer broke off before the end of the file"),
+    "cut off": (Answer(BODY[:1000], announced=len(BODY)), "Connection broken: IncompleteRead"),
     "altered": (Answer(b"altered"), "hash of downloaded file .* does not match the known hash"),
 }
 

@@ -13,7 +13,6 @@ import pytest
 
 from epsgrid.data import _parallel
 from epsgrid.data._parallel import (
-    _BPE_UNKNOWN,
     _SPECIAL,
     END,
     PAD,
@@ -75,17 +74,13 @@ def test_pieces_joined_are_the_line() -> None:
     processor = _train_bpe(lines, 50)
     assert processor.get_piece_size() == 50
     assert [join([processor.id_to_piece(index) for index in ids]) for ids in processor.encode(lines)] == lines
-    assert _BPE_UNKNOWN in _train_bpe(["a b c ab bc"], 8).encode("aża")
 
 
 def test_a_vocabulary_the_text_cannot_give_is_refused() -> None:
-    with pytest.raises(SpecError, match=r"task\.vocabulary: 1,000 pieces cannot be learnt .* at most 13, or give more"):
+    with pytest.raises(SpecError, match=r"task\.vocabulary: 1,000 pieces cannot be learnt .* set it to a value <= 13"):
         _train_bpe(["ab bc", "bc d"], 1000)
-    with pytest.raises(SpecError, match=r"task\.vocabulary: 3 pieces are fewer than the text has .* at least 5"):
+    with pytest.raises(SpecError, match=r"task\.vocabulary: 3 pieces cannot be learnt .*smaller than .*3 vs 5"):
         _train_bpe(["a b c"], 3)
-    assert _train_bpe(["a b c"], 5)
-    with pytest.raises(SpecError, match=r"task\.vocabulary: 0 pieces could not be learnt from the training text: "):
-        _train_bpe(["a b c"], 0)
 
 
 def test_without_sentencepiece_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,10 +111,6 @@ def test_a_folder_is_encoded_with_a_dictionary_for_each_language(tmp_path: Path)
         "mine, de → en: 4 training, 2 validation and 1 test pairs; joint BPE of 60 pieces,"
         f" dictionaries of {len(corpus.source_pieces)} and {len(corpus.target_pieces)}"
     )
-    joined = load(tmp_path / "mine", joined=True)
-    assert joined.source_pieces == joined.target_pieces
-    assert decode(joined.train.source, joined.target_pieces) == TEXT["train.de"]
-    assert joined.description.endswith(f"one dictionary of {len(joined.source_pieces)}")
 
 
 def test_the_second_load_maps_what_the_first_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +120,6 @@ def test_the_second_load_maps_what_the_first_encoded(tmp_path: Path, monkeypatch
     again = load(folder)
     assert again.checksum == first.checksum
     assert again.source_pieces == first.source_pieces
-    assert again.languages == ("de", "en")
     monkeypatch.undo()
     monkeypatch.setattr(_parallel, "COUNTS", (4, 2, 1))
     assert load(folder, vocabulary=61).description.startswith("IWSLT14, de → en: 4 training")
@@ -185,22 +175,19 @@ def test_a_root_may_be_a_name_among_the_data_folders(
         (
             "valid.en",
             None,
-            r"text: no file valid\.en; a folder of parallel text holds .* task\.source and task\.target",
+            r"valid\.en cannot be read \(No such file.*\); a folder of parallel text .* task\.source and",
         ),
-        ("valid.en", "folder", r"valid\.en cannot be read"),
         ("test.de", b"eins\nzwei\n", r"test\.de has 2 lines and .*test\.en 1; they must have the same number"),
         ("train.en", b"a\nb\n \n\n", r"train\.en:3: an empty line \(2 in this file\); remove it here and its counter"),
         ("test.en", b"", r"test\.en: an empty file"),
         ("test.de", "ein haus\nein bäumchen\n".encode("latin-1"), r"test\.de:2: not UTF-8 .* convert the file"),
     ],
 )
-def test_damaged_folders_are_errors(tmp_path: Path, file: str, content: bytes | str | None, words: str) -> None:
+def test_damaged_folders_are_errors(tmp_path: Path, file: str, content: bytes | None, words: str) -> None:
     place = write(tmp_path / "text") / file
     place.unlink()
-    if isinstance(content, bytes):
+    if content is not None:
         place.write_bytes(content)
-    elif content == "folder":
-        place.mkdir()
     with pytest.raises(DataError, match=words):
         load(tmp_path / "text")
 
