@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -82,24 +80,6 @@ def test_all_digits_are_there_once_stratified_and_unchanged() -> None:
     assert images.classes == tuple("0123456789")
     assert set(np.bincount(images.test.labels)) <= {34, 35, 36, 37}
     assert images.checksum == "350c5f15440504110acc0bdd12e34920f821b1bcae4cd107d7e456a52256b79e"
-
-
-def test_plug_ins_are_read_and_images_prepared_without_torch(cache: Path) -> None:
-    write_folder(cache / "data" / "cifar10-images")
-    code = """
-import sys
-from epsgrid import plugins
-for family in ("optimizers", "models", "tasks"):
-    for name in plugins.names(family):
-        plugins.load(family, name)
-assert not {"torch", "torchvision", "sklearn", "PIL", "pooch", "sentencepiece", "sacrebleu"} & set(sys.modules)
-for name, settings in (("cifar10", {"validation": 5}), ("synthetic", {}), ("digits", {})):
-    task = plugins.load("tasks", name)
-    task.prepare(task.Options(name=name, **settings))
-    assert "torch" not in sys.modules, name
-"""
-    result = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize("name", ["cifar10", "images"])

@@ -70,7 +70,7 @@ def test_own_text_is_read_once_and_again_when_it_changes(tmp_path: Path, monkeyp
 def test_places_are_searched_in_order(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match=r"Penn Treebank not found.*licence.*put the three files in .*cache/data/ptb"):
         prepare()
-    with pytest.raises(DataError, match=r"none of ptb\.train\.txt.* in .*/nowhere\."):
+    with pytest.raises(DataError, match=r"ptb\.train\.txt.* missing in .*/nowhere\."):
         prepare(str(tmp_path / "nowhere"))
     write(cache / "data" / "ptb", train="the cat sat <unk> N dog\n")
     assert len(prepare().train) == 7
@@ -82,7 +82,7 @@ def test_places_are_searched_in_order(tmp_path: Path, cache: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"train": None}, r"own: ptb\.train\.txt missing; training, validation and test text"),
+        ({"train": None}, r"Penn Treebank not found: ptb\.train\.txt missing in .*own\."),
         ({"validation": "the cat\nthe dog\n"}, r"valid\.txt: 2 lines, Penn Treebank's has 1; .*checked: false"),
         ({"validation": "the cat sat\n"}, r"valid\.txt: wrong checksum, MD5 [0-9a-f]{32}, Penn Treebank's is"),
         ({"test": TEXTS["test"].replace("\n", "\r\n")}, r"test\.txt: wrong checksum \(it has Windows line ends\)"),
