@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from epsgrid.data._fetch import Fetcher, Remote, md5_problem
+from epsgrid.data._fetch import Fetcher, Remote
 from epsgrid.errors import DataError
 from tests.data.server import Answer, serving
 
@@ -119,11 +119,3 @@ def test_an_interrupt_or_a_mistake_of_ours_is_passed_on_and_leaves_no_file(
     with serving({"one.txt": [Answer(BODY)]}) as served, pytest.raises(error):
         Fetcher(on_bytes=fail).get({tmp_path / "one.txt": Remote(f"{served.url}/one.txt", None)})
     assert names(tmp_path) == []
-
-
-def test_problems_of_a_file(tmp_path: Path) -> None:
-    (tmp_path / "two.txt").write_bytes(b"2")
-    assert md5_problem(tmp_path / "two.txt", MD5["two.txt"]) is None
-    assert md5_problem(tmp_path / "two.txt", None) is None
-    assert md5_problem(tmp_path / "one.txt", MD5["one.txt"]) == "missing"
-    assert md5_problem(tmp_path, MD5["one.txt"]) == "cannot be read (Is a directory)"

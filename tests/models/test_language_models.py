@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from pydantic import ValidationError
 from torch.nn import functional as F
 
 from epsgrid.errors import SpecError
-from epsgrid.models._language import CarriedState, _locked_dropout, _WeightDropLstm, carried_state
+from epsgrid.models._language import _locked_dropout, _WeightDropLstm, carried_state
 from epsgrid.trials.device import computes_in_bfloat16
 from tests.models import samples
 
@@ -53,15 +52,6 @@ def test_input_and_output_embedding_of_awd_lstm_are_one_tensor() -> None:
     assert weight.abs().max() <= 0.1
     assert weight.std().item() == pytest.approx(0.2 / 12**0.5, rel=0.05)
     assert not model.bias.any()
-
-
-def test_tied_weights_of_lstm_are_one_tensor_and_need_one_width() -> None:
-    model = build("lstm", tied=True, hidden=6)
-    assert model.decoder.weight is model.embedding.weight
-    assert model.embedding.weight.abs().max() <= 0.1
-    assert sum(name.endswith("weight") for name, _ in model.named_parameters()) == 1
-    with pytest.raises(ValidationError, match=r"tied: true needs embedding and hidden of one width, got 6 and 7"):
-        build("lstm", tied=True, hidden=7)
 
 
 def test_lstm_equals_torchs_own_lstm_of_several_layers() -> None:
@@ -231,18 +221,3 @@ def test_weights_are_dropped_in_training_only_and_again_each_time() -> None:
     assert not torch.equal(layer.train()(x, state, state)[0], layer(x, state, state)[0])
     assert torch.equal(layer.eval()(x, state, state)[0], layer.raw(x, (state, state))[0])
     assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
-
-
-def test_the_fused_kernel_is_used() -> None:
-    layer = _WeightDropLstm(5, 6, 0.5).train()
-    with torch.profiler.profile() as profile:
-        layer(torch.randn(4, 2, 5), *torch.zeros(2, 1, 2, 6))
-    names = {event.key for event in profile.key_averages()}
-    assert "aten::lstm" in names
-    if torch.backends.mkldnn.is_available():
-        assert "aten::mkldnn_rnn_layer" in names
-
-
-def test_a_state_of_another_width_does_not_load() -> None:
-    with pytest.raises(RuntimeError, match="size mismatch for hidden0"):
-        CarriedState([4]).load_state_dict(CarriedState([5]).state_dict())

@@ -102,29 +102,6 @@ def test_mlp_has_the_asked_for_layers() -> None:
         assert build("mlp", inputs, 3, hidden=[6])(torch.zeros(4, *inputs)).shape == (4, 3)
 
 
-@pytest.mark.parametrize(("name", "settings"), [("resnet34", {"width": 4}), ("densenet121", {"growth": 4})])
-@pytest.mark.parametrize("inputs", [(1, 8, 8), (3, 64, 48)])
-def test_residual_and_dense_networks_take_other_images(
-    name: str, settings: dict[str, Any], inputs: tuple[int, ...]
-) -> None:
-    model = build(name, inputs, 5, **settings)
-    scores = model(torch.randn(2, *inputs))
-    assert scores.shape == (2, 5)
-    scores.sum().backward()
-    assert all(parameter.grad is not None for parameter in model.parameters())
-
-
-def test_vit_without_positions_does_not_see_the_order_of_patches() -> None:
-    """The mean over patches of a network that treats them alike; its positions are what tells them apart."""
-    torch.manual_seed(0)
-    model = build("vit", (3, 8, 8), width=12, depth=2, dropout=0).eval()
-    image = torch.randn(1, 3, 8, 8)
-    exchanged = torch.cat([image[..., 4:], image[..., :4]], -1)
-    assert not torch.allclose(model(image), model(exchanged), atol=1e-6)
-    torch.nn.init.zeros_(model.positions)  # type: ignore[arg-type]
-    torch.testing.assert_close(model(image), model(exchanged))
-
-
 def test_vits_attention_is_that_of_the_definition() -> None:
     torch.manual_seed(0)
     attention = build("vit", width=12, depth=1).layers[0].attention  # type: ignore[union-attr, index]

@@ -178,17 +178,6 @@ def test_weights_start_as_fairseqs() -> None:
             assert parameter.abs().max().item() <= bound
 
 
-def test_the_biases_of_the_keys_get_no_gradient_but_rounding(sentences: tuple[torch.Tensor, torch.Tensor]) -> None:
-    """Why `key_bias` is an option: these biases would set the lower bound of ε with noise."""
-    model = small()
-    model(*sentences).square().mean().backward()
-    by_name = {name: float(parameter.grad.abs().max()) for name, parameter in model.named_parameters()}
-    keys = [size for name, size in by_name.items() if name.endswith("key.bias")]
-    queries = [size for name, size in by_name.items() if name.endswith("query.bias")]
-    assert len(keys) == len(queries) == 2 + 2 * 3
-    assert max(keys) < 1e-5 * min(queries)
-
-
 def test_positions_are_sines_and_cosines() -> None:
     positions = small().positions
     assert positions.shape == (40, 16)

@@ -59,12 +59,3 @@ def test_a_closure_is_called_with_gradients_on() -> None:
 
     assert optimizer.step(closure) == 2.0
     assert (parameter.detach() < 1).all()
-
-
-def test_shape_and_layout_of_a_parameter_are_kept() -> None:
-    plugin = optimizers.load("adabelief")
-    parameter = torch.nn.Parameter(torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last))
-    optimizer = plugin.build([parameter], plugin.Options(name="adabelief"), 0.1, 1e-8)
-    parameter.grad = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
-    optimizer.step()
-    assert optimizer.state[parameter]["exp_avg_sq"].is_contiguous(memory_format=torch.channels_last)

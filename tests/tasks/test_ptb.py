@@ -100,16 +100,6 @@ def test_files_that_are_not_the_published_ones_are_refused(
         prepare(root, checked=True)
 
 
-def test_an_unreadable_file_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path) -> bytes:
-        raise PermissionError(13, "Permission denied", str(path))
-
-    root = write(tmp_path / "own")
-    monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(DataError, match=r"cannot read .*ptb\.train\.txt: Permission denied"):
-        prepare(root)
-
-
 def test_a_subset_is_used_and_must_exist(tmp_path: Path) -> None:
     root = write(tmp_path / "own")
     corpus = prepare(root, subset={"train": 8})

@@ -203,14 +203,3 @@ def test_generated_text_is_called_so_and_is_the_same_every_time(
     assert corpora[0].checksum == corpora[1].checksum != corpora[2].checksum
     assert corpora[0].description.startswith("GENERATED toy languages (no real data), source → target: 200 training")
     assert [len(pairs) for pairs in corpora[0].splits.values()] == [200, 20, 30]
-
-
-def test_toy_sentences_translate_word_by_word_in_another_order() -> None:
-    splits = synthetic_translation.generate(generated(train=400, validation=20, test=20, data_seed=1))
-    train = splits["train"]
-    assert len(set(train.source)) > 390
-    assert not set(train.source) & {*splits["validation"].source, *splits["test"].source}
-    for source, target in zip(train.source, train.target, strict=True):
-        assert len(source.split()) == len(target.split())
-        assert source.endswith(" .") and target.endswith(" .")
-    assert train.source[0].split() != train.target[0].split() and len(train.source[0].split()) >= 6
