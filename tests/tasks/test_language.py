@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from epsgrid.data._corpus import make_corpus
 from epsgrid.errors import DataError
 from epsgrid.tasks import Metric, synthetic_text
-from epsgrid.tasks._language import LanguageTask, _padded_columns, _TextBatch, perplexity
+from epsgrid.tasks._language import LanguageTask, _TextBatch, perplexity
 from epsgrid.tasks._options import Columns, LanguageOptions
 from tests.models import samples
 
@@ -124,25 +124,6 @@ def test_the_carried_state_makes_steps_one_long_pass() -> None:
     assert sum(losses) == pytest.approx(whole.item(), rel=1e-5)
 
 
-def test_gradients_stay_within_a_step() -> None:
-    task = generated(sequence_length=10)
-    model = build(task)
-    task.begin_epoch(model, 4)
-    first, second = list(task.batches(0, 0, 4))[:2]
-    task.loss(model, first).backward()
-    model.zero_grad()
-    state = model.carried.read()
-    assert any(tensor.any() for tensor in state)
-    task.loss(model, second).backward()
-    gradient = model.embedding.weight.grad.clone()
-    model.zero_grad()
-    model.carried.keep(state)
-    task.loss(model, second).backward()
-    assert torch.equal(model.embedding.weight.grad, gradient)
-    task.begin_epoch(model, 4)
-    assert not any(tensor.any() for tensor in model.carried.read()), "an epoch begins with zeros"
-
-
 def test_the_models_penalty_is_in_the_training_loss_only() -> None:
     task = generated()
     dropouts = ("weight_drop", "embedding_dropout", "input_dropout", "hidden_dropout", "output_dropout")
@@ -178,18 +159,6 @@ def test_evaluation_equals_word_by_word(name: str, columns: int, monkeypatch: py
         assert task.evaluate(model, "test") == pytest.approx(scores, rel=1e-6), "long text is scored in pieces"
     assert scores["loss"] == pytest.approx(total / (len(ids) - 1), rel=1e-5)
     assert scores["perplexity"] == pytest.approx(math.exp(total / (len(ids) - 1)), rel=1e-5)
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(2, 60), st.integers(1, 70))
-def test_every_word_but_the_first_is_asked_for_once(count: int, most: int) -> None:
-    inputs, targets = _padded_columns(torch.arange(count), most)
-    assert inputs.shape == targets.shape
-    assert 1 <= inputs.shape[1] <= most
-    asked = targets != -100
-    assert sorted(targets[asked].tolist()) == list(range(1, count))
-    assert torch.equal(inputs[asked] + 1, targets[asked])
-    assert asked.any(dim=0).all()
 
 
 def test_evaluation_leaves_the_carried_state_and_the_generators_alone() -> None:

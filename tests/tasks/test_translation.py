@@ -19,7 +19,7 @@ from epsgrid.errors import ExecutionError, SpecError
 from epsgrid.spec.loading import parse_spec
 from epsgrid.spec.trial import Trial, identity, trial_identity
 from epsgrid.store.paths import TrialFolder
-from epsgrid.tasks import _translation, synthetic_translation, translation
+from epsgrid.tasks import _translation, synthetic_translation
 from epsgrid.tasks._translation import TranslationTask, _pack, bleu_metric
 from epsgrid.trials.device import one_thread
 from epsgrid.trials.train import Interrupted, run_trial
@@ -190,23 +190,9 @@ def test_translations_stay_within_their_limits() -> None:
     assert all(len(line.split()) <= 2 for line in task.translate(model, "test"))
 
 
-def test_bleu_equals_a_plain_recomputation() -> None:
-    translations = ["the old house is red and blue .", "we see a big tree there now ."]
-    references = ["the old house is red .", "we see a tall tree there ."]
-    precisions = []
-    for n in range(1, 5):
-        matched = total = 0
-        for line, reference in zip(translations, references, strict=True):
-            ours, theirs = (
-                [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
-                for words in (line.split(), reference.split())
-            )
-            matched += sum(min(ours.count(gram), theirs.count(gram)) for gram in set(ours))
-            total += len(ours)
-        precisions.append(matched / total)
-    expected = 100 * math.prod(precisions) ** 0.25  # longer than the reference: no brevity penalty
+def test_bleu_is_of_lower_cased_tokens() -> None:
+    references = ["the house &apos;s door is old , i think .", "a second sentence is here ."]
     metric = bleu_metric()
-    assert metric.corpus_score(translations, [references]).score == pytest.approx(expected)
     assert metric.corpus_score([line.upper() for line in references], [references]).score == pytest.approx(100)
     assert metric.corpus_score(["", ""], [references]).score == 0
 
@@ -253,17 +239,3 @@ def test_a_trial_learns_and_an_interrupted_one_goes_on_exactly(tmp_path: Path) -
     with pytest.raises(Interrupted):
         run(tmp_path / "stopped", lambda: next(asked))
     assert run(tmp_path / "stopped").validation == whole.validation
-
-
-def test_text_in_a_folder_becomes_a_task(tmp_path: Path) -> None:
-    for split, lines in (("train", 40), ("valid", 3), ("test", 2)):
-        for language, words in (("fr", "un mot {} ."), ("en", "a word {} .")):
-            text = "".join(words.format(number) + "\n" for number in range(lines))
-            (tmp_path / f"{split}.{language}").write_text(text)
-    subset = {"train": 30, "test": 1}
-    settings = {"root": str(tmp_path), "source": "fr", "target": "en", "vocabulary": 40, "subset": subset}
-    options = translation.Options(name="translation", **settings)
-    task = translation.build(options, translation.prepare(options), CPU)
-    assert task.steps_per_epoch(4096) == 1
-    assert len(task.translate(small(task).eval(), "test")) == 1
-    assert task.evaluate(small(task).eval(), "validation")["loss"] > 0
