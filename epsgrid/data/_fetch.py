@@ -138,16 +138,14 @@ class _Progress:
         self._done = 0
 
     def update(self, count: int) -> None:
-        done = min(self._done + count, self.total) if self.total else self._done + count
+        done = min(self._done + count, self.total or self._done + count)
         if done > self._done:
             self._report(done, self.total)
         self._done = done
 
-    def reset(self) -> None:
-        pass
+    def reset(self) -> None: ...
 
-    def close(self) -> None:
-        pass
+    def close(self) -> None: ...
 
 
 def _reason(error: Exception, place: Path) -> str:

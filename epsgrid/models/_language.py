@@ -35,8 +35,7 @@ class LanguageOutput(NamedTuple):
 class CarriedState(nn.Module):
     """The recurrent state between two training steps: truncated backpropagation carries values, never gradients.
 
-    Args:
-        widths: of each recurrent layer; every layer has a hidden and a cell state of (1, batch, width).
+    Every layer has a hidden and a cell state of (1, batch, width).
     """
 
     def __init__(self, widths: Sequence[int]) -> None:
@@ -92,10 +91,7 @@ def _match_batch_size(module: nn.Module, state_dict: Mapping[str, Any], prefix: 
 
 
 class _WeightDropLstm(nn.Module):
-    """An LSTM whose hidden-to-hidden weights are dropped again in every training step, on torch's fused kernels.
-
-    The dropped weights are a function of the raw ones, which are the parameters, and are passed to `torch.lstm` itself.
-    """
+    """An LSTM whose hidden-to-hidden weights are dropped again in every training step, on torch's fused kernels."""
 
     def __init__(self, before: int, after: int, share: float) -> None:
         super().__init__()

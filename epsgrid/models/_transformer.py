@@ -41,11 +41,8 @@ class _Memory(NamedTuple):
 class _DecoderState:
     """The state of the decoder after some target tokens, so that the next one costs the work of one token.
 
-    Attributes:
-        memory: keys and values of the source, for each layer; B sentences.
-        mask: (B, 1, 1, S) of the source.
-        past: keys and values of the target so far, for each layer; R rows; None at the start.
-        length: target tokens so far.
+    `memory` and `mask` are of the B sources; `past` holds each layer's keys and values of the target so far, for R
+    rows.
     """
 
     memory: list[KeyValues]

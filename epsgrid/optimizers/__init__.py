@@ -119,8 +119,7 @@ def require_epsilon(name: str) -> OptimizerPlugin:
 def probing_epsilon(plugin: OptimizerPlugin) -> float:
     """Return the ε to build an optimizer with while its second moment is measured.
 
-    With frozen weights v does not depend on ε, so any will do but zero, with which 0/0 would poison the weights
-    (NaN · 0 is NaN). An optimizer that stores ε in what is measured names an ε so small that it can be taken out
-    again without loss.
+    With frozen weights v does not depend on ε, so any will do but zero, with which 0/0 would poison the weights. An
+    optimizer that stores ε in what is measured names one that can be taken out again without loss.
     """
     return float(getattr(plugin, "PROBING_EPSILON", _PROBING_EPSILON))

@@ -6,13 +6,10 @@
     v ← β₂·v + (1 − β₂)·x² + ε         v̂ = v / (1 − β₂ᵗ)
     θ ← θ − lr · m̂ / (√v̂ + outer·ε)
 
-Here v is kept **without** ε. What the rule has added to it up to step t is a geometric sum, ε·(1 − β₂ᵗ)/(1 − β₂), the
-same for every entry, and after the bias correction ε/(1 − β₂) at every t. So that is added when the denominator is
-formed: the same rule, equal up to rounding (a test compares them), and v can be measured as it is, at any ε and with
-moving weights. Stored together they could not be separated again: at ε = 1e-8 the sum is 1e-5, of which a float32
-keeps seven digits, and squared gradients below 1e-12 would be gone. (The sum is that of an ε that never changes.)
-
-All tensors of a group are updated together, by torch's foreach operations.
+Here v is kept **without** ε. What the rule has added to it up to step t is the geometric sum ε·(1 − β₂ᵗ)/(1 − β₂), and
+after the bias correction ε/(1 − β₂) at every t: that is added when the denominator is formed. It is the same rule, up
+to rounding, and v can be measured as it is. Stored together, squared gradients below 1e-12 would be lost beside the
+1e-5 that an ε of 1e-8 adds up to. All tensors of a group are updated together, by torch's foreach operations.
 """
 
 from __future__ import annotations

@@ -95,11 +95,7 @@ def longest_average(beta2: float) -> float:
 
 
 def require_rectifiable(beta2: float) -> None:
-    """Refuse a β₂ with which a rectified optimizer never divides by its second moment.
-
-    Raises:
-        ValueError: the length of its average never passes 5.
-    """
+    """Refuse a β₂ with which the average is too short for a rectified optimizer ever to divide by its second moment."""
     longest = longest_average(beta2)
     if longest <= SHORTEST:
         raise ValueError(

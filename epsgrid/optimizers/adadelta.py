@@ -6,10 +6,8 @@
     d ← ρ·d + (1 − ρ)·Δ²
     θ ← θ − lr · Δ
 
-ε enters inside the root, and v is never corrected for starting at zero: it is compared with v, `square_avg`, and a
-bound b in √v units is ε = b². The same ε stands in the numerator, where it sets the size of the first steps: d starts
-at zero, so the first one is √ε · g / √(v + ε), and a larger ε also means larger steps. What bounds say about adaptivity
-holds for the denominator only.
+ε enters inside the root: it is compared with v, `square_avg`, and a bound b in √v units is ε = b². The same ε stands in
+the numerator, where it sets the size of the first steps; bounds say nothing about that.
 """
 
 from __future__ import annotations

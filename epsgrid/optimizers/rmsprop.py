@@ -6,13 +6,9 @@
     θ ← θ − lr · g / (√v + ε)          with centered: √(v − a²) + ε
                                        with momentum μ > 0:  b ← μ·b + g / (√v + ε),  θ ← θ − lr·b
 
-ε enters outside the root, and v is never corrected for starting at zero: ε is compared with √v itself, v being
-`square_avg`, or with √(v − a²), a being `grad_avg`; a bound b in these units is the ε to use: ε = b.
-
-The default α is 0.999, that of the published experiments (they pass Adam's β₂), and not torch's 0.99.
-
-v − a² is a difference: gradients that hardly vary leave rounding noise in it, below 3e-4 of their size. Where it falls
-below zero torch takes a root of it all the same and the weight becomes NaN; here it counts as zero.
+ε enters outside the root: it is compared with √v, v being `square_avg`, or with √(v − a²), a being `grad_avg`; a bound
+b in these units is ε = b. The default α is 0.999, that of the published experiments, and not torch's 0.99. Where
+rounding leaves v − a² below zero, of which torch takes a root, it counts as zero here.
 """
 
 from __future__ import annotations

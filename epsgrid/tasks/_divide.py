@@ -47,10 +47,9 @@ class DividedImages:
 
 
 def divide(images: ImageSet, validation: int, subset: Subset | None = None) -> DividedImages:
-    """Hold `validation` images out of the training images, and keep `subset` of each split.
+    """Hold `validation` images out of the training images, and keep `subset` of each split, fixed and stratified.
 
-    The division is fixed and stratified. Which images are held out does not depend on the subset, and a smaller subset
-    is part of a larger one.
+    Which images are held out does not depend on the subset, and a smaller subset is part of a larger one.
 
     Raises:
         SpecError: more images are asked for than there are.

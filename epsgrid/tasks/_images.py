@@ -36,12 +36,12 @@ class ImageTask(Task):
 
     Args:
         data: the divided data set.
-        device: where batches are made; on CUDA the used examples are kept there as a whole.
-        white: stored value of the brightest pixel; `mean` and `sd` are fractions of it.
-        mean: of the training images, one per channel, or one for all.
-        sd: standard deviation of the training images, like `mean`.
-        augment: whether training images are cropped at random and flipped.
-        padding: black border around training images before they are cropped, in pixels.
+        device: where batches are made.
+        white: stored value of the brightest pixel; `mean` and `sd`, of each channel or of all, are fractions of it.
+        mean: of the training images.
+        sd: standard deviation of the training images.
+        augment: whether training images are cropped at random, after a black border of `padding`, and flipped.
+        padding: width of the border in pixels.
     """
 
     metric = Metric("accuracy", "max", "%")

@@ -68,7 +68,7 @@ class LanguageTask(Task):
         carried_state(model).reset(batch_size)
 
     def steps_per_epoch(self, batch_size: int, seed: int = 0, epoch: int = 0) -> int:
-        """Return the number of stretches in an epoch; with variable lengths it varies with seed and epoch."""
+        """Return the number of stretches in an epoch, which varies with seed and epoch."""
         return len(self._stretches(seed, epoch, self._rows(batch_size)))
 
     def batches(self, seed: int, epoch: int, batch_size: int, first_step: int = 0) -> Iterator[_TextBatch]:
@@ -85,8 +85,8 @@ class LanguageTask(Task):
             yield _TextBatch(inputs[start:end], targets[start:end])
 
     def learning_rate_scale(self, batch: _TextBatch) -> float:
-        """Return the factor on the learning rate of a step: its length / `sequence_length`; 1 if that is fixed."""
-        return len(batch.inputs) / self._options.sequence_length if self._options.variable_length else 1.0
+        """Return the factor on the learning rate of a step: its length / `sequence_length`."""
+        return len(batch.inputs) / self._options.sequence_length
 
     def loss(self, model: torch.nn.Module, batch: _TextBatch) -> torch.Tensor:
         """Return the mean cross-entropy of a stretch, plus the model's penalty, and update the carried state."""
@@ -139,8 +139,6 @@ class LanguageTask(Task):
         full = self._options.sequence_length
         digest = hashlib.sha256(f"lengths/{seed}/{epoch}".encode()).digest()
         random = np.random.RandomState(np.frombuffer(digest, "<u4").astype(np.uint32))
-        while not self._options.variable_length:
-            yield full
         while True:
             centre = full if random.uniform() < _FULL_SHARE else full / 2
             yield max(_LEAST_LENGTH, int(random.normal(centre, _LENGTH_SD)))

@@ -35,14 +35,14 @@ class Columns(Frozen):
 class LanguageOptions(TaskOptions):
     """How text is read.
 
-    `sequence_length` is the number of words that gradients go back through: exactly, or with `variable_length` on
-    average. `evaluation_columns` can change scores a little: a column begins without anything read before.
+    `sequence_length` is the number of words that gradients go back through on average. `evaluation_columns` can change
+    scores a little: a column begins without anything read before.
     """
 
     carries_state: ClassVar[bool] = True
 
     sequence_length: Words = 70
-    variable_length: bool = True
+    variable_length: Literal[True] = True  # of an earlier version, and so part of the ids of its trials
     evaluation_columns: Columns = Columns()
 
 

@@ -23,7 +23,7 @@ from epsgrid.data._parallel import END, PAD, Pairs, ParallelCorpus, Sentences, j
 from epsgrid.errors import SpecError
 from epsgrid.numerics.seeds import derive_seed
 from epsgrid.tasks import Metric, Split, Task
-from epsgrid.tasks._beam import Decoder, beam_search
+from epsgrid.tasks._beam import beam_search
 from epsgrid.tasks._language import perplexity
 from epsgrid.tasks._options import TranslationOptions
 
@@ -150,8 +150,8 @@ class TranslationTask(Task):
         options = self._options
         limits = (source.lengths[rows] * options.longest_factor).astype(int) + options.longest_extra
         most = torch.from_numpy(limits.clip(max=model.max_length - 1)).to(self._device)
-        decoder = Decoder(model, model.encode(self._padded(source, rows)))
-        found = beam_search(decoder, most, options.beam, options.length_penalty, end=END, never=PAD)
+        state = model.begin(model.encode(self._padded(source, rows)))
+        found = beam_search(model, state, most, options.beam, options.length_penalty, end=END, never=PAD)
         return [translation.tokens for translation in found]
 
     def _training(self, tokens: int) -> list[_TranslationBatch]:
@@ -198,13 +198,8 @@ def _pack(
     Pairs are sorted by length of the source, then of the target, with equal ones in a fixed random order. A batch takes
     pair after pair as long as their number times the longest side of any is at most `tokens`; then it gives back what
     exceeds a multiple of `multiple` pairs, if it has more than that. Where those given back and the next pair are too
-    many together, they are a batch of their own.
-
-    Args:
-        source: (n,), tokens of each source, its end included.
-        target: (n,), tokens of each target, its end included.
-        tokens: most tokens of a batch on either side, padding included; `training.batch_size` of a spec.
-        multiple: batches of at least this many pairs hold a multiple of it.
+    many together, they are a batch of their own. `source` and `target` are the tokens of each sentence, its end
+    included.
 
     Raises:
         SpecError: a single sentence has more than `tokens`.

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from epsgrid.data._cache import data_folders, keyed_folder, new_folder
 from epsgrid.data._fetch import DataSet, Fetcher, Finding, Remote, md5_problem
@@ -66,15 +66,6 @@ class Options(TaskOptions):
     validation: Annotated[int, Field(ge=0)] = 5000
     subset: Subset = Subset()
     augment: bool = True
-
-    @model_validator(mode="after")
-    def _subset_is_part_of_validation(self) -> Options:
-        if self.subset.validation is not None and self.subset.validation > self.validation:
-            raise ValueError(
-                f"subset.validation: {self.subset.validation} is more than validation: {self.validation},"
-                " the images held out of training; raise validation or lower subset.validation"
-            )
-        return self
 
 
 def prepare(options: Options) -> DividedImages:

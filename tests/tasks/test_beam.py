@@ -27,14 +27,15 @@ class Table:
         self.of_row = torch.arange(len(table)).repeat_interleave(beam)
         self.sums = torch.zeros(len(self.of_row), dtype=torch.long)
 
-    def step(self, tokens: Tensor) -> Tensor:
+    def step(self, tokens: Tensor, state: Table) -> tuple[Tensor, Table]:
         self.sums += tokens
         scores = self.table[self.of_row, self.position, self.sums % self.table.shape[-1]]
         self.position += 1
-        return scores
+        return scores, self
 
-    def keep(self, sentences: Tensor | None, rows: Tensor) -> None:
+    def select(self, sentences: Tensor | None, rows: Tensor) -> Table:
         self.of_row, self.sums = self.of_row[rows], self.sums[rows]
+        return self
 
 
 def random_table(seed: int, sentences: int, positions: int, vocabulary: int) -> Tensor:
@@ -65,7 +66,7 @@ def plain(table: Tensor, limit: int, beam: int, penalty: float) -> Translation:
 
 
 def search(decoder: Table, limits: list[int], beam: int, penalty: float = 1.0) -> list[Translation]:
-    return beam_search(decoder, torch.tensor(limits), beam, penalty, end=END, never=PAD)  # type: ignore[arg-type]
+    return beam_search(decoder, decoder, torch.tensor(limits), beam, penalty, end=END, never=PAD)  # type: ignore[arg-type]
 
 
 def assert_same(found: list[Translation], expected: list[Translation]) -> None:

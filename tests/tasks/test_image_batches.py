@@ -212,7 +212,7 @@ def test_the_description_says_what_is_used() -> None:
     [
         (40, Subset(), r"task\.validation: 40 .* nothing to train on.*has 40 training"),
         (10, Subset(train=31), r"task\.subset\.train: 31 images asked for, there are 30"),
-        (10, Subset(test=11), r"task\.subset\.test: 11 images asked for, there are 10"),
+        (10, Subset(validation=11), r"task\.subset\.validation: 11 images asked for, there are 10"),
     ],
 )
 def test_more_images_than_there_are_cannot_be_asked_for(validation: int, subset: Subset, words: str) -> None:

@@ -63,17 +63,6 @@ def test_batches_read_each_column_from_top_to_bottom() -> None:
     assert inputs.dtype == targets.dtype == torch.int64
 
 
-def test_fixed_lengths() -> None:
-    task = counting(train=10 * 5 + 1, sequence_length=4, variable_length=False)
-    batches = list(task.batches(0, 0, 5))
-    assert [len(batch.inputs) for batch in batches] == [4, 4, 2]
-    assert task.steps_per_epoch(5) == 3
-    assert [task.learning_rate_scale(batch) for batch in batches] == [1.0, 1.0, 1.0]
-    task = counting(train=9 * 5 + 1, sequence_length=4, variable_length=False)
-    assert [len(batch.inputs) for batch in task.batches(0, 0, 5)] == [4, 4], "a single last row is left out"
-    assert task.steps_per_epoch(5) == 2
-
-
 def test_variable_lengths_are_the_published_mixture() -> None:
     assert min(task_lengths(counting(sequence_length=2), 300)) == 5
     lengths = task_lengths(counting(), 20_000)

@@ -14,7 +14,6 @@ from epsgrid import tasks
     ("name", "settings", "words"),
     [
         ("cifar10", {"subset": {"trian": 5}}, "Extra inputs"),
-        ("cifar10", {"validation": 5, "subset": {"validation": 6}}, "6 is more than validation: 5"),
         ("images", {}, "Field required"),
         ("ptb", {"subset": {"train": 1}}, "greater than or equal to 2"),
         ("synthetic_text", {"test": 10, "memory": 10}, "memory: 10 must be less than the words of every split"),
