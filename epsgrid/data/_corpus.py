@@ -25,13 +25,10 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """Text for a language model, as `prepare` of a language task returns it.
+    """Text for a language model: the ids of the words of each split, in reading order, possibly mapped read-only.
 
-    Attributes:
-        train, validation, test: (n,), ids of the words in reading order, uint16 or int32, possibly mapped read-only.
-        words: the vocabulary; a word's id is its position.
-        checksum: sha256 of the complete splits and the vocabulary, hex.
-        description: one line for the report.
+    A word's id is its position in `words`, `checksum` is the sha256 of the complete splits and the vocabulary, and
+    `description` is one line for the report.
     """
 
     has_validation: ClassVar[bool] = True
@@ -54,11 +51,7 @@ class Corpus:
         return replace(self, description=f"{what}: {sizes}, vocabulary {len(self.words):,}")
 
     def first(self, counts: Mapping[str, int | None]) -> Corpus:
-        """Return the first words of each split, by split; None keeps all. Vocabulary and checksum stay the same.
-
-        Raises:
-            SpecError: more words are asked for than there are.
-        """
+        """Return the first words of each split, None for all; SpecError if there are fewer. The vocabulary stays."""
         asked = {name: count for name, count in counts.items() if count is not None}
         if not asked:
             return self
@@ -128,10 +121,7 @@ def text_lines(text: bytes, place: object) -> list[str]:
 def cached_corpus(folder: Path, make: Callable[[], Corpus]) -> Corpus:
     """Return the corpus stored in `folder`, mapped read-only; make and store it first if it is missing or damaged.
 
-    Stored ids and words are checked against their checksum each time.
-
-    Raises:
-        DataError: the folder cannot be written; errors of `make` are passed on.
+    Stored ids and words are checked against their checksum each time. Raises DataError if the folder cannot be written.
     """
 
     def arrays() -> Arrays:

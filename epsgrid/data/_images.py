@@ -30,12 +30,7 @@ _Size = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """One split.
-
-    Attributes:
-        pixels: (n, channels, height, width), uint8, C-contiguous; possibly mapped read-only.
-        labels: (n,), int64, indices into the classes of the set.
-    """
+    """One split: (n, channels, height, width) uint8 pixels, possibly mapped read-only, and (n,) int64 labels."""
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -46,13 +41,7 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """A data set as its source provides it.
-
-    Attributes:
-        classes: names of the classes, in the order of the labels.
-        checksum: sha256 of train, test and classes, hex.
-        description: what the data set is, as the beginning of a line for the report.
-    """
+    """A data set as its source provides it; `classes` are in the order of the labels, `checksum` is a sha256."""
 
     train: Images
     test: Images
@@ -72,11 +61,7 @@ def image_set(train: Images, test: Images, classes: tuple[str, ...], description
 
 
 def cached_images(folder: Path, make: Callable[[], ImageSet]) -> ImageSet:
-    """Return the image set stored in `folder`, mapped read-only; decode and store it first if necessary.
-
-    Raises:
-        DataError: the folder cannot be written; errors of `make` are passed on.
-    """
+    """Return the image set stored in `folder`, mapped read-only; decode and store it first if necessary."""
 
     def arrays() -> Arrays:
         images = make()
@@ -105,12 +90,9 @@ def _from_arrays(kept: Arrays) -> ImageSet:
 
 @dataclass(frozen=True)
 class Listing:
-    """The image files of one split, ordered by class and then by name.
+    """The image files of one split, ordered by class and then by name; each label is an index into `classes`.
 
-    Attributes:
-        labels: class of each file, an index into `classes`.
-        classes: names of the class folders, sorted.
-        signature: sha256 over names, sizes and modification times of all files, hex.
+    `signature` is the sha256 over names, sizes and modification times of all files.
     """
 
     files: tuple[str, ...]

@@ -87,13 +87,7 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class ParallelCorpus:
-    """A corpus ready for training, as `prepare` of a translation task returns it.
-
-    Attributes:
-        source_pieces, target_pieces: the two dictionaries, by id.
-        checksum: sha256 of everything that is trained on or compared with, hex.
-        description: one line for the report.
-    """
+    """A corpus ready for training: the splits, the two dictionaries by id, and a sha256 of everything."""
 
     has_validation: ClassVar[bool] = True
 

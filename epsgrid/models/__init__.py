@@ -28,7 +28,6 @@ class ModelPlugin(Protocol):
         Raises:
             SpecError: it does not suit the task's examples.
         """
-        ...
 
 
 def load(name: str) -> ModelPlugin:

@@ -30,13 +30,6 @@ class KeyValues(NamedTuple):
         return KeyValues(self.keys.index_select(0, rows), self.values.index_select(0, rows))
 
 
-class _Memory(NamedTuple):
-    """The encoded source: `states` (B, S, D); `mask` (B, 1, 1, S), True at tokens, False at padding."""
-
-    states: Tensor
-    mask: Tensor
-
-
 @dataclass(frozen=True)
 class _DecoderState:
     """The state of the decoder after some target tokens, so that the next one costs the work of one token.
@@ -176,18 +169,19 @@ class Transformer(nn.Module):
         scores, _ = self._decode(target, self.begin(self.encode(source)))
         return scores
 
-    def encode(self, source: Tensor) -> _Memory:
-        """Encode (B, S) source ids."""
+    def encode(self, source: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode (B, S) source ids; return (B, S, D), and (B, 1, 1, S): True at tokens, False at padding."""
         mask = (source != PAD)[:, None, None, :]
         x = self._embed(self.source_embedding, source, 0)
         for layer in self.encoder:
             x = layer(x, mask)
-        return _Memory(self.encoder_norm(x), mask)
+        return self.encoder_norm(x), mask
 
-    def begin(self, memory: _Memory) -> _DecoderState:
+    def begin(self, memory: tuple[Tensor, Tensor]) -> _DecoderState:
         """Return the state before the first target token."""
-        looked_at = [layer.cross.look_at(memory.states) for layer in self._decoder_layers()]
-        return _DecoderState(looked_at, memory.mask, [None] * len(looked_at), 0)
+        states, mask = memory
+        looked_at = [layer.cross.look_at(states) for layer in self._decoder_layers()]
+        return _DecoderState(looked_at, mask, [None] * len(looked_at), 0)
 
     def step(self, tokens: Tensor, state: _DecoderState) -> tuple[Tensor, _DecoderState]:
         """Take (R,) further target tokens and return (R, V) scores of the next ones, and the state after `tokens`."""

@@ -59,10 +59,8 @@ class SecondMoment:
 class OptimizerPlugin(Protocol):
     """The contents of a file of this folder.
 
-    Attributes:
-        Options: hyperparameters besides learning rate and ε, with their defaults.
-        HAS_EPSILON: False for an ε-free reference such as SGD with momentum.
-        SCALING: what moves with the batch size, or why no rule is derived for it.
+    `Options` are hyperparameters besides learning rate and ε, `HAS_EPSILON` is False for an ε-free reference such as
+    SGD, and `SCALING` says what moves with the batch size, or why no rule is derived for it.
     """
 
     Options: type[OptimizerOptions]
@@ -75,7 +73,6 @@ class OptimizerPlugin(Protocol):
         With some optimizers the weight of ε changes with `step`, which is at least 1 and may be infinite; bounds are
         converted at the step where they were measured.
         """
-        ...
 
     def build(
         self, parameters: Iterable[torch.nn.Parameter], options: Any, learning_rate: float, epsilon: float | None
@@ -84,7 +81,6 @@ class OptimizerPlugin(Protocol):
 
         Its step raises SpecError where a gradient is sparse.
         """
-        ...
 
     def second_moment(self, state: Mapping[str, Any], group: Mapping[str, Any]) -> SecondMoment | None:
         """Return the tensor v whose root ε is compared with, and what turns it into v̂; None before the first gradient.
@@ -92,7 +88,6 @@ class OptimizerPlugin(Protocol):
         v is free of ε: an entry that never had a gradient is zero there, whatever ε. `state` is one parameter's entry
         of `optimizer.state`, `group` its parameter group.
         """
-        ...
 
 
 def load(name: str) -> OptimizerPlugin:

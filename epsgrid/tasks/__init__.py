@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 Split = Literal["validation", "test"]
 
-_SHOWN_DIGITS = 12
-"""Digits of a checksum that messages show."""
-
 
 @dataclass(frozen=True)
 class Metric:
@@ -45,27 +42,21 @@ class PreparedData(Protocol):
     @property
     def checksum(self) -> str:
         """Sha256 of the data, hex: two copies that decode to the same have the same."""
-        ...
 
     @property
     def description(self) -> str:
         """One line for the report: what the data are, and that they are a subset or generated, if they are."""
-        ...
 
     @property
     def has_validation(self) -> bool:
         """Whether examples are held out of the training data for choosing among trials."""
-        ...
 
 
 class Task(Protocol):
     """A task bound to its data and a device; a base class with defaults for what most tasks do not need.
 
-    Attributes:
-        metric: the score that it is judged by.
-        inputs: shape of one example, as the model plug-ins take it.
-        outputs: number of classes, or of words to predict.
-        notes: how scores are computed if the metric's name does not say it.
+    `inputs` is the shape of one example, `outputs` the number of classes, or of words to predict, and `notes` say how
+    scores are computed if the metric's name does not.
     """
 
     metric: Metric
@@ -75,7 +66,6 @@ class Task(Protocol):
 
     def steps_per_epoch(self, batch_size: int, seed: int = 0, epoch: int = 0) -> int:
         """Return the number of training batches in an epoch, counted from 0; for most tasks it is always the same."""
-        ...
 
     def begin_epoch(self, model: torch.nn.Module, batch_size: int) -> None:
         """Reset what the model carries from batch to batch, such as a recurrent state.
@@ -95,18 +85,15 @@ class Task(Protocol):
         Order and augmentation are a function of (seed, epoch, step) alone, so that every trial of a seed sees the same
         batches and a resumed trial continues exactly. torch's global generators are not used.
         """
-        ...
 
     def loss(self, model: torch.nn.Module, batch: Any) -> torch.Tensor:
         """Return the mean loss of a batch, a scalar with gradient."""
-        ...
 
     def evaluate(self, model: torch.nn.Module, split: Split) -> Mapping[str, float]:
         """Return `loss`, the metric and any further scores on a whole split, for a model in eval mode.
 
         The validation split is scored after every epoch, the test split once at the end.
         """
-        ...
 
 
 class TaskPlugin(Protocol):
@@ -122,11 +109,9 @@ class TaskPlugin(Protocol):
             SpecError: the options ask for more than the data have.
             ExecutionError: a package that reads them is not installed.
         """
-        ...
 
     def build(self, options: Any, data: Any, device: torch.device) -> Task:
         """Bind the task to its data and a device."""
-        ...
 
 
 def of_trial(plugin: TaskPlugin, options: Any, checksum: str) -> PreparedData:
@@ -143,7 +128,7 @@ def of_trial(plugin: TaskPlugin, options: Any, checksum: str) -> PreparedData:
     if data.checksum != checksum:
         raise DataError(
             "the data are not those that this trial was planned with: their checksum is"
-            f" {data.checksum[:_SHOWN_DIGITS]}…, planned were {checksum[:_SHOWN_DIGITS]}…. They were changed since, or"
+            f" {data.checksum[:12]}…, planned were {checksum[:12]}…. They were changed since, or"
             " this machine has others; put those back, or sweep with the new ones into another folder (--out)"
         )
     return data

@@ -51,10 +51,7 @@ class _TranslationBatch(NamedTuple):
 
 
 class TranslationTask(Task):
-    """Translate sentences.
-
-    `inputs` are the size of the source dictionary and the tokens of the longest sentence of either language, `outputs`
-    is the size of the target dictionary, and `notes` has sacrebleu's signature.
+    """Translate sentences; `inputs` are the size of the source dictionary and the tokens of the longest sentence.
 
     Raises:
         ExecutionError: sacrebleu is not installed.
