@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +10,7 @@ from numpy.typing import NDArray
 from epsgrid.data import check_subset
 from epsgrid.data._images import ImageSet
 from epsgrid.errors import SpecError
-from epsgrid.spec.model import TaskOptions
-from epsgrid.tasks import Task
 from epsgrid.tasks._options import Subset
-
-if TYPE_CHECKING:
-    import torch
 
 _SPLIT_SEED = 0
 
@@ -81,17 +74,6 @@ def divide(images: ImageSet, validation: int, subset: Subset | None = None) -> D
     counts = f"{shown['train']} training, {held_out} and {shown['test']} test images"
     description = f"{subset_of}{images.description}: {counts}, {shape}"
     return DividedImages(images, **kept, description=description)
-
-
-def image_builder(white: float, mean: tuple[float, ...], sd: tuple[float, ...]) -> Callable[..., Task]:
-    """Return the function `build` of an image task whose pixels have this mean and deviation; see `ImageTask`."""
-
-    def build(options: TaskOptions, data: DividedImages, device: torch.device) -> Task:
-        from epsgrid.tasks._images import ImageTask
-
-        return ImageTask(data, device, white=white, mean=mean, sd=sd, augment=getattr(options, "augment", False))
-
-    return build
 
 
 def balanced_order(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:

@@ -1,18 +1,12 @@
-"""Options that several tasks share, and how tasks on text are built from them; importing this imports no torch."""
+"""Options that several tasks share."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from epsgrid.data._corpus import Corpus
-from epsgrid.data._parallel import ParallelCorpus
 from epsgrid.spec.model import Count, Frozen, Share, TaskOptions
-from epsgrid.tasks import Task
-
-if TYPE_CHECKING:
-    import torch
 
 Words = Annotated[int, Field(ge=2)]
 
@@ -46,13 +40,6 @@ class LanguageOptions(TaskOptions):
     evaluation_columns: Columns = Columns()
 
 
-def build_language(options: LanguageOptions, data: Corpus, device: torch.device) -> Task:
-    """Bind a language task to its data and a device."""
-    from epsgrid.tasks._language import LanguageTask
-
-    return LanguageTask(data, options, device)
-
-
 class TranslationOptions(TaskOptions):
     """How text is encoded, the loss, and how translations are searched and judged; the published recipe by default.
 
@@ -68,10 +55,3 @@ class TranslationOptions(TaskOptions):
     length_penalty: Annotated[float, Field(ge=0)] = 1.0
     longest_factor: Annotated[float, Field(ge=0)] = 1.2
     longest_extra: Annotated[int, Field(ge=0)] = 10
-
-
-def build_translation(options: TranslationOptions, data: ParallelCorpus, device: torch.device) -> Task:
-    """Bind a translation task to its data and a device."""
-    from epsgrid.tasks._translation import TranslationTask
-
-    return TranslationTask(options, data, device)

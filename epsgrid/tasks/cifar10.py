@@ -28,7 +28,8 @@ from epsgrid.data._images import Images, ImageSet, Listing, cached_images, decod
 from epsgrid.data._torchvision import import_torchvision
 from epsgrid.errors import DataError
 from epsgrid.spec.model import TaskOptions
-from epsgrid.tasks._divide import DividedImages, divide, image_builder
+from epsgrid.tasks._build import image_builder
+from epsgrid.tasks._divide import DividedImages, divide
 from epsgrid.tasks._options import Subset
 
 MEAN, SD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)

@@ -15,7 +15,8 @@ from pydantic import Field
 from epsgrid.data._cache import keyed_folder
 from epsgrid.data._images import Images, ImageSet, cached_images, image_set
 from epsgrid.spec.model import TaskOptions
-from epsgrid.tasks._divide import DividedImages, balanced_order, divide, image_builder
+from epsgrid.tasks._build import image_builder
+from epsgrid.tasks._divide import DividedImages, balanced_order, divide
 
 _TEST_SIZE = 360
 _TEST_SEED = 0

@@ -22,7 +22,8 @@ from epsgrid.data._corpus import Corpus, cached_corpus, encode
 from epsgrid.data._fetch import DataSet, Fetcher, Finding, Remote
 from epsgrid.errors import DataError
 from epsgrid.spec.model import Frozen
-from epsgrid.tasks._options import LanguageOptions, Words, build_language
+from epsgrid.tasks._build import build_language
+from epsgrid.tasks._options import LanguageOptions, Words
 
 _FOLDER = "ptb"
 

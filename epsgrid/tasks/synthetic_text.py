@@ -15,7 +15,8 @@ from pydantic import Field, model_validator
 
 from epsgrid.data._corpus import SPLITS, Corpus, make_corpus
 from epsgrid.spec.model import Count, Seed
-from epsgrid.tasks._options import LanguageOptions, Words, build_language
+from epsgrid.tasks._build import build_language
+from epsgrid.tasks._options import LanguageOptions, Words
 
 _CONCENTRATION = 0.2
 """Of the Dirichlet draw of each word's successors: small, so that a few of them take most of the probability."""

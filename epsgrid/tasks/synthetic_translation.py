@@ -16,7 +16,8 @@ from pydantic import Field
 
 from epsgrid.data._parallel import ParallelCorpus, ParallelText, encoded_corpus
 from epsgrid.spec.model import Count, Seed
-from epsgrid.tasks._options import TranslationOptions, build_translation
+from epsgrid.tasks._build import build_translation
+from epsgrid.tasks._options import TranslationOptions
 
 _SIZES = {"article": 4, "noun": 120, "adjective": 40, "verb": 60, "adverb": 20}
 _SYLLABLES = (

@@ -20,7 +20,8 @@ from epsgrid.data._corpus import text_lines
 from epsgrid.data._fetch import DataSet
 from epsgrid.data._parallel import ParallelCorpus, ParallelText, encoded_corpus
 from epsgrid.errors import DataError
-from epsgrid.tasks._options import Subset, TranslationOptions, build_translation
+from epsgrid.tasks._build import build_translation
+from epsgrid.tasks._options import Subset, TranslationOptions
 
 _Language = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
 
