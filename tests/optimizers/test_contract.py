@@ -228,6 +228,53 @@ def test_a_saved_state_goes_on_exactly(name: str, settings: dict[str, Any]) -> N
     assert torch.equal(whole, resumed)
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("adabelief", {}),
+        ("adabelief", {**DECOUPLED, "betas": (0.8, 0.95), "rectify": True}),
+        ("adamomentum", {"weight_decay": 0.3, "betas": (0.0, 0.9)}),
+        ("eadam", {"weight_decay": 0.3}),
+    ],
+)
+@pytest.mark.parametrize("epsilon", [1e-16, 1e-8, 1e-3, 10.0])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-11), (torch.float32, 1e-5)])
+def test_epsilon_in_place_goes_the_published_way(
+    name: str, settings: dict[str, Any], epsilon: float, dtype: torch.dtype, tolerance: float
+) -> None:
+    """The reference stores ε in v, as the published code does; one parameter has no gradient every third time."""
+    random = np.random.default_rng(0)
+    shapes: list[tuple[int, ...]] = [(3, 4), (5,), (), (0,)]
+    starts = [random.standard_normal(shape) for shape in shapes]
+    parameters = [torch.nn.Parameter(torch.tensor(start, dtype=dtype)) for start in starts]
+    optimizer = make(name, parameters, epsilon, **settings)
+    given: list[list[np.ndarray]] = [[] for _ in shapes]
+    for step in range(60):
+        for place, parameter in enumerate(parameters):
+            parameter.grad = None
+            if not step % 3 == place == 1:
+                given[place].append(random.standard_normal(shapes[place]))
+                parameter.grad = torch.tensor(given[place][-1], dtype=dtype)
+        optimizer.step()
+    options = optimizers.load(name).Options(name=name, **settings)
+    for start, gradient, parameter in zip(starts, given, parameters, strict=True):
+        expected, _ = REFERENCES[name](options, epsilon, LEARNING_RATE, start, gradient)
+        torch.testing.assert_close(parameter.double(), torch.as_tensor(expected), rtol=tolerance, atol=tolerance)
+
+
+def test_a_closure_is_called_with_gradients_on() -> None:
+    parameter = torch.nn.Parameter(torch.ones(2))
+    optimizer = make("eadam", [parameter], rate=0.1)
+
+    def closure() -> float:
+        loss = (parameter**2).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.item()
+
+    assert optimizer.step(closure) == 2.0
+    assert (parameter.detach() < 1).all()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_sparse_gradients_are_refused(name: str) -> None:
     embedding = torch.nn.Embedding(5, 3, sparse=True)

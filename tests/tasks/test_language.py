@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import itertools
 import math
 from typing import Any
 
@@ -169,17 +167,11 @@ def train(task: LanguageTask, model: torch.nn.Module, epochs: int, rate: float) 
     for epoch in range(epochs):
         task.begin_epoch(model.train(), 10)
         for batch in task.batches(0, epoch, 10):
-            step(task, model, optimizer, batch, rate)
-
-
-def step(
-    task: LanguageTask, model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: _TextBatch, rate: float
-) -> None:
-    optimizer.param_groups[0]["lr"] = rate * task.learning_rate_scale(batch)
-    optimizer.zero_grad()
-    task.loss(model, batch).backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 0.25)
-    optimizer.step()
+            optimizer.param_groups[0]["lr"] = rate * task.learning_rate_scale(batch)
+            optimizer.zero_grad()
+            task.loss(model, batch).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 0.25)
+            optimizer.step()
 
 
 @pytest.mark.parametrize("memory", [1, 2])
@@ -197,34 +189,6 @@ def test_training_approaches_the_best_possible_perplexity(memory: int) -> None:
     assert best * 0.99 < reached < best * 1.06
     assert counted > best * 1.3
     assert perplexity(1e6) == math.inf and math.isnan(perplexity(math.nan))
-
-
-def test_a_stop_in_the_middle_of_an_epoch_changes_nothing() -> None:
-    """As the training loop does: build, begin_epoch, load, and continue at the step after the last."""
-    task = generated(train=2000, sequence_length=10)
-
-    def run(first: int, after: int | None, saved: io.BytesIO | None = None) -> tuple[torch.nn.Module, io.BytesIO]:
-        model = build(task, "awd_lstm", layers=2).train()
-        optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-        task.begin_epoch(model, 4)
-        if saved is not None:
-            saved.seek(0)
-            loaded = torch.load(saved, weights_only=True)
-            model.load_state_dict(loaded["model"])
-            optimizer.load_state_dict(loaded["optimizer"])
-            torch.set_rng_state(loaded["generator"])
-        for batch in itertools.islice(task.batches(0, 0, 4, first), after):
-            step(task, model, optimizer, batch, 1e-2)
-        file = io.BytesIO()
-        states = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "generator": torch.get_rng_state()}
-        torch.save(states, file)
-        return model, file
-
-    whole = run(0, None)[0].state_dict()
-    for stop in (1, 13):
-        resumed, _ = run(stop, None, run(0, stop)[1])
-        for name, value in resumed.state_dict().items():
-            assert torch.equal(value, whole[name]), name
 
 
 def test_text_that_is_too_short_is_an_error() -> None:
