@@ -16,11 +16,7 @@ _CHUNK_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Remote:
-    """A published file.
-
-    Attributes:
-        md5: of its bytes, hex; None if no checksum is published.
-    """
+    """A published file, and the MD5 of its bytes, hex; None if no checksum is published."""
 
     url: str
     md5: str | None
@@ -66,12 +62,10 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Fetcher:
-    """Settings of downloads.
+    """Settings of downloads; a failed transfer is repeated `retries` times, after 1, 2, 3, … seconds.
 
-    Attributes:
-        say: called with a line about what is being done.
-        on_bytes: called with the progress of a file, as `on_bytes(name, done, of)`; `of` is 0 if its size is unknown.
-        retries: how often a failed transfer is repeated, after 1, 2, 3, … seconds.
+    `say` is called with a line about what is being done, and `on_bytes(name, done, of)` with the progress of a file,
+    where `of` is 0 if its size is unknown.
     """
 
     say: Callable[[str], None] = lambda line: None

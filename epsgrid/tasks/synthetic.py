@@ -1,8 +1,7 @@
 """Generated images, for trying things out and for tests: no data needed, and nothing learnt about the real world.
 
 Every class has a pattern of random grey or colour blocks, four by four over the image. An image blends the pattern of
-its class (50 to 100 %) with that of another class and with uniform noise, so that some examples are easy, some are
-close to the border between two classes, and a model has something to learn.
+its class (50 to 100 %) with that of another class and with uniform noise.
 """
 
 from __future__ import annotations
