@@ -60,7 +60,7 @@ def fetch(folder: Path, fetcher: Fetcher) -> bool:
     fetched = fetcher.get({archive: ARCHIVE})
     fetcher.say(f"reading and tokenising {archive}")
     try:
-        prepare_archive(archive, folder / FOLDER)
+        _prepare_archive(archive, folder / FOLDER)
     except DataError as error:
         raise DataError(f"{error}\n{archive} is kept; remove it to have it fetched again") from error
     if fetched:
@@ -85,7 +85,7 @@ def check(place: Path) -> Iterator[Finding]:
             yield Finding(file.name if problem else f"{file.name}: {expected:,} lines", problem)
 
 
-def prepare_archive(archive: Path, folder: Path, counts: tuple[int, int, int] | None = None) -> None:
+def _prepare_archive(archive: Path, folder: Path, counts: tuple[int, int, int] | None = None) -> None:
     """Make train|valid|test.{de,en} in a new folder from the official archive, or from one of the same layout.
 
     Nothing is extracted: the twelve files needed are read from the archive by name, in whatever folder they are, so
@@ -106,7 +106,7 @@ def prepare_archive(archive: Path, folder: Path, counts: tuple[int, int, int] | 
         segments = [line for name in tests for line in texts[name] if "<seg id" in line]
         # the recipe replaces typographic apostrophes here alone
         test[language] = [tokenize(_SEGMENT.sub("", line).replace("’", "'")) for line in segments]
-    cleaned = clean(_paired(train))
+    cleaned = _clean(_paired(train))
     splits = {
         "train": [pair for number, pair in enumerate(cleaned, 1) if number % _VALIDATION_EVERY],
         "valid": cleaned[_VALIDATION_EVERY - 1 :: _VALIDATION_EVERY],
@@ -171,7 +171,7 @@ def _tokenizer(language: str) -> Callable[[str], str]:
     return lambda line: _LAST_STOP.sub(r"\1 .", moses.tokenize(line, return_str=True, escape=True))
 
 
-def clean(pairs: Iterable[tuple[str, str]]) -> _Pairs:
+def _clean(pairs: Iterable[tuple[str, str]]) -> _Pairs:
     """Keep pairs of tokenised lines of similar lengths, as Moses' clean-corpus-n.perl does with the recipe's limits.
 
     Both lines have 1 to 175 tokens, neither more than 1.5 times as many as the other, and no word is longer than 1,000

@@ -19,15 +19,15 @@ PAD = 0
 """Id of the padding behind a sentence, in both dictionaries; nothing attends to it and its embedding is zero."""
 
 
-class KeyValues(NamedTuple):
+class _KeyValues(NamedTuple):
     """Keys and values of an attention, each (B, H, tokens, D / H)."""
 
     keys: Tensor
     values: Tensor
 
-    def select(self, rows: Tensor) -> KeyValues:
+    def select(self, rows: Tensor) -> _KeyValues:
         """Return the given rows."""
-        return KeyValues(self.keys.index_select(0, rows), self.values.index_select(0, rows))
+        return _KeyValues(self.keys.index_select(0, rows), self.values.index_select(0, rows))
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class _DecoderState:
     rows.
     """
 
-    memory: list[KeyValues]
+    memory: list[_KeyValues]
     mask: Tensor
-    past: list[KeyValues | None]
+    past: list[_KeyValues | None]
     length: int
 
     def select(self, sentences: Tensor | None, rows: Tensor) -> _DecoderState:
@@ -68,11 +68,11 @@ class Attention(nn.Module):
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
 
-    def look_at(self, states: Tensor) -> KeyValues:
+    def look_at(self, states: Tensor) -> _KeyValues:
         """Return keys and values of (B, tokens, D)."""
-        return KeyValues(self._split(self.key(states)), self._split(self.value(states)))
+        return _KeyValues(self._split(self.key(states)), self._split(self.value(states)))
 
-    def forward(self, x: Tensor, seen: KeyValues, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+    def forward(self, x: Tensor, seen: _KeyValues, mask: Tensor | None = None, causal: bool = False) -> Tensor:
         """(B, T, D) → (B, T, D); with `causal` token t sees the first t + 1 only."""
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(
@@ -116,7 +116,9 @@ class DecoderLayer(nn.Module):
         self.feed_forward, self.feed_forward_norm = _feed_forward(options), nn.LayerNorm(options.width)
         self.dropout = nn.Dropout(options.dropout)
 
-    def forward(self, x: Tensor, memory: KeyValues, mask: Tensor, past: KeyValues | None) -> tuple[Tensor, KeyValues]:
+    def forward(
+        self, x: Tensor, memory: _KeyValues, mask: Tensor, past: _KeyValues | None
+    ) -> tuple[Tensor, _KeyValues]:
         """Apply the layer to (R, T, D) that follow `past`; return the result, and keys and values of all tokens so far.
 
         R is a multiple of the B sentences of `memory` and `mask`, and T is 1 if there is a past.
@@ -124,7 +126,7 @@ class DecoderLayer(nn.Module):
         h = self.attention_norm(x) if self.pre else x
         seen = self.attention.look_at(h)
         if past is not None:
-            seen = KeyValues(torch.cat((past.keys, seen.keys), 2), torch.cat((past.values, seen.values), 2))
+            seen = _KeyValues(torch.cat((past.keys, seen.keys), 2), torch.cat((past.values, seen.values), 2))
         x = x + self.dropout(self.attention(h, seen, causal=past is None))
         x = x if self.pre else self.attention_norm(x)
         h = self.cross_norm(x) if self.pre else x
@@ -190,7 +192,7 @@ class Transformer(nn.Module):
 
     def _decode(self, target: Tensor, state: _DecoderState) -> tuple[Tensor, _DecoderState]:
         x = self._embed(self.target_embedding, target, state.length)
-        past: list[KeyValues | None] = []
+        past: list[_KeyValues | None] = []
         for layer, memory, before in zip(self._decoder_layers(), state.memory, state.past, strict=True):
             x, seen = layer(x, memory, state.mask, before)
             past.append(seen)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from epsgrid.data import _iwslt14
-from epsgrid.data._iwslt14 import _tokenizer, clean, prepare_archive
+from epsgrid.data._iwslt14 import _clean, _prepare_archive, _tokenizer
 from epsgrid.errors import DataError
 
 TESTS = ("TED.dev2010", "TEDX.dev2012", "TED.tst2010", "TED.tst2011", "TED.tst2012")
@@ -64,7 +64,7 @@ def lines(path: Path) -> list[str]:
 
 def test_the_archive_becomes_a_folder_of_tokenised_pairs(tmp_path: Path) -> None:
     archive = pack(tmp_path / "de-en.tgz", members())
-    prepare_archive(archive, tmp_path / "out", SMALL)
+    _prepare_archive(archive, tmp_path / "out", SMALL)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
         f"{split}.{language}" for split in ("train", "valid", "test") for language in ("de", "en")
     )
@@ -84,7 +84,7 @@ def test_nothing_in_an_archive_can_reach_outside(tmp_path: Path) -> None:
     archive = tmp_path / "a" / "b" / "de-en.tgz"
     archive.parent.mkdir(parents=True)
     pack(archive, {"../../evil": b"x", "/tmp/evil": b"x", **members()}, link="de-en/train.tags.de-en.de")
-    prepare_archive(archive, tmp_path / "a" / "out", SMALL)
+    _prepare_archive(archive, tmp_path / "a" / "out", SMALL)
     assert {path.name for path in tmp_path.rglob("*") if path.is_dir()} == {"a", "b", "out"}
     assert not list(tmp_path.rglob("*evil*"))
 
@@ -114,7 +114,7 @@ def test_damaged_archives_are_errors_and_leave_nothing(tmp_path: Path, damage: s
     if damage == "truncated":
         archive.write_bytes(archive.read_bytes()[:-200])
     with pytest.raises(DataError, match=words):
-        prepare_archive(archive, tmp_path / "out")
+        _prepare_archive(archive, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir() if path != archive] == []
 
 
@@ -122,13 +122,13 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypa
     monkeypatch.setattr(_iwslt14, "_LIMIT_BYTES", 1_000_000)
     archive = pack(tmp_path / "bomb.tgz", members() | {"de-en/zeros": b"\0" * 10_000_000})
     with pytest.raises(DataError, match=r"more than 1,000,000 bytes unpacked"):
-        prepare_archive(archive, tmp_path / "out", SMALL)
+        _prepare_archive(archive, tmp_path / "out", SMALL)
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"cannot write .*file/out"):
-        prepare_archive(pack(tmp_path / "de-en.tgz", members()), tmp_path / "file" / "out", SMALL)
+        _prepare_archive(pack(tmp_path / "de-en.tgz", members()), tmp_path / "file" / "out", SMALL)
 
 
 @pytest.mark.parametrize(
@@ -149,4 +149,4 @@ def test_lines_are_tokenised_as_by_moses(line: str, tokens: str) -> None:
 def test_cleaning_keeps_what_fits() -> None:
     kept = [("a b", "a  b c "), ("a", "b"), ("a b c d", "a b c d e f")]
     dropped = [("a b", "a b c d"), ("", "b"), ("a " * 176, "b " * 176), ("x" * 1001, "b")]
-    assert clean([*kept, *dropped]) == [("a b", "a b c"), *kept[1:]]
+    assert _clean([*kept, *dropped]) == [("a b", "a b c"), *kept[1:]]
