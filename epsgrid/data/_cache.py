@@ -1,7 +1,7 @@
 """The folders of data sets and caches, and arrays that are computed once and mapped by every process afterwards.
 
-Arrays are stored as .npy files in a folder of their own. The folder is written under a temporary name and then renamed,
-so it is either complete or missing, even if several processes make it at the same time. A damaged folder is replaced.
+Arrays are .npy files in a folder that is written under a temporary name and then renamed: it is complete or missing,
+even if several processes make it at the same time. A damaged folder is made again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import IO, Any
 
 import numpy as np
@@ -28,18 +27,14 @@ _ABOUT = "about.json"
 
 
 def _cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return the folder for everything that can be downloaded or computed again.
-
-    It is `$EPSGRID_CACHE`, or `epsgrid` in `$XDG_CACHE_HOME`, or `~/.cache/epsgrid`. Empty variables count as unset.
+    """Return `$EPSGRID_CACHE`, or `epsgrid` in `$XDG_CACHE_HOME`, or `~/.cache/epsgrid`; empty variables are unset.
 
     >>> _cache_folder({"EPSGRID_CACHE": "/scratch/eps"}).as_posix()
     '/scratch/eps'
     """
     if own := environment.get("EPSGRID_CACHE"):
         return Path(own).expanduser().absolute()
-    if shared := environment.get("XDG_CACHE_HOME"):
-        return Path(shared).expanduser().absolute() / "epsgrid"
-    return Path.home() / ".cache" / "epsgrid"
+    return Path(environment.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "epsgrid"
 
 
 def arrays_folder(environment: Mapping[str, str] = os.environ) -> Path:
@@ -61,69 +56,24 @@ def data_folders(environment: Mapping[str, str] = os.environ) -> tuple[Path, ...
 
 @dataclass(frozen=True, eq=False)
 class Arrays:
-    """The contents of a folder.
-
-    Attributes:
-        arrays: by name, which is the stem of a file.
-        about: anything else, as plain JSON values.
-    """
+    """The contents of a folder: `arrays` by the stem of their file, and anything else in `about`, as JSON values."""
 
     arrays: Mapping[str, NDArray[Any]]
     about: Mapping[str, Any]
 
 
 def cached_arrays(folder: Path, make: Callable[[], Arrays]) -> Arrays:
-    """Return the arrays stored in `folder`, mapped read-only; compute and store them first if necessary.
+    """Return the arrays stored in `folder`, mapped read-only; compute and store them first if it is missing or damaged.
 
-    Args:
-        folder: named after everything that the arrays are made from, so that other contents have another folder.
-        make: computes them; called only when the folder is missing or damaged.
+    The folder is named after everything that the arrays are made from, so that other contents have another folder.
 
     Raises:
         DataError: the folder cannot be written; errors of `make` are passed on.
     """
-    found = _open(folder)
-    if found is not None:
+    if (found := _open(folder)) is not None:
         return found
     made = make()
-    try:
-        _write(folder, made)
-    except OSError as error:
-        raise DataError(
-            f"cannot write prepared data into {folder.parent}: {error};"
-            " make room there, or name another folder in the environment variable EPSGRID_CACHE"
-        ) from error
-    written = _open(folder)
-    if written is None:
-        raise DataError(f"prepared data in {folder} cannot be read back; delete that folder and run the command again")
-    return written
-
-
-def find_cached(kind: str, about: Mapping[str, Any]) -> Arrays | None:
-    """Return arrays of one kind whose `about` contains the given values; None if no folder has them."""
-    folders = (_open(folder, about) for folder in sorted(arrays_folder().glob(f"{kind}-*")))
-    return next((found for found in folders if found is not None), None)
-
-
-def _open(folder: Path, about: Mapping[str, Any] = MappingProxyType({})) -> Arrays | None:
-    """Map the arrays of a folder; return None if it is missing, damaged, of another version or about something else."""
-    try:
-        document = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
-        if document["version"] != _VERSION or not about.items() <= document["about"].items():
-            return None
-        arrays = {}
-        for name, shape in document["shapes"].items():
-            mode: Any = "r" if 0 not in shape else None  # an empty array cannot be mapped
-            # a plain ndarray is faster to index than np.memmap
-            arrays[name] = np.asarray(np.load(folder / f"{name}.npy", mmap_mode=mode, allow_pickle=False))
-            if list(arrays[name].shape) != shape:
-                return None
-        return Arrays(arrays, document["about"])
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def _write(folder: Path, made: Arrays) -> None:
+    problem: OSError | None = None
     try:
         with new_folder(folder) as temporary:
             for name, array in made.arrays.items():
@@ -135,9 +85,38 @@ def _write(folder: Path, made: Arrays) -> None:
                 file.write(json.dumps(document, ensure_ascii=False).encode())
             if _open(folder) is None:
                 shutil.rmtree(folder, ignore_errors=True)  # damaged; processes that have mapped it keep their arrays
-    except OSError:
-        if _open(folder) is None:  # otherwise another process was faster
-            raise
+    except OSError as error:
+        problem = error
+    if (written := _open(folder)) is None:  # it is there where another process was faster
+        raise DataError(
+            f"cannot write prepared data into {folder.parent}: {problem};"
+            " make room there, or name another folder in the environment variable EPSGRID_CACHE"
+        ) from problem
+    return written
+
+
+def find_cached(kind: str, checksum: str) -> Arrays | None:
+    """Return the arrays of one kind with this checksum in `about`; None if no folder has them."""
+    folders = (_open(folder) for folder in sorted(arrays_folder().glob(f"{kind}-*")))
+    return next((found for found in folders if found and found.about.get("checksum") == checksum), None)
+
+
+def _open(folder: Path) -> Arrays | None:
+    """Map the arrays of a folder; return None if it is missing, damaged or of another version."""
+    try:
+        document = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+        if document["version"] != _VERSION:
+            return None
+        arrays = {}
+        for name, shape in document["shapes"].items():
+            mode: Any = "r" if 0 not in shape else None  # an empty array cannot be mapped
+            # a plain ndarray is faster to index than np.memmap
+            arrays[name] = np.asarray(np.load(folder / f"{name}.npy", mmap_mode=mode, allow_pickle=False))
+            if list(arrays[name].shape) != shape:
+                return None
+        return Arrays(arrays, document["about"])
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 @contextmanager

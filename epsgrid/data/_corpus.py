@@ -25,13 +25,10 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """Text for a language model, as `prepare` of a language task returns it.
+    """Text for a language model: the ids of the words of each split, in reading order, possibly mapped read-only.
 
-    Attributes:
-        train, validation, test: (n,), ids of the words in reading order, uint16 or int32, possibly mapped read-only.
-        words: the vocabulary; a word's id is its position.
-        checksum: sha256 of the complete splits and the vocabulary, hex.
-        description: one line for the report.
+    A word's id is its position in `words`, `checksum` is the sha256 of the complete splits and the vocabulary, and
+    `description` is one line for the report.
     """
 
     has_validation: ClassVar[bool] = True
@@ -46,7 +43,7 @@ class Corpus:
     @property
     def splits(self) -> dict[str, NDArray[Any]]:
         """The ids of each split, by name."""
-        return {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: getattr(self, name) for name in SPLITS}
 
     def described(self, what: str) -> Corpus:
         """Return the corpus with a description that says `what` it is, and its sizes."""
@@ -54,40 +51,29 @@ class Corpus:
         return replace(self, description=f"{what}: {sizes}, vocabulary {len(self.words):,}")
 
     def first(self, counts: Mapping[str, int | None]) -> Corpus:
-        """Return the beginning of each split; vocabulary and checksum stay those of the complete text.
-
-        Args:
-            counts: number of words to keep, by split; None keeps all.
-
-        Raises:
-            SpecError: more words are asked for than there are.
-        """
+        """Return the first words of each split, None for all; SpecError if there are fewer. The vocabulary stays."""
         asked = {name: count for name, count in counts.items() if count is not None}
         if not asked:
             return self
         for name, count in asked.items():
             check_subset(name, count, len(self.splits[name]), "words")
         kept = ", ".join(f"{count:,} {name}" for name, count in asked.items())
-        train, validation, test = (ids[: counts.get(name)] for name, ids in self.splits.items())
-        description = f"a subset (the first {kept} words) of {self.description}"
-        return replace(self, train=train, validation=validation, test=test, description=description)
+        parts: dict[str, Any] = {name: self.splits[name][:count] for name, count in asked.items()}
+        return replace(self, **parts, description=f"a subset (the first {kept} words) of {self.description}")
 
 
-def make_corpus(splits: Mapping[str, NDArray[Any]], words: tuple[str, ...], description: str = "") -> Corpus:
+def make_corpus(splits: Mapping[str, NDArray[Any]], words: tuple[str, ...]) -> Corpus:
     """Return the corpus with its checksum, the ids in the smallest type that holds the vocabulary."""
     kind = np.uint16 if len(words) <= 1 << 16 else np.int32
     parts = {name: np.ascontiguousarray(splits[name], kind) for name in SPLITS}
-    return Corpus(**parts, words=words, checksum=_checksum(parts, words), description=description)
+    return Corpus(**parts, words=words, checksum=_checksum(parts, words), description="")
 
 
 def encode(texts: Mapping[str, bytes], places: Mapping[str, str]) -> Corpus:
-    """Turn texts into word ids: words are separated by white space, and every line ends with `<eos>`.
+    """Turn texts, UTF-8, into word ids: words are separated by white space, and every line ends with `<eos>`.
 
     The vocabulary is that of the training text, in order of first appearance. An empty line is a single `<eos>`.
-
-    Args:
-        texts: UTF-8, by split.
-        places: the files they are from, for error messages.
+    `places` are the files that the texts are from, for error messages.
 
     Raises:
         DataError: a text is empty, not UTF-8 or holds the word `<eos>`; or the validation or test text has a word that
@@ -133,16 +119,9 @@ def text_lines(text: bytes, place: object) -> list[str]:
 
 
 def cached_corpus(folder: Path, make: Callable[[], Corpus]) -> Corpus:
-    """Return the corpus stored in `folder`, mapped read-only; make and store it first if necessary.
+    """Return the corpus stored in `folder`, mapped read-only; make and store it first if it is missing or damaged.
 
-    Stored ids and words are checked against their checksum each time; a damaged copy is deleted and made again.
-
-    Args:
-        folder: named after the content that the ids are made from.
-        make: called only when the folder is missing or damaged.
-
-    Raises:
-        DataError: the folder cannot be written; errors of `make` are passed on.
+    Stored ids and words are checked against their checksum each time. Raises DataError if the folder cannot be written.
     """
 
     def arrays() -> Arrays:

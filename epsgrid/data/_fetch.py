@@ -1,8 +1,4 @@
-"""Download published files with pooch, which retries, checks the MD5 and moves a complete file into place.
-
-An interrupted download therefore leaves complete files only, and the next one continues with those that are missing.
-Without a network the error says what to do by hand.
-"""
+"""Download published files with pooch, which retries, checks the MD5 and moves a complete file into place."""
 
 from __future__ import annotations
 
@@ -20,11 +16,7 @@ _CHUNK_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Remote:
-    """A published file.
-
-    Attributes:
-        md5: of its bytes, hex; None if no checksum is published.
-    """
+    """A published file, and the MD5 of its bytes, hex; None if no checksum is published."""
 
     url: str
     md5: str | None
@@ -52,7 +44,8 @@ class DataSet:
         licence: what its owners allow, in a few words.
         tasks: the tasks that train on it.
         find: returns its place in the first of some folders that has it, complete or not; None if none has it.
-        fetch: puts it into a folder, unless it is there, and returns whether anything had to be done.
+        fetch: puts it into a folder and returns whether it was missing. Raises DataError, which says how to get it by
+            hand.
         check: checks it at its place, part by part.
     """
 
@@ -69,12 +62,10 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Fetcher:
-    """Settings of downloads.
+    """Settings of downloads; a failed transfer is repeated `retries` times, after 1, 2, 3, … seconds.
 
-    Attributes:
-        say: called with a line about what is being done.
-        on_bytes: called with the progress of a file, as `on_bytes(name, done, of)`; `of` is 0 if its size is unknown.
-        retries: how often a failed transfer is repeated, after 1, 2, 3, … seconds.
+    `say` is called with a line about what is being done, and `on_bytes(name, done, of)` with the progress of a file,
+    where `of` is 0 if its size is unknown.
     """
 
     say: Callable[[str], None] = lambda line: None
@@ -82,13 +73,7 @@ class Fetcher:
     retries: int = 3
 
     def get(self, wanted: Mapping[Path, Remote]) -> bool:
-        """Download the files that are not in their place.
-
-        Args:
-            wanted: the files, by the place where each belongs.
-
-        Returns:
-            Whether anything had to be downloaded.
+        """Download the files that are not in the place where each belongs, and return whether any was missing.
 
         Raises:
             DataError: the file in a place is another one; or one cannot be downloaded or written, and how to get all
@@ -147,23 +132,19 @@ class _Progress:
         self._done = 0
 
     def update(self, count: int) -> None:
-        done = min(self._done + count, self.total) if self.total else self._done + count
+        done = min(self._done + count, self.total or self._done + count)
         if done > self._done:
             self._report(done, self.total)
         self._done = done
 
-    def reset(self) -> None:
-        pass
+    def reset(self) -> None: ...
 
-    def close(self) -> None:
-        pass
+    def close(self) -> None: ...
 
 
 def _reason(error: Exception, place: Path) -> str:
     import requests
 
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return f"the transfer broke off before the end of the file ({error})"
     if isinstance(error, requests.ConnectionError | requests.Timeout):
         return f"no connection, is this machine offline? ({error})"
     if isinstance(error, OSError) and not isinstance(error, requests.RequestException):

@@ -2,16 +2,12 @@
 
 Moses' tokenisation, lower case, pairs of 1 to 175 tokens with at most 1.5 times as many on one side; every 23rd pair
 is for validation; the five development and test sets of 2010 to 2012 together are for testing (fairseq,
-examples/translation/prepare-iwslt14.sh).
-
-The tokeniser is sacremoses with one correction: Moses' own tokenizer.perl always splits the full stop off the last
-word of a line ("usw ." even though "usw." is a known abbreviation); sacremoses follows an older one that did not. The
-published text has it split.
+examples/translation/prepare-iwslt14.sh). sacremoses keeps "usw." whole at the end of a line; Moses' own tokenizer.perl,
+and so the published text, always splits a last full stop off.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 import tarfile
 import zlib
@@ -56,28 +52,15 @@ def find(folders: Sequence[Path]) -> Path | None:
 
 
 def fetch(folder: Path, fetcher: Fetcher) -> bool:
-    """Make the prepared folder in a folder, unless it is there; an archive that is already there is used.
-
-    Returns:
-        Whether anything had to be done.
-
-    Raises:
-        DataError: the archive cannot be fetched, and how to get it by hand; or it cannot be prepared.
-        ExecutionError: sacremoses is not installed.
-    """
+    """Make the prepared folder in a folder, and return whether it was missing; an archive that is there is used."""
     if find((folder,)) is not None:
         return False
     require("sacremoses", "translation")
     archive = folder / ARCHIVE.name
     fetched = fetcher.get({archive: ARCHIVE})
+    fetcher.say(f"reading and tokenising {archive}")
     try:
-        with archive.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{archive}: cannot be read ({error.strerror}); the archive is expected there") from error
-    fetcher.say(f"no checksum of the archive is published; what comes out is counted. Its SHA-256: {sha256}")
-    try:
-        prepare_archive(archive, folder / FOLDER, COUNTS, say=fetcher.say)
+        _prepare_archive(archive, folder / FOLDER)
     except DataError as error:
         raise DataError(f"{error}\n{archive} is kept; remove it to have it fetched again") from error
     if fetched:
@@ -95,43 +78,24 @@ def check(place: Path) -> Iterator[Finding]:
             except OSError as error:
                 yield Finding(file.name, f"cannot be read ({error.strerror or error})")
                 continue
-            if len(lines) != expected:
-                yield Finding(file.name, f"{len(lines):,} lines, expected {expected:,}")
-                continue
             empty = next((number for number, line in enumerate(lines, 1) if not line.strip()), None)
-            yield Finding(f"{file.name}: {expected:,} lines", f"line {empty:,} is empty" if empty else None)
+            problem = f"line {empty:,} is empty" if empty else None
+            if len(lines) != expected:
+                problem = f"{len(lines):,} lines, expected {expected:,}"
+            yield Finding(file.name if problem else f"{file.name}: {expected:,} lines", problem)
 
 
-def prepare_archive(
-    archive: Path,
-    folder: Path,
-    counts: tuple[int, int, int] | None = COUNTS,
-    say: Callable[[str], None] = lambda line: None,
-) -> tuple[int, int, int]:
-    """Make train|valid|test.{de,en} from the official archive.
+def _prepare_archive(archive: Path, folder: Path, counts: tuple[int, int, int] | None = None) -> None:
+    """Make train|valid|test.{de,en} in a new folder from the official archive, or from one of the same layout.
 
     Nothing is extracted: the twelve files needed are read from the archive by name, in whatever folder they are, so
-    that no name or link in it can reach outside. The new folder is either complete or missing.
-
-    Args:
-        archive: de-en.tgz, or any tar archive of the same layout.
-        folder: the folder to make; must not exist yet.
-        counts: training, validation and test pairs that must come out; None for an archive other than the official.
-        say: called with a line about what is being done.
-
-    Returns:
-        Numbers of training, validation and test pairs.
+    that no name or link in it can reach outside. The new folder is either complete or missing. `counts` are the
+    training, validation and test pairs that must come out, by default those of the official archive.
 
     Raises:
-        DataError: the archive is damaged, too large, or lacks a file; other counts come out; `folder` already exists or
-            cannot be written.
-        ExecutionError: sacremoses is not installed.
+        DataError: the archive is damaged or another one, or `folder` cannot be written.
     """
-    if folder.exists():
-        raise DataError(f"{folder} is already there; remove it first, or name another folder")
-    say(f"reading {archive}")
     texts = _read_members(archive)
-    say("tokenising")
     train, test = {}, {}
     for language in _LANGUAGES:
         tokenize = _tokenizer(language)
@@ -142,17 +106,15 @@ def prepare_archive(
         segments = [line for name in tests for line in texts[name] if "<seg id" in line]
         # the recipe replaces typographic apostrophes here alone
         test[language] = [tokenize(_SEGMENT.sub("", line).replace("’", "'")) for line in segments]
-    cleaned = clean(_paired(train))
+    cleaned = _clean(_paired(train))
     splits = {
         "train": [pair for number, pair in enumerate(cleaned, 1) if number % _VALIDATION_EVERY],
         "valid": cleaned[_VALIDATION_EVERY - 1 :: _VALIDATION_EVERY],
         "test": _paired(test),
     }
-    found = (len(splits["train"]), len(splits["valid"]), len(splits["test"]))
-    shown, official = (" / ".join(f"{count:,}" for count in each) for each in (found, counts or ()))
-    if not all(found):
-        raise DataError(f"{archive}: {shown} pairs came out; each split needs some")
-    if counts is not None and found != counts:
+    found, expected = tuple(map(len, splits.values())), counts or COUNTS
+    if found != expected:
+        shown, official = (" / ".join(f"{count:,}" for count in each) for each in (found, expected))
         raise DataError(
             f"{archive}: {shown} pairs came out, expected {official} from the official archive of IWSLT14"
             " German-English; is this another release of it, or sacremoses of another version?"
@@ -165,7 +127,6 @@ def prepare_archive(
                     (temporary / f"{split}.{language}").write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
         raise DataError(f"cannot write {folder}: {error}; make room there, or name another folder") from error
-    return found
 
 
 def _read_members(archive: Path) -> dict[str, list[str]]:
@@ -182,8 +143,6 @@ def _read_members(archive: Path) -> dict[str, list[str]]:
                     file = tar.extractfile(member)
                     assert file is not None, member.name
                     found[name] = file.read().decode("utf-8").removesuffix("\n").split("\n")
-    except FileNotFoundError as error:
-        raise DataError(f"no archive {archive}; the official one is at {ARCHIVE.url}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{archive}: {member.name} is not UTF-8 ({error})") from error
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
@@ -212,15 +171,11 @@ def _tokenizer(language: str) -> Callable[[str], str]:
     return lambda line: _LAST_STOP.sub(r"\1 .", moses.tokenize(line, return_str=True, escape=True))
 
 
-def clean(pairs: Iterable[tuple[str, str]]) -> _Pairs:
-    """Keep pairs of similar lengths, as Moses' clean-corpus-n.perl does with the recipe's limits.
+def _clean(pairs: Iterable[tuple[str, str]]) -> _Pairs:
+    """Keep pairs of tokenised lines of similar lengths, as Moses' clean-corpus-n.perl does with the recipe's limits.
 
-    Args:
-        pairs: tokenised lines.
-
-    Returns:
-        The pairs in which both lines have 1 to 175 tokens, neither has more than 1.5 times as many as the other, and no
-        word is longer than 1,000 characters; in their order, with single spaces between tokens.
+    Both lines have 1 to 175 tokens, neither more than 1.5 times as many as the other, and no word is longer than 1,000
+    characters. The order is kept, with single spaces between tokens.
     """
     kept = []
     for pair in pairs:

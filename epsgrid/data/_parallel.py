@@ -1,10 +1,9 @@
 """Parallel text as token ids: joint byte-pair encoding, dictionaries, and the encoded corpus, kept in the cache.
 
-The recipe is the published one of IWSLT14 German-English (fairseq, examples/translation/prepare-iwslt14.sh): one
-byte-pair encoding is learnt from both languages of the training text, and each language has a dictionary of the pieces
-that occur in its training text. Sennrich et al. 2016 count the merges (10,000 in the published recipe); sentencepiece
-counts the whole vocabulary, single characters included. The text is not normalised, pieces never cross a space, and
-the pieces of a line joined together are the line.
+As published for IWSLT14 (fairseq, examples/translation/prepare-iwslt14.sh) one byte-pair encoding is learnt from both
+languages of the training text, and each language has a dictionary of the pieces that occur in its training text. The
+10,000 of the recipe are merges; sentencepiece counts the whole vocabulary, single characters included. The text is not
+normalised, pieces never cross a space, and the pieces of a line joined together are the line.
 """
 
 from __future__ import annotations
@@ -12,8 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
@@ -44,18 +42,11 @@ _RECIPE = 1
 
 _LONGEST_PIECE = 64
 _LONGEST_LINE_BYTES = 1 << 24
-_TOO_MANY = re.compile(r"Vocabulary size too high .*<= (\d+)")
-_TOO_FEW = re.compile(r"smaller than required_chars\. \d+ vs (\d+)")
 
 
 @dataclass(frozen=True, eq=False)
 class Sentences:
-    """One language of a split.
-
-    Attributes:
-        tokens: (all tokens,), int32, sentence after sentence, without END.
-        offsets: (n + 1,), int64: sentence i is tokens[offsets[i] : offsets[i + 1]].
-    """
+    """One language of a split: `tokens` without END; sentence i is tokens[offsets[i] : offsets[i + 1]]."""
 
     tokens: NDArray[np.int32]
     offsets: NDArray[np.int64]
@@ -79,11 +70,7 @@ class Sentences:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """One split.
-
-    Attributes:
-        references: (bytes,), uint8: the translations as text, one a line, UTF-8; empty for training pairs.
-    """
+    """One split; `references` are the translations as text, UTF-8, one a line, (bytes,), empty for training pairs."""
 
     source: Sentences
     target: Sentences
@@ -100,14 +87,7 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class ParallelCorpus:
-    """A corpus ready for training, as `prepare` of a translation task returns it.
-
-    Attributes:
-        source_pieces: the source dictionary, by id.
-        target_pieces: the target dictionary, by id; equal to the source's if they are joined.
-        checksum: sha256 of everything that is trained on or compared with, hex.
-        description: one line for the report.
-    """
+    """A corpus ready for training: the splits, both dictionaries by id, the languages, and a sha256 of everything."""
 
     has_validation: ClassVar[bool] = True
 
@@ -128,11 +108,7 @@ class ParallelCorpus:
 
 @dataclass(frozen=True)
 class ParallelText:
-    """Lines of a split; line i of `target` translates line i of `source`.
-
-    Attributes:
-        available: number of pairs that the lines were chosen from.
-    """
+    """Lines of a split, chosen from `available` pairs; line i of `target` translates line i of `source`."""
 
     source: list[str]
     target: list[str]
@@ -144,9 +120,7 @@ def encoded_corpus(
     key: Sequence[str | int | None],
     name: str,
     languages: tuple[str, str],
-    *,
     vocabulary: int,
-    joined: bool,
 ) -> ParallelCorpus:
     """Encode the text of three splits, or map from the cache what was encoded before.
 
@@ -156,10 +130,8 @@ def encoded_corpus(
         name: of the text, for the description.
         languages: codes of source and target.
         vocabulary: number of pieces of the joint byte-pair encoding.
-        joined: whether there is one dictionary with the pieces of both languages.
 
     Raises:
-        DataError: the cache cannot be written; errors of `texts` are passed on.
         SpecError: a vocabulary that this text cannot give.
         ExecutionError: sentencepiece is not installed.
     """
@@ -167,8 +139,9 @@ def encoded_corpus(
         version = metadata.version("sentencepiece")  # the ids depend on it
     except metadata.PackageNotFoundError:
         version = "none"
-    folder = keyed_folder("translation", json.dumps([_RECIPE, version, name, vocabulary, joined, *key]))
-    kept = cached_arrays(folder, lambda: _encode(texts(), name, languages, vocabulary, joined))
+    # False stands for dictionaries of their own; there was one for both languages once
+    folder = keyed_folder("translation", json.dumps([_RECIPE, version, name, vocabulary, False, *key]))
+    kept = cached_arrays(folder, lambda: _encode(texts(), name, languages, vocabulary))
     arrays, about = kept.arrays, kept.about
     splits = {}
     for split in ("train", "validation", "test"):
@@ -180,15 +153,13 @@ def encoded_corpus(
         **splits,
         source_pieces=tuple(about["source_pieces"]),
         target_pieces=tuple(about["target_pieces"]),
-        languages=(about["languages"][0], about["languages"][1]),
+        languages=languages,
         checksum=about["checksum"],
         description=about["description"],
     )
 
 
-def _encode(
-    texts: dict[str, ParallelText], name: str, languages: tuple[str, str], vocabulary: int, joined: bool
-) -> Arrays:
+def _encode(texts: dict[str, ParallelText], name: str, languages: tuple[str, str], vocabulary: int) -> Arrays:
     processor = _train_bpe(texts["train"].source + texts["train"].target, vocabulary)
     pieces = [processor.id_to_piece(index) for index in range(processor.get_piece_size())]
     sides = {
@@ -198,8 +169,6 @@ def _encode(
     used = {  # sorted ids of the pieces that occur in the training text, without the one for unknown characters
         side: np.setdiff1d(_flat(lines["train"]), [_BPE_UNKNOWN]) for side, lines in sides.items()
     }
-    if joined:
-        used = dict.fromkeys(used, np.union1d(*used.values()))
     arrays: dict[str, NDArray[Any]] = {}
     for split, text in texts.items():
         for side, lines in sides.items():
@@ -210,56 +179,40 @@ def _encode(
         references = "" if split == "train" else "\n".join(text.target)
         arrays[f"{split}_references"] = np.frombuffer(references.encode(), np.uint8)
     dictionaries = {f"{side}_pieces": [*_SPECIAL, *(pieces[i] for i in ids)] for side, ids in used.items()}
-    sizes = [len(dictionary) for dictionary in dictionaries.values()]
-    shared = f"one dictionary of {sizes[0]:,}" if joined else f"dictionaries of {sizes[0]:,} and {sizes[1]:,}"
-    about = {
-        **dictionaries,
-        "languages": list(languages),
-        "checksum": _checksum(arrays, dictionaries.values()),
-        "description": f"{_describe(texts, name, languages)}; joint BPE of {vocabulary:,} pieces, {shared}",
-    }
-    return Arrays(arrays, about)
+    digest = hashlib.sha256("\n\n".join("\n".join(each) for each in dictionaries.values()).encode())
+    for part, array in arrays.items():
+        digest.update(f"\0{part} {array.shape}\0".encode())
+        digest.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
+    source, target = map(len, dictionaries.values())
+    description = (
+        f"{_describe(texts, name, languages)}; joint BPE of {vocabulary:,} pieces,"
+        f" dictionaries of {source:,} and {target:,}"
+    )
+    about = {"checksum": digest.hexdigest(), "description": description}
+    return Arrays(arrays, {**dictionaries, **about})
 
 
 def _flat(lines: Iterable[Iterable[int]]) -> NDArray[np.int64]:
     return np.fromiter(chain.from_iterable(lines), np.int64)
 
 
-def _checksum(arrays: Mapping[str, NDArray[Any]], dictionaries: Iterable[Sequence[str]]) -> str:
-    """Return sha256 over token ids, references and dictionaries, hex; it is the same on every machine."""
-    digest = hashlib.sha256("\n\n".join("\n".join(pieces) for pieces in dictionaries).encode())
-    for name, array in arrays.items():
-        digest.update(f"\0{name} {array.shape}\0".encode())
-        digest.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
-    return digest.hexdigest()
-
-
 def _describe(texts: dict[str, ParallelText], name: str, languages: tuple[str, str]) -> str:
     """Return such as "IWSLT14, de → en: 160,239 training, 7,283 validation and 6,750 test pairs"."""
+    used, available = ([len(text.source) for text in texts.values()], [text.available for text in texts.values()])
     train, validation, test = (
-        f"{len(text.source):,} of {text.available:,}" if len(text.source) < text.available else f"{text.available:,}"
-        for text in texts.values()
+        f"{n:,} of {of:,}" if n < of else f"{of:,}" for n, of in zip(used, available, strict=True)
     )
-    subset = "a subset of " if any(len(text.source) < text.available for text in texts.values()) else ""
-    official = tuple(text.available for text in texts.values()) == COUNTS and languages == ("de", "en")
-    called = "IWSLT14" if official else name
+    subset = "a subset of " if used != available else ""
+    called = "IWSLT14" if tuple(available) == COUNTS and languages == ("de", "en") else name
     counts = f"{train} training, {validation} validation and {test} test pairs"
     return f"{subset}{called}, {languages[0]} → {languages[1]}: {counts}"
 
 
 def _train_bpe(lines: Sequence[str], vocabulary: int) -> Any:
-    """Learn byte-pair encoding from lines of text.
+    """Learn byte-pair encoding of `vocabulary` pieces, single characters and the unknown one included.
 
-    Args:
-        lines: the training text, none of them empty.
-        vocabulary: number of pieces, single characters and the one for unknown characters included.
-
-    Returns:
-        A SentencePieceProcessor; equal arguments give models of equal bytes.
-
-    Raises:
-        SpecError: so many pieces cannot be learnt from this text, or it has more different characters; the message says
-            how many pieces are possible.
+    Equal arguments give models of equal bytes. The message about a vocabulary that this text cannot give has
+    sentencepiece's, which says how many pieces are possible.
     """
     sentencepiece = require("sentencepiece", "translation")
     model = io.BytesIO()
@@ -282,14 +235,10 @@ def _train_bpe(lines: Sequence[str], vocabulary: int) -> Any:
             minloglevel=2,
         )
     except RuntimeError as error:
-        asked = f"task.vocabulary: {vocabulary:,} pieces"
-        if found := _TOO_MANY.search(str(error)):
-            reason = f"cannot be learnt from so little text; ask for at most {int(found[1]):,}, or give more text"
-        elif found := _TOO_FEW.search(str(error)):
-            reason = f"are fewer than the text has different characters; ask for at least {int(found[1]):,}"
-        else:
-            reason = f"could not be learnt from the training text: {error}"
-        raise SpecError(f"{asked} {reason}") from error
+        raise SpecError(
+            f"task.vocabulary: {vocabulary:,} pieces cannot be learnt from the training text; ask for another number,"
+            f" or give more text: {error}"
+        ) from error
     return sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
 
 

@@ -1,9 +1,8 @@
 """Import torchvision beside a CPU-only torch.
 
-Torchvision's wheel from the registry is built for CUDA. Beside a CPU-only torch its compiled operators cannot be
-loaded, and importing it ends with "operator torchvision::nms does not exist", although data sets and transforms need
-none of them. Only then, the two operators that the import asks for are declared (not defined), and torchvision is
-imported again. Declaring them before a healthy torchvision is imported would abort the process.
+Torchvision's wheel from the registry is built for CUDA, and importing it beside a CPU-only torch ends with "operator
+torchvision::nms does not exist", although data sets and transforms need no operator. Only then, the two that the import
+asks for are declared, and torchvision is imported again; beside a healthy one, that would abort the process.
 """
 
 from __future__ import annotations

@@ -1,13 +1,8 @@
 """ONE FILE PER ARCHITECTURE, in torch.nn only.
 
-A file `models/NAME.py` defines
-
-    class Options(ModelOptions)       the architecture's settings, with their defaults
-    def build(options, inputs, outputs) -> torch.nn.Module
-
-where `inputs` is the shape of one example without the batch axis, such as (3, 32, 32), and `outputs` is the number of
-classes. Initial weights are drawn from torch's global generator. Options are read without torch, so these files import
-it inside functions only; a file with modules of its own defines them in a cached function.
+A file `models/NAME.py` defines `Options`, the architecture's settings, and `build(options, inputs, outputs)`, where
+`inputs` is the shape of one example, such as (3, 32, 32), and `outputs` is the number of classes. Initial weights are
+drawn from torch's global generator. Options are read without torch, so these files import it inside functions only.
 """
 
 from __future__ import annotations
@@ -28,8 +23,11 @@ class ModelPlugin(Protocol):
     Options: type[ModelOptions]
 
     def build(self, options: Any, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:
-        """Build the model with newly drawn weights, on the CPU, in float32."""
-        ...
+        """Build the model with newly drawn weights, on the CPU, in float32.
+
+        Raises:
+            SpecError: it does not suit the task's examples.
+        """
 
 
 def load(name: str) -> ModelPlugin:
@@ -39,21 +37,15 @@ def load(name: str) -> ModelPlugin:
 
 
 def require_images(model: str, inputs: tuple[int, ...], smallest: int) -> tuple[int, int, int]:
-    """Return `inputs` as (channels, height, width).
-
-    Args:
-        model: name for the error message.
-        inputs: shape of one example, without the batch axis.
-        smallest: least height and width in pixels that the model's strides reduce to at least one pixel.
+    """Return `inputs`, the shape of one example, as (channels, height, width).
 
     Raises:
-        SpecError: `inputs` is not the shape of an image, or of a smaller one.
+        SpecError: `inputs` is not the shape of an image, or of one of less than `smallest` pixels on a side.
     """
     if len(inputs) != 3 or min(inputs[1:]) < smallest:
-        other = ", or `model: {name: mlp}`, which takes images of any size" if len(inputs) == 3 else " or another model"
         raise SpecError(
             f"model {model} needs images of at least {smallest}×{smallest} pixels, as (channels, height, width);"
-            f" this task gives {inputs}; take another task{other}"
+            f" this task gives {inputs}; take another task, or `model: mlp`, which takes any shape"
         )
     channels, height, width = inputs
     return channels, height, width

@@ -1,8 +1,7 @@
 """The interface of language models, and their common parts: word ids in, scores of the next word out, a carried state.
 
-    tokens: (time, batch), int64      logits: (time, batch, vocabulary)      state: tensors of (1, batch, width)
-
-Shapes below: T time steps, B batch, E embedding, H hidden, V words of the vocabulary.
+Shapes below: T time steps, B batch, E embedding, H hidden, V words of the vocabulary. Tokens are (T, B), int64, logits
+(T, B, V), states (1, B, width).
 
 `forward(tokens, state)` is a function of its arguments and weights. The state between two training steps is in the
 model's `carried`, whose buffers are part of the state_dict, so that a checkpoint in the middle of an epoch continues
@@ -26,13 +25,7 @@ State = tuple[torch.Tensor, ...]
 
 
 class LanguageOutput(NamedTuple):
-    """The result of a language model.
-
-    Attributes:
-        logits: (time, batch, vocabulary), scores of the word that follows each of `tokens`.
-        penalty: scalar added to the training loss; 0 in eval mode and where a model has none.
-        state: after the last of `tokens`, still attached to the graph.
-    """
+    """Scores of the word after each, a scalar added to the training loss, and the state, attached to the graph."""
 
     logits: torch.Tensor
     penalty: torch.Tensor
@@ -42,8 +35,7 @@ class LanguageOutput(NamedTuple):
 class CarriedState(nn.Module):
     """The recurrent state between two training steps: truncated backpropagation carries values, never gradients.
 
-    Args:
-        widths: of each recurrent layer; every layer has a hidden and a cell state of (1, batch, width).
+    Every layer has a hidden and a cell state of (1, batch, width).
     """
 
     def __init__(self, widths: Sequence[int]) -> None:
@@ -99,11 +91,7 @@ def _match_batch_size(module: nn.Module, state_dict: Mapping[str, Any], prefix: 
 
 
 class _WeightDropLstm(nn.Module):
-    """An LSTM whose hidden-to-hidden weights are dropped again in every training step, on torch's fused kernels.
-
-    The dropped weights are a function of the raw ones, which are the parameters, and are passed to `torch.lstm`
-    itself: oneDNN's or cuDNN's kernel runs the sequence, and autograd takes the gradient through the mask.
-    """
+    """An LSTM whose hidden-to-hidden weights are dropped again in every training step, on torch's fused kernels."""
 
     def __init__(self, before: int, after: int, share: float) -> None:
         super().__init__()
@@ -130,9 +118,9 @@ def _dropout_mask(like: torch.Tensor, share: float) -> torch.Tensor:
     return torch.empty_like(like, requires_grad=False).bernoulli_(1 - share).div_(1 - share)
 
 
-def _locked_dropout(x: torch.Tensor, share: float) -> torch.Tensor:
+def _locked_dropout(x: torch.Tensor, share: float, training: bool) -> torch.Tensor:
     """Drop the same entries of (T, B, width) at every time step (Gal and Ghahramani 2016)."""
-    return x if share == 0 else x * _dropout_mask(x[:1].detach(), share)
+    return x * _dropout_mask(x[:1].detach(), share) if training and share else x
 
 
 class AwdLstm(nn.Module):
@@ -151,14 +139,14 @@ class AwdLstm(nn.Module):
     def forward(self, tokens: torch.Tensor, state: State) -> LanguageOutput:
         """Read (T, B) word ids, beginning with `state`."""
         options = self.options
-        x = self._locked(self.embed(tokens), options.input_dropout)  # (T, B, E)
+        x = _locked_dropout(self.embed(tokens), options.input_dropout, self.training)  # (T, B, E)
         after: list[torch.Tensor] = []
         for number, layer in enumerate(self.layers):
             if number > 0:
-                x = self._locked(x, options.hidden_dropout)
+                x = _locked_dropout(x, options.hidden_dropout, self.training)
             x, *new = layer(x, state[2 * number], state[2 * number + 1])  # (T, B, H), the last (T, B, E)
             after += new
-        dropped = self._locked(x, options.output_dropout)
+        dropped = _locked_dropout(x, options.output_dropout, self.training)
         logits = F.linear(dropped, self.embedding.weight, self.bias)  # (T, B, V)
         penalty = x.new_zeros((), dtype=torch.float32)
         if self.training and options.activation_penalty:
@@ -176,9 +164,6 @@ class AwdLstm(nn.Module):
         mask = _dropout_mask(self.embedding.weight[:, :1], share)  # (V, 1)
         return rows * mask[tokens]
 
-    def _locked(self, x: torch.Tensor, share: float) -> torch.Tensor:
-        return _locked_dropout(x, share) if self.training else x
-
 
 class PlainLstm(nn.Module):
     """The model of `lstm`; `options` are those of that file.
@@ -194,8 +179,6 @@ class PlainLstm(nn.Module):
         self.dropout = nn.Dropout(options.dropout)
         self.layers = nn.ModuleList(nn.LSTM(before, after) for before, after in pairwise(widths))
         self.decoder = nn.Linear(options.hidden, words)
-        if options.tied:
-            self.decoder.weight = self.embedding.weight
         self.carried = CarriedState(widths[1:])
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         nn.init.uniform_(self.decoder.weight, -0.1, 0.1)

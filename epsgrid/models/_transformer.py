@@ -19,47 +19,32 @@ PAD = 0
 """Id of the padding behind a sentence, in both dictionaries; nothing attends to it and its embedding is zero."""
 
 
-class KeyValues(NamedTuple):
+class _KeyValues(NamedTuple):
     """Keys and values of an attention, each (B, H, tokens, D / H)."""
 
     keys: Tensor
     values: Tensor
 
-    def select(self, rows: Tensor) -> KeyValues:
+    def select(self, rows: Tensor) -> _KeyValues:
         """Return the given rows."""
-        return KeyValues(self.keys.index_select(0, rows), self.values.index_select(0, rows))
-
-
-class _Memory(NamedTuple):
-    """The encoded source: `states` (B, S, D); `mask` (B, 1, 1, S), True at tokens, False at padding."""
-
-    states: Tensor
-    mask: Tensor
+        return _KeyValues(self.keys.index_select(0, rows), self.values.index_select(0, rows))
 
 
 @dataclass(frozen=True)
 class _DecoderState:
     """The state of the decoder after some target tokens, so that the next one costs the work of one token.
 
-    Attributes:
-        memory: keys and values of the source, for each layer; B sentences.
-        mask: (B, 1, 1, S) of the source.
-        past: keys and values of the target so far, for each layer; R rows; None at the start.
-        length: target tokens so far.
+    `memory` and `mask` are of the B sources; `past` holds each layer's keys and values of the target so far, for R
+    rows.
     """
 
-    memory: list[KeyValues]
+    memory: list[_KeyValues]
     mask: Tensor
-    past: list[KeyValues | None]
+    past: list[_KeyValues | None]
     length: int
 
     def select(self, sentences: Tensor | None, rows: Tensor) -> _DecoderState:
-        """Return the state of some rows, to continue from them.
-
-        Args:
-            sentences: (B',), which to keep; None for all.
-            rows: (B' · beam,), the row that each new row continues.
-        """
+        """Keep some sentences, None for all, and let row i continue from what was row `rows[i]`."""
         past = [None if layer is None else layer.select(rows) for layer in self.past]
         if sentences is None:
             return replace(self, past=past)
@@ -83,11 +68,11 @@ class Attention(nn.Module):
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
 
-    def look_at(self, states: Tensor) -> KeyValues:
+    def look_at(self, states: Tensor) -> _KeyValues:
         """Return keys and values of (B, tokens, D)."""
-        return KeyValues(self._split(self.key(states)), self._split(self.value(states)))
+        return _KeyValues(self._split(self.key(states)), self._split(self.value(states)))
 
-    def forward(self, x: Tensor, seen: KeyValues, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+    def forward(self, x: Tensor, seen: _KeyValues, mask: Tensor | None = None, causal: bool = False) -> Tensor:
         """(B, T, D) → (B, T, D); with `causal` token t sees the first t + 1 only."""
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(
@@ -131,22 +116,17 @@ class DecoderLayer(nn.Module):
         self.feed_forward, self.feed_forward_norm = _feed_forward(options), nn.LayerNorm(options.width)
         self.dropout = nn.Dropout(options.dropout)
 
-    def forward(self, x: Tensor, memory: KeyValues, mask: Tensor, past: KeyValues | None) -> tuple[Tensor, KeyValues]:
-        """Apply the layer.
+    def forward(
+        self, x: Tensor, memory: _KeyValues, mask: Tensor, past: _KeyValues | None
+    ) -> tuple[Tensor, _KeyValues]:
+        """Apply the layer to (R, T, D) that follow `past`; return the result, and keys and values of all tokens so far.
 
-        Args:
-            x: (R, T, D); T is 1 if there is a past.
-            memory: keys and values of B sentences, R a multiple of B.
-            mask: (B, 1, 1, S).
-            past: keys and values of the tokens before, R rows; None if `x` starts at the first token.
-
-        Returns:
-            (R, T, D), and keys and values of all tokens up to here.
+        R is a multiple of the B sentences of `memory` and `mask`, and T is 1 if there is a past.
         """
         h = self.attention_norm(x) if self.pre else x
         seen = self.attention.look_at(h)
         if past is not None:
-            seen = KeyValues(torch.cat((past.keys, seen.keys), 2), torch.cat((past.values, seen.values), 2))
+            seen = _KeyValues(torch.cat((past.keys, seen.keys), 2), torch.cat((past.values, seen.values), 2))
         x = x + self.dropout(self.attention(h, seen, causal=past is None))
         x = x if self.pre else self.attention_norm(x)
         h = self.cross_norm(x) if self.pre else x
@@ -170,7 +150,7 @@ class Transformer(nn.Module):
         self.max_length = options.max_length
         self.scale = math.sqrt(width)
         self.target_embedding = _embedding(target, width)
-        self.source_embedding = self.target_embedding if options.shared == "all" else _embedding(source, width)
+        self.source_embedding = _embedding(source, width)
         self.encoder = nn.ModuleList(EncoderLayer(options) for _ in range(options.encoder_layers))
         self.decoder = nn.ModuleList(DecoderLayer(options) for _ in range(options.decoder_layers))
         self.encoder_norm = nn.LayerNorm(width) if options.norm == "pre" else nn.Identity()
@@ -182,30 +162,28 @@ class Transformer(nn.Module):
         self.register_buffer("positions", torch.cat((angles.sin(), angles.cos()), dim=1), persistent=False)
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """Score every next token.
+        """Return (B, T, V) scores of the token after each of the target, before softmax; those at padding mean nothing.
 
         Args:
             source: (B, S), ids, filled with PAD at the end of a row.
             target: (B, T), ids, beginning with END, filled with PAD at the end of a row.
-
-        Returns:
-            (B, T, V): scores of the token after each one, before softmax; those at padding mean nothing.
         """
         scores, _ = self._decode(target, self.begin(self.encode(source)))
         return scores
 
-    def encode(self, source: Tensor) -> _Memory:
-        """Encode (B, S) source ids."""
+    def encode(self, source: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode (B, S) source ids; return (B, S, D), and (B, 1, 1, S): True at tokens, False at padding."""
         mask = (source != PAD)[:, None, None, :]
         x = self._embed(self.source_embedding, source, 0)
         for layer in self.encoder:
             x = layer(x, mask)
-        return _Memory(self.encoder_norm(x), mask)
+        return self.encoder_norm(x), mask
 
-    def begin(self, memory: _Memory) -> _DecoderState:
+    def begin(self, memory: tuple[Tensor, Tensor]) -> _DecoderState:
         """Return the state before the first target token."""
-        looked_at = [layer.cross.look_at(memory.states) for layer in self._decoder_layers()]
-        return _DecoderState(looked_at, memory.mask, [None] * len(looked_at), 0)
+        states, mask = memory
+        looked_at = [layer.cross.look_at(states) for layer in self._decoder_layers()]
+        return _DecoderState(looked_at, mask, [None] * len(looked_at), 0)
 
     def step(self, tokens: Tensor, state: _DecoderState) -> tuple[Tensor, _DecoderState]:
         """Take (R,) further target tokens and return (R, V) scores of the next ones, and the state after `tokens`."""
@@ -214,7 +192,7 @@ class Transformer(nn.Module):
 
     def _decode(self, target: Tensor, state: _DecoderState) -> tuple[Tensor, _DecoderState]:
         x = self._embed(self.target_embedding, target, state.length)
-        past: list[KeyValues | None] = []
+        past: list[_KeyValues | None] = []
         for layer, memory, before in zip(self._decoder_layers(), state.memory, state.past, strict=True):
             x, seen = layer(x, memory, state.mask, before)
             past.append(seen)

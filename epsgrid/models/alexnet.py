@@ -1,21 +1,15 @@
 """AlexNet (Krizhevsky et al. 2012, with the widths of Krizhevsky 2014), cut to 32×32 images.
 
-The five convolutions, three dense layers and the dropout of the original are kept; as in the usual ports to CIFAR-10
-the 11×11 stem of stride 4 becomes 3×3 of stride 2, the 5×5 becomes 3×3, and pools are 2×2 without overlap. The paper of
-the probe names an AlexNet but its file is not public, so this is our choice. Layer by layer, with parameters:
-
     (batch, 3, 32, 32)
-    conv 3×3, stride 2, 64 · ReLU · pool    (batch, 64, 8, 8)          1,792
-    conv 3×3, 192 · ReLU · pool             (batch, 192, 4, 4)       110,784
-    conv 3×3, 384 · ReLU                    (batch, 384, 4, 4)       663,936
-    conv 3×3, 256 · ReLU                    (batch, 256, 4, 4)       884,992
-    conv 3×3, 256 · ReLU · pool             (batch, 256, 2, 2)       590,080
-    flatten · dropout · 4096 · ReLU         (batch, 4096)          4,198,400
-    dropout · 4096 · ReLU                   (batch, 4096)         16,781,312
-    10                                      (batch, 10)               40,970
+    conv 3×3, stride 2, 64 · ReLU · pool    (batch, 64, 8, 8)
+    conv 3×3, 192 · ReLU · pool             (batch, 192, 4, 4)
+    conv 3×3, 384 · ReLU                    (batch, 384, 4, 4)
+    conv 3×3, 256 · ReLU                    (batch, 256, 4, 4)
+    conv 3×3, 256 · ReLU · pool             (batch, 256, 2, 2)
+    flatten · dropout · 4096 · ReLU · dropout · 4096 · ReLU · 10
 
-23,272,266 parameters in all; they start from torch's defaults. Convolutions have padding 1. Larger images leave more
-pixels, which the first dense layer takes in.
+Smaller kernels and pools as in the usual ports to CIFAR-10: the paper of the probe names an AlexNet, but its file is
+not public. 23,272,266 parameters, from torch's defaults. Larger images leave more pixels to the first dense layer.
 """
 
 from __future__ import annotations
@@ -38,11 +32,7 @@ class Options(ModelOptions):
 
 
 def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:
-    """Build AlexNet for images of at least 15×15 pixels.
-
-    Raises:
-        SpecError: the task's examples are not images, or smaller ones.
-    """
+    """Build AlexNet for images of at least 15×15 pixels."""
     from torch import nn
 
     channels, height, width = require_images("alexnet", inputs, smallest=_SMALLEST)

@@ -2,10 +2,8 @@
 
     tokens → embedding → [LSTM]·layers → dense layer tied to the embedding        (time, batch) → (time, batch, words)
 
-Widths of the LSTMs: `embedding → hidden → … → hidden → embedding`, so that one layer is 400→400, two are 400→1150→400,
-three 400→1150→1150→400. With 10,000 words they have 5,293,200, 13,632,400 and 24,221,600 parameters.
-
-Regularised, in training only, as published:
+Widths of the LSTMs: `embedding → hidden → … → hidden → embedding`. With 10,000 words one, two and three layers have
+5,293,200, 13,632,400 and 24,221,600 parameters. Regularised in training, as published:
 
     weight drop       on each LSTM's hidden-to-hidden weights, one mask for the whole sequence
     embedding         whole words dropped, one mask over the vocabulary for the whole batch
@@ -46,11 +44,7 @@ class Options(ModelOptions):
 
 
 def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:
-    """Build the model for a vocabulary of `outputs` words; `inputs` are () for text.
-
-    Raises:
-        SpecError: the task gives no text.
-    """
+    """Build the model for a vocabulary of `outputs` words; `inputs` are () for text."""
     require_text("awd_lstm", inputs)
     from epsgrid.models._language import AwdLstm
 

@@ -8,11 +8,9 @@
     16 layers · norm · ReLU                 (batch, 1024, 4, 4)
     mean over pixels · dense 10             (batch, 10)
 
-A layer is norm · ReLU · conv 1×1 to 128 · norm · ReLU · conv 3×3 to 32, whose result goes in front of its input; a
-transition is norm · ReLU · conv 1×1 to half the channels · mean pool 2×2. Convolutions have no bias. 6,956,298
-parameters for 3×32×32 inputs and 10 classes, as in the widely used CIFAR code (kuangliu/pytorch-cifar,
-models/densenet.py, DenseNet121) from which the published experiments of AdaBound and AdaBelief took theirs. Initial
-weights are torch's defaults, as there. Larger images leave more pixels to average over.
+A transition is norm · ReLU · conv 1×1 to half the channels · mean pool 2×2. 6,956,298 parameters for 3×32×32 inputs and
+10 classes, from torch's defaults, as in kuangliu/pytorch-cifar (models/densenet.py), which the published experiments of
+AdaBelief used.
 """
 
 from __future__ import annotations
@@ -36,11 +34,7 @@ class Options(ModelOptions):
 
 
 def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:
-    """Build DenseNet121 for images of at least 8×8 pixels.
-
-    Raises:
-        SpecError: the task's examples are not images, or smaller ones.
-    """
+    """Build DenseNet121 for images of at least 8×8 pixels."""
     from torch import nn
 
     from epsgrid.models._vision import DenseLayer

@@ -2,16 +2,13 @@
 
     tokens → embedding → dropout → [LSTM → dropout]·layers → dense layer          (time, batch) → (time, batch, words)
 
-Dropout is drawn again at every time step and never touches recurrent connections. With `tied: true` the dense layer
-shares the embedding's weights, which needs `embedding` and `hidden` of one width. Embedding and dense weights start
+Dropout is drawn again at every time step and never touches recurrent connections. Embedding and dense weights start
 from U(−0.1, 0.1), the dense bias at zero, LSTMs at torch's default.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from pydantic import model_validator
+from typing import TYPE_CHECKING, Literal
 
 from epsgrid.models import require_text
 from epsgrid.spec.model import Count, ModelOptions, Share
@@ -21,30 +18,17 @@ if TYPE_CHECKING:
 
 
 class Options(ModelOptions):
-    """Widths, number of layers, dropout and tying; the widths and layers of Zaremba's small model by default."""
+    """Widths, number of layers and dropout; the widths and layers of Zaremba's small model by default."""
 
     embedding: Count = 200
     hidden: Count = 200
     layers: Count = 2
     dropout: Share = 0.0
-    tied: bool = False
-
-    @model_validator(mode="after")
-    def _tied_widths_agree(self) -> Options:
-        if self.tied and self.embedding != self.hidden:
-            raise ValueError(
-                f"tied: true needs embedding and hidden of one width, got {self.embedding} and {self.hidden};"
-                " make them equal, or leave tied out"
-            )
-        return self
+    tied: Literal[False] = False  # of an earlier version, and so part of the ids of its trials
 
 
 def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:
-    """Build the model for a vocabulary of `outputs` words; `inputs` are () for text.
-
-    Raises:
-        SpecError: the task gives no text.
-    """
+    """Build the model for a vocabulary of `outputs` words; `inputs` are () for text."""
     require_text("lstm", inputs)
     from epsgrid.models._language import PlainLstm
 

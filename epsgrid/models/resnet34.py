@@ -8,11 +8,8 @@
     3 blocks of 512, first of stride 2      (batch, 512, 4, 4)
     mean over pixels · dense 10             (batch, 10)
 
-A block is conv 3×3 · norm · ReLU · conv 3×3 · norm, plus its input (through a 1×1 convolution and norm where the shape
-changes), then ReLU. Convolutions have no bias: a batch norm follows. 21,282,122 parameters for 3×32×32 inputs and 10
-classes, as in the widely used CIFAR code (kuangliu/pytorch-cifar, models/resnet.py) from which the published
-experiments of AdaBound and AdaBelief took theirs. Initial weights are torch's defaults, as there. Larger images leave
-more pixels to average over.
+21,282,122 parameters for 3×32×32 inputs and 10 classes, from torch's defaults, as in kuangliu/pytorch-cifar
+(models/resnet.py), which the published experiments of AdaBelief used.
 """
 
 from __future__ import annotations
@@ -36,11 +33,7 @@ class Options(ModelOptions):
 
 
 def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:
-    """Build ResNet34 for images of at least 8×8 pixels.
-
-    Raises:
-        SpecError: the task's examples are not images, or smaller ones.
-    """
+    """Build ResNet34 for images of at least 8×8 pixels."""
     from torch import nn
 
     from epsgrid.models._vision import BasicBlock

@@ -3,20 +3,12 @@
     source tokens → embedding · √width + position → encoder layers ──────────┐ memory
     target tokens → embedding · √width + position → decoder layers (attend to it) → scores over the target dictionary
 
-    encoder layer: self-attention, feed-forward (ReLU)
-    decoder layer: causal self-attention, attention to the memory, feed-forward
-
-Around each of these stands a residual connection: norm(x + dropout(f(x))) with `norm: post`, as published first, or
+Each stage of a layer has a residual connection: norm(x + dropout(f(x))) with `norm: post`, as published first, or
 x + dropout(f(norm(x))) with a last norm at the end of either stack with `norm: pre`. The decoder's embedding also
-gives the scores (`shared: decoder`), or one matrix serves source, target and scores (`shared: all`, which needs a
-joined dictionary). 39,469,056 parameters at the defaults and dictionaries of 8,848 and 6,632.
+gives the scores. 39,469,056 parameters at the defaults and dictionaries of 8,848 and 6,632. Weights start as fairseq's.
 
-Weights start as fairseq's: embeddings N(0, 1/√width), queries, keys and values together Xavier-uniform, all other
-matrices Xavier-uniform, biases zero.
-
-A bias of the keys shifts all scores of a query alike, which softmax does not see: its true gradient is zero, and its
-computed one is rounding noise that would set a lower bound of ε by itself. The published model has these biases;
-`key_bias: false` leaves them out.
+Softmax does not see a bias of the keys: its true gradient is zero, and its computed one is rounding noise that would
+set a lower bound of ε by itself. The published model has these biases; `key_bias: false` leaves them out.
 """
 
 from __future__ import annotations
@@ -33,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Options(ModelOptions):
-    """Sizes, dropouts and the places of norms and shared embeddings; the published IWSLT14 model by default.
+    """Sizes, dropouts and the places of norms; the published IWSLT14 model by default.
 
     `attention_dropout` is that of the attention's weights, `activation_dropout` that behind the ReLU, `dropout` that
     everywhere else. A sentence may have `max_length` tokens, its end included.
@@ -48,7 +40,7 @@ class Options(ModelOptions):
     attention_dropout: Share = 0.0
     activation_dropout: Share = 0.0
     norm: Literal["post", "pre"] = "post"
-    shared: Literal["decoder", "all"] = "decoder"
+    shared: Literal["decoder"] = "decoder"  # of an earlier version, and so part of the ids of its trials
     key_bias: bool = True
     max_length: Count = 1024
 
@@ -60,12 +52,7 @@ class Options(ModelOptions):
 
 
 def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:
-    """Build the transformer for dictionaries of `inputs[0]` and `outputs` pieces, sentences of `inputs[1]` tokens.
-
-    Raises:
-        SpecError: the task does not translate, has longer sentences than `max_length`, or two dictionaries although one
-            is to be shared.
-    """
+    """Build the transformer for dictionaries of `inputs[0]` and `outputs` pieces, sentences of `inputs[1]` tokens."""
     if len(inputs) != 2:
         raise SpecError(
             f"model transformer translates: it needs `task: translation`; this task gives examples {inputs}"
@@ -75,11 +62,6 @@ def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.M
         raise SpecError(
             f"model.max_length: {options.max_length:,} tokens, but the task's longest sentence has {longest:,};"
             " raise model.max_length, or remove such sentences from the data"
-        )
-    if options.shared == "all" and source != outputs:
-        raise SpecError(
-            f"model.shared: all needs one dictionary for both languages, the task's have {source:,} and {outputs:,}"
-            " pieces; set task.joined: true, or model.shared: decoder"
         )
     from epsgrid.models._transformer import Transformer
 

@@ -1,14 +1,11 @@
 """VGG11 without batch norm, for CIFAR-10 as published with AdaBelief (classification_cifar10/models/vgg.py).
 
-Configuration A of Simonyan and Zisserman 2015, with a small classifier in place of the two layers of 4,096:
-
     (batch, 3, 32, 32)
     64 · pool · 128 · pool · 256 · 256 · pool · 512 · 512 · pool · 512 · 512 · pool      (batch, 512, 1, 1)
     flatten · dropout · dense 512 · ReLU · dropout · dense 512 · ReLU · dense 10         (batch, 10)
 
-Convolutions are 3×3 with padding 1, each followed by ReLU; pools are 2×2. Their weights start from
-N(0, σ = √(2 / (k·k·out))) and their biases at zero; dense layers start from torch's defaults. 9,750,922 parameters for
-3×32×32 inputs and 10 classes; larger images leave more than one pixel, which the first dense layer takes in.
+Convolutions are 3×3, followed by ReLU; pools are 2×2. Their weights start from N(0, σ = √(2 / (k·k·out))), their biases
+at zero. 9,750,922 parameters for 3×32×32 inputs and 10 classes; larger images leave more to the first dense layer.
 """
 
 from __future__ import annotations
@@ -34,11 +31,7 @@ class Options(ModelOptions):
 
 
 def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:
-    """Build VGG11 for images of at least 32×32 pixels.
-
-    Raises:
-        SpecError: the task's examples are not images, or smaller ones.
-    """
+    """Build VGG11 for images of at least 32×32 pixels."""
     from torch import nn
 
     channels, height, width = require_images("vgg11", inputs, smallest=_SHRINKS)

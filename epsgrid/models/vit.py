@@ -1,19 +1,16 @@
 """A small vision transformer (Dosovitskiy et al. 2021) for 32×32 images.
 
     (batch, 3, 32, 32)
-    patches of 4×4, dense 192               (batch, 64, 192)            9,408
-    plus learnt positions · dropout         (batch, 64, 192)           12,288
-    6 layers                                (batch, 64, 192)    6 × 444,288
-    layer norm · mean over patches          (batch, 192)                  384
-    dense 10                                (batch, 10)                 1,930
+    patches of 4×4, dense 192               (batch, 64, 192)
+    plus learnt positions · dropout         (batch, 64, 192)
+    6 layers                                (batch, 64, 192)
+    layer norm · mean over patches · 10     (batch, 10)
 
 A layer is x + attention(norm(x)) with 3 heads, then x + dense(GELU(dense(norm(x)))) with 768 channels between.
-2,689,738 parameters in all. Width and heads are those of the smallest published one (ViT-Tiny, Touvron et al. 2021),
-the mean over patches in place of a class token is that of Beyer, Zhai and Kolesnikov 2022; depth and patch are our
-choice, so that it trains on 32×32 images. Queries, keys and values have no bias, which for keys would have no true
-gradient: a bias of the keys shifts all scores of a query alike, which softmax undoes, and what rounding leaves of its
-gradient would set the lower bound of ε by itself. Weights of dense layers and positions start from a normal
-distribution cut at 2 σ, their biases at zero, patches at torch's default.
+2,689,738 parameters. Width and heads are those of ViT-Tiny (Touvron et al. 2021), the mean over patches is that of
+Beyer, Zhai and Kolesnikov 2022. Queries, keys and values have no bias: softmax does not see that of the keys, and what
+rounding leaves of its gradient would set the lower bound of ε. Dense layers and positions start from a normal
+distribution cut at 2 σ, biases at zero, patches at torch's default.
 """
 
 from __future__ import annotations
@@ -47,11 +44,7 @@ class Options(ModelOptions):
 
 
 def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:
-    """Build the transformer for images that patches cover exactly.
-
-    Raises:
-        SpecError: the task's examples are not images, or patches do not fit into them.
-    """
+    """Build the transformer for images that patches cover exactly."""
     from epsgrid.models._vision import VisionTransformer
 
     channels, height, width = require_images("vit", inputs, smallest=options.patch)

@@ -22,17 +22,14 @@ if TYPE_CHECKING:
     import torch
 
 UNSUPPORTED = {
-    "adafactor": "it keeps row and column sums instead of a second moment per weight, so there is no √v̂ of a weight to"
-    " make a histogram of, and its two epsilons guard squared gradients and step sizes",
+    "adafactor": "it keeps row and column sums instead of a second moment per weight, so it has no √v̂ of a weight",
     "asgd": "it averages weights and divides by no second moment, so it has no epsilon",
     "lbfgs": "it takes curvature from differences of gradients and divides by no second moment, so it has no epsilon",
     "lion": "it takes the sign of a momentum and divides by nothing, so it has no epsilon",
-    "muon": "it orthogonalizes the momentum of whole matrices; its epsilon only guards a norm, so there is no √v̂ of a"
-    " weight to compare it with",
+    "muon": "it orthogonalizes the momentum of whole matrices, and its epsilon only guards a norm",
     "rprop": "it uses signs of gradients only and divides by nothing, so it has no epsilon",
     "shampoo": "it preconditions with matrix roots, so there is no √v̂ of a weight to compare its epsilon with",
-    "sparseadam": "it updates only the rows that have a gradient, each with a step count of its own; give the model"
-    " dense gradients and use adam",
+    "sparseadam": "it updates only rows that have a gradient; give the model dense gradients and use adam",
 }
 """Why some optimizers that people ask for have no ε of the kind this project finds, by name in lower case."""
 
@@ -44,11 +41,10 @@ class SecondMoment:
     """The adaptive denominator of one parameter tensor, before ε.
 
     Attributes:
-        values: v, elementwise ≥ 0, the shape of the parameter. The optimizer's own tensor, not a copy, where it keeps
-            v; else computed. Where the denominator is no root but kept as it is, its exact square, in float64.
+        values: v, elementwise ≥ 0, the shape of the parameter, and possibly the optimizer's own tensor. Where the
+            denominator is no root but kept as it is, its exact square, in float64.
         decay: β₂ in [0, 1) where the rule corrects the bias of v before ε enters; 0 where it does not.
-        step: t ≥ 1, the steps that v has seen; a scalar tensor where the optimizer keeps it on a device. Not looked at
-            where `decay` is 0.
+        step: t ≥ 1, the steps that v has seen; a scalar tensor where the optimizer keeps it on a device.
     """
 
     values: torch.Tensor
@@ -79,12 +75,9 @@ class OptimizerPlugin(Protocol):
     def placement(self, options: Any, step: float) -> Placement:
         """Return how ε enters this optimizer's denominator, with conversions from and to √v̂ units.
 
-        Args:
-            options: the optimizer's options.
-            step: steps taken, at least 1; may be infinite. With some optimizers the weight of ε changes with it; bounds
-                are converted at the step where they were measured.
+        With some optimizers the weight of ε changes with `step`, which is at least 1 and may be infinite; bounds are
+        converted at the step where they were measured.
         """
-        ...
 
     def build(
         self, parameters: Iterable[torch.nn.Parameter], options: Any, learning_rate: float, epsilon: float | None
@@ -93,18 +86,13 @@ class OptimizerPlugin(Protocol):
 
         Its step raises SpecError where a gradient is sparse.
         """
-        ...
 
     def second_moment(self, state: Mapping[str, Any], group: Mapping[str, Any]) -> SecondMoment | None:
         """Return the tensor v whose root ε is compared with, and what turns it into v̂; None before the first gradient.
 
-        v is free of ε: an entry that never had a gradient is zero there, whatever ε.
-
-        Args:
-            state: one parameter's entry of `optimizer.state`.
-            group: its parameter group.
+        v is free of ε: an entry that never had a gradient is zero there, whatever ε. `state` is one parameter's entry
+        of `optimizer.state`, `group` its parameter group.
         """
-        ...
 
 
 def load(name: str) -> OptimizerPlugin:
@@ -131,8 +119,7 @@ def require_epsilon(name: str) -> OptimizerPlugin:
 def probing_epsilon(plugin: OptimizerPlugin) -> float:
     """Return the ε to build an optimizer with while its second moment is measured.
 
-    With frozen weights v does not depend on ε, so any will do but zero, with which 0/0 would poison the weights
-    (NaN · 0 is NaN). An optimizer that stores ε in what is measured names an ε so small that it can be taken out
-    again without loss.
+    With frozen weights v does not depend on ε, so any will do but zero, with which 0/0 would poison the weights. An
+    optimizer that stores ε in what is measured names one that can be taken out again without loss.
     """
     return float(getattr(plugin, "PROBING_EPSILON", _PROBING_EPSILON))

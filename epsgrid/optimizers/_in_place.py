@@ -6,13 +6,10 @@
     v ← β₂·v + (1 − β₂)·x² + ε         v̂ = v / (1 − β₂ᵗ)
     θ ← θ − lr · m̂ / (√v̂ + outer·ε)
 
-Here v is kept **without** ε. What the rule has added to it up to step t is a geometric sum, ε·(1 − β₂ᵗ)/(1 − β₂), the
-same for every entry, and after the bias correction ε/(1 − β₂) at every t. So that is added when the denominator is
-formed: the same rule, equal up to rounding (a test compares them), and v can be measured as it is, at any ε and with
-moving weights. Stored together they could not be separated again: at ε = 1e-8 the sum is 1e-5, of which a float32
-keeps seven digits, and squared gradients below 1e-12 would be gone. (The sum is that of an ε that never changes.)
-
-All tensors of a group are updated together, by torch's foreach operations.
+Here v is kept **without** ε. What the rule has added to it up to step t is the geometric sum ε·(1 − β₂ᵗ)/(1 − β₂), and
+after the bias correction ε/(1 − β₂) at every t: that is added when the denominator is formed. It is the same rule, up
+to rounding, and v can be measured as it is. Stored together, squared gradients below 1e-12 would be lost beside the
+1e-5 that an ε of 1e-8 adds up to. All tensors of a group are updated together, by torch's foreach operations.
 """
 
 from __future__ import annotations
@@ -30,19 +27,8 @@ from epsgrid.optimizers._shared import SHORTEST, longest_average, rectified_oute
 class EpsilonInPlace(torch.optim.Optimizer):
     """Adam with ε added to v in place; see the docstring of this module.
 
-    State of a parameter: `step`, an int; `exp_avg`, m; `exp_avg_sq`, v without ε. Learning rate, ε and decay are read
-    from the parameter group at every step.
-
-    Args:
-        parameters: tensors or groups, as of any torch optimizer.
-        lr: learning rate, ≥ 0.
-        betas: β₁ and β₂, each in [0, 1).
-        eps: ε, ≥ 0.
-        squared: what v is an average of the square of: g, m or g − m.
-        weight_decay: λ, ≥ 0.
-        decoupled_weight_decay: keep the decay out of the gradient.
-        outside: add ε outside the root too.
-        rectify: rectify the first steps as RAdam does; see `rectification`.
+    State of a parameter: `step`, an int; `exp_avg`, m; `exp_avg_sq`, v without ε. `squared` is what v averages the
+    square of: g, m or g − m; `outside` adds ε outside the root too, and `rectify` rectifies the first steps.
     """
 
     def __init__(
@@ -64,14 +50,7 @@ class EpsilonInPlace(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Take one step; a parameter without gradient is left out and does not count it.
-
-        Args:
-            closure: computes the loss again; called once, with gradients on.
-
-        Returns:
-            What the closure returned, or None.
-        """
+        """Take one step and return what the closure returned; a parameter without gradient does not count it."""
         loss = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:
             by_step: dict[int, list[Tensor]] = {}
@@ -105,7 +84,7 @@ class EpsilonInPlace(torch.optim.Optimizer):
         torch._foreach_mul_(v, beta2)
         torch._foreach_addcmul_(v, x, x, 1 - beta2)
         rate = -group["lr"] / (1 - beta1**step)
-        factor = rectification(beta2, step) if group["rectify"] else 1.0
+        factor = _rectification(beta2, step) if group["rectify"] else 1.0
         if factor is None:
             torch._foreach_add_(parameters, m, alpha=rate)
             return
@@ -118,7 +97,7 @@ class EpsilonInPlace(torch.optim.Optimizer):
         torch._foreach_addcdiv_(parameters, m, denominators, rate * factor)
 
 
-def rectification(beta2: float, step: int) -> float | None:
+def _rectification(beta2: float, step: int) -> float | None:
     """Return the factor r of a rectified step (Liu et al. 2020), or None where there is to be no denominator yet.
 
     As AdaBelief's code has it, which starts to divide at ρₜ ≥ 5; RAdam's authors and torch do at ρₜ > 5.

@@ -24,20 +24,15 @@ def scalable() -> tuple[str, ...]:
 def scaling_of(options: OptimizerOptions) -> Scaling:
     """Return what the square-root rule scales in an optimizer.
 
-    Args:
-        options: the optimizer's options, with its name.
-
     Raises:
-        ScalingError: the rule is not derived for this optimizer (the message has the reason and lists those it is
-            derived for), or not for one of these options.
+        ScalingError: the rule is not derived for this optimizer, or not for one of these options.
     """
     found = getattr(optimizers.load(options.name), "SCALING", NoScaling("its file declares no SCALING"))
-    if isinstance(found, NoScaling):
+    if not isinstance(found, Scaling):
         raise ScalingError(
             f"optimizer.name: the square-root rule is not derived for {options.name!r}: {found.why};"
             f" it is derived for: {', '.join(scalable())}"
         )
-    assert isinstance(found, Scaling), found
     for field, value in found.requires.items():
         if getattr(options, field) != value:
             raise ScalingError(
@@ -60,12 +55,7 @@ def is_decoupled(options: OptimizerOptions) -> bool:
 
 
 def scaled_options(options: _Options, kappa: Number, *, half_life: bool = False) -> _Options:
-    """Return an optimizer's options at κ times the batch size, by the square-root rule.
-
-    Args:
-        options: at the base batch size.
-        kappa: the new batch size over the old one, > 0.
-        half_life: scale decays as β^κ.
+    """Return an optimizer's options at κ times the batch size, by the square-root rule; `half_life` makes decays β^κ.
 
     Raises:
         ScalingError: the rule is not derived for the optimizer, κ is more than it allows, or the optimizer refuses the
@@ -92,14 +82,7 @@ def scaled_options(options: _Options, kappa: Number, *, half_life: bool = False)
 def scaled_epsilon(
     options: OptimizerOptions, epsilon: float, kappa: Number, rule: Rule = "sqrt", *, half_life: bool = False
 ) -> float:
-    """Return an optimizer's ε at κ times the batch size; only "sqrt" changes it.
-
-    Args:
-        options: at the base batch size.
-        epsilon: at the base batch size, in the optimizer's own ε.
-        kappa: the new batch size over the old one, > 0.
-        rule: which rule.
-        half_life: the decays are scaled as β^κ.
+    """Return an optimizer's own ε at κ times the batch size; only "sqrt" changes it.
 
     Raises:
         ScalingError: the square-root rule is not derived for the optimizer.

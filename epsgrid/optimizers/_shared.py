@@ -38,12 +38,8 @@ class AdamOptions(OptimizerOptions):
 def builder(path: str, **fixed: Any) -> Callable[..., torch.optim.Optimizer]:
     """Return the function `build` of an optimizer file; see `epsgrid.optimizers.OptimizerPlugin.build`.
 
-    Options become arguments of the same name; `fixed` adds others. torch chooses between its loop and foreach by device
-    where no `fused` form exists on both CPU and CUDA.
-
-    Args:
-        path: module and name of the optimizer class, imported when it is built: importing torch takes seconds.
-        fixed: arguments that are no options.
+    `path` names the optimizer class, which is imported when it is built, because importing torch takes seconds. Options
+    become arguments of the same name; `fixed` adds others.
     """
 
     def build(
@@ -81,6 +77,13 @@ def corrected_second_moment(
     return SecondMoment(state[entry], float(group["betas"][1]), state["step"])
 
 
+def uncorrected_second_moment(
+    state: Mapping[str, Any], group: Mapping[str, Any], entry: str = "square_avg"
+) -> SecondMoment | None:
+    """Return v as the rule uses it, without a correction of its bias; None before the first step."""
+    return SecondMoment(state[entry]) if entry in state else None
+
+
 def placed_outside(options: OptimizerOptions, step: float) -> Placement:
     """Return ε outside the root, after the bias correction, whatever the options and the step."""
     return Placement.outside()
@@ -92,11 +95,7 @@ def longest_average(beta2: float) -> float:
 
 
 def require_rectifiable(beta2: float) -> None:
-    """Refuse a β₂ with which a rectified optimizer never divides by its second moment.
-
-    Raises:
-        ValueError: the length of its average never passes 5.
-    """
+    """Refuse a β₂ with which the average is too short for a rectified optimizer ever to divide by its second moment."""
     longest = longest_average(beta2)
     if longest <= SHORTEST:
         raise ValueError(

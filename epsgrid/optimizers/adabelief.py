@@ -3,18 +3,13 @@
     g ← g + λ·θ                        λ: weight_decay; with decoupled_weight_decay instead θ ← θ − lr·λ·θ
     m ← β₁·m + (1 − β₁)·g              m̂ = m / (1 − β₁ᵗ)
     s ← β₂·s + (1 − β₂)·(g − m)² + ε   ŝ = s / (1 − β₂ᵗ)
-    θ ← θ − lr · m̂ / (√ŝ + ε)
-
-with rectify: true as RAdam does:
-
-    θ ← θ − lr · r · m̂ · √(1 − β₂ᵗ) / (√s + ε)    where ρₜ ≥ 5, with ρₜ and r of RAdam
-    θ ← θ − lr · m̂                                else
+    θ ← θ − lr · m̂ / (√ŝ + ε)          with rectify: true as RAdam does, where ρₜ ≥ 5
 
 ε enters **twice**: in place, where s keeps it and the average makes ε/(1 − β₂) of it, and outside the root. It is
-compared with √v̂, v being the average of (g − m)² alone. Where gradients vanish the denominator is √(ε/(1 − β₂)) + ε, so
-a bound b is ε ≈ b²·(1 − β₂), solved exactly here. The defaults of the pip package have changed: ε 1e-8, coupled decay
-and no rectification up to 0.0.5, with which the published runs on CIFAR-10 and Penn Treebank agree; ε 1e-16, decoupled
-and rectified since 0.1.0, as in the published transformer. Here both switches are off unless a spec says so.
+compared with √v̂, v being the average of (g − m)² alone, and a bound b is ε ≈ b²·(1 − β₂), solved exactly here. Up to
+0.0.5, with which the published runs on CIFAR-10 and Penn Treebank agree, the pip package has ε 1e-8, coupled decay and
+no rectification; since 0.1.0, as in the published transformer, ε 1e-16, decoupled and rectified. Here both switches are
+off unless a spec says so.
 """
 
 from __future__ import annotations

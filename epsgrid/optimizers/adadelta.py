@@ -6,22 +6,17 @@
     d ← ρ·d + (1 − ρ)·Δ²
     θ ← θ − lr · Δ
 
-ε enters inside the root, and v is never corrected for starting at zero: it is compared with v, `square_avg`, and a
-bound b in √v units is ε = b². The same ε stands in the numerator, where it sets the size of the first steps: d starts
-at zero, so the first one is √ε · g / √(v + ε), and a larger ε also means larger steps. What bounds say about adaptivity
-holds for the denominator only.
+ε enters inside the root: it is compared with v, `square_avg`, and a bound b in √v units is ε = b². The same ε stands in
+the numerator, where it sets the size of the first steps; bounds say nothing about that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.scaling import NoScaling
-from epsgrid.optimizers import SecondMoment
-from epsgrid.optimizers._shared import Decay, WeightDecay, builder
+from epsgrid.optimizers._shared import Decay, WeightDecay, builder, uncorrected_second_moment
 from epsgrid.spec.model import OptimizerOptions
 
 HAS_EPSILON = True
@@ -30,6 +25,7 @@ DEFAULT_EPSILON = 1e-6
 SCALING = NoScaling("it sets the size of its steps by a second average, with ε in it, and not by the learning rate")
 
 build = builder("torch.optim:Adadelta")
+second_moment = uncorrected_second_moment
 
 
 class Options(OptimizerOptions):
@@ -43,10 +39,3 @@ def placement(options: Options, step: float) -> Placement:
     """Return ε inside the root of the uncorrected v, whatever the options."""
     where = "inside the root, no bias correction, and in the numerator"
     return replace(Placement.inside_uncorrected(options.rho, step), where=where)
-
-
-def second_moment(state: Mapping[str, Any], group: Mapping[str, Any]) -> SecondMoment | None:
-    """Return v uncorrected, as the rule uses it; None before the first step."""
-    if "square_avg" not in state:
-        return None
-    return SecondMoment(state["square_avg"])

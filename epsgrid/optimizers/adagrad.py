@@ -4,9 +4,8 @@
     s ← s + g²                         a sum, not an average; starts at zero
     θ ← θ − lr / (1 + (t − 1)·η) · g / (√s + ε)        η: lr_decay
 
-ε enters outside the root: it is compared with √s, s being `sum`, and a bound b in √s units is the ε to use: ε = b.
-√s grows with the steps, as √t under gradients of constant size, so bounds hold for the step at which they are measured:
-the end of the probe. Bounds after a whole training lie higher by the root of the ratio of the steps.
+ε enters outside the root: it is compared with √s, s being `sum`, and a bound b is ε = b. √s grows with the steps, as √t
+under gradients of constant size, so bounds hold for the step at which they are measured, the end of the probe.
 """
 
 from __future__ import annotations
@@ -45,6 +44,4 @@ def placement(options: Options, step: float) -> Placement:
 
 def second_moment(state: Mapping[str, Any], group: Mapping[str, Any]) -> SecondMoment | None:
     """Return the sum; None before the first gradient, though torch makes the tensor when it builds the optimizer."""
-    if "sum" not in state or not float(state["step"]):
-        return None
-    return SecondMoment(state["sum"])
+    return SecondMoment(state["sum"]) if "sum" in state and float(state["step"]) else None

@@ -5,13 +5,10 @@
     u ← max(β₂·u, |g| + ε)             no bias correction
     θ ← θ − lr · m̂ / u
 
-ε enters inside the maximum and is stored in u, `exp_inf`, which is a magnitude and not a square: the denominator lies
-between the u without ε and the same plus ε, and is ε where gradients vanish. So ε is compared with u, and a bound b in
-units of u is the ε to use: ε = b. (Keras adds ε to u instead and stores it without.)
-
-What is measured is u − ε. That is exact where the latest gradient set u, and where there never was one; else it is
-short by at most ε. A probe takes the smallest normal float32 for ε: it leaves every |g| above 4e-31 as it is, bit for
-bit.
+ε enters inside the maximum and is stored in u, `exp_inf`, a magnitude and not a square: ε is compared with u, and a
+bound b is ε = b. What is measured is u − ε, which is exact where the latest gradient set u, and where there never was
+one; else it is short by at most ε. A probe takes the smallest normal float32 for ε: it leaves every |g| above 4e-31 as
+it is, bit for bit.
 """
 
 from __future__ import annotations

@@ -5,10 +5,9 @@
     v ← β₂·v + (1 − β₂)·m² + ε         v̂ = v / (1 − β₂ᵗ)
     θ ← θ − lr · m̂ / √v̂
 
-v averages the square of the momentum, not of the gradient. ε enters in place only: v keeps it, the average makes
-ε/(1 − β₂) of it, and there is none outside the root. It is compared with √v̂, v being the average of m² alone, and a
-bound b is ε = b²·(1 − β₂). The authors' ε is 1e-16, a floor of 3e-7; their code decouples the decay by
-default, and couples it in their runs on CIFAR and Penn Treebank.
+ε enters in place only: the average makes ε/(1 − β₂) of it. It is compared with √v̂, v being the average of m² alone, and
+a bound b is ε = b²·(1 − β₂). The authors' ε is 1e-16, a floor of 3e-7; their runs on CIFAR and Penn Treebank couple the
+decay.
 """
 
 from __future__ import annotations

@@ -6,9 +6,8 @@
     w ← max(w, v)                      ŵ = w / (1 − β₂ᵗ)
     θ ← θ − lr · m̂ / (√ŵ + ε)
 
-ε enters as in Adam, outside the root and after the bias correction, but meets the largest v so far: it is compared
-with √ŵ, w being `max_exp_avg_sq`, and a bound b in these units is the ε to use: ε = b. torch corrects w by the present
-step; optax corrects v before it takes the maximum, which differs in the first steps.
+ε enters as in Adam, but meets the largest v so far: it is compared with √ŵ, w being `max_exp_avg_sq`, and a bound b in
+these units is ε = b. torch corrects w by the present step.
 """
 
 from __future__ import annotations

@@ -5,9 +5,8 @@
     v ← β₂·v + (1 − β₂)·g² + ε         v̂ = v / (1 − β₂ᵗ)
     θ ← θ − lr · m̂ / √v̂
 
-ε enters in place only: v keeps it, the average makes ε/(1 − β₂) of it, and there is none outside the root. It is
-compared with √v̂, v being the average of g² alone, and a bound b is ε = b²·(1 − β₂): what an ε of 1e-4 does in Adam, one
-of 1e-11 does here.
+ε enters in place only: the average makes ε/(1 − β₂) of it. It is compared with √v̂, v being the average of g² alone, and
+a bound b is ε = b²·(1 − β₂).
 """
 
 from __future__ import annotations

@@ -8,10 +8,8 @@
     θ ← θ − lr · m̂                                else: momentum without a denominator (t ≤ 5 at β₂ = 0.999)
 
 ε enters outside the root and **before** the bias correction, which magnifies it: the denominator is
-√v̂ + ε/√(1 − β₂ᵗ), v being `exp_avg_sq`, and a bound b in √v̂ units is ε = b·√(1 − β₂ᵗ). That depends on t: bounds are
-converted at the step at which they are measured, the end of the probe, where √v̂ has its measured size. After a few
-thousand steps at β₂ = 0.999 the factor is 1. v accumulates in the steps without a denominator too, so a probe of five
-steps measures it as well.
+√v̂ + ε/√(1 − β₂ᵗ), v being `exp_avg_sq`, and a bound b in √v̂ units is ε = b·√(1 − β₂ᵗ). Bounds are converted at the
+step at which they are measured; after a few thousand steps at β₂ = 0.999 the factor is 1.
 """
 
 from __future__ import annotations

@@ -6,13 +6,9 @@
     θ ← θ − lr · g / (√v + ε)          with centered: √(v − a²) + ε
                                        with momentum μ > 0:  b ← μ·b + g / (√v + ε),  θ ← θ − lr·b
 
-ε enters outside the root, and v is never corrected for starting at zero: ε is compared with √v itself, v being
-`square_avg`, or with √(v − a²), a being `grad_avg`; a bound b in these units is the ε to use: ε = b.
-
-The default α is 0.999, that of the published experiments (they pass Adam's β₂), and not torch's 0.99.
-
-v − a² is a difference: gradients that hardly vary leave rounding noise in it, below 3e-4 of their size. Where it falls
-below zero torch takes a root of it all the same and the weight becomes NaN; here it counts as zero.
+ε enters outside the root: it is compared with √v, v being `square_avg`, or with √(v − a²), a being `grad_avg`; a bound
+b in these units is ε = b. The default α is 0.999, that of the published experiments, and not torch's 0.99. Where
+rounding leaves v − a² below zero, of which torch takes a root, it counts as zero here.
 """
 
 from __future__ import annotations
@@ -26,7 +22,7 @@ from pydantic import model_validator
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.scaling import Scaling
 from epsgrid.optimizers import SecondMoment
-from epsgrid.optimizers._shared import Decay, WeightDecay, builder
+from epsgrid.optimizers._shared import Decay, WeightDecay, builder, uncorrected_second_moment
 from epsgrid.spec.model import OptimizerOptions
 
 HAS_EPSILON = True
@@ -60,9 +56,7 @@ def placement(options: Options, step: float) -> Placement:
 
 def second_moment(state: Mapping[str, Any], group: Mapping[str, Any]) -> SecondMoment | None:
     """Return v uncorrected, as the rule uses it, or v − a² where it is centered; None before the first step."""
-    if "square_avg" not in state:
-        return None
-    v = state["square_avg"]
-    if group["centered"]:
-        v = v.addcmul(state["grad_avg"], state["grad_avg"], value=-1).clamp_(min=0)
-    return SecondMoment(v)
+    moment = uncorrected_second_moment(state, group)
+    if moment is None or not group["centered"]:
+        return moment
+    return SecondMoment(moment.values.addcmul(state["grad_avg"], state["grad_avg"], value=-1).clamp_(min=0))

@@ -2,10 +2,8 @@
 
 A file `tasks/NAME.py` defines what `TaskPlugin` lists. If `prepare` needs time to check that its cached data still
 match their source, it also has `find(options, checksum)`, which returns the cached data with this checksum, or None.
-
-`prepare` runs once in the process of the command and returns an object with a `checksum` (sha256, hex) of the data;
-each trial calls `of_trial`, which makes sure that the trial gets the same data. Files import torch inside functions
-only. What several tasks share is in files that begin with an underscore, and in `epsgrid.data`.
+`prepare` runs once in the process of the command; each trial calls `of_trial`, which makes sure that it gets the same
+data. Files import torch inside functions only. What several tasks share is in files that begin with an underscore.
 """
 
 from __future__ import annotations
@@ -24,18 +22,13 @@ if TYPE_CHECKING:
 
 Split = Literal["validation", "test"]
 
-_SHOWN_DIGITS = 12
-"""Digits of a checksum that messages show."""
-
 
 @dataclass(frozen=True)
 class Metric:
     """The score that a task is judged by.
 
-    Attributes:
-        name: key in the mapping that `Task.evaluate` returns, such as "accuracy".
-        direction: "max" if larger is better, else "min".
-        unit: "%" if the value is a fraction to be shown in percent, else "".
+    `name` is its key in what `Task.evaluate` returns, `direction` is "max" if larger is better, and `unit` is "%" for a
+    fraction that is shown in percent.
     """
 
     name: str
@@ -49,27 +42,21 @@ class PreparedData(Protocol):
     @property
     def checksum(self) -> str:
         """Sha256 of the data, hex: two copies that decode to the same have the same."""
-        ...
 
     @property
     def description(self) -> str:
         """One line for the report: what the data are, and that they are a subset or generated, if they are."""
-        ...
 
     @property
     def has_validation(self) -> bool:
         """Whether examples are held out of the training data for choosing among trials."""
-        ...
 
 
 class Task(Protocol):
     """A task bound to its data and a device; a base class with defaults for what most tasks do not need.
 
-    Attributes:
-        metric: the score that it is judged by.
-        inputs: shape of one example, as the model plug-ins take it.
-        outputs: number of classes, or of words to predict.
-        notes: how scores are computed if the metric's name does not say it, such as the signature of a BLEU score.
+    `inputs` is the shape of one example, `outputs` the number of classes, or of words to predict, and `notes` say how
+    scores are computed if the metric's name does not.
     """
 
     metric: Metric
@@ -79,13 +66,12 @@ class Task(Protocol):
 
     def steps_per_epoch(self, batch_size: int, seed: int = 0, epoch: int = 0) -> int:
         """Return the number of training batches in an epoch, counted from 0; for most tasks it is always the same."""
-        ...
 
     def begin_epoch(self, model: torch.nn.Module, batch_size: int) -> None:
-        """Reset what the model carries from batch to batch, such as a recurrent state; for most tasks nothing.
+        """Reset what the model carries from batch to batch, such as a recurrent state.
 
-        Called once for a new model, before a checkpoint is loaded into it, and at the start of every epoch. A carried
-        state belongs to the model's persistent buffers, so that a checkpoint holds it.
+        Called once for a new model, before a checkpoint is loaded into it, and at the start of every epoch. What is
+        carried belongs to the model's persistent buffers, so that a checkpoint holds it.
         """
         return
 
@@ -99,18 +85,15 @@ class Task(Protocol):
         Order and augmentation are a function of (seed, epoch, step) alone, so that every trial of a seed sees the same
         batches and a resumed trial continues exactly. torch's global generators are not used.
         """
-        ...
 
     def loss(self, model: torch.nn.Module, batch: Any) -> torch.Tensor:
         """Return the mean loss of a batch, a scalar with gradient."""
-        ...
 
     def evaluate(self, model: torch.nn.Module, split: Split) -> Mapping[str, float]:
         """Return `loss`, the metric and any further scores on a whole split, for a model in eval mode.
 
         The validation split is scored after every epoch, the test split once at the end.
         """
-        ...
 
 
 class TaskPlugin(Protocol):
@@ -119,12 +102,16 @@ class TaskPlugin(Protocol):
     Options: type[TaskOptions]
 
     def prepare(self, options: Any) -> PreparedData:
-        """Decode the data once into the cache, or map what is there; or raise a DataError that says how to get them."""
-        ...
+        """Decode the data once into the cache, or map what is there.
+
+        Raises:
+            DataError: the data are missing, which says how to get them, or damaged; or the cache cannot be written.
+            SpecError: the options ask for more than the data have.
+            ExecutionError: a package that reads them is not installed.
+        """
 
     def build(self, options: Any, data: Any, device: torch.device) -> Task:
         """Bind the task to its data and a device."""
-        ...
 
 
 def of_trial(plugin: TaskPlugin, options: Any, checksum: str) -> PreparedData:
@@ -141,7 +128,7 @@ def of_trial(plugin: TaskPlugin, options: Any, checksum: str) -> PreparedData:
     if data.checksum != checksum:
         raise DataError(
             "the data are not those that this trial was planned with: their checksum is"
-            f" {data.checksum[:_SHOWN_DIGITS]}…, planned were {checksum[:_SHOWN_DIGITS]}…. They were changed since, or"
+            f" {data.checksum[:12]}…, planned were {checksum[:12]}…. They were changed since, or"
             " this machine has others; put those back, or sweep with the new ones into another folder (--out)"
         )
     return data

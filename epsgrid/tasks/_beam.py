@@ -1,13 +1,11 @@
-"""Beam search over a batch of sentences, decoding one token at a time.
+"""Beam search over a batch of sentences, decoding one token at a time, by the rules of fairseq's SequenceGenerator.
 
-At every step a sentence has up to `beam` unfinished translations. Each is continued by every token; of the best
-2 · beam continuations those among the first `beam` that end are finished translations, and the best `beam` that do
-not end go on. A sentence is done when `beam` translations are finished, or at its limit, where only the end may
-follow. The result is the finished translation of the best score, log-probability / tokens^length_penalty, the end
-counted as a token. These are the rules of fairseq's SequenceGenerator, with which the published BLEU was computed; the
-limit here is each sentence's own, so that a result does not depend on the others in the batch.
+Of the best 2 · beam continuations of a sentence's unfinished translations those among the first `beam` that end are
+finished, and the best `beam` that do not end go on. A sentence is done when `beam` translations are finished, or at its
+own limit, where only the end may follow. The result is the finished translation of the best score, log-probability /
+tokens^length_penalty, the end counted as a token.
 
-Shapes: n sentences, R = n · beam rows of the decoder, V tokens of the dictionary. Rows are sentence by sentence.
+Shapes: n sentences, R = n · beam rows of the decoder, sentence by sentence, V tokens of the dictionary.
 """
 
 from __future__ import annotations
@@ -20,28 +18,6 @@ import torch
 from torch import Tensor
 
 
-class Decoder:
-    """A translation model that gives scores token by token and can be put back to any row.
-
-    Args:
-        model: with `begin(memory)` and `step(tokens, state)`, like the one of models/transformer.py.
-        memory: the encoded sources.
-    """
-
-    def __init__(self, model: Any, memory: Any) -> None:
-        self._model = model
-        self._state = model.begin(memory)
-
-    def step(self, tokens: Tensor) -> Tensor:
-        """Take (R,) tokens and return (R, V): log-probabilities of the next ones."""
-        scores, self._state = self._model.step(tokens, self._state)
-        return torch.log_softmax(scores.float(), dim=-1)
-
-    def keep(self, sentences: Tensor | None, rows: Tensor) -> None:
-        """Keep some sentences, None for all, and let row i continue from what was row `rows[i]`."""
-        self._state = self._state.select(sentences, rows)
-
-
 @dataclass(frozen=True)
 class Translation:
     """A translation without start and end, and its score; no tokens and −inf if no translation has a probability."""
@@ -51,20 +27,18 @@ class Translation:
 
 
 def beam_search(
-    decoder: Decoder, limits: Tensor, beam: int, length_penalty: float, end: int, never: int
+    model: Any, state: Any, limits: Tensor, beam: int, length_penalty: float, end: int, never: int
 ) -> list[Translation]:
     """Find a translation for each sentence.
 
     Args:
-        decoder: at its start, with `beam` rows for each sentence.
-        limits: (n,), int64, most tokens of each translation, without the end; on the decoder's device.
+        model: with `step(tokens, state)`, like the one of models/transformer.py.
+        state: of the model before the first token, with `beam` rows for each sentence.
+        limits: (n,), int64, most tokens of each translation, without the end; on the model's device.
         beam: number of unfinished translations kept, at least 1.
         length_penalty: exponent of the length; larger favours longer translations.
         end: token that finishes a translation; it is also the one before the first.
         never: token that may not occur in a translation: the padding.
-
-    Returns:
-        n translations.
     """
     device = limits.device
     best = [Translation([], -math.inf)] * len(limits)
@@ -76,7 +50,8 @@ def beam_search(
     tokens = limits.new_full((len(limits) * beam,), end)
     for length in range(1, int(limits.max()) + 2):
         at_limit = limits[sentences] < length
-        log_probabilities = decoder.step(tokens).float().view(len(sentences), beam, -1)  # (n, beam, V)
+        logits, state = model.step(tokens, state)
+        log_probabilities = torch.log_softmax(logits.float(), dim=-1).view(len(sentences), beam, -1)  # (n, beam, V)
         vocabulary = log_probabilities.shape[2]
         forbidden = torch.zeros(vocabulary, dtype=torch.bool, device=device)
         forbidden[never] = True
@@ -102,7 +77,7 @@ def beam_search(
         order = torch.argsort(ended.int(), dim=1, stable=True)[going_on, :beam]  # the best that do not end
         scores, parents, followers = (part[going_on].gather(1, order) for part in (top, parents, followers))
         kept = going_on if len(going_on) < len(sentences) else None
-        decoder.keep(kept, (going_on[:, None] * beam + parents).flatten())
+        state = state.select(kept, (going_on[:, None] * beam + parents).flatten())
         prefixes = torch.cat((prefixes[going_on[:, None], parents], followers[:, :, None]), dim=2)
         sentences, finished, tokens = sentences[going_on], finished[going_on], followers.flatten()
     return best

@@ -19,12 +19,7 @@ _SPLIT_SEED = 0
 class DividedImages:
     """A divided image set, as `prepare` of an image task returns it.
 
-    Attributes:
-        images: the data set.
-        train: indices into `images.train`.
-        validation: further indices into `images.train`; may be empty.
-        test: indices into `images.test`.
-        description: one line for the report.
+    `train` and `validation`, which may be empty, are indices into `images.train`, and `test` into `images.test`.
     """
 
     images: ImageSet
@@ -45,10 +40,9 @@ class DividedImages:
 
 
 def divide(images: ImageSet, validation: int, subset: Subset | None = None) -> DividedImages:
-    """Hold `validation` images out of the training images, and keep `subset` of each split.
+    """Hold `validation` images out of the training images, and keep `subset` of each split, fixed and stratified.
 
-    The division is fixed and stratified. Which images are held out does not depend on the subset, and a smaller subset
-    is part of a larger one.
+    Which images are held out does not depend on the subset, and a smaller subset is part of a larger one.
 
     Raises:
         SpecError: more images are asked for than there are.
@@ -66,13 +60,15 @@ def divide(images: ImageSet, validation: int, subset: Subset | None = None) -> D
     }
     kept = {}
     shown = {}
+    subset_of = ""
     for split, indices in whole.items():
         count = getattr(subset, split, None)
         check_subset(split, count, len(indices), "images")
         kept[split] = indices[:count]
-        of = f" of {len(indices):,}" if len(kept[split]) < len(indices) else ""
-        shown[split] = f"{len(kept[split]):,}{of}"
-    subset_of = "a subset of " if any(len(kept[split]) < len(whole[split]) for split in whole) else ""
+        shown[split] = f"{len(kept[split]):,}"
+        if len(kept[split]) < len(indices):
+            shown[split] += f" of {len(indices):,}"
+            subset_of = "a subset of "
     held_out = f"{shown['validation']} validation (held out of training)" if validation else "no validation"
     shape = "×".join(map(str, images.train.pixels.shape[1:]))
     counts = f"{shown['train']} training, {held_out} and {shown['test']} test images"
@@ -84,15 +80,7 @@ def balanced_order(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     """Return a random order of the examples in which every stretch holds the classes in nearly their proportions.
 
     Its first n examples are therefore a stratified sample, and so is the rest. The random numbers are those of numpy's
-    RandomState, which never change (NEP 19), unlike those of its successor: the split of a data set does not depend on
-    the version of numpy.
-
-    Args:
-        labels: (n,), class of each example.
-        seed: of the order.
-
-    Returns:
-        (n,), a permutation of 0 … n − 1.
+    RandomState, which never change (NEP 19): the split of a data set does not depend on the version of numpy.
     """
     shuffled = np.random.RandomState(seed).permutation(len(labels))
     place = np.empty(len(labels))  # position of an example within its class: (rank + ½) / size of the class

@@ -36,12 +36,12 @@ class ImageTask(Task):
 
     Args:
         data: the divided data set.
-        device: where batches are made; on CUDA the used examples are kept there as a whole.
-        white: stored value of the brightest pixel; `mean` and `sd` are fractions of it.
-        mean: of the training images, one per channel, or one for all.
-        sd: standard deviation of the training images, one per channel, or one for all.
-        augment: whether training images are cropped at random and flipped.
-        padding: black border around training images before they are cropped, in pixels.
+        device: where batches are made.
+        white: stored value of the brightest pixel; `mean` and `sd`, of each channel or of all, are fractions of it.
+        mean: of the training images.
+        sd: standard deviation of the training images.
+        augment: whether training images are cropped at random, after a black border of `padding`, and flipped.
+        padding: width of the border in pixels.
     """
 
     metric = Metric("accuracy", "max", "%")
@@ -62,11 +62,10 @@ class ImageTask(Task):
         self._augment = augment
         self._padding = padding
         self._device = device
-        resident = device.type != "cpu"
-        self._train = _Examples(data.images.train, data.train, device, resident=resident)
+        self._train = _Examples(data.images.train, data.train, device)
         self._held_out: dict[Split, _Examples] = {
-            "validation": _Examples(data.images.train, data.validation, device, resident=resident),
-            "test": _Examples(data.images.test, data.test, device, resident=resident),
+            "validation": _Examples(data.images.train, data.validation, device),
+            "test": _Examples(data.images.test, data.test, device),
         }
         self._mean = torch.tensor([white * each for each in mean], device=device)[:, None, None]
         self._sd = torch.tensor([white * each for each in sd], device=device)[:, None, None]
@@ -83,7 +82,8 @@ class ImageTask(Task):
         """
         count, steps = len(self._train), self.steps_per_epoch(batch_size)
         assert 0 <= first_step <= steps, (first_step, steps)
-        order = _draw_order(count, seed, epoch).to(self._device)
+        generator = torch.Generator().manual_seed(derive_seed("order", seed, epoch))
+        order = torch.randperm(count, generator=generator).to(self._device)
         variation = [part.to(self._device) for part in _draw_variation(count, seed, epoch, self._padding)]
         for step in range(first_step, steps):
             here = slice(step * batch_size, (step + 1) * batch_size)
@@ -97,11 +97,7 @@ class ImageTask(Task):
         return torch.nn.functional.cross_entropy(model(batch.images), batch.labels)
 
     def evaluate(self, model: torch.nn.Module, split: Split) -> dict[str, float]:
-        """Return mean cross-entropy and accuracy, a fraction; waits for the device once.
-
-        Raises:
-            SpecError: the task holds no images out for validation.
-        """
+        """Return mean cross-entropy and accuracy, a fraction; waits for the device once."""
         assert not model.training
         examples = self._held_out[split]
         if not len(examples):
@@ -127,13 +123,14 @@ class ImageTask(Task):
 class _Examples:
     """The used examples of a split, by index from 0.
 
-    They are read batch by batch from mapped arrays, which all processes of a machine share, or with `resident` kept on
-    the device as a whole.
+    On a CPU they are read batch by batch from mapped arrays, which all processes of a machine share; any other device
+    keeps them as a whole.
     """
 
-    def __init__(self, images: Images, chosen: NDArray[np.int64], device: torch.device, *, resident: bool) -> None:
+    def __init__(self, images: Images, chosen: NDArray[np.int64], device: torch.device) -> None:
         self._arrays = (images.pixels, images.labels)
         self._chosen = chosen
+        resident = device.type != "cpu"
         self._tensors = [torch.from_numpy(part[chosen]).to(device) for part in self._arrays] if resident else None
 
     def __len__(self) -> int:
@@ -149,12 +146,6 @@ class _Examples:
         return pixels, labels
 
 
-def _draw_order(count: int, seed: int, epoch: int) -> torch.Tensor:
-    """Draw the order in which an epoch visits its examples: (count,), a permutation."""
-    generator = torch.Generator().manual_seed(derive_seed("order", seed, epoch))
-    return torch.randperm(count, generator=generator)
-
-
 def _draw_variation(
     count: int, seed: int, epoch: int, padding: int = _PADDING
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -167,20 +158,10 @@ def _draw_variation(
 def _crop_and_flip(
     images: torch.Tensor, tops: torch.Tensor, lefts: torch.Tensor, flips: torch.Tensor, padding: int = _PADDING
 ) -> torch.Tensor:
-    """Surround images with black, cut a piece of the old size out of each, and mirror some of them left to right.
+    """Surround (n, channels, height, width) with black, cut pieces of the old size out, and mirror some of them.
 
     This is the published augmentation of CIFAR-10, in one gather without a loop over images; on the CPU it is four
-    times as fast as indexing by (row, column).
-
-    Args:
-        images: (n, channels, height, width), any type, on any device; black is 0.
-        tops: (n,), int64, first row of the piece, 0 … 2·`padding`; `padding` keeps the image where it is.
-        lefts: (n,), int64, first column of the piece, in the same range.
-        flips: (n,), bool, whether the piece is mirrored.
-        padding: width of the black border, in pixels.
-
-    Returns:
-        A tensor like `images`.
+    times as fast as indexing by (row, column). First row and column of a piece are 0 … 2·`padding`.
     """
     count, channels, height, width = images.shape
     padded = torch.nn.functional.pad(images, (padding, padding, padding, padding))

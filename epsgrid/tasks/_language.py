@@ -1,9 +1,9 @@
 """Language modelling: a text in columns, read in stretches of varying length, judged by perplexity.
 
 Training text is cut into `batch_size` columns of equal length, read side by side from top to bottom, so that the state
-a model carries from one stretch to the next is that of the words just before it (truncated backpropagation through
-time). As published for AWD-LSTM, stretches are about `sequence_length` words long: 95 % of them are drawn from
-N(70, 5), the others from N(35, 5), no less than 5, and each step's learning rate is scaled by its length / 70.
+a model carries is that of the words just before (truncated backpropagation through time). As published for AWD-LSTM,
+95 % of the stretches are drawn from N(70, 5) words, the others from N(35, 5), no less than 5, and each step's learning
+rate is scaled by its length / 70.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -42,12 +43,7 @@ class _TextBatch(NamedTuple):
 
 
 class LanguageTask(Task):
-    """Predict the next word, by cross-entropy in nats; judged by perplexity.
-
-    Args:
-        corpus: the text.
-        options: how it is read.
-        device: where the text is kept as a whole.
+    """Predict the next word, by cross-entropy in nats; judged by perplexity. The text is kept on the device.
 
     Raises:
         DataError: a split has less than two words.
@@ -68,24 +64,17 @@ class LanguageTask(Task):
         self._held_out: dict[Split, torch.Tensor] = {"validation": ids["validation"], "test": ids["test"]}
 
     def begin_epoch(self, model: torch.nn.Module, batch_size: int) -> None:
-        """Set the carried state to zeros, for every epoch and for a model that was just built.
-
-        Raises:
-            SpecError: the model is no language model.
-        """
+        """Set the carried state to zeros, for every epoch and for a model that was just built."""
         carried_state(model).reset(batch_size)
 
     def steps_per_epoch(self, batch_size: int, seed: int = 0, epoch: int = 0) -> int:
-        """Return the number of stretches in an epoch; with variable lengths it varies with seed and epoch."""
+        """Return the number of stretches in an epoch, which varies with seed and epoch."""
         return len(self._stretches(seed, epoch, self._rows(batch_size)))
 
     def batches(self, seed: int, epoch: int, batch_size: int, first_step: int = 0) -> Iterator[_TextBatch]:
         """Yield the stretches of an epoch in reading order, from `first_step` on.
 
         Up to `batch_size` words at the end of the text that do not fill a row are left out.
-
-        Raises:
-            DataError: the text is too short for so many columns.
         """
         rows = self._rows(batch_size)
         stretches = self._stretches(seed, epoch, rows)
@@ -96,8 +85,8 @@ class LanguageTask(Task):
             yield _TextBatch(inputs[start:end], targets[start:end])
 
     def learning_rate_scale(self, batch: _TextBatch) -> float:
-        """Return the factor on the learning rate of a step: its length / `sequence_length`; 1 if that is fixed."""
-        return len(batch.inputs) / self._options.sequence_length if self._options.variable_length else 1.0
+        """Return the factor on the learning rate of a step: its length / `sequence_length`."""
+        return len(batch.inputs) / self._options.sequence_length
 
     def loss(self, model: torch.nn.Module, batch: _TextBatch) -> torch.Tensor:
         """Return the mean cross-entropy of a stretch, plus the model's penalty, and update the carried state."""
@@ -141,22 +130,16 @@ class LanguageTask(Task):
     def _stretches(self, seed: int, epoch: int, rows: int) -> list[tuple[int, int]]:
         """Return first row and row after the last of each stretch; as published, a single last row is left out."""
         lengths = self._lengths(seed, epoch)
-        stretches = []
-        start = 0
-        while start < rows - 1:
-            end = min(start + next(lengths), rows)
-            stretches.append((start, end))
-            start = end
-        return stretches
+        ends = [0]
+        while ends[-1] < rows - 1:
+            ends.append(min(ends[-1] + next(lengths), rows))
+        return list(pairwise(ends))
 
     def _lengths(self, seed: int, epoch: int) -> Iterator[int]:
         full = self._options.sequence_length
         digest = hashlib.sha256(f"lengths/{seed}/{epoch}".encode()).digest()
         random = np.random.RandomState(np.frombuffer(digest, "<u4").astype(np.uint32))
         while True:
-            if not self._options.variable_length:
-                yield full
-                continue
             centre = full if random.uniform() < _FULL_SHARE else full / 2
             yield max(_LEAST_LENGTH, int(random.normal(centre, _LENGTH_SD)))
 
@@ -174,14 +157,9 @@ def perplexity(loss: float) -> float:
 
 
 def _padded_columns(ids: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cut any number of words into at most `most` columns; the places left over in the last ones ask for no answer.
+    """Cut (n,) word ids into at most `most` columns; return inputs and targets, (rows, columns) each.
 
-    Args:
-        ids: (n,), word ids.
-        most: columns.
-
-    Returns:
-        Inputs and targets, (rows, columns) each.
+    The places left over in the last columns ask for no answer.
     """
     rows = -(-(len(ids) - 1) // most)
     count = -(-(len(ids) - 1) // rows)

@@ -1,10 +1,10 @@
-"""Options that several tasks share; importing them imports no torch."""
+"""Options that several tasks share."""
 
 from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from epsgrid.spec.model import Count, Frozen, Share, TaskOptions
 
@@ -12,22 +12,11 @@ Words = Annotated[int, Field(ge=2)]
 
 
 class Subset(Frozen):
-    """How many images or sentence pairs of each split to use, chosen once; None uses all.
-
-    Images are chosen with the classes balanced.
-    """
+    """How many images, classes balanced, or sentence pairs of each split to use, chosen once; None uses all."""
 
     train: Count | None = None
     validation: Count | None = None
     test: Count | None = None
-
-
-class WordSubset(Frozen):
-    """How many words of each split to use, from its beginning; None uses all."""
-
-    train: Words | None = None
-    validation: Words | None = None
-    test: Words | None = None
 
 
 class Columns(Frozen):
@@ -40,14 +29,14 @@ class Columns(Frozen):
 class LanguageOptions(TaskOptions):
     """How text is read.
 
-    `sequence_length` is the number of words that gradients go back through: exactly, or with `variable_length` on
-    average. `evaluation_columns` can change scores a little: a column begins without anything read before.
+    `sequence_length` is the number of words that gradients go back through on average. `evaluation_columns` can change
+    scores a little: a column begins without anything read before.
     """
 
     carries_state: ClassVar[bool] = True
 
     sequence_length: Words = 70
-    variable_length: bool = True
+    variable_length: Literal[True] = True  # of an earlier version, and so part of the ids of its trials
     evaluation_columns: Columns = Columns()
 
 
@@ -58,17 +47,11 @@ class TranslationOptions(TaskOptions):
     """
 
     vocabulary: Annotated[int, Field(ge=2)] = 10_000
-    joined: bool = False
+    joined: Literal[False] = False  # like `bleu`, of an earlier version, and so part of the ids of its trials
     label_smoothing: Share = 0.1
     metric: Literal["perplexity", "bleu"] = "perplexity"
-    bleu: bool = True
+    bleu: Literal[True] = True
     beam: Count = 5
     length_penalty: Annotated[float, Field(ge=0)] = 1.0
     longest_factor: Annotated[float, Field(ge=0)] = 1.2
     longest_extra: Annotated[int, Field(ge=0)] = 10
-
-    @model_validator(mode="after")
-    def _metric_is_computed(self) -> TranslationOptions:
-        if self.metric == "bleu" and not self.bleu:
-            raise ValueError("metric: bleu needs BLEU; leave out bleu: false, or choose by metric: perplexity")
-        return self

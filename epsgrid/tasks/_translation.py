@@ -4,17 +4,12 @@
 included, within it. Which pairs share a batch is fixed; a trial's seed and the epoch decide the order of batches.
 
 Trials are chosen by perplexity on the validation split, exp of the mean −log p of a token, without label smoothing, in
-pieces of the task's own vocabulary: perplexities of different vocabularies cannot be compared. BLEU comes from a beam
-search over the whole split, which takes much longer than the perplexity: it is computed for the test split, and with
-`metric: bleu` for the validation split, too.
-
-A model is called as model(source, target) → scores and for the search has `encode`, `begin`, `step` and `max_length`,
-like the one in models/transformer.py.
+pieces of the task's own vocabulary. A beam search takes much longer: BLEU is computed for the test split, and with
+`metric: bleu` for the validation split, too. A model is like the one in models/transformer.py.
 """
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -27,7 +22,7 @@ from epsgrid.data._parallel import END, PAD, Pairs, ParallelCorpus, Sentences, j
 from epsgrid.errors import SpecError
 from epsgrid.numerics.seeds import derive_seed
 from epsgrid.tasks import Metric, Split, Task
-from epsgrid.tasks._beam import Decoder, beam_search
+from epsgrid.tasks._beam import beam_search
 from epsgrid.tasks._bleu import PLAIN, TOKENISED, bleu_scores, bleu_signatures
 from epsgrid.tasks._language import perplexity
 from epsgrid.tasks._options import TranslationOptions
@@ -45,12 +40,9 @@ _TIES_SEED = 0
 
 
 class _TranslationBatch(NamedTuple):
-    """A batch on the device: ids, int64, filled with PAD at the end of a row.
+    """A batch on the device, int64, filled with PAD: the source, ending with END, and the target.
 
-    Attributes:
-        source: (n, S), each row ends with END.
-        before: (n, T), the target, shifted: each row begins with END.
-        after: (n, T), the token after each of those: the target and END.
+    `before` is the target shifted: each row begins with END; `after` holds the token after each of those.
     """
 
     source: torch.Tensor
@@ -59,15 +51,10 @@ class _TranslationBatch(NamedTuple):
 
 
 class TranslationTask(Task):
-    """Translate sentences.
-
-    Attributes:
-        inputs: (size of the source dictionary, tokens of the longest sentence of either language).
-        outputs: size of the target dictionary.
-        notes: how scores were computed, for the record: sacrebleu's signatures.
+    """Translate sentences; `inputs` are the size of the source dictionary and the tokens of the longest sentence.
 
     Raises:
-        ExecutionError: BLEU is asked for and a package for it is not installed.
+        ExecutionError: sacrebleu is not installed.
     """
 
     def __init__(self, options: TranslationOptions, data: ParallelCorpus, device: torch.device) -> None:
@@ -75,44 +62,22 @@ class TranslationTask(Task):
         sides = [side for pairs in data.splits.values() for side in (pairs.source, pairs.target)]
         self.inputs = (len(data.source_pieces), max(side.longest for side in sides))
         self.outputs = len(data.target_pieces)
-        signatures = bleu_signatures() if options.bleu else {}
-        self.notes = {f"sacrebleu signature of {name}": signature for name, signature in signatures.items()}
+        self.notes = {f"sacrebleu signature of {name}": signature for name, signature in bleu_signatures().items()}
         self._options = options
         self._data = data
         self._device = device
         self._packed: dict[int, list[_TranslationBatch]] = {}
 
     def steps_per_epoch(self, batch_size: int, seed: int = 0, epoch: int = 0) -> int:
-        """Return the number of batches of at most `batch_size` tokens.
-
-        Raises:
-            SpecError: a sentence is longer than that.
-        """
+        """Return the number of batches of at most `batch_size` tokens."""
         return len(self._training(batch_size))
 
     def begin_epoch(self, model: torch.nn.Module, batch_size: int) -> None:
-        """Check that the model fits the task; nothing is carried from batch to batch.
-
-        Raises:
-            SpecError: the model does not translate; or it has one embedding for two dictionaries, which its shape shows
-                only if their sizes differ.
-        """
-        try:
-            inspect.signature(model.forward).bind(None, None)
-            translates = not self._options.bleu or all(hasattr(model, name) for name in _SEARCHED)
-        except TypeError:
-            translates = False
-        if not translates:
+        """Check that the model translates; nothing is carried from batch to batch."""
+        if not all(hasattr(model, name) for name in _SEARCHED):
             raise SpecError(
                 f"a translation task needs a model that translates, and {type(model).__name__} is none;"
                 " use `model: transformer`"
-            )
-        source = getattr(model, "source_embedding", None)
-        shares = source is not None and source is getattr(model, "target_embedding", None)
-        if shares and self._data.source_pieces != self._data.target_pieces:
-            raise SpecError(
-                "model.shared: all needs one dictionary for both languages, the task's are two;"
-                " set task.joined: true, or model.shared: decoder"
             )
 
     def batches(self, seed: int, epoch: int, batch_size: int, first_step: int = 0) -> Iterator[_TranslationBatch]:
@@ -136,8 +101,8 @@ class TranslationTask(Task):
     def evaluate(self, model: torch.nn.Module, split: Split) -> dict[str, float]:
         """Return `loss`, the mean −log p of a token in nats, and `perplexity`, its exp.
 
-        If BLEU is computed, also `bleu` of the tokenised and `bleu_13a` of the detokenised translations, 0 to 100;
-        both are NaN if the loss is not finite.
+        For the test split, and where BLEU chooses, also `bleu` of the tokenised and `bleu_13a` of the detokenised
+        translations, 0 to 100; NaN if the loss is not finite.
         """
         assert not model.training
         pairs = self._data.splits[split]
@@ -150,12 +115,11 @@ class TranslationTask(Task):
                 )
         loss = total.item() / int(pairs.target.lengths.sum())
         scores = {"loss": loss, "perplexity": perplexity(loss)}
-        if self._options.bleu and (split == "test" or self.metric.name == "bleu"):
+        if split == "test" or self.metric.name == "bleu":
+            scores |= {TOKENISED: math.nan, PLAIN: math.nan}
             if math.isfinite(loss):
                 translations = self.translate(model, split)
                 scores |= bleu_scores(translations, pairs.reference_lines(), self._data.languages[1])
-            else:
-                scores |= {TOKENISED: math.nan, PLAIN: math.nan}
         return scores
 
     def translate(self, model: torch.nn.Module, split: Split) -> list[str]:
@@ -179,8 +143,8 @@ class TranslationTask(Task):
         options = self._options
         limits = (source.lengths[rows] * options.longest_factor).astype(int) + options.longest_extra
         most = torch.from_numpy(limits.clip(max=model.max_length - 1)).to(self._device)
-        decoder = Decoder(model, model.encode(self._padded(source, rows)))
-        found = beam_search(decoder, most, options.beam, options.length_penalty, end=END, never=PAD)
+        state = model.begin(model.encode(self._padded(source, rows)))
+        found = beam_search(model, state, most, options.beam, options.length_penalty, end=END, never=PAD)
         return [translation.tokens for translation in found]
 
     def _training(self, tokens: int) -> list[_TranslationBatch]:
@@ -217,16 +181,8 @@ def _pack(
     Pairs are sorted by length of the source, then of the target, with equal ones in a fixed random order. A batch takes
     pair after pair as long as their number times the longest side of any is at most `tokens`; then it gives back what
     exceeds a multiple of `multiple` pairs, if it has more than that. Where those given back and the next pair are too
-    many together, they are a batch of their own.
-
-    Args:
-        source: (n,), tokens of each source, its end included.
-        target: (n,), tokens of each target, its end included.
-        tokens: most tokens of a batch on either side, padding included; `training.batch_size` of a spec.
-        multiple: batches of at least this many pairs hold a multiple of it.
-
-    Returns:
-        The pairs of each batch, as indices; each pair is in one batch.
+    many together, they are a batch of their own. `source` and `target` are the tokens of each sentence, its end
+    included.
 
     Raises:
         SpecError: a single sentence has more than `tokens`.

@@ -4,10 +4,9 @@ Images are cut to 32×32 after padding with 4 black pixels, flipped half of the 
 mean and deviation; cross-entropy; accuracy. The published protocol trains on all 50,000 images and watches the test
 set: `validation: 0` with `training.selection: test`. By default 5,000 are held out to choose among trials.
 
-The data (Krizhevsky 2009) are 50,000 training and 10,000 test images of 32×32 pixels in ten classes. They are read from
-an image folder, `train/<class>/*` and `test/<class>/*` in any format PIL reads, or from torchvision's copy,
-`cifar-10-batches-py`, which is downloaded only when asked for. Class folders sorted by name are the classes in their
-official order.
+The data (Krizhevsky 2009) are read from an image folder, `train/<class>/*` and `test/<class>/*`, or from torchvision's
+copy, `cifar-10-batches-py`, which is downloaded only when asked for. Class folders sorted by name are the classes in
+their official order.
 """
 
 from __future__ import annotations
@@ -15,27 +14,23 @@ from __future__ import annotations
 import shutil
 import sys
 import tarfile
-import uuid
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from epsgrid.data._cache import data_folders, keyed_folder
+from epsgrid.data._cache import data_folders, keyed_folder, new_folder
 from epsgrid.data._fetch import DataSet, Fetcher, Finding, Remote, md5_problem
 from epsgrid.data._images import Images, ImageSet, Listing, cached_images, decode, find_images, image_set, list_split
 from epsgrid.data._torchvision import import_torchvision
 from epsgrid.errors import DataError
 from epsgrid.spec.model import TaskOptions
-from epsgrid.tasks import Task
+from epsgrid.tasks._build import image_builder
 from epsgrid.tasks._divide import DividedImages, divide
 from epsgrid.tasks._options import Subset
-
-if TYPE_CHECKING:
-    import torch
 
 MEAN, SD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 _SIZES = (50_000, 10_000)
@@ -56,7 +51,7 @@ _BATCHES = {
     "test_batch": "40351d587109b95175f43aff81a1287e",
     "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
 }
-"""MD5 of the files in torchvision's copy, as in torchvision; here they can be checked without importing torch."""
+"""MD5 of the files in torchvision's copy, as in torchvision."""
 
 
 class Options(TaskOptions):
@@ -73,41 +68,27 @@ class Options(TaskOptions):
     subset: Subset = Subset()
     augment: bool = True
 
-    @model_validator(mode="after")
-    def _subset_is_part_of_validation(self) -> Options:
-        if self.subset.validation is not None and self.subset.validation > self.validation:
-            raise ValueError(
-                f"subset.validation: {self.subset.validation} is more than validation: {self.validation},"
-                " the images held out of training; raise validation or lower subset.validation"
-            )
-        return self
-
 
 def prepare(options: Options) -> DividedImages:
     """Find CIFAR-10, decode it once, and return it mapped from the cache.
 
-    It is looked for in `root` alone if that is given: an image folder, or a folder that holds one as `cifar10-images`,
-    or that is or holds torchvision's copy. Otherwise as `cifar10-images` and `cifar-10-batches-py` in `$EPSGRID_DATA`
-    and in `data` of the cache folder. It is decoded again only if name, size or modification time of a file differ.
-
-    Raises:
-        DataError: the data are missing, and how to get them; or damaged or incomplete.
-        SpecError: more images are asked for than there are.
+    It is looked for as `cifar10-images` and `cifar-10-batches-py` in `$EPSGRID_DATA` and in `data` of the cache folder;
+    if `root` is given, there alone, or `root` is one of the two itself. It is decoded again only if a file's name, size
+    or modification time differs.
     """
     root = Path(options.root).expanduser().absolute() if options.root else None
     place = _find((root,) if root else data_folders())
-    if place is None and root and (root.name == _COPY or (root / "train").is_dir() or (root / "test").is_dir()):
-        place = root if root.is_dir() else None
+    if place is None and root and root.is_dir():
+        place = root if root.name == _COPY or (root / "train").is_dir() or (root / "test").is_dir() else None
     folder = root or data_folders()[0]
     if place is None and options.download:
         fetch(folder, Fetcher(say=lambda line: print(line, file=sys.stderr)))
         place = folder / _COPY
     if place is None:
-        named = f"task.root {root} holds" if root else f"{' and '.join(map(str, data_folders()))} hold"
-        elsewhere = "" if root else " (or name their folder in task.root)"
+        searched = root or " or ".join(map(str, data_folders()))
         raise DataError(
-            f"CIFAR-10 not found: {named} neither its images nor torchvision's copy. Either put its images, 32×32, in"
-            f" {root or folder / _FOLDER} as train/<class>/* and test/<class>/*{elsewhere};"
+            f"CIFAR-10 not found: neither its images nor torchvision's copy in {searched}. Put its images, 32×32,"
+            f" in {root or folder / _FOLDER} as train/<class>/* and test/<class>/*, or name their folder in task.root;"
             " or say `download: true` under task: and torchvision's copy is downloaded (170 MB) to"
             f" {folder / _COPY}, as `epsgrid data fetch cifar10` does"
         )
@@ -121,39 +102,27 @@ def find(options: Options, checksum: str) -> DividedImages | None:
     return None if found is None else divide(found, options.validation, options.subset)
 
 
-def build(options: Options, data: DividedImages, device: torch.device) -> Task:
-    """Bind the task to its data and a device."""
-    from epsgrid.tasks._images import ImageTask
-
-    return ImageTask(data, device, white=255, mean=MEAN, sd=SD, augment=options.augment)
+build = image_builder(255, MEAN, SD)
 
 
 def fetch(folder: Path, fetcher: Fetcher) -> bool:
-    """Put torchvision's copy into a folder, unless CIFAR-10 is there; an archive that is already there is used.
-
-    Returns:
-        Whether anything had to be done.
-
-    Raises:
-        DataError: the archive cannot be fetched, and how to get it by hand; or it cannot be unpacked.
-    """
+    """Put torchvision's copy into a folder, and return whether it was missing; an archive that is there is used."""
     if _find((folder,)) is not None:
         return False
     archive = folder / ARCHIVE.name
     fetched = fetcher.get({archive: ARCHIVE})
     fetcher.say(f"unpacking {archive}")
-    temporary, target = folder / f".unpacking-{uuid.uuid4().hex}", folder / _COPY
+    target = folder / _COPY
     try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(temporary, filter="data")  # refuses what would get outside of the folder
-        (temporary / _COPY).rename(target)
-    except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
+        with tarfile.open(archive) as tar, new_folder(target) as temporary:
+            for name in _BATCHES:  # read by name, so that nothing in the archive can reach outside of the folder
+                with tar.extractfile(f"{_COPY}/{name}") as packed, (temporary / name).open("wb") as file:  # type: ignore[union-attr]
+                    shutil.copyfileobj(packed, file)
+    except (OSError, tarfile.TarError, KeyError, EOFError, zlib.error) as error:
         if not target.is_dir():  # otherwise another process was faster
             raise DataError(
                 f"{archive} cannot be unpacked: {error}; make room there, or remove it to have it fetched again"
             ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     if fetched:
         archive.unlink(missing_ok=True)
     return True
@@ -174,12 +143,12 @@ def _check(place: Path) -> Iterator[Finding]:
     for name, size in zip(("train", "test"), _SIZES, strict=True):
         try:
             listing = _list_split(place / name)
-            decode(listing, (_SIDE, _SIDE))
+            decode(listing, (_SIDE, _SIDE), None)
         except DataError as error:
             yield Finding(name, str(error))
             continue
-        counts = [listing.labels.count(label) for label in range(_CLASSES)]
-        wrong = [f"{a} has {n:,}" for a, n in zip(listing.classes, counts, strict=True) if n * _CLASSES != size]
+        counts = zip(listing.classes, np.bincount(listing.labels), strict=True)
+        wrong = [f"{label} has {count:,}" for label, count in counts if count * _CLASSES != size]
         problem = f"every class has {size // _CLASSES:,} images, but {', '.join(wrong)}" if wrong else None
         yield Finding(f"{name}: {len(listing.files):,} images, all readable", problem)
 
@@ -215,7 +184,8 @@ def _from_folder(folder: Path) -> ImageSet:
     size = (_SIDE, _SIDE)
     key = f"{folder}\0{train.signature}\0{test.signature}"
     return cached_images(
-        keyed_folder("cifar10", key), lambda: _described(decode(train, size), decode(test, size), train.classes)
+        keyed_folder("cifar10", key),
+        lambda: _described(decode(train, size, None), decode(test, size, None), train.classes),
     )
 
 

@@ -1,16 +1,13 @@
 """Handwritten digits, 8×8 grey pixels, bundled with scikit-learn: a real task that trains in seconds on a CPU.
 
-Cross-entropy; accuracy; no augmentation. Mean and deviation are those of all pixels of the 1,797 images, whose values
-are 0 to 16.
-
-They are the test part of the UCI set "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak 1998) and are not
-divided there: a fixed fifth of every class is set aside for testing here.
+Cross-entropy; accuracy; no augmentation. They are the test part of the UCI set "Optical Recognition of Handwritten
+Digits" (Alpaydin and Kaynak 1998): a fixed fifth of every class is set aside for testing here.
 """
 
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
@@ -18,11 +15,8 @@ from pydantic import Field
 from epsgrid.data._cache import keyed_folder
 from epsgrid.data._images import Images, ImageSet, cached_images, image_set
 from epsgrid.spec.model import TaskOptions
-from epsgrid.tasks import Task
+from epsgrid.tasks._build import image_builder
 from epsgrid.tasks._divide import DividedImages, balanced_order, divide
-
-if TYPE_CHECKING:
-    import torch
 
 _TEST_SIZE = 360
 _TEST_SEED = 0
@@ -35,21 +29,12 @@ class Options(TaskOptions):
 
 
 def prepare(options: Options) -> DividedImages:
-    """Read the digits, or map them from the cache, so that only the first process needs time to import scikit-learn.
-
-    Raises:
-        DataError: the cache cannot be written.
-        SpecError: `validation` leaves nothing to train on.
-    """
+    """Read the digits, or map them from the cache, so that only the first process needs time to import scikit-learn."""
     folder = keyed_folder("digits", f"scikit-learn {version('scikit-learn')}")
     return divide(cached_images(folder, _read), options.validation)
 
 
-def build(options: Options, data: DividedImages, device: torch.device) -> Task:
-    """Bind the task to its data and a device."""
-    from epsgrid.tasks._images import ImageTask
-
-    return ImageTask(data, device, white=16, mean=(0.3053,), sd=(0.3760,), augment=False)
+build = image_builder(16, (0.3053,), (0.3760,))
 
 
 def _read() -> ImageSet:

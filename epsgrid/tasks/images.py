@@ -1,14 +1,11 @@
 """Any folder of labelled images as a task: one's own, or Tiny-ImageNet as its archive unpacks.
 
-Cross-entropy; accuracy. Images lie in train/<class>/* and test/<class>/* below `root`, in any format PIL reads, and are
-brought to one size if they differ. Training images are varied as in the published recipes: cut out at random after
-padding with an eighth of their size (4 at 32 pixels, 8 at 64) in black, and flipped half of the time. Mean and
-deviation are those of the training images unless the spec states others.
+Cross-entropy; accuracy. Images lie in train/<class>/* and test/<class>/* below `root`, in any format PIL reads.
+Training images are cut out at random after padding with an eighth of their size in black, and flipped half of the time.
+Mean and deviation are those of the training images.
 
-`val` or `validation` is read if there is no `test`, or if the images of `test` are not sorted by class. Tiny-ImageNet
-is read as its archive unpacks: 200 folders train/<class>/images/*, and val/images/* with their classes in
-val/val_annotations.txt; its own test images have no labels, so the 10,000 of val are the test images, as in the
-published experiments.
+Tiny-ImageNet has 200 folders train/<class>/images/*, and val/images/* with their classes in val/val_annotations.txt;
+its own test images have no labels, so the 10,000 of val are the test images, as in the published experiments.
 """
 
 from __future__ import annotations
@@ -20,23 +17,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from epsgrid.data._cache import Arrays, arrays_folder, cached_arrays, keyed_folder
 from epsgrid.data._images import (
     ImageSet,
     Listing,
     cached_images,
-    class_names,
     decode,
     find_images,
     image_set,
     list_images,
     list_split,
-    opened_image,
 )
 from epsgrid.errors import DataError
-from epsgrid.spec.model import Count, PositiveFloat, TaskOptions
+from epsgrid.spec.model import Count, TaskOptions
 from epsgrid.tasks import Task
 from epsgrid.tasks._divide import DividedImages, divide
 from epsgrid.tasks._options import Subset
@@ -47,18 +42,15 @@ if TYPE_CHECKING:
 
 _PADDING_FRACTION = 8
 _VALIDATION_FRACTION = 10
-_TEST_NAMES = ("test", "val", "validation")
 _ANNOTATIONS = "val_annotations.txt"
-_COUNTED_AT_ONCE = 1000
 
 
 class Options(TaskOptions):
-    """Where the images lie, their size, how many are held out, how they are normalised and varied.
+    """Where the images lie, their size, how many are held out, and whether they are varied.
 
     `root` is no part of a trial's identity; the checksum of the decoded images is. `size` is the height and width to
     bring every image to, in pixels, None if all have the same size already; `fit` says how: scale the shorter side and
-    cut the middle out, or stretch both sides. By default `validation` is a tenth of the training images, and `padding`
-    an eighth of the shorter side.
+    cut the middle out, or stretch both sides. By default `validation` is a tenth of the training images.
     """
 
     location_fields: ClassVar[frozenset[str]] = frozenset({"root"})
@@ -66,31 +58,18 @@ class Options(TaskOptions):
     root: Annotated[str, Field(min_length=1)]
     size: Count | None = None
     fit: Literal["center-crop", "resize"] = "center-crop"
-    mean: tuple[float, float, float] | None = None
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
+    mean: None = None  # like `std` and `padding`, of an earlier version, and so part of the ids of its trials
+    std: None = None
     validation: Annotated[int, Field(ge=0)] | None = None
     subset: Subset = Subset()
     augment: bool = True
-    padding: Annotated[int, Field(ge=0)] | None = None
-
-    @model_validator(mode="after")
-    def _mean_and_std_go_together(self) -> Options:
-        if (self.mean is None) != (self.std is None):
-            raise ValueError(
-                "mean and std go together; state both as shares of white, or neither to have them computed"
-            )
-        return self
+    padding: None = None
 
 
 def prepare(options: Options) -> DividedImages:
     """List the folder, decode it once, and return it mapped from the cache.
 
     It is decoded again if the name, size or modification time of a file differs, or `size` or `fit`.
-
-    Raises:
-        DataError: the folder or a class is missing, the splits have different classes, or an image cannot be read or
-            has another size than the first one and `size` is None.
-        SpecError: more images are asked for than there are.
     """
     folder = Path(options.root).expanduser().absolute()
     train = list_split(folder / "train")
@@ -98,22 +77,24 @@ def prepare(options: Options) -> DividedImages:
         raise DataError(
             f"{folder / 'train'}: found {len(train.classes)} class folders; classification needs two or more"
         )
-    test = _list_test(folder, train)
-    key = f"{folder}\0{train.signature}\0{test.signature}\0{options.size} {options.fit}"
+    annotated = (folder / "val" / _ANNOTATIONS).is_file()
+    test = _list_annotated(folder / "val") if annotated else list_split(folder / "test")
+    if unknown := sorted(set(test.classes) - set(train.classes)):
+        raise DataError(f"{folder}: classes with test images and without training images: {', '.join(unknown)}")
+    labels = tuple(train.classes.index(test.classes[label]) for label in test.labels)
+    test = dataclasses.replace(test, labels=labels, classes=train.classes)
 
     def decoded() -> ImageSet:
-        advice = ", the size of the first image; set task.size to bring all to one size"
-        if options.size is None:
-            with opened_image(train.files[0]) as image:
-                size, fit = image.size, None
-        else:
+        size, fit = None, None
+        if options.size is not None:
             size, fit = (options.size, options.size), partial(_fit, options.fit)
-        splits = (decode(split, size, fit, advice) for split in (train, test))
-        return image_set(next(splits), next(splits), train.classes, f"images of {folder.name}")
+        images = decode(train, size, fit)
+        height, width = images.pixels.shape[2:]
+        return image_set(images, decode(test, (width, height), fit), train.classes, f"images of {folder.name}")
 
+    key = f"{folder}\0{train.signature}\0{test.signature}\0{options.size} {options.fit}"
     images = cached_images(keyed_folder("images", key), decoded)
-    if options.mean is None:
-        mean_and_sd(images)  # computed here once, and not in every worker
+    mean_and_sd(images)  # computed here once, and not in every worker
     return _divided(options, images)
 
 
@@ -127,13 +108,8 @@ def build(options: Options, data: DividedImages, device: torch.device) -> Task:
     """Bind the task to its data and a device."""
     from epsgrid.tasks._images import ImageTask
 
-    padding = options.padding
-    if padding is None:
-        padding = min(data.images.train.pixels.shape[2:]) // _PADDING_FRACTION
-    if options.mean is None or options.std is None:
-        mean, sd = mean_and_sd(data.images)
-    else:
-        mean, sd = options.mean, options.std
+    padding = min(data.images.train.pixels.shape[2:]) // _PADDING_FRACTION
+    mean, sd = mean_and_sd(data.images)
     return ImageTask(data, device, white=255, mean=mean, sd=sd, augment=options.augment, padding=padding)
 
 
@@ -151,13 +127,9 @@ def mean_and_sd(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]
 
     def count() -> Arrays:
         """Count how often each value occurs in each channel: (channels, 256)."""
-        pixels = images.train.pixels
-        counts = np.zeros((pixels.shape[1], 256), np.int64)
-        for start in range(0, len(pixels), _COUNTED_AT_ONCE):
-            for channel in range(pixels.shape[1]):
-                some = pixels[start : start + _COUNTED_AT_ONCE, channel]
-                counts[channel] += np.bincount(some.reshape(-1), minlength=256)
-        return Arrays({"counts": counts}, {})
+        channels = images.train.pixels.swapaxes(0, 1)
+        counts = [sum(np.bincount(image.reshape(-1), minlength=256) for image in channel) for channel in channels]
+        return Arrays({"counts": np.array(counts, np.int64)}, {})
 
     counts = cached_arrays(arrays_folder() / f"pixels-{images.checksum[:16]}", count).arrays["counts"]
     values = np.arange(256) / 255
@@ -166,67 +138,33 @@ def mean_and_sd(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]
     if not sd.all():
         raise DataError(
             f"{images.description}: all training pixels of a channel are the same, so they cannot be normalised;"
-            " check the images, or set task.mean and task.std"
+            " check the images"
         )
     return tuple(mean.tolist()), tuple(sd.tolist())
-
-
-def _list_test(folder: Path, train: Listing) -> Listing:
-    """List the test images, with the class numbers of the training images; a class may be without test images.
-
-    They are in the first of the splits by class that has any of the training classes, so that a `test` whose images
-    have no labels, as data sets of competitions have it, is not read instead of a `val`.
-    """
-    if (folder / "val" / _ANNOTATIONS).is_file() and (folder / "val" / "images").is_dir():
-        test = _list_annotated(folder / "val")
-    else:
-        splits = [folder / name for name in _TEST_NAMES if (folder / name).is_dir()]
-        if not splits:
-            raise DataError(
-                f"{folder}: found none of the folders {', '.join(_TEST_NAMES)}, which hold images to test on by class"
-            )
-        split = next((each for each in splits if set(train.classes) & set(class_names(each))), None)
-        if split is None:
-            raise DataError(
-                f"{' and '.join(map(str, splits))}: no folder of a training class such as {train.classes[0]!r};"
-                f" the images to test on lie in {splits[0]}/<class>/*"
-            )
-        test = list_split(split)
-    unknown = sorted(set(test.classes) - set(train.classes))
-    if unknown:
-        raise DataError(f"{folder}: classes with test images and without training images: {', '.join(unknown)}")
-    labels = tuple(train.classes.index(test.classes[label]) for label in test.labels)
-    return dataclasses.replace(test, labels=labels, classes=train.classes)
 
 
 def _list_annotated(split: Path) -> Listing:
     """List Tiny-ImageNet's val: one folder of images, and a file whose lines begin with name and class."""
     annotations = split / _ANNOTATIONS
     try:
-        lines = annotations.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{annotations}: cannot be read ({error}); unpack the archive again") from error
-    if not lines:
-        raise DataError(f"{annotations}: an empty file; it must name images and their classes, a line each")
-    pairs = []
-    for number, line in enumerate(lines, 1):
-        name, *rest = line.split("\t")
-        if not rest:
-            raise DataError(f"{annotations}:{number}: expected a file name and its class between tabs, got {line!r}")
-        pairs.append((rest[0], name))
-    pairs.sort()
-    everything = list_images([("val", split / "images")])
+        rows = [line.split("\t")[:2] for line in annotations.read_text(encoding="utf-8").splitlines()]
+        pairs = sorted((label, name) for name, label in rows)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{annotations}: not lines of a file name and its class between tabs ({error}); unpack the archive again"
+        ) from error
+    everything = list_images({"val": split / "images"})
     present = {Path(file).name: file for file in everything.files}
-    missing = [name for _, name in pairs if name not in present]
-    if missing:
+    if missing := [name for _, name in pairs if name not in present]:
         raise DataError(
             f"{split / 'images'}: {len(missing)} images that {annotations} names are not there: {missing[0]}"
         )
+    if not pairs:
+        raise DataError(f"{annotations}: an empty file; unpack the archive again")
     classes = tuple(sorted({label for label, _ in pairs}))
-    number_of = {label: number for number, label in enumerate(classes)}
     signature = hashlib.sha256(f"{everything.signature} {pairs}".encode()).hexdigest()
     files = tuple(present[name] for _, name in pairs)
-    return Listing(files, tuple(number_of[label] for label, _ in pairs), classes, signature)
+    return Listing(files, tuple(classes.index(label) for label, _ in pairs), classes, signature)
 
 
 def _fit(how: str, image: Image.Image, size: tuple[int, int]) -> Image.Image:

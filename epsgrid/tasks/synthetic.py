@@ -1,13 +1,12 @@
 """Generated images, for trying things out and for tests: no data needed, and nothing learnt about the real world.
 
 Every class has a pattern of random grey or colour blocks, four by four over the image. An image blends the pattern of
-its class (50 to 100 %) with that of another class and with uniform noise, so that some examples are easy, some are
-close to the border between two classes, and a model has something to learn.
+its class (50 to 100 %) with that of another class and with uniform noise.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +14,8 @@ from pydantic import Field
 
 from epsgrid.data._images import Images, ImageSet, image_set
 from epsgrid.spec.model import Count, Seed, TaskOptions
-from epsgrid.tasks import Task
+from epsgrid.tasks._build import image_builder
 from epsgrid.tasks._divide import DividedImages, divide
-
-if TYPE_CHECKING:
-    import torch
 
 _BLOCKS = 4
 
@@ -42,11 +38,7 @@ def prepare(options: Options) -> DividedImages:
     return divide(generate(options), options.validation)
 
 
-def build(options: Options, data: DividedImages, device: torch.device) -> Task:
-    """Bind the task to its data and a device."""
-    from epsgrid.tasks._images import ImageTask
-
-    return ImageTask(data, device, white=255, mean=(0.5,), sd=(0.25,), augment=options.augment)
+build = image_builder(255, (0.5,), (0.25,))
 
 
 def generate(options: Options) -> ImageSet:

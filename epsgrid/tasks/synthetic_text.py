@@ -7,7 +7,6 @@ the chain itself, whose perplexity on the words drawn is computed with them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
@@ -43,11 +42,11 @@ class Options(LanguageOptions):
 
 def prepare(options: Options) -> Corpus:
     """Generate the text; nothing is cached, because reading it would hardly be faster."""
-    chain = _make_chain(options.words, options.memory, options.data_seed)
+    transition = _draw_transition(options.words, options.data_seed)
     sizes = (options.train, options.validation, options.test)
-    ids = chain.draw(sum(sizes), np.random.RandomState([options.data_seed, 1]))
+    ids = _draw_words(transition, options.memory, sum(sizes), np.random.RandomState([options.data_seed, 1]))
     splits = dict(zip(SPLITS, np.split(ids, np.cumsum(sizes)[:-1]), strict=True))
-    best = chain.perplexity(splits["test"])
+    best = _chain_perplexity(transition, options.memory, splits["test"])
     corpus = make_corpus(splits, tuple(f"word{number}" for number in range(options.words)))
     return corpus.described(f"GENERATED text (no real data; best possible test perplexity about {best:.2f})")
 
@@ -55,34 +54,23 @@ def prepare(options: Options) -> Corpus:
 build = build_language
 
 
-@dataclass(frozen=True, eq=False)
-class _Chain:
-    """The Markov chain that draws the words.
-
-    Attributes:
-        transition: (words, words), row i holds the probabilities of the word `memory` places after word i.
-        memory: how far back a word depends on another.
-    """
-
-    transition: NDArray[np.float64]
-    memory: int
-
-    def draw(self, count: int, random: np.random.RandomState) -> NDArray[np.int64]:
-        """Draw `count` words; the first `memory` ones uniformly."""
-        limits = self.transition.cumsum(axis=1)
-        words = len(limits)
-        ids = random.randint(0, words, count)
-        for place, share in enumerate(random.uniform(size=count)[self.memory :], start=self.memory):
-            ids[place] = min(np.searchsorted(limits[ids[place - self.memory]], share, side="right"), words - 1)
-        return ids
-
-    def perplexity(self, ids: NDArray[Any]) -> float:
-        """Return the chain's own perplexity on words it drew, all but the first `memory` of them."""
-        probabilities = self.transition[ids[: -self.memory], ids[self.memory :]]
-        return float(np.exp(-np.log(probabilities).mean()))
+def _draw_transition(words: int, seed: int) -> NDArray[np.float64]:
+    """Draw a Markov chain: row i holds the probabilities of the word `memory` places after word i, (words, words)."""
+    return np.random.RandomState(seed).dirichlet(np.full(words, _CONCENTRATION), size=words)
 
 
-def _make_chain(words: int, memory: int, seed: int) -> _Chain:
-    """Draw a chain over `words` words."""
-    random = np.random.RandomState(seed)
-    return _Chain(random.dirichlet(np.full(words, _CONCENTRATION), size=words), memory)
+def _draw_words(
+    transition: NDArray[np.float64], memory: int, count: int, random: np.random.RandomState
+) -> NDArray[np.int64]:
+    """Draw `count` words from a chain; the first `memory` ones uniformly."""
+    limits = transition.cumsum(axis=1)
+    words = len(limits)
+    ids = random.randint(0, words, count)
+    for place, share in enumerate(random.uniform(size=count)[memory:], start=memory):
+        ids[place] = min(np.searchsorted(limits[ids[place - memory]], share, side="right"), words - 1)
+    return ids
+
+
+def _chain_perplexity(transition: NDArray[np.float64], memory: int, ids: NDArray[Any]) -> float:
+    """Return a chain's own perplexity on words it drew, all but the first `memory` of them."""
+    return float(np.exp(-np.log(transition[ids[:-memory], ids[memory:]]).mean()))

@@ -40,20 +40,13 @@ class Options(TranslationOptions):
 
 
 def prepare(options: Options) -> ParallelCorpus:
-    """Generate and encode the text, or map from the cache what was encoded before.
-
-    Raises:
-        DataError: the cache cannot be written.
-        SpecError: a vocabulary that the text cannot give.
-        ExecutionError: a package of the extra `translation` is not installed.
-    """
+    """Generate and encode the text, or map from the cache what was encoded before."""
     return encoded_corpus(
         lambda: generate(options),
         ["generated", options.train, options.validation, options.test, options.data_seed],
         "GENERATED toy languages (no real data)",
         ("source", "target"),
-        vocabulary=options.vocabulary,
-        joined=options.joined,
+        options.vocabulary,
     )
 
 

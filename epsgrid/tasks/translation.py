@@ -63,14 +63,7 @@ class Options(TranslationOptions):
 
 
 def prepare(options: Options) -> ParallelCorpus:
-    """Read the text of a folder and encode it, or map from the cache what was encoded before from the same text.
-
-    Raises:
-        DataError: the folder or a file is missing, the two languages have different numbers of lines, a line is empty
-            or not UTF-8; the message says where.
-        SpecError: more pairs are asked for than there are, or a vocabulary that this text cannot give.
-        ExecutionError: a package of the extra `translation` is not installed.
-    """
+    """Read the text of a folder and encode it, or map from the cache what was encoded before from the same text."""
     places = [folder / (options.root or _iwslt14.FOLDER) for folder in data_folders()]
     if options.root is not None:
         places.insert(0, Path(options.root).expanduser().absolute())
@@ -87,20 +80,16 @@ def prepare(options: Options) -> ParallelCorpus:
     digests = [hashlib.sha256(text).hexdigest() for pair in contents.values() for text in pair]
     counts = options.subset.model_dump()
 
-    def texts() -> dict[str, ParallelText]:
-        found = {}
-        for split, pair in contents.items():
-            paths = [folder / f"{_FILES[split]}.{language}" for language in languages]
-            found[split] = _text(split, paths, pair, counts[split])
-        return found
+    def text(split: str) -> ParallelText:
+        paths = [folder / f"{_FILES[split]}.{language}" for language in languages]
+        return _text(split, paths, contents[split], counts[split])
 
     return encoded_corpus(
-        texts,
+        lambda: {split: text(split) for split in _FILES},
         ["files", *languages, *digests, *(counts[split] for split in _FILES)],
         folder.name,
         languages,
-        vocabulary=options.vocabulary,
-        joined=options.joined,
+        options.vocabulary,
     )
 
 
@@ -110,13 +99,11 @@ build = build_translation
 def _read(folder: Path, name: str, language: str) -> bytes:
     try:
         return (folder / f"{name}.{language}").read_bytes()
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{folder}: no file {name}.{language}; a folder of parallel text holds train, valid and test, each with one"
-            " file per language, whose endings are task.source and task.target"
-        ) from error
     except OSError as error:
-        raise DataError(f"{folder / name}.{language} cannot be read: {error}") from error
+        raise DataError(
+            f"{folder / name}.{language} cannot be read ({error.strerror}); a folder of parallel text holds train,"
+            " valid and test, each with one file per language, whose endings are task.source and task.target"
+        ) from error
 
 
 def _text(split: str, paths: list[Path], contents: list[bytes], count: int | None) -> ParallelText:

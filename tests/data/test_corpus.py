@@ -41,13 +41,6 @@ def test_lines(train: bytes, ids: list[int]) -> None:
     assert encode({"train": train, "validation": b"\xef\xbb\xbfa\n", "test": b"b"}, NAMES).train.tolist() == ids
 
 
-def test_a_large_vocabulary_gets_wider_ids() -> None:
-    ids = np.arange(70_000)
-    corpus = make_corpus({"train": ids, "validation": ids[:2], "test": ids[:2]}, tuple(map(str, ids)))
-    assert corpus.train.dtype == np.int32
-    assert corpus.train[-1] == 69_999
-
-
 def test_the_checksum_depends_on_ids_words_and_where_splits_end() -> None:
     ids, words = np.array([0, 1, 0, 1, 0, 1]), ("a", "b")
     splits = {"train": ids[:2], "validation": ids[2:4], "test": ids[4:]}
@@ -92,13 +85,6 @@ def test_a_subset_is_the_beginning_and_says_so() -> None:
 def test_text_that_cannot_be_used_is_an_error(split: str, text: bytes, words: str) -> None:
     with pytest.raises(DataError, match=words):
         encode({**TEXTS, split: text}, NAMES)
-
-
-def test_a_cached_corpus_is_mapped_and_made_once(tmp_path: Path) -> None:
-    made = cached_corpus(tmp_path / "text-x", lambda: encode(TEXTS, NAMES))
-    again = cached_corpus(tmp_path / "text-x", lambda: pytest.fail("made again"))
-    assert (again.checksum, again.words, again.train.tolist()) == (made.checksum, made.words, made.train.tolist())
-    assert not again.train.flags.writeable
 
 
 @pytest.mark.parametrize("damage", ["array", "words"])

@@ -51,7 +51,6 @@ def test_parameters_of_the_published_model_and_its_variants() -> None:
         assert count(build((8_848, 1_024), 6_632)) == 39_469_056
         published = count(build((9, 9), 9))
         assert count(build((9, 9), 9, norm="pre")) == published + 2 * 2 * 512
-        assert count(build((9, 9), 9, shared="all")) == published - 9 * 512
         assert count(build((9, 9), 9, key_bias=False)) == published - 18 * 512
 
 
@@ -106,16 +105,6 @@ def test_filling_changes_nothing(norm: str, sentences: tuple[torch.Tensor, torch
         s, t = (int((side[row] != PAD).sum()) for side in (source, target))
         alone = model(source[row : row + 1, :s], target[row : row + 1, :t])
         torch.testing.assert_close(together[row, :t], alone[0], atol=1e-5, rtol=1e-5)
-
-
-def test_no_token_sees_later_ones(sentences: tuple[torch.Tensor, torch.Tensor]) -> None:
-    model = small()
-    source, target = sentences
-    changed = target.clone()
-    changed[:, 3:] = 9
-    before, after = model(source, target), model(source, changed)
-    torch.testing.assert_close(before[:, :3], after[:, :3])
-    assert not torch.allclose(before[:, 3:], after[:, 3:])
 
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
@@ -178,17 +167,6 @@ def test_weights_start_as_fairseqs() -> None:
             assert parameter.abs().max().item() <= bound
 
 
-def test_the_biases_of_the_keys_get_no_gradient_but_rounding(sentences: tuple[torch.Tensor, torch.Tensor]) -> None:
-    """Why `key_bias` is an option: these biases would set the lower bound of ε with noise."""
-    model = small()
-    model(*sentences).square().mean().backward()
-    by_name = {name: float(parameter.grad.abs().max()) for name, parameter in model.named_parameters()}
-    keys = [size for name, size in by_name.items() if name.endswith("key.bias")]
-    queries = [size for name, size in by_name.items() if name.endswith("query.bias")]
-    assert len(keys) == len(queries) == 2 + 2 * 3
-    assert max(keys) < 1e-5 * min(queries)
-
-
 def test_positions_are_sines_and_cosines() -> None:
     positions = small().positions
     assert positions.shape == (40, 16)
@@ -207,5 +185,3 @@ def test_wrong_settings_and_tasks_are_refused() -> None:
         build((3, 32, 32))
     with pytest.raises(SpecError, match=r"model\.max_length: 40 tokens, but .* longest sentence has 41; raise"):
         build((30, 41), **SMALL)
-    with pytest.raises(SpecError, match=r"model\.shared: all .* have 30 and 25 pieces; set task\.joined: true"):
-        build(shared="all")

@@ -128,17 +128,6 @@ def test_a_probe_measures_what_the_rule_has_without_epsilon(name: str, settings:
     np.testing.assert_allclose(found, root, rtol=tolerance, atol=0)
 
 
-@pytest.mark.parametrize(("name", "settings"), ADAPTIVE_CASES)
-def test_the_probes_epsilon_changes_nothing_measured(name: str, settings: dict[str, Any]) -> None:
-    seen = []
-    for factor in (1.0, 64.0):
-        parameter = torch.nn.Parameter(torch.linspace(-1, 1, 37))
-        optimizer = make(name, [parameter], factor * probing_epsilon(optimizers.load(name)), rate=0.0, **settings)
-        run(optimizer, parameter, probe_gradients(5))
-        seen.append(measured(name, optimizer, parameter))
-    assert torch.equal(*seen)
-
-
 def steps_that_show_the_denominator(name: str, settings: dict[str, Any]) -> list[int]:
     if name == "radam" or settings.get("rectify"):
         return [9]  # the first ones have none
@@ -191,30 +180,6 @@ def _epsilon_in_the_numerator(
     return (state["acc_delta"] + epsilon).sqrt() if state else math.sqrt(epsilon)
 
 
-@pytest.mark.parametrize("name", [name for name in ADAPTIVE if name != "adamax"])
-def test_second_moment_is_the_optimizers_own_tensor(name: str) -> None:
-    plugin = optimizers.load(name)
-    parameter = torch.nn.Parameter(torch.zeros(5, 7))
-    optimizer = make(name, [parameter])
-    assert plugin.second_moment(optimizer.state.get(parameter, {}), optimizer.param_groups[0]) is None
-    parameter.grad = torch.full((5, 7), 2.0)
-    optimizer.step()
-    moment = plugin.second_moment(optimizer.state[parameter], optimizer.param_groups[0])
-    assert moment is not None
-    assert any(moment.values is value for value in optimizer.state[parameter].values())
-
-
-def test_adamaxs_magnitudes_come_back_bit_for_bit() -> None:
-    """They are no squares: their squares are taken in float64, where those and their roots are exact."""
-    plugin = optimizers.load("adamax")
-    parameter = torch.nn.Parameter(torch.zeros(500))
-    optimizer = make("adamax", [parameter], probing_epsilon(plugin), rate=0.0)
-    given = torch.randn(500) * 10.0 ** torch.randint(-25, 10, (500,))
-    parameter.grad = given
-    optimizer.step()
-    assert torch.equal(measured("adamax", optimizer, parameter), given.abs().double())
-
-
 @pytest.mark.parametrize(("name", "settings"), SQUARE_GRADIENTS)
 def test_constant_gradients_measure_what_the_placement_says(name: str, settings: dict[str, Any]) -> None:
     """`per_gradient`: the size of what ε is compared with, under gradients that all are 1 in magnitude."""
@@ -263,22 +228,51 @@ def test_a_saved_state_goes_on_exactly(name: str, settings: dict[str, Any]) -> N
     assert torch.equal(whole, resumed)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_group_has_its_own_learning_rate_at_every_step(name: str) -> None:
-    """Two groups at two rates that change are two optimizers at those rates."""
-    together = [torch.nn.Parameter(torch.ones(37)) for _ in range(2)]
-    apart = [torch.nn.Parameter(torch.ones(37)) for _ in range(2)]
-    both = make(name, [{"params": [parameter]} for parameter in together])
-    each = [make(name, [parameter]) for parameter in apart]
-    for rates in ((0.01, 0.1), (0.02, 0.003)):
-        for place, rate in enumerate(rates):
-            both.param_groups[place]["lr"] = each[place].param_groups[0]["lr"] = rate
-            together[place].grad = apart[place].grad = torch.tensor(gradients(3)[place], dtype=torch.float32)
-        both.step()
-        for optimizer in each:
-            optimizer.step()
-    assert torch.equal(together[0], apart[0]) and torch.equal(together[1], apart[1])
-    assert not torch.equal(together[0], together[1])
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("adabelief", {}),
+        ("adabelief", {**DECOUPLED, "betas": (0.8, 0.95), "rectify": True}),
+        ("adamomentum", {"weight_decay": 0.3, "betas": (0.0, 0.9)}),
+        ("eadam", {"weight_decay": 0.3}),
+    ],
+)
+@pytest.mark.parametrize("epsilon", [1e-16, 1e-8, 1e-3, 10.0])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-11), (torch.float32, 1e-5)])
+def test_epsilon_in_place_goes_the_published_way(
+    name: str, settings: dict[str, Any], epsilon: float, dtype: torch.dtype, tolerance: float
+) -> None:
+    """The reference stores ε in v, as the published code does; one parameter has no gradient every third time."""
+    random = np.random.default_rng(0)
+    shapes: list[tuple[int, ...]] = [(3, 4), (5,), (), (0,)]
+    starts = [random.standard_normal(shape) for shape in shapes]
+    parameters = [torch.nn.Parameter(torch.tensor(start, dtype=dtype)) for start in starts]
+    optimizer = make(name, parameters, epsilon, **settings)
+    given: list[list[np.ndarray]] = [[] for _ in shapes]
+    for step in range(60):
+        for place, parameter in enumerate(parameters):
+            parameter.grad = None
+            if not step % 3 == place == 1:
+                given[place].append(random.standard_normal(shapes[place]))
+                parameter.grad = torch.tensor(given[place][-1], dtype=dtype)
+        optimizer.step()
+    options = optimizers.load(name).Options(name=name, **settings)
+    for start, gradient, parameter in zip(starts, given, parameters, strict=True):
+        expected, _ = REFERENCES[name](options, epsilon, LEARNING_RATE, start, gradient)
+        torch.testing.assert_close(parameter.double(), torch.as_tensor(expected), rtol=tolerance, atol=tolerance)
+
+
+def test_a_closure_is_called_with_gradients_on() -> None:
+    parameter = torch.nn.Parameter(torch.ones(2))
+    optimizer = make("eadam", [parameter], rate=0.1)
+
+    def closure() -> float:
+        loss = (parameter**2).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.item()
+
+    assert optimizer.step(closure) == 2.0
+    assert (parameter.detach() < 1).all()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -296,19 +290,11 @@ def test_sparse_gradients_are_refused(name: str) -> None:
     [
         ("adabelief", {"betas": (0, 0.999)}, "greater than 0"),
         ("adabelief", {"betas": (0.9, 0.5), "rectify": True}, "averages over at most 3 steps.*take more than 2/3"),
-        ("adadelta", {"rho": 1}, "less than 1"),
-        ("adagrad", {"lr_decay": -1}, "greater than or equal to 0"),
         ("adam", {"betas": (0.9, 1.0)}, "less than 1"),
-        ("adam", {"betas": (-0.1, 0.9)}, "greater than or equal to 0"),
         ("adam", {"weight_decay": -1}, "greater than or equal to 0"),
         ("adam", {"eps": 1e-8}, "Extra inputs"),
-        ("adamomentum", {"rectify": True}, "Extra inputs"),
-        ("adamw", {"betas": (0.9,)}, "Field required"),
-        ("nadam", {"momentum_decay": -1}, "greater than or equal to 0"),
         ("radam", {"betas": (0.9, 2 / 3)}, "averages over at most 5 steps.*ε has no effect"),
-        ("rmsprop", {"alpha": 1}, "less than 1"),
         ("rmsprop", {"alpha": 0, "centered": True}, "centered: true needs alpha > 0"),
-        ("sgdm", {"momentum": 1}, "less than 1"),
         ("sgdm", {"momentum": 0, "nesterov": True}, "nesterov: true needs momentum > 0"),
     ],
 )

@@ -16,7 +16,7 @@ from PIL import Image
 from epsgrid.data._fetch import Fetcher, Remote
 from epsgrid.data._images import ImageSet
 from epsgrid.data._torchvision import import_torchvision
-from epsgrid.errors import DataError, SpecError
+from epsgrid.errors import DataError
 from epsgrid.tasks import cifar10
 from tests.data.folders import CLASSES, draw, write_batches, write_folder
 from tests.data.server import Answer, serving
@@ -67,7 +67,7 @@ def test_missing_data_are_an_error_with_both_ways_to_get_them(tmp_path: Path, ca
     assert "`download: true` under task: and torchvision's copy is downloaded (170 MB) to" in str(caught.value)
     assert str(folder / "cifar-10-batches-py") in str(caught.value)
     write_folder(folder / "cifar10-images")  # is not used instead of a root
-    with pytest.raises(DataError, match=r"task\.root .*nowhere holds neither its images nor torchvision's copy"):
+    with pytest.raises(DataError, match=r"neither its images nor torchvision's copy in .*nowhere\. Put its"):
         load(tmp_path / "nowhere")
 
 
@@ -82,13 +82,6 @@ def test_a_folder_of_another_layout_is_an_error(tmp_path: Path) -> None:
     (root / "train").rename(root / "training")
     with pytest.raises(DataError, match=r"no folder .*images.train"):
         load(root)
-
-
-def test_sizes_are_checked(cache: Path) -> None:
-    write_folder(cache / "data" / "cifar10-images")
-    assert not cifar10.prepare(cifar10.Options(name="cifar10", validation=0)).has_validation
-    with pytest.raises(SpecError, match=r"task\.validation: 5,000 images held out leave nothing.*has 20 training"):
-        cifar10.prepare(cifar10.Options(name="cifar10"))
 
 
 @pytest.fixture
@@ -151,24 +144,15 @@ def test_a_download_is_checked_and_moved_into_place(
     assert capfd.readouterr().out == ""
 
 
-@pytest.mark.parametrize("escaping", ["../evil", "/tmp/epsgrid-evil", "link"])
-def test_an_archive_that_reaches_outside_is_refused(
-    tmp_path: Path, escaping: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_in_an_archive_can_reach_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = tmp_path / "data" / cifar10.ARCHIVE.name
     archive.parent.mkdir()
     with tarfile.open(archive, "w:gz") as tar:
-        member = tarfile.TarInfo(escaping)
-        if escaping == "link":
-            member.type, member.linkname = tarfile.SYMTYPE, "/etc"
-        tar.addfile(member, io.BytesIO(b""))
-        tar.addfile(tarfile.TarInfo("cifar-10-batches-py/batches.meta"), io.BytesIO(b""))
+        link = tarfile.TarInfo("cifar-10-batches-py/data_batch_1")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        for member in (tarfile.TarInfo("../evil"), link):
+            tar.addfile(member, io.BytesIO(b""))
     monkeypatch.setattr(cifar10, "ARCHIVE", Remote(cifar10.ARCHIVE.url, None))
-    if escaping.startswith("/"):  # is unpacked below the folder
-        assert cifar10.fetch(archive.parent, Fetcher())
-    else:
-        with pytest.raises(DataError, match=rf"{archive.name} cannot be unpacked: .*(outside|absolute)"):
-            cifar10.fetch(archive.parent, Fetcher())
-        assert [path.name for path in archive.parent.iterdir()] == [archive.name]
-    assert not list(tmp_path.rglob("*evil*"))
-    assert not Path("/tmp/epsgrid-evil").exists()
+    with pytest.raises(DataError, match=rf"{archive.name} cannot be unpacked: .*passwd"):
+        cifar10.fetch(archive.parent, Fetcher())
+    assert [path.name for path in tmp_path.rglob("*")] == ["data", archive.name]

@@ -50,9 +50,9 @@ def test_a_folder_is_read_by_class_and_name(folder: Path) -> None:
 
 
 def test_decoded_images_are_kept_until_a_file_or_the_size_changes(folder: Path, cache: Path) -> None:
-    first = load(folder, mean=(0, 0, 0), std=(1, 1, 1))
-    assert load(folder, mean=(0, 0, 0), std=(1, 1, 1)).checksum == first.checksum
-    assert len(list((cache / "arrays").iterdir())) == 1
+    first = load(folder)
+    assert load(folder).checksum == first.checksum
+    assert len(list((cache / "arrays").iterdir())) == 2, "of the images and of the counts of their pixels"
     assert load(folder, 4).checksum != first.checksum
     save(folder / "train" / "owl" / "2.png", 99)
     assert load(folder).checksum != first.checksum
@@ -71,14 +71,6 @@ def test_sizes_are_brought_together(folder: Path, fit: str) -> None:
     assert bright.any(0).sum() == (8 if fit == "center-crop" else 2)
     untouched = load(folder, 8, fit).train.pixels[1]
     assert np.array_equal(untouched, draw(1, 8).transpose(2, 0, 1)), "an image that has the size is not changed"
-
-
-def test_test_images_may_have_another_name_and_lack_a_class(folder: Path) -> None:
-    (folder / "test").rename(folder / "val")
-    assert len(load(folder).test) == 2
-    (folder / "val").rename(folder / "validation")
-    (folder / "validation" / "crow").rename(folder / "crow")
-    assert load(folder).test.labels.tolist() == [1]
 
 
 @pytest.fixture
@@ -108,9 +100,9 @@ def test_tiny_imagenet_is_read_as_it_unpacks(tiny_imagenet: Path) -> None:
     ("old", "new", "message"),
     [
         ("", "val_9.JPEG\tn01\n", r"1 images that .*val_annotations.txt names are not there: val_9.JPEG"),
-        ("", "val_2.JPEG n01\n", r"val_annotations.txt:1: expected a file name and its class"),
+        ("", "val_2.JPEG n01\n", r"val_annotations.txt: not lines of a file name and its class"),
         ("n01", "n99", "classes with test images and without training images: n99"),
-        (None, "val_0.JPEG\t\xff\n", r"val_annotations\.txt: cannot be read \(.*utf-8.*unpack the archive again"),
+        (None, "val_0.JPEG\t\xff\n", r"val_annotations\.txt: not lines .*utf-8.*unpack the archive again"),
         (None, "", r"val_annotations\.txt: an empty file"),
     ],
 )
@@ -124,23 +116,12 @@ def test_tiny_imagenets_annotations_must_be_readable_and_fit(
         load(tiny_imagenet)
 
 
-def test_test_images_without_labels_do_not_stand_before_val(folder: Path) -> None:
-    """As in ImageNet and in Tiny-ImageNet with its val sorted by class: a test/images that nobody labelled."""
-    (folder / "test").rename(folder / "val.sorted")
-    save(folder / "test" / "images" / "0.png", 1)
-    with pytest.raises(DataError, match=r"test: no folder of a training class such as 'crow'; .* lie in .*/<class>/\*"):
-        load(folder)
-    (folder / "val.sorted").rename(folder / "val")
-    (folder / "val" / "val_annotations.txt").write_text("0.png\tcrow\n")  # left behind when it was sorted
-    assert load(folder).test.labels.tolist() == [0, 1]
-
-
 def test_a_missing_part_is_an_error(folder: Path, tmp_path: Path) -> None:
     save(tmp_path / "one" / "train" / "a" / "0.png", 0)
     with pytest.raises(DataError, match="found 1 class folders; classification needs two or more"):
         load(tmp_path / "one")
     (folder / "test").rename(folder / "heldout")
-    with pytest.raises(DataError, match="found none of the folders test, val, validation"):
+    with pytest.raises(DataError, match=r"no folder .*/test: an image folder holds train/<class>/\* and test/<class>"):
         load(folder)
     with pytest.raises(DataError, match=r"no folder .*nowhere/train"):
         load(folder / "nowhere")
@@ -148,7 +129,7 @@ def test_a_missing_part_is_an_error(folder: Path, tmp_path: Path) -> None:
 
 def test_an_image_of_another_size_is_named(folder: Path) -> None:
     save(folder / "train" / "owl" / "1.png", 1, width=7)
-    with pytest.raises(DataError, match=r"owl/1.png: 7×8 pixels, expected 8×8, the size of the first.*set task.size"):
+    with pytest.raises(DataError, match=r"owl/1.png: 7×8 pixels, expected 8×8; bring all .* task.size"):
         load(folder)
 
 
@@ -159,6 +140,10 @@ def test_mean_and_deviation_are_those_of_the_training_pixels(folder: Path) -> No
     np.testing.assert_allclose(mean, values.mean((0, 2, 3)), rtol=1e-12)
     np.testing.assert_allclose(sd, values.std((0, 2, 3)), rtol=1e-12)
     assert images.mean_and_sd(found) == (mean, sd)
+    _, task = built(folder, augment=False, validation=0)
+    batch = next(task.batches(0, 0, 6)).images
+    assert abs(batch.mean().item()) < 1e-3
+    assert abs(batch.std().item() - 1) < 1e-2
 
 
 def test_pixels_that_are_all_the_same_cannot_be_normalised(tmp_path: Path) -> None:
@@ -166,7 +151,7 @@ def test_pixels_that_are_all_the_same_cannot_be_normalised(tmp_path: Path) -> No
         for name in "ab":
             (tmp_path / split / name).mkdir(parents=True)
             Image.fromarray(np.full((4, 4, 3), 7, np.uint8)).save(tmp_path / split / name / "0.png")
-    with pytest.raises(DataError, match=r"all training pixels of a channel are the same.*set task.mean"):
+    with pytest.raises(DataError, match=r"all training pixels of a channel are the same.*check the images"):
         load(tmp_path)
 
 
@@ -184,14 +169,3 @@ def test_a_tenth_is_held_out_and_an_eighth_padded(tmp_path: Path) -> None:
     _, small = built(tmp_path / "birds", size=16)
     assert small._padding == 2
     assert small.inputs == (3, 16, 16)
-
-
-def test_images_are_normalised_by_their_own_pixels_or_as_stated(tmp_path: Path) -> None:
-    folder = write_folder(tmp_path, train=4)
-    _, computed = built(folder, augment=False, validation=0)
-    batch = next(computed.batches(0, 0, 40)).images
-    assert abs(batch.mean().item()) < 1e-3
-    assert abs(batch.std().item() - 1) < 1e-3
-    _, stated = built(folder, augment=False, validation=0, mean=(0, 0, 0), std=(1, 1, 1))
-    batch = next(stated.batches(0, 0, 40)).images
-    assert batch.min() == 0 and batch.max() == 1

@@ -13,27 +13,16 @@ from epsgrid import tasks
 @pytest.mark.parametrize(
     ("name", "settings", "words"),
     [
-        ("cifar10", {"subset": {"train": 0}}, "greater than or equal to 1"),
         ("cifar10", {"subset": {"trian": 5}}, "Extra inputs"),
-        ("cifar10", {"validation": 5, "subset": {"validation": 6}}, "6 is more than validation: 5"),
-        ("digits", {"validation": -1}, "greater than or equal to 0"),
         ("images", {}, "Field required"),
-        ("images", {"root": ""}, "at least 1 character"),
         ("images", {"root": ".", "fit": "squeeze"}, "'center-crop' or 'resize'"),
-        ("images", {"root": ".", "mean": (0, 0, 0)}, "mean and std go together; state both"),
-        ("images", {"root": ".", "mean": (0, 0, 0), "std": (1, 0, 1)}, "greater than 0"),
         ("nuclei", {"validation": -1}, "greater than or equal to 0"),
         ("nuclei", {"unit": "inch"}, "'um', 'mm' or 'cm'"),
         ("ptb", {"subset": {"train": 1}}, "greater than or equal to 2"),
-        ("ptb", {"sequence_length": 1}, "greater than or equal to 2"),
-        ("synthetic", {"classes": 1}, "greater than or equal to 2"),
-        ("synthetic", {"noise": 1.5}, "less than or equal to 1"),
-        ("synthetic", {"shape": (3, 0, 4)}, "greater than or equal to 1"),
         ("synthetic_text", {"test": 10, "memory": 10}, "memory: 10 must be less than the words of every split"),
         ("translation", {"source": "en"}, "source and target are both 'en'"),
         ("translation", {"source": "../de"}, "String should match pattern"),
-        ("translation", {"metric": "bleu", "bleu": False}, "metric: bleu needs BLEU"),
-        ("translation", {"beam": 0}, "greater than or equal to 1"),
+        ("translation", {"bleu": False}, "Input should be True"),
     ],
 )
 def test_options_out_of_range_are_refused(name: str, settings: dict[str, Any], words: str) -> None:

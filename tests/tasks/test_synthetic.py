@@ -12,7 +12,7 @@ import torch
 from epsgrid.data._corpus import Corpus
 from epsgrid.data._images import ImageSet
 from epsgrid.tasks import synthetic, synthetic_text
-from epsgrid.tasks.synthetic_text import _make_chain
+from epsgrid.tasks.synthetic_text import _chain_perplexity, _draw_transition, _draw_words
 
 
 def images(shape: tuple[int, int, int] = (1, 8, 8), seed: int = 0) -> ImageSet:
@@ -48,31 +48,25 @@ def test_equal_options_give_equal_text() -> None:
 
 @pytest.mark.parametrize("memory", [1, 3])
 def test_a_word_depends_on_the_one_that_far_back(memory: int) -> None:
-    chain = _make_chain(5, memory, seed=2)
-    ids = chain.draw(20_000, np.random.RandomState(0))
+    transition = _draw_transition(5, seed=2)
+    ids = _draw_words(transition, memory, 20_000, np.random.RandomState(0))
     counts = np.zeros((5, 5))
     np.add.at(counts, (ids[:-memory], ids[memory:]), 1)
     rows = counts.sum(axis=1)
     assert rows.min() > 100
-    error = np.abs(counts / rows[:, None] - chain.transition).max(axis=1)
+    error = np.abs(counts / rows[:, None] - transition).max(axis=1)
     assert (error < 3 / np.sqrt(rows)).all()
 
 
 def test_the_chains_perplexity_approaches_its_entropy_rate() -> None:
     """The entropy rate from the stationary distribution, the eigenvector of 1: nothing is drawn for it."""
-    chain = _make_chain(6, 1, seed=0)
-    values, vectors = np.linalg.eig(chain.transition.T)
+    transition = _draw_transition(6, seed=0)
+    values, vectors = np.linalg.eig(transition.T)
     stationary = np.real(vectors[:, np.argmax(np.real(values))])
     stationary /= stationary.sum()
-    rows = -np.sum(chain.transition * np.log(np.maximum(chain.transition, 1e-300)), axis=1)
-    drawn = chain.perplexity(chain.draw(50_000, np.random.RandomState(1)))
+    rows = -np.sum(transition * np.log(np.maximum(transition, 1e-300)), axis=1)
+    drawn = _chain_perplexity(transition, 1, _draw_words(transition, 1, 50_000, np.random.RandomState(1)))
     assert drawn == pytest.approx(math.exp(stationary @ rows), rel=0.03)
-    chain = _make_chain(2, 2, seed=0)
-    product = chain.transition[0, 1] * chain.transition[1, 0]
-    assert chain.perplexity(np.array([0, 1, 1, 0])) == pytest.approx(product ** (-1 / 2))
-
-
-def test_perplexity_by_hand() -> None:
-    chain = _make_chain(2, 2, seed=0)
-    product = chain.transition[0, 1] * chain.transition[1, 0]
-    assert chain.perplexity(np.array([0, 1, 1, 0])) == pytest.approx(product ** (-1 / 2))
+    transition = _draw_transition(2, seed=0)
+    by_hand = (transition[0, 1] * transition[1, 0]) ** (-1 / 2)
+    assert _chain_perplexity(transition, 2, np.array([0, 1, 1, 0])) == pytest.approx(by_hand)

@@ -19,7 +19,7 @@ from epsgrid.errors import ExecutionError, SpecError
 from epsgrid.spec.loading import parse_spec
 from epsgrid.spec.trial import Trial, identity, trial_identity
 from epsgrid.store.paths import TrialFolder
-from epsgrid.tasks import _translation, synthetic_translation, translation
+from epsgrid.tasks import _translation, synthetic_translation
 from epsgrid.tasks._bleu import bleu_scores
 from epsgrid.tasks._translation import TranslationTask, _pack
 from epsgrid.trials.device import one_thread
@@ -114,48 +114,18 @@ def test_packed_batches_hold_every_pair_once_within_the_limit(
     batches = _pack(source, target, tokens, multiple)
     order = [pair for batch in batches for pair in batch]
     assert sorted(order) == list(range(len(lengths)))
-    for batch in batches:
-        assert len(batch)
-        assert len(batch) * max(source[batch].max(), target[batch].max()) <= tokens
-    for batch in batches[:-1]:
-        assert len(batch) % multiple == 0 or len(batch) < multiple
+    assert all(len(batch) * max(source[batch].max(), target[batch].max()) <= tokens for batch in batches)
     assert [(source[pair], target[pair]) for pair in order] == sorted(map(tuple, lengths))
     longer = np.maximum(source, target).tolist()
     assert [batch.tolist() for batch in batches] == plain(longer, order, tokens, multiple)
-    again = [pair for batch in _pack(source, target, tokens, multiple) for pair in batch]
-    assert again == order
     if lengths == [(1, 1)] * 20:
         assert order != sorted(order), "pairs of equal lengths do not stay neighbours"
 
 
-@pytest.mark.parametrize("bleu", [True, False])
-def test_a_model_that_does_not_translate_or_cannot_be_searched_for_bleu_is_refused(bleu: bool) -> None:
-    class Plain(torch.nn.Module):
-        def forward(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-            return source + target
-
-    task = make(bleu=bleu)
-    refused: dict[str, torch.nn.Module] = {"Linear": torch.nn.Linear(1, 1)}
-    if bleu:
-        refused["Plain"] = Plain()
-    else:
-        task.begin_epoch(Plain(), 256)
-    for name, model in refused.items():
-        with pytest.raises(SpecError, match=rf"needs a model that translates, and {name} is none; use `model: transf"):
-            task.begin_epoch(model, 256)
-
-
-def test_two_dictionaries_of_one_size_are_two_all_the_same(task: TranslationTask) -> None:
-    """A shared embedding was refused by the dictionaries' sizes alone, which are now and then equal."""
-
-    def of_one_size(shared: str) -> torch.nn.Module:
-        return samples.build("transformer", (task.outputs, task.inputs[1]), task.outputs, shared=shared, **SMALL)
-
-    with pytest.raises(SpecError, match=r"model\.shared: all needs one dictionary .* set task\.joined: true"):
-        task.begin_epoch(of_one_size("all"), 256)
-    task.begin_epoch(of_one_size("decoder"), 256)
-    joined = make(joined=True)
-    joined.begin_epoch(small(joined, shared="all"), 256)
+def test_a_model_that_does_not_translate_is_refused(task: TranslationTask) -> None:
+    with pytest.raises(SpecError, match=r"needs a model that translates, and Linear is none; use `model: transformer`"):
+        task.begin_epoch(torch.nn.Linear(1, 1), 256)
+    task.begin_epoch(small(task), 256)
 
 
 def test_the_loss_is_label_smoothed_cross_entropy_over_the_targets_tokens(task: TranslationTask) -> None:
@@ -187,15 +157,12 @@ def test_the_score_of_a_split_is_that_of_its_sentences(task: TranslationTask, mo
 
 def test_bleu_is_of_the_test_split_unless_it_chooses(task: TranslationTask) -> None:
     model = small(task).eval()
-    every = {"loss", "perplexity", "bleu", "bleu_13a"}
-    assert task.evaluate(model, "test").keys() == every
+    assert task.evaluate(model, "test").keys() == {"loss", "perplexity", "bleu", "bleu_13a"}
     assert (task.metric.name, task.metric.direction) == ("perplexity", "min")
+    assert next(iter(task.notes.values())).startswith("nrefs:1|case:lc|eff:no|tok:none|smooth:exp|version:")
     choosing = make(metric="bleu")
-    assert choosing.evaluate(model, "validation").keys() == every
+    assert choosing.evaluate(model, "validation").keys() == {"loss", "perplexity", "bleu", "bleu_13a"}
     assert (choosing.metric.name, choosing.metric.direction) == ("bleu", "max")
-    without = make(bleu=False)
-    assert without.evaluate(model, "test").keys() == {"loss", "perplexity"}
-    assert without.notes == {}
 
 
 def test_a_diverged_model_scores_nan_without_a_search(task: TranslationTask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,6 +189,50 @@ def test_translations_stay_within_their_limits() -> None:
     with torch.no_grad():
         model.target_embedding.weight[END] = 0.0
     assert all(len(line.split()) <= 2 for line in task.translate(model, "test"))
+
+
+def test_without_sacrebleu_the_task_is_refused_before_it_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    with pytest.raises(ExecutionError, match=r"sacrebleu is needed .* pip install 'epsgrid\[translation\]'"):
+        make()
+
+
+TASKS = {
+    "translation": """
+task: {name: synthetic_translation, vocabulary: 200, train: 120, validation: 30, test: 20}
+model: {name: transformer, encoder_layers: 1, decoder_layers: 1, width: 32, ffn: 32, heads: 2, dropout: 0.1, norm: pre}
+training: {epochs: 3, batch_size: 256}
+""",
+    "text": """
+task: {name: synthetic_text, words: 5, train: 1200, validation: 100, test: 100, sequence_length: 10}
+model: {name: awd_lstm, embedding: 6, hidden: 9, layers: 2}
+training: {epochs: 2, batch_size: 4}
+""",
+}
+
+
+@pytest.mark.parametrize(("name", "untrained"), [("translation", math.log(100) - 1), ("text", math.log(5))])
+def test_a_trial_learns_and_an_interrupted_one_goes_on_exactly(tmp_path: Path, name: str, untrained: float) -> None:
+    """Stopped in the middle of an epoch, with all that a model carries from batch to batch."""
+    rest = "optimizer: {name: adam}\nsweep: {learning_rates: [1e-2], seeds: [0]}\n"
+    spec = parse_spec(f"experiment: {name}{TASKS[name]}{rest}")
+    plugin = tasks.load(spec.task.name)
+    data = plugin.prepare(spec.task)
+    trial = Trial.of(trial_identity(identity(spec), data.checksum, 1e-2, 1e-8, 0))
+    task = plugin.build(spec.task, data, CPU)
+
+    def run(folder: Path, should_stop: Any = lambda: False) -> Any:
+        return run_trial(
+            spec, trial, task, TrialFolder(folder), CPU, should_stop=should_stop, provenance={}, warn=pytest.fail
+        )
+
+    whole = run(tmp_path / "whole")
+    assert whole.state == "done"
+    assert whole.validation.loss < untrained
+    asked = iter([False] * 7 + [True])
+    with pytest.raises(Interrupted):
+        run(tmp_path / "stopped", lambda: next(asked))
+    assert run(tmp_path / "stopped").validation == whole.validation
 
 
 def test_bleu_of_the_reference_is_100_and_of_nothing_0() -> None:
@@ -253,68 +264,3 @@ def test_the_signatures_say_how_bleu_was_computed(task: TranslationTask) -> None
     tokenised, plain = task.notes.values()
     assert tokenised.startswith("nrefs:1|case:lc|eff:no|tok:none|smooth:exp|version:")
     assert "|tok:13a|" in plain
-
-
-def test_without_sacrebleu_the_task_is_refused_before_it_trains(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sacrebleu", None)
-    with pytest.raises(ExecutionError, match=r"sacrebleu is needed .* pip install 'epsgrid\[translation\]'"):
-        make()
-    assert make(bleu=False).notes == {}
-
-
-SPEC = """
-experiment: translation
-task:
-  name: synthetic_translation
-  vocabulary: 200
-  train: 120
-  validation: 30
-  test: 20
-model: {name: transformer, encoder_layers: 1, decoder_layers: 1, width: 32, ffn: 32, heads: 2, dropout: 0.1, norm: pre}
-optimizer: {name: adam}
-training: {epochs: 3, batch_size: 256}
-sweep: {learning_rates: [1e-2], seeds: [0]}
-"""
-
-
-def run(folder: Path, should_stop: Any = lambda: False) -> Any:
-    spec = parse_spec(SPEC)
-    plugin = tasks.load(spec.task.name)
-    data = plugin.prepare(spec.task)
-    own = trial_identity(identity(spec), data.checksum, 1e-2, 1e-8, 0)
-    trial = Trial.of(own)
-    task = plugin.build(spec.task, data, CPU)
-    return run_trial(
-        spec, trial, task, TrialFolder(folder), CPU, should_stop=should_stop, provenance={}, warn=pytest.fail
-    )
-
-
-def test_a_trial_learns_and_an_interrupted_one_goes_on_exactly(tmp_path: Path) -> None:
-    whole = run(tmp_path / "whole")
-    assert whole.state == "done"
-    untrained = math.log(100)
-    assert whole.validation.loss < untrained - 1
-    asked = iter([False] * 7 + [True])
-    with pytest.raises(Interrupted):
-        run(tmp_path / "stopped", lambda: next(asked))
-    assert run(tmp_path / "stopped").validation == whole.validation
-
-
-def test_a_batch_size_below_the_longest_sentence_is_refused(task: TranslationTask) -> None:
-    with pytest.raises(SpecError, match=r"training\.batch_size: 8, which this task counts in tokens"):
-        task.steps_per_epoch(8)
-
-
-def test_text_in_a_folder_becomes_a_task(tmp_path: Path) -> None:
-    for split, lines in (("train", 40), ("valid", 3), ("test", 2)):
-        for language, words in (("fr", "un mot {} ."), ("en", "a word {} .")):
-            text = "".join(words.format(number) + "\n" for number in range(lines))
-            (tmp_path / f"{split}.{language}").write_text(text)
-    subset = {"train": 30, "test": 1}
-    options = translation.Options(
-        name="translation", root=str(tmp_path), source="fr", target="en", vocabulary=40, subset=subset
-    )
-    task = translation.build(options, translation.prepare(options), CPU)
-    assert task.steps_per_epoch(4096) == 1
-    assert len(task.translate(small(task).eval(), "test")) == 1
-    assert task.evaluate(small(task).eval(), "validation")["loss"] > 0
