@@ -80,7 +80,7 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
     monkeypatch.setenv("FAKE_SLURM", str(folder))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    for name, seconds in {"_POLL_S": 0.02, "_ASK_S": 0.2, "_ASK_WHEN_STOPPING_S": 0.2, "_VANISHED_S": 1.0}.items():
+    for name, seconds in {"_POLL_S": 0.02, "_ASK_S": 0.2, "_ASK_WHEN_STOPPING_S": 0.2}.items():
         monkeypatch.setattr(slurm, name, seconds)
     yield folder
     for array in folder.glob("[0-9]*"):
