@@ -22,11 +22,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from epsgrid.selection.verdict import judge
 
 from epsgrid.numerics.statistics import mean_interval
 from epsgrid.selection.cells import Cell, TrialRow, spread_of, tally
 from epsgrid.selection.formatting import Metric
-from epsgrid.selection.verdict import judge
 
 METRIC = Metric("score", "max", "")
 DECADES = tuple(range(-10, 3))
