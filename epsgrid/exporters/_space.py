@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -79,7 +78,7 @@ class Space:
         learning_rate: of the run's spec.
         target: whose ε it is.
         measured: where the bounds come from, as plain JSON values.
-        header: the same as lines of text to go on top of a file, without line ends.
+        comment: the same for people, as comment lines of Python and YAML.
     """
 
     kind: Kind
@@ -87,17 +86,12 @@ class Space:
     learning_rate: Dimension
     target: Target
     measured: dict[str, Any]
-    header: tuple[str, ...]
+    comment: str
 
     @property
     def dimensions(self) -> tuple[Dimension, Dimension]:
         """ε first, then the learning rate."""
         return self.epsilon, self.learning_rate
-
-    @property
-    def comment(self) -> str:
-        """The header as comment lines of Python and YAML."""
-        return "".join(f"# {line}".rstrip() + "\n" for line in self.header)
 
 
 def space_of(
@@ -156,48 +150,24 @@ def space_of(
         "high": to_document(bounds.high),
         "reliability": None if trust is None else {"verdict": trust.verdict, "reasons": list(trust.reasons)},
     }
-    return Space(
-        kind=kind,
-        epsilon=epsilon,
-        learning_rate=Dimension(learning_rate_name, rates[0], rates[-1], rates),
-        target=target,
-        measured=measured,
-        header=tuple(map(_one_line, _header(experiment, measured, epsilon, target))),
-    )
+    rate = Dimension(learning_rate_name, rates[0], rates[-1], rates)
+    return Space(kind, epsilon, rate, target, measured, _comment(measured, epsilon, target))
 
 
-def _header(experiment: ExperimentRecord, measured: dict[str, Any], epsilon: Dimension, target: Target) -> list[str]:
-    """Return where the numbers come from, line by line; the date is the record's, so equal records give equal lines."""
-    ends = []
-    for end in (measured["low"], measured["high"]):
-        first, *others = end["layers"]
-        layers = f"{first} and {len(others)} more" if others else first
-        ends.append(f"{end['magnitude']:.3g} ({layers}, {end['entries']:,} entries)")
-    commit, git = "", measured["git"]
-    if git and git.get("commit"):
-        commit = f", commit {str(git['commit'])[:12]}{' with changes' if git.get('changed') else ''}"
+def _comment(measured: dict[str, Any], epsilon: Dimension, target: Target) -> str:
+    """Return where the numbers come from; the date is the record's, so equal records give equal lines."""
     lines = [
-        f"Search space of ε for {target.name}, measured by epsgrid {measured['epsgrid']}.",
+        f"ε of {target.name} from {epsilon.values[0]:g} to {epsilon.values[-1]:g}, measured by epsgrid"
+        f" {measured['epsgrid']} on {measured['date']} in {measured['steps']} steps.",
         f"run: {measured['run']} (task {measured['task']}, model {measured['model']}, optimizer"
         f" {measured['optimizer']}, batch size {measured['batch_size']})",
         f"data: {measured['data']}",
-        f"measured: {measured['date']}, {measured['steps']} steps{commit}",
-        f"magnitudes: {target.source.compared_with} from {ends[0]} to {ends[1]}",
-        f"ε: {epsilon.values[0]:g} to {epsilon.values[-1]:g}, as {target.name} takes it"
-        f" ({target.placement.description})",
     ]
     if target.converted:
         lines.append(f"converted from the ε of {measured['optimizer']}: {target.converted}")
-    trust = measured["reliability"]
-    lines.append(f"reliability: {trust['verdict'] if trust else 'not looked at'}")
-    lines += [f"  {reason}" for reason in (trust["reasons"] if trust else ())]
-    rates = "learning rates: those of the run's spec; nothing was measured about them"
-    if experiment.spec["sweep"].get("lr_mode") == "effective":
-        rates += "; the run itself raises them with ε (sweep.lr_mode: effective), which this space does not"
-    return [*lines, rates]
-
-
-def _one_line(text: str) -> str:
-    """Return a text that cannot leave its comment: without line ends and control characters, and shortened."""
-    kept = "".join(" " if unicodedata.category(each) in ("Cc", "Cf", "Zl", "Zp", "Cs") else each for each in text)
-    return kept if len(kept) <= _LONGEST_LINE else f"{kept[: _LONGEST_LINE - 1]}…"
+    if trust := measured["reliability"]:
+        lines.append(f"reliability: {trust['verdict']}: {'; '.join(trust['reasons'])}")
+    lines.append("learning rates: those of the run's spec; nothing was measured about them")
+    # No text of a record may end its line, and so leave the comment.
+    printable = ("".join(each if each.isprintable() else " " for each in line) for line in lines)
+    return "".join(f"# {line[:_LONGEST_LINE].rstrip()}\n" for line in printable)

@@ -190,7 +190,7 @@ def test_a_line_cut_anywhere_is_left_out_and_mended_by_the_next(tmp_path: Path) 
     assert path.read_bytes() == whole
     for cut in range(len(whole) + 1):
         path.write_bytes(whole[:cut])
-        complete = [json.loads(line) for line, end in ((first, 12), (second, len(whole) - 1)) if cut >= end]
+        complete = [json.loads(line) for line, end in ((first, 13), (second, len(whole))) if cut >= end]
         assert values(path) == complete
         atomic.append_line(path, third)
         assert values(path) == [*complete, json.loads(third)]
