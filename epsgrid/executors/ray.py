@@ -31,18 +31,7 @@ from types import ModuleType
 from typing import Any
 
 from epsgrid.errors import ExecutionError
-from epsgrid.executors import (
-    EXPECTED,
-    Job,
-    JobEnded,
-    JobEvent,
-    JobStarted,
-    JobStatus,
-    Notify,
-    StopRequest,
-    _devices,
-    local,
-)
+from epsgrid.executors import Job, JobEnded, JobEvent, JobStarted, JobStatus, Notify, StopRequest, _devices, local
 from epsgrid.spec.model import Execution, Ray
 
 _ANSWER_S = 10.0
@@ -50,7 +39,6 @@ _RAY_COUNTS_IN = 10_000
 _POLL_S = 0.1
 _CHECK_S = 10.0
 _MAX_LOST_STARTS = 3  # per slot, in a row: a lost node takes many slots along at once
-_STDERR_BYTES = 4000
 _OBJECT_STORE_BYTES = 80 * 2**20  # nearly the least that Ray accepts: only names of jobs go through it
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -176,13 +164,10 @@ def _alive(nodes: Sequence[Mapping[str, Any]]) -> list[_Resources]:
 
 
 def _needed_resources(execution: Execution, nodes: Sequence[Mapping[str, Any]], *, exclusive: bool) -> _Resources:
-    """Return the resources of one trial.
+    """Return the resources of one trial: `execution.ray.cpus` and `gpus`.
 
-    Args:
-        execution: `ray.cpus` and `ray.gpus`. Without the latter it is a share of a GPU that leaves room for
-            `trials_per_device` trials, where trials train on GPUs and the cluster has any.
-        nodes: `ray.nodes()`.
-        exclusive: rounds up to whole GPUs, and to all processors of the largest living node that has those GPUs.
+    Without the latter it is a share of a GPU that leaves room for `trials_per_device` trials, where trials train on
+    GPUs and the cluster has any. An exclusive trial takes whole GPUs, and all processors of the largest node with them.
     """
     cpus, gpus = execution.ray.cpus, execution.ray.gpus
     if gpus is None:
@@ -216,30 +201,24 @@ class _Slot:
     """An actor that runs one trial at a time, as `local` does, in a process of its own on the actor's node."""
 
     def __init__(self, *, uses_gpus: bool) -> None:
-        """Prepare this process's environment and its stderr, which trials inherit."""
         if not uses_gpus:  # whether Ray then shows all GPUs or none differs from version to version
             os.environ[_devices.VISIBLE] = ""
-        with tempfile.TemporaryFile() as errors:  # it has no name, so none is left should the slot be killed
-            os.dup2(errors.fileno(), 2)
         self._level = 0
 
     def ready(self) -> None:
         """Return once the slot exists, which is when a trial can start."""
 
-    def run(self, work: str, job: Job) -> tuple[int, str]:
-        """Run one trial; return its exit status and, where it went wrong, the end of what it wrote to stderr."""
+    def run(self, work: str, job: Job) -> int:
+        """Run one trial; return its exit status."""
         ended: list[int] = []
 
         def notify(event: JobEvent) -> None:
             if isinstance(event, JobEnded):
                 ended.append(event.status)
 
-        begin = os.fstat(2).st_size
         here = Execution(device="cpu")  # Ray has chosen the device, and a trial sees what its slot sees
         local.run([job], work, slots=1, notify=notify, stop=self, execution=here)
-        status = ended[0] if ended else JobStatus.STOPPED  # asked to stop before it began
-        errors = os.pread(2, _STDERR_BYTES, max(begin, os.fstat(2).st_size - _STDERR_BYTES))
-        return status, "" if status in EXPECTED else errors.decode(errors="replace").strip()
+        return ended[0] if ended else JobStatus.STOPPED  # asked to stop before it began
 
     def level(self) -> int:
         """Return the stop level; `local` asks while a trial runs."""
@@ -329,15 +308,13 @@ class _Pool:
 
     def _on_end(self, call: Any, slot: Any, job: Job) -> None:
         try:
-            status, errors = self.ray.get(call)
+            status = self.ray.get(call)
         except self.ray.exceptions.RayTaskError as error:  # the slot itself could not run the job
             raise ExecutionError(f"a slot of the Ray cluster cannot run trials: {error.cause or error}") from error
         except self.ray.exceptions.RayError as error:
-            errors = f"its worker or node was lost ({_first_line(error)})"
+            print(f"trial {job.trial}: its worker or node was lost ({_first_line(error)})", file=sys.stderr)
             is_for_memory = isinstance(error, self.ray.exceptions.OutOfMemoryError)
             status = JobStatus.OUT_OF_MEMORY if is_for_memory else JobStatus.LOST
         else:
             self.idle.append(slot)
-        if errors:
-            print(f"trial {job.trial}: {errors}", file=sys.stderr)
         self.notify(JobEnded(job, status))

@@ -1,28 +1,16 @@
 """Run jobs on a Slurm cluster: one job array, a task per trial, so that no allocation is held idle.
 
-The array's script and the list of its trials are in the experiment's folder, which every node must see under the same
-path, as it must this Python. A task marks there that it has begun and how it ended. The command watches these marks and
-asks Slurm's queue now and then, to notice tasks that left it without such a mark: cancelled by hand, out of memory, on
-a node that failed. Slurm itself queues a task of a failed node again.
+The array's folder is in the experiment's (`ExperimentFolder.slurm_dir`), which every node must see under the same path,
+as it must this Python. It holds `array.json` (an `Array`), `script.sh` and, for task I, `I.log`, `I.started` and
+`I.ended` with its exit status. The command watches these marks and asks Slurm's queue now and then, to notice tasks
+that left it without a mark: cancelled by hand, out of memory, on a node that failed.
 
 `execution.slurm.signal_s` before its time limit a task gets SIGUSR1; the trial saves itself and the task goes back into
 the queue. On a stop, waiting tasks are cancelled and running ones save themselves; a second stop kills them. When the
 command dies, the array goes on: the same command finds what is still queued by the array's name, watches it, and
-submits the rest only.
+submits the rest only. Longer lists than `_MOST_TASKS` are submitted one array after another.
 
-Limits: longer lists than `_MOST_TASKS` are submitted one array after another. A task that was cancelled by hand counts
-as failed and is tried again, since the queue does not say why it left. Tasks that an earlier command queued keep its
-settings. Each task imports torch for some seconds, so it is for trials of minutes. The tests run the scripts with a
-stand-in for Slurm's commands; Slurm itself was tried by hand, version 22.05 on one node.
-
-Layout of `ExperimentFolder.slurm_dir`/ARRAY::
-
-    array.json      `Array`
-    script.sh       what was handed to sbatch
-    job_id          Slurm's number of the array, for people
-    I.log           output of task I
-    I.started       task I has begun
-    I.ended         task I is over for good, with its exit status; missing where it was killed or is queued again
+The tests run the scripts with a stand-in for Slurm's commands; Slurm itself was tried by hand, version 22.05.
 """
 
 from __future__ import annotations
@@ -64,14 +52,7 @@ _SHORT |= {"p": "partition", "A": "account", "q": "qos", "t": "time"}
 
 @dataclass(frozen=True)
 class Array(Record):
-    """One job array.
-
-    Attributes:
-        name: by which Slurm's queue knows it; no other array has it.
-        work: the function that runs a job, as "package.module:function".
-        experiment: the experiment of the jobs.
-        trials: the trials of the jobs, by the index of the task.
-    """
+    """One job array: the name that Slurm's queue has for it, what it runs, and the trials by the index of the task."""
 
     name: str
     work: str
@@ -168,15 +149,8 @@ def _script(array: Array, folder: Path, settings: Slurm, slots: int, environment
     """Return the text of an array's script.
 
     `sbatch` reads the lines that begin with #SBATCH by rules of its own: words end at spaces unless quoted, `#` begins
-    a comment, and a backslash escapes. So values are quoted.
-
-    Args:
-        array: the trials.
-        folder: the array's folder.
-        settings: what each task asks Slurm for.
-        slots: tasks at once.
-        environment: that of this process. What trials need of it is set in the script, whether or not the site passes
-            on the rest.
+    a comment, and a backslash escapes. So values are quoted. What trials need of `environment` is set in the script,
+    whether or not the site passes on the rest.
 
     Raises:
         ExecutionError: a setting cannot be written into a script, or a directive is set by epsgrid itself.

@@ -82,7 +82,15 @@ class Lease:
             newest = max(_numbers(path), default=0)
             if newest and _is_live(path, newest):
                 return None
-            claim = _own_claim()
+            claim = Claim(
+                owner=uuid.uuid4().hex,
+                host=socket.gethostname(),
+                machine=_machine(),
+                pid=os.getpid(),
+                process_start=_process_start(os.getpid()),
+                created=datetime.now(UTC).isoformat(timespec="seconds"),
+                released=False,
+            )
             if not _create(path / f"{newest + 1}.json", claim):
                 return None
             if max(_numbers(path)) != newest + 1:
@@ -190,18 +198,6 @@ def _parse(content: bytes) -> Claim | None:
         return None
 
 
-def _own_claim() -> Claim:
-    return Claim(
-        owner=uuid.uuid4().hex,
-        host=socket.gethostname(),
-        machine=_machine(),
-        pid=os.getpid(),
-        process_start=_process_start(os.getpid()),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        released=False,
-    )
-
-
 def _is_running(claim: Claim) -> bool | None:
     """Return whether the process of a claim made on this machine lives; None when the system does not say."""
     try:
@@ -239,11 +235,9 @@ def _machine() -> str:
 def _clock(folder: Path) -> float:
     """Return the time of the clock of `folder`'s file system, or of ours where we may not write there."""
     probe = folder / f".clock.{uuid.uuid4().hex}"
-    try:
+    with contextlib.suppress(OSError):
         probe.touch(exist_ok=False)
-        try:
-            return probe.stat().st_mtime
-        finally:
-            probe.unlink(missing_ok=True)
-    except OSError:
-        return time.time()
+        now = probe.stat().st_mtime
+        probe.unlink(missing_ok=True)
+        return now
+    return time.time()

@@ -58,13 +58,10 @@ class Checkpoint:
     """The state of a trial between two steps.
 
     Attributes:
-        trial: id of the trial it belongs to.
         epoch: the epoch under way, from 0.
         step: steps done in that epoch.
         steps: steps done in all.
         loss_sum: sum of the losses of that epoch's steps, float64 scalar.
-        model: the model's state_dict.
-        optimizer: the optimizer's state_dict.
         kept: `KeptWeights.total`.
         kept_epochs: `KeptWeights.epochs`.
         generators: states of torch's global generators, by device.

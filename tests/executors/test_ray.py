@@ -25,17 +25,6 @@ def _slot_of(folder: Path, trial: str) -> int:
     return parent_of(parent_of(pid_of(folder, trial)))
 
 
-def test_what_a_job_raises_is_on_stderr(
-    ray_cluster: RayCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run(ray_cluster, tmp_path, "raise-1", "short-2", "raise-3", slots=1)
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.endswith("RuntimeError: job 3 fails\n")
-    assert err.count("trial raise-1: Process") == err.count("trial raise-3: Process") == 1
-    assert err.count("RuntimeError: job 1 fails") == 1, "each trial has its own part of its slot's stderr"
-
-
 def test_a_slot_that_is_killed_takes_its_job_along_and_is_replaced(
     ray_cluster: RayCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
