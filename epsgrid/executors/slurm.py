@@ -71,8 +71,7 @@ class _Task(NamedTuple):
 def run(jobs: Sequence[Job], work: str, *, slots: int, notify: Notify, stop: StopRequest, execution: Execution) -> None:
     """Run all jobs, of one experiment, as tasks of a job array, at most `slots` at once; see `ExecutorPlugin.run`.
 
-    Jobs that an earlier call left in the queue are not submitted again. Every node must be able to import the module of
-    `work`. Tasks begin in order as far as Slurm keeps it.
+    Jobs that an earlier call left in the queue are not submitted again. Tasks begin in order as far as Slurm keeps it.
 
     Raises:
         ExecutionError: Slurm's commands are missing or do not answer, a setting cannot be written into a script, or

@@ -104,16 +104,7 @@ def space_of(
     epsilon_name: str = "eps",
     learning_rate_name: str = "lr",
 ) -> Space:
-    """Return the search space of a run's bounds.
-
-    Args:
-        experiment: the run's.
-        probe: the run's.
-        bounds: the probe's, parsed.
-        kind: the range or the grid.
-        target: whose ε.
-        epsilon_name: what the user's training calls ε.
-        learning_rate_name: what it calls the learning rate.
+    """Return the search space of a run's bounds, the probe's, with the names that the user's training has for both.
 
     Raises:
         SpecError: a name is not one, or both are the same.
