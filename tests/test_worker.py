@@ -46,15 +46,6 @@ def test_a_trial_is_run_to_its_result_and_cleans_up(experiment, job):
     assert TrialResult.read(folder.result_json) == result
 
 
-def test_a_trial_that_somebody_holds_is_left_alone(experiment, job):
-    lease = Lease.take(experiment.trial(job.trial).lease)
-    try:
-        assert run_job(job) == JobStatus.HELD_ELSEWHERE
-    finally:
-        lease.release()
-    assert run_job(job) == JobStatus.FINISHED
-
-
 def test_a_failure_is_kept_with_its_trace_and_counted(experiment, job, monkeypatch):
     folder = experiment.trial(job.trial)
 
@@ -132,3 +123,12 @@ def test_a_trial_is_not_trained_on_other_data_than_it_was_planned_with(experimen
     failure = TrialFailure.read(experiment.trial(job.trial).failure_json)
     assert "not those that this trial was planned with: their checksum is 000000000000…" in failure.error
     assert not experiment.trial(job.trial).result_json.exists()
+
+
+def test_a_trial_that_somebody_holds_is_left_alone(experiment, job):
+    lease = Lease.take(experiment.trial(job.trial).lease)
+    try:
+        assert run_job(job) == JobStatus.HELD_ELSEWHERE
+    finally:
+        lease.release()
+    assert run_job(job) == JobStatus.FINISHED

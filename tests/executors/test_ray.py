@@ -74,7 +74,7 @@ def _raylet_of(folder: Path, trial: str) -> int | None:
 
 def test_trials_share_gpus_by_default_and_an_exclusive_one_does_not(ray_cluster: RayCluster, tmp_path: Path) -> None:
     """One GPU, made up: three would fit on it, and the last waits until it is whole again."""
-    trials = ["x-0", "x-1", "x-2"]
+    trials = ["3-0", "3-1", "3-2"]
     alone = Job(str(tmp_path), "alone", exclusive=True)
     recorder = run(ray_cluster, tmp_path, *trials, alone, work=PLACES, slots=4, device="auto", trials_per_device=3)
     assert recorder.statuses == dict.fromkeys((*trials, "alone"), 0)
@@ -161,38 +161,6 @@ def test_what_cannot_run_is_reported(
         run(ray_cluster, tmp_path, "x", **options)
 
 
-def test_waiting_for_room_is_reported_once(
-    ray_cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Another program holds all processors until it hears that we wait."""
-    import ray as real
-
-    monkeypatch.setattr(ray, "_CHECK_S", 0.2)
-
-    class Other:
-        def ready(self) -> None: ...
-
-    class GiveBackWhenReported(StopWhen):
-        def level(self) -> int:
-            super().level()
-            printed.append(capsys.readouterr().err)
-            if "waiting for room" in "".join(printed) and others:
-                real.kill(others.pop())
-            return 0
-
-    printed: list[str] = []
-    real.init(address=ray_cluster.address, log_to_driver=False)
-    try:
-        others = [real.remote(num_cpus=4)(Other).remote()]
-        real.get(others[0].ready.remote())
-        recorder = run(ray_cluster, tmp_path, "short-1", stop=GiveBackWhenReported())
-        assert real.is_initialized(), "what was connected before stays so"
-    finally:
-        real.shutdown()
-    assert recorder.statuses == {"short-1": 0}
-    assert "".join(printed).count("a trial takes 1 CPU and 0 GPU") == 1
-
-
 def test_no_ray_and_nobody_at_the_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with monkeypatch.context() as patched:
         patched.setitem(sys.modules, "ray", None)
@@ -256,3 +224,35 @@ def test_what_rays_daemons_write_is_not_printed(
 
     run(ray_cluster, tmp_path, "short-1", notify=notify)
     assert capsys.readouterr().err == ""
+
+
+def test_waiting_for_room_is_reported_once(
+    ray_cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another program holds all processors until it hears that we wait."""
+    import ray as real
+
+    monkeypatch.setattr(ray, "_CHECK_S", 0.2)
+
+    class Other:
+        def ready(self) -> None: ...
+
+    class GiveBackWhenReported(StopWhen):
+        def level(self) -> int:
+            super().level()
+            printed.append(capsys.readouterr().err)
+            if "waiting for room" in "".join(printed) and others:
+                real.kill(others.pop())
+            return 0
+
+    printed: list[str] = []
+    real.init(address=ray_cluster.address, log_to_driver=False)
+    try:
+        others = [real.remote(num_cpus=4)(Other).remote()]
+        real.get(others[0].ready.remote())
+        recorder = run(ray_cluster, tmp_path, "short-1", stop=GiveBackWhenReported())
+        assert real.is_initialized(), "what was connected before stays so"
+    finally:
+        real.shutdown()
+    assert recorder.statuses == {"short-1": 0}
+    assert "".join(printed).count("a trial takes 1 CPU and 0 GPU") == 1

@@ -80,11 +80,6 @@ def test_the_script_asks_for_what_the_spec_says(tmp_path: Path) -> None:
     subprocess.run(["bash", "-n", str(folder / "script.sh")], check=True)
 
 
-def test_what_a_spec_leaves_open_is_left_to_the_site(tmp_path: Path) -> None:
-    text = _script(tmp_path)
-    assert not any(option in text for option in ("--partition", "--account", "--qos", "--time", "--mem", "--gres"))
-
-
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -173,13 +168,6 @@ def test_how_a_job_went_wrong_is_in_its_log_and_that_is_told(
     assert "RuntimeError: job 2 fails" in log.read_text()
 
 
-def test_a_stop_cancels_what_waits(queue: Path, tmp_path: Path) -> None:
-    recorder = run(slurm, tmp_path, "save-1", "short-2", slots=1, stop=StopWhen(tmp_path / "save-1.began"))
-    assert recorder.started == ["save-1"]
-    wait_for(lambda: fake_slurm.state(queue / "100", 1) == "CA")
-    assert not (tmp_path / "short-2.began").exists()
-
-
 def test_a_stop_that_slurm_does_not_take_says_what_to_call(
     queue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -196,16 +184,6 @@ def test_near_its_time_limit_a_task_saves_itself_is_queued_again_and_goes_on(
     assert recorder.statuses == {"resume-1": 0, "short-2": 0}
     assert recorder.started == ["resume-1", "short-2"], "reported once, though it ran twice"
     assert (tmp_path / "resume-1.saved").exists()
-
-
-def test_a_task_that_cannot_be_queued_again_ends_as_stopped(
-    queue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FAKE_SLURM_LIMIT_S", "4")
-    scontrol = tmp_path / "commands" / "scontrol"
-    scontrol.write_text("#!/bin/sh\nexit 1\n")
-    assert run(slurm, tmp_path, "resume-1").statuses == {"resume-1": 75}
-    assert "scontrol did not queue the task again" in _file(tmp_path, "0.log").read_text()
 
 
 def test_tasks_that_go_without_a_word_are_noticed(
@@ -258,3 +236,20 @@ def test_nothing_is_submitted_while_it_is_not_known_what_is_queued(queue: Path, 
     path.write_text(path.read_text().replace("return-0", "return-1"))
     with pytest.raises(CorruptRecordError, match=r"array\.json"):
         run(slurm, tmp_path, "return-0")
+
+
+def test_a_task_that_cannot_be_queued_again_ends_as_stopped(
+    queue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_SLURM_LIMIT_S", "4")
+    scontrol = tmp_path / "commands" / "scontrol"
+    scontrol.write_text("#!/bin/sh\nexit 1\n")
+    assert run(slurm, tmp_path, "resume-1").statuses == {"resume-1": 75}
+    assert "scontrol did not queue the task again" in _file(tmp_path, "0.log").read_text()
+
+
+def test_a_stop_cancels_what_waits(queue: Path, tmp_path: Path) -> None:
+    recorder = run(slurm, tmp_path, "save-1", "short-2", slots=1, stop=StopWhen(tmp_path / "save-1.began"))
+    assert recorder.started == ["save-1"]
+    wait_for(lambda: fake_slurm.state(queue / "100", 1) == "CA")
+    assert not (tmp_path / "short-2.began").exists()

@@ -16,7 +16,6 @@ from epsgrid.store.records import (
     EpochRecord,
     GridRecord,
     Record,
-    Scores,
     TrialResult,
     append_epoch,
     read_epochs,
@@ -132,15 +131,6 @@ def test_scores_of_a_diverged_trial_are_strict_json_and_come_back(tmp_path: Path
     assert back.validation is not None
     assert math.isnan(back.validation.loss)
     assert back.validation.metric == -math.inf
-
-
-def test_validation_selects_where_it_was_looked_at_else_test() -> None:
-    scores = Scores(0.5, 0.25)
-    assert EPOCH.selecting == scores
-    assert dataclasses.replace(EPOCH, validation=None, test=scores).selecting == scores
-    assert RESULT.selecting == RESULT.validation
-    assert dataclasses.replace(RESULT, validation=None).selecting == RESULT.test
-    assert dataclasses.replace(RESULT, validation=None, test=None).selecting is None
 
 
 def test_a_probe_gives_its_bounds() -> None:

@@ -33,12 +33,6 @@ def test_convolutions_are_laid_out_channels_last_and_compute_the_same() -> None:
     torch.testing.assert_close(placed(images), expected)
 
 
-def test_convolutions_over_volumes_keep_their_layout() -> None:
-    placed = place(nn.Sequential(nn.Conv3d(2, 4, 3), nn.Conv2d(2, 4, 3)), CPU)
-    assert placed[0].weight.is_contiguous()
-    assert placed[1].weight.is_contiguous(memory_format=torch.channels_last)
-
-
 @pytest.mark.parametrize(
     ("convolution", "is_left"),
     [
@@ -73,12 +67,6 @@ def test_narrow_strided_convolutions_train_on_any_processor() -> None:
     placed, usual = (train_strided(layout, "1/2", "1/3", "4/2", "7/4") for layout in ("placed", "usual"))
     assert placed.returncode == 0, placed.stderr
     assert json.loads(placed.stdout) == json.loads(usual.stdout)
-
-
-def test_torch_still_gets_narrow_strided_convolutions_wrong_in_channels_last() -> None:
-    """Where this is skipped with every torch that epsgrid supports, `_overflows_channels_last` can go."""
-    if train_strided("channels_last", "4/2").returncode == 0:
-        pytest.skip(f"torch {torch.__version__} trains them right on this processor")
 
 
 def test_bfloat16_is_refused_where_the_processor_does_not_compute_in_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,13 +21,6 @@ from tests.trials.test_train import without_times
 SHORT = ("training.epochs=2", "training.batch_size=256")
 
 
-@pytest.mark.parametrize("factor", [1, 2, 3, 8])
-def test_the_weights_keep_the_mean_and_multiply_the_variance_by_l_squared(factor):
-    plus, minus = svag_weights(factor)
-    assert plus + minus == pytest.approx(1, abs=1e-14)
-    assert plus**2 + minus**2 == pytest.approx(factor**2, rel=1e-14)
-
-
 @pytest.mark.parametrize("factor", [2, 4])
 def test_the_combined_gradient_has_the_mean_and_l_times_the_noise(factor):
     """Over all pairs of minibatches, each as likely: no sampling, so no tolerance but rounding."""
@@ -52,12 +45,6 @@ def test_the_combined_gradient_has_the_mean_and_l_times_the_noise(factor):
     np.testing.assert_allclose(
         np.cov(combined, rowvar=False, ddof=0), factor**2 * np.cov(single, rowvar=False, ddof=0), rtol=1e-10
     )
-
-
-def test_the_loss_reported_is_the_mean_of_both():
-    task = SimpleNamespace(loss=lambda model, batch: torch.tensor(batch, requires_grad=True))
-    descended, reported = svag.losses(task, None, svag.Pair(1.0, 3.0, svag_weights(5)))
-    assert (descended.item(), reported.item(), reported.requires_grad) == (4 * 1.0 - 3 * 3.0, 2.0, False)
 
 
 def test_both_streams_see_all_examples_l_squared_times_in_orders_of_their_own():

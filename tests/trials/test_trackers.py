@@ -103,6 +103,13 @@ def test_a_tracker_that_fails_is_reported_once_and_hurts_nothing(experiment, tmp
     assert plain.warnings == []
 
 
+def test_what_is_not_installed_is_reported_before_anything_runs(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    trackers.require_installed([])
+    with pytest.raises(ExecutionError, match=r"wandb cannot be imported .*pip install 'epsgrid\[wandb\]'"):
+        trackers.require_installed(["wandb"])
+
+
 def test_how_a_trial_ended_is_logged(experiment, monkeypatch):
     fake = FakeWandb()
     summaries = []
@@ -111,10 +118,3 @@ def test_how_a_trial_ended_is_logged(experiment, monkeypatch):
     with pytest.raises(Pruned, match="pruned after epoch 1"):
         train(experiment, "execution.log.wandb=offline", stopped_at=3, should_prune=lambda: True)
     assert summaries == [{"state": "interrupted"}, {"state": "pruned"}]
-
-
-def test_what_is_not_installed_is_reported_before_anything_runs(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    trackers.require_installed([])
-    with pytest.raises(ExecutionError, match=r"wandb cannot be imported .*pip install 'epsgrid\[wandb\]'"):
-        trackers.require_installed(["wandb"])
