@@ -27,14 +27,7 @@ _LONGEST_LINE = 400
 
 @dataclass(frozen=True)
 class Dimension:
-    """One number to search.
-
-    Attributes:
-        name: what the user's training calls it; letters, digits and underscores, with dots between parts.
-        low: least value, > 0.
-        high: greatest value, ≥ `low`; equal to it where there is but one.
-        values: the grid, rising; all within the range.
-    """
+    """One number to search: its name in the user's training, the ends of its range, and its grid within them."""
 
     name: str
     low: float
@@ -70,15 +63,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Space:
-    """The search space that is exported.
+    """The search space that is exported: ε of `target`, and the learning rates of the run's spec.
 
-    Attributes:
-        kind: whether the range or the grid is wanted.
-        epsilon: in the ε of `target`.
-        learning_rate: of the run's spec.
-        target: whose ε it is.
-        measured: where the bounds come from, as plain JSON values.
-        comment: the same for people, as comment lines of Python and YAML.
+    `measured` holds where the bounds come from as plain JSON values, `comment` for people, as comment lines of Python
+    and YAML.
     """
 
     kind: Kind

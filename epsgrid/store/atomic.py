@@ -33,12 +33,7 @@ _ADVICE = {
 
 @contextlib.contextmanager
 def store_errors(action: str, path: Path) -> Iterator[None]:
-    """Turn an OSError inside the block into a StoreError that names the path and says what to do.
-
-    Args:
-        action: a verb for the message, such as "write".
-        path: the file or folder.
-    """
+    """Turn an OSError inside the block into a StoreError such as "cannot write PATH", and what to do."""
     try:
         yield
     except OSError as error:
@@ -172,11 +167,7 @@ def seal(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unseal(document: Mapping[str, Any], source: str | Path) -> dict[str, Any]:
-    """Return a sealed document without its checksum, after checking it.
-
-    Args:
-        document: a result of `seal`, stored and read again.
-        source: the place that an error names.
+    """Return a sealed document, stored and read again, without its checksum, after checking it.
 
     Raises:
         CorruptRecordError: there is no checksum, or it is not that of the content.

@@ -29,10 +29,7 @@ VERSION = 1
 def content_of(document: Any, source: str | Path, what: str) -> dict[str, Any]:
     """Return the fields of a sealed JSON object, without version and checksum, after checking both.
 
-    Args:
-        document: a sealed object, stored and read again.
-        source: the place that an error names.
-        what: the kind of record that an error names.
+    Errors name `source` as its place and `what` as its kind.
 
     Raises:
         StoreError: a newer epsgrid wrote it.
@@ -66,12 +63,7 @@ class Record:
 
     @classmethod
     def from_json(cls, document: Any, source: str | Path = "<record>") -> Self:
-        """Return the record that a sealed JSON object holds; raises as `content_of`.
-
-        Args:
-            document: a result of `to_json`, stored and read again.
-            source: the place that an error names.
-        """
+        """Return the record that a sealed JSON object holds; raises as `content_of`."""
         words = re.sub("(?<!^)(?=[A-Z])", " ", cls.__name__).lower()
         return codec.from_document(cls, content_of(document, source, words), str(source))
 

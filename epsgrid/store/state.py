@@ -20,12 +20,7 @@ STATES = ("pending", "running", "interrupted", "failed", PRUNED, *FINISHED)
 
 
 class Summary(NamedTuple):
-    """The state of a trial and its cost.
-
-    Attributes:
-        state: one of `STATES`.
-        seconds: training time of a trial that has a result; None of any other.
-    """
+    """The state of a trial, one of `STATES`, and the training time of one that has a result."""
 
     state: str
     seconds: float | None = None
@@ -38,9 +33,6 @@ def trial_state(folder: TrialFolder) -> str:
 
 def summary(folder: TrialFolder) -> Summary:
     """Return the state of a trial, and its cost if it has a result.
-
-    Args:
-        folder: the trial's folder; it need not exist.
 
     Returns:
         "done" or "diverged": there is a result. "running": a living process holds the lease. "failed": the last attempt

@@ -60,13 +60,11 @@ class Checkpoint:
     Attributes:
         epoch: the epoch under way, from 0.
         step: steps done in that epoch.
-        steps: steps done in all.
         loss_sum: sum of the losses of that epoch's steps, float64 scalar.
         kept: `KeptWeights.total`.
         kept_epochs: `KeptWeights.epochs`.
         generators: states of torch's global generators, by device.
         records: the epochs done so far, as JSON objects.
-        seconds: training time so far, over all runs of the trial.
     """
 
     trial: str

@@ -80,8 +80,8 @@ def place(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
 def _overflows_channels_last(module: torch.nn.Module) -> bool:
     """Return whether the backward pass of a module may write past its buffer where tensors are channels last.
 
-    It does in torch 2.13.0 on processors with AVX2 and without AVX-512, where a 1×1 convolution has a stride and fewer
-    than 8 input channels: processes abort, or other tensors are overwritten (`tests/trials/strided_convolutions.py`).
+    It does in torch 2.13.0 on processors with AVX2 and without AVX-512 (ONEDNN_MAX_CPU_ISA=AVX2 makes one of any) where
+    a 1×1 convolution has a stride and fewer than 8 input channels: processes abort, or other tensors are overwritten.
     """
     return (
         isinstance(module, torch.nn.Conv2d)

@@ -65,27 +65,16 @@ def facts(job: Job) -> int:
     return 0
 
 
-def places(job: Job) -> int:
-    """Note the environment of a job's process, and stay for a moment."""
-    gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
-    note(job, f"began {os.getpid()}")
-    note(job, f"places gpus={gpus}!")
-    if job.trial.startswith("3-"):
-        wait_for(lambda: len(list(Path(job.experiment).glob("3-*.began"))) >= 3)
-    time.sleep(0.3)
-    return 0
-
-
 def stay(job: Job) -> int:
     """Note from when to when a job ran, and which devices it saw.
 
     The first word of the trial's name is how many must have begun before it ends.
     """
     began = time.monotonic()
-    note(job, "began")
+    note(job, f"began {os.getpid()}")
     wait_for(lambda: len(list(Path(job.experiment).glob("*.began"))) >= int(job.trial.partition("-")[0]))
     time.sleep(0.05)
-    note(job, f"stay {began} {time.monotonic()} {os.environ.get('CUDA_VISIBLE_DEVICES')}")
+    note(job, f"stay {began} {time.monotonic()} <{os.environ.get('CUDA_VISIBLE_DEVICES')}>")
     return 0
 
 

@@ -103,9 +103,9 @@ def test_each_job_sees_the_device_with_the_fewest_and_an_exclusive_one_runs_alon
     assert set(recorder.statuses.values()) == {0} and recorder.most_at_once == 4
     found = {path.stem: path.read_text().split()[1:] for path in tmp_path.glob("*.stay")}
     stays = {trial: (float(began), float(ended)) for trial, (began, ended, _) in found.items()}
-    assert [found[trial][2] for trial in trials[:4]] == ["2", "0"] * 2
+    assert [found[trial][2] for trial in trials[:4]] == ["<2>", "<0>"] * 2
     for device in ("0", "2"):
-        here = [stays[trial] for trial in trials if found[trial][2] == device]
+        here = [stays[trial] for trial in trials if found[trial][2] == f"<{device}>"]
         assert max(sum(other[0] <= one[0] < other[1] for other in here) for one in here) == 2
     for job in alone:
         began, ended = stays.pop(job.trial)

@@ -17,7 +17,7 @@ from tests.executors.jobs import PATIENCE_S, StopWhen, When, driver, is_alive, p
 
 pytestmark = pytest.mark.xdist_group("ray")
 
-PLACES = "tests.executors.jobs:places"
+STAY = "tests.executors.jobs:stay"
 
 
 def _slot_of(folder: Path, trial: str) -> int:
@@ -75,14 +75,14 @@ def _raylet_of(folder: Path, trial: str) -> int | None:
 def test_trials_share_gpus_by_default_and_an_exclusive_one_does_not(ray_cluster: RayCluster, tmp_path: Path) -> None:
     """One GPU, made up: three would fit on it, and the last waits until it is whole again."""
     trials = ["3-0", "3-1", "3-2"]
-    alone = Job(str(tmp_path), "alone", exclusive=True)
-    recorder = run(ray_cluster, tmp_path, *trials, alone, work=PLACES, slots=4, device="auto", trials_per_device=3)
-    assert recorder.statuses == dict.fromkeys((*trials, "alone"), 0)
+    alone = Job(str(tmp_path), "3-alone", exclusive=True)
+    recorder = run(ray_cluster, tmp_path, *trials, alone, work=STAY, slots=4, device="auto", trials_per_device=3)
+    assert recorder.statuses == dict.fromkeys((*trials, "3-alone"), 0)
     assert recorder.most_at_once == 3
-    assert isinstance(recorder.events[-2], JobStarted) and recorder.started[-1] == "alone"
-    assert all("gpus=0!" in (tmp_path / f"{trial}.places").read_text() for trial in (*trials, "alone"))
-    run(ray_cluster, tmp_path, "none", work=PLACES)
-    assert "gpus=!" in (tmp_path / "none.places").read_text(), "one that takes no GPU sees none"
+    assert isinstance(recorder.events[-2], JobStarted) and recorder.started[-1] == "3-alone"
+    assert all("<0>" in (tmp_path / f"{trial}.stay").read_text() for trial in (*trials, "3-alone"))
+    run(ray_cluster, tmp_path, "1-none", work=STAY)
+    assert "<>" in (tmp_path / "1-none.stay").read_text(), "one that takes no GPU sees none"
 
 
 def _nodes(*resources: dict[str, float]) -> list[dict[str, object]]:

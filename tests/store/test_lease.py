@@ -55,9 +55,23 @@ def _take(folder: Path) -> Lease:
     return lease
 
 
+WORKER = """
+import sys, time
+from pathlib import Path
+from epsgrid.store.lease import Lease
+held = []
+print("ready", flush=True)
+for folder, moment in map(str.split, sys.stdin):
+    while time.time() < float(moment):  # so that several take at once
+        pass
+    held.append(Lease.take(Path(folder)))
+    print(int(held[-1] is not None), flush=True)
+"""
+
+
 @contextlib.contextmanager
 def _worker() -> Iterator["subprocess.Popen[str]"]:
-    command = [sys.executable, "-m", "tests.store.lease_worker"]
+    command = [sys.executable, "-c", WORKER]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"

@@ -1,12 +1,9 @@
 """How a process, a model and an optimizer's state are made ready for training."""
 
 import copy
-import json
-import os
 import platform
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,7 +14,6 @@ from epsgrid.trials import device as devices
 from epsgrid.trials.device import lay_out_state, place, resolve_device
 
 CPU = torch.device("cpu")
-STRIDED = Path(__file__).with_name("strided_convolutions.py")
 
 
 def test_convolutions_are_laid_out_channels_last_and_compute_the_same() -> None:
@@ -54,19 +50,6 @@ def test_a_narrow_strided_convolution_of_one_pixel_stays_in_the_usual_layout(
     convolution.register_forward_hook(lambda module, inputs, output: layouts.append(inputs[0].stride()))
     convolution(images)
     assert layouts[2] == layouts[is_left]
-
-
-def train_strided(layout: str, *sizes: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
-    command = [sys.executable, STRIDED, layout, *sizes]
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
-
-
-def test_narrow_strided_convolutions_train_on_any_processor() -> None:
-    """A narrow ResNet34 aborted on processors without AVX-512: its shortcuts' backward pass wrote past a buffer."""
-    placed, usual = (train_strided(layout, "1/2", "1/3", "4/2", "7/4") for layout in ("placed", "usual"))
-    assert placed.returncode == 0, placed.stderr
-    assert json.loads(placed.stdout) == json.loads(usual.stdout)
 
 
 def test_bfloat16_is_refused_where_the_processor_does_not_compute_in_it(monkeypatch: pytest.MonkeyPatch) -> None:

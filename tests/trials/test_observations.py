@@ -1,12 +1,7 @@
-import math
-
-import numpy as np
 import pytest
-import torch
 
 from epsgrid.store import observations
 from epsgrid.store.paths import TrialFolder
-from epsgrid.trials.building import seed_epoch
 from epsgrid.trials.train import Interrupted
 from tests.trials.conftest import make_setting
 
@@ -15,19 +10,15 @@ def kept(folder):
     return observations.read(TrialFolder(folder).observations_jsonl)
 
 
-def test_every_epoch_is_kept_by_default(setting, tmp_path):
-    result = setting.train(tmp_path)
-    series = kept(tmp_path)
+def test_every_epoch_is_kept_by_default_or_every_so_many_steps(setting, tmp_path):
+    result = setting.train(tmp_path / "epochs")
+    series = kept(tmp_path / "epochs")
     per_epoch = result.steps // 3
     assert [(shot.step, shot.epoch) for shot in series.snapshots] == [(per_epoch * k, float(k)) for k in (1, 2, 3)]
     assert series.kinds == ("dense", "bias", "dense", "bias")
     assert all(shot.threshold == pytest.approx(1e-4) for shot in series.snapshots)
-
-
-def test_every_so_many_steps(tmp_path):
-    setting = make_setting("observe.every=7")
-    result = setting.train(tmp_path)
-    shots = kept(tmp_path).snapshots
+    make_setting("observe.every=7").train(tmp_path / "steps")
+    shots = kept(tmp_path / "steps").snapshots
     assert [shot.step for shot in shots] == list(range(7, result.steps + 1, 7))
     assert [shot.epoch for shot in shots] == [pytest.approx(3 * shot.step / result.steps) for shot in shots]
 
@@ -96,40 +87,3 @@ def test_a_damaged_file_is_told_and_the_trial_goes_on(tmp_path):
     result = setting.train(tmp_path)
     assert any("starting these observations over" in warning for warning in setting.warnings)
     assert [shot.step for shot in kept(tmp_path).snapshots] == list(range(10, result.steps + 1))
-
-
-def test_a_snapshot_is_what_the_optimizer_holds(tmp_path):
-    """The last snapshot against v of a training written out by hand."""
-    setting = make_setting("observe.every=epoch", "training.epochs=1", "optimizer.weight_decay=0")
-    trial = setting.trial()
-    result = setting.train(tmp_path)
-    (shot,) = kept(tmp_path).snapshots
-    names = kept(tmp_path).names
-    moments = by_hand(setting, trial)
-    for name, layer in zip(names, shot.layers, strict=True):
-        magnitudes = np.sort(np.sqrt(moments[name][moments[name] > 0] / (1 - 0.999**result.steps)))
-        middle = magnitudes[min(int(0.5 * len(magnitudes)), len(magnitudes) - 1)]
-        median = layer.quantiles[kept(tmp_path).fractions.index(0.5)]
-        assert median == pytest.approx(middle, rel=0.01)
-        assert (layer.zeros, layer.nonzero) == (int((moments[name] == 0).sum()), len(magnitudes))
-        assert math.isclose(layer.scale, 1 / (1 - 0.999**result.steps), rel_tol=1e-6)
-
-
-def by_hand(setting, trial):
-    model = setting.model()
-    setting.task.begin_epoch(model, 64)
-    first = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
-    second = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
-    seed_epoch(trial.seed, 0)
-    model.train()
-    for t, batch in enumerate(setting.task.batches(trial.seed, 0, 64), start=1):
-        model.zero_grad()
-        setting.task.loss(model, batch).backward()
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                g = parameter.grad
-                first[name] = 0.9 * first[name] + 0.1 * g
-                second[name] = 0.999 * second[name] + 0.001 * g * g
-                root = (second[name] / (1 - 0.999**t)).sqrt()
-                parameter -= trial.learning_rate * first[name] / (1 - 0.9**t) / (root + trial.epsilon)
-    return {name: v.numpy().astype(float) for name, v in second.items()}
