@@ -34,14 +34,7 @@ _STORED_SNAPSHOTS = 64
 
 @dataclass(frozen=True)
 class ProbeOutcome:
-    """The result of a probe and its cost.
-
-    Attributes:
-        bounds: the estimate, with every layer's histogram and with its reliability.
-        series: snapshots over the steps.
-        steps: gradients accumulated for the bounds.
-        seconds: wall time, of all probes together.
-    """
+    """The result of a probe, with snapshots over its steps; `seconds` are those of all probes together."""
 
     bounds: EpsilonBounds
     series: Series

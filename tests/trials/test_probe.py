@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from epsgrid.errors import NoBoundsError, ObservationError
-from epsgrid.numerics.magnitudes import LayerStatus
 from epsgrid.trials.building import seed_epoch
 from epsgrid.trials.probe import run_probe
 from tests.trials.conftest import make_setting
@@ -42,94 +41,6 @@ def test_probe_equals_the_plain_computation(setting):
     assert outcome.bounds.high.magnitude == pytest.approx(high, rel=1e-5)
 
 
-def test_batches_limit_and_several_epochs():
-    per_epoch = make_setting().task.steps_per_epoch(64)
-    for override, steps in [("batches=5", 5), ("epochs=2", 2 * per_epoch)]:
-        setting = make_setting(f"probe.{override}")
-        assert run_probe(setting.spec, setting.task, CPU).steps == steps
-
-
-def test_rmsprop_compares_with_the_uncorrected_moment():
-    adam = make_setting("optimizer.weight_decay=0")
-    rmsprop = make_setting("optimizer=rmsprop")
-    by_adam = run_probe(adam.spec, adam.task, CPU)
-    by_rmsprop = run_probe(rmsprop.spec, rmsprop.task, CPU)
-    ratio = by_rmsprop.bounds.high.magnitude / by_adam.bounds.high.magnitude
-    assert ratio == pytest.approx(math.sqrt(1 - 0.999**by_adam.steps), rel=1e-4)
-
-
-def test_sgdm_has_nothing_to_probe():
-    setting = make_setting("optimizer=sgdm")
-    with pytest.raises(NoBoundsError, match="'sgdm' has no adaptive denominator"):
-        run_probe(setting.spec, setting.task, CPU)
-
-
-class Unused(torch.nn.Module):
-    """A linear model with a frozen, an unused and an always-zero-gradient parameter."""
-
-    def __init__(self, inputs):
-        super().__init__()
-        self.linear = torch.nn.Linear(math.prod(inputs), 10)
-        self.frozen = torch.nn.Parameter(torch.ones(3), requires_grad=False)
-        self.unused = torch.nn.Parameter(torch.ones(4))
-        self.dead = torch.nn.Parameter(torch.zeros(5))
-        self.empty = torch.nn.Parameter(torch.zeros(0))
-
-    def forward(self, x):
-        return self.linear(x.flatten(1)) + 0 * self.dead.sum() + self.empty.sum()
-
-
-def test_layers_without_moments_are_listed(setting, monkeypatch):
-    monkeypatch.setattr("epsgrid.models.mlp.build", lambda options, inputs, outputs: Unused(inputs))
-    spec = setting.spec.model_copy(
-        update={"optimizer": setting.spec.optimizer.model_copy(update={"weight_decay": 0.0})}
-    )
-    bounds = run_probe(spec, setting.task, CPU).bounds
-    assert {layer.name: layer.status for layer in bounds.skipped} == {
-        "frozen": LayerStatus.FROZEN,
-        "unused": LayerStatus.NO_GRADIENT,
-        "dead": LayerStatus.ALL_ZERO,
-        "empty": LayerStatus.EMPTY,
-    }
-
-
-def variants(outcome, kind):
-    return {variant.label: variant for variant in outcome.bounds.reliability.of_kind(kind)}
-
-
-def test_further_seeds_are_whole_probes_of_their_own_and_set_nothing():
-    alone = run_probe(make_setting().spec, make_setting().task, CPU)
-    several = make_setting("probe.seeds=3")
-    outcome = run_probe(several.spec, several.task, CPU)
-    assert (outcome.bounds.low, outcome.bounds.high) == (alone.bounds.low, alone.bounds.high)
-    seeds = variants(outcome, "seed")
-    assert list(seeds) == ["seed 1", "seed 2"]
-    for seed, label in ((1, "seed 1"), (2, "seed 2")):
-        other = make_setting(f"probe.seed={seed}")
-        own = run_probe(other.spec, other.task, CPU).bounds
-        assert (seeds[label].low, seeds[label].high) == (own.low, own.high)
-
-
-def test_frozen_weights_are_compared_with_moving_ones():
-    compared = make_setting("probe.compare_weights=1e-2")
-    moving = make_setting("probe.update_weights=true", "probe.learning_rate=1e-2")
-    (variant,) = run_probe(compared.spec, compared.task, CPU).bounds.reliability.of_kind("weights")
-    own = run_probe(moving.spec, moving.task, CPU).bounds
-    assert variant.label == "moving at lr 0.01"
-    assert (variant.low, variant.high) == (own.low, own.high)
-
-
-def test_other_decays_equal_a_probe_with_them():
-    setting = make_setting("probe.beta2=[0.9,0.99]")
-    found = variants(run_probe(setting.spec, setting.task, CPU), "betas")
-    assert list(found) == ["β₂ = 0.9", "β₂ = 0.99"]
-    for beta2, label in ((0.9, "β₂ = 0.9"), (0.99, "β₂ = 0.99")):
-        other = make_setting(f"optimizer.betas=[0.9,{beta2}]")
-        own = run_probe(other.spec, other.task, CPU).bounds
-        assert found[label].high.magnitude == pytest.approx(own.high.magnitude, rel=1e-6)
-        assert found[label].low.magnitude == pytest.approx(own.low.magnitude, rel=1e-6)
-
-
 def test_a_probe_that_may_settle_stops_early_at_the_same_decades():
     wide = ("model.hidden=[64]", "probe.epochs=8")
     setting, early = make_setting(*wide), make_setting(*wide, "probe.batches=settled")
@@ -154,13 +65,6 @@ def test_the_course_ends_at_the_bounds_and_is_what_shorter_probes_find():
     assert course.high[8] == pytest.approx(own.high.epsilon, rel=0.01)
 
 
-def test_snapshots_of_every_so_many_steps_are_kept():
-    setting = make_setting("probe.every=5")
-    outcome = run_probe(setting.spec, setting.task, CPU)
-    assert [shot.step for shot in outcome.series.snapshots] == list(range(5, outcome.steps + 1, 5))
-    assert outcome.series.names == tuple(layer.name for layer in outcome.bounds.layers)
-
-
 def test_progress_counts_the_steps_of_all_probes():
     setting = make_setting("probe.seeds=2", "probe.compare_weights=0.01", "probe.batches=4")
     seen = []
@@ -168,7 +72,44 @@ def test_progress_counts_the_steps_of_all_probes():
     assert seen == [(n, 12) for n in range(1, 13)]
 
 
-def test_betas_of_an_optimizer_without_decay_are_refused():
+def test_wrong_optimizers_are_refused():
+    setting = make_setting("optimizer=sgdm")
+    with pytest.raises(NoBoundsError, match="'sgdm' has no adaptive denominator"):
+        run_probe(setting.spec, setting.task, CPU)
     setting = make_setting("optimizer=adagrad", "probe.beta2=[0.9]")
     with pytest.raises(ObservationError, match="decay"):
         run_probe(setting.spec, setting.task, CPU)
+
+
+@pytest.mark.parametrize(
+    ("compared", "kind", "label", "own"),
+    [
+        ("probe.seeds=3", "seed", "seed 2", ["probe.seed=2"]),
+        (
+            "probe.compare_weights=1e-2",
+            "weights",
+            "moving at lr 0.01",
+            ["probe.update_weights=true", "probe.learning_rate=1e-2"],
+        ),
+        ("probe.beta2=[0.9,0.99]", "betas", "β₂ = 0.9", ["optimizer.betas=[0.9,0.9]"]),
+    ],
+)
+def test_what_bounds_are_compared_with_is_a_probe_of_its_own_and_sets_nothing(compared, kind, label, own):
+    alone, several, other = make_setting(), make_setting(compared), make_setting(*own)
+    bounds = run_probe(several.spec, several.task, CPU).bounds
+    undisturbed = run_probe(alone.spec, alone.task, CPU).bounds
+    assert (bounds.low, bounds.high) == (undisturbed.low, undisturbed.high)
+    (variant,) = (each for each in bounds.reliability.of_kind(kind) if each.label == label)
+    expected = run_probe(other.spec, other.task, CPU).bounds
+    assert variant.low.magnitude == pytest.approx(expected.low.magnitude, rel=1e-6)
+    assert variant.high.magnitude == pytest.approx(expected.high.magnitude, rel=1e-6)
+
+
+def test_steps_and_snapshots_are_those_asked_for():
+    per_epoch = make_setting().task.steps_per_epoch(64)
+    for override, steps in [("batches=7", 7), ("epochs=2", 2 * per_epoch)]:
+        setting = make_setting(f"probe.{override}", "probe.every=5")
+        outcome = run_probe(setting.spec, setting.task, CPU)
+        assert outcome.steps == steps
+        assert [shot.step for shot in outcome.series.snapshots] == list(range(5, steps + 1, 5))
+        assert outcome.series.names == tuple(layer.name for layer in outcome.bounds.layers)
