@@ -77,9 +77,17 @@ def _encode(value: Any) -> Any:
     return value
 
 
+@functools.cache
+def _facts(hint: Any) -> tuple[bool, bool, Any, tuple[Any, ...]]:
+    own = hasattr(hint, "from_json"), dataclasses.is_dataclass(hint)
+    return *own, typing.get_origin(hint), typing.get_args(hint)
+
+
 def _decode(hint: Any, value: Any, place: str) -> Any:
     """Return a JSON value as its annotation asks for; an error begins with the place."""
     if hint is float:
+        if type(value) is float:
+            return value
         if isinstance(value, str) and value in _NON_FINITE:
             return _NON_FINITE[value]
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -89,14 +97,14 @@ def _decode(hint: Any, value: Any, place: str) -> Any:
         return _checked(is_right, value, _PLAIN[hint], place)
     if hint is Any:
         return value
-    if hasattr(hint, "from_json"):
+    has_own_form, is_record, origin, arguments = _facts(hint)
+    if has_own_form:
         try:
             return hint.from_json(value)
         except CorruptRecordError as error:
             raise CorruptRecordError(f"{place}: {error}") from error
-    if dataclasses.is_dataclass(hint):
+    if is_record:
         return _decode_record(hint, value, place)
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         (wanted,) = (argument for argument in arguments if argument is not type(None))
         return None if value is None else _decode(wanted, value, place)
@@ -132,7 +140,7 @@ def _fields(record_type: Any) -> tuple[dict[str, Any], frozenset[str], frozenset
 def _decode_record(record_type: Any, document: Any, place: str) -> Any:
     hints, needed, former = _fields(record_type)
     _checked(isinstance(document, Mapping), document, "an object", place)
-    given = {key: value for key, value in document.items() if key not in former}
+    given = {key: value for key, value in document.items() if key not in former} if former else document
     if unknown := [key for key in given if key not in hints]:
         raise _error(place, f"unknown field {', '.join(map(repr, unknown))}; known: {', '.join(hints)}")
     if missing := [repr(name) for name in hints if name in needed and name not in given]:

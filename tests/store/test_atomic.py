@@ -65,6 +65,8 @@ def test_writing_makes_folders_replaces_whole_and_leaves_nothing_else(tmp_path: 
     for value in (1, 2):
         atomic.write_json(path, {"value": value})
         assert atomic.read_json(path) == {"value": value}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        atomic.write_json(path, {"loss": float("nan")})
     assert _names(path.parent) == ["file.json"]
     (tmp_path / "plain").write_text("x")
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode, "readable for others"
