@@ -16,7 +16,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Literal, TypeVar
 
@@ -58,10 +58,7 @@ def from_document(record_type: type[T], document: Any, source: str) -> T:
     Raises:
         CorruptRecordError: a field is missing, unknown or of another type; the message names place and field.
     """
-    try:
-        return typing.cast(T, _record_decoder(typing.cast(Any, record_type))(document))
-    except _MismatchError as mismatch:
-        raise CorruptRecordError(f"{source}: {mismatch}") from None
+    return typing.cast(T, _decode_record(record_type, document, f"{source}: "))
 
 
 def _encode(value: Any) -> Any:
@@ -80,133 +77,89 @@ def _encode(value: Any) -> Any:
     return value
 
 
-class _MismatchError(Exception):
-    """A value is not what its annotation asks for; each container it lies in puts its own place in front."""
-
-    def __init__(self, what: str) -> None:
-        self.places: list[str] = []
-        self.what = what
-
-    def __str__(self) -> str:
-        path = "".join(reversed(self.places)).removeprefix(".")
-        return f"{path}: {self.what}" if path else self.what
-
-
-_Decoder = Callable[[Any], Any]
-
-
 @functools.cache
-def _decoder(hint: Any) -> _Decoder:
-    """Return the function that decodes values of an annotation; cached, for thousands of records are read."""
+def _facts(hint: Any) -> tuple[bool, bool, Any, tuple[Any, ...]]:
+    own = hasattr(hint, "from_json"), dataclasses.is_dataclass(hint)
+    return *own, typing.get_origin(hint), typing.get_args(hint)
+
+
+def _decode(hint: Any, value: Any, place: str) -> Any:
+    """Return a JSON value as its annotation asks for; an error begins with the place."""
+    if hint is float:
+        if type(value) is float:
+            return value
+        if isinstance(value, str) and value in _NON_FINITE:
+            return _NON_FINITE[value]
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return float(_checked(is_number, value, 'a number, "nan", "inf" or "-inf"', place))
+    if hint in _PLAIN:
+        is_right = isinstance(value, hint) and not (hint is int and isinstance(value, bool))
+        return _checked(is_right, value, _PLAIN[hint], place)
     if hint is Any:
-        return lambda value: value
-    if hasattr(hint, "from_json"):
-        return _own_form_decoder(hint)
-    if isinstance(hint, type) and issubclass(hint, StrEnum):
-        values = [member.value for member in hint]
-        return lambda value: hint(_checked(value in values, value, " or ".join(map(repr, values))))
-    if dataclasses.is_dataclass(hint):
-        return _record_decoder(typing.cast(Any, hint))
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        (wanted,) = (_decoder(argument) for argument in arguments if argument is not type(None))
-        return lambda value: None if value is None else wanted(value)
-    if origin is Literal:
-        expected = " or ".join(map(repr, arguments))
-        return lambda value: _checked(value in arguments, value, expected)
-    if origin is tuple:
-        return _tuple_decoder(_decoder(arguments[0]))
-    if origin is dict:
-        decode_value = _decoder(arguments[1])
-        return lambda value: _decode_items(
-            lambda key: decode_value, _checked(isinstance(value, Mapping), value, "an object")
-        )
-    return _PLAIN[hint]
-
-
-def _own_form_decoder(hint: Any) -> _Decoder:
-    def decode(value: Any) -> Any:
+        return value
+    has_own_form, is_record, origin, arguments = _facts(hint)
+    if has_own_form:
         try:
             return hint.from_json(value)
         except CorruptRecordError as error:
-            raise _MismatchError(str(error)) from error
+            raise CorruptRecordError(f"{place}: {error}") from error
+    if is_record:
+        return _decode_record(hint, value, place)
+    if origin in (types.UnionType, typing.Union):
+        (wanted,) = (argument for argument in arguments if argument is not type(None))
+        return None if value is None else _decode(wanted, value, place)
+    if origin is tuple:
+        _checked(isinstance(value, list), value, "a list", place)
+        return tuple(_decode(arguments[0], item, f"{place}[{number}]") for number, item in enumerate(value))
+    if origin is dict:
+        _checked(isinstance(value, Mapping), value, "an object", place)
+        return {key: _decode(arguments[1], item, _inside(place, key)) for key, item in value.items()}
+    values = arguments if origin is Literal else [member.value for member in hint]
+    _checked(value in values, value, " or ".join(map(repr, values)), place)
+    return value if origin is Literal else hint(value)
 
-    return decode
+
+_PLAIN = {int: "a whole number", str: "a text", bool: "true or false"}
+
+
+def _inside(place: str, key: str) -> str:
+    """Return the place of an entry of the object at a place, such as "bounds.json: low.layers"."""
+    return f"{place}{key}" if place.endswith(": ") else f"{place}.{key}"
 
 
 @functools.cache
-def _record_decoder(record_type: Any) -> _Decoder:
+def _fields(record_type: Any) -> tuple[dict[str, Any], frozenset[str], frozenset[str]]:
+    """Return the annotations of a dataclass's stored fields, those it cannot do without, and those it once had."""
     hints = typing.get_type_hints(record_type)
     fields = [field for field in dataclasses.fields(record_type) if field.metadata != NEVER]
-    decoders = {field.name: _decoder(hints[field.name]) for field in fields}
-    needed = {field.name for field in fields if field.default is field.default_factory is dataclasses.MISSING}
+    needed = frozenset(field.name for field in fields if field.default is field.default_factory is dataclasses.MISSING)
     former = frozenset(getattr(record_type, "FORMER_FIELDS", ()))
-
-    def decode(document: Any) -> Any:
-        _checked(isinstance(document, Mapping), document, "an object")
-        if former and not former.isdisjoint(document):
-            document = {key: value for key, value in document.items() if key not in former}
-        if document.keys() != decoders.keys() and not needed <= document.keys() <= decoders.keys():
-            if unknown := [key for key in document if key not in decoders]:
-                raise _MismatchError(f"unknown field {', '.join(map(repr, unknown))}; known: {', '.join(decoders)}")
-            missing = [repr(name) for name in decoders if name in needed and name not in document]
-            raise _MismatchError(f"missing field {', '.join(missing)}")
-        fields = _decode_items(decoders.__getitem__, document)
-        try:
-            return record_type(**fields)
-        except (AssertionError, ValueError) as error:  # its fields do not fit together
-            raise _MismatchError(str(error)) from error
-
-    return decode
+    return {field.name: hints[field.name] for field in fields}, needed, former
 
 
-def _decode_items(decoder_of: Callable[[str], _Decoder], document: Mapping[str, Any]) -> dict[str, Any]:
-    decoded, key = {}, ""
+def _decode_record(record_type: Any, document: Any, place: str) -> Any:
+    hints, needed, former = _fields(record_type)
+    _checked(isinstance(document, Mapping), document, "an object", place)
+    given = {key: value for key, value in document.items() if key not in former} if former else document
+    if unknown := [key for key in given if key not in hints]:
+        raise _error(place, f"unknown field {', '.join(map(repr, unknown))}; known: {', '.join(hints)}")
+    if missing := [repr(name) for name in hints if name in needed and name not in given]:
+        raise _error(place, f"missing field {', '.join(missing)}")
+    fields = {name: _decode(hints[name], value, _inside(place, name)) for name, value in given.items()}
     try:
-        for key, value in document.items():
-            decoded[key] = decoder_of(key)(value)
-    except _MismatchError as mismatch:
-        mismatch.places.append(f".{key}")
-        raise
-    return decoded
+        return record_type(**fields)
+    except (AssertionError, ValueError) as error:  # its fields do not fit together
+        raise _error(place, str(error)) from error
 
 
-def _tuple_decoder(decode_item: _Decoder) -> _Decoder:
-    def decode(value: Any) -> Any:
-        _checked(isinstance(value, list), value, "a list")
-        decoded: list[Any] = []
-        try:
-            for item in value:
-                decoded.append(decode_item(item))  # noqa: PERF401 - their number says where it failed
-        except _MismatchError as mismatch:
-            mismatch.places.append(f"[{len(decoded)}]")
-            raise
-        return tuple(decoded)
-
-    return decode
-
-
-def _decode_float(value: Any) -> float:
-    if type(value) is float:
-        return value
-    if isinstance(value, str) and value in _NON_FINITE:
-        return _NON_FINITE[value]
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(_checked(is_number, value, 'a number, "nan", "inf" or "-inf"'))
-
-
-_PLAIN: dict[Any, _Decoder] = {
-    float: _decode_float,
-    int: lambda value: _checked(isinstance(value, int) and not isinstance(value, bool), value, "a whole number"),
-    str: lambda value: _checked(isinstance(value, str), value, "a text"),
-    bool: lambda value: _checked(isinstance(value, bool), value, "true or false"),
-}
-
-
-def _checked(is_right: bool, value: Any, expected: str) -> Any:
+def _checked(is_right: bool, value: Any, expected: str, place: str) -> Any:
     if not is_right:
-        raise _MismatchError(f"expected {expected}, got {shown(value)}")
+        raise _error(place, f"expected {expected}, got {shown(value)}")
     return value
+
+
+def _error(place: str, what: str) -> CorruptRecordError:
+    return CorruptRecordError(f"{place.removesuffix(': ')}: {what}")
 
 
 def shown(value: Any) -> str:

@@ -8,7 +8,6 @@ starts in milliseconds.
 from __future__ import annotations
 
 import dataclasses
-import errno
 import signal
 import sys
 import threading
@@ -18,7 +17,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 import torch._dynamo  # the first optimizer would import it, 1.2 s: better once, in the parent of all workers
@@ -38,8 +37,7 @@ from epsgrid.store.records import ExperimentRecord, TrialFailure
 from epsgrid.trials.device import keep_freed_memory, one_thread, resolve_device
 from epsgrid.trials.train import Interrupted, Pruned, run_trial
 
-_DEVICE_ERRORS = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
-_MACHINE_ERROR = "can't allocate memory"  # of torch's allocator for processors, whose error is a RuntimeError
+_NO_MEMORY = ("CUDA error: out of memory", "can't allocate memory")  # texts of RuntimeErrors of torch
 
 
 class _LeaseLost(Exception):  # noqa: N818 - not an error: somebody else is at work on the trial
@@ -50,7 +48,7 @@ def run_job(job: Job) -> int:
     """Run one trial of an experiment to its end.
 
     Returns:
-        A `JobStatus`. FINISHED: a result is stored (`done` or `diverged`), or the trial was pruned. FAILED and the two
+        A `JobStatus`. FINISHED: a result is stored (`done` or `diverged`), or the trial was pruned. FAILED and
         OUT_OF_MEMORY: failure.json and log.txt say why. STOPPED: it was asked to stop and saved a checkpoint.
         HELD_ELSEWHERE: another living process holds the trial.
     """
@@ -65,13 +63,22 @@ def run_job(job: Job) -> int:
     try:
         remove_leftovers(folder.checkpoint)
         with folder.log.open("a", encoding="utf-8") as log, _stop_on_signal() as stopped, one_thread():
-            return _run_held(experiment, folder, lease, stopped, log)
+
+            def note(text: str) -> None:
+                log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
+                log.flush()
+
+            return _run_held(experiment, folder, lease, stopped, note)
     finally:
         lease.release()
 
 
 def _run_held(
-    experiment: ExperimentFolder, folder: TrialFolder, lease: Lease, stopped: Callable[[], bool], log: TextIO
+    experiment: ExperimentFolder,
+    folder: TrialFolder,
+    lease: Lease,
+    stopped: Callable[[], bool],
+    note: Callable[[str], None],
 ) -> int:
     """Run the trial whose lease we hold; where the lease is lost on the way, leave everything to the new holder."""
 
@@ -80,30 +87,27 @@ def _run_held(
             raise _LeaseLost
         return stopped()
 
-    def note(text: str) -> None:
-        log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
-        log.flush()
-
     try:
         spec, trial = _read_trial(experiment, folder)
         note(f"start: lr {trial.learning_rate:g}, epsilon {trial.epsilon}, seed {trial.seed}")
         device = resolve_device(spec.execution.device, spec.training.precision)
         plugin = tasks.load(spec.task.name)
-        data = tasks.of_trial(plugin, spec.task, trial.identity["data"])
-        task = plugin.build(spec.task, data, device)
-        result = run_trial(
-            spec,
-            trial,
-            task,
-            folder,
-            device,
-            should_stop=should_stop,
-            provenance=provenance(["epsgrid.worker", str(experiment.root), folder.id]),
-            warn=note,
-            should_prune=lambda: is_asked(folder),
-        )
-        if lease.lost(max_age_s=0):
-            raise _LeaseLost
+        task = plugin.build(spec.task, tasks.of_trial(plugin, spec.task, trial.identity["data"]), device)
+        try:
+            result = run_trial(
+                spec,
+                trial,
+                task,
+                folder,
+                device,
+                should_stop=should_stop,
+                provenance=provenance(["epsgrid.worker", str(experiment.root), folder.id]),
+                warn=note,
+                should_prune=lambda: is_asked(folder),
+            )
+        finally:
+            if lease.lost(max_age_s=0):
+                raise _LeaseLost
         if device.type == "cuda":  # what torch held; CUDA itself takes some hundred megabytes more
             peak = {"cuda_peak_bytes": torch.cuda.max_memory_reserved(device)}
             result = dataclasses.replace(result, provenance={**result.provenance, **peak})
@@ -118,15 +122,15 @@ def _run_held(
         note(str(interrupted))
         return JobStatus.STOPPED
     except Pruned as pruned:
-        if lease.lost(max_age_s=0):
-            note("lease lost while being pruned")
-            return JobStatus.HELD_ELSEWHERE
         note(note_pruned(folder, pruned.epochs).words)
         folder.failure_json.unlink(missing_ok=True)
     except Exception as error:  # whatever went wrong in a trial is stored with it and must not end the sweep
         note(traceback.format_exc())
         _store_failure(folder, error)
-        return _failure_status(error)
+        is_for_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+            words in str(error) for words in _NO_MEMORY
+        )
+        return JobStatus.OUT_OF_MEMORY if is_for_memory else JobStatus.FAILED
     return JobStatus.FINISHED
 
 
@@ -139,24 +143,6 @@ def _read_trial(experiment: ExperimentFolder, folder: TrialFolder) -> tuple[Spec
         raise CorruptRecordError(f"{folder.spec_json} is of trial {trial.id}; remove the folder to plan it again")
     own = {"optimizer": identity["optimizer"], "training": identity["training"]}
     return spec_from_json({**record.spec, **own}, str(experiment.experiment_json)), trial
-
-
-def _failure_status(error: BaseException) -> JobStatus:
-    """Return the status of a trial that failed: whether it, or an error it came from, says that memory ran out.
-
-    >>> _failure_status(MemoryError()).name, _failure_status(torch.OutOfMemoryError("CUDA out of memory.")).name
-    ('OUT_OF_MEMORY', 'DEVICE_OUT_OF_MEMORY')
-    """
-    seen: list[BaseException] = []
-    while error not in seen:
-        seen.append(error)
-        text = str(error) if isinstance(error, RuntimeError) else ""
-        if isinstance(error, torch.OutOfMemoryError) or any(words in text for words in _DEVICE_ERRORS):
-            return JobStatus.DEVICE_OUT_OF_MEMORY
-        if isinstance(error, MemoryError) or _MACHINE_ERROR in text or getattr(error, "errno", 0) == errno.ENOMEM:
-            return JobStatus.OUT_OF_MEMORY
-        error = error.__cause__ or error.__context__ or error
-    return JobStatus.FAILED
 
 
 def _store_failure(folder: TrialFolder, error: Exception) -> None:

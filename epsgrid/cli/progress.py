@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import signal
@@ -22,7 +23,7 @@ from rich.text import Text
 
 from epsgrid.cli.console import err
 from epsgrid.cli.tables import setting_cells
-from epsgrid.errors import ExitCode, StoreError
+from epsgrid.errors import ExecutionError, ExitCode, StoreError
 from epsgrid.selection.formatting import duration, power
 from epsgrid.spec.trial import Trial
 from epsgrid.stages.running import SweepEvent, SweepPlan
@@ -79,7 +80,11 @@ class Progressing(NamedTuple):
 
 def _heartbeat_s() -> float:
     """Return the seconds between two lines of progress: EPSGRID_HEARTBEAT_S, or 30."""
-    return max(0.05, float(os.environ.get("EPSGRID_HEARTBEAT_S", "30")))
+    text = os.environ.get("EPSGRID_HEARTBEAT_S", "30")
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < threading.TIMEOUT_MAX:
+            return float(text)
+    raise ExecutionError(f"EPSGRID_HEARTBEAT_S: expected a number of seconds above 0, such as 30, not {text!r}")
 
 
 @contextmanager
@@ -104,11 +109,11 @@ def progress_shown(*, quiet: bool, in_bytes: bool = False) -> Iterator[Progressi
                 ),
             )
     else:
-        last = -math.inf
+        last, heartbeat_s = -math.inf, _heartbeat_s()
 
         def update(title: str, done: int, of: int) -> None:
             nonlocal last
-            if done == of or time.monotonic() - last >= _heartbeat_s():
+            if done == of or time.monotonic() - last >= heartbeat_s:
                 last = time.monotonic()
                 whole = f" of {of / 1e6:.1f}" if of else ""
                 text = f"{done / 1e6:.1f}{whole} MB" if in_bytes else f"step {done} of {of}"
@@ -136,10 +141,10 @@ def sweep_shown(folder: ExperimentFolder, *, quiet: bool) -> Iterator[Callable[[
         with Live(get_renderable=board.render, console=err(), refresh_per_second=2, transient=True):
             yield notify
         return
-    over = threading.Event()
+    over, heartbeat_s = threading.Event(), _heartbeat_s()
 
     def beat() -> None:
-        while not over.wait(_heartbeat_s()):
+        while not over.wait(heartbeat_s):
             if board.plan is not None:
                 err().print(board.status())
 

@@ -16,37 +16,27 @@ from epsgrid import plugins
 from epsgrid.spec.model import Execution
 
 
-class Exclusive(IntEnum):
-    """What a job has for itself; a trial that ran out of memory beside others has it when it is tried again."""
-
-    NO = 0
-    DEVICE = 1
-    MACHINE = 2
-
-
 @dataclass(frozen=True)
 class Job:
-    """A trial's id and its experiment's absolute folder. Two jobs that differ only in `exclusive` are equal."""
+    """A trial's id and its experiment's absolute folder.
+
+    An `exclusive` job has run out of memory beside others, and runs alone; it is equal to one that is not.
+    """
 
     experiment: str
     trial: str
-    exclusive: Exclusive = field(default=Exclusive.NO, compare=False)
+    exclusive: bool = field(default=False, compare=False)
 
 
 class JobStatus(IntEnum):
-    """Exit statuses of jobs.
-
-    OUT_OF_MEMORY means the machine's memory, DEVICE_OUT_OF_MEMORY that of a CUDA device; the job has stored the failure
-    itself. KILLED_FOR_MEMORY is set by an executor: the system killed the job to get memory back.
-    """
+    """Exit statuses of jobs; an executor itself sets LOST, where a job's process or machine is gone."""
 
     FINISHED = 0
     FAILED = 1
     STOPPED = 75
     HELD_ELSEWHERE = 76
     OUT_OF_MEMORY = 77
-    DEVICE_OUT_OF_MEMORY = 78
-    KILLED_FOR_MEMORY = 79
+    LOST = 78
 
 
 EXPECTED = (JobStatus.FINISHED, JobStatus.STOPPED, JobStatus.HELD_ELSEWHERE)
@@ -89,8 +79,7 @@ class ExecutorPlugin(Protocol):
         """Run all jobs; return when all have ended, or after a stop when the running ones have.
 
         Args:
-            jobs: started in this order. Beside an exclusive job no other job of this call runs on its CUDA device, or
-                where it has none or asks for the machine, on its machine.
+            jobs: started in this order. No other job of this call runs beside an exclusive one.
             work: the function to call with a job, as "package.module:name"; it returns the exit status. It is imported
                 where the job runs.
             slots: jobs at once, at least 1.

@@ -16,51 +16,41 @@ from pathlib import Path
 from types import FrameType
 
 from epsgrid.executors import Job, JobStatus, call_work, slurm
-from epsgrid.executors._process import end_with_parents, job_status, oom_kills
+from epsgrid.executors._process import end_with_parents
 from epsgrid.store.atomic import write_text
 
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 _SAVED = (JobStatus.STOPPED, -signal.SIGTERM)  # with a checkpoint, or before there was anything to save
 
 
-class _Signals:
-    """The signals that came, and the child that each is passed on to."""
+def run_job(work: str, job: Job) -> tuple[int, bool]:
+    """Run the job in a child; return its exit status, and whether the time limit is near.
 
-    def __init__(self) -> None:
-        self.time_is_up = self.any = False
-        self.child: ForkProcess | None = None
-        for number in _SIGNALS:
-            signal.signal(number, self._take)
+    Signals wait while the child starts, so that they find it, and find it ready.
+    """
+    came: set[int] = set()
+    children: list[ForkProcess] = []
 
-    def _take(self, number: int, frame: FrameType | None) -> None:
-        self.any = True
-        self.time_is_up = self.time_is_up or number == signal.SIGUSR1
-        if self.child is not None:
-            self.child.terminate()
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        came.add(number)
+        for child in children:
+            child.terminate()
 
-    def run(self, work: str, job: Job) -> int:
-        """Run the job in a child; return its exit status.
-
-        Signals wait while the child starts, so that they find it, and find it ready.
-        """
-        kills_before = oom_kills()
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        try:
-            if self.any:
-                return JobStatus.STOPPED
-            child = multiprocessing.get_context("fork").Process(target=_run_job, args=(work, job))
-            child.start()
-            self.child = child
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        child.join()
-        self.child = None
-        assert child.exitcode is not None
-        return job_status(child.exitcode, kills_before)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    for number in _SIGNALS:
+        signal.signal(number, pass_on)
+    child = multiprocessing.get_context("fork").Process(target=_run_in_child, args=(work, job))
+    child.start()
+    children.append(child)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    child.join()
+    children.clear()
+    assert child.exitcode is not None
+    return child.exitcode, signal.SIGUSR1 in came
 
 
-def _run_job(work: str, job: Job) -> None:
-    """Run the job in the child, which takes signals as any process does and ends with the task."""
+def _run_in_child(work: str, job: Job) -> None:
+    """Run the job; the child takes signals as any process does, and ends with the task."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a site may signal all processes; the task passes it on as SIGTERM
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
@@ -68,15 +58,19 @@ def _run_job(work: str, job: Job) -> None:
     sys.exit(call_work(work, job))
 
 
-if __name__ == "__main__":
-    signals = _Signals()
-    folder, index = Path(sys.argv[1]), os.environ["SLURM_ARRAY_TASK_ID"]
+def main(folder: Path) -> int:
+    """Run the task that Slurm's environment names; return its exit status."""
+    index = os.environ["SLURM_ARRAY_TASK_ID"]
     array = slurm.Array.read(folder / "array.json")
     write_text(folder / f"{index}.started", "")
-    status = signals.run(array.work, Job(array.experiment, array.trials[int(index)]))
-    if signals.time_is_up and status in _SAVED:
+    status, time_is_up = run_job(array.work, Job(array.experiment, array.trials[int(index)]))
+    if time_is_up and status in _SAVED:
         if not slurm.call("scontrol", "requeue", f"{os.environ['SLURM_ARRAY_JOB_ID']}_{index}").returncode:
-            sys.exit(JobStatus.STOPPED)
+            return JobStatus.STOPPED
         print("the time limit is near, and scontrol did not queue the task again", file=sys.stderr)
     write_text(folder / f"{index}.ended", str(status))
-    sys.exit(status if status >= 0 else 128 - status)
+    return status if status >= 0 else 128 - status
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -3,8 +3,8 @@
 Each slot is an actor that holds the resources of one trial (`execution.ray.cpus`, `gpus`) and gets one trial after
 another. Actors and not tasks: a task's worker would import torch for every trial, could not be asked to save, and could
 not say when it really began. Ray's own retries are off, since a sweep has its own: the trial of a lost worker or node
-is reported as killed, and another slot is made where there is room. An exclusive trial takes whole GPUs, or all
-processors of the largest node, and runs after the other trials of the same call.
+is reported as lost, and another slot is made where there is room. An exclusive trial takes whole GPUs and all
+processors of a node, and runs after the other trials of the same call.
 
 All state is in the store. The experiment's folder, epsgrid and the data must be the same on every node. When this
 process dies, Ray ends its slots, and the same command goes on from the checkpoints. When the cluster's head dies, Ray
@@ -13,44 +13,34 @@ ends this process within a minute. A trial whose holder was lost with its node w
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import logging
 import math
 import os
+import signal
+import socket
 import sys
 import tempfile
+import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Self
+from typing import Any
 
 from epsgrid.errors import ExecutionError
-from epsgrid.executors import (
-    EXPECTED,
-    Exclusive,
-    Job,
-    JobEnded,
-    JobEvent,
-    JobStarted,
-    JobStatus,
-    Notify,
-    StopRequest,
-    _devices,
-    _ray_cluster,
-    local,
-)
-from epsgrid.executors._process import set_variables
-from epsgrid.spec.model import Execution
+from epsgrid.executors import Job, JobEnded, JobEvent, JobStarted, JobStatus, Notify, StopRequest, _devices, local
+from epsgrid.spec.model import Execution, Ray
 
-_SLOT_LOST = -9
-"""Status of a job whose slot was lost, with its worker or its whole node: as if it was killed. Why is on stderr."""
-
+_ANSWER_S = 10.0
 _RAY_COUNTS_IN = 10_000
 _POLL_S = 0.1
 _CHECK_S = 10.0
 _MAX_LOST_STARTS = 3  # per slot, in a row: a lost node takes many slots along at once
-_STDERR_BYTES = 4000
+_OBJECT_STORE_BYTES = 80 * 2**20  # nearly the least that Ray accepts: only names of jobs go through it
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 def run(jobs: Sequence[Job], work: str, *, slots: int, notify: Notify, stop: StopRequest, execution: Execution) -> None:
@@ -65,45 +55,119 @@ def run(jobs: Sequence[Job], work: str, *, slots: int, notify: Notify, stop: Sto
     """
     if not jobs or stop.level():
         return
-    slots = min(slots, len(jobs))
-    with _ray_cluster.joined(execution.ray, slots, stop) as ray:
-        for exclusive in Exclusive:
+    with _joined(execution.ray, min(slots, len(jobs))) as ray:
+        for exclusive in (False, True):
             some = [job for job in jobs if job.exclusive == exclusive]
-            if some and ray is not None and not stop.level():
-                needs = _needed_resources(execution, ray.nodes(), exclusive)
+            if some and not stop.level():
+                needs = _needed_resources(execution, ray.nodes(), exclusive=exclusive)
                 _require_room(ray.nodes(), needs)
-                pool = _Pool(ray, work, needs, min(slots, len(some)), notify)
+                pool = _Pool(ray, work, needs, 1 if exclusive else min(slots, len(some)), notify)
                 try:
                     pool.run(some, stop)
                 finally:
                     pool.end_slots(and_running=True)  # none is left, unless something was raised
 
 
+@contextlib.contextmanager
+def _joined(settings: Ray, slots: int) -> Iterator[ModuleType]:
+    """Connect to the cluster at `settings.address` while inside, or to one on this machine, made for that time.
+
+    One of this machine has processors for `slots` trials; Ray counts them, they need not exist. It listens on the
+    loopback device only and asks a token of whoever connects (Ray 2.52 and newer). A connection that this process has
+    already is used and kept, whatever `settings` say.
+
+    Raises:
+        ExecutionError: Ray is not installed, nothing answers at the address, or no cluster could be started.
+    """
+    if settings.address is None and "ray" not in sys.modules:  # Ray reads these when it is loaded
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # means to Ray: this machine alone, so 127.0.0.1
+    try:
+        import ray
+    except ImportError as error:
+        raise ExecutionError(
+            f"execution.executor: ray needs the package ray ({error}); `pip install 'epsgrid[ray]'` brings it"
+        ) from error
+    if ray.is_initialized():
+        yield ray
+        return
+    with contextlib.ExitStack() as stack:
+        # `log_to_driver=False` is about workers. This is about Ray's daemons, which write pages where a node is lost.
+        stack.enter_context(_changed(ray._private.worker, "_worker_logs_enabled", False))
+        if settings.address is None:
+            stack.enter_context(_changed(ray._private.ray_constants, "ENABLE_RAY_CLUSTER", False))
+            # Ray makes sockets some 64 characters below this folder, and a socket's path ends at 107: hence /tmp.
+            folder = tempfile.TemporaryDirectory(prefix="epsgrid-ray-", dir="/tmp", ignore_cleanup_errors=True)
+            options = {"num_cpus": math.ceil(slots * settings.cpus), "_temp_dir": stack.enter_context(folder)}
+            options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+            _initialize(ray, "local", options, "started on this machine")
+        else:
+            advice = "see that it runs, with the same versions of Python and Ray as here, or leave out"
+            advice += " execution.ray.address to have one on this machine"
+            _initialize(ray, settings.address, {}, f"joined at {settings.address}; {advice}")
+        stack.callback(ray.shutdown)
+        yield ray
+
+
+def _initialize(ray: ModuleType, address: str, options: Mapping[str, Any], what: str) -> None:
+    """Call `ray.init`; an error says that no cluster could be `what`.
+
+    Signals wait meanwhile, and their handlers stay the command's, which Ray would replace. The daemons of a new cluster
+    never see signals, so that one to the whole process group leaves it up until trials have saved.
+    """
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        host, _, port = address.rpartition(":")
+        if host and port.isdecimal() and "/" not in host:  # Ray would try for minutes to reach HOST:PORT
+            socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S).close()
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except Exception as error:  # Ray raises many types
+        raise ExecutionError(f"no Ray cluster could be {what} ({_first_line(error)})") from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _changed(module: Any, name: str, value: object) -> Iterator[None]:
+    """Give a module's variable another value while inside."""
+    before = getattr(module, name, None)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
+
+
+def _first_line(error: BaseException) -> str:
+    """Return the first line of an error's text; Ray adds paragraphs."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 @dataclass(frozen=True)
 class _Resources:
-    """Processors and GPUs of a trial, a node or a cluster."""
+    """Processors and GPUs of a trial or a node."""
 
     cpus: float
     gpus: float
-
-    @classmethod
-    def of(cls, resources: Mapping[str, float]) -> Self:
-        """Return the resources that Ray calls CPU and GPU."""
-        return cls(resources.get("CPU", 0), resources.get("GPU", 0))
 
     def __str__(self) -> str:
         return f"{self.cpus:g} CPU and {self.gpus:g} GPU"
 
 
-def _needed_resources(execution: Execution, nodes: Sequence[Mapping[str, Any]], exclusive: Exclusive) -> _Resources:
-    """Return the resources of one trial.
+def _alive(nodes: Sequence[Mapping[str, Any]]) -> list[_Resources]:
+    found = [node["Resources"] for node in nodes if node["Alive"]]
+    return [_Resources(resources.get("CPU", 0), resources.get("GPU", 0)) for resources in found]
 
-    Args:
-        execution: `ray.cpus` and `ray.gpus`. Without the latter it is a share of a GPU that leaves room for
-            `trials_per_device` trials, where trials train on GPUs and the cluster has any.
-        nodes: `ray.nodes()`.
-        exclusive: `DEVICE` rounds up to whole GPUs. `MACHINE`, or `DEVICE` where no GPU is taken, also takes all
-            processors of the largest living node that has those GPUs.
+
+def _needed_resources(execution: Execution, nodes: Sequence[Mapping[str, Any]], *, exclusive: bool) -> _Resources:
+    """Return the resources of one trial: `execution.ray.cpus` and `gpus`.
+
+    Without the latter it is a share of a GPU that leaves room for `trials_per_device` trials, where trials train on
+    GPUs and the cluster has any. An exclusive trial takes whole GPUs, and all processors of the largest node with them.
     """
     cpus, gpus = execution.ray.cpus, execution.ray.gpus
     if gpus is None:
@@ -112,13 +176,8 @@ def _needed_resources(execution: Execution, nodes: Sequence[Mapping[str, Any]], 
         gpus = _RAY_COUNTS_IN // execution.trials_per_device / _RAY_COUNTS_IN if on_gpus else 0.0
     if exclusive:
         gpus = float(math.ceil(gpus))
-        if exclusive == Exclusive.MACHINE or not gpus:
-            cpus = max([cpus, *(node.cpus for node in _alive(nodes) if node.gpus >= gpus)])
+        cpus = max([cpus, *(node.cpus for node in _alive(nodes) if node.gpus >= gpus)])
     return _Resources(cpus, gpus)
-
-
-def _alive(nodes: Sequence[Mapping[str, Any]]) -> list[_Resources]:
-    return [_Resources.of(node["Resources"]) for node in nodes if node["Alive"]]
 
 
 def _require_room(nodes: Sequence[Mapping[str, Any]], needs: _Resources) -> None:
@@ -142,32 +201,24 @@ class _Slot:
     """An actor that runs one trial at a time, as `local` does, in a process of its own on the actor's node."""
 
     def __init__(self, *, uses_gpus: bool) -> None:
-        """Prepare this process's environment and its stderr, which trials inherit."""
-        if (home := os.environ.pop(_ray_cluster.TRUE_HOME, None)) is not None:
-            set_variables({"HOME": home or None})
         if not uses_gpus:  # whether Ray then shows all GPUs or none differs from version to version
-            set_variables({_devices.VISIBLE: ""})
-        with tempfile.TemporaryFile() as errors:  # it has no name, so none is left should the slot be killed
-            os.dup2(errors.fileno(), 2)
+            os.environ[_devices.VISIBLE] = ""
         self._level = 0
 
     def ready(self) -> None:
         """Return once the slot exists, which is when a trial can start."""
 
-    def run(self, work: str, job: Job) -> tuple[int, str]:
-        """Run one trial; return its exit status and, where it went wrong, the end of what it wrote to stderr."""
+    def run(self, work: str, job: Job) -> int:
+        """Run one trial; return its exit status."""
         ended: list[int] = []
 
         def notify(event: JobEvent) -> None:
             if isinstance(event, JobEnded):
                 ended.append(event.status)
 
-        begin = os.fstat(2).st_size
         here = Execution(device="cpu")  # Ray has chosen the device, and a trial sees what its slot sees
         local.run([job], work, slots=1, notify=notify, stop=self, execution=here)
-        status = ended[0] if ended else JobStatus.STOPPED  # asked to stop before it began
-        errors = os.pread(2, _STDERR_BYTES, max(begin, os.fstat(2).st_size - _STDERR_BYTES))
-        return status, "" if status in EXPECTED else errors.decode(errors="replace").strip()
+        return ended[0] if ended else JobStatus.STOPPED  # asked to stop before it began
 
     def level(self) -> int:
         """Return the stop level; `local` asks while a trial runs."""
@@ -196,11 +247,10 @@ class _Pool:
         while True:
             if (level := stop.level()) > self.level:
                 self.level = level
+                waiting.clear()
                 for slot, job in self.calls.values():
                     if job is not None:
                         slot.stop.remote(level)
-            if self.level:
-                waiting.clear()
             while waiting and self.idle:
                 slot, job = self.idle.pop(), waiting.popleft()
                 self.notify(JobStarted(job))
@@ -240,10 +290,7 @@ class _Pool:
             _require_room(self.ray.nodes(), self.needs)
             if not self.has_warned:
                 self.has_warned = True
-                free = _Resources.of(self.ray.available_resources())
-                print(
-                    f"waiting for room on the Ray cluster: a trial takes {self.needs}; free are {free}", file=sys.stderr
-                )
+                print(f"waiting for room on the Ray cluster: a trial takes {self.needs}", file=sys.stderr)
 
     def _on_ready(self, call: Any, slot: Any) -> None:
         try:
@@ -261,15 +308,13 @@ class _Pool:
 
     def _on_end(self, call: Any, slot: Any, job: Job) -> None:
         try:
-            status, errors = self.ray.get(call)
+            status = self.ray.get(call)
         except self.ray.exceptions.RayTaskError as error:  # the slot itself could not run the job
             raise ExecutionError(f"a slot of the Ray cluster cannot run trials: {error.cause or error}") from error
         except self.ray.exceptions.RayError as error:
-            errors = f"its worker or node was lost ({_ray_cluster.first_line(error)})"
+            print(f"trial {job.trial}: its worker or node was lost ({_first_line(error)})", file=sys.stderr)
             is_for_memory = isinstance(error, self.ray.exceptions.OutOfMemoryError)
-            status = JobStatus.KILLED_FOR_MEMORY if is_for_memory else _SLOT_LOST
+            status = JobStatus.OUT_OF_MEMORY if is_for_memory else JobStatus.LOST
         else:
             self.idle.append(slot)
-        if errors:
-            print(f"trial {job.trial}: {errors}", file=sys.stderr)
         self.notify(JobEnded(job, status))

@@ -1,29 +1,16 @@
 """Run jobs on a Slurm cluster: one job array, a task per trial, so that no allocation is held idle.
 
-The array's script and the list of its trials are in the experiment's folder, which every node must see under the same
-path, as it must this Python. A task marks there that it has begun and how it ended. The command watches these marks and
-asks Slurm's queue now and then, to notice tasks that left it without such a mark: cancelled by hand, out of memory, on
-a node that failed. Slurm itself queues a task of a failed node again.
+The array's folder is in the experiment's (`ExperimentFolder.slurm_dir`), which every node must see under the same path,
+as it must this Python. It holds `array.json` (an `Array`), `script.sh` and, for task I, `I.log`, `I.started` and
+`I.ended` with its exit status. The command watches these marks and asks Slurm's queue now and then, to notice tasks
+that left it without a mark: cancelled by hand, out of memory, on a node that failed.
 
 `execution.slurm.signal_s` before its time limit a task gets SIGUSR1; the trial saves itself and the task goes back into
 the queue. On a stop, waiting tasks are cancelled and running ones save themselves; a second stop kills them. When the
 command dies, the array goes on: the same command finds what is still queued by the array's name, watches it, and
-submits the rest only.
+submits the rest only. Longer lists than `_MOST_TASKS` are submitted one array after another.
 
-Limits: longer lists than `_MOST_TASKS` are submitted one array after another. A task that was cancelled by hand counts
-as failed and is tried again, since the queue does not say why it left. A stop of one of two commands that watch an
-array stops it for both. Tasks that an earlier command queued keep its settings. Each task imports torch for some
-seconds, so it is for trials of minutes. The tests run the scripts with a stand-in for Slurm's commands; Slurm itself
-was tried by hand, version 22.05 on one node.
-
-Layout of `ExperimentFolder.slurm_dir`/ARRAY::
-
-    array.json      `Array`
-    script.sh       what was handed to sbatch
-    job_id          Slurm's number of the array, for people
-    I.log           output of task I
-    I.started       task I has begun
-    I.ended         task I is over for good, with its exit status; missing where it was killed or is queued again
+The tests run the scripts with a stand-in for Slurm's commands; Slurm itself was tried by hand, version 22.05.
 """
 
 from __future__ import annotations
@@ -33,12 +20,14 @@ import re
 import secrets
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from epsgrid.errors import ExecutionError
 from epsgrid.executors import EXPECTED, Job, JobEnded, JobStarted, JobStatus, Notify, StopRequest
@@ -48,34 +37,22 @@ from epsgrid.store.atomic import make_folder, write_text
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import Record
 
-_VANISHED = 254
-"""Status of a job whose task left Slurm's queue without marking its end; where its output is, is on stderr."""
-
-_KILLED = -9
-"""Status of a job whose task was killed on request."""
-
 _MOST_TASKS = 1000
 """Tasks of one array; Slurm's own limit is 1,001 unless a site changes it."""
 
 _COMMANDS = ("sbatch", "squeue", "scancel")
 _ANSWER_S = 120.0
 _POLL_S = 0.5
-_ASK_S = 30.0
+_ASK_S = 60.0  # twice: a shared file system may show a mark up to a minute late
 _ASK_WHEN_STOPPING_S = 2.0
-_VANISHED_S = 90.0  # a shared file system may show a mark up to a minute late
 _UNUSABLE = re.compile(r"[\x00-\x1f\x7f\"\\]")
+_SHORT = {"J": "job-name", "a": "array", "D": "chdir", "o": "output", "N": "nodes", "n": "ntasks", "c": "cpus-per-task"}
+_SHORT |= {"p": "partition", "A": "account", "q": "qos", "t": "time"}
 
 
 @dataclass(frozen=True)
 class Array(Record):
-    """One job array.
-
-    Attributes:
-        name: by which Slurm's queue knows it; no other array has it.
-        work: the function that runs a job, as "package.module:function".
-        experiment: the experiment of the jobs.
-        trials: the trials of the jobs, by the index of the task.
-    """
+    """One job array: the name that Slurm's queue has for it, what it runs, and the trials by the index of the task."""
 
     name: str
     work: str
@@ -83,21 +60,18 @@ class Array(Record):
     trials: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Task:
-    """The task of a job: the folder, name and Slurm's number of its array, and its index."""
+class _Task(NamedTuple):
+    """The task of a job: the folder of its array, named as the array is, its number there, and Slurm's of the array."""
 
     folder: Path
-    array: str
+    number: int
     job_id: str
-    index: int
 
 
 def run(jobs: Sequence[Job], work: str, *, slots: int, notify: Notify, stop: StopRequest, execution: Execution) -> None:
     """Run all jobs, of one experiment, as tasks of a job array, at most `slots` at once; see `ExecutorPlugin.run`.
 
-    Jobs that an earlier call left in the queue are not submitted again. Every node must be able to import the module of
-    `work`. Tasks begin in order as far as Slurm keeps it.
+    Jobs that an earlier call left in the queue are not submitted again. Tasks begin in order as far as Slurm keeps it.
 
     Raises:
         ExecutionError: Slurm's commands are missing or do not answer, a setting cannot be written into a script, or
@@ -112,7 +86,7 @@ def run(jobs: Sequence[Job], work: str, *, slots: int, notify: Notify, stop: Sto
     left = [job for job in jobs if job not in queued]
     while (queued or left) and not stop.level():
         now, left = left[:_MOST_TASKS], left[_MOST_TASKS:]
-        _Watch(queued | _submitted(now, work, slots, execution.slurm), notify).run(stop)
+        _watch(queued | _submitted(now, work, slots, execution.slurm), notify, stop)
         queued = {}
 
 
@@ -144,7 +118,7 @@ def _queued(jobs: Sequence[Job]) -> dict[Job, _Task]:
     for (name, index), job_id in found.items():
         folder, array = arrays[name]
         if not (folder / f"{index}.ended").exists():
-            tasks[Job(array.experiment, array.trials[index])] = _Task(folder, name, job_id, index)
+            tasks[Job(array.experiment, array.trials[index])] = _Task(folder, index, job_id)
     return {job: tasks[job] for job in jobs if job in tasks}
 
 
@@ -167,32 +141,19 @@ def _submitted(jobs: Sequence[Job], work: str, slots: int, settings: Slurm) -> d
         )
     job_id = done.stdout.strip().partition(";")[0]  # with several clusters, ";NAME" follows
     write_text(folder / "job_id", job_id + "\n")
-    return {job: _Task(folder, array.name, job_id, index) for index, job in enumerate(jobs)}
+    return {job: _Task(folder, index, job_id) for index, job in enumerate(jobs)}
 
 
 def _script(array: Array, folder: Path, settings: Slurm, slots: int, environment: Mapping[str, str]) -> str:
     """Return the text of an array's script.
 
     `sbatch` reads the lines that begin with #SBATCH by rules of its own: words end at spaces unless quoted, `#` begins
-    a comment, a backslash escapes, and of two lines for one option the later one counts. So values are quoted, and what
-    epsgrid needs comes after what the user adds.
-
-    Args:
-        array: the trials.
-        folder: the array's folder.
-        settings: what each task asks Slurm for.
-        slots: tasks at once.
-        environment: that of this process. What trials need of it is set in the script, whether or not the site passes
-            on the rest.
+    a comment, and a backslash escapes. So values are quoted. What trials need of `environment` is set in the script,
+    whether or not the site passes on the rest.
 
     Raises:
-        ExecutionError: a setting cannot be written into a script.
+        ExecutionError: a setting cannot be written into a script, or a directive is set by epsgrid itself.
     """
-    for text in settings.directives:
-        if not re.fullmatch(r"--?[A-Za-z][^\x00-\x1f\x7f]*", text):
-            raise ExecutionError(
-                f"execution.slurm.directives: expected an option on one line, such as --constraint=a100, not {text!r}"
-            )
     escaped = str(folder).replace("%", "%%")  # Slurm replaces %a by the task's index, and %% by %
     options = {
         "job-name": array.name,
@@ -216,6 +177,18 @@ def _script(array: Array, folder: Path, settings: Slurm, slots: int, environment
                 f"{where.get(name, f'execution.slurm.{name}')}: {value!r} cannot be written into a Slurm script: it"
                 " must not be empty, or hold a quotation mark, a backslash, a line break or another control character"
             )
+    for text in settings.directives:
+        found = re.fullmatch(r"-(?:-([A-Za-z-]+)|([A-Za-z]))(?:[= ]?)[^\x00-\x1f\x7f]*", text)
+        if not found:
+            raise ExecutionError(
+                f"execution.slurm.directives: expected an option on one line, such as --constraint=a100, not {text!r}"
+            )
+        option = found[1] or _SHORT.get(found[2], "")
+        if option in given or option in ("requeue", "no-requeue"):
+            raise ExecutionError(
+                f"execution.slurm.directives: epsgrid sets --{option} itself, from execution.slurm or for its own use;"
+                f" leave out {text!r}"
+            )
     kept = {name: value for name, value in sorted(environment.items()) if name.startswith("EPSGRID_")}
     lines = [
         "#!/bin/bash",
@@ -231,92 +204,83 @@ def _script(array: Array, folder: Path, settings: Slurm, slots: int, environment
     return "\n".join(lines) + "\n"
 
 
-class _Watch:
-    """Tasks until they are over."""
+def _watch(tasks: dict[Job, _Task], notify: Notify, stop: StopRequest) -> None:
+    """Report tasks that begin and end until none is left.
 
-    def __init__(self, tasks: Mapping[Job, _Task], notify: Notify) -> None:
-        self.left, self.notify = dict(tasks), notify
-        self.begun: set[Job] = set()
-        self.missing: dict[Job, float] = {}  # since when Slurm's queue does not know a task
-        self.level, self.has_warned = 0, False
-        self.asked = time.monotonic()
+    A task marks both in its array's folder. Slurm's queue is asked now and then for those that left it without a mark.
+    """
+    begun: set[Job] = set()
+    missing: set[Job] = set()  # those that the queue did not have when it was last asked
+    level, asked = 0, time.monotonic()
 
-    def run(self, stop: StopRequest) -> None:
-        while self.left:
-            if stop.level() > self.level:
-                self.level = stop.level()
-                self._end_tasks()
-            self._read_marks()
-            if self.left and time.monotonic() - self.asked >= (_ASK_WHEN_STOPPING_S if self.level else _ASK_S):
-                self._ask_queue()
-                self.asked = time.monotonic()
-            if self.left:
-                time.sleep(_POLL_S)
+    def begin(job: Job) -> None:
+        if job not in begun:
+            begun.add(job)
+            notify(JobStarted(job))
 
-    def _read_marks(self) -> None:
-        """Report the marks of tasks; of two that shared a slot, the end of one before the beginning of the other."""
-        folders = {task.folder for task in self.left.values()}
+    def end(job: Job, status: int, why: str) -> None:
+        begin(job)
+        folder, index, _ = tasks.pop(job)
+        if status not in EXPECTED:
+            print(f"trial {job.trial}: {why}; its output is in {folder}/{index}.log", file=sys.stderr)
+        notify(JobEnded(job, status))
+
+    def read_marks() -> None:
+        """Report, of two tasks that shared a slot, the end of one before the beginning of the other."""
+        folders = {task.folder for task in tasks.values()}
         started = {path for folder in folders for path in folder.glob("*.started")}
         ended = {path for folder in folders for path in folder.glob("*.ended")}  # later: it has all ends before a start
-        over = [job for job, task in self.left.items() if task.folder / f"{task.index}.ended" in ended]
-        for job in sorted(over, key=lambda job: job not in self.begun):
-            task = self.left[job]
-            status = int((task.folder / f"{task.index}.ended").read_text())
-            self._end(job, status, f"ended with status {status}")
-        for job, task in self.left.items():
-            if task.folder / f"{task.index}.started" in started:
-                self._begin(job)
+        over = [job for job, task in tasks.items() if task.folder / f"{task.number}.ended" in ended]
+        for job in sorted(over, key=lambda job: job not in begun):
+            status = int((tasks[job].folder / f"{tasks[job].number}.ended").read_text())
+            end(job, status, f"ended with status {status}")
+        for job, task in tasks.items():
+            if task.folder / f"{task.number}.started" in started:
+                begin(job)
 
-    def _begin(self, job: Job) -> None:
-        if job not in self.begun:
-            self.begun.add(job)
-            self.notify(JobStarted(job))
-
-    def _end(self, job: Job, status: int, why: str = "") -> None:
-        self._begin(job)
-        task = self.left.pop(job)
-        if status not in EXPECTED:
-            print(f"trial {job.trial}: {why}; its output is in {task.folder}/{task.index}.log", file=sys.stderr)
-        self.notify(JobEnded(job, status))
-
-    def _ask_queue(self) -> None:
-        """Ask Slurm which tasks it still has; give up those that it has not had for long and that marked no end."""
-        if self.level:
-            self._end_tasks()  # again: a task may have begun, or been queued again, meanwhile
-        found = _queue({task.array for task in self.left.values()})
-        if found is None:
-            if not self.has_warned:
-                self.has_warned = True
-                print("squeue does not answer; trials go on, and their ends are seen all the same", file=sys.stderr)
+    while tasks:
+        before, level = level, max(level, stop.level())
+        is_time = time.monotonic() - asked >= (_ASK_WHEN_STOPPING_S if level else _ASK_S)
+        if (
+            level
+            and (level > before or is_time)
+            and not _end_tasks(sorted({task.job_id for task in tasks.values()}), level)
+        ):
             return
-        now, patience_s = time.monotonic(), 0.0 if self.level else _VANISHED_S
-        missing = [job for job, task in self.left.items() if (task.array, task.index) not in found]
-        self.missing = {job: self.missing.get(job, now) for job in missing}
-        self._read_marks()  # a task marks its end before it leaves the queue
-        for job, since in self.missing.items():
-            if job not in self.left or now - since < patience_s:
-                continue
-            if not self.level:
-                self._end(
-                    job, _VANISHED, "its task left Slurm's queue early: cancelled, out of memory, or node failure"
-                )
-            elif job in self.begun:
-                self._end(job, JobStatus.STOPPED if self.level == 1 else _KILLED, "killed on request")
-            else:
-                del self.left[job]
+        found = _queue({task.folder.name for task in tasks.values()}) if is_time else None
+        read_marks()  # a task marks its end before it leaves the queue
+        if is_time:
+            asked = time.monotonic()
+        if found is not None:
+            now_missing = {job for job, task in tasks.items() if (task.folder.name, task.number) not in found}
+            for job in now_missing if level else now_missing & missing:
+                if not level:
+                    end(
+                        job,
+                        JobStatus.LOST,
+                        "its task left Slurm's queue early: cancelled, out of memory, or node failure",
+                    )
+                elif job in begun:
+                    end(job, JobStatus.STOPPED if level == 1 else -signal.SIGKILL, "killed on request")
+                else:
+                    del tasks[job]
+            missing = now_missing
+        if tasks:
+            time.sleep(_POLL_S)
 
-    def _end_tasks(self) -> None:
-        """Cancel the waiting tasks, and let the running ones save (level 1) or kill them (2)."""
-        job_ids = sorted({task.job_id for task in self.left.values()})
-        if self.level == 1:
-            call("scancel", "--quiet", "--state=PENDING", *job_ids)
-            # To the batch script alone, which is the task itself and which Slurm would leave out otherwise.
-            call("scancel", "--quiet", "--batch", "--signal=TERM", *job_ids)
-            return
-        call("scancel", "--quiet", "--signal=KILL", *job_ids)
-        if call("scancel", "--quiet", *job_ids).returncode:
-            print(f"scancel failed; to end the trials, call `scancel {' '.join(job_ids)}`", file=sys.stderr)
-            self.left.clear()
+
+def _end_tasks(job_ids: Sequence[str], level: int) -> bool:
+    """Cancel the waiting tasks, and let the running ones save (1) or kill them (2); return False if it cannot be."""
+    if level == 1:
+        call("scancel", "--quiet", "--state=PENDING", *job_ids)
+        # To the batch script alone, which is the task itself and which Slurm would leave out otherwise.
+        call("scancel", "--quiet", "--batch", "--signal=TERM", *job_ids)
+        return True
+    call("scancel", "--quiet", "--signal=KILL", *job_ids)
+    if not call("scancel", "--quiet", *job_ids).returncode:
+        return True
+    print(f"scancel failed; to end the trials, call `scancel {' '.join(job_ids)}`", file=sys.stderr)
+    return False
 
 
 def _queue(names: Iterable[str]) -> dict[tuple[str, int], str] | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,14 +28,7 @@ _LONGEST_LINE = 400
 
 @dataclass(frozen=True)
 class Dimension:
-    """One number to search.
-
-    Attributes:
-        name: what the user's training calls it; letters, digits and underscores, with dots between parts.
-        low: least value, > 0.
-        high: greatest value, ≥ `low`; equal to it where there is but one.
-        values: the grid, rising; all within the range.
-    """
+    """One number to search: its name in the user's training, the ends of its range, and its grid within them."""
 
     name: str
     low: float
@@ -72,15 +64,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Space:
-    """The search space that is exported.
+    """The search space that is exported: ε of `target`, and the learning rates of the run's spec.
 
-    Attributes:
-        kind: whether the range or the grid is wanted.
-        epsilon: in the ε of `target`.
-        learning_rate: of the run's spec.
-        target: whose ε it is.
-        measured: where the bounds come from, as plain JSON values.
-        header: the same as lines of text to go on top of a file, without line ends.
+    `measured` holds where the bounds come from as plain JSON values, `comment` for people, as comment lines of Python
+    and YAML.
     """
 
     kind: Kind
@@ -88,17 +75,12 @@ class Space:
     learning_rate: Dimension
     target: Target
     measured: dict[str, Any]
-    header: tuple[str, ...]
+    comment: str
 
     @property
     def dimensions(self) -> tuple[Dimension, Dimension]:
         """ε first, then the learning rate."""
         return self.epsilon, self.learning_rate
-
-    @property
-    def comment(self) -> str:
-        """The header as comment lines of Python and YAML."""
-        return "".join(f"# {line}".rstrip() + "\n" for line in self.header)
 
 
 def space_of(
@@ -111,16 +93,7 @@ def space_of(
     epsilon_name: str = "eps",
     learning_rate_name: str = "lr",
 ) -> Space:
-    """Return the search space of a run's bounds.
-
-    Args:
-        experiment: the run's.
-        probe: the run's.
-        bounds: the probe's, parsed.
-        kind: the range or the grid.
-        target: whose ε.
-        epsilon_name: what the user's training calls ε.
-        learning_rate_name: what it calls the learning rate.
+    """Return the search space of a run's bounds, the probe's, with the names that the user's training has for both.
 
     Raises:
         SpecError: a name is not one, or both are the same.
@@ -146,59 +119,32 @@ def space_of(
         "model": spec["model"]["name"],
         "optimizer": spec["optimizer"]["name"],
         "data": probe.data_description,
-        "data_checksum": experiment.data_checksum,
         "date": came_from.get("started") or experiment.created,
-        "command": came_from.get("command"),
         "epsgrid": (came_from.get("packages") or {}).get("epsgrid") or experiment.epsgrid_version,
-        "git": came_from.get("git"),
         "steps": probe.steps,
         "batch_size": probe.batch_size,
         "low": to_document(bounds.low),
         "high": to_document(bounds.high),
         "reliability": None if trust is None else {"verdict": trust.verdict, "reasons": list(trust.reasons)},
     }
-    return Space(
-        kind=kind,
-        epsilon=epsilon,
-        learning_rate=Dimension(learning_rate_name, rates[0], rates[-1], rates),
-        target=target,
-        measured=measured,
-        header=tuple(map(_one_line, _header(experiment, measured, epsilon, target))),
-    )
+    rate = Dimension(learning_rate_name, rates[0], rates[-1], rates)
+    return Space(kind, epsilon, rate, target, measured, _comment(measured, epsilon, target))
 
 
-def _header(experiment: ExperimentRecord, measured: dict[str, Any], epsilon: Dimension, target: Target) -> list[str]:
-    """Return where the numbers come from, line by line; the date is the record's, so equal records give equal lines."""
-    ends = []
-    for end in (measured["low"], measured["high"]):
-        first, *others = end["layers"]
-        layers = f"{first} and {len(others)} more" if others else first
-        ends.append(f"{power(end['magnitude'])} ({layers}, {end['entries']:,} entries)")
-    commit, git = "", measured["git"]
-    if git and git.get("commit"):
-        commit = f", commit {str(git['commit'])[:12]}{' with changes' if git.get('changed') else ''}"
+def _comment(measured: dict[str, Any], epsilon: Dimension, target: Target) -> str:
+    """Return where the numbers come from; the date is the record's, so equal records give equal lines."""
     lines = [
-        f"Search space of ε for {target.name}, measured by epsgrid {measured['epsgrid']}.",
+        f"ε of {target.name} from {power(epsilon.values[0])} to {power(epsilon.values[-1])}, measured by epsgrid"
+        f" {measured['epsgrid']} on {measured['date']} in {measured['steps']} steps.",
         f"run: {measured['run']} (task {measured['task']}, model {measured['model']}, optimizer"
         f" {measured['optimizer']}, batch size {measured['batch_size']})",
         f"data: {measured['data']}",
-        f"measured: {measured['date']}, {measured['steps']} steps{commit}",
-        f"magnitudes: {target.source.compared_with} from {ends[0]} to {ends[1]}",
-        f"ε: {power(epsilon.values[0])} to {power(epsilon.values[-1])}, as {target.name} takes it"
-        f" ({target.placement.description})",
     ]
     if target.converted:
         lines.append(f"converted from the ε of {measured['optimizer']}: {target.converted}")
-    trust = measured["reliability"]
-    lines.append(f"reliability: {trust['verdict'] if trust else 'not looked at'}")
-    lines += [f"  {reason}" for reason in (trust["reasons"] if trust else ())]
-    rates = "learning rates: those of the run's spec; nothing was measured about them"
-    if experiment.spec["sweep"].get("lr_mode") == "effective":
-        rates += "; the run itself raises them with ε (sweep.lr_mode: effective), which this space does not"
-    return [*lines, rates]
-
-
-def _one_line(text: str) -> str:
-    """Return a text that cannot leave its comment: without line ends and control characters, and shortened."""
-    kept = "".join(" " if unicodedata.category(each) in ("Cc", "Cf", "Zl", "Zp", "Cs") else each for each in text)
-    return kept if len(kept) <= _LONGEST_LINE else f"{kept[: _LONGEST_LINE - 1]}…"
+    if trust := measured["reliability"]:
+        lines.append(f"reliability: {trust['verdict']}: {'; '.join(trust['reasons'])}")
+    lines.append("learning rates: those of the run's spec; nothing was measured about them")
+    # No text of a record may end its line, and so leave the comment.
+    printable = ("".join(each if each.isprintable() else " " for each in line) for line in lines)
+    return "".join(f"# {line[:_LONGEST_LINE].rstrip()}\n" for line in printable)

@@ -16,22 +16,13 @@ USAGE = "save it as conf/sweep/epsilon.yaml, then: python train.py +sweep=epsilo
 
 
 def export(space: Space) -> str:
-    """Return the configuration, with the same as words of a command line in a comment."""
+    """Return the configuration; a range needs the plug-in hydra-optuna-sweeper."""
     grid = space.kind == "grid"
-    params = {each.name: _sweep(each, grid=grid) for each in space.dimensions}
     config: dict[str, Any] = {} if grid else {"defaults": [{"override /hydra/sweeper": "optuna"}]}
+    params = {each.name: _sweep(each, grid=grid) for each in space.dimensions}
     config["hydra"] = {"mode": "MULTIRUN", "sweeper": {"params": params}}
-    words = [] if grid else ["hydra/sweeper=optuna"]
-    words += [f"'{name}={sweep}'" for name, sweep in params.items()]
-    advice = [
-        "Save it as conf/sweep/epsilon.yaml, then: python train.py +sweep=epsilon",
-        f"The same without a file: python train.py --multirun {' '.join(words)}",
-        f"{space.epsilon.name} and {space.learning_rate.name} must be fields of your configuration.",
-    ]
-    if not grid:
-        advice.append("Needs the plug-in: pip install hydra-optuna-sweeper")
-    lines = "".join(f"# {line}\n" for line in advice)
-    return "# @package _global_\n" + space.comment + "#\n" + lines + yaml.safe_dump(config, sort_keys=False, width=1000)
+    advice = "" if grid else "# Needs the plug-in: pip install hydra-optuna-sweeper\n"
+    return "# @package _global_\n" + space.comment + advice + yaml.safe_dump(config, sort_keys=False, width=1000)
 
 
 def _sweep(dimension: Dimension, *, grid: bool) -> str | float:

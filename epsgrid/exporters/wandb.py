@@ -19,13 +19,8 @@ def export(space: Space) -> str:
         "method": "grid" if grid else "random",
         "parameters": {each.name: _parameter(each, grid=grid) for each in space.dimensions},
     }
-    reads = " and ".join(f'wandb.config["{each.name}"]' for each in space.dimensions)
-    advice = [f"program: your script, which reads {reads}."]
-    if not grid:
-        advice.append("method: bayes wants a metric as well, such as {name: validation_loss, goal: minimize}.")
-    lines = "".join(f"# {line}\n" for line in advice)
     # The library writes 1e-08 as 1.0e-08: without the point, YAML 1.1 would have it a text.
-    return space.comment + "#\n" + lines + yaml.safe_dump(config, sort_keys=False)
+    return space.comment + yaml.safe_dump(config, sort_keys=False)
 
 
 def _parameter(dimension: Dimension, *, grid: bool) -> dict[str, Any]:

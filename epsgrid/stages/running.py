@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,17 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from epsgrid import executors
-from epsgrid.executors import (
-    Exclusive,
-    ExecutorPlugin,
-    Job,
-    JobEnded,
-    JobEvent,
-    JobStarted,
-    JobStatus,
-    StopRequest,
-    _devices,
-)
+from epsgrid.executors import ExecutorPlugin, Job, JobEnded, JobEvent, JobStarted, JobStatus, StopRequest, _devices
 from epsgrid.grids._plan import Plan
 from epsgrid.numerics.precision import underflow_warning
 from epsgrid.observing.trackers import require_installed
@@ -38,13 +29,8 @@ from epsgrid.store.state import FINISHED, PRUNED, summary, trial_state
 _POLL_S = 0.5
 _CLUSTER_SLOTS = 64
 _WORK = "epsgrid.worker:run_job"  # imports torch, so it is imported where jobs run
-_STORED_BY_TRIAL = (JobStatus.FAILED, JobStatus.OUT_OF_MEMORY, JobStatus.DEVICE_OUT_OF_MEMORY)
-_NEEDS = {
-    JobStatus.OUT_OF_MEMORY: Exclusive.MACHINE,
-    JobStatus.KILLED_FOR_MEMORY: Exclusive.MACHINE,
-    JobStatus.DEVICE_OUT_OF_MEMORY: Exclusive.DEVICE,
-}
-"""For a job that ran out of memory, what it has for itself when it is tried again."""
+_STORED_BY_TRIAL = (JobStatus.FAILED, JobStatus.OUT_OF_MEMORY)
+_NO_MEMORY = (JobStatus.OUT_OF_MEMORY, -signal.SIGKILL)  # as the system kills a process to get memory back
 
 
 @dataclass(frozen=True)
@@ -189,7 +175,7 @@ class _Runner:
         self.notify, self.watch = notify, watch
         self.requested, self.fail_fast, self.has_failed = stop, fail_fast, False
         self.attempts: Counter[str] = Counter()
-        self.exclusive: dict[str, Exclusive] = {}
+        self.exclusive: set[str] = set()
         self.asked_about: set[Job] = set()
         self.trained = 0
 
@@ -216,7 +202,7 @@ class _Runner:
         The executor is asked about each of the latter once: a cluster's queue is not for every half second. Exclusive
         jobs come last, so that no slot stays empty for one while others wait.
         """
-        jobs = [Job(str(self.folder.root), trial.id, self.exclusive.get(trial.id, Exclusive.NO)) for trial in left]
+        jobs = [Job(str(self.folder.root), trial.id, trial.id in self.exclusive) for trial in left]
         jobs.sort(key=lambda job: job.exclusive)
         held = {job for job in jobs if trial_state(self.folder.trial(job.trial)) == "running"}
         submitted = executors.already_submitted(executor, [job for job in jobs if job in held - self.asked_about])
@@ -245,23 +231,20 @@ class _Runner:
         self.notify(TrialEvent(trial, state, result, failure, read_pruning(folder) if state == PRUNED else None))
 
     def _note_failure(self, folder: TrialFolder, event: JobEnded) -> None:
-        """Store why a trial failed where it could not do so itself; decide whether it is exclusive when tried again."""
+        """Store why a trial failed where it could not do so itself; one without memory is tried again alone."""
         attempts = self.attempts[folder.id]
         is_tried_again = attempts <= self.execution.retries
-        if event.status in _NEEDS:
-            self.exclusive[folder.id] = max(_NEEDS[JobStatus(event.status)], event.job.exclusive)
+        if event.status in _NO_MEMORY:
+            self.exclusive.add(folder.id)
             error = _out_of_memory_message(event, self.execution, is_tried_again=is_tried_again)
-            if event.status in _STORED_BY_TRIAL:
-                if folder.failure_json.exists():
-                    failure = TrialFailure.read(folder.failure_json)
-                    replace(failure, error=f"{error} ({failure.error})").write(folder.failure_json)
+            if event.status in _STORED_BY_TRIAL and folder.failure_json.exists():
+                failure = TrialFailure.read(folder.failure_json)
+                replace(failure, error=f"{error} ({failure.error})").write(folder.failure_json)
                 return
-            error += "; the system ended its process"
         elif is_tried_again or event.status in (*_STORED_BY_TRIAL, JobStatus.STOPPED):
             return
         elif event.status < 0:
-            hint = " (often: out of memory)" if event.status == -9 else ""
-            error = f"its process was killed by signal {-event.status}{hint}"
+            error = f"its process was killed by signal {-event.status}"
         else:
             error = f"its process ended with status {event.status} and stored no reason; see the command's own messages"
         ended = datetime.now(UTC).isoformat(timespec="seconds")
@@ -271,22 +254,16 @@ class _Runner:
 
 def _out_of_memory_message(event: JobEnded, execution: Execution, *, is_tried_again: bool) -> str:
     """Return a message about a job that ran out of memory: what happens next, or what the user can do."""
-    needs, executor, trial = _NEEDS[JobStatus(event.status)], execution.executor, event.job.trial
-    on_device = needs == Exclusive.DEVICE
-    what = f"out of memory of the {'CUDA device' if on_device else 'machine'}"
-    was_alone = event.job.exclusive >= needs or executor in ("inline", "slurm")  # there a trial always is
-    company = ", though it ran alone" if was_alone else ""
+    was_killed, executor, trial = event.status < 0, execution.executor, event.job.trial
+    what = "its process was killed by signal 9 (often: out of memory)" if was_killed else "out of memory"
+    if event.job.exclusive or executor in ("inline", "slurm"):  # there a trial always is alone
+        what += ", though it ran alone"
     if is_tried_again:
-        return f"{what}{company}; it is tried again alone"
-    if executor == "slurm" and not on_device:
-        return f"{what}: ask for more with execution.slurm.memory, or take a smaller training.batch_size"
-    if was_alone:
-        needed = "a smaller training.batch_size or model, or more memory"
-        return f"{what}{company}: it needs {needed}, and then `epsgrid retry {trial}`"
-    return (
-        f"{what} beside other trials, and no retry was left: `epsgrid retry {trial} --workers 1` trains it alone; a"
-        f" smaller execution.{'trials_per_device' if on_device else 'workers'} leaves more for each"
-    )
+        return f"{what}; it is tried again alone"
+    advice = "a smaller training.batch_size, execution.workers or execution.trials_per_device needs less"
+    if executor == "slurm":
+        advice += ", and execution.slurm.memory gives more"
+    return f"{what}: {advice}; then `epsgrid retry {trial}`"
 
 
 def with_states(planned: Plan, asked: Asked, workers: int | None) -> SweepPlan:

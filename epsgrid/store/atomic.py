@@ -33,12 +33,7 @@ _ADVICE = {
 
 @contextlib.contextmanager
 def store_errors(action: str, path: Path) -> Iterator[None]:
-    """Turn an OSError inside the block into a StoreError that names the path and says what to do.
-
-    Args:
-        action: a verb for the message, such as "write".
-        path: the file or folder.
-    """
+    """Turn an OSError inside the block into a StoreError such as "cannot write PATH", and what to do."""
     try:
         yield
     except OSError as error:
@@ -117,11 +112,7 @@ def append_line(path: Path, text: str) -> None:
             file.seek(max(size - 1, 0))
             if file.read(1) not in (b"", b"\n"):
                 file.seek(0)
-                tail = file.read().rpartition(b"\n")[2]
-                if _is_json(tail):  # only the line break is missing
-                    file.write(b"\n")
-                else:
-                    file.truncate(size - len(tail))
+                file.truncate(file.read().rfind(b"\n") + 1)
             file.write(text.encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
@@ -149,8 +140,7 @@ def read_lines(path: Path) -> list[bytes]:
     if not path.exists():
         return []
     with store_errors("read", path):
-        *lines, tail = path.read_bytes().split(b"\n")
-    return [*lines, tail] if tail and _is_json(tail) else lines
+        return path.read_bytes().split(b"\n")[:-1]
 
 
 def parse_json(text: bytes, source: str) -> Any:
@@ -177,11 +167,7 @@ def seal(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unseal(document: Mapping[str, Any], source: str | Path) -> dict[str, Any]:
-    """Return a sealed document without its checksum, after checking it.
-
-    Args:
-        document: a result of `seal`, stored and read again.
-        source: the place that an error names.
+    """Return a sealed document, stored and read again, without its checksum, after checking it.
 
     Raises:
         CorruptRecordError: there is no checksum, or it is not that of the content.
@@ -220,15 +206,6 @@ def readable_json(document: Any, indent: int = 0) -> str:
         parts = [pad + readable_json(item, indent + 2) for item in document]
         return "[\n" + ",\n".join(parts) + "\n" + " " * indent + "]"
     return flat
-
-
-def _is_json(line: bytes) -> bool:
-    """Say whether a line is complete JSON: the beginning of an object never is, so a half-written one is not."""
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True
 
 
 def _sync_folder(folder: Path) -> None:

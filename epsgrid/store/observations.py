@@ -30,9 +30,7 @@ def write(path: Path, series: Series) -> None:
 def append(path: Path, snapshot: Snapshot) -> None:
     """Append a snapshot and sync it; for the holder of the trial's lease.
 
-    Args:
-        path: a file that `write` began.
-        snapshot: of the layers that the file's header names, at a later step than the last one there.
+    It is of the layers that the file's header names, and at a later step than the last one there.
     """
     assert path.exists(), f"{path}: write a series first, for its header"
     atomic.append_line(path, _line(codec.to_document(snapshot)))
@@ -52,11 +50,7 @@ def read(path: Path) -> Series | None:
 
 
 def keep_until(path: Path, step: int) -> None:
-    """Drop the snapshots behind a step, where a training that was killed goes on; twice is as good as once.
-
-    Args:
-        path: a file that `write` began; without a file nothing happens.
-        step: the step of the checkpoint; 0 keeps the header alone.
+    """Drop the snapshots behind the step of a checkpoint, where a training that was killed goes on; 0: all of them.
 
     Raises:
         StoreError: a newer epsgrid wrote it, or it cannot be written.
@@ -89,15 +83,15 @@ def _parsed(path: Path, lines: list[bytes]) -> tuple[Series, Iterator[Snapshot]]
     if not lines:
         raise CorruptRecordError(f"{path} is damaged: it has no header; restore it from a copy, or remove it")
 
-    def content(number: int, what: str) -> dict[str, Any]:
+    def content(number: int, what: str) -> tuple[dict[str, Any], str]:
         source = f"{path}:{number}"
-        return content_of(atomic.parse_json(lines[number - 1], source), source, what)
+        return content_of(atomic.parse_json(lines[number - 1], source), source, what), source
 
     def snapshots() -> Iterator[Snapshot]:
         before = 0
         for number in range(2, len(lines) + 1):
-            source = f"{path}:{number}"
-            snapshot = codec.from_document(Snapshot, content(number, "snapshot"), source)
+            document, source = content(number, "snapshot")
+            snapshot = codec.from_document(Snapshot, document, source)
             if snapshot.step <= before:
                 raise CorruptRecordError(f"{source}: expected a step after {before}, got step {snapshot.step}")
             try:
@@ -107,6 +101,6 @@ def _parsed(path: Path, lines: list[bytes]) -> tuple[Series, Iterator[Snapshot]]
             before = snapshot.step
             yield snapshot
 
-    header = {**content(1, "header of observations"), "snapshots": []}
-    empty = codec.from_document(Series, header, f"{path}:1")
+    document, source = content(1, "header of observations")
+    empty = codec.from_document(Series, {**document, "snapshots": []}, source)
     return empty, snapshots()

@@ -121,10 +121,6 @@ def remember(folder: Path, runs_root: Path) -> None:
         StoreError: the file cannot be written.
     """
     pointer, folder, root = runs_root / "latest", folder.absolute(), runs_root.absolute()
-    if pointer.is_dir():
-        raise StoreError(
-            f"{pointer} is a folder, but the name is kept for the file that remembers the latest experiment"
-        )
     write_text(pointer, f"{folder.relative_to(root) if folder.is_relative_to(root) else folder}\n")
 
 

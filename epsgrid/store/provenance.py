@@ -31,7 +31,9 @@ def provenance(command: Sequence[str], folder: Path | None = None) -> dict[str, 
     return {
         "command": shlex.join(command),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {
+            name: next((found.version for found in metadata.distributions(name=name)), None) for name in _PACKAGES
+        },
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": _cpu(Path("/proc/cpuinfo")),
@@ -39,13 +41,6 @@ def provenance(command: Sequence[str], folder: Path | None = None) -> dict[str, 
         "host": socket.gethostname(),
         "git": _git(folder or Path.cwd()),
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _cpu(cpuinfo: Path) -> str:

@@ -1,9 +1,7 @@
 """Ending a trial early: `prune.json` in its folder.
 
 The sweep asks; the trial, which alone holds its lease, ends after the epoch under way and notes how far it came. A
-trial that is unpruned, because a user wants it trained to its end, is not asked again. The file is replaced whole, and
-a state that is out of date by a moment does no harm: a trial that is asked again ends again at the same epoch, and one
-that has a result has ended whatever the file says.
+trial that is unpruned, because a user wants it trained to its end, is not asked again.
 """
 
 from __future__ import annotations

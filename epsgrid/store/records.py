@@ -29,10 +29,7 @@ VERSION = 1
 def content_of(document: Any, source: str | Path, what: str) -> dict[str, Any]:
     """Return the fields of a sealed JSON object, without version and checksum, after checking both.
 
-    Args:
-        document: a sealed object, stored and read again.
-        source: the place that an error names.
-        what: the kind of record that an error names.
+    Errors name `source` as its place and `what` as its kind.
 
     Raises:
         StoreError: a newer epsgrid wrote it.
@@ -66,12 +63,7 @@ class Record:
 
     @classmethod
     def from_json(cls, document: Any, source: str | Path = "<record>") -> Self:
-        """Return the record that a sealed JSON object holds; raises as `content_of`.
-
-        Args:
-            document: a result of `to_json`, stored and read again.
-            source: the place that an error names.
-        """
+        """Return the record that a sealed JSON object holds; raises as `content_of`."""
         words = re.sub("(?<!^)(?=[A-Z])", " ", cls.__name__).lower()
         return codec.from_document(cls, content_of(document, source, words), str(source))
 
@@ -92,13 +84,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores on one split, each possibly NaN or infinite when training diverged.
-
-    Attributes:
-        loss: mean loss.
-        metric: the task's metric.
-        others: further scores by name, such as a second way to compute BLEU.
-    """
+    """Mean loss, the task's metric and further scores by name on one split; NaN or infinite where training diverged."""
 
     loss: float
     metric: float
@@ -115,7 +101,7 @@ class EpochRecord(Record):
         validation: scores on the validation split; None where the published protocol selects on the test split.
         test: scores on the test split, where it was evaluated in this epoch.
         learning_rate: the one the epoch was trained with.
-        seconds: wall time of the epoch, evaluation included.
+        seconds: wall time, evaluation included.
         metric_direction: whether larger or smaller scores are better; None in files of earlier versions.
     """
 
@@ -138,20 +124,16 @@ class TrialResult(Record):
     """The result of a finished trial.
 
     Attributes:
-        id: the trial's id.
+        id: of the trial.
         state: "done", or "diverged" when the loss became NaN or infinite: a result too.
         identity: all that can change the trial's numbers; the id is its hash.
-        metric_name: of the task's metric, such as "accuracy".
         metric_direction: whether larger or smaller is better.
         metric_unit: "%" where the metric is a fraction to be shown in percent, else "".
-        epochs_trained: whole epochs.
         selected_epoch: the epoch with the best score on the split that selects, from 1; None when no epoch ended, or
             where the weights of several were averaged.
         validation: scores of the selected weights; None where the published protocol selects on the test split.
         test: scores of the selected weights; None when the trial diverged before they were taken.
-        steps: optimizer steps taken.
         seconds: wall time of training over all runs of the trial, interruptions left out.
-        device: on which it ran.
         reason: why it diverged; None when done.
         provenance: see `epsgrid.store.provenance`.
     """
@@ -180,16 +162,7 @@ class TrialResult(Record):
 
 @dataclass(frozen=True)
 class TrialFailure(Record):
-    """Why the last attempt at a trial failed.
-
-    Attributes:
-        id: the trial's id.
-        error: one line.
-        trace: the traceback, or "" where a signal ended the process.
-        log: path of the trial's log.
-        attempts: number of attempts so far.
-        ended: when, ISO 8601 in UTC.
-    """
+    """Why the last attempt at a trial failed; `trace` is "" where a signal ended it, `log` the path of its log."""
 
     id: str
     error: str
@@ -207,7 +180,7 @@ class ProbeRecord(Record):
         identity: all that can change the bounds: spec, probe settings and the data's checksum.
         bounds_json: the `EpsilonBounds` as JSON, histograms included; see `bounds`.
         placement: where ε enters the optimizer's update, and how a magnitude becomes an ε there.
-        cost_seconds: wall time of the probe.
+        cost_seconds: wall time.
         steps: number of batches.
         batch_size: entries per batch.
         data_description: one line about the data.
@@ -255,15 +228,10 @@ class GridRecord(Record):
 
 @dataclass(frozen=True)
 class BatchBoundsRecord(Record):
-    """The batch sizes at which bounds were measured, beside the spec's own: `batch_bounds.json`.
+    """The batch sizes and seeds at which bounds were measured, beside the spec's own: `batch_bounds.json`.
 
-    Each size and seed has a `ProbeRecord`, see `ExperimentFolder.batch_probe`.
-
-    Attributes:
-        base_batch_size: the spec's own.
-        batch_sizes: all of them, the base among them, rising.
-        seeds: of initial weights and batches; each size was probed with each. The first is that of the spec's bounds.
-        examples: number of training examples; None where a batch is not made of examples.
+    Each size, the spec's own among them, and seed has a `ProbeRecord`, see `ExperimentFolder.batch_probe`. The first
+    seed is that of the spec's bounds. `examples` is None where a batch is not made of examples.
     """
 
     base_batch_size: int
@@ -320,16 +288,7 @@ class ConfirmRecord(Record):
 
 @dataclass(frozen=True)
 class ExperimentRecord(Record):
-    """The experiment as it was asked for: `experiment.json`.
-
-    Attributes:
-        name: the experiment's name.
-        spec: the effective spec as JSON, with every default filled in.
-        data_checksum: sha256 of the data.
-        data_description: one line about the data.
-        created: when, ISO 8601 in UTC.
-        epsgrid_version: of the program that created it.
-    """
+    """The experiment as it was asked for, with every default of its spec filled in: `experiment.json`."""
 
     FORMER_FIELDS: ClassVar[tuple[str, ...]] = ("earlier",)
 

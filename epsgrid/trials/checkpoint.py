@@ -18,11 +18,9 @@ _FORMAT = 1
 
 @dataclass
 class KeptWeights:
-    """Weights kept aside while training goes on, to be scored in the end.
+    """Weights kept aside while training goes on, to be scored in the end: the sum of state_dicts over some epochs.
 
-    Attributes:
-        total: sum of state_dicts by name; floating tensors in float64 where several are summed.
-        epochs: how many epochs' weights are in the sum.
+    Floating tensors are in float64 where several are summed.
     """
 
     total: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -57,19 +55,9 @@ class KeptWeights:
 class Checkpoint:
     """The state of a trial between two steps.
 
-    Attributes:
-        trial: id of the trial it belongs to.
-        epoch: the epoch under way, from 0.
-        step: steps done in that epoch.
-        steps: steps done in all.
-        loss_sum: sum of the losses of that epoch's steps, float64 scalar.
-        model: the model's state_dict.
-        optimizer: the optimizer's state_dict.
-        kept: `KeptWeights.total`.
-        kept_epochs: `KeptWeights.epochs`.
-        generators: states of torch's global generators, by device.
-        records: the epochs done so far, as JSON objects.
-        seconds: training time so far, over all runs of the trial.
+    `epoch` counts from 0, `step` within it and `steps` in all; `loss_sum` is over the epoch's steps, a float64 scalar;
+    `kept` is `KeptWeights.total`; `generators` are torch's global ones, by device; `records` are the epochs done, as
+    JSON objects; `seconds` of training are over all runs of the trial.
     """
 
     trial: str

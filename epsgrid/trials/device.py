@@ -62,9 +62,8 @@ def describe(device: torch.device) -> str:
 def place(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
     """Move a model to a device, the weights of its convolutions over images laid out channels last, and return it.
 
-    Convolutions take the layout of their weights: a step of a narrow ResNet34 costs a third less on a CPU, one of
-    DenseNet121 a fifth, and tensor cores want it so. Models without convolutions stay as they are. On a CPU, so do
-    convolutions that torch gets wrong in this layout, and their inputs are put into the usual one.
+    Convolutions take the layout of their weights, and a step of a narrow ResNet34 costs a third less so. On a CPU,
+    convolutions that torch gets wrong in this layout stay in the usual one, and so do their inputs.
     """
     model = model.to(device)
     usual = set()
@@ -81,10 +80,8 @@ def place(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
 def _overflows_channels_last(module: torch.nn.Module) -> bool:
     """Return whether the backward pass of a module may write past its buffer where tensors are channels last.
 
-    It does in torch 2.13.0 on processors with AVX2 and without AVX-512, in one thread, where a 1×1 convolution has a
-    stride and fewer than 8 input channels: oneDNN's kernel writes whole vectors of 8. Processes abort, or other
-    tensors are overwritten without a word. `tests/trials/strided_convolutions.py` shows it in plain torch and tells
-    which others are free of it; once every torch that epsgrid supports is, this function and its hook can go.
+    It does in torch 2.13.0 on processors with AVX2 and without AVX-512 (ONEDNN_MAX_CPU_ISA=AVX2 makes one of any) where
+    a 1×1 convolution has a stride and fewer than 8 input channels: processes abort, or other tensors are overwritten.
     """
     return (
         isinstance(module, torch.nn.Conv2d)
@@ -121,8 +118,7 @@ def keep_freed_memory() -> bool:
     """Let this process keep the memory that it frees, for the next tensor of that size; return whether it can.
 
     The C library hands a large block back to the system when it is freed, and the system clears every page of the next
-    one: half of a step of a language model with 10,000 words, a twentieth of one of VGG11. Blocks of more than 128 MiB
-    are handed back as ever, or what is kept would come to gigabytes. Other C libraries than glibc are left as they are.
+    one: half of a step of a language model with 10,000 words. Blocks of more than 128 MiB are handed back as ever.
     """
     try:
         tune = ctypes.CDLL(None).mallopt

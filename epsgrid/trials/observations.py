@@ -37,11 +37,9 @@ class Observations:
             self._observer = Observer(optimizer, layers, adapter, every=None)
 
     def start(self, steps: int, warn: Callable[[str], None]) -> None:
-        """Begin the file, or go on with it behind the snapshots of the steps that are done.
+        """Begin the file, or go on with it behind the snapshots of the `steps` of the checkpoint.
 
-        Args:
-            steps: of the checkpoint; 0 for a trial that begins.
-            warn: told of a file that is damaged; what it held is measured no more, the trial goes on.
+        A file that is damaged is started over, and `warn` told: what it held is measured no more, the trial goes on.
         """
         if self._observer is None:
             return
@@ -53,22 +51,12 @@ class Observations:
             self._path.unlink()
         if not steps or not self._path.exists():
             layers = self._observer.layers
-            empty = Series(
-                names=tuple(layer.name for layer in layers),
-                kinds=tuple(layer.kind for layer in layers),
-                entries=tuple(layer.parameter.numel() for layer in layers),
-                fractions=FRACTIONS,
-                snapshots=(),
-            )
-            observations.write(self._path, empty)
+            names, kinds = tuple(layer.name for layer in layers), tuple(layer.kind for layer in layers)
+            entries = tuple(layer.parameter.numel() for layer in layers)
+            observations.write(self._path, Series(names, kinds, entries, FRACTIONS, snapshots=()))
 
     def after_step(self, steps: int, epoch: float) -> None:
-        """Keep a snapshot if it is its turn.
-
-        Args:
-            steps: taken so far.
-            epoch: epochs done, a fraction within an epoch.
-        """
+        """Keep a snapshot if it is its turn after `steps` in all; `epoch` counts epochs done, a fraction within one."""
         if self._observer is not None and isinstance(self._every, int) and steps % self._every == 0:
             observations.append(self._path, self._observer.snapshot(epoch))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -34,14 +34,7 @@ _STORED_SNAPSHOTS = 64
 
 @dataclass(frozen=True)
 class ProbeOutcome:
-    """The result of a probe and its cost.
-
-    Attributes:
-        bounds: the estimate, with every layer's histogram and with its reliability.
-        series: snapshots over the steps.
-        steps: gradients accumulated for the bounds.
-        seconds: wall time, of all probes together.
-    """
+    """The result of a probe, with snapshots over its steps; `seconds` are those of all probes together."""
 
     bounds: EpsilonBounds
     series: Series
@@ -49,16 +42,8 @@ class ProbeOutcome:
     seconds: float
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """One probe of several.
-
-    Attributes:
-        seed: of the initial weights and of the batches.
-        rate: the learning rate at which the weights move; None where they are frozen.
-        kind: of the comparison; meaningless for the probe that sets the bounds.
-        label: of the comparison.
-    """
+class _Plan(NamedTuple):
+    """One probe of several: its seed, the rate at which weights move (None: frozen), and what it is compared as."""
 
     seed: int
     rate: float | None
@@ -145,10 +130,7 @@ def _probing(spec: Spec, task: Task, device: torch.device, plan: _Plan, *, is_ma
 
 
 def _batches(spec: Spec, task: Task, probing: Probing, plan: _Plan, limit: int) -> Iterator[tuple[Any]]:
-    """Yield the batches of the first epochs, one for each step, as a trial of the seed sees them.
-
-    It sets the random numbers of an epoch when it begins, and the learning rate of a step before its batch is used.
-    """
+    """Yield the batches of the first epochs, with the random numbers and learning rates of a trial of the seed."""
     batch_size, given = spec.training.batch_size, 0
     for epoch in range(spec.probe.epochs):
         seed_epoch(plan.seed, epoch)

@@ -1,23 +1,18 @@
 """SVAG: train along the stochastic differential equation that an adaptive optimizer approximates.
 
-Li, Malladi and Arora (2021, arXiv 2102.12470) for SGD; Malladi et al. (2022, arXiv 2205.10287) for RMSprop and Adam,
-which is what stands here, by the rule of their code. Each step draws two independent minibatches of the spec's size and
-descends the combined loss
+Malladi et al. (2022, arXiv 2205.10287) for RMSprop and Adam, by the rule of their code. Each step draws two independent
+minibatches of the spec's size and descends the combined loss
 
     w₊·L₁ + w₋·L₂        w± = (1 ± √(2l² − 1)) / 2        w₊ + w₋ = 1, w₊² + w₋² = l²
 
-in one backward pass: the gradient has the same mean and l times the noise. That is the noise of a batch l² times
-smaller, so everything else is that of the square-root rule with κ = 1/l² (see `epsgrid.numerics.scaling`): lr/l,
-(1 − β)/l², ε·l, or ε·l² inside the root and ε itself in place, decoupled weight decay over l, a bound on the gradient's
-norm times l, counts of steps times l². As l grows the training converges to the equation's, in which a plain step is
-worth the time η² and one of these η²/l²; where l makes no difference, the equation describes the plain training.
+in one backward pass: the gradient has the same mean and l times the noise, that of a batch l² times smaller. Everything
+else is that of the square-root rule with κ = 1/l² (see `epsgrid.numerics.scaling`). As l grows the training converges
+to the equation's, in which a plain step is worth the time η² and one of these η²/l²; where l makes no difference, the
+equation describes the plain training.
 
-An epoch of the spec therefore takes l² times its steps, N/B·l² of them, each of which uses two minibatches: l² passes
-over the data for the first ones and l² for the second ones, each pass in an order of its own. (The published code takes
-both from one pass, N/2B·l² steps, half the time; trainings compared at equal epochs there are not so at equal time.)
-
-With l = 1 the second minibatch has no weight. It is left out, no number is changed, and the training is the plain one,
-bit for bit; the trial is the same, too, and has the same id.
+An epoch of the spec therefore takes l² times its steps: l² passes over the data for the first minibatches and l² for
+the second ones, each in an order of its own. (The published code takes both from one pass, half the steps.) With l = 1
+the second minibatch has no weight and is left out: it is the plain training, bit for bit, with the same id.
 """
 
 from __future__ import annotations

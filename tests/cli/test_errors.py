@@ -41,3 +41,11 @@ def test_damaged_bounds_are_named(swept):
     bounds.write_text(whole.replace('"batch_size": 64', '"batch_size": 65'))
     error = swept.call("sweep", expect=2).stderr
     assert str(bounds) in error and "checksum" in error
+
+
+@pytest.mark.parametrize("seconds", ["often", "0", "inf"])
+def test_a_wrong_heartbeat_is_named(shell, seconds):
+    shell.write()
+    for command in (["sweep", "spec.yaml", "--grid", "default"], ["probe", "spec.yaml"]):
+        error = shell.call(*command, expect=2, EPSGRID_HEARTBEAT_S=seconds).stderr
+        assert f"error: EPSGRID_HEARTBEAT_S: expected a number of seconds above 0, such as 30, not '{seconds}'" in error

@@ -28,8 +28,6 @@ class RayCluster:
     """A cluster that stays for these tests, on the loopback device: 4 processors and 1 GPU, both made up."""
 
     cluster: Any
-    temporary: Path
-    """Where its slots keep temporary files: of its own, for whatever else runs on this machine may have slots too."""
 
     @property
     def address(self) -> str:
@@ -45,7 +43,6 @@ class RayCluster:
         with pytest.MonkeyPatch.context() as patched:
             patched.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
             patched.setenv("RAY_TMPDIR", tempfile.gettempdir())  # Ray's own sockets need a short path
-            patched.setenv("TMPDIR", str(self.temporary))
             return self.cluster.add_node(
                 node_ip_address="127.0.0.1", include_dashboard=False, object_store_memory=80 * 2**20, **resources
             )
@@ -57,14 +54,14 @@ class RayCluster:
 
 
 @pytest.fixture(scope="package")
-def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+def ray_cluster() -> Iterator[RayCluster]:
     pytest.importorskip("ray", reason="the package ray is not installed")
     from ray._private import ray_constants
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)  # as for a cluster of our own: loopback
-        cluster = RayCluster(Cluster(), tmp_path_factory.mktemp("slots"))
+        cluster = RayCluster(Cluster())
         cluster.add_node(num_cpus=4, num_gpus=1)
         yield cluster
         cluster.cluster.shutdown()
@@ -80,7 +77,7 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
     monkeypatch.setenv("FAKE_SLURM", str(folder))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    for name, seconds in {"_POLL_S": 0.02, "_ASK_S": 0.2, "_ASK_WHEN_STOPPING_S": 0.2, "_VANISHED_S": 1.0}.items():
+    for name, seconds in {"_POLL_S": 0.02, "_ASK_S": 0.2, "_ASK_WHEN_STOPPING_S": 0.2}.items():
         monkeypatch.setattr(slurm, name, seconds)
     yield folder
     for array in folder.glob("[0-9]*"):

@@ -26,15 +26,9 @@ POLL_S = 0.02
 
 def options_of(script: Path) -> dict[str, str]:
     """Read the #SBATCH lines: words end at spaces unless quoted, `#` begins a comment."""
-    found = {}
-    for line in script.read_text().splitlines():
-        if line.startswith("#SBATCH"):
-            for word in shlex.split(line.removeprefix("#SBATCH"), comments=True):
-                name, _, value = word.partition("=")
-                found[name] = value
-        elif line and not line.startswith("#"):
-            break
-    return found
+    lines = [line.removeprefix("#SBATCH") for line in script.read_text().splitlines() if line.startswith("#SBATCH")]
+    words = [word.partition("=") for line in lines for word in shlex.split(line, comments=True)]
+    return {name: value for name, _, value in words}
 
 
 def indices(options: dict[str, str]) -> range:
@@ -52,25 +46,17 @@ def state(folder: Path, index: int) -> str:
     return (folder / f"{index}.state").read_text()
 
 
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 def request(folder: Path, *words: object) -> None:
     """Leave a request to the controller and wait until it is done, as Slurm's commands do."""
     path = folder / f"request.{time.time_ns()}.{os.getpid()}"
     write(path, " ".join(map(str, words)))
-    while path.exists() and is_alive(int((folder / "controller.pid").read_text())):
+    while path.exists() and not (folder / "over").exists():
         time.sleep(POLL_S)
 
 
-def sbatch(parsable: str, script: str) -> int:
+def sbatch(parsable: str, script: str) -> None:
     if refusal := os.environ.get("FAKE_SLURM_REFUSE"):
-        print(f"sbatch: error: {refusal}", file=sys.stderr)
-        return 1
+        sys.exit(f"sbatch: error: {refusal}")
     number = 100 + len(list(ROOT.glob("[0-9]*")))
     folder = ROOT / str(number)
     folder.mkdir()
@@ -82,10 +68,9 @@ def sbatch(parsable: str, script: str) -> int:
     controller = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     (folder / "controller.pid").write_text(str(controller.pid))
     print(number)
-    return 0
 
 
-def squeue(*arguments: str) -> int:
+def squeue(*arguments: str) -> None:
     given = dict(argument.partition("=")[::2] for argument in arguments)
     assert set(given) == {"--noheader", "--array", "--name", "--format"}
     for folder in sorted(ROOT.glob("[0-9]*")):
@@ -94,10 +79,9 @@ def squeue(*arguments: str) -> int:
         for index in indices(options) if name in given["--name"].split(",") else ():
             if state(folder, index) in ("PD", "R"):
                 print(given["--format"].replace("%F", folder.name).replace("%K", str(index)).replace("%j", name))
-    return 0
 
 
-def scancel(*arguments: str) -> int:
+def scancel(*arguments: str) -> None:
     flags = {argument.partition("=")[0]: argument.partition("=")[2] for argument in arguments if argument[0] == "-"}
     for job in (argument for argument in arguments if argument[0] != "-"):
         if flags.get("--state") == "PENDING":
@@ -107,14 +91,12 @@ def scancel(*arguments: str) -> int:
                 request(ROOT / job, "signal", int(signal.Signals[f"SIG{name}"]))
         else:
             request(ROOT / job, "cancel", "all")
-    return 0
 
 
-def scontrol(what: str, task: str) -> int:
+def scontrol(what: str, task: str) -> None:
     assert what == "requeue"
     job, _, index = task.partition("_")
     request(ROOT / job, "requeue", index)
-    return 0
 
 
 class Controller:
@@ -133,8 +115,7 @@ class Controller:
     def run(self) -> None:
         while self.waiting or self.running:
             if (self.folder / "lose").exists():
-                self.cancel("NF")
-                return
+                self.cancel()
             for path in sorted(self.folder.glob("request.*[0-9]")):
                 self.obey(*path.read_text().split())
                 path.unlink()
@@ -143,6 +124,7 @@ class Controller:
             for index in list(self.running):
                 self.watch(index)
             time.sleep(POLL_S)
+        (self.folder / "over").touch()
 
     def start(self, index: int) -> None:
         pattern = self.options["--output"]
@@ -166,13 +148,11 @@ class Controller:
         process, begun = self.running[index]
         ran_s = time.monotonic() - begun
         if process.poll() is not None and index in self.requeued:
-            self.end(index, "PD")
             self.requeued.discard(index)
             self.waiting.append(index)
-        elif process.poll() is not None:
-            self.end(index, "CD" if process.returncode == 0 else "F")
-        elif ran_s > self.limit_s:
-            self.end(index, "TO")
+            self.end(index, "PD")
+        elif process.poll() is not None or ran_s > self.limit_s:
+            self.end(index, "over")
         elif ran_s > self.limit_s - SIGNAL_BEFORE_S and index not in self.signalled:
             self.signalled.add(index)
             whom, _, rest = self.options["--signal"].partition(":")
@@ -187,16 +167,16 @@ class Controller:
         process.wait()
         write(self.folder / f"{index}.state", how)
 
-    def cancel(self, how: str, *, waiting_only: bool = False) -> None:
+    def cancel(self, *, waiting_only: bool = False) -> None:
         for index in self.waiting:
             write(self.folder / f"{index}.state", "CA")
         self.waiting.clear()
         for index in () if waiting_only else list(self.running):
-            self.end(index, how)
+            self.end(index, "CA")
 
     def obey(self, what: str, whom: str) -> None:
         if what == "cancel":
-            self.cancel("CA", waiting_only=whom == "waiting")
+            self.cancel(waiting_only=whom == "waiting")
         elif what == "signal":
             for process, _ in self.running.values():
                 process.send_signal(int(whom))
@@ -220,5 +200,4 @@ if __name__ == "__main__":
     elif (ROOT / "down").exists():
         sys.exit("slurm_load_jobs error: Unable to contact slurm controller (connect failure)")
     else:
-        commands = {"sbatch": sbatch, "squeue": squeue, "scancel": scancel, "scontrol": scontrol}
-        sys.exit(commands[name](*arguments))
+        {"sbatch": sbatch, "squeue": squeue, "scancel": scancel, "scontrol": scontrol}[name](*arguments)

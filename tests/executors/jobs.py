@@ -65,26 +65,16 @@ def facts(job: Job) -> int:
     return 0
 
 
-def places(job: Job) -> int:
-    """Note the environment of a job's process, and stay for a moment."""
-    gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
-    note(job, f"began {os.getpid()}")
-    note(job, f"places gpus={gpus} home={os.environ.get('HOME')} threads={os.environ['OMP_NUM_THREADS']}")
-    time.sleep(0.3)
-    return 0
-
-
 def stay(job: Job) -> int:
-    """Note from when to when a job ran, which devices it saw, and how torch was set to look for CUDA.
+    """Note from when to when a job ran, and which devices it saw.
 
     The first word of the trial's name is how many must have begun before it ends.
     """
     began = time.monotonic()
-    seen = os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("PYTORCH_NVML_BASED_CUDA_CHECK")
-    note(job, "began")
+    note(job, f"began {os.getpid()}")
     wait_for(lambda: len(list(Path(job.experiment).glob("*.began"))) >= int(job.trial.partition("-")[0]))
     time.sleep(0.05)
-    note(job, f"stay {began} {time.monotonic()} {seen[0]} {seen[1]}")
+    note(job, f"stay {began} {time.monotonic()} <{os.environ.get('CUDA_VISIBLE_DEVICES')}>")
     return 0
 
 

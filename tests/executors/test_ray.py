@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from epsgrid.errors import ExecutionError
-from epsgrid.executors import Exclusive, Job, JobStarted, ray
+from epsgrid.executors import Job, JobStarted, JobStatus, ray
 from epsgrid.spec.model import Execution, Ray
 from tests.executors.conftest import RayCluster
 from tests.executors.jobs import PATIENCE_S, StopWhen, When, driver, is_alive, parent_of, pid_of, run, wait_for
 
 pytestmark = pytest.mark.xdist_group("ray")
 
-PLACES = "tests.executors.jobs:places"
+STAY = "tests.executors.jobs:stay"
 
 
 def _slot_of(folder: Path, trial: str) -> int:
@@ -25,23 +25,12 @@ def _slot_of(folder: Path, trial: str) -> int:
     return parent_of(parent_of(pid_of(folder, trial)))
 
 
-def test_what_a_job_raises_is_on_stderr(
-    ray_cluster: RayCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run(ray_cluster, tmp_path, "raise-1", "short-2", "raise-3", slots=1)
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.endswith("RuntimeError: job 3 fails\n")
-    assert err.count("trial raise-1: Process") == err.count("trial raise-3: Process") == 1
-    assert err.count("RuntimeError: job 1 fails") == 1, "each trial has its own part of its slot's stderr"
-
-
 def test_a_slot_that_is_killed_takes_its_job_along_and_is_replaced(
     ray_cluster: RayCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kill = When(tmp_path / "sleep-1.began", lambda: os.kill(_slot_of(tmp_path, "sleep-1"), signal.SIGKILL))
     recorder = run(ray_cluster, tmp_path, "sleep-1", "short-2", slots=1, stop=kill)
-    assert recorder.statuses == {"sleep-1": ray._SLOT_LOST, "short-2": 0}
+    assert recorder.statuses == {"sleep-1": JobStatus.LOST, "short-2": 0}
     assert "trial sleep-1: its worker or node was lost (" in capsys.readouterr().err
     wait_for(lambda: not is_alive(pid_of(tmp_path, "sleep-1")))
 
@@ -67,7 +56,7 @@ def test_a_node_that_is_lost_in_the_middle(ray_cluster: RayCluster, tmp_path: Pa
     recorder = run(ray_cluster, tmp_path, *trials, slots=6, stop=KillNodeOnce())
     assert there, "nothing ran on the second node"
     assert set(recorder.statuses) == set(trials)
-    lost = {trial for trial, status in recorder.statuses.items() if status == ray._SLOT_LOST}
+    lost = {trial for trial, status in recorder.statuses.items() if status == JobStatus.LOST}
     assert lost
     assert all(status == 0 for trial, status in recorder.statuses.items() if trial not in lost)
 
@@ -85,15 +74,15 @@ def _raylet_of(folder: Path, trial: str) -> int | None:
 
 def test_trials_share_gpus_by_default_and_an_exclusive_one_does_not(ray_cluster: RayCluster, tmp_path: Path) -> None:
     """One GPU, made up: three would fit on it, and the last waits until it is whole again."""
-    trials = ["x-0", "x-1", "x-2"]
-    alone = Job(str(tmp_path), "alone", Exclusive.DEVICE)
-    recorder = run(ray_cluster, tmp_path, *trials, alone, work=PLACES, slots=4, device="auto", trials_per_device=3)
-    assert recorder.statuses == dict.fromkeys((*trials, "alone"), 0)
+    trials = ["3-0", "3-1", "3-2"]
+    alone = Job(str(tmp_path), "3-alone", exclusive=True)
+    recorder = run(ray_cluster, tmp_path, *trials, alone, work=STAY, slots=4, device="auto", trials_per_device=3)
+    assert recorder.statuses == dict.fromkeys((*trials, "3-alone"), 0)
     assert recorder.most_at_once == 3
-    assert isinstance(recorder.events[-2], JobStarted) and recorder.started[-1] == "alone"
-    assert all("gpus=0 " in (tmp_path / f"{trial}.places").read_text() for trial in (*trials, "alone"))
-    run(ray_cluster, tmp_path, "none", work=PLACES)
-    assert "gpus= " in (tmp_path / "none.places").read_text(), "one that takes no GPU sees none"
+    assert isinstance(recorder.events[-2], JobStarted) and recorder.started[-1] == "3-alone"
+    assert all("<0>" in (tmp_path / f"{trial}.stay").read_text() for trial in (*trials, "3-alone"))
+    run(ray_cluster, tmp_path, "1-none", work=STAY)
+    assert "<>" in (tmp_path / "1-none.stay").read_text(), "one that takes no GPU sees none"
 
 
 def _nodes(*resources: dict[str, float]) -> list[dict[str, object]]:
@@ -108,34 +97,23 @@ CPU_NODES = _nodes({"CPU": 16.0}, {"CPU": 64.0})
 @pytest.mark.parametrize(
     ("settings", "nodes", "exclusive", "cpus", "gpus"),
     [
-        ({}, GPU_NODES, Exclusive.NO, 1, 1),
-        ({"trials_per_device": 4}, GPU_NODES, Exclusive.NO, 1, 0.25),
-        ({"trials_per_device": 4}, GPU_NODES, Exclusive.DEVICE, 1, 1),
-        ({"trials_per_device": 4}, GPU_NODES, Exclusive.MACHINE, 64, 1),
-        ({"trials_per_device": 4}, CPU_NODES, Exclusive.NO, 1, 0),
-        ({"trials_per_device": 4}, CPU_NODES, Exclusive.DEVICE, 64, 0),
-        ({"trials_per_device": 4, "device": "cuda"}, CPU_NODES, Exclusive.NO, 1, 0.25),
-        ({"trials_per_device": 4, "device": "cpu"}, GPU_NODES, Exclusive.NO, 1, 0),
-        ({"device": "cpu"}, GPU_NODES, Exclusive.MACHINE, 96, 0),
-        ({"ray": Ray(gpus=0.5, cpus=2)}, GPU_NODES, Exclusive.NO, 2, 0.5),
-        ({"ray": Ray(gpus=0.5, cpus=2), "trials_per_device": 4}, GPU_NODES, Exclusive.DEVICE, 2, 1),
-        ({"ray": Ray(gpus=2)}, GPU_NODES, Exclusive.MACHINE, 16, 2),
-        ({"ray": Ray(gpus=0)}, GPU_NODES, Exclusive.NO, 1, 0),
-        ({"ray": Ray(cpus=32)}, [], Exclusive.MACHINE, 32, 0),
+        ({"trials_per_device": 4}, GPU_NODES, False, 1, 0.25),
+        ({"trials_per_device": 3}, GPU_NODES, False, 1, 0.3333),  # as Ray counts, in whole ten-thousandths
+        ({"trials_per_device": 4}, GPU_NODES, True, 64, 1),
+        ({"trials_per_device": 4}, CPU_NODES, False, 1, 0),
+        ({"trials_per_device": 4, "device": "cuda"}, CPU_NODES, False, 1, 0.25),
+        ({"trials_per_device": 4, "device": "cpu"}, GPU_NODES, False, 1, 0),
+        ({"device": "cpu"}, GPU_NODES, True, 96, 0),
+        ({"ray": Ray(gpus=0.5, cpus=2), "trials_per_device": 4}, GPU_NODES, False, 2, 0.5),
+        ({"ray": Ray(gpus=2)}, GPU_NODES, True, 16, 2),
+        ({"ray": Ray(gpus=0)}, GPU_NODES, False, 1, 0),
+        ({"ray": Ray(cpus=32)}, [], True, 32, 0),
     ],
 )
 def test_what_a_trial_takes(
-    settings: dict[str, Any], nodes: list[dict[str, Any]], exclusive: Exclusive, cpus: float, gpus: float
+    settings: dict[str, Any], nodes: list[dict[str, Any]], exclusive: bool, cpus: float, gpus: float
 ) -> None:
-    assert ray._needed_resources(Execution(**settings), nodes, exclusive) == ray._Resources(cpus, gpus)
-
-
-def test_so_many_trials_fit_on_a_gpu_as_the_spec_wants() -> None:
-    """As Ray counts, in whole ten-thousandths."""
-    for trials in range(1, 65):
-        gpus = ray._needed_resources(Execution(trials_per_device=trials), GPU_NODES, Exclusive.NO).gpus
-        assert gpus > 0
-        assert 10_000 // round(10_000 * gpus) >= trials
+    assert ray._needed_resources(Execution(**settings), nodes, exclusive=exclusive) == ray._Resources(cpus, gpus)
 
 
 class CannotBeMade:
@@ -183,6 +161,71 @@ def test_what_cannot_run_is_reported(
         run(ray_cluster, tmp_path, "x", **options)
 
 
+def test_no_ray_and_nobody_at_the_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "ray", None)
+        with pytest.raises(ExecutionError, match=r"needs the package ray .*`pip install 'epsgrid\[ray\]'` brings it"):
+            run(ray, tmp_path, "x")
+    pytest.importorskip("ray", reason="the package ray is not installed")
+    with pytest.raises(
+        ExecutionError, match=r"no Ray cluster could be joined at 127\.0\.0\.1:1; see that it runs.*refused"
+    ):
+        run(ray, tmp_path, "x", ray=Ray(address="127.0.0.1:1"))
+
+
+def test_a_cluster_that_cannot_start_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = pytest.importorskip("ray", reason="the package ray is not installed")
+
+    def fail(**options: object) -> None:
+        raise RuntimeError("no room for shared memory")
+
+    monkeypatch.setattr(real, "init", fail)
+    with pytest.raises(ExecutionError, match=r"could be started on this machine \(no room for shared memory\)"):
+        run(ray, tmp_path, "x")
+
+
+def _environment(home: Path) -> dict[str, str]:
+    """Return the environment of a command that makes its own cluster."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return {**kept, "HOME": str(home)}
+
+
+def test_a_cluster_of_its_own_is_quiet_local_and_lets_jobs_save_on_a_signal_to_the_group(tmp_path: Path) -> None:
+    with driver("ray", tmp_path, "save-1", "save-2", "save-3", environment=_environment(tmp_path)) as command:
+        raylet = parent_of(_slot_of(tmp_path, "save-1"))
+        pid_of(tmp_path, "save-2")
+        assert b"--node_ip_address=127.0.0.1" in Path(f"/proc/{raylet}/cmdline").read_bytes().split(b"\0")
+        time.sleep(0.3)  # until they listen
+        os.killpg(command.pid, signal.SIGTERM)
+        out, err = command.communicate(timeout=PATIENCE_S)
+    assert (err, command.returncode) == ("", 0)
+    assert out in ("{'save-1': 75, 'save-2': 75}\n", "{'save-2': 75, 'save-1': 75}\n")
+    assert not is_alive(raylet)
+
+
+def test_a_killed_command_takes_its_cluster_and_jobs_along(tmp_path: Path) -> None:
+    with driver("ray", tmp_path, "sleep-1", environment=_environment(tmp_path)) as command:
+        pids = [pid_of(tmp_path, "sleep-1"), _slot_of(tmp_path, "sleep-1")]
+        pids.append(parent_of(pids[1]))
+        assert all(is_alive(pid) for pid in pids)
+        command.kill()
+        wait_for(lambda: not any(is_alive(pid) for pid in pids))
+
+
+def test_what_rays_daemons_write_is_not_printed(
+    ray_cluster: RayCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import ray as real
+
+    message = {"is_err": True, "pid": "raylet", "ip": "127.0.0.1", "job": None, "lines": ["state-dump"]}
+
+    def notify(event: object) -> None:
+        real._private.worker.print_worker_logs(message, sys.stderr)
+
+    run(ray_cluster, tmp_path, "short-1", notify=notify)
+    assert capsys.readouterr().err == ""
+
+
 def test_waiting_for_room_is_reported_once(
     ray_cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -212,94 +255,4 @@ def test_waiting_for_room_is_reported_once(
     finally:
         real.shutdown()
     assert recorder.statuses == {"short-1": 0}
-    assert "".join(printed).count("a trial takes 1 CPU and 0 GPU; free are 0 CPU and 1 GPU") == 1
-
-
-def test_no_ray_and_nobody_at_the_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with monkeypatch.context() as patched:
-        patched.setitem(sys.modules, "ray", None)
-        with pytest.raises(ExecutionError, match=r"needs the package ray .*`pip install 'epsgrid\[ray\]'` brings it"):
-            run(ray, tmp_path, "x")
-    pytest.importorskip("ray", reason="the package ray is not installed")
-    with pytest.raises(ExecutionError, match=r"no Ray cluster could be joined at 127\.0\.0\.1:1 \(.*refused"):
-        run(ray, tmp_path, "x", ray=Ray(address="127.0.0.1:1"))
-
-
-def test_a_cluster_that_cannot_start_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="the package ray is not installed")
-    python = tmp_path / "python"
-    python.write_text("#!/bin/sh\necho no room for shared memory in $4 >&2\nexit 3\n")
-    python.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(python))
-    expected = r"could be started on this machine; Ray reports:\nno room for shared memory in /tmp/epsgrid-ray-"
-    with pytest.raises(ExecutionError, match=expected):
-        run(ray, tmp_path, "x")
-
-
-def test_a_stop_while_a_cluster_starts(tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="the package ray is not installed")
-
-    class StopLater(StopWhen):
-        def level(self) -> int:
-            super().level()
-            return int(len(self.asked) > 2)
-
-    assert run(ray, tmp_path, "short-1", stop=StopLater()).events == []
-
-
-def _environment(home: Path) -> dict[str, str]:
-    """Return the environment of a command that makes its own cluster."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    return {**kept, "HOME": str(home)}
-
-
-def test_a_cluster_of_its_own_is_quiet_leaves_home_alone_and_lets_jobs_save_on_a_signal_to_the_group(
-    tmp_path: Path,
-) -> None:
-    home = tmp_path / "home"
-    home.mkdir()
-    with driver("ray", tmp_path, "save-1", "save-2", "save-3", environment=_environment(home)) as command:
-        head = _head_of(_slot_of(tmp_path, "save-1"))
-        pid_of(tmp_path, "save-2")
-        environment = Path(f"/proc/{pid_of(tmp_path, 'save-1')}/environ").read_bytes().split(b"\0")
-        assert f"HOME={home}".encode() in environment
-        time.sleep(0.3)  # until they listen
-        os.killpg(command.pid, signal.SIGTERM)
-        out, err = command.communicate(timeout=PATIENCE_S)
-    assert (err, command.returncode) == ("", 0)
-    assert out in ("{'save-1': 75, 'save-2': 75}\n", "{'save-2': 75, 'save-1': 75}\n")
-    assert not is_alive(head)
-    assert list(home.iterdir()) == []
-
-
-def test_a_killed_command_takes_its_cluster_and_jobs_along(tmp_path: Path) -> None:
-    with driver("ray", tmp_path, "sleep-1", environment=_environment(tmp_path)) as command:
-        pids = [pid_of(tmp_path, "sleep-1"), _slot_of(tmp_path, "sleep-1")]
-        pids += [parent_of(pids[1]), _head_of(pids[1])]
-        assert all(is_alive(pid) for pid in pids)
-        folder = Path(Path(f"/proc/{pids[-1]}/cmdline").read_bytes().split(b"\0")[-2].decode())
-        assert folder.is_dir()
-        command.kill()
-        wait_for(lambda: not any(is_alive(pid) for pid in pids))
-    assert not folder.exists()
-
-
-def _head_of(slot: int) -> int:
-    """Return the process that a cluster belongs to: the parent of the node's own."""
-    return parent_of(parent_of(slot))
-
-
-def test_what_rays_daemons_write_is_not_printed(
-    ray_cluster: RayCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import ray as real
-
-    message = {"is_err": True, "pid": "raylet", "ip": "127.0.0.1", "job": None, "lines": ["state-dump"]}
-
-    def notify(event: object) -> None:
-        real._private.worker.print_worker_logs(message, sys.stderr)
-
-    run(ray_cluster, tmp_path, "short-1", notify=notify)
-    assert capsys.readouterr().err == ""
-    real._private.worker.print_worker_logs(message, sys.stderr)
-    assert "state-dump" in capsys.readouterr().err, "as it was before"
+    assert "".join(printed).count("a trial takes 1 CPU and 0 GPU") == 1

@@ -4,13 +4,12 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from epsgrid.errors import CorruptRecordError, ExecutionError
-from epsgrid.executors import Job, JobStatus, _process, _slurm_task, slurm
+from epsgrid.executors import Job, JobStatus, slurm
 from epsgrid.executors.slurm import Array
 from epsgrid.spec.model import Slurm
 from tests.executors import fake_slurm
@@ -40,11 +39,7 @@ def _file(folder: Path, name: str) -> Path:
     return path
 
 
-# --- the script
-
-
 def test_the_script_asks_for_what_the_spec_says(tmp_path: Path) -> None:
-    """What a user adds cannot replace what epsgrid needs, and can what the spec leaves open."""
     folder = tmp_path / "100 % #1"
     text = _script(
         folder,
@@ -55,7 +50,7 @@ def test_the_script_asks_for_what_the_spec_says(tmp_path: Path) -> None:
         cpus=4,
         gpus=1,
         signal_s=300,
-        directives=("--constraint=a100", '--comment="two words"', "--array=0-9", "--no-requeue", "--qos=long"),
+        directives=("--constraint=a100", '--comment="two words"', "--qos=long", "-x node7"),
         setup=("module load cuda", "umask 002"),
     )
     assert fake_slurm.options_of(folder / "script.sh") == {
@@ -64,7 +59,6 @@ def test_the_script_asks_for_what_the_spec_says(tmp_path: Path) -> None:
         "--chdir": str(Path.cwd()),
         "--output": f"{tmp_path}/100 %% #1/slurm/1/%a.log",
         "--open-mode": "append",
-        "--no-requeue": "",
         "--requeue": "",
         "--signal": "B:USR1@300",
         "--nodes": "1",
@@ -78,16 +72,12 @@ def test_the_script_asks_for_what_the_spec_says(tmp_path: Path) -> None:
         "--mem": "16G",
         "--constraint": "a100",
         "--comment": "two words",
+        "-x": "",
+        "node7": "",
     }
-    assert text.index("--no-requeue") < text.index("--requeue")
     assert "\n\nmodule load cuda\numask 002\nexport " in text
     assert text.endswith(f"-m epsgrid.executors._slurm_task '{folder}/slurm/1'\n")
     subprocess.run(["bash", "-n", str(folder / "script.sh")], check=True)
-
-
-def test_what_a_spec_leaves_open_is_left_to_the_site(tmp_path: Path) -> None:
-    text = _script(tmp_path)
-    assert not any(option in text for option in ("--partition", "--account", "--qos", "--time", "--mem", "--gres"))
 
 
 @pytest.mark.parametrize(
@@ -104,10 +94,24 @@ def test_values_that_could_become_more_than_a_value_are_refused(tmp_path: Path, 
         _script(tmp_path / 'say "hello"')
 
 
-@pytest.mark.parametrize("directive", ["--constraint=a100\nrm -r /", "constraint=a100", "hetjob"])
-def test_directives_that_are_none_are_refused(tmp_path: Path, directive: str) -> None:
-    with pytest.raises(ExecutionError, match="expected an option on one line, such as --constraint=a100, not '"):
-        _script(tmp_path, directives=(directive,))
+@pytest.mark.parametrize(
+    ("directive", "name"),
+    [
+        ("--array=0-9", "--array"),
+        ("-a 0-9", "--array"),
+        ("--nodes=2", "--nodes"),
+        ("-N2", "--nodes"),
+        ("--no-requeue", "--no-requeue"),
+        ("--output x.log", "--output"),
+        ("--time=1:00", "--time"),
+    ],
+)
+def test_directives_that_epsgrid_sets_itself_are_refused(tmp_path: Path, directive: str, name: str) -> None:
+    with pytest.raises(ExecutionError, match=rf"directives: epsgrid sets {name} itself.* leave out '{directive}'"):
+        _script(tmp_path, directives=(directive,), time="2:00:00")
+    for none in ("--constraint=a100\nrm -r /", "constraint=a100"):
+        with pytest.raises(ExecutionError, match="expected an option on one line, such as --constraint=a100, not '"):
+            _script(tmp_path, directives=(none,))
 
 
 def test_the_environment_that_trials_need_is_in_the_script(tmp_path: Path) -> None:
@@ -118,9 +122,6 @@ def test_the_environment_that_trials_need_is_in_the_script(tmp_path: Path) -> No
         ["bash", "-c", exports + 'echo "$EPSGRID_CACHE"'], capture_output=True, text=True, check=True
     )
     assert shown.stdout == "/data/it's here; rm *\n"
-
-
-# --- submitting
 
 
 def test_slurm_that_is_not_here_and_sbatch_that_refuses(
@@ -149,9 +150,6 @@ def test_long_lists_become_several_arrays_one_after_another(
     assert sorted(path.read_text() for path in tmp_path.glob("slurm/*/job_id")) == ["100\n", "101\n", "102\n"]
 
 
-# --- running
-
-
 def test_a_job_has_one_thread_and_its_signals_and_what_it_prints_is_kept(queue: Path, tmp_path: Path) -> None:
     assert run(slurm, tmp_path, "facts", work="tests.executors.jobs:facts").statuses == {"facts": 0}
     ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN  # as in a background job, from which tasks inherit it
@@ -165,13 +163,6 @@ def test_how_a_job_went_wrong_is_in_its_log_and_that_is_told(
     log = _file(tmp_path, "0.log")
     assert f"trial raise-2: ended with status 1; its output is in {log}\n" in capsys.readouterr().err
     assert "RuntimeError: job 2 fails" in log.read_text()
-
-
-def test_a_stop_cancels_what_waits(queue: Path, tmp_path: Path) -> None:
-    recorder = run(slurm, tmp_path, "save-1", "short-2", slots=1, stop=StopWhen(tmp_path / "save-1.began"))
-    assert recorder.started == ["save-1"]
-    wait_for(lambda: fake_slurm.state(queue / "100", 1) == "CA")
-    assert not (tmp_path / "short-2.began").exists()
 
 
 def test_a_stop_that_slurm_does_not_take_says_what_to_call(
@@ -192,35 +183,19 @@ def test_near_its_time_limit_a_task_saves_itself_is_queued_again_and_goes_on(
     assert (tmp_path / "resume-1.saved").exists()
 
 
-def test_a_task_that_cannot_be_queued_again_ends_as_stopped(
-    queue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FAKE_SLURM_LIMIT_S", "4")
-    scontrol = tmp_path / "commands" / "scontrol"
-    scontrol.write_text("#!/bin/sh\nexit 1\n")
-    assert run(slurm, tmp_path, "resume-1").statuses == {"resume-1": 75}
-    assert "scontrol did not queue the task again" in _file(tmp_path, "0.log").read_text()
-
-
 def test_tasks_that_go_without_a_word_are_noticed(
     queue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One ran, one waited; their node failed, or somebody cancelled them."""
     lose = When(tmp_path / "sleep-1.began", (queue / "100" / "lose").touch)
     recorder = run(slurm, tmp_path, "sleep-1", "short-2", slots=1, stop=lose)
-    assert recorder.statuses == {"sleep-1": slurm._VANISHED, "short-2": slurm._VANISHED}
+    assert recorder.statuses == {"sleep-1": JobStatus.LOST, "short-2": JobStatus.LOST}
     assert "trial sleep-1: its task left Slurm's queue early: cancelled, out of" in capsys.readouterr().err
 
 
-def test_a_queue_that_does_not_answer_is_told_once_and_ends_are_seen_all_the_same(
-    queue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_while_the_queue_does_not_answer_ends_are_seen_all_the_same(queue: Path, tmp_path: Path) -> None:
     stop = When(tmp_path / "long-1.began", (queue / "down").touch)
     assert run(slurm, tmp_path, "long-1", stop=stop).statuses == {"long-1": 0}
-    assert capsys.readouterr().err.count("squeue does not answer; trials go on") == 1
-
-
-# --- a command that dies, and the next one
 
 
 def test_what_a_killed_command_left_in_the_queue_is_not_submitted_again(
@@ -260,32 +235,18 @@ def test_nothing_is_submitted_while_it_is_not_known_what_is_queued(queue: Path, 
         run(slurm, tmp_path, "return-0")
 
 
-# --- a task by itself
-
-
-@pytest.fixture
-def signals() -> Iterator[_slurm_task._Signals]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
-    yield _slurm_task._Signals()
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-def test_a_task_that_is_asked_to_stop_before_its_trial_begins_starts_none(
-    signals: _slurm_task._Signals, tmp_path: Path
+def test_a_task_that_cannot_be_queued_again_ends_as_stopped(
+    queue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    os.kill(os.getpid(), signal.SIGUSR1)
-    wait_for(lambda: signals.any)
-    assert signals.run(WORK, Job(str(tmp_path), "short-1")) == JobStatus.STOPPED
-    assert signals.time_is_up
-    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("FAKE_SLURM_LIMIT_S", "4")
+    scontrol = tmp_path / "commands" / "scontrol"
+    scontrol.write_text("#!/bin/sh\nexit 1\n")
+    assert run(slurm, tmp_path, "resume-1").statuses == {"resume-1": 75}
+    assert "scontrol did not queue the task again" in _file(tmp_path, "0.log").read_text()
 
 
-def test_a_trial_that_was_killed_for_its_memory_is_told_from_others(
-    signals: _slurm_task._Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_process, "_VMSTAT", tmp_path / "vmstat")
-    (tmp_path / "vmstat").write_text("oom_kill 4\n")
-    assert signals.run(WORK, Job(str(tmp_path), "kill-1")) == -signal.SIGKILL
-    monkeypatch.setattr(_slurm_task, "oom_kills", lambda: 3)  # as if it had gone up while the job ran
-    assert signals.run(WORK, Job(str(tmp_path), "kill-1")) == JobStatus.KILLED_FOR_MEMORY
+def test_a_stop_cancels_what_waits(queue: Path, tmp_path: Path) -> None:
+    recorder = run(slurm, tmp_path, "save-1", "short-2", slots=1, stop=StopWhen(tmp_path / "save-1.began"))
+    assert recorder.started == ["save-1"]
+    wait_for(lambda: fake_slurm.state(queue / "100", 1) == "CA")
+    assert not (tmp_path / "short-2.began").exists()

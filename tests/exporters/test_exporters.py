@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from epsgrid import plugins
-from epsgrid.errors import CorruptRecordError, NoBoundsError, SpecError, StoreError, UnknownNameError
+from epsgrid.errors import NoBoundsError, SpecError, StoreError, UnknownNameError
 from epsgrid.exporters._space import Dimension, Kind, Space, space_of
 from epsgrid.numerics.bounds import EpsilonBounds, Reliability, estimate_bounds
 from epsgrid.numerics.placement import Placement
@@ -74,19 +74,13 @@ def inside(dimension: Dimension, values: Any, kind: Kind) -> bool:
     return all(dimension.low * (1 - 1e-12) <= value <= dimension.high * (1 + 1e-12) for value in values)
 
 
-# The space
-
-
 def test_the_grid_is_the_decades_of_the_bounds_and_the_range_reaches_from_end_to_end() -> None:
     space = made()
     assert space.epsilon == Dimension("eps", 1e-4, 1e-2, DECADES)
     assert space.learning_rate == Dimension("lr", 1e-3, 1e-1, RATES)
-
-
-def test_one_decade_is_a_range_of_what_rounds_to_it() -> None:
-    space = made(layers=[layer("weight", (50, 50), -3.0, log10_sd=0.05)])
-    assert space.epsilon.values == (1e-3,)
-    assert (space.epsilon.low, space.epsilon.high) == pytest.approx((10**-3.5, 10**-2.5))
+    single = made(layers=[layer("weight", (50, 50), -3.0, log10_sd=0.05)]).epsilon
+    assert single.values == (1e-3,), "one decade is a range of what rounds to it"
+    assert (single.low, single.high) == pytest.approx((10**-3.5, 10**-2.5))
 
 
 @pytest.mark.parametrize(
@@ -121,16 +115,13 @@ def test_the_beta2_of_the_run_is_found_by_whatever_name() -> None:
     assert [round(math.log10(value)) for value in (space.epsilon.low, space.epsilon.high)] == [-8, -4]
 
 
-def test_wrong_frameworks_are_told() -> None:
+def test_wrong_frameworks_and_names_that_a_language_could_misread_are_refused() -> None:
     with pytest.raises(UnknownNameError, match=r"no 'eadam' is known of keras; name another optimizer in full: keras-"):
         made(experiment=asked({"name": "eadam", "betas": [0.9, 0.999]}), framework="keras")
     with pytest.raises(UnknownNameError, match=r"unknown optimizer 'kears'; did you mean 'keras'"):
         made(framework="kears")
     with pytest.raises(NoBoundsError, match="no adaptive denominator"):
         made(framework="sgdm")
-
-
-def test_a_name_that_a_language_could_misread_is_refused() -> None:
     for name in ("", "1st", "a b", "eps'", "a..b", "eps\n", "ε,", "a:b"):
         with pytest.raises(SpecError, match="cannot name a hyperparameter"):
             made(epsilon_name=name)
@@ -138,42 +129,21 @@ def test_a_name_that_a_language_could_misread_is_refused() -> None:
         made(epsilon_name="x", learning_rate_name="x")
 
 
-def test_the_header_says_where_the_numbers_come_from() -> None:
-    header = "\n".join(made(framework="keras").header)
+def test_the_comment_says_where_the_numbers_come_from() -> None:
+    comment = made(framework="keras").comment
     for part in (
-        "ε for keras-adam, measured by epsgrid 0.1.0",
+        "ε of keras-adam from 1e-5 to 1e-3, measured by epsgrid 0.1.0 on 2026-11-22T00:00:00+00:00 in 11 steps.",
         "run: simulated (task digits, model mlp, optimizer adam, batch size 128)",
         "data: 8x8 digits: 1,797 images",
-        "measured: 2026-11-22T00:00:00+00:00, 11 steps",
-        "√v̂ from 1.08e-4 (0.weight, 5,000 entries) to 1e-2 (0.bias, 10 entries)",
-        "before bias correction",
         "converted from the ε of adam: the same weight at step 11 with β₂ = 0.999",
-        "reliability: medium",
-        *REASONS,
+        f"reliability: medium: {'; '.join(REASONS)}",
         "nothing was measured about them",
     ):
-        assert part in header
-
-    bounds = bounds_at(Placement.outside())
-    came_from = {"started": "2026-01-02T03:04:05+00:00", "git": {"commit": "0123456789abcdef", "changed": True}}
-    probe = replace(probe_record(bounds, Placement.outside()), provenance=came_from)
-    target = _target_of(None, {"name": "adam"}, probe)
-    lines = space_of(asked(), probe, replace(bounds, reliability=None), "grid", target).header
-    assert "measured: 2026-01-02T03:04:05+00:00, 11 steps, commit 0123456789ab with changes" in lines
-    assert "reliability: not looked at" in lines
+        assert part in comment
 
 
-def test_rates_that_the_run_raises_with_epsilon_are_told() -> None:
-    experiment = asked()
-    experiment.spec["sweep"]["lr_mode"] = "effective"
-    assert "raises them with ε (sweep.lr_mode: effective)" in made(experiment=experiment).header[-1]
-
-
-# Every tool
-
-
-@pytest.mark.parametrize("tool", TOOLS)
 @pytest.mark.parametrize("kind", ["log-uniform", "grid"])
+@pytest.mark.parametrize("tool", TOOLS)
 def test_what_a_record_says_cannot_leave_the_comment(tool: str, kind: Kind) -> None:
     """And equal records give equal texts, with the provenance on top."""
     evil = "digits\"\"\"\n'''\r\nraise SystemExit\u2028x: {}{0}\x00\u0085%s #\ud800" + "y" * 10_000
@@ -190,9 +160,6 @@ def test_what_a_record_says_cannot_leave_the_comment(tool: str, kind: Kind) -> N
     assert bare[0] == bare[1]
 
 
-# The tools
-
-
 @pytest.mark.parametrize("kind", ["log-uniform", "grid"])
 def test_optuna_runs_a_study(kind: Kind) -> None:
     optuna = pytest.importorskip("optuna")
@@ -203,12 +170,11 @@ def test_optuna_runs_a_study(kind: Kind) -> None:
     study = optuna.create_study(sampler=sampler)
     study.optimize(lambda trial: module["suggest"](trial)["optimizer.eps"], n_trials=None if kind == "grid" else 3)
     found = [trial.params for trial in study.trials]
-    assert len(found) == (9 if kind == "grid" else 3)
     for dimension in space.dimensions:
-        values = [params[dimension.name] for params in found]
-        assert inside(dimension, values, kind) and len(set(values)) == 3
+        assert inside(dimension, [params[dimension.name] for params in found], kind)
     if kind == "grid":
-        assert {(each["optimizer.eps"], each["lr"]) for each in found} == {(e, r) for e in DECADES for r in RATES}
+        points = [(each["optimizer.eps"], each["lr"]) for each in found]
+        assert sorted(points) == [(e, r) for e in DECADES for r in RATES], "each once"
     else:
         assert all(distribution.log for distribution in study.trials[0].distributions.values())
 
@@ -220,19 +186,12 @@ def test_tune_makes_samples(kind: Kind) -> None:
     from ray.tune.search.variant_generator import generate_variants
 
     space = made(kind)
-    module = run(written("ray", space))
-    rng = np.random.default_rng(0)
-    samples = [
-        config
-        for _ in range(1 if kind == "grid" else 50)
-        for _, config in generate_variants(module["PARAM_SPACE"], random_state=rng)
-    ]
-    assert len(samples) == (9 if kind == "grid" else 50)
+    parameters = run(written("ray", space))["PARAM_SPACE"]
+    samples = [config for _, config in generate_variants(parameters, random_state=np.random.default_rng(0))]
+    assert len(samples) == (9 if kind == "grid" else 1)
     for dimension in space.dimensions:
-        values = [sample[dimension.name] for sample in samples]
-        assert inside(dimension, values, kind)
-        # Half of what is uniform on a log scale lies below the middle of it; next to nothing were it uniform as it is.
-        assert 0.2 < np.mean(np.log(values) < np.mean(np.log([dimension.low, dimension.high]))) < 0.8
+        assert inside(dimension, [sample[dimension.name] for sample in samples], kind)
+        assert kind == "grid" or type(parameters[dimension.name].sampler).__name__ == "_LogUniform"
 
 
 @slow_to_import
@@ -277,7 +236,6 @@ def composed(text: str, folder: Path) -> Any:
 @pytest.mark.parametrize("kind", ["log-uniform", "grid"])
 def test_hydra_composes_a_sweep(kind: Kind, tmp_path: Path) -> None:
     pytest.importorskip("hydra")
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep
 
@@ -288,8 +246,6 @@ def test_hydra_composes_a_sweep(kind: Kind, tmp_path: Path) -> None:
     assert config.hydra.sweeper._target_.endswith("BasicSweeper" if kind == "grid" else "plugin.Sweeper")
     assert config.optimizer == {"name": "adam", "eps": 1e-8}
     words = [f"{name}={value}" for name, value in config.hydra.sweeper.params.items()]
-    line = next(line for line in text.splitlines() if "--multirun" in line)
-    assert all(f"'{word}'" in line for word in words)
     for dimension, override in zip(space.dimensions, OverridesParser.create().parse_overrides(words), strict=True):
         sweep = override.value()
         assert override.key_or_group == dimension.name
@@ -298,16 +254,11 @@ def test_hydra_composes_a_sweep(kind: Kind, tmp_path: Path) -> None:
         else:
             assert isinstance(sweep, IntervalSweep) and sweep.tags == {"log"}
             assert (sweep.start, sweep.end) == (dimension.low, dimension.high)
-    if kind == "grid":
-        (jobs,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(words), None)
-        points = {tuple(float(word.partition("=")[2]) for word in job) for job in jobs}
-        assert points == {(epsilon, rate) for epsilon in DECADES for rate in RATES}
 
 
-@pytest.mark.parametrize("kind", ["log-uniform", "grid"])
-def test_json_holds_both_whichever_was_asked_for(kind: Kind) -> None:
-    document = json.loads(written("json", made(kind, framework="keras")))
-    assert (document["version"], document["kind"], document["space"]) == (1, "epsgrid search space", kind)
+def test_json_holds_both_whichever_was_asked_for() -> None:
+    document = json.loads(written("json", made("grid", framework="keras")))
+    assert (document["version"], document["kind"], document["space"]) == (1, "epsgrid search space", "grid")
     assert document["learning_rate"] == {"name": "lr", "low": 1e-3, "high": 1e-1, "values": list(RATES)}
     assert document["epsilon"]["low"] == document["epsilon"]["values"][0]
     assert document["for"]["optimizer"] == "keras-adam"
@@ -327,17 +278,13 @@ def test_a_single_learning_rate_is_a_constant(tmp_path: Path) -> None:
     assert composed(written("hydra", space), tmp_path).hydra.sweeper.params.lr == 3e-4
 
 
-@pytest.mark.parametrize("tool", ["wandb", "hydra"])
-def test_small_numbers_are_numbers_to_every_yaml_reader(tool: str) -> None:
+def test_small_numbers_are_numbers_to_every_yaml_reader() -> None:
     """YAML 1.1 reads 1e-08 as a text."""
     space = made("log-uniform", layers=[layer("weight", (60, 60), -9.0, log10_sd=1.0)])
     numbers = yaml.safe_load(written("wandb", space))["parameters"]["eps"]
     assert isinstance(numbers["min"], float) and numbers["min"] < 1e-9
     sweep = yaml.safe_load(written("hydra", space))["hydra"]["sweeper"]["params"]["eps"]
     assert sweep == f"tag(log, interval({numbers['min']!r}, {numbers['max']!r}))"
-
-
-# The stage
 
 
 def export(folder: Path) -> str:
@@ -353,8 +300,3 @@ def test_a_run_is_exported_at_any_time_after_its_probe_and_refused_without_bound
         export(tmp_path / "swept")
     with pytest.raises(StoreError, match="no experiment here"):
         export(tmp_path / "nowhere")
-
-    path = tmp_path / "probed" / "bounds.json"
-    path.write_text(path.read_text()[:-20])
-    with pytest.raises(CorruptRecordError, match=r"bounds\.json"):
-        export(tmp_path / "probed")

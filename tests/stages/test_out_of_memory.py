@@ -1,8 +1,10 @@
 """Trials for which memory runs out, with a stand-in for the place where they run: this process, one after another."""
 
+import signal
+
 import pytest
 
-from epsgrid.executors import Exclusive, Job, JobEnded, JobStarted, JobStatus, call_work
+from epsgrid.executors import Job, JobEnded, JobStarted, JobStatus, call_work
 from epsgrid.spec.model import Execution
 from epsgrid.stages.experiment import resolve
 from epsgrid.stages.running import TrialEvent, _out_of_memory_message
@@ -29,20 +31,14 @@ class Cramped:
         self.calls.append([(job.trial, job.exclusive) for job in jobs])
         first = len(self.calls) == 1
         for number, job in enumerate(jobs):
-            if stop.level():
-                return
-            fits = number not in (2, 4) if first else job.exclusive == self.needs and self.enough
+            fits = number not in (2, 4) if first else job.exclusive and self.enough
             notify(JobStarted(job))
             notify(JobEnded(job, call_work(work, job) if fits else self.fail(job)))
-
-    @property
-    def needs(self):
-        return Exclusive.DEVICE if self.status == JobStatus.DEVICE_OUT_OF_MEMORY else Exclusive.MACHINE
 
     def fail(self, job):
         """End as a trial's process does: it says why, unless it was killed."""
         folder = self.folder.trial(job.trial)
-        if self.status != JobStatus.KILLED_FOR_MEMORY:
+        if self.status == JobStatus.OUT_OF_MEMORY:
             before = TrialFailure.read(folder.failure_json).attempts if folder.failure_json.exists() else 0
             error = "OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB."
             TrialFailure(job.trial, error, "a trace", str(folder.log), before + 1, "now").write(folder.failure_json)
@@ -56,68 +52,47 @@ def _run(asked, monkeypatch, status, **options):
     return summary, [event for event in events if isinstance(event, TrialEvent) and event.state != "running"], place
 
 
-@pytest.mark.parametrize(
+STATUSES = pytest.mark.parametrize(
     ("status", "what"),
     [
-        (JobStatus.DEVICE_OUT_OF_MEMORY, "of the CUDA device"),
-        (JobStatus.OUT_OF_MEMORY, "of the machine"),
-        (JobStatus.KILLED_FOR_MEMORY, "of the machine"),
+        (JobStatus.OUT_OF_MEMORY, "out of memory"),
+        (-signal.SIGKILL, "its process was killed by signal 9 (often: out of memory)"),
     ],
 )
+
+
+@STATUSES
 def test_a_trial_that_ran_out_of_memory_is_tried_again_alone(spec_path, monkeypatch, status, what):
     asked = _asking(spec_path)
     summary, ended, place = _run(asked, monkeypatch, status)
     assert summary.counts == {"done": 5}
     first, second = place.calls
-    assert {exclusive for _, exclusive in first} == {Exclusive.NO}
-    assert second == [(first[2][0], place.needs), (first[4][0], place.needs)]
+    assert not any(exclusive for _, exclusive in first)
+    assert second == [(first[2][0], True), (first[4][0], True)]
     errors = [event.failure.error for event in ended if event.failure is not None]
     assert len(errors) == 2
-    assert all(error.startswith(f"out of memory {what}; it is tried again alone") for error in errors)
+    assert all(error.startswith(f"{what}; it is tried again alone") for error in errors)
     assert not asked.folder.trial(first[2][0]).failure_json.exists()
 
 
-@pytest.mark.parametrize("status", [JobStatus.DEVICE_OUT_OF_MEMORY, JobStatus.KILLED_FOR_MEMORY])
-def test_one_that_does_not_fit_alone_either_ends_with_what_to_do(spec_path, monkeypatch, status):
+@STATUSES
+def test_one_that_does_not_fit_alone_either_ends_with_what_to_do(spec_path, monkeypatch, status, what):
     summary, _, place = _run(_asking(spec_path), monkeypatch, status, enough=False)
     assert summary.counts == {"done": 3, "failed": 2}
     assert len(place.calls) == 2
     for failure in summary.failures:
-        assert ", though it ran alone: it needs a smaller training.batch_size or model, or more memory" in failure.error
+        assert failure.error.startswith(f"{what}, though it ran alone: a smaller training.batch_size")
         assert f"`epsgrid retry {failure.id}`" in failure.error
         assert failure.attempts == 2
-        assert ("CUDA out of memory. Tried" in failure.error) == (status == JobStatus.DEVICE_OUT_OF_MEMORY)
+        assert ("CUDA out of memory. Tried" in failure.error) == (status == JobStatus.OUT_OF_MEMORY)
 
 
-@pytest.mark.parametrize(
-    ("executor", "status", "expected"),
-    [
-        ("local", JobStatus.OUT_OF_MEMORY, "a smaller execution.workers leaves more"),
-        (
-            "local",
-            JobStatus.DEVICE_OUT_OF_MEMORY,
-            "no retry was left: `epsgrid retry abcd --workers 1`",
-        ),
-        ("local", JobStatus.DEVICE_OUT_OF_MEMORY, "a smaller execution.trials_per_device leaves more"),
-        ("inline", JobStatus.OUT_OF_MEMORY, "though it ran alone"),
-        ("slurm", JobStatus.KILLED_FOR_MEMORY, "of the machine: ask for more with execution.slurm.memory"),
-        ("slurm", JobStatus.DEVICE_OUT_OF_MEMORY, "though it ran alone: it needs a smaller training.batch_size"),
-    ],
-)
-def test_what_helps_depends_on_the_place_and_on_what_is_left(executor, status, expected):
-    event = JobEnded(Job("folder", "abcd"), status)
-    assert expected in _out_of_memory_message(event, Execution(executor=executor), is_tried_again=False)
-    again = _out_of_memory_message(event, Execution(executor=executor), is_tried_again=True)
-    assert again.endswith("; it is tried again alone")
-    assert ("though it ran alone" in again) == (executor != "local")
-
-
-def test_a_device_alone_is_not_the_whole_machine_and_a_job_is_the_same_with_or_without():
-    """An executor finds again by its job what an earlier command left to it."""
-    job = Job("folder", "abcd", Exclusive.DEVICE)
-    message = _out_of_memory_message(JobEnded(job, JobStatus.OUT_OF_MEMORY), Execution(), is_tried_again=True)
-    assert message == "out of memory of the machine; it is tried again alone"
-    assert len({job, Job("folder", "abcd")}) == 1
+def test_what_helps_depends_on_the_place():
+    event = JobEnded(Job("folder", "abcd"), JobStatus.OUT_OF_MEMORY)
+    for executor, more_memory in (("local", False), ("slurm", True)):
+        message = _out_of_memory_message(event, Execution(executor=executor), is_tried_again=False)
+        assert ("and execution.slurm.memory gives more" in message) == more_memory
+        assert ("though it ran alone" in message) == more_memory
 
 
 @pytest.mark.parametrize(

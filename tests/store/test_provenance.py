@@ -41,23 +41,14 @@ def test_the_commit_is_that_of_the_folder(tmp_path: Path) -> None:
     assert provenance([], tmp_path)["git"] == {"commit": commit, "changed": True}
 
 
-def test_a_slow_or_missing_git_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for error in (FileNotFoundError("git"), subprocess.TimeoutExpired("git", 5)):
-
-        def fail(*_: object, error: Exception = error, **__: object) -> None:
-            raise error
-
-        monkeypatch.setattr(module.subprocess, "run", fail)
-        assert provenance([], tmp_path)["git"] is None
-
-
-def test_processor_and_packages_that_are_not_known(tmp_path: Path) -> None:
+def test_processor_and_packages_that_are_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cpuinfo").write_text(
         "processor\t: 0\nmodel name\t: Fast CPU @ 3 GHz\n\nmodel name\t: Fast CPU @ 3 GHz\n"
     )
     assert module._cpu(tmp_path / "cpuinfo") == "Fast CPU @ 3 GHz"
     assert module._cpu(tmp_path / "missing")
-    assert module._version("no-such-package-here") is None
+    monkeypatch.setattr(module, "_PACKAGES", ("no-such-package-here",))
+    assert provenance([])["packages"] == {"no-such-package-here": None}
 
 
 def test_the_store_imports_nothing_heavy() -> None:
@@ -68,3 +59,13 @@ def test_the_store_imports_nothing_heavy() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert answer.stdout == "set()\n"
+
+
+def test_a_slow_or_missing_git_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for error in (FileNotFoundError("git"), subprocess.TimeoutExpired("git", 5)):
+
+        def fail(*_: object, error: Exception = error, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(module.subprocess, "run", fail)
+        assert provenance([], tmp_path)["git"] is None
