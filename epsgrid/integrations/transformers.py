@@ -122,7 +122,7 @@ class EpsilonCallback(_Callback):
         if not logs or "loss" not in logs or not self._following.is_open:
             return
         for prefix, series in self._following.series(state.global_step, state.epoch):
-            (row,) = scalars(series, prefix, by_layer=False).values()
+            (row,) = scalars(series, prefix).values()
             logs.update(row)
             if state.log_history:
                 state.log_history[-1].update(row)

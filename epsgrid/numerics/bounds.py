@@ -2,11 +2,9 @@
 
 This is the published estimate: in each parameter tensor drop the exact zeros, sort the n others, take the entries at
 the indices int(0.02·n) and int(0.98·n); the least of the former over all tensors and the greatest of the latter bound
-ε, each rounded to a power of ten. Tensors of fewer than fifty non-zero entries thus contribute their minimum and
-maximum, and a single bias may set a bound: each bound names the layers that set it.
+ε, each rounded to a power of ten. A single bias may set a bound, so each bound names the layers that set it.
 
-The order statistics are exact, and magnitudes are converted into the optimizer's own ε before they are rounded, so
-that an optimizer which adds ε under its root gets a range of the decades of b², not the squared decades of b.
+The order statistics are exact, and magnitudes are converted into the optimizer's own ε before they are rounded.
 """
 
 from __future__ import annotations
@@ -32,6 +30,7 @@ _EARLIER_VERDICTS = {"firm": "high", "soft": "medium", "not to be trusted": "low
 
 
 VariantKind = Literal["tail", "seed", "weights", "without", "kind", "betas"]
+"""Files of earlier versions hold the last two."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +39,8 @@ class Variant:
 
     Attributes:
         kind: which choice. "tail": another tail fraction; "seed": other initial weights and batches; "weights": moving
-            instead of frozen, or the reverse; "without": layers or entries left out; "kind": one kind of layer alone;
-            "betas": another decay of v or m.
-        label: the choice, such as "5 %", "seed 1", "moving at lr 0.001", "rounding noise", "convolution" or
-            "β₂ = 0.99".
+            instead of frozen; "without": layers or entries left out.
+        label: the choice, such as "5 %", "seed 1", "moving at lr 0.001" or "rounding noise".
         low: lower end.
         high: upper end.
     """
@@ -134,7 +131,7 @@ def estimate_bounds(
     """Estimate the ε range from the layers' order statistics.
 
     Args:
-        layers: statistics of all layers; those not measured are passed on in the result and otherwise left out.
+        layers: statistics of all layers; those that are not measured set no bound.
         placement: where the optimizer adds its ε.
         tail_fraction: the tail that the layers were measured with.
 

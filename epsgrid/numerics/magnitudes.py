@@ -1,8 +1,4 @@
-"""The statistics of a layer, and how an order statistic of it becomes a bound of ε.
-
-The published indices, the rounding to a power of ten and the choice of the extreme layer stand here; `bounds` puts them
-together.
-"""
+"""The statistics of a layer, and how an order statistic of it becomes a bound of ε."""
 
 from __future__ import annotations
 
@@ -65,8 +61,9 @@ class LayerStatistics:
     kind: str = OTHER
 
     def __post_init__(self) -> None:
-        has_statistics = self.low is not None and self.high is not None
-        assert has_statistics == (self.status is LayerStatus.MEASURED), f"{self.name}: {self.status}, yet {self.low}"
+        assert (self.low is not None) == (self.status is LayerStatus.MEASURED), (
+            f"{self.name}: {self.status}, yet {self.low}"
+        )
 
     @classmethod
     def unmeasured(cls, name: str, shape: Sequence[int], status: LayerStatus, kind: str = OTHER) -> LayerStatistics:
@@ -97,8 +94,7 @@ class Bound:
 def low_rank(entries: int, tail_fraction: float) -> int:
     """Return the index, counted from 0 in rising order, of the lower order statistic.
 
-    The authors' code writes int((1 - 0.98) * n) where their text has 2 %: the floats differ, the indices never do (a
-    test compares them).
+    The authors write int((1 - 0.98) * n): the floats differ, the indices never do.
 
     >>> low_rank(49, 0.02), low_rank(50, 0.02)
     (0, 1)

@@ -134,11 +134,7 @@ def without(
 
 
 def _least_entries(tail_fraction: float) -> int:
-    """Return the number of non-zero entries from which on a layer's low end is not simply its minimum.
-
-    >>> _least_entries(0.02), _least_entries(0.05)
-    (50, 20)
-    """
+    """Return the number of non-zero entries from which on a layer's low end is not simply its minimum: 50 at 2 %."""
     return next(entries for entries in itertools.count(1) if low_rank(entries, tail_fraction))
 
 
@@ -146,17 +142,13 @@ def _small_label(tail_fraction: float) -> str:
     return f"layers of fewer than {_least_entries(tail_fraction)} entries"
 
 
-def _enough_steps(evidence: _Evidence) -> Iterator[_Finding]:
-    """Fewer than 10 steps are too few."""
+def _steps_and_entries(evidence: _Evidence) -> Iterator[_Finding]:
+    """Few steps are too few, and a layer with a NaN or an infinity is left out of the bounds."""
     taken = f"the probe took {_count(evidence.steps, 'step')}"
     if evidence.steps < _FEWEST_STEPS:
         yield _Finding(_Severity.LOW, f"{taken}, fewer than {_FEWEST_STEPS}: v has averaged hardly any gradients")
     else:
         yield _Finding(_Severity.SUPPORTS, taken)
-
-
-def _finite_layers(evidence: _Evidence) -> Iterator[_Finding]:
-    """A layer with a NaN or an infinity is left out of the bounds, and where there is one there may be more."""
     names = [layer.name for layer in evidence.bounds.layers if layer.status is LayerStatus.NON_FINITE]
     if names:
         verbs = "holds NaN or infinite entries and sets" if len(names) == 1 else "hold NaN or infinite entries and set"
@@ -231,7 +223,7 @@ def _compared(
         phrase: introduces a variant; {} stands for its label.
         note: the sentence where there are no such variants.
         agree: the sentence where none of them moves an end, with {labels} and {seeds}, the number of bounds compared.
-        largest: decades by which the variant that moves an end most may do so at medium confidence.
+        largest: decades that a variant may move an end by at medium confidence.
     """
     variants = [variant for variant in evidence.variants if variant.kind == kind]
     if not variants:
@@ -274,8 +266,8 @@ def _small_layers(evidence: _Evidence) -> Iterator[_Finding]:
             yield _Finding(_Severity.NOTE, f"{what}, but keeps its decade without {label}")
 
 
-def _boundaries(evidence: _Evidence) -> Iterator[_Finding]:
-    """An end near where rounding turns is one decade by accident."""
+def _boundaries_and_layers(evidence: _Evidence) -> Iterator[_Finding]:
+    """An end near where rounding turns is one decade by accident, and the extremes of few layers say little."""
     for name, bound, _ in evidence.ends():
         exponent = math.log10(bound.epsilon)
         distance = abs(exponent - math.floor(exponent) - 0.5)
@@ -284,24 +276,18 @@ def _boundaries(evidence: _Evidence) -> Iterator[_Finding]:
             other = next(decade for decade in neighbours if decade != bound.decade)
             near = f"{distance:.2f} decades from where rounding turns to {_power(other)}"
             yield _Finding(_Severity.MEDIUM, f"{name}, {bound.epsilon:.3g}, lies {near}")
-
-
-def _enough_layers(evidence: _Evidence) -> Iterator[_Finding]:
-    """The extremes of one or two layers say little about others."""
     count = sum(layer.status is LayerStatus.MEASURED for layer in evidence.bounds.layers)
     if count < _FEWEST_LAYERS:
         yield _Finding(_Severity.MEDIUM, f"only {_count(count, 'layer')} measured, fewer than {_FEWEST_LAYERS}")
 
 
 _RULES: tuple[Callable[[_Evidence], Iterator[_Finding]], ...] = (
-    _enough_steps,
-    _finite_layers,
+    _steps_and_entries,
     _rounding_noise,
     _settling,
     _other_choices,
     _small_layers,
-    _boundaries,
-    _enough_layers,
+    _boundaries_and_layers,
 )
 """In the order in which their findings are reported."""
 
@@ -323,11 +309,7 @@ def _power(decade: float) -> str:
 
 
 def _count(count: int, what: str) -> str:
-    """Write a count with its noun.
-
-    >>> _count(1, "non-zero entry"), _count(1728, "non-zero entry"), _count(2, "layer")
-    ('1 non-zero entry', '1,728 non-zero entries', '2 layers')
-    """
+    """Write a count with its noun: '1,728 non-zero entries'."""
     plural = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
     return f"{count:,} {what if count == 1 else plural}"
 

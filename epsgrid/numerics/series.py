@@ -16,15 +16,7 @@ import numpy as np
 
 from epsgrid.codec import from_document, to_document
 from epsgrid.errors import CorruptRecordError
-from epsgrid.numerics.histogram import (
-    MANTISSA_BITS,
-    LogHistogram,
-    bin_count,
-    bins_of,
-    fields_of,
-    magnitudes_of,
-    whole,
-)
+from epsgrid.numerics.histogram import MANTISSA_BITS, LogHistogram, bin_count, bins_of, fields_of, magnitudes_of, whole
 from epsgrid.numerics.magnitudes import TAIL_FRACTION
 
 FRACTIONS = (0.01, 0.02, 0.05, 0.25, 0.5, 0.75, 0.95, 0.98, 0.99)
@@ -32,8 +24,6 @@ FRACTIONS = (0.01, 0.02, 0.05, 0.25, 0.5, 0.75, 0.95, 0.98, 0.99)
 
 STORED_MANTISSA_BITS = 1
 VERSION = 1
-
-_NAMES_IN_A_MESSAGE = 8
 
 
 @dataclass(frozen=True)
@@ -77,9 +67,8 @@ class LayerSnapshot:
     def to_json(self) -> list[Any]:
         """Return short JSON that reads back exactly: the fields in their order, without names.
 
-        Hundreds of snapshots of dozens of layers are stored. A percentile is the number of its bin at m = 5, whose
-        midpoint it is, or the magnitude itself where it is no midpoint; the histogram is
-        `[mantissa bits, NaN, infinite, below range, above range, runs]`.
+        A percentile is the number of its bin at m = 5, whose midpoint it is, or the magnitude itself where it is no
+        midpoint; the histogram is `[mantissa bits, NaN, infinite, below range, above range, runs]`.
         """
         bins = bins_of(np.array(self.quantiles), self.scale).tolist()
         packed = [bin_ or value for bin_, value in zip(bins, self.quantiles, strict=True)]
@@ -135,8 +124,7 @@ class Ends(NamedTuple):
         step: of the snapshot.
         low: least lower order statistic of the layers.
         high: greatest upper one.
-        low_layers: the layers that set `low`; several where theirs lie in the same bin, which percentiles cannot tell
-            apart.
+        low_layers: the layers that set `low`; several where theirs lie in the same bin.
         high_layers: the layers that set `high`.
     """
 
@@ -200,8 +188,7 @@ class Series:
             magnitude: in √v̂ units; None takes each snapshot's own threshold, the optimizer's ε.
 
         Returns:
-            (step, share in [0, 1]) of each snapshot that keeps histograms, has a threshold or is given a magnitude, and
-            has finite entries.
+            (step, share in [0, 1]) of each snapshot that can tell.
 
         Raises:
             ValueError: there is no such layer.
@@ -221,9 +208,8 @@ class Series:
     def ends_over_time(self, tail_fraction: float = TAIL_FRACTION, *, leave_out: Collection[str] = ()) -> list[Ends]:
         """Return the bounds at each step by the published rule, with the layers that set them.
 
-        The rule is that of `bounds.estimate_bounds`, with percentiles in place of exact order statistics: a layer
-        without finite non-zero entries, or with a NaN or infinite one, sets no bound. Steps where no layer does are
-        left out.
+        As in `bounds.estimate_bounds` a layer without finite non-zero entries, or with a NaN or infinite one, sets no
+        bound. Steps where no layer does are left out.
 
         Args:
             tail_fraction: share of the non-zero entries beyond each order statistic.
@@ -250,8 +236,7 @@ class Series:
         return found
 
     def thinned(self, count: int) -> Series:
-        """Return the series with at most `count` snapshots, at least 2: evenly spread, the first and the last kept."""
-        assert count >= 2, count
+        """Return at most `count` of the snapshots, at least 2: evenly spread, the first and the last kept."""
         if len(self.snapshots) <= count:
             return self
         kept = np.linspace(0, len(self.snapshots) - 1, count).round().astype(int)
@@ -282,9 +267,7 @@ class Series:
     def _index(self, layer_name: str) -> int:
         if layer_name in self.names:
             return self.names.index(layer_name)
-        more = f" and {len(self.names) - _NAMES_IN_A_MESSAGE} more" if len(self.names) > _NAMES_IN_A_MESSAGE else ""
-        valid = ", ".join(self.names[:_NAMES_IN_A_MESSAGE])
-        raise ValueError(f"this series has no layer {layer_name!r}; it has {valid}{more}")
+        raise ValueError(f"this series has no layer {layer_name!r}; it has {', '.join(self.names)}")
 
 
 def _rises(values: Sequence[float]) -> bool:

@@ -334,33 +334,23 @@ class Counted:
     def quantile_bins(self) -> torch.Tensor:
         """Return the slot of the entry at each fraction, (L, Q) int32, for `magnitudes_of`; a fresh tensor.
 
-        Of n finite non-zero entries in rising order it is the one at index min(int(fraction · n), n − 1), as in
-        `LogHistogram.quantile`. The slot is its bin, 0 for one below float32's range and the number of bins for one
-        above it; -1 where n is 0.
-
-        It lies where the tensors do, and nothing waits for it; on the CPU, and waited for, where they lie on several
-        devices.
+        The entry is that of `LogHistogram.quantile`. It lies where the tensors do, and nothing waits for it; on the CPU,
+        and waited for, where they lie on several devices.
         """
         return self._gather([rows.quantile_bins() for rows in self._groups], self._fractions, torch.int32)
 
     def totals(self) -> torch.Tensor:
-        """Return the numbers of zeros, of other finite entries, and of the rest, (L, 3) int64; a fresh tensor.
+        """Return the numbers of zeros, of other finite entries, and of the rest, (L, 3) int64.
 
-        The rest are NaN and infinities; on another device than a CPU negative entries too, which are an error that
-        `histogram` raises. The tensor lies where that of `quantile_bins` does.
+        On another device than a CPU negative entries are among the rest; `histogram` raises an error for them.
         """
         return self._gather([rows.totals() for rows in self._groups], 3, torch.int64)
 
     def histogram(self, layer: int, scale: float = 1.0) -> LogHistogram:
-        """Return the histogram of one tensor; waits for its device.
-
-        Args:
-            layer: which tensor, from 0.
-            scale: v̂ = v · scale, > 0; enters the histogram as a number.
+        """Return the histogram of one tensor with v̂ = v · scale; waits for its device.
 
         Raises:
             NegativeEntryError: the tensor has negative entries.
-            ValueError: `scale` is out of range.
         """
         for rows in self._groups:
             if layer in rows.places:

@@ -1,7 +1,6 @@
 """What an observer keeps of the steps it sees: percentiles of up to 512 and histograms of up to 64, however many pass.
 
-A row holds the bins of the percentiles as the counting left them, on the device where it counted: nothing is converted
-and nothing waited for while training goes on. When the rows are full every other one is dropped, and from then on only
+Nothing is waited for while training goes on. When the rows are full every other one is dropped, and from then on only
 every other step is kept; so a run of any length is covered evenly, by steps whose distance is a power of two.
 """
 
@@ -23,9 +22,7 @@ from epsgrid.numerics.tables import Counted, Counter, Folded, NegativeEntryError
 # One more of each is for the latest step, which mostly is none of the evenly spaced ones.
 _KEPT_ROWS = 511
 _KEPT_HISTOGRAMS = 63
-
-_STEPS_BETWEEN_HISTOGRAMS = 8
-"""The least distance: folding a histogram takes about as long as counting a small layer."""
+_STEPS_BETWEEN_HISTOGRAMS = 8  # at least
 
 
 @dataclass(eq=False, slots=True)
@@ -91,11 +88,7 @@ class Row:
             self.folded = self.fold(self.folded)
 
     def fold(self, counted: Counted) -> tuple[Folded, ...]:
-        """Return the counts of each layer over the coarser bins that are stored; waits for the device.
-
-        Raises:
-            ObservationError: a layer has a negative entry.
-        """
+        """Return the counts of each layer over the coarser bins that are stored; waits for the device."""
         try:
             return tuple(counted.folded(place, STORED_MANTISSA_BITS) for place in range(len(self.names)))
         except NegativeEntryError as error:
@@ -173,9 +166,6 @@ class History:
 
         Args:
             latest: the step observed last, to be added where it is none of the kept ones.
-
-        Raises:
-            ObservationError: a layer has a negative entry.
         """
         rows = [row for row in self._rows if row.taken]
         if latest is not None and latest[0].taken:

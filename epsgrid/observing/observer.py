@@ -1,9 +1,7 @@
 """Observe an optimizer during training: after its steps, count √v̂ of every layer; the rest is computed on request.
 
 An observer hooks `optimizer.step` and reads; it changes nothing, draws no random number and, where the state lies on a
-CUDA device, waits for nothing: steps, percentiles and a gradient scaler's verdict on a step stay there. Only betas or
-an ε that are tensors on the device are waited for, once at each observed step. The weights of a training are the same,
-bit for bit, with it and without.
+CUDA device, waits for nothing but betas or an ε that are tensors there.
 """
 
 from __future__ import annotations
@@ -76,8 +74,7 @@ def observe(
     1.0
 
     Args:
-        optimizer: of torch's kind, or a wrapper of Lightning's or Accelerate's around one. Another optimizer of the
-            same training is observed by an observer of its own.
+        optimizer: of torch's kind, or a wrapper of Lightning's or Accelerate's around one.
         named_parameters: pairs as `model.named_parameters()` gives them. May be left out where `model` is given, or
             where the optimizer was built from named parameters.
         model: gives the kind of layer that each parameter belongs to, and the names.
@@ -136,7 +133,7 @@ class Observer:
         self._registry = LayerRegistry(optimizer, layers, model)
         self._history, self._counter = History(every or 1), Counter(FRACTIONS)
         self._latest: tuple[Row, Counted] | None = None
-        self._constants: tuple[tuple[int, ...], tuple[float, ...], tuple[float | None, ...]] = ((), (), ())
+        self._indexes: tuple[int, ...] = ()
         self._names: tuple[str, ...] = ()
         self._calls = 0
         self._skipped: int | torch.Tensor = 0
@@ -223,8 +220,7 @@ class Observer:
         """Return the share of the entries with √v̂ above ε, of each layer and of all, as they are now.
 
         Where √v̂ is larger than the magnitude that ε corresponds to, an adaptive optimizer adapts; where it is smaller,
-        ε is most of the denominator, and the optimizer is one without adaptation. The share is read from histograms, so
-        it is off by at most the share of the bin that holds ε.
+        ε is most of the denominator. The share is off by at most that of the bin that holds ε.
 
         Args:
             epsilon: ≥ 0, in the optimizer's own units; None for the ε that each layer is trained with.
@@ -244,11 +240,10 @@ class Observer:
             if used is None:
                 raise ObservationError(f'the parameter group of layer {name!r} has no "eps"; give epsilon=…')
             histogram = histogram_of(reading)
-            share = histogram.fraction_above(reading.placement.magnitude_from_epsilon(used))
-            if share is not None:
-                entries = histogram.total - histogram.nonfinite
-                shares[name] = share
-                above, finite = above + share * entries, finite + entries
+            if entries := histogram.finite:
+                larger = float(histogram.entries_above(reading.placement.magnitude_from_epsilon(used)))
+                shares[name] = larger / entries
+                above, finite = above + larger, finite + entries
         return AdaptableFraction(shares, above / finite if finite else 0.0)
 
     def snapshot(self, epoch: float | None = None) -> Snapshot:
@@ -256,9 +251,6 @@ class Observer:
 
         Args:
             epoch: epochs done, to be stored with it.
-
-        Raises:
-            ObservationError: the optimizer has no state yet, or one that cannot be read.
         """
         readings = self._readings()
         layers = (None if each.values is None else LayerSnapshot.of(histogram_of(each)) for each in readings)
@@ -327,15 +319,12 @@ class Observer:
         if not moments:
             return
         values = [local(moment.values) for _, moment in moments]
-        constants = (
-            tuple([index for index, _ in moments]),
-            tuple([moment.decay for _, moment in moments]),
-            tuple([epsilon_in(group) for group in self._registry.groups]),
-        )
-        if constants != self._constants:
-            self._constants = constants  # shared by all rows until something changes: mostly nothing ever does
-            self._names = tuple(self._registry.layers[index].name for index, _ in moments)
-        indexes, decays, epsilons = self._constants
+        indexes = tuple([index for index, _ in moments])
+        if indexes != self._indexes:  # shared by all rows until something changes: mostly nothing ever does
+            self._indexes = indexes
+            self._names = tuple(self._registry.layers[index].name for index in indexes)
+        decays = tuple([moment.decay for _, moment in moments])
+        epsilons = tuple([epsilon_in(group) for group in self._registry.groups])
         self._latest = None  # its tables are about to be written
         try:
             counted = self._counter.count(values)
@@ -345,7 +334,7 @@ class Observer:
             raise
         totals = counted.totals()
         steps = _kept([moment.step for _, moment in moments])
-        row = Row(self._calls, self._skipped, left_out, indexes, self._names, decays, steps, epsilons, totals)
+        row = Row(self._calls, self._skipped, left_out, self._indexes, self._names, decays, steps, epsilons, totals)
         self._latest = row, counted
         self._history.add(row, counted, values)
         if totals.is_cpu:

@@ -1,8 +1,8 @@
 """Probe a model and an optimizer before any training: gradients go in, bounds of ε with their reliability come out.
 
 The published method (arXiv 2311.11532 and its research code) accumulates v over the first epoch without moving the
-weights: every gradient is taken at the random initialisation, in training mode, with coupled weight decay added as the
-optimizer sees it. Here a copy of the real optimizer does that on a copy of the model; see `observing.stepping`.
+weights: every gradient is taken at the random initialisation, in training mode. Here a copy of the real optimizer does
+that on a copy of the model; see `observing.stepping`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from epsgrid.numerics.reliability import ROUNDING_NOISE, judge
 from epsgrid.numerics.series import FRACTIONS, Series
 from epsgrid.numerics.trajectory import Trajectory, has_settled, trajectory_of
 from epsgrid.observing.adapters import Adapter, adapter_for, unwrap, warn_of_underflow
-from epsgrid.observing.layers import NamedParameters, named_layers, with_groups_of
+from epsgrid.observing.layers import NamedParameters, named_layers
 from epsgrid.observing.observer import Observer, check_whole
 from epsgrid.observing.reading import Reading, bounds_by_placement, measure_reading, read
 from epsgrid.observing.restoring import devices_of, generators_restored
@@ -50,7 +50,6 @@ def probe(
     update_weights: bool = False,
     stop_when_settled: bool = False,
     check_rounding: bool = True,
-    betas: Sequence[float] = (),
     on_step: Callable[[int], None] | None = None,
 ) -> EpsilonBounds:
     """Estimate the ε range of an optimizer on a model of your own; leave both exactly as they are.
@@ -66,17 +65,12 @@ def probe(
     (0.001, 0.1)
 
     A copy of the model is trained by a copy of the optimizer, with real steps at the real learning rate, and its
-    weights are put back after each step unless `update_weights`. While it runs it holds a second copy of the weights,
-    buffers and optimizer state; the check for rounding noise holds two more of the weights for a moment, see
-    `rounding_noise`, and each of `betas` one more of the state. Hooks of the optimizer are not called.
-
-    The global random number generators of torch, numpy and Python are put back, also where `loss_fn` raises or Ctrl-C
-    comes, and so are those that `batches` holds, such as the generator of a DataLoader or of its sampler. An iterator
-    is used up, and whatever else `batches` counts of its passes goes on.
+    weights are put back after each step unless `update_weights`. Hooks of the optimizer are not called. The global
+    random number generators of torch, numpy and Python are put back, also where `loss_fn` raises or Ctrl-C comes, and
+    so are those that `batches` holds, such as the generator of a DataLoader.
 
     Args:
-        model: a copy of a model in eval mode is put into training mode; one in training mode stays as it is, so parts
-            that you keep in eval mode do too.
+        model: a copy of a model in eval mode is put into training mode; one in training mode stays as it is.
         optimizer: as you would train with; may have taken steps, the probe's state is fresh.
         batches: iterated once for each epoch, over anything that `loss_fn` takes. A generator lasts for one epoch.
         loss_fn: called as loss_fn(model, batch) with the copy; returns the scalar loss of which you would call
@@ -91,12 +85,11 @@ def probe(
         update_weights: let the copy's weights move, as in training.
         stop_when_settled: stop as soon as `has_settled` says that further steps would change no decade.
         check_rounding: look, on the first batch, for entries whose gradient is only rounding noise.
-        betas: further β₂ to state the bounds for, from the same gradients.
         on_step: called with the number of steps taken after each.
 
     Returns:
-        The bounds, with their reliability: variants for other tails, without rounding noise and for `betas`, and the
-        bounds over the steps.
+        The bounds, with their reliability: variants for other tails and without rounding noise, and the bounds over the
+        steps.
 
     Raises:
         ObservationError: model or optimizer cannot be copied, there is no batch, `batches` does not last for all
@@ -117,7 +110,6 @@ def probe(
         tail_fraction=tail_fraction,
         update_weights=update_weights,
         check_rounding=check_rounding,
-        betas=betas,
     )
     with probing:
         by_step = itertools.islice(_batches_by_step(batches, epochs, accumulate), steps)
@@ -128,12 +120,10 @@ def probe(
 class Probing:
     """A probe in progress; a context manager, at whose end random number generators are put back.
 
-    Arguments that `probe` has too are described there.
-
     Args:
-        model: stays untouched.
+        model: stays untouched; arguments that are not described here are those of `probe`.
         optimizer: the real one, no wrapper; may have a state, and stays untouched.
-        loss: as `loss_fn` of `probe`; so are the options that `probe` has too.
+        loss: as `loss_fn` of `probe`.
         batches: the object whose random number generators are put back at the end, such as a DataLoader.
         every: number of steps from one snapshot of the series to the next.
         adapter: knows where the optimizer keeps v; None finds the one of its class.
@@ -159,18 +149,17 @@ class Probing:
         tail_fraction: float = TAIL_FRACTION,
         update_weights: bool = False,
         check_rounding: bool = True,
-        betas: Sequence[float] = (),
         every: int = 1,
         adapter: Adapter | None = None,
     ) -> None:
         if clip_norm is not None and not clip_norm > 0:
             raise ObservationError(f"clip_norm must be positive, got {clip_norm!r}")
         self.steps = 0
-        self._loss, self._tail_fraction, self._check_rounding, self._betas = loss, tail_fraction, check_rounding, betas
+        self._loss, self._tail_fraction, self._check_rounding = loss, tail_fraction, check_rounding
         self._adapter = adapter or adapter_for(optimizer)
         layers = named_layers(optimizer, named_parameters, model)
         self._copy = SteppedCopy(
-            model, optimizer, loss, self._adapter, layers, clip_norm=clip_norm, moving=update_weights, betas=betas
+            model, optimizer, loss, self._adapter, layers, clip_norm=clip_norm, moving=update_weights
         )
         self.model, self.optimizer, self._layers = self._copy.model, self._copy.optimizer, self._copy.layers
         self._noise = RoundingNoise(checked=False)
@@ -193,12 +182,7 @@ class Probing:
         *,
         stop_when_settled: bool = False,
     ) -> None:
-        """Take a step for each entry of `batches`.
-
-        Args:
-            batches: the batches of each step.
-            on_step: called with the number of steps taken after each.
-            stop_when_settled: stop as soon as the bounds have settled.
+        """Take a step for each entry of `batches`, the batches of that step; other arguments as `probe`.
 
         Raises:
             ObservationError: as `probe`.
@@ -231,9 +215,6 @@ class Probing:
         """Return whether the bounds have settled, with layers of rounding noise and without them.
 
         It looks only now and then, a few times while the steps double, and returns False in between.
-
-        Raises:
-            ObservationError: the tail fraction is none of those that are followed.
         """
         if self._tail_fraction not in FRACTIONS:
             followed = ", ".join(f"{fraction:g}" for fraction in FRACTIONS if fraction < 0.5)
@@ -243,11 +224,9 @@ class Probing:
             )
         if self.steps % max(1, (1 << self.steps.bit_length()) // (2 * _LOOKS_PER_DOUBLING)):
             return False
-        if not has_settled(self._trajectory()):
-            return False
         noisy = [layer.name for layer in self._layers if layer.parameter in self._noise.masks]
         others = self._trajectory(noisy) if noisy else None
-        return others is None or not others.steps or has_settled(others)
+        return has_settled(self._trajectory()) and (others is None or not others.steps or has_settled(others))
 
     def bounds(self, others: Sequence[Variant] = ()) -> EpsilonBounds:
         """Estimate the ε range from the steps so far, and judge it.
@@ -265,16 +244,20 @@ class Probing:
         readings = read(self.optimizer, self._layers, self._adapter)
         statistics = [measure_reading(reading, tail) for reading in readings]
         bounds = bounds_by_placement(statistics, [reading.placement for reading in readings], tail)
-        rests = self._without_noise(readings, statistics)
+        rests = []  # the statistics over the entries that are not noise
+        for reading, layer in zip(readings, statistics, strict=True):
+            mask = self._noise.masks.get(reading.layer.parameter)
+            if mask is not None and reading.values is not None:
+                entries = reading.values[~mask.to(reading.values.device)]
+                rest = measure(layer.name, entries, reading.scale, tail)
+                layer = replace(rest, shape=layer.shape, kind=layer.kind)
+            rests.append(layer)
         pairs = zip(statistics, rests, strict=True)
         noise = {layer.name: 1 - rest.nonzero / layer.nonzero for layer, rest in pairs if rest.nonzero < layer.nonzero}
         variants = list(others)
         for other in _OTHER_TAILS:
             if other != tail:
                 variants += _variant("tail", f"{100 * other:g} %", readings, other)
-        for beta2, optimizer in zip(self._betas, self._copy.variants, strict=True):
-            own = read(optimizer, with_groups_of(self._layers, optimizer), self._adapter)
-            variants += _variant("betas", f"β₂ = {beta2:g}", own, tail)
         if noise:
             variants += _variant("without", ROUNDING_NOISE, readings, tail, rests)
         trajectory = self._trajectory() if tail in FRACTIONS else None
@@ -300,20 +283,6 @@ class Probing:
             self._tail_fraction,
             leave_out=leave_out,
         )
-
-    def _without_noise(
-        self, readings: Sequence[Reading], statistics: Sequence[LayerStatistics]
-    ) -> list[LayerStatistics]:
-        """Return the layers' statistics over the entries that are not noise."""
-        rests = []
-        for reading, layer in zip(readings, statistics, strict=True):
-            mask = self._noise.masks.get(reading.layer.parameter)
-            if mask is not None and reading.values is not None:
-                entries = reading.values[~mask.to(reading.values.device)]
-                rest = measure(layer.name, entries, reading.scale, self._tail_fraction)
-                layer = replace(rest, shape=layer.shape, kind=layer.kind)
-            rests.append(layer)
-        return rests
 
 
 def _variant(

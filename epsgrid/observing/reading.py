@@ -1,7 +1,7 @@
 """Read what an optimizer's ε is compared with, for every parameter, from the optimizer's state as it is now.
 
 This is the gradient-magnitude histogram of Silva & Rodriguez (arXiv 2311.11532): the distribution of √v̂ over the
-entries of each parameter tensor, taken from the optimizer's own state, not recomputed beside it.
+entries of each parameter tensor.
 """
 
 from __future__ import annotations
@@ -87,15 +87,7 @@ def _read(layer: Layer, state: Mapping[str, Any], adapter: Adapter) -> Reading:
 
 
 def measure_reading(reading: Reading, tail_fraction: float) -> LayerStatistics:
-    """Measure √v̂ of one layer.
-
-    Args:
-        reading: of the layer.
-        tail_fraction: order statistics are taken at this fraction and at one minus it; the published value is 0.02.
-
-    Returns:
-        The statistics. A parameter that is frozen, has no gradient, no entries or only zeros has that status and sets
-        no bound.
+    """Measure √v̂ of one layer, with order statistics at a fraction and at one minus it.
 
     Raises:
         ObservationError: the second moment has a negative entry.
@@ -142,11 +134,8 @@ def threshold_of(
 ) -> float | None:
     """Return the magnitude below which the ε of training dominates; None where groups differ in it or have no ε.
 
-    Where a placement changes with the steps, the layer of a group that has taken most of them counts.
-
-    Args:
-        adapter: says where ε enters.
-        layers: of each the parameter group, the steps it has taken, and its ε.
+    `layers` gives of each layer the parameter group, the steps it has taken, and its ε. Where a placement changes with
+    the steps, the layer of a group that has taken most of them counts.
     """
     latest: dict[int, tuple[Mapping[str, Any], float, float | None]] = {}
     for group, steps, epsilon in layers:

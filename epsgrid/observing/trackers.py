@@ -5,13 +5,11 @@
     tracker.end()
 
 The scalars of a series are in √v̂ units: `epsgrid/low` and `epsgrid/high`, the bounds by the published rule, within
-0.8 %; `epsgrid/threshold`, the magnitude at which the optimizer's own ε has the same weight; `epsgrid/adaptable`, the
-share of the entries above it; and by layer `epsgrid_adaptable/NAME` and the percentiles `epsgrid_p2/NAME`,
-`epsgrid_p50/NAME`, `epsgrid_p98/NAME`. Histograms are of log10 √v̂, in the bins in which they were counted; zeros, which
-have no logarithm, are left out.
+0.8 %; `epsgrid/threshold`, the magnitude at which the optimizer's own ε has the same weight; and `epsgrid/adaptable`,
+the share of the entries above it. Histograms are of log10 √v̂ of the entries other than zero.
 
-No tracker is needed until it is opened; each is an extra of its name. The telemetry of MLflow and W&B stays off unless
-the environment says otherwise, and W&B uses no network unless it is asked to.
+Each tracker is an extra of its name, and is imported when it is opened. The telemetry of MLflow and W&B stays off
+unless the environment says otherwise, and W&B uses no network unless it is asked to.
 """
 
 from __future__ import annotations
@@ -66,11 +64,7 @@ def require_installed(names: Iterable[str]) -> None:
 
 
 def import_extra(extra: str, module: str | None = None) -> Any:
-    """Import a package, with a tracker's telemetry off unless the environment says otherwise.
-
-    Args:
-        extra: of epsgrid that installs it.
-        module: to import, where it is not named as the extra.
+    """Import what an extra of epsgrid installs, with a tracker's telemetry off unless the environment says otherwise.
 
     Raises:
         ExecutionError: it is not installed.
@@ -242,8 +236,8 @@ class _Wandb:
 class Trackers:
     """The trackers of one trial, as `execution.log` asks for them.
 
-    The store alone counts: an error of a tracker is reported once in the trial's log, and that tracker is not used any
-    more. A trial that goes on after an interruption goes on in the same place.
+    An error of a tracker is reported once in the trial's log, and that tracker is not used any more. A trial that goes
+    on after an interruption goes on in the same place.
     """
 
     def __init__(
@@ -321,16 +315,8 @@ def _finite(row: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in row.items() if math.isfinite(value)}
 
 
-def scalars(series: Series, prefix: str = PREFIX, *, by_layer: bool = True) -> dict[int, dict[str, float]]:
-    """Return the curves of a series, named as in the module's description, by step.
-
-    Args:
-        series: of snapshots that hold histograms; of those without, the shares are left out.
-        prefix: takes the place of "epsgrid" in the names.
-        by_layer: return those of one layer each, too.
-    """
-    from epsgrid.numerics.magnitudes import TAIL_FRACTION
-
+def scalars(series: Series, prefix: str = PREFIX) -> dict[int, dict[str, float]]:
+    """Return the curves of a series, named as in the module's description with `prefix` for "epsgrid", by step."""
     rows: dict[int, dict[str, float]] = {step: {} for step in series.steps}
     for step, low, high, *_ in series.ends_over_time():
         rows[step] |= {f"{prefix}/low": low, f"{prefix}/high": high}
@@ -339,20 +325,11 @@ def scalars(series: Series, prefix: str = PREFIX, *, by_layer: bool = True) -> d
             rows[snapshot.step][f"{prefix}/threshold"] = snapshot.threshold
     for step, share in series.adaptable():
         rows[step][f"{prefix}/adaptable"] = share
-    for name in series.names if by_layer else ():
-        for step, share in series.adaptable(name):
-            rows[step][f"{prefix}_adaptable/{name}"] = share
-        for label, fraction in (("p2", TAIL_FRACTION), ("p50", 0.5), ("p98", 1 - TAIL_FRACTION)):
-            for step, magnitude in series.over_time(name, fraction):
-                rows[step][f"{prefix}_{label}/{name}"] = magnitude
     return rows
 
 
 def write_series(series: Series, tracker: Tensorboard | Mlflow, prefix: str = PREFIX) -> None:
-    """Write a series, such as `Observer.series` returns, as scalars and histograms.
-
-    `prefix` takes the place of "epsgrid" in the names.
-    """
+    """Write a series, such as `Observer.series` returns, as scalars and histograms; `prefix` as in `scalars`."""
     for step, row in scalars(series, prefix).items():
         tracker.log(row, step)
     tracker.log_histograms(series, prefix)
@@ -361,10 +338,8 @@ def write_series(series: Series, tracker: Tensorboard | Mlflow, prefix: str = PR
 def _buckets(histogram: LogHistogram) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """Return edges in log10 √v̂, shape (n + 1,), and the counts between them, shape (n,), of the non-zero entries.
 
-    They reach from the first to the last occupied bin. Entries beyond float32's range lie in its first and last bin.
-
-    Args:
-        histogram: with at least one finite non-zero entry.
+    They reach from the first to the last occupied bin, in which entries beyond float32's range lie too. There must be
+    at least one finite non-zero entry.
     """
     import numpy as np
 

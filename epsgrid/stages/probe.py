@@ -144,7 +144,8 @@ def probe_identity(spec: Spec, data_checksum: str) -> dict[str, Any]:
         "optimizer": common["optimizer"],
         "batch_size": spec.training.batch_size,
         "precision": spec.training.precision,
-        "probe": spec.probe.model_dump(mode="json", exclude={"batch_sizes"}),  # those have records of their own
+        # Batch sizes have records of their own; earlier versions stored `beta2`, empty where it was not used.
+        "probe": {**spec.probe.model_dump(mode="json", exclude={"batch_sizes"}), "beta2": []},
     }
 
 
