@@ -197,7 +197,7 @@ class LogHistogram:
     def quantile(self, fraction: float) -> float | None:
         """Return the entry at a fraction of the finite non-zero entries in rising order, in √v̂ units.
 
-        It is the one at index min(int(fraction · n), n − 1) of n, as in the published rule; the midpoint of its bin stands
+        It is the one at index min(int(fraction · n), n − 1) of n, as in the published rule; its bin's midpoint stands
         for it. An entry outside float32's range is put at the end of that range.
 
         Args:
@@ -239,13 +239,7 @@ class LogHistogram:
         return np.asarray(above + self.above_range * (magnitudes < edges[-1]))
 
     def fold(self, mantissa_bits: int) -> LogHistogram:
-        """Return the histogram over coarser bins: exactly what counting with them would have given.
-
-        Raises:
-            ValueError: `mantissa_bits` is larger than this histogram's own, or negative.
-        """
-        if not 0 <= mantissa_bits <= self.mantissa_bits:
-            raise ValueError(f"can only fold to 0..{self.mantissa_bits} mantissa bits, got {mantissa_bits!r}")
+        """Return the histogram over coarser bins: exactly what counting with them would have given."""
         # ⌈i / 2^(s+d)⌉ = ⌈⌈i / 2^s⌉ / 2^d⌉: the nonzero bins group by 2^d, from bin 1 on.
         grouped = self.counts[1:].reshape(-1, 1 << (self.mantissa_bits - mantissa_bits)).sum(axis=1)
         return replace(self, mantissa_bits=mantissa_bits, counts=np.concatenate([self.counts[:1], grouped]))

@@ -110,8 +110,8 @@ def judge(
     given = {variant.label for variant in variants if variant.kind == "without"}
     least = _least_entries(bounds.tail_fraction)
     small = [layer.name for layer in bounds.layers if layer.nonzero < least]
-    built = [without(bounds.layers, placement, noise, ROUNDING_NOISE)]
-    built.append(without(bounds.layers, placement, small, _small_label(bounds.tail_fraction)))
+    built = [_without(bounds.layers, placement, noise, ROUNDING_NOISE)]
+    built.append(_without(bounds.layers, placement, small, _small_label(bounds.tail_fraction)))
     known = (*variants, *(each for each in built if each is not None and each.label not in given))
     evidence = _Evidence(bounds, known, trajectory, noise, noise_checked, steps)
     found = [finding for rule in _RULES for finding in rule(evidence)]
@@ -123,7 +123,7 @@ def judge(
     return Reliability(_VERDICTS[worst], reasons, known, trajectory, dict(noise), noise_checked)
 
 
-def without(
+def _without(
     layers: Sequence[LayerStatistics], placement: Placement, names: Collection[str], label: str
 ) -> Variant | None:
     """Return the bounds without some layers; None where no measured layer is left out, or all are."""

@@ -334,8 +334,8 @@ class Counted:
     def quantile_bins(self) -> torch.Tensor:
         """Return the slot of the entry at each fraction, (L, Q) int32, for `magnitudes_of`; a fresh tensor.
 
-        The entry is that of `LogHistogram.quantile`. It lies where the tensors do, and nothing waits for it; on the CPU,
-        and waited for, where they lie on several devices.
+        The entry is that of `LogHistogram.quantile`. The slots lie where the tensors do, and nothing waits for them; on
+        the CPU, and waited for, where tensors lie on several devices.
         """
         return self._gather([rows.quantile_bins() for rows in self._groups], self._fractions, torch.int32)
 

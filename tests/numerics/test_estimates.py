@@ -80,21 +80,6 @@ def test_estimates_of_any_entries_are_those_of_numpy(layers: Layers) -> None:
         assert found[name] == pytest.approx(exact[name], rel=BIN), name
 
 
-@given(arrays_and_scales)
-def test_above_the_balanced_one_lies_less_than_half_and_just_below_it_no_less(layers: Layers) -> None:
-    """The same entries at their bins' midpoints, so that ties are ties."""
-    magnitude = magnitudes_of(layers)["balanced"]
-    above = from_it_on = 0.0
-    for histogram in (layer.histogram for layer in measured(layers)):
-        assert histogram is not None
-        edges, counts = histogram.edges(), histogram.counts[1:] / histogram.counts[1:].sum()
-        midpoints = (edges[1:] + edges[:-1]) / 2
-        above += counts[midpoints > magnitude].sum()
-        from_it_on += counts[midpoints >= magnitude].sum()
-    assert above < len(layers) / 2 + 1e-9
-    assert from_it_on >= len(layers) / 2 - 1e-9
-
-
 def test_magnitudes_become_the_optimizers_own_epsilon() -> None:
     layers = measured(random_layers())
     for placement in (OUTSIDE, Placement.inside(), Placement.in_place(0.999, outer=1.0)):

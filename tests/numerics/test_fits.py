@@ -11,7 +11,6 @@ from scipy.optimize import curve_fit
 
 from epsgrid.numerics.fits import (
     _BAND,
-    _LEAST_WIDTH,
     _WIDTH_PER_SCALE,
     Exponent,
     fit_exponent,
@@ -81,10 +80,8 @@ def test_gradients_of_known_signal_and_noise_are_told_apart():
         (-0.5 - _BAND, -0.5 + _BAND, "noise-dominated"),
         (-_BAND, _BAND, "signal-dominated"),
         (-0.45, -0.35, "in between"),
-        (-0.2, -0.05, "in between"),
         (-0.8, -0.65, "neither"),
         (0.15, 0.3, "neither"),
-        (-0.65, -0.45, "undecided"),
         (-0.3, 0.02, "undecided"),
         (None, None, "undecided"),
     ],
@@ -100,28 +97,11 @@ def test_few_points_have_no_interval_or_no_exponent():
     assert fit_exponent({0: {32: 1.0}, 1: {}}) is None
 
 
-@pytest.mark.parametrize("magnitudes", [{32: 1.0, 64: 0.0}, {32: math.nan, 64: 1.0}, {0: 1.0, 64: 1.0}])
-def test_what_has_no_logarithm_is_refused(magnitudes):
-    with pytest.raises(ValueError, match="only positive finite batch sizes and magnitudes"):
-        fit_exponent({0: magnitudes})
-
-
 X = np.arange(-10.0, 3.0)
 
 
 def logistic(x: np.ndarray, before: float, after: float, centre: float, width: float) -> np.ndarray:
     return before + (after - before) / (1 + np.exp(-(x - centre) * _WIDTH_PER_SCALE / width))
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "centre", "width"), [(0.9, 0.1, -2.0, 3.0), (0.0, 5.0, -6.5, 4.0), (1.0, 0.5, 0.3, 2.0)]
-)
-def test_an_exact_step_is_found(before: float, after: float, centre: float, width: float) -> None:
-    found = fit_step(X.tolist(), logistic(X, before, after, centre, width).tolist())
-    assert found is not None
-    assert found.centre == pytest.approx(centre, abs=0.05)
-    assert found.width == pytest.approx(width, rel=0.06)
-    assert found.explained > 0.999
 
 
 def test_it_fits_as_well_as_scipys_least_squares() -> None:
@@ -143,13 +123,6 @@ def test_intervals_hold_the_truth_as_often_as_they_promise() -> None:
         assert found is not None
         held += [found.centre_low <= -3.3 <= found.centre_high, found.width_low <= 3.0 <= found.width_high]
     assert (held >= 52).all()
-
-
-def test_a_jump_between_two_points_has_no_least_width() -> None:
-    found = fit_step(X.tolist(), np.where(X < -2.5, 1.0, 0.0).tolist())
-    assert found is not None
-    assert found.width_low == _LEAST_WIDTH and found.width_high < 1.0
-    assert -3 <= found.centre_low <= -2.5 <= found.centre_high <= -2
 
 
 @pytest.mark.parametrize("y", [[1.0, 2.0, 3.0, 4.0], [0.5] * 9])

@@ -19,7 +19,7 @@ from epsgrid.numerics.bounds import EpsilonBounds, Reliability, Variant, Variant
 from epsgrid.numerics.counting import measure
 from epsgrid.numerics.magnitudes import Bound, LayerStatistics, LayerStatus, decade_of
 from epsgrid.numerics.placement import Placement
-from epsgrid.numerics.reliability import ROUNDING_NOISE, judge, without
+from epsgrid.numerics.reliability import ROUNDING_NOISE, judge
 from epsgrid.numerics.trajectory import Trajectory, has_settled, settled_after, trajectory_of
 from tests.numerics.test_series import random_layers, series_of
 
@@ -129,13 +129,6 @@ def test_a_choice_that_moves_an_end_is_told_with_the_end_and_by_how_much(
     assert farther.reasons[0] == f"{phrase} the upper bound would be 1e-1, 2 decades higher"
 
 
-@pytest.mark.parametrize("kind", ["betas", "kind"])
-def test_other_betas_and_single_kinds_are_no_reason(kind: VariantKind) -> None:
-    found = judged(variants=[*all_alike(bounds_from()), variant(kind, "other", low=1e-12)])
-    assert found.verdict == "high"
-    assert found.of_kind(kind)[0].label == "other"
-
-
 @pytest.mark.parametrize("names", [("x",), ("x", "y")])
 def test_layers_that_are_not_finite_are_named(names: tuple[str, ...]) -> None:
     broken = [replace(measure(name, torch.tensor([1.0, math.nan]))) for name in names]
@@ -190,13 +183,6 @@ def test_noise_is_left_out_by_layers_unless_a_variant_left_out_entries() -> None
     found = judged(variants=[*all_alike(bounds_from()), given], noise={"a": 0.3})
     assert found.of_kind("without") == (given,)
     assert "the bound would be 1e-6, one decade higher" in found.reasons[0]
-
-
-@pytest.mark.parametrize(("steps", "verdict"), [(1, "low"), (9, "low"), (10, "high")])
-def test_ten_steps_are_needed(steps: int, verdict: str) -> None:
-    found = judged(steps=steps)
-    assert found.verdict == verdict
-    assert found.reasons[0].startswith("the probe took 1 step, fewer than 10") == (steps == 1)
 
 
 def test_small_layers_depend_on_the_tail_and_may_be_all() -> None:
@@ -297,26 +283,13 @@ def test_an_end_that_drifts_has_not_settled(drift: float, settled: bool) -> None
 
 def test_a_trajectory_is_the_bounds_over_time_as_epsilons() -> None:
     series = series_of(random_layers(3))
-    rows = series.ends_over_time()
-    squares = trajectory_of(series, Placement.inside())
-    assert squares.steps == (10, 20, 30)
-    assert squares.low == tuple(ends.low**2 for ends in rows)
-    assert squares.high == tuple(ends.high**2 for ends in rows)
     changing = trajectory_of(series, lambda step: Placement.before_correction(0.999, step))
-    assert changing.low == pytest.approx([math.sqrt(1 - 0.999**step) * low for step, low, *_ in rows])
-    some = trajectory_of(series, OUTSIDE, 0.05, leave_out=["1"])
-    expected = [ends[:3] for ends in series.ends_over_time(0.05, leave_out=["1"])]
-    assert [*zip(some.steps, some.low, some.high, strict=True)] == expected
-
-
-def test_layers_can_be_left_out() -> None:
-    arrays = [torch.from_numpy(v) for v in random_layers(1)[0] if v is not None]
-    layers = [*(measure(str(n), v) for n, v in enumerate(arrays)), measure("zeros", torch.zeros(3))]
-    found = without(layers, Placement.inside(), ["1", "zeros"], "the middle")
-    exact = estimate_bounds([layers[0], layers[2]], Placement.inside())
-    assert found == Variant("without", "the middle", exact.low, exact.high)
-    assert without(layers, OUTSIDE, ["zeros", "unheard of"], "nothing measured") is None
-    assert without(layers, OUTSIDE, ["0", "1", "2"], "all") is None
+    assert changing.steps == (10, 20, 30)
+    expected = [math.sqrt(1 - 0.999**step) * low for step, low, *_ in series.ends_over_time()]
+    assert changing.low == pytest.approx(expected)
+    some = trajectory_of(series, lambda step: OUTSIDE, 0.05, leave_out=["0", "2"])
+    alone = series_of([[layers[1]] for layers in random_layers(3)]).ends_over_time(0.05)
+    assert [*zip(some.steps, some.low, some.high, strict=True)] == [ends[:3] for ends in alone]
 
 
 def test_a_reliability_survives_json_with_its_bounds() -> None:

@@ -90,25 +90,6 @@ def test_down_and_up_again_is_the_identity(value, beta, base, batch, place):
     assert abs(scaling.scaled_decay(scaling.scaled_decay(beta, down), 1 / down) - beta) <= 2.0**-52 / down
 
 
-@given(RATES, DECAYS, st.integers(1, 64), st.integers(1, 64), st.integers(1, 64), PLACES)
-def test_two_ratios_are_their_product(value, beta, base, middle, last, place):
-    first, second = Fraction(middle, base * 64), Fraction(last, middle)
-    both = first * second
-    assert_close(
-        scaling.scaled_learning_rate(scaling.scaled_learning_rate(value, first), second),
-        scaling.scaled_learning_rate(value, both),
-    )
-    assert_close(
-        scaling.scaled_epsilon(scaling.scaled_epsilon(value, first, place=place), second, place=place),
-        scaling.scaled_epsilon(value, both, place=place),
-    )
-    twice = scaling.scaled_decay(scaling.scaled_decay(beta, first, half_life=True), second, half_life=True)
-    assert twice == pytest.approx(scaling.scaled_decay(beta, both, half_life=True), rel=1e-12)
-    if both <= 1:
-        step = scaling.scaled_decay(beta, first)
-        assert abs(scaling.scaled_decay(step, second) - scaling.scaled_decay(beta, both)) <= 2.0**-52 * max(1, second)
-
-
 def constants(rate: float, decays: Sequence[float], epsilon: float, noise: float) -> tuple[float, float, list[float]]:
     """σ₀ = σ·η, ε₀ = ε·η and cᵢ = (1 − βᵢ)/η², each rounded once."""
     eta, sigma, eps = map(scaling.exactly, (rate, noise, epsilon))
@@ -131,12 +112,6 @@ def test_the_constants_of_the_equations_stay(rate, beta1, beta2, epsilon, noise,
         # c = (1 − β)/η², and β near 1 keeps 1 − β to 2⁻⁵³ only.
         lost = 2.0**-52 / float(kappa * (1 - scaling.exactly(beta)))
         assert scaled == pytest.approx(stays, rel=ROUNDED + lost)
-
-
-@given(st.fractions(min_value=Fraction(1, 10**6), max_value=10**6))
-def test_the_root_is_right_to_many_digits(value):
-    assert abs(scaling._root(value) ** 2 / value - 1) < Fraction(1, 10**60)
-    assert scaling._root(value**2) == value
 
 
 @given(st.integers(1, 10**6), BATCHES, BATCHES)

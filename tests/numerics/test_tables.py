@@ -4,7 +4,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -71,7 +70,7 @@ def check(counted: Counted, values: Sequence[torch.Tensor], mantissa_bits: int =
         assert (histogram.total, histogram.scale) == (v.size, 2.5)
 
 
-@pytest.mark.parametrize("mantissa_bits", [0, 1, 2, 5, 6, 10])
+@pytest.mark.parametrize("mantissa_bits", [0, 1, 5, 10])
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 def test_every_type_is_counted_as_numpy_does(dtype: torch.dtype, mantissa_bits: int, way: str) -> None:
     values = [sample(n, seed=n).to(dtype) for n in (1, 2, 3, 5, 257, 4095, 4096, 4099)]
@@ -143,28 +142,11 @@ def test_a_counter_forgets_what_it_counted_before(way: str) -> None:
         check(counter.count(values), values)
 
 
-def test_dense_layouts_are_read_where_they_are() -> None:
-    dense = torch.rand(4, 3, 5, 5).to(memory_format=torch.channels_last).permute(3, 0, 2, 1)
-    counter = Counter(FRACTIONS)
-    counter.count([dense])
-    (table,) = counter._groups
-    assert table._tensors[0, 0] == dense.data_ptr()
-    assert tables.flat(dense).data_ptr() == dense.data_ptr()
-
-
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 def test_the_layout_in_memory_makes_no_difference(layout: str, dtype: torch.dtype, way: str) -> None:
     values = [LAYOUTS[layout](sample(150_000).to(dtype)), sample(9)]
     check(Counter(FRACTIONS).count(values), values)
-
-
-def test_tensors_are_left_as_they_were(way: str) -> None:
-    values = [each for each in special() if each.dtype == torch.float32]
-    before = [v.clone() for v in values]
-    Counter(FRACTIONS).count(values)
-    for v, old in zip(values, before, strict=True):
-        assert torch.equal(v.view(torch.int32), old.view(torch.int32))
 
 
 def test_what_was_read_stays_when_more_is_counted(way: str) -> None:
@@ -178,22 +160,13 @@ def test_what_was_read_stays_when_more_is_counted(way: str) -> None:
     np.testing.assert_array_equal(histogram.counts, reference.binned(as_numpy(first[0]), 5))
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 1000])
-def test_chunks_make_no_difference(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "_kernel", lambda: None)
-    monkeypatch.setattr(tables, "_CPU_CHUNK", chunk)
-    values = [sample(n, seed=n) for n in (999, 1000, 1)]
-    check(Counter(FRACTIONS).count(values), values)
-
-
-def test_more_entries_than_32_bits_can_count_go_to_wider_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And so are counted apart from the others: the answers keep the order of the tensors all the same."""
+def test_more_entries_than_32_bits_can_count_are_counted_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answers keep the order of the tensors all the same."""
     monkeypatch.setattr(tables, "_INT32_LIMIT", 1000)
     values = [sample(999, seed=1), sample(1000, seed=2), sample(5, seed=3), sample(3000, seed=4)]
     counter = Counter(FRACTIONS)
     check(counter.count(values), values)
-    narrow, wide = counter._groups
-    assert (narrow._rows.dtype, wide._table.dtype, wide.places) == (np.int32, torch.int64, [1, 3])
+    assert [rows.places for rows in counter._groups] == [[0, 2], [1, 3]]
     values[3][7] = -1
     with pytest.raises(NegativeEntryError, match="negative entry -1") as caught:
         counter.count(values)
@@ -264,12 +237,6 @@ def test_a_fraction_outside_0_to_1_is_refused(fraction: float) -> None:
         Counter([0.5, fraction])
 
 
-def test_a_layer_that_was_not_counted_is_refused(way: str) -> None:
-    counted = Counter(FRACTIONS).count([torch.ones(3)])
-    with pytest.raises(IndexError, match="layer 1 does not exist among 1 tensors counted"):
-        counted.histogram(1, 1.0)
-
-
 @pytest.mark.parametrize("mantissa_bits", [0, 5])
 @pytest.mark.parametrize("scale", [1.0, 1000.0, 0.3])
 def test_magnitudes_are_those_of_a_histogram(scale: float, mantissa_bits: int) -> None:
@@ -301,24 +268,10 @@ def test_denormals_count_even_where_arithmetic_would_flush_them() -> None:
         assert counted.histogram(layer, 1.0) == expected.histogram(layer, 1.0)
 
 
-def test_counters_of_several_threads_do_not_disturb_each_other() -> None:
-    """The compiled call leaves Python's lock to others."""
-
-    def work(seed: int) -> None:
-        counter = Counter(FRACTIONS)
-        for call in range(5):
-            values = [sample(20_000, seed=10 * seed + call), sample(30, seed=seed)]
-            check(counter.count(values), values)
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(work, range(8)))
-
-
-@pytest.mark.parametrize("error", [RuntimeError("cannot cache function"), OSError("disk full"), EOFError("damaged")])
-def test_where_nothing_can_be_kept_each_process_compiles(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_nothing_can_be_kept_each_process_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
     def njit(signature: str, nogil: bool, cache: bool = False) -> Any:
         if cache:
-            raise error
+            raise OSError("disk full")
         return lambda function: (function, signature, nogil)
 
     monkeypatch.setattr(_compiled, "_nb", SimpleNamespace(njit=njit))
