@@ -26,10 +26,6 @@ from numba.core import cgutils
 FLOAT32, BFLOAT16 = range(2)
 PRIVATE_TABLES = 4
 
-LAYERS, MANTISSA_BITS, FRACTIONS, ENTRY = range(4)
-TENSORS, PRIVATE, ROWS, SUMS, FRACTION, QUANTILES, TOTALS = range(4, 11)
-"""The places of the arguments of `count_tensors`, first numbers and then addresses."""
-
 BLOCK = 64
 _APART = 17
 """How much longer a private table is than its number of counters; at least 1.
@@ -185,51 +181,40 @@ def _locate(row: Any, sums: Any, rank: Any) -> Any:
     return slot
 
 
-def _count_tensors(arguments: Any) -> Any:
+def _count_tensors(
+    tensors: Any, mantissa_bits: Any, private: Any, rows: Any, sums: Any, fractions: Any, quantiles: Any, totals: Any
+) -> Any:
     """Count tensors' entries; a row holds zeros, bins, infinities and NaN.
 
-    All arguments are in one array, for each argument of a compiled function takes time to hand over.
-
     Args:
-        arguments: int64. First come L, m (0 to 10), Q and a place for an answer; then the addresses of
-
-            tensors: int64 (L, 3): address, number of entries (below 2³¹), and type of each.
-            private: int32 (4, `private_width`), zeros at first, and left so as far as a row goes.
-            rows: int32 (L, `row_width`), overwritten.
-            sums: int64 (`row_width` / `BLOCK`,), overwritten.
-            fractions: float64 (Q,).
-            quantiles: int32 (L, Q), overwritten with the bin of the entry at each fraction of the finite non-zero ones
-                in rising order; -1 without any.
-            totals: int64 (L, 3), overwritten with the numbers of zeros, of finite other entries, of NaN and infinities.
+        tensors: int64 (L, 3): address, number of entries (below 2³¹), and type of each.
+        mantissa_bits: m, 0 to 10.
+        private: int32 (4, `private_width`), zeros at first, and left so as far as a row goes.
+        rows: int32 (L, `row_width`), overwritten.
+        sums: int64 (`row_width` / `BLOCK`,), overwritten.
+        fractions: float64 (Q,).
+        quantiles: int32 (L, Q), overwritten with the bin of the entry at each fraction of the finite non-zero ones in
+            rising order; -1 without any.
+        totals: int64 (L, 3), overwritten with the numbers of zeros, of finite other entries, of NaN and infinities.
 
     Returns:
-        -1; or the first tensor with a negative entry, whose index in memory is written among the arguments, and then
-        the tensors after it are not counted.
+        The first tensor with a negative entry, after which none is counted, and the index of that entry in memory; -1
+        for both without any.
     """
-    layers, mantissa_bits = arguments[LAYERS], arguments[MANTISSA_BITS]
     bins = (255 << mantissa_bits) + 1
-    width = -(-(bins + 2) // BLOCK) * BLOCK
-    tensors = _nb.carray(_pointer(arguments[TENSORS]), (layers, 3), np.int64)
-    private = _nb.carray(_pointer(arguments[PRIVATE]), (PRIVATE_TABLES, (1 << (mantissa_bits + 9)) + _APART), np.int32)
-    rows = _nb.carray(_pointer(arguments[ROWS]), (layers, width), np.int32)
-    sums = _nb.carray(_pointer(arguments[SUMS]), (width // BLOCK,), np.int64)
-    fractions = _nb.carray(_pointer(arguments[FRACTION]), (arguments[FRACTIONS],), np.float64)
-    quantiles = _nb.carray(_pointer(arguments[QUANTILES]), (layers, arguments[FRACTIONS]), np.int32)
-    totals = _nb.carray(_pointer(arguments[TOTALS]), (layers, 3), np.int64)
-    for layer in range(layers):
+    for layer in range(len(tensors)):
         address, entries, kind = tensors[layer, 0], tensors[layer, 1], tensors[layer, 2]
         row = rows[layer]
         negative = _count_tensor(address, entries, kind, mantissa_bits, private, row, sums)
         if negative >= 0:
-            arguments[ENTRY] = negative
-            return layer
+            return layer, negative
         counted = sums.sum()  # the number of entries, unless the tensor was written to while it was counted
         totals[layer, 0], totals[layer, 2] = row[0], row[bins] + row[bins + 1]
         totals[layer, 1] = n = counted - totals[layer, 0] - totals[layer, 2]
         for i in range(fractions.size):
             rank = min(np.int64(fractions[i] * n), n - 1)
             quantiles[layer, i] = _locate(row, sums, rank) if n else -1
-    return -1
+    return -1, -1
 
 
 def _compile(signature: str, function: _F) -> _F:
@@ -240,4 +225,8 @@ def _compile(signature: str, function: _F) -> _F:
         return cast(_F, _nb.njit(signature, nogil=True)(function))
 
 
-count_tensors = _compile("int64(int64[::1])", _count_tensors)
+count_tensors = _compile(
+    "UniTuple(int64, 2)(int64[:, ::1], int64, int32[:, ::1], int32[:, ::1], int64[::1], float64[::1], int32[:, ::1],"
+    " int64[:, ::1])",
+    _count_tensors,
+)

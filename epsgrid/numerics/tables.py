@@ -224,12 +224,9 @@ class _CompiledRows:
         self._rows = np.zeros((layers, width), dtype=np.int32)
         self._quantiles = np.zeros((layers, fractions.size), dtype=np.int32)
         self._totals = np.zeros((layers, 3), dtype=np.int64)
-        private = np.zeros((kernel.PRIVATE_TABLES, kernel.private_width(mantissa_bits)), dtype=np.int32)
-        sums = np.zeros(width // kernel.BLOCK, dtype=np.int64)
-        arrays = (self._tensors, private, self._rows, sums, fractions, self._quantiles, self._totals)
-        addresses = [array.ctypes.data for array in arrays]
-        self._arguments = np.array([layers, mantissa_bits, fractions.size, 0, *addresses], dtype=np.int64)
-        self._kept = arrays  # their memory must outlive the addresses
+        self._private = np.zeros((kernel.PRIVATE_TABLES, kernel.private_width(mantissa_bits)), dtype=np.int32)
+        self._sums = np.zeros(width // kernel.BLOCK, dtype=np.int64)
+        self._fractions = fractions
 
     def count(self, values: Sequence[torch.Tensor]) -> None:
         """Count every entry of its tensors in place of the counts before; negative entries raise an error."""
@@ -239,10 +236,10 @@ class _CompiledRows:
         for v, (address, entries, _) in zip(dense, self._tensors, strict=True):
             if entries and not address:
                 raise ValueError(f"cannot count a {type(v).__name__} without memory of its own: pass plain tensors")
-        found = self._kernel.count_tensors(self._arguments)
+        given = (self._tensors, self._mantissa_bits, self._private, self._rows, self._sums, self._fractions)
+        found, entry = self._kernel.count_tensors(*given, self._quantiles, self._totals)
         if found >= 0:
-            entry = flat(chosen[found])[self._arguments[self._kernel.ENTRY]].item()
-            raise NegativeEntryError(self.places[found], entry)
+            raise NegativeEntryError(self.places[found], flat(chosen[found])[entry].item())
 
     def quantile_bins(self) -> torch.Tensor:
         return torch.from_numpy(self._quantiles.copy())
@@ -275,7 +272,7 @@ class Counter:
     captured: that makes the tables.
 
     Args:
-        fractions: of the finite non-zero entries, each in [0, 1]: the percentiles that `Counted.quantile_bins` gives.
+        fractions: of the finite non-zero entries, each in [0, 1]: the percentiles of `quantile_bins`.
         mantissa_bits: m, 0 to 10; 5 keeps quantiles within 0.8 % of the exact ones.
 
     Raises:
@@ -289,10 +286,11 @@ class Counter:
         bin_count(mantissa_bits)
         self._fractions = np.array(fractions, dtype=np.float64)
         self._mantissa_bits = mantissa_bits
+        self._layers = 0
         self._hosts: list[torch.device | None] = []
         self._groups: list[_Rows] = []
 
-    def count(self, values: Sequence[torch.Tensor]) -> Counted:
+    def count(self, values: Sequence[torch.Tensor]) -> Counter:
         """Count every entry of every tensor once.
 
         Args:
@@ -300,10 +298,10 @@ class Counter:
                 which may differ; −0.0 is a zero. Dense tensors of any layout are read where they are, others copied.
 
         Returns:
-            The counts, valid until this counter counts again.
+            This counter, whose other methods give the counts until it counts again.
 
         Raises:
-            NegativeEntryError: a tensor on a CPU has a negative entry; for those elsewhere `Counted` raises it.
+            NegativeEntryError: a tensor on a CPU has a negative entry; for those elsewhere `histogram` raises it.
             ValueError: entries of some other type.
         """
         hosts = [_host_of(v) for v in values]
@@ -315,7 +313,8 @@ class Counter:
             self._hosts = hosts
         for rows in self._groups:
             rows.count(values)
-        return Counted(self._groups, len(values), self._fractions.size)
+        self._layers = len(values)
+        return self
 
     def _rows(self, host: torch.device | None, places: list[int]) -> _Rows:
         if host is not None:
@@ -324,20 +323,13 @@ class Counter:
         assert kernel is not None
         return _CompiledRows(places, kernel, self._fractions, self._mantissa_bits)
 
-
-class Counted:
-    """The counts of a call of `Counter.count`, until the next one; L tensors, Q fractions."""
-
-    def __init__(self, groups: Sequence[_Rows], layers: int, fractions: int) -> None:
-        self._groups, self._layers, self._fractions = groups, layers, fractions
-
     def quantile_bins(self) -> torch.Tensor:
         """Return the slot of the entry at each fraction, (L, Q) int32, for `magnitudes_of`; a fresh tensor.
 
         The entry is that of `LogHistogram.quantile`. The slots lie where the tensors do, and nothing waits for them; on
         the CPU, and waited for, where tensors lie on several devices.
         """
-        return self._gather([rows.quantile_bins() for rows in self._groups], self._fractions, torch.int32)
+        return self._gather([rows.quantile_bins() for rows in self._groups], self._fractions.size, torch.int32)
 
     def totals(self) -> torch.Tensor:
         """Return the numbers of zeros, of other finite entries, and of the rest, (L, 3) int64.

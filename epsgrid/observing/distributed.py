@@ -9,8 +9,8 @@ makes DTensors) hold a part each, and the counts of all parts are added. With Ze
 layers whole and the others not at all. One rule serves them all: a part of a layer is identified by the layer's name
 and by its place along the dimensions that cut the layer; of the ranks that hold a part the first one counts it.
 
-The order statistics are exact. Only tables of counts travel, never entries: a histogram says which bin holds a rank,
-and the entries of that bin, wherever they lie, are binned again by their leading bits until one value is left.
+The order statistics are exact: a histogram says which bin holds a rank, and the ranks exchange which values they have
+in that bin, and how often. A bin of float32s has at most 262,144 values, however large the model.
 """
 
 from __future__ import annotations
@@ -36,8 +36,6 @@ from epsgrid.observing.observer import Observer
 from epsgrid.observing.reading import Reading, bounds_by_placement, common, histogram_of, read, threshold_of
 
 _APART = ("nan", "infinite", "below_range", "above_range")
-_RADIX_BITS = 11
-_UNSEEN = torch.iinfo(torch.int64).max
 _GATHERED = (
     "replicas in step (DDP), DTensors (fully_shard) and ZeroRedundancyOptimizer are gathered; observer.bounds() gives"
     " each rank's own"
@@ -164,7 +162,7 @@ def _gather(observer: Observer) -> tuple[list[_Layer], float | None]:
     rank, counted = dist.get_rank(), {part.name: (values, table) for part, values, table in held}
     nothing = torch.empty(0), _table(None)
     chosen = [counted[name] if rank in ranks else nothing for name, ranks in counting.items()]
-    tables = _reduced(torch.stack([table for _, table in chosen]), dist.ReduceOp.SUM)
+    tables = _summed(torch.stack([table for _, table in chosen]))
     triples = zip(layers.values(), chosen, tables, strict=True)
     return [_whole_layer(parts, values, table) for parts, (values, _), table in triples], threshold
 
@@ -270,11 +268,11 @@ def _table(histogram: LogHistogram | None) -> torch.Tensor:
     return torch.from_numpy(np.append(histogram.counts, [getattr(histogram, name) for name in _APART]))
 
 
-def _reduced(tensor: torch.Tensor, operation: dist.ReduceOp.RedOpType) -> torch.Tensor:
-    """Return a CPU tensor reduced over the ranks; it travels on the device that the backend needs."""
+def _summed(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the sum of a CPU tensor over the ranks; it travels on the device that the backend needs."""
     devices = [pair.split(":")[0] for pair in dist.get_backend_config().split(",")]
     there = tensor.to("cpu" if "cpu" in devices else devices[0], copy=True)
-    dist.all_reduce(there, op=operation)
+    dist.all_reduce(there)
     return there.cpu()
 
 
@@ -285,31 +283,20 @@ def _order_statistics(queries: Sequence[tuple[torch.Tensor, bool, LogHistogram, 
         queries: the entries that this rank counts; whether entries are float64, also on ranks without any; the
             histogram of the entries of all ranks; and an index into the finite non-zero ones in rising order, from 0.
     """
-    keys, ranks = [], []
+    own = []
     for values, wide, histogram, rank in queries:
-        slot, rest = histogram.locate(rank)
-        low, high = key_range(slot, MANTISSA_BITS, wide=wide)
+        low, high = key_range(histogram.locate(rank)[0], MANTISSA_BITS, wide=wide)
         entries = values.detach().reshape(-1)
         # The bits of entries ≥ 0, read as integers, sort as the entries do.
-        own = entries.double().view(torch.int64) if wide else entries.float().view(torch.int32)
-        keys.append(own[(own > low) & (own <= high)].cpu().long())
-        ranks.append(rest)
-    least: list[int] = []
-    while keys:
-        ends = [(-int(each.min()), int(each.max())) if each.numel() else (-_UNSEEN, -1) for each in keys]
-        extent = _reduced(torch.tensor(ends), dist.ReduceOp.MAX)
-        least, largest = (-extent[:, 0]).tolist(), extent[:, 1].tolist()
-        if least == largest:
-            break
-        shifts = [max((high - low).bit_length() - _RADIX_BITS, 0) for low, high in zip(least, largest, strict=True)]
-        digits = [(each - low) >> shift for each, low, shift in zip(keys, least, shifts, strict=True)]
-        tables = torch.stack([torch.bincount(each, minlength=1 << _RADIX_BITS) for each in digits])
-        sums = _reduced(tables, dist.ReduceOp.SUM).cumsum(1)
-        for place, rank in enumerate(ranks):
-            digit = int(torch.searchsorted(sums[place], rank, right=True))
-            ranks[place] -= int(sums[place, digit - 1]) if digit else 0
-            keys[place] = keys[place][digits[place] == digit]
-    return [
-        float(np.int64(key).view(np.float64) if wide else np.int32(key).view(np.float32))
-        for key, (_, wide, _, _) in zip(least, queries, strict=True)
-    ]
+        keys = entries.double().view(torch.int64) if wide else entries.float().view(torch.int32)
+        own.append(np.unique(keys[(keys > low) & (keys <= high)].cpu().numpy(), return_counts=True))
+    gathered = [own] * dist.get_world_size()
+    dist.all_gather_object(gathered, own)
+    found = []
+    for place, (_, wide, histogram, rank) in enumerate(queries):
+        merged, counts = (np.concatenate([of_rank[place][part] for of_rank in gathered]) for part in (0, 1))
+        order = np.argsort(merged)
+        ends = np.cumsum(counts[order])
+        key = merged[order][np.searchsorted(ends, histogram.locate(rank)[1], side="right")]
+        found.append(float(key.view(np.float64 if wide else np.float32)))
+    return found

@@ -17,7 +17,7 @@ import torch
 from epsgrid.errors import ObservationError
 from epsgrid.numerics.histogram import LogHistogram, bin_count, magnitudes_of
 from epsgrid.numerics.series import STORED_MANTISSA_BITS, LayerSnapshot
-from epsgrid.numerics.tables import Counted, Counter, Folded, NegativeEntryError
+from epsgrid.numerics.tables import Counter, Folded, NegativeEntryError
 
 # One more of each is for the latest step, which mostly is none of the evenly spaced ones.
 _KEPT_ROWS = 511
@@ -39,7 +39,7 @@ class Row:
         steps: that each has taken.
         epsilons: ε of each parameter group, None where it has none.
         totals: (L, 3), zeros, other finite entries, and the rest.
-        bins: (L, fractions of a series), as `Counted.quantile_bins` gives them; None until the row is kept.
+        bins: (L, fractions of a series), as `Counter.quantile_bins` gives them; None until the row is kept.
         number: which observed step it is, from 0.
         folded: the histogram of each layer, folded; None where it is not kept.
     """
@@ -55,7 +55,7 @@ class Row:
     totals: torch.Tensor | npt.NDArray[np.int64]
     bins: torch.Tensor | npt.NDArray[np.int16] | None = None
     number: int = 0
-    folded: tuple[Folded, ...] | Counted | None = None
+    folded: tuple[Folded, ...] | Counter | None = None
 
     @property
     def taken(self) -> bool:
@@ -84,10 +84,10 @@ class Row:
             self.bins = self.bins.cpu().numpy().astype(np.int16)  # 8,162 slots at m = 5
         if isinstance(self.totals, torch.Tensor):
             self.totals = self.totals.cpu().numpy().copy()
-        if isinstance(self.folded, Counted):
+        if isinstance(self.folded, Counter):
             self.folded = self.fold(self.folded)
 
-    def fold(self, counted: Counted) -> tuple[Folded, ...]:
+    def fold(self, counted: Counter) -> tuple[Folded, ...]:
         """Return the counts of each layer over the coarser bins that are stored; waits for the device."""
         try:
             return tuple(counted.folded(place, STORED_MANTISSA_BITS) for place in range(len(self.names)))
@@ -96,7 +96,7 @@ class Row:
 
     def snapshots(self, layers: int) -> tuple[LayerSnapshot | None, ...]:
         """Return the snapshot of each of a number of layers, once the row is fetched; None without second moment."""
-        assert isinstance(self.bins, np.ndarray) and not isinstance(self.folded, Counted)
+        assert isinstance(self.bins, np.ndarray) and not isinstance(self.folded, Counter)
         scales = self.scales
         quantiles = magnitudes_of(self.bins.astype(np.int64), np.array(scales)[:, np.newaxis]).tolist()
         found: list[LayerSnapshot | None] = [None] * layers
@@ -122,7 +122,7 @@ class History:
         while self._histogram_stride * every < _STEPS_BETWEEN_HISTOGRAMS:
             self._histogram_stride *= 2
 
-    def add(self, row: Row, counted: Counted, values: Sequence[torch.Tensor]) -> None:
+    def add(self, row: Row, counted: Counter, values: Sequence[torch.Tensor]) -> None:
         """Keep an observed step, if it is one of those to keep; waits for no device.
 
         Args:
@@ -161,7 +161,7 @@ class History:
         self._observed = self._rows[-1].number + 1 if self._rows else 0
         self._histograms = sum(row.folded is not None for row in self._rows)
 
-    def rows(self, latest: tuple[Row, Counted] | None = None) -> list[Row]:
+    def rows(self, latest: tuple[Row, Counter] | None = None) -> list[Row]:
         """Return the rows of steps that were really taken, rising; waits for the device.
 
         Args:

@@ -21,7 +21,7 @@ from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.histogram import LogHistogram
 from epsgrid.numerics.magnitudes import TAIL_FRACTION, LayerStatus
 from epsgrid.numerics.series import FRACTIONS, LayerSnapshot, Series, Snapshot
-from epsgrid.numerics.tables import Counted, Counter
+from epsgrid.numerics.tables import Counter
 from epsgrid.observing.adapters import Adapter, adapter_for, epsilon_in, unwrap, warn_of_underflow
 from epsgrid.observing.history import History, Row
 from epsgrid.observing.layers import Layer, LayerRegistry, NamedParameters, named_layers
@@ -132,7 +132,7 @@ class Observer:
         self.optimizer, self.adapter, self.every, self.tail_fraction = optimizer, adapter, every, tail_fraction
         self._registry = LayerRegistry(optimizer, layers, model)
         self._history, self._counter = History(every or 1), Counter(FRACTIONS)
-        self._latest: tuple[Row, Counted] | None = None
+        self._latest: tuple[Row, Counter] | None = None
         self._indexes: tuple[int, ...] = ()
         self._names: tuple[str, ...] = ()
         self._calls = 0

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from epsgrid.numerics import _compiled, tables
 from epsgrid.numerics.histogram import LogHistogram, magnitudes_of
-from epsgrid.numerics.tables import Counted, Counter, NegativeEntryError, _TorchRows
+from epsgrid.numerics.tables import Counter, NegativeEntryError, _TorchRows
 from tests.numerics import reference
 from tests.numerics.strategies import DEVICES, LAYOUTS, TYPES, any_moments, nonfinite
 
@@ -51,7 +51,7 @@ def expected_slots(v: np.ndarray, mantissa_bits: int) -> list[int]:
     return slots
 
 
-def check(counted: Counted, values: Sequence[torch.Tensor], mantissa_bits: int = 5) -> None:
+def check(counted: Counter, values: Sequence[torch.Tensor], mantissa_bits: int = 5) -> None:
     """Compare all that was counted with plain numpy."""
     bins, totals = counted.quantile_bins(), counted.totals()
     assert (bins.dtype, tuple(bins.shape)) == (torch.int32, (len(values), len(FRACTIONS)))
