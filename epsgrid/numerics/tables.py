@@ -274,16 +274,9 @@ class Counter:
     Args:
         fractions: of the finite non-zero entries, each in [0, 1]: the percentiles of `quantile_bins`.
         mantissa_bits: m, 0 to 10; 5 keeps quantiles within 0.8 % of the exact ones.
-
-    Raises:
-        ValueError: a fraction or `mantissa_bits` is out of range.
     """
 
     def __init__(self, fractions: Sequence[float], mantissa_bits: int = MANTISSA_BITS) -> None:
-        for fraction in fractions:
-            if not 0 <= fraction <= 1:
-                raise ValueError(f"fractions must lie in [0, 1], got {fraction!r}")
-        bin_count(mantissa_bits)
         self._fractions = np.array(fractions, dtype=np.float64)
         self._mantissa_bits = mantissa_bits
         self._layers = 0

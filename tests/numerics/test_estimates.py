@@ -8,8 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from epsgrid.numerics.bounds import estimate_bounds
 from epsgrid.numerics.counting import measure
@@ -17,16 +15,10 @@ from epsgrid.numerics.estimates import FORMULAS, point_estimates
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, decade_of
 from epsgrid.numerics.placement import Placement
 from tests.numerics import reference
-from tests.numerics.strategies import moments, ordinary
 
 OUTSIDE = Placement.outside()
 BIN = 1 / 128
 
-arrays_and_scales = st.lists(
-    st.tuples(moments(st.one_of(ordinary, st.just(0.0)), min_size=1), st.sampled_from([0.3, 1.0, 3.0856])),
-    min_size=1,
-    max_size=4,
-).map(lambda layers: [(np.append(v, np.float32(1e-6)), scale) for v, scale in layers])
 Layers = list[tuple[np.ndarray, float]]
 
 
@@ -71,13 +63,6 @@ def test_estimates_are_the_formulas_on_all_entries(seed: int) -> None:
     for name, magnitude in exact.items():
         assert found[name] == pytest.approx(magnitude, rel=1e-12 if name in ("middle", "upper") else BIN), name
     assert len({decade_of(magnitude) for magnitude in found.values()}) > 2
-
-
-@given(arrays_and_scales)
-def test_estimates_of_any_entries_are_those_of_numpy(layers: Layers) -> None:
-    found, exact = magnitudes_of(layers), by_numpy(layers)
-    for name in ("middle", "median", "layers", "upper"):
-        assert found[name] == pytest.approx(exact[name], rel=BIN), name
 
 
 def test_magnitudes_become_the_optimizers_own_epsilon() -> None:

@@ -52,28 +52,6 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
     assert covered == pytest.approx(0.95, abs=4 * math.sqrt(0.95 * 0.05 / 400))
 
 
-def test_gradients_of_known_signal_and_noise_are_told_apart():
-    """Simulated second moments of examples' gradients: mean s, variance σ²; B of them averaged, t steps of Adam."""
-    rng = np.random.default_rng(4)
-
-    def percentiles(signal: float, sigma: float) -> dict[int, dict[int, float]]:
-        found: dict[int, dict[int, float]] = {}
-        for seed in range(3):
-            means = signal * np.exp(0.3 * rng.standard_normal(4000))
-            for size in (32, 128, 512):
-                gradients = means + sigma / math.sqrt(size) * rng.standard_normal((40, 4000))
-                weights = 0.999 ** np.arange(39, -1, -1)
-                v = (weights[:, None] * gradients**2).sum(0) / weights.sum()
-                found.setdefault(seed, {})[size] = float(np.median(np.sqrt(v)))
-        return found
-
-    assert fit_exponent(percentiles(1e-6, 1.0)).regime == "noise-dominated"
-    assert fit_exponent(percentiles(1.0, 1e-3)).regime == "signal-dominated"
-    both = fit_exponent(percentiles(0.1, 1.0))
-    assert -0.5 < both.value < -0.1
-    assert both.regime in ("in between", "undecided")
-
-
 @pytest.mark.parametrize(
     ("low", "high", "regime"),
     [

@@ -20,7 +20,7 @@ from epsgrid.numerics.counting import measure
 from epsgrid.numerics.magnitudes import Bound, LayerStatistics, LayerStatus, decade_of
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.reliability import ROUNDING_NOISE, judge
-from epsgrid.numerics.trajectory import Trajectory, has_settled, settled_after, trajectory_of
+from epsgrid.numerics.trajectory import Trajectory, has_settled, trajectory_of
 from tests.numerics.test_series import random_layers, series_of
 
 OUTSIDE = Placement.outside()
@@ -254,13 +254,6 @@ trajectories = st.lists(st.tuples(st.integers(1, 5), decades, decades), min_size
 
 
 @given(trajectories)
-def test_settled_after_is_the_first_step_with_the_final_decades_ever_after(trajectory: Trajectory) -> None:
-    ends = list(zip(trajectory.low, trajectory.high, strict=True))
-    expected = next(step for n, step in enumerate(trajectory.steps) if all(end == ends[-1] for end in ends[n:]))
-    assert settled_after(trajectory) == expected
-
-
-@given(trajectories)
 def test_settled_is_alike_since_a_quarter_of_the_time(trajectory: Trajectory) -> None:
     last = trajectory.steps[-1]
     before = [n for n, step in enumerate(trajectory.steps) if step <= last / 4]
@@ -268,11 +261,6 @@ def test_settled_is_alike_since_a_quarter_of_the_time(trajectory: Trajectory) ->
         bool(before) and len(set(zip(trajectory.low[before[-1] :], trajectory.high[before[-1] :], strict=True))) == 1
     )
     assert has_settled(trajectory) == (last >= 32 and alike)
-
-
-def test_a_drift_between_a_quarter_and_half_of_the_time_counts() -> None:
-    assert has_settled(moving(low=[10.0**-6.91] * 25))
-    assert not has_settled(moving(low=[10.0**-6.89] * 25))
 
 
 @pytest.mark.parametrize(("drift", "settled"), [(0.09, True), (0.11, False), (-0.09, True), (-0.11, False)])

@@ -173,15 +173,6 @@ def test_the_adaptable_share_is_within_the_bin_of_the_magnitude(
     assert abs(share - (roots > magnitude).mean()) <= around.mean() + 1e-9
 
 
-def test_the_adaptable_share_hardly_errs_within_a_bin() -> None:
-    """Folded bins are a fifth of a magnitude wide; within one the entries count as spread evenly."""
-    v = np.random.default_rng(0).lognormal(-10, 2, 20_000).astype(np.float32)
-    series = series_of([[v]])
-    for magnitude in np.geomspace(1e-4, 1, 40):
-        ((_, share),) = series.adaptable("0", float(magnitude))
-        assert share == pytest.approx((np.sqrt(v) > magnitude).mean(), abs=0.005)
-
-
 def test_without_a_magnitude_each_snapshot_is_asked_at_its_own_threshold() -> None:
     v = np.array([1e-8, 1e-4, 1.0], dtype=np.float32)
     series = series_of([[v], [v], [v], [v]])

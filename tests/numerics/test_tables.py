@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epsgrid.numerics import _compiled, tables
-from epsgrid.numerics.histogram import LogHistogram, magnitudes_of
 from epsgrid.numerics.tables import Counter, NegativeEntryError, _TorchRows
 from tests.numerics import reference
 from tests.numerics.strategies import DEVICES, LAYOUTS, TYPES, any_moments, nonfinite
@@ -229,26 +228,6 @@ def test_a_tensor_without_memory_is_refused() -> None:
 
     with pytest.raises(ValueError, match="cannot count a Shell without memory of its own: pass plain tensors"):
         Counter(FRACTIONS).count([torch.ones(3).as_subclass(Shell)])
-
-
-@pytest.mark.parametrize("fraction", [-0.1, 1.5, float("nan")])
-def test_a_fraction_outside_0_to_1_is_refused(fraction: float) -> None:
-    with pytest.raises(ValueError, match=r"fractions must lie in \[0, 1\], got"):
-        Counter([0.5, fraction])
-
-
-@pytest.mark.parametrize("mantissa_bits", [0, 5])
-@pytest.mark.parametrize("scale", [1.0, 1000.0, 0.3])
-def test_magnitudes_are_those_of_a_histogram(scale: float, mantissa_bits: int) -> None:
-    bins = len(LogHistogram(mantissa_bits, reference.binned(np.ones(1), mantissa_bits)).counts)
-    slots = np.arange(bins + 1)
-    magnitudes = magnitudes_of(slots, scale, mantissa_bits)
-    for slot, magnitude in list(zip(slots, magnitudes, strict=True))[:: 1 + bins // 200]:
-        counts = (slots == slot).astype(np.int64)
-        below, counts[0] = counts[0], 0
-        histogram = LogHistogram(mantissa_bits, counts[:-1], scale, below_range=below, above_range=counts[-1])
-        assert histogram.quantile(0.5) == magnitude
-    assert np.isnan(magnitudes_of(np.array([-1]), scale, mantissa_bits)).all()
 
 
 def test_denormals_count_even_where_arithmetic_would_flush_them() -> None:

@@ -200,15 +200,6 @@ def uneven(rank: int, dtype: torch.dtype) -> dict[str, Any]:
     return adam_on(parameters, gradients)
 
 
-def stages(rank: int) -> dict[str, Any]:
-    """Each rank has a layer of its own beside one that all have; the last rank's own is all zero."""
-    gradients = assigned({"shared": (6, 2), f"stage {rank}": (5 + rank, 3)})
-    if rank == 2:
-        gradients["stage 2"].zero_()
-    parameters = {name: nn.Parameter(torch.zeros_like(gradient)) for name, gradient in gradients.items()}
-    return adam_on(parameters, gradients)
-
-
 def lacking(rank: int) -> dict[str, Any]:
     """Shards on three ranks, of which the last one observes something else."""
     gradient = distribute_tensor(torch.ones(6, 2), init_device_mesh("cpu", (3,)), [Shard(0)])
@@ -220,7 +211,6 @@ SCENARIOS: dict[int, dict[str, Callable[[int], dict[str, Any]]]] = {
     2: {each.__name__: each for each in (ddp, fsdp2, hsdp, zero, apart, out_of_step, unreadable, unbuilt, flattened)},
     3: {
         **{f"uneven {name}": lambda rank, dtype=dtype: uneven(rank, dtype) for name, dtype in DTYPES.items()},
-        "stages": stages,
         "lacking": lacking,
     },
 }

@@ -350,22 +350,6 @@ def test_layers_added_later_are_listed_from_then_on() -> None:
     assert set(observer.histograms()) == set(series.names)
 
 
-def test_layers_used_later_are_counted_from_then_on() -> None:
-    model = nn.ModuleList([nn.Linear(6, 2), nn.Linear(6, 2)])
-    optimizer = torch.optim.Adam(model.parameters())
-    observer = observe(optimizer, model=model)
-    for step in range(3):
-        optimizer.zero_grad()
-        model[step // 2](batches(1)[0]).square().mean().backward()
-        optimizer.step()
-    assert set(statuses(observer).values()) == {LayerStatus.MEASURED}
-    snapshots = observer.series().snapshots
-    assert [layer is None for layer in snapshots[1].layers] == [False, False, True, True]
-    scales = [layer.scale for layer in snapshots[2].layers if layer is not None]
-    # Without a gradient the first layer takes no third step.
-    assert scales == [1 / (1 - 0.999**2.0)] * 2 + [1 / (1 - 0.999**1.0)] * 2
-
-
 def test_frozen_and_idle_layers_are_listed_and_left_out() -> None:
     model = mlp()
     model[0].requires_grad_(False)
@@ -473,19 +457,11 @@ def test_a_negative_entry_on_a_device_is_told_by_name_when_asked(registered: Any
     def refuse(self: Any, layer: int, scale: float = 1.0) -> Any:
         raise tables.NegativeEntryError(layer)
 
-    monkeypatch.setattr(tables.Counted, "histogram", refuse)
-    monkeypatch.setattr(tables.Counted, "folded", refuse)
+    monkeypatch.setattr(tables.Counter, "histogram", refuse)
+    monkeypatch.setattr(tables.Counter, "folded", refuse)
     for ask in (observer.histograms, observer.series):
         with pytest.raises(ObservationError, match=r"layer '0\.weight': .* it has negative entries; check which"):
             ask()
-
-
-def test_nonfinite_entries_on_a_device_are_told_when_something_is_asked() -> None:
-    _, _, observer = observed(1)
-    observer._latest[0].totals[[0, 3], 2] = [2, 5]  # type: ignore[index] # as if they had lain there until now
-    with pytest.warns(RuntimeWarning, match=r"layer '0\.weight' and 1 more layers has 7 NaN or infinite"):
-        observer.snapshot()
-    assert observer.nonfinite == 7
 
 
 def test_nonfinite_entries_are_counted_and_warned_of_once_and_training_goes_on() -> None:

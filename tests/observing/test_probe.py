@@ -16,7 +16,7 @@ from epsgrid.numerics.magnitudes import LayerStatus
 from epsgrid.numerics.trajectory import has_settled
 from epsgrid.observing import adapters, stepping
 from epsgrid.observing import probing as probing_module
-from epsgrid.observing.probing import Probing, probe
+from epsgrid.observing.probing import probe
 from epsgrid.optimizers import SecondMoment
 from tests.observing import samples
 from tests.observing.samples import cross_entropy as loss_fn
@@ -526,49 +526,3 @@ def test_shards(monkeypatch):
     monkeypatch.setattr(stepping, "local", lambda tensor: tensor[:1])
     with pytest.raises(ObservationError, match=r"only a part of '0\.weight'.*gathered_bounds"):
         probe(model, torch.optim.Adam(model.parameters()), make_batches(), loss_fn)
-
-
-# Loops of one's own
-
-
-@pytest.mark.parametrize("rate", [1.0, torch.tensor(1.0)])
-def test_the_rate_of_each_step_may_be_set(rate):
-    model, batches = network(), make_batches()
-    moving = copy.deepcopy(model)
-    reference = torch.optim.Adam(moving.parameters())
-    torch.manual_seed(5)
-    with Probing(model, torch.optim.Adam(model.parameters(), lr=rate), loss_fn, update_weights=True) as probing:
-        for step, batch in enumerate(batches):
-            probing.optimizer.param_groups[0]["lr"] = rate * 0.01 * step
-            probing.step(batch)
-        bounds = probing.bounds()
-    torch.manual_seed(5)
-    for step, batch in enumerate(batches):
-        reference.param_groups[0]["lr"] = rate * 0.01 * step
-        reference.zero_grad()
-        loss_fn(moving, batch).backward()
-        reference.step()
-    assert ends(bounds) == sorted_ends(reference)
-    assert probing.steps == len(batches)
-    assert probing.series().steps == tuple(range(1, len(batches) + 1))
-    assert all(torch.equal(a, b) for a, b in zip(probing.model.parameters(), moving.parameters(), strict=True))
-
-
-def test_other_probes_are_compared():
-    model, batches = network(), make_batches()
-
-    def probed(seed, others=()):
-        torch.manual_seed(seed)
-        optimizer = torch.optim.Adam(model.parameters())
-        with Probing(model, optimizer, loss_fn, check_rounding=False, every=5) as probing:
-            for batch in batches:
-                probing.step(batch)
-            return probing.bounds(others), *probing.variant("seed", f"seed {seed}")
-
-    bounds, same = probed(5)
-    assert ends(bounds) == ends(same)
-    assert bounds.reliability.course.steps == (5, 10, 12)
-    _, other = probed(6)
-    assert ends(other) != ends(same)
-    bounds, _ = probed(5, [other])
-    assert bounds.reliability.of_kind("seed") == (other,)

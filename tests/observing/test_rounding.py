@@ -216,21 +216,6 @@ def test_masks_that_differ_between_precisions_mark_nothing_falsely(share):
     assert described(noise(Random(share), cross_entropy, rows())) == whole("first.bias")
 
 
-def test_float64_starts_with_the_same_generator_states():
-    def loss(model, batch):
-        states.append((batch[0].dtype, torch.get_rng_state().numpy().tobytes()))
-        return cross_entropy(model, batch)
-
-    states: list[Any] = []
-    noise(Random(0.5), loss, rows())
-    assert [dtype for dtype, _ in states] == [torch.float32, *[torch.float64] * 3]
-    assert states[0][1] == states[1][1]
-    assert len({state for _, state in states[1:]}) == 3
-    states.clear()
-    noise(small_convolutions(), loss, images())
-    assert [dtype for dtype, _ in states] == [torch.float32, torch.float64]
-
-
 def test_autocast_in_the_loss_leaves_float64_alone():
     def loss(model, batch):
         with torch.autocast("cpu", torch.bfloat16):
