@@ -38,11 +38,9 @@ class Variant:
     """The bounds as they come out where one choice is made differently.
 
     Attributes:
-        kind: which choice. "tail": another tail fraction; "seed": other initial weights and batches; "weights": moving
-            instead of frozen; "without": layers or entries left out.
+        kind: which choice: another tail fraction, seed, moving weights, or layers or entries left out.
         label: the choice, such as "5 %", "seed 1", "moving at lr 0.001" or "rounding noise".
-        low: lower end.
-        high: upper end.
+        low, high: the ends.
     """
 
     kind: VariantKind
@@ -56,12 +54,12 @@ class Reliability:
     """How far the bounds can be trusted; `epsgrid.numerics.reliability` has the rules.
 
     Attributes:
-        verdict: the confidence in the bounds: "high", "medium" or "low".
+        verdict: the confidence in the bounds.
         reasons: a sentence each; for high confidence they say what it rests on.
         variants: the bounds under other choices.
         course: the bounds over the probe's steps; None where they were not recorded.
-        noise: share of the non-zero entries that are only rounding noise, in (0, 1], by name of layer; layers without
-            any are left out.
+        noise: share of the non-zero entries that are only rounding noise, by name of layer; layers without any are
+            left out.
         noise_checked: whether the layers were checked for rounding noise.
     """
 
@@ -82,8 +80,7 @@ class EpsilonBounds:
     """The ε range of an optimizer on a task, and the statistics it was estimated from.
 
     Attributes:
-        low: lower end.
-        high: upper end.
+        low, high: the ends.
         tail_fraction: share of the non-zero entries beyond each order statistic, 0.02 as published.
         layers: every layer, also those that were skipped.
         reliability: how far the range can be trusted, and why; None where that was not judged.
@@ -115,8 +112,7 @@ class EpsilonBounds:
         """Return the bounds that `to_json` wrote.
 
         Raises:
-            StoreError: a newer version of epsgrid wrote them.
-            CorruptRecordError: it is not such a document.
+            StoreError, CorruptRecordError: a newer version of epsgrid wrote them, or they are damaged.
         """
         fields = fields_of(document, "set of bounds", VERSION)
         reliability = fields.get("reliability")

@@ -22,15 +22,7 @@ from epsgrid.numerics.placement import Placement
 
 @dataclass(frozen=True)
 class PointEstimate:
-    """One ε, chosen by a formula.
-
-    Attributes:
-        name: of the formula, one word.
-        formula: in symbols; b is the magnitude.
-        epsilon: in the optimizer's own ε, not rounded.
-        decade: the power of ten nearest to it on a log scale.
-        magnitude: b, in √v̂ units.
-    """
+    """One ε by a formula; `decade` is the nearest power of ten, `magnitude` the same in √v̂ units."""
 
     name: str
     formula: str

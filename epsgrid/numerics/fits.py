@@ -37,13 +37,7 @@ Regime = Literal["noise-dominated", "signal-dominated", "in between", "neither",
 
 @dataclass(frozen=True)
 class Exponent:
-    """The exponent p in magnitude ∝ B^p.
-
-    Attributes:
-        value: the fitted slope of log magnitude against log batch size.
-        low: lower end of its confidence interval; None where the points leave no degree of freedom.
-        high: upper end, or None like `low`.
-    """
+    """The exponent p in magnitude ∝ B^p, and its interval; without one where the points leave no degree of freedom."""
 
     value: float
     low: float | None

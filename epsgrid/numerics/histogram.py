@@ -125,10 +125,8 @@ class LogHistogram:
         mantissa_bits: m, mantissa bits that a bin keeps, 0 to 10.
         counts: int64, read-only, shape (255·2^m + 1,): zeros first, then the finite entries within float32's range.
         scale: v̂ = v · scale, > 0; the bias correction, which is one number per step.
-        nan: entries that are NaN.
-        infinite: entries that are infinite.
-        below_range: float64 entries above 0 and below the least float32, 2⁻¹⁴⁹.
-        above_range: finite float64 entries above the largest float32.
+        nan, infinite: entries that are.
+        below_range, above_range: float64 entries above 0 and below the least float32, and above the largest.
     """
 
     mantissa_bits: int
@@ -177,7 +175,7 @@ class LogHistogram:
 
     @property
     def total(self) -> int:
-        """Number of entries of all kinds: the number of elements counted."""
+        """Number of entries of all kinds."""
         return self.finite + self.nonfinite
 
     @property
@@ -254,11 +252,7 @@ class LogHistogram:
     def from_runs(cls, mantissa_bits: int, scale: float, apart: Sequence[int], runs: Any) -> LogHistogram:
         """Return the histogram with the runs that `runs()` returned.
 
-        Args:
-            mantissa_bits: m.
-            scale: v̂ = v · scale.
-            apart: counts of NaN, of infinities, and of what lies below and above float32's range.
-            runs: as `runs()` returned them.
+        `apart` has the counts of NaN, of infinities, and of what lies below and above float32's range.
 
         Raises:
             CorruptRecordError: there is no such histogram.
@@ -289,8 +283,7 @@ class LogHistogram:
         """Return the histogram that `to_json` wrote.
 
         Raises:
-            StoreError: a newer version of epsgrid wrote it.
-            CorruptRecordError: it is not such a document.
+            StoreError, CorruptRecordError: a newer version of epsgrid wrote it, or it is damaged.
         """
         fields = fields_of(document, "histogram", VERSION)
         if wrong := set(fields) ^ {"mantissa_bits", "scale", "runs", *_APART}:

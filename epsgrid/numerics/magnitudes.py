@@ -39,12 +39,9 @@ class LayerStatistics:
     """The measured statistics of one parameter tensor.
 
     Attributes:
-        name: the parameter's name in its model.
-        shape: the parameter's shape.
-        entries: number of entries.
-        nonzero: number of finite entries other than zero.
-        low: exact lower order statistic, in √v̂ units; None unless measured.
-        high: exact upper order statistic, like `low`.
+        name, shape: of the parameter in its model.
+        entries, nonzero: number of entries, and of finite ones other than zero.
+        low, high: exact order statistics, in √v̂ units; None unless measured.
         histogram: counts of √v̂; None where nothing was counted.
         status: whether the layer counts for the bounds.
         kind: role of the parameter, such as "convolution", "bias" or "embedding"; "other" where it is not known.
@@ -78,8 +75,7 @@ class Bound:
 
     Attributes:
         magnitude: the order statistic that sets it, in √v̂ units.
-        epsilon: the same as an ε of the optimizer, not rounded.
-        decade: the power of ten nearest to `epsilon` on a log scale.
+        epsilon, decade: the same as an ε of the optimizer, not rounded, and the power of ten nearest to it.
         layers: names of the layers that set it; several where they tie.
         entries: number of finite non-zero entries of the first of them.
     """

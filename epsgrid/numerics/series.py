@@ -32,9 +32,7 @@ class LayerSnapshot:
 
     Attributes:
         scale: v̂ = v · scale at that step.
-        zeros: entries that are exactly zero.
-        nonzero: finite entries other than zero.
-        nonfinite: entries that are NaN or infinite.
+        zeros, nonzero, nonfinite: numbers of entries that are exactly zero, finite others, and NaN or infinite.
         quantiles: √v̂ at the series' fractions of the non-zero entries, by the published index; each is the midpoint of
             its bin, within 0.8 %. Empty where no entry is non-zero.
         histogram: folded to `STORED_MANTISSA_BITS`, of the same scale; None where only the percentiles are kept.
@@ -106,8 +104,7 @@ class Snapshot:
     Attributes:
         step: optimizer steps taken, from 1.
         epoch: epochs done, a fraction within an epoch; None where they are not known.
-        threshold: the magnitude, in √v̂ units, that the optimizer's own ε weighs as much as at this step; None where it
-            is not known or the optimizer has none.
+        threshold: the magnitude, in √v̂ units, that the optimizer's own ε weighs as much as at this step, if known.
         layers: in the series' order; None for a layer without state.
     """
 
@@ -118,15 +115,7 @@ class Snapshot:
 
 
 class Ends(NamedTuple):
-    """The bounds at one step, in √v̂ units, and the layers that set them.
-
-    Attributes:
-        step: of the snapshot.
-        low: least lower order statistic of the layers.
-        high: greatest upper one.
-        low_layers: the layers that set `low`; several where theirs lie in the same bin.
-        high_layers: the layers that set `high`.
-    """
+    """The bounds at one step, in √v̂ units, and the layers that set each; several where theirs lie in the same bin."""
 
     step: int
     low: float
@@ -137,14 +126,12 @@ class Ends(NamedTuple):
 
 @dataclass(frozen=True)
 class Series:
-    """Snapshots of the same layers, in rising order of steps.
+    """Snapshots of the same layers, in rising order of steps; there may be none.
 
     Attributes:
-        names: of the layers.
-        kinds: role of each layer, as in `LayerStatistics.kind`.
-        entries: number of entries of each layer.
+        names, kinds, entries: of the layers; see `LayerStatistics`.
         fractions: the percentiles that each snapshot holds, rising.
-        snapshots: may be none.
+        snapshots: the snapshots.
     """
 
     names: tuple[str, ...]
@@ -251,8 +238,7 @@ class Series:
         """Return the series that `to_json` wrote.
 
         Raises:
-            StoreError: a newer version of epsgrid wrote it.
-            CorruptRecordError: it is not such a document.
+            StoreError, CorruptRecordError: a newer version of epsgrid wrote it, or it is damaged.
         """
         return from_document(cls, fields_of(document, "series", VERSION), "series")
 

@@ -27,8 +27,7 @@ class Trajectory:
 
     Attributes:
         steps: numbers of steps taken, rising; the last is the probe's own.
-        low: lower ends, in the optimizer's ε, not rounded; one for each of `steps`, off by at most a bin's width.
-        high: upper ends, like `low`.
+        low, high: the ends, in the optimizer's ε, not rounded; one for each of `steps`, off by at most a bin's width.
     """
 
     steps: tuple[int, ...]

@@ -19,6 +19,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -116,15 +117,8 @@ class _Part:
     digest: str = ""
 
 
-@dataclass(frozen=True, eq=False)
-class _Layer:
-    """A layer over all ranks.
-
-    Attributes:
-        part: of the first rank that has v; where none has, of the first that knows why.
-        values: the entries that this rank counts; none where others do.
-        histogram: of the whole layer; None where no rank has v.
-    """
+class _Layer(NamedTuple):
+    """A layer over all ranks: of the first rank that knows of it, the entries that this rank counts, and all counts."""
 
     part: _Part
     values: torch.Tensor

@@ -33,10 +33,8 @@ class Row:
         call: number of the step, from 1, skipped ones included.
         skipped: how many steps so far the optimizer was made to skip on its device, where it is only known later.
         left_out: not zero where this step was one of them; None where the optimizer skips none.
-        indexes: of the layers among all.
-        names: of the layers.
-        decays: β₂ of each, 0 where the bias of v is not corrected.
-        steps: that each has taken.
+        indexes, names: of the layers among all.
+        decays, steps: β₂ of each, 0 where the bias of v is not corrected, and the steps that it has taken.
         epsilons: ε of each parameter group, None where it has none.
         totals: (L, 3), zeros, other finite entries, and the rest.
         bins: (L, fractions of a series), as `Counter.quantile_bins` gives them; None until the row is kept.

@@ -27,13 +27,10 @@ _PARALLEL = "module."
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Layer:
-    """One parameter tensor.
+    """One parameter tensor under its name in the model, without the prefixes of wrappers.
 
-    Attributes:
-        name: its name in the model, without the prefixes of wrappers.
-        parameter: the tensor.
-        group: the optimizer's parameter group that holds it; None where none does, and it is then frozen.
-        kind: what it does, see `kinds`; "other" where no model is known.
+    `group` is the optimizer's parameter group that holds it; None where none does, and it is then frozen. `kind` is
+    what it does, see `kinds`; "other" where no model is known.
     """
 
     name: str

@@ -43,9 +43,7 @@ _OPEN: WeakSet[torch.optim.Optimizer] = WeakSet()
 class AdaptableFraction:
     """The share of the finite entries, zeros included, with √v̂ above ε: these weights have a step size of their own.
 
-    Attributes:
-        layers: by name of layer, in [0, 1]; layers without a finite entry are left out.
-        total: over the entries of all layers together; 0 where no entry is finite.
+    By name of layer, without those that have no finite entry, and in total over the entries of all layers.
     """
 
     layers: Mapping[str, float]

@@ -53,11 +53,7 @@ _T = TypeVar("_T")
 
 
 def require_installed(names: Iterable[str]) -> None:
-    """Check that trackers can be imported, without importing them.
-
-    Raises:
-        ExecutionError: one cannot.
-    """
+    """Raise ExecutionError unless trackers can be imported; imports none."""
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise _not_installed(name, ModuleNotFoundError(f"No module named {name!r}"))
@@ -89,15 +85,12 @@ class Tensorboard:
 
     @classmethod
     def open(cls, folder: str | Path, purge_step: int | None = None, settings: Mapping[str, Any] | None = None) -> Self:
-        """Begin to write into a folder.
+        """Begin to write into a folder, beside earlier files in it.
 
         Args:
-            folder: made where it does not exist; earlier files in it stay.
+            folder: made where it does not exist.
             purge_step: what was written there from this step on is shown no more; None keeps all.
             settings: shown as a text; None for none.
-
-        Raises:
-            ExecutionError: tensorboard is not installed.
         """
         tensorboard = import_extra("tensorboard", "torch.utils.tensorboard")
         made = cls(tensorboard.SummaryWriter(str(folder), purge_step=purge_step))
@@ -157,16 +150,12 @@ class Mlflow:
         """Begin a run, or go on with one; without a network where `where` is a folder.
 
         Args:
-            where: a folder, or a tracking address such as "sqlite:///mlflow.db", which MLflow's own extras may be
-                needed for. A folder is allowed in the environment (MLFLOW_ALLOW_FILE_STORE), unless that says something
-                already: newer versions of MLflow refuse it otherwise.
+            where: a folder, which newer versions of MLflow only allow with MLFLOW_ALLOW_FILE_STORE, set here; or a
+                tracking address such as "sqlite:///mlflow.db".
             experiment: name of the experiment, made where it does not exist.
             run_name: name of the run; None lets MLflow choose.
             key: goes on with the run that was opened with this key, if there is one; None always begins a run.
             settings: parameters of a new run.
-
-        Raises:
-            ExecutionError: mlflow is not installed.
         """
         mlflow = import_extra("mlflow")
         if "://" not in str(where):

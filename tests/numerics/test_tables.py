@@ -148,17 +148,6 @@ def test_the_layout_in_memory_makes_no_difference(layout: str, dtype: torch.dtyp
     check(Counter(FRACTIONS).count(values), values)
 
 
-def test_what_was_read_stays_when_more_is_counted(way: str) -> None:
-    counter = Counter(FRACTIONS)
-    first = [sample(500), torch.zeros(3)]
-    counted = counter.count(first)
-    bins, totals, histogram = counted.quantile_bins(), counted.totals(), counted.histogram(0, 1.0)
-    counter.count([sample(500, shift=30), torch.ones(3)])
-    assert bins.tolist() == [expected_slots(as_numpy(v), 5) for v in first]
-    assert totals[1].tolist() == [3, 0, 0]
-    np.testing.assert_array_equal(histogram.counts, reference.binned(as_numpy(first[0]), 5))
-
-
 def test_more_entries_than_32_bits_can_count_are_counted_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """The answers keep the order of the tensors all the same."""
     monkeypatch.setattr(tables, "_INT32_LIMIT", 1000)

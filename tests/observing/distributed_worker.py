@@ -1,7 +1,7 @@
-"""One rank of a job that `test_distributed` starts: `python -m tests.observing.distributed_worker RANK WORLD FOLDER`.
+"""One rank of a job that `test_distributed` starts: `python -m tests.observing.distributed_worker RANK FOLDER`.
 
-Every scenario named for the world's size is run in turn; `FOLDER/SCENARIO-RANK.pt` holds what this rank got from it,
-and, from the first rank, the whole of v, put together by torch.
+Every scenario is run in turn; `FOLDER/SCENARIO-RANK.pt` holds what this rank got from it, and, from the first rank, the
+whole of v, put together by torch.
 """
 
 from __future__ import annotations
@@ -99,9 +99,6 @@ def whole(optimizer: torch.optim.Optimizer, named: Named) -> dict[str, torch.Ten
     return found
 
 
-# Two ranks
-
-
 def replica(inputs: Iterable[torch.Tensor]) -> tuple[nn.Module, torch.optim.Optimizer, Observer]:
     model = small_model()
     optimizer = torch.optim.Adam(model.parameters())
@@ -150,11 +147,6 @@ def zero(rank: int) -> dict[str, Any]:
     return answers(observer)
 
 
-def apart(rank: int) -> dict[str, Any]:
-    """Replicas that have lost each other."""
-    return error_of(replica(batches(rank))[2])
-
-
 def out_of_step(rank: int) -> dict[str, Any]:
     """Replicas at different steps."""
     return error_of(replica(batches()[: 1 + rank])[2])
@@ -182,8 +174,6 @@ def flattened(rank: int) -> dict[str, Any]:
     return error_of(observer)
 
 
-# Three ranks
-
 UNEVEN = {"rows": (7, 5), "few rows": (2, 3), "columns": (4, 8), "copies": (3, 3), "scalar": (1,)}
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -201,29 +191,26 @@ def uneven(rank: int, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def lacking(rank: int) -> dict[str, Any]:
-    """Shards on three ranks, of which the last one observes something else."""
-    gradient = distribute_tensor(torch.ones(6, 2), init_device_mesh("cpu", (3,)), [Shard(0)])
-    name, own = ("weight", gradient) if rank < 2 else ("other", torch.ones(3))
+    """Shards on two ranks, of which the second observes something else."""
+    gradient = distribute_tensor(torch.ones(5, 2), init_device_mesh("cpu", (2,)), [Shard(0)])
+    name, own = ("other", torch.ones(3)) if rank else ("weight", gradient)
     return adam_on({name: nn.Parameter(torch.zeros_like(own))}, {name: own}, error_of)
 
 
-SCENARIOS: dict[int, dict[str, Callable[[int], dict[str, Any]]]] = {
-    2: {each.__name__: each for each in (ddp, fsdp2, hsdp, zero, apart, out_of_step, unreadable, unbuilt, flattened)},
-    3: {
-        **{f"uneven {name}": lambda rank, dtype=dtype: uneven(rank, dtype) for name, dtype in DTYPES.items()},
-        "lacking": lacking,
-    },
+SCENARIOS: dict[str, Callable[[int], dict[str, Any]]] = {
+    **{each.__name__: each for each in (ddp, fsdp2, hsdp, zero, out_of_step, unreadable, unbuilt, flattened, lacking)},
+    **{f"uneven {name}": lambda rank, dtype=dtype: uneven(rank, dtype) for name, dtype in DTYPES.items()},
 }
 
 
 def main() -> None:
-    rank, world, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    rank, folder = int(sys.argv[1]), Path(sys.argv[2])
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     dist.init_process_group(
-        "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=world, timeout=timedelta(minutes=5)
+        "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2, timeout=timedelta(minutes=5)
     )
-    for name, scenario in SCENARIOS[world].items():
+    for name, scenario in SCENARIOS.items():
         torch.save(scenario(rank), folder / f"{name}-{rank}.pt")
     dist.destroy_process_group()
 

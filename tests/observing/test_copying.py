@@ -202,20 +202,6 @@ def test_a_state_from_the_constructor_is_kept_until_it_is_used():
         assert list(copy_optimizer(optimizer, memo, adapter).state) == [copied.bias]
 
 
-def test_adagrad_starts_again_at_its_initial_sums_and_a_schedule_does_not_count_the_copys_steps():
-    model = network()
-    optimizer = torch.optim.Adagrad(model.parameters(), lr=torch.tensor(0.5), initial_accumulator_value=0.5)
-    train(model, optimizer)
-    torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.1)
-    copied, other = copies(model, optimizer)
-    state = other.state[copied[0].weight]
-    assert state["step"].item() == 0
-    assert torch.equal(state["sum"], torch.full((20, 6), 0.5))
-    assert optimizer.state[model[0].weight]["step"].item() == 3
-    assert "step" not in vars(other)
-    assert other.param_groups[0]["lr"] is not optimizer.param_groups[0]["lr"]
-
-
 # Models
 
 

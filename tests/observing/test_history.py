@@ -70,13 +70,6 @@ def test_rows_and_histograms_stay_few_and_evenly_spaced_and_the_latest_is_there(
     assert len(set(np.diff(histograms[:-1]))) <= 1
 
 
-@pytest.mark.parametrize(("every", "spacing"), [(1, 8), (3, 12), (50, 50)])
-def test_histograms_are_at_least_eight_steps_apart(every: int, spacing: int) -> None:
-    rows = Watched(every, (2,)).run(10 * spacing)
-    with_histogram = [row.step for row in rows if row.folded is not None]
-    assert set(np.diff(with_histogram[:-1])) == {spacing}
-
-
 def test_rows_say_what_counting_would_have_said() -> None:
     watched = Watched()
     rows = watched.run(20)

@@ -33,7 +33,7 @@ class Conv1D(nn.Module):
 class Block(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.mha = nn.MultiheadAttention(8, 2, kdim=4, add_bias_kv=True)
+        self.mha = nn.MultiheadAttention(8, 2, add_bias_kv=True)
         self.attention = CausalSelfAttention()
         self.norm = MyRMSNorm()
         self.widen = Conv1D()
@@ -46,9 +46,7 @@ EXPECTED = {
     "pos_embedding": "embedding",
     "scale": "other",
     "free": "other",
-    "mha.q_proj_weight": "attention",
-    "mha.k_proj_weight": "attention",
-    "mha.v_proj_weight": "attention",
+    "mha.in_proj_weight": "attention",
     "mha.in_proj_bias": "bias",
     "mha.bias_k": "bias",
     "mha.bias_v": "bias",
