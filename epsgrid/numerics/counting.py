@@ -34,18 +34,15 @@ def count(v: torch.Tensor, scale: float = 1.0) -> LogHistogram:
 
 
 def order_statistics(v: torch.Tensor, ranks: Sequence[int], histogram: LogHistogram | None = None) -> list[float]:
-    """Return exact order statistics of the finite non-zero entries of v, as a sort would.
+    """Return exact order statistics of the finite non-zero entries of v, as a sort would; neither scaled nor rooted.
 
     Args:
         v: as in `count`.
         ranks: indices into those entries in rising order, from 0.
         histogram: the result of `count(v)`, to spare counting again; of any scale.
 
-    Returns:
-        One entry of v for each rank, as a double; neither scaled nor rooted.
-
     Raises:
-        ValueError: a rank is negative or not below the number of such entries; or as in `count`.
+        ValueError: a rank does not exist; or as in `count`.
     """
     histogram = count(v) if histogram is None else histogram
     for rank in ranks:

@@ -35,10 +35,7 @@ _APART = ("nan", "infinite", "below_range", "above_range")
 
 
 def bin_count(mantissa_bits: int) -> int:
-    """Return the number of bins: zeros, then 2^m bins for each of float32's 255 finite exponents.
-
-    >>> bin_count(5)
-    8161
+    """Return the number of bins, 8161 at m = 5: zeros, then 2^m bins for each of float32's 255 finite exponents.
 
     Raises:
         ValueError: m is not one of 0 to 10.
@@ -52,7 +49,7 @@ def bin_count(mantissa_bits: int) -> int:
 def _bin_edges(mantissa_bits: int) -> npt.NDArray[np.float64]:
     """Return the upper edges of all bins in units of v, rising from 0, shape (255·2^m + 1,), read-only.
 
-    They are the float32s whose bits are multiples of 2^s, and 2¹²⁸, where float32 has infinity, for the last.
+    They are the float32s whose bits are multiples of 2^s, and 2¹²⁸ for the last.
     """
     bits = np.arange(bin_count(mantissa_bits), dtype=np.int64) << (FLOAT32_MANTISSA_BITS - mantissa_bits)
     edges = bits.astype(np.uint32).view(np.float32).astype(np.float64)
@@ -64,10 +61,7 @@ def _bin_edges(mantissa_bits: int) -> npt.NDArray[np.float64]:
 def key_range(slot: int, mantissa_bits: int, *, wide: bool) -> tuple[int, int]:
     """Return the bits, read as integers, of the entries in a slot, as (low, high]: they sort as the entries do.
 
-    Args:
-        slot: a bin from 1 on; 0 for entries below float32's range, `bin_count` for those above it.
-        mantissa_bits: m of the bins.
-        wide: the bits of float64s, rather than those of float32s.
+    Slot 0 has the entries below float32's range and `bin_count` those above it; `wide` asks for the bits of float64s.
     """
     edges, largest = _bin_edges(mantissa_bits), float(np.finfo(np.float32).max)
     below = math.nextafter(LEAST_FLOAT32, 0) if wide else 0.0
@@ -103,12 +97,7 @@ def magnitudes_of(
 
 
 def bins_of(magnitudes: npt.NDArray[np.float64], scale: float) -> npt.NDArray[np.int64]:
-    """Return the bins at m = 5 whose midpoints some magnitudes are; 0 for those that are no midpoint.
-
-    Args:
-        magnitudes: positive and finite, in √v̂ units.
-        scale: v̂ = v · scale, > 0.
-    """
+    """Return the bins at m = 5 whose midpoints some positive magnitudes of √v̂ are; 0 for those that are no midpoint."""
     shift = FLOAT32_MANTISSA_BITS - MANTISSA_BITS
     with np.errstate(over="ignore", under="ignore"):
         bits = (magnitudes**2 / scale).astype(np.float32).view(np.uint32).astype(np.int64)
@@ -296,8 +285,7 @@ def fields_of(document: Any, what: str, newest: int) -> dict[str, Any]:
     """Return the fields of a versioned document without its version.
 
     Raises:
-        StoreError: its version is above `newest`.
-        CorruptRecordError: it is no mapping with a version from 1 on.
+        StoreError, CorruptRecordError: its version is above `newest`, or it has none.
     """
     version = document.get("version") if isinstance(document, Mapping) else None
     if not isinstance(version, int) or version < 1:

@@ -149,15 +149,10 @@ class OutOfRangeError(ValueError):
 
 
 def convert(epsilon: float, source: Placement, target: Placement) -> float:
-    """Return the ε that stands in the same proportion to the gradients in one optimizer as `epsilon` in another.
+    """Return the ε that stands in the same proportion to the gradients in one optimizer as `epsilon` > 0 in another.
 
     >>> f"{convert(1e-8, Placement.outside(), Placement.in_place(0.999)):.3g}"
     '1e-19'
-
-    Args:
-        epsilon: ε of the optimizer that `source` describes, > 0.
-        source: where that ε enters.
-        target: where the ε to be found enters; both for the same step.
 
     Raises:
         OutOfRangeError: the converted ε lies outside the range of double precision.

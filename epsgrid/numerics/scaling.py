@@ -56,7 +56,7 @@ class Scaling:
 
     Attributes:
         epsilon: whether ε is added outside the root, inside it, or to v in place.
-        decays: the options that hold decays of running averages, such as ("betas",); of several the last is that of v.
+        decays: the options that hold decays of running averages; of several the last is that of v.
         decoupled: whether `weight_decay` is kept out of the gradient; or the name of the option that says so.
         requires: the option values that the rule was derived for.
     """
@@ -69,30 +69,18 @@ class Scaling:
 
 @dataclass(frozen=True)
 class NoScaling:
-    """An optimizer that the square-root rule was not derived for.
-
-    Attributes:
-        why: the obstacle, as the second half of a sentence.
-    """
+    """An optimizer that the square-root rule was not derived for; `why` is the second half of a sentence."""
 
     why: str
 
 
 def exactly(number: Number) -> Fraction:
-    """Return a number as a fraction; a float counts as the shortest decimal that stands for it.
-
-    >>> exactly(0.001)
-    Fraction(1, 1000)
-    """
+    """Return a number as a fraction; a float counts as the shortest decimal that stands for it."""
     return Fraction(repr(float(number))) if isinstance(number, float) else Fraction(number)
 
 
 def _root(number: Number) -> Fraction:
-    """Return a square root: exact where it is rational, else to some 77 digits.
-
-    >>> _root(Fraction(1, 4))
-    Fraction(1, 2)
-    """
+    """Return a square root: exact where it is rational, else to some 77 digits."""
     value = exactly(number)
     over, under = math.isqrt(value.numerator), math.isqrt(value.denominator)
     if over**2 == value.numerator and under**2 == value.denominator:
@@ -150,13 +138,7 @@ def scaled_epsilon(
     >>> [scaled_epsilon(1e-8, 4, place=place) for place in ("outside", "inside", "in place")]
     [5e-09, 2.5e-09, 1e-08]
 
-    Args:
-        epsilon: at the base batch size.
-        kappa: κ.
-        rule: which rule.
-        place: where the optimizer adds it.
-        decay: β₂; needed for an ε in place with `half_life`, where 1 − β₂ does not grow by exactly κ.
-        half_life: the decays are scaled in the half-life form.
+    Where it is added in place, the half-life form needs the `decay` β₂: there 1 − β₂ does not grow by exactly κ.
     """
     ratio = _checked(kappa)
     if rule != "sqrt":
@@ -174,11 +156,7 @@ def scaled_epsilon(
 
 
 def scaled_magnitude(magnitude: Number, kappa: Number) -> float:
-    """Return a magnitude √v̂ or a gradient's norm at κ times the batch size where noise dominates.
-
-    >>> scaled_magnitude(0.02, 4)
-    0.01
-    """
+    """Return a magnitude √v̂ or a gradient's norm at κ times the batch size where noise dominates."""
     return float(exactly(magnitude) / _root(_checked(kappa)))
 
 

@@ -159,18 +159,18 @@ class History:
         self._observed = self._rows[-1].number + 1 if self._rows else 0
         self._histograms = sum(row.folded is not None for row in self._rows)
 
-    def rows(self, latest: tuple[Row, Counter] | None = None) -> list[Row]:
+    def rows(self, latest: Row | None = None, counter: Counter | None = None) -> list[Row]:
         """Return the rows of steps that were really taken, rising; waits for the device.
 
         Args:
             latest: the step observed last, to be added where it is none of the kept ones.
+            counter: has its counts.
         """
         rows = [row for row in self._rows if row.taken]
-        if latest is not None and latest[0].taken:
-            row, counted = latest
-            if rows and rows[-1] is row:
+        if latest is not None and counter is not None and latest.taken:
+            if rows and rows[-1] is latest:
                 del rows[-1]
-            rows.append(replace(row, bins=counted.quantile_bins(), folded=row.fold(counted)))
+            rows.append(replace(latest, bins=counter.quantile_bins(), folded=latest.fold(counter)))
         for row in rows:
             row.fetch()
         return rows

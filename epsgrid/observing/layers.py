@@ -99,12 +99,13 @@ def _names_of(
                     f"unnamed parameters: group {number} of {type(optimizer).__name__} has no names; {_HOW_TO_NAME}"
                 )
             named_parameters += zip(group["param_names"], group["params"], strict=True)
-    if isinstance(named_parameters, nn.Module) or not isinstance(named_parameters, Iterable):
-        raise _not_a_pair(named_parameters)
+    is_iterable = isinstance(named_parameters, Iterable) and not isinstance(named_parameters, nn.Module)
     firsts: dict[int, tuple[str, torch.Tensor]] = {}
-    for pair in named_parameters:
+    for pair in named_parameters if is_iterable else [named_parameters]:
         if not (isinstance(pair, tuple) and [isinstance(part, torch.Tensor) for part in pair] == [False, True]):
-            raise _not_a_pair(pair)
+            text = type(pair).__name__ if isinstance(pair, torch.Tensor | nn.Module) else repr(pair)[:80]
+            wanted = "expected pairs of name and parameter"
+            raise ObservationError(f"unnamed parameters: {wanted}, got {text}; {_HOW_TO_NAME}")
         firsts.setdefault(id(pair[1]), (str(pair[0]), pair[1]))
     names: dict[str, torch.Tensor] = {}
     for name, (_, parameter) in zip(_bare([name for name, _ in firsts.values()]), firsts.values(), strict=True):
@@ -130,11 +131,6 @@ def _bare(names: Iterable[str]) -> list[str]:
 def shape_text(tensor: torch.Tensor) -> str:
     """Return a shape such as 3×5; "()" for a scalar."""
     return "×".join(map(str, tensor.shape)) or "()"
-
-
-def _not_a_pair(got: Any) -> ObservationError:
-    text = type(got).__name__ if isinstance(got, torch.Tensor | nn.Module) else repr(got)[:80]
-    return ObservationError(f"unnamed parameters: expected pairs of name and parameter, got {text}; {_HOW_TO_NAME}")
 
 
 class LayerRegistry:

@@ -130,7 +130,7 @@ class Observer:
         self.optimizer, self.adapter, self.every, self.tail_fraction = optimizer, adapter, every, tail_fraction
         self._registry = LayerRegistry(optimizer, layers, model)
         self._history, self._counter = History(every or 1), Counter(FRACTIONS)
-        self._latest: tuple[Row, Counter] | None = None
+        self._latest: Row | None = None
         self._indexes: tuple[int, ...] = ()
         self._names: tuple[str, ...] = ()
         self._calls = 0
@@ -168,7 +168,7 @@ class Observer:
     @property
     def nonfinite(self) -> int:
         """Entries of v that were NaN or infinite at the latest observed step; an average never forgets one."""
-        return 0 if self._latest is None else int(self._latest[0].totals[:, 2].sum())
+        return 0 if self._latest is None else int(self._latest.totals[:, 2].sum())
 
     def bounds(self) -> EpsilonBounds:
         """Estimate the ε range from the state as it is now, with exact order statistics; also when closed.
@@ -189,11 +189,10 @@ class Observer:
         """
         if self._latest is None:
             return {each.layer.name: histogram_of(each) for each in self._readings() if each.values is not None}
-        row, counted = self._latest
-        found = {}
+        row, found = self._latest, {}
         for place, (name, scale) in enumerate(zip(row.names, row.scales, strict=True)):
             try:
-                found[name] = counted.histogram(place, scale)
+                found[name] = self._counter.histogram(place, scale)
             except ValueError as error:
                 raise ObservationError(f"layer {name!r}: {error}") from error
         return found
@@ -204,7 +203,7 @@ class Observer:
         self._warn_of_nonfinite()
         snapshots = tuple(
             Snapshot(row.step, None, threshold_of(self.adapter, self._trained_at(row)), row.snapshots(len(layers)))
-            for row in self._history.rows(self._latest)
+            for row in self._history.rows(self._latest, self._counter)
         )
         return Series(
             names=tuple(layer.name for layer in layers),
@@ -325,16 +324,16 @@ class Observer:
         epsilons = tuple([epsilon_in(group) for group in self._registry.groups])
         self._latest = None  # its tables are about to be written
         try:
-            counted = self._counter.count(values)
+            self._counter.count(values)
         except ValueError:
             for (index, _), v in zip(moments, values, strict=True):  # raises with the name of the layer
                 histogram_of(Reading(self._registry.layers[index], LayerStatus.MEASURED, v))
             raise
-        totals = counted.totals()
+        totals = self._counter.totals()
         steps = _kept([moment.step for _, moment in moments])
         row = Row(self._calls, self._skipped, left_out, self._indexes, self._names, decays, steps, epsilons, totals)
-        self._latest = row, counted
-        self._history.add(row, counted, values)
+        self._latest = row
+        self._history.add(row, self._counter, values)
         if totals.is_cpu:
             self._warn_of_nonfinite()
 
@@ -343,7 +342,7 @@ class Observer:
         if self._warned or not self.nonfinite or self._latest is None:
             return
         self._warned = True
-        row = self._latest[0]
+        row = self._latest
         first, *more = [name for name, number in zip(row.names, row.totals[:, 2].tolist(), strict=True) if number]
         others = f" and {len(more)} more layers" if more else ""
         warnings.warn(

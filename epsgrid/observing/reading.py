@@ -29,8 +29,7 @@ class Reading:
     Attributes:
         layer: the layer.
         status: FROZEN or NO_GRADIENT where there is no second moment; else MEASURED, whatever its entries are.
-        values: v, this process's part of it; None where there is none.
-        scale: v̂ = v · scale.
+        values: v, this process's part of it, with v̂ = v · scale; None where there is none.
         step: the steps that the parameter has taken, at least 1.
         placement: where ε enters at that step; None where there is no second moment.
     """
@@ -154,11 +153,7 @@ def common(values: Iterable[float | None]) -> float | None:
 
 
 def histogram_of(reading: Reading) -> LogHistogram:
-    """Count √v̂ of a layer that has a second moment.
-
-    Raises:
-        ObservationError: it has a negative entry, or is of a type that is not counted.
-    """
+    """Count √v̂ of a layer that has a second moment; ObservationError where it is none."""
     assert reading.values is not None
     try:
         return counting.count(reading.values, reading.scale)

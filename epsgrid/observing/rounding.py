@@ -47,10 +47,7 @@ _DROPS = re.compile(r"drop|^StochasticDepth$", re.IGNORECASE)
 class RoundingNoise:
     """Which entries are only rounding noise.
 
-    Attributes:
-        masks: True at noise; by parameter, for layers that have noise. On the parameter's device, of its shape.
-        checked: whether the check gave an answer.
-        reason: why not; empty where it did.
+    `masks` is True at noise, by parameter, for layers that have noise. `reason` says why the check gave no answer.
     """
 
     masks: Mapping[torch.Tensor, torch.Tensor] = field(default_factory=dict)

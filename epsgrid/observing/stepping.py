@@ -134,10 +134,10 @@ class SteppedCopy:
         """
         if all(parameter.grad is None for parameter in self._parameters):
             raise ObservationError(f"the loss depends on none of the model's parameters: {_USE_THE_COPY}")
-        moved = _first_difference(self._weights, self._weights_before)
-        if moved is not None:
-            name = next(layer.name for layer in self.layers if layer.parameter is moved)
-            raise ObservationError(f"loss_fn has moved the weights of {name!r}: {_ONLY_THE_LOSS}")
+        for weight, before in zip(self._weights, self._weights_before, strict=True):
+            if not torch.allclose(local(weight), local(before), rtol=0, atol=0, equal_nan=True):
+                name = next(layer.name for layer in self.layers if layer.parameter is weight)
+                raise ObservationError(f"loss_fn has moved the weights of {name!r}: {_ONLY_THE_LOSS}")
         if self._was_trained:
             self._restart_counters()
 
@@ -184,14 +184,6 @@ def _parameters_of(optimizer: torch.optim.Optimizer) -> dict[int, torch.Tensor]:
 @torch.no_grad()
 def _copy(targets: Sequence[torch.Tensor], sources: Sequence[torch.Tensor]) -> None:
     torch._foreach_copy_(list(map(local, targets)), list(map(local, sources)))  # not defined for DTensors
-
-
-def _first_difference(some: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> torch.Tensor | None:
-    """Return the first of some tensors that differs from its counterpart; waits for the device."""
-    for one, other in zip(some, others, strict=True):
-        if not torch.allclose(local(one), local(other), rtol=0, atol=0, equal_nan=True):
-            return one
-    return None
 
 
 def _check_loss(loss: Any) -> None:

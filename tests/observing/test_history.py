@@ -47,7 +47,7 @@ class Watched:
     def run(self, steps: int) -> list[Row]:
         for call in range(self.every, steps + 1, self.every):
             self.step(call)
-        return self.history.rows(self.latest)
+        return self.history.rows(*self.latest)
 
 
 def steps(rows: list[Row]) -> list[int]:
@@ -104,7 +104,7 @@ def test_steps_that_were_skipped_on_a_device_are_left_out() -> None:
     for call, left_out in enumerate([0.0, 1.0, 0.0, 0.0, 1.0], 1):
         skipped = skipped + left_out
         watched.step(call, skipped=skipped, left_out=torch.tensor([left_out]))
-    rows = watched.history.rows(watched.latest)
+    rows = watched.history.rows(*watched.latest)
     assert [row.call for row in rows] == [1, 3, 4]
     assert steps(rows) == [1, 2, 3]
 
@@ -116,7 +116,7 @@ def test_what_came_after_a_step_is_forgotten_and_can_be_observed_again() -> None
     assert steps(watched.history.rows()) == list(range(1, 10))
     for call in range(10, 14):
         watched.step(call)
-    assert steps(watched.history.rows(watched.latest)) == list(range(1, 14))
+    assert steps(watched.history.rows(*watched.latest)) == list(range(1, 14))
     watched.history.keep_until(0)
     assert watched.history.rows() == []
 
