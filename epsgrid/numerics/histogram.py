@@ -182,16 +182,10 @@ class LogHistogram:
         return np.sqrt(_bin_edges(self.mantissa_bits) * self.scale)
 
     def quantile(self, fraction: float) -> float | None:
-        """Return the entry at a fraction of the finite non-zero entries in rising order, in √v̂ units.
+        """Return the entry at a fraction of the finite non-zero entries in rising order, in √v̂ units; None without any.
 
         It is the one at index min(int(fraction · n), n − 1) of n, as in the published rule; its bin's midpoint stands
         for it. An entry outside float32's range is put at the end of that range.
-
-        Args:
-            fraction: in [0, 1].
-
-        Returns:
-            The magnitude, or None where there is no finite non-zero entry.
 
         Raises:
             ValueError: `fraction` lies outside [0, 1].
@@ -205,11 +199,7 @@ class LogHistogram:
         return float(magnitudes_of(np.array(slot), self.scale, self.mantissa_bits))
 
     def locate(self, rank: int) -> tuple[int, int]:
-        """Return where the entry of a rank lies: its slot, and its rank among the entries of that slot.
-
-        Args:
-            rank: index into the finite non-zero entries in rising order, from 0 to `nonzero` - 1.
-        """
+        """Return the slot of the entry of a rank from 0 on among the finite non-zero ones, and its rank there."""
         ends = np.cumsum(self.nonzero_counts)
         slot = int(np.searchsorted(ends, rank, side="right"))
         return slot, rank - int(ends[slot] - self.nonzero_counts[slot])

@@ -52,11 +52,7 @@ below and above float32's range."""
 
 
 _SECONDS_TO_LOAD = 1.0
-"""Loading the compiled counting takes this long.
-
-Tensors on a CPU are counted in plain torch, with the same result, until a process has spent as long on that: a process
-that counts once an epoch, or a few batches, never waits for it, and none loses more than twice the best possible.
-"""
+"""Loading the compiled counting takes this long; until a process has spent as long on it, plain torch counts."""
 _spent = 0.0
 
 

@@ -233,11 +233,10 @@ def _whole_layer(held: Mapping[int, _Part], values: torch.Tensor, table: torch.T
 
 def _statistics(layers: Sequence[_Layer], tail_fraction: float) -> tuple[LayerStatistics, ...]:
     """Measure layers whose counts are added, with two exact order statistics each."""
-    measurable = [layer for layer in layers if layer.status is LayerStatus.MEASURED]
     queries = [
         (layer.values, layer.part.wide, layer.histogram, rank(layer.histogram.nonzero, tail_fraction))
-        for layer in measurable
-        if layer.histogram is not None
+        for layer in layers
+        if layer.histogram is not None and layer.status is LayerStatus.MEASURED
         for rank in (low_rank, high_rank)
     ]
     found = iter(_order_statistics(queries))

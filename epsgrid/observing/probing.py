@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -74,8 +75,7 @@ def probe(
         optimizer: as you would train with; may have taken steps, the probe's state is fresh.
         batches: iterated once for each epoch, over anything that `loss_fn` takes. A generator lasts for one epoch.
         loss_fn: called as loss_fn(model, batch) with the copy; returns the scalar loss of which you would call
-            `backward()`, and does nothing else. May use autocast; a loss is not scaled, so with float16 small gradients
-            become zeros.
+            `backward()`, and does nothing else. May use autocast.
         epochs: at least 1; 1 as published.
         steps: the most steps to take; None takes all.
         clip_norm: bound on the norm of the whole gradient, as with `torch.nn.utils.clip_grad_norm_`.
@@ -92,9 +92,8 @@ def probe(
         steps.
 
     Raises:
-        ObservationError: model or optimizer cannot be copied, there is no batch, `batches` does not last for all
-            epochs, the loss is no scalar or has no gradient, `loss_fn` uses the original model, steps or moves weights,
-            a gradient is sparse, an argument is out of range, or the optimizer cannot be observed; see `observe`.
+        ObservationError: model or optimizer cannot be copied or observed, `batches` are too few, `loss_fn` does not
+            return a scalar with a gradient or does more than that, or an argument is out of range.
         NoBoundsError: no layer has a finite non-zero second moment, as where the loss is not finite.
     """
     check_whole(epochs=epochs, accumulate=accumulate, **({} if steps is None else {"steps": steps}))
@@ -277,12 +276,8 @@ class Probing:
 
     def _trajectory(self, leave_out: Sequence[str] = ()) -> Trajectory:
         group = next((layer.group for layer in self._layers if layer.group is not None), {})
-        return trajectory_of(
-            self.series(),
-            lambda step: self._adapter.placement(group, step),
-            self._tail_fraction,
-            leave_out=leave_out,
-        )
+        placement = partial(self._adapter.placement, group)
+        return trajectory_of(self.series(), placement, self._tail_fraction, leave_out=leave_out)
 
 
 def _variant(

@@ -253,7 +253,7 @@ class Trackers:
         """Open the trackers of a trial that has trained some epochs already, or none."""
         for name in ("tensorboard", "mlflow", "wandb"):
             if getattr(self._log, name):
-                opened = self._guarded(name, getattr(self, f"_open_{name}"), len(records))
+                opened = self._guarded(name, self._opened, name, len(records))
                 if opened is not None:
                     self._open[name] = opened
 
@@ -273,19 +273,14 @@ class Trackers:
             self._guarded(name, tracker.end, state, _finite(row))
         self._open.clear()
 
-    def _open_tensorboard(self, epochs: int) -> Tensorboard:
-        asked = self._log.tensorboard
-        folder = (Path(asked) if isinstance(asked, str) else self._root / "tensorboard") / self._name
-        return Tensorboard.open(folder, epochs + 1 if epochs else None, None if epochs else self._settings)
-
-    def _open_mlflow(self, epochs: int) -> Mlflow:
-        asked = self._log.mlflow
-        where = asked if isinstance(asked, str) else self._root / "mlflow"
-        return Mlflow.open(where, self._root.name, self._name, key=self._settings["trial"], settings=self._settings)
-
-    def _open_wandb(self, epochs: int) -> _Wandb:
-        assert self._log.wandb is not None
-        return _Wandb(self._root / "wandb", self._root.name, self._name, self._settings, self._log.wandb)
+    def _opened(self, name: str, epochs: int) -> Tensorboard | Mlflow | _Wandb:
+        asked, root, settings = getattr(self._log, name), self._root, self._settings
+        if name == "wandb":
+            return _Wandb(root / name, root.name, self._name, settings, asked)
+        where = asked if isinstance(asked, str) else root / name
+        if name == "mlflow":
+            return Mlflow.open(where, root.name, self._name, key=settings["trial"], settings=settings)
+        return Tensorboard.open(Path(where) / self._name, epochs + 1 if epochs else None, None if epochs else settings)
 
     def _guarded(self, name: str, call: Callable[..., _T], *arguments: Any) -> _T | None:
         try:

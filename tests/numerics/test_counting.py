@@ -10,7 +10,7 @@ from epsgrid.errors import NoBoundsError
 from epsgrid.numerics.counting import count, measure, order_statistics
 from epsgrid.numerics.magnitudes import LayerStatus
 from tests.numerics import reference
-from tests.numerics.strategies import DEVICES, LAYOUTS, TYPES, any_moments, nonfinite
+from tests.numerics.strategies import DEVICES, TYPES, any_moments, nonfinite
 
 
 def sample(entries: int = 150_000, seed: int = 0) -> torch.Tensor:
@@ -59,15 +59,6 @@ def test_a_histogram_of_another_tensor_is_refused() -> None:
     fewer = count(torch.cat([v[:100], torch.ones(4900)]))
     with pytest.raises(ValueError, match=r"has 5000 entries and 100 by the histogram: it is not that of this tensor"):
         order_statistics(v, [0], fewer)
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_layout_in_memory_makes_no_difference(layout: str) -> None:
-    v = LAYOUTS[layout](sample() + 2.0**-20)
-    plain = torch.tensor(v.tolist(), dtype=v.dtype)
-    assert count(v) == count(plain)
-    ranks = [0, v.numel() // 2, v.numel() - 1]
-    assert order_statistics(v, ranks) == [exact(plain)[rank] for rank in ranks]
 
 
 def test_a_rank_that_does_not_exist_is_refused() -> None:

@@ -89,10 +89,3 @@ def test_layers_that_set_no_bound_or_are_left_out_have_no_say() -> None:
     assert point_estimates([noise, *others, *rest], OUTSIDE, leave_out=["0", "frozen"]) == expected
     assert point_estimates([noise, *others, *rest], OUTSIDE) != expected
     assert point_estimates([noise, *others], OUTSIDE, leave_out=["0"]) == point_estimates([], OUTSIDE) == ()
-
-
-def test_entries_beyond_float32_have_their_votes() -> None:
-    layer = measure("a", torch.tensor([1e-300, 1e-300, 1e-300, 1.0, 1e300], dtype=torch.float64))
-    found = {estimate.name: estimate.magnitude for estimate in point_estimates([layer], OUTSIDE)}
-    assert found["median"] == 2.0**-74.5
-    assert found["upper"] == 1e150

@@ -219,23 +219,6 @@ def test_a_tensor_without_memory_is_refused() -> None:
         Counter(FRACTIONS).count([torch.ones(3).as_subclass(Shell)])
 
 
-def test_denormals_count_even_where_arithmetic_would_flush_them() -> None:
-    values = [
-        torch.tensor([2.0**-149, 2.0**-130, 1.0]),
-        torch.tensor([2.0**-24, 2.0**-15, 1.0], dtype=torch.float16),
-        torch.tensor([2.0**-133, 1.0], dtype=torch.bfloat16),
-    ]
-    counter, expected = Counter(FRACTIONS), Counter(FRACTIONS).count(values)
-    if not torch.set_flush_denormal(True):
-        pytest.skip("this processor cannot flush denormals")
-    try:
-        counted = counter.count(values)
-    finally:
-        torch.set_flush_denormal(False)
-    for layer in range(len(values)):
-        assert counted.histogram(layer, 1.0) == expected.histogram(layer, 1.0)
-
-
 def test_where_nothing_can_be_kept_each_process_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
     def njit(signature: str, nogil: bool, cache: bool = False) -> Any:
         if cache:

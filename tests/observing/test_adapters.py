@@ -213,9 +213,7 @@ def test_every_group_is_looked_at_and_each_reason_given_once(dtype: torch.dtype,
 @pytest.mark.parametrize(
     ("dtype", "settings"),
     [
-        (torch.bfloat16, {}),
         (torch.float32, {"eps": torch.tensor(1e-8)}),
-        (torch.float16, {"eps": 1e-3}),
         (torch.float16, {"eps": 0.0}),
         (torch.float16, {"fused": True}),  # computes in float32
     ],

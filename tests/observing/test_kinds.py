@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from epsgrid import models
 from epsgrid.observing.kinds import kinds_of
 
 
@@ -114,13 +113,3 @@ def test_a_tied_weight_is_what_its_first_module_makes_of_it() -> None:
     model = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 9))
     model[1].weight = model[0].weight
     assert kinds(model) == {"0.weight": "embedding", "1.bias": "bias"}
-
-
-def test_a_models_own_attention_and_recurrence_are_told() -> None:
-    plugin = models.load("transformer")
-    transformer = kinds(plugin.build(plugin.Options(name="transformer"), (30, 50), 50))
-    assert transformer["decoder.0.cross.query.weight"] == "attention"
-    assert transformer["decoder.0.feed_forward.widen.weight"] == "dense"
-    assert transformer["decoder.0.cross_norm.bias"] == "normalisation"
-    plugin = models.load("awd_lstm")
-    assert kinds(plugin.build(plugin.Options(name="awd_lstm"), (), 50))["layers.1.raw.weight_hh_l0"] == "recurrent"
