@@ -17,7 +17,6 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -45,8 +44,6 @@ _QUIET = {
     "wandb": {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false", "WANDB_DISABLE_GIT": "true"},
 }
 _MLFLOW_STATUS = {"done": "FINISHED", "diverged": "FINISHED", "failed": "FAILED"}
-_NOT_IN_AN_MLFLOW_METRIC = re.compile(r"[^0-9A-Za-z_\-. :/]")
-_METRICS_IN_A_BATCH = 1000
 _LEAST_FLOAT32 = 2.0**-149
 
 _T = TypeVar("_T")
@@ -175,13 +172,11 @@ class Mlflow:
         return run
 
     def log(self, row: Mapping[str, float], step: int = 0) -> None:
-        """Write numbers by name; characters that MLflow does not allow in a name become underscores."""
+        """Write numbers by name."""
         entities, now = importlib.import_module("mlflow.entities"), int(time.time() * 1000)
-        metrics = [
-            entities.Metric(_NOT_IN_AN_MLFLOW_METRIC.sub("_", name), value, now, step) for name, value in row.items()
-        ]
-        for start in range(0, len(metrics), _METRICS_IN_A_BATCH):
-            self.client.log_batch(self.run_id, metrics=metrics[start : start + _METRICS_IN_A_BATCH])
+        metrics = [entities.Metric(name, value, now, step) for name, value in row.items()]
+        if metrics:
+            self.client.log_batch(self.run_id, metrics=metrics)
 
     def log_histograms(self, series: Series, prefix: str = PREFIX) -> None:
         """Write each snapshot of a series as a JSON artifact, `PREFIX/step-00000010.json`; see `Series.from_json`."""

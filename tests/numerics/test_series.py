@@ -16,7 +16,6 @@ from epsgrid.codec import from_document, to_document
 from epsgrid.errors import CorruptRecordError, StoreError
 from epsgrid.numerics.bounds import estimate_bounds
 from epsgrid.numerics.counting import count, measure
-from epsgrid.numerics.histogram import LogHistogram
 from epsgrid.numerics.magnitudes import LayerStatus
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.series import FRACTIONS, Ends, LayerSnapshot, Series, Snapshot
@@ -58,16 +57,6 @@ def test_a_snapshot_reads_back_exactly(layers: list[np.ndarray], scale: float, h
     snapshot = Snapshot(3, 0.5, 1e-8, (None, *(layer_of(v, scale, histogram) for v in layers)))
     document = json.loads(json.dumps(to_document(snapshot), allow_nan=False))
     assert from_document(Snapshot, document, "snapshot") == snapshot
-
-
-@given(st.integers(1, 8160), st.floats(1e-3, 1e3))
-def test_every_percentile_is_stored_as_the_number_of_its_bin(bin_: int, scale: float) -> None:
-    counts = np.zeros(8161, dtype=np.int64)
-    counts[bin_] = 1
-    histogram = LogHistogram(5, counts, scale)
-    layer = LayerSnapshot(scale, 0, 1, 0, (histogram.quantile(0.5),))
-    assert layer.to_json()[4] == [bin_]
-    assert LayerSnapshot.from_json(layer.to_json()) == layer
 
 
 def test_entries_beyond_float32_are_stored_as_they_are_and_adaptable() -> None:

@@ -204,12 +204,6 @@ def test_a_device_cannot_raise_but_tells_of_negative_entries(monkeypatch: pytest
     assert counted.histogram(0, 1.0).total == 2
 
 
-@pytest.mark.parametrize("dtype", [torch.int32, torch.complex64, torch.bool], ids=str)
-def test_other_types_are_refused(dtype: torch.dtype, way: str) -> None:
-    with pytest.raises(ValueError, match=r"type torch\.\w+; expected one of: float32, bfloat16"):
-        Counter(FRACTIONS).count([torch.zeros(3), torch.zeros(3, dtype=dtype)])
-
-
 def test_a_tensor_without_memory_is_refused() -> None:
     class Shell(torch.Tensor):
         def data_ptr(self) -> int:

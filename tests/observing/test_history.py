@@ -88,39 +88,6 @@ def test_rows_say_what_counting_would_have_said() -> None:
                 assert found.histogram is None
 
 
-def test_layers_that_were_not_there_are_none_and_those_of_zeros_have_no_quantiles() -> None:
-    watched = Watched(entries=(5, 0))
-    watched.step(1, indexes=(2, 0))
-    (row,) = watched.history.rows()
-    zeros, *others = row.snapshots(4)
-    assert zeros is not None and zeros.quantiles == () and zeros.nonzero == 0
-    assert [each is None for each in others] == [True, False, True]
-
-
-def test_steps_that_were_skipped_on_a_device_are_left_out() -> None:
-    """Whether a step was skipped lies on the device: it is only looked at when rows are asked for."""
-    watched = Watched()
-    skipped = torch.zeros(1)
-    for call, left_out in enumerate([0.0, 1.0, 0.0, 0.0, 1.0], 1):
-        skipped = skipped + left_out
-        watched.step(call, skipped=skipped, left_out=torch.tensor([left_out]))
-    rows = watched.history.rows(*watched.latest)
-    assert [row.call for row in rows] == [1, 3, 4]
-    assert steps(rows) == [1, 2, 3]
-
-
-def test_what_came_after_a_step_is_forgotten_and_can_be_observed_again() -> None:
-    watched = Watched()
-    watched.run(20)
-    watched.history.keep_until(9)
-    assert steps(watched.history.rows()) == list(range(1, 10))
-    for call in range(10, 14):
-        watched.step(call)
-    assert steps(watched.history.rows(*watched.latest)) == list(range(1, 14))
-    watched.history.keep_until(0)
-    assert watched.history.rows() == []
-
-
 @pytest.mark.parametrize("values", [[], [0.0], [1.0, 0.0, 1e-30, float("nan"), float("inf")], [1e-310, 1e300]])
 def test_packed_histograms_come_back_exactly(values: list[float]) -> None:
     v = torch.tensor(values, dtype=torch.float64)

@@ -89,14 +89,6 @@ def test_an_observer_hooks_the_end_of_step_and_nothing_else_until_it_is_closed()
     assert (observer.step, again.step) == (0, 1)
 
 
-def test_a_with_block_closes_also_by_an_error() -> None:
-    model = mlp()
-    optimizer = OPTIMIZERS["adam"](model.parameters())
-    with pytest.raises(ZeroDivisionError), observe(optimizer, model=model):
-        raise ZeroDivisionError
-    observe(optimizer, model=model)
-
-
 def test_optimizer_and_observer_are_freed_with_the_training() -> None:
     model, optimizer, observer = observed(2)
     gone = weakref.ref(optimizer), weakref.ref(observer)

@@ -17,7 +17,6 @@ from epsgrid.numerics.trajectory import has_settled
 from epsgrid.observing import adapters, stepping
 from epsgrid.observing import probing as probing_module
 from epsgrid.observing.probing import probe
-from epsgrid.optimizers import SecondMoment
 from tests.observing import samples
 from tests.observing.samples import cross_entropy as loss_fn
 from tests.observing.samples import found, network, order_statistics, torchs
@@ -140,39 +139,6 @@ def test_a_generator_lasts_for_an_epoch():
     assert run(model, optimizer, iter(batches)) == run(model, optimizer, batches)
     with pytest.raises(ObservationError, match=r"used up after epoch 1 of 3: .* a list or a DataLoader"):
         probe(model, optimizer, iter(batches), loss_fn, epochs=3)
-
-
-class Rough(torch.optim.Optimizer):
-    """Ignores its learning rate, and adds weight decay to the gradient in place, as older optimizers do."""
-
-    def __init__(self, parameters):
-        super().__init__(parameters, {"lr": 1.0})
-
-    @torch.no_grad()
-    def step(self):
-        for p in self.param_groups[0]["params"]:
-            p.grad.add_(p, alpha=0.5)
-            self.state[p].setdefault("v", torch.zeros_like(p)).lerp_(p.grad.square(), 0.1)
-            p.sub_(p.grad.sign())
-
-
-def test_weights_stay_whatever_a_step_does_to_them(registered):
-    registered(Rough, lambda state, group: SecondMoment(state["v"]) if state else None)
-    model, batches, seen = nn.Linear(6, 4), make_batches(), []
-
-    def loss(model, batch):
-        seen.append(model.weight.detach().numpy().tobytes())
-        return loss_fn(model, batch)
-
-    bounds = probe(model, Rough(model.parameters()), batches, loss, check_rounding=False)
-    assert len(set(seen)) == 1
-    vs = [torch.zeros_like(each) for each in model.parameters()]
-    for batch in batches:
-        gradients = torch.autograd.grad(loss_fn(model, batch), model.parameters())
-        for v, gradient, weight in zip(vs, gradients, model.parameters(), strict=True):
-            v.lerp_((gradient + 0.5 * weight.detach()).square(), 0.1)
-    lows, highs = zip(*(order_statistics(v.double().numpy()) for v in vs), strict=True)
-    assert ends(bounds) == pytest.approx((min(lows), max(highs)), rel=1e-6)
 
 
 def test_other_tails_are_exact():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,7 +21,6 @@ from epsgrid.observing.observer import AdaptableFraction, Observer
 from epsgrid.observing.reading import (
     Reading,
     bounds_by_placement,
-    histogram_of,
     local,
     measure_reading,
     read,
@@ -34,28 +33,6 @@ def readings_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Rea
     return read(optimizer, named_layers(optimizer, model=model), adapter_for(optimizer))
 
 
-def measure_layers(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[LayerStatistics]:
-    return [measure_reading(reading, 0.02) for reading in readings_of(model, optimizer)]
-
-
-def test_layers_without_a_second_moment_are_listed_with_the_reason() -> None:
-    model = nn.ModuleDict({name: nn.Linear(3, 2, bias=False) for name in ("used", "frozen", "outside", "idle", "zero")})
-    model["frozen"].requires_grad_(False)
-    model["outside"].requires_grad_(False)
-    optimizer = torch.optim.Adam([model[name].weight for name in ("used", "frozen", "idle", "zero")])
-    model["used"].weight.grad, model["zero"].weight.grad = torch.ones(2, 3), torch.zeros(2, 3)
-    optimizer.step()
-    statistics = measure_layers(model, optimizer)
-    assert {layer.name.split(".")[0]: layer.status for layer in statistics} == {
-        "used": LayerStatus.MEASURED,
-        "frozen": LayerStatus.FROZEN,
-        "outside": LayerStatus.FROZEN,
-        "idle": LayerStatus.NO_GRADIENT,
-        "zero": LayerStatus.ALL_ZERO,
-    }
-    assert all(layer.kind == "dense" and layer.entries == 6 for layer in statistics)
-
-
 def test_a_state_of_another_model_is_told_by_name() -> None:
     model, other = nn.Linear(3, 2), nn.Linear(4, 2)
     optimizer, theirs = (torch.optim.Adam(each.parameters()) for each in (model, other))
@@ -65,13 +42,6 @@ def test_a_state_of_another_model_is_told_by_name() -> None:
     words = r"layer 'weight': its second moment has the shape 2×4, and the parameter 2×3: was the .* of another model\?"
     with pytest.raises(ObservationError, match=words):
         readings_of(model, optimizer)
-
-
-@pytest.mark.parametrize("ask", [histogram_of, lambda reading: measure_reading(reading, 0.02)])
-def test_a_negative_second_moment_is_refused_by_name(ask: Callable[[Reading], Any]) -> None:
-    layer = Layer("spoilt", nn.Parameter(torch.zeros(3)), {"eps": 1e-8})
-    with pytest.raises(ObservationError, match=r"layer 'spoilt': .*negative entry -0\.5; check which tensor"):
-        ask(Reading(layer, LayerStatus.MEASURED, torch.tensor([1.0, -0.5, 0.0])))
 
 
 def bounds_of(optimizer: torch.optim.Optimizer, names: Any) -> tuple[list[LayerStatistics], EpsilonBounds]:

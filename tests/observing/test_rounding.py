@@ -11,10 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from epsgrid import models, tasks
 from epsgrid.observing import rounding
 from epsgrid.observing.adapters import adapter_for
-from epsgrid.spec.loading import parse_spec
 from tests.observing import samples
 from tests.observing.samples import cross_entropy
 
@@ -135,24 +133,6 @@ def test_a_third_of_an_attentions_bias_is_noise():
     assert described(noise(Attends(), cross_entropy, batch)) == {"attention.in_proj_bias": third}
 
 
-def text_task(name, model, batch_size):
-    spec = parse_spec(
-        f"experiment: t\ntask: {name}\nmodel: {model}\noptimizer: adam\nsweep: {{learning_rates: [0.001]}}"
-    )
-    plugin = tasks.load(name)
-    task = plugin.build(spec.task, plugin.prepare(spec.task), CPU)
-    built = models.load(spec.model.name).build(spec.model, task.inputs, task.outputs).train()
-    task.begin_epoch(built, batch_size)
-    return built, task.loss, next(iter(task.batches(0, 0, batch_size)))
-
-
-def test_our_transformers_key_biases():
-    options = "width: 16, ffn: 16, heads: 2, encoder_layers: 1, decoder_layers: 1, attention_dropout: 0.1"
-    model, loss, batch = text_task("synthetic_translation", f"{{name: transformer, {options}, key_bias: true}}", 256)
-    places = ["encoder.0.attention", "decoder.0.attention", "decoder.0.cross"]
-    assert described(noise(model, loss, batch)) == whole(*(f"{place}.key.bias" for place in places))
-
-
 @pytest.mark.parametrize(
     ("optimizer", "found"),
     [
@@ -170,15 +150,6 @@ def test_coupled_weight_decay_is_a_gradient_of_its_own(optimizer, found):
     expected = whole("first.bias", "second.bias") if found else {}
     assert described(noise(model, cross_entropy, images(), built)) == expected
     assert not any("exp_avg" in state for state in built.state.values())
-
-
-def test_entries_that_happen_to_be_zero_are_noise_where_those_beside_them_are():
-    own, peak = torch.tensor([1e-9, 0.0, 3e-9]), torch.tensor([1e-17, 0.0, 1e-18], dtype=torch.float64)
-    assert rounding._mask(own, peak, random=False).tolist() == [True, True, True]
-    own = torch.tensor([1e-9, 0.0, 0.0, 0.0, 1e-3, 1e-3])
-    peak = torch.tensor([1e-17, 1e-18, 0.0, 1e-6, 1e-3, 0.0], dtype=torch.float64)
-    assert rounding._mask(own, peak, random=False).tolist() == [True, True, False, False, False, True]
-    assert rounding._mask(own, peak, random=True).tolist() == [True, False, False, False, False, False]
 
 
 class Random(nn.Module):
@@ -224,10 +195,6 @@ class Frozen:
     note: Any = "text"
 
 
-class UserMapping(dict):
-    pass
-
-
 @pytest.mark.parametrize(
     ("wrap", "get"),
     [
@@ -235,7 +202,6 @@ class UserMapping(dict):
         (lambda x, y: Pair(x, y), lambda b: (b.x, b.y)),
         (lambda x, y: Frozen(x, y), lambda b: (b.x, b.y)),
         (lambda x, y: {"x": x, "more": {"y": [y]}, "count": 3}, lambda b: (b["x"], b["more"]["y"][0])),
-        (lambda x, y: UserMapping(x=x, y=y), lambda b: (b["x"], b["y"])),
     ],
 )
 def test_batches_of_any_structure(wrap, get):

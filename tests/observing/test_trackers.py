@@ -161,21 +161,6 @@ def test_a_local_folder_holds_metrics_and_series(trained: Any, tmp_path: Path, m
     assert another.run_id != run.run_id and found.info.experiment_id == stored.info.experiment_id
 
 
-def test_metrics_go_in_batches_under_names_that_mlflow_allows(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("mlflow")
-    batches: list[list[Any]] = []
-
-    class Client:
-        def log_batch(self, run_id: str, metrics: list[Any]) -> None:
-            batches.append(metrics)
-
-    row = {f"layer {number}(α)": float(number) for number in range(1500)}
-    Mlflow(Client(), "run").log(row, 7)
-    assert [len(batch) for batch in batches] == [1000, 500]
-    last = batches[-1][-1]
-    assert (last.key, last.value, last.step) == ("layer 1499___", 1499.0, 7)
-
-
 def test_telemetry_is_off_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "false")
