@@ -36,7 +36,7 @@ Regime = Literal["noise-dominated", "signal-dominated", "in between", "neither",
 
 
 @dataclass(frozen=True)
-class Exponent:
+class _Exponent:
     """The exponent p in magnitude ∝ B^p, and its interval; without one where the points leave no degree of freedom."""
 
     value: float
@@ -62,7 +62,7 @@ class Exponent:
         return "neither" if self.high < NOISE or self.low > _SIGNAL else "undecided"
 
 
-def fit_exponent(magnitudes: Mapping[int, Mapping[int, float]]) -> Exponent | None:
+def fit_exponent(magnitudes: Mapping[int, Mapping[int, float]]) -> _Exponent | None:
     """Fit the exponent of magnitudes against batch size; None where no seed has two sizes.
 
     >>> fit_exponent({0: {32: 1.0, 128: 0.5, 512: 0.25}}).value
@@ -83,10 +83,10 @@ def fit_exponent(magnitudes: Mapping[int, Mapping[int, float]]) -> Exponent | No
     slope = math.fsum(x * y for x, y in centred) / spread
     freedom = len(centred) - len(by_seed) - 1
     if freedom < 1:
-        return Exponent(slope, None, None)
+        return _Exponent(slope, None, None)
     residual = math.fsum((y - slope * x) ** 2 for x, y in centred)
     half_width = t_half_width(freedom) * math.sqrt(residual / freedom / spread)
-    return Exponent(slope, slope - half_width, slope + half_width)
+    return _Exponent(slope, slope - half_width, slope + half_width)
 
 
 def scaling_error(base: float, there: float, kappa: float) -> float:

@@ -114,7 +114,7 @@ class Snapshot:
     layers: tuple[LayerSnapshot | None, ...]
 
 
-class Ends(NamedTuple):
+class _Ends(NamedTuple):
     """The bounds at one step, in √v̂ units, and the layers that set each; several where theirs lie in the same bin."""
 
     step: int
@@ -192,7 +192,7 @@ class Series:
                 shares.append((snapshot.step, above / finite))
         return shares
 
-    def ends_over_time(self, tail_fraction: float = TAIL_FRACTION, *, leave_out: Collection[str] = ()) -> list[Ends]:
+    def ends_over_time(self, tail_fraction: float = TAIL_FRACTION, *, leave_out: Collection[str] = ()) -> list[_Ends]:
         """Return the bounds at each step by the published rule, with the layers that set them.
 
         As in `bounds.estimate_bounds` a layer without finite non-zero entries, or with a NaN or infinite one, sets no
@@ -219,7 +219,7 @@ class Series:
                 greatest = max(quantiles[high] for _, quantiles in layers)
                 low_layers = tuple(name for name, quantiles in layers if quantiles[low] == least)
                 high_layers = tuple(name for name, quantiles in layers if quantiles[high] == greatest)
-                found.append(Ends(snapshot.step, least, greatest, low_layers, high_layers))
+                found.append(_Ends(snapshot.step, least, greatest, low_layers, high_layers))
         return found
 
     def thinned(self, count: int) -> Series:

@@ -40,7 +40,7 @@ _OPEN: WeakSet[torch.optim.Optimizer] = WeakSet()
 
 
 @dataclass(frozen=True)
-class AdaptableFraction:
+class _AdaptableFraction:
     """The share of the finite entries, zeros included, with √v̂ above ε: these weights have a step size of their own.
 
     By name of layer, without those that have no finite entry, and in total over the entries of all layers.
@@ -213,7 +213,7 @@ class Observer:
             snapshots=snapshots,
         )
 
-    def adaptable_fraction(self, epsilon: float | None = None) -> AdaptableFraction:
+    def adaptable_fraction(self, epsilon: float | None = None) -> _AdaptableFraction:
         """Return the share of the entries with √v̂ above ε, of each layer and of all, as they are now.
 
         Where √v̂ is larger than the magnitude that ε corresponds to, an adaptive optimizer adapts; where it is smaller,
@@ -241,7 +241,7 @@ class Observer:
                 larger = float(histogram.entries_above(reading.placement.magnitude_from_epsilon(used)))
                 shares[name] = larger / entries
                 above, finite = above + larger, finite + entries
-        return AdaptableFraction(shares, above / finite if finite else 0.0)
+        return _AdaptableFraction(shares, above / finite if finite else 0.0)
 
     def snapshot(self, epoch: float | None = None) -> Snapshot:
         """Count every layer now, with a coarser histogram of each; it is not added to the series.

@@ -12,7 +12,7 @@ from scipy.optimize import curve_fit
 from epsgrid.numerics.fits import (
     _BAND,
     _WIDTH_PER_SCALE,
-    Exponent,
+    _Exponent,
     fit_exponent,
     fit_step,
     scaling_error,
@@ -65,7 +65,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
     ],
 )
 def test_regimes(low, high, regime):
-    assert Exponent(0.0, low, high).regime == regime
+    assert _Exponent(0.0, low, high).regime == regime
 
 
 def test_few_points_have_no_interval_or_no_exponent():

@@ -18,7 +18,7 @@ from epsgrid.numerics.bounds import estimate_bounds
 from epsgrid.numerics.counting import count, measure
 from epsgrid.numerics.magnitudes import LayerStatus
 from epsgrid.numerics.placement import Placement
-from epsgrid.numerics.series import FRACTIONS, Ends, LayerSnapshot, Series, Snapshot
+from epsgrid.numerics.series import FRACTIONS, LayerSnapshot, Series, Snapshot, _Ends
 from tests.numerics import reference
 from tests.numerics.strategies import any_moments, moments, ordinary
 
@@ -113,7 +113,7 @@ def test_the_layers_that_set_the_ends_are_named_at_each_step() -> None:
 
     series = series_of([[value(1e-3), value(1e-5), value(1e-5)], [value(1e-6), value(1e-5), value(1e-2)]])
     first, second = series.ends_over_time()
-    assert isinstance(first, Ends)
+    assert isinstance(first, _Ends)
     assert (first.low_layers, first.high_layers) == (("1", "2"), ("0",))
     assert (second.low_layers, second.high_layers) == (("0",), ("2",))
 
