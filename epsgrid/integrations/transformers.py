@@ -13,7 +13,7 @@ after those that report to TensorBoard, MLflow and the like. To have the numbers
 
     epsilon = follow(trainer)
 
-Each layer's curves and histograms can be written afterwards, with `observing.trackers.write_series`.
+Histograms of each layer can be written afterwards, with `observing.trackers.write_series`.
 
 In a distributed job all ranks count together (see `observing.distributed`). Imported before `transformers`, this module
 also repairs a torchvision that cannot be imported beside a torch without CUDA, which the Trainer would stumble over.
