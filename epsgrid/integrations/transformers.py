@@ -13,7 +13,7 @@ after those that report to TensorBoard, MLflow and the like. To have the numbers
 
     epsilon = follow(trainer)
 
-Each layer's curves and histograms can be written afterwards, with `observing.trackers.write_series`.
+Histograms of each layer can be written afterwards, with `observing.trackers.write_series`.
 
 In a distributed job all ranks count together (see `observing.distributed`). Imported before `transformers`, this module
 also repairs a torchvision that cannot be imported beside a torch without CUDA, which the Trainer would stumble over.
@@ -122,7 +122,7 @@ class EpsilonCallback(_Callback):
         if not logs or "loss" not in logs or not self._following.is_open:
             return
         for prefix, series in self._following.series(state.global_step, state.epoch):
-            (row,) = scalars(series, prefix, by_layer=False).values()
+            (row,) = scalars(series, prefix).values()
             logs.update(row)
             if state.log_history:
                 state.log_history[-1].update(row)

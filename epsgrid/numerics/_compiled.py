@@ -1,23 +1,17 @@
 """The counting of `tables`, compiled: one call counts any number of tensors where they lie in memory.
 
-The bits of an entry become the index of a counter by one addition and one shift (see `histogram` for the bins), and
-nothing else is done for an entry: a processor increments about one counter a cycle, so anything added to the loop
-shows. Hence
+The bits of an entry become the index of a counter by one addition and one shift (see `histogram` for the bins). Two
+things make the loop fast:
 
 * neighbours are counted in four tables in turn, which are added up in the end: an increment of the counter that the
   entry before has just incremented would wait for it;
-* float32s are read in pairs, so that one addition serves two;
 * no entry is tested. A sign makes its index one of an upper half of the tables, which is not read; infinity is among
   the largest float32s; NaN has bins of its own. When the counts of a tensor do not add up to its number of entries, or
   its last bin is not empty, a second reading counts exactly what else there was.
 
-Importing this file imports numba, half a second, and compiles, some seconds; the compiled code is kept beside this file
-or in the user's cache folder, and later processes read it in some tenths of a second. Any number of processes may do
-so at once: numba replaces its files atomically, and a function has a single signature, so that none can be taken for
-another.
-
-All compiled code stands in this one file, because numba takes its cache to be valid as long as the file of the function
-that is called has not changed, whatever other files that function needs.
+Importing this file imports numba, half a second, and compiles, some seconds; the compiled code is cached beside this
+file or in the user's cache folder. All compiled code stands in this one file, because numba only notices changes of the
+file of the function that is called.
 """
 
 from __future__ import annotations
@@ -32,12 +26,7 @@ from numba.core import cgutils
 FLOAT32, BFLOAT16 = range(2)
 PRIVATE_TABLES = 4
 
-LAYERS, MANTISSA_BITS, FRACTIONS, ENTRY = range(4)
-TENSORS, PRIVATE, ROWS, SPANS, SUMS, FRACTION, QUANTILES, TOTALS = range(4, 12)
-"""The places of the arguments of `count_tensors`, first numbers and then addresses."""
-
 BLOCK = 64
-_MARGIN = 2
 _APART = 17
 """How much longer a private table is than its number of counters; at least 1.
 
@@ -87,85 +76,30 @@ _pointer: Any = _nb.extending.intrinsic(_take_for_pointer)
 
 
 @_inner
-def _leading(bits: Any, mantissa_bits: Any) -> Any:
-    """Return ⌈bits / 2^s⌉, the bin of a float32's bits; with its sign, 2^(m + 8) more or that very number."""
-    shift = _u8(23 - mantissa_bits)
-    return (_u8(bits) + ((_u8(1) << shift) - _u8(1))) >> shift
-
-
-@_inner
 def _tally(source: Any, up: Any, mantissa_bits: Any, a: Any, b: Any, c: Any, d: Any) -> None:
-    """Count each entry in one of four tables, which may be one; `up` bits make an entry's bits those of a float32."""
+    """Count each entry in one of four tables, which may be one; `up` bits make an entry's bits those of a float32.
+
+    The index ⌈bits / 2^s⌉ is the bin; with a sign it is 2^(m + 8) more, or that very number.
+    """
+    up, shift = _u8(up), _u8(23 - mantissa_bits)
+    ceiling = (_u8(1) << shift) - _u8(1)
     quads = _u8(source.size // 4)
     for quad in range(quads):
         i = quad * _u8(4)
-        a[_leading(_u8(source[i]) << up, mantissa_bits)] += 1
-        b[_leading(_u8(source[i + _u8(1)]) << up, mantissa_bits)] += 1
-        c[_leading(_u8(source[i + _u8(2)]) << up, mantissa_bits)] += 1
-        d[_leading(_u8(source[i + _u8(3)]) << up, mantissa_bits)] += 1
+        a[((_u8(source[i]) << up) + ceiling) >> shift] += 1
+        b[((_u8(source[i + _u8(1)]) << up) + ceiling) >> shift] += 1
+        c[((_u8(source[i + _u8(2)]) << up) + ceiling) >> shift] += 1
+        d[((_u8(source[i + _u8(3)]) << up) + ceiling) >> shift] += 1
     for rest in range(quads * _u8(4), _u8(source.size)):
-        a[_leading(_u8(source[rest]) << up, mantissa_bits)] += 1
+        a[((_u8(source[rest]) << up) + ceiling) >> shift] += 1
 
 
 @_inner
-def _tally_pairs(pairs: Any, mantissa_bits: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
-    """Count float32s that are read two at a time; return whether one of them has its sign set.
-
-    The largest bits with a sign overflow in the addition and are counted, like their neighbour, in the wrong place:
-    then the counts are useless.
-    """
-    shift = _u8(23 - mantissa_bits)
-    up = (_u8(1) << shift) - _u8(1)
-    up |= up << _u8(32)
-    signs = _u8(0)
-    fours = _u8(pairs.size // 4)
-    for four in range(fours):
-        i = four * _u8(4)
-        first, second, third, fourth = pairs[i], pairs[i + _u8(1)], pairs[i + _u8(2)], pairs[i + _u8(3)]
-        signs |= (first | second) | (third | fourth)
-        first, second, third, fourth = first + up, second + up, third + up, fourth + up
-        a[_u8(_u4(first)) >> shift] += 1
-        b[first >> (shift + _u8(32))] += 1
-        c[_u8(_u4(second)) >> shift] += 1
-        d[second >> (shift + _u8(32))] += 1
-        a[_u8(_u4(third)) >> shift] += 1
-        b[third >> (shift + _u8(32))] += 1
-        c[_u8(_u4(fourth)) >> shift] += 1
-        d[fourth >> (shift + _u8(32))] += 1
-    for rest in range(fours * _u8(4), _u8(pairs.size)):
-        signs |= pairs[rest]
-        a[_u8(_u4(pairs[rest] + up)) >> shift] += 1
-        b[(pairs[rest] + up) >> (shift + _u8(32))] += 1
-    return signs & _u8(0x8000000080000000) != _u8(0)
-
-
-@_inner
-def _tally_float32s(address: Any, entries: Any, mantissa_bits: Any, a: Any, b: Any, c: Any, d: Any) -> None:
-    """Count float32s in pairs, or one by one where an entry has its sign set."""
-    before = min((address >> 2) & 1, entries)  # a pair lies at a multiple of eight bytes
-    pairs = (entries - before) >> 1
-    whole, signed = before + 2 * pairs, False
-    if pairs > 0:
-        source = _nb.carray(_pointer(address + 4 * before), (pairs,), np.uint64)
-        signed = _tally_pairs(source, mantissa_bits, a, b, c, d)
-    singles = _nb.carray(_pointer(address), (entries,), np.uint32)
-    if signed:
-        for slot in range(_u8(a.size)):
-            a[slot] = b[slot] = c[slot] = d[slot] = 0
-        _tally(singles, _u8(0), mantissa_bits, a, b, c, d)
-        return
-    if before > 0:
-        a[_leading(singles[_u8(0)], mantissa_bits)] += 1
-    if whole < entries:
-        a[_leading(singles[_u8(whole)], mantissa_bits)] += 1
-
-
-@_inner
-def _move(private: Any, tables: Any, first: Any, last: Any, row: Any, sums: Any) -> Any:
-    """Move blocks of counts from the first one or all four private tables to a row; return how many were counted."""
+def _move(private: Any, tables: Any, row: Any, sums: Any) -> Any:
+    """Move the counts of the first one or all four private tables to a row; return how many were counted."""
     a, b, c, d = private[0], private[1], private[2], private[3]
     moved = np.int64(0)
-    for block in range(_u8(first), _u8(last)):
+    for block in range(_u8(sums.size)):
         start = block * _u8(BLOCK)
         total = _u4(0)
         for i in range(start, start + _u8(BLOCK)):
@@ -208,40 +142,18 @@ def _look_again(address: Any, entries: Any, kind: Any, row: Any, bins: Any) -> A
 
 
 @_inner
-def _shrink(sums: Any, first: Any, last: Any, span: Any) -> None:
-    """Let the span be the blocks between two that are not empty; block 0, which has the zeros, is no part of it."""
-    while first < last and sums[first] == 0:
-        first += 1
-    while first < last and sums[last - 1] == 0:
-        last -= 1
-    span[0], span[1] = first, last
-
-
-@_inner
-def _count_tensor(
-    address: Any, entries: Any, kind: Any, mantissa_bits: Any, private: Any, row: Any, sums: Any, span: Any
-) -> Any:
-    """Fill a row as `count_tensors` documents; return the index of the first negative entry, or -1.
-
-    v changes little from step to step, so its counts are looked for where they were, and a little beyond. They are all
-    there if they add up to the number of entries; if not, everything is moved.
-    """
+def _count_tensor(address: Any, entries: Any, kind: Any, mantissa_bits: Any, private: Any, row: Any, sums: Any) -> Any:
+    """Fill a row as `count_tensors` documents; return the index of the first negative entry, or -1."""
     bins = (255 << mantissa_bits) + 1
     tables = 1 if entries < _ALONE else PRIVATE_TABLES
     a = b = c = d = private[0]
     if tables > 1:
         b, c, d = private[1], private[2], private[3]
     if kind == FLOAT32:
-        _tally_float32s(address, entries, mantissa_bits, a, b, c, d)
+        _tally(_nb.carray(_pointer(address), (entries,), np.uint32), 0, mantissa_bits, a, b, c, d)
     else:
-        _tally(_nb.carray(_pointer(address), (entries,), np.uint16), _u8(16), mantissa_bits, a, b, c, d)
-    first, last = max(span[0] - _MARGIN, 1), min(span[1] + _MARGIN, sums.size)
-    moved = _move(private, tables, 0, 1, row, sums) + _move(private, tables, first, last, row, sums)
-    if moved != entries:
-        moved += _move(private, tables, 1, first, row, sums) + _move(private, tables, last, sums.size, row, sums)
-        first, last = 1, sums.size
-    _shrink(sums, first, last, span)
-    unclear = moved != entries
+        _tally(_nb.carray(_pointer(address), (entries,), np.uint16), 16, mantissa_bits, a, b, c, d)
+    unclear = _move(private, tables, row, sums) != entries
     for slot in range(_u8(bins - 1), _u8(row.size)):
         unclear |= row[slot] != 0
     if not unclear:
@@ -251,18 +163,14 @@ def _count_tensor(
         sums[block] = 0
         for i in range(block * _u8(BLOCK), (block + _u8(1)) * _u8(BLOCK)):
             sums[block] += row[i]
-    _shrink(sums, 1, sums.size, span)
     return negative
 
 
 @_inner
-def _locate(row: Any, sums: Any, span: Any, rank: Any) -> Any:
+def _locate(row: Any, sums: Any, rank: Any) -> Any:
     """Return the bin of the entry at a rank among the finite non-zero ones."""
     rank += row[0]  # the zeros, which the sums contain
     block = _u8(0)
-    if rank >= sums[0]:
-        rank -= sums[0]
-        block = _u8(span[0])
     while rank >= sums[block]:
         rank -= sums[block]
         block += _u8(1)
@@ -273,55 +181,40 @@ def _locate(row: Any, sums: Any, span: Any, rank: Any) -> Any:
     return slot
 
 
-def _count_tensors(arguments: Any) -> Any:
+def _count_tensors(
+    tensors: Any, mantissa_bits: Any, private: Any, rows: Any, sums: Any, fractions: Any, quantiles: Any, totals: Any
+) -> Any:
     """Count tensors' entries; a row holds zeros, bins, infinities and NaN.
 
-    All arguments are in one array, for each argument of a compiled function takes time to hand over.
-
     Args:
-        arguments: int64. First come L, m (0 to 10), Q and a place for an answer; then the addresses of
-
-            tensors: int64 (L, 3): address, number of entries (below 2³¹), and type of each.
-            private: int32 (4, `private_width`), zeros at first, and left so as far as a row goes.
-            rows: int32 (L, `row_width`), zeros or the counts of an earlier call, overwritten.
-            spans: int64 (L, 2), zeros or those of an earlier call: the blocks of the row that are not empty.
-            sums: int64 (`row_width` / `BLOCK`,), overwritten.
-            fractions: float64 (Q,).
-            quantiles: int32 (L, Q), overwritten with the bin of the entry at each fraction of the finite non-zero ones
-                in rising order; -1 without any.
-            totals: int64 (L, 3), overwritten with the numbers of zeros, of finite other entries, of NaN and infinities.
+        tensors: int64 (L, 3): address, number of entries (below 2³¹), and type of each.
+        mantissa_bits: m, 0 to 10.
+        private: int32 (4, `private_width`), zeros at first, and left so as far as a row goes.
+        rows: int32 (L, `row_width`), overwritten.
+        sums: int64 (`row_width` / `BLOCK`,), overwritten.
+        fractions: float64 (Q,).
+        quantiles: int32 (L, Q), overwritten with the bin of the entry at each fraction of the finite non-zero ones in
+            rising order; -1 without any.
+        totals: int64 (L, 3), overwritten with the numbers of zeros, of finite other entries, of NaN and infinities.
 
     Returns:
-        -1; or the first tensor with a negative entry, whose index in memory is written among the arguments, and then
-        the tensors after it are not counted.
+        The first tensor with a negative entry, after which none is counted, and the index of that entry in memory; -1
+        for both without any.
     """
-    layers, mantissa_bits = arguments[LAYERS], arguments[MANTISSA_BITS]
     bins = (255 << mantissa_bits) + 1
-    width = -(-(bins + 2) // BLOCK) * BLOCK
-    tensors = _nb.carray(_pointer(arguments[TENSORS]), (layers, 3), np.int64)
-    private = _nb.carray(_pointer(arguments[PRIVATE]), (PRIVATE_TABLES, (1 << (mantissa_bits + 9)) + _APART), np.int32)
-    rows = _nb.carray(_pointer(arguments[ROWS]), (layers, width), np.int32)
-    spans = _nb.carray(_pointer(arguments[SPANS]), (layers, 2), np.int64)
-    sums = _nb.carray(_pointer(arguments[SUMS]), (width // BLOCK,), np.int64)
-    fractions = _nb.carray(_pointer(arguments[FRACTION]), (arguments[FRACTIONS],), np.float64)
-    quantiles = _nb.carray(_pointer(arguments[QUANTILES]), (layers, arguments[FRACTIONS]), np.int32)
-    totals = _nb.carray(_pointer(arguments[TOTALS]), (layers, 3), np.int64)
-    for layer in range(layers):
+    for layer in range(len(tensors)):
         address, entries, kind = tensors[layer, 0], tensors[layer, 1], tensors[layer, 2]
-        row, span = rows[layer], spans[layer]
-        negative = _count_tensor(address, entries, kind, mantissa_bits, private, row, sums, span)
+        row = rows[layer]
+        negative = _count_tensor(address, entries, kind, mantissa_bits, private, row, sums)
         if negative >= 0:
-            arguments[ENTRY] = negative
-            return layer
-        counted = sums[0]  # the number of entries, unless the tensor was written to while it was counted
-        for block in range(_u8(span[0]), _u8(span[1])):
-            counted += sums[block]
+            return layer, negative
+        counted = sums.sum()  # the number of entries, unless the tensor was written to while it was counted
         totals[layer, 0], totals[layer, 2] = row[0], row[bins] + row[bins + 1]
         totals[layer, 1] = n = counted - totals[layer, 0] - totals[layer, 2]
         for i in range(fractions.size):
             rank = min(np.int64(fractions[i] * n), n - 1)
-            quantiles[layer, i] = _locate(row, sums, span, rank) if n else -1
-    return -1
+            quantiles[layer, i] = _locate(row, sums, rank) if n else -1
+    return -1, -1
 
 
 def _compile(signature: str, function: _F) -> _F:
@@ -332,4 +225,8 @@ def _compile(signature: str, function: _F) -> _F:
         return cast(_F, _nb.njit(signature, nogil=True)(function))
 
 
-count_tensors = _compile("int64(int64[::1])", _count_tensors)
+count_tensors = _compile(
+    "UniTuple(int64, 2)(int64[:, ::1], int64, int32[:, ::1], int32[:, ::1], int64[::1], float64[::1], int32[:, ::1],"
+    " int64[:, ::1])",
+    _count_tensors,
+)

@@ -2,8 +2,7 @@
 
 This is the published estimate: in each parameter tensor drop the exact zeros, sort the n others, take the entries at
 the indices int(0.02·n) and int(0.98·n); the least of the former over all tensors and the greatest of the latter bound
-ε, each rounded to a power of ten. Tensors of fewer than fifty non-zero entries thus contribute their minimum and
-maximum, and a single bias may set a bound: each bound names the layers that set it.
+ε, each rounded to a power of ten. A single bias may set a bound, so each bound names the layers that set it.
 
 The order statistics are exact. An optimizer that adds ε under its root or in place takes ε = b²: there the magnitude b
 is rounded, and the range steps by decades of b, which are two of ε.
@@ -39,6 +38,7 @@ _EARLIER_VERDICTS = {"firm": "high", "soft": "medium", "not to be trusted": "low
 BoundsChoice = Literal["trusted", "published"]
 
 VariantKind = Literal["tail", "seed", "weights", "without", "kind", "betas"]
+"""Files of earlier versions hold the last two."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,9 @@ class Variant:
     """The bounds as they come out where one choice is made differently.
 
     Attributes:
-        kind: which choice. "tail": another tail fraction; "seed": other initial weights and batches; "weights": moving
-            instead of frozen, or the reverse; "without": layers or entries left out; "kind": one kind of layer alone;
-            "betas": another decay of v or m.
-        label: the choice, such as "5 %", "seed 1", "moving at lr 0.001", "rounding noise", "convolution" or
-            "β₂ = 0.99".
-        low: lower end.
-        high: upper end.
+        kind: which choice: another tail fraction, seed, moving weights, or layers or entries left out.
+        label: the choice, such as "5 %", "seed 1", "moving at lr 0.001" or "rounding noise".
+        low, high: the ends.
     """
 
     kind: VariantKind
@@ -66,12 +62,12 @@ class Reliability:
     """How far the bounds can be trusted; `epsgrid.numerics.reliability` has the rules.
 
     Attributes:
-        verdict: the confidence in the bounds: "high", "medium" or "low".
+        verdict: the confidence in the bounds.
         reasons: a sentence each; for high confidence they say what it rests on.
         variants: the bounds under other choices.
         course: the bounds over the probe's steps; None where they were not recorded.
-        noise: share of the non-zero entries that are only rounding noise, in (0, 1], by name of layer; layers without
-            any are left out.
+        noise: share of the non-zero entries that are only rounding noise, by name of layer; layers without any are
+            left out.
         noise_checked: whether the layers were checked for rounding noise.
     """
 
@@ -92,8 +88,7 @@ class EpsilonBounds:
     """The ε range of an optimizer on a task, and the statistics it was estimated from.
 
     Attributes:
-        low: lower end.
-        high: upper end.
+        low, high: the ends.
         tail_fraction: share of the non-zero entries beyond each order statistic, 0.02 as published.
         layers: every layer, also those that were skipped.
         reliability: how far the range can be trusted, and why; None where that was not judged.
@@ -141,8 +136,7 @@ class EpsilonBounds:
         """Return the bounds that `to_json` wrote.
 
         Raises:
-            StoreError: a newer version of epsgrid wrote them.
-            CorruptRecordError: it is not such a document.
+            StoreError, CorruptRecordError: a newer version of epsgrid wrote them, or they are damaged.
         """
         fields = fields_of(document, "set of bounds", VERSION)
         reliability = fields.get("reliability")
@@ -162,7 +156,7 @@ def estimate_bounds(
     """Estimate the ε range from the layers' order statistics.
 
     Args:
-        layers: statistics of all layers; those not measured are passed on in the result and otherwise left out.
+        layers: statistics of all layers; those that are not measured set no bound.
         placement: where the optimizer adds its ε.
         tail_fraction: the tail that the layers were measured with.
 

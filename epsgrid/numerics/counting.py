@@ -1,11 +1,8 @@
 """Count v where it lies, and find exact order statistics without sorting.
 
 A float32's bits, read as an integer, sort like the number itself. So a histogram is one pass of integer operations
-(see `histogram` for the bins), and the r-th smallest entry is found by looking only at the bin that holds rank r:
-those few entries are partitioned on a CPU, and elsewhere binned again by their remaining bits, until one value is
-left. That is equal to a sort, bit for bit, and takes time linear in the number of entries whatever their ties.
-
-Entries are taken in the order in which they lie in memory, so a dense v of any layout is read where it is.
+(see `histogram` for the bins), and the r-th smallest entry is found by partitioning only the entries of the bin that
+holds rank r. That is equal to a sort, bit for bit. A dense v of any layout is read where it is.
 """
 
 from __future__ import annotations
@@ -17,44 +14,35 @@ import numpy as np
 import torch
 
 from epsgrid.errors import NoBoundsError
-from epsgrid.numerics.histogram import MANTISSA_BITS, LogHistogram, key_range
+from epsgrid.numerics.histogram import LogHistogram, key_range
 from epsgrid.numerics.magnitudes import TAIL_FRACTION, LayerStatistics, LayerStatus, high_rank, low_rank
 from epsgrid.numerics.tables import Counter, chunks, flat
 
-_RADIX_BITS = 11
 
-
-def count(v: torch.Tensor, scale: float = 1.0, mantissa_bits: int = MANTISSA_BITS) -> LogHistogram:
+def count(v: torch.Tensor, scale: float = 1.0) -> LogHistogram:
     """Count the entries of a second moment over the log-spaced bins of `LogHistogram`.
 
     Args:
         v: entries ≥ 0 of type float32, bfloat16, float16 or float64, of any shape, layout and device; −0.0 is a zero,
             NaN and infinity are counted apart. May be empty.
         scale: v̂ = v · scale, > 0; enters the histogram as a number, v is not multiplied.
-        mantissa_bits: m, 0 to 10; 5 keeps quantiles within 0.8 % of the exact ones.
-
-    Returns:
-        The histogram; its `total` is `v.numel()`.
 
     Raises:
-        ValueError: an entry is negative, the type is another one, or `scale` or `mantissa_bits` is out of range.
+        ValueError: an entry is negative, the type is another one, or `scale` is out of range.
     """
-    return Counter((), mantissa_bits).count([v]).histogram(0, scale)
+    return Counter(()).count([v]).histogram(0, scale)
 
 
 def order_statistics(v: torch.Tensor, ranks: Sequence[int], histogram: LogHistogram | None = None) -> list[float]:
-    """Return exact order statistics of the finite non-zero entries of v, as a sort would.
+    """Return exact order statistics of the finite non-zero entries of v, as a sort would; neither scaled nor rooted.
 
     Args:
         v: as in `count`.
         ranks: indices into those entries in rising order, from 0.
         histogram: the result of `count(v)`, to spare counting again; of any scale.
 
-    Returns:
-        One entry of v for each rank, as a double; neither scaled nor rooted.
-
     Raises:
-        ValueError: a rank is negative or not below the number of such entries; or as in `count`.
+        ValueError: a rank does not exist; or as in `count`.
     """
     histogram = count(v) if histogram is None else histogram
     for rank in ranks:
@@ -73,10 +61,6 @@ def measure(name: str, v: torch.Tensor, scale: float = 1.0, tail_fraction: float
         v: its second moment, as in `count`.
         scale: v̂ = v · scale.
         tail_fraction: share of the non-zero entries beyond each order statistic, in (0, 0.5).
-
-    Returns:
-        The statistics. Their status is EMPTY without entries, NON_FINITE with a NaN or infinity anywhere, ALL_ZERO
-        without a non-zero entry; low and high are then None.
 
     Raises:
         NoBoundsError: v cannot be a second moment: it has a negative entry or a type that is not counted.
@@ -107,11 +91,10 @@ def _members(v: torch.Tensor, histogram: LogHistogram, wanted: set[int]) -> dict
                 first, count = unsigned.dtype.type(low + 1), unsigned.dtype.type(high - low)
                 pieces[slot].append(torch.from_numpy(keys.numpy()[np.less(np.subtract(unsigned, first), count)]))
             else:
-                pieces[slot].append(keys[(keys > low) & (keys <= high)])
+                pieces[slot].append(keys[(keys > low) & (keys <= high)].cpu())
     members = {slot: torch.cat(of_slot) for slot, of_slot in pieces.items()}
     for slot, keys in members.items():
-        expected = int(histogram.nonzero_counts[slot])
-        if keys.numel() != expected:
+        if keys.numel() != (expected := int(histogram.nonzero_counts[slot])):
             found_here = f"bin {slot} has {keys.numel()} entries and {expected} by the histogram"
             raise ValueError(f"{found_here}: it is not that of this tensor")
     return members
@@ -120,18 +103,5 @@ def _members(v: torch.Tensor, histogram: LogHistogram, wanted: set[int]) -> dict
 def _select(keys: torch.Tensor, rank: int) -> float:
     """Return the value whose key has a rank among positive keys."""
     value_type = torch.float64 if keys.dtype == torch.int64 else torch.float32
-    key = int(np.partition(keys.numpy(), rank)[rank]) if keys.is_cpu else _select_by_radix(keys, rank)
+    key = int(np.partition(keys.numpy(), rank)[rank])
     return float(torch.tensor(key, dtype=keys.dtype).view(value_type))
-
-
-def _select_by_radix(keys: torch.Tensor, rank: int) -> int:
-    """Return the key of a rank, on any device, by binning the leading bits in which the keys differ."""
-    least, largest = (int(bound) for bound in keys.aminmax())
-    while least < largest:
-        digits = (keys - least) >> max((largest - least).bit_length() - _RADIX_BITS, 0)
-        ends = torch.bincount(digits).cumsum(0).cpu()
-        digit = int(torch.searchsorted(ends, rank, right=True))
-        rank -= int(ends[digit - 1]) if digit else 0
-        keys = keys[digits == digit]
-        least, largest = (int(bound) for bound in keys.aminmax())
-    return least

@@ -1,11 +1,8 @@
 """Point estimates of ε from the histograms of a probe, without any sweep.
 
-The bounds say between which decades the best ε lies, not where. Each estimate here is a formula that stands for an idea
-of what a good ε does. The report shows beside the swept optimum whether the idea holds on a task.
-
-All are computed as magnitudes b, in √v̂ units, and then turned into the optimizer's own ε. They look at the finite
-entries other than zero: where v is zero so is the update, whatever ε. Layers that set no bound have no vote either. At
-a magnitude b an entry with √v̂ < b mostly follows SGD, one with √v̂ > b is mostly adapted.
+Each is a formula that stands for an idea of what a good ε does, a magnitude b in √v̂ units that is then turned into the
+optimizer's own ε. They look at the finite entries other than zero of the layers that set bounds. At a magnitude b an
+entry with √v̂ < b mostly follows SGD, one with √v̂ > b is mostly adapted.
 """
 
 from __future__ import annotations
@@ -43,24 +40,15 @@ class PointEstimate:
 
 
 def median(layers: Sequence[LayerStatistics]) -> float:
-    """Return b = the median of √v̂ over the entries of all layers: one entry, one vote.
+    """Return b = the median of √v̂ over the entries of all layers, at least one: one entry, one vote.
 
     Idea: half of all weights are adapted, half follow SGD. Large layers decide.
-
-    Args:
-        layers: measured ones, at least one, with histograms of any scales.
-
-    Returns:
-        Of n entries the one at index ⌊n / 2⌋ in rising order, as the midpoint of its bin: within 0.8 %.
     """
     return _half_of_votes(layers, per_layer=False)
 
 
 def _middle(layers: Sequence[LayerStatistics]) -> float:
-    """Return b = √(b_low · b_high): the middle of the bounds on a log scale.
-
-    Idea: with nothing known but the range, its middle loses least in the worst case. One odd layer moves it.
-    """
+    """Return b = √(b_low · b_high): with nothing known but the range, its middle loses least in the worst case."""
     low = min(layer.low for layer in layers if layer.low is not None)
     return math.sqrt(low) * math.sqrt(_upper(layers))  # the product of two small magnitudes might vanish
 
@@ -68,27 +56,18 @@ def _middle(layers: Sequence[LayerStatistics]) -> float:
 def _balanced(layers: Sequence[LayerStatistics]) -> float:
     """Return the b at which the mean over layers of the adapted share, that of entries with √v̂ > b, falls to one half.
 
-    Idea: as `median`, but each layer has one vote, spread evenly over its entries: how much a layer matters to the
-    function it computes does not depend on its number of entries.
+    Idea: as `median`, but each layer has one vote, whatever its number of entries.
     """
     return _half_of_votes(layers, per_layer=True)
 
 
 def _layers_mean(layers: Sequence[LayerStatistics]) -> float:
-    """Return b = the geometric mean over layers of their medians of √v̂: one layer, one vote.
-
-    Idea: ε in proportion to what is typical of a layer. Unlike `_balanced` it depends on how far off the other half of
-    the layers is.
-    """
+    """Return b = the geometric mean over layers of their medians of √v̂: one layer, one vote."""
     return math.exp(math.fsum(math.log(median([layer])) for layer in layers) / len(layers))
 
 
 def _upper(layers: Sequence[LayerStatistics]) -> float:
-    """Return b = b_high, the upper bound: next to nothing is adapted.
-
-    Idea: the least ε at which, in every layer, all entries but the tail's 2 % mostly follow SGD with momentum. Tuned
-    image classification is said to end up there.
-    """
+    """Return b = b_high: the least ε at which nearly all entries of every layer mostly follow SGD with momentum."""
     return max(layer.high for layer in layers if layer.high is not None)
 
 
@@ -105,15 +84,12 @@ FORMULAS: dict[str, tuple[str, Callable[[Sequence[LayerStatistics]], float]]] = 
 def point_estimates(
     layers: Sequence[LayerStatistics], placement: Placement, leave_out: Collection[str] = ()
 ) -> tuple[PointEstimate, ...]:
-    """Return an ε by each formula in `FORMULAS`.
+    """Return an ε by each formula in `FORMULAS`, in that order; none where no layer remains.
 
     Args:
         layers: of a probe, with histograms; those that are not measured have no say.
         placement: where the optimizer adds its ε.
         leave_out: names of layers without a say, such as those whose gradients are only rounding noise.
-
-    Returns:
-        The estimates in the order of `FORMULAS`; none where no layer remains.
     """
     chosen = [layer for layer in layers if layer.status is LayerStatus.MEASURED and layer.name not in leave_out]
     estimates = []
@@ -128,9 +104,7 @@ def point_estimates(
 def _half_of_votes(layers: Sequence[LayerStatistics], *, per_layer: bool) -> float:
     """Return the least magnitude above which less than half of the votes lie; exact, whatever the layers' scales.
 
-    Args:
-        layers: measured ones; their finite non-zero entries vote, each at its bin's midpoint.
-        per_layer: each layer has one vote, rather than each entry.
+    The finite non-zero entries vote, each at its bin's midpoint; `per_layer` gives each layer one vote in all.
     """
     tables = []
     for layer in layers:

@@ -1,17 +1,15 @@
-"""Counts of √v̂ over log-spaced bins: small, exact to count, exact to merge.
+"""Counts of √v̂ over log-spaced bins: small, exact to count, exact to add.
 
 A positive float32, read as an integer, is roughly its own logarithm: the exponent, then the mantissa. Keeping the m
 leading mantissa bits therefore gives log-spaced bins without a logarithm. v is counted, not its root: √ is monotone,
 so the edges are rooted instead of the entries.
 
 Bins are closed above. With s = 23 − m, an entry with the bits i falls in bin ⌈i / 2^s⌉, so that bin 0 holds exactly
-the zeros and bin k ≥ 1 holds the entries with (k − 1)·2^s < i ≤ k·2^s. (Rounding down instead would mix zeros with
-denormals, and the published rule speaks of non-zero entries.) Within an octave bins are equally wide, so at m = 5 the
-midpoint of a bin is off by at most 1/128 < 0.8 % in √v̂, for all v ≥ 2⁻¹²⁶; below, among the denormals, bins are
-equally wide in v and the relative error grows.
+the zeros and bin k ≥ 1 holds the entries with (k − 1)·2^s < i ≤ k·2^s. Within an octave bins are equally wide, so at
+m = 5 the midpoint of a bin is off by at most 1/128 < 0.8 % in √v̂, for all v ≥ 2⁻¹²⁶; below, among the denormals, bins
+are equally wide in v and the relative error grows.
 
-Bins of float32 serve every type: bfloat16 and float16 are contained in it; of float64, entries outside float32's
-range are counted apart.
+bfloat16 and float16 are contained in float32; float64s outside its range are counted apart.
 """
 
 from __future__ import annotations
@@ -37,13 +35,10 @@ _APART = ("nan", "infinite", "below_range", "above_range")
 
 
 def bin_count(mantissa_bits: int) -> int:
-    """Return the number of bins: zeros, then 2^m bins for each of float32's 255 finite exponents.
-
-    >>> bin_count(5)
-    8161
+    """Return the number of bins, 8161 at m = 5: zeros, then 2^m bins for each of float32's 255 finite exponents.
 
     Raises:
-        ValueError: m is not one of 0 to 10; finer bins would take longer to handle than a sort.
+        ValueError: m is not one of 0 to 10.
     """
     if mantissa_bits not in range(_MAX_MANTISSA_BITS + 1):
         raise ValueError(f"mantissa_bits must lie in 0..{_MAX_MANTISSA_BITS}, got {mantissa_bits!r}")
@@ -54,7 +49,7 @@ def bin_count(mantissa_bits: int) -> int:
 def _bin_edges(mantissa_bits: int) -> npt.NDArray[np.float64]:
     """Return the upper edges of all bins in units of v, rising from 0, shape (255·2^m + 1,), read-only.
 
-    They are the float32s whose bits are multiples of 2^s, and 2¹²⁸, where float32 has infinity, for the last.
+    They are the float32s whose bits are multiples of 2^s, and 2¹²⁸ for the last.
     """
     bits = np.arange(bin_count(mantissa_bits), dtype=np.int64) << (FLOAT32_MANTISSA_BITS - mantissa_bits)
     edges = bits.astype(np.uint32).view(np.float32).astype(np.float64)
@@ -66,10 +61,7 @@ def _bin_edges(mantissa_bits: int) -> npt.NDArray[np.float64]:
 def key_range(slot: int, mantissa_bits: int, *, wide: bool) -> tuple[int, int]:
     """Return the bits, read as integers, of the entries in a slot, as (low, high]: they sort as the entries do.
 
-    Args:
-        slot: a bin from 1 on; 0 for entries below float32's range, `bin_count` for those above it.
-        mantissa_bits: m of the bins.
-        wide: the bits of float64s, rather than those of float32s.
+    Slot 0 has the entries below float32's range and `bin_count` those above it; `wide` asks for the bits of float64s.
     """
     edges, largest = _bin_edges(mantissa_bits), float(np.finfo(np.float32).max)
     below = math.nextafter(LEAST_FLOAT32, 0) if wide else 0.0
@@ -90,8 +82,7 @@ def magnitudes_of(
     """Return the magnitudes that stand for slots, in √v̂ units: the same numbers as `LogHistogram.quantile`.
 
     Args:
-        slots: bins from 1 on; 0 for entries below float32's range, `bin_count` for those above it, -1 for none. Of any
-            shape.
+        slots: bins from 1 on; 0 for entries below float32's range, `bin_count` for those above it, -1 for none.
         scale: v̂ = v · scale, > 0; a number, or an array that broadcasts against `slots`, such as (L, 1).
         mantissa_bits: m of the bins.
 
@@ -106,12 +97,7 @@ def magnitudes_of(
 
 
 def bins_of(magnitudes: npt.NDArray[np.float64], scale: float) -> npt.NDArray[np.int64]:
-    """Return the bins at m = 5 whose midpoints some magnitudes are; 0 for those that are no midpoint.
-
-    Args:
-        magnitudes: positive and finite, in √v̂ units.
-        scale: v̂ = v · scale, > 0.
-    """
+    """Return the bins at m = 5 whose midpoints some positive magnitudes of √v̂ are; 0 for those that are no midpoint."""
     shift = FLOAT32_MANTISSA_BITS - MANTISSA_BITS
     with np.errstate(over="ignore", under="ignore"):
         bits = (magnitudes**2 / scale).astype(np.float32).view(np.uint32).astype(np.int64)
@@ -128,10 +114,8 @@ class LogHistogram:
         mantissa_bits: m, mantissa bits that a bin keeps, 0 to 10.
         counts: int64, read-only, shape (255·2^m + 1,): zeros first, then the finite entries within float32's range.
         scale: v̂ = v · scale, > 0; the bias correction, which is one number per step.
-        nan: entries that are NaN.
-        infinite: entries that are infinite.
-        below_range: float64 entries above 0 and below the least float32, 2⁻¹⁴⁹.
-        above_range: finite float64 entries above the largest float32.
+        nan, infinite: entries that are.
+        below_range, above_range: float64 entries above 0 and below the least float32, and above the largest.
     """
 
     mantissa_bits: int
@@ -146,28 +130,17 @@ class LogHistogram:
         bins = bin_count(self.mantissa_bits)
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise ValueError(f"scale must be positive and finite, got {self.scale!r}")
-        counts = np.array(self.counts)
-        if counts.shape != (bins,) or not np.issubdtype(counts.dtype, np.integer):
-            raise ValueError(
-                f"counts must be {bins} integers at mantissa_bits={self.mantissa_bits}, "
-                f"got {counts.dtype} of shape {counts.shape}"
-            )
-        if min(counts.min(), *(getattr(self, name) for name in _APART)) < 0:
-            raise ValueError("counts must not be negative")
-        counts = counts.astype(np.int64, copy=False)
+        counts = np.array(self.counts, dtype=np.int64)
+        if counts.shape != (bins,) or min(counts.min(), *(getattr(self, name) for name in _APART)) < 0:
+            raise ValueError(f"counts must be {bins} numbers ≥ 0 at mantissa_bits={self.mantissa_bits}")
         counts.setflags(write=False)
         object.__setattr__(self, "counts", counts)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, LogHistogram) and self._key == other._key
+        return isinstance(other, LogHistogram) and self.to_json() == other.to_json()
 
     def __hash__(self) -> int:
-        return hash(self._key)
-
-    @property
-    def _key(self) -> tuple[object, ...]:
-        apart = tuple(getattr(self, name) for name in _APART)
-        return (self.mantissa_bits, self.scale, apart, self.counts.tobytes())
+        return hash((self.scale, self.counts.tobytes()))
 
     @property
     def zeros(self) -> int:
@@ -191,12 +164,12 @@ class LogHistogram:
 
     @property
     def total(self) -> int:
-        """Number of entries of all kinds: the number of elements counted."""
+        """Number of entries of all kinds."""
         return self.finite + self.nonfinite
 
     @property
     def median(self) -> float | None:
-        """`quantile(0.5)`."""
+        """The entry in the middle of the finite non-zero ones, in √v̂ units; None without any."""
         return self.quantile(0.5)
 
     @functools.cached_property
@@ -209,17 +182,10 @@ class LogHistogram:
         return np.sqrt(_bin_edges(self.mantissa_bits) * self.scale)
 
     def quantile(self, fraction: float) -> float | None:
-        """Return the entry at a fraction of the finite non-zero entries in rising order, in √v̂ units.
+        """Return the entry at a fraction of the finite non-zero entries in rising order, in √v̂ units; None without any.
 
-        Of n such entries it is the one at index min(int(fraction · n), n − 1), counted from 0, as in the published
-        rule; nothing is interpolated. The midpoint of its bin stands for it: off by at most 0.8 % at m = 5 for
-        v ≥ 2⁻¹²⁶. An entry outside float32's range is put at the end of that range.
-
-        Args:
-            fraction: in [0, 1].
-
-        Returns:
-            The magnitude, or None where there is no finite non-zero entry.
+        It is the one at index min(int(fraction · n), n − 1) of n, as in the published rule; its bin's midpoint stands
+        for it. An entry outside float32's range is put at the end of that range.
 
         Raises:
             ValueError: `fraction` lies outside [0, 1].
@@ -233,70 +199,24 @@ class LogHistogram:
         return float(magnitudes_of(np.array(slot), self.scale, self.mantissa_bits))
 
     def locate(self, rank: int) -> tuple[int, int]:
-        """Return where the entry of a rank lies: its bin, and its rank among the entries of that bin.
-
-        Args:
-            rank: index into the finite non-zero entries in rising order, from 0 to `nonzero` - 1.
-
-        Returns:
-            The slot, that is the bin k ≥ 1, 0 for an entry below float32's range or `len(counts)` for one above it; and
-            the rank.
-        """
+        """Return the slot of the entry of a rank from 0 on among the finite non-zero ones, and its rank there."""
         ends = np.cumsum(self.nonzero_counts)
         slot = int(np.searchsorted(ends, rank, side="right"))
         return slot, rank - int(ends[slot] - self.nonzero_counts[slot])
 
     def entries_above(self, magnitudes: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Return how many finite entries have √v̂ above each of some magnitudes.
+        """Return how many finite entries have √v̂ above each of some magnitudes ≥ 0 of any shape.
 
         The entries of a bin are taken to be spread evenly between its edges, so the numbers are exact at bin edges and
         elsewhere off by at most the entries of the bin that holds the magnitude.
-
-        Args:
-            magnitudes: in √v̂ units, ≥ 0; of any shape.
         """
         magnitudes, edges = np.asarray(magnitudes, dtype=np.float64), self.edges()
         above = self.counts.sum() - np.interp(magnitudes, edges, np.cumsum(self.counts))
         above += self.below_range * (magnitudes < math.sqrt(LEAST_FLOAT32 * self.scale))
         return np.asarray(above + self.above_range * (magnitudes < edges[-1]))
 
-    def fraction_above(self, magnitude: float) -> float | None:
-        """Return the share of the finite entries, zeros included, with √v̂ above a magnitude.
-
-        Such entries have a step size of their own; the others follow SGD. See `entries_above` for its accuracy.
-
-        Args:
-            magnitude: in √v̂ units, ≥ 0: the ε of an optimizer that adds it outside the root.
-
-        Returns:
-            A fraction in [0, 1], or None where there is no finite entry.
-        """
-        return float(self.entries_above(magnitude)) / self.finite if self.finite else None
-
-    def merge(self, other: LogHistogram) -> LogHistogram:
-        """Return the histogram of both tensors' entries: exact, in any order and grouping.
-
-        Raises:
-            ValueError: the two differ in `mantissa_bits` (fold one first) or in `scale`.
-        """
-        if self.mantissa_bits != other.mantissa_bits:
-            raise ValueError(
-                f"cannot merge histograms of {self.mantissa_bits} and {other.mantissa_bits} mantissa bits; "
-                "fold the finer one first"
-            )
-        if self.scale != other.scale:
-            raise ValueError(f"cannot merge histograms of v with different scales, {self.scale!r} and {other.scale!r}")
-        apart = {name: getattr(self, name) + getattr(other, name) for name in _APART}
-        return replace(self, counts=self.counts + other.counts, **apart)
-
     def fold(self, mantissa_bits: int) -> LogHistogram:
-        """Return the histogram over coarser bins: exactly what counting with them would have given.
-
-        Raises:
-            ValueError: `mantissa_bits` is larger than this histogram's own, or negative.
-        """
-        if not 0 <= mantissa_bits <= self.mantissa_bits:
-            raise ValueError(f"can only fold to 0..{self.mantissa_bits} mantissa bits, got {mantissa_bits!r}")
+        """Return the histogram over coarser bins: exactly what counting with them would have given."""
         # ⌈i / 2^(s+d)⌉ = ⌈⌈i / 2^s⌉ / 2^d⌉: the nonzero bins group by 2^d, from bin 1 on.
         grouped = self.counts[1:].reshape(-1, 1 << (self.mantissa_bits - mantissa_bits)).sum(axis=1)
         return replace(self, mantissa_bits=mantissa_bits, counts=np.concatenate([self.counts[:1], grouped]))
@@ -309,13 +229,9 @@ class LogHistogram:
 
     @classmethod
     def from_runs(cls, mantissa_bits: int, scale: float, apart: Sequence[int], runs: Any) -> LogHistogram:
-        """Return the histogram with these runs.
+        """Return the histogram with the runs that `runs()` returned.
 
-        Args:
-            mantissa_bits: m.
-            scale: v̂ = v · scale.
-            apart: counts of NaN, of infinities, and of what lies below and above float32's range.
-            runs: what `runs()` returned.
+        `apart` has the counts of NaN, of infinities, and of what lies below and above float32's range.
 
         Raises:
             CorruptRecordError: there is no such histogram.
@@ -336,7 +252,7 @@ class LogHistogram:
             raise CorruptRecordError(f"damaged histogram: {error}") from error
 
     def to_json(self) -> dict[str, Any]:
-        """Return the histogram as JSON values; `runs` has the counts."""
+        """Return plain JSON values."""
         apart = {name: getattr(self, name) for name in _APART}
         fields = {"version": VERSION, "mantissa_bits": self.mantissa_bits, "scale": self.scale}
         return {**fields, **apart, "runs": self.runs()}
@@ -346,8 +262,7 @@ class LogHistogram:
         """Return the histogram that `to_json` wrote.
 
         Raises:
-            StoreError: a newer version of epsgrid wrote it.
-            CorruptRecordError: it is not such a document.
+            StoreError, CorruptRecordError: a newer version of epsgrid wrote it, or it is damaged.
         """
         fields = fields_of(document, "histogram", VERSION)
         if wrong := set(fields) ^ {"mantissa_bits", "scale", "runs", *_APART}:
@@ -360,8 +275,7 @@ def fields_of(document: Any, what: str, newest: int) -> dict[str, Any]:
     """Return the fields of a versioned document without its version.
 
     Raises:
-        StoreError: its version is above `newest`.
-        CorruptRecordError: it is no mapping with a version from 1 on.
+        StoreError, CorruptRecordError: its version is above `newest`, or it has none.
     """
     version = document.get("version") if isinstance(document, Mapping) else None
     if not isinstance(version, int) or version < 1:

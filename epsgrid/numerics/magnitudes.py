@@ -1,8 +1,4 @@
-"""The statistics of a layer, and how an order statistic of it becomes a bound of ε.
-
-The published indices, the rounding to a power of ten and the choice of the extreme layer stand here; `bounds` puts them
-together.
-"""
+"""The statistics of a layer, and how an order statistic of it becomes a bound of ε."""
 
 from __future__ import annotations
 
@@ -44,12 +40,9 @@ class LayerStatistics:
     """The measured statistics of one parameter tensor.
 
     Attributes:
-        name: the parameter's name in its model.
-        shape: the parameter's shape.
-        entries: number of entries.
-        nonzero: number of finite entries other than zero.
-        low: exact lower order statistic, in √v̂ units; None unless measured.
-        high: exact upper order statistic, like `low`.
+        name, shape: of the parameter in its model.
+        entries, nonzero: number of entries, and of finite ones other than zero.
+        low, high: exact order statistics, in √v̂ units; None unless measured.
         histogram: counts of √v̂; None where nothing was counted.
         status: whether the layer counts for the bounds.
         kind: role of the parameter, such as "convolution", "bias" or "embedding"; "other" where it is not known.
@@ -66,8 +59,9 @@ class LayerStatistics:
     kind: str = OTHER
 
     def __post_init__(self) -> None:
-        has_statistics = self.low is not None and self.high is not None
-        assert has_statistics == (self.status is LayerStatus.MEASURED), f"{self.name}: {self.status}, yet {self.low}"
+        assert (self.low is not None) == (self.status is LayerStatus.MEASURED), (
+            f"{self.name}: {self.status}, yet {self.low}"
+        )
 
     def left_out(self) -> LayerStatistics:
         """Return the layer without a say in the bounds; its histogram stays."""
@@ -103,8 +97,7 @@ class Bound:
 def low_rank(entries: int, tail_fraction: float) -> int:
     """Return the index, counted from 0 in rising order, of the lower order statistic.
 
-    The authors' code writes int((1 - 0.98) * n) where their text has 2 %: the floats differ, the indices never do (a
-    test compares them).
+    The authors write int((1 - 0.98) * n): the floats differ, the indices never do.
 
     >>> low_rank(49, 0.02), low_rank(50, 0.02)
     (0, 1)
@@ -113,11 +106,7 @@ def low_rank(entries: int, tail_fraction: float) -> int:
 
 
 def high_rank(entries: int, tail_fraction: float) -> int:
-    """Return the index, counted from 0 in rising order, of the upper order statistic.
-
-    >>> high_rank(50, 0.02), high_rank(51, 0.02)
-    (49, 49)
-    """
+    """Return the index, counted from 0 in rising order, of the upper order statistic."""
     return min(int((1 - tail_fraction) * entries), entries - 1)
 
 

@@ -1,9 +1,8 @@
 """Where ε enters an optimizer's update, and the ε that a gradient magnitude becomes there.
 
-Bounds are measured as magnitudes b in units of √v̂, the denominator of Adam, or of the quantity in its place. Optimizers
-add ε at different places, so the ε that weighs as much as b differs: this file is the only one that converts between
-the two, also for the optimizers of other frameworks (`FRAMEWORKS`). In every published rule we know the relation is a
-power law, ε = factor · b^exponent:
+Bounds are measured as magnitudes b in units of √v̂, the denominator of Adam, or of the quantity in its place. b is what
+an entry's denominator becomes where its gradients vanish. Optimizers add ε at different places, so the ε that weighs
+as much as b differs; in every published rule we know the relation is a power law, ε = factor · b^exponent:
 
     outside the root       √v̂ + ε                b = ε                     ε = b
     before the correction  (√v + ε)/√(1 − β₂ᵗ)   b = ε / √(1 − β₂ᵗ)        ε = b · √(1 − β₂ᵗ)
@@ -11,11 +10,9 @@ power law, ε = factor · b^exponent:
     added to v in place    v ← v + ε             b = √(ε / (1 − β₂))       ε = b² · (1 − β₂)
     in place and outside   the same, √v̂ + ε      b = √(ε / (1 − β₂)) + ε   ε ≈ b² · (1 − β₂)
 
-ε added in place weighs the same at every step t: what step i adds has decayed to ε · β₂^(t−i), the sum over i is
+ε added in place weighs the same at every step: what step i adds has decayed to ε · β₂^(t−i), the sum over i is
 ε · (1 − β₂ᵗ) / (1 − β₂), and the bias correction divides exactly by 1 − β₂ᵗ. Where the relation does depend on t it is
-stated for one t; t = ∞ is allowed and means the long run, when 1 − β₂ᵗ is 1.
-
-b is what an entry's denominator becomes where its gradients vanish: all of the denominator is then ε's doing.
+stated for one t; t = ∞ is allowed and means the long run.
 """
 
 from __future__ import annotations
@@ -31,10 +28,7 @@ _SUPERSCRIPT = {1: "", 2: "²"}
 class Placement:
     """How ε enters a denominator; converts between ε and the magnitude b it is compared with.
 
-    A rule that none of the named constructors covers is stated directly:
-
-    >>> adadelta = Placement("inside the root, no bias correction", "√(v + ε)", exponent=2, compared_with="√v")
-    >>> adadelta.epsilon_from_magnitude(1e-3)
+    >>> Placement("inside the root, no bias correction", "√(v + ε)", exponent=2).epsilon_from_magnitude(1e-3)
     1e-06
 
     Attributes:
@@ -61,8 +55,7 @@ class Placement:
     def __post_init__(self) -> None:
         assert self.exponent in _SUPERSCRIPT, self.exponent
         assert not self.outer or self.exponent == 2, self.outer
-        if not (math.isfinite(self.factor) and self.factor > 0):
-            raise ValueError(f"placement {self.where!r}: factor must be positive and finite, got {self.factor!r}")
+        assert 0 < self.factor < math.inf, self.factor
 
     @classmethod
     def outside(cls) -> Placement:
@@ -81,16 +74,13 @@ class Placement:
         Args:
             beta2: decay of v, in [0, 1).
             step: t ≥ 1 at which √v is compared with √v̂ of other optimizers; may be infinite.
-
-        Raises:
-            ValueError: `beta2` or `step` is out of range.
         """
         size = _root_of_correction(beta2, step)
         return cls("outside the root, no bias correction", "√v + ε", compared_with="√v", per_gradient=size)
 
     @classmethod
     def inside_uncorrected(cls, beta2: float, step: float) -> Placement:
-        """Return the placement under the root of a v that is not corrected; arguments and errors as `uncorrected`."""
+        """Return the placement under the root of a v that is not corrected; arguments as `uncorrected`."""
         size = _root_of_correction(beta2, step)
         where = "inside the root, no bias correction"
         return cls(where, "√(v + ε)", exponent=2, compared_with="√v", per_gradient=size)
@@ -99,17 +89,8 @@ class Placement:
     def before_correction(cls, beta2: float, step: float) -> Placement:
         """Return the placement of RAdam, Keras' Adam ("ε-hat") and fairseq's: ε is magnified by the correction.
 
-        By how much falls with the steps; at β₂ = 0.999 it is
-
         >>> [round(Placement.before_correction(0.999, t).magnitude_from_epsilon(1), 2) for t in (1, 391, math.inf)]
         [31.62, 1.76, 1.0]
-
-        Args:
-            beta2: decay of v, in [0, 1).
-            step: count of steps t ≥ 1 at which the conversion holds; may be infinite.
-
-        Raises:
-            ValueError: `beta2` or `step` is out of range.
         """
         return cls(
             "outside the root, before bias correction",
@@ -122,15 +103,10 @@ class Placement:
     def in_place(cls, beta2: float, outer: float = 0.0) -> Placement:
         """Return the placement of AdaBelief, AdaMomentum and EAdam: ε is added to the stored v at every step.
 
-        Args:
-            beta2: decay of v, in [0, 1).
-            outer: weight of the same ε outside the root, which AdaBelief has too. It is smaller than the floor
-                √(ε / (1 − β₂)) by a factor √(ε · (1 − β₂)).
-
-        Raises:
-            ValueError: `beta2` lies outside [0, 1).
+        `outer` is the weight of the same ε outside the root, which AdaBelief has too.
         """
-        _check_beta2(beta2)
+        if not 0 <= beta2 < 1:
+            raise ValueError(f"beta2 must lie in [0, 1), got {beta2!r}")
         where, symbol = "added to v in place", "√v̂, v ← v + ε"
         if outer:
             where, symbol = f"{where} and outside the root", "√v̂ + ε, v ← v + ε"
@@ -138,29 +114,17 @@ class Placement:
 
     @property
     def description(self) -> str:
-        """The place and the denominator, for tables.
-
-        >>> Placement.outside().description
-        'outside the root: √v̂ + ε'
-        """
+        """The place and the denominator: 'outside the root: √v̂ + ε'."""
         return f"{self.where}: {self.symbol}"
 
     @property
     def conversion(self) -> str:
-        """How a magnitude b becomes an ε, in numbers, for tables.
-
-        >>> Placement.in_place(0.999).conversion
-        'ε = 0.001 · b²'
-        """
+        """How a magnitude b becomes an ε, in numbers: 'ε = 0.001 · b²'."""
         return self._equation("" if self.factor == 1 else f"{self.factor:.4g}")
 
     @property
     def formula(self) -> str:
-        """How a magnitude b becomes an ε, in symbols, for tables.
-
-        >>> Placement.in_place(0.999).formula
-        'ε = (1 − β₂) · b²'
-        """
+        """How a magnitude b becomes an ε, in symbols: 'ε = (1 − β₂) · b²'."""
         return self._equation(self.factor_symbol)
 
     def _equation(self, factor: str) -> str:
@@ -211,19 +175,10 @@ class OutOfRangeError(ValueError):
 
 
 def convert(epsilon: float, source: Placement, target: Placement) -> float:
-    """Return the ε that has the same effect in one optimizer as `epsilon` in another.
-
-    Both then stand in the same proportion to the gradients: an entry whose gradients all have the magnitude that ε
-    weighs as much as in the one has so in the other. Where both correct the bias this is to say that entries without
-    gradient get the same denominator.
+    """Return the ε that stands in the same proportion to the gradients in one optimizer as `epsilon` > 0 in another.
 
     >>> f"{convert(1e-8, Placement.outside(), Placement.in_place(0.999)):.3g}"
     '1e-19'
-
-    Args:
-        epsilon: ε of the optimizer that `source` describes, > 0.
-        source: where that ε enters.
-        target: where the ε to be found enters; both for the same step.
 
     Raises:
         OutOfRangeError: the converted ε lies outside the range of double precision.
@@ -250,15 +205,11 @@ def convert(epsilon: float, source: Placement, target: Placement) -> float:
 
 def _root_of_correction(beta2: float, step: float) -> float:
     """Return √(1 − β₂ᵗ), which is what √v is at step t under gradients of magnitude 1."""
-    _check_beta2(beta2)
+    if not 0 <= beta2 < 1:
+        raise ValueError(f"beta2 must lie in [0, 1), got {beta2!r}")
     if not step >= 1:
         raise ValueError(f"step must be at least 1, got {step!r}")
     return math.sqrt(1 - beta2**step)
-
-
-def _check_beta2(beta2: float) -> None:
-    if not 0 <= beta2 < 1:
-        raise ValueError(f"beta2 must lie in [0, 1), got {beta2!r}")
 
 
 def _inside_sum(beta2: float, step: float) -> Placement:

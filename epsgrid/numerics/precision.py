@@ -37,10 +37,8 @@ keep the optimizer in float32, or use a larger epsilon'
     >>> underflow_warning(1e-8, "bfloat16") is None
     True
 
-    Args:
-        epsilon: ε as the optimizer adds it, > 0.
-        dtype: type of the tensor it is added to, one of `DTYPES` or short for one, such as fp16; with autocast that is
-            float32 all the same.
+    `dtype` is the type of the tensor that ε is added to, one of `DTYPES` or short for one, such as fp16; with autocast
+    that is float32 all the same.
 
     Raises:
         ValueError: `dtype` is another one.

@@ -1,14 +1,13 @@
 """Scale an optimizer's settings to another batch size: the square-root rule, and the rules it is compared with.
 
 Malladi, Lyu, Panigrahi and Arora (2022, arXiv 2205.10287) approximate Adam and RMSprop by stochastic differential
-equations. A gradient is g = ∇f + σ·z with noise z of a fixed covariance, and σ ∝ 1/√B with the batch size B. With the
-learning rate η, a step is worth the time η², and the equations hold nothing but
+equations in the time η² a step, η being the learning rate. With gradient noise σ ∝ 1/√B at batch size B they hold
+nothing but
 
     σ₀ = σ·η        ε₀ = ε·η        c₁ = (1 − β₁)/η²        c₂ = (1 − β₂)/η²
 
-so settings that keep these four keep the whole trajectory of training, as long as the noise outweighs the gradient,
-which is what the equations assume. Let κ be the new batch size divided by the old one; σ becomes σ/√κ,
-and at the same number of epochs there are κ times fewer steps, each worth κ times the time:
+so settings that keep these four keep the whole trajectory of training, as long as the noise outweighs the gradient.
+With κ, the new batch size divided by the old one, and the same number of epochs:
 
     lr' = lr·√κ        1 − βᵢ' = κ·(1 − βᵢ)        ε' = ε/√κ                    (their Definitions 5.2 and 5.3)
 
@@ -21,11 +20,8 @@ The rest follows from the same four constants, and is ours:
     a bound on the gradient's norm    the norm is the noise's:                              bound' = bound/√κ
     counts of steps, as a warm-up     stay the same in epochs:                              n' = n/κ
 
-A decay cannot be negative, so the rule ends where κ·(1 − β) = 1. The form that never ends keeps the half-life of an
-average in epochs exactly, β' = β^κ; it agrees with the rule for small κ·(1 − β), and c₁, c₂ are then kept in the limit
-only.
-
-The linear rule, lr' = lr·κ and nothing else, is that of plain stochastic gradient descent, for comparison.
+A decay cannot be negative, so the rule ends where κ·(1 − β) = 1. The half-life form β' = β^κ never ends; it agrees with
+the rule for small κ·(1 − β). The linear rule, lr' = lr·κ and nothing else, is that of stochastic gradient descent.
 
 Settings are taken for the decimals they are written as and results are rounded once: 0.999 with κ = 2 gives 0.998,
 where floating point gives 0.9979999999999998.
@@ -60,7 +56,7 @@ class Scaling:
 
     Attributes:
         epsilon: whether ε is added outside the root, inside it, or to v in place.
-        decays: the options that hold decays of running averages, such as ("betas",); of several the last is that of v.
+        decays: the options that hold decays of running averages; of several the last is that of v.
         decoupled: whether `weight_decay` is kept out of the gradient; or the name of the option that says so.
         requires: the option values that the rule was derived for.
     """
@@ -73,30 +69,18 @@ class Scaling:
 
 @dataclass(frozen=True)
 class NoScaling:
-    """An optimizer that the square-root rule was not derived for.
-
-    Attributes:
-        why: the obstacle, as the second half of a sentence.
-    """
+    """An optimizer that the square-root rule was not derived for; `why` is the second half of a sentence."""
 
     why: str
 
 
 def exactly(number: Number) -> Fraction:
-    """Return a number as a fraction; a float counts as the shortest decimal that stands for it.
-
-    >>> exactly(0.001)
-    Fraction(1, 1000)
-    """
+    """Return a number as a fraction; a float counts as the shortest decimal that stands for it."""
     return Fraction(repr(float(number))) if isinstance(number, float) else Fraction(number)
 
 
 def _root(number: Number) -> Fraction:
-    """Return a square root: exact where it is rational, else to some 77 digits.
-
-    >>> _root(Fraction(1, 4))
-    Fraction(1, 2)
-    """
+    """Return a square root: exact where it is rational, else to some 77 digits."""
     value = exactly(number)
     over, under = math.isqrt(value.numerator), math.isqrt(value.denominator)
     if over**2 == value.numerator and under**2 == value.denominator:
@@ -106,15 +90,10 @@ def _root(number: Number) -> Fraction:
 
 
 def scaled_learning_rate(learning_rate: Number, kappa: Number, rule: Rule = "sqrt") -> float:
-    """Return the learning rate at κ times the batch size.
+    """Return the learning rate at κ > 0 times the batch size.
 
     >>> scaled_learning_rate(3e-4, 4), scaled_learning_rate(3e-4, 4, "linear"), scaled_learning_rate(3e-4, 4, "none")
     (0.0006, 0.0012, 0.0003)
-
-    Args:
-        learning_rate: > 0.
-        kappa: κ > 0.
-        rule: which rule.
     """
     ratio = _checked(kappa)
     factor = _root(ratio) if is_square_root(rule) else ratio if rule == "linear" else 1
@@ -122,19 +101,13 @@ def scaled_learning_rate(learning_rate: Number, kappa: Number, rule: Rule = "sqr
 
 
 def scaled_decay(beta: Number, kappa: Number, rule: Rule = "sqrt", *, half_life: bool = False) -> float:
-    """Return the decay of a running average at κ times the batch size.
+    """Return the decay of a running average, in [0, 1), at κ > 0 times the batch size.
 
     >>> scaled_decay(0.9, 4), round(scaled_decay(0.9, 16, half_life=True), 4), scaled_decay(0.9, 4, "linear")
     (0.6, 0.1853, 0.9)
 
-    Args:
-        beta: in [0, 1).
-        kappa: κ > 0.
-        rule: which rule; the linear one and none leave decays as they are.
-        half_life: take β^κ.
-
     Raises:
-        ScalingError: κ·(1 − β) > 1; the message has the largest κ.
+        ScalingError: κ·(1 − β) > 1 without `half_life`; the message has the largest κ.
     """
     ratio = _checked(kappa)
     if not is_square_root(rule):
@@ -160,18 +133,12 @@ def scaled_epsilon(
     decay: Number | None = None,
     half_life: bool = False,
 ) -> float:
-    """Return ε at κ times the batch size.
+    """Return ε ≥ 0, the optimizer's own, at κ > 0 times the batch size; all rules but "sqrt" leave it as it is.
 
     >>> [scaled_epsilon(1e-8, 4, place=place) for place in ("outside", "inside", "in place")]
     [5e-09, 2.5e-09, 1e-08]
 
-    Args:
-        epsilon: ≥ 0, in the optimizer's own ε.
-        kappa: κ > 0.
-        rule: which rule; all but "sqrt" leave ε as it is.
-        place: where the optimizer adds it.
-        decay: β₂; needed for an ε in place with `half_life`, where 1 − β₂ does not grow by exactly κ.
-        half_life: the decays are scaled in the half-life form.
+    Where it is added in place, the half-life form needs the `decay` β₂: there 1 − β₂ does not grow by exactly κ.
     """
     ratio = _checked(kappa)
     if rule != "sqrt":
@@ -189,11 +156,7 @@ def scaled_epsilon(
 
 
 def scaled_magnitude(magnitude: Number, kappa: Number) -> float:
-    """Return a magnitude √v̂ or a gradient's norm at κ times the batch size where noise dominates.
-
-    >>> scaled_magnitude(0.02, 4)
-    0.01
-    """
+    """Return a magnitude √v̂ or a gradient's norm at κ times the batch size where noise dominates."""
     return float(exactly(magnitude) / _root(_checked(kappa)))
 
 
@@ -207,16 +170,10 @@ def scaled_steps(steps: int, kappa: Number) -> int:
 
 
 def svag_weights(l: int) -> tuple[float, float]:  # noqa: E741 - its name in the papers
-    """Return the weights (1 ± √(2l² − 1))/2 of the two minibatches of an SVAG step; see `epsgrid.trials.svag`.
-
-    Their sum is 1 and the sum of their squares l²: the combined gradient has the same mean and l times the noise, which
-    is that of a batch l² times smaller.
+    """Return the weights (1 ± √(2l² − 1))/2 of the two minibatches of an SVAG step, l ≥ 1; see `epsgrid.trials.svag`.
 
     >>> svag_weights(1), svag_weights(5)
     ((1.0, 0.0), (4.0, -3.0))
-
-    Args:
-        l: at least 1.
     """
     spread = math.sqrt(2 * l**2 - 1)
     return (1 + spread) / 2, (1 - spread) / 2

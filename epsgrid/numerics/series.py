@@ -16,15 +16,7 @@ import numpy as np
 
 from epsgrid.codec import from_document, to_document
 from epsgrid.errors import CorruptRecordError
-from epsgrid.numerics.histogram import (
-    MANTISSA_BITS,
-    LogHistogram,
-    bin_count,
-    bins_of,
-    fields_of,
-    magnitudes_of,
-    whole,
-)
+from epsgrid.numerics.histogram import MANTISSA_BITS, LogHistogram, bin_count, bins_of, fields_of, magnitudes_of, whole
 from epsgrid.numerics.magnitudes import TAIL_FRACTION
 
 FRACTIONS = (0.01, 0.02, 0.05, 0.25, 0.5, 0.75, 0.95, 0.98, 0.99)
@@ -33,8 +25,6 @@ FRACTIONS = (0.01, 0.02, 0.05, 0.25, 0.5, 0.75, 0.95, 0.98, 0.99)
 STORED_MANTISSA_BITS = 1
 VERSION = 1
 
-_NAMES_IN_A_MESSAGE = 8
-
 
 @dataclass(frozen=True)
 class LayerSnapshot:
@@ -42,9 +32,7 @@ class LayerSnapshot:
 
     Attributes:
         scale: v̂ = v · scale at that step.
-        zeros: entries that are exactly zero.
-        nonzero: finite entries other than zero.
-        nonfinite: entries that are NaN or infinite.
+        zeros, nonzero, nonfinite: numbers of entries that are exactly zero, finite others, and NaN or infinite.
         quantiles: √v̂ at the series' fractions of the non-zero entries, by the published index; each is the midpoint of
             its bin, within 0.8 %. Empty where no entry is non-zero.
         histogram: folded to `STORED_MANTISSA_BITS`, of the same scale; None where only the percentiles are kept.
@@ -77,9 +65,8 @@ class LayerSnapshot:
     def to_json(self) -> list[Any]:
         """Return short JSON that reads back exactly: the fields in their order, without names.
 
-        Hundreds of snapshots of dozens of layers are stored. A percentile is the number of its bin at m = 5, whose
-        midpoint it is, or the magnitude itself where it is no midpoint; the histogram is
-        `[mantissa bits, NaN, infinite, below range, above range, runs]`.
+        A percentile is the number of its bin at m = 5, whose midpoint it is, or the magnitude itself where it is no
+        midpoint; the histogram is `[mantissa bits, NaN, infinite, below range, above range, runs]`.
         """
         bins = bins_of(np.array(self.quantiles), self.scale).tolist()
         packed = [bin_ or value for bin_, value in zip(bins, self.quantiles, strict=True)]
@@ -117,8 +104,7 @@ class Snapshot:
     Attributes:
         step: optimizer steps taken, from 1.
         epoch: epochs done, a fraction within an epoch; None where they are not known.
-        threshold: the magnitude, in √v̂ units, that the optimizer's own ε weighs as much as at this step; None where it
-            is not known or the optimizer has none.
+        threshold: the magnitude, in √v̂ units, that the optimizer's own ε weighs as much as at this step, if known.
         layers: in the series' order; None for a layer without state.
     """
 
@@ -128,17 +114,8 @@ class Snapshot:
     layers: tuple[LayerSnapshot | None, ...]
 
 
-class Ends(NamedTuple):
-    """The bounds at one step, in √v̂ units, and the layers that set them.
-
-    Attributes:
-        step: of the snapshot.
-        low: least lower order statistic of the layers.
-        high: greatest upper one.
-        low_layers: the layers that set `low`; several where theirs lie in the same bin, which percentiles cannot tell
-            apart.
-        high_layers: the layers that set `high`.
-    """
+class _Ends(NamedTuple):
+    """The bounds at one step, in √v̂ units, and the layers that set each; several where theirs lie in the same bin."""
 
     step: int
     low: float
@@ -149,14 +126,12 @@ class Ends(NamedTuple):
 
 @dataclass(frozen=True)
 class Series:
-    """Snapshots of the same layers, in rising order of steps.
+    """Snapshots of the same layers, in rising order of steps; there may be none.
 
     Attributes:
-        names: of the layers.
-        kinds: role of each layer, as in `LayerStatistics.kind`.
-        entries: number of entries of each layer.
+        names, kinds, entries: of the layers; see `LayerStatistics`.
         fractions: the percentiles that each snapshot holds, rising.
-        snapshots: may be none.
+        snapshots: the snapshots.
     """
 
     names: tuple[str, ...]
@@ -200,8 +175,7 @@ class Series:
             magnitude: in √v̂ units; None takes each snapshot's own threshold, the optimizer's ε.
 
         Returns:
-            (step, share in [0, 1]) of each snapshot that keeps histograms, has a threshold or is given a magnitude, and
-            has finite entries.
+            (step, share in [0, 1]) of each snapshot that can tell.
 
         Raises:
             ValueError: there is no such layer.
@@ -218,12 +192,11 @@ class Series:
                 shares.append((snapshot.step, above / finite))
         return shares
 
-    def ends_over_time(self, tail_fraction: float = TAIL_FRACTION, *, leave_out: Collection[str] = ()) -> list[Ends]:
+    def ends_over_time(self, tail_fraction: float = TAIL_FRACTION, *, leave_out: Collection[str] = ()) -> list[_Ends]:
         """Return the bounds at each step by the published rule, with the layers that set them.
 
-        The rule is that of `bounds.estimate_bounds`, with percentiles in place of exact order statistics: a layer
-        without finite non-zero entries, or with a NaN or infinite one, sets no bound. Steps where no layer does are
-        left out.
+        As in `bounds.estimate_bounds` a layer without finite non-zero entries, or with a NaN or infinite one, sets no
+        bound. Steps where no layer does are left out.
 
         Args:
             tail_fraction: share of the non-zero entries beyond each order statistic.
@@ -246,12 +219,11 @@ class Series:
                 greatest = max(quantiles[high] for _, quantiles in layers)
                 low_layers = tuple(name for name, quantiles in layers if quantiles[low] == least)
                 high_layers = tuple(name for name, quantiles in layers if quantiles[high] == greatest)
-                found.append(Ends(snapshot.step, least, greatest, low_layers, high_layers))
+                found.append(_Ends(snapshot.step, least, greatest, low_layers, high_layers))
         return found
 
     def thinned(self, count: int) -> Series:
-        """Return the series with at most `count` snapshots, at least 2: evenly spread, the first and the last kept."""
-        assert count >= 2, count
+        """Return at most `count` of the snapshots, at least 2: evenly spread, the first and the last kept."""
         if len(self.snapshots) <= count:
             return self
         kept = np.linspace(0, len(self.snapshots) - 1, count).round().astype(int)
@@ -266,8 +238,7 @@ class Series:
         """Return the series that `to_json` wrote.
 
         Raises:
-            StoreError: a newer version of epsgrid wrote it.
-            CorruptRecordError: it is not such a document.
+            StoreError, CorruptRecordError: a newer version of epsgrid wrote it, or it is damaged.
         """
         return from_document(cls, fields_of(document, "series", VERSION), "series")
 
@@ -282,9 +253,7 @@ class Series:
     def _index(self, layer_name: str) -> int:
         if layer_name in self.names:
             return self.names.index(layer_name)
-        more = f" and {len(self.names) - _NAMES_IN_A_MESSAGE} more" if len(self.names) > _NAMES_IN_A_MESSAGE else ""
-        valid = ", ".join(self.names[:_NAMES_IN_A_MESSAGE])
-        raise ValueError(f"this series has no layer {layer_name!r}; it has {valid}{more}")
+        raise ValueError(f"this series has no layer {layer_name!r}; it has {', '.join(self.names)}")
 
 
 def _rises(values: Sequence[float]) -> bool:

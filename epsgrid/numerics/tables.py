@@ -1,9 +1,5 @@
 """Count the entries of many tensors at once, again and again, without waiting for the device they lie on.
 
-`counting` counts one tensor and gives a histogram. A `Counter` counts all layers of a model after every step: it keeps
-its tables, on a CPU it makes a single compiled call for all tensors, on any other device it only queues work, and
-percentiles and totals are computed where the tables lie.
-
 >>> import torch
 >>> from epsgrid.numerics.histogram import magnitudes_of
 >>> counter = Counter([0.02, 0.5])
@@ -13,15 +9,14 @@ percentiles and totals are computed where the tables lie.
 >>> magnitudes_of(counted.quantile_bins().numpy(), scale=1.0).round(6).tolist()
 [[9.9e-05, 0.000199], [nan, nan]]
 
-In plain torch: the bits of a float32, taken as an integer with sign, sort as the number does where it is positive. So
-the column of an entry is
+On a CPU a single compiled call counts all tensors. Elsewhere, in plain torch, the bits of a float32, taken as an
+integer with sign, sort as the number does where it is positive. So the column of an entry is
 
     ⌈(bits + 2³¹) / 2^s⌉ = ⌈bits / 2^s⌉ + 2^(m + 8)                   (see `histogram` for m, s and the bins)
 
 which puts −0.0 in column 0, negative entries behind it, zeros in column 2^(m + 8) and the bins behind those. NaN and
-infinity are first replaced by two negative numbers, and so have columns of their own: that takes four operations for an
-entry, where comparisons would take a dozen. Two more columns are for float64s outside float32's range. Nothing of it
-waits for a device, and all of it can be captured in a CUDA graph.
+infinity are first replaced by two negative numbers, and so have columns of their own. Two more columns are for float64s
+outside float32's range. All of it can be captured in a CUDA graph.
 """
 
 from __future__ import annotations
@@ -57,11 +52,7 @@ below and above float32's range."""
 
 
 _SECONDS_TO_LOAD = 1.0
-"""Loading the compiled counting takes this long.
-
-Tensors on a CPU are counted in plain torch, with the same result, until a process has spent as long on that: a process
-that counts once an epoch, or a few batches, never waits for it, and none loses more than twice the best possible.
-"""
+"""Loading the compiled counting takes this long; until a process has spent as long on it, plain torch counts."""
 _spent = 0.0
 
 
@@ -147,53 +138,31 @@ def _columns_of(entries: torch.Tensor, mantissa_bits: int) -> torch.Tensor:
     return found
 
 
-class _Columns:
-    """The columns of a table with m mantissa bits; negative entries, an error, have all that are not named here.
-
-    Attributes:
-        count: the number of columns.
-        negative_zeros: −0.0.
-        zeros: 0.0; the bins follow, each at `zeros` plus its number.
-        last: the last bin.
-        below: float64s between 0 and the least float32.
-        above: finite float64s above the largest float32.
-        nan: NaN, and negative entries of about −2¹²⁷, which nobody has ever seen.
-        infinite: infinity, and negative entries of about −2¹²⁶.
-    """
-
-    def __init__(self, mantissa_bits: int) -> None:
-        self.negative_zeros = 0
-        self.zeros = 1 << (mantissa_bits + 8)
-        self.last = self.zeros + bin_count(mantissa_bits) - 1
-        self.below, self.above = self.last + 1, self.last + 2
-        self.count = self.last + 3
-        self.nan, self.infinite = _columns_of(torch.tensor([torch.nan, torch.inf]), mantissa_bits).tolist()
-
-
 class _TorchRows:
     """Tables of tensors on any one device, in plain torch.
+
+    The columns are −0.0, negative entries (an error), zeros at `_zeros`, the bins behind it up to `_last`, and two for
+    float64s below and above float32's range. `_nan` and `_infinite` lie among the negative ones: those of about −2¹²⁷
+    and −2¹²⁶, which nobody has ever seen, are taken for NaN and infinity.
 
     Args:
         places: which of the tensors that `count` is given it counts.
         device: where they lie, and the tables too.
-        dtype: integer type of the tables.
         fractions: the percentiles of `quantile_bins`.
         mantissa_bits: m.
     """
 
     def __init__(
-        self,
-        places: list[int],
-        device: torch.device,
-        dtype: torch.dtype,
-        fractions: npt.NDArray[np.float64],
-        mantissa_bits: int,
+        self, places: list[int], device: torch.device, fractions: npt.NDArray[np.float64], mantissa_bits: int
     ) -> None:
         self.places = places
         self._mantissa_bits = mantissa_bits
-        self._columns = _Columns(mantissa_bits)
-        self._table = torch.zeros((len(places), self._columns.count), dtype=dtype, device=device)
-        self._ones = torch.ones(_CPU_CHUNK if device.type == "cpu" else _DEVICE_CHUNK, dtype=dtype, device=device)
+        self._zeros = 1 << (mantissa_bits + 8)
+        self._last = self._zeros + bin_count(mantissa_bits) - 1
+        self._nan, self._infinite = _columns_of(torch.tensor([torch.nan, torch.inf]), mantissa_bits).tolist()
+        self._table = torch.zeros((len(places), self._last + 3), dtype=torch.int64, device=device)
+        chunk = _CPU_CHUNK if device.type == "cpu" else _DEVICE_CHUNK
+        self._ones = torch.ones(chunk, dtype=torch.int64, device=device)
         self._fractions = torch.from_numpy(fractions).to(device)
 
     def count(self, values: Sequence[torch.Tensor]) -> None:
@@ -208,37 +177,34 @@ class _TorchRows:
             self._refuse_negative(values)
 
     def _refuse_negative(self, values: Sequence[torch.Tensor]) -> None:
-        table, at = self._table, self._columns
-        numbers = table[:, 1 : at.zeros].sum(dim=1) - table[:, at.nan] - table[:, at.infinite]
+        table = self._table
+        numbers = table[:, 1 : self._zeros].sum(dim=1) - table[:, self._nan] - table[:, self._infinite]
         for row in numbers.nonzero().flatten().tolist():
             entries = flat(values[self.places[row]])
             raise NegativeEntryError(self.places[row], entries[entries < 0][0].item())
 
     def quantile_bins(self) -> torch.Tensor:
-        table, at = self._table, self._columns
-        parts = (table[:, at.below, None], table[:, at.zeros + 1 : at.last + 1], table[:, at.above, None])
-        ends = torch.cat(parts, dim=1).cumsum(dim=1)
+        table = self._table
+        ordered = torch.cat((table[:, -2:-1], table[:, self._zeros + 1 : self._last + 1], table[:, -1:]), dim=1)
+        ends = ordered.cumsum(dim=1)
         n = ends[:, -1:]
         ranks = torch.minimum((self._fractions * n).long(), n - 1)
         return torch.searchsorted(ends, ranks, right=True).int().masked_fill_(n == 0, -1)
 
     def totals(self) -> torch.Tensor:
-        table, at = self._table, self._columns
-        zeros = table[:, at.zeros] + table[:, at.negative_zeros]
-        return torch.stack([zeros, table[:, at.zeros + 1 :].sum(dim=1), table[:, 1 : at.zeros].sum(dim=1)], dim=1)
+        table = self._table
+        zeros = table[:, self._zeros] + table[:, 0]
+        others, rest = table[:, self._zeros + 1 :].sum(dim=1), table[:, 1 : self._zeros].sum(dim=1)
+        return torch.stack([zeros, others, rest], dim=1)
 
     def histogram(self, layer: int, scale: float) -> LogHistogram:
-        row, at = self._table[self.places.index(layer)].cpu().numpy().astype(np.int64), self._columns
-        nan, infinite, below, above = (int(row[column]) for column in (at.nan, at.infinite, at.below, at.above))
-        if row[1 : at.zeros].sum() > nan + infinite:
+        row = self._table[self.places.index(layer)].cpu().numpy()
+        nan, infinite, below, above = (int(row[column]) for column in (self._nan, self._infinite, -2, -1))
+        if row[1 : self._zeros].sum() > nan + infinite:
             raise NegativeEntryError(layer)
-        counts = row[at.zeros : at.last + 1]
-        counts[0] += row[at.negative_zeros]
+        counts = row[self._zeros : self._last + 1].copy()
+        counts[0] += row[0]
         return LogHistogram(self._mantissa_bits, counts, scale, nan, infinite, below, above)
-
-    def folded(self, layer: int, mantissa_bits: int) -> Folded:
-        h = self.histogram(layer, 1.0).fold(mantissa_bits)
-        return *_trimmed(0, h.counts), (h.nan, h.infinite, h.below_range, h.above_range)
 
 
 class _CompiledRows:
@@ -250,34 +216,26 @@ class _CompiledRows:
         width, layers = kernel.row_width(mantissa_bits), len(places)
         self.places = places
         self._kernel, self._mantissa_bits = kernel, mantissa_bits
-        self._described: list[tuple[int, int, int]] = []
         self._tensors = np.zeros((layers, 3), dtype=np.int64)
         self._rows = np.zeros((layers, width), dtype=np.int32)
-        self._spans = np.zeros((layers, 2), dtype=np.int64)
         self._quantiles = np.zeros((layers, fractions.size), dtype=np.int32)
         self._totals = np.zeros((layers, 3), dtype=np.int64)
-        private = np.zeros((kernel.PRIVATE_TABLES, kernel.private_width(mantissa_bits)), dtype=np.int32)
-        sums = np.zeros(width // kernel.BLOCK, dtype=np.int64)
-        arrays = (self._tensors, private, self._rows, self._spans, sums, fractions, self._quantiles, self._totals)
-        addresses = [array.ctypes.data for array in arrays]
-        self._arguments = np.array([layers, mantissa_bits, fractions.size, 0, *addresses], dtype=np.int64)
-        self._kept = arrays  # their memory must outlive the addresses
+        self._private = np.zeros((kernel.PRIVATE_TABLES, kernel.private_width(mantissa_bits)), dtype=np.int32)
+        self._sums = np.zeros(width // kernel.BLOCK, dtype=np.int64)
+        self._fractions = fractions
 
     def count(self, values: Sequence[torch.Tensor]) -> None:
         """Count every entry of its tensors in place of the counts before; negative entries raise an error."""
         chosen = [values[place] for place in self.places]
         dense = [v if v.is_contiguous() else flat(v) for v in chosen]
-        described = [(v.data_ptr(), v.numel(), _DTYPES.index(v.dtype)) for v in dense]
-        if described != self._described:
-            for v, (address, entries, _) in zip(dense, described, strict=True):
-                if entries and not address:
-                    raise ValueError(f"cannot count a {type(v).__name__} without memory of its own: pass plain tensors")
-            self._tensors[:] = described
-            self._described = described
-        found = self._kernel.count_tensors(self._arguments)
+        self._tensors[:] = [(v.data_ptr(), v.numel(), _DTYPES.index(v.dtype)) for v in dense]
+        for v, (address, entries, _) in zip(dense, self._tensors, strict=True):
+            if entries and not address:
+                raise ValueError(f"cannot count a {type(v).__name__} without memory of its own: pass plain tensors")
+        given = (self._tensors, self._mantissa_bits, self._private, self._rows, self._sums, self._fractions)
+        found, entry = self._kernel.count_tensors(*given, self._quantiles, self._totals)
         if found >= 0:
-            entry = flat(chosen[found])[self._arguments[self._kernel.ENTRY]].item()
-            raise NegativeEntryError(self.places[found], entry)
+            raise NegativeEntryError(self.places[found], flat(chosen[found])[entry].item())
 
     def quantile_bins(self) -> torch.Tensor:
         return torch.from_numpy(self._quantiles.copy())
@@ -290,167 +248,106 @@ class _CompiledRows:
         infinite, nan = row[bins : bins + 2].tolist()
         return LogHistogram(self._mantissa_bits, row[:bins], scale, nan, infinite)
 
-    def folded(self, layer: int, mantissa_bits: int) -> Folded:
-        place = self.places.index(layer)
-        row, bins = self._rows[place], bin_count(self._mantissa_bits)
-        infinite, nan = row[bins : bins + 2].tolist()
-        size = 1 << (self._mantissa_bits - mantissa_bits)  # fine bins, from 1, in a coarse one
-        start, end = (min(self._kernel.BLOCK * block, bins) - 1 for block in self._spans[place].tolist())
-        if row[1 : self._kernel.BLOCK].any():  # the first block is no part of the span
-            start, end = 0, max(end, self._kernel.BLOCK - 1)
-        first, last = start // size, -(-end // size)
-        counts = row[1 + first * size : 1 + last * size].reshape(-1, size).sum(axis=1, dtype=np.int64)
-        if row[0]:
-            counts = np.concatenate([row[:1].astype(np.int64), np.zeros(first, np.int64), counts])
-            first = -1
-        return *_trimmed(first + 1, counts), (nan, infinite, 0, 0)
-
-
-def _trimmed(first: int, counts: npt.NDArray[np.int64]) -> tuple[int, npt.NDArray[np.int64]]:
-    """Return the bin of the first count that is not 0, and the counts from there to the last one."""
-    occupied = counts.nonzero()[0]
-    if not occupied.size:
-        return 0, counts[:0]
-    return first + int(occupied[0]), counts[occupied[0] : occupied[-1] + 1]
-
 
 _INT32_LIMIT = 1 << 31
-"""Tensors with at least this many entries are counted in plain torch, in tables of twice the width."""
+"""Tensors with at least this many entries are counted in plain torch."""
 
-_Host = tuple[torch.device, torch.dtype] | None
 _Rows = _TorchRows | _CompiledRows
 
 
-def _host_of(v: torch.Tensor) -> _Host:
-    """Return the device that counts a tensor in plain torch and the type of its table; None where compiled code does.
-
-    Tensors with the same answer are counted together.
-    """
-    if v.is_cpu and v.dtype in _DTYPES[:2] and v.numel() < _INT32_LIMIT and _kernel() is not None:
-        return None
-    return v.device, torch.int32 if v.numel() < _INT32_LIMIT else torch.int64
+def _host_of(v: torch.Tensor) -> torch.device | None:
+    """Return the device that counts a tensor in plain torch; None where compiled code does."""
+    is_small = v.dtype in _DTYPES[:2] and v.numel() < _INT32_LIMIT
+    return None if v.is_cpu and is_small and _kernel() is not None else v.device
 
 
 class Counter:
     """Counts the entries of tensors over the log-spaced bins of `LogHistogram`.
 
-    One object serves one thread at a time. At m = 5 it keeps a table of 33 kB for each tensor on a CPU, of 65 kB for
-    each elsewhere, and for the counting itself a quarter of a megabyte on a CPU, 16 MB elsewhere. To count inside a
-    CUDA graph, count the same tensors once before it is captured: that makes the tables.
+    One object serves one thread at a time. To count inside a CUDA graph, count the same tensors once before it is
+    captured: that makes the tables.
 
     Args:
-        fractions: of the finite non-zero entries, each in [0, 1]: the percentiles that `Counted.quantile_bins` gives.
+        fractions: of the finite non-zero entries, each in [0, 1]: the percentiles of `quantile_bins`.
         mantissa_bits: m, 0 to 10; 5 keeps quantiles within 0.8 % of the exact ones.
-
-    Raises:
-        ValueError: a fraction or `mantissa_bits` is out of range.
     """
 
     def __init__(self, fractions: Sequence[float], mantissa_bits: int = MANTISSA_BITS) -> None:
-        for fraction in fractions:
-            if not 0 <= fraction <= 1:
-                raise ValueError(f"fractions must lie in [0, 1], got {fraction!r}")
-        bin_count(mantissa_bits)
         self._fractions = np.array(fractions, dtype=np.float64)
         self._mantissa_bits = mantissa_bits
-        self._hosts: list[_Host] = []
+        self._layers = 0
+        self._hosts: list[torch.device | None] = []
         self._groups: list[_Rows] = []
 
-    def count(self, values: Sequence[torch.Tensor]) -> Counted:
+    def count(self, values: Sequence[torch.Tensor]) -> Counter:
         """Count every entry of every tensor once.
 
         Args:
             values: entries ≥ 0 of type float32, bfloat16, float16 or float64, of any shape, layout and device, all of
                 which may differ; −0.0 is a zero. Dense tensors of any layout are read where they are, others copied.
-                Tables are kept from call to call while the tensors stay on their devices.
 
         Returns:
-            The counts, valid until this counter counts again.
+            This counter, whose other methods give the counts until it counts again.
 
         Raises:
-            NegativeEntryError: a tensor on a CPU has a negative entry; for those elsewhere `Counted` raises it.
+            NegativeEntryError: a tensor on a CPU has a negative entry; for those elsewhere `histogram` raises it.
             ValueError: entries of some other type.
         """
         hosts = [_host_of(v) for v in values]
         if hosts != self._hosts:
-            places: dict[_Host, list[int]] = {}
+            places: dict[torch.device | None, list[int]] = {}
             for place, host in enumerate(hosts):
                 places.setdefault(host, []).append(place)
             self._groups = [self._rows(host, members) for host, members in places.items()]
             self._hosts = hosts
         for rows in self._groups:
             rows.count(values)
-        return Counted(self._groups, len(values), self._fractions.size)
+        self._layers = len(values)
+        return self
 
-    def _rows(self, host: _Host, places: list[int]) -> _Rows:
+    def _rows(self, host: torch.device | None, places: list[int]) -> _Rows:
         if host is not None:
-            return _TorchRows(places, *host, self._fractions, self._mantissa_bits)
+            return _TorchRows(places, host, self._fractions, self._mantissa_bits)
         kernel = _kernel()
         assert kernel is not None
         return _CompiledRows(places, kernel, self._fractions, self._mantissa_bits)
 
-
-class Counted:
-    """The counts of a call of `Counter.count`, until the next one; L tensors, Q fractions."""
-
-    def __init__(self, groups: Sequence[_Rows], layers: int, fractions: int) -> None:
-        self._groups, self._layers, self._fractions = groups, layers, fractions
-
     def quantile_bins(self) -> torch.Tensor:
         """Return the slot of the entry at each fraction, (L, Q) int32, for `magnitudes_of`; a fresh tensor.
 
-        Of n finite non-zero entries in rising order it is the one at index min(int(fraction · n), n − 1), as in
-        `LogHistogram.quantile`. The slot is its bin, 0 for one below float32's range and the number of bins for one
-        above it; -1 where n is 0.
-
-        It lies where the tensors do, and nothing waits for it; on the CPU, and waited for, where they lie on several
-        devices.
+        The entry is that of `LogHistogram.quantile`. The slots lie where the tensors do, and nothing waits for them; on
+        the CPU, and waited for, where tensors lie on several devices.
         """
-        return self._gather([rows.quantile_bins() for rows in self._groups], self._fractions, torch.int32)
+        return self._gather([rows.quantile_bins() for rows in self._groups], self._fractions.size, torch.int32)
 
     def totals(self) -> torch.Tensor:
-        """Return the numbers of zeros, of other finite entries, and of the rest, (L, 3) int64; a fresh tensor.
+        """Return the numbers of zeros, of other finite entries, and of the rest, (L, 3) int64.
 
-        The rest are NaN and infinities; on another device than a CPU negative entries too, which are an error that
-        `histogram` raises. The tensor lies where that of `quantile_bins` does.
+        On another device than a CPU negative entries are among the rest; `histogram` raises an error for them.
         """
         return self._gather([rows.totals() for rows in self._groups], 3, torch.int64)
 
     def histogram(self, layer: int, scale: float = 1.0) -> LogHistogram:
-        """Return the histogram of one tensor; waits for its device.
-
-        Args:
-            layer: which tensor, from 0.
-            scale: v̂ = v · scale, > 0; enters the histogram as a number.
+        """Return the histogram of one tensor with v̂ = v · scale; waits for its device.
 
         Raises:
             NegativeEntryError: the tensor has negative entries.
-            ValueError: `scale` is out of range.
         """
-        return self._rows_of(layer).histogram(layer, scale)
+        for rows in self._groups:
+            if layer in rows.places:
+                return rows.histogram(layer, scale)
+        raise IndexError(f"layer {layer} does not exist among {self._layers} tensors counted")
 
     def folded(self, layer: int, mantissa_bits: int) -> Folded:
         """Return the counts of one tensor over coarser bins, from the first bin that is not empty to the last.
 
-        Args:
-            layer: which tensor, from 0.
-            mantissa_bits: m of the coarser bins, at most that of the counter.
-
-        Returns:
-            The first of these bins, the counts of all of them, and how many entries are NaN, infinite, below and above
-            float32's range: those of `histogram(layer).fold(mantissa_bits)`, in less time.
-
         Raises:
             NegativeEntryError: the tensor has negative entries.
         """
-        return self._rows_of(layer).folded(layer, mantissa_bits)
-
-    def _rows_of(self, layer: int) -> _Rows:
-        """Return the tables that count a tensor."""
-        for rows in self._groups:
-            if layer in rows.places:
-                return rows
-        raise IndexError(f"layer {layer} does not exist among {self._layers} tensors counted")
+        h = self.histogram(layer).fold(mantissa_bits)
+        occupied = h.counts.nonzero()[0]
+        first, end = (int(occupied[0]), int(occupied[-1]) + 1) if occupied.size else (0, 0)
+        return first, h.counts[first:end].copy(), (h.nan, h.infinite, h.below_range, h.above_range)
 
     def _gather(self, parts: list[torch.Tensor], columns: int, dtype: torch.dtype) -> torch.Tensor:
         """Return the rows of all groups in the order of the tensors."""

@@ -27,8 +27,7 @@ class Trajectory:
 
     Attributes:
         steps: numbers of steps taken, rising; the last is the probe's own.
-        low: lower ends, in the optimizer's ε, not rounded; one for each of `steps`, off by at most a bin's width.
-        high: upper ends, like `low`.
+        low, high: the ends, in the optimizer's ε, not rounded; one for each of `steps`, off by at most a bin's width.
     """
 
     steps: tuple[int, ...]
@@ -59,8 +58,6 @@ class Trajectory:
 def settled_after(trajectory: Trajectory) -> int | None:
     """Return the first step from which on both ends keep their final decade; None without steps.
 
-    It is the last step itself where a decade changed there.
-
     >>> settled_after(Trajectory((1, 2, 3, 4), (1e-8, 1e-7, 1.2e-7, 1e-7), (1e-3, 1e-3, 1e-3, 1e-3)))
     2
     """
@@ -75,9 +72,7 @@ def has_settled(trajectory: Trajectory) -> bool:
     """Return whether the bounds have settled, so that a probe may stop early.
 
     The rule: after t steps, t at least `_LEAST_STEPS`, both ends have had their decade ever since step t/4, and have
-    moved by less than `LARGEST_DRIFT` decades from t/4 to t/2 and from t/2 to t. For t/4 and t/2 stand the last steps
-    recorded up to them; without any the bounds have not settled. (Half of the steps are not enough: with small batches
-    the lower end may stand still while the steps double, and then rise by two decades.)
+    moved by less than `LARGEST_DRIFT` decades from t/4 to t/2 and from t/2 to t.
     """
     quarter, half = trajectory.since(4), trajectory.since(2)
     if quarter is None or half is None or half.steps[-1] < _LEAST_STEPS:
@@ -89,7 +84,7 @@ def has_settled(trajectory: Trajectory) -> bool:
 
 def trajectory_of(
     series: Series,
-    placement: Placement | Callable[[int], Placement],
+    placement: Callable[[int], Placement],
     tail_fraction: float = TAIL_FRACTION,
     *,
     leave_out: Collection[str] = (),
@@ -98,7 +93,7 @@ def trajectory_of(
 
     Args:
         series: snapshots of the layers; their percentiles must include the tail's.
-        placement: where the optimizer adds its ε; a function of the step where that changes with it.
+        placement: where the optimizer adds its ε, at each step.
         tail_fraction: as in `Series.ends_over_time`.
         leave_out: names of layers that set no bound, such as those of rounding noise.
 
@@ -106,9 +101,8 @@ def trajectory_of(
         ValueError: as `Series.ends_over_time`.
     """
     rows = series.ends_over_time(tail_fraction, leave_out=leave_out)
-    at = placement if callable(placement) else lambda step: placement
     return Trajectory(
         steps=tuple(ends.step for ends in rows),
-        low=tuple(at(ends.step).epsilon_from_magnitude(ends.low) for ends in rows),
-        high=tuple(at(ends.step).epsilon_from_magnitude(ends.high) for ends in rows),
+        low=tuple(placement(ends.step).epsilon_from_magnitude(ends.low) for ends in rows),
+        high=tuple(placement(ends.step).epsilon_from_magnitude(ends.high) for ends in rows),
     )

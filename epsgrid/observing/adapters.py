@@ -1,8 +1,7 @@
 """Where an optimizer keeps the second moment that its ε is compared with: torch's optimizers, ours, and yours.
 
-An adapter is two functions of a parameter group: one finds v of a parameter in the optimizer's state, the other says
-where ε enters. The adapters of known optimizers are built from the files of `epsgrid.optimizers`, so nothing is stated
-twice; any other optimizer is registered with `register`, usually in one line:
+The adapters of known optimizers are built from the files of `epsgrid.optimizers`; any other one is registered with
+`register`, usually in one line:
 
     def second_moment(state, group):
         return epsgrid.SecondMoment(state["v"], group["betas"][1], state["step"]) if state else None
@@ -86,10 +85,9 @@ def register(
 
     Args:
         optimizer_class: a subclass of torch.optim.Optimizer; where it is registered twice, the latest counts.
-        second_moment: gets `optimizer.state` of one parameter (empty before its first step) and its group, and returns
-            v, or None while there is none.
-        placement: where ε enters; a function of the group and the number of steps where it depends on them. Both
-            functions get betas as numbers, also where the optimizer has tensors.
+        second_moment: gets `optimizer.state` of one parameter (empty before its first step) and its group, with betas
+            as numbers, and returns v, or None while there is none.
+        placement: where ε enters; a function of the group and the number of steps where it depends on them.
 
     Raises:
         ObservationError: `optimizer_class` is no class of optimizers.
@@ -115,11 +113,8 @@ def register(
 
 def from_plugin(plugin: OptimizerPlugin, options: Any) -> Adapter:
     """Return the adapter of an optimizer that a file of `epsgrid.optimizers`, or one like it, has built."""
-    return Adapter(
-        plugin.second_moment,
-        lambda group, step: plugin.placement(options, step),
-        getattr(plugin, "PROBING_EPSILON", None),
-    )
+    probing_epsilon = getattr(plugin, "PROBING_EPSILON", None)
+    return Adapter(plugin.second_moment, lambda group, step: plugin.placement(options, step), probing_epsilon)
 
 
 def unwrap(optimizer: Any) -> torch.optim.Optimizer:
@@ -157,10 +152,8 @@ def epsilon_in(group: _Group) -> float | None:
 def warn_of_underflow(optimizer: torch.optim.Optimizer) -> None:
     """Warn, by a RuntimeWarning, of every ε that the type of its parameters cannot hold: in float16, 1e-8 is zero.
 
-    An optimizer keeps v in the type of the parameters it was given and adds ε in that; under autocast these are float32
-    all the same. Fused implementations compute in float32 whatever they keep, so they are left out, as are groups
-    without "eps" and parameters of types unknown here. The warning points to the caller of the function that calls
-    this one.
+    Fused implementations compute in float32 whatever they keep, so they are left out. The warning points to the caller
+    of the function that calls this one.
     """
     warned: set[str] = set()
     for group in optimizer.param_groups:

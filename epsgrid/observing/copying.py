@@ -1,8 +1,7 @@
 """Copy a model and its optimizer together, so that a probe can train the copies and never touch the originals.
 
-Both copies share one memo: the copied optimizer's groups, the optimizers that it wraps and the lists of parameters that
-it keeps all refer to the copied parameters. The copied optimizer has the state that it would have before its first
-step, and none of the original's hooks.
+Both copies share one memo: whatever the copied optimizer refers to are the copied parameters. It has the state that it
+would have before its first step, and none of the original's hooks.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ def copy_optimizer(optimizer: torch.optim.Optimizer, memo: _Memo, adapter: Adapt
     torch's own copies of an optimizer lack whatever a subclass adds, such as the optimizer that it wraps.
 
     Args:
-        optimizer: its step hooks are left out, and where a schedule counts its steps, the copy's are not counted.
+        optimizer: its step hooks, and a schedule's counting of its steps, are left out.
         memo: has the copies of the parameters; those it lacks are copied.
         adapter: gives the ε to probe with, where that is another one.
 
@@ -127,7 +126,7 @@ def _optimizers_in(value: Any, seen: set[int]) -> Iterator[torch.optim.Optimizer
 def _fresh_state(original: torch.optim.Optimizer, memo: _Memo) -> dict[Any, Any]:
     """Return the state that an optimizer has before its first step, over the copies of its parameters.
 
-    Most have none. Adagrad is built with one. In a class that we do not know, an entry in which no step is counted yet,
+    Most have none; Adagrad is built with one. In a class that we do not know, an entry in which no step is counted yet,
     or which holds zeros only, is taken to be the one it was built with.
     """
     starts = {

@@ -1,19 +1,16 @@
 """Bounds over all ranks of a torch.distributed job: every entry of v is counted once, wherever it lies.
 
-What a rank holds depends on how the job is divided. Replicas (DDP, the replicated dimension of HSDP) hold the same v,
-which counts once. Shards (FSDP2 and whatever else makes DTensors, tensor parallelism too) hold a part each, and the
-counts of all parts are added. With ZeroRedundancyOptimizer, or where layers live on different ranks, a rank has some
-layers whole and the others not at all. One rule serves them all: a part of a layer is identified by the layer's name
-and by its place along the dimensions that cut the layer; of the ranks that hold a part the first one counts it.
-
     observer = epsgrid.observe(optimizer, model=model)      # on every rank; each counts what it holds
     ... train ...
     bounds = gathered_bounds(observer)                      # on every rank; all get the same
 
-The order statistics are exact: those that one process would find that held the whole of v, bit for bit. Only tables of
-counts travel, never entries: a histogram says which bin holds a rank, and the entries of that bin, wherever they lie,
-are binned again by their leading bits until one value is left. That is 65 kB a layer once, and 32 kB for each of a few
-refinements, however large the model.
+Replicas (DDP, the replicated dimension of HSDP) hold the same v, which counts once. Shards (FSDP2 and whatever else
+makes DTensors) hold a part each, and the counts of all parts are added. With ZeroRedundancyOptimizer a rank has some
+layers whole and the others not at all. One rule serves them all: a part of a layer is identified by the layer's name
+and by its place along the dimensions that cut the layer; of the ranks that hold a part the first one counts it.
+
+The order statistics are exact: a histogram says which bin holds a rank, and the ranks exchange which values they have
+in that bin, and how often. A bin of float32s has at most 262,144 values, however large the model.
 """
 
 from __future__ import annotations
@@ -22,6 +19,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -38,69 +36,52 @@ from epsgrid.observing.layers import Layer
 from epsgrid.observing.observer import Observer
 from epsgrid.observing.reading import Reading, bounds_by_placement, common, histogram_of, read, threshold_of
 
-_Group = dist.ProcessGroup | None
-
 _APART = ("nan", "infinite", "below_range", "above_range")
-_RADIX_BITS = 11
-_UNSEEN = torch.iinfo(torch.int64).max
 _GATHERED = (
     "replicas in step (DDP), DTensors (fully_shard) and ZeroRedundancyOptimizer are gathered; observer.bounds() gives"
     " each rank's own"
 )
 
 
-def _spans_ranks(group: _Group = None) -> bool:
-    """Return whether this process is one of several of a torch.distributed job.
-
-    Raises:
-        ObservationError: it does not belong to `group`.
-    """
-    if not (dist.is_available() and dist.is_initialized()):
-        return False
-    if dist.get_rank(group) < 0:
-        raise ObservationError("this process does not belong to the process group to gather over: call it on members")
-    return dist.get_world_size(group) > 1
+def _spans_ranks() -> bool:
+    """Return whether this process is one of several of a torch.distributed job."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-def gathered_bounds(observer: Observer, group: _Group = None) -> EpsilonBounds:
+def gathered_bounds(observer: Observer) -> EpsilonBounds:
     """Estimate the ε range over all ranks from the state as it is now, with exact order statistics.
 
-    A collective: every rank of the group calls it, with an observer of the same job, and gets the same bounds. In a job
-    of one process, or outside any, it is `observer.bounds()`.
-
-    Args:
-        observer: this rank's.
-        group: the ranks that together hold whole layers; None for all.
+    A collective: every rank calls it, with an observer of the same job, and gets the same bounds. In a job of one
+    process, or outside any, it is `observer.bounds()`.
 
     Raises:
         ObservationError: on every rank, where one of them cannot read its part, where ranks that should hold the same v
-            do not, where the group lacks a part of a layer, or where no rank has a state yet.
+            do not, where a part of a layer is missing, or where no rank has a state yet.
         NoBoundsError: no layer has a finite non-zero entry.
     """
-    if not _spans_ranks(group):
+    if not _spans_ranks():
         return observer.bounds()
-    layers, _ = _gather(observer, group)
+    layers, _ = _gather(observer)
     if not observer.step and all(layer.histogram is None for layer in layers):
         raise ObservationError("the optimizer's state is not built yet on any rank: ask after the first step")
-    statistics = _statistics(layers, observer.tail_fraction, group)
+    statistics = _statistics(layers, observer.tail_fraction)
     placements = [layer.part.placement for layer in layers]
     return bounds_by_placement(statistics, placements, observer.tail_fraction)
 
 
-def gathered_series(observer: Observer, epoch: float | None = None, group: _Group = None) -> Series:
+def gathered_series(observer: Observer, epoch: float | None = None) -> Series:
     """Count √v̂ over all ranks, as it is now, into a series of one snapshot; a collective, as `gathered_bounds`.
 
     Args:
         observer: this rank's.
         epoch: epochs done, to be stored with it.
-        group: the ranks that together hold whole layers; None for all.
 
     Raises:
         ObservationError: as `gathered_bounds`, except that there may be no state yet.
     """
-    if not _spans_ranks(group):
+    if not _spans_ranks():
         return replace(observer.series(), snapshots=(observer.snapshot(epoch),))
-    layers, threshold = _gather(observer, group)
+    layers, threshold = _gather(observer)
     found = tuple(None if layer.histogram is None else LayerSnapshot.of(layer.histogram) for layer in layers)
     return Series(
         names=tuple(layer.part.name for layer in layers),
@@ -116,9 +97,7 @@ class _Part:
     """What a rank reports of its part of a layer.
 
     Attributes:
-        name: the layer's name.
-        shape: of the whole layer.
-        kind: of the layer.
+        name, shape, kind: of the whole layer.
         status: why there is no v, where there is none.
         place: coordinates of the part along the dimensions that cut the layer; None where the rank has no v of it.
         placement: where ε enters.
@@ -138,15 +117,8 @@ class _Part:
     digest: str = ""
 
 
-@dataclass(frozen=True, eq=False)
-class _Layer:
-    """A layer over all ranks.
-
-    Attributes:
-        part: of the first rank that has v; where none has, of the first that knows why.
-        values: the entries that this rank counts; none where others do.
-        histogram: of the whole layer; None where no rank has v.
-    """
+class _Layer(NamedTuple):
+    """A layer over all ranks: of the first rank that knows of it, the entries that this rank counts, and all counts."""
 
     part: _Part
     values: torch.Tensor
@@ -157,17 +129,9 @@ class _Layer:
         return self.part.status if self.histogram is None else LayerStatus.of(self.histogram)
 
 
-_Counted = tuple[torch.Tensor, torch.Tensor]
-"""Entries of v and the table of their counts."""
-
-
-def _gather(observer: Observer, group: _Group) -> tuple[list[_Layer], float | None]:
-    """Exchange what each rank holds, agree on who counts what, and add the counts.
-
-    Returns:
-        The layers, and the magnitude that the ε in use corresponds to, where the ranks agree in one.
-    """
-    held: list[tuple[_Part, _Counted]] = []
+def _gather(observer: Observer) -> tuple[list[_Layer], float | None]:
+    """Exchange what each rank holds and add the counts; return the layers, and the threshold if the ranks share one."""
+    held: list[tuple[_Part, torch.Tensor, torch.Tensor]] = []
     own_threshold, problem = None, ""
     try:
         readings = read(observer.optimizer, observer.layers, observer.adapter)
@@ -176,9 +140,9 @@ def _gather(observer: Observer, group: _Group) -> tuple[list[_Layer], float | No
         own_threshold = threshold_of(observer.adapter, trained)
     except EpsgridError as error:  # raised here it would leave the other ranks waiting
         problem = str(error)
-    own = [part for part, _ in held], own_threshold, problem
-    reports = [own] * dist.get_world_size(group)
-    dist.all_gather_object(reports, own, group=group)
+    own = [part for part, _, _ in held], own_threshold, problem
+    reports = [own] * dist.get_world_size()
+    dist.all_gather_object(reports, own)
     layers: dict[str, dict[int, _Part]] = {}
     for rank, (parts, _, problem) in enumerate(reports):
         if problem:
@@ -189,15 +153,16 @@ def _gather(observer: Observer, group: _Group) -> tuple[list[_Layer], float | No
     threshold = common(of_rank for parts, of_rank, _ in reports if any(part.place is not None for part in parts))
     if not layers:
         return [], threshold
-    rank, counted = dist.get_rank(group), {part.name: counts for part, counts in held}
+    rank, counted = dist.get_rank(), {part.name: (values, table) for part, values, table in held}
     nothing = torch.empty(0), _table(None)
     chosen = [counted[name] if rank in ranks else nothing for name, ranks in counting.items()]
-    tables = _reduced(torch.stack([table for _, table in chosen]), dist.ReduceOp.SUM, group)
+    tables = _summed(torch.stack([table for _, table in chosen]))
     triples = zip(layers.values(), chosen, tables, strict=True)
     return [_whole_layer(parts, values, table) for parts, (values, _), table in triples], threshold
 
 
-def _part_of(reading: Reading) -> tuple[_Part, _Counted]:
+def _part_of(reading: Reading) -> tuple[_Part, torch.Tensor, torch.Tensor]:
+    """Return what is reported of a reading, its entries of v, and the table of their counts."""
     layer, values = reading.layer, reading.values
     if getattr(layer.parameter, "_fsdp_flattened", False):
         raise ObservationError(
@@ -207,17 +172,11 @@ def _part_of(reading: Reading) -> tuple[_Part, _Counted]:
     part = _Part(layer.name, tuple(layer.parameter.shape), layer.kind, reading.status)
     place = None if values is None else _place(layer)
     if values is None or place is None:
-        return part, (torch.empty(0), _table(None))
+        return part, torch.empty(0), _table(None)
     table = _table(histogram_of(reading))
-    part = replace(
-        part,
-        place=place,
-        placement=reading.placement,
-        scale=reading.scale,
-        wide=values.dtype == torch.float64,
-        digest=hashlib.sha256(table.numpy().tobytes()).hexdigest(),
-    )
-    return part, (values, table)
+    digest = hashlib.sha256(table.numpy().tobytes()).hexdigest()
+    found = (place, reading.placement, reading.scale, values.dtype == torch.float64, digest)
+    return _Part(layer.name, part.shape, part.kind, part.status, *found), values, table
 
 
 def _place(layer: Layer) -> tuple[int, ...] | None:
@@ -266,22 +225,21 @@ def _whole_layer(held: Mapping[int, _Part], values: torch.Tensor, table: torch.T
     entries = math.prod(part.shape)
     if histogram.total != entries:
         raise ObservationError(
-            f"layer {part.name!r}: the {len(held)} ranks that know it hold {histogram.total} of its {entries} entries;"
-            " gather over all ranks that hold a part"
+            f"layer {part.name!r}: the {len(held)} ranks that know it hold {histogram.total} of its {entries} entries:"
+            " every rank that holds a part has to observe it"
         )
     return _Layer(part, values, histogram)
 
 
-def _statistics(layers: Sequence[_Layer], tail_fraction: float, group: _Group) -> tuple[LayerStatistics, ...]:
+def _statistics(layers: Sequence[_Layer], tail_fraction: float) -> tuple[LayerStatistics, ...]:
     """Measure layers whose counts are added, with two exact order statistics each."""
-    measurable = [layer for layer in layers if layer.status is LayerStatus.MEASURED]
     queries = [
         (layer.values, layer.part.wide, layer.histogram, rank(layer.histogram.nonzero, tail_fraction))
-        for layer in measurable
-        if layer.histogram is not None
+        for layer in layers
+        if layer.histogram is not None and layer.status is LayerStatus.MEASURED
         for rank in (low_rank, high_rank)
     ]
-    found = iter(_order_statistics(queries, group))
+    found = iter(_order_statistics(queries))
     measured = []
     for layer in layers:
         part, histogram, status = layer.part, layer.histogram, layer.status
@@ -297,58 +255,41 @@ def _statistics(layers: Sequence[_Layer], tail_fraction: float, group: _Group) -
 
 
 def _table(histogram: LogHistogram | None) -> torch.Tensor:
-    """Return counts as int64 of shape (bins + 4,): those of the bins, then of the entries that have none.
-
-    Tables may be added; None gives zeros.
-    """
+    """Return counts as int64, those of the bins and then of the entries that have none; zeros for None."""
     if histogram is None:
         return torch.zeros(bin_count(MANTISSA_BITS) + len(_APART), dtype=torch.int64)
     return torch.from_numpy(np.append(histogram.counts, [getattr(histogram, name) for name in _APART]))
 
 
-def _reduced(tensor: torch.Tensor, operation: dist.ReduceOp.RedOpType, group: _Group) -> torch.Tensor:
-    """Return a CPU tensor reduced over the ranks, on the device that the group's backend needs, on the CPU again."""
-    devices = [pair.split(":")[0] for pair in dist.get_backend_config(group).split(",")]
+def _summed(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the sum of a CPU tensor over the ranks; it travels on the device that the backend needs."""
+    devices = [pair.split(":")[0] for pair in dist.get_backend_config().split(",")]
     there = tensor.to("cpu" if "cpu" in devices else devices[0], copy=True)
-    dist.all_reduce(there, op=operation, group=group)
+    dist.all_reduce(there)
     return there.cpu()
 
 
-def _order_statistics(queries: Sequence[tuple[torch.Tensor, bool, LogHistogram, int]], group: _Group) -> list[float]:
+def _order_statistics(queries: Sequence[tuple[torch.Tensor, bool, LogHistogram, int]]) -> list[float]:
     """Return one entry of v for each query, as a double; neither scaled nor rooted.
-
-    It is the radix refinement of `numerics.counting`, with its tables added over the ranks.
 
     Args:
         queries: the entries that this rank counts; whether entries are float64, also on ranks without any; the
             histogram of the entries of all ranks; and an index into the finite non-zero ones in rising order, from 0.
-        group: whose ranks all call this, with the same layers.
     """
-    keys, ranks = [], []
+    own = []
     for values, wide, histogram, rank in queries:
-        slot, rest = histogram.locate(rank)
-        low, high = key_range(slot, MANTISSA_BITS, wide=wide)
+        low, high = key_range(histogram.locate(rank)[0], MANTISSA_BITS, wide=wide)
         entries = values.detach().reshape(-1)
         # The bits of entries ≥ 0, read as integers, sort as the entries do.
-        own = entries.double().view(torch.int64) if wide else entries.float().view(torch.int32)
-        keys.append(own[(own > low) & (own <= high)].cpu().long())
-        ranks.append(rest)
-    least: list[int] = []
-    while keys:
-        ends = [(-int(each.min()), int(each.max())) if each.numel() else (-_UNSEEN, -1) for each in keys]
-        extent = _reduced(torch.tensor(ends), dist.ReduceOp.MAX, group)
-        least, largest = (-extent[:, 0]).tolist(), extent[:, 1].tolist()
-        if least == largest:
-            break
-        shifts = [max((high - low).bit_length() - _RADIX_BITS, 0) for low, high in zip(least, largest, strict=True)]
-        digits = [(each - low) >> shift for each, low, shift in zip(keys, least, shifts, strict=True)]
-        tables = torch.stack([torch.bincount(each, minlength=1 << _RADIX_BITS) for each in digits])
-        sums = _reduced(tables, dist.ReduceOp.SUM, group).cumsum(1)
-        for place, rank in enumerate(ranks):
-            digit = int(torch.searchsorted(sums[place], rank, right=True))
-            ranks[place] -= int(sums[place, digit - 1]) if digit else 0
-            keys[place] = keys[place][digits[place] == digit]
-    return [
-        float(np.int64(key).view(np.float64) if wide else np.int32(key).view(np.float32))
-        for key, (_, wide, _, _) in zip(least, queries, strict=True)
-    ]
+        keys = entries.double().view(torch.int64) if wide else entries.float().view(torch.int32)
+        own.append(np.unique(keys[(keys > low) & (keys <= high)].cpu().numpy(), return_counts=True))
+    gathered = [own] * dist.get_world_size()
+    dist.all_gather_object(gathered, own)
+    found = []
+    for place, (_, wide, histogram, rank) in enumerate(queries):
+        merged, counts = (np.concatenate([of_rank[place][part] for of_rank in gathered]) for part in (0, 1))
+        order = np.argsort(merged)
+        ends = np.cumsum(counts[order])
+        key = merged[order][np.searchsorted(ends, histogram.locate(rank)[1], side="right")]
+        found.append(float(key.view(np.float64 if wide else np.float32)))
+    return found

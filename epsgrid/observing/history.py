@@ -1,7 +1,6 @@
 """What an observer keeps of the steps it sees: percentiles of up to 512 and histograms of up to 64, however many pass.
 
-A row holds the bins of the percentiles as the counting left them, on the device where it counted: nothing is converted
-and nothing waited for while training goes on. When the rows are full every other one is dropped, and from then on only
+Nothing is waited for while training goes on. When the rows are full every other one is dropped, and from then on only
 every other step is kept; so a run of any length is covered evenly, by steps whose distance is a power of two.
 """
 
@@ -18,14 +17,12 @@ import torch
 from epsgrid.errors import ObservationError
 from epsgrid.numerics.histogram import LogHistogram, bin_count, magnitudes_of
 from epsgrid.numerics.series import STORED_MANTISSA_BITS, LayerSnapshot
-from epsgrid.numerics.tables import Counted, Counter, Folded, NegativeEntryError
+from epsgrid.numerics.tables import Counter, Folded, NegativeEntryError
 
 # One more of each is for the latest step, which mostly is none of the evenly spaced ones.
 _KEPT_ROWS = 511
 _KEPT_HISTOGRAMS = 63
-
-_STEPS_BETWEEN_HISTOGRAMS = 8
-"""The least distance: folding a histogram takes about as long as counting a small layer."""
+_STEPS_BETWEEN_HISTOGRAMS = 8  # at least
 
 
 @dataclass(eq=False, slots=True)
@@ -36,13 +33,11 @@ class Row:
         call: number of the step, from 1, skipped ones included.
         skipped: how many steps so far the optimizer was made to skip on its device, where it is only known later.
         left_out: not zero where this step was one of them; None where the optimizer skips none.
-        indexes: of the layers among all.
-        names: of the layers.
-        decays: β₂ of each, 0 where the bias of v is not corrected.
-        steps: that each has taken.
+        indexes, names: of the layers among all.
+        decays, steps: β₂ of each, 0 where the bias of v is not corrected, and the steps that it has taken.
         epsilons: ε of each parameter group, None where it has none.
         totals: (L, 3), zeros, other finite entries, and the rest.
-        bins: (L, fractions of a series), as `Counted.quantile_bins` gives them; None until the row is kept.
+        bins: (L, fractions of a series), as `Counter.quantile_bins` gives them; None until the row is kept.
         number: which observed step it is, from 0.
         folded: the histogram of each layer, folded; None where it is not kept.
     """
@@ -58,7 +53,7 @@ class Row:
     totals: torch.Tensor | npt.NDArray[np.int64]
     bins: torch.Tensor | npt.NDArray[np.int16] | None = None
     number: int = 0
-    folded: tuple[Folded, ...] | Counted | None = None
+    folded: tuple[Folded, ...] | Counter | None = None
 
     @property
     def taken(self) -> bool:
@@ -87,15 +82,11 @@ class Row:
             self.bins = self.bins.cpu().numpy().astype(np.int16)  # 8,162 slots at m = 5
         if isinstance(self.totals, torch.Tensor):
             self.totals = self.totals.cpu().numpy().copy()
-        if isinstance(self.folded, Counted):
+        if isinstance(self.folded, Counter):
             self.folded = self.fold(self.folded)
 
-    def fold(self, counted: Counted) -> tuple[Folded, ...]:
-        """Return the counts of each layer over the coarser bins that are stored; waits for the device.
-
-        Raises:
-            ObservationError: a layer has a negative entry.
-        """
+    def fold(self, counted: Counter) -> tuple[Folded, ...]:
+        """Return the counts of each layer over the coarser bins that are stored; waits for the device."""
         try:
             return tuple(counted.folded(place, STORED_MANTISSA_BITS) for place in range(len(self.names)))
         except NegativeEntryError as error:
@@ -103,7 +94,7 @@ class Row:
 
     def snapshots(self, layers: int) -> tuple[LayerSnapshot | None, ...]:
         """Return the snapshot of each of a number of layers, once the row is fetched; None without second moment."""
-        assert isinstance(self.bins, np.ndarray) and not isinstance(self.folded, Counted)
+        assert isinstance(self.bins, np.ndarray) and not isinstance(self.folded, Counter)
         scales = self.scales
         quantiles = magnitudes_of(self.bins.astype(np.int64), np.array(scales)[:, np.newaxis]).tolist()
         found: list[LayerSnapshot | None] = [None] * layers
@@ -129,7 +120,7 @@ class History:
         while self._histogram_stride * every < _STEPS_BETWEEN_HISTOGRAMS:
             self._histogram_stride *= 2
 
-    def add(self, row: Row, counted: Counted, values: Sequence[torch.Tensor]) -> None:
+    def add(self, row: Row, counted: Counter, values: Sequence[torch.Tensor]) -> None:
         """Keep an observed step, if it is one of those to keep; waits for no device.
 
         Args:
@@ -168,21 +159,18 @@ class History:
         self._observed = self._rows[-1].number + 1 if self._rows else 0
         self._histograms = sum(row.folded is not None for row in self._rows)
 
-    def rows(self, latest: tuple[Row, Counted] | None = None) -> list[Row]:
+    def rows(self, latest: Row | None = None, counter: Counter | None = None) -> list[Row]:
         """Return the rows of steps that were really taken, rising; waits for the device.
 
         Args:
             latest: the step observed last, to be added where it is none of the kept ones.
-
-        Raises:
-            ObservationError: a layer has a negative entry.
+            counter: has its counts.
         """
         rows = [row for row in self._rows if row.taken]
-        if latest is not None and latest[0].taken:
-            row, counted = latest
-            if rows and rows[-1] is row:
+        if latest is not None and counter is not None and latest.taken:
+            if rows and rows[-1] is latest:
                 del rows[-1]
-            rows.append(replace(row, bins=counted.quantile_bins(), folded=row.fold(counted)))
+            rows.append(replace(latest, bins=counter.quantile_bins(), folded=latest.fold(counter)))
         for row in rows:
             row.fetch()
         return rows

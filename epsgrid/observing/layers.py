@@ -1,8 +1,6 @@
 """The parameters of an optimizer by the names and kinds they have in their model.
 
-An optimizer knows tensors and groups, and people ask about layers: which of them sets a bound, whether embeddings
-differ from convolutions. A layer here is one parameter tensor under its name in the model, without the prefixes that
-wrappers put before it.
+A layer here is one parameter tensor under its name in the model, without the prefixes that wrappers put before it.
 """
 
 from __future__ import annotations
@@ -29,13 +27,10 @@ _PARALLEL = "module."
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Layer:
-    """One parameter tensor.
+    """One parameter tensor under its name in the model, without the prefixes of wrappers.
 
-    Attributes:
-        name: its name in the model, without the prefixes of wrappers.
-        parameter: the tensor.
-        group: the optimizer's parameter group that holds it; None where none does, and it is then frozen.
-        kind: what it does, see `kinds`; "other" where no model is known.
+    `group` is the optimizer's parameter group that holds it; None where none does, and it is then frozen. `kind` is
+    what it does, see `kinds`; "other" where no model is known.
     """
 
     name: str
@@ -54,8 +49,8 @@ def named_layers(
     Args:
         optimizer: the real one, not a wrapper.
         named_parameters: pairs as `model.named_parameters()` gives them. A tensor that comes twice (tied) is listed
-            once, under its first name. One that requires a gradient and is not in `optimizer` belongs to some other
-            optimizer and is left out; one that requires none is listed all the same.
+            once. One that requires a gradient and is not in `optimizer` belongs to some other optimizer and is left
+            out; one that requires none is listed all the same.
         model: gives the kinds, and the names too where `named_parameters` is None. Without either, the names are those
             that the optimizer was given, if it was.
 
@@ -93,11 +88,7 @@ def _names_of(
     named_parameters: NamedParameters | None = None,
     model: nn.Module | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Return tensors by their bare names, each once.
-
-    Raises:
-        ObservationError: there are no names, or two tensors have the same.
-    """
+    """Return tensors by their bare names, each once; raises as `named_layers`."""
     if named_parameters is None and model is not None:
         named_parameters = model.named_parameters()
     elif named_parameters is None:
@@ -108,12 +99,13 @@ def _names_of(
                     f"unnamed parameters: group {number} of {type(optimizer).__name__} has no names; {_HOW_TO_NAME}"
                 )
             named_parameters += zip(group["param_names"], group["params"], strict=True)
-    if isinstance(named_parameters, nn.Module) or not isinstance(named_parameters, Iterable):
-        raise _not_a_pair(named_parameters)
+    is_iterable = isinstance(named_parameters, Iterable) and not isinstance(named_parameters, nn.Module)
     firsts: dict[int, tuple[str, torch.Tensor]] = {}
-    for pair in named_parameters:
+    for pair in named_parameters if is_iterable else [named_parameters]:
         if not (isinstance(pair, tuple) and [isinstance(part, torch.Tensor) for part in pair] == [False, True]):
-            raise _not_a_pair(pair)
+            text = type(pair).__name__ if isinstance(pair, torch.Tensor | nn.Module) else repr(pair)[:80]
+            wanted = "expected pairs of name and parameter"
+            raise ObservationError(f"unnamed parameters: {wanted}, got {text}; {_HOW_TO_NAME}")
         firsts.setdefault(id(pair[1]), (str(pair[0]), pair[1]))
     names: dict[str, torch.Tensor] = {}
     for name, (_, parameter) in zip(_bare([name for name, _ in firsts.values()]), firsts.values(), strict=True):
@@ -129,9 +121,6 @@ def _bare(names: Iterable[str]) -> list[str]:
     """Return names without the prefixes of wrappers: torch.compile, FSDP, checkpointing, DataParallel and DDP.
 
     "module." is taken for a wrapper's only where every name begins with it: a model may have a part of that name.
-
-    >>> _bare(["module._orig_mod.0.weight", "module._orig_mod.0.bias"])
-    ['0.weight', '0.bias']
     """
     stripped = [_WRAPPER.sub("", name) for name in names]
     while stripped and all(name.startswith(_PARALLEL) for name in stripped):
@@ -144,16 +133,11 @@ def shape_text(tensor: torch.Tensor) -> str:
     return "×".join(map(str, tensor.shape)) or "()"
 
 
-def _not_a_pair(got: Any) -> ObservationError:
-    text = type(got).__name__ if isinstance(got, torch.Tensor | nn.Module) else repr(got)[:80]
-    return ObservationError(f"unnamed parameters: expected pairs of name and parameter, got {text}; {_HOW_TO_NAME}")
-
-
 class LayerRegistry:
     """An optimizer's layers during training, up to date after each `refresh`.
 
     `load_state_dict` puts new parameter groups in place of the old, and `add_param_group` brings more. Layers keep
-    their places in the list, so that earlier counts still belong to them; new ones are put at its end.
+    their places in the list; new ones are put at its end.
 
     Attributes:
         layers: all of them, frozen ones included.

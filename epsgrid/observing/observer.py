@@ -1,9 +1,7 @@
 """Observe an optimizer during training: after its steps, count √v̂ of every layer; the rest is computed on request.
 
 An observer hooks `optimizer.step` and reads; it changes nothing, draws no random number and, where the state lies on a
-CUDA device, waits for nothing: steps, percentiles and a gradient scaler's verdict on a step stay there. Only betas or
-an ε that are tensors on the device are waited for, once at each observed step. The weights of a training are the same,
-bit for bit, with it and without.
+CUDA device, waits for nothing but betas or an ε that are tensors there.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.histogram import LogHistogram
 from epsgrid.numerics.magnitudes import TAIL_FRACTION, LayerStatus
 from epsgrid.numerics.series import FRACTIONS, LayerSnapshot, Series, Snapshot
-from epsgrid.numerics.tables import Counted, Counter
+from epsgrid.numerics.tables import Counter
 from epsgrid.observing.adapters import Adapter, adapter_for, epsilon_in, unwrap, warn_of_underflow
 from epsgrid.observing.history import History, Row
 from epsgrid.observing.layers import Layer, LayerRegistry, NamedParameters, named_layers
@@ -42,12 +40,10 @@ _OPEN: WeakSet[torch.optim.Optimizer] = WeakSet()
 
 
 @dataclass(frozen=True)
-class AdaptableFraction:
+class _AdaptableFraction:
     """The share of the finite entries, zeros included, with √v̂ above ε: these weights have a step size of their own.
 
-    Attributes:
-        layers: by name of layer, in [0, 1]; layers without a finite entry are left out.
-        total: over the entries of all layers together; 0 where no entry is finite.
+    By name of layer, without those that have no finite entry, and in total over the entries of all layers.
     """
 
     layers: Mapping[str, float]
@@ -76,8 +72,7 @@ def observe(
     1.0
 
     Args:
-        optimizer: of torch's kind, or a wrapper of Lightning's or Accelerate's around one. Another optimizer of the
-            same training is observed by an observer of its own.
+        optimizer: of torch's kind, or a wrapper of Lightning's or Accelerate's around one.
         named_parameters: pairs as `model.named_parameters()` gives them. May be left out where `model` is given, or
             where the optimizer was built from named parameters.
         model: gives the kind of layer that each parameter belongs to, and the names.
@@ -135,8 +130,8 @@ class Observer:
         self.optimizer, self.adapter, self.every, self.tail_fraction = optimizer, adapter, every, tail_fraction
         self._registry = LayerRegistry(optimizer, layers, model)
         self._history, self._counter = History(every or 1), Counter(FRACTIONS)
-        self._latest: tuple[Row, Counted] | None = None
-        self._constants: tuple[tuple[int, ...], tuple[float, ...], tuple[float | None, ...]] = ((), (), ())
+        self._latest: Row | None = None
+        self._indexes: tuple[int, ...] = ()
         self._names: tuple[str, ...] = ()
         self._calls = 0
         self._skipped: int | torch.Tensor = 0
@@ -173,7 +168,7 @@ class Observer:
     @property
     def nonfinite(self) -> int:
         """Entries of v that were NaN or infinite at the latest observed step; an average never forgets one."""
-        return 0 if self._latest is None else int(self._latest[0].totals[:, 2].sum())
+        return 0 if self._latest is None else int(self._latest.totals[:, 2].sum())
 
     def bounds(self) -> EpsilonBounds:
         """Estimate the ε range from the state as it is now, with exact order statistics; also when closed.
@@ -194,11 +189,10 @@ class Observer:
         """
         if self._latest is None:
             return {each.layer.name: histogram_of(each) for each in self._readings() if each.values is not None}
-        row, counted = self._latest
-        found = {}
+        row, found = self._latest, {}
         for place, (name, scale) in enumerate(zip(row.names, row.scales, strict=True)):
             try:
-                found[name] = counted.histogram(place, scale)
+                found[name] = self._counter.histogram(place, scale)
             except ValueError as error:
                 raise ObservationError(f"layer {name!r}: {error}") from error
         return found
@@ -209,7 +203,7 @@ class Observer:
         self._warn_of_nonfinite()
         snapshots = tuple(
             Snapshot(row.step, None, threshold_of(self.adapter, self._trained_at(row)), row.snapshots(len(layers)))
-            for row in self._history.rows(self._latest)
+            for row in self._history.rows(self._latest, self._counter)
         )
         return Series(
             names=tuple(layer.name for layer in layers),
@@ -219,12 +213,11 @@ class Observer:
             snapshots=snapshots,
         )
 
-    def adaptable_fraction(self, epsilon: float | None = None) -> AdaptableFraction:
+    def adaptable_fraction(self, epsilon: float | None = None) -> _AdaptableFraction:
         """Return the share of the entries with √v̂ above ε, of each layer and of all, as they are now.
 
         Where √v̂ is larger than the magnitude that ε corresponds to, an adaptive optimizer adapts; where it is smaller,
-        ε is most of the denominator, and the optimizer is one without adaptation. The share is read from histograms, so
-        it is off by at most the share of the bin that holds ε.
+        ε is most of the denominator. The share is off by at most that of the bin that holds ε.
 
         Args:
             epsilon: ≥ 0, in the optimizer's own units; None for the ε that each layer is trained with.
@@ -244,21 +237,17 @@ class Observer:
             if used is None:
                 raise ObservationError(f'the parameter group of layer {name!r} has no "eps"; give epsilon=…')
             histogram = histogram_of(reading)
-            share = histogram.fraction_above(reading.placement.magnitude_from_epsilon(used))
-            if share is not None:
-                entries = histogram.total - histogram.nonfinite
-                shares[name] = share
-                above, finite = above + share * entries, finite + entries
-        return AdaptableFraction(shares, above / finite if finite else 0.0)
+            if entries := histogram.finite:
+                larger = float(histogram.entries_above(reading.placement.magnitude_from_epsilon(used)))
+                shares[name] = larger / entries
+                above, finite = above + larger, finite + entries
+        return _AdaptableFraction(shares, above / finite if finite else 0.0)
 
     def snapshot(self, epoch: float | None = None) -> Snapshot:
         """Count every layer now, with a coarser histogram of each; it is not added to the series.
 
         Args:
             epoch: epochs done, to be stored with it.
-
-        Raises:
-            ObservationError: the optimizer has no state yet, or one that cannot be read.
         """
         readings = self._readings()
         layers = (None if each.values is None else LayerSnapshot.of(histogram_of(each)) for each in readings)
@@ -327,27 +316,24 @@ class Observer:
         if not moments:
             return
         values = [local(moment.values) for _, moment in moments]
-        constants = (
-            tuple([index for index, _ in moments]),
-            tuple([moment.decay for _, moment in moments]),
-            tuple([epsilon_in(group) for group in self._registry.groups]),
-        )
-        if constants != self._constants:
-            self._constants = constants  # shared by all rows until something changes: mostly nothing ever does
-            self._names = tuple(self._registry.layers[index].name for index, _ in moments)
-        indexes, decays, epsilons = self._constants
+        indexes = tuple([index for index, _ in moments])
+        if indexes != self._indexes:  # shared by all rows until something changes: mostly nothing ever does
+            self._indexes = indexes
+            self._names = tuple(self._registry.layers[index].name for index in indexes)
+        decays = tuple([moment.decay for _, moment in moments])
+        epsilons = tuple([epsilon_in(group) for group in self._registry.groups])
         self._latest = None  # its tables are about to be written
         try:
-            counted = self._counter.count(values)
+            self._counter.count(values)
         except ValueError:
             for (index, _), v in zip(moments, values, strict=True):  # raises with the name of the layer
                 histogram_of(Reading(self._registry.layers[index], LayerStatus.MEASURED, v))
             raise
-        totals = counted.totals()
+        totals = self._counter.totals()
         steps = _kept([moment.step for _, moment in moments])
-        row = Row(self._calls, self._skipped, left_out, indexes, self._names, decays, steps, epsilons, totals)
-        self._latest = row, counted
-        self._history.add(row, counted, values)
+        row = Row(self._calls, self._skipped, left_out, self._indexes, self._names, decays, steps, epsilons, totals)
+        self._latest = row
+        self._history.add(row, self._counter, values)
         if totals.is_cpu:
             self._warn_of_nonfinite()
 
@@ -356,7 +342,7 @@ class Observer:
         if self._warned or not self.nonfinite or self._latest is None:
             return
         self._warned = True
-        row = self._latest[0]
+        row = self._latest
         first, *more = [name for name, number in zip(row.names, row.totals[:, 2].tolist(), strict=True) if number]
         others = f" and {len(more)} more layers" if more else ""
         warnings.warn(

@@ -1,8 +1,8 @@
 """Probe a model and an optimizer before any training: gradients go in, bounds of ε with their reliability come out.
 
 The published method (arXiv 2311.11532 and its research code) accumulates v over the first epoch without moving the
-weights: every gradient is taken at the random initialisation, in training mode, with coupled weight decay added as the
-optimizer sees it. Here a copy of the real optimizer does that on a copy of the model; see `observing.stepping`.
+weights: every gradient is taken at the random initialisation, in training mode. Here a copy of the real optimizer does
+that on a copy of the model; see `observing.stepping`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from epsgrid.numerics.reliability import judge
 from epsgrid.numerics.series import FRACTIONS, Series
 from epsgrid.numerics.trajectory import Trajectory, has_settled, trajectory_of
 from epsgrid.observing.adapters import Adapter, adapter_for, unwrap, warn_of_underflow
-from epsgrid.observing.layers import NamedParameters, named_layers, with_groups_of
+from epsgrid.observing.layers import NamedParameters, named_layers
 from epsgrid.observing.observer import Observer, check_whole
 from epsgrid.observing.reading import Reading, bounds_by_placement, measure_reading, read
 from epsgrid.observing.restoring import devices_of, generators_restored
@@ -53,7 +54,6 @@ def probe(
     update_weights: bool = False,
     stop_when_settled: bool = False,
     check_rounding: bool = True,
-    betas: Sequence[float] = (),
     on_step: Callable[[int], None] | None = None,
 ) -> EpsilonBounds:
     """Estimate the ε range of an optimizer on a model of your own; leave both exactly as they are.
@@ -69,22 +69,16 @@ def probe(
     (0.001, 0.1)
 
     A copy of the model is trained by a copy of the optimizer, with real steps at the real learning rate, and its
-    weights are put back after each step unless `update_weights`. While it runs it holds a second copy of the weights,
-    buffers and optimizer state; the check for rounding noise holds two more of the weights for a moment, see
-    `rounding_noise`, and each of `betas` one more of the state. Hooks of the optimizer are not called.
-
-    The global random number generators of torch, numpy and Python are put back, also where `loss_fn` raises or Ctrl-C
-    comes, and so are those that `batches` holds, such as the generator of a DataLoader or of its sampler. An iterator
-    is used up, and whatever else `batches` counts of its passes goes on.
+    weights are put back after each step unless `update_weights`. Hooks of the optimizer are not called. The global
+    random number generators of torch, numpy and Python are put back, also where `loss_fn` raises or Ctrl-C comes, and
+    so are those that `batches` holds, such as the generator of a DataLoader.
 
     Args:
-        model: a copy of a model in eval mode is put into training mode; one in training mode stays as it is, so parts
-            that you keep in eval mode do too.
+        model: a copy of a model in eval mode is put into training mode; one in training mode stays as it is.
         optimizer: as you would train with; may have taken steps, the probe's state is fresh.
         batches: iterated once for each epoch, over anything that `loss_fn` takes. A generator lasts for one epoch.
         loss_fn: called as loss_fn(model, batch) with the copy; returns the scalar loss of which you would call
-            `backward()`, and does nothing else. May use autocast; a loss is not scaled, so with float16 small gradients
-            become zeros.
+            `backward()`, and does nothing else. May use autocast.
         epochs: at least 1; 1 as published.
         steps: the most steps to take; None takes all.
         clip_norm: bound on the norm of the whole gradient, as with `torch.nn.utils.clip_grad_norm_`.
@@ -94,17 +88,15 @@ def probe(
         update_weights: let the copy's weights move, as in training.
         stop_when_settled: stop as soon as `has_settled` says that further steps would change no decade.
         check_rounding: look, on the first batch, for entries whose gradient is only rounding noise.
-        betas: further β₂ to state the bounds for, from the same gradients.
         on_step: called with the number of steps taken after each.
 
     Returns:
-        The bounds, with their reliability: variants for other tails, without rounding noise and for `betas`, and the
-        bounds over the steps.
+        The bounds, with their reliability: variants for other tails and without rounding noise, and the bounds over the
+        steps.
 
     Raises:
-        ObservationError: model or optimizer cannot be copied, there is no batch, `batches` does not last for all
-            epochs, the loss is no scalar or has no gradient, `loss_fn` uses the original model, steps or moves weights,
-            a gradient is sparse, an argument is out of range, or the optimizer cannot be observed; see `observe`.
+        ObservationError: model or optimizer cannot be copied or observed, `batches` are too few, `loss_fn` does not
+            return a scalar with a gradient or does more than that, or an argument is out of range.
         NoBoundsError: no layer has a finite non-zero second moment, as where the loss is not finite.
     """
     check_whole(epochs=epochs, accumulate=accumulate, **({} if steps is None else {"steps": steps}))
@@ -120,7 +112,6 @@ def probe(
         tail_fraction=tail_fraction,
         update_weights=update_weights,
         check_rounding=check_rounding,
-        betas=betas,
     )
     with probing:
         by_step = itertools.islice(_batches_by_step(batches, epochs, accumulate), steps)
@@ -131,12 +122,10 @@ def probe(
 class Probing:
     """A probe in progress; a context manager, at whose end random number generators are put back.
 
-    Arguments that `probe` has too are described there.
-
     Args:
-        model: stays untouched.
+        model: stays untouched; arguments that are not described here are those of `probe`.
         optimizer: the real one, no wrapper; may have a state, and stays untouched.
-        loss: as `loss_fn` of `probe`; so are the options that `probe` has too.
+        loss: as `loss_fn` of `probe`.
         batches: the object whose random number generators are put back at the end, such as a DataLoader.
         leave_out: shell patterns of the names of layers that have no say in the bounds.
         every: number of steps from one snapshot of the series to the next.
@@ -163,7 +152,6 @@ class Probing:
         tail_fraction: float = TAIL_FRACTION,
         update_weights: bool = False,
         check_rounding: bool = True,
-        betas: Sequence[float] = (),
         leave_out: Sequence[str] = (),
         every: int = 1,
         adapter: Adapter | None = None,
@@ -171,12 +159,12 @@ class Probing:
         if clip_norm is not None and not clip_norm > 0:
             raise ObservationError(f"clip_norm must be positive, got {clip_norm!r}")
         self.steps = 0
-        self._loss, self._tail_fraction, self._check_rounding, self._betas = loss, tail_fraction, check_rounding, betas
+        self._loss, self._tail_fraction, self._check_rounding = loss, tail_fraction, check_rounding
         self._adapter = adapter or adapter_for(optimizer)
         layers = named_layers(optimizer, named_parameters, model)
         self._left_out = frozenset(_matching(leave_out, [layer.name for layer in layers]))
         self._copy = SteppedCopy(
-            model, optimizer, loss, self._adapter, layers, clip_norm=clip_norm, moving=update_weights, betas=betas
+            model, optimizer, loss, self._adapter, layers, clip_norm=clip_norm, moving=update_weights
         )
         self.model, self.optimizer, self._layers = self._copy.model, self._copy.optimizer, self._copy.layers
         self._noise = RoundingNoise(checked=False)
@@ -199,12 +187,7 @@ class Probing:
         *,
         stop_when_settled: bool = False,
     ) -> None:
-        """Take a step for each entry of `batches`.
-
-        Args:
-            batches: the batches of each step.
-            on_step: called with the number of steps taken after each.
-            stop_when_settled: stop as soon as the bounds have settled.
+        """Take a step for each entry of `batches`, the batches of that step; other arguments as `probe`.
 
         Raises:
             ObservationError: as `probe`.
@@ -237,9 +220,6 @@ class Probing:
         """Return whether the bounds have settled, with layers of rounding noise and without them.
 
         It looks only now and then, a few times while the steps double, and returns False in between.
-
-        Raises:
-            ObservationError: the tail fraction is none of those that are followed.
         """
         if self._tail_fraction not in FRACTIONS:
             followed = ", ".join(f"{fraction:g}" for fraction in FRACTIONS if fraction < 0.5)
@@ -249,10 +229,9 @@ class Probing:
             )
         if self.steps % max(1, (1 << self.steps.bit_length()) // (2 * _LOOKS_PER_DOUBLING)):
             return False
-        if not has_settled(self._trajectory()):
-            return False
-        others = self._trajectory(self.noisy) if self.noisy else None
-        return others is None or not others.steps or has_settled(others)
+        noisy = [layer.name for layer in self._layers if layer.parameter in self._noise.masks]
+        others = self._trajectory(noisy) if noisy else None
+        return has_settled(self._trajectory()) and (others is None or not others.steps or has_settled(others))
 
     @property
     def noisy(self) -> tuple[str, ...]:
@@ -302,10 +281,6 @@ class Probing:
             if other != tail:
                 measured = self._measured(readings, other, noise=has_noise)
                 variants += _variant("tail", f"{100 * other:g} %", readings, measured, other)
-        for beta2, optimizer in zip(self._betas, self._copy.variants, strict=True):
-            own = read(optimizer, with_groups_of(self._layers, optimizer), self._adapter)
-            measured = self._measured(own, tail, noise=has_noise)
-            variants += _variant("betas", f"β₂ = {beta2:g}", own, measured, tail)
         trajectory = self._trajectory(() if has_noise else tuple(noise)) if tail in FRACTIONS else None
         if trajectory is not None and self.steps not in trajectory.steps[-1:]:
             low, high = bounds.low.epsilon, bounds.high.epsilon
@@ -332,12 +307,9 @@ class Probing:
 
     def _trajectory(self, leave_out: Sequence[str] = ()) -> Trajectory:
         group = next((layer.group for layer in self._layers if layer.group is not None), {})
-        return trajectory_of(
-            self.series(),
-            lambda step: self._adapter.placement(group, step),
-            self._tail_fraction,
-            leave_out=(*leave_out, *self._left_out),
-        )
+        placement = partial(self._adapter.placement, group)
+        names = (*leave_out, *self._left_out)
+        return trajectory_of(self.series(), placement, self._tail_fraction, leave_out=names)
 
     def _measured(self, readings: Sequence[Reading], tail: float, *, noise: bool = True) -> list[LayerStatistics]:
         """Return the layers' statistics, with the entries that are noise or over the others alone."""

@@ -1,7 +1,7 @@
 """Read what an optimizer's ε is compared with, for every parameter, from the optimizer's state as it is now.
 
 This is the gradient-magnitude histogram of Silva & Rodriguez (arXiv 2311.11532): the distribution of √v̂ over the
-entries of each parameter tensor, taken from the optimizer's own state, not recomputed beside it.
+entries of each parameter tensor.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ class Reading:
     Attributes:
         layer: the layer.
         status: FROZEN or NO_GRADIENT where there is no second moment; else MEASURED, whatever its entries are.
-        values: v, this process's part of it; None where there is none.
-        scale: v̂ = v · scale.
+        values: v, this process's part of it, with v̂ = v · scale; None where there is none.
         step: the steps that the parameter has taken, at least 1.
         placement: where ε enters at that step; None where there is no second moment.
     """
@@ -87,15 +86,7 @@ def _read(layer: Layer, state: Mapping[str, Any], adapter: Adapter) -> Reading:
 
 
 def measure_reading(reading: Reading, tail_fraction: float) -> LayerStatistics:
-    """Measure √v̂ of one layer.
-
-    Args:
-        reading: of the layer.
-        tail_fraction: order statistics are taken at this fraction and at one minus it; the published value is 0.02.
-
-    Returns:
-        The statistics. A parameter that is frozen, has no gradient, no entries or only zeros has that status and sets
-        no bound.
+    """Measure √v̂ of one layer, with order statistics at a fraction and at one minus it.
 
     Raises:
         ObservationError: the second moment has a negative entry.
@@ -144,11 +135,8 @@ def threshold_of(
 ) -> float | None:
     """Return the magnitude below which the ε of training dominates; None where groups differ in it or have no ε.
 
-    Where a placement changes with the steps, the layer of a group that has taken most of them counts.
-
-    Args:
-        adapter: says where ε enters.
-        layers: of each the parameter group, the steps it has taken, and its ε.
+    `layers` gives of each layer the parameter group, the steps it has taken, and its ε. Where a placement changes with
+    the steps, the layer of a group that has taken most of them counts.
     """
     latest: dict[int, tuple[Mapping[str, Any], float, float | None]] = {}
     for group, steps, epsilon in layers:
@@ -167,11 +155,7 @@ def common(values: Iterable[float | None]) -> float | None:
 
 
 def histogram_of(reading: Reading) -> LogHistogram:
-    """Count √v̂ of a layer that has a second moment.
-
-    Raises:
-        ObservationError: it has a negative entry, or is of a type that is not counted.
-    """
+    """Count √v̂ of a layer that has a second moment; ObservationError where it is none."""
     assert reading.values is not None
     try:
         return counting.count(reading.values, reading.scale)

@@ -44,10 +44,8 @@ def restore_generators(states: dict[str, torch.Tensor], device: torch.device) ->
 def generators_restored(devices: Iterable[torch.device], holder: object = None) -> Iterator[None]:
     """Put the random number generators back when the block ends, also where it ends by an error or by Ctrl-C.
 
-    Args:
-        devices: torch's global generators of these, and those of Python and numpy, are put back.
-        holder: so are the generators that this object holds, such as a DataLoader with a generator of its own or in its
-            sampler; they are searched for in attributes and short containers.
+    These are torch's global generators of `devices`, those of Python and numpy, and those that `holder` holds, as a
+    DataLoader with a generator of its own; they are searched for in attributes and short containers.
     """
     torch_states = [(device, generator_states(device)) for device in devices]
     python_state, numpy_state = random.getstate(), np.random.get_state()

@@ -1,17 +1,13 @@
 """Find entries whose gradient is nothing but rounding noise.
 
-Some gradients are zero by the structure of a model: a bias of a convolution before batch norm, which takes it out
-again; the bias of an attention's keys, which shifts all scores of a query alike. What is computed for them is the
-rounding error of sums that cancel, some 1e-9 in float32, and since a published bound is the least of all layers' low
-ends, one such tensor alone moves it down by decades.
+Some gradients are zero by the structure of a model: a bias of a convolution before batch norm, or of an attention's
+keys. What is computed for them is the rounding error of sums that cancel, some 1e-9 in float32, and one such tensor
+alone moves the lower bound down by decades.
 
 The test: compute the gradient of one batch twice at the same weights, in the model's own precision and in float64. A
-true gradient changes in the seventh digit; noise falls along with the unit of rounding, by a factor of about 1e8. An
-entry that falls by a factor of 100 or more was noise. The test finds entries and not only tensors: a third of the bias
-of `nn.MultiheadAttention` is that of the keys.
-
-What is compared is √v after one step of the optimizer: coupled weight decay adds λ·θ to the gradient, and where that is
-not zero an entry of v is more than noise.
+true gradient changes in the seventh digit; noise falls by a factor of about 1e8. An entry that falls by a factor of 100
+or more was noise. The test finds entries and not only tensors: a third of the bias of `nn.MultiheadAttention` is that
+of the keys. What is compared is √v after one step of the optimizer, which has coupled weight decay in it.
 """
 
 from __future__ import annotations
@@ -41,11 +37,7 @@ _FALL = 100.0
 """An entry that is smaller by this factor in float64 was noise."""
 
 _LEAST_SHARE = 0.01
-"""Layers with a smaller share of noise are left as they are.
-
-It is too small to reach an order statistic at 2 %, or at 1 %, and larger than what is marked by chance; see
-`rounding_noise`.
-"""
+"""Layers with a smaller share of noise are left as they are: more than what is marked by chance, too few to matter."""
 
 _DRAWS = 3
 _DROPS = re.compile(r"drop|^StochasticDepth$", re.IGNORECASE)
@@ -55,10 +47,7 @@ _DROPS = re.compile(r"drop|^StochasticDepth$", re.IGNORECASE)
 class RoundingNoise:
     """Which entries are only rounding noise.
 
-    Attributes:
-        masks: True at noise; by parameter, for layers that have noise. On the parameter's device, of its shape.
-        checked: whether the check gave an answer.
-        reason: why not; empty where it did.
+    `masks` is True at noise, by parameter, for layers that have noise. `reason` says why the check gave no answer.
     """
 
     masks: Mapping[torch.Tensor, torch.Tensor] = field(default_factory=dict)
@@ -75,30 +64,23 @@ def rounding_noise(
 ) -> RoundingNoise:
     """Find the entries of a model's parameters whose gradient is only rounding noise.
 
-    The model, its gradients, buffers and training mode and torch's generators stay as they are, and so does the batch:
-    all work is done on copies. It takes two gradients, of which the one in float64 costs a CPU two to five of the usual
-    ones, and the memory of three copies of the model.
+    All work is done on copies, of which it needs memory for three, and torch's generators are put back.
 
-    Dropout is switched off where a module does it; batch norm stays in training mode. Where random numbers are drawn
-    all the same, float64 starts from the same generator states, which on a CPU mostly gives the same masks. They may
-    yet differ, and then gradients do, by more than their rounding: 0.6 % of the entries of two normal ones fall by 100
-    by chance alone. So float64 gets two more draws, and only an entry that is small in all three, and not exactly zero
-    in all, is marked. Measured on small networks with masks that never agree: up to 0.15 % of the entries, and 0.4 % of
-    those of a layer, are marked falsely (with a single draw 1.2 % and 1.6 %); such layers are left as they are.
+    Dropout is switched off where a module does it. Where random numbers are drawn all the same, float64 starts from
+    the same generator states, which on a CPU mostly gives the same masks. They may yet differ, and then 0.6 % of the
+    entries fall by 100 by chance alone. So float64 gets two more draws, and only an entry that is small in all three,
+    and not exactly zero in all, is marked; up to 0.4 % of a layer is then marked falsely.
 
     Args:
         model: in the mode in which it trains.
         loss: computes the scalar loss of a batch with the model that it is given; may use autocast, which does not
             affect float64.
-        batch: tensors in tuples, lists, mappings or dataclasses, nested as you like; those of floating point are made
-            float64 for the second pass.
+        batch: tensors in tuples, lists, mappings or dataclasses, nested as you like.
         optimizer: the one that will be used; steps on a copy.
         adapter: knows where the optimizer keeps v.
 
     Returns:
-        The masks; `checked` is False, with the reason, where there is no answer: the model cannot be copied, refuses
-        float64 or computes in it already, the loss is not finite or does not depend on the model given to it, memory
-        ran out, or anything else went wrong.
+        The masks; `checked` is False, with the reason, where there is no answer.
     """
     try:
         with warnings.catch_warnings():
@@ -143,8 +125,8 @@ def _masks(
 def _mask(own: torch.Tensor, peak: torch.Tensor, *, random: bool) -> torch.Tensor | None:
     """Return where a layer's entries are noise; None where too few are.
 
-    An entry that is zero in the model's precision shows nothing by itself. It is noise where it is no larger in float64
-    than those that are known to be noise, or where all others of its layer are noise.
+    An entry that is zero in the model's precision is noise where it is no larger in float64 than those that are known
+    to be noise, or where all others of its layer are noise.
 
     Args:
         own: magnitudes in the model's precision.

@@ -1,8 +1,7 @@
 """Steps of a copied optimizer on a copied model, with weights that are put back after each.
 
-This is how a probe looks at gradients: the copies take real steps at the real learning rate, so no optimizer is written
-twice, and model and optimizer are left as they were found. Copies of the optimizer with another β₂ see the same
-gradients.
+The copies take real steps at the real learning rate, so no optimizer is written twice, and model and optimizer are left
+as they were found.
 """
 
 from __future__ import annotations
@@ -31,12 +30,10 @@ _ONLY_THE_LOSS = "it must compute the loss and nothing else; leave backward() an
 class SteppedCopy:
     """A copy of a model and one of its optimizer, which trains it.
 
-    For each of `betas` it holds one more state of the optimizer, and with moving weights one more copy of the weights.
-
     Args:
         model: stays untouched.
         optimizer: the real one, no wrapper; may have a state, and stays untouched.
-        loss: as `loss_fn` of `observing.probing.probe`; so are `clip_norm` and `betas`.
+        loss: as `loss_fn` of `observing.probing.probe`; so is `clip_norm`.
         adapter: knows where the optimizer keeps v.
         layers: of the model.
         moving: let the copy's weights move.
@@ -45,11 +42,9 @@ class SteppedCopy:
         model: the copy that is trained.
         optimizer: the copy that trains it.
         layers: those of the copy.
-        variants: a copy of the optimizer for each of `betas`.
 
     Raises:
-        ObservationError: model or optimizer cannot be copied, this process holds only a part of a layer, or one of
-            `betas` is out of range or the optimizer has none.
+        ObservationError: model or optimizer cannot be copied, or this process holds only a part of a layer.
     """
 
     def __init__(
@@ -62,7 +57,6 @@ class SteppedCopy:
         *,
         clip_norm: float | None,
         moving: bool,
-        betas: Sequence[float],
     ) -> None:
         for layer in layers:
             if not is_lazy(layer.parameter) and local(layer.parameter).numel() != layer.parameter.numel():
@@ -89,10 +83,6 @@ class SteppedCopy:
         self._parameters = list(dict.fromkeys([*self.model.parameters(), *self._weights]))
         copied = (replace(layer, parameter=memo.get(id(layer.parameter), layer.parameter)) for layer in layers)
         self.layers = with_groups_of(copied, self.optimizer)
-        self.variants = [self._copy_of_optimizer() for _ in betas]
-        for variant, beta2 in zip(self.variants, betas, strict=True):
-            for group in variant.param_groups:
-                _set_beta2(type(optimizer).__name__, group, beta2)
         if not self.model.training:
             self.model.train()
 
@@ -144,19 +134,15 @@ class SteppedCopy:
         """
         if all(parameter.grad is None for parameter in self._parameters):
             raise ObservationError(f"the loss depends on none of the model's parameters: {_USE_THE_COPY}")
-        moved = _first_difference(self._weights, self._weights_before)
-        if moved is not None:
-            name = next(layer.name for layer in self.layers if layer.parameter is moved)
-            raise ObservationError(f"loss_fn has moved the weights of {name!r}: {_ONLY_THE_LOSS}")
+        for weight, before in zip(self._weights, self._weights_before, strict=True):
+            if not torch.allclose(local(weight), local(before), rtol=0, atol=0, equal_nan=True):
+                name = next(layer.name for layer in self.layers if layer.parameter is weight)
+                raise ObservationError(f"loss_fn has moved the weights of {name!r}: {_ONLY_THE_LOSS}")
         if self._was_trained:
             self._restart_counters()
 
     def step(self) -> None:
-        """Take a step with every optimizer; the weights move with the first one only, or not at all."""
-        if self._moving and self.variants:
-            _copy(self._weights_before, self._weights)
-        for variant in self.variants:
-            self._step_aside(variant)
+        """Take a step; the weights move with it, or are put back."""
         self.optimizer.step()
         if not self._moving:
             _copy(self._weights, self._weights_before)
@@ -168,38 +154,26 @@ class SteppedCopy:
                 parameter.copy_(content)
                 parameter.grad = gradient
 
-    def _copy_of_optimizer(self) -> torch.optim.Optimizer:
-        """Return another optimizer of the same copied weights, in the state before its first step."""
-        memo = {id(each): each for each in (self.model, *self._parameters)}
-        return copy_optimizer(self.optimizer, memo, self._adapter)
-
-    def _step_aside(self, optimizer: torch.optim.Optimizer) -> None:
-        """Let another optimizer take a step that changes neither weights nor gradients."""
-        gradients = [weight.grad for weight in self._weights]
-        for weight, gradient in zip(self._weights, gradients, strict=True):
-            weight.grad = None if gradient is None else gradient.clone()
-        optimizer.step()
-        for weight, gradient in zip(self._weights, gradients, strict=True):
-            weight.grad = gradient
-        _copy(self._weights, self._weights_before)
-
     def _restart_counters(self) -> None:
         """Reset what the steps of an optimizer that was trained have written into its groups, such as their number.
 
         A step of another copy shows which entries these are. A fresh optimizer has their defaults, or none of them.
         """
-        stepped, defaults = self._copy_of_optimizer(), self.optimizer.defaults
-        self._step_aside(stepped)
-        for place, after in enumerate(stepped.param_groups):
-            for key, value in list(self.optimizer.param_groups[place].items()):
+        memo = {id(each): each for each in (self.model, *self._parameters)}
+        stepped, defaults = copy_optimizer(self.optimizer, memo, self._adapter), self.optimizer.defaults
+        gradients = [None if weight.grad is None else weight.grad.clone() for weight in self._weights]
+        stepped.step()
+        for weight, gradient in zip(self._weights, gradients, strict=True):
+            weight.grad = gradient
+        _copy(self._weights, self._weights_before)
+        for group, after in zip(self.optimizer.param_groups, stepped.param_groups, strict=True):
+            for key, value in list(group.items()):
                 if not isinstance(value, int | float | torch.Tensor):
                     continue
-                if bool((torch.as_tensor(value) == torch.as_tensor(after[key])).all()):
-                    continue
-                for optimizer in (self.optimizer, *self.variants):
-                    del optimizer.param_groups[place][key]
+                if not bool((torch.as_tensor(value) == torch.as_tensor(after[key])).all()):
+                    del group[key]
                     if key in defaults:
-                        optimizer.param_groups[place][key] = copy.copy(defaults[key])
+                        group[key] = copy.copy(defaults[key])
 
 
 def _parameters_of(optimizer: torch.optim.Optimizer) -> dict[int, torch.Tensor]:
@@ -207,32 +181,9 @@ def _parameters_of(optimizer: torch.optim.Optimizer) -> dict[int, torch.Tensor]:
     return {id(parameter): parameter for group in optimizer.param_groups for parameter in group["params"]}
 
 
-def _set_beta2(name: str, group: dict[str, Any], beta2: float) -> None:
-    """Give a parameter group another β₂; `name` is the optimizer's."""
-    if not (isinstance(beta2, int | float) and 0 <= beta2 < 1):
-        raise ObservationError(f"betas: each is a β₂, a number in [0, 1), got {beta2!r}")
-    if len(group.get("betas", ())) == 2:
-        group["betas"] = (float(group["betas"][0]), float(beta2))
-        return
-    key = next((key for key in ("alpha", "rho") if key in group), None)  # β₂ of RMSprop and of Adadelta
-    if key is None:
-        raise ObservationError(
-            f"β₂ = {beta2:g}: {name} has no decay that could be changed (its groups have no betas, alpha or rho)"
-        )
-    group[key] = float(beta2)
-
-
 @torch.no_grad()
 def _copy(targets: Sequence[torch.Tensor], sources: Sequence[torch.Tensor]) -> None:
     torch._foreach_copy_(list(map(local, targets)), list(map(local, sources)))  # not defined for DTensors
-
-
-def _first_difference(some: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> torch.Tensor | None:
-    """Return the first of some tensors that differs from its counterpart; waits for the device."""
-    for one, other in zip(some, others, strict=True):
-        if not torch.allclose(local(one), local(other), rtol=0, atol=0, equal_nan=True):
-            return one
-    return None
 
 
 def _check_loss(loss: Any) -> None:

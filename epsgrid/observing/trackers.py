@@ -5,13 +5,11 @@
     tracker.end()
 
 The scalars of a series are in √v̂ units: `epsgrid/low` and `epsgrid/high`, the bounds by the published rule, within
-0.8 %; `epsgrid/threshold`, the magnitude at which the optimizer's own ε has the same weight; `epsgrid/adaptable`, the
-share of the entries above it; and by layer `epsgrid_adaptable/NAME` and the percentiles `epsgrid_p2/NAME`,
-`epsgrid_p50/NAME`, `epsgrid_p98/NAME`. Histograms are of log10 √v̂, in the bins in which they were counted; zeros, which
-have no logarithm, are left out.
+0.8 %; `epsgrid/threshold`, the magnitude at which the optimizer's own ε has the same weight; and `epsgrid/adaptable`,
+the share of the entries above it. Histograms are of log10 √v̂ of the entries other than zero.
 
-No tracker is needed until it is opened; each is an extra of its name. The telemetry of MLflow and W&B stays off unless
-the environment says otherwise, and W&B uses no network unless it is asked to.
+Each tracker is an extra of its name, and is imported when it is opened. The telemetry of MLflow and W&B stays off
+unless the environment says otherwise, and W&B uses no network unless it is asked to.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -47,30 +44,20 @@ _QUIET = {
     "wandb": {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false", "WANDB_DISABLE_GIT": "true"},
 }
 _MLFLOW_STATUS = {"done": "FINISHED", "diverged": "FINISHED", "failed": "FAILED"}
-_NOT_IN_AN_MLFLOW_METRIC = re.compile(r"[^0-9A-Za-z_\-. :/]")
-_METRICS_IN_A_BATCH = 1000
 _LEAST_FLOAT32 = 2.0**-149
 
 _T = TypeVar("_T")
 
 
 def require_installed(names: Iterable[str]) -> None:
-    """Check that trackers can be imported, without importing them.
-
-    Raises:
-        ExecutionError: one cannot.
-    """
+    """Raise ExecutionError unless trackers can be imported; imports none."""
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise _not_installed(name, ModuleNotFoundError(f"No module named {name!r}"))
 
 
 def import_extra(extra: str, module: str | None = None) -> Any:
-    """Import a package, with a tracker's telemetry off unless the environment says otherwise.
-
-    Args:
-        extra: of epsgrid that installs it.
-        module: to import, where it is not named as the extra.
+    """Import what an extra of epsgrid installs, with a tracker's telemetry off unless the environment says otherwise.
 
     Raises:
         ExecutionError: it is not installed.
@@ -95,15 +82,12 @@ class Tensorboard:
 
     @classmethod
     def open(cls, folder: str | Path, purge_step: int | None = None, settings: Mapping[str, Any] | None = None) -> Self:
-        """Begin to write into a folder.
+        """Begin to write into a folder, beside earlier files in it.
 
         Args:
-            folder: made where it does not exist; earlier files in it stay.
+            folder: made where it does not exist.
             purge_step: what was written there from this step on is shown no more; None keeps all.
             settings: shown as a text; None for none.
-
-        Raises:
-            ExecutionError: tensorboard is not installed.
         """
         tensorboard = import_extra("tensorboard", "torch.utils.tensorboard")
         made = cls(tensorboard.SummaryWriter(str(folder), purge_step=purge_step))
@@ -163,16 +147,12 @@ class Mlflow:
         """Begin a run, or go on with one; without a network where `where` is a folder.
 
         Args:
-            where: a folder, or a tracking address such as "sqlite:///mlflow.db", which MLflow's own extras may be
-                needed for. A folder is allowed in the environment (MLFLOW_ALLOW_FILE_STORE), unless that says something
-                already: newer versions of MLflow refuse it otherwise.
+            where: a folder, which newer versions of MLflow only allow with MLFLOW_ALLOW_FILE_STORE, set here; or a
+                tracking address such as "sqlite:///mlflow.db".
             experiment: name of the experiment, made where it does not exist.
             run_name: name of the run; None lets MLflow choose.
             key: goes on with the run that was opened with this key, if there is one; None always begins a run.
             settings: parameters of a new run.
-
-        Raises:
-            ExecutionError: mlflow is not installed.
         """
         mlflow = import_extra("mlflow")
         if "://" not in str(where):
@@ -192,13 +172,11 @@ class Mlflow:
         return run
 
     def log(self, row: Mapping[str, float], step: int = 0) -> None:
-        """Write numbers by name; characters that MLflow does not allow in a name become underscores."""
+        """Write numbers by name."""
         entities, now = importlib.import_module("mlflow.entities"), int(time.time() * 1000)
-        metrics = [
-            entities.Metric(_NOT_IN_AN_MLFLOW_METRIC.sub("_", name), value, now, step) for name, value in row.items()
-        ]
-        for start in range(0, len(metrics), _METRICS_IN_A_BATCH):
-            self.client.log_batch(self.run_id, metrics=metrics[start : start + _METRICS_IN_A_BATCH])
+        metrics = [entities.Metric(name, value, now, step) for name, value in row.items()]
+        if metrics:
+            self.client.log_batch(self.run_id, metrics=metrics)
 
     def log_histograms(self, series: Series, prefix: str = PREFIX) -> None:
         """Write each snapshot of a series as a JSON artifact, `PREFIX/step-00000010.json`; see `Series.from_json`."""
@@ -242,8 +220,8 @@ class _Wandb:
 class Trackers:
     """The trackers of one trial, as `execution.log` asks for them.
 
-    The store alone counts: an error of a tracker is reported once in the trial's log, and that tracker is not used any
-    more. A trial that goes on after an interruption goes on in the same place.
+    An error of a tracker is reported once in the trial's log, and that tracker is not used any more. A trial that goes
+    on after an interruption goes on in the same place.
     """
 
     def __init__(
@@ -270,7 +248,7 @@ class Trackers:
         """Open the trackers of a trial that has trained some epochs already, or none."""
         for name in ("tensorboard", "mlflow", "wandb"):
             if getattr(self._log, name):
-                opened = self._guarded(name, getattr(self, f"_open_{name}"), len(records))
+                opened = self._guarded(name, self._opened, name, len(records))
                 if opened is not None:
                     self._open[name] = opened
 
@@ -290,19 +268,14 @@ class Trackers:
             self._guarded(name, tracker.end, state, _finite(row))
         self._open.clear()
 
-    def _open_tensorboard(self, epochs: int) -> Tensorboard:
-        asked = self._log.tensorboard
-        folder = (Path(asked) if isinstance(asked, str) else self._root / "tensorboard") / self._name
-        return Tensorboard.open(folder, epochs + 1 if epochs else None, None if epochs else self._settings)
-
-    def _open_mlflow(self, epochs: int) -> Mlflow:
-        asked = self._log.mlflow
-        where = asked if isinstance(asked, str) else self._root / "mlflow"
-        return Mlflow.open(where, self._root.name, self._name, key=self._settings["trial"], settings=self._settings)
-
-    def _open_wandb(self, epochs: int) -> _Wandb:
-        assert self._log.wandb is not None
-        return _Wandb(self._root / "wandb", self._root.name, self._name, self._settings, self._log.wandb)
+    def _opened(self, name: str, epochs: int) -> Tensorboard | Mlflow | _Wandb:
+        asked, root, settings = getattr(self._log, name), self._root, self._settings
+        if name == "wandb":
+            return _Wandb(root / name, root.name, self._name, settings, asked)
+        where = asked if isinstance(asked, str) else root / name
+        if name == "mlflow":
+            return Mlflow.open(where, root.name, self._name, key=settings["trial"], settings=settings)
+        return Tensorboard.open(Path(where) / self._name, epochs + 1 if epochs else None, None if epochs else settings)
 
     def _guarded(self, name: str, call: Callable[..., _T], *arguments: Any) -> _T | None:
         try:
@@ -321,16 +294,8 @@ def _finite(row: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in row.items() if math.isfinite(value)}
 
 
-def scalars(series: Series, prefix: str = PREFIX, *, by_layer: bool = True) -> dict[int, dict[str, float]]:
-    """Return the curves of a series, named as in the module's description, by step.
-
-    Args:
-        series: of snapshots that hold histograms; of those without, the shares are left out.
-        prefix: takes the place of "epsgrid" in the names.
-        by_layer: return those of one layer each, too.
-    """
-    from epsgrid.numerics.magnitudes import TAIL_FRACTION
-
+def scalars(series: Series, prefix: str = PREFIX) -> dict[int, dict[str, float]]:
+    """Return the curves of a series, named as in the module's description with `prefix` for "epsgrid", by step."""
     rows: dict[int, dict[str, float]] = {step: {} for step in series.steps}
     for step, low, high, *_ in series.ends_over_time():
         rows[step] |= {f"{prefix}/low": low, f"{prefix}/high": high}
@@ -339,20 +304,11 @@ def scalars(series: Series, prefix: str = PREFIX, *, by_layer: bool = True) -> d
             rows[snapshot.step][f"{prefix}/threshold"] = snapshot.threshold
     for step, share in series.adaptable():
         rows[step][f"{prefix}/adaptable"] = share
-    for name in series.names if by_layer else ():
-        for step, share in series.adaptable(name):
-            rows[step][f"{prefix}_adaptable/{name}"] = share
-        for label, fraction in (("p2", TAIL_FRACTION), ("p50", 0.5), ("p98", 1 - TAIL_FRACTION)):
-            for step, magnitude in series.over_time(name, fraction):
-                rows[step][f"{prefix}_{label}/{name}"] = magnitude
     return rows
 
 
 def write_series(series: Series, tracker: Tensorboard | Mlflow, prefix: str = PREFIX) -> None:
-    """Write a series, such as `Observer.series` returns, as scalars and histograms.
-
-    `prefix` takes the place of "epsgrid" in the names.
-    """
+    """Write a series, such as `Observer.series` returns, as scalars and histograms; `prefix` as in `scalars`."""
     for step, row in scalars(series, prefix).items():
         tracker.log(row, step)
     tracker.log_histograms(series, prefix)
@@ -361,10 +317,8 @@ def write_series(series: Series, tracker: Tensorboard | Mlflow, prefix: str = PR
 def _buckets(histogram: LogHistogram) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """Return edges in log10 √v̂, shape (n + 1,), and the counts between them, shape (n,), of the non-zero entries.
 
-    They reach from the first to the last occupied bin. Entries beyond float32's range lie in its first and last bin.
-
-    Args:
-        histogram: with at least one finite non-zero entry.
+    They reach from the first to the last occupied bin, in which entries beyond float32's range lie too. There must be
+    at least one finite non-zero entry.
     """
     import numpy as np
 

@@ -75,10 +75,11 @@ def spec_from_json(values: Mapping[str, Any], source: str) -> Spec:
         SpecError: they are no spec, or its plug-ins are not there.
     """
     values = dict(values)
-    if isinstance(execution := values.get("execution"), Mapping):  # earlier versions stored one key more
-        values["execution"] = {key: value for key, value in execution.items() if key != "keep_checkpoints"}
-    if isinstance(values.get("sweep"), Mapping):
-        values["sweep"] = {"bounds": "published", **values["sweep"]}  # the only ones that earlier versions had
+    for section, gone in (("execution", "keep_checkpoints"), ("probe", "beta2")):  # keys that earlier versions stored
+        if isinstance(stored := values.get(section), Mapping):
+            values[section] = {key: value for key, value in stored.items() if key != gone}
+    if isinstance(stored := values.get("sweep"), Mapping):
+        values["sweep"] = {"bounds": "published", **stored}  # the only ones that earlier versions had
     return check(Document(source, values))
 
 

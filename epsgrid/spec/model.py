@@ -146,8 +146,8 @@ class Probe(Frozen):
 
     These show how far the bounds can be trusted: `seeds` probes in all, with other initial weights and batches;
     `compare_weights` probes once more with the weights moving at this learning rate; `check_rounding` looks for tensors
-    whose gradients are only rounding noise. `beta2` shows, from the same gradients, which bounds other
-    decays of v would have. None of these changes the bounds themselves, which are those of the first seed.
+    whose gradients are only rounding noise. None of these changes the bounds themselves, which are those of the first
+    seed.
 
     `every: N` keeps the histograms of every N-th step; left out, about sixty are kept.
 
@@ -165,7 +165,6 @@ class Probe(Frozen):
     seeds: Annotated[int, Field(ge=1)] = 1
     compare_weights: PositiveFloat | None = None
     check_rounding: bool = True
-    beta2: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = ()
     every: Annotated[int, Field(ge=1)] | None = None
     batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = ()
 

@@ -147,7 +147,8 @@ def probe_identity(spec: Spec, data_checksum: str) -> dict[str, Any]:
         "optimizer": common["optimizer"],
         "batch_size": spec.training.batch_size,
         "precision": spec.training.precision,
-        "probe": spec.probe.model_dump(mode="json", exclude=unused),
+        # Earlier versions stored `beta2`, empty where it was not used.
+        "probe": {**spec.probe.model_dump(mode="json", exclude=unused), "beta2": []},
     }
 
 

@@ -65,8 +65,7 @@ def run_probe(
 
     Raises:
         NoBoundsError: the optimizer has no ε, or no layer could be measured.
-        ObservationError: bounds are asked to settle at a tail fraction that is not followed, or `beta2` of an
-            optimizer that has none.
+        ObservationError: bounds are asked to settle at a tail fraction that is not followed.
     """
     optimizers.require_epsilon(spec.optimizer.name)
     keep_freed_memory()
@@ -122,7 +121,6 @@ def _probing(spec: Spec, task: Task, device: torch.device, plan: _Plan, *, is_ma
         tail_fraction=probe.tail_fraction,
         update_weights=plan.rate is not None,
         check_rounding=probe.check_rounding and is_main,
-        betas=probe.beta2 if is_main else (),
         leave_out=probe.leave_out,
         every=probe.every or 1,
         adapter=from_plugin(plugin, spec.optimizer),

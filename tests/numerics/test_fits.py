@@ -11,9 +11,8 @@ from scipy.optimize import curve_fit
 
 from epsgrid.numerics.fits import (
     _BAND,
-    _LEAST_WIDTH,
     _WIDTH_PER_SCALE,
-    Exponent,
+    _Exponent,
     fit_exponent,
     fit_step,
     scaling_error,
@@ -53,44 +52,20 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
     assert covered == pytest.approx(0.95, abs=4 * math.sqrt(0.95 * 0.05 / 400))
 
 
-def test_gradients_of_known_signal_and_noise_are_told_apart():
-    """Simulated second moments of examples' gradients: mean s, variance σ²; B of them averaged, t steps of Adam."""
-    rng = np.random.default_rng(4)
-
-    def percentiles(signal: float, sigma: float) -> dict[int, dict[int, float]]:
-        found: dict[int, dict[int, float]] = {}
-        for seed in range(3):
-            means = signal * np.exp(0.3 * rng.standard_normal(4000))
-            for size in (32, 128, 512):
-                gradients = means + sigma / math.sqrt(size) * rng.standard_normal((40, 4000))
-                weights = 0.999 ** np.arange(39, -1, -1)
-                v = (weights[:, None] * gradients**2).sum(0) / weights.sum()
-                found.setdefault(seed, {})[size] = float(np.median(np.sqrt(v)))
-        return found
-
-    assert fit_exponent(percentiles(1e-6, 1.0)).regime == "noise-dominated"
-    assert fit_exponent(percentiles(1.0, 1e-3)).regime == "signal-dominated"
-    both = fit_exponent(percentiles(0.1, 1.0))
-    assert -0.5 < both.value < -0.1
-    assert both.regime in ("in between", "undecided")
-
-
 @pytest.mark.parametrize(
     ("low", "high", "regime"),
     [
         (-0.5 - _BAND, -0.5 + _BAND, "noise-dominated"),
         (-_BAND, _BAND, "signal-dominated"),
         (-0.45, -0.35, "in between"),
-        (-0.2, -0.05, "in between"),
         (-0.8, -0.65, "neither"),
         (0.15, 0.3, "neither"),
-        (-0.65, -0.45, "undecided"),
         (-0.3, 0.02, "undecided"),
         (None, None, "undecided"),
     ],
 )
 def test_regimes(low, high, regime):
-    assert Exponent(0.0, low, high).regime == regime
+    assert _Exponent(0.0, low, high).regime == regime
 
 
 def test_few_points_have_no_interval_or_no_exponent():
@@ -100,28 +75,11 @@ def test_few_points_have_no_interval_or_no_exponent():
     assert fit_exponent({0: {32: 1.0}, 1: {}}) is None
 
 
-@pytest.mark.parametrize("magnitudes", [{32: 1.0, 64: 0.0}, {32: math.nan, 64: 1.0}, {0: 1.0, 64: 1.0}])
-def test_what_has_no_logarithm_is_refused(magnitudes):
-    with pytest.raises(ValueError, match="only positive finite batch sizes and magnitudes"):
-        fit_exponent({0: magnitudes})
-
-
 X = np.arange(-10.0, 3.0)
 
 
 def logistic(x: np.ndarray, before: float, after: float, centre: float, width: float) -> np.ndarray:
     return before + (after - before) / (1 + np.exp(-(x - centre) * _WIDTH_PER_SCALE / width))
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "centre", "width"), [(0.9, 0.1, -2.0, 3.0), (0.0, 5.0, -6.5, 4.0), (1.0, 0.5, 0.3, 2.0)]
-)
-def test_an_exact_step_is_found(before: float, after: float, centre: float, width: float) -> None:
-    found = fit_step(X.tolist(), logistic(X, before, after, centre, width).tolist())
-    assert found is not None
-    assert found.centre == pytest.approx(centre, abs=0.05)
-    assert found.width == pytest.approx(width, rel=0.06)
-    assert found.explained > 0.999
 
 
 def test_it_fits_as_well_as_scipys_least_squares() -> None:
@@ -134,22 +92,6 @@ def test_it_fits_as_well_as_scipys_least_squares() -> None:
         1 - ((y - logistic(X, *theirs)) ** 2).sum() / ((y - y.mean()) ** 2).sum(), abs=1e-3
     )
     assert (found.centre, found.width) == pytest.approx((theirs[2], theirs[3]), abs=0.1)
-
-
-def test_intervals_hold_the_truth_as_often_as_they_promise() -> None:
-    rng, held = np.random.default_rng(2), np.zeros(2)
-    for _ in range(60):
-        found = fit_step(X.tolist(), (logistic(X, 0.9, 0.2, -3.3, 3.0) + 0.03 * rng.normal(size=len(X))).tolist())
-        assert found is not None
-        held += [found.centre_low <= -3.3 <= found.centre_high, found.width_low <= 3.0 <= found.width_high]
-    assert (held >= 52).all()
-
-
-def test_a_jump_between_two_points_has_no_least_width() -> None:
-    found = fit_step(X.tolist(), np.where(X < -2.5, 1.0, 0.0).tolist())
-    assert found is not None
-    assert found.width_low == _LEAST_WIDTH and found.width_high < 1.0
-    assert -3 <= found.centre_low <= -2.5 <= found.centre_high <= -2
 
 
 @pytest.mark.parametrize("y", [[1.0, 2.0, 3.0, 4.0], [0.5] * 9])

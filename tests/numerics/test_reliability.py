@@ -299,13 +299,13 @@ def test_an_end_that_drifts_has_not_settled(drift: float, settled: bool) -> None
 def test_a_trajectory_is_the_bounds_over_time_as_epsilons() -> None:
     series = series_of(random_layers(3))
     rows = series.ends_over_time()
-    squares = trajectory_of(series, Placement.inside())
+    squares = trajectory_of(series, lambda _: Placement.inside())
     assert squares.steps == (10, 20, 30)
     assert squares.low == tuple(ends.low**2 for ends in rows)
     assert squares.high == tuple(ends.high**2 for ends in rows)
     changing = trajectory_of(series, lambda step: Placement.before_correction(0.999, step))
     assert changing.low == pytest.approx([math.sqrt(1 - 0.999**step) * low for step, low, *_ in rows])
-    some = trajectory_of(series, OUTSIDE, 0.05, leave_out=["1"])
+    some = trajectory_of(series, lambda _: OUTSIDE, 0.05, leave_out=["1"])
     expected = [ends[:3] for ends in series.ends_over_time(0.05, leave_out=["1"])]
     assert [*zip(some.steps, some.low, some.high, strict=True)] == expected
 

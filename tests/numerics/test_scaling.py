@@ -36,16 +36,6 @@ def test_the_other_rules_leave_decays_and_epsilon_alone():
     assert [scaling.scaled_learning_rate(1e-3, 16, rule) for rule in RULES] == [4e-3, 4e-3, 16e-3, 1e-3]
 
 
-def test_epsilon_by_its_place():
-    """Inside the root it is a square; in place v's floor ε/(1 − β₂) has to fall by κ."""
-    beta, scaled = 0.999, scaling.scaled_decay(0.999, 9)
-    assert scaling.scaled_epsilon(9e-8, 9, place="outside") == 3e-8
-    assert scaling.scaled_epsilon(9e-8, 9, place="inside") == 1e-8
-    in_place = scaling.scaled_epsilon(9e-8, 9, place="in place")
-    assert in_place == 9e-8
-    assert in_place / (1 - scaled) == pytest.approx(9e-8 / (1 - beta) / 9, rel=1e-12)
-
-
 def test_the_half_life_form_has_no_end_and_keeps_the_floor_of_an_epsilon_in_place():
     beta = scaling.scaled_decay(0.9, 64, half_life=True)
     assert beta == pytest.approx(0.9**64)
@@ -70,16 +60,6 @@ def test_what_the_rule_cannot_do_is_told(beta, kappa, words):
         scaling.scaled_decay(beta, kappa)
 
 
-@given(DECAYS, BATCHES, BATCHES)
-def test_a_decay_is_refused_exactly_beyond_the_largest_kappa(beta, base, batch):
-    kappa = Fraction(batch, base)
-    if kappa <= 1 / (1 - scaling.exactly(beta)):
-        assert 0 <= scaling.scaled_decay(beta, kappa) < 1
-    else:
-        with pytest.raises(ScalingError):
-            scaling.scaled_decay(beta, kappa)
-
-
 @given(RATES, DECAYS, BATCHES, BATCHES, PLACES)
 def test_down_and_up_again_is_the_identity(value, beta, base, batch, place):
     down = Fraction(min(base, batch), max(base, batch))
@@ -88,25 +68,6 @@ def test_down_and_up_again_is_the_identity(value, beta, base, batch, place):
     assert_close(scaling.scaled_epsilon(there, 1 / down, place=place), value)
     # A decay near 1 is off by 2⁻⁵³ at most on the way down, and by 1/down times that on the way up.
     assert abs(scaling.scaled_decay(scaling.scaled_decay(beta, down), 1 / down) - beta) <= 2.0**-52 / down
-
-
-@given(RATES, DECAYS, st.integers(1, 64), st.integers(1, 64), st.integers(1, 64), PLACES)
-def test_two_ratios_are_their_product(value, beta, base, middle, last, place):
-    first, second = Fraction(middle, base * 64), Fraction(last, middle)
-    both = first * second
-    assert_close(
-        scaling.scaled_learning_rate(scaling.scaled_learning_rate(value, first), second),
-        scaling.scaled_learning_rate(value, both),
-    )
-    assert_close(
-        scaling.scaled_epsilon(scaling.scaled_epsilon(value, first, place=place), second, place=place),
-        scaling.scaled_epsilon(value, both, place=place),
-    )
-    twice = scaling.scaled_decay(scaling.scaled_decay(beta, first, half_life=True), second, half_life=True)
-    assert twice == pytest.approx(scaling.scaled_decay(beta, both, half_life=True), rel=1e-12)
-    if both <= 1:
-        step = scaling.scaled_decay(beta, first)
-        assert abs(scaling.scaled_decay(step, second) - scaling.scaled_decay(beta, both)) <= 2.0**-52 * max(1, second)
 
 
 def constants(rate: float, decays: Sequence[float], epsilon: float, noise: float) -> tuple[float, float, list[float]]:
@@ -131,12 +92,6 @@ def test_the_constants_of_the_equations_stay(rate, beta1, beta2, epsilon, noise,
         # c = (1 − β)/η², and β near 1 keeps 1 − β to 2⁻⁵³ only.
         lost = 2.0**-52 / float(kappa * (1 - scaling.exactly(beta)))
         assert scaled == pytest.approx(stays, rel=ROUNDED + lost)
-
-
-@given(st.fractions(min_value=Fraction(1, 10**6), max_value=10**6))
-def test_the_root_is_right_to_many_digits(value):
-    assert abs(scaling._root(value) ** 2 / value - 1) < Fraction(1, 10**60)
-    assert scaling._root(value**2) == value
 
 
 @given(st.integers(1, 10**6), BATCHES, BATCHES)

@@ -4,7 +4,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epsgrid.numerics import _compiled, tables
-from epsgrid.numerics.histogram import LogHistogram, magnitudes_of
-from epsgrid.numerics.tables import Counted, Counter, NegativeEntryError, _TorchRows
+from epsgrid.numerics.tables import Counter, NegativeEntryError, _TorchRows
 from tests.numerics import reference
 from tests.numerics.strategies import DEVICES, LAYOUTS, TYPES, any_moments, nonfinite
 
@@ -52,7 +50,7 @@ def expected_slots(v: np.ndarray, mantissa_bits: int) -> list[int]:
     return slots
 
 
-def check(counted: Counted, values: Sequence[torch.Tensor], mantissa_bits: int = 5) -> None:
+def check(counted: Counter, values: Sequence[torch.Tensor], mantissa_bits: int = 5) -> None:
     """Compare all that was counted with plain numpy."""
     bins, totals = counted.quantile_bins(), counted.totals()
     assert (bins.dtype, tuple(bins.shape)) == (torch.int32, (len(values), len(FRACTIONS)))
@@ -71,7 +69,7 @@ def check(counted: Counted, values: Sequence[torch.Tensor], mantissa_bits: int =
         assert (histogram.total, histogram.scale) == (v.size, 2.5)
 
 
-@pytest.mark.parametrize("mantissa_bits", [0, 1, 2, 5, 6, 10])
+@pytest.mark.parametrize("mantissa_bits", [0, 1, 5, 10])
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 def test_every_type_is_counted_as_numpy_does(dtype: torch.dtype, mantissa_bits: int, way: str) -> None:
     values = [sample(n, seed=n).to(dtype) for n in (1, 2, 3, 5, 257, 4095, 4096, 4099)]
@@ -143,15 +141,6 @@ def test_a_counter_forgets_what_it_counted_before(way: str) -> None:
         check(counter.count(values), values)
 
 
-def test_dense_layouts_are_read_where_they_are() -> None:
-    dense = torch.rand(4, 3, 5, 5).to(memory_format=torch.channels_last).permute(3, 0, 2, 1)
-    counter = Counter(FRACTIONS)
-    counter.count([dense])
-    (table,) = counter._groups
-    assert table._tensors[0, 0] == dense.data_ptr()
-    assert tables.flat(dense).data_ptr() == dense.data_ptr()
-
-
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 def test_the_layout_in_memory_makes_no_difference(layout: str, dtype: torch.dtype, way: str) -> None:
@@ -159,41 +148,13 @@ def test_the_layout_in_memory_makes_no_difference(layout: str, dtype: torch.dtyp
     check(Counter(FRACTIONS).count(values), values)
 
 
-def test_tensors_are_left_as_they_were(way: str) -> None:
-    values = [each for each in special() if each.dtype == torch.float32]
-    before = [v.clone() for v in values]
-    Counter(FRACTIONS).count(values)
-    for v, old in zip(values, before, strict=True):
-        assert torch.equal(v.view(torch.int32), old.view(torch.int32))
-
-
-def test_what_was_read_stays_when_more_is_counted(way: str) -> None:
-    counter = Counter(FRACTIONS)
-    first = [sample(500), torch.zeros(3)]
-    counted = counter.count(first)
-    bins, totals, histogram = counted.quantile_bins(), counted.totals(), counted.histogram(0, 1.0)
-    counter.count([sample(500, shift=30), torch.ones(3)])
-    assert bins.tolist() == [expected_slots(as_numpy(v), 5) for v in first]
-    assert totals[1].tolist() == [3, 0, 0]
-    np.testing.assert_array_equal(histogram.counts, reference.binned(as_numpy(first[0]), 5))
-
-
-@pytest.mark.parametrize("chunk", [1, 7, 1000])
-def test_chunks_make_no_difference(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "_kernel", lambda: None)
-    monkeypatch.setattr(tables, "_CPU_CHUNK", chunk)
-    values = [sample(n, seed=n) for n in (999, 1000, 1)]
-    check(Counter(FRACTIONS).count(values), values)
-
-
-def test_more_entries_than_32_bits_can_count_go_to_wider_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And so are counted apart from the others: the answers keep the order of the tensors all the same."""
+def test_more_entries_than_32_bits_can_count_are_counted_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answers keep the order of the tensors all the same."""
     monkeypatch.setattr(tables, "_INT32_LIMIT", 1000)
     values = [sample(999, seed=1), sample(1000, seed=2), sample(5, seed=3), sample(3000, seed=4)]
     counter = Counter(FRACTIONS)
     check(counter.count(values), values)
-    narrow, wide = counter._groups
-    assert (narrow._rows.dtype, wide._table.dtype, wide.places) == (np.int32, torch.int64, [1, 3])
+    assert [rows.places for rows in counter._groups] == [[0, 2], [1, 3]]
     values[3][7] = -1
     with pytest.raises(NegativeEntryError, match="negative entry -1") as caught:
         counter.count(values)
@@ -243,12 +204,6 @@ def test_a_device_cannot_raise_but_tells_of_negative_entries(monkeypatch: pytest
     assert counted.histogram(0, 1.0).total == 2
 
 
-@pytest.mark.parametrize("dtype", [torch.int32, torch.complex64, torch.bool], ids=str)
-def test_other_types_are_refused(dtype: torch.dtype, way: str) -> None:
-    with pytest.raises(ValueError, match=r"type torch\.\w+; expected one of: float32, bfloat16"):
-        Counter(FRACTIONS).count([torch.zeros(3), torch.zeros(3, dtype=dtype)])
-
-
 def test_a_tensor_without_memory_is_refused() -> None:
     class Shell(torch.Tensor):
         def data_ptr(self) -> int:
@@ -258,67 +213,10 @@ def test_a_tensor_without_memory_is_refused() -> None:
         Counter(FRACTIONS).count([torch.ones(3).as_subclass(Shell)])
 
 
-@pytest.mark.parametrize("fraction", [-0.1, 1.5, float("nan")])
-def test_a_fraction_outside_0_to_1_is_refused(fraction: float) -> None:
-    with pytest.raises(ValueError, match=r"fractions must lie in \[0, 1\], got"):
-        Counter([0.5, fraction])
-
-
-def test_a_layer_that_was_not_counted_is_refused(way: str) -> None:
-    counted = Counter(FRACTIONS).count([torch.ones(3)])
-    with pytest.raises(IndexError, match="layer 1 does not exist among 1 tensors counted"):
-        counted.histogram(1, 1.0)
-
-
-@pytest.mark.parametrize("mantissa_bits", [0, 5])
-@pytest.mark.parametrize("scale", [1.0, 1000.0, 0.3])
-def test_magnitudes_are_those_of_a_histogram(scale: float, mantissa_bits: int) -> None:
-    bins = len(LogHistogram(mantissa_bits, reference.binned(np.ones(1), mantissa_bits)).counts)
-    slots = np.arange(bins + 1)
-    magnitudes = magnitudes_of(slots, scale, mantissa_bits)
-    for slot, magnitude in list(zip(slots, magnitudes, strict=True))[:: 1 + bins // 200]:
-        counts = (slots == slot).astype(np.int64)
-        below, counts[0] = counts[0], 0
-        histogram = LogHistogram(mantissa_bits, counts[:-1], scale, below_range=below, above_range=counts[-1])
-        assert histogram.quantile(0.5) == magnitude
-    assert np.isnan(magnitudes_of(np.array([-1]), scale, mantissa_bits)).all()
-
-
-def test_denormals_count_even_where_arithmetic_would_flush_them() -> None:
-    values = [
-        torch.tensor([2.0**-149, 2.0**-130, 1.0]),
-        torch.tensor([2.0**-24, 2.0**-15, 1.0], dtype=torch.float16),
-        torch.tensor([2.0**-133, 1.0], dtype=torch.bfloat16),
-    ]
-    counter, expected = Counter(FRACTIONS), Counter(FRACTIONS).count(values)
-    if not torch.set_flush_denormal(True):
-        pytest.skip("this processor cannot flush denormals")
-    try:
-        counted = counter.count(values)
-    finally:
-        torch.set_flush_denormal(False)
-    for layer in range(len(values)):
-        assert counted.histogram(layer, 1.0) == expected.histogram(layer, 1.0)
-
-
-def test_counters_of_several_threads_do_not_disturb_each_other() -> None:
-    """The compiled call leaves Python's lock to others."""
-
-    def work(seed: int) -> None:
-        counter = Counter(FRACTIONS)
-        for call in range(5):
-            values = [sample(20_000, seed=10 * seed + call), sample(30, seed=seed)]
-            check(counter.count(values), values)
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(work, range(8)))
-
-
-@pytest.mark.parametrize("error", [RuntimeError("cannot cache function"), OSError("disk full"), EOFError("damaged")])
-def test_where_nothing_can_be_kept_each_process_compiles(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_nothing_can_be_kept_each_process_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
     def njit(signature: str, nogil: bool, cache: bool = False) -> Any:
         if cache:
-            raise error
+            raise OSError("disk full")
         return lambda function: (function, signature, nogil)
 
     monkeypatch.setattr(_compiled, "_nb", SimpleNamespace(njit=njit))

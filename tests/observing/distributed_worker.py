@@ -1,12 +1,11 @@
-"""One rank of a job that `test_distributed` starts: `python -m tests.observing.distributed_worker RANK WORLD FOLDER`.
+"""One rank of a job that `test_distributed` starts: `python -m tests.observing.distributed_worker RANK FOLDER`.
 
-Every scenario named for the world's size is run in turn; `FOLDER/SCENARIO-RANK.pt` holds what this rank got from it,
-and, from the first rank, the whole of v, put together by torch.
+Every scenario is run in turn; `FOLDER/SCENARIO-RANK.pt` holds what this rank got from it, and, from the first rank, the
+whole of v, put together by torch.
 """
 
 from __future__ import annotations
 
-import functools
 import sys
 import warnings
 from collections.abc import Callable, Iterable
@@ -73,19 +72,19 @@ def adam_on(parameters: dict[str, nn.Parameter], gradients: dict[str, torch.Tens
     return ask(observer) if ask else {**answers(observer), "v": whole(optimizer, parameters.items())}
 
 
-def answers(observer: Observer, group: dist.ProcessGroup | None = None) -> dict[str, Any]:
+def answers(observer: Observer) -> dict[str, Any]:
     """Return what both functions give, and this rank's own statistics by name."""
     readings = read(observer.optimizer, observer.layers, observer.adapter)
     return {
-        "bounds": gathered_bounds(observer, group),
-        "series": gathered_series(observer, 0.5, group),
+        "bounds": gathered_bounds(observer),
+        "series": gathered_series(observer, 0.5),
         "local": {reading.layer.name: measure_reading(reading, observer.tail_fraction) for reading in readings},
     }
 
 
-def error_of(observer: Observer, group: dist.ProcessGroup | None = None) -> dict[str, Any]:
+def error_of(observer: Observer) -> dict[str, Any]:
     try:
-        gathered_bounds(observer, group)
+        gathered_bounds(observer)
     except EpsgridError as error:
         return {"error": f"{type(error).__name__}: {error}"}
     return {"error": ""}
@@ -98,9 +97,6 @@ def whole(optimizer: torch.optim.Optimizer, named: Named) -> dict[str, torch.Ten
         v = optimizer.state[parameter]["exp_avg_sq"]
         found[name] = v.full_tensor() if hasattr(v, "full_tensor") else v
     return found
-
-
-# Two ranks
 
 
 def replica(inputs: Iterable[torch.Tensor]) -> tuple[nn.Module, torch.optim.Optimizer, Observer]:
@@ -151,11 +147,6 @@ def zero(rank: int) -> dict[str, Any]:
     return answers(observer)
 
 
-def apart(rank: int) -> dict[str, Any]:
-    """Replicas that have lost each other."""
-    return error_of(replica(batches(rank))[2])
-
-
 def out_of_step(rank: int) -> dict[str, Any]:
     """Replicas at different steps."""
     return error_of(replica(batches()[: 1 + rank])[2])
@@ -183,10 +174,8 @@ def flattened(rank: int) -> dict[str, Any]:
     return error_of(observer)
 
 
-# Three ranks
-
 UNEVEN = {"rows": (7, 5), "few rows": (2, 3), "columns": (4, 8), "copies": (3, 3), "scalar": (1,)}
-DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def uneven(rank: int, dtype: torch.dtype) -> dict[str, Any]:
@@ -201,41 +190,27 @@ def uneven(rank: int, dtype: torch.dtype) -> dict[str, Any]:
     return adam_on(parameters, gradients)
 
 
-def stages(rank: int) -> dict[str, Any]:
-    """Each rank has a layer of its own beside one that all have; the last rank's own is all zero."""
-    gradients = assigned({"shared": (6, 2), f"stage {rank}": (5 + rank, 3)})
-    if rank == 2:
-        gradients["stage 2"].zero_()
-    parameters = {name: nn.Parameter(torch.zeros_like(gradient)) for name, gradient in gradients.items()}
-    return adam_on(parameters, gradients)
-
-
 def lacking(rank: int) -> dict[str, Any]:
-    """Shards of three ranks, gathered over two of them; the third does not belong to the group."""
-    gradient = distribute_tensor(torch.ones(6, 2), init_device_mesh("cpu", (3,)), [Shard(0)])
-    group = dist.new_group([0, 1])
-    ask = functools.partial(error_of, group=group)
-    return adam_on({"weight": nn.Parameter(torch.zeros_like(gradient))}, {"weight": gradient}, ask)
+    """Shards on two ranks, of which the second observes something else."""
+    gradient = distribute_tensor(torch.ones(5, 2), init_device_mesh("cpu", (2,)), [Shard(0)])
+    name, own = ("other", torch.ones(3)) if rank else ("weight", gradient)
+    return adam_on({name: nn.Parameter(torch.zeros_like(own))}, {name: own}, error_of)
 
 
-SCENARIOS: dict[int, dict[str, Callable[[int], dict[str, Any]]]] = {
-    2: {each.__name__: each for each in (ddp, fsdp2, hsdp, zero, apart, out_of_step, unreadable, unbuilt, flattened)},
-    3: {
-        **{f"uneven {name}": lambda rank, dtype=dtype: uneven(rank, dtype) for name, dtype in DTYPES.items()},
-        "stages": stages,
-        "lacking": lacking,
-    },
+SCENARIOS: dict[str, Callable[[int], dict[str, Any]]] = {
+    **{each.__name__: each for each in (ddp, fsdp2, hsdp, zero, out_of_step, unreadable, unbuilt, flattened, lacking)},
+    **{f"uneven {name}": lambda rank, dtype=dtype: uneven(rank, dtype) for name, dtype in DTYPES.items()},
 }
 
 
 def main() -> None:
-    rank, world, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    rank, folder = int(sys.argv[1]), Path(sys.argv[2])
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     dist.init_process_group(
-        "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=world, timeout=timedelta(minutes=5)
+        "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2, timeout=timedelta(minutes=5)
     )
-    for name, scenario in SCENARIOS[world].items():
+    for name, scenario in SCENARIOS.items():
         torch.save(scenario(rank), folder / f"{name}-{rank}.pt")
     dist.destroy_process_group()
 

@@ -34,7 +34,6 @@ OPTIMIZERS: dict[str, Build] = {
     "adagrad-fused": torchs(torch.optim.Adagrad, fused=True),
     "adam": torchs(torch.optim.Adam, betas=(0.9, 0.99)),
     "adam-beta2-zero": torchs(torch.optim.Adam, betas=(0.9, 0.0), eps=0.1),
-    "adam-foreach": torchs(torch.optim.Adam, foreach=True),
     "adam-fused": torchs(torch.optim.Adam, fused=True),
     "adam-loop": torchs(torch.optim.Adam, foreach=False),
     "adam-tensors": lambda parameters: torch.optim.Adam(
@@ -43,7 +42,6 @@ OPTIMIZERS: dict[str, Build] = {
     "adamax": torchs(torch.optim.Adamax, eps=2.0**-126),
     "adamomentum": in_place("momentum"),
     "adamw": torchs(torch.optim.AdamW),
-    "adamw-amsgrad": torchs(torch.optim.AdamW, amsgrad=True),
     "amsgrad": torchs(torch.optim.Adam, amsgrad=True, betas=(0.9, 0.5)),
     "eadam": in_place("gradient"),
     "nadam": torchs(torch.optim.NAdam),

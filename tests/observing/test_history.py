@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from array import array
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from epsgrid.numerics import counting, tables
+from epsgrid.numerics import counting
 from epsgrid.numerics.series import FRACTIONS
 from epsgrid.numerics.tables import Counter
 from epsgrid.observing.history import History, Row, _unfolded
@@ -48,14 +47,14 @@ class Watched:
     def run(self, steps: int) -> list[Row]:
         for call in range(self.every, steps + 1, self.every):
             self.step(call)
-        return self.history.rows(self.latest)
+        return self.history.rows(*self.latest)
 
 
 def steps(rows: list[Row]) -> list[int]:
     return [row.step for row in rows]
 
 
-@pytest.mark.parametrize("count", [1, 2, 8, 100, 511, 512, 513, 1024, 1025, 5000])
+@pytest.mark.parametrize("count", [1, 100, 512, 513, 5000])
 def test_rows_and_histograms_stay_few_and_evenly_spaced_and_the_latest_is_there(count: int) -> None:
     rows = Watched(entries=(2,)).run(count)
     found = steps(rows)
@@ -69,13 +68,6 @@ def test_rows_and_histograms_stay_few_and_evenly_spaced_and_the_latest_is_there(
     assert len(histograms) >= min(count // 8, 64 // 2)
     assert histograms[0] == 1 and histograms[-1] == count
     assert len(set(np.diff(histograms[:-1]))) <= 1
-
-
-@pytest.mark.parametrize(("every", "spacing"), [(1, 8), (2, 8), (3, 12), (8, 8), (50, 50)])
-def test_histograms_are_at_least_eight_steps_apart(every: int, spacing: int) -> None:
-    rows = Watched(every, (2,)).run(10 * spacing)
-    with_histogram = [row.step for row in rows if row.folded is not None]
-    assert set(np.diff(with_histogram[:-1])) == {spacing}
 
 
 def test_rows_say_what_counting_would_have_said() -> None:
@@ -96,83 +88,7 @@ def test_rows_say_what_counting_would_have_said() -> None:
                 assert found.histogram is None
 
 
-def test_layers_that_were_not_there_are_none_and_those_of_zeros_have_no_quantiles() -> None:
-    watched = Watched(entries=(5, 0))
-    watched.step(1, indexes=(2, 0))
-    (row,) = watched.history.rows()
-    zeros, *others = row.snapshots(4)
-    assert zeros is not None and zeros.quantiles == () and zeros.nonzero == 0
-    assert [each is None for each in others] == [True, False, True]
-
-
-def test_steps_that_were_skipped_on_a_device_are_left_out() -> None:
-    """Whether a step was skipped lies on the device: it is only looked at when rows are asked for."""
-    watched = Watched()
-    skipped = torch.zeros(1)
-    for call, left_out in enumerate([0.0, 1.0, 0.0, 0.0, 1.0], 1):
-        skipped = skipped + left_out
-        watched.step(call, skipped=skipped, left_out=torch.tensor([left_out]))
-    rows = watched.history.rows(watched.latest)
-    assert [row.call for row in rows] == [1, 3, 4]
-    assert steps(rows) == [1, 2, 3]
-
-
-def test_what_came_after_a_step_is_forgotten_and_can_be_observed_again() -> None:
-    watched = Watched()
-    watched.run(20)
-    watched.history.keep_until(9)
-    assert steps(watched.history.rows()) == list(range(1, 10))
-    for call in range(10, 14):
-        watched.step(call)
-    assert steps(watched.history.rows(watched.latest)) == list(range(1, 14))
-    watched.history.keep_until(0)
-    assert watched.history.rows() == []
-
-
-def test_a_run_that_goes_back_again_and_again_keeps_few_rows() -> None:
-    watched, start = Watched(entries=(2,)), 0
-    for _ in range(5):
-        for call in range(start + 1, 1200):
-            watched.step(call)
-        watched.history.keep_until(start := 700)
-    found = steps(watched.history.rows())
-    assert found == sorted(set(found))
-    assert found[-1] <= 700
-    assert 150 < len(found) <= 512
-
-
 @pytest.mark.parametrize("values", [[], [0.0], [1.0, 0.0, 1e-30, float("nan"), float("inf")], [1e-310, 1e300]])
 def test_packed_histograms_come_back_exactly(values: list[float]) -> None:
     v = torch.tensor(values, dtype=torch.float64)
     assert _unfolded(Counter(()).count([v]).folded(0, 1), 2.5) == counting.count(v, 2.5).fold(1)
-
-
-def test_a_layer_takes_less_than_a_hundred_kilobytes_however_long_the_run() -> None:
-    """With entries over sixteen decades of √v̂, more than real layers have, and where the rows are fullest."""
-    assert tables.compiled()  # or it might be loaded, with numba, while memory is traced
-    few, many = (_bytes_at_the_fullest(layers) for layers in (2, 12))
-    assert (many - few) / 10 < 100_000
-    assert few - 2 * (many - few) / 10 < 500_000  # what there is once for all layers
-
-
-def _bytes_at_the_fullest(layers: int) -> int:
-    watched = Watched(entries=(2000,) * layers)
-    spread = torch.logspace(-32, 0, 2000)
-    watched.values = lambda call: [spread] * layers  # type: ignore[method-assign]
-    watched.step(0)  # what is made once and kept
-    tracemalloc.start()
-    try:
-        watched.history = History()
-        for call in range(1, 512):
-            watched.step(call)
-        return tracemalloc.get_traced_memory()[0]
-    finally:
-        tracemalloc.stop()
-
-
-def test_a_state_of_no_step_has_no_correction() -> None:
-    """A fused optimizer whose first step was skipped on its device; the row is left out later, and nothing divides."""
-    steps, totals = torch.tensor([0.0, 1.0]), torch.zeros(2, 3)
-    row = Row(1, 0, torch.ones(1), (0, 1), ("a", "b"), (0.5, 0.5), steps, (None,), totals)
-    assert row.scales == (1.0, 2.0)
-    assert not row.taken

