@@ -41,16 +41,11 @@ def test_examples_in_the_command_run() -> None:
 
 
 def test_every_layer_has_its_histogram_on_a_common_axis(shell):
-    shown = shell.call("probe", "spec.yaml").stdout
-    header, *rows = shown.splitlines()[: len(SMALL) + 3]
-    assert re.search(r"│1e-\d+ +│1e-\d+", header[-32:])
-    for layer, row in zip(SMALL, rows, strict=False):
-        assert row.startswith(layer.name)
-        assert layer.kind in row
-        assert re.fullmatch(r"[ ▁▂▃▄▅▆▇█]{32}", row[-32:])
-        assert "█" in row[-32:]
-    assert rows[-2].startswith("all layers")
-    assert re.fullmatch(r" *├─+┤ *", rows[-1][-32:])
+    header, *rows = shell.call("probe", "spec.yaml").stdout.splitlines()[: len(SMALL) + 1]
+    assert re.search(r"1e-\d+ +1e-?\d+$", header)
+    for layer, row in zip(SMALL, rows, strict=True):
+        assert row.startswith(f"{layer.name} ")
+        assert re.search(r"[▁▂▃▄▅▆▇]*█[▁▂▃▄▅▆▇]*", row)
 
 
 def test_reliability_stands_below_the_bounds(shell):

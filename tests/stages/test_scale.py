@@ -1,7 +1,6 @@
 """Scale specs and bounds to another batch size; and the largest batch that the data have."""
 
 import re
-from itertools import pairwise
 
 import pytest
 import torch
@@ -11,7 +10,6 @@ from epsgrid.errors import DataError, ScalingError
 from epsgrid.numerics.scaling import NoScaling, Scaling
 from epsgrid.optimizers._scaling import scalable, scaled_epsilon
 from epsgrid.spec.loading import parse_spec
-from epsgrid.spec.writing import spec_to_yaml
 from epsgrid.stages.scale import _too_large, annotated_yaml, check_size, renamed, scaled_spec
 
 SPEC = """
@@ -56,7 +54,7 @@ def test_the_square_root_rule_moves_every_number_that_it_should():
     assert scaled.spec.optimizer.betas == (0.6, 0.996)
     assert scaled.spec.sweep.learning_rates == (2e-3, 6e-3)
     warmup = next(change for change in scaled.changes if change.path.endswith("warmup_steps"))
-    assert (warmup.before, warmup.why) == (50, "as many epochs: over κ (12.5, rounded)")
+    assert (warmup.before, warmup.why) == (50, "as many epochs: over κ")
     assert any("assumed: the noise of a gradient outweighs its mean" in note for note in scaled.notes)
     assert any("weight_decay is part of the gradient and stays" in note for note in scaled.notes)
     same = scaled_spec(spec(), 64)
@@ -159,20 +157,15 @@ def test_the_half_life_form_reaches_any_batch():
     assert scaled.sweep.default_epsilon == 2.5e-9
 
 
-def test_the_yaml_reads_back_and_has_a_comment_above_each_number():
+def test_the_yaml_reads_back_below_comments_that_say_what_changed():
     scaled = renamed(scaled_spec(spec(), 256))
     text = annotated_yaml(scaled)
     assert parse_spec(text) == scaled.spec
     assert scaled.spec.experiment == "base-batch-256"
-    lines = text.splitlines()
-    for change in scaled.changes:
-        key = change.path.rpartition(".")[2]
-        above = [one for one, two in pairwise(lines) if two.lstrip().startswith(f"{key}:")]
-        assert sum(line.lstrip().startswith("#") for line in above) >= 1, change
-    assert "  # [0.9, 0.999] → [0.6, 0.996]: it spans as many epochs: 1 − β times κ" in lines
-    assert lines[0] == "# Scaled to a batch of 256 by epsgrid scale: κ = 4, rule: sqrt."
-    plain = [line for line in lines if not line.lstrip().startswith("#")]
-    assert plain == spec_to_yaml(scaled.spec).splitlines()
+    comments = [line for line in text.splitlines() if line.startswith("#")]
+    assert comments[0] == "# Scaled to a batch of 256 by epsgrid scale: κ = 4, rule: sqrt."
+    assert [line.split(":")[0] for line in comments[1:-2]] == [f"#   {change.path}" for change in scaled.changes]
+    assert "#   optimizer.betas: [0.9, 0.999] → [0.6, 0.996]: it spans as many epochs: 1 − β times κ" in comments
 
 
 def test_a_batch_larger_than_the_data_is_refused():

@@ -29,7 +29,7 @@ _DirOption = Annotated[
     typer.Option(
         "--dir",
         metavar="DIR",
-        help="Folder that holds data sets.  \\[default: $EPSGRID_DATA, else data in the cache folder]",
+        help="Folder that holds data sets.  [default: $EPSGRID_DATA, else data in the cache folder]",
     ),
 ]
 

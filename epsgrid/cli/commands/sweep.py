@@ -164,7 +164,7 @@ def train(
     asked: Asked, what: GridChoice | Planned, *, workers: int | None, fail_fast: bool, json: bool, quiet: bool
 ) -> ExitCode | None:
     """Sweep with its progress shown, print how it ended, and return the command's exit code."""
-    with Stop() as stop, sweep_shown(asked.folder, quiet=quiet) as notify:
+    with Stop() as stop, sweep_shown(quiet=quiet) as notify:
         summary = stage.sweep(asked, what, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop)
     if json:
         failures = [{"id": each.id, "error": each.error, "log": each.log} for each in summary.failures]
