@@ -109,10 +109,7 @@ def test_options_override_the_spec_and_overrides(shell):
         (["--learning-rate", "1e-3"], "learning_rate is only used with update_weights: true"),
         (["--batches", "setled"], "-o probe.batches=setled"),
         (["--epochs", "0"], "-o probe.epochs=0"),
-        (["--seeds", "0"], "-o probe.seeds=0"),
-        (["--every", "0"], "-o probe.every=0"),
         (["--beta2", "1.5"], "-o probe.beta2"),
-        (["--compare-weights", "-1"], "-o probe.compare_weights=-1"),
     ],
 )
 def test_wrong_options_are_refused_by_the_spec_with_exit_2(shell, arguments, words):
