@@ -88,12 +88,7 @@ def setting(cell: Trial) -> str:
 
 
 def named_trial(folder: ExperimentFolder, cells: Sequence[Trial], name: str) -> Trial:
-    """Return the one trial that has a name as its id, or whose id begins with it.
-
-    Args:
-        folder: the experiment's.
-        cells: its trials.
-        name: as a user wrote it.
+    """Return the one trial of an experiment that has a name as its id, or whose id begins with it.
 
     Raises:
         StoreError: nothing was swept, or no trial or several begin with it; lists the closest ones.

@@ -8,7 +8,6 @@ from statistics import median
 import pytest
 
 from epsgrid.errors import ExecutionError
-from epsgrid.report.text.render import tables
 from epsgrid.selection.load import load_experiment
 from epsgrid.spec.model import Prune
 from epsgrid.stages import pruning as module
@@ -181,8 +180,7 @@ def test_a_pruned_trial_is_no_finished_one_and_goes_on_bit_for_bit(spec_path, tm
     assert (cell.tally.pruned, cell.tally.missing, cell.tally.complete) == (1, 0, False)
     assert found.best_of("default").choice.cell is None and found.best_of("default").choice.incomplete == 1
     assert any(note.startswith("1 trial pruned: settings that lack them") for note in found.notes)
-    assert [end.error for end in found.loose_ends] == ["pruned after epoch 2 of 6: slow"]
-    assert "pruned" in next(table for table in tables(found) if table.title == "Grids").columns
+    assert [end.error for end in found.unfinished] == ["pruned after epoch 2 of 6: slow"]
 
     assert train(asked, grid="default").trained == 0, "left as it is"
     assert plan_sweep(resolve(spec_path, None, OPTIONS, tmp_path / "runs"), "default", None).to_run == 1

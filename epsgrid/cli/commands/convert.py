@@ -73,8 +73,7 @@ def convert(
         print(f"{converted:.6g}")
         hint("the same in the long run:" if step is None else f"the same at step {step:,}:")
         for name, placement, value in ((source, place, epsilon), (target, there, converted)):
-            weight = f"{placement.compared_with} = {placement.magnitude_from_epsilon(value):.4g}"
-            hint(f"  {name}: ε = {value:.6g} {placement.description}; weighs as much as {weight}")
+            hint(f"  {name}: ε = {value:.6g} {placement.description}")
     else:
         rows = []
         for name, (there, found_value) in found.items():
