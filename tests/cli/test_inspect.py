@@ -106,8 +106,6 @@ def test_a_terminal_shows_forty_of_many_layers_unless_all_are_asked_for(shell):
     everything, shown = listed("--all-layers")
     assert everything == [layer.name for layer in MANY]
     assert "more layers" not in shown
-    in_a_pipe = shell.call("inspect", "many").stdout
-    assert len(re.findall(r"^block\d+\.weight ", in_a_pipe, re.MULTILINE)) == 60
 
 
 @pytest.mark.parametrize(("columns", "is_drawn"), [("70", False), ("120", True)])

@@ -109,16 +109,9 @@ def test_several_probe_epochs_and_a_training_shorter_than_the_probe(tmp_path: Pa
         callback = real().own.EpsilonCallback(probe_epochs=probe_epochs)
         fit(callback, tmp_path, max_epochs=max_epochs)
         assert callback.bounds.layers == expected.layers
-
-
-def test_a_second_fit_is_observed_again(tmp_path: Path) -> None:
-    callback = real().own.EpsilonCallback()
-    trained = module()
-    fit(callback, tmp_path, trained)
     first = callback.bounds
-    fit(callback, tmp_path, trained)
-    assert callback.bounds is not first
-    assert callback.observers[0].step == EPOCH
+    fit(callback, tmp_path, max_epochs=max_epochs)
+    assert callback.bounds is not first and callback.observers[0].step == 2 * EPOCH, "a second fit is observed again"
 
 
 def test_every_logger_gets_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,11 +318,6 @@ def test_without_either_package_the_extra_is_named(monkeypatch: pytest.MonkeyPat
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ExecutionError, match=r"Lightning cannot be imported .*pip install 'epsgrid\[lightning\]'"):
         own._import_package()
-
-
-def test_a_training_without_an_optimizer_is_refused() -> None:
-    with pytest.raises(ObservationError, match="this training has no optimizer to observe"):
-        _following.Following(1, 1).attach([], Model().net, 0, 0)
 
 
 def test_a_torchvision_that_cannot_be_imported_is_no_hindrance(monkeypatch: pytest.MonkeyPatch) -> None:

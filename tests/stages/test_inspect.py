@@ -74,6 +74,10 @@ def test_a_trial_that_kept_nothing_says_how_to_keep_it_and_which_did(folder: Exp
     ) as error:
         inspect(folder, other)
     assert f"trials that kept them:\n  {TUNED}  lr 1e-3" in str(error.value)
+    path = folder.trial(TUNED).observations_jsonl
+    path.write_text(path.read_text(encoding="utf-8").replace('"step":30', '"step":31'), encoding="utf-8")
+    with pytest.raises(CorruptRecordError, match=r"observations\.jsonl:4"):
+        inspect(folder, TUNED)
 
 
 def test_without_a_probe_there_is_nothing_but_trials(folder: ExperimentFolder) -> None:
@@ -93,10 +97,3 @@ def test_runs_are_found_by_folder_by_name_or_as_the_latest(folder: ExperimentFol
         find_run(Path("simluated"), tmp_path / "runs")
     with pytest.raises(StoreError, match=r"no experiment 'x', neither as a folder nor in .*nowhere$"):
         find_run(Path("x"), tmp_path / "nowhere")
-
-
-def test_damaged_snapshots_are_named(folder: ExperimentFolder) -> None:
-    path = folder.trial(TUNED).observations_jsonl
-    path.write_text(path.read_text(encoding="utf-8").replace('"step":30', '"step":31'), encoding="utf-8")
-    with pytest.raises(CorruptRecordError, match=r"observations\.jsonl:4"):
-        inspect(folder, TUNED)
