@@ -30,14 +30,7 @@ _EPSILON = {
 
 @dataclass(frozen=True)
 class Change:
-    """One number of a spec that another batch size changes.
-
-    Attributes:
-        path: the dotted field, such as "optimizer.betas".
-        before: its value, as plain JSON.
-        after: the new value.
-        why: the reason, in a few words.
-    """
+    """One number of a spec that another batch size changes: its dotted field, plain JSON before and after, and why."""
 
     path: str
     before: Any

@@ -47,14 +47,10 @@ _DEADLINE_S = 3600.0
 
 @dataclass(frozen=True)
 class SelfTest:
-    """The outcome of the test.
+    """The outcome: numbers of trials and of killed workers and drivers.
 
-    Attributes:
-        trials: number of trials in the sweep.
-        worker_kills: SIGKILLs that hit a process at work on a trial.
-        driver_kills: SIGKILLs that hit the command itself.
-        differing: ids of trials whose results, epochs or observations differ between the two sweeps.
-        repeated: ids of trials that were trained to the end more than once.
+    `differing` are the ids of trials whose results, epochs or observations differ between the two sweeps, and
+    `repeated` of those that were trained to the end more than once.
     """
 
     trials: int

@@ -82,14 +82,6 @@ def test_an_optimizer_that_the_trainer_makes_is_observed(tmp_path: Path) -> None
     assert callback.bounds == callback.observer.bounds()
 
 
-def test_several_probe_epochs_and_a_training_shorter_than_the_probe(tmp_path: Path) -> None:
-    expected, _ = by_hand(epochs=2)
-    for probe_epochs, epochs in ((2, 3), (9, 2)):
-        callback = real().own.EpsilonCallback(probe_epochs=probe_epochs)
-        trainer_of(tmp_path, [callback], num_train_epochs=epochs).train()
-        assert callback.bounds.layers == expected.layers
-
-
 def test_the_trainers_log_gets_bounds_and_shares(tmp_path: Path) -> None:
     callback = real().own.EpsilonCallback()
     trainer = trainer_of(tmp_path, [callback])

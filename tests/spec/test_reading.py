@@ -75,13 +75,6 @@ def test_what_yaml_1_1_takes_for_something_else_is_text(text: str) -> None:
     assert word(text) == text
 
 
-@given(st.from_regex(r"[-+0-9.eE_]{1,12}", fullmatch=True).filter(lambda text: text != "-"))
-def test_a_word_is_a_number_only_where_python_agrees(text: str) -> None:
-    value = word(text)
-    if not isinstance(value, str):
-        assert type(value)(text) == value
-
-
 def test_quoted_numbers_stay_text() -> None:
     assert read("a: '1e-8'\nb: \"12\"\nc: !!str 5", "s").values == {"a": "1e-8", "b": "12", "c": "5"}
 
