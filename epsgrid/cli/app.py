@@ -32,7 +32,10 @@ same command to continue · 130 Ctrl-C."""
 _COMMANDS = {
     "probe": ("probe:probe", "Measure the gradient magnitudes of the first epoch and estimate the bounds of ε."),
     "sweep": ("sweep:sweep", "Train every (learning rate, ε, seed) of the grid that has no result yet."),
-    "report": ("report:report", "Compare the narrowed grid with the conventional one and with the default ε."),
+    "report": (
+        "report:report",
+        "Answer what the sweep can tell: may the default ε stay, which ε are as good, did narrowing cost anything.",
+    ),
     "inspect": ("inspect:inspect", "Show the stored gradient magnitudes of a probe, or of a trial over its training."),
     "status": ("status:status", "Show the state of a sweep: trials by state and grid, running, failed, time left."),
     "retry": ("retry:retry", "Train chosen trials of the latest experiment again, and no others."),

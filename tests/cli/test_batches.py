@@ -52,7 +52,7 @@ def test_sweep_plans_without_torch_then_trains_and_reports(shell, probed):
     assert "lr 1e-2, ε 1e-3, as asked for, is scaled from batch 64" in planned.stderr
     ended = shell.json("sweep", "spec.yaml", *SCALED, "-q")
     assert (ended["complete"], ended["trained_now"]) == (True, 3)
-    assert "Batch sizes: one setting at each" in shell.call("report").stdout
+    assert "Batch sizes: one setting at each" in shell.call("report", "--full").stdout
     folder = shell.folder / "runs/tiny/report"
     assert (folder / "batch-magnitudes.svg").is_file()
     batches = json.loads((folder / "report.json").read_text())["batches"]
