@@ -29,11 +29,7 @@ def names(family: str) -> tuple[str, ...]:
 
 
 def load(family: str, name: str) -> Any:
-    """Return the plug-in called `name`: a module of ours, or the object a dotted path names.
-
-    Args:
-        family: folder of this package, such as `optimizers`.
-        name: file stem, or `package.module:NAME` for one that lives elsewhere.
+    """Return the plug-in called `name`: a module of ours by its file stem, or the object a dotted path names.
 
     Raises:
         UnknownNameError: no such file, or the dotted path cannot be imported; the message lists the valid names.

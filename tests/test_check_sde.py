@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -39,16 +38,6 @@ def test_rmsprop_is_an_ornstein_uhlenbeck_process():
     assert found.mean[0] == pytest.approx(1.2 * np.exp(-a * time), rel=1e-9)
     assert found.covariance[0, 0] == pytest.approx(b**2 / (2 * a) * (1 - np.exp(-2 * a * time)), rel=1e-9)
     assert found.loss(problem) == pytest.approx(found.mean[0] ** 2 + found.covariance[0, 0], rel=1e-12)
-
-
-def test_adams_mean_almost_without_curvature():
-    """With Hx ≈ g constant, m = g·γ₁, so that the prefactor cancels and x falls by g·∫√γ₂/(σ₀·√u + ε₀·√γ₂) dt."""
-    curvature, time = 1e-9, 0.9
-    t = np.linspace(0, np.sqrt(time), 20_001) ** 2
-    corrected = np.sqrt(-np.expm1(-ADAM.decays[1] * t))
-    (found,) = sde.moments(line(curvature, variance=1.0, start=1 / curvature), ADAM, [time])
-    expected = np.trapezoid(corrected / (ADAM.noise + ADAM.epsilon * corrected), t)
-    assert 1 / curvature - found.mean[0] == pytest.approx(expected, rel=1e-5)
 
 
 @BOTH
@@ -90,21 +79,6 @@ def test_two_weighted_minibatches_by_a_slow_loop():
         x = x - rate * m / (1 - beta1 ** (k + 1)) / (np.sqrt(hat) + epsilon)
         v = beta2 * v + (1 - beta2) * g**2
     np.testing.assert_allclose(found[0], x, rtol=1e-12)
-
-
-@BOTH
-def test_svag_approaches_the_equation_at_first_order(equation):
-    """The error falls fourfold from l = 1 to 2, within five standard errors and a tenth for the higher orders."""
-    exact = sde.moments(PLANE, equation, [2.0])[0].loss(PLANE)
-    algorithm, errors = sde.discretised(equation, 0.04), []
-    for factor, paths in ((1, 8_000), (2, 16_000)):
-        descent = sde.descend(PLANE, algorithm, [50], paths, np.random.default_rng(factor), l=factor)
-        twins = sde.euler_moments(PLANE, algorithm.at(Fraction(1, factor**2)), [50 * factor**2])
-        (loss,) = sde.expected_losses(PLANE, descent, twins)
-        errors.append((loss.value - exact, loss.error))
-    (coarse, coarse_error), (fine, fine_error) = errors
-    assert abs(coarse) > 10 * coarse_error and abs(fine) > 5 * fine_error
-    assert abs(coarse - 4 * fine) < 5 * np.hypot(coarse_error, 4 * fine_error) + 0.1 * abs(coarse)
 
 
 def test_the_square_root_rule_keeps_the_constants_and_the_training():

@@ -44,8 +44,7 @@ def test_spec_is_read_and_says_what_it_is(path):
 
 
 def test_experiment_names_are_distinct():
-    names = [load_spec(path).experiment for path in SPECS]
-    assert len(set(names)) == len(names)
+    assert len({load_spec(path).experiment for path in SPECS}) == len(SPECS)
 
 
 @pytest.mark.parametrize("path", PAPER, ids=named)

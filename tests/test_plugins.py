@@ -42,15 +42,12 @@ def test_only_plugins_are_plugins(name: str) -> None:
         ("no_such_package.x:A", r"cannot import 'no_such_package.x' \(ModuleNotFoundError: .*PYTHONPATH\?"),
         (":A", "not a dotted path; expected package.module:NAME"),
         ("tests.spec:", "not a dotted path"),
-        (".spec:A", "not a dotted path"),
         ("tests.spec.fakes:blobs:more", "not a dotted path"),
     ],
 )
 def test_a_wrong_dotted_path(name: str, told: str) -> None:
     with pytest.raises(UnknownNameError, match=told):
         plugins.load("tasks", name)
-    with pytest.raises(UnknownNameError, match=told):
-        plugins.check("tasks", name)
 
 
 def test_a_module_that_breaks_when_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,15 +57,6 @@ def test_a_module_that_breaks_when_imported(tmp_path: Path, monkeypatch: pytest.
         plugins.load("tasks", "broken_for_epsgrid:task")
 
 
-def test_checking_does_not_import(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plugins.importlib, "import_module", lambda name: pytest.fail(f"imported {name}"))
-    plugins.check("grids", "narrowed")
-
-
 @given(st.text(min_size=1), st.lists(st.text(min_size=1), min_size=1))
 def test_the_nearest_name_is_a_valid_one(name: str, valid: list[str]) -> None:
     assert plugins.nearest(name, valid) in (None, *valid)
-
-
-def test_a_name_in_other_case_is_near() -> None:
-    assert plugins.nearest("VGG11", ("alexnet", "vgg11")) == "vgg11"

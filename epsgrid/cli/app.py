@@ -32,7 +32,10 @@ same command to continue · 130 Ctrl-C."""
 _COMMANDS = {
     "probe": ("probe:probe", "Measure the gradient magnitudes of the first epoch and estimate the bounds of ε."),
     "sweep": ("sweep:sweep", "Train every (learning rate, ε, seed) of the grid that has no result yet."),
-    "report": ("report:report", "Compare the narrowed grid with the conventional one and with the default ε."),
+    "report": (
+        "report:report",
+        "Answer what the sweep can tell: may the default ε stay, which ε are as good, did narrowing cost anything.",
+    ),
     "inspect": ("inspect:inspect", "Show the stored gradient magnitudes of a probe, or of a trial over its training."),
     "status": ("status:status", "Show the state of a sweep: trials by state and grid, running, failed, time left."),
     "retry": ("retry:retry", "Train chosen trials of the latest experiment again, and no others."),
@@ -45,10 +48,7 @@ _COMMANDS = {
         "Prove that a sweep on this machine and file system loses nothing and repeats nothing, whatever kills it.",
     ),
     "show": ("show:show", "Print the effective spec: every default filled in, every override applied."),
-    "list": (
-        "show:list_plugins",
-        "List the names a spec may use: tasks, models, optimizers, grids, executors; or what this machine trains on.",
-    ),
+    "list": ("show:list_plugins", "List the names a spec may use: tasks, models, optimizers, grids, executors."),
     "convert": ("convert:convert", "Convert an ε between optimizers and frameworks."),
     "scale": ("scale:scale", "Scale a spec to another batch size."),
     "export bounds": ("export:export_bounds", "Write the measured bounds of ε as the search space of another tool."),
@@ -111,7 +111,7 @@ def _add(group: typer.Typer, name: str, target: str, about: str) -> None:
         def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
             module, _, function = target.partition(":")
             found = getattr(importlib.import_module(f"epsgrid.cli.commands.{module}"), function)
-            alone = typer.Typer(rich_markup_mode="rich", add_completion=False, context_settings=_CONTEXT)
+            alone = typer.Typer(rich_markup_mode=None, add_completion=False, context_settings=_CONTEXT)
             alone.command(name, cls=_Subcommand, epilog=_EPILOG)(found)
             return typer.main.get_command(alone).make_context(info_name, args, parent, **extra)
 

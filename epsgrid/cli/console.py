@@ -25,7 +25,7 @@ _REPLACEMENTS = {
     "\N{COMBINING CIRCUMFLEX ACCENT}": "^",
     **dict(zip("×·±−–—≈•₁₂", ("x", "*", "+-", "-", "-", "-", "~", "*", "1", "2"), strict=True)),
     **dict(zip("…≥≤²ᵗ←→", ("...", ">=", "<=", "^2", "^t", "<-", "->"), strict=True)),
-    **dict(zip("▁▂▃▄▅▆▇█│├─┤", ".:-=+o#@|[-]", strict=True)),
+    **dict(zip("▁▂▃▄▅▆▇█─", ".:-=+o#@-", strict=True)),
 }
 
 

@@ -1,9 +1,11 @@
-"""Tables and lines of gradient magnitudes: the output of `epsgrid probe`, and of `epsgrid inspect` for a probe."""
+"""Tables and lines of gradient magnitudes: the output of `epsgrid probe` and of `epsgrid inspect`."""
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from rich.cells import cell_len
 from rich.console import RenderableType
@@ -12,23 +14,43 @@ from rich.text import Text
 
 from epsgrid import grids
 from epsgrid.cli.console import out
-from epsgrid.cli.sparkline import Axis
-from epsgrid.cli.tables import Column, columns_table, fitted, report_table
+from epsgrid.cli.tables import report_table, table
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.histogram import LogHistogram
 from epsgrid.numerics.magnitudes import Bound, LayerStatus
 from epsgrid.numerics.placement import Placement
+from epsgrid.numerics.series import Series, Snapshot
 from epsgrid.report.compare import estimates
-from epsgrid.report.table import shortened
+from epsgrid.report.table import percent, shortened
 from epsgrid.report.text.bounds import estimates_table, kinds_table, reliability_table
 from epsgrid.report.trust import kind_rows, reliability_row
-from epsgrid.selection.formatting import bounds_line, count, duration, power, powers
+from epsgrid.selection.formatting import NOTHING, bounds_line, count, duration, power, powers
 from epsgrid.spec.model import Sweep
 from epsgrid.store.records import ProbeRecord
 
 _ROWS_IN_A_TERMINAL = 40
 _SUMMARY_WIDTH, _LABEL, _MOST_LINES = 80, 12, 3
 """Columns of a probe's summary, those of its labels, and lines of one text in it."""
+_SPARKLINE = 24
+_LEAST_NAME = 16
+_GAP = 3
+"""Characters between two columns in a terminal."""
+_LEVELS = "▁▂▃▄▅▆▇█"
+_TAIL = 0.001
+"""Share of the smallest entries that may lie left of the axis: a few denormals would stretch it by decades."""
+_SHOWN_FRACTIONS = (0.02, 0.5, 0.98)
+
+
+class _Row(NamedTuple):
+    """A layer in the table: its cells, then its histogram, which is None where none was kept."""
+
+    name: str
+    entries: str
+    low: str
+    median: str
+    high: str
+    note: str
+    histogram: LogHistogram | None
 
 
 def shown_rows(names: Sequence[str], first: Sequence[str], *, all_layers: bool) -> list[int]:
@@ -50,71 +72,98 @@ def hidden_lines(shown: int, layers: int) -> list[str]:
     return [f"and {layers - shown} more layers: --all-layers shows them"] if shown < layers else []
 
 
-def names_column(names: Sequence[str], ends: tuple[float, ...]) -> Column:
-    """Return the column of layers' names and of the rows below them: all layers, and the bounds if there are any."""
-    return Column("layer", (*names, "all layers", *(["bounds"] if ends else [])), is_text=True)
-
-
-def layers_table(
-    columns: Sequence[Column],
-    rows: Sequence[int],
-    drawn: Sequence[tuple[str, Sequence[LogHistogram | None]]],
-    width: int,
-    ends: tuple[float, ...],
-) -> Table:
-    """Return a table with a row for each layer, one for all together and one for the bounds.
+def sparklines(rows: Sequence[Sequence[LogHistogram | None]], width: int = _SPARKLINE) -> tuple[str, list[str]]:
+    """Draw the non-zero entries of histograms as lines of text, on a log axis of whole decades that they share.
 
     Args:
-        columns: the columns before the sparklines; the first is that of `names_column`.
-        rows: the layers to show, by place.
-        drawn: for each sparkline a title and the histograms of all layers.
-        width: of a sparkline.
-        ends: the bounds as magnitudes; empty where nothing was probed.
+        rows: for each line the histograms of √v̂ to draw together; without any it is blank.
+        width: characters of a line.
+
+    Returns:
+        The heading, which has the two ends of the axis, and the lines. Entries beyond an end stand at that end.
     """
-    axis = Axis.of([one for _, held in drawn for one in held], width, ends)
-    made = list(columns)
-    for title, held in drawn:
-        lines = [*(axis.line(held[row]) for row in rows), axis.line(*held)]
-        lines += [axis.span(*ends)] if ends else []
-        made.append(Column("\n".join(filter(None, (title, axis.header()))), tuple(lines), is_text=True))
-    return columns_table(made)
+    import numpy as np
+
+    from epsgrid.report.figures.binning import pooled
+
+    held = [histogram for row in rows for histogram in row if histogram is not None]
+    ends = [end for each in held for end in (each.quantile(_TAIL), each.quantile(1.0)) if end]
+    logs = [math.log10(end) for end in ends] or [-8.0, 0.0]
+    first = math.floor(min(logs))
+    last = max(math.ceil(max(logs)), first + 1)
+    edges = np.linspace(first, last, width + 1)
+    lines = []
+    for row in rows:
+        heights = pooled(row, edges).tolist()
+        top = max(heights)
+        lines.append(
+            "".join(_LEVELS[math.ceil(len(_LEVELS) * height / top) - 1] if height > 0 else " " for height in heights)
+        )
+    return f"1e{first}" + f"1e{last}".rjust(width - len(f"1e{first}")), lines
+
+
+def _layers_table(rows: Sequence[_Row], fractions: Sequence[float], note: str) -> Table:
+    """Return a table with a row for each layer; a terminal that is too narrow cuts names, then drops histograms.
+
+    Args:
+        rows: the layers.
+        fractions: those of the three magnitudes.
+        note: heading of the rows' notes.
+    """
+    low, _, high = (f"{fraction:.3g}" for fraction in fractions)
+    header, lines = sparklines([[row.histogram] for row in rows])
+    titles = ["layer", "entries", f"√v̂ at {low}", "median", f"at {high}", note, header]
+    columns = [list(column) for column in zip(*(row[:-1] for row in rows), strict=True)] + [lines]
+    if out().is_terminal:
+        widths = [max(map(cell_len, (title, *cells))) + _GAP for title, cells in zip(titles, columns, strict=True)]
+        if out().width - sum(widths[1:]) < min(_LEAST_NAME, widths[0] - _GAP):
+            del titles[-1], columns[-1], widths[-1]
+        room = max(out().width - sum(widths[1:]), _LEAST_NAME)
+        columns[0] = [name if len(name) <= room else f"…{name[1 - room :]}" for name in columns[0]]
+    return table(titles, list(zip(*columns, strict=True)), (0, 5, 6))
 
 
 def probe_layers(bounds: EpsilonBounds, *, all_layers: bool) -> list[RenderableType]:
     """Return the table of a probe: one row per layer with its histogram, those that set a bound marked."""
-    rows = shown_rows(
-        [layer.name for layer in bounds.layers], (*bounds.low.layers, *bounds.high.layers), all_layers=all_layers
-    )
-    layers, ends = [bounds.layers[row] for row in rows], (bounds.low.magnitude, bounds.high.magnitude)
-    low, high = f"{bounds.tail_fraction:.3g}", f"{1 - bounds.tail_fraction:.3g}"
-    statistics: list[tuple[str, str, str]] = []
-    for layer in layers:
+    setters = (*bounds.low.layers, *bounds.high.layers)
+    shown = shown_rows([layer.name for layer in bounds.layers], setters, all_layers=all_layers)
+    rows = []
+    for layer in (bounds.layers[place] for place in shown):
+        marks = [end for end, bound in (("low", bounds.low), ("high", bounds.high)) if layer.name in bound.layers]
+        low, high, median, note = "", "", "", ", ".join(marks)
         if layer.low is None or layer.high is None:
-            statistics.append((str(layer.status), "", ""))
+            note = str(layer.status)
         else:
-            median = layer.histogram.quantile(0.5) if layer.histogram is not None else None
-            statistics.append((power(layer.low), "" if median is None else power(median), power(layer.high)))
-    lows, medians, highs = zip(*statistics, strict=True)
-    marks = [
-        ", ".join(end for end, bound in (("low", bounds.low), ("high", bounds.high)) if layer.name in bound.layers)
-        for layer in layers
-    ]
-    columns = [
-        names_column([layer.name for layer in layers], ends),
-        Column("kind", tuple(layer.kind for layer in layers), 3, is_text=True),
-        Column("shape", tuple("×".join(map(str, layer.shape)) or "scalar" for layer in layers), 1, is_text=True),
-        Column("entries", tuple(f"{layer.entries:,}" for layer in layers), 4),
-        Column("non-zero", tuple(f"{layer.nonzero:,}" for layer in layers), 2),
-        Column(f"√v̂ at {low}", lows),
-        Column("median", medians, 5),
-        Column(f"at {high}", highs),
-        Column("sets", tuple(marks)),
-    ]
-    if all(layer.kind == "other" for layer in layers):
-        del columns[1]
-    columns, width = fitted(columns)
-    drawn = [("", [layer.histogram for layer in bounds.layers])]
-    return [layers_table(columns, rows, drawn, width, ends), *hidden_lines(len(rows), len(bounds.layers))]
+            low, high = power(layer.low), power(layer.high)
+            median = power(layer.histogram.quantile(0.5)) if layer.histogram is not None else ""
+        rows.append(_Row(layer.name, f"{layer.entries:,}", low, median, high, note, layer.histogram))
+    made = _layers_table(rows, (bounds.tail_fraction, 0.5, 1 - bounds.tail_fraction), "sets")
+    return [made, *hidden_lines(len(shown), len(bounds.layers))]
+
+
+def snapshot_layers(
+    series: Series, snapshot: Snapshot, setters: Sequence[str], *, all_layers: bool
+) -> list[RenderableType]:
+    """Return the table of a snapshot: one row per layer with its histogram and the share of its entries that adapt.
+
+    Args:
+        series: holds the snapshot.
+        snapshot: to show.
+        setters: the layers that come first where not all are shown: those that set a bound.
+        all_layers: show all in a terminal, too.
+    """
+    places = [series.fractions.index(fraction) for fraction in _SHOWN_FRACTIONS]
+    shown = shown_rows(series.names, setters, all_layers=all_layers)
+    rows = []
+    for index in shown:
+        layer, name = snapshot.layers[index], series.names[index]
+        quantiles = layer.quantiles if layer else ()
+        low, median, high = (power(quantiles[place]) if quantiles else NOTHING for place in places)
+        share = dict(series.adaptable(name)).get(snapshot.step)
+        adapting = NOTHING if share is None else percent(share)
+        histogram = layer.histogram if layer else None
+        rows.append(_Row(name, f"{series.entries[index]:,}", low, median, high, adapting, histogram))
+    return [_layers_table(rows, _SHOWN_FRACTIONS, "adapting"), *hidden_lines(len(shown), len(series.names))]
 
 
 def probe_summary(record: ProbeRecord, sweep: Sweep) -> list[RenderableType]:
@@ -129,8 +178,7 @@ def probe_summary(record: ProbeRecord, sweep: Sweep) -> list[RenderableType]:
     low, high, found = bounds.low, bounds.high, bounds.reliability
     reach = f"{power(low.decade)} to {power(high.decade)}" if low.decade != high.decade else power(low.decade)
     more = f" (--full: {count(len(found.reasons) - 1, 'more remark')})" if found and len(found.reasons) > 1 else ""
-    axis = Axis.of([layer.histogram for layer in bounds.layers], width - _LABEL, (low.magnitude, high.magnitude))
-    drawn = (axis.header(), axis.line(*(layer.histogram for layer in bounds.layers)))
+    axis, (drawn,) = sparklines([[layer.histogram for layer in bounds.layers]], width - _LABEL)
     weights = "frozen" if not record.identity["probe"].get("update_weights") else "moving"
     steps = f"{record.steps} batches of {record.batch_size} in {duration(record.cost_seconds)}, weights {weights}"
     placed = f"{record.placement.description}; {record.placement.conversion}"
@@ -149,8 +197,7 @@ def probe_summary(record: ProbeRecord, sweep: Sweep) -> list[RenderableType]:
         ("measured", steps),
     )
     lines = [line for label, text in texts if text for line in _labelled(label, text, width)]
-    lines += [_line("√v̂", drawn[0]), _line("all layers", drawn[1])]
-    lines += [_line("bounds", axis.span(low.magnitude, high.magnitude))]
+    lines += [_line("√v̂", axis), _line("all layers", drawn)]
     return [Text(f"ε bounds: {reach}", style="bold"), *lines]
 
 

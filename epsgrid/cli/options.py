@@ -12,18 +12,16 @@ RUNS = Path("runs")
 SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC", help="YAML spec of the experiment.")]
 OptionalSpecArgument = Annotated[
     Path | None,
-    typer.Argument(
-        metavar="[SPEC]", help="YAML spec; without it, the spec stored in --out or in the latest experiment."
-    ),
+    typer.Argument(metavar="SPEC", help="YAML spec; without it, that stored in --out or in the latest experiment."),
 ]
 RunArgument = Annotated[
     Path | None,
-    typer.Argument(metavar="[RUN]", help="The experiment's folder or name; without it, the latest experiment."),
+    typer.Argument(metavar="RUN", help="The experiment's folder or name; without it, the latest experiment."),
 ]
 OutOption = Annotated[
     Path | None,
     typer.Option(
-        "--out", metavar="DIR", envvar="EPSGRID_OUT", help="The experiment's folder.  \\[default: RUNS/EXPERIMENT]"
+        "--out", metavar="DIR", envvar="EPSGRID_OUT", help="The experiment's folder.  [default: RUNS/EXPERIMENT]"
     ),
 ]
 RunsOption = Annotated[
@@ -48,6 +46,6 @@ WorkersOption = Annotated[
         "-w",
         min=1,
         envvar="EPSGRID_WORKERS",
-        help="Trials at once.  \\[default: one per core or GPU slot]",
+        help="Trials at once.  [default: one per core or GPU slot]",
     ),
 ]

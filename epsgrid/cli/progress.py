@@ -11,26 +11,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
-from rich.table import Table
 from rich.text import Text
 
 from epsgrid.cli.console import err
-from epsgrid.cli.tables import setting_cells
-from epsgrid.errors import ExecutionError, ExitCode, StoreError
+from epsgrid.errors import ExecutionError, ExitCode
 from epsgrid.selection.formatting import duration, power
 from epsgrid.spec.trial import Trial
-from epsgrid.stages.running import SweepEvent, SweepPlan
-from epsgrid.store.paths import ExperimentFolder
-from epsgrid.store.records import EpochRecord, read_epochs
-
-_RUNNING_COLUMNS = ("trial", "lr", "epsilon", "seed", "epoch", "score", "time", "left")
+from epsgrid.stages.running import SweepEvent, SweepPlan, TrialEvent
 
 
 class Stop:
@@ -46,7 +38,7 @@ class Stop:
     def __init__(self) -> None:
         self.exit_code: ExitCode | None = None
         self._level = 0
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
 
     def level(self) -> int:
         """Return 0: go on; 1: save and end; 2: at once."""
@@ -61,7 +53,7 @@ class Stop:
     def __exit__(self, *error: object) -> None:
         """Give the signals back."""
         for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._level = min(self._level + 1, 2) if number == signal.SIGINT else max(self._level, 1)
@@ -123,19 +115,19 @@ def progress_shown(*, quiet: bool, in_bytes: bool = False) -> Iterator[Progressi
 
 
 @contextmanager
-def sweep_shown(folder: ExperimentFolder, *, quiet: bool) -> Iterator[Callable[[SweepEvent], None]]:
+def sweep_shown(*, quiet: bool) -> Iterator[Callable[[SweepEvent], None]]:
     """Show the progress of a sweep; yields the function that receives its events."""
     if quiet:
         yield lambda event: None
         return
-    is_live = err().is_terminal
-    board = _Board(folder)
+    is_live, board = err().is_terminal, _Board()
 
     def notify(event: SweepEvent) -> None:
         board.update(event)
+        if is_live and isinstance(event, TrialEvent) and event.state == "running":
+            return  # the live view lists these
         for line in _event_lines(event):
-            if not is_live or isinstance(event, SweepPlan) or event.state != "running":  # the live table shows these
-                err().print(line, markup=False)
+            err().print(line, markup=False)
 
     if is_live:
         with Live(get_renderable=board.render, console=err(), refresh_per_second=2, transient=True):
@@ -157,24 +149,13 @@ def sweep_shown(folder: ExperimentFolder, *, quiet: bool) -> Iterator[Callable[[
         thread.join()
 
 
-@dataclass
-class _Running:
-    """A trial under way."""
-
-    trial: Trial
-    since: float
-    seen: tuple[int, int] = (0, 0)  # size and time of the file that `epochs` was read from
-    epochs: tuple[EpochRecord, ...] = ()
-
-
 class _Board:
-    """The state of a sweep, from its events and the metrics that trials append; any thread may render it."""
+    """The state of a sweep, from its events; any thread may render it."""
 
-    def __init__(self, folder: ExperimentFolder) -> None:
-        self.folder = folder
+    def __init__(self) -> None:
         self.lock = threading.Lock()
         self.plan: SweepPlan | None = None
-        self.running: dict[str, _Running] = {}
+        self.running: dict[str, tuple[str, float]] = {}  # label and start of each running trial
         self.ended: Counter[str] = Counter()
         self.start = time.monotonic()
 
@@ -184,7 +165,7 @@ class _Board:
             if isinstance(event, SweepPlan):
                 self.plan = event
             elif event.state == "running":
-                self.running[event.trial.id] = _Running(event.trial, time.monotonic())
+                self.running[event.trial.id] = (_label(event.trial), time.monotonic())
             else:
                 self.running.pop(event.trial.id, None)
                 self.ended[event.state] += 1
@@ -202,52 +183,28 @@ class _Board:
             text += f", about {duration((time.monotonic() - self.start) / finished * left)} left"
         return text
 
-    def render(self) -> RenderableType:
+    def render(self) -> Text:
         """Return the live view: running trials and the status line."""
         if self.plan is None:
             return Text("preparing …")
         with self.lock:
             running = list(self.running.values())
-        table = Table(box=None, pad_edge=False, header_style="dim")
-        for column in _RUNNING_COLUMNS:
-            table.add_column(column, justify="left" if column == "trial" else "right", no_wrap=True)
-        for entry in running:
-            table.add_row(*map(Text, self._row(entry)))
-        return Group(table, Text(self.status()))
+        lines = [f"running {label}, {duration(time.monotonic() - since)}" for label, since in running]
+        return Text("\n".join([*lines, self.status()]))
 
-    def _row(self, entry: _Running) -> tuple[str, ...]:
-        """Return a trial's row of the live table; its file is read again only when it has changed."""
-        path = self.folder.trial(entry.trial.id).metrics_jsonl
-        try:
-            found = path.stat()
-            if entry.seen != (found.st_size, found.st_mtime_ns):
-                entry.epochs = read_epochs(path)
-                entry.seen = (found.st_size, found.st_mtime_ns)
-        except (OSError, StoreError):  # not there yet, being rewritten, or damaged: then the trial itself fails
-            pass
-        trial, epochs = entry.trial, entry.epochs
-        of = trial.identity["training"]["epochs"]
-        scores = epochs[-1].selecting if epochs else None
-        left = sum(epoch.seconds for epoch in epochs) / len(epochs) * (of - len(epochs)) if epochs else None
-        return (
-            *setting_cells(trial),
-            f"{len(epochs)}/{of}",
-            "" if scores is None else f"{scores.metric:.4g}",
-            duration(time.monotonic() - entry.since),
-            "" if left is None else duration(left),
-        )
+
+def _label(trial: Trial) -> str:
+    epsilon = "" if trial.epsilon is None else f" epsilon {power(trial.epsilon)}"
+    return f"{trial.id} lr {power(trial.learning_rate)}{epsilon} seed {trial.seed}"
 
 
 def _event_lines(event: SweepEvent) -> list[str]:
     """Return the lines that describe an event; for a failed trial also its log."""
     if isinstance(event, SweepPlan):
         return plan_lines(event)
-    trial = event.trial
-    epsilon = "" if trial.epsilon is None else f" epsilon {power(trial.epsilon)}"
-    label = f"{trial.id} lr {power(trial.learning_rate)}{epsilon} seed {trial.seed}"
     if event.state == "running":
-        return [f"start {label}"]
-    label = f"{event.state} {label}"
+        return [f"start {_label(event.trial)}"]
+    label = f"{event.state} {_label(event.trial)}"
     if (result := event.result) is not None:
         split = "validation" if result.validation is not None else "test"
         score = "unknown"

@@ -1,12 +1,10 @@
-"""Tables: boxes in a terminal, plain columns elsewhere. Rich lays them out; here they are made to fit a terminal."""
+"""Tables: boxes in a terminal, plain columns elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
 
 from rich import box
-from rich.cells import cell_len
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -16,38 +14,11 @@ from epsgrid.report.table import Table as ReportTable
 from epsgrid.selection.formatting import power
 from epsgrid.spec.trial import Trial
 
-LEAST_SPARKLINE, _MOST_SPARKLINE, _PIPE_SPARKLINE = 20, 56, 32
-_LEAST_NAME = 12
-_STAYS = 9
-_GAP = 3
-"""Characters between two columns in a terminal."""
 _TITLE_STYLES = {
     "Reliability: high": "bold green",
     "Reliability: medium": "bold yellow",
     "Reliability: low": "bold red",
 }
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a table that may have to make room.
-
-    Attributes:
-        title: its heading.
-        cells: a text for each row; missing ones at the end are blank.
-        keep: columns with the smallest value are dropped first; 9 is never dropped.
-        is_text: aligned left, not right.
-    """
-
-    title: str
-    cells: tuple[str, ...]
-    keep: int = _STAYS
-    is_text: bool = False
-
-    @property
-    def width(self) -> int:
-        """Characters of the widest cell."""
-        return max(map(cell_len, (*self.title.split("\n"), *self.cells)))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], texts: Collection[int] = (0,)) -> Table:
@@ -59,43 +30,6 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], texts: Collecti
     for row in rows:
         made.add_row(*map(Text, row))
     return made
-
-
-def columns_table(columns: Sequence[Column]) -> Table:
-    """Return a table of columns."""
-    height = max(len(column.cells) for column in columns)
-    cells = [(*column.cells, *[""] * (height - len(column.cells))) for column in columns]
-    texts = {place for place, column in enumerate(columns) if column.is_text}
-    return table([column.title for column in columns], list(zip(*cells, strict=True)), texts)
-
-
-def fitted(columns: Sequence[Column], sparklines: int = 1) -> tuple[list[Column], int]:
-    """Drop columns, then shorten the names in the first one, until all fit into the terminal beside sparklines.
-
-    Rich itself would fold cells or cut names at their end, where layers of a model differ most.
-
-    Args:
-        columns: without the sparklines.
-        sparklines: their number.
-
-    Returns:
-        The columns that remain and the width of each sparkline; off a terminal all columns, and a fixed width.
-    """
-    kept = list(columns)
-    if not out().is_terminal:
-        return kept, _PIPE_SPARKLINE if sparklines < 2 else _PIPE_SPARKLINE * 3 // 4
-
-    def room() -> int:
-        return out().width - sum(column.width for column in kept) - _GAP * (len(kept) + sparklines - 1)
-
-    needed = LEAST_SPARKLINE * sparklines
-    while room() < needed and (least := min(column.keep for column in kept)) < _STAYS:
-        kept.remove(next(column for column in reversed(kept) if column.keep == least))
-    if (short := needed - room()) > 0 and kept[0].is_text:
-        width = max(kept[0].width - short, _LEAST_NAME)
-        names = tuple(name if len(name) <= width else f"…{name[1 - width :]}" for name in kept[0].cells)
-        kept[0] = replace(kept[0], cells=names)
-    return kept, min(max(room() // max(sparklines, 1), 8), _MOST_SPARKLINE)
 
 
 def setting_cells(trial: Trial) -> tuple[str, str, str, str]:

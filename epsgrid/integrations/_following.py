@@ -45,7 +45,6 @@ class Following:
         probe_epochs: epochs after which the bounds are kept.
         observers: of the optimizers that can be observed; they answer after the training as well.
         kept: the bounds after `probe_epochs`, of each observer; None where there are none. Empty until then.
-        is_open: whether optimizers are being observed.
     """
 
     def __init__(self, every: int, probe_epochs: int) -> None:
@@ -53,8 +52,7 @@ class Following:
         self.every, self.probe_epochs = every, probe_epochs
         self.observers: tuple[Observer, ...] = ()
         self.kept: tuple[EpsilonBounds | None, ...] = ()
-        self.is_open = self._is_probing = False
-        self._steps: tuple[int, ...] = ()
+        self._is_open = self._is_probing = False
         self._warned: set[str] = set()
 
     @property
@@ -82,7 +80,7 @@ class Following:
         """
         self.detach()
         if not steps:
-            self.kept = self._steps = ()
+            self.kept = ()
         observers, problems = [], []
         for optimizer in optimizers:
             try:
@@ -93,18 +91,14 @@ class Following:
             raise ObservationError(problems[0] if problems else "this training has no optimizer to observe")
         for problem in problems:
             self._warn(problem)
-        self.observers, self.is_open, self._is_probing = tuple(observers), True, epochs < self.probe_epochs
-        # Number the steps of a resumed training as if it had never ended.
-        before = self._steps
-        if len(before) != len(observers):
-            before = (steps,) if len(observers) == 1 else ()
-        for observer, step in zip(observers, before, strict=False):
-            observer.step = step
+        self.observers, self._is_open, self._is_probing = tuple(observers), True, epochs < self.probe_epochs
+        if len(observers) == 1:
+            observers[0].step = steps  # a resumed training counts on
 
     def detach(self) -> None:
         """Stop observing, if it has begun."""
-        if self.is_open:
-            self.is_open = False
+        if self._is_open:
+            self._is_open = False
             for observer in self.observers:
                 observer.close()
 
@@ -119,11 +113,8 @@ class Following:
         if not self._is_probing or self.kept or not any(observer.step for observer in self.observers):
             return []
         self.kept = tuple(self._try(gathered_bounds, observer) for observer in self.observers)
-        return [
-            _describe(observer, bounds, epochs)
-            for observer, bounds in zip(self.observers, self.kept, strict=True)
-            if bounds is not None
-        ]
+        found = zip(self.observers, self.kept, strict=True)
+        return [_describe(observer, bounds, epochs) for observer, bounds in found if bounds is not None]
 
     def series(self, step: int, epoch: float | None) -> list[tuple[str, Series]]:
         """Count now; return for each optimizer the prefix of its names and a series of one snapshot.
@@ -135,7 +126,7 @@ class Following:
             epoch: number of epochs trained.
         """
         found = []
-        for number, observer in enumerate(self.observers):
+        for number, observer in enumerate(self.observers if self._is_open else ()):
             series = self._try(gathered_series, observer, epoch) if observer.step else None
             if series is not None:
                 prefix = PREFIX if len(self.observers) == 1 else f"{PREFIX}.{number}"
@@ -144,16 +135,12 @@ class Following:
 
     def to_json(self) -> str:
         """Return the text that a checkpoint has to hold."""
-        kept = [None if bounds is None else bounds.to_json() for bounds in self.kept]
-        steps = [observer.step for observer in self.observers]
-        return json.dumps({"version": _VERSION, "kept": kept, "steps": steps})
+        return json.dumps({"version": _VERSION, "kept": [bounds and bounds.to_json() for bounds in self.kept]})
 
     def load_json(self, text: str) -> None:
         """Load the text of a checkpoint; one that cannot be read causes a warning and is ignored."""
         try:
-            document = json.loads(text)
-            kept = [None if bounds is None else EpsilonBounds.from_json(bounds) for bounds in document["kept"]]
-            self.kept, self._steps = tuple(kept), tuple(int(step) for step in document["steps"])
+            self.kept = tuple(bounds and EpsilonBounds.from_json(bounds) for bounds in json.loads(text)["kept"])
         except (EpsgridError, KeyError, TypeError, ValueError) as error:
             self._warn(f"the bounds in the checkpoint cannot be read and are measured again if need be: {error}")
 

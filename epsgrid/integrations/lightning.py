@@ -8,13 +8,12 @@
     epsilon.bounds.low.decade, epsilon.bounds.high.decade
 
 It observes every optimizer of the training, in automatic and in manual optimization, and changes nothing: the weights
-are the same, bit for bit. Every logger gets the scalars of `observing.trackers`; TensorBoard and MLflow get the
-histograms as well. In a distributed job all ranks count together (see `observing.distributed`).
+are the same, bit for bit. At the trainer's `log_every_n_steps` every logger gets the scalars of `observing.trackers`;
+TensorBoard and MLflow get the histograms as well. In a distributed job all ranks count together.
 
-There are two packages with the same trainer, `lightning` and `pytorch_lightning`, each with a Callback of its own. The
-one that was imported first is the base, `lightning` where neither or both were; given in a list, as above, the callback
-works with the trainer of either. Imported before them, this module also repairs a torchvision that cannot be imported
-beside a torch without CUDA, which both of them would stumble over.
+`lightning` and `pytorch_lightning` have the same trainer and a Callback each. The one that was imported first is the
+base, `lightning` where neither or both were; given in a list, the callback works with the trainer of either. Imported
+before them, this module also repairs a torchvision that cannot be imported beside a torch without CUDA.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ import torch
 from epsgrid.errors import ExecutionError
 from epsgrid.integrations._following import Following, repair_torchvision
 from epsgrid.numerics.bounds import EpsilonBounds
-from epsgrid.observing.observer import Observer, check_whole
+from epsgrid.observing.observer import Observer
 from epsgrid.observing.trackers import Mlflow, Tensorboard, scalars
 
 _STATE = "epsgrid"
@@ -66,8 +65,6 @@ class EpsilonCallback(_Callback):
 
     Args:
         every: number of optimizer steps from one count to the next.
-        log_every: number of optimizer steps from one row for the loggers to the next; None takes the trainer's
-            `log_every_n_steps`.
         probe_epochs: epochs after which the bounds are kept and logged.
 
     Raises:
@@ -75,12 +72,9 @@ class EpsilonCallback(_Callback):
             training can be observed.
     """
 
-    def __init__(self, every: int = 1, log_every: int | None = None, probe_epochs: int = 1) -> None:
+    def __init__(self, every: int = 1, probe_epochs: int = 1) -> None:
         super().__init__()
-        if log_every is not None:
-            check_whole(log_every=log_every)
         self._following = Following(every, probe_epochs)
-        self._log_every = log_every
         self._logged = 0
 
     @property
@@ -110,8 +104,8 @@ class EpsilonCallback(_Callback):
     def on_train_batch_end(
         self, trainer: Any, pl_module: torch.nn.Module, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Give the loggers a row after every `log_every` steps."""
-        every = self._log_every or trainer.log_every_n_steps
+        """Give the loggers a row at the trainer's logging steps."""
+        every = trainer.log_every_n_steps
         # Steps of several optimizers are counted together and may pass over a multiple.
         if not (trainer.loggers and every and trainer.global_step // every > self._logged // every):
             return

@@ -8,24 +8,17 @@
     epsilon.bounds.low.decade, epsilon.bounds.high.decade
 
 It changes nothing: the weights are the same, bit for bit. At the trainer's own logging steps, bounds and adaptable
-fraction are added to what it logs, and so stand in `trainer.state.log_history`. A callback that is given as above comes
-after those that report to TensorBoard, MLflow and the like. To have the numbers there too, put it before them:
+fraction are added to what it logs, and so stand in `trainer.state.log_history`. Reporters to TensorBoard, MLflow and
+the like get them too where the callback comes first: `trainer.callback_handler.callbacks.insert(0, epsilon)`.
 
-    epsilon = follow(trainer)
-
-Histograms of each layer can be written afterwards, with `observing.trackers.write_series`.
-
-In a distributed job all ranks count together (see `observing.distributed`). Imported before `transformers`, this module
-also repairs a torchvision that cannot be imported beside a torch without CUDA, which the Trainer would stumble over.
+In a distributed job all ranks count together. Imported before `transformers`, this module also repairs a torchvision
+that cannot be imported beside a torch without CUDA.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from epsgrid.errors import ObservationError
 from epsgrid.integrations._following import Following, repair_torchvision
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.observing.observer import Observer
@@ -41,25 +34,6 @@ else:
         """A callback whose state the trainer puts in its checkpoints."""
 
 
-def follow(trainer: Any, every: int = 1, probe_epochs: int = 1) -> EpsilonCallback:
-    """Add a callback to a trainer, before those that report, so that they report its numbers.
-
-    Args:
-        trainer: a Trainer that has not begun to train.
-        every: see `EpsilonCallback`.
-        probe_epochs: see `EpsilonCallback`.
-
-    Raises:
-        ObservationError: the trainer has such a callback already, or an argument is out of range.
-    """
-    callbacks = trainer.callback_handler.callbacks
-    if any(isinstance(callback, EpsilonCallback) for callback in callbacks):
-        raise ObservationError("this trainer has an EpsilonCallback already: remove_callback(EpsilonCallback) first")
-    callback = EpsilonCallback(every, probe_epochs)
-    callbacks.insert(0, callback)
-    return callback
-
-
 class EpsilonCallback(_Callback):
     """Observes the optimizer of `Trainer.train` and keeps its bounds after the first epoch.
 
@@ -67,8 +41,7 @@ class EpsilonCallback(_Callback):
     `restore_callback_states_from_checkpoint` (which makes a new callback: look at the trainer's, not at yours). A
     training resumed beyond `probe_epochs` from a checkpoint without them gets none.
 
-    The Trainer does not report an exception to its callbacks: after one, `close` stops observing; the next `train` does
-    so by itself.
+    The Trainer does not report an exception to its callbacks: after one, `close` stops observing.
 
     Args:
         every: number of optimizer steps from one count to the next.
@@ -108,18 +81,11 @@ class EpsilonCallback(_Callback):
             for entry in stored if isinstance(stored, list) else [stored]:
                 if entry:
                     self.kept = entry["attributes"]["kept"]
-        self._begin(state, model, optimizer)
-
-    def on_step_begin(
-        self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **_: Any
-    ) -> None:
-        """Observe an optimizer that was made late."""
-        if not self._following.is_open:
-            self._begin(state, model, optimizer)
+        self._following.attach([optimizer], model, state.global_step, state.epoch or 0)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """Add to the numbers that the trainer logs."""
-        if not logs or "loss" not in logs or not self._following.is_open:
+        if not logs or "loss" not in logs:
             return
         for prefix, series in self._following.series(state.global_step, state.epoch):
             (row,) = scalars(series, prefix).values()
@@ -151,10 +117,6 @@ class EpsilonCallback(_Callback):
     @kept.setter
     def kept(self, text: str) -> None:
         self._following.load_json(text)
-
-    def _begin(self, state: Any, model: torch.nn.Module, optimizer: Any) -> None:
-        if optimizer is not None:
-            self._following.attach([optimizer], model, state.global_step, state.epoch or 0)
 
     def _keep(self, state: Any) -> None:
         for line in self._following.keep_bounds(state.epoch):

@@ -140,21 +140,23 @@ def _message(detail: ErrorDetails) -> str:
     got = f"got {shown(came)}"
     if kind in ("int_type", "int_from_float", "int_parsing", "float_type", "float_parsing"):
         hint = why_not_a_number(came) if isinstance(came, str) else ""
-        expected = "a whole number" if kind.startswith("int") else "a number"
-        return f"expected {expected}, {got}" + (f"; {hint}" if hint else "")
+        what = "a whole number" if kind.startswith("int") else "a number"
+        return f"expected {what}, {got}" + (f"; {hint}" if hint else "")
     if kind == "literal_error":
-        expected = detail["ctx"]["expected"]
-        close = plugins.nearest(str(came), re.findall("'([^']*)'", expected))
-        return f"expected {expected}, {got}" + (f"; did you mean {close!r}?" if close else "")
+        what = detail["ctx"]["expected"]
+        close = plugins.nearest(str(came), re.findall("'([^']*)'", what))
+        return f"expected {what}, {got}" + (f"; did you mean {close!r}?" if close else "")
     if kind == "string_type":
         return f"expected text, {got}" + ("" if isinstance(came, dict | list) else "; put it in quotes")
-    if kind in ("value_error", "assertion_error"):
+    if kind == "value_error":
         return str(detail["ctx"]["error"])
-    if kind == "too_short":
-        return f"expected at least {detail['ctx']['min_length']} in the list, {got}"
-    if kind == "too_long":
-        return f"expected at most {detail['ctx']['max_length']} in the list, {got}"
-    simple = {"bool_type": "true or false", "model_type": "a mapping of keys to values", "tuple_type": "a list"}
-    if kind in simple:
-        return f"expected {simple[kind]}, {got}"
+    expected = {
+        "too_short": "at least {min_length} in the list",
+        "too_long": "at most {max_length} in the list",
+        "bool_type": "true or false",
+        "model_type": "a mapping of keys to values",
+        "tuple_type": "a list",
+    }
+    if kind in expected:
+        return f"expected {expected[kind].format(**detail.get('ctx', {}))}, {got}"
     return f"{re.sub('^(Input|String) should', 'should', detail['msg'])} ({got})"

@@ -23,20 +23,14 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
         SpecError: the file cannot be read or used; the message has a line for each problem, with line, column and
             dotted field.
     """
-
-    def refused(message: str) -> ProblemsError:
-        return ProblemsError(Problem(Place(str(path)), "", message))
-
     try:
-        data = Path(path).read_bytes()
+        return parse_spec(Path(path).read_text("utf-8-sig"), str(path), overrides)
     except OSError as error:
-        raise refused(f"cannot read the spec: {error.strerror or error}") from error
-    try:
-        text = data.decode("utf-8-sig")
+        problem = f"cannot read the spec: {error.strerror or error}"
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise refused(f"not UTF-8 (byte 0x{data[error.start]:02x} in line {line}); save it as UTF-8") from error
-    return parse_spec(text, str(path), overrides)
+        line = error.object.count(b"\n", 0, error.start) + 1
+        problem = f"not UTF-8 (byte 0x{error.object[error.start]:02x} in line {line}); save it as UTF-8"
+    raise ProblemsError(Problem(Place(str(path)), "", problem))
 
 
 def parse_spec(text: str, source: str = "<spec>", overrides: Sequence[str] = ()) -> Spec:
@@ -65,14 +59,10 @@ def parse_spec(text: str, source: str = "<spec>", overrides: Sequence[str] = ())
 
 
 def spec_from_json(values: Mapping[str, Any], source: str) -> Spec:
-    """Return the spec that was stored as `spec.model_dump(mode="json")`.
-
-    Args:
-        values: plain JSON values.
-        source: the file they come from, for messages.
+    """Return the spec that was stored as `spec.model_dump(mode="json")` in a file, `source`.
 
     Raises:
-        SpecError: they are no spec, or its plug-ins are not there.
+        SpecError: the values are no spec, or its plug-ins are not there.
     """
     values = dict(values)
     for section, gone in (("execution", "keep_checkpoints"), ("probe", "beta2")):  # keys that earlier versions stored

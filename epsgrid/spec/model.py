@@ -46,8 +46,7 @@ class Frozen(BaseModel):
 class PluginOptions(Frozen):
     """Options of one plug-in; `name` is the stem of its file, or a dotted path `package.module:NAME`.
 
-    `location_fields` are the options that say where something lies and cannot change a trial's numbers; they are left
-    out of a trial's identity.
+    `location_fields` say where something lies; they cannot change a trial's numbers and are no part of its identity.
     """
 
     location_fields: ClassVar[frozenset[str]] = frozenset()
@@ -87,7 +86,7 @@ class Schedule(Frozen):
     kind: Literal["step", "inverse_sqrt"] = "step"
     milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.75,)
     factor: Annotated[float, Field(gt=0, le=1)] = 0.1
-    warmup_steps: Annotated[int, Field(ge=1)] | None = None
+    warmup_steps: Count | None = None
 
     @model_validator(mode="after")
     def _fields_go_with_the_kind(self) -> Schedule:
@@ -106,7 +105,7 @@ class Svag(Frozen):
     Each step combines two independent minibatches; an epoch takes l² times the steps and uses 2·l² times the data.
     """
 
-    l: Annotated[int, Field(ge=1)]  # noqa: E741 - its name in the papers
+    l: Count  # noqa: E741 - its name in the papers
 
 
 class Training(Frozen):
@@ -118,8 +117,8 @@ class Training(Frozen):
     training.
     """
 
-    epochs: Annotated[int, Field(ge=1)] = 200
-    batch_size: Annotated[int, Field(ge=1)] = 128
+    epochs: Count = 200
+    batch_size: Count = 128
     schedule: Schedule = Schedule()
     clip_norm: PositiveFloat | None = None
     average_last: Annotated[int, Field(ge=0)] = 0
@@ -155,18 +154,18 @@ class Probe(Frozen):
     stay those of its own batch size.
     """
 
-    epochs: Annotated[int, Field(ge=1)] = 1
-    batches: Annotated[int, Field(ge=1)] | Literal["settled"] | None = None
+    epochs: Count = 1
+    batches: Count | Literal["settled"] | None = None
     update_weights: bool = False
     learning_rate: PositiveFloat | None = None
     tail_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
     leave_out: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     seed: Seed = 0
-    seeds: Annotated[int, Field(ge=1)] = 1
+    seeds: Count = 1
     compare_weights: PositiveFloat | None = None
     check_rounding: bool = True
-    every: Annotated[int, Field(ge=1)] | None = None
-    batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    every: Count | None = None
+    batch_sizes: tuple[Count, ...] = ()
 
     @model_validator(mode="after")
     def _moving_needs_a_learning_rate(self) -> Probe:
@@ -177,10 +176,7 @@ class Probe(Frozen):
         if self.update_weights and self.compare_weights is not None:
             raise ValueError("compare_weights compares frozen weights with moving ones; remove update_weights: true")
         if self.update_weights and self.batch_sizes:
-            raise ValueError(
-                "batch_sizes compares gradients at the same weights, and weights that move are others at every batch"
-                " size; remove update_weights: true"
-            )
+            raise ValueError("batch_sizes compares gradients at the same weights; remove update_weights: true")
         return self
 
 
@@ -190,7 +186,7 @@ class Observe(Frozen):
     This does not change a trial's numbers, so it is no part of its identity.
     """
 
-    every: Annotated[int, Field(ge=1)] | Literal["epoch"] | None = "epoch"
+    every: Count | Literal["epoch"] | None = "epoch"
 
 
 class Prune(Frozen):
@@ -203,9 +199,9 @@ class Prune(Frozen):
     """
 
     method: Literal["successive_halving", "hyperband", "median"] = "successive_halving"
-    first_epoch: Annotated[int, Field(ge=1)] = 1
+    first_epoch: Count = 1
     reduction_factor: Annotated[int, Field(ge=2)] | None = None
-    startup_trials: Annotated[int, Field(ge=1)] | None = None
+    startup_trials: Count | None = None
 
     @model_validator(mode="after")
     def _fields_go_with_the_method(self) -> Prune:
@@ -291,9 +287,9 @@ class Slurm(Frozen):
     qos: str | None = None
     time: str | None = None
     memory: str | None = None
-    cpus: Annotated[int, Field(ge=1)] = 1
+    cpus: Count = 1
     gpus: Annotated[int, Field(ge=0)] = 0
-    signal_s: Annotated[int, Field(ge=1)] = 120
+    signal_s: Count = 120
     directives: tuple[str, ...] = ()
     setup: tuple[str, ...] = ()
 
@@ -321,9 +317,9 @@ class Execution(Frozen):
     """
 
     executor: str = "local"
-    workers: Annotated[int, Field(ge=1)] | None = None
+    workers: Count | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    trials_per_device: Annotated[int, Field(ge=1)] = 1
+    trials_per_device: Count = 1
     retries: Annotated[int, Field(ge=0)] = 1
     log: Log = Log()
     ray: Ray = Ray()
@@ -348,8 +344,8 @@ class Spec(Frozen):
     def _svag_needs_independent_batches(self) -> Spec:
         if self.training.svag is not None and self.training.svag.l > 1 and self.task.carries_state:
             raise ValueError(
-                f"training.svag combines independent minibatches, and a model of the task {self.task.name!r} carries a"
-                " state from one batch to the next; remove svag, or take a task whose batches have no order"
+                f"training.svag combines independent minibatches, and batches of {self.task.name!r} have an order;"
+                " remove svag"
             )
         return self
 

@@ -62,13 +62,7 @@ add_bare_words(_Loader)
 
 @dataclass(frozen=True)
 class Place:
-    """A place in a file, or an override.
-
-    Attributes:
-        source: the file, or the override as it was typed.
-        line: counted from 1; None where there is only one.
-        column: counted from 1; None where there is no line.
-    """
+    """A place: a file or an override as it was typed, with line and column, counted from 1, where there are several."""
 
     source: str
     line: int | None = None
@@ -80,13 +74,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
-
-    Attributes:
-        place: where it is.
-        field: the dotted field; empty where it concerns the whole.
-        message: what was expected, what came, how to correct it.
-    """
+    """One thing that is wrong: where, in which dotted field ("" for the whole), and how to correct it."""
 
     place: Place
     field: str
@@ -153,11 +141,7 @@ def read(text: str, source: str) -> Document:
 
 
 def read_value(text: str, source: str) -> Document:
-    """Read one value, such as the right-hand side of an override; its places are all `source`.
-
-    Raises:
-        ProblemsError: see `read`, except that any value will do.
-    """
+    """Read one value of any kind, such as the right-hand side of an override; errors as `read`, all at `source`."""
     return _read(text, source, lambda mark: Place(source))
 
 

@@ -52,13 +52,7 @@ class Trial:
 
     @classmethod
     def of(cls, identity: Mapping[str, Any], grids: tuple[str, ...] = (), grid_rate: float | None = None) -> Self:
-        """Return the trial of an identity.
-
-        Args:
-            identity: see `trial_identity`.
-            grids: the grids that ask for it.
-            grid_rate: the learning rate of the spec that it stands for; None where it is that of the identity.
-        """
+        """Return the trial of an identity; `grid_rate` is the learning rate of the spec, where it is another one."""
         rate = identity["learning_rate"]
         asked_rate = None if grid_rate == rate else grid_rate
         own_id = trial_id(identity)
@@ -83,15 +77,7 @@ def identity(spec: Spec) -> dict[str, Any]:
 def trial_identity(
     common: Mapping[str, Any], data_checksum: str, learning_rate: float, epsilon: float | None, seed: int
 ) -> dict[str, Any]:
-    """Return everything that can change a trial's numbers, as plain JSON values.
-
-    Args:
-        common: the `identity` of its spec.
-        data_checksum: sha256 of the prepared data.
-        learning_rate: of this trial, > 0.
-        epsilon: of this trial, in the optimizer's own ε; None for an optimizer without one.
-        seed: of this trial.
-    """
+    """Return everything that can change a trial's numbers, as plain JSON values; `common` is its spec's `identity`."""
     return {
         **common,
         "data": data_checksum,

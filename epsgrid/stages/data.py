@@ -33,13 +33,8 @@ def decoded() -> tuple[Path, int]:
 def fetch_data(name: str, folder: Path | None, fetcher: Fetcher) -> tuple[Path, bool]:
     """Fetch the missing files of a data set and check it; one that is complete is left alone.
 
-    Args:
-        name: of the data set.
-        folder: where to put it; None means where it is, or else the first folder in which tasks look.
-        fetcher: fetches the files.
-
-    Returns:
-        The folder of the data set, and whether anything had to be done.
+    Without a folder it goes where it is, or else into the first folder in which tasks look. Returns the folder of the
+    data set, and whether anything had to be done.
 
     Raises:
         UnknownNameError: no such data set.
@@ -61,12 +56,7 @@ def fetch_data(name: str, folder: Path | None, fetcher: Fetcher) -> tuple[Path, 
 def check_data(name: str, folder: Path | None) -> tuple[Path, tuple[Finding, ...]]:
     """Check a data set part by part: checksums where they are published, counts in any case.
 
-    Args:
-        name: of the data set.
-        folder: the folder that holds it; None means the folders in which tasks look.
-
-    Returns:
-        The folder of the data set, and what was found.
+    Returns the folder of the data set, which is looked for in `folder` or where tasks look, and what was found.
 
     Raises:
         UnknownNameError: no such data set.

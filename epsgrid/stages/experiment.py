@@ -43,11 +43,8 @@ class Asked:
 def resolve(spec_path: Path | None, out: Path | None, overrides: Sequence[str], runs_root: Path) -> Asked:
     """Return the spec and the folder that a command line names.
 
-    Args:
-        spec_path: a YAML file; None means the spec stored in `out`, or in the latest experiment.
-        out: the experiment's folder; None means `runs_root/EXPERIMENT`, or the latest.
-        overrides: `key=value` texts.
-        runs_root: where experiments live by default.
+    Without a file the spec is that stored in `out`, or in the latest experiment; without `out` the folder is
+    `runs_root/EXPERIMENT`, or the latest. Overrides are `key=value` texts.
 
     Raises:
         SpecError: the spec or an override is not usable.
@@ -66,11 +63,7 @@ def resolve(spec_path: Path | None, out: Path | None, overrides: Sequence[str], 
 
 
 def find_run(run: Path | None, runs_root: Path) -> ExperimentFolder:
-    """Return the folder of an experiment.
-
-    Args:
-        run: its folder, or its name under `runs_root`; None means the latest.
-        runs_root: where experiments live by default.
+    """Return the folder of an experiment: `run` is that folder, or a name under `runs_root`; None means the latest.
 
     Raises:
         StoreError: there is none.

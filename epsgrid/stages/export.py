@@ -35,7 +35,7 @@ def export_bounds(
     epsilon_name: str,
     learning_rate_name: str,
 ) -> tuple[Space, str, str]:
-    """Return a run's bounds in the format of another tool.
+    """Return a run's bounds as a search space, the text of it for another tool, and one line about how to use that.
 
     Args:
         folder: of the run.
@@ -46,9 +46,6 @@ def export_bounds(
             the one of the same name there; or any name that `epsgrid convert` knows, such as "keras-rmsprop".
         epsilon_name: the name of ε in the user's training.
         learning_rate_name: the name of the learning rate there.
-
-    Returns:
-        The search space, the text of the file for the tool, and one line about how to use it.
 
     Raises:
         StoreError: there is no experiment, or nothing was probed.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from epsgrid.errors import StoreError, UnknownNameError
+from epsgrid.errors import StoreError
 from epsgrid.selection.formatting import power
 from epsgrid.selection.load import bounds_choice, parsed_bounds
 from epsgrid.spec.trial import Trial
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from epsgrid.numerics.bounds import EpsilonBounds
     from epsgrid.numerics.series import Series
 
-PROBE_AT_ITS_END = (
-    "only the histograms at the probe's end are stored; `epsgrid probe SPEC --force` keeps them over its steps"
-)
 _HOW_TO_OBSERVE = "with `observe: {every: epoch}` in the spec, trials that start from now on keep them"
 _SHOWN = 5
 
@@ -52,16 +49,6 @@ class Inspected:
     series: Series | None
     observed: tuple[Trial, ...]
 
-    @property
-    def optimizer(self) -> str:
-        """Name of the optimizer."""
-        return str(self.experiment.spec["optimizer"]["name"])
-
-    @property
-    def epsilon(self) -> float | None:
-        """The trial's ε; None for a probe, which does not depend on it."""
-        return self.trial.epsilon if self.trial else None
-
 
 def inspect(folder: ExperimentFolder, trial: str | None) -> Inspected:
     """Read the snapshots of a probe, or of a trial while it trained.
@@ -77,10 +64,7 @@ def inspect(folder: ExperimentFolder, trial: str | None) -> Inspected:
     experiment, probe = read_experiment(folder), read_probe(folder)
     cells = stored_cells(folder)
     observed = tuple(cell for cell in cells if folder.trial(cell.id).observations_jsonl.exists())
-    alternatives = ""
-    if observed:
-        more = f"\n  and {len(observed) - _SHOWN} more" if len(observed) > _SHOWN else ""
-        alternatives = f"\ntrials that kept them:\n  {_listed(observed[:_SHOWN])}{more}"
+    alternatives = f"\ntrials that kept them:\n  {_listed(observed[:_SHOWN])}" if observed else ""
     chosen, state = None, ""
     if trial is None:
         series = observations.read(folder.observations_jsonl)
@@ -98,24 +82,6 @@ def inspect(folder: ExperimentFolder, trial: str | None) -> Inspected:
     return Inspected(folder, experiment, bounds, chosen, state, series, observed)
 
 
-def check_layer(seen: Inspected, name: str) -> None:
-    """Refuse the name of a layer that the model does not have, or any where nothing was kept over time.
-
-    Raises:
-        StoreError: nothing was kept over time.
-        UnknownNameError: there is no such layer; names the closest ones.
-    """
-    if seen.series is None or not seen.series.snapshots:
-        raise StoreError(f"{seen.folder.root}: no layer can be shown over time: {PROBE_AT_ITS_END}")
-    names = seen.series.names
-    if name in names:
-        return
-    close = difflib.get_close_matches(name, names, n=_SHOWN, cutoff=0.4)
-    hint = f"; closest: {', '.join(close)}" if close else f"; it has {', '.join(names[:_SHOWN])}"
-    more = f" ({len(names)} layers in all)" if len(names) > _SHOWN else ""
-    raise UnknownNameError(f"the model has no layer {name!r}{hint}{more}")
-
-
 def setting(cell: Trial) -> str:
     """Return a trial's setting as text, such as "lr 1e-3, ε 1e-8, seed 0"."""
     epsilon = "" if cell.epsilon is None else f", ε {power(cell.epsilon)}"
@@ -123,12 +89,7 @@ def setting(cell: Trial) -> str:
 
 
 def named_trial(folder: ExperimentFolder, cells: Sequence[Trial], name: str) -> Trial:
-    """Return the one trial that has a name as its id, or whose id begins with it.
-
-    Args:
-        folder: the experiment's.
-        cells: its trials.
-        name: as a user wrote it.
+    """Return the one trial of an experiment that has a name as its id, or whose id begins with it.
 
     Raises:
         StoreError: nothing was swept, or no trial or several begin with it; lists the closest ones.

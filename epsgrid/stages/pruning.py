@@ -1,10 +1,8 @@
 """End trials early that fall behind the others, as decided by Optuna's pruners.
 
-The command that runs trials reads the scores that they append after every epoch, gives them to a pruner by Optuna's
-ask-and-tell, and asks a trial that falls behind to end, through a file in its folder. The trial itself compares
-nothing: it looks for that file after each epoch, and the numbers of a trial that goes on are those it would have
-without any of this. All is in the store: when the command dies, trials go on, and the next command learns from their
-files. Two commands on one folder judge their own trials each, and may at worst ask too often.
+The command that runs trials gives the scores that they append after every epoch to a pruner, and asks a trial that
+falls behind to end, through a file in its folder, for which the trial looks after each epoch. The numbers of a trial
+that goes on are those it would have without any of this. When the command dies, the next one learns from the files.
 
 What a trial is compared with depends on which others have come how far, so a sweep that prunes is not repeatable to the
 trial. Trials compete whatever their learning rate, ε and seed.
@@ -73,13 +71,9 @@ class _Judge:
         self._seen: dict[str, int] = {}
 
     def follow(self, trial: str, scores: Sequence[float]) -> int | None:
-        """Report the scores of a trial's epochs so far.
+        """Report the scores of a trial's epochs so far; return the first new epoch, from 1, at which it fell behind.
 
-        Scores that were reported before are skipped, and those that are not finite are left to the trial itself, which
-        ends by them.
-
-        Returns:
-            The first new epoch, from 1, at which it fell behind; None where it did not.
+        Scores that are not finite are left to the trial itself, which ends by them.
         """
         if trial not in self._trials:
             self._trials[trial], self._seen[trial] = self._study.ask(), 0
@@ -183,11 +177,7 @@ class Watch:
             thread.join()
 
     def _read(self, trial: str) -> tuple[list[float], _Judge | None]:
-        """Return a trial's scores by epoch, and the judge.
-
-        The judge is made when the first score tells whether larger or smaller is better; files of earlier versions do
-        not, and get None.
-        """
+        """Return a trial's scores by epoch, and the judge; None for files of earlier versions, without a direction."""
         epochs: tuple[EpochRecord, ...] = ()
         with suppress(CorruptRecordError, StoreError):  # being rewritten, or damaged, which the trial itself reports
             epochs = read_epochs(self._folder.trial(trial).metrics_jsonl)

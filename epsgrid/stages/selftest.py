@@ -47,16 +47,10 @@ _DEADLINE_S = 3600.0
 
 @dataclass(frozen=True)
 class SelfTest:
-    """The outcome of the test.
+    """The outcome: numbers of trials and of killed workers and drivers.
 
-    Attributes:
-        trials: number of trials in the sweep.
-        worker_kills: SIGKILLs that hit a process at work on a trial.
-        driver_kills: SIGKILLs that hit the command itself.
-        differing: ids of trials whose results, epochs or observations differ between the two sweeps.
-        repeated: ids of trials that were trained to the end more than once.
-        seconds_whole: wall time of the undisturbed sweep.
-        seconds_killed: wall time of the other.
+    `differing` are the ids of trials whose results, epochs or observations differ between the two sweeps, and
+    `repeated` of those that were trained to the end more than once.
     """
 
     trials: int
@@ -64,8 +58,6 @@ class SelfTest:
     driver_kills: int
     differing: tuple[str, ...]
     repeated: tuple[str, ...]
-    seconds_whole: float
-    seconds_killed: float
 
     @property
     def passed(self) -> bool:
@@ -73,14 +65,13 @@ class SelfTest:
         return not (self.differing or self.repeated)
 
 
-def selftest(folder: Path, *, trials: int, kills: int, seed: int, report: Callable[[str], None]) -> SelfTest:
+def selftest(folder: Path, *, trials: int, kills: int, report: Callable[[str], None]) -> SelfTest:
     """Run a sweep undisturbed and one with kills, and compare them.
 
     Args:
         folder: an empty folder on the file system to be tested.
         trials: number of trials, each with a seed of its own.
         kills: SIGKILLs to send at random moments; fewer if all trials have ended before.
-        seed: of the random moments and victims.
         report: called with lines about the progress.
 
     Raises:
@@ -89,35 +80,28 @@ def selftest(folder: Path, *, trials: int, kills: int, seed: int, report: Callab
     spec = folder / "selftest.yaml"
     spec.write_text(_SPEC.format(seeds=list(range(trials))), encoding="utf-8")
     report(f"undisturbed sweep of {trials} trials")
-    start = time.perf_counter()
     process = _start(spec, folder / "whole")
     if process.wait():
         raise ExecutionError(f"the sweep ends with status {process.returncode} here even undisturbed: see {folder}")
-    middle = time.perf_counter()
     report(f"the same sweep with {kills} kills")
-    worker_kills, driver_kills = _run_with_kills(spec, folder / "killed", kills, random.Random(seed), report)
-    end = time.perf_counter()
-    whole, killed = ExperimentFolder(folder / "whole"), ExperimentFolder(folder / "killed")
+    killed = _run_with_kills(spec, folder / "killed", kills)
+    whole, disturbed = ExperimentFolder(folder / "whole"), ExperimentFolder(folder / "killed")
     ids = [trial.id for trial in whole.trials()]
     return SelfTest(
         trials=len(ids),
-        worker_kills=worker_kills,
-        driver_kills=driver_kills,
-        differing=tuple(trial for trial in ids if _numbers(whole.trial(trial)) != _numbers(killed.trial(trial))),
-        repeated=tuple(trial for trial in ids if _completions(killed.trial(trial)) > 1),
-        seconds_whole=middle - start,
-        seconds_killed=end - middle,
+        worker_kills=killed["worker"],
+        driver_kills=killed["driver"],
+        differing=tuple(trial for trial in ids if _numbers(whole.trial(trial)) != _numbers(disturbed.trial(trial))),
+        repeated=tuple(trial for trial in ids if _completions(disturbed.trial(trial)) > 1),
     )
 
 
-def _run_with_kills(
-    spec: Path, out: Path, kills: int, rng: random.Random, report: Callable[[str], None]
-) -> tuple[int, int]:
+def _run_with_kills(spec: Path, out: Path, kills: int) -> Counter[str]:
     """Give the command again and again until the sweep is complete, and kill it or its workers at random moments.
 
     Nothing is killed before the first trial has begun. Returns the numbers of killed workers and drivers.
     """
-    deadline, killed = time.monotonic() + _DEADLINE_S, Counter[str]()
+    deadline, killed, rng = time.monotonic() + _DEADLINE_S, Counter[str](), random.Random(0)
     process = _start(spec, out)
     while process.poll() != 0:
         if process.poll() is not None:
@@ -136,8 +120,7 @@ def _run_with_kills(
             killed["driver" if is_driver else "worker"] += 1
         if is_driver:
             process.wait()
-        report(f"killed {killed['worker']} workers, {killed['driver']} drivers")
-    return killed["worker"], killed["driver"]
+    return killed
 
 
 def _start(spec: Path, out: Path) -> subprocess.Popen[bytes]:

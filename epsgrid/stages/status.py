@@ -13,7 +13,7 @@ from epsgrid.stages.experiment import read_experiment
 from epsgrid.store.cells import asked_cells
 from epsgrid.store.lease import holder
 from epsgrid.store.paths import ExperimentFolder
-from epsgrid.store.records import EpochRecord, TrialFailure, read_epochs
+from epsgrid.store.records import TrialFailure, read_epochs
 from epsgrid.store.state import PRUNED, STATES, summary
 
 
@@ -23,7 +23,7 @@ class RunningTrial:
 
     cell: Trial
     host: str
-    done: tuple[EpochRecord, ...]
+    epoch: int
     epochs: int
 
 
@@ -86,12 +86,11 @@ def status(folder: ExperimentFolder) -> Status:
     failures = [folder.trial(cell.id).failure_json for cell, found in seen if found.state == "failed"]
     running = []
     for cell in (cell for cell, found in seen if found.state == "running"):
-        trial = folder.trial(cell.id)
-        done: tuple[EpochRecord, ...] = ()
+        trial, epoch = folder.trial(cell.id), 0
         with suppress(StoreError):  # being rewritten at this moment
-            done = read_epochs(trial.metrics_jsonl)
-        epochs = experiment.spec["training"]["epochs"]
-        running.append(RunningTrial(cell, str(holder(trial.lease) or ""), done, epochs))
+            epoch = len(read_epochs(trial.metrics_jsonl))
+        host = str(holder(trial.lease) or "")
+        running.append(RunningTrial(cell, host, epoch, experiment.spec["training"]["epochs"]))
     return Status(
         name=experiment.name,
         probed=folder.bounds_json.exists(),

@@ -1,4 +1,4 @@
-"""`epsgrid convert` and the table of `epsgrid list optimizers`."""
+"""`epsgrid convert`, and a precision that this machine does not compute in."""
 
 import pytest
 
@@ -10,6 +10,9 @@ def test_the_result_alone_is_on_stdout(shell):
     assert "adabelief: ε = 1e-19 added to v in place and outside the root" in done.stderr
     done = shell.call("convert", "1e-7", "--from", "keras", "--to", "torch", "--step", "391")
     assert float(done.stdout) == pytest.approx(1.758e-7, rel=1e-3) and "the same at step 391:" in done.stderr
+    document = shell.json("convert", "1e-8", "--from", "adam", "--to", "radam", "--step", "1", "--dtype", "float16")
+    assert document["to"]["radam"]["epsilon"] == pytest.approx(1e-8 * 0.001**0.5)
+    assert "is 0 in float16" in document["warnings"][0]
 
 
 def test_without_a_target_all_are_listed(shell):
@@ -24,24 +27,13 @@ def test_without_a_target_all_are_listed(shell):
     assert "epsilon 1e-170, outside the root: √v̂ + ε, has no counterpart added to v in place" in words
 
 
-def test_json_holds_both_ends(shell):
-    document = shell.json("convert", "1e-8", "--from", "adam", "--to", "radam", "--step", "1", "--dtype", "float16")
-    assert document["version"] == 1
-    assert document["to"]["radam"]["epsilon"] == pytest.approx(1e-8 * 0.001**0.5)
-    assert document["step"] == 1
-    assert "is 0 in float16" in document["warnings"][0]
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["1e-8", "--from", "adma"], "unknown optimizer 'adma'; did you mean 'adam'?"),
-        (["1e-8", "--from", "lion"], "'lion' is not supported: it takes the sign"),
         (["1e-8", "--from", "sgdm"], "'sgdm' has no adaptive denominator"),
         (["0", "--from", "adam"], "epsilon must be positive and finite, got 0.0"),
         (["1e-8", "--from", "adam", "--beta2", "1.5"], "adam: beta2 1.5: Input should be less than 1"),
-        (["1e-8", "--from", "keras", "--beta2", "-1"], "keras: beta2 -1.0: beta2 must lie in [0, 1)"),
-        (["1e-8", "--from", "radam", "--beta2", "0.5"], "radam: beta2 0.5: betas[1]: 0.5 averages over"),
         (["1e-8", "--from", "adam", "--to", "adagrad"], "√Σg² grows with every step: say at which step"),
         (["1e-8", "--from", "adam", "--dtype", "int8"], "--dtype: unknown type 'int8'"),
     ],
@@ -49,26 +41,6 @@ def test_json_holds_both_ends(shell):
 def test_wrong_input_is_refused(shell, arguments, words):
     code = 4 if "sgdm" in arguments else 2
     assert words in shell.call("convert", *arguments, expect=code).stderr
-
-
-def test_the_placement_table_names_every_optimizer(shell):
-    lines = shell.call("list", "optimizers").stdout.splitlines()
-    assert lines[0].split("  ")[0] == "optimizer"
-    rows = {line.split()[0]: line for line in lines[1:]}
-    assert "ε = (1 − β₂) · b²" in rows["eadam"] and "added to v in place" in rows["eadam"]
-    assert "√v̂ of (g − m)²" in rows["adabelief"]
-    assert rows["sgdm"].rstrip().endswith("no ε")
-    document = shell.json("list", "optimizers")
-    assert document["placements"]["rmsprop"]["compared_with"] == "√v"
-    assert document["placements"]["sgdm"] is None
-    assert set(document["placements"]) == set(document["optimizers"]) == set(rows)
-
-
-def test_the_machine_is_listed_with_what_it_trains_in(shell):
-    document = shell.json("list", "machine")
-    assert document["devices"][0]["device"] == "cpu"
-    header, processor = shell.run("list", "machine", ONEDNN_MAX_CPU_ISA="SSE41").stdout.splitlines()[:2]
-    assert f"torch {document['torch']}" in header and processor.rstrip().endswith("  float32")
 
 
 @pytest.mark.parametrize("command", [("probe",), ("sweep", "--grid", "default"), ("sweep", "--grid", "default", "-n")])

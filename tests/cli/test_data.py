@@ -46,8 +46,9 @@ def test_list_tells_what_is_here(shell: Shell) -> None:
     assert document["data"]["ptb"]["files"][0] == {"url": f"{_MIRROR}/ptb.train.txt", "md5": _FILES["train"].md5}
 
 
-def test_without_a_network_fetch_says_which_file_goes_where(shell: Shell) -> None:
-    failed = shell.call("data", "fetch", "ptb", "--retries", "0", expect=2, **OFFLINE)
+def test_without_a_network_fetch_says_which_file_goes_where(shell: Shell, monkeypatch) -> None:
+    monkeypatch.setattr("pooch.core.time.sleep", lambda seconds: None)
+    failed = shell.call("data", "fetch", "ptb", expect=2, **OFFLINE)
     assert failed.stdout == ""
     assert "is this machine offline?" in failed.stderr
     for original in _FILES.values():

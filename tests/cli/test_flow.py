@@ -21,7 +21,7 @@ def test_probe_sweep_report_end_to_end_in_processes(shell):
     assert "trained now" in sweep.stdout
     assert "done" in sweep.stderr and " running" in sweep.stderr
     report = shell.run("report")
-    assert "ε = 1e-8" in report.stdout
+    assert report.stdout.startswith("tiny: adam on digits, mlp; ")
     assert report.stdout.strip().endswith("report.html")
     names = {path.name for path in (shell.folder / "runs/tiny/report").iterdir()}
     assert {"report.html", "report.md", "report.json", "report.csv"} <= names
@@ -51,21 +51,13 @@ def test_a_probe_is_measured_once_and_again_with_force_or_other_settings(swept):
     assert (again["measured_now"], again["steps"]) == (True, 3)
 
 
-def test_out_puts_an_experiment_anywhere_and_it_becomes_the_latest(shell):
-    shell.write()
-    shell.call("probe", "spec.yaml", "-q", "--out", "elsewhere/here")
-    assert (shell.folder / "elsewhere/here/bounds.json").exists()
-    plan = shell.json("sweep", "--dry-run")
-    assert plan["to_run"] == plan["trials"] > 0
-    assert not (shell.folder / "runs/tiny").exists()
-
-
 def test_sgdm_is_swept_as_the_reference(shell):
     shell.write(INLINE)
     refused = shell.call("probe", "spec.yaml", "-o", "optimizer=sgdm", expect=4)
     assert "no epsilon: there is nothing to probe" in refused.stderr
-    assert shell.json("sweep", "spec.yaml", "-o", "optimizer=sgdm", "-q")["states"] == {"done": 2}
-    assert "reference" in shell.call("report").stdout
+    swept = shell.json("sweep", "spec.yaml", "-o", "optimizer=sgdm", "-q", "--out", "elsewhere/here")
+    assert swept["states"] == {"done": 2} and not (shell.folder / "runs/tiny").exists()
+    assert "This optimizer has no ε." in shell.call("report").stdout
 
 
 def test_failed_trials_are_reported_and_the_others_finish(shell):
@@ -88,8 +80,6 @@ def test_failed_trials_are_reported_and_the_others_finish(shell):
     assert document["states"]["failed"] and document["states"]["done"]
     assert all("odd seeds are not welcome" in failure["error"] for failure in document["failures"])
     assert "odd seeds" in broken.stderr
-    failure = shell.folder / "runs/tiny/trials" / document["failures"][0]["id"] / "failure.json"
-    assert "attempts" in failure.read_text()
     (shell.folder / "broken.py").write_text("from epsgrid.models import mlp as flaky\n")
     fixed = json.loads(shell.run("sweep", *DEFAULT, "--json", "-q", PYTHONPATH=pythonpath(shell)).stdout)
     assert fixed["states"] == {"done": 6}

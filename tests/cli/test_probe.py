@@ -72,16 +72,11 @@ def test_layers_that_are_left_out_have_to_be_there(shell):
 
 
 def test_every_layer_has_its_histogram_on_a_common_axis(shell):
-    shown = shell.call("probe", "spec.yaml", "--full").stdout
-    header, *rows = shown.partition("\n\n")[2].splitlines()[: len(SMALL) + 3]
-    assert re.search(r"│1e-\d+ +│1e-\d+", header[-32:])
-    for layer, row in zip(SMALL, rows, strict=False):
-        assert row.startswith(layer.name)
-        assert layer.kind in row
-        assert re.fullmatch(r"[ ▁▂▃▄▅▆▇█]{32}", row[-32:])
-        assert "█" in row[-32:]
-    assert rows[-2].startswith("all layers")
-    assert re.fullmatch(r" *├─+┤ *", rows[-1][-32:])
+    header, *rows = shell.call("probe", "spec.yaml").stdout.splitlines()[: len(SMALL) + 1]
+    assert re.search(r"1e-\d+ +1e-?\d+$", header)
+    for layer, row in zip(SMALL, rows, strict=True):
+        assert row.startswith(f"{layer.name} ")
+        assert re.search(r"[▁▂▃▄▅▆▇]*█[▁▂▃▄▅▆▇]*", row)
 
 
 def test_reliability_stands_below_the_bounds(shell):
@@ -144,9 +139,7 @@ def test_options_override_the_spec_and_overrides(shell):
         (["--learning-rate", "1e-3"], "learning_rate is only used with update_weights: true"),
         (["--batches", "setled"], "-o probe.batches=setled"),
         (["--epochs", "0"], "-o probe.epochs=0"),
-        (["--seeds", "0"], "-o probe.seeds=0"),
         (["--every", "0"], "-o probe.every=0"),
-        (["--compare-weights", "-1"], "-o probe.compare_weights=-1"),
     ],
 )
 def test_wrong_options_are_refused_by_the_spec_with_exit_2(shell, arguments, words):

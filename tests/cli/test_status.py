@@ -6,13 +6,13 @@ def test_status_counts_trials_and_says_what_comes_next(swept):
     assert "2 of 2 trials finished (100 %): 2 done" in done.stdout
     assert "Next: epsgrid report" in done.stderr
     assert swept.call("status", "--trials").stdout.count(" done") >= 2
-    document = swept.json("status", "--trials")
+    document = swept.json("status")
     assert document["states"]["done"] == document["trials"] == len(document["all"]) == 2
     assert "torch" not in swept.imported("status")
 
 
 def test_forget_then_retry(swept):
-    trial = swept.json("status", "--trials")["all"][0]["id"]
+    trial = swept.json("status")["all"][0]["id"]
     assert f"archived: {swept.folder}/runs/tiny/archive/{trial}-1" in swept.call("forget", trial[:10]).stdout
     assert "1 pending" in swept.call("status").stdout
     assert "1 trained now" in swept.call("retry", trial, "--quiet").stdout

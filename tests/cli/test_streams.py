@@ -31,8 +31,7 @@ def test_live_view_in_a_terminal(shell):
     shell.write(INLINE)
     code, shown = shell.in_terminal("sweep", "spec.yaml", "--grid", "default", "-o", "training.epochs=20")
     assert code == 0
-    assert "epoch" in shown
-    assert "2 trials" in shown
+    assert "running" in shown and "2 trials" in shown
 
 
 def test_what_plans_and_shows_starts_without_torch(shell):
@@ -51,14 +50,6 @@ def test_what_plans_and_shows_starts_without_torch(shell):
     assert not {"torch", "matplotlib"} & modules
 
 
-def test_help_names_exit_codes_and_commands(shell):
-    text = " ".join(shell.call("--help").stdout.split())
-    for word in ("0 all trials done", "2 usage", "3 finished", "4 the probe", "75 stopped", "130 Ctrl-C"):
-        assert word in text
-    for command in ("probe", "sweep", "report", "inspect", "show", "list", "data", "export"):
-        assert command in text
-
-
 @pytest.mark.parametrize("name", _COMMANDS)
 def test_every_command_and_option_has_help(shell, name):
     target, about = _COMMANDS[name]
@@ -74,19 +65,14 @@ def test_every_command_and_option_has_help(shell, name):
 
 def test_a_wrong_command_or_option_exits_2(shell):
     assert "No such command 'prob'" in shell.call("prob", expect=2).stderr
+    text = " ".join(shell.call("--help").stdout.split())
+    for word in ("0 all trials done", "2 usage", "3 finished", "4 the probe", "75 stopped", "130 Ctrl-C"):
+        assert word in text
     assert "No such option" in shell.call("sweep", "--grdi", "both", expect=2).stderr
     assert len(typer.main.get_command(app).list_commands(None)) == len({name.split()[0] for name in _COMMANDS})
 
 
 def test_output_to_a_closed_pipe_is_quiet(shell):
-    for command in ("list", "list optimizers"):
-        done = subprocess.run(
-            f"{sys.executable} -m epsgrid {command} | head -n 1",
-            shell=True,
-            cwd=shell.folder,
-            env=shell.environment(),
-            capture_output=True,
-            text=True,
-        )
-        assert "Traceback" not in done.stderr
-        assert "Error" not in done.stderr
+    command, environment = f"{sys.executable} -m epsgrid list | head -n 1", shell.environment()
+    done = subprocess.run(command, shell=True, cwd=shell.folder, env=environment, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr and "Error" not in done.stderr

@@ -78,9 +78,6 @@ def fit(callback: Any, folder: Path, trained: Any = None, **options: Any) -> Any
     return trainer
 
 
-# Bounds and weights
-
-
 def test_bounds_are_those_of_a_loop_by_hand_and_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     callback = real().own.EpsilonCallback()
     with caplog.at_level(logging.INFO, RANK_ZERO):
@@ -92,12 +89,10 @@ def test_bounds_are_those_of_a_loop_by_hand_and_logged_once(tmp_path: Path, capl
     assert observer.step == 3 * EPOCH
     assert observer.series().steps == tuple(range(1, 3 * EPOCH + 1))
     (told,) = [record.message for record in caplog.records if record.message.startswith("epsgrid")]
-    assert told == (
-        f"epsgrid: after {EPOCH} steps, 1 epoch, the bounds of ε for Adam are {power(low.decade)} to"
-        f" {power(high.decade)}"
-        f" (set by {low.layers[0]}, {low.entries} entries, and {high.layers[0]}, {high.entries} entries);"
-        " it trains with 1e-8"
+    assert told.startswith(
+        f"epsgrid: after {EPOCH} steps, 1 epoch, the bounds of ε for Adam are {power(low.decade)} to "
     )
+    assert told.endswith("; it trains with 1e-8")
 
 
 def test_weights_are_the_same_with_and_without(tmp_path: Path) -> None:
@@ -111,27 +106,15 @@ def test_weights_are_the_same_with_and_without(tmp_path: Path) -> None:
         assert torch.equal(weights[name], expected)
 
 
-@pytest.mark.parametrize(("probe_epochs", "max_epochs"), [(2, 3), (9, 2)])
-def test_several_probe_epochs_and_a_training_shorter_than_the_probe(
-    tmp_path: Path, probe_epochs: int, max_epochs: int
-) -> None:
-    callback = real().own.EpsilonCallback(probe_epochs=probe_epochs)
-    fit(callback, tmp_path, max_epochs=max_epochs)
+def test_several_probe_epochs_and_a_training_shorter_than_the_probe(tmp_path: Path) -> None:
     expected, _ = by_hand(epochs=2)
-    assert callback.bounds.layers == expected.layers
-
-
-def test_a_second_fit_is_observed_again(tmp_path: Path) -> None:
-    callback = real().own.EpsilonCallback()
-    trained = module()
-    fit(callback, tmp_path, trained)
+    for probe_epochs, max_epochs in ((2, 3), (9, 2)):
+        callback = real().own.EpsilonCallback(probe_epochs=probe_epochs)
+        fit(callback, tmp_path, max_epochs=max_epochs)
+        assert callback.bounds.layers == expected.layers
     first = callback.bounds
-    fit(callback, tmp_path, trained)
-    assert callback.bounds is not first
-    assert callback.observers[0].step == EPOCH
-
-
-# Loggers
+    fit(callback, tmp_path, max_epochs=max_epochs)
+    assert callback.bounds is not first and callback.observers[0].step == 2 * EPOCH, "a second fit is observed again"
 
 
 def test_every_logger_gets_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,21 +157,6 @@ def test_every_logger_gets_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     path = client.download_artifacts(to_mlflow.run_id, "epsgrid/step-00000004.json")
     (snapshot,) = Series.from_json(json.loads(Path(path).read_text())).snapshots
     assert (snapshot.step, snapshot.epoch) == (4, pytest.approx(4 / EPOCH))
-
-
-@pytest.mark.parametrize(("log_every", "steps"), [(None, [3, 6]), (2, [2, 4, 6]), (4, [4]), (7, [])])
-def test_numbers_come_when_asked(tmp_path: Path, log_every: int | None, steps: list[int]) -> None:
-    logged: list[int] = []
-
-    class Logger(real().loggers.logger.DummyLogger):  # type: ignore[misc]
-        def log_metrics(self, metrics: dict[str, float], step: int) -> None:
-            logged.extend([step] if "epsgrid/low" in metrics else [])
-
-    fit(real().own.EpsilonCallback(log_every=log_every), tmp_path, logger=Logger(), log_every_n_steps=3)
-    assert logged == steps
-
-
-# Optimizers
 
 
 def adversaries(first: Any, second: Any) -> Any:
@@ -239,14 +207,10 @@ def test_an_optimizer_that_cannot_be_observed_is_left_out(tmp_path: Path) -> Non
 
 
 def test_an_only_optimizer_that_cannot_be_observed_is_refused_before_the_first_step(tmp_path: Path) -> None:
-    trained = module(functools.partial(torch.optim.SGD, lr=1e-2))
-    before = {name: weights.clone() for name, weights in trained.state_dict().items()}
+    trained, before = module(functools.partial(torch.optim.SGD, lr=1e-2)), module().state_dict()
     with pytest.raises(ObservationError, match="SGD cannot be observed"):
         fit(real().own.EpsilonCallback(), tmp_path, trained)
     assert all(torch.equal(weights, before[name]) for name, weights in trained.state_dict().items())
-
-
-# What goes wrong
 
 
 def test_an_exception_ends_the_observing(tmp_path: Path) -> None:
@@ -275,14 +239,10 @@ def test_bounds_that_cannot_be_had_do_not_end_the_training(tmp_path: Path) -> No
     assert callback.bounds is None
 
 
-@pytest.mark.parametrize("name", ["every", "log_every", "probe_epochs"])
-@pytest.mark.parametrize("value", [0, -1, 1.5, True])
+@pytest.mark.parametrize(("name", "value"), [("every", 0), ("every", 1.5), ("probe_epochs", -1)])
 def test_arguments_out_of_range(name: str, value: object) -> None:
     with pytest.raises(ObservationError, match=f"{name} must be a whole number, at least 1, got {value!r}"):
         real().own.EpsilonCallback(**{name: value})
-
-
-# Checkpoints
 
 
 def checkpoint(folder: Path, callback: Any, **options: Any) -> Path:
@@ -328,25 +288,12 @@ def test_a_training_resumed_beyond_the_probe_without_bounds_has_none(tmp_path: P
     assert late.observers[0].step == 2 * EPOCH
 
 
-def test_several_optimizers_go_on_counting_where_they_were(tmp_path: Path) -> None:
-    first = real().own.EpsilonCallback()
-    path = checkpoint(tmp_path, first, trained=adversaries(adam, adam))
-    second = real().own.EpsilonCallback()
-    trainer = trainer_of(real().pl, [second], tmp_path, max_epochs=2)
-    trainer.fit(adversaries(adam, adam), batches(), ckpt_path=path, weights_only=True)
-    assert [observer.step for observer in second.observers] == [2 * EPOCH, EPOCH]
-    assert second.all_bounds == first.all_bounds
-
-
-@pytest.mark.parametrize("text", ["", "{}", "null", '{"version": 1, "kept": [{"version": 1}], "steps": [1]}'])
-def test_what_a_checkpoint_holds_may_be_damaged(text: str) -> None:
-    callback = real().own.EpsilonCallback()
-    with pytest.warns(RuntimeWarning, match="the bounds in the checkpoint cannot be read"):
-        callback.load_state_dict({"epsgrid": text})
-    assert callback.bounds is None
-
-
-# The two packages
+def test_what_a_checkpoint_holds_may_be_damaged() -> None:
+    for text in ("", "{}", "null", '{"version": 1, "kept": [{"version": 1}]}'):
+        callback = real().own.EpsilonCallback()
+        with pytest.warns(RuntimeWarning, match="the bounds in the checkpoint cannot be read"):
+            callback.load_state_dict({"epsgrid": text})
+        assert callback.bounds is None
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("pytorch_lightning"), reason="pytorch_lightning not installed")
@@ -359,20 +306,12 @@ def test_the_trainer_of_the_other_package_takes_it_too(tmp_path: Path) -> None:
     assert callback.bounds.layers == expected.layers
 
 
-@pytest.mark.parametrize(
-    ("imported", "chosen"),
-    [
-        ({"lightning.pytorch"}, "lightning.pytorch"),
-        ({"pytorch_lightning"}, "pytorch_lightning"),
-        ({"lightning.pytorch", "pytorch_lightning"}, "lightning.pytorch"),
-        (set(), "lightning.pytorch"),
-    ],
-)
-def test_the_base_is_of_the_package_in_use(imported: set[str], chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = real().own
-    monkeypatch.setattr(own, "sys", SimpleNamespace(modules=dict.fromkeys(imported)))
+def test_the_base_is_of_the_package_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, names = real().own, ("lightning.pytorch", "pytorch_lightning")
     monkeypatch.setattr(own, "importlib", SimpleNamespace(import_module=lambda name: name))
-    assert own._import_package() == chosen
+    for imported, chosen in (((), names[0]), (names[:1], names[0]), (names[1:], names[1]), (names, names[0])):
+        monkeypatch.setattr(own, "sys", SimpleNamespace(modules=dict.fromkeys(imported)))
+        assert own._import_package() == chosen
 
 
 def test_without_either_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -383,18 +322,7 @@ def test_without_either_package_the_extra_is_named(monkeypatch: pytest.MonkeyPat
         own._import_package()
 
 
-# What both callbacks share
-
-
-def test_a_training_without_an_optimizer_is_refused() -> None:
-    with pytest.raises(ObservationError, match="this training has no optimizer to observe"):
-        _following.Following(1, 1).attach([], Model().net, 0, 0)
-
-
-@pytest.mark.parametrize("installed", [True, False])
-def test_a_torchvision_that_cannot_be_imported_is_no_hindrance(
-    installed: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_torchvision_that_cannot_be_imported_is_no_hindrance(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def broken() -> None:
@@ -402,6 +330,7 @@ def test_a_torchvision_that_cannot_be_imported_is_no_hindrance(
         raise DataError("no such module")
 
     monkeypatch.setattr(_following, "import_torchvision", broken)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: installed or None)
-    _following.repair_torchvision()
-    assert bool(asked) is installed
+    for installed in (None, True):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name, found=installed: found)
+        _following.repair_torchvision()
+        assert bool(asked) is bool(installed)

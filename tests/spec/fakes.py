@@ -36,7 +36,6 @@ class AdamOptions(OptimizerOptions):
 blobs = SimpleNamespace(Options=BlobsOptions)
 net = SimpleNamespace(Options=NetOptions)
 adam_like = SimpleNamespace(Options=AdamOptions)
-no_options = SimpleNamespace()
 
 TASK = "tests.spec.fakes:blobs"
 MODEL = "tests.spec.fakes:net"

@@ -56,13 +56,15 @@ def test_a_spec_is_a_frozen_value() -> None:
     assert spec == parse_spec(MINIMAL + "  default_epsilon: 1\n") == pickle.loads(pickle.dumps(spec))  # noqa: S301 - ours
     with pytest.raises(ValueError, match="frozen"):
         spec.experiment = "other"
+    assert problems("experiment: demo") == [
+        f"spec.yaml: {section}: required key is missing" for section in ("task", "model", "optimizer", "sweep")
+    ]
 
 
 @pytest.mark.parametrize(
     ("section", "told"),
     [
         ("experiment: my experiment", "1:13: experiment: should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*$' (got 'my"),
-        ("experiment: ../up", "1:13: experiment: should match pattern"),
         ("experiment: 2026", "1:13: experiment: expected text, got 2026; put it in quotes"),
         (f"experiment: {'x' * 101}", "1:13: experiment: should have at most 100 characters"),
         ("experiment: latest", "1:13: experiment: 'latest' names the file that remembers"),
@@ -70,17 +72,12 @@ def test_a_spec_is_a_frozen_value() -> None:
         ("model: {nam: mlp}", "3:1: model.name: required key is missing; one of: "),
         ("model: {name: 3}", "3:15: model.name: expected text, got 3; one of: "),
         ("model: [mlp]", "3:8: model: expected a name, or a mapping with one, got ['mlp']; one of: "),
-        ("model:", "3:7: model: expected a name, or a mapping with one, got null; one of: "),
         ("model: nowhere.at.all:NET", "3:8: model.name: model 'nowhere.at.all:NET': cannot import 'nowhere.at.all'"),
         (f"model: {TASK}", f"3:8: model.name: {TASK!r} has no class Options(ModelOptions), so it is no model"),
-        ("model: tests.spec.fakes:no_options", "3:8: model.name: 'tests.spec.fakes:no_options' has no class Options"),
         (f"model:\n  name: {MODEL}\n  layers:\n    - widht: 3", "6:7: model.layers.0.widht: unknown key; did you mean"),
         ("training: {epochs: 2.5}", "6:20: training.epochs: expected a whole number, got 2.5"),
-        ("training: {epochs: 1e2}", "6:20: training.epochs: expected a whole number, got 100.0"),
-        ("training: {epochs: yes}", "6:20: training.epochs: expected a whole number, got 'yes'"),
         (f"training: {{epochs: {'x' * 500}}}", "6:20: training.epochs: expected a whole number, got 'xxx"),
         ("training: 3", "6:11: training: expected a mapping of keys to values, got 3"),
-        ("training:", "6:10: training: expected a mapping of keys to values, got null"),
         ("training: {schedule: {milestones: [.5, 2]}}", "6:40: training.schedule.milestones.1: should be less"),
         ("training: {schedule: {milestones: [.5, .5]}}", "6:22: training.schedule: milestones must rise"),
         ("training: {schedule: {kind: inverse_sqrt}}", "6:22: training.schedule: kind: inverse_sqrt needs"),
@@ -91,7 +88,6 @@ def test_a_spec_is_a_frozen_value() -> None:
         ("probe:\n  learning_rate: 1", "6:1: probe: learning_rate is only used with update_weights: true"),
         ("execution: {executor: locl}", "6:23: execution.executor: unknown executor 'locl'; did you mean 'local'?"),
         ("execution: {executor: 3}", "6:23: execution.executor: expected text, got 3; put it in quotes"),
-        ("execution: {executor: [a]}", "6:23: execution.executor: expected text, got ['a']"),
         ("trainign: {epochs: 3}", "6:1: trainign: unknown key; did you mean 'training'? (allowed: experiment, task,"),
         ("sweep: {learning_rates: [1, 1.0]}", "5:25: sweep.learning_rates: learning_rates names a value twice"),
         ("sweep: {learning_rates: [1], seeds: [3, 3]}", "5:37: sweep.seeds: seeds names a value twice: [3, 3]"),
@@ -105,6 +101,11 @@ def test_a_spec_is_a_frozen_value() -> None:
         ("sweep: {learning_rates: [0]}", "5:26: sweep.learning_rates.0: should be greater than 0 (got 0)"),
         ("sweep: {learning_rates: 1e-3}", "5:25: sweep.learning_rates: expected a list, got 0.001"),
         ("sweep: {seeds: [1]}", "5:1: sweep.learning_rates: required key is missing"),
+        (
+            "sweep: {learning_rates: [1], prune: {method: median, reduction_factor: 2}}",
+            "5:37: sweep.prune: reduction_factor is not used with method: median",
+        ),
+        ("sweep: {learning_rates: [1], prune: {startup_trials: 2}}", "5:37: sweep.prune: startup_trials is only used"),
         (f"{ADAM}betas: [0.9]}}", f"4:{COLUMN}: optimizer.betas.1: required entry of the list is missing"),
     ],
 )
@@ -131,11 +132,8 @@ def test_one_problem(section: str, told: str) -> None:
         ("weight_decay: ten", "expected a number, got 'ten'"),
         ("weight_decay: '1e-4'", "expected a number, got '1e-4'; it is in quotes: remove them"),
         ("weight_decay: 1_000", "expected a number, got '1_000'; a number has no underscores: write 1000"),
-        ("weight_decay: true", "expected a number, got true"),
-        ("weight_decay:", "expected a number, got null"),
         ("betas: [0.9, 0.99, 0.999]", "expected at most 2 in the list, got [0.9, 0.99, 0.999]"),
         ("betas: 0.9", "expected a list, got 0.9"),
-        ("betas: {a: 1}", "expected a list, got {a: 1}"),
     ],
 )
 def test_one_problem_in_the_options_of_a_plugin(option: str, told: str) -> None:
@@ -143,12 +141,6 @@ def test_one_problem_in_the_options_of_a_plugin(option: str, told: str) -> None:
     place, field, message = line.split(": ", 2)
     assert place.startswith("spec.yaml:4:") and field == f"optimizer.{option.partition(':')[0]}"
     assert message.startswith(told)
-
-
-def test_missing_sections() -> None:
-    assert problems("experiment: demo") == [
-        f"spec.yaml: {section}: required key is missing" for section in ("task", "model", "optimizer", "sweep")
-    ]
 
 
 def test_all_problems_are_reported_in_the_order_of_the_file() -> None:

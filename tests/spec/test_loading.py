@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import epsgrid
 from epsgrid.errors import ExitCode, SpecError
@@ -68,13 +66,6 @@ def test_a_stored_spec_that_is_none() -> None:
     stored = {**parse_spec(MINIMAL).model_dump(mode="json"), "training": {"epoch": 3}}
     with pytest.raises(SpecError, match=r"^experiment\.json: training\.epoch: unknown key; did you mean 'epochs'\?"):
         spec_from_json(stored, "experiment.json")
-
-
-@given(st.floats(min_value=5e-324, allow_infinity=False))
-def test_a_stored_float_comes_back_exactly(value: float) -> None:
-    stored = parse_spec(MINIMAL).model_dump(mode="json")
-    stored["sweep"]["default_epsilon"] = value
-    assert spec_from_json(json.loads(json.dumps(stored)), "s").sweep.default_epsilon == value
 
 
 def test_loading_leaves_torch_alone(path: Path) -> None:

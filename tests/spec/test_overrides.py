@@ -19,13 +19,12 @@ def test_a_value_is_replaced_or_put_in() -> None:
     assert (spec.training.epochs, spec.probe.batches, spec.training.schedule.factor) == (2, 10, 0.5)
     assert spec.sweep.seeds == (3, 4)
     assert spec.training.batch_size == 128, "what is not overridden stays"
-
-
-def test_a_field_of_a_plugin_in_short_form() -> None:
-    spec = override("optimizer.betas=[0.9,0.98]", "task.classes=5")
+    spec = override(
+        "optimizer.betas=[0.9,0.98]", "task.classes=5", "task.label='1e-8'", "sweep.seeds=[1, 2]", "sweep.seeds.1=5"
+    )
     assert spec.optimizer == AdamOptions(name="tests.spec.fakes:adam_like", betas=(0.9, 0.98))
     assert isinstance(spec.task, BlobsOptions)
-    assert spec.task.classes == 5
+    assert (spec.task.classes, spec.task.label, spec.sweep.seeds) == (5, "1e-8", (1, 5))
 
 
 def test_a_whole_section_is_replaced() -> None:
@@ -35,28 +34,10 @@ def test_a_whole_section_is_replaced() -> None:
     assert spec.model.layers[0].width == 3
 
 
-def test_an_entry_of_a_list() -> None:
-    assert override("sweep.seeds=[1, 2]", "sweep.seeds.1=5").sweep.seeds == (1, 5)
-    assert override("model.layers=[{}, {}]", "model.layers.1.width=3").model.layers[1].width == 3
-
-
 def test_the_last_one_wins_over_others_and_the_file() -> None:
     assert override("training.epochs=2", "training.epochs=3").training.epochs == 3
     text = MINIMAL.replace("[1e-3]", "[-1, zwei]")
     assert override("sweep.learning_rates=[1]", text=text).sweep.learning_rates == (1.0,)
-
-
-@given(st.floats(min_value=5e-324, allow_infinity=False))
-def test_every_positive_float_comes_through_exactly(value: float) -> None:
-    spec = override(f"sweep.default_epsilon={value!r}", f"sweep.learning_rates=[{value:.17e}]")
-    assert spec.sweep.default_epsilon == value
-    assert spec.sweep.learning_rates == (value,)
-
-
-def test_text_stays_text() -> None:
-    assert override("task.label=no").task.label == "no"
-    assert override("task.label='1e-8'").task.label == "1e-8"
-    assert override("task.label=a=b").task.label == "a=b"
 
 
 @pytest.mark.parametrize(
@@ -69,8 +50,6 @@ def test_text_stays_text() -> None:
         ("optimzer.betas=3", r"optimzer: unknown key; did you mean 'optimizer'\?"),
         ("training.epochs", "there is no value; an override is key=value, such as training.epochs=2"),
         ("=3", "a dotted key is missing; an override is key=value"),
-        ("training..epochs=3", "a dotted key is missing"),
-        ("training.epochs=", "training.epochs: expected a whole number, got null"),
         ("training.epochs=0", r"training.epochs: should be greater than or equal to 1 \(got 0\)"),
         ("optimizer.betas=[0.9", "not valid YAML: while parsing a flow sequence"),
         ("training={epochs: 2, epochs: 3}", "epochs: repeated key"),

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from epsgrid.spec.loading import parse_spec
 from epsgrid.spec.model import Spec
@@ -44,7 +42,8 @@ def test_a_known_identity_and_its_id() -> None:
         "epsilon": 1e-08,
         "seed": 0,
     }
-    assert trial_id(known) == "c05bd6b68f1ba4b5"
+    assert trial_id(known) == trial_id(dict(reversed(known.items()))) == "c05bd6b68f1ba4b5"
+    assert id_of(spec(), rate=1, epsilon=1) == id_of(spec(), rate=1.0, epsilon=1.0)
 
 
 @pytest.mark.parametrize(
@@ -78,22 +77,11 @@ def test_whatever_can_change_a_trials_numbers_changes_the_id() -> None:
     assert len({id_of(spec()), *ids}) == 1 + len(overrides) + len(others)
 
 
-def test_a_whole_number_for_a_float_is_the_same_trial() -> None:
-    assert id_of(spec("optimizer.weight_decay=1")) == id_of(spec("optimizer.weight_decay=1.0"))
-    assert id_of(spec(), rate=1, epsilon=1) == id_of(spec(), rate=1.0, epsilon=1.0)
-
-
 def test_a_trial_of_an_identity_keeps_the_rate_it_stands_for() -> None:
     known = trial_identity(identity(spec()), "abc", 1e-3, 1e-8, 0)
     trial = Trial.of(known, ("narrowed",), 1e-4)
     assert (trial.id, trial.identity, trial.learning_rate, trial.grid_rate) == (trial_id(known), known, 1e-3, 1e-4)
     assert (Trial.of(known).asked_rate, Trial.of(known, grid_rate=1e-3).asked_rate) == (None, None)
-
-
-@given(st.permutations(["task", "model", "optimizer", "training", "data", "learning_rate", "epsilon", "seed"]))
-def test_the_order_of_keys_does_not_matter(order: list[str]) -> None:
-    known = trial_identity(identity(spec()), "abc", 1e-3, 1e-8, 0)
-    assert trial_id({key: known[key] for key in order}) == trial_id(known)
 
 
 def test_differences_name_every_field() -> None:
@@ -105,13 +93,7 @@ def test_differences_name_every_field() -> None:
         "training.epochs: 200 there, 3 asked",
     ]
     assert differences(there, identity(spec("execution.workers=3"))) == []
-
-
-def test_differences_of_plugins_with_other_fields() -> None:
-    there = {"model": {"name": "mlp", "width": 64}}
-    asked = {"model": {"name": "vgg11", "dropout": 0.5}}
-    assert differences(there, asked) == [
-        "model.name: 'mlp' there, 'vgg11' asked",
+    assert differences({"model": {"width": 64}}, {"model": {"dropout": 0.5}}) == [
         "model.width: 64 there, not asked",
         "model.dropout: not there, 0.5 asked",
     ]

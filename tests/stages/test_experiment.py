@@ -6,13 +6,9 @@ from epsgrid.errors import SpecError, StoreError
 from epsgrid.stages.experiment import enter, find_run, prepare_data, read_experiment, resolve
 
 
-def test_a_spec_lives_under_the_runs_folder_unless_a_folder_is_named(spec_path, tmp_path):
-    runs = tmp_path / "runs"
-    assert resolve(spec_path, None, (), runs).folder.root == runs / "tiny"
-    assert resolve(spec_path, tmp_path / "there", (), runs).folder.root == tmp_path / "there"
-
-
 def test_without_a_spec_the_latest_experiment_is_meant_and_overrides_apply(asked, tmp_path):
+    with pytest.raises(StoreError, match="epsgrid probe SPEC"):
+        resolve(None, None, (), tmp_path / "runs")
     enter(asked, prepare_data(asked.spec))
     again = resolve(None, None, (), tmp_path / "runs")
     assert (again.folder, again.spec) == (asked.folder, asked.spec)
@@ -20,11 +16,6 @@ def test_without_a_spec_the_latest_experiment_is_meant_and_overrides_apply(asked
     assert resolve(None, None, ["sweep.seeds=[4]"], tmp_path / "runs").spec.sweep.seeds == (4,)
     with pytest.raises(SpecError, match="did you mean 'seeds'"):
         resolve(None, None, ["sweep.seed=[4]"], tmp_path / "runs")
-
-
-def test_no_experiment_says_how_to_start_one(tmp_path):
-    with pytest.raises(StoreError, match="epsgrid probe SPEC"):
-        resolve(None, None, (), tmp_path / "runs")
 
 
 def test_what_cannot_change_numbers_may_change_and_is_stored(asked, asking):

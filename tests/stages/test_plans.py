@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from epsgrid.errors import ScalingError, SpecError, StoreError
-from epsgrid.report.text.render import tables
 from epsgrid.selection.load import load_experiment
 from epsgrid.spec.trial import identity, trial_id, trial_identity
 from epsgrid.stages import sweep as sweep_stage
@@ -49,12 +48,6 @@ def trials_of(planned, label):
     return [trial for trial in planned.plan.trials if label in trial.grids]
 
 
-def test_nothing_can_be_chosen_before_a_sweep(asked):
-    for call in (lambda: chosen(asked.folder, ["failed"]), lambda: swept_grids(asked.folder)):
-        with pytest.raises(StoreError, match="nothing was swept here yet"):
-            call()
-
-
 def test_trials_are_chosen_by_state_by_id_and_by_its_beginning(swept):
     ids = ids_of(swept)
     diverge(swept, ids[3])
@@ -62,13 +55,6 @@ def test_trials_are_chosen_by_state_by_id_and_by_its_beginning(swept):
     assert chosen(swept.folder, [ids[5], ids[1][:12], "diverged", ids[5]]) == (ids[5], ids[1], ids[3])
     with pytest.raises(StoreError, match="no trial 'divergd' here; did you mean 'diverged'"):
         chosen(swept.folder, ["divergd"])
-    with pytest.raises(StoreError, match="no trial begins with 'zzzzzzzz'; closest"):
-        chosen(swept.folder, ["zzzzzzzz"])
-    record = GridRecord.read(swept.folder.grid_json)
-    twin = replace(record.cells[0], id=ids[0][:8] + "0" * 8)
-    replace(record, cells=(*record.cells, twin)).write(swept.folder.grid_json)
-    with pytest.raises(StoreError, match="2 trials begin with"):
-        chosen(swept.folder, [ids[0][:8]])
 
 
 def test_an_archived_trial_is_kept_whole_and_trained_again_to_the_same_bits(swept):
@@ -130,12 +116,8 @@ def test_winners_are_trained_on_fresh_seeds_and_more_seeds_add_only_theirs(swept
         "default": 1e-8,
     }
     after = compare(load_experiment(swept.folder))
-    assert (after.cells, after.best, after.regret) == (before.cells, before.best, before.regret)
+    assert (after.cells, after.best) == (before.cells, before.best)
     assert not any("belong to no grid" in note for note in after.notes)
-    found = after.confirmed
-    assert found.seeds == record.seeds and found.notes == ()
-    assert all(row.is_current and row.cell.tally.done == 2 for row in found.rows)
-    assert "Confirmed on 2 fresh seeds" in [table.title for table in tables(after)]
     planned = plan_confirm(swept.with_sweep(seeds=(0, _FIRST_FRESH_SEED)), 2)
     assert planned.record.seeds == (_FIRST_FRESH_SEED + 1, _FIRST_FRESH_SEED + 2), "a seed of the spec is not fresh"
 
@@ -157,6 +139,9 @@ def test_without_a_finished_sweep_there_is_no_winner_and_it_says_why(asked):
     enter(asked, prepare_data(asked.spec))
     with pytest.raises(StoreError, match=r"--confirm: there is no winner.*nothing was swept here yet; `epsgrid sweep`"):
         plan_confirm(asked, 2)
+    for call in (lambda: chosen(asked.folder, ["failed"]), lambda: swept_grids(asked.folder)):
+        with pytest.raises(StoreError, match="nothing was swept here yet"):
+            call()
     train(asked, stop=StopAtOnce())
     with pytest.raises(StoreError, match=r"no winner.*conventional: none of 13 cells has a result for every seed"):
         plan_confirm(asked, 2)
@@ -199,9 +184,8 @@ def test_a_size_that_a_rule_does_not_reach_is_left_out_unless_nothing_remains(as
     assert trials_of(planned, "batch 1024, none")
     with pytest.raises(ScalingError, match="none of the rules reaches any of these batch sizes"):
         plan_batches(asked, (1024,), ("sqrt", "sqrt-keep-epsilon"), **AT)
-    (half_life,) = trials_of(
-        plan_batches(asked, (1024,), ("sqrt",), half_life=True, **AT), "batch 1024, sqrt, half-life"
-    )
+    planned = plan_batches(asked, (1024,), ("sqrt",), half_life=True, **AT)
+    (half_life,) = trials_of(planned, "batch 1024, sqrt, half-life")
     assert half_life.identity["optimizer"]["betas"] == pytest.approx([0.9**32, 0.999**32])
 
 
@@ -259,23 +243,6 @@ def test_trials_train_at_their_own_batch_size_and_are_found_again(asking):
 
     train(asked, plan_batches(asked, (512,), ("none",), learning_rate=2e-2, epsilon=1e-8), stop=StopAtOnce())
     assert {cell.learning_rate for cell in BatchesRecord.read(asked.folder.batches_json).cells} == {2e-2}
-
-
-def test_a_trial_trains_with_its_own_decays(asking, monkeypatch):
-    from epsgrid import worker
-
-    betas = {}
-
-    def run_trial(spec, trial, *rest, **options):
-        betas[trial.id] = spec.optimizer.betas
-        raise RuntimeError("seen enough")
-
-    monkeypatch.setattr(worker, "run_trial", run_trial)
-    asked = asking("execution.retries=0")
-    planned = plan_batches(asked, (512,), ("sqrt",), **AT)
-    train(asked, planned)
-    (scaled,), (base,) = trials_of(planned, "batch 512, sqrt"), trials_of(planned, "batch 256, base")
-    assert betas == {scaled.id: (0.8, 0.998), base.id: (0.9, 0.999)}
 
 
 def test_trials_that_are_compared_as_a_whole_are_not_pruned(asking, monkeypatch):

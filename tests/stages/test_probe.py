@@ -4,7 +4,6 @@ import pytest
 
 from epsgrid.errors import NoBoundsError, SpecError
 from epsgrid.stages.probe import batch_probe, probe
-from epsgrid.stages.scale import parse_sizes
 from epsgrid.store.records import BatchBoundsRecord, ProbeRecord
 from epsgrid.trials import probe as trials_probe
 
@@ -53,6 +52,9 @@ def test_stored_points_are_not_measured_again(asking, monkeypatch):
     assert more.record.batch_sizes == (64, 256, 512)
     forced = measure(asking("probe.batch_sizes=[64]"), force=True)
     assert (forced.measured, ran[1:]) == (1, [256, 64])
+    fewer = asking("probe.batch_sizes=[128,512]", "probe.batches=4")
+    measure(fewer)
+    assert steps_at(fewer, 128, 256, 512) == [8, 4, 2], "as many epochs at every size"
 
 
 def test_a_call_that_is_interrupted_leaves_no_mixture_and_goes_on(asking, monkeypatch):
@@ -76,19 +78,6 @@ def test_a_call_that_is_interrupted_leaves_no_mixture_and_goes_on(asking, monkey
     assert (again.measured, again.reused) == (1, 1)
 
 
-def test_a_bounded_number_of_batches_becomes_as_many_epochs_at_every_size(asking):
-    asked = asking("probe.batch_sizes=[128,512]", "probe.batches=4")
-    measure(asked)
-    assert steps_at(asked, 128, 256, 512) == [8, 4, 2]
-
-
-def test_an_optimizer_without_a_derived_rule_is_probed_with_its_decays_as_they_are(asking):
-    asked = asking("probe.batch_sizes=[128]", "optimizer=radam")
-    measure(asked)
-    record = ProbeRecord.read(asked.folder.batch_probe(128, 0))
-    assert record.identity["optimizer"]["betas"] == [0.9, 0.999]
-
-
 @pytest.mark.parametrize(
     ("sizes", "words"),
     [
@@ -108,10 +97,3 @@ def test_moving_weights_and_an_optimizer_without_epsilon_are_refused(asking):
         asking("probe.batch_sizes=[64]", "probe.update_weights=true", "probe.learning_rate=1e-3")
     with pytest.raises(NoBoundsError, match="nothing to probe"):
         measure(asking("probe.batch_sizes=[64]", "optimizer=sgdm"))
-
-
-@pytest.mark.parametrize("text", ["32,a", "32,,64", "0,32", "1.5", "-4"])
-def test_a_list_must_hold_whole_numbers(text):
-    with pytest.raises(SpecError, match="--batch-sizes: expected whole numbers of at least 1"):
-        parse_sizes(text)
-    assert parse_sizes(" 32, 128") == (32, 128)

@@ -1,7 +1,6 @@
 """Scale specs and bounds to another batch size; and the largest batch that the data have."""
 
 import re
-from itertools import pairwise
 
 import pytest
 import torch
@@ -11,7 +10,6 @@ from epsgrid.errors import DataError, ScalingError
 from epsgrid.numerics.scaling import NoScaling, Scaling
 from epsgrid.optimizers._scaling import scalable, scaled_epsilon
 from epsgrid.spec.loading import parse_spec
-from epsgrid.spec.writing import spec_to_yaml
 from epsgrid.stages.scale import _too_large, annotated_yaml, check_size, renamed, scaled_spec
 
 SPEC = """
@@ -56,12 +54,15 @@ def test_the_square_root_rule_moves_every_number_that_it_should():
     assert scaled.spec.optimizer.betas == (0.6, 0.996)
     assert scaled.spec.sweep.learning_rates == (2e-3, 6e-3)
     warmup = next(change for change in scaled.changes if change.path.endswith("warmup_steps"))
-    assert (warmup.before, warmup.why) == (50, "as many epochs: over κ (12.5, rounded)")
+    assert (warmup.before, warmup.why) == (50, "as many epochs: over κ")
     assert any("assumed: the noise of a gradient outweighs its mean" in note for note in scaled.notes)
     assert any("weight_decay is part of the gradient and stays" in note for note in scaled.notes)
     same = scaled_spec(spec(), 64)
     assert same.changes == () and same.spec == spec() and renamed(same) == same
     assert moved(scaled_spec(spec("optimizer=sgdm"), 128, "linear"))["sweep.learning_rates"] == [2e-3, 6e-3]
+    half_life = scaled_spec(spec(), 1024, half_life=True).spec
+    assert half_life.optimizer.betas == pytest.approx((0.9**16, 0.999**16))
+    assert half_life.sweep.default_epsilon == 2.5e-9
 
 
 @pytest.mark.parametrize(
@@ -138,10 +139,7 @@ def test_every_optimizer_says_what_its_scaling_is():
     ("override", "batch", "words"),
     [
         ("optimizer=nadam", 128, r"not derived for 'nadam': its momentum .* derived for: adabelief, adam, adamw"),
-        ("optimizer=sgdm", 128, "its rule is the linear one"),
-        ("optimizer=adamomentum", 128, "averages the square of the momentum"),
         ("optimizer={name: rmsprop, momentum: 0.9}", 128, "optimizer.momentum: .* with momentum: 0.0 only, got 0.9"),
-        ("optimizer={name: adabelief, rectify: true}", 128, "optimizer.rectify: .* got true"),
         ("optimizer=adam", 1024, r"from 64 to 1,024 is κ = 16, .* ends at κ = 10, a batch of 640: .*--half-life"),
         ("optimizer=adabelief", 640, r"optimizer.betas.0: .* κ = 10 makes it 0.0, which 'adabelief' refuses"),
         ("optimizer=tests.spec.fakes:adam_like", 128, "its file declares no SCALING"),
@@ -153,26 +151,15 @@ def test_what_cannot_be_scaled_is_told(override, batch, words):
         scaled_spec(spec(override), batch)
 
 
-def test_the_half_life_form_reaches_any_batch():
-    scaled = scaled_spec(spec(), 1024, half_life=True).spec
-    assert scaled.optimizer.betas == pytest.approx((0.9**16, 0.999**16))
-    assert scaled.sweep.default_epsilon == 2.5e-9
-
-
-def test_the_yaml_reads_back_and_has_a_comment_above_each_number():
+def test_the_yaml_reads_back_below_comments_that_say_what_changed():
     scaled = renamed(scaled_spec(spec(), 256))
     text = annotated_yaml(scaled)
     assert parse_spec(text) == scaled.spec
     assert scaled.spec.experiment == "base-batch-256"
-    lines = text.splitlines()
-    for change in scaled.changes:
-        key = change.path.rpartition(".")[2]
-        above = [one for one, two in pairwise(lines) if two.lstrip().startswith(f"{key}:")]
-        assert sum(line.lstrip().startswith("#") for line in above) >= 1, change
-    assert "  # [0.9, 0.999] → [0.6, 0.996]: it spans as many epochs: 1 − β times κ" in lines
-    assert lines[0] == "# Scaled to a batch of 256 by epsgrid scale: κ = 4, rule: sqrt."
-    plain = [line for line in lines if not line.lstrip().startswith("#")]
-    assert plain == spec_to_yaml(scaled.spec).splitlines()
+    comments = [line for line in text.splitlines() if line.startswith("#")]
+    assert comments[0] == "# Scaled to a batch of 256 by epsgrid scale: κ = 4, rule: sqrt."
+    assert [line.split(":")[0] for line in comments[1:-2]] == [f"#   {change.path}" for change in scaled.changes]
+    assert "#   optimizer.betas: [0.9, 0.999] → [0.6, 0.996]: it spans as many epochs: 1 − β times κ" in comments
 
 
 def test_a_batch_larger_than_the_data_is_refused():

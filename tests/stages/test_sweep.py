@@ -1,4 +1,3 @@
-import os
 import signal
 
 import pytest
@@ -122,15 +121,6 @@ def test_a_stop_leaves_the_rest_pending(asked):
     assert not summary.complete
     assert summary.counts["pending"] > 0
     assert run(asked)[0].complete
-
-
-def test_a_cluster_is_not_limited_to_the_cores_of_this_machine(asking):
-    def slots(*overrides):
-        return plan_sweep(asking(*overrides, "execution.device=cpu"), "default", None).slots
-
-    here = len(os.sched_getaffinity(0))
-    assert slots() == slots("execution.executor=local") == slots("execution.executor=ray") == here
-    assert slots("execution.executor=slurm") == slots("execution={executor: ray, ray: {address: h:1}}") == 64
 
 
 @pytest.mark.parametrize("grid", ["conventional", "default", "narrowed"])

@@ -23,12 +23,10 @@ def convert(
         str, typer.Option("--from", metavar="NAME", help="The optimizer it is for: ours, or such as keras-adam.")
     ],
     target: Annotated[
-        str | None, typer.Option("--to", metavar="NAME", help="The optimizer to convert it for.  \\[default: all]")
+        str | None, typer.Option("--to", metavar="NAME", help="The optimizer to convert it for.  [default: all]")
     ] = None,
-    beta2: Annotated[float | None, typer.Option(help="Decay of v in both.  \\[default: each optimizer's own]")] = None,
-    step: Annotated[
-        int | None, typer.Option(min=1, help="Step at which to convert.  \\[default: the long run]")
-    ] = None,
+    beta2: Annotated[float | None, typer.Option(help="Decay of v in both.  [default: each optimizer's own]")] = None,
+    step: Annotated[int | None, typer.Option(min=1, help="Step at which to convert.  [default: the long run]")] = None,
     dtype: Annotated[
         str, typer.Option(help="Type of the optimizer's state; an ε too small for it causes a warning.")
     ] = "float32",
@@ -75,8 +73,7 @@ def convert(
         print(f"{converted:.6g}")
         hint("the same in the long run:" if step is None else f"the same at step {step:,}:")
         for name, placement, value in ((source, place, epsilon), (target, there, converted)):
-            weight = f"{placement.compared_with} = {placement.magnitude_from_epsilon(value):.4g}"
-            hint(f"  {name}: ε = {value:.6g} {placement.description}; weighs as much as {weight}")
+            hint(f"  {name}: ε = {value:.6g} {placement.description}")
     else:
         rows = []
         for name, (there, found_value) in found.items():

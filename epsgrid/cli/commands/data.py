@@ -18,18 +18,14 @@ from epsgrid.stages import data as stage
 
 _NameArgument = Annotated[
     str,
-    typer.Argument(
-        metavar="NAME",
-        help="As `epsgrid data list` names it.",
-        autocompletion=lambda: [data.name for data in stage.CATALOGUE],
-    ),
+    typer.Argument(metavar="NAME", help="As `epsgrid data list` names it."),
 ]
 _DirOption = Annotated[
     Path | None,
     typer.Option(
         "--dir",
         metavar="DIR",
-        help="Folder that holds data sets.  \\[default: $EPSGRID_DATA, else data in the cache folder]",
+        help="Folder that holds data sets.  [default: $EPSGRID_DATA, else data in the cache folder]",
     ),
 ]
 
@@ -57,7 +53,6 @@ def list_data(json: JsonOption = False) -> None:
     ]
     columns = ("data set", "tasks", "size", "here", "licence")
     show(table(columns, rows, range(len(columns))))
-    hint("Other tasks need nothing fetched: they generate their data, come with them, or read yours.")
     if size:
         hint(f"Decoded before: {max(1, round(size / 1e6)):,} MB in {cache}; delete it at any time, it is made again.")
     missing = [data.name for data, place in found if place is None]
@@ -67,7 +62,6 @@ def list_data(json: JsonOption = False) -> None:
 def fetch(
     name: _NameArgument,
     folder: _DirOption = None,
-    retries: Annotated[int, typer.Option(min=0, help="Times to try a broken transfer again.")] = 3,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -76,7 +70,7 @@ def fetch(
     Without a network it says which file to put where by hand.
     """
     with progress_shown(quiet=quiet, in_bytes=True) as (log, on_bytes):
-        place, fetched_now = stage.fetch_data(name, folder, Fetcher(log, on_bytes, retries))
+        place, fetched_now = stage.fetch_data(name, folder, Fetcher(log, on_bytes))
     if json:
         print_json({"name": name, "place": str(place), "fetched_now": fetched_now})
         return

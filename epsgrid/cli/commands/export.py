@@ -27,7 +27,7 @@ def export_bounds(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Whose ε: keras, optax, fairseq, or an optimizer that `epsgrid convert` knows.  \\[default: torch]",
+            help="Whose ε: keras, optax, fairseq, or an optimizer that `epsgrid convert` knows.  [default: torch]",
         ),
     ] = None,
     epsilon_name: Annotated[

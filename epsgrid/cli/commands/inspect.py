@@ -5,30 +5,32 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from rich.console import RenderableType
 
-from epsgrid.cli import inspect_tables as tables
 from epsgrid.cli.console import hint, note, print_json
+from epsgrid.cli.magnitudes import probe_layers, snapshot_layers
 from epsgrid.cli.options import RUNS, AllLayersOption, JsonOption, OutOption, QuietOption, RunArgument, RunsOption
 from epsgrid.cli.tables import show
 from epsgrid.codec import to_document
 from epsgrid.numerics.series import Series
-from epsgrid.report.figures.adaptable import adaptable_by_kind
-from epsgrid.report.figures.over_time import drift
+from epsgrid.report.figures.over_time import drift, with_histograms
+from epsgrid.selection.formatting import power
 from epsgrid.stages import inspect as stage
 from epsgrid.stages.experiment import find_run
-from epsgrid.stages.inspect import PROBE_AT_ITS_END, Inspected
+from epsgrid.stages.inspect import Inspected, setting
+
+_TRIALS_SHOWN = 8
 
 
 def inspect(
     run: RunArgument = None,
     trial: Annotated[
-        str | None, typer.Argument(metavar="[TRIAL]", help="A trial's id or its beginning; without it, the probe.")
+        str | None, typer.Argument(metavar="TRIAL", help="A trial's id or its beginning; without it, the probe.")
     ] = None,
     out: OutOption = None,
     runs: RunsOption = RUNS,
-    layer: Annotated[str | None, typer.Option(metavar="NAME", help="Show one layer in detail.")] = None,
     step: Annotated[
-        list[int] | None, typer.Option(metavar="N", help="Show the histograms nearest to this step; may be repeated.")
+        int | None, typer.Option(metavar="N", help="Show the histograms nearest to this step.  [default: the last]")
     ] = None,
     all_layers: AllLayersOption = False,
     json: JsonOption = False,
@@ -36,40 +38,66 @@ def inspect(
 ) -> None:
     """Show the stored gradient magnitudes of a probe, or of a trial over its training.
 
-    Histograms of each layer at some steps, percentiles over time, how the bounds of epoch 1 hold later, and at a
-    trial's ε the share of entries that still adapt.
+    Magnitudes and histogram of each layer at one step, at a trial's ε the share of entries that still adapt, and how
+    far the bounds of epoch 1 have moved.
     """
     seen = stage.inspect(find_run(run or out, runs), trial)
-    if layer is not None:
-        stage.check_layer(seen, layer)
     if json:
-        print_json(_document(seen, layer))
+        print_json(_document(seen))
         return
-    show(*tables.parts(seen, layer, step or [], all_layers=all_layers))
+    show(*_parts(seen, step, all_layers=all_layers))
     if seen.series is None or not seen.series.snapshots:
-        note(PROBE_AT_ITS_END)
+        note(
+            "only the histograms at the probe's end are stored; `epsgrid probe SPEC --force` keeps them over its steps"
+        )
     if not quiet and seen.trial is None and seen.observed:
         hint(f"Next: epsgrid inspect {seen.folder.root} {seen.observed[0].id}")
-    elif not quiet:
-        hint("Next: epsgrid inspect --layer NAME")
 
 
-def _document(seen: Inspected, layer: str | None) -> dict[str, Any]:
+def _parts(seen: Inspected, step: int | None, *, all_layers: bool) -> list[RenderableType]:
+    """Return the lines and the table to show."""
+    spec, series, trial, bounds = seen.experiment.spec, seen.series, seen.trial, seen.bounds
+    shown: list[RenderableType] = [
+        f"{seen.experiment.name}  {seen.folder.root}",
+        f"{spec['optimizer']['name']} on {spec['task']['name']}, {spec['model']['name']}",
+    ]
+    left = "" if trial is None or trial.grids else ", of a grid that was swept before"
+    shown.append("the probe" if trial is None else f"trial {trial.id}: {setting(trial)}, {seen.state}{left}")
+    if bounds is not None and trial is None and step is None:
+        shown += ["", *probe_layers(bounds, all_layers=all_layers)]
+    if series is not None and series.snapshots:
+        moved = drift(series, bounds)
+        shown += ["", f"{len(series.snapshots)} snapshots, step {series.steps[0]:,} to {series.steps[-1]:,}"]
+        if bounds is None or trial is not None or step is not None:
+            setters = (*moved[-1].low_layers, *moved[-1].high_layers) if moved else ()
+            held = with_histograms(series) or series.snapshots
+            chosen = held[-1] if step is None else min(held, key=lambda snapshot: abs(snapshot.step - step))
+            epoch = "" if chosen.epoch is None else f", epoch {round(chosen.epoch, 2):g}"
+            shown += [f"at step {chosen.step:,}{epoch}:", ""]
+            shown += snapshot_layers(series, chosen, setters, all_layers=all_layers)
+        if moved:
+            ends = [f"{power(row.low)} … {power(row.high)} at step {row.step:,}" for row in (moved[0], moved[-1])]
+            probed = f"; probed: {power(bounds.low.magnitude)} … {power(bounds.high.magnitude)}" if bounds else ""
+            shown += ["", f"bounds of √v̂ by the published rule: {', '.join(ends)}{probed}"]
+    if trial is None and seen.observed:
+        shown += ["", "trials with snapshots:"]
+        shown += [f"  {cell.id}  {setting(cell)}" for cell in seen.observed[:_TRIALS_SHOWN]]
+        if (hidden := len(seen.observed) - _TRIALS_SHOWN) > 0:
+            shown.append(f"  and {hidden} more")
+    return shown
+
+
+def _document(seen: Inspected) -> dict[str, Any]:
     series, bounds = seen.series, seen.bounds
-    shares = None
-    if series is not None and (numbers := tables.adaptable(seen)) is not None:
-        by_kind = {kind: list(curve) for kind, curve in adaptable_by_kind(series).items()}
-        shares = {"unit": numbers.unit, "times": list(numbers.times), "total": list(numbers.total), "kinds": by_kind}
     snapshots = series.snapshots if series else ()
     return {
         "experiment": str(seen.folder.root),
-        "optimizer": seen.optimizer,
+        "optimizer": seen.experiment.spec["optimizer"]["name"],
         "trial": None if seen.trial is None else {**to_document(seen.trial), "state": seen.state},
         "bounds": None if bounds is None else {"low": to_document(bounds.low), "high": to_document(bounds.high)},
         "snapshots": [{"step": each.step, "epoch": each.epoch, "threshold": each.threshold} for each in snapshots],
         "fractions": list(series.fractions) if series else [],
-        "layers": [_layer(seen, series, name) for name in series.names if layer in (None, name)] if series else [],
-        "adaptable": shares,
+        "layers": [_layer(seen, series, name) for name in series.names] if series else [],
         "bounds_over_time": [to_document(row) for row in drift(series, bounds)] if series else [],
         "observed_trials": [cell.id for cell in seen.observed],
     }

@@ -42,23 +42,23 @@ def probe(
     runs: RunsOption = RUNS,
     override: OverrideOption = None,
     epochs: Annotated[
-        int | None, typer.Option(metavar="N", help="Epochs to look at.  \\[spec: probe.epochs, 1]")
+        int | None, typer.Option(metavar="N", help="Epochs to look at.  [spec: probe.epochs, 1]")
     ] = None,
     batches: Annotated[
         str | None,
         typer.Option(
             metavar="N|settled",
-            help="Look at N batches only, or until the bounds have settled.  \\[spec: probe.batches, all]",
+            help="Look at N batches only, or until the bounds have settled.  [spec: probe.batches, all]",
         ),
     ] = None,
     seeds: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="Probe with N seeds, to see how far the bounds depend on them.  \\[spec: probe.seeds, 1]"
+            metavar="N", help="Probe with N seeds, to see how far the bounds depend on them.  [spec: probe.seeds, 1]"
         ),
     ] = None,
     update_weights: Annotated[
-        bool, typer.Option("--update-weights", help="Let the weights move, at --learning-rate.  \\[spec: frozen]")
+        bool, typer.Option("--update-weights", help="Let the weights move, at --learning-rate.  [spec: frozen]")
     ] = False,
     learning_rate: Annotated[
         float | None, typer.Option(metavar="LR", help="Rate at which weights move with --update-weights.")
@@ -71,14 +71,14 @@ def probe(
         ),
     ] = None,
     every: Annotated[
-        int | None, typer.Option(metavar="N", help="Keep the histograms of every N-th step.  \\[spec: probe.every]")
+        int | None, typer.Option(metavar="N", help="Keep the histograms of every N-th step.  [spec: probe.every]")
     ] = None,
     batch_sizes: Annotated[
         str | None,
         typer.Option(
             metavar="LIST",
             help="Also measure at these batch sizes, as 32,128,512, and say whether bounds may be scaled between them."
-            "  \\[spec: probe.batch_sizes, none]",
+            "  [spec: probe.batch_sizes, none]",
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Measure again even if stored bounds fit this spec.")] = False,

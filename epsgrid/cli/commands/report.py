@@ -32,7 +32,7 @@ def report(
     run: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[RUN]...",
+            metavar="RUN...",
             help="The experiment's folder or name; without it, the latest experiment. Several, as in runs/*: a page"
             " over them, in --out or beside them in report/.",
         ),

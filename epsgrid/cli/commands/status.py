@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import RenderableType
-from rich.text import Text
 
 from epsgrid.cli.console import hint, print_json
 from epsgrid.cli.options import RUNS, JsonOption, OutOption, RunArgument, RunsOption
@@ -33,7 +32,7 @@ def status(
     folder = find_run(run or out, runs)
     seen = stage.status(folder)
     if json:
-        print_json(_document(folder, seen, trials=trials))
+        print_json(_document(folder, seen))
         return
     show(*_parts(folder, seen, trials=trials))
     then = "epsgrid report" + (", or epsgrid retry pruned" if seen.states["pruned"] else "")
@@ -48,46 +47,32 @@ def status(
 
 def _parts(folder: ExperimentFolder, seen: Status, *, trials: bool) -> list[RenderableType]:
     """Return the lines and tables to show."""
-    lines, total = [f"{seen.name}  {folder.root}"], len(seen.cells)
+    total = len(seen.cells)
+    parts: list[RenderableType] = [f"{seen.name}  {folder.root}"]
     if total:
         counts = ", ".join(f"{count} {state}" for state, count in seen.states.items() if count)
-        share = f"({100 * seen.finished / total:.0f} %)"
-        lines.append(f"{seen.finished} of {total} trials finished {share}: {counts}")
-        times = f"trained for {duration(sum(seen.seconds))}" if seen.seconds else "nothing trained yet"
-        if seen.left_seconds:
-            times += f"; the rest takes about {duration(seen.left_seconds)}, shared by as many as run at once"
-        lines.append(times)
+        parts.append(f"{seen.finished} of {total} trials finished ({100 * seen.finished / total:.0f} %): {counts}")
+        left = f"; the rest takes about {duration(seen.left_seconds)} one by one" if seen.left_seconds else ""
+        parts.append(f"trained for {duration(sum(seen.seconds))}{left}" if seen.seconds else "nothing trained yet")
     else:
-        lines.append(f"nothing swept yet; {'bounds are measured' if seen.probed else 'no bounds measured'}")
-    parts: list[RenderableType] = [*map(Text, lines)]
+        parts.append(f"nothing swept yet; {'bounds are measured' if seen.probed else 'no bounds measured'}")
     if seen.grids:
         states = [state for state in STATES if seen.states[state]]
-        rows = [
-            (name, str(sum(counts.values())), *(str(counts[state]) for state in states))
-            for name, counts in seen.grids.items()
-        ]
-        parts += [Text(), table(("grid", "trials", *states), rows)]
+        rows = [(name, *(str(counts[state]) for state in states)) for name, counts in seen.grids.items()]
+        parts += ["", table(("grid", *states), rows)]
     if seen.running:
-        rows = []
-        for trial in seen.running:
-            scores = trial.done[-1].selecting if trial.done else None
-            score = f"{scores.metric:.4g}" if scores is not None else ""
-            rows.append((*setting_cells(trial.cell), f"{len(trial.done)} of {trial.epochs}", score, trial.host))
-        parts += [Text(), table(("running", "lr", "epsilon", "seed", "epoch", "score", "where"), rows)]
-    if seen.failures:
-        parts.append(Text())
-        parts += [Text(f"failed {each.id}: {each.error}\n  log: {each.log}") for each in seen.failures]
+        rows = [(*setting_cells(one.cell), f"{one.epoch} of {one.epochs}", one.host) for one in seen.running]
+        parts += ["", table(("running", "lr", "epsilon", "seed", "epoch", "where"), rows)]
+    parts += [f"failed {each.id}: {each.error}\n  log: {each.log}" for each in seen.failures]
     if trials:
         rows = [(*setting_cells(cell), state, ", ".join(cell.grids)) for cell, state in seen.cells]
-        parts += [Text(), table(("trial", "lr", "epsilon", "seed", "state", "grids"), rows)]
+        parts += ["", table(("trial", "lr", "epsilon", "seed", "state", "grids"), rows)]
     return parts
 
 
-def _document(folder: ExperimentFolder, seen: Status, *, trials: bool) -> dict[str, Any]:
-    running = [
-        {"id": one.cell.id, "host": one.host, "epoch": len(one.done), "epochs": one.epochs} for one in seen.running
-    ]
-    document = {
+def _document(folder: ExperimentFolder, seen: Status) -> dict[str, Any]:
+    keys = ("id", "learning_rate", "epsilon", "seed", "grids")
+    return {
         "experiment": str(folder.root),
         "name": seen.name,
         "probed": seen.probed,
@@ -95,12 +80,11 @@ def _document(folder: ExperimentFolder, seen: Status, *, trials: bool) -> dict[s
         "finished": seen.finished,
         "states": seen.states,
         "grids": seen.grids,
-        "running": running,
+        "running": [
+            {"id": one.cell.id, "host": one.host, "epoch": one.epoch, "epochs": one.epochs} for one in seen.running
+        ],
         "failures": [{"id": failure.id, "error": failure.error, "log": failure.log} for failure in seen.failures],
         "trained_seconds": sum(seen.seconds),
         "left_seconds": seen.left_seconds,
+        "all": [{**{key: getattr(cell, key) for key in keys}, "state": state} for cell, state in seen.cells],
     }
-    if trials:
-        keys = ("id", "learning_rate", "epsilon", "seed", "grids")
-        document["all"] = [{**{key: getattr(cell, key) for key in keys}, "state": state} for cell, state in seen.cells]
-    return document

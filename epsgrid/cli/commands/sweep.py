@@ -35,13 +35,13 @@ from epsgrid.stages.sweep import GridChoice, Planned
 def sweep(
     spec: OptionalSpecArgument = None,
     grid: Annotated[
-        GridChoice | None, typer.Option(help="Which ε values to train.  \\[default: the spec's sweep.grid]")
+        GridChoice | None, typer.Option(help="Which ε values to train.  [default: the spec's sweep.grid]")
     ] = None,
     lr_mode: Annotated[
         Literal["fixed", "effective"] | None,
         typer.Option(
             help="fixed: train with the grid's learning rates. effective: with those that keep the step where ε is "
-            "large.  \\[default: the spec's sweep.lr_mode]"
+            "large.  [default: the spec's sweep.lr_mode]"
         ),
     ] = None,
     workers: WorkersOption = None,
@@ -72,21 +72,21 @@ def sweep(
         str | None,
         typer.Option(
             metavar="LIST",
-            help="With --batch-sizes: some of sqrt, sqrt-keep-epsilon, linear, none.  \\[default: sqrt,linear,none]",
+            help="With --batch-sizes: some of sqrt, sqrt-keep-epsilon, linear, none.  [default: sqrt,linear,none]",
         ),
     ] = None,
     learning_rate: Annotated[
         float | None,
         typer.Option(
             metavar="LR",
-            help="With --batch-sizes: learning rate of the setting.  \\[default: the best of the narrowed grid]",
+            help="With --batch-sizes: learning rate of the setting.  [default: the best of the narrowed grid]",
         ),
     ] = None,
     epsilon: Annotated[
         float | None,
         typer.Option(
             metavar="EPS",
-            help="With --batch-sizes: ε of the setting.  \\[default: that of the best of the narrowed grid]",
+            help="With --batch-sizes: ε of the setting.  [default: that of the best of the narrowed grid]",
         ),
     ] = None,
     half_life: Annotated[
@@ -164,7 +164,7 @@ def train(
     asked: Asked, what: GridChoice | Planned, *, workers: int | None, fail_fast: bool, json: bool, quiet: bool
 ) -> ExitCode | None:
     """Sweep with its progress shown, print how it ended, and return the command's exit code."""
-    with Stop() as stop, sweep_shown(asked.folder, quiet=quiet) as notify:
+    with Stop() as stop, sweep_shown(quiet=quiet) as notify:
         summary = stage.sweep(asked, what, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop)
     if json:
         failures = [{"id": each.id, "error": each.error, "log": each.log} for each in summary.failures]
