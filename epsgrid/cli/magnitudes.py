@@ -178,7 +178,7 @@ def probe_summary(record: ProbeRecord, sweep: Sweep) -> list[RenderableType]:
     low, high, found = bounds.low, bounds.high, bounds.reliability
     reach = f"{power(low.decade)} to {power(high.decade)}" if low.decade != high.decade else power(low.decade)
     more = f" (--full: {count(len(found.reasons) - 1, 'more remark')})" if found and len(found.reasons) > 1 else ""
-    axis, (drawn,) = sparklines([[layer.histogram for layer in bounds.layers]], width - _LABEL)
+    axis, (drawn,) = sparklines([[layer.histogram for layer in bounds.layers]], width - _LABEL - 1)
     weights = "frozen" if not record.identity["probe"].get("update_weights") else "moving"
     steps = f"{record.steps} batches of {record.batch_size} in {duration(record.cost_seconds)}, weights {weights}"
     placed = f"{record.placement.description}; {record.placement.conversion}"

@@ -64,7 +64,7 @@ def check(document: Document) -> Spec:
         except UnknownNameError as error:
             report(("execution", "executor"), str(error))
     optimizer, sweep = document.values.get("optimizer"), document.values.get("sweep")
-    if isinstance(options, type) and isinstance(optimizer, dict) and isinstance(sweep, dict):
+    if options is not Any and isinstance(optimizer, dict) and isinstance(sweep, dict):
         plugin = plugins.load("optimizers", optimizer["name"])
         if not getattr(plugin, "HAS_EPSILON", True) and sweep.get("epsilons"):
             report(("sweep", "epsilons"), f"{optimizer['name']!r} has no ε; remove the list")

@@ -23,7 +23,7 @@ def test_one_experiment_is_one_screen_with_the_answer_first(shell):
     simulate(shell.folder / "runs" / "one", rates=(1e-4, 1e-3, 1e-2))
     shown = shell.call("report", "runs/one").stdout.splitlines()
     assert shown[0] == "simulated: adam on digits, mlp; accuracy, margin 1.00 points, 3 seeds"
-    assert shown[1].startswith("Change ε = 1e-8: it loses 15.")
+    assert shown[1].startswith("Change ε = 1e-8: at its best, lr 1e-3, ε 1e-8, it loses 15.")
     assert shown[-1].endswith("runs/one/report/report.html")
     titles = [line.split("  ")[0].strip() for line in shown[3:-1]]
     assert titles[:3] == ["Each ε", "Narrowing", "Luck"]

@@ -41,9 +41,7 @@ def probe(
     out: OutOption = None,
     runs: RunsOption = RUNS,
     override: OverrideOption = None,
-    epochs: Annotated[
-        int | None, typer.Option(metavar="N", help="Epochs to look at.  [spec: probe.epochs, 1]")
-    ] = None,
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="Epochs to look at.  [spec: probe.epochs, 1]")] = None,
     batches: Annotated[
         str | None,
         typer.Option(

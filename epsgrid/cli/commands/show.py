@@ -28,11 +28,15 @@ def show(spec: SpecArgument, override: OverrideOption = None, json: JsonOption =
 
 def list_plugins(
     family: Annotated[
-        Literal["tasks", "models", "optimizers", "grids", "executors"] | None, typer.Argument(help="List only these.")
+        Literal["tasks", "models", "optimizers", "grids", "executors", "machine"] | None,
+        typer.Argument(help="List only these."),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """List the names a spec may use: tasks, models, optimizers, grids, executors."""
+    """List the names a spec may use: tasks, models, optimizers, grids, executors; or what this machine trains in."""
+    if family == "machine":
+        _list_machine(json)
+        return
     found: dict[str, dict[str, str]] = {}
     for each in [family] if family else _FAMILIES:
         documented = {name: inspect.getdoc(plugins.load(each, name)) or "" for name in plugins.names(each)}
@@ -45,3 +49,19 @@ def list_plugins(
         width = max(map(len, entries))
         for name, summary in entries.items():
             print(f"  {name:<{width}}  {summary}")
+
+
+def _list_machine(json: bool) -> None:
+    """Print what this machine's processors and CUDA devices can train in; the one listing that imports torch."""
+    import torch
+
+    from epsgrid.trials.device import computes_in_bfloat16, describe
+
+    devices = [torch.device("cpu"), *(torch.device("cuda", index) for index in range(torch.cuda.device_count()))]
+    rows = [(str(device), describe(device), computes_in_bfloat16(device)) for device in devices]
+    if json:
+        listed = [{"device": name, "description": text, "bfloat16": fast} for name, text, fast in rows]
+        print_json({"torch": torch.__version__, "devices": listed})
+        return
+    for name, text, fast in rows:
+        print(f"{name}: {text}, torch {torch.__version__}; training.precision: float32{', bfloat16' if fast else ''}")
