@@ -11,7 +11,7 @@ from epsgrid.cli.magnitudes import hidden_lines, layers_table, names_column, pro
 from epsgrid.cli.sparkline import Axis, shares
 from epsgrid.cli.tables import LEAST_SPARKLINE, Column, columns_table, fitted, table, titled
 from epsgrid.numerics.series import Series, Snapshot
-from epsgrid.report.figures.adaptable import AdaptableNumbers, adaptable_by_kind, adaptable_numbers
+from epsgrid.report.figures.adaptable import AdaptableNumbers, adaptable_numbers
 from epsgrid.report.figures.over_time import drift, evenly, kinds_of, time_of, time_unit, with_histograms
 from epsgrid.report.figures.percentiles import FRACTIONS, pooled_percentiles
 from epsgrid.report.table import percent, shortened
@@ -70,7 +70,7 @@ def adaptable(seen: Inspected) -> AdaptableNumbers | None:
     """Return the adaptable shares of a trial at its own ε; None for a probe, or where nothing was kept."""
     if seen.series is None or seen.trial is None:
         return None
-    return adaptable_numbers(seen.series, optimizer=seen.optimizer, epsilon=seen.epsilon)
+    return adaptable_numbers(seen.series)
 
 
 def _layers(seen: Inspected, series: Series, steps: Sequence[int], *, all_layers: bool) -> list[RenderableType]:
@@ -89,8 +89,7 @@ def _layers(seen: Inspected, series: Series, steps: Sequence[int], *, all_layers
         columns.append(Column("kind", tuple(series.kinds[row] for row in rows), 3, is_text=True))
     columns.append(Column("entries", tuple(f"{series.entries[row]:,}" for row in rows), 2))
     if (numbers := adaptable(seen)) is not None:
-        by_name = {row.layer: row.shares for row in numbers.rows}
-        columns += _adapting([by_name[series.names[row]] for row in rows])[1:]
+        columns += _adapting([numbers.layers[series.names[row]] for row in rows])[1:]
     wanted = sum(column.keep >= _WANTED for column in columns)
     for count in range(len(snapshots), 0, -1):  # histograms make room for the columns that are wanted
         kept, width = fitted(columns, count)
@@ -165,9 +164,8 @@ def _kinds(seen: Inspected, series: Series) -> list[RenderableType]:
         Column("median first", tuple(power(median[0] if median else None) for median in medians), 4),
         Column("last", tuple(power(median[-1] if median else None) for median in medians), 4),
     ]
-    if seen.trial:
-        by_kind = adaptable_by_kind(series)
-        columns += _adapting([by_kind[kind] for kind in found])
+    if (shares := adaptable(seen)) is not None:
+        columns += _adapting(list(shares.kinds.values()))
     return [*titled("Kinds of layers"), columns_table(fitted(columns, 0)[0])]
 
 

@@ -58,28 +58,27 @@ def across_tables(found: Across) -> tuple[Table, ...]:
 
 
 def _answers_table(found: Across) -> Table | None:
-    rows = tuple(
-        (
-            row.run,
-            row.comparison.metric.name if row.comparison.metric else NOTHING,
-            *(text for question in ("default", "narrowing") for text in _answer(row.comparison, question)),
-        )
-        for row in found.rows
-        if row.best(REFERENCE) is None
-    )
-    columns = ("run", "metric", "default ε", "loses", "narrowing", "loses")
-    note = "against the best of the other settings, on test, with a lower and an upper bound"
-    return Table("Answers", columns, rows, note, texts=2) if rows else None
+    rows = []
+    for row in found.rows:
+        answers, metric = row.comparison.answers, row.comparison.metric
+        if row.best(REFERENCE) is not None:
+            continue
+        margin = NOTHING if metric is None or answers.margin is None else amounts([answers.margin], metric)
+        texts = [text for question in ("default", "narrowing") for text in _answer(row.comparison, question)]
+        rows.append((row.run, *texts, margin, str(answers.seeds)))
+    columns = ("run", "default ε", "loses", "narrowing", "loses", "margin", "seeds")
+    note = "loses: against the best of the other settings, on test, with a lower and an upper bound"
+    return Table("Answers", columns, tuple(rows), note) if rows else None
 
 
 def _answer(comparison: Comparison, question: str) -> tuple[str, str]:
+    """Return an answer in a word, and the loss that it rests on, with its bounds where it has any."""
     answer, metric = comparison.answers.of(question), comparison.metric
     if answer.loss is None or metric is None:
         return answer.answer, NOTHING
     mean = amounts([answer.loss.mean], metric)
-    if answer.loss.n < 2:
-        return answer.answer, mean
-    return answer.answer, f"{mean} ({amounts([answer.loss.low, answer.loss.high], metric)})"
+    ends = "" if answer.loss.n < 2 else f" ({amounts([answer.loss.low, answer.loss.high], metric)})"
+    return answer.answer, mean + ends
 
 
 def _runs_table(found: Across) -> Table | None:
@@ -145,6 +144,14 @@ def _costs_table(found: Across) -> Table | None:
 
 _VERSION = 2
 _TITLE, _PAGES = "Experiments side by side", "Reports of the experiments"
+_ABOUT = {
+    "Experiments": "bounds, and the test metric at the best settings",
+    "Cost": "trainings, training time, and what the narrowed grids save",
+    "Claims at a glance": "in how many runs each claim of the paper was reproduced",
+    "Claims of the paper": "what each run, and all together, say about them",
+    "Left out": "folders without a row, and why",
+}
+"""What is inside each table but the first, which stands open."""
 _PARTIAL = "PART OF THE DATA OR MADE-UP DATA in some rows: their scores do not compare with published ones."
 
 
@@ -186,22 +193,19 @@ def _html(found: Across, pages: Mapping[str, str], stamp: str | None) -> str:
         pages: address of each run's own page, as seen from the folder.
         stamp: warning about part of the data; None without.
     """
-    headline = across_headline(found)
     sections = [
-        Section(table.title, (table,), is_open=len(table.rows) <= len(found.rows) + 1) for table in across_tables(found)
+        Section(table.title, about=_ABOUT[table.title] if place else "", tables=(table,))
+        for place, table in enumerate(across_tables(found))
     ]
     if pages:
-        sections.append(Section(_PAGES, links=tuple((run, quote(page)) for run, page in pages.items())))
-    facts = [("How many", count(len(found.rows), "experiment"))]
-    ratios = [ratio for row in found.rows if (ratio := row.comparison.decades_ratio) is not None]
-    if ratios:
-        facts.append(("Narrower, at worst", f"{min(ratios):.3g} times"))
+        links = tuple((run, quote(page)) for run, page in pages.items())
+        sections.insert(1, Section(_PAGES, links=links))
     return html_page(
         title=_TITLE,
-        headline=f"{headline[:1].upper()}{headline[1:]}",
+        headline=across_headline(found),
         answer=None,
         stamp=stamp,
-        facts=facts,
+        facts=(),
         sections=sections,
         notes=found.warnings,
     )

@@ -59,10 +59,10 @@ def observed(stored: StoredExperiment, rows: Sequence[BestRow]) -> tuple[Observe
     return tuple(found)
 
 
-def observed_row(each: Observed, stored: StoredExperiment, optimizer: str) -> ObservedRow:
+def observed_row(each: Observed, stored: StoredExperiment) -> ObservedRow:
     """Return what the snapshots of a trial say in numbers."""
     snapshots = each.series.snapshots
-    shares = adaptable_numbers(each.series, optimizer=optimizer)
+    shares = adaptable_numbers(each.series)
     drifts = drift(each.series, stored.bounds) if stored.bounds else ()
     return ObservedRow(
         name=each.name,

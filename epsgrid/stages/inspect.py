@@ -23,8 +23,6 @@ from epsgrid.store.records import ExperimentRecord, ProbeRecord
 from epsgrid.store.state import trial_state
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from epsgrid.numerics.bounds import EpsilonBounds
     from epsgrid.numerics.series import Series
 
@@ -105,10 +103,7 @@ def inspect(folder: ExperimentFolder, trial: str | None) -> Inspected:
 
 
 def write_figures(seen: Inspected, folder: Path, layer: str | None) -> tuple[Path, ...]:
-    """Draw the stored magnitudes and write the figures as SVG and PNG; figures without any data are left out.
-
-    For a probe they are the bounds over its steps and the percentiles, for a trial the percentiles and the adaptable
-    shares.
+    """Draw the percentiles over time, of a trial with the shares that adapt, and write them as SVG and PNG.
 
     Args:
         seen: the stored magnitudes.
@@ -116,31 +111,23 @@ def write_figures(seen: Inspected, folder: Path, layer: str | None) -> tuple[Pat
         layer: draw the percentiles of this layer alone; None means those of each kind.
 
     Returns:
-        The files.
+        The files; none without any data.
 
     Raises:
         StoreError: the folder cannot be written.
     """
-    from epsgrid.report.figures.adaptable import adaptable_numbers, draw_adaptable
     from epsgrid.report.figures.percentiles import draw_percentiles, percentile_numbers
     from epsgrid.report.figures.style import to_png, to_svg
-    from epsgrid.report.figures.trajectory import course_of, draw_trajectory
 
-    figures: dict[str, Figure] = {}
-    if not seen.trial and seen.bounds and course_of(seen.bounds):
-        figures["trajectory"] = draw_trajectory(seen.bounds, seen.optimizer)
-    if seen.series is not None:
-        series, optimizer, epsilon = seen.series, seen.optimizer, seen.epsilon
-        if shown := percentile_numbers(series, seen.bounds, optimizer=optimizer, epsilon=epsilon, layer=layer):
-            name = "percentiles" if layer is None else f"percentiles-{re.sub(r'[^A-Za-z0-9._-]', '_', layer)}"
-            figures[name] = draw_percentiles(shown)
-        if seen.trial and (shares := adaptable_numbers(series, optimizer=optimizer, epsilon=epsilon)):
-            figures["adaptable"] = draw_adaptable(shares)
+    shown = percentile_numbers(seen.series, seen.bounds, epsilon=seen.epsilon, layer=layer) if seen.series else None
+    if shown is None:
+        return ()
+    figure = draw_percentiles(shown)
+    name = "percentiles" if layer is None else f"percentiles-{re.sub(r'[^A-Za-z0-9._-]', '_', layer)}"
     paths = []
-    for name, figure in figures.items():
-        for suffix, content in (("svg", to_svg(figure)), ("png", to_png(figure))):
-            paths.append(folder / f"{seen.trial.id if seen.trial else 'probe'}-{name}.{suffix}")
-            write_bytes(paths[-1], content)
+    for suffix, content in (("svg", to_svg(figure)), ("png", to_png(figure))):
+        paths.append(folder / f"{seen.trial.id if seen.trial else 'probe'}-{name}.{suffix}")
+        write_bytes(paths[-1], content)
     return tuple(paths)
 
 

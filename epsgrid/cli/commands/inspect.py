@@ -13,7 +13,6 @@ from epsgrid.cli.options import RUNS, AllLayersOption, JsonOption, OutOption, Qu
 from epsgrid.cli.tables import show
 from epsgrid.codec import to_document
 from epsgrid.numerics.series import Series
-from epsgrid.report.figures.adaptable import adaptable_by_kind
 from epsgrid.report.figures.over_time import drift
 from epsgrid.stages import inspect as stage
 from epsgrid.stages.experiment import find_run
@@ -63,8 +62,8 @@ def _document(seen: Inspected, layer: str | None, written: tuple[Path, ...]) -> 
     series, bounds = seen.series, seen.bounds
     shares = None
     if series is not None and (numbers := tables.adaptable(seen)) is not None:
-        by_kind = {kind: list(curve) for kind, curve in adaptable_by_kind(series).items()}
-        shares = {"unit": numbers.unit, "times": list(numbers.times), "total": list(numbers.total), "kinds": by_kind}
+        kinds = {kind: list(curve) for kind, curve in numbers.kinds.items()}
+        shares = {"unit": numbers.unit, "times": list(numbers.times), "total": list(numbers.total), "kinds": kinds}
     snapshots = series.snapshots if series else ()
     return {
         "experiment": str(seen.folder.root),

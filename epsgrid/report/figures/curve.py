@@ -1,0 +1,166 @@
+"""The figure of the metric against ε: each ε at its best learning rate, with the spread over seeds.
+
+The shape of a point says what was found about its ε. Without an ε the same figure goes by learning rate.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from epsgrid.report.figures import style
+from epsgrid.report.rows import Comparison
+from epsgrid.selection.cells import Cell, Spread
+from epsgrid.selection.formatting import Metric, amounts, count, power, score
+from epsgrid.selection.load import StoredExperiment
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_LOOKS: dict[str, dict[str, Any]] = {
+    "as good": {"marker": "o", "color": style.GREEN},
+    "open": {"marker": "D", "color": style.BLUE, "mfc": "white"},
+    "worse": {"marker": "v", "color": style.VERMILION},
+    "not finished": {"marker": "s", "color": style.GREY, "mfc": "white"},
+    "": {"marker": "o", "color": style.BLUE},
+    "diverged": {"marker": "X", "color": style.VERMILION},
+}
+"""By standing; "" where ε are not compared."""
+_MOST_RATES = 6
+"""Learning rates that can all be named on an axis."""
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One ε at its best learning rate, or one learning rate of an optimizer without ε.
+
+    Attributes:
+        x: the ε or the learning rate.
+        spread: on test; None without a score.
+        standing: see `_LOOKS`.
+        text: setting, score and what was found.
+    """
+
+    x: float
+    spread: Spread | None
+    standing: str
+    text: str
+
+
+@dataclass(frozen=True)
+class CurveNumbers:
+    """The numbers of the figure.
+
+    Attributes:
+        points: by rising x; at least one has a score or diverged.
+        metric: of the scores.
+        margin: the difference that does not matter, in the metric's stored unit; None where ε are not compared.
+        decades: first and last decade of the bounds; None without bounds or ε.
+        default_epsilon: the ε without a search; None where there is no ε.
+        what: name of x.
+    """
+
+    points: tuple[CurvePoint, ...]
+    metric: Metric
+    margin: float | None
+    decades: tuple[float, float] | None
+    default_epsilon: float | None
+    what: str
+
+    @property
+    def best(self) -> float | None:
+        """The best mean, in the metric's stored unit; None without any score."""
+        means = [point.spread.mean for point in self.points if point.spread]
+        return max(means, key=lambda mean: self.metric.sign * mean, default=None)
+
+
+def describe_cell(cell: Cell, spread: Spread | None, metric: Metric) -> str:
+    """Return setting, score (`spread`, on one of the splits) and seeds without a score of a cell."""
+    tally, parts = cell.tally, [score(spread.mean, spread.sd, metric)] if spread else []
+    parts += [f"{tally.diverged} of {count(tally.trials, 'seed')} diverged"] if tally.diverged else []
+    missing = tally.trials - tally.done - tally.diverged
+    parts += [f"{count(missing, 'seed')} without a result"] if missing else []
+    return f"{cell.label}: {'; '.join(parts)}"
+
+
+def curve_numbers(stored: StoredExperiment, comparison: Comparison) -> CurveNumbers | None:
+    """Return the numbers of the figure; None while no trial has a result."""
+    metric, answers = comparison.metric, comparison.answers
+    if metric is None or stored.grid is None:
+        return None
+    points = []
+    if answers.epsilons:
+        cells = {cell.label: cell for cell in comparison.cells}
+        for row in answers.epsilons:
+            own = cells.get(row.cell)
+            described = describe_cell(own, own.test, metric) if own else row.cell
+            text = f"{described}; {row.standing}" + (f"; {row.edge} learning rate" if row.edge else "")
+            points.append(CurvePoint(row.epsilon, own.test if own else None, row.standing, text))
+    else:
+        for cell in comparison.cells:
+            found = "" if cell.test else "diverged" if cell.tally.complete else "not finished"
+            points.append(CurvePoint(cell.learning_rate, cell.test, found, describe_cell(cell, cell.test, metric)))
+    if not any(point.spread or point.standing == "diverged" for point in points):
+        return None
+    bounds = comparison.bounds if answers.epsilons else None
+    return CurveNumbers(
+        points=tuple(sorted(points, key=lambda point: point.x)),
+        metric=metric,
+        margin=answers.margin if answers.epsilons else None,
+        decades=(bounds.low.decade, bounds.high.decade) if bounds else None,
+        default_epsilon=stored.grid.default_epsilon if answers.epsilons else None,
+        what=f"ε of {comparison.optimizer}" if answers.epsilons else f"learning rate of {comparison.optimizer}",
+    )
+
+
+def draw_curve(numbers: CurveNumbers) -> Figure:
+    """Draw the points, the margin below the best and the bounds; what diverged stands at the bottom."""
+    factor, best = numbers.metric.factor, numbers.best
+    with style.applied():
+        figure = style.new_figure(3.1)
+        axes = figure.subplots()
+        axes.set_xscale("log")
+        style.log_axis(axes.xaxis)
+        xs = [point.x for point in numbers.points]
+        axes.set_xlim(min(xs) / 2, max(xs) * 2)
+        if numbers.default_epsilon is None and len(xs) <= _MOST_RATES:
+            axes.set_xticks(xs, [power(x) for x in xs])  # they need not be powers of ten
+        if numbers.decades is not None:
+            style.shade_bounds(axes, numbers.decades[0] / 2, numbers.decades[1] * 2)
+        if numbers.default_epsilon is not None:
+            style.mark_default(axes, numbers.default_epsilon)
+        scored = [(point.x, factor * point.spread.mean, point) for point in numbers.points if point.spread]
+        for standing, look in _LOOKS.items():
+            shown = [(x, y, point) for x, y, point in scored if point.standing == standing]
+            if shown:
+                deviations = [factor * ((point.spread and point.spread.sd) or 0.0) for *_, point in shown]
+                places = [x for x, *_ in shown], [y for _, y, _ in shown]
+                axes.errorbar(*places, deviations, fmt="none", ecolor=look["color"], elinewidth=1.1, capsize=2.2)
+                (marks,) = axes.plot(*places, ls="none", ms=6, mew=1.3, zorder=4, label=standing or None, **look)
+                style.hover(marks, *(point.text for *_, point in shown))
+        means = [y for _, y, _ in scored]
+        axes.plot([x for x, *_ in scored], means, color=style.GREY, lw=0.9, zorder=2)
+        if best is None:
+            axes.set_yticks([])
+            axes.text(0.5, 0.5, "no setting has a score", transform=axes.transAxes, ha="center", va="center")
+        elif numbers.margin is not None:
+            ends = factor * best, factor * (best - numbers.metric.sign * numbers.margin)
+            label = f"within the margin, {amounts([numbers.margin], numbers.metric)}"
+            axes.axhspan(*ends, color=style.GREEN, alpha=0.28, lw=0, zorder=1, label=label)
+        if numbers.metric.direction == "min" and means and 0 < 3 * min(means) < max(means):
+            style.log_values(axes)
+        axes.margins(y=0.1)
+        if diverged := [point for point in numbers.points if not point.spread and point.standing == "diverged"]:
+            low, high = axes.get_ylim()
+            axes.set_ylim(
+                low - 0.1 * (high - low) if axes.get_yscale() == "linear" else low * (low / high) ** 0.1, high
+            )
+            at_bottom = {"transform": axes.get_xaxis_transform(), "label": "diverged", "clip_on": False}
+            places = [point.x for point in diverged], [0.05] * len(diverged)
+            (marks,) = axes.plot(*places, ls="none", ms=6.5, zorder=4, **at_bottom, **_LOOKS["diverged"])
+            style.hover(marks, *(point.text for point in diverged))
+        axes.set_xlabel(numbers.what)
+        axes.set_ylabel(f"test {numbers.metric.label}")
+        style.value_lines(axes)
+        return style.finished(figure)
