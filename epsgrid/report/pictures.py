@@ -108,9 +108,8 @@ def _pictures(
         yield (
             f"percentiles-{DEFAULT}" if is_default else "percentiles",
             f"Gradient magnitudes over training: {'default ε' if is_default else f'best {each.name} setting'}",
-            f"While {each.cell.label}, seed {each.trial.seed} trained: percentiles of √v̂, all layers of a kind "
-            "together, zeros left out, between the probe's bounds; and the share of entries above ε, which adapt, zeros "
-            "among the others.",
+            f"While {each.cell.label}, seed {each.trial.seed} trained: percentiles of √v̂ without zeros, all "
+            "layers of a kind together, with the probe's bounds; and the share of all entries above ε, which adapt.",
             percentile_numbers(each.series, stored.bounds, epsilon=each.cell.epsilon),
             draw_percentiles,
         )

@@ -5,12 +5,13 @@ The shape of a point says what was found about its ε. Without an ε the same fi
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from epsgrid.report.figures import style
 from epsgrid.report.rows import Comparison
+from epsgrid.selection.answers import NOT_FINISHED, EpsilonRow
 from epsgrid.selection.cells import Cell, Spread
 from epsgrid.selection.formatting import Metric, amounts, count, power, score
 from epsgrid.selection.load import StoredExperiment
@@ -93,7 +94,7 @@ def curve_numbers(stored: StoredExperiment, comparison: Comparison) -> CurveNumb
     if answers.epsilons:
         cells = {cell.label: cell for cell in comparison.cells}
         for row in answers.epsilons:
-            own = cells.get(row.cell)
+            own = cells.get(row.cell) or _provisional(row, comparison.cells, metric)
             described = describe_cell(own, own.test, metric) if own else row.cell
             text = f"{described}; {row.standing}" + (f"; {row.edge} learning rate" if row.edge else "")
             points.append(CurvePoint(row.epsilon, own.test if own else None, row.standing, text))
@@ -114,22 +115,30 @@ def curve_numbers(stored: StoredExperiment, comparison: Comparison) -> CurveNumb
     )
 
 
+def _provisional(row: EpsilonRow, cells: Sequence[Cell], metric: Metric) -> Cell | None:
+    """Return the best setting so far of an ε that is not finished; None without a score."""
+    scored = [(cell.score.mean, cell) for cell in cells if cell.score and cell.epsilon == row.epsilon]
+    if row.standing != NOT_FINISHED or not scored:
+        return None
+    return max(scored, key=lambda pair: metric.sign * pair[0])[1]
+
+
 def draw_curve(numbers: CurveNumbers) -> Figure:
     """Draw the points, the margin below the best and the bounds; what diverged stands at the bottom."""
+    from matplotlib.ticker import LogLocator
+
     factor, best = numbers.metric.factor, numbers.best
     with style.applied():
         figure = style.new_figure(3.1)
         axes = figure.subplots()
-        axes.set_xscale("log")
-        style.log_axis(axes.xaxis)
         xs = [point.x for point in numbers.points]
-        axes.set_xlim(min(xs) / 2, max(xs) * 2)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(numticks=7))
+        style.log_axis(axes.xaxis)
+        beside = 2 * (max(xs) / min(xs)) ** 0.03
+        axes.set_xlim(min(xs) / beside, max(xs) * beside)
         if numbers.default_epsilon is None and len(xs) <= _MOST_RATES:
             axes.set_xticks(xs, [power(x) for x in xs])  # they need not be powers of ten
-        if numbers.decades is not None:
-            style.shade_bounds(axes, numbers.decades[0] / 2, numbers.decades[1] * 2)
-        if numbers.default_epsilon is not None:
-            style.mark_default(axes, numbers.default_epsilon)
         scored = [(point.x, factor * point.spread.mean, point) for point in numbers.points if point.spread]
         for standing, look in _LOOKS.items():
             shown = [(x, y, point) for x, y, point in scored if point.standing == standing]
@@ -160,6 +169,10 @@ def draw_curve(numbers: CurveNumbers) -> Figure:
             places = [point.x for point in diverged], [0.05] * len(diverged)
             (marks,) = axes.plot(*places, ls="none", ms=6.5, zorder=4, **at_bottom, **_LOOKS["diverged"])
             style.hover(marks, *(point.text for point in diverged))
+        if numbers.decades is not None:
+            style.shade_bounds(axes, numbers.decades[0] / 2, numbers.decades[1] * 2)
+        if numbers.default_epsilon is not None:
+            style.mark_default(axes, numbers.default_epsilon)
         axes.set_xlabel(numbers.what)
         axes.set_ylabel(f"test {numbers.metric.label}")
         style.value_lines(axes)

@@ -100,7 +100,7 @@ def draw_map(numbers: MapNumbers) -> Figure:
         if not has_value and any(cell.score for cell in numbers.cells):
             bar = figure.colorbar(scale, ax=axes, fraction=0.04, pad=0.02)
             bar.outline.set_visible(False)
-            bar.ax.yaxis.set_major_formatter("{x:g}")
+            bar.set_ticks(ends := [scale.norm.vmin, scale.norm.vmax], labels=[f"{end:.3g}" for end in ends])
             bar.ax.minorticks_off()
         return style.finished(figure, columns=3)
 

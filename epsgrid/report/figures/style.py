@@ -1,8 +1,8 @@
 """What all figures share: style, colours, axes, legends, and how a figure becomes bytes.
 
 Figures are as wide as a column of print or a phone: colour-blind-safe, and the same bytes every time. They are drawn
-in the colours of Okabe and Ito, darkened for text, on white. matplotlib is imported inside the functions, and without pyplot, so
-that no display is needed and nothing is loaded before the first drawing.
+in the colours of Okabe and Ito, darkened for text, on white. matplotlib is imported inside the functions, and without
+pyplot, so that no display is needed and nothing is loaded before the first drawing.
 """
 
 from __future__ import annotations
@@ -127,10 +127,9 @@ def mark_default(axes: Axes, epsilon: float, at: float | None = None) -> None:
     axes.axvline(epsilon if at is None else at, label=f"default {power(epsilon)}", **look)
 
 
-def elided(name: str, width: int = 22) -> str:
-    """Shorten a long name in the middle, where names of layers differ least."""
-    half = (width - 1) // 2
-    return name if len(name) <= width else f"{name[:half]}…{name[-half:]}"
+def elided(name: str, width: int = 26) -> str:
+    """Shorten a long name to its end: the names of layers differ least at the beginning."""
+    return name if len(name) <= width else f"…{name[1 - width :]}"
 
 
 def hover(artist: Artist, *texts: str) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _TONES = {"keep": "good", "change": "bad"}
 _CODE = re.compile(r"`([^`]+)`")
-_POWER = re.compile(r"(?<![\w.-])[-+]?\d[\d.]*e-\d+(?![\w-])")
+_POWER = re.compile(r"(?<![\w.-])(?:(?:ε|lr) (?:= )?\d[\d.]*(?:e-\d+)?|\d[\d.]*e-\d+)(?![\w-])")
 _WORD, _SHORT = 12, 36
 """Characters up to which a text in a table stays in one line: always, and where the page is wide."""
 _SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
@@ -152,7 +152,7 @@ def _prose(text: str) -> Markup:
     """Escape a text; what stands in backticks becomes code, and numbers in a longer text are not broken at their minus.
 
     >>> _prose("a < b; `epsgrid sweep`"), _prose("ε 1e-8")
-    (Markup('a &lt; b; <code>epsgrid sweep</code>'), Markup('ε <span class="w">1e-8</span>'))
+    (Markup('a &lt; b; <code>epsgrid sweep</code>'), Markup('<span class="w">ε 1e-8</span>'))
     """
     found = _CODE.sub(r"<code>\1</code>", str(escape(text)))
     return Markup(_POWER.sub(r'<span class="w">\g<0></span>', found) if " " in text else found)
