@@ -137,12 +137,12 @@ def names(seen: Inspected, folder: Path, layer: str | None = None) -> list[str]:
 
 def test_figures_are_named_after_what_they_show(folder: ExperimentFolder, tmp_path: Path) -> None:
     there = tmp_path / "new/figures"
-    assert names(inspect(folder, None), there) == ["probe-trajectory.png", "probe-percentiles.png"]
-    assert names(inspect(folder, TUNED), there) == [f"{TUNED}-percentiles.png", f"{TUNED}-adaptable.png"]
-    assert names(inspect(folder, TUNED), there, "conv.bias")[0] == f"{TUNED}-percentiles-conv.bias.png"
-    assert (there / "probe-trajectory.svg").read_bytes().startswith(b"<?xml")
+    assert names(inspect(folder, None), there) == ["probe-percentiles.png"]
+    assert names(inspect(folder, TUNED), there) == [f"{TUNED}-percentiles.png"]
+    assert names(inspect(folder, TUNED), there, "conv.bias") == [f"{TUNED}-percentiles-conv.bias.png"]
+    assert (there / "probe-percentiles.svg").read_bytes().startswith(b"<?xml")
     folder.observations_jsonl.unlink()
-    assert names(inspect(folder, None), there) == ["probe-trajectory.png"]
+    assert names(inspect(folder, None), there) == []
 
 
 def test_a_folder_for_figures_that_cannot_be_written_is_named(folder: ExperimentFolder, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from epsgrid.report.figures import style
 from epsgrid.report.rows import Comparison
 from epsgrid.selection.answers import NOT_FINISHED, EpsilonRow
 from epsgrid.selection.cells import Cell, Spread
-from epsgrid.selection.formatting import Metric, amounts, count, power, score
+from epsgrid.selection.formatting import Metric, amounts, power
 from epsgrid.selection.load import StoredExperiment
 
 if TYPE_CHECKING:
@@ -40,13 +40,11 @@ class CurvePoint:
         x: the ε or the learning rate.
         spread: on test; None without a score.
         standing: see `_LOOKS`.
-        text: setting, score and what was found.
     """
 
     x: float
     spread: Spread | None
     standing: str
-    text: str
 
 
 @dataclass(frozen=True)
@@ -76,15 +74,6 @@ class CurveNumbers:
         return max(means, key=lambda mean: self.metric.sign * mean, default=None)
 
 
-def describe_cell(cell: Cell, spread: Spread | None, metric: Metric) -> str:
-    """Return setting, score (`spread`, on one of the splits) and seeds without a score of a cell."""
-    tally, parts = cell.tally, [score(spread.mean, spread.sd, metric)] if spread else []
-    parts += [f"{tally.diverged} of {count(tally.trials, 'seed')} diverged"] if tally.diverged else []
-    missing = tally.trials - tally.done - tally.diverged
-    parts += [f"{count(missing, 'seed')} without a result"] if missing else []
-    return f"{cell.label}: {'; '.join(parts)}"
-
-
 def curve_numbers(stored: StoredExperiment, comparison: Comparison) -> CurveNumbers | None:
     """Return the numbers of the figure; None while no trial has a result."""
     metric, answers = comparison.metric, comparison.answers
@@ -95,13 +84,11 @@ def curve_numbers(stored: StoredExperiment, comparison: Comparison) -> CurveNumb
         cells = {cell.label: cell for cell in comparison.cells}
         for row in answers.epsilons:
             own = cells.get(row.cell) or _provisional(row, comparison.cells, metric)
-            described = describe_cell(own, own.test, metric) if own else row.cell
-            text = f"{described}; {row.standing}" + (f"; {row.edge} learning rate" if row.edge else "")
-            points.append(CurvePoint(row.epsilon, own.test if own else None, row.standing, text))
+            points.append(CurvePoint(row.epsilon, own.test if own else None, row.standing))
     else:
         for cell in comparison.cells:
-            found = "" if cell.test else "diverged" if cell.tally.complete else "not finished"
-            points.append(CurvePoint(cell.learning_rate, cell.test, found, describe_cell(cell, cell.test, metric)))
+            found = "" if cell.test else "diverged" if cell.tally.complete else NOT_FINISHED
+            points.append(CurvePoint(cell.learning_rate, cell.test, found))
     if not any(point.spread or point.standing == "diverged" for point in points):
         return None
     bounds = comparison.bounds if answers.epsilons else None
@@ -139,17 +126,19 @@ def draw_curve(numbers: CurveNumbers) -> Figure:
         axes.set_xlim(min(xs) / beside, max(xs) * beside)
         if numbers.default_epsilon is None and len(xs) <= _MOST_RATES:
             axes.set_xticks(xs, [power(x) for x in xs])  # they need not be powers of ten
-        scored = [(point.x, factor * point.spread.mean, point) for point in numbers.points if point.spread]
-        for standing, look in _LOOKS.items():
-            shown = [(x, y, point) for x, y, point in scored if point.standing == standing]
-            if shown:
-                deviations = [factor * ((point.spread and point.spread.sd) or 0.0) for *_, point in shown]
-                places = [x for x, *_ in shown], [y for _, y, _ in shown]
-                axes.errorbar(*places, deviations, fmt="none", ecolor=look["color"], elinewidth=1.1, capsize=2.2)
-                (marks,) = axes.plot(*places, ls="none", ms=6, mew=1.3, zorder=4, label=standing or None, **look)
-                style.hover(marks, *(point.text for *_, point in shown))
-        means = [y for _, y, _ in scored]
+        scored = [
+            (point.x, factor * point.spread.mean, factor * (point.spread.sd or 0.0), point.standing)
+            for point in numbers.points
+            if point.spread
+        ]
+        means = [mean for _, mean, *_ in scored]
         axes.plot([x for x, *_ in scored], means, color=style.GREY, lw=0.9, zorder=2)
+        for standing, look in _LOOKS.items():
+            shown = [(x, mean, sd) for x, mean, sd, found in scored if found == standing]
+            if shown:
+                at, heights, deviations = zip(*shown, strict=True)
+                axes.errorbar(at, heights, deviations, fmt="none", ecolor=look["color"], elinewidth=1.1, capsize=2.2)
+                axes.plot(at, heights, ls="none", ms=6, mew=1.3, zorder=4, label=standing or None, **look)
         if best is None:
             axes.set_yticks([])
             axes.text(0.5, 0.5, "no setting has a score", transform=axes.transAxes, ha="center", va="center")
@@ -160,15 +149,13 @@ def draw_curve(numbers: CurveNumbers) -> Figure:
         if numbers.metric.direction == "min" and means and 0 < 3 * min(means) < max(means):
             style.log_values(axes)
         axes.margins(y=0.1)
-        if diverged := [point for point in numbers.points if not point.spread and point.standing == "diverged"]:
+        if diverged := [point.x for point in numbers.points if not point.spread and point.standing == "diverged"]:
             low, high = axes.get_ylim()
             axes.set_ylim(
                 low - 0.1 * (high - low) if axes.get_yscale() == "linear" else low * (low / high) ** 0.1, high
             )
-            at_bottom = {"transform": axes.get_xaxis_transform(), "label": "diverged", "clip_on": False}
-            places = [point.x for point in diverged], [0.05] * len(diverged)
-            (marks,) = axes.plot(*places, ls="none", ms=6.5, zorder=4, **at_bottom, **_LOOKS["diverged"])
-            style.hover(marks, *(point.text for point in diverged))
+            at_bottom: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "label": "diverged", "clip_on": False}
+            axes.plot(diverged, [0.05] * len(diverged), ls="none", ms=6.5, zorder=4, **at_bottom, **_LOOKS["diverged"])
         if numbers.decades is not None:
             style.shade_bounds(axes, numbers.decades[0] / 2, numbers.decades[1] * 2)
         if numbers.default_epsilon is not None:

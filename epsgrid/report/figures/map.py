@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from epsgrid.report.figures import style
-from epsgrid.report.figures.curve import describe_cell
 from epsgrid.report.rows import Comparison
 from epsgrid.selection.cells import Cell
 from epsgrid.selection.formatting import Metric, power
@@ -87,9 +86,8 @@ def draw_map(numbers: MapNumbers) -> Figure:
             if cell in numbers.best:
                 frame: dict[str, Any] = {"fill": False, "ec": style.VERMILION, "lw": 1.6, "label": "best of its ε"}
                 axes.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, zorder=3, **frame))
-        inside = [
-            x for x, epsilon in enumerate(numbers.epsilons) if numbers.decades and _within(epsilon, numbers.decades)
-        ]
+        low, high = numbers.decades or (math.inf, 0.0)
+        inside = [x for x, epsilon in enumerate(numbers.epsilons) if 0.999 * low <= epsilon <= 1.001 * high]
         if inside:
             style.shade_bounds(axes, inside[0] - 0.5, inside[-1] + 0.5)
         if any(cell.tally.diverged for cell in numbers.cells):
@@ -102,11 +100,7 @@ def draw_map(numbers: MapNumbers) -> Figure:
             bar.outline.set_visible(False)
             bar.set_ticks(ends := [scale.norm.vmin, scale.norm.vmax], labels=[f"{end:.3g}" for end in ends])
             bar.ax.minorticks_off()
-        return style.finished(figure, columns=3)
-
-
-def _within(epsilon: float, decades: tuple[float, float]) -> bool:
-    return 0.999 * decades[0] <= epsilon <= 1.001 * decades[1]
+        return style.finished(figure)
 
 
 def _colour_scale(numbers: MapNumbers) -> Any:
@@ -130,8 +124,7 @@ def _draw_tile(
     x, y = place
     value = numbers.metric.factor * cell.score.mean if cell.score else None
     colour: Any = _DIVERGED if value is None else scale.to_rgba(value)
-    tile = axes.add_artist(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, fc=colour, lw=0))
-    style.hover(tile, describe_cell(cell, cell.score, numbers.metric))
+    axes.add_artist(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, fc=colour, lw=0))
     is_light = value is None or 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 0.52
     ink = _DARK if is_light else _LIGHT
     if cell.tally.diverged:
@@ -152,10 +145,14 @@ def _name_axes(axes: Axes, numbers: MapNumbers, row_inch: float, tile_inch: floa
     axes.tick_params(length=0)
     step = max(1, math.ceil(0.4 / tile_inch))
     is_default = [math.isclose(epsilon, numbers.default_epsilon, rel_tol=1e-6) for epsilon in numbers.epsilons]
-    first = is_default.index(True) % step if any(is_default) else 0
+    first = 0
+    if any(is_default):
+        place, label = is_default.index(True), f"default {power(numbers.default_epsilon)}"
+        first = place % step
+        at_bottom: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False, "zorder": 4}
+        axes.plot([place], [0], ls="none", marker="^", ms=6, color=style.PURPLE, label=label, **at_bottom)
     columns = range(first, len(numbers.epsilons), step)
-    names = [power(numbers.epsilons[column]) + "\ndefault" * is_default[column] for column in columns]
-    axes.set_xticks(list(columns), names)
+    axes.set_xticks(list(columns), [power(numbers.epsilons[column]) for column in columns])
     rows = range(0, len(numbers.rates), max(1, math.ceil(0.14 / row_inch)))
     axes.set_yticks(list(rows), [power(numbers.rates[row]) for row in rows])
     axes.set_xlabel(f"ε of {numbers.optimizer}")

@@ -7,9 +7,7 @@ pyplot, so that no display is needed and nothing is loaded before the first draw
 
 from __future__ import annotations
 
-import html
 import io
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from epsgrid.selection.formatting import power
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
@@ -28,9 +25,6 @@ FAINT = "#dddddd"
 WIDTH_INCH = 4.0
 """Narrow, so that a text of 8 points can be read where a phone shows the figure whole."""
 _TYPEFACE, _FALLBACKS = "DejaVu Sans", "Verdana, Arial, sans-serif"
-_SEPARATOR = "\u2016"
-_HOVER = re.compile(r"""<g id=(?P<quote>["'])value:(?P<text>.*?)(?P=quote)>""")
-_MARKER = re.compile(r"(<use [^>]*)/>")
 _STYLE: Any = {
     "font.family": _TYPEFACE,
     "font.size": 8.5,
@@ -132,16 +126,6 @@ def elided(name: str, width: int = 26) -> str:
     return name if len(name) <= width else f"…{name[1 - width :]}"
 
 
-def hover(artist: Artist, *texts: str) -> None:
-    """Show a text where a pointer rests on something drawn: as a `<title>` in SVG.
-
-    Args:
-        artist: what is drawn.
-        texts: one for the whole, or one for each marker of a line.
-    """
-    artist.set_gid(f"value:{_SEPARATOR.join(texts)}")
-
-
 def to_svg(figure: Figure) -> bytes:
     """Return a figure as SVG, without a date: equal numbers give equal bytes.
 
@@ -151,18 +135,7 @@ def to_svg(figure: Figure) -> bytes:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     svg = _printed(FigureCanvasSVG(figure), "svg", {"Date": None, "Creator": None}).decode()
-    svg = svg.replace(f"'{_TYPEFACE}'", f"'{_TYPEFACE}', {_FALLBACKS}")
-    for found in reversed(list(_HOVER.finditer(svg))):
-        texts = html.unescape(found["text"]).split(_SEPARATOR)
-        titles = [f"<title>{html.escape(text, quote=False)}</title>" for text in texts]
-        group, after = '<g class="value">', svg[found.end() :]
-        if len(titles) == 1:
-            group += titles[0]
-        else:
-            rest = iter(titles)
-            after = _MARKER.sub(lambda use, rest=rest: f"{use[1]}>{next(rest)}</use>", after, count=len(titles))  # type: ignore[misc]
-        svg = svg[: found.start()] + group + after
-    return svg.encode()
+    return svg.replace(f"'{_TYPEFACE}'", f"'{_TYPEFACE}', {_FALLBACKS}").encode()
 
 
 def to_png(figure: Figure) -> bytes:
