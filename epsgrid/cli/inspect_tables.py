@@ -11,8 +11,16 @@ from epsgrid.cli.magnitudes import hidden_lines, layers_table, names_column, pro
 from epsgrid.cli.sparkline import Axis, shares
 from epsgrid.cli.tables import LEAST_SPARKLINE, Column, columns_table, fitted, table, titled
 from epsgrid.numerics.series import Series, Snapshot
-from epsgrid.report.figures.adaptable import AdaptableNumbers, adaptable_numbers
-from epsgrid.report.figures.over_time import drift, evenly, kinds_of, time_of, time_unit, with_histograms
+from epsgrid.report.figures.over_time import (
+    AdaptableNumbers,
+    adaptable_numbers,
+    drift,
+    evenly,
+    kinds_of,
+    time_of,
+    time_unit,
+    with_histograms,
+)
 from epsgrid.report.figures.percentiles import FRACTIONS, pooled_percentiles
 from epsgrid.report.table import percent, shortened
 from epsgrid.report.text.bounds import signed_decades

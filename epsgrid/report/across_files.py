@@ -15,6 +15,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from epsgrid.errors import StoreError
@@ -108,38 +109,24 @@ def _best(cell: Cell | None, metric: Metric) -> str:
 
 
 def _costs_table(found: Across) -> Table | None:
+    """Return what each run cost and saved; with several runs, also of all of them together."""
     if not found.rows:
         return None
-    rows, saved_trials, saved_seconds = [], [0], [0.0]
+    spent: dict[str, list[Any]] = {}
     for row in found.rows:
-        narrowed, probe = row.comparison.best_of(NARROWED), row.comparison.probe_seconds
-        saved = narrowed.cost if narrowed else None
-        rows.append(
-            (
-                *(row.run, str(row.tally.trials), str(row.unfinished), duration(row.tally.seconds)),
-                NOTHING if probe is None else duration(probe),
-                whole_number(saved.saved_trials if saved else None),
-                duration(saved.saved_seconds) if saved and saved.saved_seconds is not None else NOTHING,
-            )
-        )
-        if saved is not None and saved.saved_seconds is not None and saved.saved_trials is not None:
-            saved_trials.append(saved.saved_trials)
-            saved_seconds.append(saved.saved_seconds)
-    if len(rows) > 1:
-        rows.append(
-            (
-                "all",
-                str(sum(row.tally.trials for row in found.rows)),
-                str(sum(row.unfinished for row in found.rows)),
-                duration(sum(row.tally.seconds for row in found.rows)),
-                duration(sum(row.comparison.probe_seconds or 0.0 for row in found.rows)),
-                whole_number(sum(saved_trials)),
-                duration(sum(saved_seconds)),
-            )
-        )
-    columns = ("run", "trials", "without a result", "training time", "probe", "trials saved", "time saved")
-    note = "saved: conventional − narrowed − probe; all: of the runs where it is known"
-    return Table("Cost", columns, tuple(rows), note)
+        narrowed = row.comparison.best_of(NARROWED)
+        saved = (narrowed.cost.saved_trials, narrowed.cost.saved_seconds) if narrowed else (None, None)
+        spent[row.run] = [row.tally.trials, row.unfinished, row.tally.seconds, row.comparison.probe_seconds, *saved]
+    if len(found.rows) > 1:
+        spent["all"] = [sum(own or 0 for own in column) for column in zip(*spent.values(), strict=True)]
+    formats = (whole_number, whole_number, duration, duration, whole_number, duration)
+    texts = tuple(
+        (run, *(NOTHING if own is None else write(own) for write, own in zip(formats, row, strict=True)))
+        for run, row in spent.items()
+    )
+    columns = ("run", "trainings", "without a result", "training time", "probe", "trainings saved", "time saved")
+    note = "training time: summed over all trainings; saved: conventional − narrowed − probe; all: where it is known"
+    return Table("Cost", columns, texts, note)
 
 
 _VERSION = 2

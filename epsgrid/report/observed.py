@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from epsgrid.numerics.series import Series
-from epsgrid.report.figures.adaptable import adaptable_numbers
-from epsgrid.report.figures.over_time import drift
+from epsgrid.report.figures.over_time import adaptable_numbers, drift
 from epsgrid.report.rows import MovedRow, ObservedRow
 from epsgrid.selection.best import BestRow
 from epsgrid.selection.cells import DEFAULT, NARROWED, Cell, TrialRow

@@ -63,14 +63,14 @@ def test_layers_are_pooled_by_their_entries_and_one_of_zeros_has_no_density(tmp_
 def test_the_picture_holds_bounds_and_swept_epsilons_at_the_magnitudes_they_weigh(tmp_path: Path) -> None:
     placement = Placement.in_place(0.999)
     numbers = histograms(tmp_path / "a", placement=placement, narrowed=(1e-8,), conventional=(1e-12, 1e-8, 1e2))
-    logs = np.log10([numbers.low, numbers.high, *(magnitude for _, magnitude in numbers.swept)])
+    logs = np.log10([numbers.low, numbers.high, *numbers.swept])
     assert logs.min() > numbers.edges[0] and logs.max() < numbers.edges[-1]
     assert [row.sets for row in numbers.layers] == ["low", "high"]
-    expected = [(epsilon, placement.magnitude_from_epsilon(epsilon)) for epsilon in (1e-12, 1e-8, 1e2)]
-    assert [pair for own in numbers.swept for pair in own] == pytest.approx([x for pair in expected for x in pair])
-    assert numbers.default == numbers.swept[1]
+    expected = [placement.magnitude_from_epsilon(epsilon) for epsilon in (1e-12, 1e-8, 1e2)]
+    assert numbers.swept == pytest.approx(expected)
+    assert numbers.default == (1e-8, numbers.swept[1])
     unswept = histograms(tmp_path / "b", sweep=False)
-    assert ([epsilon for epsilon, _ in unswept.swept], unswept.default) == ([1e-4, 1e-3, 1e-2], None)
+    assert (unswept.swept, unswept.default) == (pytest.approx([1e-4, 1e-3, 1e-2]), None)
 
 
 def falling(rate: float, epsilon: float | None, seed: int) -> Outcome:

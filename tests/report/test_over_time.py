@@ -11,8 +11,7 @@ import pytest
 
 from epsgrid.report import table
 from epsgrid.report.figures import over_time
-from epsgrid.report.figures.adaptable import adaptable_numbers
-from epsgrid.report.figures.over_time import drift, time_of, time_unit, with_histograms
+from epsgrid.report.figures.over_time import adaptable_numbers, drift, time_of, time_unit, with_histograms
 from epsgrid.report.figures.percentiles import FRACTIONS, layer_percentiles, percentile_numbers, pooled_percentiles
 from epsgrid.report.html import page
 from epsgrid.report.text import bounds as bounds_text

@@ -59,9 +59,8 @@ class _HistogramNumbers:
         layers: one row per layer, in the model's order.
         low: lower bound, √v̂ units.
         high: upper bound, √v̂ units.
-        swept: (ε, the magnitude that it weighs as much as), rising.
-        default: the same of the default ε; None before a sweep.
-        optimizer: its name.
+        swept: the magnitudes that the swept ε weigh as much as, rising.
+        default: the default ε and the magnitude that it weighs as much as; None before a sweep.
     """
 
     edges: tuple[float, ...]
@@ -70,9 +69,8 @@ class _HistogramNumbers:
     layers: tuple[_LayerDensity, ...]
     low: float
     high: float
-    swept: tuple[tuple[float, float], ...]
+    swept: tuple[float, ...]
     default: tuple[float, float] | None
-    optimizer: str
 
 
 def histogram_numbers(stored: StoredExperiment, comparison: Comparison) -> _HistogramNumbers | None:
@@ -83,14 +81,14 @@ def histogram_numbers(stored: StoredExperiment, comparison: Comparison) -> _Hist
     magnitude = stored.probe.placement.magnitude_from_epsilon
     # before a sweep: the decades that a narrowed grid will have
     epsilons = {epsilon for row in comparison.grids for epsilon in row.epsilons} or set(bounds.decades)
-    swept = tuple((epsilon, magnitude(epsilon)) for epsilon in sorted(epsilons))
+    swept = tuple(magnitude(epsilon) for epsilon in sorted(epsilons))
     default = stored.grid.default_epsilon if stored.grid else None
 
     edges = log_edges(_BINS_PER_DECADE)
     counts = [counts_between(layer.histogram, edges) for layer in bounds.layers]
     extremes = [(h.quantile(_HIDDEN_TAIL), h.quantile(1.0)) for layer in bounds.layers if (h := layer.histogram)]
     visible = [end for ends in extremes for end in ends if end]
-    visible += [own for _, own in swept] + [bounds.low.magnitude, bounds.high.magnitude]
+    visible += [*swept, bounds.low.magnitude, bounds.high.magnitude]
     first = max(math.floor(math.log10(min(visible)) - 0.1), LEAST)
     last = min(math.ceil(math.log10(max(visible)) + 0.1), GREATEST)
     shown = slice((first - LEAST) * _BINS_PER_DECADE, (last - LEAST) * _BINS_PER_DECADE)
@@ -113,7 +111,6 @@ def histogram_numbers(stored: StoredExperiment, comparison: Comparison) -> _Hist
         high=bounds.high.magnitude,
         swept=swept,
         default=None if default is None else (default, magnitude(default)),
-        optimizer=comparison.optimizer,
     )
 
 
@@ -142,7 +139,8 @@ def draw_histograms(numbers: _HistogramNumbers) -> Figure:
             adapting.set_ylim(0, 1.05)
             adapting.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
         _draw_layers(rows, numbers, edges, layers_inch / max(layers, 1))
-        _name_epsilons(pooled, numbers)
+        at_top: dict[str, Any] = {"transform": pooled.get_xaxis_transform(), "clip_on": False, "color": style.PURPLE}
+        pooled.plot(numbers.swept, [1.0] * len(numbers.swept), "v", ms=4, label="swept ε", **at_top)
         for axes in (pooled, rows):
             style.shade_bounds(axes, numbers.low, numbers.high)
             for end, colour, dashes, name in (
@@ -193,16 +191,3 @@ def _rows_that_fit(rows: int, row_inch: float, first: list[int]) -> list[int]:
         if all(abs(row - other) >= least for other in chosen):
             chosen.append(row)
     return sorted(chosen)
-
-
-def _name_epsilons(axes: Axes, numbers: _HistogramNumbers) -> None:
-    """Mark along the top edge where each swept ε weighs as much as a magnitude; name those that have room."""
-    least = (numbers.edges[-1] - numbers.edges[0]) * 0.42 / (0.55 * style.WIDTH_INCH)
-    named: list[tuple[float, float]] = []
-    for epsilon, magnitude in numbers.swept:
-        if not named or math.log10(magnitude / named[-1][1]) >= least:
-            named.append((epsilon, magnitude))
-    top = axes.secondary_xaxis("top")
-    top.set_xticks([magnitude for _, magnitude in named], [power(epsilon) for epsilon, _ in named])
-    top.set_xticks([magnitude for _, magnitude in numbers.swept], [""] * len(numbers.swept), minor=True)
-    top.set_xlabel(f"ε of {numbers.optimizer}")

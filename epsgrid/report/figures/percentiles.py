@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.series import Series
 from epsgrid.report.figures import style
-from epsgrid.report.figures.adaptable import adaptable_numbers
 from epsgrid.report.figures.binning import log_edges, pooled, quantile_of
-from epsgrid.report.figures.over_time import TimeUnit, kinds_of, time_of, time_unit, with_histograms
+from epsgrid.report.figures.over_time import TimeUnit, adaptable_numbers, kinds_of, time_of, time_unit, with_histograms
 from epsgrid.selection.formatting import power
 
 if TYPE_CHECKING:

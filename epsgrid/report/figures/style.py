@@ -65,7 +65,7 @@ def new_figure(height_inch: float) -> Figure:
 
 
 def finished(figure: Figure, columns: int = 2) -> Figure:
-    """Add a legend of everything with a label, below the axes, and fix the layout, so that saving twice is cheap.
+    """Add a legend of everything with a label, below the axes.
 
     Args:
         figure: with everything drawn on it.
@@ -79,10 +79,6 @@ def finished(figure: Figure, columns: int = 2) -> Figure:
     if entries:
         look: dict[str, Any] = {"loc": "outside lower center", "columnspacing": 1.4, "handlelength": 1.6}
         figure.legend(list(entries.values()), list(entries), ncols=columns, **look)
-    engine = figure.get_layout_engine()
-    assert engine is not None
-    engine.execute(figure)
-    figure.set_layout_engine("none")
     return figure
 
 
