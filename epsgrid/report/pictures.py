@@ -98,8 +98,8 @@ def _pictures(
         "histograms",
         "Gradient magnitudes before training",
         "Above: all layers together, and the share of entries with √v̂ above each magnitude, which adapt at an ε that "
-        "weighs as much; the others move as in SGD with momentum. Below: each layer, darkest at its own peak, without "
-        "zeros.",
+        "weighs as much; the others move as in SGD with momentum. Below: each layer without "
+        "zeros, the fuller the shade the more of its entries.",
         histogram_numbers(stored, comparison),
         draw_histograms,
     )

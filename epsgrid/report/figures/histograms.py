@@ -115,7 +115,7 @@ def histogram_numbers(stored: StoredExperiment, comparison: Comparison) -> _Hist
 
 
 def draw_histograms(numbers: _HistogramNumbers) -> Figure:
-    """Draw all layers pooled on top, with the share that adapts, and below a row for each, darkest at its own peak.
+    """Draw all layers pooled on top, with the share that adapts, and below a row for each, fullest at its own peak.
 
     Rows are generous for few layers, legible up to sixty, then as dense as a page allows.
     """
@@ -163,7 +163,7 @@ def _draw_layers(axes: Axes, numbers: _HistogramNumbers, edges: list[float], row
     peaks = [max(layer.density, default=0.0) for layer in layers]
     empty = [0.0] * (len(edges) - 1)
     shades = [[v / peak for v in layer.density] if peak else empty for layer, peak in zip(layers, peaks, strict=True)]
-    clear_to_dark = ListedColormap([(0.38, 0.45, 0.52, step / 255) for step in range(256)])
+    clear_to_dark = ListedColormap([(0.42, 0.49, 0.57, step / 255) for step in range(256)])
     look: dict[str, Any] = {"cmap": clear_to_dark, "vmin": 0, "vmax": 1, "rasterized": True, "zorder": 2}
     axes.pcolormesh(edges, list(range(len(layers) + 1)), shades, **look)
     if row_inch >= _NAME_INCH:

@@ -100,7 +100,7 @@ def html_page(
             headline=_sentence(first),
             rest=rest,
             answer=answer,
-            tone=_TONES.get(answer or "", "open"),
+            tone=_TONES.get(answer, "open") if answer else "plain",
             stamp=stamp,
             facts=facts,
             notes=notes,
