@@ -72,7 +72,7 @@ def test_a_trial_is_shown_with_what_adapts(shell):
     kept = series()
     assert shares == {layer.name: f"{100 * kept.adaptable(layer.name)[-1][1]:.1f}" for layer in SMALL}
     assert "between" in shown.stdout
-    names = [f"{TUNED}-{name}.{suffix}" for name in ("percentiles", "adaptable") for suffix in ("svg", "png")]
+    names = [f"{TUNED}-percentiles.{suffix}" for suffix in ("svg", "png")]
     assert shown.stderr.splitlines() == [f"Figure: pictures/{name}" for name in names]
     assert {path.name for path in (shell.folder / "pictures").iterdir()} == set(names)
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _DIVERGED, _DARK, _LIGHT = "#bbbbbb", "#111111", "#fefefe"
 """Colours of tiles, and of what is written on them; the page leaves them as they are."""
+MARGINS = 10
+"""From so many margins below the best on, all tiles have the darkest shade."""
 _LEAST_TILE_INCH = 0.25
 """Width from which on the score fits into a tile."""
 
@@ -31,6 +33,7 @@ class MapNumbers:
         cells: those with a result.
         best: the cells that are compared: each ε at its best learning rate.
         metric: of the scores.
+        margin: the difference that does not matter, in the metric's stored unit; None while it is not known.
         selection: the split that selects.
         decades: first and last decade of the bounds; None without bounds.
         default_epsilon: the ε without a search.
@@ -42,6 +45,7 @@ class MapNumbers:
     cells: tuple[Cell, ...]
     best: tuple[Cell, ...]
     metric: Metric
+    margin: float | None
     selection: str
     decades: tuple[float, float] | None
     default_epsilon: float
@@ -62,6 +66,7 @@ def map_numbers(stored: StoredExperiment, comparison: Comparison) -> MapNumbers 
         cells=cells,
         best=tuple(cell for cell in cells if cell.label in chosen),
         metric=comparison.metric,
+        margin=comparison.answers.margin,
         selection=comparison.selection,
         decades=(bounds.low.decade, bounds.high.decade) if bounds else None,
         default_epsilon=stored.grid.default_epsilon,
@@ -104,15 +109,16 @@ def draw_map(numbers: MapNumbers) -> Figure:
 
 
 def _colour_scale(numbers: MapNumbers) -> Any:
-    """Return the scale from scores to colours; a metric that should be small may get a log scale."""
+    """Return the scale from scores to colours, which tells apart what lies within some margins of the best."""
     from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import LogNorm, Normalize
+    from matplotlib.colors import Normalize
 
-    means = [numbers.metric.factor * cell.score.mean for cell in numbers.cells if cell.score] or [0.0, 1.0]
-    least, most = min(means), max(means)
-    is_small = numbers.metric.direction == "min"
-    norm: Any = LogNorm(least, most) if is_small and 0 < 3 * least < most else Normalize(least, most)
-    return ScalarMappable(norm, "viridis_r" if is_small else "viridis")
+    metric, means = numbers.metric, [cell.score.mean for cell in numbers.cells if cell.score] or [0.0, 1.0]
+    worst, best = sorted((min(means), max(means)), key=lambda mean: metric.sign * mean)
+    if numbers.margin is not None:
+        worst = best - metric.sign * min(abs(best - worst), MARGINS * numbers.margin)
+    ends = sorted((metric.factor * worst, metric.factor * best))
+    return ScalarMappable(Normalize(*ends), "viridis" if metric.direction == "max" else "viridis_r")
 
 
 def _draw_tile(
