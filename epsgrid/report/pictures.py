@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from epsgrid.report.figures.curve import curve_numbers, draw_curve
 from epsgrid.report.figures.histograms import draw_histograms, histogram_numbers
 from epsgrid.report.figures.learning import draw_learning, learning_numbers
-from epsgrid.report.figures.map import MARGINS, draw_map, map_numbers
+from epsgrid.report.figures.map import draw_map, map_numbers
 from epsgrid.report.figures.percentiles import draw_percentiles, percentile_numbers
 from epsgrid.report.figures.style import to_pdf, to_png, to_svg
 from epsgrid.report.observed import Observed
@@ -82,7 +82,7 @@ def _pictures(
         "map",
         "Learning rate and ε together",
         f"{comparison.selection.capitalize()} {metric.label if metric else ''}, mean over seeds; lighter is better, "
-        f"darkest {MARGINS} margins or more below the best. A cross marks divergence, a small one that of some "
+        "in finer steps near the best. A cross marks divergence, a small one that of some "
         "seeds; a setting without tile has no result.",
         map_numbers(stored, comparison),
         draw_map,

@@ -18,7 +18,7 @@ from epsgrid.numerics.series import Series
 from epsgrid.report.figures.curve import curve_numbers, draw_curve
 from epsgrid.report.figures.histograms import _rows_that_fit, draw_histograms, histogram_numbers
 from epsgrid.report.figures.learning import draw_learning
-from epsgrid.report.figures.map import _colour_scale, draw_map, map_numbers
+from epsgrid.report.figures.map import draw_map, map_numbers
 from epsgrid.report.figures.percentiles import draw_percentiles, percentile_numbers
 from epsgrid.report.figures.style import applied, to_png, to_svg
 from tests.report.kept import MadeUp, falling, probed, series
@@ -155,21 +155,6 @@ def test_what_was_found_of_an_epsilon_shows_in_a_shape_and_is_named(tmp_path: Pa
     svg = to_svg(curve_figure(tmp_path, truth=worsening, rates=(1e-4, 1e-3, 1e-2))).decode()
     named = ("as good", "worse", "diverged", "within the margin, 1.00 points", "bounds", "default 1e-8")
     assert [name for name in named if f">{name}</text>" not in svg] == []
-
-
-def test_shades_tell_apart_what_lies_within_ten_margins_of_the_best(tmp_path: Path) -> None:
-    """A setting that does not learn must not turn all others into one shade."""
-
-    def collapsing(rate: float, epsilon: float | None, seed: int) -> Outcome:
-        score = {1e-8: 0.95, 1e-5: 0.9, 1e-3: 0.8}.get(epsilon or 0.0, 0.1)
-        return score, score
-
-    stored = simulate(tmp_path, collapsing, narrowed=(1e-3,), conventional=(1e-8, 1e-5, 1e-3, 1e-1))
-    numbers = map_numbers(stored, compare(stored))
-    assert numbers is not None and numbers.margin == 0.01
-    norm = _colour_scale(numbers).norm
-    assert [float(norm(score)) for score in (95.0, 90.0)] == pytest.approx([1.0, 0.5])
-    assert max(float(norm(score)) for score in (80.0, 10.0)) <= 0
 
 
 def test_tiles_hold_their_values_and_the_bounds_are_shaded(tmp_path: Path) -> None:

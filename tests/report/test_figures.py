@@ -12,7 +12,7 @@ import pytest
 from epsgrid.numerics.placement import Placement
 from epsgrid.report.figures.curve import CurveNumbers, curve_numbers
 from epsgrid.report.figures.histograms import _BINS_PER_DECADE, _HistogramNumbers, histogram_numbers
-from epsgrid.report.figures.map import MapNumbers, map_numbers
+from epsgrid.report.figures.map import MapNumbers, map_numbers, shades
 from tests.report.simulate import Outcome, compare, layer, measured, peaked, simulate
 
 _T = TypeVar("_T")
@@ -122,6 +122,22 @@ def test_the_map_frames_the_best_rate_of_each_epsilon(tmp_path: Path) -> None:
     assert (numbers.rates, numbers.decades, len(numbers.cells)) == (THREE_RATES, (1e-4, 1e-2), 24)
     assert numbers.epsilons == pytest.approx([10.0**k for k in range(-8, 0)])
     assert {(cell.learning_rate, cell.epsilon) for cell in numbers.best} == {(1e-3, e) for e in numbers.epsilons}
+
+
+@pytest.mark.parametrize("metric", [("accuracy", "max", "%"), ("error", "min", "%")])
+def test_shades_tell_apart_what_is_near_the_best(tmp_path: Path, metric: tuple[str, str, str]) -> None:
+    """A setting that does not learn must not turn all others into one shade."""
+
+    def collapsing(rate: float, epsilon: float | None, seed: int) -> Outcome:
+        score = {1e-8: 0.95, 1e-5: 0.94, 1e-3: 0.8}.get(epsilon or 0.0, 0.1)
+        return (score, score) if metric[1] == "max" else (1 - score, 1 - score)
+
+    changes: dict[str, Any] = {"narrowed": (1e-3,), "conventional": (1e-8, 1e-5, 1e-3, 1e-1), "metric": metric}
+    numbers = of(map_numbers, tmp_path, truth=collapsing, **changes)
+    margin = numbers.margin or 0.0
+    found = sorted(shades(numbers).values(), reverse=True)
+    expected = [1 - np.log1p(distance / margin) / np.log1p(0.85 / margin) for distance in (0, 0.01, 0.15, 0.85)]
+    assert margin > 0 and sorted(set(np.round(found, 9)), reverse=True) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

@@ -112,15 +112,12 @@ def _provisional(row: EpsilonRow, cells: Sequence[Cell], metric: Metric) -> Cell
 
 def draw_curve(numbers: CurveNumbers) -> Figure:
     """Draw the points, the margin below the best and the bounds; what diverged stands at the bottom."""
-    from matplotlib.ticker import LogLocator
-
     factor, best = numbers.metric.factor, numbers.best
     with style.applied():
         figure = style.new_figure(3.1)
         axes = figure.subplots()
         xs = [point.x for point in numbers.points]
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(numticks=7))
         style.log_axis(axes.xaxis)
         beside = 2 * (max(xs) / min(xs)) ** 0.03
         axes.set_xlim(min(xs) / beside, max(xs) * beside)

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 _DIVERGED, _DARK, _LIGHT = "#bbbbbb", "#111111", "#fefefe"
 """Colours of tiles, and of what is written on them; the page leaves them as they are."""
-MARGINS = 10
-"""From so many margins below the best on, all tiles have the darkest shade."""
 _LEAST_TILE_INCH = 0.25
 """Width from which on the score fits into a tile."""
 
@@ -76,6 +74,8 @@ def map_numbers(stored: StoredExperiment, comparison: Comparison) -> MapNumbers 
 
 def draw_map(numbers: MapNumbers) -> Figure:
     """Draw ε from left to right and learning rates upwards, evenly spaced, whatever lies between them."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
     from matplotlib.patches import Rectangle
 
     with style.applied():
@@ -84,10 +84,11 @@ def draw_map(numbers: MapNumbers) -> Figure:
         has_value = tile_inch >= _LEAST_TILE_INCH and row_inch >= 0.18
         figure = style.new_figure(row_inch * rows + 1.2)
         axes = figure.subplots()
-        scale = _colour_scale(numbers)
+        scale, shade_of = ScalarMappable(Normalize(0, 1), "viridis"), shades(numbers)
         for cell in numbers.cells:
             x, y = numbers.epsilons.index(cell.epsilon or 0.0), numbers.rates.index(cell.learning_rate)
-            _draw_tile(axes, numbers, cell, (x, y), scale, has_value=has_value)
+            colour = scale.to_rgba(shade_of[cell.score.mean]) if cell.score else _DIVERGED
+            _draw_tile(axes, numbers, cell, (x, y), colour, has_value=has_value)
             if cell in numbers.best:
                 frame: dict[str, Any] = {"fill": False, "ec": style.VERMILION, "lw": 1.6, "label": "best of its ε"}
                 axes.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, zorder=3, **frame))
@@ -100,36 +101,35 @@ def draw_map(numbers: MapNumbers) -> Figure:
         axes.set_xlim(-0.5, columns - 0.5)
         axes.set_ylim(-0.62, rows - 0.38)  # the shade of the bounds shows above and below the tiles
         _name_axes(axes, numbers, row_inch, tile_inch)
-        if not has_value and any(cell.score for cell in numbers.cells):
+        if not has_value and shade_of:
             bar = figure.colorbar(scale, ax=axes, fraction=0.04, pad=0.02)
             bar.outline.set_visible(False)
-            bar.set_ticks(ends := [scale.norm.vmin, scale.norm.vmax], labels=[f"{end:.3g}" for end in ends])
-            bar.ax.minorticks_off()
+            ends = (min(shade_of, key=shade_of.__getitem__), max(shade_of, key=shade_of.__getitem__))
+            bar.set_ticks([0, 1], labels=[f"{numbers.metric.factor * end:.3g}" for end in ends])
         return style.finished(figure)
 
 
-def _colour_scale(numbers: MapNumbers) -> Any:
-    """Return the scale from scores to colours, which tells apart what lies within some margins of the best."""
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
+def shades(numbers: MapNumbers) -> dict[float, float]:
+    """Return the shade of each mean, from 0 for the worst to 1 for the best.
 
-    metric, means = numbers.metric, [cell.score.mean for cell in numbers.cells if cell.score] or [0.0, 1.0]
-    worst, best = sorted((min(means), max(means)), key=lambda mean: metric.sign * mean)
-    if numbers.margin is not None:
-        worst = best - metric.sign * min(abs(best - worst), MARGINS * numbers.margin)
-    ends = sorted((metric.factor * worst, metric.factor * best))
-    return ScalarMappable(Normalize(*ends), "viridis" if metric.direction == "max" else "viridis_r")
+    It goes by the logarithm of the distance from the best in margins, which tells apart what is near the best even
+    where some settings do not learn at all.
+    """
+    means = [cell.score.mean for cell in numbers.cells if cell.score]
+    best = max(means, key=lambda mean: numbers.metric.sign * mean, default=0.0)
+    farthest = max((abs(best - mean) for mean in means), default=0.0) or 1.0
+    margin = numbers.margin or farthest / 10
+    return {mean: 1 - math.log1p(abs(best - mean) / margin) / math.log1p(farthest / margin) for mean in means}
 
 
 def _draw_tile(
-    axes: Axes, numbers: MapNumbers, cell: Cell, place: tuple[int, int], scale: Any, *, has_value: bool
+    axes: Axes, numbers: MapNumbers, cell: Cell, place: tuple[int, int], colour: Any, *, has_value: bool
 ) -> None:
     """Draw a tile, a cross where seeds diverged, a small one where others did not, and the score if it fits."""
     from matplotlib.patches import Rectangle
 
     x, y = place
     value = numbers.metric.factor * cell.score.mean if cell.score else None
-    colour: Any = _DIVERGED if value is None else scale.to_rgba(value)
     axes.add_artist(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, fc=colour, lw=0))
     is_light = value is None or 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 0.52
     ink = _DARK if is_light else _LIGHT
@@ -149,7 +149,7 @@ def _name_axes(axes: Axes, numbers: MapNumbers, row_inch: float, tile_inch: floa
     for side in ("left", "bottom"):
         axes.spines[side].set_visible(False)
     axes.tick_params(length=0)
-    step = max(1, math.ceil(0.4 / tile_inch))
+    step = max(1, math.ceil(0.46 / tile_inch))
     is_default = [math.isclose(epsilon, numbers.default_epsilon, rel_tol=1e-6) for epsilon in numbers.epsilons]
     first = 0
     if any(is_default):

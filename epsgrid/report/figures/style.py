@@ -83,9 +83,10 @@ def finished(figure: Figure, columns: int = 2) -> Figure:
 
 
 def log_axis(axis: Axis) -> None:
-    """Label the decades of an axis with a log scale, and nothing between them."""
-    from matplotlib.ticker import NullLocator
+    """Label some decades of an axis with a log scale, and nothing between them."""
+    from matplotlib.ticker import LogLocator, NullLocator
 
+    axis.set_major_locator(LogLocator(numticks=7))
     axis.set_major_formatter(lambda value, _: power(value))
     axis.set_minor_locator(NullLocator())
 
