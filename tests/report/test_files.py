@@ -145,6 +145,7 @@ def test_whatever_is_stored_there_is_a_clear_page(tmp_path: Path, changes: dict[
     comparison = compare(simulate(tmp_path, **small))  # type: ignore[arg-type]
     for text in (page(comparison, []), re.sub("<[^>]+>", "", experiment_page(comparison, []))):
         assert says in text
+        assert [table.title for table in tables(comparison) if table.title not in text] == []
         assert re.findall(r"\b(?:None|nan|inf)\b", text) == []
 
 

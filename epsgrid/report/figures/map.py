@@ -74,6 +74,7 @@ def map_numbers(stored: StoredExperiment, comparison: Comparison) -> MapNumbers 
 
 def draw_map(numbers: MapNumbers) -> Figure:
     """Draw ε from left to right and learning rates upwards, evenly spaced, whatever lies between them."""
+    from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
     from matplotlib.patches import Rectangle
@@ -84,10 +85,10 @@ def draw_map(numbers: MapNumbers) -> Figure:
         has_value = tile_inch >= _LEAST_TILE_INCH and row_inch >= 0.18
         figure = style.new_figure(row_inch * rows + 1.2)
         axes = figure.subplots()
-        scale, shade_of = ScalarMappable(Normalize(0, 1), "viridis"), shades(numbers)
+        colours, shade_of = colormaps["viridis"], shades(numbers)
         for cell in numbers.cells:
             x, y = numbers.epsilons.index(cell.epsilon or 0.0), numbers.rates.index(cell.learning_rate)
-            colour = scale.to_rgba(shade_of[cell.score.mean]) if cell.score else _DIVERGED
+            colour = colours(shade_of[cell.score.mean]) if cell.score else _DIVERGED
             _draw_tile(axes, numbers, cell, (x, y), colour, has_value=has_value)
             if cell in numbers.best:
                 frame: dict[str, Any] = {"fill": False, "ec": style.VERMILION, "lw": 1.6, "label": "best of its ε"}
@@ -102,7 +103,7 @@ def draw_map(numbers: MapNumbers) -> Figure:
         axes.set_ylim(-0.62, rows - 0.38)  # the shade of the bounds shows above and below the tiles
         _name_axes(axes, numbers, row_inch, tile_inch)
         if not has_value and shade_of:
-            bar = figure.colorbar(scale, ax=axes, fraction=0.04, pad=0.02)
+            bar = figure.colorbar(ScalarMappable(Normalize(0, 1), colours), ax=axes, fraction=0.04, pad=0.02)
             bar.outline.set_visible(False)
             ends = (min(shade_of, key=shade_of.__getitem__), max(shade_of, key=shade_of.__getitem__))
             bar.set_ticks([0, 1], labels=[f"{numbers.metric.factor * end:.3g}" for end in ends])
