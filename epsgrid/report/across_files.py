@@ -15,6 +15,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from epsgrid.errors import StoreError
@@ -58,28 +59,27 @@ def across_tables(found: Across) -> tuple[Table, ...]:
 
 
 def _answers_table(found: Across) -> Table | None:
-    rows = tuple(
-        (
-            row.run,
-            row.comparison.metric.name if row.comparison.metric else NOTHING,
-            *(text for question in ("default", "narrowing") for text in _answer(row.comparison, question)),
-        )
-        for row in found.rows
-        if row.best(REFERENCE) is None
-    )
-    columns = ("run", "metric", "default ε", "loses", "narrowing", "loses")
-    note = "against the best of the other settings, on test, with a lower and an upper bound"
-    return Table("Answers", columns, rows, note, texts=2) if rows else None
+    rows = []
+    for row in found.rows:
+        answers, metric = row.comparison.answers, row.comparison.metric
+        if row.best(REFERENCE) is not None:
+            continue
+        margin = NOTHING if metric is None or answers.margin is None else amounts([answers.margin], metric)
+        texts = [text for question in ("default", "narrowing") for text in _answer(row.comparison, question)]
+        rows.append((row.run, *texts, margin, str(answers.seeds)))
+    columns = ("run", "default ε", "loses", "narrowing", "loses", "margin", "seeds")
+    note = "loses: against the best of the other settings, on test, with a lower and an upper bound"
+    return Table("Answers", columns, tuple(rows), note) if rows else None
 
 
 def _answer(comparison: Comparison, question: str) -> tuple[str, str]:
+    """Return an answer in a word, and the loss that it rests on, with its bounds where it has any."""
     answer, metric = comparison.answers.of(question), comparison.metric
     if answer.loss is None or metric is None:
         return answer.answer, NOTHING
     mean = amounts([answer.loss.mean], metric)
-    if answer.loss.n < 2:
-        return answer.answer, mean
-    return answer.answer, f"{mean} ({amounts([answer.loss.low, answer.loss.high], metric)})"
+    ends = "" if answer.loss.n < 2 else f" ({amounts([answer.loss.low, answer.loss.high], metric)})"
+    return answer.answer, mean + ends
 
 
 def _runs_table(found: Across) -> Table | None:
@@ -109,42 +109,36 @@ def _best(cell: Cell | None, metric: Metric) -> str:
 
 
 def _costs_table(found: Across) -> Table | None:
+    """Return what each run cost and saved; with several runs, also of all of them together."""
     if not found.rows:
         return None
-    rows, saved_trials, saved_seconds = [], [0], [0.0]
+    spent: dict[str, list[Any]] = {}
     for row in found.rows:
-        narrowed, probe = row.comparison.best_of(NARROWED), row.comparison.probe_seconds
-        saved = narrowed.cost if narrowed else None
-        rows.append(
-            (
-                *(row.run, str(row.tally.trials), str(row.unfinished), duration(row.tally.seconds)),
-                NOTHING if probe is None else duration(probe),
-                whole_number(saved.saved_trials if saved else None),
-                duration(saved.saved_seconds) if saved and saved.saved_seconds is not None else NOTHING,
-            )
-        )
-        if saved is not None and saved.saved_seconds is not None and saved.saved_trials is not None:
-            saved_trials.append(saved.saved_trials)
-            saved_seconds.append(saved.saved_seconds)
-    if len(rows) > 1:
-        rows.append(
-            (
-                "all",
-                str(sum(row.tally.trials for row in found.rows)),
-                str(sum(row.unfinished for row in found.rows)),
-                duration(sum(row.tally.seconds for row in found.rows)),
-                duration(sum(row.comparison.probe_seconds or 0.0 for row in found.rows)),
-                whole_number(sum(saved_trials)),
-                duration(sum(saved_seconds)),
-            )
-        )
-    columns = ("run", "trials", "without a result", "training time", "probe", "trials saved", "time saved")
-    note = "saved: conventional − narrowed − probe; all: of the runs where it is known"
-    return Table("Cost", columns, tuple(rows), note)
+        narrowed = row.comparison.best_of(NARROWED)
+        saved = (narrowed.cost.saved_trials, narrowed.cost.saved_seconds) if narrowed else (None, None)
+        spent[row.run] = [row.tally.trials, row.unfinished, row.tally.seconds, row.comparison.probe_seconds, *saved]
+    if len(found.rows) > 1:
+        spent["all"] = [sum(own or 0 for own in column) for column in zip(*spent.values(), strict=True)]
+    formats = (whole_number, whole_number, duration, duration, whole_number, duration)
+    texts = tuple(
+        (run, *(NOTHING if own is None else write(own) for write, own in zip(formats, row, strict=True)))
+        for run, row in spent.items()
+    )
+    columns = ("run", "trainings", "without a result", "training time", "probe", "trainings saved", "time saved")
+    note = "training time: summed over all trainings; saved: conventional − narrowed − probe; all: where it is known"
+    return Table("Cost", columns, texts, note)
 
 
 _VERSION = 2
 _TITLE, _PAGES = "Experiments side by side", "Reports of the experiments"
+_ABOUT = {
+    "Experiments": "bounds, and the test metric at the best settings",
+    "Cost": "trainings, training time, and what the narrowed grids save",
+    "Claims at a glance": "in how many runs each claim of the paper was reproduced",
+    "Claims of the paper": "what each run, and all together, say about them",
+    "Left out": "folders without a row, and why",
+}
+"""What is inside each table but the first, which stands open."""
 _PARTIAL = "PART OF THE DATA OR MADE-UP DATA in some rows: their scores do not compare with published ones."
 
 
@@ -186,22 +180,19 @@ def _html(found: Across, pages: Mapping[str, str], stamp: str | None) -> str:
         pages: address of each run's own page, as seen from the folder.
         stamp: warning about part of the data; None without.
     """
-    headline = across_headline(found)
     sections = [
-        Section(table.title, (table,), is_open=len(table.rows) <= len(found.rows) + 1) for table in across_tables(found)
+        Section(table.title, about=_ABOUT[table.title] if place else "", tables=(table,))
+        for place, table in enumerate(across_tables(found))
     ]
     if pages:
-        sections.append(Section(_PAGES, links=tuple((run, quote(page)) for run, page in pages.items())))
-    facts = [("How many", count(len(found.rows), "experiment"))]
-    ratios = [ratio for row in found.rows if (ratio := row.comparison.decades_ratio) is not None]
-    if ratios:
-        facts.append(("Narrower, at worst", f"{min(ratios):.3g} times"))
+        links = tuple((run, quote(page)) for run, page in pages.items())
+        sections.insert(1, Section(_PAGES, links=links))
     return html_page(
         title=_TITLE,
-        headline=f"{headline[:1].upper()}{headline[1:]}",
+        headline=across_headline(found),
         answer=None,
         stamp=stamp,
-        facts=facts,
+        facts=(),
         sections=sections,
         notes=found.warnings,
     )

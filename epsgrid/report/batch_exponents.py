@@ -23,12 +23,12 @@ from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import BatchBoundsRecord, ProbeRecord
 
 Answer = Literal["safe", "safe for the lower bound only", "safe for the upper bound only", "not safe", "cannot tell"]
-ENDS = ("low", "median", "high")
+_ENDS = ("low", "median", "high")
 _FEW_STEPS = 8
 _LARGE_BATCH = 0.1
 """Share of the data from which on drawing without replacement shows."""
 
-Curve = Mapping[int, Mapping[int, float]]
+_Curve = Mapping[int, Mapping[int, float]]
 """Magnitudes of each seed by batch size."""
 
 
@@ -168,14 +168,14 @@ def exponent_rows(measured: MeasuredBatches) -> ExponentRows:
     """Return the rows of bounds measured at several batch sizes."""
     record, base = measured.record, measured.record.base_batch_size
     first = measured.first
-    low_curve, high_curve = bound_curve(measured, "low"), bound_curve(measured, "high")
+    low_curve, high_curve = _bound_curve(measured, "low"), _bound_curve(measured, "high")
     low, high = _fitted(low_curve), _fitted(high_curve)
     assert low is not None and high is not None
     sizes = tuple(_size_row(measured, size, low_curve, high_curve) for size in record.batch_sizes)
     noise = first.reliability.noise if first.reliability else {}
-    curves, layers = layer_curves(measured), []
+    curves, layers = _layer_curves(measured), []
     for layer in first.layers:
-        ends = [_fitted(curves[layer.name][end]) for end in ENDS]
+        ends = [_fitted(curves[layer.name][end]) for end in _ENDS]
         is_noise = noise.get(layer.name, 0.0) >= MOSTLY
         layers.append(_MovesRow(layer.name, layer.kind, layer.entries, ends[0], ends[1], ends[2], is_noise))
     answer: Answer = "cannot tell" if low.regime == high.regime == "undecided" else "not safe"
@@ -199,26 +199,26 @@ def exponent_rows(measured: MeasuredBatches) -> ExponentRows:
     )
 
 
-def layer_curves(measured: MeasuredBatches) -> dict[str, dict[str, Curve]]:
+def _layer_curves(measured: MeasuredBatches) -> dict[str, dict[str, _Curve]]:
     """Return the magnitudes of each layer's low tail, median and high tail, by seed and batch size.
 
     Layers that are measured at fewer than two sizes have curves too; a size where one is not measured is left out.
     """
     first = measured.first
     found: dict[str, dict[str, dict[int, dict[int, float]]]] = {
-        layer.name: {end: {} for end in ENDS} for layer in first.layers
+        layer.name: {end: {} for end in _ENDS} for layer in first.layers
     }
     for (size, seed), bounds in measured.bounds.items():
         for layer in bounds.layers:
             if layer.status is LayerStatus.MEASURED:
                 median = layer.histogram.median if layer.histogram else None
-                for end, value in zip(ENDS, (layer.low, median, layer.high), strict=True):
+                for end, value in zip(_ENDS, (layer.low, median, layer.high), strict=True):
                     if value:
                         found[layer.name][end].setdefault(seed, {})[size] = value
     return {name: dict(ends) for name, ends in found.items()}
 
 
-def bound_curve(measured: MeasuredBatches, end: str) -> Curve:
+def _bound_curve(measured: MeasuredBatches, end: str) -> _Curve:
     """Return the magnitudes of a bound, by seed and batch size."""
     found: dict[int, dict[int, float]] = {}
     for (size, seed), bounds in measured.bounds.items():
@@ -226,12 +226,12 @@ def bound_curve(measured: MeasuredBatches, end: str) -> Curve:
     return found
 
 
-def _fitted(curve: Curve) -> _Fitted | None:
+def _fitted(curve: _Curve) -> _Fitted | None:
     exponent = fit_exponent(curve)
     return None if exponent is None else _Fitted(exponent.value, exponent.low, exponent.high, exponent.regime)
 
 
-def _size_row(measured: MeasuredBatches, size: int, low_curve: Curve, high_curve: Curve) -> _SizeRow:
+def _size_row(measured: MeasuredBatches, size: int, low_curve: _Curve, high_curve: _Curve) -> _SizeRow:
     here, base = measured.bounds[size, measured.record.seeds[0]], measured.record.base_batch_size
     misses: list[Miss | None] = [None, None]
     if size != base:

@@ -31,7 +31,7 @@ def whole(stored: StoredExperiment) -> tuple[Comparison, Run, tuple[Observed, ..
     """
     comparison, evidence = _compare(stored)
     seen = observed(stored, comparison.best)
-    rows = tuple(observed_row(each, stored, comparison.optimizer) for each in seen)
+    rows = tuple(observed_row(each, stored) for each in seen)
     comparison = replace(comparison, observed=rows, most_moved=most_moved(stored, comparison.cells))
     run = run_of(stored, comparison, evidence)
     return replace(comparison, claims=claims([run])), run, seen

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from epsgrid.numerics.series import Series
-from epsgrid.report.figures.adaptable import adaptable_numbers
-from epsgrid.report.figures.over_time import drift
+from epsgrid.report.figures.over_time import adaptable_numbers, drift
 from epsgrid.report.rows import MovedRow, ObservedRow
 from epsgrid.selection.best import BestRow
 from epsgrid.selection.cells import DEFAULT, NARROWED, Cell, TrialRow
@@ -59,10 +58,10 @@ def observed(stored: StoredExperiment, rows: Sequence[BestRow]) -> tuple[Observe
     return tuple(found)
 
 
-def observed_row(each: Observed, stored: StoredExperiment, optimizer: str) -> ObservedRow:
+def observed_row(each: Observed, stored: StoredExperiment) -> ObservedRow:
     """Return what the snapshots of a trial say in numbers."""
     snapshots = each.series.snapshots
-    shares = adaptable_numbers(each.series, optimizer=optimizer)
+    shares = adaptable_numbers(each.series)
     drifts = drift(each.series, stored.bounds) if stored.bounds else ()
     return ObservedRow(
         name=each.name,

@@ -234,10 +234,6 @@ class Comparison:
         """Return a grid by its name, or None where it was not swept."""
         return next((row for row in self.grids if row.name == name), None)
 
-    def sweeping(self, epsilon: float) -> tuple[str, ...]:
-        """Return the names of the grids that have an ε."""
-        return tuple(row.name for row in self.grids if epsilon in row.epsilons)
-
     def best_of(self, name: str) -> BestRow | None:
         """Return the best row of a name, or None where there is none."""
         return next((row for row in self.best if row.name == name), None)

@@ -53,3 +53,10 @@ def test_bfloat16_is_refused_before_anything_runs(shell, command, monkeypatch):
     refused = shell.call(stage, "spec.yaml", *options, *setting, expect=2).stderr
     assert "does not compute in it" in refused and "training.precision=float32" in refused
     assert not list(shell.folder.glob("runs/*/trials/*/failure.json"))
+
+
+def test_the_machine_is_listed_with_what_it_trains_in(shell):
+    document = shell.json("list", "machine")
+    assert document["devices"][0]["device"] == "cpu"
+    processor = shell.run("list", "machine", ONEDNN_MAX_CPU_ISA="SSE41").stdout.splitlines()[0]
+    assert f"torch {document['torch']}" in processor and processor.endswith("training.precision: float32")

@@ -12,14 +12,12 @@ import pytest
 from epsgrid.numerics.bounds import EpsilonBounds, estimate_bounds
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus
 from epsgrid.numerics.placement import Placement
-from epsgrid.report.batch_exponents import MeasuredBatches, exponent_rows, layer_curves, read_batches
-from epsgrid.report.figures.batch_magnitudes import _mean_by_size, draw_magnitudes
+from epsgrid.report.batch_exponents import MeasuredBatches, exponent_rows, read_batches
 from epsgrid.report.text.batches import exponent_tables
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import BatchBoundsRecord
 from tests.report.kept import trusted
 from tests.report.simulate import measured, probe_record
-from tests.report.test_drawing import assert_legible
 
 BASE, SIZES, SEEDS = 64, (16, 64, 256), (0, 1, 2)
 Law = Callable[[int], float]
@@ -139,15 +137,10 @@ def test_records_on_disk_are_read_back_whole(tmp_path):
     assert read.steps == {64: 11, 256: 11}
 
 
-def test_tables_and_figure_show_bounds_and_layers():
+def test_tables_show_bounds_and_layers():
     found = batches(NOISE, SIGNAL)
     sizes, layers = exponent_tables(exponent_rows(found))
     assert [row[0] for row in sizes.rows] == ["16", "64 (spec)", "256"]
     assert sizes.rows[1][5] == sizes.rows[1][8] == "–"
     assert sizes.points[0].startswith("scaling bounds by 1/√κ between batch 16 and 256: safe for the lower bound only;")
     assert layers.rows[2][3:] == ("–", "–", "–", "–")
-    curve = layer_curves(found)["low.weight"]["low"]
-    by_hand = [np.exp(np.mean([np.log(curve[seed][size]) for seed in SEEDS])) for size in SIZES]
-    assert list(_mean_by_size(curve).values()) == pytest.approx(by_hand)
-    assert_legible(draw_magnitudes(found))
-    assert_legible(draw_magnitudes(batches(sizes=(8, 16, 32, 48, 64, 128, 256, 1024), seeds=(0,))))

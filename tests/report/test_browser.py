@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from epsgrid.report.files import write_report
-from epsgrid.report.html.page import Section, html_page
-from epsgrid.report.table import Table
+from epsgrid.report.html.page import html_page
 from tests.report.simulate import Outcome, peaked
 from tests.report.test_learning import with_epochs
 from tests.report.test_observed import watched
@@ -50,7 +49,7 @@ _CONTRASTS = """() => {
   const found = [];
   for (const element of document.querySelectorAll("body *")) {
     const text = [...element.childNodes].filter(n => n.nodeType === 3).map(n => n.data.trim()).join("");
-    if (!text || element.closest("title, #figure-map") || !element.getClientRects().length) continue;
+    if (!text || element.closest("title, #map") || !element.getClientRects().length) continue;
     const style = getComputedStyle(element);
     const colour = element.closest("svg") ? style.fill : style.color;
     const [low, high] = [luminance(parts(colour)), luminance(behind(element))].sort((a, b) => a - b);
@@ -129,88 +128,77 @@ def test_the_policy_holds_against_what_gets_onto_the_page(browser: Any, tmp_path
     assert len(page.complaints) >= 3
 
 
-def test_every_figure_is_drawn_and_has_a_name(wide: Any) -> None:
-    images = wide.get_by_role("img").all()
-    names = [image.get_attribute("aria-label") for image in images]
-    assert len(names) == len(set(names)) == 10
-    assert all(image.bounding_box()["height"] > 80 for image in images)
-    assert wide.get_by_role("figure").count() == 10
+def unfolded(page: Any) -> None:
+    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
 
 
-def test_nothing_reaches_over_the_side_of_a_phone(phone: Any) -> None:
-    assert phone.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+def test_the_page_opens_on_answer_curve_map_and_cost_and_the_rest_is_folded(browser: Any, report: Path) -> None:
+    page = opened(browser, report)
+    texts = [text for text in page.locator("h1, h2, h3").all_inner_texts() if text]
+    assert texts[1].startswith("open The best learning rate of ε 1e-8")
+    assert texts[2:] == [*OPEN, *FOLDED]
+    assert page.locator("details[open]").count() == 0
+    assert page.locator("svg:visible").count() == 2
+    assert page.evaluate("document.documentElement.scrollHeight") < 2200
+    page.get_by_role("heading", name="Simple rules").click()
+    assert page.get_by_role("table", name="What simple rules lose").is_visible()
+
+
+OPEN = ("Read this first", "Accuracy over ε", "Learning rate and ε together", "Cost")
+FOLDED = (
+    *("Each ε", "Simple rules", "All settings", "Bounds", "Learning curves", "Observed training", "Claims"),
+    *("Trials without a score", "Provenance"),
+)
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE])
+def test_nothing_reaches_over_the_side(browser: Any, report: Path, size: dict[str, int]) -> None:
+    page = opened(browser, report, viewport=size)
+    unfolded(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == size["width"]
     inside = "[...document.querySelectorAll('th, td')].filter(cell => cell.scrollWidth > cell.clientWidth + 1)"
-    assert phone.evaluate(f"{inside}.map(cell => cell.textContent)") == []
-    widths = phone.evaluate(
-        "[...document.querySelectorAll('figure svg')].map(svg => svg.getBoundingClientRect().right)"
-    )
-    assert len(widths) == 10 and max(widths) <= PHONE["width"]
+    assert page.evaluate(f"{inside}.map(cell => cell.textContent)") == []
+    boxes = [image.bounding_box() for image in page.get_by_role("img").all()]
+    assert len(boxes) == 6
+    assert all(box["x"] + box["width"] <= size["width"] and box["height"] > 80 for box in boxes)
+    heights = "[...document.querySelectorAll('svg text')].map(text => text.getBoundingClientRect().height)"
+    assert min(page.evaluate(heights)) >= 9.5
+    cut = "[...document.querySelectorAll('.scroll')].filter(region => region.scrollWidth > region.clientWidth + 1)"
+    if size is WIDE:
+        assert page.evaluate(f"{cut}.map(region => region.textContent)") == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_text_can_be_read(scheme: str, wide: Any, dark: Any) -> None:
-    found = (wide if scheme == "light" else dark).evaluate(_CONTRASTS)
+    page = wide if scheme == "light" else dark
+    unfolded(page)
+    found = page.evaluate(_CONTRASTS)
     assert len(found) > 400
     assert [text for text in found if text[0] < 4.5] == []
 
 
-def test_the_keyboard_reaches_the_skip_link_first_and_every_wide_table(browser: Any, report: Path) -> None:
+def test_the_keyboard_reaches_every_table_and_all_parts_have_names(browser: Any, report: Path) -> None:
     page = opened(browser, report)
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.className") == "skip"
-    page.wait_for_function("document.activeElement.getBoundingClientRect().top >= 0")
-    page.keyboard.press("Enter")
-    assert page.evaluate("document.activeElement.id") == "main"
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "scroll"
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     assert page.evaluate("[...document.querySelectorAll('.scroll')].every(region => region.tabIndex === 0)")
+    for landmark in ("main", "banner", "contentinfo"):
+        assert page.get_by_role(landmark).count() == 1
+    assert page.locator("html").get_attribute("lang") == "en"
+    assert "SUBSET DATA" in page.get_by_role("note").inner_text()
 
 
-def test_tables_and_parts_have_names(wide: Any) -> None:
-    assert wide.get_by_role("table", name="Best setting of each grid").count() == 1
-    for landmark in ("main", "banner", "navigation", "contentinfo"):
-        assert wide.get_by_role(landmark).count() == 1
-    assert wide.locator("html").get_attribute("lang") == "en"
-    assert "SUBSET DATA" in wide.get_by_role("note").inner_text()
-    links = wide.get_by_role("navigation").get_by_role("link").all()
-    assert all(wide.locator(link.get_attribute("href")).count() == 1 for link in links)
-
-
-def test_no_table_is_cut_on_a_wide_page(wide: Any) -> None:
-    cut = "[...document.querySelectorAll('.scroll')].filter(region => region.scrollWidth > region.clientWidth + 1)"
-    assert wide.evaluate(f"{cut}.map(region => region.textContent)") == []
-
-
-def test_dark_is_dark_and_figures_lie_on_white(wide: Any, dark: Any) -> None:
+def test_dark_is_dark_figures_too(wide: Any, dark: Any) -> None:
     paper = "getComputedStyle(document.body).backgroundColor"
     assert (wide.evaluate(paper), dark.evaluate(paper)) == ("rgb(255, 255, 255)", "rgb(22, 24, 28)")
-    for page in (wide, dark):
-        sheets = page.evaluate(
-            "[...document.querySelectorAll('figure svg')].map(svg => getComputedStyle(svg).backgroundColor)"
-        )
-        assert set(sheets) == {"rgb(255, 255, 255)"}
-
-
-def test_values_show_where_the_pointer_rests(wide: Any) -> None:
-    titles = wide.locator("svg title").all_text_contents()
-    assert any(title.startswith("lr 1e-3, ε 1e-3: ") for title in titles)
-    assert "lr 1e-2, ε 1e-8: 2 of 2 seeds diverged" in titles
+    sheet = "getComputedStyle(document.querySelector('#curve svg path')).fill"
+    assert (wide.evaluate(sheet), dark.evaluate(sheet)) == ("rgb(255, 255, 255)", "rgb(22, 24, 28)")
 
 
 def test_on_paper_it_is_light_and_unfolded(browser: Any, report: Path) -> None:
     page = opened(browser, report, color_scheme="dark")
     page.emulate_media(media="print")
-    assert page.evaluate("getComputedStyle(document.querySelector('h1')).color") == "rgb(27, 30, 35)"
-    assert page.locator("nav").is_hidden()
+    assert page.evaluate("getComputedStyle(document.querySelector('#answer')).color") == "rgb(27, 30, 35)"
+    assert page.evaluate("document.querySelector('details table').getBoundingClientRect().height") > 20
     assert page.pdf(prefer_css_page_size=True).startswith(b"%PDF")
-
-
-def test_a_long_table_opens(browser: Any, tmp_path: Path) -> None:
-    table = Table("Cells", ("ε",), tuple((f"1e-{row}",) for row in range(50)))
-    text = html_page(title="t", headline="h", answer=None, stamp=None, facts=[], sections=[Section("All", (table,))])
-    (tmp_path / "page.html").write_text(text, encoding="utf-8")
-    page = opened(browser, tmp_path / "page.html")
-    assert page.get_by_role("table").is_hidden()
-    page.get_by_text("Cells (50 rows)").click()
-    assert page.get_by_role("table").is_visible()

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 
-from epsgrid.numerics.bounds import estimate_bounds
 from epsgrid.numerics.placement import Placement
-from epsgrid.report.figures.fractions import _FractionNumbers, fraction_numbers
+from epsgrid.report.figures.curve import CurveNumbers, curve_numbers
 from epsgrid.report.figures.histograms import _BINS_PER_DECADE, _HistogramNumbers, histogram_numbers
-from epsgrid.report.figures.map import map_numbers
-from epsgrid.report.figures.metric import SweepNumbers, describe_cell, sweep_numbers
-from epsgrid.selection.load import load_experiment
-from tests.report.simulate import Outcome, compare, layer, measured, probe_record, simulate
+from epsgrid.report.figures.map import MapNumbers, map_numbers, shades
+from tests.report.simulate import Outcome, compare, layer, measured, peaked, simulate
 
 _T = TypeVar("_T")
+THREE_RATES = (1e-4, 1e-3, 1e-2)
 
 
 def of(numbers: Callable[..., _T | None], tmp_path: Path, **changes: Any) -> _T:
@@ -44,110 +41,103 @@ def test_densities_are_shares_per_decade(tmp_path: Path) -> None:
     assert numbers.pooled == numbers.layers[0].density
 
 
+@pytest.mark.parametrize("placement", [Placement.outside(), Placement.inside()])
+def test_the_share_that_adapts_is_that_of_counted_entries(tmp_path: Path, placement: Placement) -> None:
+    """Against counting the entries themselves, one by one; zeros adapt at no ε."""
+    roots = 10 ** np.random.default_rng(0).normal(-3, 0.6, 20_000)
+    v = np.concatenate([np.zeros(500), roots**2]).astype(np.float32)
+    numbers = histograms(tmp_path, layers=[measured("w", (v.size,), v)], placement=placement)
+    expected = [(np.sqrt(v.astype(float)) > 10**edge).mean() for edge in numbers.edges]
+    assert numbers.adapting == pytest.approx(expected, abs=0.004)
+
+
 def test_layers_are_pooled_by_their_entries_and_one_of_zeros_has_no_density(tmp_path: Path) -> None:
     zero = measured("zero", (5,), np.zeros(5, dtype=np.float32))
     layers = [layer("big", (9000,), -4.0, 0.1), layer("small", (1000,), -1.0, 0.1), zero]
     numbers = histograms(tmp_path, layers=layers)
     centres = np.array(numbers.edges[:-1])
     assert np.array(numbers.pooled)[centres < -2.5].sum() / _BINS_PER_DECADE == pytest.approx(0.9)
-    assert numbers.layers[2].density == ()
+    assert (numbers.layers[2].density, numbers.layers[2].ends) == ((), (None, None))
 
 
-def test_the_picture_holds_bounds_and_swept_epsilons(tmp_path: Path) -> None:
-    numbers = histograms(tmp_path, conventional=(1e-12, 1e2))
-    logs = np.log10([numbers.low, numbers.high, *(mark.magnitude for mark in numbers.marks)])
-    assert logs.min() > numbers.edges[0] and logs.max() < numbers.edges[-1]
-    assert [(row.sets_low, row.sets_high) for row in numbers.layers] == [(True, False), (False, True)]
-
-
-def test_marks_stand_at_the_magnitude_their_epsilon_weighs(tmp_path: Path) -> None:
+def test_the_picture_holds_bounds_and_swept_epsilons_at_the_magnitudes_they_weigh(tmp_path: Path) -> None:
     placement = Placement.in_place(0.999)
-    numbers = histograms(tmp_path / "a", placement=placement, narrowed=(1e-8,), conventional=(1e-10, 1e-8))
-    assert [mark.grid for mark in numbers.marks] == ["conventional", "narrowed"]
-    expected = [placement.magnitude_from_epsilon(epsilon) for epsilon in (1e-10, 1e-8)]
-    assert [mark.magnitude for mark in numbers.marks] == pytest.approx(expected)
-    only_narrowed = histograms(tmp_path / "b", conventional=None)
-    assert (only_narrowed.marks[0].epsilon, only_narrowed.marks[0].grid) == (1e-8, "default")
-    unswept = histograms(tmp_path / "c", sweep=False)
-    assert [(mark.epsilon, mark.grid) for mark in unswept.marks] == [(10.0**k, "narrowed") for k in (-4, -3, -2)]
+    numbers = histograms(tmp_path / "a", placement=placement, narrowed=(1e-8,), conventional=(1e-12, 1e-8, 1e2))
+    logs = np.log10([numbers.low, numbers.high, *numbers.swept])
+    assert logs.min() > numbers.edges[0] and logs.max() < numbers.edges[-1]
+    assert [row.sets for row in numbers.layers] == ["low", "high"]
+    expected = [placement.magnitude_from_epsilon(epsilon) for epsilon in (1e-12, 1e-8, 1e2)]
+    assert numbers.swept == pytest.approx(expected)
+    assert numbers.default == (1e-8, numbers.swept[1])
+    unswept = histograms(tmp_path / "b", sweep=False)
+    assert (unswept.swept, unswept.default) == (pytest.approx([1e-4, 1e-3, 1e-2]), None)
 
 
-def test_without_a_probe_there_is_no_figure_of_it(tmp_path: Path) -> None:
-    stored = simulate(tmp_path, probe=False)
-    assert histogram_numbers(stored, compare(stored)) is None
-    assert fraction_numbers(stored, compare(stored)) is None
-
-
-ROOTS = {
-    "dense": 10 ** np.random.default_rng(0).normal(-3, 0.6, 20_000),
-    "bias": 10 ** np.random.default_rng(1).normal(-1, 0.2, 2_000),
-}
-
-
-def probed(tmp_path: Path, placement: Placement) -> _FractionNumbers:
-    """Of two kinds of layers, of known entries; 500 zeros in each."""
-    stored = simulate(tmp_path, rates=(1e-3,), seeds=(0,), placement=placement)
-    layers = []
-    for kind, roots in ROOTS.items():
-        v = np.concatenate([np.zeros(500), roots**2]).astype(np.float32)
-        layers.append(replace(measured(f"0.{kind}", (v.size,), v), kind=kind))
-    probe_record(estimate_bounds(layers, placement), placement).write(stored.folder.bounds_json)
-    stored = load_experiment(stored.folder)
-    numbers = fraction_numbers(stored, compare(stored))
-    assert numbers is not None
-    return numbers
-
-
-@pytest.mark.parametrize("placement", [Placement.outside(), Placement.inside()])
-def test_fractions_are_counted_entries(tmp_path: Path, placement: Placement) -> None:
-    """Against counting the entries themselves, one by one; zeros adapt at no ε."""
-    numbers = probed(tmp_path, placement)
-    magnitudes = np.array([placement.magnitude_from_epsilon(epsilon) for epsilon in numbers.epsilons])
-    everything = np.concatenate(list(ROOTS.values()))
-    expected = (everything[None, :] > magnitudes[:, None]).sum(axis=1) / (len(everything) + 1000)
-    assert numbers.total.shares == pytest.approx(expected, abs=0.004)
-    by_kind = {kind.title: kind.shares for kind in numbers.kinds}
-    for kind, roots in ROOTS.items():
-        alone = (roots[None, :] > magnitudes[:, None]).sum(axis=1) / (len(roots) + 500)
-        assert by_kind[kind] == pytest.approx(alone, abs=0.01)
-
-
-def test_fractions_fall_from_side_to_side_and_hold_the_swept_epsilons(tmp_path: Path) -> None:
-    numbers = of(fraction_numbers, tmp_path / "a")
-    shares = numbers.total.shares
-    assert list(shares) == sorted(shares, reverse=True) and (shares[0], shares[-1]) == (1.0, 0.0)
-    assert np.diff(np.log10(numbers.epsilons)) == pytest.approx(0.1)
-    swept, at_mark, narrowed = zip(*numbers.marks, strict=True)
-    assert swept == pytest.approx([10.0**k for k in range(-8, 0)])
-    assert narrowed == (False,) * 4 + (True,) * 3 + (False,)
-    assert at_mark == pytest.approx(np.interp(np.log10(swept), np.log10(numbers.epsilons), shares), abs=0.01)
-    assert numbers.epsilons[0] < swept[0] and swept[-1] < numbers.epsilons[-1]
-    one_kind = of(fraction_numbers, tmp_path / "b", layers=[layer("w", (500,), -3.0)], sweep=False)
-    assert (one_kind.kinds, one_kind.marks) == ((), ())
-
-
-def diverging(rate: float, epsilon: float | None, seed: int) -> Outcome:
-    if epsilon == 1e-8 and rate == 1e-2:
+def falling(rate: float, epsilon: float | None, seed: int) -> Outcome:
+    """As good as the best up to 1e-5, worse at 1e-3, diverged at 1e-1; the default pends on one seed."""
+    if epsilon == 1e-1 or rate == 1e-2:
         return "diverged"
-    if epsilon == 1e-7 and rate == 1e-2:
-        return "diverged" if seed == 0 else "failed" if seed == 1 else (0.5, 0.4)
-    return (0.9, 0.8) if (rate, epsilon) == (1e-3, 1e-3) else (0.6 + seed / 100, 0.5)
+    score = (0.9 if (epsilon or 0.0) < 1e-4 else 0.7) - (0.05 if rate == 1e-4 else 0.0) + seed / 500
+    return score, score - 0.01
 
 
-def test_a_point_for_each_cell_with_a_result(tmp_path: Path) -> None:
-    numbers = of(sweep_numbers, tmp_path, truth=diverging)
-    assert (numbers.rates, numbers.decades, numbers.default_epsilon) == ((1e-3, 1e-2), (1e-4, 1e-2), 1e-8)
-    assert numbers.epsilons == pytest.approx([10.0**k for k in range(-8, 0)])
-    assert {label: len(points) for label, points in numbers.curves.items()} == {"lr 1e-3": 8, "lr 1e-2": 8}
-    cells = {(cell.learning_rate, cell.epsilon): cell for cell in numbers.cells}
-    assert numbers.chosen == (("narrowed", cells[1e-3, 1e-3]), ("conventional", cells[1e-3, 1e-3]))
-    shown = (cells[1e-3, 1e-8], cells[1e-2, 1e-8], cells[1e-2, 1e-7])
-    words = [describe_cell(cell, cell.score, numbers.metric) for cell in shown]
-    assert words == [
-        "lr 1e-3, ε 1e-8: 61.00 ± 1.00 %",
-        "lr 1e-2, ε 1e-8: 3 of 3 seeds diverged",
-        "lr 1e-2, ε 1e-7: 50.00 %; 1 of 3 seeds diverged; 1 seed without a result",
+def test_every_epsilon_stands_at_its_best_learning_rate(tmp_path: Path) -> None:
+    """Spreads against NumPy; the margin is that of the answers."""
+    rates, epsilons = (1e-4, 3e-4, 1e-3, 1e-2), (1e-8, 1e-5, 1e-3, 1e-1)
+    changes = {"rates": rates, "narrowed": (1e-5, 1e-3), "conventional": epsilons}
+    numbers = of(curve_numbers, tmp_path, truth=falling, **changes)
+    assert [(point.x, point.standing) for point in numbers.points] == [
+        (1e-8, "as good"),
+        (1e-5, "as good"),
+        (1e-3, "worse"),
+        (1e-1, "diverged"),
     ]
+    tests = np.array([falling(1e-3, 1e-8, seed)[1] for seed in (0, 1, 2)], dtype=float)
+    spread = numbers.points[0].spread
+    assert spread is not None and (spread.mean, spread.sd) == pytest.approx((tests.mean(), tests.std(ddof=1)))
+    assert (numbers.points[3].spread, numbers.best, numbers.margin) == (None, pytest.approx(tests.mean()), 0.01)
+    assert (numbers.decades, numbers.default_epsilon, numbers.what) == ((1e-4, 1e-2), 1e-8, "ε of adam")
+
+
+def test_what_is_not_finished_stands_at_its_best_so_far(tmp_path: Path) -> None:
+    def truth(rate: float, epsilon: float | None, seed: int) -> Outcome:
+        return "pending" if seed or epsilon != 1e-3 else peaked()(rate, epsilon, seed)
+
+    numbers = of(curve_numbers, tmp_path, truth=truth)
+    (shown,) = (point for point in numbers.points if point.spread)
+    assert shown.spread is not None
+    assert (shown.x, shown.standing, shown.spread.n) == (1e-3, "not finished", 1)
+    assert shown.spread.mean == pytest.approx(peaked()(1e-3, 1e-3, 0)[1])
+
+
+def test_without_an_epsilon_the_curve_goes_by_learning_rate(tmp_path: Path) -> None:
+    numbers = of(curve_numbers, tmp_path, reference=True, probe=False, optimizer="sgdm", rates=THREE_RATES)
+    assert [(point.x, point.standing) for point in numbers.points] == [(rate, "") for rate in THREE_RATES]
+    assert (numbers.margin, numbers.decades, numbers.default_epsilon) == (None, None, None)
+    assert numbers.what == "learning rate of sgdm"
+
+
+def test_the_map_frames_the_best_rate_of_each_epsilon(tmp_path: Path) -> None:
+    numbers = of(map_numbers, tmp_path, rates=THREE_RATES)
+    assert (numbers.rates, numbers.decades, len(numbers.cells)) == (THREE_RATES, (1e-4, 1e-2), 24)
+    assert numbers.epsilons == pytest.approx([10.0**k for k in range(-8, 0)])
+    assert {(cell.learning_rate, cell.epsilon) for cell in numbers.best} == {(1e-3, e) for e in numbers.epsilons}
+
+
+@pytest.mark.parametrize("metric", [("accuracy", "max", "%"), ("error", "min", "%")])
+def test_shades_tell_apart_what_is_near_the_best(tmp_path: Path, metric: tuple[str, str, str]) -> None:
+    """A setting that does not learn must not turn all others into one shade."""
+
+    def collapsing(rate: float, epsilon: float | None, seed: int) -> Outcome:
+        score = {1e-8: 0.95, 1e-5: 0.94, 1e-3: 0.8}.get(epsilon or 0.0, 0.1)
+        return (score, score) if metric[1] == "max" else (1 - score, 1 - score)
+
+    changes: dict[str, Any] = {"narrowed": (1e-3,), "conventional": (1e-8, 1e-5, 1e-3, 1e-1), "metric": metric}
+    numbers = of(map_numbers, tmp_path, truth=collapsing, **changes)
+    margin = numbers.margin or 0.0
+    found = sorted(shades(numbers).values(), reverse=True)
+    expected = [1 - np.log1p(distance / margin) / np.log1p(0.85 / margin) for distance in (0, 0.01, 0.15, 0.85)]
+    assert margin > 0 and sorted(set(np.round(found, 9)), reverse=True) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -165,5 +155,7 @@ def test_there_is_no_map_of_one_row_or_column_or_nothing(
     tmp_path: Path, changes: dict[str, object], has_curve: bool
 ) -> None:
     stored = simulate(tmp_path, **changes)  # type: ignore[arg-type]
-    assert isinstance(sweep_numbers(stored, compare(stored)), SweepNumbers) is has_curve
-    assert isinstance(map_numbers(stored, compare(stored)), SweepNumbers) is (not changes)
+    comparison = compare(stored)
+    assert isinstance(curve_numbers(stored, comparison), CurveNumbers) is has_curve
+    assert isinstance(map_numbers(stored, comparison), MapNumbers) is (not changes)
+    assert (histogram_numbers(stored, comparison) is None) is (changes.get("probe") is False)

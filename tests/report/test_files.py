@@ -39,7 +39,7 @@ def exact(rate: float, epsilon: float | None, seed: int) -> Outcome:
 
 def test_the_page_says_the_answers_first(tmp_path: Path) -> None:
     comparison = compare(simulate(tmp_path, data="a subset of digits", rates=(1e-4, 1e-3, 1e-2)))
-    figure = RenderedFigure("metric", "Accuracy against ε", "Caption.", {"svg": b"", "png": b""})
+    figure = RenderedFigure("curve", "Accuracy over ε", "Caption.", {"svg": b"", "png": b""})
     text = unpadded(page(comparison, [figure]))
     assert text.startswith(
         "# simulated: adam on digits\n\nModel mlp. Data: a subset of digits\n\n"
@@ -55,16 +55,16 @@ def test_the_page_says_the_answers_first(tmp_path: Path) -> None:
             "## Cost",
         ),
         *("## Bounds", "## Point estimates of ε, without a sweep", "## Entries whose step still adapts"),
-        *("## Claims of the paper", "![Accuracy against ε](metric.svg)", "## Cells", "## Layers", "## Provenance"),
+        *("## Claims of the paper", "![Accuracy over ε](curve.svg)", "## Cells", "## Layers", "## Provenance"),
     ]
     assert "| narrowed | 1e-4 to 1e-2 | 27 | 0 | 0 | 4 min 30 s |" in text
-    assert "Caption. ([PNG](metric.png))" in text
+    assert "Caption. ([PNG](curve.png))" in text
 
 
 def test_all_files_are_written(tmp_path: Path) -> None:
     paths = written(simulate(tmp_path, exact, **SMALL))  # type: ignore[arg-type]
     pages = ["report.html", "report.md", "report.json", "report.csv", "report.tex"]
-    figures = ["metric", "histograms", "fractions"]
+    figures = ["curve", "histograms"]
     assert [path.name for path in paths] == [*pages, *(f"{name}.svg" for name in figures)]
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == sorted(path.name for path in paths)
     document = json.loads(text_of(paths, "report.json"))
@@ -143,8 +143,9 @@ def mostly_failed(rate: float, epsilon: float | None, seed: int) -> Outcome:
 def test_whatever_is_stored_there_is_a_clear_page(tmp_path: Path, changes: dict[str, object], says: str) -> None:
     small = {"rates": (1e-4, 1e-3, 1e-2), "seeds": (0, 1), **changes}
     comparison = compare(simulate(tmp_path, **small))  # type: ignore[arg-type]
-    for text in (page(comparison, []), experiment_page(comparison, [])):
+    for text in (page(comparison, []), re.sub("<[^>]+>", "", experiment_page(comparison, []))):
         assert says in text
+        assert [table.title for table in tables(comparison) if table.title not in text] == []
         assert re.findall(r"\b(?:None|nan|inf)\b", text) == []
 
 

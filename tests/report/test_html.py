@@ -9,10 +9,8 @@ import itertools
 import re
 from xml.etree import ElementTree
 
-import pytest
-
-from epsgrid.report.figures.style import applied, finished, hover, new_figure, to_svg
-from epsgrid.report.html.page import _LONG_TABLE, Section, _inlined, html_page
+from epsgrid.report.figures.style import VERMILION, applied, finished, new_figure, to_svg
+from epsgrid.report.html.page import Section, _inlined, html_page
 from epsgrid.report.pictures import RenderedFigure
 from epsgrid.report.table import Table
 
@@ -64,21 +62,19 @@ def table(rows: int = 2, title: str = "Best") -> Table:
     return Table(title, ("grid", "ε", "seeds"), tuple((f"row {i}", f"1e-{i}", "3") for i in range(rows)), "a note")
 
 
-def drawn(colour: str = "#0072B2") -> bytes:
-    """A figure with all that matters: text, markers, clipping, a hatch, pixels, values to hover over."""
+def drawn() -> bytes:
+    """A figure with all that matters: text, markers, clipping, a hatch, pixels."""
     with applied():
         figure = new_figure(1.5)
         axes = figure.subplots()
-        (marks,) = axes.plot([1, 2], [1, 2], "o", color=colour, mfc="white")
-        hover(marks, "first <b>", 'second & "last"')
-        (bar,) = axes.bar([1], [2], color="#ff0000", hatch="//", ec="black")
-        hover(bar, "a bar")
+        axes.plot([1, 2], [1, 2], "o", color=VERMILION, mfc="white")
+        axes.bar([1], [2], color="#ff0000", hatch="//", ec="black")
         axes.pcolormesh([1, 1.5, 2], [1, 1.5, 2], [[0, 1], [1, 0]], rasterized=True)
         axes.set_xlabel("x < y")
         return to_svg(finished(figure))
 
 
-def figure(name: str = "metric", title: str = "Metric", caption: str = "c") -> RenderedFigure:
+def figure(name: str = "curve", title: str = 'a "label" < 3', caption: str = "c") -> RenderedFigure:
     return RenderedFigure(name, title, caption, {"svg": drawn()})
 
 
@@ -88,8 +84,10 @@ HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)> \"'` & `code</c
 def test_whatever_is_said_cannot_become_markup() -> None:
     everything = Section(
         HOSTILE,
-        (Table(HOSTILE, (HOSTILE, "b"), ((HOSTILE, HOSTILE),), HOSTILE, (HOSTILE,)),),
-        (figure(HOSTILE, HOSTILE, HOSTILE),),
+        text=HOSTILE,
+        about=HOSTILE,
+        figures=(figure("curve", HOSTILE, HOSTILE),),
+        tables=(Table(HOSTILE, (HOSTILE, "b"), ((HOSTILE, HOSTILE),), HOSTILE, (HOSTILE,)),),
     )
     changes = {"title": HOSTILE, "headline": HOSTILE, "answer": HOSTILE, "stamp": HOSTILE, "notes": [HOSTILE]}
     outline = Outline(page(everything, facts=[(HOSTILE, HOSTILE)], **changes))
@@ -100,7 +98,7 @@ def test_whatever_is_said_cannot_become_markup() -> None:
 
 
 def test_the_policy_allows_the_one_style_sheet_and_nothing_else() -> None:
-    text = page(Section("Result", (table(),), (figure(),)))
+    text = page(Section("Result", tables=(table(),), figures=(figure(),)))
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
     style = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
     assert policy is not None and len(style) == 1
@@ -117,7 +115,7 @@ def test_the_policy_allows_the_one_style_sheet_and_nothing_else() -> None:
 
 
 def test_nothing_is_fetched() -> None:
-    outline = Outline(page(Section("Result", (), (figure(),))))
+    outline = Outline(page(Section("Result", figures=(figure(),))))
     addresses = [
         value for _, each in outline.tags for name in ("src", "href", "xlink:href") if (value := each.get(name))
     ]
@@ -126,45 +124,43 @@ def test_nothing_is_fetched() -> None:
 
 
 def test_headings_and_names_are_in_order() -> None:
-    figures = (figure(), figure("map"))
-    outline = Outline(
-        page(Section("Main"), Section("Cost"), Section("Cost", figures=figures), Section("ε"), notes=["a note"])
-    )
+    folded = Section("Maps", about="more", figures=(figure("map"),), tables=(table(),))
+    outline = Outline(page(Section("Main", figures=(figure(),)), folded, notes=["a note"]))
     levels = [int(tag[1]) for tag, _ in outline.tags if re.fullmatch(r"h[1-6]", tag)]
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
     assert len(outline.ids()) == len(set(outline.ids()))
-    links = [each["href"] for tag, each in outline.tags if tag == "a"]
-    assert links == ["#main", "#main-2", "#cost", "#cost-2", "#part"]
-    assert {link[1:] for link in links if link} <= set(outline.ids())
     named = [each["aria-labelledby"] for _, each in outline.tags if each.get("aria-labelledby")]
     assert set(named) <= set(outline.ids())
 
 
+def test_the_answer_is_a_word_and_a_sentence_and_what_follows_is_smaller() -> None:
+    text = page(answer="open", headline="Open: a better rate may lie beyond. As far as tried: keep ε = 1e-8.")
+    assert '<span class="answer">open</span> A better rate may lie beyond.</h2>' in text
+    assert '<p class="rest">As far as tried: keep <span class="w">ε = 1e-8</span>.</p>' in text
+    assert '<section class="card good"' in page(answer="keep") and '<section class="card bad"' in page(answer="change")
+
+
 def test_numbers_stand_at_the_right_and_words_at_the_left() -> None:
     rows = (("a", "97.4 ± 0.3 %", "1 min 30 s", "3.weight", "–"), ("b", "–", "0.2 s", "5.bias", "both chose the same"))
-    text = page(Section("Result", (Table("t", ("grid", "test", "time", "layer", "why"), rows),)))
+    text = page(Section("Result", tables=(Table("t", ("grid", "test", "time", "layer", "why"), rows),)))
     head = re.search(r"<thead>(.*?)</thead>", text)
     assert head is not None
-    assert re.findall(r'class="(\w)"', head[1]) == ["s", "n", "n", "s", "s"]
+    assert re.findall(r'class="(\w)"', head[1]) == ["w", "n", "n", "w", "s"]
 
 
 def test_a_table_has_a_caption_and_says_what_its_heads_are_of() -> None:
-    text = page(Section("Result", (table(),)))
+    text = page(Section("Result", tables=(table(),)))
     assert "<caption>Best</caption>" in text and "A note." in text
     assert text.count('scope="col"') == 3 and text.count('scope="row"') == 2
     assert text.count('role="region" aria-label="Best" tabindex="0"') == 1
 
 
-def test_long_tables_are_folded_unless_the_page_is_about_them() -> None:
-    shown = [Section("All", (table(_LONG_TABLE - 1),)), Section("All", (table(_LONG_TABLE),), is_open=True)]
-    assert "<details>" not in page(*shown)
-    assert "<details>" in page(Section("All", (table(_LONG_TABLE),)))
-
-
-def test_a_title_that_heads_the_section_already_is_not_shown_twice() -> None:
-    text = page(Section("Best", (table(), table())))
-    assert text.count('<caption class="unseen">Best</caption>') == text.count("<caption>Best</caption>") == 1
+def test_what_is_folded_says_what_is_inside_and_a_table_alone_needs_no_title() -> None:
+    text = page(Section("Rules", about="what each loses", tables=(table(title="What rules lose"),)))
+    assert "<details>\n<summary><h2>Rules</h2> <span>what each loses</span></summary>" in text
+    assert '<caption class="unseen">What rules lose</caption>' in text
+    assert "<details" not in page(Section("Cost", tables=(table(),)))
 
 
 def test_links_lead_to_other_pages_and_are_escaped() -> None:
@@ -173,33 +169,15 @@ def test_links_lead_to_other_pages_and_are_escaped() -> None:
     assert 'onclick="' not in text
 
 
-@pytest.fixture(scope="module")
-def svg() -> bytes:
-    return drawn()
-
-
-def elements(markup: str) -> list[ElementTree.Element]:
-    return list(ElementTree.fromstring(markup).iter())
-
-
-def test_nothing_is_left_that_a_strict_policy_refuses(svg: bytes) -> None:
-    markup = _inlined(svg, "p", "label")
+def test_a_figure_on_the_page_is_smaller_takes_its_colours_and_has_nothing_that_a_strict_policy_refuses() -> None:
+    own = figure()
+    markup = _inlined(own)
     assert " style=" not in markup and "<style" not in markup and "<script" not in markup
     assert re.findall(r"(?:http|ftp|file)s?:", markup) == []
     assert "<metadata" not in markup and "xlink" not in markup
-
-
-def test_words_and_values_stay_words(svg: bytes) -> None:
-    page = elements(_inlined(svg, "p", 'a "label" < 3'))
-    titles = {element.text: parent.tag for parent in page for element in parent if element.tag == "title"}
-    assert titles == {"first <b>": "use", 'second & "last"': "use", "a bar": "g"}
-    assert "x < y" in {element.text for element in page if element.tag == "text"}
-    assert (page[0].get("role"), page[0].get("aria-label")) == ("img", 'a "label" < 3')
-    root = ElementTree.fromstring(svg)
-    assert len(root.findall(".//{http://www.w3.org/2000/svg}title")) == 3 and b"value:" not in svg
-
-
-def test_numbers_are_rounded_and_the_piece_is_smaller(svg: bytes) -> None:
-    markup = _inlined(svg, "p", "label")
     assert re.findall(r"\d\.\d{3,}", re.sub(r'href="data:[^"]*"', "", markup)) == []
-    assert len(markup) < 0.85 * len(svg)
+    assert len(markup) < 0.85 * len(own.files["svg"])
+    assert "var(--vermilion)" in markup and "#ff0000" in markup and "#000000" not in markup
+    root, *others = ElementTree.fromstring(markup).iter()
+    assert "x < y" in {element.text for element in others if element.tag == "text"}
+    assert (root.get("role"), root.get("aria-label")) == ("img", own.title)

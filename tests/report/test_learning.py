@@ -55,12 +55,12 @@ def test_means_and_deviations_are_numpys(tmp_path: Path) -> None:
     assert (tuned.names, tuned.cell, tuned.seeds) == (("narrowed", "conventional"), "lr 1e-3, ε 1e-3", 3)
     assert (default.names, default.cell) == (("default",), "lr 1e-3, ε 1e-8")
     for curve, epsilon in ((tuned, 1e-3), (default, 1e-8)):
-        assert [point.epoch for point in curve.points] == [1, 2, 3, 4]
-        for point in curve.points:
-            losses, scores = np.array([rising(epsilon, seed, point.epoch) for seed in (0, 1, 2)]).T
-            assert point.score is not None and point.loss is not None
-            assert (point.score.mean, point.score.sd) == pytest.approx((scores.mean(), scores.std(ddof=1)))
-            assert (point.loss.mean, point.loss.sd) == pytest.approx((losses.mean(), losses.std(ddof=1)))
+        for epoch, (score, loss) in enumerate(zip(curve.scores, curve.losses, strict=True), 1):
+            losses, scores = np.array([rising(epsilon, seed, epoch) for seed in (0, 1, 2)]).T
+            assert score is not None and loss is not None
+            assert (score.mean, score.sd) == pytest.approx((scores.mean(), scores.std(ddof=1)))
+            assert (loss.mean, loss.sd) == pytest.approx((losses.mean(), losses.std(ddof=1)))
+        assert len(curve.scores) == 4
 
 
 def test_a_seed_that_ended_early_or_is_not_finite_is_left_out_from_there(tmp_path: Path) -> None:
@@ -70,8 +70,8 @@ def test_a_seed_that_ended_early_or_is_not_finite_is_left_out_from_there(tmp_pat
         return (math.nan, math.nan) if seed == 2 and epoch == 4 else rising(epsilon, seed, epoch)
 
     curve = numbers_of(with_epochs(simulate(tmp_path, best_at(1e-3), **SMALL), course)).curves[0]  # type: ignore[arg-type]
-    assert [point.score.n if point.score else 0 for point in curve.points] == [3, 3, 2, 1]
-    assert curve.points[-1].score is not None and curve.points[-1].score.sd is None
+    assert [spread.n if spread else 0 for spread in curve.scores] == [3, 3, 2, 1]
+    assert curve.scores[-1] is not None and curve.scores[-1].sd is None
 
 
 def test_only_the_chosen_settings_are_read(tmp_path: Path) -> None:

@@ -20,8 +20,7 @@ from tests.report.kept import probed, series, trusted
 from tests.report.simulate import compare, probe_record, simulate, trial_id, unpadded
 
 SMALL = {"rates": (1e-3,), "seeds": (0, 1), "narrowed": (1e-4, 1e-3), "conventional": (1e-8, 1e-3)}
-SEARCH = ["metric", "histograms", "trajectory", "fractions"]
-TRAINING = ["percentiles", "adaptable", "percentiles-default", "adaptable-default"]
+SEARCH, TRAINING = ["curve", "histograms"], ["percentiles", "percentiles-default"]
 
 
 def watched(tmp_path: Path, seeds: dict[float, int], **changes: object) -> StoredExperiment:
@@ -48,9 +47,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> WrittenReport:
 def test_figures_of_the_best_narrowed_setting_and_the_default(written: WrittenReport) -> None:
     assert figures(written.files) == [*SEARCH, *TRAINING]
     text = written.files[1].read_text(encoding="utf-8")
-    assert "(percentiles.svg)\n\nPercentiles of √v̂ while lr 1e-3, ε 1e-3, seed 0 trained" in text
-    assert "while lr 1e-3, ε 1e-8, seed 0 trained" in text
-    assert "![How the bounds settled](trajectory.svg)" in text
+    assert "(percentiles.svg)\n\nWhile lr 1e-3, ε 1e-3, seed 0 trained: percentiles of √v̂" in text
+    assert "While lr 1e-3, ε 1e-8, seed 0 trained" in text
 
 
 def test_what_was_seen_becomes_numbers(written: WrittenReport) -> None:
@@ -75,7 +73,7 @@ def test_without_snapshots_there_is_nothing_of_training(tmp_path: Path) -> None:
     stored = watched(tmp_path, {})
     observations.write(stored.folder.trial(trial_id(1e-3, 1e-3, 0)).observations_jsonl, series(snapshots=0))
     stored.folder.report_dir.mkdir()
-    for name in [*SEARCH, *TRAINING]:
+    for name in [*SEARCH, *TRAINING, "trajectory", "metric"]:
         (stored.folder.report_dir / f"{name}.svg").write_text("of an earlier report")
     written = write_report(stored)
     assert figures(written.files) == SEARCH

@@ -10,16 +10,15 @@ import numpy as np
 import pytest
 
 from epsgrid.report import table
-from epsgrid.report.figures import adaptable, over_time, style
-from epsgrid.report.figures.adaptable import adaptable_by_kind, adaptable_numbers
-from epsgrid.report.figures.over_time import drift, time_of, time_unit, with_histograms
-from epsgrid.report.figures.percentiles import FRACTIONS, _layer_percentiles, percentile_numbers, pooled_percentiles
+from epsgrid.report.figures import over_time
+from epsgrid.report.figures.over_time import adaptable_numbers, drift, time_of, time_unit, with_histograms
+from epsgrid.report.figures.percentiles import FRACTIONS, layer_percentiles, percentile_numbers, pooled_percentiles
 from epsgrid.report.html import page
 from epsgrid.report.text import bounds as bounds_text
 from tests.report.kept import SMALL, probed, series
 
 
-@pytest.mark.parametrize("module", [over_time, adaptable, style, bounds_text, table, page])
+@pytest.mark.parametrize("module", [over_time, bounds_text, table, page])
 def test_their_examples_run(module: object) -> None:
     found = doctest.testmod(module)  # type: ignore[arg-type]
     assert found.attempted and not found.failed
@@ -37,9 +36,9 @@ def published(roots: np.ndarray, fraction: float) -> float:
 
 
 def test_a_panel_of_a_layer_holds_its_percentiles() -> None:
-    panel = _layer_percentiles(series(), "head.weight")
+    panel = layer_percentiles(series(), "head.weight")
     assert panel is not None
-    assert (panel.layers, panel.entries, panel.times) == (1, 1000, tuple(range(1, 10)))
+    assert panel.times == tuple(range(1, 10))
     for fraction, magnitudes in zip(FRACTIONS, panel.magnitudes, strict=True):
         expected = [published(roots_of("head.weight", place), fraction) for place in range(9)]
         assert magnitudes == pytest.approx(expected, rel=0.008)
@@ -49,7 +48,7 @@ def test_a_pooled_panel_holds_the_percentiles_of_all_entries_together() -> None:
     """Within the width of a stored bin; against pooling the entries themselves."""
     panel = pooled_percentiles(series(), "weights", [0, 2])
     assert panel is not None
-    assert (panel.title, panel.layers, panel.entries) == ("weights", 2, 5000)
+    assert panel.title == "weights"
     for fraction, magnitudes in zip(FRACTIONS, panel.magnitudes, strict=True):
         together = [np.concatenate([roots_of("conv.weight", p), roots_of("head.weight", p)]) for p in range(9)]
         assert magnitudes == pytest.approx([published(roots, fraction) for roots in together], rel=0.2)
@@ -57,24 +56,27 @@ def test_a_pooled_panel_holds_the_percentiles_of_all_entries_together() -> None:
 
 def test_there_is_one_panel_for_each_kind_or_one_for_a_layer() -> None:
     bounds = probed()
-    numbers = percentile_numbers(series(), bounds, optimizer="adam", epsilon=1e-3)
+    numbers = percentile_numbers(series(), bounds, epsilon=1e-3)
     assert numbers is not None
-    assert [(panel.title, panel.layers) for panel in numbers.panels] == [("convolution", 1), ("bias", 2), ("dense", 1)]
+    assert [panel.title for panel in numbers.panels] == ["convolution", "bias", "dense"]
     assert numbers.ends == (bounds.low.magnitude, bounds.high.magnitude)
+    shares = adaptable_numbers(series())
+    assert shares is not None
+    assert numbers.adapting == {k: tuple(zip(shares.times, own, strict=True)) for k, own in shares.kinds.items()}
     assert numbers.thresholds == tuple((float(epoch), 1e-3) for epoch in range(1, 10))
-    alone = percentile_numbers(series(), None, optimizer="adam", layer="conv.bias")
+    alone = percentile_numbers(series(), None, layer="conv.bias")
     assert alone is not None
     assert [panel.title for panel in alone.panels] == ["conv.bias"]
-    assert (alone.ends, alone.thresholds) == (None, ())
+    assert (alone.ends, alone.thresholds, alone.adapting) == (None, (), {})
 
 
 def test_snapshots_without_histograms_have_percentiles_only() -> None:
     kept = series(histograms=lambda index: index % 2 == 0)
     assert [snapshot.step for snapshot in with_histograms(kept)] == [10, 30, 50, 70, 90]
-    alone, together = _layer_percentiles(kept, "conv.weight"), pooled_percentiles(kept, "all", range(4))
+    alone, together = layer_percentiles(kept, "conv.weight"), pooled_percentiles(kept, "all", range(4))
     assert alone is not None and together is not None
     assert (len(alone.times), together.times) == (9, (1.0, 3.0, 5.0, 7.0, 9.0))
-    shares = adaptable_numbers(kept, optimizer="adam")
+    shares = adaptable_numbers(kept)
     assert shares is not None and shares.times == together.times
 
 
@@ -83,10 +85,9 @@ def test_where_nothing_was_kept_nothing_is_shown() -> None:
     bare = series(histograms=lambda index: False)
     stateless = series(stateless=[layer.name for layer in SMALL])
     for kept in (empty, bare, stateless):
-        assert percentile_numbers(kept, None, optimizer="adam") is None
-        assert adaptable_numbers(kept, optimizer="adam") is None
-    assert adaptable_numbers(series(threshold=None), optimizer="adam") is None
-    assert adaptable_by_kind(series(threshold=None)) == {}
+        assert percentile_numbers(kept, None) is None
+        assert adaptable_numbers(kept) is None
+    assert adaptable_numbers(series(threshold=None)) is None
     assert drift(stateless, None) == ()
 
 
@@ -96,17 +97,16 @@ def share_above(names: list[str], place: int, magnitude: float) -> float:
 
 
 def test_adaptable_shares_are_those_of_the_entries_zeros_included() -> None:
-    numbers = adaptable_numbers(series(), optimizer="adam", epsilon=1e-3)
+    numbers = adaptable_numbers(series())
     assert numbers is not None
-    for row in numbers.rows:
-        expected = [share_above([row.layer], place, 1e-3) for place in range(9)]
-        assert row.shares == pytest.approx(expected, abs=0.06)
+    for name, shares in numbers.layers.items():
+        expected = [share_above([name], place, 1e-3) for place in range(9)]
+        assert shares == pytest.approx(expected, abs=0.06)
     everything = [layer.name for layer in SMALL]
     expected = [share_above(everything, place, 1e-3) for place in range(9)]
     assert numbers.total == pytest.approx(expected, abs=0.03)
-    by_kind = adaptable_by_kind(series())
     expected = [share_above(["conv.bias", "head.bias"], place, 1e-3) for place in range(9)]
-    assert by_kind["bias"] == pytest.approx(expected, abs=0.06)
+    assert numbers.kinds["bias"] == pytest.approx(expected, abs=0.06)
 
 
 def test_drift_is_the_published_rule_at_every_snapshot() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from epsgrid.report.figures import style
 from epsgrid.report.rows import Comparison
 from epsgrid.selection.cells import CONVENTIONAL, DEFAULT, NARROWED, REFERENCE, Cell, Spread, spread_of
-from epsgrid.selection.formatting import Metric, count, score
+from epsgrid.selection.formatting import Metric, count
 from epsgrid.selection.load import StoredExperiment
 from epsgrid.store.records import read_epochs
 
@@ -20,52 +20,31 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_HEIGHT_INCH = 3.3
-_MARKED = 25
-"""Epochs up to which each has a marker of its own, with its value where the pointer rests."""
 _LOOKS: dict[str, dict[str, Any]] = {
     NARROWED: {"color": style.BLUE, "ls": "-", "marker": "s"},
     CONVENTIONAL: {"color": style.VERMILION, "ls": "--", "marker": "o"},
     DEFAULT: {"color": style.PURPLE, "ls": ":", "marker": "D"},
-    REFERENCE: {"color": "black", "ls": "-", "marker": "o"},
+    REFERENCE: {"color": style.GREEN, "ls": "-", "marker": "o"},
 }
 
 
 @dataclass(frozen=True)
-class _LearningPoint:
-    """One epoch of a setting: means and spreads over the seeds that got so far with finite values.
-
-    Attributes:
-        epoch: from 1.
-        score: on the split that selects; None where no seed has a finite one.
-        loss: the training loss; None where no seed has a finite one.
-    """
-
-    epoch: int
-    score: Spread | None
-    loss: Spread | None
-
-
-@dataclass(frozen=True)
 class _LearningCurve:
-    """One setting.
+    """One setting, epoch by epoch from 1; None where no seed has a finite value.
 
     Attributes:
         names: the grids, or "default", that chose it.
         cell: learning rate and ε in words.
         seeds: number of seeds with at least one epoch.
-        points: by epoch; not empty.
+        scores: on the split that selects; not empty.
+        losses: the training loss.
     """
 
     names: tuple[str, ...]
     cell: str
     seeds: int
-    points: tuple[_LearningPoint, ...]
-
-    @property
-    def label(self) -> str:
-        """The searches that chose it, in words."""
-        return " and ".join("default ε" if name == DEFAULT else name for name in self.names)
+    scores: tuple[Spread | None, ...]
+    losses: tuple[Spread | None, ...]
 
 
 @dataclass(frozen=True)
@@ -108,35 +87,33 @@ def _curve(stored: StoredExperiment, cell: Cell, names: Sequence[str]) -> _Learn
     courses = [epochs for epochs in courses if epochs]
     if not courses:
         return None
-    points = []
+    scores, losses = [], []
     for place in range(max(map(len, courses))):
         records = [epochs[place] for epochs in courses if place < len(epochs)]
-        scores = [record.selecting.metric for record in records if record.selecting is not None]
-        losses = [record.train_loss for record in records]
-        spreads = [spread_of(value for value in values if math.isfinite(value)) for values in (scores, losses)]
-        points.append(_LearningPoint(place + 1, *spreads))
-    return _LearningCurve(tuple(names), cell.label, len(courses), tuple(points))
+        selecting = [record.selecting.metric for record in records if record.selecting is not None]
+        scores.append(spread_of(value for value in selecting if math.isfinite(value)))
+        losses.append(spread_of(record.train_loss for record in records if math.isfinite(record.train_loss)))
+    return _LearningCurve(tuple(names), cell.label, len(courses), tuple(scores), tuple(losses))
 
 
 def draw_learning(numbers: _LearningNumbers) -> Figure:
-    """Draw the score of the split that selects on the left, and the training loss on the right.
+    """Draw the score of the split that selects above the training loss.
 
     Values that span more than a decade get a log axis.
     """
     from matplotlib.ticker import MaxNLocator
 
     with style.applied():
-        figure = style.new_figure(_HEIGHT_INCH)
-        scores, losses = figure.subplots(1, 2)
+        figure = style.new_figure(4.2)
+        scores, losses = figure.subplots(2, 1, sharex=True)
         for curve in numbers.curves:
-            _draw(scores, curve, [(p.epoch, p.score) for p in curve.points], numbers.metric)
-            _draw(losses, curve, [(p.epoch, p.loss) for p in curve.points], None)
-        scores.set_ylabel(numbers.metric.label)
-        scores.set_title(f"{numbers.selection} (selects)")
-        losses.set_title("training loss")
+            _draw(scores, curve, curve.scores, numbers.metric.factor)
+            _draw(losses, curve, curve.losses, 1.0)
+        scores.set_ylabel(f"{numbers.selection} {numbers.metric.label}")
+        losses.set_ylabel("training loss")
+        losses.set_xlabel("epoch")
+        losses.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         for axes in (scores, losses):
-            axes.set_xlabel("epoch")
-            axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
             axes.margins(x=0.04, y=0.08)
             values = [float(y) for line in axes.lines for y in np.asarray(line.get_ydata(), dtype=float)]
             if values and 0 < 10 * min(values) < max(values):
@@ -145,28 +122,19 @@ def draw_learning(numbers: _LearningNumbers) -> Figure:
                 axes.set_yticks([])
                 axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", va="center")
             style.value_lines(axes)
-        return style.finished(figure)
+        return style.finished(figure, columns=1)
 
 
-def _draw(
-    axes: Axes, curve: _LearningCurve, points: Sequence[tuple[int, Spread | None]], metric: Metric | None
-) -> None:
-    """Draw one mean, shaded by the standard deviation over seeds where there are several.
-
-    Each epoch of a short training has a marker, of a long one the last; with a metric the markers tell their values.
-    """
-    known = [(epoch, spread) for epoch, spread in points if spread is not None]
+def _draw(axes: Axes, curve: _LearningCurve, spreads: Sequence[Spread | None], factor: float) -> None:
+    """Draw means, shaded by the standard deviation over seeds where there are several."""
+    known = [(epoch, spread) for epoch, spread in enumerate(spreads, 1) if spread is not None]
     if not known:
         return
-    look, epochs, factor = _LOOKS[curve.names[0]], [epoch for epoch, _ in known], metric.factor if metric else 1.0
+    epochs, look = [epoch for epoch, _ in known], _LOOKS[curve.names[0]]
     means = np.array([factor * spread.mean for _, spread in known])
     deviations = np.array([factor * (spread.sd or 0.0) for _, spread in known])
     if deviations.any():
         axes.fill_between(epochs, means - deviations, means + deviations, color=look["color"], alpha=0.18, lw=0)
-    label = f"{curve.label}: {curve.cell}, {count(curve.seeds, 'seed')}"
-    marked = known if len(known) <= _MARKED else known[-1:]
-    every = range(len(known) - len(marked), len(known))
-    (line,) = axes.plot(epochs, means, lw=1.5, ms=3.6, markevery=list(every), zorder=3, label=label, **look)
-    if metric is not None:
-        texts = [(epoch, score(s.mean, s.sd, metric), count(s.n, "seed")) for epoch, s in marked]
-        style.hover(line, *(f"{curve.label}, epoch {epoch}: {value}, {seeds}" for epoch, value, seeds in texts))
+    names = " and ".join("default ε" if name == DEFAULT else name for name in curve.names)
+    label = f"{names}: {curve.cell}, {count(curve.seeds, 'seed')}"
+    axes.plot(epochs, means, lw=1.5, ms=3.6, markevery=max(1, len(epochs) // 20), zorder=3, label=label, **look)

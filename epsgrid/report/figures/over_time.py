@@ -1,4 +1,4 @@
-"""Snapshots of gradient magnitudes over time: when they were taken, which to show, and how far the bounds drifted.
+"""Snapshots of gradient magnitudes over time: which to show, how far the bounds drifted, and how many entries adapt.
 
 Time is in epochs where every snapshot knows its epoch, else in steps.
 """
@@ -15,6 +15,7 @@ from epsgrid.numerics.magnitudes import TAIL_FRACTION
 from epsgrid.numerics.series import Series, Snapshot
 
 TimeUnit = Literal["epoch", "step"]
+_Shares = tuple[float | None, ...]
 _T = TypeVar("_T")
 
 
@@ -106,4 +107,53 @@ def drift(series: Series, bounds: EpsilonBounds | None) -> tuple[_Drift, ...]:
             threshold=snapshots[ends.step].threshold,
         )
         for ends in series.ends_over_time(tail)
+    )
+
+
+@dataclass(frozen=True)
+class AdaptableNumbers:
+    """_Shares of entries with √v̂ above the ε that each snapshot was trained with, in [0, 1].
+
+    Attributes:
+        layers: of each layer by its name, at each time; None where it has no state.
+        kinds: of all layers of a kind together.
+        total: of all layers together.
+        times: rising; not empty.
+        unit: of time.
+    """
+
+    layers: dict[str, _Shares]
+    kinds: dict[str, _Shares]
+    total: _Shares
+    times: tuple[float, ...]
+    unit: TimeUnit
+
+
+def adaptable_numbers(series: Series) -> AdaptableNumbers | None:
+    """Return the shares over time; None where no snapshot holds histograms and an ε."""
+    snapshots = [snapshot for snapshot in with_histograms(series) if snapshot.threshold is not None]
+    if not snapshots:
+        return None
+    unit = time_unit(series)
+
+    def shares(layer: str | None) -> _Shares:
+        by_step = dict(series.adaptable(layer))
+        return tuple(by_step.get(snapshot.step) for snapshot in snapshots)
+
+    layers = {name: shares(name) for name in series.names}
+
+    def of_kind(indices: tuple[int, ...], place: int) -> float | None:
+        known = [(series.entries[i], share) for i in indices if (share := layers[series.names[i]][place]) is not None]
+        entries = sum(count for count, _ in known)
+        return sum(count * share for count, share in known) / entries if entries else None
+
+    return AdaptableNumbers(
+        layers=layers,
+        kinds={
+            kind: tuple(of_kind(indices, place) for place in range(len(snapshots)))
+            for kind, indices in kinds_of(series).items()
+        },
+        total=shares(None),
+        times=tuple(time_of(snapshot, unit) for snapshot in snapshots),
+        unit=unit,
     )

@@ -14,8 +14,8 @@ from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.series import Series
 from epsgrid.report.figures import style
 from epsgrid.report.figures.binning import log_edges, pooled, quantile_of
-from epsgrid.report.figures.over_time import TimeUnit, kinds_of, time_of, time_unit, with_histograms
-from epsgrid.selection.formatting import count, power
+from epsgrid.report.figures.over_time import TimeUnit, adaptable_numbers, kinds_of, time_of, time_unit, with_histograms
+from epsgrid.selection.formatting import power
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,9 +25,7 @@ FRACTIONS = (0.02, 0.05, 0.25, 0.5, 0.75, 0.95, 0.98)
 """Percentiles of a panel, symmetric about the median; the outermost are the published ones."""
 
 _POOLED_BINS_PER_DECADE = 50
-_SHADES = ("#d9d9d9", "#b5b5b5", "#868686")
-"""Of the areas between percentiles, the widest first; grey, so that the coloured lines stand out, also in print."""
-_ROW_INCH, _ALONE_INCH, _REST_INCH = 1.75, 2.6, 1.0
+_KINDS = (style.GREEN, style.VERMILION, style.BLUE, style.PURPLE, "#8a6d00", style.GREY, style.SKY)
 _MIDDLE = len(FRACTIONS) // 2
 
 
@@ -37,15 +35,11 @@ class Percentiles:
 
     Attributes:
         title: the layer, or the kind.
-        layers: number of layers.
-        entries: number of their entries.
         times: rising, in the figure's unit.
         magnitudes: for each of `FRACTIONS`, a value for each time, in √v̂ units.
     """
 
     title: str
-    layers: int
-    entries: int
     times: tuple[float, ...]
     magnitudes: tuple[tuple[float, ...], ...]
 
@@ -60,7 +54,7 @@ class _PercentileNumbers:
         ends: lower and upper bound of epoch 1, √v̂ units; None where nothing was probed.
         thresholds: (time, magnitude that the optimizer's ε weighs as much as); empty where there is none.
         epsilon: that ε; None where it is not known.
-        optimizer: its name.
+        adapting: (time, share of the entries above ε) of each kind of layer; empty for a single layer or a probe.
     """
 
     panels: tuple[Percentiles, ...]
@@ -68,20 +62,19 @@ class _PercentileNumbers:
     ends: tuple[float, float] | None
     thresholds: tuple[tuple[float, float], ...]
     epsilon: float | None
-    optimizer: str
+    adapting: dict[str, tuple[tuple[float, float], ...]]
 
 
-def _layer_percentiles(series: Series, name: str) -> Percentiles | None:
+def layer_percentiles(series: Series, name: str) -> Percentiles | None:
     """Return the percentiles of one layer at every snapshot; None where it never had a non-zero entry.
 
     Raises:
         ValueError: there is no layer of that name, or the series lacks one of `FRACTIONS`.
     """
-    courses = [series.over_time(name, fraction) for fraction in FRACTIONS]
-    unit = time_unit(series)
+    courses, unit = [series.over_time(name, fraction) for fraction in FRACTIONS], time_unit(series)
     times = {snapshot.step: time_of(snapshot, unit) for snapshot in series.snapshots}
-    held = [(times[rows[0][0]], [value for _, value in rows]) for rows in zip(*courses, strict=True)]
-    return _percentiles(name, 1, series.entries[series.names.index(name)], held)
+    values = tuple(tuple(value for _, value in course) for course in courses)
+    return Percentiles(name, tuple(times[step] for step, _ in courses[0]), values) if courses[0] else None
 
 
 def pooled_percentiles(series: Series, title: str, indices: Sequence[int]) -> Percentiles | None:
@@ -89,30 +82,21 @@ def pooled_percentiles(series: Series, title: str, indices: Sequence[int]) -> Pe
 
     They are read from folded histograms, in which neighbouring bins differ by a fifth; None without any entry.
     """
-    edges, unit, held = log_edges(_POOLED_BINS_PER_DECADE), time_unit(series), []
+    edges, unit, times, rows = log_edges(_POOLED_BINS_PER_DECADE), time_unit(series), [], []
     for snapshot in with_histograms(series):
         layers = [snapshot.layers[index] for index in indices]
         counts = pooled((layer.histogram for layer in layers if layer is not None), edges)
         values = [quantile_of(counts, edges, fraction) for fraction in FRACTIONS]
         if known := [value for value in values if value is not None]:
-            held.append((time_of(snapshot, unit), known))
-    return _percentiles(title, len(indices), sum(series.entries[index] for index in indices), held)
-
-
-def _percentiles(
-    title: str, layers: int, entries: int, held: Sequence[tuple[float, Sequence[float]]]
-) -> Percentiles | None:
-    if not held:
-        return None
-    times, values = zip(*held, strict=True)
-    return Percentiles(title, layers, entries, times, tuple(zip(*values, strict=True)))
+            times.append(time_of(snapshot, unit))
+            rows.append(known)
+    return Percentiles(title, tuple(times), tuple(zip(*rows, strict=True))) if rows else None
 
 
 def percentile_numbers(
     series: Series,
     bounds: EpsilonBounds | None,
     *,
-    optimizer: str,
     epsilon: float | None = None,
     layer: str | None = None,
 ) -> _PercentileNumbers | None:
@@ -121,7 +105,6 @@ def percentile_numbers(
     Args:
         series: the snapshots.
         bounds: of epoch 1; None where nothing was probed.
-        optimizer: its name.
         epsilon: the trial's ε; None for a probe, whose ε means nothing.
         layer: show this one alone; None shows each kind of layer.
 
@@ -129,7 +112,7 @@ def percentile_numbers(
         ValueError: there is no layer of that name.
     """
     if layer is not None:
-        found = [_layer_percentiles(series, layer)]
+        found = [layer_percentiles(series, layer)]
     else:
         found = [pooled_percentiles(series, kind, indices) for kind, indices in kinds_of(series).items()]
     panels = tuple(panel for panel in found if panel is not None)
@@ -137,68 +120,79 @@ def percentile_numbers(
         return None
     unit = time_unit(series)
     known = [(time_of(s, unit), s.threshold) for s in series.snapshots if s.threshold is not None and s.threshold > 0]
+    adapting: dict[str, tuple[tuple[float, float], ...]] = {}
+    if layer is None and epsilon is not None and (shares := adaptable_numbers(series)):
+        for kind, own in shares.kinds.items():
+            points = tuple((t, share) for t, share in zip(shares.times, own, strict=True) if share is not None)
+            if points:
+                adapting[kind] = points
     return _PercentileNumbers(
         panels=panels,
         unit=unit,
         ends=(bounds.low.magnitude, bounds.high.magnitude) if bounds else None,
         thresholds=tuple(known) if epsilon is not None else (),
         epsilon=epsilon,
-        optimizer=optimizer,
+        adapting=adapting,
     )
 
 
 def draw_percentiles(numbers: _PercentileNumbers) -> Figure:
-    """Draw the panels, two side by side, all with the same axes."""
+    """Draw the panels, two side by side with the same axes, and after them the share of entries that adapt."""
     from matplotlib.ticker import MaxNLocator
 
     with style.applied():
-        count_of_panels = len(numbers.panels)
-        columns = min(count_of_panels, 2)
-        rows = math.ceil(count_of_panels / columns)
-        figure = style.new_figure((_ALONE_INCH if columns == 1 else rows * _ROW_INCH) + _REST_INCH)
-        grid = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
-        for place, (axes, panel) in enumerate(zip(grid, numbers.panels, strict=False)):
+        panels = len(numbers.panels) + bool(numbers.adapting)
+        columns = min(panels, 2)
+        rows = math.ceil(panels / columns)
+        figure = style.new_figure(rows * (1.5 if columns == 2 else 2.2) + 1.1)
+        grid = list(figure.subplots(rows, columns, sharex=True, squeeze=False).flat)
+        for axes, panel in zip(grid, numbers.panels, strict=False):
             _draw_panel(axes, panel, numbers)
-            if place % columns == 0:
-                axes.set_ylabel("√v̂")
-            if place // columns == rows - 1:
+        limits = [axes.get_ylim() for axes in grid[: len(numbers.panels)]]
+        for axes in grid[: len(numbers.panels)]:
+            axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+        if numbers.adapting:
+            axes = grid[panels - 1]
+            for place, (kind, points) in enumerate(numbers.adapting.items()):
+                look: dict[str, Any] = {
+                    "color": _KINDS[place % len(_KINDS)],
+                    "marker": "o" if len(points) == 1 else None,
+                }
+                axes.plot(*zip(*points, strict=True), ms=3, lw=1.3, label=f"{kind}: adapting", **look)
+            axes.set_ylim(-0.04, 1.04)
+            axes.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
+            axes.set_title("entries with √v̂ above ε", loc="left")
+            style.value_lines(axes)
+        for place, axes in enumerate(grid[:panels]):
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+            axes.tick_params(labelbottom=place + columns >= panels)
+            if place + columns >= panels:
                 axes.set_xlabel(numbers.unit)
-            axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-            axes.tick_params(labelbottom=place + columns >= count_of_panels)
-        for axes in grid[count_of_panels:]:
+        for axes in grid[panels:]:
             axes.remove()
-        return style.finished(figure, columns=4)
+        return style.finished(figure)
 
 
 def _draw_panel(axes: Axes, panel: Percentiles, numbers: _PercentileNumbers) -> None:
-    alone = len(panel.times) == 1
-    for wide, shade in enumerate(_SHADES):
-        low, high = panel.magnitudes[wide], panel.magnitudes[-1 - wide]
+    times, magnitudes = panel.times, panel.magnitudes
+    if len(times) == 1:  # a single snapshot is drawn as if it had lasted
+        times, magnitudes = (times[0] - 0.5, times[0] + 0.5), tuple((value[0],) * 2 for value in magnitudes)
+    for wide in range(_MIDDLE):
         label = f"{100 * FRACTIONS[wide]:.3g}–{100 * FRACTIONS[-1 - wide]:.3g} %"
-        if alone:
-            look: dict[str, Any] = {"color": shade, "lw": 6 + 2 * wide, "solid_capstyle": "butt"}
-            axes.plot([panel.times[0]] * 2, [low[0], high[0]], label=label, **look)
-        else:
-            axes.fill_between(panel.times, low, high, color=shade, lw=0, zorder=1, label=label)
-    marker = "o" if alone else None
-    axes.plot(panel.times, panel.magnitudes[_MIDDLE], "k", lw=1.2, marker=marker, ms=4, zorder=3, label="median")
+        look: dict[str, Any] = {"color": style.GREY, "alpha": 0.18 + 0.1 * wide, "lw": 0, "label": label}
+        axes.fill_between(times, magnitudes[wide], magnitudes[-1 - wide], **look)
+    axes.plot(times, magnitudes[_MIDDLE], "k", lw=1.2, zorder=3, label="median")
     if numbers.ends is not None:
-        low_label, high_label = (f"bound of epoch 1, {power(end)}" for end in numbers.ends)
-        axes.axhline(numbers.ends[0], color=style.BLUE, lw=1.1, ls="--", zorder=4, label=f"lower {low_label}")
-        axes.axhline(numbers.ends[1], color=style.VERMILION, lw=1.1, ls="-.", zorder=4, label=f"upper {high_label}")
+        low, high = numbers.ends
+        axes.axhline(low, color=style.BLUE, lw=1.1, ls="--", zorder=4, label=f"lower bound {power(low)}")
+        axes.axhline(high, color=style.VERMILION, lw=1.1, ls="-.", zorder=4, label=f"upper bound {power(high)}")
     if numbers.thresholds:
-        label = f"ε of {numbers.optimizer}, {power(numbers.epsilon)}"
-        dotted: dict[str, Any] = {"color": style.PURPLE, "lw": 1.7, "ls": ":", "zorder": 6, "label": label}
-        times, magnitudes = zip(*numbers.thresholds, strict=True)
-        if len(times) == 1:
-            axes.axhline(magnitudes[0], **dotted)
-        else:
-            axes.plot(times, magnitudes, color="white", lw=2.4, zorder=5)  # keeps the dots apart from the grey
-            axes.plot(times, magnitudes, **dotted)
+        at, heights = zip(*numbers.thresholds, strict=True)
+        if len(at) == 1:
+            at, heights = (times[0], times[-1]), heights * 2
+        axes.plot(at, heights, color=style.PURPLE, lw=1.7, ls=":", zorder=6, label=f"ε = {power(numbers.epsilon)}")
     axes.set_yscale("log")
     style.log_axis(axes.yaxis)
-    axes.margins(x=0.5 if alone else 0)
-    size = f"{count(panel.layers, 'layer')}, " if panel.layers > 1 else ""
-    size += style.short_count(panel.entries)
-    title = axes.set_title(f"{style.elided(panel.title)} ({size} entries)", loc="left")
+    axes.margins(x=0)
+    title = axes.set_title(f"√v̂, {style.elided(panel.title)}", loc="left")
     title.set_parse_math(False)

@@ -1,39 +1,30 @@
 """What all figures share: style, colours, axes, legends, and how a figure becomes bytes.
 
-Figures are made for print: colour-blind-safe, legible at the width of two columns, and the same bytes every time. They
-are drawn in the colours of Okabe and Ito on white. matplotlib is imported inside the functions, and without pyplot, so
-that no display is needed and nothing is loaded before the first drawing.
+Figures are as wide as a column of print or a phone: colour-blind-safe, and the same bytes every time. They are drawn
+in the colours of Okabe and Ito, darkened for text, on white. matplotlib is imported inside the functions, and without
+pyplot, so that no display is needed and nothing is loaded before the first drawing.
 """
 
 from __future__ import annotations
 
-import html
 import io
-import math
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from epsgrid.selection.formatting import power
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-BLUE, SKY, VERMILION, PURPLE, GREEN, GREY = "#0072B2", "#56B4E9", "#D55E00", "#CC79A7", "#009E73", "#707070"
-VERMILION_TEXT = "#B24E00"
-"""Vermilion dark enough for text on white: a contrast of 5 to 1."""
-MARKERS = "osD^vPp*<>hd"
-WIDTH_INCH = 7.2
-LABEL_INCH = 0.13
-"""Least distance of two names one below the other, in 7 point type."""
+BLUE, SKY, VERMILION, PURPLE, GREEN, GREY = "#0072b2", "#56b4e9", "#b24e00", "#a0457a", "#00754f", "#666666"
+"""Those used for text have a contrast of at least 5 to 1 on white. The page replaces them where it is dark."""
+FAINT = "#dddddd"
+WIDTH_INCH = 4.0
+"""Narrow, so that a text of 8 points can be read where a phone shows the figure whole."""
 _TYPEFACE, _FALLBACKS = "DejaVu Sans", "Verdana, Arial, sans-serif"
-_SEPARATOR = "\u2016"
-_HOVER = re.compile(r"""<g id=(?P<quote>["'])value:(?P<text>.*?)(?P=quote)>""")
-_MARKER = re.compile(r"(<use [^>]*)/>")
 _STYLE: Any = {
     "font.family": _TYPEFACE,
     "font.size": 8.5,
@@ -42,9 +33,9 @@ _STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.7,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "legend.fontsize": 8,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 8.5,
     "legend.frameon": False,
     "svg.hashsalt": "epsgrid",
     "svg.fonttype": "none",
@@ -73,8 +64,8 @@ def new_figure(height_inch: float) -> Figure:
     return figure
 
 
-def finished(figure: Figure, columns: int = 1) -> Figure:
-    """Add a legend of everything with a label, below the axes, and fix the layout, so that saving twice is cheap.
+def finished(figure: Figure, columns: int = 2) -> Figure:
+    """Add a legend of everything with a label, below the axes.
 
     Args:
         figure: with everything drawn on it.
@@ -86,19 +77,16 @@ def finished(figure: Figure, columns: int = 1) -> Figure:
         for handle, label in zip(handles, labels, strict=True):
             entries.setdefault(label, handle)
     if entries:
-        look: dict[str, Any] = {"loc": "outside lower center", "columnspacing": 1.6, "handlelength": 1.8}
+        look: dict[str, Any] = {"loc": "outside lower center", "columnspacing": 1.4, "handlelength": 1.6}
         figure.legend(list(entries.values()), list(entries), ncols=columns, **look)
-    engine = figure.get_layout_engine()
-    assert engine is not None
-    engine.execute(figure)
-    figure.set_layout_engine("none")
     return figure
 
 
 def log_axis(axis: Axis) -> None:
-    """Label the decades of an axis with a log scale, and nothing between them."""
-    from matplotlib.ticker import NullLocator
+    """Label some decades of an axis with a log scale, and nothing between them."""
+    from matplotlib.ticker import LogLocator, NullLocator
 
+    axis.set_major_locator(LogLocator(numticks=7))
     axis.set_major_formatter(lambda value, _: power(value))
     axis.set_minor_locator(NullLocator())
 
@@ -115,58 +103,24 @@ def log_values(axes: Axes) -> None:
 
 def value_lines(axes: Axes) -> None:
     """Draw faint horizontal lines behind everything."""
-    axes.grid(axis="y", color="#dddddd", lw=0.6)
+    axes.grid(axis="y", color=FAINT, lw=0.6)
     axes.set_axisbelow(True)
 
 
-def shade_decades(axes: Axes, low: float, high: float, margin: float) -> None:
-    """Shade the decades of the bounds on an axis of ε, and `margin` decades beyond them."""
-    look: dict[str, Any] = {"color": SKY, "alpha": 0.22, "lw": 0, "zorder": 0}
-    axes.axvspan(low * 10**-margin, high * 10**margin, label="decades of the bounds", **look)
+def shade_bounds(axes: Axes, low: float, high: float) -> None:
+    """Shade the range from one value to another on a horizontal axis."""
+    axes.axvspan(low, high, color=SKY, alpha=0.22, lw=0, zorder=0, label="bounds")
 
 
-def rows_that_fit(rows: int, row_inch: float, first: Sequence[int] = ()) -> list[int]:
-    """Return the rows whose names fit without touching: those in `first` before evenly spaced ones.
-
-    Args:
-        rows: number of rows.
-        row_inch: height of each.
-        first: rows to name before any other.
-    """
-    least = math.ceil(LABEL_INCH / row_inch - 1e-9)
-    chosen: list[int] = []
-    for row in [*first, *range(0, rows, least)]:
-        if all(abs(row - other) >= least for other in chosen):
-            chosen.append(row)
-    return sorted(chosen)
+def mark_default(axes: Axes, epsilon: float, at: float | None = None) -> None:
+    """Mark the default ε on a horizontal axis, at its own value or at another that stands for it."""
+    look: dict[str, Any] = {"color": PURPLE, "lw": 1.4, "ls": ":", "zorder": 1}
+    axes.axvline(epsilon if at is None else at, label=f"default {power(epsilon)}", **look)
 
 
-def elided(name: str, width: int = 34) -> str:
-    """Shorten a long name in the middle, where names of layers differ least."""
-    half = (width - 1) // 2
-    return name if len(name) <= width else f"{name[:half]}…{name[-half:]}"
-
-
-def short_count(number: int) -> str:
-    """Write a count short.
-
-    >>> short_count(640), short_count(12_000), short_count(2_359_296)
-    ('640', '12k', '2.36M')
-    """
-    for size, suffix in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if number >= size:
-            return f"{number / size:.3g}{suffix}"
-    return str(number)
-
-
-def hover(artist: Artist, *texts: str) -> None:
-    """Show a text where a pointer rests on something drawn: as a `<title>` in SVG.
-
-    Args:
-        artist: what is drawn.
-        texts: one for the whole, or one for each marker of a line.
-    """
-    artist.set_gid(f"value:{_SEPARATOR.join(texts)}")
+def elided(name: str, width: int = 26) -> str:
+    """Shorten a long name to its end: the names of layers differ least at the beginning."""
+    return name if len(name) <= width else f"…{name[1 - width :]}"
 
 
 def to_svg(figure: Figure) -> bytes:
@@ -178,18 +132,7 @@ def to_svg(figure: Figure) -> bytes:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     svg = _printed(FigureCanvasSVG(figure), "svg", {"Date": None, "Creator": None}).decode()
-    svg = svg.replace(f"'{_TYPEFACE}'", f"'{_TYPEFACE}', {_FALLBACKS}")
-    for found in reversed(list(_HOVER.finditer(svg))):
-        texts = html.unescape(found["text"]).split(_SEPARATOR)
-        titles = [f"<title>{html.escape(text, quote=False)}</title>" for text in texts]
-        group, after = '<g class="value">', svg[found.end() :]
-        if len(titles) == 1:
-            group += titles[0]
-        else:
-            rest = iter(titles)
-            after = _MARKER.sub(lambda use, rest=rest: f"{use[1]}>{next(rest)}</use>", after, count=len(titles))  # type: ignore[misc]
-        svg = svg[: found.start()] + group + after
-    return svg.encode()
+    return svg.replace(f"'{_TYPEFACE}'", f"'{_TYPEFACE}', {_FALLBACKS}").encode()
 
 
 def to_png(figure: Figure) -> bytes:

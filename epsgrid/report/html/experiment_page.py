@@ -1,4 +1,4 @@
-"""The page of one experiment: the summary in the card on top, and the sections of tables and figures below it."""
+"""The page of one experiment: the answers, the two figures they rest on and the cost; everything else is folded."""
 
 from __future__ import annotations
 
@@ -9,27 +9,26 @@ from epsgrid.report.pictures import RenderedFigure
 from epsgrid.report.rows import Comparison
 from epsgrid.report.table import Table
 from epsgrid.report.text.bounds import layers_table
-from epsgrid.report.text.render import cells_table, headline, stamp, summary, tables
+from epsgrid.report.text.render import cells_table, headline, stamp, subject, summary, tables
 
-_OTHERS = "Further results"
-_SECTIONS: dict[str, tuple[str, ...]] = {
-    "Result": (
-        *("Each ε", "Best setting", "What simple rules", "Further scores"),
-        *("metric", "map", "learning"),
+_COST = "Cost"
+_FOLDED = (
+    ("Each ε", "its best learning rate, its score, and what it loses", ("Each ε",), ()),
+    ("Simple rules", "what training only the narrowed grid, the default ε or an estimate loses", ("What simple",), ()),
+    ("All settings", "the best of each grid, and every learning rate and ε", ("Best", "Further", "Cells"), ()),
+    (
+        "Bounds",
+        "how they were measured, by which layers, how far they can be trusted",
+        ("Bounds", "Reliability", "Point estimates", "Entries whose step", "Layers"),
+        ("histograms",),
     ),
-    "Cost": ("Cost",),
-    "Bounds": (
-        *("Bounds", "Reliability", "Point estimates", "Entries whose step"),
-        *("histograms", "trajectory", "fractions"),
-    ),
-    "Batch sizes": ("Batch sizes", "batch-"),
-    "During training": ("During training", "percentiles", "adaptable"),
-    "Claims": ("Claims",),
-    _OTHERS: (),
-    "All settings": ("Cells", "Trials without"),
-    "Layers": ("Layers",),
-}
-"""Sections in order, with the first words of the titles of their tables and of the names of their figures."""
+    ("Learning curves", "scores and training loss of the chosen settings, epoch by epoch", (), ("learning",)),
+    ("Observed training", "gradient magnitudes while a setting trained", ("During training",), ("percentiles",)),
+    ("Batch sizes", "bounds and scores at other batch sizes", ("Batch sizes",), ()),
+    ("Claims", "of the paper, and what this run says about them", ("Claims",), ()),
+    ("Trials without a score", "failed, diverged or without a result", ("Trials without",), ()),
+)
+"""Title and content of each folded section, and how the titles of its tables and the names of its figures begin."""
 
 
 def experiment_page(comparison: Comparison, figures: Sequence[RenderedFigure]) -> str:
@@ -39,33 +38,40 @@ def experiment_page(comparison: Comparison, figures: Sequence[RenderedFigure]) -
         comparison: what to show.
         figures: in the order to show them.
     """
+    facts = summary(comparison)
     return html_page(
-        title=f"{comparison.experiment}: {comparison.optimizer} on {comparison.task}",
+        title=subject(comparison),
         headline=headline(comparison),
         answer=comparison.answers.of("default").answer,
         stamp=stamp(comparison),
-        facts=summary(comparison),
-        sections=sections(comparison, figures),
+        facts=[(title, text) for title, text in facts if title != _COST],
+        sections=_sections(comparison, figures, "".join(text for title, text in facts if title == _COST)),
         notes=comparison.notes,
     )
 
 
-def sections(comparison: Comparison, figures: Sequence[RenderedFigure]) -> tuple[Section, ...]:
-    """Return the sections that have something to show; tables and figures of no section stand under the others."""
+def _sections(comparison: Comparison, figures: Sequence[RenderedFigure], cost: str) -> tuple[Section, ...]:
+    """Return the sections that have something to show."""
     layers = layers_table(comparison.bounds) if comparison.bounds else None
     shown = [table for table in (*tables(comparison), cells_table(comparison), layers) if table is not None]
-    made = [
-        Section(
-            title,
-            tuple(table for table in shown if _section_of(table.title) == title),
-            tuple(figure for figure in figures if _section_of(figure.name) == title),
-        )
-        for title in _SECTIONS
-    ]
     origins = (("model", comparison.model), ("data", comparison.data_description), *comparison.provenance)
+    made = (
+        Section(
+            "Metric, ε and learning rate", figures=tuple(each for each in figures if each.name in ("curve", "map"))
+        ),
+        Section(_COST, cost, tables=tuple(table for table in shown if table.title == _COST)),
+        *(
+            Section(
+                title,
+                about=about,
+                tables=tuple(table for table in shown if table.title.startswith(begin)),
+                figures=tuple(figure for figure in figures if figure.name.startswith(names)),
+            )
+            for title, about, begin, names in _FOLDED
+        ),
+    )
     provenance = Table("Where these numbers come from", ("what", "value"), origins, texts=2)
-    return (*(one for one in made if one.tables or one.figures), Section("Provenance", (provenance,)))
-
-
-def _section_of(name: str) -> str:
-    return next((title for title, beginnings in _SECTIONS.items() if name.startswith(beginnings)), _OTHERS)
+    return (
+        *(section for section in made if section.tables or section.figures),
+        Section("Provenance", about="data, model, versions, machines", tables=(provenance,)),
+    )
