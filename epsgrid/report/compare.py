@@ -15,12 +15,11 @@ from epsgrid.numerics.magnitudes import decade_of
 from epsgrid.numerics.placement import Placement
 from epsgrid.report.batches import batches_row
 from epsgrid.report.claims import claims, run_of
-from epsgrid.report.confirm import confirmation
 from epsgrid.report.notes import loose_ends, notes, obstacle, provenance, scoring
 from epsgrid.report.observed import Observed, observed, observed_row
 from epsgrid.report.rows import AdaptiveRow, BoundsRow, Comparison, GridRow
 from epsgrid.report.trust import MOSTLY, kind_rows, reliability_row, shares_above
-from epsgrid.selection.answers import Evidence, answer
+from epsgrid.selection.answers import answer
 from epsgrid.selection.best import best_rows, grid_names, tally_cells
 from epsgrid.selection.cells import (
     CONVENTIONAL,
@@ -35,6 +34,7 @@ from epsgrid.selection.cells import (
     read_metric,
     unknown_difference,
 )
+from epsgrid.selection.evidence import evidence
 from epsgrid.selection.formatting import Metric
 from epsgrid.selection.load import StoredExperiment
 from epsgrid.selection.verdict import judge
@@ -87,7 +87,7 @@ def compare(stored: StoredExperiment) -> Comparison:
         data_description=stored.experiment.data_description,
         selection=spec["training"]["selection"],
         metric=metric,
-        answers=answer(_evidence(stored, cells, metric, estimated)),
+        answers=answer(evidence(stored, [(row.name, row.decade) for row in estimated])),
         verdict=judge(cells, metric, obstacle=obstacle(stored, cells)),
         bounds=bounds_row(bounds, placement) if bounds and placement else None,
         reliability=reliability_row(bounds) if bounds else None,
@@ -98,7 +98,6 @@ def compare(stored: StoredExperiment) -> Comparison:
         best=rows,
         regret=_difference(choices, CONVENTIONAL, NARROWED, metric),
         gain_over_default=_difference(choices, NARROWED, DEFAULT, metric),
-        confirmed=confirmation(stored, cells, rows, metric),
         probe_seconds=stored.probe.cost_seconds if stored.probe else None,
         adaptive=_adaptive_rows(bounds, placement, cells) if bounds and placement else (),
         observed=(),
@@ -108,21 +107,6 @@ def compare(stored: StoredExperiment) -> Comparison:
         scoring=scoring(stored),
         provenance=provenance(stored),
         batches=batches_row(stored),
-    )
-
-
-def _evidence(
-    stored: StoredExperiment, cells: Sequence[Cell], metric: Metric | None, estimated: Sequence[PointEstimate]
-) -> Evidence:
-    """Return what the questions are answered from."""
-    return Evidence(
-        cells=cells,
-        metric=metric,
-        default_epsilon=stored.grid.default_epsilon if stored.grid else 1e-8,
-        margin_asked=stored.experiment.spec.get("report", {}).get("margin"),
-        bounds=stored.bounds,
-        placement=stored.probe.placement if stored.probe else None,
-        estimates=[(row.name, row.decade) for row in estimated],
     )
 
 

@@ -12,12 +12,11 @@ from typing import Any, Literal
 from epsgrid import codec
 from epsgrid.numerics.estimates import PointEstimate
 from epsgrid.numerics.magnitudes import Bound, LayerStatistics, high_rank, low_rank
-from epsgrid.numerics.statistics import Interval
 from epsgrid.report.batches import BatchesRow
 from epsgrid.report.trust import KindRow, ReliabilityRow
 from epsgrid.selection.answers import Answers
 from epsgrid.selection.best import BestRow
-from epsgrid.selection.cells import Cell, Difference, Spread, Tally
+from epsgrid.selection.cells import Cell, Difference, Tally
 from epsgrid.selection.formatting import Metric
 from epsgrid.selection.verdict import Verdict
 
@@ -136,45 +135,6 @@ class TrialNote:
 
 
 @dataclass(frozen=True)
-class ConfirmedRow:
-    """A winner on fresh seeds.
-
-    Attributes:
-        name: of the winner: a grid, or "default".
-        cell: with its trials on the fresh seeds alone.
-        chosen_from: number of cells it was chosen from.
-        when_chosen: test metric on the seeds that chose it; None where that is not there any more.
-        interval: of the mean test metric on the fresh seeds; None without a score.
-        is_current: whether the stored results would choose the same setting now.
-    """
-
-    name: str
-    cell: Cell
-    chosen_from: int
-    when_chosen: Spread | None
-    interval: Interval | None
-    is_current: bool
-
-
-@dataclass(frozen=True)
-class Confirmation:
-    """The winners compared on fresh seeds.
-
-    Attributes:
-        seeds: the fresh ones.
-        rows: a row for each winner.
-        regret, gain_over_default: conventional − narrowed and narrowed − default, on fresh seeds alone.
-        notes: what a reader must know, a sentence each.
-    """
-
-    seeds: tuple[int, ...]
-    rows: tuple[ConfirmedRow, ...]
-    regret: Difference
-    gain_over_default: Difference
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class ClaimRow:
     """What one run, or all of them together, say about a claim.
 
@@ -211,7 +171,6 @@ class Comparison:
         best: the best cell of each grid, of the default ε, of the two ends of the bounds and of the point estimates.
         regret: conventional − narrowed: positive where the narrowed grid loses.
         gain_over_default: narrowed − default: positive where the narrowed grid wins.
-        confirmed: the winners on fresh seeds; None where that was not asked for.
         probe_seconds: cost of the probe; None where it has not run.
         adaptive: per swept ε, the share of entries that still adapt.
         observed: the gradient magnitudes during training; empty where none were kept.
@@ -242,7 +201,6 @@ class Comparison:
     best: tuple[BestRow, ...]
     regret: Difference
     gain_over_default: Difference
-    confirmed: Confirmation | None
     probe_seconds: float | None
     adaptive: tuple[AdaptiveRow, ...]
     observed: tuple[ObservedRow, ...]

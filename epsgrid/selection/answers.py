@@ -134,6 +134,7 @@ class Evidence:
         margin_asked: as in the spec; None means the usual one.
         contenders: the settings that were trained with more seeds than the grids, with all their seeds.
         level: probability with which each bound holds; higher where results are looked at several times.
+        is_exhausted: whether all fresh seeds that were planned are trained.
         bounds: measured by the probe; None without one.
         placement: where the optimizer adds its ε; None without a probe.
         estimates: names and decades of the point estimates of ε.
@@ -145,6 +146,7 @@ class Evidence:
     margin_asked: float | str | None = None
     contenders: Sequence[Cell] = ()
     level: float = LEVEL
+    is_exhausted: bool = False
     bounds: EpsilonBounds | None = None
     placement: Placement | None = None
     estimates: Sequence[tuple[str, float]] = ()
@@ -281,8 +283,10 @@ def _compared(
         found = evidence.loss(better, other)
         assert found is not None, "both have scores with the seeds of the grids"
         decided, text = _by_loss(evidence, found, top, own, no, yes)
-        if (caveat := edge_sentence([own, top], evidence.cells)) and found.n > 1:
+        if found.n > 1 and (caveat := edge_sentence([own, top], evidence.cells)):
             decided, text = OPEN, f"{caveat} As far as tried: {text}"
+        elif found.n > 1 and decided == OPEN:
+            text = f"Open: {text} {_seeds_needed(evidence, found, top, own)}"
     trials = [trial for cell in (*better, *other) for trial in cell.trials]
     if missing := sum(trial.state not in ("done", "diverged") for trial in trials):
         so_far = f"Not finished: {missing} of {count(len(trials), 'training')} have no result."
@@ -312,12 +316,14 @@ def _by_loss(
     ends = amounts([found.low, found.high], metric)
     if found.low > 0:
         return yes[0], f"{yes[1]}: it loses {amounts([found.mean], metric)} ({ends}) {against} ({based})."
-    return OPEN, f"Open: it loses {ends} {against} ({based}). {_seeds_needed(evidence, found, top, own)}"
+    return OPEN, f"it loses {ends} {against} ({based})."
 
 
 def _seeds_needed(evidence: Evidence, found: Loss, top: Cell, own: Cell) -> str:
     """Say about how many more seeds decide, and what they cost."""
     assert evidence.margin is not None
+    if evidence.is_exhausted:
+        return "All fresh seeds that were planned are trained."
     half = (found.high - found.low) / 2
     gap = max(evidence.margin - max(found.mean, 0.0), found.mean, evidence.margin / 10)
     more = max(math.ceil(found.n * (half / gap) ** 2) - found.n, 1)

@@ -13,22 +13,28 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from epsgrid.numerics.statistics import LEVEL
-from epsgrid.selection.answers import Answers, Evidence
+from epsgrid.selection.answers import OPEN, Answers, Evidence, edge_sentence
 from epsgrid.selection.cells import CONVENTIONAL, NARROWED, Cell, of_grid
 
+QUESTIONS = ("default", "narrowing")
+"""Those that fresh seeds are trained for."""
 MAX_FRESH_SEEDS = 12
 _BLOCK = 4
 _SERIOUS = 0.1
 """In-sample weight, relative to the best, from which on a setting is a contender."""
 
 
-def looks(max_fresh: int) -> tuple[int, ...]:
-    """Return after how many fresh seeds results are looked at; the look at the grids alone comes first.
+def looks(max_fresh: int, first: int = 0) -> tuple[int, ...]:
+    """Return after how many fresh seeds results are looked at.
 
-    >>> looks(12), looks(6), looks(3)
-    ((0, 4, 8, 12), (0, 4, 6), (0, 3))
+    >>> looks(12), looks(6), looks(12, first=2), looks(1, first=2)
+    ((0, 4, 8, 12), (0, 4, 6), (2, 6, 10, 12), (2,))
+
+    Args:
+        max_fresh: number of fresh seeds at most, ≥ 1.
+        first: number of fresh seeds that there are already; 0 is a look at the grids alone.
     """
-    return (*range(0, max_fresh, _BLOCK), max_fresh)
+    return (*range(first, max_fresh, _BLOCK), max(first, max_fresh))
 
 
 @lru_cache(maxsize=64)
@@ -79,7 +85,7 @@ def contenders(evidence: Evidence) -> tuple[Cell, ...]:
     if layout is None:
         return ()
     chosen: dict[tuple[float, float | None], Cell] = {}
-    for better, other in _comparisons(evidence):
+    for better, other in undecided(evidence):
         first, second = evidence.grid.places(better), evidence.grid.places(other)
         if not first or not second:
             continue
@@ -92,8 +98,11 @@ def contenders(evidence: Evidence) -> tuple[Cell, ...]:
     return tuple(chosen.values())
 
 
-def _comparisons(evidence: Evidence) -> Sequence[tuple[Sequence[Cell], Sequence[Cell]]]:
-    """Return the two sides of each comparison that the margin does not decide yet: those that may be better first."""
+def undecided(evidence: Evidence) -> Sequence[tuple[Sequence[Cell], Sequence[Cell]]]:
+    """Return the two sides of each comparison that more seeds can decide: those that may be better first.
+
+    Where a best learning rate is at an edge of those tried, they cannot.
+    """
     narrowed, conventional = of_grid(NARROWED, evidence.cells), of_grid(CONVENTIONAL, evidence.cells)
     outside = [cell for cell in conventional if cell not in narrowed]
     sides = [(evidence.without(evidence.baseline), evidence.baseline)]
@@ -101,12 +110,14 @@ def _comparisons(evidence: Evidence) -> Sequence[tuple[Sequence[Cell], Sequence[
         sides.append((outside, narrowed))
     found = []
     for better, other in sides:
-        loss = evidence.loss(better, other)
-        if loss is not None and evidence.margin is not None and not (loss.high < evidence.margin or loss.low > 0):
+        loss, tops = evidence.loss(better, other), (evidence.top(better), evidence.top(other))
+        if loss is None or evidence.margin is None or loss.high < evidence.margin or loss.low > 0:
+            continue
+        if not edge_sentence([cell for cell in tops if cell is not None], evidence.cells):
             found.append((better, other))
     return found
 
 
 def is_open(answers: Answers) -> bool:
-    """Say whether more seeds can decide a question that is still open."""
-    return any(answers.of(question).answer == "open" for question in ("default", "narrowing"))
+    """Say whether a question that fresh seeds are trained for is open."""
+    return any(answers.of(question).answer == OPEN for question in QUESTIONS)

@@ -41,8 +41,8 @@ class Trained:
 def trained(cells: Sequence[Cell], metric: Metric | None) -> Trained:
     """Return the settings that can be compared.
 
-    Compared are the seeds on which every setting has ended. A setting with a trial that failed or was pruned is left
-    out, and so is one that has none of the seeds of the others.
+    Compared are the seeds on which every setting has ended that has ended on any, so that a sweep under way can be
+    looked at. Left out are a setting that has ended on none, and one with a trial that failed or was pruned.
 
     Args:
         cells: all that were asked for, with the same seeds.
@@ -52,8 +52,12 @@ def trained(cells: Sequence[Cell], metric: Metric | None) -> Trained:
 
     from epsgrid.numerics.layout import Layout
 
-    lasting = [cell for cell in cells if not cell.tally.failed and not cell.tally.pruned]
-    ended = [{trial.seed for trial in cell.trials if trial.state in ("done", "diverged")} for cell in lasting]
+    lasting, ended = [], []
+    for cell in cells:
+        own = {trial.seed for trial in cell.trials if trial.state in ("done", "diverged")}
+        if own and not cell.tally.failed and not cell.tally.pruned:
+            lasting.append(cell)
+            ended.append(own)
     seeds = sorted(set.intersection(*ended)) if ended else []
     unfinished = tuple(cell for cell in cells if not cell.tally.complete)
     if metric is None or not seeds:
@@ -97,7 +101,8 @@ def margin_of(asked: float | str | None, metric: Metric, scale: float) -> float:
 
 def edge_of(cell: Cell, cells: Sequence[Cell]) -> str | None:
     """Return at which end of the learning rates tried at its ε a setting's is; None where others lie on both sides."""
-    rates = sorted({other.learning_rate for other in at_epsilon(cell.epsilon, cells)}) if cell.epsilon else []
+    same = cells if cell.epsilon is None else at_epsilon(cell.epsilon, cells)
+    rates = sorted({other.learning_rate for other in same})
     if len(rates) < 2:
         return "only"
     return "lowest" if cell.learning_rate == rates[0] else "highest" if cell.learning_rate == rates[-1] else None

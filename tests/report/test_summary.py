@@ -10,9 +10,8 @@ import pytest
 
 from epsgrid.report.compare import compare
 from epsgrid.report.html.experiment_page import answer_sentence, summary
-from epsgrid.report.rows import Comparison, Confirmation, ConfirmedRow
+from epsgrid.report.rows import Comparison
 from epsgrid.report.trust import ReliabilityRow
-from epsgrid.selection.cells import unknown_difference
 from tests.report.simulate import Outcome, peaked, simulate
 
 SMALL = {"rates": (1e-3, 1e-2), "seeds": (0, 1)}
@@ -45,19 +44,6 @@ def test_a_finished_experiment_says_all(tmp_path: Path) -> None:
             "search",
         ),
     )
-
-
-@pytest.mark.parametrize(("is_current", "end"), [(True, ""), (False, "; another setting wins now")])
-def test_a_winner_on_fresh_seeds_is_said(is_current: bool, end: str, tmp_path: Path) -> None:
-    comparison = compared(tmp_path, truth=exact)
-    assert "On fresh seeds" not in dict(summary(comparison))
-    narrowed = comparison.best_of("narrowed")
-    assert narrowed is not None and narrowed.choice.cell is not None
-    row = ConfirmedRow("narrowed", narrowed.choice.cell, 6, None, None, is_current)
-    unknown = unknown_difference("not asked for")
-    confirmed = replace(comparison, confirmed=Confirmation((10_000, 10_001), (row,), unknown, unknown, ()))
-    fact = "lr 1e-3, ε 1e-3: 89.50 ± 0.71 % on test (2 seeds)"
-    assert dict(summary(confirmed))["On fresh seeds"] == fact + end
 
 
 @pytest.mark.parametrize(

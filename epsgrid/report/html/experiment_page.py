@@ -17,7 +17,7 @@ from epsgrid.selection.formatting import count, duration, interval, power, score
 _OTHERS = "Further results"
 _SECTIONS: dict[str, tuple[str, ...]] = {
     "Result": (
-        *("Best setting", "Regret", "Differences", "Confirmed", "Further scores"),
+        *("Best setting", "Regret", "Differences", "Further scores"),
         *("metric", "map", "learning"),
     ),
     "Cost": ("Grids", "Cost"),
@@ -102,7 +102,6 @@ def summary(comparison: Comparison) -> Iterator[tuple[str, str]]:
         seeds = ", one seed" if gap.low is None else f" ({100 * gap.level:.0f} %: {ends})"
         same = "the default ε is the best itself"
         yield "Against the default ε", same if gap.same_cell else f"{mean} on test{seeds}"
-    yield from _fresh_seeds(comparison)
     yield from _cost(comparison)
 
 
@@ -136,18 +135,6 @@ def _confidence(comparison: Comparison) -> str:
         return text
     why = f": {trust.reasons[0]}" if trust.verdict != "high" and trust.reasons else ""
     return f"{text}; the confidence in the bounds is {trust.verdict}{why}"
-
-
-def _fresh_seeds(comparison: Comparison) -> Iterator[tuple[str, str]]:
-    """Yield the score of the winner on seeds that did not choose it, where that was asked for."""
-    metric = comparison.metric
-    rows = {row.name: row for row in comparison.confirmed.rows} if comparison.confirmed else {}
-    row = next((rows[name] for name in (NARROWED, CONVENTIONAL, DEFAULT) if name in rows), None)
-    if row is not None and row.cell.test is not None and metric is not None:
-        test, seeds = row.cell.test, count(row.cell.tally.done, "seed")
-        changed = "" if row.is_current else "; another setting wins now"
-        value = score(test.mean, test.sd, metric)
-        yield "On fresh seeds", f"{row.cell.label}: {value} on test ({seeds}){changed}"
 
 
 def _cost(comparison: Comparison) -> Iterator[tuple[str, str]]:

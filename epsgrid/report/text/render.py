@@ -18,7 +18,6 @@ from epsgrid.report.text.bounds import (
 )
 from epsgrid.report.text.searches import (
     best_table,
-    confirmed_tables,
     costs_table,
     differences_table,
     metric_note,
@@ -58,7 +57,6 @@ def tables(comparison: Comparison) -> tuple[Table, ...]:
         others_table(comparison),
         differences_table(title, *gaps, comparison) if has_grid else None,
         regrets_table(comparison),
-        *confirmed_tables(comparison),
         _grids_table(comparison),
         costs_table(comparison),
         bounds_table(comparison.bounds) if comparison.bounds else None,

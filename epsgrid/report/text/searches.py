@@ -6,7 +6,7 @@ from epsgrid.numerics.statistics import Interval
 from epsgrid.report.rows import Comparison
 from epsgrid.report.table import Table
 from epsgrid.selection.best import BestRow, CostRow
-from epsgrid.selection.cells import CONVENTIONAL, DEFAULT, NARROWED, Cell, Difference, Spread, Tally
+from epsgrid.selection.cells import CONVENTIONAL, NARROWED, Cell, Difference, Spread, Tally
 from epsgrid.selection.formatting import NOTHING, Metric, count, duration, gain, interval, power, score, score_interval
 
 
@@ -144,34 +144,6 @@ def _cost_row(cost: CostRow) -> tuple[str, ...]:
         whole_number(cost.saved_trials),
         NOTHING if cost.saved_seconds is None else duration(cost.saved_seconds),
     )
-
-
-def confirmed_tables(comparison: Comparison) -> tuple[Table, ...]:
-    """Return the winners on fresh seeds, and how they compare there; none where that was not asked for."""
-    found = comparison.confirmed
-    if found is None:
-        return ()
-    columns = ("winner", "learning rate", "ε", "chosen from", "test when chosen", "test on fresh seeds")
-    rows = tuple(
-        (
-            "default ε" if row.name == DEFAULT else row.name,
-            power(row.cell.learning_rate),
-            power(row.cell.epsilon),
-            count(row.chosen_from, "cell"),
-            _score(row.when_chosen, comparison.metric),
-            _score(row.cell.test, comparison.metric),
-            _score_interval(row.interval, comparison),
-            seeds_text(row.cell.tally),
-        )
-        for row in found.rows
-    )
-    title = f"Confirmed on {count(len(found.seeds), 'fresh seed')}"
-    note = "; ".join(["trained again on seeds that chose nothing, so that no luck of the choice remains", *found.notes])
-    settings = Table(title, (*columns, "95 % interval", "seeds"), rows, note)
-    if len(rows) < 2:
-        return (settings,)
-    title = "Confirmed differences, paired by fresh seed"
-    return settings, differences_table(title, found.regret, found.gain_over_default, comparison)
 
 
 def rate_columns(comparison: Comparison) -> tuple[str, ...]:

@@ -1,0 +1,306 @@
+"""What a sweep does after its grids: try learning rates beyond theirs, train fresh seeds until a question is decided.
+
+Nothing is kept in memory that a sweep started again would lack: learning rates that were added stand in the record of
+the grids, and contenders, fresh seeds and looks in a record of their own, fixed before the first fresh seed is trained.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from epsgrid import optimizers
+from epsgrid.errors import SpecError
+from epsgrid.executors import StopRequest
+from epsgrid.grids._plan import DEFAULT, Plan
+from epsgrid.selection import deciding, extending
+from epsgrid.selection.answers import NOT_ASKED, NOT_MEASURED, Answers, answer
+from epsgrid.selection.cells import Cell
+from epsgrid.selection.evidence import counted, evidence
+from epsgrid.selection.formatting import count, power, powers
+from epsgrid.selection.load import load_experiment
+from epsgrid.spec.trial import Trial, identity, trial_identity
+from epsgrid.stages.experiment import Asked, prepare_data
+from epsgrid.stages.running import SweepEvent, SweepPlan, SweepSummary
+from epsgrid.stages.sweep import GridChoice, Planned, plan_sweep, sweep
+from epsgrid.store.records import AddedRate, ConfirmRecord, GridRecord
+from epsgrid.store.state import FINISHED, trial_state
+
+_FIRST_FRESH_SEED = 10_000
+
+
+@dataclass(frozen=True)
+class Further:
+    """What a sweep does after its grids.
+
+    Attributes:
+        extend_rates: whether it tries learning rates beyond those of the spec where the best is at an edge.
+        until_decided: whether it trains fresh seeds until the questions are decided.
+        max_seeds: number of fresh seeds at most; None means the usual one, or the one planned earlier.
+    """
+
+    extend_rates: bool = False
+    until_decided: bool = False
+    max_seeds: int | None = None
+
+
+ONLY_THAT = Further()
+"""Nothing."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a sweep would train.
+
+    Attributes:
+        grids: its grids.
+        at_least: number of trainings that it needs in any case.
+        at_most: number of trainings after which it has ended in any case.
+        parts: what the difference is made of.
+    """
+
+    grids: SweepPlan
+    at_least: int
+    at_most: int
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a sweep ended.
+
+    Attributes:
+        summary: all its trials.
+        answers: None where it was stopped before the questions could be answered, or was not asked to decide them.
+        why: why it ended, in a sentence; "" without answers.
+    """
+
+    summary: SweepSummary
+    answers: Answers | None = None
+    why: str = ""
+
+
+def sweep_further(
+    asked: Asked,
+    what: GridChoice | Planned,
+    further: Further,
+    *,
+    workers: int | None,
+    fail_fast: bool,
+    notify: Callable[[SweepEvent], None],
+    say: Callable[[str], None],
+    stop: StopRequest,
+) -> Outcome:
+    """Train grids and what follows them; see `epsgrid.stages.sweep.sweep` for what is not described here.
+
+    Args:
+        asked: the spec and its folder.
+        what: the grids to train first, or a plan, which nothing follows.
+        further: what follows.
+        workers: trials at once.
+        fail_fast: start nothing more after the first failure.
+        notify: receives the plan of each round, then each trial's start and end.
+        say: receives a sentence before each round.
+        stop: is asked whether to stop.
+
+    Raises:
+        SpecError: the spec leaves nothing to decide, or other looks were planned.
+    """
+    _check(asked, further)
+    done: list[SweepSummary] = []
+
+    def is_trained(part: GridChoice | Planned) -> bool:
+        done.append(sweep(asked, part, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop))
+        return done[-1].complete
+
+    if not is_trained(what):
+        return Outcome(_joined(done))
+    while further.extend_rates and (added := _rates_beyond(asked, what)):
+        listed = ", ".join(_setting(each.learning_rate, each.epsilon) for each in added)
+        say(f"The best learning rate is at an edge of those tried; trained next: {listed}.")
+        grids = GridRecord.read(asked.folder.grid_json)
+        replace(grids, added_rates=(*grids.added_rates, *added)).write(asked.folder.grid_json)
+        if not is_trained(what):
+            return Outcome(_joined(done))
+    if not further.until_decided:
+        return Outcome(_joined(done))
+    if unfinished := _unfinished(asked):
+        missing = f"{count(unfinished, 'training')} of grids that were swept before have no result"
+        return _ended(asked, done, f"{missing}; `epsgrid sweep --grid both --until-decided` trains them, too.")
+    record = _looks_planned(asked, further.max_seeds)
+    record.write(asked.folder.confirm_json)
+    while (following := _next_block(asked, record)) is not None:
+        record = following
+        seeds = len({cell.seed for cell in record.cells})
+        say(f"Not decided; trained next, up to {count(seeds, 'fresh seed')}: {_contenders_text(record)}.")
+        if not is_trained(Planned(Plan({}, record.cells), record)):
+            return Outcome(_joined(done))
+    return _ended(asked, done, _why(asked, further))
+
+
+def preview(asked: Asked, what: GridChoice | Planned, further: Further, workers: int | None) -> Preview:
+    """Return what `sweep_further` would train, without writing; see `plan_sweep`.
+
+    Raises:
+        SpecError: see `sweep_further`.
+    """
+    _check(asked, further)
+    planned, seeds = plan_sweep(asked, what, workers), len(asked.spec.sweep.seeds)
+    least = most = planned.to_run
+    parts: list[str] = []
+    first_round: tuple[AddedRate, ...] = ()
+    settings = len({(trial.grid_rate, trial.epsilon) for trial in planned.plan.trials})
+    if further.extend_rates:
+        first_round = () if planned.to_run else _rates_beyond(asked, what)
+        compared = min(len({trial.epsilon for trial in planned.plan.trials}), len({DEFAULT, *planned.plan.epsilons}))
+        rates = compared * (extending.MAX_ADDED + (len(asked.spec.sweep.learning_rates) == 1))
+        if planned.to_run or first_round:
+            least, most, settings = least + len(first_round) * seeds, most + rates * seeds, settings + rates
+            parts.append(f"{rates * seeds} at learning rates beyond those of the spec")
+    if further.until_decided:
+        if planned.to_run or first_round or _unfinished(asked):
+            fresh = settings * (further.max_seeds or deciding.MAX_FRESH_SEEDS)
+        else:
+            record = _looks_planned(asked, further.max_seeds)
+            following = _next_block(asked, record)
+            block = () if following is None else following.cells
+            now = sum(trial_state(asked.folder.trial(cell.id)) not in FINISHED for cell in block)
+            later = len(block) // max(len({cell.seed for cell in block}), 1) * len(record.seeds) - len(block)
+            least, fresh = least + now, now + later
+        most += fresh
+        parts.append(f"{fresh} on fresh seeds")
+    return Preview(planned, least, most, tuple(parts))
+
+
+def _check(asked: Asked, further: Further) -> None:
+    """Refuse what cannot be decided, before anything is trained."""
+    if not further.until_decided:
+        return
+    sweep_spec, optimizer = asked.spec.sweep, asked.spec.optimizer.name
+    if not optimizers.load(optimizer).HAS_EPSILON:
+        raise SpecError(f"--until-decided: optimizer {optimizer!r} has no ε, so there is no question to decide")
+    if len(sweep_spec.seeds) < 2:
+        raise SpecError("--until-decided: sweep.seeds has one seed, and one seed has no spread; give two or more")
+    if sweep_spec.prune is not None:
+        raise SpecError("--until-decided: trials that sweep.prune ends early have no score to compare; leave it out")
+
+
+def _rates_beyond(asked: Asked, what: GridChoice | Planned) -> tuple[AddedRate, ...]:
+    names = plan_sweep(asked, what, None).plan.epsilons
+    return extending.rates_beyond(evidence(load_experiment(asked.folder)), [*names], asked.spec.sweep.learning_rates)
+
+
+def _unfinished(asked: Asked) -> int:
+    """Return the number of trials of all grids, swept now or before, that have no result."""
+    cells = GridRecord.read(asked.folder.grid_json).cells
+    return sum(trial_state(asked.folder.trial(cell.id)) not in FINISHED for cell in cells)
+
+
+def _looks_planned(asked: Asked, max_seeds: int | None) -> ConfirmRecord:
+    """Return the record of this grid's looks, the first of which is over; its trials are those to be trained next.
+
+    Where the grids have changed since looks were planned, others are planned: what was trained on fresh seeds counts,
+    and so do the looks that were taken.
+
+    Raises:
+        SpecError: another number of fresh seeds was planned; to change it after a look would favour an answer.
+    """
+    stored = load_experiment(asked.folder)
+    grid, before = stored.grid, stored.confirm
+    assert grid is not None
+    if before is not None and before.looks and before.grid_checksum == grid.checksum:
+        if max_seeds not in (None, before.looks[-1]):
+            raise SpecError(
+                f"--max-seeds {max_seeds}: {count(before.looks[-1], 'fresh seed')} were planned here before the first"
+                " look at results, and to plan others after it makes wrong answers likelier; leave it out, or start"
+                " another experiment with --out DIR"
+            )
+        return before
+    kept = counted(stored)
+    trained = list(dict.fromkeys(cell.seed for cell in kept))
+    used = {*asked.spec.sweep.seeds, *(cell.seed for cell in grid.cells), *trained}
+    max_fresh = max(max_seeds or deciding.MAX_FRESH_SEEDS, len(trained))
+    others = (seed for seed in itertools.count(_FIRST_FRESH_SEED) if seed not in used)
+    taken = [look for look in before.looks if look < len(trained)] if before is not None else []
+    looks = (*taken, *deciding.looks(max_fresh, len(trained)))
+    grid_seeds = len({cell.seed for cell in grid.cells})
+    record = ConfirmRecord(
+        optimizer=asked.spec.optimizer.name,
+        seeds=(*trained, *itertools.islice(others, max_fresh - len(trained))),
+        cells=kept,
+        grid_checksum=grid.checksum,
+        looks=looks,
+        level=deciding.level_of(tuple(grid_seeds + look for look in looks)),
+    )
+    found = evidence(replace(stored, confirm=record))
+    if len(trained) < max_fresh and (chosen := deciding.contenders(found)):
+        look = next(look for look in looks if look > len(trained))
+        return _with_block(asked, record, look, chosen)
+    return record
+
+
+def _next_block(asked: Asked, record: ConfirmRecord) -> ConfirmRecord | None:
+    """Return the record with the trials to be trained next; None where the sweep has ended."""
+    begun = len({cell.seed for cell in record.cells})
+    if any(trial_state(asked.folder.trial(cell.id)) not in FINISHED for cell in record.cells):
+        return _with_block(asked, record, begun)
+    found = evidence(replace(load_experiment(asked.folder), confirm=record))
+    if not begun or begun == len(record.seeds) or not deciding.undecided(found):
+        return None
+    return _with_block(asked, record, next(look for look in record.looks if look > begun))
+
+
+def _with_block(asked: Asked, record: ConfirmRecord, look: int, more: Iterable[Cell] = ()) -> ConfirmRecord:
+    """Return a record with the trials of its contenders, and of more, on the seeds up to a look."""
+    settings = {(cell.learning_rate, cell.epsilon): (cell.grid_rate, cell.grids) for cell in record.cells}
+    settings |= {(cell.trained_rate, cell.epsilon): (cell.learning_rate, cell.grids) for cell in more}
+    common, checksum = identity(asked.spec), prepare_data(asked.spec).checksum
+    cells = tuple(
+        Trial.of(trial_identity(common, checksum, rate, epsilon, seed), grids, grid_rate)
+        for seed in record.seeds[:look]
+        for (rate, epsilon), (grid_rate, grids) in settings.items()
+    )
+    return replace(record, cells=cells)
+
+
+def _why(asked: Asked, further: Further) -> str:
+    """Say why a sweep that was to decide has ended."""
+    found = evidence(load_experiment(asked.folder))
+    fresh = len(found.judging.seeds) - len(found.grid.seeds)
+    answers = answer(found)
+    if all(answers.of(question).answer in (NOT_ASKED, NOT_MEASURED) for question in deciding.QUESTIONS):
+        return "There is nothing to decide."
+    if not deciding.is_open(answers):
+        with_seeds = f"with {count(fresh, 'fresh seed')}" if fresh else "with the seeds of the grids"
+        return f"Decided {with_seeds}."
+    if deciding.undecided(found):
+        return f"Not decided with {count(fresh, 'fresh seed')}, all that were planned."
+    others = "even beyond the spec's, so set others" if further.extend_rates else "`epsgrid sweep --extend-rates`"
+    return f"More seeds would not decide what is open; it takes other learning rates ({others})."
+
+
+def _ended(asked: Asked, done: Sequence[SweepSummary], why: str) -> Outcome:
+    return Outcome(_joined(done), answer(evidence(load_experiment(asked.folder))), why)
+
+
+def _joined(done: Sequence[SweepSummary]) -> SweepSummary:
+    """Return the summary of several rounds, of which all but the last were complete."""
+    return replace(
+        done[-1],
+        states={trial: state for each in done for trial, state in each.states.items()},
+        trained=sum(each.trained for each in done),
+        seconds=sum(each.seconds for each in done),
+    )
+
+
+def _contenders_text(record: ConfirmRecord) -> str:
+    """Name the settings of a record, in order of ε."""
+    rates: dict[float, list[float]] = {}
+    for cell in record.cells:
+        rates.setdefault(cell.epsilon or 0.0, []).append(cell.grid_rate)
+    return "; ".join(f"ε {power(epsilon)} at lr {powers(sorted(set(own)))}" for epsilon, own in sorted(rates.items()))
+
+
+def _setting(learning_rate: float, epsilon: float | None) -> str:
+    return f"lr {power(learning_rate)}" + ("" if epsilon is None else f", ε {power(epsilon)}")
