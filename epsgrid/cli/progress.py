@@ -186,8 +186,8 @@ class _Board:
     def update(self, event: SweepEvent) -> None:
         """Take in an event."""
         with self.lock:
-            if isinstance(event, SweepPlan):
-                self.plan = event
+            if isinstance(event, SweepPlan):  # a sweep may train several, one after the other
+                self.plan, self.ended, self.start = event, Counter(), time.monotonic()
                 finished = [trial for trial, state in event.states.items() if state in FINISHED]
                 if self.is_live and len(finished) <= _MOST_READ:  # reading more would delay the start
                     paths = {trial: self.folder.trial(trial).result_json for trial in finished}

@@ -3,6 +3,11 @@
     load        read an experiment's folder                                     -> StoredExperiment
     cells       group trials by learning rate and ε, choose and compare cells   -> Cell, Choice, Difference
     best        find the best setting of each way to search, and its cost       -> BestRow, CostRow
+    trained     find the settings that can be compared, and their margin         -> Trained
+    answers     answer the questions that a sweep can decide                    -> Evidence, Answers
+    evidence    read what they are answered from, fresh seeds included          -> Evidence
+    deciding    choose contenders for fresh seeds, and when to look
+    extending   choose learning rates beyond the grid                           -> AddedRate
     verdict     decide whether the best ε lies inside the bounds                -> Verdict
     formatting  write metrics, differences, ε and durations
 

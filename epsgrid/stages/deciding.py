@@ -18,7 +18,7 @@ from epsgrid.selection import deciding, extending
 from epsgrid.selection.answers import NOT_ASKED, NOT_MEASURED, Answers, answer
 from epsgrid.selection.cells import Cell
 from epsgrid.selection.evidence import counted, evidence
-from epsgrid.selection.formatting import count, power, powers
+from epsgrid.selection.formatting import count, power, ranges
 from epsgrid.selection.load import load_experiment
 from epsgrid.spec.trial import Trial, identity, trial_identity
 from epsgrid.stages.experiment import Asked, prepare_data
@@ -132,8 +132,8 @@ def sweep_further(
     record.write(asked.folder.confirm_json)
     while (following := _next_block(asked, record)) is not None:
         record = following
-        seeds = len({cell.seed for cell in record.cells})
-        say(f"Not decided; trained next, up to {count(seeds, 'fresh seed')}: {_contenders_text(record)}.")
+        seeds = count(len({cell.seed for cell in record.cells}), "fresh seed")
+        say(f"Not decided yet; the next look is after {seeds} of {_contenders_text(asked, record)}.")
         if not is_trained(Planned(Plan({}, record.cells), record)):
             return Outcome(_joined(done))
     return _ended(asked, done, _why(asked, further))
@@ -294,12 +294,13 @@ def _joined(done: Sequence[SweepSummary]) -> SweepSummary:
     )
 
 
-def _contenders_text(record: ConfirmRecord) -> str:
-    """Name the settings of a record, in order of ε."""
-    rates: dict[float, list[float]] = {}
+def _contenders_text(asked: Asked, record: ConfirmRecord) -> str:
+    """Name the settings of a record."""
+    epsilons = sorted({cell.epsilon or 0.0 for cell in GridRecord.read(asked.folder.grid_json).cells})
+    by_rate: dict[float, set[float]] = {}
     for cell in record.cells:
-        rates.setdefault(cell.epsilon or 0.0, []).append(cell.grid_rate)
-    return "; ".join(f"ε {power(epsilon)} at lr {powers(sorted(set(own)))}" for epsilon, own in sorted(rates.items()))
+        by_rate.setdefault(cell.grid_rate, set()).add(cell.epsilon or 0.0)
+    return "; ".join(f"lr {power(rate)}, ε {ranges(sorted(own), epsilons)}" for rate, own in sorted(by_rate.items()))
 
 
 def _setting(learning_rate: float, epsilon: float | None) -> str:
