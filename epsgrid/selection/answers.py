@@ -187,15 +187,15 @@ class Evidence:
     def loss(self, better: Sequence[Cell], other: Sequence[Cell]) -> Loss | None:
         """Return by how much the best of some settings beats the best of others; None where one side has no scores.
 
-        They are judged with the seeds of the contenders where both sides have some of these, else with those of the
-        grids.
+        They are judged with the seeds of the contenders where the best of both sides are among these, else with those
+        of the grids.
         """
         from epsgrid.numerics.layout import loss
 
+        tops = [cell for cell in (self.top(better), self.top(other)) if cell is not None]
         for own in (self.judging, self.grid):
-            first, second = own.places(better), own.places(other)
-            if own.layout is not None and first and second:
-                return loss(own.layout, first, second, self.level)
+            if own.layout is not None and len(own.places(tops)) == 2:
+                return loss(own.layout, own.places(better), own.places(other), self.level)
         return None
 
     def top(self, cells: Sequence[Cell]) -> Cell | None:
