@@ -399,14 +399,13 @@ def _equivalent(evidence: Evidence, rows: Sequence[EpsilonRow]) -> Answer:
         if any(row.standing == standing for row in rows)
     ]
     text = " ".join(parts)
-    best_rows = [row for row in rows if row.loss is not None]
-    if not best_rows:
+    if any(row.standing == NOT_FINISHED for row in rows) or evidence.grid.unfinished:
+        return Answer(question, NOT_FINISHED, f"Not finished, so far: {text}")
+    if all(row.loss is None for row in rows):
         return Answer(question, OPEN, f"{text} One seed has no spread.")
     top = evidence.top(evidence.cells)
     if top is not None and (caveat := edge_sentence([top], evidence.cells)):
         return Answer(question, OPEN, f"{caveat} As far as tried: {text}")
-    if any(row.standing == NOT_FINISHED for row in rows) or evidence.grid.unfinished:
-        return Answer(question, NOT_FINISHED, text)
     decided = sum(row.standing != OPEN for row in rows)
     return Answer(question, f"{decided} of {len(rows)} decided" if decided < len(rows) else "decided", text)
 

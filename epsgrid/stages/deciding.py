@@ -15,7 +15,7 @@ from epsgrid.errors import SpecError
 from epsgrid.executors import StopRequest
 from epsgrid.grids._plan import DEFAULT, Plan
 from epsgrid.selection import deciding, extending
-from epsgrid.selection.answers import NOT_ASKED, NOT_MEASURED, Answers, answer
+from epsgrid.selection.answers import NOT_ASKED, NOT_MEASURED, Answers, Evidence, answer
 from epsgrid.selection.cells import Cell
 from epsgrid.selection.evidence import counted, evidence
 from epsgrid.selection.formatting import count, power, ranges
@@ -120,14 +120,15 @@ def sweep_further(
         listed = ", ".join(_setting(each.learning_rate, each.epsilon) for each in added)
         say(f"The best learning rate is at an edge of those tried; trained next: {listed}.")
         grids = GridRecord.read(asked.folder.grid_json)
-        replace(grids, added_rates=(*grids.added_rates, *added)).write(asked.folder.grid_json)
+        replace(grids, added_rates=tuple(dict.fromkeys((*grids.added_rates, *added)))).write(asked.folder.grid_json)
         if not is_trained(what):
             return Outcome(_joined(done))
     if not further.until_decided:
         return Outcome(_joined(done))
     if unfinished := _unfinished(asked):
         missing = f"{count(unfinished, 'training')} of grids that were swept before have no result"
-        return _ended(asked, done, f"{missing}; `epsgrid sweep --grid both --until-decided` trains them, too.")
+        why = f"{missing}; `epsgrid sweep --grid both --until-decided` trains them, too."
+        return Outcome(_joined(done), answer(evidence(load_experiment(asked.folder))), why)
     record = _looks_planned(asked, further.max_seeds)
     record.write(asked.folder.confirm_json)
     while (following := _next_block(asked, record)) is not None:
@@ -136,7 +137,9 @@ def sweep_further(
         say(f"Not decided yet; the next look is after {seeds} of {_contenders_text(asked, record)}.")
         if not is_trained(Planned(Plan({}, record.cells), record)):
             return Outcome(_joined(done))
-    return _ended(asked, done, _why(asked, further))
+    found = evidence(load_experiment(asked.folder))
+    answers = answer(found)
+    return Outcome(_joined(done), answers, _why(found, answers, further))
 
 
 def preview(asked: Asked, what: GridChoice | Planned, further: Further, workers: int | None) -> Preview:
@@ -147,30 +150,43 @@ def preview(asked: Asked, what: GridChoice | Planned, further: Further, workers:
     """
     _check(asked, further)
     planned, seeds = plan_sweep(asked, what, workers), len(asked.spec.sweep.seeds)
+    trials, path = planned.plan.trials, asked.folder.grid_json
+    settings = {(trial.grid_rate, trial.epsilon) for trial in trials}
+    if path.exists():
+        settings |= {(trial.grid_rate, trial.epsilon) for trial in GridRecord.read(path).cells}
     least = most = planned.to_run
+    is_trained, rates = not planned.to_run, 0
     parts: list[str] = []
-    first_round: tuple[AddedRate, ...] = ()
-    settings = len({(trial.grid_rate, trial.epsilon) for trial in planned.plan.trials})
     if further.extend_rates:
-        first_round = () if planned.to_run else _rates_beyond(asked, what)
-        compared = min(len({trial.epsilon for trial in planned.plan.trials}), len({DEFAULT, *planned.plan.epsilons}))
-        rates = compared * (extending.MAX_ADDED + (len(asked.spec.sweep.learning_rates) == 1))
-        if planned.to_run or first_round:
-            least, most, settings = least + len(first_round) * seeds, most + rates * seeds, settings + rates
-            parts.append(f"{rates * seeds} at learning rates beyond those of the spec")
+        beyond = _rates_beyond(asked, what) if is_trained else ()
+        if beyond or not is_trained:
+            compared = min(len({trial.epsilon for trial in trials}), len({DEFAULT, *planned.plan.epsilons}))
+            rates = compared * (extending.MAX_ADDED + (len(asked.spec.sweep.learning_rates) == 1))
+        is_trained = is_trained and not beyond
+        least, most = least + len(beyond) * seeds, most + rates * seeds
+        parts.append(f"{rates * seeds} at learning rates beyond those of the spec")
     if further.until_decided:
-        if planned.to_run or first_round or _unfinished(asked):
-            fresh = settings * (further.max_seeds or deciding.MAX_FRESH_SEEDS)
+        if is_trained and not _unfinished(asked):
+            now, fresh = _fresh_trainings(asked, further)
         else:
-            record = _looks_planned(asked, further.max_seeds)
-            following = _next_block(asked, record)
-            block = () if following is None else following.cells
-            now = sum(trial_state(asked.folder.trial(cell.id)) not in FINISHED for cell in block)
-            later = len(block) // max(len({cell.seed for cell in block}), 1) * len(record.seeds) - len(block)
-            least, fresh = least + now, now + later
-        most += fresh
+            confirm = asked.folder.confirm_json
+            planned_before = len(ConfirmRecord.read(confirm).seeds) if confirm.exists() else 0  # which may not hold
+            most_seeds = max(further.max_seeds or deciding.MAX_FRESH_SEEDS, planned_before)
+            now, fresh = 0, (len(settings) + rates) * most_seeds
+        least, most = least + now, most + fresh
         parts.append(f"{fresh} on fresh seeds")
     return Preview(planned, least, most, tuple(parts))
+
+
+def _fresh_trainings(asked: Asked, further: Further) -> tuple[int, int]:
+    """Return how many trainings on fresh seeds follow trained grids at least and at most."""
+    record = _looks_planned(asked, further.max_seeds)
+    following = _next_block(asked, record)
+    if following is None:
+        return 0, 0
+    block, begun = following.cells, len({cell.seed for cell in following.cells})
+    now = sum(trial_state(asked.folder.trial(cell.id)) not in FINISHED for cell in block)
+    return now, now + len(block) // begun * (len(record.seeds) - begun)
 
 
 def _check(asked: Asked, further: Further) -> None:
@@ -264,11 +280,9 @@ def _with_block(asked: Asked, record: ConfirmRecord, look: int, more: Iterable[C
     return replace(record, cells=cells)
 
 
-def _why(asked: Asked, further: Further) -> str:
+def _why(found: Evidence, answers: Answers, further: Further) -> str:
     """Say why a sweep that was to decide has ended."""
-    found = evidence(load_experiment(asked.folder))
     fresh = len(found.judging.seeds) - len(found.grid.seeds)
-    answers = answer(found)
     if all(answers.of(question).answer in (NOT_ASKED, NOT_MEASURED) for question in deciding.QUESTIONS):
         return "There is nothing to decide."
     if not deciding.is_open(answers):
@@ -278,10 +292,6 @@ def _why(asked: Asked, further: Further) -> str:
         return f"Not decided with {count(fresh, 'fresh seed')}, all that were planned."
     others = "even beyond the spec's, so set others" if further.extend_rates else "`epsgrid sweep --extend-rates`"
     return f"More seeds would not decide what is open; it takes other learning rates ({others})."
-
-
-def _ended(asked: Asked, done: Sequence[SweepSummary], why: str) -> Outcome:
-    return Outcome(_joined(done), answer(evidence(load_experiment(asked.folder))), why)
 
 
 def _joined(done: Sequence[SweepSummary]) -> SweepSummary:
