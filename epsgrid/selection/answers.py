@@ -12,8 +12,11 @@ difference that does not matter to the user. "Open" means that more seeds can de
 which were asked for have no result yet, and what is said is provisional; "not measured" that something needed was never
 run; "not asked" that the question makes no sense here.
 
-Every ε is compared at its best learning rate. Where that is the lowest or the highest tried, a better one may lie
-beyond, and a comparison that rests on it stays open.
+Every ε is compared with all its learning rates. Where the best is the lowest or the highest tried, a better one may
+lie beyond. An answer stays open where that could turn it: "keep" where the next learning rate might help the others by
+the margin or more, "change" where it might help the default as much. With few seeds an end often looks best by chance;
+so the ends were taken to matter only as far as the rise from the best learning rate inside may reach the margin. Before
+that, a fifth of all simulated sweeps with three seeds stayed open only because of this.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from epsgrid.numerics.statistics import LEVEL
 from epsgrid.selection.cells import CONVENTIONAL, NARROWED, Cell, at_epsilon, of_grid
 from epsgrid.selection.formatting import Metric, amounts, count, duration, power, ranges, share
 from epsgrid.selection.trained import Trained, edge_of, margin_of, trained
+from epsgrid.store.state import PRUNED
 
 if TYPE_CHECKING:
     from epsgrid.numerics.bounds import EpsilonBounds
@@ -52,12 +56,14 @@ class Answer:
         text: in sentences.
         loss: the difference it rests on, in the metric's stored unit, positive where something is lost; None where
             none was measured.
+        more_seeds: whether it is open and more seeds can decide it.
     """
 
     question: str
     answer: str
     text: str
     loss: Loss | None = None
+    more_seeds: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,8 +73,8 @@ class EpsilonRow:
     Attributes:
         epsilon: in the optimizer's own ε.
         cell: label of the setting.
-        loss: against the best of the other ε, simultaneous with the other rows; None where it diverged or is not
-            finished.
+        loss: of the ε with all its learning rates against the best of the others; all rows hold together at the level.
+            None where it diverged or is not finished.
         standing: "as good", "worse", "open", "diverged" or "not finished".
         edge: "lowest" or "highest" where its best learning rate is at that end of those tried, "only" where a single
             one was; None otherwise.
@@ -103,7 +109,7 @@ class Answers:
     Attributes:
         margin: the difference that does not matter, in the metric's stored unit; None while there is no score.
         level: probability with which each bound holds.
-        seeds: number of seeds that are compared.
+        seeds: number of seeds that every setting has.
         sd: what another seed changes in a score, as a standard deviation; None where it is not known.
         answers: one for each question, in the order of the module's docstring.
         epsilons: a row for each ε, rising.
@@ -124,6 +130,21 @@ class Answers:
 
 
 @dataclass(frozen=True)
+class Edge:
+    """A learning rate at the end of those tried.
+
+    Attributes:
+        name: "lowest", "highest", or "only".
+        matters: whether the next learning rate may gain the margin or more.
+        is_unsure: whether more seeds can show that it does not matter.
+    """
+
+    name: str
+    matters: bool
+    is_unsure: bool
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What the questions are answered from.
 
@@ -132,7 +153,7 @@ class Evidence:
         metric: None while no trial has a result.
         default_epsilon: the ε one would use without a search.
         margin_asked: as in the spec; None means the usual one.
-        contenders: the settings that were trained with more seeds than the grids, with all their seeds.
+        contenders: the settings that were trained with more seeds than the grids, each with all its seeds.
         level: probability with which each bound holds; higher where results are looked at several times.
         is_exhausted: whether all fresh seeds that were planned are trained.
         bounds: measured by the probe; None without one.
@@ -152,23 +173,18 @@ class Evidence:
     estimates: Sequence[tuple[str, float]] = ()
 
     @cached_property
-    def grid(self) -> Trained:
-        """The settings of the grids that can be compared."""
-        return trained(self.cells, self.metric)
-
-    @cached_property
-    def judging(self) -> Trained:
-        """The contenders with all their seeds where these have ended, else the settings of the grids."""
-        found = trained(self.contenders, self.metric) if self.contenders else self.grid
-        return found if len(found.seeds) > len(self.grid.seeds) else self.grid
+    def trained(self) -> Trained:
+        """The settings that can be compared."""
+        return trained(self.cells, self.contenders, self.metric)
 
     @cached_property
     def margin(self) -> float | None:
         """The difference that does not matter, in the metric's stored unit; None while there is no score."""
-        layout = self.grid.layout
+        layout = self.trained.layout
         if layout is None or self.metric is None:
             return None
-        return margin_of(self.margin_asked, self.metric, float(layout.test.mean(1).max()))
+        best = float(layout.test[:, : layout.seeds].mean(1).max())
+        return margin_of(self.margin_asked, self.metric, best)
 
     @property
     def epsilons(self) -> list[float]:
@@ -185,41 +201,53 @@ class Evidence:
         return [cell for cell in self.cells if cell.epsilon is not None and cell not in cells]
 
     def loss(self, better: Sequence[Cell], other: Sequence[Cell]) -> Loss | None:
-        """Return by how much the best of some settings beats the best of others; None where one side has no scores.
-
-        They are judged with the seeds of the contenders where the best of both sides are among these, else with those
-        of the grids.
-        """
+        """Return by how much the best of some settings beats the best of others; None where one side has no scores."""
         from epsgrid.numerics.layout import loss
 
-        tops = [cell for cell in (self.top(better), self.top(other)) if cell is not None]
-        for own in (self.judging, self.grid):
-            if own.layout is not None and len(own.places(tops)) == 2:
-                return loss(own.layout, own.places(better), own.places(other), self.level)
-        return None
+        first, second = self.trained.places(better), self.trained.places(other)
+        if self.trained.layout is None or not first or not second:
+            return None
+        return loss(self.trained.layout, first, second, self.level)
 
     def top(self, cells: Sequence[Cell]) -> Cell | None:
-        """Return the best of some settings by their selecting scores with the seeds of the grids; None without any."""
-        places, layout = self.grid.places(cells), self.grid.layout
-        if layout is None or not places:
+        """Return the best of some settings by their selecting scores; None without any."""
+        return self.trained.top(cells)
+
+    def edge(self, cell: Cell) -> Edge | None:
+        """Return at which end of the learning rates tried a setting is; None where others lie on both sides.
+
+        At an end a better rate may lie beyond. Between the best rate inside and the end the curve rises by some amount,
+        and where learning rates are equally far apart and the curve is concave it rises by less over the next step.
+        """
+        name = edge_of(cell, self.cells)
+        if name is None:
             return None
-        return self.grid.cells[max(places, key=lambda place: layout.selecting[place].mean())]
+        inner = self.inner(cell)
+        rise = None if inner is None else self.loss([cell], [inner])
+        if rise is None or self.margin is None or rise.n < 2:
+            return Edge(name, True, False)
+        return Edge(name, rise.high >= self.margin, rise.low <= 0 and rise.high >= self.margin)
+
+    def inner(self, cell: Cell) -> Cell | None:
+        """Return the best setting of the same ε whose learning rate is not at an end; None where there is none."""
+        assert cell.epsilon is not None
+        return self.top([each for each in at_epsilon(cell.epsilon, self.cells) if edge_of(each, self.cells) is None])
 
 
 def answer(evidence: Evidence) -> Answers:
     """Answer all questions."""
-    rows = _epsilon_rows(evidence)
+    rows = epsilon_rows(evidence)
     rules = _rules(evidence)
-    layout = evidence.judging.layout
+    layout = evidence.trained.layout
     return Answers(
         margin=evidence.margin,
         level=evidence.level,
-        seeds=len(evidence.judging.seeds),
+        seeds=len(evidence.trained.seeds),
         sd=layout.sd if layout is not None and math.isfinite(layout.sd) else None,
         answers=(
-            _default(evidence),
+            default_answer(evidence),
             _equivalent(evidence, rows),
-            _narrowing(evidence),
+            narrowing_answer(evidence),
             _luck(evidence, rules),
             _kind(evidence),
             _trust(evidence),
@@ -229,7 +257,8 @@ def answer(evidence: Evidence) -> Answers:
     )
 
 
-def _default(evidence: Evidence) -> Answer:
+def default_answer(evidence: Evidence) -> Answer:
+    """Say whether the default ε may be kept, or what it costs."""
     default = f"ε = {power(evidence.default_epsilon)}"
     base, rest = evidence.baseline, evidence.without(evidence.baseline)
     if not evidence.epsilons:
@@ -241,7 +270,8 @@ def _default(evidence: Evidence) -> Answer:
     return _compared(evidence, "default", rest, base, (KEEP, f"Keep {default}"), (CHANGE, f"Change {default}"))
 
 
-def _narrowing(evidence: Evidence) -> Answer:
+def narrowing_answer(evidence: Evidence) -> Answer:
+    """Say whether training only the narrowed grid cost anything."""
     narrowed, conventional = of_grid(NARROWED, evidence.cells), of_grid(CONVENTIONAL, evidence.cells)
     outside = [cell for cell in conventional if cell not in narrowed]
     if not narrowed or not conventional:
@@ -273,28 +303,46 @@ def _compared(
     """
     top, own = evidence.top(better), evidence.top(other)
     found: Loss | None = None
-    if top is None and own is None:
-        decided, text = OPEN, "Every training diverged."
-    elif own is None:
-        decided, text = yes[0], f"{yes[1]}: all its settings diverge on some seed, and {top and top.label} on none."
-    elif top is None:
-        decided, text = no[0], f"{no[1]}: all other settings diverge on some seed."
+    more_seeds = False
+    if top is None or own is None:
+        decided, text = _by_divergence(evidence, top, own, no, yes)
     else:
         found = evidence.loss(better, other)
-        assert found is not None, "both have scores with the seeds of the grids"
+        assert found is not None, "both have scores"
         decided, text = _by_loss(evidence, found, top, own, no, yes)
-        if found.n > 1 and (caveat := edge_sentence([own, top], evidence.cells)):
-            decided, text = OPEN, f"{caveat} As far as tried: {text}"
-        elif found.n > 1 and decided == OPEN:
-            text = f"Open: {text} {_seeds_needed(evidence, found, top, own)}"
-    trials = [trial for cell in (*better, *other) for trial in cell.trials]
-    if missing := sum(trial.state not in ("done", "diverged") for trial in trials):
+        more_seeds = decided == OPEN and found.n > 1
+        turning = {no[0]: top, yes[0]: own}.get(decided)  # the one that, trained better, would turn the answer
+        edge = None if turning is None else evidence.edge(turning)
+        if turning is not None and edge is not None and edge.matters:
+            more_seeds = edge.is_unsure
+            decided, text = OPEN, f"{edge_sentence([turning], evidence.cells)} As far as tried: {text}"
+        elif note := _edge_note([own, top], evidence.cells):
+            text += f" {note[0].upper()}{note[1:]}{'' if decided == OPEN else ', which cannot turn this answer'}."
+    keys = {(cell.learning_rate, cell.epsilon) for cell in (*better, *other)}
+    fresh = [cell for cell in evidence.contenders if (cell.learning_rate, cell.epsilon) in keys]
+    trials = {trial.id: trial for cell in (*better, *other, *fresh) for trial in cell.trials}.values()
+    if missing := sum(trial.state not in ("done", "diverged", PRUNED) for trial in trials):
         so_far = f"Not finished: {missing} of {count(len(trials), 'training')} have no result."
-        seeds = len(evidence.grid.seeds)
-        if evidence.grid.layout is None:
-            return Answer(question, NOT_FINISHED, so_far)
-        return Answer(question, NOT_FINISHED, f"{so_far} So far, with {count(seeds, 'seed')}: {text}", found)
-    return Answer(question, decided, text, found)
+        if evidence.trained.layout is not None:
+            so_far += f" So far, with {count(found.n if found else len(evidence.trained.seeds), 'seed')}: {text}"
+        return Answer(question, NOT_FINISHED, so_far, found)
+    return Answer(question, decided, text, found, more_seeds)
+
+
+def _by_divergence(
+    evidence: Evidence, top: Cell | None, own: Cell | None, no: tuple[str, str], yes: tuple[str, str]
+) -> tuple[str, str]:
+    """Answer where one side has no setting with scores, or neither has."""
+    seeds = len(evidence.trained.seeds)
+    if evidence.trained.pruned:
+        return OPEN, "Open: the trainings of one side were all pruned or diverged, so that it has no score."
+    if top is None and own is None:
+        return OPEN, "Open: every setting diverged on some seed; try lower learning rates."
+    if seeds < 2:
+        return OPEN, "Open: one side diverged at every setting, but only one seed was trained; train more seeds."
+    if own is None:
+        return yes[0], f"{yes[1]}: all its settings diverged on some seed, {top and top.label} on none of {seeds}."
+    return no[0], f"{no[1]}: all others diverged on some seed, {own.label} on none of {seeds}."
 
 
 def _by_loss(
@@ -303,20 +351,24 @@ def _by_loss(
     """Answer by the bounds of a loss, and write it."""
     metric, margin = evidence.metric, evidence.margin
     assert metric is not None and margin is not None
-    against = f"({own.label}) against {top.label}"
     if found.n < 2:
-        size = amounts([found.mean], metric)
-        return OPEN, f"With the only seed it loses {size} {against}, and one seed has no spread; train more seeds."
+        size, where = amounts([abs(found.mean)], metric), "worse" if found.mean > 0 else "better"
+        return OPEN, (
+            f"Open: with the only seed, {own.label} is {size} {where} than {top.label}; one seed cannot tell that from "
+            "chance, so train more seeds."
+        )
     based = f"margin {amounts([margin], metric)}, {count(found.n, 'seed')}"
     if not found.pooled:
-        based += ", compared in pairs because spreads differ"
+        based += ", compared in pairs because the settings do not spread alike"
     if found.high < margin:
         at_most = f"at most {amounts([found.high], metric)}" if found.high > 0 else "nothing"
-        return no[0], f"{no[1]}: it loses {at_most} {against} ({based})."
-    ends = amounts([found.low, found.high], metric)
+        return no[0], f"{no[1]}: at its best, {own.label}, it loses {at_most} against {top.label} ({based})."
     if found.low > 0:
-        return yes[0], f"{yes[1]}: it loses {amounts([found.mean], metric)} ({ends}) {against} ({based})."
-    return OPEN, f"it loses {ends} {against} ({based})."
+        size, ends = amounts([found.mean], metric), amounts([found.low, found.high], metric)
+        return yes[0], f"{yes[1]}: at its best, {own.label}, it loses {size} ({ends}) against {top.label} ({based})."
+    gain, cost = amounts([max(-found.low, 0.0)], metric), amounts([found.high], metric)
+    text = f"Open: {own.label} may be up to {gain} better or {cost} worse than {top.label} ({based})."
+    return OPEN, f"{text} {_seeds_needed(evidence, found, top, own)}"
 
 
 def _seeds_needed(evidence: Evidence, found: Loss, top: Cell, own: Cell) -> str:
@@ -327,23 +379,21 @@ def _seeds_needed(evidence: Evidence, found: Loss, top: Cell, own: Cell) -> str:
     half = (found.high - found.low) / 2
     gap = max(evidence.margin - max(found.mean, 0.0), found.mean, evidence.margin / 10)
     more = max(math.ceil(found.n * (half / gap) ** 2) - found.n, 1)
+    if more > _MANY_SEEDS:
+        return f"It would take more than {_MANY_SEEDS} more seeds to decide; a larger `report.margin` takes fewer."
     known = [trial.seconds for cell in (top, own) for trial in cell.trials if trial.seconds is not None]
     cost = f", {duration(2 * more * math.fsum(known) / len(known))} of training" if known else ""
-    seeds = f"More than {_MANY_SEEDS}" if more > _MANY_SEEDS else f"About {more}"
-    decide = "would decide" if more > _MANY_SEEDS else "more decide"
-    return f"{seeds} {decide}{cost if more <= _MANY_SEEDS else ''}: `epsgrid sweep --until-decided`."
+    return f"About {count(more, 'more seed')} of these two would decide it{cost}: `epsgrid sweep --until-decided`."
 
 
-def _epsilon_rows(evidence: Evidence) -> tuple[EpsilonRow, ...]:
-    """Return how each ε, at its best learning rate, compares with the best of the others."""
-    losses = _against_best(evidence, evidence.grid)
-    if evidence.judging is not evidence.grid:
-        losses |= _against_best(evidence, evidence.judging)
+def epsilon_rows(evidence: Evidence) -> tuple[EpsilonRow, ...]:
+    """Return how each ε, with all its learning rates, compares with the best of the others."""
+    losses = _against_best(evidence)
     rows = []
     for epsilon in evidence.epsilons:
         own = at_epsilon(epsilon, evidence.cells)
         cell = evidence.top(own)
-        edge = None if cell is None else edge_of(cell, evidence.cells)
+        edge = None if cell is None else evidence.edge(cell)
         found = losses.get(epsilon)
         if cell is None:
             diverged = all(each.tally.complete for each in own)
@@ -355,27 +405,24 @@ def _epsilon_rows(evidence: Evidence) -> tuple[EpsilonRow, ...]:
         if found is not None and evidence.margin is not None:
             if found.high < evidence.margin:
                 standing = "as good"
-            elif found.low > 0 and edge is None:
+            elif found.low > 0 and not (edge is not None and edge.matters):
                 standing = "worse"
-        rows.append(EpsilonRow(epsilon, cell.label, found, standing, edge))
+        rows.append(EpsilonRow(epsilon, cell.label, found, standing, None if edge is None else edge.name))
     return tuple(rows)
 
 
-def _against_best(evidence: Evidence, own: Trained) -> dict[float, Loss]:
-    """Return the simultaneous losses of the ε, each at its best learning rate; empty where they cannot be compared."""
-    from epsgrid.numerics.layout import Layout, compare_with_best
+def _against_best(evidence: Evidence) -> dict[float, Loss]:
+    """Return the simultaneous losses of the ε; empty where they cannot be compared."""
+    from epsgrid.numerics.layout import compare_with_best
 
-    if own.layout is None or own.layout.seeds < 2:
+    layout = evidence.trained.layout
+    if layout is None or layout.seeds < 2:
         return {}
-    best_cells = [evidence.top(at_epsilon(epsilon, own.cells)) for epsilon in evidence.epsilons]
-    places = own.places([cell for cell in best_cells if cell is not None])
+    places = {epsilon: evidence.trained.places(at_epsilon(epsilon, evidence.cells)) for epsilon in evidence.epsilons}
+    places = {epsilon: own for epsilon, own in places.items() if own}
     if len(places) < 2:
         return {}
-    both = evidence.judging is not evidence.grid
-    level = 1 - (1 - evidence.level) / 2 if both else evidence.level  # two families of statements share the errors
-    layout = Layout(own.layout.selecting[places], own.layout.test[places])
-    losses = compare_with_best(layout, level)
-    return {own.cells[place].epsilon or 0.0: found for place, found in zip(places, losses, strict=True)}
+    return dict(zip(places, compare_with_best(layout, list(places.values()), evidence.level), strict=True))
 
 
 def _equivalent(evidence: Evidence, rows: Sequence[EpsilonRow]) -> Answer:
@@ -399,13 +446,13 @@ def _equivalent(evidence: Evidence, rows: Sequence[EpsilonRow]) -> Answer:
         if any(row.standing == standing for row in rows)
     ]
     text = " ".join(parts)
-    if any(row.standing == NOT_FINISHED for row in rows) or evidence.grid.unfinished:
+    if any(row.standing == NOT_FINISHED for row in rows) or evidence.trained.unfinished:
         return Answer(question, NOT_FINISHED, f"Not finished, so far: {text}")
     if all(row.loss is None for row in rows):
-        return Answer(question, OPEN, f"{text} One seed has no spread.")
+        return Answer(question, OPEN, f"{text} One seed cannot tell a difference from chance.")
     top = evidence.top(evidence.cells)
-    if top is not None and (caveat := edge_sentence([top], evidence.cells)):
-        return Answer(question, OPEN, f"{caveat} As far as tried: {text}")
+    if top is not None and (edge := evidence.edge(top)) is not None and edge.matters:
+        return Answer(question, OPEN, f"{edge_sentence([top], evidence.cells)} As far as tried: {text}")
     decided = sum(row.standing != OPEN for row in rows)
     return Answer(question, f"{decided} of {len(rows)} decided" if decided < len(rows) else "decided", text)
 
@@ -441,16 +488,18 @@ def _luck(evidence: Evidence, rules: Sequence[RuleRow]) -> Answer:
     windows = [row for row in rules if row.name == _WINDOW]
     narrowed = next((row for row in rules if row.name == "narrowed grid"), None)
     if not windows or narrowed is None or evidence.metric is None or evidence.margin is None:
-        return Answer("luck", NOT_ASKED, "Only with both grids can the probe be compared with luck.")
+        return Answer(
+            "luck", NOT_ASKED, "Only a sweep of both grids can compare the narrowed grid with other windows as wide."
+        )
     if narrowed.loss.n < 2:
-        return Answer("luck", OPEN, "One seed has no spread.", narrowed.loss)
+        return Answer("luck", OPEN, "One seed cannot tell a difference from chance.", narrowed.loss)
     good = sum(row.loss.high < evidence.margin for row in windows)
     bad = sum(row.loss.low > 0 and row.loss.high >= evidence.margin for row in windows)
     text = (
-        f"Of {len(windows)} other windows as wide as the narrowed grid {good} lose less than the margin, too, "
+        f"Of {len(windows)} other windows as wide as the narrowed grid, {good} lose less than the margin as well, "
         f"{bad} lose something, and {len(windows) - good - bad} are open."
     )
-    answer = NOT_FINISHED if evidence.grid.unfinished else f"{good} of {len(windows)} as good"
+    answer = NOT_FINISHED if evidence.trained.unfinished else f"{good} of {len(windows)} as good"
     return Answer("luck", answer, text, narrowed.loss)
 
 
@@ -468,7 +517,7 @@ def _kind(evidence: Evidence) -> Answer:
         if adapting is None:
             return Answer("kind", NOT_MEASURED, "No entry that the probe measured has a gradient.")
         name = "adaptive" if adapting >= ADAPTIVE else "momentum SGD" if adapting <= MOMENTUM_SGD else "in between"
-        text = f"At {cell.label} {share(adapting)} of the moving entries adapt: {name}"
+        text = f"At {cell.label}, {share(adapting)} of the entries with a gradient adapt: {name}"
         if name == "momentum SGD":
             step = cell.trained_rate / evidence.placement.magnitude_from_epsilon(cell.epsilon)
             text += f" with learning rate lr/ε = {power(step)}; compare `optimizer: sgdm` at that rate"
@@ -493,24 +542,25 @@ def _trust(evidence: Evidence) -> Answer:
         return Answer("trust", NOT_MEASURED, "No bounds were measured; `epsgrid probe` does it.")
     found = evidence.bounds.reliability
     if found is None:
-        return Answer("trust", NOT_MEASURED, "The confidence in the bounds was not checked.")
+        return Answer("trust", NOT_MEASURED, "The probe did not check how far its bounds can be trusted.")
     reasons = "; ".join(found.reasons)
     return Answer("trust", found.verdict, f"Confidence in the bounds is {found.verdict}: {reasons}.")
 
 
 def edge_sentence(chosen: Iterable[Cell], cells: Sequence[Cell]) -> str:
     """Return a sentence about those of some settings whose learning rate is at an edge; "" where none is."""
+    note = _edge_note(chosen, cells)
+    return note and f"Open: {note}, so a better one may lie beyond (`epsgrid sweep --extend-rates`)."
+
+
+def _edge_note(chosen: Iterable[Cell], cells: Sequence[Cell]) -> str:
     found: dict[str, list[str]] = {}
     for cell in dict.fromkeys(chosen):
         if (edge := edge_of(cell, cells)) is not None:
             found.setdefault(edge, []).append(f"ε {power(cell.epsilon)} ({power(cell.learning_rate)})")
-    texts = [
+    return "; ".join(
         f"only one learning rate was tried at {' and '.join(who)}"
         if edge == "only"
         else f"the best learning rate of {' and '.join(who)} is the {edge} tried"
         for edge, who in found.items()
-    ]
-    if not texts:
-        return ""
-    text = "; ".join(texts)
-    return f"Open: {text}, so a better one may lie beyond (`epsgrid sweep --extend-rates`)."
+    )

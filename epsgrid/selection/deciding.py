@@ -2,47 +2,48 @@
 
 After the grids, only the contenders are trained, on seeds that no grid has used: the settings that may still turn an
 open answer. Results are looked at after the grids and after each block of fresh seeds, and the sweep ends at the first
-look at which nothing is open. Whoever looks several times is wrong more often; so each look is taken at a higher level
-(Pocock, Biometrika 64, 1977), such that all looks together are wrong as often as a single one would be.
+look at which more seeds can decide nothing. Whoever looks several times is wrong more often; so each look is taken at a
+higher level (Pocock, Biometrika 64, 1977), such that all looks together are wrong as often as a single one would be.
+
+At each look the contenders are chosen again from those that still have all seeds. A setting that falls out is one whose
+own bound excludes that it is better by the margin; its bound stays part of the answer. Simulated sweeps
+(`scripts/check_statistics.py`) showed that this is needed: with only the few best settings as contenders, a single
+better setting that had been unlucky in the grid was lost, and the answer was a false "keep".
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
 from epsgrid.numerics.statistics import LEVEL
-from epsgrid.selection.answers import OPEN, Answers, Evidence, edge_sentence
+from epsgrid.selection.answers import Answers, Evidence
 from epsgrid.selection.cells import CONVENTIONAL, NARROWED, Cell, of_grid
 
+MAX_FRESH_SEEDS = 12
 QUESTIONS = ("default", "narrowing")
 """Those that fresh seeds are trained for."""
-MAX_FRESH_SEEDS = 12
-_BLOCK = 4
 _SERIOUS = 0.1
 """In-sample weight, relative to the best, from which on a setting is a contender."""
 
 
-def looks(max_fresh: int, first: int = 0) -> tuple[int, ...]:
-    """Return after how many fresh seeds results are looked at.
+def looks(max_fresh: int) -> tuple[int, ...]:
+    """Return after how many fresh seeds results are looked at: after none, a quarter, half and all of them.
 
-    >>> looks(12), looks(6), looks(12, first=2), looks(1, first=2)
-    ((0, 4, 8, 12), (0, 4, 6), (2, 6, 10, 12), (2,))
-
-    Args:
-        max_fresh: number of fresh seeds at most, ≥ 1.
-        first: number of fresh seeds that there are already; 0 is a look at the grids alone.
+    >>> looks(12), looks(5), looks(1)
+    ((0, 3, 6, 12), (0, 2, 3, 5), (0, 1))
     """
-    return (*range(first, max_fresh, _BLOCK), max(first, max_fresh))
+    return tuple(sorted({0, math.ceil(max_fresh / 4), math.ceil(max_fresh / 2), max_fresh}))
 
 
 @lru_cache(maxsize=64)
 def level_of(seeds: tuple[int, ...]) -> float:
     """Return the level of each look such that all looks together hold with the probability `LEVEL`.
 
-    >>> level_of((3,)), level_of((3, 7, 11, 15))
-    (0.95, 0.9796)
+    >>> level_of((3,)), level_of((3, 6, 9, 15))
+    (0.95, 0.9816)
 
     Args:
         seeds: number of seeds at each look, rising.
@@ -56,68 +57,69 @@ def level_of(seeds: tuple[int, ...]) -> float:
 
     if len(seeds) == 1:
         return LEVEL
-    grid = np.linspace(-8, 8, 801)
-    step = grid[1] - grid[0]
 
     def missed(bound: float) -> float:
         """Return the probability that a look exceeds the bound, by recursion over the density of the running mean."""
-        density = np.exp(-(grid**2) / 2) / np.sqrt(2 * np.pi) * (grid <= bound)
+        grid = np.linspace(-8, bound, 501)
+        weights = np.full(len(grid), grid[1] - grid[0])
+        weights[[0, -1]] /= 2
+        density = np.exp(-(grid**2) / 2) / np.sqrt(2 * np.pi)
         for before, now in itertools.pairwise(seeds):
             keep = np.sqrt(before / now)
             spread = np.sqrt(1 - keep**2)
-            kernel = np.exp(-(((grid[:, None] - keep * grid[None, :]) / spread) ** 2) / 2) / (
-                spread * np.sqrt(2 * np.pi)
-            )
-            density = (kernel @ density) * step * (grid <= bound)
-        return float(1 - density.sum() * step)
+            kernel = np.exp(-(((grid[:, None] - keep * grid) / spread) ** 2) / 2) / (spread * np.sqrt(2 * np.pi))
+            density = kernel @ (weights * density)
+        return float(1 - weights @ density)
 
     bound = brentq(lambda value: missed(value) - (1 - LEVEL), 1.5, 3.5, xtol=1e-4)
     return round(float(ndtr(bound)), 4)
 
 
 def contenders(evidence: Evidence) -> tuple[Cell, ...]:
-    """Return the settings whose fresh seeds can decide what is open: default against the best, narrowed against others.
+    """Return the settings whose fresh seeds can decide what is open; none where more seeds can decide nothing.
 
-    Of each side of a comparison these are the best setting, and of the side that may be better all that are close to
-    its best.
+    Of the side of a comparison that may be better these are the settings close to its best and all others that are not
+    shown to be less than the margin better; of the other side only its best. Where an answer hangs on a learning rate
+    at the end of those tried, they are that setting, the best learning rate inside, and the two that are compared.
+
+    Args:
+        evidence: the results up to a look, at the level of the looks. Settings that were no contenders at the last one
+            have fewer seeds, and stay out.
     """
-    layout = evidence.grid.layout
-    if layout is None:
+    from epsgrid.numerics.layout import upper_bounds
+
+    compared, layout, margin = evidence.trained, evidence.trained.layout, evidence.margin
+    if layout is None or margin is None or layout.seeds < 2:
         return ()
-    chosen: dict[tuple[float, float | None], Cell] = {}
-    for better, other in undecided(evidence):
-        first, second = evidence.grid.places(better), evidence.grid.places(other)
-        if not first or not second:
+    chosen: list[Cell] = []
+    for better, other in comparisons(evidence):
+        found, top, own = evidence.loss(better, other), evidence.top(better), evidence.top(other)
+        if found is None or top is None or own is None:
             continue
-        weights = layout.in_sample(first)[:, 0]
-        serious = [place for place, weight in zip(first, weights, strict=True) if weight >= _SERIOUS * weights.max()]
-        best = max(second, key=lambda place: layout.selecting[place].mean())
-        for place in (*serious, best):
-            cell = evidence.grid.cells[place]
-            chosen[cell.learning_rate, cell.epsilon] = cell
-    return tuple(chosen.values())
+        if found.high < margin or found.low > 0:
+            cell = top if found.high < margin else own
+            edge, inner = evidence.edge(cell), evidence.inner(cell)
+            if edge is not None and edge.is_unsure and inner is not None:
+                chosen += [top, own, cell, inner]
+            continue
+        first, second = compared.places(better), compared.places(other)
+        weights = layout.in_sample(first, found.n).max(1)
+        bounds = upper_bounds(layout, first, second, evidence.level)
+        within = (weights >= _SERIOUS * weights.max()) | ((bounds >= margin) & layout.pool[first])
+        within &= layout.counts[first] >= found.n
+        chosen += [compared.cells[place] for place, each in zip(first, within, strict=True) if each]
+        chosen.append(own)
+    return tuple({(cell.learning_rate, cell.epsilon): cell for cell in chosen}.values())
 
 
-def undecided(evidence: Evidence) -> Sequence[tuple[Sequence[Cell], Sequence[Cell]]]:
-    """Return the two sides of each comparison that more seeds can decide: those that may be better first.
-
-    Where a best learning rate is at an edge of those tried, they cannot.
-    """
+def comparisons(evidence: Evidence) -> Sequence[tuple[Sequence[Cell], Sequence[Cell]]]:
+    """Return the two sides of each comparison, those that may be better first."""
     narrowed, conventional = of_grid(NARROWED, evidence.cells), of_grid(CONVENTIONAL, evidence.cells)
     outside = [cell for cell in conventional if cell not in narrowed]
     sides = [(evidence.without(evidence.baseline), evidence.baseline)]
-    if narrowed and outside:
-        sides.append((outside, narrowed))
-    found = []
-    for better, other in sides:
-        loss, tops = evidence.loss(better, other), (evidence.top(better), evidence.top(other))
-        if loss is None or evidence.margin is None or loss.high < evidence.margin or loss.low > 0:
-            continue
-        if not edge_sentence([cell for cell in tops if cell is not None], evidence.cells):
-            found.append((better, other))
-    return found
+    return [*sides, (outside, narrowed)] if narrowed and outside else sides
 
 
 def is_open(answers: Answers) -> bool:
-    """Say whether a question that fresh seeds are trained for is open."""
-    return any(answers.of(question).answer == OPEN for question in QUESTIONS)
+    """Say whether more seeds can decide a question that is still open."""
+    return any(answers.of(question).more_seeds for question in QUESTIONS)

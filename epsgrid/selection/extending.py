@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from epsgrid.selection.answers import Evidence
-from epsgrid.selection.cells import at_epsilon, of_grid
+from epsgrid.selection.cells import at_epsilon
+from epsgrid.selection.deciding import comparisons
 from epsgrid.selection.trained import edge_of
 from epsgrid.store.records import AddedRate
 
@@ -18,16 +20,18 @@ _SIDES = {"lowest": (-1,), "highest": (1,), "only": (-1, 1)}
 def rates_beyond(evidence: Evidence, grids: Sequence[str], rates: Sequence[float]) -> tuple[AddedRate, ...]:
     """Return the learning rates to try next; none where every best is inside, or enough were added.
 
-    Compared are the default ε and the winner of each grid. Where all settings of one of these diverge, lower rates are
-    tried at its largest ε.
+    Looked at are the best settings of both sides of each comparison. Where all settings of a side diverge, lower rates
+    are tried at its largest ε.
 
     Args:
         evidence: the results.
-        grids: names of the grids.
+        grids: names of the grids whose settings count.
         rates: the learning rates of the spec.
     """
+    evidence = replace(evidence, cells=[cell for cell in evidence.cells if set(cell.grids) & set(grids)])
+    sides = [side for pair in comparisons(evidence) for side in pair] if evidence.epsilons else [evidence.cells]
     found: dict[AddedRate, None] = {}
-    for own in (evidence.baseline, *(of_grid(name, evidence.cells) for name in grids)):
+    for own in sides:
         top = evidence.top(own)
         if top is not None:
             epsilon, edge = top.epsilon, edge_of(top, evidence.cells)

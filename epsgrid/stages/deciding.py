@@ -7,19 +7,19 @@ the grids, and contenders, fresh seeds and looks in a record of their own, fixed
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from epsgrid import optimizers
 from epsgrid.errors import SpecError
 from epsgrid.executors import StopRequest
-from epsgrid.grids._plan import DEFAULT, Plan
+from epsgrid.grids._plan import Plan
 from epsgrid.selection import deciding, extending
-from epsgrid.selection.answers import NOT_ASKED, NOT_MEASURED, Answers, Evidence, answer
-from epsgrid.selection.cells import Cell
+from epsgrid.selection.answers import NOT_ASKED, NOT_MEASURED, OPEN, Answers, answer
+from epsgrid.selection.cells import CONVENTIONAL, NARROWED
 from epsgrid.selection.evidence import counted, evidence
 from epsgrid.selection.formatting import count, power, ranges
-from epsgrid.selection.load import load_experiment
+from epsgrid.selection.load import StoredExperiment, load_experiment
 from epsgrid.spec.trial import Trial, identity, trial_identity
 from epsgrid.stages.experiment import Asked, prepare_data
 from epsgrid.stages.running import SweepEvent, SweepPlan, SweepSummary
@@ -137,9 +137,9 @@ def sweep_further(
         say(f"Not decided yet; the next look is after {seeds} of {_contenders_text(asked, record)}.")
         if not is_trained(Planned(Plan({}, record.cells), record)):
             return Outcome(_joined(done))
-    found = evidence(load_experiment(asked.folder))
-    answers = answer(found)
-    return Outcome(_joined(done), answers, _why(found, answers, further))
+    stored = load_experiment(asked.folder)
+    answers = answer(evidence(stored))
+    return Outcome(_joined(done), answers, _why(stored, answers, further))
 
 
 def preview(asked: Asked, what: GridChoice | Planned, further: Further, workers: int | None) -> Preview:
@@ -160,7 +160,8 @@ def preview(asked: Asked, what: GridChoice | Planned, further: Further, workers:
     if further.extend_rates:
         beyond = _rates_beyond(asked, what) if is_trained else ()
         if beyond or not is_trained:
-            compared = min(len({trial.epsilon for trial in trials}), len({DEFAULT, *planned.plan.epsilons}))
+            sides = 4 if {NARROWED, CONVENTIONAL} <= planned.plan.epsilons.keys() else 2
+            compared = min(len({trial.epsilon for trial in trials}), sides)
             rates = compared * (extending.MAX_ADDED + (len(asked.spec.sweep.learning_rates) == 1))
         is_trained = is_trained and not beyond
         least, most = least + len(beyond) * seeds, most + rates * seeds
@@ -186,7 +187,8 @@ def _fresh_trainings(asked: Asked, further: Further) -> tuple[int, int]:
         return 0, 0
     block, begun = following.cells, len({cell.seed for cell in following.cells})
     now = sum(trial_state(asked.folder.trial(cell.id)) not in FINISHED for cell in block)
-    return now, now + len(block) // begun * (len(record.seeds) - begun)
+    contenders = sum(cell.seed == block[-1].seed for cell in block)
+    return now, now + contenders * (len(record.seeds) - begun)
 
 
 def _check(asked: Asked, further: Further) -> None:
@@ -214,17 +216,15 @@ def _unfinished(asked: Asked) -> int:
 
 
 def _looks_planned(asked: Asked, max_seeds: int | None) -> ConfirmRecord:
-    """Return the record of this grid's looks, the first of which is over; its trials are those to be trained next.
+    """Return the record of the looks that were planned for these grids; a new one where the grids have changed.
 
-    Where the grids have changed since looks were planned, others are planned: what was trained on fresh seeds counts,
-    and so do the looks that were taken.
+    What was trained on fresh seeds before is not trained again, for these count from the same number on.
 
     Raises:
         SpecError: another number of fresh seeds was planned; to change it after a look would favour an answer.
     """
-    stored = load_experiment(asked.folder)
-    grid, before = stored.grid, stored.confirm
-    assert grid is not None
+    grid, path = GridRecord.read(asked.folder.grid_json), asked.folder.confirm_json
+    before = ConfirmRecord.read(path) if path.exists() else None
     if before is not None and before.looks and before.grid_checksum == grid.checksum:
         if max_seeds not in (None, before.looks[-1]):
             raise SpecError(
@@ -233,62 +233,56 @@ def _looks_planned(asked: Asked, max_seeds: int | None) -> ConfirmRecord:
                 " another experiment with --out DIR"
             )
         return before
-    kept = counted(stored)
-    trained = list(dict.fromkeys(cell.seed for cell in kept))
-    used = {*asked.spec.sweep.seeds, *(cell.seed for cell in grid.cells), *trained}
-    max_fresh = max(max_seeds or deciding.MAX_FRESH_SEEDS, len(trained))
-    others = (seed for seed in itertools.count(_FIRST_FRESH_SEED) if seed not in used)
-    taken = [look for look in before.looks if look < len(trained)] if before is not None else []
-    looks = (*taken, *deciding.looks(max_fresh, len(trained)))
-    grid_seeds = len({cell.seed for cell in grid.cells})
-    record = ConfirmRecord(
+    own = {cell.seed for cell in grid.cells}
+    fresh = (seed for seed in itertools.count(_FIRST_FRESH_SEED) if seed not in {*own, *asked.spec.sweep.seeds})
+    looks = deciding.looks(max_seeds or deciding.MAX_FRESH_SEEDS)
+    return ConfirmRecord(
         optimizer=asked.spec.optimizer.name,
-        seeds=(*trained, *itertools.islice(others, max_fresh - len(trained))),
-        cells=kept,
+        seeds=tuple(itertools.islice(fresh, looks[-1])),
+        cells=(),
         grid_checksum=grid.checksum,
         looks=looks,
-        level=deciding.level_of(tuple(grid_seeds + look for look in looks)),
+        level=deciding.level_of(tuple(len(own) + look for look in looks)),
     )
-    found = evidence(replace(stored, confirm=record))
-    if len(trained) < max_fresh and (chosen := deciding.contenders(found)):
-        look = next(look for look in looks if look > len(trained))
-        return _with_block(asked, record, look, chosen)
-    return record
 
 
 def _next_block(asked: Asked, record: ConfirmRecord) -> ConfirmRecord | None:
-    """Return the record with the trials to be trained next; None where the sweep has ended."""
+    """Return the record with the trials to be trained next; None where the sweep has ended.
+
+    Contenders are chosen at each look, and stored with their trials up to the next one.
+    """
     begun = len({cell.seed for cell in record.cells})
-    if any(trial_state(asked.folder.trial(cell.id)) not in FINISHED for cell in record.cells):
-        return _with_block(asked, record, begun)
-    found = evidence(replace(load_experiment(asked.folder), confirm=record))
-    if not begun or begun == len(record.seeds) or not deciding.undecided(found):
-        return None
-    return _with_block(asked, record, next(look for look in record.looks if look > begun))
-
-
-def _with_block(asked: Asked, record: ConfirmRecord, look: int, more: Iterable[Cell] = ()) -> ConfirmRecord:
-    """Return a record with the trials of its contenders, and of more, on the seeds up to a look."""
-    settings = {(cell.learning_rate, cell.epsilon): (cell.grid_rate, cell.grids) for cell in record.cells}
-    settings |= {(cell.trained_rate, cell.epsilon): (cell.learning_rate, cell.grids) for cell in more}
+    is_between = any(trial_state(asked.folder.trial(cell.id)) not in FINISHED for cell in record.cells)
+    settings = [(cell.learning_rate, cell.epsilon, cell.seed, cell.grids, cell.grid_rate) for cell in record.cells]
+    if not is_between:
+        if begun == len(record.seeds):
+            return None
+        chosen = deciding.contenders(evidence(replace(load_experiment(asked.folder), confirm=record)))
+        if not chosen:
+            return None
+        look = next(look for look in record.looks if look > begun)
+        settings += [
+            (cell.trained_rate, cell.epsilon, seed, cell.grids, cell.learning_rate)
+            for seed in record.seeds[begun:look]
+            for cell in chosen
+        ]
     common, checksum = identity(asked.spec), prepare_data(asked.spec).checksum
-    cells = tuple(
+    cells = (
         Trial.of(trial_identity(common, checksum, rate, epsilon, seed), grids, grid_rate)
-        for seed in record.seeds[:look]
-        for (rate, epsilon), (grid_rate, grids) in settings.items()
+        for rate, epsilon, seed, grids, grid_rate in settings
     )
-    return replace(record, cells=cells)
+    return replace(record, cells=tuple(cells))
 
 
-def _why(found: Evidence, answers: Answers, further: Further) -> str:
+def _why(stored: StoredExperiment, answers: Answers, further: Further) -> str:
     """Say why a sweep that was to decide has ended."""
-    fresh = len(found.judging.seeds) - len(found.grid.seeds)
-    if all(answers.of(question).answer in (NOT_ASKED, NOT_MEASURED) for question in deciding.QUESTIONS):
+    found = [answers.of(question).answer for question in deciding.QUESTIONS]
+    if all(each in (NOT_ASKED, NOT_MEASURED) for each in found):
         return "There is nothing to decide."
-    if not deciding.is_open(answers):
-        with_seeds = f"with {count(fresh, 'fresh seed')}" if fresh else "with the seeds of the grids"
-        return f"Decided {with_seeds}."
-    if deciding.undecided(found):
+    fresh = len({cell.seed for cell in counted(stored)})
+    if OPEN not in found:
+        return f"Decided with {count(fresh, 'fresh seed')}." if fresh else "Decided with the seeds of the grids."
+    if deciding.is_open(answers):
         return f"Not decided with {count(fresh, 'fresh seed')}, all that were planned."
     others = "even beyond the spec's, so set others" if further.extend_rates else "`epsgrid sweep --extend-rates`"
     return f"More seeds would not decide what is open; it takes other learning rates ({others})."
