@@ -1,7 +1,7 @@
 """What a sweep does after its grids: try learning rates beyond theirs, train fresh seeds until a question is decided.
 
 Nothing is kept in memory that a sweep started again would lack: learning rates that were added stand in the record of
-the grids, and contenders, fresh seeds and looks in a record of their own, fixed before the first fresh seed is trained.
+the grids, and contenders, fresh seeds and looks in a record of their own, before the first of these is trained.
 """
 
 from __future__ import annotations

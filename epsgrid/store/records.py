@@ -322,8 +322,8 @@ class BatchesRecord(Record):
 class ConfirmRecord(Record):
     """The trials that train contenders on fresh seeds, which no grid has used: `confirm.json`.
 
-    Contenders, seeds, looks and level are fixed for a grid before the first fresh seed is trained, so that a sweep that
-    is started again goes on with them.
+    Seeds, looks and level are fixed for a grid before results are looked at, and the contenders of a look before the
+    first of its seeds is trained, so that a sweep that is started again goes on with them.
 
     Attributes:
         optimizer: its name.
