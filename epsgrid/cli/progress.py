@@ -162,8 +162,8 @@ class _Board:
     def update(self, event: SweepEvent) -> None:
         """Take in an event."""
         with self.lock:
-            if isinstance(event, SweepPlan):
-                self.plan = event
+            if isinstance(event, SweepPlan):  # a sweep may train several, one after the other
+                self.plan, self.ended, self.start = event, Counter(), time.monotonic()
             elif event.state == "running":
                 self.running[event.trial.id] = (_label(event.trial), time.monotonic())
             else:

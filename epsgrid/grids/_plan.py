@@ -3,12 +3,11 @@
 The grids share trials: a point that two of them ask for is trained once. Trials are ordered so that useful results come
 early. All points of the first seed come before any of the second, so a sweep that is stopped has a complete, if noisy,
 picture; within a seed the grids follow each other as they were named, the narrowed one first where both are asked for;
-within a grid ε rises, and at each ε all learning rates come in the order of the spec.
+within a grid ε rises, and at each ε all learning rates come in the order of the spec, then those that were added there.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from epsgrid.errors import SpecError
 from epsgrid.grids._rates import EffectiveRates
 from epsgrid.spec.model import Spec
 from epsgrid.spec.trial import Trial, identity, trial_identity
+from epsgrid.store.records import AddedRate
 
 if TYPE_CHECKING:
     from epsgrid.numerics.bounds import EpsilonBounds
@@ -49,6 +49,7 @@ def plan(
     *,
     placement: Placement | None,
     rates: EffectiveRates | None = None,
+    added: Sequence[AddedRate] = (),
 ) -> Plan:
     """Return all trials that the grids ask for, each distinct one once.
 
@@ -64,6 +65,7 @@ def plan(
             narrowed one.
         placement: where the optimizer adds its ε; None where it has none.
         rates: the learning rates to train with in place of those of the spec; None keeps these.
+        added: learning rates beyond those of the spec, each at its ε.
 
     Raises:
         SpecError: two learning rates become the same one.
@@ -80,8 +82,11 @@ def plan(
     belongs_to: dict[tuple[int, float | None, float], tuple[str, ...]] = {}
     for seed in spec.sweep.seeds:
         for name, epsilons in asked.items():
-            for point in itertools.product((seed,), epsilons, spec.sweep.learning_rates):
-                belongs_to[point] = (*belongs_to.get(point, ()), name)
+            for epsilon in epsilons:
+                more = (each.learning_rate for each in added if each.epsilon == epsilon)
+                for rate in dict.fromkeys((*spec.sweep.learning_rates, *more)):
+                    point = seed, epsilon, rate
+                    belongs_to[point] = (*belongs_to.get(point, ()), name)
     common = identity(spec)
     trials: dict[str, Trial] = {}
     for (seed, epsilon, grid_rate), of_grids in belongs_to.items():

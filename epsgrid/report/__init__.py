@@ -4,7 +4,6 @@
 
     trust      how far the bounds can be trusted            -> ReliabilityRow, KindRow
     compare    narrowed, conventional and default ε         -> Comparison
-    confirm    the winners on fresh seeds                   -> Confirmation
     observed   gradient magnitudes while a trial trained    -> Observed
     batches    other batch sizes, by each scaling rule      -> BatchesRow
     claims     the paper's claims, judged                   -> ClaimRow

@@ -17,7 +17,7 @@ from epsgrid.report.trust import MOSTLY, kind_rows, reliability_row, shares_abov
 from epsgrid.selection.answers import Evidence, answer
 from epsgrid.selection.best import best_rows, grid_names, tally_cells
 from epsgrid.selection.cells import CONVENTIONAL, NARROWED, Cell, of_grid, read_cells, read_metric
-from epsgrid.selection.formatting import Metric
+from epsgrid.selection.evidence import evidence
 from epsgrid.selection.load import StoredExperiment
 
 
@@ -29,11 +29,11 @@ def whole(stored: StoredExperiment) -> tuple[Comparison, Run, tuple[Observed, ..
     Raises:
         CorruptRecordError: records contradict each other, or what was observed is damaged.
     """
-    comparison, evidence = _compare(stored)
+    comparison, asked = _compare(stored)
     seen = observed(stored, comparison.best)
     rows = tuple(observed_row(each, stored) for each in seen)
     comparison = replace(comparison, observed=rows, most_moved=most_moved(stored, comparison.cells))
-    run = run_of(stored, comparison, evidence)
+    run = run_of(stored, comparison, asked)
     return replace(comparison, claims=claims([run])), run, seen
 
 
@@ -56,7 +56,7 @@ def _compare(stored: StoredExperiment) -> tuple[Comparison, Evidence]:
     decades = {row.name: row.decades for row in grids}
     has_both = decades.get(NARROWED) and decades.get(CONVENTIONAL)
     spec = stored.experiment.spec
-    evidence = _evidence(stored, cells, metric, estimated)
+    asked = evidence(stored, [(row.name, row.decade) for row in estimated])
     comparison = Comparison(
         experiment=stored.experiment.name,
         task=spec["task"]["name"],
@@ -65,7 +65,7 @@ def _compare(stored: StoredExperiment) -> tuple[Comparison, Evidence]:
         data_description=stored.experiment.data_description,
         selection=spec["training"]["selection"],
         metric=metric,
-        answers=answer(evidence),
+        answers=answer(asked),
         bounds=bounds_row(bounds, placement) if bounds and placement else None,
         reliability=reliability_row(bounds) if bounds else None,
         kinds=kind_rows(bounds, placement) if bounds and placement else (),
@@ -84,22 +84,7 @@ def _compare(stored: StoredExperiment) -> tuple[Comparison, Evidence]:
         batches=batches_row(stored),
         is_listed=stored.is_listed,
     )
-    return comparison, evidence
-
-
-def _evidence(
-    stored: StoredExperiment, cells: Sequence[Cell], metric: Metric | None, estimated: Sequence[PointEstimate]
-) -> Evidence:
-    """Return what the questions are answered from."""
-    return Evidence(
-        cells=cells,
-        metric=metric,
-        default_epsilon=stored.grid.default_epsilon if stored.grid else 1e-8,
-        margin_asked=stored.experiment.spec.get("report", {}).get("margin"),
-        bounds=stored.bounds,
-        placement=stored.probe.placement if stored.probe else None,
-        estimates=[(row.name, row.decade) for row in estimated],
-    )
+    return comparison, asked
 
 
 def bounds_row(bounds: EpsilonBounds, placement: Placement) -> BoundsRow:

@@ -3,9 +3,11 @@
     load        read an experiment's folder                                     -> StoredExperiment
     cells       group trials by learning rate and ε                             -> Cell, Choice
     best        find the best setting of each grid, and what the grid cost      -> BestRow, CostRow
-    trained     gather the settings that can be compared                        -> Trained
-    answers     answer the questions                                            -> Answers
-    deciding    choose contenders, and when to look at fresh seeds
+    trained     find the settings that can be compared, and their margin        -> Trained
+    answers     answer the questions that a sweep can decide                    -> Evidence, Answers
+    evidence    read what they are answered from, fresh seeds included          -> Evidence
+    deciding    choose contenders for fresh seeds, and when to look
+    extending   choose learning rates beyond the grid                           -> AddedRate
     formatting  write metrics, differences, ε and durations
 
 The stages plan with it and the report shows it. Nothing here needs torch.

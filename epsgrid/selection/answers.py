@@ -156,6 +156,7 @@ class Evidence:
         margin_asked: as in the spec; None means the usual one.
         contenders: the settings that were trained with more seeds than the grids, each with all its seeds.
         level: probability with which each bound holds; higher where results are looked at several times.
+        is_exhausted: whether all fresh seeds that were planned are trained.
         bounds: measured by the probe; None without one.
         placement: where the optimizer adds its ε; None without a probe.
         estimates: names and decades of the point estimates of ε.
@@ -167,6 +168,7 @@ class Evidence:
     margin_asked: float | str | None = None
     contenders: Sequence[Cell] = ()
     level: float = LEVEL
+    is_exhausted: bool = False
     bounds: EpsilonBounds | None = None
     placement: Placement | None = None
     estimates: Sequence[tuple[str, float]] = ()
@@ -373,6 +375,8 @@ def _by_loss(
 def _seeds_needed(evidence: Evidence, found: Loss, top: Cell, own: Cell) -> str:
     """Say about how many more seeds decide, and what they cost."""
     assert evidence.margin is not None
+    if evidence.is_exhausted:
+        return "All fresh seeds that were planned are trained."
     half = (found.high - found.low) / 2
     gap = max(evidence.margin - max(found.mean, 0.0), found.mean, evidence.margin / 10)
     more = max(math.ceil(found.n * (half / gap) ** 2) - found.n, 1)
@@ -443,14 +447,13 @@ def _equivalent(evidence: Evidence, rows: Sequence[EpsilonRow]) -> Answer:
         if any(row.standing == standing for row in rows)
     ]
     text = " ".join(parts)
-    best_rows = [row for row in rows if row.loss is not None]
-    if not best_rows:
+    if any(row.standing == NOT_FINISHED for row in rows) or evidence.trained.unfinished:
+        return Answer(question, NOT_FINISHED, f"Not finished, so far: {text}")
+    if all(row.loss is None for row in rows):
         return Answer(question, OPEN, f"{text} One seed cannot tell a difference from chance.")
     top = evidence.top(evidence.cells)
     if top is not None and (edge := evidence.edge(top)) is not None and edge.matters:
         return Answer(question, OPEN, f"{edge_sentence([top], evidence.cells)} As far as tried: {text}")
-    if any(row.standing == NOT_FINISHED for row in rows) or evidence.trained.unfinished:
-        return Answer(question, NOT_FINISHED, text)
     decided = sum(row.standing != OPEN for row in rows)
     return Answer(question, f"{decided} of {len(rows)} decided" if decided < len(rows) else "decided", text)
 

@@ -23,6 +23,8 @@ from epsgrid.selection.answers import Answers, Evidence
 from epsgrid.selection.cells import CONVENTIONAL, NARROWED, Cell, of_grid
 
 MAX_FRESH_SEEDS = 12
+QUESTIONS = ("default", "narrowing")
+"""Those that fresh seeds are trained for."""
 _SERIOUS = 0.1
 """In-sample weight, relative to the best, from which on a setting is a contender."""
 
@@ -90,7 +92,7 @@ def contenders(evidence: Evidence) -> tuple[Cell, ...]:
     if layout is None or margin is None or layout.seeds < 2:
         return ()
     chosen: list[Cell] = []
-    for better, other in _comparisons(evidence):
+    for better, other in comparisons(evidence):
         found, top, own = evidence.loss(better, other), evidence.top(better), evidence.top(other)
         if found is None or top is None or own is None:
             continue
@@ -110,7 +112,7 @@ def contenders(evidence: Evidence) -> tuple[Cell, ...]:
     return tuple({(cell.learning_rate, cell.epsilon): cell for cell in chosen}.values())
 
 
-def _comparisons(evidence: Evidence) -> Sequence[tuple[Sequence[Cell], Sequence[Cell]]]:
+def comparisons(evidence: Evidence) -> Sequence[tuple[Sequence[Cell], Sequence[Cell]]]:
     """Return the two sides of each comparison, those that may be better first."""
     narrowed, conventional = of_grid(NARROWED, evidence.cells), of_grid(CONVENTIONAL, evidence.cells)
     outside = [cell for cell in conventional if cell not in narrowed]
@@ -120,4 +122,4 @@ def _comparisons(evidence: Evidence) -> Sequence[tuple[Sequence[Cell], Sequence[
 
 def is_open(answers: Answers) -> bool:
     """Say whether more seeds can decide a question that is still open."""
-    return any(answers.of(question).more_seeds for question in ("default", "narrowing"))
+    return any(answers.of(question).more_seeds for question in QUESTIONS)

@@ -48,7 +48,7 @@ class StoredExperiment:
         strays: ids of stored trials that no record asks for any more; the report leaves them out.
         batches: the trials of one setting at other batch sizes; None where there are none. Those that belong to no grid
             are not among `states`, `results` and `failures`; see `of_trials`.
-        confirm: the trials of the winners on fresh seeds; None where there are none. As with `batches`.
+        confirm: the trials of contenders on fresh seeds; None where there are none. As with `batches`.
     """
 
     folder: ExperimentFolder

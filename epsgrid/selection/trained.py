@@ -54,8 +54,9 @@ class Trained:
 def trained(cells: Sequence[Cell], contenders: Sequence[Cell], metric: Metric | None) -> Trained:
     """Return the settings that can be compared.
 
-    Compared are the seeds on which every setting has ended, and of the contenders all further ones. A setting with a
-    trial that failed or was pruned is left out, and so is one that has none of the seeds of the others.
+    Compared are the seeds on which every setting has ended that has ended on any, so that a sweep under way can be
+    looked at, and of the contenders all further ones. Left out are a setting that has ended on none, and one with a
+    trial that failed or was pruned.
 
     Args:
         cells: all that were asked for, with the same seeds.
@@ -66,7 +67,7 @@ def trained(cells: Sequence[Cell], contenders: Sequence[Cell], metric: Metric | 
 
     from epsgrid.numerics.layout import Layout
 
-    lasting = [cell for cell in cells if not cell.tally.failed and not cell.tally.pruned]
+    lasting = [cell for cell in cells if _ended(cell) and not cell.tally.failed and not cell.tally.pruned]
     ended = [_ended(cell).keys() for cell in lasting]
     seeds = sorted(set.intersection(*map(set, ended))) if ended else []
     left_out = (
@@ -124,7 +125,8 @@ def margin_of(asked: float | str | None, metric: Metric, scale: float) -> float:
 
 def edge_of(cell: Cell, cells: Sequence[Cell]) -> str | None:
     """Return at which end of the learning rates tried at its ε a setting's is; None where others lie on both sides."""
-    rates = sorted({other.learning_rate for other in at_epsilon(cell.epsilon, cells)}) if cell.epsilon else []
+    same = cells if cell.epsilon is None else at_epsilon(cell.epsilon, cells)
+    rates = sorted({other.learning_rate for other in same})
     if len(rates) < 2:
         return "only"
     return "lowest" if cell.learning_rate == rates[0] else "highest" if cell.learning_rate == rates[-1] else None

@@ -24,7 +24,7 @@ _ABSENT = object()
 
 @dataclass(frozen=True)
 class Trial:
-    """One training run of an experiment: a point of a grid, a winner on a fresh seed, or a setting at a batch size.
+    """One training run of an experiment: a point of a grid, a contender on a fresh seed, or a setting at a batch size.
 
     Attributes:
         id: hash of the identity; it does not depend on the grid, so grids share trials.

@@ -1,9 +1,8 @@
-"""Plans for a sweep that are not grids: winners on fresh seeds, one setting at other batch sizes, chosen trials again.
+"""Plans for a sweep that are not grids: one setting at other batch sizes, chosen trials again.
 
-Fresh seeds count from 10,000, and none is taken that a grid has used or the spec names, so that no winner owes its lead
-to the seeds that chose it. A setting is scaled to other batch sizes by several rules; all its trials train the same
-number of epochs with the same seeds. Where trials agree with those of a grid they are the same trials, since a trial's
-id depends only on what can change its numbers.
+A setting is scaled to other batch sizes by several rules; all its trials train the same number of epochs with the same
+seeds. Where trials agree with those of a grid they are the same trials, since a trial's id depends only on what can
+change its numbers.
 """
 
 from __future__ import annotations
@@ -19,9 +18,8 @@ from epsgrid.errors import DataError, ScalingError, SpecError, StoreError
 from epsgrid.grids._plan import REFERENCE, Plan
 from epsgrid.numerics.scaling import RULES, Rule, is_square_root
 from epsgrid.plugins import nearest
-from epsgrid.selection.best import best_rows
-from epsgrid.selection.cells import DEFAULT, Cell, best, of_grid, read_cells, read_metric
-from epsgrid.selection.formatting import count, power
+from epsgrid.selection.cells import best, of_grid, read_cells, read_metric
+from epsgrid.selection.formatting import power
 from epsgrid.selection.load import load_experiment
 from epsgrid.spec.model import Spec
 from epsgrid.spec.trial import Trial, identity, trial_identity
@@ -36,7 +34,6 @@ from epsgrid.store.pruning import unprune
 from epsgrid.store.records import BatchesRecord, ConfirmRecord
 from epsgrid.store.state import trial_state
 
-_FIRST_FRESH_SEED = 10_000
 _BASE = "base"
 """The rule of the trials at the spec's own batch size."""
 _BY_STATE = ("failed", "diverged", "pruned", "interrupted")
@@ -58,59 +55,6 @@ class _Point:
     @property
     def label(self) -> str:
         return f"batch {self.batch_size}, {self.rule}"
-
-
-def plan_confirm(asked: Asked, seeds: int) -> Planned:
-    """Plan the best cell of each grid and of the default ε on fresh seeds, without writing or importing torch.
-
-    Args:
-        asked: the spec and its folder.
-        seeds: number of fresh seeds, ≥ 1.
-
-    Raises:
-        StoreError: nothing was swept, or no cell can be chosen yet.
-        DataError: the data are missing or damaged.
-    """
-    stored = load_experiment(asked.folder)
-    cells = read_cells(stored)
-    rows = best_rows(stored, cells, read_metric(stored))
-    choices = {row.name: row.choice for row in rows}
-    winners: dict[tuple[float, float | None], tuple[Cell, tuple[str, ...]]] = {}
-    for name, choice in choices.items():
-        if (cell := choice.cell) is not None:
-            place = (cell.learning_rate, cell.epsilon)
-            winners[place] = (cell, (*(winners[place][1] if place in winners else ()), name))
-    if stored.grid is None or not winners:
-        why = "; ".join(f"{'default ε' if name == DEFAULT else name}: {each.unknown}" for name, each in choices.items())
-        why = why or "nothing was swept here yet; `epsgrid sweep` does it"
-        raise StoreError(f"--confirm: there is no winner to train on fresh seeds: {why}")
-    chosen = {name: choice for name, choice in choices.items() if choice.cell is not None}
-    used = sorted({trial.seed for cell in cells for trial in cell.trials})
-    taken = {*used, *asked.spec.sweep.seeds}
-    fresh = tuple(itertools.islice((seed for seed in itertools.count(_FIRST_FRESH_SEED) if seed not in taken), seeds))
-    checksum = prepare_data(asked.spec).checksum
-    trials = tuple(
-        _trial(asked.spec, checksum, cell.trained_rate, cell.epsilon, seed, names, cell.learning_rate)
-        for seed in fresh
-        for cell, names in winners.values()
-    )
-    record = ConfirmRecord(
-        optimizer=asked.spec.optimizer.name,
-        seeds=fresh,
-        cells=trials,
-        selection=asked.spec.training.selection,
-        selection_seeds=tuple(used),
-        chosen_from={name: choice.candidates for name, choice in chosen.items()},
-        grid_checksum=stored.grid.checksum,
-    )
-    notes = [f"{', '.join(names)}: {cell.label}" for cell, names in winners.values()]
-    notes += [
-        f"{choice.incomplete} of {count(choice.candidates, 'cell')} of {name} lack trials, so that another may win yet"
-        for name, choice in chosen.items()
-        if choice.incomplete
-    ]
-    epsilons = {name: (cell.epsilon,) if cell.epsilon else () for cell, names in winners.values() for name in names}
-    return Planned(Plan(epsilons, trials), record, tuple(notes))
 
 
 def parse_rules(text: str) -> tuple[Rule, ...]:
@@ -262,7 +206,7 @@ def start_over(folder: ExperimentFolder, ids: Sequence[str]) -> tuple[Path, ...]
 
 
 def plan_again(asked: Asked, ids: Sequence[str]) -> Planned:
-    """Plan chosen trials and no others: of the grids, of winners on fresh seeds, or of other batch sizes.
+    """Plan chosen trials and no others: of the grids, of contenders on fresh seeds, or of other batch sizes.
 
     Raises:
         StoreError, DataError: see `epsgrid.stages.sweep.sweep`.

@@ -1,7 +1,8 @@
 """The second stage: train the trials of a plan that have no result yet.
 
-A plan is made from grids, here, or by `epsgrid.stages.plans`: winners on fresh seeds, one setting at other batch sizes,
-or chosen trials once more. However it was made, `plan_sweep` previews it and `sweep` trains it.
+A plan is made from grids, here; from one setting at other batch sizes or chosen trials once more, in
+`epsgrid.stages.plans`; or from contenders on fresh seeds, in `epsgrid.stages.deciding`. However it was made,
+`plan_sweep` previews it and `sweep` trains it.
 """
 
 from __future__ import annotations
@@ -149,10 +150,11 @@ def _names(grid: GridChoice) -> tuple[str, ...]:
 
 
 def _plan_grids(asked: Asked, names: Sequence[str], data_checksum: str) -> Plan:
-    spec = asked.spec
+    spec, path = asked.spec, asked.folder.grid_json
     placement = _placement(spec)
+    added = GridRecord.read(path).added_rates if path.exists() else ()
     if placement is None:
-        return plan(spec, data_checksum, None, names, placement=None)
+        return plan(spec, data_checksum, None, names, placement=None, added=added)
     needs = [
         f"the {name} grid needs measured bounds"
         for name in names
@@ -161,11 +163,11 @@ def _plan_grids(asked: Asked, names: Sequence[str], data_checksum: str) -> Plan:
     if spec.sweep.lr_mode == "effective":
         needs.append("sweep.lr_mode: effective needs the measured median magnitude")
     if not needs:
-        return plan(spec, data_checksum, None, names, placement=placement)
+        return plan(spec, data_checksum, None, names, placement=placement, added=added)
     probe = _stored_probe(asked, data_checksum, needs[0])
     bounds = probe.bounds().chosen(spec.sweep.bounds)
     rates = EffectiveRates.of(bounds, probe.placement) if spec.sweep.lr_mode == "effective" else None
-    return plan(spec, data_checksum, bounds, names, placement=placement, rates=rates)
+    return plan(spec, data_checksum, bounds, names, placement=placement, rates=rates, added=added)
 
 
 def _placement(spec: Spec) -> Placement | None:
@@ -189,8 +191,9 @@ def _stored_probe(asked: Asked, data_checksum: str, need: str) -> ProbeRecord:
 def _store_grids(asked: Asked, names: Sequence[str], data_checksum: str) -> None:
     """Store which trials belong to which grid: those of this call, and those that were swept before."""
     path = asked.folder.grid_json
-    before = GridRecord.read(path).epsilons if path.exists() else {}
-    planned = _plan_grids(asked, [each for each in plugins.names("grids") if each in (*before, *names)], data_checksum)
+    before = GridRecord.read(path) if path.exists() else None
+    wanted = (*(before.epsilons if before else ()), *names)
+    planned = _plan_grids(asked, [each for each in plugins.names("grids") if each in wanted], data_checksum)
     probe = read_probe(asked.folder)
     GridRecord(
         optimizer=asked.spec.optimizer.name,
@@ -200,4 +203,5 @@ def _store_grids(asked: Asked, names: Sequence[str], data_checksum: str) -> None
         bounds_checksum=probe.checksum if probe is not None else None,
         placement=_placement(asked.spec),
         bounds="listed" if asked.spec.sweep.epsilons else asked.spec.sweep.bounds,
+        added_rates=before.added_rates if before else (),
     ).write(path)

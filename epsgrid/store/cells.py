@@ -17,8 +17,8 @@ from epsgrid.store.records import BatchesRecord, ConfirmRecord, GridRecord
 def asked_cells(folder: ExperimentFolder) -> tuple[Trial, ...]:
     """Return all trials, each once, those of the grids first; none where nothing was swept.
 
-    A batch size with its rule counts as a grid, named as in "batch 256, sqrt"; so does a winner on fresh seeds, as in
-    "narrowed, confirmed". A trial that is several has all names.
+    A batch size with its rule counts as a grid, named as in "batch 256, sqrt"; so does a contender on fresh seeds, as
+    in "narrowed, fresh seeds". A trial that is several has all names.
 
     Raises:
         CorruptRecordError: a record is damaged.
@@ -27,8 +27,8 @@ def asked_cells(folder: ExperimentFolder) -> tuple[Trial, ...]:
     grids = GridRecord.read(folder.grid_json).cells if folder.grid_json.exists() else ()
     scaled = BatchesRecord.read(folder.batches_json).cells if folder.batches_json.exists() else ()
     batches = (replace(cell, grids=(f"batch {cell.batch_size}, {cell.rule}",)) for cell in scaled)
-    confirmed = ConfirmRecord.read(folder.confirm_json).cells if folder.confirm_json.exists() else ()
-    fresh = (replace(cell, grids=tuple(f"{name}, confirmed" for name in cell.grids)) for cell in confirmed)
+    contenders = ConfirmRecord.read(folder.confirm_json).cells if folder.confirm_json.exists() else ()
+    fresh = (replace(cell, grids=tuple(f"{name}, fresh seeds" for name in cell.grids)) for cell in contenders)
     found: dict[str, Trial] = {}
     for cell in (*grids, *fresh, *batches):
         known = found.setdefault(cell.id, cell)

@@ -11,7 +11,7 @@ Layout::
       batch_bounds.json           at which batch sizes bounds were measured as well
       probes/                     what was measured there: batch-SIZE-seed-SEED.json, each as bounds.json
       batches.json                which trials carry a setting to which batch size by which rule
-      confirm.json                which trials train the winners on fresh seeds
+      confirm.json                which trials train contenders on fresh seeds, and when to look
       report/                     pages and figures, made from the rest at any time
       slurm/N/                    a job array: its script, which trial each task trains, what the tasks printed
       trials/ID/                  TrialFolder

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from epsgrid import codec
 from epsgrid.errors import CorruptRecordError, StoreError
 from epsgrid.numerics.placement import Placement
+from epsgrid.numerics.statistics import LEVEL
 from epsgrid.spec.trial import Trial
 from epsgrid.store import atomic
 
@@ -204,6 +205,19 @@ class ProbeRecord(Record):
 
 
 @dataclass(frozen=True)
+class AddedRate:
+    """A learning rate beyond those of the spec that a sweep added at one ε.
+
+    Attributes:
+        epsilon: in the optimizer's own ε; None for an optimizer without one.
+        learning_rate: as if it stood in the spec; `sweep.lr_mode` may train with another.
+    """
+
+    epsilon: float | None
+    learning_rate: float
+
+
+@dataclass(frozen=True)
 class GridRecord(Record):
     """Which trials belong to which grid: `grid.json`.
 
@@ -215,6 +229,7 @@ class GridRecord(Record):
         bounds_checksum: that of the `ProbeRecord` a grid was made from; None where no grid needed one.
         bounds: what the narrowed grid was made from: "trusted" or "published" bounds, or "listed" ε of the spec.
         placement: where the optimizer adds its ε; None without one, and in records of earlier versions.
+        added_rates: learning rates beyond those of the spec, in every grid that holds their ε.
     """
 
     optimizer: str
@@ -224,6 +239,7 @@ class GridRecord(Record):
     bounds_checksum: str | None
     bounds: Literal["trusted", "published", "listed"] = "published"
     placement: Placement | None = None
+    added_rates: tuple[AddedRate, ...] = field(default=(), metadata=codec.UNLESS_DEFAULT)
 
 
 @dataclass(frozen=True)
@@ -265,25 +281,29 @@ class BatchesRecord(Record):
 
 @dataclass(frozen=True)
 class ConfirmRecord(Record):
-    """The trials that train the winners of a sweep on fresh seeds, which chose nothing: `confirm.json`.
+    """The trials that train contenders on fresh seeds, which no grid has used: `confirm.json`.
+
+    Seeds, looks and level are fixed for a grid before results are looked at, and the contenders of a look before the
+    first of its seeds is trained, so that a sweep that is started again goes on with them.
 
     Attributes:
         optimizer: its name.
-        seeds: the fresh ones, rising.
-        cells: one for each winner and fresh seed; their `grids` name what chose them: grids, or "default".
-        selection: the split that chose them.
-        selection_seeds: the seeds that chose them.
-        chosen_from: for each of these names, the number of cells it was chosen from.
-        grid_checksum: that of the `GridRecord` they were chosen from.
+        seeds: all fresh seeds that may be trained, in their order.
+        cells: one for each contender and each seed that was begun, seed by seed.
+        grid_checksum: that of the `GridRecord` which holds the contenders.
+        looks: after how many fresh seeds results are looked at, rising; empty in records of earlier versions, which
+            trained the winners of a sweep on a given number of seeds.
+        level: probability with which each bound holds at each look.
     """
+
+    FORMER_FIELDS: ClassVar[tuple[str, ...]] = ("selection", "selection_seeds", "chosen_from")
 
     optimizer: str
     seeds: tuple[int, ...]
     cells: tuple[Trial, ...]
-    selection: str
-    selection_seeds: tuple[int, ...]
-    chosen_from: dict[str, int]
     grid_checksum: str
+    looks: tuple[int, ...] = ()
+    level: float = LEVEL
 
 
 @dataclass(frozen=True)

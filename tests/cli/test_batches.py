@@ -62,7 +62,11 @@ def test_sweep_plans_without_torch_then_trains_and_reports(shell, probed):
     ("options", "words"),
     [
         ("--grid both --batch-sizes 32", "--grid and --batch-sizes: the one trains a grid"),
-        ("--confirm 2 --grid both", "--confirm and --grid: the one trains the winners"),
+        ("--until-decided --batch-sizes 32", "--until-decided and --batch-sizes: the one trains a grid"),
+        ("--extend-rates --batch-sizes 32", "--extend-rates and --batch-sizes: the one trains a grid"),
+        ("--max-seeds 3", "--max-seeds: only used with --until-decided"),
+        ("--max-seeds 0 --until-decided", "greater than or equal to 1"),
+        ("--until-decided", "--until-decided: sweep.seeds has one seed, and one seed has no spread; give two or more"),
         ("--rules sqrt --half-life", "--rules and --half-life: only used with --batch-sizes"),
         ("--batch-sizes 32 --epsilon 0", "--epsilon: expected a positive finite number, got 0"),
         ("--batch-sizes 32 --learning-rate inf", "--learning-rate: expected a positive finite number, got inf"),

@@ -104,7 +104,7 @@ def test_a_truncated_record_is_named_never_dropped(swept, name):
 
 def test_flags_of_a_sweep_stand_for_fields_of_the_spec(shell, monkeypatch):
     asked = []
-    monkeypatch.setattr("epsgrid.stages.sweep.plan_sweep", lambda found, *_: asked.append(found) or exit())
+    monkeypatch.setattr("epsgrid.stages.deciding.plan_sweep", lambda found, *_: asked.append(found) or exit())
     shell.write()
     for address in ("10.0.0.1:6379", "[::1]:6379"):
         shell.call("sweep", "spec.yaml", "-n", "--address", address, "--lr-mode", "effective")

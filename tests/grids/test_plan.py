@@ -11,6 +11,7 @@ from epsgrid.numerics.placement import Placement
 from epsgrid.spec.loading import parse_spec
 from epsgrid.spec.model import Spec
 from epsgrid.spec.trial import identity, trial_id, trial_identity
+from epsgrid.store.records import AddedRate
 from tests.grids.samples import bounds_between
 from tests.spec.fakes import MINIMAL
 
@@ -56,6 +57,16 @@ def test_useful_trials_come_first() -> None:
     first = [(trial.epsilon, trial.learning_rate) for trial in trials[:7]]
     narrowed = list(product((1e-7, 1e-6, 1e-5), (1e-3, 1e-2)))
     assert first == [*narrowed, (1e-10, 1e-3)], "the narrowed grid before the rest, learning rates together"
+
+
+def test_an_added_rate_belongs_to_every_grid_that_holds_its_epsilon_and_follows_those_of_the_spec() -> None:
+    added = (AddedRate(1e-6, 0.1), AddedRate(1e-8, 0.1), AddedRate(1e-6, 1e-2), AddedRate(3e-7, 0.1))
+    trials = plan(spec(), "abc", BOUNDS, BOTH, has_epsilon=True, added=added).trials
+    assert len(trials) == 2 * (13 * 2 + 2)
+    assert [trial.seed for trial in trials] == [5] * 28 + [3] * 28
+    found = [(trial.epsilon, trial.learning_rate, trial.grids) for trial in trials if trial.seed == 3]
+    assert found[2:5] == [(1e-6, rate, ("narrowed", "conventional")) for rate in (1e-3, 1e-2, 0.1)]
+    assert (1e-8, 0.1, ("conventional",)) in found
 
 
 def test_the_default_is_a_grid_of_its_own_beside_the_narrowed_one() -> None:

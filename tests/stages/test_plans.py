@@ -8,24 +8,22 @@ from epsgrid.errors import ScalingError, SpecError, StoreError
 from epsgrid.selection.load import load_experiment
 from epsgrid.spec.trial import identity, trial_id, trial_identity
 from epsgrid.stages import sweep as sweep_stage
-from epsgrid.stages.experiment import enter, prepare_data
+from epsgrid.stages.experiment import prepare_data
 from epsgrid.stages.plans import (
-    _FIRST_FRESH_SEED,
     _base_setting,
     archive,
     chosen,
     parse_rules,
     plan_again,
     plan_batches,
-    plan_confirm,
     start_over,
 )
 from epsgrid.stages.status import status
 from epsgrid.stages.sweep import plan_sweep
 from epsgrid.stages.sweep import swept as swept_grids
 from epsgrid.store.lease import Lease
-from epsgrid.store.records import BatchesRecord, ConfirmRecord, GridRecord, TrialFailure, TrialResult
-from tests.report.simulate import compare, peaked, simulate
+from epsgrid.store.records import BatchesRecord, TrialFailure, TrialResult
+from tests.report.simulate import peaked, simulate
 from tests.stages.conftest import StopAtOnce, train
 
 ALL = ("sqrt", "sqrt-keep-epsilon", "linear", "none")
@@ -99,52 +97,6 @@ def test_a_sweep_of_chosen_trials_trains_no_others(swept):
     assert (summary.trained, summary.counts) == (1, {"done": 1})
     assert status(swept.folder).states["pending"] == 2
     assert len(status(swept.folder).cells) == 13, "the record of the grid still holds all trials"
-
-
-def test_winners_are_trained_on_fresh_seeds_and_more_seeds_add_only_theirs(swept):
-    grid, before = GridRecord.read(swept.folder.grid_json), compare(load_experiment(swept.folder))
-    assert plan_sweep(swept, plan_confirm(swept, 2), 1).to_run == 4
-    assert not swept.folder.confirm_json.exists()
-    assert [train(swept, plan_confirm(swept, seeds)).trained for seeds in (1, 2)] == [2, 2]
-    record = ConfirmRecord.read(swept.folder.confirm_json)
-    assert record.seeds == (_FIRST_FRESH_SEED, _FIRST_FRESH_SEED + 1)
-    assert (record.selection_seeds, record.chosen_from) == ((0,), {"conventional": 13, "default": 1})
-    assert record.grid_checksum == grid.checksum
-    best = before.best_of("conventional").choice.cell
-    assert {name: cell.epsilon for cell in record.cells for name in cell.grids} == {
-        "conventional": best.epsilon,
-        "default": 1e-8,
-    }
-    after = compare(load_experiment(swept.folder))
-    assert (after.cells, after.best) == (before.cells, before.best)
-    assert not any("belong to no grid" in note for note in after.notes)
-    planned = plan_confirm(swept.with_sweep(seeds=(0, _FIRST_FRESH_SEED)), 2)
-    assert planned.record.seeds == (_FIRST_FRESH_SEED + 1, _FIRST_FRESH_SEED + 2), "a seed of the spec is not fresh"
-
-    victim = record.cells[0].id
-    seen = status(swept.folder)
-    assert seen.states["done"] == len(seen.cells) == 17
-    assert seen.grids["default, confirmed"]["done"] == 2
-    score = result(swept, victim).test
-    start_over(swept.folder, chosen(swept.folder, [victim]))
-    assert not swept.folder.trial(victim).result_json.exists()
-    done = train(swept, plan_again(swept, [victim]))
-    assert (done.trained, done.states) == (1, {victim: "done"})
-    assert result(swept, victim).test == score
-
-
-def test_without_a_finished_sweep_there_is_no_winner_and_it_says_why(asked):
-    with pytest.raises(StoreError, match="no experiment here"):
-        plan_confirm(asked, 2)
-    enter(asked, prepare_data(asked.spec))
-    with pytest.raises(StoreError, match=r"--confirm: there is no winner.*nothing was swept here yet; `epsgrid sweep`"):
-        plan_confirm(asked, 2)
-    for call in (lambda: chosen(asked.folder, ["failed"]), lambda: swept_grids(asked.folder)):
-        with pytest.raises(StoreError, match="nothing was swept here yet"):
-            call()
-    train(asked, stop=StopAtOnce())
-    with pytest.raises(StoreError, match=r"no winner.*conventional: none of 13 cells has a result for every seed"):
-        plan_confirm(asked, 2)
 
 
 def test_each_rule_scales_the_setting_as_published(asking):

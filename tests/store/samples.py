@@ -87,10 +87,9 @@ CONFIRM = ConfirmRecord(
     optimizer="adam",
     seeds=(10000, 10001),
     cells=(Trial("ab", 1e-3, 1e-05, 10000, ("narrowed", "default")),),
-    selection="validation",
-    selection_seeds=(0, 1, 2),
-    chosen_from={"narrowed": 10, "default": 2},
     grid_checksum="00",
+    looks=(0, 2),
+    level=0.97,
 )
 PRUNING = Pruning(
     id="ab",

@@ -23,11 +23,12 @@ from epsgrid.cli.options import (
 from epsgrid.cli.progress import Stop, plan_lines, sweep_shown
 from epsgrid.cli.tables import show, table
 from epsgrid.errors import ExitCode, SpecError
+from epsgrid.selection.answers import NOT_ASKED
+from epsgrid.selection.deciding import MAX_FRESH_SEEDS, QUESTIONS
 from epsgrid.selection.formatting import duration, power
-from epsgrid.stages import experiment, plans
-from epsgrid.stages import sweep as stage
+from epsgrid.stages import deciding, experiment, plans
+from epsgrid.stages.deciding import ONLY_THAT, Further, Preview
 from epsgrid.stages.experiment import Asked
-from epsgrid.stages.running import SweepPlan
 from epsgrid.stages.scale import parse_sizes
 from epsgrid.stages.sweep import GridChoice, Planned
 
@@ -93,12 +94,23 @@ def sweep(
         bool,
         typer.Option("--half-life", help="With --batch-sizes: scale decays as β^κ, which has no largest batch size."),
     ] = False,
-    confirm: Annotated[
+    extend_rates: Annotated[
+        bool,
+        typer.Option(
+            "--extend-rates",
+            help="Where the best learning rate of a compared ε is at an edge, train those beyond, up to four.",
+        ),
+    ] = False,
+    until_decided: Annotated[
+        bool,
+        typer.Option(
+            "--until-decided", help="After the grid, train fresh seeds where they decide; end with the answer."
+        ),
+    ] = False,
+    max_seeds: Annotated[
         int | None,
         typer.Option(
-            metavar="N",
-            min=1,
-            help="Instead of a grid, train each grid's winner and the default ε on N seeds that chose nothing.",
+            metavar="N", min=1, help=f"With --until-decided: fresh seeds at most.  \\[default: {MAX_FRESH_SEEDS}]"
         ),
     ] = None,
     json: JsonOption = False,
@@ -110,11 +122,14 @@ def sweep(
     failed ones are tried again. Several sweeps may share one folder.
 
     With --batch-sizes it trains one setting at several batch sizes instead, scaled by each rule, at the same number of
-    epochs and with the same seeds; `report` shows which rule keeps the curve of training. With --confirm it trains the
-    winners of the sweep again, on fresh seeds, and `report` compares them without the luck of the first ones.
+    epochs and with the same seeds; `report` shows which rule keeps the curve of training.
+
+    With --until-decided it goes on after the grid, with fresh seeds of the few settings that can answer whether the
+    default ε costs anything, and whether the narrowed grid does. It looks at planned moments and ends with the answer.
     """
+    further = Further(extend_rates, until_decided, max_seeds)
     options = {"rules": rules, "learning_rate": learning_rate, "epsilon": epsilon, "half_life": half_life}
-    _check_together(grid, confirm, batch_sizes, **options)
+    _check_together(grid, batch_sizes, further, **options)
     flags = [f"sweep.lr_mode={lr_mode}"] if lr_mode else []
     if address is not None:
         if not re.fullmatch(r"(\[[\w:.]+\]|[^\s:/\[\]]+):\d{1,5}", address):
@@ -124,33 +139,34 @@ def sweep(
         flags += ["execution.executor=ray", f"execution.ray.address='{address}'"]
     asked = experiment.resolve(spec, out, [*(override or ()), *flags], runs)
     what: GridChoice | Planned = grid or asked.spec.sweep.grid
-    if confirm is not None:
-        what = plans.plan_confirm(asked, confirm)
-    elif batch_sizes is not None:
+    if batch_sizes is not None:
         sizes, chosen = parse_sizes(batch_sizes), plans.parse_rules(rules or "sqrt,linear,none")
         what = plans.plan_batches(asked, sizes, chosen, learning_rate, epsilon, half_life=half_life)
     if dry_run:
-        _show_plan(stage.plan_sweep(asked, what, workers), json=json)
+        _show_plan(deciding.preview(asked, what, further, workers), json=json)
         return None
     for sentence in what.notes if isinstance(what, Planned) and not quiet else ():
         note(sentence)
-    return train(asked, what, workers=workers, fail_fast=fail_fast, json=json, quiet=quiet)
+    return train(asked, what, further, workers=workers, fail_fast=fail_fast, json=json, quiet=quiet)
 
 
-def _check_together(grid: GridChoice | None, confirm: int | None, batch_sizes: str | None, **only_batches: Any) -> None:
+def _check_together(grid: GridChoice | None, batch_sizes: str | None, further: Further, **only_batches: Any) -> None:
     """Refuse options that do not go together, or that are no numbers to train with.
 
     Args:
         grid: of --grid.
-        confirm: of --confirm.
         batch_sizes: of --batch-sizes.
+        further: what follows a grid.
         only_batches: the options that are used with --batch-sizes only, by name.
     """
-    for name, value in (("--grid", grid), ("--batch-sizes", batch_sizes)):
-        if confirm is not None and value is not None:
-            raise SpecError(f"--confirm and {name}: the one trains the winners of what was swept; ask for one of them")
-    if batch_sizes is not None and grid is not None:
-        raise SpecError("--grid and --batch-sizes: the one trains a grid, the other one setting; ask for one of them")
+    of_grids = {"--grid": grid, "--extend-rates": further.extend_rates, "--until-decided": further.until_decided}
+    for name, value in of_grids.items():
+        if batch_sizes is not None and value:
+            raise SpecError(
+                f"{name} and --batch-sizes: the one trains a grid, the other one setting; ask for one of them"
+            )
+    if further.max_seeds is not None and not further.until_decided:
+        raise SpecError("--max-seeds: only used with --until-decided")
     given = [f"--{name.replace('_', '-')}" for name, value in only_batches.items() if value not in (None, False)]
     if batch_sizes is None and given:
         raise SpecError(f"{' and '.join(given)}: only used with --batch-sizes; a grid's values come from the spec")
@@ -161,11 +177,29 @@ def _check_together(grid: GridChoice | None, confirm: int | None, batch_sizes: s
 
 
 def train(
-    asked: Asked, what: GridChoice | Planned, *, workers: int | None, fail_fast: bool, json: bool, quiet: bool
+    asked: Asked,
+    what: GridChoice | Planned,
+    further: Further = ONLY_THAT,
+    *,
+    workers: int | None,
+    fail_fast: bool,
+    json: bool,
+    quiet: bool,
 ) -> ExitCode | None:
     """Sweep with its progress shown, print how it ended, and return the command's exit code."""
     with Stop() as stop, sweep_shown(quiet=quiet) as notify:
-        summary = stage.sweep(asked, what, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop)
+        ended = deciding.sweep_further(
+            asked,
+            what,
+            further,
+            workers=workers,
+            fail_fast=fail_fast,
+            notify=notify,
+            say=(lambda sentence: None) if quiet else note,
+            stop=stop,
+        )
+    summary = ended.summary
+    asked_questions = [each for each in ended.answers.answers if each.question in QUESTIONS] if ended.answers else []
     if json:
         failures = [{"id": each.id, "error": each.error, "log": each.log} for each in summary.failures]
         document = {
@@ -175,6 +209,8 @@ def train(
             "trained_now": summary.trained,
             "seconds": summary.seconds,
             "failures": failures,
+            "answers": {each.question: {"answer": each.answer, "text": each.text} for each in asked_questions},
+            "ended": ended.why,
         }
         print_json(document)
     else:
@@ -183,6 +219,11 @@ def train(
         results().print(f"{len(summary.states)} trials: {states}; {trained}")
         for failure in summary.failures:
             results().print(f"failed {failure.id}: {failure.error}\n  log: {failure.log}", markup=False)
+        for each in asked_questions:
+            if each.answer != NOT_ASKED or each.question == "default":
+                results().print(each.text, style="bold", markup=False)
+        if ended.why:
+            results().print(ended.why, markup=False)
         then = "epsgrid report" if summary.complete else "epsgrid sweep (the same command trains what is missing)"
         hint(f"Next: {then}")
     if summary.complete:
@@ -190,13 +231,16 @@ def train(
     return stop.exit_code or ExitCode.TRIALS_FAILED
 
 
-def _show_plan(planned: SweepPlan, *, json: bool) -> None:
+def _show_plan(preview: Preview, *, json: bool) -> None:
+    planned = preview.grids
     if json:
         document = {
             "grids": {name: list(values) for name, values in planned.plan.epsilons.items()},
             "trials": len(planned.states),
             "finished": len(planned.states) - planned.to_run,
             "to_run": planned.to_run,
+            "at_least": preview.at_least,
+            "at_most": preview.at_most,
             "workers": planned.slots,
             "estimated_seconds": planned.estimated_seconds,
             "unknown": list(planned.unknown),
@@ -212,4 +256,9 @@ def _show_plan(planned: SweepPlan, *, json: bool) -> None:
         finished = sum(planned.states[trial.id] in planned.settled for trial in members)
         shown = f"{power(epsilons[0])} … {power(epsilons[-1])}" if epsilons else "no epsilon"
         rows.append((name, shown, *map(str, (len(epsilons), len(members), finished, len(members) - finished))))
-    show(table(("grid", "epsilon", "values", "trials", "finished", "to run"), rows, (0, 1)), *plan_lines(planned))
+    lines = plan_lines(planned)
+    if preview.parts:
+        parts = "".join(f", up to {part}" for part in preview.parts)
+        whole = f"at least {preview.at_least} and at most {preview.at_most} trainings"
+        lines.append(f"{whole}: {planned.to_run} of the grid{parts}" if preview.at_most else "nothing is left to train")
+    show(table(("grid", "epsilon", "values", "trials", "finished", "to run"), rows, (0, 1)), *lines)
