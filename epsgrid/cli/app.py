@@ -48,7 +48,10 @@ _COMMANDS = {
         "Prove that a sweep on this machine and file system loses nothing and repeats nothing, whatever kills it.",
     ),
     "show": ("show:show", "Print the effective spec: every default filled in, every override applied."),
-    "list": ("show:list_plugins", "List the names a spec may use: tasks, models, optimizers, grids, executors."),
+    "list": (
+        "show:list_plugins",
+        "List the names a spec may use, of tasks or optimizers for example; or what this machine trains in.",
+    ),
     "convert": ("convert:convert", "Convert an ε between optimizers and frameworks."),
     "scale": ("scale:scale", "Scale a spec to another batch size."),
     "export bounds": ("export:export_bounds", "Write the measured bounds of ε as the search space of another tool."),

@@ -263,7 +263,9 @@ def default_answer(evidence: Evidence) -> Answer:
     default = f"ε = {power(evidence.default_epsilon)}"
     base, rest = evidence.baseline, evidence.without(evidence.baseline)
     if not evidence.epsilons:
-        return Answer("default", NOT_ASKED, "This optimizer has no ε.")
+        if evidence.cells:
+            return Answer("default", NOT_ASKED, "This optimizer has no ε.")
+        return Answer("default", NOT_MEASURED, "Nothing was swept yet; `epsgrid sweep` trains the grids.")
     if not base:
         return Answer("default", NOT_MEASURED, f"The default {default} was not trained; `epsgrid sweep` trains it.")
     if not rest:
@@ -402,7 +404,7 @@ def epsilon_rows(evidence: Evidence) -> tuple[EpsilonRow, ...]:
                 EpsilonRow(epsilon, f"ε {power(epsilon)}", None, "diverged" if diverged else NOT_FINISHED, None)
             )
             continue
-        standing = OPEN
+        standing = OPEN if all(each.tally.complete for each in own) else NOT_FINISHED
         if found is not None and evidence.margin is not None:
             if found.high < evidence.margin:
                 standing = "as good"
@@ -431,7 +433,9 @@ def _equivalent(evidence: Evidence, rows: Sequence[EpsilonRow]) -> Answer:
     if len(rows) < 2:
         return Answer(question, NOT_ASKED, "Fewer than two ε were trained.")
     if evidence.metric is None or evidence.margin is None:
-        return Answer(question, NOT_FINISHED, "No seed has been trained at every setting yet.")
+        if evidence.trained.unfinished:
+            return Answer(question, NOT_FINISHED, "No seed has been trained at every setting yet.")
+        return Answer(question, OPEN, "Every setting diverged on some seed.")
     margin = amounts([evidence.margin], evidence.metric)
     titles = {
         "as good": f"As good as the best within {margin}",
@@ -510,7 +514,7 @@ def _kind(evidence: Evidence) -> Answer:
     top = evidence.top(evidence.cells)
     cells = [cell for cell in (evidence.top(evidence.baseline), top) if cell is not None and cell.epsilon is not None]
     if not cells:
-        return Answer("kind", NOT_MEASURED, "Nothing was trained yet.")
+        return Answer("kind", NOT_MEASURED, "No setting has a score for every seed.")
     texts, name = [], ""
     for cell in dict.fromkeys(cells):
         assert cell.epsilon is not None

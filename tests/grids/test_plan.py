@@ -61,7 +61,7 @@ def test_useful_trials_come_first() -> None:
 
 def test_an_added_rate_belongs_to_every_grid_that_holds_its_epsilon_and_follows_those_of_the_spec() -> None:
     added = (AddedRate(1e-6, 0.1), AddedRate(1e-8, 0.1), AddedRate(1e-6, 1e-2), AddedRate(3e-7, 0.1))
-    trials = plan(spec(), "abc", BOUNDS, BOTH, has_epsilon=True, added=added).trials
+    trials = plan(spec(), "abc", BOUNDS, BOTH, placement=Placement.outside(), added=added).trials
     assert len(trials) == 2 * (13 * 2 + 2)
     assert [trial.seed for trial in trials] == [5] * 28 + [3] * 28
     found = [(trial.epsilon, trial.learning_rate, trial.grids) for trial in trials if trial.seed == 3]

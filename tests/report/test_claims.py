@@ -54,7 +54,7 @@ def test_the_range_follows_the_answer_about_narrowing(tmp_path: Path) -> None:
     assert (edge.answer, "lowest tried" in edge.numbers) == ("undecided", True)
     assert found("range", run(tmp_path / "b", peaked(best=1e-8))).answer == "not reproduced"
     row = found("range", run(tmp_path / "c", seeds=(0,)))
-    assert (row.answer, "one seed has no spread" in row.numbers) == ("undecided", True)
+    assert (row.answer, "one seed cannot tell" in row.numbers) == ("undecided", True)
 
 
 def test_twice_as_narrow_is_counted_in_decades(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_caveats_are_told_and_kept_with_the_result(tmp_path):
 
 def test_a_task_whose_batches_have_an_order_is_refused():
     language = ("task={name: synthetic_text}", "model={name: lstm}")
-    with pytest.raises(SpecError, match=r"training.svag combines independent minibatches, and a model of the task"):
+    with pytest.raises(SpecError, match=r"training.svag combines independent minibatches, and batches of"):
         make_setting(*language, "training.svag={l: 2}")
     make_setting(*language, "training.svag={l: 1}")
     with pytest.raises(SpecError, match=r"training.svag.l: should be greater than or equal to 1"):

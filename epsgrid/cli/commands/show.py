@@ -33,7 +33,7 @@ def list_plugins(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """List the names a spec may use: tasks, models, optimizers, grids, executors; or what this machine trains in."""
+    """List the names a spec may use, of tasks or optimizers for example; or what this machine trains in."""
     if family == "machine":
         _list_machine(json)
         return
