@@ -46,7 +46,7 @@ def probe_all(path: Path, overrides: list[str]) -> None:
     task = plugin.build(spec.task, plugin.prepare(spec.task), device)
     decay = spec.optimizer.model_dump().get("weight_decay", 0.0)
     for name in plugins.names("optimizers"):
-        if not optimizers.load(name).HAS_EPSILON:
+        if optimizers.load(name).DEFAULT_EPSILON is None:
             continue
         start = time.perf_counter()
         changed: Spec = load_spec(path, [*overrides, f"optimizer={{name: {name}, weight_decay: {decay!r}}}"])

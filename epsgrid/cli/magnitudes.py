@@ -72,7 +72,7 @@ def hidden_lines(shown: int, layers: int) -> list[str]:
     return [f"and {layers - shown} more layers: --all-layers shows them"] if shown < layers else []
 
 
-def sparklines(rows: Sequence[Sequence[LogHistogram | None]], width: int = _SPARKLINE) -> tuple[str, list[str]]:
+def _sparklines(rows: Sequence[Sequence[LogHistogram | None]], width: int = _SPARKLINE) -> tuple[str, list[str]]:
     """Draw the non-zero entries of histograms as lines of text, on a log axis of whole decades that they share.
 
     Args:
@@ -111,7 +111,7 @@ def _layers_table(rows: Sequence[_Row], fractions: Sequence[float], note: str) -
         note: heading of the rows' notes.
     """
     low, _, high = (f"{fraction:.3g}" for fraction in fractions)
-    header, lines = sparklines([[row.histogram] for row in rows])
+    header, lines = _sparklines([[row.histogram] for row in rows])
     titles = ["layer", "entries", f"√v̂ at {low}", "median", f"at {high}", note, header]
     columns = [list(column) for column in zip(*(row[:-1] for row in rows), strict=True)] + [lines]
     if out().is_terminal:
@@ -178,7 +178,7 @@ def probe_summary(record: ProbeRecord, sweep: Sweep) -> list[RenderableType]:
     low, high, found = bounds.low, bounds.high, bounds.reliability
     reach = f"{power(low.decade)} to {power(high.decade)}" if low.decade != high.decade else power(low.decade)
     more = f" (--full: {count(len(found.reasons) - 1, 'more remark')})" if found and len(found.reasons) > 1 else ""
-    axis, (drawn,) = sparklines([[layer.histogram for layer in bounds.layers]], width - _LABEL - 1)
+    axis, (drawn,) = _sparklines([[layer.histogram for layer in bounds.layers]], width - _LABEL - 1)
     weights = "frozen" if not record.identity["probe"].get("update_weights") else "moving"
     steps = f"{record.steps} batches of {record.batch_size} in {duration(record.cost_seconds)}, weights {weights}"
     placed = f"{record.placement.description}; {record.placement.conversion}"

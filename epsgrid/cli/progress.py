@@ -63,7 +63,7 @@ class Stop:
         err().print(saving if self._level == 1 else "Stopping at once.")
 
 
-class Progressing(NamedTuple):
+class _Progressing(NamedTuple):
     """Functions that show a line of text, and progress as `update(title, done, of)`; `of` is 0 where it is unknown."""
 
     say: Callable[[str], None]
@@ -80,7 +80,7 @@ def _heartbeat_s() -> float:
 
 
 @contextmanager
-def progress_shown(*, quiet: bool, in_bytes: bool = False) -> Iterator[Progressing]:
+def progress_shown(*, quiet: bool, in_bytes: bool = False) -> Iterator[_Progressing]:
     """Show progress on stderr: a bar in a terminal, elsewhere a line from time to time.
 
     Args:
@@ -89,12 +89,12 @@ def progress_shown(*, quiet: bool, in_bytes: bool = False) -> Iterator[Progressi
     """
     console = err()
     if quiet:
-        yield Progressing(lambda line: None, lambda title, done, of: None)
+        yield _Progressing(lambda line: None, lambda title, done, of: None)
     elif console.is_terminal:
         columns = (*Progress.get_default_columns(), *((DownloadColumn(), TransferSpeedColumn()) if in_bytes else ()))
         with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task("", total=None, visible=False)
-            yield Progressing(
+            yield _Progressing(
                 lambda line: progress.console.print(line, markup=False),
                 lambda title, done, of: progress.update(
                     task, description=title, completed=done, total=of or None, visible=done != of
@@ -111,7 +111,7 @@ def progress_shown(*, quiet: bool, in_bytes: bool = False) -> Iterator[Progressi
                 text = f"{done / 1e6:.1f}{whole} MB" if in_bytes else f"step {done} of {of}"
                 console.print(f"{title}: {text}", markup=False)
 
-        yield Progressing(lambda line: console.print(line, markup=False), update)
+        yield _Progressing(lambda line: console.print(line, markup=False), update)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from epsgrid import grids
 from epsgrid.errors import SpecError
+from epsgrid.grids import DEFAULT, NARROWED, REFERENCE
 from epsgrid.grids._rates import EffectiveRates
 from epsgrid.spec.model import Spec
 from epsgrid.spec.trial import Trial, identity, trial_identity
@@ -22,10 +23,6 @@ from epsgrid.store.records import AddedRate
 if TYPE_CHECKING:
     from epsgrid.numerics.bounds import EpsilonBounds
     from epsgrid.numerics.placement import Placement
-
-NARROWED = "narrowed"
-DEFAULT = "default"
-REFERENCE = "reference"
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class LanguageOutput(NamedTuple):
     state: State
 
 
-class CarriedState(nn.Module):
+class _CarriedState(nn.Module):
     """The recurrent state between two training steps: truncated backpropagation carries values, never gradients.
 
     Every layer has a hidden and a cell state of (1, batch, width).
@@ -67,14 +67,14 @@ class CarriedState(nn.Module):
             setattr(self, name, tensor.detach().to(torch.float32, copy=True))
 
 
-def carried_state(model: nn.Module) -> CarriedState:
+def carried_state(model: nn.Module) -> _CarriedState:
     """Return the carried state of a language model.
 
     Raises:
         SpecError: `model` is no language model.
     """
     carried = getattr(model, "carried", None)
-    if isinstance(carried, CarriedState):
+    if isinstance(carried, _CarriedState):
         return carried
     raise SpecError(
         f"a language task needs a language model, and {type(model).__name__} is none;"
@@ -134,7 +134,7 @@ class AwdLstm(nn.Module):
         widths = [options.embedding, *[options.hidden] * (options.layers - 1), options.embedding]
         self.layers = nn.ModuleList(_WeightDropLstm(a, b, options.weight_drop) for a, b in pairwise(widths))
         self.bias = nn.Parameter(torch.zeros(words))
-        self.carried = CarriedState(widths[1:])
+        self.carried = _CarriedState(widths[1:])
 
     def forward(self, tokens: torch.Tensor, state: State) -> LanguageOutput:
         """Read (T, B) word ids, beginning with `state`."""
@@ -179,7 +179,7 @@ class PlainLstm(nn.Module):
         self.dropout = nn.Dropout(options.dropout)
         self.layers = nn.ModuleList(nn.LSTM(before, after) for before, after in pairwise(widths))
         self.decoder = nn.Linear(options.hidden, words)
-        self.carried = CarriedState(widths[1:])
+        self.carried = _CarriedState(widths[1:])
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         nn.init.uniform_(self.decoder.weight, -0.1, 0.1)
         nn.init.zeros_(self.decoder.bias)

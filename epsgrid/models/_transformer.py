@@ -85,7 +85,7 @@ class Attention(nn.Module):
         return states.view(*states.shape[:2], self.heads, -1).transpose(1, 2)
 
 
-class EncoderLayer(nn.Module):
+class _EncoderLayer(nn.Module):
     """Self-attention and feed-forward."""
 
     def __init__(self, options: Any) -> None:
@@ -105,7 +105,7 @@ class EncoderLayer(nn.Module):
         return x if self.pre else self.feed_forward_norm(x)
 
 
-class DecoderLayer(nn.Module):
+class _DecoderLayer(nn.Module):
     """Causal self-attention, attention to the memory, feed-forward."""
 
     def __init__(self, options: Any) -> None:
@@ -151,8 +151,8 @@ class Transformer(nn.Module):
         self.scale = math.sqrt(width)
         self.target_embedding = _embedding(target, width)
         self.source_embedding = _embedding(source, width)
-        self.encoder = nn.ModuleList(EncoderLayer(options) for _ in range(options.encoder_layers))
-        self.decoder = nn.ModuleList(DecoderLayer(options) for _ in range(options.decoder_layers))
+        self.encoder = nn.ModuleList(_EncoderLayer(options) for _ in range(options.encoder_layers))
+        self.decoder = nn.ModuleList(_DecoderLayer(options) for _ in range(options.decoder_layers))
         self.encoder_norm = nn.LayerNorm(width) if options.norm == "pre" else nn.Identity()
         self.decoder_norm = nn.LayerNorm(width) if options.norm == "pre" else nn.Identity()
         self.dropout = nn.Dropout(options.dropout)
@@ -199,8 +199,8 @@ class Transformer(nn.Module):
         scores = F.linear(self.decoder_norm(x), self.target_embedding.weight)
         return scores, replace(state, past=past, length=state.length + target.shape[1])
 
-    def _decoder_layers(self) -> list[DecoderLayer]:
-        return [layer for layer in self.decoder if isinstance(layer, DecoderLayer)]
+    def _decoder_layers(self) -> list[_DecoderLayer]:
+        return [layer for layer in self.decoder if isinstance(layer, _DecoderLayer)]
 
     def _embed(self, embedding: nn.Embedding, tokens: Tensor, first: int) -> Tensor:
         """(B, T) ids at positions `first`, `first` + 1, … → (B, T, D)."""

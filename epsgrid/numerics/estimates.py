@@ -71,7 +71,7 @@ def _upper(layers: Sequence[LayerStatistics]) -> float:
     return max(layer.high for layer in layers if layer.high is not None)
 
 
-FORMULAS: dict[str, tuple[str, Callable[[Sequence[LayerStatistics]], float]]] = {
+_FORMULAS: dict[str, tuple[str, Callable[[Sequence[LayerStatistics]], float]]] = {
     "middle": ("b = √(b_low · b_high)", _middle),
     "median": ("b = median of √v̂ over all entries", median),
     "layers": ("b = geometric mean over layers of median √v̂", _layers_mean),
@@ -84,7 +84,7 @@ FORMULAS: dict[str, tuple[str, Callable[[Sequence[LayerStatistics]], float]]] = 
 def point_estimates(
     layers: Sequence[LayerStatistics], placement: Placement, leave_out: Collection[str] = ()
 ) -> tuple[PointEstimate, ...]:
-    """Return an ε by each formula in `FORMULAS`, in that order; none where no layer remains.
+    """Return an ε by each formula in `_FORMULAS`, in that order; none where no layer remains.
 
     Args:
         layers: of a probe, with histograms; those that are not measured have no say.
@@ -93,7 +93,7 @@ def point_estimates(
     """
     chosen = [layer for layer in layers if layer.status is LayerStatus.MEASURED and layer.name not in leave_out]
     estimates = []
-    for name, (formula, magnitude_by) in FORMULAS.items() if chosen else ():
+    for name, (formula, magnitude_by) in _FORMULAS.items() if chosen else ():
         magnitude = magnitude_by(chosen)
         epsilon = placement.epsilon_from_magnitude(magnitude)
         decade = placement.epsilon_of_decade(placement.decade_of(epsilon))

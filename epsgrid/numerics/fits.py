@@ -22,7 +22,7 @@ from typing import Literal
 from epsgrid.numerics.scaling import scaled_magnitude
 from epsgrid.numerics.statistics import t_half_width
 
-NOISE = -0.5
+_NOISE = -0.5
 _SIGNAL = 0.0
 _BAND = 0.1
 """How far an exponent may lie from a law and still count as following it: a bound is then wrong by at most κ^0.1."""
@@ -53,13 +53,13 @@ class _Exponent:
         if self.low is None or self.high is None:
             return "undecided"
         slack = _BAND * (1 + 1e-9)
-        if abs(self.low - NOISE) <= slack and abs(self.high - NOISE) <= slack:
+        if abs(self.low - _NOISE) <= slack and abs(self.high - _NOISE) <= slack:
             return "noise-dominated"
         if abs(self.low - _SIGNAL) <= slack and abs(self.high - _SIGNAL) <= slack:
             return "signal-dominated"
-        if self.low > NOISE and self.high < _SIGNAL:
+        if self.low > _NOISE and self.high < _SIGNAL:
             return "in between"
-        return "neither" if self.high < NOISE or self.low > _SIGNAL else "undecided"
+        return "neither" if self.high < _NOISE or self.low > _SIGNAL else "undecided"
 
 
 def fit_exponent(magnitudes: Mapping[int, Mapping[int, float]]) -> _Exponent | None:

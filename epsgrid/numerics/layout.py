@@ -215,7 +215,7 @@ def loss(layout: Layout, better: Sequence[int], other: Sequence[int], level: flo
         else:
             spread = _at_least_a_step(float(differences.std(ddof=1)), np.concatenate([first, second]))
             error, degrees = spread / math.sqrt(seeds), seeds - 1
-        ends.append(float(differences.mean()) + sign * t_quantile(level, degrees) * error)
+        ends.append(float(differences.mean()) + sign * _t_quantile(level, degrees) * error)
     high, low = ends
     rest = [setting for setting in better if layout.counts[setting] < seeds and layout.pool[setting]]
     if rest:
@@ -245,8 +245,8 @@ def upper_bounds(layout: Layout, settings: Sequence[int], other: Sequence[int], 
         differences = layout.test[own, :seeds] - (held * np.nan_to_num(layout.test[list(other), :seeds])).sum(0)
         pooled = layout.pool[own] & layout.pool[list(other)][held.max(1) > _MATTERS].all()
         error = layout.sd * math.sqrt(1 / seeds + float((held**2).sum()) / seeds**2)
-        alone = differences.std(axis=1, ddof=1) / math.sqrt(seeds) * t_quantile(level, seeds - 1)
-        bounds[rows] = differences.mean(1) + np.where(pooled, t_quantile(level, layout.degrees) * error, alone)
+        alone = differences.std(axis=1, ddof=1) / math.sqrt(seeds) * _t_quantile(level, seeds - 1)
+        bounds[rows] = differences.mean(1) + np.where(pooled, _t_quantile(level, layout.degrees) * error, alone)
     return bounds
 
 
@@ -266,7 +266,7 @@ def compare_with_best(layout: Layout, sets: Sequence[Sequence[int]], level: floa
     return tuple(loss(layout, rest, own, each) for rest, own in zip(others, sets, strict=True))
 
 
-def t_quantile(level: float, degrees: float) -> float:
+def _t_quantile(level: float, degrees: float) -> float:
     """Return the point below which Student's t lies with a probability."""
     from scipy.special import stdtrit  # what scipy.stats.t.ppf calls; scipy.stats itself takes a second to import
 

@@ -2,7 +2,7 @@
 
 A file `optimizers/NAME.py` documents its update rule and where ε enters it, and defines what `OptimizerPlugin` lists.
 An optimizer whose ε gets into what `second_moment` returns defines PROBING_EPSILON too; see `probing_epsilon`. A file
-with `HAS_EPSILON = False` needs none of `DEFAULT_EPSILON`, `placement` and `second_moment`. Files import torch inside
+with `DEFAULT_EPSILON = None` has no ε, and needs neither `placement` nor `second_moment`. Files import torch inside
 functions only.
 """
 
@@ -62,14 +62,12 @@ class OptimizerPlugin(Protocol):
 
     Attributes:
         Options: hyperparameters besides learning rate and ε, with their defaults.
-        HAS_EPSILON: False for an ε-free reference such as SGD with momentum.
-        DEFAULT_EPSILON: the ε that its authors, or torch, give it.
+        DEFAULT_EPSILON: the ε that its authors, or torch, give it; None for a reference without, such as SGD.
         SCALING: what moves with the batch size, or why no rule is derived for it.
     """
 
     Options: type[OptimizerOptions]
-    HAS_EPSILON: bool
-    DEFAULT_EPSILON: float
+    DEFAULT_EPSILON: float | None
     SCALING: Scaling | NoScaling
 
     def placement(self, options: Any, step: float) -> Placement:
@@ -82,7 +80,7 @@ class OptimizerPlugin(Protocol):
     def build(
         self, parameters: Iterable[torch.nn.Parameter], options: Any, learning_rate: float, epsilon: float | None
     ) -> torch.optim.Optimizer:
-        """Build the optimizer; `epsilon` is None exactly where `HAS_EPSILON` is False.
+        """Build the optimizer; `epsilon` is None exactly where `DEFAULT_EPSILON` is.
 
         Its step raises SpecError where a gradient is sparse.
         """
@@ -108,7 +106,7 @@ def require_epsilon(name: str) -> OptimizerPlugin:
         NoBoundsError: the optimizer has no ε to bound.
     """
     plugin = load(name)
-    if not plugin.HAS_EPSILON:
+    if plugin.DEFAULT_EPSILON is None:
         raise NoBoundsError(
             f"optimizer {name!r} has no adaptive denominator and no epsilon: there is nothing to probe;"
             " `epsgrid sweep` trains it as the epsilon-free reference"

@@ -21,7 +21,7 @@ _ALIASES = {
 
 def convertible() -> tuple[str, ...]:
     """Return the names that `placement_of` knows, without aliases: our optimizers that have an ε, then frameworks'."""
-    ours = [name for name in plugins.names("optimizers") if optimizers.load(name).HAS_EPSILON]
+    ours = [name for name in plugins.names("optimizers") if optimizers.load(name).DEFAULT_EPSILON]
     return (*ours, *FRAMEWORKS)
 
 

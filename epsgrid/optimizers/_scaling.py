@@ -16,7 +16,7 @@ from epsgrid.spec.model import OptimizerOptions
 _Options = TypeVar("_Options", bound=OptimizerOptions)
 
 
-def scalable() -> tuple[str, ...]:
+def _scalable() -> tuple[str, ...]:
     """Return the names of our optimizers that the square-root rule is derived for."""
     return tuple(name for name in plugins.names("optimizers") if isinstance(optimizers.load(name).SCALING, Scaling))
 
@@ -31,7 +31,7 @@ def scaling_of(options: OptimizerOptions) -> Scaling:
     if not isinstance(found, Scaling):
         raise ScalingError(
             f"optimizer.name: the square-root rule is not derived for {options.name!r}: {found.why};"
-            f" it is derived for: {', '.join(scalable())}"
+            f" it is derived for: {', '.join(_scalable())}"
         )
     for field, value in found.requires.items():
         if getattr(options, field) != value:

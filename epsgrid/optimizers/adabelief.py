@@ -30,7 +30,6 @@ from epsgrid.optimizers._shared import (
     require_rectifiable,
 )
 
-HAS_EPSILON = True
 DEFAULT_EPSILON = 1e-8
 
 SCALING = Scaling(

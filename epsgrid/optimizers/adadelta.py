@@ -19,7 +19,6 @@ from epsgrid.numerics.scaling import NoScaling
 from epsgrid.optimizers._shared import Decay, WeightDecay, builder, uncorrected_second_moment
 from epsgrid.spec.model import OptimizerOptions
 
-HAS_EPSILON = True
 DEFAULT_EPSILON = 1e-6
 
 SCALING = NoScaling("it sets the size of its steps by a second average, with ε in it, and not by the learning rate")

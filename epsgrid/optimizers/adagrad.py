@@ -22,7 +22,6 @@ from epsgrid.optimizers import SecondMoment
 from epsgrid.optimizers._shared import WeightDecay, builder
 from epsgrid.spec.model import OptimizerOptions
 
-HAS_EPSILON = True
 DEFAULT_EPSILON = 1e-10
 
 SCALING = NoScaling("its second moment is a sum that grows with the steps, and no average with a decay")

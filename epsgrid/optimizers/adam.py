@@ -14,7 +14,6 @@ from __future__ import annotations
 from epsgrid.numerics.scaling import Scaling
 from epsgrid.optimizers._shared import AdamOptions, builder, corrected_second_moment, placed_outside
 
-HAS_EPSILON = True
 DEFAULT_EPSILON = 1e-8
 
 SCALING = Scaling(epsilon="outside", decays=("betas",))

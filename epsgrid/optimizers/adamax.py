@@ -21,7 +21,6 @@ from epsgrid.numerics.scaling import NoScaling
 from epsgrid.optimizers import SecondMoment
 from epsgrid.optimizers._shared import AdamOptions, builder
 
-HAS_EPSILON = True
 DEFAULT_EPSILON = 1e-8
 
 SCALING = NoScaling("it divides by a largest gradient, which depends on the tail of the noise and not on its variance")

@@ -18,7 +18,6 @@ from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.scaling import NoScaling
 from epsgrid.optimizers._shared import AdamOptions, builder, corrected_second_moment
 
-HAS_EPSILON = True
 DEFAULT_EPSILON = 1e-16
 
 SCALING = NoScaling(

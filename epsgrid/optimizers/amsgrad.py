@@ -20,7 +20,6 @@ from epsgrid.numerics.scaling import NoScaling
 from epsgrid.optimizers import SecondMoment
 from epsgrid.optimizers._shared import AdamOptions, builder, corrected_second_moment
 
-HAS_EPSILON = True
 DEFAULT_EPSILON = 1e-8
 
 SCALING = NoScaling("its second moment is the largest so far, which keeps what noise there was in v")

@@ -15,7 +15,6 @@ from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.scaling import Scaling
 from epsgrid.optimizers._shared import AdamOptions, builder, corrected_second_moment
 
-HAS_EPSILON = True
 DEFAULT_EPSILON = 1e-8
 
 SCALING = Scaling(epsilon="in place", decays=("betas",))

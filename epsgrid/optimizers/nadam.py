@@ -19,7 +19,6 @@ from pydantic import Field
 from epsgrid.numerics.scaling import NoScaling
 from epsgrid.optimizers._shared import AdamOptions, builder, corrected_second_moment, placed_outside
 
-HAS_EPSILON = True
 DEFAULT_EPSILON = 1e-8
 
 SCALING = NoScaling("its momentum follows a schedule that counts steps")

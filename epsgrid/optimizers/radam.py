@@ -20,7 +20,6 @@ from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.scaling import NoScaling
 from epsgrid.optimizers._shared import AdamOptions, builder, corrected_second_moment, require_rectifiable
 
-HAS_EPSILON = True
 DEFAULT_EPSILON = 1e-8
 
 SCALING = NoScaling("its first steps do not divide by √v̂, and how many these are does not move with the batch")

@@ -25,7 +25,6 @@ from epsgrid.optimizers import SecondMoment
 from epsgrid.optimizers._shared import Decay, WeightDecay, builder, uncorrected_second_moment
 from epsgrid.spec.model import OptimizerOptions
 
-HAS_EPSILON = True
 DEFAULT_EPSILON = 1e-8
 
 SCALING = Scaling(epsilon="outside", decays=("alpha",), requires={"momentum": 0.0, "centered": False})

@@ -15,7 +15,7 @@ from epsgrid.numerics.scaling import NoScaling
 from epsgrid.optimizers._shared import Decay, WeightDecay, builder
 from epsgrid.spec.model import OptimizerOptions
 
-HAS_EPSILON = False
+DEFAULT_EPSILON = None
 SCALING = NoScaling("it divides by no second moment; its rule is the linear one")
 
 build = builder("torch.optim:SGD", fused=True)

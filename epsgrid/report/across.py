@@ -15,13 +15,14 @@ from typing import Any
 
 from epsgrid import codec
 from epsgrid.errors import EpsgridError
+from epsgrid.grids import CONVENTIONAL, DEFAULT, NARROWED, REFERENCE
 from epsgrid.report.claims import Run, claims
 from epsgrid.report.compare import whole
 from epsgrid.report.rows import ClaimRow, Comparison
 from epsgrid.report.table import shortened
 from epsgrid.report.text.render import stamp
 from epsgrid.selection.best import tally_cells
-from epsgrid.selection.cells import CONVENTIONAL, DEFAULT, NARROWED, REFERENCE, Cell, Tally
+from epsgrid.selection.cells import Cell, Tally
 from epsgrid.selection.load import load_experiment
 from epsgrid.store.paths import ExperimentFolder
 

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import quote
 
 from epsgrid.errors import StoreError
+from epsgrid.grids import CONVENTIONAL, DEFAULT, NARROWED, REFERENCE
 from epsgrid.report.across import Across
 from epsgrid.report.html.page import Section, html_page
 from epsgrid.report.rows import Comparison
@@ -27,7 +28,7 @@ from epsgrid.report.text.latex import latex_file
 from epsgrid.report.text.page import bold, bullets, heading, joined, table_block
 from epsgrid.report.text.render import claims_table, tally_table
 from epsgrid.report.text.searches import whole_number
-from epsgrid.selection.cells import CONVENTIONAL, DEFAULT, NARROWED, REFERENCE, Cell
+from epsgrid.selection.cells import Cell
 from epsgrid.selection.formatting import NOTHING, Metric, amounts, count, duration, power, score
 from epsgrid.store.atomic import readable_json, write_bytes
 from epsgrid.store.paths import ExperimentFolder

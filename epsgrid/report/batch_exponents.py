@@ -33,7 +33,7 @@ _Curve = Mapping[int, Mapping[int, float]]
 
 
 @dataclass(frozen=True)
-class MeasuredBatches:
+class _MeasuredBatches:
     """Bounds at several batch sizes, as they are stored.
 
     Attributes:
@@ -141,7 +141,7 @@ class ExponentRows:
     notes: tuple[str, ...]
 
 
-def read_batches(folder: ExperimentFolder) -> MeasuredBatches | None:
+def read_batches(folder: ExperimentFolder) -> _MeasuredBatches | None:
     """Return the bounds measured at several batch sizes; None where there are none.
 
     Raises:
@@ -161,10 +161,10 @@ def read_batches(folder: ExperimentFolder) -> MeasuredBatches | None:
             assert parsed is not None
             bounds[size, seed] = parsed
             steps[size] = probe.steps
-    return MeasuredBatches(record, bounds, steps)
+    return _MeasuredBatches(record, bounds, steps)
 
 
-def exponent_rows(measured: MeasuredBatches) -> ExponentRows:
+def exponent_rows(measured: _MeasuredBatches) -> ExponentRows:
     """Return the rows of bounds measured at several batch sizes."""
     record, base = measured.record, measured.record.base_batch_size
     first = measured.first
@@ -199,7 +199,7 @@ def exponent_rows(measured: MeasuredBatches) -> ExponentRows:
     )
 
 
-def _layer_curves(measured: MeasuredBatches) -> dict[str, dict[str, _Curve]]:
+def _layer_curves(measured: _MeasuredBatches) -> dict[str, dict[str, _Curve]]:
     """Return the magnitudes of each layer's low tail, median and high tail, by seed and batch size.
 
     Layers that are measured at fewer than two sizes have curves too; a size where one is not measured is left out.
@@ -218,7 +218,7 @@ def _layer_curves(measured: MeasuredBatches) -> dict[str, dict[str, _Curve]]:
     return {name: dict(ends) for name, ends in found.items()}
 
 
-def _bound_curve(measured: MeasuredBatches, end: str) -> _Curve:
+def _bound_curve(measured: _MeasuredBatches, end: str) -> _Curve:
     """Return the magnitudes of a bound, by seed and batch size."""
     found: dict[int, dict[int, float]] = {}
     for (size, seed), bounds in measured.bounds.items():
@@ -231,7 +231,7 @@ def _fitted(curve: _Curve) -> _Fitted | None:
     return None if exponent is None else _Fitted(exponent.value, exponent.low, exponent.high, exponent.regime)
 
 
-def _size_row(measured: MeasuredBatches, size: int, low_curve: _Curve, high_curve: _Curve) -> _SizeRow:
+def _size_row(measured: _MeasuredBatches, size: int, low_curve: _Curve, high_curve: _Curve) -> _SizeRow:
     here, base = measured.bounds[size, measured.record.seeds[0]], measured.record.base_batch_size
     misses: list[Miss | None] = [None, None]
     if size != base:
@@ -276,7 +276,7 @@ def exponent(fitted: _Fitted) -> str:
     return f"{texts[0]} [{texts[1]}, {texts[2]}]" if len(texts) == 3 else texts[0]
 
 
-def _notes(measured: MeasuredBatches) -> Iterator[str]:
+def _notes(measured: _MeasuredBatches) -> Iterator[str]:
     record = measured.record
     yield "every size saw as many epochs, with frozen weights and with averages over as many epochs (β^κ)"
     largest = record.batch_sizes[-1]

@@ -95,11 +95,11 @@ def batches_row(stored: StoredExperiment) -> BatchesRow | None:
     """
     measured = read_batches(stored.folder)
     exponents = None if measured is None else exponent_rows(measured)
-    trained = trained_batches(stored)
+    trained = _trained_batches(stored)
     return None if exponents is None and trained is None else BatchesRow(exponents, trained)
 
 
-def trained_batches(stored: StoredExperiment) -> TrainedBatches | None:
+def _trained_batches(stored: StoredExperiment) -> TrainedBatches | None:
     """Return one setting at several batch sizes; None while no trial of it has a result."""
     record = stored.batches
     if record is None:

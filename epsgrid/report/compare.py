@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from epsgrid.grids import CONVENTIONAL, NARROWED
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.estimates import PointEstimate, point_estimates
 from epsgrid.numerics.placement import Placement
@@ -16,7 +17,7 @@ from epsgrid.report.rows import AdaptiveRow, BoundsRow, Comparison, GridRow
 from epsgrid.report.trust import MOSTLY, kind_rows, reliability_row, shares_above
 from epsgrid.selection.answers import Evidence, answer
 from epsgrid.selection.best import best_rows, grid_names, tally_cells
-from epsgrid.selection.cells import CONVENTIONAL, NARROWED, Cell, of_grid, read_cells, read_metric
+from epsgrid.selection.cells import Cell, of_grid, read_cells, read_metric
 from epsgrid.selection.evidence import evidence
 from epsgrid.selection.load import StoredExperiment
 
@@ -66,7 +67,7 @@ def _compare(stored: StoredExperiment) -> tuple[Comparison, Evidence]:
         selection=spec["training"]["selection"],
         metric=metric,
         answers=answer(asked),
-        bounds=bounds_row(bounds, placement) if bounds and placement else None,
+        bounds=_bounds_row(bounds, placement) if bounds and placement else None,
         reliability=reliability_row(bounds) if bounds else None,
         kinds=kind_rows(bounds, placement) if bounds and placement else (),
         estimates=estimated,
@@ -87,7 +88,7 @@ def _compare(stored: StoredExperiment) -> tuple[Comparison, Evidence]:
     return comparison, asked
 
 
-def bounds_row(bounds: EpsilonBounds, placement: Placement) -> BoundsRow:
+def _bounds_row(bounds: EpsilonBounds, placement: Placement) -> BoundsRow:
     """Return the measured bounds as a report shows them."""
     return BoundsRow(
         low=bounds.low,

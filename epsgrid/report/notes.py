@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from epsgrid.grids import CONVENTIONAL, NARROWED
 from epsgrid.report.rows import TrialNote
-from epsgrid.selection.cells import CONVENTIONAL, NARROWED, TOLERANCE, Cell
+from epsgrid.selection.cells import TOLERANCE, Cell
 from epsgrid.selection.formatting import bounds_line, count, power, powers
 from epsgrid.selection.load import StoredExperiment
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from epsgrid.grids import DEFAULT, NARROWED
 from epsgrid.numerics.series import Series
 from epsgrid.report.figures.over_time import adaptable_numbers, drift
 from epsgrid.report.rows import MovedRow, ObservedRow
 from epsgrid.selection.best import BestRow
-from epsgrid.selection.cells import DEFAULT, NARROWED, Cell, TrialRow
+from epsgrid.selection.cells import Cell, TrialRow
 from epsgrid.selection.load import StoredExperiment
 from epsgrid.store import observations
 

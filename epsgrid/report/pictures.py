@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from epsgrid.grids import DEFAULT
 from epsgrid.report.figures.curve import curve_numbers, draw_curve
 from epsgrid.report.figures.histograms import draw_histograms, histogram_numbers
 from epsgrid.report.figures.learning import draw_learning, learning_numbers
@@ -14,7 +15,6 @@ from epsgrid.report.figures.percentiles import draw_percentiles, percentile_numb
 from epsgrid.report.figures.style import to_pdf, to_png, to_svg
 from epsgrid.report.observed import Observed
 from epsgrid.report.rows import Comparison
-from epsgrid.selection.cells import DEFAULT
 from epsgrid.selection.load import StoredExperiment
 
 if TYPE_CHECKING:

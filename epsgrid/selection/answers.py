@@ -27,8 +27,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from epsgrid.grids import CONVENTIONAL, NARROWED
 from epsgrid.numerics.statistics import LEVEL
-from epsgrid.selection.cells import CONVENTIONAL, NARROWED, Cell, at_epsilon, of_grid
+from epsgrid.selection.cells import Cell, at_epsilon, of_grid
 from epsgrid.selection.formatting import Metric, amounts, count, duration, power, ranges, share
 from epsgrid.selection.trained import Trained, edge_of, margin_of, trained
 from epsgrid.store.state import PRUNED
@@ -42,7 +43,7 @@ ADAPTIVE, MOMENTUM_SGD = 0.95, 0.05
 """Shares of the moving entries from which, and up to which, an optimizer counts as adaptive and as momentum SGD."""
 KEEP, CHANGE, NO_COST, COSTS, OPEN = "keep", "change", "no cost", "costs", "open"
 NOT_FINISHED, NOT_MEASURED, NOT_ASKED = "not finished", "not measured", "not asked"
-WINDOW = "a window as wide elsewhere"
+_WINDOW = "a window as wide elsewhere"
 """Name of the rules that are luck."""
 _MANY_SEEDS = 50
 
@@ -131,7 +132,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Edge:
+class _Edge:
     """A learning rate at the end of those tried.
 
     Attributes:
@@ -214,7 +215,7 @@ class Evidence:
         """Return the best of some settings by their selecting scores; None without any."""
         return self.trained.top(cells)
 
-    def edge(self, cell: Cell) -> Edge | None:
+    def edge(self, cell: Cell) -> _Edge | None:
         """Return at which end of the learning rates tried a setting is; None where others lie on both sides.
 
         At an end a better rate may lie beyond. Between the best rate inside and the end the curve rises by some amount,
@@ -226,8 +227,8 @@ class Evidence:
         inner = self.inner(cell)
         rise = None if inner is None else self.loss([cell], [inner])
         if rise is None or self.margin is None or rise.n < 2:
-            return Edge(name, True, False)
-        return Edge(name, rise.high >= self.margin, rise.low <= 0 and rise.high >= self.margin)
+            return _Edge(name, True, False)
+        return _Edge(name, rise.high >= self.margin, rise.low <= 0 and rise.high >= self.margin)
 
     def inner(self, cell: Cell) -> Cell | None:
         """Return the best setting of the same ε whose learning rate is not at an end; None where there is none."""
@@ -318,7 +319,7 @@ def _compared(
         edge = None if turning is None else evidence.edge(turning)
         if turning is not None and edge is not None and edge.matters:
             more_seeds = edge.is_unsure
-            decided, text = OPEN, f"{edge_sentence([turning], evidence.cells)} As far as tried: {text}"
+            decided, text = OPEN, f"{_edge_sentence([turning], evidence.cells)} As far as tried: {text}"
         elif note := _edge_note([own, top], evidence.cells):
             text += f" {note[0].upper()}{note[1:]}{'' if decided == OPEN else ', which cannot turn this answer'}."
     keys = {(cell.learning_rate, cell.epsilon) for cell in (*better, *other)}
@@ -457,7 +458,7 @@ def _equivalent(evidence: Evidence, rows: Sequence[EpsilonRow]) -> Answer:
         return Answer(question, OPEN, f"{text} One seed cannot tell a difference from chance.")
     top = evidence.top(evidence.cells)
     if top is not None and (edge := evidence.edge(top)) is not None and edge.matters:
-        return Answer(question, OPEN, f"{edge_sentence([top], evidence.cells)} As far as tried: {text}")
+        return Answer(question, OPEN, f"{_edge_sentence([top], evidence.cells)} As far as tried: {text}")
     decided = sum(row.standing != OPEN for row in rows)
     return Answer(question, f"{decided} of {len(rows)} decided" if decided < len(rows) else "decided", text)
 
@@ -479,7 +480,7 @@ def _rules(evidence: Evidence) -> tuple[RuleRow, ...]:
     width = sum(epsilon in conventional for epsilon in narrowed)
     if 0 < width < len(conventional):
         windows = [conventional[start : start + width] for start in range(len(conventional) - width + 1)]
-        named += [(WINDOW, window) for window in windows if not set(window) <= set(narrowed)]
+        named += [(_WINDOW, window) for window in windows if not set(window) <= set(narrowed)]
     rows = []
     for name, epsilons in named:
         own = [cell for epsilon in epsilons for cell in at_epsilon(epsilon, evidence.cells)]
@@ -490,7 +491,7 @@ def _rules(evidence: Evidence) -> tuple[RuleRow, ...]:
 
 
 def _luck(evidence: Evidence, rules: Sequence[RuleRow]) -> Answer:
-    windows = [row for row in rules if row.name == WINDOW]
+    windows = [row for row in rules if row.name == _WINDOW]
     narrowed = next((row for row in rules if row.name == "narrowed grid"), None)
     if not windows or narrowed is None or evidence.metric is None or evidence.margin is None:
         return Answer(
@@ -518,7 +519,7 @@ def _kind(evidence: Evidence) -> Answer:
     texts, name = [], ""
     for cell in dict.fromkeys(cells):
         assert cell.epsilon is not None
-        adapting = share_adapting(evidence.bounds, evidence.placement, cell.epsilon)
+        adapting = _share_adapting(evidence.bounds, evidence.placement, cell.epsilon)
         if adapting is None:
             return Answer("kind", NOT_MEASURED, "No entry that the probe measured has a gradient.")
         name = "adaptive" if adapting >= ADAPTIVE else "momentum SGD" if adapting <= MOMENTUM_SGD else "in between"
@@ -530,7 +531,7 @@ def _kind(evidence: Evidence) -> Answer:
     return Answer("kind", name, " ".join(texts))
 
 
-def share_adapting(bounds: EpsilonBounds, placement: Placement, epsilon: float) -> float | None:
+def _share_adapting(bounds: EpsilonBounds, placement: Placement, epsilon: float) -> float | None:
     """Return the share of the probe's moving entries whose √v̂ is above an ε, so that their steps adapt.
 
     Returns:
@@ -552,7 +553,7 @@ def _trust(evidence: Evidence) -> Answer:
     return Answer("trust", found.verdict, f"Confidence in the bounds is {found.verdict}: {reasons}.")
 
 
-def edge_sentence(chosen: Iterable[Cell], cells: Sequence[Cell]) -> str:
+def _edge_sentence(chosen: Iterable[Cell], cells: Sequence[Cell]) -> str:
     """Return a sentence about those of some settings whose learning rate is at an edge; "" where none is."""
     note = _edge_note(chosen, cells)
     return note and f"Open: {note}, so a better one may lie beyond (`epsgrid sweep --extend-rates`)."

@@ -9,21 +9,9 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from epsgrid.grids import CONVENTIONAL, DEFAULT, NARROWED
 from epsgrid.numerics.statistics import Interval, mean_interval
-from epsgrid.selection.cells import (
-    CONVENTIONAL,
-    DEFAULT,
-    NARROWED,
-    Cell,
-    Choice,
-    Spread,
-    Tally,
-    at_epsilon,
-    best,
-    of_grid,
-    spread_of,
-    tally,
-)
+from epsgrid.selection.cells import Cell, Choice, Spread, Tally, at_epsilon, best, of_grid, spread_of, tally
 from epsgrid.selection.formatting import Metric
 from epsgrid.selection.load import StoredExperiment
 from epsgrid.store.records import Scores

@@ -18,6 +18,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from epsgrid.errors import CorruptRecordError
+from epsgrid.grids import NARROWED
 from epsgrid.numerics.statistics import LEVEL, mean_and_sd, paired_difference
 from epsgrid.selection.formatting import Metric, count, power
 from epsgrid.selection.load import StoredExperiment
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from epsgrid.numerics.bounds import EpsilonBounds
 
 
-NARROWED, CONVENTIONAL, DEFAULT, REFERENCE = "narrowed", "conventional", "default", "reference"
 TOLERANCE = 1e-9
 """Relative; ε values are powers of ten, so anything between rounding and a decade would do."""
 
@@ -346,7 +346,7 @@ class Difference:
     unknown: str | None
 
 
-def unknown_difference(why: str) -> Difference:
+def _unknown_difference(why: str) -> Difference:
     """Return a difference that is not known, with the reason."""
     return Difference(None, None, None, 0, LEVEL, same_cell=False, unknown=why)
 
@@ -362,14 +362,14 @@ def difference(better: Choice, worse: Choice, names: tuple[str, str], metric: Me
     """
     for choice, name in zip((better, worse), names, strict=True):
         if choice.cell is None:
-            return unknown_difference(f"{name}: {choice.unknown}")
+            return _unknown_difference(f"{name}: {choice.unknown}")
         if choice.cell.tally.diverged:
             shares = f"{choice.cell.tally.diverged} of {count(choice.cell.tally.trials, 'seed')}"
-            return unknown_difference(f"{name}: the best cell, {choice.cell.label}, diverged on {shares}")
+            return _unknown_difference(f"{name}: the best cell, {choice.cell.label}, diverged on {shares}")
     assert better.cell is not None and worse.cell is not None and metric is not None
     first, second = better.cell.test_by_seed(), worse.cell.test_by_seed()
     if not first.keys() & second.keys():
-        return unknown_difference(f"{names[0]} and {names[1]} share no seed with a test score")
+        return _unknown_difference(f"{names[0]} and {names[1]} share no seed with a test score")
     if better.cell is worse.cell:
         return Difference(0.0, 0.0, 0.0, len(first), LEVEL, same_cell=True, unknown=None)
     sign = metric.sign

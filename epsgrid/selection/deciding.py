@@ -18,9 +18,10 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 
+from epsgrid.grids import CONVENTIONAL, NARROWED
 from epsgrid.numerics.statistics import LEVEL
 from epsgrid.selection.answers import Answers, Evidence
-from epsgrid.selection.cells import CONVENTIONAL, NARROWED, Cell, of_grid
+from epsgrid.selection.cells import Cell, of_grid
 
 MAX_FRESH_SEEDS = 12
 QUESTIONS = ("default", "narrowing")

@@ -42,18 +42,18 @@ def rates_beyond(evidence: Evidence, grids: Sequence[str], rates: Sequence[float
         same = evidence.cells if epsilon is None else at_epsilon(epsilon, evidence.cells)
         tried = [cell.learning_rate for cell in same]
         for side in _SIDES[edge] if edge else ():
-            beyond = (rate for rate in ladder(rates, side) if rate > max(tried) or rate < min(tried))
+            beyond = (rate for rate in _ladder(rates, side) if rate > max(tried) or rate < min(tried))
             found |= {AddedRate(epsilon, rate): None for rate in list(beyond)[:1]}
     return tuple(found)
 
 
-def ladder(rates: Sequence[float], side: int) -> Iterator[float]:
+def _ladder(rates: Sequence[float], side: int) -> Iterator[float]:
     """Yield the learning rates that follow a grid's on one side, as far apart as these are on average.
 
     They are rounded to one digit where that changes them by less than 6 %, to two digits elsewhere. A single rate is
     followed by half decades.
 
-    >>> list(ladder([1e-3, 1e-2], 1)), list(ladder([1e-3, 3e-3, 1e-2], 1)), list(ladder([0.1], -1))
+    >>> list(_ladder([1e-3, 1e-2], 1)), list(_ladder([1e-3, 3e-3, 1e-2], 1)), list(_ladder([0.1], -1))
     ([0.1, 1.0, 10.0, 100.0], [0.03, 0.1, 0.3, 1.0], [0.03, 0.01, 0.003, 0.001])
 
     Args:

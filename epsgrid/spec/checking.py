@@ -66,7 +66,7 @@ def check(document: Document) -> Spec:
     optimizer, sweep = document.values.get("optimizer"), document.values.get("sweep")
     if options is not Any and isinstance(optimizer, dict) and isinstance(sweep, dict):
         plugin = plugins.load("optimizers", optimizer["name"])
-        if not getattr(plugin, "HAS_EPSILON", True) and sweep.get("epsilons"):
+        if getattr(plugin, "DEFAULT_EPSILON", 1e-8) is None and sweep.get("epsilons"):
             report(("sweep", "epsilons"), f"{optimizer['name']!r} has no ε; remove the list")
         if default := getattr(plugin, "DEFAULT_EPSILON", None):
             sweep.setdefault("default_epsilon", default)

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-PositiveFloat = Annotated[float, Field(gt=0)]
+_PositiveFloat = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -34,7 +34,7 @@ def _held_by_float32(epsilon: float) -> float:
     return epsilon
 
 
-_Epsilon = Annotated[PositiveFloat, AfterValidator(_held_by_float32)]
+_Epsilon = Annotated[_PositiveFloat, AfterValidator(_held_by_float32)]
 
 
 class Frozen(BaseModel):
@@ -120,7 +120,7 @@ class Training(Frozen):
     epochs: Count = 200
     batch_size: Count = 128
     schedule: Schedule = Schedule()
-    clip_norm: PositiveFloat | None = None
+    clip_norm: _PositiveFloat | None = None
     average_last: Annotated[int, Field(ge=0)] = 0
     selection: Literal["validation", "test"] = "validation"
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -157,12 +157,12 @@ class Probe(Frozen):
     epochs: Count = 1
     batches: Count | Literal["settled"] | None = None
     update_weights: bool = False
-    learning_rate: PositiveFloat | None = None
+    learning_rate: _PositiveFloat | None = None
     tail_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
     leave_out: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     seed: Seed = 0
     seeds: Count = 1
-    compare_weights: PositiveFloat | None = None
+    compare_weights: _PositiveFloat | None = None
     check_rounding: bool = True
     every: Count | None = None
     batch_sizes: tuple[Count, ...] = ()
@@ -232,10 +232,10 @@ class Sweep(Frozen):
     grid: Literal["narrowed", "conventional", "both", "default"] = "both"
     bounds: Literal["trusted", "published"] = "trusted"
     epsilons: Annotated[tuple[_Epsilon, ...], Field(min_length=1)] | None = None
-    learning_rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+    learning_rates: Annotated[tuple[_PositiveFloat, ...], Field(min_length=1)]
     lr_mode: Literal["fixed", "effective"] = "fixed"
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
-    default_epsilon: PositiveFloat = 1e-8
+    default_epsilon: _PositiveFloat = 1e-8
     prune: Prune | None = None
 
     @field_validator("learning_rates", "seeds", "epsilons")
@@ -255,7 +255,7 @@ class Report(Frozen):
     """
 
     margin: (
-        PositiveFloat
+        _PositiveFloat
         | Annotated[str, Field(pattern=r"^(0*[1-9]\d*(\.\d+)?|0*\.\d*[1-9]\d*|0\.\d*[1-9]\d*) ?%$")]
         | None
     ) = None
@@ -270,7 +270,7 @@ class Ray(Frozen):
     """
 
     address: str | None = None
-    cpus: PositiveFloat = 1.0
+    cpus: _PositiveFloat = 1.0
     gpus: Annotated[float, Field(ge=0)] | None = None
 
 

@@ -11,13 +11,13 @@ from epsgrid.data._fetch import DataSet, Fetcher, Finding
 from epsgrid.errors import DataError, UnknownNameError
 from epsgrid.tasks import cifar10, ptb, translation
 
-CATALOGUE = (cifar10.DATA_SET, translation.DATA_SET, ptb.DATA_SET)
+_CATALOGUE = (cifar10.DATA_SET, translation.DATA_SET, ptb.DATA_SET)
 
 
 def list_data() -> list[tuple[DataSet, Path | None]]:
     """Return every data set of the catalogue with the folder in which tasks find it; None where there is none."""
     folders = data_folders()
-    return [(data, data.find(folders)) for data in CATALOGUE]
+    return [(data, data.find(folders)) for data in _CATALOGUE]
 
 
 def decoded() -> tuple[Path, int]:
@@ -77,8 +77,8 @@ def _folders(folder: Path | None) -> tuple[Path, ...]:
 
 
 def _named(name: str) -> DataSet:
-    names = tuple(data.name for data in CATALOGUE)
-    for data in CATALOGUE:
+    names = tuple(data.name for data in _CATALOGUE)
+    for data in _CATALOGUE:
         if data.name == name:
             return data
         if name in data.tasks:

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from epsgrid import optimizers
 from epsgrid.errors import SpecError
 from epsgrid.executors import StopRequest
+from epsgrid.grids import CONVENTIONAL, NARROWED
 from epsgrid.grids._plan import Plan
 from epsgrid.selection import deciding, extending
 from epsgrid.selection.answers import NOT_ASKED, NOT_MEASURED, OPEN, Answers, answer
-from epsgrid.selection.cells import CONVENTIONAL, NARROWED
 from epsgrid.selection.evidence import counted, evidence
 from epsgrid.selection.formatting import count, power, ranges
 from epsgrid.selection.load import StoredExperiment, load_experiment
@@ -196,7 +196,7 @@ def _check(asked: Asked, further: Further) -> None:
     if not further.until_decided:
         return
     sweep_spec, optimizer = asked.spec.sweep, asked.spec.optimizer.name
-    if not optimizers.load(optimizer).HAS_EPSILON:
+    if optimizers.load(optimizer).DEFAULT_EPSILON is None:
         raise SpecError(f"--until-decided: optimizer {optimizer!r} has no ε, so there is no question to decide")
     if len(sweep_spec.seeds) < 2:
         raise SpecError("--until-decided: sweep.seeds has one seed, and one seed has no spread; give two or more")

@@ -15,7 +15,8 @@ from typing import cast
 
 from epsgrid import optimizers
 from epsgrid.errors import DataError, ScalingError, SpecError, StoreError
-from epsgrid.grids._plan import REFERENCE, Plan
+from epsgrid.grids import REFERENCE
+from epsgrid.grids._plan import Plan
 from epsgrid.numerics.scaling import RULES, Rule, is_square_root
 from epsgrid.plugins import nearest
 from epsgrid.selection.cells import best, of_grid, read_cells, read_metric
@@ -142,7 +143,7 @@ def _base_setting(asked: Asked, learning_rate: float | None, epsilon: float | No
         SpecError: an ε is asked for and the optimizer has none.
     """
     spec = asked.spec
-    has_epsilon = optimizers.load(spec.optimizer.name).HAS_EPSILON
+    has_epsilon = optimizers.load(spec.optimizer.name).DEFAULT_EPSILON is not None
     if epsilon is not None and not has_epsilon:
         raise SpecError(f"--epsilon: optimizer {spec.optimizer.name!r} has no epsilon; leave it out")
     if learning_rate is not None and (epsilon is not None or not has_epsilon):

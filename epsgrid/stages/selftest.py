@@ -46,7 +46,7 @@ _DEADLINE_S = 3600.0
 
 
 @dataclass(frozen=True)
-class SelfTest:
+class _SelfTest:
     """The outcome: numbers of trials and of killed workers and drivers.
 
     `differing` are the ids of trials whose results, epochs or observations differ between the two sweeps, and
@@ -65,7 +65,7 @@ class SelfTest:
         return not (self.differing or self.repeated)
 
 
-def selftest(folder: Path, *, trials: int, kills: int, report: Callable[[str], None]) -> SelfTest:
+def selftest(folder: Path, *, trials: int, kills: int, report: Callable[[str], None]) -> _SelfTest:
     """Run a sweep undisturbed and one with kills, and compare them.
 
     Args:
@@ -87,7 +87,7 @@ def selftest(folder: Path, *, trials: int, kills: int, report: Callable[[str], N
     killed = _run_with_kills(spec, folder / "killed", kills)
     whole, disturbed = ExperimentFolder(folder / "whole"), ExperimentFolder(folder / "killed")
     ids = [trial.id for trial in whole.trials()]
-    return SelfTest(
+    return _SelfTest(
         trials=len(ids),
         worker_kills=killed["worker"],
         driver_kills=killed["driver"],

@@ -18,7 +18,7 @@ from epsgrid.store.state import PRUNED, STATES, summary
 
 
 @dataclass(frozen=True)
-class RunningTrial:
+class _RunningTrial:
     """A trial that is being trained: its setting, the machine, the epochs done so far and their final number."""
 
     cell: Trial
@@ -43,7 +43,7 @@ class Status:
     name: str
     probed: bool
     cells: tuple[tuple[Trial, str], ...]
-    running: tuple[RunningTrial, ...]
+    running: tuple[_RunningTrial, ...]
     failures: tuple[TrialFailure, ...]
     seconds: tuple[float, ...]
 
@@ -90,7 +90,7 @@ def status(folder: ExperimentFolder) -> Status:
         with suppress(StoreError):  # being rewritten at this moment
             epoch = len(read_epochs(trial.metrics_jsonl))
         host = str(holder(trial.lease) or "")
-        running.append(RunningTrial(cell, host, epoch, experiment.spec["training"]["epochs"]))
+        running.append(_RunningTrial(cell, host, epoch, experiment.spec["training"]["epochs"]))
     return Status(
         name=experiment.name,
         probed=folder.bounds_json.exists(),

@@ -15,7 +15,8 @@ from typing import Literal
 from epsgrid import grids, optimizers, plugins
 from epsgrid.errors import DataError, StoreError
 from epsgrid.executors import StopRequest
-from epsgrid.grids._plan import NARROWED, Plan, plan
+from epsgrid.grids import NARROWED
+from epsgrid.grids._plan import Plan, plan
 from epsgrid.grids._rates import EffectiveRates
 from epsgrid.numerics.placement import Placement
 from epsgrid.spec.model import Spec
@@ -173,7 +174,7 @@ def _plan_grids(asked: Asked, names: Sequence[str], data_checksum: str) -> Plan:
 def _placement(spec: Spec) -> Placement | None:
     """Return where the optimizer adds its ε in the long run; None for one without."""
     optimizer = optimizers.load(spec.optimizer.name)
-    return optimizer.placement(spec.optimizer, math.inf) if optimizer.HAS_EPSILON else None
+    return None if optimizer.DEFAULT_EPSILON is None else optimizer.placement(spec.optimizer, math.inf)
 
 
 def _stored_probe(asked: Asked, data_checksum: str, need: str) -> ProbeRecord:

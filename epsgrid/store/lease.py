@@ -38,7 +38,7 @@ _LOOK_AGAIN_S = 1.0
 
 
 @dataclass(frozen=True)
-class Claim:
+class _Claim:
     """The content of a claim's file: `host` and `created` are for people, the rest for takers."""
 
     owner: str
@@ -56,7 +56,7 @@ class Claim:
 class Lease:
     """A lease this process holds; made by `take`, ended by `release` or with the process."""
 
-    def __init__(self, folder: Path, number: int, claim: Claim) -> None:
+    def __init__(self, folder: Path, number: int, claim: _Claim) -> None:
         self._folder, self._number, self._claim = folder, number, claim
         self._file = folder / f"{number}.json"
         self._is_lost, self._looked = False, time.monotonic()
@@ -140,7 +140,7 @@ def is_held(path: Path) -> bool:
         return newest > 0 and _is_live(path, newest)
 
 
-def holder(path: Path) -> Claim | None:
+def holder(path: Path) -> _Claim | None:
     """Return the latest claim, of a process dead or alive; None where there is none or it was released."""
     try:
         claim = _parse((path / f"{max(_numbers(path), default=0)}.json").read_bytes())
@@ -154,7 +154,7 @@ def _numbers(folder: Path) -> list[int]:
     return [int(stem) for stem in stems if stem.isdecimal()]
 
 
-def _create(path: Path, claim: Claim) -> bool:
+def _create(path: Path, claim: _Claim) -> bool:
     """Create the claim's file if there is none; return whether we did."""
     try:
         with path.open("xb") as file:
@@ -182,16 +182,16 @@ def _is_live(folder: Path, number: int) -> bool:
     return abs(_clock(folder) - touched) <= _STALE_S if is_running is None else is_running
 
 
-def _parse(content: bytes) -> Claim | None:
+def _parse(content: bytes) -> _Claim | None:
     """Return the claim; None for one that is not written yet, or by another version: then its age decides."""
     try:
-        return codec.from_document(Claim, json.loads(content), "claim")
+        return codec.from_document(_Claim, json.loads(content), "claim")
     except (ValueError, CorruptRecordError):
         return None
 
 
-def _own_claim() -> Claim:
-    return Claim(
+def _own_claim() -> _Claim:
+    return _Claim(
         owner=uuid.uuid4().hex,
         host=socket.gethostname(),
         machine=_machine(),
@@ -202,7 +202,7 @@ def _own_claim() -> Claim:
     )
 
 
-def _is_running(claim: Claim) -> bool | None:
+def _is_running(claim: _Claim) -> bool | None:
     """Return whether the process of a claim made on this machine lives; None when the system does not say."""
     try:
         os.kill(claim.pid, 0)

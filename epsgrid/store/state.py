@@ -19,7 +19,7 @@ STATES = ("pending", "running", "interrupted", "failed", PRUNED, *FINISHED)
 """All states of a trial."""
 
 
-class Summary(NamedTuple):
+class _Summary(NamedTuple):
     """The state of a trial, one of `STATES`, and the training time of one that has a result."""
 
     state: str
@@ -31,7 +31,7 @@ def trial_state(folder: TrialFolder) -> str:
     return summary(folder).state
 
 
-def summary(folder: TrialFolder) -> Summary:
+def summary(folder: TrialFolder) -> _Summary:
     """Return the state of a trial, and its cost if it has a result.
 
     Returns:
@@ -46,12 +46,12 @@ def summary(folder: TrialFolder) -> Summary:
     is_running = not folder.result_json.exists() and is_held(folder.lease)
     if folder.result_json.exists():  # it may have come just before the lease was released
         result = TrialResult.read(folder.result_json)
-        return Summary(result.state, result.seconds)
+        return _Summary(result.state, result.seconds)
     if is_running:
-        return Summary("running")
+        return _Summary("running")
     if folder.failure_json.exists():
-        return Summary("failed")
+        return _Summary("failed")
     if (pruning := read_pruning(folder)) is not None and pruning.state == PRUNED:
-        return Summary(PRUNED)
+        return _Summary(PRUNED)
     begun = folder.checkpoint.exists() or (folder.metrics_jsonl.exists() and folder.metrics_jsonl.stat().st_size > 0)
-    return Summary("interrupted" if begun else "pending")
+    return _Summary("interrupted" if begun else "pending")

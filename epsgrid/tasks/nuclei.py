@@ -56,7 +56,7 @@ class Options(TaskOptions):
 
 
 @dataclass(frozen=True, eq=False)
-class Nuclei:
+class _Nuclei:
     """The measurements, and which images belong to which split.
 
     Attributes:
@@ -87,7 +87,7 @@ class Nuclei:
         return len(self.validation) > 0
 
 
-def prepare(options: Options) -> Nuclei:
+def prepare(options: Options) -> _Nuclei:
     """Read the measurements, or map them from the cache, so that only the first process imports scikit-learn.
 
     Raises:
@@ -105,10 +105,10 @@ def prepare(options: Options) -> Nuclei:
         )
     validation, train = rest[: options.validation], rest[options.validation :]
     digest = hashlib.sha256(inputs.astype("<f8").tobytes() + sizes.astype("<f8").tobytes())
-    return Nuclei(inputs, sizes, train, validation, test, digest.hexdigest())
+    return _Nuclei(inputs, sizes, train, validation, test, digest.hexdigest())
 
 
-def build(options: Options, data: Nuclei, device: torch.device) -> Task:
+def build(options: Options, data: _Nuclei, device: torch.device) -> Task:
     """Bind the task to its data and a device."""
     return _NucleiTask(data, options.unit, device)
 
@@ -137,7 +137,7 @@ class _NucleiTask(Task):
     )
     outputs = len(_SIZES)
 
-    def __init__(self, data: Nuclei, unit: str, device: torch.device) -> None:
+    def __init__(self, data: _Nuclei, unit: str, device: torch.device) -> None:
         import torch
 
         def standardised(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:

@@ -31,7 +31,7 @@ class Observations:
         self._path = folder.observations_jsonl
         plugin = optimizers.load(spec.optimizer.name)
         self._observer: Observer | None = None
-        if self._every is not None and plugin.HAS_EPSILON:
+        if self._every is not None and plugin.DEFAULT_EPSILON is not None:
             adapter = from_plugin(plugin, spec.optimizer)
             layers = named_layers(optimizer, model.named_parameters(), model)
             self._observer = Observer(optimizer, layers, adapter, every=None)

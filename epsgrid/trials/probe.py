@@ -33,7 +33,7 @@ _STORED_SNAPSHOTS = 64
 
 
 @dataclass(frozen=True)
-class ProbeOutcome:
+class _ProbeOutcome:
     """The result of a probe, with snapshots over its steps; `seconds` are those of all probes together."""
 
     bounds: EpsilonBounds
@@ -53,7 +53,7 @@ class _Plan(NamedTuple):
 
 def run_probe(
     spec: Spec, task: Task, device: torch.device, on_step: Callable[[int, int], None] = lambda step, steps: None
-) -> ProbeOutcome:
+) -> _ProbeOutcome:
     """Probe a spec: draw the model's initial weights, accumulate v over the first epoch, measure, estimate, judge.
 
     Args:
@@ -98,7 +98,7 @@ def run_probe(
         bounds = probing.bounds(variants, without_noise)
         series = probing.series()
     kept = series if probe.every is not None else series.thinned(_STORED_SNAPSHOTS)
-    return ProbeOutcome(bounds, kept, probing.steps, time.perf_counter() - start)
+    return _ProbeOutcome(bounds, kept, probing.steps, time.perf_counter() - start)
 
 
 def _probing(spec: Spec, task: Task, device: torch.device, plan: _Plan, *, is_main: bool = False) -> Probing:

@@ -30,7 +30,7 @@ from epsgrid.spec.model import Spec, Training
 from epsgrid.tasks import Task
 
 
-class Pair(NamedTuple):
+class _Pair(NamedTuple):
     """Two independent minibatches and their weights in the loss."""
 
     first: Any
@@ -96,7 +96,7 @@ def batches(task: Task, training: Training, seed: int, epoch: int, first_step: i
             yield from first
         else:
             second = task.batches(other, each, size, skipped)
-            yield from (Pair(*pair, both) for pair in zip(first, second, strict=True))
+            yield from (_Pair(*pair, both) for pair in zip(first, second, strict=True))
 
 
 def _passes(training: Training, epoch: int) -> range:
@@ -110,7 +110,7 @@ def losses(task: Task, model: torch.nn.Module, batch: Any) -> tuple[torch.Tensor
 
     They differ for a pair, whose combined loss is l times noisier: reported is the mean of both.
     """
-    if not isinstance(batch, Pair):
+    if not isinstance(batch, _Pair):
         loss = task.loss(model, batch)
         return loss, loss.detach()
     first, second = task.loss(model, batch.first), task.loss(model, batch.second)
@@ -120,7 +120,7 @@ def losses(task: Task, model: torch.nn.Module, batch: Any) -> tuple[torch.Tensor
 
 def learning_rate_scale(task: Task, batch: Any) -> float:
     """Return the task's factor on the learning rate; both batches of a pair have the same."""
-    return task.learning_rate_scale(batch.first if isinstance(batch, Pair) else batch)
+    return task.learning_rate_scale(batch.first if isinstance(batch, _Pair) else batch)
 
 
 def caveats(model: torch.nn.Module, training: Training) -> tuple[str, ...]:

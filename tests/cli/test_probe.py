@@ -11,7 +11,7 @@ import pytest
 
 from epsgrid.cli.commands import probe
 from epsgrid.cli.tables import report_table
-from epsgrid.numerics.estimates import FORMULAS
+from epsgrid.numerics.estimates import _FORMULAS
 from epsgrid.report.text.bounds import reliability_table
 from epsgrid.report.trust import reliability_row
 from epsgrid.store.paths import ExperimentFolder
@@ -96,7 +96,7 @@ def test_reliability_stands_below_the_bounds(shell):
     ):
         assert f"{line}\n" in shown
     assert "decades settled after 4 of 16 batches" in shown
-    assert all(f"\n{name} " in shown and formula in shown for name, (formula, _) in FORMULAS.items())
+    assert all(f"\n{name} " in shown and formula in shown for name, (formula, _) in _FORMULAS.items())
 
 
 def test_json_holds_reliability_kinds_and_estimates(shell):
@@ -104,7 +104,7 @@ def test_json_holds_reliability_kinds_and_estimates(shell):
     assert document["bounds"]["reliability"]["verdict"] == document["reliability"]["verdict"] == "medium"
     assert document["reliability"]["settled_after"] == 4
     assert [row["kind"] for row in document["kinds"]] == ["convolution", "bias", "dense"]
-    assert [row["name"] for row in document["estimates"]] == list(FORMULAS)
+    assert [row["name"] for row in document["estimates"]] == list(_FORMULAS)
     assert all(set(row) == {"name", "formula", "epsilon", "decade"} for row in document["estimates"])
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from epsgrid.data import _parallel
 from epsgrid.data._parallel import END
 from epsgrid.errors import SpecError
-from epsgrid.models._transformer import PAD, Attention, DecoderLayer, EncoderLayer, Transformer
+from epsgrid.models._transformer import PAD, Attention, Transformer, _DecoderLayer, _EncoderLayer
 from epsgrid.models.transformer import Options
 from tests.models import samples
 from tests.models.samples import count
@@ -62,12 +62,12 @@ def test_layers_equal_those_of_torch(norm: str) -> None:
     memory, x = torch.randn(2, 5, 16), torch.randn(2, 4, 16)
     filled = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
 
-    encoder, reference = EncoderLayer(options).eval(), nn.TransformerEncoderLayer(**shape, norm_first=norm == "pre")
+    encoder, reference = _EncoderLayer(options).eval(), nn.TransformerEncoderLayer(**shape, norm_first=norm == "pre")
     _copy(encoder, reference, {"attention": "self_attn"})
     ours = encoder(memory, ~filled[:, None, None, :])
     torch.testing.assert_close(ours[~filled], reference(memory, src_key_padding_mask=filled)[~filled])
 
-    decoder, reference = DecoderLayer(options).eval(), nn.TransformerDecoderLayer(**shape, norm_first=norm == "pre")
+    decoder, reference = _DecoderLayer(options).eval(), nn.TransformerDecoderLayer(**shape, norm_first=norm == "pre")
     _copy(decoder, reference, {"attention": "self_attn", "cross": "multihead_attn"})
     ours, _ = decoder(x, decoder.cross.look_at(memory), ~filled[:, None, None, :], None)
     causal = nn.Transformer.generate_square_subsequent_mask(4)
@@ -75,7 +75,7 @@ def test_layers_equal_those_of_torch(norm: str) -> None:
     torch.testing.assert_close(ours, theirs)
 
 
-def _copy(ours: EncoderLayer | DecoderLayer, theirs: nn.Module, attentions: dict[str, str]) -> None:
+def _copy(ours: _EncoderLayer | _DecoderLayer, theirs: nn.Module, attentions: dict[str, str]) -> None:
     """Give torch's layer the weights of ours, random everywhere."""
     for parameter in ours.parameters():
         nn.init.normal_(parameter, std=0.3)

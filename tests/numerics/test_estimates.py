@@ -11,7 +11,7 @@ import torch
 
 from epsgrid.numerics.bounds import estimate_bounds
 from epsgrid.numerics.counting import measure
-from epsgrid.numerics.estimates import FORMULAS, point_estimates
+from epsgrid.numerics.estimates import _FORMULAS, point_estimates
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, decade_of
 from epsgrid.numerics.placement import Placement
 from tests.numerics import reference
@@ -59,7 +59,7 @@ def random_layers(seed: int = 0) -> Layers:
 def test_estimates_are_the_formulas_on_all_entries(seed: int) -> None:
     layers = random_layers(seed)
     found, exact = magnitudes_of(layers), by_numpy(layers)
-    assert list(found) == list(exact) == list(FORMULAS)
+    assert list(found) == list(exact) == list(_FORMULAS)
     for name, magnitude in exact.items():
         assert found[name] == pytest.approx(magnitude, rel=1e-12 if name in ("middle", "upper") else BIN), name
     assert len({decade_of(magnitude) for magnitude in found.values()}) > 2

@@ -84,9 +84,9 @@ def test_every_optimizer_of_torch_is_observed_or_refused_with_a_reason(cls: type
 def test_all_our_own_optimizers_are_observed() -> None:
     for name in plugins.names("optimizers"):
         plugin = optimizers.load(name)
-        epsilon = 1e-8 if plugin.HAS_EPSILON else None
+        epsilon = 1e-8 if plugin.DEFAULT_EPSILON else None
         optimizer = plugin.build([torch.nn.Parameter(torch.ones(2))], plugin.Options(name=name), 0.1, epsilon)
-        if plugin.HAS_EPSILON:
+        if plugin.DEFAULT_EPSILON:
             group = optimizer.param_groups[0]
             shared = {key: group[key] for key in plugin.Options.model_fields if key in group}
             expected = plugin.placement(plugin.Options(name=name, **shared), 7)

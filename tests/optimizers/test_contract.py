@@ -18,7 +18,7 @@ from tests.optimizers.references import REFERENCES
 
 LEARNING_RATE = 0.01
 NAMES = plugins.names("optimizers")
-ADAPTIVE = [name for name in NAMES if optimizers.load(name).HAS_EPSILON]
+ADAPTIVE = [name for name in NAMES if optimizers.load(name).DEFAULT_EPSILON]
 COMMON = [{}, {"betas": (0.5, 0.9), "weight_decay": 0.1}]
 DECOUPLED = {"weight_decay": 0.1, "decoupled_weight_decay": True}
 OPTIONS: dict[str, list[dict[str, Any]]] = {
@@ -52,7 +52,7 @@ def make(
     name: str, parameters: list[Any], epsilon: float = 1e-3, rate: float = LEARNING_RATE, **settings: Any
 ) -> torch.optim.Optimizer:
     plugin = optimizers.load(name)
-    epsilon_or_none = epsilon if plugin.HAS_EPSILON else None
+    epsilon_or_none = epsilon if plugin.DEFAULT_EPSILON else None
     return plugin.build(parameters, plugin.Options(name=name, **settings), rate, epsilon_or_none)
 
 
@@ -92,7 +92,7 @@ def test_steps_equal_a_plain_float64_recomputation(
     start = np.linspace(-1, 1, 37)
     parameter = torch.nn.Parameter(torch.tensor(start, dtype=dtype))
     run(make(name, [parameter], **settings), parameter, gradients(steps))
-    epsilon = 1e-3 if plugin.HAS_EPSILON else None
+    epsilon = 1e-3 if plugin.DEFAULT_EPSILON else None
     expected, _ = REFERENCES[name](options, epsilon, LEARNING_RATE, start, gradients(steps))
     torch.testing.assert_close(parameter.detach().double(), torch.from_numpy(expected), rtol=tolerance, atol=tolerance)
 
@@ -205,7 +205,7 @@ def test_probing_without_a_learning_rate_leaves_the_weights_bit_identical(name: 
         parameters[1].grad = torch.zeros(11, 3)
         optimizer.step()
     assert [parameter.detach().numpy().tobytes() for parameter in parameters] == before
-    if plugin.HAS_EPSILON:
+    if plugin.DEFAULT_EPSILON:
         moments = [
             plugin.second_moment(optimizer.state.get(each, {}), optimizer.param_groups[0]) for each in parameters
         ]

@@ -12,7 +12,7 @@ import pytest
 from epsgrid.numerics.bounds import EpsilonBounds, estimate_bounds
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus
 from epsgrid.numerics.placement import Placement
-from epsgrid.report.batch_exponents import MeasuredBatches, exponent_rows, read_batches
+from epsgrid.report.batch_exponents import _MeasuredBatches, exponent_rows, read_batches
 from epsgrid.report.text.batches import exponent_tables
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import BatchBoundsRecord
@@ -43,7 +43,7 @@ def batches(
     seeds: tuple[int, ...] = SEEDS,
     scatter: float = 0.005,
     **changes: object,
-) -> MeasuredBatches:
+) -> _MeasuredBatches:
     """Two layers, of which the first sets the lower and the second the upper bound."""
     bounds: dict[tuple[int, int], EpsilonBounds] = {}
     for size in sizes:
@@ -56,7 +56,7 @@ def batches(
             bounds[size, seed] = estimate_bounds(layers, Placement.outside())
     record = BatchBoundsRecord(BASE, sizes, seeds, None)
     steps = {size: 8192 // size for size in sizes}
-    return replace(MeasuredBatches(record, bounds, steps), **changes)
+    return replace(_MeasuredBatches(record, bounds, steps), **changes)
 
 
 @pytest.mark.parametrize(

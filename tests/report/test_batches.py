@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from epsgrid.report.batches import trained_batches
+from epsgrid.report.batches import _trained_batches
 from epsgrid.report.claims import claims
 from epsgrid.report.compare import whole
 from epsgrid.report.text.render import tables
@@ -74,7 +74,7 @@ def _store(folder: ExperimentFolder, cell: Trial, metric: tuple[str, str, str], 
 
 
 def test_gaps_are_paired_by_seed_against_the_base(tmp_path):
-    trained = trained_batches(batched(tmp_path))
+    trained = _trained_batches(batched(tmp_path))
     assert [(row.batch_size, row.rule) for row in trained.rows] == list(PLACES)
     for row in trained.rows[1:]:
         place = (row.batch_size, row.rule)
@@ -85,7 +85,7 @@ def test_gaps_are_paired_by_seed_against_the_base(tmp_path):
 
 
 def test_forgetting_epsilon_is_the_paired_difference_of_the_two_square_root_rules(tmp_path):
-    (row,) = trained_batches(batched(tmp_path)).forgetting
+    (row,) = _trained_batches(batched(tmp_path)).forgetting
     by_hand = [score((256, "sqrt"), seed) - score((256, "sqrt-keep-epsilon"), seed) for seed in SEEDS]
     assert row.batch_size == 256
     assert row.gain.mean == pytest.approx(np.mean(by_hand))
@@ -94,7 +94,7 @@ def test_forgetting_epsilon_is_the_paired_difference_of_the_two_square_root_rule
 def test_a_small_metric_is_turned_so_that_a_gap_above_zero_is_better(tmp_path):
     stored = batched(tmp_path, metric=("perplexity", "min", ""))
     # The grid's own trials are accuracies; those of the batch sizes are read apart from them.
-    row = next(row for row in trained_batches(stored).rows if (row.batch_size, row.rule) == (256, "linear"))
+    row = next(row for row in _trained_batches(stored).rows if (row.batch_size, row.rule) == (256, "linear"))
     assert row.gap.mean > 0.09
 
 
@@ -117,7 +117,7 @@ def test_an_experiment_of_batch_sizes_alone_is_not_asked_for_the_claims_about_gr
 
 def test_diverged_and_failed_trials_are_told_and_leave_the_rest(tmp_path):
     stored = batched(tmp_path, b256linear1="diverged", b16sqrt0="failed")
-    trained = trained_batches(stored)
+    trained = _trained_batches(stored)
     rows = {(row.batch_size, row.rule): row for row in trained.rows}
     assert "diverged on 1 of 3 seeds" in rows[256, "linear"].gap.unknown
     assert rows[16, "sqrt"].gap.n == 2

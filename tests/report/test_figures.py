@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from epsgrid.numerics.placement import Placement
-from epsgrid.report.figures.curve import CurveNumbers, curve_numbers
+from epsgrid.report.figures.curve import _CurveNumbers, curve_numbers
 from epsgrid.report.figures.histograms import _BINS_PER_DECADE, _HistogramNumbers, histogram_numbers
-from epsgrid.report.figures.map import MapNumbers, map_numbers, shades
+from epsgrid.report.figures.map import _MapNumbers, map_numbers, shades
 from tests.report.simulate import Outcome, compare, layer, measured, peaked, simulate
 
 _T = TypeVar("_T")
@@ -156,6 +156,6 @@ def test_there_is_no_map_of_one_row_or_column_or_nothing(
 ) -> None:
     stored = simulate(tmp_path, **changes)  # type: ignore[arg-type]
     comparison = compare(stored)
-    assert isinstance(curve_numbers(stored, comparison), CurveNumbers) is has_curve
-    assert isinstance(map_numbers(stored, comparison), MapNumbers) is (not changes)
+    assert isinstance(curve_numbers(stored, comparison), _CurveNumbers) is has_curve
+    assert isinstance(map_numbers(stored, comparison), _MapNumbers) is (not changes)
     assert (histogram_numbers(stored, comparison) is None) is (changes.get("probe") is False)

@@ -12,7 +12,7 @@ import pytest
 from epsgrid.report import table
 from epsgrid.report.figures import over_time
 from epsgrid.report.figures.over_time import adaptable_numbers, drift, time_of, time_unit, with_histograms
-from epsgrid.report.figures.percentiles import FRACTIONS, layer_percentiles, percentile_numbers, pooled_percentiles
+from epsgrid.report.figures.percentiles import FRACTIONS, _layer_percentiles, _pooled_percentiles, percentile_numbers
 from epsgrid.report.html import page
 from epsgrid.report.text import bounds as bounds_text
 from tests.report.kept import SMALL, probed, series
@@ -36,7 +36,7 @@ def published(roots: np.ndarray, fraction: float) -> float:
 
 
 def test_a_panel_of_a_layer_holds_its_percentiles() -> None:
-    panel = layer_percentiles(series(), "head.weight")
+    panel = _layer_percentiles(series(), "head.weight")
     assert panel is not None
     assert panel.times == tuple(range(1, 10))
     for fraction, magnitudes in zip(FRACTIONS, panel.magnitudes, strict=True):
@@ -46,7 +46,7 @@ def test_a_panel_of_a_layer_holds_its_percentiles() -> None:
 
 def test_a_pooled_panel_holds_the_percentiles_of_all_entries_together() -> None:
     """Within the width of a stored bin; against pooling the entries themselves."""
-    panel = pooled_percentiles(series(), "weights", [0, 2])
+    panel = _pooled_percentiles(series(), "weights", [0, 2])
     assert panel is not None
     assert panel.title == "weights"
     for fraction, magnitudes in zip(FRACTIONS, panel.magnitudes, strict=True):
@@ -73,7 +73,7 @@ def test_there_is_one_panel_for_each_kind_or_one_for_a_layer() -> None:
 def test_snapshots_without_histograms_have_percentiles_only() -> None:
     kept = series(histograms=lambda index: index % 2 == 0)
     assert [snapshot.step for snapshot in with_histograms(kept)] == [10, 30, 50, 70, 90]
-    alone, together = layer_percentiles(kept, "conv.weight"), pooled_percentiles(kept, "all", range(4))
+    alone, together = _layer_percentiles(kept, "conv.weight"), _pooled_percentiles(kept, "all", range(4))
     assert alone is not None and together is not None
     assert (len(alone.times), together.times) == (9, (1.0, 3.0, 5.0, 7.0, 9.0))
     shares = adaptable_numbers(kept)

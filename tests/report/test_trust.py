@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from epsgrid.numerics.bounds import EpsilonBounds, Verdict
-from epsgrid.numerics.estimates import FORMULAS
+from epsgrid.numerics.estimates import _FORMULAS
 from epsgrid.numerics.placement import Placement
-from epsgrid.report.compare import bounds_row, estimates
+from epsgrid.report.compare import _bounds_row, estimates
 from epsgrid.report.text.bounds import kinds_table, layers_table, reliability_table
 from epsgrid.report.text.page import page
 from epsgrid.report.text.render import tables
@@ -79,8 +79,8 @@ def test_kinds_that_nobody_knows_are_not_listed() -> None:
     bounds = probed([replace(layer, kind="other") for layer in SMALL])
     assert kind_rows(bounds, ADAM) == ()
     assert kinds_table(()) is None
-    assert "kind" not in layers_table(bounds_row(bounds, ADAM)).columns
-    table = layers_table(bounds_row(probed(), ADAM))
+    assert "kind" not in layers_table(_bounds_row(bounds, ADAM)).columns
+    table = layers_table(_bounds_row(probed(), ADAM))
     assert table.columns[:3] == ("layer", "kind", "shape")
     assert table.rows[0][:2] == ("conv.weight", "convolution")
 
@@ -90,7 +90,7 @@ def test_layers_of_rounding_noise_have_no_say_in_the_estimates() -> None:
     noisy = replace(bounds, reliability=replace(trusted(bounds), noise={"head.weight": 1.0, "conv.bias": 0.1}))
     found = {estimate.name: estimate.epsilon for estimate in estimates(noisy, ADAM)}
     plain = {estimate.name: estimate.epsilon for estimate in estimates(bounds, ADAM)}
-    assert list(found) == list(FORMULAS)
+    assert list(found) == list(_FORMULAS)
     assert found["middle"] > plain["middle"]  # head.weight set the lower bound
     without = probed([layer for layer in SMALL if layer.name != "head.weight"])
     assert found == {estimate.name: estimate.epsilon for estimate in estimates(without, ADAM)}
@@ -110,4 +110,4 @@ def test_the_page_and_the_document_hold_all_of_it(tmp_path: Path) -> None:
     document = comparison.to_json()
     assert document["reliability"]["verdict"] == "medium"
     assert [row["kind"] for row in document["kinds"]] == ["convolution", "bias", "dense"]
-    assert {row["name"] for row in document["estimates"]} == set(FORMULAS)
+    assert {row["name"] for row in document["estimates"]} == set(_FORMULAS)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from epsgrid.grids import CONVENTIONAL, NARROWED
 from epsgrid.selection.answers import Evidence
-from epsgrid.selection.cells import CONVENTIONAL, NARROWED, Cell, TrialRow, tally
+from epsgrid.selection.cells import Cell, TrialRow, tally
 from epsgrid.selection.formatting import Metric
 
 ACCURACY = Metric("accuracy", "max", "%")

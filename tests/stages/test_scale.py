@@ -8,7 +8,7 @@ import torch
 from epsgrid import optimizers, plugins, tasks
 from epsgrid.errors import DataError, ScalingError
 from epsgrid.numerics.scaling import NoScaling, Scaling
-from epsgrid.optimizers._scaling import scalable, scaled_epsilon
+from epsgrid.optimizers._scaling import _scalable, scaled_epsilon
 from epsgrid.spec.loading import parse_spec
 from epsgrid.stages.scale import _too_large, annotated_yaml, check_size, renamed, scaled_spec
 
@@ -107,7 +107,7 @@ def test_an_epsilon_in_place_stays_and_the_floor_it_gives_falls():
     assert scaled_epsilon(spec("optimizer=nadam").optimizer, 1e-8, 4, "linear") == 1e-8
 
 
-@pytest.mark.parametrize("name", scalable())
+@pytest.mark.parametrize("name", _scalable())
 @pytest.mark.parametrize("batch", [1, 48])
 def test_a_spec_that_was_scaled_down_and_up_again_is_the_same(name, batch):
     """κ = 1/64 has an exact root; of 3/4 the root is rounded twice, so the last digit may be another."""
@@ -127,8 +127,8 @@ def numbers(asked) -> list:
 def test_every_optimizer_says_what_its_scaling_is():
     names = plugins.names("optimizers")
     assert all(isinstance(optimizers.load(name).SCALING, Scaling | NoScaling) for name in names)
-    assert scalable() == ("adabelief", "adam", "adamw", "eadam", "rmsprop")
-    for name in scalable():
+    assert _scalable() == ("adabelief", "adam", "adamw", "eadam", "rmsprop")
+    for name in _scalable():
         options, declared = optimizers.load(name).Options(name=name), optimizers.load(name).SCALING
         assert all(hasattr(options, field) for field in (*declared.decays, *declared.requires, "weight_decay"))
         in_place = "in place" in optimizers.load(name).placement(options, 1).where

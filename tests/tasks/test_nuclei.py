@@ -17,7 +17,7 @@ from epsgrid.tasks import Split, Task, nuclei
 CPU = torch.device("cpu")
 
 
-def prepare(**settings: Any) -> nuclei.Nuclei:
+def prepare(**settings: Any) -> nuclei._Nuclei:
     return nuclei.prepare(nuclei.Options(name="nuclei", **settings))
 
 

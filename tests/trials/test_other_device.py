@@ -80,7 +80,7 @@ def prepare(name: str, *overrides: str) -> tuple[Spec, Task, torch.nn.Module, to
     task = task_plugin.build(spec.task, task_plugin.prepare(spec.task), DEVICE)
     model = build_model(spec, task, 0, DEVICE)
     assert {tensor.device for tensor in (*model.parameters(), *model.buffers())} == {DEVICE}
-    epsilon = 1e-8 if plugin.HAS_EPSILON else None
+    epsilon = 1e-8 if plugin.DEFAULT_EPSILON else None
     return spec, task, model, plugin.build(model.parameters(), spec.optimizer, 1e-3, epsilon)
 
 

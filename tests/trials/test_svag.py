@@ -46,7 +46,7 @@ def test_the_combined_gradient_has_the_mean_and_l_times_the_noise(factor):
     )
     combined = []
     for first, second in itertools.product(map(list, minibatches), repeat=2):
-        loss, _ = svag.losses(task, model, svag.Pair(first, second, svag_weights(factor)))
+        loss, _ = svag.losses(task, model, svag._Pair(first, second, svag_weights(factor)))
         combined.append(torch.autograd.grad(loss, model.weight)[0].numpy()[0])
     np.testing.assert_allclose(np.mean(combined, 0), single.mean(0), rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(
@@ -56,7 +56,7 @@ def test_the_combined_gradient_has_the_mean_and_l_times_the_noise(factor):
 
 def test_the_loss_reported_is_the_mean_of_both():
     task = SimpleNamespace(loss=lambda model, batch: torch.tensor(batch, requires_grad=True))
-    descended, reported = svag.losses(task, None, svag.Pair(1.0, 3.0, svag_weights(5)))
+    descended, reported = svag.losses(task, None, svag._Pair(1.0, 3.0, svag_weights(5)))
     assert (descended.item(), reported.item(), reported.requires_grad) == (4 * 1.0 - 3 * 3.0, 2.0, False)
 
 

@@ -33,7 +33,7 @@ _MOST_RATES = 6
 
 
 @dataclass(frozen=True)
-class CurvePoint:
+class _CurvePoint:
     """One ε at its best learning rate, or one learning rate of an optimizer without ε.
 
     Attributes:
@@ -48,7 +48,7 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
-class CurveNumbers:
+class _CurveNumbers:
     """The numbers of the figure.
 
     Attributes:
@@ -60,7 +60,7 @@ class CurveNumbers:
         what: name of x.
     """
 
-    points: tuple[CurvePoint, ...]
+    points: tuple[_CurvePoint, ...]
     metric: Metric
     margin: float | None
     decades: tuple[float, float] | None
@@ -74,7 +74,7 @@ class CurveNumbers:
         return max(means, key=lambda mean: self.metric.sign * mean, default=None)
 
 
-def curve_numbers(stored: StoredExperiment, comparison: Comparison) -> CurveNumbers | None:
+def curve_numbers(stored: StoredExperiment, comparison: Comparison) -> _CurveNumbers | None:
     """Return the numbers of the figure; None while no trial has a result."""
     metric, answers = comparison.metric, comparison.answers
     if metric is None or stored.grid is None:
@@ -84,15 +84,15 @@ def curve_numbers(stored: StoredExperiment, comparison: Comparison) -> CurveNumb
         cells = {cell.label: cell for cell in comparison.cells}
         for row in answers.epsilons:
             own = cells.get(row.cell) or _provisional(row, comparison.cells, metric)
-            points.append(CurvePoint(row.epsilon, own.test if own else None, row.standing))
+            points.append(_CurvePoint(row.epsilon, own.test if own else None, row.standing))
     else:
         for cell in comparison.cells:
             found = "" if cell.test else "diverged" if cell.tally.complete else NOT_FINISHED
-            points.append(CurvePoint(cell.learning_rate, cell.test, found))
+            points.append(_CurvePoint(cell.learning_rate, cell.test, found))
     if not any(point.spread or point.standing == "diverged" for point in points):
         return None
     bounds = comparison.bounds if answers.epsilons else None
-    return CurveNumbers(
+    return _CurveNumbers(
         points=tuple(sorted(points, key=lambda point: point.x)),
         metric=metric,
         margin=answers.margin if answers.epsilons else None,
@@ -110,7 +110,7 @@ def _provisional(row: EpsilonRow, cells: Sequence[Cell], metric: Metric) -> Cell
     return max(scored, key=lambda pair: metric.sign * pair[0])[1]
 
 
-def draw_curve(numbers: CurveNumbers) -> Figure:
+def draw_curve(numbers: _CurveNumbers) -> Figure:
     """Draw the points, the margin below the best and the bounds; what diverged stands at the bottom."""
     factor, best = numbers.metric.factor, numbers.best
     with style.applied():

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from epsgrid.grids import CONVENTIONAL, DEFAULT, NARROWED, REFERENCE
 from epsgrid.report.figures import style
 from epsgrid.report.rows import Comparison
-from epsgrid.selection.cells import CONVENTIONAL, DEFAULT, NARROWED, REFERENCE, Cell, Spread, spread_of
+from epsgrid.selection.cells import Cell, Spread, spread_of
 from epsgrid.selection.formatting import Metric, count
 from epsgrid.selection.load import StoredExperiment
 from epsgrid.store.records import read_epochs

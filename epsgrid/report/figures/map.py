@@ -23,7 +23,7 @@ _LEAST_TILE_INCH = 0.25
 
 
 @dataclass(frozen=True)
-class MapNumbers:
+class _MapNumbers:
     """The numbers of the map.
 
     Attributes:
@@ -50,7 +50,7 @@ class MapNumbers:
     optimizer: str
 
 
-def map_numbers(stored: StoredExperiment, comparison: Comparison) -> MapNumbers | None:
+def map_numbers(stored: StoredExperiment, comparison: Comparison) -> _MapNumbers | None:
     """Return the numbers of the map; None without results, or with one learning rate or one ε alone."""
     cells = tuple(cell for cell in comparison.cells if cell.tally.done or cell.tally.diverged)
     rates = sorted({cell.learning_rate for cell in comparison.cells})
@@ -58,7 +58,7 @@ def map_numbers(stored: StoredExperiment, comparison: Comparison) -> MapNumbers 
     if comparison.metric is None or stored.grid is None or not cells or len(rates) < 2 or len(epsilons) < 2:
         return None
     chosen, bounds = {row.cell for row in comparison.answers.epsilons}, comparison.bounds
-    return MapNumbers(
+    return _MapNumbers(
         rates=tuple(rates),
         epsilons=tuple(epsilons),
         cells=cells,
@@ -72,7 +72,7 @@ def map_numbers(stored: StoredExperiment, comparison: Comparison) -> MapNumbers 
     )
 
 
-def draw_map(numbers: MapNumbers) -> Figure:
+def draw_map(numbers: _MapNumbers) -> Figure:
     """Draw ε from left to right and learning rates upwards, evenly spaced, whatever lies between them."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
@@ -110,7 +110,7 @@ def draw_map(numbers: MapNumbers) -> Figure:
         return style.finished(figure)
 
 
-def shades(numbers: MapNumbers) -> dict[float, float]:
+def shades(numbers: _MapNumbers) -> dict[float, float]:
     """Return the shade of each mean, from 0 for the worst to 1 for the best.
 
     It goes by the logarithm of the distance from the best in margins, which tells apart what is near the best even
@@ -124,7 +124,7 @@ def shades(numbers: MapNumbers) -> dict[float, float]:
 
 
 def _draw_tile(
-    axes: Axes, numbers: MapNumbers, cell: Cell, place: tuple[int, int], colour: Any, *, has_value: bool
+    axes: Axes, numbers: _MapNumbers, cell: Cell, place: tuple[int, int], colour: Any, *, has_value: bool
 ) -> None:
     """Draw a tile, a cross where seeds diverged, a small one where others did not, and the score if it fits."""
     from matplotlib.patches import Rectangle
@@ -145,7 +145,7 @@ def _draw_tile(
         text.set_in_layout(False)  # it cannot reach out of its tile, and measuring hundreds takes long
 
 
-def _name_axes(axes: Axes, numbers: MapNumbers, row_inch: float, tile_inch: float) -> None:
+def _name_axes(axes: Axes, numbers: _MapNumbers, row_inch: float, tile_inch: float) -> None:
     """Name as many ε and learning rates as have room, the default ε among them."""
     for side in ("left", "bottom"):
         axes.spines[side].set_visible(False)

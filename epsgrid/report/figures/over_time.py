@@ -111,7 +111,7 @@ def drift(series: Series, bounds: EpsilonBounds | None) -> tuple[_Drift, ...]:
 
 
 @dataclass(frozen=True)
-class AdaptableNumbers:
+class _AdaptableNumbers:
     """_Shares of entries with √v̂ above the ε that each snapshot was trained with, in [0, 1].
 
     Attributes:
@@ -129,7 +129,7 @@ class AdaptableNumbers:
     unit: TimeUnit
 
 
-def adaptable_numbers(series: Series) -> AdaptableNumbers | None:
+def adaptable_numbers(series: Series) -> _AdaptableNumbers | None:
     """Return the shares over time; None where no snapshot holds histograms and an ε."""
     snapshots = [snapshot for snapshot in with_histograms(series) if snapshot.threshold is not None]
     if not snapshots:
@@ -147,7 +147,7 @@ def adaptable_numbers(series: Series) -> AdaptableNumbers | None:
         entries = sum(count for count, _ in known)
         return sum(count * share for count, share in known) / entries if entries else None
 
-    return AdaptableNumbers(
+    return _AdaptableNumbers(
         layers=layers,
         kinds={
             kind: tuple(of_kind(indices, place) for place in range(len(snapshots)))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FRACTIONS = (0.02, 0.05, 0.25, 0.5, 0.75, 0.95, 0.98)
-"""Percentiles of a panel, symmetric about the median; the outermost are the published ones."""
+"""_Percentiles of a panel, symmetric about the median; the outermost are the published ones."""
 
 _POOLED_BINS_PER_DECADE = 50
 _KINDS = (style.GREEN, style.VERMILION, style.BLUE, style.PURPLE, "#8a6d00", style.GREY, style.SKY)
@@ -30,8 +30,8 @@ _MIDDLE = len(FRACTIONS) // 2
 
 
 @dataclass(frozen=True)
-class Percentiles:
-    """Percentiles of √v̂ over time, of one layer or of all layers of a kind together.
+class _Percentiles:
+    """_Percentiles of √v̂ over time, of one layer or of all layers of a kind together.
 
     Attributes:
         title: the layer, or the kind.
@@ -57,7 +57,7 @@ class _PercentileNumbers:
         adapting: (time, share of the entries above ε) of each kind of layer; empty for a single layer or a probe.
     """
 
-    panels: tuple[Percentiles, ...]
+    panels: tuple[_Percentiles, ...]
     unit: TimeUnit
     ends: tuple[float, float] | None
     thresholds: tuple[tuple[float, float], ...]
@@ -65,7 +65,7 @@ class _PercentileNumbers:
     adapting: dict[str, tuple[tuple[float, float], ...]]
 
 
-def layer_percentiles(series: Series, name: str) -> Percentiles | None:
+def _layer_percentiles(series: Series, name: str) -> _Percentiles | None:
     """Return the percentiles of one layer at every snapshot; None where it never had a non-zero entry.
 
     Raises:
@@ -74,10 +74,10 @@ def layer_percentiles(series: Series, name: str) -> Percentiles | None:
     courses, unit = [series.over_time(name, fraction) for fraction in FRACTIONS], time_unit(series)
     times = {snapshot.step: time_of(snapshot, unit) for snapshot in series.snapshots}
     values = tuple(tuple(value for _, value in course) for course in courses)
-    return Percentiles(name, tuple(times[step] for step, _ in courses[0]), values) if courses[0] else None
+    return _Percentiles(name, tuple(times[step] for step, _ in courses[0]), values) if courses[0] else None
 
 
-def pooled_percentiles(series: Series, title: str, indices: Sequence[int]) -> Percentiles | None:
+def _pooled_percentiles(series: Series, title: str, indices: Sequence[int]) -> _Percentiles | None:
     """Return the percentiles of several layers' entries together, at the snapshots that hold histograms.
 
     They are read from folded histograms, in which neighbouring bins differ by a fifth; None without any entry.
@@ -90,7 +90,7 @@ def pooled_percentiles(series: Series, title: str, indices: Sequence[int]) -> Pe
         if known := [value for value in values if value is not None]:
             times.append(time_of(snapshot, unit))
             rows.append(known)
-    return Percentiles(title, tuple(times), tuple(zip(*rows, strict=True))) if rows else None
+    return _Percentiles(title, tuple(times), tuple(zip(*rows, strict=True))) if rows else None
 
 
 def percentile_numbers(
@@ -112,9 +112,9 @@ def percentile_numbers(
         ValueError: there is no layer of that name.
     """
     if layer is not None:
-        found = [layer_percentiles(series, layer)]
+        found = [_layer_percentiles(series, layer)]
     else:
-        found = [pooled_percentiles(series, kind, indices) for kind, indices in kinds_of(series).items()]
+        found = [_pooled_percentiles(series, kind, indices) for kind, indices in kinds_of(series).items()]
     panels = tuple(panel for panel in found if panel is not None)
     if not panels:
         return None
@@ -173,7 +173,7 @@ def draw_percentiles(numbers: _PercentileNumbers) -> Figure:
         return style.finished(figure)
 
 
-def _draw_panel(axes: Axes, panel: Percentiles, numbers: _PercentileNumbers) -> None:
+def _draw_panel(axes: Axes, panel: _Percentiles, numbers: _PercentileNumbers) -> None:
     times, magnitudes = panel.times, panel.magnitudes
     if len(times) == 1:  # a single snapshot is drawn as if it had lasted
         times, magnitudes = (times[0] - 0.5, times[0] + 0.5), tuple((value[0],) * 2 for value in magnitudes)

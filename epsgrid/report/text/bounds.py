@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from epsgrid.grids import NARROWED
 from epsgrid.numerics.estimates import PointEstimate
 from epsgrid.report.rows import AdaptiveRow, BoundsRow, ObservedRow
 from epsgrid.report.table import Table, percent, shortened
 from epsgrid.report.trust import KindRow, ReliabilityRow
-from epsgrid.selection.cells import NARROWED
 from epsgrid.selection.formatting import NOTHING, count, power
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from epsgrid.grids import CONVENTIONAL, NARROWED
 from epsgrid.report.rows import BoundsRow, ClaimRow, Comparison
 from epsgrid.report.table import Table, shortened
 from epsgrid.report.text.batches import batches_tables
@@ -31,7 +32,6 @@ from epsgrid.report.text.searches import (
 from epsgrid.report.trust import ReliabilityRow
 from epsgrid.selection.answers import NOT_ASKED
 from epsgrid.selection.best import tally_cells
-from epsgrid.selection.cells import CONVENTIONAL, NARROWED
 from epsgrid.selection.formatting import amounts, count, duration, power
 
 _NOT_THE_FULL_DATA = re.compile(r"\b(?:SUBSET|GENERATED|SYNTHETIC|SIMULATED|ARTIFICIAL)\b")

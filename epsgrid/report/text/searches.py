@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from epsgrid.grids import CONVENTIONAL, NARROWED
 from epsgrid.numerics.statistics import Interval
 from epsgrid.report.rows import Comparison, GridRow
 from epsgrid.report.table import Table
 from epsgrid.selection.answers import EpsilonRow, RuleRow
 from epsgrid.selection.best import BestRow
-from epsgrid.selection.cells import CONVENTIONAL, NARROWED, Cell, Difference, Spread, Tally
+from epsgrid.selection.cells import Cell, Difference, Spread, Tally
 from epsgrid.selection.formatting import (
     NOTHING,
     Metric,
