@@ -26,7 +26,7 @@ def sweeps(tmp_path_factory):
 def test_its_folders_are_removed_where_all_went_well(differing, is_kept, shell, monkeypatch):
     def selftest(folder, **_):
         (folder / "whole").mkdir()
-        return stage.SelfTest(13, 1, 0, differing, ())
+        return stage._SelfTest(13, 1, 0, differing, ())
 
     monkeypatch.setattr(stage, "selftest", selftest)
     document = shell.json("selftest", "--dir", "here", expect=int(is_kept))
