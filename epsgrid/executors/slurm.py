@@ -71,12 +71,9 @@ class _Task(NamedTuple):
 def run(jobs: Sequence[Job], work: str, *, slots: int, notify: Notify, stop: StopRequest, execution: Execution) -> None:
     """Run all jobs, of one experiment, as tasks of a job array, at most `slots` at once; see `ExecutorPlugin.run`.
 
-    Jobs that an earlier call left in the queue are not submitted again. Tasks begin in order as far as Slurm keeps it.
-
-    Raises:
-        ExecutionError: Slurm's commands are missing or do not answer, a setting cannot be written into a script, or
-            sbatch refused it.
-        StoreError: the experiment's folder cannot be written.
+    Jobs that an earlier call left in the queue are not submitted again. Raises ExecutionError where Slurm's commands
+    are missing or do not answer, a setting cannot be written into a script, or sbatch refused it; StoreError where the
+    experiment's folder cannot be written.
     """
     if not jobs or stop.level():
         return
@@ -149,10 +146,8 @@ def _script(array: Array, folder: Path, settings: Slurm, slots: int, environment
 
     `sbatch` reads the lines that begin with #SBATCH by rules of its own: words end at spaces unless quoted, `#` begins
     a comment, and a backslash escapes. So values are quoted. What trials need of `environment` is set in the script,
-    whether or not the site passes on the rest.
-
-    Raises:
-        ExecutionError: a setting cannot be written into a script, or a directive is set by epsgrid itself.
+    whether or not the site passes on the rest. Raises ExecutionError where a setting cannot be written into a script,
+    or a directive is set by epsgrid itself.
     """
     escaped = str(folder).replace("%", "%%")  # Slurm replaces %a by the task's index, and %% by %
     options = {

@@ -116,8 +116,7 @@ def decade_of(value: float) -> float:
     >>> decade_of(3.1e-5), decade_of(3.2e-5)
     (1e-05, 0.0001)
 
-    Raises:
-        ValueError: `value` is not positive and finite.
+    Raises ValueError where `value` is not positive and finite.
     """
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"only a positive finite number has a decade, got {value!r}")

@@ -51,9 +51,9 @@ def judge(
     Args:
         bounds: as the probe estimated them.
         placement: where the optimizer adds its ε.
-        variants: the bounds under other choices, as far as they were measured. The one without rounding noise
-            (labelled `ROUNDING_NOISE`) and the one without small layers are built from the layers where they are not
-            among them; the former then leaves out whole layers.
+        variants: the bounds under other choices, as far as they were measured. Those without rounding noise
+            (`ROUNDING_NOISE`, then whole layers) and without small layers are built from the layers where they are
+            missing.
         trajectory: the bounds over the probe's steps; None where they were not recorded.
         noise: share of rounding noise by name of layer; layers without any are left out.
         noise_checked: whether the layers were checked for rounding noise.
@@ -185,12 +185,9 @@ class _Judgement:
     def compare(self, kind: VariantKind, phrase: str, note: str, agree: str, largest: float = math.inf) -> None:
         """Other seeds, moving weights and other tails should give the same decades.
 
-        Args:
-            kind: of the variants to compare with.
-            phrase: introduces a variant; {} stands for its label.
-            note: the sentence where there are no such variants.
-            agree: the sentence where none of them moves an end, with {labels} and {seeds}, the number of bounds.
-            largest: decades of √v̂ that a variant may move an end by at medium confidence.
+        A variant is introduced by `phrase`, with its label for {}. `note` is the sentence where there are none,
+        `agree`, with {labels} and {seeds}, that where none moves an end. One that moves an end by more than `largest`
+        decades of √v̂ makes the confidence low.
         """
         variants = [variant for variant in self.variants if variant.kind == kind]
         if not variants:

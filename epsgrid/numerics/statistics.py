@@ -1,8 +1,7 @@
-"""Means over seeds with Student's t intervals.
+"""Means over seeds with Student's t intervals, since with three to five seeds a standard error alone misleads.
 
-With three to five seeds a standard error alone misleads, so intervals use Student's t. Two settings trained with the
-same seeds saw the same batches and initial weights: their difference is taken seed by seed, which removes what the
-seeds have in common.
+Two settings trained with the same seeds saw the same batches and initial weights: their difference is taken seed by
+seed, which removes what the seeds have in common.
 """
 
 from __future__ import annotations
@@ -19,14 +18,9 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and a two-sided confidence interval by Student's t.
+    """A mean of `n` values and a two-sided confidence interval by Student's t that covers the true mean with `level`.
 
-    Attributes:
-        mean: arithmetic mean.
-        low: lower end; None where the values do not determine one.
-        high: upper end, or None like `low`.
-        n: number of values.
-        level: probability with which such intervals cover the true mean.
+    `low` and `high` are None where the values do not determine them.
     """
 
     mean: float
@@ -37,16 +31,12 @@ class Interval:
 
 
 def mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:
-    """Return the mean and the sample standard deviation (divisor n − 1).
+    """Return the mean and the sample standard deviation (divisor n − 1); ValueError without values.
 
     >>> mean_and_sd([1.0, 2.0, 3.0])
     (2.0, 1.0)
 
-    Returns:
-        The deviation is None for one value, and where a value is NaN or infinite.
-
-    Raises:
-        ValueError: there are no values.
+    The deviation is None for one value, and where a value is NaN or infinite.
     """
     if not values:
         raise ValueError("no values to take a mean of")
@@ -59,13 +49,10 @@ def mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def t_half_width(degrees: int) -> float:
-    """Return the half-width of a two-sided interval by Student's t, in standard errors.
+    """Return the half-width of a two-sided interval by Student's t, in standard errors, with `degrees` of freedom ≥ 1.
 
     >>> round(t_half_width(2), 3)
     4.303
-
-    Args:
-        degrees: degrees of freedom, 1 or more.
     """
     # What scipy.stats.t.ppf calls; scipy.stats itself takes a second to import.
     from scipy.special import stdtrit
@@ -74,30 +61,19 @@ def t_half_width(degrees: int) -> float:
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
-    """Return Student's t interval for the mean of independent values.
+    """Return Student's t interval for the mean of independent values, one per seed; ValueError without any.
 
-    Args:
-        values: one per seed; with fewer than two, or with a NaN or infinity, the interval has no ends.
-
-    Raises:
-        ValueError: there are no values.
+    With fewer than two, or with a NaN or infinity, the interval has no ends.
     """
     mean, sd = mean_and_sd(values)
     return _t_interval(mean, sd, len(values))
 
 
 def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> Interval:
-    """Return the interval of a − b, paired by seed.
+    """Return the interval of a − b over the seeds that both have; ValueError without any.
 
-    Differences that are the same for every seed do not mean that there is no doubt: an accuracy is counted in steps of
-    one example. They are taken to be spread by half the smallest step between any two of the scores.
-
-    Args:
-        a: score of each seed.
-        b: score of each seed; seeds that only one of the two has are left out.
-
-    Raises:
-        ValueError: no seed is in both.
+    Equal differences for every seed do not mean that there is no doubt: an accuracy is counted in steps of one example.
+    They are taken to be spread by half the smallest step between any two of the scores.
     """
     common = sorted(a.keys() & b.keys())
     if not common:

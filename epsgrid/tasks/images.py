@@ -121,8 +121,7 @@ def _divided(options: Options, images: ImageSet) -> DividedImages:
 def mean_and_sd(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of all training pixels by channel, as fractions of white; kept in the cache.
 
-    Raises:
-        DataError: the pixels of a channel are all the same.
+    Raises DataError where the pixels of a channel are all the same.
     """
 
     def count() -> Arrays:

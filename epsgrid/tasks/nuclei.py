@@ -59,11 +59,8 @@ class Options(TaskOptions):
 class _Nuclei:
     """The measurements, and which images belong to which split.
 
-    Attributes:
-        inputs: (n, 21), float64, texture and shape, as measured.
-        sizes: (n, 3), float64, radius (µm), perimeter (µm) and area (µm²).
-        train: indices of images, as are `validation`, which may be empty, and `test`.
-        checksum: sha256 of inputs and sizes, hex.
+    `inputs` (n, 21) are texture and shape, `sizes` (n, 3) radius (µm), perimeter (µm) and area (µm²), all float64 as
+    measured; `train`, `validation`, which may be empty, and `test` are indices of images.
     """
 
     inputs: NDArray[np.float64]
@@ -90,9 +87,7 @@ class _Nuclei:
 def prepare(options: Options) -> _Nuclei:
     """Read the measurements, or map them from the cache, so that only the first process imports scikit-learn.
 
-    Raises:
-        DataError: the cache cannot be written.
-        SpecError: `validation` leaves nothing to train on.
+    Raises DataError where the cache cannot be written, SpecError where `validation` leaves nothing to train on.
     """
     kept = cached_arrays(keyed_folder("nuclei", f"scikit-learn {version('scikit-learn')}"), _read)
     inputs, sizes, malignant = (kept.arrays[name] for name in ("inputs", "sizes", "malignant"))
@@ -121,14 +116,9 @@ class _Batch(NamedTuple):
 
 
 class _NucleiTask(Task):
-    """Predict sizes by mean squared error in their units; judged by R².
+    """Predict sizes, in units of a length, by mean squared error; judged by R².
 
     Inputs and outputs are standardised by mean and standard deviation of the training images.
-
-    Args:
-        data: the measurements and their splits.
-        unit: of length.
-        device: where the data are kept as a whole.
     """
 
     metric = Metric("R2", "max", "%")
@@ -177,8 +167,7 @@ class _NucleiTask(Task):
     def evaluate(self, model: torch.nn.Module, split: Split) -> dict[str, float]:
         """Return the mean squared error, R², and the R² of each size, as fractions.
 
-        Raises:
-            SpecError: the task holds no images out for validation.
+        Raises SpecError where the task holds no images out for validation.
         """
         import torch
 

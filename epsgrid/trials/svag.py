@@ -41,13 +41,8 @@ class _Pair(NamedTuple):
 def settings(spec: Spec, learning_rate: float, epsilon: float | None) -> tuple[Spec, float, float | None]:
     """Return spec, learning rate and ε of a trial's steps: as asked, or with SVAG those worth 1/l² of the time.
 
-    Args:
-        spec: as asked; with SVAG the optimizer's options, schedule, clipping and observed steps change.
-        learning_rate: of the trial.
-        epsilon: of the trial; None for an optimizer without one.
-
-    Raises:
-        ScalingError: the optimizer has no square-root rule.
+    With SVAG the optimizer's options, schedule, clipping and observed steps change. Raises ScalingError where the
+    optimizer has no square-root rule.
     """
     l = factor(spec.training)  # noqa: E741
     if l == 1:
