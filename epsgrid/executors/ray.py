@@ -7,8 +7,8 @@ lost, and another slot is made where there is room. An exclusive trial takes who
 and runs after the other trials of the same call.
 
 All state is in the store. The experiment's folder, epsgrid and the data must be the same on every node. When this
-process dies, Ray ends its slots; when the cluster's head dies, Ray ends this process within a minute; the same command
-goes on from the checkpoints, in a minute, when the lease is stale, where a node was lost.
+process dies, Ray ends its slots, and the same command goes on from the checkpoints. When the cluster's head dies, Ray
+ends this process within a minute. A trial of a lost node waits a minute until its lease is stale.
 """
 
 from __future__ import annotations

@@ -2,15 +2,13 @@
 
 The array's folder is in the experiment's (`ExperimentFolder.slurm_dir`), which every node must see under the same path,
 as it must this Python. It holds `array.json` (an `Array`), `script.sh` and, for task I, `I.log`, `I.started` and
-`I.ended` with its exit status. The command watches these marks and asks Slurm's queue now and then, to notice tasks
-that left it without a mark: cancelled by hand, out of memory, on a node that failed.
+`I.ended` with its exit status. The command watches these marks, and asks Slurm's queue now and then for tasks that left
+it without one: cancelled by hand, out of memory, on a node that failed.
 
 `execution.slurm.signal_s` before its time limit a task gets SIGUSR1; the trial saves itself and the task goes back into
 the queue. On a stop, waiting tasks are cancelled and running ones save themselves; a second stop kills them. When the
-command dies, the array goes on: the same command finds what is still queued by the array's name, watches it, and
-submits the rest only. Longer lists than `_MOST_TASKS` are submitted one array after another.
-
-The tests run the scripts with a stand-in for Slurm's commands; Slurm itself was tried by hand, version 22.05.
+command dies, the array goes on: the same command watches what is still queued by the array's name, and submits the
+rest, at most `_MOST_TASKS` at a time. It was tried on Slurm 22.05; tests run with a stand-in.
 """
 
 from __future__ import annotations

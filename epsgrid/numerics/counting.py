@@ -20,15 +20,10 @@ from epsgrid.numerics.tables import Counter, chunks, flat
 
 
 def count(v: torch.Tensor, scale: float = 1.0) -> LogHistogram:
-    """Count the entries of a second moment over the log-spaced bins of `LogHistogram`.
+    """Count the entries of a second moment over the log-spaced bins of `LogHistogram`, with v̂ = v · scale, scale > 0.
 
-    Args:
-        v: entries ≥ 0 of type float32, bfloat16, float16 or float64, of any shape, layout and device, or none; −0.0 is
-            a zero, NaN and infinity are counted apart.
-        scale: v̂ = v · scale, > 0.
-
-    Raises:
-        ValueError: an entry is negative, the type is another one, or `scale` is out of range.
+    Entries are ≥ 0, of type float32, bfloat16, float16 or float64, of any shape, layout and device; −0.0 is a zero, NaN
+    and infinity are counted apart. Raises ValueError where one is negative, or type or scale is another one.
     """
     return Counter(()).count([v]).histogram(0, scale)
 

@@ -21,13 +21,9 @@ from epsgrid.numerics.placement import Placement
 
 @dataclass(frozen=True)
 class PointEstimate:
-    """One ε, chosen by a formula.
+    """One ε, in the optimizer's own ε, chosen by a formula.
 
-    Attributes:
-        name, formula: one word, and in symbols, where b is the magnitude.
-        epsilon: in the optimizer's own ε, not rounded.
-        decade: the power of ten to train with, as `Bound.decade`.
-        magnitude: b, in √v̂ units.
+    `magnitude` is b, in √v̂ units, and `decade` the power of ten to train with, as `Bound.decade`.
     """
 
     name: str

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from epsgrid.numerics.scaling import scaled_magnitude
-from epsgrid.numerics.statistics import t_half_width
+from epsgrid.numerics.statistics import t_quantile
 
 _NOISE = -0.5
 _SIGNAL = 0.0
@@ -81,7 +81,7 @@ def fit_exponent(magnitudes: Mapping[int, Mapping[int, float]]) -> _Exponent | N
     if freedom < 1:
         return _Exponent(slope, None, None)
     residual = math.fsum((y - slope * x) ** 2 for x, y in centred)
-    half_width = t_half_width(freedom) * math.sqrt(residual / freedom / spread)
+    half_width = t_quantile(freedom) * math.sqrt(residual / freedom / spread)
     return _Exponent(slope, slope - half_width, slope + half_width)
 
 
@@ -128,7 +128,7 @@ def fit_step(x: Sequence[float], y: Sequence[float]) -> Step | None:
     row, column = np.unravel_index(np.argmin(squares), squares.shape)
     degrees = len(xs) - _PARAMETERS
     noise = max(float(squares.min()) / degrees, 1e-9 * float(total @ total))
-    close = squares <= squares.min() + noise * t_half_width(degrees) ** 2
+    close = squares <= squares.min() + noise * t_quantile(degrees) ** 2
     near_centres, near_widths = centres[close.any(axis=1)], widths[close.any(axis=0)]
     return Step(
         centre=float(centres[row]),

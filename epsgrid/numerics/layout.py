@@ -41,7 +41,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from epsgrid.numerics.statistics import LEVEL, smallest_step
+from epsgrid.numerics.statistics import LEVEL, smallest_step, t_quantile
 
 _HELD_OUT, _IN_SAMPLE = 1.0, 1.1
 """The τ of the two estimates, the latter times √seeds."""
@@ -205,7 +205,7 @@ def loss(layout: Layout, better: Sequence[int], other: Sequence[int], level: flo
         else:
             spread = _at_least_a_step(float(differences.std(ddof=1)), np.concatenate([first, second]))
             error, degrees = spread / math.sqrt(seeds), seeds - 1
-        ends.append(float(differences.mean()) + sign * _t_quantile(level, degrees) * error)
+        ends.append(float(differences.mean()) + sign * t_quantile(degrees, level) * error)
     high, low = ends
     rest = [setting for setting in better if layout.counts[setting] < seeds and layout.pool[setting]]
     if rest:
@@ -228,8 +228,8 @@ def upper_bounds(layout: Layout, settings: Sequence[int], other: Sequence[int], 
         differences = layout.test[own, :seeds] - (held * np.nan_to_num(layout.test[list(other), :seeds])).sum(0)
         pooled = layout.pool[own] & layout.pool[list(other)][held.max(1) > _MATTERS].all()
         error = layout.sd * math.sqrt(1 / seeds + float((held**2).sum()) / seeds**2)
-        alone = differences.std(axis=1, ddof=1) / math.sqrt(seeds) * _t_quantile(level, seeds - 1)
-        bounds[rows] = differences.mean(1) + np.where(pooled, _t_quantile(level, layout.degrees) * error, alone)
+        alone = differences.std(axis=1, ddof=1) / math.sqrt(seeds) * t_quantile(seeds - 1, level)
+        bounds[rows] = differences.mean(1) + np.where(pooled, t_quantile(layout.degrees, level) * error, alone)
     return bounds
 
 
@@ -242,13 +242,6 @@ def compare_with_best(layout: Layout, sets: Sequence[Sequence[int]], level: floa
     each = 1 - (1 - level) / len(sets)
     others = [[place for other in sets if other is not own for place in other] for own in sets]
     return tuple(loss(layout, rest, own, each) for rest, own in zip(others, sets, strict=True))
-
-
-def _t_quantile(level: float, degrees: float) -> float:
-    """Return the point below which Student's t lies with a probability."""
-    from scipy.special import stdtrit  # what scipy.stats.t.ppf calls; scipy.stats itself takes a second to import
-
-    return float(stdtrit(degrees, level))
 
 
 def _residuals(scores: _Array) -> _Array:

@@ -28,14 +28,11 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class LayerSnapshot:
-    """One layer at one step.
+    """One layer at one step, with v̂ = v · scale.
 
-    Attributes:
-        scale: v̂ = v · scale at that step.
-        zeros, nonzero, nonfinite: numbers of entries that are exactly zero, finite others, and NaN or infinite.
-        quantiles: √v̂ at the series' fractions of the non-zero entries, by the published index; each is the midpoint of
-            its bin, within 0.8 %. Empty where no entry is non-zero.
-        histogram: folded to `STORED_MANTISSA_BITS`, of the same scale; None where only the percentiles are kept.
+    `zeros`, `nonzero` and `nonfinite` count entries that are exactly zero, finite others, and NaN or infinite.
+    `quantiles` are √v̂ at the series' fractions of the non-zero entries, by the published index, each the midpoint of
+    its bin, within 0.8 %. The histogram has `STORED_MANTISSA_BITS`; None where only the percentiles are kept.
     """
 
     scale: float

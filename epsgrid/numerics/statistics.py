@@ -48,16 +48,15 @@ def mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:
     return mean, None
 
 
-def t_half_width(degrees: int) -> float:
-    """Return the half-width of a two-sided interval by Student's t, in standard errors, with `degrees` of freedom ≥ 1.
+def t_quantile(degrees: float, level: float = (1 + LEVEL) / 2) -> float:
+    """Return the point below which Student's t lies with a probability; by default half a two-sided interval.
 
-    >>> round(t_half_width(2), 3)
+    >>> round(t_quantile(2), 3)
     4.303
     """
-    # What scipy.stats.t.ppf calls; scipy.stats itself takes a second to import.
-    from scipy.special import stdtrit
+    from scipy.special import stdtrit  # what scipy.stats.t.ppf calls; scipy.stats itself takes a second to import
 
-    return float(stdtrit(degrees, (1 + LEVEL) / 2))
+    return float(stdtrit(degrees, level))
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
@@ -80,7 +79,9 @@ def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> Interva
         raise ValueError(f"no seed in common: {sorted(a)} and {sorted(b)}")
     differences = [a[seed] - b[seed] for seed in common]
     mean, sd = mean_and_sd(differences)
-    step = _paired_step([a[seed] for seed in common], [b[seed] for seed in common])
+    first, second = [a[seed] for seed in common], [b[seed] for seed in common]
+    is_constant = len({*first}) == len({*second}) == 1
+    step = None if is_constant else smallest_step([*first, *second])
     if sd is not None and step is not None and max(differences) - min(differences) < 1e-6 * step:
         sd = step / 2
     return _t_interval(mean, sd, len(common))
@@ -89,13 +90,8 @@ def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> Interva
 def _t_interval(mean: float, sd: float | None, n: int) -> Interval:
     if sd is None:
         return Interval(mean, None, None, n)
-    half_width = t_half_width(n - 1) * sd / math.sqrt(n)
+    half_width = t_quantile(n - 1) * sd / math.sqrt(n)
     return Interval(mean, mean - half_width, mean + half_width, n)
-
-
-def _paired_step(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Return the smallest step between two settings' scores; None where neither setting's scores differ."""
-    return None if len({*first}) == len({*second}) == 1 else smallest_step([*first, *second])
 
 
 def smallest_step(scores: Sequence[float]) -> float | None:

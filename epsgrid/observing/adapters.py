@@ -45,7 +45,7 @@ class Adapter:
         second_moment: returns v of one parameter from its entry of `optimizer.state` (empty before its first step) and
             its group; None while there is none. It must not wait for a device.
         placement: returns where ε enters, from the group and the number of steps the parameter has taken.
-        probing_epsilon: the ε to probe with where ε gets into what `second_moment` returns; None where any ε will do.
+        probing_epsilon: the ε to probe with where it gets into the second moment; None where any ε will do.
     """
 
     second_moment: Callable[[_State, _Group], SecondMoment | None]

@@ -51,12 +51,9 @@ def gathered_bounds(observer: Observer) -> EpsilonBounds:
     """Estimate the ε range over all ranks from the state as it is now, with exact order statistics.
 
     A collective: every rank calls it, with an observer of the same job, and gets the same bounds. In a job of one
-    process, or outside any, it is `observer.bounds()`.
-
-    Raises:
-        ObservationError: on every rank: one of them cannot read its part, ranks that should hold the same v do not, a
-            part of a layer is missing, or no rank has a state yet.
-        NoBoundsError: no layer has a finite non-zero entry.
+    process, or outside any, it is `observer.bounds()`. Raises ObservationError on every rank where one of them cannot
+    read its part, ranks that should hold the same v do not, a part of a layer is missing, or no rank has a state yet;
+    NoBoundsError where no layer has a finite non-zero entry.
     """
     if not _spans_ranks():
         return observer.bounds()

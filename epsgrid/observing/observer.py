@@ -101,13 +101,8 @@ class Observer:
     """Observes one optimizer; `observe` makes it, and `close` or the end of a `with` block ends it.
 
     A step that a GradScaler skips is none. A step inside a captured CUDA graph is seen by no hook: call `after_step`
-    after each replay.
-
-    Attributes:
-        optimizer: the optimizer whose steps are counted.
-        adapter: knows where it keeps v.
-        every: steps from one count to the next; None where steps are not counted.
-        tail_fraction: share of the non-zero entries beyond each order statistic of the bounds.
+    after each replay. The attributes are `optimizer`, its `adapter`, and `every` and `tail_fraction` as given to
+    `observe`.
     """
 
     def __init__(
@@ -173,9 +168,8 @@ class Observer:
     def bounds(self) -> EpsilonBounds:
         """Estimate the ε range from the state as it is now, with exact order statistics; also when closed.
 
-        Raises:
-            ObservationError: the optimizer has no state yet, or one that cannot be read.
-            NoBoundsError: it has a state, and no layer has finite non-zero entries only.
+        Raises ObservationError where the optimizer has no state yet, or one that cannot be read, and NoBoundsError
+        where no layer has finite non-zero entries only.
         """
         readings = self._readings()
         statistics = [measure_reading(reading, self.tail_fraction) for reading in readings]

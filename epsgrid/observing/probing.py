@@ -223,8 +223,7 @@ class Probing:
             )
         if self.steps % max(1, (1 << self.steps.bit_length()) // (2 * _LOOKS_PER_DOUBLING)):
             return False
-        noisy = [layer.name for layer in self._layers if layer.parameter in self._noise.masks]
-        others = self._trajectory(noisy) if noisy else None
+        others = self._trajectory(self.noisy) if self.noisy else None
         return has_settled(self._trajectory()) and (others is None or not others.steps or has_settled(others))
 
     @property

@@ -117,8 +117,7 @@ class SteppedCopy:
     def begin(self) -> None:
         """Check the first gradients, and start the counts of an optimizer that was trained again.
 
-        Raises:
-            ObservationError: the loss depends on no parameter, or has moved the weights.
+        Raises ObservationError where the loss depends on no parameter, or has moved the weights.
         """
         if all(parameter.grad is None for parameter in self._parameters):
             raise ObservationError(f"the loss depends on none of the model's parameters: {_USE_THE_COPY}")

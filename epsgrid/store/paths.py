@@ -121,7 +121,7 @@ def remember(folder: Path, runs_root: Path) -> None:
 
 
 def latest(runs_root: Path) -> Path:
-    """Return the folder, absolute, of the latest experiment of `runs_root`; StoreError where there is none."""
+    """Return the folder of the latest experiment of `runs_root`, absolute; StoreError where there is none."""
     pointer = runs_root / "latest"
     if not pointer.is_file():
         raise StoreError(f"no experiment in {runs_root} yet: run `epsgrid probe SPEC` or `epsgrid sweep SPEC` first")

@@ -1,8 +1,7 @@
 """BLEU by sacrebleu, on tokenised and on plain text, with the signatures that say how it was computed.
 
 The published figures of IWSLT14 compare tokenised, lower-cased text: `tok:none`. sacrebleu's own tokenisation, `13a`,
-is for plain text: both sides are detokenised by sacremoses for it. They stay in lower case, so it is not the score of a
-cased reference either. Both are on sacrebleu's scale of 0 to 100.
+is for plain text: both sides are detokenised by sacremoses for it, in lower case. Both scales are 0 to 100.
 """
 
 from __future__ import annotations

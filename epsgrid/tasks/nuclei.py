@@ -4,15 +4,13 @@ From the texture and the shape of the nuclei in an image of a breast mass, predi
 (cm) and area (cm²): 21 inputs, 3 outputs, 569 images. Mean squared error in these units; R², the mean over the three
 outputs, each against the mean of its own split. Less than −1, which only a training that blew up has, counts as −1.
 
-The model's outputs are standardised, and the prediction is mean + sd · output, so a fresh model predicts about the
-mean. Only the units of the error differ: with s the standard deviation of a size over the training images, the
-gradient of an output is s² times that of a standardised one, and s² is 6e-6 cm² for the perimeter and 1e-11 cm⁴ for
-the area. Adam's step does not depend on this factor as long as ε is far below √v̂; at ε = 1e-8 the weights that
-predict the area hardly move. In µm all gradients are large, and ε = 1e-8 is as good as any smaller one.
+The model's outputs are standardised, and the prediction is mean + sd · output. Only the units of the error differ: the
+gradient of an output is s² times that of a standardised one, where s², the variance over the training images, is 6e-6
+cm² for the perimeter and 1e-11 cm⁴ for the area. Adam's step does not depend on this factor as long as ε is far below
+√v̂; at ε = 1e-8 the weights that predict the area hardly move. In µm all gradients are large, and ε = 1e-8 will do.
 
-The data are the UCI set "Breast Cancer Wisconsin (Diagnostic)" (Wolberg, Street and Mangasarian 1995). It names no
-unit; its lengths are read as µm, the magnitude of a cell nucleus. They are not divided there: a fixed fifth of both
-diagnoses is set aside for testing here.
+The data are the UCI set "Breast Cancer Wisconsin (Diagnostic)" (Wolberg, Street and Mangasarian 1995), whose lengths
+are read as µm; a fixed fifth of both diagnoses is set aside for testing here.
 """
 
 from __future__ import annotations

@@ -7,8 +7,7 @@ minibatches of the spec's size and descends the combined loss
 
 in one backward pass: the gradient has the same mean and l times the noise, that of a batch l² times smaller. Everything
 else is that of the square-root rule with κ = 1/l² (see `epsgrid.numerics.scaling`). As l grows the training converges
-to the equation's, in which a plain step is worth the time η² and one of these η²/l²; where l makes no difference, the
-equation describes the plain training.
+to the equation's, where a plain step is worth the time η²; if l makes no difference, it describes the plain training.
 
 An epoch of the spec therefore takes l² times its steps: l² passes over the data for the first minibatches and l² for
 the second ones, each in an order of its own. (The published code takes both from one pass, half the steps.) With l = 1
