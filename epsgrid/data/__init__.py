@@ -12,11 +12,7 @@ from epsgrid.errors import ExecutionError, SpecError
 
 
 def require(package: str, extra: str) -> Any:
-    """Import a package that comes with the optional extra `epsgrid[extra]`.
-
-    Raises:
-        ExecutionError: the package is not installed; the message says how to install it.
-    """
+    """Import a package of the optional extra `epsgrid[extra]`; ExecutionError, with how to install it, without it."""
     try:
         return importlib.import_module(package)
     except ImportError as error:
@@ -26,11 +22,7 @@ def require(package: str, extra: str) -> Any:
 
 
 def check_subset(split: str, asked: int | None, there: int, what: str) -> None:
-    """Check that a split has as many examples as `task.subset` asks for.
-
-    Raises:
-        SpecError: it has fewer.
-    """
+    """Raise SpecError where a split has fewer examples than `task.subset` asks for."""
     if asked is not None and asked > there:
         raise SpecError(
             f"task.subset.{split}: {asked:,} {what} asked for, there are {there:,}; ask for fewer, or leave it out"

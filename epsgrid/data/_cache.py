@@ -65,10 +65,7 @@ class Arrays:
 def cached_arrays(folder: Path, make: Callable[[], Arrays]) -> Arrays:
     """Return the arrays stored in `folder`, mapped read-only; compute and store them first if it is missing or damaged.
 
-    The folder is named after everything that the arrays are made from, so that other contents have another folder.
-
-    Raises:
-        DataError: the folder cannot be written; errors of `make` are passed on.
+    The folder is named after everything that the arrays are made from. Raises DataError where it cannot be written.
     """
     if (found := _open(folder)) is not None:
         return found

@@ -72,12 +72,9 @@ def make_corpus(splits: Mapping[str, NDArray[Any]], words: tuple[str, ...]) -> C
 def encode(texts: Mapping[str, bytes], places: Mapping[str, str]) -> Corpus:
     """Turn texts, UTF-8, into word ids: words are separated by white space, and every line ends with `<eos>`.
 
-    The vocabulary is that of the training text, in order of first appearance. An empty line is a single `<eos>`.
-    `places` are the files that the texts are from, for error messages.
-
-    Raises:
-        DataError: a text is empty, not UTF-8 or holds the word `<eos>`; or the validation or test text has a word that
-            the training text does not have.
+    The vocabulary is that of the training text, in order of first appearance. `places` are the files that the texts are
+    from, for error messages. Raises DataError where a text is empty, not UTF-8 or holds the word `<eos>`, or the
+    validation or test text has a word that the training text does not have.
     """
     vocabulary: dict[str, int] = {}
     splits = {}
@@ -105,8 +102,7 @@ def encode(texts: Mapping[str, bytes], places: Mapping[str, str]) -> Corpus:
 def text_lines(text: bytes, place: object) -> list[str]:
     """Return the lines of a text; only a line feed ends a line, as `wc -l` counts.
 
-    Raises:
-        DataError: the text is empty or not UTF-8; the message names its place.
+    Raises DataError, with its place, where the text is empty or not UTF-8.
     """
     try:
         decoded = text.decode("utf-8-sig")  # without the byte order mark of Windows editors

@@ -37,16 +37,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set that can be downloaded.
+    """A data set of `download_mb` millions of bytes that can be downloaded, and the tasks that train on it.
 
-    Attributes:
-        download_mb: size of `files`, in millions of bytes.
-        licence: what its owners allow, in a few words.
-        tasks: the tasks that train on it.
-        find: returns its place in the first of some folders that has it, complete or not; None if none has it.
-        fetch: puts it into a folder and returns whether it was missing. Raises DataError, which says how to get it by
-            hand.
-        check: checks it at its place, part by part.
+    `find` returns its place in the first of some folders that has it, complete or not, or None; `fetch` puts it into a
+    folder and returns whether it was missing, or raises DataError, which says how to get it by hand; `check` checks it
+    at its place, part by part.
     """
 
     name: str
@@ -75,9 +70,8 @@ class Fetcher:
     def get(self, wanted: Mapping[Path, Remote]) -> bool:
         """Download the files that are not in the place where each belongs, and return whether any was missing.
 
-        Raises:
-            DataError: the file in a place is another one; or one cannot be downloaded or written, and how to get all
-                that are still missing by hand.
+        Raises DataError where a place has another file, or one cannot be downloaded or written, with how to get all
+        that are still missing by hand.
         """
         for place, remote in wanted.items():
             if place.exists() and (problem := md5_problem(place, remote.md5)):

@@ -104,8 +104,7 @@ class Listing:
 def list_split(split: Path) -> Listing:
     """List the images of a split in <class>/*, or in <class>/images/* as in Tiny-ImageNet.
 
-    Raises:
-        DataError: there is no such folder, or a class is empty, holds folders, or cannot be read.
+    Raises DataError where there is no such folder, or as `list_images`.
     """
     if not split.is_dir():
         raise DataError(f"no folder {split}: an image folder holds train/<class>/* and test/<class>/*")
@@ -117,8 +116,7 @@ def list_split(split: Path) -> Listing:
 def list_images(classes: Mapping[str, Path]) -> Listing:
     """List the images in the folder of each class without opening any; names that begin with a dot are ignored.
 
-    Raises:
-        DataError: a class is empty, holds folders, or cannot be read.
+    Raises DataError where a class is empty, holds folders, or cannot be read.
     """
     digest = hashlib.sha256()
     files: list[str] = []
@@ -146,13 +144,9 @@ def list_images(classes: Mapping[str, Path]) -> Listing:
 def decode(listing: Listing, size: _Size | None, fit: Callable[[Image.Image, _Size], Image.Image] | None) -> Images:
     """Decode the images of a split with PIL, one thread per core; every image becomes RGB.
 
-    Args:
-        listing: of the files, at least one.
-        size: width and height of the result, in pixels; None for those of the first image.
-        fit: brings an image of another size to this one; without it every image must have this size.
-
-    Raises:
-        DataError: a file is no readable image, has another size, or more than 8 bits per channel; the message names it.
+    `size`, width and height in pixels, is that of the first image by default, and `fit` brings images of another size
+    to it. Raises DataError, with the file, where one is no readable image, has another size, or more than 8 bits per
+    channel.
     """
     count = len(listing.files)
     width, height = size or _decoded(listing.files[0], None, None).shape[1::-1]

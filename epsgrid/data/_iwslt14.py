@@ -90,10 +90,8 @@ def _prepare_archive(archive: Path, folder: Path, counts: tuple[int, int, int] |
 
     Nothing is extracted: the twelve files needed are read from the archive by name, in whatever folder they are, so
     that no name or link in it can reach outside. The new folder is either complete or missing. `counts` are the
-    training, validation and test pairs that must come out, by default those of the official archive.
-
-    Raises:
-        DataError: the archive is damaged or another one, or `folder` cannot be written.
+    training, validation and test pairs that must come out. Raises DataError where the archive is damaged or another
+    one, or `folder` cannot be written.
     """
     texts = _read_members(archive)
     train, test = {}, {}

@@ -129,11 +129,7 @@ def encoded_corpus(
         key: everything that the text depends on.
         name: of the text, for the description.
         languages: codes of source and target.
-        vocabulary: number of pieces of the joint byte-pair encoding.
-
-    Raises:
-        SpecError: a vocabulary that this text cannot give.
-        ExecutionError: sentencepiece is not installed.
+        vocabulary: number of pieces of the joint byte-pair encoding; SpecError where this text cannot give as many.
     """
     try:
         version = metadata.version("sentencepiece")  # the ids depend on it

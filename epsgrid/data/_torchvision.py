@@ -18,11 +18,7 @@ _declarations: Any = None
 
 
 def import_torchvision() -> Any:
-    """Return the module torchvision.
-
-    Raises:
-        DataError: it is not installed.
-    """
+    """Return the module torchvision; DataError where it is not installed."""
     global _declarations
     try:
         return importlib.import_module("torchvision")

@@ -80,8 +80,8 @@ class ExecutorPlugin(Protocol):
 
         Args:
             jobs: started in this order. No other job of this call runs beside an exclusive one.
-            work: the function to call with a job, as "package.module:name"; it returns the exit status. It is imported
-                where the job runs.
+            work: the function to call with a job, as "package.module:name", imported where the job runs; it returns the
+                exit status.
             slots: jobs at once, at least 1.
             notify: called in the caller's thread. If it raises, running jobs are killed and the error passes on.
             stop: whether to stop.

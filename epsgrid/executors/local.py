@@ -37,12 +37,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 def run(jobs: Sequence[Job], work: str, *, slots: int, notify: Notify, stop: StopRequest, execution: Execution) -> None:
     """Run all jobs, at most `slots` at once; see `ExecutorPlugin.run`.
 
-    Where trials train on CUDA (`execution.device`), each job sees one of the visible devices alone, that with the
-    fewest jobs. At stop level 1 running jobs get SIGTERM, at level 2 SIGKILL. They also end when this process does. The
-    server imports the module of `work`; it stays, and later calls use it.
-
-    Raises:
-        ExecutionError: the server could not start.
+    Where trials train on CUDA (`execution.device`), each job sees only the visible device with the fewest jobs. At stop
+    level 1 running jobs get SIGTERM, at level 2 SIGKILL. They also end when this process does. The server imports the
+    module of `work`, and later calls use it; ExecutionError where it could not start.
     """
     if not jobs or stop.level():
         return

@@ -1,14 +1,14 @@
 """Run jobs on a Ray cluster: any number of machines, GPUs shared by fractions, workers and nodes that may be lost.
 
 Each slot is an actor that holds the resources of one trial (`execution.ray.cpus`, `gpus`) and gets one trial after
-another. Actors and not tasks: a task's worker would import torch for every trial, could not be asked to save, and could
-not say when it really began. Ray's own retries are off, since a sweep has its own: the trial of a lost worker or node
-is reported as lost, and another slot is made where there is room. An exclusive trial takes whole GPUs and all
-processors of a node, and runs after the other trials of the same call.
+another. A task's worker would import torch for every trial, could not be asked to save, and could not say when it
+really began. Ray's own retries are off, since a sweep has its own: the trial of a lost worker or node is reported as
+lost, and another slot is made where there is room. An exclusive trial takes whole GPUs and all processors of a node,
+and runs after the other trials of the same call.
 
 All state is in the store. The experiment's folder, epsgrid and the data must be the same on every node. When this
 process dies, Ray ends its slots, and the same command goes on from the checkpoints. When the cluster's head dies, Ray
-ends this process within a minute. A trial whose holder was lost with its node waits until its lease is stale, a minute.
+ends this process within a minute. A trial of a lost node waits a minute until its lease is stale.
 """
 
 from __future__ import annotations
@@ -46,12 +46,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 def run(jobs: Sequence[Job], work: str, *, slots: int, notify: Notify, stop: StopRequest, execution: Execution) -> None:
     """Run all jobs, at most `slots` at once and as many as the cluster has room for; see `ExecutorPlugin.run`.
 
-    Every node must be able to import the module of `work`; each slot does so once. At stop level 1 running jobs get
-    SIGTERM, at level 2 SIGKILL.
-
-    Raises:
-        ExecutionError: Ray is not installed, no cluster can be joined or started, no node has the resources of a trial,
-            or slots cannot start there.
+    Each slot imports the module of `work` once. At stop level 1 running jobs get SIGTERM, at level 2 SIGKILL. Raises
+    ExecutionError where Ray is not installed, no cluster can be joined or started, no node has the resources of a
+    trial, or slots cannot start there.
     """
     if not jobs or stop.level():
         return
@@ -74,10 +71,7 @@ def _joined(settings: Ray, slots: int) -> Iterator[ModuleType]:
 
     One of this machine has processors for `slots` trials; Ray counts them, they need not exist. It listens on the
     loopback device only and asks a token of whoever connects (Ray 2.52 and newer). A connection that this process has
-    already is used and kept, whatever `settings` say.
-
-    Raises:
-        ExecutionError: Ray is not installed, nothing answers at the address, or no cluster could be started.
+    already is used and kept, whatever `settings` say. Raises ExecutionError where there is no Ray or no cluster.
     """
     if settings.address is None and "ray" not in sys.modules:  # Ray reads these when it is loaded
         os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -183,8 +177,7 @@ def _needed_resources(execution: Execution, nodes: Sequence[Mapping[str, Any]], 
 def _require_room(nodes: Sequence[Mapping[str, Any]], needs: _Resources) -> None:
     """Check that a living node is large enough for a trial; Ray itself would never stop waiting.
 
-    Raises:
-        ExecutionError: none is, or Ray cannot share GPUs so.
+    Raises ExecutionError where none is, or Ray cannot share GPUs so.
     """
     if needs.gpus > 1 and needs.gpus != int(needs.gpus):
         raise ExecutionError(f"execution.ray.gpus: {needs.gpus:g} is neither at most 1 nor a whole number of GPUs")

@@ -2,15 +2,13 @@
 
 The array's folder is in the experiment's (`ExperimentFolder.slurm_dir`), which every node must see under the same path,
 as it must this Python. It holds `array.json` (an `Array`), `script.sh` and, for task I, `I.log`, `I.started` and
-`I.ended` with its exit status. The command watches these marks and asks Slurm's queue now and then, to notice tasks
-that left it without a mark: cancelled by hand, out of memory, on a node that failed.
+`I.ended` with its exit status. The command watches these marks, and asks Slurm's queue now and then for tasks that left
+it without one: cancelled by hand, out of memory, on a node that failed.
 
 `execution.slurm.signal_s` before its time limit a task gets SIGUSR1; the trial saves itself and the task goes back into
 the queue. On a stop, waiting tasks are cancelled and running ones save themselves; a second stop kills them. When the
-command dies, the array goes on: the same command finds what is still queued by the array's name, watches it, and
-submits the rest only. Longer lists than `_MOST_TASKS` are submitted one array after another.
-
-The tests run the scripts with a stand-in for Slurm's commands; Slurm itself was tried by hand, version 22.05.
+command dies, the array goes on: the same command watches what is still queued by the array's name, and submits the
+rest, at most `_MOST_TASKS` at a time. It was tried on Slurm 22.05; tests run with a stand-in.
 """
 
 from __future__ import annotations
@@ -71,12 +69,9 @@ class _Task(NamedTuple):
 def run(jobs: Sequence[Job], work: str, *, slots: int, notify: Notify, stop: StopRequest, execution: Execution) -> None:
     """Run all jobs, of one experiment, as tasks of a job array, at most `slots` at once; see `ExecutorPlugin.run`.
 
-    Jobs that an earlier call left in the queue are not submitted again. Tasks begin in order as far as Slurm keeps it.
-
-    Raises:
-        ExecutionError: Slurm's commands are missing or do not answer, a setting cannot be written into a script, or
-            sbatch refused it.
-        StoreError: the experiment's folder cannot be written.
+    Jobs that an earlier call left in the queue are not submitted again. Raises ExecutionError where Slurm's commands
+    are missing or do not answer, a setting cannot be written into a script, or sbatch refused it; StoreError where the
+    experiment's folder cannot be written.
     """
     if not jobs or stop.level():
         return
@@ -149,10 +144,8 @@ def _script(array: Array, folder: Path, settings: Slurm, slots: int, environment
 
     `sbatch` reads the lines that begin with #SBATCH by rules of its own: words end at spaces unless quoted, `#` begins
     a comment, and a backslash escapes. So values are quoted. What trials need of `environment` is set in the script,
-    whether or not the site passes on the rest.
-
-    Raises:
-        ExecutionError: a setting cannot be written into a script, or a directive is set by epsgrid itself.
+    whether or not the site passes on the rest. Raises ExecutionError where a setting cannot be written into a script,
+    or a directive is set by epsgrid itself.
     """
     escaped = str(folder).replace("%", "%%")  # Slurm replaces %a by the task's index, and %% by %
     options = {

@@ -23,11 +23,7 @@ class ModelPlugin(Protocol):
     Options: type[ModelOptions]
 
     def build(self, options: Any, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:
-        """Build the model with newly drawn weights, on the CPU, in float32.
-
-        Raises:
-            SpecError: it does not suit the task's examples.
-        """
+        """Build the model with newly drawn weights, on the CPU, in float32; SpecError if it does not suit the task."""
 
 
 def load(name: str) -> ModelPlugin:
@@ -39,8 +35,7 @@ def load(name: str) -> ModelPlugin:
 def require_images(model: str, inputs: tuple[int, ...], smallest: int) -> tuple[int, int, int]:
     """Return `inputs`, the shape of one example, as (channels, height, width).
 
-    Raises:
-        SpecError: `inputs` is not the shape of an image, or of one of less than `smallest` pixels on a side.
+    Raises SpecError where that is not the shape of an image of at least `smallest` pixels on a side.
     """
     if len(inputs) != 3 or min(inputs[1:]) < smallest:
         raise SpecError(
@@ -52,11 +47,7 @@ def require_images(model: str, inputs: tuple[int, ...], smallest: int) -> tuple[
 
 
 def require_text(model: str, inputs: tuple[int, ...]) -> None:
-    """Check that examples are word ids: a single id has no axes, so `inputs` of a language task are ().
-
-    Raises:
-        SpecError: `inputs` are anything else.
-    """
+    """Raise SpecError unless examples are word ids: a single id has no axes, so `inputs` of a language task are ()."""
     if inputs != ():
         raise SpecError(
             f"model {model} reads text, and this task gives examples of shape {inputs};"

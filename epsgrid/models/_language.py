@@ -68,11 +68,7 @@ class _CarriedState(nn.Module):
 
 
 def carried_state(model: nn.Module) -> _CarriedState:
-    """Return the carried state of a language model.
-
-    Raises:
-        SpecError: `model` is no language model.
-    """
+    """Return the carried state of a language model; SpecError where `model` is none."""
     carried = getattr(model, "carried", None)
     if isinstance(carried, _CarriedState):
         return carried

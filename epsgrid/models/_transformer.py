@@ -34,8 +34,7 @@ class _KeyValues(NamedTuple):
 class _DecoderState:
     """The state of the decoder after some target tokens, so that the next one costs the work of one token.
 
-    `memory` and `mask` are of the B sources; `past` holds each layer's keys and values of the target so far, for R
-    rows.
+    `memory` and `mask` are of the B sources; `past` has each layer's keys and values of the target so far, for R rows.
     """
 
     memory: list[_KeyValues]
@@ -164,9 +163,7 @@ class Transformer(nn.Module):
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """Return (B, T, V) scores of the token after each of the target, before softmax; those at padding mean nothing.
 
-        Args:
-            source: (B, S), ids, filled with PAD at the end of a row.
-            target: (B, T), ids, beginning with END, filled with PAD at the end of a row.
+        `source` (B, S) and `target` (B, T), which begins with END, are ids, filled with PAD at the end of a row.
         """
         scores, _ = self._decode(target, self.begin(self.encode(source)))
         return scores

@@ -8,9 +8,8 @@
     16 layers · norm · ReLU                 (batch, 1024, 4, 4)
     mean over pixels · dense 10             (batch, 10)
 
-A transition is norm · ReLU · conv 1×1 to half the channels · mean pool 2×2. 6,956,298 parameters for 3×32×32 inputs and
-10 classes, from torch's defaults, as in kuangliu/pytorch-cifar (models/densenet.py), which the published experiments of
-AdaBelief used.
+A transition is norm · ReLU · conv 1×1 to half the channels · mean pool 2×2. 6,956,298 parameters, from torch's
+defaults, as in kuangliu/pytorch-cifar (models/densenet.py), which the published experiments of AdaBelief used.
 """
 
 from __future__ import annotations

@@ -6,11 +6,10 @@
     6 layers                                (batch, 64, 192)
     layer norm · mean over patches · 10     (batch, 10)
 
-A layer is x + attention(norm(x)) with 3 heads, then x + dense(GELU(dense(norm(x)))) with 768 channels between.
+A layer is x + attention(norm(x)) with 3 heads, then x + dense(GELU(dense(norm(x)))) with 768 channels between;
 2,689,738 parameters. Width and heads are those of ViT-Tiny (Touvron et al. 2021), the mean over patches is that of
-Beyer, Zhai and Kolesnikov 2022. Queries, keys and values have no bias: softmax does not see that of the keys, and what
-rounding leaves of its gradient would set the lower bound of ε. Dense layers and positions start from a normal
-distribution cut at 2 σ, biases at zero, patches at torch's default.
+Beyer, Zhai and Kolesnikov 2022. Queries, keys and values have no bias: the gradient of the keys' would be rounding
+noise that sets the lower bound of ε. Dense layers and positions start from a normal distribution cut at 2 σ.
 """
 
 from __future__ import annotations

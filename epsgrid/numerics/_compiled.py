@@ -3,15 +3,13 @@
 The bits of an entry become the index of a counter by one addition and one shift (see `histogram` for the bins). Two
 things make the loop fast:
 
-* neighbours are counted in four tables in turn, which are added up in the end: an increment of the counter that the
-  entry before has just incremented would wait for it;
+* neighbours are counted in four tables in turn, so that no increment waits for the one just before;
 * no entry is tested. A sign makes its index one of an upper half of the tables, which is not read; infinity is among
   the largest float32s; NaN has bins of its own. When the counts of a tensor do not add up to its number of entries, or
   its last bin is not empty, a second reading counts exactly what else there was.
 
-Importing this file imports numba, half a second, and compiles, some seconds; the compiled code is cached beside this
-file or in the user's cache folder. All compiled code stands in this one file, because numba only notices changes of the
-file of the function that is called.
+Importing this file imports numba and compiles, some seconds; the result is cached. All compiled code stands in this
+file, because numba only notices changes of the file of the function that is called.
 """
 
 from __future__ import annotations

@@ -2,13 +2,11 @@
 
 This is the published estimate: in each parameter tensor drop the exact zeros, sort the n others, take the entries at
 the indices int(0.02·n) and int(0.98·n); the least of the former over all tensors and the greatest of the latter bound
-ε, each rounded to a power of ten. A single bias may set a bound, so each bound names the layers that set it.
+ε, each rounded to a power of ten. Where ε is a square, ε = b², the magnitude b is rounded, and a step is two decades of
+ε.
 
-The order statistics are exact. An optimizer that adds ε under its root or in place takes ε = b²: there the magnitude b
-is rounded, and the range steps by decades of b, which are two of ε.
-
-Entries whose gradient is only rounding noise can set a bound, decades below all gradients. So there are two ranges, by
-name: "published" is the estimate above, noise included; "trusted" leaves these entries out.
+Entries whose gradient is only rounding noise can set a bound, decades below all gradients. So there are two ranges:
+"published" is the estimate above, noise included; "trusted" leaves these entries out.
 """
 
 from __future__ import annotations
@@ -43,12 +41,9 @@ VariantKind = Literal["tail", "seed", "weights", "without", "kind", "betas"]
 
 @dataclass(frozen=True)
 class Variant:
-    """The bounds as they come out where one choice is made differently.
+    """The bounds where one choice is made differently: a tail, a seed, moving weights, layers or entries left out.
 
-    Attributes:
-        kind: which choice: another tail fraction, seed, moving weights, or layers or entries left out.
-        label: the choice, such as "5 %", "seed 1", "moving at lr 0.001" or "rounding noise".
-        low, high: the ends.
+    `label` names the choice, such as "5 %", "seed 1", "moving at lr 0.001" or "rounding noise".
     """
 
     kind: VariantKind
@@ -66,8 +61,7 @@ class Reliability:
         reasons: a sentence each; for high confidence they say what it rests on.
         variants: the bounds under other choices.
         course: the bounds over the probe's steps; None where they were not recorded.
-        noise: share of the non-zero entries that are only rounding noise, by name of layer; layers without any are
-            left out.
+        noise: share of the non-zero entries that are only rounding noise, by name of layer; no layer without any.
         noise_checked: whether the layers were checked for rounding noise.
     """
 
@@ -133,11 +127,7 @@ class EpsilonBounds:
 
     @classmethod
     def from_json(cls, document: Any) -> EpsilonBounds:
-        """Return the bounds that `to_json` wrote.
-
-        Raises:
-            StoreError, CorruptRecordError: a newer version of epsgrid wrote them, or they are damaged.
-        """
+        """Return the bounds that `to_json` wrote; StoreError or CorruptRecordError if they are too new, or damaged."""
         fields = fields_of(document, "set of bounds", VERSION)
         reliability = fields.get("reliability")
         if isinstance(reliability, dict) and reliability.get("verdict") in _EARLIER_VERDICTS:
@@ -153,15 +143,9 @@ class EpsilonBounds:
 def estimate_bounds(
     layers: Sequence[LayerStatistics], placement: Placement, tail_fraction: float = TAIL_FRACTION
 ) -> EpsilonBounds:
-    """Estimate the ε range from the layers' order statistics.
+    """Estimate the ε range from the layers' order statistics, measured with `tail_fraction`.
 
-    Args:
-        layers: statistics of all layers; those that are not measured set no bound.
-        placement: where the optimizer adds its ε.
-        tail_fraction: the tail that the layers were measured with.
-
-    Raises:
-        NoBoundsError: no layer was measured.
+    Layers that are not measured set no bound; where none is, NoBoundsError says why.
     """
     ends = bounds_of(layers, placement)
     if ends is not None:

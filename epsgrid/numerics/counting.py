@@ -20,15 +20,10 @@ from epsgrid.numerics.tables import Counter, chunks, flat
 
 
 def count(v: torch.Tensor, scale: float = 1.0) -> LogHistogram:
-    """Count the entries of a second moment over the log-spaced bins of `LogHistogram`.
+    """Count the entries of a second moment over the log-spaced bins of `LogHistogram`, with v̂ = v · scale, scale > 0.
 
-    Args:
-        v: entries ≥ 0 of type float32, bfloat16, float16 or float64, of any shape, layout and device; −0.0 is a zero,
-            NaN and infinity are counted apart. May be empty.
-        scale: v̂ = v · scale, > 0; enters the histogram as a number, v is not multiplied.
-
-    Raises:
-        ValueError: an entry is negative, the type is another one, or `scale` is out of range.
+    Entries are ≥ 0, of type float32, bfloat16, float16 or float64, of any shape, layout and device; −0.0 is a zero, NaN
+    and infinity are counted apart. Raises ValueError where one is negative, or type or scale is another one.
     """
     return Counter(()).count([v]).histogram(0, scale)
 
@@ -36,13 +31,8 @@ def count(v: torch.Tensor, scale: float = 1.0) -> LogHistogram:
 def order_statistics(v: torch.Tensor, ranks: Sequence[int], histogram: LogHistogram | None = None) -> list[float]:
     """Return exact order statistics of the finite non-zero entries of v, as a sort would; neither scaled nor rooted.
 
-    Args:
-        v: as in `count`.
-        ranks: indices into those entries in rising order, from 0.
-        histogram: the result of `count(v)`, to spare counting again; of any scale.
-
-    Raises:
-        ValueError: a rank does not exist; or as in `count`.
+    `ranks` are indices into those entries in rising order, from 0; `histogram` is `count(v)`, to spare counting again.
+    Raises ValueError where a rank does not exist, or as `count`.
     """
     histogram = count(v) if histogram is None else histogram
     for rank in ranks:
@@ -56,14 +46,8 @@ def order_statistics(v: torch.Tensor, ranks: Sequence[int], histogram: LogHistog
 def measure(name: str, v: torch.Tensor, scale: float = 1.0, tail_fraction: float = TAIL_FRACTION) -> LayerStatistics:
     """Measure one layer for the bounds: its histogram and its two exact order statistics.
 
-    Args:
-        name: the parameter's name.
-        v: its second moment, as in `count`.
-        scale: v̂ = v · scale.
-        tail_fraction: share of the non-zero entries beyond each order statistic, in (0, 0.5).
-
-    Raises:
-        NoBoundsError: v cannot be a second moment: it has a negative entry or a type that is not counted.
+    `v` and `scale` are as in `count`; `tail_fraction`, in (0, 0.5), is the share of the non-zero entries beyond each
+    order statistic. Raises NoBoundsError where v cannot be a second moment.
     """
     try:
         histogram = count(v, scale)

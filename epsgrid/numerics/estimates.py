@@ -1,8 +1,7 @@
 """Point estimates of ε from the histograms of a probe, without any sweep.
 
-Each is a formula that stands for an idea of what a good ε does, a magnitude b in √v̂ units that is then turned into the
-optimizer's own ε. They look at the finite entries other than zero of the layers that set bounds. At a magnitude b an
-entry with √v̂ < b mostly follows SGD, one with √v̂ > b is mostly adapted.
+Each is a formula that stands for an idea of what a good ε does, a magnitude b in √v̂ units that is turned into the
+optimizer's own ε. An entry with √v̂ < b mostly follows SGD, one with √v̂ > b is mostly adapted.
 """
 
 from __future__ import annotations
@@ -22,14 +21,9 @@ from epsgrid.numerics.placement import Placement
 
 @dataclass(frozen=True)
 class PointEstimate:
-    """One ε, chosen by a formula.
+    """One ε, in the optimizer's own ε, chosen by a formula.
 
-    Attributes:
-        name: of the formula, one word.
-        formula: in symbols; b is the magnitude.
-        epsilon: in the optimizer's own ε, not rounded.
-        decade: the power of ten to train with, as `Bound.decade`.
-        magnitude: b, in √v̂ units.
+    `magnitude` is b, in √v̂ units, and `decade` the power of ten to train with, as `Bound.decade`.
     """
 
     name: str
@@ -86,10 +80,8 @@ def point_estimates(
 ) -> tuple[PointEstimate, ...]:
     """Return an ε by each formula in `_FORMULAS`, in that order; none where no layer remains.
 
-    Args:
-        layers: of a probe, with histograms; those that are not measured have no say.
-        placement: where the optimizer adds its ε.
-        leave_out: names of layers without a say, such as those whose gradients are only rounding noise.
+    Layers, with histograms, that are not measured have no say, nor have those named in `leave_out`, such as those whose
+    gradients are only rounding noise.
     """
     chosen = [layer for layer in layers if layer.status is LayerStatus.MEASURED and layer.name not in leave_out]
     estimates = []

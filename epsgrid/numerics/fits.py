@@ -1,10 +1,9 @@
 """Two fits: a power law of magnitudes against batch size, and a logistic step of a score against log10 ε.
 
-**The exponent.** A minibatch gradient is the full gradient s plus noise of variance σ²/B, so that the mean of v̂ is
-s² + σ²/B. Where noise dominates √v̂ goes as B^(−1/2), and bounds are scaled to a κ times larger batch by 1/√κ, as in the
-square-root rule (arXiv 2205.10287); where signal dominates √v̂ does not move, and neither must the bound. The exponent,
-the slope of log √v̂ against log B, tells the two apart. It is fitted by least squares with an intercept for each seed.
-Its interval is Student's t; two batch sizes and one seed leave no degree of freedom, and then there is none.
+**The exponent.** The mean of v̂ is s² + σ²/B, of the full gradient s and noise of variance σ²/B. Where noise dominates
+√v̂ goes as B^(−1/2), and bounds are scaled to a κ times larger batch by 1/√κ, as in the square-root rule (arXiv
+2205.10287); where signal dominates neither moves. The slope of log √v̂ against log B tells the two apart. It is fitted
+by least squares with an intercept for each seed; its interval is Student's t, if a degree of freedom is left.
 
 **The step.** The curve is y = bottom + (top − bottom) · σ((x − centre) / scale). Its width is the distance from 10 to
 90 % of the way, 2 ln 9 · scale. Centre and scale are searched on a grid, and for each of them the best bottom and top
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from epsgrid.numerics.scaling import scaled_magnitude
-from epsgrid.numerics.statistics import t_half_width
+from epsgrid.numerics.statistics import t_quantile
 
 _NOISE = -0.5
 _SIGNAL = 0.0
@@ -63,13 +62,10 @@ class _Exponent:
 
 
 def fit_exponent(magnitudes: Mapping[int, Mapping[int, float]]) -> _Exponent | None:
-    """Fit the exponent of magnitudes against batch size; None where no seed has two sizes.
+    """Fit the exponent of magnitudes, > 0, by seed and batch size; None where no seed has two sizes.
 
     >>> fit_exponent({0: {32: 1.0, 128: 0.5, 512: 0.25}}).value
     -0.5
-
-    Args:
-        magnitudes: of each seed, by batch size; positive and finite.
     """
     by_seed = [of_seed for of_seed in magnitudes.values() if len(of_seed) > 1]
     if not by_seed:
@@ -85,7 +81,7 @@ def fit_exponent(magnitudes: Mapping[int, Mapping[int, float]]) -> _Exponent | N
     if freedom < 1:
         return _Exponent(slope, None, None)
     residual = math.fsum((y - slope * x) ** 2 for x, y in centred)
-    half_width = t_half_width(freedom) * math.sqrt(residual / freedom / spread)
+    half_width = t_quantile(freedom) * math.sqrt(residual / freedom / spread)
     return _Exponent(slope, slope - half_width, slope + half_width)
 
 
@@ -115,12 +111,7 @@ class Step:
 
 
 def fit_step(x: Sequence[float], y: Sequence[float]) -> Step | None:
-    """Return the logistic step that fits best; None with too few points, or where all y are equal.
-
-    Args:
-        x: distinct values.
-        y: finite, one for each.
-    """
+    """Return the logistic step that fits best; None with too few points, or where all y are equal. No two x are."""
     import numpy as np
 
     xs, ys = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
@@ -137,7 +128,7 @@ def fit_step(x: Sequence[float], y: Sequence[float]) -> Step | None:
     row, column = np.unravel_index(np.argmin(squares), squares.shape)
     degrees = len(xs) - _PARAMETERS
     noise = max(float(squares.min()) / degrees, 1e-9 * float(total @ total))
-    close = squares <= squares.min() + noise * t_half_width(degrees) ** 2
+    close = squares <= squares.min() + noise * t_quantile(degrees) ** 2
     near_centres, near_widths = centres[close.any(axis=1)], widths[close.any(axis=0)]
     return Step(
         centre=float(centres[row]),

@@ -37,8 +37,7 @@ _APART = ("nan", "infinite", "below_range", "above_range")
 def bin_count(mantissa_bits: int) -> int:
     """Return the number of bins, 8161 at m = 5: zeros, then 2^m bins for each of float32's 255 finite exponents.
 
-    Raises:
-        ValueError: m is not one of 0 to 10.
+    Raises ValueError where m is not one of 0 to 10.
     """
     if mantissa_bits not in range(_MAX_MANTISSA_BITS + 1):
         raise ValueError(f"mantissa_bits must lie in 0..{_MAX_MANTISSA_BITS}, got {mantissa_bits!r}")
@@ -81,13 +80,8 @@ def magnitudes_of(
 ) -> npt.NDArray[np.float64]:
     """Return the magnitudes that stand for slots, in √v̂ units: the same numbers as `LogHistogram.quantile`.
 
-    Args:
-        slots: bins from 1 on; 0 for entries below float32's range, `bin_count` for those above it, -1 for none.
-        scale: v̂ = v · scale, > 0; a number, or an array that broadcasts against `slots`, such as (L, 1).
-        mantissa_bits: m of the bins.
-
-    Returns:
-        The midpoint of each bin, the ends of float32's range for slots outside it, NaN for -1.
+    Slots are bins from 1 on (their midpoints), 0 and `bin_count` for entries below and above float32's range (its
+    ends), -1 for none (NaN). `scale`, with v̂ = v · scale, is a number or broadcasts against `slots`, such as (L, 1).
     """
     edges, last = _bin_edges(mantissa_bits), bin_count(mantissa_bits) - 1
     scale = np.asarray(scale, dtype=np.float64)
@@ -182,13 +176,10 @@ class LogHistogram:
         return np.sqrt(_bin_edges(self.mantissa_bits) * self.scale)
 
     def quantile(self, fraction: float) -> float | None:
-        """Return the entry at a fraction of the finite non-zero entries in rising order, in √v̂ units; None without any.
+        """Return the entry at a fraction of the finite non-zero entries, rising, in √v̂ units; None without any.
 
         It is the one at index min(int(fraction · n), n − 1) of n, as in the published rule; its bin's midpoint stands
-        for it. An entry outside float32's range is put at the end of that range.
-
-        Raises:
-            ValueError: `fraction` lies outside [0, 1].
+        for it, the end of float32's range for one outside. Raises ValueError where `fraction` lies outside [0, 1].
         """
         if not 0 <= fraction <= 1:
             raise ValueError(f"fraction must lie in [0, 1], got {fraction!r}")
@@ -229,12 +220,9 @@ class LogHistogram:
 
     @classmethod
     def from_runs(cls, mantissa_bits: int, scale: float, apart: Sequence[int], runs: Any) -> LogHistogram:
-        """Return the histogram with the runs that `runs()` returned.
+        """Return the histogram with the runs that `runs()` returned; CorruptRecordError if there is none.
 
         `apart` has the counts of NaN, of infinities, and of what lies below and above float32's range.
-
-        Raises:
-            CorruptRecordError: there is no such histogram.
         """
         try:
             counts = np.zeros(bin_count(mantissa_bits), dtype=np.int64)
@@ -259,11 +247,7 @@ class LogHistogram:
 
     @classmethod
     def from_json(cls, document: Any) -> LogHistogram:
-        """Return the histogram that `to_json` wrote.
-
-        Raises:
-            StoreError, CorruptRecordError: a newer version of epsgrid wrote it, or it is damaged.
-        """
+        """Return the histogram that `to_json` wrote; StoreError or CorruptRecordError if it is too new, or damaged."""
         fields = fields_of(document, "histogram", VERSION)
         if wrong := set(fields) ^ {"mantissa_bits", "scale", "runs", *_APART}:
             raise CorruptRecordError(f"histogram with wrong fields: {', '.join(sorted(wrong))}")
@@ -274,8 +258,7 @@ class LogHistogram:
 def fields_of(document: Any, what: str, newest: int) -> dict[str, Any]:
     """Return the fields of a versioned document without its version.
 
-    Raises:
-        StoreError, CorruptRecordError: its version is above `newest`, or it has none.
+    Raises StoreError where its version is above `newest`, CorruptRecordError where it has none.
     """
     version = document.get("version") if isinstance(document, Mapping) else None
     if not isinstance(version, int) or version < 1:

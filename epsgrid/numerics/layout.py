@@ -1,37 +1,34 @@
 """Compare sets of settings that were trained with the same seeds.
 
-The score of setting k with seed s is taken to be μ_k + b_s + e_ks: a true score, what the seed does to every setting,
-and what this one training adds. That is a two-way layout, whose residuals of all settings together estimate the spread
-of e. At few seeds this decides far more than differences taken pair by pair, whose spread each has to be estimated from
-the same few seeds. Settings that diverge or do not learn spread differently. So settings are pooled only down to the
-one at which Bartlett's test finds spreads unequal, from the best one on, and without single ones that spread more than
-the rest by an F test; comparisons in which another setting matters are made in pairs.
+The score of setting k with seed s is taken to be μ_k + b_s + e_ks: a true score, the effect of the seed on every
+setting, and that of this one training. In this two-way layout the residuals of all settings together estimate the
+spread of e, which at few seeds decides far more than pairwise differences would. Settings that diverge or do not learn
+spread differently. So settings are pooled from the best one down to the one at which Bartlett's test finds spreads
+unequal, without single ones that spread more than the rest by an F test; comparisons in which another setting matters
+are made in pairs.
 
-**Which set has the better best?** `loss` compares the best settings of two sets. The setting that scores best in a set
-owes part of its score to luck, the more so the larger the set. So the best of a set is estimated in two ways, both as a
-mean over settings with weights exp(−z²/2τ²), where z is the distance to the best selecting score in standard errors of
-a difference:
+**Which set has the better best?** (`loss`) The setting that scores best in a set owes part of its score to luck. So the
+best of a set is estimated in two ways, as a mean over settings with weights exp(−z²/2τ²), where z is the distance to
+the best selecting score in standard errors of a difference:
 
-* *held out*: for each seed the weights come from the other seeds (τ = 1). No luck of choosing is left, and where
-  several settings are equally good their mean is sharper than any of them. On average it is at most the best's score.
-* *in sample*: the weights come from all seeds (τ = 1.1/√seeds). On average it is hardly less than the score of the
-  best.
+* *held out*: for each seed the weights come from the other seeds (τ = 1). No luck of choosing is left; on average it is
+  at most the best's score.
+* *in sample*: the weights come from all seeds (τ = 1.1/√seeds). On average it is hardly less than the best's score.
 
 The upper end of the interval of best(A) − best(B) is in sample for A and held out for B, the lower end the other way
-round. Each holds at its level whatever the settings in the sets are worth: that is not derived, but what
-`scripts/check_statistics.py` finds by simulation. The larger the in-sample τ the more is decided, and the more often a
-loss is overlooked; the hardest case is one best setting among many that lose about two standard errors. With τ = 0.7 it
-was overlooked in 3 to 4 % at 3 seeds and in 8 % at 8, with τ = 0.4 in 2 % and 4 %; hence a τ that falls with the seeds.
+round. That each holds at its level is not derived, but found by simulation (`scripts/check_statistics.py`). The larger
+the in-sample τ the more is decided, and the more often a loss is overlooked, at worst with one best setting among many
+that lose about two standard errors: with τ = 0.7 in 3 to 4 % at 3 seeds and in 8 % at 8, with τ = 0.4 in 2 % and 4 %;
+hence a τ that falls with the seeds.
 
 **With more seeds for some settings**, each seed is compared among the settings that have it. For the seeds that every
-setting has, the held-out weights are taken over all of the set: those that were chosen for more seeds were lucky with
-these. A setting without the further seeds keeps its own upper bound, which counts where it is the highest.
+setting has, the held-out weights are taken over all of the set: those chosen for more seeds were lucky with these. A
+setting without the further seeds keeps its own upper bound, which counts where it is the highest.
 
 **Which sets are as good as the best?** `compare_with_best` compares each with the best of the others, all at once
-(multiple comparisons with the best; Hsu, The Annals of Statistics 12, 1984). Hsu compares single settings and takes
-Dunnett's quantile. Here a set is an ε with all its learning rates: with each ε only at the learning rate that scored
-best, one was often the wrong one, and a quarter of the simulated sets were false. Between sets, Dunnett's quantile was
-too small (8 % of the sets false at 8 seeds); Bonferroni's is 6 % larger.
+(multiple comparisons with the best; Hsu, The Annals of Statistics 12, 1984). A set is an ε with all its learning rates:
+with the best-scoring rate alone, a quarter of the simulated sets were false. Between sets, Dunnett's quantile was too
+small (8 % false at 8 seeds); Bonferroni's is 6 % larger.
 """
 
 from __future__ import annotations
@@ -44,7 +41,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from epsgrid.numerics.statistics import LEVEL, smallest_step
+from epsgrid.numerics.statistics import LEVEL, smallest_step, t_quantile
 
 _HELD_OUT, _IN_SAMPLE = 1.0, 1.1
 """The τ of the two estimates, the latter times √seeds."""
@@ -62,9 +59,9 @@ class Loss:
 
     Attributes:
         mean: estimate; negative where the other set is better.
-        low, high: lower and upper bound, each of them alone at the level; NaN with one seed.
+        low, high: bounds, each of them alone at the level; NaN with one seed.
         n: seeds.
-        pooled: whether the spread is that of the whole layout; otherwise that of these two sets alone.
+        pooled: whether the spread is that of the whole layout, or of these two sets alone.
     """
 
     mean: float
@@ -78,11 +75,8 @@ class Loss:
 class Layout:
     """Scores of settings with the same seeds; larger is better.
 
-    A setting may have fewer seeds than others. Then it has the first ones, and NaN instead of the last ones.
-
-    Attributes:
-        selecting: score by which settings are chosen, of shape (settings, seeds).
-        test: score by which they are judged, of the same shape and NaN in the same places.
+    Settings are chosen by `selecting` and judged by `test`, both (settings, seeds) with NaN in the same places: a
+    setting with fewer seeds than others has the first ones.
     """
 
     selecting: _Array
@@ -185,13 +179,9 @@ class Layout:
 
 
 def loss(layout: Layout, better: Sequence[int], other: Sequence[int], level: float = LEVEL) -> Loss:
-    """Return by how much the best of some settings beats the best of others.
+    """Return by how much the best of the settings at the places `better` beats the best of those at `other`.
 
-    Args:
-        layout: the scores.
-        better: places of the first settings in the layout, at least one.
-        other: places of the second ones, at least one; none of the first.
-        level: probability with which each of the two bounds holds, in (0.5, 1).
+    Neither is empty, and they share no setting; each bound holds with the probability `level`, in (0.5, 1).
     """
     seeds = min(int(layout.counts[list(own)].max()) for own in (better, other))
     first, second = (np.nan_to_num(layout.test[list(own), :seeds]) for own in (better, other))
@@ -215,7 +205,7 @@ def loss(layout: Layout, better: Sequence[int], other: Sequence[int], level: flo
         else:
             spread = _at_least_a_step(float(differences.std(ddof=1)), np.concatenate([first, second]))
             error, degrees = spread / math.sqrt(seeds), seeds - 1
-        ends.append(float(differences.mean()) + sign * _t_quantile(level, degrees) * error)
+        ends.append(float(differences.mean()) + sign * t_quantile(degrees, level) * error)
     high, low = ends
     rest = [setting for setting in better if layout.counts[setting] < seeds and layout.pool[setting]]
     if rest:
@@ -224,16 +214,9 @@ def loss(layout: Layout, better: Sequence[int], other: Sequence[int], level: flo
 
 
 def upper_bounds(layout: Layout, settings: Sequence[int], other: Sequence[int], level: float = LEVEL) -> _Array:
-    """Return bounds of how much each of some settings beats the best of others, each bound alone at the level.
+    """Return bounds of how much each of some settings beats the best of others, each bound alone at `level`.
 
-    Args:
-        layout: the scores, with two or more seeds.
-        settings: places of the settings.
-        other: places of the others, at least one.
-        level: probability with which each bound holds, in (0.5, 1).
-
-    Returns:
-        Bounds of shape (len(settings),).
+    Their shape is (len(settings),); the layout has two or more seeds, and `other` is not empty.
     """
     most = int(layout.counts[list(other)].max())
     counts = np.minimum(layout.counts[list(settings)], most)
@@ -245,32 +228,20 @@ def upper_bounds(layout: Layout, settings: Sequence[int], other: Sequence[int], 
         differences = layout.test[own, :seeds] - (held * np.nan_to_num(layout.test[list(other), :seeds])).sum(0)
         pooled = layout.pool[own] & layout.pool[list(other)][held.max(1) > _MATTERS].all()
         error = layout.sd * math.sqrt(1 / seeds + float((held**2).sum()) / seeds**2)
-        alone = differences.std(axis=1, ddof=1) / math.sqrt(seeds) * _t_quantile(level, seeds - 1)
-        bounds[rows] = differences.mean(1) + np.where(pooled, _t_quantile(level, layout.degrees) * error, alone)
+        alone = differences.std(axis=1, ddof=1) / math.sqrt(seeds) * t_quantile(seeds - 1, level)
+        bounds[rows] = differences.mean(1) + np.where(pooled, t_quantile(layout.degrees, level) * error, alone)
     return bounds
 
 
 def compare_with_best(layout: Layout, sets: Sequence[Sequence[int]], level: float = LEVEL) -> tuple[Loss, ...]:
-    """Return by how much the best of all other sets of settings beats the best of each set, all at once.
+    """Return by how much the best of all other sets beats the best of each of two or more sets, all at once.
 
     A set whose `low` is above 0 does not hold the best; one whose `high` is below δ loses less than δ. All of this
-    holds together with the probability `level`. How far `low` is above 0 is not part of it.
-
-    Args:
-        layout: the scores.
-        sets: places of the settings of two or more sets.
-        level: probability in (0.5, 1).
+    holds together with the probability `level`, in (0.5, 1). How far `low` is above 0 is not part of it.
     """
     each = 1 - (1 - level) / len(sets)
     others = [[place for other in sets if other is not own for place in other] for own in sets]
     return tuple(loss(layout, rest, own, each) for rest, own in zip(others, sets, strict=True))
-
-
-def _t_quantile(level: float, degrees: float) -> float:
-    """Return the point below which Student's t lies with a probability."""
-    from scipy.special import stdtrit  # what scipy.stats.t.ppf calls; scipy.stats itself takes a second to import
-
-    return float(stdtrit(degrees, level))
 
 
 def _residuals(scores: _Array) -> _Array:

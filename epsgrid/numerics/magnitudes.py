@@ -95,9 +95,7 @@ class Bound:
 
 
 def low_rank(entries: int, tail_fraction: float) -> int:
-    """Return the index, counted from 0 in rising order, of the lower order statistic.
-
-    The authors write int((1 - 0.98) * n): the floats differ, the indices never do.
+    """Return the index, from 0 in rising order, of the lower order statistic; the published int((1 - 0.98) * n) agrees.
 
     >>> low_rank(49, 0.02), low_rank(50, 0.02)
     (0, 1)
@@ -116,8 +114,7 @@ def decade_of(value: float) -> float:
     >>> decade_of(3.1e-5), decade_of(3.2e-5)
     (1e-05, 0.0001)
 
-    Raises:
-        ValueError: `value` is not positive and finite.
+    Raises ValueError where `value` is not positive and finite.
     """
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"only a positive finite number has a decade, got {value!r}")

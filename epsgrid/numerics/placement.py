@@ -39,8 +39,8 @@ class Placement:
         outer: weight of the same ε outside the root as well: b = √(ε / factor) + outer · ε; only with exponent 2.
         compared_with: the quantity that b is a magnitude of.
         factor_symbol: `factor` as a formula; empty where it is 1.
-        per_gradient: the value of `compared_with` at the step in question if every gradient so far was 1 in magnitude:
-            1 for √v̂, √(1 − β₂ᵗ) for √v, √t for a sum. Optimizers with different denominators are compared by it.
+        per_gradient: the value of `compared_with` if every gradient so far was 1 in magnitude: 1 for √v̂, √(1 − β₂ᵗ)
+            for √v, √t for a sum. Optimizers with different denominators are compared by it.
     """
 
     where: str
@@ -71,9 +71,7 @@ class Placement:
     def uncorrected(cls, beta2: float, step: float) -> Placement:
         """Return the placement of RMSprop: as Adam's, but v is not corrected for starting at zero, so ε meets √v.
 
-        Args:
-            beta2: decay of v, in [0, 1).
-            step: t ≥ 1 at which √v is compared with √v̂ of other optimizers; may be infinite.
+        `beta2` is the decay of v, in [0, 1), and `step` ≥ 1 that at which √v is compared with √v̂; it may be infinite.
         """
         size = _root_of_correction(beta2, step)
         return cls("outside the root, no bias correction", "√v + ε", compared_with="√v", per_gradient=size)
@@ -146,14 +144,11 @@ class Placement:
     def decade_of(self, epsilon: float) -> int:
         """Return the exponent of the decade in which an ε > 0 lies; halfway goes to the even one.
 
-        Where ε is a magnitude, outside the root, the decade is that of ε itself; where it is a square, that of the
-        magnitude it weighs as much as. In this unit grids step and their widths are counted, whatever the optimizer.
+        Where ε is a square, that is the decade of the magnitude it weighs as much as. In this unit grids step and their
+        widths are counted, whatever the optimizer. Raises ValueError where `epsilon` is not positive and finite.
 
         >>> Placement.outside().decade_of(3e-8), Placement.in_place(0.999).decade_of(1e-19)
         (-8, -8)
-
-        Raises:
-            ValueError: `epsilon` is not positive and finite.
         """
         if not (math.isfinite(epsilon) and epsilon > 0):
             raise ValueError(f"only a positive finite number has a decade, got {epsilon!r}")
@@ -182,8 +177,8 @@ def convert(epsilon: float, source: Placement, target: Placement) -> float:
 
     Raises:
         OutOfRangeError: the converted ε lies outside the range of double precision.
-        ValueError: `epsilon` is not positive and finite, or an optimizer's denominator grows with every step and its
-            placement is stated for infinitely many.
+        ValueError: `epsilon` is not positive and finite, or a denominator that grows with every step is stated for
+            infinitely many.
     """
     if not (math.isfinite(epsilon) and epsilon > 0):
         raise ValueError(f"epsilon must be positive and finite, got {epsilon!r}")

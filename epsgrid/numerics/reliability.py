@@ -19,10 +19,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import IntEnum
-from typing import NamedTuple
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from epsgrid.numerics.bounds import ROUNDING_NOISE, EpsilonBounds, Reliability, Variant, VariantKind, Verdict
 from epsgrid.numerics.magnitudes import Bound, LayerStatistics, LayerStatus, bounds_of, decade_of, low_rank
@@ -37,47 +34,6 @@ _NEAR_A_BOUNDARY = 0.05
 
 _ENDS: dict[End, str] = {"low": "lower", "high": "upper"}
 _NAMES_IN_A_SENTENCE = 3
-
-
-class _Severity(IntEnum):
-    """What a finding does to the confidence."""
-
-    SUPPORTS = 0
-    NOTE = 1
-    MEDIUM = 2
-    LOW = 3
-
-
-_VERDICTS: tuple[Verdict, ...] = ("high", "high", "medium", "low")
-"""The verdict by the worst severity."""
-
-
-class _Finding(NamedTuple):
-    severity: _Severity
-    sentence: str
-
-
-@dataclass(frozen=True)
-class _Evidence:
-    """Everything that the rules look at; see `judge`."""
-
-    bounds: EpsilonBounds
-    variants: tuple[Variant, ...]
-    trajectory: Trajectory | None
-    noise: Mapping[str, float]
-    noise_checked: bool
-    steps: int
-    with_noise: EpsilonBounds | None
-
-    def ends(self, label: str | None = None) -> Iterator[tuple[str, Bound, Bound | None]]:
-        """Yield for each end: "the lower bound" or "the upper bound", that bound, and the same without something.
-
-        Args:
-            label: of the variant without it; where there is none the third value is None.
-        """
-        found = next((each for each in self.variants if (each.kind, each.label) == ("without", label)), None)
-        for end, word in _ENDS.items():
-            yield f"the {word} bound", getattr(self.bounds, end), None if found is None else getattr(found, end)
 
 
 def judge(
@@ -95,9 +51,9 @@ def judge(
     Args:
         bounds: as the probe estimated them.
         placement: where the optimizer adds its ε.
-        variants: the bounds under other choices, as far as they were measured. The one without rounding noise
-            (labelled `ROUNDING_NOISE`) and the one without small layers are built from the layers where they are not
-            among them; the former then leaves out whole layers.
+        variants: the bounds under other choices, as far as they were measured. Those without rounding noise
+            (`ROUNDING_NOISE`, then whole layers) and without small layers are built from the layers where they are
+            missing.
         trajectory: the bounds over the probe's steps; None where they were not recorded.
         noise: share of rounding noise by name of layer; layers without any are left out.
         noise_checked: whether the layers were checked for rounding noise.
@@ -109,19 +65,28 @@ def judge(
         as what was not checked; at high confidence first what it rests on.
     """
     given = {variant.label for variant in variants if variant.kind == "without"}
-    least = _least_entries(bounds.tail_fraction)
-    small = [layer.name for layer in bounds.layers if layer.nonzero < least]
+    # With fewer non-zero entries, 50 at 2 %, a layer's low end is simply its minimum.
+    least = next(entries for entries in itertools.count(1) if low_rank(entries, bounds.tail_fraction))
+    small, small_label = [layer.name for layer in bounds.layers if layer.nonzero < least], _small_label(least)
     built = [] if with_noise else [without(bounds.layers, placement, noise, ROUNDING_NOISE)]
-    built.append(without(bounds.layers, placement, small, _small_label(bounds.tail_fraction)))
+    built.append(without(bounds.layers, placement, small, small_label))
     known = (*variants, *(each for each in built if each is not None and each.label not in given))
-    evidence = _Evidence(bounds, known, trajectory, noise, noise_checked, steps, with_noise)
-    found = [finding for rule in _RULES for finding in rule(evidence)]
-    worst = max(finding.severity for finding in found)
-    order = [_Severity.LOW, _Severity.MEDIUM, _Severity.NOTE]
-    if worst <= _Severity.NOTE:
-        order.insert(0, _Severity.SUPPORTS)
-    reasons = tuple(finding.sentence for severity in order for finding in found if finding.severity is severity)
-    return Reliability(_VERDICTS[worst], reasons, known, trajectory, dict(noise), noise_checked)
+    judged = _Judgement(bounds, known)
+    judged.steps_and_entries(steps)
+    judged.rounding_noise(noise, noise_checked, with_noise)
+    judged.settling(trajectory)
+    note = "only one seed was tried: other initial weights and batches may give other bounds"
+    judged.compare("seed", "with {}", note, "{seeds} seeds agree on both decades", largest=1)
+    note = "moving and frozen weights were not compared"
+    judged.compare("weights", "with weights {}", note, "weights {labels} give the same decades")
+    note = f"tails other than {100 * bounds.tail_fraction:g} % were not tried"
+    judged.compare("tail", "with tails of {}", note, "tails of {labels} give the same decades")
+    judged.small_layers(least)
+    judged.boundaries_and_layers()
+    verdict: Verdict = "low" if judged.low else "medium" if judged.medium else "high"
+    supports = judged.supports if verdict == "high" else []
+    reasons = (*supports, *judged.low, *judged.medium, *judged.notes)
+    return Reliability(verdict, reasons, known, trajectory, dict(noise), noise_checked)
 
 
 def without(
@@ -134,188 +99,142 @@ def without(
     return None if ends is None else Variant("without", label, *ends)
 
 
-def _least_entries(tail_fraction: float) -> int:
-    """Return the number of non-zero entries from which on a layer's low end is not simply its minimum.
-
-    >>> _least_entries(0.02), _least_entries(0.05)
-    (50, 20)
-    """
-    return next(entries for entries in itertools.count(1) if low_rank(entries, tail_fraction))
+def _small_label(least: int) -> str:
+    return f"layers of fewer than {least} entries"
 
 
-def _small_label(tail_fraction: float) -> str:
-    return f"layers of fewer than {_least_entries(tail_fraction)} entries"
+class _Judgement:
+    """The findings about some bounds: those that make the confidence low or medium, notes, and what supports it."""
 
+    def __init__(self, bounds: EpsilonBounds, variants: Sequence[Variant]) -> None:
+        self.bounds, self.variants = bounds, variants
+        self.measured = [layer for layer in bounds.layers if layer.status is LayerStatus.MEASURED]
+        self.low: list[str] = []
+        self.medium: list[str] = []
+        self.notes: list[str] = []
+        self.supports: list[str] = []
 
-def _enough_steps(evidence: _Evidence) -> Iterator[_Finding]:
-    """Fewer than 10 steps are too few."""
-    taken = f"the probe took {_count(evidence.steps, 'step')}"
-    if evidence.steps < _FEWEST_STEPS:
-        yield _Finding(_Severity.LOW, f"{taken}, fewer than {_FEWEST_STEPS}: v has averaged hardly any gradients")
-    else:
-        yield _Finding(_Severity.SUPPORTS, taken)
+    def ends(self, label: str | None = None) -> Iterator[tuple[str, Bound, Bound | None]]:
+        """Yield the name of each end, that bound, and the same in the "without" variant of a label, if there is one."""
+        found = next((each for each in self.variants if (each.kind, each.label) == ("without", label)), None)
+        for end, word in _ENDS.items():
+            yield f"the {word} bound", getattr(self.bounds, end), None if found is None else getattr(found, end)
 
+    def steps_and_entries(self, steps: int) -> None:
+        """Few steps are too few, and a layer with a NaN or an infinity is left out of the bounds."""
+        taken = f"the probe took {_count(steps, 'step')}"
+        if steps < _FEWEST_STEPS:
+            self.low.append(f"{taken}, fewer than {_FEWEST_STEPS}: v has averaged hardly any gradients")
+        self.supports.append(taken)
+        names = [layer.name for layer in self.bounds.layers if layer.status is LayerStatus.NON_FINITE]
+        if names:
+            verbs = "hold NaN or infinite entries and set" if names[1:] else "holds NaN or infinite entries and sets"
+            self.low.append(f"{_listed(names)} {verbs} no bound")
 
-def _finite_layers(evidence: _Evidence) -> Iterator[_Finding]:
-    """A layer with a NaN or an infinity is left out of the bounds, and where there is one there may be more."""
-    names = [layer.name for layer in evidence.bounds.layers if layer.status is LayerStatus.NON_FINITE]
-    if names:
-        verbs = "holds NaN or infinite entries and sets" if len(names) == 1 else "hold NaN or infinite entries and set"
-        yield _Finding(_Severity.LOW, f"{_listed(names)} {verbs} no bound")
+    def rounding_noise(self, noise: Mapping[str, float], noise_checked: bool, with_noise: EpsilonBounds | None) -> None:
+        """An end that is set by rounding noise says nothing about gradients."""
+        if with_noise is not None:
+            moved = [
+                f"the {word} bound would be {_moved(getattr(self.bounds, end).decade, other.decade)}"
+                for end, word in _ENDS.items()
+                if (other := getattr(with_noise, end)).decade != getattr(self.bounds, end).decade
+            ]
+            self.notes.append(f"rounding noise, in {_listed(list(noise))}, is left out: with it {_joined(moved)}")
+            return
+        if not noise_checked and not noise:
+            self.notes.append("layers were not checked for gradients that are only rounding noise")
+        elif not noise:
+            self.supports.append("no layer's gradient is only rounding noise")
+        elif not any(noise.keys() & set(bound.layers) for _, bound, _ in self.ends()):
+            self.notes.append(f"rounding noise, in {_listed(list(noise))}, sets neither bound")
+        for name, bound, other in self.ends(ROUNDING_NOISE):
+            if not noise.keys() & set(bound.layers):
+                continue
+            what = f"{name} is set by rounding noise, in {_listed(bound.layers)}"
+            if other is None:
+                self.low.append(f"{what}; without it there are no bounds")
+            elif _shift(bound.decade, other.decade):
+                self.low.append(f"{what}; without it the bound would be {_moved(bound.decade, other.decade)}")
+            else:
+                self.notes.append(f"{what}, but keeps its decade without it")
 
+    def settling(self, trajectory: Trajectory | None) -> None:
+        """An end that still changes at the probe's end would be another after more steps."""
+        half = None if trajectory is None else trajectory.since(2)
+        if trajectory is None or half is None:
+            self.notes.append("it was not checked how the bounds settle over the steps")
+            return
+        last, is_settled = half.steps[-1], True
+        for end, word in _ENDS.items():
+            decades = [decade_of(value) for value in getattr(half, end)]
+            changes = zip(half.steps, decades, strict=True)
+            shift, step, decade = max((abs(_shift(decades[-1], decade)), step, decade) for step, decade in changes)
+            drift = half.drift(end)
+            if shift:
+                was = f"at step {step} of {last} it was {_moved(decades[-1], decade)}"
+                found = self.low if shift > self.bounds.step else self.medium
+                found.append(f"the {word} bound has not settled: {was}")
+            elif abs(drift) > LARGEST_DRIFT:
+                by = f"by {abs(drift):.2f} decades from step {half.steps[0]} to {last}"
+                self.medium.append(f"the {word} bound still drifts {'up' if drift > 0 else 'down'}, {by}")
+            is_settled = is_settled and not shift and abs(drift) <= LARGEST_DRIFT
+        if is_settled:
+            after = f"from step {settled_after(trajectory)} of {last} on"
+            self.supports.append(f"both bounds keep their decade {after}")
 
-def _rounding_noise(evidence: _Evidence) -> Iterator[_Finding]:
-    """An end that is set by rounding noise says nothing about gradients."""
-    noise = evidence.noise
-    if evidence.with_noise is not None:
-        moved = [
-            f"the {word} bound would be {_moved(getattr(evidence.bounds, end).decade, other.decade)}"
-            for end, word in _ENDS.items()
-            if (other := getattr(evidence.with_noise, end)).decade != getattr(evidence.bounds, end).decade
-        ]
-        yield _Finding(
-            _Severity.NOTE, f"rounding noise, in {_listed(list(noise))}, is left out: with it {_joined(moved)}"
-        )
-        return
-    if not evidence.noise_checked and not noise:
-        yield _Finding(_Severity.NOTE, "layers were not checked for gradients that are only rounding noise")
-    elif not noise:
-        yield _Finding(_Severity.SUPPORTS, "no layer's gradient is only rounding noise")
-    elif not any(noise.keys() & set(bound.layers) for _, bound, _ in evidence.ends()):
-        yield _Finding(_Severity.NOTE, f"rounding noise, in {_listed(list(noise))}, sets neither bound")
-    for name, bound, other in evidence.ends(ROUNDING_NOISE):
-        if not noise.keys() & set(bound.layers):
-            continue
-        what = f"{name} is set by rounding noise, in {_listed(bound.layers)}"
-        if other is None:
-            yield _Finding(_Severity.LOW, f"{what}; without it there are no bounds")
-        elif _shift(bound.decade, other.decade):
-            yield _Finding(_Severity.LOW, f"{what}; without it the bound would be {_moved(bound.decade, other.decade)}")
-        else:
-            yield _Finding(_Severity.NOTE, f"{what}, but keeps its decade without it")
+    def compare(self, kind: VariantKind, phrase: str, note: str, agree: str, largest: float = math.inf) -> None:
+        """Other seeds, moving weights and other tails should give the same decades.
 
+        A variant is introduced by `phrase`, with its label for {}. `note` is the sentence where there are none,
+        `agree`, with {labels} and {seeds}, that where none moves an end. One that moves an end by more than `largest`
+        decades of √v̂ makes the confidence low.
+        """
+        variants = [variant for variant in self.variants if variant.kind == kind]
+        if not variants:
+            self.notes.append(note)
+            return
+        is_same = True
+        for end, word in _ENDS.items():
+            decade = getattr(self.bounds, end).decade
+            found = [(variant.label, getattr(variant, end).decade) for variant in variants]
+            label, other = max(found, key=lambda each: abs(_shift(decade, each[1])))
+            if shift := _shift(decade, other):
+                is_same = False
+                lowered = self.low if abs(shift) > largest * self.bounds.step else self.medium
+                lowered.append(f"{phrase.format(label)} the {word} bound would be {_moved(decade, other)}")
+        if is_same:
+            labels = _joined([variant.label for variant in variants])
+            self.supports.append(agree.format(labels=labels, seeds=len(variants) + 1))
 
-def _settling(evidence: _Evidence) -> Iterator[_Finding]:
-    """An end that still changes at the probe's end would be another after more steps."""
-    trajectory = evidence.trajectory
-    half = None if trajectory is None else trajectory.since(2)
-    if trajectory is None or half is None:
-        yield _Finding(_Severity.NOTE, "it was not checked how the bounds settle over the steps")
-        return
-    last, unsettled = half.steps[-1], False
-    for end, word in _ENDS.items():
-        decades = [decade_of(value) for value in getattr(half, end)]
-        changes = zip(half.steps, decades, strict=True)
-        shift, step, decade = max((abs(_shift(decades[-1], decade)), step, decade) for step, decade in changes)
-        drift = half.drift(end)
-        if shift:
-            severity = _Severity.LOW if shift > evidence.bounds.step else _Severity.MEDIUM
-            was = f"at step {step} of {last} it was {_moved(decades[-1], decade)}"
-            yield _Finding(severity, f"the {word} bound has not settled: {was}")
-        elif abs(drift) > LARGEST_DRIFT:
-            by = f"by {abs(drift):.2f} decades from step {half.steps[0]} to {last}"
-            yield _Finding(_Severity.MEDIUM, f"the {word} bound still drifts {'up' if drift > 0 else 'down'}, {by}")
-        unsettled = unsettled or bool(shift) or abs(drift) > LARGEST_DRIFT
-    if not unsettled:
-        after = f"from step {settled_after(trajectory)} of {last} on"
-        yield _Finding(_Severity.SUPPORTS, f"both bounds keep their decade {after}")
+    def small_layers(self, least: int) -> None:
+        """An end that a small layer sets is one entry's, unless larger layers agree."""
+        if all(layer.nonzero < least for layer in self.measured):
+            self.medium.append(f"all layers have fewer than {least} non-zero entries: each bound is one entry's")
+            return
+        label = _small_label(least)
+        for name, bound, other in self.ends(label):
+            alone = " alone" if len(bound.layers) == 1 else ""
+            what = f"{name} is set by {_listed(bound.layers)}{alone}, {_count(bound.entries, 'non-zero entry')}"
+            if bound.entries >= least or other is None:
+                self.supports.append(what)
+            elif _shift(bound.decade, other.decade):
+                self.medium.append(f"{what}; without {label} it would be {_moved(bound.decade, other.decade)}")
+            else:
+                self.notes.append(f"{what}, but keeps its decade without {label}")
 
-
-def _other_choices(evidence: _Evidence) -> Iterator[_Finding]:
-    """Other seeds, moving weights and other tails should give the same decades."""
-    note = "only one seed was tried: other initial weights and batches may give other bounds"
-    yield from _compared(evidence, "seed", "with {}", note, "{seeds} seeds agree on both decades", largest=1)
-    note = "moving and frozen weights were not compared"
-    yield from _compared(evidence, "weights", "with weights {}", note, "weights {labels} give the same decades")
-    note = f"tails other than {100 * evidence.bounds.tail_fraction:g} % were not tried"
-    yield from _compared(evidence, "tail", "with tails of {}", note, "tails of {labels} give the same decades")
-
-
-def _compared(
-    evidence: _Evidence, kind: VariantKind, phrase: str, note: str, agree: str, largest: float = math.inf
-) -> Iterator[_Finding]:
-    """Compare the bounds with the variants of one kind.
-
-    Args:
-        evidence: the bounds and their variants.
-        kind: of the variants.
-        phrase: introduces a variant; {} stands for its label.
-        note: the sentence where there are no such variants.
-        agree: the sentence where none of them moves an end, with {labels} and {seeds}, the number of bounds compared.
-        largest: decades of √v̂ by which the variant that moves an end most may do so at medium confidence.
-    """
-    variants = [variant for variant in evidence.variants if variant.kind == kind]
-    if not variants:
-        yield _Finding(_Severity.NOTE, note)
-        return
-    is_same = True
-    for end, word in _ENDS.items():
-        decade = getattr(evidence.bounds, end).decade
-        found = [(variant.label, getattr(variant, end).decade) for variant in variants]
-        label, other = max(found, key=lambda each: abs(_shift(decade, each[1])))
-        if shift := _shift(decade, other):
-            is_same = False
-            severity = _Severity.LOW if abs(shift) > largest * evidence.bounds.step else _Severity.MEDIUM
-            would = f"the {word} bound would be {_moved(decade, other)}"
-            yield _Finding(severity, f"{phrase.format(label)} {would}")
-    if is_same:
-        labels = _joined([variant.label for variant in variants])
-        yield _Finding(_Severity.SUPPORTS, agree.format(labels=labels, seeds=len(variants) + 1))
-
-
-def _small_layers(evidence: _Evidence) -> Iterator[_Finding]:
-    """An end that a small layer sets is one entry's, unless larger layers agree."""
-    tail_fraction = evidence.bounds.tail_fraction
-    label, least = _small_label(tail_fraction), _least_entries(tail_fraction)
-    measured = [layer for layer in evidence.bounds.layers if layer.status is LayerStatus.MEASURED]
-    if all(layer.nonzero < least for layer in measured):
-        why = f"all layers have fewer than {least} non-zero entries: each bound is one entry's"
-        yield _Finding(_Severity.MEDIUM, why)
-        return
-    for name, bound, other in evidence.ends(label):
-        alone = " alone" if len(bound.layers) == 1 else ""
-        what = f"{name} is set by {_listed(bound.layers)}{alone}, {_count(bound.entries, 'non-zero entry')}"
-        if bound.entries >= least or other is None:
-            yield _Finding(_Severity.SUPPORTS, what)
-        elif _shift(bound.decade, other.decade):
-            yield _Finding(
-                _Severity.MEDIUM, f"{what}; without {label} it would be {_moved(bound.decade, other.decade)}"
-            )
-        else:
-            yield _Finding(_Severity.NOTE, f"{what}, but keeps its decade without {label}")
-
-
-def _boundaries(evidence: _Evidence) -> Iterator[_Finding]:
-    """An end near where rounding turns is one decade by accident."""
-    for name, bound, _ in evidence.ends():
-        step = evidence.bounds.step
-        exponent = math.log10(bound.epsilon if step == 1 else bound.magnitude)
-        distance = abs(exponent - math.floor(exponent) - 0.5)
-        if distance < _NEAR_A_BOUNDARY:
-            is_rounded_up = round(exponent) > exponent
-            other = 10.0 ** (round(math.log10(bound.decade)) + (-step if is_rounded_up else step))
-            near = f"{distance:.2f} decades from where rounding turns to {power(other)}"
-            yield _Finding(_Severity.MEDIUM, f"{name}, {power(bound.epsilon)}, lies {near}")
-
-
-def _enough_layers(evidence: _Evidence) -> Iterator[_Finding]:
-    """The extremes of one or two layers say little about others."""
-    count = sum(layer.status is LayerStatus.MEASURED for layer in evidence.bounds.layers)
-    if count < _FEWEST_LAYERS:
-        yield _Finding(_Severity.MEDIUM, f"only {_count(count, 'layer')} measured, fewer than {_FEWEST_LAYERS}")
-
-
-_RULES: tuple[Callable[[_Evidence], Iterator[_Finding]], ...] = (
-    _enough_steps,
-    _finite_layers,
-    _rounding_noise,
-    _settling,
-    _other_choices,
-    _small_layers,
-    _boundaries,
-    _enough_layers,
-)
-"""In the order in which their findings are reported."""
+    def boundaries_and_layers(self) -> None:
+        """An end near where rounding turns is one decade by accident, and the extremes of few layers say little."""
+        step = self.bounds.step
+        for name, bound, _ in self.ends():
+            exponent = math.log10(bound.epsilon if step == 1 else bound.magnitude)
+            distance = abs(exponent - math.floor(exponent) - 0.5)
+            if distance < _NEAR_A_BOUNDARY:
+                is_rounded_up = round(exponent) > exponent
+                other = 10.0 ** (round(math.log10(bound.decade)) + (-step if is_rounded_up else step))
+                near = f"{distance:.2f} decades from where rounding turns to {power(other)}"
+                self.medium.append(f"{name}, {power(bound.epsilon)}, lies {near}")
+        if len(self.measured) < _FEWEST_LAYERS:
+            self.medium.append(f"only {_count(len(self.measured), 'layer')} measured, fewer than {_FEWEST_LAYERS}")
 
 
 def _shift(decade: float, other: float) -> int:
@@ -331,11 +250,7 @@ def _moved(decade: float, other: float) -> str:
 
 
 def _count(count: int, what: str) -> str:
-    """Write a count with its noun.
-
-    >>> _count(1, "non-zero entry"), _count(1728, "non-zero entry"), _count(2, "layer")
-    ('1 non-zero entry', '1,728 non-zero entries', '2 layers')
-    """
+    """Write a count with its noun: '1,728 non-zero entries'."""
     plural = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
     return f"{count:,} {what if count == 1 else plural}"
 

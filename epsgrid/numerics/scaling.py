@@ -56,7 +56,7 @@ class Scaling:
 
     Attributes:
         epsilon: whether ε is added outside the root, inside it, or to v in place.
-        decays: the options that hold decays of running averages; of several the last is that of v.
+        decays: the options that hold decays of running averages; the last is that of v.
         decoupled: whether `weight_decay` is kept out of the gradient; or the name of the option that says so.
         requires: the option values that the rule was derived for.
     """
@@ -106,8 +106,7 @@ def scaled_decay(beta: Number, kappa: Number, rule: Rule = "sqrt", *, half_life:
     >>> scaled_decay(0.9, 4), round(scaled_decay(0.9, 16, half_life=True), 4), scaled_decay(0.9, 4, "linear")
     (0.6, 0.1853, 0.9)
 
-    Raises:
-        ScalingError: κ·(1 − β) > 1 without `half_life`; the message has the largest κ.
+    Raises ScalingError, with the largest κ, where κ·(1 − β) > 1 without `half_life`.
     """
     ratio = _checked(kappa)
     if not is_square_root(rule):

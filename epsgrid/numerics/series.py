@@ -28,14 +28,11 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class LayerSnapshot:
-    """One layer at one step.
+    """One layer at one step, with v̂ = v · scale.
 
-    Attributes:
-        scale: v̂ = v · scale at that step.
-        zeros, nonzero, nonfinite: numbers of entries that are exactly zero, finite others, and NaN or infinite.
-        quantiles: √v̂ at the series' fractions of the non-zero entries, by the published index; each is the midpoint of
-            its bin, within 0.8 %. Empty where no entry is non-zero.
-        histogram: folded to `STORED_MANTISSA_BITS`, of the same scale; None where only the percentiles are kept.
+    `zeros`, `nonzero` and `nonfinite` count entries that are exactly zero, finite others, and NaN or infinite.
+    `quantiles` are √v̂ at the series' fractions of the non-zero entries, by the published index, each the midpoint of
+    its bin, within 0.8 %. The histogram has `STORED_MANTISSA_BITS`; None where only the percentiles are kept.
     """
 
     scale: float
@@ -99,13 +96,10 @@ class LayerSnapshot:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All layers at one step.
+    """All layers, in the series' order, after `step` optimizer steps; a layer without state is None.
 
-    Attributes:
-        step: optimizer steps taken, from 1.
-        epoch: epochs done, a fraction within an epoch; None where they are not known.
-        threshold: the magnitude, in √v̂ units, that the optimizer's own ε weighs as much as at this step, if known.
-        layers: in the series' order; None for a layer without state.
+    `epoch` counts epochs done, with fractions, and `threshold` is the magnitude, in √v̂ units, that the optimizer's own
+    ε weighs as much as at this step; both are None where not known.
     """
 
     step: int
@@ -128,10 +122,8 @@ class _Ends(NamedTuple):
 class Series:
     """Snapshots of the same layers, in rising order of steps; there may be none.
 
-    Attributes:
-        names, kinds, entries: of the layers; see `LayerStatistics`.
-        fractions: the percentiles that each snapshot holds, rising.
-        snapshots: the snapshots.
+    `names`, `kinds` and `entries` are of the layers, see `LayerStatistics`; `fractions`, rising, are the percentiles
+    that each snapshot holds.
     """
 
     names: tuple[str, ...]
@@ -155,11 +147,7 @@ class Series:
         return tuple(snapshot.step for snapshot in self.snapshots)
 
     def over_time(self, layer_name: str, fraction: float) -> list[tuple[int, float]]:
-        """Return a layer's percentile at each step where it has one, as (step, √v̂).
-
-        Raises:
-            ValueError: there is no such layer, or no such percentile.
-        """
+        """Return a layer's percentile at each step where it has one, as (step, √v̂); ValueError if there is no such."""
         index, column = self._index(layer_name), self._column(fraction)
         layers = ((snapshot.step, snapshot.layers[index]) for snapshot in self.snapshots)
         return [(step, layer.quantiles[column]) for step, layer in layers if layer is not None and layer.quantiles]
@@ -167,18 +155,14 @@ class Series:
     def adaptable(self, layer_name: str | None = None, magnitude: float | None = None) -> list[tuple[int, float]]:
         """Return the share of the finite entries, zeros included, with √v̂ above a magnitude, over time.
 
-        Such entries have a step size of their own; in the others ε decides. See `LogHistogram.entries_above` for the
-        accuracy of the share.
+        Such entries have a step size of their own; in the others ε decides.
 
         Args:
-            layer_name: a layer; None pools the entries of all.
+            layer_name: a layer; None pools the entries of all. ValueError where there is none of this name.
             magnitude: in √v̂ units; None takes each snapshot's own threshold, the optimizer's ε.
 
         Returns:
-            (step, share in [0, 1]) of each snapshot that can tell.
-
-        Raises:
-            ValueError: there is no such layer.
+            (step, share in [0, 1]) of each snapshot that can tell; see `LogHistogram.entries_above` for the accuracy.
         """
         chosen = range(len(self.names)) if layer_name is None else [self._index(layer_name)]
         shares = []
@@ -196,14 +180,8 @@ class Series:
         """Return the bounds at each step by the published rule, with the layers that set them.
 
         As in `bounds.estimate_bounds` a layer without finite non-zero entries, or with a NaN or infinite one, sets no
-        bound. Steps where no layer does are left out.
-
-        Args:
-            tail_fraction: share of the non-zero entries beyond each order statistic.
-            leave_out: names of layers that set no bound.
-
-        Raises:
-            ValueError: the series does not hold the percentiles of that tail, or has no layer of such a name.
+        bound, nor does one named in `leave_out`. Steps without any are left out. Raises ValueError where the series
+        does not hold the percentiles of `tail_fraction`, or has no layer of such a name.
         """
         low, high = self._column(tail_fraction), self._column(1 - tail_fraction)
         left_out = {self._index(name) for name in leave_out}
@@ -235,11 +213,7 @@ class Series:
 
     @classmethod
     def from_json(cls, document: Any) -> Series:
-        """Return the series that `to_json` wrote.
-
-        Raises:
-            StoreError, CorruptRecordError: a newer version of epsgrid wrote it, or it is damaged.
-        """
+        """Return the series that `to_json` wrote; StoreError or CorruptRecordError where it is too new, or damaged."""
         return from_document(cls, fields_of(document, "series", VERSION), "series")
 
     def _column(self, fraction: float) -> int:

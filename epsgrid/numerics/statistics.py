@@ -1,8 +1,7 @@
-"""Means over seeds with Student's t intervals.
+"""Means over seeds with Student's t intervals, since with three to five seeds a standard error alone misleads.
 
-With three to five seeds a standard error alone misleads, so intervals use Student's t. Two settings trained with the
-same seeds saw the same batches and initial weights: their difference is taken seed by seed, which removes what the
-seeds have in common.
+Two settings trained with the same seeds saw the same batches and initial weights: their difference is taken seed by
+seed, which removes what the seeds have in common.
 """
 
 from __future__ import annotations
@@ -19,14 +18,9 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and a two-sided confidence interval by Student's t.
+    """A mean of `n` values and a two-sided confidence interval by Student's t that covers the true mean with `level`.
 
-    Attributes:
-        mean: arithmetic mean.
-        low: lower end; None where the values do not determine one.
-        high: upper end, or None like `low`.
-        n: number of values.
-        level: probability with which such intervals cover the true mean.
+    `low` and `high` are None where the values do not determine them.
     """
 
     mean: float
@@ -37,16 +31,12 @@ class Interval:
 
 
 def mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:
-    """Return the mean and the sample standard deviation (divisor n − 1).
+    """Return the mean and the sample standard deviation (divisor n − 1); ValueError without values.
 
     >>> mean_and_sd([1.0, 2.0, 3.0])
     (2.0, 1.0)
 
-    Returns:
-        The deviation is None for one value, and where a value is NaN or infinite.
-
-    Raises:
-        ValueError: there are no values.
+    The deviation is None for one value, and where a value is NaN or infinite.
     """
     if not values:
         raise ValueError("no values to take a mean of")
@@ -58,53 +48,40 @@ def mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:
     return mean, None
 
 
-def t_half_width(degrees: int) -> float:
-    """Return the half-width of a two-sided interval by Student's t, in standard errors.
+def t_quantile(degrees: float, level: float = (1 + LEVEL) / 2) -> float:
+    """Return the point below which Student's t lies with a probability; by default half a two-sided interval.
 
-    >>> round(t_half_width(2), 3)
+    >>> round(t_quantile(2), 3)
     4.303
-
-    Args:
-        degrees: degrees of freedom, 1 or more.
     """
-    # What scipy.stats.t.ppf calls; scipy.stats itself takes a second to import.
-    from scipy.special import stdtrit
+    from scipy.special import stdtrit  # what scipy.stats.t.ppf calls; scipy.stats itself takes a second to import
 
-    return float(stdtrit(degrees, (1 + LEVEL) / 2))
+    return float(stdtrit(degrees, level))
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
-    """Return Student's t interval for the mean of independent values.
+    """Return Student's t interval for the mean of independent values, one per seed; ValueError without any.
 
-    Args:
-        values: one per seed; with fewer than two, or with a NaN or infinity, the interval has no ends.
-
-    Raises:
-        ValueError: there are no values.
+    With fewer than two, or with a NaN or infinity, the interval has no ends.
     """
     mean, sd = mean_and_sd(values)
     return _t_interval(mean, sd, len(values))
 
 
 def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> Interval:
-    """Return the interval of a − b, paired by seed.
+    """Return the interval of a − b over the seeds that both have; ValueError without any.
 
-    Differences that are the same for every seed do not mean that there is no doubt: an accuracy is counted in steps of
-    one example. They are taken to be spread by half the smallest step between any two of the scores.
-
-    Args:
-        a: score of each seed.
-        b: score of each seed; seeds that only one of the two has are left out.
-
-    Raises:
-        ValueError: no seed is in both.
+    Equal differences for every seed do not mean that there is no doubt: an accuracy is counted in steps of one example.
+    They are taken to be spread by half the smallest step between any two of the scores.
     """
     common = sorted(a.keys() & b.keys())
     if not common:
         raise ValueError(f"no seed in common: {sorted(a)} and {sorted(b)}")
     differences = [a[seed] - b[seed] for seed in common]
     mean, sd = mean_and_sd(differences)
-    step = _paired_step([a[seed] for seed in common], [b[seed] for seed in common])
+    first, second = [a[seed] for seed in common], [b[seed] for seed in common]
+    is_constant = len({*first}) == len({*second}) == 1
+    step = None if is_constant else smallest_step([*first, *second])
     if sd is not None and step is not None and max(differences) - min(differences) < 1e-6 * step:
         sd = step / 2
     return _t_interval(mean, sd, len(common))
@@ -113,13 +90,8 @@ def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> Interva
 def _t_interval(mean: float, sd: float | None, n: int) -> Interval:
     if sd is None:
         return Interval(mean, None, None, n)
-    half_width = t_half_width(n - 1) * sd / math.sqrt(n)
+    half_width = t_quantile(n - 1) * sd / math.sqrt(n)
     return Interval(mean, mean - half_width, mean + half_width, n)
-
-
-def _paired_step(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Return the smallest step between two settings' scores; None where neither setting's scores differ."""
-    return None if len({*first}) == len({*second}) == 1 else smallest_step([*first, *second])
 
 
 def smallest_step(scores: Sequence[float]) -> float | None:

@@ -2,8 +2,7 @@
 
 >>> import torch
 >>> from epsgrid.numerics.histogram import magnitudes_of
->>> counter = Counter([0.02, 0.5])
->>> counted = counter.count([torch.tensor([0.0, 1e-8, 4e-8]), torch.zeros(2)])
+>>> counted = Counter([0.02, 0.5]).count([torch.tensor([0.0, 1e-8, 4e-8]), torch.zeros(2)])
 >>> counted.totals().tolist()                       # zeros, finite others, NaN or infinite
 [[1, 2, 0], [2, 0, 0]]
 >>> magnitudes_of(counted.quantile_bins().numpy(), scale=1.0).round(6).tolist()
@@ -84,11 +83,7 @@ def _load() -> ModuleType | None:
 
 
 class NegativeEntryError(ValueError):
-    """An entry of a tensor that should be a second moment lies below zero.
-
-    Attributes:
-        layer: which of the tensors it is in, from 0.
-    """
+    """An entry of a tensor that should be a second moment lies below zero; `layer` is the tensor's place, from 0."""
 
     def __init__(self, layer: int, entry: float | None = None) -> None:
         found = "negative entries" if entry is None else f"the negative entry {entry:.6g}"
@@ -100,10 +95,9 @@ class NegativeEntryError(ValueError):
 
 
 def flat(v: torch.Tensor) -> torch.Tensor:
-    """Return the entries side by side in the order they lie in memory: a view of any dense tensor, else a copy.
+    """Return the entries side by side as they lie in memory: a view of any dense tensor, else a copy.
 
-    Raises:
-        ValueError: entries of this type cannot be counted.
+    Raises ValueError where entries of this type cannot be counted.
     """
     if v.dtype not in _DTYPES:
         valid = ", ".join(str(dtype).removeprefix("torch.") for dtype in _DTYPES)
@@ -139,17 +133,11 @@ def _columns_of(entries: torch.Tensor, mantissa_bits: int) -> torch.Tensor:
 
 
 class _TorchRows:
-    """Tables of tensors on any one device, in plain torch.
+    """Tables of the tensors at some `places` of those counted, on any one device, in plain torch.
 
     The columns are −0.0, negative entries (an error), zeros at `_zeros`, the bins behind it up to `_last`, and two for
     float64s below and above float32's range. `_nan` and `_infinite` lie among the negative ones: those of about −2¹²⁷
     and −2¹²⁶, which nobody has ever seen, are taken for NaN and infinity.
-
-    Args:
-        places: which of the tensors that `count` is given it counts.
-        device: where they lie, and the tables too.
-        fractions: the percentiles of `quantile_bins`.
-        mantissa_bits: m.
     """
 
     def __init__(
@@ -262,14 +250,10 @@ def _host_of(v: torch.Tensor) -> torch.device | None:
 
 
 class Counter:
-    """Counts the entries of tensors over the log-spaced bins of `LogHistogram`.
+    """Counts the entries of tensors over the log-spaced bins of `LogHistogram`, at m from 0 to 10 mantissa bits.
 
-    One object serves one thread at a time. To count inside a CUDA graph, count the same tensors once before it is
-    captured: that makes the tables.
-
-    Args:
-        fractions: of the finite non-zero entries, each in [0, 1]: the percentiles of `quantile_bins`.
-        mantissa_bits: m, 0 to 10; 5 keeps quantiles within 0.8 % of the exact ones.
+    `fractions` of the finite non-zero entries, each in [0, 1], are the percentiles of `quantile_bins`. One object
+    serves one thread at a time. To count inside a CUDA graph, count the same tensors once before it is captured.
     """
 
     def __init__(self, fractions: Sequence[float], mantissa_bits: int = MANTISSA_BITS) -> None:
@@ -280,14 +264,11 @@ class Counter:
         self._groups: list[_Rows] = []
 
     def count(self, values: Sequence[torch.Tensor]) -> Counter:
-        """Count every entry of every tensor once.
+        """Count every entry of every tensor once, and return this counter, whose other methods then give the counts.
 
         Args:
             values: entries ≥ 0 of type float32, bfloat16, float16 or float64, of any shape, layout and device, all of
                 which may differ; −0.0 is a zero. Dense tensors of any layout are read where they are, others copied.
-
-        Returns:
-            This counter, whose other methods give the counts until it counts again.
 
         Raises:
             NegativeEntryError: a tensor on a CPU has a negative entry; for those elsewhere `histogram` raises it.
@@ -341,8 +322,7 @@ class Counter:
     def folded(self, layer: int, mantissa_bits: int) -> Folded:
         """Return the counts of one tensor over coarser bins, from the first bin that is not empty to the last.
 
-        Raises:
-            NegativeEntryError: the tensor has negative entries.
+        Raises NegativeEntryError where the tensor has negative entries.
         """
         h = self.histogram(layer).fold(mantissa_bits)
         occupied = h.counts.nonzero()[0]

@@ -23,11 +23,9 @@ LARGEST_DRIFT = 0.1
 
 @dataclass(frozen=True)
 class Trajectory:
-    """The bounds after some of a probe's steps: those of a probe that ends there.
+    """The bounds after some of a probe's `steps`, rising, the last of them its own.
 
-    Attributes:
-        steps: numbers of steps taken, rising; the last is the probe's own.
-        low, high: the ends, in the optimizer's ε, not rounded; one for each of `steps`, off by at most a bin's width.
+    `low` and `high` are in the optimizer's ε, not rounded, one for each of the steps, off by at most a bin's width.
     """
 
     steps: tuple[int, ...]
@@ -89,16 +87,9 @@ def trajectory_of(
     *,
     leave_out: Collection[str] = (),
 ) -> Trajectory:
-    """Return the bounds over the steps of a series.
+    """Return the bounds over the steps of a series; `placement` gives where the optimizer adds its ε at each step.
 
-    Args:
-        series: snapshots of the layers; their percentiles must include the tail's.
-        placement: where the optimizer adds its ε, at each step.
-        tail_fraction: as in `Series.ends_over_time`.
-        leave_out: names of layers that set no bound, such as those of rounding noise.
-
-    Raises:
-        ValueError: as `Series.ends_over_time`.
+    Raises ValueError as `Series.ends_over_time`, with its arguments.
     """
     rows = series.ends_over_time(tail_fraction, leave_out=leave_out)
     return Trajectory(

@@ -45,7 +45,7 @@ class Adapter:
         second_moment: returns v of one parameter from its entry of `optimizer.state` (empty before its first step) and
             its group; None while there is none. It must not wait for a device.
         placement: returns where ε enters, from the group and the number of steps the parameter has taken.
-        probing_epsilon: the ε to probe with where ε gets into what `second_moment` returns; None where any ε will do.
+        probing_epsilon: the ε to probe with where it gets into the second moment; None where any ε will do.
     """
 
     second_moment: Callable[[_State, _Group], SecondMoment | None]
@@ -56,8 +56,7 @@ class Adapter:
 def adapter_for(optimizer: torch.optim.Optimizer) -> Adapter:
     """Return the adapter of an optimizer's class, or of the nearest of its base classes that has one.
 
-    Raises:
-        ObservationError: the optimizer has no second moment of each weight, or its class is not known.
+    Raises ObservationError where it has no second moment of each weight, or its class is not known.
     """
     real = unwrap(optimizer)
     name = type(real).__name__
@@ -84,13 +83,11 @@ def register(
     """Make a class of optimizers known to `observe` and `probe`, with its subclasses.
 
     Args:
-        optimizer_class: a subclass of torch.optim.Optimizer; where it is registered twice, the latest counts.
+        optimizer_class: a subclass of torch.optim.Optimizer, else ObservationError; if registered twice, the latest
+            counts.
         second_moment: gets `optimizer.state` of one parameter (empty before its first step) and its group, with betas
             as numbers, and returns v, or None while there is none.
         placement: where ε enters; a function of the group and the number of steps where it depends on them.
-
-    Raises:
-        ObservationError: `optimizer_class` is no class of optimizers.
     """
     if not (isinstance(optimizer_class, type) and issubclass(optimizer_class, torch.optim.Optimizer)):
         raise ObservationError(f"expected a subclass of torch.optim.Optimizer to register, got {optimizer_class!r}")
@@ -118,10 +115,9 @@ def from_plugin(plugin: OptimizerPlugin, options: Any) -> Adapter:
 
 
 def unwrap(optimizer: Any) -> torch.optim.Optimizer:
-    """Return the optimizer that takes the steps: wrappers, such as Lightning's and Accelerate's, hold it.
+    """Return the optimizer that takes the steps, which wrappers, such as Lightning's and Accelerate's, hold.
 
-    Raises:
-        ObservationError: it is no torch.optim.Optimizer.
+    Raises ObservationError where it is no torch.optim.Optimizer.
     """
     seen: set[int] = set()
     while id(optimizer) not in seen:

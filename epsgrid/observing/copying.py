@@ -29,13 +29,9 @@ _T = TypeVar("_T")
 
 
 def copy_model(model: nn.Module) -> tuple[nn.Module, _Memo]:
-    """Copy a model, with the training mode, buffers and attributes it has, and without gradients.
+    """Copy a model with its mode, buffers and attributes, without gradients; return it and a memo of copied parameters.
 
-    Returns:
-        The copy, and a memo that has the copy of each parameter.
-
-    Raises:
-        ObservationError: the model has lazy parameters, or cannot be copied.
+    Raises ObservationError where the model has lazy parameters, or cannot be copied.
     """
     name = type(model).__name__
     tensors = [*model.parameters(), *model.buffers()]
@@ -63,15 +59,9 @@ def copy_model(model: nn.Module) -> tuple[nn.Module, _Memo]:
 def copy_optimizer(optimizer: torch.optim.Optimizer, memo: _Memo, adapter: Adapter) -> torch.optim.Optimizer:
     """Copy an optimizer with the optimizers inside it, in the state that they have before their first step.
 
-    torch's own copies of an optimizer lack whatever a subclass adds, such as the optimizer that it wraps.
-
-    Args:
-        optimizer: its step hooks, and a schedule's counting of its steps, are left out.
-        memo: has the copies of the parameters; those it lacks are copied.
-        adapter: gives the ε to probe with, where that is another one.
-
-    Raises:
-        ObservationError: it cannot be copied.
+    torch's own copies of an optimizer lack whatever a subclass adds, such as the optimizer that it wraps. Step hooks
+    are left out; parameters that `memo` lacks are copied; `adapter` gives the ε to probe with, where that is another
+    one. Raises ObservationError where it cannot be copied.
     """
     originals = list(_optimizers_in(optimizer, set()))
     for original in originals:

@@ -1,13 +1,12 @@
 """Bounds over all ranks of a torch.distributed job: every entry of v is counted once, wherever it lies.
 
     observer = epsgrid.observe(optimizer, model=model)      # on every rank; each counts what it holds
-    ... train ...
-    bounds = gathered_bounds(observer)                      # on every rank; all get the same
+    bounds = gathered_bounds(observer)                      # after training, on every rank; all get the same
 
-Replicas (DDP, the replicated dimension of HSDP) hold the same v, which counts once. Shards (FSDP2 and whatever else
-makes DTensors) hold a part each, and the counts of all parts are added. With ZeroRedundancyOptimizer a rank has some
-layers whole and the others not at all. One rule serves them all: a part of a layer is identified by the layer's name
-and by its place along the dimensions that cut the layer; of the ranks that hold a part the first one counts it.
+Replicas (DDP, HSDP) hold the same v, which counts once; shards (FSDP2 and other DTensors) hold a part each; with
+ZeroRedundancyOptimizer a rank has some layers whole and the others not at all. One rule serves them all: a part of a
+layer is identified by the layer's name and by its place along the dimensions that cut the layer; of the ranks that hold
+a part the first one counts it.
 
 The order statistics are exact: a histogram says which bin holds a rank, and the ranks exchange which values they have
 in that bin, and how often. A bin of float32s has at most 262,144 values, however large the model.
@@ -52,12 +51,9 @@ def gathered_bounds(observer: Observer) -> EpsilonBounds:
     """Estimate the ε range over all ranks from the state as it is now, with exact order statistics.
 
     A collective: every rank calls it, with an observer of the same job, and gets the same bounds. In a job of one
-    process, or outside any, it is `observer.bounds()`.
-
-    Raises:
-        ObservationError: on every rank, where one of them cannot read its part, where ranks that should hold the same v
-            do not, where a part of a layer is missing, or where no rank has a state yet.
-        NoBoundsError: no layer has a finite non-zero entry.
+    process, or outside any, it is `observer.bounds()`. Raises ObservationError on every rank where one of them cannot
+    read its part, ranks that should hold the same v do not, a part of a layer is missing, or no rank has a state yet;
+    NoBoundsError where no layer has a finite non-zero entry.
     """
     if not _spans_ranks():
         return observer.bounds()
@@ -72,12 +68,7 @@ def gathered_bounds(observer: Observer) -> EpsilonBounds:
 def gathered_series(observer: Observer, epoch: float | None = None) -> Series:
     """Count √v̂ over all ranks, as it is now, into a series of one snapshot; a collective, as `gathered_bounds`.
 
-    Args:
-        observer: this rank's.
-        epoch: epochs done, to be stored with it.
-
-    Raises:
-        ObservationError: as `gathered_bounds`, except that there may be no state yet.
+    `epoch` counts epochs done. Raises ObservationError as `gathered_bounds`, except that there may be no state yet.
     """
     if not _spans_ranks():
         return replace(observer.series(), snapshots=(observer.snapshot(epoch),))
@@ -94,16 +85,11 @@ def gathered_series(observer: Observer, epoch: float | None = None) -> Series:
 
 @dataclass(frozen=True)
 class _Part:
-    """What a rank reports of its part of a layer.
+    """What a rank reports of its part of a layer, whose `name`, `shape` and `kind` are those of the whole.
 
-    Attributes:
-        name, shape, kind: of the whole layer.
-        status: why there is no v, where there is none.
-        place: coordinates of the part along the dimensions that cut the layer; None where the rank has no v of it.
-        placement: where ε enters.
-        scale: v̂ = v · scale.
-        wide: whether entries are float64.
-        digest: of the counts; ranks that hold the same part agree in it.
+    `place` has its coordinates along the dimensions that cut the layer, None where the rank has no v of it; `status`
+    then says why. With v̂ = v · scale, `wide` says that entries are float64, and `digest` of the counts is the same on
+    ranks that hold the same part.
     """
 
     name: str
@@ -272,9 +258,8 @@ def _summed(tensor: torch.Tensor) -> torch.Tensor:
 def _order_statistics(queries: Sequence[tuple[torch.Tensor, bool, LogHistogram, int]]) -> list[float]:
     """Return one entry of v for each query, as a double; neither scaled nor rooted.
 
-    Args:
-        queries: the entries that this rank counts; whether entries are float64, also on ranks without any; the
-            histogram of the entries of all ranks; and an index into the finite non-zero ones in rising order, from 0.
+    A query has the entries that this rank counts; whether entries are float64, also on ranks without any; the histogram
+    of the entries of all ranks; and an index into the finite non-zero ones in rising order, from 0.
     """
     own = []
     for values, wide, histogram, rank in queries:

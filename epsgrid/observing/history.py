@@ -107,11 +107,7 @@ class Row:
 
 
 class History:
-    """The kept rows, oldest first.
-
-    Args:
-        every: optimizer steps from one observed step to the next.
-    """
+    """The kept rows, oldest first; `every` optimizer steps from one observed step to the next."""
 
     def __init__(self, every: int = 1) -> None:
         self._rows: list[Row] = []
@@ -123,13 +119,8 @@ class History:
     def add(self, row: Row, counted: Counter, values: Sequence[torch.Tensor]) -> None:
         """Keep an observed step, if it is one of those to keep; waits for no device.
 
-        Args:
-            row: the step.
-            counted: the counts, m = 5.
-            values: what was counted.
-
-        Raises:
-            ObservationError: a layer on a CPU has a negative entry.
+        `counted` has the counts, m = 5, of `values`. Raises ObservationError where a layer on a CPU has a negative
+        entry.
         """
         row.number, self._observed = self._observed, self._observed + 1
         if row.number % self._row_stride == 0 and len(self._rows) == _KEPT_ROWS:
@@ -162,9 +153,7 @@ class History:
     def rows(self, latest: Row | None = None, counter: Counter | None = None) -> list[Row]:
         """Return the rows of steps that were really taken, rising; waits for the device.
 
-        Args:
-            latest: the step observed last, to be added where it is none of the kept ones.
-            counter: has its counts.
+        The `latest` step, whose counts `counter` has, is added where it is none of the kept ones.
         """
         rows = [row for row in self._rows if row.taken]
         if latest is not None and counter is not None and latest.taken:

@@ -48,9 +48,8 @@ def named_layers(
 
     Args:
         optimizer: the real one, not a wrapper.
-        named_parameters: pairs as `model.named_parameters()` gives them. A tensor that comes twice (tied) is listed
-            once. One that requires a gradient and is not in `optimizer` belongs to some other optimizer and is left
-            out; one that requires none is listed all the same.
+        named_parameters: pairs as `model.named_parameters()` gives them. A tied tensor is listed once. One that
+            requires a gradient and is not in `optimizer` belongs to another optimizer and is left out.
         model: gives the kinds, and the names too where `named_parameters` is None. Without either, the names are those
             that the optimizer was given, if it was.
 
@@ -137,13 +136,8 @@ class LayerRegistry:
     """An optimizer's layers during training, up to date after each `refresh`.
 
     `load_state_dict` puts new parameter groups in place of the old, and `add_param_group` brings more. Layers keep
-    their places in the list; new ones are put at its end.
-
-    Attributes:
-        layers: all of them, frozen ones included.
-        members: index in `layers`, parameter and group of each layer that the optimizer holds.
-        groups: the optimizer's parameter groups.
-        on_cuda: whether one of them lies on a CUDA device.
+    their places in `layers`; new ones are put at its end. `members` has index, parameter and group of each layer that
+    the optimizer holds, and `on_cuda` says whether one of them lies on a CUDA device.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, layers: Sequence[Layer], model: nn.Module | None) -> None:

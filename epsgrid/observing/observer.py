@@ -73,14 +73,14 @@ def observe(
 
     Args:
         optimizer: of torch's kind, or a wrapper of Lightning's or Accelerate's around one.
-        named_parameters: pairs as `model.named_parameters()` gives them. May be left out where `model` is given, or
-            where the optimizer was built from named parameters.
+        named_parameters: pairs as `model.named_parameters()` gives them; not needed with `model` or an optimizer that
+            was built from named parameters.
         model: gives the kind of layer that each parameter belongs to, and the names.
         every: number of steps from one count to the next, at least 1; None counts only when something is asked.
         tail_fraction: share of the non-zero entries beyond each order statistic of the bounds, in (0, 0.5).
 
     Raises:
-        ObservationError: the optimizer has no second moment or is not known, is being observed, or holds a parameter
+        ObservationError: the optimizer has no second moment, is not known, is being observed, or holds a parameter
             without a name; or `every` or `tail_fraction` is out of range.
     """
     real = unwrap(optimizer)
@@ -100,14 +100,9 @@ def check_whole(**arguments: object) -> None:
 class Observer:
     """Observes one optimizer; `observe` makes it, and `close` or the end of a `with` block ends it.
 
-    A step that a GradScaler skips, because gradients overflowed, is none. A step that the optimizer takes inside a
-    captured CUDA graph is seen by no hook: call `after_step` after each replay.
-
-    Attributes:
-        optimizer: the optimizer whose steps are counted.
-        adapter: knows where it keeps v.
-        every: steps from one count to the next; None where steps are not counted.
-        tail_fraction: share of the non-zero entries beyond each order statistic of the bounds.
+    A step that a GradScaler skips is none. A step inside a captured CUDA graph is seen by no hook: call `after_step`
+    after each replay. The attributes are `optimizer`, its `adapter`, and `every` and `tail_fraction` as given to
+    `observe`.
     """
 
     def __init__(
@@ -173,9 +168,8 @@ class Observer:
     def bounds(self) -> EpsilonBounds:
         """Estimate the ε range from the state as it is now, with exact order statistics; also when closed.
 
-        Raises:
-            ObservationError: the optimizer has no state yet, or one that cannot be read.
-            NoBoundsError: it has a state, and no layer has finite non-zero entries only.
+        Raises ObservationError where the optimizer has no state yet, or one that cannot be read, and NoBoundsError
+        where no layer has finite non-zero entries only.
         """
         readings = self._readings()
         statistics = [measure_reading(reading, self.tail_fraction) for reading in readings]
@@ -184,8 +178,7 @@ class Observer:
     def histograms(self) -> dict[str, LogHistogram]:
         """Return by name the histograms of the latest observed step, or of the present state where there was none.
 
-        Raises:
-            ObservationError: the optimizer has no state yet, or one that cannot be read.
+        Raises ObservationError where the optimizer has no state yet, or one that cannot be read.
         """
         if self._latest is None:
             return {each.layer.name: histogram_of(each) for each in self._readings() if each.values is not None}
@@ -219,12 +212,8 @@ class Observer:
         Where √v̂ is larger than the magnitude that ε corresponds to, an adaptive optimizer adapts; where it is smaller,
         ε is most of the denominator. The share is off by at most that of the bin that holds ε.
 
-        Args:
-            epsilon: ≥ 0, in the optimizer's own units; None for the ε that each layer is trained with.
-
-        Raises:
-            ObservationError: there is no state yet, or `epsilon` is negative, or None and a parameter group has no
-                "eps".
+        `epsilon` ≥ 0 is in the optimizer's own units; None takes that of each layer. Raises ObservationError where
+        there is no state yet, `epsilon` is negative, or None and a parameter group has no "eps".
         """
         if epsilon is not None and not epsilon >= 0:
             raise ObservationError(f"epsilon must be at least 0, got {epsilon!r}")
@@ -244,11 +233,7 @@ class Observer:
         return _AdaptableFraction(shares, above / finite if finite else 0.0)
 
     def snapshot(self, epoch: float | None = None) -> Snapshot:
-        """Count every layer now, with a coarser histogram of each; it is not added to the series.
-
-        Args:
-            epoch: epochs done, to be stored with it.
-        """
+        """Count every layer now, after `epoch` epochs, with a coarser histogram of each; not added to the series."""
         readings = self._readings()
         layers = (None if each.values is None else LayerSnapshot.of(histogram_of(each)) for each in readings)
         trained = ((each.layer.group, each.step, each.epsilon) for each in readings if each.values is not None)

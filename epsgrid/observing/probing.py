@@ -68,13 +68,12 @@ def probe(
     >>> bounds.low.decade, bounds.high.decade
     (0.001, 0.1)
 
-    A copy of the model is trained by a copy of the optimizer, with real steps at the real learning rate, and its
-    weights are put back after each step unless `update_weights`. Hooks of the optimizer are not called. The global
-    random number generators of torch, numpy and Python are put back, also where `loss_fn` raises or Ctrl-C comes, and
-    so are those that `batches` holds, such as the generator of a DataLoader.
+    A copy of the optimizer takes real steps at the real learning rate on a copy of the model, without hooks, and the
+    weights are put back after each step unless `update_weights`. The global random number generators of torch, numpy
+    and Python, and those that `batches` holds, are put back, also after an error or Ctrl-C.
 
     Args:
-        model: a copy of a model in eval mode is put into training mode; one in training mode stays as it is.
+        model: a copy of a model in eval mode is put into training mode.
         optimizer: as you would train with; may have taken steps, the probe's state is fresh.
         batches: iterated once for each epoch, over anything that `loss_fn` takes. A generator lasts for one epoch.
         loss_fn: called as loss_fn(model, batch) with the copy; returns the scalar loss of which you would call
@@ -91,7 +90,7 @@ def probe(
         on_step: called with the number of steps taken after each.
 
     Returns:
-        The bounds, with their reliability: variants for other tails and without rounding noise, and the bounds over the
+        The bounds, with their reliability: variants for other tails and without rounding noise, and the course over the
         steps.
 
     Raises:
@@ -123,9 +122,8 @@ class Probing:
     """A probe in progress; a context manager, at whose end random number generators are put back.
 
     Args:
-        model: stays untouched; arguments that are not described here are those of `probe`.
-        optimizer: the real one, no wrapper; may have a state, and stays untouched.
-        loss: as `loss_fn` of `probe`.
+        model, optimizer: the real ones, no wrappers; they stay untouched.
+        loss: as `loss_fn` of `probe`, which describes the other arguments, too.
         batches: the object whose random number generators are put back at the end, such as a DataLoader.
         leave_out: shell patterns of the names of layers that have no say in the bounds.
         every: number of steps from one snapshot of the series to the next.
@@ -187,11 +185,7 @@ class Probing:
         *,
         stop_when_settled: bool = False,
     ) -> None:
-        """Take a step for each entry of `batches`, the batches of that step; other arguments as `probe`.
-
-        Raises:
-            ObservationError: as `probe`.
-        """
+        """Take a step for each entry of `batches`, the batches of that step; other arguments and errors as `probe`."""
         for of_a_step in batches:
             self.step(*of_a_step)
             if on_step is not None:
@@ -229,8 +223,7 @@ class Probing:
             )
         if self.steps % max(1, (1 << self.steps.bit_length()) // (2 * _LOOKS_PER_DOUBLING)):
             return False
-        noisy = [layer.name for layer in self._layers if layer.parameter in self._noise.masks]
-        others = self._trajectory(noisy) if noisy else None
+        others = self._trajectory(self.noisy) if self.noisy else None
         return has_settled(self._trajectory()) and (others is None or not others.steps or has_settled(others))
 
     @property
@@ -241,13 +234,8 @@ class Probing:
     def bounds(self, others: Sequence[Variant] = (), without_noise: Sequence[Variant] = ()) -> EpsilonBounds:
         """Estimate the ε range from the steps so far, with rounding noise and without, and judge it.
 
-        Args:
-            others: the bounds of other probes, such as of another seed, to judge these by.
-            without_noise: the same without the layers that are `noisy`.
-
-        Raises:
-            ObservationError: there was no step.
-            NoBoundsError: no layer has a finite non-zero second moment.
+        `others` are the bounds of other probes, such as of another seed, to judge these by; `without_noise` those
+        without the layers that are `noisy`. Raises ObservationError without steps, NoBoundsError as `probe`.
         """
         if not self.steps:
             raise ObservationError("no batches: a probe needs at least one; check what is given as batches")
@@ -294,13 +282,7 @@ class Probing:
         return judged
 
     def variant(self, kind: VariantKind, name: str, leave_out: Collection[str] = ()) -> list[Variant]:
-        """Return the present bounds, to compare another probe's with; none where no layer sets any.
-
-        Args:
-            kind: of the comparison.
-            name: its label.
-            leave_out: names of layers without a say.
-        """
+        """Return the present bounds without some layers, to compare another probe's with; none where none is set."""
         readings = read(self.optimizer, self._layers, self._adapter)
         kept = [reading for reading in readings if reading.layer.name not in leave_out]
         return _variant(kind, name, kept, self._measured(kept, self._tail_fraction), self._tail_fraction)

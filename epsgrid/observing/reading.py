@@ -59,8 +59,7 @@ def local(tensor: torch.Tensor) -> torch.Tensor:
 def read(optimizer: torch.optim.Optimizer, layers: Sequence[Layer], adapter: Adapter) -> tuple[Reading, ...]:
     """Read the second moments of some layers; waits for the device only where the steps lie there.
 
-    Raises:
-        ObservationError: a second moment has another shape than its parameter.
+    Raises ObservationError where a second moment has another shape than its parameter.
     """
     return tuple(_read(layer, optimizer.state.get(layer.parameter, {}), adapter) for layer in layers)
 
@@ -88,8 +87,7 @@ def _read(layer: Layer, state: Mapping[str, Any], adapter: Adapter) -> Reading:
 def measure_reading(reading: Reading, tail_fraction: float) -> LayerStatistics:
     """Measure √v̂ of one layer, with order statistics at a fraction and at one minus it.
 
-    Raises:
-        ObservationError: the second moment has a negative entry.
+    Raises ObservationError where the second moment has a negative entry.
     """
     layer = reading.layer
     if reading.values is None:
@@ -106,13 +104,8 @@ def bounds_by_placement(
 ) -> EpsilonBounds:
     """Estimate the ε range; each layer's magnitudes become an ε where its own group places it.
 
-    Args:
-        statistics: of the layers.
-        placements: of the same layers; None where a layer has no second moment.
-        tail_fraction: the tail that they were measured with.
-
-    Raises:
-        NoBoundsError: no layer was measured.
+    `statistics` were measured with `tail_fraction`; `placements` are of the same layers, None where one has no second
+    moment. Raises NoBoundsError where no layer was measured.
     """
     by_place: dict[tuple[float, float, float], tuple[Placement, list[LayerStatistics]]] = {}
     for measured, placement in zip(statistics, placements, strict=True):

@@ -4,10 +4,9 @@ Some gradients are zero by the structure of a model: a bias of a convolution bef
 keys. What is computed for them is the rounding error of sums that cancel, some 1e-9 in float32, and one such tensor
 alone moves the lower bound down by decades.
 
-The test: compute the gradient of one batch twice at the same weights, in the model's own precision and in float64. A
-true gradient changes in the seventh digit; noise falls by a factor of about 1e8. An entry that falls by a factor of 100
-or more was noise. The test finds entries and not only tensors: a third of the bias of `nn.MultiheadAttention` is that
-of the keys. What is compared is √v after one step of the optimizer, which has coupled weight decay in it.
+The test: compute √v after one step on one batch at the same weights twice, in the model's own precision and in float64.
+A true gradient changes in the seventh digit; an entry that falls by a factor of 100 or more was noise. The test finds
+entries and not only tensors: a third of the bias of `nn.MultiheadAttention` is that of the keys.
 """
 
 from __future__ import annotations
@@ -66,15 +65,14 @@ def rounding_noise(
 
     All work is done on copies, of which it needs memory for three, and torch's generators are put back.
 
-    Dropout is switched off where a module does it. Where random numbers are drawn all the same, float64 starts from
-    the same generator states, which on a CPU mostly gives the same masks. They may yet differ, and then 0.6 % of the
-    entries fall by 100 by chance alone. So float64 gets two more draws, and only an entry that is small in all three,
-    and not exactly zero in all, is marked; up to 0.4 % of a layer is then marked falsely.
+    Dropout is switched off where a module does it. Where random numbers are drawn all the same, float64 starts from the
+    same generator states, which mostly gives the same masks on a CPU. Where they differ, 0.6 % of the entries fall by
+    100 by chance. So float64 gets two more draws, and only an entry that is small in all three, and not exactly zero in
+    all, is marked; up to 0.4 % of a layer is then marked falsely.
 
     Args:
         model: in the mode in which it trains.
-        loss: computes the scalar loss of a batch with the model that it is given; may use autocast, which does not
-            affect float64.
+        loss: computes the scalar loss of a batch with the model that it is given; autocast does not affect float64.
         batch: tensors in tuples, lists, mappings or dataclasses, nested as you like.
         optimizer: the one that will be used; steps on a copy.
         adapter: knows where the optimizer keeps v.
@@ -125,13 +123,9 @@ def _masks(
 def _mask(own: torch.Tensor, peak: torch.Tensor, *, random: bool) -> torch.Tensor | None:
     """Return where a layer's entries are noise; None where too few are.
 
-    An entry that is zero in the model's precision is noise where it is no larger in float64 than those that are known
-    to be noise, or where all others of its layer are noise.
-
-    Args:
-        own: magnitudes in the model's precision.
-        peak: the largest in float64 over all draws.
-        random: whether draws differ; then a peak of exactly zero shows nothing: something was dropped.
+    `own` are magnitudes in the model's precision, `peak` the largest in float64 over all draws. An entry that is zero
+    in the former is noise where it is no larger in float64 than known noise, or where all others of its layer are. If
+    draws are `random`, a peak of exactly zero shows nothing: something was dropped.
     """
     own = own.to(peak.dtype)
     clear = (own > 0) & (peak > 0) if random else own > 0

@@ -28,23 +28,11 @@ _ONLY_THE_LOSS = "it must compute the loss and nothing else; leave backward() an
 
 
 class SteppedCopy:
-    """A copy of a model and one of its optimizer, which trains it.
+    """A copy of a model, and one of its optimizer, which trains it; its layers are `layers`.
 
-    Args:
-        model: stays untouched.
-        optimizer: the real one, no wrapper; may have a state, and stays untouched.
-        loss: as `loss_fn` of `observing.probing.probe`; so is `clip_norm`.
-        adapter: knows where the optimizer keeps v.
-        layers: of the model.
-        moving: let the copy's weights move.
-
-    Attributes:
-        model: the copy that is trained.
-        optimizer: the copy that trains it.
-        layers: those of the copy.
-
-    Raises:
-        ObservationError: model or optimizer cannot be copied, or this process holds only a part of a layer.
+    Model and optimizer, which is no wrapper and may have a state, stay untouched. `loss` and `clip_norm` are as in
+    `observing.probing.probe`, `layers` those of the model; `moving` lets the copy's weights move. Raises
+    ObservationError where model or optimizer cannot be copied, or this process holds only a part of a layer.
     """
 
     def __init__(
@@ -89,8 +77,8 @@ class SteppedCopy:
     def compute_gradients(self, batches: Sequence[Any]) -> None:
         """Compute the mean gradient of one or several batches, clipped.
 
-        Raises:
-            ObservationError: the loss is no scalar or has no gradient, calls `backward()`, or a gradient is sparse.
+        Raises ObservationError where the loss is no scalar with a gradient or calls `backward()`, or a gradient is
+        sparse.
         """
         for parameter in self._parameters:
             parameter.grad = None
@@ -129,8 +117,7 @@ class SteppedCopy:
     def begin(self) -> None:
         """Check the first gradients, and start the counts of an optimizer that was trained again.
 
-        Raises:
-            ObservationError: the loss depends on no parameter, or has moved the weights.
+        Raises ObservationError where the loss depends on no parameter, or has moved the weights.
         """
         if all(parameter.grad is None for parameter in self._parameters):
             raise ObservationError(f"the loss depends on none of the model's parameters: {_USE_THE_COPY}")

@@ -4,12 +4,12 @@
     write_series(observer.series(), tracker)
     tracker.end()
 
-The scalars of a series are in √v̂ units: `epsgrid/low` and `epsgrid/high`, the bounds by the published rule, within
-0.8 %; `epsgrid/threshold`, the magnitude at which the optimizer's own ε has the same weight; and `epsgrid/adaptable`,
-the share of the entries above it. Histograms are of log10 √v̂ of the entries other than zero.
+The scalars of a series are in √v̂ units: `epsgrid/low` and `epsgrid/high`, the bounds within 0.8 %;
+`epsgrid/threshold`, the magnitude at which the optimizer's own ε has the same weight; and `epsgrid/adaptable`, the
+share of the entries above it. Histograms are of log10 √v̂ of the entries other than zero.
 
-Each tracker is an extra of its name, and is imported when it is opened. The telemetry of MLflow and W&B stays off
-unless the environment says otherwise, and W&B uses no network unless it is asked to.
+Each tracker is an extra of its name. The telemetry of MLflow and W&B stays off unless the environment says otherwise,
+and W&B uses no network unless it is asked to.
 """
 
 from __future__ import annotations
@@ -57,11 +57,7 @@ def require_installed(names: Iterable[str]) -> None:
 
 
 def import_extra(extra: str, module: str | None = None) -> Any:
-    """Import what an extra of epsgrid installs, with a tracker's telemetry off unless the environment says otherwise.
-
-    Raises:
-        ExecutionError: it is not installed.
-    """
+    """Import what an extra of epsgrid installs, or raise ExecutionError; a tracker's telemetry is off by default."""
     for name, value in _QUIET.get(extra, {}).items():
         os.environ.setdefault(name, value)
     try:
@@ -82,12 +78,9 @@ class Tensorboard:
 
     @classmethod
     def open(cls, folder: str | Path, purge_step: int | None = None, settings: Mapping[str, Any] | None = None) -> Self:
-        """Begin to write into a folder, beside earlier files in it.
+        """Begin to write into a folder, beside earlier files in it; it is made where it does not exist.
 
-        Args:
-            folder: made where it does not exist.
-            purge_step: what was written there from this step on is shown no more; None keeps all.
-            settings: shown as a text; None for none.
+        What was written there from `purge_step` on is shown no more; `settings` are shown as a text.
         """
         tensorboard = import_extra("tensorboard", "torch.utils.tensorboard")
         made = cls(tensorboard.SummaryWriter(str(folder), purge_step=purge_step))
@@ -147,8 +140,7 @@ class Mlflow:
         """Begin a run, or go on with one; without a network where `where` is a folder.
 
         Args:
-            where: a folder, which newer versions of MLflow only allow with MLFLOW_ALLOW_FILE_STORE, set here; or a
-                tracking address such as "sqlite:///mlflow.db".
+            where: a folder, or a tracking address such as "sqlite:///mlflow.db".
             experiment: name of the experiment, made where it does not exist.
             run_name: name of the run; None lets MLflow choose.
             key: goes on with the run that was opened with this key, if there is one; None always begins a run.
@@ -218,10 +210,9 @@ class _Wandb:
 
 
 class Trackers:
-    """The trackers of one trial, as `execution.log` asks for them.
+    """The trackers of one trial, as `execution.log` asks for them; a resumed trial goes on in the same place.
 
-    An error of a tracker is reported once in the trial's log, and that tracker is not used any more. A trial that goes
-    on after an interruption goes on in the same place.
+    An error of a tracker is reported once in the trial's log, and that tracker is not used any more.
     """
 
     def __init__(
@@ -317,8 +308,7 @@ def write_series(series: Series, tracker: Tensorboard | Mlflow, prefix: str = PR
 def _buckets(histogram: LogHistogram) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """Return edges in log10 √v̂, shape (n + 1,), and the counts between them, shape (n,), of the non-zero entries.
 
-    They reach from the first to the last occupied bin, in which entries beyond float32's range lie too. There must be
-    at least one finite non-zero entry.
+    They reach from the first to the last occupied bin, in which entries beyond float32's range lie too; there is one.
     """
     import numpy as np
 

@@ -55,11 +55,8 @@ def make_folder(path: Path) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole, and create the folders that are missing.
 
-    When the disk fails, `path` is as it was and the temporary file is removed; after a kill the temporary file stays
-    until `remove_leftovers`.
-
-    Raises:
-        StoreError: the file could not be written; the message names it and says what to do.
+    When the disk fails, `path` is as it was, the temporary file is removed, and StoreError says what to do; after a
+    kill the temporary file stays until `remove_leftovers`.
     """
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
@@ -92,8 +89,7 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, document: Any) -> None:
     """Write a JSON document whole, laid out for people; see `write_bytes`.
 
-    Raises:
-        ValueError: the document holds NaN or an infinity, which JSON has not.
+    Raises ValueError where the document holds NaN or an infinity, which JSON has not.
     """
     write_text(path, readable_json(document) + "\n")
 
@@ -123,9 +119,7 @@ def append_line(path: Path, text: str) -> None:
 def read_json(path: Path) -> Any:
     """Return the document of a JSON file.
 
-    Raises:
-        StoreError: it is missing or cannot be read.
-        CorruptRecordError: it is not strict JSON in UTF-8; the message names the file and the place in it.
+    Raises StoreError where it is missing or cannot be read, CorruptRecordError where it is not strict JSON in UTF-8.
     """
     with store_errors("read", path):
         content = path.read_bytes()
@@ -169,8 +163,7 @@ def seal(document: Mapping[str, Any]) -> dict[str, Any]:
 def unseal(document: Mapping[str, Any], source: str | Path) -> dict[str, Any]:
     """Return a sealed document, stored and read again, without its checksum, after checking it.
 
-    Raises:
-        CorruptRecordError: there is no checksum, or it is not that of the content.
+    Raises CorruptRecordError where there is no checksum, or it is not that of the content.
     """
     content = {key: value for key, value in document.items() if key != CHECKSUM}
     if CHECKSUM not in document:

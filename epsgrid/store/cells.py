@@ -18,11 +18,8 @@ def asked_cells(folder: ExperimentFolder) -> tuple[Trial, ...]:
     """Return all trials, each once, those of the grids first; none where nothing was swept.
 
     A batch size with its rule counts as a grid, named as in "batch 256, sqrt"; so does a contender on fresh seeds, as
-    in "narrowed, fresh seeds". A trial that is several has all names.
-
-    Raises:
-        CorruptRecordError: a record is damaged.
-        StoreError: a newer epsgrid wrote one.
+    in "narrowed, fresh seeds". A trial that is several has all names. Raises CorruptRecordError where a record is
+    damaged, StoreError where a newer epsgrid wrote one.
     """
     grids = GridRecord.read(folder.grid_json).cells if folder.grid_json.exists() else ()
     scaled = BatchesRecord.read(folder.batches_json).cells if folder.batches_json.exists() else ()
@@ -40,11 +37,8 @@ def asked_cells(folder: ExperimentFolder) -> tuple[Trial, ...]:
 def stored_cells(folder: ExperimentFolder) -> tuple[Trial, ...]:
     """Return the trials that are asked for, then by id those that have a folder and are not asked for any more.
 
-    A sweep of another grid, such as one with another `sweep.default_epsilon`, leaves the trials of the old grid.
-
-    Raises:
-        CorruptRecordError: a record is damaged.
-        StoreError: a newer epsgrid wrote one.
+    A sweep of another grid, such as one with another `sweep.default_epsilon`, leaves the trials of the old grid. Raises
+    as `asked_cells`.
     """
     asked = asked_cells(folder)
     known = {cell.id for cell in asked}
@@ -59,15 +53,8 @@ def stored_cells(folder: ExperimentFolder) -> tuple[Trial, ...]:
 def archive(experiment: ExperimentFolder, trial_id: str) -> Path:
     """Move a trial's folder out of the way, whole, so that it is trained again; nothing is deleted.
 
-    Args:
-        experiment: the experiment's folder.
-        trial_id: of a trial that has a folder.
-
-    Returns:
-        The new place of the folder: `archive/ID-1`, or the next number that is free.
-
-    Raises:
-        StoreError: there is no such trial, a process trains it, or the folder cannot be written.
+    Returns its new place: `archive/ID-1`, or the next number that is free. Raises StoreError where there is no such
+    trial, a process trains it, or the folder cannot be written.
     """
     folder = experiment.trial(trial_id)
     if not folder.path.is_dir():

@@ -68,14 +68,8 @@ class Lease:
     def take(cls, path: Path) -> Self | None:
         """Take the lease if nobody alive holds it.
 
-        Args:
-            path: the lease's folder, created if missing; `TrialFolder.lease`.
-
-        Returns:
-            The lease, or None: somebody alive holds it, or was quicker.
-
-        Raises:
-            StoreError: the folder cannot be written.
+        `path` is the lease's folder, `TrialFolder.lease`, created if missing. Returns None where somebody alive holds
+        it, or was quicker; raises StoreError where the folder cannot be written.
         """
         atomic.make_folder(path)
         with atomic.store_errors("take the lease", path):
@@ -96,9 +90,8 @@ class Lease:
     def lost(self, max_age_s: float = _LOOK_AGAIN_S) -> bool:
         """Return whether another process has taken over, or the trial was removed; then nothing more may be written.
 
-        Args:
-            max_age_s: how old the answer may be, so that it can be asked before every step; 0 looks at the disk, as is
-                right just before a result is written.
+        The answer may be `max_age_s` old, so that it can be asked before every step; 0 looks at the disk, as is right
+        just before a result is written.
         """
         if not self._is_lost and time.monotonic() - self._looked >= max_age_s:
             with contextlib.suppress(OSError):  # the disk does not answer: then we do not know of any loss

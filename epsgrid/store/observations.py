@@ -39,9 +39,7 @@ def append(path: Path, snapshot: Snapshot) -> None:
 def read(path: Path) -> Series | None:
     """Return the series in a file; None where there is no file, since most trials are not observed.
 
-    Raises:
-        StoreError: a newer epsgrid wrote it.
-        CorruptRecordError: it is damaged; names file and line.
+    Raises StoreError where a newer epsgrid wrote it, CorruptRecordError, with the line, where it is damaged.
     """
     if not path.exists():
         return None
@@ -52,9 +50,7 @@ def read(path: Path) -> Series | None:
 def keep_until(path: Path, step: int) -> None:
     """Drop the snapshots behind the step of a checkpoint, where a training that was killed goes on; 0: all of them.
 
-    Raises:
-        StoreError: a newer epsgrid wrote it, or it cannot be written.
-        CorruptRecordError: a line that would be kept is damaged; names file and line.
+    Raises as `read`, where a line that would be kept is damaged, and StoreError where it cannot be written.
     """
     if not path.exists():
         return

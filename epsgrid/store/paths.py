@@ -112,24 +112,16 @@ class ExperimentFolder:
 
 
 def remember(folder: Path, runs_root: Path) -> None:
-    """Make `folder` the latest experiment of `runs_root`.
+    """Make `folder` the latest experiment of `runs_root`; StoreError where that cannot be written.
 
-    The file `latest` holds its path: relative when it lies inside `runs_root`, so that the whole can be moved, else
-    absolute.
-
-    Raises:
-        StoreError: the file cannot be written.
+    The file `latest` holds its path: relative when it lies inside `runs_root`, so that the whole can be moved.
     """
     pointer, folder, root = runs_root / "latest", folder.absolute(), runs_root.absolute()
     write_text(pointer, f"{folder.relative_to(root) if folder.is_relative_to(root) else folder}\n")
 
 
 def latest(runs_root: Path) -> Path:
-    """Return the folder of the latest experiment of `runs_root`, absolute.
-
-    Raises:
-        StoreError: there is none yet, or its folder is gone.
-    """
+    """Return the folder of the latest experiment of `runs_root`, absolute; StoreError where there is none."""
     pointer = runs_root / "latest"
     if not pointer.is_file():
         raise StoreError(f"no experiment in {runs_root} yet: run `epsgrid probe SPEC` or `epsgrid sweep SPEC` first")

@@ -20,13 +20,9 @@ _GIT_TIMEOUT_S = 5
 def provenance(command: Sequence[str], folder: Path | None = None) -> dict[str, Any]:
     """Return the origin of a record, as plain JSON values; nothing heavy is imported.
 
-    Args:
-        command: the command line, word by word.
-        folder: its git commit is noted; None means the current folder.
-
-    Returns:
-        command, started (ISO 8601, UTC), packages (versions; None for one not installed), python, platform, cpu, cores
-        (those this process may use), host, and git: {commit, changed} or None outside a repository.
+    These are command, started (ISO 8601, UTC), packages (versions; None for one not installed), python, platform, cpu,
+    cores (those this process may use), host, and git of `folder`, by default the current one: {commit, changed}, or
+    None outside a repository.
     """
     return {
         "command": shlex.join(command),

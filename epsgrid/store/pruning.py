@@ -19,12 +19,10 @@ class Pruning(Record):
     """The state of a trial that fell behind others.
 
     Attributes:
-        id: the trial's id.
         state: "asked": it is to end after the epoch under way. "pruned": it has. "spared": it was unpruned, and is to
             be trained to its end.
         judged_epoch: the epoch by whose score it fell behind, from 1.
-        epochs_trained: whole epochs it has trained; None unless pruned.
-        epochs: of a whole training.
+        epochs_trained: whole epochs it has trained, of `epochs`; None unless pruned.
         why: by which rule it fell behind, in words.
         when: of the latest change, ISO 8601 in UTC.
     """
@@ -44,11 +42,7 @@ class Pruning(Record):
 
 
 def read_pruning(folder: TrialFolder) -> Pruning | None:
-    """Return the pruning of a trial; None for one that was never asked to end.
-
-    Raises:
-        CorruptRecordError: the file is damaged; the message names it.
-    """
+    """Return the pruning of a trial, None if it was never asked to end; CorruptRecordError if it is damaged."""
     return Pruning.read(folder.prune_json) if folder.prune_json.exists() else None
 
 

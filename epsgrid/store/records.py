@@ -30,11 +30,8 @@ VERSION = 1
 def content_of(document: Any, source: str | Path, what: str) -> dict[str, Any]:
     """Return the fields of a sealed JSON object, without version and checksum, after checking both.
 
-    Errors name `source` as its place and `what` as its kind.
-
-    Raises:
-        StoreError: a newer epsgrid wrote it.
-        CorruptRecordError: it is damaged, or no such record.
+    Errors name `source` as its place and `what` as its kind. Raises StoreError where a newer epsgrid wrote it,
+    CorruptRecordError where it is damaged, or no such record.
     """
     if not isinstance(document, Mapping):
         raise CorruptRecordError(f"{source} is damaged: expected an object, got {type(document).__name__}")
@@ -99,8 +96,7 @@ class EpochRecord(Record):
     Attributes:
         epoch: counted from 1.
         train_loss: mean over the epoch's steps, as they were taken.
-        validation: scores on the validation split; None where the published protocol selects on the test split.
-        test: scores on the test split, where it was evaluated in this epoch.
+        validation, test: scores, None where the split was not evaluated in this epoch.
         learning_rate: the one the epoch was trained with.
         seconds: wall time, evaluation included.
         metric_direction: whether larger or smaller scores are better; None in files of earlier versions.
@@ -125,15 +121,14 @@ class TrialResult(Record):
     """The result of a finished trial.
 
     Attributes:
-        id: of the trial.
         state: "done", or "diverged" when the loss became NaN or infinite: a result too.
         identity: all that can change the trial's numbers; the id is its hash.
         metric_direction: whether larger or smaller is better.
         metric_unit: "%" where the metric is a fraction to be shown in percent, else "".
         selected_epoch: the epoch with the best score on the split that selects, from 1; None when no epoch ended, or
             where the weights of several were averaged.
-        validation: scores of the selected weights; None where the published protocol selects on the test split.
-        test: scores of the selected weights; None when the trial diverged before they were taken.
+        validation, test: scores of the selected weights; None where the published protocol selects on the test split,
+            or the trial diverged before they were taken.
         seconds: wall time of training over all runs of the trial, interruptions left out.
         reason: why it diverged; None when done.
         provenance: see `epsgrid.store.provenance`.
@@ -182,9 +177,7 @@ class ProbeRecord(Record):
         bounds_json: the `EpsilonBounds` as JSON, histograms included; see `bounds`.
         placement: where ε enters the optimizer's update, and how a magnitude becomes an ε there.
         cost_seconds: wall time.
-        steps: number of batches.
-        batch_size: entries per batch.
-        data_description: one line about the data.
+        steps, batch_size: number of batches, and entries of each.
         provenance: see `epsgrid.store.provenance`.
     """
 
@@ -206,11 +199,9 @@ class ProbeRecord(Record):
 
 @dataclass(frozen=True)
 class AddedRate:
-    """A learning rate beyond those of the spec that a sweep added at one ε.
+    """A learning rate beyond those of the spec that a sweep added at one ε, None for an optimizer without one.
 
-    Attributes:
-        epsilon: in the optimizer's own ε; None for an optimizer without one.
-        learning_rate: as if it stood in the spec; `sweep.lr_mode` may train with another.
+    It counts as if it stood in the spec; `sweep.lr_mode` may train with another.
     """
 
     epsilon: float | None
@@ -261,9 +252,7 @@ class BatchesRecord(Record):
     """The trials that scale one setting to other batch sizes: `batches.json`.
 
     Attributes:
-        base_batch_size: where the setting comes from.
-        learning_rate: of the setting.
-        epsilon: of the setting; None for an optimizer that has none.
+        base_batch_size, learning_rate, epsilon: of the setting; ε is None for an optimizer that has none.
         origin: how the setting was chosen, in words.
         cells: all trials, those of the setting itself first.
         changes: for each "RULE at SIZE", what the rule changed beside learning rate and ε.
@@ -287,7 +276,6 @@ class ConfirmRecord(Record):
     first of its seeds is trained, so that a sweep that is started again goes on with them.
 
     Attributes:
-        optimizer: its name.
         seeds: all fresh seeds that may be trained, in their order.
         cells: one for each contender and each seed that was begun, seed by seed.
         grid_checksum: that of the `GridRecord` which holds the contenders.
@@ -328,10 +316,8 @@ def append_epoch(path: Path, record: EpochRecord) -> None:
 def read_epochs(path: Path) -> tuple[EpochRecord, ...]:
     """Return the epochs of `metrics.jsonl`, from the first on; none when there is no file.
 
-    A last line that was only half written is left out: that epoch is trained again.
-
-    Raises:
-        CorruptRecordError: another line is damaged, or the epochs are not 1, 2, 3, ...; names file and line.
+    A last line that was only half written is left out: that epoch is trained again. Raises CorruptRecordError, with
+    file and line, where another is damaged, or the epochs are not 1, 2, 3, ...
     """
     records = []
     for number, line in enumerate(atomic.read_lines(path), start=1):

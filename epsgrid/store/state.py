@@ -34,14 +34,10 @@ def trial_state(folder: TrialFolder) -> str:
 def summary(folder: TrialFolder) -> _Summary:
     """Return the state of a trial, and its cost if it has a result.
 
-    Returns:
-        "done" or "diverged": there is a result. "running": a living process holds the lease. "failed": the last attempt
-        failed. "pruned": it was ended early, and can go on. "interrupted": it was begun and can go on. "pending":
-        nothing is stored yet.
-
-    Raises:
-        CorruptRecordError: the result is damaged; the message names it.
-        StoreError: a newer version of epsgrid wrote it.
+    The states are "done" or "diverged": there is a result; "running": a living process holds the lease; "failed": the
+    last attempt failed; "pruned": it was ended early, and can go on; "interrupted": it was begun and can go on;
+    "pending": nothing is stored yet. Raises CorruptRecordError where the result is damaged, StoreError where it is too
+    new.
     """
     is_running = not folder.result_json.exists() and is_held(folder.lease)
     if folder.result_json.exists():  # it may have come just before the lease was released

@@ -104,10 +104,8 @@ class TaskPlugin(Protocol):
     def prepare(self, options: Any) -> PreparedData:
         """Decode the data once into the cache, or map what is there.
 
-        Raises:
-            DataError: the data are missing, which says how to get them, or damaged; or the cache cannot be written.
-            SpecError: the options ask for more than the data have.
-            ExecutionError: a package that reads them is not installed.
+        Raises DataError where the data are missing, which says how to get them, or damaged; SpecError where the options
+        ask for more than the data have; ExecutionError where a package that reads them is not installed.
         """
 
     def build(self, options: Any, data: Any, device: torch.device) -> Task:
@@ -115,11 +113,7 @@ class TaskPlugin(Protocol):
 
 
 def of_trial(plugin: TaskPlugin, options: Any, checksum: str) -> PreparedData:
-    """Return the data that a trial was planned with, which have this checksum.
-
-    Raises:
-        DataError: the data have changed since, or this machine has others.
-    """
+    """Return the data that a trial was planned with, which have this checksum; DataError if they are others now."""
     find = getattr(plugin, "find", None)
     found: PreparedData | None = None if find is None else find(options, checksum)
     if found is not None:

@@ -33,9 +33,9 @@ def beam_search(
 
     Args:
         model: with `step(tokens, state)`, like the one of models/transformer.py.
-        state: of the model before the first token, with `beam` rows for each sentence.
+        state: of the model before the first token, with `beam` ≥ 1 rows, unfinished translations, for each sentence.
         limits: (n,), int64, most tokens of each translation, without the end; on the model's device.
-        beam: number of unfinished translations kept, at least 1.
+        beam: number of unfinished translations kept.
         length_penalty: exponent of the length; larger favours longer translations.
         end: token that finishes a translation; it is also the one before the first.
         never: token that may not occur in a translation: the padding.

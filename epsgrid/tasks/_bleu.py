@@ -1,8 +1,7 @@
 """BLEU by sacrebleu, on tokenised and on plain text, with the signatures that say how it was computed.
 
 The published figures of IWSLT14 compare tokenised, lower-cased text: `tok:none`. sacrebleu's own tokenisation, `13a`,
-is for plain text: both sides are detokenised by sacremoses for it. They stay in lower case, so it is not the score of a
-cased reference either. Both are on sacrebleu's scale of 0 to 100.
+is for plain text: both sides are detokenised by sacremoses for it, in lower case. Both scales are 0 to 100.
 """
 
 from __future__ import annotations
@@ -16,15 +15,9 @@ TOKENISED, PLAIN = "bleu", "bleu_13a"
 
 
 def bleu_scores(translations: Sequence[str], references: Sequence[str], language: str) -> dict[str, float]:
-    """Score tokenised translations.
+    """Score tokenised translations, of which an empty one has no words, against one reference each.
 
-    Args:
-        translations: tokenised lines; an empty one counts as a translation without words.
-        references: tokenised lines, one for each translation.
-        language: of both, for the detokeniser.
-
-    Returns:
-        "bleu" of the tokenised and "bleu_13a" of the detokenised text.
+    Returns "bleu" of the tokenised and "bleu_13a" of the text that is detokenised as its `language` asks.
     """
     plain = _detokenizer(language)
     return {
@@ -36,8 +29,7 @@ def bleu_scores(translations: Sequence[str], references: Sequence[str], language
 def bleu_signatures() -> dict[str, str]:
     """Return sacrebleu's signature of each score, such as "nrefs:1|case:lc|eff:no|tok:none|smooth:exp|version:2.6.0".
 
-    Raises:
-        ExecutionError: sacrebleu or sacremoses is not installed.
+    Raises ExecutionError where sacrebleu or sacremoses is not installed.
     """
     require("sacremoses", "translation")
     signatures = {}

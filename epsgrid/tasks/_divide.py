@@ -42,10 +42,8 @@ class DividedImages:
 def divide(images: ImageSet, validation: int, subset: Subset | None = None) -> DividedImages:
     """Hold `validation` images out of the training images, and keep `subset` of each split, fixed and stratified.
 
-    Which images are held out does not depend on the subset, and a smaller subset is part of a larger one.
-
-    Raises:
-        SpecError: more images are asked for than there are.
+    Which images are held out does not depend on the subset, and a smaller subset is part of a larger one. Raises
+    SpecError where more images are asked for than there are.
     """
     if validation >= len(images.train):
         raise SpecError(

@@ -30,18 +30,11 @@ class _ImageBatch(NamedTuple):
 
 
 class ImageTask(Task):
-    """Classify images by cross-entropy; judged by accuracy.
+    """Classify images by cross-entropy; judged by accuracy. The input is (value / white − mean) / sd, by channel.
 
-    A stored value becomes the input (value / white − mean) / sd, by channel.
-
-    Args:
-        data: the divided data set.
-        device: where batches are made.
-        white: stored value of the brightest pixel; `mean` and `sd`, of each channel or of all, are fractions of it.
-        mean: of the training images.
-        sd: standard deviation of the training images.
-        augment: whether training images are cropped at random, after a black border of `padding`, and flipped.
-        padding: width of the border in pixels.
+    `white` is the stored value of the brightest pixel; `mean` and `sd`, of each channel or of all training images, are
+    fractions of it. With `augment` training images are cropped at random, after a black border of `padding` pixels, and
+    flipped.
     """
 
     metric = Metric("accuracy", "max", "%")

@@ -45,8 +45,7 @@ class _TextBatch(NamedTuple):
 class LanguageTask(Task):
     """Predict the next word, by cross-entropy in nats; judged by perplexity. The text is kept on the device.
 
-    Raises:
-        DataError: a split has less than two words.
+    Raises DataError where a split has less than two words.
     """
 
     metric = Metric("perplexity", "min", "")

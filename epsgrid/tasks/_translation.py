@@ -53,8 +53,7 @@ class _TranslationBatch(NamedTuple):
 class TranslationTask(Task):
     """Translate sentences; `inputs` are the size of the source dictionary and the tokens of the longest sentence.
 
-    Raises:
-        ExecutionError: sacrebleu is not installed.
+    Raises ExecutionError where sacrebleu is not installed.
     """
 
     def __init__(self, options: TranslationOptions, data: ParallelCorpus, device: torch.device) -> None:
@@ -182,10 +181,7 @@ def _pack(
     pair after pair as long as their number times the longest side of any is at most `tokens`; then it gives back what
     exceeds a multiple of `multiple` pairs, if it has more than that. Where those given back and the next pair are too
     many together, they are a batch of their own. `source` and `target` are the tokens of each sentence, its end
-    included.
-
-    Raises:
-        SpecError: a single sentence has more than `tokens`.
+    included. Raises SpecError where a single sentence has more than `tokens`.
     """
     longer = np.maximum(source, target)
     if longer.max(initial=0) > tokens:

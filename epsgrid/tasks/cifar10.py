@@ -2,11 +2,10 @@
 
 Images are cut to 32×32 after padding with 4 black pixels, flipped half of the time, and normalised with the published
 mean and deviation; cross-entropy; accuracy. The published protocol trains on all 50,000 images and watches the test
-set: `validation: 0` with `training.selection: test`. By default 5,000 are held out to choose among trials.
+set: `validation: 0` with `training.selection: test`.
 
-The data (Krizhevsky 2009) are read from an image folder, `train/<class>/*` and `test/<class>/*`, or from torchvision's
-copy, `cifar-10-batches-py`, which is downloaded only when asked for. Class folders sorted by name are the classes in
-their official order.
+The data (Krizhevsky 2009) are read from an image folder, `train/<class>/*` and `test/<class>/*`, classes in the order
+of their names, or from torchvision's copy, `cifar-10-batches-py`, which is downloaded only when asked for.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 Cross-entropy; accuracy. Images lie in train/<class>/* and test/<class>/* below `root`, in any format PIL reads.
 Training images are cut out at random after padding with an eighth of their size in black, and flipped half of the time.
-Mean and deviation are those of the training images.
 
 Tiny-ImageNet has 200 folders train/<class>/images/*, and val/images/* with their classes in val/val_annotations.txt;
 its own test images have no labels, so the 10,000 of val are the test images, as in the published experiments.
@@ -121,8 +120,7 @@ def _divided(options: Options, images: ImageSet) -> DividedImages:
 def mean_and_sd(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of all training pixels by channel, as fractions of white; kept in the cache.
 
-    Raises:
-        DataError: the pixels of a channel are all the same.
+    Raises DataError where the pixels of a channel are all the same.
     """
 
     def count() -> Arrays:

@@ -4,15 +4,13 @@ From the texture and the shape of the nuclei in an image of a breast mass, predi
 (cm) and area (cm²): 21 inputs, 3 outputs, 569 images. Mean squared error in these units; R², the mean over the three
 outputs, each against the mean of its own split. Less than −1, which only a training that blew up has, counts as −1.
 
-The model's outputs are standardised, and the prediction is mean + sd · output, so a fresh model predicts about the
-mean. Only the units of the error differ: with s the standard deviation of a size over the training images, the
-gradient of an output is s² times that of a standardised one, and s² is 6e-6 cm² for the perimeter and 1e-11 cm⁴ for
-the area. Adam's step does not depend on this factor as long as ε is far below √v̂; at ε = 1e-8 the weights that
-predict the area hardly move. In µm all gradients are large, and ε = 1e-8 is as good as any smaller one.
+The model's outputs are standardised, and the prediction is mean + sd · output. Only the units of the error differ: the
+gradient of an output is s² times that of a standardised one, where s², the variance over the training images, is 6e-6
+cm² for the perimeter and 1e-11 cm⁴ for the area. Adam's step does not depend on this factor as long as ε is far below
+√v̂; at ε = 1e-8 the weights that predict the area hardly move. In µm all gradients are large, and ε = 1e-8 will do.
 
-The data are the UCI set "Breast Cancer Wisconsin (Diagnostic)" (Wolberg, Street and Mangasarian 1995). It names no
-unit; its lengths are read as µm, the magnitude of a cell nucleus. They are not divided there: a fixed fifth of both
-diagnoses is set aside for testing here.
+The data are the UCI set "Breast Cancer Wisconsin (Diagnostic)" (Wolberg, Street and Mangasarian 1995), whose lengths
+are read as µm; a fixed fifth of both diagnoses is set aside for testing here.
 """
 
 from __future__ import annotations
@@ -59,11 +57,8 @@ class Options(TaskOptions):
 class _Nuclei:
     """The measurements, and which images belong to which split.
 
-    Attributes:
-        inputs: (n, 21), float64, texture and shape, as measured.
-        sizes: (n, 3), float64, radius (µm), perimeter (µm) and area (µm²).
-        train: indices of images, as are `validation`, which may be empty, and `test`.
-        checksum: sha256 of inputs and sizes, hex.
+    `inputs` (n, 21) are texture and shape, `sizes` (n, 3) radius (µm), perimeter (µm) and area (µm²), all float64 as
+    measured; `train`, `validation`, which may be empty, and `test` are indices of images.
     """
 
     inputs: NDArray[np.float64]
@@ -90,9 +85,7 @@ class _Nuclei:
 def prepare(options: Options) -> _Nuclei:
     """Read the measurements, or map them from the cache, so that only the first process imports scikit-learn.
 
-    Raises:
-        DataError: the cache cannot be written.
-        SpecError: `validation` leaves nothing to train on.
+    Raises DataError where the cache cannot be written, SpecError where `validation` leaves nothing to train on.
     """
     kept = cached_arrays(keyed_folder("nuclei", f"scikit-learn {version('scikit-learn')}"), _read)
     inputs, sizes, malignant = (kept.arrays[name] for name in ("inputs", "sizes", "malignant"))
@@ -121,14 +114,9 @@ class _Batch(NamedTuple):
 
 
 class _NucleiTask(Task):
-    """Predict sizes by mean squared error in their units; judged by R².
+    """Predict sizes, in units of a length, by mean squared error; judged by R².
 
     Inputs and outputs are standardised by mean and standard deviation of the training images.
-
-    Args:
-        data: the measurements and their splits.
-        unit: of length.
-        device: where the data are kept as a whole.
     """
 
     metric = Metric("R2", "max", "%")
@@ -177,8 +165,7 @@ class _NucleiTask(Task):
     def evaluate(self, model: torch.nn.Module, split: Split) -> dict[str, float]:
         """Return the mean squared error, R², and the R² of each size, as fractions.
 
-        Raises:
-            SpecError: the task holds no images out for validation.
+        Raises SpecError where the task holds no images out for validation.
         """
         import torch
 

@@ -1,12 +1,10 @@
 """Penn Treebank, word by word, read as published for AWD-LSTM; judged by perplexity.
 
-Validation text chooses among epochs and trials; the published code watches the test text instead:
-`training.selection: test`. A text of your own is read from `train.txt`, `valid.txt` and `test.txt` in `root` with
-`checked: false`.
+Validation text chooses among epochs and trials; the published code watches the test text: `training.selection: test`. A
+text of your own is read from `train.txt`, `valid.txt` and `test.txt` in `root` with `checked: false`.
 
-The data are Mikolov's preparation (2010): 929,589 training, 73,760 validation and 82,430 test words, a sentence a line;
-with `<eos>` at line ends the vocabulary has 10,000 words. The licence forbids passing them on, so nothing is downloaded
-unless asked for: users put the files in place, and they are checked.
+The data are Mikolov's preparation (2010): 929,589 training, 73,760 validation and 82,430 test words, a sentence a line,
+10,000 words with `<eos>`. The licence forbids passing them on, so nothing is downloaded unless asked for.
 """
 
 from __future__ import annotations

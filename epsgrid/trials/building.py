@@ -12,10 +12,9 @@ from epsgrid.trials.device import place
 
 
 def build_model(spec: Spec, task: Task, seed: int, device: torch.device) -> torch.nn.Module:
-    """Return a spec's model with the initial weights of a seed, laid out on a device, ready for its first epoch.
+    """Return a spec's model with the initial weights of a seed, on a device, ready for its first epoch.
 
-    Raises:
-        SpecError: the model does not fit the task.
+    Raises SpecError where the model does not fit the task.
     """
     seed_weights(seed)
     model = place(models.load(spec.model.name).build(spec.model, task.inputs, task.outputs), device)

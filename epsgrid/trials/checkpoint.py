@@ -75,11 +75,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write the checkpoint so that the file is always either the old or the new one, whole.
-
-    Raises:
-        StoreError: the disk is full or the folder cannot be written.
-    """
+    """Write the checkpoint so that the file is always the old or the new one, whole; StoreError if it cannot be."""
     document = {**vars(checkpoint), "format": _FORMAT, "records": json.dumps(checkpoint.records)}
     buffer = io.BytesIO()
     torch.save(document, buffer)
@@ -89,8 +85,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def load_checkpoint(path: Path, trial: str) -> Checkpoint | None:
     """Return the trial's checkpoint with its tensors on the CPU, or None where there is none yet.
 
-    Raises:
-        CorruptRecordError: the file cannot be read, or belongs to another trial or format.
+    Raises CorruptRecordError where the file cannot be read, or belongs to another trial or format.
     """
     if not path.exists():
         return None

@@ -22,9 +22,7 @@ _KEEP = ((-3, 2**27), (-1, 2**31 - 1), (-2, 0))
 def resolve_device(asked: Literal["auto", "cpu", "cuda"], precision: str = "float32") -> torch.device:
     """Return the device to train on; `auto` is CUDA where there is one.
 
-    Raises:
-        ExecutionError: CUDA was asked for and this torch or this machine has none, or the device does not compute in
-            the precision.
+    Raises ExecutionError where CUDA was asked for and there is none, or the device does not compute in the precision.
     """
     if asked == "cuda" and not torch.cuda.is_available():
         raise ExecutionError(

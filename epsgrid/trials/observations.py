@@ -12,7 +12,6 @@ import torch
 
 from epsgrid import optimizers
 from epsgrid.errors import CorruptRecordError
-from epsgrid.numerics.series import FRACTIONS, Series
 from epsgrid.observing.adapters import from_plugin
 from epsgrid.observing.layers import named_layers
 from epsgrid.observing.observer import Observer
@@ -50,10 +49,7 @@ class Observations:
             warn(f"{error}; starting these observations over")
             self._path.unlink()
         if not steps or not self._path.exists():
-            layers = self._observer.layers
-            names, kinds = tuple(layer.name for layer in layers), tuple(layer.kind for layer in layers)
-            entries = tuple(layer.parameter.numel() for layer in layers)
-            observations.write(self._path, Series(names, kinds, entries, FRACTIONS, snapshots=()))
+            observations.write(self._path, self._observer.series())  # without snapshots: it counts only when asked
 
     def after_step(self, steps: int, epoch: float) -> None:
         """Keep a snapshot if it is its turn after `steps` in all; `epoch` counts epochs done, a fraction within one."""

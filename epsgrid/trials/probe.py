@@ -60,8 +60,7 @@ def run_probe(
         spec: the experiment's spec.
         task: the spec's task, bound to its data on `device`.
         device: where to run.
-        on_step: called as `on_step(done, of)` after every step, over all probes; `of` falls where the bounds settle
-            early.
+        on_step: called as `on_step(done, of)` after every step, over all probes; `of` falls where bounds settle early.
 
     Raises:
         NoBoundsError: the optimizer has no ε, or no layer could be measured.

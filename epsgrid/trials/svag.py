@@ -7,8 +7,7 @@ minibatches of the spec's size and descends the combined loss
 
 in one backward pass: the gradient has the same mean and l times the noise, that of a batch l² times smaller. Everything
 else is that of the square-root rule with κ = 1/l² (see `epsgrid.numerics.scaling`). As l grows the training converges
-to the equation's, in which a plain step is worth the time η² and one of these η²/l²; where l makes no difference, the
-equation describes the plain training.
+to the equation's, where a plain step is worth the time η²; if l makes no difference, it describes the plain training.
 
 An epoch of the spec therefore takes l² times its steps: l² passes over the data for the first minibatches and l² for
 the second ones, each in an order of its own. (The published code takes both from one pass, half the steps.) With l = 1
@@ -41,13 +40,8 @@ class _Pair(NamedTuple):
 def settings(spec: Spec, learning_rate: float, epsilon: float | None) -> tuple[Spec, float, float | None]:
     """Return spec, learning rate and ε of a trial's steps: as asked, or with SVAG those worth 1/l² of the time.
 
-    Args:
-        spec: as asked; with SVAG the optimizer's options, schedule, clipping and observed steps change.
-        learning_rate: of the trial.
-        epsilon: of the trial; None for an optimizer without one.
-
-    Raises:
-        ScalingError: the optimizer has no square-root rule.
+    With SVAG the optimizer's options, schedule, clipping and observed steps change. Raises ScalingError where the
+    optimizer has no square-root rule.
     """
     l = factor(spec.training)  # noqa: E741
     if l == 1:

@@ -57,7 +57,7 @@ def run_trial(
     warn: Callable[[str], None],
     should_prune: Callable[[], bool] = lambda: False,
 ) -> TrialResult:
-    """Train to the end and return the result; everything else is in the trial's folder.
+    """Train to the end and return the result, `done` or `diverged`; everything else is in the trial's folder.
 
     Args:
         spec: the experiment's spec.
@@ -70,12 +70,8 @@ def run_trial(
         warn: called with a line about a checkpoint that cannot be used, or what SVAG cannot treat.
         should_prune: asked after every epoch but the last; True raises `Pruned`, the checkpoint being saved.
 
-    Returns:
-        The result: `done`, or `diverged` where a loss stopped being finite.
-
     Raises:
-        Interrupted: `should_stop` returned True; the checkpoint is saved.
-        Pruned: `should_prune` returned True.
+        Interrupted, Pruned: it was asked to stop.
         StoreError: the folder cannot be written.
     """
     run = _Run(spec, trial, task, folder, device)

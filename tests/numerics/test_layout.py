@@ -10,7 +10,8 @@ import pytest
 from scipy import stats
 
 from epsgrid.numerics import layout as module
-from epsgrid.numerics.layout import Layout, _t_quantile, compare_with_best, loss, upper_bounds
+from epsgrid.numerics.layout import Layout, compare_with_best, loss, upper_bounds
+from epsgrid.numerics.statistics import t_quantile
 
 NAN = float("nan")
 Scores = npt.NDArray[np.float64]
@@ -126,7 +127,7 @@ def test_the_best_of_a_set_is_held_out_on_one_side_and_in_sample_on_the_other() 
     found = loss(layout, better, other)
     assert found.mean == pytest.approx(np.mean(held) - np.mean(other_held))
     half = found.high - (np.mean(sample) - np.mean(other_held))
-    least, most = (_t_quantile(0.95, 32) * layout.sd * math.sqrt(part / 5) for part in (1 + 1 / 4, 2))
+    least, most = (t_quantile(32, 0.95) * layout.sd * math.sqrt(part / 5) for part in (1 + 1 / 4, 2))
     assert least < half < most, "a mean over four settings is sharper than one"
     assert found.low < np.mean(held) - np.mean(other_sample) < found.mean < found.high
 
@@ -137,7 +138,7 @@ def test_settings_without_further_seeds_keep_their_own_bound() -> None:
     test[2:, 3:] = NAN
     layout = clear(test)
     found = loss(layout, [0, 2, 3], [1])
-    bound = float((test[2, :3] - test[1, :3]).mean() + _t_quantile(0.95, layout.degrees) * layout.sd * math.sqrt(2 / 3))
+    bound = float((test[2, :3] - test[1, :3]).mean() + t_quantile(layout.degrees, 0.95) * layout.sd * math.sqrt(2 / 3))
     assert found.n == 10
     assert found.high == pytest.approx(bound)
     assert upper_bounds(layout, [2], [1]).tolist() == pytest.approx([bound])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from epsgrid.numerics.statistics import Interval, mean_and_sd, mean_interval, paired_difference, t_half_width
+from epsgrid.numerics.statistics import Interval, mean_and_sd, mean_interval, paired_difference, t_quantile
 
 scores = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=20)
 
@@ -32,7 +32,7 @@ def test_the_interval_equals_scipys() -> None:
 
 def test_the_quantile_equals_scipys() -> None:
     degrees = [1, 2, 5, 40, 999]
-    assert [t_half_width(each) for each in degrees] == stats.t.ppf(0.975, degrees).tolist()
+    assert [t_quantile(each) for each in degrees] == stats.t.ppf(0.975, degrees).tolist()
 
 
 def test_scipy_is_imported_for_an_interval_only() -> None:
