@@ -81,12 +81,7 @@ def _heartbeat_s() -> float:
 
 @contextmanager
 def progress_shown(*, quiet: bool, in_bytes: bool = False) -> Iterator[_Progressing]:
-    """Show progress on stderr: a bar in a terminal, elsewhere a line from time to time.
-
-    Args:
-        quiet: show nothing.
-        in_bytes: what is counted are bytes, not steps.
-    """
+    """Show progress on stderr, of bytes or of steps: a bar in a terminal, elsewhere a line from time to time."""
     console = err()
     if quiet:
         yield _Progressing(lambda line: None, lambda title, done, of: None)

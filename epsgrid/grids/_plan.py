@@ -27,12 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """The trials of a sweep.
-
-    Attributes:
-        epsilons: the ε values of each grid, rising; empty for the reference of an optimizer without ε.
-        trials: every distinct trial once, in the order in which they are to be trained.
-    """
+    """The ε of each grid, rising (none without ε), and every distinct trial once, in the order of training."""
 
     epsilons: Mapping[str, tuple[float, ...]]
     trials: tuple[Trial, ...]
@@ -58,8 +53,7 @@ def plan(
         spec: what to train.
         data_checksum: sha256 of the prepared data.
         bounds: measured for this spec; None where no grid needs them.
-        names: the grids asked for; ignored where the optimizer has no ε. A list in the spec takes the place of the
-            narrowed one.
+        names: the grids asked for; a list of ε in the spec takes the place of the narrowed one.
         placement: where the optimizer adds its ε; None where it has none.
         rates: the learning rates to train with in place of those of the spec; None keeps these.
         added: learning rates beyond those of the spec, each at its ε.

@@ -26,27 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EffectiveRates:
-    """Learning rates that keep the step of the median entry whatever the ε.
-
-    Attributes:
-        median: m50, the median magnitude over the entries of all measured layers, > 0.
-        placement: where the optimizer adds its ε; in the same unit.
-    """
+    """Learning rates that keep the step of the median entry, m50 > 0 over all measured layers, whatever the ε."""
 
     median: float
     placement: Placement
 
     @classmethod
     def of(cls, bounds: EpsilonBounds, placement: Placement) -> EffectiveRates:
-        """Return the rates of a probe.
-
-        Args:
-            bounds: of the probe, with the histograms of their layers.
-            placement: where the optimizer adds its ε.
-
-        Raises:
-            NoBoundsError: no layer was measured.
-        """
+        """Return the rates of a probe; a NoBoundsError where no layer was measured."""
         from epsgrid.numerics import estimates
         from epsgrid.numerics.magnitudes import LayerStatus
 

@@ -56,8 +56,7 @@ class Answer:
         question: "default", "equivalent", "narrowing", "luck", "kind" or "trust".
         answer: in a word or two; see the constants of this module.
         text: in sentences.
-        loss: the difference it rests on, in the metric's stored unit, positive where something is lost; None where
-            none was measured.
+        loss: the difference it rests on, in the metric's stored unit, positive where something is lost, or None.
         more_seeds: whether it is open and more seeds can decide it.
     """
 
@@ -91,13 +90,7 @@ class EpsilonRow:
 
 @dataclass(frozen=True)
 class RuleRow:
-    """What it costs to train the ε of some rule alone, against the best of all others.
-
-    Attributes:
-        name: of the rule.
-        epsilons: those it names, as far as they were trained.
-        loss: see `Answer.loss`.
-    """
+    """What it costs to train the ε of a rule alone, as far as they were trained, against the best of all others."""
 
     name: str
     epsilons: tuple[float, ...]
@@ -158,8 +151,7 @@ class Evidence:
         contenders: the settings that were trained with more seeds than the grids, each with all its seeds.
         level: probability with which each bound holds; higher where results are looked at several times.
         is_exhausted: whether all fresh seeds that were planned are trained.
-        bounds: measured by the probe; None without one.
-        placement: where the optimizer adds its ε; None without a probe.
+        bounds, placement: measured by the probe, and where the optimizer adds its ε; None without a probe.
         estimates: names and decades of the point estimates of ε.
     """
 
@@ -295,15 +287,9 @@ def _compared(
     no: tuple[str, str],
     yes: tuple[str, str],
 ) -> Answer:
-    """Say what is lost with the best of some settings against the best of others.
+    """Say what is lost with the best of some settings against the best of others, which may be better.
 
-    Args:
-        evidence: the results.
-        question: the answer's question.
-        better: the settings that may be better.
-        other: those that may lose.
-        no: the answer where they lose less than the margin, and how its text begins.
-        yes: the same where they lose something.
+    `no` is the answer where they lose less than the margin, and how its text begins; `yes` where they lose something.
     """
     top, own = evidence.top(better), evidence.top(other)
     found: Loss | None = None
@@ -532,11 +518,7 @@ def _kind(evidence: Evidence) -> Answer:
 
 
 def _share_adapting(bounds: EpsilonBounds, placement: Placement, epsilon: float) -> float | None:
-    """Return the share of the probe's moving entries whose √v̂ is above an ε, so that their steps adapt.
-
-    Returns:
-        A fraction in [0, 1]; None where no entry has a gradient.
-    """
+    """Return the share of the probe's moving entries whose √v̂ is above an ε, so that they adapt; None of none."""
     histograms = [layer.histogram for layer in bounds.layers if layer.histogram is not None]
     magnitude = placement.magnitude_from_epsilon(epsilon)
     moving = sum(float(histogram.entries_above(0.0)) for histogram in histograms)

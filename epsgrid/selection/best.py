@@ -19,12 +19,7 @@ from epsgrid.store.records import Scores
 
 @dataclass(frozen=True)
 class _OtherRow:
-    """A score kept beside the metric, such as a second way to compute BLEU, over the done seeds of a cell.
-
-    Attributes:
-        name: of the score.
-        selecting, test: on the split that selects and on the test split; None where no seed has a finite one.
-    """
+    """A score kept beside the metric, on the split that selects and the test split, over the done seeds of a cell."""
 
     name: str
     selecting: Spread | None
@@ -38,12 +33,10 @@ class CostRow:
     Attributes:
         trials: all it asks for.
         device_seconds: of training, summed over its trials with a result: the time devices were busy.
-        wall_seconds: how long at least one of them was training; it depends on how many ran at once. None where that is
-            not known.
+        wall_seconds: how long at least one of them was training, however many ran at once; None where not known.
         probe_seconds: of the probe that it needs; 0 where it needs none, None where it was not measured.
         saved_trials: those of the conventional grid − these; None where that was not swept.
-        saved_seconds: device seconds of the conventional grid − these − the probe's; may be negative. None where a
-            trial has no result.
+        saved_seconds: device seconds of the conventional grid − these − the probe's; None where a trial has no result.
     """
 
     trials: int
@@ -58,13 +51,8 @@ class CostRow:
 class BestRow:
     """The best setting of a grid, or at the default ε.
 
-    Attributes:
-        name: of the grid: "narrowed", "conventional", "reference" or "default".
-        choice: the setting and how many there were to choose from.
-        others: what else its trials were scored by.
-        interval: of the mean test metric over the seeds; None without a score.
-        cost: what the grid takes by itself.
-        label: a name for tables.
+    `interval` is that of the mean test metric over the seeds, None without a score; `cost` what the grid takes by
+    itself.
     """
 
     name: str
@@ -82,13 +70,7 @@ def grid_names(stored: StoredExperiment, cells: Sequence[Cell]) -> tuple[str, ..
 
 
 def best_rows(stored: StoredExperiment, cells: Sequence[Cell], metric: Metric | None) -> tuple[BestRow, ...]:
-    """Return the best setting of each grid that has settings, and of the default ε.
-
-    Args:
-        stored: the experiment.
-        cells: all that was swept.
-        metric: None while no trial has a result.
-    """
+    """Return the best setting of each grid that has settings, and of the default ε."""
     conventional = of_grid(CONVENTIONAL, cells)
     conventional_tally = tally_cells(conventional) if conventional else None
     rows = []
@@ -144,13 +126,7 @@ def tally_cells(cells: Iterable[Cell]) -> Tally:
 
 
 def _cost_row(own: Tally, conventional: Tally | None, probe_seconds: float | None) -> CostRow:
-    """Return what a search costs and saves.
-
-    Args:
-        own: the trials it asks for.
-        conventional: the conventional grid's trials; None where it was not swept.
-        probe_seconds: what the probe it needs cost; 0 where it needs none, None where it was not measured.
-    """
+    """Return what a search costs and saves; see `CostRow`. `conventional` is None where that grid was not swept."""
     saved = None
     if conventional is not None and conventional.complete and own.complete and probe_seconds is not None:
         saved = conventional.seconds - own.seconds - probe_seconds

@@ -45,7 +45,7 @@ class TrialRow:
         selected_epoch: from 1; None unless done.
         seconds: what it cost; None without a result.
         error: why it failed, diverged or was pruned; None otherwise.
-        started: when its last run began, in seconds since 1970; None without a result, or where that is not known.
+        started: when its last run began, in seconds since 1970; None where that is not known.
     """
 
     id: str
@@ -73,12 +73,9 @@ class Tally:
     """How many trials are in which state, and what they cost.
 
     Attributes:
-        trials: all.
-        done: with a finite score.
-        diverged: with a loss or score that stopped being finite.
-        failed: ended by an error.
-        missing: without any end: pending, running or interrupted.
-        pruned: ended early because they fell behind.
+        diverged: those with a loss or score that stopped being finite.
+        missing: those without any end: pending, running or interrupted.
+        pruned: those ended early because they fell behind.
         seconds: of training, summed over the trials with a result: the time their devices were busy.
         wall_seconds: how long at least one of them was training, by their own clocks; an interrupted trial counts from
             its last start. None where one does not say when it began.
@@ -108,11 +105,9 @@ class Cell:
         trained_rate: the one its trials were trained with; another only with `sweep.lr_mode: effective`.
         epsilon: the optimizer's own ε; None for an optimizer without one.
         grids: the grids that ask for it.
-        inside: whether ε lies within the bounds' decades, or is on the list that stands for them; None without bounds
-            or ε.
+        inside: whether ε lies within the bounds' decades, or on the list that stands for them; None without both.
         tally: the states of its trials.
-        score: of the done seeds, on the split that selects; None without any.
-        test: the test metric of the done seeds, at each trial's selected epoch; None without any.
+        score, test: of the done seeds at the selected epoch, on the split that selects and on the test split, or None.
         trials: by seed.
     """
 
@@ -146,14 +141,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Choice:
-    """The best of a set of cells.
-
-    Attributes:
-        cell: the chosen cell; None where none can be chosen.
-        unknown: why there is none; None where there is one.
-        candidates: cells in the set.
-        incomplete: of these, cells that lack a result and so could not be chosen.
-    """
+    """The best of a set of cells; without one, `unknown` says why. Incomplete cells lack a result and were left out."""
 
     cell: Cell | None
     unknown: str | None
@@ -167,11 +155,7 @@ class Choice:
 
 
 def read_metric(stored: StoredExperiment) -> Metric | None:
-    """Return what the trials are judged by; None while no trial has a result.
-
-    Raises:
-        CorruptRecordError: the trials of this experiment are judged by different metrics.
-    """
+    """Return what the trials are judged by; None while no trial has a result, a CorruptRecordError if it differs."""
     metrics: dict[Metric, str] = {}
     for trial, result in stored.results.items():
         metrics.setdefault(Metric(result.metric_name, result.metric_direction, result.metric_unit), trial)
@@ -186,12 +170,7 @@ def read_metric(stored: StoredExperiment) -> Metric | None:
 
 
 def read_cells(stored: StoredExperiment, bounds: EpsilonBounds | None = None) -> tuple[Cell, ...]:
-    """Return all cells of the grids, by rising learning rate and ε.
-
-    Args:
-        stored: the experiment.
-        bounds: decide which cells lie inside; None where that is not asked.
-    """
+    """Return all cells of the grids, by rising learning rate and ε; `bounds` decide which lie inside."""
     groups: dict[tuple[float, float | None], dict[int, Trial]] = {}
     for cell in stored.grid.cells if stored.grid else ():
         groups.setdefault((cell.grid_rate, cell.epsilon), {})[cell.seed] = cell
@@ -270,13 +249,13 @@ def tally(trials: Iterable[TrialRow]) -> Tally:
 
 
 def busy(runs: Iterable[tuple[float | None, float]]) -> float | None:
-    """Return for how many seconds at least one of some runs was under way; None where a start is not known.
+    """Return for how many seconds at least one of some runs, each with start and seconds, was under way.
 
     >>> busy([(0.0, 10.0), (5.0, 10.0), (20.0, 1.0)])
     16.0
 
-    Args:
-        runs: start, in seconds since any moment, and duration in seconds.
+    Returns:
+        None where a start is not known.
     """
     known: list[tuple[float, float]] = []
     for start, seconds in runs:
@@ -291,12 +270,7 @@ def busy(runs: Iterable[tuple[float | None, float]]) -> float | None:
 
 
 def best(cells: Sequence[Cell], metric: Metric | None) -> Choice:
-    """Choose the best of some cells by the rules at the top of this module.
-
-    Args:
-        cells: a set, possibly empty.
-        metric: None while no trial has a result.
-    """
+    """Choose the best of some cells by the rules at the top of this module; a metric of None means no results."""
     complete = [cell for cell in cells if cell.tally.complete]
     incomplete = len(cells) - len(complete)
     if metric is not None:
@@ -337,42 +311,29 @@ class Difference:
         unknown: why it is not known; None where it is.
     """
 
-    mean: float | None
-    low: float | None
-    high: float | None
-    n: int
-    level: float
-    same_cell: bool
-    unknown: str | None
-
-
-def _unknown_difference(why: str) -> Difference:
-    """Return a difference that is not known, with the reason."""
-    return Difference(None, None, None, 0, LEVEL, same_cell=False, unknown=why)
+    mean: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    level: float = LEVEL
+    same_cell: bool = False
+    unknown: str | None = None
 
 
 def difference(better: Choice, worse: Choice, names: tuple[str, str], metric: Metric | None) -> Difference:
-    """Return by how much the first of two chosen cells beats the second on the test metric.
-
-    Args:
-        better: the first; the result is positive where it is better.
-        worse: the second.
-        names: what the two are called where a reason names them.
-        metric: None while no trial has a result.
-    """
+    """Return by how much the first of two chosen cells beats the second on the test metric; `names` are for reasons."""
     for choice, name in zip((better, worse), names, strict=True):
         if choice.cell is None:
-            return _unknown_difference(f"{name}: {choice.unknown}")
+            return Difference(unknown=f"{name}: {choice.unknown}")
         if choice.cell.tally.diverged:
             shares = f"{choice.cell.tally.diverged} of {count(choice.cell.tally.trials, 'seed')}"
-            return _unknown_difference(f"{name}: the best cell, {choice.cell.label}, diverged on {shares}")
+            return Difference(unknown=f"{name}: the best cell, {choice.cell.label}, diverged on {shares}")
     assert better.cell is not None and worse.cell is not None and metric is not None
     first, second = better.cell.test_by_seed(), worse.cell.test_by_seed()
     if not first.keys() & second.keys():
-        return _unknown_difference(f"{names[0]} and {names[1]} share no seed with a test score")
+        return Difference(unknown=f"{names[0]} and {names[1]} share no seed with a test score")
     if better.cell is worse.cell:
-        return Difference(0.0, 0.0, 0.0, len(first), LEVEL, same_cell=True, unknown=None)
+        return Difference(0.0, 0.0, 0.0, len(first), same_cell=True)
     sign = metric.sign
     paired = paired_difference({k: sign * v for k, v in first.items()}, {k: sign * v for k, v in second.items()})
-    ends = paired.mean, paired.low, paired.high, paired.n, LEVEL
-    return Difference(*ends, same_cell=False, unknown=None)
+    return Difference(paired.mean, paired.low, paired.high, paired.n)

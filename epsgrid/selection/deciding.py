@@ -46,11 +46,9 @@ def level_of(seeds: tuple[int, ...]) -> float:
     >>> level_of((3,)), level_of((3, 6, 9, 15))
     (0.95, 0.9816)
 
-    Args:
-        seeds: number of seeds at each look, rising.
-
     Returns:
-        Pocock's constant for one-sided bounds of sums of independent seeds, as a probability with four digits.
+        Pocock's constant for one-sided bounds of sums of independent seeds, whose number rises from look to look, as a
+        probability with four digits.
     """
     import numpy as np
     from scipy.optimize import brentq
@@ -82,10 +80,7 @@ def contenders(evidence: Evidence) -> tuple[Cell, ...]:
     Of the side of a comparison that may be better these are the settings close to its best and all others that are not
     shown to be less than the margin better; of the other side only its best. Where an answer hangs on a learning rate
     at the end of those tried, they are that setting, the best learning rate inside, and the two that are compared.
-
-    Args:
-        evidence: the results up to a look, at the level of the looks. Settings that were no contenders at the last one
-            have fewer seeds, and stay out.
+    Settings that were no contenders at the last look have fewer seeds, and stay out.
     """
     from epsgrid.numerics.layout import upper_bounds
 

@@ -34,21 +34,20 @@ _Trials = tuple[dict[str, str], dict[str, TrialResult], dict[str, TrialFailure]]
 
 @dataclass(frozen=True)
 class StoredExperiment:
-    """Everything that is stored of an experiment, checked.
+    """Everything that is stored of an experiment, checked; what does not exist yet is None.
 
     Attributes:
         folder: where it was read.
         experiment: what was asked.
-        probe: what the probe measured; None where it has not run.
-        measured: the probe's bounds, parsed; None where it has not run.
-        grid: which trials belong to which grid; None where nothing was swept.
+        probe: what the probe measured.
+        measured: the probe's bounds, parsed.
+        grid: which trials belong to which grid.
         states: state of each trial of the grids by id; "pending" where nothing is stored.
         results: by id, of the trials of the grids that are done or diverged.
         failures: by id, of those that failed.
         strays: ids of stored trials that no record asks for any more; the report leaves them out.
-        batches: the trials of one setting at other batch sizes; None where there are none. Those that belong to no grid
-            are not among `states`, `results` and `failures`; see `of_trials`.
-        confirm: the trials of contenders on fresh seeds; None where there are none. As with `batches`.
+        batches, confirm: the trials of one setting at other batch sizes, and of contenders on fresh seeds. Those that
+            belong to no grid are not among `states`, `results` and `failures`; see `of_trials`.
     """
 
     folder: ExperimentFolder
@@ -97,9 +96,6 @@ class StoredExperiment:
 def load_experiment(folder: ExperimentFolder) -> StoredExperiment:
     """Read an experiment; parts that do not exist yet are None or empty.
 
-    Args:
-        folder: the experiment's folder.
-
     Raises:
         StoreError: there is no experiment, or a record cannot be read or is of a newer version.
         CorruptRecordError: a record is damaged or belongs to another trial; the message names the file.
@@ -135,11 +131,7 @@ def bounds_choice(experiment: ExperimentRecord) -> BoundsChoice:
 
 
 def of_trials(stored: StoredExperiment, grid: GridRecord) -> StoredExperiment:
-    """Return the experiment as if it had swept another grid: with the states, results and failures of its trials.
-
-    Raises:
-        StoreError, CorruptRecordError: see `load_experiment`.
-    """
+    """Return the experiment as if it had swept another grid: with the states, results and failures of its trials."""
     asked = tuple(dict.fromkeys(cell.id for cell in grid.cells))
     states, results, failures = _read_trials(stored.folder, asked, _stored_trials(stored.folder))
     return replace(stored, grid=grid, states=states, results=results, failures=failures)

@@ -34,10 +34,8 @@ _FIRST_FRESH_SEED = 10_000
 class Further:
     """What a sweep does after its grids.
 
-    Attributes:
-        extend_rates: whether it tries learning rates beyond those of the spec where the best is at an edge.
-        until_decided: whether it trains fresh seeds until the questions are decided.
-        max_seeds: number of fresh seeds at most; None means the usual one, or the one planned earlier.
+    It tries learning rates beyond those of the spec where the best is at an edge (`extend_rates`), and trains fresh
+    seeds, `max_seeds` at most, `until_decided`; None means the usual number, or the one planned earlier.
     """
 
     extend_rates: bool = False
@@ -51,14 +49,7 @@ ONLY_THAT = Further()
 
 @dataclass(frozen=True)
 class Preview:
-    """What a sweep would train.
-
-    Attributes:
-        grids: its grids.
-        at_least: number of trainings that it needs in any case.
-        at_most: number of trainings after which it has ended in any case.
-        parts: what the difference is made of.
-    """
+    """What a sweep would train: its grids, the least and the most trainings, and what the difference is made of."""
 
     grids: SweepPlan
     at_least: int
@@ -70,10 +61,7 @@ class Preview:
 class Outcome:
     """How a sweep ended.
 
-    Attributes:
-        summary: all its trials.
-        answers: None where it was stopped before the questions could be answered, or was not asked to decide them.
-        why: why it ended, in a sentence; "" without answers.
+    `answers` is None where it was stopped before, or was not asked to decide the questions; `why` then is "".
     """
 
     summary: SweepSummary
@@ -92,17 +80,9 @@ def sweep_further(
     say: Callable[[str], None],
     stop: StopRequest,
 ) -> Outcome:
-    """Train grids and what follows them; see `epsgrid.stages.sweep.sweep` for what is not described here.
+    """Train grids and what follows them; a plan is followed by nothing. See `epsgrid.stages.sweep.sweep`.
 
-    Args:
-        asked: the spec and its folder.
-        what: the grids to train first, or a plan, which nothing follows.
-        further: what follows.
-        workers: trials at once.
-        fail_fast: start nothing more after the first failure.
-        notify: receives the plan of each round, then each trial's start and end.
-        say: receives a sentence before each round.
-        stop: is asked whether to stop.
+    `notify` receives the plan of each round, and `say` a sentence before each.
 
     Raises:
         SpecError: the spec leaves nothing to decide, or other looks were planned.

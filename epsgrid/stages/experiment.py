@@ -22,13 +22,7 @@ from epsgrid.store.records import ExperimentRecord
 
 @dataclass(frozen=True)
 class Asked:
-    """The experiment that a command acts on.
-
-    Attributes:
-        spec: the effective spec, overrides applied.
-        folder: the experiment's folder; it need not exist yet.
-        runs_root: the folder that remembers the latest experiment.
-    """
+    """The effective spec that a command acts on, its folder, which need not exist yet, and the folder around that."""
 
     spec: Spec
     folder: ExperimentFolder

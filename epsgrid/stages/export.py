@@ -41,7 +41,7 @@ def export_bounds(
         folder: of the run.
         tool: an exporter.
         kind: the range or the grid.
-        bounds: without rounding noise or as published; None for those that the run's spec asks for.
+        bounds: None for those that the run's spec asks for.
         framework: whose ε: None or "torch" for the run's own optimizer; "keras", "optax", "tf-keras" or "fairseq" for
             the one of the same name there; or any name that `epsgrid convert` knows, such as "keras-rmsprop".
         epsilon_name: the name of ε in the user's training.
@@ -49,7 +49,6 @@ def export_bounds(
 
     Raises:
         StoreError: there is no experiment, or nothing was probed.
-        CorruptRecordError: a stored record is damaged.
         UnknownNameError: no such framework or optimizer, or the framework has no such optimizer; lists those it has.
         NoBoundsError: the optimizer named has no ε.
         SpecError: the β₂ of the run is not valid for it, or a name cannot name a hyperparameter.

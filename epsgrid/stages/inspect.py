@@ -31,14 +31,8 @@ _SHOWN = 5
 class Inspected:
     """The stored gradient magnitudes of a probe or a trial.
 
-    Attributes:
-        folder: the experiment's.
-        experiment: its record.
-        bounds: those of the stored probe; None where nothing was probed.
-        trial: id and setting of the trial; None for the probe.
-        state: the trial's state, such as "done"; "" for the probe.
-        series: the snapshots of the trial or the probe; None where a probe kept none.
-        observed: all trials that kept snapshots.
+    `trial` and `state` are None and "" for the probe. `bounds` are those of the probe, None without one, and `series`
+    is None where a probe kept no snapshots; `observed` are all trials that kept some.
     """
 
     folder: ExperimentFolder
@@ -51,11 +45,7 @@ class Inspected:
 
 
 def inspect(folder: ExperimentFolder, trial: str | None) -> Inspected:
-    """Read the snapshots of a probe, or of a trial while it trained.
-
-    Args:
-        folder: the experiment's.
-        trial: an id, or the beginning of one that no other has; None means the probe.
+    """Read the snapshots of a probe, or of a trial while it trained, named by its id or the beginning of it.
 
     Raises:
         StoreError: there is no experiment, nothing was measured, no such trial, or it kept nothing.

@@ -59,11 +59,7 @@ class _Point:
 
 
 def parse_rules(text: str) -> tuple[Rule, ...]:
-    """Return the rules that a list such as "sqrt,linear,none" names, each once.
-
-    Raises:
-        SpecError: one of them is not a rule.
-    """
+    """Return the rules that a list such as "sqrt,linear,none" names, each once; any other name is a SpecError."""
     names = [part.strip() for part in text.split(",")]
     if unknown := [name for name in names if name not in RULES]:
         raise SpecError(f"--rules: there is no rule {unknown[0]!r}; expected some of {', '.join(RULES)}")
@@ -81,13 +77,7 @@ def plan_batches(
 ) -> Planned:
     """Plan one setting at several batch sizes, without writing or importing torch.
 
-    Args:
-        asked: the spec and its folder.
-        sizes: batch sizes; the spec's own need not be among them.
-        rules: how to scale the setting.
-        learning_rate: of the setting; None means the best one found, see `_base_setting`.
-        epsilon: in the optimizer's own ε; None as for the learning rate.
-        half_life: scale decays as β^κ, which is possible at every κ.
+    A learning rate or ε (in the optimizer's own) of None means the best one found; see `_base_setting`.
 
     Raises:
         SpecError: there is only one batch size, one larger than the data, or an ε for an optimizer that has none.
@@ -138,9 +128,6 @@ def _base_setting(asked: Asked, learning_rate: float | None, epsilon: float | No
 
     What is not asked for comes from the best cell of the narrowed grid, or where that has no complete cell, from the
     default ε and the first learning rate.
-
-    Raises:
-        SpecError: an ε is asked for and the optimizer has none.
     """
     spec = asked.spec
     has_epsilon = optimizers.load(spec.optimizer.name).DEFAULT_EPSILON is not None
@@ -167,11 +154,7 @@ def _base_setting(asked: Asked, learning_rate: float | None, epsilon: float | No
 
 
 def chosen(folder: ExperimentFolder, names: Sequence[str]) -> tuple[str, ...]:
-    """Return the ids of the trials that a user names.
-
-    Args:
-        folder: the experiment's folder.
-        names: each a state of `_BY_STATE`, which means all trials in it, a trial's id, or the beginning of one.
+    """Return the ids of the trials that a user names, each by a state of `_BY_STATE`, its id or the beginning of that.
 
     Raises:
         StoreError: nothing was swept here, or a name means no trial or several.
@@ -207,11 +190,7 @@ def start_over(folder: ExperimentFolder, ids: Sequence[str]) -> tuple[Path, ...]
 
 
 def plan_again(asked: Asked, ids: Sequence[str]) -> Planned:
-    """Plan chosen trials and no others: of the grids, of contenders on fresh seeds, or of other batch sizes.
-
-    Raises:
-        StoreError, DataError: see `epsgrid.stages.sweep.sweep`.
-    """
+    """Plan chosen trials and no others: of the grids, of contenders on fresh seeds, or of other batch sizes."""
     folder, spec, checksum = asked.folder, asked.spec, prepare_data(asked.spec).checksum
     trials: list[Trial] = []
     if folder.batches_json.exists():
@@ -248,11 +227,7 @@ def _point_trial(point: _Point, checksum: str, seed: int) -> Trial:
 
 
 def _point(spec: Spec, learning_rate: float, epsilon: float | None, size: int, name: str) -> _Point:
-    """Return a setting as a rule scales it; the half-life form of a rule counts as another rule.
-
-    Raises:
-        ScalingError: the rule does not reach the batch size.
-    """
+    """Return a setting as a rule scales it; the half-life form of a rule counts as another rule."""
     if name == _BASE:
         return _Point(size, _BASE, spec, learning_rate, epsilon)
     default = epsilon or spec.sweep.default_epsilon

@@ -44,15 +44,7 @@ _NEVER = 2**31
 
 @dataclass(frozen=True)
 class BatchProbe:
-    """Bounds at several batch sizes.
-
-    Attributes:
-        base: the spec's own probe.
-        base_is_new: whether that was measured just now.
-        record: the sizes and seeds; the probes themselves are in the folder.
-        measured: number of probes measured just now, the spec's own not counted.
-        reused: number of probes that were already stored.
-    """
+    """The spec's own probe, and how many probes at other sizes and seeds were measured just now or reused."""
 
     base: ProbeRecord
     base_is_new: bool
@@ -64,11 +56,7 @@ class BatchProbe:
 def probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: _OnStep) -> tuple[ProbeRecord, bool]:
     """Measure and store the bounds of a spec, or return those already stored for exactly these settings.
 
-    Args:
-        asked: the spec and its folder.
-        command: the command line, for the record.
-        force: measure again even if stored bounds fit.
-        on_step: receives the progress, as `on_step(done, of)`.
+    `on_step` receives the progress, as `on_step(done, of)`; `command` is the command line, for the record.
 
     Returns:
         The stored probe, and whether it was measured just now.
@@ -93,19 +81,12 @@ def probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: _OnStep
 def batch_probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: _OnStep) -> BatchProbe:
     """Measure the bounds at every batch size of `probe.batch_sizes` and at the spec's own, with every seed of it.
 
-    A size and seed that is stored with the same settings is not measured again, so that a call that was interrupted
-    continues with what is missing.
-
-    Args:
-        asked: the spec and its folder.
-        command: the command line, for the records.
-        force: measure all again.
-        on_step: receives the progress, as `on_step(done, of)`; first of the spec's own probe, then of all others.
+    A size and seed that is stored with the same settings is not measured again unless with `force`, so that a call that
+    was interrupted continues with what is missing. Progress begins anew after the spec's own probe.
 
     Raises:
         SpecError: there is only one batch size, or one that is larger than the data.
-        NoBoundsError: the optimizer has no ε, or nothing could be measured at some size.
-        DataError, StoreError: see `probe`.
+        NoBoundsError, DataError, StoreError: see `probe`.
     """
     optimizers.require_epsilon(asked.spec.optimizer.name)
     data, folder, settings = prepare_data(asked.spec), asked.folder, asked.spec.probe
@@ -158,11 +139,7 @@ def bounds_identity(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_probe(folder: ExperimentFolder) -> ProbeRecord | None:
-    """Return the stored probe, or None where there is none.
-
-    Raises:
-        CorruptRecordError: bounds.json is truncated or altered.
-    """
+    """Return the stored probe, or None where there is none; a damaged one is a CorruptRecordError."""
     return ProbeRecord.read(folder.bounds_json) if folder.bounds_json.exists() else None
 
 

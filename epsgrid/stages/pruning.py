@@ -34,11 +34,7 @@ _REASONS = {
 
 
 def import_optuna() -> Any:
-    """Return the package optuna, with its messages off.
-
-    Raises:
-        ExecutionError: it is not installed.
-    """
+    """Return the package optuna, with its messages off; an ExecutionError says how to install it."""
     try:
         optuna = importlib.import_module("optuna")
     except ImportError as error:

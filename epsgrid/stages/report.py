@@ -15,10 +15,6 @@ from epsgrid.store.paths import ExperimentFolder
 def report(folder: ExperimentFolder, *, paper: bool = False) -> WrittenReport:
     """Compare the grids of an experiment and write its report folder; works at any time, on whatever is stored.
 
-    Args:
-        folder: the experiment's.
-        paper: write the figures as PNG and PDF, too.
-
     Raises:
         StoreError: there is no experiment, or the folder cannot be written.
         CorruptRecordError: a stored record is damaged; the message names it.

@@ -40,9 +40,9 @@ class SweepPlan:
     Attributes:
         plan: the trials.
         states: state of each trial by id; "pending" where nothing is stored.
-        mean_seconds: mean cost of the finished trials; None while there is none.
+        mean_seconds: of the finished trials; None while there is none.
         slots: trials that run at once.
-        unknown: a sentence for each thing that is not known yet; only a dry run leaves anything open.
+        unknown: a sentence for each thing that a dry run cannot know yet.
         settled: the states in which a trial is left as it is.
     """
 
@@ -76,15 +76,7 @@ class SweepPlan:
 
 @dataclass(frozen=True)
 class TrialEvent:
-    """A trial has begun or ended.
-
-    Attributes:
-        trial: the trial.
-        state: "running" where it has begun, or goes on from its checkpoint; else how it ended.
-        result: of a trial that is done or diverged.
-        failure: of one that failed.
-        pruning: of one that was pruned.
-    """
+    """A trial has begun, or goes on from its checkpoint ("running"), or has ended in `state`, with what was stored."""
 
     trial: Trial
     state: str
@@ -98,15 +90,7 @@ SweepEvent = SweepPlan | TrialEvent
 
 @dataclass(frozen=True)
 class SweepSummary:
-    """How a sweep ended.
-
-    Attributes:
-        states: state of each trial by id.
-        complete: whether every trial has a result, or was pruned and is left so.
-        failures: of the trials that failed.
-        trained: number of trials that got their result in this call.
-        seconds: wall time of this call.
-    """
+    """How a sweep ended: states by trial, whether none is left, how many got their result now, and the wall seconds."""
 
     states: dict[str, str]
     complete: bool
@@ -286,13 +270,10 @@ def with_states(planned: Plan, asked: Asked, workers: int | None) -> SweepPlan:
 
 
 def _slots_of(spec: Spec, workers: int | None = None) -> int:
-    """Return how many trials run at once.
+    """Return how many trials run at once: as many as are asked for, or as the spec says.
 
-    Args:
-        spec: where CUDA devices of this machine train, they have room for `execution.trials_per_device` each, and more
-            workers are not used.
-        workers: how many are asked for; None means those of the spec, or without any one per processor, as many as the
-            CUDA devices have room for, and 64 where other machines than this one train.
+    CUDA devices of this machine have room for `execution.trials_per_device` each, and no more run. Without a number
+    there is one per processor, as many as the CUDA devices have room for, and 64 where other machines train.
     """
     execution = spec.execution
     asked, executor, gpus = workers or execution.workers, execution.executor, execution.ray.gpus

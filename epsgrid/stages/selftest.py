@@ -66,13 +66,9 @@ class _SelfTest:
 
 
 def selftest(folder: Path, *, trials: int, kills: int, report: Callable[[str], None]) -> _SelfTest:
-    """Run a sweep undisturbed and one with kills, and compare them.
+    """Run a sweep of trials with a seed each undisturbed and with SIGKILLs at random moments, and compare them.
 
-    Args:
-        folder: an empty folder on the file system to be tested.
-        trials: number of trials, each with a seed of its own.
-        kills: SIGKILLs to send at random moments; fewer if all trials have ended before.
-        report: called with lines about the progress.
+    `folder` must be empty and on the file system to be tested; fewer are killed if all trials have ended before.
 
     Raises:
         ExecutionError: the sweep does not run here even undisturbed, or never ended.

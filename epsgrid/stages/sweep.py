@@ -53,11 +53,7 @@ class Planned:
 
 
 def swept(folder: ExperimentFolder) -> GridChoice:
-    """Return the grids that were swept in a folder so far.
-
-    Raises:
-        StoreError: none was.
-    """
+    """Return the grids that were swept in a folder so far; none is a StoreError."""
     if not folder.grid_json.exists():
         raise StoreError(f"{folder.root}: nothing was swept here yet; `epsgrid sweep` does it")
     names = GridRecord.read(folder.grid_json).epsilons
@@ -71,11 +67,6 @@ def plan_sweep(asked: Asked, what: GridChoice | Planned, workers: int | None) ->
 
     Where the data are missing, every trial counts as one to run. Where the bounds are not measured yet, the narrowed
     grid is left out, and effective learning rates are replaced by the spec's. The plan's `unknown` says all of it.
-
-    Args:
-        asked: the spec and its folder.
-        what: grids, or a plan.
-        workers: trials at once, as in `sweep`.
 
     Raises:
         StoreError: stored bounds were measured with other settings.
@@ -119,9 +110,6 @@ def sweep(
         fail_fast: start nothing more after the first failure.
         notify: receives the plan, then each trial's start and end.
         stop: is asked whether to stop.
-
-    Returns:
-        The states of all trials at the end, whether or not the sweep was stopped.
 
     Raises:
         StoreError: there are no bounds for the narrowed grid, or the folder is another experiment's or not writable.
