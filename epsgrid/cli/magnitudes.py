@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from rich.cells import cell_len
 from rich.console import RenderableType
@@ -39,18 +38,8 @@ _LEVELS = "▁▂▃▄▅▆▇█"
 _TAIL = 0.001
 """Share of the smallest entries that may lie left of the axis: a few denormals would stretch it by decades."""
 _SHOWN_FRACTIONS = (0.02, 0.5, 0.98)
-
-
-class _Row(NamedTuple):
-    """A layer in the table: its cells, then its histogram, which is None where none was kept."""
-
-    name: str
-    entries: str
-    low: str
-    median: str
-    high: str
-    note: str
-    histogram: LogHistogram | None
+_Row = tuple[str, str, str, str, str, str, LogHistogram | None]
+"""A layer in the table: name, entries, three magnitudes, a note, and its histogram, None where none was kept."""
 
 
 def shown_rows(names: Sequence[str], first: Sequence[str], *, all_layers: bool) -> list[int]:
@@ -97,7 +86,7 @@ def _sparklines(rows: Sequence[Sequence[LogHistogram | None]], width: int = _SPA
 def _layers_table(rows: Sequence[_Row], fractions: Sequence[float], note: str) -> Table:
     """Return a table with a row for each layer; a terminal that is too narrow cuts names, then drops histograms."""
     low, _, high = (f"{fraction:.3g}" for fraction in fractions)
-    header, lines = _sparklines([[row.histogram] for row in rows])
+    header, lines = _sparklines([[row[-1]] for row in rows])
     titles = ["layer", "entries", f"√v̂ at {low}", "median", f"at {high}", note, header]
     columns = [list(column) for column in zip(*(row[:-1] for row in rows), strict=True)] + [lines]
     if out().is_terminal:
@@ -122,7 +111,7 @@ def probe_layers(bounds: EpsilonBounds, *, all_layers: bool) -> list[RenderableT
         else:
             low, high = power(layer.low), power(layer.high)
             median = power(layer.histogram.quantile(0.5)) if layer.histogram is not None else ""
-        rows.append(_Row(layer.name, f"{layer.entries:,}", low, median, high, note, layer.histogram))
+        rows.append((layer.name, f"{layer.entries:,}", low, median, high, note, layer.histogram))
     made = _layers_table(rows, (bounds.tail_fraction, 0.5, 1 - bounds.tail_fraction), "sets")
     return [made, *hidden_lines(len(shown), len(bounds.layers))]
 
@@ -141,7 +130,7 @@ def snapshot_layers(
         share = dict(series.adaptable(name)).get(snapshot.step)
         adapting = NOTHING if share is None else percent(share)
         histogram = layer.histogram if layer else None
-        rows.append(_Row(name, f"{series.entries[index]:,}", low, median, high, adapting, histogram))
+        rows.append((name, f"{series.entries[index]:,}", low, median, high, adapting, histogram))
     return [_layers_table(rows, _SHOWN_FRACTIONS, "adapting"), *hidden_lines(len(shown), len(series.names))]
 
 

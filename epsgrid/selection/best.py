@@ -6,7 +6,7 @@ The default ε is looked up among the settings of the grids. It still chooses it
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from epsgrid.grids import CONVENTIONAL, DEFAULT, NARROWED
@@ -72,13 +72,27 @@ def grid_names(stored: StoredExperiment, cells: Sequence[Cell]) -> tuple[str, ..
 def best_rows(stored: StoredExperiment, cells: Sequence[Cell], metric: Metric | None) -> tuple[BestRow, ...]:
     """Return the best setting of each grid that has settings, and of the default ε."""
     conventional = of_grid(CONVENTIONAL, cells)
-    conventional_tally = tally_cells(conventional) if conventional else None
+    whole = tally_cells(conventional) if conventional else None
+    searches = [(name, of_grid(name, cells)) for name in grid_names(stored, cells) if name != DEFAULT]
+    if stored.grid is not None and (at_default := at_epsilon(stored.grid.default_epsilon, cells)):
+        searches.append((DEFAULT, at_default))
     rows = []
-    for name, own in _searches(stored, cells):
+    for name, own in searches:
         choice = best(own, metric)
         is_list = name == NARROWED and stored.is_listed
         needs_probe = name == NARROWED and not is_list
         probe = (stored.probe.cost_seconds if stored.probe else None) if needs_probe else 0.0
+        spent, saved = tally_cells(own), None
+        if whole is not None and whole.complete and spent.complete and probe is not None:
+            saved = whole.seconds - spent.seconds - probe
+        cost = CostRow(
+            trials=spent.trials,
+            device_seconds=spent.seconds,
+            wall_seconds=spent.wall_seconds,
+            probe_seconds=probe,
+            saved_trials=None if whole is None else whole.trials - spent.trials,
+            saved_seconds=saved,
+        )
         scores = list(choice.cell.test_by_seed().values()) if choice.cell else []
         rows.append(
             BestRow(
@@ -86,20 +100,11 @@ def best_rows(stored: StoredExperiment, cells: Sequence[Cell], metric: Metric | 
                 choice=choice,
                 others=_others(stored, choice.cell),
                 interval=mean_interval(scores) if scores else None,
-                cost=_cost_row(tally_cells(own), conventional_tally, probe),
+                cost=cost,
                 label="default ε" if name == DEFAULT else "your list" if is_list else name,
             )
         )
     return tuple(rows)
-
-
-def _searches(stored: StoredExperiment, cells: Sequence[Cell]) -> Iterator[tuple[str, list[Cell]]]:
-    """Yield the name and the settings of each grid and of the default ε."""
-    for name in grid_names(stored, cells):
-        if name != DEFAULT:
-            yield name, of_grid(name, cells)
-    if stored.grid is not None and (own := at_epsilon(stored.grid.default_epsilon, cells)):
-        yield DEFAULT, own
 
 
 def _others(stored: StoredExperiment, cell: Cell | None) -> tuple[_OtherRow, ...]:
@@ -123,18 +128,3 @@ def _other_scores(scores: Scores | None) -> dict[str, float]:
 def tally_cells(cells: Iterable[Cell]) -> Tally:
     """Tally the trials of some cells."""
     return tally(trial for cell in cells for trial in cell.trials)
-
-
-def _cost_row(own: Tally, conventional: Tally | None, probe_seconds: float | None) -> CostRow:
-    """Return what a search costs and saves; see `CostRow`. `conventional` is None where that grid was not swept."""
-    saved = None
-    if conventional is not None and conventional.complete and own.complete and probe_seconds is not None:
-        saved = conventional.seconds - own.seconds - probe_seconds
-    return CostRow(
-        trials=own.trials,
-        device_seconds=own.seconds,
-        wall_seconds=own.wall_seconds,
-        probe_seconds=probe_seconds,
-        saved_trials=None if conventional is None else conventional.trials - own.trials,
-        saved_seconds=saved,
-    )

@@ -148,11 +148,6 @@ class Choice:
     candidates: int
     incomplete: int
 
-    @property
-    def all_diverged(self) -> bool:
-        """Whether the set is complete and nothing in it trained."""
-        return self.cell is None and self.candidates > 0 and not self.incomplete
-
 
 def read_metric(stored: StoredExperiment) -> Metric | None:
     """Return what the trials are judged by; None while no trial has a result, a CorruptRecordError if it differs."""

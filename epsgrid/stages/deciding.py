@@ -43,10 +43,6 @@ class Further:
     max_seeds: int | None = None
 
 
-ONLY_THAT = Further()
-"""Nothing."""
-
-
 @dataclass(frozen=True)
 class Preview:
     """What a sweep would train: its grids, the least and the most trainings, and what the difference is made of."""

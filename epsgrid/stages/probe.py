@@ -48,7 +48,6 @@ class BatchProbe:
 
     base: ProbeRecord
     base_is_new: bool
-    record: BatchBoundsRecord
     measured: int
     reused: int
 
@@ -95,7 +94,6 @@ def batch_probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: _
     base, base_is_new = probe(asked, command, force=force, on_step=on_step)
     seeds = tuple(range(settings.seed, settings.seed + settings.seeds))
     examples = len(data.train) if isinstance(data, DividedImages) else None
-    record = BatchBoundsRecord(own_size, sizes, seeds, examples)
     points = [(size, seed) for size in sizes for seed in seeds if (size, seed) != (own_size, seeds[0])]
     missing = []
     for size, seed in points:
@@ -111,8 +109,8 @@ def batch_probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: _
         missing, _measure([spec for spec, _ in missing], data, command, on_step), strict=True
     ):
         replace(found, bounds_json={**found.bounds_json, "reliability": None}).write(path)
-    record.write(folder.batch_bounds_json)
-    return BatchProbe(base, base_is_new, record, len(missing), len(points) - len(missing))
+    BatchBoundsRecord(own_size, sizes, seeds, examples).write(folder.batch_bounds_json)
+    return BatchProbe(base, base_is_new, len(missing), len(points) - len(missing))
 
 
 def probe_identity(spec: Spec, data_checksum: str) -> dict[str, Any]:

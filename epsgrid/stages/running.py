@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from epsgrid import executors
@@ -142,33 +142,29 @@ def train_planned(
     return SweepSummary(states, complete, failures, runner.trained, time.perf_counter() - start)
 
 
+@dataclass(eq=False)
 class _Runner:
     """Hands trials to the executor until each has a result, was tried often enough, or the sweep is stopped."""
 
-    def __init__(
-        self,
-        asked: Asked,
-        todo: SweepPlan,
-        fail_fast: bool,
-        notify: Callable[[SweepEvent], None],
-        stop: StopRequest,
-        watch: Watch | None,
-    ) -> None:
-        self.folder, self.execution, self.todo = asked.folder, asked.spec.execution, todo
-        self.trials = {trial.id: trial for trial in todo.plan.trials}
-        self.notify, self.watch = notify, watch
-        self.requested, self.fail_fast, self.has_failed = stop, fail_fast, False
-        self.attempts: Counter[str] = Counter()
-        self.exclusive: set[str] = set()
-        self.asked_about: set[Job] = set()
-        self.trained = 0
+    asked: Asked
+    todo: SweepPlan
+    fail_fast: bool
+    notify: Callable[[SweepEvent], None]
+    stop: StopRequest
+    watch: Watch | None
+    has_failed: bool = False
+    attempts: Counter[str] = field(default_factory=Counter)
+    exclusive: set[str] = field(default_factory=set)
+    asked_about: set[Job] = field(default_factory=set)
+    trained: int = 0
 
     def level(self) -> int:
         """Return the stop level; `executors` ask. With `fail_fast` a failure counts as a stop."""
-        return max(self.requested.level(), int(self.fail_fast and self.has_failed))
+        return max(self.stop.level(), int(self.fail_fast and self.has_failed))
 
     def run(self, trials: Sequence[Trial]) -> None:
-        executor, execution = executors.load(self.execution.executor), self.execution
+        execution = self.asked.spec.execution
+        executor = executors.load(execution.executor)
         left = list(trials)
         while left and not self.level():
             jobs = self._ready(executor, left)
@@ -176,7 +172,7 @@ class _Runner:
                 executor.run(jobs, _WORK, slots=self.todo.slots, notify=self._on_job, stop=self, execution=execution)
             else:
                 time.sleep(_POLL_S)  # another sweep on this folder holds all trials that are left
-            states = {trial.id: trial_state(self.folder.trial(trial.id)) for trial in left}
+            states = {trial.id: trial_state(self.asked.folder.trial(trial.id)) for trial in left}
             left = [trial for trial in left if states[trial.id] not in self.todo.settled]
             left = [trial for trial in left if self.attempts[trial.id] <= execution.retries]
 
@@ -186,15 +182,16 @@ class _Runner:
         The executor is asked about each of the latter once: a cluster's queue is not for every half second. Exclusive
         jobs come last, so that no slot stays empty for one while others wait.
         """
-        jobs = [Job(str(self.folder.root), trial.id, trial.id in self.exclusive) for trial in left]
+        jobs = [Job(str(self.asked.folder.root), trial.id, trial.id in self.exclusive) for trial in left]
         jobs.sort(key=lambda job: job.exclusive)
-        held = {job for job in jobs if trial_state(self.folder.trial(job.trial)) == "running"}
+        held = {job for job in jobs if trial_state(self.asked.folder.trial(job.trial)) == "running"}
         submitted = executors.already_submitted(executor, [job for job in jobs if job in held - self.asked_about])
         self.asked_about |= held
         return [job for job in jobs if job not in held or job in submitted]
 
     def _on_job(self, event: JobEvent) -> None:
-        trial, folder = self.trials[event.job.trial], self.folder.trial(event.job.trial)
+        trial = next(each for each in self.todo.plan.trials if each.id == event.job.trial)
+        folder = self.asked.folder.trial(trial.id)
         if isinstance(event, JobStarted):
             if self.watch is not None:
                 self.watch.start(trial.id)
@@ -217,10 +214,10 @@ class _Runner:
     def _note_failure(self, folder: TrialFolder, event: JobEnded) -> None:
         """Store why a trial failed where it could not do so itself; one without memory is tried again alone."""
         attempts = self.attempts[folder.id]
-        is_tried_again = attempts <= self.execution.retries
+        is_tried_again = attempts <= self.asked.spec.execution.retries
         if event.status in _NO_MEMORY:
             self.exclusive.add(folder.id)
-            error = _out_of_memory_message(event, self.execution, is_tried_again=is_tried_again)
+            error = _out_of_memory_message(event, self.asked.spec.execution, is_tried_again=is_tried_again)
             if event.status in _STORED_BY_TRIAL and folder.failure_json.exists():
                 failure = TrialFailure.read(folder.failure_json)
                 replace(failure, error=f"{error} ({failure.error})").write(folder.failure_json)

@@ -27,7 +27,7 @@ from epsgrid.selection.answers import NOT_ASKED
 from epsgrid.selection.deciding import MAX_FRESH_SEEDS, QUESTIONS
 from epsgrid.selection.formatting import duration, power
 from epsgrid.stages import deciding, experiment, plans
-from epsgrid.stages.deciding import ONLY_THAT, Further, Preview
+from epsgrid.stages.deciding import Further, Preview
 from epsgrid.stages.experiment import Asked
 from epsgrid.stages.scale import parse_sizes
 from epsgrid.stages.sweep import GridChoice, Planned
@@ -172,7 +172,7 @@ def _check_together(grid: GridChoice | None, batch_sizes: str | None, further: F
 def train(
     asked: Asked,
     what: GridChoice | Planned,
-    further: Further = ONLY_THAT,
+    further: Further,
     *,
     workers: int | None,
     fail_fast: bool,
