@@ -1,9 +1,8 @@
 """Make the plan of a sweep: from a spec, its data and the bounds to all trials.
 
-The grids share trials: a point that two of them ask for is trained once. Trials are ordered so that useful results come
-early. All points of the first seed come before any of the second, so a sweep that is stopped has a complete, if noisy,
-picture; within a seed the grids follow each other as they were named, the narrowed one first where both are asked for;
-within a grid ε rises, and at each ε all learning rates come in the order of the spec, then those that were added there.
+A point that two grids ask for is trained once. Useful results come early: all points of the first seed before any of
+the second; within a seed the grids as they were named; within a grid ε rises, and at each ε all learning rates come in
+the order of the spec, then those that were added there.
 """
 
 from __future__ import annotations

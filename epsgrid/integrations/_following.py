@@ -53,11 +53,7 @@ class Following:
 
     @property
     def bounds(self) -> EpsilonBounds | None:
-        """The kept bounds of the only optimizer; None until they are kept.
-
-        Raises:
-            ObservationError: there are several optimizers.
-        """
+        """The kept bounds of the only optimizer, None until then; an ObservationError where there are several."""
         if len(self.kept) > 1:
             raise ObservationError(f"{len(self.kept)} optimizers are observed: their bounds are all_bounds[0], …")
         return self.kept[0] if self.kept else None

@@ -13,10 +13,9 @@ which were asked for have no result yet, and what is said is provisional; "not m
 run; "not asked" that the question makes no sense here.
 
 Every ε is compared with all its learning rates. Where the best is the lowest or the highest tried, a better one may
-lie beyond. An answer stays open where that could turn it: "keep" where the next learning rate might help the others by
-the margin or more, "change" where it might help the default as much. With few seeds an end often looks best by chance;
-so the ends were taken to matter only as far as the rise from the best learning rate inside may reach the margin. Before
-that, a fifth of all simulated sweeps with three seeds stayed open only because of this.
+lie beyond, and the answer stays open where that could turn it: "keep" where the next learning rate might help the
+others by the margin or more, "change" where it might help the default as much. With few seeds an end often looks best
+by chance; so an end matters only as far as the rise from the best learning rate inside may reach the margin.
 """
 
 from __future__ import annotations

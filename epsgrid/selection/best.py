@@ -49,11 +49,7 @@ class CostRow:
 
 @dataclass(frozen=True)
 class BestRow:
-    """The best setting of a grid, or at the default ε.
-
-    `interval` is that of the mean test metric over the seeds, None without a score; `cost` what the grid takes by
-    itself.
-    """
+    """The best setting of a grid or at the default ε, the interval of its mean test metric, and what the grid costs."""
 
     name: str
     choice: Choice

@@ -1,12 +1,9 @@
 """Group trials by learning rate and ε, choose the best of a set of such cells, and compare two choices.
 
-A cell is complete when every seed asked for has a result. Only complete cells can be chosen: one that is still running,
-or whose trials failed, could win or lose by the seeds it lacks. It is listed instead.
-
-Cells are chosen by the mean over seeds of the score that selects: validation, or test in the published protocol. A
-diverged trial is worse than any score. So a cell with fewer diverged seeds goes before one with more, whatever the
-means of the rest, and a cell that diverged on every seed cannot be chosen. Of equal cells the first is taken, in the
-order of rising learning rate and ε.
+Only complete cells, with a result for every seed asked for, can be chosen: another could win or lose by the seeds it
+lacks. The mean over seeds of the score that selects decides: validation, or test in the published protocol. A diverged
+trial is worse than any score, so a cell with fewer diverged seeds goes before one with more, and a cell that diverged
+on every seed cannot be chosen. Of equal cells the first is taken, by rising learning rate and ε.
 """
 
 from __future__ import annotations

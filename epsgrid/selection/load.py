@@ -97,8 +97,7 @@ def load_experiment(folder: ExperimentFolder) -> StoredExperiment:
     """Read an experiment; parts that do not exist yet are None or empty.
 
     Raises:
-        StoreError: there is no experiment, or a record cannot be read or is of a newer version.
-        CorruptRecordError: a record is damaged or belongs to another trial; the message names the file.
+        StoreError, CorruptRecordError: there is no experiment, or the record that the message names cannot be read.
     """
     if not folder.experiment_json.exists():
         raise StoreError(f"{folder.root}: no experiment here; `epsgrid probe SPEC` or `epsgrid sweep SPEC` starts one")

@@ -119,11 +119,7 @@ def sweep_further(
 
 
 def preview(asked: Asked, what: GridChoice | Planned, further: Further, workers: int | None) -> Preview:
-    """Return what `sweep_further` would train, without writing; see `plan_sweep`.
-
-    Raises:
-        SpecError: see `sweep_further`.
-    """
+    """Return what `sweep_further` would train, without writing; see `plan_sweep`."""
     _check(asked, further)
     planned, seeds = plan_sweep(asked, what, workers), len(asked.spec.sweep.seeds)
     trials, path = planned.plan.trials, asked.folder.grid_json
@@ -223,10 +219,7 @@ def _looks_planned(asked: Asked, max_seeds: int | None) -> ConfirmRecord:
 
 
 def _next_block(asked: Asked, record: ConfirmRecord) -> ConfirmRecord | None:
-    """Return the record with the trials to be trained next; None where the sweep has ended.
-
-    Contenders are chosen at each look, and stored with their trials up to the next one.
-    """
+    """Return the record with the contenders' trials up to the next look; None where the sweep has ended."""
     begun = len({cell.seed for cell in record.cells})
     is_between = any(trial_state(asked.folder.trial(cell.id)) not in FINISHED for cell in record.cells)
     settings = [(cell.learning_rate, cell.epsilon, cell.seed, cell.grids, cell.grid_rate) for cell in record.cells]

@@ -57,11 +57,7 @@ def resolve(spec_path: Path | None, out: Path | None, overrides: Sequence[str], 
 
 
 def find_run(run: Path | None, runs_root: Path) -> ExperimentFolder:
-    """Return the folder of an experiment: `run` is that folder, or a name under `runs_root`; None means the latest.
-
-    Raises:
-        StoreError: there is none.
-    """
+    """Return the folder of an experiment: `run`, or that name under `runs_root`, or the latest; else a StoreError."""
     if run is None:
         return ExperimentFolder(latest(runs_root))
     for folder in (run, runs_root / run):
@@ -75,11 +71,7 @@ def find_run(run: Path | None, runs_root: Path) -> ExperimentFolder:
 
 
 def read_experiment(folder: ExperimentFolder) -> ExperimentRecord:
-    """Return the record of an experiment.
-
-    Raises:
-        StoreError: there is none in this folder.
-    """
+    """Return the record of an experiment; a StoreError where there is none in this folder."""
     if not folder.experiment_json.exists():
         raise StoreError(f"{folder.root}: no experiment here; `epsgrid probe SPEC` or `epsgrid sweep SPEC` starts one")
     return ExperimentRecord.read(folder.experiment_json)

@@ -79,11 +79,7 @@ def setting(cell: Trial) -> str:
 
 
 def named_trial(folder: ExperimentFolder, cells: Sequence[Trial], name: str) -> Trial:
-    """Return the one trial of an experiment that has a name as its id, or whose id begins with it.
-
-    Raises:
-        StoreError: nothing was swept, or no trial or several begin with it; lists the closest ones.
-    """
+    """Return the one trial whose id is or begins with a name; a StoreError lists the closest where that is none."""
     if not cells:
         raise StoreError(f"{folder.root}: nothing was swept here yet; `epsgrid sweep` does it")
     fitting = [cell for cell in cells if cell.id == name] or [cell for cell in cells if cell.id.startswith(name)]

@@ -1,8 +1,7 @@
 """Plans for a sweep that are not grids: one setting at other batch sizes, chosen trials again.
 
-A setting is scaled to other batch sizes by several rules; all its trials train the same number of epochs with the same
-seeds. Where trials agree with those of a grid they are the same trials, since a trial's id depends only on what can
-change its numbers.
+At other batch sizes all trials train the same number of epochs with the same seeds. Where they agree with those of a
+grid they are the same trials, since a trial's id depends only on what can change its numbers.
 """
 
 from __future__ import annotations
@@ -174,11 +173,7 @@ def chosen(folder: ExperimentFolder, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def archive(folder: ExperimentFolder, ids: Sequence[str]) -> tuple[Path, ...]:
-    """Move the folders of trials out of the way, so that the next sweep trains them again; return the new places.
-
-    Raises:
-        StoreError: one of them is being trained; those before it have been moved.
-    """
+    """Move the folders of trials away, so that the next sweep trains them again; a StoreError for one being trained."""
     return tuple(stored_cells.archive(folder, trial) for trial in ids if folder.trial(trial).path.is_dir())
 
 

@@ -1,10 +1,9 @@
 """The first stage: measure the gradient magnitudes of the first epoch and store the ε bounds.
 
 At several batch sizes, the epochs stay the same and so does the average in time that v is: with the batch κ times
-larger, β₂ becomes β₂^κ, which spans as many epochs as before (the square-root rule of arXiv 2205.10287 agrees to first
-order). Every size then sees the same examples with the same weights, and only the number of them in a gradient differs.
-With equal steps instead, a larger batch would see more examples and more tiny entries that are zero elsewhere, and the
-low tail would fall as 1/B.
+larger, β₂ becomes β₂^κ (the square-root rule of arXiv 2205.10287 agrees to first order). Every size then sees the same
+examples with the same weights. With equal steps instead, a larger batch would see more examples and more tiny entries
+that are zero elsewhere, and the low tail would fall as 1/B.
 
 Equal epochs mean κ times fewer gradients in v̂, so that log √v̂ scatters by about 1/√(2t) after t of them; from eight
 steps on that is small against the decade over which a layer is spread. Batches are drawn without replacement, so that

@@ -179,8 +179,7 @@ class _Runner:
     def _ready(self, executor: ExecutorPlugin, left: Sequence[Trial]) -> list[Job]:
         """Return the jobs that nobody holds, and those that an earlier command submitted to the executor.
 
-        The executor is asked about each of the latter once: a cluster's queue is not for every half second. Exclusive
-        jobs come last, so that no slot stays empty for one while others wait.
+        The executor is asked about each of the latter once. Exclusive jobs come last, so that no slot waits for one.
         """
         jobs = [Job(str(self.asked.folder.root), trial.id, trial.id in self.exclusive) for trial in left]
         jobs.sort(key=lambda job: job.exclusive)

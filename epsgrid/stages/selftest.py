@@ -1,7 +1,7 @@
 """Prove on this machine and file system that a sweep may be killed at any moment and loses nothing.
 
-The same sweep of short trainings runs twice: once undisturbed, once while its workers and its driver get SIGKILL at
-random moments and the command is given again. Both must end with the same bits.
+The same sweep runs twice: undisturbed, and with SIGKILLs to its workers and its driver. Both must end with the same
+bits.
 """
 
 from __future__ import annotations
@@ -47,11 +47,7 @@ _DEADLINE_S = 3600.0
 
 @dataclass(frozen=True)
 class _SelfTest:
-    """The outcome: numbers of trials and of killed workers and drivers.
-
-    `differing` are the ids of trials whose results, epochs or observations differ between the two sweeps, and
-    `repeated` of those that were trained to the end more than once.
-    """
+    """How many trials and kills there were; ids of trials that differ, and of those trained to the end twice."""
 
     trials: int
     worker_kills: int

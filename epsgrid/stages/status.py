@@ -66,11 +66,7 @@ class Status:
 
 
 def status(folder: ExperimentFolder) -> Status:
-    """Look at all trials of the grids and batch sizes that were swept here; nothing is written.
-
-    Raises:
-        StoreError, CorruptRecordError: there is no experiment here, or a stored file is damaged.
-    """
+    """Look at all trials of the grids and batch sizes that were swept here; nothing is written."""
     experiment = read_experiment(folder)
     seen = [(cell, summary(folder.trial(cell.id))) for cell in asked_cells(folder)]
     failures = [folder.trial(cell.id).failure_json for cell, found in seen if found.state == "failed"]

@@ -1,8 +1,7 @@
 """The second stage: train the trials of a plan that have no result yet.
 
-A plan is made from grids, here; from one setting at other batch sizes or chosen trials once more, in
-`epsgrid.stages.plans`; or from contenders on fresh seeds, in `epsgrid.stages.deciding`. However it was made,
-`plan_sweep` previews it and `sweep` trains it.
+Grids are planned here, other trials in `epsgrid.stages.plans` and `epsgrid.stages.deciding`. `plan_sweep` previews any
+plan and `sweep` trains it.
 """
 
 from __future__ import annotations

@@ -48,12 +48,7 @@ def retry(
     return train(asked, planned, Further(), workers=workers, fail_fast=False, json=json, quiet=quiet)
 
 
-def forget(
-    which: _WhichArgument,
-    out: OutOption = None,
-    runs: RunsOption = RUNS,
-    json: JsonOption = False,
-) -> None:
+def forget(which: _WhichArgument, out: OutOption = None, runs: RunsOption = RUNS, json: JsonOption = False) -> None:
     """Archive chosen trials of the latest experiment, so that the next sweep trains them again.
 
     Their folders move to the experiment's folder archive/ and can be moved back; nothing is deleted.
