@@ -202,10 +202,6 @@ class Evidence:
             return None
         return loss(self.trained.layout, first, second, self.level)
 
-    def top(self, cells: Sequence[Cell]) -> Cell | None:
-        """Return the best of some settings by their selecting scores; None without any."""
-        return self.trained.top(cells)
-
     def edge(self, cell: Cell) -> _Edge | None:
         """Return at which end of the learning rates tried a setting is; None where others lie on both sides.
 
@@ -224,7 +220,8 @@ class Evidence:
     def inner(self, cell: Cell) -> Cell | None:
         """Return the best setting of the same ε whose learning rate is not at an end; None where there is none."""
         assert cell.epsilon is not None
-        return self.top([each for each in at_epsilon(cell.epsilon, self.cells) if edge_of(each, self.cells) is None])
+        own = at_epsilon(cell.epsilon, self.cells)
+        return self.trained.top([each for each in own if edge_of(each, self.cells) is None])
 
 
 def answer(evidence: Evidence) -> Answers:
@@ -290,7 +287,7 @@ def _compared(
 
     `no` is the answer where they lose less than the margin, and how its text begins; `yes` where they lose something.
     """
-    top, own = evidence.top(better), evidence.top(other)
+    top, own = evidence.trained.top(better), evidence.trained.top(other)
     found: Loss | None = None
     more_seeds = False
     if top is None or own is None:
@@ -381,16 +378,15 @@ def epsilon_rows(evidence: Evidence) -> tuple[EpsilonRow, ...]:
     rows = []
     for epsilon in evidence.epsilons:
         own = at_epsilon(epsilon, evidence.cells)
-        cell = evidence.top(own)
+        cell = evidence.trained.top(own)
         edge = None if cell is None else evidence.edge(cell)
         found = losses.get(epsilon)
+        complete = all(each.tally.complete for each in own)
         if cell is None:
-            diverged = all(each.tally.complete for each in own)
-            rows.append(
-                EpsilonRow(epsilon, f"ε {power(epsilon)}", None, "diverged" if diverged else NOT_FINISHED, None)
-            )
+            standing = "diverged" if complete else NOT_FINISHED
+            rows.append(EpsilonRow(epsilon, f"ε {power(epsilon)}", None, standing, None))
             continue
-        standing = OPEN if all(each.tally.complete for each in own) else NOT_FINISHED
+        standing = OPEN if complete else NOT_FINISHED
         if found is not None and evidence.margin is not None:
             if found.high < evidence.margin:
                 standing = "as good"
@@ -441,7 +437,7 @@ def _equivalent(evidence: Evidence, rows: Sequence[EpsilonRow]) -> Answer:
         return Answer(question, NOT_FINISHED, f"Not finished, so far: {text}")
     if all(row.loss is None for row in rows):
         return Answer(question, OPEN, f"{text} One seed cannot tell a difference from chance.")
-    top = evidence.top(evidence.cells)
+    top = evidence.trained.top(evidence.cells)
     if top is not None and (edge := evidence.edge(top)) is not None and edge.matters:
         return Answer(question, OPEN, f"{_edge_sentence([top], evidence.cells)} As far as tried: {text}")
     decided = sum(row.standing != OPEN for row in rows)
@@ -497,8 +493,8 @@ def _luck(evidence: Evidence, rules: Sequence[RuleRow]) -> Answer:
 def _kind(evidence: Evidence) -> Answer:
     if evidence.bounds is None or evidence.placement is None:
         return Answer("kind", NOT_MEASURED, "No probe has measured √v̂; `epsgrid probe` does it.")
-    top = evidence.top(evidence.cells)
-    cells = [cell for cell in (evidence.top(evidence.baseline), top) if cell is not None and cell.epsilon is not None]
+    tops = map(evidence.trained.top, (evidence.baseline, evidence.cells))
+    cells = [cell for cell in tops if cell is not None and cell.epsilon is not None]
     if not cells:
         return Answer("kind", NOT_MEASURED, "No setting has a score for every seed.")
     texts, name = [], ""

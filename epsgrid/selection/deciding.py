@@ -88,7 +88,7 @@ def contenders(evidence: Evidence) -> tuple[Cell, ...]:
         return ()
     chosen: list[Cell] = []
     for better, other in comparisons(evidence):
-        found, top, own = evidence.loss(better, other), evidence.top(better), evidence.top(other)
+        found, top, own = evidence.loss(better, other), evidence.trained.top(better), evidence.trained.top(other)
         if found is None or top is None or own is None:
             continue
         if found.high < margin or found.low > 0:

@@ -27,7 +27,7 @@ def rates_beyond(evidence: Evidence, grids: Sequence[str], rates: Sequence[float
     sides = [side for pair in comparisons(evidence) for side in pair] if evidence.epsilons else [evidence.cells]
     found: dict[AddedRate, None] = {}
     for own in sides:
-        top = evidence.top(own)
+        top = evidence.trained.top(own)
         if top is not None:
             epsilon, edge = top.epsilon, edge_of(top, evidence.cells)
         elif own and all(cell.tally.complete for cell in own):

@@ -99,8 +99,7 @@ def load_experiment(folder: ExperimentFolder) -> StoredExperiment:
     Raises:
         StoreError, CorruptRecordError: there is no experiment, or the record that the message names cannot be read.
     """
-    if not folder.experiment_json.exists():
-        raise StoreError(f"{folder.root}: no experiment here; `epsgrid probe SPEC` or `epsgrid sweep SPEC` starts one")
+    experiment = read_experiment(folder)
     probe = _read_if_there(ProbeRecord, folder.bounds_json)
     grid = _read_if_there(GridRecord, folder.grid_json)
     batches = _read_if_there(BatchesRecord, folder.batches_json)
@@ -111,7 +110,7 @@ def load_experiment(folder: ExperimentFolder) -> StoredExperiment:
     states, results, failures = _read_trials(folder, asked, stored)
     return StoredExperiment(
         folder=folder,
-        experiment=ExperimentRecord.read(folder.experiment_json),
+        experiment=experiment,
         probe=probe,
         measured=parsed_bounds(probe, folder.bounds_json),
         grid=grid,
@@ -122,6 +121,13 @@ def load_experiment(folder: ExperimentFolder) -> StoredExperiment:
         batches=batches,
         confirm=confirm,
     )
+
+
+def read_experiment(folder: ExperimentFolder) -> ExperimentRecord:
+    """Return the record of an experiment; a StoreError where there is none in this folder."""
+    if not folder.experiment_json.exists():
+        raise StoreError(f"{folder.root}: no experiment here; `epsgrid probe SPEC` or `epsgrid sweep SPEC` starts one")
+    return ExperimentRecord.read(folder.experiment_json)
 
 
 def bounds_choice(experiment: ExperimentRecord) -> BoundsChoice:

@@ -12,6 +12,7 @@ from epsgrid import __version__, tasks
 from epsgrid.errors import ScalingError, SpecError, StoreError
 from epsgrid.optimizers._scaling import scaling_of
 from epsgrid.plugins import nearest
+from epsgrid.selection.load import read_experiment
 from epsgrid.spec.loading import load_spec, parse_spec, spec_from_json
 from epsgrid.spec.model import Spec
 from epsgrid.spec.trial import differences, identity
@@ -68,13 +69,6 @@ def find_run(run: Path | None, runs_root: Path) -> ExperimentFolder:
     hint = f"; did you mean {close!r}?" if close else ""
     there = f" (there: {', '.join(known)})" if known else ""
     raise StoreError(f"no experiment {str(run)!r}, neither as a folder nor in {runs_root}{hint}{there}")
-
-
-def read_experiment(folder: ExperimentFolder) -> ExperimentRecord:
-    """Return the record of an experiment; a StoreError where there is none in this folder."""
-    if not folder.experiment_json.exists():
-        raise StoreError(f"{folder.root}: no experiment here; `epsgrid probe SPEC` or `epsgrid sweep SPEC` starts one")
-    return ExperimentRecord.read(folder.experiment_json)
 
 
 def prepare_data(spec: Spec) -> tasks.PreparedData:

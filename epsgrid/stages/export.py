@@ -14,8 +14,7 @@ from epsgrid.exporters._space import Kind, Space, Target, space_of
 from epsgrid.numerics.bounds import BoundsChoice
 from epsgrid.numerics.placement import FRAMEWORKS
 from epsgrid.optimizers._conversion import placement_of
-from epsgrid.selection.load import bounds_choice, parsed_bounds
-from epsgrid.stages.experiment import read_experiment
+from epsgrid.selection.load import bounds_choice, parsed_bounds, read_experiment
 from epsgrid.stages.probe import read_probe
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import ProbeRecord

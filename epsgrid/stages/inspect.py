@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from epsgrid.errors import StoreError
 from epsgrid.selection.formatting import power
-from epsgrid.selection.load import bounds_choice, parsed_bounds
+from epsgrid.selection.load import bounds_choice, parsed_bounds, read_experiment
 from epsgrid.spec.trial import Trial
-from epsgrid.stages.experiment import read_experiment
 from epsgrid.stages.probe import read_probe
 from epsgrid.store import observations
 from epsgrid.store.cells import stored_cells

@@ -1,4 +1,4 @@
-"""The third stage: compare the stored results and write the report, of one experiment or of several side by side."""
+"""The third stage: find the experiments that a report is about, and write a page over several of them."""
 
 from __future__ import annotations
 
@@ -7,19 +7,7 @@ from pathlib import Path
 
 from epsgrid.report.across import across
 from epsgrid.report.across_files import WrittenAcross, write_across
-from epsgrid.report.files import WrittenReport, write_report
-from epsgrid.selection.load import load_experiment
 from epsgrid.store.paths import ExperimentFolder
-
-
-def report(folder: ExperimentFolder, *, paper: bool = False) -> WrittenReport:
-    """Compare the grids of an experiment and write its report folder; works at any time, on whatever is stored.
-
-    Raises:
-        StoreError: there is no experiment, or the folder cannot be written.
-        CorruptRecordError: a stored record is damaged; the message names it.
-    """
-    return write_report(load_experiment(folder), paper=paper)
 
 
 def is_one(paths: Sequence[Path]) -> bool:

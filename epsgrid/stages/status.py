@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from epsgrid.errors import StoreError
+from epsgrid.selection.load import read_experiment
 from epsgrid.spec.trial import Trial
-from epsgrid.stages.experiment import read_experiment
 from epsgrid.store.cells import asked_cells
 from epsgrid.store.lease import holder
 from epsgrid.store.paths import ExperimentFolder

@@ -108,8 +108,8 @@ def probe(
     asked = experiment.resolve(spec, out, [*(override or ()), *shortcuts], runs)
     sizes = asked.spec.probe.batch_sizes
     title = f"probe {asked.spec.experiment}" + (f" at {len(sizes)} batch sizes" if sizes else "")
-    with progress_shown(quiet=quiet) as shown:
-        on_step = partial(shown.update, title)
+    with progress_shown(quiet=quiet) as (_, update):
+        on_step = partial(update, title)
         if sizes:
             batches_found = stage.batch_probe(asked, sys.argv, force=force, on_step=on_step)
         else:
