@@ -98,14 +98,13 @@ class RuleRow:
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers of one experiment.
+    """The answers of one experiment, in the order of the module's docstring.
 
     Attributes:
         margin: the difference that does not matter, in the metric's stored unit; None while there is no score.
         level: probability with which each bound holds.
         seeds: number of seeds that every setting has.
         sd: what another seed changes in a score, as a standard deviation; None where it is not known.
-        answers: one for each question, in the order of the module's docstring.
         epsilons: a row for each ε, rising.
         rules: the narrowed grid, simple rules, and windows as wide as the narrowed grid.
     """
@@ -125,12 +124,9 @@ class Answers:
 
 @dataclass(frozen=True)
 class _Edge:
-    """A learning rate at the end of those tried.
+    """A learning rate at the "lowest" or "highest" end of those tried, or the "only" one.
 
-    Attributes:
-        name: "lowest", "highest", or "only".
-        matters: whether the next learning rate may gain the margin or more.
-        is_unsure: whether more seeds can show that it does not matter.
+    It `matters` where the next one may gain the margin or more; `is_unsure` where more seeds can show that it does not.
     """
 
     name: str

@@ -31,7 +31,6 @@ class CostRow:
     """What it costs to choose a setting in one way, as if that were the only one.
 
     Attributes:
-        trials: all it asks for.
         device_seconds: of training, summed over its trials with a result: the time devices were busy.
         wall_seconds: how long at least one of them was training, however many ran at once; None where not known.
         probe_seconds: of the probe that it needs; 0 where it needs none, None where it was not measured.

@@ -70,9 +70,7 @@ class Tally:
     """How many trials are in which state, and what they cost.
 
     Attributes:
-        diverged: those with a loss or score that stopped being finite.
         missing: those without any end: pending, running or interrupted.
-        pruned: those ended early because they fell behind.
         seconds: of training, summed over the trials with a result: the time their devices were busy.
         wall_seconds: how long at least one of them was training, by their own clocks; an interrupted trial counts from
             its last start. None where one does not say when it began.
@@ -241,13 +239,10 @@ def tally(trials: Iterable[TrialRow]) -> Tally:
 
 
 def busy(runs: Iterable[tuple[float | None, float]]) -> float | None:
-    """Return for how many seconds at least one of some runs, each with start and seconds, was under way.
+    """Return for how many seconds at least one of some runs, by start and seconds, was under way; None if not known.
 
     >>> busy([(0.0, 10.0), (5.0, 10.0), (20.0, 1.0)])
     16.0
-
-    Returns:
-        None where a start is not known.
     """
     known: list[tuple[float, float]] = []
     for start, seconds in runs:
@@ -295,10 +290,8 @@ class Difference:
     """How much better one cell is than another on the test metric, paired by seed.
 
     Attributes:
-        mean: in the metric's good direction, in its stored unit; None where it is not known.
-        low, high: ends of the interval; None with fewer than two common seeds.
+        mean, low, high: in the metric's good direction, in its stored unit; no interval without two common seeds.
         n: common seeds.
-        level: of the interval, in (0, 1).
         same_cell: both are the same cell, so that the difference is zero by definition.
         unknown: why it is not known; None where it is.
     """

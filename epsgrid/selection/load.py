@@ -37,14 +37,10 @@ class StoredExperiment:
     """Everything that is stored of an experiment, checked; what does not exist yet is None.
 
     Attributes:
-        folder: where it was read.
-        experiment: what was asked.
-        probe: what the probe measured.
         measured: the probe's bounds, parsed.
         grid: which trials belong to which grid.
         states: state of each trial of the grids by id; "pending" where nothing is stored.
-        results: by id, of the trials of the grids that are done or diverged.
-        failures: by id, of those that failed.
+        results, failures: by id, of the trials of the grids that are done or diverged, and of those that failed.
         strays: ids of stored trials that no record asks for any more; the report leaves them out.
         batches, confirm: the trials of one setting at other batch sizes, and of contenders on fresh seeds. Those that
             belong to no grid are not among `states`, `results` and `failures`; see `of_trials`.

@@ -93,7 +93,8 @@ def sweep_further(
     if not is_trained(what):
         return Outcome(_joined(done))
     while further.extend_rates and (added := _rates_beyond(asked, what)):
-        listed = ", ".join(_setting(each.learning_rate, each.epsilon) for each in added)
+        epsilons = ["" if each.epsilon is None else f", ε {power(each.epsilon)}" for each in added]
+        listed = ", ".join(f"lr {power(each.learning_rate)}{own}" for each, own in zip(added, epsilons, strict=True))
         say(f"The best learning rate is at an edge of those tried; trained next: {listed}.")
         grids = GridRecord.read(asked.folder.grid_json)
         replace(grids, added_rates=tuple(dict.fromkeys((*grids.added_rates, *added)))).write(asked.folder.grid_json)
@@ -274,7 +275,3 @@ def _contenders_text(asked: Asked, record: ConfirmRecord) -> str:
     for cell in record.cells:
         by_rate.setdefault(cell.grid_rate, set()).add(cell.epsilon or 0.0)
     return "; ".join(f"lr {power(rate)}, ε {ranges(sorted(own), epsilons)}" for rate, own in sorted(by_rate.items()))
-
-
-def _setting(learning_rate: float, epsilon: float | None) -> str:
-    return f"lr {power(learning_rate)}" + ("" if epsilon is None else f", ε {power(epsilon)}")

@@ -36,14 +36,13 @@ class Asked:
 
 
 def resolve(spec_path: Path | None, out: Path | None, overrides: Sequence[str], runs_root: Path) -> Asked:
-    """Return the spec and the folder that a command line names.
+    """Return the spec, with overrides such as `key=value`, and the folder that a command line names.
 
     Without a file the spec is that stored in `out`, or in the latest experiment; without `out` the folder is
-    `runs_root/EXPERIMENT`, or the latest. Overrides are `key=value` texts.
+    `runs_root/EXPERIMENT`, or the latest.
 
     Raises:
-        SpecError: the spec or an override is not usable.
-        StoreError: there is no such experiment.
+        SpecError, StoreError: the spec or an override is not usable, or there is no such experiment.
     """
     if spec_path is not None:
         spec = load_spec(spec_path, overrides)

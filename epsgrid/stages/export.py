@@ -36,15 +36,9 @@ def export_bounds(
 ) -> tuple[Space, str, str]:
     """Return a run's bounds as a search space, the text of it for another tool, and one line about how to use that.
 
-    Args:
-        folder: of the run.
-        tool: an exporter.
-        kind: the range or the grid.
-        bounds: None for those that the run's spec asks for.
-        framework: whose ε: None or "torch" for the run's own optimizer; "keras", "optax", "tf-keras" or "fairseq" for
-            the one of the same name there; or any name that `epsgrid convert` knows, such as "keras-rmsprop".
-        epsilon_name: the name of ε in the user's training.
-        learning_rate_name: the name of the learning rate there.
+    `framework` says whose ε: None or "torch" for the run's own optimizer; "keras", "optax", "tf-keras" or "fairseq" for
+    the one of the same name there; or any name that `epsgrid convert` knows, such as "keras-rmsprop". The names are
+    those in the user's training.
 
     Raises:
         StoreError: there is no experiment, or nothing was probed.

@@ -100,9 +100,9 @@ def plan_batches(
     if len(points) < 2:
         raise ScalingError("none of the rules reaches any of these batch sizes:\n  " + "\n  ".join(skipped.values()))
     trials: dict[str, Trial] = {}
-    cells = []
+    cells, checksum = [], data.checksum if data else ""
     for seed, point in itertools.product(spec.sweep.seeds, points):
-        trial = _point_trial(point, data.checksum if data else "", seed)
+        trial = _trial(point.spec, checksum, point.learning_rate, point.epsilon, seed, (point.label,))
         grids = trials[trial.id].grids if trial.id in trials else ()
         trials[trial.id] = replace(trial, grids=tuple(dict.fromkeys((*grids, *trial.grids))))
         cells.append(replace(trial, batch_size=point.batch_size, rule=point.rule))
@@ -193,7 +193,8 @@ def plan_again(asked: Asked, ids: Sequence[str]) -> Planned:
         for cell in batches.cells:
             if cell.id in ids:
                 point = _point(spec, batches.learning_rate, batches.epsilon, cell.batch_size, cell.rule)
-                trials.append(_point_trial(point, checksum, cell.seed))
+                setting = point.learning_rate, point.epsilon
+                trials.append(_trial(point.spec, checksum, *setting, cell.seed, (point.label,)))
     if folder.confirm_json.exists():
         trials += [
             _trial(spec, checksum, cell.learning_rate, cell.epsilon, cell.seed, cell.grids, cell.grid_rate)
@@ -215,10 +216,6 @@ def _trial(
     grid_rate: float | None = None,
 ) -> Trial:
     return Trial.of(trial_identity(identity(spec), checksum, rate, epsilon, seed), grids, grid_rate)
-
-
-def _point_trial(point: _Point, checksum: str, seed: int) -> Trial:
-    return _trial(point.spec, checksum, point.learning_rate, point.epsilon, seed, (point.label,))
 
 
 def _point(spec: Spec, learning_rate: float, epsilon: float | None, size: int, name: str) -> _Point:

@@ -54,10 +54,7 @@ class BatchProbe:
 def probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: _OnStep) -> tuple[ProbeRecord, bool]:
     """Measure and store the bounds of a spec, or return those already stored for exactly these settings.
 
-    `on_step` receives the progress, as `on_step(done, of)`; `command` is the command line, for the record.
-
-    Returns:
-        The stored probe, and whether it was measured just now.
+    Progress is reported as `on_step(done, of)`. Returns also whether the bounds were measured just now.
 
     Raises:
         NoBoundsError: the optimizer has no ε, or nothing could be measured.

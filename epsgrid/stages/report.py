@@ -16,12 +16,10 @@ def is_one(paths: Sequence[Path]) -> bool:
 
 
 def report_across(paths: Sequence[Path], out: Path | None) -> WrittenAcross:
-    """Write a page over several experiments; each of them keeps its own report.
+    """Write a page over several experiments, in `out` or in `report` beside the first; each keeps its own report.
 
-    Args:
-        paths: their folders, such as a shell makes of `runs/*`; or one folder that holds them. The file `latest` and
-            the page itself are skipped.
-        out: the page's folder; None means `report` beside the first experiment.
+    The paths are their folders, such as a shell makes of `runs/*`, where the file `latest` and the page itself are
+    skipped; or one folder that holds them.
 
     Raises:
         StoreError: the folder is that of an experiment, or cannot be written.

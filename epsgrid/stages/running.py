@@ -37,13 +37,9 @@ _NO_MEMORY = (JobStatus.OUT_OF_MEMORY, -signal.SIGKILL)  # as the system kills a
 class SweepPlan:
     """What a sweep is going to do.
 
-    Attributes:
-        plan: the trials.
-        states: state of each trial by id; "pending" where nothing is stored.
-        mean_seconds: of the finished trials; None while there is none.
-        slots: trials that run at once.
-        unknown: a sentence for each thing that a dry run cannot know yet.
-        settled: the states in which a trial is left as it is.
+    `states` holds the state of each trial by id, and `settled` those in which a trial is left as it is. `mean_seconds`
+    of the finished trials is None while there is none; `unknown` has a sentence for each thing that a dry run cannot
+    know.
     """
 
     plan: Plan

@@ -32,13 +32,10 @@ GridChoice = Literal["narrowed", "conventional", "both", "default"]
 
 @dataclass(frozen=True)
 class Planned:
-    """Trials to train that are not those of grids.
+    """Trials to train that are not those of grids, with a sentence for each thing that the user should know about them.
 
-    Attributes:
-        plan: the trials.
-        record: describes them in the experiment's folder; None where an earlier sweep has stored that.
-        notes: what the user should know about them, a sentence each.
-        may_prune: whether they may be pruned where the spec prunes.
+    `record` describes them in the experiment's folder; None where an earlier sweep has stored that. They `may_prune`
+    where the spec prunes.
     """
 
     plan: Plan
@@ -112,8 +109,7 @@ def sweep(
 
     Raises:
         StoreError: there are no bounds for the narrowed grid, or the folder is another experiment's or not writable.
-        DataError: the data are missing or damaged.
-        ExecutionError: the spec prunes, and Optuna is not installed.
+        DataError, ExecutionError: the data are missing or damaged; the spec prunes, and Optuna is not installed.
     """
     if asked.spec.sweep.prune is not None and (isinstance(what, str) or what.may_prune):
         import_optuna()
