@@ -146,7 +146,7 @@ class _Runner:
     todo: SweepPlan
     fail_fast: bool
     notify: Callable[[SweepEvent], None]
-    stop: StopRequest
+    requested: StopRequest
     watch: Watch | None
     has_failed: bool = False
     attempts: Counter[str] = field(default_factory=Counter)
@@ -156,7 +156,7 @@ class _Runner:
 
     def level(self) -> int:
         """Return the stop level; `executors` ask. With `fail_fast` a failure counts as a stop."""
-        return max(self.stop.level(), int(self.fail_fast and self.has_failed))
+        return max(self.requested.level(), int(self.fail_fast and self.has_failed))
 
     def run(self, trials: Sequence[Trial]) -> None:
         execution = self.asked.spec.execution
