@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from rich.cells import cell_len
 from rich.console import RenderableType
@@ -39,28 +38,12 @@ _LEVELS = "▁▂▃▄▅▆▇█"
 _TAIL = 0.001
 """Share of the smallest entries that may lie left of the axis: a few denormals would stretch it by decades."""
 _SHOWN_FRACTIONS = (0.02, 0.5, 0.98)
-
-
-class _Row(NamedTuple):
-    """A layer in the table: its cells, then its histogram, which is None where none was kept."""
-
-    name: str
-    entries: str
-    low: str
-    median: str
-    high: str
-    note: str
-    histogram: LogHistogram | None
+_Row = tuple[str, str, str, str, str, str, LogHistogram | None]
+"""A layer in the table: name, entries, three magnitudes, a note, and its histogram, None where none was kept."""
 
 
 def shown_rows(names: Sequence[str], first: Sequence[str], *, all_layers: bool) -> list[int]:
-    """Return the rows to show: all, or in a terminal a limited number.
-
-    Args:
-        names: of all layers, in the model's order.
-        first: the layers that come first where not all are shown: those that set a bound.
-        all_layers: show all in a terminal, too.
-    """
+    """Return the rows to show: all, or in a terminal a limited number, those in `first` before others."""
     rows = range(len(names))
     if all_layers or not out().is_terminal or len(names) <= _ROWS_IN_A_TERMINAL:
         return list(rows)
@@ -75,9 +58,7 @@ def hidden_lines(shown: int, layers: int) -> list[str]:
 def _sparklines(rows: Sequence[Sequence[LogHistogram | None]], width: int = _SPARKLINE) -> tuple[str, list[str]]:
     """Draw the non-zero entries of histograms as lines of text, on a log axis of whole decades that they share.
 
-    Args:
-        rows: for each line the histograms of √v̂ to draw together; without any it is blank.
-        width: characters of a line.
+    Each row of histograms of √v̂ is drawn together, as a line of `width` characters; without any it is blank.
 
     Returns:
         The heading, which has the two ends of the axis, and the lines. Entries beyond an end stand at that end.
@@ -103,15 +84,9 @@ def _sparklines(rows: Sequence[Sequence[LogHistogram | None]], width: int = _SPA
 
 
 def _layers_table(rows: Sequence[_Row], fractions: Sequence[float], note: str) -> Table:
-    """Return a table with a row for each layer; a terminal that is too narrow cuts names, then drops histograms.
-
-    Args:
-        rows: the layers.
-        fractions: those of the three magnitudes.
-        note: heading of the rows' notes.
-    """
+    """Return a table with a row for each layer; a terminal that is too narrow cuts names, then drops histograms."""
     low, _, high = (f"{fraction:.3g}" for fraction in fractions)
-    header, lines = _sparklines([[row.histogram] for row in rows])
+    header, lines = _sparklines([[row[-1]] for row in rows])
     titles = ["layer", "entries", f"√v̂ at {low}", "median", f"at {high}", note, header]
     columns = [list(column) for column in zip(*(row[:-1] for row in rows), strict=True)] + [lines]
     if out().is_terminal:
@@ -136,7 +111,7 @@ def probe_layers(bounds: EpsilonBounds, *, all_layers: bool) -> list[RenderableT
         else:
             low, high = power(layer.low), power(layer.high)
             median = power(layer.histogram.quantile(0.5)) if layer.histogram is not None else ""
-        rows.append(_Row(layer.name, f"{layer.entries:,}", low, median, high, note, layer.histogram))
+        rows.append((layer.name, f"{layer.entries:,}", low, median, high, note, layer.histogram))
     made = _layers_table(rows, (bounds.tail_fraction, 0.5, 1 - bounds.tail_fraction), "sets")
     return [made, *hidden_lines(len(shown), len(bounds.layers))]
 
@@ -144,14 +119,7 @@ def probe_layers(bounds: EpsilonBounds, *, all_layers: bool) -> list[RenderableT
 def snapshot_layers(
     series: Series, snapshot: Snapshot, setters: Sequence[str], *, all_layers: bool
 ) -> list[RenderableType]:
-    """Return the table of a snapshot: one row per layer with its histogram and the share of its entries that adapt.
-
-    Args:
-        series: holds the snapshot.
-        snapshot: to show.
-        setters: the layers that come first where not all are shown: those that set a bound.
-        all_layers: show all in a terminal, too.
-    """
+    """Return the table of a snapshot: one row per layer with its histogram and the share of its entries that adapt."""
     places = [series.fractions.index(fraction) for fraction in _SHOWN_FRACTIONS]
     shown = shown_rows(series.names, setters, all_layers=all_layers)
     rows = []
@@ -162,17 +130,12 @@ def snapshot_layers(
         share = dict(series.adaptable(name)).get(snapshot.step)
         adapting = NOTHING if share is None else percent(share)
         histogram = layer.histogram if layer else None
-        rows.append(_Row(name, f"{series.entries[index]:,}", low, median, high, adapting, histogram))
+        rows.append((name, f"{series.entries[index]:,}", low, median, high, adapting, histogram))
     return [_layers_table(rows, _SHOWN_FRACTIONS, "adapting"), *hidden_lines(len(shown), len(series.names))]
 
 
 def probe_summary(record: ProbeRecord, sweep: Sweep) -> list[RenderableType]:
-    """Return what a reader needs of a probe, the answer first, in at most 80 columns and some 20 lines.
-
-    Args:
-        record: of the probe.
-        sweep: says which bounds, or which list, the narrowed grid is made from.
-    """
+    """Return what a reader needs of a probe, the answer first, in at most 80 columns and some 20 lines."""
     measured, width = record.bounds(), min(out().width, _SUMMARY_WIDTH)
     bounds = measured.chosen(sweep.bounds)
     low, high, found = bounds.low, bounds.high, bounds.reliability

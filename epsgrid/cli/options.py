@@ -42,10 +42,6 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, o
 WorkersOption = Annotated[
     int | None,
     typer.Option(
-        "--workers",
-        "-w",
-        min=1,
-        envvar="EPSGRID_WORKERS",
-        help="Trials at once.  [default: one per core or GPU slot]",
+        "--workers", "-w", min=1, envvar="EPSGRID_WORKERS", help="Trials at once.  [default: one per core or GPU slot]"
     ),
 ]

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.live import Live
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
@@ -23,6 +23,9 @@ from epsgrid.errors import ExecutionError, ExitCode
 from epsgrid.selection.formatting import duration, power
 from epsgrid.spec.trial import Trial
 from epsgrid.stages.running import SweepEvent, SweepPlan, TrialEvent
+
+_Progress = tuple[Callable[[str], None], Callable[[str, int, int], None]]
+"""Functions that show a line, and progress as `update(title, done, of)`; `of` is 0 where it is unknown."""
 
 
 class Stop:
@@ -63,13 +66,6 @@ class Stop:
         err().print(saving if self._level == 1 else "Stopping at once.")
 
 
-class _Progressing(NamedTuple):
-    """Functions that show a line of text, and progress as `update(title, done, of)`; `of` is 0 where it is unknown."""
-
-    say: Callable[[str], None]
-    update: Callable[[str, int, int], None]
-
-
 def _heartbeat_s() -> float:
     """Return the seconds between two lines of progress: EPSGRID_HEARTBEAT_S, or 30."""
     text = os.environ.get("EPSGRID_HEARTBEAT_S", "30")
@@ -80,21 +76,16 @@ def _heartbeat_s() -> float:
 
 
 @contextmanager
-def progress_shown(*, quiet: bool, in_bytes: bool = False) -> Iterator[_Progressing]:
-    """Show progress on stderr: a bar in a terminal, elsewhere a line from time to time.
-
-    Args:
-        quiet: show nothing.
-        in_bytes: what is counted are bytes, not steps.
-    """
+def progress_shown(*, quiet: bool, in_bytes: bool = False) -> Iterator[_Progress]:
+    """Show progress on stderr, of bytes or of steps: a bar in a terminal, elsewhere a line from time to time."""
     console = err()
     if quiet:
-        yield _Progressing(lambda line: None, lambda title, done, of: None)
+        yield (lambda line: None, lambda title, done, of: None)
     elif console.is_terminal:
         columns = (*Progress.get_default_columns(), *((DownloadColumn(), TransferSpeedColumn()) if in_bytes else ()))
         with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task("", total=None, visible=False)
-            yield _Progressing(
+            yield (
                 lambda line: progress.console.print(line, markup=False),
                 lambda title, done, of: progress.update(
                     task, description=title, completed=done, total=of or None, visible=done != of
@@ -111,7 +102,7 @@ def progress_shown(*, quiet: bool, in_bytes: bool = False) -> Iterator[_Progress
                 text = f"{done / 1e6:.1f}{whole} MB" if in_bytes else f"step {done} of {of}"
                 console.print(f"{title}: {text}", markup=False)
 
-        yield _Progressing(lambda line: console.print(line, markup=False), update)
+        yield (lambda line: console.print(line, markup=False), update)
 
 
 @contextmanager

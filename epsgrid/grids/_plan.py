@@ -1,9 +1,8 @@
 """Make the plan of a sweep: from a spec, its data and the bounds to all trials.
 
-The grids share trials: a point that two of them ask for is trained once. Trials are ordered so that useful results come
-early. All points of the first seed come before any of the second, so a sweep that is stopped has a complete, if noisy,
-picture; within a seed the grids follow each other as they were named, the narrowed one first where both are asked for;
-within a grid ε rises, and at each ε all learning rates come in the order of the spec, then those that were added there.
+A point that two grids ask for is trained once. Useful results come early: all points of the first seed before any of
+the second; within a seed the grids as they were named; within a grid ε rises, and at each ε all learning rates come in
+the order of the spec, then those that were added there.
 """
 
 from __future__ import annotations
@@ -27,12 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """The trials of a sweep.
-
-    Attributes:
-        epsilons: the ε values of each grid, rising; empty for the reference of an optimizer without ε.
-        trials: every distinct trial once, in the order in which they are to be trained.
-    """
+    """The ε of each grid, rising (none without ε), and every distinct trial once, in the order of training."""
 
     epsilons: Mapping[str, tuple[float, ...]]
     trials: tuple[Trial, ...]
@@ -58,8 +52,7 @@ def plan(
         spec: what to train.
         data_checksum: sha256 of the prepared data.
         bounds: measured for this spec; None where no grid needs them.
-        names: the grids asked for; ignored where the optimizer has no ε. A list in the spec takes the place of the
-            narrowed one.
+        names: the grids asked for; a list of ε in the spec takes the place of the narrowed one.
         placement: where the optimizer adds its ε; None where it has none.
         rates: the learning rates to train with in place of those of the spec; None keeps these.
         added: learning rates beyond those of the spec, each at its ε.

@@ -1,15 +1,13 @@
 """The learning rate that a point of a grid is trained with.
 
 Of an entry whose magnitude is m an optimizer moves the weight by lr · (its momentum) / (m + m(ε)), with m(ε) the
-magnitude at which ε has the same weight. Where m(ε) is large that is about lr / m(ε): a learning rate that is right for
-ε = 1e-8 hardly moves the weights at ε = 1, and a grid of fixed learning rates shows of large ε only that they need
-larger ones. Effective rates hold lr / (m50 + m(ε)) at its value for a tiny ε, lr / m50, for the entry of median
-magnitude m50:
+magnitude at which ε has the same weight. A learning rate that is right for ε = 1e-8 hardly moves the weights at ε = 1.
+Effective rates hold lr / (m50 + m(ε)) at its value for a tiny ε, lr / m50, for the entry of median magnitude m50:
 
     trained lr = lr · (m50 + m(ε)) / m50
 
-The trained rate is rounded to three digits, so that a probe that was measured again, elsewhere, and differs in the last
-bits gives the same trials; a factor that is 1 to three digits leaves the learning rate as it is, all digits of it.
+It is rounded to three digits, so that a probe that was measured again and differs in the last bits gives the same
+trials; a factor that is 1 to three digits leaves the learning rate as it is, all digits of it.
 """
 
 from __future__ import annotations
@@ -26,27 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EffectiveRates:
-    """Learning rates that keep the step of the median entry whatever the ε.
-
-    Attributes:
-        median: m50, the median magnitude over the entries of all measured layers, > 0.
-        placement: where the optimizer adds its ε; in the same unit.
-    """
+    """Learning rates that keep the step of the median entry, m50 > 0 over all measured layers, whatever the ε."""
 
     median: float
     placement: Placement
 
     @classmethod
     def of(cls, bounds: EpsilonBounds, placement: Placement) -> EffectiveRates:
-        """Return the rates of a probe.
-
-        Args:
-            bounds: of the probe, with the histograms of their layers.
-            placement: where the optimizer adds its ε.
-
-        Raises:
-            NoBoundsError: no layer was measured.
-        """
+        """Return the rates of a probe; a NoBoundsError where no layer was measured."""
         from epsgrid.numerics import estimates
         from epsgrid.numerics.magnitudes import LayerStatus
 

@@ -40,11 +40,7 @@ def repair_torchvision() -> None:
 class Following:
     """Observers of one training's optimizers, from its start to its end.
 
-    Attributes:
-        every: number of steps from one count to the next.
-        probe_epochs: epochs after which the bounds are kept.
-        observers: of the optimizers that can be observed; they answer after the training as well.
-        kept: the bounds after `probe_epochs`, of each observer; None where there are none. Empty until then.
+    `kept` are the bounds after `probe_epochs`, of each observer; None where there are none. Empty until then.
     """
 
     def __init__(self, every: int, probe_epochs: int) -> None:
@@ -57,23 +53,13 @@ class Following:
 
     @property
     def bounds(self) -> EpsilonBounds | None:
-        """The kept bounds of the only optimizer; None until they are kept.
-
-        Raises:
-            ObservationError: there are several optimizers.
-        """
+        """The kept bounds of the only optimizer, None until then; an ObservationError where there are several."""
         if len(self.kept) > 1:
             raise ObservationError(f"{len(self.kept)} optimizers are observed: their bounds are all_bounds[0], …")
         return self.kept[0] if self.kept else None
 
     def attach(self, optimizers: Sequence[Any], model: torch.nn.Module, steps: int, epochs: float) -> None:
-        """Observe a training's optimizers from now on.
-
-        Args:
-            optimizers: those of the training, or wrappers around them.
-            model: names their parameters.
-            steps: number of steps that the training has taken; more than none where it is resumed.
-            epochs: number of epochs that it has trained.
+        """Observe a training's optimizers, or wrappers around them, from now on; a resumed one has `steps` behind it.
 
         Raises:
             ObservationError: none of them can be observed; a single one that cannot causes a warning.
@@ -106,9 +92,6 @@ class Following:
         """Keep the bounds as they are now, once; return lines to print about them.
 
         A training resumed beyond `probe_epochs` keeps none. In a distributed job this is a collective over all ranks.
-
-        Args:
-            epochs: number of epochs trained.
         """
         if not self._is_probing or self.kept or not any(observer.step for observer in self.observers):
             return []
@@ -117,13 +100,9 @@ class Following:
         return [_describe(observer, bounds, epochs) for observer, bounds in found if bounds is not None]
 
     def series(self, step: int, epoch: float | None) -> list[tuple[str, Series]]:
-        """Count now; return for each optimizer the prefix of its names and a series of one snapshot.
+        """Count now; return for each optimizer the prefix of its names and a series of one snapshot at `step`.
 
         In a distributed job this is a collective over all ranks.
-
-        Args:
-            step: the training's own number of this step, which the snapshots get.
-            epoch: number of epochs trained.
         """
         found = []
         for number, observer in enumerate(self.observers if self._is_open else ()):

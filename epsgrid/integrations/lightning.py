@@ -79,11 +79,7 @@ class EpsilonCallback(_Callback):
 
     @property
     def bounds(self) -> EpsilonBounds | None:
-        """The bounds after `probe_epochs`; None before.
-
-        Raises:
-            ObservationError: there are several optimizers; see `all_bounds`.
-        """
+        """The bounds after `probe_epochs`, None before; an ObservationError with several optimizers (`all_bounds`)."""
         return self._following.bounds
 
     @property

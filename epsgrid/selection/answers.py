@@ -13,10 +13,9 @@ which were asked for have no result yet, and what is said is provisional; "not m
 run; "not asked" that the question makes no sense here.
 
 Every ε is compared with all its learning rates. Where the best is the lowest or the highest tried, a better one may
-lie beyond. An answer stays open where that could turn it: "keep" where the next learning rate might help the others by
-the margin or more, "change" where it might help the default as much. With few seeds an end often looks best by chance;
-so the ends were taken to matter only as far as the rise from the best learning rate inside may reach the margin. Before
-that, a fifth of all simulated sweeps with three seeds stayed open only because of this.
+lie beyond, and the answer stays open where that could turn it: "keep" where the next learning rate might help the
+others by the margin or more, "change" where it might help the default as much. With few seeds an end often looks best
+by chance; so an end matters only as far as the rise from the best learning rate inside may reach the margin.
 """
 
 from __future__ import annotations
@@ -56,8 +55,7 @@ class Answer:
         question: "default", "equivalent", "narrowing", "luck", "kind" or "trust".
         answer: in a word or two; see the constants of this module.
         text: in sentences.
-        loss: the difference it rests on, in the metric's stored unit, positive where something is lost; None where
-            none was measured.
+        loss: the difference it rests on, in the metric's stored unit, positive where something is lost, or None.
         more_seeds: whether it is open and more seeds can decide it.
     """
 
@@ -91,13 +89,7 @@ class EpsilonRow:
 
 @dataclass(frozen=True)
 class RuleRow:
-    """What it costs to train the ε of some rule alone, against the best of all others.
-
-    Attributes:
-        name: of the rule.
-        epsilons: those it names, as far as they were trained.
-        loss: see `Answer.loss`.
-    """
+    """What it costs to train the ε of a rule alone, as far as they were trained, against the best of all others."""
 
     name: str
     epsilons: tuple[float, ...]
@@ -106,14 +98,13 @@ class RuleRow:
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers of one experiment.
+    """The answers of one experiment, in the order of the module's docstring.
 
     Attributes:
         margin: the difference that does not matter, in the metric's stored unit; None while there is no score.
         level: probability with which each bound holds.
         seeds: number of seeds that every setting has.
         sd: what another seed changes in a score, as a standard deviation; None where it is not known.
-        answers: one for each question, in the order of the module's docstring.
         epsilons: a row for each ε, rising.
         rules: the narrowed grid, simple rules, and windows as wide as the narrowed grid.
     """
@@ -133,12 +124,9 @@ class Answers:
 
 @dataclass(frozen=True)
 class _Edge:
-    """A learning rate at the end of those tried.
+    """A learning rate at the "lowest" or "highest" end of those tried, or the "only" one.
 
-    Attributes:
-        name: "lowest", "highest", or "only".
-        matters: whether the next learning rate may gain the margin or more.
-        is_unsure: whether more seeds can show that it does not matter.
+    It `matters` where the next one may gain the margin or more; `is_unsure` where more seeds can show that it does not.
     """
 
     name: str
@@ -158,8 +146,7 @@ class Evidence:
         contenders: the settings that were trained with more seeds than the grids, each with all its seeds.
         level: probability with which each bound holds; higher where results are looked at several times.
         is_exhausted: whether all fresh seeds that were planned are trained.
-        bounds: measured by the probe; None without one.
-        placement: where the optimizer adds its ε; None without a probe.
+        bounds, placement: measured by the probe, and where the optimizer adds its ε; None without a probe.
         estimates: names and decades of the point estimates of ε.
     """
 
@@ -211,10 +198,6 @@ class Evidence:
             return None
         return loss(self.trained.layout, first, second, self.level)
 
-    def top(self, cells: Sequence[Cell]) -> Cell | None:
-        """Return the best of some settings by their selecting scores; None without any."""
-        return self.trained.top(cells)
-
     def edge(self, cell: Cell) -> _Edge | None:
         """Return at which end of the learning rates tried a setting is; None where others lie on both sides.
 
@@ -233,7 +216,8 @@ class Evidence:
     def inner(self, cell: Cell) -> Cell | None:
         """Return the best setting of the same ε whose learning rate is not at an end; None where there is none."""
         assert cell.epsilon is not None
-        return self.top([each for each in at_epsilon(cell.epsilon, self.cells) if edge_of(each, self.cells) is None])
+        own = at_epsilon(cell.epsilon, self.cells)
+        return self.trained.top([each for each in own if edge_of(each, self.cells) is None])
 
 
 def answer(evidence: Evidence) -> Answers:
@@ -295,17 +279,11 @@ def _compared(
     no: tuple[str, str],
     yes: tuple[str, str],
 ) -> Answer:
-    """Say what is lost with the best of some settings against the best of others.
+    """Say what is lost with the best of some settings against the best of others, which may be better.
 
-    Args:
-        evidence: the results.
-        question: the answer's question.
-        better: the settings that may be better.
-        other: those that may lose.
-        no: the answer where they lose less than the margin, and how its text begins.
-        yes: the same where they lose something.
+    `no` is the answer where they lose less than the margin, and how its text begins; `yes` where they lose something.
     """
-    top, own = evidence.top(better), evidence.top(other)
+    top, own = evidence.trained.top(better), evidence.trained.top(other)
     found: Loss | None = None
     more_seeds = False
     if top is None or own is None:
@@ -396,16 +374,15 @@ def epsilon_rows(evidence: Evidence) -> tuple[EpsilonRow, ...]:
     rows = []
     for epsilon in evidence.epsilons:
         own = at_epsilon(epsilon, evidence.cells)
-        cell = evidence.top(own)
+        cell = evidence.trained.top(own)
         edge = None if cell is None else evidence.edge(cell)
         found = losses.get(epsilon)
+        complete = all(each.tally.complete for each in own)
         if cell is None:
-            diverged = all(each.tally.complete for each in own)
-            rows.append(
-                EpsilonRow(epsilon, f"ε {power(epsilon)}", None, "diverged" if diverged else NOT_FINISHED, None)
-            )
+            standing = "diverged" if complete else NOT_FINISHED
+            rows.append(EpsilonRow(epsilon, f"ε {power(epsilon)}", None, standing, None))
             continue
-        standing = OPEN if all(each.tally.complete for each in own) else NOT_FINISHED
+        standing = OPEN if complete else NOT_FINISHED
         if found is not None and evidence.margin is not None:
             if found.high < evidence.margin:
                 standing = "as good"
@@ -456,7 +433,7 @@ def _equivalent(evidence: Evidence, rows: Sequence[EpsilonRow]) -> Answer:
         return Answer(question, NOT_FINISHED, f"Not finished, so far: {text}")
     if all(row.loss is None for row in rows):
         return Answer(question, OPEN, f"{text} One seed cannot tell a difference from chance.")
-    top = evidence.top(evidence.cells)
+    top = evidence.trained.top(evidence.cells)
     if top is not None and (edge := evidence.edge(top)) is not None and edge.matters:
         return Answer(question, OPEN, f"{_edge_sentence([top], evidence.cells)} As far as tried: {text}")
     decided = sum(row.standing != OPEN for row in rows)
@@ -512,8 +489,8 @@ def _luck(evidence: Evidence, rules: Sequence[RuleRow]) -> Answer:
 def _kind(evidence: Evidence) -> Answer:
     if evidence.bounds is None or evidence.placement is None:
         return Answer("kind", NOT_MEASURED, "No probe has measured √v̂; `epsgrid probe` does it.")
-    top = evidence.top(evidence.cells)
-    cells = [cell for cell in (evidence.top(evidence.baseline), top) if cell is not None and cell.epsilon is not None]
+    tops = map(evidence.trained.top, (evidence.baseline, evidence.cells))
+    cells = [cell for cell in tops if cell is not None and cell.epsilon is not None]
     if not cells:
         return Answer("kind", NOT_MEASURED, "No setting has a score for every seed.")
     texts, name = [], ""
@@ -532,11 +509,7 @@ def _kind(evidence: Evidence) -> Answer:
 
 
 def _share_adapting(bounds: EpsilonBounds, placement: Placement, epsilon: float) -> float | None:
-    """Return the share of the probe's moving entries whose √v̂ is above an ε, so that their steps adapt.
-
-    Returns:
-        A fraction in [0, 1]; None where no entry has a gradient.
-    """
+    """Return the share of the probe's moving entries whose √v̂ is above an ε, so that they adapt; None of none."""
     histograms = [layer.histogram for layer in bounds.layers if layer.histogram is not None]
     magnitude = placement.magnitude_from_epsilon(epsilon)
     moving = sum(float(histogram.entries_above(0.0)) for histogram in histograms)

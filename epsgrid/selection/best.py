@@ -6,7 +6,7 @@ The default ε is looked up among the settings of the grids. It still chooses it
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from epsgrid.grids import CONVENTIONAL, DEFAULT, NARROWED
@@ -19,12 +19,7 @@ from epsgrid.store.records import Scores
 
 @dataclass(frozen=True)
 class _OtherRow:
-    """A score kept beside the metric, such as a second way to compute BLEU, over the done seeds of a cell.
-
-    Attributes:
-        name: of the score.
-        selecting, test: on the split that selects and on the test split; None where no seed has a finite one.
-    """
+    """A score kept beside the metric, on the split that selects and the test split, over the done seeds of a cell."""
 
     name: str
     selecting: Spread | None
@@ -36,14 +31,11 @@ class CostRow:
     """What it costs to choose a setting in one way, as if that were the only one.
 
     Attributes:
-        trials: all it asks for.
         device_seconds: of training, summed over its trials with a result: the time devices were busy.
-        wall_seconds: how long at least one of them was training; it depends on how many ran at once. None where that is
-            not known.
+        wall_seconds: how long at least one of them was training, however many ran at once; None where not known.
         probe_seconds: of the probe that it needs; 0 where it needs none, None where it was not measured.
         saved_trials: those of the conventional grid − these; None where that was not swept.
-        saved_seconds: device seconds of the conventional grid − these − the probe's; may be negative. None where a
-            trial has no result.
+        saved_seconds: device seconds of the conventional grid − these − the probe's; None where a trial has no result.
     """
 
     trials: int
@@ -56,16 +48,7 @@ class CostRow:
 
 @dataclass(frozen=True)
 class BestRow:
-    """The best setting of a grid, or at the default ε.
-
-    Attributes:
-        name: of the grid: "narrowed", "conventional", "reference" or "default".
-        choice: the setting and how many there were to choose from.
-        others: what else its trials were scored by.
-        interval: of the mean test metric over the seeds; None without a score.
-        cost: what the grid takes by itself.
-        label: a name for tables.
-    """
+    """The best setting of a grid or at the default ε, the interval of its mean test metric, and what the grid costs."""
 
     name: str
     choice: Choice
@@ -82,21 +65,29 @@ def grid_names(stored: StoredExperiment, cells: Sequence[Cell]) -> tuple[str, ..
 
 
 def best_rows(stored: StoredExperiment, cells: Sequence[Cell], metric: Metric | None) -> tuple[BestRow, ...]:
-    """Return the best setting of each grid that has settings, and of the default ε.
-
-    Args:
-        stored: the experiment.
-        cells: all that was swept.
-        metric: None while no trial has a result.
-    """
+    """Return the best setting of each grid that has settings, and of the default ε."""
     conventional = of_grid(CONVENTIONAL, cells)
-    conventional_tally = tally_cells(conventional) if conventional else None
+    whole = tally_cells(conventional) if conventional else None
+    searches = [(name, of_grid(name, cells)) for name in grid_names(stored, cells) if name != DEFAULT]
+    if stored.grid is not None and (at_default := at_epsilon(stored.grid.default_epsilon, cells)):
+        searches.append((DEFAULT, at_default))
     rows = []
-    for name, own in _searches(stored, cells):
+    for name, own in searches:
         choice = best(own, metric)
         is_list = name == NARROWED and stored.is_listed
         needs_probe = name == NARROWED and not is_list
         probe = (stored.probe.cost_seconds if stored.probe else None) if needs_probe else 0.0
+        spent, saved = tally_cells(own), None
+        if whole is not None and whole.complete and spent.complete and probe is not None:
+            saved = whole.seconds - spent.seconds - probe
+        cost = CostRow(
+            trials=spent.trials,
+            device_seconds=spent.seconds,
+            wall_seconds=spent.wall_seconds,
+            probe_seconds=probe,
+            saved_trials=None if whole is None else whole.trials - spent.trials,
+            saved_seconds=saved,
+        )
         scores = list(choice.cell.test_by_seed().values()) if choice.cell else []
         rows.append(
             BestRow(
@@ -104,20 +95,11 @@ def best_rows(stored: StoredExperiment, cells: Sequence[Cell], metric: Metric | 
                 choice=choice,
                 others=_others(stored, choice.cell),
                 interval=mean_interval(scores) if scores else None,
-                cost=_cost_row(tally_cells(own), conventional_tally, probe),
+                cost=cost,
                 label="default ε" if name == DEFAULT else "your list" if is_list else name,
             )
         )
     return tuple(rows)
-
-
-def _searches(stored: StoredExperiment, cells: Sequence[Cell]) -> Iterator[tuple[str, list[Cell]]]:
-    """Yield the name and the settings of each grid and of the default ε."""
-    for name in grid_names(stored, cells):
-        if name != DEFAULT:
-            yield name, of_grid(name, cells)
-    if stored.grid is not None and (own := at_epsilon(stored.grid.default_epsilon, cells)):
-        yield DEFAULT, own
 
 
 def _others(stored: StoredExperiment, cell: Cell | None) -> tuple[_OtherRow, ...]:
@@ -141,24 +123,3 @@ def _other_scores(scores: Scores | None) -> dict[str, float]:
 def tally_cells(cells: Iterable[Cell]) -> Tally:
     """Tally the trials of some cells."""
     return tally(trial for cell in cells for trial in cell.trials)
-
-
-def _cost_row(own: Tally, conventional: Tally | None, probe_seconds: float | None) -> CostRow:
-    """Return what a search costs and saves.
-
-    Args:
-        own: the trials it asks for.
-        conventional: the conventional grid's trials; None where it was not swept.
-        probe_seconds: what the probe it needs cost; 0 where it needs none, None where it was not measured.
-    """
-    saved = None
-    if conventional is not None and conventional.complete and own.complete and probe_seconds is not None:
-        saved = conventional.seconds - own.seconds - probe_seconds
-    return CostRow(
-        trials=own.trials,
-        device_seconds=own.seconds,
-        wall_seconds=own.wall_seconds,
-        probe_seconds=probe_seconds,
-        saved_trials=None if conventional is None else conventional.trials - own.trials,
-        saved_seconds=saved,
-    )

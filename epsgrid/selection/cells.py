@@ -1,12 +1,9 @@
 """Group trials by learning rate and ε, choose the best of a set of such cells, and compare two choices.
 
-A cell is complete when every seed asked for has a result. Only complete cells can be chosen: one that is still running,
-or whose trials failed, could win or lose by the seeds it lacks. It is listed instead.
-
-Cells are chosen by the mean over seeds of the score that selects: validation, or test in the published protocol. A
-diverged trial is worse than any score. So a cell with fewer diverged seeds goes before one with more, whatever the
-means of the rest, and a cell that diverged on every seed cannot be chosen. Of equal cells the first is taken, in the
-order of rising learning rate and ε.
+Only complete cells, with a result for every seed asked for, can be chosen: another could win or lose by the seeds it
+lacks. The mean over seeds of the score that selects decides: validation, or test in the published protocol. A diverged
+trial is worse than any score, so a cell with fewer diverged seeds goes before one with more, and a cell that diverged
+on every seed cannot be chosen. Of equal cells the first is taken, by rising learning rate and ε.
 """
 
 from __future__ import annotations
@@ -45,7 +42,7 @@ class TrialRow:
         selected_epoch: from 1; None unless done.
         seconds: what it cost; None without a result.
         error: why it failed, diverged or was pruned; None otherwise.
-        started: when its last run began, in seconds since 1970; None without a result, or where that is not known.
+        started: when its last run began, in seconds since 1970; None where that is not known.
     """
 
     id: str
@@ -73,12 +70,7 @@ class Tally:
     """How many trials are in which state, and what they cost.
 
     Attributes:
-        trials: all.
-        done: with a finite score.
-        diverged: with a loss or score that stopped being finite.
-        failed: ended by an error.
-        missing: without any end: pending, running or interrupted.
-        pruned: ended early because they fell behind.
+        missing: those without any end: pending, running or interrupted.
         seconds: of training, summed over the trials with a result: the time their devices were busy.
         wall_seconds: how long at least one of them was training, by their own clocks; an interrupted trial counts from
             its last start. None where one does not say when it began.
@@ -108,11 +100,9 @@ class Cell:
         trained_rate: the one its trials were trained with; another only with `sweep.lr_mode: effective`.
         epsilon: the optimizer's own ε; None for an optimizer without one.
         grids: the grids that ask for it.
-        inside: whether ε lies within the bounds' decades, or is on the list that stands for them; None without bounds
-            or ε.
+        inside: whether ε lies within the bounds' decades, or on the list that stands for them; None without both.
         tally: the states of its trials.
-        score: of the done seeds, on the split that selects; None without any.
-        test: the test metric of the done seeds, at each trial's selected epoch; None without any.
+        score, test: of the done seeds at the selected epoch, on the split that selects and on the test split, or None.
         trials: by seed.
     """
 
@@ -146,32 +136,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Choice:
-    """The best of a set of cells.
-
-    Attributes:
-        cell: the chosen cell; None where none can be chosen.
-        unknown: why there is none; None where there is one.
-        candidates: cells in the set.
-        incomplete: of these, cells that lack a result and so could not be chosen.
-    """
+    """The best of a set of cells; without one, `unknown` says why. Incomplete cells lack a result and were left out."""
 
     cell: Cell | None
     unknown: str | None
     candidates: int
     incomplete: int
 
-    @property
-    def all_diverged(self) -> bool:
-        """Whether the set is complete and nothing in it trained."""
-        return self.cell is None and self.candidates > 0 and not self.incomplete
-
 
 def read_metric(stored: StoredExperiment) -> Metric | None:
-    """Return what the trials are judged by; None while no trial has a result.
-
-    Raises:
-        CorruptRecordError: the trials of this experiment are judged by different metrics.
-    """
+    """Return what the trials are judged by; None while no trial has a result, a CorruptRecordError if it differs."""
     metrics: dict[Metric, str] = {}
     for trial, result in stored.results.items():
         metrics.setdefault(Metric(result.metric_name, result.metric_direction, result.metric_unit), trial)
@@ -186,12 +160,7 @@ def read_metric(stored: StoredExperiment) -> Metric | None:
 
 
 def read_cells(stored: StoredExperiment, bounds: EpsilonBounds | None = None) -> tuple[Cell, ...]:
-    """Return all cells of the grids, by rising learning rate and ε.
-
-    Args:
-        stored: the experiment.
-        bounds: decide which cells lie inside; None where that is not asked.
-    """
+    """Return all cells of the grids, by rising learning rate and ε; `bounds` decide which lie inside."""
     groups: dict[tuple[float, float | None], dict[int, Trial]] = {}
     for cell in stored.grid.cells if stored.grid else ():
         groups.setdefault((cell.grid_rate, cell.epsilon), {})[cell.seed] = cell
@@ -270,13 +239,10 @@ def tally(trials: Iterable[TrialRow]) -> Tally:
 
 
 def busy(runs: Iterable[tuple[float | None, float]]) -> float | None:
-    """Return for how many seconds at least one of some runs was under way; None where a start is not known.
+    """Return for how many seconds at least one of some runs, by start and seconds, was under way; None if not known.
 
     >>> busy([(0.0, 10.0), (5.0, 10.0), (20.0, 1.0)])
     16.0
-
-    Args:
-        runs: start, in seconds since any moment, and duration in seconds.
     """
     known: list[tuple[float, float]] = []
     for start, seconds in runs:
@@ -291,12 +257,7 @@ def busy(runs: Iterable[tuple[float | None, float]]) -> float | None:
 
 
 def best(cells: Sequence[Cell], metric: Metric | None) -> Choice:
-    """Choose the best of some cells by the rules at the top of this module.
-
-    Args:
-        cells: a set, possibly empty.
-        metric: None while no trial has a result.
-    """
+    """Choose the best of some cells by the rules at the top of this module; a metric of None means no results."""
     complete = [cell for cell in cells if cell.tally.complete]
     incomplete = len(cells) - len(complete)
     if metric is not None:
@@ -329,50 +290,35 @@ class Difference:
     """How much better one cell is than another on the test metric, paired by seed.
 
     Attributes:
-        mean: in the metric's good direction, in its stored unit; None where it is not known.
-        low, high: ends of the interval; None with fewer than two common seeds.
+        mean, low, high: in the metric's good direction, in its stored unit; no interval without two common seeds.
         n: common seeds.
-        level: of the interval, in (0, 1).
         same_cell: both are the same cell, so that the difference is zero by definition.
         unknown: why it is not known; None where it is.
     """
 
-    mean: float | None
-    low: float | None
-    high: float | None
-    n: int
-    level: float
-    same_cell: bool
-    unknown: str | None
-
-
-def _unknown_difference(why: str) -> Difference:
-    """Return a difference that is not known, with the reason."""
-    return Difference(None, None, None, 0, LEVEL, same_cell=False, unknown=why)
+    mean: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    level: float = LEVEL
+    same_cell: bool = False
+    unknown: str | None = None
 
 
 def difference(better: Choice, worse: Choice, names: tuple[str, str], metric: Metric | None) -> Difference:
-    """Return by how much the first of two chosen cells beats the second on the test metric.
-
-    Args:
-        better: the first; the result is positive where it is better.
-        worse: the second.
-        names: what the two are called where a reason names them.
-        metric: None while no trial has a result.
-    """
+    """Return by how much the first of two chosen cells beats the second on the test metric; `names` are for reasons."""
     for choice, name in zip((better, worse), names, strict=True):
         if choice.cell is None:
-            return _unknown_difference(f"{name}: {choice.unknown}")
+            return Difference(unknown=f"{name}: {choice.unknown}")
         if choice.cell.tally.diverged:
             shares = f"{choice.cell.tally.diverged} of {count(choice.cell.tally.trials, 'seed')}"
-            return _unknown_difference(f"{name}: the best cell, {choice.cell.label}, diverged on {shares}")
+            return Difference(unknown=f"{name}: the best cell, {choice.cell.label}, diverged on {shares}")
     assert better.cell is not None and worse.cell is not None and metric is not None
     first, second = better.cell.test_by_seed(), worse.cell.test_by_seed()
     if not first.keys() & second.keys():
-        return _unknown_difference(f"{names[0]} and {names[1]} share no seed with a test score")
+        return Difference(unknown=f"{names[0]} and {names[1]} share no seed with a test score")
     if better.cell is worse.cell:
-        return Difference(0.0, 0.0, 0.0, len(first), LEVEL, same_cell=True, unknown=None)
+        return Difference(0.0, 0.0, 0.0, len(first), same_cell=True)
     sign = metric.sign
     paired = paired_difference({k: sign * v for k, v in first.items()}, {k: sign * v for k, v in second.items()})
-    ends = paired.mean, paired.low, paired.high, paired.n, LEVEL
-    return Difference(*ends, same_cell=False, unknown=None)
+    return Difference(paired.mean, paired.low, paired.high, paired.n)

@@ -6,9 +6,8 @@ look at which more seeds can decide nothing. Whoever looks several times is wron
 higher level (Pocock, Biometrika 64, 1977), such that all looks together are wrong as often as a single one would be.
 
 At each look the contenders are chosen again from those that still have all seeds. A setting that falls out is one whose
-own bound excludes that it is better by the margin; its bound stays part of the answer. Simulated sweeps
-(`scripts/check_statistics.py`) showed that this is needed: with only the few best settings as contenders, a single
-better setting that had been unlucky in the grid was lost, and the answer was a false "keep".
+own bound excludes that it is better by the margin; its bound stays part of the answer. With only the few best settings
+as contenders, an unlucky better one would be lost and the answer a false "keep" (`scripts/check_statistics.py`).
 """
 
 from __future__ import annotations
@@ -46,11 +45,9 @@ def level_of(seeds: tuple[int, ...]) -> float:
     >>> level_of((3,)), level_of((3, 6, 9, 15))
     (0.95, 0.9816)
 
-    Args:
-        seeds: number of seeds at each look, rising.
-
     Returns:
-        Pocock's constant for one-sided bounds of sums of independent seeds, as a probability with four digits.
+        Pocock's constant for one-sided bounds of sums of independent seeds, whose number rises from look to look, as a
+        probability with four digits.
     """
     import numpy as np
     from scipy.optimize import brentq
@@ -82,10 +79,7 @@ def contenders(evidence: Evidence) -> tuple[Cell, ...]:
     Of the side of a comparison that may be better these are the settings close to its best and all others that are not
     shown to be less than the margin better; of the other side only its best. Where an answer hangs on a learning rate
     at the end of those tried, they are that setting, the best learning rate inside, and the two that are compared.
-
-    Args:
-        evidence: the results up to a look, at the level of the looks. Settings that were no contenders at the last one
-            have fewer seeds, and stay out.
+    Settings that were no contenders at the last look have fewer seeds, and stay out.
     """
     from epsgrid.numerics.layout import upper_bounds
 
@@ -94,7 +88,7 @@ def contenders(evidence: Evidence) -> tuple[Cell, ...]:
         return ()
     chosen: list[Cell] = []
     for better, other in comparisons(evidence):
-        found, top, own = evidence.loss(better, other), evidence.top(better), evidence.top(other)
+        found, top, own = evidence.loss(better, other), evidence.trained.top(better), evidence.trained.top(other)
         if found is None or top is None or own is None:
             continue
         if found.high < margin or found.low > 0:

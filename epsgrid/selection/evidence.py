@@ -16,13 +16,10 @@ from epsgrid.store.state import FINISHED, trial_state
 def evidence(stored: StoredExperiment, estimates: Sequence[tuple[str, float]] = ()) -> Evidence:
     """Return what the questions of an experiment are answered from.
 
-    Args:
-        stored: the experiment.
-        estimates: names and decades of point estimates of ε, to compare with them.
+    `estimates` are names and decades of point estimates of ε, to compare with them.
 
     Raises:
-        CorruptRecordError: trials are judged by different metrics, or a record is damaged.
-        StoreError: a newer epsgrid wrote one.
+        CorruptRecordError, StoreError: trials are judged by different metrics, or a record cannot be read.
     """
     fresh, record = counted(stored), stored.confirm
     contenders: tuple[Cell, ...] = ()

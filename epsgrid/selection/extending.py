@@ -20,19 +20,14 @@ _SIDES = {"lowest": (-1,), "highest": (1,), "only": (-1, 1)}
 def rates_beyond(evidence: Evidence, grids: Sequence[str], rates: Sequence[float]) -> tuple[AddedRate, ...]:
     """Return the learning rates to try next; none where every best is inside, or enough were added.
 
-    Looked at are the best settings of both sides of each comparison. Where all settings of a side diverge, lower rates
-    are tried at its largest ε.
-
-    Args:
-        evidence: the results.
-        grids: names of the grids whose settings count.
-        rates: the learning rates of the spec.
+    Looked at are the best settings, of `grids`, of both sides of each comparison. Where all settings of a side diverge,
+    lower rates than the spec's `rates` are tried at its largest ε.
     """
     evidence = replace(evidence, cells=[cell for cell in evidence.cells if set(cell.grids) & set(grids)])
     sides = [side for pair in comparisons(evidence) for side in pair] if evidence.epsilons else [evidence.cells]
     found: dict[AddedRate, None] = {}
     for own in sides:
-        top = evidence.top(own)
+        top = evidence.trained.top(own)
         if top is not None:
             epsilon, edge = top.epsilon, edge_of(top, evidence.cells)
         elif own and all(cell.tally.complete for cell in own):
@@ -48,17 +43,13 @@ def rates_beyond(evidence: Evidence, grids: Sequence[str], rates: Sequence[float
 
 
 def _ladder(rates: Sequence[float], side: int) -> Iterator[float]:
-    """Yield the learning rates that follow a grid's on one side, as far apart as these are on average.
+    """Yield the learning rates that follow a grid's above (`side` 1) or below (−1), as far apart as these on average.
 
     They are rounded to one digit where that changes them by less than 6 %, to two digits elsewhere. A single rate is
     followed by half decades.
 
     >>> list(_ladder([1e-3, 1e-2], 1)), list(_ladder([1e-3, 3e-3, 1e-2], 1)), list(_ladder([0.1], -1))
     ([0.1, 1.0, 10.0, 100.0], [0.03, 0.1, 0.3, 1.0], [0.03, 0.01, 0.003, 0.001])
-
-    Args:
-        rates: of the grid.
-        side: −1 for those below, 1 for those above.
     """
     low, high = min(rates), max(rates)
     step = (high / low) ** (1 / (len(rates) - 1)) if high > low else math.sqrt(10)

@@ -17,13 +17,7 @@ NOTHING = "–"
 
 @dataclass(frozen=True)
 class Metric:
-    """What trials are judged by, as stored with each result.
-
-    Attributes:
-        name: such as "accuracy".
-        direction: whether larger or smaller is better.
-        unit: "%" where values are fractions to be shown in percent, else "".
-    """
+    """What trials are judged by, as stored with each result; fractions to be shown in percent have the unit "%"."""
 
     name: str
     direction: Literal["max", "min"]
@@ -117,14 +111,10 @@ def amounts(values: Sequence[float], metric: Metric) -> str:
 
 
 def ranges(values: Sequence[float], among: Sequence[float]) -> str:
-    """Write some ε as ranges of those that were trained.
+    """Write some ε as ranges of those that were trained; both rise.
 
     >>> ranges([1e-10, 1e-9, 1e-8, 1e-3], [1e-10, 1e-9, 1e-8, 1e-4, 1e-3])
     '1e-10 to 1e-8, 1e-3'
-
-    Args:
-        values: rising, each one of `among`.
-        among: all, rising.
     """
     runs: list[list[int]] = []
     for place in (among.index(value) for value in values):

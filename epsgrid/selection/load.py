@@ -34,21 +34,16 @@ _Trials = tuple[dict[str, str], dict[str, TrialResult], dict[str, TrialFailure]]
 
 @dataclass(frozen=True)
 class StoredExperiment:
-    """Everything that is stored of an experiment, checked.
+    """Everything that is stored of an experiment, checked; what does not exist yet is None.
 
     Attributes:
-        folder: where it was read.
-        experiment: what was asked.
-        probe: what the probe measured; None where it has not run.
-        measured: the probe's bounds, parsed; None where it has not run.
-        grid: which trials belong to which grid; None where nothing was swept.
+        measured: the probe's bounds, parsed.
+        grid: which trials belong to which grid.
         states: state of each trial of the grids by id; "pending" where nothing is stored.
-        results: by id, of the trials of the grids that are done or diverged.
-        failures: by id, of those that failed.
+        results, failures: by id, of the trials of the grids that are done or diverged, and of those that failed.
         strays: ids of stored trials that no record asks for any more; the report leaves them out.
-        batches: the trials of one setting at other batch sizes; None where there are none. Those that belong to no grid
-            are not among `states`, `results` and `failures`; see `of_trials`.
-        confirm: the trials of contenders on fresh seeds; None where there are none. As with `batches`.
+        batches, confirm: the trials of one setting at other batch sizes, and of contenders on fresh seeds. Those that
+            belong to no grid are not among `states`, `results` and `failures`; see `of_trials`.
     """
 
     folder: ExperimentFolder
@@ -97,15 +92,10 @@ class StoredExperiment:
 def load_experiment(folder: ExperimentFolder) -> StoredExperiment:
     """Read an experiment; parts that do not exist yet are None or empty.
 
-    Args:
-        folder: the experiment's folder.
-
     Raises:
-        StoreError: there is no experiment, or a record cannot be read or is of a newer version.
-        CorruptRecordError: a record is damaged or belongs to another trial; the message names the file.
+        StoreError, CorruptRecordError: there is no experiment, or the record that the message names cannot be read.
     """
-    if not folder.experiment_json.exists():
-        raise StoreError(f"{folder.root}: no experiment here; `epsgrid probe SPEC` or `epsgrid sweep SPEC` starts one")
+    experiment = read_experiment(folder)
     probe = _read_if_there(ProbeRecord, folder.bounds_json)
     grid = _read_if_there(GridRecord, folder.grid_json)
     batches = _read_if_there(BatchesRecord, folder.batches_json)
@@ -116,7 +106,7 @@ def load_experiment(folder: ExperimentFolder) -> StoredExperiment:
     states, results, failures = _read_trials(folder, asked, stored)
     return StoredExperiment(
         folder=folder,
-        experiment=ExperimentRecord.read(folder.experiment_json),
+        experiment=experiment,
         probe=probe,
         measured=parsed_bounds(probe, folder.bounds_json),
         grid=grid,
@@ -129,17 +119,20 @@ def load_experiment(folder: ExperimentFolder) -> StoredExperiment:
     )
 
 
+def read_experiment(folder: ExperimentFolder) -> ExperimentRecord:
+    """Return the record of an experiment; a StoreError where there is none in this folder."""
+    if not folder.experiment_json.exists():
+        raise StoreError(f"{folder.root}: no experiment here; `epsgrid probe SPEC` or `epsgrid sweep SPEC` starts one")
+    return ExperimentRecord.read(folder.experiment_json)
+
+
 def bounds_choice(experiment: ExperimentRecord) -> BoundsChoice:
     """Return which bounds an experiment's spec asks for; earlier versions had the published ones alone."""
     return "trusted" if experiment.spec["sweep"].get("bounds") == "trusted" else "published"
 
 
 def of_trials(stored: StoredExperiment, grid: GridRecord) -> StoredExperiment:
-    """Return the experiment as if it had swept another grid: with the states, results and failures of its trials.
-
-    Raises:
-        StoreError, CorruptRecordError: see `load_experiment`.
-    """
+    """Return the experiment as if it had swept another grid: with the states, results and failures of its trials."""
     asked = tuple(dict.fromkeys(cell.id for cell in grid.cells))
     states, results, failures = _read_trials(stored.folder, asked, _stored_trials(stored.folder))
     return replace(stored, grid=grid, states=states, results=results, failures=failures)

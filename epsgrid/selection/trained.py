@@ -24,8 +24,7 @@ class Trained:
         cells: the settings, in the order of the layout.
         layout: their scores, larger is better, those of `seeds` first; None without any.
         diverged: settings that diverged on one of these seeds.
-        unfinished: settings with a trial that failed or has not ended.
-        pruned: settings with a trial that was pruned.
+        unfinished, pruned: settings with a trial that failed or has not ended, and with one that was pruned.
         seeds: those that every setting has; contenders may have more.
     """
 
@@ -57,11 +56,6 @@ def trained(cells: Sequence[Cell], contenders: Sequence[Cell], metric: Metric | 
     Compared are the seeds on which every setting has ended that has ended on any, so that a sweep under way can be
     looked at, and of the contenders all further ones. Left out are a setting that has ended on none, and one with a
     trial that failed or was pruned.
-
-    Args:
-        cells: all that were asked for, with the same seeds.
-        contenders: those of them that were trained with more seeds, with all their seeds.
-        metric: None while no trial has a result.
     """
     import numpy as np
 
@@ -105,11 +99,8 @@ def _ended(cell: Cell) -> dict[int, TrialRow]:
 def margin_of(asked: float | str | None, metric: Metric, scale: float) -> float:
     """Return the margin in the metric's stored unit.
 
-    Args:
-        asked: a number in the unit in which the metric is shown, a text such as "2 %" for a share of the best score, or
-            None for the usual one: 1 point of a metric in percent, 0.5 BLEU, 2 % of any other.
-        metric: what trials are judged by.
-        scale: the best score.
+    What is asked is a number in the unit in which the metric is shown, a text such as "2 %" for a share of the best
+    score (`scale`), or None for the usual one: 1 point of a metric in percent, 0.5 BLEU, 2 % of any other.
 
     Raises:
         SpecError: the margin does not suit a metric in percent.

@@ -13,11 +13,7 @@ from epsgrid.spec.reading import Document, FieldPath, Place, Problem, ProblemsEr
 
 
 def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
-    """Load a spec from a YAML file; torch is not imported for it.
-
-    Args:
-        path: the file.
-        overrides: `key=value` texts; see `parse_spec`.
+    """Load a spec from a YAML file; overrides are `key=value` texts as in `parse_spec`. Torch is not imported for it.
 
     Raises:
         SpecError: the file cannot be read or used; the message has a line for each problem, with line, column and
@@ -34,14 +30,11 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
 
 
 def parse_spec(text: str, source: str = "<spec>", overrides: Sequence[str] = ()) -> Spec:
-    """Return the spec of a YAML text.
+    """Return the spec of a YAML text; `source` is its name in messages.
 
-    Args:
-        text: YAML.
-        source: its name in messages.
-        overrides: `key=value` texts, the last one winning. A key is dotted, and an index names an entry of a list:
-            `sweep.seeds.0=5`. The value is YAML, as in the file: `optimizer.betas=[0.9, 0.98]`. A whole section may be
-            replaced: `model=mlp`.
+    Overrides are `key=value` texts, the last one winning. A key is dotted, and an index names an entry of a list:
+    `sweep.seeds.0=5`. The value is YAML, as in the file: `optimizer.betas=[0.9, 0.98]`. A whole section may be
+    replaced: `model=mlp`.
 
     Raises:
         SpecError: see `load_spec`.

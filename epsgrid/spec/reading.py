@@ -96,14 +96,7 @@ class ProblemsError(SpecError):
 
 @dataclass
 class Document:
-    """A spec between reading and checking.
-
-    Attributes:
-        source: the file's name, for what has no place of its own.
-        values: plain JSON values.
-        marks: the places of key and value by path; none for values that no text stands behind.
-        problems: found so far.
-    """
+    """A spec between reading and checking: plain JSON values, the places of key and value by path, problems so far."""
 
     source: str
     values: Any
@@ -122,10 +115,6 @@ class Document:
 
 def read(text: str, source: str) -> Document:
     """Read a whole spec.
-
-    Args:
-        text: YAML.
-        source: the file's name, for messages.
 
     Raises:
         ProblemsError: not YAML, not one mapping, or nested too deep. Repeated keys and unreadable values are

@@ -37,9 +37,7 @@ def fetch_data(name: str, folder: Path | None, fetcher: Fetcher) -> tuple[Path, 
     data set, and whether anything had to be done.
 
     Raises:
-        UnknownNameError: no such data set.
-        DataError: it cannot be fetched, with how to get it by hand; or the files here are damaged.
-        ExecutionError: a package that prepares it is not installed.
+        UnknownNameError, DataError: there is no such data set; it cannot be fetched, or is damaged here.
     """
     data, folders = _named(name), _folders(folder)
     there = data.find(folders)
@@ -59,8 +57,7 @@ def check_data(name: str, folder: Path | None) -> tuple[Path, tuple[Finding, ...
     Returns the folder of the data set, which is looked for in `folder` or where tasks look, and what was found.
 
     Raises:
-        UnknownNameError: no such data set.
-        DataError: it is not here.
+        UnknownNameError, DataError: there is no such data set, or it is not here.
     """
     data, folders = _named(name), _folders(folder)
     place = data.find(folders)

@@ -34,10 +34,8 @@ _FIRST_FRESH_SEED = 10_000
 class Further:
     """What a sweep does after its grids.
 
-    Attributes:
-        extend_rates: whether it tries learning rates beyond those of the spec where the best is at an edge.
-        until_decided: whether it trains fresh seeds until the questions are decided.
-        max_seeds: number of fresh seeds at most; None means the usual one, or the one planned earlier.
+    It tries learning rates beyond those of the spec where the best is at an edge (`extend_rates`), and trains fresh
+    seeds, `max_seeds` at most, `until_decided`; None means the usual number, or the one planned earlier.
     """
 
     extend_rates: bool = False
@@ -45,20 +43,9 @@ class Further:
     max_seeds: int | None = None
 
 
-ONLY_THAT = Further()
-"""Nothing."""
-
-
 @dataclass(frozen=True)
 class Preview:
-    """What a sweep would train.
-
-    Attributes:
-        grids: its grids.
-        at_least: number of trainings that it needs in any case.
-        at_most: number of trainings after which it has ended in any case.
-        parts: what the difference is made of.
-    """
+    """What a sweep would train: its grids, the least and the most trainings, and what the difference is made of."""
 
     grids: SweepPlan
     at_least: int
@@ -70,10 +57,7 @@ class Preview:
 class Outcome:
     """How a sweep ended.
 
-    Attributes:
-        summary: all its trials.
-        answers: None where it was stopped before the questions could be answered, or was not asked to decide them.
-        why: why it ended, in a sentence; "" without answers.
+    `answers` is None where it was stopped before, or was not asked to decide the questions; `why` then is "".
     """
 
     summary: SweepSummary
@@ -92,17 +76,9 @@ def sweep_further(
     say: Callable[[str], None],
     stop: StopRequest,
 ) -> Outcome:
-    """Train grids and what follows them; see `epsgrid.stages.sweep.sweep` for what is not described here.
+    """Train grids and what follows them; a plan is followed by nothing. See `epsgrid.stages.sweep.sweep`.
 
-    Args:
-        asked: the spec and its folder.
-        what: the grids to train first, or a plan, which nothing follows.
-        further: what follows.
-        workers: trials at once.
-        fail_fast: start nothing more after the first failure.
-        notify: receives the plan of each round, then each trial's start and end.
-        say: receives a sentence before each round.
-        stop: is asked whether to stop.
+    `notify` receives the plan of each round, and `say` a sentence before each.
 
     Raises:
         SpecError: the spec leaves nothing to decide, or other looks were planned.
@@ -117,7 +93,8 @@ def sweep_further(
     if not is_trained(what):
         return Outcome(_joined(done))
     while further.extend_rates and (added := _rates_beyond(asked, what)):
-        listed = ", ".join(_setting(each.learning_rate, each.epsilon) for each in added)
+        epsilons = ["" if each.epsilon is None else f", ε {power(each.epsilon)}" for each in added]
+        listed = ", ".join(f"lr {power(each.learning_rate)}{own}" for each, own in zip(added, epsilons, strict=True))
         say(f"The best learning rate is at an edge of those tried; trained next: {listed}.")
         grids = GridRecord.read(asked.folder.grid_json)
         replace(grids, added_rates=tuple(dict.fromkeys((*grids.added_rates, *added)))).write(asked.folder.grid_json)
@@ -143,11 +120,7 @@ def sweep_further(
 
 
 def preview(asked: Asked, what: GridChoice | Planned, further: Further, workers: int | None) -> Preview:
-    """Return what `sweep_further` would train, without writing; see `plan_sweep`.
-
-    Raises:
-        SpecError: see `sweep_further`.
-    """
+    """Return what `sweep_further` would train, without writing; see `plan_sweep`."""
     _check(asked, further)
     planned, seeds = plan_sweep(asked, what, workers), len(asked.spec.sweep.seeds)
     trials, path = planned.plan.trials, asked.folder.grid_json
@@ -247,10 +220,7 @@ def _looks_planned(asked: Asked, max_seeds: int | None) -> ConfirmRecord:
 
 
 def _next_block(asked: Asked, record: ConfirmRecord) -> ConfirmRecord | None:
-    """Return the record with the trials to be trained next; None where the sweep has ended.
-
-    Contenders are chosen at each look, and stored with their trials up to the next one.
-    """
+    """Return the record with the contenders' trials up to the next look; None where the sweep has ended."""
     begun = len({cell.seed for cell in record.cells})
     is_between = any(trial_state(asked.folder.trial(cell.id)) not in FINISHED for cell in record.cells)
     settings = [(cell.learning_rate, cell.epsilon, cell.seed, cell.grids, cell.grid_rate) for cell in record.cells]
@@ -305,7 +275,3 @@ def _contenders_text(asked: Asked, record: ConfirmRecord) -> str:
     for cell in record.cells:
         by_rate.setdefault(cell.grid_rate, set()).add(cell.epsilon or 0.0)
     return "; ".join(f"lr {power(rate)}, ε {ranges(sorted(own), epsilons)}" for rate, own in sorted(by_rate.items()))
-
-
-def _setting(learning_rate: float, epsilon: float | None) -> str:
-    return f"lr {power(learning_rate)}" + ("" if epsilon is None else f", ε {power(epsilon)}")

@@ -12,6 +12,7 @@ from epsgrid import __version__, tasks
 from epsgrid.errors import ScalingError, SpecError, StoreError
 from epsgrid.optimizers._scaling import scaling_of
 from epsgrid.plugins import nearest
+from epsgrid.selection.load import read_experiment
 from epsgrid.spec.loading import load_spec, parse_spec, spec_from_json
 from epsgrid.spec.model import Spec
 from epsgrid.spec.trial import differences, identity
@@ -22,13 +23,7 @@ from epsgrid.store.records import ExperimentRecord
 
 @dataclass(frozen=True)
 class Asked:
-    """The experiment that a command acts on.
-
-    Attributes:
-        spec: the effective spec, overrides applied.
-        folder: the experiment's folder; it need not exist yet.
-        runs_root: the folder that remembers the latest experiment.
-    """
+    """The effective spec that a command acts on, its folder, which need not exist yet, and the folder around that."""
 
     spec: Spec
     folder: ExperimentFolder
@@ -41,14 +36,13 @@ class Asked:
 
 
 def resolve(spec_path: Path | None, out: Path | None, overrides: Sequence[str], runs_root: Path) -> Asked:
-    """Return the spec and the folder that a command line names.
+    """Return the spec, with overrides such as `key=value`, and the folder that a command line names.
 
     Without a file the spec is that stored in `out`, or in the latest experiment; without `out` the folder is
-    `runs_root/EXPERIMENT`, or the latest. Overrides are `key=value` texts.
+    `runs_root/EXPERIMENT`, or the latest.
 
     Raises:
-        SpecError: the spec or an override is not usable.
-        StoreError: there is no such experiment.
+        SpecError, StoreError: the spec or an override is not usable, or there is no such experiment.
     """
     if spec_path is not None:
         spec = load_spec(spec_path, overrides)
@@ -63,11 +57,7 @@ def resolve(spec_path: Path | None, out: Path | None, overrides: Sequence[str], 
 
 
 def find_run(run: Path | None, runs_root: Path) -> ExperimentFolder:
-    """Return the folder of an experiment: `run` is that folder, or a name under `runs_root`; None means the latest.
-
-    Raises:
-        StoreError: there is none.
-    """
+    """Return the folder of an experiment: `run`, or that name under `runs_root`, or the latest; else a StoreError."""
     if run is None:
         return ExperimentFolder(latest(runs_root))
     for folder in (run, runs_root / run):
@@ -78,17 +68,6 @@ def find_run(run: Path | None, runs_root: Path) -> ExperimentFolder:
     hint = f"; did you mean {close!r}?" if close else ""
     there = f" (there: {', '.join(known)})" if known else ""
     raise StoreError(f"no experiment {str(run)!r}, neither as a folder nor in {runs_root}{hint}{there}")
-
-
-def read_experiment(folder: ExperimentFolder) -> ExperimentRecord:
-    """Return the record of an experiment.
-
-    Raises:
-        StoreError: there is none in this folder.
-    """
-    if not folder.experiment_json.exists():
-        raise StoreError(f"{folder.root}: no experiment here; `epsgrid probe SPEC` or `epsgrid sweep SPEC` starts one")
-    return ExperimentRecord.read(folder.experiment_json)
 
 
 def prepare_data(spec: Spec) -> tasks.PreparedData:

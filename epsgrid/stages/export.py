@@ -14,8 +14,7 @@ from epsgrid.exporters._space import Kind, Space, Target, space_of
 from epsgrid.numerics.bounds import BoundsChoice
 from epsgrid.numerics.placement import FRAMEWORKS
 from epsgrid.optimizers._conversion import placement_of
-from epsgrid.selection.load import bounds_choice, parsed_bounds
-from epsgrid.stages.experiment import read_experiment
+from epsgrid.selection.load import bounds_choice, parsed_bounds, read_experiment
 from epsgrid.stages.probe import read_probe
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import ProbeRecord
@@ -37,19 +36,12 @@ def export_bounds(
 ) -> tuple[Space, str, str]:
     """Return a run's bounds as a search space, the text of it for another tool, and one line about how to use that.
 
-    Args:
-        folder: of the run.
-        tool: an exporter.
-        kind: the range or the grid.
-        bounds: without rounding noise or as published; None for those that the run's spec asks for.
-        framework: whose ε: None or "torch" for the run's own optimizer; "keras", "optax", "tf-keras" or "fairseq" for
-            the one of the same name there; or any name that `epsgrid convert` knows, such as "keras-rmsprop".
-        epsilon_name: the name of ε in the user's training.
-        learning_rate_name: the name of the learning rate there.
+    `framework` says whose ε: None or "torch" for the run's own optimizer; "keras", "optax", "tf-keras" or "fairseq" for
+    the one of the same name there; or any name that `epsgrid convert` knows, such as "keras-rmsprop". The names are
+    those in the user's training.
 
     Raises:
         StoreError: there is no experiment, or nothing was probed.
-        CorruptRecordError: a stored record is damaged.
         UnknownNameError: no such framework or optimizer, or the framework has no such optimizer; lists those it has.
         NoBoundsError: the optimizer named has no ε.
         SpecError: the β₂ of the run is not valid for it, or a name cannot name a hyperparameter.

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from epsgrid.errors import StoreError
 from epsgrid.selection.formatting import power
-from epsgrid.selection.load import bounds_choice, parsed_bounds
+from epsgrid.selection.load import bounds_choice, parsed_bounds, read_experiment
 from epsgrid.spec.trial import Trial
-from epsgrid.stages.experiment import read_experiment
 from epsgrid.stages.probe import read_probe
 from epsgrid.store import observations
 from epsgrid.store.cells import stored_cells
@@ -31,14 +30,8 @@ _SHOWN = 5
 class Inspected:
     """The stored gradient magnitudes of a probe or a trial.
 
-    Attributes:
-        folder: the experiment's.
-        experiment: its record.
-        bounds: those of the stored probe; None where nothing was probed.
-        trial: id and setting of the trial; None for the probe.
-        state: the trial's state, such as "done"; "" for the probe.
-        series: the snapshots of the trial or the probe; None where a probe kept none.
-        observed: all trials that kept snapshots.
+    `trial` and `state` are None and "" for the probe. `bounds` are those of the probe, None without one, and `series`
+    is None where a probe kept no snapshots; `observed` are all trials that kept some.
     """
 
     folder: ExperimentFolder
@@ -51,11 +44,7 @@ class Inspected:
 
 
 def inspect(folder: ExperimentFolder, trial: str | None) -> Inspected:
-    """Read the snapshots of a probe, or of a trial while it trained.
-
-    Args:
-        folder: the experiment's.
-        trial: an id, or the beginning of one that no other has; None means the probe.
+    """Read the snapshots of a probe, or of a trial while it trained, named by its id or the beginning of it.
 
     Raises:
         StoreError: there is no experiment, nothing was measured, no such trial, or it kept nothing.
@@ -89,11 +78,7 @@ def setting(cell: Trial) -> str:
 
 
 def named_trial(folder: ExperimentFolder, cells: Sequence[Trial], name: str) -> Trial:
-    """Return the one trial of an experiment that has a name as its id, or whose id begins with it.
-
-    Raises:
-        StoreError: nothing was swept, or no trial or several begin with it; lists the closest ones.
-    """
+    """Return the one trial whose id is or begins with a name; a StoreError lists the closest where that is none."""
     if not cells:
         raise StoreError(f"{folder.root}: nothing was swept here yet; `epsgrid sweep` does it")
     fitting = [cell for cell in cells if cell.id == name] or [cell for cell in cells if cell.id.startswith(name)]

@@ -1,8 +1,7 @@
 """Plans for a sweep that are not grids: one setting at other batch sizes, chosen trials again.
 
-A setting is scaled to other batch sizes by several rules; all its trials train the same number of epochs with the same
-seeds. Where trials agree with those of a grid they are the same trials, since a trial's id depends only on what can
-change its numbers.
+At other batch sizes all trials train the same number of epochs with the same seeds. Where they agree with those of a
+grid they are the same trials, since a trial's id depends only on what can change its numbers.
 """
 
 from __future__ import annotations
@@ -59,11 +58,7 @@ class _Point:
 
 
 def parse_rules(text: str) -> tuple[Rule, ...]:
-    """Return the rules that a list such as "sqrt,linear,none" names, each once.
-
-    Raises:
-        SpecError: one of them is not a rule.
-    """
+    """Return the rules that a list such as "sqrt,linear,none" names, each once; any other name is a SpecError."""
     names = [part.strip() for part in text.split(",")]
     if unknown := [name for name in names if name not in RULES]:
         raise SpecError(f"--rules: there is no rule {unknown[0]!r}; expected some of {', '.join(RULES)}")
@@ -81,13 +76,7 @@ def plan_batches(
 ) -> Planned:
     """Plan one setting at several batch sizes, without writing or importing torch.
 
-    Args:
-        asked: the spec and its folder.
-        sizes: batch sizes; the spec's own need not be among them.
-        rules: how to scale the setting.
-        learning_rate: of the setting; None means the best one found, see `_base_setting`.
-        epsilon: in the optimizer's own ε; None as for the learning rate.
-        half_life: scale decays as β^κ, which is possible at every κ.
+    A learning rate or ε (in the optimizer's own) of None means the best one found; see `_base_setting`.
 
     Raises:
         SpecError: there is only one batch size, one larger than the data, or an ε for an optimizer that has none.
@@ -111,9 +100,9 @@ def plan_batches(
     if len(points) < 2:
         raise ScalingError("none of the rules reaches any of these batch sizes:\n  " + "\n  ".join(skipped.values()))
     trials: dict[str, Trial] = {}
-    cells = []
+    cells, checksum = [], data.checksum if data else ""
     for seed, point in itertools.product(spec.sweep.seeds, points):
-        trial = _point_trial(point, data.checksum if data else "", seed)
+        trial = _trial(point.spec, checksum, point.learning_rate, point.epsilon, seed, (point.label,))
         grids = trials[trial.id].grids if trial.id in trials else ()
         trials[trial.id] = replace(trial, grids=tuple(dict.fromkeys((*grids, *trial.grids))))
         cells.append(replace(trial, batch_size=point.batch_size, rule=point.rule))
@@ -138,9 +127,6 @@ def _base_setting(asked: Asked, learning_rate: float | None, epsilon: float | No
 
     What is not asked for comes from the best cell of the narrowed grid, or where that has no complete cell, from the
     default ε and the first learning rate.
-
-    Raises:
-        SpecError: an ε is asked for and the optimizer has none.
     """
     spec = asked.spec
     has_epsilon = optimizers.load(spec.optimizer.name).DEFAULT_EPSILON is not None
@@ -167,11 +153,7 @@ def _base_setting(asked: Asked, learning_rate: float | None, epsilon: float | No
 
 
 def chosen(folder: ExperimentFolder, names: Sequence[str]) -> tuple[str, ...]:
-    """Return the ids of the trials that a user names.
-
-    Args:
-        folder: the experiment's folder.
-        names: each a state of `_BY_STATE`, which means all trials in it, a trial's id, or the beginning of one.
+    """Return the ids of the trials that a user names, each by a state of `_BY_STATE`, its id or the beginning of that.
 
     Raises:
         StoreError: nothing was swept here, or a name means no trial or several.
@@ -191,11 +173,7 @@ def chosen(folder: ExperimentFolder, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def archive(folder: ExperimentFolder, ids: Sequence[str]) -> tuple[Path, ...]:
-    """Move the folders of trials out of the way, so that the next sweep trains them again; return the new places.
-
-    Raises:
-        StoreError: one of them is being trained; those before it have been moved.
-    """
+    """Move the folders of trials away, so that the next sweep trains them again; a StoreError for one being trained."""
     return tuple(stored_cells.archive(folder, trial) for trial in ids if folder.trial(trial).path.is_dir())
 
 
@@ -207,11 +185,7 @@ def start_over(folder: ExperimentFolder, ids: Sequence[str]) -> tuple[Path, ...]
 
 
 def plan_again(asked: Asked, ids: Sequence[str]) -> Planned:
-    """Plan chosen trials and no others: of the grids, of contenders on fresh seeds, or of other batch sizes.
-
-    Raises:
-        StoreError, DataError: see `epsgrid.stages.sweep.sweep`.
-    """
+    """Plan chosen trials and no others: of the grids, of contenders on fresh seeds, or of other batch sizes."""
     folder, spec, checksum = asked.folder, asked.spec, prepare_data(asked.spec).checksum
     trials: list[Trial] = []
     if folder.batches_json.exists():
@@ -219,7 +193,8 @@ def plan_again(asked: Asked, ids: Sequence[str]) -> Planned:
         for cell in batches.cells:
             if cell.id in ids:
                 point = _point(spec, batches.learning_rate, batches.epsilon, cell.batch_size, cell.rule)
-                trials.append(_point_trial(point, checksum, cell.seed))
+                setting = point.learning_rate, point.epsilon
+                trials.append(_trial(point.spec, checksum, *setting, cell.seed, (point.label,)))
     if folder.confirm_json.exists():
         trials += [
             _trial(spec, checksum, cell.learning_rate, cell.epsilon, cell.seed, cell.grids, cell.grid_rate)
@@ -243,16 +218,8 @@ def _trial(
     return Trial.of(trial_identity(identity(spec), checksum, rate, epsilon, seed), grids, grid_rate)
 
 
-def _point_trial(point: _Point, checksum: str, seed: int) -> Trial:
-    return _trial(point.spec, checksum, point.learning_rate, point.epsilon, seed, (point.label,))
-
-
 def _point(spec: Spec, learning_rate: float, epsilon: float | None, size: int, name: str) -> _Point:
-    """Return a setting as a rule scales it; the half-life form of a rule counts as another rule.
-
-    Raises:
-        ScalingError: the rule does not reach the batch size.
-    """
+    """Return a setting as a rule scales it; the half-life form of a rule counts as another rule."""
     if name == _BASE:
         return _Point(size, _BASE, spec, learning_rate, epsilon)
     default = epsilon or spec.sweep.default_epsilon

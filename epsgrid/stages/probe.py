@@ -1,10 +1,9 @@
 """The first stage: measure the gradient magnitudes of the first epoch and store the ε bounds.
 
 At several batch sizes, the epochs stay the same and so does the average in time that v is: with the batch κ times
-larger, β₂ becomes β₂^κ, which spans as many epochs as before (the square-root rule of arXiv 2205.10287 agrees to first
-order). Every size then sees the same examples with the same weights, and only the number of them in a gradient differs.
-With equal steps instead, a larger batch would see more examples and more tiny entries that are zero elsewhere, and the
-low tail would fall as 1/B.
+larger, β₂ becomes β₂^κ (the square-root rule of arXiv 2205.10287 agrees to first order). Every size then sees the same
+examples with the same weights. With equal steps instead, a larger batch would see more examples and more tiny entries
+that are zero elsewhere, and the low tail would fall as 1/B.
 
 Equal epochs mean κ times fewer gradients in v̂, so that log √v̂ scatters by about 1/√(2t) after t of them; from eight
 steps on that is small against the decade over which a layer is spread. Batches are drawn without replacement, so that
@@ -44,19 +43,10 @@ _NEVER = 2**31
 
 @dataclass(frozen=True)
 class BatchProbe:
-    """Bounds at several batch sizes.
-
-    Attributes:
-        base: the spec's own probe.
-        base_is_new: whether that was measured just now.
-        record: the sizes and seeds; the probes themselves are in the folder.
-        measured: number of probes measured just now, the spec's own not counted.
-        reused: number of probes that were already stored.
-    """
+    """The spec's own probe, and how many probes at other sizes and seeds were measured just now or reused."""
 
     base: ProbeRecord
     base_is_new: bool
-    record: BatchBoundsRecord
     measured: int
     reused: int
 
@@ -64,14 +54,7 @@ class BatchProbe:
 def probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: _OnStep) -> tuple[ProbeRecord, bool]:
     """Measure and store the bounds of a spec, or return those already stored for exactly these settings.
 
-    Args:
-        asked: the spec and its folder.
-        command: the command line, for the record.
-        force: measure again even if stored bounds fit.
-        on_step: receives the progress, as `on_step(done, of)`.
-
-    Returns:
-        The stored probe, and whether it was measured just now.
+    Progress is reported as `on_step(done, of)`. Returns also whether the bounds were measured just now.
 
     Raises:
         NoBoundsError: the optimizer has no ε, or nothing could be measured.
@@ -93,19 +76,12 @@ def probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: _OnStep
 def batch_probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: _OnStep) -> BatchProbe:
     """Measure the bounds at every batch size of `probe.batch_sizes` and at the spec's own, with every seed of it.
 
-    A size and seed that is stored with the same settings is not measured again, so that a call that was interrupted
-    continues with what is missing.
-
-    Args:
-        asked: the spec and its folder.
-        command: the command line, for the records.
-        force: measure all again.
-        on_step: receives the progress, as `on_step(done, of)`; first of the spec's own probe, then of all others.
+    A size and seed that is stored with the same settings is not measured again unless with `force`, so that a call that
+    was interrupted continues with what is missing. Progress begins anew after the spec's own probe.
 
     Raises:
         SpecError: there is only one batch size, or one that is larger than the data.
-        NoBoundsError: the optimizer has no ε, or nothing could be measured at some size.
-        DataError, StoreError: see `probe`.
+        NoBoundsError, DataError, StoreError: see `probe`.
     """
     optimizers.require_epsilon(asked.spec.optimizer.name)
     data, folder, settings = prepare_data(asked.spec), asked.folder, asked.spec.probe
@@ -114,7 +90,6 @@ def batch_probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: _
     base, base_is_new = probe(asked, command, force=force, on_step=on_step)
     seeds = tuple(range(settings.seed, settings.seed + settings.seeds))
     examples = len(data.train) if isinstance(data, DividedImages) else None
-    record = BatchBoundsRecord(own_size, sizes, seeds, examples)
     points = [(size, seed) for size in sizes for seed in seeds if (size, seed) != (own_size, seeds[0])]
     missing = []
     for size, seed in points:
@@ -130,8 +105,8 @@ def batch_probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: _
         missing, _measure([spec for spec, _ in missing], data, command, on_step), strict=True
     ):
         replace(found, bounds_json={**found.bounds_json, "reliability": None}).write(path)
-    record.write(folder.batch_bounds_json)
-    return BatchProbe(base, base_is_new, record, len(missing), len(points) - len(missing))
+    BatchBoundsRecord(own_size, sizes, seeds, examples).write(folder.batch_bounds_json)
+    return BatchProbe(base, base_is_new, len(missing), len(points) - len(missing))
 
 
 def probe_identity(spec: Spec, data_checksum: str) -> dict[str, Any]:
@@ -158,11 +133,7 @@ def bounds_identity(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_probe(folder: ExperimentFolder) -> ProbeRecord | None:
-    """Return the stored probe, or None where there is none.
-
-    Raises:
-        CorruptRecordError: bounds.json is truncated or altered.
-    """
+    """Return the stored probe, or None where there is none; a damaged one is a CorruptRecordError."""
     return ProbeRecord.read(folder.bounds_json) if folder.bounds_json.exists() else None
 
 

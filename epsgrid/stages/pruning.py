@@ -1,11 +1,9 @@
 """End trials early that fall behind the others, as decided by Optuna's pruners.
 
-The command that runs trials gives the scores that they append after every epoch to a pruner, and asks a trial that
-falls behind to end, through a file in its folder, for which the trial looks after each epoch. The numbers of a trial
-that goes on are those it would have without any of this. When the command dies, the next one learns from the files.
-
-What a trial is compared with depends on which others have come how far, so a sweep that prunes is not repeatable to the
-trial. Trials compete whatever their learning rate, ε and seed.
+The command that runs trials gives their scores after every epoch to a pruner, and asks a trial that falls behind to end
+through a file in its folder. The numbers of a trial that goes on are those it would have without any of this. When the
+command dies, the next one learns from the files. Trials compete whatever their learning rate, ε and seed, and with
+those that have come as far: a sweep that prunes is not repeatable to the trial.
 """
 
 from __future__ import annotations
@@ -34,11 +32,7 @@ _REASONS = {
 
 
 def import_optuna() -> Any:
-    """Return the package optuna, with its messages off.
-
-    Raises:
-        ExecutionError: it is not installed.
-    """
+    """Return the package optuna, with its messages off; an ExecutionError says how to install it."""
     try:
         optuna = importlib.import_module("optuna")
     except ImportError as error:

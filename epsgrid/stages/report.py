@@ -1,4 +1,4 @@
-"""The third stage: compare the stored results and write the report, of one experiment or of several side by side."""
+"""The third stage: find the experiments that a report is about, and write a page over several of them."""
 
 from __future__ import annotations
 
@@ -7,23 +7,7 @@ from pathlib import Path
 
 from epsgrid.report.across import across
 from epsgrid.report.across_files import WrittenAcross, write_across
-from epsgrid.report.files import WrittenReport, write_report
-from epsgrid.selection.load import load_experiment
 from epsgrid.store.paths import ExperimentFolder
-
-
-def report(folder: ExperimentFolder, *, paper: bool = False) -> WrittenReport:
-    """Compare the grids of an experiment and write its report folder; works at any time, on whatever is stored.
-
-    Args:
-        folder: the experiment's.
-        paper: write the figures as PNG and PDF, too.
-
-    Raises:
-        StoreError: there is no experiment, or the folder cannot be written.
-        CorruptRecordError: a stored record is damaged; the message names it.
-    """
-    return write_report(load_experiment(folder), paper=paper)
 
 
 def is_one(paths: Sequence[Path]) -> bool:
@@ -32,12 +16,10 @@ def is_one(paths: Sequence[Path]) -> bool:
 
 
 def report_across(paths: Sequence[Path], out: Path | None) -> WrittenAcross:
-    """Write a page over several experiments; each of them keeps its own report.
+    """Write a page over several experiments, in `out` or in `report` beside the first; each keeps its own report.
 
-    Args:
-        paths: their folders, such as a shell makes of `runs/*`; or one folder that holds them. The file `latest` and
-            the page itself are skipped.
-        out: the page's folder; None means `report` beside the first experiment.
+    The paths are their folders, such as a shell makes of `runs/*`, where the file `latest` and the page itself are
+    skipped; or one folder that holds them.
 
     Raises:
         StoreError: the folder is that of an experiment, or cannot be written.

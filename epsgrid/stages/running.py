@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from epsgrid import executors
@@ -37,13 +37,9 @@ _NO_MEMORY = (JobStatus.OUT_OF_MEMORY, -signal.SIGKILL)  # as the system kills a
 class SweepPlan:
     """What a sweep is going to do.
 
-    Attributes:
-        plan: the trials.
-        states: state of each trial by id; "pending" where nothing is stored.
-        mean_seconds: mean cost of the finished trials; None while there is none.
-        slots: trials that run at once.
-        unknown: a sentence for each thing that is not known yet; only a dry run leaves anything open.
-        settled: the states in which a trial is left as it is.
+    `states` holds the state of each trial by id, and `settled` those in which a trial is left as it is. `mean_seconds`
+    of the finished trials is None while there is none; `unknown` has a sentence for each thing that a dry run cannot
+    know.
     """
 
     plan: Plan
@@ -76,15 +72,7 @@ class SweepPlan:
 
 @dataclass(frozen=True)
 class TrialEvent:
-    """A trial has begun or ended.
-
-    Attributes:
-        trial: the trial.
-        state: "running" where it has begun, or goes on from its checkpoint; else how it ended.
-        result: of a trial that is done or diverged.
-        failure: of one that failed.
-        pruning: of one that was pruned.
-    """
+    """A trial has begun, or goes on from its checkpoint ("running"), or has ended in `state`, with what was stored."""
 
     trial: Trial
     state: str
@@ -98,15 +86,7 @@ SweepEvent = SweepPlan | TrialEvent
 
 @dataclass(frozen=True)
 class SweepSummary:
-    """How a sweep ended.
-
-    Attributes:
-        states: state of each trial by id.
-        complete: whether every trial has a result, or was pruned and is left so.
-        failures: of the trials that failed.
-        trained: number of trials that got their result in this call.
-        seconds: wall time of this call.
-    """
+    """How a sweep ended: states by trial, whether none is left, how many got their result now, and the wall seconds."""
 
     states: dict[str, str]
     complete: bool
@@ -158,33 +138,29 @@ def train_planned(
     return SweepSummary(states, complete, failures, runner.trained, time.perf_counter() - start)
 
 
+@dataclass(eq=False)
 class _Runner:
     """Hands trials to the executor until each has a result, was tried often enough, or the sweep is stopped."""
 
-    def __init__(
-        self,
-        asked: Asked,
-        todo: SweepPlan,
-        fail_fast: bool,
-        notify: Callable[[SweepEvent], None],
-        stop: StopRequest,
-        watch: Watch | None,
-    ) -> None:
-        self.folder, self.execution, self.todo = asked.folder, asked.spec.execution, todo
-        self.trials = {trial.id: trial for trial in todo.plan.trials}
-        self.notify, self.watch = notify, watch
-        self.requested, self.fail_fast, self.has_failed = stop, fail_fast, False
-        self.attempts: Counter[str] = Counter()
-        self.exclusive: set[str] = set()
-        self.asked_about: set[Job] = set()
-        self.trained = 0
+    asked: Asked
+    todo: SweepPlan
+    fail_fast: bool
+    notify: Callable[[SweepEvent], None]
+    requested: StopRequest
+    watch: Watch | None
+    has_failed: bool = False
+    attempts: Counter[str] = field(default_factory=Counter)
+    exclusive: set[str] = field(default_factory=set)
+    asked_about: set[Job] = field(default_factory=set)
+    trained: int = 0
 
     def level(self) -> int:
         """Return the stop level; `executors` ask. With `fail_fast` a failure counts as a stop."""
         return max(self.requested.level(), int(self.fail_fast and self.has_failed))
 
     def run(self, trials: Sequence[Trial]) -> None:
-        executor, execution = executors.load(self.execution.executor), self.execution
+        execution = self.asked.spec.execution
+        executor = executors.load(execution.executor)
         left = list(trials)
         while left and not self.level():
             jobs = self._ready(executor, left)
@@ -192,25 +168,25 @@ class _Runner:
                 executor.run(jobs, _WORK, slots=self.todo.slots, notify=self._on_job, stop=self, execution=execution)
             else:
                 time.sleep(_POLL_S)  # another sweep on this folder holds all trials that are left
-            states = {trial.id: trial_state(self.folder.trial(trial.id)) for trial in left}
+            states = {trial.id: trial_state(self.asked.folder.trial(trial.id)) for trial in left}
             left = [trial for trial in left if states[trial.id] not in self.todo.settled]
             left = [trial for trial in left if self.attempts[trial.id] <= execution.retries]
 
     def _ready(self, executor: ExecutorPlugin, left: Sequence[Trial]) -> list[Job]:
         """Return the jobs that nobody holds, and those that an earlier command submitted to the executor.
 
-        The executor is asked about each of the latter once: a cluster's queue is not for every half second. Exclusive
-        jobs come last, so that no slot stays empty for one while others wait.
+        The executor is asked about each of the latter once. Exclusive jobs come last, so that no slot waits for one.
         """
-        jobs = [Job(str(self.folder.root), trial.id, trial.id in self.exclusive) for trial in left]
+        jobs = [Job(str(self.asked.folder.root), trial.id, trial.id in self.exclusive) for trial in left]
         jobs.sort(key=lambda job: job.exclusive)
-        held = {job for job in jobs if trial_state(self.folder.trial(job.trial)) == "running"}
+        held = {job for job in jobs if trial_state(self.asked.folder.trial(job.trial)) == "running"}
         submitted = executors.already_submitted(executor, [job for job in jobs if job in held - self.asked_about])
         self.asked_about |= held
         return [job for job in jobs if job not in held or job in submitted]
 
     def _on_job(self, event: JobEvent) -> None:
-        trial, folder = self.trials[event.job.trial], self.folder.trial(event.job.trial)
+        trial = next(each for each in self.todo.plan.trials if each.id == event.job.trial)
+        folder = self.asked.folder.trial(trial.id)
         if isinstance(event, JobStarted):
             if self.watch is not None:
                 self.watch.start(trial.id)
@@ -233,10 +209,10 @@ class _Runner:
     def _note_failure(self, folder: TrialFolder, event: JobEnded) -> None:
         """Store why a trial failed where it could not do so itself; one without memory is tried again alone."""
         attempts = self.attempts[folder.id]
-        is_tried_again = attempts <= self.execution.retries
+        is_tried_again = attempts <= self.asked.spec.execution.retries
         if event.status in _NO_MEMORY:
             self.exclusive.add(folder.id)
-            error = _out_of_memory_message(event, self.execution, is_tried_again=is_tried_again)
+            error = _out_of_memory_message(event, self.asked.spec.execution, is_tried_again=is_tried_again)
             if event.status in _STORED_BY_TRIAL and folder.failure_json.exists():
                 failure = TrialFailure.read(folder.failure_json)
                 replace(failure, error=f"{error} ({failure.error})").write(folder.failure_json)
@@ -286,13 +262,10 @@ def with_states(planned: Plan, asked: Asked, workers: int | None) -> SweepPlan:
 
 
 def _slots_of(spec: Spec, workers: int | None = None) -> int:
-    """Return how many trials run at once.
+    """Return how many trials run at once: as many as are asked for, or as the spec says.
 
-    Args:
-        spec: where CUDA devices of this machine train, they have room for `execution.trials_per_device` each, and more
-            workers are not used.
-        workers: how many are asked for; None means those of the spec, or without any one per processor, as many as the
-            CUDA devices have room for, and 64 where other machines than this one train.
+    CUDA devices of this machine have room for `execution.trials_per_device` each, and no more run. Without a number
+    there is one per processor, as many as the CUDA devices have room for, and 64 where other machines train.
     """
     execution = spec.execution
     asked, executor, gpus = workers or execution.workers, execution.executor, execution.ray.gpus

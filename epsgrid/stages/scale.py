@@ -40,15 +40,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Scaled:
-    """A spec at another batch size.
-
-    Attributes:
-        spec: the scaled spec.
-        kappa: the new batch size over the old one.
-        rule: the rule it was scaled by.
-        changes: every field that changed.
-        notes: assumptions, and fields that stay although one might expect otherwise; a sentence each.
-    """
+    """A spec at another batch size, κ times the old one: every field that changed, and a sentence per assumption."""
 
     spec: Spec
     kappa: float
@@ -58,11 +50,7 @@ class Scaled:
 
 
 def parse_sizes(text: str) -> tuple[int, ...]:
-    """Return the batch sizes that a list such as "32,128,512" names.
-
-    Raises:
-        SpecError: one of them is not a whole number of at least 1.
-    """
+    """Return the batch sizes that a list such as "32,128,512" names; what is no size is a SpecError."""
     parts = [part.strip() for part in text.split(",")]
     wrong = [part for part in parts if not part.isdecimal() or int(part) < 1]
     if wrong:
@@ -73,12 +61,7 @@ def parse_sizes(text: str) -> tuple[int, ...]:
 
 
 def with_base(sizes: Sequence[int], base: int, data: tasks.PreparedData | None) -> tuple[int, ...]:
-    """Return the batch sizes together with the spec's own, rising, each once.
-
-    Args:
-        sizes: the sizes asked for.
-        base: the spec's batch size.
-        data: the task's data; None where they are missing, and nothing is checked.
+    """Return the batch sizes together with the spec's own, rising, each once; without data none is compared with them.
 
     Raises:
         SpecError: there is no other size than the base, or one is larger than the training data.
@@ -112,13 +95,9 @@ def _too_large(batch_size: int, data: object) -> str | None:
 
 
 def scaled_spec(spec: Spec, batch_size: int, rule: Rule = "sqrt", *, half_life: bool = False) -> Scaled:
-    """Return a spec scaled to another batch size, at the same number of epochs.
+    """Return a spec scaled to another batch size by a rule of `epsgrid.numerics.scaling`, at the same number of epochs.
 
-    Args:
-        spec: at its own `training.batch_size`.
-        batch_size: the new one, at least 1.
-        rule: see `epsgrid.numerics.scaling`.
-        half_life: scale decays as β^κ, which is possible at every κ.
+    With `half_life` decays are scaled as β^κ, which is possible at every κ.
 
     Raises:
         ScalingError: the rule is not derived for the optimizer, or does not reach that far; the message has the largest
@@ -188,10 +167,7 @@ def scaled_spec(spec: Spec, batch_size: int, rule: Rule = "sqrt", *, half_life: 
 
 
 def check_size(spec: Spec) -> str | None:
-    """Refuse a batch that is larger than the task's training data.
-
-    Returns:
-        None where it fits; a sentence where the data are missing, and nothing can be compared.
+    """Refuse a batch that is larger than the task's training data; return a sentence where the data are missing.
 
     Raises:
         ScalingError: the batch is larger.

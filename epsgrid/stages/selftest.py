@@ -1,7 +1,7 @@
 """Prove on this machine and file system that a sweep may be killed at any moment and loses nothing.
 
-The same sweep of short trainings runs twice: once undisturbed, once while its workers and its driver get SIGKILL at
-random moments and the command is given again. Both must end with the same bits.
+The same sweep runs twice: undisturbed, and with SIGKILLs to its workers and its driver. Both must end with the same
+bits.
 """
 
 from __future__ import annotations
@@ -47,11 +47,7 @@ _DEADLINE_S = 3600.0
 
 @dataclass(frozen=True)
 class _SelfTest:
-    """The outcome: numbers of trials and of killed workers and drivers.
-
-    `differing` are the ids of trials whose results, epochs or observations differ between the two sweeps, and
-    `repeated` of those that were trained to the end more than once.
-    """
+    """How many trials and kills there were; ids of trials that differ, and of those trained to the end twice."""
 
     trials: int
     worker_kills: int
@@ -66,13 +62,9 @@ class _SelfTest:
 
 
 def selftest(folder: Path, *, trials: int, kills: int, report: Callable[[str], None]) -> _SelfTest:
-    """Run a sweep undisturbed and one with kills, and compare them.
+    """Run a sweep of trials with a seed each undisturbed and with SIGKILLs at random moments, and compare them.
 
-    Args:
-        folder: an empty folder on the file system to be tested.
-        trials: number of trials, each with a seed of its own.
-        kills: SIGKILLs to send at random moments; fewer if all trials have ended before.
-        report: called with lines about the progress.
+    `folder` must be empty and on the file system to be tested; fewer are killed if all trials have ended before.
 
     Raises:
         ExecutionError: the sweep does not run here even undisturbed, or never ended.

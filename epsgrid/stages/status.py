@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from epsgrid.errors import StoreError
+from epsgrid.selection.load import read_experiment
 from epsgrid.spec.trial import Trial
-from epsgrid.stages.experiment import read_experiment
 from epsgrid.store.cells import asked_cells
 from epsgrid.store.lease import holder
 from epsgrid.store.paths import ExperimentFolder
@@ -29,16 +29,7 @@ class _RunningTrial:
 
 @dataclass(frozen=True)
 class Status:
-    """The state of a sweep.
-
-    Attributes:
-        name: the experiment's name.
-        probed: whether bounds are stored.
-        cells: every trial and its state, in the order of training.
-        running: the trials under way.
-        failures: why the failed trials failed.
-        seconds: training time of every finished trial.
-    """
+    """The state of a sweep: every trial and its state in the order of training, and the seconds of finished ones."""
 
     name: str
     probed: bool
@@ -75,12 +66,7 @@ class Status:
 
 
 def status(folder: ExperimentFolder) -> Status:
-    """Look at all trials of the grids and batch sizes that were swept here; nothing is written.
-
-    Raises:
-        StoreError: there is no experiment in this folder.
-        CorruptRecordError: a stored file is damaged; the message names it.
-    """
+    """Look at all trials of the grids and batch sizes that were swept here; nothing is written."""
     experiment = read_experiment(folder)
     seen = [(cell, summary(folder.trial(cell.id))) for cell in asked_cells(folder)]
     failures = [folder.trial(cell.id).failure_json for cell, found in seen if found.state == "failed"]

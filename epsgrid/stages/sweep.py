@@ -1,8 +1,7 @@
 """The second stage: train the trials of a plan that have no result yet.
 
-A plan is made from grids, here; from one setting at other batch sizes or chosen trials once more, in
-`epsgrid.stages.plans`; or from contenders on fresh seeds, in `epsgrid.stages.deciding`. However it was made,
-`plan_sweep` previews it and `sweep` trains it.
+Grids are planned here, other trials in `epsgrid.stages.plans` and `epsgrid.stages.deciding`. `plan_sweep` previews any
+plan and `sweep` trains it.
 """
 
 from __future__ import annotations
@@ -33,13 +32,10 @@ GridChoice = Literal["narrowed", "conventional", "both", "default"]
 
 @dataclass(frozen=True)
 class Planned:
-    """Trials to train that are not those of grids.
+    """Trials to train that are not those of grids, with a sentence for each thing that the user should know about them.
 
-    Attributes:
-        plan: the trials.
-        record: describes them in the experiment's folder; None where an earlier sweep has stored that.
-        notes: what the user should know about them, a sentence each.
-        may_prune: whether they may be pruned where the spec prunes.
+    `record` describes them in the experiment's folder; None where an earlier sweep has stored that. They `may_prune`
+    where the spec prunes.
     """
 
     plan: Plan
@@ -53,11 +49,7 @@ class Planned:
 
 
 def swept(folder: ExperimentFolder) -> GridChoice:
-    """Return the grids that were swept in a folder so far.
-
-    Raises:
-        StoreError: none was.
-    """
+    """Return the grids that were swept in a folder so far; none is a StoreError."""
     if not folder.grid_json.exists():
         raise StoreError(f"{folder.root}: nothing was swept here yet; `epsgrid sweep` does it")
     names = GridRecord.read(folder.grid_json).epsilons
@@ -71,11 +63,6 @@ def plan_sweep(asked: Asked, what: GridChoice | Planned, workers: int | None) ->
 
     Where the data are missing, every trial counts as one to run. Where the bounds are not measured yet, the narrowed
     grid is left out, and effective learning rates are replaced by the spec's. The plan's `unknown` says all of it.
-
-    Args:
-        asked: the spec and its folder.
-        what: grids, or a plan.
-        workers: trials at once, as in `sweep`.
 
     Raises:
         StoreError: stored bounds were measured with other settings.
@@ -120,13 +107,9 @@ def sweep(
         notify: receives the plan, then each trial's start and end.
         stop: is asked whether to stop.
 
-    Returns:
-        The states of all trials at the end, whether or not the sweep was stopped.
-
     Raises:
         StoreError: there are no bounds for the narrowed grid, or the folder is another experiment's or not writable.
-        DataError: the data are missing or damaged.
-        ExecutionError: the spec prunes, and Optuna is not installed.
+        DataError, ExecutionError: the data are missing or damaged; the spec prunes, and Optuna is not installed.
     """
     if asked.spec.sweep.prune is not None and (isinstance(what, str) or what.may_prune):
         import_optuna()

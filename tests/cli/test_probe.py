@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import doctest
 import json
 import re
 from dataclasses import replace
 
 import pytest
 
-from epsgrid.cli.commands import probe
 from epsgrid.cli.tables import report_table
 from epsgrid.numerics.estimates import _FORMULAS
 from epsgrid.report.text.bounds import reliability_table
@@ -33,11 +31,6 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     record = ProbeRecord.read(path)
     replace(record, bounds_json=replace(bounds, reliability=trusted(bounds)).to_json()).write(path)
     return made
-
-
-def test_examples_in_the_command_run() -> None:
-    found = doctest.testmod(probe)
-    assert found.attempted and not found.failed
 
 
 @pytest.mark.parametrize("columns", [80, 60])

@@ -79,21 +79,17 @@ def test_an_incomplete_cell_is_listed_not_chosen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fates", "why", "all_diverged"),
+    ("fates", "why"),
     [
-        ({}, "no cell was planned there", False),
-        ({1e-4: ("diverged",) * 3}, "every trial diverged", True),
-        ({1e-4: ("pending",) * 3}, "none of 1 cell has a result for every seed", False),
-        (
-            {1e-4: ("diverged",) * 3, 1e-3: ("failed",) * 3},
-            "every complete cell diverged, 1 of 2 cells incomplete",
-            False,
-        ),
+        ({}, "no cell was planned there"),
+        ({1e-4: ("diverged",) * 3}, "every trial diverged"),
+        ({1e-4: ("pending",) * 3}, "none of 1 cell has a result for every seed"),
+        ({1e-4: ("diverged",) * 3, 1e-3: ("failed",) * 3}, "every complete cell diverged, 1 of 2 cells incomplete"),
     ],
 )
-def test_where_nothing_can_be_chosen_it_says_why(tmp_path: Path, fates: Fates, why: str, all_diverged: bool) -> None:
+def test_where_nothing_can_be_chosen_it_says_why(tmp_path: Path, fates: Fates, why: str) -> None:
     choice = best(cells_of(tmp_path, fates) if fates else [], ACCURACY)
-    assert (choice.cell, choice.unknown, choice.all_diverged) == (None, why, all_diverged)
+    assert (choice.cell, choice.unknown) == (None, why)
 
 
 def test_a_done_trial_with_a_score_that_is_not_finite_counts_as_diverged(tmp_path: Path) -> None:

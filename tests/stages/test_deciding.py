@@ -181,7 +181,8 @@ def test_what_an_earlier_version_trained_on_fresh_seeds_counts(asking, further):
     asked, score = asking(RATES, SEEDS), scored(noise=0.008)
     further(asked, Further(), score=score)
     common, checksum = identity(asked.spec), prepare_data(asked.spec).checksum
-    winner = evidence(load_experiment(asked.folder)).top(read_cells(load_experiment(asked.folder)))
+    stored = load_experiment(asked.folder)
+    winner = evidence(stored).trained.top(read_cells(stored))
     cells = tuple(
         Trial.of(trial_identity(common, checksum, 1e-2, epsilon, seed), (name,))
         for name, epsilon in (("conventional", winner.epsilon), ("default", 1e-8))

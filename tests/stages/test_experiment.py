@@ -3,7 +3,8 @@ from types import SimpleNamespace
 import pytest
 
 from epsgrid.errors import SpecError, StoreError
-from epsgrid.stages.experiment import enter, find_run, prepare_data, read_experiment, resolve
+from epsgrid.selection.load import read_experiment
+from epsgrid.stages.experiment import enter, find_run, prepare_data, resolve
 
 
 def test_without_a_spec_the_latest_experiment_is_meant_and_overrides_apply(asked, tmp_path):

@@ -25,8 +25,8 @@ def test_every_size_and_seed_is_measured_over_as_many_epochs_and_stored(asking):
     asked, progress = asking("probe.batch_sizes=[128,512]", "probe.seeds=2"), []
     found = measure(asked, progress=progress)
     assert (found.measured, found.reused) == (5, 0)
-    assert BatchBoundsRecord.read(asked.folder.batch_bounds_json) == found.record
-    assert found.record == BatchBoundsRecord(256, (128, 256, 512), (0, 1), 1077)
+    stored = BatchBoundsRecord.read(asked.folder.batch_bounds_json)
+    assert stored == BatchBoundsRecord(256, (128, 256, 512), (0, 1), 1077)
     assert steps_at(asked, 128, 256, 512, seed=1) == [9, 5, 3], "one epoch of 1,077 images"
     assert ProbeRecord.read(asked.folder.batch_probe(256, 0)) == ProbeRecord.read(asked.folder.bounds_json)
     assert progress[-1] == (500, 500)
@@ -47,9 +47,10 @@ def test_stored_points_are_not_measured_again(asking, monkeypatch):
     assert not plain(asking())[1], "the spec's own bounds do not depend on the other sizes"
     again = measure(asking("probe.batch_sizes=[512,128]"))
     assert (again.measured, again.reused, ran) == (0, 2, [])
-    more = measure(asking("probe.batch_sizes=[64,512]"))
+    asked = asking("probe.batch_sizes=[64,512]")
+    more = measure(asked)
     assert (more.measured, more.reused, ran) == (1, 1, [64])
-    assert more.record.batch_sizes == (64, 256, 512)
+    assert BatchBoundsRecord.read(asked.folder.batch_bounds_json).batch_sizes == (64, 256, 512)
     forced = measure(asking("probe.batch_sizes=[64]"), force=True)
     assert (forced.measured, ran[1:]) == (1, [256, 64])
     fewer = asking("probe.batch_sizes=[128,512]", "probe.batches=4")

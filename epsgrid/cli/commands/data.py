@@ -16,10 +16,7 @@ from epsgrid.data._fetch import Fetcher
 from epsgrid.errors import ExitCode
 from epsgrid.stages import data as stage
 
-_NameArgument = Annotated[
-    str,
-    typer.Argument(metavar="NAME", help="As `epsgrid data list` names it."),
-]
+_NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="As `epsgrid data list` names it.")]
 _DirOption = Annotated[
     Path | None,
     typer.Option(
@@ -59,12 +56,7 @@ def list_data(json: JsonOption = False) -> None:
     hint(f"Next: epsgrid data {f'fetch {missing[0]}' if missing else 'check NAME'}")
 
 
-def fetch(
-    name: _NameArgument,
-    folder: _DirOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-) -> None:
+def fetch(name: _NameArgument, folder: _DirOption = None, json: JsonOption = False, quiet: QuietOption = False) -> None:
     """Fetch a data set and check it; one that is complete is not fetched again.
 
     Without a network it says which file to put where by hand.

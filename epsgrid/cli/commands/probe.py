@@ -93,21 +93,23 @@ def probe(
     in each layer give the bounds. The result is stored as bounds.json, which `sweep` reads and `report` cites. Options
     that change how it is measured override the spec and -o.
     """
-    shortcuts = overrides(
-        epochs=epochs,
-        batches=batches,
-        seeds=seeds,
-        update_weights=update_weights or None,
-        learning_rate=learning_rate,
-        compare_weights=compare_weights,
-        every=every,
-        batch_sizes=None if batch_sizes is None else str(list(parse_sizes(batch_sizes))),
-    )
+    given = {
+        "epochs": epochs,
+        "batches": batches,
+        "seeds": seeds,
+        "update_weights": update_weights or None,
+        "learning_rate": learning_rate,
+        "compare_weights": compare_weights,
+        "every": every,
+        "batch_sizes": None if batch_sizes is None else list(parse_sizes(batch_sizes)),
+    }
+    texts = {name: "true" if value is True else value for name, value in given.items() if value is not None}
+    shortcuts = [f"probe.{name}={text}" for name, text in texts.items()]
     asked = experiment.resolve(spec, out, [*(override or ()), *shortcuts], runs)
     sizes = asked.spec.probe.batch_sizes
     title = f"probe {asked.spec.experiment}" + (f" at {len(sizes)} batch sizes" if sizes else "")
-    with progress_shown(quiet=quiet) as shown:
-        on_step = partial(shown.update, title)
+    with progress_shown(quiet=quiet) as (_, update):
+        on_step = partial(update, title)
         if sizes:
             batches_found = stage.batch_probe(asked, sys.argv, force=force, on_step=on_step)
         else:
@@ -128,17 +130,6 @@ def _show(asked: Asked, record: ProbeRecord, *, full: bool, all_layers: bool) ->
     show(*probe_summary(record, asked.spec.sweep))
     if full:
         show(*probe_parts(record, record.bounds().chosen(asked.spec.sweep.bounds), all_layers=all_layers))
-
-
-def overrides(**options: str | float | bool | None) -> list[str]:
-    """Return the overrides of the spec that options stand for; options that were not given are left out.
-
-    >>> overrides(epochs=2, update_weights=True, seeds=None)
-    ['probe.epochs=2', 'probe.update_weights=true']
-    """
-    given = {name: value for name, value in options.items() if value is not None}
-    texts = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in given.items()}
-    return [f"probe.{name}={text}" for name, text in texts.items()]
 
 
 def _document(asked: Asked, record: ProbeRecord) -> dict[str, Any]:

@@ -17,10 +17,12 @@ from epsgrid.cli.options import RUNS, JsonOption, OutOption, QuietOption, RunsOp
 from epsgrid.cli.tables import report_table, show
 from epsgrid.errors import SpecError
 from epsgrid.report.across_files import across_headline, across_tables
+from epsgrid.report.files import write_report
 from epsgrid.report.rows import Comparison
 from epsgrid.report.table import Table
 from epsgrid.report.text import render
 from epsgrid.selection.answers import CHANGE, KEEP
+from epsgrid.selection.load import load_experiment
 from epsgrid.stages import report as stage
 from epsgrid.stages.experiment import find_run
 
@@ -67,7 +69,7 @@ def report(
         results().print(across_headline(across.found), style="bold", markup=False)
         files = across.files
     else:
-        written = stage.report(find_run(run[0] if run else out, runs), paper=paper)
+        written = write_report(load_experiment(find_run(run[0] if run else out, runs)), paper=paper)
         if json:
             print_json(written.comparison.to_json())
             return

@@ -12,6 +12,7 @@ from epsgrid.cli.options import RUNS, JsonOption, OutOption, QuietOption, RunsOp
 from epsgrid.cli.tables import show
 from epsgrid.errors import ExitCode
 from epsgrid.stages import experiment, plans
+from epsgrid.stages.deciding import Further
 from epsgrid.stages.experiment import find_run
 
 _WhichArgument = Annotated[
@@ -43,15 +44,11 @@ def retry(
         return None
     for place in plans.start_over(asked.folder, ids):
         hint(f"archived: {place}")
-    return train(asked, plans.plan_again(asked, ids), workers=workers, fail_fast=False, json=json, quiet=quiet)
+    planned = plans.plan_again(asked, ids)
+    return train(asked, planned, Further(), workers=workers, fail_fast=False, json=json, quiet=quiet)
 
 
-def forget(
-    which: _WhichArgument,
-    out: OutOption = None,
-    runs: RunsOption = RUNS,
-    json: JsonOption = False,
-) -> None:
+def forget(which: _WhichArgument, out: OutOption = None, runs: RunsOption = RUNS, json: JsonOption = False) -> None:
     """Archive chosen trials of the latest experiment, so that the next sweep trains them again.
 
     Their folders move to the experiment's folder archive/ and can be moved back; nothing is deleted.

@@ -27,7 +27,7 @@ from epsgrid.selection.answers import NOT_ASKED
 from epsgrid.selection.deciding import MAX_FRESH_SEEDS, QUESTIONS
 from epsgrid.selection.formatting import duration, power
 from epsgrid.stages import deciding, experiment, plans
-from epsgrid.stages.deciding import ONLY_THAT, Further, Preview
+from epsgrid.stages.deciding import Further, Preview
 from epsgrid.stages.experiment import Asked
 from epsgrid.stages.scale import parse_sizes
 from epsgrid.stages.sweep import GridChoice, Planned
@@ -151,14 +151,7 @@ def sweep(
 
 
 def _check_together(grid: GridChoice | None, batch_sizes: str | None, further: Further, **only_batches: Any) -> None:
-    """Refuse options that do not go together, or that are no numbers to train with.
-
-    Args:
-        grid: of --grid.
-        batch_sizes: of --batch-sizes.
-        further: what follows a grid.
-        only_batches: the options that are used with --batch-sizes only, by name.
-    """
+    """Refuse options that do not go together, or that are no numbers; `only_batches` are used with --batch-sizes."""
     of_grids = {"--grid": grid, "--extend-rates": further.extend_rates, "--until-decided": further.until_decided}
     for name, value in of_grids.items():
         if batch_sizes is not None and value:
@@ -179,7 +172,7 @@ def _check_together(grid: GridChoice | None, batch_sizes: str | None, further: F
 def train(
     asked: Asked,
     what: GridChoice | Planned,
-    further: Further = ONLY_THAT,
+    further: Further,
     *,
     workers: int | None,
     fail_fast: bool,
