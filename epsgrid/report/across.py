@@ -31,11 +31,7 @@ _ORDER = ("task", "model", "optimizer")
 
 @dataclass(frozen=True)
 class _AcrossRow:
-    """One experiment: the name of its folder, the folder, its comparison, and its page (None where none was written).
-
-    Attributes:
-        tally: of all its trials, each once.
-    """
+    """One experiment: its folder, its own page (None where none was written), and the tally of all its trials."""
 
     run: str
     folder: str
@@ -59,8 +55,7 @@ class _AcrossRow:
         values: dict[str, Any] = {"run": self.run, "task": found.task, "model": found.model}
         values |= {"optimizer": found.optimizer, "partial_data": str(self.is_partial).lower()}
         values |= {"selection": found.selection, "metric": metric.name if metric else None}
-        values |= {"low": bounds.low.decade if bounds else None}
-        values["high"] = bounds.high.decade if bounds else None
+        values |= {"low": bounds.low.decade if bounds else None, "high": bounds.high.decade if bounds else None}
         for name in (NARROWED, CONVENTIONAL):
             grid = found.grid(name)
             values[f"decades_{name}"] = grid.decades if grid else None
@@ -77,12 +72,15 @@ class _AcrossRow:
             loss = answer.loss if answer.loss is not None and answer.loss.n > 1 else None
             values |= {question: answer.answer, f"{question}_loses": loss.mean if loss else None}
             values |= {f"{question}_low": loss.low if loss else None, f"{question}_high": loss.high if loss else None}
-        narrowed = found.best_of(NARROWED)
         values |= {"trials": self.tally.trials, "unfinished": self.unfinished, "device_seconds": self.tally.seconds}
         values |= {"probe_seconds": found.probe_seconds}
-        return values | {
-            name: getattr(narrowed.cost, name) if narrowed else None for name in ("saved_trials", "saved_seconds")
-        }
+        return values | dict(zip(("saved_trials", "saved_seconds"), self.saved, strict=True))
+
+    @property
+    def saved(self) -> tuple[int | None, float | None]:
+        """The trials and the seconds that the narrowed grid saved."""
+        narrowed = self.comparison.best_of(NARROWED)
+        return (narrowed.cost.saved_trials, narrowed.cost.saved_seconds) if narrowed else (None, None)
 
     def best(self, name: str) -> Cell | None:
         """Return the best cell of a grid or of the default ε; None where there is none."""
@@ -104,7 +102,6 @@ class Across:
 
     Attributes:
         rows: one per experiment, by task, model and optimizer.
-        claims: what they say together about the paper's claims.
         warnings: what does not compare, a sentence each.
         skipped: the folders without a row.
     """
@@ -120,17 +117,9 @@ class Across:
         claimed, skipped = ([codec.to_document(each) for each in part] for part in (self.claims, self.skipped))
         return {"rows": rows, "claims": claimed, "warnings": list(self.warnings), "skipped": skipped}
 
-    def answers(self) -> Counter[str]:
-        """Return how often each answer was given, by the experiments of an optimizer with ε."""
-        return Counter(row.comparison.answers.of("default").answer for row in self.rows if row.best(REFERENCE) is None)
-
 
 def across(folders: Sequence[Path]) -> Across:
-    """Read several experiments.
-
-    Args:
-        folders: of the experiments; any of them may be none.
-    """
+    """Read several experiments; a folder that holds none is listed with the reason."""
     found: list[tuple[_AcrossRow, Run]] = []
     skipped = []
     names = {path: path.absolute().name for path in folders}

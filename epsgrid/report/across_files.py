@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Mapping
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from epsgrid.store.paths import ExperimentFolder
 
 def across_headline(found: Across) -> str:
     """Return how often the default ε can stay, in a sentence."""
-    answers = found.answers()
+    answers = Counter(row.comparison.answers.of("default").answer for row in found.rows if row.best(REFERENCE) is None)
     if not found.rows:
         return "There is no experiment to show."
     if not answers:
@@ -115,9 +115,8 @@ def _costs_table(found: Across) -> Table | None:
         return None
     spent: dict[str, list[Any]] = {}
     for row in found.rows:
-        narrowed = row.comparison.best_of(NARROWED)
-        saved = (narrowed.cost.saved_trials, narrowed.cost.saved_seconds) if narrowed else (None, None)
-        spent[row.run] = [row.tally.trials, row.unfinished, row.tally.seconds, row.comparison.probe_seconds, *saved]
+        trained = (row.tally.trials, row.unfinished, row.tally.seconds)
+        spent[row.run] = [*trained, row.comparison.probe_seconds, *row.saved]
     if len(found.rows) > 1:
         spent["all"] = [sum(own or 0 for own in column) for column in zip(*spent.values(), strict=True)]
     formats = (whole_number, whole_number, duration, duration, whole_number, duration)
@@ -161,55 +160,31 @@ def write_across(found: Across, folder: Path) -> WrittenAcross:
         raise StoreError(f"{folder} is the folder of an experiment; name another for the page with --out DIR")
     stamp = _PARTIAL if any(row.is_partial for row in found.rows) else None
     pages = {row.run: Path(os.path.relpath(row.page, folder.absolute())).as_posix() for row in found.rows if row.page}
+    headline, tables = across_headline(found), across_tables(found)
+    sections = [
+        Section(table.title, about=_ABOUT[table.title] if place else "", tables=(table,))
+        for place, table in enumerate(tables)
+    ]
+    if pages:
+        sections.insert(1, Section(_PAGES, links=tuple((run, quote(page)) for run, page in pages.items())))
+    markdown = [
+        heading(_TITLE),
+        f"> **{stamp}**" if stamp else "",
+        bold(headline),
+        bullets("Read this first", found.warnings),
+        *map(table_block, tables),
+        "\n".join([f"## {_PAGES}", "", *(f"- [{run}]({page})" for run, page in pages.items())]) if pages else "",
+    ]
     contents = {
-        "index.html": _html(found, pages, stamp),
-        "index.md": _markdown(found, pages, stamp),
+        "index.html": html_page(_TITLE, headline, sections, stamp=stamp, notes=found.warnings),
+        "index.md": joined(markdown),
         "index.json": readable_json({"version": _VERSION, **found.to_json()}) + "\n",
         "index.csv": _across_csv(found),
-        "index.tex": latex_file(list(across_tables(found)[:2]), _TITLE, [stamp or ""]),
+        "index.tex": latex_file(tables[:2], _TITLE, [stamp or ""]),
     }
     for name, content in contents.items():
         write_bytes(folder / name, content.encode())
     return WrittenAcross(found, tuple(folder / name for name in contents))
-
-
-def _html(found: Across, pages: Mapping[str, str], stamp: str | None) -> str:
-    """Return the page.
-
-    Args:
-        found: what it says.
-        pages: address of each run's own page, as seen from the folder.
-        stamp: warning about part of the data; None without.
-    """
-    sections = [
-        Section(table.title, about=_ABOUT[table.title] if place else "", tables=(table,))
-        for place, table in enumerate(across_tables(found))
-    ]
-    if pages:
-        links = tuple((run, quote(page)) for run, page in pages.items())
-        sections.insert(1, Section(_PAGES, links=links))
-    return html_page(
-        title=_TITLE,
-        headline=across_headline(found),
-        answer=None,
-        stamp=stamp,
-        facts=(),
-        sections=sections,
-        notes=found.warnings,
-    )
-
-
-def _markdown(found: Across, pages: Mapping[str, str], stamp: str | None) -> str:
-    """Return the page in Markdown; the arguments are those of `_html`."""
-    blocks = [
-        heading(_TITLE),
-        f"> **{stamp}**" if stamp else "",
-        bold(across_headline(found)),
-        bullets("Read this first", found.warnings),
-        *map(table_block, across_tables(found)),
-        "\n".join([f"## {_PAGES}", "", *(f"- [{run}]({page})" for run, page in pages.items())]) if pages else "",
-    ]
-    return joined(blocks)
 
 
 def _across_csv(found: Across) -> str:

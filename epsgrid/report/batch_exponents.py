@@ -23,33 +23,18 @@ from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import BatchBoundsRecord, ProbeRecord
 
 Answer = Literal["safe", "safe for the lower bound only", "safe for the upper bound only", "not safe", "cannot tell"]
-_ENDS = ("low", "median", "high")
 _FEW_STEPS = 8
 _LARGE_BATCH = 0.1
 """Share of the data from which on drawing without replacement shows."""
 
-_Curve = Mapping[int, Mapping[int, float]]
-"""Magnitudes of each seed by batch size."""
-
 
 @dataclass(frozen=True)
 class _MeasuredBatches:
-    """Bounds at several batch sizes, as they are stored.
-
-    Attributes:
-        record: which sizes and seeds.
-        bounds: by (batch size, seed).
-        steps: of the probes at each batch size.
-    """
+    """Stored bounds by (batch size, seed), and the steps of the probes at each batch size."""
 
     record: BatchBoundsRecord
     bounds: Mapping[tuple[int, int], EpsilonBounds]
     steps: Mapping[int, int]
-
-    @property
-    def first(self) -> EpsilonBounds:
-        """The bounds of the first seed at the spec's own batch size."""
-        return self.bounds[self.record.base_batch_size, self.record.seeds[0]]
 
 
 @dataclass(frozen=True)
@@ -76,7 +61,6 @@ class _SizeRow:
     """The bounds at one batch size, and the errors of the spec's own bounds scaled there by 1/√κ of their magnitude.
 
     Attributes:
-        batch_size, steps: of the probes.
         kappa: the batch size over the spec's own.
         low, high: bounds of the first seed, ε of the optimizer, not rounded.
         low_decade, high_decade: the powers of ten a grid takes for them.
@@ -96,13 +80,7 @@ class _SizeRow:
 
 @dataclass(frozen=True)
 class _MovesRow:
-    """How the percentiles of a layer move with the batch size.
-
-    Attributes:
-        name, kind, entries: of the layer.
-        low, median, high: exponents of low tail, median and high tail; None where not measured at two sizes.
-        is_rounding_noise: most of it is rounding noise.
-    """
+    """The exponents of a layer's low tail, median and high tail; None where not measured at two sizes."""
 
     name: str
     kind: str
@@ -119,11 +97,8 @@ class ExponentRows:
 
     Attributes:
         base_batch_size: the spec's own.
-        sizes: rows of all sizes, rising.
         seeds: number of seeds that each size was probed with.
-        tail_fraction: of the bounds.
         low, high: exponents of the bounds.
-        layers: one row each, in the model's order.
         answer: whether the bounds may be scaled by 1/√κ.
         verdict: the answer with its reasons, one sentence without full stop.
         notes: what else to know, a sentence each.
@@ -166,18 +141,14 @@ def read_batches(folder: ExperimentFolder) -> _MeasuredBatches | None:
 
 def exponent_rows(measured: _MeasuredBatches) -> ExponentRows:
     """Return the rows of bounds measured at several batch sizes."""
-    record, base = measured.record, measured.record.base_batch_size
-    first = measured.first
-    low_curve, high_curve = _bound_curve(measured, "low"), _bound_curve(measured, "high")
-    low, high = _fitted(low_curve), _fitted(high_curve)
+    record = measured.record
+    first = measured.bounds[record.base_batch_size, record.seeds[0]]
+    lows = {place: bounds.low.magnitude for place, bounds in measured.bounds.items()}
+    highs = {place: bounds.high.magnitude for place, bounds in measured.bounds.items()}
+    low, high = _fitted(lows), _fitted(highs)
     assert low is not None and high is not None
-    sizes = tuple(_size_row(measured, size, low_curve, high_curve) for size in record.batch_sizes)
-    noise = first.reliability.noise if first.reliability else {}
-    curves, layers = _layer_curves(measured), []
-    for layer in first.layers:
-        ends = [_fitted(curves[layer.name][end]) for end in _ENDS]
-        is_noise = noise.get(layer.name, 0.0) >= MOSTLY
-        layers.append(_MovesRow(layer.name, layer.kind, layer.entries, ends[0], ends[1], ends[2], is_noise))
+    sizes = tuple(_size_row(measured, size, lows, highs) for size in record.batch_sizes)
+    layers = _layer_rows(measured, first)
     answer: Answer = "cannot tell" if low.regime == high.regime == "undecided" else "not safe"
     if low.regime == high.regime == "noise-dominated":
         answer = "safe"
@@ -186,58 +157,64 @@ def exponent_rows(measured: _MeasuredBatches) -> ExponentRows:
     elif high.regime == "noise-dominated":
         answer = "safe for the upper bound only"
     return ExponentRows(
-        base_batch_size=base,
+        base_batch_size=record.base_batch_size,
         sizes=sizes,
         seeds=len(record.seeds),
         tail_fraction=first.tail_fraction,
         low=low,
         high=high,
-        layers=tuple(layers),
+        layers=layers,
         answer=answer,
         verdict=_verdict(answer, low, high, sizes, layers),
         notes=tuple(_notes(measured)),
     )
 
 
-def _layer_curves(measured: _MeasuredBatches) -> dict[str, dict[str, _Curve]]:
-    """Return the magnitudes of each layer's low tail, median and high tail, by seed and batch size.
-
-    Layers that are measured at fewer than two sizes have curves too; a size where one is not measured is left out.
-    """
-    first = measured.first
-    found: dict[str, dict[str, dict[int, dict[int, float]]]] = {
-        layer.name: {end: {} for end in _ENDS} for layer in first.layers
-    }
-    for (size, seed), bounds in measured.bounds.items():
-        for layer in bounds.layers:
-            if layer.status is LayerStatus.MEASURED:
-                median = layer.histogram.median if layer.histogram else None
-                for end, value in zip(_ENDS, (layer.low, median, layer.high), strict=True):
-                    if value:
-                        found[layer.name][end].setdefault(seed, {})[size] = value
-    return {name: dict(ends) for name, ends in found.items()}
-
-
-def _bound_curve(measured: _MeasuredBatches, end: str) -> _Curve:
-    """Return the magnitudes of a bound, by seed and batch size."""
-    found: dict[int, dict[int, float]] = {}
-    for (size, seed), bounds in measured.bounds.items():
-        found.setdefault(seed, {})[size] = (bounds.low if end == "low" else bounds.high).magnitude
-    return found
-
-
-def _fitted(curve: _Curve) -> _Fitted | None:
-    exponent = fit_exponent(curve)
+def _fitted(magnitudes: Mapping[tuple[int, int], float | None]) -> _Fitted | None:
+    """Fit the exponent of magnitudes by (batch size, seed); those that are not known are left out."""
+    by_seed: dict[int, dict[int, float]] = {}
+    for (size, seed), magnitude in magnitudes.items():
+        if magnitude:
+            by_seed.setdefault(seed, {})[size] = magnitude
+    exponent = fit_exponent(by_seed)
     return None if exponent is None else _Fitted(exponent.value, exponent.low, exponent.high, exponent.regime)
 
 
-def _size_row(measured: _MeasuredBatches, size: int, low_curve: _Curve, high_curve: _Curve) -> _SizeRow:
-    here, base = measured.bounds[size, measured.record.seeds[0]], measured.record.base_batch_size
-    misses: list[Miss | None] = [None, None]
-    if size != base:
-        for end, curve in enumerate((low_curve, high_curve)):
-            error = mean_interval([scaling_error(own[base], own[size], size / base) for own in curve.values()])
-            misses[end] = Miss(error.mean, error.low, error.high)
+def _layer_rows(measured: _MeasuredBatches, first: EpsilonBounds) -> tuple[_MovesRow, ...]:
+    """Return the exponents of all layers, in the model's order."""
+    noise = first.reliability.noise if first.reliability else {}
+    by_name = {
+        place: {layer.name: layer for layer in bounds.layers if layer.status is LayerStatus.MEASURED}
+        for place, bounds in measured.bounds.items()
+    }
+    rows = []
+    for layer in first.layers:
+        found = {place: layers[layer.name] for place, layers in by_name.items() if layer.name in layers}
+        low = _fitted({place: own.low for place, own in found.items()})
+        median = _fitted({place: own.histogram.median for place, own in found.items() if own.histogram})
+        high = _fitted({place: own.high for place, own in found.items()})
+        is_noise = noise.get(layer.name, 0.0) >= MOSTLY
+        rows.append(_MovesRow(layer.name, layer.kind, layer.entries, low, median, high, is_noise))
+    return tuple(rows)
+
+
+def _size_row(
+    measured: _MeasuredBatches,
+    size: int,
+    lows: Mapping[tuple[int, int], float],
+    highs: Mapping[tuple[int, int], float],
+) -> _SizeRow:
+    seeds, base = measured.record.seeds, measured.record.base_batch_size
+    here = measured.bounds[size, seeds[0]]
+
+    def miss(magnitudes: Mapping[tuple[int, int], float]) -> Miss | None:
+        if size == base:
+            return None
+        error = mean_interval(
+            [scaling_error(magnitudes[base, seed], magnitudes[size, seed], size / base) for seed in seeds]
+        )
+        return Miss(error.mean, error.low, error.high)
+
     return _SizeRow(
         batch_size=size,
         steps=measured.steps[size],
@@ -246,8 +223,8 @@ def _size_row(measured: _MeasuredBatches, size: int, low_curve: _Curve, high_cur
         high=here.high.epsilon,
         low_decade=here.low.decade,
         high_decade=here.high.decade,
-        low_miss=misses[0],
-        high_miss=misses[1],
+        low_miss=miss(lows),
+        high_miss=miss(highs),
     )
 
 

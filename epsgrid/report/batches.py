@@ -26,9 +26,7 @@ class _TrainedRow:
     """One setting at one batch size.
 
     Attributes:
-        batch_size: that it trained with.
         rule: that scaled it, or "base".
-        cell: its trials.
         changes: what the rule changed beside learning rate and ε; "" for nothing.
         gap: on test, this less the base; of the base itself zero.
     """
@@ -56,8 +54,6 @@ class TrainedBatches:
         base_batch_size: that the setting comes from.
         setting: its label.
         origin: how it was chosen.
-        metric: what trials are judged by.
-        selection: the split that selects.
         rows: the base, then each rule at each batch size.
         forgetting: empty unless both square-root rules were trained.
         skipped: batch sizes that a rule does not reach, as (where, why).
@@ -75,12 +71,7 @@ class TrainedBatches:
 
 @dataclass(frozen=True)
 class BatchesRow:
-    """Bounds and trials at other batch sizes.
-
-    Attributes:
-        exponents: how the bounds move; None where they were measured at one size only.
-        trained: one setting at several sizes; None where no such trial has a result.
-    """
+    """How the bounds move with the batch size, and one setting trained at several; None where that is not known."""
 
     exponents: ExponentRows | None
     trained: TrainedBatches | None
@@ -107,11 +98,9 @@ def _trained_batches(stored: StoredExperiment) -> TrainedBatches | None:
     groups: dict[tuple[int, str], list[Trial]] = {}
     for each in record.cells:
         groups.setdefault((each.batch_size, each.rule), []).append(each)
-    rules = list(dict.fromkeys(rule for _, rule in groups))
-    rules.sort(key=lambda rule: rule != BASE)
-    cells: dict[tuple[int, str], Cell] = {}
-    for place in sorted(groups, key=lambda place: (rules.index(place[1]), place[0])):
-        (cells[place],) = read_cells(_as_swept(stored, groups[place]))
+    rules = sorted(dict.fromkeys(rule for _, rule in groups), key=lambda rule: rule != BASE)
+    places = sorted(groups, key=lambda place: (rules.index(place[1]), place[0]))
+    cells = {place: read_cells(_as_swept(stored, groups[place]))[0] for place in places}
     metric = read_metric(_as_swept(stored, record.cells))
     base = cells.get((record.base_batch_size, BASE))
     if metric is None or base is None:

@@ -111,6 +111,6 @@ def _pictures(
             f"Gradient magnitudes over training: {'default ε' if is_default else f'best {each.name} setting'}",
             f"While {each.cell.label}, seed {each.trial.seed} trained: percentiles of √v̂ without zeros, all "
             "layers of a kind together, with the probe's bounds; and the share of all entries above ε, which adapt.",
-            percentile_numbers(each.series, stored.bounds, epsilon=each.cell.epsilon),
+            percentile_numbers(each.series, stored.bounds, each.cell.epsilon),
             draw_percentiles,
         )

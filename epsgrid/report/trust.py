@@ -1,7 +1,4 @@
-"""How far the bounds can be trusted and what they are for each kind of layer, as rows.
-
-The probe has computed and stored all of it; here it is put into an order that a reader can follow.
-"""
+"""How far the bounds can be trusted and what they are for each kind of layer, as rows."""
 
 from __future__ import annotations
 
@@ -37,7 +34,6 @@ class _VariantRow:
 
     Attributes:
         kind: which choice, as in `Variant.kind`; "" for the bounds as they were measured.
-        choice: a label of the choice.
         low, high: the ends as powers of ten.
         decades: number of powers of ten from end to end.
         low_moved, high_moved: decades by which the unrounded ends lie above those of the bounds; negative below.
@@ -57,10 +53,7 @@ class ReliabilityRow:
     """How far the bounds can be trusted.
 
     Attributes:
-        verdict: the confidence: "high", "medium" or "low".
-        reasons: why, a sentence each.
-        variants: the bounds as they were measured, then those under other choices; without those of single kinds of
-            layer, which are `KindRow`s.
+        variants: the bounds as they were measured, then those under other choices but single kinds of layer.
         settled_after, steps: steps of the probe after which the decades of the bounds were those of the end, and all
             its steps; None where they were not followed.
         noise: share of rounding noise among the non-zero entries, by layer; layers without any are left out.
@@ -86,8 +79,7 @@ class KindRow:
     """The bounds that one kind of layer would set alone.
 
     Attributes:
-        kind: such as "convolution".
-        layers: number of layers of that kind that were measured.
+        layers: number of measured layers of that kind.
         entries: their finite non-zero entries together.
         low, high: the ends, ε of the optimizer, not rounded.
         low_layer, high_layer: the layers that set them, the first where they tie.
@@ -137,12 +129,7 @@ def reliability_row(bounds: EpsilonBounds) -> ReliabilityRow | None:
 
 
 def kind_rows(bounds: EpsilonBounds, placement: Placement) -> tuple[KindRow, ...]:
-    """Return the bounds of each kind of layer, in the order in which the model has them; none where kinds are unknown.
-
-    Args:
-        bounds: with their layers.
-        placement: where the optimizer adds its ε.
-    """
+    """Return the bounds of each kind of layer, in the model's order; none where kinds are unknown."""
     measured = [layer for layer in bounds.layers if layer.status is LayerStatus.MEASURED]
     kinds = dict.fromkeys(layer.kind for layer in measured)
     if not set(kinds) - {OTHER}:

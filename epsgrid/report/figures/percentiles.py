@@ -1,4 +1,4 @@
-"""The figure of percentiles of √v̂ over time: a panel for each kind of layer, or for one layer alone.
+"""The figure of percentiles of √v̂ over time: a panel for each kind of layer.
 
 The bounds of epoch 1 stay where they were measured, so that one sees whether the magnitudes stay between them.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FRACTIONS = (0.02, 0.05, 0.25, 0.5, 0.75, 0.95, 0.98)
-"""_Percentiles of a panel, symmetric about the median; the outermost are the published ones."""
+"""Percentiles of a panel, symmetric about the median; the outermost are the published ones."""
 
 _POOLED_BINS_PER_DECADE = 50
 _KINDS = (style.GREEN, style.VERMILION, style.BLUE, style.PURPLE, "#8a6d00", style.GREY, style.SKY)
@@ -31,13 +31,7 @@ _MIDDLE = len(FRACTIONS) // 2
 
 @dataclass(frozen=True)
 class _Percentiles:
-    """_Percentiles of √v̂ over time, of one layer or of all layers of a kind together.
-
-    Attributes:
-        title: the layer, or the kind.
-        times: rising, in the figure's unit.
-        magnitudes: for each of `FRACTIONS`, a value for each time, in √v̂ units.
-    """
+    """Percentiles of √v̂ of all layers of a kind together: for each of `FRACTIONS` a value for each time, √v̂ units."""
 
     title: str
     times: tuple[float, ...]
@@ -50,11 +44,9 @@ class _PercentileNumbers:
 
     Attributes:
         panels: one each; not empty.
-        unit: of time.
         ends: lower and upper bound of epoch 1, √v̂ units; None where nothing was probed.
         thresholds: (time, magnitude that the optimizer's ε weighs as much as); empty where there is none.
-        epsilon: that ε; None where it is not known.
-        adapting: (time, share of the entries above ε) of each kind of layer; empty for a single layer or a probe.
+        adapting: (time, share of the entries above ε) of each kind of layer.
     """
 
     panels: tuple[_Percentiles, ...]
@@ -63,18 +55,6 @@ class _PercentileNumbers:
     thresholds: tuple[tuple[float, float], ...]
     epsilon: float | None
     adapting: dict[str, tuple[tuple[float, float], ...]]
-
-
-def _layer_percentiles(series: Series, name: str) -> _Percentiles | None:
-    """Return the percentiles of one layer at every snapshot; None where it never had a non-zero entry.
-
-    Raises:
-        ValueError: there is no layer of that name, or the series lacks one of `FRACTIONS`.
-    """
-    courses, unit = [series.over_time(name, fraction) for fraction in FRACTIONS], time_unit(series)
-    times = {snapshot.step: time_of(snapshot, unit) for snapshot in series.snapshots}
-    values = tuple(tuple(value for _, value in course) for course in courses)
-    return _Percentiles(name, tuple(times[step] for step, _ in courses[0]), values) if courses[0] else None
 
 
 def _pooled_percentiles(series: Series, title: str, indices: Sequence[int]) -> _Percentiles | None:
@@ -94,34 +74,22 @@ def _pooled_percentiles(series: Series, title: str, indices: Sequence[int]) -> _
 
 
 def percentile_numbers(
-    series: Series,
-    bounds: EpsilonBounds | None,
-    *,
-    epsilon: float | None = None,
-    layer: str | None = None,
+    series: Series, bounds: EpsilonBounds | None, epsilon: float | None
 ) -> _PercentileNumbers | None:
     """Return the numbers of the figure; None where there is nothing to show.
 
     Args:
         series: the snapshots.
         bounds: of epoch 1; None where nothing was probed.
-        epsilon: the trial's ε; None for a probe, whose ε means nothing.
-        layer: show this one alone; None shows each kind of layer.
-
-    Raises:
-        ValueError: there is no layer of that name.
+        epsilon: the trial's ε.
     """
-    if layer is not None:
-        found = [_layer_percentiles(series, layer)]
-    else:
-        found = [_pooled_percentiles(series, kind, indices) for kind, indices in kinds_of(series).items()]
+    found = [_pooled_percentiles(series, kind, indices) for kind, indices in kinds_of(series).items()]
     panels = tuple(panel for panel in found if panel is not None)
     if not panels:
         return None
     unit = time_unit(series)
-    known = [(time_of(s, unit), s.threshold) for s in series.snapshots if s.threshold is not None and s.threshold > 0]
     adapting: dict[str, tuple[tuple[float, float], ...]] = {}
-    if layer is None and epsilon is not None and (shares := adaptable_numbers(series)):
+    if shares := adaptable_numbers(series):
         for kind, own in shares.kinds.items():
             points = tuple((t, share) for t, share in zip(shares.times, own, strict=True) if share is not None)
             if points:
@@ -130,7 +98,7 @@ def percentile_numbers(
         panels=panels,
         unit=unit,
         ends=(bounds.low.magnitude, bounds.high.magnitude) if bounds else None,
-        thresholds=tuple(known) if epsilon is not None else (),
+        thresholds=tuple((time_of(s, unit), s.threshold) for s in series.snapshots if s.threshold),
         epsilon=epsilon,
         adapting=adapting,
     )

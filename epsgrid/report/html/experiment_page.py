@@ -32,12 +32,7 @@ _FOLDED = (
 
 
 def experiment_page(comparison: Comparison, figures: Sequence[RenderedFigure]) -> str:
-    """Return the page of an experiment.
-
-    Args:
-        comparison: what to show.
-        figures: in the order to show them.
-    """
+    """Return the page of an experiment, with the figures in their order."""
     facts = summary(comparison)
     return html_page(
         title=subject(comparison),

@@ -47,8 +47,7 @@ class Section:
     """A part of the page.
 
     Attributes:
-        title: its heading.
-        text: a paragraph below it; "" without one.
+        text: a paragraph below the title; "" without one.
         about: what is inside, for a section that is folded until it is opened; "" for one that stands open.
         figures: above the tables, side by side where there is room.
         tables: one that has the section's title does not repeat it.
@@ -64,13 +63,13 @@ class Section:
 
 
 def html_page(
-    *,
     title: str,
     headline: str,
-    answer: str | None,
-    stamp: str | None,
-    facts: Sequence[tuple[str, str]],
     sections: Sequence[Section],
+    *,
+    answer: str | None = None,
+    stamp: str | None = None,
+    facts: Sequence[tuple[str, str]] = (),
     notes: Sequence[str] = (),
 ) -> str:
     """Return a page as one text: a card with the answer on top, then the sections.
@@ -80,34 +79,31 @@ def html_page(
     Args:
         title: the page's subject; also the window's title.
         headline: the answer in a sentence.
-        answer: the answer in a word, such as "keep", "change" or "open"; None shows no word.
-        stamp: a warning that applies to every number, such as that data are a subset; None where there is none.
-        facts: the summary in the card, as (question, answer), in this order.
         sections: the rest; no two figures have the same name.
+        answer: the answer in a word, such as "keep", "change" or "open"; None shows no word.
+        stamp: a warning that applies to every number, such as that data are a subset.
+        facts: the summary in the card, as (question, answer).
         notes: what to read before anything else, a sentence each.
     """
     if answer and headline.lower().startswith(f"{answer}: "):  # the word beside it says so already
         headline = _sentence(headline[len(answer) + 2 :].strip())
     first, _, rest = headline.partition(". ")
-    css = Markup(_environment().get_template("page.css").render())
+    templates = _environment()
+    css = Markup(templates.get_template("page.css").render())
     checksum = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{checksum}'; img-src data:; base-uri 'none'; form-action 'none'"
-    return (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            title=title,
-            headline=_sentence(first),
-            rest=rest,
-            answer=answer,
-            tone=_TONES.get(answer, "open") if answer else "plain",
-            stamp=stamp,
-            facts=facts,
-            notes=notes,
-            sections=sections,
-            style=css,
-            policy=policy,
-        )
+    return templates.get_template("page.html.j2").render(
+        title=title,
+        headline=_sentence(first),
+        rest=rest,
+        answer=answer,
+        tone=_TONES.get(answer, "open") if answer else "plain",
+        stamp=stamp,
+        facts=facts,
+        notes=notes,
+        sections=sections,
+        style=css,
+        policy=policy,
     )
 
 

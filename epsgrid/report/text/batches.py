@@ -14,8 +14,8 @@ def batches_tables(batches: BatchesRow | None) -> tuple[Table, ...]:
     """Return the tables of other batch sizes; none where nothing is known of them."""
     if batches is None:
         return ()
-    trained = () if batches.trained is None else (_trained_table(batches.trained),)
-    return (*(exponent_tables(batches.exponents) if batches.exponents else ()), *trained)
+    exponents = exponent_tables(batches.exponents) if batches.exponents else ()
+    return (*exponents, _trained_table(batches.trained)) if batches.trained else exponents
 
 
 def exponent_tables(rows: ExponentRows) -> tuple[Table, ...]:

@@ -15,12 +15,7 @@ from epsgrid.report.text.render import cells_table, headline, stamp, summary, ta
 
 
 def page(comparison: Comparison, figures: Sequence[RenderedFigure]) -> str:
-    """Return the page.
-
-    Args:
-        comparison: what to show.
-        figures: those that lie beside the page.
-    """
+    """Return the page of an experiment; the figures lie beside it."""
     blocks = [
         heading(f"{comparison.experiment}: {comparison.optimizer} on {comparison.task}"),
         _escaped(f"Model {comparison.model}. Data: {comparison.data_description}"),
