@@ -32,12 +32,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class WrittenReport:
-    """A report and its files.
-
-    Attributes:
-        comparison: its content.
-        files: the files written, the page for people first.
-    """
+    """A report and its files, the page for people first."""
 
     comparison: Comparison
     files: tuple[Path, ...]
@@ -51,7 +46,7 @@ def write_report(stored: StoredExperiment, *, paper: bool = False) -> WrittenRep
 
     Args:
         stored: the experiment.
-        paper: write the figures as PNG and PDF, too, which takes longer than all the rest.
+        paper: write the figures as PNG and PDF, too.
 
     Raises:
         CorruptRecordError: records contradict each other.

@@ -30,14 +30,7 @@ FIGURES = ("curve", "map", "learning", "histograms", "percentiles", "percentiles
 
 @dataclass(frozen=True)
 class RenderedFigure:
-    """A figure as bytes, with the words beside it.
-
-    Attributes:
-        name: stem of its files.
-        title: its heading.
-        caption: what to read below it.
-        files: its content in each format, by the ending of the file: always "svg", and "png" and "pdf" for a paper.
-    """
+    """A figure with its words; `files` holds it by the ending of the file: "svg", and for a paper "png" and "pdf"."""
 
     name: str
     title: str
@@ -48,13 +41,9 @@ class RenderedFigure:
 def render_figures(
     stored: StoredExperiment, comparison: Comparison, seen: Sequence[Observed] = (), *, paper: bool = False
 ) -> tuple[RenderedFigure, ...]:
-    """Return the figures that have something to show.
+    """Return the figures that have something to show; for a paper also as PNG and PDF, which takes three times as long.
 
-    Args:
-        stored: the experiment.
-        comparison: of it.
-        seen: the trials whose snapshots are shown.
-        paper: also as PNG and PDF, which takes three times as long.
+    `seen` are the trials whose snapshots are shown.
     """
     rendered = []
     for name, title, caption, numbers, draw in _pictures(stored, comparison, seen):

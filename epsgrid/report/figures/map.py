@@ -30,12 +30,8 @@ class _MapNumbers:
         rates, epsilons: those of the grids, rising; at least two of each.
         cells: those with a result.
         best: the cells that are compared: each ε at its best learning rate.
-        metric: of the scores.
         margin: the difference that does not matter, in the metric's stored unit; None while it is not known.
-        selection: the split that selects.
         decades: first and last decade of the bounds; None without bounds.
-        default_epsilon: the ε without a search.
-        optimizer: its name.
     """
 
     rates: tuple[float, ...]
@@ -44,7 +40,6 @@ class _MapNumbers:
     best: tuple[Cell, ...]
     metric: Metric
     margin: float | None
-    selection: str
     decades: tuple[float, float] | None
     default_epsilon: float
     optimizer: str
@@ -65,7 +60,6 @@ def map_numbers(stored: StoredExperiment, comparison: Comparison) -> _MapNumbers
         best=tuple(cell for cell in cells if cell.label in chosen),
         metric=comparison.metric,
         margin=comparison.answers.margin,
-        selection=comparison.selection,
         decades=(bounds.low.decade, bounds.high.decade) if bounds else None,
         default_epsilon=stored.grid.default_epsilon,
         optimizer=comparison.optimizer,

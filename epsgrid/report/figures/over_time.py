@@ -76,12 +76,8 @@ def drift(series: Series, bounds: EpsilonBounds | None) -> tuple[_Drift, ...]:
     snapshots = {snapshot.step: snapshot for snapshot in series.snapshots}
     return tuple(
         _Drift(
-            step=ends.step,
+            **ends._asdict(),
             epoch=snapshots[ends.step].epoch,
-            low=ends.low,
-            high=ends.high,
-            low_layers=ends.low_layers,
-            high_layers=ends.high_layers,
             low_moved=math.log10(ends.low) - math.log10(bounds.low.magnitude) if bounds else None,
             high_moved=math.log10(ends.high) - math.log10(bounds.high.magnitude) if bounds else None,
             threshold=snapshots[ends.step].threshold,

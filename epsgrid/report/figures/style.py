@@ -65,12 +65,7 @@ def new_figure(height_inch: float) -> Figure:
 
 
 def finished(figure: Figure, columns: int = 2) -> Figure:
-    """Add a legend of everything with a label, below the axes.
-
-    Args:
-        figure: with everything drawn on it.
-        columns: of the legend; without any label there is none.
-    """
+    """Add a legend of everything with a label, below the axes, of so many columns."""
     entries: dict[str, Any] = {}
     for axes in figure.axes:
         handles, labels = axes.get_legend_handles_labels()
@@ -124,11 +119,7 @@ def elided(name: str, width: int = 26) -> str:
 
 
 def to_svg(figure: Figure) -> bytes:
-    """Return a figure as SVG, without a date: equal numbers give equal bytes.
-
-    Texts stay texts, so that they can be searched, read aloud and edited; where the typeface of the layout is missing,
-    others that are no wider replace it.
-    """
+    """Return a figure as SVG: equal numbers give equal bytes; texts stay texts, in its typeface or one no wider."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     svg = _printed(FigureCanvasSVG(figure), "svg", {"Date": None, "Creator": None}).decode()

@@ -9,7 +9,7 @@ from epsgrid.report.pictures import RenderedFigure
 from epsgrid.report.rows import Comparison
 from epsgrid.report.table import Table
 from epsgrid.report.text.bounds import layers_table
-from epsgrid.report.text.render import cells_table, headline, stamp, subject, summary, tables
+from epsgrid.report.text.render import cells_table, stamp, subject, summary, tables
 
 _COST = "Cost"
 _FOLDED = (
@@ -33,11 +33,11 @@ _FOLDED = (
 
 def experiment_page(comparison: Comparison, figures: Sequence[RenderedFigure]) -> str:
     """Return the page of an experiment, with the figures in their order."""
-    facts = summary(comparison)
+    facts, answer = summary(comparison), comparison.answers.of("default")
     return html_page(
         title=subject(comparison),
-        headline=headline(comparison),
-        answer=comparison.answers.of("default").answer,
+        headline=answer.text,
+        answer=answer.answer,
         stamp=stamp(comparison),
         facts=[(title, text) for title, text in facts if title != _COST],
         sections=_sections(comparison, figures, "".join(text for title, text in facts if title == _COST)),

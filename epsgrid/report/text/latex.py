@@ -44,9 +44,9 @@ def latex_file(tables: Sequence[Table], title: str, notes: Sequence[str]) -> str
     """Return a file of tables, each captioned with the title, its own title and what to read below it.
 
     Args:
-        tables: may be none; the file says so then.
+        tables: without any the file says so.
         title: the subject of all of them.
-        notes: sentences for every caption, such as that data are a subset; empty ones are left out.
+        notes: sentences for every caption; empty ones are left out.
     """
     blocks = ["\n".join(_block(table, title, notes)) for table in tables] or ["% There is nothing to show yet."]
     return _ascii("\n\n".join([_HEAD, *blocks])) + "\n"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from epsgrid.grids import CONVENTIONAL, NARROWED
 from epsgrid.numerics.statistics import Interval
 from epsgrid.report.rows import Comparison, GridRow
@@ -25,13 +23,10 @@ from epsgrid.selection.formatting import (
     score_interval,
 )
 
-if TYPE_CHECKING:
-    from epsgrid.numerics.layout import Loss
-
 
 def epsilons_table(comparison: Comparison) -> Table | None:
     """Return each ε at its best learning rate; None without any."""
-    rows = comparison.answers.epsilons
+    rows, metric = comparison.answers.epsilons, comparison.metric
     if not rows:
         return None
     cells = {cell.label: cell for cell in comparison.cells}
@@ -42,7 +37,7 @@ def epsilons_table(comparison: Comparison) -> Table | None:
         found = row.standing + (f" ({row.edge} rate)" if row.edge else "")
         if cell is None:
             return (power(row.epsilon), *[NOTHING] * (len(columns) - 2), found)
-        at_most = NOTHING if row.loss is None else _at_most(row.loss, comparison)
+        at_most = NOTHING if row.loss is None or metric is None else amounts([max(row.loss.high, 0.0)], metric)
         measured = scores(cell.score, cell.test, comparison)
         return (power(row.epsilon), *rates(cell, comparison)[:-1], *measured, at_most, found)
 
@@ -67,11 +62,6 @@ def rules_table(comparison: Comparison) -> Table | None:
 
     note = f"against the best of all other ε, on test; each bound holds with {100 * comparison.answers.level:.4g} %"
     return Table("What simple rules lose", ("rule", "ε", "loses", "bounds", "found"), tuple(map(row_of, rules)), note)
-
-
-def _at_most(found: Loss, comparison: Comparison) -> str:
-    assert comparison.metric is not None
-    return amounts([max(found.high, 0.0)], comparison.metric)
 
 
 def best_table(comparison: Comparison) -> Table | None:
@@ -132,25 +122,21 @@ def difference_texts(gap: Difference, metric: Metric) -> tuple[str, str]:
 
 def costs_table(comparison: Comparison) -> Table | None:
     """Return what each grid trained and cost, and what it saves; None where nothing was spent."""
-    best = {row.name: row for row in comparison.best}
     if not comparison.grids:
         return None
+    best = {row.name: row for row in comparison.best}
 
     def row_of(grid: GridRow) -> tuple[str, ...]:
         row, tally = best.get(grid.name), grid.tally
-        cost = row.cost if row else None
-        unfinished = tally.trials - tally.done - tally.diverged
-        wall = cost.wall_seconds if cost else None
-        saved = cost.saved_seconds if cost else None
+        seconds = (row.cost.wall_seconds, row.cost.saved_seconds) if row else (None, None)
         return (
             row.label if row else grid.name,
             ranges(grid.epsilons, grid.epsilons),
             str(tally.trials),
-            str(unfinished),
+            str(tally.trials - tally.done - tally.diverged),
             str(tally.diverged),
             duration(tally.seconds),
-            NOTHING if wall is None else duration(wall),
-            NOTHING if saved is None else duration(saved),
+            *(NOTHING if own is None else duration(own) for own in seconds),
         )
 
     notes = [
@@ -162,10 +148,8 @@ def costs_table(comparison: Comparison) -> Table | None:
         notes.append(f"{count(shared, 'training')} belong to both grids and ran once")
     if comparison.probe_seconds is not None:
         notes.append(f"the probe took {duration(comparison.probe_seconds)}")
-    if comparison.decades_ratio is not None:
-        notes.append(
-            f"the conventional grid spans {comparison.decades_ratio:.3g} times the decades of the narrowed one"
-        )
+    if (ratio := comparison.decades_ratio) is not None:
+        notes.append(f"the conventional grid spans {ratio:.3g} times the decades of the narrowed one")
     columns = ("grid", "ε", "trainings", "without result", "diverged", "training time", "wall time", "saved")
     return Table("Cost", columns, tuple(map(row_of, comparison.grids)), "; ".join(notes))
 
