@@ -1,9 +1,8 @@
 """Are the paper's claims borne out? Each as a row: reproduced, not reproduced or undecided, with the numbers.
 
-The claims are those of Silva & Rodriguez (arXiv 2311.11532) and of the questions their paper leaves open. A claim is
-reproduced, or not, only where the statistics say so; where seeds are too few, a curve is flat or a run is missing, it
-is undecided, and the row says why. Words that a claim leaves open ("near", "narrow", "orders of magnitude") are made
-definite by the constants here.
+The claims are those of Silva & Rodriguez (arXiv 2311.11532) and of the questions their paper leaves open. Where seeds
+are too few, a curve is flat or a run is missing, a claim is undecided, and the row says why. The constants here make
+definite what it leaves open ("near", "narrow", "orders of magnitude").
 """
 
 from __future__ import annotations
@@ -72,12 +71,9 @@ def run_of(stored: StoredExperiment, comparison: Comparison, evidence: Evidence)
     return Run(comparison.experiment, comparison, evidence, setting, is_reference=not has_epsilon)
 
 
-_NARROWER = 2.0
-"""Decades of the conventional grid per decade of the narrowed one, from which on it counts as two times narrower."""
-_REPRESENTATIVE_DECADES = 1.0
-"""How far bounds may move over a training for those of epoch 1 to stay representative."""
-_APART_DECADES = 2.0
-"""Between best ε of two tasks, from which on they differ by orders of magnitude."""
+_NARROWER = 2.0  # decades of the conventional grid per decade of the narrowed one
+_REPRESENTATIVE_DECADES = 1.0  # how far bounds may move over a training for those of epoch 1 to stay representative
+_APART_DECADES = 2.0  # between best ε of two tasks, from which on they differ by orders of magnitude
 
 _STATEMENTS = {
     "range": "the narrowed range contains the optimum",
@@ -89,13 +85,9 @@ _STATEMENTS = {
     "varies": "the best ε differs by orders of magnitude between tasks",
 }
 _LANGUAGE = ("perplexity", "bleu")
-"""Metrics of tasks of language."""
-_NEAR_ZERO, _NEAR_ONE = 0.05, 0.95
-"""Shares of adaptable entries that count as none and as all."""
-_ABRUPT_DECADES = 2.0
-"""Width of the change, from 10 to 90 % of the way, up to which it counts as abrupt."""
-_ONE_STEP = 0.9
-"""Share of a curve's variance that one step must explain to describe it."""
+_NEAR_ZERO, _NEAR_ONE = 0.05, 0.95  # shares of adaptable entries that count as none and as all
+_ABRUPT_DECADES = 2.0  # width of the change, from 10 to 90 % of the way, up to which it counts as abrupt
+_ONE_STEP = 0.9  # share of a curve's variance that one step must explain to describe it
 _LEAST_POINTS = 6
 
 
@@ -228,7 +220,7 @@ def _fit(points: Sequence[tuple[float, float]]) -> Step | None:
 
 
 def _share(cell: Cell, comparison: Comparison) -> tuple[float | None, str]:
-    """Return the share of adaptable entries at a cell, as seen in training where it was, and what it is a share of."""
+    """Return the share of adaptable entries at a cell, in training where that is known, and a text of it."""
     for row in comparison.observed:
         if row.name == NARROWED and row.cell == cell.label and row.adaptable_last is not None:
             return row.adaptable_last, f"{percent(row.adaptable_last)} of the entries adapt at the end of training"
@@ -247,7 +239,6 @@ def _probed(cell: Cell, comparison: Comparison) -> AdaptiveRow | None:
 
 
 def _bounds_of(gap: Loss, metric: Metric) -> str:
-    """Write what is lost, with its bounds."""
     return f"{amounts([gap.mean], metric)} ({amounts([gap.low, gap.high], metric)})"
 
 

@@ -12,7 +12,7 @@ from epsgrid.report.figures.histograms import draw_histograms, histogram_numbers
 from epsgrid.report.figures.learning import draw_learning, learning_numbers
 from epsgrid.report.figures.map import draw_map, map_numbers
 from epsgrid.report.figures.percentiles import draw_percentiles, percentile_numbers
-from epsgrid.report.figures.style import to_pdf, to_png, to_svg
+from epsgrid.report.figures.style import to_bytes
 from epsgrid.report.observed import Observed
 from epsgrid.report.rows import Comparison
 from epsgrid.selection.load import StoredExperiment
@@ -49,8 +49,8 @@ def render_figures(
     for name, title, caption, numbers, draw in _pictures(stored, comparison, seen):
         if numbers is not None:
             figure = draw(numbers)
-            for_paper = {"png": to_png(figure), "pdf": to_pdf(figure)} if paper else {}
-            rendered.append(RenderedFigure(name, title, caption, {"svg": to_svg(figure), **for_paper}))
+            files = {suffix: to_bytes(figure, suffix) for suffix in (("svg", "png", "pdf") if paper else ("svg",))}
+            rendered.append(RenderedFigure(name, title, caption, files))
     return tuple(rendered)
 
 

@@ -67,7 +67,7 @@ def drift(series: Series, bounds: EpsilonBounds | None) -> tuple[_Drift, ...]:
     """Return how the bounds moved: one row per snapshot in which a layer is measured.
 
     Args:
-        series: the snapshots; without percentiles at the tail of the bounds there are no rows.
+        series: without percentiles at the tail of the bounds there are no rows.
         bounds: those of epoch 1; None where nothing was probed: the published tail is used then.
     """
     tail = bounds.tail_fraction if bounds else TAIL_FRACTION

@@ -58,10 +58,7 @@ class _PercentileNumbers:
 
 
 def _pooled_percentiles(series: Series, title: str, indices: Sequence[int]) -> _Percentiles | None:
-    """Return the percentiles of several layers' entries together, at the snapshots that hold histograms.
-
-    They are read from folded histograms, in which neighbouring bins differ by a fifth; None without any entry.
-    """
+    """Return the percentiles of several layers' entries together, from folded histograms; None without any entry."""
     edges, unit, times, rows = log_edges(_POOLED_BINS_PER_DECADE), time_unit(series), [], []
     for snapshot in with_histograms(series):
         layers = [snapshot.layers[index] for index in indices]
@@ -76,31 +73,22 @@ def _pooled_percentiles(series: Series, title: str, indices: Sequence[int]) -> _
 def percentile_numbers(
     series: Series, bounds: EpsilonBounds | None, epsilon: float | None
 ) -> _PercentileNumbers | None:
-    """Return the numbers of the figure; None where there is nothing to show.
-
-    Args:
-        series: the snapshots.
-        bounds: of epoch 1; None where nothing was probed.
-        epsilon: the trial's ε.
-    """
+    """Return the numbers of the figure for a trial of that ε; None where there is nothing to show."""
     found = [_pooled_percentiles(series, kind, indices) for kind, indices in kinds_of(series).items()]
     panels = tuple(panel for panel in found if panel is not None)
     if not panels:
         return None
-    unit = time_unit(series)
-    adapting: dict[str, tuple[tuple[float, float], ...]] = {}
+    unit, adapting = time_unit(series), {}
     if shares := adaptable_numbers(series):
         for kind, own in shares.kinds.items():
-            points = tuple((t, share) for t, share in zip(shares.times, own, strict=True) if share is not None)
-            if points:
-                adapting[kind] = points
+            adapting[kind] = tuple((t, s) for t, s in zip(shares.times, own, strict=True) if s is not None)
     return _PercentileNumbers(
         panels=panels,
         unit=unit,
         ends=(bounds.low.magnitude, bounds.high.magnitude) if bounds else None,
         thresholds=tuple((time_of(s, unit), s.threshold) for s in series.snapshots if s.threshold),
         epsilon=epsilon,
-        adapting=adapting,
+        adapting={kind: points for kind, points in adapting.items() if points},
     )
 
 

@@ -41,6 +41,8 @@ _STYLE: Any = {
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
 }
+_METADATA = {"svg": ("Date", "Creator"), "png": ("Software",), "pdf": ("CreationDate", "Creator", "Producer")}
+"""What would differ between equal figures, or between versions."""
 
 
 @contextmanager
@@ -118,35 +120,22 @@ def elided(name: str, width: int = 26) -> str:
     return name if len(name) <= width else f"…{name[1 - width :]}"
 
 
-def to_svg(figure: Figure) -> bytes:
-    """Return a figure as SVG: equal numbers give equal bytes; texts stay texts, in its typeface or one no wider."""
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
+def to_bytes(figure: Figure, suffix: str) -> bytes:
+    """Return a figure as "svg", "png" or "pdf", without a date: equal numbers give equal bytes.
 
-    svg = _printed(FigureCanvasSVG(figure), "svg", {"Date": None, "Creator": None}).decode()
-    return svg.replace(f"'{_TYPEFACE}'", f"'{_TYPEFACE}', {_FALLBACKS}").encode()
+    Texts stay texts in SVG, in its typeface or one no wider; a PDF embeds the typeface. `savefig` would draw everything
+    twice to learn what it shows.
+    """
+    from matplotlib.backend_bases import get_registered_canvas_class
 
-
-def to_png(figure: Figure) -> bytes:
-    """Return a figure as PNG; equal numbers give equal bytes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    return _printed(FigureCanvasAgg(figure), "png", {"Software": None})
-
-
-def to_pdf(figure: Figure) -> bytes:
-    """Return a figure as PDF for a paper, with its typeface embedded; equal numbers give equal bytes."""
-    from matplotlib.backends.backend_pdf import FigureCanvasPdf
-
-    return _printed(FigureCanvasPdf(figure), "pdf", {"CreationDate": None, "Creator": None, "Producer": None})
-
-
-def _printed(canvas: Any, suffix: str, metadata: dict[str, None]) -> bytes:
-    """Print a canvas directly: `savefig` would draw everything twice to learn what it shows."""
-    figure, before = canvas.figure, canvas.figure.dpi
-    figure.dpi = 200
+    canvas: Any = get_registered_canvas_class(suffix)(figure)
+    before, figure.dpi = figure.dpi, 200
     try:
         with applied(), io.BytesIO() as buffer:
-            getattr(canvas, f"print_{suffix}")(buffer, metadata=metadata)
-            return buffer.getvalue()
+            getattr(canvas, f"print_{suffix}")(buffer, metadata=dict.fromkeys(_METADATA[suffix]))
+            content = buffer.getvalue()
     finally:
         figure.dpi = before
+    if suffix != "svg":
+        return content
+    return content.replace(f"'{_TYPEFACE}'".encode(), f"'{_TYPEFACE}', {_FALLBACKS}".encode())

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from epsgrid.report.batch_exponents import ExponentRows, Miss, exponent
-from epsgrid.report.batches import BASE, BatchesRow, TrainedBatches
+from epsgrid.report.batches import BASE, BatchesRow, ExponentRows, Miss, TrainedBatches, exponent
 from epsgrid.report.table import Table
 from epsgrid.report.text.bounds import percentiles, signed_decades
 from epsgrid.report.text.searches import difference_texts, seeds_text
