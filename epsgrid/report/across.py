@@ -6,9 +6,8 @@ index.json    everything, versioned
 index.csv     one row per experiment
 index.tex     the tables that a paper would show
 
-A folder that holds no experiment, one that was not swept, or one whose records are damaged is listed with the reason
-and does not stop the rest. Rows of the same task are only comparable where data, metric and the way to select are the
-same: where they are not, a warning says so.
+A folder that cannot be compared is listed with the reason and does not stop the rest. Where data, metric or the way to
+select differ between rows of the same task, a warning says so.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import csv
 import io
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,6 @@ from epsgrid.report.table import Table, shortened
 from epsgrid.report.text.latex import latex_file
 from epsgrid.report.text.page import bold, bullets, heading, joined, table_block
 from epsgrid.report.text.render import claims_table, stamp, tally_table
-from epsgrid.report.text.searches import whole_number
 from epsgrid.selection.best import tally_cells
 from epsgrid.selection.cells import Cell, Tally
 from epsgrid.selection.formatting import NOTHING, Metric, amounts, count, duration, power, score
@@ -42,7 +40,18 @@ from epsgrid.selection.load import load_experiment
 from epsgrid.store.atomic import readable_json, write_bytes
 from epsgrid.store.paths import ExperimentFolder
 
+_VERSION = 2
 _ORDER = ("task", "model", "optimizer")
+_TITLE, _PAGES = "Experiments side by side", "Reports of the experiments"
+_ABOUT = {
+    "Experiments": "bounds, and the test metric at the best settings",
+    "Cost": "trainings, training time, and what the narrowed grids save",
+    "Claims at a glance": "in how many runs each claim of the paper was reproduced",
+    "Claims of the paper": "what each run, and all together, say about them",
+    "Left out": "folders without a row, and why",
+}
+"""What is inside each table but the first, which stands open."""
+_PARTIAL = "PART OF THE DATA OR MADE-UP DATA in some rows: their scores do not compare with published ones."
 
 
 @dataclass(frozen=True)
@@ -254,6 +263,10 @@ def _best(cell: Cell | None, metric: Metric) -> str:
     return f"{score(cell.test.mean, cell.test.sd, metric)}{where}"
 
 
+def _signed(value: int) -> str:
+    return str(value).replace("-", "−")
+
+
 def _costs_table(found: Across) -> Table | None:
     """Return what each run cost and saved; with several runs, also of all of them together."""
     if not found.rows:
@@ -264,7 +277,7 @@ def _costs_table(found: Across) -> Table | None:
         spent[row.run] = [*trained, row.comparison.probe_seconds, *row.saved]
     if len(found.rows) > 1:
         spent["all"] = [sum(own or 0 for own in column) for column in zip(*spent.values(), strict=True)]
-    formats = (whole_number, whole_number, duration, duration, whole_number, duration)
+    formats: tuple[Callable[[Any], str], ...] = (str, str, duration, duration, _signed, duration)
     texts = tuple(
         (run, *(NOTHING if own is None else write(own) for write, own in zip(formats, row, strict=True)))
         for run, row in spent.items()
@@ -272,19 +285,6 @@ def _costs_table(found: Across) -> Table | None:
     columns = ("run", "trainings", "without a result", "training time", "probe", "trainings saved", "time saved")
     note = "training time: summed over all trainings; saved: conventional − narrowed − probe; all: where it is known"
     return Table("Cost", columns, texts, note)
-
-
-_VERSION = 2
-_TITLE, _PAGES = "Experiments side by side", "Reports of the experiments"
-_ABOUT = {
-    "Experiments": "bounds, and the test metric at the best settings",
-    "Cost": "trainings, training time, and what the narrowed grids save",
-    "Claims at a glance": "in how many runs each claim of the paper was reproduced",
-    "Claims of the paper": "what each run, and all together, say about them",
-    "Left out": "folders without a row, and why",
-}
-"""What is inside each table but the first, which stands open."""
-_PARTIAL = "PART OF THE DATA OR MADE-UP DATA in some rows: their scores do not compare with published ones."
 
 
 @dataclass(frozen=True)
@@ -303,7 +303,7 @@ def write_across(found: Across, folder: Path) -> WrittenAcross:
     """
     if ExperimentFolder(folder).experiment_json.exists():
         raise StoreError(f"{folder} is the folder of an experiment; name another for the page with --out DIR")
-    stamp = _PARTIAL if any(row.is_partial for row in found.rows) else None
+    warning = _PARTIAL if any(row.is_partial for row in found.rows) else None
     pages = {row.run: Path(os.path.relpath(row.page, folder.absolute())).as_posix() for row in found.rows if row.page}
     headline, tables = across_headline(found), across_tables(found)
     sections = [
@@ -314,18 +314,18 @@ def write_across(found: Across, folder: Path) -> WrittenAcross:
         sections.insert(1, Section(_PAGES, links=tuple((run, quote(page)) for run, page in pages.items())))
     markdown = [
         heading(_TITLE),
-        f"> **{stamp}**" if stamp else "",
+        f"> **{warning}**" if warning else "",
         bold(headline),
         bullets("Read this first", found.warnings),
         *map(table_block, tables),
         "\n".join([f"## {_PAGES}", "", *(f"- [{run}]({page})" for run, page in pages.items())]) if pages else "",
     ]
     contents = {
-        "index.html": html_page(_TITLE, headline, sections, stamp=stamp, notes=found.warnings),
+        "index.html": html_page(_TITLE, headline, sections, stamp=warning, notes=found.warnings),
         "index.md": joined(markdown),
         "index.json": readable_json({"version": _VERSION, **found.to_json()}) + "\n",
         "index.csv": _across_csv(found),
-        "index.tex": latex_file(tables[:2], _TITLE, [stamp or ""]),
+        "index.tex": latex_file(tables[:2], _TITLE, [warning or ""]),
     }
     for name, content in contents.items():
         write_bytes(folder / name, content.encode())

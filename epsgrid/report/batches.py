@@ -66,13 +66,10 @@ class Miss:
 
 @dataclass(frozen=True)
 class _SizeRow:
-    """The bounds at one batch size, and the errors of the spec's own bounds scaled there by 1/√κ of their magnitude.
+    """The bounds of the first seed at one batch size, and the errors of the spec's own bounds scaled there by 1/√κ.
 
-    Attributes:
-        kappa: the batch size over the spec's own.
-        low, high: bounds of the first seed, ε of the optimizer, not rounded.
-        low_decade, high_decade: the powers of ten a grid takes for them.
-        low_miss, high_miss: scaling errors, in decades of the magnitude; None at the spec's own size.
+    `kappa` is the batch size over the spec's own. `low` and `high` are ε, not rounded. Errors are in decades of the
+    magnitude, None at the spec's own size.
     """
 
     batch_size: int

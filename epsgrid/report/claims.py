@@ -40,14 +40,9 @@ class _Judgement:
 
 @dataclass(frozen=True)
 class Run:
-    """An experiment among those that claims are judged by.
+    """An experiment among those that claims are judged by; its optimizer has no ε where it is a reference.
 
-    Attributes:
-        name: different for each.
-        comparison: observed trials included.
-        evidence: what its questions were answered from.
-        setting: a hash that experiments share where they differ in nothing but the optimizer.
-        is_reference: whether its optimizer has no ε.
+    `setting` is a hash that experiments share where they differ in nothing but the optimizer.
     """
 
     name: str
@@ -201,7 +196,7 @@ def _abruptness(comparison: Comparison) -> _Judgement:
 
 def _fitted(points: Sequence[tuple[float, float]]) -> tuple[str, Step | None]:
     """Fit a step to the whole curve, or where it rises and falls, to the larger of its two sides."""
-    whole = _fit(points)
+    whole = fit_step(*zip(*points, strict=True))
     if whole is not None and whole.explained >= _ONE_STEP:
         return "whole curve", whole
     top = max(points, key=lambda point: point[1])
@@ -212,11 +207,7 @@ def _fitted(points: Sequence[tuple[float, float]]) -> tuple[str, Step | None]:
     side = max(sides, key=lambda name: top[1] - min(value for _, value in sides[name]))
     if len(sides[side]) < _LEAST_POINTS:
         return "whole curve", whole
-    return side, _fit(sides[side])
-
-
-def _fit(points: Sequence[tuple[float, float]]) -> Step | None:
-    return fit_step([x for x, _ in points], [y for _, y in points])
+    return side, fit_step(*zip(*sides[side], strict=True))
 
 
 def _share(cell: Cell, comparison: Comparison) -> tuple[float | None, str]:

@@ -27,7 +27,6 @@ def notes(stored: StoredExperiment, cells: Sequence[Cell]) -> tuple[str, ...]:
     found = [
         *stored.missing,
         *_about_the_grids(stored, cells),
-        *_about_pruning(cells),
         *_svag_notes(stored),
         *_about_the_machines(stored),
     ]
@@ -64,9 +63,6 @@ def _about_the_grids(stored: StoredExperiment, cells: Sequence[Cell]) -> Iterato
             "learning rates are effective ones: each trial was trained at lr · (m50 + m(ε)) / m50, which keeps the "
             "step of the entry of median magnitude m50 whatever the ε; tables and figures go by the grid's own lr"
         )
-
-
-def _about_pruning(cells: Sequence[Cell]) -> Iterator[str]:
     if pruned := len({trial.id for cell in cells for trial in cell.trials if trial.state == "pruned"}):
         yield (
             f"{count(pruned, 'trial')} pruned: settings that lack them are not compared; `epsgrid retry pruned` trains "

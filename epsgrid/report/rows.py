@@ -27,8 +27,7 @@ class BoundsRow:
     Attributes:
         decades: powers of ten from end to end.
         tail_fraction: share of the non-zero entries beyond each end, per layer.
-        placement: where ε enters the optimizer's update.
-        layers: all layers, without their histograms.
+        layers: without their histograms.
         skipped: layers that do not count, as (name, status).
     """
 
@@ -62,12 +61,7 @@ class BoundsRow:
 
 @dataclass(frozen=True)
 class GridRow:
-    """One grid.
-
-    Attributes:
-        epsilons: its ε values, rising; empty for the ε-free reference.
-        decades: number of decades of √v̂ among them.
-    """
+    """One grid: its ε, rising (none for the ε-free reference), and the number of decades of √v̂ among them."""
 
     name: str
     epsilons: tuple[float, ...]
@@ -119,13 +113,9 @@ class ObservedRow:
 
 @dataclass(frozen=True)
 class MovedRow:
-    """The training whose bounds moved farthest from the probe's, of all that kept snapshots.
+    """The training whose bounds moved farthest from the probe's, of all `trainings` that kept at least two snapshots.
 
-    Attributes:
-        decades: of √v̂ by which either bound was farthest off at any snapshot.
-        label: of the setting and seed.
-        last: epochs done at its last snapshot; None where not known.
-        trainings: that kept at least two snapshots.
+    `decades` is how far either bound was off at any snapshot; `last` is the epoch of the last one, None if not known.
     """
 
     decades: float

@@ -30,13 +30,9 @@ _CHOICES = {
 
 @dataclass(frozen=True)
 class _VariantRow:
-    """The bounds where one choice is made differently.
+    """The bounds, as powers of ten, where one choice is made differently; `kind` is "" for those that were measured.
 
-    Attributes:
-        kind: which choice, as in `Variant.kind`; "" for the bounds as they were measured.
-        low, high: the ends as powers of ten.
-        decades: number of powers of ten from end to end.
-        low_moved, high_moved: decades by which the unrounded ends lie above those of the bounds; negative below.
+    `low_moved` and `high_moved` are decades by which the unrounded ends lie above those that were measured.
     """
 
     kind: str
@@ -76,13 +72,9 @@ class ReliabilityRow:
 
 @dataclass(frozen=True)
 class KindRow:
-    """The bounds that one kind of layer would set alone.
+    """The bounds, ε not rounded, that one kind of layer would set alone, and the first layers that set them.
 
-    Attributes:
-        layers: number of measured layers of that kind.
-        entries: their finite non-zero entries together.
-        low, high: the ends, ε of the optimizer, not rounded.
-        low_layer, high_layer: the layers that set them, the first where they tie.
+    `layers` and `entries` count its measured layers and their finite non-zero entries.
     """
 
     kind: str
@@ -148,11 +140,7 @@ def kind_rows(bounds: EpsilonBounds, placement: Placement) -> tuple[KindRow, ...
 def shares_above(layers: Sequence[LayerStatistics], magnitudes: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Return the share of the layers' finite entries, zeros included, with √v̂ above each of some magnitudes.
 
-    These are the entries whose step still adapts; of the others ε makes up most of the denominator.
-
-    Args:
-        layers: some; at least one has finite entries.
-        magnitudes: in √v̂ units, ≥ 0; of any shape.
+    These are the entries whose step still adapts. At least one layer has finite entries; magnitudes may have any shape.
     """
     histograms = [layer.histogram for layer in layers if layer.histogram is not None]
     above = np.sum([histogram.entries_above(magnitudes) for histogram in histograms], axis=0)

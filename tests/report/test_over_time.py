@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from epsgrid.report import table
-from epsgrid.report.figures.over_time import adaptable_numbers, drift, time_of, time_unit, with_histograms
+from epsgrid.report.figures.over_time import adaptable_numbers, drift, times_of, with_histograms
 from epsgrid.report.figures.percentiles import FRACTIONS, _pooled_percentiles, percentile_numbers
 from epsgrid.report.html import page
 from epsgrid.report.text import bounds as bounds_text
@@ -120,9 +120,7 @@ def test_drift_needs_no_probe_but_the_percentiles_of_the_tail() -> None:
 
 def test_time_is_in_epochs_only_where_all_snapshots_know_theirs() -> None:
     kept = series()
-    assert time_unit(kept) == "epoch"
-    assert [time_of(snapshot, "epoch") for snapshot in kept.snapshots] == list(range(1, 10))
+    assert times_of(kept) == ("epoch", {10 * epoch: epoch for epoch in range(1, 10)})
     first, *others = kept.snapshots
     mixed = replace(kept, snapshots=(replace(first, epoch=None), *others))
-    assert time_unit(mixed) == "step"
-    assert [time_of(snapshot, "step") for snapshot in mixed.snapshots] == list(range(10, 100, 10))
+    assert times_of(mixed) == ("step", {step: step for step in range(10, 100, 10)})

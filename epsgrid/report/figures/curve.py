@@ -43,14 +43,9 @@ class _CurvePoint:
 
 @dataclass(frozen=True)
 class _CurveNumbers:
-    """The numbers of the figure.
+    """The numbers of the figure: points by rising `what`, of which at least one has a score or diverged.
 
-    Attributes:
-        points: by rising x; at least one has a score or diverged.
-        margin: the difference that does not matter, in the metric's stored unit; None where ε are not compared.
-        decades: first and last decade of the bounds; None without bounds or ε.
-        default_epsilon: None where there is no ε.
-        what: name of x.
+    `margin`, the first and last decade of the bounds, and the default ε are None where ε are not compared.
     """
 
     points: tuple[_CurvePoint, ...]

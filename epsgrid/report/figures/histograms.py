@@ -33,12 +33,9 @@ _NAME_INCH = 0.13
 
 @dataclass(frozen=True)
 class _LayerDensity:
-    """One row of the figure.
+    """A layer: share of its non-zero entries per decade of √v̂, by bin, and its low and high percentile, if it has any.
 
-    Attributes:
-        density: share of its non-zero entries per decade of √v̂, one per bin; empty where there is nothing to show.
-        ends: its low and high percentile, √v̂ units; None where it has none.
-        sets: "low", "high" or "" by the bound that it sets.
+    `sets` is "low", "high" or "" by the bound that it sets.
     """
 
     name: str

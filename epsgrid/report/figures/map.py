@@ -24,14 +24,10 @@ _LEAST_TILE_INCH = 0.25
 
 @dataclass(frozen=True)
 class _MapNumbers:
-    """The numbers of the map.
+    """The numbers of the map: at least two rates and ε, rising, and the cells with a result.
 
-    Attributes:
-        rates, epsilons: those of the grids, rising; at least two of each.
-        cells: those with a result.
-        best: the cells that are compared: each ε at its best learning rate.
-        margin: the difference that does not matter, in the metric's stored unit; None while it is not known.
-        decades: first and last decade of the bounds; None without bounds.
+    `best` are the cells that are compared, each ε at its best learning rate; `margin` is the difference that does not
+    matter, and `decades` are the first and last of the bounds, both None while not known.
     """
 
     rates: tuple[float, ...]

@@ -22,10 +22,9 @@ class _Drift:
     """The bounds at one snapshot, by the published rule, next to those of epoch 1.
 
     Attributes:
-        epoch: epochs done; None where not known.
-        low, high: the bounds, √v̂ units, off by at most 0.8 %.
+        low, high: √v̂ units, off by at most 0.8 %.
         low_layers, high_layers: the layers that set them, as far as percentiles can tell them apart.
-        low_moved, high_moved: decades above the bounds of epoch 1, negative below; None where nothing was probed.
+        low_moved, high_moved: decades above the bounds of epoch 1; None where nothing was probed.
         threshold: the magnitude that the optimizer's ε weighs as much as; None where that is not known.
     """
 
@@ -40,14 +39,10 @@ class _Drift:
     threshold: float | None
 
 
-def time_unit(series: Series) -> TimeUnit:
-    """Return "epoch" where every snapshot knows its epoch, else "step"."""
-    return "epoch" if all(snapshot.epoch is not None for snapshot in series.snapshots) else "step"
-
-
-def time_of(snapshot: Snapshot, unit: TimeUnit) -> float:
-    """Return when a snapshot was taken."""
-    return float(snapshot.step) if unit == "step" or snapshot.epoch is None else snapshot.epoch
+def times_of(series: Series) -> tuple[TimeUnit, dict[int, float]]:
+    """Return the unit of time, "epoch" where every snapshot knows its epoch, and the time of each step."""
+    epochs = {snapshot.step: snapshot.epoch for snapshot in series.snapshots if snapshot.epoch is not None}
+    return ("epoch", epochs) if len(epochs) == len(series.steps) else ("step", {s: float(s) for s in series.steps})
 
 
 def with_histograms(series: Series) -> tuple[Snapshot, ...]:
@@ -106,7 +101,6 @@ def adaptable_numbers(series: Series) -> _AdaptableNumbers | None:
     snapshots = [snapshot for snapshot in with_histograms(series) if snapshot.threshold is not None]
     if not snapshots:
         return None
-    unit = time_unit(series)
     layers = [dict(series.adaptable(name)) for name in series.names]
     total = dict(series.adaptable())
 
@@ -121,5 +115,5 @@ def adaptable_numbers(series: Series) -> _AdaptableNumbers | None:
             for kind, indices in kinds_of(series).items()
         },
         total=tuple(total.get(snapshot.step) for snapshot in snapshots),
-        times=tuple(time_of(snapshot, unit) for snapshot in snapshots),
+        times=tuple(times_of(series)[1][snapshot.step] for snapshot in snapshots),
     )

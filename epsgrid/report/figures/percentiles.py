@@ -14,7 +14,7 @@ from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.series import Series
 from epsgrid.report.figures import style
 from epsgrid.report.figures.binning import log_edges, pooled, quantile_of
-from epsgrid.report.figures.over_time import TimeUnit, adaptable_numbers, kinds_of, time_of, time_unit, with_histograms
+from epsgrid.report.figures.over_time import TimeUnit, adaptable_numbers, kinds_of, times_of, with_histograms
 from epsgrid.selection.formatting import power
 
 if TYPE_CHECKING:
@@ -40,13 +40,10 @@ class _Percentiles:
 
 @dataclass(frozen=True)
 class _PercentileNumbers:
-    """The numbers of the figure.
+    """The numbers of the figure: at least one panel, and the bounds of epoch 1, √v̂ units, where something was probed.
 
-    Attributes:
-        panels: one each; not empty.
-        ends: lower and upper bound of epoch 1, √v̂ units; None where nothing was probed.
-        thresholds: (time, magnitude that the optimizer's ε weighs as much as); empty where there is none.
-        adapting: (time, share of the entries above ε) of each kind of layer.
+    `thresholds` are (time, magnitude that ε weighs as much as), `adapting` is (time, share of the entries above ε) of
+    each kind of layer.
     """
 
     panels: tuple[_Percentiles, ...]
@@ -59,13 +56,13 @@ class _PercentileNumbers:
 
 def _pooled_percentiles(series: Series, title: str, indices: Sequence[int]) -> _Percentiles | None:
     """Return the percentiles of several layers' entries together, from folded histograms; None without any entry."""
-    edges, unit, times, rows = log_edges(_POOLED_BINS_PER_DECADE), time_unit(series), [], []
+    edges, (_, time), times, rows = log_edges(_POOLED_BINS_PER_DECADE), times_of(series), [], []
     for snapshot in with_histograms(series):
         layers = [snapshot.layers[index] for index in indices]
         counts = pooled((layer.histogram for layer in layers if layer is not None), edges)
         values = [quantile_of(counts, edges, fraction) for fraction in FRACTIONS]
         if known := [value for value in values if value is not None]:
-            times.append(time_of(snapshot, unit))
+            times.append(time[snapshot.step])
             rows.append(known)
     return _Percentiles(title, tuple(times), tuple(zip(*rows, strict=True))) if rows else None
 
@@ -78,7 +75,7 @@ def percentile_numbers(
     panels = tuple(panel for panel in found if panel is not None)
     if not panels:
         return None
-    unit, adapting = time_unit(series), {}
+    (unit, times), adapting = times_of(series), {}
     if shares := adaptable_numbers(series):
         for kind, own in shares.kinds.items():
             adapting[kind] = tuple((t, s) for t, s in zip(shares.times, own, strict=True) if s is not None)
@@ -86,7 +83,7 @@ def percentile_numbers(
         panels=panels,
         unit=unit,
         ends=(bounds.low.magnitude, bounds.high.magnitude) if bounds else None,
-        thresholds=tuple((time_of(s, unit), s.threshold) for s in series.snapshots if s.threshold),
+        thresholds=tuple((times[s.step], s.threshold) for s in series.snapshots if s.threshold),
         epsilon=epsilon,
         adapting={kind: points for kind, points in adapting.items() if points},
     )

@@ -1,8 +1,7 @@
 """What all figures share: style, colours, axes, legends, and how a figure becomes bytes.
 
-Figures are as wide as a column of print or a phone: colour-blind-safe, and the same bytes every time. They are drawn
-in the colours of Okabe and Ito, darkened for text, on white. matplotlib is imported inside the functions, and without
-pyplot, so that no display is needed and nothing is loaded before the first drawing.
+The colours are those of Okabe and Ito, colour-blind-safe and darkened for text. matplotlib is imported inside the
+functions, and without pyplot, so that no display is needed and nothing is loaded before the first drawing.
 """
 
 from __future__ import annotations

@@ -33,20 +33,8 @@ _FOLDED = (
 
 def experiment_page(comparison: Comparison, figures: Sequence[RenderedFigure]) -> str:
     """Return the page of an experiment, with the figures in their order."""
-    facts, answer = summary(comparison), comparison.answers.of("default")
-    return html_page(
-        title=subject(comparison),
-        headline=answer.text,
-        answer=answer.answer,
-        stamp=stamp(comparison),
-        facts=[(title, text) for title, text in facts if title != _COST],
-        sections=_sections(comparison, figures, "".join(text for title, text in facts if title == _COST)),
-        notes=comparison.notes,
-    )
-
-
-def _sections(comparison: Comparison, figures: Sequence[RenderedFigure], cost: str) -> tuple[Section, ...]:
-    """Return the sections that have something to show."""
+    facts, answer = dict(summary(comparison)), comparison.answers.of("default")
+    cost = facts.pop(_COST, "")
     layers = layers_table(comparison.bounds) if comparison.bounds else None
     shown = [table for table in (*tables(comparison), cells_table(comparison), layers) if table is not None]
     origins = (("model", comparison.model), ("data", comparison.data_description), *comparison.provenance)
@@ -66,7 +54,15 @@ def _sections(comparison: Comparison, figures: Sequence[RenderedFigure], cost: s
         ),
     )
     provenance = Table("Where these numbers come from", ("what", "value"), origins, texts=2)
-    return (
-        *(section for section in made if section.tables or section.figures),
-        Section("Provenance", about="data, model, versions, machines", tables=(provenance,)),
+    return html_page(
+        subject(comparison),
+        answer.text,
+        [
+            *(section for section in made if section.tables or section.figures),
+            Section("Provenance", about="data, model, versions, machines", tables=(provenance,)),
+        ],
+        answer=answer.answer,
+        stamp=stamp(comparison),
+        facts=tuple(facts.items()),
+        notes=comparison.notes,
     )

@@ -1,9 +1,7 @@
 """One page of HTML that holds everything: no file beside it, no request, no script.
 
-The page is made from sections of text, tables and figures, whatever they are about, so that the report of one
-experiment and that of several look alike. Everything is escaped by Jinja2. A content security policy allows the
-page's one style sheet, by its checksum, and the pixels inside figures, and forbids all else: even a text that got
-through the escaping could not run or fetch anything.
+Everything is escaped by Jinja2. A content security policy allows the page's one style sheet, by its checksum, and the
+pixels inside figures, and forbids all else: even a text that got through the escaping could not run or fetch anything.
 """
 
 from __future__ import annotations
@@ -111,11 +109,7 @@ def _inlined(figure: RenderedFigure) -> Markup:
     """Return a figure's SVG file as an element of a page.
 
     Ids get a prefix, because they repeat from figure to figure; inline styles become attributes, because the content
-    security policy refuses them; colours become those of the page; metadata go, and lengths are rounded to a hundredth
-    of a point. Texts were escaped when the file was written.
-
-    Raises:
-        xml.etree.ElementTree.ParseError: it is no SVG.
+    security policy refuses them; colours become those of the page; metadata go, and lengths are rounded.
     """
     root = ElementTree.fromstring(figure.files["svg"])
     for parent in list(root.iter()):

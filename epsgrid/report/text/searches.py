@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from epsgrid.grids import CONVENTIONAL, NARROWED
-from epsgrid.numerics.statistics import Interval
 from epsgrid.report.rows import Comparison, GridRow
 from epsgrid.report.table import Table
 from epsgrid.selection.answers import EpsilonRow, RuleRow
@@ -68,6 +67,7 @@ def best_table(comparison: Comparison) -> Table | None:
     """Return the best setting of each grid and of the default ε; None where nothing was swept."""
     if not comparison.best:
         return None
+    metric = comparison.metric
     columns = ("grid", *rate_columns(comparison), *score_columns(comparison), "95 % interval", "seeds")
 
     def row_of(best: BestRow) -> tuple[str, ...]:
@@ -75,7 +75,9 @@ def best_table(comparison: Comparison) -> Table | None:
         if cell is None:
             return (best.label, *[NOTHING] * (len(columns) - 1))
         measured = scores(cell.score, cell.test, comparison)
-        ends = _score_interval(best.interval, comparison)
+        found, ends = best.interval, NOTHING
+        if metric is not None and found is not None and found.low is not None and found.high is not None:
+            ends = score_interval(found.low, found.high, metric)
         return (best.label, *rates(cell, comparison), *measured, ends, seeds_text(cell.tally))
 
     has_interval = any(row.interval and row.interval.low is not None for row in comparison.best)
@@ -183,21 +185,10 @@ def _score(spread: Spread | None, metric: Metric | None) -> str:
     return NOTHING if spread is None or metric is None else score(spread.mean, spread.sd, metric)
 
 
-def _score_interval(found: Interval | None, comparison: Comparison) -> str:
-    if found is None or found.low is None or found.high is None or comparison.metric is None:
-        return NOTHING
-    return score_interval(found.low, found.high, comparison.metric)
-
-
 def seeds_text(tally: Tally, asked: int | None = None) -> str:
     """Return the number of seeds with a score, of how many if `asked` is given, and of those that diverged."""
     done = str(tally.done) if asked is None else f"{tally.done}/{asked}"
     return done + (f" ({tally.diverged} diverged)" if tally.diverged else "")
-
-
-def whole_number(value: int | None) -> str:
-    """Return a number that may be negative, or a dash where it is not known."""
-    return NOTHING if value is None else str(value).replace("-", "−")
 
 
 def metric_note(comparison: Comparison) -> str | None:
