@@ -156,20 +156,16 @@ class Comparison:
         metric: None while no trial has a result.
         reliability: None where that was not looked at.
         kinds: empty where kinds are not known.
-        estimates: ε without a sweep; empty without bounds. What they lose stands in `answers`.
-        grids: in the order of the record.
-        decades_ratio: decades of √v̂ of the conventional grid for each of the narrowed one; None unless both were
-            planned.
+        estimates: ε without a sweep; what they lose stands in `answers`.
+        decades_ratio: decades of √v̂ of the conventional grid for each of the narrowed one; None unless both exist.
         best: the best setting of each grid and of the default ε.
-        probe_seconds: cost of the probe; None where it has not run.
+        probe_seconds: None where it has not run.
         adaptive: one row per swept ε.
-        observed: empty where no snapshots were kept.
         unfinished: trials that failed, diverged or have no result.
         notes: what else a reader must know, a sentence each.
         scoring: how scores were computed where their names do not say it, as (what, how).
         provenance: where the numbers come from, as (what, value).
-        most_moved: how far bounds moved in training, at worst; filled in together with `observed`.
-        claims: what the experiment says about the paper's claims; filled in together with `observed`.
+        most_moved: how far bounds moved in training, at worst.
         is_listed: whether the narrowed grid is a list of ε in the spec, and not made from bounds.
     """
 

@@ -23,7 +23,6 @@ _CHOICES = {
     "seed": "{}",
     "weights": "weights {}",
     "without": "without {}",
-    "kind": "{} layers alone",
     "betas": "{}",
 }
 
