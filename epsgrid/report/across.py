@@ -88,8 +88,7 @@ class _AcrossRow:
         for name in (NARROWED, CONVENTIONAL, DEFAULT, REFERENCE):
             cell = self.best(name)
             test = cell.test if cell else None
-            values[f"{name}_epsilon"] = cell.epsilon if cell else None
-            values[f"{name}_test"] = test.mean if test else None
+            values |= {f"{name}_epsilon": cell.epsilon if cell else None, f"{name}_test": test.mean if test else None}
             values |= {f"{name}_sd": test.sd if test else None, f"{name}_seeds": test.n if test else None}
         values["margin"] = found.answers.margin
         for question in ("default", "narrowing"):
@@ -128,7 +127,6 @@ class Across:
     Attributes:
         rows: one per experiment, by task, model and optimizer.
         warnings: what does not compare, a sentence each.
-        skipped: the folders without a row.
     """
 
     rows: tuple[_AcrossRow, ...]

@@ -103,7 +103,6 @@ class ExponentRows:
     Attributes:
         base_batch_size: the spec's own.
         seeds: number of seeds that each size was probed with.
-        low, high: exponents of the bounds.
         answer: whether the bounds may be scaled by 1/√κ.
         verdict: the answer with its reasons, one sentence without full stop.
         notes: what else to know, a sentence each.

@@ -24,13 +24,8 @@ def unfinished(cells: Sequence[Cell]) -> tuple[TrialNote, ...]:
 
 def notes(stored: StoredExperiment, cells: Sequence[Cell]) -> tuple[str, ...]:
     """Return what a reader must know, a sentence each, without full stop."""
-    found = [
-        *stored.missing,
-        *_about_the_grids(stored, cells),
-        *_svag_notes(stored),
-        *_about_the_machines(stored),
-    ]
-    return tuple(dict.fromkeys(found))
+    grids, machines = _about_the_grids(stored, cells), _about_the_machines(stored)
+    return tuple(dict.fromkeys([*stored.missing, *grids, *_svag_notes(stored), *machines]))
 
 
 def _about_the_grids(stored: StoredExperiment, cells: Sequence[Cell]) -> Iterator[str]:

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_NAMES_IN_A_CELL = 3
 _NUMBER = re.compile(r"[-−+]?\d[\d.,]*(?:e[-−+]?\d+)?%?(?:/\d+)?(?<!,)\Z")
 _UNITS = {"%", "±", "to", "points", "s", "min", "h", "d", "×", "–"}
 
@@ -51,7 +50,7 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def shortened(names: Sequence[str], shown: int = _NAMES_IN_A_CELL) -> str:
+def shortened(names: Sequence[str], shown: int = 3) -> str:
     """Write the first of several names, and how many more there are.
 
     >>> shortened(["a", "b", "c", "d", "e"])

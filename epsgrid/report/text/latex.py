@@ -1,7 +1,6 @@
 r"""Tables for a paper, in LaTeX with booktabs, for a document to take in with its `\input` command.
 
-The file holds ASCII alone and needs no package but booktabs, whichever engine reads it. Tables are `table*`, which in a
-document of two columns take both; their columns are as wide as their texts.
+The file holds ASCII alone and needs no package but booktabs. Tables are `table*`, which take both of two columns.
 """
 
 from __future__ import annotations
