@@ -5,7 +5,6 @@ A file `exporters/NAME.py` is used by `epsgrid export bounds --to NAME`; it defi
     USAGE: str                          one line: what to do with the file
     def export(space: Space) -> str     the whole text of the file that the tool reads, `Space.comment` on top
 
-A `Space` (`epsgrid.exporters._space`) holds finite positive numbers and names that no language can misread, so that a
-file only has to write numbers so that its tool reads them as numbers. Equal spaces give equal texts. Files do not
-import their tools: the text is for another environment.
+A `Space` (`epsgrid.exporters._space`) holds finite positive numbers and names that no language can misread. No file
+imports its tool: the text is for another environment.
 """

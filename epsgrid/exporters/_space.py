@@ -1,8 +1,7 @@
 """The search space of measured bounds: ε and learning rate, each as a range and as a grid.
 
-The grid of ε holds the decades from bound to bound, as the narrowed grid does, and the range reaches from the first to
-the last of them. Where both bounds lie in one decade the range is what rounds to it. The learning rates are those of
-the run's own spec: nothing was measured about them.
+The grid of ε holds the decades from bound to bound, as the narrowed grid does; the range spans them. The learning rates
+are those of the run's own spec: nothing was measured about them.
 """
 
 from __future__ import annotations
@@ -43,10 +42,9 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Target:
-    """Whose ε is exported: that of the run's optimizer, or that of another one that it is converted for.
+    """The optimizer whose ε is exported: the run's, or another one such as "keras-adam".
 
     Attributes:
-        name: of the optimizer, such as "adam" or "keras-adam".
         placement: where it adds its ε, at the step of the measurement.
         source: where the run's optimizer does.
         converted: how the one becomes the other, in words; None where they are the same optimizer.
@@ -64,11 +62,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Space:
-    """The search space that is exported: ε of `target`, and the learning rates of the run's spec.
-
-    `measured` holds where the bounds come from as plain JSON values, `comment` for people, as comment lines of Python
-    and YAML.
-    """
+    """The search space that is exported, and where it comes from, as JSON values and as comment lines."""
 
     kind: Kind
     epsilon: Dimension

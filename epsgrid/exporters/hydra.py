@@ -1,7 +1,7 @@
 """Hydra: a configuration that makes a run a sweep, of its own sweeper for a grid, of the Optuna plug-in for a range.
 
-The parameters stand under `hydra.sweeper.params`, which sweepers read since Hydra 1.2; the file's package is the global
-one, so that it may lie in any group of the user's configuration. Hydra's own sweeper knows lists of values alone.
+The parameters stand under `hydra.sweeper.params`, which sweepers read since Hydra 1.2; the file's package is global, so
+that it may lie in any group of the configuration. Hydra's own sweeper knows lists of values alone.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""FROM SELECTION TO PAGES: what an experiment's stored records say, as rows first and as text and pictures after.
-
-`epsgrid.selection` reads the records and finds the best settings. On it stand
+"""FROM SELECTION TO PAGES: what `epsgrid.selection` read and chose, as rows first and as text and pictures after.
 
     trust      how far the bounds can be trusted            -> ReliabilityRow, KindRow
     compare    narrowed, conventional and default ε         -> Comparison
@@ -14,6 +12,5 @@
     html/      sections of text, tables and figures         -> one page
     files      the report's folder                          -> report.html, .md, .json, .csv and figures
 
-Nothing here trains, measures or needs torch: a report can be made again at any time, also while trials are running,
-and equal records give equal bytes.
+Nothing here needs torch: a report can be made at any time, also while trials run, and equal records give equal bytes.
 """

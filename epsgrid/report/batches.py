@@ -1,24 +1,279 @@
 """Other batch sizes, as rows: how the bounds move, and how one setting that each rule scales trains there.
 
-The setting and its seeds are the same everywhere, and so are the epochs. A gap is the metric at another batch size less
+The exponents of layers tell whether 1/√κ may scale the bounds: `epsgrid.numerics.fits` has the fit and the meaning of
+its interval. Each percentile is fitted over all seeds; the error of a scaled bound is taken seed by seed.
+
+The setting that is trained has the same seeds and epochs everywhere. A gap is the metric at another batch size less
 that at the base, in the metric's good direction and paired by seed, on the test split at the selected epoch: the "test
 gap across batch sizes" of arXiv 2205.10287.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from epsgrid.report.batch_exponents import ExponentRows, exponent_rows, read_batches
+from epsgrid.numerics.bounds import EpsilonBounds
+from epsgrid.numerics.fits import Regime, fit_exponent, scaling_error
+from epsgrid.numerics.magnitudes import LayerStatus
+from epsgrid.numerics.statistics import mean_interval
+from epsgrid.report.trust import MOSTLY
 from epsgrid.selection.cells import Cell, Choice, Difference, difference, read_cells, read_metric
-from epsgrid.selection.formatting import Metric
-from epsgrid.selection.load import StoredExperiment, of_trials
+from epsgrid.selection.formatting import Metric, count
+from epsgrid.selection.load import StoredExperiment, of_trials, parsed_bounds
 from epsgrid.spec.trial import Trial
-from epsgrid.store.records import GridRecord
+from epsgrid.store.paths import ExperimentFolder
+from epsgrid.store.records import BatchBoundsRecord, GridRecord, ProbeRecord
 
 BASE = "base"
 _WITH_EPSILON, _WITHOUT_EPSILON = "sqrt", "sqrt-keep-epsilon"
+_Answer = Literal["safe", "safe for the lower bound only", "safe for the upper bound only", "not safe", "cannot tell"]
+_FEW_STEPS = 8
+_LARGE_BATCH = 0.1
+"""Share of the data from which on drawing without replacement shows."""
+
+
+@dataclass(frozen=True)
+class _MeasuredBatches:
+    """Stored bounds by (batch size, seed), and the steps of the probes at each batch size."""
+
+    record: BatchBoundsRecord
+    bounds: Mapping[tuple[int, int], EpsilonBounds]
+    steps: Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """An exponent with its interval, and the law that it follows; see `epsgrid.numerics.fits`."""
+
+    value: float
+    low: float | None
+    high: float | None
+    regime: Regime
+
+
+@dataclass(frozen=True)
+class Miss:
+    """By how many decades a scaled bound lies above the measured one: mean over seeds, and its t interval."""
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class _SizeRow:
+    """The bounds of the first seed at one batch size, and the errors of the spec's own bounds scaled there by 1/√κ.
+
+    `kappa` is the batch size over the spec's own. `low` and `high` are ε, not rounded. Errors are in decades of the
+    magnitude, None at the spec's own size.
+    """
+
+    batch_size: int
+    steps: int
+    kappa: float
+    low: float
+    high: float
+    low_decade: float
+    high_decade: float
+    low_miss: Miss | None
+    high_miss: Miss | None
+
+
+@dataclass(frozen=True)
+class _MovesRow:
+    """The exponents of a layer's low tail, median and high tail; None where not measured at two sizes."""
+
+    name: str
+    kind: str
+    entries: int
+    low: _Fitted | None
+    median: _Fitted | None
+    high: _Fitted | None
+    is_rounding_noise: bool = False
+
+
+@dataclass(frozen=True)
+class ExponentRows:
+    """How the bounds move with the batch size.
+
+    Attributes:
+        base_batch_size: the spec's own.
+        seeds: number of seeds that each size was probed with.
+        answer: whether the bounds may be scaled by 1/√κ.
+        verdict: the answer with its reasons, one sentence without full stop.
+        notes: what else to know, a sentence each.
+    """
+
+    base_batch_size: int
+    sizes: tuple[_SizeRow, ...]
+    seeds: int
+    tail_fraction: float
+    low: _Fitted
+    high: _Fitted
+    layers: tuple[_MovesRow, ...]
+    answer: _Answer
+    verdict: str
+    notes: tuple[str, ...]
+
+
+def read_batches(folder: ExperimentFolder) -> _MeasuredBatches | None:
+    """Return the bounds measured at several batch sizes; None where there are none.
+
+    Raises:
+        CorruptRecordError: a record is damaged.
+        StoreError: one is missing, or a newer epsgrid wrote it.
+    """
+    if not folder.batch_bounds_json.exists():
+        return None
+    record = BatchBoundsRecord.read(folder.batch_bounds_json)
+    bounds: dict[tuple[int, int], EpsilonBounds] = {}
+    steps: dict[int, int] = {}
+    for size in record.batch_sizes:
+        for seed in record.seeds:
+            path = folder.batch_probe(size, seed)
+            probe = ProbeRecord.read(path)
+            parsed = parsed_bounds(probe, path)
+            assert parsed is not None
+            bounds[size, seed] = parsed
+            steps[size] = probe.steps
+    return _MeasuredBatches(record, bounds, steps)
+
+
+def exponent_rows(measured: _MeasuredBatches) -> ExponentRows:
+    """Return the rows of bounds measured at several batch sizes."""
+    record = measured.record
+    first = measured.bounds[record.base_batch_size, record.seeds[0]]
+    lows = {place: bounds.low.magnitude for place, bounds in measured.bounds.items()}
+    highs = {place: bounds.high.magnitude for place, bounds in measured.bounds.items()}
+    low, high = _fitted(lows), _fitted(highs)
+    assert low is not None and high is not None
+    sizes = tuple(_size_row(measured, size, lows, highs) for size in record.batch_sizes)
+    layers = _layer_rows(measured, first)
+    answer: _Answer = "cannot tell" if low.regime == high.regime == "undecided" else "not safe"
+    if low.regime == high.regime == "noise-dominated":
+        answer = "safe"
+    elif low.regime == "noise-dominated":
+        answer = "safe for the lower bound only"
+    elif high.regime == "noise-dominated":
+        answer = "safe for the upper bound only"
+    return ExponentRows(
+        base_batch_size=record.base_batch_size,
+        sizes=sizes,
+        seeds=len(record.seeds),
+        tail_fraction=first.tail_fraction,
+        low=low,
+        high=high,
+        layers=layers,
+        answer=answer,
+        verdict=_verdict(answer, low, high, sizes, layers),
+        notes=tuple(_notes(measured)),
+    )
+
+
+def _fitted(magnitudes: Mapping[tuple[int, int], float | None]) -> _Fitted | None:
+    """Fit the exponent of magnitudes by (batch size, seed); those that are not known are left out."""
+    by_seed: dict[int, dict[int, float]] = {}
+    for (size, seed), magnitude in magnitudes.items():
+        if magnitude:
+            by_seed.setdefault(seed, {})[size] = magnitude
+    exponent = fit_exponent(by_seed)
+    return None if exponent is None else _Fitted(exponent.value, exponent.low, exponent.high, exponent.regime)
+
+
+def _layer_rows(measured: _MeasuredBatches, first: EpsilonBounds) -> tuple[_MovesRow, ...]:
+    """Return the exponents of all layers, in the model's order."""
+    noise = first.reliability.noise if first.reliability else {}
+    by_name = {
+        place: {layer.name: layer for layer in bounds.layers if layer.status is LayerStatus.MEASURED}
+        for place, bounds in measured.bounds.items()
+    }
+    rows = []
+    for layer in first.layers:
+        found = {place: layers[layer.name] for place, layers in by_name.items() if layer.name in layers}
+        low = _fitted({place: own.low for place, own in found.items()})
+        median = _fitted({place: own.histogram.median for place, own in found.items() if own.histogram})
+        high = _fitted({place: own.high for place, own in found.items()})
+        is_noise = noise.get(layer.name, 0.0) >= MOSTLY
+        rows.append(_MovesRow(layer.name, layer.kind, layer.entries, low, median, high, is_noise))
+    return tuple(rows)
+
+
+def _size_row(
+    measured: _MeasuredBatches,
+    size: int,
+    lows: Mapping[tuple[int, int], float],
+    highs: Mapping[tuple[int, int], float],
+) -> _SizeRow:
+    seeds, base = measured.record.seeds, measured.record.base_batch_size
+    here = measured.bounds[size, seeds[0]]
+
+    def miss(magnitudes: Mapping[tuple[int, int], float]) -> Miss | None:
+        if size == base:
+            return None
+        error = mean_interval(
+            [scaling_error(magnitudes[base, seed], magnitudes[size, seed], size / base) for seed in seeds]
+        )
+        return Miss(error.mean, error.low, error.high)
+
+    return _SizeRow(
+        batch_size=size,
+        steps=measured.steps[size],
+        kappa=size / base,
+        low=here.low.epsilon,
+        high=here.high.epsilon,
+        low_decade=here.low.decade,
+        high_decade=here.high.decade,
+        low_miss=miss(lows),
+        high_miss=miss(highs),
+    )
+
+
+def _verdict(
+    answer: _Answer, low: _Fitted, high: _Fitted, sizes: Sequence[_SizeRow], layers: Sequence[_MovesRow]
+) -> str:
+    question = f"scaling bounds by 1/√κ between batch {sizes[0].batch_size} and {sizes[-1].batch_size}: {answer}"
+    ends = f"the lower bound goes as B^{exponent(low)} ({low.regime}), the upper as B^{exponent(high)} ({high.regime})"
+    misses = [abs(miss.mean) for row in sizes for miss in (row.low_miss, row.high_miss) if miss is not None]
+    regimes = Counter(row.median.regime for row in layers if row.median is not None)
+    share = (
+        f"in their median {regimes['noise-dominated']} of {count(sum(regimes.values()), 'layer')} are noise-dominated"
+    )
+    others = [f"{number} {regime}" for regime, number in regimes.most_common() if regime != "noise-dominated"]
+    error = f"scaled bounds are off by at most {max(misses):.2f} decades"
+    return f"{question}; {ends}; {error}; {', '.join([share, *others])}"
+
+
+def exponent(fitted: _Fitted) -> str:
+    """Write an exponent, with its interval where it has one.
+
+    >>> exponent(_Fitted(-0.483, -0.51, -0.456, "noise-dominated"))
+    '−0.48 [−0.51, −0.46]'
+    """
+    texts = [f"{value:.2f}".replace("-", "−") for value in (fitted.value, fitted.low, fitted.high) if value is not None]
+    return f"{texts[0]} [{texts[1]}, {texts[2]}]" if len(texts) == 3 else texts[0]
+
+
+def _notes(measured: _MeasuredBatches) -> Iterator[str]:
+    record = measured.record
+    yield "every size saw as many epochs, with frozen weights and with averages over as many epochs (β^κ)"
+    largest = record.batch_sizes[-1]
+    if measured.steps[largest] < _FEW_STEPS:
+        yield (
+            f"at batch {largest} v̂ is the mean square of only {count(measured.steps[largest], 'gradient')}, which "
+            "draws its tails apart: more epochs (--epochs) help"
+        )
+    if len(record.batch_sizes) == 2 and len(record.seeds) == 1:
+        yield "two sizes and one seed leave no interval: add a size, or seeds with probe.seeds"
+    if record.examples is not None and largest >= _LARGE_BATCH * record.examples:
+        smaller = 1 - math.sqrt(max(record.examples - largest, 0) / max(record.examples - 1, 1))
+        yield (
+            f"batch {largest} is {100 * largest / record.examples:.0f} % of the data: drawn without replacement, its "
+            f"noise is {100 * smaller:.0f} % smaller than 1/√B says"
+        )
 
 
 @dataclass(frozen=True)
@@ -26,9 +281,7 @@ class _TrainedRow:
     """One setting at one batch size.
 
     Attributes:
-        batch_size: that it trained with.
         rule: that scaled it, or "base".
-        cell: its trials.
         changes: what the rule changed beside learning rate and ε; "" for nothing.
         gap: on test, this less the base; of the base itself zero.
     """
@@ -56,8 +309,6 @@ class TrainedBatches:
         base_batch_size: that the setting comes from.
         setting: its label.
         origin: how it was chosen.
-        metric: what trials are judged by.
-        selection: the split that selects.
         rows: the base, then each rule at each batch size.
         forgetting: empty unless both square-root rules were trained.
         skipped: batch sizes that a rule does not reach, as (where, why).
@@ -75,12 +326,7 @@ class TrainedBatches:
 
 @dataclass(frozen=True)
 class BatchesRow:
-    """Bounds and trials at other batch sizes.
-
-    Attributes:
-        exponents: how the bounds move; None where they were measured at one size only.
-        trained: one setting at several sizes; None where no such trial has a result.
-    """
+    """How the bounds move with the batch size, and one setting trained at several; None where that is not known."""
 
     exponents: ExponentRows | None
     trained: TrainedBatches | None
@@ -107,11 +353,9 @@ def _trained_batches(stored: StoredExperiment) -> TrainedBatches | None:
     groups: dict[tuple[int, str], list[Trial]] = {}
     for each in record.cells:
         groups.setdefault((each.batch_size, each.rule), []).append(each)
-    rules = list(dict.fromkeys(rule for _, rule in groups))
-    rules.sort(key=lambda rule: rule != BASE)
-    cells: dict[tuple[int, str], Cell] = {}
-    for place in sorted(groups, key=lambda place: (rules.index(place[1]), place[0])):
-        (cells[place],) = read_cells(_as_swept(stored, groups[place]))
+    rules = sorted(dict.fromkeys(rule for _, rule in groups), key=lambda rule: rule != BASE)
+    places = sorted(groups, key=lambda place: (rules.index(place[1]), place[0]))
+    cells = {place: read_cells(_as_swept(stored, groups[place]))[0] for place in places}
     metric = read_metric(_as_swept(stored, record.cells))
     base = cells.get((record.base_batch_size, BASE))
     if metric is None or base is None:

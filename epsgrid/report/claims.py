@@ -1,9 +1,8 @@
 """Are the paper's claims borne out? Each as a row: reproduced, not reproduced or undecided, with the numbers.
 
-The claims are those of Silva & Rodriguez (arXiv 2311.11532) and of the questions their paper leaves open. A claim is
-reproduced, or not, only where the statistics say so; where seeds are too few, a curve is flat or a run is missing, it
-is undecided, and the row says why. Words that a claim leaves open ("near", "narrow", "orders of magnitude") are made
-definite by the constants here.
+The claims are those of Silva & Rodriguez (arXiv 2311.11532) and of the questions their paper leaves open. Where seeds
+are too few, a curve is flat or a run is missing, a claim is undecided, and the row says why. The constants here make
+definite what it leaves open ("near", "narrow", "orders of magnitude").
 """
 
 from __future__ import annotations
@@ -41,14 +40,9 @@ class _Judgement:
 
 @dataclass(frozen=True)
 class Run:
-    """An experiment among those that claims are judged by.
+    """An experiment among those that claims are judged by; its optimizer has no ε where it is a reference.
 
-    Attributes:
-        name: of the run, different for each.
-        comparison: its comparison, observed trials included.
-        evidence: what its questions were answered from.
-        setting: a hash that experiments share where they differ in nothing but the optimizer.
-        is_reference: whether its optimizer has no ε.
+    `setting` is a hash that experiments share where they differ in nothing but the optimizer.
     """
 
     name: str
@@ -59,26 +53,22 @@ class Run:
 
 
 def _undecided(why: str) -> _Judgement:
-    """Return that a claim cannot be judged, and why."""
     return _Judgement("undecided", why)
 
 
-def run_of(stored: StoredExperiment, comparison: Comparison, evidence: Evidence, name: str | None = None) -> Run:
-    """Return an experiment as a run, named as the experiment unless another name is given."""
+def run_of(stored: StoredExperiment, comparison: Comparison, evidence: Evidence) -> Run:
+    """Return an experiment as a run, named as the experiment."""
     has_epsilon = stored.grid is None or not stored.grid.cells or any(c.epsilon is not None for c in stored.grid.cells)
     known = (result.identity for result in stored.results.values() if "task" in result.identity)
     asked = next(known, None) or {**stored.experiment.spec, "data": stored.experiment.data_checksum}
     common = json.dumps([asked.get(part) for part in ("task", "model", "training", "data")], sort_keys=True)
     setting = hashlib.sha256(common.encode()).hexdigest()
-    return Run(name or comparison.experiment, comparison, evidence, setting, is_reference=not has_epsilon)
+    return Run(comparison.experiment, comparison, evidence, setting, is_reference=not has_epsilon)
 
 
-_NARROWER = 2.0
-"""Decades of the conventional grid per decade of the narrowed one, from which on it counts as two times narrower."""
-_REPRESENTATIVE_DECADES = 1.0
-"""How far bounds may move over a training for those of epoch 1 to stay representative."""
-_APART_DECADES = 2.0
-"""Between best ε of two tasks, from which on they differ by orders of magnitude."""
+_NARROWER = 2.0  # decades of the conventional grid per decade of the narrowed one
+_REPRESENTATIVE_DECADES = 1.0  # how far bounds may move over a training for those of epoch 1 to stay representative
+_APART_DECADES = 2.0  # between best ε of two tasks, from which on they differ by orders of magnitude
 
 _STATEMENTS = {
     "range": "the narrowed range contains the optimum",
@@ -90,22 +80,14 @@ _STATEMENTS = {
     "varies": "the best ε differs by orders of magnitude between tasks",
 }
 _LANGUAGE = ("perplexity", "bleu")
-"""Metrics of tasks of language."""
-_NEAR_ZERO, _NEAR_ONE = 0.05, 0.95
-"""Shares of adaptable entries that count as none and as all."""
-_ABRUPT_DECADES = 2.0
-"""Width of the change, from 10 to 90 % of the way, up to which it counts as abrupt."""
-_ONE_STEP = 0.9
-"""Share of a curve's variance that one step must explain to describe it."""
+_NEAR_ZERO, _NEAR_ONE = 0.05, 0.95  # shares of adaptable entries that count as none and as all
+_ABRUPT_DECADES = 2.0  # width of the change, from 10 to 90 % of the way, up to which it counts as abrupt
+_ONE_STEP = 0.9  # share of a curve's variance that one step must explain to describe it
 _LEAST_POINTS = 6
 
 
 def _like_sgd(run: Run, runs: Sequence[Run]) -> _Judgement | None:
-    """Judge that tuned classification behaves like SGD with momentum: few entries adapt, and the metric is the same.
-
-    Returns:
-        None where the metric tells that the task is no classification.
-    """
+    """Judge whether few entries adapt at the best ε, with the metric of SGD; None where it is no classification."""
     comparison, metric = run.comparison, run.comparison.metric
     if metric is None:
         return _undecided("no trial has finished")
@@ -128,7 +110,8 @@ def _like_sgd(run: Run, runs: Sequence[Run]) -> _Judgement | None:
         if gap is not None and gap.low > 0:
             ends = _bounds_of(gap, metric)
             return _Judgement("not reproduced", f"{where}; ε at which hardly any entry adapts lose {ends}")
-        return _undecided(f"{where}; but ε at which hardly any entry adapts may be as good{_lose(gap, metric)}")
+        lose = "" if gap is None or gap.n < 2 else f": they lose {_bounds_of(gap, metric)}"
+        return _undecided(f"{where}; but ε at which hardly any entry adapts may be as good{lose}")
     reference = next((other for other in runs if other.is_reference and other.setting == run.setting), None)
     if reference is None:
         return _undecided(
@@ -156,11 +139,7 @@ def _equal(tuned: Choice, reference: Run, metric: Metric, where: str, margin: fl
 
 
 def _full_adaptability(run: Run) -> _Judgement | None:
-    """Judge that language modelling prefers full adaptability: ε at which nearly all entries adapt beat the others.
-
-    Returns:
-        None where the metric tells that the task is not one of language.
-    """
+    """Judge whether ε at which nearly all entries adapt beat the others; None where the task is not of language."""
     comparison, metric = run.comparison, run.comparison.metric
     if metric is None:
         return _undecided("no trial has finished")
@@ -181,7 +160,7 @@ def _full_adaptability(run: Run) -> _Judgement | None:
 
 
 def _abruptness(comparison: Comparison) -> _Judgement:
-    """Judge that behaviour changes abruptly with ε: a step of the metric over log10 ε, fitted, is narrow."""
+    """Judge whether a step fitted to the metric over log10 ε is narrow."""
     metric, top = comparison.metric, best(comparison.cells, comparison.metric).cell
     if metric is None or top is None:
         return _undecided("no setting can be chosen" if metric else "no trial has finished")
@@ -217,7 +196,7 @@ def _abruptness(comparison: Comparison) -> _Judgement:
 
 def _fitted(points: Sequence[tuple[float, float]]) -> tuple[str, Step | None]:
     """Fit a step to the whole curve, or where it rises and falls, to the larger of its two sides."""
-    whole = _fit(points)
+    whole = fit_step(*zip(*points, strict=True))
     if whole is not None and whole.explained >= _ONE_STEP:
         return "whole curve", whole
     top = max(points, key=lambda point: point[1])
@@ -228,15 +207,11 @@ def _fitted(points: Sequence[tuple[float, float]]) -> tuple[str, Step | None]:
     side = max(sides, key=lambda name: top[1] - min(value for _, value in sides[name]))
     if len(sides[side]) < _LEAST_POINTS:
         return "whole curve", whole
-    return side, _fit(sides[side])
-
-
-def _fit(points: Sequence[tuple[float, float]]) -> Step | None:
-    return fit_step([x for x, _ in points], [y for _, y in points])
+    return side, fit_step(*zip(*sides[side], strict=True))
 
 
 def _share(cell: Cell, comparison: Comparison) -> tuple[float | None, str]:
-    """Return the share of adaptable entries at a cell, as seen in training where it was, and what it is a share of."""
+    """Return the share of adaptable entries at a cell, in training where that is known, and a text of it."""
     for row in comparison.observed:
         if row.name == NARROWED and row.cell == cell.label and row.adaptable_last is not None:
             return row.adaptable_last, f"{percent(row.adaptable_last)} of the entries adapt at the end of training"
@@ -255,22 +230,14 @@ def _probed(cell: Cell, comparison: Comparison) -> AdaptiveRow | None:
 
 
 def _bounds_of(gap: Loss, metric: Metric) -> str:
-    """Write what is lost, with its bounds."""
     return f"{amounts([gap.mean], metric)} ({amounts([gap.low, gap.high], metric)})"
 
 
-def _lose(gap: Loss | None, metric: Metric) -> str:
-    """Write what is lost after a colon; "" where that is not known."""
-    return "" if gap is None or gap.n < 2 else f": they lose {_bounds_of(gap, metric)}"
-
-
 def claims(runs: Sequence[Run]) -> tuple[ClaimRow, ...]:
-    """Judge the claims by some runs, claim by claim.
+    """Judge the claims by the runs of an optimizer with ε; the others are what they are compared with.
 
-    Args:
-        runs: those of an optimizer with ε are judged; the others are what they are compared with. A claim about one
-            kind of task has no row for a run of another kind, and none for a run that has trials at other batch sizes
-            only.
+    A claim about one kind of task has no row for a run of another kind, and none for a run that has trials at other
+    batch sizes only.
     """
     judged = [
         run
@@ -334,30 +301,21 @@ def _epoch_1(comparison: Comparison) -> _Judgement:
     return _Judgement("reproduced" if found.decades <= _REPRESENTATIVE_DECADES else "not reproduced", numbers)
 
 
-@dataclass(frozen=True)
-class _Optimum:
-    """The ε that a run's statistics cannot tell from its best, rising, and a label that shows them."""
-
-    task: str
-    optimizer: str
-    plausible: tuple[float, ...]
-    label: str
-
-
 def _varies(runs: Sequence[Run]) -> _Judgement:
     """Compare the best ε of different tasks, optimizer by optimizer."""
-    optima = [found for run in runs if (found := _optimum(run.comparison)) is not None]
+    known = [run.comparison for run in runs if any(row.loss is not None for row in run.comparison.answers.epsilons)]
     pairs = [
         (one, other)
-        for one, other in itertools.combinations(optima, 2)
+        for one, other in itertools.combinations(known, 2)
         if one.optimizer == other.optimizer and one.task != other.task
     ]
     if not pairs:
         return _undecided("needs two tasks swept with the same optimizer, with at least two seeds each")
-    shown = "; ".join(dict.fromkeys(found.label for pair in pairs for found in pair))
+    optima = [[_optimum(comparison) for comparison in pair] for pair in pairs]
+    shown = "; ".join(dict.fromkeys(label for pair in optima for _, label in pair))
     at_least, at_most = [], []
-    for pair in pairs:
-        low, high = sorted(found.plausible for found in pair)
+    for pair in optima:
+        low, high = sorted(plausible for plausible, _ in pair)
         at_least.append(max(math.log10(high[0] / low[-1]), 0.0))
         at_most.append(math.log10(max(*low, *high) / min(*low, *high)))
     if max(at_least) >= _APART_DECADES:
@@ -368,15 +326,10 @@ def _varies(runs: Sequence[Run]) -> _Judgement:
     return _undecided(f"what is plausible overlaps or lies too close together: {shown}")
 
 
-def _optimum(comparison: Comparison) -> _Optimum | None:
-    """Return the plausible ε of a run; None where nothing can be chosen or one seed has no spread."""
-    rows = [row for row in comparison.answers.epsilons if row.loss is not None]
-    if not rows:
-        return None
-    top = min(rows, key=lambda row: row.loss.mean if row.loss else 0.0)
-    plausible = [row.epsilon for row in rows if row.standing != "worse"]
-    label = (
-        f"{comparison.task} ({comparison.optimizer}): ε {power(top.epsilon)}, plausible {power(plausible[0])} to "
-        f"{power(plausible[-1])}"
-    )
-    return _Optimum(comparison.task, comparison.optimizer, tuple(plausible), label)
+def _optimum(comparison: Comparison) -> tuple[list[float], str]:
+    """Return the ε that cannot be told from the best, rising, and a label that shows them."""
+    rows = [(row, row.loss.mean) for row in comparison.answers.epsilons if row.loss is not None]
+    top, _ = min(rows, key=lambda pair: pair[1])
+    plausible = [row.epsilon for row, _ in rows if row.standing != "worse"]
+    ends = f"{power(plausible[0])} to {power(plausible[-1])}"
+    return plausible, f"{comparison.task} ({comparison.optimizer}): ε {power(top.epsilon)}, plausible {ends}"

@@ -25,8 +25,6 @@ from epsgrid.selection.load import StoredExperiment
 def whole(stored: StoredExperiment) -> tuple[Comparison, Run, tuple[Observed, ...]]:
     """Return the whole comparison of an experiment, the same as a run for claims, and the trials it shows.
 
-    Works at any time: what is not there yet is None, with the reason beside it.
-
     Raises:
         CorruptRecordError: records contradict each other, or what was observed is damaged.
     """

@@ -1,12 +1,11 @@
-"""Write the report's folder: one page for people, one document and one table for programs, and the figures.
+"""Write the report's folder.
 
     report.html   everything on one page: answers, figures, costs, bounds, layers, provenance
-    report.md     the same in plain text, for a README or a review
+    report.md     the same in plain text
     report.json   the whole comparison, versioned
     report.csv    one row per learning rate and ε
     report.tex    the tables that a paper would show
-    NAME.svg      each figure that `FIGURES` lists and that has something to show
-    NAME.png, NAME.pdf      the same for a paper, where it is asked for
+    NAME.svg      each figure that `FIGURES` lists and that has something to show; .png and .pdf for a paper
 
 Equal records give equal bytes, and each file is replaced whole.
 """
@@ -32,12 +31,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class WrittenReport:
-    """A report and its files.
-
-    Attributes:
-        comparison: its content.
-        files: the files written, the page for people first.
-    """
+    """A report and its files, the page for people first."""
 
     comparison: Comparison
     files: tuple[Path, ...]
@@ -51,7 +45,7 @@ def write_report(stored: StoredExperiment, *, paper: bool = False) -> WrittenRep
 
     Args:
         stored: the experiment.
-        paper: write the figures as PNG and PDF, too, which takes longer than all the rest.
+        paper: write the figures as PNG and PDF, too.
 
     Raises:
         CorruptRecordError: records contradict each other.

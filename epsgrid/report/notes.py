@@ -12,19 +12,8 @@ from epsgrid.selection.formatting import bounds_line, count, power, powers
 from epsgrid.selection.load import StoredExperiment
 
 
-def _is_stale(stored: StoredExperiment) -> bool:
-    """Whether the narrowed grid was made from other bounds than those stored now, and differs for it."""
-    if stored.grid is None or stored.probe is None or stored.bounds is None or NARROWED not in stored.grid.epsilons:
-        return False
-    if stored.is_listed:
-        return False
-    if stored.grid.bounds_checksum == stored.probe.checksum:
-        return False
-    return stored.grid.epsilons[NARROWED] != stored.bounds.decades
-
-
 def unfinished(cells: Sequence[Cell]) -> tuple[TrialNote, ...]:
-    """List the trials without a score, cell by cell."""
+    """Return the trials without a score, cell by cell."""
     return tuple(
         TrialNote(trial.id, cell.label, trial.seed, trial.state, trial.error)
         for cell in cells
@@ -35,14 +24,8 @@ def unfinished(cells: Sequence[Cell]) -> tuple[TrialNote, ...]:
 
 def notes(stored: StoredExperiment, cells: Sequence[Cell]) -> tuple[str, ...]:
     """Return what a reader must know, a sentence each, without full stop."""
-    found = [
-        *stored.missing,
-        *_about_the_grids(stored, cells),
-        *_about_pruning(cells),
-        *_svag_notes(stored),
-        *_about_the_machines(stored),
-    ]
-    return tuple(dict.fromkeys(found))
+    grids, machines = _about_the_grids(stored, cells), _about_the_machines(stored)
+    return tuple(dict.fromkeys([*stored.missing, *grids, *_svag_notes(stored), *machines]))
 
 
 def _about_the_grids(stored: StoredExperiment, cells: Sequence[Cell]) -> Iterator[str]:
@@ -55,12 +38,15 @@ def _about_the_grids(stored: StoredExperiment, cells: Sequence[Cell]) -> Iterato
         yield "the narrowed grid is your list, sweep.epsilons in the spec; the measured bounds had no part in it"
     if stored.measured is not None and (line := bounds_line(stored.measured)):
         yield line if stored.is_listed else f"{line}; the narrowed grid is made from the {stored.bounds_choice} ones"
-    if _is_stale(stored):
-        yield (
-            "the narrowed grid was made from earlier bounds; `epsgrid sweep` makes it again and trains what is missing"
-        )
     grids = stored.grid.epsilons if stored.grid else {}
     narrowed, conventional = grids.get(NARROWED), grids.get(CONVENTIONAL)
+    if stored.grid and stored.probe and stored.bounds and not stored.is_listed:
+        is_older = stored.grid.bounds_checksum != stored.probe.checksum
+        if is_older and narrowed is not None and narrowed != stored.bounds.decades:
+            yield (
+                "the narrowed grid was made from earlier bounds; `epsgrid sweep` makes it again and trains what is "
+                "missing"
+            )
     if narrowed and conventional:
         low, high = min(conventional), max(conventional)
         beyond = [epsilon for epsilon in narrowed if not low * (1 - TOLERANCE) <= epsilon <= high * (1 + TOLERANCE)]
@@ -72,9 +58,6 @@ def _about_the_grids(stored: StoredExperiment, cells: Sequence[Cell]) -> Iterato
             "learning rates are effective ones: each trial was trained at lr · (m50 + m(ε)) / m50, which keeps the "
             "step of the entry of median magnitude m50 whatever the ε; tables and figures go by the grid's own lr"
         )
-
-
-def _about_pruning(cells: Sequence[Cell]) -> Iterator[str]:
     if pruned := len({trial.id for cell in cells for trial in cell.trials if trial.state == "pruned"}):
         yield (
             f"{count(pruned, 'trial')} pruned: settings that lack them are not compared; `epsgrid retry pruned` trains "

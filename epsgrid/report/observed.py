@@ -21,8 +21,6 @@ class Observed:
 
     Attributes:
         name: whose trial it is: "narrowed" or "default".
-        cell: its setting.
-        trial: its scores.
         series: its snapshots; at least one.
     """
 
@@ -37,10 +35,6 @@ def observed(stored: StoredExperiment, rows: Sequence[BestRow]) -> tuple[Observe
 
     A setting that is chosen twice is shown once. The files are large, so only those of the trials shown are read.
 
-    Args:
-        stored: the experiment.
-        rows: the best settings.
-
     Raises:
         StoreError: a newer version of epsgrid wrote the observations of one of these trials.
         CorruptRecordError: they are damaged; the message names the file.
@@ -51,12 +45,16 @@ def observed(stored: StoredExperiment, rows: Sequence[BestRow]) -> tuple[Observe
         if cell is None or any(cell is other.cell for other in found):
             continue
         for trial in cell.trials:
-            path = stored.folder.trial(trial.id).observations_jsonl
-            series = observations.read(path) if trial.state == "done" else None
+            series = _series(stored, trial)
             if series is not None and series.snapshots:
                 found.append(Observed(name, cell, trial, series))
                 break
     return tuple(found)
+
+
+def _series(stored: StoredExperiment, trial: TrialRow) -> Series | None:
+    """Return the snapshots of a trial; None where it is not done or kept none."""
+    return observations.read(stored.folder.trial(trial.id).observations_jsonl) if trial.state == "done" else None
 
 
 def observed_row(each: Observed, stored: StoredExperiment) -> ObservedRow:
@@ -90,8 +88,7 @@ def most_moved(stored: StoredExperiment, cells: Sequence[Cell]) -> MovedRow | No
     found: list[tuple[float, str, float | None]] = []
     for cell in cells:
         for trial in cell.trials:
-            path = stored.folder.trial(trial.id).observations_jsonl
-            series = observations.read(path) if trial.state == "done" else None
+            series = _series(stored, trial)
             if series is None or len(series.snapshots) < 2:
                 continue
             moved = [abs(end) for row in drift(series, stored.bounds) for end in (row.low_moved, row.high_moved) if end]

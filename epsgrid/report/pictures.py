@@ -12,7 +12,7 @@ from epsgrid.report.figures.histograms import draw_histograms, histogram_numbers
 from epsgrid.report.figures.learning import draw_learning, learning_numbers
 from epsgrid.report.figures.map import draw_map, map_numbers
 from epsgrid.report.figures.percentiles import draw_percentiles, percentile_numbers
-from epsgrid.report.figures.style import to_pdf, to_png, to_svg
+from epsgrid.report.figures.style import to_bytes
 from epsgrid.report.observed import Observed
 from epsgrid.report.rows import Comparison
 from epsgrid.selection.load import StoredExperiment
@@ -30,14 +30,7 @@ FIGURES = ("curve", "map", "learning", "histograms", "percentiles", "percentiles
 
 @dataclass(frozen=True)
 class RenderedFigure:
-    """A figure as bytes, with the words beside it.
-
-    Attributes:
-        name: stem of its files.
-        title: its heading.
-        caption: what to read below it.
-        files: its content in each format, by the ending of the file: always "svg", and "png" and "pdf" for a paper.
-    """
+    """A figure with its words; `files` holds it by the ending of the file: "svg", and for a paper "png" and "pdf"."""
 
     name: str
     title: str
@@ -48,20 +41,16 @@ class RenderedFigure:
 def render_figures(
     stored: StoredExperiment, comparison: Comparison, seen: Sequence[Observed] = (), *, paper: bool = False
 ) -> tuple[RenderedFigure, ...]:
-    """Return the figures that have something to show.
+    """Return the figures that have something to show; for a paper also as PNG and PDF, which takes three times as long.
 
-    Args:
-        stored: the experiment.
-        comparison: of it.
-        seen: the trials whose snapshots are shown.
-        paper: also as PNG and PDF, which takes three times as long.
+    `seen` are the trials whose snapshots are shown.
     """
     rendered = []
     for name, title, caption, numbers, draw in _pictures(stored, comparison, seen):
         if numbers is not None:
             figure = draw(numbers)
-            for_paper = {"png": to_png(figure), "pdf": to_pdf(figure)} if paper else {}
-            rendered.append(RenderedFigure(name, title, caption, {"svg": to_svg(figure), **for_paper}))
+            files = {suffix: to_bytes(figure, suffix) for suffix in (("svg", "png", "pdf") if paper else ("svg",))}
+            rendered.append(RenderedFigure(name, title, caption, files))
     return tuple(rendered)
 
 
@@ -111,6 +100,6 @@ def _pictures(
             f"Gradient magnitudes over training: {'default ε' if is_default else f'best {each.name} setting'}",
             f"While {each.cell.label}, seed {each.trial.seed} trained: percentiles of √v̂ without zeros, all "
             "layers of a kind together, with the probe's bounds; and the share of all entries above ε, which adapt.",
-            percentile_numbers(each.series, stored.bounds, epsilon=each.cell.epsilon),
+            percentile_numbers(each.series, stored.bounds, each.cell.epsilon),
             draw_percentiles,
         )

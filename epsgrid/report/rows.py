@@ -25,11 +25,9 @@ class BoundsRow:
     """The measured bounds.
 
     Attributes:
-        low, high: the ends.
         decades: powers of ten from end to end.
         tail_fraction: share of the non-zero entries beyond each end, per layer.
-        placement: where ε enters the optimizer's update.
-        layers: all layers, without their histograms.
+        layers: without their histograms.
         skipped: layers that do not count, as (name, status).
     """
 
@@ -63,12 +61,7 @@ class BoundsRow:
 
 @dataclass(frozen=True)
 class GridRow:
-    """One grid.
-
-    Attributes:
-        epsilons: its ε values, rising; empty for the ε-free reference.
-        decades: number of decades of √v̂ among them.
-    """
+    """One grid: its ε, rising (none for the ε-free reference), and the number of decades of √v̂ among them."""
 
     name: str
     epsilons: tuple[float, ...]
@@ -98,7 +91,6 @@ class ObservedRow:
 
     Attributes:
         name: whose trial it is: "narrowed" or "default".
-        id, cell, seed: of the trial; the cell is its label.
         snapshots: how many were kept.
         first, last: epochs done at the first and the last snapshot; None where not known.
         adaptable_first, adaptable_last: share of the entries with √v̂ above the trial's ε there; None if not kept.
@@ -121,13 +113,9 @@ class ObservedRow:
 
 @dataclass(frozen=True)
 class MovedRow:
-    """The training whose bounds moved farthest from the probe's, of all that kept snapshots.
+    """The training whose bounds moved farthest from the probe's, of all `trainings` that kept at least two snapshots.
 
-    Attributes:
-        decades: of √v̂ by which either bound was farthest off at any snapshot.
-        label: of the setting and seed.
-        last: epochs done at its last snapshot; None where not known.
-        trainings: that kept at least two snapshots.
+    `decades` is how far either bound was off at any snapshot; `last` is the epoch of the last one, None if not known.
     """
 
     decades: float
@@ -149,13 +137,7 @@ class TrialNote:
 
 @dataclass(frozen=True)
 class ClaimRow:
-    """What one run, or all of them together, say about a claim.
-
-    Attributes:
-        claim, statement: short name of the claim, and what is claimed.
-        numbers: what the answer rests on, or why there is none.
-        run: whose numbers they are; several where they were compared.
-    """
+    """What a run, or several that were compared, say about a claim: what the answer rests on, or why there is none."""
 
     claim: str
     statement: str
@@ -169,30 +151,21 @@ class Comparison:
     """All that a report says about one experiment.
 
     Attributes:
-        experiment, task, model, optimizer: their names.
         data_description: what the data are, in one line.
         selection: the split that selects: "validation", or "test" in the published protocol.
         metric: None while no trial has a result.
-        answers: to the questions that a sweep can decide.
-        bounds: None where there are none.
-        reliability: how far the bounds can be trusted; None where that was not looked at.
-        kinds: the bounds of each kind of layer; empty where kinds are not known.
-        estimates: ε without a sweep; empty without bounds. What they lose stands in `answers`.
-        grids: in the order of the record.
-        decades_ratio: decades of √v̂ of the conventional grid for each of the narrowed one; None unless both were
-            planned.
+        reliability: None where that was not looked at.
+        kinds: empty where kinds are not known.
+        estimates: ε without a sweep; what they lose stands in `answers`.
+        decades_ratio: decades of √v̂ of the conventional grid for each of the narrowed one; None unless both exist.
         best: the best setting of each grid and of the default ε.
-        probe_seconds: cost of the probe; None where it has not run.
-        adaptive: per swept ε, the share of entries that still adapt.
-        observed: the gradient magnitudes during training; empty where none were kept.
-        cells: all cells.
+        probe_seconds: None where it has not run.
+        adaptive: one row per swept ε.
         unfinished: trials that failed, diverged or have no result.
         notes: what else a reader must know, a sentence each.
         scoring: how scores were computed where their names do not say it, as (what, how).
         provenance: where the numbers come from, as (what, value).
-        batches: bounds and trials at other batch sizes; None where there are none.
-        most_moved: how far bounds moved in training, at worst; filled in together with `observed`.
-        claims: what the experiment says about the paper's claims; filled in together with `observed`.
+        most_moved: how far bounds moved in training, at worst.
         is_listed: whether the narrowed grid is a list of ε in the spec, and not made from bounds.
     """
 

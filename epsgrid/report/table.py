@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_NAMES_IN_A_CELL = 3
 _NUMBER = re.compile(r"[-−+]?\d[\d.,]*(?:e[-−+]?\d+)?%?(?:/\d+)?(?<!,)\Z")
 _UNITS = {"%", "±", "to", "points", "s", "min", "h", "d", "×", "–"}
 
@@ -16,10 +15,9 @@ class Table:
     """A table of text.
 
     Attributes:
-        title: what it shows.
         columns: their titles.
         rows: a text for each column; without rows there are only the points.
-        note: what to read below it; None where there is nothing to say.
+        note: what to read below it.
         points: what to read above it, a sentence each.
         texts: number of columns, from the first, that are words; the others are set like numbers.
     """
@@ -31,20 +29,17 @@ class Table:
     points: tuple[str, ...] = ()
     texts: int = 1
 
-    def is_of_numbers(self, column: int) -> bool:
-        """Whether a column holds nothing but numbers, so that it is set flush right."""
-        return column >= self.texts and all(is_number(row[column]) for row in self.rows)
-
     @property
     def alignment(self) -> tuple[str, ...]:
-        """The side at which each column is set, "left" or "right"."""
-        return tuple("right" if self.is_of_numbers(column) else "left" for column in range(len(self.columns)))
+        """The side at which each column is set: "right" where it holds nothing but numbers, else "left"."""
+        are_numbers = [all(_is_number(row[column]) for row in self.rows) for column in range(len(self.columns))]
+        return tuple("right" if of and place >= self.texts else "left" for place, of in enumerate(are_numbers))
 
 
-def is_number(text: str) -> bool:
+def _is_number(text: str) -> bool:
     """Say whether a text is nothing but numbers and units, or nothing at all.
 
-    >>> [is_number(text) for text in ("1e-8", "97.41 ± 0.32 %", "1 min 30 s", "–", "3.weight", "1e-8, 1e-7")]
+    >>> [_is_number(text) for text in ("1e-8", "97.41 ± 0.32 %", "1 min 30 s", "–", "3.weight", "1e-8, 1e-7")]
     [True, True, True, True, False, False]
     """
     return all(word in _UNITS or _NUMBER.match(word) for word in text.split())
@@ -55,7 +50,7 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def shortened(names: Sequence[str], shown: int = _NAMES_IN_A_CELL) -> str:
+def shortened(names: Sequence[str], shown: int = 3) -> str:
     """Write the first of several names, and how many more there are.
 
     >>> shortened(["a", "b", "c", "d", "e"])

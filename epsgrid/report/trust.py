@@ -1,7 +1,4 @@
-"""How far the bounds can be trusted and what they are for each kind of layer, as rows.
-
-The probe has computed and stored all of it; here it is put into an order that a reader can follow.
-"""
+"""How far the bounds can be trusted and what they are for each kind of layer, as rows."""
 
 from __future__ import annotations
 
@@ -26,21 +23,15 @@ _CHOICES = {
     "seed": "{}",
     "weights": "weights {}",
     "without": "without {}",
-    "kind": "{} layers alone",
     "betas": "{}",
 }
 
 
 @dataclass(frozen=True)
 class _VariantRow:
-    """The bounds where one choice is made differently.
+    """The bounds, as powers of ten, where one choice is made differently; `kind` is "" for those that were measured.
 
-    Attributes:
-        kind: which choice, as in `Variant.kind`; "" for the bounds as they were measured.
-        choice: a label of the choice.
-        low, high: the ends as powers of ten.
-        decades: number of powers of ten from end to end.
-        low_moved, high_moved: decades by which the unrounded ends lie above those of the bounds; negative below.
+    `low_moved` and `high_moved` are decades by which the unrounded ends lie above those that were measured.
     """
 
     kind: str
@@ -57,10 +48,7 @@ class ReliabilityRow:
     """How far the bounds can be trusted.
 
     Attributes:
-        verdict: the confidence: "high", "medium" or "low".
-        reasons: why, a sentence each.
-        variants: the bounds as they were measured, then those under other choices; without those of single kinds of
-            layer, which are `KindRow`s.
+        variants: the bounds as they were measured, then those under other choices but single kinds of layer.
         settled_after, steps: steps of the probe after which the decades of the bounds were those of the end, and all
             its steps; None where they were not followed.
         noise: share of rounding noise among the non-zero entries, by layer; layers without any are left out.
@@ -83,14 +71,9 @@ class ReliabilityRow:
 
 @dataclass(frozen=True)
 class KindRow:
-    """The bounds that one kind of layer would set alone.
+    """The bounds, ε not rounded, that one kind of layer would set alone, and the first layers that set them.
 
-    Attributes:
-        kind: such as "convolution".
-        layers: number of layers of that kind that were measured.
-        entries: their finite non-zero entries together.
-        low, high: the ends, ε of the optimizer, not rounded.
-        low_layer, high_layer: the layers that set them, the first where they tie.
+    `layers` and `entries` count its measured layers and their finite non-zero entries.
     """
 
     kind: str
@@ -137,12 +120,7 @@ def reliability_row(bounds: EpsilonBounds) -> ReliabilityRow | None:
 
 
 def kind_rows(bounds: EpsilonBounds, placement: Placement) -> tuple[KindRow, ...]:
-    """Return the bounds of each kind of layer, in the order in which the model has them; none where kinds are unknown.
-
-    Args:
-        bounds: with their layers.
-        placement: where the optimizer adds its ε.
-    """
+    """Return the bounds of each kind of layer, in the model's order; none where kinds are unknown."""
     measured = [layer for layer in bounds.layers if layer.status is LayerStatus.MEASURED]
     kinds = dict.fromkeys(layer.kind for layer in measured)
     if not set(kinds) - {OTHER}:
@@ -161,11 +139,7 @@ def kind_rows(bounds: EpsilonBounds, placement: Placement) -> tuple[KindRow, ...
 def shares_above(layers: Sequence[LayerStatistics], magnitudes: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Return the share of the layers' finite entries, zeros included, with √v̂ above each of some magnitudes.
 
-    These are the entries whose step still adapts; of the others ε makes up most of the denominator.
-
-    Args:
-        layers: some; at least one has finite entries.
-        magnitudes: in √v̂ units, ≥ 0; of any shape.
+    These are the entries whose step still adapts. At least one layer has finite entries; magnitudes may have any shape.
     """
     histograms = [layer.histogram for layer in layers if layer.histogram is not None]
     above = np.sum([histogram.entries_above(magnitudes) for histogram in histograms], axis=0)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from epsgrid.report.across import across
-from epsgrid.report.across_files import WrittenAcross, write_across
+from epsgrid.report.across import WrittenAcross, across, write_across
 from epsgrid.store.paths import ExperimentFolder
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from epsgrid.errors import StoreError
-from epsgrid.report.across import Across, across
-from epsgrid.report.across_files import _across_csv, across_headline, across_tables, write_across
+from epsgrid.report.across import Across, _across_csv, across, across_headline, across_tables, write_across
 from epsgrid.stages.report import is_one, report_across
 from tests.report.simulate import compare, peaked, simulate, unpadded
 

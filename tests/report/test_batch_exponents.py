@@ -12,7 +12,7 @@ import pytest
 from epsgrid.numerics.bounds import EpsilonBounds, estimate_bounds
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus
 from epsgrid.numerics.placement import Placement
-from epsgrid.report.batch_exponents import _MeasuredBatches, exponent_rows, read_batches
+from epsgrid.report.batches import _MeasuredBatches, exponent_rows, read_batches
 from epsgrid.report.text.batches import exponent_tables
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import BatchBoundsRecord

@@ -9,7 +9,7 @@ import itertools
 import re
 from xml.etree import ElementTree
 
-from epsgrid.report.figures.style import VERMILION, applied, finished, new_figure, to_svg
+from epsgrid.report.figures.style import VERMILION, applied, finished, new_figure, to_bytes
 from epsgrid.report.html.page import Section, _inlined, html_page
 from epsgrid.report.pictures import RenderedFigure
 from epsgrid.report.table import Table
@@ -71,7 +71,7 @@ def drawn() -> bytes:
         axes.bar([1], [2], color="#ff0000", hatch="//", ec="black")
         axes.pcolormesh([1, 1.5, 2], [1, 1.5, 2], [[0, 1], [1, 0]], rasterized=True)
         axes.set_xlabel("x < y")
-        return to_svg(finished(figure))
+        return to_bytes(finished(figure), "svg")
 
 
 def figure(name: str = "curve", title: str = 'a "label" < 3', caption: str = "c") -> RenderedFigure:

@@ -10,15 +10,14 @@ import numpy as np
 import pytest
 
 from epsgrid.report import table
-from epsgrid.report.figures import over_time
-from epsgrid.report.figures.over_time import adaptable_numbers, drift, time_of, time_unit, with_histograms
-from epsgrid.report.figures.percentiles import FRACTIONS, _layer_percentiles, _pooled_percentiles, percentile_numbers
+from epsgrid.report.figures.over_time import adaptable_numbers, drift, times_of, with_histograms
+from epsgrid.report.figures.percentiles import FRACTIONS, _pooled_percentiles, percentile_numbers
 from epsgrid.report.html import page
 from epsgrid.report.text import bounds as bounds_text
 from tests.report.kept import SMALL, probed, series
 
 
-@pytest.mark.parametrize("module", [over_time, bounds_text, table, page])
+@pytest.mark.parametrize("module", [bounds_text, table, page])
 def test_their_examples_run(module: object) -> None:
     found = doctest.testmod(module)  # type: ignore[arg-type]
     assert found.attempted and not found.failed
@@ -35,15 +34,6 @@ def published(roots: np.ndarray, fraction: float) -> float:
     return float(ordered[min(int(fraction * len(ordered)), len(ordered) - 1)])
 
 
-def test_a_panel_of_a_layer_holds_its_percentiles() -> None:
-    panel = _layer_percentiles(series(), "head.weight")
-    assert panel is not None
-    assert panel.times == tuple(range(1, 10))
-    for fraction, magnitudes in zip(FRACTIONS, panel.magnitudes, strict=True):
-        expected = [published(roots_of("head.weight", place), fraction) for place in range(9)]
-        assert magnitudes == pytest.approx(expected, rel=0.008)
-
-
 def test_a_pooled_panel_holds_the_percentiles_of_all_entries_together() -> None:
     """Within the width of a stored bin; against pooling the entries themselves."""
     panel = _pooled_percentiles(series(), "weights", [0, 2])
@@ -54,9 +44,9 @@ def test_a_pooled_panel_holds_the_percentiles_of_all_entries_together() -> None:
         assert magnitudes == pytest.approx([published(roots, fraction) for roots in together], rel=0.2)
 
 
-def test_there_is_one_panel_for_each_kind_or_one_for_a_layer() -> None:
+def test_there_is_one_panel_for_each_kind() -> None:
     bounds = probed()
-    numbers = percentile_numbers(series(), bounds, epsilon=1e-3)
+    numbers = percentile_numbers(series(), bounds, 1e-3)
     assert numbers is not None
     assert [panel.title for panel in numbers.panels] == ["convolution", "bias", "dense"]
     assert numbers.ends == (bounds.low.magnitude, bounds.high.magnitude)
@@ -64,18 +54,16 @@ def test_there_is_one_panel_for_each_kind_or_one_for_a_layer() -> None:
     assert shares is not None
     assert numbers.adapting == {k: tuple(zip(shares.times, own, strict=True)) for k, own in shares.kinds.items()}
     assert numbers.thresholds == tuple((float(epoch), 1e-3) for epoch in range(1, 10))
-    alone = percentile_numbers(series(), None, layer="conv.bias")
-    assert alone is not None
-    assert [panel.title for panel in alone.panels] == ["conv.bias"]
-    assert (alone.ends, alone.thresholds, alone.adapting) == (None, (), {})
+    unprobed = percentile_numbers(series(threshold=None), None, 1e-3)
+    assert unprobed is not None
+    assert (unprobed.ends, unprobed.thresholds, unprobed.adapting) == (None, (), {})
 
 
-def test_snapshots_without_histograms_have_percentiles_only() -> None:
+def test_snapshots_without_histograms_are_not_shown() -> None:
     kept = series(histograms=lambda index: index % 2 == 0)
     assert [snapshot.step for snapshot in with_histograms(kept)] == [10, 30, 50, 70, 90]
-    alone, together = _layer_percentiles(kept, "conv.weight"), _pooled_percentiles(kept, "all", range(4))
-    assert alone is not None and together is not None
-    assert (len(alone.times), together.times) == (9, (1.0, 3.0, 5.0, 7.0, 9.0))
+    together = _pooled_percentiles(kept, "all", range(4))
+    assert together is not None and together.times == (1.0, 3.0, 5.0, 7.0, 9.0)
     shares = adaptable_numbers(kept)
     assert shares is not None and shares.times == together.times
 
@@ -85,7 +73,7 @@ def test_where_nothing_was_kept_nothing_is_shown() -> None:
     bare = series(histograms=lambda index: False)
     stateless = series(stateless=[layer.name for layer in SMALL])
     for kept in (empty, bare, stateless):
-        assert percentile_numbers(kept, None) is None
+        assert percentile_numbers(kept, None, 1e-3) is None
         assert adaptable_numbers(kept) is None
     assert adaptable_numbers(series(threshold=None)) is None
     assert drift(stateless, None) == ()
@@ -99,9 +87,9 @@ def share_above(names: list[str], place: int, magnitude: float) -> float:
 def test_adaptable_shares_are_those_of_the_entries_zeros_included() -> None:
     numbers = adaptable_numbers(series())
     assert numbers is not None
-    for name, shares in numbers.layers.items():
+    for kind, name in (("convolution", "conv.weight"), ("dense", "head.weight")):
         expected = [share_above([name], place, 1e-3) for place in range(9)]
-        assert shares == pytest.approx(expected, abs=0.06)
+        assert numbers.kinds[kind] == pytest.approx(expected, abs=0.06)
     everything = [layer.name for layer in SMALL]
     expected = [share_above(everything, place, 1e-3) for place in range(9)]
     assert numbers.total == pytest.approx(expected, abs=0.03)
@@ -132,9 +120,7 @@ def test_drift_needs_no_probe_but_the_percentiles_of_the_tail() -> None:
 
 def test_time_is_in_epochs_only_where_all_snapshots_know_theirs() -> None:
     kept = series()
-    assert time_unit(kept) == "epoch"
-    assert [time_of(snapshot, "epoch") for snapshot in kept.snapshots] == list(range(1, 10))
+    assert times_of(kept) == ("epoch", {10 * epoch: epoch for epoch in range(1, 10)})
     first, *others = kept.snapshots
     mixed = replace(kept, snapshots=(replace(first, epoch=None), *others))
-    assert time_unit(mixed) == "step"
-    assert [time_of(snapshot, "step") for snapshot in mixed.snapshots] == list(range(10, 100, 10))
+    assert times_of(mixed) == ("step", {step: step for step in range(10, 100, 10)})

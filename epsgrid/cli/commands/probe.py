@@ -24,7 +24,7 @@ from epsgrid.cli.options import (
 from epsgrid.cli.progress import progress_shown
 from epsgrid.cli.tables import report_table, show
 from epsgrid.codec import to_document
-from epsgrid.report.batch_exponents import exponent_rows, read_batches
+from epsgrid.report.batches import exponent_rows, read_batches
 from epsgrid.report.compare import estimates
 from epsgrid.report.text.batches import exponent_tables
 from epsgrid.report.trust import kind_rows, reliability_row

@@ -16,7 +16,7 @@ from epsgrid.cli.console import out as results
 from epsgrid.cli.options import RUNS, JsonOption, OutOption, QuietOption, RunsOption
 from epsgrid.cli.tables import report_table, show
 from epsgrid.errors import SpecError
-from epsgrid.report.across_files import across_headline, across_tables
+from epsgrid.report.across import across_headline, across_tables
 from epsgrid.report.files import write_report
 from epsgrid.report.rows import Comparison
 from epsgrid.report.table import Table

@@ -24,14 +24,11 @@ def log_edges(bins_per_decade: int) -> Counts:
 
 
 def counts_between(histogram: LogHistogram | None, edges: Counts) -> Counts:
-    """Return how many non-zero finite entries lie between edges; those beyond count in the first and last bin.
+    """Return how many non-zero finite entries lie in each bin, fractions where a bin of the histogram crosses an edge.
 
     Args:
         histogram: None for a layer without entries.
-        edges: log10 of √v̂, rising.
-
-    Returns:
-        One number per bin, a fraction where a bin of the histogram crosses an edge; they sum to the non-zero entries.
+        edges: log10 of √v̂, rising; entries beyond them count in the first and last bin.
     """
     if histogram is None:
         return np.zeros(len(edges) - 1)

@@ -34,13 +34,7 @@ _MOST_RATES = 6
 
 @dataclass(frozen=True)
 class _CurvePoint:
-    """One ε at its best learning rate, or one learning rate of an optimizer without ε.
-
-    Attributes:
-        x: the ε or the learning rate.
-        spread: on test; None without a score.
-        standing: see `_LOOKS`.
-    """
+    """One ε at its best learning rate, or one learning rate of an optimizer without ε; standings are in `_LOOKS`."""
 
     x: float
     spread: Spread | None
@@ -49,15 +43,9 @@ class _CurvePoint:
 
 @dataclass(frozen=True)
 class _CurveNumbers:
-    """The numbers of the figure.
+    """The numbers of the figure: points by rising `what`, of which at least one has a score or diverged.
 
-    Attributes:
-        points: by rising x; at least one has a score or diverged.
-        metric: of the scores.
-        margin: the difference that does not matter, in the metric's stored unit; None where ε are not compared.
-        decades: first and last decade of the bounds; None without bounds or ε.
-        default_epsilon: the ε without a search; None where there is no ε.
-        what: name of x.
+    `margin`, the first and last decade of the bounds, and the default ε are None where ε are not compared.
     """
 
     points: tuple[_CurvePoint, ...]

@@ -33,13 +33,9 @@ _NAME_INCH = 0.13
 
 @dataclass(frozen=True)
 class _LayerDensity:
-    """One row of the figure.
+    """A layer: share of its non-zero entries per decade of √v̂, by bin, and its low and high percentile, if it has any.
 
-    Attributes:
-        name: of the layer.
-        density: share of its non-zero entries per decade of √v̂, one per bin; empty where there is nothing to show.
-        ends: its low and high percentile, √v̂ units; None where it has none.
-        sets: "low", "high" or "" by the bound that it sets.
+    `sets` is "low", "high" or "" by the bound that it sets.
     """
 
     name: str
@@ -56,9 +52,7 @@ class _HistogramNumbers:
         edges: bin edges, log10 of √v̂, one more than a density has values.
         pooled: density of all layers' entries together.
         adapting: share of all entries above each edge, in [0, 1]; zeros adapt at no ε.
-        layers: one row per layer, in the model's order.
-        low: lower bound, √v̂ units.
-        high: upper bound, √v̂ units.
+        low, high: the bounds, √v̂ units.
         swept: the magnitudes that the swept ε weigh as much as, rising.
         default: the default ε and the magnitude that it weighs as much as; None before a sweep.
     """

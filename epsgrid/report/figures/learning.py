@@ -31,15 +31,7 @@ _LOOKS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class _LearningCurve:
-    """One setting, epoch by epoch from 1; None where no seed has a finite value.
-
-    Attributes:
-        names: the grids, or "default", that chose it.
-        cell: learning rate and ε in words.
-        seeds: number of seeds with at least one epoch.
-        scores: on the split that selects; not empty.
-        losses: the training loss.
-    """
+    """One setting, epoch by epoch from 1, and the grids that chose it; None where no seed has a finite value."""
 
     names: tuple[str, ...]
     cell: str
@@ -50,13 +42,7 @@ class _LearningCurve:
 
 @dataclass(frozen=True)
 class _LearningNumbers:
-    """The numbers of the figure.
-
-    Attributes:
-        curves: narrowed, conventional, default, at least one; a setting that several chose is there once.
-        metric: of the scores.
-        selection: the split that selects.
-    """
+    """The numbers of the figure: at least one curve; a setting that several grids chose is there once."""
 
     curves: tuple[_LearningCurve, ...]
     metric: Metric
@@ -65,8 +51,6 @@ class _LearningNumbers:
 
 def learning_numbers(stored: StoredExperiment, comparison: Comparison) -> _LearningNumbers | None:
     """Return the numbers of the figure; None where nothing was chosen, or no epoch is stored.
-
-    Only the epochs of the chosen settings are read.
 
     Raises:
         StoreError: a newer version of epsgrid wrote them.
@@ -98,10 +82,7 @@ def _curve(stored: StoredExperiment, cell: Cell, names: Sequence[str]) -> _Learn
 
 
 def draw_learning(numbers: _LearningNumbers) -> Figure:
-    """Draw the score of the split that selects above the training loss.
-
-    Values that span more than a decade get a log axis.
-    """
+    """Draw the score of the split that selects above the training loss; more than a decade gets a log axis."""
     from matplotlib.ticker import MaxNLocator
 
     with style.applied():

@@ -24,18 +24,10 @@ _LEAST_TILE_INCH = 0.25
 
 @dataclass(frozen=True)
 class _MapNumbers:
-    """The numbers of the map.
+    """The numbers of the map: at least two rates and ε, rising, and the cells with a result.
 
-    Attributes:
-        rates, epsilons: those of the grids, rising; at least two of each.
-        cells: those with a result.
-        best: the cells that are compared: each ε at its best learning rate.
-        metric: of the scores.
-        margin: the difference that does not matter, in the metric's stored unit; None while it is not known.
-        selection: the split that selects.
-        decades: first and last decade of the bounds; None without bounds.
-        default_epsilon: the ε without a search.
-        optimizer: its name.
+    `best` are the cells that are compared, each ε at its best learning rate; `margin` is the difference that does not
+    matter, and `decades` are the first and last of the bounds, both None while not known.
     """
 
     rates: tuple[float, ...]
@@ -44,7 +36,6 @@ class _MapNumbers:
     best: tuple[Cell, ...]
     metric: Metric
     margin: float | None
-    selection: str
     decades: tuple[float, float] | None
     default_epsilon: float
     optimizer: str
@@ -65,7 +56,6 @@ def map_numbers(stored: StoredExperiment, comparison: Comparison) -> _MapNumbers
         best=tuple(cell for cell in cells if cell.label in chosen),
         metric=comparison.metric,
         margin=comparison.answers.margin,
-        selection=comparison.selection,
         decades=(bounds.low.decade, bounds.high.decade) if bounds else None,
         default_epsilon=stored.grid.default_epsilon,
         optimizer=comparison.optimizer,

@@ -1,4 +1,4 @@
-"""The figure of percentiles of √v̂ over time: a panel for each kind of layer, or for one layer alone.
+"""The figure of percentiles of √v̂ over time: a panel for each kind of layer.
 
 The bounds of epoch 1 stay where they were measured, so that one sees whether the magnitudes stay between them.
 """
@@ -14,7 +14,7 @@ from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.series import Series
 from epsgrid.report.figures import style
 from epsgrid.report.figures.binning import log_edges, pooled, quantile_of
-from epsgrid.report.figures.over_time import TimeUnit, adaptable_numbers, kinds_of, time_of, time_unit, with_histograms
+from epsgrid.report.figures.over_time import TimeUnit, adaptable_numbers, kinds_of, times_of, with_histograms
 from epsgrid.selection.formatting import power
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FRACTIONS = (0.02, 0.05, 0.25, 0.5, 0.75, 0.95, 0.98)
-"""_Percentiles of a panel, symmetric about the median; the outermost are the published ones."""
+"""Percentiles of a panel, symmetric about the median; the outermost are the published ones."""
 
 _POOLED_BINS_PER_DECADE = 50
 _KINDS = (style.GREEN, style.VERMILION, style.BLUE, style.PURPLE, "#8a6d00", style.GREY, style.SKY)
@@ -31,13 +31,7 @@ _MIDDLE = len(FRACTIONS) // 2
 
 @dataclass(frozen=True)
 class _Percentiles:
-    """_Percentiles of √v̂ over time, of one layer or of all layers of a kind together.
-
-    Attributes:
-        title: the layer, or the kind.
-        times: rising, in the figure's unit.
-        magnitudes: for each of `FRACTIONS`, a value for each time, in √v̂ units.
-    """
+    """Percentiles of √v̂ of all layers of a kind together: for each of `FRACTIONS` a value for each time, √v̂ units."""
 
     title: str
     times: tuple[float, ...]
@@ -46,15 +40,10 @@ class _Percentiles:
 
 @dataclass(frozen=True)
 class _PercentileNumbers:
-    """The numbers of the figure.
+    """The numbers of the figure: at least one panel, and the bounds of epoch 1, √v̂ units, where something was probed.
 
-    Attributes:
-        panels: one each; not empty.
-        unit: of time.
-        ends: lower and upper bound of epoch 1, √v̂ units; None where nothing was probed.
-        thresholds: (time, magnitude that the optimizer's ε weighs as much as); empty where there is none.
-        epsilon: that ε; None where it is not known.
-        adapting: (time, share of the entries above ε) of each kind of layer; empty for a single layer or a probe.
+    `thresholds` are (time, magnitude that ε weighs as much as), `adapting` is (time, share of the entries above ε) of
+    each kind of layer.
     """
 
     panels: tuple[_Percentiles, ...]
@@ -65,74 +54,38 @@ class _PercentileNumbers:
     adapting: dict[str, tuple[tuple[float, float], ...]]
 
 
-def _layer_percentiles(series: Series, name: str) -> _Percentiles | None:
-    """Return the percentiles of one layer at every snapshot; None where it never had a non-zero entry.
-
-    Raises:
-        ValueError: there is no layer of that name, or the series lacks one of `FRACTIONS`.
-    """
-    courses, unit = [series.over_time(name, fraction) for fraction in FRACTIONS], time_unit(series)
-    times = {snapshot.step: time_of(snapshot, unit) for snapshot in series.snapshots}
-    values = tuple(tuple(value for _, value in course) for course in courses)
-    return _Percentiles(name, tuple(times[step] for step, _ in courses[0]), values) if courses[0] else None
-
-
 def _pooled_percentiles(series: Series, title: str, indices: Sequence[int]) -> _Percentiles | None:
-    """Return the percentiles of several layers' entries together, at the snapshots that hold histograms.
-
-    They are read from folded histograms, in which neighbouring bins differ by a fifth; None without any entry.
-    """
-    edges, unit, times, rows = log_edges(_POOLED_BINS_PER_DECADE), time_unit(series), [], []
+    """Return the percentiles of several layers' entries together, from folded histograms; None without any entry."""
+    edges, (_, time), times, rows = log_edges(_POOLED_BINS_PER_DECADE), times_of(series), [], []
     for snapshot in with_histograms(series):
         layers = [snapshot.layers[index] for index in indices]
         counts = pooled((layer.histogram for layer in layers if layer is not None), edges)
         values = [quantile_of(counts, edges, fraction) for fraction in FRACTIONS]
         if known := [value for value in values if value is not None]:
-            times.append(time_of(snapshot, unit))
+            times.append(time[snapshot.step])
             rows.append(known)
     return _Percentiles(title, tuple(times), tuple(zip(*rows, strict=True))) if rows else None
 
 
 def percentile_numbers(
-    series: Series,
-    bounds: EpsilonBounds | None,
-    *,
-    epsilon: float | None = None,
-    layer: str | None = None,
+    series: Series, bounds: EpsilonBounds | None, epsilon: float | None
 ) -> _PercentileNumbers | None:
-    """Return the numbers of the figure; None where there is nothing to show.
-
-    Args:
-        series: the snapshots.
-        bounds: of epoch 1; None where nothing was probed.
-        epsilon: the trial's ε; None for a probe, whose ε means nothing.
-        layer: show this one alone; None shows each kind of layer.
-
-    Raises:
-        ValueError: there is no layer of that name.
-    """
-    if layer is not None:
-        found = [_layer_percentiles(series, layer)]
-    else:
-        found = [_pooled_percentiles(series, kind, indices) for kind, indices in kinds_of(series).items()]
+    """Return the numbers of the figure for a trial of that ε; None where there is nothing to show."""
+    found = [_pooled_percentiles(series, kind, indices) for kind, indices in kinds_of(series).items()]
     panels = tuple(panel for panel in found if panel is not None)
     if not panels:
         return None
-    unit = time_unit(series)
-    known = [(time_of(s, unit), s.threshold) for s in series.snapshots if s.threshold is not None and s.threshold > 0]
-    adapting: dict[str, tuple[tuple[float, float], ...]] = {}
-    if layer is None and epsilon is not None and (shares := adaptable_numbers(series)):
+    (unit, times), adapting = times_of(series), {}
+    if shares := adaptable_numbers(series):
         for kind, own in shares.kinds.items():
-            points = tuple((t, share) for t, share in zip(shares.times, own, strict=True) if share is not None)
-            if points:
-                adapting[kind] = points
+            adapting[kind] = tuple((t, s) for t, s in zip(shares.times, own, strict=True) if s is not None)
     return _PercentileNumbers(
         panels=panels,
         unit=unit,
         ends=(bounds.low.magnitude, bounds.high.magnitude) if bounds else None,
-        thresholds=tuple(known) if epsilon is not None else (),
+        thresholds=tuple((times[s.step], s.threshold) for s in series.snapshots if s.threshold),
         epsilon=epsilon,
-        adapting=adapting,
+        adapting={kind: points for kind, points in adapting.items() if points},
     )
 
 

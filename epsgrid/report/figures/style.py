@@ -1,8 +1,7 @@
 """What all figures share: style, colours, axes, legends, and how a figure becomes bytes.
 
-Figures are as wide as a column of print or a phone: colour-blind-safe, and the same bytes every time. They are drawn
-in the colours of Okabe and Ito, darkened for text, on white. matplotlib is imported inside the functions, and without
-pyplot, so that no display is needed and nothing is loaded before the first drawing.
+The colours are those of Okabe and Ito, colour-blind-safe and darkened for text. matplotlib is imported inside the
+functions, and without pyplot, so that no display is needed and nothing is loaded before the first drawing.
 """
 
 from __future__ import annotations
@@ -41,6 +40,8 @@ _STYLE: Any = {
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
 }
+_METADATA = {"svg": ("Date", "Creator"), "png": ("Software",), "pdf": ("CreationDate", "Creator", "Producer")}
+"""What would differ between equal figures, or between versions."""
 
 
 @contextmanager
@@ -65,12 +66,7 @@ def new_figure(height_inch: float) -> Figure:
 
 
 def finished(figure: Figure, columns: int = 2) -> Figure:
-    """Add a legend of everything with a label, below the axes.
-
-    Args:
-        figure: with everything drawn on it.
-        columns: of the legend; without any label there is none.
-    """
+    """Add a legend of everything with a label, below the axes, of so many columns."""
     entries: dict[str, Any] = {}
     for axes in figure.axes:
         handles, labels = axes.get_legend_handles_labels()
@@ -123,39 +119,22 @@ def elided(name: str, width: int = 26) -> str:
     return name if len(name) <= width else f"…{name[1 - width :]}"
 
 
-def to_svg(figure: Figure) -> bytes:
-    """Return a figure as SVG, without a date: equal numbers give equal bytes.
+def to_bytes(figure: Figure, suffix: str) -> bytes:
+    """Return a figure as "svg", "png" or "pdf", without a date: equal numbers give equal bytes.
 
-    Texts stay texts, so that they can be searched, read aloud and edited; where the typeface of the layout is missing,
-    others that are no wider replace it.
+    Texts stay texts in SVG, in its typeface or one no wider; a PDF embeds the typeface. `savefig` would draw everything
+    twice to learn what it shows.
     """
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.backend_bases import get_registered_canvas_class
 
-    svg = _printed(FigureCanvasSVG(figure), "svg", {"Date": None, "Creator": None}).decode()
-    return svg.replace(f"'{_TYPEFACE}'", f"'{_TYPEFACE}', {_FALLBACKS}").encode()
-
-
-def to_png(figure: Figure) -> bytes:
-    """Return a figure as PNG; equal numbers give equal bytes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    return _printed(FigureCanvasAgg(figure), "png", {"Software": None})
-
-
-def to_pdf(figure: Figure) -> bytes:
-    """Return a figure as PDF for a paper, with its typeface embedded; equal numbers give equal bytes."""
-    from matplotlib.backends.backend_pdf import FigureCanvasPdf
-
-    return _printed(FigureCanvasPdf(figure), "pdf", {"CreationDate": None, "Creator": None, "Producer": None})
-
-
-def _printed(canvas: Any, suffix: str, metadata: dict[str, None]) -> bytes:
-    """Print a canvas directly: `savefig` would draw everything twice to learn what it shows."""
-    figure, before = canvas.figure, canvas.figure.dpi
-    figure.dpi = 200
+    canvas: Any = get_registered_canvas_class(suffix)(figure)
+    before, figure.dpi = figure.dpi, 200
     try:
         with applied(), io.BytesIO() as buffer:
-            getattr(canvas, f"print_{suffix}")(buffer, metadata=metadata)
-            return buffer.getvalue()
+            getattr(canvas, f"print_{suffix}")(buffer, metadata=dict.fromkeys(_METADATA[suffix]))
+            content = buffer.getvalue()
     finally:
         figure.dpi = before
+    if suffix != "svg":
+        return content
+    return content.replace(f"'{_TYPEFACE}'".encode(), f"'{_TYPEFACE}', {_FALLBACKS}".encode())

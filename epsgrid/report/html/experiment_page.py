@@ -9,7 +9,7 @@ from epsgrid.report.pictures import RenderedFigure
 from epsgrid.report.rows import Comparison
 from epsgrid.report.table import Table
 from epsgrid.report.text.bounds import layers_table
-from epsgrid.report.text.render import cells_table, headline, stamp, subject, summary, tables
+from epsgrid.report.text.render import cells_table, stamp, subject, summary, tables
 
 _COST = "Cost"
 _FOLDED = (
@@ -32,26 +32,9 @@ _FOLDED = (
 
 
 def experiment_page(comparison: Comparison, figures: Sequence[RenderedFigure]) -> str:
-    """Return the page of an experiment.
-
-    Args:
-        comparison: what to show.
-        figures: in the order to show them.
-    """
-    facts = summary(comparison)
-    return html_page(
-        title=subject(comparison),
-        headline=headline(comparison),
-        answer=comparison.answers.of("default").answer,
-        stamp=stamp(comparison),
-        facts=[(title, text) for title, text in facts if title != _COST],
-        sections=_sections(comparison, figures, "".join(text for title, text in facts if title == _COST)),
-        notes=comparison.notes,
-    )
-
-
-def _sections(comparison: Comparison, figures: Sequence[RenderedFigure], cost: str) -> tuple[Section, ...]:
-    """Return the sections that have something to show."""
+    """Return the page of an experiment, with the figures in their order."""
+    facts, answer = dict(summary(comparison)), comparison.answers.of("default")
+    cost = facts.pop(_COST, "")
     layers = layers_table(comparison.bounds) if comparison.bounds else None
     shown = [table for table in (*tables(comparison), cells_table(comparison), layers) if table is not None]
     origins = (("model", comparison.model), ("data", comparison.data_description), *comparison.provenance)
@@ -71,7 +54,15 @@ def _sections(comparison: Comparison, figures: Sequence[RenderedFigure], cost: s
         ),
     )
     provenance = Table("Where these numbers come from", ("what", "value"), origins, texts=2)
-    return (
-        *(section for section in made if section.tables or section.figures),
-        Section("Provenance", about="data, model, versions, machines", tables=(provenance,)),
+    return html_page(
+        subject(comparison),
+        answer.text,
+        [
+            *(section for section in made if section.tables or section.figures),
+            Section("Provenance", about="data, model, versions, machines", tables=(provenance,)),
+        ],
+        answer=answer.answer,
+        stamp=stamp(comparison),
+        facts=tuple(facts.items()),
+        notes=comparison.notes,
     )

@@ -1,9 +1,7 @@
 """One page of HTML that holds everything: no file beside it, no request, no script.
 
-The page is made from sections of text, tables and figures, whatever they are about, so that the report of one
-experiment and that of several look alike. Everything is escaped by Jinja2. A content security policy allows the
-page's one style sheet, by its checksum, and the pixels inside figures, and forbids all else: even a text that got
-through the escaping could not run or fetch anything.
+Everything is escaped by Jinja2. A content security policy allows the page's one style sheet, by its checksum, and the
+pixels inside figures, and forbids all else: even a text that got through the escaping could not run or fetch anything.
 """
 
 from __future__ import annotations
@@ -47,8 +45,7 @@ class Section:
     """A part of the page.
 
     Attributes:
-        title: its heading.
-        text: a paragraph below it; "" without one.
+        text: a paragraph below the title; "" without one.
         about: what is inside, for a section that is folded until it is opened; "" for one that stands open.
         figures: above the tables, side by side where there is room.
         tables: one that has the section's title does not repeat it.
@@ -64,13 +61,13 @@ class Section:
 
 
 def html_page(
-    *,
     title: str,
     headline: str,
-    answer: str | None,
-    stamp: str | None,
-    facts: Sequence[tuple[str, str]],
     sections: Sequence[Section],
+    *,
+    answer: str | None = None,
+    stamp: str | None = None,
+    facts: Sequence[tuple[str, str]] = (),
     notes: Sequence[str] = (),
 ) -> str:
     """Return a page as one text: a card with the answer on top, then the sections.
@@ -80,34 +77,31 @@ def html_page(
     Args:
         title: the page's subject; also the window's title.
         headline: the answer in a sentence.
-        answer: the answer in a word, such as "keep", "change" or "open"; None shows no word.
-        stamp: a warning that applies to every number, such as that data are a subset; None where there is none.
-        facts: the summary in the card, as (question, answer), in this order.
         sections: the rest; no two figures have the same name.
+        answer: the answer in a word, such as "keep", "change" or "open"; None shows no word.
+        stamp: a warning that applies to every number, such as that data are a subset.
+        facts: the summary in the card, as (question, answer).
         notes: what to read before anything else, a sentence each.
     """
     if answer and headline.lower().startswith(f"{answer}: "):  # the word beside it says so already
         headline = _sentence(headline[len(answer) + 2 :].strip())
     first, _, rest = headline.partition(". ")
-    css = Markup(_environment().get_template("page.css").render())
+    templates = _environment()
+    css = Markup(templates.get_template("page.css").render())
     checksum = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{checksum}'; img-src data:; base-uri 'none'; form-action 'none'"
-    return (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            title=title,
-            headline=_sentence(first),
-            rest=rest,
-            answer=answer,
-            tone=_TONES.get(answer, "open") if answer else "plain",
-            stamp=stamp,
-            facts=facts,
-            notes=notes,
-            sections=sections,
-            style=css,
-            policy=policy,
-        )
+    return templates.get_template("page.html.j2").render(
+        title=title,
+        headline=_sentence(first),
+        rest=rest,
+        answer=answer,
+        tone=_TONES.get(answer, "open") if answer else "plain",
+        stamp=stamp,
+        facts=facts,
+        notes=notes,
+        sections=sections,
+        style=css,
+        policy=policy,
     )
 
 
@@ -115,11 +109,7 @@ def _inlined(figure: RenderedFigure) -> Markup:
     """Return a figure's SVG file as an element of a page.
 
     Ids get a prefix, because they repeat from figure to figure; inline styles become attributes, because the content
-    security policy refuses them; colours become those of the page; metadata go, and lengths are rounded to a hundredth
-    of a point. Texts were escaped when the file was written.
-
-    Raises:
-        xml.etree.ElementTree.ParseError: it is no SVG.
+    security policy refuses them; colours become those of the page; metadata go, and lengths are rounded.
     """
     root = ElementTree.fromstring(figure.files["svg"])
     for parent in list(root.iter()):

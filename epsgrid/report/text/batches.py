@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from epsgrid.report.batch_exponents import ExponentRows, Miss, exponent
-from epsgrid.report.batches import BASE, BatchesRow, TrainedBatches
+from epsgrid.report.batches import BASE, BatchesRow, ExponentRows, Miss, TrainedBatches, exponent
 from epsgrid.report.table import Table
 from epsgrid.report.text.bounds import percentiles, signed_decades
 from epsgrid.report.text.searches import difference_texts, seeds_text
@@ -14,8 +13,8 @@ def batches_tables(batches: BatchesRow | None) -> tuple[Table, ...]:
     """Return the tables of other batch sizes; none where nothing is known of them."""
     if batches is None:
         return ()
-    trained = () if batches.trained is None else (_trained_table(batches.trained),)
-    return (*(exponent_tables(batches.exponents) if batches.exponents else ()), *trained)
+    exponents = exponent_tables(batches.exponents) if batches.exponents else ()
+    return (*exponents, _trained_table(batches.trained)) if batches.trained else exponents
 
 
 def exponent_tables(rows: ExponentRows) -> tuple[Table, ...]:

@@ -1,13 +1,12 @@
 r"""Tables for a paper, in LaTeX with booktabs, for a document to take in with its `\input` command.
 
-The file holds ASCII alone and needs no package but booktabs, whichever engine reads it. Tables are `table*`, which in a
-document of two columns take both; their columns are as wide as their texts.
+The file holds ASCII alone and needs no package but booktabs. Tables are `table*`, which take both of two columns.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from tabulate import LATEX_ESCAPE_RULES, tabulate
 
@@ -17,6 +16,7 @@ from epsgrid.report.text.render import stamp
 from epsgrid.report.text.searches import best_table, costs_table, epsilons_table, rules_table
 
 _HEAD = "% Written by epsgrid report. Needs \\usepackage{booktabs}."
+_BEGIN = "\\begin{table*}\n\\centering\\footnotesize\\setlength{\\tabcolsep}{4pt}"
 _SYMBOLS = {
     "√v̂": r"$\sqrt{\hat v}$",
     "ε": r"$\varepsilon$",
@@ -44,22 +44,18 @@ def latex_file(tables: Sequence[Table], title: str, notes: Sequence[str]) -> str
     """Return a file of tables, each captioned with the title, its own title and what to read below it.
 
     Args:
-        tables: may be none; the file says so then.
+        tables: without any the file says so.
         title: the subject of all of them.
-        notes: sentences for every caption, such as that data are a subset; empty ones are left out.
+        notes: sentences for every caption; empty ones are left out.
     """
-    blocks = ["\n".join(_block(table, title, notes)) for table in tables] or ["% There is nothing to show yet."]
-    return _ascii("\n\n".join([_HEAD, *blocks])) + "\n"
-
-
-def _block(table: Table, title: str, notes: Sequence[str]) -> Iterator[str]:
-    """Yield the lines of a table."""
-    sentences = [f"{title}: {table.title[:1].lower()}{table.title[1:]}", *notes, table.note or ""]
-    caption = " ".join(f"{text[:1].upper()}{text[1:].rstrip('.')}." for text in sentences if text)
-    yield from (r"\begin{table*}", r"\centering\footnotesize\setlength{\tabcolsep}{4pt}")
-    yield rf"\caption{{{''.join(LATEX_ESCAPE_RULES.get(letter, letter) for letter in caption)}}}"
-    yield tabulate(table.rows, table.columns, "latex_booktabs", disable_numparse=True, colalign=table.alignment)
-    yield r"\end{table*}"
+    blocks = [_HEAD] if tables else [_HEAD, "% There is nothing to show yet."]
+    for table in tables:
+        sentences = [f"{title}: {table.title[:1].lower()}{table.title[1:]}", *notes, table.note or ""]
+        caption = " ".join(f"{text[:1].upper()}{text[1:].rstrip('.')}." for text in sentences if text)
+        escaped = "".join(LATEX_ESCAPE_RULES.get(letter, letter) for letter in caption)
+        rows = tabulate(table.rows, table.columns, "latex_booktabs", disable_numparse=True, colalign=table.alignment)
+        blocks.append(f"{_BEGIN}\n\\caption{{{escaped}}}\n{rows}\n\\end{{table*}}")
+    return _ascii("\n\n".join(blocks)) + "\n"
 
 
 def _ascii(text: str) -> str:

@@ -11,21 +11,16 @@ from epsgrid.report.pictures import RenderedFigure
 from epsgrid.report.rows import Comparison
 from epsgrid.report.table import Table
 from epsgrid.report.text.bounds import layers_table
-from epsgrid.report.text.render import cells_table, headline, stamp, summary, tables
+from epsgrid.report.text.render import cells_table, stamp, summary, tables
 
 
 def page(comparison: Comparison, figures: Sequence[RenderedFigure]) -> str:
-    """Return the page.
-
-    Args:
-        comparison: what to show.
-        figures: those that lie beside the page.
-    """
+    """Return the page of an experiment; the figures lie beside it."""
     blocks = [
         heading(f"{comparison.experiment}: {comparison.optimizer} on {comparison.task}"),
         _escaped(f"Model {comparison.model}. Data: {comparison.data_description}"),
         f"> **{warning}**" if (warning := stamp(comparison)) else "",
-        bold(headline(comparison)),
+        bold(comparison.answers.of("default").text),
         "\n".join(f"- **{title}**: {_escaped(text)}" for title, text in summary(comparison)),
         bullets("Read this first", comparison.notes),
         *map(table_block, tables(comparison)),

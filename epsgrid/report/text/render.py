@@ -36,20 +36,8 @@ from epsgrid.selection.formatting import amounts, count, duration, power
 
 _NOT_THE_FULL_DATA = re.compile(r"\b(?:SUBSET|GENERATED|SYNTHETIC|SIMULATED|ARTIFICIAL)\b")
 _TRIALS_SHOWN = 20
-
-
-_QUESTIONS = {
-    "equivalent": "Each ε",
-    "narrowing": "Narrowing",
-    "luck": "Luck",
-    "kind": "Optimizer",
-}
+_QUESTIONS = {"equivalent": "Each ε", "narrowing": "Narrowing", "luck": "Luck", "kind": "Optimizer"}
 """How the questions after the first are called where they are listed."""
-
-
-def headline(comparison: Comparison) -> str:
-    """Return the answer to the first question: whether the default ε can stay."""
-    return comparison.answers.of("default").text
 
 
 def subject(comparison: Comparison) -> str:
@@ -158,11 +146,7 @@ def _unfinished_table(comparison: Comparison) -> Table | None:
 
 
 def claims_table(rows: Sequence[ClaimRow]) -> Table | None:
-    """Return the claims with the answers; None without any.
-
-    Args:
-        rows: of one run, or of several: each row then names its run.
-    """
+    """Return the claims with the answers; None without any. Where there are several runs, each row names its own."""
     if not rows:
         return None
     several = len({row.run for row in rows}) > 1

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from epsgrid.grids import CONVENTIONAL, NARROWED
-from epsgrid.numerics.statistics import Interval
 from epsgrid.report.rows import Comparison, GridRow
 from epsgrid.report.table import Table
 from epsgrid.selection.answers import EpsilonRow, RuleRow
@@ -25,13 +22,10 @@ from epsgrid.selection.formatting import (
     score_interval,
 )
 
-if TYPE_CHECKING:
-    from epsgrid.numerics.layout import Loss
-
 
 def epsilons_table(comparison: Comparison) -> Table | None:
     """Return each ε at its best learning rate; None without any."""
-    rows = comparison.answers.epsilons
+    rows, metric = comparison.answers.epsilons, comparison.metric
     if not rows:
         return None
     cells = {cell.label: cell for cell in comparison.cells}
@@ -42,7 +36,7 @@ def epsilons_table(comparison: Comparison) -> Table | None:
         found = row.standing + (f" ({row.edge} rate)" if row.edge else "")
         if cell is None:
             return (power(row.epsilon), *[NOTHING] * (len(columns) - 2), found)
-        at_most = NOTHING if row.loss is None else _at_most(row.loss, comparison)
+        at_most = NOTHING if row.loss is None or metric is None else amounts([max(row.loss.high, 0.0)], metric)
         measured = scores(cell.score, cell.test, comparison)
         return (power(row.epsilon), *rates(cell, comparison)[:-1], *measured, at_most, found)
 
@@ -69,15 +63,11 @@ def rules_table(comparison: Comparison) -> Table | None:
     return Table("What simple rules lose", ("rule", "ε", "loses", "bounds", "found"), tuple(map(row_of, rules)), note)
 
 
-def _at_most(found: Loss, comparison: Comparison) -> str:
-    assert comparison.metric is not None
-    return amounts([max(found.high, 0.0)], comparison.metric)
-
-
 def best_table(comparison: Comparison) -> Table | None:
     """Return the best setting of each grid and of the default ε; None where nothing was swept."""
     if not comparison.best:
         return None
+    metric = comparison.metric
     columns = ("grid", *rate_columns(comparison), *score_columns(comparison), "95 % interval", "seeds")
 
     def row_of(best: BestRow) -> tuple[str, ...]:
@@ -85,7 +75,9 @@ def best_table(comparison: Comparison) -> Table | None:
         if cell is None:
             return (best.label, *[NOTHING] * (len(columns) - 1))
         measured = scores(cell.score, cell.test, comparison)
-        ends = _score_interval(best.interval, comparison)
+        found, ends = best.interval, NOTHING
+        if metric is not None and found is not None and found.low is not None and found.high is not None:
+            ends = score_interval(found.low, found.high, metric)
         return (best.label, *rates(cell, comparison), *measured, ends, seeds_text(cell.tally))
 
     has_interval = any(row.interval and row.interval.low is not None for row in comparison.best)
@@ -132,25 +124,21 @@ def difference_texts(gap: Difference, metric: Metric) -> tuple[str, str]:
 
 def costs_table(comparison: Comparison) -> Table | None:
     """Return what each grid trained and cost, and what it saves; None where nothing was spent."""
-    best = {row.name: row for row in comparison.best}
     if not comparison.grids:
         return None
+    best = {row.name: row for row in comparison.best}
 
     def row_of(grid: GridRow) -> tuple[str, ...]:
         row, tally = best.get(grid.name), grid.tally
-        cost = row.cost if row else None
-        unfinished = tally.trials - tally.done - tally.diverged
-        wall = cost.wall_seconds if cost else None
-        saved = cost.saved_seconds if cost else None
+        seconds = (row.cost.wall_seconds, row.cost.saved_seconds) if row else (None, None)
         return (
             row.label if row else grid.name,
             ranges(grid.epsilons, grid.epsilons),
             str(tally.trials),
-            str(unfinished),
+            str(tally.trials - tally.done - tally.diverged),
             str(tally.diverged),
             duration(tally.seconds),
-            NOTHING if wall is None else duration(wall),
-            NOTHING if saved is None else duration(saved),
+            *(NOTHING if own is None else duration(own) for own in seconds),
         )
 
     notes = [
@@ -162,10 +150,8 @@ def costs_table(comparison: Comparison) -> Table | None:
         notes.append(f"{count(shared, 'training')} belong to both grids and ran once")
     if comparison.probe_seconds is not None:
         notes.append(f"the probe took {duration(comparison.probe_seconds)}")
-    if comparison.decades_ratio is not None:
-        notes.append(
-            f"the conventional grid spans {comparison.decades_ratio:.3g} times the decades of the narrowed one"
-        )
+    if (ratio := comparison.decades_ratio) is not None:
+        notes.append(f"the conventional grid spans {ratio:.3g} times the decades of the narrowed one")
     columns = ("grid", "ε", "trainings", "without result", "diverged", "training time", "wall time", "saved")
     return Table("Cost", columns, tuple(map(row_of, comparison.grids)), "; ".join(notes))
 
@@ -199,21 +185,10 @@ def _score(spread: Spread | None, metric: Metric | None) -> str:
     return NOTHING if spread is None or metric is None else score(spread.mean, spread.sd, metric)
 
 
-def _score_interval(found: Interval | None, comparison: Comparison) -> str:
-    if found is None or found.low is None or found.high is None or comparison.metric is None:
-        return NOTHING
-    return score_interval(found.low, found.high, comparison.metric)
-
-
 def seeds_text(tally: Tally, asked: int | None = None) -> str:
     """Return the number of seeds with a score, of how many if `asked` is given, and of those that diverged."""
     done = str(tally.done) if asked is None else f"{tally.done}/{asked}"
     return done + (f" ({tally.diverged} diverged)" if tally.diverged else "")
-
-
-def whole_number(value: int | None) -> str:
-    """Return a number that may be negative, or a dash where it is not known."""
-    return NOTHING if value is None else str(value).replace("-", "−")
 
 
 def metric_note(comparison: Comparison) -> str | None:
