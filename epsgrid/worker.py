@@ -122,7 +122,7 @@ def _run_held(
         note(str(interrupted))
         return JobStatus.STOPPED
     except Pruned as pruned:
-        note(note_pruned(folder, pruned.epochs).words)
+        note(note_pruned(folder, pruned.epochs).label)
         folder.failure_json.unlink(missing_ok=True)
     except Exception as error:  # whatever went wrong in a trial is stored with it and must not end the sweep
         note(traceback.format_exc())

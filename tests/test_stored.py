@@ -23,6 +23,7 @@ GONE = {
         "observed.most_moved",  # of all trainings together
         "*.method",  # an interval is always Student's t
         *(f"estimates.{name}" for name in ("is_trained", "learning_rate", "test", "regret")),  # in best
+        *(f"batches.exponents.sizes.{end}_miss" for end in ("low", "high")),  # now: scaling_error
         "batches.exponents.sizes.carried_*",  # the bounds times 1/√κ
         *(f"batches.exponents.{name}" for name in ("kinds", "layers.layers", "layers.miss")),
         *("batches.trained.rules", "batches.trained.rows.widest"),

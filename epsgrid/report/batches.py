@@ -19,7 +19,7 @@ from typing import Literal
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.fits import Regime, fit_exponent, scaling_error
 from epsgrid.numerics.magnitudes import LayerStatus
-from epsgrid.numerics.statistics import mean_interval
+from epsgrid.numerics.statistics import Interval, mean_interval
 from epsgrid.report.trust import MOSTLY
 from epsgrid.selection.cells import Cell, Choice, Difference, difference, read_cells, read_metric
 from epsgrid.selection.formatting import Metric, count
@@ -56,15 +56,6 @@ class _Fitted:
 
 
 @dataclass(frozen=True)
-class Miss:
-    """By how many decades a scaled bound lies above the measured one: mean over seeds, and its t interval."""
-
-    mean: float
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True)
 class _SizeRow:
     """The bounds of the first seed at one batch size, and the errors of the spec's own bounds scaled there by 1/√κ.
 
@@ -79,8 +70,8 @@ class _SizeRow:
     high: float
     low_decade: float
     high_decade: float
-    low_miss: Miss | None
-    high_miss: Miss | None
+    low_scaling_error: Interval | None
+    high_scaling_error: Interval | None
 
 
 @dataclass(frozen=True)
@@ -211,13 +202,12 @@ def _size_row(
     seeds, base = measured.record.seeds, measured.record.base_batch_size
     here = measured.bounds[size, seeds[0]]
 
-    def miss(magnitudes: Mapping[tuple[int, int], float]) -> Miss | None:
+    def error(magnitudes: Mapping[tuple[int, int], float]) -> Interval | None:
         if size == base:
             return None
-        error = mean_interval(
+        return mean_interval(
             [scaling_error(magnitudes[base, seed], magnitudes[size, seed], size / base) for seed in seeds]
         )
-        return Miss(error.mean, error.low, error.high)
 
     return _SizeRow(
         batch_size=size,
@@ -227,8 +217,8 @@ def _size_row(
         high=here.high.epsilon,
         low_decade=here.low.decade,
         high_decade=here.high.decade,
-        low_miss=miss(lows),
-        high_miss=miss(highs),
+        low_scaling_error=error(lows),
+        high_scaling_error=error(highs),
     )
 
 
@@ -237,13 +227,13 @@ def _verdict(
 ) -> str:
     question = f"scaling bounds by 1/√κ between batch {sizes[0].batch_size} and {sizes[-1].batch_size}: {answer}"
     ends = f"the lower bound goes as B^{exponent(low)} ({low.regime}), the upper as B^{exponent(high)} ({high.regime})"
-    misses = [abs(miss.mean) for row in sizes for miss in (row.low_miss, row.high_miss) if miss is not None]
+    errors = [abs(each.mean) for row in sizes for each in (row.low_scaling_error, row.high_scaling_error) if each]
     regimes = Counter(row.median.regime for row in layers if row.median is not None)
     share = (
         f"in their median {regimes['noise-dominated']} of {count(sum(regimes.values()), 'layer')} are noise-dominated"
     )
     others = [f"{number} {regime}" for regime, number in regimes.most_common() if regime != "noise-dominated"]
-    error = f"scaled bounds are off by at most {max(misses):.2f} decades"
+    error = f"scaled bounds are off by at most {max(errors):.2f} decades"
     return f"{question}; {ends}; {error}; {', '.join([share, *others])}"
 
 

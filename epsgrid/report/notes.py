@@ -85,8 +85,8 @@ def _about_the_machines(stored: StoredExperiment) -> Iterator[str]:
     for package in ("epsgrid", "torch"):
         if len(versions := _versions(stored, package)) > 1:
             yield f"trials were trained with different versions of {package}: {', '.join(versions)}"
-    if stored.strays:
-        yield f"{count(len(stored.strays), 'stored trial')} belong to no grid of this sweep and are left out"
+    if stored.orphaned:
+        yield f"{count(len(stored.orphaned), 'stored trial')} belong to no grid of this sweep and are left out"
 
 
 def provenance(stored: StoredExperiment) -> tuple[tuple[str, str], ...]:

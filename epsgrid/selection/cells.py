@@ -193,7 +193,7 @@ def _trial(stored: StoredExperiment, cell: Trial) -> TrialRow:
     if result is None:
         failure = stored.failures.get(cell.id)
         pruning = read_pruning(stored.folder.trial(cell.id)) if state == PRUNED else None
-        error = failure.error if failure else pruning.words if pruning else None
+        error = failure.error if failure else pruning.label if pruning else None
         return TrialRow(cell.id, cell.seed, state, None, None, None, None, error)
     score, started = _finite(result.selecting), _started(result.provenance)
     if result.state == "diverged" or score is None:

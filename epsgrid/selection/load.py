@@ -41,7 +41,7 @@ class StoredExperiment:
         grid: which trials belong to which grid.
         states: state of each trial of the grids by id; "pending" where nothing is stored.
         results, failures: by id, of the trials of the grids that are done or diverged, and of those that failed.
-        strays: ids of stored trials that no record asks for any more; the report leaves them out.
+        orphaned: ids of stored trials that no record asks for any more; the report leaves them out.
         batches, confirm: the trials of one setting at other batch sizes, and of contenders on fresh seeds. Those that
             belong to no grid are not among `states`, `results` and `failures`; see `of_trials`.
     """
@@ -54,7 +54,7 @@ class StoredExperiment:
     states: Mapping[str, str]
     results: Mapping[str, TrialResult]
     failures: Mapping[str, TrialFailure]
-    strays: tuple[str, ...]
+    orphaned: tuple[str, ...]
     batches: BatchesRecord | None = None
     confirm: ConfirmRecord | None = None
 
@@ -113,7 +113,7 @@ def load_experiment(folder: ExperimentFolder) -> StoredExperiment:
         states=states,
         results=results,
         failures=failures,
-        strays=tuple(sorted(stored - set(asked) - elsewhere)),
+        orphaned=tuple(sorted(stored - set(asked) - elsewhere)),
         batches=batches,
         confirm=confirm,
     )

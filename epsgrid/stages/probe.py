@@ -77,7 +77,7 @@ def batch_probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: _
     """Measure the bounds at every batch size of `probe.batch_sizes` and at the spec's own, with every seed of it.
 
     A size and seed that is stored with the same settings is not measured again unless with `force`, so that a call that
-    was interrupted continues with what is missing. Progress begins anew after the spec's own probe.
+    was interrupted continues with what is missing. Progress starts again after the spec's own probe.
 
     Raises:
         SpecError: there is only one batch size, or one that is larger than the data.

@@ -36,7 +36,7 @@ class Pruning(Record):
     when: str
 
     @property
-    def words(self) -> str:
+    def label(self) -> str:
         """One line about how it ended."""
         return f"pruned after epoch {self.epochs_trained} of {self.epochs}: {self.why}"
 

@@ -96,14 +96,14 @@ def test_scaling_errors_are_those_computed_by_hand():
     rows = exponent_rows(found)
     for row in rows.sizes:
         if row.batch_size == BASE:
-            assert (row.low_miss, row.high_miss) == (None, None)
+            assert (row.low_scaling_error, row.high_scaling_error) == (None, None)
             continue
         by_hand = [
             np.log10(found.bounds[BASE, seed].high.magnitude / math.sqrt(row.batch_size / BASE))
             - np.log10(found.bounds[row.batch_size, seed].high.magnitude)
             for seed in SEEDS
         ]
-        assert row.high_miss.mean == pytest.approx(np.mean(by_hand), abs=1e-9)
+        assert row.high_scaling_error.mean == pytest.approx(np.mean(by_hand), abs=1e-9)
         assert row.kappa == row.batch_size / BASE
 
 

@@ -25,7 +25,7 @@ def test_a_complete_experiment_is_read_whole(tmp_path: Path) -> None:
     assert stored.bounds is not None
     assert stored.bounds.decades == (1e-4, 1e-3, 1e-2)
     assert stored.missing == ()
-    assert stored.strays == ()
+    assert stored.orphaned == ()
 
 
 def test_the_bounds_are_those_that_made_the_narrowed_grid(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_bounds_that_cannot_be_read_name_their_file(
         load_experiment(stored.folder)
 
 
-def test_trials_of_no_grid_are_strays(tmp_path: Path) -> None:
+def test_trials_of_no_grid_are_orphaned(tmp_path: Path) -> None:
     stored = simulate(tmp_path)
     (stored.folder.trials_dir / "0000000000000000").mkdir()
-    assert load_experiment(stored.folder).strays == ("0000000000000000",)
+    assert load_experiment(stored.folder).orphaned == ("0000000000000000",)

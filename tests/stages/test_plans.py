@@ -178,7 +178,7 @@ def test_trials_train_at_their_own_batch_size_and_are_found_again(asking):
     cells = BatchesRecord.read(asked.folder.batches_json).cells
     assert {(cell.batch_size, cell.rule) for cell in cells} == {*steps, (128, "linear"), (512, "linear")}
     stored = load_experiment(asked.folder)
-    assert (stored.grid, stored.strays, dict(stored.states)) == (None, (), {})
+    assert (stored.grid, stored.orphaned, dict(stored.states)) == (None, (), {})
 
     seen = status(asked.folder)
     assert (len(seen.cells), seen.finished) == (5, 5)

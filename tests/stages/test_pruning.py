@@ -95,7 +95,7 @@ def test_a_trial_is_asked_once_and_spared_for_good(tmp_path):
     assert not folder.prune_json.exists(), "nothing was asked of it"
     assert ask(folder, 2, 10, "slow") and not ask(folder, 3, 10, "slower")
     assert is_asked(folder) and trial_state(folder) == "pending"
-    assert note_pruned(folder, 3).words == "pruned after epoch 3 of 10: slow"
+    assert note_pruned(folder, 3).label == "pruned after epoch 3 of 10: slow"
     assert trial_state(folder) == "pruned"
     unprune(folder)
     assert not is_asked(folder) and not ask(folder, 4, 10, "slow") and trial_state(folder) == "pending"
@@ -169,7 +169,7 @@ def test_a_pruned_trial_is_no_finished_one_and_goes_on_bit_for_bit(spec_path, tm
     )
     summary = train(asked, grid="default")
     assert (summary.counts, summary.complete, summary.trained) == ({"done": 1, "pruned": 1}, True, 1)
-    assert read_pruning(folder).words == "pruned after epoch 2 of 6: slow"
+    assert read_pruning(folder).label == "pruned after epoch 2 of 6: slow"
     assert len(read_epochs(folder.metrics_jsonl)) == 2 and not folder.result_json.exists()
     assert without_times(asked.folder, first) == without_times(whole.folder, first)
     assert (status(asked.folder).states["pruned"], status(asked.folder).missing) == (1, 0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from epsgrid.report.batches import BASE, BatchesRow, ExponentRows, Miss, TrainedBatches, exponent
+from epsgrid.numerics.statistics import Interval
+from epsgrid.report.batches import BASE, BatchesRow, ExponentRows, TrainedBatches, exponent
 from epsgrid.report.table import Table
 from epsgrid.report.text.bounds import percentiles, signed_decades
 from epsgrid.report.text.searches import difference_texts, seeds_text
@@ -30,19 +31,19 @@ def exponent_tables(rows: ExponentRows) -> tuple[Table, ...]:
             f"{row.batch_size}{' (spec)' if row.batch_size == rows.base_batch_size else ''}",
             f"{row.kappa:.4g}",
             str(row.steps),
-            *(power(row.low), power(row.low_decade), _miss(row.low_miss)),
-            *(power(row.high), power(row.high_decade), _miss(row.high_miss)),
+            *(power(row.low), power(row.low_decade), _scaling_error(row.low_scaling_error)),
+            *(power(row.high), power(row.high_decade), _scaling_error(row.high_scaling_error)),
         )
         for row in rows.sizes
     )
     return Table("Batch sizes: the bounds at each", columns, sizes, note, points), _layers_table(rows)
 
 
-def _miss(miss: Miss | None) -> str:
-    if miss is None:
+def _scaling_error(error: Interval | None) -> str:
+    if error is None:
         return NOTHING
-    mean, low, high = (signed_decades(decades, digits=2) for decades in (miss.mean, miss.low, miss.high))
-    return mean if miss.low is None else f"{mean} [{low}, {high}]"
+    mean, low, high = (signed_decades(decades, digits=2) for decades in (error.mean, error.low, error.high))
+    return mean if error.low is None else f"{mean} [{low}, {high}]"
 
 
 def _layers_table(rows: ExponentRows) -> Table:
