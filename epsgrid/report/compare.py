@@ -17,7 +17,7 @@ from epsgrid.report.rows import AdaptiveRow, BoundsRow, Comparison, GridRow
 from epsgrid.report.trust import MOSTLY, kind_rows, reliability_row, shares_above
 from epsgrid.selection.answers import Evidence, answer
 from epsgrid.selection.best import best_rows, grid_names, tally_cells
-from epsgrid.selection.cells import Cell, of_grid, read_cells, read_metric
+from epsgrid.selection.cells import Cell, of_grid, read_cells, read_metric, tally
 from epsgrid.selection.evidence import evidence
 from epsgrid.selection.load import StoredExperiment
 
@@ -73,6 +73,7 @@ def _compare(stored: StoredExperiment) -> tuple[Comparison, Evidence]:
         decades_ratio=decades[CONVENTIONAL] / decades[NARROWED] if has_both else None,
         best=rows,
         probe_seconds=stored.probe.cost_seconds if stored.probe else None,
+        fresh=tally(trial for cell in asked.contenders for trial in cell.trials if trial.id not in stored.states),
         adaptive=_adaptive_rows(bounds, placement, cells) if bounds and placement else (),
         observed=(),
         cells=cells,

@@ -160,6 +160,7 @@ class Comparison:
         decades_ratio: decades of √v̂ of the conventional grid for each of the narrowed one; None unless both exist.
         best: the best setting of each grid and of the default ε.
         probe_seconds: None where it has not run.
+        fresh: trials on seeds that no grid has.
         adaptive: one row per swept ε.
         unfinished: trials that failed, diverged or have no result.
         notes: what else a reader must know, a sentence each.
@@ -185,6 +186,7 @@ class Comparison:
     decades_ratio: float | None
     best: tuple[BestRow, ...]
     probe_seconds: float | None
+    fresh: Tally
     adaptive: tuple[AdaptiveRow, ...]
     observed: tuple[ObservedRow, ...]
     cells: tuple[Cell, ...]

@@ -177,9 +177,16 @@ def _check(asked: Asked, further: Further) -> None:
         raise SpecError("--until-decided: trials that sweep.prune ends early have no score to compare; leave it out")
 
 
+def _stored(asked: Asked) -> StoredExperiment:
+    """Return what is stored, with the margin that is asked for now."""
+    stored = load_experiment(asked.folder)
+    spec = {**stored.experiment.spec, "report": asked.spec.report.model_dump(mode="json")}
+    return replace(stored, experiment=replace(stored.experiment, spec=spec))
+
+
 def _rates_beyond(asked: Asked, what: GridChoice | Planned) -> tuple[AddedRate, ...]:
     names = plan_sweep(asked, what, None).plan.epsilons
-    return extending.rates_beyond(evidence(load_experiment(asked.folder)), [*names], asked.spec.sweep.learning_rates)
+    return extending.rates_beyond(evidence(_stored(asked)), [*names], asked.spec.sweep.learning_rates)
 
 
 def _unfinished(asked: Asked) -> int:
@@ -227,7 +234,7 @@ def _next_block(asked: Asked, record: ConfirmRecord) -> ConfirmRecord | None:
     if not is_between:
         if begun == len(record.seeds):
             return None
-        chosen = deciding.contenders(evidence(replace(load_experiment(asked.folder), confirm=record)))
+        chosen = deciding.contenders(evidence(replace(_stored(asked), confirm=record)))
         if not chosen:
             return None
         look = next(look for look in record.looks if look > begun)

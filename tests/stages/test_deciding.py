@@ -8,6 +8,7 @@ import pytest
 
 from epsgrid.errors import SpecError
 from epsgrid.executors import JobEnded, JobStarted
+from epsgrid.report.compare import whole
 from epsgrid.selection import deciding
 from epsgrid.selection.answers import CHANGE, KEEP, NOT_FINISHED, OPEN, answer
 from epsgrid.selection.cells import read_cells
@@ -132,6 +133,8 @@ def test_what_the_grids_decide_needs_no_fresh_seed(asking, further):
 def test_it_ends_with_the_seeds_that_were_planned(asking, further):
     asked = asking(RATES, SEEDS)
     ended, _ = further(asked, Further(until_decided=True, max_seeds=5), score=scored(noise=0.05))
+    fresh = whole(load_experiment(asked.folder))[0].fresh
+    assert fresh.trials == len(further.trained) - 13 * 9 > 0, "their cost is told beside that of the grids"
     assert ended.answers.of("default").answer == OPEN
     assert ended.why == "Not decided with 5 fresh seeds, all that were planned."
     assert ended.answers.of("default").text.endswith("All fresh seeds that were planned are trained.")
@@ -308,6 +311,8 @@ def test_a_preview_counts_the_trainings_at_least_and_at_most(asking, further):
     least, most = counted_now()
     contenders = least // 3
     assert (least, most) == (3 * contenders, 12 * contenders)
+    wide = asking(RATES, SEEDS, "report.margin=50")
+    assert preview(wide, "conventional", DECIDE, 1).at_most == 0, "by the margin that is asked for now"
     assert not asked.folder.confirm_json.exists()
     further(asked, score=score, trials=3)
     assert counted_now() == (least - 3, most - 3)

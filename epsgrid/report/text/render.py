@@ -79,6 +79,8 @@ def _cost(comparison: Comparison) -> str:
         all_cells = tally_cells(comparison.cells)
         wall = "" if all_cells.wall_seconds is None else f" within {duration(all_cells.wall_seconds)}"
         parts.append(f"{count(all_cells.trials, 'training')}, {duration(all_cells.seconds)} of training{wall}.")
+    if fresh := comparison.fresh.trials:
+        parts.append(f"Fresh seeds: {count(fresh, 'training')}, {duration(comparison.fresh.seconds)}.")
     narrowed = comparison.best_of(NARROWED)
     if narrowed is not None and comparison.grid(CONVENTIONAL) is not None:
         cost = narrowed.cost
