@@ -20,10 +20,10 @@ from epsgrid.numerics.magnitudes import Bound, LayerStatus
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.series import Series, Snapshot
 from epsgrid.report.compare import estimates
-from epsgrid.report.table import percent, shortened
+from epsgrid.report.table import shortened
 from epsgrid.report.text.bounds import estimates_table, kinds_table, reliability_table
 from epsgrid.report.trust import kind_rows, reliability_row
-from epsgrid.selection.formatting import NOTHING, bounds_line, count, duration, power, powers
+from epsgrid.selection.formatting import NOTHING, bounds_line, count, duration, percent, power, powers
 from epsgrid.spec.model import Sweep
 from epsgrid.store.records import ProbeRecord
 

@@ -17,7 +17,7 @@ from epsgrid.report.rows import AdaptiveRow, BoundsRow, Comparison, GridRow
 from epsgrid.report.trust import MOSTLY, kind_rows, reliability_row, shares_above
 from epsgrid.selection.answers import Evidence, answer
 from epsgrid.selection.best import best_rows, grid_names, tally_cells
-from epsgrid.selection.cells import Cell, of_grid, read_cells, read_metric, tally
+from epsgrid.selection.cells import Cell, of_grid, tally
 from epsgrid.selection.evidence import evidence
 from epsgrid.selection.load import StoredExperiment
 
@@ -37,9 +37,11 @@ def whole(stored: StoredExperiment) -> tuple[Comparison, Run, tuple[Observed, ..
 
 
 def _compare(stored: StoredExperiment) -> tuple[Comparison, Evidence]:
-    metric, cells = read_metric(stored), read_cells(stored, stored.bounds)
-    planned = stored.grid.epsilons if stored.grid else {}
     bounds, placement = stored.bounds, stored.probe.placement if stored.probe else None
+    estimated = estimates(bounds, placement) if bounds and placement else ()
+    asked = evidence(stored, [(row.name, row.decade) for row in estimated])
+    metric, cells = asked.metric, tuple(asked.cells)
+    planned = stored.grid.epsilons if stored.grid else {}
     unit = (stored.grid.placement if stored.grid else None) or placement or Placement.outside()
     grids = tuple(
         GridRow(
@@ -50,12 +52,10 @@ def _compare(stored: StoredExperiment) -> tuple[Comparison, Evidence]:
         )
         for name in grid_names(stored, cells)
     )
-    estimated = estimates(bounds, placement) if bounds and placement else ()
     rows = best_rows(stored, cells, metric)
     decades = {row.name: row.decades for row in grids}
     has_both = decades.get(NARROWED) and decades.get(CONVENTIONAL)
     spec = stored.experiment.spec
-    asked = evidence(stored, [(row.name, row.decade) for row in estimated])
     comparison = Comparison(
         experiment=stored.experiment.name,
         task=spec["task"]["name"],

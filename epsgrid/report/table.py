@@ -45,11 +45,6 @@ def _is_number(text: str) -> bool:
     return all(word in _UNITS or _NUMBER.match(word) for word in text.split())
 
 
-def percent(share: float) -> str:
-    """Write a fraction in percent."""
-    return f"{100 * share:.1f} %"
-
-
 def shortened(names: Sequence[str], shown: int = 3) -> str:
     """Write the first of several names, and how many more there are.
 

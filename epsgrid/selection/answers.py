@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 from epsgrid.grids import CONVENTIONAL, NARROWED
 from epsgrid.numerics.statistics import LEVEL
 from epsgrid.selection.cells import Cell, at_epsilon, of_grid
-from epsgrid.selection.formatting import Metric, amounts, count, duration, power, ranges, share
+from epsgrid.selection.formatting import Metric, amounts, count, duration, percent, power, ranges
 from epsgrid.selection.trained import Trained, edge_of, margin_of, trained
 from epsgrid.store.state import PRUNED
 
@@ -500,7 +500,7 @@ def _kind(evidence: Evidence) -> Answer:
         if adapting is None:
             return Answer("kind", NOT_MEASURED, "No entry that the probe measured has a gradient.")
         name = "adaptive" if adapting >= ADAPTIVE else "momentum SGD" if adapting <= MOMENTUM_SGD else "in between"
-        text = f"At {cell.label}, {share(adapting)} of the entries with a gradient adapt: {name}"
+        text = f"At {cell.label}, {percent(adapting)} of the entries with a gradient adapt: {name}"
         if name == "momentum SGD":
             step = cell.trained_rate / evidence.placement.magnitude_from_epsilon(cell.epsilon)
             text += f" with learning rate lr/ε = {power(step)}; compare `optimizer: sgdm` at that rate"

@@ -130,10 +130,10 @@ def ranges(values: Sequence[float], among: Sequence[float]) -> str:
     )
 
 
-def share(fraction: float) -> str:
+def percent(fraction: float) -> str:
     """Write a fraction in percent.
 
-    >>> share(0.0012), share(0.5), share(0.99996)
+    >>> percent(0.0012), percent(0.5), percent(0.99996)
     ('0.1 %', '50.0 %', '100.0 %')
     """
     return f"{100 * fraction:.1f} %"

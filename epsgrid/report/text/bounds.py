@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from epsgrid.grids import NARROWED
 from epsgrid.numerics.estimates import PointEstimate
 from epsgrid.report.rows import AdaptiveRow, BoundsRow, ObservedRow
-from epsgrid.report.table import Table, percent, shortened
+from epsgrid.report.table import Table, shortened
 from epsgrid.report.trust import KindRow, ReliabilityRow
-from epsgrid.selection.formatting import NOTHING, count, power
+from epsgrid.selection.formatting import NOTHING, count, percent, power
 
 
 def bounds_table(bounds: BoundsRow) -> Table:
