@@ -26,7 +26,7 @@ def provenance(command: Sequence[str], folder: Path | None = None) -> dict[str, 
     """
     return {
         "command": shlex.join(command),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "packages": {
             name: next((found.version for found in metadata.distributions(name=name)), None) for name in _PACKAGES
         },

@@ -23,6 +23,7 @@ def test_it_is_plain_json_and_says_where_and_how(tmp_path: Path) -> None:
     assert found["command"] == "epsgrid probe 'my spec.yaml'"
     assert found["python"] == platform.python_version()
     assert found["started"].endswith("+00:00")
+    assert "." in found["started"], "short trials that begin within a second must not seem to run at once"
     assert found["cores"] >= 1
     assert found["cpu"]
     assert found["packages"]["torch"]
