@@ -9,6 +9,7 @@ as much as b differs; in every published rule we know the relation is a power la
     inside the root        √(v̂ + ε)              b = √ε                    ε = b²
     added to v in place    v ← v + ε             b = √(ε / (1 − β₂))       ε = b² · (1 − β₂)
     in place and outside   the same, √v̂ + ε      b = √(ε / (1 − β₂)) + ε   ε ≈ b² · (1 − β₂)
+    inside, v from one     √(v + ε), v₀ = 1      b = √(ε + αᵗ)             ε = b² − αᵗ
 
 ε added in place weighs the same at every step: what step i adds has decayed to ε · β₂^(t−i), the sum over i is
 ε · (1 − β₂ᵗ) / (1 − β₂), and the bias correction divides exactly by 1 − β₂ᵗ. Where the relation does depend on t it is
@@ -19,7 +20,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from epsgrid.codec import UNLESS_DEFAULT
 
 _SUPERSCRIPT = {1: "", 2: "²"}
 
@@ -37,6 +40,8 @@ class Placement:
         exponent: power of b in ε = factor · b^exponent; 1 or 2.
         factor: factor in the same, > 0.
         outer: weight of the same ε outside the root as well: b = √(ε / factor) + outer · ε; only with exponent 2.
+        start: what is left under the root of the value that v starts at, αᵗ, where that is not zero; it weighs as much
+            there as an ε: b = √(ε / factor + start); only with exponent 2 and without `outer`.
         compared_with: the quantity that b is a magnitude of.
         factor_symbol: `factor` as a formula; empty where it is 1.
         per_gradient: the value of `compared_with` if every gradient so far was 1 in magnitude: 1 for √v̂, √(1 − β₂ᵗ)
@@ -51,10 +56,12 @@ class Placement:
     compared_with: str = "√v̂"
     factor_symbol: str = ""
     per_gradient: float = 1.0
+    start: float = field(default=0.0, metadata=UNLESS_DEFAULT)
 
     def __post_init__(self) -> None:
         assert self.exponent in _SUPERSCRIPT, self.exponent
         assert not self.outer or self.exponent == 2, self.outer
+        assert not self.start or (self.exponent == 2 and not self.outer), self.start
         assert 0 < self.factor < math.inf, self.factor
 
     @classmethod
@@ -82,6 +89,13 @@ class Placement:
         size = _root_of_correction(beta2, step)
         where = "inside the root, no bias correction"
         return cls(where, "√(v + ε)", exponent=2, compared_with="√v", per_gradient=size)
+
+    @classmethod
+    def inside_from_one(cls, beta2: float, step: float) -> Placement:
+        """Return the placement under the root of a v that starts at one and is not corrected, as in TensorFlow 1."""
+        size = _root_of_correction(beta2, step)
+        where = "inside the root, v starts at one"
+        return cls(where, "√(v + ε)", 2, compared_with="√v", per_gradient=size, start=beta2**step)
 
     @classmethod
     def before_correction(cls, beta2: float, step: float) -> Placement:
@@ -127,19 +141,23 @@ class Placement:
 
     def _equation(self, factor: str) -> str:
         equals = "≈" if self.outer else "="
-        return f"ε {equals} {factor}{' · ' if factor else ''}b{_SUPERSCRIPT[self.exponent]}"
+        start = f" − {self.start:.4g}" if self.start else ""
+        return f"ε {equals} {factor}{' · ' if factor else ''}b{_SUPERSCRIPT[self.exponent]}{start}"
 
     def epsilon_from_magnitude(self, magnitude: float) -> float:
-        """Return the ε to give this optimizer so that it weighs as much as `magnitude` ≥ 0."""
+        """Return the ε to give this optimizer so that it weighs as much as `magnitude` ≥ 0.
+
+        It is negative where the value that v starts at weighs more than that.
+        """
         if not self.outer:
-            return self.factor * magnitude**self.exponent
+            return self.factor * (magnitude**self.exponent - self.start)
         # With x = √ε: outer·x² + c·x = b, solved without cancellation.
         c = 1 / math.sqrt(self.factor)
         return float((2 * magnitude / (c + math.sqrt(c**2 + 4 * self.outer * magnitude))) ** 2)
 
     def magnitude_from_epsilon(self, epsilon: float) -> float:
         """Return the magnitude that this optimizer's `epsilon` ≥ 0 weighs as much as."""
-        return float((epsilon / self.factor) ** (1 / self.exponent)) + self.outer * epsilon
+        return float((epsilon / self.factor + self.start) ** (1 / self.exponent)) + self.outer * epsilon
 
     def decade_of(self, epsilon: float) -> int:
         """Return the exponent of the decade in which an ε > 0 lies; halfway goes to the even one.
@@ -190,6 +208,11 @@ def convert(epsilon: float, source: Placement, target: Placement) -> float:
         found = target.epsilon_from_magnitude(gradient * target.per_gradient)
     except OverflowError:
         found = math.inf
+    if found <= 0 < target.start:
+        raise OutOfRangeError(
+            f"epsilon {epsilon!r}, {source.description}, has no counterpart {target.description}: what is left there of"
+            f" the one that v starts at, {target.start:.3g}, weighs more than any such ε; convert at a later step"
+        )
     if not 0 < found < math.inf:
         raise OutOfRangeError(
             f"epsilon {epsilon!r}, {source.description}, has no counterpart {target.description}:"
@@ -213,6 +236,15 @@ def _inside_sum(beta2: float, step: float) -> Placement:
 
 FRAMEWORKS: dict[str, tuple[float, Callable[[float, float], Placement]]] = {
     "fairseq-adam": (0.999, Placement.before_correction),  # fairseq/optim/adam.py
+    "fbgemm-rowwise-adagrad": (  # fbgemm_gpu/codegen/genscript/optimizers.py; torchrec's is the same
+        math.nan,
+        lambda beta2, step: Placement(
+            "outside the root, one sum a row",
+            "√Σ(mean of g²) + ε",
+            compared_with="√Σ(mean of g²)",
+            per_gradient=math.sqrt(step),
+        ),
+    ),
     "keras-adadelta": (0.95, Placement.inside_uncorrected),  # here and below keras/src/optimizers/
     "keras-adagrad": (math.nan, _inside_sum),
     "keras-adam": (0.999, Placement.before_correction),
@@ -233,6 +265,9 @@ FRAMEWORKS: dict[str, tuple[float, Callable[[float, float], Placement]]] = {
     "optax-radam": (0.999, lambda beta2, step: Placement.outside()),
     "optax-rmsprop": (0.9, Placement.inside_uncorrected),
     "tf-keras-adam": (0.999, Placement.before_correction),  # tf_keras/optimizers/adam.py
+    "tf1-adam": (0.999, Placement.before_correction),  # here and below tensorflow/python/training/
+    "tf1-rmsprop": (0.9, Placement.inside_from_one),
+    "timm-rmsproptf": (0.9, Placement.inside_from_one),  # timm/optim/rmsprop_tf.py
 }
 """The default β₂ (nan where v is a sum) and the placement, given β₂ and the step t ≥ 1, which may be infinite.
 

@@ -17,8 +17,14 @@ The rest follows from the same four constants, and is ours:
     ε added to v in place             v's floor is ε/(1 − β₂), and has to fall by κ:        ε' = ε
     decoupled decay θ ← θ − lr·λ·θ    lr·λ·steps stays:                                     λ' = λ·√κ
     decay inside the gradient         is part of ∇f:                                        λ' = λ
+    v averages (g − m)², AdaBelief    √v̂ of noise is c·σ, c = β₁·√(2/(1 + β₁)), and c falls with β₁. A step is
+                                      lr/c over σ + ε/c, so lr/c and ε/c follow the rule:   lr' = lr·√κ·c'/c
+                                      and ε, added to v in place, is a square:              ε' = ε·(c'/c)²
     a bound on the gradient's norm    the norm is the noise's:                              bound' = bound/√κ
     counts of steps, as a warm-up     stay the same in epochs:                              n' = n/κ
+
+The c is that of independent gradients: g − m = β₁·(g − m₋), where the m₋ before the step has the variance
+σ²·(1 − β₁)/(1 + β₁). With decoupled decay lr·λ·steps still stays: λ' = λ·√κ·c/c'.
 
 A decay cannot be negative, so the rule ends where κ·(1 − β) = 1. The half-life form β' = β^κ never ends; it agrees with
 the rule for small κ·(1 − β). The linear rule, lr' = lr·κ and nothing else, is that of stochastic gradient descent.
@@ -57,12 +63,14 @@ class Scaling:
     Attributes:
         epsilon: whether ε is added outside the root, inside it, or to v in place.
         decays: the options that hold decays of running averages; the last is that of v.
+        is_residual: whether v averages the square of g − m, with the first of the decays in m.
         decoupled: whether `weight_decay` is kept out of the gradient; or the name of the option that says so.
         requires: the option values that the rule was derived for.
     """
 
     epsilon: _EpsilonPlace
     decays: tuple[str, ...]
+    is_residual: bool = False
     decoupled: bool | str = False
     requires: Mapping[str, Any] = field(default_factory=dict)
 
@@ -152,6 +160,16 @@ def scaled_epsilon(
     assert decay is not None
     grown = -math.expm1(float(ratio) * math.log(float(decay))) if decay else 1.0
     return float(epsilon) * grown / float(ratio * (1 - exactly(decay)))
+
+
+def residual_factor(beta1: Number, scaled: Number) -> Fraction:
+    """Return by what √v̂ of noise changes with β₁, above 0 to another value of it, where v averages (g − m)².
+
+    >>> round(float(residual_factor(0.9, 0.6)), 4)
+    0.7265
+    """
+    before, after = exactly(beta1), exactly(scaled)
+    return after / before * _root((1 + before) / (1 + after))
 
 
 def scaled_magnitude(magnitude: Number, kappa: Number) -> float:

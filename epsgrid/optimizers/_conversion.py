@@ -11,10 +11,13 @@ from epsgrid.numerics.placement import FRAMEWORKS, Placement
 _ALIASES = {
     "fairseq": "fairseq-adam",
     "keras": "keras-adam",
+    "fbgemm": "fbgemm-rowwise-adagrad",
     "optax": "optax-adam",
     "optax-eps-root": "optax-adam-eps-root",
     "tf-keras": "tf-keras-adam",
+    "rmsproptf": "timm-rmsproptf",
     "torch": "adam",
+    "torchrec-rowwise-adagrad": "fbgemm-rowwise-adagrad",
 }
 """A framework's name alone means its Adam."""
 

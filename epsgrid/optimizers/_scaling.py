@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -54,6 +55,18 @@ def is_decoupled(options: OptimizerOptions) -> bool:
     return bool(getattr(options, switch)) if isinstance(switch, str) else switch
 
 
+def noise_factor(options: OptimizerOptions, kappa: Number, *, half_life: bool = False) -> Fraction:
+    """Return by what √v̂ changes beside 1/√κ at κ times the batch size, because a decay does: 1 but for a residual's.
+
+    Raises:
+        ScalingError: as `scaled_options`.
+    """
+    if not scaling_of(options).is_residual:
+        return Fraction(1)
+    beta1 = _decays_of(options)[0]
+    return scaling.residual_factor(beta1, scaling.scaled_decay(beta1, kappa, half_life=half_life))
+
+
 def scaled_options(options: _Options, kappa: Number, *, half_life: bool = False) -> _Options:
     """Return an optimizer's options at κ times the batch size, by the square-root rule; `half_life` makes decays β^κ.
 
@@ -67,7 +80,9 @@ def scaled_options(options: _Options, kappa: Number, *, half_life: bool = False)
         scaled = tuple(scaling.scaled_decay(beta, kappa, half_life=half_life) for beta in betas)
         values[field] = scaled if isinstance(values[field], tuple) else scaled[0]
     if is_decoupled(options):
-        values["weight_decay"] = scaling.scaled_learning_rate(values["weight_decay"], kappa)  # lr·λ·steps stays
+        factor = noise_factor(options, kappa, half_life=half_life)
+        if factor:  # where it is 0, so is the decay β₁, which is refused below
+            values["weight_decay"] = _times(scaling.scaled_learning_rate(values["weight_decay"], kappa), 1 / factor)
     try:
         return type(options).model_validate(values)
     except ValidationError as error:
@@ -77,6 +92,18 @@ def scaled_options(options: _Options, kappa: Number, *, half_life: bool = False)
             f"{field}: the square-root rule with κ = {float(kappa):.6g} makes it {first['input']!r}, which"
             f" {options.name!r} refuses: {first['msg']}; take a smaller κ, or the half-life form β^κ"
         ) from error
+
+
+def scaled_learning_rate(
+    options: OptimizerOptions, learning_rate: float, kappa: Number, rule: Rule = "sqrt", *, half_life: bool = False
+) -> float:
+    """Return an optimizer's learning rate at κ times the batch size by any of the rules.
+
+    Raises:
+        ScalingError: as `scaled_options`, where the rule is a square-root rule.
+    """
+    scaled = scaling.scaled_learning_rate(learning_rate, kappa, rule)
+    return _times(scaled, noise_factor(options, kappa, half_life=half_life)) if scaling.is_square_root(rule) else scaled
 
 
 def scaled_epsilon(
@@ -90,7 +117,13 @@ def scaled_epsilon(
     if not scaling.is_square_root(rule):
         return epsilon
     place, decay = scaling_of(options).epsilon, _decays_of(options)[-1]
-    return scaling.scaled_epsilon(epsilon, kappa, rule, place=place, decay=decay, half_life=half_life)
+    scaled = scaling.scaled_epsilon(epsilon, kappa, rule, place=place, decay=decay, half_life=half_life)
+    factor = noise_factor(options, kappa, half_life=half_life)
+    return _times(scaled, factor if place == "outside" else factor**2)
+
+
+def _times(number: float, factor: Fraction) -> float:
+    return float(scaling.exactly(number) * factor)
 
 
 def require_reach(options: OptimizerOptions, base: int, batch_size: int, *, half_life: bool = False) -> None:

@@ -33,7 +33,11 @@ from epsgrid.optimizers._shared import (
 DEFAULT_EPSILON = 1e-8
 
 SCALING = Scaling(
-    epsilon="in place", decays=("betas",), decoupled="decoupled_weight_decay", requires={"rectify": False}
+    epsilon="in place",
+    decays=("betas",),
+    is_residual=True,
+    decoupled="decoupled_weight_decay",
+    requires={"rectify": False},
 )
 
 build = builder("epsgrid.optimizers._in_place:EpsilonInPlace", squared="residual", outside=True)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from epsgrid import optimizers, tasks
 from epsgrid.errors import ScalingError, SpecError
 from epsgrid.numerics.scaling import scaled_steps
+from epsgrid.optimizers._scaling import scaling_of
 from epsgrid.spec.model import Probe, Spec
 from epsgrid.spec.trial import identity
 from epsgrid.stages.experiment import Asked, enter, prepare_data
@@ -175,6 +176,10 @@ def _at(spec: Spec, batch_size: int, seed: int, base_steps: int) -> Spec:
     """
     try:
         scaled = scaled_spec(spec, batch_size, "sqrt", half_life=True).spec
+        if scaling_of(spec.optimizer).is_residual:  # with another β₁, √v̂ of noise would not go as 1/√κ
+            own, there = (each.model_dump()["betas"] for each in (spec.optimizer, scaled.optimizer))
+            options = scaled.optimizer.model_copy(update={"betas": (own[0], there[1])})
+            scaled = scaled.model_copy(update={"optimizer": options})
     except (ScalingError, SpecError):
         training = spec.training.model_copy(update={"batch_size": batch_size})
         scaled = spec.model_copy(update={"training": training})

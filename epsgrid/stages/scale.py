@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from epsgrid import tasks
@@ -124,14 +125,18 @@ def scaled_spec(spec: Spec, batch_size: int, rule: Rule = "sqrt", *, half_life: 
             inner[field] = after
             changes.append(Change(path, before, after, why))
 
+    residual = ""
     if is_root:
         optimizer_scaling.require_reach(options, base, batch_size, half_life=half_life)
         scaled_options = optimizer_scaling.scaled_options(options, kappa, half_life=half_life)
+        factor = float(optimizer_scaling.noise_factor(options, kappa, half_life=half_life))
+        residual = "" if factor == 1 else f"{factor:.4g} (see below)"
         decay = "its half-life in epochs stays: β^κ" if half_life else "it spans as many epochs: 1 − β times κ"
         for field, after in scaled_options.model_dump(mode="json").items():
             before, values["optimizer"][field] = values["optimizer"][field], after
             if after != before:
                 why = "decoupled, and lr·λ·steps stays: times √κ" if field == "weight_decay" else decay
+                why += f" over {residual}" if field == "weight_decay" and residual else ""
                 changes.append(Change(f"optimizer.{field}", before, after, why))
     change("training.batch_size", "the new batch size", lambda size: batch_size)
     change("training.schedule.warmup_steps", "as many epochs: over κ", lambda steps: scaling.scaled_steps(steps, kappa))
@@ -141,14 +146,21 @@ def scaled_spec(spec: Spec, batch_size: int, rule: Rule = "sqrt", *, half_life: 
     for path in ("probe.batches", "probe.every", "observe.every"):
         change(path, "as many epochs: over κ", lambda steps: scaling.scaled_steps(steps, kappa))
     why = "the linear rule: times κ" if rule == "linear" else "the square-root rule: times √κ"
+    why += f" and {residual}" if residual else ""
+    scaled_rate = partial(optimizer_scaling.scaled_learning_rate, options, kappa=kappa, rule=rule, half_life=half_life)
     for path in ("probe.learning_rate", "probe.compare_weights", "sweep.learning_rates"):
-        change(path, why, lambda rate: scaling.scaled_learning_rate(rate, kappa, rule))
+        change(path, why, scaled_rate)
     notes = []
     if is_root:
         notes.append(
             "assumed: the noise of a gradient outweighs its mean, so that √v̂ falls by √κ; early in a training it may"
             " not, and `epsgrid probe --batch-sizes` measures it layer by layer"
         )
+        if residual:
+            notes.append(
+                "v averages (g − m)², whose noise changes with β₁: √v̂ by c(β₁')/c(β₁) as well, c = β₁·√(2/(1 + β₁)),"
+                " and with it the learning rate, and ε in place by its square"
+            )
         if getattr(options, "weight_decay", 0) and not optimizer_scaling.is_decoupled(options):
             notes.append("optimizer.weight_decay is part of the gradient and stays as it is")
     if rule == "sqrt":
@@ -156,10 +168,10 @@ def scaled_spec(spec: Spec, batch_size: int, rule: Rule = "sqrt", *, half_life: 
         for path in ("sweep.epsilons", "sweep.default_epsilon"):
             change(
                 path,
-                _EPSILON[place],
+                _EPSILON[place] + (f", and the square of {residual}" if residual else ""),
                 lambda value: optimizer_scaling.scaled_epsilon(options, value, kappa, rule, half_life=half_life),
             )
-        if place == "in place" and not half_life:
+        if place == "in place" and not half_life and not residual:
             notes.append("sweep.default_epsilon is added to v in place: its floor ε/(1 − β₂) moves, ε stays as it is")
     if not changes:
         return Scaled(spec, float(kappa), rule, ())

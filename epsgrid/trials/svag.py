@@ -61,7 +61,7 @@ def settings(spec: Spec, learning_rate: float, epsilon: float | None) -> tuple[S
     training = spec.training.model_copy(update={"schedule": schedule, "clip_norm": clip_norm})
     observe = spec.observe.model_copy(update={"every": every})
     finer = spec.model_copy(update={"optimizer": options, "training": training, "observe": observe})
-    return finer, scaling.scaled_learning_rate(learning_rate, kappa), epsilon
+    return finer, optimizer_scaling.scaled_learning_rate(spec.optimizer, learning_rate, kappa), epsilon
 
 
 def factor(training: Training) -> int:

@@ -116,7 +116,7 @@ def slow_best(layout: Layout, settings: list[int]) -> tuple[list[float], list[fl
         return float(total / sum(weights))
 
     held = [weighted(seed, [other for other in seeds if other != seed], 1.0) for seed in seeds]
-    return held, [weighted(seed, list(seeds), 1.2 / math.sqrt(len(seeds))) for seed in seeds]
+    return held, [weighted(seed, list(seeds), 2.1 / len(seeds)) for seed in seeds]
 
 
 def test_the_best_of_a_set_is_held_out_on_one_side_and_in_sample_on_the_other() -> None:

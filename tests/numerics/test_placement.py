@@ -117,12 +117,21 @@ def inside(epsilon: float, beta2: float, t: int) -> float:
     return math.sqrt(epsilon)
 
 
+def from_one(epsilon: float, beta2: float, t: int) -> float:
+    """TensorFlow 1 and timm's RMSpropTF: v = 1 before the first step, and √(v + ε) divides; here under no gradients."""
+    v = 1.0
+    for _ in range(t):
+        v *= beta2
+    return math.sqrt(v + epsilon)
+
+
 RULES: dict[str, Callable[[float, float, int], float]] = {
-    **dict.fromkeys(("fairseq-adam", "keras-adam", "tf-keras-adam"), before_correction),
+    **dict.fromkeys(("fairseq-adam", "keras-adam", "tf-keras-adam", "tf1-adam"), before_correction),
     **dict.fromkeys(("keras-adadelta", "keras-adagrad", "keras-rmsprop"), inside),
     **dict.fromkeys(("optax-adadelta", "optax-adagrad", "optax-adam-eps-root", "optax-rmsprop"), inside),
     **dict.fromkeys(("keras-adamax", "keras-lamb", "keras-nadam", "optax-adamax"), outside),
-    **dict.fromkeys(("optax-adabelief", "optax-adam", "optax-radam"), outside),
+    **dict.fromkeys(("fbgemm-rowwise-adagrad", "optax-adabelief", "optax-adam", "optax-radam"), outside),
+    **dict.fromkeys(("tf1-rmsprop", "timm-rmsproptf"), from_one),
     "optax-adabelief-eps-root": in_place,
 }
 
@@ -132,3 +141,14 @@ RULES: dict[str, Callable[[float, float, int], float]] = {
 def test_epsilon_weighs_what_the_rule_makes_of_it(name: str, step: int) -> None:
     placement = FRAMEWORKS[name][1](0.99, step)
     assert placement.magnitude_from_epsilon(1e-6) == pytest.approx(RULES[name](1e-6, 0.99, step), rel=1e-9)
+
+
+def test_a_v_that_starts_at_one_outweighs_a_small_epsilon_at_first() -> None:
+    from_zero, one = Placement.inside_uncorrected(0.9, 20), Placement.inside_from_one(0.9, 20)
+    with pytest.raises(OutOfRangeError, match=r"has no counterpart .* the one that v starts at, 0\.122, weighs more"):
+        convert(1e-8, from_zero, one)
+    epsilon = convert(0.5, from_zero, one)
+    assert epsilon == pytest.approx(0.5 - 0.9**20)
+    assert convert(epsilon, one, from_zero) == pytest.approx(0.5)
+    late = Placement.inside_from_one(0.9, math.inf)
+    assert (late.start, late.conversion, one.conversion) == (0.0, "ε = b²", "ε = b² − 0.1216")

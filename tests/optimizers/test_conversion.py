@@ -7,7 +7,7 @@ import pytest
 from epsgrid.errors import NoBoundsError, SpecError, UnknownNameError
 from epsgrid.optimizers._conversion import convertible, placement_of
 
-ALIASES = ("fairseq", "keras", "optax", "optax-eps-root", "tf-keras", "torch", "torch-radam")
+ALIASES = ("fairseq", "fbgemm", "keras", "optax", "optax-eps-root", "tf-keras", "rmsproptf", "torch", "torch-radam")
 
 
 @pytest.mark.parametrize("name", [*convertible(), *ALIASES])

@@ -121,8 +121,8 @@ def test_trials_are_shared_with_the_grid_and_among_rules_that_agree(asking):
     asked = asking()
     (base,) = trials_of(plan_batches(asked, (64,), ("sqrt",), **AT), "batch 256, base")
     assert base.id == trial_id(trial_identity(identity(asked.spec), prepare_data(asked.spec).checksum, 1e-2, 1e-8, 0))
-    # AdaBelief adds ε to v in place, where the rule leaves it: to forget it costs nothing.
-    planned = plan_batches(asking("optimizer=adabelief"), (64,), ("sqrt", "sqrt-keep-epsilon"), **AT)
+    # EAdam adds ε to v in place, where the rule leaves it: to forget it costs nothing.
+    planned = plan_batches(asking("optimizer=eadam"), (64,), ("sqrt", "sqrt-keep-epsilon"), **AT)
     assert trials_of(planned, "batch 64, sqrt") == trials_of(planned, "batch 64, sqrt-keep-epsilon")
     assert (len(planned.record.cells), len(planned.plan.trials)) == (3, 2)
 

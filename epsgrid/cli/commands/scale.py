@@ -33,8 +33,9 @@ def scale(
 
     By the square-root rule for Adam and its kin (Malladi et al. 2022): with the batch κ times larger, lr·√κ,
     1 − β times κ and ε/√κ, at the same number of epochs; ε inside the root is divided by κ, ε in place stays, and so
-    does coupled weight decay, while decoupled weight decay is multiplied by √κ. The scaled spec is printed below
-    comments that say what changed and why.
+    does coupled weight decay, while decoupled weight decay is multiplied by √κ. AdaBelief's learning rate and ε follow
+    the noise of g − m as well, which changes with β₁. The scaled spec is printed below comments that say what changed
+    and why.
     """
     if half_life and not rule.startswith("sqrt"):
         raise SpecError(f"--half-life is a form of the square-root rule, and --rule {rule} leaves decays alone")
