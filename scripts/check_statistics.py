@@ -30,9 +30,10 @@ import numpy as np
 import numpy.typing as npt
 
 from epsgrid.grids import CONVENTIONAL, DEFAULT, NARROWED
-from epsgrid.selection.answers import Evidence, default_answer, epsilon_rows, narrowing_answer
+from epsgrid.selection.answers import default_answer, epsilon_rows, narrowing_answer
 from epsgrid.selection.cells import Cell, TrialRow, tally
 from epsgrid.selection.deciding import MAX_FRESH_SEEDS, contenders, level_of, looks
+from epsgrid.selection.evidence import Evidence
 from epsgrid.selection.formatting import Metric
 
 METRIC = Metric("score", "max", "")

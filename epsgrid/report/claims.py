@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Literal
 from epsgrid.grids import CONVENTIONAL, NARROWED, REFERENCE
 from epsgrid.numerics.fits import Step, fit_step
 from epsgrid.report.rows import AdaptiveRow, ClaimRow, Comparison
-from epsgrid.selection.answers import COSTS, NO_COST, Evidence
+from epsgrid.selection.answers import COSTS, NO_COST
 from epsgrid.selection.cells import TOLERANCE, Cell, Choice, best, difference
+from epsgrid.selection.evidence import Evidence
 from epsgrid.selection.formatting import Metric, amounts, count, interval, percent, power
 from epsgrid.selection.load import StoredExperiment
 

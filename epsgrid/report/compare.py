@@ -15,10 +15,10 @@ from epsgrid.report.notes import notes, provenance, scoring, unfinished
 from epsgrid.report.observed import Observed, most_moved, observed, observed_row
 from epsgrid.report.rows import AdaptiveRow, BoundsRow, Comparison, GridRow
 from epsgrid.report.trust import MOSTLY, kind_rows, reliability_row, shares_above
-from epsgrid.selection.answers import Evidence, answer
+from epsgrid.selection.answers import answer
 from epsgrid.selection.best import best_rows, grid_names, tally_cells
 from epsgrid.selection.cells import Cell, of_grid, tally
-from epsgrid.selection.evidence import evidence
+from epsgrid.selection.evidence import Evidence, evidence
 from epsgrid.selection.load import StoredExperiment
 
 

@@ -4,8 +4,8 @@
     cells       group trials by learning rate and ε                             -> Cell, Choice
     best        find the best setting of each grid, and what the grid cost      -> BestRow, CostRow
     trained     find the settings that can be compared, and their margin        -> Trained
-    answers     answer the questions that a sweep can decide                    -> Evidence, Answers
-    evidence    read what they are answered from, fresh seeds included          -> Evidence
+    evidence    read what questions are answered from, fresh seeds included     -> Evidence
+    answers     answer the questions that a sweep can decide                    -> Answers
     deciding    choose contenders for fresh seeds, and when to look
     extending   choose learning rates beyond the grid                           -> AddedRate
     formatting  write metrics, differences, ε and durations

@@ -23,14 +23,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from epsgrid.grids import CONVENTIONAL, NARROWED
-from epsgrid.numerics.statistics import LEVEL
 from epsgrid.selection.cells import Cell, at_epsilon, of_grid
-from epsgrid.selection.formatting import Metric, amounts, count, duration, percent, power, ranges
-from epsgrid.selection.trained import Trained, edge_of, margin_of, trained
+from epsgrid.selection.evidence import Evidence
+from epsgrid.selection.formatting import amounts, count, duration, percent, power, ranges
+from epsgrid.selection.trained import edge_of
 from epsgrid.store.state import PRUNED
 
 if TYPE_CHECKING:
@@ -120,104 +119,6 @@ class Answers:
     def of(self, question: str) -> Answer:
         """Return the answer to a question."""
         return next(answer for answer in self.answers if answer.question == question)
-
-
-@dataclass(frozen=True)
-class _Edge:
-    """A learning rate at the "lowest" or "highest" end of those tried, or the "only" one.
-
-    It `matters` where the next one may gain the margin or more; `is_unsure` where more seeds can show that it does not.
-    """
-
-    name: str
-    matters: bool
-    is_unsure: bool
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the questions are answered from.
-
-    Attributes:
-        cells: all settings of the grids.
-        metric: None while no trial has a result.
-        default_epsilon: the ε one would use without a search.
-        margin_asked: as in the spec; None means the usual one.
-        contenders: the settings that were trained with more seeds than the grids, each with all its seeds.
-        level: probability with which each bound holds; higher where results are looked at several times.
-        is_exhausted: whether all fresh seeds that were planned are trained.
-        bounds, placement: measured by the probe, and where the optimizer adds its ε; None without a probe.
-        estimates: names and decades of the point estimates of ε.
-    """
-
-    cells: Sequence[Cell]
-    metric: Metric | None
-    default_epsilon: float
-    margin_asked: float | str | None = None
-    contenders: Sequence[Cell] = ()
-    level: float = LEVEL
-    is_exhausted: bool = False
-    bounds: EpsilonBounds | None = None
-    placement: Placement | None = None
-    estimates: Sequence[tuple[str, float]] = ()
-
-    @cached_property
-    def trained(self) -> Trained:
-        """The settings that can be compared."""
-        return trained(self.cells, self.contenders, self.metric)
-
-    @cached_property
-    def margin(self) -> float | None:
-        """The difference that does not matter, in the metric's stored unit; None while there is no score."""
-        layout = self.trained.layout
-        if layout is None or self.metric is None:
-            return None
-        best = float(layout.test[:, : layout.seeds].mean(1).max())
-        return margin_of(self.margin_asked, self.metric, best)
-
-    @property
-    def epsilons(self) -> list[float]:
-        """All ε of the grids, rising."""
-        return sorted({cell.epsilon for cell in self.cells if cell.epsilon is not None})
-
-    @property
-    def baseline(self) -> list[Cell]:
-        """The settings at the default ε."""
-        return at_epsilon(self.default_epsilon, self.cells)
-
-    def without(self, cells: Sequence[Cell]) -> list[Cell]:
-        """Return the settings of the grids that are not among some."""
-        return [cell for cell in self.cells if cell.epsilon is not None and cell not in cells]
-
-    def loss(self, better: Sequence[Cell], other: Sequence[Cell]) -> Loss | None:
-        """Return by how much the best of some settings beats the best of others; None where one side has no scores."""
-        from epsgrid.numerics.layout import loss
-
-        first, second = self.trained.places(better), self.trained.places(other)
-        if self.trained.layout is None or not first or not second:
-            return None
-        return loss(self.trained.layout, first, second, self.level)
-
-    def edge(self, cell: Cell) -> _Edge | None:
-        """Return at which end of the learning rates tried a setting is; None where others lie on both sides.
-
-        At an end a better rate may lie beyond. Between the best rate inside and the end the curve rises by some amount,
-        and where learning rates are equally far apart and the curve is concave it rises by less over the next step.
-        """
-        name = edge_of(cell, self.cells)
-        if name is None:
-            return None
-        inner = self.inner(cell)
-        rise = None if inner is None else self.loss([cell], [inner])
-        if rise is None or self.margin is None or rise.n < 2:
-            return _Edge(name, True, False)
-        return _Edge(name, rise.high >= self.margin, rise.low <= 0 and rise.high >= self.margin)
-
-    def inner(self, cell: Cell) -> Cell | None:
-        """Return the best setting of the same ε whose learning rate is not at an end; None where there is none."""
-        assert cell.epsilon is not None
-        own = at_epsilon(cell.epsilon, self.cells)
-        return self.trained.top([each for each in own if edge_of(each, self.cells) is None])
 
 
 def answer(evidence: Evidence) -> Answers:

@@ -21,8 +21,9 @@ from functools import lru_cache
 
 from epsgrid.grids import CONVENTIONAL, NARROWED
 from epsgrid.numerics.statistics import LEVEL
-from epsgrid.selection.answers import Answers, Evidence
+from epsgrid.selection.answers import Answers
 from epsgrid.selection.cells import Cell, of_grid
+from epsgrid.selection.evidence import Evidence
 
 MAX_FRESH_SEEDS = 12
 QUESTIONS = ("default", "narrowing")

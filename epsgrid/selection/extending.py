@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from epsgrid.selection.answers import Evidence
 from epsgrid.selection.cells import at_epsilon
 from epsgrid.selection.deciding import comparisons
+from epsgrid.selection.evidence import Evidence
 from epsgrid.selection.trained import edge_of
 from epsgrid.store.records import AddedRate
 

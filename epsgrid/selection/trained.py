@@ -99,7 +99,7 @@ def _ended(cell: Cell) -> dict[int, TrialRow]:
 def margin_of(asked: float | str | None, metric: Metric, scale: float) -> float:
     """Return the margin in the metric's stored unit.
 
-    What is asked is a number in the unit in which the metric is shown, a text such as "2 %" for a share of the best
+    `asked` is a number in the unit in which the metric is shown, a text such as "2 %" for a share of the best
     score (`scale`), or None for the usual one: 1 point of a metric in percent, 0.5 BLEU, 2 % of any other.
 
     Raises:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from epsgrid.grids import CONVENTIONAL, NARROWED
-from epsgrid.selection.answers import Evidence
 from epsgrid.selection.cells import Cell, TrialRow, tally
+from epsgrid.selection.evidence import Evidence
 from epsgrid.selection.formatting import Metric
 
 ACCURACY = Metric("accuracy", "max", "%")

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from epsgrid.errors import SpecError
 from epsgrid.numerics.bounds import estimate_bounds
 from epsgrid.numerics.placement import Placement
-from epsgrid.selection.answers import Answer, Answers, Evidence, answer
+from epsgrid.selection.answers import Answer, Answers, answer
 from epsgrid.selection.cells import Cell
+from epsgrid.selection.evidence import Evidence
 from epsgrid.selection.formatting import Metric
 from epsgrid.selection.trained import margin_of
 from tests.report.simulate import measured

@@ -112,9 +112,7 @@ def test_fresh_seeds_of_contenders_are_trained_until_nothing_is_open(asking, fur
     assert record.looks == (0, 3, 6, 12) and record.level == deciding.level_of((3, 6, 9, 15))
     assert record.seeds == tuple(range(10_000, 10_012))
     assert [cell.id for cell in record.cells] == [trial.id for trial in fresh]
-    assert said[0].startswith(
-        "Not decided yet; the next look is after 3 fresh seeds of lr 1e-2, ε 1e-10 to 100."
-    )
+    assert said[0].startswith("Not decided yet; the next look is after 3 fresh seeds of lr 1e-2, ε 1e-10 to 100.")
     found = evidence(load_experiment(asked.folder))
     assert (found.level, answer(found).answers) == (record.level, ended.answers.answers)
     assert {len(cell.trials) - 3 for cell in found.contenders} == set(settings(fresh).values())
