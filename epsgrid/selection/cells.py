@@ -140,7 +140,6 @@ class Choice:
 
     cell: Cell | None
     unknown: str | None
-    candidates: int
     incomplete: int
 
 
@@ -267,7 +266,7 @@ def best(cells: Sequence[Cell], metric: Metric | None) -> Choice:
             if cell.score is not None
         ]
         if ranks:
-            return Choice(complete[-max(ranks)[-1]], None, len(cells), incomplete)
+            return Choice(complete[-max(ranks)[-1]], None, incomplete)
     if not cells:
         why = "no cell was planned there"
     elif not complete:
@@ -276,7 +275,7 @@ def best(cells: Sequence[Cell], metric: Metric | None) -> Choice:
         why = f"every complete cell diverged, {incomplete} of {count(len(cells), 'cell')} incomplete"
     else:
         why = "every trial diverged"
-    return Choice(None, why, len(cells), incomplete)
+    return Choice(None, why, incomplete)
 
 
 def spread_of(values: Iterable[float | None]) -> Spread | None:

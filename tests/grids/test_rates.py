@@ -13,6 +13,7 @@ from epsgrid.grids._rates import EffectiveRates
 from epsgrid.numerics.bounds import estimate_bounds
 from epsgrid.numerics.placement import Placement
 from epsgrid.spec.loading import parse_spec
+from epsgrid.store.records import AddedRate
 from tests.grids.samples import bounds_between
 from tests.report.simulate import layer, two_layers
 from tests.spec.fakes import MINIMAL
@@ -77,6 +78,14 @@ def test_a_larger_epsilon_never_has_a_smaller_rate(rate: float, one: float, othe
     rates = EffectiveRates(3e-4, Placement.outside())
     small, large = sorted((one, other))
     assert rates.trained(rate, small) <= rates.trained(rate, large) * 1.01, "but for rounding"
+
+
+def test_an_added_rate_is_one_of_the_spec_scaled_as_those_are() -> None:
+    rates, added = EffectiveRates.of(BOUNDS, Placement.outside()), (AddedRate(1e-2, 0.1),)
+    trials = plan(FIXED, "abc", None, ("conventional",), placement=Placement.outside(), rates=rates, added=added).trials
+    (found,) = [trial for trial in trials if trial.grid_rate == 0.1]
+    assert (found.epsilon, found.learning_rate) == (1e-2, rates.trained(0.1, 1e-2))
+    assert len(trials) == len(planned(rates)) + 1
 
 
 def test_rates_that_rounding_makes_equal_are_told() -> None:
