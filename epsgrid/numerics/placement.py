@@ -21,9 +21,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
 
 from epsgrid.codec import UNLESS_DEFAULT
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+_Number = TypeVar("_Number", "float", "npt.NDArray[np.float64]")
 _SUPERSCRIPT = {1: "", 2: "²"}
 
 
@@ -158,6 +164,17 @@ class Placement:
     def magnitude_from_epsilon(self, epsilon: float) -> float:
         """Return the magnitude that this optimizer's `epsilon` ≥ 0 weighs as much as."""
         return float((epsilon / self.factor + self.start) ** (1 / self.exponent)) + self.outer * epsilon
+
+    def damping(self, magnitude: _Number, epsilon: float) -> _Number:
+        """Return by which factor `epsilon` ≥ 0 shortens the step of an entry of `magnitude` > 0; an array's at once.
+
+        >>> Placement.outside().damping(1e-8, 1e-8), round(Placement.inside().damping(1e-4, 1e-8), 4)
+        (0.5, 0.7071)
+        """
+        if self.exponent == 1:
+            return magnitude / (magnitude + self.magnitude_from_epsilon(epsilon))
+        root: _Number = (magnitude**2 + epsilon / self.factor) ** 0.5
+        return magnitude / (root + self.outer * epsilon)
 
     def decade_of(self, epsilon: float) -> int:
         """Return the exponent of the decade in which an ε > 0 lies; halfway goes to the even one.

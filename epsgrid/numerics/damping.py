@@ -1,0 +1,84 @@
+"""By how much an ε shortens an optimizer's steps.
+
+Of an entry with the magnitude s = √v̂ the step is divided by more than s because of ε; the **damping** is the factor by
+which it is shorter than for ε → 0, between 0 and 1. With b the magnitude that ε weighs as much as (see `Placement`):
+
+    outside the root               s / (s + b)
+    inside the root, or in place   s / √(s² + b²)
+
+A layer's damping is the mean over its moving entries, those with a √v̂ above zero. A low one is not harmful by itself:
+where the learning rate was raised with ε, steps are what they should be. Adadelta's ε also lengthens steps, by its
+numerator, which is not counted here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from epsgrid.numerics.histogram import LEAST_FLOAT32, LogHistogram, magnitudes_of
+from epsgrid.numerics.placement import Placement
+
+NOT_SHORTENED = 0.95
+"""Damping from which on an ε counts as small enough."""
+_LARGEST_DECADE, _LEAST_DECADE = 3, -40
+_ABOVE = 1e150
+"""Stands for what is above float32's range; its square is finite."""
+
+
+@dataclass(frozen=True)
+class Damping:
+    """The damping of a layer, or of several.
+
+    Attributes:
+        moving: number of finite entries with a √v̂ above zero, at least 1.
+        mean: mean damping over them, in [0, 1].
+        error: `mean` is off by at most this, because entries of a bin are taken to lie at its middle.
+        adapting: share of them with a √v̂ above the magnitude that ε weighs as much as.
+    """
+
+    moving: int
+    mean: float
+    error: float
+    adapting: float
+
+
+def damping_of(histogram: LogHistogram, placement: Placement, epsilon: float) -> Damping | None:
+    """Return the damping that an ε ≥ 0 causes in a layer with this histogram of √v̂; None where no entry moves."""
+    counts, moving = histogram.nonzero_counts, histogram.nonzero
+    if not moving:
+        return None
+    edges, slots = histogram.edges(), np.flatnonzero(counts)
+    low = np.concatenate([[0.0], edges])[slots]
+    high = np.concatenate([[math.sqrt(LEAST_FLOAT32 * histogram.scale)], edges[1:], [_ABOVE]])[slots]
+    middle, shares = magnitudes_of(slots, histogram.scale, histogram.mantissa_bits), counts[slots] / moving
+    least, mean, most = (float(shares @ placement.damping(each, epsilon)) for each in (low, middle, high))
+    above = float(histogram.entries_above(placement.magnitude_from_epsilon(epsilon)))
+    return Damping(moving, mean, max(mean - least, most - mean), min(above / moving, 1.0))
+
+
+def pooled(dampings: Iterable[Damping]) -> Damping | None:
+    """Return the damping over the entries of several layers; None of none."""
+    held = list(dampings)
+    moving = sum(each.moving for each in held)
+    if not moving:
+        return None
+    means = (
+        math.fsum(getattr(each, name) * each.moving for each in held) / moving for name in ("mean", "error", "adapting")
+    )
+    return Damping(moving, *means)
+
+
+def largest_harmless(histograms: Sequence[LogHistogram], placement: Placement) -> float | None:
+    """Return the largest ε, a power of ten, with which steps are not shortened; None where none or no entry moves."""
+    for decade in range(_LARGEST_DECADE, _LEAST_DECADE, -1):
+        epsilon = placement.epsilon_of_decade(decade)
+        found = pooled(each for each in (damping_of(own, placement, epsilon) for own in histograms) if each is not None)
+        if found is None:
+            return None
+        if found.mean >= NOT_SHORTENED:
+            return epsilon
+    return None

@@ -1,0 +1,191 @@
+"""Whether an ε hurts a training: the layers whose steps it shortens, and when that is worth a warning.
+
+A layer's steps are *shortened* where its damping (see `epsgrid.numerics.damping`) is below `SHORTENED`. Where besides
+hardly any entry has a √v̂ above ε, all are divided by the same number: the layer is trained by *momentum SGD* with the
+learning rate lr/ε. Short steps are not harmful by themselves: a higher learning rate makes up for them, if not for
+entries of different sizes. So both remedies are named, a lower ε and a learning rate 1/damping times higher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from epsgrid.numerics.damping import Damping, damping_of, largest_harmless, pooled
+from epsgrid.numerics.precision import power
+from epsgrid.observing.reading import Reading, histogram_of
+
+SHORTENED, RECOVERED = 0.35, 0.5
+"""Damping below which steps count as shortened, and above which a layer may be warned of again."""
+MOMENTUM_SGD = 0.05
+"""Share of adapting entries up to which a shortened layer counts as trained by momentum SGD."""
+
+Finding = Literal["", "shortened", "momentum SGD"]
+
+_FIRST_LOOK, _GROWTH = 20, 1.25
+_MOST_ROWS, _NAME_WIDTH = 12, 36
+_NAMES_IN_A_WARNING = 3
+
+
+@dataclass(frozen=True)
+class LayerDiagnosis:
+    """What an ε does to the steps of one layer.
+
+    Attributes:
+        name, kind: of the layer.
+        epsilon: the optimizer's own, that it is trained with.
+        magnitude: that ε weighs as much as, in √v̂ units.
+        learning_rate: of its parameter group; None where that has none.
+        damping: of its entries with a √v̂ above zero.
+        finding: "" where its steps are not shortened.
+        harmless: the largest ε, a power of ten, that does not shorten its steps; None without a finding.
+    """
+
+    name: str
+    kind: str
+    epsilon: float
+    magnitude: float
+    learning_rate: float | None
+    damping: Damping
+    finding: Finding
+    harmless: float | None
+
+    def __str__(self) -> str:
+        """Return a sentence without a full stop, with both remedies where there is a finding."""
+        weight = f"ε = {power(self.epsilon)}"
+        weight += "" if self.magnitude == self.epsilon else f", as much as √v̂ = {power(self.magnitude)},"
+        larger = f"{weight} is larger than √v̂ in {_percent(1 - self.damping.adapting)} of {self.name}"
+        steps = f"its steps are {_percent(self.damping.mean)} of what they would be"
+        if self.finding == "momentum SGD" and self.learning_rate is not None:
+            steps += f", those of momentum SGD with learning rate {power(self.learning_rate / self.magnitude)}"
+        text = f"{larger}: {steps}"
+        if not self.finding:
+            return text
+        lower = "" if self.harmless is None else f"from {power(self.harmless)} on they are not shortened; "
+        factor = 1 / self.damping.mean
+        times = f"{factor:.2g}" if factor < 100 else f"{float(f'{factor:.2g}'):,.0f}"
+        return f"{text}; {lower}a learning rate {times} times higher makes up for it"
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What ε does to the steps of an optimizer, as `print` shows it in at most 20 lines.
+
+    Attributes:
+        optimizer: name of its class.
+        step: at which it was looked at.
+        layers: those with a second moment and an ε, in the model's order.
+        left_out: names of layers whose gradient is only rounding noise.
+    """
+
+    optimizer: str
+    step: int
+    layers: tuple[LayerDiagnosis, ...]
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def damping(self) -> Damping | None:
+        """The damping over the entries of all layers; None where none moves."""
+        return pooled(layer.damping for layer in self.layers)
+
+    @property
+    def findings(self) -> tuple[LayerDiagnosis, ...]:
+        """The layers whose steps are shortened, those of most entries first."""
+        found = [layer for layer in self.layers if layer.finding]
+        return tuple(sorted(found, key=lambda layer: -layer.damping.moving))
+
+    def __str__(self) -> str:
+        """Return the text that fits a screen."""
+        total = self.damping
+        if total is None:
+            return f"{self.optimizer}, step {self.step:,}: no layer has a second moment above zero."
+        epsilons = ", ".join(sorted({power(layer.epsilon) for layer in self.layers}))
+        lines = [
+            f"{self.optimizer}, step {self.step:,}, ε = {epsilons}: {_percent(total.adapting)} of the entries adapt,",
+            f"steps are {_percent(total.mean)} of what they would be with ε → 0.",
+        ]
+        findings = self.findings
+        if findings:
+            lines.append(f"Shortened in {len(findings)} of {len(self.layers)} layers:")
+            lines.append(f"  {'layer':{_NAME_WIDTH}}{'entries':>12}{'adapt':>8}{'steps':>8}  harmless ε")
+        for layer in findings[:_MOST_ROWS]:
+            found, name = layer.damping, layer.name
+            name = name if len(name) < _NAME_WIDTH else f"…{name[2 - _NAME_WIDTH :]}"
+            harmless = "?" if layer.harmless is None else power(layer.harmless)
+            numbers = f"{found.moving:>12,}{_percent(found.adapting):>8}{_percent(found.mean):>8}  {harmless}"
+            lines.append(f"  {name:{_NAME_WIDTH}}{numbers}")
+        if len(findings) > _MOST_ROWS:
+            lines.append(f"  and {len(findings) - _MOST_ROWS} more")
+        if findings:
+            lines.append("Lower ε, or raise the learning rate by 1/steps; see what the loss does.")
+        if self.left_out:
+            shown = ", ".join(self.left_out[:_NAMES_IN_A_WARNING])
+            more = len(self.left_out) - _NAMES_IN_A_WARNING
+            lines.append(f"Left out as rounding noise: {shown}{f' and {more} more' if more > 0 else ''}.")
+        return "\n".join(lines)
+
+
+def diagnose(optimizer: str, step: int, readings: Iterable[Reading], left_out: Sequence[str] = ()) -> Diagnosis:
+    """Diagnose the layers that were read, at a step, but for those left out; `optimizer` is its name."""
+    layers = []
+    for reading in readings:
+        placement, epsilon, group = reading.placement, reading.epsilon, reading.layer.group
+        if placement is None or epsilon is None or reading.layer.name in left_out:
+            continue
+        histogram = histogram_of(reading)
+        damping = damping_of(histogram, placement, epsilon)
+        if damping is None:
+            continue
+        finding: Finding = ""
+        if damping.mean < SHORTENED:
+            finding = "momentum SGD" if damping.adapting <= MOMENTUM_SGD else "shortened"
+        rate = None if group is None or "lr" not in group else float(group["lr"])
+        harmless = largest_harmless([histogram], placement) if finding else None
+        magnitude = placement.magnitude_from_epsilon(epsilon)
+        own = reading.layer
+        layers.append(LayerDiagnosis(own.name, own.kind, epsilon, magnitude, rate, damping, finding, harmless))
+    return Diagnosis(optimizer, step, tuple(layers), tuple(left_out))
+
+
+class Alarm:
+    """Decides when to look at an optimizer, and which findings are worth a warning.
+
+    A finding is warned of when two looks in a row have it, once for each layer and finding; a layer whose damping has
+    risen above `RECOVERED` in between needs two again. Looks are at steps 20, 40, 60, … and farther apart as training
+    goes on, each at a quarter more steps than the last.
+    """
+
+    def __init__(self) -> None:
+        self.next_look = _FIRST_LOOK
+        self._found: dict[str, Finding] = {}
+        self._warned: set[tuple[str, Finding]] = set()
+
+    def look(self, diagnosis: Diagnosis) -> str | None:
+        """Take in a diagnosis; return a warning for what is new in it, or None."""
+        self.next_look = max(diagnosis.step + _FIRST_LOOK, int(diagnosis.step * _GROWTH))
+        new = []
+        for layer in diagnosis.layers:
+            before = self._found.get(layer.name, "")
+            if layer.finding and layer.finding == before and (layer.name, layer.finding) not in self._warned:
+                self._warned.add((layer.name, layer.finding))
+                new.append(layer)
+            if layer.finding or layer.damping.mean > RECOVERED:
+                self._found[layer.name] = layer.finding
+        if not new:
+            return None
+        new.sort(key=lambda layer: -layer.damping.moving)
+        lines = [str(layer) for layer in new[:_NAMES_IN_A_WARNING]]
+        if (more := len(new) - _NAMES_IN_A_WARNING) > 0:
+            lines.append(f"and {more} more layer{'s' * (more > 1)}")
+        return f"{diagnosis.optimizer}, step {diagnosis.step:,}: " + ".\n  ".join(lines)
+
+
+def _percent(share: float) -> str:
+    """Write a share with two digits, and never as 0 or 100 % where it is not."""
+    value = 100 * share
+    if 0 < value < 0.01:
+        return "<0.01 %"
+    if 99.95 <= value < 100:
+        return ">99.9 %"
+    return f"{value:.2g} %" if value < 99 else f"{value:.3g} %"
