@@ -62,7 +62,7 @@ class OptimizerPlugin(Protocol):
 
     Attributes:
         Options: hyperparameters besides learning rate and ε, with their defaults.
-        DEFAULT_EPSILON: the ε that its authors, or torch, give it; None for a reference without, such as SGD.
+        DEFAULT_EPSILON: the ε that its authors, or torch, give it; None for a reference without, as SGD.
         SCALING: what moves with the batch size, or why no rule is derived for it.
     """
 
@@ -108,7 +108,7 @@ def require_epsilon(name: str) -> OptimizerPlugin:
     plugin = load(name)
     if plugin.DEFAULT_EPSILON is None:
         raise NoBoundsError(
-            f"optimizer {name!r} has no adaptive denominator and no epsilon: there is nothing to probe;"
+            f"optimizer {name!r} has no epsilon: there is nothing to probe;"
             " `epsgrid sweep` trains it as the epsilon-free reference"
         )
     return plugin

@@ -31,7 +31,7 @@ def test_without_a_target_all_are_listed(shell):
     ("arguments", "words"),
     [
         (["1e-8", "--from", "adma"], "unknown optimizer 'adma'; did you mean 'adam'?"),
-        (["1e-8", "--from", "sgdm"], "'sgdm' has no adaptive denominator"),
+        (["1e-8", "--from", "sgdm"], "'sgdm' has no epsilon"),
         (["0", "--from", "adam"], "epsilon must be positive and finite, got 0.0"),
         (["1e-8", "--from", "adam", "--beta2", "1.5"], "adam: beta2 1.5: Input should be less than 1"),
         (["1e-8", "--from", "adam", "--to", "adagrad"], "√Σg² grows with every step: say at which step"),

@@ -157,9 +157,20 @@ def sgdm(options: Any, epsilon: Any, rate: float, theta: Array, gradients: Seque
     return theta, np.full_like(theta, np.nan)
 
 
+def adam_atan2(options: Any, epsilon: Any, rate: float, theta: Array, gradients: Sequence[Array]) -> Result:
+    assert epsilon is None
+    (beta1, beta2), m, v = options.betas, np.zeros_like(theta), np.zeros_like(theta)
+    for t, g in enumerate(gradients, start=1):
+        m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g**2
+        angle = np.arctan2(m / (1 - beta1**t), np.sqrt(v / (1 - beta2**t)))
+        theta = theta * (1 - rate * options.weight_decay) - rate * options.scale * angle
+    return theta, np.full_like(theta, np.nan)
+
+
 REFERENCES: dict[str, Rule] = {
     "adabelief": functools.partial(_in_place, squared="residual", outside=True),
     "adadelta": adadelta,
+    "adam_atan2": adam_atan2,
     "adagrad": adagrad,
     "adam": adam,
     "adamax": adamax,

@@ -25,6 +25,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "adabelief": [*COMMON, DECOUPLED, {"betas": (0.9, 0.9), "rectify": True}],
     "adadelta": [{}, {"rho": 0.5, "weight_decay": 0.1}, {"rho": 0}],
     "adagrad": [{}, {"lr_decay": 0.1, "weight_decay": 0.1}],
+    "adam_atan2": [*COMMON, {"scale": 1.0}],
     "adam": [*COMMON, {"betas": (0, 0)}],
     "adamax": COMMON,
     "adamomentum": [*COMMON, DECOUPLED],
@@ -329,5 +330,5 @@ def test_an_unsupported_optimizer_says_why(name: str, reason: str) -> None:
 
 
 def test_an_optimizer_without_epsilon_is_not_probed() -> None:
-    with pytest.raises(NoBoundsError, match="'sgdm' has no adaptive denominator"):
+    with pytest.raises(NoBoundsError, match="'sgdm' has no epsilon"):
         optimizers.require_epsilon("sgdm")

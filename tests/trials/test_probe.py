@@ -65,7 +65,7 @@ def test_rmsprop_compares_with_the_uncorrected_moment():
 
 def test_sgdm_has_nothing_to_probe():
     setting = make_setting("optimizer=sgdm")
-    with pytest.raises(NoBoundsError, match="'sgdm' has no adaptive denominator"):
+    with pytest.raises(NoBoundsError, match="'sgdm' has no epsilon"):
         run_probe(setting.spec, setting.task, CPU)
 
 
