@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from epsgrid.codec import UNLESS_DEFAULT, from_document, to_document
 from epsgrid.errors import NoBoundsError
+from epsgrid.numerics.groups import EpsilonGroup, GroupsBy, epsilon_groups
 from epsgrid.numerics.histogram import fields_of
 from epsgrid.numerics.magnitudes import TAIL_FRACTION, Bound, LayerStatistics, LayerStatus, bounds_of
 from epsgrid.numerics.placement import Placement
@@ -120,6 +121,36 @@ class EpsilonBounds:
         """The powers of ten from the lower to the upper end, both included, rising by `step`."""
         first, last = (round(math.log10(bound.decade)) for bound in (self.low, self.high))
         return tuple(float(f"1e{exponent}") for exponent in (*range(first, last, self.step), last))
+
+    def epsilon_groups(self, epsilon: float = 1e-8, by: GroupsBy = "kind") -> tuple[EpsilonGroup, ...]:
+        """Propose an ε for each kind of layer, or each layer, and say what it would change.
+
+        `epsilon` > 0 is the one of all layers now, in the optimizer's own units. Print a group to read it.
+        """
+        # Every placement is a power law, so one end of the bounds tells it.
+        factor = self.low.epsilon / self.low.magnitude**self.step
+        placement = Placement("", "", exponent=self.step, factor=factor)
+        noise = self.reliability.noise if self.reliability else None
+        return epsilon_groups(self.layers, placement, epsilon, by, noise)
+
+    def param_groups(self, model: Any, epsilon: float = 1e-8, by: GroupsBy = "kind") -> list[dict[str, Any]]:
+        """Return parameter groups of a torch.nn.Module for an optimizer, each with the "eps" of `epsilon_groups`.
+
+        Parameters that were not measured are in a last group with `epsilon`. Raises NoBoundsError where the model has
+        none of the layers. Use it as in `torch.optim.Adam(bounds.param_groups(model), lr=1e-3)`.
+        """
+        groups = [(group.name, group.epsilon, set(group.layers)) for group in self.epsilon_groups(epsilon, by)]
+        parameters = dict(model.named_parameters())
+        measured = {name for _, _, names in groups for name in names}
+        if not measured & parameters.keys():
+            known = ", ".join(layer.name for layer in self.layers[:_LAYERS_IN_A_MESSAGE])
+            raise NoBoundsError(f"no parameter of this model was measured; measured were {known}")
+        groups.append(("not measured", epsilon, parameters.keys() - measured))
+        found = []
+        for name, own, names in groups:
+            if members := [parameter for key, parameter in parameters.items() if key in names]:
+                found.append({"params": members, "eps": own, "name": name})
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""

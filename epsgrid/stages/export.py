@@ -1,6 +1,7 @@
-"""Export the bounds of a run to another search tool, in the ε of the run's optimizer or of another framework's.
+"""Export what a run's probe measured: bounds for another search tool, and an ε for each group of layers.
 
-The conversion is that of `epsgrid convert`, at the step at which the bounds were measured and with the β₂ of the run.
+Bounds are exported in the ε of the run's optimizer, or of another framework's. That conversion is the one of `epsgrid
+convert`, at the step at which the bounds were measured and with the β₂ of the run.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from epsgrid import plugins
 from epsgrid.errors import StoreError, UnknownNameError
 from epsgrid.exporters._space import Kind, Space, Target, space_of
 from epsgrid.numerics.bounds import BoundsChoice
+from epsgrid.numerics.groups import EpsilonGroup, GroupsBy, epsilon_groups
 from epsgrid.numerics.placement import FRAMEWORKS
+from epsgrid.numerics.precision import power
 from epsgrid.optimizers._conversion import placement_of
 from epsgrid.selection.load import bounds_choice, parsed_bounds, read_experiment
 from epsgrid.stages.probe import read_probe
@@ -56,6 +59,49 @@ def export_bounds(
     chosen = measured.chosen(bounds or bounds_choice(experiment))
     space = space_of(experiment, probe, chosen, kind, target, **names)
     return space, exporter.export(space), exporter.USAGE
+
+
+_GROUPS = """{comment}
+EPSILON = {{{table}
+}}
+
+
+def param_groups(model, epsilon={default!r}):
+    \"\"\"Return parameter groups of a torch.nn.Module, each with its "eps"; parameters not listed get `epsilon`.\"\"\"
+    groups = {{}}
+    for name, parameter in model.named_parameters():
+        own = EPSILON.get(name, epsilon)
+        groups.setdefault(own, {{"params": [], "eps": own}})["params"].append(parameter)
+    return list(groups.values())
+"""
+
+
+def export_groups(
+    folder: ExperimentFolder, by: GroupsBy, epsilon: float | None
+) -> tuple[tuple[EpsilonGroup, ...], str]:
+    """Return an ε for each kind of layer or each layer, by a run's probe, and a Python module that has them.
+
+    `epsilon` is the one of all layers now; None means the spec's `sweep.default_epsilon`.
+
+    Raises:
+        StoreError: there is no experiment, or nothing was probed.
+    """
+    experiment, probe = read_experiment(folder), read_probe(folder)
+    measured = parsed_bounds(probe, folder.bounds_json)
+    if probe is None or measured is None:
+        raise StoreError(f"{folder.root}: no bounds were measured here; `epsgrid probe SPEC` does it")
+    now = float(experiment.spec["sweep"]["default_epsilon"]) if epsilon is None else epsilon
+    noise = measured.reliability.noise if measured.reliability else None
+    groups = epsilon_groups(measured.layers, probe.placement, now, by, noise)
+    lines = [
+        f"ε by {by} for {experiment.spec['optimizer']['name']}: the largest that does not shorten the steps, against"
+        f" {power(now)} for all.",
+        f"run: {experiment.name}, {probe.steps} steps at batch size {probe.batch_size}",
+        *map(str, groups),
+    ]
+    comment = "".join(f"# {line}\n" for line in lines)
+    table = "".join(f"\n    {name!r}: {group.epsilon!r}," for group in groups for name in group.layers)
+    return groups, _GROUPS.format(comment=comment, table=table, default=now)
 
 
 def _target_of(framework: str | None, optimizer: Mapping[str, Any], probe: ProbeRecord) -> Target:

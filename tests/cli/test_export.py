@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import yaml
 from typer.testing import Result
 
@@ -72,3 +74,20 @@ def test_the_bounds_that_were_asked_for_are_exported(export: Callable[..., Resul
 )
 def test_wrong_input_is_told(export: Callable[..., Result], words: list[str], told: str) -> None:
     assert told in export(*words, expect=2).stderr
+
+
+def test_groups_are_a_module_of_ready_parameter_groups(export: Callable[..., Result], shell: Shell) -> None:
+    done = shell.call("export", "groups", "--by", "layer", "--epsilon", "1e-3")
+    written: dict[str, Any] = {}
+    exec(compile(done.stdout, "groups.py", "exec"), written)
+    layers = list(written["EPSILON"])
+    model = torch.nn.Module()
+    for name in [*layers[:1], "another"]:
+        model.register_parameter(name.replace(".", "_"), torch.nn.Parameter(torch.zeros(2)))
+    written["EPSILON"] = {name.replace(".", "_"): value for name, value in written["EPSILON"].items()}
+    groups = written["param_groups"](model)
+    assert [group["eps"] for group in groups] == [written["EPSILON"][layers[0].replace(".", "_")], 1e-3]
+    assert done.stdout.startswith("# ε by layer for adam: the largest that does not shorten the steps, against 1e-3")
+    refused = shell.call("export", "groups", "--epsilon", "0", expect=2)
+    assert "--epsilon: expected a positive finite number, got 0" in refused.stderr
+    shell.call("export", "groups", "--by", "letter", expect=2)

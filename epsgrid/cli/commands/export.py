@@ -1,7 +1,8 @@
-"""`epsgrid export bounds [RUN] --to TOOL`."""
+"""`epsgrid export bounds [RUN] --to TOOL` and `epsgrid export groups [RUN]`."""
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Annotated
 
@@ -9,8 +10,10 @@ import typer
 
 from epsgrid.cli.console import hint, note
 from epsgrid.cli.options import RUNS, OutOption, QuietOption, RunArgument, RunsOption
+from epsgrid.errors import SpecError
 from epsgrid.exporters._space import Kind
 from epsgrid.numerics.bounds import BoundsChoice
+from epsgrid.numerics.groups import GroupsBy
 from epsgrid.stages import export as stage
 from epsgrid.stages.experiment import find_run
 
@@ -60,3 +63,26 @@ def export_bounds(
         note(f"the reliability of these bounds is {trust['verdict']}: {trust['reasons'][0]}")
     if not quiet:
         hint(f"Next: {usage}")
+
+
+def export_groups(
+    run: RunArgument = None,
+    by: Annotated[GroupsBy, typer.Option(help="An ε for each kind of layer, or for each layer.")] = "kind",
+    epsilon: Annotated[
+        float | None,
+        typer.Option(metavar="EPS", help="The ε that all layers have now.  [default: the spec's default_epsilon]"),
+    ] = None,
+    out: OutOption = None,
+    runs: RunsOption = RUNS,
+    quiet: QuietOption = False,
+) -> None:
+    """Write an ε for each group of layers, as a Python module with ready parameter groups.
+
+    Each group gets the largest ε, a power of ten, that does not shorten its steps; comments say what that changes.
+    """
+    if epsilon is not None and not 0 < epsilon < math.inf:
+        raise SpecError(f"--epsilon: expected a positive finite number, got {epsilon:g}")
+    _, text = stage.export_groups(find_run(run or out, runs), by, epsilon)
+    sys.stdout.write(text)
+    if not quiet:
+        hint("Next: save it as groups.py and call torch.optim.Adam(groups.param_groups(model), lr=...)")
