@@ -34,6 +34,7 @@ from epsgrid.store.state import PRUNED
 
 if TYPE_CHECKING:
     from epsgrid.numerics.bounds import EpsilonBounds
+    from epsgrid.numerics.damping import Damping
     from epsgrid.numerics.layout import Loss
     from epsgrid.numerics.placement import Placement
 
@@ -397,11 +398,13 @@ def _kind(evidence: Evidence) -> Answer:
     texts, name = [], ""
     for cell in dict.fromkeys(cells):
         assert cell.epsilon is not None
-        adapting = _share_adapting(evidence.bounds, evidence.placement, cell.epsilon)
-        if adapting is None:
+        damping = _damping(evidence.bounds, evidence.placement, cell.epsilon)
+        if damping is None:
             return Answer("kind", NOT_MEASURED, "No entry that the probe measured has a gradient.")
+        adapting = damping.adapting
         name = "adaptive" if adapting >= ADAPTIVE else "momentum SGD" if adapting <= MOMENTUM_SGD else "in between"
-        text = f"At {cell.label}, {percent(adapting)} of the entries with a gradient adapt: {name}"
+        text = f"At {cell.label}, {percent(adapting)} of the entries with a gradient adapt"
+        text += f" and steps are {percent(damping.mean)} of those at ε → 0: {name}"
         if name == "momentum SGD":
             step = cell.trained_rate / evidence.placement.magnitude_from_epsilon(cell.epsilon)
             text += f" with learning rate lr/ε = {power(step)}; compare `optimizer: sgdm` at that rate"
@@ -409,12 +412,13 @@ def _kind(evidence: Evidence) -> Answer:
     return Answer("kind", name, " ".join(texts))
 
 
-def _share_adapting(bounds: EpsilonBounds, placement: Placement, epsilon: float) -> float | None:
-    """Return the share of the probe's moving entries whose √v̂ is above an ε, so that they adapt; None of none."""
+def _damping(bounds: EpsilonBounds, placement: Placement, epsilon: float) -> Damping | None:
+    """Return what an ε does to the steps of all layers that the probe measured; None where no entry moves."""
+    from epsgrid.numerics.damping import damping_of, pooled
+
     histograms = [layer.histogram for layer in bounds.layers if layer.histogram is not None]
-    magnitude = placement.magnitude_from_epsilon(epsilon)
-    moving = sum(float(histogram.entries_above(0.0)) for histogram in histograms)
-    return sum(float(histogram.entries_above(magnitude)) for histogram in histograms) / moving if moving else None
+    found = (damping_of(histogram, placement, epsilon) for histogram in histograms)
+    return pooled(each for each in found if each is not None)
 
 
 def _trust(evidence: Evidence) -> Answer:
