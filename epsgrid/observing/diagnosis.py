@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from epsgrid.numerics.damping import Damping, damping_of, largest_harmless, pooled
+from epsgrid.numerics.histogram import LogHistogram
+from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.precision import power
 from epsgrid.observing.reading import Reading, histogram_of
 
@@ -130,22 +132,31 @@ def diagnose(optimizer: str, step: int, readings: Iterable[Reading], left_out: S
     """Diagnose the layers that were read, at a step, but for those left out; `optimizer` is its name."""
     layers = []
     for reading in readings:
-        placement, epsilon, group = reading.placement, reading.epsilon, reading.layer.group
-        if placement is None or epsilon is None or reading.layer.name in left_out:
-            continue
-        histogram = histogram_of(reading)
-        damping = damping_of(histogram, placement, epsilon)
-        if damping is None:
-            continue
-        finding: Finding = ""
-        if damping.mean < SHORTENED:
-            finding = "momentum SGD" if damping.adapting <= MOMENTUM_SGD else "shortened"
-        rate = None if group is None or "lr" not in group else float(group["lr"])
-        harmless = largest_harmless([histogram], placement) if finding else None
-        magnitude = placement.magnitude_from_epsilon(epsilon)
-        own = reading.layer
-        layers.append(LayerDiagnosis(own.name, own.kind, epsilon, magnitude, rate, damping, finding, harmless))
-    return Diagnosis(optimizer, step, tuple(layers), tuple(left_out))
+        placement, epsilon, own = reading.placement, reading.epsilon, reading.layer
+        if placement is not None and epsilon is not None and own.name not in left_out:
+            rate = None if own.group is None or "lr" not in own.group else float(own.group["lr"])
+            layers.append(diagnose_layer(own.name, own.kind, histogram_of(reading), placement, epsilon, rate))
+    return Diagnosis(optimizer, step, tuple(each for each in layers if each is not None), tuple(left_out))
+
+
+def diagnose_layer(
+    name: str, kind: str, histogram: LogHistogram, placement: Placement, epsilon: float, learning_rate: float | None
+) -> LayerDiagnosis | None:
+    """Diagnose one layer by its histogram of √v̂; None where no entry moves."""
+    damping = damping_of(histogram, placement, epsilon)
+    if damping is None:
+        return None
+    finding = finding_of(damping)
+    harmless = largest_harmless([histogram], placement) if finding else None
+    magnitude = placement.magnitude_from_epsilon(epsilon)
+    return LayerDiagnosis(name, kind, epsilon, magnitude, learning_rate, damping, finding, harmless)
+
+
+def finding_of(damping: Damping, shortened: float = SHORTENED) -> Finding:
+    """Return the finding about a layer with this damping; `shortened` is the one below which there is any."""
+    if damping.mean >= shortened:
+        return ""
+    return "momentum SGD" if damping.adapting <= MOMENTUM_SGD else "shortened"
 
 
 class Alarm:

@@ -1,0 +1,249 @@
+"""Calibrate the alarm of `epsgrid.observe`: does it go where the metric suffers, and nowhere else? Run on demand.
+
+    python scripts/calibrate_alarm.py --out runs-calibration     # hours on two cores; resumes; needs the real data
+
+Every task is trained with ε from far too small to far too large, several learning rates and three seeds, and √v̂ is
+counted every 25 steps. Compared are the trainings at the learning rate that is best for the smallest ε, by validation
+scores: an ε that dominates is a smaller learning rate in disguise. An ε is harmful where its mean test score is worse
+than the best at that rate by more than the margin, 1 point or 2 %. The alarm looks at the stored histograms of every
+seed, by its own code.
+
+The damping below which steps count as shortened is chosen on every other task and judged on the rest: of those with
+at most 5 % false alarms the one that finds most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+
+from epsgrid import optimizers
+from epsgrid.numerics.precision import power
+from epsgrid.observing.diagnosis import SHORTENED, Alarm, Diagnosis, diagnose_layer, finding_of
+from epsgrid.selection.load import load_experiment
+from epsgrid.spec.loading import spec_from_json
+from epsgrid.store import observations
+from epsgrid.store.paths import ExperimentFolder
+
+ADAM = "[1e-10, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1]"
+CIFAR = "{name: cifar10, validation: 2000, subset: {train: 3000, validation: 1500, test: 3000}}"
+SMALL_CIFAR = "{name: cifar10, validation: 1000, subset: {train: 1500, validation: 1000, test: 2000}}"
+PTB = "{name: ptb, sequence_length: 35, subset: {train: 40000, validation: 8000, test: 8000}}"
+IWSLT = "{name: translation, root: iwslt14-subset, subset: {train: 1500, validation: 200, test: 50}, vocabulary: 1000}"
+VIT = "{name: vit, patch: 8, width: 48, depth: 2, heads: 2, dropout: 0.0}"
+TRANSFORMER = (
+    "{name: transformer, encoder_layers: 1, decoder_layers: 1, width: 48, ffn: 96, heads: 4, dropout: 0.1, norm: pre,"
+    " key_bias: false}"
+)
+TASKS = {  # task, model, optimizer, training, learning rates, ε
+    "digits": (
+        "digits",
+        "{name: mlp, hidden: [256]}",
+        "adam",
+        "{epochs: 6, batch_size: 32}",
+        "[1e-3, 3e-3, 1e-2, 3e-2]",
+        ADAM,
+    ),
+    "nuclei": (
+        "nuclei",
+        "{name: mlp, hidden: [128]}",
+        "adam",
+        "{epochs: 12, batch_size: 32}",
+        "[2e-4, 1e-3, 5e-3, 2.5e-2]",
+        "[1e-16, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9, 1e-7]",
+    ),
+    "rmsprop": (
+        "digits",
+        "{name: mlp, hidden: [64, 64]}",
+        "rmsprop",
+        "{epochs: 6, batch_size: 32}",
+        "[3e-4, 1e-3, 3e-3]",
+        ADAM,
+    ),
+    "adabelief": (
+        "nuclei",
+        "{name: mlp, hidden: [64, 64]}",
+        "adabelief",
+        "{epochs: 12, batch_size: 32}",
+        "[1e-3, 5e-3, 2.5e-2]",
+        "[1e-32, 1e-28, 1e-26, 1e-24, 1e-22, 1e-20, 1e-18]",
+    ),
+    "cifarmlp": (CIFAR, "mlp", "{name: adam}", "{epochs: 4, batch_size: 64}", "[3e-4, 1e-3, 3e-3]", ADAM),
+    "ptb": (
+        PTB,
+        "{name: lstm, embedding: 48, hidden: 48, layers: 1}",
+        "adam",
+        "{epochs: 2, batch_size: 20, clip_norm: 1.0}",
+        "[3e-3, 1e-2, 3e-2]",
+        ADAM,
+    ),
+    "vit": (CIFAR, VIT, "adamw", "{epochs: 5, batch_size: 64}", "[1e-3, 3e-3, 1e-2]", ADAM),
+    "iwslt": (
+        IWSLT,
+        TRANSFORMER,
+        "{name: adam, betas: [0.9, 0.98]}",
+        "{epochs: 5, batch_size: 1024}",
+        "[3e-3, 1e-2]",
+        ADAM,
+    ),
+    "resnet": (SMALL_CIFAR, "{name: resnet34, width: 4}", "adam", "{epochs: 5, batch_size: 64}", "[3e-3, 1e-2]", ADAM),
+}
+SPEC = """\
+experiment: calibration-{name}
+task: {task}
+model: {model}
+optimizer: {optimizer}
+training: {training}
+observe: {{every: 25}}
+sweep: {{grid: narrowed, epsilons: {epsilons}, learning_rates: {rates}, seeds: [0, 1, 2]}}
+"""
+CANDIDATES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The three seeds of one ε: its cost against the best ε, in points or percent, and the looks at each seed."""
+
+    task: str
+    epsilon: float
+    cost: float
+    margin: float
+    looks: tuple[tuple[Diagnosis, ...], ...]
+
+    @property
+    def is_harmful(self) -> bool:
+        """Whether the ε costs more than the margin."""
+        return self.cost > self.margin
+
+    def alarms(self, shortened: float) -> int:
+        """Return for how many seeds the alarm goes, where steps count as shortened below a damping."""
+        found = 0
+        for looks in self.looks:
+            alarm = Alarm()
+            found += any(alarm.look(_judged(each, shortened)) is not None for each in looks)
+        return found
+
+
+def _judged(look: Diagnosis, shortened: float) -> Diagnosis:
+    layers = tuple(replace(layer, finding=finding_of(layer.damping, shortened)) for layer in look.layers)
+    return replace(look, layers=layers)
+
+
+def read(root: Path, task: str) -> list[Trained]:
+    """Return the trainings of a sweep at the learning rate that is best for the smallest ε."""
+    folder = ExperimentFolder(root / f"calibration-{task}")
+    stored = load_experiment(folder)
+    spec = spec_from_json(stored.experiment.spec, str(folder.experiment_json))
+    optimizer, results = optimizers.load(spec.optimizer.name), stored.results
+    assert stored.grid is not None
+    settings: dict[tuple[float, float], list[str]] = {}
+    for cell in stored.grid.cells:
+        assert cell.epsilon is not None
+        settings.setdefault((cell.epsilon, cell.learning_rate), []).append(cell.id)
+    metric = next(iter(results.values()))
+    sign, is_share = (1 if metric.metric_direction == "max" else -1), metric.metric_unit == "%"
+
+    def mean(ids: Sequence[str], split: str) -> float:
+        scores = [getattr(results[each], split) for each in ids]
+        return fmean(sign * each.metric if each is not None else -math.inf for each in scores)
+
+    smallest = min(epsilon for epsilon, _ in settings)
+    rate = max(
+        (rate for epsilon, rate in settings if epsilon == smallest),
+        key=lambda r: mean(settings[smallest, r], "validation"),
+    )
+    tests = {epsilon: mean(ids, "test") for (epsilon, own), ids in settings.items() if own == rate}
+    best, found = max(tests.values()), []
+    for epsilon, score in sorted(tests.items()):
+        looks = []
+        for trial in settings[epsilon, rate]:
+            series = observations.read(folder.trial(trial).observations_jsonl)
+            assert series is not None
+            of_trial = []
+            for snapshot in series.snapshots:
+                placement = optimizer.placement(spec.optimizer, snapshot.step)
+                layers = (
+                    diagnose_layer(name, kind, layer.histogram, placement, epsilon, rate)
+                    for name, kind, layer in zip(series.names, series.kinds, snapshot.layers, strict=True)
+                    if layer is not None and layer.histogram is not None
+                )
+                of_trial.append(Diagnosis("", snapshot.step, tuple(each for each in layers if each is not None)))
+            looks.append(tuple(of_trial))
+        cost = 100 * (best - score) if is_share else 100 * (best - score) / abs(best)
+        found.append(Trained(task, epsilon, cost, 1.0 if is_share else 2.0, tuple(looks)))
+    return found
+
+
+def rates(trainings: Sequence[Trained], shortened: float) -> tuple[int, int, int, int]:
+    """Return alarms among the seeds at harmful ε and these seeds, then false alarms and the other seeds."""
+    harmful, others = ([each for each in trainings if each.is_harmful is is_harmful] for is_harmful in (True, False))
+    counts = [
+        (sum(each.alarms(shortened) for each in own), sum(len(each.looks) for each in own)) for own in (harmful, others)
+    ]
+    return (*counts[0], *counts[1])
+
+
+def share(part: int, whole: int) -> str:
+    """Write a share with Wilson's 95 % interval."""
+    if not whole:
+        return "none"
+    p, z = part / whole, 1.96
+    centre, half = (p + z**2 / (2 * whole)), z * math.sqrt(p * (1 - p) / whole + z**2 / (4 * whole**2))
+    low, high = ((centre + side * half) / (1 + z**2 / whole) for side in (-1, 1))
+    return f"{part} of {whole}, {100 * p:.0f} % ({100 * max(low, 0):.0f} to {100 * min(high, 1):.0f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs-calibration"))
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--no-training", action="store_true", help="only read what was trained")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name in () if options.no_training else options.tasks:
+        task, model, optimizer, training, learning_rates, epsilons = TASKS[name]
+        path = options.out / f"{name}.yaml"
+        path.write_text(
+            SPEC.format(
+                name=name,
+                task=task,
+                model=model,
+                optimizer=optimizer,
+                training=training,
+                rates=learning_rates,
+                epsilons=epsilons,
+            )
+        )
+        subprocess.run([sys.executable, "-m", "epsgrid", "sweep", str(path), "--runs", str(options.out)], check=True)
+    trainings = {name: read(options.out, name) for name in options.tasks}
+    print("| task | ε | costs | damping, first and last look | adapting | alarms |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for name, own in trainings.items():
+        for each in own:
+            totals = [look.damping for looks in each.looks for look in (looks[0], looks[-1])]
+            first, last = (fmean(total.mean for total in totals[side::2] if total) for side in (0, 1))
+            adapting = fmean(total.adapting for total in totals[1::2] if total)
+            cost = f"{each.cost:.2f}{' **' if each.is_harmful else ''}"
+            alarms = f"{each.alarms(SHORTENED)} of {len(each.looks)}"
+            print(f"| {name} | {power(each.epsilon)} | {cost} | {first:.3f}, {last:.3f} | {adapting:.2f} | {alarms} |")
+    names = list(trainings)
+    halves = [[each for name in names[side::2] for each in trainings[name]] for side in (0, 1)]
+    print(
+        "\n| damping below | found, first half | false | found, second half | false |\n| --- | --- | --- | --- | --- |"
+    )
+    for shortened in CANDIDATES:
+        columns = []
+        for half in halves:
+            found, harmful, false, others = rates(half, shortened)
+            columns += [share(found, harmful), share(false, others)]
+        print(f"| {shortened:g} | {' | '.join(columns)} |")
+
+
+if __name__ == "__main__":
+    main()
