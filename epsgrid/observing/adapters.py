@@ -66,10 +66,12 @@ def adapter_for(optimizer: torch.optim.Optimizer) -> Adapter:
         reason = _REASONS.get(base.__name__.lower())
         if reason is not None:
             raise ObservationError(f"{name} cannot be observed: {reason}")
-    known = ", ".join(sorted(known.__name__ for known in _ADAPTERS))
+    known = sorted(known.__name__ for known in _ADAPTERS)
     held = ", ".join(dict.fromkeys(f".{where}" for where, _ in _optimizers_held_by(real)))
+    if name in known:  # of the same name in another package
+        name = f"{type(real).__module__}.{name}"
     raise ObservationError(
-        f"{name} is an optimizer that epsgrid does not know (it knows {known}): register it with"
+        f"{name} is an optimizer that epsgrid does not know (it knows {', '.join(known)}): register it with"
         f" epsgrid.register_optimizer({name}, lambda state, group: epsgrid.SecondMoment("
         'state["exp_avg_sq"], group["betas"][1], state["step"]) if state else None), with the names under which it'
         f" keeps them; if it wraps another optimizer, pass that one{f', of {held}' if held else ''}"

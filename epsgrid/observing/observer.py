@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import warnings
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
@@ -142,18 +142,13 @@ class Observer:
         self._warned = False
         self._has_seen_steps = False
         self._at_first = self._marks()
-        uncompiled = torch.compiler.disable(self._on_step)  # type: ignore[no-untyped-call]
-
-        def hook(*arguments: Any) -> None:
-            # Always calling the uncompiled one would cost more than most of what an observer does.
-            (uncompiled if torch.compiler.is_dynamo_compiling() else self._on_step)(*arguments)
-
         if not hasattr(optimizer, "_optimizer_step_post_hooks"):
             raise ObservationError(
                 f"the steps of this {type(optimizer).__name__} cannot be seen: its class does not call"
                 " torch.optim.Optimizer.__init__, so it has no hooks"
             )
-        self._handle = optimizer.register_step_post_hook(hook)
+        # Not a method that its class may have in place of torch's.
+        self._handle = torch.optim.Optimizer.register_step_post_hook(optimizer, _StepHook(self._on_step))
         self._closed = False
         _OPEN.add(optimizer)
 
@@ -293,7 +288,7 @@ class Observer:
 
     def _on_step(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
         """Count a step, as a hook; one that is only recorded into a CUDA graph is none."""
-        if optimizer is not self.optimizer or _is_nested(optimizer):  # the former is a copy with the same hooks
+        if optimizer is not self.optimizer or _is_nested(optimizer):  # the former is a wrapper with the same hooks
             return
         self._has_seen_steps = True
         if not (self._registry.on_cuda and torch.cuda.is_current_stream_capturing()):
@@ -428,16 +423,33 @@ def _kept(steps: list[Any]) -> torch.Tensor | array[float]:
     return torch.stack(steps)
 
 
+class _StepHook:
+    """Calls a function after each step; in an optimizer that is copied or pickled with its hooks, it does nothing."""
+
+    def __init__(self, function: Callable[..., None] = lambda *_: None) -> None:
+        self._function = function
+        self._uncompiled = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+
+    def __call__(self, *arguments: Any) -> None:
+        # Always calling the uncompiled one would cost more than most of what an observer does.
+        (self._uncompiled if torch.compiler.is_dynamo_compiling() else self._function)(*arguments)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _StepHook, ()
+
+
 def _is_nested(optimizer: torch.optim.Optimizer) -> bool:
     """Return whether a hook is run by a step within another step of the same optimizer, as of its base class.
 
     torch runs the hooks for each of them. Nothing is kept from hook to hook, where a step that raises would leave it
     wrong: the stack tells. Compiled code has the same name and file.
     """
-    depth, frame = 0, sys._getframe(1)
-    while frame is not None and depth < 2:
+    is_own, frame = True, sys._getframe(1)
+    while frame is not None:
         code = frame.f_code
         if code.co_name == _STEP.co_name and code.co_filename == _STEP.co_filename:
-            depth += frame.f_locals["args"][0] is optimizer
+            if not is_own and frame.f_locals["args"][0] is optimizer:
+                return True
+            is_own = False  # the first is the one that runs the hook
         frame = frame.f_back  # type: ignore[assignment]
-    return depth > 1
+    return False
