@@ -15,6 +15,7 @@ import functools
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 import torch
@@ -97,6 +98,9 @@ def register(
     if not (isinstance(optimizer_class, type) and issubclass(optimizer_class, torch.optim.Optimizer)):
         raise ObservationError(f"expected a subclass of torch.optim.Optimizer to register, got {optimizer_class!r}")
     name = optimizer_class.__name__
+    for role, given in (("second_moment", second_moment), ("placement", placement)):
+        if not (callable(given) or (role == "placement" and isinstance(given, Placement))):
+            raise ObservationError(f"{role} of {name} must be a function, got {given!r}")
 
     def checked(state: _State, group: _Group) -> SecondMoment | None:
         moment = _called("second_moment", name, second_moment, state, _plain(group))
@@ -113,11 +117,9 @@ def register(
             )
         if isinstance(moment.decay, torch.Tensor):
             moment = replace(moment, decay=float(moment.decay))
-        if not (isinstance(moment.decay, int | float) and 0 <= moment.decay < 1):
+        if not (isinstance(moment.decay, Real) and 0 <= moment.decay < 1):
             raise ObservationError(f"the decay registered for {name} must lie in [0, 1), got {moment.decay!r}")
-        if not isinstance(moment.step, torch.Tensor) and not (
-            isinstance(moment.step, int | float) and moment.step >= 0
-        ):
+        if not (isinstance(moment.step, torch.Tensor) or (isinstance(moment.step, Real) and moment.step >= 0)):
             raise ObservationError(f"the step registered for {name} must be a number, at least 0, got {moment.step!r}")
         return moment
 
@@ -145,8 +147,7 @@ def _called(role: str, name: str, function: Callable[..., Any], *arguments: Any)
         return function(*arguments)
     except Exception as error:  # whatever a user's function raises
         raise ObservationError(
-            f"{role} registered for {name} raised {type(error).__name__}: {error}; for a layer without a second moment,"
-            " whose state may be empty, it returns None"
+            f"{role} registered for {name} raised {type(error).__name__}: {error} (the state of a layer may be empty)"
         ) from error
 
 

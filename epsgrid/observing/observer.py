@@ -329,7 +329,7 @@ class Observer:
             f"{type(self.optimizer).__name__} cannot be observed from step {self._calls} on, and the training goes on:"
             f" {self._failure}",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=6,
         )
 
     def _observe(self, left_out: torch.Tensor | None) -> None:

@@ -6,6 +6,7 @@ entries of each parameter tensor.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -50,14 +51,15 @@ class Reading:
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
     """Return the part of a tensor that lies in this process, for a DTensor its shard, plain and dequantised."""
-    if type(tensor) is torch.Tensor and not tensor.requires_grad:
+    if type(tensor) is torch.Tensor and tensor.dtype.itemsize > 1 and not tensor.requires_grad:
         return tensor
     to_local = getattr(tensor, "to_local", None)
     here: torch.Tensor = tensor if to_local is None else to_local()
     # Every tensor has `dequantize`; a class that defines its own, as 8-bit states do, has no entries without it.
-    if type(here).dequantize is not torch.Tensor.dequantize:
+    if here.is_quantized or type(here).dequantize is not torch.Tensor.dequantize:
         here = here.dequantize()
-    return here.detach()
+    here = here.detach()
+    return here.float() if here.dtype.is_floating_point and here.dtype.itemsize == 1 else here
 
 
 def read(optimizer: torch.optim.Optimizer, layers: Sequence[Layer], adapter: Adapter) -> tuple[Reading, ...]:
@@ -72,14 +74,17 @@ def read(optimizer: torch.optim.Optimizer, layers: Sequence[Layer], adapter: Ada
         except EpsgridError as error:
             raise ObservationError(f"layer {layer.name!r}: {error}") from error
         except Exception as error:  # whatever the state of an optimizer that nobody knows makes of it
-            raise _unreadable(layer.name, type(optimizer).__name__, error) from error
+            raise _unreadable(layer, f"the state of {type(optimizer).__name__}", error) from error
     return tuple(readings)
 
 
-def _unreadable(layer: str, what: str, error: Exception) -> ObservationError:
-    first_line = next(iter(str(error).splitlines()), "")
-    reason = f"the second moment cannot be read from a {what}: {type(error).__name__}: {first_line}"
-    return ObservationError(f"layer {layer!r}: {reason}")
+def _unreadable(layer: Layer, source: str, error: Exception) -> ObservationError:
+    reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200)
+    return ObservationError(f"layer {layer.name!r}: its second moment cannot be read from {source}: {reason}")
+
+
+def _named(tensor: torch.Tensor) -> str:
+    return f"a {type(tensor).__name__} ({tensor.layout})"
 
 
 def _read(layer: Layer, state: Any, adapter: Adapter) -> Reading:
@@ -88,11 +93,15 @@ def _read(layer: Layer, state: Any, adapter: Adapter) -> Reading:
     if group is None:
         return without
     moment = adapter.second_moment(state, group)
-    # A fused optimizer whose first steps a scaler makes it skip has a state and has taken no step.
-    if moment is None or (moment.decay and not float(moment.step)):
+    if moment is None:
         return without
     check_shape(layer, moment.values)
     values = local(moment.values)
+    # A fused optimizer whose first steps a scaler makes it skip has a state and has taken no step.
+    if moment.decay and not float(moment.step):
+        if bool(values.any()):
+            raise ObservationError("its second moment is not zero, yet no step is counted: steps count from 1")
+        return without
     # What was measured before a layer was frozen stays; a state of zeros was only built. A shard cannot tell.
     if is_frozen and values.numel() == layer.parameter.numel() and not bool(values.any()):
         return without
@@ -127,7 +136,7 @@ def measure_reading(reading: Reading, tail_fraction: float) -> LayerStatistics:
     except NoBoundsError as error:
         raise ObservationError(str(error)) from error
     except Exception as error:  # of a tensor of no ordinary kind
-        raise _unreadable(layer.name, type(reading.values).__name__, error) from error
+        raise _unreadable(layer, _named(reading.values), error) from error
     return replace(statistics, kind=layer.kind)
 
 
@@ -187,4 +196,4 @@ def histogram_of(reading: Reading) -> LogHistogram:
     except ValueError as error:
         raise ObservationError(f"layer {reading.layer.name!r}: {error}") from error
     except Exception as error:  # of a tensor of no ordinary kind
-        raise _unreadable(reading.layer.name, type(reading.values).__name__, error) from error
+        raise _unreadable(reading.layer, _named(reading.values), error) from error
