@@ -283,7 +283,8 @@ class Observer:
     def __enter__(self) -> Observer:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: object, *_: object) -> None:
+        self._has_seen_steps |= error is not None  # or may have been in the middle of one
         self.close()
 
     def _on_step(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
