@@ -512,6 +512,28 @@ def test_layers_added_later_are_listed_from_then_on() -> None:
     assert set(observer.histograms()) == set(series.names)
 
 
+def test_a_layer_keeps_its_history_when_points_are_added_to_it() -> None:
+    torch.manual_seed(0)
+    optimizer = torch.optim.Adam([{"params": [nn.Parameter(torch.randn(10, 3))], "name": "position"}])
+    observer = observe(optimizer)
+    (group,) = optimizer.param_groups
+    for step in range(4):
+        if step == 2:
+            (old,) = group["params"]
+            state = optimizer.state.pop(old)
+            group["params"] = [nn.Parameter(torch.cat([old.detach(), torch.randn(5, 3)]))]
+            for key in ("exp_avg", "exp_avg_sq"):
+                state[key] = torch.cat([state[key], torch.zeros(5, 3)])
+            optimizer.state[group["params"][0]] = state
+        optimizer.zero_grad()
+        group["params"][0].square().sum().backward()
+        optimizer.step()
+    series = observer.series()
+    assert series.names == ("position",) and series.entries == (45,)
+    assert [layer and layer.nonzero for each in series.snapshots for layer in each.layers] == [30, 30, 45, 45]
+    assert observer.histograms()["position"].total == 45
+
+
 def test_frozen_and_idle_layers_are_listed_and_left_out() -> None:
     model = mlp()
     model[0].requires_grad_(False)
