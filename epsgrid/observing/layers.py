@@ -119,6 +119,8 @@ def _names_of(
         full
     )
     bare = _bare(full, model if is_of_model else None)
+    if len(set(bare)) < len(bare):  # what looks like a wrapper's was a name of the model's own
+        bare = full
     for name, (_, parameter) in zip(bare, firsts.values(), strict=True):
         if name in names:
             raise ObservationError(

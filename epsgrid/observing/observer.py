@@ -258,8 +258,8 @@ class Observer:
         """Count a step that no hook has seen, such as one in the replay of a CUDA graph."""
         # Set by a GradScaler, for optimizers that skip by themselves.
         found_inf = getattr(self.optimizer, "found_inf", None)
-        if found_inf is not None and found_inf.is_cpu:
-            if float(found_inf):
+        if not isinstance(found_inf, torch.Tensor) or found_inf.is_cpu:
+            if found_inf:
                 return
             found_inf = None
         self._has_seen_steps = True
@@ -392,11 +392,17 @@ class Observer:
         if not self.step:
             raise ObservationError(f"the state of this {name} is not built yet; ask after its first step")
         state, parameters = self.optimizer.state, [layer.parameter for layer in self.layers]
-        was_built = bool(state) or any(parameter.grad is not None for parameter in parameters)
-        if was_built and not any(parameter in state for parameter in parameters):
+        trained = [parameter for parameter in parameters if parameter.grad is not None]
+        if (state or trained) and not any(parameter in state for parameter in parameters):
             raise ObservationError(
                 f"the state of this {name} is not kept by parameter, as self.state[parameter], so no second moment is"
                 " found in it"
+            )
+        if entries := next((state[parameter] for parameter in trained if state.get(parameter)), None):
+            held = ", ".join(map(str, entries)) if isinstance(entries, Mapping) else type(entries).__name__
+            raise ObservationError(
+                f"the state of this {name} ({held}) has no second moment where that of its class is looked for: tell"
+                f" where it is by epsgrid.register_optimizer({name}, …)"
             )
         return readings
 
@@ -449,7 +455,7 @@ def _is_nested(optimizer: torch.optim.Optimizer) -> bool:
     while frame is not None:
         code = frame.f_code
         if code.co_name == _STEP.co_name and code.co_filename == _STEP.co_filename:
-            if not is_own and frame.f_locals["args"][0] is optimizer:
+            if not is_own and next(iter(frame.f_locals.get("args", ())), None) is optimizer:
                 return True
             is_own = False  # the first is the one that runs the hook
         frame = frame.f_back  # type: ignore[assignment]
