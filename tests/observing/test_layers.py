@@ -116,6 +116,12 @@ class Holder(nn.Module):
             setattr(self, name, other)
 
 
+def test_names_that_would_coincide_without_a_wrappers_part_keep_it() -> None:
+    model = nn.ModuleDict({"_orig_mod": nn.Linear(2, 1, bias=False)})
+    model.register_parameter("weight", nn.Parameter(torch.ones(1)))
+    assert [name for name, _ in listed(adam(model.parameters()), model=model)] == ["weight", "_orig_mod.weight"]
+
+
 class OwnParallel(nn.DataParallel):
     pass
 

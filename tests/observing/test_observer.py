@@ -222,9 +222,15 @@ def of_own(state: Any, group: Any) -> SecondMoment | None:
     return SecondMoment(state["kept"], 0.99, state["t"]) if state else None
 
 
-@pytest.mark.parametrize("name", ["adam", "adam-fused", "adam-loop"])
-def test_a_step_that_the_grad_scaler_skips_is_none(name: str) -> None:
+class Super(torch.optim.Adam):
+    def step(self, closure: Any = None) -> Any:
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("name", ["adam", "adam-fused", "adam-loop", "subclass"])
+def test_a_step_that_the_grad_scaler_skips_is_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fused optimizer's step is called and skips by itself; another's is not called."""
+    monkeypatch.setitem(OPTIMIZERS, "subclass", lambda parameters: Super(parameters, fused=True))
     model, optimizer, observer = observed(name=name)
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
     for number, batch in enumerate(batches(6)):
@@ -801,19 +807,40 @@ def test_what_was_counted_before_a_state_could_not_be_read_any_more_stays(regist
     assert steps(observer) == (1, 2, 5)
 
 
-def test_a_second_moment_of_no_step_and_one_that_is_kept_elsewhere_are_told(registered: Any) -> None:
+def test_a_second_moment_of_no_step_is_told(registered: Any) -> None:
     registered(Own, lambda state, group: SecondMoment(state["v"], 0.99, 0) if state else None)
     model = mlp()
     optimizer = Own(model.parameters())
     observer = observe(optimizer, model=model)
     train(model, optimizer, 1)
-    with pytest.raises(
-        ObservationError, match=r"layer '0\.weight': .* is not zero, yet no step is counted: steps count"
-    ):
+    words = r"layer '0\.weight': .* is not zero, yet no step is counted: steps count"
+    with pytest.raises(ObservationError, match=words):
         observer.bounds()
-    optimizer.state = {"v": [entry["v"] for entry in optimizer.state.values()]}  # type: ignore[assignment]
+
+
+class Renamed(torch.optim.AdamW):
+    """Keeps another second moment than the class that it is derived from."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for parameter in self.param_groups[0]["params"]:
+            state = self.state[parameter]
+            state.setdefault("second", torch.zeros_like(parameter)).addcmul_(parameter.grad, parameter.grad)
+
+
+def test_a_second_moment_that_is_kept_elsewhere_is_told() -> None:
+    model = mlp()
+    optimizer = Renamed(model.parameters())
+    observer = observe(optimizer, model=model)
+    train(model, optimizer, 1)
+    words = (
+        r"the state of this Renamed \(second\) has no second moment where .* by epsgrid\.register_optimizer\(Renamed, …"
+    )
+    with pytest.raises(ObservationError, match=words):
+        observer.bounds()
+    optimizer.state = {"second": [entry["second"] for entry in optimizer.state.values()]}  # type: ignore[assignment]
     with pytest.raises(
-        ObservationError, match=r"this Own is not kept by parameter, as self\.state\[parameter\], so no"
+        ObservationError, match=r"this Renamed is not kept by parameter, as self\.state\[parameter\], so no"
     ):
         observer.bounds()
 
