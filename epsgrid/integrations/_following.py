@@ -21,6 +21,7 @@ from epsgrid.errors import DataError, EpsgridError, ObservationError
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.precision import power
 from epsgrid.numerics.series import Series
+from epsgrid.observing.adapters import epsilon_in
 from epsgrid.observing.distributed import gathered_bounds, gathered_series
 from epsgrid.observing.observer import Observer, check_whole, observe
 from epsgrid.observing.trackers import PREFIX
@@ -140,7 +141,7 @@ class Following:
 def _describe(observer: Observer, bounds: EpsilonBounds, epochs: float) -> str:
     """Return the bounds on one line, with the layers that set them."""
     low, high = bounds.low, bounds.high
-    used = sorted({group["eps"] for group in observer.optimizer.param_groups if "eps" in group})
+    used = sorted({each for group in observer.optimizer.param_groups if (each := epsilon_in(group)) is not None})
     return (
         f"epsgrid: after {observer.step} steps, {epochs:.3g} epoch{'' if epochs == 1 else 's'}, the bounds of ε for"
         f" {type(observer.optimizer).__name__} are {power(low.decade)} to {power(high.decade)}"

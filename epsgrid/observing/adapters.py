@@ -14,7 +14,8 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 import torch
@@ -66,12 +67,15 @@ def adapter_for(optimizer: torch.optim.Optimizer) -> Adapter:
         reason = _REASONS.get(base.__name__.lower())
         if reason is not None:
             raise ObservationError(f"{name} cannot be observed: {reason}")
-    known = ", ".join(sorted(known.__name__ for known in _ADAPTERS))
+    known = sorted(known.__name__ for known in _ADAPTERS)
+    held = ", ".join(dict.fromkeys(f".{where}" for where, _ in _optimizers_held_by(real)))
+    if name in known:  # of the same name in another package
+        name = f"{type(real).__module__}.{name}"
     raise ObservationError(
-        f"{name} is an optimizer that epsgrid does not know (it knows {known}): register it with"
+        f"{name} is an optimizer that epsgrid does not know (it knows {', '.join(known)}): register it with"
         f" epsgrid.register_optimizer({name}, lambda state, group: epsgrid.SecondMoment("
         'state["exp_avg_sq"], group["betas"][1], state["step"]) if state else None), with the names under which it'
-        " keeps them"
+        f" keeps them; if it wraps another optimizer, pass that one{f', of {held}' if held else ''}"
     )
 
 
@@ -88,22 +92,46 @@ def register(
         second_moment: gets `optimizer.state` of one parameter (empty before its first step) and its group, with betas
             as numbers, and returns v, or None while there is none.
         placement: where ε enters; a function of the group and the number of steps where it depends on them.
+
+    What these functions raise or return wrongly is reported as an ObservationError; it ends no training.
     """
     if not (isinstance(optimizer_class, type) and issubclass(optimizer_class, torch.optim.Optimizer)):
         raise ObservationError(f"expected a subclass of torch.optim.Optimizer to register, got {optimizer_class!r}")
     name = optimizer_class.__name__
+    for role, given in (("second_moment", second_moment), ("placement", placement)):
+        if not (callable(given) or (role == "placement" and isinstance(given, Placement))):
+            raise ObservationError(f"{role} of {name} must be a function, got {given!r}")
 
     def checked(state: _State, group: _Group) -> SecondMoment | None:
-        moment = second_moment(state, _plain(group))
-        if moment is not None and not isinstance(moment, SecondMoment):
+        moment = _called("second_moment", name, second_moment, state, _plain(group))
+        if moment is None:
+            return None
+        if not isinstance(moment, SecondMoment):
             raise ObservationError(
                 f"second_moment registered for {name} must return an epsgrid.SecondMoment or None,"
                 f" got {type(moment).__name__}"
             )
+        if not isinstance(moment.values, torch.Tensor):
+            raise ObservationError(
+                f"the second moment registered for {name} must be a tensor, got a {type(moment.values).__name__}"
+            )
+        if isinstance(moment.decay, torch.Tensor):
+            moment = replace(moment, decay=float(moment.decay))
+        if not (isinstance(moment.decay, Real) and 0 <= moment.decay < 1):
+            raise ObservationError(f"the decay registered for {name} must lie in [0, 1), got {moment.decay!r}")
+        if not (isinstance(moment.step, torch.Tensor) or (isinstance(moment.step, Real) and moment.step >= 0)):
+            raise ObservationError(f"the step registered for {name} must be a number, at least 0, got {moment.step!r}")
         return moment
 
     def placed(group: _Group, step: float) -> Placement:
-        return placement if isinstance(placement, Placement) else placement(_plain(group), step)
+        if isinstance(placement, Placement):
+            return placement
+        place = _called("placement", name, placement, _plain(group), step)
+        if not isinstance(place, Placement):
+            raise ObservationError(
+                f"placement registered for {name} must return an epsgrid.Placement, got {type(place).__name__}"
+            )
+        return place
 
     _ADAPTERS[optimizer_class] = Adapter(checked, placed)
 
@@ -114,35 +142,78 @@ def from_plugin(plugin: OptimizerPlugin, options: Any) -> Adapter:
     return Adapter(plugin.second_moment, lambda group, step: plugin.placement(options, step), probing_epsilon)
 
 
+def _called(role: str, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return function(*arguments)
+    except Exception as error:  # whatever a user's function raises
+        raise ObservationError(
+            f"{role} registered for {name} raised {type(error).__name__}: {error} (the state of a layer may be empty)"
+        ) from error
+
+
 def unwrap(optimizer: Any) -> torch.optim.Optimizer:
     """Return the optimizer that takes the steps, which wrappers, such as Lightning's and Accelerate's, hold.
 
-    Raises ObservationError where it is no torch.optim.Optimizer.
+    A wrapper has it as `optimizer` or `optim`; one of an unknown class may have it, and no other, under any name. Where
+    what is held is not known and the wrapper is, this returns the wrapper. Raises ObservationError where there is no
+    torch.optim.Optimizer.
     """
-    seen: set[int] = set()
-    while id(optimizer) not in seen:
-        seen.add(id(optimizer))
-        for name in ("optimizer", "optim"):  # the latter is ZeroRedundancyOptimizer's
-            inner = getattr(optimizer, name, None)
-            if isinstance(inner, torch.optim.Optimizer) or hasattr(inner, "param_groups"):
-                optimizer = inner
-                break
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise ObservationError(f"expected a torch.optim.Optimizer, got {type(optimizer).__name__}")
-    return optimizer
+    chain: list[Any] = []
+    inner = optimizer
+    while inner is not None and not any(inner is outer for outer in chain):
+        chain.append(inner)
+        inner = _held_by(inner)
+    real = [each for each in chain if isinstance(each, torch.optim.Optimizer)]
+    if not real:
+        held = ", ".join(dict.fromkeys(f".{where}" for where, _ in _optimizers_held_by(optimizer)))
+        pass_one = f"; pass one of those that it holds in {held}" if held else ""
+        raise ObservationError(f"expected a torch.optim.Optimizer, got {type(optimizer).__name__}{pass_one}")
+    return next((each for each in reversed(real) if _is_known(each)), real[-1])
+
+
+def _is_known(optimizer: Any) -> bool:
+    """Return whether an optimizer's class, or a base of it, has an adapter or a reason to have none."""
+    return any(base in _ADAPTERS or base.__name__.lower() in _REASONS for base in type(optimizer).__mro__)
+
+
+def _held_by(optimizer: Any) -> Any:
+    """Return the optimizer that a wrapper holds; None where it is no wrapper, or holds several."""
+    for name in ("optimizer", "optim"):  # the latter is ZeroRedundancyOptimizer's
+        inner = getattr(optimizer, name, None)
+        if isinstance(inner, torch.optim.Optimizer) or hasattr(inner, "param_groups"):
+            return inner
+    held = [] if _is_known(optimizer) else _optimizers_held_by(optimizer)
+    return held[0][1] if len(held) == 1 else None
+
+
+def _optimizers_held_by(optimizer: Any) -> list[tuple[str, torch.optim.Optimizer]]:
+    """Return the optimizers among the attributes of an object, or in a list or dictionary there, by attribute."""
+    found: dict[int, tuple[str, torch.optim.Optimizer]] = {}
+    for name, value in getattr(optimizer, "__dict__", {}).items():
+        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
+        for part in parts:
+            if isinstance(part, torch.optim.Optimizer) and part is not optimizer:
+                found.setdefault(id(part), (name, part))
+    return list(found.values())
 
 
 def _plain(group: _Group) -> _Group:
     """Return a parameter group whose betas are numbers; reading one that lies on a device waits for it."""
-    if any(isinstance(beta, torch.Tensor) for beta in group.get("betas", ())):
-        return {**group, "betas": tuple(map(float, group["betas"]))}
+    betas = group.get("betas")
+    if isinstance(betas, list | tuple) and any(isinstance(beta, torch.Tensor) for beta in betas):
+        return {**group, "betas": tuple(float(beta) if isinstance(beta, torch.Tensor) else beta for beta in betas)}
     return group
 
 
 def epsilon_in(group: _Group) -> float | None:
-    """Return the ε of a parameter group; None where it has no "eps"."""
-    epsilon = group.get("eps")
-    return None if epsilon is None else float(epsilon)
+    """Return the ε of a parameter group; None where it has no "eps", or several numbers in it, as Adafactor has.
+
+    Of several, none is known to be the one that √v̂ is compared with.
+    """
+    try:
+        return float(group["eps"])
+    except (KeyError, TypeError, ValueError, RuntimeError):  # the last is of a tensor of several
+        return None
 
 
 def warn_of_underflow(optimizer: torch.optim.Optimizer) -> None:

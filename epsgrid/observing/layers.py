@@ -21,8 +21,11 @@ from epsgrid.observing.kinds import kinds_of
 NamedParameters = Iterable[tuple[str, torch.Tensor]]
 
 _HOW_TO_NAME = "give named_parameters=model.named_parameters(), or model=model"
-_WRAPPER = re.compile(r"(^|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-_PARALLEL = "module."
+_WRAPPED = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module", "_original_module"}
+"""What torch.compile, FSDP, checkpointing and Fabric call the module that they wrap."""
+_PARALLEL = "module"
+_PARALLEL_CLASS = re.compile(r"DataParallel$|^DeepSpeedEngine$")
+"""The classes whose wrapped module is called "module", as parts of other models may be."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -50,8 +53,8 @@ def named_layers(
         optimizer: the real one, not a wrapper.
         named_parameters: pairs as `model.named_parameters()` gives them. A tied tensor is listed once. One that
             requires a gradient and is not in `optimizer` belongs to another optimizer and is left out.
-        model: gives the kinds, and the names too where `named_parameters` is None. Without either, the names are those
-            that the optimizer was given, if it was.
+        model: gives the kinds, and the names too where `named_parameters` is None. Without either, and for parameters
+            that they lack, the names are those that the optimizer or its group was given, if they were.
 
     Raises:
         ObservationError: a parameter has no name or is complex, or two have the same name.
@@ -93,11 +96,11 @@ def _names_of(
     elif named_parameters is None:
         named_parameters = []
         for number, group in enumerate(optimizer.param_groups):
-            if "param_names" not in group:
+            if "param_names" not in group and _name_in(group, 0) is None:
                 raise ObservationError(
                     f"unnamed parameters: group {number} of {type(optimizer).__name__} has no names; {_HOW_TO_NAME}"
                 )
-            named_parameters += zip(group["param_names"], group["params"], strict=True)
+            named_parameters += zip(group.get("param_names", ()), group["params"], strict=False)
     is_iterable = isinstance(named_parameters, Iterable) and not isinstance(named_parameters, nn.Module)
     firsts: dict[int, tuple[str, torch.Tensor]] = {}
     for pair in named_parameters if is_iterable else [named_parameters]:
@@ -106,8 +109,19 @@ def _names_of(
             wanted = "expected pairs of name and parameter"
             raise ObservationError(f"unnamed parameters: {wanted}, got {text}; {_HOW_TO_NAME}")
         firsts.setdefault(id(pair[1]), (str(pair[0]), pair[1]))
+    for group in optimizer.param_groups:
+        for place, parameter in enumerate(group["params"]):
+            if (name := _name_in(group, place)) is not None:
+                firsts.setdefault(id(parameter), (name, parameter))
     names: dict[str, torch.Tensor] = {}
-    for name, (_, parameter) in zip(_bare([name for name, _ in firsts.values()]), firsts.values(), strict=True):
+    full = [name for name, _ in firsts.values()]
+    is_of_model = model is not None and {name for name, _ in model.named_parameters(remove_duplicate=False)}.issuperset(
+        full
+    )
+    bare = _bare(full, model if is_of_model else None)
+    if len(set(bare)) < len(bare):  # what looks like a wrapper's was a name of the model's own
+        bare = full
+    for name, (_, parameter) in zip(bare, firsts.values(), strict=True):
         if name in names:
             raise ObservationError(
                 f"two parameters are called {name!r}; name each differently, as model.named_parameters() does"
@@ -116,15 +130,32 @@ def _names_of(
     return names
 
 
-def _bare(names: Iterable[str]) -> list[str]:
-    """Return names without the prefixes of wrappers: torch.compile, FSDP, checkpointing, DataParallel and DDP.
+def _name_in(group: dict[str, Any], place: int) -> str | None:
+    """Return the name that a parameter has by the "name" of its group, as of Gaussians; None where that has none."""
+    name = group.get("name")
+    if not isinstance(name, str):
+        return None
+    return name if len(group["params"]) == 1 else f"{name}.{place}"
 
-    "module." is taken for a wrapper's only where every name begins with it: a model may have a part of that name.
+
+def _bare(names: Sequence[str], model: nn.Module | None = None) -> list[str]:
+    """Return names without the parts that wrappers add, in any nesting.
+
+    A part "module" is DataParallel's or DDP's where the classes in `model`, whose names these are, say so. Without a
+    model it is taken for theirs where every name begins with it: a model may have a part of that name.
     """
-    stripped = [_WRAPPER.sub("", name) for name in names]
-    while stripped and all(name.startswith(_PARALLEL) for name in stripped):
-        stripped = [name.removeprefix(_PARALLEL) for name in stripped]
-    return stripped
+    parallel = set()
+    for path, module in () if model is None else model.named_modules():
+        if any(_PARALLEL_CLASS.search(base.__name__) for base in type(module).__mro__):
+            parallel.add(f"{path}.{_PARALLEL}".lstrip("."))
+    bare = []
+    for name in names:
+        parts = name.split(".")
+        wrapped = [part in _WRAPPED or ".".join(parts[: place + 1]) in parallel for place, part in enumerate(parts)]
+        bare.append([part for part, is_added in zip(parts, wrapped, strict=True) if not is_added])
+    while model is None and bare and all(parts[0] == _PARALLEL and parts[1:] for parts in bare):
+        bare = [parts[1:] for parts in bare]
+    return [".".join(parts) for parts in bare]
 
 
 def shape_text(tensor: torch.Tensor) -> str:
@@ -147,6 +178,7 @@ class LayerRegistry:
         self.members: list[tuple[int, torch.Tensor, dict[str, Any]]] = []
         self.on_cuda = False
         self._ids: list[int] = []
+        self._at: dict[tuple[int, int], int] = {}  # index of the layer at a place in a group
         self.refresh()
 
     def refresh(self) -> None:
@@ -161,10 +193,20 @@ class LayerRegistry:
         self.members = [
             (place, layer.parameter, layer.group) for place, layer in enumerate(self.layers) if layer.group is not None
         ]
+        indexes = {id(parameter): index for index, parameter, _ in self.members}
+        self._at = {
+            (number, position): indexes[id(parameter)]
+            for number, group in enumerate(groups)
+            for position, parameter in enumerate(group["params"])
+        }
         self.on_cuda = any(parameter.is_cuda for _, parameter, _ in self.members)
 
     def _add_new_layers(self) -> None:
-        """Give each parameter that is not listed a name and a kind, and a place in the list."""
+        """Give each parameter that is not listed a name and a kind, and a place in the list.
+
+        One that replaces another which has left the optimizer, as a larger one does when points are added to a cloud,
+        is the same layer: it has that one's name in the model, or its place in the group.
+        """
         known = {id(layer.parameter) for layer in self.layers}
         if known.issuperset(self._ids):
             return
@@ -173,15 +215,21 @@ class LayerRegistry:
         except ObservationError:  # without a model, parameters may have no names
             names = {}
         kinds = {} if self._model is None else kinds_of(self._model)
-        places = {layer.name: place for place, layer in enumerate(self.layers) if id(layer.parameter) not in self._ids}
+        indexes = {layer.name: index for index, layer in enumerate(self.layers)}
+        left = {index for index, layer in enumerate(self.layers) if id(layer.parameter) not in self._ids}
         for number, group in enumerate(self.groups):
             for position, parameter in enumerate(group["params"]):
                 key = id(parameter)
                 if key in known:
                     continue
-                name = names.get(key, f"group {number}, parameter {position}")
-                layer = Layer(name, parameter, None, kinds.get(key, OTHER))
-                if name in places:  # another tensor has taken the place of the one that had this name
-                    self.layers[places[name]] = layer
-                else:
-                    self.layers.append(layer)
+                name = names.get(key, "")
+                index = indexes.get(name, None if key in kinds else self._at.get((number, position)))
+                if index in left:
+                    left.remove(index)
+                    before = self.layers[index]
+                    self.layers[index] = Layer(before.name, parameter, None, kinds.get(key, before.kind))
+                    continue
+                if not name or name in indexes:
+                    name = f"group {number}, parameter {position}"
+                indexes[name] = len(self.layers)
+                self.layers.append(Layer(name, parameter, None, kinds.get(key, OTHER)))

@@ -6,20 +6,22 @@ CUDA device, waits for nothing but betas or an ε that are tensors there.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
-from epsgrid.errors import ObservationError
+from epsgrid.errors import EpsgridError, ObservationError
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.histogram import LogHistogram
-from epsgrid.numerics.magnitudes import TAIL_FRACTION, LayerStatus
+from epsgrid.numerics.magnitudes import TAIL_FRACTION
 from epsgrid.numerics.series import FRACTIONS, LayerSnapshot, Series, Snapshot
 from epsgrid.numerics.tables import Counter
 from epsgrid.observing.adapters import Adapter, adapter_for, epsilon_in, unwrap, warn_of_underflow
@@ -28,6 +30,7 @@ from epsgrid.observing.layers import Layer, LayerRegistry, NamedParameters, name
 from epsgrid.observing.reading import (
     Reading,
     bounds_by_placement,
+    check_shape,
     histogram_of,
     local,
     measure_reading,
@@ -37,6 +40,9 @@ from epsgrid.observing.reading import (
 
 _OPEN: WeakSet[torch.optim.Optimizer] = WeakSet()
 """The optimizers that are being observed."""
+
+_STEP = torch.optim.Optimizer.profile_hook_step(lambda: None).__code__
+"""The code that torch puts around `step` of every class; it runs the hooks."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +106,10 @@ def check_whole(**arguments: object) -> None:
 class Observer:
     """Observes one optimizer; `observe` makes it, and `close` or the end of a `with` block ends it.
 
-    A step that a GradScaler skips is none. A step inside a captured CUDA graph is seen by no hook: call `after_step`
-    after each replay. The attributes are `optimizer`, its `adapter`, and `every` and `tail_fraction` as given to
-    `observe`.
+    A step is an outermost call of the optimizer's `step`; one that a GradScaler skips is none. A step inside a captured
+    CUDA graph is seen by no hook: call `after_step` after each replay. A state that cannot be read ends no training: a
+    warning names the layer, nothing is counted from then on, and asking raises the reason as an ObservationError. The
+    attributes are `optimizer`, its `adapter`, and `every` and `tail_fraction` as given to `observe`.
     """
 
     def __init__(
@@ -128,19 +135,20 @@ class Observer:
         self._latest: Row | None = None
         self._indexes: tuple[int, ...] = ()
         self._names: tuple[str, ...] = ()
+        self._members: object = None
         self._calls = 0
         self._skipped: int | torch.Tensor = 0
-        # Beside its own class's there is that of torch.optim.Optimizer, which does nothing.
-        self._has_several_steps = sum("step" in base.__dict__ for base in type(optimizer).__mro__) > 2
-        self._seen: list[Any] = []
+        self._failure = ""
         self._warned = False
-        uncompiled = torch.compiler.disable(self._on_step)  # type: ignore[no-untyped-call]
-
-        def hook(*arguments: Any) -> None:
-            # Always calling the uncompiled one would cost more than most of what an observer does.
-            (uncompiled if torch.compiler.is_dynamo_compiling() else self._on_step)(*arguments)
-
-        self._handle = optimizer.register_step_post_hook(hook)
+        self._has_seen_steps = False
+        self._at_first = self._marks()
+        if not hasattr(optimizer, "_optimizer_step_post_hooks"):
+            raise ObservationError(
+                f"the steps of this {type(optimizer).__name__} cannot be seen: its class does not call"
+                " torch.optim.Optimizer.__init__, so it has no hooks"
+            )
+        # Not a method that its class may have in place of torch's.
+        self._handle = torch.optim.Optimizer.register_step_post_hook(optimizer, _StepHook(self._on_step))
         self._closed = False
         _OPEN.add(optimizer)
 
@@ -153,11 +161,12 @@ class Observer:
     @property
     def step(self) -> int:
         """Steps seen so far. Set it after loading a checkpoint to go on from there: later steps are dropped."""
+        self._warn_of_unseen_steps()
         return self._calls - int(self._skipped)
 
     @step.setter
     def step(self, steps: int) -> None:
-        self._calls, self._skipped, self._latest = steps, 0, None
+        self._calls, self._skipped, self._latest, self._failure = steps, 0, None, ""
         self._history.keep_until(steps)
 
     @property
@@ -191,13 +200,19 @@ class Observer:
         return found
 
     def series(self) -> Series:
-        """Return the stored history of the observed steps: percentiles of at most 512, histograms of at most 64."""
+        """Return the stored history of the observed steps: percentiles of at most 512, histograms of at most 64.
+
+        Raises ObservationError where there is none because the optimizer's state could not be read.
+        """
         layers = self.layers
         self._warn_of_nonfinite()
+        self._warn_of_unseen_steps()
         snapshots = tuple(
             Snapshot(row.step, None, threshold_of(self.adapter, self._trained_at(row)), row.snapshots(len(layers)))
             for row in self._history.rows(self._latest, self._counter)
         )
+        if self._failure and not snapshots:
+            raise ObservationError(self._failure)
         return Series(
             names=tuple(layer.name for layer in layers),
             kinds=tuple(layer.kind for layer in layers),
@@ -213,7 +228,7 @@ class Observer:
         ε is most of the denominator. The share is off by at most that of the bin that holds ε.
 
         `epsilon` ≥ 0 is in the optimizer's own units; None takes that of each layer. Raises ObservationError where
-        there is no state yet, `epsilon` is negative, or None and a parameter group has no "eps".
+        there is no state yet, `epsilon` is negative, or None and a parameter group has no "eps", or several in it.
         """
         if epsilon is not None and not epsilon >= 0:
             raise ObservationError(f"epsilon must be at least 0, got {epsilon!r}")
@@ -224,7 +239,7 @@ class Observer:
                 continue
             name, used = reading.layer.name, reading.epsilon if epsilon is None else epsilon
             if used is None:
-                raise ObservationError(f'the parameter group of layer {name!r} has no "eps"; give epsilon=…')
+                raise ObservationError(f'the parameter group of layer {name!r} has no single "eps"; give epsilon=…')
             histogram = histogram_of(reading)
             if entries := histogram.finite:
                 larger = float(histogram.entries_above(reading.placement.magnitude_from_epsilon(used)))
@@ -243,21 +258,24 @@ class Observer:
         """Count a step that no hook has seen, such as one in the replay of a CUDA graph."""
         # Set by a GradScaler, for optimizers that skip by themselves.
         found_inf = getattr(self.optimizer, "found_inf", None)
-        if found_inf is not None and found_inf.is_cpu:
-            if float(found_inf):
+        if not isinstance(found_inf, torch.Tensor) or found_inf.is_cpu:
+            if found_inf:
                 return
             found_inf = None
-        if self._has_several_steps and not self._has_moved():
-            return
+        self._has_seen_steps = True
         self._calls += 1
         if found_inf is not None:
             self._skipped = self._skipped + (found_inf != 0)
-        if self.every is not None and self._calls % self.every == 0:
-            self._observe(found_inf)
+        if self.every is not None and self._calls % self.every == 0 and not self._failure:
+            try:
+                self._observe(found_inf)
+            except Exception as error:  # whatever a state does that cannot be read
+                self._fail(error)
 
     def close(self) -> None:
         """Stop observing; what was seen, and the optimizer's present state, can still be asked for."""
         if not self._closed:
+            self._warn_of_unseen_steps()
             self._closed = True
             self._handle.remove()
             _OPEN.discard(self.optimizer)
@@ -265,29 +283,55 @@ class Observer:
     def __enter__(self) -> Observer:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: object, *_: object) -> None:
+        self._has_seen_steps |= error is not None  # or may have been in the middle of one
         self.close()
 
-    def _on_step(self, _optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
+    def _on_step(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
         """Count a step, as a hook; one that is only recorded into a CUDA graph is none."""
+        if optimizer is not self.optimizer or _is_nested(optimizer):  # the former is a wrapper with the same hooks
+            return
+        self._has_seen_steps = True
         if not (self._registry.on_cuda and torch.cuda.is_current_stream_capturing()):
             self.after_step()
 
-    def _has_moved(self) -> bool:
-        """Tell whether the optimizer's state was written since the last call.
+    def _marks(self) -> list[Any]:
+        """Return what is another list after a step, or after another state was loaded."""
+        entries = tree_leaves([self.optimizer.state.get(each, {}) for _, each, _ in self._registry.members])
+        marks = [(id(entry), entry._version) if isinstance(entry, torch.Tensor) else entry for entry in entries]
+        return [*map(id, self.optimizer.param_groups), *marks]
 
-        An optimizer whose `step` calls that of its base class runs the hook twice in a step, once for each of the two.
-        """
-        self._registry.refresh()
-        seen = [
-            (id(entry), entry._version) if isinstance(entry, torch.Tensor) else entry
-            for _, parameter, _ in self._registry.members
-            for entry in self.optimizer.state.get(parameter, {}).values()
-            if isinstance(entry, torch.Tensor | int | float)
-        ]
-        moved = seen != self._seen
-        self._seen = seen
-        return moved
+    def _warn_of_unseen_steps(self) -> None:
+        """Warn, once, where no hook was called and yet the state has changed."""
+        groups = len(self.optimizer.param_groups)
+        if self._has_seen_steps or self._closed or (marks := self._marks()) == self._at_first:
+            return
+        # A loaded state comes with other groups, and is no step.
+        if is_step := marks[:groups] == self._at_first[:groups]:
+            warnings.warn(
+                f"no step of this {type(self.optimizer).__name__} is seen, though its state has changed: its step()"
+                " does not run the hooks of torch.optim.Optimizer; call observer.after_step() after each step",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        self._at_first, self._has_seen_steps = marks, is_step
+
+    def _fail(self, error: Exception) -> None:
+        """Count nothing any more, and warn of it; what cannot be read is found by reading each layer by itself."""
+        self._latest = None
+        self._failure = str(error) if isinstance(error, EpsgridError) else f"{type(error).__name__}: {error}"
+        try:
+            for reading in read(self.optimizer, self._registry.layers, self.adapter):
+                if reading.values is not None:
+                    histogram_of(reading)
+        except ObservationError as named:
+            self._failure = str(named)
+        warnings.warn(
+            f"{type(self.optimizer).__name__} cannot be observed from step {self._calls} on, and the training goes on:"
+            f" {self._failure}",
+            RuntimeWarning,
+            stacklevel=6,
+        )
 
     def _observe(self, left_out: torch.Tensor | None) -> None:
         """Count the state as it is now, and keep the result."""
@@ -296,24 +340,25 @@ class Observer:
         moments = [
             (index, moment)
             for index, parameter, group in self._registry.members
-            if parameter.requires_grad and (moment := second_moment(state.get(parameter, {}), group)) is not None
+            if (moment := second_moment(state.get(parameter, {}), group)) is not None
+            # A layer that is frozen for a while stays; one that always was may have a state, of zeros.
+            and (parameter.requires_grad or parameter.grad is not None or index in self._indexes)
         ]
         if not moments:
             return
         values = [local(moment.values) for _, moment in moments]
         indexes = tuple([index for index, _ in moments])
-        if indexes != self._indexes:  # shared by all rows until something changes: mostly nothing ever does
-            self._indexes = indexes
-            self._names = tuple(self._registry.layers[index].name for index in indexes)
+        # Shared by all rows until something changes: mostly nothing ever does.
+        if indexes != self._indexes or self._members is not self._registry.members:
+            layers = [self._registry.layers[index] for index in indexes]
+            for layer, (_, moment) in zip(layers, moments, strict=True):
+                check_shape(layer, moment.values)
+            self._indexes, self._names = indexes, tuple(layer.name for layer in layers)
+            self._members = self._registry.members
         decays = tuple([moment.decay for _, moment in moments])
         epsilons = tuple([epsilon_in(group) for group in self._registry.groups])
         self._latest = None  # its tables are about to be written
-        try:
-            self._counter.count(values)
-        except ValueError:
-            for (index, _), v in zip(moments, values, strict=True):  # raises with the name of the layer
-                histogram_of(Reading(self._registry.layers[index], LayerStatus.MEASURED, v))
-            raise
+        self._counter.count(values)
         totals = self._counter.totals()
         steps = _kept([moment.step for _, moment in moments])
         row = Row(self._calls, self._skipped, left_out, self._indexes, self._names, decays, steps, epsilons, totals)
@@ -341,9 +386,24 @@ class Observer:
         """Read all layers; refuse where there is nothing to read yet."""
         readings = read(self.optimizer, self.layers, self.adapter)
         self._warn_of_nonfinite()
-        if not self.step and all(reading.values is None for reading in readings):
-            name = type(self.optimizer).__name__
+        if any(reading.values is not None for reading in readings):
+            return readings
+        name = type(self.optimizer).__name__
+        if not self.step:
             raise ObservationError(f"the state of this {name} is not built yet; ask after its first step")
+        state, parameters = self.optimizer.state, [layer.parameter for layer in self.layers]
+        trained = [parameter for parameter in parameters if parameter.grad is not None]
+        if (state or trained) and not any(parameter in state for parameter in parameters):
+            raise ObservationError(
+                f"the state of this {name} is not kept by parameter, as self.state[parameter], so no second moment is"
+                " found in it"
+            )
+        if entries := next((state[parameter] for parameter in trained if state.get(parameter)), None):
+            held = ", ".join(map(str, entries)) if isinstance(entries, Mapping) else type(entries).__name__
+            raise ObservationError(
+                f"the state of this {name} ({held}) has no second moment where that of its class is looked for: tell"
+                f" where it is by epsgrid.register_optimizer({name}, …)"
+            )
         return readings
 
     def _trained_at(self, row: Row) -> Iterator[tuple[dict[str, Any], float, float | None]]:
@@ -368,3 +428,35 @@ def _kept(steps: list[Any]) -> torch.Tensor | array[float]:
         device = devices.pop()
         steps = [torch.as_tensor(step, dtype=torch.float32).to(device, non_blocking=True) for step in steps]
     return torch.stack(steps)
+
+
+class _StepHook:
+    """Calls a function after each step; in an optimizer that is copied or pickled with its hooks, it does nothing."""
+
+    def __init__(self, function: Callable[..., None] = lambda *_: None) -> None:
+        self._function = function
+        self._uncompiled = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+
+    def __call__(self, *arguments: Any) -> None:
+        # Always calling the uncompiled one would cost more than most of what an observer does.
+        (self._uncompiled if torch.compiler.is_dynamo_compiling() else self._function)(*arguments)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _StepHook, ()
+
+
+def _is_nested(optimizer: torch.optim.Optimizer) -> bool:
+    """Return whether a hook is run by a step within another step of the same optimizer, as of its base class.
+
+    torch runs the hooks for each of them. Nothing is kept from hook to hook, where a step that raises would leave it
+    wrong: the stack tells. Compiled code has the same name and file.
+    """
+    is_own, frame = True, sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == _STEP.co_name and code.co_filename == _STEP.co_filename:
+            if not is_own and next(iter(frame.f_locals.get("args", ())), None) is optimizer:
+                return True
+            is_own = False  # the first is the one that runs the hook
+        frame = frame.f_back  # type: ignore[assignment]
+    return False

@@ -6,13 +6,14 @@ entries of each parameter tensor.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from epsgrid.errors import NoBoundsError, ObservationError
+from epsgrid.errors import EpsgridError, NoBoundsError, ObservationError
 from epsgrid.numerics import counting
 from epsgrid.numerics.bounds import EpsilonBounds, estimate_bounds
 from epsgrid.numerics.histogram import LogHistogram
@@ -28,7 +29,8 @@ class Reading:
 
     Attributes:
         layer: the layer.
-        status: FROZEN or NO_GRADIENT where there is no second moment; else MEASURED, whatever its entries are.
+        status: FROZEN or NO_GRADIENT where there is no second moment; else MEASURED, whatever its entries are, and also
+            where the layer is frozen by now.
         values: v, this process's part of it, with v̂ = v · scale; None where there is none.
         step: the steps that the parameter has taken, at least 1.
         placement: where ε enters at that step; None where there is no second moment.
@@ -43,45 +45,82 @@ class Reading:
 
     @property
     def epsilon(self) -> float | None:
-        """The ε that the layer is trained with; None where its group has no "eps"."""
+        """The ε that the layer is trained with; None where its group has no "eps", or several in it."""
         return None if self.layer.group is None else epsilon_in(self.layer.group)
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the part of a tensor that lies in this process, as a plain tensor: for a DTensor its shard."""
-    if type(tensor) is torch.Tensor and not tensor.requires_grad:
+    """Return the part of a tensor that lies in this process, for a DTensor its shard, plain and dequantised."""
+    if type(tensor) is torch.Tensor and tensor.dtype.itemsize > 1 and not tensor.requires_grad:
         return tensor
     to_local = getattr(tensor, "to_local", None)
     here: torch.Tensor = tensor if to_local is None else to_local()
-    return here.detach()
+    # Every tensor has `dequantize`; a class that defines its own, as 8-bit states do, has no entries without it.
+    if here.is_quantized or type(here).dequantize is not torch.Tensor.dequantize:
+        here = here.dequantize()
+    here = here.detach()
+    return here.float() if here.dtype.is_floating_point and here.dtype.itemsize == 1 else here
 
 
 def read(optimizer: torch.optim.Optimizer, layers: Sequence[Layer], adapter: Adapter) -> tuple[Reading, ...]:
     """Read the second moments of some layers; waits for the device only where the steps lie there.
 
-    Raises ObservationError where a second moment has another shape than its parameter.
+    Raises ObservationError where a second moment has another shape than its parameter, or cannot be read.
     """
-    return tuple(_read(layer, optimizer.state.get(layer.parameter, {}), adapter) for layer in layers)
+    readings = []
+    for layer in layers:
+        try:
+            readings.append(_read(layer, optimizer.state.get(layer.parameter, {}), adapter))
+        except EpsgridError as error:
+            raise ObservationError(f"layer {layer.name!r}: {error}") from error
+        except Exception as error:  # whatever the state of an optimizer that nobody knows makes of it
+            raise _unreadable(layer, f"the state of {type(optimizer).__name__}", error) from error
+    return tuple(readings)
 
 
-def _read(layer: Layer, state: Mapping[str, Any], adapter: Adapter) -> Reading:
-    group = layer.group
-    if group is None or not layer.parameter.requires_grad:
-        return Reading(layer, LayerStatus.FROZEN)
+def _unreadable(layer: Layer, source: str, error: Exception) -> ObservationError:
+    reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200)
+    return ObservationError(f"layer {layer.name!r}: its second moment cannot be read from {source}: {reason}")
+
+
+def _named(tensor: torch.Tensor) -> str:
+    return f"a {type(tensor).__name__} ({tensor.layout})"
+
+
+def _read(layer: Layer, state: Any, adapter: Adapter) -> Reading:
+    group, is_frozen = layer.group, not layer.parameter.requires_grad
+    without = Reading(layer, LayerStatus.FROZEN if is_frozen or group is None else LayerStatus.NO_GRADIENT)
+    if group is None:
+        return without
     moment = adapter.second_moment(state, group)
+    if moment is None:
+        return without
+    check_shape(layer, moment.values)
+    values = local(moment.values)
     # A fused optimizer whose first steps a scaler makes it skip has a state and has taken no step.
-    if moment is None or (moment.decay and not float(moment.step)):
-        return Reading(layer, LayerStatus.NO_GRADIENT)
-    if moment.values.shape != layer.parameter.shape:
-        raise ObservationError(
-            f"layer {layer.name!r}: its second moment has the shape {shape_text(moment.values)}, and the parameter"
-            f" {shape_text(layer.parameter)}: was the optimizer's state loaded from a checkpoint of another model?"
-        )
+    if moment.decay and not float(moment.step):
+        if bool(values.any()):
+            raise ObservationError("its second moment is not zero, yet no step is counted: steps count from 1")
+        return without
+    # What was measured before a layer was frozen stays; a state of zeros was only built. A shard cannot tell.
+    if is_frozen and values.numel() == layer.parameter.numel() and not bool(values.any()):
+        return without
     # A rule without bias correction keeps its count of steps beside v, if at all.
-    step = moment.step if moment.decay else state.get("step", group.get("step", moment.step))
+    step = moment.step
+    if not moment.decay and isinstance(state, Mapping):
+        step = state.get("step", group.get("step", step))
     step = max(1.0, float(step))
     placement = adapter.placement(group, step)
-    return Reading(layer, LayerStatus.MEASURED, local(moment.values), moment.scale, step, placement)
+    return Reading(layer, LayerStatus.MEASURED, values, moment.scale, step, placement)
+
+
+def check_shape(layer: Layer, values: torch.Tensor) -> None:
+    """Raise ObservationError unless a second moment has the shape of its parameter."""
+    if values.shape != layer.parameter.shape:
+        raise ObservationError(
+            f"its second moment has the shape {shape_text(values)}, and the parameter {shape_text(layer.parameter)}:"
+            " was the optimizer's state loaded from a checkpoint of another model?"
+        )
 
 
 def measure_reading(reading: Reading, tail_fraction: float) -> LayerStatistics:
@@ -96,6 +135,8 @@ def measure_reading(reading: Reading, tail_fraction: float) -> LayerStatistics:
         statistics = counting.measure(layer.name, reading.values, reading.scale, tail_fraction)
     except NoBoundsError as error:
         raise ObservationError(str(error)) from error
+    except Exception as error:  # of a tensor of no ordinary kind
+        raise _unreadable(layer, _named(reading.values), error) from error
     return replace(statistics, kind=layer.kind)
 
 
@@ -154,3 +195,5 @@ def histogram_of(reading: Reading) -> LogHistogram:
         return counting.count(reading.values, reading.scale)
     except ValueError as error:
         raise ObservationError(f"layer {reading.layer.name!r}: {error}") from error
+    except Exception as error:  # of a tensor of no ordinary kind
+        raise _unreadable(reading.layer, _named(reading.values), error) from error

@@ -28,6 +28,7 @@ from torch import nn
 from epsgrid.errors import ObservationError
 from epsgrid.observing.adapters import Adapter
 from epsgrid.observing.copying import copy_model, copy_optimizer
+from epsgrid.observing.reading import local
 from epsgrid.observing.restoring import devices_of, generator_states, generators_restored, restore_generators
 
 Loss = Callable[[nn.Module, Any], torch.Tensor]
@@ -179,7 +180,7 @@ def _magnitudes(
         adapter.second_moment(stepped.state.get(parameter, {}), groups[parameter]) if parameter in groups else None
         for parameter in parameters
     )
-    return [None if moment is None else moment.values.sqrt() for moment in moments]
+    return [None if moment is None else local(moment.values).sqrt() for moment in moments]
 
 
 def _copied(batch: Any, dtype: torch.dtype | None) -> Any:

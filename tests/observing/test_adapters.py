@@ -6,6 +6,7 @@ import math
 import warnings
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -139,6 +140,24 @@ def test_what_is_registered_must_fit(registered: Any) -> None:
     for what in (torch.nn.Linear, "Adam", 3):
         with pytest.raises(ObservationError, match=r"expected a subclass of torch\.optim\.Optimizer to register, got "):
             registered(what, second_moment)
+    for functions, words in (((None,), "second_moment of Own"), ((second_moment, None), "placement of Own")):
+        with pytest.raises(ObservationError, match=f"{words} must be a function, got None"):
+            registered(Own, *functions)
+    for wrong, words in (
+        (lambda *_: 3, r"must return an epsgrid\.Placement, got int"),
+        (lambda: 3, "raised TypeError:"),
+    ):
+        registered(Own, second_moment, wrong)
+        with pytest.raises(ObservationError, match=f"placement registered for Own {words}"):
+            adapter_for(optimizer).placement({}, 1)
+
+
+def test_numbers_of_a_second_moment_may_be_those_of_numpy_or_torch(registered: Any) -> None:
+    v = torch.ones(2)
+    for decay, step in ((np.float32(0.5), np.int64(2)), (torch.tensor(0.5), torch.tensor(2)), (0.5, 2.0)):
+        registered(Own, lambda state, group, decay=decay, step=step: SecondMoment(v, decay, step))
+        moment = adapter_for(Own([torch.nn.Parameter(v)])).second_moment({}, {"betas": None})
+        assert moment is not None and moment.scale == pytest.approx(1 / (1 - 0.25))
 
 
 def test_an_optimizer_that_never_divides_is_told() -> None:
@@ -179,6 +198,59 @@ def test_wrappers_are_taken_off() -> None:
     for what in (None, torch.nn.Linear(1, 1), Wrapper(None)):
         with pytest.raises(ObservationError, match=rf"expected a torch\.optim\.Optimizer, got {type(what).__name__}"):
             unwrap(what)
+
+
+class Around(torch.optim.Optimizer):
+    """An unknown class around other optimizers, under names of its own."""
+
+    def __init__(self, **held: Any) -> None:
+        one = next(value for value in held.values() if isinstance(value, torch.optim.Optimizer))
+        super().__init__(one.param_groups, one.defaults)
+        self.__dict__.update(held)
+
+
+class Bare:
+    """Holds optimizers, and is none."""
+
+    def __init__(self, **held: Any) -> None:
+        self.__dict__.update(held)
+
+
+@pytest.mark.parametrize("name", ["base", "inner", "base_optimizer", "_optimizer", "original_optimizer", "anything"])
+def test_an_unknown_class_is_looked_into(name: str) -> None:
+    real = torch.optim.Adam([torch.nn.Parameter(torch.ones(2))])
+    for held in (Around(**{name: real}), Bare(**{name: real}), Bare(**{name: Around(inner=real)})):
+        assert unwrap(held) is real
+    assert unwrap(Around(**{name: real}, parts=[real], by_name={"same": real})) is real
+    reason = unwrap(Around(**{name: torch.optim.SGD([torch.nn.Parameter(torch.ones(2))])}))
+    with pytest.raises(ObservationError, match="SGD cannot be observed: it divides by no second moment"):
+        adapter_for(reason)
+
+
+def test_of_several_optimizers_inside_none_is_chosen_and_they_are_named() -> None:
+    first, second = (torch.optim.Adam([torch.nn.Parameter(torch.ones(2))]) for _ in range(2))
+    for held in ({"one": first, "two": second}, {"one": [first], "two": {"b": second}}):
+        with pytest.raises(ObservationError, match=r"got Bare; pass one of those that it holds in \.one, \.two$"):
+            unwrap(Bare(**held))
+    around = Around(one=first, two=second)
+    assert unwrap(around) is around
+    with pytest.raises(ObservationError, match=r"Around is .* if it wraps another.*, pass that one, of \.one, \.two$"):
+        adapter_for(around)
+
+
+def test_what_is_registered_is_taken_before_what_it_holds(registered: Any) -> None:
+    inner = Own([torch.nn.Parameter(torch.ones(2))])
+    for held in (Around(inner=inner), Around(optimizer=inner)):
+        registered(Around, second_moment)
+        assert unwrap(held) is held
+
+
+def test_a_class_that_has_the_name_of_a_known_one_is_told_with_its_module() -> None:
+    twin = type("Adam", (Own,), {})([torch.nn.Parameter(torch.ones(2))])
+    with pytest.raises(
+        ObservationError, match=r"^tests\.observing\.test_adapters\.Adam is an optimizer that epsgrid does"
+    ):
+        adapter_for(twin)
 
 
 # Epsilons that half precision cannot hold

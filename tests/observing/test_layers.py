@@ -87,6 +87,9 @@ def test_frozen_parameters_are_listed_and_other_optimizers_are_not() -> None:
         (["module._orig_mod.a", "module._orig_mod.b"], ["a", "b"]),
         (["_fsdp_wrapped_module.layers.0._checkpoint_wrapped_module.a"], ["layers.0.a"]),
         (["my_orig_mod.a", "a_module.b"], ["my_orig_mod.a", "a_module.b"]),
+        (["_forward_module.a", "_forward_module.b"], ["a", "b"]),
+        (["_forward_module.module._orig_mod.a", "_original_module.module.b"], ["a", "b"]),
+        (["module", "module.a"], ["module", "module.a"]),
     ],
 )
 def test_prefixes_of_wrappers_are_taken_off(names: list[str], expected: list[str]) -> None:
@@ -101,6 +104,44 @@ def test_wrapped_models_have_the_names_and_kinds_of_the_bare_ones() -> None:
     compiled = torch.compile(model, backend="eager")
     assert listed(optimizer, model=compiled) == expected
     assert listed(optimizer, nn.DataParallel(compiled).named_parameters(), compiled) == expected
+
+
+class Holder(nn.Module):
+    """A model whose part is called as a wrapper calls its own."""
+
+    def __init__(self, part: nn.Module, **others: nn.Module) -> None:
+        super().__init__()
+        self.module = part
+        for name, other in others.items():
+            setattr(self, name, other)
+
+
+def test_names_that_would_coincide_without_a_wrappers_part_keep_it() -> None:
+    model = nn.ModuleDict({"_orig_mod": nn.Linear(2, 1, bias=False)})
+    model.register_parameter("weight", nn.Parameter(torch.ones(1)))
+    assert [name for name, _ in listed(adam(model.parameters()), model=model)] == ["weight", "_orig_mod.weight"]
+
+
+class OwnParallel(nn.DataParallel):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("wrap", "expected"),
+    [
+        (lambda part: Holder(part), ["module.weight", "module.bias"]),
+        (lambda part: nn.DataParallel(Holder(part)), ["module.weight", "module.bias"]),
+        (lambda part: Holder(OwnParallel(part)), ["module.weight", "module.bias"]),
+        (lambda part: OwnParallel(nn.DataParallel(part)), ["weight", "bias"]),
+        (lambda part: nn.ModuleDict({"a": nn.DataParallel(part), "module": nn.Flatten()}), ["a.weight", "a.bias"]),
+        (lambda part: nn.Sequential(torch.compile(nn.DataParallel(part), backend="eager")), ["0.weight", "0.bias"]),
+    ],
+)
+def test_a_part_called_module_is_a_wrappers_where_its_class_says_so(wrap: Any, expected: list[str]) -> None:
+    model = wrap(nn.Linear(2, 1))
+    optimizer = adam(model.parameters())
+    for given in (None, model.named_parameters()):
+        assert [name for name, _ in listed(optimizer, given, model)] == expected
 
 
 def test_unnamed_parameters_are_told_with_the_way_to_mend_it() -> None:
@@ -170,3 +211,48 @@ def test_a_layer_that_leaves_the_optimizer_stays_listed_without_a_group() -> Non
     assert names(registry) == ["0.weight", "0.bias", "3.weight", "3.bias"]
     assert [layer.group is None for layer in registry.layers] == [True, True, False, False]
     assert [index for index, *_ in registry.members] == [2, 3]
+
+
+def cloud(*sizes: int) -> torch.optim.Adam:
+    """The optimizer of a point cloud: a group for each property, with its name."""
+    named = zip(("position", "opacity"), sizes, strict=True)
+    return adam([{"params": [nn.Parameter(torch.ones(size, 3))], "name": name} for name, size in named])
+
+
+def test_parameters_without_a_model_have_the_names_of_their_groups() -> None:
+    assert [name for name, _ in listed(cloud(4, 5))] == ["position", "opacity"]
+    several = adam([{"params": [nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))], "name": "both"}])
+    assert [name for name, _ in listed(several)] == ["both.0", "both.1"]
+    with pytest.raises(ObservationError, match="two parameters are called 'same'; name each differently"):
+        listed(adam([{"params": [nn.Parameter(torch.ones(2))], "name": "same"} for _ in range(2)]))
+    model = net()
+    optimizer = adam(model.parameters())
+    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))], "name": "extra"})
+    assert [name for name, _ in listed(optimizer, model=model)][-2:] == ["3.bias", "extra"]
+
+
+@pytest.mark.parametrize("has_names", [True, False])
+def test_a_larger_tensor_in_the_place_of_another_is_the_same_layer(has_names: bool) -> None:
+    optimizer = cloud(4, 5)
+    pairs = [(f"my.{group['name']}", group["params"][0]) for group in optimizer.param_groups]
+    registry = LayerRegistry(optimizer, named_layers(optimizer, None if has_names else pairs), None)
+    before = names(registry)
+    for size in (6, 9):
+        for group in optimizer.param_groups:
+            if not has_names:
+                group.pop("name", None)
+            group["params"][0] = nn.Parameter(torch.ones(size, 3))
+        assert names(registry) == before == (["position", "opacity"] if has_names else ["my.position", "my.opacity"])
+        assert [layer.parameter.shape[0] for layer in registry.layers] == [size, size]
+    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))], "name": "position"})
+    assert names(registry)[2:] == ["group 2, parameter 0"]  # the name is taken
+
+
+def test_another_part_of_the_model_in_the_place_of_one_is_another_layer() -> None:
+    model = nn.ModuleDict({"old": nn.Linear(2, 1, bias=False)})
+    optimizer = adam(model.parameters())
+    registry = LayerRegistry(optimizer, named_layers(optimizer, model=model), model)
+    model["new"] = nn.Linear(2, 1, bias=False)
+    optimizer.param_groups[0]["params"][0] = model["new"].weight
+    assert names(registry) == ["old.weight", "new.weight"]
+    assert [layer.group is None for layer in registry.layers] == [True, False]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import math
+import pickle
 import warnings
 import weakref
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 import torch
 from torch import nn
 
+import epsgrid
 from epsgrid.errors import ObservationError
 from epsgrid.numerics import counting
 from epsgrid.numerics.magnitudes import LayerStatus
@@ -192,9 +194,43 @@ def test_the_adaptable_fraction_is_exact(name: str, epsilon: float | None) -> No
 # It sees every step once, whatever happens between
 
 
-@pytest.mark.parametrize("name", ["adam", "adam-fused", "adam-loop"])
-def test_a_step_that_the_grad_scaler_skips_is_none(name: str) -> None:
+class Own(torch.optim.Optimizer):
+    """Adam's second moment alone; `keep` makes of it what is kept."""
+
+    def __init__(
+        self, params: Any, keep: Callable[[Any], Any] = lambda v: v, eps: Any = 1e-8, eager: bool = False
+    ) -> None:
+        super().__init__(params, {"eps": eps})
+        self.keep = keep
+        for parameter in self.param_groups[0]["params"] if eager else ():
+            self.state[parameter].update(t=0, v=torch.zeros_like(parameter), kept=keep(torch.zeros_like(parameter)))
+
+    def update(self, parameter: torch.Tensor, state: Any) -> None:
+        state["t"] = state.get("t", 0) + 1
+        state.setdefault("v", torch.zeros_like(parameter)).lerp_(parameter.grad.square(), 0.01)
+        state["kept"] = self.keep(state["v"])
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self.update(parameter, self.state[parameter])
+
+
+def of_own(state: Any, group: Any) -> SecondMoment | None:
+    return SecondMoment(state["kept"], 0.99, state["t"]) if state else None
+
+
+class Super(torch.optim.Adam):
+    def step(self, closure: Any = None) -> Any:
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("name", ["adam", "adam-fused", "adam-loop", "subclass"])
+def test_a_step_that_the_grad_scaler_skips_is_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fused optimizer's step is called and skips by itself; another's is not called."""
+    monkeypatch.setitem(OPTIMIZERS, "subclass", lambda parameters: Super(parameters, fused=True))
     model, optimizer, observer = observed(name=name)
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
     for number, batch in enumerate(batches(6)):
@@ -242,32 +278,172 @@ def test_a_step_skipped_on_a_device_is_found_out_when_asked() -> None:
     assert set(observer.histograms()) == {layer.name for layer in observer.layers}
 
 
+class Nested(Own):
+    """Keeps its numbers in lists in a dictionary, where a step changes nothing that lies flat."""
+
+    def update(self, parameter: torch.Tensor, state: Any) -> None:
+        inner = state.setdefault("inner", {"v": [torch.zeros_like(parameter)], "t": [0]})
+        inner["t"][0] += 1
+        inner["v"][0].lerp_(parameter.grad.square(), 0.01)
+
+
 @pytest.mark.parametrize(
     ("base", "settings"),
     [
         (torch.optim.Adam, {}),
         (torch.optim.Adam, {"fused": True}),
         (torch.optim.RMSprop, {"centered": True}),
+        (Nested, {}),
     ],
 )
-def test_an_optimizer_that_calls_its_bases_step_is_seen_once_a_step(
-    base: type[torch.optim.Optimizer], settings: dict[str, Any]
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_a_step_that_calls_that_of_its_base_is_one(
+    registered: Any, base: Any, settings: Any, is_compiled: bool
 ) -> None:
-    """torch runs the hooks for each of the two; only one of them follows an update."""
+    """torch runs the hooks for each of them; what they change, and when, does not matter."""
+    registered(
+        Nested,
+        lambda state, group: SecondMoment(state["inner"]["v"][0], 0.99, state["inner"]["t"][0]) if state else None,
+    )
 
     class Sub(base):  # type: ignore[misc, valid-type]
         def step(self, closure: Any = None) -> Any:
             return super().step(closure)
 
-    base([nn.Parameter(torch.ones(1))])  # type: ignore[call-arg] # from now on its own step runs hooks
+    class Averaging(Sub):
+        @torch.no_grad()
+        def step(self, closure: Any = None) -> Any:
+            result = super().step(closure)
+            for parameter in self.param_groups[0]["params"]:
+                self.averages.setdefault(parameter, parameter.clone()).lerp_(parameter, 0.1)
+            return result
+
+        averages: dict[Any, Any] = {}  # noqa: RUF012
+
+    for cls in (base, Sub):  # from now on their own steps run hooks
+        cls([nn.Parameter(torch.ones(1))])
     model = mlp()
-    optimizer = Sub(model.parameters(), **settings)
+    optimizer = Averaging(model.parameters(), **settings)
     fired: list[int] = []
     optimizer.register_step_post_hook(lambda *_: fired.append(1))
     observer = observe(optimizer, model=model)
-    train(model, optimizer, 3)
-    assert len(fired) == 6
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, about compiling
+        step = torch.compile(optimizer.step, backend="eager") if is_compiled else optimizer.step
+        for batch in batches(3):
+            optimizer.zero_grad()
+            model(batch).square().mean().backward()
+            step()
+    assert len(fired) == 9
     assert observer.step == 3 and steps(observer) == (1, 2, 3)
+
+
+class Failing(torch.optim.AdamW):
+    """Its step fails as often as asked, within that of its base or after it."""
+
+    failures = 0
+
+    def step(self, closure: Any = None) -> Any:
+        if self.failures:
+            self.failures -= 1
+            super().step(closure)
+            raise RuntimeError("out of luck")
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("is_within", [False, True])
+def test_a_step_that_raises_is_none_and_the_next_one_is_seen(is_within: bool) -> None:
+    def fail() -> None:
+        raise RuntimeError("out of luck")
+
+    torch.optim.AdamW([nn.Parameter(torch.ones(1))])
+    model = mlp()
+    optimizer = Failing(model.parameters())
+    observer = observe(optimizer, model=model)
+    optimizer.failures = 3
+    for _ in range(3):
+        model(batches(1)[0]).square().mean().backward()
+        with pytest.raises(RuntimeError, match="out of luck"):
+            optimizer.step(fail if is_within else None)
+    train(model, optimizer, 2)
+    assert observer.step == 2 and steps(observer) == (1, 2)
+
+
+def test_what_a_closure_or_a_wrapper_does_makes_no_step_more() -> None:
+    class Wrapper(torch.optim.Optimizer):
+        def __init__(self, base: torch.optim.Optimizer) -> None:
+            super().__init__(base.param_groups, base.defaults)
+            self.base, self.param_groups, self.state = base, base.param_groups, base.state
+            self._optimizer_step_post_hooks = base._optimizer_step_post_hooks
+
+        def step(self, closure: Any = None) -> Any:
+            return self.base.step(closure)
+
+    model = mlp()
+    inner = torch.optim.Adam(model.parameters())
+    outer = Wrapper(inner)
+    observer = observe(outer, model=model)
+    assert observer.optimizer is inner
+    train(model, outer, 2)
+
+    def closure() -> torch.Tensor:
+        inner.step()
+        return torch.ones(())
+
+    inner.step(closure)  # type: ignore[arg-type]
+    assert observer.step == 3 and steps(observer) == (1, 2, 3)
+
+
+def test_steps_that_run_no_hooks_are_told_and_a_loaded_state_is_none() -> None:
+    model, optimizer, observer = observed()
+    donor, other, _ = observed(2)
+    optimizer.load_state_dict(other.state_dict())
+    assert observer.step == 0
+    assert set(observer.histograms()) == {name for name, _ in donor.named_parameters()}
+    unhooked = torch.optim.Adam.step.__wrapped__  # type: ignore[attr-defined]
+    optimizer.step = lambda closure=None: unhooked(optimizer, closure)  # type: ignore[method-assign]
+    train(model, optimizer, 2)
+    words = r"no step of this Adam is seen, though its state has changed.*call observer\.after_step\(\) after each"
+    with pytest.warns(RuntimeWarning, match=words):
+        observer.close()
+    assert observer.step == 0  # without a second warning
+
+
+def test_the_steps_of_an_optimizer_without_hooks_are_refused() -> None:
+    class Uninitialised(torch.optim.Adam):
+        def __init__(self, parameters: Any) -> None:
+            self.param_groups, self.state = [{"params": list(parameters), "amsgrad": False}], {}  # type: ignore[assignment]
+
+    class Overridden(torch.optim.Adam):
+        def register_step_post_hook(self, hook: Any) -> Any:
+            raise NotImplementedError
+
+    model = mlp()
+    with pytest.raises(
+        ObservationError, match="the steps of this Uninitialised cannot be seen: its class does not call"
+    ):
+        observe(Uninitialised(model.parameters()), model=model)
+    optimizer = Overridden(model.parameters())
+    observer = observe(optimizer, model=model)
+    train(model, optimizer, 2)
+    assert observer.step == 2
+
+
+class Whole(torch.optim.Adam):
+    """Is pickled with all it has, hooks included."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__
+
+
+def test_copies_of_an_observed_optimizer_are_not_observed() -> None:
+    model = mlp()
+    optimizer = Whole(model.parameters())
+    observer = observe(optimizer, model=model)
+    train(model, optimizer, 1)
+    for copied in (copy.deepcopy(optimizer), pickle.loads(pickle.dumps(optimizer))):  # noqa: S301
+        copied.step()
+    assert observer.step == 1
 
 
 def test_a_step_that_no_hook_sees_is_counted_by_hand_and_one_only_recorded_is_none(
@@ -342,6 +518,28 @@ def test_layers_added_later_are_listed_from_then_on() -> None:
     assert set(observer.histograms()) == set(series.names)
 
 
+def test_a_layer_keeps_its_history_when_points_are_added_to_it() -> None:
+    torch.manual_seed(0)
+    optimizer = torch.optim.Adam([{"params": [nn.Parameter(torch.randn(10, 3))], "name": "position"}])
+    observer = observe(optimizer)
+    (group,) = optimizer.param_groups
+    for step in range(4):
+        if step == 2:
+            (old,) = group["params"]
+            state = optimizer.state.pop(old)
+            group["params"] = [nn.Parameter(torch.cat([old.detach(), torch.randn(5, 3)]))]
+            for key in ("exp_avg", "exp_avg_sq"):
+                state[key] = torch.cat([state[key], torch.zeros(5, 3)])
+            optimizer.state[group["params"][0]] = state
+        optimizer.zero_grad()
+        group["params"][0].square().sum().backward()
+        optimizer.step()
+    series = observer.series()
+    assert series.names == ("position",) and series.entries == (45,)
+    assert [layer and layer.nonzero for each in series.snapshots for layer in each.layers] == [30, 30, 45, 45]
+    assert observer.histograms()["position"].total == 45
+
+
 def test_frozen_and_idle_layers_are_listed_and_left_out() -> None:
     model = mlp()
     model[0].requires_grad_(False)
@@ -353,10 +551,62 @@ def test_frozen_and_idle_layers_are_listed_and_left_out() -> None:
     assert list(statuses(observer).values()) == [LayerStatus.FROZEN] * 2 + [LayerStatus.MEASURED] * 4
     assert set(observer.histograms()) == {"2.weight", "2.bias", "4.weight", "4.bias"}
     assert observer.series().snapshots[0].layers[:2] == (None, None)
-    model[2].requires_grad_(False)  # training goes on without it: its v stands still and is no longer compared
+    model[2].requires_grad_(False)  # training goes on without it: what was measured stays
     train(model, optimizer, 1)
-    assert set(observer.histograms()) == {"4.weight", "4.bias"}
-    assert list(statuses(observer).values())[2:4] == [LayerStatus.FROZEN] * 2
+    assert set(observer.histograms()) == {"2.weight", "2.bias", "4.weight", "4.bias"}
+    assert list(statuses(observer).values())[2:4] == [LayerStatus.MEASURED] * 2
+
+
+@pytest.mark.parametrize("toggled", ["between steps", "before each step"])
+def test_what_was_measured_of_a_layer_that_is_frozen_now_and_then_stays(toggled: str) -> None:
+    """As critics are while a generator steps, or as the parts of a model that are trained in turns."""
+    found = []
+    for is_toggled in (False, True):
+        model = mlp()
+        optimizer = torch.optim.Adam(model.parameters())
+        with observe(optimizer, model=model) as observer:
+            for batch in batches(4):
+                model.requires_grad_(True)
+                optimizer.zero_grad()
+                model(batch).square().mean().backward()
+                if is_toggled and toggled == "before each step":
+                    model.requires_grad_(False)
+                optimizer.step()
+                if is_toggled:
+                    model.requires_grad_(False)
+        series = observer.series()
+        found.append((observer.bounds(), observer.histograms(), observer.adaptable_fraction(1e-2), series.snapshots))
+    assert found[0] == found[1]
+
+
+def test_parts_trained_in_turns_are_all_measured_at_the_end() -> None:
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters())
+    parts = (model[0], model[4])
+    model[2].requires_grad_(False)
+    with observe(optimizer, model=model) as observer:
+        for turn in range(4):
+            for number, part in enumerate(parts):
+                part.requires_grad_(number == turn % 2)
+            train(model, optimizer, 2)
+    measured = [LayerStatus.MEASURED] * 2
+    assert list(statuses(observer).values()) == [*measured, LayerStatus.FROZEN, LayerStatus.FROZEN, *measured]
+    assert [sum(layer is not None for layer in each.layers) for each in observer.series().snapshots] == [2] * 2 + [
+        4
+    ] * 6
+
+
+@pytest.mark.parametrize("name", ["adagrad", "own"])
+def test_a_layer_that_was_always_frozen_is_so_even_if_it_has_a_state(registered: Any, name: str) -> None:
+    """Adagrad, and others, build the state of every parameter at once."""
+    registered(Own, of_own)
+    model = mlp()
+    model[0].requires_grad_(False)
+    optimizer = OPTIMIZERS["adagrad"](model.parameters()) if name == "adagrad" else Own(model.parameters(), eager=True)
+    observer = observe(optimizer, model=model)
+    train(model, optimizer, 2)
+    assert list(statuses(observer).values())[:3] == [LayerStatus.FROZEN] * 2 + [LayerStatus.MEASURED]
+    assert "0.weight" not in {**observer.histograms(), **observer.adaptable_fraction().layers}
 
 
 class Elsewhere(torch.optim.Optimizer):
@@ -421,23 +671,194 @@ def test_asking_before_the_first_step_is_told(ask: Callable[[Observer], Any], na
     assert observer.series().snapshots == ()
 
 
+class Packed(torch.Tensor):
+    """An 8-bit tensor that knows no operation but `dequantize`."""
+
+    @staticmethod
+    def __new__(cls, v: torch.Tensor) -> Packed:
+        return torch.Tensor._make_wrapper_subclass(cls, v.shape, dtype=torch.float32)  # type: ignore[attr-defined, no-any-return]
+
+    def __init__(self, v: torch.Tensor) -> None:
+        self.unit = v.max().item() / 255
+        self.codes = (v / self.unit).round().to(torch.uint8)
+
+    def dequantize(self) -> torch.Tensor:  # type: ignore[override]
+        return self.codes.float() * self.unit
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.detach.default:
+            return args[0]
+        raise NotImplementedError(f"{cls.__name__}: {func}")
+
+
+class Sealed(Packed):
+    """Nor that one."""
+
+    def dequantize(self) -> torch.Tensor:
+        raise NotImplementedError("Sealed: dequantize")
+
+
 @pytest.mark.parametrize(
-    ("spoil", "words"),
+    ("keep", "back"),
     [
-        (lambda m: m, r".* yet it has the negative entry -.*check which"),
-        (lambda m: m.int(), r"cannot count entries of type torch\.int32"),
+        (Packed, lambda kept: kept.codes.float() * kept.unit),
+        (lambda v: torch.quantize_per_tensor(v, v.max().item() / 255, 0, torch.quint8), lambda kept: kept.dequantize()),
+        (lambda v: (v * 2**20).to(torch.float8_e5m2), lambda kept: kept.float()),
+        (lambda v: v.bfloat16(), lambda kept: kept),
+        (nn.Parameter, lambda kept: kept.detach()),
+    ],
+    ids=["8-bit class", "quint8", "float8", "bfloat16", "parameter"],
+)
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
+def test_states_of_other_types_are_counted_as_the_numbers_they_stand_for(registered: Any, keep: Any, back: Any) -> None:
+    registered(Own, of_own)
+    model = mlp()
+    optimizer = Own(model.parameters(), keep)
+    with observe(optimizer, model=model) as observer:
+        train(model, optimizer, 3)
+    for name, parameter in model.named_parameters():
+        expected = counting.count(back(optimizer.state[parameter]["kept"]), 1 / (1 - 0.99**3.0))
+        assert observer.histograms()[name] == expected
+    v = [back(optimizer.state[parameter]["kept"]).float().numpy() for parameter in model.parameters()]
+    low, high = published_bounds(v, 1 / (1 - 0.99**3.0))
+    assert (observer.bounds().low.magnitude, observer.bounds().high.magnitude) == pytest.approx((low, high), rel=1e-12)
+
+
+def raises(state: Any, group: Any) -> Any:
+    return state["nowhere"]
+
+
+@pytest.mark.parametrize(
+    ("keep", "second_moment", "words"),
+    [
+        (lambda v: -v, of_own, r"a second moment is a mean of squares, yet it has the negative entry -.*check which"),
+        (lambda v: v.int(), of_own, r"cannot count entries of type torch\.int32"),
+        (lambda v: v + 0j, of_own, r"cannot count entries of type torch\.complex64"),
+        (lambda v: v.to_sparse(), of_own, r"its second moment cannot be read from a Tensor \(torch\.sparse_coo\)"),
+        (lambda v: v.flatten()[:-1], of_own, "its second moment has the shape 239, and the parameter 40×6"),
+        (lambda v: v.mean(), of_own, r"its second moment has the shape \(\), and the parameter 40×6"),
+        (Sealed, of_own, "its second moment cannot be read from the state of Own: NotImplementedError: Sealed: dequ"),
+        (lambda v: v.numpy(), of_own, "the second moment registered for Own must be a tensor, got a ndarray"),
+        (
+            lambda v: v,
+            raises,
+            r"second_moment registered for Own raised KeyError: 'nowhere' \(the state of a layer may",
+        ),
+        (lambda v: v, lambda *_: 3, r"must return an epsgrid\.SecondMoment or None, got int"),
+        *(
+            (
+                lambda v: v,
+                lambda state, group, decay=decay: SecondMoment(state["v"], decay, state["t"]) if state else None,
+                rf"the decay registered for Own must lie in \[0, 1\), got {decay}",
+            )
+            for decay in (1.0, -0.5, None)
+        ),
+        *(
+            (
+                lambda v: v,
+                lambda state, group, step=step: SecondMoment(state["v"], 0.99, step) if state else None,
+                f"the step registered for Own must be a number, at least 0, got {step}",
+            )
+            for step in (None, -3)
+        ),
+        (
+            lambda v: v,
+            lambda state, group: SecondMoment(state["v"], 0.99, torch.ones(2)) if state else None,
+            "its second moment cannot be read from the state of Own: .*",
+        ),
     ],
 )
-def test_a_second_moment_that_is_none_is_named_at_the_first_step(registered: Any, spoil: Any, words: str) -> None:
-    class Sub(torch.optim.Adam):
-        pass
-
-    registered(Sub, lambda state, group: SecondMoment(spoil(state["exp_avg"])) if state else None)
+def test_a_state_that_cannot_be_read_is_named_once_and_ends_no_training(
+    registered: Any, keep: Any, second_moment: Any, words: str
+) -> None:
+    registered(Own, second_moment)
     model = mlp()
-    optimizer = Sub(model.parameters())
-    observe(optimizer, model=model)
-    with pytest.raises(ObservationError, match=rf"layer '0\.weight': {words}"):
+    optimizer = Own(model.parameters(), keep)
+    observer = observe(optimizer, model=model)
+    words = rf"layer '0\.weight': .*{words}"
+    with pytest.warns(
+        RuntimeWarning, match=f"Own cannot be observed from step 1 on, and the training goes on: {words}"
+    ):
         train(model, optimizer, 1)
+    train(model, optimizer, 2)  # a second warning would be an error here
+    assert observer.step == 3
+    for ask in (observer.bounds, observer.histograms, observer.adaptable_fraction, observer.snapshot, observer.series):
+        with pytest.raises(ObservationError, match=words):
+            ask()
+
+
+def test_what_was_counted_before_a_state_could_not_be_read_any_more_stays(registered: Any) -> None:
+    def forgetful(state: Any, group: Any) -> SecondMoment | None:
+        if state and state["t"] == 3:
+            raise RuntimeError("forgotten")
+        return of_own(state, group)
+
+    registered(Own, forgetful)
+    model = mlp()
+    optimizer = Own(model.parameters())
+    observer = observe(optimizer, model=model)
+    with pytest.warns(RuntimeWarning, match=r"cannot be observed from step 3 on, .* raised RuntimeError: forgotten"):
+        train(model, optimizer, 4)
+    assert observer.step == 4 and steps(observer) == (1, 2)
+    assert observer.bounds().layers[0].status is LayerStatus.MEASURED  # of the present state
+    observer.step = 4  # as after loading a checkpoint
+    train(model, optimizer, 1)
+    assert steps(observer) == (1, 2, 5)
+
+
+def test_a_second_moment_of_no_step_is_told(registered: Any) -> None:
+    registered(Own, lambda state, group: SecondMoment(state["v"], 0.99, 0) if state else None)
+    model = mlp()
+    optimizer = Own(model.parameters())
+    observer = observe(optimizer, model=model)
+    train(model, optimizer, 1)
+    words = r"layer '0\.weight': .* is not zero, yet no step is counted: steps count"
+    with pytest.raises(ObservationError, match=words):
+        observer.bounds()
+
+
+class Renamed(torch.optim.AdamW):
+    """Keeps another second moment than the class that it is derived from."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for parameter in self.param_groups[0]["params"]:
+            state = self.state[parameter]
+            state.setdefault("second", torch.zeros_like(parameter)).addcmul_(parameter.grad, parameter.grad)
+
+
+def test_a_second_moment_that_is_kept_elsewhere_is_told() -> None:
+    model = mlp()
+    optimizer = Renamed(model.parameters())
+    observer = observe(optimizer, model=model)
+    train(model, optimizer, 1)
+    words = (
+        r"the state of this Renamed \(second\) has no second moment where .* by epsgrid\.register_optimizer\(Renamed, …"
+    )
+    with pytest.raises(ObservationError, match=words):
+        observer.bounds()
+    optimizer.state = {"second": [entry["second"] for entry in optimizer.state.values()]}  # type: ignore[assignment]
+    with pytest.raises(
+        ObservationError, match=r"this Renamed is not kept by parameter, as self\.state\[parameter\], so no"
+    ):
+        observer.bounds()
+
+
+@pytest.mark.parametrize("epsilon", [(1e-30, 1e-3), [1e-8, 1e-8], torch.tensor([1e-8, 1e-3]), None, "none"])
+def test_an_epsilon_of_several_numbers_is_that_of_no_layer(registered: Any, epsilon: Any) -> None:
+    """Adafactor and its kin have one for the mean of squares and another for the update; bounds need neither."""
+    registered(Own, of_own)
+    model = mlp()
+    optimizer = Own(model.parameters(), eps=epsilon)
+    observer = observe(optimizer, model=model)
+    train(model, optimizer, 2)
+    bounds = epsgrid.probe(model, optimizer, batches(2), lambda model, batch: model(batch).square().mean())
+    assert 0 < observer.bounds().low.epsilon <= bounds.high.epsilon
+    assert observer.series().snapshots[0].threshold is None and observer.snapshot().threshold is None
+    assert observer.adaptable_fraction(1e-12).total == 1
+    with pytest.raises(ObservationError, match=r"the parameter group of layer '0\.weight' has no single \"eps\"; give"):
+        observer.adaptable_fraction()
 
 
 def test_a_negative_entry_on_a_device_is_told_by_name_when_asked(registered: Any, monkeypatch: Any) -> None:

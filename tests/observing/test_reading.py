@@ -147,7 +147,7 @@ def test_layers_without_a_finite_entry_are_left_out() -> None:
 
 def test_an_epsilon_is_needed_and_at_least_zero() -> None:
     reading = layer_of(torch.ones(2), eps=None)
-    with pytest.raises(ObservationError, match="the parameter group of layer 'w' has no \"eps\"; give epsilon="):
+    with pytest.raises(ObservationError, match="the parameter group of layer 'w' has no single \"eps\"; give epsilon="):
         adaptable_fraction([reading])
     assert adaptable_fraction([reading], 0.5).total == 1
     for epsilon in (-1e-9, math.nan):
