@@ -30,6 +30,10 @@ _MOST_ROWS, _NAME_WIDTH = 12, 36
 _NAMES_IN_A_WARNING = 3
 
 
+class EpsilonWarning(UserWarning):
+    """An ε shortens the steps of some layers."""
+
+
 @dataclass(frozen=True)
 class LayerDiagnosis:
     """What an ε does to the steps of one layer.
@@ -186,10 +190,16 @@ class Alarm:
         if not new:
             return None
         new.sort(key=lambda layer: -layer.damping.moving)
-        lines = [str(layer) for layer in new[:_NAMES_IN_A_WARNING]]
+        shortened, total = len(diagnosis.findings), diagnosis.damping
+        assert total is not None, "a layer with a finding moves"
+        lines = [
+            f"{diagnosis.optimizer}, step {diagnosis.step:,}: ε shortens the steps of {shortened} of"
+            f" {len(diagnosis.layers)} layers, and of all together to {_percent(total.mean)}.",
+            *(f"{layer}." for layer in new[:_NAMES_IN_A_WARNING]),
+        ]
         if (more := len(new) - _NAMES_IN_A_WARNING) > 0:
-            lines.append(f"and {more} more layer{'s' * (more > 1)}")
-        return f"{diagnosis.optimizer}, step {diagnosis.step:,}: " + ".\n  ".join(lines)
+            lines.append(f"So it is in {more} more layer{'s' * (more > 1)}.")
+        return "\n  ".join(lines)
 
 
 def _percent(share: float) -> str:

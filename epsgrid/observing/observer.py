@@ -25,6 +25,7 @@ from epsgrid.numerics.magnitudes import TAIL_FRACTION
 from epsgrid.numerics.series import FRACTIONS, LayerSnapshot, Series, Snapshot
 from epsgrid.numerics.tables import Counter
 from epsgrid.observing.adapters import Adapter, adapter_for, epsilon_in, unwrap, warn_of_underflow
+from epsgrid.observing.diagnosis import Alarm, Diagnosis, EpsilonWarning, diagnose
 from epsgrid.observing.history import History, Row
 from epsgrid.observing.layers import Layer, LayerRegistry, NamedParameters, named_layers
 from epsgrid.observing.reading import (
@@ -63,6 +64,7 @@ def observe(
     model: nn.Module | None = None,
     every: int | None = 1,
     tail_fraction: float = TAIL_FRACTION,
+    alarm: bool = False,
 ) -> Observer:
     """Observe an optimizer from now on, until the observer is closed.
 
@@ -84,6 +86,8 @@ def observe(
         model: gives the kind of layer that each parameter belongs to, and the names.
         every: number of steps from one count to the next, at least 1; None counts only when something is asked.
         tail_fraction: share of the non-zero entries beyond each order statistic of the bounds, in (0, 0.5).
+        alarm: warn, by an EpsilonWarning, of layers whose steps ε shortens; see `Observer.diagnosis`. It looks at steps
+            20, 40, 60, … and ever more rarely, and waits for a device there.
 
     Raises:
         ObservationError: the optimizer has no second moment, is not known, is being observed, or holds a parameter
@@ -93,7 +97,7 @@ def observe(
     adapter = adapter_for(real)
     layers = named_layers(real, named_parameters, model)
     warn_of_underflow(real)
-    return Observer(real, layers, adapter, every, tail_fraction, model=model)
+    return Observer(real, layers, adapter, every, tail_fraction, model=model, alarm=alarm)
 
 
 def check_whole(**arguments: object) -> None:
@@ -121,6 +125,7 @@ class Observer:
         tail_fraction: float = TAIL_FRACTION,
         *,
         model: nn.Module | None = None,
+        alarm: bool = False,
     ) -> None:
         if every is not None:
             check_whole(every=every)
@@ -139,6 +144,7 @@ class Observer:
         self._calls = 0
         self._skipped: int | torch.Tensor = 0
         self._failure = ""
+        self._alarm = Alarm() if alarm else None
         self._warned = False
         self._has_seen_steps = False
         self._at_first = self._marks()
@@ -247,6 +253,13 @@ class Observer:
                 above, finite = above + larger, finite + entries
         return _AdaptableFraction(shares, above / finite if finite else 0.0)
 
+    def diagnosis(self) -> Diagnosis:
+        """Say by how much ε shortens the steps of each layer, from the state as it is now; print it to read it.
+
+        Raises ObservationError where the optimizer has no state yet, or one that cannot be read.
+        """
+        return diagnose(type(self.optimizer).__name__, self.step, self._readings())
+
     def snapshot(self, epoch: float | None = None) -> Snapshot:
         """Count every layer now, after `epoch` epochs, with a coarser histogram of each; not added to the series."""
         readings = self._readings()
@@ -266,9 +279,14 @@ class Observer:
         self._calls += 1
         if found_inf is not None:
             self._skipped = self._skipped + (found_inf != 0)
-        if self.every is not None and self._calls % self.every == 0 and not self._failure:
+        is_counted = self.every is not None and self._calls % self.every == 0
+        is_look = self._alarm is not None and self._calls >= self._alarm.next_look
+        if (is_counted or is_look) and not self._failure:
             try:
-                self._observe(found_inf)
+                if is_counted:
+                    self._observe(found_inf)
+                if is_look:
+                    self._look()
             except Exception as error:  # whatever a state does that cannot be read
                 self._fail(error)
 
@@ -332,6 +350,13 @@ class Observer:
             RuntimeWarning,
             stacklevel=6,
         )
+
+    def _look(self) -> None:
+        """Warn of what the alarm finds new."""
+        assert self._alarm is not None
+        text = self._alarm.look(self.diagnosis())
+        if text is not None:
+            warnings.warn(text, EpsilonWarning, stacklevel=6)
 
     def _observe(self, left_out: torch.Tensor | None) -> None:
         """Count the state as it is now, and keep the result."""

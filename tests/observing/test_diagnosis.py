@@ -88,7 +88,9 @@ def test_two_looks_in_a_row_are_worth_one_warning():
     low, high = 0.05, 0.9
     said = looks(low, low, low, high, low, low)
     assert [each is not None for each in said] == [False, True, False, False, False, False]
-    assert said[1].startswith("Adam, step 40: ε = 1e-8 is larger than √v̂ in 75 % of layer")
+    first, second = said[1].splitlines()
+    assert first == "Adam, step 40: ε shortens the steps of 1 of 1 layers, and of all together to 26 %."
+    assert second.startswith("  ε = 1e-8 is larger than √v̂ in 75 % of layer")
     assert looks(low, high, low, high) == [None] * 4
     between = (SHORTENED + RECOVERED) / 2 - 0.2
     assert looks(low, between, low)[2] is not None, "what lies in between does not count as recovered"
@@ -107,7 +109,8 @@ def test_many_layers_are_one_warning():
     layers = [reading(f"layer{number}", DROWNED * (number + 1)) for number in range(9)]
     assert alarm.look(diagnosis(*layers)) is None
     said = alarm.look(diagnosis(*layers))
-    assert said.count("\n") == 3 and said.endswith("and 6 more layers")
+    assert said.count("\n") == 4 and said.endswith("So it is in 6 more layers.")
+    assert "shortens the steps of 9 of 9 layers" in said
     assert "layer8" in said and "layer0" not in said, "those of most entries are named"
 
 
