@@ -8,6 +8,7 @@ scale and shift together; a dense matrix inside an attention belongs to the atte
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import torch
@@ -23,6 +24,11 @@ _RECURRENT = re.compile(r"(LSTM|GRU|RNN)(Cell|Layer|Base)?$", re.IGNORECASE)
 _EMBEDDING = re.compile(r"Embedding(s|Bag)?$")
 _CONVOLUTION = re.compile(r"Conv(Transpose)?\d?[dD]$")
 _DENSE = re.compile(r"([Ll]inear|Dense|Conv1D)$")
+
+_BATCH_NORM = re.compile(r"(Batch|Instance)Norm(\d?d)?$")
+_ROTARY = re.compile(r"Rotary|RoPE", re.IGNORECASE)
+_KEYS = re.compile(r"^(k|key|keys|k_proj|key_proj|to_k|w_?k|k_lin)$", re.IGNORECASE)
+_QUERIES_KEYS_VALUES = re.compile(r"^(c_attn|qkv(_proj)?|w?qkv|to_qkv|query_key_value)$", re.IGNORECASE)
 
 _BIAS_NAME = re.compile(r"bias$|^bias")
 _EMBEDDING_NAME = re.compile(r"embed|^emb(_\w+)?$|_emb$|^wte$|^wpe$|^pos(ition)?s?(_|$)", re.IGNORECASE)
@@ -66,3 +72,47 @@ def _kind_in(holders: list[nn.Module], name: str, parameter: torch.Tensor) -> st
     if _CONVOLUTION.search(titles[0]) and parameter.dim() > 2:
         return "convolution"
     return "dense" if _DENSE.search(titles[0]) else OTHER
+
+
+def cancelled_biases(model: nn.Module) -> dict[torch.Tensor, torch.Tensor]:
+    """Return the biases whose gradient is zero by the structure of a model, each with a mask of those entries.
+
+    A bias in front of a batch or instance norm is subtracted there with the mean of its channel, and one of an
+    attention's keys adds the same to all scores of a query, which a softmax ignores. Classes, names and the order in
+    which modules are defined tell; the forward pass, which may differ, is not looked at.
+    """
+    modules = dict(model.named_modules())
+    found: dict[torch.Tensor, torch.Tensor] = {}
+    has_rotary = any(_ROTARY.search(type(module).__name__) for module in modules.values())
+
+    def mark(bias: object, part: slice = slice(None)) -> None:
+        if isinstance(bias, torch.Tensor):
+            found[bias] = torch.zeros(bias.shape, dtype=torch.bool, device=bias.device)
+            found[bias][part] = True
+
+    for path, module in modules.items():
+        for first, norm in itertools.pairwise(module.children()):
+            bias = getattr(first, "bias", None)
+            is_normed = _BATCH_NORM.search(type(norm).__name__) and _is_linear(first)
+            if is_normed and isinstance(bias, torch.Tensor) and getattr(norm, "num_features", None) == len(bias):
+                mark(bias)
+        parent, _, name = path.rpartition(".")
+        if isinstance(module, nn.MultiheadAttention) and module.in_proj_bias is not None:
+            mark(module.in_proj_bias, _middle(module.in_proj_bias))
+        elif not has_rotary and _is_linear(module) and _ATTENTION.search(type(modules[parent]).__name__):
+            bias = getattr(module, "bias", None)
+            if _KEYS.search(name):
+                mark(bias)
+            elif _QUERIES_KEYS_VALUES.search(name) and isinstance(bias, torch.Tensor) and len(bias) % 3 == 0:
+                mark(bias, _middle(bias))
+    return found
+
+
+def _is_linear(module: nn.Module) -> bool:
+    name = type(module).__name__
+    return bool(_CONVOLUTION.search(name) or _DENSE.search(name))
+
+
+def _middle(bias: torch.Tensor) -> slice:
+    third = len(bias) // 3
+    return slice(third, 2 * third)

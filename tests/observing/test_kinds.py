@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from epsgrid.observing.kinds import kinds_of
+from epsgrid.observing.kinds import cancelled_biases, kinds_of
 
 
 class MyRMSNorm(nn.Module):
@@ -111,3 +111,78 @@ def test_a_tied_weight_is_what_its_first_module_makes_of_it() -> None:
     model = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 9))
     model[1].weight = model[0].weight
     assert kinds(model) == {"0.weight": "embedding", "1.bias": "bias"}
+
+
+class _Attention(nn.Module):
+    """As GPT-2 has it: queries, keys and values from one projection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c_attn, self.c_proj = nn.Linear(8, 24), nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        queries, keys, values = self.c_attn(x).split(8, dim=-1)
+        return self.c_proj(nn.functional.scaled_dot_product_attention(queries, keys, values))
+
+
+class _Separate(nn.Module):
+    """As BERT has it; and an ordinary layer that is called "key" outside of any attention."""
+
+    class SelfAttention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.query, self.key, self.value = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.scaled_dot_product_attention(self.query(x), self.key(x), self.value(x))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.key, self.attention = nn.Linear(8, 8), self.SelfAttention()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.attention(self.key(x))
+
+
+def _image_model() -> nn.Module:
+    norms = nn.BatchNorm2d(6), nn.InstanceNorm2d(6), nn.GroupNorm(2, 6), nn.LayerNorm([6, 8, 8])
+    layers = [layer for norm in norms for layer in (nn.Conv2d(6, 6, 3, padding=1), norm, nn.ReLU())]
+    return nn.Sequential(*layers, nn.Conv2d(6, 6, 1), nn.ReLU(), nn.Flatten(), nn.Linear(384, 5), nn.BatchNorm1d(5))
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "cancelled"),
+    [
+        (_image_model(), (4, 6, 8, 8), {"0.bias": 6, "3.bias": 6, "15.bias": 5}),
+        (nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0), (4, 5, 8), {"self_attn.in_proj_bias": 8}),
+        (_Attention(), (4, 5, 8), {"c_attn.bias": 8}),
+        (_Separate(), (4, 5, 8), {"attention.key.bias": 8}),
+        (nn.Sequential(nn.Conv2d(6, 6, 3), nn.BatchNorm2d(6).requires_grad_(False)), (4, 6, 8, 8), {"0.bias": 6}),
+        (nn.Sequential(nn.Linear(8, 6, bias=False), nn.BatchNorm1d(6)), (4, 8), {}),
+    ],
+    ids=["norms", "encoder", "fused", "separate", "frozen", "without"],
+)
+def test_biases_that_a_norm_or_a_softmax_cancels_are_found(
+    model: nn.Module, shape: tuple[int, ...], cancelled: dict[str, int]
+) -> None:
+    """Their gradient in float64 is nothing but rounding, that of all other entries is not."""
+    torch.manual_seed(0)
+    model = model.double()
+    found = cancelled_biases(model)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    assert {names[id(bias)]: int(mask.sum()) for bias, mask in found.items()} == cancelled
+    output = model(torch.randn(shape, dtype=torch.float64))
+    (output * torch.randn_like(output)).sum().backward()
+    for parameter in model.parameters():
+        if parameter.grad is not None:
+            mask = found.get(parameter, torch.zeros(parameter.shape, dtype=torch.bool))
+            assert bool((parameter.grad[mask].abs() < 1e-13).all())
+            assert not bool((parameter.grad[~mask].abs() < 1e-13).all()) or not bool((~mask).any())
+
+
+def test_keys_that_are_rotated_have_a_gradient() -> None:
+    class RotaryEmbedding(nn.Module):
+        pass
+
+    model = nn.Sequential(_Separate(), RotaryEmbedding())
+    assert cancelled_biases(model) == {}
