@@ -78,7 +78,7 @@ def observe(
     1.0
 
     Args:
-        optimizer: of torch's kind, or a wrapper of Lightning's or Accelerate's around one.
+        optimizer: of torch's kind, or a wrapper around one, such as Lightning's or Accelerate's; see `adapters.unwrap`.
         named_parameters: pairs as `model.named_parameters()` gives them; not needed with `model` or an optimizer that
             was built from named parameters.
         model: gives the kind of layer that each parameter belongs to, and the names.
@@ -87,7 +87,7 @@ def observe(
 
     Raises:
         ObservationError: the optimizer has no second moment, is not known, is being observed, or holds a parameter
-            without a name; or `every` or `tail_fraction` is out of range.
+            without a name, or its steps cannot be seen; or `every` or `tail_fraction` is out of range.
     """
     real = unwrap(optimizer)
     adapter = adapter_for(real)
