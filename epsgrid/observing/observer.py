@@ -80,7 +80,7 @@ def observe(
     1.0
 
     Args:
-        optimizer: of torch's kind, or a wrapper of Lightning's or Accelerate's around one.
+        optimizer: of torch's kind, or a wrapper around one, such as Lightning's or Accelerate's; see `adapters.unwrap`.
         named_parameters: pairs as `model.named_parameters()` gives them; not needed with `model` or an optimizer that
             was built from named parameters.
         model: gives the kind of layer that each parameter belongs to, and the names.
@@ -91,7 +91,7 @@ def observe(
 
     Raises:
         ObservationError: the optimizer has no second moment, is not known, is being observed, or holds a parameter
-            without a name; or `every` or `tail_fraction` is out of range.
+            without a name, or its steps cannot be seen; or `every` or `tail_fraction` is out of range.
     """
     real = unwrap(optimizer)
     adapter = adapter_for(real)
@@ -134,6 +134,11 @@ class Observer:
         if optimizer in _OPEN:
             name = type(optimizer).__name__
             raise ObservationError(f"this {name} is being observed already; use that observer, or close() it first")
+        if not hasattr(optimizer, "_optimizer_step_post_hooks"):
+            raise ObservationError(
+                f"the steps of this {type(optimizer).__name__} cannot be seen: its class does not call"
+                " torch.optim.Optimizer.__init__, so it has no hooks"
+            )
         self.optimizer, self.adapter, self.every, self.tail_fraction = optimizer, adapter, every, tail_fraction
         self._registry = LayerRegistry(optimizer, layers, model)
         self._history, self._counter = History(every or 1), Counter(FRACTIONS)
@@ -148,11 +153,6 @@ class Observer:
         self._warned = False
         self._has_seen_steps = False
         self._at_first = self._marks()
-        if not hasattr(optimizer, "_optimizer_step_post_hooks"):
-            raise ObservationError(
-                f"the steps of this {type(optimizer).__name__} cannot be seen: its class does not call"
-                " torch.optim.Optimizer.__init__, so it has no hooks"
-            )
         # Not a method that its class may have in place of torch's.
         self._handle = torch.optim.Optimizer.register_step_post_hook(optimizer, _StepHook(self._on_step))
         self._closed = False
@@ -316,7 +316,12 @@ class Observer:
     def _marks(self) -> list[Any]:
         """Return what is another list after a step, or after another state was loaded."""
         entries = tree_leaves([self.optimizer.state.get(each, {}) for _, each, _ in self._registry.members])
-        marks = [(id(entry), entry._version) if isinstance(entry, torch.Tensor) else entry for entry in entries]
+        marks = [
+            (id(entry), entry._version)
+            if isinstance(entry, torch.Tensor) and not entry.is_inference()
+            else (entry if isinstance(entry, int | float) else id(entry))
+            for entry in entries
+        ]
         return [*map(id, self.optimizer.param_groups), *marks]
 
     def _warn_of_unseen_steps(self) -> None:

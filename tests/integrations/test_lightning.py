@@ -198,6 +198,52 @@ def test_several_optimizers_stepped_by_hand(tmp_path: Path) -> None:
     assert {"epsgrid.0/low", "epsgrid.1/low"} <= set(names)
 
 
+def test_layers_that_are_frozen_when_an_epoch_ends_keep_their_bounds(tmp_path: Path) -> None:
+    class Freezes(real().pl.Callback):  # type: ignore[misc]
+        def on_train_batch_start(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+            pl_module.requires_grad_(True)
+
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+            pl_module.requires_grad_(False)
+
+    callback = real().own.EpsilonCallback()
+    trainer_of(real().pl, [Freezes(), callback], tmp_path).fit(module(), batches())
+    expected, _ = by_hand()
+    assert callback.bounds.layers == expected.layers
+
+
+def test_an_optimizer_with_two_epsilons_is_described_without_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Two(torch.optim.Adam):
+        def step(self, closure: Any = None) -> Any:
+            (group,) = self.param_groups
+            group["eps"], both = 1e-8, group["eps"]
+            loss = super().step(closure)
+            group["eps"] = both
+            return loss
+
+    def two(parameters: Any) -> torch.optim.Optimizer:
+        optimizer = Two(parameters)
+        optimizer.param_groups[0]["eps"] = (1e-30, 1e-3)
+        return optimizer
+
+    callback = real().own.EpsilonCallback()
+    with caplog.at_level(logging.INFO, RANK_ZERO):
+        fit(callback, tmp_path, module(two))
+    (line,) = [record.message for record in caplog.records if record.message.startswith("epsgrid:")]
+    assert "the bounds of ε for Two are" in line and "it trains with" not in line
+
+
+def test_a_model_set_up_by_fabric_has_its_own_names() -> None:
+    model = Model()
+    real()
+    fabric = importlib.import_module("lightning.fabric").Fabric(accelerator="cpu", devices=1)
+    wrapped, optimizer = fabric.setup(model, torch.optim.Adam(model.parameters()))
+    observer = epsgrid.observe(optimizer, model=wrapped)
+    assert [layer.name for layer in observer.layers] == [name for name, _ in model.named_parameters()]
+
+
 def test_an_optimizer_that_cannot_be_observed_is_left_out(tmp_path: Path) -> None:
     callback = real().own.EpsilonCallback()
     with pytest.warns(RuntimeWarning, match="SGD cannot be observed: it divides by no second moment"):

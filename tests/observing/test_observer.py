@@ -394,6 +394,19 @@ def test_what_a_closure_or_a_wrapper_does_makes_no_step_more() -> None:
     assert observer.step == 3 and steps(observer) == (1, 2, 3)
 
 
+@pytest.mark.parametrize("kind", [lambda: np.ones(3), lambda: {"a": [np.ones(2), "b"]}, lambda: torch.ones(2)])
+def test_states_of_any_objects_are_compared_before_the_first_step(kind: Callable[[], Any]) -> None:
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters())
+    with torch.inference_mode():
+        optimizer.state[model[0].weight]["more"] = kind()
+        observer = observe(optimizer, model=model)
+        assert observer.step == 0
+        optimizer.state[model[0].weight]["more"] = kind()
+    with pytest.warns(RuntimeWarning, match="no step of this Adam is seen, though its state has changed"):
+        assert observer.step == 0
+
+
 def test_steps_that_run_no_hooks_are_told_and_a_loaded_state_is_none() -> None:
     model, optimizer, observer = observed()
     donor, other, _ = observed(2)
