@@ -122,7 +122,7 @@ def text_lines(text: bytes, place: object) -> list[str]:
     unified = text.replace(b"\r\n", b"\n")
     if b"\r" in unified and b"\n" in unified:
         number = unified.count(b"\n", 0, unified.index(b"\r")) + 1
-        raise DataError(f"{place}:{number}: a carriage return, though other lines end by a line feed; replace either")
+        raise DataError(f"{place}:{number}: a carriage return, where lines end by line feeds; make all line ends alike")
     unified = unified.replace(b"\r", b"\n")
     try:
         decoded = unified.decode("utf-8-sig")  # without the byte order mark of Windows editors

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import sys
+import textwrap
 from typing import Annotated
 
 import typer
 
 from epsgrid import plugins
-from epsgrid.cli.console import print_json
+from epsgrid.cli.console import out, print_json
 from epsgrid.cli.options import JsonOption, OverrideOption, SpecArgument
 from epsgrid.errors import UnknownNameError
 from epsgrid.spec.loading import load_spec
@@ -58,7 +59,8 @@ def list_plugins(
         print(f"{kind}:")
         width = max(map(len, entries))
         for name, summary in entries.items():
-            print(f"  {name:<{width}}  {summary}")
+            head = f"  {name:<{width}}  "
+            print(textwrap.fill(summary, out().width, initial_indent=head, subsequent_indent=" " * len(head)))
 
 
 def _list_machine(json: bool) -> None:
