@@ -283,6 +283,5 @@ def _decoded(file: str, size: _Size | None, fit: _Fit | None) -> NDArray[np.uint
     except DataError:
         raise
     except Exception as error:  # decoders raise many kinds, some without words
-        raise DataError(
-            f"{file}: not a readable image ({error or type(error).__name__}); replace or remove it"
-        ) from error
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{file}: not a readable image ({reason}); replace or remove it") from error
