@@ -189,12 +189,12 @@ def _list_split(split: Path) -> Listing:
 def _from_folder(folder: Path) -> ImageSet:
     train, test = (_list_split(folder / split) for split in ("train", "test"))
     test = labelled_as(test, train.classes, folder)
-    size = (_SIDE, _SIDE)
-    key = f"{folder}\0{train.signature}\0{test.signature}"
-    return cached_images(
-        keyed_folder("cifar10", key),
-        lambda: _described(*decode_splits((train, test), size, None), train.classes),
-    )
+
+    def read() -> ImageSet:
+        training, testing = decode_splits((train, test), (_SIDE, _SIDE), None)
+        return _described(training, testing, train.classes)
+
+    return cached_images(keyed_folder("cifar10", f"{folder}\0{train.signature}\0{test.signature}"), read)
 
 
 def _from_batches(folder: Path) -> ImageSet:

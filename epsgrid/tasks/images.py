@@ -87,7 +87,8 @@ def prepare(options: Options) -> DividedImages:
         size, fit = None, None
         if options.size is not None:
             size, fit = (options.size, options.size), partial(_fit, options.fit)
-        return image_set(*decode_splits((train, test), size, fit), train.classes, f"images of {folder.name}")
+        training, testing = decode_splits((train, test), size, fit)
+        return image_set(training, testing, train.classes, f"images of {folder.name}")
 
     key = f"{folder}\0{train.signature}\0{test.signature}\0{options.size} {options.fit}"
     images = cached_images(keyed_folder("images", key), decoded)
