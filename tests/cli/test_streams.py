@@ -164,11 +164,14 @@ def test_a_closed_terminal_lets_trials_save_unless_it_is_ignored():
         assert signal.getsignal(signal.SIGHUP) is earlier
 
 
-@pytest.mark.parametrize("width", [60, 80, 100])
+@pytest.mark.parametrize("width", [60, 80])
 @pytest.mark.parametrize("name", ["", "export", "data", *_COMMANDS])
-def test_help_fits_and_shows_no_types_of_flags(shell, name, width):
-    shown = shell.call(*name.split(), "--help", COLUMNS=str(width)).stdout
-    assert max(map(len, shown.splitlines())) <= width
+def test_help_fits_and_shows_no_types_of_flags(monkeypatch, capsys, name, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    with pytest.raises(SystemExit, match="0"):
+        app([*name.split(), "--help"])
+    shown = capsys.readouterr().out
+    assert width - 20 < max(map(len, shown.splitlines())) <= width
     assert not {"<bool>", "BOOLEAN", "<path>", "<str>", "\\["} & set(re.split(r"\s+", shown)), shown
     assert "..." not in shown.partition("Commands:")[2], "a command's help is cut"
     assert "\\[" not in shown
