@@ -14,11 +14,17 @@ RUNS = Path("runs")
 
 
 def _a_spec(path: Path | None) -> Path | None:
-    """Return the path of a spec; an experiment's folder is answered with the command that takes it."""
-    if path is not None and path.is_dir():
-        is_experiment = (path / "experiment.json").exists()
-        hint = f"; `epsgrid sweep --out {path}` goes on with the spec that is stored there" if is_experiment else ""
-        raise SpecError(f"{path} is a folder, and a YAML spec is expected here{hint}")
+    """Return the path of a spec; an experiment's folder or name is answered with the command that takes it."""
+    if path is None or path.is_file():
+        return path
+    for folder in (path, RUNS / path):
+        if (folder / "experiment.json").exists():
+            raise SpecError(
+                f"{path} is an experiment, and a YAML spec is expected here; `epsgrid sweep --out {folder}` goes on"
+                " with the spec that is stored there"
+            )
+    if path.is_dir():
+        raise SpecError(f"{path} is a folder, and a YAML spec is expected here")
     return path
 
 

@@ -194,8 +194,15 @@ def test_mistaken_arguments_are_answered_with_what_to_type(swept):
         answer = swept.call(*command.split(), expect=2).stderr
         assert "spec.yaml is a file, and an experiment's folder or name is expected here: tiny" in answer
     assert "expected here: runs/tiny" in swept.call("status", "runs/tiny/experiment.json", expect=2).stderr
-    for command in ("sweep runs/tiny", "probe runs/tiny", "show runs/tiny", "scale runs/tiny --batch-size 32"):
+    for command in (
+        "sweep tiny",
+        "sweep runs/tiny",
+        "probe runs/tiny",
+        "show runs/tiny",
+        "scale runs/tiny --batch-size 32",
+    ):
         assert "`epsgrid sweep --out runs/tiny` goes on" in swept.call(*command.split(), expect=2).stderr
+    assert "runs is a folder, and a YAML spec is expected" in swept.call("sweep", "runs", expect=2).stderr
     assert swept.call("list", "task").stdout == swept.call("list", "tasks").stdout
     assert "did you mean 'optimizers'" in swept.call("list", "optimiser", expect=2).stderr
     assert "no trial begins with 'deadbeef'" in swept.call("forget", "deadbeef", expect=2).stderr
