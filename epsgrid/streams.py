@@ -6,6 +6,7 @@ the processes of trials and their logs all write through these streams.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -69,6 +70,13 @@ def protect_standard_streams() -> None:
             write_through=old.write_through,
         )
         setattr(sys, name, new)
+
+
+def print_anyway(text: str) -> None:
+    """Print a line on the stdout of a program of the user's, which goes on where that cannot be written."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # full, closed, none
+        encoding = sys.stdout.encoding or "utf-8"
+        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
 def writing_problem(stream: TextIO) -> OSError | None:

@@ -1,5 +1,6 @@
 """Output that cannot be written: full disks, readers that have gone, closed streams."""
 
+import errno
 import io
 import os
 import sys
@@ -7,7 +8,7 @@ import threading
 
 import pytest
 
-from epsgrid.streams import open_log, protect_standard_streams, writing_problem
+from epsgrid.streams import open_log, print_anyway, protect_standard_streams, writing_problem
 
 
 def test_a_log_on_a_full_disk_is_lost_and_nothing_else():
@@ -76,3 +77,29 @@ def test_all_arrives_in_a_pipe_that_another_process_made_non_blocking(standard_o
     stream.flush()
     reader.join()
     assert len(read[0]) == 1_000_000
+
+
+@pytest.mark.parametrize("line_buffering", [False, True])
+def test_a_line_in_a_program_of_the_users_never_ends_it(monkeypatch, line_buffering):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "ascii", line_buffering=line_buffering))
+    print_anyway("ε from 1e-8")
+    assert written.getvalue() == b"\\u03b5 from 1e-8\n"
+    full = _Full()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(full, "utf-8", line_buffering=line_buffering))
+    print_anyway("ε from 1e-8")
+    full.is_full = False
+    for gone in (None, io.StringIO()):
+        monkeypatch.setattr(sys, "stdout", gone)
+        if gone is not None:
+            gone.close()
+        print_anyway("ε from 1e-8")
+
+
+class _Full(io.BytesIO):
+    is_full = True
+
+    def write(self, data):
+        if self.is_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(data)

@@ -31,8 +31,9 @@ def _a_spec(path: Path | None) -> Path | None:
 def a_run(path: Path | None) -> Path | None:
     """Return the folder or name of an experiment; a spec is answered with the name of its experiment."""
     if path is not None and path.is_file():
-        name = path.parent if path.suffix == ".json" else load_spec(path).experiment
-        raise SpecError(f"{path} is a file, and an experiment's folder or name is expected here: {name}")
+        hint = f": {load_spec(path).experiment}" if path.suffix in (".yaml", ".yml") else ""
+        hint = f": {path.parent}" if (path.parent / "experiment.json").exists() else hint
+        raise SpecError(f"{path} is a file, and an experiment's folder or name is expected here{hint}")
     return path
 
 

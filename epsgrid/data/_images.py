@@ -15,6 +15,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -173,13 +174,21 @@ def list_images(classes: Mapping[str, Path]) -> Listing:
     return Listing(tuple(files), tuple(labels), tuple(classes), digest.hexdigest())
 
 
-def _is_image(entry: os.DirEntry[str]) -> bool:
-    from PIL import Image, UnidentifiedImageError
+@cache
+def _suffixes() -> frozenset[str]:
+    """Return the ends of names, in lower case and with the dot, of files that PIL reads."""
+    from PIL import Image
 
+    return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN)
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
     if not entry.is_symlink() and not entry.is_file():  # a pipe, for example, which would block its reader
         return False
-    if Image.registered_extensions().get(Path(entry.name).suffix.lower()) in Image.OPEN:
+    if f".{entry.name.rpartition('.')[2].lower()}" in _suffixes():
         return True
+    from PIL import Image, UnidentifiedImageError
+
     try:
         with Image.open(entry.path):
             return True

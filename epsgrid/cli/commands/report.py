@@ -35,7 +35,7 @@ def report(
         list[Path] | None,
         typer.Argument(
             metavar="RUN",
-            callback=lambda paths: [*map(a_run, paths)] if paths else paths,
+            callback=lambda paths: paths if not paths or len(paths) > 1 else [a_run(paths[0])],
             help="The experiment's folder or name; without it, the latest experiment. Several, as in runs/*: a page"
             " over them, in --out or beside them in report/.",
         ),
