@@ -34,6 +34,7 @@ from epsgrid.store.paths import ExperimentFolder, TrialFolder
 from epsgrid.store.provenance import provenance
 from epsgrid.store.pruning import is_asked, note_pruned
 from epsgrid.store.records import ExperimentRecord, TrialFailure
+from epsgrid.streams import open_log
 from epsgrid.trials.device import keep_freed_memory, one_thread, resolve_device
 from epsgrid.trials.train import Interrupted, Pruned, run_trial
 
@@ -62,11 +63,10 @@ def run_job(job: Job) -> int:
     keep_freed_memory()
     try:
         remove_leftovers(folder.checkpoint)
-        with folder.log.open("a", encoding="utf-8") as log, _stop_on_signal() as stopped, one_thread():
+        with open_log(folder.log) as log, _stop_on_signal() as stopped, one_thread():
 
             def note(text: str) -> None:
                 log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
-                log.flush()
 
             return _run_held(experiment, folder, lease, stopped, note)
     finally:
@@ -165,7 +165,7 @@ def _store_failure(folder: TrialFolder, error: Exception) -> None:
 
 @contextmanager
 def _stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Notice SIGTERM, SIGUSR1 and, unless ignored, SIGINT inside; handlers that were there are called as well."""
+    """Notice signals to stop inside, other than ignored ones; handlers that were there are called as well."""
     asked = threading.Event()
     before: dict[int, Any] = {}
 
@@ -176,7 +176,7 @@ def _stop_on_signal() -> Iterator[Callable[[], bool]]:
             earlier(number, frame)
 
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 before[number] = signal.signal(number, handler)
     try:

@@ -46,6 +46,13 @@ def test_a_trial_is_run_to_its_result_and_cleans_up(experiment, job):
     assert TrialResult.read(folder.result_json) == result
 
 
+def test_a_log_that_cannot_be_written_does_not_fail_its_trial(experiment, job):
+    folder = experiment.trial(job.trial)
+    folder.log.symlink_to("/dev/full")
+    assert run_job(job) == JobStatus.FINISHED
+    assert TrialResult.read(folder.result_json).state == "done"
+
+
 def test_a_failure_is_kept_with_its_trace_and_counted(experiment, job, monkeypatch):
     folder = experiment.trial(job.trial)
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 import typer.core
 import typer.main
 
-from epsgrid import __version__
+from epsgrid import __version__, streams
 from epsgrid.cli.console import replace_missing_characters
 from epsgrid.errors import EpsgridError, ExitCode
 
@@ -62,11 +64,15 @@ _COMMANDS = {
 }
 """Module and function of each subcommand, and the first paragraph of its help."""
 
+_STORING = ("probe", "sweep", "report", "retry", "forget", "selftest", "fetch")
+"""Subcommands whose result is not what they print: it stands where stdout cannot be written, and so does the code."""
+
 
 def _group(name: str, about: str) -> typer.Typer:
     return typer.Typer(
         name=name,
         help=about,
+        short_help=about,
         epilog=_EPILOG,
         no_args_is_help=True,
         rich_markup_mode=None,  # rich takes as long to import as all that `epsgrid --help` needs besides
@@ -80,30 +86,48 @@ app = _group("epsgrid", _HELP)
 
 def run() -> int:
     """Run the command line of this process and return its exit status."""
+    streams.protect_standard_streams()
     replace_missing_characters()
     try:
         app()
     except SystemExit as end:
         return int(end.code or 0)
     except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output is gone, as in `epsgrid list | head -1`; Python would complain again at exit.
-        sys.stdout = None
-        return ExitCode.OK
     return ExitCode.OK
 
 
+@contextmanager
+def _answered() -> Iterator[None]:
+    """Turn an error that a user can cause, or Ctrl-C, into a message on stderr and an exit code."""
+    try:
+        yield
+        return
+    except EpsgridError as error:
+        message, code = f"error: {error}", error.exit_code
+    except OSError as error:
+        if error.filename is None:  # not about a file of the user's
+            raise
+        message, code = f"error: {error.filename}: {error.strerror}", ExitCode.USAGE
+    except KeyboardInterrupt:
+        message = "Interrupted: what was finished is stored, the rest is not. Next: the same command again."
+        code = ExitCode.INTERRUPTED
+    print(message, file=sys.stderr)
+    raise typer.Exit(int(code))
+
+
 class _Subcommand(typer.core.TyperCommand):
-    """Turns a deliberate error into its message on stderr and its exit code."""
+    """A subcommand that answers errors, also where its result could not be written."""
 
     def invoke(self, ctx: Any) -> None:
-        try:
+        with _answered():
             code = super().invoke(ctx)
-        except EpsgridError as error:
-            print(f"error: {error}", file=sys.stderr)
-            code = error.exit_code
+        problem = streams.writing_problem(sys.stdout)
+        if problem is not None:
+            is_stored = ctx.info_name in _STORING
+            level, rest = ("warning", "; results are stored all the same") if is_stored else ("error", "")
+            print(f"{level}: stdout could not be written: {problem.strerror}{rest}", file=sys.stderr)
+            code = code or (ExitCode.OK if is_stored else ExitCode.UNEXPECTED)
         if code:
             raise typer.Exit(int(code))
 
@@ -114,10 +138,15 @@ def _add(group: typer.Typer, name: str, target: str, about: str) -> None:
     class Lazy(typer.core.TyperCommand):
         def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
             module, _, function = target.partition(":")
-            found = getattr(importlib.import_module(f"epsgrid.cli.commands.{module}"), function)
-            alone = typer.Typer(rich_markup_mode=None, add_completion=False, context_settings=_CONTEXT)
-            alone.command(name, cls=_Subcommand, epilog=_EPILOG)(found)
-            return typer.main.get_command(alone).make_context(info_name, args, parent, **extra)
+            with _answered():
+                found = getattr(importlib.import_module(f"epsgrid.cli.commands.{module}"), function)
+                alone = typer.Typer(rich_markup_mode=None, add_completion=False, context_settings=_CONTEXT)
+                alone.command(name, cls=_Subcommand, epilog=_EPILOG)(found)
+                command = typer.main.get_command(alone)
+                for parameter in command.params:
+                    if parameter.param_type_name == "argument":  # its name says more than "<path>"
+                        parameter.display_type_rich = lambda ctx: None  # type: ignore[attr-defined]
+                return command.make_context(info_name, args, parent, **extra)
 
     group.command(name, cls=Lazy, short_help=about)(lambda: None)
 

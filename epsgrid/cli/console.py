@@ -60,16 +60,20 @@ def print_json(document: dict[str, Any]) -> None:
 
 
 def replace_missing_characters() -> None:
-    """Make stdout and stderr write "eps" for ε and the like where their encoding lacks our characters."""
+    """Make stdout and stderr write "eps" for ε and the like where their encoding lacks our characters.
+
+    Others that it lacks, and bytes of file names that are no text, are written as Python and JSON escape them.
+    """
 
     def replaced(error: UnicodeError) -> tuple[str, int]:
         assert isinstance(error, UnicodeEncodeError)
         text = error.object[error.start : error.end]
-        return "".join(_REPLACEMENTS.get(character, "?") for character in text), error.end
+        escaped = (_REPLACEMENTS.get(each) or each.encode("ascii", "backslashreplace").decode() for each in text)
+        return "".join(escaped), error.end
 
     codecs.register_error(_HANDLER, replaced)
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None and hasattr(stream, "reconfigure") and not _can_write(stream):
+        if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=_HANDLER)
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from epsgrid import grids
 from epsgrid.cli.console import out
-from epsgrid.cli.tables import report_table, table
+from epsgrid.cli.tables import GAP, report_table, table
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.histogram import LogHistogram
 from epsgrid.numerics.magnitudes import Bound, LayerStatus
@@ -32,8 +32,6 @@ _SUMMARY_WIDTH, _LABEL, _MOST_LINES = 80, 12, 3
 """Columns of a probe's summary, those of its labels, and lines of one text in it."""
 _SPARKLINE = 24
 _LEAST_NAME = 16
-_GAP = 3
-"""Characters between two columns in a terminal."""
 _LEVELS = "▁▂▃▄▅▆▇█"
 _TAIL = 0.001
 """Share of the smallest entries that may lie left of the axis: a few denormals would stretch it by decades."""
@@ -90,8 +88,8 @@ def _layers_table(rows: Sequence[_Row], fractions: Sequence[float], note: str) -
     titles = ["layer", "entries", f"√v̂ at {low}", "median", f"at {high}", note, header]
     columns = [list(column) for column in zip(*(row[:-1] for row in rows), strict=True)] + [lines]
     if out().is_terminal:
-        widths = [max(map(cell_len, (title, *cells))) + _GAP for title, cells in zip(titles, columns, strict=True)]
-        if out().width - sum(widths[1:]) < min(_LEAST_NAME, widths[0] - _GAP):
+        widths = [max(map(cell_len, (title, *cells))) + GAP for title, cells in zip(titles, columns, strict=True)]
+        if out().width - sum(widths[1:]) < min(_LEAST_NAME, widths[0] - GAP):
             del titles[-1], columns[-1], widths[-1]
         room = max(out().width - sum(widths[1:]), _LEAST_NAME)
         columns[0] = [name if len(name) <= room else f"…{name[1 - room :]}" for name in columns[0]]

@@ -7,16 +7,50 @@ from typing import Annotated
 
 import typer
 
+from epsgrid.errors import SpecError
+from epsgrid.spec.loading import load_spec
+
 RUNS = Path("runs")
 
-SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC", help="YAML spec of the experiment.")]
+
+def _a_spec(path: Path | None) -> Path | None:
+    """Return the path of a spec; an experiment's folder or name is answered with the command that takes it."""
+    if path is None or path.is_file():
+        return path
+    for folder in (path, RUNS / path):
+        if (folder / "experiment.json").exists():
+            raise SpecError(
+                f"{path} is an experiment, and a YAML spec is expected here; `epsgrid sweep --out {folder}` goes on"
+                " with the spec that is stored there"
+            )
+    if path.is_dir():
+        raise SpecError(f"{path} is a folder, and a YAML spec is expected here")
+    return path
+
+
+def a_run(path: Path | None) -> Path | None:
+    """Return the folder or name of an experiment; a spec is answered with the name of its experiment."""
+    if path is not None and path.is_file():
+        hint = f": {load_spec(path).experiment}" if path.suffix in (".yaml", ".yml") else ""
+        hint = f": {path.parent}" if (path.parent / "experiment.json").exists() else hint
+        raise SpecError(f"{path} is a file, and an experiment's folder or name is expected here{hint}")
+    return path
+
+
+SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC", callback=_a_spec, help="YAML spec of the experiment.")]
 OptionalSpecArgument = Annotated[
     Path | None,
-    typer.Argument(metavar="SPEC", help="YAML spec; without it, that stored in --out or in the latest experiment."),
+    typer.Argument(
+        metavar="SPEC",
+        callback=_a_spec,
+        help="YAML spec; without it, that stored in --out or in the latest experiment.",
+    ),
 ]
 RunArgument = Annotated[
     Path | None,
-    typer.Argument(metavar="RUN", help="The experiment's folder or name; without it, the latest experiment."),
+    typer.Argument(
+        metavar="RUN", callback=a_run, help="The experiment's folder or name; without it, the latest experiment."
+    ),
 ]
 OutOption = Annotated[
     Path | None,
@@ -42,6 +76,11 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, o
 WorkersOption = Annotated[
     int | None,
     typer.Option(
-        "--workers", "-w", min=1, envvar="EPSGRID_WORKERS", help="Trials at once.  [default: one per core or GPU slot]"
+        "--workers",
+        "-w",
+        metavar="N",
+        min=1,
+        envvar="EPSGRID_WORKERS",
+        help="Trials at once.  [default: one per core or GPU slot]",
     ),
 ]

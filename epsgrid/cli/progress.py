@@ -32,14 +32,17 @@ class Stop:
     """Counts the requests to stop, while it is entered.
 
     The first Ctrl-C, or SIGTERM or SIGUSR1, asks that nothing more be started and that running trials save themselves;
-    a second Ctrl-C asks that they be killed.
+    a second Ctrl-C asks that they be killed. Closing the terminal (SIGHUP) asks for the same as SIGTERM, unless it is
+    ignored, as under nohup, or `outlives_terminal`: trials in a cluster's queue go on without the command.
 
     Attributes:
-        exit_code: 130 after Ctrl-C, 75 after SIGTERM or SIGUSR1, None before any request.
+        exit_code: 130 after Ctrl-C, 75 after another signal, None before any request.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, outlives_terminal: bool = False) -> None:
         self.exit_code: ExitCode | None = None
+        is_ignored = outlives_terminal or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        self._numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, *(() if is_ignored else (signal.SIGHUP,)))
         self._level = 0
         self._before: dict[int, Any] = {}
 
@@ -49,7 +52,7 @@ class Stop:
 
     def __enter__(self) -> Stop:
         """Take over the signals."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        for number in self._numbers:
             self._before[number] = signal.signal(number, self._handle)
         return self
 

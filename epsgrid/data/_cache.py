@@ -44,7 +44,7 @@ def arrays_folder(environment: Mapping[str, str] = os.environ) -> Path:
 
 def keyed_folder(kind: str, key: str) -> Path:
     """Return the folder for arrays of one kind, named after a hash of everything that they are made from."""
-    return arrays_folder() / f"{kind}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    return arrays_folder() / f"{kind}-{hashlib.sha256(os.fsencode(key)).hexdigest()[:16]}"
 
 
 def data_folders(environment: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
@@ -79,7 +79,7 @@ def cached_arrays(folder: Path, make: Callable[[], Arrays]) -> Arrays:
             shapes = {name: list(array.shape) for name, array in made.arrays.items()}
             document = {"version": _VERSION, "shapes": shapes, "about": dict(made.about)}
             with _flushed(temporary / _ABOUT) as file:
-                file.write(json.dumps(document, ensure_ascii=False).encode())
+                file.write(json.dumps(document).encode())
             if _open(folder) is None:
                 shutil.rmtree(folder, ignore_errors=True)  # damaged; processes that have mapped it keep their arrays
     except OSError as error:

@@ -22,6 +22,17 @@ EOS = "<eos>"
 
 SPLITS = ("train", "validation", "test")
 
+_NO_TEXT = {
+    b"\x1f\x8b": "compressed by gzip",
+    b"PK\x03\x04": "a zip archive",
+    b"BZh": "compressed by bzip2",
+    b"\xfd7zXZ": "compressed by xz",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd",
+    b"\xff\xfe": "text in UTF-16 or UTF-32",
+    b"\xfe\xff": "text in UTF-16",
+}
+"""What files that begin with some bytes are."""
+
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
@@ -100,16 +111,28 @@ def encode(texts: Mapping[str, bytes], places: Mapping[str, str]) -> Corpus:
 
 
 def text_lines(text: bytes, place: object) -> list[str]:
-    """Return the lines of a text; only a line feed ends a line, as `wc -l` counts.
+    """Return the lines of a text in UTF-8, which end as on any system: by LF, CR LF or CR; nothing else ends a line.
 
-    Raises DataError, with its place, where the text is empty or not UTF-8.
+    Raises DataError, with its place, where the text is empty, not UTF-8, or no text, and where some lines end by CR
+    alone and others do not: it cannot be known whether those are line ends.
     """
+    for mark, what in _NO_TEXT.items():
+        if text.startswith(mark):
+            raise DataError(f"{place}: {what}, where text in UTF-8 is expected; convert or unpack it")
+    unified = text.replace(b"\r\n", b"\n")
+    if b"\r" in unified and b"\n" in unified:
+        number = unified.count(b"\n", 0, unified.index(b"\r")) + 1
+        raise DataError(f"{place}:{number}: a carriage return, where lines end by line feeds; make all line ends alike")
+    unified = unified.replace(b"\r", b"\n")
     try:
-        decoded = text.decode("utf-8-sig")  # without the byte order mark of Windows editors
+        decoded = unified.decode("utf-8-sig")  # without the byte order mark of Windows editors
     except UnicodeDecodeError as error:
-        number = text.count(b"\n", 0, error.start) + 1
+        number = unified.count(b"\n", 0, error.start) + 1
         raise DataError(f"{place}:{number}: not UTF-8 ({error.reason}); convert the file to UTF-8") from error
-    if not text.strip():
+    if "\0" in decoded:
+        number = decoded.count("\n", 0, decoded.index("\0")) + 1
+        raise DataError(f"{place}:{number}: a zero byte, which no text has; the file is damaged, or not UTF-8")
+    if not decoded.strip():
         raise DataError(f"{place}: an empty file; it must hold text, one sentence a line")
     return decoded.removesuffix("\n").split("\n")
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from epsgrid.data import require
 from epsgrid.data._cache import new_folder
+from epsgrid.data._corpus import text_lines
 from epsgrid.data._fetch import Fetcher, Finding, Remote
 from epsgrid.errors import DataError
 
@@ -74,9 +75,12 @@ def check(place: Path) -> Iterator[Finding]:
         for language in _LANGUAGES:
             file = place / f"{split}.{language}"
             try:
-                lines = file.read_bytes().removesuffix(b"\n").split(b"\n")
+                lines = text_lines(file.read_bytes(), file.name)
             except OSError as error:
                 yield Finding(file.name, f"cannot be read ({error.strerror or error})")
+                continue
+            except DataError as error:
+                yield Finding(file.name, str(error))
                 continue
             empty = next((number for number, line in enumerate(lines, 1) if not line.strip()), None)
             problem = f"line {empty:,} is empty" if empty else None

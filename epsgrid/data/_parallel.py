@@ -37,7 +37,7 @@ _SPACE = "▁"
 _BPE_UNKNOWN = 0
 """Id that sentencepiece gives to characters that the training text does not have."""
 
-_RECIPE = 1
+_RECIPE = 2
 """Part of the cache key; raise it whenever the same text would be encoded differently."""
 
 _LONGEST_PIECE = 64

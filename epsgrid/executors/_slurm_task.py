@@ -18,6 +18,7 @@ from types import FrameType
 from epsgrid.executors import Job, JobStatus, call_work, slurm
 from epsgrid.executors._process import end_with_parents
 from epsgrid.store.atomic import write_text
+from epsgrid.streams import protect_standard_streams
 
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 _SAVED = (JobStatus.STOPPED, -signal.SIGTERM)  # with a checkpoint, or before there was anything to save
@@ -55,6 +56,7 @@ def _run_in_child(work: str, job: Job) -> None:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a site may signal all processes; the task passes it on as SIGTERM
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     end_with_parents()
+    protect_standard_streams()
     sys.exit(call_work(work, job))
 
 

@@ -5,8 +5,8 @@ seconds that importing torch takes. The server never touches CUDA, so that its c
 for it. Three things are arranged here because multiprocessing does not:
 
 * Threads: the server starts with one thread per numerical library, before any of them is loaded.
-* Signals: Ctrl-C and SIGTERM to a whole process group must not end the server or a job before the command decides. The
-  server starts with them blocked; a job's process ignores Ctrl-C and accepts SIGTERM.
+* Signals: Ctrl-C, SIGTERM and the SIGHUP of a closed terminal, which a whole process group gets, must not end the
+  server or a job before the command decides. The server starts with them blocked; a job's process accepts SIGTERM only.
 * The main script: multiprocessing would run it again in each process, so it is hidden while a process starts.
 """
 
@@ -29,9 +29,10 @@ from epsgrid.errors import ExecutionError
 from epsgrid.executors import Job, JobEnded, JobStarted, JobStatus, Notify, StopRequest, _devices, call_work
 from epsgrid.executors._process import end_with_parents, python_environment
 from epsgrid.spec.model import Execution
+from epsgrid.streams import protect_standard_streams
 
 _POLL_S = 0.05
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 def run(jobs: Sequence[Job], work: str, *, slots: int, notify: Notify, stop: StopRequest, execution: Execution) -> None:
@@ -137,7 +138,9 @@ def _server_surroundings() -> Iterator[None]:
 def _run_job(work: str, job: Job, variables: Mapping[str, str]) -> None:
     """Run a job in its process, which has not called CUDA yet and so sees the device that the variables name."""
     os.environ.update(variables)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     end_with_parents()
+    protect_standard_streams()
     sys.exit(call_work(work, job))

@@ -40,7 +40,7 @@ _POLL_S = 0.1
 _CHECK_S = 10.0
 _MAX_LOST_STARTS = 3  # per slot, in a row: a lost node takes many slots along at once
 _OBJECT_STORE_BYTES = 80 * 2**20  # nearly the least that Ray accepts: only names of jobs go through it
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 def run(jobs: Sequence[Job], work: str, *, slots: int, notify: Notify, stop: StopRequest, execution: Execution) -> None:

@@ -31,7 +31,7 @@ from epsgrid.errors import ExecutionError
 from epsgrid.executors import EXPECTED, Job, JobEnded, JobStarted, JobStatus, Notify, StopRequest
 from epsgrid.executors._process import python_environment
 from epsgrid.spec.model import Execution, Slurm
-from epsgrid.store.atomic import make_folder, write_text
+from epsgrid.store.atomic import make_folder, write_bytes, write_text
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import Record
 
@@ -127,7 +127,7 @@ def _submitted(jobs: Sequence[Job], work: str, slots: int, settings: Slurm) -> d
     make_folder(folder)
     array.write(folder / "array.json")
     path = folder / "script.sh"
-    write_text(path, _script(array, folder, settings, slots, os.environ))
+    write_bytes(path, os.fsencode(_script(array, folder, settings, slots, os.environ)))
     done = call("sbatch", "--parsable", str(path))
     if done.returncode:
         reason = done.stderr.strip() or f"status {done.returncode}"

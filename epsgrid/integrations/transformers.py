@@ -23,6 +23,7 @@ from epsgrid.integrations._following import Following, repair_torchvision
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.observing.observer import Observer
 from epsgrid.observing.trackers import import_extra, scalars
+from epsgrid.streams import print_anyway
 
 repair_torchvision()
 if TYPE_CHECKING:
@@ -121,4 +122,4 @@ class EpsilonCallback(_Callback):
     def _keep(self, state: Any) -> None:
         for line in self._following.keep_bounds(state.epoch):
             if state.is_world_process_zero:
-                print(line)
+                print_anyway(line)

@@ -100,6 +100,25 @@ class EpsilonBounds:
     step: int = field(default=1, metadata=UNLESS_DEFAULT)
     without_noise: EpsilonBounds | None = field(default=None, metadata=UNLESS_DEFAULT)
 
+    def __str__(self) -> str:
+        """Return three lines: the range with the confidence in it, and the layers that set either end."""
+
+        def range_of(bounds: EpsilonBounds) -> str:
+            return f"{bounds.low.decade:g} to {bounds.high.decade:g}"
+
+        first = f"ε from {range_of(self)}"
+        if self.without_noise is not None:
+            first += f" as published, {range_of(self.without_noise)} without rounding noise"
+        if self.reliability is not None:
+            first += f": {self.reliability.verdict} confidence"
+            first += "" if self.reliability.verdict == "high" else f", {self.reliability.reasons[0]}"
+        lines = [first]
+        for name, bound in (("low", self.low), ("high", self.high)):
+            more = f" and {len(bound.layers) - 1} more" if len(bound.layers) > 1 else ""
+            entries = f"{bound.entries:,} non-zero {'entry' if bound.entries == 1 else 'entries'}"
+            lines.append(f"{name}: √v̂ {bound.magnitude:.2g} in {bound.layers[0]}{more}, {entries}")
+        return "\n".join(lines)
+
     def chosen(self, choice: BoundsChoice) -> EpsilonBounds:
         """Return one of the ranges, with all layers; both are the same where no rounding noise moves an end."""
         if choice == "published" or self.without_noise is None:

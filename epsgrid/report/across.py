@@ -37,7 +37,7 @@ from epsgrid.selection.best import tally_cells
 from epsgrid.selection.cells import Cell, Tally
 from epsgrid.selection.formatting import NOTHING, Metric, amounts, count, duration, power, score
 from epsgrid.selection.load import load_experiment
-from epsgrid.store.atomic import readable_json, write_bytes
+from epsgrid.store.atomic import readable_json, write_text
 from epsgrid.store.paths import ExperimentFolder
 
 _VERSION = 2
@@ -326,7 +326,7 @@ def write_across(found: Across, folder: Path) -> WrittenAcross:
         "index.tex": latex_file(tables[:2], _TITLE, [warning or ""]),
     }
     for name, content in contents.items():
-        write_bytes(folder / name, content.encode())
+        write_text(folder / name, content)
     return WrittenAcross(found, tuple(folder / name for name in contents))
 
 

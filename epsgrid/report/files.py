@@ -24,7 +24,7 @@ from epsgrid.report.rows import Comparison
 from epsgrid.report.text.latex import latex_tables
 from epsgrid.report.text.page import page
 from epsgrid.selection.load import StoredExperiment
-from epsgrid.store.atomic import readable_json, store_errors, write_bytes
+from epsgrid.store.atomic import readable_json, store_errors, write_bytes, write_text
 
 VERSION = 1
 
@@ -53,17 +53,20 @@ def write_report(stored: StoredExperiment, *, paper: bool = False) -> WrittenRep
     """
     (comparison, _, seen), folder = whole(stored), stored.folder.report_dir
     figures = render_figures(stored, comparison, seen, paper=paper)
-    contents = {
-        "report.html": experiment_page(comparison, figures).encode(),
-        "report.md": page(comparison, figures).encode(),
-        "report.json": (readable_json({"version": VERSION, **comparison.to_json()}) + "\n").encode(),
-        "report.csv": _cells_csv(comparison).encode(),
-        "report.tex": latex_tables(comparison).encode(),
+    contents: dict[str, str | bytes] = {
+        "report.html": experiment_page(comparison, figures),
+        "report.md": page(comparison, figures),
+        "report.json": readable_json({"version": VERSION, **comparison.to_json()}) + "\n",
+        "report.csv": _cells_csv(comparison),
+        "report.tex": latex_tables(comparison),
     }
     for figure in figures:
         contents |= {f"{figure.name}.{suffix}": content for suffix, content in figure.files.items()}
     for name, content in contents.items():
-        write_bytes(folder / name, content)
+        if isinstance(content, str):
+            write_text(folder / name, content)
+        else:
+            write_bytes(folder / name, content)
     for name in (f"{stem}.{suffix}" for stem in FIGURES for suffix in ("svg", "png", "pdf")):
         if name not in contents:
             with store_errors("remove", folder / name):

@@ -82,8 +82,11 @@ def remove_leftovers(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole, as UTF-8; see `write_bytes`."""
-    write_bytes(path, text.encode())
+    """Write a text file whole, as UTF-8; see `write_bytes`.
+
+    Bytes of file names that are no text are escaped, as JSON reads them.
+    """
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_json(path: Path, document: Any) -> None:
@@ -109,7 +112,7 @@ def append_line(path: Path, text: str) -> None:
             if file.read(1) not in (b"", b"\n"):
                 file.seek(0)
                 file.truncate(file.read().rfind(b"\n") + 1)
-            file.write(text.encode() + b"\n")
+            file.write(text.encode(errors="backslashreplace") + b"\n")
             file.flush()
             os.fsync(file.fileno())
         if is_new:
@@ -179,7 +182,7 @@ def unseal(document: Mapping[str, Any], source: str | Path) -> dict[str, Any]:
 def _checksum(as_read_back: Mapping[str, Any]) -> str:
     """Return the sha256, hex, of a document's canonical form: sorted keys, no spaces, shortest exact numbers."""
     canonical = json.dumps(as_read_back, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return hashlib.sha256(canonical.encode(errors="backslashreplace")).hexdigest()
 
 
 def readable_json(document: Any, indent: int = 0) -> str:

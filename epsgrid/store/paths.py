@@ -29,12 +29,13 @@ Layout::
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from epsgrid.errors import StoreError
-from epsgrid.store.atomic import store_errors, write_text
+from epsgrid.store.atomic import store_errors, write_bytes
 
 
 class _Inside:
@@ -117,7 +118,8 @@ def remember(folder: Path, runs_root: Path) -> None:
     The file `latest` holds its path: relative when it lies inside `runs_root`, so that the whole can be moved.
     """
     pointer, folder, root = runs_root / "latest", folder.absolute(), runs_root.absolute()
-    write_text(pointer, f"{folder.relative_to(root) if folder.is_relative_to(root) else folder}\n")
+    inside = folder.relative_to(root) if folder.is_relative_to(root) else folder
+    write_bytes(pointer, os.fsencode(f"{inside}\n"))
 
 
 def latest(runs_root: Path) -> Path:
@@ -126,7 +128,7 @@ def latest(runs_root: Path) -> Path:
     if not pointer.is_file():
         raise StoreError(f"no experiment in {runs_root} yet: run `epsgrid probe SPEC` or `epsgrid sweep SPEC` first")
     with store_errors("read", pointer):
-        folder = runs_root.absolute() / pointer.read_text(encoding="utf-8").removesuffix("\n")
+        folder = runs_root.absolute() / os.fsdecode(pointer.read_bytes()).removesuffix("\n")
     if not folder.is_dir():
         raise StoreError(
             f"the latest experiment, {folder}, is gone; name a folder, or start one with `epsgrid probe SPEC`"

@@ -23,7 +23,18 @@ from pydantic import Field
 
 from epsgrid.data._cache import data_folders, keyed_folder, new_folder
 from epsgrid.data._fetch import DataSet, Fetcher, Finding, Remote, md5_problem
-from epsgrid.data._images import Images, ImageSet, Listing, cached_images, decode, find_images, image_set, list_split
+from epsgrid.data._images import (
+    Images,
+    ImageSet,
+    Listing,
+    cached_images,
+    decode,
+    decode_splits,
+    find_images,
+    image_set,
+    labelled_as,
+    list_split,
+)
 from epsgrid.data._torchvision import import_torchvision
 from epsgrid.errors import DataError
 from epsgrid.spec.model import TaskOptions
@@ -177,15 +188,13 @@ def _list_split(split: Path) -> Listing:
 
 def _from_folder(folder: Path) -> ImageSet:
     train, test = (_list_split(folder / split) for split in ("train", "test"))
-    if train.classes != test.classes:
-        differing = ", ".join(sorted(set(train.classes) ^ set(test.classes)))
-        raise DataError(f"{folder}: train and test must have the same class folders; only one of them has: {differing}")
-    size = (_SIDE, _SIDE)
-    key = f"{folder}\0{train.signature}\0{test.signature}"
-    return cached_images(
-        keyed_folder("cifar10", key),
-        lambda: _described(decode(train, size, None), decode(test, size, None), train.classes),
-    )
+    test = labelled_as(test, train.classes, folder)
+
+    def read() -> ImageSet:
+        training, testing = decode_splits((train, test), (_SIDE, _SIDE), None)
+        return _described(training, testing, train.classes)
+
+    return cached_images(keyed_folder("cifar10", f"{folder}\0{train.signature}\0{test.signature}"), read)
 
 
 def _from_batches(folder: Path) -> ImageSet:

@@ -1,6 +1,7 @@
 """Any folder of labelled images as a task: one's own, or Tiny-ImageNet as its archive unpacks.
 
-Cross-entropy; accuracy. Images lie in train/<class>/* and test/<class>/* below `root`, in any format PIL reads.
+Cross-entropy; accuracy. Images lie in train/<class>/* and test/<class>/* below `root`, in any format PIL reads; they
+are turned upright as their EXIF orientation says, and files that are no images are skipped.
 Training images are cut out at random after padding with an eighth of their size in black, and flipped half of the time.
 
 Tiny-ImageNet has 200 folders train/<class>/images/*, and val/images/* with their classes in val/val_annotations.txt;
@@ -9,8 +10,8 @@ its own test images have no labels, so the 10,000 of val are the test images, as
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
+import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -19,13 +20,15 @@ import numpy as np
 from pydantic import Field
 
 from epsgrid.data._cache import Arrays, arrays_folder, cached_arrays, keyed_folder
+from epsgrid.data._corpus import text_lines
 from epsgrid.data._images import (
     ImageSet,
     Listing,
     cached_images,
-    decode,
+    decode_splits,
     find_images,
     image_set,
+    labelled_as,
     list_images,
     list_split,
 )
@@ -78,18 +81,14 @@ def prepare(options: Options) -> DividedImages:
         )
     annotated = (folder / "val" / _ANNOTATIONS).is_file()
     test = _list_annotated(folder / "val") if annotated else list_split(folder / "test")
-    if unknown := sorted(set(test.classes) - set(train.classes)):
-        raise DataError(f"{folder}: classes with test images and without training images: {', '.join(unknown)}")
-    labels = tuple(train.classes.index(test.classes[label]) for label in test.labels)
-    test = dataclasses.replace(test, labels=labels, classes=train.classes)
+    test = labelled_as(test, train.classes, folder)
 
     def decoded() -> ImageSet:
         size, fit = None, None
         if options.size is not None:
             size, fit = (options.size, options.size), partial(_fit, options.fit)
-        images = decode(train, size, fit)
-        height, width = images.pixels.shape[2:]
-        return image_set(images, decode(test, (width, height), fit), train.classes, f"images of {folder.name}")
+        training, testing = decode_splits((train, test), size, fit)
+        return image_set(training, testing, train.classes, f"images of {folder.name}")
 
     key = f"{folder}\0{train.signature}\0{test.signature}\0{options.size} {options.fit}"
     images = cached_images(keyed_folder("images", key), decoded)
@@ -145,7 +144,7 @@ def _list_annotated(split: Path) -> Listing:
     """List Tiny-ImageNet's val: one folder of images, and a file whose lines begin with name and class."""
     annotations = split / _ANNOTATIONS
     try:
-        rows = [line.split("\t")[:2] for line in annotations.read_text(encoding="utf-8").splitlines()]
+        rows = [line.split("\t")[:2] for line in text_lines(annotations.read_bytes(), annotations)]
         pairs = sorted((label, name) for name, label in rows)
     except (OSError, ValueError) as error:
         raise DataError(
@@ -157,10 +156,8 @@ def _list_annotated(split: Path) -> Listing:
         raise DataError(
             f"{split / 'images'}: {len(missing)} images that {annotations} names are not there: {missing[0]}"
         )
-    if not pairs:
-        raise DataError(f"{annotations}: an empty file; unpack the archive again")
     classes = tuple(sorted({label for label, _ in pairs}))
-    signature = hashlib.sha256(f"{everything.signature} {pairs}".encode()).hexdigest()
+    signature = hashlib.sha256(os.fsencode(f"{everything.signature} {pairs}")).hexdigest()
     files = tuple(present[name] for _, name in pairs)
     return Listing(files, tuple(classes.index(label) for label, _ in pairs), classes, signature)
 

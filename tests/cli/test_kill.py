@@ -78,7 +78,7 @@ def test_sigkill_in_the_middle_then_bit_identical_results(shell, whole):
     assert all(log.count("done") == 1 for log in logs(shell)), "a trial was trained twice to the end"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 75)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 75), (signal.SIGHUP, 75)])
 def test_workers_end_with_their_command(shell, number, code):
     process = started(shell, "-o", "training.epochs=2000")
     os.kill(process.pid, number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,9 @@ def test_words_get_ids_in_order_of_appearance_and_lines_end_with_eos() -> None:
         (b"a\n\nb\n", [0, 1, 1, 2, 1]),  # an empty line is the end of a sentence
         (b"a\nb", [0, 1, 2, 1]),  # a last line without line feed counts
         (b"\xef\xbb\xbfa b\n", [0, 1, 2]),  # the byte order mark was part of the first word
+        (b"a\rb\r", [0, 1, 2, 1]),  # as old Macs end lines
+        (b"a\r\nb\na\r\n", [0, 1, 2, 1, 0, 1]),
+        ("a\u2028b\x85a\n".encode(), [0, 1, 0, 2]),  # nothing else ends a line
     ],
 )
 def test_lines(train: bytes, ids: list[int]) -> None:
@@ -80,6 +84,13 @@ def test_a_subset_is_the_beginning_and_says_so() -> None:
         ),
         ("train", b"the cat\nthe <eos> cat\n", r"train\.txt:2: the word <eos> stands for the end of a line"),
         ("test", b"the cat\n\xff\n", r"test\.txt:2: not UTF-8 .*convert the file"),
+        ("test", b"the cat\r\xff\r", r"test\.txt:2: not UTF-8 .*convert the file"),
+        ("train", b"the cat\nthe\rdog\n", r"train\.txt:2: a carriage return, where lines end by line feeds"),
+        ("train", b"the cat\rthe dog\nthe\n", r"train\.txt:1: a carriage return"),
+        ("train", b"the cat\nthe\0dog\n", r"train\.txt:2: a zero byte"),
+        ("train", "the cat\n".encode("utf-16"), r"train\.txt: text in UTF-16 or UTF-32"),
+        ("train", "the cat\n".encode("utf-16-le"), r"train\.txt:1: a zero byte"),
+        ("validation", gzip.compress(b"the cat\n", mtime=0), r"valid\.txt: compressed by gzip"),
     ],
 )
 def test_text_that_cannot_be_used_is_an_error(split: str, text: bytes, words: str) -> None:

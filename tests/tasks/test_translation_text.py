@@ -119,12 +119,23 @@ def test_the_checksum_is_of_the_text_not_of_the_place(tmp_path: Path) -> None:
     assert load(tmp_path / "one").test.reference_lines() == ["an old tree ."], "a changed file is encoded again"
 
 
-def test_lines_end_at_newlines_only_and_lose_spaces_at_their_ends(tmp_path: Path) -> None:
+def test_lines_lose_spaces_at_their_ends_and_separators_inside_end_none(tmp_path: Path) -> None:
     folder = write(tmp_path / "text")
     (folder / "test.en").write_bytes("the\u2028old tree . \r\n".encode())
     assert load(folder).test.reference_lines() == ["the\u2028old tree ."]
     (folder / "test.en").write_bytes(b"\xef\xbb\xbfthe tree\n")
     assert load(folder).test.reference_lines() == ["the tree"]
+
+
+def test_the_same_text_with_the_line_ends_of_any_system_is_the_same_data(tmp_path: Path) -> None:
+    made = []
+    for name, end in (("unix", b"\n"), ("windows", b"\r\n"), ("mac", b"\r")):
+        folder = write(tmp_path / name)
+        for file in folder.iterdir():
+            file.write_bytes(file.read_bytes().replace(b"\n", end))
+        made.append(load(folder))
+    assert len({each.checksum for each in made}) == 1
+    assert [len(each.train) for each in made] == [len(made[0].train)] * 3
 
 
 def test_a_smaller_subset_is_part_of_a_larger_one(tmp_path: Path) -> None:

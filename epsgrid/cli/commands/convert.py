@@ -18,17 +18,22 @@ from epsgrid.optimizers._conversion import convertible, placement_of
 
 
 def convert(
-    epsilon: Annotated[float, typer.Argument(help="ε of the first optimizer, such as 1e-8.")],
+    epsilon: Annotated[float, typer.Argument(metavar="EPSILON", help="ε of the first optimizer, such as 1e-8.")],
     source: Annotated[
         str, typer.Option("--from", metavar="NAME", help="The optimizer it is for: ours, or such as keras-adam.")
     ],
     target: Annotated[
         str | None, typer.Option("--to", metavar="NAME", help="The optimizer to convert it for.  [default: all]")
     ] = None,
-    beta2: Annotated[float | None, typer.Option(help="Decay of v in both.  [default: each optimizer's own]")] = None,
-    step: Annotated[int | None, typer.Option(min=1, help="Step at which to convert.  [default: the long run]")] = None,
+    beta2: Annotated[
+        float | None, typer.Option(metavar="BETA", help="Decay of v in both.  [default: each optimizer's own]")
+    ] = None,
+    step: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Step at which to convert.  [default: the long run]")
+    ] = None,
     dtype: Annotated[
-        str, typer.Option(help="Type of the optimizer's state; an ε too small for it causes a warning.")
+        str,
+        typer.Option(metavar="TYPE", help="Type of the optimizer's state; an ε too small for it causes a warning."),
     ] = "float32",
     json: JsonOption = False,
 ) -> None:

@@ -24,7 +24,7 @@ def export_bounds(
     space: Annotated[Kind, typer.Option(help="The range between the bounds, or its decades.")] = "log-uniform",
     bounds: Annotated[
         BoundsChoice | None,
-        typer.Option(help="Without entries that are only rounding noise, or as published.  \\[spec: sweep.bounds]"),
+        typer.Option(help="Without entries that are only rounding noise, or as published.  [spec: sweep.bounds]"),
     ] = None,
     framework: Annotated[
         str | None,

@@ -24,6 +24,7 @@ from epsgrid.cli.options import (
 from epsgrid.cli.progress import progress_shown
 from epsgrid.cli.tables import report_table, show
 from epsgrid.codec import to_document
+from epsgrid.errors import SpecError
 from epsgrid.report.batches import exponent_rows, read_batches
 from epsgrid.report.compare import estimates
 from epsgrid.report.text.batches import exponent_tables
@@ -36,23 +37,35 @@ from epsgrid.stages.scale import parse_sizes
 from epsgrid.store.records import ProbeRecord
 
 
+def _some_batches(text: str | None) -> str | None:
+    """Return the value of --batches, which is a number or a word."""
+    if text is None or text == "settled" or (text.isdecimal() and int(text) > 0):
+        return text
+    raise SpecError(f"--batches: expected a number of batches, 1 or more, or settled, got {text!r}")
+
+
 def probe(
     spec: SpecArgument,
     out: OutOption = None,
     runs: RunsOption = RUNS,
     override: OverrideOption = None,
-    epochs: Annotated[int | None, typer.Option(metavar="N", help="Epochs to look at.  [spec: probe.epochs, 1]")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Epochs to look at.  [spec: probe.epochs, 1]")
+    ] = None,
     batches: Annotated[
         str | None,
         typer.Option(
             metavar="N|settled",
+            callback=_some_batches,
             help="Look at N batches only, or until the bounds have settled.  [spec: probe.batches, all]",
         ),
     ] = None,
     seeds: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="Probe with N seeds, to see how far the bounds depend on them.  [spec: probe.seeds, 1]"
+            metavar="N",
+            min=1,
+            help="Probe with N seeds, to see how far the bounds depend on them.  [spec: probe.seeds, 1]",
         ),
     ] = None,
     update_weights: Annotated[
@@ -69,7 +82,8 @@ def probe(
         ),
     ] = None,
     every: Annotated[
-        int | None, typer.Option(metavar="N", help="Keep the histograms of every N-th step.  [spec: probe.every]")
+        int | None,
+        typer.Option(metavar="N", min=1, help="Keep the histograms of every N-th step.  [spec: probe.every]"),
     ] = None,
     batch_sizes: Annotated[
         str | None,

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from epsgrid.cli.console import hint, note, print_json
 from epsgrid.cli.console import out as results
-from epsgrid.cli.options import RUNS, JsonOption, OutOption, QuietOption, RunsOption
+from epsgrid.cli.options import RUNS, JsonOption, OutOption, QuietOption, RunsOption, a_run
 from epsgrid.cli.tables import report_table, show
 from epsgrid.errors import SpecError
 from epsgrid.report.across import across_headline, across_tables
@@ -34,7 +34,8 @@ def report(
     run: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="RUN...",
+            metavar="RUN",
+            callback=lambda paths: paths if not paths or len(paths) > 1 else [a_run(paths[0])],
             help="The experiment's folder or name; without it, the latest experiment. Several, as in runs/*: a page"
             " over them, in --out or beside them in report/.",
         ),

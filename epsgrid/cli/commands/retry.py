@@ -18,7 +18,7 @@ from epsgrid.stages.experiment import find_run
 _WhichArgument = Annotated[
     list[str],
     typer.Argument(
-        metavar="WHICH...",
+        metavar="WHICH",
         help="failed, diverged, pruned, interrupted, or ids of trials; the beginning of an id will do.",
     ),
 ]

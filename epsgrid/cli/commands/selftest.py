@@ -19,8 +19,8 @@ def selftest(
     folder: Annotated[
         Path, typer.Option("--dir", metavar="DIR", help="A folder on the file system to be tested.")
     ] = Path(),
-    trials: Annotated[int, typer.Option(min=1, help="Number of trials.")] = 13,
-    kills: Annotated[int, typer.Option(min=0, help="SIGKILLs to send to workers and driver.")] = 10,
+    trials: Annotated[int, typer.Option(metavar="N", min=1, help="Number of trials.")] = 13,
+    kills: Annotated[int, typer.Option(metavar="N", min=0, help="SIGKILLs to send to workers and driver.")] = 10,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> ExitCode | None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import inspect
 import sys
-from typing import Annotated, Literal
+import textwrap
+from typing import Annotated
 
 import typer
 
 from epsgrid import plugins
-from epsgrid.cli.console import print_json
+from epsgrid.cli.console import out, print_json
 from epsgrid.cli.options import JsonOption, OverrideOption, SpecArgument
+from epsgrid.errors import UnknownNameError
 from epsgrid.spec.loading import load_spec
 from epsgrid.spec.writing import spec_to_yaml
 
 _FAMILIES = ("tasks", "models", "optimizers", "grids", "executors")
+_MACHINE = "machine"
 
 
 def show(spec: SpecArgument, override: OverrideOption = None, json: JsonOption = False) -> None:
@@ -28,13 +31,21 @@ def show(spec: SpecArgument, override: OverrideOption = None, json: JsonOption =
 
 def list_plugins(
     family: Annotated[
-        Literal["tasks", "models", "optimizers", "grids", "executors", "machine"] | None,
-        typer.Argument(help="List only these."),
+        str | None,
+        typer.Argument(
+            metavar="FAMILY",
+            autocompletion=lambda: [*_FAMILIES, _MACHINE],
+            help=f"{', '.join(_FAMILIES)} or {_MACHINE}; without it, all but {_MACHINE}.",
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
     """List the names a spec may use, of tasks or optimizers for example; or what this machine trains in."""
-    if family == "machine":
+    if family is not None and family not in (*_FAMILIES, _MACHINE):
+        if f"{family}s" not in _FAMILIES:
+            raise UnknownNameError(f"unknown family {family!r}{plugins.suggestion(family, (*_FAMILIES, _MACHINE))}")
+        family = f"{family}s"
+    if family == _MACHINE:
         _list_machine(json)
         return
     found: dict[str, dict[str, str]] = {}
@@ -48,7 +59,8 @@ def list_plugins(
         print(f"{kind}:")
         width = max(map(len, entries))
         for name, summary in entries.items():
-            print(f"  {name:<{width}}  {summary}")
+            head = f"  {name:<{width}}  "
+            print(textwrap.fill(summary, out().width, initial_indent=head, subsequent_indent=" " * len(head)))
 
 
 def _list_machine(json: bool) -> None:

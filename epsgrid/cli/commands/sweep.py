@@ -110,7 +110,7 @@ def sweep(
     max_seeds: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=1, help=f"With --until-decided: fresh seeds at most.  \\[default: {MAX_FRESH_SEEDS}]"
+            metavar="N", min=1, help=f"With --until-decided: fresh seeds at most.  [default: {MAX_FRESH_SEEDS}]"
         ),
     ] = None,
     json: JsonOption = False,
@@ -180,7 +180,7 @@ def train(
     quiet: bool,
 ) -> ExitCode | None:
     """Sweep with its progress shown, print how it ended, and return the command's exit code."""
-    with Stop() as stop, sweep_shown(quiet=quiet) as notify:
+    with Stop(outlives_terminal=asked.spec.execution.executor == "slurm") as stop, sweep_shown(quiet=quiet) as notify:
         ended = deciding.sweep_further(
             asked,
             what,
