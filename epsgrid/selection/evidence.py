@@ -10,6 +10,7 @@ from epsgrid.selection.answers import Evidence
 from epsgrid.selection.cells import Cell, read_cells, read_metric
 from epsgrid.selection.load import StoredExperiment, of_trials
 from epsgrid.spec.trial import Trial
+from epsgrid.store.cells import code_of
 from epsgrid.store.state import FINISHED, trial_state
 
 
@@ -46,10 +47,12 @@ def counted(stored: StoredExperiment) -> tuple[Trial, ...]:
     """Return the trials on fresh seeds that count: those up to the last look for which all of them have ended.
 
     Trials between two looks do not count yet, whoever looks. Trials of settings that no grid holds any more, and of
-    seeds that a grid has used since, do not count at all.
+    seeds that a grid has used since, do not count at all, nor does one of other code of the user's than the grid's.
     """
     record, grid = stored.confirm, stored.grid
-    if record is None or grid is None:
+    if record is None or grid is None or not record.cells or not grid.cells:
+        return ()
+    if code_of(stored.folder.trial(record.cells[0].id)) != code_of(stored.folder.trial(grid.cells[0].id)):
         return ()
     settings = {(cell.grid_rate, cell.learning_rate, cell.epsilon) for cell in grid.cells}
     used = {cell.seed for cell in grid.cells}
