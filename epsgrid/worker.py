@@ -87,7 +87,7 @@ def rehearse_job(job: Job) -> str:
         plugin = tasks.load(spec.task.name)
         task = plugin.build(spec.task, tasks.of_trial(plugin, spec.task, trial.identity["data"]), device)
         with one_thread():
-            rehearse(spec, trial, task, device)
+            rehearse(spec, task, device, trial.learning_rate, trial.epsilon, trial.seed)
     except (SpecError, UnknownNameError) as error:
         return str(error)
     except Exception as error:

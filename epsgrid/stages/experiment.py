@@ -116,8 +116,9 @@ def parameters_of(spec: Spec, data: tasks.PreparedData | None) -> str:
     key = repr((identity(spec), data.checksum))
     if key not in _PARAMETERS:
         device = torch.device("cpu")
-        with user_errors(spec):
-            model = build_model(spec, tasks.load(spec.task.name).build(spec.task, data, device), 0, device)
+        task = tasks.load(spec.task.name).build(spec.task, data, device)
+        with user_errors(spec, task):
+            model = build_model(spec, task, 0, device)
         _PARAMETERS[key] = parameters_of(model)
     return _PARAMETERS[key]
 

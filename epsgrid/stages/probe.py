@@ -144,6 +144,7 @@ def _measure(
     from epsgrid.trials.building import user_errors  # torch, only now that there is something to run
     from epsgrid.trials.device import resolve_device
     from epsgrid.trials.probe import run_probe
+    from epsgrid.trials.rehearsal import rehearse
 
     device = resolve_device(specs[0].execution.device, specs[0].training.precision)
     task = tasks.load(specs[0].task.name).build(specs[0].task, data, device)
@@ -152,7 +153,9 @@ def _measure(
         def on_part(done: int, of: int, place: int = place) -> None:
             on_step(100 * place + 100 * done // of, 100 * len(specs))
 
-        with user_errors(spec):
+        rate, epsilon = spec.sweep.learning_rates[0], spec.sweep.default_epsilon
+        rehearse(spec, task, device, rate, epsilon, spec.probe.seed)
+        with user_errors(spec, task):
             outcome = run_probe(spec, task, device, on_step if len(specs) == 1 else on_part)
         record = ProbeRecord(
             identity=probe_identity(spec, data),

@@ -26,10 +26,16 @@ def build_model(spec: Spec, task: Task, seed: int, device: torch.device) -> torc
     Raises SpecError where the model does not fit the task, or has nothing to train.
     """
     seed_weights(seed)
-    model = place(models.load(spec.model.name).build(spec.model, task.inputs, task.outputs), device)
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        held = "all its parameters are frozen" if any(True for _ in model.parameters()) else "it has no parameters"
+    model = models.load(spec.model.name).build(spec.model, task.inputs, task.outputs)
+    if not isinstance(model, torch.nn.Module):
+        raise SpecError(f"model {spec.model.name}: build gave {type(model).__name__}; expected a torch.nn.Module")
+    parameters = [*model.parameters()]
+    if any(map(is_lazy, parameters)):
+        raise SpecError(f"model {spec.model.name} has lazy parameters; give its layers their sizes, so that they exist")
+    if not any(parameter.requires_grad for parameter in parameters):
+        held = "all its parameters are frozen" if parameters else "it has no parameters"
         raise SpecError(f"model {spec.model.name}: there is nothing to train, for {held}")
+    model = place(model, device)
     task.begin_epoch(model, spec.training.batch_size)
     return model
 
@@ -50,8 +56,8 @@ def parameters_of(model: torch.nn.Module) -> str:
     >>> parameters_of(torch.nn.Linear(3, 2))
     '8 numbers in 2 tensors, aa902f8e6f66'
     """
-    shapes = [(name, None if is_lazy(each) else tuple(each.shape)) for name, each in model.named_parameters()]
-    count = sum(each.numel() for each in model.parameters() if not is_lazy(each))
+    shapes = [(name, tuple(each.shape)) for name, each in model.named_parameters()]
+    count = sum(each.numel() for each in model.parameters())
     digest = hashlib.sha256(repr(shapes).encode()).hexdigest()
     return f"{count:,} numbers in {len(shapes)} tensors, {digest[:12]}"
 
@@ -62,7 +68,7 @@ def is_for_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def user_errors(spec: Spec) -> Iterator[None]:
+def user_errors(spec: Spec, task: Task) -> Iterator[None]:
     """Turn whatever the user's plug-ins raise inside into a SpecError with file and line; leave other errors alone."""
     names = plugin_names(spec)
     try:
@@ -72,4 +78,7 @@ def user_errors(spec: Spec) -> Iterator[None]:
             raise
         own = " or ".join(name for name in names if ":" in name)
         place = plugins.place_of(error, *names)
-        raise SpecError(f"{own} fails{f' in {place}' if place else ''}: {type(error).__name__}: {error}") from error
+        raise SpecError(
+            f"{own} fails{f' in {place}' if place else ''}: {type(error).__name__}: {error}\n"
+            f"Task {spec.task.name} gives examples of shape {task.inputs}, and asks for {task.outputs} outputs"
+        ) from error
