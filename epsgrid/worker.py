@@ -27,7 +27,7 @@ from epsgrid.errors import CorruptRecordError, EpsgridError, SpecError, UnknownN
 from epsgrid.executors import Job, JobStatus
 from epsgrid.spec.loading import spec_from_json
 from epsgrid.spec.model import Spec
-from epsgrid.spec.trial import Trial, differences, plugin_names
+from epsgrid.spec.trial import Trial, plugin_names
 from epsgrid.store.atomic import read_json, remove_leftovers, unseal
 from epsgrid.store.lease import Lease
 from epsgrid.store.paths import ExperimentFolder, TrialFolder
@@ -169,9 +169,12 @@ def _read_trial(experiment: ExperimentFolder, folder: TrialFolder) -> tuple[Spec
         raise CorruptRecordError(f"{folder.spec_json} is of trial {trial.id}; remove the folder to plan it again")
     own = {"optimizer": identity["optimizer"], "training": identity["training"]}
     spec = spec_from_json({**record.spec, **own}, str(experiment.experiment_json))
-    if lines := differences(identity.get("code", {}), plugins.sources(*plugin_names(spec))):
-        listed = "\n  ".join(lines)
-        raise SpecError(f"code was changed after this trial was planned, or differs on this machine:\n  {listed}")
+    planned, here = identity.get("code", {}), plugins.sources(*plugin_names(spec))
+    if files := sorted(name for name in {*planned, *here} if planned.get(name) != here.get(name)):
+        raise SpecError(
+            f"{', '.join(files)} changed after this trial was planned, or differs on this machine; put it back, or run"
+            " `epsgrid sweep` again, which plans trials of the code as it is now"
+        )
     return spec, trial
 
 

@@ -203,4 +203,5 @@ def _kept(folder: ExperimentFolder) -> str:
     if not parts:
         return ""
     files = (path for place in contents(folder) for path in (place, *place.rglob("*")) if path.is_file())
-    return f"{', '.join(parts)} ({sum(path.stat().st_size for path in files) / 1e6:.1f} MB)"
+    size = sum(path.stat().st_size for path in files)
+    return f"{', '.join(parts)} ({f'{size / 1e6:,.0f} MB' if size >= 1e6 else f'{size / 1e3:.0f} kB'})"
