@@ -76,11 +76,12 @@ def plan_sweep(asked: Asked, what: GridChoice | Planned, workers: int | None) ->
         data = prepare_data(spec)
     except DataError as error:
         unknown.append(f"the data are not ready, so all trials count as to run: {error}")
+    is_unprobed = _placement(spec) is not None and read_probe(asked.folder) is None
     try:
         vacate(asked, data, dry_run=True)
     except StoreError as error:
         unknown.append(str(error))
-    is_unprobed = _placement(spec) is not None and read_probe(asked.folder) is None
+        is_unprobed = _placement(spec) is not None  # what was measured there is another experiment's
     if is_unprobed and NARROWED in names and not asked.spec.sweep.epsilons:
         names = tuple(name for name in names if name != NARROWED)
         unknown.append("the narrowed grid is known after `epsgrid probe`; it is left out here")

@@ -10,7 +10,7 @@ from epsgrid.errors import DataError, ScalingError
 from epsgrid.numerics.scaling import NoScaling, Scaling
 from epsgrid.optimizers._scaling import _scalable, scaled_epsilon
 from epsgrid.spec.loading import parse_spec
-from epsgrid.stages.scale import too_large, annotated_yaml, check_size, renamed, scaled_spec
+from epsgrid.stages.scale import annotated_yaml, check_size, renamed, scaled_spec, too_large
 
 SPEC = """
 experiment: base
