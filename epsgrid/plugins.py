@@ -22,12 +22,13 @@ import sysconfig
 import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from epsgrid.errors import SpecError, UnknownNameError
+from epsgrid.errors import EpsgridError, SpecError, UnknownNameError, is_for_memory
 
 _PACKAGE = Path(__file__).parent
 _INSTALLED = {"site-packages", "dist-packages"}
@@ -132,6 +133,22 @@ def place_of(error: BaseException, *plugins: str) -> str:
         if frame.filename in own:
             return f"{frame.filename}, line {frame.lineno}, in {frame.name}"
     return ""
+
+
+@contextmanager
+def user_errors(*plugins: str, note: str = "") -> Iterator[None]:
+    """Turn whatever the user's plug-ins raise inside into a SpecError with file and line, and a note; not other errors.
+
+    An error about memory stays what it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, EpsgridError) or is_for_memory(error) or not files(*plugins):
+            raise
+        own, place = " or ".join(name for name in plugins if ":" in name), place_of(error, *plugins)
+        what = f"{own} fails{f' in {place}' if place else ''}: {type(error).__name__}: {error}"
+        raise SpecError(f"{what}{f'; {note}' if note else ''}") from error
 
 
 def suggestion(name: str, valid: tuple[str, ...]) -> str:

@@ -23,7 +23,7 @@ import torch
 import torch._dynamo  # the first optimizer would import it, 1.2 s: better once, in the parent of all workers
 
 from epsgrid import plugins, tasks
-from epsgrid.errors import CorruptRecordError, EpsgridError, SpecError, UnknownNameError
+from epsgrid.errors import CorruptRecordError, EpsgridError, SpecError, UnknownNameError, is_for_memory
 from epsgrid.executors import Job, JobStatus
 from epsgrid.spec.loading import spec_from_json
 from epsgrid.spec.model import Spec
@@ -34,7 +34,6 @@ from epsgrid.store.paths import ExperimentFolder, TrialFolder
 from epsgrid.store.provenance import provenance
 from epsgrid.store.pruning import is_asked, note_pruned
 from epsgrid.store.records import ExperimentRecord, TrialFailure
-from epsgrid.trials.building import is_for_memory
 from epsgrid.trials.device import keep_freed_memory, one_thread, resolve_device
 from epsgrid.trials.rehearsal import rehearse
 from epsgrid.trials.train import Interrupted, Pruned, run_trial
@@ -85,11 +84,12 @@ def rehearse_job(job: Job) -> str:
         is_here = spec.execution.executor in ("local", "inline")
         device = resolve_device(spec.execution.device, spec.training.precision) if is_here else torch.device("cpu")
         plugin = tasks.load(spec.task.name)
-        task = plugin.build(spec.task, tasks.of_trial(plugin, spec.task, trial.identity["data"]), device)
+        with plugins.user_errors(spec.task.name):
+            task = plugin.build(spec.task, tasks.of_trial(plugin, spec.task, trial.identity["data"]), device)
         with one_thread():
             rehearse(spec, task, device, trial.learning_rate, trial.epsilon, trial.seed)
-    except (SpecError, UnknownNameError) as error:
-        return str(error)
+    except EpsgridError as error:  # one that the user's code caused may have to do with this machine
+        return str(error) if is_here or error.__cause__ is None else ""
     except Exception as error:
         if not is_here or is_for_memory(error):
             return ""

@@ -12,7 +12,7 @@ from typing import Any
 from epsgrid import __version__, tasks
 from epsgrid.errors import ScalingError, SpecError, StoreError, UnknownNameError
 from epsgrid.optimizers._scaling import scaling_of
-from epsgrid.plugins import nearest
+from epsgrid.plugins import nearest, user_errors
 from epsgrid.selection.formatting import count
 from epsgrid.selection.load import read_experiment
 from epsgrid.spec.loading import load_spec, parse_spec, spec_from_json
@@ -91,7 +91,8 @@ def prepare_data(spec: Spec) -> tasks.PreparedData:
             scaling_of(spec.optimizer)
         except ScalingError as error:
             raise ScalingError(f"training.svag takes finer steps by the square-root rule. {error}") from error
-    data = tasks.load(spec.task.name).prepare(spec.task)
+    with user_errors(spec.task.name):
+        data = tasks.load(spec.task.name).prepare(spec.task)
     if spec.training.selection == "validation" and not data.has_validation:
         raise SpecError(
             "training.selection: validation needs validation data, and the task keeps none (task.validation: 0);"
@@ -111,15 +112,16 @@ def parameters_of(spec: Spec, data: tasks.PreparedData | None) -> str:
         return ""
     import torch  # which such a model needs anyway
 
-    from epsgrid.trials.building import build_model, parameters_of, user_errors
+    from epsgrid.trials import building
 
     key = repr((identity(spec), data.checksum))
     if key not in _PARAMETERS:
         device = torch.device("cpu")
-        task = tasks.load(spec.task.name).build(spec.task, data, device)
-        with user_errors(spec, task):
-            model = build_model(spec, task, 0, device)
-        _PARAMETERS[key] = parameters_of(model)
+        with user_errors(spec.task.name):
+            task = tasks.load(spec.task.name).build(spec.task, data, device)
+        with building.user_errors(spec, task):
+            model = building.build_model(spec, task, 0, device)
+        _PARAMETERS[key] = building.parameters_of(model)
     return _PARAMETERS[key]
 
 

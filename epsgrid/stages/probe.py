@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from epsgrid import optimizers, tasks
+from epsgrid import optimizers, plugins, tasks
 from epsgrid.errors import ScalingError, SpecError
 from epsgrid.numerics.scaling import scaled_steps
 from epsgrid.spec.model import Probe, Spec
@@ -147,7 +147,8 @@ def _measure(
     from epsgrid.trials.rehearsal import rehearse
 
     device = resolve_device(specs[0].execution.device, specs[0].training.precision)
-    task = tasks.load(specs[0].task.name).build(specs[0].task, data, device)
+    with plugins.user_errors(specs[0].task.name):
+        task = tasks.load(specs[0].task.name).build(specs[0].task, data, device)
     for place, spec in enumerate(specs):
 
         def on_part(done: int, of: int, place: int = place) -> None:

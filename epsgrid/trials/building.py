@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import torch
 from torch.nn.parameter import is_lazy
 
 from epsgrid import models, plugins
-from epsgrid.errors import EpsgridError, SpecError
+from epsgrid.errors import SpecError
 from epsgrid.numerics.seeds import derive_seed
 from epsgrid.spec.model import Spec
 from epsgrid.spec.trial import plugin_names
 from epsgrid.tasks import Task
 from epsgrid.trials.device import place
-
-_NO_MEMORY = ("CUDA error: out of memory", "can't allocate memory")  # texts of RuntimeErrors of torch
 
 
 def build_model(spec: Spec, task: Task, seed: int, device: torch.device) -> torch.nn.Module:
@@ -62,23 +59,7 @@ def parameters_of(model: torch.nn.Module) -> str:
     return f"{count:,} numbers in {len(shapes)} tensors, {digest[:12]}"
 
 
-def is_for_memory(error: BaseException) -> bool:
-    """Return whether an error says that there was no memory for a tensor."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in _NO_MEMORY)
-
-
-@contextmanager
-def user_errors(spec: Spec, task: Task) -> Iterator[None]:
-    """Turn whatever the user's plug-ins raise inside into a SpecError with file and line; leave other errors alone."""
-    names = plugin_names(spec)
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, EpsgridError) or is_for_memory(error) or not plugins.files(*names):
-            raise
-        own = " or ".join(name for name in names if ":" in name)
-        place = plugins.place_of(error, *names)
-        raise SpecError(
-            f"{own} fails{f' in {place}' if place else ''}: {type(error).__name__}: {error}\n"
-            f"Task {spec.task.name} gives examples of shape {task.inputs}, and asks for {task.outputs} outputs"
-        ) from error
+def user_errors(spec: Spec, task: Task) -> AbstractContextManager[None]:
+    """Turn what the user's plug-ins raise inside into a SpecError; see `epsgrid.plugins.user_errors`."""
+    note = f"task {spec.task.name} gives examples of shape {task.inputs}, and asks for {task.outputs} outputs"
+    return plugins.user_errors(*plugin_names(spec), note=note)
