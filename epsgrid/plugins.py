@@ -23,6 +23,7 @@ import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -101,27 +102,29 @@ def sources(*plugins: str) -> dict[str, str]:
     """Return the sha256 of each of the user's `files`, whatever its line ends: 16 hex digits, by name as in "net.py".
 
     Names are those of modules, wherever these lie. Comments count: what one changes cannot be told without running it.
-
-    Raises:
-        SpecError: a file was changed after this process imported it, so that other code would run than is hashed.
     """
-    hashed = {}
-    for module, path in files(*plugins).items():
-        digest = _hashed(path)
-        loaded = sys.modules.get(module)
-        if loaded is not None and _imported_as.setdefault(loaded, digest) != digest:
-            raise SpecError(f"{path} was changed while this command was running; run the same command again")
-        hashed[_file_name(module, path)] = digest
-    return hashed
+    return {_file_name(module, path): _noted(module, path)[0] for module, path in files(*plugins).items()}
 
 
 def check_imports(planned: Mapping[str, str], *plugins: str) -> None:
-    """Check that what was imported since the last call of `sources` is as planned; SpecError where it is not."""
+    """Check that what this process has imported of the user's `files` is of the `sources` that were planned.
+
+    Raises:
+        SpecError: a file was changed between planning and import, so that other code would run, or has run.
+    """
     for module, path in files(*plugins).items():
-        loaded = sys.modules.get(module)
-        is_new = loaded is not None and loaded not in _imported_as
-        if is_new and planned.get(_file_name(module, path)) != _hashed(path):
-            raise SpecError(f"{path} was changed before it was imported, so the result is of other code than planned")
+        imported = _noted(module, path)[1]
+        if imported is not None and imported != planned.get(_file_name(module, path)):
+            raise SpecError(
+                f"{path} was changed while it was in use: other code was imported than planned; run it again"
+            )
+
+
+def _noted(module: str, path: Path) -> tuple[str, str | None]:
+    """Return the hash of a source, and that of what was imported from it; None before it is."""
+    text = path.read_bytes().replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    digest, loaded = hashlib.sha256(text).hexdigest()[:_DIGITS], sys.modules.get(module)
+    return digest, _imported_as.setdefault(loaded, digest) if isinstance(loaded, ModuleType) else None
 
 
 def place_of(error: BaseException, *plugins: str) -> str:
@@ -220,8 +223,9 @@ def _source_of(module: str) -> Path | None:
     return origin if origin.suffix == ".py" and origin.is_file() else None
 
 
-def _imports(source: bytes, package: str) -> Iterator[str]:
-    """Yield the modules that a source may import, and names that are none; relative ones begin at `package`."""
+@cache
+def _imports(source: bytes, package: str) -> frozenset[str]:
+    """Return the modules that a source may import, and names that are none; relative ones begin at `package`."""
 
     def absolute(name: str, level: int) -> str:
         above = package.split(".")[: len(package.split(".")) + 1 - level] if level else []
@@ -232,23 +236,20 @@ def _imports(source: bytes, package: str) -> Iterator[str]:
         try:
             tree = ast.parse(source)
         except (SyntaxError, ValueError):  # whoever imports it will hear
-            return
+            return frozenset()
+    found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (each.name for each in node.names)
+            found.update(each.name for each in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = absolute(node.module or "", node.level)
-            yield from (base, *(f"{base}.{each.name}" for each in node.names))
+            found.update((base, *(f"{base}.{each.name}" for each in node.names)))
         elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
             name = node.args[0].value
             called = getattr(node.func, "attr", getattr(node.func, "id", ""))
             if called in ("import_module", "__import__") and isinstance(name, str):
-                yield absolute(name.lstrip("."), len(name) - len(name.lstrip(".")))
-
-
-def _hashed(path: Path) -> str:
-    text = path.read_bytes().replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    return hashlib.sha256(text).hexdigest()[:_DIGITS]
+                found.add(absolute(name.lstrip("."), len(name) - len(name.lstrip("."))))
+    return frozenset(found)
 
 
 def _file_name(module: str, path: Path) -> str:

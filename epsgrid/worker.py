@@ -175,6 +175,7 @@ def _read_trial(experiment: ExperimentFolder, folder: TrialFolder) -> tuple[Spec
             f"{', '.join(files)} changed after this trial was planned, or differs on this machine; put it back, or run"
             " `epsgrid sweep` again, which plans trials of the code as it is now"
         )
+    plugins.check_imports(planned, *plugin_names(spec))
     return spec, trial
 
 

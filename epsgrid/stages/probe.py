@@ -21,7 +21,7 @@ from epsgrid import optimizers, plugins, tasks
 from epsgrid.errors import ScalingError, SpecError
 from epsgrid.numerics.scaling import scaled_steps
 from epsgrid.spec.model import Probe, Spec
-from epsgrid.spec.trial import identity
+from epsgrid.spec.trial import identity, plugin_names
 from epsgrid.stages.experiment import Asked, enter, parameters_of, prepare_data
 from epsgrid.stages.scale import scaled_spec, with_base
 from epsgrid.store import observations
@@ -156,10 +156,13 @@ def _measure(
 
         rate, epsilon = spec.sweep.learning_rates[0], spec.sweep.default_epsilon
         rehearse(spec, task, device, rate, epsilon, spec.probe.seed)
+        own_identity, names = probe_identity(spec, data), plugin_names(spec)
+        plugins.check_imports(own_identity.get("code", {}), *names)
         with user_errors(spec, task):
             outcome = run_probe(spec, task, device, on_step if len(specs) == 1 else on_part)
+        plugins.check_imports(own_identity.get("code", {}), *names)
         record = ProbeRecord(
-            identity=probe_identity(spec, data),
+            identity=own_identity,
             bounds_json=outcome.bounds.to_json(),
             placement=optimizers.load(spec.optimizer.name).placement(spec.optimizer, outcome.steps),
             cost_seconds=outcome.seconds,
