@@ -21,6 +21,15 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
+_NO_MEMORY = ("CUDA error: out of memory", "can't allocate memory")  # texts of RuntimeErrors of torch
+
+
+def is_for_memory(error: BaseException) -> bool:
+    """Return whether an error, one of torch's too, says that there was no memory for a tensor."""
+    is_named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return is_named or any(words in str(error) for words in _NO_MEMORY)
+
+
 class EpsgridError(Exception):
     """Base of every error that a user can cause; `exit_code` is what the command line ends with."""
 

@@ -22,12 +22,12 @@ from typing import Any
 import torch
 import torch._dynamo  # the first optimizer would import it, 1.2 s: better once, in the parent of all workers
 
-from epsgrid import tasks
-from epsgrid.errors import CorruptRecordError, EpsgridError
+from epsgrid import plugins, tasks
+from epsgrid.errors import CorruptRecordError, EpsgridError, SpecError, UnknownNameError, is_for_memory
 from epsgrid.executors import Job, JobStatus
 from epsgrid.spec.loading import spec_from_json
 from epsgrid.spec.model import Spec
-from epsgrid.spec.trial import Trial
+from epsgrid.spec.trial import Trial, plugin_names
 from epsgrid.store.atomic import read_json, remove_leftovers, unseal
 from epsgrid.store.lease import Lease
 from epsgrid.store.paths import ExperimentFolder, TrialFolder
@@ -36,9 +36,8 @@ from epsgrid.store.pruning import is_asked, note_pruned
 from epsgrid.store.records import ExperimentRecord, TrialFailure
 from epsgrid.streams import open_log
 from epsgrid.trials.device import keep_freed_memory, one_thread, resolve_device
+from epsgrid.trials.rehearsal import rehearse
 from epsgrid.trials.train import Interrupted, Pruned, run_trial
-
-_NO_MEMORY = ("CUDA error: out of memory", "can't allocate memory")  # texts of RuntimeErrors of torch
 
 
 class _LeaseLost(Exception):  # noqa: N818 - not an error: somebody else is at work on the trial
@@ -71,6 +70,33 @@ def run_job(job: Job) -> int:
             return _run_held(experiment, folder, lease, stopped, note)
     finally:
         lease.release()
+
+
+def rehearse_job(job: Job) -> str:
+    """Take the first step of a trial without storing anything; return why no trial like it can be trained, or "".
+
+    Where trials train on other machines, this one tells about the spec alone.
+    """
+    experiment = ExperimentFolder(Path(job.experiment))
+    folder, is_here = experiment.trial(job.trial), False
+    try:
+        spec, trial = _read_trial(experiment, folder)
+        is_here = spec.execution.executor in ("local", "inline")
+        device = resolve_device(spec.execution.device, spec.training.precision) if is_here else torch.device("cpu")
+        plugin = tasks.load(spec.task.name)
+        with plugins.user_errors(spec.task.name):
+            task = plugin.build(spec.task, tasks.of_trial(plugin, spec.task, trial.identity["data"]), device)
+        with one_thread():
+            rehearse(spec, task, device, trial.learning_rate, trial.epsilon, trial.seed)
+    except EpsgridError as error:  # one that the user's code caused may have to do with this machine
+        return str(error) if is_here or error.__cause__ is None else ""
+    except Exception as error:
+        if not is_here or is_for_memory(error):
+            return ""
+        with folder.log.open("a", encoding="utf-8") as log:
+            log.write(traceback.format_exc())
+        return f"the first step of training fails: {type(error).__name__}: {error}; its trace is in {folder.log}"
+    return ""
 
 
 def _run_held(
@@ -108,6 +134,7 @@ def _run_held(
         finally:
             if lease.lost(max_age_s=0):
                 raise _LeaseLost
+        plugins.check_imports(trial.identity.get("code", {}), *plugin_names(spec))
         if device.type == "cuda":  # what torch held; CUDA itself takes some hundred megabytes more
             peak = {"cuda_peak_bytes": torch.cuda.max_memory_reserved(device)}
             result = dataclasses.replace(result, provenance={**result.provenance, **peak})
@@ -127,10 +154,9 @@ def _run_held(
     except Exception as error:  # whatever went wrong in a trial is stored with it and must not end the sweep
         note(traceback.format_exc())
         _store_failure(folder, error)
-        is_for_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-            words in str(error) for words in _NO_MEMORY
-        )
-        return JobStatus.OUT_OF_MEMORY if is_for_memory else JobStatus.FAILED
+        if isinstance(error, SpecError | UnknownNameError):
+            return JobStatus.REFUSED
+        return JobStatus.OUT_OF_MEMORY if is_for_memory(error) else JobStatus.FAILED
     return JobStatus.FINISHED
 
 
@@ -142,7 +168,15 @@ def _read_trial(experiment: ExperimentFolder, folder: TrialFolder) -> tuple[Spec
     if trial.id != folder.id:
         raise CorruptRecordError(f"{folder.spec_json} is of trial {trial.id}; remove the folder to plan it again")
     own = {"optimizer": identity["optimizer"], "training": identity["training"]}
-    return spec_from_json({**record.spec, **own}, str(experiment.experiment_json)), trial
+    spec = spec_from_json({**record.spec, **own}, str(experiment.experiment_json))
+    planned, here = identity.get("code", {}), plugins.sources(*plugin_names(spec))
+    if files := sorted(name for name in {*planned, *here} if planned.get(name) != here.get(name)):
+        raise SpecError(
+            f"{', '.join(files)} changed after this trial was planned, or differs on this machine; put it back, or run"
+            " `epsgrid sweep` again, which plans trials of the code as it is now"
+        )
+    plugins.check_imports(planned, *plugin_names(spec))
+    return spec, trial
 
 
 def _store_failure(folder: TrialFolder, error: Exception) -> None:

@@ -29,7 +29,10 @@ class Job:
 
 
 class JobStatus(IntEnum):
-    """Exit statuses of jobs; an executor itself sets LOST, where a job's process or machine is gone."""
+    """Exit statuses of jobs; an executor itself sets LOST, where a job's process or machine is gone.
+
+    A job that is REFUSED is not tried again: its spec or code is at fault.
+    """
 
     FINISHED = 0
     FAILED = 1
@@ -37,6 +40,7 @@ class JobStatus(IntEnum):
     HELD_ELSEWHERE = 76
     OUT_OF_MEMORY = 77
     LOST = 78
+    REFUSED = 79
 
 
 EXPECTED = (JobStatus.FINISHED, JobStatus.STOPPED, JobStatus.HELD_ELSEWHERE)

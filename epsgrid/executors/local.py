@@ -22,9 +22,10 @@ import types
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing import forkserver, resource_tracker
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 
+from epsgrid import plugins
 from epsgrid.errors import ExecutionError
 from epsgrid.executors import Job, JobEnded, JobStarted, JobStatus, Notify, StopRequest, _devices, call_work
 from epsgrid.executors._process import end_with_parents, python_environment
@@ -78,6 +79,31 @@ def run(jobs: Sequence[Job], work: str, *, slots: int, notify: Notify, stop: Sto
             process.kill()
         for process in running:
             process.join()
+
+
+def answer(work: str, job: Job, stop: StopRequest) -> str | None:
+    """Return the text that the function `work` returns for a job, in a process like those of `run`.
+
+    Returns None where the process died, as it does without memory, or a stop was asked for.
+    """
+    _start_server(work.partition(":")[0])
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    process = _started(_send_answer, work, job, sender)
+    sender.close()
+    try:
+        while not receiver.poll(_POLL_S):
+            if stop.level():
+                process.kill()
+        return str(receiver.recv())
+    except EOFError:
+        return None
+    finally:
+        process.join()
+
+
+def _send_answer(work: str, job: Job, sender: Connection) -> None:
+    _begin_process()
+    sender.send(plugins.load("executors", work)(job))
 
 
 def _fits(job: Job, running: Sequence[Job], slots: int) -> bool:
@@ -138,9 +164,14 @@ def _server_surroundings() -> Iterator[None]:
 def _run_job(work: str, job: Job, variables: Mapping[str, str]) -> None:
     """Run a job in its process, which has not called CUDA yet and so sees the device that the variables name."""
     os.environ.update(variables)
+    _begin_process()
+    sys.exit(call_work(work, job))
+
+
+def _begin_process() -> None:
+    """Take signals as a job does, write streams that cannot fail, and end with the command."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     end_with_parents()
     protect_standard_streams()
-    sys.exit(call_work(work, job))

@@ -41,6 +41,7 @@ def plan(
     placement: Placement | None,
     rates: EffectiveRates | None = None,
     added: Sequence[AddedRate] = (),
+    parameters: str = "",
 ) -> Plan:
     """Return all trials that the grids ask for, each distinct one once.
 
@@ -56,6 +57,7 @@ def plan(
         placement: where the optimizer adds its ε; None where it has none.
         rates: the learning rates to train with in place of those of the spec; None keeps these.
         added: learning rates beyond those of the spec, each at its ε.
+        parameters: see `epsgrid.spec.trial.identity`.
 
     Raises:
         SpecError: two learning rates become the same one.
@@ -77,7 +79,7 @@ def plan(
                 for rate in dict.fromkeys((*spec.sweep.learning_rates, *more)):
                     point = seed, epsilon, rate
                     belongs_to[point] = (*belongs_to.get(point, ()), name)
-    common = identity(spec)
+    common = identity(spec, parameters)
     trials: dict[str, Trial] = {}
     for (seed, epsilon, grid_rate), of_grids in belongs_to.items():
         learning_rate = grid_rate if rates is None else rates.trained(grid_rate, epsilon)

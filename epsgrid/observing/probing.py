@@ -161,6 +161,8 @@ class Probing:
         self._adapter = adapter or adapter_for(optimizer)
         layers = named_layers(optimizer, named_parameters, model)
         self._left_out = frozenset(_matching(leave_out, [layer.name for layer in layers]))
+        if len(self._left_out) == len(layers):
+            raise NoBoundsError("no bounds: leave_out leaves no layer that could set them; keep at least one")
         self._copy = SteppedCopy(
             model, optimizer, loss, self._adapter, layers, clip_norm=clip_norm, moving=update_weights
         )

@@ -9,7 +9,7 @@ from epsgrid.grids import CONVENTIONAL, NARROWED
 from epsgrid.report.rows import TrialNote
 from epsgrid.selection.cells import TOLERANCE, Cell
 from epsgrid.selection.formatting import bounds_line, count, power, powers
-from epsgrid.selection.load import StoredExperiment
+from epsgrid.selection.load import StoredExperiment, code_changes, code_now
 
 
 def unfinished(cells: Sequence[Cell]) -> tuple[TrialNote, ...]:
@@ -87,6 +87,7 @@ def _about_the_machines(stored: StoredExperiment) -> Iterator[str]:
             yield f"trials were trained with different versions of {package}: {', '.join(versions)}"
     if stored.orphaned:
         yield f"{count(len(stored.orphaned), 'stored trial')} belong to no grid of this sweep and are left out"
+    yield from code_changes(stored.folder, code_now(stored.experiment))
 
 
 def provenance(stored: StoredExperiment) -> tuple[tuple[str, str], ...]:

@@ -13,6 +13,7 @@ from epsgrid.selection.formatting import Metric
 from epsgrid.selection.load import StoredExperiment, of_trials
 from epsgrid.selection.trained import Trained, edge_of, margin_of, trained
 from epsgrid.spec.trial import Trial
+from epsgrid.store.cells import code_of
 from epsgrid.store.state import FINISHED, trial_state
 
 if TYPE_CHECKING:
@@ -152,10 +153,12 @@ def counted(stored: StoredExperiment) -> tuple[Trial, ...]:
     """Return the trials on fresh seeds that count: those up to the last look for which all of them have ended.
 
     Trials between two looks do not count yet, whoever looks. Trials of settings that no grid holds any more, and of
-    seeds that a grid has used since, do not count at all.
+    seeds that a grid has used since, do not count at all, nor does one of other code of the user's than the grid's.
     """
     record, grid = stored.confirm, stored.grid
-    if record is None or grid is None:
+    if record is None or grid is None or not record.cells or not grid.cells:
+        return ()
+    if code_of(stored.folder.trial(record.cells[0].id)) != code_of(stored.folder.trial(grid.cells[0].id)):
         return ()
     settings = {(cell.grid_rate, cell.learning_rate, cell.epsilon) for cell in grid.cells}
     used = {cell.seed for cell in grid.cells}

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from epsgrid import plugins
 from epsgrid.errors import CorruptRecordError, StoreError
+from epsgrid.selection.formatting import count
 from epsgrid.store.atomic import store_errors
+from epsgrid.store.cells import stored_identity
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import (
     BatchesRecord,
@@ -129,6 +133,44 @@ def read_experiment(folder: ExperimentFolder) -> ExperimentRecord:
 def bounds_choice(experiment: ExperimentRecord) -> BoundsChoice:
     """Return which bounds an experiment's spec asks for; earlier versions had the published ones alone."""
     return "trusted" if experiment.spec["sweep"].get("bounds") == "trusted" else "published"
+
+
+def code_now(experiment: ExperimentRecord) -> dict[str, Any]:
+    """Return the code of the user's that a trial would be planned with now, as in its identity; empty where none is."""
+    code = plugins.sources(*(experiment.spec[part]["name"] for part in ("task", "model", "optimizer")))
+    return {"code": code} if code else {}
+
+
+def code_changes(folder: ExperimentFolder, now: Mapping[str, Any]) -> tuple[str, ...]:
+    """Say what of the user's code has changed since trials were trained, or bounds measured.
+
+    `now` are `code` and, where it is known, `parameters` of a trial's identity; without code there is nothing to say.
+    """
+    if "code" not in now:
+        return ()
+
+    def change(then: Mapping[str, Any]) -> str:
+        """Name the files that differ; "" where all is as it was."""
+        code = then.get("code", {})
+        files = sorted(name for name in {*code, *now["code"]} if code.get(name) != now["code"].get(name))
+        if not code:
+            return "the code of the user's, which earlier versions did not note, may have changed"
+        if files:
+            return f"{', '.join(files)} changed"
+        is_other_model = "parameters" in now and then.get("parameters") != now["parameters"]
+        return "the names or shapes of the model's parameters changed" if is_other_model else ""
+
+    begun = (each for each in folder.trials() if each.result_json.exists() or each.checkpoint.exists())
+    changes = Counter(filter(None, (change(stored_identity(each)) for each in begun)))
+    found = [
+        f"{what} since {count(trials, 'trial')} here {'was' if trials == 1 else 'were'} trained: kept under their own"
+        " ids and never averaged with new ones; to count them again, put the code back (`git diff` shows the change)"
+        for what, trials in changes.items()
+    ]
+    probe = _read_if_there(ProbeRecord, folder.bounds_json)
+    if probe is not None and (what := change(probe.identity)):
+        found.append(f"{what} since the bounds were measured; `epsgrid probe` measures them again")
+    return tuple(found)
 
 
 def of_trials(stored: StoredExperiment, grid: GridRecord) -> StoredExperiment:

@@ -6,11 +6,13 @@ fields differ from spec to spec. Everything else is the same for all specs and i
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SerializeAsAny,
@@ -18,6 +20,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+from epsgrid.codec import shown
 
 _PositiveFloat = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -35,6 +39,17 @@ def _held_by_float32(epsilon: float) -> float:
 
 
 _Epsilon = Annotated[_PositiveFloat, AfterValidator(_held_by_float32)]
+
+
+def _margin(margin: Any) -> Any:
+    """Refuse what is no margin; see `Report`."""
+    is_share = isinstance(margin, str) and re.fullmatch(r"\d*\.?\d+ ?%", margin) and float(margin[:-1]) > 0
+    is_number = isinstance(margin, int | float) and not isinstance(margin, bool) and margin > 0
+    if not (margin is None or is_share or is_number):
+        raise ValueError(
+            f"expected a positive number in the metric's unit, or a share as in '2 %', got {shown(margin)}"
+        )
+    return margin
 
 
 class Frozen(BaseModel):
@@ -254,11 +269,7 @@ class Report(Frozen):
     "2 %". Left out, it is 1 point of a metric in percent, 0.5 BLEU, and 2 % of any other.
     """
 
-    margin: (
-        _PositiveFloat
-        | Annotated[str, Field(pattern=r"^(0*[1-9]\d*(\.\d+)?|0*\.\d*[1-9]\d*|0\.\d*[1-9]\d*) ?%$")]
-        | None
-    ) = None
+    margin: Annotated[float | str | None, BeforeValidator(_margin)] = None
 
 
 class Ray(Frozen):

@@ -2,7 +2,9 @@
 
 Two trials with the same id would give the same numbers, so the second is not run. The identity leaves out what cannot
 change them: the experiment's name, where the data lie (`location_fields` of a task), how and where trials run, how the
-bounds were measured, and which grids ask for the trial.
+bounds were measured, and which grids ask for the trial. Where a plug-in is code of the user's, its source is part of
+the identity, and so are the names and shapes of the parameters of a model of the user's, which other code or data that
+it reads may change.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from epsgrid import codec
+from epsgrid import codec, plugins
 
 if TYPE_CHECKING:  # it imports pydantic, which reading records does without
     from epsgrid.spec.model import Spec
@@ -64,14 +66,25 @@ class Trial:
         return self.learning_rate if self.asked_rate is None else self.asked_rate
 
 
-def identity(spec: Spec) -> dict[str, Any]:
-    """Return the settings that all trials of a spec share and that can change their numbers, as plain JSON values."""
+def identity(spec: Spec, parameters: str = "") -> dict[str, Any]:
+    """Return what all trials of a spec share and that can change their numbers, as plain JSON values.
+
+    `parameters` are those of a model of the user's; see `epsgrid.trials.building.parameters_of`.
+    """
+    code = plugins.sources(*plugin_names(spec))
     return {
         "task": spec.task.identity(),
         "model": spec.model.identity(),
         "optimizer": spec.optimizer.identity(),
         "training": spec.training.identity(),
+        **({"code": code} if code else {}),
+        **({"parameters": parameters} if parameters else {}),
     }
+
+
+def plugin_names(spec: Spec) -> tuple[str, str, str]:
+    """Return the names of a spec's task, model and optimizer."""
+    return spec.task.name, spec.model.name, spec.optimizer.name
 
 
 def trial_identity(

@@ -21,7 +21,7 @@ from epsgrid.selection.evidence import counted, evidence
 from epsgrid.selection.formatting import count, power, ranges
 from epsgrid.selection.load import StoredExperiment, load_experiment
 from epsgrid.spec.trial import Trial, identity, trial_identity
-from epsgrid.stages.experiment import Asked, prepare_data
+from epsgrid.stages.experiment import Asked, parameters_of, prepare_data
 from epsgrid.stages.running import SweepEvent, SweepPlan, SweepSummary
 from epsgrid.stages.sweep import GridChoice, Planned, plan_sweep, sweep
 from epsgrid.store.records import AddedRate, ConfirmRecord, GridRecord
@@ -243,7 +243,8 @@ def _next_block(asked: Asked, record: ConfirmRecord) -> ConfirmRecord | None:
             for seed in record.seeds[begun:look]
             for cell in chosen
         ]
-    common, checksum = identity(asked.spec), prepare_data(asked.spec).checksum
+    data = prepare_data(asked.spec)
+    common, checksum = identity(asked.spec, parameters_of(asked.spec, data)), data.checksum
     cells = (
         Trial.of(trial_identity(common, checksum, rate, epsilon, seed), grids, grid_rate)
         for rate, epsilon, seed, grids, grid_rate in settings

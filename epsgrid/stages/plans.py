@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from epsgrid import optimizers
+from epsgrid import optimizers, tasks
 from epsgrid.errors import DataError, ScalingError, SpecError, StoreError
 from epsgrid.grids import REFERENCE
 from epsgrid.grids._plan import Plan
@@ -23,7 +23,7 @@ from epsgrid.selection.formatting import power
 from epsgrid.selection.load import load_experiment
 from epsgrid.spec.model import Spec
 from epsgrid.spec.trial import Trial, identity, trial_identity
-from epsgrid.stages.experiment import Asked, prepare_data
+from epsgrid.stages.experiment import Asked, parameters_of, prepare_data
 from epsgrid.stages.inspect import named_trial
 from epsgrid.stages.scale import scaled_spec, with_base
 from epsgrid.stages.sweep import Planned, plan_sweep, swept
@@ -100,9 +100,9 @@ def plan_batches(
     if len(points) < 2:
         raise ScalingError("none of the rules reaches any of these batch sizes:\n  " + "\n  ".join(skipped.values()))
     trials: dict[str, Trial] = {}
-    cells, checksum = [], data.checksum if data else ""
+    cells = []
     for seed, point in itertools.product(spec.sweep.seeds, points):
-        trial = _trial(point.spec, checksum, point.learning_rate, point.epsilon, seed, (point.label,))
+        trial = _trial(point.spec, data, point.learning_rate, point.epsilon, seed, (point.label,))
         grids = trials[trial.id].grids if trial.id in trials else ()
         trials[trial.id] = replace(trial, grids=tuple(dict.fromkeys((*grids, *trial.grids))))
         cells.append(replace(trial, batch_size=point.batch_size, rule=point.rule))
@@ -185,8 +185,12 @@ def start_over(folder: ExperimentFolder, ids: Sequence[str]) -> tuple[Path, ...]
 
 
 def plan_again(asked: Asked, ids: Sequence[str]) -> Planned:
-    """Plan chosen trials and no others: of the grids, of contenders on fresh seeds, or of other batch sizes."""
-    folder, spec, checksum = asked.folder, asked.spec, prepare_data(asked.spec).checksum
+    """Plan chosen trials and no others: of the grids, of contenders on fresh seeds, or of other batch sizes.
+
+    Raises:
+        StoreError: one of them would now be another trial.
+    """
+    folder, spec, data = asked.folder, asked.spec, prepare_data(asked.spec)
     trials: list[Trial] = []
     if folder.batches_json.exists():
         batches = BatchesRecord.read(folder.batches_json)
@@ -194,28 +198,34 @@ def plan_again(asked: Asked, ids: Sequence[str]) -> Planned:
             if cell.id in ids:
                 point = _point(spec, batches.learning_rate, batches.epsilon, cell.batch_size, cell.rule)
                 setting = point.learning_rate, point.epsilon
-                trials.append(_trial(point.spec, checksum, *setting, cell.seed, (point.label,)))
+                trials.append(_trial(point.spec, data, *setting, cell.seed, (point.label,)))
     if folder.confirm_json.exists():
         trials += [
-            _trial(spec, checksum, cell.learning_rate, cell.epsilon, cell.seed, cell.grids, cell.grid_rate)
+            _trial(spec, data, cell.learning_rate, cell.epsilon, cell.seed, cell.grids, cell.grid_rate)
             for cell in ConfirmRecord.read(folder.confirm_json).cells
         ]
     if folder.grid_json.exists():
         trials += plan_sweep(asked, swept(folder), None).plan.trials
     by_id = {trial.id: trial for trial in trials}
-    return Planned(Plan({}, tuple(by_id[trial] for trial in ids if trial in by_id)), may_prune=True)
+    if gone := [trial for trial in ids if trial not in by_id]:
+        raise StoreError(
+            f"{', '.join(gone)}: planned with other code, data or bounds than there are now, so `epsgrid sweep` plans"
+            " others in their place; `epsgrid status` says what of your code has changed"
+        )
+    return Planned(Plan({}, tuple(by_id[trial] for trial in ids)), may_prune=True)
 
 
 def _trial(
     spec: Spec,
-    checksum: str,
+    data: tasks.PreparedData | None,
     rate: float,
     epsilon: float | None,
     seed: int,
     grids: tuple[str, ...],
     grid_rate: float | None = None,
 ) -> Trial:
-    return Trial.of(trial_identity(identity(spec), checksum, rate, epsilon, seed), grids, grid_rate)
+    common = identity(spec, parameters_of(spec, data))
+    return Trial.of(trial_identity(common, data.checksum if data else "", rate, epsilon, seed), grids, grid_rate)
 
 
 def _point(spec: Spec, learning_rate: float, epsilon: float | None, size: int, name: str) -> _Point:

@@ -17,13 +17,13 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from epsgrid import optimizers, tasks
+from epsgrid import optimizers, plugins, tasks
 from epsgrid.errors import ScalingError, SpecError
 from epsgrid.numerics.scaling import scaled_steps
 from epsgrid.optimizers._scaling import scaling_of
 from epsgrid.spec.model import Probe, Spec
-from epsgrid.spec.trial import identity
-from epsgrid.stages.experiment import Asked, enter, prepare_data
+from epsgrid.spec.trial import identity, plugin_names
+from epsgrid.stages.experiment import Asked, enter, parameters_of, prepare_data
 from epsgrid.stages.scale import scaled_spec, with_base
 from epsgrid.store import observations
 from epsgrid.store.atomic import store_errors
@@ -66,7 +66,7 @@ def probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: _OnStep
     enter(asked, data)
     if not force:
         stored = read_probe(asked.folder)
-        if stored is not None and stored.identity == probe_identity(asked.spec, data.checksum):
+        if stored is not None and stored.identity == probe_identity(asked.spec, data):
             return stored, False
     ((record, series),) = _measure([asked.spec], data, command, on_step)
     observations.write(asked.folder.observations_jsonl, series)
@@ -95,7 +95,7 @@ def batch_probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: _
     missing = []
     for size, seed in points:
         spec, path = _at(asked.spec, size, seed, base.steps), folder.batch_probe(size, seed)
-        is_stored = path.exists() and ProbeRecord.read(path).identity == probe_identity(spec, data.checksum)
+        is_stored = path.exists() and ProbeRecord.read(path).identity == probe_identity(spec, data)
         if force or not is_stored:
             missing.append((spec, path))
     if missing:  # until all are measured, nobody may take old and new probes for one measurement
@@ -110,17 +110,15 @@ def batch_probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: _
     return BatchProbe(base, base_is_new, len(missing), len(points) - len(missing))
 
 
-def probe_identity(spec: Spec, data_checksum: str) -> dict[str, Any]:
+def probe_identity(spec: Spec, data: tasks.PreparedData | None) -> dict[str, Any]:
     """Return everything that can change the result of probing this spec."""
-    common = identity(spec)
+    common = identity(spec, parameters_of(spec, data))
     unused = {"batch_sizes"}  # they have records of their own
     if not spec.probe.leave_out:
         unused.add("leave_out")
     return {
-        "data": data_checksum,
-        "task": common["task"],
-        "model": common["model"],
-        "optimizer": common["optimizer"],
+        "data": data.checksum if data else "",
+        **{part: common[part] for part in common if part != "training"},
         "batch_size": spec.training.batch_size,
         "precision": spec.training.precision,
         # Earlier versions stored `beta2`, empty where it was not used.
@@ -144,19 +142,28 @@ def _measure(
     """Probe specs of one task, one after another."""
     if not specs:
         return
-    from epsgrid.trials.device import resolve_device  # torch, only now that there is something to run
+    from epsgrid.trials.building import user_errors  # torch, only now that there is something to run
+    from epsgrid.trials.device import resolve_device
     from epsgrid.trials.probe import run_probe
+    from epsgrid.trials.rehearsal import rehearse
 
     device = resolve_device(specs[0].execution.device, specs[0].training.precision)
-    task = tasks.load(specs[0].task.name).build(specs[0].task, data, device)
+    with plugins.user_errors(specs[0].task.name):
+        task = tasks.load(specs[0].task.name).build(specs[0].task, data, device)
     for place, spec in enumerate(specs):
 
         def on_part(done: int, of: int, place: int = place) -> None:
             on_step(100 * place + 100 * done // of, 100 * len(specs))
 
-        outcome = run_probe(spec, task, device, on_step if len(specs) == 1 else on_part)
+        rate, epsilon = spec.sweep.learning_rates[0], spec.sweep.default_epsilon
+        rehearse(spec, task, device, rate, epsilon, spec.probe.seed)
+        own_identity, names = probe_identity(spec, data), plugin_names(spec)
+        plugins.check_imports(own_identity.get("code", {}), *names)
+        with user_errors(spec, task):
+            outcome = run_probe(spec, task, device, on_step if len(specs) == 1 else on_part)
+        plugins.check_imports(own_identity.get("code", {}), *names)
         record = ProbeRecord(
-            identity=probe_identity(spec, data.checksum),
+            identity=own_identity,
             bounds_json=outcome.bounds.to_json(),
             placement=optimizers.load(spec.optimizer.name).placement(spec.optimizer, outcome.steps),
             cost_seconds=outcome.seconds,

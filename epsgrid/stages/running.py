@@ -11,11 +11,23 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from epsgrid import executors
-from epsgrid.executors import ExecutorPlugin, Job, JobEnded, JobEvent, JobStarted, JobStatus, StopRequest, _devices
+from epsgrid import executors, plugins
+from epsgrid.errors import SpecError
+from epsgrid.executors import (
+    ExecutorPlugin,
+    Job,
+    JobEnded,
+    JobEvent,
+    JobStarted,
+    JobStatus,
+    StopRequest,
+    _devices,
+    local,
+)
 from epsgrid.grids._plan import Plan
 from epsgrid.numerics.precision import underflow_warning
 from epsgrid.observing.trackers import require_installed
+from epsgrid.selection.load import code_changes
 from epsgrid.spec.model import Execution, Spec
 from epsgrid.spec.trial import Trial
 from epsgrid.stages.experiment import Asked
@@ -29,7 +41,8 @@ from epsgrid.store.state import FINISHED, PRUNED, summary, trial_state
 _POLL_S = 0.5
 _CLUSTER_SLOTS = 64
 _WORK = "epsgrid.worker:run_job"  # imports torch, so it is imported where jobs run
-_STORED_BY_TRIAL = (JobStatus.FAILED, JobStatus.OUT_OF_MEMORY)
+_REHEARSE = "epsgrid.worker:rehearse_job"
+_STORED_BY_TRIAL = (JobStatus.FAILED, JobStatus.OUT_OF_MEMORY, JobStatus.REFUSED)
 _NO_MEMORY = (JobStatus.OUT_OF_MEMORY, -signal.SIGKILL)  # as the system kills a process to get memory back
 
 
@@ -39,7 +52,7 @@ class SweepPlan:
 
     `states` holds the state of each trial by id, and `settled` those in which a trial is left as it is. `mean_seconds`
     of the finished trials is None while there is none; `unknown` has a sentence for each thing that a dry run cannot
-    know.
+    know, and `changes` one for code of the user's that has changed.
     """
 
     plan: Plan
@@ -48,6 +61,7 @@ class SweepPlan:
     slots: int
     unknown: tuple[str, ...] = ()
     settled: tuple[str, ...] = FINISHED
+    changes: tuple[str, ...] = ()
 
     def count(self, *states: str) -> int:
         """Return the number of trials in one of these states."""
@@ -60,9 +74,9 @@ class SweepPlan:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """A sentence for each ε that float32, in which every optimizer here keeps v, cannot hold."""
+        """A sentence for each change of code, and ε that float32, in which optimizers keep v, cannot hold."""
         values = sorted({epsilon for epsilons in self.plan.epsilons.values() for epsilon in epsilons})
-        return tuple(line for line in map(underflow_warning, values) if line is not None)
+        return (*self.changes, *filter(None, map(underflow_warning, values)))
 
     @property
     def estimated_seconds(self) -> float | None:
@@ -109,7 +123,10 @@ def train_planned(
     notify: Callable[[SweepEvent], None],
     stop: StopRequest,
 ) -> SweepSummary:
-    """Train the trials of a plan that have no result yet, in its order; see `epsgrid.stages.sweep.sweep`."""
+    """Train the trials of a plan that have no result yet, in its order; see `epsgrid.stages.sweep.sweep`.
+
+    Raises SpecError where trials of none has begun, and the first step shows that none can be trained.
+    """
     start = time.perf_counter()
     spec, folder = asked.spec, asked.folder
     require_installed(name for name in ("tensorboard", "mlflow", "wandb") if getattr(spec.execution.log, name))
@@ -120,6 +137,8 @@ def train_planned(
     todo = with_states(planned, asked, workers)
     notify(todo)
     left = [trial for trial in planned.trials if todo.states[trial.id] not in todo.settled]
+    if todo.count("done", "diverged", "interrupted", "running", PRUNED) == 0:
+        _refuse_mistakes(asked, left, stop)
     watch = None
     if spec.sweep.prune is not None:
         watch = Watch(folder, spec.sweep.prune, spec.training.epochs)
@@ -136,6 +155,17 @@ def train_planned(
         TrialFailure.read(folder.trial(trial).failure_json) for trial, state in states.items() if state == "failed"
     )
     return SweepSummary(states, complete, failures, runner.trained, time.perf_counter() - start)
+
+
+def _refuse_mistakes(asked: Asked, trials: Sequence[Trial], stop: StopRequest) -> None:
+    """Take the first step of one trial of each optimizer and batch size; a SpecError says why there can be none."""
+    kinds = {repr((each.identity["optimizer"], each.identity["training"])): each for each in reversed(trials)}
+    for trial in kinds.values():
+        job = Job(str(asked.folder.root), trial.id)
+        is_inline = asked.spec.execution.executor == "inline"
+        why = plugins.load("executors", _REHEARSE)(job) if is_inline else local.answer(_REHEARSE, job, stop)
+        if why:
+            raise SpecError(why)
 
 
 @dataclass(eq=False)
@@ -195,7 +225,8 @@ class _Runner:
         if event.status == JobStatus.HELD_ELSEWHERE:
             return
         if event.status != JobStatus.FINISHED and not self.level():
-            self.attempts[trial.id] += 1
+            is_refused = event.status == JobStatus.REFUSED
+            self.attempts[trial.id] += 1 + is_refused * self.asked.spec.execution.retries
             self._note_failure(folder, event)
         state = trial_state(folder)
         if self.watch is not None:
@@ -258,7 +289,8 @@ def with_states(planned: Plan, asked: Asked, workers: int | None) -> SweepPlan:
     done = [one.seconds for one in found.values() if one.state == "done" and one.seconds is not None]
     mean = sum(done) / len(done) if done else None
     settled = FINISHED if spec.sweep.prune is None else (*FINISHED, PRUNED)
-    return SweepPlan(planned, states, mean, _slots_of(spec, workers), settled=settled)
+    changes = code_changes(asked.folder, planned.trials[0].identity) if planned.trials else ()
+    return SweepPlan(planned, states, mean, _slots_of(spec, workers), settled=settled, changes=changes)
 
 
 def _slots_of(spec: Spec, workers: int | None = None) -> int:

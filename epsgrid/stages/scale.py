@@ -20,6 +20,7 @@ from epsgrid.spec.loading import spec_from_json
 from epsgrid.spec.model import Spec
 from epsgrid.spec.writing import spec_to_yaml
 from epsgrid.tasks._divide import DividedImages
+from epsgrid.tasks.nuclei import Nuclei
 
 _LONGEST_NAME = 80
 _EPSILON = {
@@ -73,14 +74,14 @@ def with_base(sizes: Sequence[int], base: int, data: tasks.PreparedData | None) 
             f"batch sizes: only {base}, which is the spec's own training.batch_size: there is nothing to compare it"
             f" with; name others, as in --batch-sizes {max(1, base // 4)},{4 * base}"
         )
-    if excess := _too_large(found[-1], data):
+    if excess := too_large(found[-1], data):
         raise SpecError(f"batch sizes: {excess}")
     return found
 
 
-def _too_large(batch_size: int, data: object) -> str | None:
+def too_large(batch_size: int, data: object) -> str | None:
     """Say that a batch is larger than the training data; None where it is not, or data of this kind are not known."""
-    if isinstance(data, DividedImages):
+    if isinstance(data, DividedImages | Nuclei):
         largest, unit = len(data.train), "training examples"
     elif isinstance(data, Corpus):
         largest = (len(data.train) - 1) // 2
@@ -189,7 +190,7 @@ def check_size(spec: Spec) -> str | None:
         data = tasks.load(spec.task.name).prepare(spec.task)
     except (DataError, ExecutionError) as error:
         return f"not checked whether a batch fits into the training data: {error}"
-    if excess := _too_large(spec.training.batch_size, data):
+    if excess := too_large(spec.training.batch_size, data):
         raise ScalingError(f"training.batch_size: {excess}")
     return None
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from epsgrid.errors import StoreError
-from epsgrid.selection.load import read_experiment
+from epsgrid.selection.load import code_changes, code_now, read_experiment
 from epsgrid.spec.trial import Trial
 from epsgrid.store.cells import asked_cells
 from epsgrid.store.lease import holder
@@ -29,7 +29,10 @@ class _RunningTrial:
 
 @dataclass(frozen=True)
 class Status:
-    """The state of a sweep: every trial and its state in the order of training, and the seconds of finished ones."""
+    """The state of a sweep: every trial and its state in the order of training, and the seconds of finished ones.
+
+    `changes` say what of the user's code has changed since.
+    """
 
     name: str
     probed: bool
@@ -37,6 +40,7 @@ class Status:
     running: tuple[_RunningTrial, ...]
     failures: tuple[TrialFailure, ...]
     seconds: tuple[float, ...]
+    changes: tuple[str, ...] = ()
 
     @property
     def states(self) -> dict[str, int]:
@@ -84,6 +88,7 @@ def status(folder: ExperimentFolder) -> Status:
         running=tuple(running),
         failures=tuple(TrialFailure.read(path) for path in failures if path.exists()),  # one may be running again
         seconds=tuple(found.seconds for _, found in seen if found.seconds is not None),
+        changes=code_changes(folder, code_now(experiment)),
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from epsgrid import grids, optimizers, plugins
+from epsgrid import grids, optimizers, plugins, tasks
 from epsgrid.errors import DataError, StoreError
 from epsgrid.executors import StopRequest
 from epsgrid.grids import NARROWED
@@ -20,7 +20,7 @@ from epsgrid.grids._rates import EffectiveRates
 from epsgrid.numerics.placement import Placement
 from epsgrid.spec.model import Spec
 from epsgrid.spec.trial import differences
-from epsgrid.stages.experiment import Asked, enter, prepare_data
+from epsgrid.stages.experiment import Asked, enter, parameters_of, prepare_data, vacate
 from epsgrid.stages.probe import bounds_identity, probe_identity, read_probe
 from epsgrid.stages.pruning import import_optuna
 from epsgrid.stages.running import SweepEvent, SweepPlan, SweepSummary, train_planned, with_states
@@ -69,21 +69,26 @@ def plan_sweep(asked: Asked, what: GridChoice | Planned, workers: int | None) ->
     """
     if isinstance(what, Planned):
         return replace(with_states(what.plan, what.pruned_or_not(asked), workers), unknown=what.notes)
-    spec, unknown, names, checksum = asked.spec, [], _names(what), ""
+    spec, unknown, names, data = asked.spec, [], _names(what), None
     if getattr(spec.task, "download", False):
         spec = spec.model_copy(update={"task": spec.task.model_copy(update={"download": False})})
     try:
-        checksum = prepare_data(spec).checksum
+        data = prepare_data(spec)
     except DataError as error:
         unknown.append(f"the data are not ready, so all trials count as to run: {error}")
     is_unprobed = _placement(spec) is not None and read_probe(asked.folder) is None
+    try:
+        vacate(asked, data, dry_run=True)
+    except StoreError as error:
+        unknown.append(str(error))
+        is_unprobed = _placement(spec) is not None  # what was measured there is another experiment's
     if is_unprobed and NARROWED in names and not asked.spec.sweep.epsilons:
         names = tuple(name for name in names if name != NARROWED)
         unknown.append("the narrowed grid is known after `epsgrid probe`; it is left out here")
     if is_unprobed and asked.spec.sweep.lr_mode == "effective":
         asked = asked.with_sweep(lr_mode="fixed")
         unknown.append("the learning rates to train with are known after `epsgrid probe`; here they are the spec's")
-    return replace(with_states(_plan_grids(asked, names, checksum), asked, workers), unknown=tuple(unknown))
+    return replace(with_states(_plan_grids(asked, names, data), asked, workers), unknown=tuple(unknown))
 
 
 def sweep(
@@ -121,9 +126,10 @@ def sweep(
             what.record.write(folder.confirm_json if isinstance(what.record, ConfirmRecord) else folder.batches_json)
         asked = what.pruned_or_not(asked)
     else:
-        planned = _plan_grids(asked, _names(what), data.checksum)
+        vacate(asked, data)
+        planned = _plan_grids(asked, _names(what), data)
         enter(asked, data)
-        _store_grids(asked, _names(what), data.checksum)
+        _store_grids(asked, _names(what), data)
     return train_planned(asked, planned, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop)
 
 
@@ -133,12 +139,12 @@ def _names(grid: GridChoice) -> tuple[str, ...]:
     return choices.get(grid, (grid,))
 
 
-def _plan_grids(asked: Asked, names: Sequence[str], data_checksum: str) -> Plan:
+def _plan_grids(asked: Asked, names: Sequence[str], data: tasks.PreparedData | None) -> Plan:
     spec, path = asked.spec, asked.folder.grid_json
-    placement = _placement(spec)
+    placement, checksum, parameters = _placement(spec), data.checksum if data else "", parameters_of(spec, data)
     added = GridRecord.read(path).added_rates if path.exists() else ()
     if placement is None:
-        return plan(spec, data_checksum, None, names, placement=None, added=added)
+        return plan(spec, checksum, None, names, placement=None, added=added, parameters=parameters)
     needs = [
         f"the {name} grid needs measured bounds"
         for name in names
@@ -147,11 +153,11 @@ def _plan_grids(asked: Asked, names: Sequence[str], data_checksum: str) -> Plan:
     if spec.sweep.lr_mode == "effective":
         needs.append("sweep.lr_mode: effective needs the measured median magnitude")
     if not needs:
-        return plan(spec, data_checksum, None, names, placement=placement, added=added)
-    probe = _stored_probe(asked, data_checksum, needs[0])
+        return plan(spec, checksum, None, names, placement=placement, added=added, parameters=parameters)
+    probe = _stored_probe(asked, data, needs[0])
     bounds = probe.bounds().chosen(spec.sweep.bounds)
     rates = EffectiveRates.of(bounds, probe.placement) if spec.sweep.lr_mode == "effective" else None
-    return plan(spec, data_checksum, bounds, names, placement=placement, rates=rates, added=added)
+    return plan(spec, checksum, bounds, names, placement=placement, rates=rates, added=added, parameters=parameters)
 
 
 def _placement(spec: Spec) -> Placement | None:
@@ -160,24 +166,24 @@ def _placement(spec: Spec) -> Placement | None:
     return None if optimizer.DEFAULT_EPSILON is None else optimizer.placement(spec.optimizer, math.inf)
 
 
-def _stored_probe(asked: Asked, data_checksum: str, need: str) -> ProbeRecord:
+def _stored_probe(asked: Asked, data: tasks.PreparedData | None, need: str) -> ProbeRecord:
     """Return the stored probe of exactly these settings; `need` names what it is needed for."""
     record, path = read_probe(asked.folder), asked.folder.bounds_json
     if record is None:
         raise StoreError(f"{path} is missing, and {need}; run `epsgrid probe SPEC` first")
-    wanted = bounds_identity(probe_identity(asked.spec, data_checksum))
+    wanted = bounds_identity(probe_identity(asked.spec, data))
     if lines := differences(bounds_identity(record.identity), wanted):
         listed = "\n  ".join(lines)
         raise StoreError(f"{path} was measured with other settings:\n  {listed}\nRun `epsgrid probe` with these again.")
     return record
 
 
-def _store_grids(asked: Asked, names: Sequence[str], data_checksum: str) -> None:
+def _store_grids(asked: Asked, names: Sequence[str], data: tasks.PreparedData) -> None:
     """Store which trials belong to which grid: those of this call, and those that were swept before."""
     path = asked.folder.grid_json
     before = GridRecord.read(path) if path.exists() else None
     wanted = (*(before.epsilons if before else ()), *names)
-    planned = _plan_grids(asked, [each for each in plugins.names("grids") if each in wanted], data_checksum)
+    planned = _plan_grids(asked, [each for each in plugins.names("grids") if each in wanted], data)
     probe = read_probe(asked.folder)
     GridRecord(
         optimizer=asked.spec.optimizer.name,

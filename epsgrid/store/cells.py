@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from epsgrid.errors import StoreError
 from epsgrid.spec.trial import Trial
 from epsgrid.store.atomic import make_folder, read_json, store_errors, unseal
-from epsgrid.store.lease import Lease
+from epsgrid.store.lease import Lease, is_held
 from epsgrid.store.paths import ExperimentFolder, TrialFolder
 from epsgrid.store.records import BatchesRecord, ConfirmRecord, GridRecord
 
@@ -44,10 +46,21 @@ def stored_cells(folder: ExperimentFolder) -> tuple[Trial, ...]:
     known = {cell.id for cell in asked}
 
     def read(trial: TrialFolder) -> Trial:
-        identity = unseal(read_json(trial.spec_json), trial.spec_json)
+        identity = stored_identity(trial)
         return Trial(trial.id, identity["learning_rate"], identity["epsilon"], identity["seed"])
 
     return (*asked, *(read(trial) for trial in folder.trials() if trial.id not in known and trial.spec_json.exists()))
+
+
+def stored_identity(trial: TrialFolder) -> dict[str, Any]:
+    """Return all that can change a trial's numbers, as it was planned; empty where nothing is stored of it."""
+    return unseal(read_json(trial.spec_json), trial.spec_json) if trial.spec_json.exists() else {}
+
+
+def code_of(trial: TrialFolder) -> tuple[Any, ...]:
+    """Return the code of the user's that a trial was planned with, and the parameters of its model, to compare them."""
+    identity = stored_identity(trial)
+    return identity.get("code"), identity.get("parameters")
 
 
 def archive(experiment: ExperimentFolder, trial_id: str) -> Path:
@@ -61,7 +74,7 @@ def archive(experiment: ExperimentFolder, trial_id: str) -> Path:
         raise StoreError(f"{folder.path}: no such trial")
     lease = Lease.take(folder.lease)
     if lease is None:
-        raise StoreError(f"trial {trial_id} is being trained; stop its sweep first, or wait until it has ended")
+        raise _being_trained(trial_id)
     try:
         make_folder(experiment.archive_dir)
         places = (experiment.archive_dir / f"{trial_id}-{number}" for number in itertools.count(1))
@@ -71,3 +84,31 @@ def archive(experiment: ExperimentFolder, trial_id: str) -> Path:
     finally:
         lease.release()
     return target
+
+
+def contents(experiment: ExperimentFolder) -> tuple[Path, ...]:
+    """Return what an experiment has stored in its folder but its archive, and nothing that others may keep there."""
+    records = (experiment.experiment_json, experiment.bounds_json, experiment.grid_json, experiment.batch_bounds_json)
+    more = (experiment.batches_json, experiment.confirm_json, experiment.observations_jsonl)
+    folders = (experiment.probes_dir, experiment.trials_dir, experiment.report_dir, experiment.slurm_dir)
+    return tuple(path for path in (*records, *more, *folders) if path.exists())
+
+
+def remove_contents(experiment: ExperimentFolder) -> None:
+    """Remove the `contents` of a folder; a StoreError, and nothing is removed, where a process trains a trial there."""
+    if running := [trial.id for trial in experiment.trials() if is_held(trial.lease)]:
+        raise _being_trained(running[0])
+    for trial in experiment.trials():
+        lease = Lease.take(trial.lease)
+        if lease is None:
+            raise _being_trained(trial.id)
+        with store_errors("remove", trial.path):
+            shutil.rmtree(trial.path)
+        lease.release()
+    for path in contents(experiment):
+        with store_errors("remove", path):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _being_trained(trial: str) -> StoreError:
+    return StoreError(f"trial {trial} is being trained; stop its sweep first, or wait until it has ended")

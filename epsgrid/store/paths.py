@@ -88,6 +88,7 @@ class ExperimentFolder:
     batch_bounds_json = _Inside("batch_bounds.json")
     batches_json = _Inside("batches.json")
     confirm_json = _Inside("confirm.json")
+    probes_dir = _Inside("probes")
     report_dir = _Inside("report")
     slurm_dir = _Inside("slurm")
     archive_dir = _Inside("archive")
@@ -99,7 +100,7 @@ class ExperimentFolder:
 
     def batch_probe(self, batch_size: int, seed: int) -> Path:
         """Return the path of the `ProbeRecord` of a batch size and a seed."""
-        return self.root / "probes" / f"batch-{batch_size}-seed-{seed}.json"
+        return self.probes_dir / f"batch-{batch_size}-seed-{seed}.json"
 
     def trial(self, trial_id: str) -> TrialFolder:
         """Return the folder of a trial, whether or not it exists yet."""

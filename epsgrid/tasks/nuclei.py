@@ -54,7 +54,7 @@ class Options(TaskOptions):
 
 
 @dataclass(frozen=True, eq=False)
-class _Nuclei:
+class Nuclei:
     """The measurements, and which images belong to which split.
 
     `inputs` (n, 21) are texture and shape, `sizes` (n, 3) radius (µm), perimeter (µm) and area (µm²), all float64 as
@@ -82,7 +82,7 @@ class _Nuclei:
         return len(self.validation) > 0
 
 
-def prepare(options: Options) -> _Nuclei:
+def prepare(options: Options) -> Nuclei:
     """Read the measurements, or map them from the cache, so that only the first process imports scikit-learn.
 
     Raises DataError where the cache cannot be written, SpecError where `validation` leaves nothing to train on.
@@ -98,10 +98,10 @@ def prepare(options: Options) -> _Nuclei:
         )
     validation, train = rest[: options.validation], rest[options.validation :]
     digest = hashlib.sha256(inputs.astype("<f8").tobytes() + sizes.astype("<f8").tobytes())
-    return _Nuclei(inputs, sizes, train, validation, test, digest.hexdigest())
+    return Nuclei(inputs, sizes, train, validation, test, digest.hexdigest())
 
 
-def build(options: Options, data: _Nuclei, device: torch.device) -> Task:
+def build(options: Options, data: Nuclei, device: torch.device) -> Task:
     """Bind the task to its data and a device."""
     return _NucleiTask(data, options.unit, device)
 
@@ -125,7 +125,7 @@ class _NucleiTask(Task):
     )
     outputs = len(_SIZES)
 
-    def __init__(self, data: _Nuclei, unit: str, device: torch.device) -> None:
+    def __init__(self, data: Nuclei, unit: str, device: torch.device) -> None:
         import torch
 
         def standardised(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import torch
+import hashlib
+from contextlib import AbstractContextManager
 
-from epsgrid import models
+import torch
+from torch.nn.parameter import is_lazy
+
+from epsgrid import models, plugins
+from epsgrid.errors import SpecError
 from epsgrid.numerics.seeds import derive_seed
 from epsgrid.spec.model import Spec
+from epsgrid.spec.trial import plugin_names
 from epsgrid.tasks import Task
 from epsgrid.trials.device import place
 
@@ -14,10 +20,19 @@ from epsgrid.trials.device import place
 def build_model(spec: Spec, task: Task, seed: int, device: torch.device) -> torch.nn.Module:
     """Return a spec's model with the initial weights of a seed, on a device, ready for its first epoch.
 
-    Raises SpecError where the model does not fit the task.
+    Raises SpecError where the model does not fit the task, or has nothing to train.
     """
     seed_weights(seed)
-    model = place(models.load(spec.model.name).build(spec.model, task.inputs, task.outputs), device)
+    model = models.load(spec.model.name).build(spec.model, task.inputs, task.outputs)
+    if not isinstance(model, torch.nn.Module):
+        raise SpecError(f"model {spec.model.name}: build gave {type(model).__name__}; expected a torch.nn.Module")
+    parameters = [*model.parameters()]
+    if any(map(is_lazy, parameters)):
+        raise SpecError(f"model {spec.model.name} has lazy parameters; give its layers their sizes, so that they exist")
+    if not any(parameter.requires_grad for parameter in parameters):
+        held = "all its parameters are frozen" if parameters else "it has no parameters"
+        raise SpecError(f"model {spec.model.name}: there is nothing to train, for {held}")
+    model = place(model, device)
     task.begin_epoch(model, spec.training.batch_size)
     return model
 
@@ -30,3 +45,21 @@ def seed_weights(seed: int) -> None:
 def seed_epoch(seed: int, epoch: int) -> None:
     """Seed torch for the dropout of an epoch, counted from 0."""
     torch.manual_seed(derive_seed("epoch", seed, epoch))
+
+
+def parameters_of(model: torch.nn.Module) -> str:
+    """Return the names and shapes of a model's parameters as text: how many there are, and the hash of all.
+
+    >>> parameters_of(torch.nn.Linear(3, 2))
+    '8 numbers in 2 tensors, aa902f8e6f66'
+    """
+    shapes = [(name, tuple(each.shape)) for name, each in model.named_parameters()]
+    count = sum(each.numel() for each in model.parameters())
+    digest = hashlib.sha256(repr(shapes).encode()).hexdigest()
+    return f"{count:,} numbers in {len(shapes)} tensors, {digest[:12]}"
+
+
+def user_errors(spec: Spec, task: Task) -> AbstractContextManager[None]:
+    """Turn what the user's plug-ins raise inside into a SpecError; see `epsgrid.plugins.user_errors`."""
+    note = f"task {spec.task.name} gives examples of shape {task.inputs}, and asks for {task.outputs} outputs"
+    return plugins.user_errors(*plugin_names(spec), note=note)

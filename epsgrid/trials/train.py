@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from epsgrid import optimizers
-from epsgrid.errors import CorruptRecordError
+from epsgrid.errors import CorruptRecordError, SpecError
 from epsgrid.observing.restoring import generator_states, restore_generators
 from epsgrid.observing.trackers import Trackers
 from epsgrid.spec.model import Schedule, Spec, Training
@@ -20,7 +20,7 @@ from epsgrid.store.paths import TrialFolder
 from epsgrid.store.records import EpochRecord, Scores, TrialResult, append_epoch
 from epsgrid.tasks import Metric, Split, Task
 from epsgrid.trials import svag
-from epsgrid.trials.building import build_model, seed_epoch
+from epsgrid.trials.building import build_model, parameters_of, seed_epoch
 from epsgrid.trials.checkpoint import Checkpoint, KeptWeights, load_checkpoint, save_checkpoint
 from epsgrid.trials.device import lay_out_state
 from epsgrid.trials.observations import Observations
@@ -105,6 +105,9 @@ class _Run:
         self.spec, rate, epsilon = svag.settings(spec, trial.learning_rate, trial.epsilon)
         self.trial, self.task, self.folder, self.device = trial, task, folder, device
         self.model = build_model(spec, task, trial.seed, device)
+        planned = trial.identity.get("parameters", "")
+        if planned and planned != (found := parameters_of(self.model)):
+            raise SpecError(f"model {spec.model.name} has {found} here, and this trial was planned with {planned}")
         plugin = optimizers.load(spec.optimizer.name)
         self.optimizer = plugin.build(self.model.parameters(), self.spec.optimizer, rate, epsilon)
         self.observations = Observations(self.spec, folder, self.model, self.optimizer)
@@ -178,7 +181,7 @@ class _Run:
             rate = _learning_rate_at(self.highest_rate, training.schedule, self.epoch, training.epochs, self.steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate * svag.learning_rate_scale(task, batch)
-            self.loss_sum += _take_step(task, self.model, self.optimizer, batch, training)
+            self.loss_sum += take_step(task, self.model, self.optimizer, batch, training)
             self.step += 1
             self.steps += 1
             self.observations.after_step(self.steps, self.epoch + self.step / epoch_steps)
@@ -240,7 +243,7 @@ def _learning_rate_at(base: float, schedule: Schedule, epoch: int, epochs: int, 
     return float(base * schedule.factor**reached)
 
 
-def _take_step(
+def take_step(
     task: Task, model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: Any, training: Training
 ) -> torch.Tensor:
     """Take an optimizer step on a batch, or a pair; return the loss, still on the device: nothing waits for it."""

@@ -83,7 +83,22 @@ def test_failed_trials_are_reported_and_the_others_finish(shell):
     (shell.folder / "broken.py").write_text("from epsgrid.models import mlp as flaky\n")
     fixed = json.loads(shell.run("sweep", *DEFAULT, "--json", "-q", PYTHONPATH=pythonpath(shell)).stdout)
     assert fixed["states"] == {"done": 6}
-    assert fixed["trained_now"] == document["states"]["failed"]
+    assert fixed["trained_now"] == 6, "of other code they are other trials"
+    there = shell.run("status", "--json", PYTHONPATH=pythonpath(shell))
+    (said,) = json.loads(there.stdout)["changes"]
+    assert said.startswith(f"broken.py changed since {document['states']['done']} trials here were trained: kept under")
+
+
+def test_a_folder_is_bound_by_what_it_would_lose_and_force_says_what_that_is(shell):
+    shell.write()
+    error = shell.call("sweep", "spec.yaml", *DEFAULT, "-o", "model=lstm", expect=2).stderr
+    assert error.count("model lstm reads text") == 1
+    shell.call("sweep", "spec.yaml", *DEFAULT)
+    other = ["sweep", "spec.yaml", *DEFAULT, "-o", "model={name: mlp, hidden: [5]}"]
+    assert "With --force it takes this folder, and removes what is there: " in shell.call(*other, expect=2).stderr
+    assert "would be removed from " in shell.call(*other, "--force", "--dry-run").stderr
+    done = shell.call(*other, "--force")
+    assert "Note: removed from " in done.stderr and "finished trials (" in done.stderr
 
 
 def pythonpath(shell):

@@ -111,3 +111,13 @@ def test_each_job_sees_the_device_with_the_fewest_and_an_exclusive_one_runs_alon
         began, ended = stays.pop(job.trial)
         assert all(other[1] <= began or other[0] >= ended for other in stays.values())
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,0,-1,1"
+
+
+def test_a_process_answers_or_is_gone(tmp_path: Path) -> None:
+    where = "tests.executors.jobs:answer"
+    assert (
+        local.answer(where, Job(str(tmp_path), "say-7"), StopWhen(tmp_path / "never")) == "say-7 from another process"
+    )
+    assert local.answer(where, Job(str(tmp_path), "kill-1"), StopWhen(tmp_path / "never")) is None
+    asked = StopWhen(tmp_path / "sleep-1.began")
+    assert local.answer(where, Job(str(tmp_path), "sleep-1"), asked) is None

@@ -19,6 +19,7 @@ def id_of(asked: Spec, data: str = "abc", rate: float = 1e-3, epsilon: float | N
 def test_a_known_identity_and_its_id() -> None:
     """The literal must never change: finished trials are found again by it."""
     known = trial_identity(identity(spec()), "abc", 1e-3, 1e-8, 0)
+    assert known.pop("code").keys() == {"tests/__init__.py", "tests/spec/__init__.py", "tests/spec/fakes.py"}
     assert known == {
         "task": {"name": "tests.spec.fakes:blobs", "label": "plain", "classes": 2, "shuffle": True},
         "model": {"name": "tests.spec.fakes:net", "layers": [{"width": 8, "activation": "relu"}]},

@@ -11,7 +11,7 @@ from epsgrid.errors import DataError, ScalingError
 from epsgrid.numerics.scaling import NoScaling, Scaling
 from epsgrid.optimizers._scaling import _scalable, scaled_epsilon
 from epsgrid.spec.loading import parse_spec
-from epsgrid.stages.scale import _too_large, annotated_yaml, check_size, renamed, scaled_spec
+from epsgrid.stages.scale import annotated_yaml, check_size, renamed, scaled_spec, too_large
 
 SPEC = """
 experiment: base
@@ -204,11 +204,11 @@ def test_the_largest_batch_is_what_the_task_takes_in_one_step(name, options, lar
         pairs = zip(data.train.source.lengths, data.train.target.lengths, strict=True)
         largest = 96 * max(map(max, pairs))
     assert task.steps_per_epoch(largest) == 1
-    assert _too_large(largest, data) is None
-    assert re.search(words, _too_large(largest + 1, data))
+    assert too_large(largest, data) is None
+    assert re.search(words, too_large(largest + 1, data))
     if name == "synthetic_text":
         with pytest.raises(DataError, match="too few for 500 columns"):
             task.steps_per_epoch(largest + 1)
     else:
         assert task.steps_per_epoch(largest - 1) > 1
-    assert _too_large(10**9, object()) is None
+    assert too_large(10**9, object()) is None

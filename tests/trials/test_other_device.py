@@ -25,7 +25,7 @@ from epsgrid.spec.loading import parse_spec
 from epsgrid.spec.model import Spec
 from epsgrid.tasks import Task
 from epsgrid.trials.building import build_model
-from epsgrid.trials.train import _take_step
+from epsgrid.trials.train import take_step
 
 REPOSITORY = Path(__file__).parents[2]
 DEVICE = torch.device("meta")
@@ -89,7 +89,7 @@ def train(name: str, *overrides: str, watched: bool = False) -> list[torch.Tenso
     spec, task, model, optimizer = prepare(name, *overrides)
     with epsgrid.observe(optimizer, model=model) if watched else contextlib.nullcontext():
         batches = task.batches(0, 0, spec.training.batch_size)
-        return [_take_step(task, model.train(), optimizer, next(batches), spec.training) for _ in range(STEPS)]
+        return [take_step(task, model.train(), optimizer, next(batches), spec.training) for _ in range(STEPS)]
 
 
 @pytest.mark.parametrize("name", SPECS)

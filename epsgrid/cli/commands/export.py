@@ -14,6 +14,7 @@ from epsgrid.errors import SpecError
 from epsgrid.exporters._space import Kind
 from epsgrid.numerics.bounds import BoundsChoice
 from epsgrid.numerics.groups import GroupsBy
+from epsgrid.selection.load import code_changes, code_now, read_experiment
 from epsgrid.stages import export as stage
 from epsgrid.stages.experiment import find_run
 
@@ -48,8 +49,9 @@ def export_bounds(
     It holds ε between the bounds, in the optimizer's own ε or in that of another framework, and the learning rates of
     the spec; a comment on top says where the numbers come from.
     """
+    folder = find_run(run or out, runs)
     found, text, usage = stage.export_bounds(
-        find_run(run or out, runs),
+        folder,
         to,
         space,
         bounds=bounds,
@@ -58,6 +60,8 @@ def export_bounds(
         learning_rate_name=lr_name,
     )
     sys.stdout.write(text)
+    for sentence in code_changes(folder, code_now(read_experiment(folder))):
+        note(sentence)
     trust = found.measured["reliability"]
     if trust is not None and trust["verdict"] != "high":
         note(f"the reliability of these bounds is {trust['verdict']}: {trust['reasons'][0]}")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from epsgrid.cli.console import hint, print_json
+from epsgrid.cli.console import hint, note, print_json
 from epsgrid.cli.magnitudes import hidden_lines, probe_parts, probe_summary, shown_rows
 from epsgrid.cli.options import (
     RUNS,
@@ -93,7 +93,13 @@ def probe(
             "  [spec: probe.batch_sizes, none]",
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Measure again even if stored bounds fit this spec.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Measure again even if stored bounds fit this spec; remove what another spec left in the folder.",
+        ),
+    ] = False,
     full: Annotated[
         bool, typer.Option("--full", help="Also list layers, bounds under other choices, and ε without a sweep.")
     ] = False,
@@ -120,6 +126,8 @@ def probe(
     texts = {name: "true" if value is True else value for name, value in given.items() if value is not None}
     shortcuts = [f"probe.{name}={text}" for name, text in texts.items()]
     asked = experiment.resolve(spec, out, [*(override or ()), *shortcuts], runs)
+    if force and (kept := experiment.vacate(asked, experiment.prepare_data(asked.spec), force=True)):
+        note(f"removed from {asked.folder.root}: {kept}")
     sizes = asked.spec.probe.batch_sizes
     title = f"probe {asked.spec.experiment}" + (f" at {len(sizes)} batch sizes" if sizes else "")
     with progress_shown(quiet=quiet) as (_, update):

@@ -42,9 +42,9 @@ def retry(
     if not ids and not json:
         hint(f"Nothing to do: no trial is {' or '.join(which)}.")
         return None
+    planned = plans.plan_again(asked, ids)
     for place in plans.start_over(asked.folder, ids):
         hint(f"archived: {place}")
-    planned = plans.plan_again(asked, ids)
     return train(asked, planned, Further(), workers=workers, fail_fast=False, json=json, quiet=quiet)
 
 

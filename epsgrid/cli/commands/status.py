@@ -63,6 +63,7 @@ def _parts(folder: ExperimentFolder, seen: Status, *, trials: bool) -> list[Rend
     if seen.running:
         rows = [(*setting_cells(one.cell), f"{one.epoch} of {one.epochs}", one.host) for one in seen.running]
         parts += ["", table(("running", "lr", "epsilon", "seed", "epoch", "where"), rows)]
+    parts += [f"warning: {each}" for each in seen.changes]
     parts += [f"failed {each.id}: {each.error}\n  log: {each.log}" for each in seen.failures]
     if trials:
         rows = [(*setting_cells(cell), state, ", ".join(cell.grids)) for cell, state in seen.cells]
@@ -84,6 +85,7 @@ def _document(folder: ExperimentFolder, seen: Status) -> dict[str, Any]:
             {"id": one.cell.id, "host": one.host, "epoch": one.epoch, "epochs": one.epochs} for one in seen.running
         ],
         "failures": [{"id": failure.id, "error": failure.error, "log": failure.log} for failure in seen.failures],
+        "changes": seen.changes,
         "trained_seconds": sum(seen.seconds),
         "left_seconds": seen.left_seconds,
         "all": [{**{key: getattr(cell, key) for key in keys}, "state": state} for cell, state in seen.cells],

@@ -113,6 +113,7 @@ def sweep(
             metavar="N", min=1, help=f"With --until-decided: fresh seeds at most.  [default: {MAX_FRESH_SEEDS}]"
         ),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Remove what another spec has left in the folder.")] = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> ExitCode | None:
@@ -138,6 +139,8 @@ def sweep(
             )
         flags += ["execution.executor=ray", f"execution.ray.address='{address}'"]
     asked = experiment.resolve(spec, out, [*(override or ()), *flags], runs)
+    if force and (kept := experiment.vacate(asked, experiment.prepare_data(asked.spec), force=True, dry_run=dry_run)):
+        note(f"{'would be removed' if dry_run else 'removed'} from {asked.folder.root}: {kept}")
     what: GridChoice | Planned = grid or asked.spec.sweep.grid
     if batch_sizes is not None:
         sizes, chosen = parse_sizes(batch_sizes), plans.parse_rules(rules or "sqrt,linear,none")
