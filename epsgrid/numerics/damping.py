@@ -24,6 +24,8 @@ from epsgrid.numerics.placement import Placement
 
 NOT_SHORTENED = 0.95
 """Damping from which on an ε counts as small enough."""
+STALLED = 0.1
+"""Damping below which an entry counts as stalled."""
 _LARGEST_DECADE, _LEAST_DECADE = 3, -40
 _ABOVE = 1e150
 """Stands for what is above float32's range; its square is finite."""
@@ -38,12 +40,14 @@ class Damping:
         mean: mean damping over them, in [0, 1].
         error: `mean` is off by at most this, because entries of a bin are taken to lie at its middle.
         adapting: share of them with a √v̂ above the magnitude that ε weighs as much as.
+        stalled: share of them whose damping is below `STALLED`.
     """
 
     moving: int
     mean: float
     error: float
     adapting: float
+    stalled: float
 
 
 def damping_of(histogram: LogHistogram, placement: Placement, epsilon: float) -> Damping | None:
@@ -55,9 +59,11 @@ def damping_of(histogram: LogHistogram, placement: Placement, epsilon: float) ->
     low = np.concatenate([[0.0], edges])[slots]
     high = np.concatenate([[math.sqrt(LEAST_FLOAT32 * histogram.scale)], edges[1:], [_ABOVE]])[slots]
     middle, shares = magnitudes_of(slots, histogram.scale, histogram.mantissa_bits), counts[slots] / moving
-    least, mean, most = (float(shares @ placement.damping(each, epsilon)) for each in (low, middle, high))
+    factors = [placement.damping(each, epsilon) for each in (low, middle, high)]
+    least, mean, most = (float(shares @ each) for each in factors)
+    stalled = float(shares @ (factors[1] < STALLED))
     above = float(histogram.entries_above(placement.magnitude_from_epsilon(epsilon)))
-    return Damping(moving, mean, max(mean - least, most - mean), min(above / moving, 1.0))
+    return Damping(moving, mean, max(mean - least, most - mean), min(above / moving, 1.0), stalled)
 
 
 def pooled(dampings: Iterable[Damping]) -> Damping | None:
@@ -66,10 +72,8 @@ def pooled(dampings: Iterable[Damping]) -> Damping | None:
     moving = sum(each.moving for each in held)
     if not moving:
         return None
-    means = (
-        math.fsum(getattr(each, name) * each.moving for each in held) / moving for name in ("mean", "error", "adapting")
-    )
-    return Damping(moving, *means)
+    names = ("mean", "error", "adapting", "stalled")
+    return Damping(moving, *(math.fsum(getattr(each, name) * each.moving for each in held) / moving for name in names))
 
 
 def largest_harmless(histograms: Sequence[LogHistogram], placement: Placement) -> float | None:

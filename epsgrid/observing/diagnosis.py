@@ -1,9 +1,11 @@
 """Whether an ε hurts a training: the layers whose steps it shortens, and when that is worth a warning.
 
-A layer's steps are *shortened* where its damping (see `epsgrid.numerics.damping`) is below `SHORTENED`. Where besides
-hardly any entry has a √v̂ above ε, all are divided by the same number: the layer is trained by *momentum SGD* with the
-learning rate lr/ε. Short steps are not harmful by themselves: a higher learning rate makes up for them, if not for
-entries of different sizes. So both remedies are named, a lower ε and a learning rate 1/damping times higher.
+A layer's steps are *shortened* where its damping (see `epsgrid.numerics.damping`) is below `SHORTENED`. It is *partly
+stalled* where the damping of many entries is below a tenth, as where one output of a model is in far smaller units than
+the others. Where hardly any entry has a √v̂ above ε, all are divided by the same number: the layer is trained by
+*momentum SGD* with the learning rate lr/ε. Short steps are not harmful by themselves: a higher learning rate makes up
+for them, if not for entries of different sizes. So both remedies are named, a lower ε and a learning rate 1/damping
+times higher. `scripts/calibrate_alarm.py` tried the thresholds on trainings.
 """
 
 from __future__ import annotations
@@ -18,12 +20,14 @@ from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.precision import power
 from epsgrid.observing.reading import Reading, histogram_of
 
-SHORTENED, RECOVERED = 0.35, 0.5
+SHORTENED, RECOVERED = 0.2, 0.4
 """Damping below which steps count as shortened, and above which a layer may be warned of again."""
+STALLED_SHARE = 0.25
+"""Share of stalled entries from which on a layer counts as partly stalled."""
 MOMENTUM_SGD = 0.05
 """Share of adapting entries up to which a shortened layer counts as trained by momentum SGD."""
 
-Finding = Literal["", "shortened", "momentum SGD"]
+Finding = Literal["", "partly stalled", "shortened", "momentum SGD"]
 
 _FIRST_LOOK, _GROWTH = 20, 1.25
 _MOST_ROWS, _NAME_WIDTH = 12, 36
@@ -63,6 +67,8 @@ class LayerDiagnosis:
         weight += "" if self.magnitude == self.epsilon else f", as much as √v̂ = {power(self.magnitude)},"
         larger = f"{weight} is larger than √v̂ in {_percent(1 - self.damping.adapting)} of {self.name}"
         steps = f"its steps are {_percent(self.damping.mean)} of what they would be"
+        if self.finding == "partly stalled":
+            steps += f", and in {_percent(self.damping.stalled)} of it less than a tenth"
         if self.finding == "momentum SGD" and self.learning_rate is not None:
             steps += f", those of momentum SGD with learning rate {power(self.learning_rate / self.magnitude)}"
         text = f"{larger}: {steps}"
@@ -156,11 +162,11 @@ def diagnose_layer(
     return LayerDiagnosis(name, kind, epsilon, magnitude, learning_rate, damping, finding, harmless)
 
 
-def finding_of(damping: Damping, shortened: float = SHORTENED) -> Finding:
-    """Return the finding about a layer with this damping; `shortened` is the one below which there is any."""
-    if damping.mean >= shortened:
-        return ""
-    return "momentum SGD" if damping.adapting <= MOMENTUM_SGD else "shortened"
+def finding_of(damping: Damping, shortened: float = SHORTENED, stalled: float = STALLED_SHARE) -> Finding:
+    """Return the finding about a layer with this damping, by the thresholds at the top of this module or others."""
+    if damping.mean < shortened:
+        return "momentum SGD" if damping.adapting <= MOMENTUM_SGD else "shortened"
+    return "partly stalled" if damping.stalled >= stalled else ""
 
 
 class Alarm:
@@ -185,7 +191,7 @@ class Alarm:
             if layer.finding and layer.finding == before and (layer.name, layer.finding) not in self._warned:
                 self._warned.add((layer.name, layer.finding))
                 new.append(layer)
-            if layer.finding or layer.damping.mean > RECOVERED:
+            if layer.finding or (layer.damping.mean > RECOVERED and layer.damping.stalled < STALLED_SHARE / 2):
                 self._found[layer.name] = layer.finding
         if not new:
             return None
