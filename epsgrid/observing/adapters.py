@@ -15,7 +15,7 @@ import functools
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsFloat
 
 import torch
 from pydantic import ValidationError
@@ -140,9 +140,9 @@ def _plain(group: _Group) -> _Group:
 
 
 def epsilon_in(group: _Group) -> float | None:
-    """Return the ε of a parameter group; None where it has no "eps"."""
+    """Return the ε of a parameter group; None where it has no "eps", or several numbers in it, as Adafactor has."""
     epsilon = group.get("eps")
-    return None if epsilon is None else float(epsilon)
+    return float(epsilon) if isinstance(epsilon, SupportsFloat) else None
 
 
 def warn_of_underflow(optimizer: torch.optim.Optimizer) -> None:

@@ -202,8 +202,8 @@ class Probing:
                 if self._check_rounding:
                     self._noise = rounding_noise(self.model, self._loss, batches[0], self.optimizer, self._adapter)
                 self._copy.compute_gradients(batches)
-            self._copy.begin()
-        self._copy.step()
+            self._copy.begin(batches)
+        self._copy.step(batches)
         self.steps += 1
 
     def series(self) -> Series:
@@ -241,6 +241,13 @@ class Probing:
             raise ObservationError("no batches: a probe needs at least one; check what is given as batches")
         tail = self._tail_fraction
         readings = read(self.optimizer, self._layers, self._adapter)
+        if all(each.values is None for each in readings) and any(p.grad is not None for p in self.model.parameters()):
+            name = type(self.optimizer).__name__
+            raise ObservationError(
+                f"{name} holds no second moment after {self.steps} steps on gradients: it may skip steps at its learning"
+                " rate (a warm-up begins at 0), hold its state in an optimizer inside it, which is to be probed instead,"
+                " or hold it under another name than the one registered"
+            )
         statistics, rests = self._measured(readings, tail), self._measured(readings, tail, noise=False)
         bounds = bounds_by_placement(statistics, _placements(readings), tail)
         pairs = zip(statistics, rests, strict=True)
