@@ -85,7 +85,7 @@ def copy_optimizer(optimizer: torch.optim.Optimizer, memo: _Memo, adapter: Adapt
 
 
 def take_step(optimizer: torch.optim.Optimizer, closure: Callable[[], torch.Tensor], *, needed: bool = False) -> bool:
-    """Take a step on gradients that are computed; return whether the optimizer needs a closure, as sharpness-aware ones.
+    """Take a step on computed gradients; return whether the optimizer needs a closure, as sharpness-aware ones do.
 
     `closure` computes them again and returns the loss; it is tried only where a step without it fails, unless it is
     known to be `needed`. Raises ObservationError where a step fails either way.

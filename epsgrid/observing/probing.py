@@ -244,9 +244,9 @@ class Probing:
         if all(each.values is None for each in readings) and any(p.grad is not None for p in self.model.parameters()):
             name = type(self.optimizer).__name__
             raise ObservationError(
-                f"{name} holds no second moment after {self.steps} steps on gradients: it may skip steps at its learning"
-                " rate (a warm-up begins at 0), hold its state in an optimizer inside it, which is to be probed instead,"
-                " or hold it under another name than the one registered"
+                f"{name} holds no second moment after {self.steps} steps on gradients: it may skip steps at its"
+                " learning rate (a warm-up begins at 0), keep its state in an optimizer inside it, which is then to"
+                " be probed, or under another name than the one registered"
             )
         statistics, rests = self._measured(readings, tail), self._measured(readings, tail, noise=False)
         bounds = bounds_by_placement(statistics, _placements(readings), tail)
