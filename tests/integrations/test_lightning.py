@@ -265,6 +265,7 @@ def test_several_optimizers_count_on_after_a_checkpoint(tmp_path: Path, caplog: 
                 trainer.save_checkpoint(tmp_path / "it.ckpt")
 
     trainer_of(real().pl, [real().own.EpsilonCallback(), Save()], tmp_path).fit(adversaries(adam, adam), batches())
+    caplog.clear()
     resumed = real().own.EpsilonCallback()
     trainer = trainer_of(real().pl, [resumed], tmp_path)
     with caplog.at_level(logging.INFO, RANK_ZERO):
