@@ -6,9 +6,12 @@ would have before its first step, and none of the original's hooks.
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import functools
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from types import CellType, FunctionType, MethodType
 from typing import Any, TypeVar
 
 import torch
@@ -53,7 +56,30 @@ def copy_model(model: nn.Module) -> tuple[nn.Module, _Memo]:
         memo[id(original)] = twin  # again: the C++ code that copies a scripted model leaves it out
         twin.requires_grad_(original.requires_grad)
         vars(twin).update(_deepcopy(vars(original), memo, name))  # which torch does not copy with a parameter
+    for module in copied.modules():  # such as hooks
+        for held in (vars(module), *(part for part in vars(module).values() if isinstance(part, dict))):
+            for key, value in held.items():
+                if isinstance(value, FunctionType):
+                    held[key] = _rebound(value, memo)
     return copied, memo
+
+
+def _rebound(value: Any, memo: _Memo) -> Any:
+    """Return what stands for a value in the copy: a function that refers to copied objects by its closure, too."""
+    if id(value) in memo:
+        return memo[id(value)]
+    if isinstance(value, MethodType):
+        return MethodType(value.__func__, _rebound(value.__self__, memo))
+    if not isinstance(value, FunctionType) or not value.__closure__:
+        return value
+    cells = tuple(CellType() for _ in value.__closure__)
+    twin = FunctionType(value.__code__, value.__globals__, value.__name__, value.__defaults__, cells)
+    twin.__kwdefaults__ = value.__kwdefaults__
+    memo[id(value)] = functools.update_wrapper(twin, value)
+    for cell, original in zip(cells, value.__closure__, strict=True):
+        with contextlib.suppress(ValueError):  # an empty cell
+            cell.cell_contents = _rebound(original.cell_contents, memo)
+    return twin
 
 
 def copy_optimizer(optimizer: torch.optim.Optimizer, memo: _Memo, adapter: Adapter) -> torch.optim.Optimizer:

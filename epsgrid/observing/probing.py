@@ -30,7 +30,7 @@ from epsgrid.observing.adapters import Adapter, adapter_for, unwrap, warn_of_und
 from epsgrid.observing.layers import NamedParameters, named_layers
 from epsgrid.observing.observer import Observer, check_whole
 from epsgrid.observing.reading import Reading, bounds_by_placement, measure_reading, read
-from epsgrid.observing.restoring import devices_of, generators_restored
+from epsgrid.observing.restoring import devices_of, generators_restored, surroundings_restored
 from epsgrid.observing.rounding import Loss, RoundingNoise, rounding_noise
 from epsgrid.observing.stepping import SteppedCopy
 
@@ -101,18 +101,20 @@ def probe(
     check_whole(epochs=epochs, accumulate=accumulate, **({} if steps is None else {"steps": steps}))
     real = unwrap(optimizer)
     warn_of_underflow(real)
-    probing = Probing(
-        model,
-        real,
-        loss_fn,
-        batches,
-        clip_norm=clip_norm,
-        named_parameters=named_parameters,
-        tail_fraction=tail_fraction,
-        update_weights=update_weights,
-        check_rounding=check_rounding,
-    )
-    with probing:
+    with (
+        torch.inference_mode(mode=False),
+        Probing(
+            model,
+            real,
+            loss_fn,
+            batches,
+            clip_norm=clip_norm,
+            named_parameters=named_parameters,
+            tail_fraction=tail_fraction,
+            update_weights=update_weights,
+            check_rounding=check_rounding,
+        ) as probing,
+    ):
         by_step = itertools.islice(_batches_by_step(batches, epochs, accumulate), steps)
         probing.run(by_step, on_step, stop_when_settled=stop_when_settled)
         return probing.bounds()
@@ -167,8 +169,9 @@ class Probing:
         self.model, self.optimizer, self._layers = self._copy.model, self._copy.optimizer, self._copy.layers
         self._noise = RoundingNoise(checked=False)
         self._observer = Observer(self.optimizer, self._layers, self._adapter, every, tail_fraction)
-        self._generators = ExitStack()
-        self._generators.enter_context(generators_restored(devices_of(model), batches))
+        self._restored = ExitStack()
+        self._restored.enter_context(surroundings_restored(model, loss))
+        self._restored.enter_context(generators_restored(devices_of(model), batches, loss))
 
     def __enter__(self) -> Probing:
         return self
@@ -176,7 +179,7 @@ class Probing:
     def __exit__(self, *_: object) -> None:
         self._observer.close()
         self._copy.close()
-        self._generators.close()
+        self._restored.close()
 
     def run(
         self,

@@ -87,7 +87,7 @@ class SteppedCopy:
         """
         for parameter in self._parameters:
             parameter.grad = None
-        total = torch.zeros(())
+        total: Any = 0.0
         with torch.enable_grad():
             for number, batch in enumerate(batches):
                 loss = self._loss(self.model, batch)
@@ -96,7 +96,7 @@ class SteppedCopy:
                     raise ObservationError(f"loss_fn calls backward(): {_ONLY_THE_LOSS}")
                 loss = loss if len(batches) == 1 else loss / len(batches)
                 loss.backward()  # type: ignore[no-untyped-call]
-                total = total.to(loss.device) + loss.detach()
+                total = total + loss.detach()
         for layer in self.layers:
             if layer.parameter.grad is not None and layer.parameter.grad.is_sparse:
                 raise ObservationError(
@@ -110,18 +110,28 @@ class SteppedCopy:
     @contextmanager
     def original_refused(self) -> Iterator[None]:
         """Refuse a loss that uses the original model, before it changes a buffer or a gradient of it."""
+        refusal = ObservationError(
+            f"the loss, or a weak reference in the model, uses the original or a part of it: {_USE_THE_COPY}"
+        )
 
         def refuse(*_: Any) -> None:
-            raise ObservationError(f"the loss uses the original model or a part of it: {_USE_THE_COPY}")
+            raise refusal
 
         # Scripted modules take no hooks.
         plain = (module for module in self._originals if not isinstance(module, torch.jit.ScriptModule))
         handles = [module.register_forward_pre_hook(refuse) for module in plain]
+        gradients = [(each, each.grad) for module in self._originals for each in module.parameters(recurse=False)]
+        for parameter, _ in gradients:
+            parameter.grad = None
         try:
             yield
+            if any(parameter.grad is not None for parameter, _ in gradients):
+                raise refusal
         finally:
             for handle in handles:
                 handle.remove()
+            for parameter, gradient in gradients:
+                parameter.grad = gradient
 
     def begin(self, batches: Sequence[Any]) -> None:
         """Check the first gradients, those of `batches`, and start the counts of an optimizer that was trained again.
