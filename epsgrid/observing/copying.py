@@ -59,24 +59,25 @@ def copy_model(model: nn.Module) -> tuple[nn.Module, _Memo]:
     for module in copied.modules():  # such as hooks
         for held in (vars(module), *(part for part in vars(module).values() if isinstance(part, dict))):
             for key, value in held.items():
-                if isinstance(value, FunctionType):
+                if isinstance(value, FunctionType | MethodType):
                     held[key] = _rebound(value, memo)
     return copied, memo
 
 
 def _rebound(value: Any, memo: _Memo) -> Any:
-    """Return what stands for a value in the copy: a function that refers to copied objects by its closure, too."""
+    """Return what stands for a value in the copy, also for functions that refer to parts of the model."""
     if id(value) in memo:
         return memo[id(value)]
     if isinstance(value, MethodType):
-        return MethodType(value.__func__, _rebound(value.__self__, memo))
-    if not isinstance(value, FunctionType) or not value.__closure__:
+        return MethodType(_rebound(value.__func__, memo), _rebound(value.__self__, memo))
+    if not isinstance(value, FunctionType) or not (value.__closure__ or value.__defaults__):
         return value
-    cells = tuple(CellType() for _ in value.__closure__)
-    twin = FunctionType(value.__code__, value.__globals__, value.__name__, value.__defaults__, cells)
+    cells = tuple(CellType() for _ in value.__closure__ or ())
+    defaults = tuple(_rebound(each, memo) for each in value.__defaults__ or ())
+    twin = FunctionType(value.__code__, value.__globals__, value.__name__, defaults, cells)
     twin.__kwdefaults__ = value.__kwdefaults__
     memo[id(value)] = functools.update_wrapper(twin, value)
-    for cell, original in zip(cells, value.__closure__, strict=True):
+    for cell, original in zip(cells, value.__closure__ or (), strict=True):
         with contextlib.suppress(ValueError):  # an empty cell
             cell.cell_contents = _rebound(original.cell_contents, memo)
     return twin
