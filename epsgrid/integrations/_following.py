@@ -216,8 +216,8 @@ def _is_unused(observer: Observer) -> bool:
 def _describe(observer: Observer, bounds: EpsilonBounds, when: str) -> str:
     """Return the bounds on one line, with the layers that set them."""
     low, high = bounds.low, bounds.high
-    epsilons = {epsilon_in(group) for group in observer.optimizer.param_groups} - {None}
-    used = ", ".join(power(epsilon) for epsilon in sorted(epsilons, key=float))
+    epsilons = {each for group in observer.optimizer.param_groups if (each := epsilon_in(group)) is not None}
+    used = ", ".join(map(power, sorted(epsilons)))
     return (
         f"epsgrid: after {when}, the bounds of ε for"
         f" {type(observer.optimizer).__name__} are {power(low.decade)} to {power(high.decade)}"

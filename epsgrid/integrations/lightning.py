@@ -131,7 +131,7 @@ class EpsilonCallback(_Callback):
 
     def on_train_epoch_end(self, trainer: Any, pl_module: torch.nn.Module) -> None:
         """Keep the bounds, once the epochs of the probe are done; this is called where an epoch was cut short, too."""
-        trained, of = self._following.batch, trainer.num_training_batches
+        trained, of = self._following.batch or 0, trainer.num_training_batches
         if trained < of if math.isfinite(of) else trainer.should_stop or 0 <= trainer.max_steps <= trainer.global_step:
             return
         if trained >= (self._following.of or 0):

@@ -70,12 +70,15 @@ def probe(
 
     A copy of the optimizer takes real steps at the real learning rate on a copy of the model, without hooks, and the
     weights are put back after each step unless `update_weights`. The global random number generators of torch, numpy
-    and Python, and those that `batches` holds, are put back, also after an error or Ctrl-C.
+    and Python, those that `batches` and `loss_fn` hold, the modules that the loss holds, and the attributes of the
+    model's classes are put back, also after an error or Ctrl-C; not the lists and counters that a function writes into.
 
     Args:
         model: a copy of a model in eval mode is put into training mode.
-        optimizer: as you would train with; may have taken steps, the probe's state is fresh.
-        batches: iterated once for each epoch, over anything that `loss_fn` takes. A generator lasts for one epoch.
+        optimizer: as you would train with; may have taken steps, the probe's state is fresh. One that wants a closure
+            gets one.
+        batches: iterated once for each epoch, over anything that `loss_fn` takes. A generator is consumed, and so is
+            a stream that the data are read from; it lasts for one epoch.
         loss_fn: called as loss_fn(model, batch) with the copy; returns the scalar loss of which you would call
             `backward()`, and does nothing else. May use autocast.
         epochs: at least 1; 1 as published.

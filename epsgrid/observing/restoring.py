@@ -161,10 +161,10 @@ def _attributes_restorer(holder: Any) -> Callable[[], None]:
         for container, content in containers:
             container.clear()
             (container.extend if isinstance(container, list | deque) else container.update)(content)
-        for array, content in arrays:
-            array[...] = content
-        for tensor, content in tensors:
-            tensor.copy_(content)
+        for array, values_before in arrays:
+            array[...] = values_before
+        for tensor, entries in tensors:
+            tensor.copy_(entries)
         for parameter, gradient in gradients:
             parameter.grad = gradient
 

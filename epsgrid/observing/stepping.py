@@ -105,7 +105,7 @@ class SteppedCopy:
                 )
         if self._clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
-        return total
+        return torch.as_tensor(total)
 
     @contextmanager
     def original_refused(self) -> Iterator[None]:
@@ -175,7 +175,9 @@ class SteppedCopy:
             weight.grad = gradient
         _copy(self._weights, self._weights_before)
         classes = {base for each in optimizers_in(stepped) for base in type(each).__mro__}
-        arguments = {name for base in classes for name in inspect.signature(base.__init__).parameters}
+        arguments = {
+            name for base in classes for name in inspect.signature(vars(base).get("__init__", object)).parameters
+        }
         groups = [dict(group) for group in self.optimizer.param_groups]
         for group, after in zip(self.optimizer.param_groups, stepped.param_groups, strict=True):
             for key, value in list(group.items()):
