@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -41,7 +42,11 @@ def repair_torchvision() -> None:
 class Following:
     """Observers of one training's optimizers, from its start to its end.
 
-    `kept` are the bounds after `probe_epochs`, of each observer; None where there are none. Empty until then.
+    `kept` are the bounds after `probe_epochs`, of each observer; None where there are none. Empty until then. Those of
+    a training that stopped before are kept until it goes on to the end of so many whole epochs.
+
+    The callback sets `batch`, how many of the present epoch have been trained, and `of`, how many an epoch has, None if
+    unknown; and `accumulate`, how many make a step. It adds to `batches`, those of all epochs whose gradients v holds.
     """
 
     def __init__(self, every: int, probe_epochs: int) -> None:
@@ -49,7 +54,13 @@ class Following:
         self.every, self.probe_epochs = every, probe_epochs
         self.observers: tuple[Observer, ...] = ()
         self.kept: tuple[EpsilonBounds | None, ...] = ()
-        self._is_open = self._is_probing = False
+        self.batch: int | None = 0
+        self.of: int | None = None
+        self.batches, self.accumulate = 0, 1
+        self._is_open = self._is_fresh = self._is_probing = self._is_whole = False
+        self._ended = 0  # whole epochs that v holds
+        self._misses_some = False  # v began within the present epoch
+        self._steps: list[int] | None = None  # of each observer, where the training's beginning is known
         self._warned: set[str] = set()
 
     @property
@@ -62,12 +73,15 @@ class Following:
     def attach(self, optimizers: Sequence[Any], model: torch.nn.Module, steps: int, epochs: float) -> None:
         """Observe a training's optimizers, or wrappers around them, from now on; a resumed one has `steps` behind it.
 
+        `epochs` are those behind it, with a fraction where it goes on within one.
+
         Raises:
             ObservationError: none of them can be observed; a single one that cannot causes a warning.
         """
         self.detach()
         if not steps:
-            self.kept = ()
+            self.kept, self._is_whole, self._steps = (), False, []
+            self._ended, self.batches, self._misses_some = 0, 0, False
         observers, problems = [], []
         for optimizer in optimizers:
             try:
@@ -78,9 +92,18 @@ class Following:
             raise ObservationError(problems[0] if problems else "this training has no optimizer to observe")
         for problem in problems:
             self._warn(problem)
-        self.observers, self._is_open, self._is_probing = tuple(observers), True, epochs < self.probe_epochs
-        if len(observers) == 1:
-            observers[0].step = steps  # a resumed training counts on
+        self.observers, self._is_open = tuple(observers), True
+        if self._steps is None:  # neither this callback nor a checkpoint has seen the beginning
+            self._ended = int(epochs)
+        self._is_probing = not self._is_whole and (bool(self.kept) or self._ended < self.probe_epochs or not steps)
+        self._is_fresh = all(map(_is_unused, observers))
+        if self._is_fresh:
+            self._ended, self.batches, self._misses_some = 0, 0, epochs % 1 > 0
+        else:  # a resumed training counts on
+            counts = [steps] if len(observers) == 1 else self._steps or []
+            for observer, count in zip(observers, counts, strict=False):
+                observer.step = count
+        self._steps = []
 
     def detach(self) -> None:
         """Stop observing, if it has begun."""
@@ -89,16 +112,48 @@ class Following:
             for observer in self.observers:
                 observer.close()
 
-    def keep_bounds(self, epochs: float) -> list[str]:
-        """Keep the bounds as they are now, once; return lines to print about them.
+    def count_batch(self, index: int) -> None:
+        """Count a trained batch, `index` of its epoch."""
+        if self._is_fresh:
+            self._is_fresh, self._misses_some = False, index > 0
+        self.batches, self.batch = self.batches + 1, index + 1
 
-        A training resumed beyond `probe_epochs` keeps none. In a distributed job this is a collective over all ranks.
+    def end_epoch(self) -> list[str]:
+        """Count an epoch that was trained to its end, and keep the bounds where it is the last of the probe.
+
+        Returns lines to print; in a distributed job this is a collective over all ranks.
         """
-        if not self._is_probing or self.kept or not any(observer.step for observer in self.observers):
+        epoch, self._ended = self._ended, self._ended + (not self._misses_some)
+        self._misses_some = False
+        return self.keep_bounds(epoch) if self._ended >= self.probe_epochs else []
+
+    def keep_bounds(self, epoch: int | None = None) -> list[str]:
+        """Keep the bounds as they are now, unless those of the probe's epochs are kept; return lines to print.
+
+        `epoch` is the number of the present one, from 0, where it has just been counted. A training resumed beyond
+        `probe_epochs` keeps none. In a distributed job this is a collective over all ranks.
+        """
+        if not self._is_probing or not any(observer.step for observer in self.observers):
             return []
         self.kept = tuple(self._try(gathered_bounds, observer) for observer in self.observers)
+        epoch = self._ended if epoch is None else epoch
+        self._is_probing, self._is_whole = False, self._ended >= self.probe_epochs
         found = zip(self.observers, self.kept, strict=True)
-        return [_describe(observer, bounds, epochs) for observer, bounds in found if bounds is not None]
+        return [_describe(each, bounds, self._when(each.step, epoch)) for each, bounds in found if bounds is not None]
+
+    def _when(self, steps: int, epoch: int) -> str:
+        """Return how many steps and epochs an optimizer has taken."""
+        if self.batch == 0:
+            epochs: float = self._ended
+            if self.of and abs(self.batches - epochs * self.of) > self.accumulate:  # epochs that were cut short
+                epochs = self.batches / self.of
+            return f"{steps} steps, {epochs:.3g} epoch{'' if epochs == 1 else 's'}"
+        name = f"epoch {epoch + 1}" if epoch else "the first epoch"
+        if self.batch is None or self.of is None:
+            return f"{steps} steps, within {name}"
+        if not epoch and steps == self.batch // self.accumulate:
+            return f"{steps} of {math.ceil(self.of / self.accumulate)} steps of {name}"
+        return f"{steps} steps, {self.batch} of {self.of} batches of {name}"
 
     def series(self, step: int, epoch: float | None) -> list[tuple[str, Series]]:
         """Count now; return for each optimizer the prefix of its names and a series of one snapshot at `step`.
@@ -115,13 +170,28 @@ class Following:
 
     def to_json(self) -> str:
         """Return the text that a checkpoint has to hold."""
-        return json.dumps({"version": _VERSION, "kept": [bounds and bounds.to_json() for bounds in self.kept]})
+        return json.dumps(
+            {
+                "version": _VERSION,
+                "kept": [bounds and bounds.to_json() for bounds in self.kept],
+                "whole": self._is_whole,
+                "ended": self._ended,
+                "misses_some": self._misses_some,
+                "batches": self.batches,
+                "steps": [observer.step for observer in self.observers],
+            }
+        )
 
     def load_json(self, text: str) -> None:
         """Load the text of a checkpoint; one that cannot be read causes a warning and is ignored."""
         try:
-            self.kept = tuple(bounds and EpsilonBounds.from_json(bounds) for bounds in json.loads(text)["kept"])
-        except (EpsgridError, KeyError, TypeError, ValueError) as error:
+            held = json.loads(text)
+            self.kept = tuple(bounds and EpsilonBounds.from_json(bounds) for bounds in held["kept"])
+            self._is_whole = bool(held.get("whole", self.kept))
+            if "steps" in held:  # not in those of earlier versions
+                self._ended, self._misses_some = int(held["ended"]), bool(held["misses_some"])
+                self.batches, self._steps = int(held["batches"]), list(held["steps"])
+        except (AttributeError, EpsgridError, KeyError, TypeError, ValueError) as error:
             self._warn(f"the bounds in the checkpoint cannot be read and are measured again if need be: {error}")
 
     def _try(self, ask: Callable[..., _T], *arguments: Any) -> _T | None:
@@ -138,13 +208,19 @@ class Following:
             warnings.warn(f"epsgrid: {message}", RuntimeWarning, stacklevel=2)
 
 
-def _describe(observer: Observer, bounds: EpsilonBounds, epochs: float) -> str:
+def _is_unused(observer: Observer) -> bool:
+    """Return whether an optimizer has taken no step."""
+    return not any(entry.get("step", 1) for entry in observer.optimizer.state.values() if entry)
+
+
+def _describe(observer: Observer, bounds: EpsilonBounds, when: str) -> str:
     """Return the bounds on one line, with the layers that set them."""
     low, high = bounds.low, bounds.high
-    used = sorted({each for group in observer.optimizer.param_groups if (each := epsilon_in(group)) is not None})
+    epsilons = {each for group in observer.optimizer.param_groups if (each := epsilon_in(group)) is not None}
+    used = ", ".join(map(power, sorted(epsilons)))
     return (
-        f"epsgrid: after {observer.step} steps, {epochs:.3g} epoch{'' if epochs == 1 else 's'}, the bounds of ε for"
+        f"epsgrid: after {when}, the bounds of ε for"
         f" {type(observer.optimizer).__name__} are {power(low.decade)} to {power(high.decade)}"
         f" (set by {low.layers[0]}, {low.entries} entries, and {high.layers[0]}, {high.entries} entries)"
-        + (f"; it trains with {', '.join(map(power, used))}" if used else "")
+        + (f"; it trains with {used}" if used else "")
     )

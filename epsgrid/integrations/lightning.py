@@ -19,10 +19,13 @@ before them, this module also repairs a torchvision that cannot be imported besi
 from __future__ import annotations
 
 import importlib
+import math
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils.data import DataLoader
 
 from epsgrid.errors import ExecutionError
 from epsgrid.integrations._following import Following, repair_torchvision
@@ -60,8 +63,9 @@ else:
 class EpsilonCallback(_Callback):
     """Observes the optimizers of `Trainer.fit` and keeps their bounds after the first epoch.
 
-    A checkpoint holds the kept bounds, so a resumed training has them too. A training resumed beyond `probe_epochs`
-    from a checkpoint without them gets none.
+    A training that stops before gets the bounds as they are then, which say so, and are measured again when it goes on
+    to the end of these epochs. A checkpoint holds the kept bounds, so a resumed training has them too. A training
+    resumed beyond `probe_epochs` from a checkpoint without them gets none.
 
     Args:
         every: number of optimizer steps from one count to the next.
@@ -94,13 +98,20 @@ class EpsilonCallback(_Callback):
 
     def on_train_start(self, trainer: Any, pl_module: torch.nn.Module) -> None:
         """Observe from here on: optimizers exist, and a checkpoint, if any, is loaded."""
-        self._following.attach(trainer.optimizers, pl_module, trainer.global_step, trainer.current_epoch)
+        following, batches = self._following, trainer.num_training_batches
+        following.attach(trainer.optimizers, pl_module, trainer.global_step, trainer.current_epoch)
+        following.accumulate = trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1
+        if isinstance(trainer.train_dataloader, DataLoader):  # all of an epoch, also where it trains on fewer
+            with suppress(TypeError):  # of unknown length
+                batches = max(batches, len(trainer.train_dataloader))
+        following.of = int(batches) if math.isfinite(batches) else None
         self._logged = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: torch.nn.Module, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Give the loggers a row at the trainer's logging steps."""
+        self._following.count_batch(batch_idx)
         every = trainer.log_every_n_steps
         # Steps of several optimizers are counted together and may pass over a multiple.
         if not (trainer.loggers and every and trainer.global_step // every > self._logged // every):
@@ -119,13 +130,17 @@ class EpsilonCallback(_Callback):
                     Mlflow(writer, logger.run_id).log_histograms(series, prefix)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: torch.nn.Module) -> None:
-        """Keep the bounds, once the epochs of the probe are done."""
-        if trainer.current_epoch + 1 == self._following.probe_epochs:
-            self._keep(trainer.current_epoch + 1)
+        """Keep the bounds, once the epochs of the probe are done; this is called where an epoch was cut short, too."""
+        trained, of = self._following.batch or 0, trainer.num_training_batches
+        if trained < of if math.isfinite(of) else trainer.should_stop or 0 <= trainer.max_steps <= trainer.global_step:
+            return
+        if trained >= (self._following.of or 0):
+            self._following.batch = 0
+        self._log(self._following.end_epoch())
 
     def on_train_end(self, trainer: Any, pl_module: torch.nn.Module) -> None:
         """Keep the bounds of a training that was shorter than the probe, and stop observing."""
-        self._keep(trainer.current_epoch)
+        self._log(self._following.keep_bounds())
         self._following.detach()
 
     def on_exception(self, trainer: Any, pl_module: torch.nn.Module, exception: BaseException) -> None:
@@ -140,7 +155,7 @@ class EpsilonCallback(_Callback):
         """Take the kept bounds from a checkpoint."""
         self._following.load_json(state_dict.get(_STATE, ""))
 
-    def _keep(self, epochs: float) -> None:
+    def _log(self, lines: list[str]) -> None:
         log = importlib.import_module(f"{_PACKAGE}.utilities.rank_zero").rank_zero_info
-        for line in self._following.keep_bounds(epochs):
+        for line in lines:
             log(line)

@@ -38,7 +38,8 @@ else:
 class EpsilonCallback(_Callback):
     """Observes the optimizer of `Trainer.train` and keeps its bounds after the first epoch.
 
-    A checkpoint holds the kept bounds, so a resumed training has them too, with or without
+    A training that stops before gets the bounds as they are then, which say so, and are measured again when it goes on
+    to the end of these epochs. A checkpoint holds the kept bounds, so a resumed training has them too, with or without
     `restore_callback_states_from_checkpoint` (which makes a new callback: look at the trainer's, not at yours). A
     training resumed beyond `probe_epochs` from a checkpoint without them gets none.
 
@@ -94,15 +95,27 @@ class EpsilonCallback(_Callback):
             if state.log_history:
                 state.log_history[-1].update(row)
 
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Keep the bounds, once the epochs of the probe are done."""
-        # The trainer adds fractions of an epoch.
-        if state.epoch > self._following.probe_epochs - 1e-6:
-            self._keep(state)
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Count the batches."""
+        self._following.batches += args.gradient_accumulation_steps
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any) -> None:
+        """Keep the bounds, once the epochs of the probe are done; this is called where an epoch was cut short, too."""
+        following = self._following
+        try:
+            following.of = len(train_dataloader)
+        except TypeError:  # of unknown length: the trainer makes up an epoch of `max_steps`
+            following.of, is_cut = None, control.should_training_stop or control.should_epoch_stop
+            following.batch = None if is_cut else 0
+        else:  # the trainer adds fractions of an epoch
+            following.batch = round(state.epoch * following.of) % following.of
+        following.accumulate = args.gradient_accumulation_steps
+        if following.batch == 0:
+            self._print(state, following.end_epoch())
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Keep the bounds of a training that was shorter than the probe, and stop observing."""
-        self._keep(state)
+        self._print(state, self._following.keep_bounds())
         self.close()
 
     def state(self) -> dict[str, Any]:
@@ -119,7 +132,7 @@ class EpsilonCallback(_Callback):
     def kept(self, text: str) -> None:
         self._following.load_json(text)
 
-    def _keep(self, state: Any) -> None:
-        for line in self._following.keep_bounds(state.epoch):
+    def _print(self, state: Any, lines: list[str]) -> None:
+        for line in lines:
             if state.is_world_process_zero:
                 print_anyway(line)

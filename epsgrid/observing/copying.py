@@ -6,9 +6,12 @@ would have before its first step, and none of the original's hooks.
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import functools
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from types import CellType, FunctionType, MethodType
 from typing import Any, TypeVar
 
 import torch
@@ -16,7 +19,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
-from epsgrid.errors import ObservationError
+from epsgrid.errors import EpsgridError, ObservationError
 from epsgrid.observing.adapters import Adapter
 
 _Memo = dict[int, Any]
@@ -53,7 +56,31 @@ def copy_model(model: nn.Module) -> tuple[nn.Module, _Memo]:
         memo[id(original)] = twin  # again: the C++ code that copies a scripted model leaves it out
         twin.requires_grad_(original.requires_grad)
         vars(twin).update(_deepcopy(vars(original), memo, name))  # which torch does not copy with a parameter
+    for module in copied.modules():  # such as hooks
+        for held in (vars(module), *(part for part in vars(module).values() if isinstance(part, dict))):
+            for key, value in held.items():
+                if isinstance(value, FunctionType | MethodType):
+                    held[key] = _rebound(value, memo)
     return copied, memo
+
+
+def _rebound(value: Any, memo: _Memo) -> Any:
+    """Return what stands for a value in the copy, also for functions that refer to parts of the model."""
+    if id(value) in memo:
+        return memo[id(value)]
+    if isinstance(value, MethodType):
+        return MethodType(_rebound(value.__func__, memo), _rebound(value.__self__, memo))
+    if not isinstance(value, FunctionType) or not (value.__closure__ or value.__defaults__):
+        return value
+    cells = tuple(CellType() for _ in value.__closure__ or ())
+    defaults = tuple(_rebound(each, memo) for each in value.__defaults__ or ())
+    twin = FunctionType(value.__code__, value.__globals__, value.__name__, defaults, cells)
+    twin.__kwdefaults__ = value.__kwdefaults__
+    memo[id(value)] = functools.update_wrapper(twin, value)
+    for cell, original in zip(cells, value.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # an empty cell
+            cell.cell_contents = _rebound(original.cell_contents, memo)
+    return twin
 
 
 def copy_optimizer(optimizer: torch.optim.Optimizer, memo: _Memo, adapter: Adapter) -> torch.optim.Optimizer:
@@ -63,7 +90,7 @@ def copy_optimizer(optimizer: torch.optim.Optimizer, memo: _Memo, adapter: Adapt
     are left out; parameters that `memo` lacks are copied; `adapter` gives the ε to probe with, where that is another
     one. Raises ObservationError where it cannot be copied.
     """
-    originals = list(_optimizers_in(optimizer, set()))
+    originals = list(optimizers_in(optimizer))
     for original in originals:
         memo[id(original)] = object.__new__(type(original))
         memo.setdefault(id(original.state), defaultdict(dict))  # one state may belong to several of them
@@ -84,13 +111,38 @@ def copy_optimizer(optimizer: torch.optim.Optimizer, memo: _Memo, adapter: Adapt
     return copied
 
 
+def take_step(optimizer: torch.optim.Optimizer, closure: Callable[[], torch.Tensor], *, needed: bool = False) -> bool:
+    """Take a step on computed gradients; return whether the optimizer needs a closure, as sharpness-aware ones do.
+
+    `closure` computes them again and returns the loss; it is tried only where a step without it fails, unless it is
+    known to be `needed`. Raises ObservationError where a step fails either way.
+    """
+    failures = []
+    for arguments in ((closure,),) if needed else ((), (closure,)):
+        try:
+            optimizer.step(*arguments)
+        except EpsgridError:
+            raise
+        except Exception as error:  # whatever the code of an optimizer raises
+            failures.append(_first_line(error))
+        else:
+            return bool(arguments)
+    raise ObservationError(
+        f"a copy of this {type(optimizer).__name__} cannot take a step ({failures[0]}), nor one with a closure"
+        f" ({failures[-1]}): observe the training itself, with epsgrid.observe(optimizer, model=model)"
+    )
+
+
 def _deepcopy(value: _T, memo: _Memo, name: str) -> _T:
     try:
         with torch.no_grad():  # or scripted models get parameters that are results of a computation
             return copy.deepcopy(value, memo)
     except Exception as error:  # whatever the code of a model or an optimizer raises
-        first_line = next(iter(str(error).splitlines()), "")
-        raise _cannot_copy(name, f"{type(error).__name__}: {first_line}") from error
+        raise _cannot_copy(name, _first_line(error)) from error
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
 
 
 def _cannot_copy(name: str, reason: str) -> ObservationError:
@@ -100,8 +152,9 @@ def _cannot_copy(name: str, reason: str) -> ObservationError:
     )
 
 
-def _optimizers_in(value: Any, seen: set[int]) -> Iterator[torch.optim.Optimizer]:
-    """Yield an optimizer and those that it holds, as attributes or in containers."""
+def optimizers_in(value: Any, seen: set[int] | None = None) -> Iterator[torch.optim.Optimizer]:
+    """Yield an optimizer and those that it holds, as attributes or in containers; not those that were `seen`."""
+    seen = set() if seen is None else seen
     if id(value) in seen:
         return
     seen.add(id(value))
@@ -110,7 +163,7 @@ def _optimizers_in(value: Any, seen: set[int]) -> Iterator[torch.optim.Optimizer
         value = {name: part for name, part in vars(value).items() if name not in ("state", "param_groups")}
     if isinstance(value, dict | list | tuple | set):
         for part in list(value.values() if isinstance(value, dict) else value):
-            yield from _optimizers_in(part, seen)
+            yield from optimizers_in(part, seen)
 
 
 def _fresh_state(original: torch.optim.Optimizer, memo: _Memo) -> dict[Any, Any]:

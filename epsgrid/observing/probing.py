@@ -30,7 +30,7 @@ from epsgrid.observing.adapters import Adapter, adapter_for, unwrap, warn_of_und
 from epsgrid.observing.layers import NamedParameters, named_layers
 from epsgrid.observing.observer import Observer, check_whole
 from epsgrid.observing.reading import Reading, bounds_by_placement, measure_reading, read
-from epsgrid.observing.restoring import devices_of, generators_restored
+from epsgrid.observing.restoring import devices_of, generators_restored, surroundings_restored
 from epsgrid.observing.rounding import Loss, RoundingNoise, rounding_noise
 from epsgrid.observing.stepping import SteppedCopy
 
@@ -70,12 +70,15 @@ def probe(
 
     A copy of the optimizer takes real steps at the real learning rate on a copy of the model, without hooks, and the
     weights are put back after each step unless `update_weights`. The global random number generators of torch, numpy
-    and Python, and those that `batches` holds, are put back, also after an error or Ctrl-C.
+    and Python, those that `batches` and `loss_fn` hold, the modules that the loss holds, and the attributes of the
+    model's classes are put back, also after an error or Ctrl-C; not the lists and counters that a function writes into.
 
     Args:
         model: a copy of a model in eval mode is put into training mode.
-        optimizer: as you would train with; may have taken steps, the probe's state is fresh.
-        batches: iterated once for each epoch, over anything that `loss_fn` takes. A generator lasts for one epoch.
+        optimizer: as you would train with; may have taken steps, the probe's state is fresh. One that wants a closure
+            gets one.
+        batches: iterated once for each epoch, over anything that `loss_fn` takes. A generator is consumed, and so is
+            a stream that the data are read from; it lasts for one epoch.
         loss_fn: called as loss_fn(model, batch) with the copy; returns the scalar loss of which you would call
             `backward()`, and does nothing else. May use autocast.
         epochs: at least 1; 1 as published.
@@ -101,18 +104,20 @@ def probe(
     check_whole(epochs=epochs, accumulate=accumulate, **({} if steps is None else {"steps": steps}))
     real = unwrap(optimizer)
     warn_of_underflow(real)
-    probing = Probing(
-        model,
-        real,
-        loss_fn,
-        batches,
-        clip_norm=clip_norm,
-        named_parameters=named_parameters,
-        tail_fraction=tail_fraction,
-        update_weights=update_weights,
-        check_rounding=check_rounding,
-    )
-    with probing:
+    with (
+        torch.inference_mode(mode=False),
+        Probing(
+            model,
+            real,
+            loss_fn,
+            batches,
+            clip_norm=clip_norm,
+            named_parameters=named_parameters,
+            tail_fraction=tail_fraction,
+            update_weights=update_weights,
+            check_rounding=check_rounding,
+        ) as probing,
+    ):
         by_step = itertools.islice(_batches_by_step(batches, epochs, accumulate), steps)
         probing.run(by_step, on_step, stop_when_settled=stop_when_settled)
         return probing.bounds()
@@ -169,8 +174,9 @@ class Probing:
         self.model, self.optimizer, self._layers = self._copy.model, self._copy.optimizer, self._copy.layers
         self._noise = RoundingNoise(checked=False)
         self._observer = Observer(self.optimizer, self._layers, self._adapter, every, tail_fraction)
-        self._generators = ExitStack()
-        self._generators.enter_context(generators_restored(devices_of(model), batches))
+        self._restored = ExitStack()
+        self._restored.enter_context(surroundings_restored(model, loss))
+        self._restored.enter_context(generators_restored(devices_of(model), batches, loss))
 
     def __enter__(self) -> Probing:
         return self
@@ -178,7 +184,7 @@ class Probing:
     def __exit__(self, *_: object) -> None:
         self._observer.close()
         self._copy.close()
-        self._generators.close()
+        self._restored.close()
 
     def run(
         self,
@@ -204,8 +210,8 @@ class Probing:
                 if self._check_rounding:
                     self._noise = rounding_noise(self.model, self._loss, batches[0], self.optimizer, self._adapter)
                 self._copy.compute_gradients(batches)
-            self._copy.begin()
-        self._copy.step()
+            self._copy.begin(batches)
+        self._copy.step(batches)
         self.steps += 1
 
     def series(self) -> Series:
@@ -243,6 +249,13 @@ class Probing:
             raise ObservationError("no batches: a probe needs at least one; check what is given as batches")
         tail = self._tail_fraction
         readings = read(self.optimizer, self._layers, self._adapter)
+        if all(each.values is None for each in readings) and any(p.grad is not None for p in self.model.parameters()):
+            name = type(self.optimizer).__name__
+            raise ObservationError(
+                f"{name} holds no second moment after {self.steps} steps on gradients: it may skip steps at its"
+                " learning rate (a warm-up begins at 0), keep its state in an optimizer inside it, which is then to"
+                " be probed, or under another name than the one registered"
+            )
         statistics, rests = self._measured(readings, tail), self._measured(readings, tail, noise=False)
         bounds = bounds_by_placement(statistics, _placements(readings), tail)
         pairs = zip(statistics, rests, strict=True)

@@ -27,7 +27,7 @@ from torch import nn
 
 from epsgrid.errors import ObservationError
 from epsgrid.observing.adapters import Adapter
-from epsgrid.observing.copying import copy_model, copy_optimizer
+from epsgrid.observing.copying import copy_model, copy_optimizer, take_step
 from epsgrid.observing.reading import local
 from epsgrid.observing.restoring import devices_of, generator_states, generators_restored, restore_generators
 
@@ -162,19 +162,28 @@ def _magnitudes(
             torch.set_default_dtype(dtype)
             for kind in {device.type for device in devices_of(model)}:
                 stack.enter_context(torch.autocast(kind, enabled=False))
-        value = loss(copied, _copied(batch, dtype))
-        if not isinstance(value, torch.Tensor) or value.numel() != 1 or not value.requires_grad:
-            raise ObservationError("the loss is no scalar with a gradient")
-        if not bool(torch.isfinite(value)):
-            raise ObservationError(f"the loss is not finite{'' if dtype is None else ' in float64'}: {value.item()}")
-        value.backward()  # type: ignore[no-untyped-call]
-    parameters = list(copied.parameters())
-    if all(parameter.grad is None for parameter in parameters):
-        raise ObservationError(
-            "the loss does not depend on the model that it is given; compute it with loss(model, batch)'s own `model`"
-        )
-    stepped = copy_optimizer(optimizer, memo, adapter)
-    stepped.step()
+
+        def closure() -> torch.Tensor:
+            copied.zero_grad()
+            with torch.enable_grad():
+                value = loss(copied, _copied(batch, dtype))
+            if not isinstance(value, torch.Tensor) or value.numel() != 1 or not value.requires_grad:
+                raise ObservationError("the loss is no scalar with a gradient")
+            if not bool(torch.isfinite(value)):
+                where = "" if dtype is None else " in float64"
+                raise ObservationError(f"the loss is not finite{where}: {value.item()}")
+            value.backward()  # type: ignore[no-untyped-call]
+            return value
+
+        closure()
+        parameters = list(copied.parameters())
+        if all(parameter.grad is None for parameter in parameters):
+            raise ObservationError(
+                "the loss does not depend on the model that it is given; compute it with loss(model, batch)'s own"
+                " `model`"
+            )
+        stepped = copy_optimizer(optimizer, memo, adapter)
+        take_step(stepped, closure)
     groups = {parameter: group for group in stepped.param_groups for parameter in group["params"]}
     moments = (
         adapter.second_moment(stepped.state.get(parameter, {}), groups[parameter]) if parameter in groups else None

@@ -7,9 +7,11 @@ as they were found.
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +20,7 @@ from torch.nn.parameter import is_lazy
 
 from epsgrid.errors import ObservationError
 from epsgrid.observing.adapters import Adapter
-from epsgrid.observing.copying import copy_model, copy_optimizer
+from epsgrid.observing.copying import copy_model, copy_optimizer, optimizers_in, take_step
 from epsgrid.observing.layers import Layer, shape_text, with_groups_of
 from epsgrid.observing.reading import local
 from epsgrid.observing.rounding import Loss
@@ -71,24 +73,30 @@ class SteppedCopy:
         self._parameters = list(dict.fromkeys([*self.model.parameters(), *self._weights]))
         copied = (replace(layer, parameter=memo.get(id(layer.parameter), layer.parameter)) for layer in layers)
         self.layers = with_groups_of(copied, self.optimizer)
+        self._needs_closure = False
         if not self.model.training:
             self.model.train()
+        if callable(train := getattr(self.optimizer, "train", None)):  # schedule-free ones have modes, as models have
+            train()
 
-    def compute_gradients(self, batches: Sequence[Any]) -> None:
-        """Compute the mean gradient of one or several batches, clipped.
+    def compute_gradients(self, batches: Sequence[Any]) -> torch.Tensor:
+        """Compute the mean gradient of one or several batches, clipped, and return their mean loss.
 
         Raises ObservationError where the loss is no scalar with a gradient or calls `backward()`, or a gradient is
         sparse.
         """
         for parameter in self._parameters:
             parameter.grad = None
+        total: Any = 0.0
         with torch.enable_grad():
             for number, batch in enumerate(batches):
                 loss = self._loss(self.model, batch)
                 _check_loss(loss)
                 if not number and any(parameter.grad is not None for parameter in self._parameters):
                     raise ObservationError(f"loss_fn calls backward(): {_ONLY_THE_LOSS}")
-                (loss if len(batches) == 1 else loss / len(batches)).backward()  # type: ignore[no-untyped-call]
+                loss = loss if len(batches) == 1 else loss / len(batches)
+                loss.backward()  # type: ignore[no-untyped-call]
+                total = total + loss.detach()
         for layer in self.layers:
             if layer.parameter.grad is not None and layer.parameter.grad.is_sparse:
                 raise ObservationError(
@@ -97,25 +105,36 @@ class SteppedCopy:
                 )
         if self._clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
+        return torch.as_tensor(total)
 
     @contextmanager
     def original_refused(self) -> Iterator[None]:
         """Refuse a loss that uses the original model, before it changes a buffer or a gradient of it."""
+        refusal = ObservationError(
+            f"the loss, or a weak reference in the model, uses the original or a part of it: {_USE_THE_COPY}"
+        )
 
         def refuse(*_: Any) -> None:
-            raise ObservationError(f"the loss uses the original model or a part of it: {_USE_THE_COPY}")
+            raise refusal
 
         # Scripted modules take no hooks.
         plain = (module for module in self._originals if not isinstance(module, torch.jit.ScriptModule))
         handles = [module.register_forward_pre_hook(refuse) for module in plain]
+        gradients = [(each, each.grad) for module in self._originals for each in module.parameters(recurse=False)]
+        for parameter, _ in gradients:
+            parameter.grad = None
         try:
             yield
+            if any(parameter.grad is not None for parameter, _ in gradients):
+                raise refusal
         finally:
             for handle in handles:
                 handle.remove()
+            for parameter, gradient in gradients:
+                parameter.grad = gradient
 
-    def begin(self) -> None:
-        """Check the first gradients, and start the counts of an optimizer that was trained again.
+    def begin(self, batches: Sequence[Any]) -> None:
+        """Check the first gradients, those of `batches`, and start the counts of an optimizer that was trained again.
 
         Raises ObservationError where the loss depends on no parameter, or has moved the weights.
         """
@@ -126,11 +145,12 @@ class SteppedCopy:
                 name = next(layer.name for layer in self.layers if layer.parameter is weight)
                 raise ObservationError(f"loss_fn has moved the weights of {name!r}: {_ONLY_THE_LOSS}")
         if self._was_trained:
-            self._restart_counters()
+            self._restart_counters(batches)
 
-    def step(self) -> None:
-        """Take a step; the weights move with it, or are put back."""
-        self.optimizer.step()
+    def step(self, batches: Sequence[Any]) -> None:
+        """Take a step on the gradients of `batches`; the weights move with it, or are put back."""
+        closure = partial(self.compute_gradients, batches)
+        self._needs_closure = take_step(self.optimizer, closure, needed=self._needs_closure)
         if not self._moving:
             _copy(self._weights, self._weights_before)
 
@@ -141,26 +161,37 @@ class SteppedCopy:
                 parameter.copy_(content)
                 parameter.grad = gradient
 
-    def _restart_counters(self) -> None:
+    def _restart_counters(self, batches: Sequence[Any]) -> None:
         """Reset what the steps of an optimizer that was trained have written into its groups, such as their number.
 
-        A step of another copy shows which entries these are. A fresh optimizer has their defaults, or none of them.
+        A step of another copy shows which entries these are, and so does a default that is no argument of the class,
+        where all groups have another value. A fresh optimizer has their defaults, or none of them.
         """
         memo = {id(each): each for each in (self.model, *self._parameters)}
         stepped, defaults = copy_optimizer(self.optimizer, memo, self._adapter), self.optimizer.defaults
         gradients = [None if weight.grad is None else weight.grad.clone() for weight in self._weights]
-        stepped.step()
+        take_step(stepped, partial(self.compute_gradients, batches))
         for weight, gradient in zip(self._weights, gradients, strict=True):
             weight.grad = gradient
         _copy(self._weights, self._weights_before)
+        classes = {base for each in optimizers_in(stepped) for base in type(each).__mro__}
+        arguments = {
+            name for base in classes for name in inspect.signature(vars(base).get("__init__", object)).parameters
+        }
+        groups = [dict(group) for group in self.optimizer.param_groups]
         for group, after in zip(self.optimizer.param_groups, stepped.param_groups, strict=True):
             for key, value in list(group.items()):
                 if not isinstance(value, int | float | torch.Tensor):
                     continue
-                if not bool((torch.as_tensor(value) == torch.as_tensor(after[key])).all()):
+                is_own = key in defaults.keys() - arguments and not isinstance(value, bool)
+                if not _are_equal(value, after[key]) or (is_own and all(_are_equal(value, g[key]) for g in groups)):
                     del group[key]
                     if key in defaults:
                         group[key] = copy.copy(defaults[key])
+
+
+def _are_equal(value: Any, other: Any) -> bool:
+    return bool((torch.as_tensor(value) == torch.as_tensor(other)).all())
 
 
 def _parameters_of(optimizer: torch.optim.Optimizer) -> dict[int, torch.Tensor]:

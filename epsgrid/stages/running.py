@@ -277,13 +277,14 @@ def with_states(planned: Plan, asked: Asked, workers: int | None) -> SweepPlan:
     """Return a plan with the stored states of its trials; `workers` as in `train_planned`.
 
     Raises:
-        ExecutionError: trials train on this machine, which does not compute in `training.precision`.
+        ExecutionError: trials train on this machine, which does not compute in `training.precision`, or lacks CUDA.
     """
-    spec = asked.spec
-    if spec.training.precision != "float32" and spec.execution.executor in ("inline", "local"):
+    spec, execution = asked.spec, asked.spec.execution
+    is_here = execution.executor in ("inline", "local") or (execution.executor == "ray" and not execution.ray.address)
+    if is_here and (spec.training.precision != "float32" or execution.device == "cuda"):
         from epsgrid.trials.device import resolve_device  # torch, only where there is something to find out
 
-        resolve_device(spec.execution.device, spec.training.precision)
+        resolve_device(execution.device, spec.training.precision)
     found = {trial.id: summary(asked.folder.trial(trial.id)) for trial in planned.trials}
     states = {trial: one.state for trial, one in found.items()}
     done = [one.seconds for one in found.values() if one.state == "done" and one.seconds is not None]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -17,6 +18,10 @@ from epsgrid.errors import ExecutionError
 
 _KEEP = ((-3, 2**27), (-1, 2**31 - 1), (-2, 0))
 """Of glibc's mallopt: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD, in bytes."""
+
+
+_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+"""Variables by which oneDNN uses less than a processor has."""
 
 
 def resolve_device(asked: Literal["auto", "cpu", "cuda"], precision: str = "float32") -> torch.device:
@@ -54,7 +59,8 @@ def describe(device: torch.device) -> str:
     """Return what a device is called, such as "this processor (AVX2)" or a GPU's name."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"this processor ({torch.backends.cpu.get_cpu_capability()})"
+    limits = (f", {name}={os.environ[name]}" for name in _LIMITS if name in os.environ)
+    return f"this processor ({torch.backends.cpu.get_cpu_capability()}{''.join(limits)})"
 
 
 def place(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:

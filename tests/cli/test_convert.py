@@ -55,6 +55,16 @@ def test_bfloat16_is_refused_before_anything_runs(shell, command, monkeypatch):
     assert not list(shell.folder.glob("runs/*/trials/*/failure.json"))
 
 
+@pytest.mark.parametrize("executor", ["local", "inline"])
+def test_a_missing_cuda_device_is_refused_before_anything_runs(shell, executor, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    shell.write()
+    setting = ("-o", "execution.device=cuda", "-o", f"execution.executor={executor}")
+    refused = shell.call("sweep", "spec.yaml", "--grid", "default", *setting, expect=2).stderr
+    assert "torch sees no CUDA device here" in refused
+    assert not list(shell.folder.glob("runs/*/trials/*/failure.json"))
+
+
 def test_the_machine_is_listed_with_what_it_trains_in(shell):
     document = shell.json("list", "machine")
     assert document["devices"][0]["device"] == "cpu"

@@ -117,6 +117,65 @@ def test_several_probe_epochs_and_a_training_shorter_than_the_probe(tmp_path: Pa
     assert callback.bounds is not first and callback.observers[0].step == 2 * EPOCH, "a second fit is observed again"
 
 
+def lines_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return how many steps and epochs each line names, and forget them."""
+    lines = [record.message for record in caplog.records if record.message.startswith("epsgrid: after ")]
+    caplog.clear()
+    return [line.removeprefix("epsgrid: after ").partition(", the bounds")[0] for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"max_steps": 4}, "4 of 6 steps of the first epoch"),
+        ({"max_steps": 2, "accumulate_grad_batches": 2}, "2 of 3 steps of the first epoch"),
+        ({"accumulate_grad_batches": 4}, "2 steps, 1 epoch"),
+        ({"limit_train_batches": 0.5}, "3 of 6 steps of the first epoch"),
+        ({"limit_train_batches": 4, "max_steps": 2}, "2 of 6 steps of the first epoch"),
+        ({"fast_dev_run": True}, "1 of 6 steps of the first epoch"),
+        ({"max_steps": EPOCH}, "6 steps, 1 epoch"),
+    ],
+)
+def test_an_epoch_that_was_cut_short_is_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, options: dict[str, Any], words: str
+) -> None:
+    with caplog.at_level(logging.INFO, RANK_ZERO):
+        fit(real().own.EpsilonCallback(), tmp_path, **{"max_epochs": 2, **options})
+    assert lines_of(caplog) == [words]
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"), [(4, "4 steps, within the first epoch"), (EPOCH + 2, f"{EPOCH} steps, 1 epoch")]
+)
+def test_an_epoch_of_unknown_length(tmp_path: Path, caplog: pytest.LogCaptureFixture, steps: int, words: str) -> None:
+    class Stream(torch.utils.data.IterableDataset):  # type: ignore[type-arg]
+        def __iter__(self) -> Any:
+            return iter(data())
+
+    trainer = trainer_of(real().pl, [real().own.EpsilonCallback()], tmp_path, max_epochs=-1, max_steps=steps)
+    with caplog.at_level(logging.INFO, RANK_ZERO):
+        trainer.fit(module(), torch.utils.data.DataLoader(Stream(), batch_size=BATCH))
+    assert lines_of(caplog) == [words]
+
+
+def test_after_a_fit_that_was_cut_short_the_next_whole_epoch_is_measured(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    callback, resumed = real().own.EpsilonCallback(), real().own.EpsilonCallback()
+    with caplog.at_level(logging.INFO, RANK_ZERO):
+        trainer = fit(callback, tmp_path, max_epochs=3, max_steps=4)
+        provisional = callback.bounds
+        trainer.save_checkpoint(tmp_path / "it.ckpt")
+        trainer.fit_loop.epoch_loop.max_steps = -1
+        trainer.fit(module(), batches())  # with an optimizer of its own
+        expected, _ = by_hand()
+        assert callback.bounds.layers == expected.layers != provisional.layers
+        resume(resumed, tmp_path / "it.ckpt", epochs=2)
+    assert lines_of(caplog) == ["4 of 6 steps of the first epoch", "6 steps, 1 epoch", "10 steps, 1.67 epochs"]
+    assert resumed.bounds == resumed.observers[0].bounds()
+    assert resumed.observers[0].step == 4 + EPOCH
+
+
 def test_every_logger_gets_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("tensorboard", "mlflow"):
         pytest.importorskip(package)
@@ -242,6 +301,23 @@ def test_a_model_set_up_by_fabric_has_its_own_names() -> None:
     wrapped, optimizer = fabric.setup(model, torch.optim.Adam(model.parameters()))
     observer = epsgrid.observe(optimizer, model=wrapped)
     assert [layer.name for layer in observer.layers] == [name for name, _ in model.named_parameters()]
+
+
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")
+def test_several_optimizers_count_on_after_a_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Save(real().pl.Callback):  # type: ignore[misc]
+        def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            if batch_idx == 2:
+                trainer.save_checkpoint(tmp_path / "it.ckpt")
+
+    trainer_of(real().pl, [real().own.EpsilonCallback(), Save()], tmp_path).fit(adversaries(adam, adam), batches())
+    caplog.clear()
+    resumed = real().own.EpsilonCallback()
+    trainer = trainer_of(real().pl, [resumed], tmp_path)
+    with caplog.at_level(logging.INFO, RANK_ZERO):
+        trainer.fit(adversaries(adam, adam), batches(), ckpt_path=tmp_path / "it.ckpt", weights_only=True)
+    assert [observer.step for observer in resumed.observers] == [EPOCH, EPOCH // 2]
+    assert lines_of(caplog) == ["6 steps, 1 epoch", "3 steps, 1 epoch"]
 
 
 def test_an_optimizer_that_cannot_be_observed_is_left_out(tmp_path: Path) -> None:

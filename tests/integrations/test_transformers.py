@@ -112,6 +112,62 @@ def test_reporters_get_numbers_if_the_callback_is_put_before_them(
     assert read == pytest.approx({step: low[step] for step in (2, 4, 6)})
 
 
+def lines_of(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Return how many steps and epochs each line names."""
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epsgrid: after ")]
+    return [line.removeprefix("epsgrid: after ").partition(", the bounds")[0] for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"max_steps": 4}, "4 of 6 steps of the first epoch"),
+        ({"num_train_epochs": 0.5}, "3 of 6 steps of the first epoch"),
+        ({"max_steps": 2, "gradient_accumulation_steps": 2}, "2 of 3 steps of the first epoch"),
+        ({"gradient_accumulation_steps": 4}, "2 steps, 1 epoch"),
+        ({"max_steps": EPOCH}, "6 steps, 1 epoch"),
+    ],
+)
+def test_an_epoch_that_was_cut_short_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: dict[str, Any], words: str
+) -> None:
+    trainer_of(tmp_path, [real().own.EpsilonCallback()], **options).train()
+    assert lines_of(capsys) == [words]
+
+
+class Stream(torch.utils.data.IterableDataset):  # type: ignore[type-arg]
+    def __iter__(self) -> Any:
+        return iter(examples())
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"), [(4, "4 steps, within the first epoch"), (EPOCH + 2, f"{EPOCH} steps, 1 epoch")]
+)
+def test_an_epoch_of_unknown_length(tmp_path: Path, capsys: pytest.CaptureFixture[str], steps: int, words: str) -> None:
+    trainer = trainer_of(tmp_path, [real().own.EpsilonCallback()], max_steps=steps)
+    trainer.train_dataset = Stream()
+    trainer.train()
+    assert lines_of(capsys) == [words]
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
+@pytest.mark.parametrize(
+    ("only_model", "words"), [(False, "6 steps, 1 epoch"), (True, f"{2 + EPOCH} steps, 1.33 epochs")]
+)
+def test_after_a_training_that_was_cut_short_the_next_whole_epoch_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], only_model: bool, words: str
+) -> None:
+    kept = {"save_strategy": "steps", "save_steps": 4, "save_only_model": only_model}
+    trainer_of(tmp_path, [real().own.EpsilonCallback()], max_steps=4, **kept).train()
+    assert lines_of(capsys) == ["4 of 6 steps of the first epoch"]
+    callback = real().own.EpsilonCallback()
+    trainer = trainer_of(tmp_path, [callback], num_train_epochs=2)
+    trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    assert lines_of(capsys) == [words]
+    expected, _ = by_hand()
+    assert (callback.bounds.layers == expected.layers) is not only_model
+
+
 def test_an_optimizer_that_cannot_be_observed_is_refused_before_the_first_step(tmp_path: Path) -> None:
     model, before = Model(), Model().state_dict()
     trainer = trainer_of(tmp_path, [real().own.EpsilonCallback()], model, functools.partial(torch.optim.SGD, lr=1e-2))

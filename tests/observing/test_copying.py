@@ -2,8 +2,10 @@
 
 import collections
 import copy
+import functools
 import random
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -175,6 +177,145 @@ def test_lists_and_models_that_an_optimizer_keeps_are_copied_with_the_parameters
     assert probed(lambda p: KeepsLists(p, betas=BETAS)) == plain_adam()
 
 
+class Sharp(torch.optim.Adam):
+    """Computes the gradient where the loss is higher, as sharpness-aware ones do, and so wants a closure."""
+
+    @torch.no_grad()
+    def step(self, closure):
+        (group,) = self.param_groups
+        before = [p.clone() for p in group["params"]]
+        for p in group["params"]:
+            p.add_(p.grad, alpha=1e-3 / p.grad.norm())
+        loss = torch.enable_grad()(closure)()
+        for p, old in zip(group["params"], before, strict=True):
+            p.copy_(old)
+        super().step()
+        return loss
+
+
+class InsistsOnAClosure(Sharp):
+    def step(self, closure=None):
+        assert closure is not None, "a closure is needed"
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("kind", [Sharp, InsistsOnAClosure])
+@pytest.mark.parametrize("trained_steps", [0, 3])
+def test_an_optimizer_that_wants_a_closure_gets_one(kind, trained_steps):
+    model = network()
+    optimizer = kind(model.parameters(), lr=0.0, betas=BETAS)
+    for batch in make_batches(trained_steps):
+        loss_fn(model, batch).backward()
+        optimizer.step(functools.partial(loss_fn, model, batch))
+    bounds = epsgrid.probe(model, optimizer, make_batches(), loss_fn)
+    assert bounds.reliability.noise == {} and not any("could not be told" in why for why in bounds.reliability.reasons)
+    ends = bounds.low.magnitude, bounds.high.magnitude
+    assert ends == pytest.approx(plain_adam(), rel=0.05) and ends != plain_adam()
+    by_hand_model = network()
+    by_hand = kind(by_hand_model.parameters(), lr=0.0, betas=BETAS)
+    for batch in make_batches():
+        by_hand.zero_grad()
+        loss_fn(by_hand_model, batch).backward()
+
+        def again(batch=batch):
+            by_hand.zero_grad()
+            loss = loss_fn(by_hand_model, batch)
+            loss.backward()
+            return loss
+
+        by_hand.step(again)
+    with epsgrid.observe(by_hand, model=by_hand_model, every=None) as observer:
+        assert (observer.bounds().low.magnitude, observer.bounds().high.magnitude) == ends
+
+
+class HasModes(torch.optim.Adam):
+    """Steps in its training mode only, as schedule-free ones do."""
+
+    mode = "eval"
+
+    def train(self):
+        self.mode = "train"
+
+    def step(self, closure=None):
+        if self.mode != "train":
+            raise RuntimeError("call train() first")
+        return super().step(closure)
+
+
+def test_an_optimizer_with_modes_is_put_into_that_of_training():
+    made = []
+    assert probed(lambda p: made.append(HasModes(p, betas=BETAS)) or made[0]) == plain_adam()
+    assert made[0].mode == "eval"
+
+
+class GrowsRarely(ByHand):
+    """Holds an estimate in its group that most steps leave alone, and that is no argument, as Prodigy does."""
+
+    def __init__(self, parameters, lr=1e-3, first=1.0):
+        torch.optim.Optimizer.__init__(
+            self, parameters, {"lr": lr, "betas": BETAS, "eps": 1e-8, "t": 0, "first": first, "d": 1.0, "on": False}
+        )
+
+    @torch.no_grad()
+    def step(self):
+        (group,) = self.param_groups
+        if group["t"] == 2:
+            group["d"] = 8.0
+        for p in group["params"]:
+            p.grad.mul_(group["d"] * group["first"])
+        super().step()
+
+
+def test_an_estimate_in_the_groups_of_a_trained_optimizer_starts_afresh(registered):
+    registered(ByHand, by_hand)
+
+    def build(parameters):
+        optimizer = GrowsRarely(parameters)
+        optimizer.param_groups[0].update(first=2.0, on=True)  # an argument and a switch are the user's
+        return optimizer
+
+    def with_less_steps(trained_steps):
+        model = network()
+        optimizer = build(model.parameters())
+        weights = copy.deepcopy(model.state_dict())
+        train(model, optimizer, trained_steps)
+        model.load_state_dict(weights)
+        bounds = epsgrid.probe(model, optimizer, make_batches(2), loss_fn)
+        assert optimizer.param_groups[0]["d"] == (8.0 if trained_steps else 1.0)
+        return bounds.low.magnitude, bounds.high.magnitude
+
+    assert with_less_steps(0) == pytest.approx(with_less_steps(5), rel=1e-4)
+
+
+class Fails(torch.optim.Adam):
+    def step(self, closure=None):
+        raise RuntimeError("no step today")
+
+
+class TwoEpsilons(ByHand):
+    def __init__(self, parameters):
+        super().__init__(parameters)
+        self.param_groups[0]["eps"] = (1e-30, 1e-16)
+
+    @torch.no_grad()
+    def step(self):
+        (group,) = self.param_groups
+        both, group["eps"] = group["eps"], 1e-8
+        super().step()
+        group["eps"] = both
+
+
+def test_optimizers_that_cannot_step_or_hold_nothing_are_named(registered):
+    with pytest.raises(
+        ObservationError, match=r"this Fails cannot take a step \(RuntimeError: no step today\), nor one"
+    ):
+        probed(Fails)
+    registered(ByHand, by_hand)
+    with pytest.raises(ObservationError, match=r"SkipsSwitchedOffGroups holds no second moment .* learning rate"):
+        probed(lambda parameters: SkipsSwitchedOffGroups(parameters, lr=0.0))
+    assert probed(TwoEpsilons) == pytest.approx(plain_adam(), rel=1e-4)
+
+
 class BuildsState(torch.optim.Optimizer):
     """Builds its state in the constructor: with a count of steps, or zeros alone."""
 
@@ -229,6 +370,50 @@ def test_scripted_models():
     found = probed(torch.optim.Adam, model=model)
     assert found == probed(torch.optim.Adam, model=plain)
     assert not model.training and not model[1].running_mean.any()
+
+
+class RefersToItself(nn.Module):
+    """Has functions that refer to the module, or to a part of it, in all the ways that Python knows."""
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.scale, self.seen = network(), nn.Parameter(torch.ones(6)), {}
+        self.scaled = lambda x: x * self.scale
+        self.net[0].register_forward_hook(lambda module, inputs, out: self.seen.update(latest=len(self.seen)))
+        forward = self.net[2].forward
+        self.net[2].forward = lambda x, forward=forward: forward(x)
+
+    def forward(self, x):
+        return self.net(self.scaled(x))
+
+
+class RefersWeakly(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net, self.scale = network(), nn.Parameter(torch.ones(6))
+        self.this = weakref.ref(self)
+
+    def forward(self, x):
+        return self.net(x * self.this().scale)
+
+
+def test_functions_of_a_model_refer_to_the_copy():
+    model = RefersToItself()
+    optimizer = torch.optim.Adam(model.parameters(), betas=BETAS)
+    bounds = epsgrid.probe(model, optimizer, make_batches(), loss_fn)
+    assert all(layer.nonzero for layer in bounds.layers)
+    assert model.seen == {} and all(p.grad is None for p in model.parameters())
+    copied, _ = copy_model(model)
+    copied(torch.ones(2, 6)).sum().backward()
+    assert copied.scale.grad is not None and copied.seen and model.scale.grad is None
+
+
+def test_a_reference_to_the_original_that_no_copy_has_is_refused():
+    model = RefersWeakly()
+    model.scale.grad = gradient = torch.ones(6)
+    with pytest.raises(ObservationError, match="a weak reference in the model, uses the original"):
+        epsgrid.probe(model, torch.optim.Adam(model.parameters()), make_batches(), loss_fn)
+    assert model.scale.grad is gradient and torch.equal(gradient, torch.ones(6))
 
 
 class Shared(nn.Linear):
@@ -301,3 +486,37 @@ def test_generators_in_and_outside_of_the_batches_are_put_back(error):
     assert states_of(data) == before[0]
     assert torch.equal(loader.generator.get_state(), before[1])
     assert torch.equal(loader.sampler.generator.get_state(), before[2])
+
+
+class Slotted:
+    __slots__ = ("generator",)
+
+    def __init__(self):
+        self.generator = seeded(5)
+
+    def __call__(self, examples):
+        inputs, labels = torch.utils.data.default_collate(examples)
+        return inputs + torch.rand(1, generator=self.generator), labels
+
+
+def test_generators_of_functions_are_put_back():
+    model, data, collate, own, shift = network(), Augments(), Slotted(), np.random.default_rng(6), seeded(7)
+
+    def loss(model, batch):
+        return loss_fn(model, (batch[0] + own.random() + torch.rand(1, generator=shift), batch[1]))
+
+    loader = DataLoader(data, batch_size=16, collate_fn=functools.partial(lambda examples: collate(examples)))
+    before = collate.generator.get_state(), own.bit_generator.state, shift.get_state()
+    epsgrid.probe(model, torch.optim.Adam(model.parameters()), loader, loss)
+    assert torch.equal(collate.generator.get_state(), before[0])
+    assert own.bit_generator.state == before[1] and torch.equal(shift.get_state(), before[2])
+
+
+def test_workers_that_a_loader_keeps_are_left_alone():
+    data = torch.utils.data.TensorDataset(*(torch.cat(part) for part in zip(*make_batches(4), strict=True)))
+    loader, model = DataLoader(data, batch_size=16, num_workers=1, persistent_workers=True), network()
+    running = iter(loader)
+    next(running)
+    epsgrid.probe(model, torch.optim.Adam(model.parameters()), loader, loss_fn)
+    assert loader._iterator is running
+    assert len(list(running)) == 3

@@ -2,6 +2,7 @@
 
 import collections
 import copy
+import functools
 import math
 
 import numpy as np
@@ -340,6 +341,95 @@ def test_everything_is_left_as_found(name, error, moving):
     assert schedule.state_dict() == schedule_before
 
 
+class Criterion(nn.Module):
+    """A loss with everything that a module can have, a parameter that is not trained among it."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.bias = nn.BatchNorm1d(4), nn.Parameter(torch.zeros(4))
+        self.register_buffer("mean", torch.zeros(()))
+        self.losses, self.calls, self.table = [], 0, np.zeros(2)
+
+    def forward(self, model, batch):
+        loss = F.cross_entropy(self.norm(model(batch[0])) + self.bias, batch[1])
+        self.mean.lerp_(loss.detach().float(), 0.1)
+        self.losses.append(1)
+        self.table[0] += 1
+        self.calls += 1
+        return loss
+
+    def method(self, model, batch):
+        return self(model, batch)
+
+
+class Balance:
+    """A loss that is no module, and weighs itself."""
+
+    def __init__(self):
+        self.mean, self.losses, self.inner = torch.ones(()), [], Criterion()
+
+    def __call__(self, model, batch):
+        loss = self.inner(model, batch)
+        self.mean = self.mean + loss.detach()
+        self.losses.append(1)
+        return loss / self.mean
+
+
+GLOBAL = Criterion()
+
+
+def by_a_global_name(model, batch):
+    return GLOBAL(model, batch)
+
+
+def state_of(criterion):
+    state = found(criterion, torch.optim.SGD(criterion.parameters()))
+    kept = {part: state[part] for part in ("parameters", "gradients", "buffers", "modes")}
+    return kept, criterion.losses[:], criterion.calls, criterion.table[0]
+
+
+@pytest.mark.parametrize("kind", ["module", "method", "partial", "closure", "global", "object"])
+def test_what_a_loss_holds_is_left_as_found(kind):
+    balance = Balance()
+    criterion = GLOBAL if kind == "global" else balance.inner
+    criterion.bias.grad = torch.ones(4)
+    loss = {
+        "module": criterion,
+        "method": criterion.method,
+        "partial": functools.partial(lambda model, batch, criterion: criterion(model, batch), criterion=criterion),
+        "closure": lambda model, batch: criterion(model, batch),
+        "global": by_a_global_name,
+        "object": balance,
+    }[kind]
+    model, before = network(), state_of(criterion)
+    probe(model, torch.optim.Adam(model.parameters()), make_batches(3), loss, check_rounding=False)
+    assert state_of(criterion) == before
+    assert balance.mean == 1 and balance.losses == []
+
+
+class Counting(nn.Module):
+    """Counts in its class, and uses a module that belongs to nobody."""
+
+    calls, losses, table = 0, [], torch.zeros(2)
+
+    def __init__(self):
+        super().__init__()
+        self.net = network()
+
+    def forward(self, x):
+        Counting.calls += 1
+        self.losses.append(1)
+        self.table[0] += 1
+        return GLOBAL.norm(self.net(x))
+
+
+def test_what_a_models_class_holds_is_left_as_found():
+    model, before = Counting(), state_of(GLOBAL)
+    probe(model, torch.optim.Adam(model.parameters()), make_batches(3), loss_fn, check_rounding=False)
+    assert (Counting.calls, Counting.losses, Counting.table.tolist()) == (0, [], [0, 0])
+    assert state_of(GLOBAL) == before
+
+
 def test_modes():
     seen = []
 
@@ -375,6 +465,8 @@ def test_no_grad_around_the_call_does_not_matter():
     optimizer = torch.optim.Adam(model.parameters())
     with torch.no_grad():
         inside = run(model, optimizer, batches)
+    with torch.inference_mode():
+        assert inside == run(model, optimizer, batches)
     assert inside == run(model, optimizer, batches)
 
 
