@@ -35,7 +35,11 @@ _Group = Mapping[str, Any]
 _PLACEMENT_OPTIONS = ("betas", "rho", "alpha", "centered", "rectify")
 """The options of our optimizers that their placements depend on; torch's groups have them under the same names."""
 
-_REASONS = {**UNSUPPORTED, "sgd": "it divides by no second moment, so it has no epsilon"}
+_REASONS = {
+    **UNSUPPORTED,
+    "adamatan2": "its arc tangent takes the place of a denominator, so it has no epsilon",
+    "sgd": "it divides by no second moment, so it has no epsilon",
+}
 
 
 @dataclass(frozen=True)
