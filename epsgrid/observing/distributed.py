@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -32,7 +33,7 @@ from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, high_rank,
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.series import FRACTIONS, LayerSnapshot, Series, Snapshot
 from epsgrid.observing.layers import Layer
-from epsgrid.observing.observer import Observer
+from epsgrid.observing.observer import FAR_BELOW, Observer
 from epsgrid.observing.reading import Reading, bounds_by_placement, common, histogram_of, read, threshold_of
 
 _APART = ("nan", "infinite", "below_range", "above_range")
@@ -50,8 +51,9 @@ def _spans_ranks() -> bool:
 def gathered_bounds(observer: Observer) -> EpsilonBounds:
     """Estimate the ε range over all ranks from the state as it is now, with exact order statistics.
 
-    A collective: every rank calls it, with an observer of the same job, and gets the same bounds. In a job of one
-    process, or outside any, it is `observer.bounds()`. Raises ObservationError on every rank where one of them cannot
+    A collective: every rank calls it, with an observer of the same job, and gets the same bounds. Layers that a
+    normalisation or a softmax cancels are left out; how far to trust the bounds is not judged. In a job of one process,
+    or outside any, it is `observer.bounds()`. Raises ObservationError on every rank where one of them cannot
     read its part, ranks that should hold the same v do not, a part of a layer is missing, or no rank has a state yet;
     NoBoundsError where no layer has a finite non-zero entry.
     """
@@ -60,9 +62,15 @@ def gathered_bounds(observer: Observer) -> EpsilonBounds:
     layers, _ = _gather(observer)
     if not observer.step and all(layer.histogram is None for layer in layers):
         raise ObservationError("the optimizer's state is not built yet on any rank: ask after the first step")
-    statistics = _statistics(layers, observer.tail_fraction)
+    cancelled = observer.cancelled()
+    held = {layer.part.name: layer.histogram for layer in layers if layer.histogram is not None}
+    medians = [each.median for name, each in held.items() if name not in cancelled and each.median is not None]
+    far_below = FAR_BELOW * statistics.median(medians) if medians else 0.0
+    noisy = {name for name in cancelled if name in held and (held[name].quantile(1.0) or math.inf) < far_below}
+    measured = _statistics(layers, observer.tail_fraction)
+    measured = tuple(layer.left_out() if layer.name in noisy else layer for layer in measured)
     placements = [layer.part.placement for layer in layers]
-    return bounds_by_placement(statistics, placements, observer.tail_fraction)
+    return bounds_by_placement(measured, placements, observer.tail_fraction)
 
 
 def gathered_series(observer: Observer, epoch: float | None = None) -> Series:
