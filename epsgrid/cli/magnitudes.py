@@ -15,6 +15,7 @@ from epsgrid import grids
 from epsgrid.cli.console import out
 from epsgrid.cli.tables import GAP, report_table, table
 from epsgrid.numerics.bounds import EpsilonBounds
+from epsgrid.numerics.damping import Damping, total_damping
 from epsgrid.numerics.histogram import LogHistogram
 from epsgrid.numerics.magnitudes import Bound, LayerStatus
 from epsgrid.numerics.placement import Placement
@@ -147,12 +148,16 @@ def probe_summary(record: ProbeRecord, sweep: Sweep) -> list[RenderableType]:
         layer.name if layer.status is LayerStatus.LEFT_OUT else f"{layer.name} ({layer.status})"
         for layer in bounds.skipped
     )
+    damping = total_damping(
+        (layer.histogram for layer in bounds.layers if layer.histogram), record.placement, sweep.default_epsilon
+    )
     texts = (
         ("confidence", f"{found.verdict}{more}: {found.reasons[0]}" if found else "not looked at"),
         ("grid", _grid_text(bounds, record.placement, sweep)),
         ("lower end", _end_text(low, record.placement)),
         ("upper end", _end_text(high, record.placement)),
         ("noise", bounds_line(measured) or ""),
+        ("default ε", _damping_text(damping, sweep.default_epsilon) if damping else ""),
         ("ε enters", placed if record.placement != Placement.outside() else ""),
         ("left out", left_out),
         ("measured", steps),
@@ -170,6 +175,12 @@ def _grid_text(bounds: EpsilonBounds, placement: Placement, sweep: Sweep) -> str
     beyond = set(bounds.decades) - set(conventional)
     kept = f"{len(bounds.decades) - len(beyond)} of {len(conventional)} ε"
     return kept + (f", and {len(beyond)} beyond these" if beyond else "") + f": {powers(bounds.decades)}"
+
+
+def _damping_text(damping: Damping, epsilon: float) -> str:
+    """Return what an ε does to the steps of all entries that move."""
+    adapting = f"at {power(epsilon)}, {percent(damping.adapting)} of the entries with a gradient adapt"
+    return f"{adapting}; steps are {percent(damping.mean)} of those at ε → 0"
 
 
 def _end_text(bound: Bound, placement: Placement) -> str:

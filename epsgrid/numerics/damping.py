@@ -76,11 +76,17 @@ def pooled(dampings: Iterable[Damping]) -> Damping | None:
     return Damping(moving, *(math.fsum(getattr(each, name) * each.moving for each in held) / moving for name in names))
 
 
+def total_damping(histograms: Iterable[LogHistogram], placement: Placement, epsilon: float) -> Damping | None:
+    """Return the damping that an ε ≥ 0 causes in several layers together; None where no entry moves."""
+    found = (damping_of(each, placement, epsilon) for each in histograms)
+    return pooled(each for each in found if each is not None)
+
+
 def largest_harmless(histograms: Sequence[LogHistogram], placement: Placement) -> float | None:
     """Return the largest ε, a power of ten, with which steps are not shortened; None where none or no entry moves."""
     for decade in range(_LARGEST_DECADE, _LEAST_DECADE, -1):
         epsilon = placement.epsilon_of_decade(decade)
-        found = pooled(each for each in (damping_of(own, placement, epsilon) for own in histograms) if each is not None)
+        found = total_damping(histograms, placement, epsilon)
         if found is None:
             return None
         if found.mean >= NOT_SHORTENED:
