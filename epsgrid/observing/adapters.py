@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from epsgrid import optimizers
+from epsgrid import optimizers, plugins
 from epsgrid.errors import ObservationError
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.precision import DTYPES, underflow_warning
@@ -73,6 +73,23 @@ def adapter_for(optimizer: torch.optim.Optimizer) -> Adapter:
         'state["exp_avg_sq"], group["betas"][1], state["step"]) if state else None), with the names under which it'
         " keeps them"
     )
+
+
+def adapter_called(name: str) -> Adapter:
+    """Return the adapter of an optimizer by its name, in any case: one of `epsgrid.optimizers`, or a known class.
+
+    Raises ObservationError where it has no second moment of each weight, or is not known.
+    """
+    wanted = name.lower()
+    if wanted in plugins.names("optimizers") and _plugin(wanted).DEFAULT_EPSILON is not None:
+        return _of_plugins(lambda group: wanted)
+    classes = {known.__name__.lower(): adapter for known, adapter in _ADAPTERS.items()}
+    if wanted in classes:
+        return classes[wanted]
+    if (reason := _REASONS.get(wanted)) is not None:
+        raise ObservationError(f"{name} has nothing to inspect: {reason}")
+    valid = sorted({*plugins.names("optimizers"), *classes})
+    raise ObservationError(f"unknown optimizer {name!r}{plugins.suggestion(name, valid)}")
 
 
 def register(

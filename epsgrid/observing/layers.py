@@ -107,7 +107,7 @@ def _names_of(
             raise ObservationError(f"unnamed parameters: {wanted}, got {text}; {_HOW_TO_NAME}")
         firsts.setdefault(id(pair[1]), (str(pair[0]), pair[1]))
     names: dict[str, torch.Tensor] = {}
-    for name, (_, parameter) in zip(_bare([name for name, _ in firsts.values()]), firsts.values(), strict=True):
+    for name, (_, parameter) in zip(bare_names([name for name, _ in firsts.values()]), firsts.values(), strict=True):
         if name in names:
             raise ObservationError(
                 f"two parameters are called {name!r}; name each differently, as model.named_parameters() does"
@@ -116,7 +116,7 @@ def _names_of(
     return names
 
 
-def _bare(names: Iterable[str]) -> list[str]:
+def bare_names(names: Iterable[str]) -> list[str]:
     """Return names without the prefixes of wrappers: torch.compile, FSDP, checkpointing, DataParallel and DDP.
 
     "module." is taken for a wrapper's only where every name begins with it: a model may have a part of that name.

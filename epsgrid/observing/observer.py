@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import warnings
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 from weakref import WeakSet
 
@@ -26,7 +25,9 @@ from epsgrid.observing.adapters import Adapter, adapter_for, epsilon_in, unwrap,
 from epsgrid.observing.history import History, Row
 from epsgrid.observing.layers import Layer, LayerRegistry, NamedParameters, named_layers
 from epsgrid.observing.reading import (
+    AdaptableFraction,
     Reading,
+    adaptable_fraction,
     bounds_by_placement,
     histogram_of,
     local,
@@ -37,17 +38,6 @@ from epsgrid.observing.reading import (
 
 _OPEN: WeakSet[torch.optim.Optimizer] = WeakSet()
 """The optimizers that are being observed."""
-
-
-@dataclass(frozen=True)
-class _AdaptableFraction:
-    """The share of the finite entries, zeros included, with √v̂ above ε: these weights have a step size of their own.
-
-    By name of layer, without those that have no finite entry, and in total over the entries of all layers.
-    """
-
-    layers: Mapping[str, float]
-    total: float
 
 
 def observe(
@@ -206,7 +196,7 @@ class Observer:
             snapshots=snapshots,
         )
 
-    def adaptable_fraction(self, epsilon: float | None = None) -> _AdaptableFraction:
+    def adaptable_fraction(self, epsilon: float | None = None) -> AdaptableFraction:
         """Return the share of the entries with √v̂ above ε, of each layer and of all, as they are now.
 
         Where √v̂ is larger than the magnitude that ε corresponds to, an adaptive optimizer adapts; where it is smaller,
@@ -215,22 +205,8 @@ class Observer:
         `epsilon` ≥ 0 is in the optimizer's own units; None takes that of each layer. Raises ObservationError where
         there is no state yet, `epsilon` is negative, or None and a parameter group has no "eps".
         """
-        if epsilon is not None and not epsilon >= 0:
-            raise ObservationError(f"epsilon must be at least 0, got {epsilon!r}")
-        shares: dict[str, float] = {}
-        above, finite = 0.0, 0
-        for reading in self._readings():
-            if reading.placement is None:
-                continue
-            name, used = reading.layer.name, reading.epsilon if epsilon is None else epsilon
-            if used is None:
-                raise ObservationError(f'the parameter group of layer {name!r} has no "eps"; give epsilon=…')
-            histogram = histogram_of(reading)
-            if entries := histogram.finite:
-                larger = float(histogram.entries_above(reading.placement.magnitude_from_epsilon(used)))
-                shares[name] = larger / entries
-                above, finite = above + larger, finite + entries
-        return _AdaptableFraction(shares, above / finite if finite else 0.0)
+        counted = ((each, histogram_of(each)) for each in self._readings() if each.values is not None)
+        return adaptable_fraction(counted, epsilon)
 
     def snapshot(self, epoch: float | None = None) -> Snapshot:
         """Count every layer now, after `epoch` epochs, with a coarser histogram of each; not added to the series."""

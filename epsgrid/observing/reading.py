@@ -61,10 +61,11 @@ def read(optimizer: torch.optim.Optimizer, layers: Sequence[Layer], adapter: Ada
 
     Raises ObservationError where a second moment has another shape than its parameter.
     """
-    return tuple(_read(layer, optimizer.state.get(layer.parameter, {}), adapter) for layer in layers)
+    return tuple(read_layer(layer, optimizer.state.get(layer.parameter, {}), adapter) for layer in layers)
 
 
-def _read(layer: Layer, state: Mapping[str, Any], adapter: Adapter) -> Reading:
+def read_layer(layer: Layer, state: Mapping[str, Any], adapter: Adapter) -> Reading:
+    """Read the second moment of one layer from its entry of `optimizer.state`; see `read`."""
     group = layer.group
     if group is None or not layer.parameter.requires_grad:
         return Reading(layer, LayerStatus.FROZEN)
@@ -145,6 +146,40 @@ def common(values: Iterable[float | None]) -> float | None:
     """Return the value that all values share; None where they differ, where it is None, or where there are none."""
     different = set(values)
     return different.pop() if len(different) == 1 else None
+
+
+@dataclass(frozen=True)
+class AdaptableFraction:
+    """The share of the finite entries, zeros included, with √v̂ above ε: these weights have a step size of their own.
+
+    By name of layer, without those that have no finite entry, and in total over the entries of all layers.
+    """
+
+    layers: Mapping[str, float]
+    total: float
+
+
+def adaptable_fraction(
+    counted: Iterable[tuple[Reading, LogHistogram]], epsilon: float | None = None
+) -> AdaptableFraction:
+    """Return the share of the entries with √v̂ above ε, of each layer and of all.
+
+    `counted` has layers with a second moment, and their histograms; see `Observer.adaptable_fraction`.
+    """
+    if epsilon is not None and not epsilon >= 0:
+        raise ObservationError(f"epsilon must be at least 0, got {epsilon!r}")
+    shares: dict[str, float] = {}
+    above, finite = 0.0, 0
+    for reading, histogram in counted:
+        assert reading.placement is not None
+        name, used = reading.layer.name, reading.epsilon if epsilon is None else epsilon
+        if used is None:
+            raise ObservationError(f'the parameter group of layer {name!r} has no "eps"; give epsilon=…')
+        if entries := histogram.finite:
+            larger = float(histogram.entries_above(reading.placement.magnitude_from_epsilon(used)))
+            shares[name] = larger / entries
+            above, finite = above + larger, finite + entries
+    return AdaptableFraction(shares, above / finite if finite else 0.0)
 
 
 def histogram_of(reading: Reading) -> LogHistogram:
