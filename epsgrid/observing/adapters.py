@@ -88,7 +88,7 @@ def adapter_called(name: str) -> Adapter:
         return classes[wanted]
     if (reason := _REASONS.get(wanted)) is not None:
         raise ObservationError(f"{name} has nothing to inspect: {reason}")
-    valid = sorted({*plugins.names("optimizers"), *classes})
+    valid = tuple(sorted({*plugins.names("optimizers"), *classes}))
     raise ObservationError(f"unknown optimizer {name!r}{plugins.suggestion(name, valid)}")
 
 

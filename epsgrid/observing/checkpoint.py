@@ -63,6 +63,9 @@ class _Entries(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         return loaded(self._entries[name])
 
+    def __contains__(self, name: object) -> bool:  # Mapping's own would read the value
+        return name in self._entries
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 
@@ -173,7 +176,8 @@ def read_checkpoint(
         path: the file or folder.
         optimizer: its name, where the file does not show it, or shows it wrongly; see `epsgrid list optimizers`, or
             a class that is registered.
-        epsilon, betas: in place of those in the file, or where it has none.
+        epsilon: in place of that in the file, or where it has none.
+        betas: in place of those in the file, or where it has none.
 
     Raises:
         ObservationError: the path is no checkpoint, is damaged, incomplete or wants to run code, has no second moment,
@@ -183,8 +187,8 @@ def read_checkpoint(
     files = checkpoint_parts(path)
     if not files:
         raise ObservationError(
-            f"{path}: is a folder without an optimizer's state; expected {DCP_METADATA}, optimizer.pt, optimizer.bin, or"
-            " a file for each rank: name the file itself"
+            f"{path}: is a folder without an optimizer's state; expected {DCP_METADATA}, optimizer.pt, optimizer.bin,"
+            " or a file for each rank: name the file itself"
         )
     opened = [open_file(file) for file in files]
     by_rank = [stored_states(each) for each in opened]
@@ -239,8 +243,8 @@ def _nothing_in(stored: Any) -> str:
     if not shapes:
         return "no optimizer's state is in it, and no tensors either"
     return (
-        f"no optimizer's state is in it, only {len(shapes)} tensors of a model, such as {shapes[0][0]}; name the file that"
-        " has optimizer.state_dict(), often optimizer.pt beside it"
+        f"no optimizer's state is in it, only {len(shapes)} tensors of a model, such as {shapes[0][0]}; name the file"
+        " that has optimizer.state_dict(), often optimizer.pt beside it"
     )
 
 
@@ -299,8 +303,9 @@ def _optimizer(
         raise ObservationError("its state is empty: it was saved before the first step, or without the state")
     if all(loaded(state["step"]) == math.inf for state in states):
         notes.append("the steps taken are not in the file: v is taken as it is, without bias correction")
-    if not given.get("betas") and not any("betas" in group for group in groups) and "betas" in layers[0].group:
-        notes.append(f"betas are not in the file: {layers[0].group['betas']} is assumed; --betas gives others")
+    assumed = (layers[0].group or {}).get("betas")
+    if assumed and not any("betas" in each for each in (given, *groups)):
+        notes.append(f"betas are not in the file: {assumed[0]:g}, {assumed[1]:g} are assumed; --betas gives others")
     if any(layer.name.startswith("group ") for layer in layers):
         notes.append("names of layers are not in the file, nor do the shapes of a model beside it tell them all")
     if any("qmap2" in state or "qmap1" in state for state in states):

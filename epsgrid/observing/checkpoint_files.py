@@ -6,11 +6,13 @@ have a header in JSON, and the one pickle of torch.distributed.checkpoint is rea
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import pathlib
 import pickle
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -84,8 +86,6 @@ def open_file(path: Path) -> Any:
 
 def load_torch(file: Path | BinaryIO, path: Path, *, mmap: bool = False) -> Any:
     """Return what `torch.save` wrote, without running code; `path` is for errors, which are as of `open_file`."""
-    import torch.distributed.tensor  # its data classes are then allowed
-
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of rare protocols of pickle, and of meshes of devices that are not there
@@ -95,6 +95,10 @@ def load_torch(file: Path | BinaryIO, path: Path, *, mmap: bool = False) -> Any:
         if found is None:
             raise ObservationError(f"{path}: is damaged or truncated: {_first_line(error)}") from error
         wanted = found[1] or found[2]
+        if wanted.startswith("torch.distributed.") and "torch.distributed.tensor" not in sys.modules:
+            importlib.import_module("torch.distributed.tensor")  # its data classes are then allowed
+
+            return load_torch(file, path, mmap=mmap)
         hint = next((hint for begin, hint in _HINTS.items() if wanted.startswith(begin)), _HINTS[""])
         refused = f"its pickle wants to run code: it asks for {wanted}, which is refused"
         raise ObservationError(f"{path}: {refused}; {hint}") from error
@@ -119,13 +123,15 @@ def _open_safetensors(path: Path, header_size: int) -> dict[str, Any]:
         raise ObservationError(f"{path}: is damaged or truncated: its header of safetensors is not whole") from error
     if end > size:
         raise ObservationError(f"{path}: is truncated: it has {size:,} bytes of {end:,}")
-    mapped = torch.UntypedStorage.from_file(str(path), False, size)
+    mapped: Any = torch.UntypedStorage.from_file(str(path), False, size)
     found: dict[str, Any] = {"__metadata__": metadata}
     for name, entry in header.items():
         if (dtype := _DTYPES.get(entry["dtype"])) is not None:
             first, last = (start + offset for offset in entry["data_offsets"])
             aligned, place = (mapped, first) if first % dtype.itemsize == 0 else (mapped[first:last].clone(), 0)
-            found[name] = torch.empty(0, dtype=dtype).set_(aligned, place // dtype.itemsize, entry["shape"])
+            shape = torch.Size(entry["shape"])
+            strides = torch.empty(shape, device="meta").stride()
+            found[name] = torch.empty(0, dtype=dtype).set_(aligned, place // dtype.itemsize, shape, strides)
     return found
 
 
@@ -238,7 +244,7 @@ def _read_part(folder: Path, info: Any) -> Any:
     if getattr(info, "transform_descriptors", None):
         raise ObservationError(f"{path}: is compressed ({', '.join(map(str, info.transform_descriptors))})")
     with path.open("rb") as file:
-        return load_torch(io.BufferedReader(_Part(file, info.offset, info.length)), path)  # type: ignore[arg-type]
+        return load_torch(io.BufferedReader(_Part(file, info.offset, info.length)), path)
 
 
 def walk(stored: Any, where: tuple[str, ...] = ()) -> Iterator[tuple[str, Mapping[Any, Any]]]:

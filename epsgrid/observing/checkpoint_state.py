@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,9 +94,12 @@ def _is_replica(first: StoredState, other: StoredState) -> bool:
 
 def _side_by_side(values: list[Any]) -> Any:
     shape = shape_of(values[0])
-    if shape is None or not shape or len(values) == 1:
+    if not shape or len(values) == 1:
         return values[0]
-    parts = lambda: [local(loaded(value)).reshape(-1) for value in values]  # noqa: E731
+
+    def parts() -> list[torch.Tensor]:
+        return [local(loaded(value)).reshape(-1) for value in values]
+
     return Unread(lambda: torch.cat(parts()), (sum(part.numel() for part in parts()),))
 
 
@@ -167,7 +170,7 @@ def _plain(text: Any) -> Any:
         return text
 
 
-def optimizer_of(names: Collection[str], group: Mapping[str, Any]) -> str:
+def optimizer_of(names: set[str], group: Mapping[str, Any]) -> str:
     """Return the optimizer whose state has entries of these names, by the fields of its group where several have.
 
     Raises ObservationError where it is none that epsgrid can read, or it could be several.
@@ -232,12 +235,13 @@ def plain_state(
 
 def _dequantised(entries: Mapping[str, Any], number: str) -> torch.Tensor:
     """Return a moment of bitsandbytes as float32: a code book's entries, times the largest of the block or of all."""
-    codes = loaded(entries[f"state{number}"])
+    codes: torch.Tensor = loaded(entries[f"state{number}"])
     if codes.dtype != torch.uint8:  # small ones are kept as they are
         return codes
     book, flat = loaded(entries[f"qmap{number}"]), codes.reshape(-1)
     if f"absmax{number}" not in entries:
-        return (book[flat.int()] * loaded(entries[f"max{number}"])).reshape(codes.shape)
+        unblocked: torch.Tensor = book[flat.int()] * loaded(entries[f"max{number}"])
+        return unblocked.reshape(codes.shape)
     largest = loaded(entries[f"absmax{number}"])
     size = next((size for size in _BLOCK_SIZES if math.ceil(flat.numel() / size) == largest.numel()), None)
     if size is None:
@@ -256,7 +260,7 @@ def _without_epsilon(entries: Mapping[str, Any], group: Mapping[str, Any]) -> to
     """Return AdaBelief's v without the ε that was added at every step; what rounding hides beside it is zero."""
     beta2, step = float(group["betas"][1]), float(loaded(entries["step"]))
     added = float(group["eps"]) * (1 - beta2**step) / (1 - beta2)
-    v = loaded(entries["exp_avg_var"]) - added
+    v: torch.Tensor = loaded(entries["exp_avg_var"]) - added
     return v.masked_fill_(v < 1e-3 * added, 0.0)
 
 
