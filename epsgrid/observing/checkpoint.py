@@ -108,9 +108,11 @@ class CheckpointOptimizer:
     @cached_property
     def measured(self) -> tuple[tuple[Reading, LayerStatistics], ...]:
         """Each layer's reading, without v, and its statistics; the file is read once, at the first call."""
-        return tuple(
-            (replace(reading, values=None), measure_reading(reading, TAIL_FRACTION)) for reading in self.readings()
-        )
+        found = tuple((replace(each, values=None), measure_reading(each, TAIL_FRACTION)) for each in self.readings())
+        if all(reading.placement is None for reading, _ in found):
+            names = ", ".join(sorted({name for state in self._states for name in state}))
+            raise ObservationError(f"{self.name} finds no second moment in the state, whose entries are {names}")
+        return found
 
     @property
     def step(self) -> int | None:
