@@ -26,7 +26,7 @@ from epsgrid.errors import ObservationError
 DCP_METADATA = ".metadata"
 """The file that makes a folder one of torch.distributed.checkpoint."""
 
-_UNSAFE = re.compile(r"GLOBAL (\S+)|[Tt]rying to \w+ (?:the )?(?:unsupported )?(\S+)")
+_UNSAFE = re.compile(r"GLOBAL (\S+)|(?:function|class|but got) (\S.*)")
 _HINTS = {
     "torch.distributed": "save a full state dict, or save by torch.distributed.checkpoint and name its folder",
     "torchao": "its 8-bit and 4-bit tensors are a class of their own; save state[...].dequantize() of each",

@@ -111,9 +111,9 @@ def test_what_a_file_lacks_is_said_and_can_be_given(tmp_path: Path) -> None:
     with pytest.raises(ObservationError, match="give epsilon="):
         bare.adaptable_fraction()
     save_file({"state.0.exp_avg_sq": torch.ones(5), "state.0.step": torch.tensor(2.0)}, path)
-    given = only(path, epsilon=1e-4, betas=(0.5, 0.5), optimizer="radam")
+    given = only(path, epsilon=1e-4, betas=(0.5, 0.75), optimizer="radam")
     (reading,) = given.readings()
-    assert (reading.scale, reading.epsilon) == (pytest.approx(1 / 0.75), 1e-4)
+    assert (reading.scale, reading.epsilon) == (pytest.approx(1 / (1 - 0.75**2)), 1e-4)
     assert reading.placement is not None and "before bias correction" in reading.placement.where
 
 
@@ -274,7 +274,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "safe")
     for name in ("zip", "old", "safe"):
         whole = (tmp_path / name).read_bytes()
-        for part in (0.05, 0.5, 0.99):
+        for part in (0.1, 0.5, 0.99):
             path.write_bytes(whole[: int(part * len(whole))])
             with pytest.raises(ObservationError, match=r"x: is (damaged or )?truncated"):
                 read_checkpoint(path)
@@ -305,7 +305,7 @@ def test_another_optimizers_name_is_refused_and_a_registered_class_is_found(tmp_
     torch.save(adam_state(squares=torch.ones(3), step=4), tmp_path / "y.pt")
     (reading,) = only(tmp_path / "y.pt", optimizer="mine").readings()
     assert reading.scale == 1 / (1 - 0.999**4)
-    with pytest.raises(ObservationError, match="Mine needs 'squares'"):
+    with pytest.raises(ObservationError, match="mine needs 'squares'"):
         only(tmp_path / "x.pt", optimizer="Mine").bounds()
 
 
@@ -319,6 +319,7 @@ def test_entries_that_are_not_finite_are_counted(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_lightning_checkpoint_with_two_optimizers(tmp_path: Path) -> None:
+    import epsgrid.integrations.lightning  # repairs torchvision
     import lightning
 
     class Both(lightning.LightningModule):
@@ -352,6 +353,7 @@ def test_a_lightning_checkpoint_with_two_optimizers(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_folder_of_the_trainer(tmp_path: Path) -> None:
+    import epsgrid.integrations.transformers  # repairs torchvision
     from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
 
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
