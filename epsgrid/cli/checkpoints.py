@@ -46,7 +46,7 @@ def inspect_files(
 
     `asked` are the options of `read_checkpoint`; `page_folder` is where a page is written, if anywhere.
     """
-    read, errors = _read_all(paths, asked, keep=json or len(paths) == 1)
+    read, errors = _read_all(paths, asked, keep=json)
     places = {row.where: [other.optimizer for other, _ in read if other.where == row.where] for row, _ in read}
     common = {where: Counter(names).most_common(1)[0][0] for where, names in places.items()}
     for row in [row for row, _ in read if row.optimizer != common[row.where]]:
@@ -71,7 +71,7 @@ def inspect_files(
 def _read_all(paths: Sequence[Path], asked: dict[str, Any], *, keep: bool) -> tuple[list[_Read], list[str]]:
     """Return the states in some checkpoints, and what is wrong with them or with those that cannot be read.
 
-    The whole of each is kept only on demand: of many checkpoints that is much.
+    The whole of each is kept only on demand, or where there is but one: of many checkpoints that is much.
     """
     from epsgrid.observing.checkpoint import checkpoint_parts, read_checkpoint
 
@@ -88,8 +88,10 @@ def _read_all(paths: Sequence[Path], asked: dict[str, Any], *, keep: bool) -> tu
                 note(f"{path}: {skipped}")
             for optimizer in checkpoint.optimizers:
                 row = _row(path, optimizer, several=len(checkpoint.optimizers) > 1)
-                read.append((row, optimizer if keep else None))
+                read.append((row, optimizer))
                 errors += _wrong(row, optimizer)
+            if not keep and len({row.file for row, _ in read}) > 1:
+                read = [(row, None) for row, _ in read]
         except EpsgridError as error:
             text = str(error)
             errors.append(text if str(path) in text else f"{path}: {text}")

@@ -319,8 +319,9 @@ def test_entries_that_are_not_finite_are_counted(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_lightning_checkpoint_with_two_optimizers(tmp_path: Path) -> None:
-    import epsgrid.integrations.lightning  # repairs torchvision
     import lightning
+
+    import epsgrid.integrations.lightning  # repairs torchvision
 
     class Both(lightning.LightningModule):
         def __init__(self) -> None:
@@ -353,8 +354,9 @@ def test_a_lightning_checkpoint_with_two_optimizers(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_folder_of_the_trainer(tmp_path: Path) -> None:
-    import epsgrid.integrations.transformers  # repairs torchvision
     from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
+
+    import epsgrid.integrations.transformers  # repairs torchvision
 
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     model = BertForSequenceClassification(BertConfig(vocab_size=20, max_position_embeddings=16, **sizes))
