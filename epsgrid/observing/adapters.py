@@ -203,7 +203,8 @@ def _of_plugins(choose: Callable[[_Group], str], probing_epsilon: float | None =
     return Adapter(second_moment, placement, probing_epsilon)
 
 
-_IN_PLACE = {"gradient": "eadam", "momentum": "adamomentum", "residual": "adabelief"}
+IN_PLACE = {"gradient": "eadam", "momentum": "adamomentum", "residual": "adabelief"}
+"""The optimizer by what `EpsilonInPlace` squares."""
 
 _ADAPTERS: dict[type, Adapter] = {
     torch.optim.Adadelta: _of_plugins(lambda group: "adadelta"),
@@ -214,5 +215,5 @@ _ADAPTERS: dict[type, Adapter] = {
     torch.optim.NAdam: _of_plugins(lambda group: "nadam"),
     torch.optim.RAdam: _of_plugins(lambda group: "radam"),
     torch.optim.RMSprop: _of_plugins(lambda group: "rmsprop"),
-    EpsilonInPlace: _of_plugins(lambda group: _IN_PLACE[group["squared"]]),
+    EpsilonInPlace: _of_plugins(lambda group: IN_PLACE[group["squared"]]),
 }

@@ -48,7 +48,7 @@ from epsgrid.observing.reading import (
     read_layer,
 )
 
-_RANK = re.compile(r"rank[_-]?(\d+)")
+_RANK = re.compile(r"(?<![a-z])rank[_-]?(\d+)")
 _WORLD = re.compile(r"world_size_(\d+)")
 _STEPS = ("global_step", "step", "iteration", "iter_num", "steps")
 """Where a checkpoint has the steps taken, if the optimizer's state does not."""
@@ -227,6 +227,8 @@ def checkpoint_parts(path: Path) -> tuple[Path, ...]:
         pattern = re.compile(re.escape(path.name[: found.start(1)]) + r"(\d+)" + re.escape(path.name[found.end(1) :]))
         ranks = {int(match[1]): each for each in path.parent.iterdir() if (match := pattern.fullmatch(each.name))}
         world = _WORLD.search(path.name)
+        if not world and (0 not in ranks or len(ranks) == 1):  # such as the rank of a LoRA
+            return (path,)
         if missing := set(range(int(world[1]) if world else max(ranks) + 1)) - set(ranks):
             ranks_text = ", ".join(map(str, sorted(missing)))
             raise ObservationError(f"{path.parent}: shards are missing: no file like {path.name} of rank {ranks_text}")

@@ -73,10 +73,10 @@ def open_file(path: Path) -> Any:
             head = file.read(9)
     except OSError as error:
         raise ObservationError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if head[8:] == b"{" and not any(head[5:8]):  # before it stands the header's length, of whatever bytes
+        return _open_safetensors(path, int.from_bytes(head[:8], "little"))
     if head.startswith(b"PK\x03\x04") or head[:1] == b"\x80":
         return load_torch(path, path, mmap=head.startswith(b"PK"))
-    if head[8:] == b"{":
-        return _open_safetensors(path, int.from_bytes(head[:8], "little"))
     what = "is empty" if not head else f"begins with {head!r}"
     raise ObservationError(
         f"{path}: is no checkpoint that epsgrid reads: it {what}; expected a file of torch.save, of safetensors, or a"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import ast
+import contextlib
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 
 from epsgrid.errors import ObservationError
+from epsgrid.observing.adapters import IN_PLACE
 from epsgrid.observing.checkpoint_files import Unread, loaded, open_file, walk
 from epsgrid.observing.layers import bare_names
 from epsgrid.observing.reading import local
@@ -32,7 +34,6 @@ _BLOCK_SIZES = (256, 2048)
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "inv_freq")
 _MODEL_FILES = ("model.safetensors", "pytorch_model.bin", "adapter_model.safetensors")
-_IN_PLACE = {"gradient": "eadam", "momentum": "adamomentum", "residual": "adabelief"}
 _FIELDS = {
     *("params", "param_names", "names", "lr", "eps", "betas", "alpha", "rho", "centered", "rectify", "amsgrad", "step"),
     *("squared", "outside", "momentum_decay", "foreach", "bias_correction", "correct_bias"),
@@ -57,7 +58,7 @@ class StoredState:
         if isinstance(groups, Mapping):  # a list that was taken apart
             groups = [groups[key] for key in sorted(groups, key=lambda key: int(key))]
         entries = {str(key): dict(value) for key, value in state.items() if isinstance(value, Mapping)}
-        plain = [{name: loaded(value) for name, value in group.items() if name in _FIELDS} for group in loaded(groups)]
+        plain = [{name: loaded(value) for name, value in group.items() if name in _FIELDS} for group in groups]
         for group in plain:
             group["params"] = [str(key) for key in group.get("params", [])]
         rest = [key for key in entries if not any(key in group["params"] for group in plain)]
@@ -110,7 +111,8 @@ def shape_of(value: Any) -> Shape | None:
 
 def layer_shape(entries: Mapping[str, Any]) -> Shape:
     """Return the shape of the parameter that an entry of a state is of: that of its largest tensor."""
-    shapes = (shape_of(value) or () for name, value in entries.items() if not name.startswith(("qmap", "absmax")))
+    others = ("step", "mu_product", "qmap", "absmax", "max1", "max2")
+    shapes = (shape_of(value) or () for name, value in entries.items() if not name.startswith(others))
     return max(shapes, key=lambda shape: (math.prod(shape), len(shape)), default=())
 
 
@@ -121,8 +123,9 @@ def stored_states(stored: Any) -> list[StoredState]:
     for where, mapping in walk(stored):
         if inside and where.startswith(inside):
             continue
-        if isinstance(mapping.get("state"), Mapping) and "param_groups" in mapping:
-            here = [StoredState.of(where, mapping["state"], mapping["param_groups"])]
+        groups = loaded(mapping.get("param_groups"))
+        if isinstance(mapping.get("state"), Mapping) and isinstance(groups, list | Mapping):
+            here = [StoredState.of(where, mapping["state"], groups)]
         else:
             here = list(_flat_states(where, mapping))
         if here:
@@ -149,7 +152,7 @@ def _flat_states(where: str, mapping: Mapping[Any, Any]) -> Iterator[StoredState
         elif rest[-1] in _STATE_NAMES or mark:
             states.setdefault(prefix, {}).setdefault(".".join(rest[:-1]), {})[rest[-1]] = value
     about = mapping.get("__metadata__")
-    metadata = {name: _plain(text) for name, text in about.items()} if isinstance(about, Mapping) else {}
+    metadata = _numbers(about) if isinstance(about, Mapping) else {}
     for prefix, state in states.items():
         if not any(
             _SECOND_MOMENTS & entries.keys() and len(entries) > ("sum" in entries) for entries in state.values()
@@ -163,11 +166,15 @@ def _flat_states(where: str, mapping: Mapping[Any, Any]) -> Iterator[StoredState
         yield StoredState.of(".".join(filter(None, (where, prefix))), state, listed)
 
 
-def _plain(text: Any) -> Any:
-    try:
-        return json.loads(text)
-    except (TypeError, ValueError):
-        return text
+def _numbers(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the texts among the metadata of safetensors that are numbers, or several, as such."""
+    found = {}
+    for name, text in metadata.items():
+        with contextlib.suppress(ValueError, SyntaxError, TypeError):
+            value = ast.literal_eval(text)
+            if isinstance(value, int | float | list | tuple):
+                found[name] = value
+    return found
 
 
 def optimizer_of(names: set[str], group: Mapping[str, Any]) -> str:
@@ -176,7 +183,7 @@ def optimizer_of(names: set[str], group: Mapping[str, Any]) -> str:
     Raises ObservationError where it is none that epsgrid can read, or it could be several.
     """
     if "squared" in group:
-        return _IN_PLACE[group["squared"]]
+        return IN_PLACE[group["squared"]]
     if "exp_avg_diff" in names:
         raise ObservationError(
             "it looks like Adan's, whose second moment epsgrid does not know; --optimizer NAME reads it"

@@ -19,6 +19,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimi
 
 import epsgrid
 from epsgrid.errors import NoBoundsError, ObservationError
+from epsgrid.integrations._following import repair_torchvision
 from epsgrid.observing.checkpoint import CheckpointOptimizer, read_checkpoint
 from epsgrid.observing.checkpoint_files import open_file
 from epsgrid.observing.observer import Observer
@@ -319,9 +320,8 @@ def test_entries_that_are_not_finite_are_counted(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_lightning_checkpoint_with_two_optimizers(tmp_path: Path) -> None:
+    repair_torchvision()
     import lightning
-
-    import epsgrid.integrations.lightning  # repairs torchvision
 
     class Both(lightning.LightningModule):
         def __init__(self) -> None:
@@ -354,9 +354,8 @@ def test_a_lightning_checkpoint_with_two_optimizers(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_folder_of_the_trainer(tmp_path: Path) -> None:
+    repair_torchvision()
     from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
-
-    import epsgrid.integrations.transformers  # repairs torchvision
 
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     model = BertForSequenceClassification(BertConfig(vocab_size=20, max_position_embeddings=16, **sizes))
@@ -381,3 +380,28 @@ def test_only_the_tensors_asked_for_are_read(tmp_path: Path) -> None:
         dcp.save({"optim": state}, checkpoint_id=tmp_path, no_dist=True)
     entry = open_file(tmp_path)["optim"]["state"]["0.weight"]["exp_avg_sq"]
     assert entry.shape == (40, 6) and torch.equal(entry.load(), state["state"]["0.weight"]["exp_avg_sq"])
+
+
+def test_numbers_in_other_names_are_no_ranks(tmp_path: Path) -> None:
+    for name in ("lora_rank8.pt", "lora_rank16.pt", "frank0.pt", "frank1.pt"):
+        torch.save(adam_state(exp_avg_sq=torch.ones(3), step=4), tmp_path / name)
+        assert sum(each.entries for _, each in only(tmp_path / name).measured) == 3
+
+
+def test_empty_scalar_and_frozen_parameters(tmp_path: Path) -> None:
+    shapes = ((), (1,), (0,), (2, 3))
+    parameters = [nn.Parameter(torch.ones(shape)) for shape in shapes]
+    optimizer = torch.optim.NAdam([*parameters, nn.Parameter(torch.ones(4))])
+    for parameter in parameters:
+        parameter.grad = torch.full_like(parameter, 0.5)
+    optimizer.step()
+    torch.save(optimizer.state_dict(), tmp_path / "x.pt")
+    assert [each.shape for _, each in only(tmp_path / "x.pt").measured] == list(shapes)
+
+
+@pytest.mark.parametrize("betas", ["[0.9, 0.5]", "(0.9, 0.5)", "nonsense"])
+def test_metadata_of_safetensors_are_numbers_or_nothing(betas: str, tmp_path: Path) -> None:
+    save_file({"w.exp_avg_sq": torch.ones(3)}, tmp_path / "x", metadata={"betas": betas, "step": "2", "eps": "1e-6"})
+    (reading,) = only(tmp_path / "x").readings()
+    assert reading.epsilon == 1e-6
+    assert reading.scale == pytest.approx(1 / (1 - (0.999 if betas == "nonsense" else 0.5) ** 2))
