@@ -13,6 +13,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -73,6 +74,16 @@ class _Entries(Mapping[str, Any]):
         return len(self._entries)
 
 
+@contextmanager
+def _of_known_form(where: str) -> Iterator[None]:
+    """Raise ObservationError where what a file holds is of a form that nobody foresaw, such as a list for a number."""
+    try:
+        yield
+    except (AttributeError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise ObservationError(f"{where}: is of a form that epsgrid cannot read ({reason})") from error
+
+
 @dataclass(frozen=True)
 class CheckpointOptimizer:
     """An optimizer's state in a checkpoint.
@@ -98,21 +109,26 @@ class CheckpointOptimizer:
         """
         for layer, state, adapter in zip(self.layers, self._states, self._adapters, strict=True):
             try:
-                yield read_layer(layer, state, adapter)
+                with _of_known_form(f"layer {layer.name!r}"):
+                    reading = read_layer(layer, state, adapter)
             except KeyError as error:
                 raise ObservationError(
                     f"layer {layer.name!r}: {self.name} needs {error.args[0]!r}, and its state has only"
                     f" {', '.join(state)}: is it another optimizer's? --optimizer NAME names one"
                 ) from error
+            yield reading
 
     @cached_property
     def measured(self) -> tuple[tuple[Reading, LayerStatistics], ...]:
         """Each layer's reading, without v, and its statistics; the file is read once, at the first call."""
-        found = tuple((replace(each, values=None), measure_reading(each, TAIL_FRACTION)) for each in self.readings())
+        found = []
+        for reading in self.readings():
+            with _of_known_form(f"layer {reading.layer.name!r}"):
+                found.append((replace(reading, values=None), measure_reading(reading, TAIL_FRACTION)))
         if all(reading.placement is None for reading, _ in found):
             names = ", ".join(sorted({name for state in self._states for name in state}))
             raise ObservationError(f"{self.name} finds no second moment in the state, whose entries are {names}")
-        return found
+        return tuple(found)
 
     @property
     def step(self) -> int | None:
@@ -193,23 +209,22 @@ def read_checkpoint(
             " or a file for each rank: name the file itself"
         )
     opened = [open_file(file) for file in files]
-    by_rank = [stored_states(each) for each in opened]
-    if len({len(each) for each in by_rank}) > 1:
-        raise ObservationError(f"{path}: the files of the ranks have different numbers of optimizers")
-    states = [StoredState.joined(parts) for parts in zip(*by_rank, strict=True)]
-    if not states:
-        raise ObservationError(f"{path}: {_nothing_in(opened[0])}")
     given: dict[str, Any] = {} if epsilon is None else {"eps": epsilon}
     given |= {} if betas is None else {"betas": tuple(betas)}
-    models = model_shapes(opened[0], files[0].parent)
-    step = _steps_in(opened[0], files[0].parent)
     found, skipped = [], []
-    for state in states:
-        place = f"{state.where or 'the state'}: " if len(states) > 1 else ""
-        try:
-            found.append(_optimizer(state, optimizer, given, step, models))
-        except ObservationError as error:
-            skipped.append(f"{place}{error}")
+    with _of_known_form(str(path)):
+        by_rank = [stored_states(each) for each in opened]
+        if len({len(each) for each in by_rank}) > 1:
+            raise ObservationError(f"{path}: the files of the ranks have different numbers of optimizers")
+        states = [StoredState.joined(parts) for parts in zip(*by_rank, strict=True)]
+        if not states:
+            raise ObservationError(f"{path}: {_nothing_in(opened[0])}")
+        models, step = model_shapes(opened[0], files[0].parent), _steps_in(opened[0], files[0].parent)
+        for state in states:
+            try:
+                found.append(_optimizer(state, optimizer, given, step, models))
+            except ObservationError as error:
+                skipped.append(f"{state.where or 'the state'}: {error}" if len(states) > 1 else str(error))
     if not found:
         raise ObservationError(f"{path}: {'; '.join(skipped)}")
     return Checkpoint(path, tuple(found), tuple(skipped))
@@ -288,23 +303,34 @@ def _optimizer(
     shapes = [[layer_shape(plain_state(stored.state[key])) for key in keys] for keys in members]
     names = names_by_order(shapes, models)
     layers, states, adapters, called = [], [], [], []
+    without: list[str] = []
     for number, (group, keys) in enumerate(zip(groups, members, strict=True)):
         if not keys:
             continue
-        chosen = name or optimizer_of({entry for key in keys for entry in plain_state(stored.state[key])}, group)
+        try:
+            chosen = name or optimizer_of({entry for key in keys for entry in plain_state(stored.state[key])}, group)
+        except ObservationError as error:  # such as a group of Muon's beside one of Adam's
+            without.append(str(error))
+            continue
         adapter = adapter_called(chosen)
         full = {**_defaults(chosen.lower()), **group, **given}
+        if full.get("eps") is not None:
+            full["eps"] = float(full["eps"])
         called.append(chosen.lower())
         for key, shape, guess in zip(keys, shapes[number], names[number], strict=True):
             entries = plain_state(stored.state[key], chosen.lower(), full)
-            entries.setdefault("step", group.get("step", math.inf if step is None else step))
-            layer_name = _name_of(key, group) or guess or f"group {number}, parameter {group['params'].index(key)}"
+            if entries.get("step") is None:
+                entries["step"] = group.get("step", math.inf if step is None else step)
+            layer_name = _name_of(key, group) or guess
+            if layer_name is None or any(layer.name == layer_name for layer in layers):
+                layer_name = f"group {number}, parameter {group['params'].index(key)}"
             parameter = torch.empty(shape, device="meta", requires_grad=True)
             layers.append(Layer(layer_name, parameter, full, kind_of_name(layer_name, len(shape))))
             states.append(_Entries(entries))
             adapters.append(adapter)
     if not layers:
-        raise ObservationError("its state is empty: it was saved before the first step, or without the state")
+        raise ObservationError("; ".join(without) or "its state is empty: it was saved before the first step")
+    notes += [f"a group is left out: {reason}" for reason in without]
     if all(loaded(state["step"]) == math.inf for state in states):
         notes.append("the steps taken are not in the file: v is taken as it is, without bias correction")
     assumed = (layers[0].group or {}).get("betas")

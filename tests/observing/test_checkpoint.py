@@ -405,3 +405,39 @@ def test_metadata_of_safetensors_are_numbers_or_nothing(betas: str, tmp_path: Pa
     (reading,) = only(tmp_path / "x").readings()
     assert reading.epsilon == 1e-6
     assert reading.scale == pytest.approx(1 / (1 - (0.999 if betas == "nonsense" else 0.5) ** 2))
+
+
+def endless() -> dict[str, Any]:
+    stored: dict[str, Any] = {}
+    stored["again"] = stored
+    return stored
+
+
+V = torch.ones(3)
+FOREIGN: dict[str, Any] = {
+    "a file that holds itself": endless(),
+    "groups of text": {**adam_state(exp_avg_sq=V, step=4), "param_groups": ["all"]},
+    "two epsilons": {**adam_state(exp_avg_sq=V, step=4), "param_groups": [{"params": [0], "eps": (1e-30, 1e-3)}]},
+    "no betas": {**adam_state(exp_avg_sq=V, step=4), "param_groups": [{"params": [0], "betas": None}]},
+    "no tensor": adam_state(exp_avg_sq=None, step=4),
+    "no data": adam_state(exp_avg_sq=torch.ones(3, device="meta"), step=4),
+    "sparse": adam_state(exp_avg_sq=V.to_sparse(), step=4),
+    "whole numbers": adam_state(exp_avg_sq=torch.ones(3, dtype=torch.int32), step=4),
+    "below zero": adam_state(exp_avg_sq=-V, step=4),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_forms_that_nobody_foresaw_are_errors_of_the_file(name: str, tmp_path: Path) -> None:
+    torch.save(FOREIGN[name], tmp_path / "x.pt")
+    with pytest.raises(ObservationError, match=r"is of a form that epsgrid cannot read|cannot count|a mean of squares"):
+        only(tmp_path / "x.pt").bounds()
+
+
+def test_groups_of_another_optimizer_are_left_out_with_a_note(tmp_path: Path) -> None:
+    state = {0: {"momentum_buffer": torch.ones(9)}, 1: {"exp_avg_sq": V, "step": 4}, 2: {"exp_avg_sq": V, "step": 4}}
+    groups = [{"params": [0], "lr": 0.1}, {"params": [1, 2], "eps": 1e-8, "param_names": ["same", "same"]}]
+    torch.save({"state": state, "param_groups": groups}, tmp_path / "x.pt")
+    found = only(tmp_path / "x.pt")
+    assert [layer.name for layer in found.layers] == ["same", "group 1, parameter 1"]
+    assert any(note.startswith("a group is left out: no second moment") for note in found.notes)
