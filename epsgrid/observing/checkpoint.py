@@ -13,7 +13,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -250,7 +250,13 @@ def checkpoint_parts(path: Path) -> tuple[Path, ...]:
         return tuple(ranks[rank] for rank in sorted(ranks))
     if (path / DCP_METADATA).is_file():
         return (path,)
-    for pattern_text in ("optimizer.pt", "optimizer.bin", "*optim*rank*", f"optimizer_0/{DCP_METADATA}"):
+    for pattern_text in (
+        "optimizer.pt",
+        "optimizer.bin",
+        "*optim*rank*",
+        "*rank*optim*",
+        f"optimizer_0/{DCP_METADATA}",
+    ):
         for each in sorted(path.glob(pattern_text)):
             return (each.parent,) if each.name == DCP_METADATA else checkpoint_parts(each)
     return ()
@@ -270,9 +276,8 @@ def _nothing_in(stored: Any) -> str:
 def _steps_in(stored: Any, folder: Path) -> float | None:
     """Return the steps that a file or the Trainer's record beside it says were taken; None where none does."""
     places = [stored] if isinstance(stored, Mapping) else []
-    record = folder / "trainer_state.json"
-    if record.is_file():
-        places.append(json.loads(record.read_text(encoding="utf-8")))
+    with suppress(OSError, ValueError):
+        places.append(json.loads((folder / "trainer_state.json").read_text(encoding="utf-8")))
     for place in places:
         for name in _STEPS:
             value = loaded(place.get(name))
@@ -302,8 +307,8 @@ def _optimizer(
     members = [[key for key in group["params"] if stored.state.get(key)] for group in groups]
     shapes = [[layer_shape(plain_state(stored.state[key])) for key in keys] for keys in members]
     names = names_by_order(shapes, models)
-    layers, states, adapters, called = [], [], [], []
-    without: list[str] = []
+    layers: list[Layer] = []
+    states, adapters, called, without = [], [], [], []
     for number, (group, keys) in enumerate(zip(groups, members, strict=True)):
         if not keys:
             continue

@@ -36,7 +36,7 @@ _BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "inv_freq")
 _MODEL_FILES = ("model.safetensors", "pytorch_model.bin", "adapter_model.safetensors")
 _FIELDS = {
     *("params", "param_names", "names", "lr", "eps", "betas", "alpha", "rho", "centered", "rectify", "amsgrad", "step"),
-    *("squared", "outside", "momentum_decay", "foreach", "bias_correction", "correct_bias"),
+    *("squared", "outside", "momentum_decay", "differentiable"),
 }
 """The fields of a parameter group that are of use here; others are not read where each has to be read by itself."""
 
@@ -119,18 +119,12 @@ def layer_shape(entries: Mapping[str, Any]) -> Shape:
 def stored_states(stored: Any) -> list[StoredState]:
     """Return the optimizers' states in nested dicts and lists, wherever they lie; a model's tensors are none."""
     found: list[StoredState] = []
-    inside: tuple[str, ...] = ()
     for where, mapping in walk(stored):
-        if inside and where.startswith(inside):
-            continue
         groups = loaded(mapping.get("param_groups"))
         if isinstance(mapping.get("state"), Mapping) and isinstance(groups, list | Mapping):
-            here = [StoredState.of(where, mapping["state"], groups)]
+            found.append(StoredState.of(where, mapping["state"], groups))
         else:
-            here = list(_flat_states(where, mapping))
-        if here:
-            found += here
-            inside += (f"{where}." if where else "",)
+            found += _flat_states(where, mapping)
     return found
 
 
@@ -153,10 +147,10 @@ def _flat_states(where: str, mapping: Mapping[Any, Any]) -> Iterator[StoredState
             states.setdefault(prefix, {}).setdefault(".".join(rest[:-1]), {})[rest[-1]] = value
     about = mapping.get("__metadata__")
     metadata = _numbers(about) if isinstance(about, Mapping) else {}
-    for prefix, state in states.items():
-        if not any(
-            _SECOND_MOMENTS & entries.keys() and len(entries) > ("sum" in entries) for entries in state.values()
-        ):
+    for prefix, entries_by_name in states.items():
+        # beside them may lie weights in full precision, and a lone "sum" may be anything
+        state = {name: entries for name, entries in entries_by_name.items() if entries.keys() & _STATE_NAMES}
+        if not any(_SECOND_MOMENTS & entries.keys() and entries.keys() != {"sum"} for entries in state.values()):
             continue
         groups = fields.get(prefix, {})
         if not all(name.isdigit() for name in groups):  # flattened: the fields of each parameter
@@ -193,8 +187,8 @@ def optimizer_of(names: set[str], group: Mapping[str, Any]) -> str:
     if "exp_avg_sq" in names:
         if "momentum_decay" in group or "mu_product" in names:
             return "nadam"
-        # torch's Adam always has the field amsgrad, and RAdam never
-        return "radam" if "foreach" in group and "amsgrad" not in group else "adam"
+        # torch's Adam always has the field amsgrad, and its RAdam never; others have no "differentiable"
+        return "radam" if "differentiable" in group and "amsgrad" not in group else "adam"
     if "square_avg" in names:
         return "adadelta" if "acc_delta" in names else "rmsprop"
     for name, optimizer in (("exp_inf", "adamax"), ("exp_avg_var", "adabelief"), ("sum", "adagrad")):
