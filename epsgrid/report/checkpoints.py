@@ -107,4 +107,4 @@ def checkpoints_page(rows: Sequence[CheckpointRow], notes: Sequence[str]) -> str
             figures.append(RenderedFigure(f"percentiles-{number}", "√v̂ and ε over the steps", caption, files))
     sections = [Section("Over the steps", figures=tuple(figures), tables=(timeline_table(rows),))]
     title = f"{rows[-1].optimizer}: {len(rows)} checkpoints"
-    return html_page(title, f"{headline(rows[-1])} in {rows[-1].label}", sections, notes=notes)
+    return html_page(title, f"{rows[-1].label}: {headline(rows[-1])}", sections, notes=notes)

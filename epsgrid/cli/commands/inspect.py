@@ -30,7 +30,7 @@ def inspect(
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN [TRIAL] | FILE ...]",
+            metavar="RUN TRIAL | FILE",
             help="An experiment's folder or name (default: the latest), and a trial's id or its beginning (default: the"
             " probe); or checkpoints: files or folders that have an optimizer's state.",
         ),
