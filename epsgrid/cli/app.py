@@ -38,7 +38,7 @@ _COMMANDS = {
     ),
     "inspect": (
         "inspect:inspect",
-        "Show the stored gradient magnitudes of a probe, of a trial over its training, or of any checkpoint.",
+        "Show the stored gradient magnitudes of a probe, of a trial over its training, or of checkpoints.",
     ),
     "status": ("status:status", "Show the state of a sweep: trials by state and grid, running, failed, time left."),
     "retry": ("retry:retry", "Train chosen trials of the latest experiment again, and no others."),

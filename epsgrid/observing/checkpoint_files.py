@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import logging
 import pathlib
 import pickle
 import re
@@ -86,24 +87,28 @@ def open_file(path: Path) -> Any:
 
 def load_torch(file: Path | BinaryIO, path: Path, *, mmap: bool = False) -> Any:
     """Return what `torch.save` wrote, without running code; `path` is for errors, which are as of `open_file`."""
+    meshes = logging.getLogger("torch.distributed.device_mesh")  # complains of devices that are not there
+    level = meshes.level
+    meshes.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of rare protocols of pickle, and of meshes of devices that are not there
+            warnings.simplefilter("ignore")  # of rare protocols of pickle
             return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
+        if "torch.distributed." in str(error) and "torch.distributed.tensor" not in sys.modules:
+            importlib.import_module("torch.distributed.tensor")  # its data classes are then allowed
+            return load_torch(file, path, mmap=mmap)
         found = _UNSAFE.search(str(error))
         if found is None:
             raise ObservationError(f"{path}: is damaged or truncated: {_first_line(error)}") from error
         wanted = found[1] or found[2]
-        if wanted.startswith("torch.distributed.") and "torch.distributed.tensor" not in sys.modules:
-            importlib.import_module("torch.distributed.tensor")  # its data classes are then allowed
-
-            return load_torch(file, path, mmap=mmap)
         hint = next((hint for begin, hint in _HINTS.items() if wanted.startswith(begin)), _HINTS[""])
         refused = f"its pickle wants to run code: it asks for {wanted}, which is refused"
         raise ObservationError(f"{path}: {refused}; {hint}") from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AssertionError) as error:
         raise ObservationError(f"{path}: is damaged or truncated: {_first_line(error)}") from error
+    finally:
+        meshes.setLevel(level)
 
 
 def _first_line(error: Exception) -> str:
