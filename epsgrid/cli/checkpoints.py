@@ -57,7 +57,7 @@ def inspect_files(
     if json:
         print_json({"files": [_document(row, optimizer) for row, optimizer in read if optimizer], "errors": errors})
     elif rows:
-        is_timeline = len({row.file for row in rows}) > 1
+        is_timeline = any(optimizer is None for _, optimizer in read)
         show(*(_timeline(rows) if is_timeline else _parts(read, all_layers=all_layers)))
     if page_folder is not None and rows:
         notes = dict.fromkeys(note for row in rows for note in row.notes)

@@ -102,7 +102,9 @@ def checkpoints_page(rows: Sequence[CheckpointRow], notes: Sequence[str]) -> str
         last = own[-1]
         numbers = percentile_numbers(series_of(own), last.bounds, last.epsilons[0] if last.epsilons else None)
         if numbers is not None:
-            caption = f"Percentiles of √v̂, and the bounds of {last.file}." + (f" {where}" if where else "")
+            caption = f"{where}{': ' if where else ''}percentiles of √v̂, and the bounds of {last.file}."
+            if len({row.step for row in own} - {None}) < len(own):
+                caption += " The axis counts the files from 0, since they have no steps of their own each."
             files = {"svg": to_bytes(draw_percentiles(numbers), "svg")}
             figures.append(RenderedFigure(f"percentiles-{number}", "√v̂ and ε over the steps", caption, files))
     sections = [Section("Over the steps", figures=tuple(figures), tables=(timeline_table(rows),))]

@@ -108,6 +108,13 @@ def test_files_that_cannot_be_read_are_named_and_the_rest_is_shown(kept: Path) -
     assert "error: model.pth: " in Shell(kept).call("inspect", "model.pth", expect=2).stderr
 
 
+@pytest.mark.parametrize("other", ["other.pt", "nowhere.pt"])
+def test_what_is_left_of_two_files_is_shown(kept: Path, other: str) -> None:
+    shown = Shell(kept).call("inspect", "a.pt", other, expect=2)
+    assert shown.stdout.startswith("ε bounds: ") and "a.pt" in shown.stdout
+    assert shown.stderr.count("error: ") == 1 and other in shown.stderr
+
+
 def test_json_has_all_of_it(kept: Path) -> None:
     document = Shell(kept).json("inspect", "a.pt", "model.pth", expect=2)
     (found,) = document["files"]
