@@ -81,7 +81,9 @@ def adapter_called(name: str) -> Adapter:
     Raises ObservationError where it has no second moment of each weight, or is not known.
     """
     wanted = name.lower()
-    if wanted in plugins.names("optimizers") and _plugin(wanted).DEFAULT_EPSILON is not None:
+    if wanted in plugins.names("optimizers"):
+        if _plugin(wanted).DEFAULT_EPSILON is None:
+            raise ObservationError(f"{name} has nothing to inspect: it has no epsilon")
         return _of_plugins(lambda group: wanted)
     classes = {known.__name__.lower(): adapter for known, adapter in _ADAPTERS.items()}
     if wanted in classes:

@@ -296,8 +296,9 @@ def test_another_optimizers_name_is_refused_and_a_registered_class_is_found(tmp_
         only(tmp_path / "x.pt", optimizer="rmsprop").bounds()
     with pytest.raises(ObservationError, match="unknown optimizer 'adma'; did you mean 'adam'"):
         read_checkpoint(tmp_path / "x.pt", optimizer="adma")
-    with pytest.raises(ObservationError, match="lion has nothing to inspect"):
-        read_checkpoint(tmp_path / "x.pt", optimizer="lion")
+    for name in ("lion", "sgdm"):
+        with pytest.raises(ObservationError, match=f"{name} has nothing to inspect"):
+            read_checkpoint(tmp_path / "x.pt", optimizer=name)
 
     class Mine(torch.optim.SGD):
         pass
