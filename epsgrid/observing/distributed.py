@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -33,8 +32,8 @@ from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, high_rank,
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.series import FRACTIONS, LayerSnapshot, Series, Snapshot
 from epsgrid.observing.layers import Layer
-from epsgrid.observing.observer import FAR_BELOW, Observer
-from epsgrid.observing.reading import Reading, bounds_by_placement, common, histogram_of, read, threshold_of
+from epsgrid.observing.observer import Observer
+from epsgrid.observing.reading import Reading, bounds_by_placement, common, far_below, histogram_of, read, threshold_of
 
 _APART = ("nan", "infinite", "below_range", "above_range")
 _GATHERED = (
@@ -62,11 +61,8 @@ def gathered_bounds(observer: Observer) -> EpsilonBounds:
     layers, _ = _gather(observer)
     if not observer.step and all(layer.histogram is None for layer in layers):
         raise ObservationError("the optimizer's state is not built yet on any rank: ask after the first step")
-    cancelled = observer.cancelled()
     held = {layer.part.name: layer.histogram for layer in layers if layer.histogram is not None}
-    medians = [each.median for name, each in held.items() if name not in cancelled and each.median is not None]
-    far_below = FAR_BELOW * statistics.median(medians) if medians else 0.0
-    noisy = {name for name in cancelled if name in held and (held[name].quantile(1.0) or math.inf) < far_below}
+    noisy = far_below(held, observer.cancelled())
     measured = _statistics(layers, observer.tail_fraction)
     measured = tuple(layer.left_out() if layer.name in noisy else layer for layer in measured)
     placements = [layer.part.placement for layer in layers]

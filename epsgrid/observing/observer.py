@@ -11,7 +11,6 @@ import sys
 import warnings
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
 
@@ -32,7 +31,10 @@ from epsgrid.observing.judging import Estimation
 from epsgrid.observing.kinds import cancelled_biases
 from epsgrid.observing.layers import Layer, LayerRegistry, NamedParameters, named_layers
 from epsgrid.observing.reading import (
+    FAR_BELOW,
+    AdaptableFraction,
     Reading,
+    adaptable_fraction,
     check_shape,
     histogram_of,
     local,
@@ -44,23 +46,10 @@ from epsgrid.observing.rounding import Loss, RoundingNoise, rounding_noise
 _OPEN: WeakSet[torch.optim.Optimizer] = WeakSet()
 """The optimizers that are being observed."""
 
-FAR_BELOW = 1e-3
-"""Share of the median √v̂ of other layers below which biases that ought to be cancelled are taken to be."""
 _NONE = torch.zeros(1, dtype=torch.bool)
 
 _STEP = torch.optim.Optimizer.profile_hook_step(lambda: None).__code__
 """The code that torch puts around `step` of every class; it runs the hooks."""
-
-
-@dataclass(frozen=True)
-class _AdaptableFraction:
-    """The share of the finite entries, zeros included, with √v̂ above ε: these weights have a step size of their own.
-
-    By name of layer, without those that have no finite entry, and in total over the entries of all layers.
-    """
-
-    layers: Mapping[str, float]
-    total: float
 
 
 def observe(
@@ -273,7 +262,7 @@ class Observer:
             snapshots=snapshots,
         )
 
-    def adaptable_fraction(self, epsilon: float | None = None) -> _AdaptableFraction:
+    def adaptable_fraction(self, epsilon: float | None = None) -> AdaptableFraction:
         """Return the share of the entries with √v̂ above ε, of each layer and of all, as they are now.
 
         Where √v̂ is larger than the magnitude that ε corresponds to, an adaptive optimizer adapts; where it is smaller,
@@ -282,22 +271,8 @@ class Observer:
         `epsilon` ≥ 0 is in the optimizer's own units; None takes that of each layer. Raises ObservationError where
         there is no state yet, `epsilon` is negative, or None and a parameter group has no "eps", or several in it.
         """
-        if epsilon is not None and not epsilon >= 0:
-            raise ObservationError(f"epsilon must be at least 0, got {epsilon!r}")
-        shares: dict[str, float] = {}
-        above, finite = 0.0, 0
-        for reading in self._readings():
-            if reading.placement is None:
-                continue
-            name, used = reading.layer.name, reading.epsilon if epsilon is None else epsilon
-            if used is None:
-                raise ObservationError(f'the parameter group of layer {name!r} has no single "eps"; give epsilon=…')
-            histogram = histogram_of(reading)
-            if entries := histogram.finite:
-                larger = float(histogram.entries_above(reading.placement.magnitude_from_epsilon(used)))
-                shares[name] = larger / entries
-                above, finite = above + larger, finite + entries
-        return _AdaptableFraction(shares, above / finite if finite else 0.0)
+        counted = ((each, histogram_of(each)) for each in self._readings() if each.values is not None)
+        return adaptable_fraction(counted, epsilon)
 
     def diagnosis(self) -> Diagnosis:
         """Say by how much ε shortens the steps of each layer, from the state as it is now; print it to read it.
