@@ -60,7 +60,10 @@ _COMMANDS = {
     "convert": ("convert:convert", "Convert an ε between optimizers and frameworks."),
     "scale": ("scale:scale", "Scale a spec to another batch size."),
     "export bounds": ("export:export_bounds", "Write the measured bounds of ε as the search space of another tool."),
-    "export groups": ("export:export_groups", "Write an ε for each kind of layer as ready parameter groups."),
+    "export groups": (
+        "export:export_groups",
+        "Write an ε for each group of layers, as a Python module with ready parameter groups.",
+    ),
     "data list": ("data:list_data", "List the data sets: their folders, sizes, licences and tasks."),
     "data fetch": ("data:fetch", "Fetch a data set and check it; one that is complete is not fetched again."),
     "data check": ("data:check", "Check a data set on this machine: checksums where published, counts in any case."),

@@ -31,12 +31,12 @@ _Read = tuple[CheckpointRow, "CheckpointOptimizer | None"]
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Say whether an argument is meant as a checkpoint: a file, or a folder that has an optimizer's state."""
+    """Say whether an argument is meant as a checkpoint: a file but a spec, or a folder with an optimizer's state."""
     if path.is_dir():
         return not (path / "experiment.json").exists() and any(
             any(path.glob(pattern)) for pattern in (".metadata", "*optim*")
         )
-    return path.is_file() or path.suffix in _SUFFIXES
+    return (path.is_file() and path.suffix not in (".yaml", ".yml")) or path.suffix in _SUFFIXES
 
 
 def inspect_files(

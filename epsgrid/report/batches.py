@@ -388,4 +388,4 @@ def _as_swept(stored: StoredExperiment, cells: Sequence[Trial]) -> StoredExperim
 
 
 def _choice(cell: Cell) -> Choice:
-    return Choice(cell, None, int(not cell.tally.complete))
+    return Choice(cell, None, 1, int(not cell.tally.complete))

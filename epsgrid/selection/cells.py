@@ -140,6 +140,7 @@ class Choice:
 
     cell: Cell | None
     unknown: str | None
+    candidates: int
     incomplete: int
 
 
@@ -266,7 +267,7 @@ def best(cells: Sequence[Cell], metric: Metric | None) -> Choice:
             if cell.score is not None
         ]
         if ranks:
-            return Choice(complete[-max(ranks)[-1]], None, incomplete)
+            return Choice(complete[-max(ranks)[-1]], None, len(cells), incomplete)
     if not cells:
         why = "no cell was planned there"
     elif not complete:
@@ -275,7 +276,7 @@ def best(cells: Sequence[Cell], metric: Metric | None) -> Choice:
         why = f"every complete cell diverged, {incomplete} of {count(len(cells), 'cell')} incomplete"
     else:
         why = "every trial diverged"
-    return Choice(None, why, incomplete)
+    return Choice(None, why, len(cells), incomplete)
 
 
 def spread_of(values: Iterable[float | None]) -> Spread | None:

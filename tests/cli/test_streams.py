@@ -192,7 +192,8 @@ def test_a_short_option_means_the_same_everywhere():
 def test_mistaken_arguments_are_answered_with_what_to_type(swept):
     for command in ("report spec.yaml", "status spec.yaml", "inspect spec.yaml", "export bounds spec.yaml --to json"):
         answer = swept.call(*command.split(), expect=2).stderr
-        assert "spec.yaml is a file, and an experiment's folder or name is expected here: tiny" in answer
+        expected = "spec.yaml is a file, and an experiment's folder or name is expected here: tiny"
+        assert expected in answer, command
     assert swept.call("report", "runs/tiny", "runs/latest").exit_code == 0, "as runs/* names them"
     assert "expected here: runs/tiny" in swept.call("status", "runs/tiny/experiment.json", expect=2).stderr
     for command in (

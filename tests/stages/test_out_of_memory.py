@@ -115,5 +115,6 @@ def test_what_helps_depends_on_the_place():
 )
 def test_slots_are_what_the_devices_have_room_for(spec_path, tmp_path, monkeypatch, overrides, workers, slots):
     install(tmp_path, monkeypatch, 2)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     asked = resolve(spec_path, None, ["execution={executor: local, device: cuda}", *overrides], tmp_path / "runs")
     assert plan_sweep(asked, "conventional", workers).slots == slots
