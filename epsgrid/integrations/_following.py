@@ -1,7 +1,7 @@
 """What the callbacks have in common: observers of a training's optimizers, and the bounds kept after its first epochs.
 
 A callback must never be what ends a training. If nothing can be observed, an error says so before the first step;
-whatever goes wrong later is a warning, and the training goes on.
+whatever goes wrong later is a warning, and the training goes on, also where warnings are errors.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -23,9 +24,11 @@ from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.precision import power
 from epsgrid.numerics.series import Series
 from epsgrid.observing.adapters import epsilon_in
-from epsgrid.observing.distributed import gathered_bounds, gathered_series
+from epsgrid.observing.diagnosis import Alarm, Diagnosis, EpsilonWarning
+from epsgrid.observing.distributed import gathered_bounds, gathered_diagnosis, gathered_series
 from epsgrid.observing.observer import Observer, check_whole, observe
-from epsgrid.observing.trackers import PREFIX
+from epsgrid.observing.trackers import PREFIX, scalars
+from epsgrid.streams import print_anyway
 
 _VERSION = 1
 
@@ -49,9 +52,9 @@ class Following:
     unknown; and `accumulate`, how many make a step. It adds to `batches`, those of all epochs whose gradients v holds.
     """
 
-    def __init__(self, every: int, probe_epochs: int) -> None:
+    def __init__(self, every: int, probe_epochs: int, alarm: bool) -> None:
         check_whole(every=every, probe_epochs=probe_epochs)
-        self.every, self.probe_epochs = every, probe_epochs
+        self.every, self.probe_epochs, self.alarm = every, probe_epochs, alarm
         self.observers: tuple[Observer, ...] = ()
         self.kept: tuple[EpsilonBounds | None, ...] = ()
         self.batch: int | None = 0
@@ -62,6 +65,8 @@ class Following:
         self._misses_some = False  # v began within the present epoch
         self._steps: list[int] | None = None  # of each observer, where the training's beginning is known
         self._warned: set[str] = set()
+        self._alarms: dict[Observer, Alarm] = {}
+        self._next_look = 0  # in batches
 
     @property
     def bounds(self) -> EpsilonBounds | None:
@@ -69,6 +74,12 @@ class Following:
         if len(self.kept) > 1:
             raise ObservationError(f"{len(self.kept)} optimizers are observed: their bounds are all_bounds[0], …")
         return self.kept[0] if self.kept else None
+
+    def diagnosis(self) -> Diagnosis | None:
+        """Diagnose the only optimizer now, None before its first step; ObservationError where there are several."""
+        if len(self.observers) > 1:
+            raise ObservationError(f"{len(self.observers)} optimizers are observed: ask observers[0].diagnosis(), …")
+        return self.observers[0].diagnosis() if self.observers and self.observers[0].step else None
 
     def attach(self, optimizers: Sequence[Any], model: torch.nn.Module, steps: int, epochs: float) -> None:
         """Observe a training's optimizers, or wrappers around them, from now on; a resumed one has `steps` behind it.
@@ -93,6 +104,7 @@ class Following:
         for problem in problems:
             self._warn(problem)
         self.observers, self._is_open = tuple(observers), True
+        self._alarms, self._next_look = {observer: Alarm() for observer in observers if self.alarm}, 0
         if self._steps is None:  # neither this callback nor a checkpoint has seen the beginning
             self._ended = int(epochs)
         self._is_probing = not self._is_whole and (bool(self.kept) or self._ended < self.probe_epochs or not steps)
@@ -117,6 +129,26 @@ class Following:
         if self._is_fresh:
             self._is_fresh, self._misses_some = False, index > 0
         self.batches, self.batch = self.batches + 1, index + 1
+
+    def look(self) -> list[str]:
+        """Look for steps that ε shortens where that is due; return what is to be warned of.
+
+        In a distributed job this is a collective over all ranks.
+        """
+        if not self._is_open or self.batches < self._next_look:
+            return []
+        texts, missing = [], []
+        for observer, alarm in list(self._alarms.items()):
+            if observer.step >= alarm.next_look:
+                diagnosis = self._try(gathered_diagnosis, observer)
+                if diagnosis is None:  # and so it stays, as is warned of
+                    del self._alarms[observer]
+                    continue
+                texts.append(alarm.look(diagnosis))
+            missing.append(alarm.next_look - observer.step)
+        # A step takes a batch or more. Where a scaler skips steps on a device, asking for their number waits for it.
+        self._next_look = self.batches + max(1, min(missing)) if missing else sys.maxsize
+        return [text for text in texts if text is not None]
 
     def end_epoch(self) -> list[str]:
         """Count an epoch that was trained to its end, and keep the bounds where it is the last of the probe.
@@ -155,8 +187,8 @@ class Following:
             return f"{steps} of {math.ceil(self.of / self.accumulate)} steps of {name}"
         return f"{steps} steps, {self.batch} of {self.of} batches of {name}"
 
-    def series(self, step: int, epoch: float | None) -> list[tuple[str, Series]]:
-        """Count now; return for each optimizer the prefix of its names and a series of one snapshot at `step`.
+    def series(self, step: int, epoch: float | None) -> list[tuple[str, Series, dict[str, float]]]:
+        """Count now; return of each optimizer the prefix of its names, a series of one snapshot at `step`, and scalars.
 
         In a distributed job this is a collective over all ranks.
         """
@@ -165,7 +197,9 @@ class Following:
             series = self._try(gathered_series, observer, epoch) if observer.step else None
             if series is not None:
                 prefix = PREFIX if len(self.observers) == 1 else f"{PREFIX}.{number}"
-                found.append((prefix, replace(series, snapshots=(replace(series.snapshots[0], step=step),))))
+                series = replace(series, snapshots=(replace(series.snapshots[0], step=step),))
+                row = scalars(series, prefix, self._try(gathered_diagnosis, observer))[step]
+                found.append((prefix, series, row))
         return found
 
     def to_json(self) -> str:
@@ -205,7 +239,15 @@ class Following:
         """Warn of the same thing once."""
         if message not in self._warned:
             self._warned.add(message)
-            warnings.warn(f"epsgrid: {message}", RuntimeWarning, stacklevel=2)
+            warn(f"epsgrid: {message}", RuntimeWarning)
+
+
+def warn(message: str, category: type[Warning] = EpsilonWarning) -> None:
+    """Warn; where that kind of warning is an error, print it instead."""
+    try:
+        warnings.warn(message, category, stacklevel=3)
+    except category:
+        print_anyway(message)
 
 
 def _is_unused(observer: Observer) -> bool:

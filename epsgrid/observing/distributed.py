@@ -2,6 +2,7 @@
 
     observer = epsgrid.observe(optimizer, model=model)      # on every rank; each counts what it holds
     bounds = gathered_bounds(observer)                      # after training, on every rank; all get the same
+    diagnosis = gathered_diagnosis(observer)                # the same way
 
 Replicas (DDP, HSDP) hold the same v, which counts once; shards (FSDP2 and other DTensors) hold a part each; with
 ZeroRedundancyOptimizer a rank has some layers whole and the others not at all. One rule serves them all: a part of a
@@ -31,6 +32,7 @@ from epsgrid.numerics.histogram import MANTISSA_BITS, LogHistogram, bin_count, k
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, high_rank, low_rank
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.series import FRACTIONS, LayerSnapshot, Series, Snapshot
+from epsgrid.observing.diagnosis import Diagnosis, diagnose_layer, learning_rate_of
 from epsgrid.observing.layers import Layer
 from epsgrid.observing.observer import Observer
 from epsgrid.observing.reading import Reading, bounds_by_placement, common, histogram_of, read, threshold_of
@@ -83,13 +85,30 @@ def gathered_series(observer: Observer, epoch: float | None = None) -> Series:
     )
 
 
+def gathered_diagnosis(observer: Observer) -> Diagnosis:
+    """Say by how much ε shortens the steps of each layer, over all ranks, from the state as it is now.
+
+    A collective that raises as `gathered_bounds` does; without a state on any rank no layer is diagnosed.
+    """
+    if not _spans_ranks():
+        return observer.diagnosis()
+    layers, _ = _gather(observer)
+    found = [
+        diagnose_layer(part.name, part.kind, histogram, part.placement, part.epsilon, part.learning_rate)
+        for part, _, histogram in layers
+        if histogram is not None and part.placement is not None and part.epsilon is not None
+    ]
+    name = type(observer.optimizer).__name__
+    return Diagnosis(name, observer.step, tuple(each for each in found if each is not None))
+
+
 @dataclass(frozen=True)
 class _Part:
     """What a rank reports of its part of a layer, whose `name`, `shape` and `kind` are those of the whole.
 
     `place` has its coordinates along the dimensions that cut the layer, None where the rank has no v of it; `status`
     then says why. With v̂ = v · scale, `wide` says that entries are float64, and `digest` of the counts is the same on
-    ranks that hold the same part.
+    ranks that hold the same part. `epsilon` and `learning_rate` are those of its parameter group.
     """
 
     name: str
@@ -101,6 +120,8 @@ class _Part:
     scale: float = 1.0
     wide: bool = False
     digest: str = ""
+    epsilon: float | None = None
+    learning_rate: float | None = None
 
 
 class _Layer(NamedTuple):
@@ -161,8 +182,8 @@ def _part_of(reading: Reading) -> tuple[_Part, torch.Tensor, torch.Tensor]:
         return part, torch.empty(0), _table(None)
     table = _table(histogram_of(reading))
     digest = hashlib.sha256(table.numpy().tobytes()).hexdigest()
-    found = (place, reading.placement, reading.scale, values.dtype == torch.float64, digest)
-    return _Part(layer.name, part.shape, part.kind, part.status, *found), values, table
+    found = (place, reading.placement, reading.scale, values.dtype == torch.float64, digest, reading.epsilon)
+    return _Part(layer.name, part.shape, part.kind, part.status, *found, learning_rate_of(layer.group)), values, table
 
 
 def _place(layer: Layer) -> tuple[int, ...] | None:
