@@ -140,7 +140,7 @@ class Following:
         texts, missing = [], []
         for observer, alarm in list(self._alarms.items()):
             if observer.step >= alarm.next_look:
-                diagnosis = self._try(gathered_diagnosis, observer)
+                diagnosis = self.attempt(gathered_diagnosis, observer)
                 if diagnosis is None:  # and so it stays, as is warned of
                     del self._alarms[observer]
                     continue
@@ -167,7 +167,7 @@ class Following:
         """
         if not self._is_probing or not any(observer.step for observer in self.observers):
             return []
-        self.kept = tuple(self._try(gathered_bounds, observer) for observer in self.observers)
+        self.kept = tuple(self.attempt(gathered_bounds, observer) for observer in self.observers)
         epoch = self._ended if epoch is None else epoch
         self._is_probing, self._is_whole = False, self._ended >= self.probe_epochs
         found = zip(self.observers, self.kept, strict=True)
@@ -194,11 +194,11 @@ class Following:
         """
         found = []
         for number, observer in enumerate(self.observers if self._is_open else ()):
-            series = self._try(gathered_series, observer, epoch) if observer.step else None
+            series = self.attempt(gathered_series, observer, epoch) if observer.step else None
             if series is not None:
                 prefix = PREFIX if len(self.observers) == 1 else f"{PREFIX}.{number}"
                 series = replace(series, snapshots=(replace(series.snapshots[0], step=step),))
-                row = scalars(series, prefix, self._try(gathered_diagnosis, observer))[step]
+                row = scalars(series, prefix, self.attempt(gathered_diagnosis, observer))[step]
                 found.append((prefix, series, row))
         return found
 
@@ -228,11 +228,12 @@ class Following:
         except (AttributeError, EpsgridError, KeyError, TypeError, ValueError) as error:
             self._warn(f"the bounds in the checkpoint cannot be read and are measured again if need be: {error}")
 
-    def _try(self, ask: Callable[..., _T], *arguments: Any) -> _T | None:
+    def attempt(self, ask: Callable[..., _T], *arguments: Any) -> _T | None:
+        """Call something; where it fails, warn and return None."""
         try:
             return ask(*arguments)
-        except EpsgridError as error:
-            self._warn(str(error))
+        except Exception as error:
+            self._warn(str(error) if isinstance(error, EpsgridError) else f"{type(error).__name__}: {error}")
             return None
 
     def _warn(self, message: str) -> None:

@@ -31,6 +31,7 @@ from torch.utils.data import DataLoader
 from epsgrid.errors import ExecutionError
 from epsgrid.integrations._following import Following, repair_torchvision, warn
 from epsgrid.numerics.bounds import EpsilonBounds
+from epsgrid.numerics.series import Series
 from epsgrid.observing.diagnosis import Diagnosis
 from epsgrid.observing.observer import Observer
 from epsgrid.observing.trackers import Mlflow, Tensorboard
@@ -135,13 +136,7 @@ class EpsilonCallback(_Callback):
         epoch = trainer.current_epoch + (batch_idx + 1) / trainer.num_training_batches
         for prefix, series, row in self._following.series(trainer.global_step, epoch):
             for logger in trainer.loggers if trainer.is_global_zero else ():
-                logger.log_metrics(row, step=trainer.global_step)
-                # TensorBoard and MLflow, which take histograms as well, are known by the object they write with.
-                writer = getattr(logger, "experiment", None)
-                if hasattr(writer, "add_histogram_raw"):
-                    Tensorboard(writer).log_histograms(series, prefix)
-                elif hasattr(writer, "log_dict") and hasattr(logger, "run_id"):
-                    Mlflow(writer, logger.run_id).log_histograms(series, prefix)
+                self._following.attempt(_write, logger, prefix, series, row)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: torch.nn.Module) -> None:
         """Keep the bounds, once the epochs of the probe are done; this is called where an epoch was cut short, too."""
@@ -173,3 +168,14 @@ class EpsilonCallback(_Callback):
         log = importlib.import_module(f"{_PACKAGE}.utilities.rank_zero").rank_zero_info
         for line in lines:
             log(line)
+
+
+def _write(logger: Any, prefix: str, series: Series, row: dict[str, float]) -> None:
+    """Write a row of scalars, and the histograms of a series of one snapshot."""
+    logger.log_metrics(row, step=series.steps[-1])
+    # TensorBoard and MLflow, which take histograms as well, are known by the object they write with.
+    writer = getattr(logger, "experiment", None)
+    if hasattr(writer, "add_histogram_raw"):
+        Tensorboard(writer).log_histograms(series, prefix)
+    elif hasattr(writer, "log_dict") and hasattr(logger, "run_id"):
+        Mlflow(writer, logger.run_id).log_histograms(series, prefix)

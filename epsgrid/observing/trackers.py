@@ -303,7 +303,12 @@ def scalars(series: Series, prefix: str = PREFIX, diagnosis: Diagnosis | None = 
         rows[step][f"{prefix}/adaptable"] = share
     if diagnosis is not None and (total := diagnosis.damping) is not None:
         by_kind = {f"{prefix}/damping_{kind}": damping.mean for kind, damping in diagnosis.by_kind.items()}
-        rows[series.steps[-1]] |= {f"{prefix}/damping": total.mean, **by_kind}
+        latest = series.snapshots[-1]
+        rows[latest.step] |= {f"{prefix}/damping": total.mean, **by_kind}
+        if latest.threshold is None:  # layers have several ε
+            layers = zip(series.names, latest.layers, strict=True)
+            finite = [each.zeros + each.nonzero for name, each in layers if each and name not in diagnosis.left_out]
+            rows[latest.step][f"{prefix}/adaptable"] = total.adapting * total.moving / sum(finite)
     return rows
 
 
