@@ -10,7 +10,6 @@ import importlib.util
 import json
 import math
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -24,11 +23,11 @@ from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.precision import power
 from epsgrid.numerics.series import Series
 from epsgrid.observing.adapters import epsilon_in
-from epsgrid.observing.diagnosis import Alarm, Diagnosis, EpsilonWarning
+from epsgrid.observing.diagnosis import Alarm, Diagnosis
 from epsgrid.observing.distributed import gathered_bounds, gathered_diagnosis, gathered_series
 from epsgrid.observing.observer import Observer, check_whole, observe
 from epsgrid.observing.trackers import PREFIX, scalars
-from epsgrid.streams import print_anyway
+from epsgrid.streams import warn_anyway
 
 _VERSION = 1
 
@@ -240,15 +239,7 @@ class Following:
         """Warn of the same thing once."""
         if message not in self._warned:
             self._warned.add(message)
-            warn(f"epsgrid: {message}", RuntimeWarning)
-
-
-def warn(message: str, category: type[Warning] = EpsilonWarning) -> None:
-    """Warn; where that kind of warning is an error, print it instead."""
-    try:
-        warnings.warn(message, category, stacklevel=3)
-    except category:
-        print_anyway(message)
+            warn_anyway(f"epsgrid: {message}", RuntimeWarning, stacklevel=3)
 
 
 def _is_unused(observer: Observer) -> bool:

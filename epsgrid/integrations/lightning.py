@@ -29,12 +29,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from epsgrid.errors import ExecutionError
-from epsgrid.integrations._following import Following, repair_torchvision, warn
+from epsgrid.integrations._following import Following, repair_torchvision
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.series import Series
-from epsgrid.observing.diagnosis import Diagnosis
+from epsgrid.observing.diagnosis import Diagnosis, EpsilonWarning
 from epsgrid.observing.observer import Observer
 from epsgrid.observing.trackers import Mlflow, Tensorboard
+from epsgrid.streams import warn_anyway
 
 _STATE = "epsgrid"
 
@@ -127,7 +128,7 @@ class EpsilonCallback(_Callback):
         for text in self._following.look():
             self._log([f"epsgrid: {text}"])
             if trainer.is_global_zero:
-                warn(text)
+                warn_anyway(text, EpsilonWarning, stacklevel=2)
         every = trainer.log_every_n_steps
         # Steps of several optimizers are counted together and may pass over a multiple.
         if not (trainer.loggers and every and trainer.global_step // every > self._logged // every):

@@ -21,12 +21,12 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from epsgrid.integrations._following import Following, repair_torchvision, warn
+from epsgrid.integrations._following import Following, repair_torchvision
 from epsgrid.numerics.bounds import EpsilonBounds
-from epsgrid.observing.diagnosis import Diagnosis
+from epsgrid.observing.diagnosis import Diagnosis, EpsilonWarning
 from epsgrid.observing.observer import Observer
 from epsgrid.observing.trackers import import_extra
-from epsgrid.streams import print_anyway
+from epsgrid.streams import print_anyway, warn_anyway
 
 repair_torchvision()
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class EpsilonCallback(_Callback):
             if state.is_world_process_zero:
                 logging = import_extra("transformers", "transformers.utils.logging")
                 logging.get_logger("transformers.trainer").warning(f"epsgrid: {text}")
-                warn(text)
+                warn_anyway(text, EpsilonWarning, stacklevel=2)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any) -> None:
         """Keep the bounds, once the epochs of the probe are done; this is called where an epoch was cut short, too."""
