@@ -103,7 +103,6 @@ class Following:
         for problem in problems:
             self._warn(problem)
         self.observers, self._is_open = tuple(observers), True
-        self._alarms, self._next_look = {observer: Alarm() for observer in observers if self.alarm}, 0
         if self._steps is None:  # neither this callback nor a checkpoint has seen the beginning
             self._ended = int(epochs)
         self._is_probing = not self._is_whole and (bool(self.kept) or self._ended < self.probe_epochs or not steps)
@@ -115,6 +114,8 @@ class Following:
             for observer, count in zip(observers, counts, strict=False):
                 observer.step = count
         self._steps = []
+        self._alarms = {observer: Alarm(observer.step) for observer in observers if self.alarm}
+        self._next_look = self.batches
 
     def detach(self) -> None:
         """Stop observing, if it has begun."""

@@ -90,7 +90,10 @@ class EpsilonCallback(_Callback):
         self.close()
         # Reporters see what is added to a log only after this callback, and the trainer puts it behind them; the only
         # way to its list of callbacks is by its caller, the CallbackHandler, which may go on after the exchange.
-        callbacks = getattr(sys._getframe(1).f_locals.get("self"), "callbacks", [])
+        caller: Any = sys._getframe(1)
+        while caller.f_locals.get("self") is self:  # a subclass
+            caller = caller.f_back
+        callbacks = getattr(caller.f_locals.get("self"), "callbacks", [])
         if self in callbacks:
             callbacks.remove(self)
             callbacks.insert(0, self)

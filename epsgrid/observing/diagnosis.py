@@ -185,18 +185,19 @@ class Alarm:
     """Decides when to look at an optimizer, and which findings are worth a warning.
 
     A finding is warned of when two looks in a row have it, once for each layer and finding; a layer whose damping has
-    risen above `RECOVERED` in between needs two again. Looks are at steps 20, 40, 60, … and farther apart as training
-    goes on, each at a quarter more steps than the last.
+    risen above `RECOVERED` in between needs two again. Looks are 20, 40, 60, … steps after the first one, `begin`, and
+    farther apart as training goes on, each at a quarter more steps than the last.
     """
 
-    def __init__(self) -> None:
-        self.next_look = _FIRST_LOOK
+    def __init__(self, begin: int = 0) -> None:
+        self._begin, self.next_look = begin, begin + _FIRST_LOOK
         self._found: dict[str, Finding] = {}
         self._warned: set[tuple[str, Finding]] = set()
 
     def look(self, diagnosis: Diagnosis) -> str | None:
         """Take in a diagnosis; return a warning for what is new in it, or None."""
-        self.next_look = max(diagnosis.step + _FIRST_LOOK, int(diagnosis.step * _GROWTH))
+        steps = diagnosis.step - self._begin
+        self.next_look = self._begin + max(steps + _FIRST_LOOK, int(steps * _GROWTH))
         new = []
         for layer in diagnosis.layers:
             before = self._found.get(layer.name, "")

@@ -173,6 +173,7 @@ class Observer:
     @step.setter
     def step(self, steps: int) -> None:
         self._calls, self._skipped, self._latest, self._failure = steps, 0, None, ""
+        self._alarm = Alarm(steps) if self._alarm else None
         self._history.keep_until(steps)
 
     @property
@@ -360,6 +361,7 @@ class Observer:
         """Warn of what the alarm finds new."""
         assert self._alarm is not None
         text = self._alarm.look(self.diagnosis())
+        self._alarm.next_look += int(self._skipped)  # looks are due by calls, and a diagnosis counts steps
         if text is not None:
             warn_anyway(text, EpsilonWarning, stacklevel=6)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,30 +51,32 @@ def damping_by_hand(optimizer: Any) -> float:
 
 
 def wandb_rows(folder: Path) -> list[dict[str, Any]]:
-    """Return the history in the file of the only offline run of W&B below a folder, by its format: a LevelDB log."""
+    """Return the history of the only offline run of W&B below a folder, whose `finish` does not wait for its file."""
     from wandb.proto import wandb_internal_pb2
 
-    def records(raw: bytes, at: int = 7) -> Iterator[bytes]:
-        record = b""
-        while at < len(raw):
-            if (left := 32768 - at % 32768) < 7:  # a block ends, padded
-                at += left
-                continue
-            length, kind = int.from_bytes(raw[at + 4 : at + 6], "little"), raw[at + 6]
-            record += raw[at + 7 : at + 7 + length]
-            at += 7 + length
-            if kind in (1, 4):  # whole, or its last part
-                yield record
-                record = b""
-
     (path,) = folder.glob("wandb/offline-run-*/*.wandb")
-    rows = []
-    for raw in records(path.read_bytes()):
-        record = wandb_internal_pb2.Record.FromString(raw)
-        if record.WhichOneof("record_type") == "history":
-            items = record.history.item
-            rows.append({item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items})
-    return rows
+    for _ in range(600):
+        records = [wandb_internal_pb2.Record.FromString(record) for record in _records(path.read_bytes())]
+        if any(record.WhichOneof("record_type") == "exit" for record in records):
+            break
+        time.sleep(0.1)
+    histories = [record.history.item for record in records if record.WhichOneof("record_type") == "history"]
+    return [{item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in each} for each in histories]
+
+
+def _records(raw: bytes, at: int = 7) -> Iterator[bytes]:
+    """Yield the records of a file of W&B, a log of LevelDB's after 7 bytes: blocks, and parts with a header of 7."""
+    record = b""
+    while at < len(raw):
+        if (left := 32768 - at % 32768) < 7:  # a block ends, padded
+            at += left
+            continue
+        length, kind = int.from_bytes(raw[at + 4 : at + 6], "little"), raw[at + 6]
+        record += raw[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4) and at <= len(raw):  # whole, or its last part
+            yield record
+            record = b""
 
 
 def data() -> torch.utils.data.TensorDataset:

@@ -324,6 +324,15 @@ def test_the_alarm_counts_steps_and_not_batches(tmp_path: Path) -> None:
     assert text.startswith("Adam, step 40: ")
 
 
+def test_the_alarm_goes_soon_after_a_training_is_resumed(tmp_path: Path) -> None:
+    path = tmp_path / "it.ckpt"
+    trained = module(two_epsilons)
+    fit(real().own.EpsilonCallback(alarm=False), tmp_path, trained, max_epochs=20).save_checkpoint(path)
+    trainer = trainer_of(real().pl, [real().own.EpsilonCallback()], tmp_path, max_epochs=28)
+    with pytest.warns(EpsilonWarning, match="Adam, step 160: "):
+        trainer.fit(module(two_epsilons), batches(), ckpt_path=path, weights_only=True)
+
+
 def test_what_a_logger_cannot_take_ends_no_training(tmp_path: Path) -> None:
     class Full(real().loggers.CSVLogger):  # type: ignore[misc]
         def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:

@@ -177,6 +177,20 @@ def test_an_alarm_ends_no_training_where_warnings_are_errors(
     assert all(torch.equal(weights, trained.state_dict()[name]) for name, weights in alone.state_dict().items())
 
 
+def test_a_subclass_of_the_callback_comes_before_reporters_too(tmp_path: Path) -> None:
+    class Own(real().own.EpsilonCallback):  # type: ignore[misc]
+        def on_train_begin(self, *arguments: Any, **options: Any) -> None:
+            super().on_train_begin(*arguments, **options)
+
+    class Reporter(real().Callback):  # type: ignore[misc]
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            seen.append("epsgrid/damping" in logs)
+
+    seen: list[bool] = []
+    trainer_of(tmp_path, [Reporter(), Own()]).train()
+    assert seen == [True, True, True, False], "the last has the time that it took"
+
+
 def test_the_alarm_counts_steps_and_not_batches(tmp_path: Path) -> None:
     options = {"gradient_accumulation_steps": 3, "num_train_epochs": 24}
     (text,) = alarms([real().own.EpsilonCallback()], tmp_path, **options)
