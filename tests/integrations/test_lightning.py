@@ -225,6 +225,11 @@ def test_every_logger_gets_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     client = mlflow.MlflowClient(tracking_uri=address)
     history = client.get_metric_history(to_mlflow.run_id, "epsgrid/low")
     assert {metric.step: metric.value for metric in history} == {step: low[step] for step in rows}
+    damping = {step: float(row["epsgrid/damping"]) for step, row in rows.items()}
+    assert {event.step: event.value for event in events.Scalars("epsgrid/damping")} == pytest.approx(damping)
+    history = client.get_metric_history(to_mlflow.run_id, "epsgrid/damping")
+    assert {metric.step: metric.value for metric in history} == damping
+    assert damping[6] == callback.diagnosis().damping.mean
     path = client.download_artifacts(to_mlflow.run_id, "epsgrid/step-00000004.json")
     (snapshot,) = Series.from_json(json.loads(Path(path).read_text())).snapshots
     assert (snapshot.step, snapshot.epoch) == (4, pytest.approx(4 / EPOCH))
