@@ -15,7 +15,8 @@ The flow, in words used everywhere with one meaning:
     stages/      the flow: probe, sweep, report
     cli/         the command line
 
-For a training loop of your own, `epsgrid.observe` and `epsgrid.probe` are all there is to know. The names below are
+For a training loop of your own, `epsgrid.observe`, `epsgrid.probe` and, for its checkpoints,
+`epsgrid.read_checkpoint` are all there is to know. The names below are
 imported when they are first used, so that `import epsgrid` costs nothing and brings no torch.
 """
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from epsgrid.numerics.histogram import LogHistogram as LogHistogram
     from epsgrid.numerics.placement import Placement as Placement
     from epsgrid.observing.adapters import register as register_optimizer
+    from epsgrid.observing.checkpoint import read_checkpoint as read_checkpoint
     from epsgrid.observing.observer import observe as observe
     from epsgrid.observing.probing import probe as probe
     from epsgrid.optimizers import SecondMoment as SecondMoment
@@ -42,6 +44,7 @@ _PUBLIC = {
     "SecondMoment": ("epsgrid.optimizers", "SecondMoment"),
     "observe": ("epsgrid.observing.observer", "observe"),
     "probe": ("epsgrid.observing.probing", "probe"),
+    "read_checkpoint": ("epsgrid.observing.checkpoint", "read_checkpoint"),
     "register_optimizer": ("epsgrid.observing.adapters", "register"),
 }
 """Where each public name is found."""
@@ -53,6 +56,7 @@ __all__ = [
     "SecondMoment",
     "observe",
     "probe",
+    "read_checkpoint",
     "register_optimizer",
 ]
 

@@ -9,7 +9,10 @@ import pytest
 
 import epsgrid
 
-NAMES = {"EpsilonBounds", "LogHistogram", "Placement", "SecondMoment", "observe", "probe", "register_optimizer"}
+NAMES = {
+    *("EpsilonBounds", "LogHistogram", "Placement", "SecondMoment"),
+    *("observe", "probe", "read_checkpoint", "register_optimizer"),
+}
 
 
 def test_the_public_names_are_these() -> None:

@@ -38,7 +38,10 @@ _COMMANDS = {
         "report:report",
         "Answer what the sweep can tell: may the default ε stay, which ε are as good, did narrowing cost anything.",
     ),
-    "inspect": ("inspect:inspect", "Show the stored gradient magnitudes of a probe, or of a trial over its training."),
+    "inspect": (
+        "inspect:inspect",
+        "Show the stored gradient magnitudes of a probe, of a trial over its training, or of checkpoints.",
+    ),
     "status": ("status:status", "Show the state of a sweep: trials by state and grid, running, failed, time left."),
     "retry": ("retry:retry", "Train chosen trials of the latest experiment again, and no others."),
     "forget": (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.console import RenderableType
@@ -14,7 +15,9 @@ from rich.text import Text
 from epsgrid import grids
 from epsgrid.cli.console import out
 from epsgrid.cli.tables import GAP, report_table, table
+from epsgrid.errors import NoBoundsError
 from epsgrid.numerics.bounds import EpsilonBounds
+from epsgrid.numerics.damping import Damping, total_damping
 from epsgrid.numerics.histogram import LogHistogram
 from epsgrid.numerics.magnitudes import Bound, LayerStatus
 from epsgrid.numerics.placement import Placement
@@ -26,6 +29,9 @@ from epsgrid.report.trust import kind_rows, reliability_row
 from epsgrid.selection.formatting import NOTHING, bounds_line, count, duration, percent, power, powers
 from epsgrid.spec.model import Sweep
 from epsgrid.store.records import ProbeRecord
+
+if TYPE_CHECKING:
+    from epsgrid.observing.checkpoint import CheckpointOptimizer
 
 _ROWS_IN_A_TERMINAL = 40
 _SUMMARY_WIDTH, _LABEL, _MOST_LINES = 80, 12, 3
@@ -40,12 +46,17 @@ _Row = tuple[str, str, str, str, str, str, LogHistogram | None]
 """A layer in the table: name, entries, three magnitudes, a note, and its histogram, None where none was kept."""
 
 
-def shown_rows(names: Sequence[str], first: Sequence[str], *, all_layers: bool) -> list[int]:
-    """Return the rows to show: all, or in a terminal a limited number, those in `first` before others."""
+def shown_rows(names: Sequence[str], first: Sequence[str], *, all_layers: bool, most: int | None = None) -> list[int]:
+    """Return the rows to show: all, or a limited number, those in `first` before others.
+
+    The limit is `most`; without it there is one in a terminal only.
+    """
     rows = range(len(names))
-    if all_layers or not out().is_terminal or len(names) <= _ROWS_IN_A_TERMINAL:
+    limit = most or (_ROWS_IN_A_TERMINAL if out().is_terminal else len(names))
+    if all_layers or len(names) <= limit:
         return list(rows)
-    return sorted(rows, key=lambda row: names[row] not in first)[:_ROWS_IN_A_TERMINAL]
+    places = {name: place for place, name in reversed(list(enumerate(first)))}
+    return sorted(rows, key=lambda row: places.get(names[row], len(first)))[:limit]
 
 
 def hidden_lines(shown: int, layers: int) -> list[str]:
@@ -132,6 +143,50 @@ def snapshot_layers(
     return [_layers_table(rows, _SHOWN_FRACTIONS, "adapting"), *hidden_lines(len(shown), len(series.names))]
 
 
+def checkpoint_layers(optimizer: CheckpointOptimizer, *, all_layers: bool, most: int) -> list[RenderableType]:
+    """Return the table of a checkpoint: those that set bounds first, then those of which least adapts at their ε."""
+    measured, bounds = [each for _, each in optimizer.measured], optimizer_bounds(optimizer)
+    shares = optimizer.adaptable_fraction().layers if optimizer.epsilons else {}
+    setters = (*bounds.low.layers[:1], *bounds.high.layers[:1]) if bounds else ()
+    first = (*setters, *sorted(shares, key=lambda name: shares[name]))
+    shown = shown_rows([each.name for each in measured], first, all_layers=all_layers, most=most)
+    rows = []
+    for each in (measured[place] for place in shown):
+        h = each.histogram
+        low, median, high = (power(h.quantile(at) if h else None) for at in _SHOWN_FRACTIONS)
+        share = percent(shares[each.name]) if each.name in shares else NOTHING
+        note = share if each.status is LayerStatus.MEASURED else str(each.status)
+        rows.append((each.name, f"{each.entries:,}", low, median, high, note, h))
+    return [_layers_table(rows, _SHOWN_FRACTIONS, "adapting"), *hidden_lines(len(shown), len(measured))]
+
+
+def checkpoint_summary(optimizer: CheckpointOptimizer) -> list[RenderableType]:
+    """Return what is known of an optimizer's state in a checkpoint, without the answer, in at most 80 columns."""
+    bounds, width = optimizer_bounds(optimizer), min(out().width, _SUMMARY_WIDTH)
+    readings, measured = zip(*optimizer.measured, strict=True)
+    placement = next((reading.placement for reading in readings if reading.placement), Placement.outside())
+    steps = NOTHING if optimizer.step is None else f"{optimizer.step:,}"
+    size = f"{count(len(measured), 'layer')}, {sum(each.entries for each in measured):,} entries"
+    texts = (
+        ("state", f"{optimizer.name}, step {steps}, {size}"),
+        ("lower end", _end_text(bounds.low, placement) if bounds else ""),
+        ("upper end", _end_text(bounds.high, placement) if bounds else ""),
+        ("ε enters", f"{placement.description}; {placement.conversion}" if placement != Placement.outside() else ""),
+        *(("note", note) for note in optimizer.notes),
+    )
+    axis, (drawn,) = _sparklines([[each.histogram for each in measured]], width - _LABEL - 1)
+    lines = [line for label, text in texts if text for line in _labelled(label, text, width)]
+    return [*lines, _line("√v̂", axis), _line("all layers", drawn)]
+
+
+def optimizer_bounds(optimizer: CheckpointOptimizer) -> EpsilonBounds | None:
+    """Return the bounds of a checkpoint; None where no layer can set any."""
+    try:
+        return optimizer.bounds()
+    except NoBoundsError:
+        return None
+
+
 def probe_summary(record: ProbeRecord, sweep: Sweep) -> list[RenderableType]:
     """Return what a reader needs of a probe, the answer first, in at most 80 columns and some 20 lines."""
     measured, width = record.bounds(), min(out().width, _SUMMARY_WIDTH)
@@ -147,12 +202,16 @@ def probe_summary(record: ProbeRecord, sweep: Sweep) -> list[RenderableType]:
         layer.name if layer.status is LayerStatus.LEFT_OUT else f"{layer.name} ({layer.status})"
         for layer in bounds.skipped
     )
+    damping = total_damping(
+        (layer.histogram for layer in bounds.layers if layer.histogram), record.placement, sweep.default_epsilon
+    )
     texts = (
         ("confidence", f"{found.verdict}{more}: {found.reasons[0]}" if found else "not looked at"),
         ("grid", _grid_text(bounds, record.placement, sweep)),
         ("lower end", _end_text(low, record.placement)),
         ("upper end", _end_text(high, record.placement)),
         ("noise", bounds_line(measured) or ""),
+        ("default ε", _damping_text(damping, sweep.default_epsilon) if damping else ""),
         ("ε enters", placed if record.placement != Placement.outside() else ""),
         ("left out", left_out),
         ("measured", steps),
@@ -170,6 +229,12 @@ def _grid_text(bounds: EpsilonBounds, placement: Placement, sweep: Sweep) -> str
     beyond = set(bounds.decades) - set(conventional)
     kept = f"{len(bounds.decades) - len(beyond)} of {len(conventional)} ε"
     return kept + (f", and {len(beyond)} beyond these" if beyond else "") + f": {powers(bounds.decades)}"
+
+
+def _damping_text(damping: Damping, epsilon: float) -> str:
+    """Return what an ε does to the steps of all entries that move."""
+    adapting = f"at {power(epsilon)}, {percent(damping.adapting)} of the entries with a gradient adapt"
+    return f"{adapting}; steps are {percent(damping.mean)} of those at ε → 0"
 
 
 def _end_text(bound: Bound, placement: Placement) -> str:

@@ -22,6 +22,7 @@ from epsgrid.numerics.groups import EpsilonGroup, GroupsBy, epsilon_groups
 from epsgrid.numerics.histogram import fields_of
 from epsgrid.numerics.magnitudes import TAIL_FRACTION, Bound, LayerStatistics, LayerStatus, bounds_of
 from epsgrid.numerics.placement import Placement
+from epsgrid.numerics.precision import power
 from epsgrid.numerics.trajectory import Trajectory
 
 VERSION = 1
@@ -104,7 +105,7 @@ class EpsilonBounds:
         """Return three lines: the range with the confidence in it, and the layers that set either end."""
 
         def range_of(bounds: EpsilonBounds) -> str:
-            return f"{bounds.low.decade:g} to {bounds.high.decade:g}"
+            return f"{power(bounds.low.decade)} to {power(bounds.high.decade)}"
 
         first = f"ε from {range_of(self)}"
         if self.without_noise is not None:
@@ -116,7 +117,7 @@ class EpsilonBounds:
         for name, bound in (("low", self.low), ("high", self.high)):
             more = f" and {len(bound.layers) - 1} more" if len(bound.layers) > 1 else ""
             entries = f"{bound.entries:,} non-zero {'entry' if bound.entries == 1 else 'entries'}"
-            lines.append(f"{name}: √v̂ {bound.magnitude:.2g} in {bound.layers[0]}{more}, {entries}")
+            lines.append(f"{name}: √v̂ {power(float(f'{bound.magnitude:.2g}'))} in {bound.layers[0]}{more}, {entries}")
         return "\n".join(lines)
 
     def chosen(self, choice: BoundsChoice) -> EpsilonBounds:

@@ -77,13 +77,18 @@ def pooled(dampings: Iterable[Damping]) -> Damping | None:
     return Damping(moving, *(math.fsum(getattr(each, name) * each.moving for each in held) / moving for name in names))
 
 
+def total_damping(histograms: Iterable[LogHistogram], placement: Placement, epsilon: float) -> Damping | None:
+    """Return the damping that an ε ≥ 0 causes in several layers together; None where no entry moves."""
+    found = (damping_of(each, placement, epsilon) for each in histograms)
+    return pooled(each for each in found if each is not None)
+
+
 def largest_harmless(histograms: Sequence[LogHistogram], placement: Placement) -> float | None:
     """Return the largest ε, a power of ten, with which steps are not shortened; None where none or no entry moves."""
     moving = [histogram for histogram in histograms if histogram.nonzero]
 
     def is_too_large(decade: int) -> bool:
-        epsilon = placement.epsilon_of_decade(decade)
-        found = pooled(each for own in moving if (each := damping_of(own, placement, epsilon)) is not None)
+        found = total_damping(moving, placement, placement.epsilon_of_decade(decade))
         return found is not None and found.mean < NOT_SHORTENED
 
     decades = range(_LEAST_DECADE + 1, _LARGEST_DECADE + 1)

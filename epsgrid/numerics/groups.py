@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from epsgrid.numerics.damping import Damping, damping_of, largest_harmless, pooled
+from epsgrid.numerics.damping import Damping, largest_harmless, total_damping
 from epsgrid.numerics.magnitudes import LayerStatistics
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.precision import power
@@ -71,10 +71,7 @@ def epsilon_groups(
     for name, members in held.items():
         histograms = [layer.histogram for layer in members if layer.histogram is not None]
         proposed = largest_harmless(histograms, placement) or epsilon
-        before, after = (
-            pooled(damping for each in histograms if (damping := damping_of(each, placement, value)) is not None)
-            for value in (epsilon, proposed)
-        )
+        before, after = (total_damping(histograms, placement, value) for value in (epsilon, proposed))
         found.append(EpsilonGroup(name, tuple(layer.name for layer in members), proposed, before, after))
     if kept:
         found.append(EpsilonGroup("other layers", tuple(kept), epsilon, None, None))

@@ -45,11 +45,12 @@ def judge(
     noise_checked: bool,
     steps: int,
     with_noise: EpsilonBounds | None = None,
+    who: str = "the probe",
 ) -> Reliability:
-    """Judge how far a probe's bounds can be trusted.
+    """Judge how far bounds can be trusted.
 
     Args:
-        bounds: as the probe estimated them.
+        bounds: as they were estimated.
         placement: where the optimizer adds its ε.
         variants: the bounds under other choices, as far as they were measured. Those without rounding noise
             (`ROUNDING_NOISE`, then whole layers) and without small layers are built from the layers where they are
@@ -57,8 +58,9 @@ def judge(
         trajectory: the bounds over the probe's steps; None where they were not recorded.
         noise: share of rounding noise by name of layer; layers without any are left out.
         noise_checked: whether the layers were checked for rounding noise.
-        steps: steps that the probe took.
+        steps: that were taken.
         with_noise: the bounds with rounding noise, where `bounds`, `variants` and `trajectory` are those without.
+        who: took the steps, for the reasons.
 
     Returns:
         The verdict of the worst finding. Its reasons are the findings that lower it, the worst first, then notes, such
@@ -72,7 +74,7 @@ def judge(
     built.append(without(bounds.layers, placement, small, small_label))
     known = (*variants, *(each for each in built if each is not None and each.label not in given))
     judged = _Judgement(bounds, known)
-    judged.steps_and_entries(steps)
+    judged.steps_and_entries(steps, who)
     judged.rounding_noise(noise, noise_checked, with_noise)
     judged.settling(trajectory)
     note = "only one seed was tried: other initial weights and batches may give other bounds"
@@ -120,9 +122,9 @@ class _Judgement:
         for end, word in _ENDS.items():
             yield f"the {word} bound", getattr(self.bounds, end), None if found is None else getattr(found, end)
 
-    def steps_and_entries(self, steps: int) -> None:
+    def steps_and_entries(self, steps: int, who: str) -> None:
         """Few steps are too few, and a layer with a NaN or an infinity is left out of the bounds."""
-        taken = f"the probe took {_count(steps, 'step')}"
+        taken = f"{who} took {_count(steps, 'step')}"
         if steps < _FEWEST_STEPS:
             self.low.append(f"{taken}, fewer than {_FEWEST_STEPS}: v has averaged hardly any gradients")
         self.supports.append(taken)

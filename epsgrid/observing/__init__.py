@@ -12,6 +12,7 @@
     copying.py       copies of a model and its optimizer
     rounding.py      entries whose gradient is nothing but rounding noise
     restoring.py     states of random number generators
+    checkpoint.py    `read_checkpoint`: from a file; opened by checkpoint_files.py, understood by checkpoint_state.py
     trackers.py      curves in TensorBoard, MLflow and W&B
 
 The probe, and what it is made of from `probing` to `restoring`, looks before training, the others during it.

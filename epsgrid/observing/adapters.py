@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from epsgrid import optimizers
+from epsgrid import optimizers, plugins
 from epsgrid.errors import ObservationError
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.precision import DTYPES, underflow_warning
@@ -81,6 +81,25 @@ def adapter_for(optimizer: torch.optim.Optimizer) -> Adapter:
         'state["exp_avg_sq"], group["betas"][1], state["step"]) if state else None), with the names under which it'
         f" keeps them; if it wraps another optimizer, pass that one{f', of {held}' if held else ''}"
     )
+
+
+def adapter_called(name: str) -> Adapter:
+    """Return the adapter of an optimizer by its name, in any case: one of `epsgrid.optimizers`, or a known class.
+
+    Raises ObservationError where it has no second moment of each weight, or is not known.
+    """
+    wanted = name.lower()
+    if wanted in plugins.names("optimizers"):
+        if _plugin(wanted).DEFAULT_EPSILON is None:
+            raise ObservationError(f"{name} has nothing to inspect: it has no epsilon")
+        return _of_plugins(lambda group: wanted)
+    classes = {known.__name__.lower(): adapter for known, adapter in _ADAPTERS.items()}
+    if wanted in classes:
+        return classes[wanted]
+    if (reason := _REASONS.get(wanted)) is not None:
+        raise ObservationError(f"{name} has nothing to inspect: {reason}")
+    valid = tuple(sorted({*plugins.names("optimizers"), *classes}))
+    raise ObservationError(f"unknown optimizer {name!r}{plugins.suggestion(name, valid)}")
 
 
 def register(
@@ -261,7 +280,8 @@ def _of_plugins(choose: Callable[[_Group], str], probing_epsilon: float | None =
     return Adapter(second_moment, placement, probing_epsilon)
 
 
-_IN_PLACE = {"gradient": "eadam", "momentum": "adamomentum", "residual": "adabelief"}
+IN_PLACE = {"gradient": "eadam", "momentum": "adamomentum", "residual": "adabelief"}
+"""The optimizer by what `EpsilonInPlace` squares."""
 
 _ADAPTERS: dict[type, Adapter] = {
     torch.optim.Adadelta: _of_plugins(lambda group: "adadelta"),
@@ -272,5 +292,5 @@ _ADAPTERS: dict[type, Adapter] = {
     torch.optim.NAdam: _of_plugins(lambda group: "nadam"),
     torch.optim.RAdam: _of_plugins(lambda group: "radam"),
     torch.optim.RMSprop: _of_plugins(lambda group: "rmsprop"),
-    EpsilonInPlace: _of_plugins(lambda group: _IN_PLACE[group["squared"]]),
+    EpsilonInPlace: _of_plugins(lambda group: IN_PLACE[group["squared"]]),
 }

@@ -35,7 +35,7 @@ from epsgrid.numerics.series import FRACTIONS, LayerSnapshot, Series, Snapshot
 from epsgrid.observing.diagnosis import Diagnosis, diagnose_layer, learning_rate_of
 from epsgrid.observing.layers import Layer
 from epsgrid.observing.observer import Observer
-from epsgrid.observing.reading import Reading, bounds_by_placement, common, histogram_of, read, threshold_of
+from epsgrid.observing.reading import Reading, bounds_by_placement, common, far_below, histogram_of, read, threshold_of
 
 _APART = ("nan", "infinite", "below_range", "above_range")
 _GATHERED = (
@@ -52,8 +52,9 @@ def _spans_ranks() -> bool:
 def gathered_bounds(observer: Observer) -> EpsilonBounds:
     """Estimate the ε range over all ranks from the state as it is now, with exact order statistics.
 
-    A collective: every rank calls it, with an observer of the same job, and gets the same bounds. In a job of one
-    process, or outside any, it is `observer.bounds()`. Raises ObservationError on every rank where one of them cannot
+    A collective: every rank calls it, with an observer of the same job, and gets the same bounds. Layers that a
+    normalisation or a softmax cancels are left out; how far to trust the bounds is not judged. In a job of one process,
+    or outside any, it is `observer.bounds()`. Raises ObservationError on every rank where one of them cannot
     read its part, ranks that should hold the same v do not, a part of a layer is missing, or no rank has a state yet;
     NoBoundsError where no layer has a finite non-zero entry.
     """
@@ -62,9 +63,11 @@ def gathered_bounds(observer: Observer) -> EpsilonBounds:
     layers, _ = _gather(observer)
     if not observer.step and all(layer.histogram is None for layer in layers):
         raise ObservationError("the optimizer's state is not built yet on any rank: ask after the first step")
-    statistics = _statistics(layers, observer.tail_fraction)
+    noisy = _noisy(observer, layers)
+    measured = _statistics(layers, observer.tail_fraction)
+    measured = tuple(layer.left_out() if layer.name in noisy else layer for layer in measured)
     placements = [layer.part.placement for layer in layers]
-    return bounds_by_placement(statistics, placements, observer.tail_fraction)
+    return bounds_by_placement(measured, placements, observer.tail_fraction)
 
 
 def gathered_series(observer: Observer, epoch: float | None = None) -> Series:
@@ -88,18 +91,27 @@ def gathered_series(observer: Observer, epoch: float | None = None) -> Series:
 def gathered_diagnosis(observer: Observer) -> Diagnosis:
     """Say by how much ε shortens the steps of each layer, over all ranks, from the state as it is now.
 
-    A collective that raises as `gathered_bounds` does; without a state on any rank no layer is diagnosed.
+    A collective that raises as `gathered_bounds` does, and leaves out the same layers; without a state on any rank no
+    layer is diagnosed.
     """
     if not _spans_ranks():
         return observer.diagnosis()
     layers, _ = _gather(observer)
+    noisy = _noisy(observer, layers)
     found = [
         diagnose_layer(part.name, part.kind, histogram, part.placement, part.epsilon, part.learning_rate)
         for part, _, histogram in layers
-        if histogram is not None and part.placement is not None and part.epsilon is not None
+        if not (histogram is None or part.placement is None or part.epsilon is None or part.name in noisy)
     ]
     name = type(observer.optimizer).__name__
-    return Diagnosis(name, observer.step, tuple(each for each in found if each is not None))
+    return Diagnosis(name, observer.step, tuple(each for each in found if each is not None), noisy)
+
+
+def _noisy(observer: Observer, layers: Sequence[_Layer]) -> tuple[str, ...]:
+    """Return the names of the layers that are left out as rounding noise, in their order."""
+    held = {layer.part.name: layer.histogram for layer in layers if layer.histogram is not None}
+    noisy = far_below(held, observer.cancelled())
+    return tuple(name for name in held if name in noisy)
 
 
 @dataclass(frozen=True)

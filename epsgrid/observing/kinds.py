@@ -116,3 +116,26 @@ def _is_linear(module: nn.Module) -> bool:
 def _middle(bias: torch.Tensor) -> slice:
     third = len(bias) // 3
     return slice(third, 2 * third)
+
+
+def kind_of_name(name: str, dimensions: int) -> str:
+    """Return the kind of a parameter of which nothing but its name and number of dimensions is known.
+
+    >>> [kind_of_name(*each) for each in (("h.0.ln_1.weight", 1), ("h.0.attn.c_attn.weight", 2), ("4.weight", 2))]
+    ['normalisation', 'attention', 'other']
+    """
+    *holders, own = name.split(".")
+    parent = holders[-1] if holders else ""
+    if re.search(r"norm\d*$|(^|_)(ln|bn)(_|\d|$)", parent, re.IGNORECASE):
+        return "normalisation"
+    if _BIAS_NAME.search(own):
+        return "bias"
+    if re.match(r"weight_[ih]h", own):
+        return "recurrent"
+    if any(re.search(r"attn|attention", holder, re.IGNORECASE) for holder in holders):
+        return "attention"
+    if _EMBEDDING_NAME.search(own) or _EMBEDDING_NAME.search(parent):
+        return "embedding"
+    if dimensions > 2:
+        return "convolution"
+    return "dense" if re.search(r"linear|dense|mlp|fc|proj|head|classifier", name, re.IGNORECASE) else OTHER

@@ -118,7 +118,7 @@ def _names_of(
     is_of_model = model is not None and {name for name, _ in model.named_parameters(remove_duplicate=False)}.issuperset(
         full
     )
-    bare = _bare(full, model if is_of_model else None)
+    bare = bare_names(full, model if is_of_model else None)
     if len(set(bare)) < len(bare):  # what looks like a wrapper's was a name of the model's own
         bare = full
     for name, (_, parameter) in zip(bare, firsts.values(), strict=True):
@@ -138,7 +138,7 @@ def _name_in(group: dict[str, Any], place: int) -> str | None:
     return name if len(group["params"]) == 1 else f"{name}.{place}"
 
 
-def _bare(names: Sequence[str], model: nn.Module | None = None) -> list[str]:
+def bare_names(names: Sequence[str], model: nn.Module | None = None) -> list[str]:
     """Return names without the parts that wrappers add, in any nesting.
 
     A part "module" is DataParallel's or DDP's where the classes in `model`, whose names these are, say so. Without a

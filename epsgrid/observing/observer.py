@@ -6,10 +6,10 @@ CUDA device, waits for nothing but betas or an ε that are tensors there.
 
 from __future__ import annotations
 
+import statistics
 import sys
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
 
@@ -26,35 +26,30 @@ from epsgrid.numerics.tables import Counter
 from epsgrid.observing.adapters import Adapter, adapter_for, epsilon_in, unwrap, warn_of_underflow
 from epsgrid.observing.diagnosis import Alarm, Diagnosis, EpsilonWarning, diagnose
 from epsgrid.observing.history import History, Row
+from epsgrid.observing.judging import Estimation
+from epsgrid.observing.kinds import cancelled_biases
 from epsgrid.observing.layers import Layer, LayerRegistry, NamedParameters, named_layers
 from epsgrid.observing.reading import (
+    FAR_BELOW,
+    AdaptableFraction,
     Reading,
-    bounds_by_placement,
+    adaptable_fraction,
     check_shape,
     histogram_of,
     local,
-    measure_reading,
     read,
     threshold_of,
 )
+from epsgrid.observing.rounding import Loss, RoundingNoise, rounding_noise
 from epsgrid.streams import warn_anyway
 
 _OPEN: WeakSet[torch.optim.Optimizer] = WeakSet()
 """The optimizers that are being observed."""
 
+_NONE = torch.zeros(1, dtype=torch.bool)
+
 _STEP = torch.optim.Optimizer.profile_hook_step(lambda: None).__code__
 """The code that torch puts around `step` of every class; it runs the hooks."""
-
-
-@dataclass(frozen=True)
-class _AdaptableFraction:
-    """The share of the finite entries, zeros included, with √v̂ above ε: these weights have a step size of their own.
-
-    By name of layer, without those that have no finite entry, and in total over the entries of all layers.
-    """
-
-    layers: Mapping[str, float]
-    total: float
 
 
 def observe(
@@ -65,6 +60,8 @@ def observe(
     every: int | None = 1,
     tail_fraction: float = TAIL_FRACTION,
     alarm: bool = False,
+    loss_fn: Loss | None = None,
+    batch: Any = None,
 ) -> Observer:
     """Observe an optimizer from now on, until the observer is closed.
 
@@ -88,6 +85,10 @@ def observe(
         tail_fraction: share of the non-zero entries beyond each order statistic of the bounds, in (0, 0.5).
         alarm: warn, by an EpsilonWarning, of layers whose steps ε shortens; see `Observer.diagnosis`. It looks at steps
             20, 40, 60, … and ever more rarely, and waits for a device there.
+        loss_fn: as that of `probe`: with it and a `batch`, entries whose gradient is only rounding noise are found at
+            once, by comparing with float64 on copies. Without, biases that a normalisation or a softmax cancels are
+            taken for noise where their √v̂ is far below the others'.
+        batch: for `loss_fn`.
 
     Raises:
         ObservationError: the optimizer has no second moment, is not known, is being observed, or holds a parameter
@@ -97,7 +98,12 @@ def observe(
     adapter = adapter_for(real)
     layers = named_layers(real, named_parameters, model)
     warn_of_underflow(real)
-    return Observer(real, layers, adapter, every, tail_fraction, model=model, alarm=alarm)
+    if (loss_fn is None) is not (batch is None) or (loss_fn is not None and model is None):
+        raise ObservationError("loss_fn, batch and model go together: give all three, or neither loss_fn nor batch")
+    noise = None
+    if model is not None and loss_fn is not None:
+        noise = rounding_noise(model, loss_fn, batch, real, adapter)
+    return Observer(real, layers, adapter, every, tail_fraction, model=model, alarm=alarm, noise=noise)
 
 
 def check_whole(**arguments: object) -> None:
@@ -126,6 +132,7 @@ class Observer:
         *,
         model: nn.Module | None = None,
         alarm: bool = False,
+        noise: RoundingNoise | None = None,
     ) -> None:
         if every is not None:
             check_whole(every=every)
@@ -150,6 +157,8 @@ class Observer:
         self._skipped: int | torch.Tensor = 0
         self._failure = ""
         self._alarm = Alarm() if alarm else None
+        self._noise = noise
+        self._cancelled = {} if model is None or noise is not None else cancelled_biases(model)
         self._warned = False
         self._has_seen_steps = False
         self._at_first = self._marks()
@@ -184,12 +193,38 @@ class Observer:
     def bounds(self) -> EpsilonBounds:
         """Estimate the ε range from the state as it is now, with exact order statistics; also when closed.
 
+        Entries that are only rounding noise are left out, and `reliability` says how far to trust the range.
+
         Raises ObservationError where the optimizer has no state yet, or one that cannot be read, and NoBoundsError
         where no layer has finite non-zero entries only.
         """
         readings = self._readings()
-        statistics = [measure_reading(reading, self.tail_fraction) for reading in readings]
-        return bounds_by_placement(statistics, [reading.placement for reading in readings], self.tail_fraction)
+        steps = int(max(reading.step for reading in readings))
+        noise, tail = self._noise_in(readings), self.tail_fraction
+        estimation = Estimation(readings, self.adapter, self.series(), steps, tail, noise, who="the optimizer")
+        return estimation.bounds().chosen("trusted")
+
+    def _noise_in(self, readings: Sequence[Reading]) -> RoundingNoise:
+        """Return the entries that are only rounding noise, as they were checked, or by the kinds of layers."""
+        if self._noise is not None:
+            return self._noise
+        held = [reading for reading in readings if reading.values is not None]
+        medians = [histogram_of(each).median for each in held if each.layer.parameter not in self._cancelled]
+        known = [median for median in medians if median is not None]
+        masks = {}
+        for reading in held if known else ():
+            mask = self._cancelled.get(reading.layer.parameter)
+            if mask is None or reading.values is None or mask.shape != reading.values.shape:
+                continue
+            largest = float((reading.values[mask.to(reading.values.device)].max() * reading.scale).sqrt())
+            if largest < FAR_BELOW * statistics.median(known):
+                masks[reading.layer.parameter] = mask
+        return RoundingNoise(masks, checked=False)
+
+    def cancelled(self) -> tuple[str, ...]:
+        """Return the names of the layers whose gradient ought to be zero by the kinds of layers."""
+        masks = ((layer.name, self._cancelled.get(layer.parameter)) for layer in self.layers)
+        return tuple(name for name, mask in masks if mask is not None and bool(mask.all()))
 
     def histograms(self) -> dict[str, LogHistogram]:
         """Return by name the histograms of the latest observed step, or of the present state where there was none.
@@ -228,7 +263,7 @@ class Observer:
             snapshots=snapshots,
         )
 
-    def adaptable_fraction(self, epsilon: float | None = None) -> _AdaptableFraction:
+    def adaptable_fraction(self, epsilon: float | None = None) -> AdaptableFraction:
         """Return the share of the entries with √v̂ above ε, of each layer and of all, as they are now.
 
         Where √v̂ is larger than the magnitude that ε corresponds to, an adaptive optimizer adapts; where it is smaller,
@@ -237,29 +272,18 @@ class Observer:
         `epsilon` ≥ 0 is in the optimizer's own units; None takes that of each layer. Raises ObservationError where
         there is no state yet, `epsilon` is negative, or None and a parameter group has no "eps", or several in it.
         """
-        if epsilon is not None and not epsilon >= 0:
-            raise ObservationError(f"epsilon must be at least 0, got {epsilon!r}")
-        shares: dict[str, float] = {}
-        above, finite = 0.0, 0
-        for reading in self._readings():
-            if reading.placement is None:
-                continue
-            name, used = reading.layer.name, reading.epsilon if epsilon is None else epsilon
-            if used is None:
-                raise ObservationError(f'the parameter group of layer {name!r} has no single "eps"; give epsilon=…')
-            histogram = histogram_of(reading)
-            if entries := histogram.finite:
-                larger = float(histogram.entries_above(reading.placement.magnitude_from_epsilon(used)))
-                shares[name] = larger / entries
-                above, finite = above + larger, finite + entries
-        return _AdaptableFraction(shares, above / finite if finite else 0.0)
+        counted = ((each, histogram_of(each)) for each in self._readings() if each.values is not None)
+        return adaptable_fraction(counted, epsilon)
 
     def diagnosis(self) -> Diagnosis:
         """Say by how much ε shortens the steps of each layer, from the state as it is now; print it to read it.
 
         Raises ObservationError where the optimizer has no state yet, or one that cannot be read.
         """
-        return diagnose(type(self.optimizer).__name__, self.step, self._readings())
+        readings = self._readings()
+        masks = self._noise_in(readings).masks
+        noisy = [each.layer.name for each in readings if bool(masks.get(each.layer.parameter, _NONE).all())]
+        return diagnose(type(self.optimizer).__name__, self.step, readings, noisy)
 
     def snapshot(self, epoch: float | None = None) -> Snapshot:
         """Count every layer now, after `epoch` epochs, with a coarser histogram of each; not added to the series."""

@@ -9,32 +9,27 @@ from __future__ import annotations
 
 import fnmatch
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from epsgrid.errors import NoBoundsError, ObservationError
-from epsgrid.numerics.bounds import ROUNDING_NOISE, EpsilonBounds, Reliability, Variant, VariantKind
-from epsgrid.numerics.counting import measure
-from epsgrid.numerics.magnitudes import TAIL_FRACTION, LayerStatistics
-from epsgrid.numerics.placement import Placement
-from epsgrid.numerics.reliability import judge
+from epsgrid.numerics.bounds import EpsilonBounds, Variant, VariantKind
+from epsgrid.numerics.magnitudes import TAIL_FRACTION
 from epsgrid.numerics.series import FRACTIONS, Series
-from epsgrid.numerics.trajectory import Trajectory, has_settled, trajectory_of
+from epsgrid.numerics.trajectory import has_settled
 from epsgrid.observing.adapters import Adapter, adapter_for, unwrap, warn_of_underflow
+from epsgrid.observing.judging import Estimation
 from epsgrid.observing.layers import NamedParameters, named_layers
 from epsgrid.observing.observer import Observer, check_whole
-from epsgrid.observing.reading import Reading, bounds_by_placement, measure_reading, read
+from epsgrid.observing.reading import read
 from epsgrid.observing.restoring import devices_of, generators_restored, surroundings_restored
 from epsgrid.observing.rounding import Loss, RoundingNoise, rounding_noise
 from epsgrid.observing.stepping import SteppedCopy
 
-_OTHER_TAILS = (0.01, 0.05)
 _LOOKS_PER_DOUBLING = 8
 _NAMES_SHOWN = 8
 
@@ -231,8 +226,9 @@ class Probing:
             )
         if self.steps % max(1, (1 << self.steps.bit_length()) // (2 * _LOOKS_PER_DOUBLING)):
             return False
-        others = self._trajectory(self.noisy) if self.noisy else None
-        return has_settled(self._trajectory()) and (others is None or not others.steps or has_settled(others))
+        estimation = self._estimation()
+        others = estimation.trajectory(self.noisy) if self.noisy else None
+        return has_settled(estimation.trajectory()) and (others is None or not others.steps or has_settled(others))
 
     @property
     def noisy(self) -> tuple[str, ...]:
@@ -247,78 +243,33 @@ class Probing:
         """
         if not self.steps:
             raise ObservationError("no batches: a probe needs at least one; check what is given as batches")
-        tail = self._tail_fraction
-        readings = read(self.optimizer, self._layers, self._adapter)
-        if all(each.values is None for each in readings) and any(p.grad is not None for p in self.model.parameters()):
+        estimation = self._estimation()
+        if all(each.values is None for each in estimation.readings) and any(
+            p.grad is not None for p in self.model.parameters()
+        ):
             name = type(self.optimizer).__name__
             raise ObservationError(
                 f"{name} holds no second moment after {self.steps} steps on gradients: it may skip steps at its"
                 " learning rate (a warm-up begins at 0), keep its state in an optimizer inside it, which is then to"
                 " be probed, or under another name than the one registered"
             )
-        statistics, rests = self._measured(readings, tail), self._measured(readings, tail, noise=False)
-        bounds = bounds_by_placement(statistics, _placements(readings), tail)
-        pairs = zip(statistics, rests, strict=True)
-        noise = {layer.name: 1 - rest.nonzero / layer.nonzero for layer, rest in pairs if rest.nonzero < layer.nonzero}
-        bare = _variant("without", ROUNDING_NOISE, readings, rests, tail) if noise else []
-        published = replace(bounds, reliability=self._judge(bounds, readings, noise, (*others, *bare)))
-        if not bare:
-            return published
-        trusted = replace(bounds, low=bare[0].low, high=bare[0].high, layers=tuple(rests))
-        if trusted.decades == bounds.decades:
-            return published
-        judged = self._judge(trusted, readings, noise, without_noise, with_noise=bounds)
-        return published.beside(replace(trusted, reliability=judged))
-
-    def _judge(
-        self,
-        bounds: EpsilonBounds,
-        readings: Sequence[Reading],
-        noise: Mapping[str, float],
-        others: Sequence[Variant],
-        with_noise: EpsilonBounds | None = None,
-    ) -> Reliability:
-        """Judge bounds; `with_noise` are those with rounding noise, where they and `others` are those without."""
-        tail, has_noise, variants = self._tail_fraction, with_noise is None, list(others)
-        for other in _OTHER_TAILS:
-            if other != tail:
-                measured = self._measured(readings, other, noise=has_noise)
-                variants += _variant("tail", f"{100 * other:g} %", readings, measured, other)
-        trajectory = self._trajectory(() if has_noise else tuple(noise)) if tail in FRACTIONS else None
-        if trajectory is not None and self.steps not in trajectory.steps[-1:]:
-            low, high = bounds.low.epsilon, bounds.high.epsilon
-            trajectory = Trajectory((*trajectory.steps, self.steps), (*trajectory.low, low), (*trajectory.high, high))
-        placement = next(place for place in _placements(readings) if place is not None)
-        checked, steps = self._noise.checked, self.steps
-        judged = judge(bounds, placement, variants, trajectory, noise, checked, steps, with_noise)
-        if self._noise.reason:
-            why = f"rounding noise could not be told from gradients: {self._noise.reason}"
-            judged = replace(judged, reasons=(*judged.reasons, why))
-        return judged
+        return estimation.bounds(others, without_noise)
 
     def variant(self, kind: VariantKind, name: str, leave_out: Collection[str] = ()) -> list[Variant]:
         """Return the present bounds without some layers, to compare another probe's with; none where none is set."""
-        readings = read(self.optimizer, self._layers, self._adapter)
-        kept = [reading for reading in readings if reading.layer.name not in leave_out]
-        return _variant(kind, name, kept, self._measured(kept, self._tail_fraction), self._tail_fraction)
+        return self._estimation().variant(kind, name, leave_out)
 
-    def _trajectory(self, leave_out: Sequence[str] = ()) -> Trajectory:
-        group = next((layer.group for layer in self._layers if layer.group is not None), {})
-        placement = partial(self._adapter.placement, group)
-        names = (*leave_out, *self._left_out)
-        return trajectory_of(self.series(), placement, self._tail_fraction, leave_out=names)
-
-    def _measured(self, readings: Sequence[Reading], tail: float, *, noise: bool = True) -> list[LayerStatistics]:
-        """Return the layers' statistics, with the entries that are noise or over the others alone."""
-        measured = []
-        for reading in readings:
-            layer, mask = measure_reading(reading, tail), self._noise.masks.get(reading.layer.parameter)
-            if not noise and mask is not None and reading.values is not None:
-                entries = reading.values[~mask.to(reading.values.device)]
-                rest = measure(layer.name, entries, reading.scale, tail)
-                layer = replace(rest, shape=layer.shape, kind=layer.kind)
-            measured.append(layer.left_out() if reading.layer.name in self._left_out else layer)
-        return measured
+    def _estimation(self) -> Estimation:
+        """Return what bounds are estimated from, as it is now."""
+        return Estimation(
+            read(self.optimizer, self._layers, self._adapter),
+            self._adapter,
+            self.series(),
+            self.steps,
+            self._tail_fraction,
+            self._noise,
+            self._left_out,
+        )
 
 
 def _matching(patterns: Sequence[str], names: Sequence[str]) -> Iterator[str]:
@@ -330,25 +281,6 @@ def _matching(patterns: Sequence[str], names: Sequence[str]) -> Iterator[str]:
             known = f"{', '.join(names[:_NAMES_SHOWN])}{more}"
             raise ObservationError(f"leave_out: {pattern!r} matches no layer; the layers are {known}")
         yield from matched
-
-
-def _variant(
-    kind: VariantKind,
-    name: str,
-    readings: Sequence[Reading],
-    statistics: Sequence[LayerStatistics],
-    tail_fraction: float,
-) -> list[Variant]:
-    """Return the bounds of some layers as a variant; none where no layer sets one."""
-    try:
-        bounds = bounds_by_placement(statistics, _placements(readings), tail_fraction)
-    except NoBoundsError:
-        return []
-    return [Variant(kind, name, bounds.low, bounds.high)]
-
-
-def _placements(readings: Sequence[Reading]) -> list[Placement | None]:
-    return [reading.placement for reading in readings]
 
 
 def _batches_by_step(batches: Iterable[Any], epochs: int, accumulate: int) -> Iterator[list[Any]]:

@@ -6,8 +6,10 @@ entries of each parameter tensor.
 
 from __future__ import annotations
 
+import math
+import statistics
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +23,9 @@ from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, bounds_of
 from epsgrid.numerics.placement import Placement
 from epsgrid.observing.adapters import Adapter, epsilon_in
 from epsgrid.observing.layers import Layer, shape_text
+
+FAR_BELOW = 1e-3
+"""Share of the median √v̂ of other layers below which biases that ought to be cancelled are taken to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,7 @@ def read(optimizer: torch.optim.Optimizer, layers: Sequence[Layer], adapter: Ada
     readings = []
     for layer in layers:
         try:
-            readings.append(_read(layer, optimizer.state.get(layer.parameter, {}), adapter))
+            readings.append(read_layer(layer, optimizer.state.get(layer.parameter, {}), adapter))
         except EpsgridError as error:
             raise ObservationError(f"layer {layer.name!r}: {error}") from error
         except Exception as error:  # whatever the state of an optimizer that nobody knows makes of it
@@ -87,7 +92,8 @@ def _named(tensor: torch.Tensor) -> str:
     return f"a {type(tensor).__name__} ({tensor.layout})"
 
 
-def _read(layer: Layer, state: Any, adapter: Adapter) -> Reading:
+def read_layer(layer: Layer, state: Any, adapter: Adapter) -> Reading:
+    """Read the second moment of one layer from its entry of `optimizer.state`; see `read`."""
     group, is_frozen = layer.group, not layer.parameter.requires_grad
     without = Reading(layer, LayerStatus.FROZEN if is_frozen or group is None else LayerStatus.NO_GRADIENT)
     if group is None:
@@ -164,6 +170,16 @@ def bounds_by_placement(
     return EpsilonBounds(low, high, tail_fraction, tuple(statistics), step=step)
 
 
+def far_below(histograms: Mapping[str, LogHistogram], candidates: Collection[str]) -> set[str]:
+    """Return those candidates whose largest √v̂ is far below the median of the other layers' medians, all by name.
+
+    So small are the gradients of biases that a normalisation or a softmax cancels: they are rounding errors.
+    """
+    medians = [each.median for name, each in histograms.items() if name not in candidates and each.median is not None]
+    limit = FAR_BELOW * statistics.median(medians) if medians else 0.0
+    return {name for name in candidates if name in histograms and (histograms[name].quantile(1.0) or math.inf) < limit}
+
+
 def threshold_of(
     adapter: Adapter, layers: Iterable[tuple[Mapping[str, Any] | None, float, float | None]]
 ) -> float | None:
@@ -186,6 +202,40 @@ def common(values: Iterable[float | None]) -> float | None:
     """Return the value that all values share; None where they differ, where it is None, or where there are none."""
     different = set(values)
     return different.pop() if len(different) == 1 else None
+
+
+@dataclass(frozen=True)
+class AdaptableFraction:
+    """The share of the finite entries, zeros included, with √v̂ above ε: these weights have a step size of their own.
+
+    By name of layer, without those that have no finite entry, and in total over the entries of all layers.
+    """
+
+    layers: Mapping[str, float]
+    total: float
+
+
+def adaptable_fraction(
+    counted: Iterable[tuple[Reading, LogHistogram]], epsilon: float | None = None
+) -> AdaptableFraction:
+    """Return the share of the entries with √v̂ above ε, of each layer and of all.
+
+    `counted` has layers with a second moment, and their histograms; see `Observer.adaptable_fraction`.
+    """
+    if epsilon is not None and not epsilon >= 0:
+        raise ObservationError(f"epsilon must be at least 0, got {epsilon!r}")
+    shares: dict[str, float] = {}
+    above, finite = 0.0, 0
+    for reading, histogram in counted:
+        assert reading.placement is not None
+        name, used = reading.layer.name, reading.epsilon if epsilon is None else epsilon
+        if used is None:
+            raise ObservationError(f'the parameter group of layer {name!r} has no single "eps"; give epsilon=…')
+        if entries := histogram.finite:
+            larger = float(histogram.entries_above(reading.placement.magnitude_from_epsilon(used)))
+            shares[name] = larger / entries
+            above, finite = above + larger, finite + entries
+    return AdaptableFraction(shares, above / finite if finite else 0.0)
 
 
 def histogram_of(reading: Reading) -> LogHistogram:

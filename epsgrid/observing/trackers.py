@@ -291,10 +291,11 @@ def _finite(row: Mapping[str, float]) -> dict[str, float]:
 def scalars(series: Series, prefix: str = PREFIX, diagnosis: Diagnosis | None = None) -> dict[int, dict[str, float]]:
     """Return the curves of a series, named as in the module's description with `prefix` for "epsgrid", by step.
 
-    `diagnosis` is of the last step.
+    `diagnosis` is of the last step; what it leaves out as rounding noise sets no bound.
     """
     rows: dict[int, dict[str, float]] = {step: {} for step in series.steps}
-    for step, low, high, *_ in series.ends_over_time():
+    left_out = () if diagnosis is None else diagnosis.left_out
+    for step, low, high, *_ in series.ends_over_time(leave_out=left_out):
         rows[step] |= {f"{prefix}/low": low, f"{prefix}/high": high}
     for snapshot in series.snapshots:
         if snapshot.threshold is not None:
@@ -307,7 +308,7 @@ def scalars(series: Series, prefix: str = PREFIX, diagnosis: Diagnosis | None = 
         rows[latest.step] |= {f"{prefix}/damping": total.mean, **by_kind}
         if latest.threshold is None:  # layers have several ε
             layers = zip(series.names, latest.layers, strict=True)
-            finite = [each.zeros + each.nonzero for name, each in layers if each and name not in diagnosis.left_out]
+            finite = [each.zeros + each.nonzero for name, each in layers if each and name not in left_out]
             rows[latest.step][f"{prefix}/adaptable"] = total.adapting * total.moving / sum(finite)
     return rows
 

@@ -33,10 +33,7 @@ from epsgrid.selection.trained import edge_of
 from epsgrid.store.state import PRUNED
 
 if TYPE_CHECKING:
-    from epsgrid.numerics.bounds import EpsilonBounds
-    from epsgrid.numerics.damping import Damping
     from epsgrid.numerics.layout import Loss
-    from epsgrid.numerics.placement import Placement
 
 ADAPTIVE, MOMENTUM_SGD = 0.95, 0.05
 """Shares of the moving entries from which, and up to which, an optimizer counts as adaptive and as momentum SGD."""
@@ -389,16 +386,19 @@ def _luck(evidence: Evidence, rules: Sequence[RuleRow]) -> Answer:
 
 
 def _kind(evidence: Evidence) -> Answer:
+    from epsgrid.numerics.damping import total_damping
+
     if evidence.bounds is None or evidence.placement is None:
         return Answer("kind", NOT_MEASURED, "No probe has measured √v̂; `epsgrid probe` does it.")
     tops = map(evidence.trained.top, (evidence.baseline, evidence.cells))
     cells = [cell for cell in tops if cell is not None and cell.epsilon is not None]
     if not cells:
         return Answer("kind", NOT_MEASURED, "No setting has a score for every seed.")
+    histograms = [layer.histogram for layer in evidence.bounds.layers if layer.histogram is not None]
     texts, name = [], ""
     for cell in dict.fromkeys(cells):
         assert cell.epsilon is not None
-        damping = _damping(evidence.bounds, evidence.placement, cell.epsilon)
+        damping = total_damping(histograms, evidence.placement, cell.epsilon)
         if damping is None:
             return Answer("kind", NOT_MEASURED, "No entry that the probe measured has a gradient.")
         adapting = damping.adapting
@@ -410,15 +410,6 @@ def _kind(evidence: Evidence) -> Answer:
             text += f" with learning rate lr/ε = {power(step)}; compare `optimizer: sgdm` at that rate"
         texts.append(f"{text}.")
     return Answer("kind", name, " ".join(texts))
-
-
-def _damping(bounds: EpsilonBounds, placement: Placement, epsilon: float) -> Damping | None:
-    """Return what an ε does to the steps of all layers that the probe measured; None where no entry moves."""
-    from epsgrid.numerics.damping import damping_of, pooled
-
-    histograms = [layer.histogram for layer in bounds.layers if layer.histogram is not None]
-    found = (damping_of(histogram, placement, epsilon) for histogram in histograms)
-    return pooled(each for each in found if each is not None)
 
 
 def _trust(evidence: Evidence) -> Answer:

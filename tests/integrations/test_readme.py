@@ -15,9 +15,9 @@ PRINTED = {
     "lightning": r"after 29 steps, 1 epoch, the bounds of ε for Adam are 1e-5 to 0\.1 \(set by net.0.weight, \d+"
     r" entries, and net.2.bias, 10 entries\); it trains with 1e-8\n.*"
     r"\(1e-05, 0\.0001, 0\.001, 0\.01, 0\.1\)\n8[0-3]%\n",
-    "transformers": r"after 32 steps, 1 epoch, the bounds of ε for AdamW are 1e-1[34] to 0\.1 \(set by"
-    r" bert\.encoder\.layer\.\d\.attention\.self\.key\.bias, 32 entries, and classifier\.bias, 2 entries\);"
-    r" it trains with 1e-8\n.*\(64, [567]\.\d+e-08, 0\.1\d+\)\n",
+    "transformers": r"after 32 steps, 1 epoch, the bounds of ε for AdamW are 1e-7 to 0\.1 \(set by"
+    r" bert\.encoder\.layer\.\d\.attention\.self\.query\.weight, 1024 entries, and classifier\.bias, 2 entries\);"
+    r" it trains with 1e-8\n.*ε from 1e-7 to 0\.1: high confidence\nlow: √v̂ [67]\.?\d?e-8 in bert",
 }
 
 

@@ -15,7 +15,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 from torch import nn
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
@@ -204,8 +206,22 @@ def lacking(rank: int) -> dict[str, Any]:
     return adam_on({name: nn.Parameter(torch.zeros_like(own))}, {name: own}, error_of)
 
 
+def saved(rank: int) -> dict[str, Any]:
+    """The state as each rank's torch.save and as torch.distributed.checkpoint keep it, and its bounds."""
+    model, folder = small_model(), Path(sys.argv[2]) / "saved"
+    fully_shard(model, mesh=init_device_mesh("cpu", (2,)))
+    optimizer = torch.optim.Adam(model.parameters())
+    observer = epsgrid.observe(optimizer, model=model)
+    train(model, optimizer, batches())
+    folder.mkdir(exist_ok=True)
+    torch.save({"optimizer": optimizer.state_dict()}, folder / f"optim_world_size_2_rank_{rank}.pt")
+    dcp.save({"optim": get_optimizer_state_dict(model, optimizer)}, checkpoint_id=folder / "dcp")
+    return {"bounds": gathered_bounds(observer), "folder": folder}
+
+
+_EACH = (ddp, fsdp2, hsdp, zero, out_of_step, unreadable, unbuilt, flattened, lacking, saved)
 SCENARIOS: dict[str, Callable[[int], dict[str, Any]]] = {
-    **{each.__name__: each for each in (ddp, fsdp2, hsdp, zero, out_of_step, unreadable, unbuilt, flattened, lacking)},
+    **{each.__name__: each for each in _EACH},
     **{f"uneven {name}": lambda rank, dtype=dtype: uneven(rank, dtype) for name, dtype in DTYPES.items()},
 }
 

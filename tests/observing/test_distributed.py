@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Partial
 
+import epsgrid
 from epsgrid.errors import ObservationError
 from epsgrid.numerics.counting import count
 from epsgrid.numerics.damping import damping_of
@@ -144,6 +145,16 @@ def test_uneven_and_empty_shards(job: dict[str, Answers], dtype: str) -> None:
 
 
 # One process
+
+
+@pytest.mark.parametrize("name", ["", "optim_world_size_2_rank_1.pt", "dcp"])
+def test_a_checkpoint_of_shards_has_the_bounds_of_the_job(job: dict[str, Answers], name: str) -> None:
+    answer = job["saved"][0]
+    (found,) = epsgrid.read_checkpoint(answer["folder"] / name).optimizers
+    for end in ("low", "high"):
+        assert getattr(found.bounds(), end).magnitude == getattr(answer["bounds"], end).magnitude
+    assert [each.entries for _, each in found.measured] == [35, 5, 15, 3, 3, 1]
+    assert found.step == worker.STEPS
 
 
 def test_outside_a_job_it_is_the_observers_own() -> None:

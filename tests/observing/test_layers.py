@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from epsgrid.errors import ObservationError
-from epsgrid.observing.layers import LayerRegistry, _bare, named_layers
+from epsgrid.observing.layers import LayerRegistry, bare_names, named_layers
 
 
 def net() -> nn.Sequential:
@@ -93,7 +93,7 @@ def test_frozen_parameters_are_listed_and_other_optimizers_are_not() -> None:
     ],
 )
 def test_prefixes_of_wrappers_are_taken_off(names: list[str], expected: list[str]) -> None:
-    assert _bare(names) == expected
+    assert bare_names(names) == expected
 
 
 def test_wrapped_models_have_the_names_and_kinds_of_the_bare_ones() -> None:

@@ -17,7 +17,7 @@ from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus
 from epsgrid.numerics.placement import Placement
 from epsgrid.observing.adapters import adapter_for
 from epsgrid.observing.layers import Layer, named_layers
-from epsgrid.observing.observer import Observer, _AdaptableFraction
+from epsgrid.observing.observer import AdaptableFraction, Observer
 from epsgrid.observing.reading import (
     Reading,
     bounds_by_placement,
@@ -114,7 +114,7 @@ def test_what_is_read_of_a_tensor_is_its_part_in_this_process_without_gradient()
 # The share of the weights that adapt
 
 
-def adaptable_fraction(readings: Sequence[Reading], epsilon: float | None = None) -> _AdaptableFraction:
+def adaptable_fraction(readings: Sequence[Reading], epsilon: float | None = None) -> AdaptableFraction:
     return Observer.adaptable_fraction(SimpleNamespace(_readings=lambda: readings), epsilon)  # type: ignore[arg-type]
 
 

@@ -1,17 +1,20 @@
-"""`epsgrid inspect [RUN] [TRIAL]`."""
+"""`epsgrid inspect [RUN] [TRIAL]`, and `epsgrid inspect FILE ...` of checkpoints."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import RenderableType
 
+from epsgrid.cli.checkpoints import inspect_files, is_checkpoint
 from epsgrid.cli.console import hint, note, print_json
 from epsgrid.cli.magnitudes import probe_layers, snapshot_layers
-from epsgrid.cli.options import RUNS, AllLayersOption, JsonOption, OutOption, QuietOption, RunArgument, RunsOption
+from epsgrid.cli.options import RUNS, AllLayersOption, JsonOption, OutOption, QuietOption, RunsOption
 from epsgrid.cli.tables import show
 from epsgrid.codec import to_document
+from epsgrid.errors import ExitCode
 from epsgrid.numerics.series import Series
 from epsgrid.report.figures.over_time import drift, with_histograms
 from epsgrid.selection.formatting import power
@@ -23,28 +26,55 @@ _TRIALS_SHOWN = 8
 
 
 def inspect(
-    run: RunArgument = None,
-    trial: Annotated[
-        str | None, typer.Argument(metavar="TRIAL", help="A trial's id or its beginning; without it, the probe.")
+    ctx: typer.Context,
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN TRIAL | FILE",
+            help="An experiment's folder or name (default: the latest), and a trial's id or its beginning (default: the"
+            " probe); or checkpoints: files or folders that have an optimizer's state.",
+        ),
     ] = None,
     out: OutOption = None,
     runs: RunsOption = RUNS,
     step: Annotated[
         int | None, typer.Option(metavar="N", help="Show the histograms nearest to this step.  [default: the last]")
     ] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of a checkpoint: its optimizer, where the file does not show it."),
+    ] = None,
+    epsilon: Annotated[
+        float | None, typer.Option(metavar="X", min=0, help="Of a checkpoint: ε, in place of that in the file.")
+    ] = None,
+    betas: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Of a checkpoint: β₁ and β₂, in place of those in the file.")
+    ] = None,
     all_layers: AllLayersOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
-) -> None:
-    """Show the stored gradient magnitudes of a probe, or of a trial over its training.
+) -> ExitCode:
+    """Show the stored gradient magnitudes of a probe, of a trial over its training, or of checkpoints.
 
     Magnitudes and histogram of each layer at one step, at a trial's ε the share of entries that still adapt, and how
-    far the bounds of epoch 1 have moved.
+    far the bounds of epoch 1 have moved. Of a checkpoint, from whatever training: bounds, and what adapts at its ε; of
+    several, how both moved over the steps. --out DIR then writes a page with figures there.
     """
+    named = what or []
+    if any(is_checkpoint(Path(each)) for each in named):
+        source = ctx.get_parameter_source("out")  # EPSGRID_OUT names an experiment's folder
+        asked = {"optimizer": optimizer, "epsilon": epsilon, "betas": None if betas is None else _pair(betas)}
+        folder = out if source is not None and source.name == "COMMANDLINE" else None
+        return inspect_files(list(map(Path, named)), asked, page_folder=folder, json=json, all_layers=all_layers)
+    if len(named) > 2:
+        raise typer.BadParameter(f"expected RUN and TRIAL, or checkpoints; none of {', '.join(named)} is a file")
+    if optimizer or epsilon is not None or betas:
+        raise typer.BadParameter("--optimizer, --epsilon and --betas are of checkpoints; name a FILE")
+    run, trial = (Path(named[0]) if named else None), (named[1] if len(named) > 1 else None)
     seen = stage.inspect(find_run(run or out, runs), trial)
     if json:
         print_json(_document(seen))
-        return
+        return ExitCode.OK
     show(*_parts(seen, step, all_layers=all_layers))
     if seen.series is None or not seen.series.snapshots:
         note(
@@ -52,6 +82,16 @@ def inspect(
         )
     if not quiet and seen.trial is None and seen.observed:
         hint(f"Next: epsgrid inspect {seen.folder.root} {seen.observed[0].id}")
+    return ExitCode.OK
+
+
+def _pair(text: str) -> tuple[float, float]:
+    """Return the two numbers of --betas."""
+    try:
+        first, second = map(float, text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(f"--betas expects two numbers such as 0.9,0.999, got {text!r}") from error
+    return first, second
 
 
 def _parts(seen: Inspected, step: int | None, *, all_layers: bool) -> list[RenderableType]:
