@@ -33,7 +33,7 @@ def test_the_loop_of_a_pretraining_warns_and_goes_on_from_its_checkpoint(tmp_pat
 def test_the_ranks_of_a_job_are_asked_together(tmp_path: Path) -> None:
     printed, warned = run(tmp_path, *PAIR, str(EXAMPLES / "ddp.py"))
     assert re.findall(r"^step (\d+): damping 0\.0\d$", printed, re.MULTILINE) == ["20", "40", "60"]
-    assert len(re.findall(r"^ε from 0\.001 to 0\.1", printed, re.MULTILINE)) == 1
+    assert len(re.findall(r"^ε from 1e-3 to 0\.1", printed, re.MULTILINE)) == 1
     assert warned.count("EpsilonWarning: Adam, step 40: ε shortens the steps of 2 of 4 layers") == 1
 
 
@@ -44,7 +44,7 @@ def test_the_loop_of_accelerate_is_logged(launcher: tuple[str, ...], steps: int,
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     printed, _ = run(tmp_path, *launcher, str(EXAMPLES / "accelerate_loop.py"))
-    assert printed.startswith(f"{steps} steps, damping 1.00\nε from 0.001 to 0.1")
+    assert printed.startswith(f"{steps} steps, damping 1.00\nε from 1e-3 to 0.1")
     (folder,) = (tmp_path / "runs" / "accelerate").glob("epsgrid*")
     events = EventAccumulator(str(folder)).Reload()
     assert [event.step for event in events.Scalars("epsgrid/damping")] == list(range(16, steps + 1, 16))

@@ -99,6 +99,22 @@ def test_a_diagnosis_adds_the_damping_of_the_last_step(epsilons: tuple[float, fl
     assert found["epsgrid/adaptable"] == pytest.approx(float(torch.cat(above).double().mean()), abs=0.03)
 
 
+def test_what_a_diagnosis_leaves_out_as_rounding_noise_sets_no_bound() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 5))
+    optimizer = torch.optim.Adam(model.parameters())
+    with epsgrid.observe(optimizer, model=model) as observer:
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(torch.randn(16, 3, 8, 8)), torch.arange(16) % 5).backward()
+            optimizer.step()
+    diagnosis, bounds = observer.diagnosis(), observer.bounds()
+    assert diagnosis.left_out == ("0.bias",)
+    row, published = (scalars(observer.series(), diagnosis=each)[STEPS] for each in (diagnosis, None))
+    assert row["epsgrid/low"] == pytest.approx(bounds.low.magnitude, rel=0.008)
+    assert published["epsgrid/low"] < 1e-4 * row["epsgrid/low"]
+
+
 # Buckets
 
 
