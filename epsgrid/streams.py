@@ -12,6 +12,7 @@ import io
 import os
 import select
 import sys
+import warnings
 from typing import Any, TextIO
 
 
@@ -72,11 +73,20 @@ def protect_standard_streams() -> None:
         setattr(sys, name, new)
 
 
-def print_anyway(text: str) -> None:
-    """Print a line on the stdout of a program of the user's, which goes on where that cannot be written."""
+def print_anyway(text: str, name: str = "stdout") -> None:
+    """Print a line on a stream of a program of the user's, which goes on where that cannot be written."""
     with contextlib.suppress(OSError, ValueError, AttributeError):  # full, closed, none
-        encoding = sys.stdout.encoding or "utf-8"
-        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+        stream = getattr(sys, name)
+        encoding = stream.encoding or "utf-8"
+        print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+
+
+def warn_anyway(message: str, category: type[Warning], stacklevel: int) -> None:
+    """Warn as `warnings.warn`; where such a warning is an error, print it on stderr and go on."""
+    try:
+        warnings.warn(message, category, stacklevel + 1)
+    except category:
+        print_anyway(f"{category.__name__}: {message}", "stderr")
 
 
 def writing_problem(stream: TextIO) -> OSError | None:

@@ -1,7 +1,7 @@
 """What the callbacks have in common: observers of a training's optimizers, and the bounds kept after its first epochs.
 
 A callback must never be what ends a training. If nothing can be observed, an error says so before the first step;
-whatever goes wrong later is a warning, and the training goes on.
+whatever goes wrong later is a warning, and the training goes on, also where warnings are errors.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-import warnings
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -23,9 +23,11 @@ from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.precision import power
 from epsgrid.numerics.series import Series
 from epsgrid.observing.adapters import epsilon_in
-from epsgrid.observing.distributed import gathered_bounds, gathered_series
+from epsgrid.observing.diagnosis import Alarm, Diagnosis
+from epsgrid.observing.distributed import gathered_bounds, gathered_diagnosis, gathered_series
 from epsgrid.observing.observer import Observer, check_whole, observe
-from epsgrid.observing.trackers import PREFIX
+from epsgrid.observing.trackers import PREFIX, scalars
+from epsgrid.streams import warn_anyway
 
 _VERSION = 1
 
@@ -49,9 +51,9 @@ class Following:
     unknown; and `accumulate`, how many make a step. It adds to `batches`, those of all epochs whose gradients v holds.
     """
 
-    def __init__(self, every: int, probe_epochs: int) -> None:
+    def __init__(self, every: int, probe_epochs: int, alarm: bool) -> None:
         check_whole(every=every, probe_epochs=probe_epochs)
-        self.every, self.probe_epochs = every, probe_epochs
+        self.every, self.probe_epochs, self.alarm = every, probe_epochs, alarm
         self.observers: tuple[Observer, ...] = ()
         self.kept: tuple[EpsilonBounds | None, ...] = ()
         self.batch: int | None = 0
@@ -62,6 +64,8 @@ class Following:
         self._misses_some = False  # v began within the present epoch
         self._steps: list[int] | None = None  # of each observer, where the training's beginning is known
         self._warned: set[str] = set()
+        self._alarms: dict[Observer, Alarm] = {}
+        self._next_look = 0  # in batches
 
     @property
     def bounds(self) -> EpsilonBounds | None:
@@ -69,6 +73,12 @@ class Following:
         if len(self.kept) > 1:
             raise ObservationError(f"{len(self.kept)} optimizers are observed: their bounds are all_bounds[0], …")
         return self.kept[0] if self.kept else None
+
+    def diagnosis(self) -> Diagnosis | None:
+        """Diagnose the only optimizer now, None before its first step; ObservationError where there are several."""
+        if len(self.observers) > 1:
+            raise ObservationError(f"{len(self.observers)} optimizers are observed: ask observers[0].diagnosis(), …")
+        return self.observers[0].diagnosis() if self.observers and self.observers[0].step else None
 
     def attach(self, optimizers: Sequence[Any], model: torch.nn.Module, steps: int, epochs: float) -> None:
         """Observe a training's optimizers, or wrappers around them, from now on; a resumed one has `steps` behind it.
@@ -104,6 +114,8 @@ class Following:
             for observer, count in zip(observers, counts, strict=False):
                 observer.step = count
         self._steps = []
+        self._alarms = {observer: Alarm(observer.step) for observer in observers if self.alarm}
+        self._next_look = self.batches
 
     def detach(self) -> None:
         """Stop observing, if it has begun."""
@@ -117,6 +129,26 @@ class Following:
         if self._is_fresh:
             self._is_fresh, self._misses_some = False, index > 0
         self.batches, self.batch = self.batches + 1, index + 1
+
+    def look(self) -> list[str]:
+        """Look for steps that ε shortens where that is due; return what is to be warned of.
+
+        In a distributed job this is a collective over all ranks.
+        """
+        if not self._is_open or self.batches < self._next_look:
+            return []
+        texts, missing = [], []
+        for observer, alarm in list(self._alarms.items()):
+            if observer.step >= alarm.next_look:
+                diagnosis = self.attempt(gathered_diagnosis, observer)
+                if diagnosis is None:  # and so it stays, as is warned of
+                    del self._alarms[observer]
+                    continue
+                texts.append(alarm.look(diagnosis))
+            missing.append(alarm.next_look - observer.step)
+        # A step takes a batch or more. Where a scaler skips steps on a device, asking for their number waits for it.
+        self._next_look = self.batches + max(1, min(missing)) if missing else sys.maxsize
+        return [text for text in texts if text is not None]
 
     def end_epoch(self) -> list[str]:
         """Count an epoch that was trained to its end, and keep the bounds where it is the last of the probe.
@@ -135,7 +167,7 @@ class Following:
         """
         if not self._is_probing or not any(observer.step for observer in self.observers):
             return []
-        self.kept = tuple(self._try(gathered_bounds, observer) for observer in self.observers)
+        self.kept = tuple(self.attempt(gathered_bounds, observer) for observer in self.observers)
         epoch = self._ended if epoch is None else epoch
         self._is_probing, self._is_whole = False, self._ended >= self.probe_epochs
         found = zip(self.observers, self.kept, strict=True)
@@ -155,17 +187,19 @@ class Following:
             return f"{steps} of {math.ceil(self.of / self.accumulate)} steps of {name}"
         return f"{steps} steps, {self.batch} of {self.of} batches of {name}"
 
-    def series(self, step: int, epoch: float | None) -> list[tuple[str, Series]]:
-        """Count now; return for each optimizer the prefix of its names and a series of one snapshot at `step`.
+    def series(self, step: int, epoch: float | None) -> list[tuple[str, Series, dict[str, float]]]:
+        """Count now; return of each optimizer the prefix of its names, a series of one snapshot at `step`, and scalars.
 
         In a distributed job this is a collective over all ranks.
         """
         found = []
         for number, observer in enumerate(self.observers if self._is_open else ()):
-            series = self._try(gathered_series, observer, epoch) if observer.step else None
+            series = self.attempt(gathered_series, observer, epoch) if observer.step else None
             if series is not None:
                 prefix = PREFIX if len(self.observers) == 1 else f"{PREFIX}.{number}"
-                found.append((prefix, replace(series, snapshots=(replace(series.snapshots[0], step=step),))))
+                series = replace(series, snapshots=(replace(series.snapshots[0], step=step),))
+                row = scalars(series, prefix, self.attempt(gathered_diagnosis, observer))[step]
+                found.append((prefix, series, row))
         return found
 
     def to_json(self) -> str:
@@ -194,18 +228,19 @@ class Following:
         except (AttributeError, EpsgridError, KeyError, TypeError, ValueError) as error:
             self._warn(f"the bounds in the checkpoint cannot be read and are measured again if need be: {error}")
 
-    def _try(self, ask: Callable[..., _T], *arguments: Any) -> _T | None:
+    def attempt(self, ask: Callable[..., _T], *arguments: Any) -> _T | None:
+        """Call something; where it fails, warn and return None."""
         try:
             return ask(*arguments)
-        except EpsgridError as error:
-            self._warn(str(error))
+        except Exception as error:
+            self._warn(str(error) if isinstance(error, EpsgridError) else f"{type(error).__name__}: {error}")
             return None
 
     def _warn(self, message: str) -> None:
         """Warn of the same thing once."""
         if message not in self._warned:
             self._warned.add(message)
-            warnings.warn(f"epsgrid: {message}", RuntimeWarning, stacklevel=2)
+            warn_anyway(f"epsgrid: {message}", RuntimeWarning, stacklevel=3)
 
 
 def _is_unused(observer: Observer) -> bool:

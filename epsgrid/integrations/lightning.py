@@ -9,7 +9,8 @@
 
 It observes every optimizer of the training, in automatic and in manual optimization, and changes nothing: the weights
 are the same, bit for bit. At the trainer's `log_every_n_steps` every logger gets the scalars of `observing.trackers`;
-TensorBoard and MLflow get the histograms as well. In a distributed job all ranks count together.
+TensorBoard and MLflow get the histograms as well. Where ε shortens the steps of layers there is a warning, see
+`observing.diagnosis`. In a distributed job all ranks count together.
 
 `lightning` and `pytorch_lightning` have the same trainer and a Callback each. The one that was imported first is the
 base, `lightning` where neither or both were; given in a list, the callback works with the trainer of either. Imported
@@ -30,8 +31,11 @@ from torch.utils.data import DataLoader
 from epsgrid.errors import ExecutionError
 from epsgrid.integrations._following import Following, repair_torchvision
 from epsgrid.numerics.bounds import EpsilonBounds
+from epsgrid.numerics.series import Series
+from epsgrid.observing.diagnosis import Diagnosis, EpsilonWarning
 from epsgrid.observing.observer import Observer
-from epsgrid.observing.trackers import Mlflow, Tensorboard, scalars
+from epsgrid.observing.trackers import Mlflow, Tensorboard
+from epsgrid.streams import warn_anyway
 
 _STATE = "epsgrid"
 
@@ -70,15 +74,16 @@ class EpsilonCallback(_Callback):
     Args:
         every: number of optimizer steps from one count to the next.
         probe_epochs: epochs after which the bounds are kept and logged.
+        alarm: warn of layers whose steps ε shortens, by an EpsilonWarning and a line of Lightning's log.
 
     Raises:
         ObservationError: an argument is out of range. In `Trainer.fit`, before the first step: no optimizer of the
             training can be observed.
     """
 
-    def __init__(self, every: int = 1, probe_epochs: int = 1) -> None:
+    def __init__(self, every: int = 1, probe_epochs: int = 1, alarm: bool = True) -> None:
         super().__init__()
-        self._following = Following(every, probe_epochs)
+        self._following = Following(every, probe_epochs, alarm)
         self._logged = 0
 
     @property
@@ -96,6 +101,14 @@ class EpsilonCallback(_Callback):
         """The observers of the latest fit, with histograms and their trajectory; they answer after it as well."""
         return self._following.observers
 
+    def diagnosis(self) -> Diagnosis | None:
+        """Say by how much ε shortens the steps of each layer now; None before the first step.
+
+        On a rank of a distributed job that is of what it holds; `distributed.gathered_diagnosis` asks all ranks. Raises
+        ObservationError with several optimizers: ask `observers`.
+        """
+        return self._following.diagnosis()
+
     def on_train_start(self, trainer: Any, pl_module: torch.nn.Module) -> None:
         """Observe from here on: optimizers exist, and a checkpoint, if any, is loaded."""
         following, batches = self._following, trainer.num_training_batches
@@ -110,24 +123,21 @@ class EpsilonCallback(_Callback):
     def on_train_batch_end(
         self, trainer: Any, pl_module: torch.nn.Module, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Give the loggers a row at the trainer's logging steps."""
+        """Give the loggers a row at the trainer's logging steps; warn where the alarm goes."""
         self._following.count_batch(batch_idx)
+        for text in self._following.look():
+            self._log([f"epsgrid: {text}"])
+            if trainer.is_global_zero:
+                warn_anyway(text, EpsilonWarning, stacklevel=2)
         every = trainer.log_every_n_steps
         # Steps of several optimizers are counted together and may pass over a multiple.
         if not (trainer.loggers and every and trainer.global_step // every > self._logged // every):
             return
         self._logged = trainer.global_step
         epoch = trainer.current_epoch + (batch_idx + 1) / trainer.num_training_batches
-        for prefix, series in self._following.series(trainer.global_step, epoch):
+        for prefix, series, row in self._following.series(trainer.global_step, epoch):
             for logger in trainer.loggers if trainer.is_global_zero else ():
-                for step, row in scalars(series, prefix).items():
-                    logger.log_metrics(row, step=step)
-                # TensorBoard and MLflow, which take histograms as well, are known by the object they write with.
-                writer = getattr(logger, "experiment", None)
-                if hasattr(writer, "add_histogram_raw"):
-                    Tensorboard(writer).log_histograms(series, prefix)
-                elif hasattr(writer, "log_dict") and hasattr(logger, "run_id"):
-                    Mlflow(writer, logger.run_id).log_histograms(series, prefix)
+                self._following.attempt(_write, logger, prefix, series, row)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: torch.nn.Module) -> None:
         """Keep the bounds, once the epochs of the probe are done; this is called where an epoch was cut short, too."""
@@ -159,3 +169,14 @@ class EpsilonCallback(_Callback):
         log = importlib.import_module(f"{_PACKAGE}.utilities.rank_zero").rank_zero_info
         for line in lines:
             log(line)
+
+
+def _write(logger: Any, prefix: str, series: Series, row: dict[str, float]) -> None:
+    """Write a row of scalars, and the histograms of a series of one snapshot."""
+    logger.log_metrics(row, step=series.steps[-1])
+    # TensorBoard and MLflow, which take histograms as well, are known by the object they write with.
+    writer = getattr(logger, "experiment", None)
+    if hasattr(writer, "add_histogram_raw"):
+        Tensorboard(writer).log_histograms(series, prefix)
+    elif hasattr(writer, "log_dict") and hasattr(logger, "run_id"):
+        Mlflow(writer, logger.run_id).log_histograms(series, prefix)

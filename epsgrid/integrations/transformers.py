@@ -7,9 +7,10 @@
     trainer.train()
     epsilon.bounds.low.decade, epsilon.bounds.high.decade
 
-It changes nothing: the weights are the same, bit for bit. At the trainer's own logging steps, bounds and adaptable
-fraction are added to what it logs, and so stand in `trainer.state.log_history`. Reporters to TensorBoard, MLflow and
-the like get them too where the callback comes first: `trainer.callback_handler.callbacks.insert(0, epsilon)`.
+It changes nothing: the weights are the same, bit for bit. At the trainer's own logging steps the scalars of
+`observing.trackers` are added to what it logs, and so reach `trainer.state.log_history` and the trainer's reporters, to
+W&B, TensorBoard, MLflow and the like. Where ε shortens the steps of layers there is a warning, see
+`observing.diagnosis`.
 
 In a distributed job all ranks count together. Imported before `transformers`, this module also repairs a torchvision
 that cannot be imported beside a torch without CUDA.
@@ -17,13 +18,15 @@ that cannot be imported beside a torch without CUDA.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from epsgrid.integrations._following import Following, repair_torchvision
 from epsgrid.numerics.bounds import EpsilonBounds
+from epsgrid.observing.diagnosis import Diagnosis, EpsilonWarning
 from epsgrid.observing.observer import Observer
-from epsgrid.observing.trackers import import_extra, scalars
-from epsgrid.streams import print_anyway
+from epsgrid.observing.trackers import import_extra
+from epsgrid.streams import print_anyway, warn_anyway
 
 repair_torchvision()
 if TYPE_CHECKING:
@@ -48,15 +51,16 @@ class EpsilonCallback(_Callback):
     Args:
         every: number of optimizer steps from one count to the next.
         probe_epochs: epochs after which the bounds are kept and printed.
+        alarm: warn of layers whose steps ε shortens, by an EpsilonWarning and a line of the trainer's log.
 
     Raises:
         ObservationError: an argument is out of range. In `Trainer.train`, before the first step: the optimizer cannot
             be observed.
     """
 
-    def __init__(self, every: int = 1, probe_epochs: int = 1) -> None:
+    def __init__(self, every: int = 1, probe_epochs: int = 1, alarm: bool = True) -> None:
         super().__init__()
-        self._following = Following(every, probe_epochs)
+        self._following = Following(every, probe_epochs, alarm)
 
     @property
     def bounds(self) -> EpsilonBounds | None:
@@ -68,6 +72,13 @@ class EpsilonCallback(_Callback):
         """The observer of the latest training, with histograms and their trajectory; it answers after it as well."""
         return self._following.observers[0] if self._following.observers else None
 
+    def diagnosis(self) -> Diagnosis | None:
+        """Say by how much ε shortens the steps of each layer now; None before the first step.
+
+        On a rank of a distributed job that is of what it holds; `distributed.gathered_diagnosis` asks all ranks.
+        """
+        return self._following.diagnosis()
+
     def close(self) -> None:
         """Stop observing, if it has begun."""
         self._following.detach()
@@ -77,6 +88,15 @@ class EpsilonCallback(_Callback):
     ) -> None:
         """Observe from here on: the optimizer exists, and a checkpoint, if any, is loaded."""
         self.close()
+        # Reporters see what is added to a log only after this callback, and the trainer puts it behind them; the only
+        # way to its list of callbacks is by its caller, the CallbackHandler, which may go on after the exchange.
+        caller: Any = sys._getframe(1)
+        while caller.f_locals.get("self") is self:  # a subclass
+            caller = caller.f_back
+        callbacks = getattr(caller.f_locals.get("self"), "callbacks", [])
+        if self in callbacks:
+            callbacks.remove(self)
+            callbacks.insert(0, self)
         if state.global_step:
             # The trainer itself restores a callback's state only when it is asked to.
             stored = state.stateful_callbacks.get(type(self).__name__)
@@ -85,19 +105,23 @@ class EpsilonCallback(_Callback):
                     self.kept = entry["attributes"]["kept"]
         self._following.attach([optimizer], model, state.global_step, state.epoch or 0)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **options: Any) -> None:
         """Add to the numbers that the trainer logs."""
         if not logs or "loss" not in logs:
             return
-        for prefix, series in self._following.series(state.global_step, state.epoch):
-            (row,) = scalars(series, prefix).values()
+        for *_, row in self._following.series(state.global_step, state.epoch):
             logs.update(row)
             if state.log_history:
                 state.log_history[-1].update(row)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Count the batches."""
+        """Count the batches; warn where the alarm goes."""
         self._following.batches += args.gradient_accumulation_steps
+        for text in self._following.look():
+            if state.is_world_process_zero:
+                logging = import_extra("transformers", "transformers.utils.logging")
+                logging.get_logger("transformers.trainer").warning(f"epsgrid: {text}")
+                warn_anyway(text, EpsilonWarning, stacklevel=2)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any) -> None:
         """Keep the bounds, once the epochs of the probe are done; this is called where an epoch was cut short, too."""
@@ -120,7 +144,7 @@ class EpsilonCallback(_Callback):
 
     def state(self) -> dict[str, Any]:
         """Return the arguments and the kept bounds for a checkpoint, in the form that the trainer wants."""
-        arguments = {"every": self._following.every, "probe_epochs": self._following.probe_epochs}
+        arguments = {name: getattr(self._following, name) for name in ("every", "probe_epochs", "alarm")}
         return {"args": arguments, "attributes": {"kept": self.kept}}
 
     @property

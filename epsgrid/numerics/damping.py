@@ -13,6 +13,7 @@ numerator, which is not counted here.
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -84,11 +85,12 @@ def total_damping(histograms: Iterable[LogHistogram], placement: Placement, epsi
 
 def largest_harmless(histograms: Sequence[LogHistogram], placement: Placement) -> float | None:
     """Return the largest ε, a power of ten, with which steps are not shortened; None where none or no entry moves."""
-    for decade in range(_LARGEST_DECADE, _LEAST_DECADE, -1):
-        epsilon = placement.epsilon_of_decade(decade)
-        found = total_damping(histograms, placement, epsilon)
-        if found is None:
-            return None
-        if found.mean >= NOT_SHORTENED:
-            return epsilon
-    return None
+    moving = [histogram for histogram in histograms if histogram.nonzero]
+
+    def is_too_large(decade: int) -> bool:
+        found = total_damping(moving, placement, placement.epsilon_of_decade(decade))
+        return found is not None and found.mean < NOT_SHORTENED
+
+    decades = range(_LEAST_DECADE + 1, _LARGEST_DECADE + 1)
+    harmless = bisect.bisect_left(decades, True, key=is_too_large)  # the damping falls as ε rises
+    return placement.epsilon_of_decade(decades[harmless - 1]) if moving and harmless else None

@@ -12,7 +12,6 @@ The adapters of known optimizers are built from the files of `epsgrid.optimizers
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -28,6 +27,7 @@ from epsgrid.numerics.precision import DTYPES, underflow_warning
 from epsgrid.optimizers import UNSUPPORTED, OptimizerPlugin, SecondMoment
 from epsgrid.optimizers._in_place import EpsilonInPlace
 from epsgrid.optimizers.adamax import PROBING_EPSILON
+from epsgrid.streams import warn_anyway
 
 _State = Mapping[str, Any]
 _Group = Mapping[str, Any]
@@ -255,7 +255,7 @@ def warn_of_underflow(optimizer: torch.optim.Optimizer) -> None:
             line = underflow_warning(epsilon, dtype)
             if line is not None and line not in warned:
                 warned.add(line)
-                warnings.warn(f"{type(optimizer).__name__}: {line}", RuntimeWarning, stacklevel=3)
+                warn_anyway(f"{type(optimizer).__name__}: {line}", RuntimeWarning, stacklevel=3)
 
 
 _plugin = functools.cache(optimizers.load)

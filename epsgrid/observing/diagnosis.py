@@ -10,9 +10,9 @@ times higher. `scripts/calibrate_alarm.py` tried the thresholds on trainings.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from epsgrid.numerics.damping import Damping, damping_of, largest_harmless, pooled
 from epsgrid.numerics.histogram import LogHistogram
@@ -102,6 +102,13 @@ class Diagnosis:
         return pooled(layer.damping for layer in self.layers)
 
     @property
+    def by_kind(self) -> dict[str, Damping]:
+        """The damping over the entries of all layers of a kind, by kind."""
+        kinds = dict.fromkeys(layer.kind for layer in self.layers)
+        pools = ((kind, pooled(layer.damping for layer in self.layers if layer.kind == kind)) for kind in kinds)
+        return {kind: pool for kind, pool in pools if pool is not None}
+
+    @property
     def findings(self) -> tuple[LayerDiagnosis, ...]:
         """The layers whose steps are shortened, those of most entries first."""
         found = [layer for layer in self.layers if layer.finding]
@@ -144,9 +151,14 @@ def diagnose(optimizer: str, step: int, readings: Iterable[Reading], left_out: S
     for reading in readings:
         placement, epsilon, own = reading.placement, reading.epsilon, reading.layer
         if placement is not None and epsilon is not None and own.name not in left_out:
-            rate = None if own.group is None or "lr" not in own.group else float(own.group["lr"])
+            rate = learning_rate_of(own.group)
             layers.append(diagnose_layer(own.name, own.kind, histogram_of(reading), placement, epsilon, rate))
     return Diagnosis(optimizer, step, tuple(each for each in layers if each is not None), tuple(left_out))
+
+
+def learning_rate_of(group: Mapping[str, Any] | None) -> float | None:
+    """Return the learning rate of a parameter group; None where it has none."""
+    return None if group is None or "lr" not in group else float(group["lr"])
 
 
 def diagnose_layer(
@@ -173,18 +185,19 @@ class Alarm:
     """Decides when to look at an optimizer, and which findings are worth a warning.
 
     A finding is warned of when two looks in a row have it, once for each layer and finding; a layer whose damping has
-    risen above `RECOVERED` in between needs two again. Looks are at steps 20, 40, 60, … and farther apart as training
-    goes on, each at a quarter more steps than the last.
+    risen above `RECOVERED` in between needs two again. Looks are 20, 40, 60, … steps after the first one, `begin`, and
+    farther apart as training goes on, each at a quarter more steps than the last.
     """
 
-    def __init__(self) -> None:
-        self.next_look = _FIRST_LOOK
+    def __init__(self, begin: int = 0) -> None:
+        self._begin, self.next_look = begin, begin + _FIRST_LOOK
         self._found: dict[str, Finding] = {}
         self._warned: set[tuple[str, Finding]] = set()
 
     def look(self, diagnosis: Diagnosis) -> str | None:
         """Take in a diagnosis; return a warning for what is new in it, or None."""
-        self.next_look = max(diagnosis.step + _FIRST_LOOK, int(diagnosis.step * _GROWTH))
+        steps = diagnosis.step - self._begin
+        self.next_look = self._begin + max(steps + _FIRST_LOOK, int(steps * _GROWTH))
         new = []
         for layer in diagnosis.layers:
             before = self._found.get(layer.name, "")

@@ -2,6 +2,7 @@
 
     observer = epsgrid.observe(optimizer, model=model)      # on every rank; each counts what it holds
     bounds = gathered_bounds(observer)                      # after training, on every rank; all get the same
+    diagnosis = gathered_diagnosis(observer)                # the same way
 
 Replicas (DDP, HSDP) hold the same v, which counts once; shards (FSDP2 and other DTensors) hold a part each; with
 ZeroRedundancyOptimizer a rank has some layers whole and the others not at all. One rule serves them all: a part of a
@@ -31,6 +32,7 @@ from epsgrid.numerics.histogram import MANTISSA_BITS, LogHistogram, bin_count, k
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, high_rank, low_rank
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.series import FRACTIONS, LayerSnapshot, Series, Snapshot
+from epsgrid.observing.diagnosis import Diagnosis, diagnose_layer, learning_rate_of
 from epsgrid.observing.layers import Layer
 from epsgrid.observing.observer import Observer
 from epsgrid.observing.reading import Reading, bounds_by_placement, common, far_below, histogram_of, read, threshold_of
@@ -61,8 +63,7 @@ def gathered_bounds(observer: Observer) -> EpsilonBounds:
     layers, _ = _gather(observer)
     if not observer.step and all(layer.histogram is None for layer in layers):
         raise ObservationError("the optimizer's state is not built yet on any rank: ask after the first step")
-    held = {layer.part.name: layer.histogram for layer in layers if layer.histogram is not None}
-    noisy = far_below(held, observer.cancelled())
+    noisy = _noisy(observer, layers)
     measured = _statistics(layers, observer.tail_fraction)
     measured = tuple(layer.left_out() if layer.name in noisy else layer for layer in measured)
     placements = [layer.part.placement for layer in layers]
@@ -87,13 +88,39 @@ def gathered_series(observer: Observer, epoch: float | None = None) -> Series:
     )
 
 
+def gathered_diagnosis(observer: Observer) -> Diagnosis:
+    """Say by how much ε shortens the steps of each layer, over all ranks, from the state as it is now.
+
+    A collective that raises as `gathered_bounds` does, and leaves out the same layers; without a state on any rank no
+    layer is diagnosed.
+    """
+    if not _spans_ranks():
+        return observer.diagnosis()
+    layers, _ = _gather(observer)
+    noisy = _noisy(observer, layers)
+    found = [
+        diagnose_layer(part.name, part.kind, histogram, part.placement, part.epsilon, part.learning_rate)
+        for part, _, histogram in layers
+        if not (histogram is None or part.placement is None or part.epsilon is None or part.name in noisy)
+    ]
+    name = type(observer.optimizer).__name__
+    return Diagnosis(name, observer.step, tuple(each for each in found if each is not None), noisy)
+
+
+def _noisy(observer: Observer, layers: Sequence[_Layer]) -> tuple[str, ...]:
+    """Return the names of the layers that are left out as rounding noise, in their order."""
+    held = {layer.part.name: layer.histogram for layer in layers if layer.histogram is not None}
+    noisy = far_below(held, observer.cancelled())
+    return tuple(name for name in held if name in noisy)
+
+
 @dataclass(frozen=True)
 class _Part:
     """What a rank reports of its part of a layer, whose `name`, `shape` and `kind` are those of the whole.
 
     `place` has its coordinates along the dimensions that cut the layer, None where the rank has no v of it; `status`
     then says why. With v̂ = v · scale, `wide` says that entries are float64, and `digest` of the counts is the same on
-    ranks that hold the same part.
+    ranks that hold the same part. `epsilon` and `learning_rate` are those of its parameter group.
     """
 
     name: str
@@ -105,6 +132,8 @@ class _Part:
     scale: float = 1.0
     wide: bool = False
     digest: str = ""
+    epsilon: float | None = None
+    learning_rate: float | None = None
 
 
 class _Layer(NamedTuple):
@@ -165,8 +194,8 @@ def _part_of(reading: Reading) -> tuple[_Part, torch.Tensor, torch.Tensor]:
         return part, torch.empty(0), _table(None)
     table = _table(histogram_of(reading))
     digest = hashlib.sha256(table.numpy().tobytes()).hexdigest()
-    found = (place, reading.placement, reading.scale, values.dtype == torch.float64, digest)
-    return _Part(layer.name, part.shape, part.kind, part.status, *found), values, table
+    found = (place, reading.placement, reading.scale, values.dtype == torch.float64, digest, reading.epsilon)
+    return _Part(layer.name, part.shape, part.kind, part.status, *found, learning_rate_of(layer.group)), values, table
 
 
 def _place(layer: Layer) -> tuple[int, ...] | None:

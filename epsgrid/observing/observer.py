@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import statistics
 import sys
-import warnings
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -42,6 +41,7 @@ from epsgrid.observing.reading import (
     threshold_of,
 )
 from epsgrid.observing.rounding import Loss, RoundingNoise, rounding_noise
+from epsgrid.streams import warn_anyway
 
 _OPEN: WeakSet[torch.optim.Optimizer] = WeakSet()
 """The optimizers that are being observed."""
@@ -182,6 +182,7 @@ class Observer:
     @step.setter
     def step(self, steps: int) -> None:
         self._calls, self._skipped, self._latest, self._failure = steps, 0, None, ""
+        self._alarm = Alarm(steps) if self._alarm else None
         self._history.keep_until(steps)
 
     @property
@@ -355,7 +356,7 @@ class Observer:
             return
         # A loaded state comes with other groups, and is no step.
         if is_step := marks[:groups] == self._at_first[:groups]:
-            warnings.warn(
+            warn_anyway(
                 f"no step of this {type(self.optimizer).__name__} is seen, though its state has changed: its step()"
                 " does not run the hooks of torch.optim.Optimizer; call observer.after_step() after each step",
                 RuntimeWarning,
@@ -373,7 +374,7 @@ class Observer:
                     histogram_of(reading)
         except ObservationError as named:
             self._failure = str(named)
-        warnings.warn(
+        warn_anyway(
             f"{type(self.optimizer).__name__} cannot be observed from step {self._calls} on, and the training goes on:"
             f" {self._failure}",
             RuntimeWarning,
@@ -384,8 +385,9 @@ class Observer:
         """Warn of what the alarm finds new."""
         assert self._alarm is not None
         text = self._alarm.look(self.diagnosis())
+        self._alarm.next_look += int(self._skipped)  # looks are due by calls, and a diagnosis counts steps
         if text is not None:
-            warnings.warn(text, EpsilonWarning, stacklevel=6)
+            warn_anyway(text, EpsilonWarning, stacklevel=6)
 
     def _observe(self, left_out: torch.Tensor | None) -> None:
         """Count the state as it is now, and keep the result."""
@@ -429,7 +431,7 @@ class Observer:
         row = self._latest
         first, *more = [name for name, number in zip(row.names, row.totals[:, 2].tolist(), strict=True) if number]
         others = f" and {len(more)} more layers" if more else ""
-        warnings.warn(
+        warn_anyway(
             f"the second moment of layer {first!r}{others} has {self.nonfinite} NaN or infinite entries: the loss or a"
             " gradient was not finite; from now on they are counted in `observer.nonfinite` without a warning",
             RuntimeWarning,

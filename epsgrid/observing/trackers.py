@@ -6,7 +6,9 @@
 
 The scalars of a series are in √v̂ units: `epsgrid/low` and `epsgrid/high`, the bounds within 0.8 %;
 `epsgrid/threshold`, the magnitude at which the optimizer's own ε has the same weight; and `epsgrid/adaptable`, the
-share of the entries above it. Histograms are of log10 √v̂ of the entries other than zero.
+share of the entries above it. Histograms are of log10 √v̂ of the entries other than zero. A diagnosis adds the damping,
+the share of their length that ε leaves to the steps: `epsgrid/damping` over all layers, and `epsgrid/damping_dense` and
+so on over those of a kind. A series by itself does not say where its optimizer adds ε, and so has none.
 
 Each tracker is an extra of its name. The telemetry of MLflow and W&B stays off unless the environment says otherwise,
 and W&B uses no network unless it is asked to.
@@ -34,6 +36,7 @@ if TYPE_CHECKING:  # they need numpy, which `epsgrid sweep --dry-run` does witho
 
     from epsgrid.numerics.histogram import LogHistogram
     from epsgrid.numerics.series import Series
+    from epsgrid.observing.diagnosis import Diagnosis
 
 PREFIX = "epsgrid"
 _ID_TAG = "epsgrid.trial"
@@ -285,16 +288,28 @@ def _finite(row: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in row.items() if math.isfinite(value)}
 
 
-def scalars(series: Series, prefix: str = PREFIX) -> dict[int, dict[str, float]]:
-    """Return the curves of a series, named as in the module's description with `prefix` for "epsgrid", by step."""
+def scalars(series: Series, prefix: str = PREFIX, diagnosis: Diagnosis | None = None) -> dict[int, dict[str, float]]:
+    """Return the curves of a series, named as in the module's description with `prefix` for "epsgrid", by step.
+
+    `diagnosis` is of the last step; what it leaves out as rounding noise sets no bound.
+    """
     rows: dict[int, dict[str, float]] = {step: {} for step in series.steps}
-    for step, low, high, *_ in series.ends_over_time():
+    left_out = () if diagnosis is None else diagnosis.left_out
+    for step, low, high, *_ in series.ends_over_time(leave_out=left_out):
         rows[step] |= {f"{prefix}/low": low, f"{prefix}/high": high}
     for snapshot in series.snapshots:
         if snapshot.threshold is not None:
             rows[snapshot.step][f"{prefix}/threshold"] = snapshot.threshold
     for step, share in series.adaptable():
         rows[step][f"{prefix}/adaptable"] = share
+    if diagnosis is not None and (total := diagnosis.damping) is not None:
+        by_kind = {f"{prefix}/damping_{kind}": damping.mean for kind, damping in diagnosis.by_kind.items()}
+        latest = series.snapshots[-1]
+        rows[latest.step] |= {f"{prefix}/damping": total.mean, **by_kind}
+        if latest.threshold is None:  # layers have several ε
+            layers = zip(series.names, latest.layers, strict=True)
+            finite = [each.zeros + each.nonzero for name, each in layers if each and name not in left_out]
+            rows[latest.step][f"{prefix}/adaptable"] = total.adapting * total.moving / sum(finite)
     return rows
 
 

@@ -23,8 +23,20 @@ from epsgrid.errors import DataError, ExecutionError, ObservationError
 from epsgrid.integrations import _following
 from epsgrid.numerics.precision import power
 from epsgrid.numerics.series import Series
+from epsgrid.observing.diagnosis import EpsilonWarning
+from epsgrid.observing.distributed import gathered_diagnosis
 from epsgrid.observing.trackers import import_extra
-from tests.integrations.samples import BATCH, EPOCH, Model, adam, by_hand, data
+from tests.integrations.samples import (
+    BATCH,
+    EPOCH,
+    Model,
+    adam,
+    by_hand,
+    damping_by_hand,
+    data,
+    two_epsilons,
+    wandb_rows,
+)
 
 pytestmark = [
     pytest.mark.skipif(not importlib.util.find_spec("lightning"), reason="lightning not installed"),
@@ -213,9 +225,164 @@ def test_every_logger_gets_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     client = mlflow.MlflowClient(tracking_uri=address)
     history = client.get_metric_history(to_mlflow.run_id, "epsgrid/low")
     assert {metric.step: metric.value for metric in history} == {step: low[step] for step in rows}
+    damping = {step: float(row["epsgrid/damping"]) for step, row in rows.items()}
+    assert {event.step: event.value for event in events.Scalars("epsgrid/damping")} == pytest.approx(damping)
+    history = client.get_metric_history(to_mlflow.run_id, "epsgrid/damping")
+    assert {metric.step: metric.value for metric in history} == damping
+    assert damping[6] == callback.diagnosis().damping.mean
     path = client.download_artifacts(to_mlflow.run_id, "epsgrid/step-00000004.json")
     (snapshot,) = Series.from_json(json.loads(Path(path).read_text())).snapshots
     assert (snapshot.step, snapshot.epoch) == (4, pytest.approx(4 / EPOCH))
+
+
+def dampings(every: int) -> Any:
+    """Return a callback that computes the damping by hand every few steps, and keeps it by step in `found`."""
+
+    class Dampings(real().pl.Callback):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.found: dict[int, float] = {}
+
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            if trainer.global_step and trainer.global_step % every == 0:
+                self.found[trainer.global_step] = damping_by_hand(trainer.optimizers[0])
+
+    return Dampings()
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_damping_of_layers_with_several_epsilons_is_logged(tmp_path: Path, accumulate: int) -> None:
+    logger, by_hand_, callback = real().loggers.CSVLogger(tmp_path), dampings(2), real().own.EpsilonCallback()
+    options = {
+        "logger": logger,
+        "log_every_n_steps": 2,
+        "accumulate_grad_batches": accumulate,
+        "max_epochs": accumulate,
+    }
+    trainer_of(real().pl, [callback, by_hand_], tmp_path, **options).fit(module(two_epsilons), batches())
+    with (Path(logger.log_dir) / "metrics.csv").open() as file:
+        rows = {int(row["step"]): {name: float(value) for name, value in row.items()} for row in csv.DictReader(file)}
+    error = callback.diagnosis().damping.error
+    assert {step: row["epsgrid/damping"] for step, row in rows.items()} == pytest.approx(by_hand_.found, abs=2 * error)
+    assert list(rows) == [2, 4, 6]
+    kinds = {f"epsgrid/damping_{kind}": pool.mean for kind, pool in callback.diagnosis().by_kind.items()}
+    assert set(kinds) == {"epsgrid/damping_dense", "epsgrid/damping_bias"}
+    assert kinds.items() <= rows[6].items()
+    assert rows[6]["epsgrid/adaptable"] == pytest.approx(callback.observers[0].adaptable_fraction().total)
+
+
+def test_weights_and_biases_get_it_offline(tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
+    wandb, by_hand_ = import_extra("wandb"), dampings(2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logger = real().loggers.WandbLogger(save_dir=tmp_path, offline=True)
+        options = {"logger": logger, "log_every_n_steps": 2}
+        trainer_of(real().pl, [real().own.EpsilonCallback(), by_hand_], tmp_path, **options).fit(
+            module(two_epsilons), batches()
+        )
+        wandb.finish()
+    found = {row["trainer/global_step"]: row["epsgrid/damping"] for row in wandb_rows(tmp_path)}
+    assert found == pytest.approx(by_hand_.found, abs=0.01)
+
+
+def alarmed(callback: Any, folder: Path, epsilon: float, **options: Any) -> list[str]:
+    """Fit for 48 batches unless otherwise asked; return the EpsilonWarnings."""
+    trained = module(functools.partial(two_epsilons, large=epsilon))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", EpsilonWarning)
+        fit(callback, folder, trained, **{"max_epochs": 8, **options})
+    return [str(each.message) for each in caught if each.category is EpsilonWarning]
+
+
+def test_the_alarm_goes_once_as_a_warning_and_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    callback = real().own.EpsilonCallback()
+    assert callback.diagnosis() is None
+    with caplog.at_level(logging.INFO, RANK_ZERO):
+        (text,) = alarmed(callback, tmp_path, 1.0)
+    assert text.startswith("Adam, step 40: ε shortens the steps of 2 of 4 layers")
+    assert "net.2.weight" in text and "net.0.weight" not in text
+    assert [record.message for record in caplog.records if "shortens" in record.message] == [f"epsgrid: {text}"]
+    assert callback.diagnosis() == callback.observers[0].diagnosis() == gathered_diagnosis(callback.observers[0])
+    assert [layer.name for layer in callback.diagnosis().findings] == ["net.2.weight", "net.2.bias"]
+    assert alarmed(callback, tmp_path, 1.0), "another fit is watched again"
+
+
+def test_there_is_no_alarm_unless_it_is_wanted_and_steps_are_short(tmp_path: Path) -> None:
+    quiet = real().own.EpsilonCallback(alarm=False)
+    assert alarmed(quiet, tmp_path, 1.0) == []
+    assert quiet.diagnosis().findings
+    assert alarmed(real().own.EpsilonCallback(), tmp_path, 1e-8) == []
+
+
+def test_an_alarm_ends_no_training_where_warnings_are_errors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained, alone = (module(two_epsilons) for _ in range(2))
+    fit(real().own.EpsilonCallback(), tmp_path, trained, max_epochs=8)
+    assert "EpsilonWarning: Adam, step 40: ε shortens" in capsys.readouterr().err
+    fit(None, tmp_path, alone, max_epochs=8)
+    assert all(torch.equal(weights, trained.state_dict()[name]) for name, weights in alone.state_dict().items())
+
+
+def test_the_alarm_counts_steps_and_not_batches(tmp_path: Path) -> None:
+    (text,) = alarmed(real().own.EpsilonCallback(), tmp_path, 1.0, accumulate_grad_batches=3, max_epochs=24)
+    assert text.startswith("Adam, step 40: ")
+
+
+def test_the_alarm_goes_soon_after_a_training_is_resumed(tmp_path: Path) -> None:
+    path = tmp_path / "it.ckpt"
+    trained = module(two_epsilons)
+    fit(real().own.EpsilonCallback(alarm=False), tmp_path, trained, max_epochs=20).save_checkpoint(path)
+    trainer = trainer_of(real().pl, [real().own.EpsilonCallback()], tmp_path, max_epochs=28)
+    with pytest.warns(EpsilonWarning, match="Adam, step 160: "):
+        trainer.fit(module(two_epsilons), batches(), ckpt_path=path, weights_only=True)
+
+
+def test_what_a_logger_cannot_take_ends_no_training(tmp_path: Path) -> None:
+    class Full(real().loggers.CSVLogger):  # type: ignore[misc]
+        def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+            if "epsgrid/low" in metrics:
+                raise OSError("disk full")
+
+    with pytest.warns(RuntimeWarning, match="epsgrid: OSError: disk full"):
+        trainer = fit(real().own.EpsilonCallback(), tmp_path, logger=Full(tmp_path), log_every_n_steps=1)
+    assert trainer.global_step == EPOCH
+
+
+def test_layers_that_join_during_training_have_their_names_in_curves_and_alarm(tmp_path: Path) -> None:
+    """The head is added after an epoch, and its tensor replaced by another after two."""
+
+    class Grows(real().pl.Callback):  # type: ignore[misc]
+        def on_train_epoch_end(self, trainer: Any, trained: Any) -> None:
+            (optimizer,), head = trainer.optimizers, trained.net[2]
+            if trainer.current_epoch == 0:
+                optimizer.add_param_group({"params": list(head.parameters()), "eps": 1.0})
+            elif trainer.current_epoch == 1:
+                head.weight = nn.Parameter(head.weight.detach().clone())
+                optimizer.param_groups[1]["params"][0] = head.weight
+
+    class Late(type(module())):  # type: ignore[misc]
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return adam(self.net[0].parameters())
+
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logger, callback, by_hand_ = real().loggers.TensorBoardLogger(tmp_path), real().own.EpsilonCallback(), dampings(6)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        options = {"max_epochs": 10, "logger": logger, "log_every_n_steps": 6}
+        trainer_of(real().pl, [Grows(), callback, by_hand_], tmp_path, **options).fit(Late(), batches())
+    (text,) = [str(each.message) for each in caught if each.category is EpsilonWarning]
+    assert "net.2.weight: its steps are" in text
+    events = EventAccumulator(logger.log_dir, size_guidance={"histograms": 0, "scalars": 0})
+    events.Reload()
+    names = {f"epsgrid_magnitudes/net.{layer}" for layer in ("0.weight", "0.bias", "2.weight", "2.bias")}
+    assert set(events.Tags()["histograms"]) == names
+    assert [event.step for event in events.Histograms("epsgrid_magnitudes/net.2.weight")] == list(range(12, 61, 6))
+    found = {event.step: event.value for event in events.Scalars("epsgrid/damping")}
+    assert found == pytest.approx(by_hand_.found, abs=0.01)
+    assert {layer.kind for layer in callback.diagnosis().layers} == {"dense", "bias"}
 
 
 def adversaries(first: Any, second: Any) -> Any:
@@ -252,9 +419,11 @@ def test_several_optimizers_stepped_by_hand(tmp_path: Path) -> None:
     assert callback.all_bounds[1] == other.bounds()
     with pytest.raises(ObservationError, match=r"2 optimizers are observed: .*all_bounds\[0\]"):
         _ = callback.bounds
+    with pytest.raises(ObservationError, match=r"2 optimizers are observed: ask observers\[0\]\.diagnosis\(\)"):
+        callback.diagnosis()
     with (Path(logger.log_dir) / "metrics.csv").open() as file:
         names = next(csv.reader(file))
-    assert {"epsgrid.0/low", "epsgrid.1/low"} <= set(names)
+    assert {"epsgrid.0/low", "epsgrid.1/low", "epsgrid.0/damping", "epsgrid.1/damping"} <= set(names)
 
 
 def test_layers_that_are_frozen_when_an_epoch_ends_keep_their_bounds(tmp_path: Path) -> None:

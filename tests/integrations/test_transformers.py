@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import logging
 import sys
 import warnings
 from pathlib import Path
@@ -17,7 +18,19 @@ from torch import nn
 
 import epsgrid
 from epsgrid.errors import ExecutionError, ObservationError
-from tests.integrations.samples import BATCH, EPOCH, Model, adam, by_hand, data
+from epsgrid.observing.diagnosis import EpsilonWarning
+from epsgrid.observing.trackers import import_extra
+from tests.integrations.samples import (
+    BATCH,
+    EPOCH,
+    Model,
+    adam,
+    by_hand,
+    damping_by_hand,
+    data,
+    two_epsilons,
+    wandb_rows,
+)
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("transformers"), reason="transformers not installed")
 
@@ -94,22 +107,94 @@ def test_the_trainers_log_gets_bounds_and_shares(tmp_path: Path) -> None:
     assert not [row for row in trainer.state.log_history if "loss" not in row and "epsgrid/low" in row]
 
 
-def test_reporters_get_numbers_if_the_callback_is_put_before_them(
+def test_every_reporter_gets_the_damping_of_layers_with_several_epsilons(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("tensorboard")
+    for package in ("tensorboard", "mlflow", "wandb"):
+        pytest.importorskip(package)
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    class Dampings(real().Callback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
+            found[state.global_step] = damping_by_hand(optimizer)
+
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "events"))
-    trainer = trainer_of(tmp_path, [], report_to=["tensorboard"])
-    callback = real().own.EpsilonCallback()
-    trainer.callback_handler.callbacks.insert(0, callback)
-    trainer.train()
-    low = {step: low for step, low, *_ in callback.observer.series().ends_over_time()}
+    found: dict[int, float] = {}
+    callback, mlflow, wandb = real().own.EpsilonCallback(), import_extra("mlflow"), import_extra("wandb")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wandb.init(dir=str(tmp_path), mode="offline")  # the reporter writes into an open run
+        options = {"report_to": ["tensorboard", "mlflow", "wandb"]}
+        trainer = trainer_of(tmp_path, [Dampings(), callback], make=two_epsilons, **options)
+        trainer.train()
+        wandb.finish()
+    expected = pytest.approx({step: damping for step, damping in found.items() if step % 2 == 0}, abs=0.01)
+    logged = {row["step"]: row["epsgrid/damping"] for row in trainer.state.log_history if "loss" in row}
+    assert logged == expected
     events = EventAccumulator(str(tmp_path / "events"))
     events.Reload()
-    read = {event.step: event.value for event in events.Scalars("train/epsgrid/low")}
-    assert read == pytest.approx({step: low[step] for step in (2, 4, 6)})
+    assert {event.step: event.value for event in events.Scalars("train/epsgrid/damping")} == expected
+    client = mlflow.MlflowClient()
+    (run,) = client.search_runs(["0"])
+    history = client.get_metric_history(run.info.run_id, "epsgrid/damping")
+    assert {metric.step: metric.value for metric in history} == logged
+    rows = [row for row in wandb_rows(tmp_path) if "train/loss" in row]
+    assert {row["train/global_step"]: row["train/epsgrid/damping"] for row in rows} == logged
+
+
+def alarms(callbacks: list[Any], folder: Path, model: nn.Module | None = None, **options: Any) -> list[str]:
+    """Train for 48 batches unless otherwise asked; return the EpsilonWarnings."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", EpsilonWarning)
+        trainer_of(folder, callbacks, model, two_epsilons, **{"num_train_epochs": 8, **options}).train()
+    return [str(each.message) for each in caught if each.category is EpsilonWarning]
+
+
+def test_the_alarm_goes_once_as_a_warning_and_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    callback, logger = real().own.EpsilonCallback(), logging.getLogger("transformers")
+    assert callback.diagnosis() is None
+    logger.addHandler(caplog.handler)
+    try:
+        (text,) = alarms([callback], tmp_path)
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert text.startswith("Adam, step 40: ε shortens the steps of 2 of 4 layers")
+    assert {record.message for record in caplog.records if "shortens" in record.message} == {f"epsgrid: {text}"}
+    assert callback.diagnosis() == callback.observer.diagnosis()
+    assert [layer.name for layer in callback.diagnosis().findings] == ["net.2.weight", "net.2.bias"]
+    assert alarms([real().own.EpsilonCallback(alarm=False)], tmp_path) == []
+
+
+def test_an_alarm_ends_no_training_where_warnings_are_errors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained, alone = Model(), Model()
+    trainer_of(tmp_path, [real().own.EpsilonCallback()], trained, two_epsilons, num_train_epochs=8).train()
+    assert "EpsilonWarning: Adam, step 40: ε shortens" in capsys.readouterr().err
+    trainer_of(tmp_path, [], alone, two_epsilons, num_train_epochs=8).train()
+    assert all(torch.equal(weights, trained.state_dict()[name]) for name, weights in alone.state_dict().items())
+
+
+def test_a_subclass_of_the_callback_comes_before_reporters_too(tmp_path: Path) -> None:
+    class Own(real().own.EpsilonCallback):  # type: ignore[misc]
+        def on_train_begin(self, *arguments: Any, **options: Any) -> None:
+            super().on_train_begin(*arguments, **options)
+
+    class Reporter(real().Callback):  # type: ignore[misc]
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            seen.append("epsgrid/damping" in logs)
+
+    seen: list[bool] = []
+    trainer_of(tmp_path, [Reporter(), Own()]).train()
+    assert seen == [True, True, True, False], "the last has the time that it took"
+
+
+def test_the_alarm_counts_steps_and_not_batches(tmp_path: Path) -> None:
+    options = {"gradient_accumulation_steps": 3, "num_train_epochs": 24}
+    (text,) = alarms([real().own.EpsilonCallback()], tmp_path, **options)
+    assert text.startswith("Adam, step 40: ")
 
 
 def lines_of(capsys: pytest.CaptureFixture[str]) -> list[str]:

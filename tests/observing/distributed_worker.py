@@ -25,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import epsgrid
 from epsgrid.errors import EpsgridError
-from epsgrid.observing.distributed import gathered_bounds, gathered_series
+from epsgrid.observing.distributed import gathered_bounds, gathered_diagnosis, gathered_series
 from epsgrid.observing.observer import Observer
 from epsgrid.observing.reading import measure_reading, read
 
@@ -38,6 +38,12 @@ def small_model() -> nn.Module:
     """Build the same weights on every rank and in the test; the last layers have fewer rows than ranks."""
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(7, 5), nn.ReLU(), nn.Linear(5, 3), nn.ReLU(), nn.Linear(3, 1))
+
+
+def groups_of(model: nn.Module) -> list[dict[str, Any]]:
+    """Two groups, of which the second has an ε far above its gradients and a learning rate of its own."""
+    held = list(model.parameters())
+    return [{"params": held[:4]}, {"params": held[4:], "eps": 10.0, "lr": 1e-2}]
 
 
 def batches(rank: int = 0) -> list[torch.Tensor]:
@@ -80,6 +86,7 @@ def answers(observer: Observer) -> dict[str, Any]:
     return {
         "bounds": gathered_bounds(observer),
         "series": gathered_series(observer, 0.5),
+        "diagnosis": gathered_diagnosis(observer),
         "local": {reading.layer.name: measure_reading(reading, observer.tail_fraction) for reading in readings},
     }
 
@@ -103,7 +110,7 @@ def whole(optimizer: torch.optim.Optimizer, named: Named) -> dict[str, torch.Ten
 
 def replica(inputs: Iterable[torch.Tensor]) -> tuple[nn.Module, torch.optim.Optimizer, Observer]:
     model = small_model()
-    optimizer = torch.optim.Adam(model.parameters())
+    optimizer = torch.optim.Adam(groups_of(model))
     observer = epsgrid.observe(optimizer, model=model)
     train(model, optimizer, inputs)
     return model, optimizer, observer
@@ -131,7 +138,7 @@ def hsdp(rank: int) -> dict[str, Any]:
 
 
 def trained(model: nn.Module, inputs: Iterable[torch.Tensor]) -> dict[str, Any]:
-    optimizer = torch.optim.Adam(model.parameters())
+    optimizer = torch.optim.Adam(groups_of(model))
     observer = epsgrid.observe(optimizer, model=model)
     train(model, optimizer, inputs)
     names = [layer.name for layer in observer.layers]
@@ -143,7 +150,7 @@ def zero(rank: int) -> dict[str, Any]:
     from torch.distributed.optim import ZeroRedundancyOptimizer  # warns where it is imported, of torch.jit
 
     model = DistributedDataParallel(small_model())
-    optimizer = ZeroRedundancyOptimizer(model.parameters(), torch.optim.Adam)
+    optimizer = ZeroRedundancyOptimizer(groups_of(model), torch.optim.Adam, lr=1e-3)
     observer = epsgrid.observe(optimizer, model=model)
     train(model, optimizer, batches())
     return answers(observer)

@@ -56,6 +56,25 @@ def test_it_is_silent_unless_asked_and_where_every_layer_adapts() -> None:
     assert fit(1e-13, 60, alarm=True)[1] == []
 
 
+def test_it_ends_no_training_where_warnings_are_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    model = nn.Linear(6, 2)
+    optimizer = torch.optim.Adam(model.parameters(), eps=1e3)
+    with observe(optimizer, model=model, alarm=True) as observer:
+        train(model, optimizer, 45)
+    assert "EpsilonWarning: Adam, step 40: ε shortens the steps of 2 of 2 layers" in capsys.readouterr().err
+    assert observer.series().steps[-1] == 45, "and it goes on counting"
+
+
+def test_a_resumed_training_is_looked_at_from_where_it_goes_on() -> None:
+    model = nn.Linear(6, 2)
+    optimizer = torch.optim.Adam(model.parameters(), eps=1e3)
+    observer = observe(optimizer, model=model, alarm=True)
+    observer.step = 1000
+    with pytest.warns(EpsilonWarning, match="Adam, step 1,040: ε shortens"):
+        train(model, optimizer, 45)
+    observer.close()
+
+
 def test_it_looks_whatever_the_steps_between_counts() -> None:
     for every in (7, None):
         assert fit(1e-8, 60, alarm=True, every=every)[1][0].startswith("Adam, step 40:")

@@ -122,10 +122,12 @@ def test_many_layers_are_one_warning():
     assert "layer8" in said and "layer0" not in said, "those of most entries are named"
 
 
-def test_looks_grow_rarer():
-    alarm, steps = Alarm(), []
-    while alarm.next_look < 100_000:
-        steps.append(alarm.next_look)
+@pytest.mark.parametrize("begin", [0, 12_345])
+def test_looks_grow_rarer(begin: int):
+    """Also from where a training is resumed: one that often is would have no two looks otherwise."""
+    alarm, steps = Alarm(begin), []
+    while alarm.next_look < begin + 100_000:
+        steps.append(alarm.next_look - begin)
         alarm.look(diagnosis(reading("fine", FINE), step=alarm.next_look))
     assert steps[:5] == [20, 40, 60, 80, 100] and len(steps) < 45
     assert all(

@@ -68,6 +68,53 @@ def test_scalars_are_those_of_the_entries(trained: Any) -> None:
     assert set(scalars(series, "x")[1]) == {f"x/{what}" for what in ("low", "high", "threshold", "adaptable")}
 
 
+@pytest.mark.parametrize(("epsilons", "threshold"), [((1e-3, 1e-3), 1e-3), ((1e-3, 1e-1), None)])
+def test_a_diagnosis_adds_the_damping_of_the_last_step(epsilons: tuple[float, float], threshold: float | None) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 40), nn.ReLU(), nn.Linear(40, 2))
+    groups = [{"params": model[place].parameters(), "eps": eps} for place, eps in zip((0, 2), epsilons, strict=True)]
+    optimizer = torch.optim.RMSprop(groups)
+    with epsgrid.observe(optimizer, model=model) as observer:
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            model(torch.randn(5, 6)).square().mean().backward()
+            optimizer.step()
+    series, diagnosis = observer.series(), observer.diagnosis()
+    assert not [name for row in scalars(series).values() for name in row if "damping" in name]
+    rows = scalars(series, diagnosis=diagnosis)
+    assert ["epsgrid/damping" in row for row in rows.values()] == [False, False, True]
+    by_kind: dict[str, list[torch.Tensor]] = {"dense": [], "bias": []}
+    above = []
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            root = optimizer.state[parameter]["square_avg"].double().sqrt()
+            by_kind["dense" if parameter.ndim == 2 else "bias"].append((root / (root + group["eps"]))[root > 0])
+            above.append((root > group["eps"]).flatten())
+    expected = {f"epsgrid/damping_{kind}": float(torch.cat(factors).mean()) for kind, factors in by_kind.items()}
+    expected["epsgrid/damping"] = float(torch.cat([each for factors in by_kind.values() for each in factors]).mean())
+    found = rows[STEPS]
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=0.01)
+    assert found.get("epsgrid/threshold") == threshold
+    assert found["epsgrid/adaptable"] == pytest.approx(observer.adaptable_fraction().total, abs=0.03)
+    assert found["epsgrid/adaptable"] == pytest.approx(float(torch.cat(above).double().mean()), abs=0.03)
+
+
+def test_what_a_diagnosis_leaves_out_as_rounding_noise_sets_no_bound() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 5))
+    optimizer = torch.optim.Adam(model.parameters())
+    with epsgrid.observe(optimizer, model=model) as observer:
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(torch.randn(16, 3, 8, 8)), torch.arange(16) % 5).backward()
+            optimizer.step()
+    diagnosis, bounds = observer.diagnosis(), observer.bounds()
+    assert diagnosis.left_out == ("0.bias",)
+    row, published = (scalars(observer.series(), diagnosis=each)[STEPS] for each in (diagnosis, None))
+    assert row["epsgrid/low"] == pytest.approx(bounds.low.magnitude, rel=0.008)
+    assert published["epsgrid/low"] < 1e-4 * row["epsgrid/low"]
+
+
 # Buckets
 
 
