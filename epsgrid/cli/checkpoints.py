@@ -114,6 +114,7 @@ def _row(path: Path, optimizer: CheckpointOptimizer, *, several: bool) -> Checkp
         epsilons=optimizer.epsilons,
         threshold=threshold,
         adapting=optimizer.adaptable_fraction().total if all(each.epsilon is not None for each in placed) else None,
+        damping=None if (total := optimizer.diagnosis().damping) is None else total.mean,
         bounds=optimizer_bounds(optimizer),
         layers={each.name: (each.kind, LayerSnapshot.of(h)) for _, each in optimizer.measured if (h := each.histogram)},
         notes=optimizer.notes,
@@ -174,5 +175,7 @@ def _document(row: CheckpointRow, optimizer: CheckpointOptimizer) -> dict[str, A
     ]
     ends = None if row.bounds is None else {"low": to_document(row.bounds.low), "high": to_document(row.bounds.high)}
     about = {"file": row.file, "where": optimizer.where, "optimizer": row.optimizer, "step": row.step}
-    found = {"epsilons": list(row.epsilons), "adaptable": row.adapting, "bounds": ends, "notes": list(optimizer.notes)}
+    found = {"epsilons": list(row.epsilons), "adaptable": row.adapting, "damping": row.damping, "bounds": ends}
+    findings = [str(each) for each in optimizer.diagnosis().findings]
+    found |= {"findings": findings, "notes": list(optimizer.notes)}
     return {**about, **found, "fractions": list(FRACTIONS), "layers": layers}

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _ROWS_IN_A_TERMINAL = 40
 _SUMMARY_WIDTH, _LABEL, _MOST_LINES = 80, 12, 3
 """Columns of a probe's summary, those of its labels, and lines of one text in it."""
+_MOST_FINDINGS = 2
 _SPARKLINE = 24
 _LEAST_NAME = 16
 _LEVELS = "▁▂▃▄▅▆▇█"
@@ -167,11 +168,15 @@ def checkpoint_summary(optimizer: CheckpointOptimizer) -> list[RenderableType]:
     placement = next((reading.placement for reading in readings if reading.placement), Placement.outside())
     steps = NOTHING if optimizer.step is None else f"{optimizer.step:,}"
     size = f"{count(len(measured), 'layer')}, {sum(each.entries for each in measured):,} entries"
+    diagnosis = optimizer.diagnosis()
+    damping = diagnosis.damping
     texts = (
         ("state", f"{optimizer.name}, step {steps}, {size}"),
         ("lower end", _end_text(bounds.low, placement) if bounds else ""),
         ("upper end", _end_text(bounds.high, placement) if bounds else ""),
         ("ε enters", f"{placement.description}; {placement.conversion}" if placement != Placement.outside() else ""),
+        ("damping", _damping_text(damping, optimizer.epsilons) if damping else ""),
+        *(("shortened", str(each)) for each in diagnosis.findings[:_MOST_FINDINGS]),
         *(("note", note) for note in optimizer.notes),
     )
     axis, (drawn,) = _sparklines([[each.histogram for each in measured]], width - _LABEL - 1)
@@ -182,7 +187,7 @@ def checkpoint_summary(optimizer: CheckpointOptimizer) -> list[RenderableType]:
 def optimizer_bounds(optimizer: CheckpointOptimizer) -> EpsilonBounds | None:
     """Return the bounds of a checkpoint; None where no layer can set any."""
     try:
-        return optimizer.bounds()
+        return optimizer.bounds().chosen("trusted")
     except NoBoundsError:
         return None
 
@@ -211,7 +216,7 @@ def probe_summary(record: ProbeRecord, sweep: Sweep) -> list[RenderableType]:
         ("lower end", _end_text(low, record.placement)),
         ("upper end", _end_text(high, record.placement)),
         ("noise", bounds_line(measured) or ""),
-        ("default ε", _damping_text(damping, sweep.default_epsilon) if damping else ""),
+        ("default ε", _damping_text(damping, [sweep.default_epsilon]) if damping else ""),
         ("ε enters", placed if record.placement != Placement.outside() else ""),
         ("left out", left_out),
         ("measured", steps),
@@ -231,9 +236,9 @@ def _grid_text(bounds: EpsilonBounds, placement: Placement, sweep: Sweep) -> str
     return kept + (f", and {len(beyond)} beyond these" if beyond else "") + f": {powers(bounds.decades)}"
 
 
-def _damping_text(damping: Damping, epsilon: float) -> str:
-    """Return what an ε does to the steps of all entries that move."""
-    adapting = f"at {power(epsilon)}, {percent(damping.adapting)} of the entries with a gradient adapt"
+def _damping_text(damping: Damping, epsilons: Sequence[float]) -> str:
+    """Return what ε does to the steps of all entries that move."""
+    adapting = f"at {', '.join(map(power, epsilons))}, {percent(damping.adapting)} of the entries with a gradient adapt"
     return f"{adapting}; steps are {percent(damping.mean)} of those at ε → 0"
 
 

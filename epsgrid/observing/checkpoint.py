@@ -38,6 +38,7 @@ from epsgrid.observing.checkpoint_state import (
     plain_state,
     stored_states,
 )
+from epsgrid.observing.diagnosis import Diagnosis, diagnose_layer
 from epsgrid.observing.kinds import kind_of_name
 from epsgrid.observing.layers import Layer
 from epsgrid.observing.reading import (
@@ -162,6 +163,22 @@ class CheckpointOptimizer:
     def noisy(self) -> set[str]:
         """Return the names of the vectors that are taken for rounding noise."""
         return far_below(self.histograms(), [each.name for _, each in self.measured if len(each.shape) < 2])
+
+    def diagnosis(self) -> Diagnosis:
+        """Say by how much ε shortens the steps of each layer, as `Observer.diagnosis`; raises as `readings`.
+
+        It has no layers where the file has no ε.
+        """
+        noisy, layers = self.noisy(), []
+        for reading, each in self.measured:
+            placement, epsilon, group = reading.placement, reading.epsilon, reading.layer.group or {}
+            if each.histogram is None or placement is None or epsilon is None or each.name in noisy:
+                continue
+            rate = group.get("lr")
+            own = float(rate) if isinstance(rate, int | float) else None
+            layers.append(diagnose_layer(each.name, each.kind, each.histogram, placement, epsilon, own))
+        found = tuple(layer for layer in layers if layer is not None)
+        return Diagnosis(self.name, self.step or 0, found, tuple(sorted(noisy)))
 
     def histograms(self) -> dict[str, LogHistogram]:
         """Return the histogram of √v̂ of each layer by name; raises as `readings`."""

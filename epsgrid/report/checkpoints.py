@@ -26,6 +26,7 @@ class CheckpointRow:
         epsilons: the different ε it was trained with; empty where not known.
         threshold: the magnitude that ε weighs as much as, where all layers have the same.
         adapting: share of all entries with √v̂ above ε, in [0, 1]; None where ε is not known.
+        damping: mean factor by which ε shortens steps, in [0, 1]; None where ε is not known.
         bounds: None where no layer can set any.
         layers: kind and magnitudes of each layer by name.
         notes: what is not known, a sentence each.
@@ -38,6 +39,7 @@ class CheckpointRow:
     epsilons: tuple[float, ...]
     threshold: float | None
     adapting: float | None
+    damping: float | None
     bounds: EpsilonBounds | None
     layers: dict[str, tuple[str, LayerSnapshot]]
     notes: tuple[str, ...] = ()
@@ -67,10 +69,11 @@ def timeline_table(rows: Sequence[CheckpointRow]) -> Table:
             row.reach,
             powers(row.epsilons),
             NOTHING if row.adapting is None else percent(row.adapting),
+            NOTHING if row.damping is None else percent(row.damping),
         )
         for row in rows
     ]
-    return Table("Checkpoints", ("file", "step", "bounds of ε", "ε", "adapting"), tuple(cells))
+    return Table("Checkpoints", ("file", "step", "bounds of ε", "ε", "adapting", "damping"), tuple(cells))
 
 
 def headline(row: CheckpointRow) -> str:

@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from epsgrid.cli.checkpoints import inspect_files, is_checkpoint
 from epsgrid.cli.console import hint, note, print_json
 from epsgrid.cli.magnitudes import probe_layers, snapshot_layers
-from epsgrid.cli.options import RUNS, AllLayersOption, JsonOption, OutOption, QuietOption, RunsOption
+from epsgrid.cli.options import RUNS, AllLayersOption, JsonOption, OutOption, QuietOption, RunsOption, a_run
 from epsgrid.cli.tables import show
 from epsgrid.codec import to_document
 from epsgrid.errors import ExitCode
@@ -70,7 +70,7 @@ def inspect(
         raise typer.BadParameter(f"expected RUN and TRIAL, or checkpoints; none of {', '.join(named)} is a file")
     if optimizer or epsilon is not None or betas:
         raise typer.BadParameter("--optimizer, --epsilon and --betas are of checkpoints; name a FILE")
-    run, trial = (Path(named[0]) if named else None), (named[1] if len(named) > 1 else None)
+    run, trial = a_run(Path(named[0]) if named else None), (named[1] if len(named) > 1 else None)
     seen = stage.inspect(find_run(run or out, runs), trial)
     if json:
         print_json(_document(seen))
