@@ -141,9 +141,13 @@ class SteppedCopy:
         if all(parameter.grad is None for parameter in self._parameters):
             raise ObservationError(f"the loss depends on none of the model's parameters: {_USE_THE_COPY}")
         for weight, before in zip(self._weights, self._weights_before, strict=True):
-            if not torch.allclose(local(weight), local(before), rtol=0, atol=0, equal_nan=True):
+            # A frozen one may be an average that the model keeps of others, as momentum encoders are.
+            if weight.requires_grad and not torch.allclose(local(weight), local(before), 0, 0, equal_nan=True):
                 name = next(layer.name for layer in self.layers if layer.parameter is weight)
-                raise ObservationError(f"loss_fn has moved the weights of {name!r}: {_ONLY_THE_LOSS}")
+                raise ObservationError(
+                    f"loss_fn has moved the weights of {name!r}: {_ONLY_THE_LOSS}. Where the model sets them itself at"
+                    " its first batch, run one through it before"
+                )
         if self._was_trained:
             self._restart_counters(batches)
 

@@ -408,6 +408,40 @@ def test_functions_of_a_model_refer_to_the_copy():
     assert copied.scale.grad is not None and copied.seen and model.scale.grad is None
 
 
+def test_hooks_of_parameters_change_gradients_as_in_training():
+    model, unhooked, mask = network(), network(), torch.tensor([1.0, 0, 0, 1, 1, 1])
+    model[0].weight.register_hook(lambda gradient, own=model[0].weight: gradient * mask * own.requires_grad)
+    for parameter in model.parameters():
+        parameter.register_hook(lambda gradient: gradient / 4)
+    optimizer = torch.optim.Adam(model.parameters(), betas=BETAS)
+    bounds = epsgrid.probe(model, optimizer, make_batches(), loss_fn)
+    plain = epsgrid.probe(unhooked, torch.optim.Adam(unhooked.parameters(), betas=BETAS), make_batches(), loss_fn)
+    assert bounds.high.magnitude == plain.high.magnitude / 4
+    assert bounds.layers[0].nonzero == plain.layers[0].nonzero * 4 / 6
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+class MomentumEncoder(nn.Module):
+    """Keeps a frozen average of its network, and moves it in every forward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.average = network(), network().requires_grad_(False)
+
+    def forward(self, x):
+        with torch.no_grad():
+            for own, other in zip(self.average.parameters(), self.net.parameters(), strict=True):
+                own.lerp_(other + 1, 0.1)
+        return self.net(x)
+
+
+def test_a_model_may_move_weights_that_are_frozen():
+    model = MomentumEncoder()
+    before = copy.deepcopy(model.state_dict())
+    assert probed(lambda parameters: torch.optim.Adam(parameters, betas=BETAS), model=model) == plain_adam()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
 def test_a_reference_to_the_original_that_no_copy_has_is_refused():
     model = RefersWeakly()
     model.scale.grad = gradient = torch.ones(6)
@@ -468,7 +502,10 @@ def states_of(data):
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt])
 def test_generators_in_and_outside_of_the_batches_are_put_back(error):
     data = Augments()
-    loader = DataLoader(data, batch_size=16, sampler=RandomSampler(data, generator=seeded(1)), generator=seeded(2))
+    nested = torch.utils.data.Subset(
+        torch.utils.data.ConcatDataset([torch.utils.data.Subset(data, range(64))]), range(64)
+    )
+    loader = DataLoader(nested, batch_size=16, sampler=RandomSampler(data, generator=seeded(1)), generator=seeded(2))
     model = network()
     before = states_of(data), loader.generator.get_state(), loader.sampler.generator.get_state()
     calls = []
