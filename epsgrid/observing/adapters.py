@@ -191,8 +191,7 @@ def _held_by(optimizer: Any) -> Any:
 
 
 def _optimizers_held_by(optimizer: Any) -> list[tuple[str, Any]]:
-    """Return the optimizers, and what has their methods, among the attributes of an object, or in a list or dictionary
-    there, by attribute."""
+    """Return what is an optimizer, or has its methods, among the attributes of an object or in a container there."""
     found: dict[int, tuple[str, Any]] = {}
     for name, value in getattr(optimizer, "__dict__", {}).items():
         parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]

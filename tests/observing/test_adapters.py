@@ -93,7 +93,7 @@ def test_all_our_own_optimizers_are_observed() -> None:
             expected = plugin.placement(plugin.Options(name=name, **shared), 7)
             assert adapter_for(optimizer).placement(group, 7) == expected
         else:
-            with pytest.raises(ObservationError, match="(SGD|AdamAtan2) cannot be observed: .* it has no epsilon"):
+            with pytest.raises(ObservationError, match=r"(SGD|AdamAtan2) cannot be observed: .* it has no epsilon"):
                 adapter_for(optimizer)
 
 
