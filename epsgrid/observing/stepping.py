@@ -169,7 +169,8 @@ class SteppedCopy:
         """Reset what the steps of an optimizer that was trained have written into its groups, such as their number.
 
         A step of another copy shows which entries these are, and so does a default that is no argument of the class,
-        where all groups have another value. A fresh optimizer has their defaults, or none of them.
+        where all groups have another value. A fresh optimizer has their defaults, or none of them. An attribute that
+        a step raises by one counts steps, from 0.
         """
         memo = {id(each): each for each in (self.model, *self._parameters)}
         stepped, defaults = copy_optimizer(self.optimizer, memo, self._adapter), self.optimizer.defaults
@@ -178,6 +179,13 @@ class SteppedCopy:
         for weight, gradient in zip(self._weights, gradients, strict=True):
             weight.grad = gradient
         _copy(self._weights, self._weights_before)
+        for own, after_step in zip(optimizers_in(self.optimizer), optimizers_in(stepped), strict=True):
+            for name, value in vars(own).items():
+                after = vars(after_step).get(name)
+                if isinstance(value, bool) or not isinstance(value, int | float | torch.Tensor):
+                    continue
+                if type(after) is type(value) and torch.as_tensor(value).numel() == 1 and _are_equal(after, value + 1):
+                    vars(own)[name] = value * 0
         classes = {base for each in optimizers_in(stepped) for base in type(each).__mro__}
         arguments = {
             name for base in classes for name in inspect.signature(vars(base).get("__init__", object)).parameters

@@ -93,13 +93,27 @@ class SkipsSwitchedOffGroups(ByHand):
             super().step()
 
 
+class CountsByItself(ByHand):
+    """Counts its steps in attributes, a number and a tensor."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters)
+        self.number, self.tensor = 0, torch.zeros(())
+
+    def step(self):
+        self.number += 1
+        self.tensor += 1
+        self.param_groups[0]["t"] = max(self.number, int(self.tensor)) - 1
+        super().step()
+
+
 def by_hand(state, group):
     return SecondMoment(state["v"], group["betas"][1], float(group["t"])) if state else None
 
 
-@pytest.mark.parametrize("kind", [ByHand, SkipsSwitchedOffGroups])
+@pytest.mark.parametrize("kind", [ByHand, SkipsSwitchedOffGroups, CountsByItself])
 @pytest.mark.parametrize("trained_steps", [0, 7])
-def test_numbers_in_groups_are_counted_as_in_training_and_from_the_start(registered, kind, trained_steps):
+def test_numbers_of_an_optimizer_are_counted_as_in_training_and_from_the_start(registered, kind, trained_steps):
     registered(ByHand, by_hand)
     assert probed(kind, trained_steps) == pytest.approx(plain_adam(), rel=1e-4)
 
