@@ -181,11 +181,11 @@ class SteppedCopy:
         _copy(self._weights, self._weights_before)
         for own, after_step in zip(optimizers_in(self.optimizer), optimizers_in(stepped), strict=True):
             for name, value in vars(own).items():
-                after = vars(after_step).get(name)
                 if isinstance(value, bool) or not isinstance(value, int | float | torch.Tensor):
                     continue
-                if type(after) is type(value) and torch.as_tensor(value).numel() == 1 and _are_equal(after, value + 1):
-                    vars(own)[name] = value * 0
+                raised = vars(after_step).get(name)
+                if isinstance(raised, type(value)) and torch.as_tensor(value).numel() == 1:
+                    vars(own)[name] = value * 0 if _are_equal(raised, value + 1) else value
         classes = {base for each in optimizers_in(stepped) for base in type(each).__mro__}
         arguments = {
             name for base in classes for name in inspect.signature(vars(base).get("__init__", object)).parameters
