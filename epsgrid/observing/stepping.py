@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_leaves
 
 from epsgrid.errors import ObservationError
 from epsgrid.observing.adapters import Adapter
@@ -179,6 +180,7 @@ class SteppedCopy:
         for weight, gradient in zip(self._weights, gradients, strict=True):
             weight.grad = gradient
         _copy(self._weights, self._weights_before)
+        self._check_fresh(stepped)
         for own, after_step in zip(optimizers_in(self.optimizer), optimizers_in(stepped), strict=True):
             for name, value in vars(own).items():
                 if isinstance(value, bool) or not isinstance(value, int | float | torch.Tensor):
@@ -200,6 +202,24 @@ class SteppedCopy:
                     del group[key]
                     if key in defaults:
                         group[key] = copy.copy(defaults[key])
+
+    def _check_fresh(self, stepped: torch.optim.Optimizer) -> None:
+        """Refuse an optimizer that was trained and keeps second moments in attributes, which are copied as they are."""
+        attributes = [
+            value
+            for each in optimizers_in(stepped)
+            for name, value in vars(each).items()
+            if name not in ("param_groups", "defaults") and value is not getattr(each, "state", None)
+        ]
+        kept = {id(leaf) for leaf in tree_leaves(attributes)}
+        for group in stepped.param_groups:
+            for parameter in group["params"]:
+                moment = self._adapter.second_moment(stepped.state.get(parameter, {}), group)
+                if moment is not None and id(moment.values) in kept:
+                    raise ObservationError(
+                        f"this {type(stepped).__name__} was trained, and keeps its second moments in an attribute"
+                        " beside `state`, so a copy does not start afresh: probe one that has taken no step"
+                    )
 
 
 def _are_equal(value: Any, other: Any) -> bool:

@@ -144,6 +144,23 @@ class WrapsByProperties(Wraps):
     defaults = property(lambda self: self.base.defaults)
 
 
+class KeepsMoments(ByHand):
+    """Keeps its second moments in a list of its own, too."""
+
+    def step(self):
+        super().step()
+        self.moments = [entry["v"] for entry in self.state.values()]
+
+
+def test_second_moments_beside_the_state_do_not_start_afresh(registered):
+    registered(KeepsMoments, by_hand)
+    assert probed(KeepsMoments) == pytest.approx(plain_adam(), rel=1e-4)
+    with pytest.raises(
+        ObservationError, match="this KeepsMoments was trained, and keeps its second moments in an attr"
+    ):
+        probed(KeepsMoments, 3)
+
+
 class KeepsLists(torch.optim.Adam):
     """Steps on a list of parameters of its own, and keeps a slow copy of each."""
 
