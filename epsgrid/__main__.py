@@ -5,8 +5,10 @@ from __future__ import annotations
 
 def main() -> None:
     """Run the command line."""
-    from epsgrid.cli.app import run
-
+    try:
+        from epsgrid.cli.app import run
+    except KeyboardInterrupt:  # before the command line is there to take it
+        raise SystemExit(130) from None
     raise SystemExit(run())
 
 

@@ -7,12 +7,14 @@ values.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
 
 from epsgrid import plugins
+from epsgrid.errors import EpsgridError
 from epsgrid.spec.model import Execution
 
 
@@ -98,8 +100,15 @@ class ExecutorPlugin(Protocol):
 
 
 def call_work(work: str, job: Job) -> int:
-    """Call the function that a text such as "package.module:name" names; return the exit status of the job."""
-    return int(plugins.load("executors", work)(job))
+    """Call the function that a text such as "package.module:name" names; return the exit status of the job.
+
+    An error that says what to do, as one of a full disk, is a line on stderr, and any other is raised.
+    """
+    try:
+        return int(plugins.load("executors", work)(job))
+    except EpsgridError as error:
+        print(f"trial {job.trial}: {error}", file=sys.stderr)
+        return JobStatus.FAILED
 
 
 def already_submitted(executor: ExecutorPlugin, jobs: Sequence[Job]) -> frozenset[Job]:

@@ -220,6 +220,8 @@ def convert(epsilon: float, source: Placement, target: Placement) -> float:
     for placement in (source, target):
         if math.isinf(placement.per_gradient):
             raise ValueError(f"{placement.compared_with} grows with every step: say at which step to convert")
+    if source == target:  # where v starts at one, a small ε is lost in that
+        return epsilon
     gradient = source.magnitude_from_epsilon(epsilon) / source.per_gradient
     try:
         found = target.epsilon_from_magnitude(gradient * target.per_gradient)

@@ -209,13 +209,16 @@ def _held_by(optimizer: Any) -> Any:
     return held[0][1] if len(held) == 1 else None
 
 
-def _optimizers_held_by(optimizer: Any) -> list[tuple[str, torch.optim.Optimizer]]:
-    """Return the optimizers among the attributes of an object, or in a list or dictionary there, by attribute."""
-    found: dict[int, tuple[str, torch.optim.Optimizer]] = {}
+def _optimizers_held_by(optimizer: Any) -> list[tuple[str, Any]]:
+    """Return what is an optimizer, or has its methods, among the attributes of an object or in a container there."""
+    found: dict[int, tuple[str, Any]] = {}
     for name, value in getattr(optimizer, "__dict__", {}).items():
         parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
         for part in parts:
-            if isinstance(part, torch.optim.Optimizer) and part is not optimizer:
+            is_like_one = isinstance(part, torch.optim.Optimizer) or (
+                hasattr(part, "step") and hasattr(part, "zero_grad")
+            )
+            if is_like_one and part is not optimizer:
                 found.setdefault(id(part), (name, part))
     return list(found.values())
 

@@ -56,6 +56,9 @@ def copy_model(model: nn.Module) -> tuple[nn.Module, _Memo]:
         memo[id(original)] = twin  # again: the C++ code that copies a scripted model leaves it out
         twin.requires_grad_(original.requires_grad)
         vars(twin).update(_deepcopy(vars(original), memo, name))  # which torch does not copy with a parameter
+        for hook in list((original._backward_hooks or {}).values()):  # nor those that clip or mask its gradient
+            if twin.requires_grad:
+                twin.register_hook(_rebound(hook, memo))  # type: ignore[no-untyped-call]
     for module in copied.modules():  # such as hooks
         for held in (vars(module), *(part for part in vars(module).values() if isinstance(part, dict))):
             for key, value in held.items():

@@ -63,9 +63,9 @@ def probe(
     >>> bounds.low.decade, bounds.high.decade
     (0.001, 0.1)
 
-    A copy of the optimizer takes real steps at the real learning rate on a copy of the model, without hooks, and the
-    weights are put back after each step unless `update_weights`. The global random number generators of torch, numpy
-    and Python, those that `batches` and `loss_fn` hold, the modules that the loss holds, and the attributes of the
+    A copy of the optimizer, without its hooks, takes real steps at the real learning rate on a copy of the model, and
+    the weights are put back after each step unless `update_weights`. The random number generators of torch, numpy and
+    Python, those that `batches` and `loss_fn` hold, the modules that the loss holds, and the attributes of the
     model's classes are put back, also after an error or Ctrl-C; not the lists and counters that a function writes into.
 
     Args:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-_DEPTH = 8
+_DEPTH = 16
 _MOST_ENTRIES = 100
 """Longer containers hold data rather than generators, and are not searched."""
 _EMPTY = CellType()

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_leaves
 
 from epsgrid.errors import ObservationError
 from epsgrid.observing.adapters import Adapter
@@ -141,9 +142,13 @@ class SteppedCopy:
         if all(parameter.grad is None for parameter in self._parameters):
             raise ObservationError(f"the loss depends on none of the model's parameters: {_USE_THE_COPY}")
         for weight, before in zip(self._weights, self._weights_before, strict=True):
-            if not torch.allclose(local(weight), local(before), rtol=0, atol=0, equal_nan=True):
+            # A frozen one may be an average that the model keeps of others, as momentum encoders are.
+            if weight.requires_grad and not torch.allclose(local(weight), local(before), 0, 0, equal_nan=True):
                 name = next(layer.name for layer in self.layers if layer.parameter is weight)
-                raise ObservationError(f"loss_fn has moved the weights of {name!r}: {_ONLY_THE_LOSS}")
+                raise ObservationError(
+                    f"loss_fn has moved the weights of {name!r}: {_ONLY_THE_LOSS}. Where the model sets them itself at"
+                    " its first batch, run one through it before"
+                )
         if self._was_trained:
             self._restart_counters(batches)
 
@@ -165,7 +170,8 @@ class SteppedCopy:
         """Reset what the steps of an optimizer that was trained have written into its groups, such as their number.
 
         A step of another copy shows which entries these are, and so does a default that is no argument of the class,
-        where all groups have another value. A fresh optimizer has their defaults, or none of them.
+        where all groups have another value. A fresh optimizer has their defaults, or none of them. An attribute that
+        a step raises by one counts steps, from 0.
         """
         memo = {id(each): each for each in (self.model, *self._parameters)}
         stepped, defaults = copy_optimizer(self.optimizer, memo, self._adapter), self.optimizer.defaults
@@ -174,6 +180,14 @@ class SteppedCopy:
         for weight, gradient in zip(self._weights, gradients, strict=True):
             weight.grad = gradient
         _copy(self._weights, self._weights_before)
+        self._check_fresh(stepped)
+        for own, after_step in zip(optimizers_in(self.optimizer), optimizers_in(stepped), strict=True):
+            for name, value in vars(own).items():
+                if isinstance(value, bool) or not isinstance(value, int | float | torch.Tensor):
+                    continue
+                raised = vars(after_step).get(name)
+                if isinstance(raised, type(value)) and torch.as_tensor(value).numel() == 1:
+                    vars(own)[name] = value * 0 if _are_equal(raised, value + 1) else value
         classes = {base for each in optimizers_in(stepped) for base in type(each).__mro__}
         arguments = {
             name for base in classes for name in inspect.signature(vars(base).get("__init__", object)).parameters
@@ -188,6 +202,24 @@ class SteppedCopy:
                     del group[key]
                     if key in defaults:
                         group[key] = copy.copy(defaults[key])
+
+    def _check_fresh(self, stepped: torch.optim.Optimizer) -> None:
+        """Refuse an optimizer that was trained and keeps second moments in attributes, which are copied as they are."""
+        attributes = [
+            value
+            for each in optimizers_in(stepped)
+            for name, value in vars(each).items()
+            if name not in ("param_groups", "defaults") and value is not getattr(each, "state", None)
+        ]
+        kept = {id(leaf) for leaf in tree_leaves(attributes)}
+        for group in stepped.param_groups:
+            for parameter in group["params"]:
+                moment = self._adapter.second_moment(stepped.state.get(parameter, {}), group)
+                if moment is not None and id(moment.values) in kept:
+                    raise ObservationError(
+                        f"this {type(stepped).__name__} was trained, and keeps its second moments in an attribute"
+                        " beside `state`, so a copy does not start afresh: probe one that has taken no step"
+                    )
 
 
 def _are_equal(value: Any, other: Any) -> bool:

@@ -1,7 +1,11 @@
 """A user's mistake ends with exit code 2 and a message that says what, where and how to fix it."""
 
+import sys
+from types import ModuleType
+
 import pytest
 
+from epsgrid.__main__ import main
 from tests.cli.conftest import SPEC
 
 
@@ -49,3 +53,15 @@ def test_a_wrong_heartbeat_is_named(shell, seconds):
     for command in (["sweep", "spec.yaml", "--grid", "default"], ["probe", "spec.yaml"]):
         error = shell.call(*command, expect=2, EPSGRID_HEARTBEAT_S=seconds).stderr
         assert f"error: EPSGRID_HEARTBEAT_S: expected a number of seconds above 0, such as 30, not '{seconds}'" in error
+
+
+class StillImporting(ModuleType):
+    def __getattr__(self, name):
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_while_modules_are_read_shows_no_trace(monkeypatch):
+    monkeypatch.setitem(sys.modules, "epsgrid.cli.app", StillImporting("epsgrid.cli.app"))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130

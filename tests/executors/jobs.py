@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from epsgrid.errors import StoreError
 from epsgrid.executors import Job, JobEnded, JobEvent, StopRequest
 from epsgrid.spec.model import Execution
 
@@ -30,6 +31,8 @@ def work(job: Job) -> int:
     note(job, f"began {os.getpid()}")
     if what == "raise":
         raise RuntimeError(f"job {number} fails")
+    if what == "full":
+        raise StoreError("the disk is full")
     if what == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "exit":

@@ -111,5 +111,7 @@ def test_inline_what_a_job_raises_is_on_stderr_and_ctrl_c_is_no_failure(
 ) -> None:
     assert run(inline, tmp_path, "raise-2").statuses == {"raise-2": 1}
     assert "RuntimeError: job 2 fails" in capsys.readouterr().err
+    assert run(inline, tmp_path, "full-3").statuses == {"full-3": 1}
+    assert capsys.readouterr().err == "trial full-3: the disk is full\n", "what the user can mend comes without a trace"
     with pytest.raises(KeyboardInterrupt):
         run(inline, tmp_path, "x", work="tests.executors.jobs:interrupted")

@@ -145,6 +145,7 @@ def test_epsilon_weighs_what_the_rule_makes_of_it(name: str, step: int) -> None:
 
 def test_a_v_that_starts_at_one_outweighs_a_small_epsilon_at_first() -> None:
     from_zero, one = Placement.inside_uncorrected(0.9, 20), Placement.inside_from_one(0.9, 20)
+    assert convert(1e-300, one, Placement.inside_from_one(0.9, 20)) == 1e-300
     with pytest.raises(OutOfRangeError, match=r"has no counterpart .* the one that v starts at, 0\.122, weighs more"):
         convert(1e-8, from_zero, one)
     epsilon = convert(0.5, from_zero, one)

@@ -177,6 +177,13 @@ class Wrapper:
         return self.optimizer.param_groups
 
 
+class Plain:
+    """A user's own: it passes on the two calls of a training loop."""
+
+    def __init__(self, wrapped: Any) -> None:
+        self.wrapped, self.step, self.zero_grad = wrapped, wrapped.step, wrapped.zero_grad
+
+
 class Accelerated(torch.optim.Optimizer):
     """As Accelerate's: a subclass that is never initialised."""
 
@@ -195,6 +202,7 @@ def test_wrappers_are_taken_off() -> None:
     real = torch.optim.Adam([torch.nn.Parameter(torch.ones(2))])
     assert unwrap(real) is unwrap(Wrapper(Accelerated(real))) is unwrap(Sharded(real)) is real
     assert adapter_for(Wrapper(real)) is adapter_for(real)  # type: ignore[arg-type]
+    assert unwrap(Plain(Plain(real))) is real
     for what in (None, torch.nn.Linear(1, 1), Wrapper(None)):
         with pytest.raises(ObservationError, match=rf"expected a torch\.optim\.Optimizer, got {type(what).__name__}"):
             unwrap(what)

@@ -93,13 +93,27 @@ class SkipsSwitchedOffGroups(ByHand):
             super().step()
 
 
+class CountsByItself(ByHand):
+    """Counts its steps in attributes, a number and a tensor."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters)
+        self.number, self.tensor = 0, torch.zeros(())
+
+    def step(self):
+        self.number += 1
+        self.tensor += 1
+        self.param_groups[0]["t"] = max(self.number, int(self.tensor)) - 1
+        super().step()
+
+
 def by_hand(state, group):
     return SecondMoment(state["v"], group["betas"][1], float(group["t"])) if state else None
 
 
-@pytest.mark.parametrize("kind", [ByHand, SkipsSwitchedOffGroups])
+@pytest.mark.parametrize("kind", [ByHand, SkipsSwitchedOffGroups, CountsByItself])
 @pytest.mark.parametrize("trained_steps", [0, 7])
-def test_numbers_in_groups_are_counted_as_in_training_and_from_the_start(registered, kind, trained_steps):
+def test_numbers_of_an_optimizer_are_counted_as_in_training_and_from_the_start(registered, kind, trained_steps):
     registered(ByHand, by_hand)
     assert probed(kind, trained_steps) == pytest.approx(plain_adam(), rel=1e-4)
 
@@ -128,6 +142,23 @@ class WrapsByProperties(Wraps):
     param_groups = property(lambda self: self.base.param_groups)
     state = property(lambda self: self.base.state)
     defaults = property(lambda self: self.base.defaults)
+
+
+class KeepsMoments(ByHand):
+    """Keeps its second moments in a list of its own, too."""
+
+    def step(self):
+        super().step()
+        self.moments = [entry["v"] for entry in self.state.values()]
+
+
+def test_second_moments_beside_the_state_do_not_start_afresh(registered):
+    registered(KeepsMoments, by_hand)
+    assert probed(KeepsMoments) == pytest.approx(plain_adam(), rel=1e-4)
+    with pytest.raises(
+        ObservationError, match="this KeepsMoments was trained, and keeps its second moments in an attr"
+    ):
+        probed(KeepsMoments, 3)
 
 
 class KeepsLists(torch.optim.Adam):
@@ -408,6 +439,40 @@ def test_functions_of_a_model_refer_to_the_copy():
     assert copied.scale.grad is not None and copied.seen and model.scale.grad is None
 
 
+def test_hooks_of_parameters_change_gradients_as_in_training():
+    model, unhooked, mask = network(), network(), torch.tensor([1.0, 0, 0, 1, 1, 1])
+    model[0].weight.register_hook(lambda gradient, own=model[0].weight: gradient * mask * own.requires_grad)
+    for parameter in model.parameters():
+        parameter.register_hook(lambda gradient: gradient / 4)
+    optimizer = torch.optim.Adam(model.parameters(), betas=BETAS)
+    bounds = epsgrid.probe(model, optimizer, make_batches(), loss_fn)
+    plain = epsgrid.probe(unhooked, torch.optim.Adam(unhooked.parameters(), betas=BETAS), make_batches(), loss_fn)
+    assert bounds.high.magnitude == plain.high.magnitude / 4
+    assert bounds.layers[0].nonzero == plain.layers[0].nonzero * 4 / 6
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+class MomentumEncoder(nn.Module):
+    """Keeps a frozen average of its network, and moves it in every forward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.average = network(), network().requires_grad_(False)
+
+    def forward(self, x):
+        with torch.no_grad():
+            for own, other in zip(self.average.parameters(), self.net.parameters(), strict=True):
+                own.lerp_(other + 1, 0.1)
+        return self.net(x)
+
+
+def test_a_model_may_move_weights_that_are_frozen():
+    model = MomentumEncoder()
+    before = copy.deepcopy(model.state_dict())
+    assert probed(lambda parameters: torch.optim.Adam(parameters, betas=BETAS), model=model) == plain_adam()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
 def test_a_reference_to_the_original_that_no_copy_has_is_refused():
     model = RefersWeakly()
     model.scale.grad = gradient = torch.ones(6)
@@ -468,7 +533,10 @@ def states_of(data):
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt])
 def test_generators_in_and_outside_of_the_batches_are_put_back(error):
     data = Augments()
-    loader = DataLoader(data, batch_size=16, sampler=RandomSampler(data, generator=seeded(1)), generator=seeded(2))
+    nested = torch.utils.data.Subset(
+        torch.utils.data.ConcatDataset([torch.utils.data.Subset(data, range(64))]), range(64)
+    )
+    loader = DataLoader(nested, batch_size=16, sampler=RandomSampler(data, generator=seeded(1)), generator=seeded(2))
     model = network()
     before = states_of(data), loader.generator.get_state(), loader.sampler.generator.get_state()
     calls = []
