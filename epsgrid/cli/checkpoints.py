@@ -176,6 +176,5 @@ def _document(row: CheckpointRow, optimizer: CheckpointOptimizer) -> dict[str, A
     ends = None if row.bounds is None else {"low": to_document(row.bounds.low), "high": to_document(row.bounds.high)}
     about = {"file": row.file, "where": optimizer.where, "optimizer": row.optimizer, "step": row.step}
     found = {"epsilons": list(row.epsilons), "adaptable": row.adapting, "damping": row.damping, "bounds": ends}
-    findings = [str(each) for each in optimizer.diagnosis().findings]
-    found |= {"findings": findings, "notes": list(optimizer.notes)}
-    return {**about, **found, "fractions": list(FRACTIONS), "layers": layers}
+    said: dict[str, Any] = {"findings": [str(each) for each in optimizer.diagnosis().findings], "notes": [*row.notes]}
+    return {**about, **found, **said, "fractions": list(FRACTIONS), "layers": layers}

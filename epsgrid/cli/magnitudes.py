@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _ROWS_IN_A_TERMINAL = 40
 _SUMMARY_WIDTH, _LABEL, _MOST_LINES = 80, 12, 3
 """Columns of a probe's summary, those of its labels, and lines of one text in it."""
-_MOST_FINDINGS = 2
+_MOST_FINDINGS = 1
 _SPARKLINE = 24
 _LEAST_NAME = 16
 _LEVELS = "▁▂▃▄▅▆▇█"

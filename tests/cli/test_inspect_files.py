@@ -74,7 +74,7 @@ def test_several_files_are_a_timeline_by_steps_with_a_page(kept: Path, tmp_path:
     page = tmp_path / "page"
     shown = Shell(kept).call("inspect", "a.pt", "b.pt", "c.pt", "--out", str(page))
     assert shown.stdout.startswith("ε bounds: ") and shown.stdout.splitlines()[0].endswith(" in b.pt")
-    rows = re.findall(r"^(\w\.pt) +(\d+) +\S+ to \S+ +1e-2 +[\d.]+ %$", shown.stdout, re.MULTILINE)
+    rows = re.findall(r"^(\w\.pt) +(\d+) +\S+ to \S+ +1e-2 +[\d.]+ % +[\d.]+ %$", shown.stdout, re.MULTILINE)
     assert rows == [("c.pt", "5"), ("a.pt", "10"), ("b.pt", "15")]
     text = (page / "checkpoints.html").read_text(encoding="utf-8")
     assert text.count("<svg") == 1 and "adam: 3 checkpoints" in text and "http://" not in text
