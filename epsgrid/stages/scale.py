@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -17,7 +17,7 @@ from epsgrid.numerics import scaling
 from epsgrid.numerics.scaling import Rule
 from epsgrid.optimizers import _scaling as optimizer_scaling
 from epsgrid.spec.loading import spec_from_json
-from epsgrid.spec.model import Spec
+from epsgrid.spec.model import OptimizerOptions, Spec
 from epsgrid.spec.writing import spec_to_yaml
 from epsgrid.tasks._divide import DividedImages
 from epsgrid.tasks.nuclei import Nuclei
@@ -151,19 +151,6 @@ def scaled_spec(spec: Spec, batch_size: int, rule: Rule = "sqrt", *, half_life: 
     scaled_rate = partial(optimizer_scaling.scaled_learning_rate, options, kappa=kappa, rule=rule, half_life=half_life)
     for path in ("probe.learning_rate", "probe.compare_weights", "sweep.learning_rates"):
         change(path, why, scaled_rate)
-    notes = []
-    if is_root:
-        notes.append(
-            "assumed: the noise of a gradient outweighs its mean, so that √v̂ falls by √κ; early in a training it may"
-            " not, and `epsgrid probe --batch-sizes` measures it layer by layer"
-        )
-        if residual:
-            notes.append(
-                "v averages (g − m)², whose noise changes with β₁: √v̂ by c(β₁')/c(β₁) as well, c = β₁·√(2/(1 + β₁)),"
-                " and with it the learning rate, and ε in place by its square"
-            )
-        if getattr(options, "weight_decay", 0) and not optimizer_scaling.is_decoupled(options):
-            notes.append("optimizer.weight_decay is part of the gradient and stays as it is")
     if rule == "sqrt":
         place = optimizer_scaling.scaling_of(options).epsilon
         for path in ("sweep.epsilons", "sweep.default_epsilon"):
@@ -172,11 +159,28 @@ def scaled_spec(spec: Spec, batch_size: int, rule: Rule = "sqrt", *, half_life: 
                 _EPSILON[place] + (f", and the square of {residual}" if residual else ""),
                 lambda value: optimizer_scaling.scaled_epsilon(options, value, kappa, rule, half_life=half_life),
             )
-        if place == "in place" and not half_life and not residual:
-            notes.append("sweep.default_epsilon is added to v in place: its floor ε/(1 − β₂) moves, ε stays as it is")
     if not changes:
         return Scaled(spec, float(kappa), rule, ())
-    return Scaled(spec_from_json(values, "the scaled spec"), float(kappa), rule, tuple(changes), tuple(notes))
+    notes = tuple(_assumptions(options, rule, half_life, is_residual=bool(residual))) if is_root else ()
+    return Scaled(spec_from_json(values, "the scaled spec"), float(kappa), rule, tuple(changes), notes)
+
+
+def _assumptions(options: OptimizerOptions, rule: Rule, half_life: bool, *, is_residual: bool) -> Iterator[str]:
+    """Yield a sentence for each thing that a square-root rule assumes of an optimizer, or leaves as it is."""
+    yield (
+        "assumed: the noise of a gradient outweighs its mean, so that √v̂ falls by √κ; early in a training it may not, and"
+        " `epsgrid probe --batch-sizes` measures it layer by layer"
+    )
+    if is_residual:
+        yield (
+            "v averages (g − m)², whose noise changes with β₁: √v̂ by c(β₁')/c(β₁) as well, c = β₁·√(2/(1 + β₁)), and"
+            " with it the learning rate, and ε in place by its square"
+        )
+    if getattr(options, "weight_decay", 0) and not optimizer_scaling.is_decoupled(options):
+        yield "optimizer.weight_decay is part of the gradient and stays as it is"
+    is_in_place = optimizer_scaling.scaling_of(options).epsilon == "in place"
+    if rule == "sqrt" and is_in_place and not half_life and not is_residual:
+        yield "sweep.default_epsilon is added to v in place: its floor ε/(1 − β₂) moves, ε stays as it is"
 
 
 def check_size(spec: Spec) -> str | None:
