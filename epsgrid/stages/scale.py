@@ -168,8 +168,8 @@ def scaled_spec(spec: Spec, batch_size: int, rule: Rule = "sqrt", *, half_life: 
 def _assumptions(options: OptimizerOptions, rule: Rule, half_life: bool, *, is_residual: bool) -> Iterator[str]:
     """Yield a sentence for each thing that a square-root rule assumes of an optimizer, or leaves as it is."""
     yield (
-        "assumed: the noise of a gradient outweighs its mean, so that √v̂ falls by √κ; early in a training it may not, and"
-        " `epsgrid probe --batch-sizes` measures it layer by layer"
+        "assumed: the noise of a gradient outweighs its mean, so that √v̂ falls by √κ; early in a training it may not,"
+        " and `epsgrid probe --batch-sizes` measures it layer by layer"
     )
     if is_residual:
         yield (
