@@ -15,9 +15,9 @@ The flow, in words used everywhere with one meaning:
     stages/      the flow: probe, sweep, report
     cli/         the command line
 
-For a training loop of your own, `epsgrid.observe`, `epsgrid.probe` and, for its checkpoints,
-`epsgrid.read_checkpoint` are all there is to know. The names below are
-imported when they are first used, so that `import epsgrid` costs nothing and brings no torch.
+For a training loop of your own, `epsgrid.observe`, `epsgrid.probe` and, for its checkpoints, `epsgrid.read_checkpoint`
+are all there is to know. The names below are imported when they are first used, so that `import epsgrid` costs nothing
+and brings no torch.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from epsgrid.numerics.placement import Placement as Placement
     from epsgrid.observing.adapters import register as register_optimizer
     from epsgrid.observing.checkpoint import read_checkpoint as read_checkpoint
+    from epsgrid.observing.diagnosis import EpsilonWarning as EpsilonWarning
     from epsgrid.observing.observer import observe as observe
     from epsgrid.observing.probing import probe as probe
     from epsgrid.optimizers import SecondMoment as SecondMoment
@@ -39,6 +40,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "EpsilonBounds": ("epsgrid.numerics.bounds", "EpsilonBounds"),
+    "EpsilonWarning": ("epsgrid.observing.diagnosis", "EpsilonWarning"),
     "LogHistogram": ("epsgrid.numerics.histogram", "LogHistogram"),
     "Placement": ("epsgrid.numerics.placement", "Placement"),
     "SecondMoment": ("epsgrid.optimizers", "SecondMoment"),
@@ -51,6 +53,7 @@ _PUBLIC = {
 
 __all__ = [
     "EpsilonBounds",
+    "EpsilonWarning",
     "LogHistogram",
     "Placement",
     "SecondMoment",

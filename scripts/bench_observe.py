@@ -46,6 +46,7 @@ from epsgrid.trials.device import place
 
 STEP = "a training step"
 OBSERVER = "observer, every=1"
+LOOK = "a look of the alarm: at steps 20, 40, …, then ever more rarely"
 COUNTER = "counter: tables, percentiles, totals"
 PLAIN = "the same in plain torch"
 HISTC = "log10 + torch.histc"
@@ -118,12 +119,13 @@ def ways_to_look(training: Training, optimizer: torch.optim.Optimizer) -> dict[s
     fused = torch.optim.Adam([torch.nn.Parameter(parameter.detach().clone()) for parameter in parameters], fused=True)
     for parameter, copied in zip(parameters, fused.param_groups[0]["params"], strict=True):
         copied.grad = parameter.grad
-    epsgrid.observe(optimizer, model=training.model)
+    observer = epsgrid.observe(optimizer, model=training.model)
     hooks = list(optimizer._optimizer_step_post_hooks.values())
     optimizer._optimizer_step_post_hooks.clear()  # called below instead, where its time can be taken
     compiled, plain = Counter(FRACTIONS), Counter(FRACTIONS)
     return {
         OBSERVER: lambda: [hook(optimizer, (), {}) for hook in hooks],
+        LOOK: observer.diagnosis,
         COUNTER: lambda: full_count(compiled, values),
         PLAIN: lambda: plain_count(plain, values),
         HISTC: lambda: [v.log10().histc(bins=8192, min=-38, max=38) for v in values],

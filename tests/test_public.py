@@ -10,7 +10,7 @@ import pytest
 import epsgrid
 
 NAMES = {
-    *("EpsilonBounds", "LogHistogram", "Placement", "SecondMoment"),
+    *("EpsilonBounds", "EpsilonWarning", "LogHistogram", "Placement", "SecondMoment"),
     *("observe", "probe", "read_checkpoint", "register_optimizer"),
 }
 
