@@ -46,7 +46,7 @@ from epsgrid.trials.device import place
 
 STEP = "a training step"
 OBSERVER = "observer, every=1"
-LOOK = "a look of the alarm: at steps 20, 40, …, then ever more rarely"
+LOOK = "a look of the alarm (one step in 20, then fewer)"
 COUNTER = "counter: tables, percentiles, totals"
 PLAIN = "the same in plain torch"
 HISTC = "log10 + torch.histc"
