@@ -114,7 +114,7 @@ def scaled_epsilon(
     Raises:
         ScalingError: the square-root rule is not derived for the optimizer.
     """
-    if not scaling.is_square_root(rule):
+    if rule != "sqrt":
         return epsilon
     place, decay = scaling_of(options).epsilon, _decays_of(options)[-1]
     scaled = scaling.scaled_epsilon(epsilon, kappa, rule, place=place, decay=decay, half_life=half_life)

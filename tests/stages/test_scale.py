@@ -121,6 +121,7 @@ def test_the_noise_of_a_residual_falls_with_its_momentum_too():
     kept = scaled_spec(spec("optimizer=adabelief"), 256, "sqrt-keep-epsilon").spec
     assert kept.sweep.learning_rates == scaled.spec.sweep.learning_rates
     assert kept.sweep.default_epsilon == asked.sweep.default_epsilon
+    assert scaled_epsilon(asked.optimizer, 1e-16, 4, "sqrt-keep-epsilon") == 1e-16
     linear = scaled_spec(spec("optimizer=adabelief"), 256, "linear").spec
     assert linear.sweep.learning_rates == pytest.approx([4 * rate for rate in asked.sweep.learning_rates])
 
