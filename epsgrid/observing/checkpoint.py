@@ -38,7 +38,7 @@ from epsgrid.observing.checkpoint_state import (
     plain_state,
     stored_states,
 )
-from epsgrid.observing.diagnosis import Diagnosis, diagnose_layer
+from epsgrid.observing.diagnosis import Diagnosis, diagnosis_of, learning_rate_of
 from epsgrid.observing.kinds import kind_of_name
 from epsgrid.observing.layers import Layer
 from epsgrid.observing.reading import (
@@ -169,16 +169,11 @@ class CheckpointOptimizer:
 
         It has no layers where the file has no ε.
         """
-        noisy, layers = self.noisy(), []
-        for reading, each in self.measured:
-            placement, epsilon, group = reading.placement, reading.epsilon, reading.layer.group or {}
-            if each.histogram is None or placement is None or epsilon is None or each.name in noisy:
-                continue
-            rate = group.get("lr")
-            own = float(rate) if isinstance(rate, int | float) else None
-            layers.append(diagnose_layer(each.name, each.kind, each.histogram, placement, epsilon, own))
-        found = tuple(layer for layer in layers if layer is not None)
-        return Diagnosis(self.name, self.step or 0, found, tuple(sorted(noisy)))
+        counted = (
+            (each.name, each.kind, each.histogram, own.placement, own.epsilon, learning_rate_of(own.layer.group))
+            for own, each in self.measured
+        )
+        return diagnosis_of(self.name, self.step or 0, counted, sorted(self.noisy()))
 
     def histograms(self) -> dict[str, LogHistogram]:
         """Return the histogram of √v̂ of each layer by name; raises as `readings`."""

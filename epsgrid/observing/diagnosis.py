@@ -147,18 +147,38 @@ class Diagnosis:
 
 def diagnose(optimizer: str, step: int, readings: Iterable[Reading], left_out: Sequence[str] = ()) -> Diagnosis:
     """Diagnose the layers that were read, at a step, but for those left out; `optimizer` is its name."""
-    layers = []
-    for reading in readings:
-        placement, epsilon, own = reading.placement, reading.epsilon, reading.layer
-        if placement is not None and epsilon is not None and own.name not in left_out:
-            rate = learning_rate_of(own.group)
-            layers.append(diagnose_layer(own.name, own.kind, histogram_of(reading), placement, epsilon, rate))
-    return Diagnosis(optimizer, step, tuple(each for each in layers if each is not None), tuple(left_out))
+    counted = ((each, histogram_of(each)) for each in readings if each.placement is not None)
+    layers = (
+        (own.layer.name, own.layer.kind, histogram, own.placement, own.epsilon, learning_rate_of(own.layer.group))
+        for own, histogram in counted
+    )
+    return diagnosis_of(optimizer, step, layers, left_out)
+
+
+def diagnosis_of(
+    optimizer: str,
+    step: int,
+    layers: Iterable[tuple[str, str, LogHistogram | None, Placement | None, float | None, float | None]],
+    left_out: Sequence[str] = (),
+) -> Diagnosis:
+    """Diagnose layers, each given as the arguments of `diagnose_layer`, but for those left out or with None among them.
+
+    A learning rate may be None.
+    """
+    found = (
+        diagnose_layer(name, kind, histogram, placement, epsilon, rate)
+        for name, kind, histogram, placement, epsilon, rate in layers
+        if not (histogram is None or placement is None or epsilon is None or name in left_out)
+    )
+    return Diagnosis(optimizer, step, tuple(each for each in found if each is not None), tuple(left_out))
 
 
 def learning_rate_of(group: Mapping[str, Any] | None) -> float | None:
-    """Return the learning rate of a parameter group; None where it has none."""
-    return None if group is None or "lr" not in group else float(group["lr"])
+    """Return the learning rate of a parameter group; None where it has none, or one that is no number."""
+    try:
+        return None if group is None else float(group["lr"])
+    except (KeyError, TypeError, ValueError, RuntimeError):  # the last is of a tensor of several
+        return None
 
 
 def diagnose_layer(

@@ -32,7 +32,7 @@ from epsgrid.numerics.histogram import MANTISSA_BITS, LogHistogram, bin_count, k
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, high_rank, low_rank
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.series import FRACTIONS, LayerSnapshot, Series, Snapshot
-from epsgrid.observing.diagnosis import Diagnosis, diagnose_layer, learning_rate_of
+from epsgrid.observing.diagnosis import Diagnosis, diagnosis_of, learning_rate_of
 from epsgrid.observing.layers import Layer
 from epsgrid.observing.observer import Observer
 from epsgrid.observing.reading import Reading, bounds_by_placement, common, far_below, histogram_of, read, threshold_of
@@ -98,13 +98,11 @@ def gathered_diagnosis(observer: Observer) -> Diagnosis:
         return observer.diagnosis()
     layers, _ = _gather(observer)
     noisy = _noisy(observer, layers)
-    found = [
-        diagnose_layer(part.name, part.kind, histogram, part.placement, part.epsilon, part.learning_rate)
+    counted = (
+        (part.name, part.kind, histogram, part.placement, part.epsilon, part.learning_rate)
         for part, _, histogram in layers
-        if not (histogram is None or part.placement is None or part.epsilon is None or part.name in noisy)
-    ]
-    name = type(observer.optimizer).__name__
-    return Diagnosis(name, observer.step, tuple(each for each in found if each is not None), noisy)
+    )
+    return diagnosis_of(type(observer.optimizer).__name__, observer.step, counted, noisy)
 
 
 def _noisy(observer: Observer, layers: Sequence[_Layer]) -> tuple[str, ...]:

@@ -208,6 +208,8 @@ class Observer:
         """Return the entries that are only rounding noise, as they were checked, or by the kinds of layers."""
         if self._noise is not None:
             return self._noise
+        if not self._cancelled:
+            return RoundingNoise(checked=False)
         held = [reading for reading in readings if reading.values is not None]
         medians = [histogram_of(each).median for each in held if each.layer.parameter not in self._cancelled]
         known = [median for median in medians if median is not None]
