@@ -46,7 +46,7 @@ class Placement:
         exponent: power of b in ε = factor · b^exponent; 1 or 2.
         factor: factor in the same, > 0.
         outer: weight of the same ε outside the root as well: b = √(ε / factor) + outer · ε; only with exponent 2.
-        start: what is left under the root of the value that v starts at, αᵗ, where that is not zero; it weighs as much
+        start: the rest αᵗ, under the root, of the value that v starts at, where that is not zero; it weighs as much
             there as an ε: b = √(ε / factor + start); only with exponent 2 and without `outer`.
         compared_with: the quantity that b is a magnitude of.
         factor_symbol: `factor` as a formula; empty where it is 1.
@@ -229,7 +229,7 @@ def convert(epsilon: float, source: Placement, target: Placement) -> float:
         found = math.inf
     if found <= 0 < target.start:
         raise OutOfRangeError(
-            f"epsilon {epsilon!r}, {source.description}, has no counterpart {target.description}: what is left there of"
+            f"epsilon {epsilon!r}, {source.description}, has no counterpart {target.description}: the rest there of"
             f" the one that v starts at, {target.start:.3g}, weighs more than any such ε; convert at a later step"
         )
     if not 0 < found < math.inf:
