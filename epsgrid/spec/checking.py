@@ -78,8 +78,10 @@ def check(document: Document) -> Spec:
         problems += [
             _problem(document, checker, detail)
             for detail in error.errors(include_url=False)
-            # A list can be too short only because its bad entries, reported on their own, were not counted.
-            if detail["type"] != "too_short" or len(detail["input"]) < detail["ctx"]["min_length"]
+            # A list can be too short only because its bad entries, reported on their own, were not counted; and a
+            # default that depends on other fields waits for these to be right.
+            if detail["type"] != "default_factory_not_called"
+            and (detail["type"] != "too_short" or len(detail["input"]) < detail["ctx"]["min_length"])
         ]
     if problems:
         raise ProblemsError(*problems)
