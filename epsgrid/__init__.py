@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from epsgrid.numerics.bounds import EpsilonBounds as EpsilonBounds
     from epsgrid.numerics.histogram import LogHistogram as LogHistogram
     from epsgrid.numerics.placement import Placement as Placement
+    from epsgrid.numerics.predicting import predict as predict
     from epsgrid.observing.adapters import register as register_optimizer
     from epsgrid.observing.checkpoint import read_checkpoint as read_checkpoint
     from epsgrid.observing.diagnosis import EpsilonWarning as EpsilonWarning
@@ -45,6 +46,7 @@ _PUBLIC = {
     "Placement": ("epsgrid.numerics.placement", "Placement"),
     "SecondMoment": ("epsgrid.optimizers", "SecondMoment"),
     "observe": ("epsgrid.observing.observer", "observe"),
+    "predict": ("epsgrid.numerics.predicting", "predict"),
     "probe": ("epsgrid.observing.probing", "probe"),
     "read_checkpoint": ("epsgrid.observing.checkpoint", "read_checkpoint"),
     "register_optimizer": ("epsgrid.observing.adapters", "register"),
@@ -58,6 +60,7 @@ __all__ = [
     "Placement",
     "SecondMoment",
     "observe",
+    "predict",
     "probe",
     "read_checkpoint",
     "register_optimizer",
