@@ -7,14 +7,13 @@ from typing import Any
 
 import torch
 
-from epsgrid import optimizers
 from epsgrid.errors import SpecError
 from epsgrid.selection import formatting
 from epsgrid.selection.trained import margin_of
 from epsgrid.spec.model import Spec
 from epsgrid.tasks import Task
 from epsgrid.trials import svag
-from epsgrid.trials.building import build_model, seed_epoch, user_errors
+from epsgrid.trials.building import build_model, build_optimizer, seed_epoch, user_errors
 from epsgrid.trials.train import take_step
 
 
@@ -38,7 +37,7 @@ def rehearse(spec: Spec, task: Task, device: torch.device, rate: float, epsilon:
     spec, rate, epsilon = svag.settings(spec, rate, epsilon)
     with user_errors(spec, task):
         model = build_model(spec, task, seed, device)
-        optimizer = optimizers.load(spec.optimizer.name).build(model.parameters(), spec.optimizer, rate, epsilon)
+        optimizer = build_optimizer(spec, model, rate, epsilon)
         model.register_forward_hook(check_outputs)
         seed_epoch(seed, 0)
         task.begin_epoch(model, training.batch_size)
