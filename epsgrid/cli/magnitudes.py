@@ -195,7 +195,7 @@ def optimizer_bounds(optimizer: CheckpointOptimizer) -> EpsilonBounds | None:
 def probe_summary(record: ProbeRecord, sweep: Sweep) -> list[RenderableType]:
     """Return what a reader needs of a probe, the answer first, in at most 80 columns and some 20 lines."""
     measured, width = record.bounds(), min(out().width, _SUMMARY_WIDTH)
-    bounds = measured.chosen(sweep.bounds)
+    bounds = measured.chosen(sweep.bounds_choice)
     low, high, found = bounds.low, bounds.high, bounds.reliability
     reach = f"{power(low.decade)} to {power(high.decade)}" if low.decade != high.decade else power(low.decade)
     more = f" (--full: {count(len(found.reasons) - 1, 'more remark')})" if found and len(found.reasons) > 1 else ""

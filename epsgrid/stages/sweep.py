@@ -155,7 +155,7 @@ def _plan_grids(asked: Asked, names: Sequence[str], data: tasks.PreparedData | N
     if not needs:
         return plan(spec, checksum, None, names, placement=placement, added=added, parameters=parameters)
     probe = _stored_probe(asked, data, needs[0])
-    bounds = probe.bounds().chosen(spec.sweep.bounds)
+    bounds = probe.bounds().chosen(spec.sweep.bounds_choice)
     rates = EffectiveRates.of(bounds, probe.placement) if spec.sweep.lr_mode == "effective" else None
     return plan(spec, checksum, bounds, names, placement=placement, rates=rates, added=added, parameters=parameters)
 
@@ -192,6 +192,6 @@ def _store_grids(asked: Asked, names: Sequence[str], data: tasks.PreparedData) -
         cells=planned.trials,
         bounds_checksum=probe.checksum if probe is not None else None,
         placement=_placement(asked.spec),
-        bounds="listed" if asked.spec.sweep.epsilons else asked.spec.sweep.bounds,
+        bounds="listed" if asked.spec.sweep.epsilons else asked.spec.sweep.bounds_choice,
         added_rates=before.added_rates if before else (),
     ).write(path)

@@ -107,7 +107,7 @@ class _Run:
         self.model = build_model(spec, task, trial.seed, device)
         planned = trial.identity.get("parameters", "")
         if planned and planned != (found := parameters_of(self.model)):
-            raise SpecError(f"model {spec.model.name} has {found} here, and this trial was planned with {planned}")
+            raise SpecError(f"model {spec.model_name} has {found} here, and this trial was planned with {planned}")
         plugin = optimizers.load(spec.optimizer.name)
         self.optimizer = plugin.build(self.model.parameters(), self.spec.optimizer, rate, epsilon)
         self.observations = Observations(self.spec, folder, self.model, self.optimizer)
