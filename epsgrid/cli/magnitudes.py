@@ -202,6 +202,8 @@ def probe_summary(record: ProbeRecord, sweep: Sweep) -> list[RenderableType]:
     axis, (drawn,) = _sparklines([[layer.histogram for layer in bounds.layers]], width - _LABEL - 1)
     weights = "frozen" if not record.identity["probe"].get("update_weights") else "moving"
     steps = f"{record.steps} batches of {record.batch_size} in {duration(record.cost_seconds)}, weights {weights}"
+    if not record.batch_size:
+        steps = f"{record.steps} steps of {record.data_description}"
     placed = f"{record.placement.description}; {record.placement.conversion}"
     left_out = ", ".join(
         layer.name if layer.status is LayerStatus.LEFT_OUT else f"{layer.name} ({layer.status})"

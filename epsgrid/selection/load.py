@@ -169,7 +169,7 @@ def code_changes(folder: ExperimentFolder, now: Mapping[str, Any]) -> tuple[str,
         for what, trials in changes.items()
     ]
     probe = _read_if_there(ProbeRecord, folder.bounds_json)
-    if probe is not None and (what := change(probe.identity)):
+    if probe is not None and "bounds_of" not in probe.identity and (what := change(probe.identity)):
         found.append(f"{what} since the bounds were measured; `epsgrid probe` measures them again")
     return tuple(found)
 

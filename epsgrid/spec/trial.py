@@ -102,6 +102,12 @@ def code_names(spec: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def model_label(spec: Mapping[str, Any]) -> str:
+    """Return the name of the model of a spec as it is stored; for a training of the user's own, what it runs."""
+    task = spec["task"]
+    return str(spec["model"]["name"] if spec.get("model") else task.get("target") or task["run"])
+
+
 def trial_identity(
     common: Mapping[str, Any], data_checksum: str, learning_rate: float, epsilon: float | None, seed: int
 ) -> dict[str, Any]:
