@@ -157,7 +157,8 @@ def _run_held(
         note(note_pruned(folder, pruned.epochs).label)
         folder.failure_json.unlink(missing_ok=True)
     except Exception as error:  # whatever went wrong in a trial is stored with it and must not end the sweep
-        note(traceback.format_exc())
+        is_told = isinstance(error, EpsgridError) and error.__cause__ is None
+        note(str(error) if is_told else traceback.format_exc())
         _store_failure(folder, error)
         if isinstance(error, SpecError | UnknownNameError):
             return JobStatus.REFUSED

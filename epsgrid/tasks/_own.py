@@ -58,6 +58,7 @@ class FunctionTrial:
     Attributes:
         learning_rate, epsilon, seed: what to train with; epsilon is None for an optimizer without one.
         epochs: `training.epochs`, the number of epochs that are reported; 1 unless it was asked for.
+        reported: how many epochs are stored already, of a run that was interrupted.
         folder: for files of the training's own, such as checkpoints; a trial that was killed finds them there again.
         log: the trial's log, where what it prints goes, too.
         check: stops the training here, by an exception, where that was asked for.
@@ -67,6 +68,7 @@ class FunctionTrial:
     epsilon: float | None
     seed: int
     epochs: int
+    reported: int
     folder: Path
     log: TextIO
     check: Callable[[], None]

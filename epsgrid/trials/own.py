@@ -63,9 +63,8 @@ def run_own(
     result = None
     try:
         with open_log(folder.log) as log:
-            told = FunctionTrial(
-                trial.learning_rate, trial.epsilon, trial.seed, epochs, folder.work, log, check, report
-            )
+            setting = trial.learning_rate, trial.epsilon, trial.seed
+            told = FunctionTrial(*setting, epochs, len(curve.records), folder.work, log, check, report)
             if should_prune() and len(curve.records) < epochs:
                 raise Pruned(len(curve.records))
             check()
