@@ -217,7 +217,9 @@ def _notebook_source(function: Callable[..., Any]) -> tuple[str, set[str]]:
             found[name] = inspect.getsource(value)
             parts = [value] if isinstance(value, FunctionType) else vars(value).values()
             own = [part for part in parts if isinstance(part, FunctionType)]
-            waiting += [(each, part.__globals__[each]) for part in own for each in _names_in(part) if each in part.__globals__]
+            waiting += [
+                (each, part.__globals__[each]) for part in own for each in _names_in(part) if each in part.__globals__
+            ]
     return "\n".join(f"{name}: {found[name]}" for name in sorted(found)), modules
 
 

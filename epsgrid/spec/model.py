@@ -44,9 +44,7 @@ _Epsilon = Annotated[_PositiveFloat, AfterValidator(_held_by_float32)]
 def _bounds(bounds: str) -> str:
     """Refuse what names neither a rule nor a file of bounds; see `Sweep`."""
     if bounds not in ("trusted", "published") and not bounds.endswith(".json"):
-        raise ValueError(
-            f"expected 'trusted' or 'published', or a file such as bounds.json, got {shown(bounds)}"
-        )
+        raise ValueError(f"expected 'trusted' or 'published', or a file such as bounds.json, got {shown(bounds)}")
     return bounds
 
 
@@ -388,9 +386,15 @@ class Spec(Frozen):
     def _a_training_of_its_own_has_its_own_settings(self) -> Spec:
         if not self.task.trains_itself:
             if self.sweep.bounds.endswith(".json"):
-                raise ValueError("sweep.bounds: a file is for the tasks function and command; remove it, and run `probe`")
+                raise ValueError(
+                    "sweep.bounds: a file is for the tasks function and command; remove it, and run `probe`"
+                )
             return self
-        for name, default in (("training", Training(epochs=self.training.epochs)), ("probe", Probe()), ("observe", Observe())):
+        for name, default in (
+            ("training", Training(epochs=self.training.epochs)),
+            ("probe", Probe()),
+            ("observe", Observe()),
+        ):
             own = getattr(self, name)
             if changed := [field for field in type(own).model_fields if getattr(own, field) != getattr(default, field)]:
                 raise ValueError(

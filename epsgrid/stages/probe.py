@@ -174,7 +174,9 @@ def given_probe(asked: Asked) -> ProbeRecord | None:
         stored = read_probe(asked.folder)
         if stored is not None or path.suffix != ".json":
             return stored
-        raise StoreError(f"sweep.bounds: there is no file {path}; `bounds.save({path.name!r})` in your training writes it")
+        raise StoreError(
+            f"sweep.bounds: there is no file {path}; `bounds.save({path.name!r})` in your training writes it"
+        )
     document = read_json(path)
     if isinstance(document, dict) and "bounds_json" in document:  # the bounds.json of another experiment
         probe = ProbeRecord.from_json(document, path)

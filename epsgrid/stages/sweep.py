@@ -81,10 +81,16 @@ def plan_sweep(asked: Asked, what: GridChoice | Planned, workers: int | None) ->
         vacate(asked, data, dry_run=True)
     except StoreError as error:
         unknown.append(str(error))
-        is_unprobed = _placement(spec) is not None and not spec.sweep.bounds.endswith(".json")  # what was measured there is another experiment's
+        is_unprobed = _placement(spec) is not None and not spec.sweep.bounds.endswith(
+            ".json"
+        )  # what was measured there is another experiment's
     if is_unprobed and NARROWED in names and not asked.spec.sweep.epsilons:
         names = tuple(name for name in names if name != NARROWED)
-        how = "from sweep.bounds or sweep.epsilons, and has neither" if spec.task.trains_itself else "after `epsgrid probe`"
+        how = (
+            "from sweep.bounds or sweep.epsilons, and has neither"
+            if spec.task.trains_itself
+            else "after `epsgrid probe`"
+        )
         unknown.append(f"the narrowed grid is known {how}; it is left out here")
     if is_unprobed and asked.spec.sweep.lr_mode == "effective":
         asked = asked.with_sweep(lr_mode="fixed")

@@ -99,9 +99,13 @@ def scores_of(returned: Any, what: str) -> tuple[float, float | None]:
         return number(returned, f"{what} (or returns a mapping of 'validation' and 'test'): the score"), None
     if "validation" not in returned or (unknown := returned.keys() - {"validation", "test"}):
         named = ", ".join(map(repr, unknown if "validation" in returned else returned)) or "nothing"
-        raise SpecError(f"{what} must return a score, or a mapping of 'validation' and, if you like, 'test'; got {named}")
+        raise SpecError(
+            f"{what} must return a score, or a mapping of 'validation' and, if you like, 'test'; got {named}"
+        )
     test = returned.get("test")
-    return number(returned["validation"], f"{what}: 'validation'"), None if test is None else number(test, f"{what}: 'test'")
+    return number(returned["validation"], f"{what}: 'validation'"), None if test is None else number(
+        test, f"{what}: 'test'"
+    )
 
 
 def is_diverged(scores: tuple[float, float | None]) -> bool:

@@ -51,7 +51,9 @@ def _run(text: str) -> str:
         words = shlex.split(text)
         named = [field for word in words for _, field, _, _ in string.Formatter().parse(word) if field is not None]
     except ValueError as error:
-        raise ValueError(f"cannot read the command {text!r}: {error}; a brace that is no placeholder is doubled") from error
+        raise ValueError(
+            f"cannot read the command {text!r}: {error}; a brace that is no placeholder is doubled"
+        ) from error
     for field in named:
         if field not in _PLACEHOLDERS:
             hint = plugins.suggestion(field, _PLACEHOLDERS)

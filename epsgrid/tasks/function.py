@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import io
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -56,7 +57,8 @@ def prepare(options: Options) -> NoData:
 
 def rehearse(options: Options) -> None:
     """Import the function, and check that it can be called with a trial."""
-    function = plugins.load("targets", options.target)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        function = plugins.load("targets", options.target)
     try:
         inspect.signature(function).bind(None)
     except (TypeError, ValueError) as error:
