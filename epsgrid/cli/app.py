@@ -32,6 +32,7 @@ _EPILOG = """Exit codes: 0 all trials done (a diverged trial is done) · 1 unexp
 same command to continue · 130 Ctrl-C."""
 
 _COMMANDS = {
+    "demo": ("demo:demo", "Probe, sweep and report twice on bundled data, a minute, to see what epsgrid is for."),
     "probe": ("probe:probe", "Measure the gradient magnitudes of the first epoch and estimate the bounds of ε."),
     "sweep": ("sweep:sweep", "Train every (learning rate, ε, seed) of the grid that has no result yet."),
     "report": (
@@ -70,7 +71,7 @@ _COMMANDS = {
 }
 """Module and function of each subcommand, and the first paragraph of its help."""
 
-_STORING = ("probe", "sweep", "report", "retry", "forget", "selftest", "fetch")
+_STORING = ("demo", "probe", "sweep", "report", "retry", "forget", "selftest", "fetch")
 """Subcommands whose result is not what they print: it stands where stdout cannot be written, and so does the code."""
 
 

@@ -27,15 +27,15 @@ def build_model(spec: Spec, task: Task, seed: int, device: torch.device) -> torc
     Raises SpecError where the model does not fit the task, or has nothing to train.
     """
     seed_weights(seed)
-    model = models.load(spec.model.name).build(spec.model, task.inputs, task.outputs)
+    model = models.load(spec.model_name).build(spec.model, task.inputs, task.outputs)
     if not isinstance(model, torch.nn.Module):
-        raise SpecError(f"model {spec.model.name}: build gave {type(model).__name__}; expected a torch.nn.Module")
+        raise SpecError(f"model {spec.model_name}: build gave {type(model).__name__}; expected a torch.nn.Module")
     parameters = [*model.parameters()]
     if any(map(is_lazy, parameters)):
-        raise SpecError(f"model {spec.model.name} has lazy parameters; give its layers their sizes, so that they exist")
+        raise SpecError(f"model {spec.model_name} has lazy parameters; give its layers their sizes, so that they exist")
     if not any(parameter.requires_grad for parameter in parameters):
         held = "all its parameters are frozen" if parameters else "it has no parameters"
-        raise SpecError(f"model {spec.model.name}: there is nothing to train, for {held}")
+        raise SpecError(f"model {spec.model_name}: there is nothing to train, for {held}")
     model = place(model, device)
     task.begin_epoch(model, spec.training.batch_size)
     return model

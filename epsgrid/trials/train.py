@@ -109,7 +109,7 @@ class _Run:
         self.model = build_model(spec, task, trial.seed, device)
         planned = trial.identity.get("parameters", "")
         if planned and planned != (found := parameters_of(self.model)):
-            raise SpecError(f"model {spec.model.name} has {found} here, and this trial was planned with {planned}")
+            raise SpecError(f"model {spec.model_name} has {found} here, and this trial was planned with {planned}")
         self.optimizer = build_optimizer(self.spec, self.model, rate, epsilon)
         self.observations = Observations(self.spec, folder, self.model, self.optimizer)
         self.epoch = self.step = self.steps = 0

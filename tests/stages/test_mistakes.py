@@ -44,7 +44,7 @@ def both(asked):
         (["model=lstm"], "model lstm reads text, and this task gives examples of shape (1, 8, 8)"),
         (["model=alexnet"], "model alexnet needs images of at least 15×15 pixels"),
         (["task=synthetic_text", "model=resnet34", "training.batch_size=20"], "model resnet34 needs images"),
-        (["task=synthetic_text", "model=mlp", "training.batch_size=20"], "a language task needs a language model"),
+        (["task=synthetic_text", "model=mlp", "training.batch_size=20"], "model mlp reads no text; use `model: gpt`"),
         (["training.batch_size=2000"], "2,000 is larger than the data"),
         (["report.margin=2 %"], "accuracy is shown in percent"),
     ],
