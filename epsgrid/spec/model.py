@@ -6,6 +6,7 @@ fields differ from spec to spec. Everything else is the same for all specs and i
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -23,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from epsgrid import plugins
 from epsgrid.codec import shown
 
 _PositiveFloat = Annotated[float, Field(gt=0)]
@@ -95,6 +97,37 @@ class TaskOptions(PluginOptions):
 
 class ModelOptions(PluginOptions):
     """Options of a model."""
+
+
+FILLED_IN = ("inputs", "outputs")
+"""Parameters of a callable that the task fills in where the spec does not; see `epsgrid.models`."""
+
+_KINDS = inspect.Parameter
+
+
+class CallableOptions(ModelOptions):
+    """The keywords of a class or function of the user's that makes a model; what is not given it has a default for."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @model_validator(mode="after")
+    def _the_callable_takes_them(self) -> CallableOptions:
+        make, given = plugins.load("models", self.name), self.model_extra or {}
+        if hasattr(make, "state_dict") and not isinstance(make, type):
+            raise ValueError(f"{self.name} is a model already; name its class, or a function that returns a new one")
+        try:
+            parameters = inspect.signature(make).parameters
+        except (TypeError, ValueError):  # what is written in C may have none
+            return self
+        kinds = {name: each.kind for name, each in parameters.items()}
+        named = [name for name, kind in kinds.items() if kind in (_KINDS.POSITIONAL_OR_KEYWORD, _KINDS.KEYWORD_ONLY)]
+        if (wrong := [key for key in given if key not in named]) and _KINDS.VAR_KEYWORD not in kinds.values():
+            valid = plugins.suggestion(wrong[0], tuple(named)) if named else ": it takes nothing"
+            raise ValueError(f"{self.name} has no parameter {wrong[0]!r}{valid}")
+        for name in named:
+            if parameters[name].default is _KINDS.empty and name not in (*given, *FILLED_IN):
+                raise ValueError(f"{self.name} needs {name}: write `model: {{name: {self.name}, {name}: …}}`")
+        return self
 
 
 class OptimizerOptions(PluginOptions):
