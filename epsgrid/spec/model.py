@@ -336,6 +336,11 @@ class Execution(Frozen):
     ray: Ray = Ray()
     slurm: Slurm = Slurm()
 
+    @property
+    def is_here(self) -> bool:
+        """Whether trials train on this machine."""
+        return self.executor in ("inline", "local") or (self.executor == "ray" and self.ray.address is None)
+
 
 class Spec(Frozen):
     """One experiment: a task, a model and an optimizer; how to probe, train and sweep them."""

@@ -189,7 +189,7 @@ class _Run:
                 self._checked_loss_sum()
         train_loss = self._checked_loss_sum() / self.step
         # The test split is left alone unless it is the one that selects.
-        scores, metric = self.scores(training.selection), task.metric
+        scores, metric = score(task, self.model, training.selection), task.metric
         validation, test = (scores, None) if training.selection == "validation" else (None, scores)
         seconds = time.perf_counter() - start
         record = EpochRecord(self.epoch + 1, train_loss, validation, test, rate, seconds, metric.direction)
@@ -218,12 +218,20 @@ class _Run:
             raise _Diverged(f"training loss no longer finite in epoch {self.epoch + 1} by step {self.step}")
         return loss_sum
 
-    def scores(self, split: Split) -> Scores:
-        """Score the model as it is on a whole split."""
-        self.model.eval()
-        with torch.inference_mode():
-            scores = dict(self.task.evaluate(self.model, split))
-        return Scores(scores.pop("loss"), scores.pop(self.task.metric.name), scores)
+
+def score(task: Task, model: torch.nn.Module, split: Split) -> Scores:
+    """Score a model as it is on a whole split; a SpecError where the task gives no numbers for loss and metric."""
+    model.eval()
+    with torch.inference_mode():
+        given = task.evaluate(model, split)
+    try:
+        scores = {name: float(value) for name, value in given.items()}
+        return Scores(scores.pop("loss"), scores.pop(task.metric.name), scores)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise SpecError(
+            f"task.evaluate gives {str(given)[:200]} for the {split} split; expected a mapping from names to numbers,"
+            f" with 'loss' and {task.metric.name!r} among them"
+        ) from error
 
 
 def _learning_rate_at(base: float, schedule: Schedule, epoch: int, epochs: int, step: int = 0) -> float:
@@ -279,8 +287,8 @@ def _result(trial: Trial, run: _Run, reason: str | None, provenance: Mapping[str
         run.kept.load_into(run.model)
         if training.average_last:
             epoch = None
-            validation = run.scores("validation") if training.selection == "validation" else None
-        test = run.scores("test")
+            validation = score(run.task, run.model, "validation") if training.selection == "validation" else None
+        test = score(run.task, run.model, "test")
     return TrialResult(
         id=trial.id,
         state="done" if reason is None else "diverged",

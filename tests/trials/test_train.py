@@ -10,7 +10,7 @@ from epsgrid.store.records import EpochRecord, Scores, read_epochs
 from epsgrid.tasks import Metric
 from epsgrid.trials.building import seed_epoch
 from epsgrid.trials.device import computes_in_bfloat16, one_thread
-from epsgrid.trials.train import _best_epoch, _learning_rate_at, _Run
+from epsgrid.trials.train import _best_epoch, _learning_rate_at, _Run, score
 from tests.trials.conftest import make_setting
 
 
@@ -151,8 +151,8 @@ def test_average_of_the_last_epochs_is_scored(tmp_path):
                 run.train_epoch(lambda: False)
         weights.append({name: value.double() for name, value in run.model.state_dict().items()})
     run.model.load_state_dict({name: (value + weights[1][name]) / 2 for name, value in weights[0].items()})
-    assert whole.test == run.scores("test")
-    assert whole.validation == run.scores("validation")
+    assert whole.test == score(run.task, run.model, "test")
+    assert whole.validation == score(run.task, run.model, "validation")
     assert whole.selected_epoch is None
     setting.stop(tmp_path / "stopped", 40)
     assert without_times(setting.train(tmp_path / "stopped")) == without_times(whole)
