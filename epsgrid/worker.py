@@ -101,7 +101,8 @@ def rehearse_job(job: Job) -> tuple[str, int, int]:
         with one_thread():
             _rehearse(spec, trial, folder, device, to_the_end=is_here)
     except EpsgridError as error:  # one that the user's code caused may have to do with this machine
-        return (str(error) if is_here or error.__cause__ is None else ""), 0, 0
+        on = f"on {describe(device)}: " if is_here and error.__cause__ is not None else ""
+        return (f"{on}{error}" if is_here or error.__cause__ is None else ""), 0, 0
     if device.type == "cuda":
         return "", torch.cuda.max_memory_reserved(device), torch.cuda.get_device_properties(device).total_memory
     return "", max(0, process_memory()[1] - before) if is_here else 0, machine_memory()
@@ -133,14 +134,13 @@ def _rehearse(
             if not is_alone:
                 raise
             raise SpecError(
-                f"a trial alone runs out of memory on {describe(device)} ({what}); take a smaller training.batch_size"
+                f"a trial alone runs out of memory ({what}); take a smaller training.batch_size"
                 f" than {spec.training.batch_size:,}, training.precision: bfloat16, or another execution.device"
             ) from error
         with open_log(folder.log) as log:
             log.write(traceback.format_exc())
         raise SpecError(
-            f"the first step of training, or the scoring after it, fails on {describe(device)}: {what}; its trace is in"
-            f" {folder.log}"
+            f"the first step of training, or the scoring after it, fails: {what}; its trace is in {folder.log}"
         ) from error
 
 
@@ -148,14 +148,16 @@ def _rehearse_there(spec: Spec, trial: Trial, folder: TrialFolder, *, is_alone: 
     """Rehearse a trial that has not begun on a machine of a cluster, which a SpecError names."""
     if folder.checkpoint.exists():
         return
+    node, device = platform.node(), ""
     try:
-        device = resolve_device(spec.execution.device, spec.training.precision)
-        _rehearse(spec, trial, folder, device, is_alone=is_alone)
+        found = resolve_device(spec.execution.device, spec.training.precision)
+        device = f", {describe(found)}"
+        _rehearse(spec, trial, folder, found, is_alone=is_alone)
     except EpsgridError as error:
-        node, advice = platform.node(), ""
+        advice = ""
         if spec.execution.executor == "slurm":
             advice = f"; where only this node is at fault, leave it out: execution.slurm.directives: [--exclude={node}]"
-        raise SpecError(f"on {node}: {error}{advice}") from error
+        raise SpecError(f"on {node}{device}: {error}{advice}") from error
 
 
 def _run_held(

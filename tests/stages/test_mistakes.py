@@ -115,7 +115,7 @@ def test_a_trial_that_has_no_memory_alone_is_refused_with_what_to_do(asked, monk
         raise MemoryError
 
     monkeypatch.setattr("epsgrid.worker.rehearse", fail)
-    with pytest.raises(SpecError, match=r"alone runs out of memory on this processor .*than 256, training\.precision"):
+    with pytest.raises(SpecError, match=r"on this processor .*: a trial alone runs out of memory .*than 256, training"):
         sweep(asked, "default", workers=1, fail_fast=False, notify=lambda event: None, stop=NeverStop())
 
 
@@ -221,7 +221,7 @@ def test_what_nobody_expected_in_the_first_step_is_told_with_its_trace_in_a_log(
     monkeypatch.setattr("epsgrid.worker.rehearse", fail)
     with pytest.raises(
         SpecError,
-        match=r"the scoring after it, fails on this processor .*: RuntimeError: no kernel for this; its trace",
+        match=r"on this processor .*: the first .* the scoring after it, fails: RuntimeError: no kernel for this;",
     ):
         sweep(asked, "default", workers=1, fail_fast=False, notify=lambda event: None, stop=NeverStop())
     (trial,) = asked.folder.trials()
@@ -308,9 +308,7 @@ def test_what_only_a_machine_of_a_cluster_cannot_do_is_refused_there_once(asking
         real(*given, to_the_end=False)
 
     monkeypatch.setattr(worker, "rehearse", fail)
-    with pytest.raises(
-        SpecError, match=r"on node17: .* on this processor .*: NotImplementedError: no kernel for this; it"
-    ):
+    with pytest.raises(SpecError, match=r"on node17, this processor .*: NotImplementedError: no kernel for this; it"):
         swept()
     assert len(cluster.begun) == 1
 
@@ -325,7 +323,7 @@ def test_a_trial_too_large_for_a_machine_of_a_cluster_is_refused_once_it_was_alo
 
     monkeypatch.setattr(worker, "rehearse", fail)
     with pytest.raises(
-        SpecError, match=r"on node17: a trial alone runs out of memory on .*smaller training.batch_size"
+        SpecError, match=r"on node17, this processor .*: a trial alone runs out of memory .*smaller training.batch_size"
     ):
         swept()
     assert [is_exclusive for _, is_exclusive in cluster.begun] == tries
