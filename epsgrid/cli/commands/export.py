@@ -60,7 +60,7 @@ def export_bounds(
         learning_rate_name=lr_name,
     )
     sys.stdout.write(text)
-    for sentence in code_changes(folder, code_now(read_experiment(folder))):
+    for sentence in code_changes(folder, code_now(folder, read_experiment(folder))):
         note(sentence)
     trust = found.measured["reliability"]
     if trust is not None and trust["verdict"] != "high":
