@@ -26,6 +26,7 @@ import torch._dynamo  # the first optimizer would import it, 1.2 s: better once,
 from epsgrid import plugins, tasks
 from epsgrid.errors import CorruptRecordError, EpsgridError, SpecError, UnknownNameError, is_for_memory
 from epsgrid.executors import Job, JobStatus
+from epsgrid.numerics.precision import power
 from epsgrid.spec.loading import spec_from_json
 from epsgrid.spec.model import Spec
 from epsgrid.spec.trial import Trial, plugin_names
@@ -178,7 +179,8 @@ def _run_held(
 
     try:
         spec, trial = _read_trial(experiment, folder)
-        note(f"start: lr {trial.learning_rate:g}, epsilon {trial.epsilon}, seed {trial.seed}")
+        epsilon = "none" if trial.epsilon is None else power(trial.epsilon, 6)
+        note(f"start: lr {power(trial.learning_rate, 6)}, epsilon {epsilon}, seed {trial.seed}")
         if not spec.execution.is_here and not any(each.result_json.exists() for each in experiment.trials()):
             _rehearse_there(spec, trial, folder, is_alone=is_exclusive or spec.execution.executor == "slurm")
         device = resolve_device(spec.execution.device, spec.training.precision)

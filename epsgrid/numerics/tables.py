@@ -2,6 +2,7 @@
 
 >>> import torch
 >>> from epsgrid.numerics.histogram import magnitudes_of
+from epsgrid.numerics.precision import power
 >>> counted = Counter([0.02, 0.5]).count([torch.tensor([0.0, 1e-8, 4e-8]), torch.zeros(2)])
 >>> counted.totals().tolist()                       # zeros, finite others, NaN or infinite
 [[1, 2, 0], [2, 0, 0]]
@@ -86,7 +87,7 @@ class NegativeEntryError(ValueError):
     """An entry of a tensor that should be a second moment lies below zero; `layer` is the tensor's place, from 0."""
 
     def __init__(self, layer: int, entry: float | None = None) -> None:
-        found = "negative entries" if entry is None else f"the negative entry {entry:.6g}"
+        found = "negative entries" if entry is None else f"the negative entry {power(entry, 6)}"
         super().__init__(
             f"a second moment is a mean of squares, yet it has {found}; "
             "check which tensor the optimizer's second_moment returns"

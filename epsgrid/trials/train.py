@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from epsgrid import optimizers
-from epsgrid.errors import CorruptRecordError, SpecError
+from epsgrid.errors import CorruptRecordError, SpecError, StoreError
 from epsgrid.observing.restoring import generator_states, restore_generators
 from epsgrid.observing.trackers import Trackers
 from epsgrid.spec.model import Schedule, Spec, Training
@@ -67,7 +67,7 @@ def run_trial(
         device: where to train.
         should_stop: asked before every step; True saves a checkpoint and raises `Interrupted`.
         provenance: what to store about where the trial ran.
-        warn: called with a line about a checkpoint that cannot be used, or what SVAG cannot treat.
+        warn: called with a line about a checkpoint that cannot be used or written, or what SVAG cannot treat.
         should_prune: asked after every epoch but the last; True raises `Pruned`, the checkpoint being saved.
 
     Raises:
@@ -86,6 +86,11 @@ def run_trial(
                 if run.epoch and not run.step and should_prune():
                     raise Pruned(run.epoch)
                 run.train_epoch(should_stop)
+                if run.epoch < run.spec.training.epochs:
+                    try:
+                        run.save()
+                    except StoreError as error:  # the one before is intact
+                        warn(f"{error}; training goes on without this checkpoint")
             reason = None
         except _Diverged as diverged:
             reason = str(diverged)
@@ -166,7 +171,7 @@ class _Run:
         save_checkpoint(self.folder.checkpoint, checkpoint)
 
     def train_epoch(self, should_stop: Callable[[], bool]) -> None:
-        """Train the rest of the epoch under way, score it, and save a checkpoint unless it was the last."""
+        """Train the rest of the epoch under way, and score it."""
         start = time.perf_counter()
         task, training, seed = self.task, self.spec.training, self.trial.seed
         if self.step == 0:
@@ -209,8 +214,6 @@ class _Run:
         self.loss_sum = torch.zeros_like(self.loss_sum)
         if not math.isfinite(scores.loss):
             raise _Diverged(f"{training.selection} loss no longer finite after epoch {self.epoch}")
-        if self.epoch < training.epochs:
-            self.save()
 
     def _checked_loss_sum(self) -> float:
         loss_sum = float(self.loss_sum)
