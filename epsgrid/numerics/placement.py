@@ -231,7 +231,8 @@ def convert(epsilon: float, source: Placement, target: Placement) -> float:
     if found <= 0 < target.start:
         raise OutOfRangeError(
             f"epsilon {power(epsilon, 6)}, {source.description}, has no counterpart {target.description}: the rest"
-            f" there of the one that v starts at, {power(target.start)}, weighs more than any such ε; convert at a later step"
+            f" there of the one that v starts at, {power(target.start)}, weighs more than any such ε;"
+            " convert at a later step"
         )
     if not 0 < found < math.inf:
         raise OutOfRangeError(

@@ -33,6 +33,7 @@ import numpy.typing as npt
 import torch
 
 from epsgrid.numerics.histogram import FLOAT32_MANTISSA_BITS, LEAST_FLOAT32, MANTISSA_BITS, LogHistogram, bin_count
+from epsgrid.numerics.precision import power
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 """The types whose entries can be counted; compiled code counts the first two, and knows each by its place here."""
