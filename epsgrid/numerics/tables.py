@@ -2,7 +2,6 @@
 
 >>> import torch
 >>> from epsgrid.numerics.histogram import magnitudes_of
-from epsgrid.numerics.precision import power
 >>> counted = Counter([0.02, 0.5]).count([torch.tensor([0.0, 1e-8, 4e-8]), torch.zeros(2)])
 >>> counted.totals().tolist()                       # zeros, finite others, NaN or infinite
 [[1, 2, 0], [2, 0, 0]]
