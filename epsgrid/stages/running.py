@@ -200,16 +200,16 @@ def _rehearse(
 
 def _death_message(status: int, spec: Spec) -> str:
     """Return a message about a rehearsal whose process has died, though it was alone."""
-    what = f"ended with status {status}; what it wrote is above"
-    if status < 0:
-        what = f"was killed by signal {-status} ({signal.strsignal(-status)})"
+    who = "the process of the first step of training, and of the scoring after it,"
+    if status >= 0:
+        return f"{who} ended with status {status}; what it wrote is above"
     advice = "; see that the model and its dtypes suit this device, or take another execution.device"
     if status == -signal.SIGKILL:
         advice = (
             ", as happens without memory, though it ran alone; take a smaller training.batch_size than"
             f" {spec.training.batch_size:,}, training.precision: bfloat16, or another execution.device"
         )
-    return f"the process of the first step of training, and of the scoring after it, {what}{advice}"
+    return f"{who} was killed by signal {-status} ({signal.strsignal(-status)}){advice}"
 
 
 @dataclass(eq=False)
