@@ -26,6 +26,7 @@ from epsgrid.codec import shown
 _PositiveFloat = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Count = Annotated[int, Field(ge=1)]
+_MOST_SVAG = 64  # 4,096 epochs' time for one; the papers try up to 16
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -130,6 +131,13 @@ class Svag(Frozen):
     """
 
     l: Count  # noqa: E741 - its name in the papers
+
+    @field_validator("l")
+    @classmethod
+    def _ends_one_day(cls, l: int) -> int:  # noqa: E741
+        if l > _MOST_SVAG:
+            raise ValueError(f"an epoch takes l² times its steps, {l**2:,} times here; take 1 to {_MOST_SVAG}")
+        return l
 
 
 class Training(Frozen):
@@ -349,6 +357,11 @@ class Execution(Frozen):
     log: Log = Log()
     ray: Ray = Ray()
     slurm: Slurm = Slurm()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether trials train on this machine."""
+        return self.executor in ("inline", "local") or (self.executor == "ray" and self.ray.address is None)
 
 
 class Spec(Frozen):

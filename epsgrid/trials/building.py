@@ -51,7 +51,7 @@ def build_optimizer(
     factors = getattr(model, "learning_rate_factors", {})
     parameters = dict(model.named_parameters())
     if unknown := [*(factors.keys() - parameters.keys())]:
-        raise SpecError(f"model {spec.model.name}: learning_rate_factors name {unknown[0]!r}, which is no parameter")
+        raise SpecError(f"model {spec.model_name}: learning_rate_factors name {unknown[0]!r}, which is no parameter")
     groups: dict[float, list[torch.nn.Parameter]] = {}
     for name, parameter in parameters.items():
         groups.setdefault(factors.get(name, 1.0), []).append(parameter)
