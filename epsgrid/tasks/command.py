@@ -5,8 +5,8 @@
 
 No shell reads it: the text is split into words as a shell would, then the placeholders of each word are filled in. It
 runs in `folder`, that of the spec, with the variables of the sweep, and one thread for each numerical library; what it
-prints goes to the trial's log. A trial that was interrupted runs the same command again, with the same {folder}, so that
-a program that finds its checkpoint there can go on from it.
+prints goes to the trial's log. A trial that was interrupted runs the same command again, with the same {folder}, so
+that a program that finds its checkpoint there can go on from it.
 
 The score's file lies in {folder}. Lines of JSON in a file that ends in .jsonl are the epochs, each with its score,
 followed while the command runs, and the last one is the result; any other file is one JSON document, read in the end.
@@ -67,8 +67,8 @@ def _run(text: str) -> str:
 class Score(Frozen):
     """Where the command writes its score: a file, and the key in it; a key within another is written `eval.loss`.
 
-    `test_key` is that of a score on test data, which settings are compared by once they are chosen. `unit: "%"` is for a
-    fraction that is shown in percent.
+    `test_key` is that of a score on test data, which settings are compared by once they are chosen. `unit: "%"` is for
+    a fraction that is shown in percent.
     """
 
     file: str = Field(min_length=1)
@@ -103,9 +103,9 @@ def prepare(options: Options) -> NoData:
     words, folder = shlex.split(options.run), Path(options.folder)
     if not folder.is_dir():
         raise SpecError(f"task.folder: there is no folder {folder}")
-    if Path(words[0]).name.startswith("python") and len(words) > 1 and words[1].endswith(".py"):
-        if not (folder / words[1]).is_file():
-            raise SpecError(f"task.run: there is no file {words[1]} in {folder}; correct it, or set task.folder")
+    is_script = Path(words[0]).name.startswith("python") and len(words) > 1 and words[1].endswith(".py")
+    if is_script and not (folder / words[1]).is_file():
+        raise SpecError(f"task.run: there is no file {words[1]} in {folder}; correct it, or set task.folder")
     return prepare_nothing(options)
 
 
@@ -242,7 +242,7 @@ def _score(path: Path, score: Score) -> dict[str, float]:
         there = ", ".join(sorted(each.name for each in path.parent.iterdir())) if path.parent.is_dir() else ""
         raise ExecutionError(
             f"the command ended well and wrote no {score.file} into {{folder}}, {path.parent}"
-            f" ({f'there is {there}' if there else 'which is empty'}); correct task.score.file, or what the command writes"
+            f" ({f'there is {there}' if there else 'which is empty'}); correct task.score.file, or the command"
         )
     found = {}
     for name, key in (("validation", score.key), ("test", score.test_key)):

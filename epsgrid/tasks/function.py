@@ -26,7 +26,7 @@ from epsgrid.tasks._own import prepare as prepare_nothing
 
 
 class Options(OwnOptions):
-    """`target` is the function, as "module:function"; its module is found in `folder`, or where Python finds modules."""
+    """`target` is the function, as "module:function"; its module lies in `folder`, or where Python finds modules."""
 
     target: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
     metric: MetricOptions

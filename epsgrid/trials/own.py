@@ -1,7 +1,7 @@
 """Run a training of the user's own, a function or a command, as a trial: see `epsgrid.tasks._own`.
 
-What it reports of its epochs is stored as that of any trial. Its own files lie in `work`, a folder of the trial, where a
-trial that was interrupted finds them again; what it makes of them is its own affair.
+What it reports of its epochs is stored as that of any trial. Its own files lie in `work`, a folder of the trial, where
+a trial that was interrupted finds them again; what it makes of them is its own affair.
 """
 
 from __future__ import annotations
