@@ -229,7 +229,7 @@ class Results:
         """Yield the rows."""
         return iter(self.rows)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """Return how many trials are in which state, and where."""
         states = [row["state"] for row in self.rows]
         counted = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
@@ -269,5 +269,6 @@ class Report:
         from rich.console import Console
 
         text = io.StringIO()
-        Console(file=text, width=80, no_color=True, highlight=False).print(*answer_lines(self.comparison), sep="\n")
+        console = Console(file=text, width=80, color_system=None, force_jupyter=False, highlight=False)
+        console.print(*answer_lines(self.comparison), sep="\n")
         return "\n".join(line.rstrip() for line in text.getvalue().splitlines())

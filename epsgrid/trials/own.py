@@ -15,7 +15,7 @@ from epsgrid import tasks
 from epsgrid.errors import CorruptRecordError
 from epsgrid.observing.trackers import Trackers
 from epsgrid.spec.model import Spec
-from epsgrid.spec.trial import Trial
+from epsgrid.spec.trial import Trial, model_label
 from epsgrid.store.atomic import make_folder, write_text
 from epsgrid.store.paths import TrialFolder
 from epsgrid.store.records import EpochRecord, Scores, TrialResult, append_epoch, read_epochs
@@ -69,7 +69,7 @@ def run_own(
                 raise Pruned(len(curve.records))
             check()
             returned = plugin.train(spec.task, told)
-        validation, test = scores = scores_of(returned, f"task {spec.task.name}")
+        validation, test = scores = scores_of(returned, model_label(spec.model_dump()))
         diverged = is_diverged(scores)
         result = TrialResult(
             id=trial.id,
