@@ -202,7 +202,7 @@ class _Runner:
         if not is_first or len(self.errors) < _ALIKE or len({*self.errors.values()}) > 1:
             return ""
         return (
-            f"Stopped, for the first {len(self.errors)} trainings failed alike, and none has ended well. Correct it, and"
+            f"Stopped: the first {len(self.errors)} trainings failed alike, and none has ended well. Correct it, and"
             " give the same command again. If they diverged, let them say so by a score of NaN, which is a result."
         )
 
@@ -254,7 +254,7 @@ class _Runner:
         self.trained += result is not None
         self.has_failed = self.has_failed or failure is not None
         if failure is not None:
-            self.errors[trial.id] = failure.error
+            self.errors[trial.id] = failure.error.replace(trial.id, "")
         self.notify(TrialEvent(trial, state, result, failure, read_pruning(folder) if state == PRUNED else None))
 
     def _note_failure(self, folder: TrialFolder, event: JobEnded) -> None:

@@ -42,6 +42,7 @@ _GRACE_S = 30.0
 """Seconds from SIGTERM to SIGKILL, in which a command may save itself."""
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _PLACEHOLDERS = ("learning_rate", "epsilon", "seed", "folder", "epochs")
+_ALIASES = {"eps": "epsilon", "lr": "learning_rate", "out": "folder", "output": "folder", "dir": "folder"}
 _NEEDED = {"epsilon": "every ε would train the same", "folder": "trials would overwrite each other's score"}
 
 
@@ -49,14 +50,16 @@ def _run(text: str) -> str:
     """Refuse a command that cannot be split, or names a placeholder that there is not."""
     try:
         words = shlex.split(text)
-        named = [field for word in words for _, field, _, _ in string.Formatter().parse(word) if field is not None]
+        parts = [part for word in words for part in string.Formatter().parse(word) if part[1] is not None]
     except ValueError as error:
         raise ValueError(
             f"cannot read the command {text!r}: {error}; a brace that is no placeholder is doubled"
         ) from error
+    named = [f"{field}!{conversion}" if conversion else str(field) for _, field, _, conversion in parts]
     for field in named:
         if field not in _PLACEHOLDERS:
-            hint = plugins.suggestion(field, _PLACEHOLDERS)
+            meant = _ALIASES.get(field)
+            hint = f"; did you mean {{{meant}}}?" if meant else plugins.suggestion(field, _PLACEHOLDERS)
             raise ValueError(f"unknown placeholder {{{field}}}{hint}; a brace that is no placeholder is doubled")
     for field, why in _NEEDED.items():
         if field not in named:
@@ -151,7 +154,10 @@ def train(options: Options, trial: FunctionTrial) -> Any:
         return math.nan
     if process.returncode:
         said = _last_line(Path(trial.log.name), log_start)
-        raise ExecutionError(f"the command ended with status {process.returncode}{f': {said}' if said else ''}")
+        by_signal = f", by signal {process.returncode - 128}" if process.returncode > 128 else ""
+        raise ExecutionError(
+            f"the command ended with status {process.returncode}{by_signal}{f': {said}' if said else ''}"
+        )
     return _score(trial.folder / options.score.file, options.score)
 
 

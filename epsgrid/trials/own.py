@@ -43,7 +43,7 @@ def run_own(
     """
     plugin: Any = tasks.load(spec.task.name)
     metric, epochs = plugin.metric(spec.task), spec.training.epochs
-    if folder.work.is_dir() and any(folder.work.iterdir()):
+    if folder.has_work:
         warn(f"begun before: the training finds in {folder.work} what it left there")
     make_folder(folder.work)
     trackers = Trackers(spec.execution.log, folder.experiment, trial.id, trial.identity, warn)
@@ -51,7 +51,7 @@ def run_own(
 
     def check() -> None:
         if should_stop():
-            raise Interrupted(f"stopped after {len(curve.records)} reported epochs")
+            raise Interrupted(f"stopped{f' after epoch {reported}' if (reported := len(curve.records)) else ''}")
 
     def report(score: float, epoch: int | None) -> None:
         curve.add(score, epoch)
