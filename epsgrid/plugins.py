@@ -133,7 +133,8 @@ def sources(*plugins: str) -> dict[str, str]:
             found |= {script: _digest(path.read_bytes()) for script, path in _script_files(name).items()}
         elif name.partition(":")[0] == _NOTEBOOK and name in _offered:
             text, modules = _notebook_source(_offered[name])
-            found |= {"notebook": _digest(text.encode()), **sources(*(f"{module}:" for module in modules))}
+            own = {_file_name(module, path): _noted(module, path)[0] for module, path in _files_of(modules).items()}
+            found |= {"notebook": _digest(text.encode()), **own}
     return found
 
 

@@ -166,7 +166,7 @@ def _program(options: Options) -> str:
     word = shlex.split(options.run)[0]
     own = Path(options.folder, word)
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
-    found = shutil.which(own if "/" in word else word, path=path)
+    found = shutil.which(str(own) if "/" in word else word, path=path)
     if found is None:
         where = f"{own} is no program that may be run" if "/" in word else f"there is no program {word!r} on the path"
         raise SpecError(f"task.run: {where}; install it, or write its whole path")

@@ -185,8 +185,14 @@ def test_epochs_are_stored_and_those_after_an_interruption_follow_them(asking):
 def test_an_epoch_that_was_not_reported_has_an_unknown_score(asking, user_code):
     user_code.write(
         "user_train.py",
-        "def train(trial):\n    trial.report(1, 0)\n    trial.report(3, 2)\n    trial.report(2.5, 2)\n    trial.report(4)\n"
-        "    return 4\n",
+        """\
+        def train(trial):
+            trial.report(1, 0)
+            trial.report(3, 2)
+            trial.report(2.5, 2)
+            trial.report(4)
+            return 4
+        """,
     )
     asked = asking("training.epochs=4", "sweep.learning_rates=[0.1]", "sweep.seeds=[0]")
     train(asked, "default")
