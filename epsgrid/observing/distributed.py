@@ -28,11 +28,11 @@ from torch.distributed.tensor import DTensor
 
 from epsgrid.errors import EpsgridError, ObservationError
 from epsgrid.numerics.bounds import EpsilonBounds
-from epsgrid.observing.adapters import name_of
 from epsgrid.numerics.histogram import MANTISSA_BITS, LogHistogram, bin_count, key_range
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, high_rank, low_rank
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.series import FRACTIONS, LayerSnapshot, Series, Snapshot
+from epsgrid.observing.adapters import name_of
 from epsgrid.observing.diagnosis import Diagnosis, diagnosis_of, learning_rate_of
 from epsgrid.observing.layers import Layer
 from epsgrid.observing.observer import Observer

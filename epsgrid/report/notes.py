@@ -36,8 +36,8 @@ def _about_the_grids(stored: StoredExperiment, cells: Sequence[Cell]) -> Iterato
         )
     if any(result.state == "done" and result.test is None for result in stored.results.values()):
         yield (
-            "the training gives no test score: settings are compared by the validation scores by which they were chosen, "
-            "and what is called test repeats these"
+            "the training gives no test score: settings are compared by the validation scores by which they were "
+            "chosen, and what is called test repeats these"
         )
     if stored.is_listed:
         yield "the narrowed grid is your list, sweep.epsilons in the spec; the measured bounds had no part in it"

@@ -44,6 +44,8 @@ _CLUSTER_SLOTS = 64
 _WORK = "epsgrid.worker:run_job"  # imports torch, so it is imported where jobs run
 _REHEARSE = "epsgrid.worker:rehearse_job"
 _STORED_BY_TRIAL = (JobStatus.FAILED, JobStatus.OUT_OF_MEMORY, JobStatus.REFUSED)
+_ALIKE = 3
+"""Trainings of the user's own that fail in the same way before any has a result, after which no more are started."""
 _NO_MEMORY = (JobStatus.OUT_OF_MEMORY, -signal.SIGKILL)  # as the system kills a process to get memory back
 
 
@@ -101,13 +103,17 @@ SweepEvent = SweepPlan | TrialEvent
 
 @dataclass(frozen=True)
 class SweepSummary:
-    """How a sweep ended: states by trial, whether none is left, how many got their result now, and the wall seconds."""
+    """How a sweep ended: states by trial, whether none is left, how many got their result now, and the wall seconds.
+
+    `why` says why it stopped by itself; "" where it did not.
+    """
 
     states: dict[str, str]
     complete: bool
     failures: tuple[TrialFailure, ...]
     trained: int
     seconds: float
+    why: str = ""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -159,7 +165,8 @@ def train_planned(
     failures = tuple(
         TrialFailure.read(folder.trial(trial).failure_json) for trial, state in states.items() if state == "failed"
     )
-    return SweepSummary(states, complete, failures, runner.trained, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return SweepSummary(states, complete, failures, runner.trained, seconds, runner.hopeless())
 
 
 def _rehearse(
@@ -228,11 +235,23 @@ class _Runner:
     attempts: Counter[str] = field(default_factory=Counter)
     exclusive: set[str] = field(default_factory=set)
     asked_about: set[Job] = field(default_factory=set)
+    errors: dict[str, str] = field(default_factory=dict)
     trained: int = 0
 
     def level(self) -> int:
         """Return the stop level; `executors` ask. A refusal counts as a stop, and with `fail_fast` a failure."""
-        return max(self.requested.level(), int(bool(self.refusal) or (self.fail_fast and self.has_failed)))
+        is_over = bool(self.refusal or self.hopeless()) or (self.fail_fast and self.has_failed)
+        return max(self.requested.level(), int(is_over))
+
+    def hopeless(self) -> str:
+        """Return why no training of the user's own would end otherwise than the first ones have; "" where one may."""
+        is_first = self.asked.spec.task.trains_itself and not self.trained and not self.todo.count(*FINISHED, PRUNED)
+        if not is_first or len(self.errors) < _ALIKE or len({*self.errors.values()}) > 1:
+            return ""
+        return (
+            f"Stopped: the first {len(self.errors)} trainings failed alike, and none has ended well. Correct it, and"
+            " give the same command again. If they diverged, let them say so by a score of NaN, which is a result."
+        )
 
     def run(self, trials: Sequence[Trial]) -> None:
         execution = self.asked.spec.execution
@@ -286,6 +305,8 @@ class _Runner:
         failure = TrialFailure.read(folder.failure_json) if state == "failed" else None
         self.trained += result is not None
         self.has_failed = self.has_failed or failure is not None
+        if failure is not None:
+            self.errors[trial.id] = failure.error.replace(trial.id, "")
         self.notify(TrialEvent(trial, state, result, failure, read_pruning(folder) if state == PRUNED else None))
 
     def _note_failure(self, folder: TrialFolder, event: JobEnded) -> None:

@@ -96,7 +96,7 @@ def number(value: Any, what: str) -> float:
 def scores_of(returned: Any, what: str) -> tuple[float, float | None]:
     """Return the validation and the test score of what a training returned; None where it took no test score."""
     if not isinstance(returned, Mapping):
-        return number(returned, f"{what} (or returns a mapping of 'validation' and 'test'): the score"), None
+        return number(returned, f"the score that {what} returns"), None
     if "validation" not in returned or (unknown := returned.keys() - {"validation", "test"}):
         named = ", ".join(map(repr, unknown if "validation" in returned else returned)) or "nothing"
         raise SpecError(

@@ -16,7 +16,7 @@ import inspect
 import io
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator
 
 from epsgrid import plugins
 from epsgrid.errors import SpecError
@@ -25,10 +25,18 @@ from epsgrid.tasks._own import FunctionTrial, MetricOptions, NoData, OwnOptions
 from epsgrid.tasks._own import prepare as prepare_nothing
 
 
-class Options(OwnOptions):
-    """`target` is the function, as "module:function"; its module is found in `folder`, or where Python finds modules."""
+def _target(target: str) -> str:
+    """Refuse what does not name a function of a module."""
+    module, _, name = target.partition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), name)):
+        raise ValueError(f"expected module:function, such as my_training:train, got {target!r}")
+    return target
 
-    target: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+
+class Options(OwnOptions):
+    """`target` is the function, as "module:function"; its module lies in `folder`, or where Python finds modules."""
+
+    target: Annotated[str, AfterValidator(_target)]
     metric: MetricOptions
 
 
