@@ -14,6 +14,7 @@ The flow, in words used everywhere with one meaning:
     report/      from records to tables and figures
     stages/      the flow: probe, sweep, report
     cli/         the command line
+    api          the same for a program: sweep a training function, load its results
 
 For a training loop of your own, `epsgrid.observe`, `epsgrid.probe` and, for its checkpoints, `epsgrid.read_checkpoint`
 are all there is to know. The names below are imported when they are first used, so that `import epsgrid` costs nothing
@@ -26,41 +27,53 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from epsgrid.api import load as load
+    from epsgrid.api import sweep as sweep
     from epsgrid.numerics.bounds import EpsilonBounds as EpsilonBounds
     from epsgrid.numerics.histogram import LogHistogram as LogHistogram
     from epsgrid.numerics.placement import Placement as Placement
+    from epsgrid.numerics.predicting import predict as predict
     from epsgrid.observing.adapters import register as register_optimizer
     from epsgrid.observing.checkpoint import read_checkpoint as read_checkpoint
     from epsgrid.observing.diagnosis import EpsilonWarning as EpsilonWarning
     from epsgrid.observing.observer import observe as observe
     from epsgrid.observing.probing import probe as probe
     from epsgrid.optimizers import SecondMoment as SecondMoment
+    from epsgrid.tasks._own import FunctionTrial as FunctionTrial
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
     "EpsilonBounds": ("epsgrid.numerics.bounds", "EpsilonBounds"),
     "EpsilonWarning": ("epsgrid.observing.diagnosis", "EpsilonWarning"),
+    "FunctionTrial": ("epsgrid.tasks._own", "FunctionTrial"),
     "LogHistogram": ("epsgrid.numerics.histogram", "LogHistogram"),
     "Placement": ("epsgrid.numerics.placement", "Placement"),
     "SecondMoment": ("epsgrid.optimizers", "SecondMoment"),
+    "load": ("epsgrid.api", "load"),
     "observe": ("epsgrid.observing.observer", "observe"),
+    "predict": ("epsgrid.numerics.predicting", "predict"),
     "probe": ("epsgrid.observing.probing", "probe"),
     "read_checkpoint": ("epsgrid.observing.checkpoint", "read_checkpoint"),
     "register_optimizer": ("epsgrid.observing.adapters", "register"),
+    "sweep": ("epsgrid.api", "sweep"),
 }
 """Where each public name is found."""
 
 __all__ = [
     "EpsilonBounds",
     "EpsilonWarning",
+    "FunctionTrial",
     "LogHistogram",
     "Placement",
     "SecondMoment",
+    "load",
     "observe",
+    "predict",
     "probe",
     "read_checkpoint",
     "register_optimizer",
+    "sweep",
 ]
 
 

@@ -8,6 +8,8 @@ No file of a family imports torch when it is imported itself: names and options 
 What a dotted path names is code of the user's, and `sources` is its identity: the module, and those of the user's that
 it imports, found in its text without running it. An `import` anywhere counts, also inside functions, and so does
 `import_module("NAME")`; a name that is computed, a data file that the code reads and a compiled module are not seen.
+The same goes for scripts that a command runs, which are named FOLDER//FILE here, and for a function of a notebook, which
+is a plug-in `__main__:NAME` of the process that has `offered` it.
 """
 
 from __future__ import annotations
@@ -17,15 +19,19 @@ import difflib
 import hashlib
 import importlib
 import importlib.util
+import inspect
+import os
+import shlex
 import sys
 import sysconfig
 import traceback
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from importlib.machinery import PathFinder
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -35,8 +41,19 @@ _PACKAGE = Path(__file__).parent
 _INSTALLED = {"site-packages", "dist-packages"}
 _STANDARD = tuple({Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")})
 _DIGITS = 16
+_NOTEBOOK = "__main__"
+_LARGEST_SCRIPT = 100 * 2**20
+"""Bytes; a larger file on a command line is taken for data."""
 _imported_as: WeakKeyDictionary[ModuleType, str] = WeakKeyDictionary()
 """The source, hashed, of each module of the user's that this process has imported."""
+_offered: dict[str, Callable[..., Any]] = {}
+"""Functions of this process, by the name under which they are plug-ins."""
+_importing: list[str] = []
+"""The modules of the user's whose text is being run."""
+
+
+class SweepReached(BaseException):  # which no `except Exception` of a user's script stops
+    """A module that is imported for its function has come to its own sweep: it is as far as it was when that began."""
 
 
 def names(family: str) -> tuple[str, ...]:
@@ -82,14 +99,19 @@ def files(*plugins: str) -> dict[str, Path]:
 
     A module is the user's where it is in the package of a plug-in, or neither installed nor of the standard library.
     """
-    waiting = [name.partition(":")[0] for name in plugins if ":" in name]
-    packages = {module.partition(".")[0] for module in waiting}
+    modules = [name.partition(":")[0] for name in plugins if ":" in name and "//" not in name]
+    return _files_of(modules, {module.partition(".")[0] for module in modules})
+
+
+def _files_of(modules: Iterable[str], packages: Collection[str] = (), folders: Sequence[str] = ()) -> dict[str, Path]:
+    """Return the user's files behind modules, which may also lie in some folders, and all in some packages."""
+    waiting = [*modules]
     found: dict[str, Path | None] = {}
     while waiting:
         module = waiting.pop()
-        if module in found or module.partition(".")[0] in ("", "epsgrid"):
+        if module in found or module.partition(".")[0] in ("", "epsgrid", _NOTEBOOK):
             continue
-        path = _source_of(module)
+        path = _source_of(module, folders)
         is_installed = path is not None and (_INSTALLED & {*path.parts} or any(map(path.is_relative_to, _STANDARD)))
         found[module] = None if is_installed and module.partition(".")[0] not in packages else path
         waiting.append(module.rpartition(".")[0])
@@ -102,8 +124,114 @@ def sources(*plugins: str) -> dict[str, str]:
     """Return the sha256 of each of the user's `files`, whatever its line ends: 16 hex digits, by name as in "net.py".
 
     Names are those of modules, wherever these lie. Comments count: what one changes cannot be told without running it.
+    Scripts have the names that the command gives them. A function of a notebook is its source, with that of the
+    functions, classes and plain values of the notebook that it names.
     """
-    return {_file_name(module, path): _noted(module, path)[0] for module, path in files(*plugins).items()}
+    found = {_file_name(module, path): _noted(module, path)[0] for module, path in files(*plugins).items()}
+    for name in plugins:
+        if "//" in name:
+            found |= {script: _digest(path.read_bytes()) for script, path in _script_files(name).items()}
+        elif name.partition(":")[0] == _NOTEBOOK and name in _offered:
+            text, modules = _notebook_source(_offered[name])
+            found |= {"notebook": _digest(text.encode()), **sources(*(f"{module}:" for module in modules))}
+    return found
+
+
+def scripts(command: str, folder: str) -> tuple[str, ...]:
+    """Return the files that a command run in a folder names, each as FOLDER//FILE: scripts, their configurations.
+
+    They may be written `--config=FILE`, and `-m NAME` is the module of that name. Left out are an interpreter, and files
+    of more than 100 MiB, which are data.
+    """
+    words, found = shlex.split(command), []
+    for before, word in zip(["", *words], words, strict=False):
+        names = [word.rpartition("=")[2]]
+        if before == "-m":
+            names = [f"{word.replace('.', '/')}{end}" for end in (".py", "/__main__.py")]
+        for name in names if before or "/" in word.lstrip("/") and not word.startswith("/") else ():
+            path = Path(folder, name)
+            if path.is_file() and path.stat().st_size <= _LARGEST_SCRIPT:
+                found.append(f"{path.parent}//{path.name}" if Path(name).is_absolute() else f"{folder}//{name}")
+    return tuple(found)
+
+
+def _script_files(script: str) -> dict[str, Path]:
+    """Return a script FOLDER//FILE by its name, and the user's modules that it imports, if it is one of Python."""
+    folder, _, name = script.partition("//")
+    path, package = Path(folder, name), ".".join(Path(name).parts[:-1])
+    found = {os.path.normpath(name): path}
+    if path.suffix == ".py" and path.is_file():
+        modules = _files_of(_imports(path.read_bytes(), package), folders=[str(path.parent), folder])
+        found |= {_file_name(module, own): own for module, own in modules.items()}
+    return {own: each for own, each in found.items() if each.is_file()}
+
+
+def look_in(folder: str) -> None:
+    """Let modules of the user's be found in a folder, after all others."""
+    if folder not in sys.path:
+        sys.path.append(folder)
+
+
+def offer(name: str, function: Callable[..., Any]) -> None:
+    """Make a function the plug-in of a name "module:NAME" in this process, without importing a module for it.
+
+    Raises SpecError where it is one of a notebook and its source is not to be had.
+    """
+    _offered[name] = function
+    if name.startswith(f"{_NOTEBOOK}:"):
+        try:
+            _notebook_source(function)
+        except (OSError, TypeError) as error:
+            raise SpecError(
+                f"the source of {function.__name__} cannot be read ({error}), so its results could not be told from"
+                " those of other code; write it into a file, and import it from there"
+            ) from error
+
+
+def offered() -> frozenset[str]:
+    """Return the names of the functions that this process has offered."""
+    return frozenset(_offered)
+
+
+def is_importing() -> bool:
+    """Return whether the text of a module of the user's is being run, to have a plug-in from it."""
+    return bool(_importing)
+
+
+def _notebook_source(function: Callable[..., Any]) -> tuple[str, set[str]]:
+    """Return the source of a function of a notebook with all of that which it names, and the modules it names."""
+    found: dict[str, str] = {}
+    waiting: list[tuple[str, Any]] = [(function.__name__, function)]
+    modules: set[str] = set()
+    while waiting:
+        name, value = waiting.pop()
+        if name in found:
+            continue
+        if isinstance(value, bool | int | float | str | tuple | None):
+            found[name] = repr(value)
+        elif isinstance(value, ModuleType):
+            modules.add(value.__name__)
+        elif isinstance(value, FunctionType | type) and value.__module__ != _NOTEBOOK:
+            modules.add(value.__module__)
+        elif isinstance(value, FunctionType | type):
+            found[name] = inspect.getsource(value)
+            parts = [value] if isinstance(value, FunctionType) else vars(value).values()
+            own = [part for part in parts if isinstance(part, FunctionType)]
+            waiting += [
+                (each, part.__globals__[each]) for part in own for each in _names_in(part) if each in part.__globals__
+            ]
+    return "\n".join(f"{name}: {found[name]}" for name in sorted(found)), modules
+
+
+def _names_in(function: FunctionType) -> set[str]:
+    """Return the names that a function, and those inside it, look up."""
+    names: set[str] = set()
+    waiting: list[CodeType] = [function.__code__]
+    while waiting:
+        code = waiting.pop()
+        names |= set(code.co_names)
+        waiting += [each for each in code.co_consts if isinstance(each, CodeType)]
+    return names
 
 
 def check_imports(planned: Mapping[str, str], *plugins: str) -> None:
@@ -122,9 +250,12 @@ def check_imports(planned: Mapping[str, str], *plugins: str) -> None:
 
 def _noted(module: str, path: Path) -> tuple[str, str | None]:
     """Return the hash of a source, and that of what was imported from it; None before it is."""
-    text = path.read_bytes().replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    digest, loaded = hashlib.sha256(text).hexdigest()[:_DIGITS], sys.modules.get(module)
+    digest, loaded = _digest(path.read_bytes()), sys.modules.get(module)
     return digest, _imported_as.setdefault(loaded, digest) if isinstance(loaded, ModuleType) else None
+
+
+def _digest(text: bytes) -> str:
+    return hashlib.sha256(text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")).hexdigest()[:_DIGITS]
 
 
 def place_of(error: BaseException, *plugins: str) -> str:
@@ -181,13 +312,15 @@ def nearest(name: str, valid: Iterable[str]) -> str | None:
 
 
 def _load_dotted(family: str, name: str) -> Any:
+    if name in _offered:
+        return _offered[name]
     module_name, _, attribute = name.partition(":")
     what = f"{_singular(family)} {name!r}"
     if not all(part.isidentifier() for part in (*module_name.split("."), attribute)):
         raise UnknownNameError(f"{what}: not a dotted path; expected package.module:NAME")
     is_new = module_name not in sys.modules
     try:
-        module = importlib.import_module(module_name)
+        module = _imported(module_name)
     except Exception as error:  # a module from elsewhere may fail in any way when it is imported
         place = place_of(error, name)
         advice = f"see {place}" if place else "is it installed, or its folder on PYTHONPATH?"
@@ -202,15 +335,43 @@ def _load_dotted(family: str, name: str) -> Any:
         raise UnknownNameError(f"{what}: module {module_name!r} has no {attribute!r}") from None
 
 
+def _imported(name: str) -> ModuleType:
+    """Return a module, imported as far as its own sweep where it has one."""
+    if name in sys.modules:
+        return sys.modules[name]
+    parent, _, last = name.rpartition(".")
+    above = importlib.import_module(parent) if parent else None
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.loader is None:
+        return importlib.import_module(name)  # which says what is wrong
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    _importing.append(name)
+    try:
+        spec.loader.exec_module(module)
+    except SweepReached:
+        pass
+    except BaseException:
+        del sys.modules[name]
+        raise
+    finally:
+        _importing.pop()
+    if above is not None:
+        setattr(above, last, module)
+    return module
+
+
 def _singular(family: str) -> str:
     return family.removesuffix("s")
 
 
-def _source_of(module: str) -> Path | None:
-    """Return the file of a module's source, without importing it; None where there is none."""
+def _source_of(module: str, search: Sequence[str] = ()) -> Path | None:
+    """Return the file of a module's source, without importing it; None where there is none.
+
+    Some folders are searched before `sys.path`.
+    """
     top, *parts = module.split(".")
     try:
-        spec = importlib.util.find_spec(top)
+        spec = (PathFinder.find_spec(top, search) if search else None) or importlib.util.find_spec(top)
     except (ImportError, ValueError):
         return None
     if spec is None:

@@ -36,7 +36,8 @@ from epsgrid.store.pruning import is_asked, note_pruned
 from epsgrid.store.records import ExperimentRecord, TrialFailure
 from epsgrid.streams import open_log
 from epsgrid.trials.device import keep_freed_memory, one_thread, resolve_device
-from epsgrid.trials.rehearsal import rehearse
+from epsgrid.trials.own import run_own
+from epsgrid.trials.rehearsal import check_margin, rehearse
 from epsgrid.trials.train import Interrupted, Pruned, run_trial
 
 
@@ -83,7 +84,12 @@ def rehearse_job(job: Job) -> str:
         spec, trial = _read_trial(experiment, folder)
         is_here = spec.execution.executor in ("local", "inline")
         device = resolve_device(spec.execution.device, spec.training.precision) if is_here else torch.device("cpu")
-        plugin = tasks.load(spec.task.name)
+        plugin: Any = tasks.load(spec.task.name)
+        if spec.task.trains_itself:
+            check_margin(spec, plugin.metric(spec.task))
+            if is_here:
+                plugin.rehearse(spec.task)
+            return ""
         with plugins.user_errors(spec.task.name):
             task = plugin.build(spec.task, tasks.of_trial(plugin, spec.task, trial.identity["data"]), device)
         with one_thread():
@@ -117,20 +123,19 @@ def _run_held(
         spec, trial = _read_trial(experiment, folder)
         note(f"start: lr {trial.learning_rate:g}, epsilon {trial.epsilon}, seed {trial.seed}")
         device = resolve_device(spec.execution.device, spec.training.precision)
-        plugin = tasks.load(spec.task.name)
-        task = plugin.build(spec.task, tasks.of_trial(plugin, spec.task, trial.identity["data"]), device)
+        options: dict[str, Any] = {
+            "should_stop": should_stop,
+            "provenance": provenance(["epsgrid.worker", str(experiment.root), folder.id]),
+            "warn": note,
+            "should_prune": lambda: is_asked(folder),
+        }
         try:
-            result = run_trial(
-                spec,
-                trial,
-                task,
-                folder,
-                device,
-                should_stop=should_stop,
-                provenance=provenance(["epsgrid.worker", str(experiment.root), folder.id]),
-                warn=note,
-                should_prune=lambda: is_asked(folder),
-            )
+            if spec.task.trains_itself:
+                result = run_own(spec, trial, folder, str(device), **options)
+            else:
+                plugin = tasks.load(spec.task.name)
+                task = plugin.build(spec.task, tasks.of_trial(plugin, spec.task, trial.identity["data"]), device)
+                result = run_trial(spec, trial, task, folder, device, **options)
         finally:
             if lease.lost(max_age_s=0):
                 raise _LeaseLost
@@ -152,7 +157,8 @@ def _run_held(
         note(note_pruned(folder, pruned.epochs).label)
         folder.failure_json.unlink(missing_ok=True)
     except Exception as error:  # whatever went wrong in a trial is stored with it and must not end the sweep
-        note(traceback.format_exc())
+        is_told = isinstance(error, EpsgridError) and error.__cause__ is None
+        note(str(error) if is_told else traceback.format_exc())
         _store_failure(folder, error)
         if isinstance(error, SpecError | UnknownNameError):
             return JobStatus.REFUSED

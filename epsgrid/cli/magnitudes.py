@@ -195,13 +195,15 @@ def optimizer_bounds(optimizer: CheckpointOptimizer) -> EpsilonBounds | None:
 def probe_summary(record: ProbeRecord, sweep: Sweep) -> list[RenderableType]:
     """Return what a reader needs of a probe, the answer first, in at most 80 columns and some 20 lines."""
     measured, width = record.bounds(), min(out().width, _SUMMARY_WIDTH)
-    bounds = measured.chosen(sweep.bounds)
+    bounds = measured.chosen(sweep.bounds_choice)
     low, high, found = bounds.low, bounds.high, bounds.reliability
     reach = f"{power(low.decade)} to {power(high.decade)}" if low.decade != high.decade else power(low.decade)
     more = f" (--full: {count(len(found.reasons) - 1, 'more remark')})" if found and len(found.reasons) > 1 else ""
     axis, (drawn,) = _sparklines([[layer.histogram for layer in bounds.layers]], width - _LABEL - 1)
     weights = "frozen" if not record.identity["probe"].get("update_weights") else "moving"
     steps = f"{record.steps} batches of {record.batch_size} in {duration(record.cost_seconds)}, weights {weights}"
+    if not record.batch_size:
+        steps = f"{record.steps} steps of {record.data_description}"
     placed = f"{record.placement.description}; {record.placement.conversion}"
     left_out = ", ".join(
         layer.name if layer.status is LayerStatus.LEFT_OUT else f"{layer.name} ({layer.status})"

@@ -17,11 +17,14 @@ def python_environment() -> dict[str, str]:
     """Return variables for a new Python: one thread per numerical library, and the modules that this process finds.
 
     With the last one, torch finds out whether there is CUDA without calling it. The answer of CUDA itself would fail in
-    every process forked later, or show all of them the same devices.
+    every process forked later, or show all of them the same devices. EPSGRID_PYTHONPATH keeps the user's own path, for
+    commands of the user's.
     """
     path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
     threads = dict.fromkeys(_THREADS, "1")
-    return {**threads, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+    before = os.environ.get("EPSGRID_PYTHONPATH", os.environ.get("PYTHONPATH", ""))
+    own = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+    return {**threads, **own, "EPSGRID_PYTHONPATH": before}
 
 
 def end_with_parents() -> None:

@@ -17,6 +17,7 @@ from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.magnitudes import Bound
 from epsgrid.numerics.placement import Placement, convert
 from epsgrid.numerics.precision import power
+from epsgrid.spec.trial import model_label
 from epsgrid.store.records import ExperimentRecord, ProbeRecord
 
 Kind = Literal["log-uniform", "grid"]
@@ -110,7 +111,7 @@ def space_of(
     measured = {
         "run": experiment.name,
         "task": spec["task"]["name"],
-        "model": spec["model"]["name"],
+        "model": model_label(spec),
         "optimizer": spec["optimizer"]["name"],
         "data": probe.data_description,
         "date": came_from.get("started") or experiment.created,
@@ -131,7 +132,7 @@ def _comment(measured: dict[str, Any], epsilon: Dimension, target: Target) -> st
         f"ε of {target.name} from {power(epsilon.values[0])} to {power(epsilon.values[-1])}, measured by epsgrid"
         f" {measured['epsgrid']} on {measured['date']} in {measured['steps']} steps.",
         f"run: {measured['run']} (task {measured['task']}, model {measured['model']}, optimizer"
-        f" {measured['optimizer']}, batch size {measured['batch_size']})",
+        f" {measured['optimizer']}{f', batch size {size}' if (size := measured['batch_size']) else ''})",
         f"data: {measured['data']}",
     ]
     if target.converted:

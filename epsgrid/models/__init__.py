@@ -2,7 +2,8 @@
 
 A file `models/NAME.py` defines `Options`, the architecture's settings, and `build(options, inputs, outputs)`, where
 `inputs` is the shape of one example, such as (3, 32, 32), and `outputs` is the number of classes. Initial weights are
-drawn from torch's global generator. Options are read without torch, so these files import it inside functions only.
+drawn from torch's global generator. A model may have `learning_rate_factors`, numbers by the name of a parameter, which
+multiply the learning rate of these. Options are read without torch, so these files import it inside functions only.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from epsgrid.errors import SpecError
 from epsgrid.spec.model import Count, ModelOptions, Share
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ class Options(ModelOptions):
 
 
 def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:
-    """Build the perceptron for examples of any shape."""
+    """Build the perceptron for examples of any shape but text."""
+    if not inputs:
+        raise SpecError("model mlp reads no text; use `model: gpt`, `model: awd_lstm` or `model: lstm`")
     from torch import nn
 
     widths = (math.prod(inputs), *options.hidden)

@@ -11,9 +11,12 @@ Entries whose gradient is only rounding noise can set a bound, decades below all
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from epsgrid.codec import UNLESS_DEFAULT, from_document, to_document
@@ -80,6 +83,15 @@ class Reliability:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The optimizer whose state bounds were read from: its class or plug-in, where it adds ε, the steps it had taken."""
+
+    optimizer: str
+    placement: Placement
+    steps: int
+
+
+@dataclass(frozen=True)
 class EpsilonBounds:
     """The ε range of an optimizer on a task, and the statistics it was estimated from.
 
@@ -91,6 +103,7 @@ class EpsilonBounds:
         step: decades of ε in a decade of magnitude: 2 where ε is a square.
         without_noise: the range without entries that are only rounding noise, judged by itself, without layers of its
             own; None where that moves no end to another decade, or leaves nothing.
+        origin: where they come from; None within a probe's record, which says so itself.
     """
 
     low: Bound
@@ -100,6 +113,7 @@ class EpsilonBounds:
     reliability: Reliability | None = None
     step: int = field(default=1, metadata=UNLESS_DEFAULT)
     without_noise: EpsilonBounds | None = field(default=None, metadata=UNLESS_DEFAULT)
+    origin: Origin | None = field(default=None, metadata=UNLESS_DEFAULT)
 
     def __str__(self) -> str:
         """Return three lines: the range with the confidence in it, and the layers that set either end."""
@@ -124,7 +138,7 @@ class EpsilonBounds:
         """Return one of the ranges, with all layers; both are the same where no rounding noise moves an end."""
         if choice == "published" or self.without_noise is None:
             return self
-        return replace(self.without_noise, layers=self.layers, without_noise=None)
+        return replace(self.without_noise, layers=self.layers, without_noise=None, origin=self.origin)
 
     def beside(self, without_noise: EpsilonBounds) -> EpsilonBounds:
         """Return these bounds with those without rounding noise, where an end of these has another decade."""
@@ -171,6 +185,32 @@ class EpsilonBounds:
             if members := [parameter for key, parameter in parameters.items() if key in names]:
                 found.append({"params": members, "eps": own, "name": name})
         return found
+
+    def measured_on(self, optimizer: str, placements: Iterable[Placement | None], steps: int | None) -> EpsilonBounds:
+        """Return the bounds with their origin; of several placements the first that is one."""
+        placement = next((each for each in placements if each is not None), Placement.outside())
+        return replace(self, origin=Origin(optimizer, placement, steps or 0))
+
+    def converted(self, placement: Placement) -> EpsilonBounds:
+        """Return the bounds in the ε of an optimizer with the same second moment that adds it elsewhere."""
+        if self.origin is None or placement == self.origin.placement:
+            return self
+
+        def at(bound: Bound) -> Bound:
+            epsilon = placement.epsilon_from_magnitude(bound.magnitude)
+            return replace(bound, epsilon=epsilon, decade=placement.epsilon_of_decade(placement.decade_of(epsilon)))
+
+        low, high, bare, found = at(self.low), at(self.high), self.without_noise, self.reliability
+        if bare is not None:
+            bare = replace(bare, low=at(bare.low), high=at(bare.high), step=placement.exponent, reliability=None)
+        if found is not None:  # what it compares with is in the other ε
+            reasons = (*found.reasons, f"converted from the ε of {self.origin.optimizer}")
+            found = replace(found, reasons=reasons, variants=(), course=None)
+        return replace(self, low=low, high=high, step=placement.exponent, without_noise=bare, reliability=found)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the bounds, and what they rest on, to a JSON file that `sweep.bounds` of a spec can name."""
+        Path(path).write_text(json.dumps(self.to_json(), ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""

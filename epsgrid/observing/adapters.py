@@ -194,6 +194,14 @@ def unwrap(optimizer: Any) -> torch.optim.Optimizer:
     return next((each for each in reversed(real) if _is_known(each)), real[-1])
 
 
+def name_of(optimizer: torch.optim.Optimizer) -> str:
+    """Return what an optimizer is called: by our file for one of its kind where its class does not tell, or its class."""
+    group = optimizer.param_groups[0]
+    if isinstance(optimizer, EpsilonInPlace):
+        return IN_PLACE[group["squared"]]
+    return "amsgrad" if group.get("amsgrad") else type(optimizer).__name__
+
+
 def _is_known(optimizer: Any) -> bool:
     """Return whether an optimizer's class, or a base of it, has an adapter or a reason to have none."""
     return any(base in _ADAPTERS or base.__name__.lower() in _REASONS for base in type(optimizer).__mro__)

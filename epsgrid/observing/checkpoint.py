@@ -155,10 +155,10 @@ class CheckpointOptimizer:
         placements = [reading.placement for reading, _ in self.measured]
         bounds = bounds_by_placement(statistics, placements, TAIL_FRACTION)
         noisy = self.noisy()
-        if not noisy:
-            return bounds
-        rest = [each.left_out() if each.name in noisy else each for each in statistics]
-        return bounds.beside(bounds_by_placement(rest, placements, TAIL_FRACTION))
+        if noisy:
+            rest = [each.left_out() if each.name in noisy else each for each in statistics]
+            bounds = bounds.beside(bounds_by_placement(rest, placements, TAIL_FRACTION))
+        return bounds.measured_on(self.name, placements, self.step)
 
     def noisy(self) -> set[str]:
         """Return the names of the vectors that are taken for rounding noise."""

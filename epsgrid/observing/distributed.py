@@ -28,6 +28,7 @@ from torch.distributed.tensor import DTensor
 
 from epsgrid.errors import EpsgridError, ObservationError
 from epsgrid.numerics.bounds import EpsilonBounds
+from epsgrid.observing.adapters import name_of
 from epsgrid.numerics.histogram import MANTISSA_BITS, LogHistogram, bin_count, key_range
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, high_rank, low_rank
 from epsgrid.numerics.placement import Placement
@@ -67,7 +68,8 @@ def gathered_bounds(observer: Observer) -> EpsilonBounds:
     measured = _statistics(layers, observer.tail_fraction)
     measured = tuple(layer.left_out() if layer.name in noisy else layer for layer in measured)
     placements = [layer.part.placement for layer in layers]
-    return bounds_by_placement(measured, placements, observer.tail_fraction)
+    bounds = bounds_by_placement(measured, placements, observer.tail_fraction)
+    return bounds.measured_on(name_of(observer.optimizer), placements, observer.step)
 
 
 def gathered_series(observer: Observer, epoch: float | None = None) -> Series:

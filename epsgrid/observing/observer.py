@@ -23,7 +23,7 @@ from epsgrid.numerics.histogram import LogHistogram
 from epsgrid.numerics.magnitudes import TAIL_FRACTION
 from epsgrid.numerics.series import FRACTIONS, LayerSnapshot, Series, Snapshot
 from epsgrid.numerics.tables import Counter
-from epsgrid.observing.adapters import Adapter, adapter_for, epsilon_in, unwrap, warn_of_underflow
+from epsgrid.observing.adapters import Adapter, adapter_for, epsilon_in, name_of, unwrap, warn_of_underflow
 from epsgrid.observing.diagnosis import Alarm, Diagnosis, EpsilonWarning, diagnose
 from epsgrid.observing.history import History, Row
 from epsgrid.observing.judging import Estimation
@@ -202,7 +202,8 @@ class Observer:
         steps = int(max(reading.step for reading in readings))
         noise, tail = self._noise_in(readings), self.tail_fraction
         estimation = Estimation(readings, self.adapter, self.series(), steps, tail, noise, who="the optimizer")
-        return estimation.bounds().chosen("trusted")
+        bounds = estimation.bounds().chosen("trusted")
+        return bounds.measured_on(name_of(self.optimizer), (each.placement for each in readings), steps)
 
     def _noise_in(self, readings: Sequence[Reading]) -> RoundingNoise:
         """Return the entries that are only rounding noise, as they were checked, or by the kinds of layers."""

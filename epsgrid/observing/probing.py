@@ -21,7 +21,7 @@ from epsgrid.numerics.bounds import EpsilonBounds, Variant, VariantKind
 from epsgrid.numerics.magnitudes import TAIL_FRACTION
 from epsgrid.numerics.series import FRACTIONS, Series
 from epsgrid.numerics.trajectory import has_settled
-from epsgrid.observing.adapters import Adapter, adapter_for, unwrap, warn_of_underflow
+from epsgrid.observing.adapters import Adapter, adapter_for, name_of, unwrap, warn_of_underflow
 from epsgrid.observing.judging import Estimation
 from epsgrid.observing.layers import NamedParameters, named_layers
 from epsgrid.observing.observer import Observer, check_whole
@@ -115,7 +115,8 @@ def probe(
     ):
         by_step = itertools.islice(_batches_by_step(batches, epochs, accumulate), steps)
         probing.run(by_step, on_step, stop_when_settled=stop_when_settled)
-        return probing.bounds()
+        placement = adapter_for(real).placement(real.param_groups[0], probing.steps)
+        return probing.bounds().measured_on(name_of(real), [placement], probing.steps)
 
 
 class Probing:

@@ -22,6 +22,10 @@ _ALIASES = {
 """A framework's name alone means its Adam."""
 
 
+SAME_SECOND_MOMENT = frozenset({"adam", "adamw", "eadam", "nadam", "radam"})
+"""Optimizers whose v̂ is the same average of squared gradients: the bounds of one are those of another, converted."""
+
+
 def convertible() -> tuple[str, ...]:
     """Return the names that `placement_of` knows, without aliases: our optimizers that have an ε, then frameworks'."""
     ours = [name for name in plugins.names("optimizers") if optimizers.load(name).DEFAULT_EPSILON]

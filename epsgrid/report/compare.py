@@ -20,6 +20,7 @@ from epsgrid.selection.best import best_rows, grid_names, tally_cells
 from epsgrid.selection.cells import Cell, of_grid, tally
 from epsgrid.selection.evidence import Evidence, evidence
 from epsgrid.selection.load import StoredExperiment
+from epsgrid.spec.trial import model_label
 
 
 def whole(stored: StoredExperiment) -> tuple[Comparison, Run, tuple[Observed, ...]]:
@@ -59,7 +60,7 @@ def _compare(stored: StoredExperiment) -> tuple[Comparison, Evidence]:
     comparison = Comparison(
         experiment=stored.experiment.name,
         task=spec["task"]["name"],
-        model=spec["model"]["name"],
+        model=model_label(spec),
         optimizer=spec["optimizer"]["name"],
         data_description=stored.experiment.data_description,
         selection=spec["training"]["selection"],
@@ -72,7 +73,7 @@ def _compare(stored: StoredExperiment) -> tuple[Comparison, Evidence]:
         grids=grids,
         decades_ratio=decades[CONVENTIONAL] / decades[NARROWED] if has_both else None,
         best=rows,
-        probe_seconds=stored.probe.cost_seconds if stored.probe else None,
+        probe_seconds=(stored.probe.cost_seconds or None) if stored.probe else None,
         fresh=tally(trial for cell in asked.contenders for trial in cell.trials if trial.id not in stored.states),
         adaptive=_adaptive_rows(bounds, placement, cells) if bounds and placement else (),
         observed=(),

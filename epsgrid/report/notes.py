@@ -34,6 +34,11 @@ def _about_the_grids(stored: StoredExperiment, cells: Sequence[Cell]) -> Iterato
             "epochs and cells were selected on the test split, as in the published protocol: the scores shown are the "
             "best of many looks at it and promise more than new data will give"
         )
+    if any(result.state == "done" and result.test is None for result in stored.results.values()):
+        yield (
+            "the training gives no test score: settings are compared by the validation scores by which they were chosen, "
+            "and what is called test repeats these"
+        )
     if stored.is_listed:
         yield "the narrowed grid is your list, sweep.epsilons in the spec; the measured bounds had no part in it"
     if stored.measured is not None and (line := bounds_line(stored.measured)):

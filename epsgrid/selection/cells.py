@@ -199,7 +199,8 @@ def _trial(stored: StoredExperiment, cell: Trial) -> TrialRow:
     if result.state == "diverged" or score is None:
         error = result.reason or "its score is not finite"
         return TrialRow(cell.id, cell.seed, "diverged", None, None, None, result.seconds, error, started)
-    test, epoch = _finite(result.test), result.selected_epoch
+    # A training of the user's own may take no test score: then its settings are compared by what they are chosen by.
+    test, epoch = score if result.test is None else _finite(result.test), result.selected_epoch
     return TrialRow(cell.id, cell.seed, "done", score, test, epoch, result.seconds, None, started)
 
 

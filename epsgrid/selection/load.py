@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from epsgrid import plugins
 from epsgrid.errors import CorruptRecordError, StoreError
 from epsgrid.selection.formatting import count
+from epsgrid.spec.trial import code_names
 from epsgrid.store.atomic import store_errors
 from epsgrid.store.cells import stored_identity
 from epsgrid.store.paths import ExperimentFolder
@@ -132,12 +133,12 @@ def read_experiment(folder: ExperimentFolder) -> ExperimentRecord:
 
 def bounds_choice(experiment: ExperimentRecord) -> BoundsChoice:
     """Return which bounds an experiment's spec asks for; earlier versions had the published ones alone."""
-    return "trusted" if experiment.spec["sweep"].get("bounds") == "trusted" else "published"
+    return "published" if experiment.spec["sweep"].get("bounds", "published") == "published" else "trusted"
 
 
 def code_now(experiment: ExperimentRecord) -> dict[str, Any]:
     """Return the code of the user's that a trial would be planned with now, as in its identity; empty where none is."""
-    code = plugins.sources(*(experiment.spec[part]["name"] for part in ("task", "model", "optimizer")))
+    code = plugins.sources(*code_names(experiment.spec))
     return {"code": code} if code else {}
 
 
@@ -168,7 +169,7 @@ def code_changes(folder: ExperimentFolder, now: Mapping[str, Any]) -> tuple[str,
         for what, trials in changes.items()
     ]
     probe = _read_if_there(ProbeRecord, folder.bounds_json)
-    if probe is not None and (what := change(probe.identity)):
+    if probe is not None and "bounds_of" not in probe.identity and (what := change(probe.identity)):
         found.append(f"{what} since the bounds were measured; `epsgrid probe` measures them again")
     return tuple(found)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError, create_model
@@ -35,11 +36,17 @@ def check(document: Document) -> Spec:
     def report(path: FieldPath, message: str) -> None:
         problems.append(Problem(document.place_of_value(path), dotted(path), message))
 
+    _settle_own_training(document)
     # The plug-ins' own option classes take the place of the general ones, so that errors have the right paths.
     fields: dict[str, Any] = {}
     for section, base in _OPTIONS.items():
         options: Any = Any
         values, path = document.values.get(section), (section, "name")
+        if section == "model" and getattr(fields["task"][0], "trains_itself", False):
+            if values is not None:
+                report((section,), f"task {document.values['task']['name']!r} trains a model of its own; remove this")
+            fields[section] = (None, None)
+            continue
         if section not in document.values:
             pass  # reported as any missing key
         elif not isinstance(values, dict):
@@ -84,6 +91,25 @@ def check(document: Document) -> Spec:
     if problems:
         raise ProblemsError(*problems)
     return Spec(**{name: getattr(checked, name) for name in Spec.model_fields})
+
+
+def _settle_own_training(document: Document) -> None:
+    """Write out what a training of the user's own does not have to say: its folder, and that it reports no epochs.
+
+    Folders and files of bounds are relative to the folder of the spec.
+    """
+    task, training, sweep = (document.values.get(name) for name in ("task", "training", "sweep"))
+    if not isinstance(task, dict) or task.get("name") not in ("function", "command"):
+        return
+    beside = Path(document.source).parent if Path(document.source).is_file() else Path()
+    if isinstance(folder := task.setdefault("folder", "."), str):
+        task["folder"] = str((beside / folder).resolve())
+    if isinstance(sweep, dict) and isinstance(bounds := sweep.get("bounds"), str) and bounds.endswith(".json"):
+        sweep["bounds"] = str((beside / bounds).resolve())
+    if training is None:
+        document.values["training"] = {"epochs": 1}
+    elif isinstance(training, dict):
+        training.setdefault("epochs", 1)
 
 
 def _one_of(section: str) -> str:

@@ -41,6 +41,13 @@ def _held_by_float32(epsilon: float) -> float:
 _Epsilon = Annotated[_PositiveFloat, AfterValidator(_held_by_float32)]
 
 
+def _bounds(bounds: str) -> str:
+    """Refuse what names neither a rule nor a file of bounds; see `Sweep`."""
+    if bounds not in ("trusted", "published") and not bounds.endswith(".json"):
+        raise ValueError(f"expected 'trusted' or 'published', or a file such as bounds.json, got {shown(bounds)}")
+    return bounds
+
+
 def _margin(margin: Any) -> Any:
     """Refuse what is no margin; see `Report`."""
     is_share = isinstance(margin, str) and re.fullmatch(r"\d*\.?\d+ ?%", margin) and float(margin[:-1]) > 0
@@ -83,9 +90,11 @@ class TaskOptions(PluginOptions):
     """Options of a task: which data, which split, how the data are varied.
 
     `carries_state` says that a model of the task carries a state from batch to batch, so that batches have an order.
+    `trains_itself` says that the task is the user's own training, with a model, an optimizer and data of its own.
     """
 
     carries_state: ClassVar[bool] = False
+    trains_itself: ClassVar[bool] = False
 
 
 class ModelOptions(PluginOptions):
@@ -242,9 +251,9 @@ class Sweep(Frozen):
     grid: Literal["narrowed", "conventional", "both", "default"] = "both"
     """narrowed: ε within the measured bounds, decade by decade; conventional: 1e-10 to 100; both of these; default:
     `default_epsilon` alone."""
-    bounds: Literal["trusted", "published"] = "trusted"
+    bounds: Annotated[str, AfterValidator(_bounds)] = "trusted"
     """The bounds that make the narrowed grid: trusted leaves out entries that are only rounding noise, published is the
-    rule as published."""
+    rule as published; for a training of your own a file, such as bounds.json, that `bounds.save` has written."""
     epsilons: Annotated[tuple[_Epsilon, ...], Field(min_length=1)] | None = None
     """Your own list in place of the narrowed grid, in the optimizer's own ε; it needs no probe. null: by the bounds."""
     learning_rates: Annotated[tuple[_PositiveFloat, ...], Field(min_length=1, examples=[[1e-4, 1e-3, 1e-2]])]
@@ -258,6 +267,11 @@ class Sweep(Frozen):
     """The ε to compare with; left out, it is the optimizer's own default."""
     prune: Prune | None = None
     """null: all are trained to the end, which keeps the comparison of ε exact."""
+
+    @property
+    def bounds_choice(self) -> Literal["trusted", "published"]:
+        """Which bounds make the narrowed grid; of a file, the trusted ones."""
+        return "published" if self.bounds == "published" else "trusted"
 
     @field_validator("learning_rates", "seeds", "epsilons")
     @classmethod
@@ -349,22 +363,31 @@ class Execution(Frozen):
 
 
 class Spec(Frozen):
-    """One experiment: a task, a model and an optimizer; how to probe, train and sweep them."""
+    """One experiment: a task, a model and an optimizer; how to probe, train and sweep them.
+
+    A task that trains itself has no `model`; `optimizer` then says of which rule the ε is that it is given.
+    """
 
     experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
     """Name of the experiment, and of its folder below `runs/`."""
     task: SerializeAsAny[TaskOptions]
     """The data, the loss and the metric."""
-    model: SerializeAsAny[ModelOptions]
-    """The architecture."""
+    model: SerializeAsAny[ModelOptions] | None = None
+    """The architecture; a task that trains by itself, function or command, has none."""
     optimizer: SerializeAsAny[OptimizerOptions]
-    """The optimizer, without learning rate and ε: those are what the sweep varies."""
+    """The optimizer, without learning rate and ε, which the sweep varies; of a task that trains by itself, whose ε it
+    is."""
     training: Training = Training()
     probe: Probe = Probe()
     observe: Observe = Observe()
     sweep: Sweep
     report: Report = Report()
     execution: Execution = Execution()
+
+    @property
+    def model_name(self) -> str:
+        """The name of the model; "" where the task trains itself."""
+        return "" if self.model is None else self.model.name
 
     @model_validator(mode="after")
     def _svag_needs_independent_batches(self) -> Spec:
@@ -373,6 +396,29 @@ class Spec(Frozen):
                 f"training.svag combines independent minibatches, and batches of {self.task.name!r} have an order;"
                 " remove svag"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_training_of_its_own_has_its_own_settings(self) -> Spec:
+        if not self.task.trains_itself:
+            if self.sweep.bounds.endswith(".json"):
+                raise ValueError(
+                    "sweep.bounds: a file is for the tasks function and command; remove it, and run `probe`"
+                )
+            return self
+        for name, default in (
+            ("training", Training(epochs=self.training.epochs)),
+            ("probe", Probe()),
+            ("observe", Observe()),
+        ):
+            own = getattr(self, name)
+            if changed := [field for field in type(own).model_fields if getattr(own, field) != getattr(default, field)]:
+                raise ValueError(
+                    f"{name}.{changed[0]}: task {self.task.name!r} trains by your own code, which this cannot reach;"
+                    " remove it, and make it a setting of your code"
+                )
+        if self.sweep.prune is not None and self.training.epochs == 1:
+            raise ValueError("sweep.prune: pruning needs training.epochs, the number of epochs that your code reports")
         return self
 
     @field_validator("experiment")

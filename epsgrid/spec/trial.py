@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # it imports pydantic, which reading records does without
 
 _ID_DIGITS = 16
 _ABSENT = object()
+_PARTS = ("task", "model", "optimizer")
 
 
 @dataclass(frozen=True)
@@ -72,19 +73,39 @@ def identity(spec: Spec, parameters: str = "") -> dict[str, Any]:
     `parameters` are those of a model of the user's; see `epsgrid.trials.building.parameters_of`.
     """
     code = plugins.sources(*plugin_names(spec))
+    own = {"training": {"epochs": spec.training.epochs}}
+    if spec.model is not None:
+        own = {"model": spec.model.identity(), "training": spec.training.identity()}
     return {
         "task": spec.task.identity(),
-        "model": spec.model.identity(),
         "optimizer": spec.optimizer.identity(),
-        "training": spec.training.identity(),
+        **own,
         **({"code": code} if code else {}),
         **({"parameters": parameters} if parameters else {}),
     }
 
 
-def plugin_names(spec: Spec) -> tuple[str, str, str]:
-    """Return the names of a spec's task, model and optimizer."""
-    return spec.task.name, spec.model.name, spec.optimizer.name
+def plugin_names(spec: Spec) -> tuple[str, ...]:
+    """Return the names of a spec's task, model and optimizer, and of the user's function or script files."""
+    return code_names({name: part.model_dump() for name in _PARTS if (part := getattr(spec, name)) is not None})
+
+
+def code_names(spec: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what `plugin_names` does, of a spec as it is stored."""
+    found = [spec[name]["name"] for name in _PARTS if spec.get(name)]
+    task = spec["task"]
+    if task["name"] == "function":
+        plugins.look_in(task["folder"])
+        found.append(task["target"])
+    elif task["name"] == "command":
+        found += plugins.scripts(task["run"], task["folder"])
+    return tuple(found)
+
+
+def model_label(spec: Mapping[str, Any]) -> str:
+    """Return the name of the model of a spec as it is stored; for a training of the user's own, what it runs."""
+    task = spec["task"]
+    return str(spec["model"]["name"] if spec.get("model") else task.get("target") or task["run"])
 
 
 def trial_identity(

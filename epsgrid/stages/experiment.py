@@ -108,7 +108,7 @@ def parameters_of(spec: Spec, data: tasks.PreparedData | None) -> str:
 
     Without data the model is not known, and neither are trials. Raises SpecError where it cannot be built.
     """
-    if ":" not in spec.model.name or data is None:
+    if ":" not in spec.model_name or data is None:
         return ""
     import torch  # which such a model needs anyway
 
@@ -198,7 +198,7 @@ def _kept(folder: ExperimentFolder) -> str:
             found["finished trial"] += 1
         elif is_held(trial.lease):
             found["trial being trained"] += 1
-        elif trial.checkpoint.exists():
+        elif trial.checkpoint.exists() or trial.work.exists():
             found["begun trial"] += 1
     parts = ["the bounds of ε"] if folder.bounds_json.exists() else []
     parts += [count(number, what) for what, number in found.items()]

@@ -96,7 +96,7 @@ def export_groups(
     lines = [
         f"ε by {by} for {experiment.spec['optimizer']['name']}: the largest that does not shorten the steps, against"
         f" {power(now)} for all.",
-        f"run: {experiment.name}, {probe.steps} steps at batch size {probe.batch_size}",
+        f"run: {experiment.name}, {probe.steps} steps{f' at batch size {size}' if (size := probe.batch_size) else ''}",
         *map(str, groups),
     ]
     comment = "".join(f"# {line}\n" for line in lines)

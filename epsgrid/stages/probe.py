@@ -12,21 +12,25 @@ at a size that is a large part of the data their noise is smaller than σ²/B by
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from epsgrid import optimizers, plugins, tasks
-from epsgrid.errors import ScalingError, SpecError
+from epsgrid.errors import NoBoundsError, ScalingError, SpecError, StoreError
+from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.scaling import scaled_steps
+from epsgrid.optimizers._conversion import SAME_SECOND_MOMENT
 from epsgrid.optimizers._scaling import scaling_of
 from epsgrid.spec.model import Probe, Spec
 from epsgrid.spec.trial import identity, plugin_names
 from epsgrid.stages.experiment import Asked, enter, parameters_of, prepare_data
 from epsgrid.stages.scale import scaled_spec, with_base
 from epsgrid.store import observations
-from epsgrid.store.atomic import store_errors
+from epsgrid.store.atomic import read_json, store_errors
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.provenance import provenance
 from epsgrid.store.records import BatchBoundsRecord, ProbeRecord
@@ -38,6 +42,14 @@ if TYPE_CHECKING:
 _OnStep = Callable[[int, int], None]
 
 _BOUNDS_DEPEND_ON = ("epochs", "batches", "update_weights", "learning_rate", "tail_fraction", "seed", "leave_out")
+_OBSERVE = """task {task!r} trains by your own code, so nothing here can probe it. Observe its first epoch instead:
+
+    with epsgrid.observe(optimizer, model=model) as observer:
+        ...  # one epoch of your training
+    observer.bounds().save("bounds.json")
+
+and name the file in the spec: `sweep: {{bounds: bounds.json, ...}}`. Without it, list `sweep.epsilons`, or sweep the
+conventional grid alone: `sweep: {{grid: conventional, ...}}`."""
 _NEVER = 2**31
 """Steps between two snapshots where only the histograms at the end are wanted."""
 
@@ -62,6 +74,8 @@ def probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: _OnStep
         DataError, StoreError: see `prepare_data` and `enter`.
     """
     optimizers.require_epsilon(asked.spec.optimizer.name)
+    if asked.spec.task.trains_itself:
+        return _probe_from_file(asked)
     data = prepare_data(asked.spec)
     enter(asked, data)
     if not force:
@@ -85,6 +99,8 @@ def batch_probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: _
         NoBoundsError, DataError, StoreError: see `probe`.
     """
     optimizers.require_epsilon(asked.spec.optimizer.name)
+    if asked.spec.task.trains_itself:
+        raise NoBoundsError(f"task {asked.spec.task.name!r} has batches of its own, so they cannot be made larger here")
     data, folder, settings = prepare_data(asked.spec), asked.folder, asked.spec.probe
     own_size = asked.spec.training.batch_size
     sizes = with_base(settings.batch_sizes, own_size, data)
@@ -129,6 +145,72 @@ def probe_identity(spec: Spec, data: tasks.PreparedData | None) -> dict[str, Any
 def bounds_identity(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the part of a probe's identity that can change the bounds, and not only their reliability."""
     return {**settings, "probe": {field: settings["probe"].get(field) for field in _BOUNDS_DEPEND_ON}}
+
+
+def _probe_from_file(asked: Asked) -> tuple[ProbeRecord, bool]:
+    """Store the bounds that a spec's file holds, as what a probe of it has measured."""
+    record = given_probe(asked)
+    if record is None:
+        raise NoBoundsError(_OBSERVE.format(task=asked.spec.task.name))
+    enter(asked, prepare_data(asked.spec))
+    stored = read_probe(asked.folder)
+    if stored is not None and stored.checksum == record.checksum:
+        return stored, False
+    record.write(asked.folder.bounds_json)
+    return record, True
+
+
+def given_probe(asked: Asked) -> ProbeRecord | None:
+    """Return the bounds that a spec's file holds, in the ε of its optimizer, or what was stored of one that is gone.
+
+    None where the spec names no file, and nothing is stored.
+
+    Raises:
+        StoreError, CorruptRecordError: the file cannot be read, or does not say where its bounds come from.
+        SpecError: they are of an optimizer with another second moment.
+    """
+    path = Path(asked.spec.sweep.bounds)
+    if not asked.spec.task.trains_itself or path.suffix != ".json" or not path.exists():
+        stored = read_probe(asked.folder)
+        if stored is not None or path.suffix != ".json":
+            return stored
+        raise StoreError(
+            f"sweep.bounds: there is no file {path}; `bounds.save({path.name!r})` in your training writes it"
+        )
+    document = read_json(path)
+    if isinstance(document, dict) and "bounds_json" in document:  # the bounds.json of another experiment
+        probe = ProbeRecord.from_json(document, path)
+        name, placement = probe.identity["optimizer"]["name"], probe.placement
+        bounds = probe.bounds().measured_on(name, [placement], probe.steps)
+    else:
+        bounds = EpsilonBounds.from_json(document)
+    return probe_of(asked.spec, bounds, str(path))
+
+
+def probe_of(spec: Spec, bounds: EpsilonBounds, source: str) -> ProbeRecord:
+    """Return bounds of the user's own as a probe of a spec, in the ε of its optimizer; raises as `given_probe`."""
+    origin = bounds.origin
+    if origin is None:
+        raise StoreError(f"{source} does not say of which optimizer its bounds are; write it with `bounds.save`")
+    plugin = optimizers.require_epsilon(spec.optimizer.name)
+    placement, name = plugin.placement(spec.optimizer, origin.steps or math.inf), origin.optimizer.lower()
+    is_same = name == spec.optimizer.name or {name, spec.optimizer.name} <= SAME_SECOND_MOMENT
+    is_known = name in plugins.names("optimizers") and spec.optimizer.name in plugins.names("optimizers")
+    if not is_same and (is_known or placement != origin.placement):
+        raise SpecError(
+            f"optimizer {spec.optimizer.name!r}: {source} has bounds of {origin.optimizer}, which divides by another"
+            f" quantity, so they do not hold here; observe a training with {spec.optimizer.name}"
+        )
+    return ProbeRecord(
+        identity={"optimizer": spec.optimizer.identity(), "probe": {}, "bounds_of": origin.optimizer},
+        bounds_json=replace(bounds.converted(placement), origin=None).to_json(),
+        placement=placement,
+        cost_seconds=0.0,
+        steps=origin.steps,
+        batch_size=0,
+        data_description=f"a training of your own with {origin.optimizer}",
+        provenance={"bounds from": source},
+    )
 
 
 def read_probe(folder: ExperimentFolder) -> ProbeRecord | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from epsgrid import grids, optimizers, plugins, tasks
-from epsgrid.errors import DataError, StoreError
+from epsgrid.errors import DataError, NoBoundsError, StoreError
 from epsgrid.executors import StopRequest
 from epsgrid.grids import NARROWED
 from epsgrid.grids._plan import Plan, plan
@@ -21,7 +21,7 @@ from epsgrid.numerics.placement import Placement
 from epsgrid.spec.model import Spec
 from epsgrid.spec.trial import differences
 from epsgrid.stages.experiment import Asked, enter, parameters_of, prepare_data, vacate
-from epsgrid.stages.probe import bounds_identity, probe_identity, read_probe
+from epsgrid.stages.probe import bounds_identity, given_probe, probe_identity, read_probe
 from epsgrid.stages.pruning import import_optuna
 from epsgrid.stages.running import SweepEvent, SweepPlan, SweepSummary, train_planned, with_states
 from epsgrid.store.paths import ExperimentFolder
@@ -76,15 +76,22 @@ def plan_sweep(asked: Asked, what: GridChoice | Planned, workers: int | None) ->
         data = prepare_data(spec)
     except DataError as error:
         unknown.append(f"the data are not ready, so all trials count as to run: {error}")
-    is_unprobed = _placement(spec) is not None and read_probe(asked.folder) is None
+    is_unprobed = _placement(spec) is not None and given_probe(asked) is None
     try:
         vacate(asked, data, dry_run=True)
     except StoreError as error:
         unknown.append(str(error))
-        is_unprobed = _placement(spec) is not None  # what was measured there is another experiment's
+        is_unprobed = _placement(spec) is not None and not spec.sweep.bounds.endswith(
+            ".json"
+        )  # what was measured there is another experiment's
     if is_unprobed and NARROWED in names and not asked.spec.sweep.epsilons:
         names = tuple(name for name in names if name != NARROWED)
-        unknown.append("the narrowed grid is known after `epsgrid probe`; it is left out here")
+        how = (
+            "from sweep.bounds or sweep.epsilons, and has neither"
+            if spec.task.trains_itself
+            else "after `epsgrid probe`"
+        )
+        unknown.append(f"the narrowed grid is known {how}; it is left out here")
     if is_unprobed and asked.spec.sweep.lr_mode == "effective":
         asked = asked.with_sweep(lr_mode="fixed")
         unknown.append("the learning rates to train with are known after `epsgrid probe`; here they are the spec's")
@@ -129,6 +136,8 @@ def sweep(
         vacate(asked, data)
         planned = _plan_grids(asked, _names(what), data)
         enter(asked, data)
+        if asked.spec.task.trains_itself and (given := given_probe(asked)) is not None:
+            given.write(folder.bounds_json)
         _store_grids(asked, _names(what), data)
     return train_planned(asked, planned, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop)
 
@@ -155,7 +164,7 @@ def _plan_grids(asked: Asked, names: Sequence[str], data: tasks.PreparedData | N
     if not needs:
         return plan(spec, checksum, None, names, placement=placement, added=added, parameters=parameters)
     probe = _stored_probe(asked, data, needs[0])
-    bounds = probe.bounds().chosen(spec.sweep.bounds)
+    bounds = probe.bounds().chosen(spec.sweep.bounds_choice)
     rates = EffectiveRates.of(bounds, probe.placement) if spec.sweep.lr_mode == "effective" else None
     return plan(spec, checksum, bounds, names, placement=placement, rates=rates, added=added, parameters=parameters)
 
@@ -169,6 +178,14 @@ def _placement(spec: Spec) -> Placement | None:
 def _stored_probe(asked: Asked, data: tasks.PreparedData | None, need: str) -> ProbeRecord:
     """Return the stored probe of exactly these settings; `need` names what it is needed for."""
     record, path = read_probe(asked.folder), asked.folder.bounds_json
+    if asked.spec.task.trains_itself:
+        record = given_probe(asked)
+        if record is None:
+            raise NoBoundsError(
+                f"{need}, which a training of your own gives to sweep.bounds; `epsgrid probe` of this spec says how."
+                " Without bounds, list sweep.epsilons, or sweep with --grid conventional"
+            )
+        return record
     if record is None:
         raise StoreError(f"{path} is missing, and {need}; run `epsgrid probe SPEC` first")
     wanted = bounds_identity(probe_identity(asked.spec, data))
@@ -192,6 +209,6 @@ def _store_grids(asked: Asked, names: Sequence[str], data: tasks.PreparedData) -
         cells=planned.trials,
         bounds_checksum=probe.checksum if probe is not None else None,
         placement=_placement(asked.spec),
-        bounds="listed" if asked.spec.sweep.epsilons else asked.spec.sweep.bounds,
+        bounds="listed" if asked.spec.sweep.epsilons else asked.spec.sweep.bounds_choice,
         added_rates=before.added_rates if before else (),
     ).write(path)

@@ -24,6 +24,7 @@ Layout::
         prune.json                  present when the trial was asked to end early, see `epsgrid.store.pruning`
         log.txt                     what the trial printed
         lease/                      who trains it, see `epsgrid.store.lease`
+        work/                       files of a training of the user's own, as checkpoints
       archive/ID-N/               trials that were trained again: what they were before
 """
 
@@ -63,6 +64,7 @@ class TrialFolder:
     prune_json = _Inside("prune.json")
     log = _Inside("log.txt")
     lease = _Inside("lease")
+    work = _Inside("work")
 
     @property
     def id(self) -> str:

@@ -49,5 +49,9 @@ def summary(folder: TrialFolder) -> _Summary:
         return _Summary("failed")
     if (pruning := read_pruning(folder)) is not None and pruning.state == PRUNED:
         return _Summary(PRUNED)
-    begun = folder.checkpoint.exists() or (folder.metrics_jsonl.exists() and folder.metrics_jsonl.stat().st_size > 0)
+    begun = (
+        folder.checkpoint.exists()
+        or folder.work.exists()
+        or (folder.metrics_jsonl.exists() and folder.metrics_jsonl.stat().st_size > 0)
+    )
     return _Summary("interrupted" if begun else "pending")

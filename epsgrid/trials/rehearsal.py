@@ -7,15 +7,19 @@ from typing import Any
 
 import torch
 
-from epsgrid import optimizers
 from epsgrid.errors import SpecError
 from epsgrid.selection import formatting
 from epsgrid.selection.trained import margin_of
 from epsgrid.spec.model import Spec
-from epsgrid.tasks import Task
+from epsgrid.tasks import Metric, Task
 from epsgrid.trials import svag
-from epsgrid.trials.building import build_model, seed_epoch, user_errors
+from epsgrid.trials.building import build_model, build_optimizer, seed_epoch, user_errors
 from epsgrid.trials.train import take_step
+
+
+def check_margin(spec: Spec, metric: Metric) -> None:
+    """Raise SpecError where the report's margin does not suit the metric."""
+    margin_of(spec.report.margin, formatting.Metric(metric.name, metric.direction, metric.unit), 1.0)
 
 
 def rehearse(spec: Spec, task: Task, device: torch.device, rate: float, epsilon: float | None, seed: int) -> None:
@@ -25,20 +29,20 @@ def rehearse(spec: Spec, task: Task, device: torch.device, rate: float, epsilon:
         SpecError: the model does not fit the task, a plug-in of the user's raises, an epoch has no step, the first loss
             is not finite, or the report's margin does not suit the task's metric.
     """
-    metric, training = task.metric, spec.training
-    margin_of(spec.report.margin, formatting.Metric(metric.name, metric.direction, metric.unit), 1.0)
+    training = spec.training
+    check_margin(spec, task.metric)
 
     def check_outputs(model: torch.nn.Module, given: Any, output: Any) -> None:
         if isinstance(output, torch.Tensor) and ":" not in spec.task.name and output.shape[-1:] != (task.outputs,):
             raise SpecError(
-                f"model {spec.model.name} gives outputs of shape {tuple(output.shape)}; the last number must be"
+                f"model {spec.model_name} gives outputs of shape {tuple(output.shape)}; the last number must be"
                 f" {task.outputs} for task {spec.task.name}: `outputs`, as `build` is told"
             )
 
     spec, rate, epsilon = svag.settings(spec, rate, epsilon)
     with user_errors(spec, task):
         model = build_model(spec, task, seed, device)
-        optimizer = optimizers.load(spec.optimizer.name).build(model.parameters(), spec.optimizer, rate, epsilon)
+        optimizer = build_optimizer(spec, model, rate, epsilon)
         model.register_forward_hook(check_outputs)
         seed_epoch(seed, 0)
         task.begin_epoch(model, training.batch_size)

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from epsgrid import optimizers
 from epsgrid.errors import CorruptRecordError, SpecError
 from epsgrid.observing.restoring import generator_states, restore_generators
 from epsgrid.observing.trackers import Trackers
@@ -20,7 +19,7 @@ from epsgrid.store.paths import TrialFolder
 from epsgrid.store.records import EpochRecord, Scores, TrialResult, append_epoch
 from epsgrid.tasks import Metric, Split, Task
 from epsgrid.trials import svag
-from epsgrid.trials.building import build_model, parameters_of, seed_epoch
+from epsgrid.trials.building import build_model, build_optimizer, parameters_of, seed_epoch, set_learning_rate
 from epsgrid.trials.checkpoint import Checkpoint, KeptWeights, load_checkpoint, save_checkpoint
 from epsgrid.trials.device import lay_out_state
 from epsgrid.trials.observations import Observations
@@ -107,9 +106,8 @@ class _Run:
         self.model = build_model(spec, task, trial.seed, device)
         planned = trial.identity.get("parameters", "")
         if planned and planned != (found := parameters_of(self.model)):
-            raise SpecError(f"model {spec.model.name} has {found} here, and this trial was planned with {planned}")
-        plugin = optimizers.load(spec.optimizer.name)
-        self.optimizer = plugin.build(self.model.parameters(), self.spec.optimizer, rate, epsilon)
+            raise SpecError(f"model {spec.model_name} has {found} here, and this trial was planned with {planned}")
+        self.optimizer = build_optimizer(self.spec, self.model, rate, epsilon)
         self.observations = Observations(self.spec, folder, self.model, self.optimizer)
         self.epoch = self.step = self.steps = 0
         self.highest_rate = rate
@@ -179,8 +177,7 @@ class _Run:
                 self.save()
                 raise Interrupted(f"stopped in epoch {self.epoch + 1} after {self.step} steps")
             rate = _learning_rate_at(self.highest_rate, training.schedule, self.epoch, training.epochs, self.steps)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate * svag.learning_rate_scale(task, batch)
+            set_learning_rate(self.optimizer, rate * svag.learning_rate_scale(task, batch))
             self.loss_sum += take_step(task, self.model, self.optimizer, batch, training)
             self.step += 1
             self.steps += 1

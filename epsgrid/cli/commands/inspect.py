@@ -18,6 +18,7 @@ from epsgrid.errors import ExitCode
 from epsgrid.numerics.series import Series
 from epsgrid.report.figures.over_time import drift, with_histograms
 from epsgrid.selection.formatting import power
+from epsgrid.spec.trial import model_label
 from epsgrid.stages import inspect as stage
 from epsgrid.stages.experiment import find_run
 from epsgrid.stages.inspect import Inspected, setting
@@ -99,7 +100,7 @@ def _parts(seen: Inspected, step: int | None, *, all_layers: bool) -> list[Rende
     spec, series, trial, bounds = seen.experiment.spec, seen.series, seen.trial, seen.bounds
     shown: list[RenderableType] = [
         f"{seen.experiment.name}  {seen.folder.root}",
-        f"{spec['optimizer']['name']} on {spec['task']['name']}, {spec['model']['name']}",
+        f"{spec['optimizer']['name']} on {spec['task']['name']}, {model_label(spec)}",
     ]
     left = "" if trial is None or trial.grids else ", of a grid that was swept before"
     shown.append("the probe" if trial is None else f"trial {trial.id}: {setting(trial)}, {seen.state}{left}")

@@ -151,11 +151,11 @@ def _show(asked: Asked, record: ProbeRecord, *, full: bool, all_layers: bool) ->
     """Print the summary of a probe, and its tables where they are asked for."""
     show(*probe_summary(record, asked.spec.sweep))
     if full:
-        show(*probe_parts(record, record.bounds().chosen(asked.spec.sweep.bounds), all_layers=all_layers))
+        show(*probe_parts(record, record.bounds().chosen(asked.spec.sweep.bounds_choice), all_layers=all_layers))
 
 
 def _document(asked: Asked, record: ProbeRecord) -> dict[str, Any]:
-    bounds = record.bounds().chosen(asked.spec.sweep.bounds)
+    bounds = record.bounds().chosen(asked.spec.sweep.bounds_choice)
     reliability = reliability_row(bounds)
     keys = ("name", "formula", "epsilon", "decade")
     return {
@@ -166,7 +166,7 @@ def _document(asked: Asked, record: ProbeRecord) -> dict[str, Any]:
         "seconds": record.cost_seconds,
         "data": record.data_description,
         "bounds": record.bounds_json,
-        "chosen": asked.spec.sweep.bounds,
+        "chosen": asked.spec.sweep.bounds_choice,
         "reliability": None if reliability is None else reliability.to_json(),
         "kinds": [to_document(row) for row in kind_rows(bounds, record.placement)],
         "estimates": [{key: getattr(row, key) for key in keys} for row in estimates(bounds, record.placement)],

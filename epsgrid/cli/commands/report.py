@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
 
@@ -76,7 +77,7 @@ def report(
             return
         if full:
             _show_tables(render.tables(written.comparison))
-        _show_answers(written.comparison, full=full)
+        show(*answer_lines(written.comparison, full=full))
         files = written.files
     page, *others = files
     if not quiet and full:
@@ -89,25 +90,26 @@ def _show_tables(tables: Sequence[Table]) -> None:
         show(*report_table(table))
 
 
-def _show_answers(comparison: Comparison, *, full: bool) -> None:
-    """Print the answers, the default ε first; without `full` no more lines than a small screen has."""
+def answer_lines(comparison: Comparison, *, full: bool = False) -> list[RenderableType]:
+    """Return the answers, the default ε first; without `full` no more lines than a small screen has."""
     notes = [*filter(None, [render.stamp(comparison)]), *comparison.notes]
     rows = [*render.summary(comparison), *(("Note", text) for text in notes)]
     answer = comparison.answers.of("default")
-    show(Text(render.subject(comparison), style="dim"))
-    show(Text(answer.text, style=_STYLES.get(answer.answer, "bold yellow")), Text())
+    lines: list[RenderableType] = [Text(render.subject(comparison), style="dim")]
+    lines += [Text(answer.text, style=_STYLES.get(answer.answer, "bold yellow")), Text()]
     width = max((len(title) for title, _ in rows), default=0) + 2
     room = _LINES - 4 - _height(answer.text, 0)
     for place, (title, text) in enumerate(rows):
         room -= _height(text, width)
         if room < (0 if place == len(rows) - 1 else 1) and not full:
-            show(Text(f"{len(rows) - place} more with --full and on the page.", style="dim"))
+            lines.append(Text(f"{len(rows) - place} more with --full and on the page.", style="dim"))
             break
         grid = Grid.grid(padding=0)
         grid.add_column(width=width)
         grid.add_column()
         grid.add_row(Text(title, style="bold"), Text(text))
-        show(grid)
+        lines.append(grid)
+    return lines
 
 
 def _height(text: str, indent: int) -> int:

@@ -68,8 +68,10 @@ def init(
     except FileExistsError:
         raise SpecError(f"{file} exists; name another file: `epsgrid init {task} FILE`") from None
     print(file)
+    stages = ("sweep", "report") if plugins.load("tasks", task).Options.trains_itself else ("probe", "sweep", "report")
+    commands = "\n".join(f"  epsgrid {stage}{'' if place else f' {file}'}" for place, stage in enumerate(stages))
     hint(
-        f"Next: edit it, then\n  epsgrid probe {file}\n  epsgrid sweep\n  epsgrid report\n"
+        f"Next: edit it, then\n{commands}\n"
         "For completion in an editor that has a YAML language server:\n"
         f"  epsgrid schema > {_SCHEMA}   and, as the first line of the spec:\n"
         f"  # yaml-language-server: $schema={_SCHEMA}"
