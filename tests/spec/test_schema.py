@@ -77,7 +77,7 @@ def test_a_first_spec_can_be_used_and_shows_the_defaults(task: str, validator: A
     assert (spec.experiment, spec.task.name) == ("first", task)
     validator.validate(values(text))
     defaults = re.sub(r"^( *)#(?=\w)", r"\1", text, flags=re.MULTILINE)
-    assert defaults.count("\n  schedule:") == defaults.count("\nreport:") == 1
+    assert defaults.count("\n  seeds:") == defaults.count("\nreport:") == 1
     assert parse_spec(defaults) == spec
 
 
