@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from epsgrid.numerics import notebook
 from epsgrid.numerics.damping import Damping, damping_of, largest_harmless, pooled
 from epsgrid.numerics.histogram import LogHistogram
 from epsgrid.numerics.placement import Placement
@@ -116,33 +117,46 @@ class Diagnosis:
 
     def __str__(self) -> str:
         """Return the text that fits a screen."""
-        total = self.damping
+        before, findings, after = self._parts()
+        rows = [f"  {a:{_NAME_WIDTH}}{b:>12}{c:>8}{d:>8}  {e}" for a, b, c, d, e in findings]
+        return "\n".join((*before, *rows, *after))
+
+    def _repr_html_(self) -> str:
+        before, findings, after = self._parts()
+        shown = notebook.table(findings[0], findings[1:]) if findings else ""
+        return notebook.paragraph(" ".join(before)) + shown + "".join(map(notebook.paragraph, after))
+
+    def _parts(self) -> tuple[list[str], list[tuple[str, ...]], list[str]]:
+        """Return lines, the rows of a table with its head, none without findings, and the lines after it."""
+        total, findings = self.damping, self.findings
         if total is None:
-            return f"{self.optimizer}, step {self.step:,}: no layer has a second moment above zero."
+            return [f"{self.optimizer}, step {self.step:,}: no layer has a second moment above zero."], [], []
         epsilons = ", ".join(sorted({power(layer.epsilon) for layer in self.layers}))
-        lines = [
+        before = [
             f"{self.optimizer}, step {self.step:,}, ε = {epsilons}: {_percent(total.adapting)} of the entries adapt,",
             f"steps are {_percent(total.mean)} of what they would be with ε → 0.",
         ]
-        findings = self.findings
+        rows, after = [], []
         if findings:
-            lines.append(f"Shortened in {len(findings)} of {len(self.layers)} layers:")
-            lines.append(f"  {'layer':{_NAME_WIDTH}}{'entries':>12}{'adapt':>8}{'steps':>8}  harmless ε")
-        for layer in findings[:_MOST_ROWS]:
-            found, name = layer.damping, layer.name
-            name = name if len(name) < _NAME_WIDTH else f"…{name[2 - _NAME_WIDTH :]}"
-            harmless = "?" if layer.harmless is None else power(layer.harmless)
-            numbers = f"{found.moving:>12,}{_percent(found.adapting):>8}{_percent(found.mean):>8}  {harmless}"
-            lines.append(f"  {name:{_NAME_WIDTH}}{numbers}")
+            before.append(f"Shortened in {len(findings)} of {len(self.layers)} layers:")
+            rows = [("layer", "entries", "adapt", "steps", "harmless ε"), *map(_row, findings[:_MOST_ROWS])]
         if len(findings) > _MOST_ROWS:
-            lines.append(f"  and {len(findings) - _MOST_ROWS} more")
+            after.append(f"  and {len(findings) - _MOST_ROWS} more")
         if findings:
-            lines.append("Lower ε, or raise the learning rate by 1/steps; see what the loss does.")
+            after.append("Lower ε, or raise the learning rate by 1/steps; see what the loss does.")
         if self.left_out:
             shown = ", ".join(self.left_out[:_NAMES_IN_A_WARNING])
             more = len(self.left_out) - _NAMES_IN_A_WARNING
-            lines.append(f"Left out as rounding noise: {shown}{f' and {more} more' if more > 0 else ''}.")
-        return "\n".join(lines)
+            after.append(f"Left out as rounding noise: {shown}{f' and {more} more' if more > 0 else ''}.")
+        return before, rows, after
+
+
+def _row(layer: LayerDiagnosis) -> tuple[str, ...]:
+    """Return the texts of a layer in the table of a diagnosis."""
+    found, name = layer.damping, layer.name
+    name = name if len(name) < _NAME_WIDTH else f"…{name[2 - _NAME_WIDTH :]}"
+    harmless = "?" if layer.harmless is None else power(layer.harmless)
+    return name, f"{found.moving:,}", _percent(found.adapting), _percent(found.mean), harmless
 
 
 def diagnose(optimizer: str, step: int, readings: Iterable[Reading], left_out: Sequence[str] = ()) -> Diagnosis:

@@ -6,6 +6,7 @@ fields differ from spec to spec. Everything else is the same for all specs and i
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -16,11 +17,14 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializeAsAny,
+    SerializerFunctionWrapHandler,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
+from epsgrid import plugins
 from epsgrid.codec import shown
 
 _PositiveFloat = Annotated[float, Field(gt=0)]
@@ -102,32 +106,98 @@ class ModelOptions(PluginOptions):
     """Options of a model."""
 
 
+FILLED_IN = ("inputs", "outputs")
+"""Parameters of a callable that the task fills in where the spec does not; see `epsgrid.models`."""
+
+_KINDS = inspect.Parameter
+
+
+class CallableOptions(ModelOptions):
+    """The keywords of a class or function of the user's that makes a model; what is not given it has a default for."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @model_validator(mode="after")
+    def _the_callable_takes_them(self) -> CallableOptions:
+        make, given = plugins.load("models", self.name), self.model_extra or {}
+        if hasattr(make, "state_dict") and not isinstance(make, type):
+            raise ValueError(f"{self.name} is a model already; name its class, or a function that returns a new one")
+        try:
+            parameters = inspect.signature(make).parameters
+        except (TypeError, ValueError):  # what is written in C may have none
+            return self
+        kinds = {name: each.kind for name, each in parameters.items()}
+        named = [name for name, kind in kinds.items() if kind in (_KINDS.POSITIONAL_OR_KEYWORD, _KINDS.KEYWORD_ONLY)]
+        if (wrong := [key for key in given if key not in named]) and _KINDS.VAR_KEYWORD not in kinds.values():
+            valid = plugins.suggestion(wrong[0], tuple(named)) if named else ": it takes nothing"
+            raise ValueError(f"{self.name} has no parameter {wrong[0]!r}{valid}")
+        for name in named:
+            if parameters[name].default is _KINDS.empty and name not in (*given, *FILLED_IN):
+                raise ValueError(f"{self.name} needs {name}: write `model: {{name: {self.name}, {name}: …}}`")
+        return self
+
+
 class OptimizerOptions(PluginOptions):
     """Options of an optimizer, without learning rate and ε: those are what a sweep varies."""
 
 
+_OF_TORCH: dict[str, dict[str, float]] = {
+    "constant": {},
+    "linear": {"final": 0.0},
+    "cosine": {"final": 0.0},
+    "one_cycle": {"warmup": 0.3, "final": 4e-6},
+}
+"""Defaults of fields, by the kinds of schedule that torch computes; those of `one_cycle` are torch's."""
+
+
+def _of_torch(given: dict[str, Any]) -> dict[str, float]:
+    return _OF_TORCH.get(given.get("kind", ""), {})
+
+
 class Schedule(Frozen):
-    """How the learning rate changes.
+    """How the learning rate changes; those of the sweep are the highest.
 
     `step`: it is multiplied by `factor` at each milestone. Milestones are fractions of the epochs, so a shorter run
     keeps the shape; the published recipe, ×0.1 at epoch 150 of 200, is the default. `inverse_sqrt`: it rises linearly
-    from 0 over `warmup_steps`, then falls with the inverse root of the step.
+    from 0 over the warm-up, then falls with the inverse root of the step.
+
+    `constant`, `linear` and `cosine` change it at every step, until it is `final` times the highest at the end;
+    `one_cycle` rises to the highest from 1/25 of it and falls to `final` of it, both along a cosine. `schedule: cosine`
+    is short for `schedule: {kind: cosine}`.
+
+    Any kind may begin with a linear warm-up: `warmup` is its share of all steps, `warmup_steps` their number.
     """
 
-    kind: Literal["step", "inverse_sqrt"] = "step"
+    kind: Literal["step", "inverse_sqrt", "constant", "linear", "cosine", "one_cycle"] = "step"
     milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.75,)
     factor: Annotated[float, Field(gt=0, le=1)] = 0.1
     warmup_steps: Count | None = None
+    warmup: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default_factory=lambda given: None if given.get("warmup_steps") else _of_torch(given).get("warmup")
+    )
+    final: Share | None = Field(default_factory=lambda given: _of_torch(given).get("final"))
 
     @model_validator(mode="after")
     def _fields_go_with_the_kind(self) -> Schedule:
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError("milestones must rise from one to the next")
-        if self.kind == "inverse_sqrt" and self.warmup_steps is None:
-            raise ValueError("kind: inverse_sqrt needs warmup_steps, such as 4000")
-        if self.kind == "step" and self.warmup_steps is not None:
-            raise ValueError("warmup_steps is only used with kind: inverse_sqrt; remove one or set the other")
+        if self.warmup_steps is not None and self.warmup is not None:
+            raise ValueError("warmup is a share of all steps and warmup_steps their number; remove one")
+        if self.kind == "inverse_sqrt" and self.warmup_steps is None and self.warmup is None:
+            raise ValueError("kind: inverse_sqrt needs warmup_steps, such as 4000, or warmup, such as 0.1")
+        if self.kind in _OF_TORCH and (unused := {"milestones", "factor"} & self.model_fields_set):
+            instead = f"`-o training.schedule={self.kind}` replaces the whole schedule"
+            raise ValueError(f"{min(unused)} is only used with kind: step; remove it ({instead})")
+        if self.final is not None and "final" not in _OF_TORCH.get(self.kind, {}):
+            raise ValueError("final is only used with kind: linear, cosine or one_cycle; remove one or set the other")
         return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_the_kind_does_not_use(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # What `step` and `inverse_sqrt` had from the beginning is part of the ids of their trials, used or not.
+        unused = {name for name in ("warmup", "final") if getattr(self, name) is None}
+        unused |= {"milestones", "factor"} if self.kind in _OF_TORCH else set()
+        return {name: value for name, value in dump(self).items() if name not in unused}
 
 
 class Svag(Frozen):

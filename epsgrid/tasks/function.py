@@ -24,7 +24,6 @@ from epsgrid.tasks import Metric
 from epsgrid.tasks._own import FunctionTrial, MetricOptions, NoData, OwnOptions
 from epsgrid.tasks._own import prepare as prepare_nothing
 
-
 START = {"model": None, "training": None, "sweep": {"grid": "narrowed", "epsilons": [1e-8, 1e-6, 1e-4, 1e-2]}}
 
 

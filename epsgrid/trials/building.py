@@ -26,10 +26,11 @@ def build_model(spec: Spec, task: Task, seed: int, device: torch.device) -> torc
 
     Raises SpecError where the model does not fit the task, or has nothing to train.
     """
+    assert spec.model is not None
     seed_weights(seed)
-    model = models.load(spec.model_name).build(spec.model, task.inputs, task.outputs)
+    model = models.build(spec.model, task.inputs, task.outputs)
     if not isinstance(model, torch.nn.Module):
-        raise SpecError(f"model {spec.model_name}: build gave {type(model).__name__}; expected a torch.nn.Module")
+        raise SpecError(f"model {spec.model_name}: it gave {type(model).__name__}; expected a torch.nn.Module")
     parameters = [*model.parameters()]
     if any(map(is_lazy, parameters)):
         raise SpecError(f"model {spec.model_name} has lazy parameters; give its layers their sizes, so that they exist")

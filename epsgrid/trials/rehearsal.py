@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 
 from epsgrid.errors import SpecError
+from epsgrid.models._language import LanguageOutput
 from epsgrid.selection import formatting
 from epsgrid.selection.trained import margin_of
 from epsgrid.spec.model import Spec
@@ -18,6 +22,9 @@ from epsgrid.trials import svag
 from epsgrid.trials.building import build_model, build_optimizer, seed_epoch, user_errors
 from epsgrid.trials.checkpoint import KeptWeights
 from epsgrid.trials.train import score, take_step
+
+_WANTED = ("in_features", "in_channels", "num_features")
+"""Attributes of torch's layers for how many numbers, or channels, an input must have."""
 
 
 def check_margin(spec: Spec, metric: Metric) -> None:
@@ -42,10 +49,17 @@ def rehearse(
     check_margin(spec, task.metric)
 
     def check_outputs(model: torch.nn.Module, given: Any, output: Any) -> None:
-        if isinstance(output, torch.Tensor) and ":" not in spec.task.name and output.shape[-1:] != (task.outputs,):
+        if ":" in spec.task.name or isinstance(output, LanguageOutput):
+            return
+        if not isinstance(output, torch.Tensor):
+            raise SpecError(
+                f"model {spec.model_name} gives a {type(output).__name__}; task {spec.task.name} needs a tensor whose"
+                f" last axis has {task.outputs} numbers"
+            )
+        if output.shape[-1:] != (task.outputs,):
             raise SpecError(
                 f"model {spec.model_name} gives outputs of shape {tuple(output.shape)}; the last number must be"
-                f" {task.outputs} for task {spec.task.name}: `outputs`, as `build` is told"
+                f" {task.outputs} for task {spec.task.name}: a parameter called `outputs` is filled in with it"
             )
 
     spec, rate, epsilon = svag.settings(spec, rate, epsilon)
@@ -62,7 +76,8 @@ def rehearse(
         batch = next(iter(svag.batches(task, training, seed, 0, 0)), None)
         if batch is None:
             raise SpecError(f"training.batch_size: {training.batch_size:,} leaves no batch in an epoch; take fewer")
-        loss = float(take_step(task, model, optimizer, batch, training))
+        with _failing_layer_noted(model):
+            loss = float(take_step(task, model, optimizer, batch, training))
     if not math.isfinite(loss):
         raise SpecError(
             f"the loss of the first batch is {loss} before any step, so no learning rate can train this: look for NaN"
@@ -78,3 +93,37 @@ def rehearse(
             kept.load_into(model)  # a step at a large learning rate may have made weights that nobody can score
             for split in splits:
                 score(task, model, split)
+
+
+@contextmanager
+def _failing_layer_noted(model: torch.nn.Module) -> Iterator[None]:
+    """Add to an error that arises inside the name of the innermost layer that was computing, and what it was given."""
+    entered: list[str] = []
+
+    def enter(name: str, layer: torch.nn.Module, given: tuple[Any, ...]) -> None:
+        shapes = [tuple(each.shape) for each in given if isinstance(each, torch.Tensor)]
+        wanted = next((getattr(layer, each) for each in _WANTED if isinstance(getattr(layer, each, None), int)), None)
+        axis = 1 if hasattr(layer, "kernel_size") or hasattr(layer, "num_features") else -1
+        found = shapes[0][axis] if shapes and len(shapes[0]) > 1 else None
+        misfit = wanted is not None and found is not None and wanted != found
+        where = f"the model's layer `{name}`" if name else "the model"
+        what = f"wants {wanted} and got {found}, in" if misfit else "was given"
+        entered.append(f"{where}, {type(layer).__name__}, {what} {' and '.join(map(str, shapes)) or 'no tensor'}")
+
+    def leave(*_: Any) -> None:
+        entered.pop()
+
+    hooks = []
+    for name, layer in model.named_modules():
+        if not isinstance(layer, torch.jit.ScriptModule):
+            hooks.append(layer.register_forward_pre_hook(partial(enter, name)))
+            hooks.append(layer.register_forward_hook(leave))
+    try:
+        yield
+    except Exception as error:
+        if entered:
+            error.add_note(entered[-1])
+        raise
+    finally:
+        for hook in hooks:
+            hook.remove()

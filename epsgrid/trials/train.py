@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ import torch
 from epsgrid.errors import CorruptRecordError, SpecError, StoreError
 from epsgrid.observing.restoring import generator_states, restore_generators
 from epsgrid.observing.trackers import Trackers
-from epsgrid.spec.model import Schedule, Spec, Training
+from epsgrid.spec.model import Spec, Training
 from epsgrid.spec.trial import Trial
 from epsgrid.store.atomic import write_text
 from epsgrid.store.paths import TrialFolder
@@ -23,6 +25,7 @@ from epsgrid.trials.building import build_model, build_optimizer, parameters_of,
 from epsgrid.trials.checkpoint import Checkpoint, KeptWeights, load_checkpoint, save_checkpoint
 from epsgrid.trials.device import lay_out_state
 from epsgrid.trials.observations import Observations
+from epsgrid.trials.schedule import learning_rates
 
 _STEPS_BETWEEN_CHECKS = 25
 """A loss that is no longer finite is noticed within this many steps; asking every step would stall a GPU."""
@@ -116,6 +119,8 @@ class _Run:
         self.observations = Observations(self.spec, folder, self.model, self.optimizer)
         self.epoch = self.step = self.steps = 0
         self.highest_rate = rate
+        self.steps_in = partial(svag.steps_in_epoch, task, spec.training, trial.seed)
+        self.rates: Iterator[float] = iter(())
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.records: list[EpochRecord] = []
         self.kept = KeptWeights()
@@ -146,6 +151,9 @@ class _Run:
             self.kept = KeptWeights(kept, checkpoint.kept_epochs)
             self._seconds_before = checkpoint.seconds
             restore_generators(checkpoint.generators, self.device)
+        training = self.spec.training
+        rates = learning_rates(training.schedule, self.highest_rate, training.epochs, self.steps_in)
+        self.rates = itertools.islice(rates, self.steps, None)
         # A kill may have come between the writing of metrics and checkpoint: the checkpoint counts.
         write_text(self.folder.metrics_jsonl, "".join(f"{record.to_line()}\n" for record in self.records))
         self.observations.start(self.steps, warn)
@@ -176,12 +184,12 @@ class _Run:
             seed_epoch(seed, self.epoch)
             task.begin_epoch(self.model, training.batch_size)
         self.model.train()
-        rate, epoch_steps = self.highest_rate, svag.steps_in_epoch(task, training, seed, self.epoch)
+        rate, epoch_steps = self.highest_rate, self.steps_in(self.epoch)
         for batch in svag.batches(task, training, seed, self.epoch, self.step):
             if should_stop():
                 self.save()
                 raise Interrupted(f"stopped in epoch {self.epoch + 1} after {self.step} steps")
-            rate = _learning_rate_at(self.highest_rate, training.schedule, self.epoch, training.epochs, self.steps)
+            rate = next(self.rates)
             set_learning_rate(self.optimizer, rate * svag.learning_rate_scale(task, batch))
             self.loss_sum += take_step(task, self.model, self.optimizer, batch, training)
             self.step += 1
@@ -232,23 +240,6 @@ def score(task: Task, model: torch.nn.Module, split: Split) -> Scores:
             f"task.evaluate gives {str(given)[:200]} for the {split} split; expected a mapping from names to numbers,"
             f" with 'loss' and {task.metric.name!r} among them"
         ) from error
-
-
-def _learning_rate_at(base: float, schedule: Schedule, epoch: int, epochs: int, step: int = 0) -> float:
-    """Return the learning rate of a step; `epoch` of `epochs` counts from 0, and `step` over all epochs.
-
-    Step schedule: `base` times the factor once for every milestone reached. Inverse root (fairseq's recipe, warm-up
-    from 0): `base` · min(t / w, √(w / t)) at step t = 1, 2, … with a warm-up of w steps.
-
-    >>> _learning_rate_at(1.0, Schedule(), 149, 200), _learning_rate_at(1.0, Schedule(), 150, 200)
-    (1.0, 0.1)
-    """
-    if schedule.kind == "inverse_sqrt":
-        now, warmup = step + 1, schedule.warmup_steps
-        assert warmup is not None
-        return float(base * min(now / warmup, (warmup / now) ** 0.5))
-    reached = sum(epoch >= milestone * epochs - 1e-9 for milestone in schedule.milestones)
-    return float(base * schedule.factor**reached)
 
 
 def take_step(

@@ -50,7 +50,7 @@ def both(asked):
         (["model=lstm"], "model lstm reads text, and this task gives examples of shape (1, 8, 8)"),
         (["model=alexnet"], "model alexnet needs images of at least 15×15 pixels"),
         (["task=synthetic_text", "model=resnet34", "training.batch_size=20"], "model resnet34 needs images"),
-        (["task=synthetic_text", "model=mlp", "training.batch_size=20"], "a language task needs a language model"),
+        (["task=synthetic_text", "model=mlp", "training.batch_size=20"], "model mlp reads no text; use `model: gpt`"),
         (["training.batch_size=2000"], "2,000 is larger than the data"),
         (["report.margin=2 %"], "accuracy is shown in percent"),
     ],
@@ -70,7 +70,7 @@ def test_a_spec_that_cannot_be_trained(asking, overrides, words):
         (FORWARD, "user_net.py, line 20, in forward: RuntimeError: mat1 and mat2"),
         (
             "build = lambda *_: None\n",
-            "build gave NoneType; expected a torch.nn.Module",
+            "it gave NoneType; expected a torch.nn.Module",
         ),
         ("from torch import nn\nbuild = lambda *_: nn.Flatten()\n", "nothing to train, for it has no parameters"),
         (
@@ -93,6 +93,51 @@ def test_a_model_of_the_users_that_cannot_be_trained(asking, user_code: UserCode
     head, _, rest = NET.partition("def build")
     user_code.write("user_net.py", head + "\n" + build.strip() + "\n\n\n" + rest[rest.index("net = Simple") :])
     for told in both(asking("model=user_net:net")):
+        assert words in told
+
+
+OWN = """
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, width=8, flat=64, outputs=10):
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, width))
+        self.head = nn.Linear(width if flat == 64 else flat, outputs)
+
+    def forward(self, images):
+        return self.head(self.body(images))
+
+
+class Pair(Net):
+    def forward(self, images):
+        return super().forward(images), 0
+
+
+def folded(outputs):
+    return nn.Conv2d(3, outputs, 3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (
+            "{name: 'user_own:Net', flat: 512}",
+            "the model's layer `head`, Linear, wants 512 and got 8, in (256, 8); task",
+        ),
+        ("user_own:folded", "the model, Conv2d, wants 3 and got 1, in (256, 1, 8, 8); task digits gives examples of"),
+        ("{name: 'user_own:Net', outputs: 7}", "gives outputs of shape (256, 7); the last number must be 10 for task"),
+        (
+            "user_own:Pair",
+            "model user_own:Pair gives a tuple; task digits needs a tensor whose last axis has 10 numbers",
+        ),
+    ],
+)
+def test_a_class_of_the_users_that_does_not_fit_the_task(asking, user_code: UserCode, model, words):
+    user_code.write("user_own.py", OWN)
+    for told in both(asking(f"model={model}")):
         assert words in told
 
 
