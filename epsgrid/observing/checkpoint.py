@@ -38,7 +38,7 @@ from epsgrid.observing.checkpoint_state import (
     plain_state,
     stored_states,
 )
-from epsgrid.observing.diagnosis import Diagnosis, diagnosis_of, learning_rate_of
+from epsgrid.observing.diagnosis import Diagnosis, diagnose
 from epsgrid.observing.kinds import kind_of_name
 from epsgrid.observing.layers import Layer
 from epsgrid.observing.reading import (
@@ -169,11 +169,8 @@ class CheckpointOptimizer:
 
         It has no layers where the file has no ε.
         """
-        counted = (
-            (each.name, each.kind, each.histogram, own.placement, own.epsilon, learning_rate_of(own.layer.group))
-            for own, each in self.measured
-        )
-        return diagnosis_of(self.name, self.step or 0, counted, sorted(self.noisy()))
+        counted = ((reading, each.histogram) for reading, each in self.measured)
+        return diagnose(self.name, self.step or 0, counted, sorted(self.noisy()))
 
     def histograms(self) -> dict[str, LogHistogram]:
         """Return the histogram of √v̂ of each layer by name; raises as `readings`."""
