@@ -125,6 +125,8 @@ def test_json_has_all_of_it(kept: Path) -> None:
     layer = found["layers"][0]
     assert epsgrid.LogHistogram.from_json(layer["histogram"]) == optimizer.histograms()["0.weight"]
     assert (layer["name"], layer["shape"], layer["step"], layer["epsilon"]) == ("0.weight", [40, 6], 10, 1e-2)
+    assert layer["damping"] == optimizer.diagnosis().layers[0].damping.mean < found["layers"][1]["damping"]
+    assert found["damping"] == optimizer.diagnosis().damping.mean
     assert "model.pth" in document["errors"][0]
 
 
