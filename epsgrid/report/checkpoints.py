@@ -115,12 +115,12 @@ def checkpoints_page(rows: Sequence[CheckpointRow], notes: Sequence[str]) -> str
             axis = " The axis counts the files from 0, since they have no steps of their own each."
         numbers = percentile_numbers(series, last.bounds, last.epsilons[0] if last.epsilons else None)
         if numbers is not None:
-            caption = f"{prefix}percentiles of √v̂, and the bounds of {last.file}.{axis}"
+            caption = f"{prefix}Percentiles of √v̂, and the bounds of {last.file}.{axis}"
             files = {"svg": to_bytes(draw_percentiles(numbers), "svg")}
             figures.append(RenderedFigure(f"percentiles-{number}", "√v̂ and ε over the steps", caption, files))
         looks = [{each.name: each.damping for each in row.diagnosis.layers} for row in own]
         if (shortened := damping_numbers(list(zip(series.steps, looks, strict=True)), "step")) is not None:
-            caption = f"{prefix}the mean length of steps of the layers with the shortest, as a share of that at ε → 0."
+            caption = f"{prefix}The mean length of steps of the layers with the shortest, as a share of that at ε → 0."
             files = {"svg": to_bytes(draw_damping(shortened), "svg")}
             figures.append(RenderedFigure(f"damping-{number}", "How far ε shortens the steps", caption + axis, files))
     sections = [Section("Over the steps", figures=tuple(figures), tables=(timeline_table(rows),))]

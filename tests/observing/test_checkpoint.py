@@ -227,6 +227,28 @@ def test_names_come_from_a_models_order_only_where_there_is_no_other_way(tmp_pat
     assert names == ["0.weight", "group 0, parameter 1", "group 0, parameter 2", "4.weight", "4.bias"]
 
 
+def test_blocks_are_named_by_their_numbers_where_the_order_is_lost(tmp_path: Path) -> None:
+    """safetensors sorts names: 10 stands before 2, and bias before weight."""
+    blocks = [nn.ModuleDict({"up": nn.Linear(4, 7), "a": nn.Linear(4, 4), "b": nn.Linear(4, 4)}) for _ in range(11)]
+    model = nn.ModuleDict({"h": nn.ModuleList(blocks)})
+    named = dict(model.named_parameters())
+    matrices = [name for name in named if name.endswith("weight")]
+    groups = [
+        {"params": [named[each] for each in matrices]},
+        {"params": [named[e] for e in named if e not in matrices]},
+    ]
+    optimizer = torch.optim.Adam(groups)
+    for parameter in named.values():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    torch.save(optimizer.state_dict(), tmp_path / "optimizer.pt")
+    expected = [name if ".up." in name else f"group 0, parameter {place}" for place, name in enumerate(matrices)]
+    vectors = [name for name in named if name not in matrices]
+    expected += [name if ".up." in name else f"group 1, parameter {place}" for place, name in enumerate(vectors)]
+    assert [layer.name for layer in only(tmp_path).layers] == expected
+
+
 class Harmful:
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -72,6 +72,7 @@ def draw_damping(numbers: _DampingNumbers) -> Figure:
     with style.applied():
         figure = style.new_figure(3.0)
         axes = figure.subplots()
+        lowest = min(damping for line in numbers.layers.values() for _, damping in line)
         lines = [*numbers.layers.items(), ("all layers", numbers.total)]
         for (name, line), colour in zip(lines, (*_COLOURS[: len(numbers.layers)], "k"), strict=True):
             times, dampings = zip(*line, strict=True)
@@ -83,7 +84,7 @@ def draw_damping(numbers: _DampingNumbers) -> Figure:
         decades = {1e-4: "≤0.01 %", 1e-3: "0.1 %", 1e-2: "1 %", 1e-1: "10 %", 1.0: "100 %"}
         axes.set_yticks(list(decades), list(decades.values()), minor=False)
         axes.minorticks_off()
-        axes.set_ylim(max(axes.get_ylim()[0], _LEAST / 1.3), 1.3)
+        axes.set_ylim(min(0.07, max(lowest, _LEAST) / 1.3), 1.3)
         axes.set_title("length of steps, of that at ε → 0", loc="left")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
         axes.set_xlabel(numbers.unit)
