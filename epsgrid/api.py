@@ -73,19 +73,22 @@ def sweep(
         train: called with a `FunctionTrial`; returns the score, or {"validation": score, "test": score}. It stands in a
             file, from which the processes of the trials import it: of a script as far as this call, so that no guard is
             needed. One in a notebook trains in the notebook's own process.
-        learning_rates, seeds: of the grid.
+        learning_rates: of the grid.
         out: the experiment's folder.
         bounds: of ε, as `observer.bounds()` returns them, or the file that they were saved to.
         epsilons: the ε to train in place of those that bounds make.
         grid: both the narrowed and the conventional grid, or one; left out, both where there are bounds or `epsilons`,
             else the conventional one.
-        metric, direction, unit: what the score is called, whether larger or smaller is better, and "%" for a fraction
-            that is shown in percent.
+        seeds: of the grid; what they stand for is up to the function.
+        metric: what the score is called.
+        direction: whether larger or smaller scores are better.
+        unit: "%" for a fraction that is shown in percent.
         optimizer: the rule of which ε is, and its options where they matter for ε.
         epochs: the number of epochs that the function reports, if it does.
         margin: the difference that does not matter; see `report.margin` of a spec.
         until_decided: go on with fresh seeds until the questions are decided.
-        executor, workers: where trials run, and how many at once; left out, on this machine, one a processor.
+        executor: where trials run, on this machine if it is left out.
+        workers: how many trials run at once; left out, one on each processor or GPU.
         quiet: print nothing.
         spec: further sections as in a spec, such as {"sweep": {"prune": {"method": "median"}}}.
 
@@ -137,20 +140,21 @@ def sweep(
 def _place_of(train: Any) -> tuple[str, str]:
     """Return the folder in which a function's module is found, and its name in a spec, as "module:NAME"."""
     if not isinstance(train, FunctionType) or train.__qualname__ != train.__name__ or train.__name__ == "<lambda>":
+        name = getattr(train, "__qualname__", repr(train))
         raise SpecError(
-            f"epsgrid.sweep: expected a function that is defined with `def` at the top of a module or notebook, got"
-            f" {getattr(train, '__qualname__', repr(train))}, which another process cannot import"
+            "epsgrid.sweep: expected a function that is defined with `def` at the top of a module or notebook, got"
+            f" {name}, which another process cannot import"
         )
     module, main = train.__module__, sys.modules["__main__"]
-    folder, file = os.getcwd(), getattr(main, "__file__", None)
+    folder, file = str(Path.cwd()), getattr(main, "__file__", None)
     if module == "__main__" and main.__spec__ is not None:  # python -m
         module = main.__spec__.name
     elif module == "__main__" and file and Path(file).suffix == ".py" and Path(file).is_file():
         module, folder = Path(file).stem, str(Path(file).absolute().parent)
         if not module.isidentifier():
             raise SpecError(
-                f"epsgrid.sweep: other processes import {train.__name__} from {file}, whose name is no name of a module;"
-                f" rename it, as to {re.sub(r'[^0-9A-Za-z_]', '_', module)}.py"
+                f"epsgrid.sweep: other processes import {train.__name__} from {file}, which is no name of a module;"
+                f" rename it to {re.sub(r'[^0-9A-Za-z_]', '_', module)}.py"
             )
     return folder, f"{module}:{train.__name__}"
 
@@ -209,8 +213,8 @@ class Results:
     Attributes:
         folder: of the experiment.
         metric: what the score is called; "" while there is none.
-        rows: a mapping for each trial, with learning_rate, epsilon, seed, state, the scores validation and test, epochs,
-            seconds, grids, error and id; what is not known is None.
+        rows: a mapping for each trial, with learning_rate, epsilon, seed, state, the scores validation and test,
+            epochs, seconds, grids, error and id; what is not known is None.
     """
 
     folder: Path
@@ -225,7 +229,7 @@ class Results:
         """Yield the rows."""
         return iter(self.rows)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """Return how many trials are in which state, and where."""
         states = [row["state"] for row in self.rows]
         counted = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
@@ -260,5 +264,6 @@ class Report:
         from rich.console import Console
 
         text = io.StringIO()
-        Console(file=text, width=80, no_color=True, highlight=False).print(*answer_lines(self.comparison), sep="\n")
+        console = Console(file=text, width=80, color_system=None, force_jupyter=False, highlight=False)
+        console.print(*answer_lines(self.comparison), sep="\n")
         return "\n".join(line.rstrip() for line in text.getvalue().splitlines())

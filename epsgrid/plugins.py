@@ -8,8 +8,8 @@ No file of a family imports torch when it is imported itself: names and options 
 What a dotted path names is code of the user's, and `sources` is its identity: the module, and those of the user's that
 it imports, found in its text without running it. An `import` anywhere counts, also inside functions, and so does
 `import_module("NAME")`; a name that is computed, a data file that the code reads and a compiled module are not seen.
-The same goes for scripts that a command runs, which are named FOLDER//FILE here, and for a function of a notebook, which
-is a plug-in `__main__:NAME` of the process that has `offered` it.
+The same goes for scripts that a command runs, which are named FOLDER//FILE here, and for a function of a notebook,
+which is a plug-in `__main__:NAME` of the process that has `offered` it.
 """
 
 from __future__ import annotations
@@ -135,22 +135,26 @@ def sources(*plugins: str) -> dict[str, str]:
             found |= {script: _digest(path.read_bytes()) for script, path in _script_files(name).items()}
         elif name.partition(":")[0] == _NOTEBOOK and name in _offered:
             text, modules = _notebook_source(_offered[name])
-            found |= {"notebook": _digest(text.encode()), **sources(*(f"{module}:" for module in modules))}
+            own = {_file_name(module, path): _noted(module, path)[0] for module, path in _files_of(modules).items()}
+            found |= {"notebook": _digest(text.encode()), **own}
     return found
 
 
 def scripts(command: str, folder: str) -> tuple[str, ...]:
     """Return the files that a command run in a folder names, each as FOLDER//FILE: scripts, their configurations.
 
-    They may be written `--config=FILE`, and `-m NAME` is the module of that name. Left out are an interpreter, and files
-    of more than 100 MiB, which are data.
+    They may be written `--config=FILE`, and `-m NAME` is the module of that name. Left out are a program that is found
+    elsewhere, and files of more than 100 MiB, which are data.
     """
-    words, found = shlex.split(command), []
-    for before, word in zip(["", *words], words, strict=False):
+    program, *words = shlex.split(command)
+    found = []
+    for before, word in zip(["", program, *words], [program, *words], strict=False):
         names = [word.rpartition("=")[2]]
         if before == "-m":
             names = [f"{word.replace('.', '/')}{end}" for end in (".py", "/__main__.py")]
-        for name in names if before or "/" in word.lstrip("/") and not word.startswith("/") else ():
+        if not before and ("/" not in word or Path(word).is_absolute()):
+            continue
+        for name in names:
             path = Path(folder, name)
             if path.is_file() and path.stat().st_size <= _LARGEST_SCRIPT:
                 found.append(f"{path.parent}//{path.name}" if Path(name).is_absolute() else f"{folder}//{name}")

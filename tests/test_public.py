@@ -10,8 +10,8 @@ import pytest
 import epsgrid
 
 NAMES = {
-    *("EpsilonBounds", "EpsilonWarning", "LogHistogram", "Placement", "SecondMoment"),
-    *("observe", "probe", "read_checkpoint", "register_optimizer"),
+    *("EpsilonBounds", "EpsilonWarning", "FunctionTrial", "LogHistogram", "Placement", "SecondMoment"),
+    *("load", "observe", "probe", "read_checkpoint", "register_optimizer", "sweep"),
 }
 
 

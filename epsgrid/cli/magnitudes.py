@@ -15,13 +15,13 @@ from rich.text import Text
 from epsgrid import grids
 from epsgrid.cli.console import out
 from epsgrid.cli.tables import GAP, report_table, table
-from epsgrid.errors import NoBoundsError
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.damping import Damping, total_damping
 from epsgrid.numerics.histogram import LogHistogram
 from epsgrid.numerics.magnitudes import Bound, LayerStatus
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.series import Series, Snapshot
+from epsgrid.report.checkpoints import CheckpointRow
 from epsgrid.report.compare import estimates
 from epsgrid.report.table import shortened
 from epsgrid.report.text.bounds import estimates_table, kinds_table, reliability_table
@@ -144,10 +144,12 @@ def snapshot_layers(
     return [_layers_table(rows, _SHOWN_FRACTIONS, "adapting"), *hidden_lines(len(shown), len(series.names))]
 
 
-def checkpoint_layers(optimizer: CheckpointOptimizer, *, all_layers: bool, most: int) -> list[RenderableType]:
+def checkpoint_layers(
+    row: CheckpointRow, optimizer: CheckpointOptimizer, *, all_layers: bool, most: int
+) -> list[RenderableType]:
     """Return the table of a checkpoint: those that set bounds first, then those of which least adapts at their ε."""
-    measured, bounds = [each for _, each in optimizer.measured], optimizer_bounds(optimizer)
-    shares = optimizer.adaptable_fraction().layers if optimizer.epsilons else {}
+    measured, bounds = [each for _, each in optimizer.measured], row.bounds
+    shares = row.adaptable.layers if row.adaptable else {}
     setters = (*bounds.low.layers[:1], *bounds.high.layers[:1]) if bounds else ()
     first = (*setters, *sorted(shares, key=lambda name: shares[name]))
     shown = shown_rows([each.name for each in measured], first, all_layers=all_layers, most=most)
@@ -161,14 +163,13 @@ def checkpoint_layers(optimizer: CheckpointOptimizer, *, all_layers: bool, most:
     return [_layers_table(rows, _SHOWN_FRACTIONS, "adapting"), *hidden_lines(len(shown), len(measured))]
 
 
-def checkpoint_summary(optimizer: CheckpointOptimizer) -> list[RenderableType]:
+def checkpoint_summary(row: CheckpointRow, optimizer: CheckpointOptimizer) -> list[RenderableType]:
     """Return what is known of an optimizer's state in a checkpoint, without the answer, in at most 80 columns."""
-    bounds, width = optimizer_bounds(optimizer), min(out().width, _SUMMARY_WIDTH)
+    bounds, diagnosis, width = row.bounds, row.diagnosis, min(out().width, _SUMMARY_WIDTH)
     readings, measured = zip(*optimizer.measured, strict=True)
     placement = next((reading.placement for reading in readings if reading.placement), Placement.outside())
     steps = NOTHING if optimizer.step is None else f"{optimizer.step:,}"
     size = f"{count(len(measured), 'layer')}, {sum(each.entries for each in measured):,} entries"
-    diagnosis = optimizer.diagnosis()
     damping = diagnosis.damping
     texts = (
         ("state", f"{optimizer.name}, step {steps}, {size}"),
@@ -182,14 +183,6 @@ def checkpoint_summary(optimizer: CheckpointOptimizer) -> list[RenderableType]:
     axis, (drawn,) = _sparklines([[each.histogram for each in measured]], width - _LABEL - 1)
     lines = [line for label, text in texts if text for line in _labelled(label, text, width)]
     return [*lines, _line("√v̂", axis), _line("all layers", drawn)]
-
-
-def optimizer_bounds(optimizer: CheckpointOptimizer) -> EpsilonBounds | None:
-    """Return the bounds of a checkpoint; None where no layer can set any."""
-    try:
-        return optimizer.bounds().chosen("trusted")
-    except NoBoundsError:
-        return None
 
 
 def probe_summary(record: ProbeRecord, sweep: Sweep) -> list[RenderableType]:

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 
 class Options(ModelOptions):
-    """The channels of each convolution; every one is followed by a pool that halves height and width."""
+    """The convolutions."""
 
     channels: Annotated[tuple[Count, ...], Field(min_length=1)] = (16, 32, 64)
+    """Channels of each convolution; behind each, a pool halves height and width."""
 
 
 def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:

@@ -32,17 +32,21 @@ if TYPE_CHECKING:
 
 
 class Options(ModelOptions):
-    """Width, layers, heads of attention, dropout; how weights and learning rates go with the width.
-
-    `base_width` is that at which the learning rates of `mup` are the spec's.
-    """
+    """Sizes and dropout, and how weights and learning rates go with the width."""
 
     width: Count = 256
+    """Width of the embedding and the layers."""
     layers: Count = 4
+    """Layers."""
     heads: Count = 4
+    """Heads of attention; `width` is a multiple of twice them."""
     dropout: Share = 0.1
+    """Behind the embedding, and in every layer."""
     parametrization: Literal["standard", "mup"] = "standard"
+    """mup is the maximal-update parametrization, with which the best learning rate stays where it is as the width
+    grows."""
     base_width: Count | None = None
+    """The width at which the learning rates of mup are those of the spec. null: with standard."""
 
     @model_validator(mode="after")
     def _fields_fit_together(self) -> Options:

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 
 
 class Options(ModelOptions):
-    """Widths of the hidden layers, none for softmax regression, and the dropout after each of them."""
+    """Sizes and dropout."""
 
     hidden: tuple[Count, ...] = (512, 256)
+    """Widths of the hidden layers; [] is softmax regression."""
     dropout: Share = 0.0
+    """Behind each hidden layer."""
 
 
 def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:

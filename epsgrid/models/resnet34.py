@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 
 class Options(ModelOptions):
-    """Channels of the first stage; 64 is ResNet34, fewer make a small relative of it for trying things out."""
+    """ResNet34's settings."""
 
     width: Count = 64
+    """Channels of the first stage; 64 is ResNet34, fewer make a small relative of it."""
 
 
 def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:

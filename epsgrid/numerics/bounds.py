@@ -88,7 +88,7 @@ class Reliability:
 
 @dataclass(frozen=True)
 class Origin:
-    """The optimizer whose state bounds were read from: its class or plug-in, where it adds ε, the steps it had taken."""
+    """The optimizer whose state was read: its class or plug-in, where it adds ε, and the steps it had taken."""
 
     optimizer: str
     placement: Placement

@@ -34,6 +34,7 @@ import numpy.typing as npt
 import torch
 
 from epsgrid.numerics.histogram import FLOAT32_MANTISSA_BITS, LEAST_FLOAT32, MANTISSA_BITS, LogHistogram, bin_count
+from epsgrid.numerics.precision import power
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 """The types whose entries can be counted; compiled code counts the first two, and knows each by its place here."""
@@ -90,7 +91,7 @@ class NegativeEntryError(ValueError):
     """An entry of a tensor that should be a second moment lies below zero; `layer` is the tensor's place, from 0."""
 
     def __init__(self, layer: int, entry: float | None = None) -> None:
-        found = "negative entries" if entry is None else f"the negative entry {entry:.6g}"
+        found = "negative entries" if entry is None else f"the negative entry {power(entry, 6)}"
         super().__init__(
             f"a second moment is a mean of squares, yet it has {found}; "
             "check which tensor the optimizer's second_moment returns"

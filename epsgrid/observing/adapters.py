@@ -195,7 +195,7 @@ def unwrap(optimizer: Any) -> torch.optim.Optimizer:
 
 
 def name_of(optimizer: torch.optim.Optimizer) -> str:
-    """Return what an optimizer is called: by our file for one of its kind where its class does not tell, or its class."""
+    """Return what an optimizer is called: its class, or our file for it where the class does not tell."""
     group = optimizer.param_groups[0]
     if isinstance(optimizer, EpsilonInPlace):
         return IN_PLACE[group["squared"]]

@@ -19,7 +19,7 @@ from epsgrid.numerics.damping import Damping, damping_of, largest_harmless, pool
 from epsgrid.numerics.histogram import LogHistogram
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.precision import power
-from epsgrid.observing.reading import Reading, histogram_of
+from epsgrid.observing.reading import Reading
 
 SHORTENED, RECOVERED = 0.2, 0.4
 """Damping below which steps count as shortened, and above which a layer may be warned of again."""
@@ -31,7 +31,7 @@ MOMENTUM_SGD = 0.05
 Finding = Literal["", "partly stalled", "shortened", "momentum SGD"]
 
 _FIRST_LOOK, _GROWTH = 20, 1.25
-_MOST_ROWS, _NAME_WIDTH = 12, 36
+_MOST_ROWS, _NAME_WIDTH, _MOST_EPSILONS = 12, 36, 3
 _NAMES_IN_A_WARNING = 3
 
 
@@ -131,7 +131,9 @@ class Diagnosis:
         total, findings = self.damping, self.findings
         if total is None:
             return [f"{self.optimizer}, step {self.step:,}: no layer has a second moment above zero."], [], []
-        epsilons = ", ".join(sorted({power(layer.epsilon) for layer in self.layers}))
+        different = sorted({layer.epsilon for layer in self.layers})
+        ends, few = different[:: len(different) - 1 or 1], len(different) <= _MOST_EPSILONS
+        epsilons = ", ".join(map(power, different)) if few else " to ".join(map(power, ends))
         before = [
             f"{self.optimizer}, step {self.step:,}, ε = {epsilons}: {_percent(total.adapting)} of the entries adapt,",
             f"steps are {_percent(total.mean)} of what they would be with ε → 0.",
@@ -159,9 +161,13 @@ def _row(layer: LayerDiagnosis) -> tuple[str, ...]:
     return name, f"{found.moving:,}", _percent(found.adapting), _percent(found.mean), harmless
 
 
-def diagnose(optimizer: str, step: int, readings: Iterable[Reading], left_out: Sequence[str] = ()) -> Diagnosis:
-    """Diagnose the layers that were read, at a step, but for those left out; `optimizer` is its name."""
-    counted = ((each, histogram_of(each)) for each in readings if each.placement is not None)
+def diagnose(
+    optimizer: str,
+    step: int,
+    counted: Iterable[tuple[Reading, LogHistogram | None]],
+    left_out: Sequence[str] = (),
+) -> Diagnosis:
+    """Diagnose the layers that were read and counted, at a step, but for those left out; `optimizer` is its name."""
     layers = (
         (own.layer.name, own.layer.kind, histogram, own.placement, own.epsilon, learning_rate_of(own.layer.group))
         for own, histogram in counted

@@ -36,8 +36,8 @@ def _about_the_grids(stored: StoredExperiment, cells: Sequence[Cell]) -> Iterato
         )
     if any(result.state == "done" and result.test is None for result in stored.results.values()):
         yield (
-            "the training gives no test score: settings are compared by the validation scores by which they were chosen, "
-            "and what is called test repeats these"
+            "the training gives no test score: settings are compared by the validation scores by which they were "
+            "chosen, and what is called test repeats these"
         )
     if stored.is_listed:
         yield "the narrowed grid is your list, sweep.epsilons in the spec; the measured bounds had no part in it"
@@ -92,7 +92,7 @@ def _about_the_machines(stored: StoredExperiment) -> Iterator[str]:
             yield f"trials were trained with different versions of {package}: {', '.join(versions)}"
     if stored.orphaned:
         yield f"{count(len(stored.orphaned), 'stored trial')} belong to no grid of this sweep and are left out"
-    yield from code_changes(stored.folder, code_now(stored.experiment))
+    yield from code_changes(stored.folder, code_now(stored.folder, stored.experiment))
 
 
 def provenance(stored: StoredExperiment) -> tuple[tuple[str, str], ...]:

@@ -91,7 +91,7 @@ def sweep_further(
         return done[-1].complete
 
     if not is_trained(what):
-        return Outcome(_joined(done))
+        return Outcome(_joined(done), why=done[-1].why)
     while further.extend_rates and (added := _rates_beyond(asked, what)):
         epsilons = ["" if each.epsilon is None else f", ε {power(each.epsilon)}" for each in added]
         listed = ", ".join(f"lr {power(each.learning_rate)}{own}" for each, own in zip(added, epsilons, strict=True))

@@ -198,7 +198,7 @@ def _kept(folder: ExperimentFolder) -> str:
             found["finished trial"] += 1
         elif is_held(trial.lease):
             found["trial being trained"] += 1
-        elif trial.checkpoint.exists() or trial.work.exists():
+        elif trial.checkpoint.exists() or trial.has_work:
             found["begun trial"] += 1
     parts = ["the bounds of ε"] if folder.bounds_json.exists() else []
     parts += [count(number, what) for what, number in found.items()]

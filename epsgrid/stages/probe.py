@@ -238,7 +238,7 @@ def _measure(
             on_step(100 * place + 100 * done // of, 100 * len(specs))
 
         rate, epsilon = spec.sweep.learning_rates[0], spec.sweep.default_epsilon
-        rehearse(spec, task, device, rate, epsilon, spec.probe.seed)
+        rehearse(spec, task, device, rate, epsilon, spec.probe.seed, to_the_end=False)
         own_identity, names = probe_identity(spec, data), plugin_names(spec)
         plugins.check_imports(own_identity.get("code", {}), *names)
         with user_errors(spec, task):

@@ -72,6 +72,11 @@ class TrialFolder:
         return self.path.name
 
     @property
+    def has_work(self) -> bool:
+        """Whether a training of the user's own has left files here."""
+        return self.work.is_dir() and any(self.work.iterdir())
+
+    @property
     def experiment(self) -> ExperimentFolder:
         """The folder of the experiment that the trial is part of."""
         return ExperimentFolder(self.path.parent.parent)

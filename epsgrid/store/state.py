@@ -51,7 +51,7 @@ def summary(folder: TrialFolder) -> _Summary:
         return _Summary(PRUNED)
     begun = (
         folder.checkpoint.exists()
-        or folder.work.exists()
+        or folder.has_work
         or (folder.metrics_jsonl.exists() and folder.metrics_jsonl.stat().st_size > 0)
     )
     return _Summary("interrupted" if begun else "pending")

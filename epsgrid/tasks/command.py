@@ -5,8 +5,8 @@
 
 No shell reads it: the text is split into words as a shell would, then the placeholders of each word are filled in. It
 runs in `folder`, that of the spec, with the variables of the sweep, and one thread for each numerical library; what it
-prints goes to the trial's log. A trial that was interrupted runs the same command again, with the same {folder}, so that
-a program that finds its checkpoint there can go on from it.
+prints goes to the trial's log. A trial that was interrupted runs the same command again, with the same {folder}, so
+that a program that finds its checkpoint there can go on from it.
 
 The score's file lies in {folder}. Lines of JSON in a file that ends in .jsonl are the epochs, each with its score,
 followed while the command runs, and the last one is the result; any other file is one JSON document, read in the end.
@@ -42,6 +42,7 @@ _GRACE_S = 30.0
 """Seconds from SIGTERM to SIGKILL, in which a command may save itself."""
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _PLACEHOLDERS = ("learning_rate", "epsilon", "seed", "folder", "epochs")
+_ALIASES = {"eps": "epsilon", "lr": "learning_rate", "out": "folder", "output": "folder", "dir": "folder"}
 _NEEDED = {"epsilon": "every ε would train the same", "folder": "trials would overwrite each other's score"}
 
 
@@ -49,14 +50,16 @@ def _run(text: str) -> str:
     """Refuse a command that cannot be split, or names a placeholder that there is not."""
     try:
         words = shlex.split(text)
-        named = [field for word in words for _, field, _, _ in string.Formatter().parse(word) if field is not None]
+        parts = [part for word in words for part in string.Formatter().parse(word) if part[1] is not None]
     except ValueError as error:
         raise ValueError(
             f"cannot read the command {text!r}: {error}; a brace that is no placeholder is doubled"
         ) from error
+    named = [f"{field}!{conversion}" if conversion else str(field) for _, field, _, conversion in parts]
     for field in named:
         if field not in _PLACEHOLDERS:
-            hint = plugins.suggestion(field, _PLACEHOLDERS)
+            meant = _ALIASES.get(field)
+            hint = f"; did you mean {{{meant}}}?" if meant else plugins.suggestion(field, _PLACEHOLDERS)
             raise ValueError(f"unknown placeholder {{{field}}}{hint}; a brace that is no placeholder is doubled")
     for field, why in _NEEDED.items():
         if field not in named:
@@ -65,32 +68,40 @@ def _run(text: str) -> str:
 
 
 class Score(Frozen):
-    """Where the command writes its score: a file, and the key in it; a key within another is written `eval.loss`.
-
-    `test_key` is that of a score on test data, which settings are compared by once they are chosen. `unit: "%"` is for a
-    fraction that is shown in percent.
-    """
+    """Where the command writes its score."""
 
     file: str = Field(min_length=1)
+    """File in {folder}: one JSON document, or, where its name ends in .jsonl, a line for each epoch."""
     key: str = Field(min_length=1)
+    """The key of the score; one within another is written `eval.loss`."""
     direction: Literal["max", "min"]
+    """Whether larger or smaller is better."""
     test_key: str | None = None
+    """The key of a score on test data, by which settings are compared once they are chosen. null: none."""
     unit: Literal["%", ""] = ""
+    """"%" is for a fraction that is shown in percent."""
+
+
+START = {"model": None, "training": None, "sweep": {"grid": "narrowed", "epsilons": [1e-8, 1e-6, 1e-4, 1e-2]}}
 
 
 class Options(OwnOptions):
-    """The command and its score.
-
-    A command that runs longer than `time_limit_s` is ended, and tried again as one that failed; `diverged_exit` is the
-    exit status by which it says that it diverged.
-    """
+    """The command and its score."""
 
     location_fields: ClassVar[frozenset[str]] = OwnOptions.location_fields | {"time_limit_s"}
 
-    run: Annotated[str, AfterValidator(_run)]
-    score: Score
+    run: Annotated[
+        str,
+        AfterValidator(_run),
+        Field(examples=["python train.py --lr {learning_rate} --eps {epsilon} --seed {seed} --out {folder}"]),
+    ]
+    """The command, with {learning_rate}, {epsilon}, {seed}, {folder} and, if wanted, {epochs} to fill in. No shell
+    reads it."""
+    score: Score = Field(examples=[{"file": "metrics.json", "key": "eval_loss", "direction": "min"}])
     time_limit_s: Annotated[float, Field(gt=0)] | None = None
+    """Seconds after which a command is ended, and tried again as one that failed. null: no limit."""
     diverged_exit: Annotated[int, Field(ge=1, le=255)] | None = None
+    """The exit status by which the command says that it diverged. null: none."""
 
 
 def metric(options: Options) -> Metric:
@@ -103,9 +114,9 @@ def prepare(options: Options) -> NoData:
     words, folder = shlex.split(options.run), Path(options.folder)
     if not folder.is_dir():
         raise SpecError(f"task.folder: there is no folder {folder}")
-    if Path(words[0]).name.startswith("python") and len(words) > 1 and words[1].endswith(".py"):
-        if not (folder / words[1]).is_file():
-            raise SpecError(f"task.run: there is no file {words[1]} in {folder}; correct it, or set task.folder")
+    is_script = Path(words[0]).name.startswith("python") and len(words) > 1 and words[1].endswith(".py")
+    if is_script and not (folder / words[1]).is_file():
+        raise SpecError(f"task.run: there is no file {words[1]} in {folder}; correct it, or set task.folder")
     return prepare_nothing(options)
 
 
@@ -151,7 +162,10 @@ def train(options: Options, trial: FunctionTrial) -> Any:
         return math.nan
     if process.returncode:
         said = _last_line(Path(trial.log.name), log_start)
-        raise ExecutionError(f"the command ended with status {process.returncode}{f': {said}' if said else ''}")
+        by_signal = f", by signal {process.returncode - 128}" if process.returncode > 128 else ""
+        raise ExecutionError(
+            f"the command ended with status {process.returncode}{by_signal}{f': {said}' if said else ''}"
+        )
     return _score(trial.folder / options.score.file, options.score)
 
 
@@ -160,7 +174,7 @@ def _program(options: Options) -> str:
     word = shlex.split(options.run)[0]
     own = Path(options.folder, word)
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
-    found = shutil.which(own if "/" in word else word, path=path)
+    found = shutil.which(str(own) if "/" in word else word, path=path)
     if found is None:
         where = f"{own} is no program that may be run" if "/" in word else f"there is no program {word!r} on the path"
         raise SpecError(f"task.run: {where}; install it, or write its whole path")
@@ -242,7 +256,7 @@ def _score(path: Path, score: Score) -> dict[str, float]:
         there = ", ".join(sorted(each.name for each in path.parent.iterdir())) if path.parent.is_dir() else ""
         raise ExecutionError(
             f"the command ended well and wrote no {score.file} into {{folder}}, {path.parent}"
-            f" ({f'there is {there}' if there else 'which is empty'}); correct task.score.file, or what the command writes"
+            f" ({f'there is {there}' if there else 'which is empty'}); correct task.score.file, or the command"
         )
     found = {}
     for name, key in (("validation", score.key), ("test", score.test_key)):

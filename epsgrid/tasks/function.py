@@ -16,7 +16,7 @@ import inspect
 import io
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from epsgrid import plugins
 from epsgrid.errors import SpecError
@@ -24,12 +24,23 @@ from epsgrid.tasks import Metric
 from epsgrid.tasks._own import FunctionTrial, MetricOptions, NoData, OwnOptions
 from epsgrid.tasks._own import prepare as prepare_nothing
 
+START = {"model": None, "training": None, "sweep": {"grid": "narrowed", "epsilons": [1e-8, 1e-6, 1e-4, 1e-2]}}
+
+
+def _target(target: str) -> str:
+    """Refuse what does not name a function of a module."""
+    module, _, name = target.partition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), name)):
+        raise ValueError(f"expected module:function, such as my_training:train, got {target!r}")
+    return target
+
 
 class Options(OwnOptions):
-    """`target` is the function, as "module:function"; its module is found in `folder`, or where Python finds modules."""
+    """The function and what its score is."""
 
-    target: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
-    metric: MetricOptions
+    target: Annotated[str, AfterValidator(_target)] = Field(examples=["my_module:train"])
+    """The function, as "module:function"; its module lies in `folder`, or where Python finds modules."""
+    metric: MetricOptions = Field(examples=[{"name": "accuracy", "direction": "max"}])
 
 
 def metric(options: Options) -> Metric:

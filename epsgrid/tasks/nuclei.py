@@ -42,14 +42,16 @@ _TEST_SIZE = 114
 _TEST_SEED = 0
 
 
-class Options(TaskOptions):
-    """The unit of length of the predicted sizes (um: micrometre), and the size of the validation split.
+START = {"training": {"epochs": 12, "batch_size": 32}, "sweep": {"learning_rates": [1e-3, 5e-3, 2.5e-2]}}
 
-    The latter is taken from the 455 training images; 114 more are for testing.
-    """
+
+class Options(TaskOptions):
+    """The unit of the predicted sizes, and how the 569 images are divided; 114 are for testing."""
 
     unit: Literal["um", "mm", "cm"] = "cm"
+    """Unit of length of radius, perimeter and area; um: micrometre."""
     validation: Annotated[int, Field(ge=0)] = 114
+    """Of the other 455 images, how many are held out of training for validation, to choose by."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """Run a training of the user's own, a function or a command, as a trial: see `epsgrid.tasks._own`.
 
-What it reports of its epochs is stored as that of any trial. Its own files lie in `work`, a folder of the trial, where a
-trial that was interrupted finds them again; what it makes of them is its own affair.
+What it reports of its epochs is stored as that of any trial. Its own files lie in `work`, a folder of the trial, where
+a trial that was interrupted finds them again; what it makes of them is its own affair.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from epsgrid import tasks
 from epsgrid.errors import CorruptRecordError
 from epsgrid.observing.trackers import Trackers
 from epsgrid.spec.model import Spec
-from epsgrid.spec.trial import Trial
+from epsgrid.spec.trial import Trial, model_label
 from epsgrid.store.atomic import make_folder, write_text
 from epsgrid.store.paths import TrialFolder
 from epsgrid.store.records import EpochRecord, Scores, TrialResult, append_epoch, read_epochs
@@ -43,7 +43,7 @@ def run_own(
     """
     plugin: Any = tasks.load(spec.task.name)
     metric, epochs = plugin.metric(spec.task), spec.training.epochs
-    if folder.work.is_dir() and any(folder.work.iterdir()):
+    if folder.has_work:
         warn(f"begun before: the training finds in {folder.work} what it left there")
     make_folder(folder.work)
     trackers = Trackers(spec.execution.log, folder.experiment, trial.id, trial.identity, warn)
@@ -51,7 +51,7 @@ def run_own(
 
     def check() -> None:
         if should_stop():
-            raise Interrupted(f"stopped after {len(curve.records)} reported epochs")
+            raise Interrupted(f"stopped{f' after epoch {reported}' if (reported := len(curve.records)) else ''}")
 
     def report(score: float, epoch: int | None) -> None:
         curve.add(score, epoch)
@@ -69,7 +69,7 @@ def run_own(
                 raise Pruned(len(curve.records))
             check()
             returned = plugin.train(spec.task, told)
-        validation, test = scores = scores_of(returned, f"task {spec.task.name}")
+        validation, test = scores = scores_of(returned, model_label(spec.model_dump()))
         diverged = is_diverged(scores)
         result = TrialResult(
             id=trial.id,

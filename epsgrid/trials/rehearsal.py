@@ -1,7 +1,8 @@
-"""Take the first step of a training and store nothing, so that a mistake is told once, before trials fail for it."""
+"""Go through a training once and store nothing, so that a mistake is told once, before trials fail for it."""
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +16,12 @@ from epsgrid.models._language import LanguageOutput
 from epsgrid.selection import formatting
 from epsgrid.selection.trained import margin_of
 from epsgrid.spec.model import Spec
-from epsgrid.tasks import Metric, Task
+from epsgrid.spec.trial import plugin_names
+from epsgrid.tasks import Metric, Split, Task
 from epsgrid.trials import svag
 from epsgrid.trials.building import build_model, build_optimizer, seed_epoch, user_errors
-from epsgrid.trials.train import take_step
+from epsgrid.trials.checkpoint import KeptWeights
+from epsgrid.trials.train import score, take_step
 
 _WANTED = ("in_features", "in_channels", "num_features")
 """Attributes of torch's layers for how many numbers, or channels, an input must have."""
@@ -29,8 +32,14 @@ def check_margin(spec: Spec, metric: Metric) -> None:
     margin_of(spec.report.margin, formatting.Metric(metric.name, metric.direction, metric.unit), 1.0)
 
 
-def rehearse(spec: Spec, task: Task, device: torch.device, rate: float, epsilon: float | None, seed: int) -> None:
+def rehearse(
+    spec: Spec, task: Task, device: torch.device, rate: float, epsilon: float | None, seed: int, *, to_the_end: bool
+) -> None:
     """Take the first step of a training with a seed at a learning rate and an ε, None for an optimizer without.
+
+    With `to_the_end` also make a checkpoint in memory, and score the initial weights once as after each epoch: then
+    all of a trial is done that can fail, and all is held that takes memory. With plug-ins of the user's the test split
+    is scored too, which a trial does once; our own tasks can, and to translate one may take longer than an epoch.
 
     Raises:
         SpecError: the model does not fit the task, a plug-in of the user's raises, an epoch has no step, the first loss
@@ -54,6 +63,7 @@ def rehearse(spec: Spec, task: Task, device: torch.device, rate: float, epsilon:
             )
 
     spec, rate, epsilon = svag.settings(spec, rate, epsilon)
+    kept = KeptWeights()
     with user_errors(spec, task):
         model = build_model(spec, task, seed, device)
         optimizer = build_optimizer(spec, model, rate, epsilon)
@@ -61,6 +71,8 @@ def rehearse(spec: Spec, task: Task, device: torch.device, rate: float, epsilon:
         seed_epoch(seed, 0)
         task.begin_epoch(model, training.batch_size)
         model.train()
+        if to_the_end:
+            kept.replace(model)
         batch = next(iter(svag.batches(task, training, seed, 0, 0)), None)
         if batch is None:
             raise SpecError(f"training.batch_size: {training.batch_size:,} leaves no batch in an epoch; take fewer")
@@ -71,6 +83,16 @@ def rehearse(spec: Spec, task: Task, device: torch.device, rate: float, epsilon:
             f"the loss of the first batch is {loss} before any step, so no learning rate can train this: look for NaN"
             " in the data, or in what the model computes from its initial weights"
         )
+    if to_the_end:
+        splits: list[Split] = [training.selection]
+        if training.selection != "test" and any(":" in name for name in plugin_names(spec)):
+            splits.append("test")
+        with user_errors(spec, task):
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "kept": kept.total}
+            torch.save(state, io.BytesIO())
+            kept.load_into(model)  # a step at a large learning rate may have made weights that nobody can score
+            for split in splits:
+                score(task, model, split)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from epsgrid.errors import CorruptRecordError, SpecError
+from epsgrid.errors import CorruptRecordError, SpecError, StoreError
 from epsgrid.observing.restoring import generator_states, restore_generators
 from epsgrid.observing.trackers import Trackers
 from epsgrid.spec.model import Spec, Training
@@ -69,7 +69,7 @@ def run_trial(
         device: where to train.
         should_stop: asked before every step; True saves a checkpoint and raises `Interrupted`.
         provenance: what to store about where the trial ran.
-        warn: called with a line about a checkpoint that cannot be used, or what SVAG cannot treat.
+        warn: called with a line about a checkpoint that cannot be used or written, or what SVAG cannot treat.
         should_prune: asked after every epoch but the last; True raises `Pruned`, the checkpoint being saved.
 
     Raises:
@@ -88,6 +88,11 @@ def run_trial(
                 if run.epoch and not run.step and should_prune():
                     raise Pruned(run.epoch)
                 run.train_epoch(should_stop)
+                if run.epoch < run.spec.training.epochs:
+                    try:
+                        run.save()
+                    except StoreError as error:  # the one before is intact
+                        warn(f"{error}; training goes on without this checkpoint")
             reason = None
         except _Diverged as diverged:
             reason = str(diverged)
@@ -172,7 +177,7 @@ class _Run:
         save_checkpoint(self.folder.checkpoint, checkpoint)
 
     def train_epoch(self, should_stop: Callable[[], bool]) -> None:
-        """Train the rest of the epoch under way, score it, and save a checkpoint unless it was the last."""
+        """Train the rest of the epoch under way, and score it."""
         start = time.perf_counter()
         task, training, seed = self.task, self.spec.training, self.trial.seed
         if self.step == 0:
@@ -194,7 +199,7 @@ class _Run:
                 self._checked_loss_sum()
         train_loss = self._checked_loss_sum() / self.step
         # The test split is left alone unless it is the one that selects.
-        scores, metric = self.scores(training.selection), task.metric
+        scores, metric = score(task, self.model, training.selection), task.metric
         validation, test = (scores, None) if training.selection == "validation" else (None, scores)
         seconds = time.perf_counter() - start
         record = EpochRecord(self.epoch + 1, train_loss, validation, test, rate, seconds, metric.direction)
@@ -214,8 +219,6 @@ class _Run:
         self.loss_sum = torch.zeros_like(self.loss_sum)
         if not math.isfinite(scores.loss):
             raise _Diverged(f"{training.selection} loss no longer finite after epoch {self.epoch}")
-        if self.epoch < training.epochs:
-            self.save()
 
     def _checked_loss_sum(self) -> float:
         loss_sum = float(self.loss_sum)
@@ -223,12 +226,20 @@ class _Run:
             raise _Diverged(f"training loss no longer finite in epoch {self.epoch + 1} by step {self.step}")
         return loss_sum
 
-    def scores(self, split: Split) -> Scores:
-        """Score the model as it is on a whole split."""
-        self.model.eval()
-        with torch.inference_mode():
-            scores = dict(self.task.evaluate(self.model, split))
-        return Scores(scores.pop("loss"), scores.pop(self.task.metric.name), scores)
+
+def score(task: Task, model: torch.nn.Module, split: Split) -> Scores:
+    """Score a model as it is on a whole split; a SpecError where the task gives no numbers for loss and metric."""
+    model.eval()
+    with torch.inference_mode():
+        given = task.evaluate(model, split)
+    try:
+        scores = {name: float(value) for name, value in given.items()}
+        return Scores(scores.pop("loss"), scores.pop(task.metric.name), scores)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise SpecError(
+            f"task.evaluate gives {str(given)[:200]} for the {split} split; expected a mapping from names to numbers,"
+            f" with 'loss' and {task.metric.name!r} among them"
+        ) from error
 
 
 def take_step(
@@ -267,8 +278,8 @@ def _result(trial: Trial, run: _Run, reason: str | None, provenance: Mapping[str
         run.kept.load_into(run.model)
         if training.average_last:
             epoch = None
-            validation = run.scores("validation") if training.selection == "validation" else None
-        test = run.scores("test")
+            validation = score(run.task, run.model, "validation") if training.selection == "validation" else None
+        test = score(run.task, run.model, "test")
     return TrialResult(
         id=trial.id,
         state="done" if reason is None else "diverged",

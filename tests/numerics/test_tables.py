@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epsgrid.numerics import _compiled, tables
+from epsgrid.numerics.precision import power
 from epsgrid.numerics.tables import Counter, NegativeEntryError, _TorchRows
 from tests.numerics import reference
 from tests.numerics.strategies import DEVICES, LAYOUTS, TYPES, any_moments, nonfinite
@@ -186,7 +187,8 @@ def test_nothing_is_read_back_from_a_device(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_negative_entry_is_refused_and_named(dtype: torch.dtype, entry: float, way: str) -> None:
     counter = Counter(FRACTIONS)
     values = [torch.ones(3, dtype=dtype), torch.tensor([[1.0, -0.0, torch.nan], [entry, 2, -3]], dtype=dtype).T]
-    with pytest.raises(NegativeEntryError, match=re.escape(f"has the negative entry {entry:.6g}; check")) as caught:
+    words = re.escape(f"has the negative entry {power(entry, 6)}; check")
+    with pytest.raises(NegativeEntryError, match=words) as caught:
         counter.count(values)
     assert caught.value.layer == 1
     values[1] = torch.ones(3, dtype=dtype)

@@ -14,6 +14,7 @@ from epsgrid.errors import SpecError
 from epsgrid.exporters._space import Kind
 from epsgrid.numerics.bounds import BoundsChoice
 from epsgrid.numerics.groups import GroupsBy
+from epsgrid.numerics.precision import power
 from epsgrid.selection.load import code_changes, code_now, read_experiment
 from epsgrid.stages import export as stage
 from epsgrid.stages.experiment import find_run
@@ -60,7 +61,7 @@ def export_bounds(
         learning_rate_name=lr_name,
     )
     sys.stdout.write(text)
-    for sentence in code_changes(folder, code_now(read_experiment(folder))):
+    for sentence in code_changes(folder, code_now(folder, read_experiment(folder))):
         note(sentence)
     trust = found.measured["reliability"]
     if trust is not None and trust["verdict"] != "high":
@@ -85,7 +86,7 @@ def export_groups(
     Each group gets the largest ε, a power of ten, that does not shorten its steps; comments say what that changes.
     """
     if epsilon is not None and not 0 < epsilon < math.inf:
-        raise SpecError(f"--epsilon: expected a positive finite number, got {epsilon:g}")
+        raise SpecError(f"--epsilon: expected a positive finite number, got {power(epsilon)}")
     _, text = stage.export_groups(find_run(run or out, runs), by, epsilon)
     sys.stdout.write(text)
     if not quiet:
