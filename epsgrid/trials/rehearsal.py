@@ -61,6 +61,11 @@ def rehearse(
                 f"model {spec.model_name} gives outputs of shape {tuple(output.shape)}; the last number must be"
                 f" {task.outputs} for task {spec.task.name}: a parameter called `outputs` is filled in with it"
             )
+        if not task.inputs and output.shape[:-1] != given[0].shape:
+            raise SpecError(
+                f"model {spec.model_name} gives outputs of shape {tuple(output.shape)} for word ids"
+                f" {tuple(given[0].shape)}; they must be (time, batch, words) for ids (time, batch)"
+            )
 
     spec, rate, epsilon = svag.settings(spec, rate, epsilon)
     kept = KeptWeights()

@@ -115,6 +115,15 @@ class Pair(Net):
         return super().forward(images), 0
 
 
+class Sideways(nn.Module):
+    def __init__(self, outputs):
+        super().__init__()
+        self.words = nn.Embedding(outputs, outputs)
+
+    def forward(self, tokens):
+        return self.words(tokens).transpose(0, 1)
+
+
 def folded(outputs):
     return nn.Conv2d(3, outputs, 3)
 """
