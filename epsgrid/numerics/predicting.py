@@ -362,8 +362,16 @@ def _predicted(
     # v̂ = v · scale: every √v̂ is multiplied by the same number. Shares stay, and counts go with the entries.
     counts = np.ceil(histogram.counts * (entries / nearest.entries)).astype(np.int64)
     histogram = replace(histogram, counts=counts, scale=histogram.scale * (middle / histogram.median) ** 2)
-    changed = {"name": name, "shape": shape, "entries": entries, "nonzero": histogram.nonzero, "low": low, "high": high}
-    return replace(nearest, histogram=histogram, **changed)
+    return replace(
+        nearest,
+        name=name,
+        shape=shape,
+        entries=entries,
+        nonzero=histogram.nonzero,
+        low=low,
+        high=high,
+        histogram=histogram,
+    )
 
 
 def _reliability(
@@ -372,9 +380,9 @@ def _reliability(
     """Judge a prediction: medium at best, low where an end may lie more than a decade off, or a refused layer there."""
     by_place = {(law.layer, law.statistic): law for law in laws}
     widths = [by_place[end.layers[0], name].decades for name, end in (("low", bounds.low), ("high", bounds.high))]
-    beyond = sorted(
-        {law.layer for law in laws if law.refused and not bounds.low.magnitude < law.predicted < bounds.high.magnitude}
-    )
+    refused = {law.layer for law in laws if law.refused}
+    outside = [law for law in laws if not bounds.low.magnitude <= law.predicted <= bounds.high.magnitude]
+    beyond = sorted({law.layer for law in outside if law.layer in refused})
     reasons = []
     if beyond:
         reasons.append(f"{', '.join(beyond[:3])} would set a bound, and follows no power law")
