@@ -32,10 +32,10 @@ def export_bounds(
     kind: Kind,
     *,
     bounds: BoundsChoice | None,
-    predicted: bool,
     framework: str | None,
     epsilon_name: str,
     learning_rate_name: str,
+    predicted: bool = False,
 ) -> tuple[Space, str, str]:
     """Return a run's bounds as a search space, the text of it for another tool, and one line about how to use that.
 
@@ -75,7 +75,7 @@ def param_groups(model, epsilon={default!r}):
 
 
 def export_groups(
-    folder: ExperimentFolder, by: GroupsBy, epsilon: float | None, *, predicted: bool
+    folder: ExperimentFolder, by: GroupsBy, epsilon: float | None, *, predicted: bool = False
 ) -> tuple[tuple[EpsilonGroup, ...], str]:
     """Return an ε for each kind of layer or each layer, by a run's probe, and a Python module that has them.
 
