@@ -7,7 +7,7 @@ three or four sizes says little about its variance, which is therefore drawn tow
 for genes: Smyth 2004, doi 10.2202/1544-6115.1027, with the weight of its prior fixed).
 
 **A law that does not fit is refused.** The largest probed size is held out and predicted from the others; a layer whose
-value there lies outside its interval, and further off than a fifth of a decade, sets no bound. Nor does one that is
+value there lies outside its interval, and further off than a factor of two, sets no bound. Nor does one that is
 rounding noise at some size.
 
 Layers are matched by name. Where their number varies, as `layers.0` to `layers.7` do with the depth, a layer is
@@ -37,9 +37,9 @@ from epsgrid.numerics.statistics import t_quantile
 
 _STATISTICS = ("low", "median", "high")
 FEWEST_SIZES = 3
-_PRIOR_FREEDOM = 4
-"""Degrees of freedom that the variance of all layers weighs in that of one."""
-_TOLERATED = 0.2
+_PRIOR_FREEDOM = 2
+"""Degrees of freedom that the variance of all layers weighs in that of one; few, since a seed shifts them all alike."""
+_TOLERATED = math.log10(2)
 """Decades by which a held-out size may miss its prediction, whatever the interval says."""
 _LEAST_DEVIATION = 0.01
 """Decades below which no deviation from a law is believed: bins of a histogram are that fine."""
@@ -192,7 +192,10 @@ def predict(
         layers.append(_predicted(name, shape, template.get(nearest), own_laws))
     if not any(layer.status is LayerStatus.MEASURED for layer in layers):
         reasons = "; ".join(str(law) for law in laws if law.refused) or "no layer was measured at every size"
-        raise NoBoundsError(f"no layer follows a power law over {', '.join(f'{s:g}' for s in sizes)}: {reasons[:500]}")
+        raise NoBoundsError(
+            f"no layer follows a power law over {', '.join(f'{s:g}' for s in sizes)}, further sizes or seeds may show one:"
+            f" {reasons[:500]}"
+        )
     bounds = estimate_bounds(layers, placements.pop(), tail)
     return Prediction(float(at), sizes, replace(bounds, reliability=_reliability(sizes, at, bounds, laws, noise)), laws)
 

@@ -149,6 +149,8 @@ def _check_target(record: VariedRecord, target: Sequence[float]) -> None:
         raise SpecError(
             f"--predict: expected a value for each of {', '.join(record.keys)}, in this order, got {len(target)}"
         )
+    if not all(0 < value < math.inf for value in target):
+        raise SpecError(f"--predict: expected numbers above 0, got {', '.join(f'{value:g}' for value in target)}")
     if len(record.points) < FEWEST_SIZES:
         raise SpecError(
             f"--predict: a power law needs {FEWEST_SIZES} values of {record.keys[0]}, and a fourth tells whether it"
