@@ -193,7 +193,7 @@ def predict(
     if not any(layer.status is LayerStatus.MEASURED for layer in layers):
         reasons = "; ".join(str(law) for law in laws if law.refused) or "no layer was measured at every size"
         raise NoBoundsError(
-            f"no layer follows a power law over {', '.join(f'{s:g}' for s in sizes)}, further sizes or seeds may show one:"
+            f"no layer follows a power law over {', '.join(f'{s:g}' for s in sizes)}; more sizes or seeds may show one:"
             f" {reasons[:500]}"
         )
     bounds = estimate_bounds(layers, placements.pop(), tail)

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from epsgrid.codec import shown
-from epsgrid.spec.trial import BATCH_SIZE
+from epsgrid.spec import BATCH_SIZE
 
 _PositiveFloat = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -168,7 +168,7 @@ class Probe(Frozen):
 
     `vary: {model.width: [32, 64, 128]}` measures the bounds at other values of a number of the spec, to predict them at
     further ones; several keys go in step, their first values together, and so on. `batch_sizes` is short for `vary:
-    {training.batch_size: ...}`. The bounds of the spec stay its own.
+    {training.batch_size: ...}`, which measures at the spec's own batch size as well.
     """
 
     epochs: Count = 1

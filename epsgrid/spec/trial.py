@@ -20,7 +20,6 @@ from epsgrid import codec, plugins
 if TYPE_CHECKING:  # it imports pydantic, which reading records does without
     from epsgrid.spec.model import Spec
 
-BATCH_SIZE = "training.batch_size"
 _ID_DIGITS = 16
 _ABSENT = object()
 

@@ -29,9 +29,10 @@ from epsgrid.errors import ScalingError, SpecError
 from epsgrid.numerics.predicting import FEWEST_SIZES, Prediction, predict
 from epsgrid.numerics.scaling import scaled_steps
 from epsgrid.optimizers._scaling import scaling_of
+from epsgrid.spec import BATCH_SIZE
 from epsgrid.spec.loading import parse_spec, spec_from_json
 from epsgrid.spec.model import Spec
-from epsgrid.spec.trial import BATCH_SIZE, identity, plugin_names
+from epsgrid.spec.trial import identity, plugin_names
 from epsgrid.spec.writing import spec_to_yaml
 from epsgrid.stages.experiment import Asked, enter, parameters_of, prepare_data
 from epsgrid.stages.scale import scaled_spec, with_base
@@ -58,7 +59,7 @@ _NEVER = 2**31
 class Varied:
     """Which probes there are at other values of some keys, and how many were measured just now or reused.
 
-    `base` is the spec's own probe; None where the spec's values are not among the points.
+    `base` is the spec's own probe, with which other batch sizes are compared; None for other keys.
     """
 
     record: VariedRecord
@@ -95,10 +96,10 @@ def vary_probe(
 ) -> Varied:
     """Measure the bounds at all values of the keys that `probe.vary` names, with every seed of it.
 
-    `target` has a value for each key, to `predict_at`, and is checked before anything is measured. The spec's own batch
-    size is always among those of a varied batch size. A point and seed that is stored with the same settings is not
-    measured again unless with `force`, so that a call that was interrupted continues with what is missing. Progress
-    starts again after the spec's own probe.
+    `target` has a value for each key, to `predict_at`, and is checked before anything is measured. Where the batch size
+    alone is varied, the spec's own is one of the points, and measured as its bounds. A point and seed that is stored
+    with the same settings is not measured again unless with `force`, so that a call that was interrupted continues with
+    what is missing. Progress starts again after the spec's own probe.
 
     Raises:
         SpecError: a key, a value or the target is no good; there is only one batch size, or one that is larger than
@@ -109,18 +110,17 @@ def vary_probe(
     spec, folder, settings, varied = asked.spec, asked.folder, asked.spec.probe, asked.spec.probe.varied
     data, keys = prepare_data(spec), tuple(varied)
     own = tuple(_own_value(spec, key) for key in keys)
-    points = tuple(sorted(zip(*varied.values(), strict=True)))
-    if keys == (BATCH_SIZE,):
+    points, has_own = tuple(sorted(zip(*varied.values(), strict=True))), keys == (BATCH_SIZE,)
+    if has_own:
         points = tuple((float(size),) for size in with_base([int(size) for (size,) in points], int(own[0]), data))
     seeds = tuple(range(settings.seed, settings.seed + settings.seeds))
     examples = len(data.train) if isinstance(data, DividedImages) else None
     record = VariedRecord(keys, points, own, seeds, examples)
     if target is not None:
         _check_target(record, target)
-    has_own = own in points
+    for point in (*points, *([tuple(target)] if target else [])):  # all mistakes are told before anything runs
+        prepare_data(_at(spec, record.written(point), seeds[0], 1))
     places = [(point, seed) for point in points for seed in seeds if not (has_own and (point, seed) == (own, seeds[0]))]
-    for point in points:  # all mistakes are told before anything runs
-        _at(spec, record.written(point), seeds[0], 1)
     base, base_is_new = probe(asked, command, force=force, on_step=on_step) if has_own else (None, False)
     if base is None:
         enter(asked, data)

@@ -38,7 +38,7 @@ from functools import cached_property
 from pathlib import Path
 
 from epsgrid.errors import StoreError
-from epsgrid.spec.trial import BATCH_SIZE
+from epsgrid.spec import BATCH_SIZE
 from epsgrid.store.atomic import store_errors, write_bytes
 
 

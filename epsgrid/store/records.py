@@ -18,7 +18,8 @@ from epsgrid import codec
 from epsgrid.errors import CorruptRecordError, StoreError
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.statistics import LEVEL
-from epsgrid.spec.trial import BATCH_SIZE, Trial
+from epsgrid.spec import BATCH_SIZE
+from epsgrid.spec.trial import Trial
 from epsgrid.store import atomic
 from epsgrid.store.paths import ExperimentFolder
 

@@ -34,7 +34,7 @@ from epsgrid.report.compare import estimates
 from epsgrid.report.text.batches import exponent_tables
 from epsgrid.report.text.predictions import predicted_kinds, predicted_laws
 from epsgrid.report.trust import kind_rows, reliability_row
-from epsgrid.spec.trial import BATCH_SIZE
+from epsgrid.spec import BATCH_SIZE
 from epsgrid.stages import experiment
 from epsgrid.stages import probe as stage
 from epsgrid.stages.experiment import Asked
