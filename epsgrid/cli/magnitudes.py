@@ -16,7 +16,7 @@ from epsgrid import grids
 from epsgrid.cli.console import out
 from epsgrid.cli.tables import GAP, report_table, table
 from epsgrid.numerics.bounds import EpsilonBounds
-from epsgrid.numerics.damping import Damping, total_damping
+from epsgrid.numerics.damping import Damping, pooled, total_damping
 from epsgrid.numerics.histogram import LogHistogram
 from epsgrid.numerics.magnitudes import Bound, LayerStatus
 from epsgrid.numerics.placement import Placement
@@ -150,7 +150,7 @@ def checkpoint_layers(
 ) -> list[RenderableType]:
     """Return the table of a checkpoint: those that set bounds first, then those of which least adapts at their ε."""
     measured, bounds = [each for _, each in optimizer.measured], row.bounds
-    shares = row.adaptable.layers if row.adaptable else {}
+    shares = row.shares
     setters = (*bounds.low.layers[:1], *bounds.high.layers[:1]) if bounds else ()
     first = (*setters, *sorted(shares, key=lambda name: shares[name]))
     shown = shown_rows([each.name for each in measured], first, all_layers=all_layers, most=most)
@@ -166,19 +166,19 @@ def checkpoint_layers(
 
 def checkpoint_summary(row: CheckpointRow, optimizer: CheckpointOptimizer) -> list[RenderableType]:
     """Return what is known of an optimizer's state in a checkpoint, without the answer, in at most 80 columns."""
-    bounds, diagnosis, width = row.bounds, row.diagnosis, min(out().width, _SUMMARY_WIDTH)
+    bounds, width = row.bounds, min(out().width, _SUMMARY_WIDTH)
     readings, measured = zip(*optimizer.measured, strict=True)
     placement = next((reading.placement for reading in readings if reading.placement), Placement.outside())
     steps = NOTHING if optimizer.step is None else f"{optimizer.step:,}"
     size = f"{count(len(measured), 'layer')}, {sum(each.entries for each in measured):,} entries"
-    damping = diagnosis.damping
+    damping = pooled(row.dampings.values())
     texts = (
         ("state", f"{optimizer.name}, step {steps}, {size}"),
         ("lower end", _end_text(bounds.low, placement) if bounds else ""),
         ("upper end", _end_text(bounds.high, placement) if bounds else ""),
         ("ε enters", f"{placement.description}; {placement.conversion}" if placement != Placement.outside() else ""),
         ("damping", _damping_text(damping, optimizer.epsilons) if damping else ""),
-        *(("shortened", str(each)) for each in diagnosis.findings[:_MOST_FINDINGS]),
+        *(("shortened", each) for each in row.findings[:_MOST_FINDINGS]),
         *(("note", note) for note in optimizer.notes),
     )
     axis, (drawn,) = _sparklines([[each.histogram for each in measured]], width - _LABEL - 1)
