@@ -15,8 +15,10 @@ from tests.cli.conftest import Shell
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+_TEXT = r"((?:(?!```).)*)"
 BLOCKS = re.compile(
-    r"```python\n(.*?)```\n\nprints\n\n```text\n(.*?)```|```console\n\$ epsgrid (inspect .*?)\n(.*?)```", re.DOTALL
+    rf"```python\n{_TEXT}```\n\nprints\n\n```text\n{_TEXT}```|```console\n\$ epsgrid (inspect [^\n]*)\n{_TEXT}```",
+    re.DOTALL,
 )
 """A program and what it prints, or a call of `epsgrid inspect` and what it shows."""
 
