@@ -58,8 +58,11 @@ def spec_schema() -> dict[str, Any]:
         if not field.is_required():
             choices.append(None)
         sections[family] = (Union[tuple(choices)], field)  # noqa: UP007 - not known before
-    model = create_model("Spec", __base__=Spec, **sections)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_document(model)}
+    document = _document(create_model("Spec", __base__=Spec, **sections))
+    schedule = document["$defs"]["Training"]["properties"]["schedule"]
+    short = document["$defs"]["Schedule"]["properties"]["kind"]
+    schedule["anyOf"] = [{"$ref": schedule.pop("$ref")}, {"enum": short["enum"]}]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document}
 
 
 def reference() -> str:
@@ -210,6 +213,8 @@ def _kind(document: _Node, node: _Node) -> str:
         if "prefixItems" in node:
             return f"[{', '.join(_kind(document, each) for each in node['prefixItems'])}]"
         return f"list of {_kind(document, node['items'])}"
+    if node["type"] == "object":
+        return f"keys, each with a {_kind(document, node['additionalProperties'])}"
     low, high = node.get("minimum", node.get("exclusiveMinimum")), node.get("maximum", node.get("exclusiveMaximum"))
     kind = _KINDS[node["type"]]
     up = "≤" if "maximum" in node else "<"
