@@ -156,31 +156,30 @@ def _of_torch(given: dict[str, Any]) -> dict[str, float]:
 
 
 class Schedule(Frozen):
-    """How the learning rate changes; those of the sweep are the highest. `schedule: cosine` is `{kind: cosine}`.
+    """How the learning rate changes; those of the sweep are the highest.
 
-    `step`: it is multiplied by `factor` at each milestone; the published recipe, ×0.1 at epoch 150 of 200, is the
-    default. `inverse_sqrt`: it rises linearly from 0 over the warm-up, then falls with the inverse root of the step.
-    `constant`, `linear` and `cosine` change it at every step, as torch's schedulers do; `one_cycle` rises to the
-    highest from 1/25 of it and falls again, both along a cosine.
+    `schedule: cosine` is short for `schedule: {kind: cosine}`.
     """
 
     kind: Literal["step", "inverse_sqrt", "constant", "linear", "cosine", "one_cycle"] = "step"
-    """How it changes."""
+    """step multiplies it by `factor` at each milestone. inverse_sqrt lets it fall with the inverse root of the step.
+    constant, linear and cosine change it at every step, until it is `final` times the highest at the end. one_cycle
+    rises to the highest from 1/25 of it and falls to `final` of it, both along a cosine."""
     milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.75,)
-    """Of step: when, as fractions of the epochs, so that a shorter run keeps the shape."""
+    """For step: fractions of the epochs, so that a shorter run keeps the shape; the published recipe, ×0.1 at epoch 150
+    of 200, is the default."""
     factor: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """Of step: what it is multiplied by."""
+    """For step."""
     warmup_steps: Count | None = None
-    """Steps of a linear warm-up, which any kind may begin with."""
+    """Any kind may begin with a linear warm-up from 0: this is its number of steps. null: none, unless `warmup` is
+    set."""
     warmup: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        default_factory=lambda given: None if given.get("warmup_steps") else _of_torch(given).get("warmup"),
-        json_schema_extra={"default": None},
+        default_factory=lambda given: None if given.get("warmup_steps") else _of_torch(given).get("warmup")
     )
-    """The same as a share of all steps; of one_cycle it is 0.3 where both are left out."""
-    final: Share | None = Field(
-        default_factory=lambda given: _of_torch(given).get("final"), json_schema_extra={"default": None}
-    )
-    """Of linear, cosine and one_cycle: the last as a share of the highest. Left out, it is 0, and 4e-6 of one_cycle."""
+    """The warm-up as a share of all steps. The default is none, of one_cycle 0.3."""
+    final: Share | None = Field(default_factory=lambda given: _of_torch(given).get("final"))
+    """For linear, cosine and one_cycle: what is left in the end, as a share of the highest. The default is 0, of
+    one_cycle 4e-6."""
 
     @model_validator(mode="after")
     def _fields_go_with_the_kind(self) -> Schedule:

@@ -59,9 +59,8 @@ def spec_schema() -> dict[str, Any]:
             choices.append(None)
         sections[family] = (Union[tuple(choices)], field)  # noqa: UP007 - not known before
     document = _document(create_model("Spec", __base__=Spec, **sections))
-    schedule = document["$defs"]["Training"]["properties"]["schedule"]
-    short = document["$defs"]["Schedule"]["properties"]["kind"]
-    schedule["anyOf"] = [{"$ref": schedule.pop("$ref")}, {"enum": short["enum"]}]
+    schedule = document["$defs"]["Training"]["properties"]["schedule"]  # also by its kind alone
+    schedule["anyOf"] = [document["$defs"]["Schedule"]["properties"]["kind"], {"$ref": schedule.pop("$ref")}]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document}
 
 
@@ -127,7 +126,7 @@ def _first_lines(document: _Node, group: _Node, given: Mapping[str, Any]) -> Ite
         yield from (f"  {line}" for line in _comment(_meaning(document, node).partition(". ")[0].rstrip(".")))
         if name in given or name in group.get("required", ()):
             yield f"  {name}: {_value(given[name] if name in given else node['examples'][0])}"
-        else:
+        elif "default" in node:
             yield f"  #{name}: {_value(node['default'])}"
 
 
@@ -176,7 +175,7 @@ def _entry(document: _Node, name: str, node: _Node, *, is_required: bool) -> Ite
     about = [_kind(document, node)] if group is None else []
     if is_required:
         about.append("required")
-    elif group is None or node["default"] is None:
+    elif "default" in node and (group is None or node["default"] is None):
         about.append(f"default {_value(node['default'])}")
     note = f" ({'; '.join(about)})" if about else ""
     meaning = _meaning(document, node)
@@ -214,7 +213,7 @@ def _kind(document: _Node, node: _Node) -> str:
             return f"[{', '.join(_kind(document, each) for each in node['prefixItems'])}]"
         return f"list of {_kind(document, node['items'])}"
     if node["type"] == "object":
-        return f"keys, each with a {_kind(document, node['additionalProperties'])}"
+        return f"mapping of names to {_kind(document, node['additionalProperties'])}"
     low, high = node.get("minimum", node.get("exclusiveMinimum")), node.get("maximum", node.get("exclusiveMaximum"))
     kind = _KINDS[node["type"]]
     up = "≤" if "maximum" in node else "<"
