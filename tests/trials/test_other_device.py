@@ -36,6 +36,7 @@ SPECS = {
     "resnet18": ("synthetic-resnet34", ("model={name: resnet18, width: 4}",)),
     "resnet34": ("synthetic-resnet34", ()),
     "densenet121": ("synthetic-densenet121", ()),
+    "cnn": ("synthetic-resnet34", ("model=cnn",)),
     "vit": ("synthetic-vit", ()),
     "vgg11": ("synthetic-resnet34", ("model=vgg11", "task.shape=[3, 32, 32]")),
     "alexnet": ("synthetic-resnet34", ("model=alexnet", "task.shape=[3, 32, 32]")),
