@@ -39,7 +39,7 @@ def check(document: Document) -> Spec:
     _settle_own_training(document)
     # The plug-ins' own option classes take the place of the general ones, so that errors have the right paths.
     fields: dict[str, Any] = {}
-    for section, base in _OPTIONS.items():
+    for section in _OPTIONS:
         options: Any = Any
         values, path = document.values.get(section), (section, "name")
         if section == "model" and getattr(fields["task"][0], "trains_itself", False):
@@ -55,19 +55,10 @@ def check(document: Document) -> Spec:
             came = f"expected text, got {shown(values['name'])}" if "name" in values else "required key is missing"
             report(path, f"{came}; {_one_of(section)}")
         else:
-            if ":" in values["name"]:
-                for folder in (Path(document.source).parent, Path()):
-                    plugins.look_in(str(folder.resolve()))
             try:
-                plugin = plugins.load(f"{section}s", values["name"])
+                options = _options_of(section, values["name"], Path(document.source).parent)
             except UnknownNameError as error:
                 report(path, str(error))
-            else:
-                options = getattr(plugin, "Options", None)
-                if not (isinstance(options, type) and issubclass(options, base)):
-                    options = CallableOptions if section == "model" and callable(plugin) else Any
-                if options is Any:
-                    report(path, f"{values['name']!r} has no class Options({base.__name__}), so it is no {section}")
         fields[section] = (options, ...)
     execution = document.values.get("execution")
     if isinstance(execution, dict) and isinstance(execution.get("executor"), str):
@@ -98,6 +89,23 @@ def check(document: Document) -> Spec:
     if problems:
         raise ProblemsError(*problems)
     return Spec(**{name: getattr(checked, name) for name in Spec.model_fields})
+
+
+def _options_of(section: str, name: str, beside: Path) -> type[PluginOptions]:
+    """Return the option class of a plug-in, whose module may lie in the folder of the spec, or the current one.
+
+    Raises UnknownNameError where there is no such plug-in, or it is of another kind.
+    """
+    if ":" in name:
+        for folder in (beside, Path()):
+            plugins.look_in(str(folder.resolve()))
+    plugin, base = plugins.load(f"{section}s", name), _OPTIONS[section]
+    options = getattr(plugin, "Options", None)
+    if isinstance(options, type) and issubclass(options, base):
+        return options
+    if section == "model" and callable(plugin):
+        return CallableOptions
+    raise UnknownNameError(f"{name!r} has no class Options({base.__name__}), so it is no {section}")
 
 
 def _settle_own_training(document: Document) -> None:
